@@ -40,7 +40,7 @@ SMALL = {"vocab": 64, "hidden": 32, "intermediate": 32, "heads": 1, "length": 32
 
 
 def product_step():
-    """A large matrix product on each core."""
+    """Return a large matrix product on each core."""
     import numpy as np
 
     pairs = [np.ones((2, SIDE, SIDE), np.float32) for _ in range(threads.count())]

@@ -36,7 +36,7 @@ def prompt_ids(prompt: str) -> np.ndarray:
 
 
 def minilora_work(prompt: str, lookup: bool):
-    """A function that decodes once."""
+    """Return a function that decodes once."""
     from minilora.models.lookup import NUM_TOKENS
 
     model, ids = step.minilora_model(step.PRETRAINED, "full"), prompt_ids(prompt)

@@ -49,7 +49,7 @@ def no_gpu() -> str | None:
 
 
 def about() -> str:
-    """The card, its driver, and the versions of what is installed."""
+    """Return the card, its driver, and the versions of what is installed."""
     import cupy
     from cupy.cuda import runtime
 
@@ -115,7 +115,7 @@ def dequantize_rates(side: int, rounds: int, failed: list[RunnerError]) -> dict[
 
 
 def dequantize(functional, array):
-    """A function that dequantizes `array`, from N(0, 1), in the names that minilora and bitsandbytes share."""
+    """Return a function that dequantizes `array`, from N(0, 1), in the names that minilora and bitsandbytes share."""
     packed, state = functional.quantize_4bit(array, blocksize=BLOCKSIZE, quant_type="nf4")
     error = float(abs(functional.dequantize_4bit(packed, state) - array).mean())
     if not abs(error - NF4_ERROR) < 0.01 * NF4_ERROR:
@@ -143,7 +143,7 @@ def bitsandbytes_dequantize(side: int):
 
 
 def copy(side: int):
-    """A function that reads and writes as many bytes as a dequantize does."""
+    """Return a function that reads and writes as many bytes as a dequantize does."""
     from minilora import backend
     from minilora.backend import xp
 

@@ -105,6 +105,17 @@ class Runner:
         self.errors.close()
 
 
+def fresh(module: str, *arguments) -> dict:
+    """What `python -m module --fresh`, with these arguments as JSON, prints in a new process; and the seconds of it."""
+    started = perf_counter()
+    command = [sys.executable, "-m", module, "--fresh", json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        raise SystemExit(f"{' '.join(map(str, arguments))}: {reason}")
+    return json.loads(done.stdout.splitlines()[-1]) | {"process": perf_counter() - started}
+
+
 def take_turns(runners: list[Runner], rounds: int, seconds: float = 1.0) -> dict[str, list[dict]]:
     """By name, what each runner answers in each round, with about so many seconds a turn."""
     counts = {}
@@ -139,5 +150,5 @@ def seconds_of(answers: dict[str, list[dict]]) -> dict[str, list[float]]:
 
 
 def median_ratio(above: list[float], below: list[float]) -> float:
-    """The median of the rounds' ratios: what slows the machine in one round slows both sides of it."""
+    """Return the median of the rounds' ratios: what slows the machine in one round slows both sides of it."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))

@@ -16,13 +16,12 @@ linears), of rank 8. Columns, each plain and checkpointed:
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.harness import median_ratio
+from benchmarks.harness import fresh, median_ratio
 from minilora import threads
 
 MODELS = {"base": "base", "smollm2": "smollm2-135m"}  # as `load_model` calls them -> as the planner does
@@ -33,10 +32,11 @@ METHODS = {
     "QLoRA": ("qlora", {}),
 }
 MODES = {"plain": False, "checkpointed": True}
+MODULE = "benchmarks.memory"
 
 
 def make_step(model_name: str, method: str, batch: int, length: int, checkpointing: bool):
-    """The model, its token ids, and a function that does one step."""
+    """Return the model, its token ids, and a function that does one step."""
     import numpy as np
 
     from minilora.optim import AdamW, clip_grad_norm_
@@ -76,13 +76,13 @@ def counted(model_name: str, method: str, batch: int, length: int) -> dict:
 
 
 def process(model_name: str, method: str, batch: int, length: int, mode: str) -> dict:
-    """The peak of this process after three steps."""
+    """Return the peak of this process after three steps."""
     from minilora.measure.footprint import peak_rss
 
     step = make_step(model_name, method, batch, length, MODES[mode])[-1]  # before a step keeps freed memory
     for _ in range(3):
         step()
-    return {"process": peak_rss()}
+    return {"resident": peak_rss()}
 
 
 def seconds(model_name: str, method: str, batch: int, length: int, rounds: int) -> dict:
@@ -107,17 +107,8 @@ def seconds(model_name: str, method: str, batch: int, length: int, rounds: int) 
 PARTS = {"counted": counted, "process": process, "seconds": seconds}
 
 
-def fresh(*arguments) -> dict:
-    """What a part gives in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--fresh", json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, arguments))}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def planned(model_name: str, method: str, batch: int, length: int) -> tuple[dict[str, float], float]:
-    """The planner's peak, by mode, and its ratio of the seconds."""
+    """Return the planner's peak, by mode, and its ratio of the seconds."""
     from minilora.plan.activations import Step
     from minilora.plan.planner import make_plan
     from minilora.plan.shapes import PRESETS
@@ -132,12 +123,12 @@ def planned(model_name: str, method: str, batch: int, length: int) -> tuple[dict
 def measure(model_name: str, method: str, batch: int, length: int, rounds: int, full: float | None) -> dict:
     """One row of the table. full: bytes kept by plain full fine-tuning, where it was measured before."""
     where = (model_name, method, batch, length)
-    bytes_, times = fresh("counted", *where), fresh("seconds", *where, rounds)
+    bytes_, times = fresh(MODULE, "counted", *where), fresh(MODULE, "seconds", *where, rounds)
     plan, ratio = planned(*where)
     row = {"model": model_name, "method": method, "ratio": median_ratio(times["checkpointed"], times["plain"])}
     row["planned_ratio"] = ratio
     for mode in MODES:
-        row[mode] = bytes_[mode] | fresh("process", *where, mode)
+        row[mode] = bytes_[mode] | {"process": fresh(MODULE, "process", *where, mode)["resident"]}
         row[mode] |= {"seconds": statistics.median(times[mode]), "planned": round(plan[mode])}
         row[mode]["share"] = bytes_[mode]["kept"] / (full or bytes_["plain"]["kept"])
     return row

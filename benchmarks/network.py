@@ -65,7 +65,7 @@ class Network:
         self._stack.close()
 
     def mpiexec(self, command: list[str]) -> list[str]:
-        """The command on every rank, each in its namespace."""
+        """Return the command on every rank, each in its namespace."""
         inside = 'exec ip netns exec "minilora-$PMI_RANK" "$@"'
         return ["mpiexec", "-n", str(self.size), "bash", "-c", inside, "rank", *command]
 
@@ -102,7 +102,7 @@ class Network:
 
 
 def _tunnel(namespace: str) -> int:
-    """The handle of the device `port` in a namespace, which gives whole packets and takes them."""
+    """Return the handle of the device `port` in a namespace, which gives whole packets and takes them."""
     with open("/proc/self/ns/net") as here, open(f"/run/netns/{namespace}") as there:
         _enter(there)
         handle = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)

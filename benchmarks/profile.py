@@ -143,7 +143,7 @@ class Profile:
     lines: list[tuple[str, float]]  # (function, line of code), seconds
 
     def show(self) -> list[str]:
-        """The two lines."""
+        """Return the two lines."""
         parts = {"products": self.products, "elementwise": self.elementwise, "Python": self.python}
         parts |= {"allocation": self.allocation}
         shares = ", ".join(f"{name} {max(seconds, 0) / self.seconds:.0%}" for name, seconds in parts.items())
@@ -206,7 +206,7 @@ def timed(work: Callable, clock: Callable) -> float:
 
 
 def works() -> dict[str, Callable]:
-    """{row: a function of a number of threads (None: all) that gives the work}."""
+    """Return {row: a function of a number of threads (None: all) that gives the work}."""
     found = {}
     for size in step.IN_DEPTH:
         for method in step.METHODS:

@@ -19,7 +19,7 @@ def weight(size: int):
 
 
 def minilora_work(name: str, size: int, threads: int | None):
-    """A function that quantizes or dequantizes once. threads: None for all cores."""
+    """Return a function that quantizes or dequantizes once. threads: None for all cores."""
     from minilora import quant
 
     array = weight(size)

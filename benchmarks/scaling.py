@@ -155,7 +155,7 @@ def _answer(command: list[str], environment) -> dict:
 
 
 def predicted(row: dict, alone: dict, cores: int) -> float:
-    """The cost model's seconds. alone: what a step takes on each of `cores` ranks that sum nothing."""
+    """Return the cost model's seconds. alone: what a step takes on each of `cores` ranks that sum nothing."""
     from minilora.plan.cluster import EFFICIENCY, Link, step_seconds
 
     crowd = max(1.0, row["ranks"] / cores)  # ranks on a core

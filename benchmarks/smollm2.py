@@ -15,7 +15,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -24,10 +23,10 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks import step
-from benchmarks.harness import median_ratio
+from benchmarks.harness import fresh, median_ratio
 from minilora import threads
 
-NAME = "smollm2"
+MODULE, NAME = "benchmarks.smollm2", "smollm2"
 PARTS = ("equal", "out", "load", "memory")
 NEEDED = ("torch", "transformers", "peft", "bitsandbytes", "gguf")  # the extras parity and gguf
 SIZE = step.SMOLLM2 | {"pretrained": NAME, "targets": step.ALL_LINEAR}
@@ -120,16 +119,6 @@ def torch_memory(method: str, rows: int) -> dict:
 MEMORY = {"minilora": minilora_memory, "transformers": torch_memory}
 
 
-def fresh(*arguments) -> dict:
-    """What `--fresh` with these arguments prints in a new process, and how long the process took."""
-    started = perf_counter()
-    command = [sys.executable, "-m", "benchmarks.smollm2", "--fresh", json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(map(str, arguments))}: {done.stderr.strip().splitlines()[-1:]}")
-    return json.loads(done.stdout.splitlines()[-1]) | {"process": perf_counter() - started}
-
-
 # The parts: each gives its results and prints them
 
 
@@ -170,7 +159,7 @@ def show_load(say, rounds: int) -> dict:
 
     found = {}
     kinds = {"load": ("minilora", "lora"), "load in 4 bits": ("minilora", "qlora"), "other": ("transformers", "lora")}
-    turns = [{kind: fresh("load", *of_kind) for kind, of_kind in kinds.items()} for _ in range(rounds)]
+    turns = [{kind: fresh(MODULE, "load", *of_kind) for kind, of_kind in kinds.items()} for _ in range(rounds)]
     for name, key in (("", "seconds"), (", from the shell", "process")):
         of_kind = {kind: [turn[kind][key] for turn in turns] for kind in kinds}
         for kind in ("load", "load in 4 bits"):
@@ -191,10 +180,10 @@ def show_memory(say) -> dict:
     }
     found = {}
     for name, (rows, count, checkpointing) in settings.items():
-        plain = fresh("memory", "minilora", "qlora", rows, count, False, checkpointing)
-        found[name] = plain | fresh("memory", "minilora", "qlora", rows, count, True, checkpointing)
+        plain = fresh(MODULE, "memory", "minilora", "qlora", rows, count, False, checkpointing)
+        found[name] = plain | fresh(MODULE, "memory", "minilora", "qlora", rows, count, True, checkpointing)
     for method in ("lora", "qlora"):
-        found[f"transformers {method}"] = fresh("memory", "transformers", method, 4)
+        found[f"transformers {method}"] = fresh(MODULE, "memory", "transformers", method, 4)
 
     say(f"Memory: MB of QLoRA, 512 tokens, rank {step.RANK} on all linears (goal: {GOALS['memory'] / 1e6:.0f})")
     labels = {

@@ -85,7 +85,7 @@ def theirs(folder: Path, **options):
 
 
 def theirs_of_gguf():
-    """The same GGUF file as transformers reads it, with no part of minilora's reading in between."""
+    """Return the same GGUF file as transformers reads it, with no part of minilora's reading in between."""
     path = catalog.find(NAME)
     return theirs(path.parent, gguf_file=path.name)
 
@@ -94,7 +94,7 @@ def theirs_of_gguf():
 
 
 def prompt_ids(tokenizer, count: int) -> list[np.ndarray]:
-    """The token ids (T,) of the first `count` prompts, questions and beginnings in turn."""
+    """Return the token ids (T,) of the first `count` prompts, questions and beginnings in turn."""
     turns = [[answers.question_ids(tokenizer, q), tokenizer.encode_prompt(b)] for q, b in zip(*PROMPTS, strict=True)]
     return [ids for turn in turns for ids in turn][:count]
 
@@ -107,7 +107,7 @@ def long_text(tokenizer, length: int) -> np.ndarray:
 
 
 def greedy(model, ids: np.ndarray) -> np.ndarray:
-    """The NEW_TOKENS tokens that the model continues ids (T,) with, through an end of text, too."""
+    """Return the NEW_TOKENS tokens that the model continues ids (T,) with, through an end of text, too."""
     if is_ours(model):
         return model.generate(ids[None], NEW_TOKENS, temperature=0, eos_token_id=[])[0, len(ids) :]
     import torch

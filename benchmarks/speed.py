@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def beside_peers(name: str, libraries: dict[str, list[str]], before: Path | None, rounds: int) -> Iterator[dict]:
-    """The row of a step or of decoding. libraries: by name, the arguments of a Runner."""
+    """Return the row of a step or of decoding. libraries: by name, the arguments of a Runner."""
     runners = [harness.Runner(library, *arguments) for library, arguments in libraries.items()]
     if before:
         runners.append(harness.Runner("before", *libraries["minilora"], folder=before))
@@ -76,7 +76,7 @@ def of_step(size: str, method: str, before: Path | None, rounds: int) -> Iterato
 
 
 def in_depth(size: str, method: str, before: Path | None, rounds: int) -> Iterator[dict]:
-    """The rows of what a step's products take alone, and of other ways to spread it over the cores."""
+    """Return the rows of what a step's products take alone, and of other ways to spread it over the cores."""
     names = ("minilora", *step.WAYS)
     runners = [step.step_runner(library, size, method) for library in names]
     found = harness.seconds_of(harness.take_turns_with_peers(runners, rounds, []))
@@ -119,7 +119,7 @@ def of_start(name: str, arguments: list[str], before: Path | None, rounds: int) 
 
 
 def groups() -> dict[str, Callable[..., Iterator[dict]]]:
-    """{what `--row` looks in: what gives its rows, of `before` and a number of rounds}."""
+    """Return {what `--row` looks in: what gives its rows, of `before` and a number of rounds}."""
     found: dict[str, Callable[..., Iterator[dict]]] = {}
     for size in step.SIZES | step.SHORT | step.REAL:
         found |= {f"{size}, {method}": partial(of_step, size, method) for method in step.METHODS}
@@ -137,7 +137,7 @@ def groups() -> dict[str, Callable[..., Iterator[dict]]]:
 
 
 def profile_of(name: str) -> list[str]:
-    """The two lines of the profile, made in a process of its own."""
+    """Return the two lines of the profile, made in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.profile", "--json", "--exactly", name]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])[name]

@@ -40,7 +40,7 @@ BACKENDS = {"cpu": "numpy", "cuda": "cupy"}
 
 
 def file_of_model(size: dict):
-    """The file of a pretrained model."""
+    """Return the file of a pretrained model."""
     from minilora.train import catalog
 
     return catalog.find(size["pretrained"])
@@ -69,7 +69,7 @@ def llama_settings(size: dict) -> dict:
 
 
 def minilora_model(size: dict, method: str):
-    """A model of that size, fresh or pretrained, adapted by the method."""
+    """Return a model of that size, fresh or pretrained, adapted by the method."""
     from minilora.models.llama import LlamaConfig, LlamaForCausalLM
     from minilora.peft import LoraConfig, get_peft_model
     from minilora.quant import load_4bit, quantize_model
@@ -107,7 +107,7 @@ def minilora_loop(model, ids):
 
 
 def minilora_step(size: dict, method: str, device: str | None = "cpu", count: int | None = None):
-    """`minilora_loop` of a model of that size.
+    """Return `minilora_loop` of a model of that size.
 
     device: None leaves the backend as it is. count: of a CPU's threads; None leaves it to the library.
     """
@@ -125,7 +125,7 @@ def minilora_step(size: dict, method: str, device: str | None = "cpu", count: in
 
 
 def all_threads_step(size: dict, method: str, device: str):
-    """`minilora_step` over all cores, however small the batch."""
+    """Return `minilora_step` over all cores, however small the batch."""
     from minilora import threads
 
     threads.WORTH_A_PART = 1
@@ -137,7 +137,7 @@ def one_thread_step(size: dict, method: str, device: str):
 
 
 def library_threads_step(size: dict, method: str, device: str):
-    """`minilora_step` whose matrix products are the matrix library's to share out, whatever the batch."""
+    """Return `minilora_step` whose matrix products are the matrix library's to share out, whatever the batch."""
     from minilora import threads
 
     threads.parts_of = lambda rows, elements, cores: 0
@@ -158,7 +158,7 @@ def torch_step(size: dict, method: str, device: str = "cpu", compiled: bool = Fa
 
 
 def compiled_step(size: dict, method: str, device: str = "cpu"):
-    """`torch_step` compiled by torch.compile; adapters are put in before its first call, which compiles."""
+    """Return `torch_step` compiled by torch.compile; adapters are put in before its first call, which compiles."""
     os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # so that its first step takes what it takes
     return torch_step(size, method, device, compiled=True)
 
@@ -171,7 +171,7 @@ def transformers_step(size: dict, method: str, device: str = "cpu"):
 
 
 def transformers_model(size: dict):
-    """A model of that size, fresh or pretrained, in float32."""
+    """Return a model of that size, fresh or pretrained, in float32."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging
@@ -273,17 +273,17 @@ def arguments_of(library: str, size: str, method: str, device: str = "cpu") -> l
 
 
 def step_runner(library: str, size: str, method: str, device: str = "cpu", name: str = "") -> Runner:
-    """A process that does steps. name: by default that of the library."""
+    """Return a process that does steps. name: by default that of the library."""
     return Runner(name or library, *arguments_of(library, size, method, device))
 
 
 def find_size(text: str) -> dict:
-    """The size of that name, or the one that JSON describes; KeyError or ValueError for anything else."""
+    """Return the size of that name, or the one that JSON describes; KeyError or ValueError for anything else."""
     return json.loads(text) if text.startswith("{") else (SIZES | SHORT | LARGE | REAL)[text]
 
 
 def size_argument(text: str) -> str:
-    """`text` where it is a size, for argparse."""
+    """Return `text` where it is a size, for argparse."""
     try:
         find_size(text)
     except (KeyError, ValueError):

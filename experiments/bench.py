@@ -40,11 +40,11 @@ class Bench:
         self.settings, self.lab, self.records = settings, lab, records
 
     def cell(self, key: tuple, measure: Callable[..., dict], *arguments) -> dict:
-        """The record of `key`: `measure(*arguments)`, if it is not there."""
+        """Return the record of `key`: `measure(*arguments)`, if it is not there."""
         return self.records.measured(key, measure, *arguments)
 
     def rate(self, key: tuple, start: float, loss: Callable[[float], float]) -> float:
-        """The learning rate with the least loss by a search around `start`, each that is tried a record."""
+        """Return the learning rate with the least loss by a search around `start`, each that is tried a record."""
 
         def tried(rate: float) -> float | None:
             return self.cell(("rate", *key, rate), measured, lambda: loss(rate))["loss"]
@@ -57,7 +57,7 @@ class Bench:
 
     @staticmethod
     def trained_by(config: TrainConfig, method: str, rate: float, seed: int) -> TrainConfig:
-        """The configuration with what is the method's own."""
+        """Return the configuration with what is the method's own."""
         lora_plus = 1.0 if method == SCRATCH else methods.METHODS[method].lora_plus
         return replace(config, peak_lr=rate, lora_plus=lora_plus, seed=seed)
 
@@ -68,7 +68,7 @@ class Bench:
     # On text
 
     def adapt(self, method: str, rate: float, seed: int, options: Options | None = None) -> tuple[Any, History]:
-        """A model adapted to the domain's text, which the seed draws as well, and its history."""
+        """Return a model adapted to the domain's text, which the seed draws as well, and its history."""
         config = self.trained_by(self.settings.adapt, method, rate, seed)
         return self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config, options)
 
@@ -78,7 +78,7 @@ class Bench:
         return self.rate(key or self.rate_key("text", method), self.first_rate(method), loss)
 
     def quality(self, model) -> dict:
-        """Bits per character on held-out text of the domain, and of what the base was pretrained on."""
+        """Return bits per character on held-out text of the domain, and of what the base was pretrained on."""
         lab = self.lab
         return {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
 
@@ -87,13 +87,13 @@ class Bench:
     def classify(
         self, method: str, rate: float, examples: Sequence[Example], seed: int, steps: int | None = None
     ) -> tuple[Any, History]:
-        """A classifier trained on the examples, and its history. steps: None: as many as the settings say."""
+        """Return a classifier trained on the examples, and its history. steps: None: as many as the settings say."""
         config = self.trained_by(self.settings.classify, method, rate, seed)
         config = replace(config, steps=steps or config.steps)
         return self.lab.classify(method, examples, config, batch_size=min(32, len(examples)))
 
     def task_rate(self, method: str) -> float:
-        """The learning rate on the task, by search at the settings' number of labels."""
+        """Return the learning rate on the task, by search at the settings' number of labels."""
         task, start = self.lab.task, self.first_rate(method) * (1 / 2 if method == SCRATCH else 2)
 
         def error(rate: float) -> float:

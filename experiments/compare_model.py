@@ -16,24 +16,16 @@ English text and on a quiz of general knowledge, both of which the model knew be
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from experiments import knowledge
 from experiments.bench import SCRATCH_RATE
 from experiments.costs import file_bytes, memory_of_steps, of_process, tokens_per_second
 from experiments.processor import in_words
+from experiments.subjects import DomainText, GeneralKnowledge, LabelledTask
 from minilora import threads
-from minilora.data import chat, corpora
-from minilora.data.tokenizer import TokenStream, encode_documents
-from minilora.errors import MiniloraError, print_notes, unknown
-from minilora.measure.curve import Curve, CurveSettings, read_task
-from minilora.measure.few_shot import bits_after
-from minilora.measure.footprint import seconds_in_turns
+from minilora.errors import MiniloraError, unknown
 from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED, best_rate
 from minilora.measure.records import Records, machine
@@ -43,13 +35,11 @@ from minilora.train import defaults, methods, recipes
 from minilora.train.answers import Chats, is_chat_data
 from minilora.train.catalog import TASKS
 from minilora.train.loop import History
-from minilora.train.scoring import Row, after, label_scores, row_scores
 
 KIND = "comparison on a model"
 RECORDS = "records.jsonl"
 BASE, PROMPTED = "base", "few-shot"
 WARM_STEPS, TIMED_STEPS = 2, 6
-TEMPERATURES = 2.0 ** np.arange(-2, 6.25, 0.25)
 
 
 class Adaptation(NamedTuple):
@@ -82,7 +72,7 @@ ROWS = {
 
 
 def row_of(method: str) -> str:
-    """The row that a method is by default. BitFit's is that of the norms, since a Llama has no biases."""
+    """Return the row that a method is by default. BitFit's is that of the norms, since a Llama has no biases."""
     return {"bottleneck": "pfeiffer", "bitfit": "norms"}.get(method, method)
 
 
@@ -129,7 +119,7 @@ def run(out: Path, settings: ModelSettings, resume: bool = False, overwrite: boo
 
 
 def cells_of(settings: ModelSettings) -> list[tuple]:
-    """The keys of what is measured, in this order; searches come with the cells that need them."""
+    """Return the keys of what is measured, in this order; searches come with the cells that need them."""
     cells: list[tuple] = [("base",), ("rate", BASE, 0), *(("prompt", seed) for seed in settings.seeds)]
     for row in settings.rows:
         cells += [("base", row)] * METHODS[ROWS[row].method].is_quantized
@@ -154,7 +144,7 @@ class ModelComparison:
         self.general = GeneralKnowledge(settings, self.subject.tokenizer)
 
     def facts(self) -> dict:
-        """What a resumed run must have alike."""
+        """Return what a resumed run must have alike."""
         s = asdict(self.settings)
         del s["rows"], s["seeds"]  # more may be measured later
         if not self.settings.default_rates:
@@ -168,7 +158,7 @@ class ModelComparison:
         return self.quality(self.subject.base if row is None else self.load(row))
 
     def measure_rate(self, row: str, rate: float) -> dict:
-        """A training at a learning rate, or the model as it is, on validation data."""
+        """Return a training at a learning rate, or the model as it is, on validation data."""
         if row == BASE:
             return self.subject.validation(self.subject.base)
         try:
@@ -186,7 +176,7 @@ class ModelComparison:
         return self.subject.prompted(min(losses, key=losses.__getitem__), seed, False)
 
     def rate(self, row: str) -> float:
-        """The learning rate at which a row does best on validation data; or the default."""
+        """Return the learning rate at which a row does best on validation data; or the default."""
 
         def tried(rate: float) -> float | None:
             return self.records.measured(("rate", row, rate), self.measure_rate, row, rate)["loss"]
@@ -212,19 +202,19 @@ class ModelComparison:
         return counts | self.subject.test(model) | self.general.measure(model)
 
     def train(self, row: str, rate: float, seed: int) -> tuple[Any, History]:
-        """A fresh model, trained on the data that the seed draws, without evaluations."""
+        """Return a fresh model, trained on the data that the seed draws, without evaluations."""
         data = self.subject.data(seed)
         model = self.fresh(row, seed, data)
         return model, self.fit(model, row, data, seed=seed, peak_lr=rate, steps=self.subject.steps)
 
     def fresh(self, row: str, seed: int, data: Chats | recipes.Text) -> Any:
-        """A model to train as the row says."""
+        """Return a model to train as the row says."""
         if row == SCRATCH:
             return LlamaForCausalLM(self.config, seed=seed)
         return methods.adapt(self.load(row), *ROWS[row], data.train.ids, seed)
 
     def load(self, row: str) -> Any:
-        """The model as the row's method takes it."""
+        """Return the model as the row's method takes it."""
         method, options = ROWS[row]
         quantization = options.quantization if METHODS[method].is_quantized else None
         return recipes.load_model(self.settings.model, quantization=quantization)[0]
@@ -250,173 +240,12 @@ class ModelComparison:
         return of_process(__name__, json.dumps(asdict(self.settings)), row)
 
     def memory_here(self, row: str) -> dict:
-        """The memory of this process, which has done nothing else."""
+        """Return the memory of this process, which has done nothing else."""
         data = self.subject.data(0)
         seq_len = defaults.seq_len_for(self.subject.base, data)
         batches = recipes.training_batches(data.train, defaults.BATCH_SIZE, seq_len, 0)
         self.subject.forget_base()
         return memory_of_steps(lambda: self.fresh(row, 0, data), batches)
-
-
-# What is learned
-
-
-class LabelledTask:
-    """Conversations whose responses are labels; accuracy counts."""
-
-    steps = None  # as `minilora finetune` has it
-
-    def __init__(self, settings: ModelSettings):
-        self.settings = settings
-        self.task = read_task(settings.data)
-        if self.task.labels is None:
-            raise MiniloraError("--data has free responses: methods are compared on labels, or on a text")
-        self.amounts = settings.shots
-        held_back = min(settings.validation_examples, len(self.task.train) // 3)
-        self.held_back = self.task.order(SEED)[:held_back]
-        known = set(map(chat.question_of, self.held_back))
-        train = [one for one in self.task.train if chat.question_of(one) not in known]
-        if len(train) < (least := max(*settings.shots, 2 * len(self.task.labels))):
-            raise MiniloraError(
-                f"--data leaves {len(train)} examples to learn from, beside the test and those that learning rates are "
-                f"chosen by: give enough for {least}"
-            )
-        self.task = replace(self.task, train=train)
-        tested = min(settings.test_examples, len(self.task.test))
-        self.curve = Curve(
-            CurveSettings(settings.model, settings.data, shots=settings.shots, sizes=(), test_examples=tested),
-            self.task,
-        )
-        self.base, self.tokenizer = self.curve.base, self.curve.tokenizer
-
-    def forget_base(self) -> None:
-        self.base = self.curve.base = None
-
-    def facts(self) -> dict:
-        return {
-            "labels": self.task.labels,
-            "examples": min(self.settings.examples, len(self.task.train)),  # there may be fewer than were asked for
-            "validation_examples": len(self.held_back),
-            "tested": len(self.curve.test),
-            "train_sha256": chat.sha256(self.task.train),
-        }
-
-    def data(self, seed: int) -> Chats:
-        none = chat.ChatTokens([], [])
-        tokens = self.curve.encode(self.task.order(seed)[: self.settings.examples])
-        return Chats(self.settings.data, "", tokens, none, none)
-
-    def validation(self, model: Any, shots: Sequence = ()) -> dict:
-        """accuracy; and loss: nats per label at the temperature that suits the model best.
-
-        A few examples decide between learning rates better by a loss than by accuracy. Where a model is too sure of
-        itself, which accuracy does not see, the temperature takes that off (Guo et al. 2017, section 4.2).
-        """
-        model.eval()
-        labels = self.task.labels or []
-        asked = [after(shots, one[:-1]) for one in self.held_back]
-        scores, _ = label_scores(model, self.tokenizer, asked, labels)
-        gold = np.array([labels.index(chat.response_of(one)) for one in self.held_back])
-        loss = min(cross_entropy(scores / temperature, gold) for temperature in TEMPERATURES)
-        return {"loss": loss, "accuracy": float((scores.argmax(axis=1) == gold).mean())}
-
-    def test(self, model: Any, shots: Sequence = ()) -> dict:
-        """right: a bit per question, in hexadecimal."""
-        score = self.curve.score(model, self.curve.test, shots)
-        pairs = zip(score.predicted, map(chat.response_of, self.curve.test), strict=True)
-        right = np.packbits([found == expected for found, expected in pairs]).tobytes().hex()
-        return {
-            "accuracy": score.accuracy,
-            "calibrated": score.calibrated,
-            "tokens": score.prompt_tokens,
-            "right": right,
-        }
-
-    def query(self, model: Any) -> dict:
-        """The median time of one question at a time."""
-        ask = lambda one: self.curve.score(model, [one])  # noqa: E731
-        queries = self.curve.test[: self.curve.settings.timed]
-        return {"milliseconds": 1000 * seconds_in_turns({"query": ask}, queries)["query"]}
-
-    def prompted(self, shots: int, seed: int, searching: bool) -> dict:
-        chosen = self.task.shots(shots, seed)
-        return (self.validation if searching else self.test)(self.base, chosen) | {"shots": shots}
-
-
-class DomainText:
-    """The text of a domain; bits per character count."""
-
-    def __init__(self, settings: ModelSettings):
-        self.settings = settings
-        self.base, self.tokenizer = recipes.load_model(settings.model)
-        self.steps = settings.text_steps
-        self.amounts = settings.contexts
-        self.corpus = corpora.load(settings.data)
-        print_notes(self.corpus.notes)
-        self.parts = corpora.split(self.corpus)
-        self.held_back = self._stream(self.parts.validation, settings.validation_characters)
-        self.tested = self._stream(self.parts.test, settings.test_characters)
-
-    def forget_base(self) -> None:
-        self.base = None
-
-    def facts(self) -> dict:
-        return {"text_sha256": self.corpus.sha256}
-
-    def _stream(self, documents: Sequence[corpora.Document], characters: int, seed: int = 0) -> TokenStream:
-        return encode_documents(self.tokenizer, corpora.take(documents, characters, seed))
-
-    def data(self, seed: int) -> recipes.Text:
-        none = TokenStream(np.empty(0, dtype=np.int64), 0)
-        train = self._stream(self.parts.train, self.settings.characters, seed)
-        return recipes.Text(self.corpus.name, self.corpus.sha256, train, none, none)
-
-    def validation(self, model: Any) -> dict:
-        model.eval()
-        return {"loss": bits(model, self.held_back)}
-
-    def test(self, model: Any) -> dict:
-        return {"bits": bits(model, self.tested)}
-
-    def query(self, model: Any) -> dict:
-        return {}
-
-    def prompted(self, context: int, seed: int, searching: bool) -> dict:
-        ids = self.data(seed).train.ids[:context]
-        stream = self.held_back if searching else self.tested
-        found = bits_after(self.base, ids, stream, defaults.TEXT_LENGTH, defaults.BATCH_SIZE)
-        return {"loss" if searching else "bits": found, "context": context}
-
-
-def bits(model: Any, stream: TokenStream) -> float:
-    """Bits per character."""
-    return recipes.evaluator(model, stream, defaults.TEXT_LENGTH, defaults.BATCH_SIZE)()
-
-
-def cross_entropy(scores: np.ndarray, gold: np.ndarray) -> float:
-    """scores: log-likelihoods (N, L); gold: integers (N,). Nats."""
-    scores = scores - scores.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(gold)), gold]).mean())
-
-
-# What is forgotten
-
-
-class GeneralKnowledge:
-    """Plain English, the held-out questions of a task, and the quiz."""
-
-    def __init__(self, settings: ModelSettings, tokenizer: Any):
-        texts = [chat.question_of(one).rpartition("\n\n")[2] for one in read_task(settings.english).test]
-        documents = [corpora.Document(str(i), text) for i, text in enumerate(texts)]
-        self.english = encode_documents(tokenizer, corpora.take(documents, settings.validation_characters, 0))
-        self.quiz = [
-            Row(tokenizer.encode(one.beginning), [tokenizer.encode(end) for end in one.ends])
-            for one in knowledge.questions()
-        ]
-
-    def measure(self, model: Any) -> dict:
-        found = row_scores(model, self.quiz).argmax(axis=1) == 0
-        return {"english": bits(model, self.english), "quiz": float(found.mean())}
 
 
 if __name__ == "__main__":

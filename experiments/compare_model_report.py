@@ -16,6 +16,7 @@ from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
 from minilora.show import style
 from minilora.show.grids import NAMES, Grid, Spread, drawn, listed, seeds_in_words, show_share, show_signed
+from notebooks.figures.pictures import name_far_point, origin_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,20 +53,20 @@ class ModelResult(Result):
 
     @classmethod
     def read(cls, folder: Path) -> ModelResult:
-        """The records in a comparison's folder. Raises FormatError."""
+        """Return the records in a comparison's folder. Raises FormatError."""
         return cls(Records.read(Path(folder) / RECORDS, KIND))
 
     def bases(self) -> dict[str, dict]:
-        """The model as it is, and as methods start that quantize it, by label."""
+        """Return the model as it is, and as methods start that quantize it, by label."""
         name = lambda rows: LABELS["base"] + "".join(f", for {LABELS[row]}" for row in rows)  # noqa: E731
         return {name(one["key"][1:]): one for one in self.records.of("base")}
 
     def level(self, one: dict) -> str:
-        """Accuracy, or bits per character, of a record, as it is shown."""
+        """Return accuracy, or bits per character, of a record, as it is shown."""
         return f"{self.scale * one[self.number]:.{self.digits}f}"
 
     def reached(self, row: str) -> Spread:
-        """Accuracy, or bits per character, over the seeds."""
+        """Return accuracy, or bits per character, over the seeds."""
         start = ("prompt",) if row == PROMPTED else ("trained", row)
         return self.spread(self.number, *start, scale=self.scale)
 
@@ -204,7 +205,7 @@ class ModelResult(Result):
         return table(f"What it costs: {self.where}", columns, rows, caption, first="")
 
     def grids(self) -> list[Grid]:
-        """The tables of which anything was measured."""
+        """Return the tables of which anything was measured."""
         return [grid for grid in (self.quality_grid(), self.cost_grid()) if grid.rows]
 
     # Figures
@@ -223,7 +224,7 @@ class ModelResult(Result):
             axes.axhline(level, **style.LOOKS[name] | {"marker": ""}, label=LABELS[name])
         axes.set_xscale("log")
         if not self.has_labels:  # then less is better, and far up is bad
-            style.name_far_point(axes, points, levels.values())
+            name_far_point(axes, points, levels.values())
         axes.set(xlabel="share of the parameters that trains (%, logarithmic)", ylabel=self._unit())
         return style.with_legend(figure, 3)
 
@@ -244,7 +245,7 @@ class ModelResult(Result):
         if not rows or not self.base:
             return None
         figure, axes = style.single(f"Learned against forgotten: {self.where}", style.TALL)
-        style.origin_lines(axes)
+        origin_lines(axes)
         number = ("english", 1) if self.has_labels else ("quiz", -100)
         for row in rows:
             learned, forgot = self.reached(row), self.forgot(row, *number)
@@ -263,7 +264,7 @@ FIGURES = {draw.__name__: draw for draw in (ModelResult.quality_against_share, M
 
 
 def mean_and_error(differences: np.ndarray) -> tuple[float, float]:
-    """The mean of differences (S, N) on N questions after trainings with S seeds, and its standard error.
+    """Return the mean of differences (S, N) on N questions after trainings with S seeds, and its standard error.
 
     Other questions would change it, and other seeds: the variances of both add up, that of seeds less what the scatter
     of single answers has put there (a two-way layout of random effects). One seed tells of questions alone.

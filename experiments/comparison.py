@@ -89,7 +89,7 @@ def run(out: Path, settings: ComparisonSettings, resume: bool = False, overwrite
 
 
 def cells_of(settings: ComparisonSettings) -> list[tuple]:
-    """The keys of what is measured, in this order; searches and speeds come with the cells that need them."""
+    """Return the keys of what is measured, in this order; searches and speeds come with the cells that need them."""
     cells: list[tuple] = [("classes",)]
     for method in settings.methods:
         if method == "base":

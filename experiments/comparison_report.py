@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,25 @@ from minilora.demo.figures import accuracy_against_labels
 from minilora.measure.memory import KINDS
 from minilora.measure.records import Records
 from minilora.measure.results import Column, table
-from minilora.show import grids, planned, style
+from minilora.show import grids, style
 from minilora.show.grids import NAMES, Grid, Spread
+from notebooks.figures.pictures import name_far_point, origin_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PROMPTED = ("base", "few-shot")  # nothing trains
+# Kinds of memory, in colours whose neighbours differ in grey, too; hatches tell the rest apart.
+MEMORY = {
+    "weights": ("#0072B2", ""),
+    "constants": ("#56B4E9", "...."),
+    "adapters": ("#009E73", "////"),
+    "gradients": ("#F0E442", ""),
+    "optimizer": ("#D55E00", "\\\\\\\\"),
+    "activations": ("#CCCCCC", ""),
+    "logits": ("#CC79A7", "xxxx"),
+    "workspace": ("#FFFFFF", "----"),
+}
 
 
 class ComparisonResult(AdaptedResult):
@@ -41,7 +53,7 @@ class ComparisonResult(AdaptedResult):
         return self.records.rows.get(("speed", method), {})
 
     def rate(self, method: str) -> float | None:
-        """The learning rate on text that the search found."""
+        """Return the learning rate on text that the search found."""
         return next(self.records.of("text", method)).get("lr")
 
 
@@ -63,7 +75,7 @@ def megabytes(number: int) -> str:
 
 
 def show_size(number: int) -> str:
-    """`82 kB` or `11.3 MB`."""
+    """Return `82 kB` or `11.3 MB`."""
     return f"{number / 1e3:.0f} kB" if number < 999_500 else f"{number / 1e6:.1f} MB"
 
 
@@ -106,13 +118,13 @@ COLUMNS = (
 
 
 def grid_of(result: ComparisonResult, grid: str, title: str, caption: str) -> Grid:
-    """The table of the columns that `grid` has, a row per method."""
+    """Return the table of the columns that `grid` has, a row per method."""
     columns = [column for column in COLUMNS if grid in column.grids]
     return table(title, columns, {NAMES[method]: (result, method) for method in result.methods}, caption)
 
 
 def in_texts(result: ComparisonResult, method: str) -> dict[str, str]:
-    """{name of a column: as a text says it}, of what there is."""
+    """Return {name of a column: as a text says it}, of what there is."""
     found = ((column, column.value(result, method)) for column in COLUMNS)
     return {column.name: (column.in_texts or column.show)(value) for column, value in found if value is not None}
 
@@ -160,7 +172,7 @@ def quality_against_parameters(result: ComparisonResult) -> Figure:
     axes.set_xlim(min(trained.values()) / 3, max(trained.values()) * 3)
     axes.set(xlabel="trainable parameters (logarithmic)", ylabel=f"domain, test\n{style.BITS}")
     axes.margins(y=0.1)
-    style.name_far_point(axes, points, [*levels.values()])
+    name_far_point(axes, points, [*levels.values()])
     return style.with_legend(figure, 3)
 
 
@@ -169,7 +181,7 @@ def learned_against_forgotten(result: ComparisonResult) -> Figure:
     """Bits gained on the domain against bits lost on the base's text."""
     base = {name: result.base[name] for name in ("domain", "base_text")}
     figure, axes = style.single("Learned against forgotten: right is learned, up is forgotten", style.TALL)
-    style.origin_lines(axes)
+    origin_lines(axes)
     for method in result.methods:
         if result.forgot(method) is None:
             continue
@@ -195,8 +207,33 @@ def learned_against_forgotten(result: ComparisonResult) -> Figure:
 def memory_by_kind(result: ComparisonResult) -> Figure:
     """Bars of the bytes that a training step keeps alive."""
     memories = {NAMES[method]: memory for method in result.methods if (memory := result.memory(method))}
-    peaks = [memory["peak"] for memory in memories.values()]
-    return planned.memory_bars("Memory of a training step, by kind", memories, (), peaks)
+    return memory_bars("Memory of a training step, by kind", memories)
+
+
+@style.styled
+def memory_bars(title: str, memories: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Bytes of a training step {name: {kind of MEMORY, or peak: bytes}} as stacked bars, with a mark at the peak.
+
+    The kinds are not all at their largest together.
+    """
+    figure, axes = style.single(title, 2.2 + 0.34 * len(memories))
+    sums = [sum(kinds.get(kind, 0) for kind in MEMORY) for kinds in memories.values()]
+    peaks = [kinds["peak"] for kinds in memories.values()]
+    most = max([*sums, *peaks])
+    scale, unit = next(((s, u) for s, u in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")) if most >= s), (1e3, "KB"))
+    widths = {kind: [kinds.get(kind, 0) / scale for kinds in memories.values()] for kind in MEMORY}
+    looks = {
+        kind: {"color": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.5, "height": 0.72}
+        for kind, (color, hatch) in MEMORY.items()
+        if any(kinds.get(kind, 0) > 0.002 * whole for kinds, whole in zip(memories.values(), sums, strict=True))
+    }
+    style.stack_bars(axes, list(memories), widths, looks)
+    axes.set_xlim(0, 1.04 * most / scale)
+    axes.plot([peak / scale for peak in peaks], list(memories), "kD", markersize=5, mec="white", label="peak")
+    axes.set_xlabel(unit)
+    entries = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda entry: entry[1] == "peak")
+    figure.legend(*zip(*entries, strict=True), loc="outside lower center", ncols=4, handlelength=1.6)
+    return figure
 
 
 FIGURES = {

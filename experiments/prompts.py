@@ -22,7 +22,7 @@ def classify_by_prompt(
     texts: Sequence[str],
     batch_size: int = 16,
 ) -> tuple[np.ndarray, float]:
-    """The class of each text by the model's own words, and the mean tokens that a query takes.
+    """Return the class of each text by the model's own words, and the mean tokens that a query takes.
 
     A class's score is the probability of its name's first token after "Topic:"; there the names must differ
     (MiniloraError). A prompt that is longer than the model's positions loses its first tokens.

@@ -27,7 +27,7 @@ Losses = Mapping[float, float]  # by learning rate; infinite where training dive
 
 
 def measure(records: Records, source: str, name: str, data: str) -> float:
-    """The best learning rate of a method on a model and data; each rate that is tried becomes a record."""
+    """Return the best learning rate of a method on a model and data; each rate that is tried becomes a record."""
     method, options = METHODS[name], methods.Options()
     model, tokenizer = recipes.load_model(source, quantization=options.quantization if method.is_quantized else None)
     text = recipes.read_data(data, tokenizer)
@@ -47,7 +47,7 @@ def measure(records: Records, source: str, name: str, data: str) -> float:
 
 
 def tried_on_base(records: Records, name: str) -> Losses:
-    """Bits per character of the validation part, by `measure`."""
+    """Return bits per character of the validation part, by `measure`."""
     rows = records.of(MODELS[0])
     return {row["key"][3]: _loss(row) for row in rows if row["key"][2] == name}
 

@@ -29,7 +29,7 @@ name = ""
 
 @dataclass(frozen=True)
 class Backend:
-    """What differs between array libraries.
+    """An array library: all that differs from one to another.
 
     `namespace` holds the functions that become `xp`; `array_type` is the class of its arrays; `from_host` and `to_host`
     copy between NumPy and it; `errstate` silences floating-point warnings; `block_bytes` is how much data an
@@ -98,7 +98,7 @@ def register(backend_name: str, load: Callable[[], Backend]) -> None:
 
 
 class _Restore:
-    """What `use` returns: as a context manager, it brings the previous backend back."""
+    """A context manager that brings the previous backend back: the result of `use`."""
 
     def __init__(self, previous: Backend | None):
         self.previous = previous
@@ -267,7 +267,7 @@ def unlock(array: Array) -> None:
 
 
 def device_count() -> int:
-    """How many GPUs this process sees; 0 on a backend that uses none."""
+    """Count the GPUs that this process sees; 0 on a backend that uses none."""
     return _active.namespace.cuda.runtime.getDeviceCount() if _active.name == "cupy" else 0
 
 

@@ -70,9 +70,7 @@ def describe() -> list[dict[str, Any]]:
 
 
 def cores() -> int:
-    """How many processor cores this process may use; where its container has less time than they have, as many as
-    that keeps busy.
-    """
+    """Count the processor cores that this process may use, or as many as its container's share of time keeps busy."""
     quota = _quota()
     return len(usable_cores()) if quota is None else min(len(usable_cores()), ceil(quota))
 

@@ -71,6 +71,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     },
     "plan --model": "name the model without a flag: minilora plan llama-7b",
     "plan --all": "without --method, all methods are planned",
+    "plan --out": "`minilora plan --json` has the numbers of a picture",
     "plan --workers": f"`minilora.plan.planner.make_plan` with a Step(workers=…) {IN_PYTHON}",
     "plan --tflops": f"`minilora.plan.planner.tokens_per_second` {IN_PYTHON}",
     "plan --utilization": f"`minilora.plan.planner.tokens_per_second` {IN_PYTHON}",

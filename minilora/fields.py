@@ -21,14 +21,14 @@ FLOAT32_MAX = 3.4028234663852886e38
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value may be, in words and as a test. `hint` says more about one that it may not."""
+    """A kind of value, in words and as a test. `hint` says more about a value that is not of it."""
 
     words: str
     allows: Callable[[Any], bool]
     hint: Callable[[Any], str] = lambda value: ""
 
     def problems(self, name: str, value: object) -> list[str]:
-        """What is wrong with the value called `name`: one sentence or none."""
+        """List what is wrong with the value called `name`: one sentence or none."""
         if self.allows(value):
             return []
         return [f"{name} must be {self.words}, not {escape(repr(value))}{self.hint(value)}"]
@@ -60,7 +60,7 @@ def checked_value(name: str, value: Any, like: Any) -> Any:
 
 
 def _is_scalar(value: Any) -> bool:
-    """Whether it is a number of NumPy's."""
+    """Return True for a number of NumPy's."""
     return getattr(value, "shape", None) == ()
 
 
@@ -149,15 +149,15 @@ def tokens(default: int | list[int] | None) -> Any:
 
 
 def is_whole(value: object, least: int = 0) -> bool:
-    """Whether `value` is an int of at least `least`; a bool is none."""
+    """Return True for an int of at least `least`; a bool is not one."""
     return type(value) is int and value >= least
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is an int or a float, finite in float32; a bool is none."""
+    """Return True for an int or a float that is finite in float32; a bool is neither."""
     return type(value) in (int, float) and abs(value) <= FLOAT32_MAX
 
 
 def is_list_of(allows: Callable[[Any], bool], value: object) -> bool:
-    """Whether `value` is a list, empty or not, of what `allows` allows."""
+    """Return True for a list, empty or not, of what `allows` allows."""
     return isinstance(value, list) and all(map(allows, value))

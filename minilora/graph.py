@@ -84,25 +84,27 @@ class Node:
 
 
 def walk(roots: dict[Node, Array], ends: Collection[Any] = ()) -> Iterator[tuple[Leaf, Array | None, bool]]:
-    """Walk back through the graph behind `roots`, {node: gradient}, and use it up. Yields (leaf, part of its gradient,
-    is the array ours to write into), once for each use of each leaf; the part is None if a rule has none.
+    """Walk back through the graph behind `roots`, {node: gradient}, and use both up. Yields (leaf, part of its
+    gradient, is the array ours to write into), once for each use of each leaf; the part is None if a rule has none.
 
     Nodes are visited newest first, so each has all of its gradient when its turn comes. ends: nodes at which the walk
     stops, as at leaves.
     """
     pending: dict[Any, tuple[Array, bool]] = {root: (gradient, False) for root, gradient in roots.items()}
     heap = sorted((-root.index, root) for root in roots)
+    roots.clear()
     while heap:
         node = heappop(heap)[1]
-        g, _ = pending.pop(node)
+        flow = [pending.pop(node)[0]]
+        identity = id(flow[0])
         edges = node.release()
         while edges:
             inputs, rule = edges.pop()
-            results = rule(g)
+            results = rule(flow[0] if edges else flow.pop())  # the last rule may free what flows in
             for x, result in zip(inputs, results if type(results) is tuple else (results,), strict=True):
                 if x is None:
                     continue
-                part = (None, False) if result is None else _fitted(result, x, g)
+                part = (None, False) if result is None else _fitted(result, x, identity)
                 if not isinstance(x, Node) or x in ends:
                     yield x, *part
                 elif result is not None:
@@ -123,7 +125,7 @@ def gradients_of(roots: dict[Node, Array], ends: Collection[Any] = ()) -> dict[L
 
 
 def gradients_as_they_come(root: Node, gradient: Array) -> Iterator[tuple[Leaf, Array]]:
-    """As `gradients_of`, pair by pair: each leaf comes as soon as its last use has been passed."""
+    """Yield what `gradients_of` returns, pair by pair: each leaf as soon as its last use has been passed."""
     uses = Counter(x for node in nodes_since([root], 0) for inputs, _ in node.edges or () for x in inputs)
     sums: dict[Leaf, tuple[Array, bool]] = {}
     for leaf, array, ours in walk({root: gradient}):
@@ -155,15 +157,18 @@ def inputs_of(nodes: Iterable[Node]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(x for x in inputs if x is not None and x not in nodes))
 
 
-def _fitted(result: Array, x: Node | Leaf, g: Array) -> tuple[Array, bool]:
-    """What a rule returned as the gradient of the input `x`, in its dtype, and whether nobody else holds that array."""
+def _fitted(result: Array, x: Node | Leaf, incoming: int) -> tuple[Array, bool]:
+    """Check the gradient that a rule returned for the input `x`: (in its dtype, does nobody else hold that array?).
+
+    incoming: the id of the gradient that the rule was given, which may be what it returned.
+    """
     if not backend.is_array(result):  # NumPy's reductions give scalars
         result = backend.asarray(result)
     if result.shape != x.shape:
         raise RuntimeError(f"a rule returned shape {result.shape} for an input of shape {x.shape}")
     if result.dtype != x.dtype:
         return result.astype(x.dtype), True
-    return result, result is not g and result.base is None
+    return result, id(result) != incoming and result.base is None
 
 
 def _own(part: tuple[Array, bool]) -> Array:

@@ -89,7 +89,7 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether `backward` leaves a gradient in `.grad`."""
+        """True if `backward` leaves a gradient in `.grad`."""
         return self._requires_grad is True
 
     @requires_grad.setter
@@ -105,7 +105,7 @@ class Tensor:
 
     @property
     def is_parameter(self) -> bool:
-        """Whether it requires a gradient or, being frozen, once did. Other tensors are constants."""
+        """True if it requires a gradient or, being frozen, once did. Other tensors are constants."""
         return self._requires_grad is not None
 
     @property
@@ -176,7 +176,7 @@ class Tensor:
         return self._data.item()  # type: ignore[no-any-return]
 
     def detach(self) -> "Tensor":
-        """The same array outside every graph."""
+        """Return the same array outside every graph."""
         out = wrap(self._data)
         if self._node is None:
             out._guard = _guard_of(self)
@@ -412,17 +412,20 @@ def deferred(make: Callable[[], Tensor], recompute: Callable[[], Tensor]) -> Ten
     array = out._data
     del out, nodes  # and with them the graph, and what only the graph held
     lasting = {reading for reading in reads if reading.guard.array() is not None}
+    later = [recompute]  # which holds the inputs: they can go as the walk passes what reads them
 
     def rule(g: Array) -> tuple[Array | None, ...]:
         now = next(clock)
         with enable_grad():
-            made = recompute()
-        again = [] if made._node is None else nodes_since([made._node], now)
-        if made._node is None or not lasting <= {reading for node in again for reading in node.reads}:
+            root = later.pop()()._node
+        again = {reading for node in nodes_since([root] if root else [], now) for reading in node.reads}
+        if root is None or not lasting <= again:
             raise RuntimeError("a weight was replaced between the forward pass and backward, which computes it again")
-        del again  # the walk frees node by node
         lasting.clear()  # the new graph reads them
-        found = gradients_of({made._node: g}, ends=set(inputs))
+        again.clear()
+        roots = {root: g}
+        del g  # the walk frees gradient by gradient
+        found = gradients_of(roots, ends=set(inputs))
         return tuple(found.get(x) for x in inputs)
 
     return record_graph(array, inputs, rule, reads)

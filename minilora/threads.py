@@ -32,7 +32,7 @@ WORTH_A_PART = 2**15  # elements of a hidden state; with fewer, threads wait for
 
 
 def count() -> int:
-    """How many threads work is spread over here: by default as many as there are cores; on a GPU one."""
+    """Count the threads that work is spread over here: by default as many as there are cores; on a GPU one."""
     return (_count.get() or blas.cores()) if backend.is_cpu() else 1
 
 
@@ -55,9 +55,11 @@ def split_rows(rows: range, parts: int) -> list[range]:
 
 
 def parts_of(rows: int, elements: int, cores: int) -> int:
-    """In how many parts `rows` rows, whose hidden state has so many `elements`, are computed: one where they are few,
-    on one thread; 0 where matrix products share their work out, or nothing can. (On an idle machine they would share
-    out few rows, too, and sooner; beside other work their threads wait for one another.)
+    """Number of parts to split a batch into: 1 if it is too small to be worth splitting, 0 to leave the parallelism to
+    BLAS, or if there is none. (On an idle machine BLAS would share out few rows, too, and sooner; beside other work its
+    threads wait for one another.)
+
+    elements: of the batch's hidden state.
     """
     parts = max(1, elements // WORTH_A_PART)
     return 0 if cores == 1 or rows == 1 < parts else min(rows, cores, parts)
@@ -176,7 +178,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Parts:
-    """What `run` gives for each part of a batch, computed side by side: losses that become one, arrays that are joined.
+    """The results of `run` for the parts of a batch, computed side by side: losses become one, arrays are joined.
 
     parts: the arguments of `run`. It gives something with a 0-d Tensor `loss`.
     """

@@ -12,8 +12,7 @@
 import ipywidgets  # sliders
 import numpy as np
 
-from figures import pictures  # in the folder beside this notebook
-from minilora.measure import word_order  # the task: sentences, labels, learners
+from figures import pictures, word_order  # in the folder beside this notebook
 from minilora.train import recipes  # loads the language model
 from minilora.train.loop import TrainConfig  # how a network is trained
 

@@ -916,6 +916,11 @@ def test_a_dropped_graph_gives_its_arrays_back():
     second.backward()
     x.data[...] = 0
     np.testing.assert_array_equal(x.numpy(), 0)
+    beside = x.detach()
+    third = (x * x).sum()
+    del third  # without a walk
+    beside.data[...] = 1
+    np.testing.assert_array_equal(x.numpy(), 1)
 
 
 def test_no_graph_locks_nothing():

@@ -52,7 +52,7 @@ def run(arguments: Namespace) -> None:
 
 
 def _ask(name: str) -> int | bool:
-    """The answer that is typed, asked for until it can be read."""
+    """Return the answer that is typed, asked for until it can be read."""
     question = QUESTIONS[name][0].upper() + QUESTIONS[name][1:]
     while True:
         try:

@@ -61,7 +61,7 @@ class Advice:
 
 
 def curve_file(task: str) -> str:
-    """The record of `minilora curve` on that task, on a real pretrained model."""
+    """Return the record of `minilora curve` on that task, on a real pretrained model."""
     return f"curve-{task}.jsonl"
 
 
@@ -75,7 +75,7 @@ class OnText(NamedTuple):
 
 
 def on_text(result: ModelResult) -> dict[str, OnText]:
-    """{method, "base" or the prompt: what a comparison on a published model measured of it}."""
+    """Return {method, "base" or the prompt: what a comparison on a published model measured of it}."""
     found = {"base": OnText(0, Spread.of([result.base["bits"]]), None, None)}
     if any(result.records.of("prompt")):
         found[PROMPTED] = OnText(0, result.reached(PROMPTED), None, None)
@@ -157,7 +157,7 @@ class Measured:
 
 
 def advise(situation: Situation, measured: Measured) -> Advice:
-    """The advice for a situation, with a reason for each answer that speaks for a side."""
+    """Return the advice for a situation, with a reason for each answer that speaks for a side."""
     prompt = lambda weight, text: reasons.append(Reason("prompt", weight, text))  # noqa: E731
     tune = lambda weight, text: reasons.append(Reason("fine-tune", weight, text))  # noqa: E731
     reasons: list[Reason] = []
@@ -192,7 +192,7 @@ def advise(situation: Situation, measured: Measured) -> Advice:
 
 
 def in_words(advice: Advice) -> str:
-    """The advice for a terminal of 80 columns."""
+    """Return the advice for a terminal of 80 columns."""
     from textwrap import fill
 
     name = IN_SENTENCES[advice.method]

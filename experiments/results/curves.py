@@ -92,7 +92,7 @@ class Point:
 
 
 def curve(records: Records, method: str, axis: str) -> list[Point]:
-    """The points of a cell, small to large."""
+    """Return the points of a cell, small to large."""
     settings, cores = records.header["settings"], records.header["machine"]["cores"]
     rates = Rates(**{f.name: median(records.rows[method, "rates"][f.name]) for f in fields(Rates)})
     ours, torch, products = (records.rows[method, axis][name] for name in ("minilora", "torch", "products"))

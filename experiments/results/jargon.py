@@ -47,7 +47,7 @@ def trimmed(results: dict) -> dict:
 
 
 def read(path: Path) -> dict:
-    """The record in the file at `path`, or what is kept of a results.json. FormatError for anything else."""
+    """Return the record in the file at `path`, or what is kept of a results.json. FormatError for anything else."""
     content = read_json(path)
     try:
         return trimmed(content)
@@ -56,7 +56,7 @@ def read(path: Path) -> dict:
 
 
 def values(record: dict) -> dict[str, str]:
-    """{name: as it is printed}, each name with `jargon.` before it.
+    """Return {name: as it is printed}, each name with `jargon.` before it.
 
     ROW.TEST.f1, .exact, ROW.tokens, .time, .quiz, .other_text of the rows before, few-shot, open-book and after;
     ROW.pays_off of few-shot and open-book; trainable, share, steps, train_time, time, memory, adapter, replay; table,
@@ -108,7 +108,7 @@ def samples_grid(record: dict) -> Grid:
 
 
 def _plain(text: str) -> str:
-    """A text that a model wrote, for a cell of a page's table: one line, and nothing in it is a mark."""
+    """Return a text that a model wrote, for a cell of a page's table: one line, and nothing in it is a mark."""
     line = "".join(c for c in " ".join(text.split()) if c.isprintable())
     return re.sub(r"([\\`*_{}\[\]<>|#$&~])", r"\\\1", line) or "–"
 

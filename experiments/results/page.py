@@ -43,13 +43,13 @@ MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->
 
 
 def texts(root: Path = ROOT) -> list[Path]:
-    """The texts that may hold measured numbers."""
+    """Return the texts that may hold measured numbers."""
     found = [root / "README.md", *sorted((root / "lessons").glob("*/*.md")), *sorted((root / "docs").glob("*.md"))]
     return [path for path in found if path.is_file() and path != root / PAGE]
 
 
 def values(root: Path = ROOT) -> dict[str, str]:
-    """{name: as it is printed}.
+    """Return {name: as it is printed}.
 
     `comparison.METHOD.COLUMN` with a name from `comparison_report.COLUMNS`; `comparison.table`, all methods;
     `study.NAME`, a sentence, and `study.NAME.smollm2`; `study.NAME.table`, all its runs; `jargon.NAME`, see
@@ -94,7 +94,7 @@ def measured_studies(root: Path = ROOT, model: str = "") -> dict[str, Study]:
 
 
 def page(root: Path = ROOT) -> str:
-    """The content of docs/results.md."""
+    """Return the content of docs/results.md."""
     compared = measured_comparison(root)
     parts = [
         "# Results",
@@ -152,7 +152,7 @@ def measured_comparison(root: Path = ROOT) -> comparison_report.ComparisonResult
 
 
 def measured_curves(root: Path = ROOT) -> dict[str, CurveResult]:
-    """{task: examples in the prompt and trained on, on a real pretrained model}."""
+    """Return {task: examples in the prompt and trained on, on a real pretrained model}."""
     files = {task: root / RECORDS / curve_file(task) for task in CURVES}
     return {task: CurveResult(Records.read(path, curve.KIND)) for task, path in files.items() if path.is_file()}
 
@@ -183,7 +183,7 @@ def _model_sections(found: founding.Founding) -> list[str]:
 
 
 def _figures_of(subject: str) -> dict[str, str]:
-    """{name of the file: what the figure shows}."""
+    """Return {name of the file: what the figure shows}."""
     drawn = compare_model_report.FIGURES.items()
     return {f"model-{subject}-{name}": draw.__doc__ or name for name, draw in drawn}
 
@@ -295,7 +295,7 @@ def _figure(name: str, words: str | None) -> str:
 
 def write(root: Path = ROOT) -> None:
     """Write the page and its figures, and bring the marked numbers of all texts up to date."""
-    write_atomic(root / PAGE, page(root).encode())
+    write_atomic(root / PAGE, page(root))
     save_all(comparison_report.FIGURES, measured_comparison(root), root / FIGURES)
     for name, study in measured_studies(root).items():
         save_all({f"study-{name}": STUDIES[name].figure}, study, root / FIGURES)
@@ -312,7 +312,7 @@ def write(root: Path = ROOT) -> None:
     for path in texts(root):
         before = path.read_text()
         if (after := fill(before, known, path.name)) != before:
-            write_atomic(path, after.encode())
+            write_atomic(path, after)
 
 
 def keep_jargon(path: Path, root: Path = ROOT) -> None:

@@ -10,7 +10,7 @@ TITLE = "What do more machines bring, and what does the link between them cost?"
 
 
 def read(path: Path) -> list[dict]:
-    """The measured points in the file at `path`, in order. FormatError for any other file.
+    """Return the measured points in the file at `path`, in order. FormatError for any other file.
 
     ranks of 0 are one process with a thread a core. mbit and delay (seconds) are of the link, None of memory. step,
     compute, sum (of gradients) and predicted are seconds.

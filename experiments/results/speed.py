@@ -48,7 +48,7 @@ SECONDS = ("import minilora", "minilora --help")  # not ratios: the less, the be
 
 
 def file_of(machine: dict) -> str:
-    """The name of the record's file: the processor's, with its family, model and matrix kernels."""
+    """Return the name of the record's file: the processor's, with its family, model and matrix kernels."""
     processor = machine["processor"]
     parts = [processor["name"], *(processor.get(part, "") for part in ("family", "model")), _kernels(machine)]
     words = re.sub(r"\((r|tm)\)", "", " ".join(parts).lower())
@@ -56,7 +56,7 @@ def file_of(machine: dict) -> str:
 
 
 def read(path: Path) -> dict:
-    """The record in the file at `path`. FormatError for any other file."""
+    """Return the record in the file at `path`. FormatError for any other file."""
     record = read_json(path)
     if record.get("minilora") != KIND or record.get("version") != VERSION:
         raise FormatError(f"{show_path(path)} is no record of speed of version {VERSION}")
@@ -64,7 +64,7 @@ def read(path: Path) -> dict:
 
 
 def read_all(folder: Path) -> list[dict]:
-    """The record of each processor."""
+    """Return the record of each processor."""
     return [read(path) for path in sorted(folder.glob(FILES))]
 
 
@@ -87,7 +87,7 @@ def grid(records: list[dict]) -> Grid:
 
 
 def heading(record: dict) -> str:
-    """The processor, its cores and the matrix kernels, which no two records share."""
+    """Return the processor, its cores and the matrix kernels, which no two records share."""
     machine = record["machine"]
     return f"{in_words(machine['processor'])}, {machine['cores']} cores, {_kernels(machine)} kernels"
 
@@ -109,7 +109,7 @@ def details(record: dict) -> Grid:
 
 
 def about(record: dict) -> str:
-    """The machine, the versions of the peers, and how many goals are met, in sentences."""
+    """Return the machine, the versions of the peers, and how many goals are met, in sentences."""
     processor = record["machine"]["processor"]
     parts = [", ".join(processor.get("instruction_sets", []))]
     parts += [f"{name} {size // 1024:,} KiB" for name, size in processor.get("caches", {}).items()]
@@ -120,13 +120,13 @@ def about(record: dict) -> str:
 
 
 def profiles(record: dict) -> str:
-    """The two lines of each profile, as a list for a page."""
+    """Return the two lines of each profile, as a list for a page."""
     found = {row["name"]: row["profile"] for row in record["rows"] if row.get("profile")}
     return "\n".join(f"- **{name}**: {first}.\n  {second}." for name, (first, second) in found.items())
 
 
 def _kernels(machine: dict) -> str:
-    """The matrix library's kernels: what stands in brackets after its version."""
+    """Return the matrix library's kernels: what stands in brackets after its version."""
     found = re.search(r"\(([^)]*)\)", machine["blas"])
     return found[1] if found else "unknown"
 

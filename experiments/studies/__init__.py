@@ -36,7 +36,7 @@ STUDIES: dict[str, type[Study]] = {study.name: study for study in ALL}
 
 
 def find(name: str) -> type[Study]:
-    """The study called so. Raises MiniloraError with the nearest name."""
+    """Return the study called so. Raises MiniloraError with the nearest name."""
     if name not in STUDIES:
         raise MiniloraError(unknown("study", name, STUDIES))
     return STUDIES[name]

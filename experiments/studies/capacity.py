@@ -60,7 +60,7 @@ class Facts:
 
 
 def made_up(tokenizer: Tokenizer, count: int, seed: int) -> Facts:
-    """So many facts about different names, of words that are one token each."""
+    """Return so many facts about different names, of words that are one token each."""
     rng = np.random.default_rng([seed, count])
     pieces = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
     words = rng.permutation([token for token, piece in enumerate(pieces) if re.fullmatch(" ?[a-zA-Z]{2,}", piece)])
@@ -85,7 +85,7 @@ def known(model, facts: Facts) -> dict:
 
 
 def learn(bench: StudyBench, rank: int, facts: Facts, rate: float, seed: int, times: int = 1) -> tuple[object, History]:
-    """A model that was trained on the facts."""
+    """Return a model that was trained on the facts."""
     method = "full" if rank == FULL else "lora"
     options = None if rank == FULL else Options(rank=rank, targets=[bench.settings.target])
     model = bench.lab.fresh(method, seed, options)
@@ -95,7 +95,7 @@ def learn(bench: StudyBench, rank: int, facts: Facts, rate: float, seed: int, ti
 
 
 def rate_of(bench: StudyBench, rank: int) -> float:
-    """The learning rate of a rank, by search."""
+    """Return the learning rate of a rank, by search."""
     facts = made_up(bench.lab.tokenizer, bench.settings.searched, SEED)
 
     def missing(rate: float) -> float:
@@ -153,14 +153,14 @@ class Capacity(Study):
         self.longer = [("longer", *run) for run in self.settings["longer"]]
 
     def recalled(self, kind: str, rank: int, count: int) -> Spread:
-        """The percentage of the attributes."""
+        """Return the percentage of the attributes."""
         return self.spread("recalled", kind, rank, count, scale=100)
 
     def trainable(self, rank: int) -> int:
         return next(self.records.of("facts", rank))["trainable"]
 
     def kept(self, kind: str, rank: int, count: int) -> Spread:
-        """Bits known per trainable parameter."""
+        """Return bits known per trainable parameter."""
         return self.spread("known", kind, rank, count, scale=1 / self.trainable(rank))
 
     def knee(self, rank: int) -> Spread:
@@ -252,7 +252,7 @@ class Capacity(Study):
         return said + f". {self.kept_in_words()}" + (f" {self.longer_in_words()}" if self.longer else "")
 
     def kept_in_words(self) -> str:
-        """The most bits per parameter, beside the published ones."""
+        """Return the most bits per parameter, beside the published ones."""
         kept = {run: self.kept(*run) for run in [*product(["facts"], self.values, self.amounts), *self.longer]}
         best = max(kept, key=lambda run: kept[run].mean)
         rank, steps = best[1], self.settings["adapt"]["steps"] * (self.settings["times"] if best[0] == "longer" else 1)

@@ -72,12 +72,12 @@ class DataTypes(Study):
         return bench.adapted("qlora", rate, seed, Options(blocksize=BLOCKSIZE, **TYPES[name]))
 
     def lost(self, name: str) -> Spread:
-        """Bits per character that quantizing costs the base on its own text, over samples of it."""
+        """Return bits per character that quantizing costs the base on its own text, over samples of it."""
         in_float = {row["key"][2]: row["base_text"] for row in self.records.of("base", FLOAT)}
         return Spread.of(row["base_text"] - in_float[row["key"][2]] for row in self.records.of("base", name))
 
     def adapted(self, name: str) -> Spread:
-        """Bits per character on the domain after LoRA over it."""
+        """Return bits per character on the domain after LoRA over it."""
         return self.spread("domain", "adapted", name)
 
     def grid(self) -> Grid:

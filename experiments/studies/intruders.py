@@ -65,13 +65,13 @@ def effective_rank(matrix: np.ndarray) -> float:
 
 
 def weights_of(model: Module) -> dict[str, np.ndarray]:
-    """The matrices of the blocks by path, in float64."""
+    """Return the matrices of the blocks by path, in float64."""
     linears = {path: model.get_submodule(path) for path in linears_of_blocks(model)}
     return {p: backend.to_numpy(one.weight.data).astype(float) for p, one in linears.items() if isinstance(one, Linear)}
 
 
 def method_of(rank: int) -> tuple[str, Options | None]:
-    """The name of the method and its options."""
+    """Return the name of the method and its options."""
     return ("full", None) if rank == FULL else ("lora", Options(rank=rank))
 
 
@@ -137,7 +137,7 @@ class Intruders(Study):
         self.all: list[Run] = [("own", FULL), *self.lora]
 
     def of(self, number: str, run: Run) -> Spread:
-        """A number of the trained model."""
+        """Return a number of the trained model."""
         return self.spread(number, *run, 1.0)
 
     def point(self, run: Run, scale: float) -> Point:

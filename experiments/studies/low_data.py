@@ -49,7 +49,7 @@ class LowData(Study):
         return sorted({key[1] for key in self.records.rows if key[0] != "rate"})
 
     def reached(self, method: str) -> dict[int, Spread]:
-        """Accuracy in percent, by the number of labels."""
+        """Return accuracy in percent, by the number of labels."""
         return {labels: self.spread("accuracy", method, labels, scale=100) for labels in self.amounts()}
 
     def grid(self) -> Grid:

@@ -12,13 +12,13 @@ TRAINED = 0.0  # among the values: the update as large as training made it
 
 
 def layers_of(model) -> dict[str, LoraLinear]:
-    """The adapted layers by their path in the plain model."""
+    """Return the adapted layers by their path in the plain model."""
     found = {path: module for path, module in model.named_modules() if isinstance(module, LoraLinear)}
     return {path.removeprefix("base_model."): layer for path, layer in found.items()}
 
 
 def with_updates(model):
-    """The model and copies of its B, by path."""
+    """Return the model and copies of its B, by path."""
     return model, {path: layer.lora_B.weight.data.copy() for path, layer in layers_of(model).items()}
 
 
@@ -107,7 +107,7 @@ class MergeTrap(Study):
         )
 
     def overshoot(self) -> str:
-        """The sizes past the trained one at which the model is worse for it."""
+        """Return the sizes past the trained one at which the model is worse for it."""
         trained = self.of_size("adapter", TRAINED).mean if TRAINED in self.values else 0.0
         scaled = self.sizes()[self.sizes().index(TRAINED) + 1 :] if trained else []
         further = [f"{100 * size:g} %" for size in scaled if self.of_size("adapter", size).mean > trained]

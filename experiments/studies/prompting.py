@@ -85,7 +85,7 @@ class Prompting(Study):
         return {"lr": rate, "accuracy": lab.accuracy(model), "tokens": mean, "seconds": history.seconds}
 
     def reached(self, kind: str, k: int) -> Spread:
-        """Accuracy in percent."""
+        """Return accuracy in percent."""
         return self.spread("accuracy", kind, k, scale=100)
 
     def above_chance(self, kind: str, k: int) -> bool:
@@ -99,7 +99,7 @@ class Prompting(Study):
         return self.records.rows["cost", k]
 
     def crossover(self, k: int) -> int | None:
-        """Queries after which the time that training k examples took is saved; None where a prompt is no slower."""
+        """Return queries after which the time that training k examples took is saved; None if a prompt is no slower."""
         cost = self.cost(k)
         return crossover(self.spread("seconds", "trained", k).mean, cost["prompt_ms"], cost["trained_ms"])
 

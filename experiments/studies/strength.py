@@ -27,7 +27,7 @@ class StrengthSettings(StudySettings):
 
 
 def least(paths: Iterable[Path], level: float) -> float | None:
-    """The smallest y on the paths where x is at least `level`; None where no path gets there."""
+    """Return the smallest y on the paths where x is at least `level`; None if no path gets there."""
     found = []
     for path in paths:
         for (x0, y0), (x1, y1) in pairwise(path):
@@ -38,7 +38,7 @@ def least(paths: Iterable[Path], level: float) -> float | None:
 
 
 def train_and_look(bench: StudyBench, factor: float, steps: int, seed: int):
-    """A LoRA in its best state by validation text, and {step: the numbers at that step}."""
+    """Return a LoRA in its best state by validation text, and {step: the numbers at that step}."""
     lab, rate = bench.lab, float(f"{factor * bench.text_rate('lora'):.2g}")
     config = replace(bench.settings.adapt, steps=steps, peak_lr=rate, seed=seed)
     model, seen = lab.fresh("lora", seed), []

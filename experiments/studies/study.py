@@ -45,12 +45,12 @@ class StudySettings(Settings):
     kinds: tuple[str, ...] = ()  # for what else it varies them
 
     def quick(self, **changes) -> Self:
-        """The same for a smaller base and fewer seeds."""
+        """Return the same for a smaller base and fewer seeds."""
         adapt = replace(self.adapt, steps=60, eval_every=20)
         return replace(self, base=QUICK_BASE, seeds=(0, 1), rates=2, adapt=adapt, **changes)
 
     def large(self, **changes: Any) -> Self:
-        """The same, once, on a model that others pretrained."""
+        """Return the same, once, on a model that others pretrained."""
         settings: dict[str, Any] = {"adapt": replace(self.adapt, steps=30, eval_every=10), "test_characters": 10_000}
         settings |= {"validation_characters": 6_000, "characters": 60_000}
         return replace(self, model="smollm2", seeds=(0,), rates=2, **settings | changes)
@@ -83,18 +83,18 @@ class Study(Result):
 
     @classmethod
     def cells(cls, settings) -> list[tuple]:
-        """The keys of what is measured, in this order; a seed comes last."""
+        """Return the keys of what is measured, in this order; a seed comes last."""
         return [("base",), *((*run, seed) for run in cls.runs(settings) for seed in settings.seeds)]
 
     @staticmethod
     def measure_base(bench: StudyBench) -> dict:
-        """The numbers of the cell ("base",)."""
+        """Return the numbers of the cell ("base",)."""
         model = bench.lab.base()
         return {"total": recipes.count_parameters(model)[1]} | bench.quality(model)
 
     @staticmethod
     def measure(bench: StudyBench, *key) -> dict:
-        """The numbers of any other cell."""
+        """Return the numbers of any other cell."""
         raise NotImplementedError
 
     def grid(self) -> Grid:
@@ -133,11 +133,11 @@ class Study(Result):
         return next(self.records.of("base"))
 
     def gained(self, *start) -> Spread:
-        """Bits per character fewer on the domain than the base needs."""
+        """Return bits per character fewer on the domain than the base needs."""
         return Spread.of(self.base["domain"] - row["domain"] for row in self.records.of(*start))
 
     def forgot(self, *start) -> Spread:
-        """Bits per character more on the base's text than the base needs."""
+        """Return bits per character more on the base's text than the base needs."""
         return Spread.of(row["base_text"] - self.base["base_text"] for row in self.records.of(*start))
 
     def paired(self, number: str, one: tuple, other: tuple) -> Pairs:
@@ -151,7 +151,7 @@ class Study(Result):
         return "with every seed" if len(self.settings["seeds"]) > 1 else "with its one seed"
 
     def chance(self) -> float:
-        """The percentage that a guess gets right on the labelled task."""
+        """Return the percentage that a guess gets right on the labelled task."""
         return 100 / next(row["classes"] for row in self.records.rows.values() if "classes" in row)
 
     def learned_grid(self, title: str, header: Sequence[str], rows: dict) -> Grid:
@@ -177,7 +177,7 @@ class Study(Result):
         return Grid(title, header, lines, f"{caption} {self.in_words(counts)}")
 
     def in_words(self, counts: Iterable[int]) -> str:
-        """The base, and what ± means over so many seeds."""
+        """Return the base, and what ± means over so many seeds."""
         made, model = self.settings["base"], self.settings.get("model")
         base = "the package's" if made is None else f"a small one, {made['config']['steps']} steps"
         return f"Base: {base if model is None else escape(Path(model).name)}. {seeds_in_words(counts)}"
@@ -198,11 +198,11 @@ class StudyBench(Bench):
         return self._kept[1]
 
     def adapted(self, method: str, rate: float, seed: int, options: Options | None = None) -> dict:
-        """The numbers of a model adapted so."""
+        """Return the numbers of a model adapted so."""
         return self.facts(*self.adapt(method, rate, seed, options), rate)
 
     def facts(self, model, history: History, rate: float) -> dict:
-        """The numbers of a model that was adapted."""
+        """Return the numbers of a model that was adapted."""
         facts = {"lr": rate, "trainable": recipes.count_parameters(model)[0], "best_step": history.best_step}
         return facts | {"seconds": history.seconds} | self.quality(model)
 
@@ -240,7 +240,7 @@ class Pairs:
 
 
 def compared(one: Spread, other: Spread, more: str, less: str, level: str = "level with") -> str:
-    """`more`, `less`, or `level` where the means are no further apart than the seeds scatter."""
+    """Return `more`, `less`, or `level` where the means are no further apart than the seeds scatter."""
     return level if one.overlaps(other) else more if one.mean > other.mean else less
 
 

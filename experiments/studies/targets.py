@@ -27,13 +27,13 @@ SPREAD = 2  # the rank over all linears that sets the number of parameters
 
 
 def options(model: LlamaForCausalLM, names: str) -> Options:
-    """The rank with which `names` come nearest to the parameters of rank SPREAD over all linears."""
+    """Return the rank with which `names` come nearest to the parameters of rank SPREAD over all linears."""
     rank = max(1, round(SPREAD * cost(model, ALL) / cost(model, names)))
     return Options(rank=rank, targets=names if names == ALL else names.split(","))
 
 
 def cost(model: LlamaForCausalLM, names: str) -> int:
-    """Parameters of an update of rank 1 over the modules called so."""
+    """Return parameters of an update of rank 1 over the modules called so."""
     chosen = names.split(",")
     linears = {path: model.get_submodule(path) for path in linears_of_blocks(model)}
     return sum(
@@ -87,7 +87,7 @@ class Targets(Study):
         return figure
 
     def against(self, one: str, other: str) -> Pairs:
-        """Bits per character that `one` gains more than `other`."""
+        """Return bits per character that `one` gains more than `other`."""
         return self.paired("domain", ("targets", other), ("targets", one))
 
     def count(self, names: str) -> str:
@@ -99,7 +99,7 @@ class Targets(Study):
         return of_attention + self.mlp_sentence()
 
     def mlp_sentence(self) -> str:
-        """The MLP against attention, and against both, by pairs of one seed."""
+        """Return the MLP against attention, and against both, by pairs of one seed."""
         over, both = self.against(MLP, ATTENTION), self.against(ALL, MLP)
         neither = "the seeds do not agree" if len(self.settings["seeds"]) > 1 else "level"
         verdict = {

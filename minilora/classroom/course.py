@@ -65,16 +65,16 @@ def write_course(folder: Path, lessons: list[Lesson], hidden: Path | None = None
         tried = {task.number for task in private.get(lesson.name, (None, ()))[1]}
         text = json.dumps(notebook(lesson, tried), indent=1, ensure_ascii=False)
         notebooks.append(target / f"{lesson.name}.ipynb")
-        write_atomic(notebooks[-1], f"{text}\n".encode())
+        write_atomic(notebooks[-1], f"{text}\n")
         for name, path in lesson.readings.items():
             (target / name).parent.mkdir(exist_ok=True)
             write_atomic(target / name, path.read_bytes())
         (folder / TEACHER).mkdir(exist_ok=True)
-        write_atomic(folder / TEACHER / f"{lesson.name}.md", teachers_pages.teachers_page(lesson).encode())
+        write_atomic(folder / TEACHER / f"{lesson.name}.md", teachers_pages.teachers_page(lesson))
     for name, (path, _) in private.items():
         (folder / HIDDEN).mkdir(exist_ok=True)
         write_atomic(folder / HIDDEN / f"{name}.py", path.read_bytes())
-    write_atomic(folder / CONFIG, CONFIG_TEXT.encode())
+    write_atomic(folder / CONFIG, CONFIG_TEXT)
     return notebooks
 
 

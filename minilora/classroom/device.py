@@ -106,9 +106,9 @@ class DeviceArray:
             result = np.asarray(result)
             if result.dtype == object:
                 raise TypeError("a device has no arrays of objects; was a Tensor passed in place of its array?")
-            for given in arrays_in(inputs):
-                if given._array is result:
-                    return given
+            for source in arrays_in(inputs):
+                if source._array is result:
+                    return source
             return cls(result)
         if isinstance(result, tuple | list):
             parts = [cls._wrap(part, inputs) for part in result]

@@ -44,22 +44,23 @@ def write_marks(folder: Path, lessons: list[Lesson], out: Path) -> int:
             total = sum(gained for gained, _ in marks.values())
             rows.writerow([plain(student), *points, f"{total:g}", plain("; ".join(notes))])
             advance()
-    write_atomic(out, table.getvalue().encode())
+    write_atomic(out, table.getvalue())
     return len(students)
 
 
 def find_answers(folder: Path, lessons: list[Lesson]) -> dict[str, dict[str, Path]]:
     """Return {student: {lesson: file}}. Raises MiniloraError if there is none, or a student has two for a lesson."""
+    top = folder.resolve()
     students: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.rglob("*.py")):
-        student, *inside = path.relative_to(folder).parts
+    for path in sorted(top.rglob("*.py")):
+        student, *inside = path.relative_to(top).parts
         if any(part.startswith(".") for part in (student, *inside)):
             continue
         students.setdefault(student if inside else path.stem, {})
         for lesson in lessons_of(path, lessons, is_alone=not inside and len(lessons) == 1):
             answers = students[student if inside else path.stem]
             if lesson.name in answers:
-                both = f"{answers[lesson.name]} and {path}"
+                both = " and ".join(str(one.relative_to(top)) for one in (answers[lesson.name], path))
                 raise MiniloraError(f"two answers of one student to lesson {lesson.number:02}: {escape(both, 200)}")
             answers[lesson.name] = path
     if not any(students.values()):
@@ -77,13 +78,15 @@ def lessons_of(path: Path, lessons: list[Lesson], is_alone: bool) -> Iterator[Le
 
 def mark(path: Path, lesson: Lesson) -> tuple[float, str]:
     """Return the points of a file, and what is to be said of it. Whatever the file is, it raises nothing."""
-    if path.is_symlink() or any(parent.is_symlink() for parent in path.parents):
+    if path.resolve() != path:
         return 0, "it is a link, or lies in one"
     try:
         with Isolated() as sandbox:
             results = grade_all(lesson, Submission(path, lesson), sandbox)
     except (MiniloraError, OSError) as error:
         return 0, str(error)
+    except Exception as error:  # noqa: BLE001 (of a check; the note says so, and the class goes on)
+        return 0, f"the checks came to no verdict ({type(error).__name__}: {escape(str(error))}); grade it by hand"
     points = sum(POINTS * SHARE.get(result.verdict, 0) for result in results)
     return points, "; ".join(note(result) for result in results if result.verdict != PASSED)
 

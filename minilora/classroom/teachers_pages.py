@@ -28,8 +28,8 @@ def sections_of(lesson: Lesson) -> dict[str, str]:
 
 def questions_of(lesson: Lesson) -> list[tuple[str, str]]:
     """Return (question, rubric) of each open question."""
-    found = [text.partition(RUBRIC) for title, text in sections_of(lesson).items() if title.startswith("Question ")]
-    return [(question.strip(), rubric.strip()) for question, _, rubric in found]
+    parts = [text.partition(RUBRIC) for title, text in sections_of(lesson).items() if title.startswith("Question ")]
+    return [(question.strip(), rubric.strip()) for question, _, rubric in parts]
 
 
 def teachers_page(lesson: Lesson) -> str:

@@ -192,7 +192,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def value_of(flag: str, args: Sequence[str]) -> str | None:
-    """What a flag is given in `args`; None where it is not there."""
+    """Return the value of a flag in `args`; None if it is not there."""
     pairs = zip_longest(args, args[1:], fillvalue="")
     return next((a.partition("=")[2] or after for a, after in pairs if a.partition("=")[0] == flag), None)
 
@@ -229,7 +229,7 @@ def choice(names: Iterable[str]) -> Callable[[str], str]:
 
 
 def _checked(convert: Callable[[str], T], checked_field: Any) -> Callable[[str], T]:
-    """What a flag's text stands for. Raises ArgumentTypeError for what the field may not hold."""
+    """Return a flag's type: `convert`, with ArgumentTypeError for a value that the field may not hold."""
     kind: fields.Kind = checked_field.metadata["kind"]
 
     def parse(text: str) -> T:
@@ -274,7 +274,7 @@ def adapters(arguments: Namespace) -> list[tuple[str, float]] | None:
 
 
 def add_drawing(parser: Parser, temperature: str) -> None:
-    """How an answer is drawn, token by token. temperature: its default, in words."""
+    """Add the flags by which an answer is drawn, token by token. temperature: its default, in words."""
     words = f"0 is greedy (default: {temperature})"
     parser.add_argument("--temperature", type=number(least=0), metavar="X", help=words)
     parser.add_argument("--top-k", type=whole(1), metavar="N", help="draw among so many of the likeliest tokens")
@@ -336,7 +336,7 @@ def add_training(parser: Parser) -> None:
 
 
 def add_length(flags: argparse._ActionsContainer, steps: str) -> None:
-    """How long to train. steps: the default, in words."""
+    """Add the flags of a training's length. steps: the default, in words."""
     length = flags.add_mutually_exclusive_group()
     length.add_argument("--steps", type=whole(1), metavar="N", help=f"(default: {steps})")
     words = "passes over the training data, in place of --steps"
@@ -356,7 +356,7 @@ def _take_settings(parser: Parser, args: Sequence[str]) -> None:
 
 
 def read_stdin(read: Callable[[], str]) -> str:
-    """What `read` takes from standard input. MiniloraError where that is no text."""
+    """Return what `read` takes from standard input. MiniloraError if that is not text."""
     try:
         return read()
     except UnicodeDecodeError as error:

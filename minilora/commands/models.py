@@ -138,7 +138,7 @@ def _get(name: str, file: str | None) -> None:
 
 
 def describe(source: str) -> dict:
-    """What the files of a model or an adapter say. Raises MiniloraError where there is none, FormatError for damage."""
+    """Return what the files of a model or an adapter say. MiniloraError if there is none, FormatError for damage."""
     for folder in (Path(source), Path(source) / "adapter"):  # a run folder has its adapter inside
         if (folder / CONFIG).is_file():
             return _of_adapter(source, folder)
@@ -220,7 +220,7 @@ def _kinds(tensors: Iterable[Any]) -> dict[str, int]:
 
 
 def _files(path: Path) -> set[Path]:
-    """Those that hold the weights."""
+    """Return the files that hold the weights."""
     if path.suffix == ".gguf":
         return {path}
     if (path / MODEL_WEIGHTS).exists():

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError, Namespace
-from functools import partial
-from pathlib import Path
 
 from minilora import blas
 from minilora.commands.common import Parser, add_json, choice, print_result
 from minilora.commands.options import add_option_flags, names, read_options
-from minilora.errors import MiniloraError, escape
-from minilora.formats.atomic import make_folder, write_atomic
+from minilora.errors import MiniloraError
 from minilora.peft.method import METHODS, Options, find
 from minilora.plan import planner
 from minilora.plan.activations import Step
-from minilora.plan.devices import DEVICES, MEMORIES, measured_tflops
+from minilora.plan.devices import DEVICES, MEMORIES
 from minilora.plan.shapes import PRESETS, find_shape
-from minilora.show.planned import largest_text, plan_figure, plan_text
-from minilora.show.style import write_png
+from minilora.show.planned import largest_text, plan_text
 
 ASSUMPTIONS = {
     2: "AdamW's moments in float32, no second copy of the weights; fused attention; with checkpointing, each block "
@@ -43,10 +39,9 @@ def add(parser: Parser) -> None:
     words = "bfloat16, float16, or float32: minilora's own engine (default: %(default)s)"
     parser.add_argument("--dtype", type=choice(planner.DTYPES), default="bfloat16", help=words)
     parser.add_argument("--memory", type=_size, help="which preset is the largest that fits, say 24GB")
-    words = f"tokens per second on it: {', '.join(DEVICES)}, or here, which measures"
-    parser.add_argument("--device", type=choice([*DEVICES, "here"]), help=words)
+    words = f"tokens per second on it: {', '.join(DEVICES)}"
+    parser.add_argument("--device", type=choice(DEVICES), help=words)
     add_option_flags(parser)
-    parser.add_argument("--out", help="a picture of the bytes by kind: FILE.png, or a folder")
     add_json(parser)
 
 
@@ -63,8 +58,6 @@ def run(arguments: Namespace) -> None:
     name, budget = arguments.model, arguments.memory
     if name is None and budget is None:
         raise MiniloraError("plan needs a model, such as llama-7b or a config.json, or --memory, such as 24GB")
-    if name is None and arguments.out is not None:
-        raise MiniloraError("--out draws the plan of a model: name one")
     if arguments.method is None:  # each takes the flags that it reads
         options = {method: read_options(arguments, method, only_own=True) for method in METHODS}
     else:
@@ -72,7 +65,7 @@ def run(arguments: Namespace) -> None:
     size = planner.DTYPES[arguments.dtype]
     step = Step(arguments.batch_size, arguments.seq_len, size, fused=size == 2, workers=blas.cores())
     planner.check_step(step)
-    out, rate = _picture(arguments.out), None
+    rate = None
     facts: dict = {
         "batch_size": step.batch,
         "seq_len": step.length,
@@ -81,8 +74,8 @@ def run(arguments: Namespace) -> None:
         "assumptions": ASSUMPTIONS[size],
     }
     if arguments.device is not None:
-        words, tflops = _device(arguments.device)
-        facts |= {"device": words, "utilization": UTILIZATION}
+        tflops = DEVICES[arguments.device].tflops
+        facts |= {"device": f"{tflops:g} TFLOP/s ({arguments.device})", "utilization": UTILIZATION}
         rate = tflops * UTILIZATION
     lines = []
     if name is not None:
@@ -90,35 +83,10 @@ def run(arguments: Namespace) -> None:
         plans = [planner.make_plan(shape, *item, step) for item in options.items()]
         facts |= {"model": name, "parameters": shape.parameters, "plans": [_facts(plan, step, rate) for plan in plans]}
         lines.append(plan_text(facts))
-        if out is not None:
-            figure = plan_figure(facts)
-            make_folder(out.parent)
-            write_atomic(out, partial(write_png, figure, dpi=150))
-            facts["figure"] = str(out)
-            lines.append(f"saved {out}")
     if budget is not None:
         facts |= {"memory": round(budget), "largest": [_largest(budget, *item, step) for item in options.items()]}
         lines.append(largest_text(facts))
     print_result(arguments, facts, "\n".join(lines))
-
-
-def _device(name: str) -> tuple[str, float]:
-    """The device in words, and its TFLOP/s."""
-    if name == "here":
-        rate = measured_tflops()
-        return f"{rate:.3g} TFLOP/s (this machine's float32 products)", rate
-    return f"{DEVICES[name].tflops:g} TFLOP/s ({name})", DEVICES[name].tflops
-
-
-def _picture(out: str | None) -> Path | None:
-    if out is None:
-        return None
-    path = Path(out)
-    if path.suffix.lower() == ".png":
-        return path
-    if path.suffix and not path.is_dir():
-        raise MiniloraError(f"--out writes a PNG: give a name that ends in .png, or a folder, not {escape(repr(out))}")
-    return path / "plan.png"
 
 
 def _facts(plan: planner.Plan, step: Step, tflops: float | None) -> dict:

@@ -209,19 +209,19 @@ class Training:
             return find_lr(self.model, self.data, self.config, tried, world=self.world, **sizes)
 
     def fingerprints(self) -> dict[str, str]:
-        """What ranks must have alike to train one model, by its name. The places of a text or a model may differ."""
+        """Return what ranks must have alike to train one model. The places of a text or a model may differ."""
         settings = {name: value for name, value in self.settings.items() if name not in ("data", "model")}
         digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         return {"text": self.data.sha256, "settings": digest, "weights": base_fingerprint(self.model)}
 
     def sample(self, step: int) -> dict:
-        """What the model writes after the beginning of the data."""
+        """Return what the model writes after the beginning of the data."""
         self.model.eval()
         part = self.data.validation if self.data.validation.characters else self.data.train
         return {"step": step} | write_sample(self.model, self.tokenizer, part)
 
     def plan(self) -> str:
-        """What is about to be done, in a line."""
+        """Say what is about to be done, in a line."""
         data, config = self.data, self.config
         validation = sample(data.validation, self.examples, self.seq_len)
         part, keeps, rows = "validation", "", config.accumulate * self.batch_size
@@ -240,6 +240,6 @@ class Training:
         )
 
     def share_of(self, measured, stream) -> str:
-        """How many sequences of a part are measured, in words."""
+        """Say how many sequences of a part are measured."""
         count, of = (num_examples(tokens, self.seq_len) for tokens in (measured, stream))
         return f"{count:,} of {of:,}" if count < of else f"all {of:,}"

@@ -29,7 +29,7 @@ class ShuffledEpochs:
         self._position, self._items = (0, 0), self._shuffled(0)
 
     def _epoch(self, rng: np.random.Generator) -> np.ndarray:
-        """The items of one epoch in the order that `rng` gives."""
+        """Return the items of one epoch in the order that `rng` gives."""
         raise NotImplementedError
 
     def next_batch(self) -> dict[str, np.ndarray]:
@@ -39,17 +39,17 @@ class ShuffledEpochs:
         return self._epoch(np.random.default_rng([self.seed, epoch]))
 
     def _next_items(self) -> np.ndarray:
-        """The next B items; where an epoch ends inside a batch, the rest are the first of the next epoch."""
-        taken: list[int] = []
-        while len(taken) < self.batch_size:
+        """Return the next B items; if an epoch ends inside a batch, the rest are the first of the next epoch."""
+        items: list[int] = []
+        while len(items) < self.batch_size:
             epoch, index = self._position
             if index == len(self._items):
                 epoch, index = epoch + 1, 0
                 self._items = self._shuffled(epoch)
-            part = self._items[index : index + self.batch_size - len(taken)]
-            taken.extend(part)
+            part = self._items[index : index + self.batch_size - len(items)]
+            items.extend(part)
             self._position = epoch, index + len(part)
-        return np.array(taken)
+        return np.array(items)
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
@@ -58,7 +58,7 @@ class ShuffledEpochs:
         return self.next_batch()
 
     def state(self) -> dict[str, int]:
-        """The place in the data, for a checkpoint."""
+        """Return the place in the data, for a checkpoint."""
         epoch, index = self._position
         return {"epoch": epoch, "index": index}
 
@@ -81,7 +81,7 @@ class LanguageModelBatches(ShuffledEpochs):
     """
 
     def __init__(self, ids: np.ndarray, batch_size: int, seq_len: int, seed: int):
-        """`ids` is (N,). MiniloraError where N is less than one window."""
+        """Cut `ids` (N,) into windows. MiniloraError if N is less than one window."""
         check_seq_len(seq_len)
         if len(ids) < seq_len:
             raise MiniloraError(
@@ -105,7 +105,7 @@ class LanguageModelBatches(ShuffledEpochs):
 class MixedBatches:
     """Batches in which a share of the rows is of another source: replay of what a model is not to forget.
 
-    Where the share of a batch is no whole number of rows, it is met over several batches. They have no place that a
+    If the share of a batch is not a whole number of rows, it is met over several batches. They have no place that a
     checkpoint could keep.
     """
 
@@ -128,7 +128,7 @@ class MixedBatches:
 
 
 def evaluation_windows(ids: np.ndarray, seq_len: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Batches in which each token of `ids` (N,) except the first is predicted exactly once.
+    """Yield batches in which each token of `ids` (N,) except the first is predicted exactly once.
 
     Windows overlap by one token: the last that a window predicts is the first that the next one is given, where its
     label does not count (virtual tokens before it would predict it a second time). The last window is padded on the
@@ -160,7 +160,7 @@ class ClassificationBatches(ShuffledEpochs):
         seed: int,
         pad_token_id: int,
     ):
-        """`ids` holds one array of tokens a text. MiniloraError where there is no text, or an empty one."""
+        """Take one array of tokens a text. MiniloraError if there is no text, or an empty one."""
         if len(ids) != len(labels) or not len(ids):
             raise MiniloraError(f"{len(ids)} texts with {len(labels)} labels; as many of each, and at least one")
         if not all(map(len, ids)):
@@ -178,7 +178,7 @@ class ClassificationBatches(ShuffledEpochs):
         return self.batch(self._next_items())
 
     def batch(self, chosen: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """The batch of the texts with these indices."""
+        """Return the batch of the texts with these indices."""
         input_ids, mask = pad_rows([self.ids[i] for i in chosen], self.pad_token_id)
         return {"input_ids": input_ids, "attention_mask": mask, "labels": self.labels[np.asarray(chosen)]}
 
@@ -186,14 +186,16 @@ class ClassificationBatches(ShuffledEpochs):
 def classification_windows(
     ids: Sequence[np.ndarray], labels: Sequence[int], seq_len: int, batch_size: int, pad_token_id: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The texts in order, each once, in batches as `ClassificationBatches` gives them; the last may be smaller."""
+    """Yield the texts in order, each once, in batches as `ClassificationBatches` gives them; the last may be
+    smaller.
+    """
     texts = ClassificationBatches(ids, labels, batch_size, seq_len, 0, pad_token_id)
     for first in range(0, len(ids), batch_size):
         yield texts.batch(range(first, min(first + batch_size, len(ids))))
 
 
 def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int, left: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """`rows` padded on the right to the longest, and a mask with 1 where a token is real; both (B, T) int64."""
+    """Pad `rows` on the right to the longest; the mask has 1 where a token is real; both (B, T) int64."""
     lengths = np.array([len(row) for row in rows])
     places = np.arange(lengths.max())
     mask = (places[::-1] if left else places) < lengths[:, None]  # (B, T)
@@ -203,7 +205,7 @@ def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int, left: bool = False) 
 
 
 def padded_left(rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """A batch (B, T) of `rows` padded on the left, so that all end at the same place, for what comes after them."""
+    """Return a batch (B, T) of `rows` padded on the left, so that all end at the same place."""
     ids, mask = pad_rows(rows, 0, left=True)
     return {"input_ids": ids, "attention_mask": mask}
 

@@ -26,7 +26,7 @@ _BYTE_OF = {character: byte for byte, character in CHARACTERS.items()}
 
 
 def merged(parts: Sequence[str], pair: tuple[str, str]) -> list[str]:
-    """The parts of a word, with each occurrence of the pair, from the left, as one part."""
+    """Join each occurrence of the pair in the parts of a word, from the left."""
     result: list[str] = []
     for part in parts:
         if result and (result[-1], part) == pair:
@@ -37,7 +37,7 @@ def merged(parts: Sequence[str], pair: tuple[str, str]) -> list[str]:
 
 
 def learn(texts: Iterable[str], vocab: dict[str, int], vocab_size: int) -> list[tuple[str, str]]:
-    """The merges that the texts give, in order, until `vocab`, {token: id}, has grown to so many tokens.
+    """Return the merges that the texts give, in order, until `vocab`, {token: id}, has grown to so many tokens.
 
     Of pairs that are as frequent, the one with the smaller ids comes first.
     """
@@ -83,7 +83,7 @@ _SPECIAL = {"single_word": False, "lstrip": False, "rstrip": False, "normalized"
 
 
 def follows_rules(content: dict[str, Any]) -> bool:
-    """Whether a tokenizer.json has RULES, each merge is of earlier tokens to a new one, and no id is left out."""
+    """True if a tokenizer.json has RULES, each merge is of earlier tokens to a new one, and no id is left out."""
     special, model = content["added_tokens"], content["model"]
     vocab, tokens = model["vocab"], set(_BYTE_OF)
     for left, right in model["merges"]:
@@ -101,7 +101,7 @@ def follows_rules(content: dict[str, Any]) -> bool:
 
 
 class ByteLevelBPE:
-    """What `Tokenizer` asks of a tokenizers.Tokenizer. No text gives a special token."""
+    """The methods of a tokenizers.Tokenizer that `Tokenizer` calls. No text gives a special token."""
 
     model = SimpleNamespace(byte_fallback=False)
     pre_tokenizer = post_processor = None
@@ -118,13 +118,13 @@ class ByteLevelBPE:
 
     @classmethod
     def trained(cls, texts: Iterable[str], vocab_size: int, special: str) -> ByteLevelBPE:
-        """The special token is 0, the bytes follow, then the merges."""
+        """Learn a tokenizer: the special token is 0, the bytes follow, then the merges."""
         vocab = {token: index for index, token in enumerate([special, *sorted(_BYTE_OF)])}
         model = RULES["model"] | {"merges": learn(texts, vocab, vocab_size), "vocab": vocab}
         return cls(RULES | {"added_tokens": [{"id": 0, "content": special} | _SPECIAL], "model": model})
 
     def _tokens_of(self, word: str) -> list[tuple[int, int, int]]:
-        """The id of each token, and which characters of the word, from and to, have its bytes."""
+        """Return the id of each token, and which characters of the word, from and to, have its bytes."""
         parts = [CHARACTERS[byte] for byte in word.encode()]
         while known := [pair for pair in pairwise(parts) if pair in self._ranks]:
             parts = merged(parts, min(known, key=self._ranks.__getitem__))
@@ -133,7 +133,7 @@ class ByteLevelBPE:
         return [(self._vocab[p], owner[end - len(p)], owner[end - 1] + 1) for p, end in zip(parts, ends, strict=True)]
 
     def encode(self, text: str) -> SimpleNamespace:
-        """`ids`, and `offsets`: which characters of the text each stands for, from and to."""
+        """Return `ids`, and `offsets`: which characters of the text each stands for, from and to."""
         tokens = [
             (i, (at + first, at + last)) for at, word in gpt2_words(text) for i, first, last in self._tokens(word)
         ]
@@ -162,6 +162,6 @@ class ByteLevelBPE:
         return json.dumps(self._content, ensure_ascii=False, indent=2 if pretty else None)
 
     def no_truncation(self) -> None:
-        """There is none, and no padding either."""
+        """Do nothing: there is none, and no padding either."""
 
     no_padding = no_truncation

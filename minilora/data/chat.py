@@ -29,10 +29,10 @@ _PORTION = 1000  # conversations encoded at a time
 
 
 def read_jsonl(path: str | os.PathLike[str], notes: list[str] | None = None) -> list[Conversation]:
-    """The conversations in a file with one JSON object a line: {"prompt": …, "response": …}, or {"messages": […]} with
-    a role and a content each, the assistant's last. "completion" and "output" are a response, "instruction" with an
-    "input" is a prompt, too. Empty lines and other keys are passed over; a line in `notes` says which keys.
-    Labels (`labels_of`) lose the spaces around them, which a note says, too.
+    """Read the conversations in a file with one JSON object a line: {"prompt": …, "response": …}, or {"messages": […]}
+    with a role and a content each, the assistant's last. "completion" and "output" are a response, "instruction" with
+    an "input" is a prompt, too. Empty lines and other keys are passed over; a line in `notes` says which keys. Labels
+    (`labels_of`) lose the spaces around them, which a note says, too.
 
     Errors: MiniloraError, which names up to three bad lines by their number; FormatError for what cannot be read.
     """
@@ -48,21 +48,21 @@ def read_jsonl(path: str | os.PathLike[str], notes: list[str] | None = None) -> 
         raise MiniloraError(f"{show_path(path)}: {first_few(problems, separator='; ')}")
     if not conversations:
         raise MiniloraError(f"there is no conversation in {show_path(path)}")
-    said = []
+    remarks = []
     if ignored:
-        said.append(f"what lines have under {escape(first_few(list(ignored)))} is not read")
+        remarks.append(f"what lines have under {escape(first_few(list(ignored)))} is not read")
     spaced = [messages[-1] for messages in conversations if messages[-1]["content"] != response_of(messages)]
     if spaced and labels_of(conversations):  # labels are compared without, so they are learned without
-        said.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")
+        remarks.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")
         for message in spaced:
             message["content"] = message["content"].strip()
     if notes is not None:
-        notes += [f"{show_path(path)}: {words}" for words in said]
+        notes += [f"{show_path(path)}: {words}" for words in remarks]
     return conversations
 
 
 def _conversation(row: dict[str, Any], ignored: dict[str, None]) -> Conversation:
-    """The messages of one line; keys that are not read go to `ignored`. MiniloraError that says what is wrong."""
+    """Check the messages of one line; keys that are not read go to `ignored`. MiniloraError that says what is wrong."""
     messages = _messages(row, ignored)
     for message in messages:
         if not message.keys() >= {"role", "content"}:
@@ -82,16 +82,16 @@ def _conversation(row: dict[str, Any], ignored: dict[str, None]) -> Conversation
 
 
 def _messages(row: dict[str, Any], ignored: dict[str, None]) -> list[dict[str, Any]]:
-    """The messages of one line, whatever they hold."""
+    """Find the messages of one line, whatever they hold."""
     known = [name for name in (*QUESTIONS, *ANSWERS, "messages") if name in row]
     used, messages = {"messages"}, row.get("messages")
     if len(known) == 2 and known[0] in QUESTIONS and known[1] in ANSWERS:
         question, answer = known
-        asked = [question, "input"] if question == "instruction" and row.get("input") else [question]
-        used = {*asked, answer}
-        for name in (*asked, answer):
+        parts = [question, "input"] if question == "instruction" and row.get("input") else [question]
+        used = {*parts, answer}
+        for name in (*parts, answer):
             _check_text(name, row[name])
-        content = "\n\n".join(row[name] for name in asked)
+        content = "\n\n".join(row[name] for name in parts)
         messages = [{"role": "user", "content": content}, {"role": "assistant", "content": row[answer]}]
     elif "messages" not in known or set(known) & set(ANSWERS):  # a prompt beside messages is theirs
         raise MiniloraError(f"has the keys {escape(', '.join(row)) or 'none'}; give prompt and response, or messages")
@@ -102,12 +102,12 @@ def _messages(row: dict[str, Any], ignored: dict[str, None]) -> list[dict[str, A
 
 
 def _not_read(row: dict[str, Any], used: set[str]) -> dict[str, None]:
-    """The other keys of an object, less those that hold nothing."""
+    """Return the other keys of an object, less those that hold nothing."""
     return dict.fromkeys(name for name, value in row.items() if name not in used and value not in (None, "", [], {}))
 
 
 def _check_text(what: str, value: Any) -> None:
-    """MiniloraError for what is no text."""
+    """Raise MiniloraError for what is not text."""
     if isinstance(value, int | float):  # or true, which JSON writes so, too
         shown = json.dumps(value)
         raise MiniloraError(f'{what} is {escape(shown, 40)}, not text: write it in quotes, "{escape(shown, 40)}"')
@@ -116,20 +116,20 @@ def _check_text(what: str, value: Any) -> None:
 
 
 def question_of(messages: Conversation) -> str:
-    """What a conversation begins with: the system message, if there is one, and the first question."""
+    """Return what a conversation begins with: the system message, if there is one, and the first question."""
     first = next(place for place, message in enumerate(messages) if message["role"] == "user")
     return "\n\n".join(message["content"] for message in messages[: first + 1])
 
 
 def response_of(messages: Conversation) -> str:
-    """The last answer, as a label is compared."""
+    """Return the last answer, as a label is compared."""
     return messages[-1]["content"].strip()
 
 
 def labels_of(conversations: Sequence[Conversation]) -> list[str] | None:
-    """The different responses, sorted, where they are at most 20 and come 3 times each on average; else None."""
-    found = set(map(response_of, conversations))
-    return sorted(found) if len(found) <= min(MOST_LABELS, len(conversations) / LEAST_RECURRENCE) else None
+    """Return the different responses, sorted, if they are at most 20 and come 3 times each on average; else None."""
+    labels = set(map(response_of, conversations))
+    return sorted(labels) if len(labels) <= min(MOST_LABELS, len(conversations) / LEAST_RECURRENCE) else None
 
 
 def sha256(conversations: Sequence[Conversation]) -> str:
@@ -153,7 +153,7 @@ class ChatTokens:
         return sum(self.answer_characters)
 
     def sample(self, rows: int) -> ChatTokens:
-        """So many rows, drawn once and for all; all of them where there are no more."""
+        """Draw so many rows, once and for all; all of them if there are no more."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.rows))[:rows])
         conversations = [self.conversations[i] for i in chosen] if self.conversations else ()
         return ChatTokens([self.rows[i] for i in chosen], [self.answer_characters[i] for i in chosen], conversations)

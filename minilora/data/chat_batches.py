@@ -30,7 +30,7 @@ class ChatBatches(ShuffledEpochs):
     def __init__(
         self, tokens: ChatTokens, batch_size: int, seq_len: int, seed: int, pad_token_id: int, pack: bool = False
     ):
-        """MiniloraError where no answer fits, or with `pack`, where there is less than a window."""
+        """Raise MiniloraError if no answer fits, or with `pack`, if there is less than a window."""
         check_seq_len(seq_len)
         self.seq_len, self.pad_token_id, self.pack = seq_len, pad_token_id, pack
         self.notes: list[str] = []
@@ -41,7 +41,7 @@ class ChatBatches(ShuffledEpochs):
         super().__init__(batch_size, seed)
 
     def _fit(self, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Rows of (ids, labels) of at most `seq_len` tokens."""
+        """Cut rows to (ids, labels) of at most `seq_len` tokens."""
         fitting, cut = [], 0
         for ids, mask in rows:
             mask = mask.copy()
@@ -72,7 +72,9 @@ class ChatBatches(ShuffledEpochs):
         return items if self.pack else self._by_length(items, -epoch * len(items) % self.batch_size, rng)
 
     def _by_length(self, order: np.ndarray, first: int, rng: np.random.Generator) -> np.ndarray:
-        """The order in which batches hold rows of like length. first: rows that fill up the last epoch's last batch."""
+        """Return an order in which batches hold rows of like length. first: rows that fill up the last epoch's last
+        batch.
+        """
         lengths = np.array([len(ids) for ids, _ in self._rows])
         grouped = [order[:first]]
         for start in range(first, len(order), POOL * self.batch_size):
@@ -108,8 +110,8 @@ class ChatBatches(ShuffledEpochs):
 def chat_windows(
     tokens: ChatTokens, seq_len: int, batch_size: int, pad_token_id: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The conversations by length, in batches as those of `ChatBatches`, in which each token of an answer is predicted
-    exactly once.
+    """Yield the conversations by length, in batches as those of `ChatBatches`, in which each token of an answer is
+    predicted exactly once.
 
     One of more than `seq_len` tokens comes in windows that overlap by half, so that what a window predicts has at least
     half of it before. Windows without a token to predict are passed over.
@@ -130,7 +132,7 @@ def chat_windows(
 
 
 def _padded(rows: Sequence[tuple[np.ndarray, np.ndarray]], pad_token_id: int) -> dict[str, np.ndarray]:
-    """Rows of (ids, labels) as a batch, padded on the right."""
+    """Pad rows of (ids, labels) on the right to a batch."""
     input_ids, mask = pad_rows([ids for ids, _ in rows], pad_token_id)
     labels, _ = pad_rows([labels for _, labels in rows], IGNORED)
     return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}

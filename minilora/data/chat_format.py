@@ -36,7 +36,7 @@ class Piece(NamedTuple):
 
 
 def _joined(part: Piece | list[Piece]) -> str | None:
-    """The text of pieces that are encoded as one; None for a special token."""
+    """Return the text of pieces that are encoded as one; None for a special token."""
     return None if isinstance(part, Piece) else "".join(str(piece.content) for piece in part)
 
 
@@ -55,11 +55,11 @@ class ChatFormat:
     trims: bool = False  # whether messages lose the spaces around them
 
     def header(self, role: str) -> tuple[Piece, ...]:
-        """What stands before a message of this role."""
+        """Return the pieces before a message of this role."""
         raise NotImplementedError
 
     def with_system(self, messages: Conversation) -> Conversation:
-        """The messages with what the format itself puts into the system message."""
+        """Return the messages with what the format itself puts into the system message."""
         return messages
 
     def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
@@ -71,14 +71,14 @@ class ChatFormat:
             yield from self.header("assistant")
 
     def end_token_id(self, tokenizer: Tokenizer) -> int:
-        """The token that ends an answer."""
+        """Return the token that ends an answer."""
         return tokenizer.special_id(self.end) if self.end else tokenizer.eos_token_id
 
     def encode(
         self, tokenizer: Tokenizer, messages: Conversation, add_generation_prompt: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The token ids of a conversation, int64 (N,), and a mask, (N,), True for the assistant's answers with the
-        tokens that end them. add_generation_prompt: end with what comes before an answer.
+        """Return the token ids of a conversation, int64 (N,), and a mask, (N,), True for the assistant's answers with
+        the tokens that end them. add_generation_prompt: end with what comes before an answer.
 
         MiniloraError for messages in an order that the format has no words for.
         """
@@ -87,15 +87,15 @@ class ChatFormat:
     def encode_many(
         self, tokenizer: Tokenizer, conversations: Sequence[Conversation], add_generation_prompt: bool = False
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """As `encode`, for several conversations at once, on all cores."""
+        """Encode several conversations at once, on all cores."""
         all_parts = [self._parts(messages, tokenizer, add_generation_prompt) for messages in conversations]
         # By text, most of which are the same headers again and again, and whether it comes first.
         encoded: dict[tuple[str | None, bool], tuple[np.ndarray, np.ndarray]] = {}
         for is_first in (True, False):
             chosen = (part for parts in all_parts for part in (parts[:1] if is_first else parts[1:]))
             texts = list({text for part in chosen if (text := _joined(part)) is not None})
-            for text, found in zip(texts, tokenizer.encode_placed(texts, is_first), strict=True):
-                encoded[text, is_first] = found
+            for text, tokens in zip(texts, tokenizer.encode_placed(texts, is_first), strict=True):
+                encoded[text, is_first] = tokens
         rows = []
         for parts in all_parts:
             row = []
@@ -212,7 +212,7 @@ class Instruct(ChatFormat):
 
 
 def _marked(literal: str, mark: str) -> Iterator[Piece]:
-    """A literal with a mark in it, which some tokenizers have as a special token."""
+    """Cut a literal at a mark in it, which some tokenizers have as a special token."""
     before, _, after = literal.partition(mark)
     yield from (Piece(before), _special(mark), Piece(after))
 
@@ -234,7 +234,7 @@ class Zephyr(ChatFormat):
 
 
 def find_format(tokenizer: Tokenizer) -> ChatFormat:
-    """The chat format of the model that the tokenizer came with, by its template and its special tokens.
+    """Find the chat format of the model that the tokenizer came with, by its template and its special tokens.
 
     MiniloraError for a model that has none, and for a template that is none of those known here.
     """
@@ -244,14 +244,14 @@ def find_format(tokenizer: Tokenizer) -> ChatFormat:
             "the model has no chat format: it is a base model; choose a chat model: --model smollm2 is one (minilora "
             "models get smollm2)"
         )
-    found = _recognise(template, tokenizer)
-    if found is None:
+    chat_format = _recognise(template, tokenizer)
+    if chat_format is None:
         raise MiniloraError(
             "the model's chat template is none of those known here (ChatML, Llama 2 and 3, Mistral, Zephyr); templates "
             "from files are not run"
         )
     tokenizer.keep_out_of_text([*MARKS, tokenizer.eos_token])
-    return found
+    return chat_format
 
 
 MARKS = (
@@ -327,7 +327,7 @@ def _mistral(template: str, bos: bool) -> Instruct | None:
 
 
 def check_messages(messages: Conversation) -> None:
-    """MiniloraError unless the messages are a system message or none, then questions and answers in turn."""
+    """Raise MiniloraError unless the messages are a system message or none, then questions and answers in turn."""
     roles = [message["role"] for message in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
     if not turns or any(role != ROLES[1 + index % 2] for index, role in enumerate(turns)):

@@ -74,14 +74,14 @@ class Splits(NamedTuple):
 
 
 def load(source: str | os.PathLike[str]) -> Corpus:
-    """The corpus called `source`, or the text in a file, in a folder (every file in it that is text) or, for "-", from
-    standard input. A corpus goes before a file of the same name; ./name is always the file.
+    """Read the corpus called `source`, or the text in a file, in a folder (every file in it that is text) or, for "-",
+    from standard input. A corpus goes before a file of the same name; ./name is always the file.
 
     A reader's text is cut into documents by `pieces`. Hidden files, and files of a folder that are not text, are left
     out; a note names the latter. MiniloraError for an unknown name and for text that is empty, binary, not UTF-8 or
     larger than SIZE_LIMIT; FormatError for what cannot be read, or is neither file nor folder.
     """
-    name, strange = os.fspath(source), list[str]()
+    name, skipped = os.fspath(source), list[str]()
     if name in CORPORA:
         return _documentation(name)
     if name == "-":
@@ -89,7 +89,7 @@ def load(source: str | os.PathLike[str]) -> Corpus:
         _check_size(len(raw), "standard input")
         texts = {"stdin": _decode(raw, "standard input")}
     elif os.path.isdir(name):
-        texts, strange = _read_folder(Path(name))
+        texts, skipped = _read_folder(Path(name))
     elif os.path.lexists(name):
         if name.lower().endswith(TABLES):
             raise MiniloraError(
@@ -100,15 +100,17 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     else:
         hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"
         raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
-    if told := next((title for title, text in texts.items() if CONVERSATION.match(text)), None):
-        raise MiniloraError(f"{show_path(told)} holds conversations: give them as a .jsonl file, one object a line")
+    if chat_file := next((title for title, text in texts.items() if CONVERSATION.match(text)), None):
+        raise MiniloraError(
+            f"{show_path(chat_file)} holds conversations: give them as a .jsonl file, one object a line"
+        )
     size = piece_size(sum(map(len, texts.values())))
     documents = [
         Document(f"{title}:{number}", piece)
         for title, text in texts.items()
         for number, piece in enumerate(pieces(text, size))
     ]
-    notes = [f"left out of {show_path(name)}, not being text in UTF-8: {first_few(strange)}"] if strange else []
+    notes = [f"left out of {show_path(name)}, not being text in UTF-8: {first_few(skipped)}"] if skipped else []
     if not documents:
         where = "standard input" if name == "-" else show_path(name)
         raise MiniloraError("; ".join([f"there is no text in {where}", *notes]))
@@ -116,7 +118,7 @@ def load(source: str | os.PathLike[str]) -> Corpus:
 
 
 def split(corpus: Corpus) -> Splits:
-    """Train, validation and test documents: about 80, 10 and 10 of each 100 groups.
+    """Divide into train, validation and test documents: about 80, 10 and 10 of each 100 groups.
 
     A group goes where the hash of its name says (`place`: below 0.1 test, below 0.2 validation), so that it stays in
     its part when documents come or go with another version of Python. The group of a docstring is the class or function
@@ -124,7 +126,7 @@ def split(corpus: Corpus) -> Splits:
     2 % of the held-out runs of 10 words occur in the train part (numpy-docs: 8 %, mostly phrases that its parameter
     lists share); a split of the text as it is, document by document, leaves 16 to 29 %.
 
-    Each part gets at least one group. MiniloraError where there are fewer than three.
+    Each part gets at least one group. MiniloraError if there are fewer than three.
     """
     groups: dict[str, list[Document]] = {}
     for document in corpus.documents:
@@ -147,23 +149,23 @@ def split(corpus: Corpus) -> Splits:
 
 
 def take(documents: Sequence[Document], characters: int, seed: int) -> list[Document]:
-    """`characters` characters of `documents` in random order: whole ones, and the last cut to fit.
+    """Draw `characters` characters of `documents` in random order: whole ones, and the last cut to fit.
 
     With one seed, a smaller number gives a prefix of what a larger number gives, so that a curve over the amount of
     text adds text and exchanges none. Where there is less text than asked for, all of it.
     """
     if characters < 1:
         raise MiniloraError(f"cannot take {characters} characters of text; at least 1")
-    taken: list[Document] = []
+    chosen: list[Document] = []
     import numpy as np  # here, so that --help, which lists the corpora, need not wait for it
 
     for i in np.random.default_rng(seed).permutation(len(documents)):
         document = documents[i]
         if len(document.text) >= characters:
-            return [*taken, Document(document.name, document.text[:characters], document.group)]
-        taken.append(document)
+            return [*chosen, Document(document.name, document.text[:characters], document.group)]
+        chosen.append(document)
         characters -= len(document.text)
-    return taken
+    return chosen
 
 
 # Documentation.
@@ -176,7 +178,7 @@ def _documentation(name: str) -> Corpus:
 
 @lru_cache
 def every_document(name: str) -> tuple[Document, ...]:
-    """The documents of the corpus called `name` before the short and the repetitive are dropped, by name."""
+    """Read the documents of the corpus called `name` before the short and the repetitive are dropped, by name."""
     documents = tuple(sorted(CORPORA[name](), key=lambda d: (d.name, d.text)))
     if not documents:
         raise MiniloraError(f"{name} cannot be read here: the source files that it is in are not installed")
@@ -196,10 +198,10 @@ def _standard_library() -> Iterator[Document]:
 
 
 def _package(name: str) -> Iterator[Document]:
-    found = importlib.util.find_spec(name)  # finds a top-level package without importing it
-    if found is None or not found.origin:
+    spec = importlib.util.find_spec(name)  # finds a top-level package without importing it
+    if spec is None or not spec.origin:
         raise MiniloraError(f"{name}-docs needs {name}: pip install {name}")
-    return docstrings(Path(found.origin).parent, name)
+    return docstrings(Path(spec.origin).parent, name)
 
 
 CORPORA: dict[str, Callable[[], Iterator[Document]]] = {
@@ -210,10 +212,10 @@ CORPORA: dict[str, Callable[[], Iterator[Document]]] = {
 
 
 def docstrings(root: Path, package: str = "") -> Iterator[Document]:
-    """The docstrings in the Python files under `root`, a folder or a zip archive, each named by its object:
+    """Yield the docstrings in the Python files under `root`, a folder or a zip archive, each named by its object:
     "json.decoder.JSONDecoder.decode".
 
-    `package` is the import name of `root` itself, empty where its files are top-level modules. Objects inside
+    `package` is the import name of `root` itself, empty if its files are top-level modules. Objects inside
     functions, which no reader of the documentation reaches, are left out.
     """
     for path, source in _sources(root):
@@ -229,7 +231,7 @@ def docstrings(root: Path, package: str = "") -> Iterator[Document]:
 
 
 def _sources(root: Path) -> Iterator[tuple[PurePath, bytes]]:
-    """The Python files under `root`, by their paths from there."""
+    """Yield the Python files under `root`, by their paths from there."""
     if root.is_file():
         with zipfile.ZipFile(root) as archive:
             for path in map(PurePosixPath, archive.namelist()):
@@ -256,8 +258,8 @@ def _inside(node: ast.AST, name: str, group: str) -> Iterator[Document]:
 
 
 def _added(call: ast.Call) -> Iterator[Document]:
-    """The documentation of what NumPy writes in C: add_newdoc(module, name, text), with one (attribute, text) pair or
-    several in place of the text for the members of a class."""
+    """Yield the documentation of what NumPy writes in C: add_newdoc(module, name, text), with one (attribute, text)
+    pair or several in place of the text for the members of a class."""
     if not (isinstance(call.func, ast.Name) and call.func.id == "add_newdoc" and len(call.args) >= 3):
         return
     try:
@@ -276,7 +278,7 @@ def _parse(source: bytes) -> ast.Module:
 
 
 def without_near_duplicates(documents: Iterable[Document]) -> list[Document]:
-    """`documents` by name, without the short and without those that mostly repeat others.
+    """Sort `documents` by name, without the short and without those that mostly repeat others.
 
     A run of 8 words is a shingle. From the longest document down, one is dropped when more than a third of its
     shingles were in documents kept before. Lee et al. 2021, "Deduplicating Training Data Makes Language Models
@@ -299,12 +301,12 @@ def without_near_duplicates(documents: Iterable[Document]) -> list[Document]:
 
 
 def piece_size(characters: int) -> int:
-    """How long the pieces of a text may be: a fortieth of it, within 200 and 2,000 characters."""
+    """Return how long the pieces of a text may be: a fortieth of it, within 200 and 2,000 characters."""
     return min(max(characters // 40, 200), 2000)
 
 
 def pieces(text: str, size: int) -> Iterator[str]:
-    """`text` cut into documents of half of `size` to `size` characters (the last may be shorter).
+    """Cut `text` into documents of half of `size` to `size` characters (the last may be shorter).
 
     A cut falls on the last blank line that allows it, else the last line's end, else the last space, else anywhere.
     Blank lines around a piece are dropped.
@@ -323,8 +325,8 @@ def pieces(text: str, size: int) -> Iterator[str]:
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """The text of each file under `folder` that is text, by its path from there, and the paths of the others."""
-    texts, strange, total = {}, [], 0
+    """Read each file under `folder` that is text, by its path from there; second, the paths of the others."""
+    texts, skipped, total = {}, [], 0
     for path in _files(folder):
         name = path.relative_to(folder).as_posix()
         if path.is_file():  # links to files are followed; FIFOs, sockets and devices are not waited for
@@ -333,13 +335,13 @@ def _read_folder(folder: Path) -> tuple[dict[str, str], list[str]]:
                 texts[name] = _decode(raw, name)
                 total += len(raw)
             except MiniloraError:
-                strange.append(name)
+                skipped.append(name)
             _check_size(total, show_path(folder))
-    return texts, strange
+    return texts, skipped
 
 
 def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """The files under `root`, sorted, without hidden ones and without folders called as in `excluded`."""
+    """Yield the files under `root`, sorted, without hidden ones and without folders called as in `excluded`."""
 
     def refuse(error: OSError) -> NoReturn:
         raise FormatError(f"cannot read {show_path(error.filename)}: {error.strerror}") from error
@@ -350,7 +352,7 @@ def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]
 
 
 def read_file(path: str | os.PathLike[str]) -> str:
-    """The text in a file of UTF-8, of at most SIZE_LIMIT bytes. MiniloraError, one line, otherwise."""
+    """Read a file of text in UTF-8, of at most SIZE_LIMIT bytes. MiniloraError, one line, otherwise."""
     return _decode(read_bytes(path, SIZE_LIMIT), show_path(path))
 
 
@@ -376,5 +378,5 @@ def _corpus(name: str, documents: Iterable[Document], notes: Iterable[str] = ())
 
 
 def place(name: str) -> float:
-    """A number in [0, 1) that depends on `name` alone, spread evenly. (Python's own hash differs by run.)"""
+    """Return a number in [0, 1) that depends on `name` alone, spread evenly. (Python's own hash differs by run.)"""
     return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "big") / 2**64

@@ -26,9 +26,9 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.
 
 
 def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
-    """The tokenizers.Tokenizer of a GGUF file, and what `Tokenizer` is to know of it: `eos_token` and `bos_token` (ids,
-    bos None where there is none), `add_bos_token` and `chat_template`. FormatError, with `where` the file's name, for
-    metadata that describes no tokenizer that is known here.
+    """Make the tokenizers.Tokenizer of a GGUF file; second, what `Tokenizer` is to know of it: `eos_token` and
+    `bos_token` (ids, bos None if there is none), `add_bos_token` and `chat_template`. FormatError, with `where` the
+    file's name, for metadata that describes no tokenizer that is known here.
     """
     read = _Reader(metadata, where)
     if (kind := read.get("model", str, "text")) not in KINDS:
@@ -105,7 +105,7 @@ def _vocabulary(read: _Reader) -> tuple[list[str], list[int]]:
 
 
 def _byte_level(read: _Reader, tokens: list[str], types: list[int]) -> tuple[Any, bool]:
-    """Byte-pair encoding on bytes, and whether a text begins with the token for that unless the file says."""
+    """Make byte-pair encoding on bytes; second, whether a text begins with the token for that unless the file says."""
     from tokenizers import Tokenizer, models
 
     name = read.get("pre", str, "text", "default")
@@ -119,21 +119,24 @@ def _byte_level(read: _Reader, tokens: list[str], types: list[int]) -> tuple[Any
 
 
 def _merges(read: _Reader, vocab: dict[str, int]) -> list[tuple[str, str]]:
-    """The merges that the file lists, each two tokens whose text end to end is a third."""
+    """Read the merges that the file lists, each two tokens whose text end to end is a third."""
     merges = []
     for index, merge in enumerate(read.values("merges", (str,), "texts")):
         left, _, right = merge.partition(" ")
-        strange = [part for part in (left, right, left + right) if part not in vocab]
-        if not left or not right or strange:
-            why = f"{escape(strange[0])} is no token" if left and right else "it is not two tokens with a space between"
+        strangers = [part for part in (left, right, left + right) if part not in vocab]
+        if not left or not right or strangers:
+            why = (
+                f"{escape(strangers[0])} is no token" if left and right else "it is not two tokens with a space between"
+            )
             raise FormatError(f"{read.where}: merge {index} is {escape(repr(merge))}: {why}")
         merges.append((left, right))
     return merges
 
 
 def _sentencepiece(read: _Reader, tokens: list[str], types: list[int]) -> tuple[Any, bool]:
-    """SentencePiece's byte-pair encoding as the published tokenizer.json of Llama 2 has it: "▁" stands for a space and
-    goes before a text, and a character that is no token is spelled in bytes. Second, whether a text begins with bos."""
+    """Make SentencePiece's byte-pair encoding as the published tokenizer.json of Llama 2 has it: "▁" stands for a space
+    and goes before a text, and a character that is no token is spelled in bytes. Second, whether a text begins with
+    bos."""
     from tokenizers import Tokenizer, decoders, models, normalizers
 
     unk, vocab = read.token("unknown_token_id", len(tokens), 0) or 0, _ids(tokens)
@@ -152,8 +155,8 @@ def _sentencepiece(read: _Reader, tokens: list[str], types: list[int]) -> tuple[
 def _merges_by_score(
     read: _Reader, tokens: list[str], types: list[int], vocab: dict[str, int]
 ) -> list[tuple[str, str]]:
-    """Every two tokens that make up a third, the highest score of the third first. Control tokens, the unknown one and
-    the spelled bytes are not made of text."""
+    """Return every two tokens that make up a third, the highest score of the third first. Control tokens, the unknown
+    one and the spelled bytes are not made of text."""
     scores = read.values("scores", (float, int), "numbers", len(tokens))
     for index, score in enumerate(scores):
         read.check(f"scores[{index}]", math.isfinite(score), "a finite number", score)
@@ -200,7 +203,7 @@ def _begin_with(inner: Any, bos_token: str, bos: int) -> None:
 
 
 def describe(inner: Any, size: int) -> dict[str, object]:
-    """The metadata, but for the roles of tokens and the chat template, from which `build` makes `inner`, a
+    """Return the metadata, but for the roles of tokens and the chat template, from which `build` makes `inner`, a
     tokenizers.Tokenizer of byte-level byte-pair encoding, again.
 
     size: the number of tokens that the model knows; ids that mean none are filled up. MiniloraError for a tokenizer
@@ -250,7 +253,7 @@ def _cuts_as(state: dict[str, Any], cut: Pretokenization) -> bool:
 
 
 def _words(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The steps by which a text is cut into words, one after the other, without what only moves their places."""
+    """Return the steps by which a text is cut into words, in order, without what only moves their places."""
     if rule is None:
         return []
     if rule.get("type") == "Sequence":

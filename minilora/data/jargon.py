@@ -98,13 +98,13 @@ def load_quiz() -> Quiz:
 
 
 def _lines(name: str) -> list[dict[str, Any]]:
-    """The objects in a file of the package, one a line. (A test holds the files to their form.)"""
+    """Read the objects in a file of the package, one a line. (A test holds the files to their form.)"""
     text = (resources.files("minilora") / "assets" / "jargon" / name).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
 def build_glossary(terms: Iterable[Term]) -> Glossary:
-    """The questions that the module's docstring describes. The same terms give the same questions."""
+    """Ask the questions that the module's docstring describes. The same terms give the same questions."""
     train: list[Question] = []
     phrasings: list[Question] = []
     uses: list[Question] = []
@@ -120,5 +120,5 @@ def _ask(term: Term, phrasings: Sequence[str]) -> list[Question]:
 
 
 def sentence(meaning: str) -> str:
-    """'a cabin whose heating has failed' as an answer: 'A cabin whose heating has failed.'"""
+    """Write 'a cabin whose heating has failed' as an answer: 'A cabin whose heating has failed.'"""
     return meaning[:1].upper() + meaning[1:] + "."

@@ -68,9 +68,9 @@ class Task:
     test: list[Example]
 
     def few(self, labels_per_class: int, seed: int) -> list[Example]:
-        """`labels_per_class` random training examples of each class, in turn: a, b, c, a, b, c, ...
+        """Draw `labels_per_class` random training examples of each class, in turn: a, b, c, a, b, c, ...
 
-        With one seed, fewer labels give a prefix of what more give. MiniloraError where there are not so many.
+        With one seed, fewer labels give a prefix of what more give. MiniloraError if there are not so many.
         """
         most = len(self.train) // len(self.classes)
         if not 1 <= labels_per_class <= most:
@@ -85,7 +85,9 @@ class Task:
 
 @lru_cache
 def load_task() -> Task:
-    """The task on the standard library of the Python that runs, so that its sentences differ a little by version."""
+    """Build the task on the standard library of the Python that runs, so that its sentences differ a little by
+    version.
+    """
     pretraining = split(load("python-docs")).train
     return build_task("python-topics", every_document("python-docs"), TOPICS, pretraining)
 
@@ -93,27 +95,27 @@ def load_task() -> Task:
 def build_task(
     name: str, documents: Iterable[Document], topics: Mapping[str, str], pretraining: Iterable[Document] = ()
 ) -> Task:
-    """The task as the module's docstring describes it.
+    """Build the task as the module's docstring describes it.
 
     `topics` maps a class to its top-level modules, separated by spaces; `pretraining` is what a test sentence must not
-    occur in. MiniloraError where a part would be empty.
+    occur in. MiniloraError if a part would be empty.
     """
     classes = tuple(sorted(topics))
     label_of = {module: label for label, topic in enumerate(classes) for module in topics[topic].split()}
     already_read = "\n".join(" ".join(document.text.split()) for document in pretraining)
 
-    found: dict[str, list[tuple[float, Example]]] = {}  # by sentence, upper and lower case alike
+    copies_of: dict[str, list[tuple[float, Example]]] = {}  # by sentence, upper and lower case alike
     for document in documents:
         label = label_of.get(document.name.split(".")[0])
         sentence = first_sentence(document.text)
         is_prose = FEWEST_WORDS <= len(sentence.split()) and len(sentence) <= LONGEST and ">>>" not in sentence
         if label is not None and is_prose:
             at = place(document.group or document.name)
-            found.setdefault(sentence.lower(), []).append((at, Example(sentence, label)))
+            copies_of.setdefault(sentence.lower(), []).append((at, Example(sentence, label)))
 
     parts: list[list[list[Example]]] = [[[] for _ in classes] for _ in range(3)]  # each by class
     train, validation, test = parts
-    for copies in found.values():
+    for copies in copies_of.values():
         if len({example.label for _, example in copies}) > 1:
             continue
         at, example = max(copies)  # what train and test both have goes to train
@@ -127,13 +129,15 @@ def build_task(
 
 
 def first_sentence(docstring: str) -> str:
-    """The first sentence of `docstring` on one line: up to a full stop before a capital, at most the paragraph."""
+    """Return the first sentence of `docstring` on one line: up to a full stop before a capital, at most the
+    paragraph.
+    """
     paragraph = " ".join(inspect.cleandoc(docstring).split("\n\n")[0].split())
     return re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph, maxsplit=1)[0]
 
 
 def _balanced(name: str, by_class: list[list[Example]]) -> list[Example]:
-    """As many of each class, with the classes mixed; the hash of a sentence says whether it stays, and where."""
+    """Keep as many of each class, with the classes mixed; the hash of a sentence says whether it stays, and where."""
     count = min(map(len, by_class))
     if count == 0:
         raise MiniloraError(f"a class of {name} has no sentences here")

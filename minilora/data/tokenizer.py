@@ -69,22 +69,22 @@ class Tokenizer:
         self._inside = _without_prefix(inner)
 
     def _find(self, token: str | int) -> tuple[int, str]:
-        """The id and the name of a token, given either."""
+        """Find the id and the name of a token, given either."""
         if isinstance(token, str):
-            if (found := self._inner.token_to_id(token)) is not None:
-                return found, token
+            if (token_id := self._inner.token_to_id(token)) is not None:
+                return token_id, token
         elif 0 <= token < self.vocab_size and (name := self._inner.id_to_token(token)) is not None:
             return token, name
         raise MiniloraError(f"the tokenizer has no token {escape(token)}")
 
     @property
     def kind(self) -> str:
-        """In words, what a text is cut into."""
+        """Describe what a text is cut into."""
         has_bytes = self._inner.model.byte_fallback  # SentencePiece's: a character that is no token is its bytes
         return "BPE on characters, with bytes for rare ones" if has_bytes else "BPE on bytes"
 
     def special_id(self, name: str) -> int:
-        """The id of the special token of this name, which no text gives. MiniloraError where there is none."""
+        """Return the id of the special token of this name, which no text gives. MiniloraError if there is none."""
         if name not in self._special:
             raise MiniloraError(f"the tokenizer has no special token {escape(name)}")
         return self._special[name]
@@ -96,27 +96,27 @@ class Tokenizer:
         """See to it that no text gives the special tokens of these names, also where the tokenizer's maker allowed it
         (a chat's text must not be able to end its own message)."""
         for inner in {id(t): t for t in (self._inner, self._inside)}.values():
-            found = inner.get_added_tokens_decoder()
-            if found := [t for t in found.values() if t.content in names and not t.special]:
+            added = inner.get_added_tokens_decoder().values()
+            if tokens := [t for t in added if t.content in names and not t.special]:
                 from tokenizers import AddedToken
 
-                inner.add_special_tokens([AddedToken(t.content, normalized=False, special=True) for t in found])
+                inner.add_special_tokens([AddedToken(t.content, normalized=False, special=True) for t in tokens])
 
     def encode(self, text: str) -> np.ndarray:
-        """The token ids of `text`, int64 (N,); no special token is added, and none is read out of the text."""
+        """Return the token ids of `text`, int64 (N,); no special token is added, and none is read out of the text."""
         return self.encode_many([text])[0]
 
     def encode_prompt(self, text: str) -> np.ndarray:
-        """As `encode`, after the beginning-of-text token where the model was trained with it."""
+        """Encode `text` after the beginning-of-text token, if the model was trained with it."""
         ids = self.encode(text)
         return np.concatenate([[self.bos_token_id], ids]) if self.add_bos_token else ids
 
     def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """As `encode`, for several texts at once, on all cores."""
+        """Encode several texts at once, on all cores."""
         return [np.array(encoding.ids, dtype=np.int64) for encoding in self._encodings(texts, self._inner)]
 
     def encode_placed(self, texts: Sequence[str], is_first: bool = True) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The token ids of each text, and where in it each one begins, in characters; both int64 (N,).
+        """Return the token ids of each text, and where in it each one begins, in characters; both int64 (N,).
 
         is_first: False for texts that follow a special token: some tokenizers put a space before the first only.
         """
@@ -136,11 +136,11 @@ class Tokenizer:
             raise
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`. Special tokens give nothing; a character that is cut in two gives U+FFFD."""
+        """Return the text of `ids`. Special tokens give nothing; a character that is cut in two gives U+FFFD."""
         return self._inner.decode([int(i) for i in ids], skip_special_tokens=True)
 
     def to_json(self) -> str:
-        """The content of a tokenizer.json."""
+        """Return the content of a tokenizer.json."""
         self._inner.post_processor = self._post_processor
         try:
             return self._inner.to_str(pretty=True)
@@ -148,7 +148,9 @@ class Tokenizer:
             self._inner.post_processor = None
 
     def config(self) -> dict[str, Any]:
-        """The content of a tokenizer_config.json, which says what `folder_tokenizer` and transformers are to know."""
+        """Return the content of a tokenizer_config.json, which says what `folder_tokenizer` and transformers are to
+        know.
+        """
         config: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eos_token}
         if self.bos_token_id is not None:
             config["bos_token"] = self._inner.id_to_token(self.bos_token_id)
@@ -158,8 +160,8 @@ class Tokenizer:
         return config
 
     def gguf_metadata(self, size: int) -> dict[str, object]:
-        """The metadata of a GGUF file that describes this tokenizer, for a model of `size` tokens. MiniloraError where
-        there is none."""
+        """Return the metadata of a GGUF file that describes this tokenizer, for a model of `size` tokens. MiniloraError
+        if there is none."""
         metadata = gguf_tokenizer.describe(self._inner, size)
         metadata["tokenizer.ggml.eos_token_id"] = self.eos_token_id
         if self.bos_token_id is not None:
@@ -173,7 +175,7 @@ class Tokenizer:
     def from_json(
         cls, content: str | bytes, eos_token: str | int = END_OF_TEXT, where: str = "the tokenizer", **settings: Any
     ) -> Tokenizer:
-        """The tokenizer whose tokenizer.json has this content; `where` names it in errors. FormatError otherwise.
+        """Read the tokenizer whose tokenizer.json has this content; `where` names it in errors. FormatError otherwise.
         settings: as of `Tokenizer`."""
         raw = content.encode() if isinstance(content, str) else content
         model = (parsed := parse_json(raw, where)).get("model")
@@ -189,19 +191,21 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], eos_token: str | int = END_OF_TEXT, **settings: Any) -> Tokenizer:
-        """The tokenizer in the tokenizer.json at `path`. FormatError where it is missing or not one."""
+        """Read the tokenizer in the tokenizer.json at `path`. FormatError if it is missing or not one."""
         return cls.from_json(read_bytes(path, FILE_LIMIT), eos_token, show_path(path), **settings)
 
     @classmethod
     def from_gguf(cls, metadata: dict[str, Any], where: str) -> Tokenizer:
-        """The tokenizer that the metadata of a GGUF file describes; `where` is the file's name. FormatError where it
+        """Read the tokenizer that the metadata of a GGUF file describes; `where` is the file's name. FormatError if it
         describes none, or one that is not known here."""
         with format_errors(f"{where} holds no tokenizer", *_OF_DAMAGED_FILES):
             inner, settings = gguf_tokenizer.build(metadata, where)
             return cls(inner, **settings)
 
     def check_fit(self, vocab_size: int, where: str) -> None:
-        """FormatError where a model of `vocab_size` tokens, in the file `where`, has no place for all of this one's."""
+        """Raise FormatError if a model of `vocab_size` tokens, in the file `where`, has no place for all of this
+        one's.
+        """
         if self.vocab_size > vocab_size:
             raise FormatError(f"{where}: the tokenizer has {self.vocab_size} tokens, the model {vocab_size}")
 
@@ -228,7 +232,7 @@ def format_errors(message: str, *kinds: type[Exception]) -> Iterator[None]:
 
 
 def _library() -> Any:
-    """The tokenizers library, or None where it is not installed."""
+    """Import the tokenizers library; None if it is not installed."""
     try:
         import tokenizers
     except ModuleNotFoundError:
@@ -237,7 +241,7 @@ def _library() -> Any:
 
 
 def _without_prefix(inner: Any) -> Any:
-    """`inner`, for a text that is not the first: the same, or, where it puts a space before the first alone, a copy
+    """Return `inner` for a text that is not the first: the same, or, if it puts a space before the first alone, a copy
     that puts none."""
     content = json.loads(inner.pre_tokenizer.__getstate__()) if inner.pre_tokenizer is not None else {}
     if content.get("type") != "Metaspace" or content.get("prepend_scheme") != "first":
@@ -249,7 +253,7 @@ def _without_prefix(inner: Any) -> Any:
 
 
 def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
-    """The tokenizer of a Hugging Face folder, which need not be trusted.
+    """Read the tokenizer of a Hugging Face folder, which need not be trusted.
 
     Its tokenizer.json says nothing of what ends a text. That is named in tokenizer_config.json, else in
     special_tokens_map.json, else by id in config.json; failing all, it is END_OF_TEXT. FormatError for what is damaged.
@@ -260,16 +264,16 @@ def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
         for names in (("tokenizer_config.json", "special_tokens_map.json"), ("config.json",))
     ]
     where = show_path(folder)
-    found: dict[str, str | int | None] = {}
+    named: dict[str, str | int | None] = {}
     for role in ("eos_token", "bos_token"):
         names: list[str | int | None] = [_token_name(content.get(role), f"{where}: {role}") for content in maps]
         names += [_token_id(content.get(f"{role}_id"), f"{where}: {role}_id") for content in ids]
-        found[role] = next((name for name in names if name is not None), None)
-    eos_token = END_OF_TEXT if found["eos_token"] is None else found["eos_token"]
+        named[role] = next((name for name in names if name is not None), None)
+    eos_token = END_OF_TEXT if named["eos_token"] is None else named["eos_token"]
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json", eos_token)
-    if found["bos_token"] is not None and tokenizer.bos_token_id is None:
+    if named["bos_token"] is not None and tokenizer.bos_token_id is None:
         with suppress(MiniloraError):  # some configurations name one that no text has
-            tokenizer.bos_token_id = tokenizer._find(found["bos_token"])[0]
+            tokenizer.bos_token_id = tokenizer._find(named["bos_token"])[0]
     begins = next((content["add_bos_token"] for content in maps if "add_bos_token" in content), None)
     if isinstance(begins, bool):  # overrules tokenizer.json, as in transformers' Llama tokenizers
         tokenizer.add_bos_token = begins and tokenizer.bos_token_id is not None
@@ -278,7 +282,7 @@ def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
 
 
 def _token_name(value: object, where: str) -> str | None:
-    """The name of a token, which may be wrapped in its settings."""
+    """Read the name of a token, which may be wrapped in its settings."""
     value = value.get("content") if isinstance(value, dict) else value
     if value is not None and not isinstance(value, str):
         raise FormatError(f"{where} must be the name of a token, not {escape(value)}")
@@ -286,7 +290,7 @@ def _token_name(value: object, where: str) -> str | None:
 
 
 def _token_id(value: object, where: str) -> int | None:
-    """A token id, or the first of several."""
+    """Read a token id, or the first of several."""
     value = value[0] if isinstance(value, list) and value else value
     if value is not None and type(value) is not int:
         raise FormatError(f"{where} must be a token id, not {escape(value)}")
@@ -294,7 +298,7 @@ def _token_id(value: object, where: str) -> int | None:
 
 
 def _chat_template(folder: Path, maps: list[dict[str, Any]]) -> str | None:
-    """The chat template of a folder: its own file, else the default one of tokenizer_config.json."""
+    """Read the chat template of a folder: its own file, else the default one of tokenizer_config.json."""
     if os.path.lexists(path := folder / "chat_template.jinja"):
         try:
             template: object = read_bytes(path, 4 * TEMPLATE_LIMIT).decode()  # a character has up to four bytes
@@ -313,7 +317,7 @@ def _chat_template(folder: Path, maps: list[dict[str, Any]]) -> str | None:
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Learn a vocabulary of `vocab_size` tokens from `texts`: END_OF_TEXT is 0, the bytes follow, then the merges.
 
-    A small text has fewer pairs to merge than asked for. MiniloraError where `vocab_size` is below 257.
+    A small text has fewer pairs to merge than asked for. MiniloraError if `vocab_size` is below 257.
     """
     if vocab_size < SMALLEST:
         raise MiniloraError(f"vocabulary size {vocab_size}: at least {SMALLEST}, for the 256 bytes and {END_OF_TEXT}")
@@ -339,7 +343,7 @@ class TokenStream:
     documents: tuple[tuple[int, int], ...] = ()  # tokens, its end included, and characters of each
 
     def sample(self, tokens: int) -> TokenStream:
-        """Random documents of about so many tokens together, drawn once and for all; all where there are no more."""
+        """Draw documents of about so many tokens together, once and for all; all if there are no more."""
         if tokens >= len(self.ids) or not self.documents:
             return self
         lengths, characters = np.array(self.documents).T
@@ -351,7 +355,7 @@ class TokenStream:
 
 
 def encode_documents(tokenizer: Tokenizer, documents: Sequence[Document]) -> TokenStream:
-    """`documents` as one stream of tokens."""
+    """Encode `documents` as one stream of tokens."""
     end = np.array([tokenizer.eos_token_id])
     parts = []
     for start in range(0, len(documents), _PORTION):

@@ -88,7 +88,7 @@ class Base:
         return folder / "model"
 
     def cached(self, seed: int = 0) -> tuple[Path, bool]:
-        """The model's folder in the cache, and whether it was there already; if not, it is made."""
+        """Return the model's folder in the cache, and whether it was there already; if not, it is made."""
         facts = json.dumps([asdict(self), corpora.load(DATA).sha256, seed, __version__], sort_keys=True)
         folder = cache_folder() / f"base-{sha256(facts.encode()).hexdigest()[:16]}"
         there = (folder / "model" / "config.json").is_file()

@@ -1,6 +1,5 @@
 """The demo's records as two tables that fit 80 columns, and as the plain sentences that the numbers support."""
 
-from math import exp, log
 from typing import Any
 
 from minilora.measure.records import Records
@@ -29,53 +28,44 @@ class AdaptedResult(Result):
         return next(self.records.of("text", method))["trainable"] or None
 
     def share(self, method: str) -> float | None:
-        """Of the base's parameters."""
+        """Return what trains as a share of the base's parameters."""
         trainable = self.trainable(method)
         return trainable / self.base["total"] if trainable else None
 
     def seconds(self, method: str) -> float | None:
-        """Of training on text."""
+        """Return the seconds of training on text."""
         return self.spread("seconds", "text", method).mean or None
 
     def peak(self, method: str) -> int | None:
-        """The most bytes alive at once in a training step."""
+        """Return the most bytes alive at once in a training step."""
         return self.records.rows.get(("memory", method), {}).get("peak")
 
     def domain(self, method: str) -> Spread:
-        """Bits per character on the domain's held-out text."""
+        """Return bits per character on the domain's held-out text."""
         return self.spread("domain", "text", method)
 
     def base_text(self, method: str) -> Spread:
-        """Bits per character on held-out text of what the base was pretrained on."""
+        """Return bits per character on held-out text of what the base was pretrained on."""
         return self.spread("base_text", "text", method)
 
     def forgot(self, method: str) -> float | None:
-        """Bits per character more on the base's own text than the base itself needs."""
+        """Return bits per character more on the base's own text than the base itself needs."""
         return None if method in UNSHARED else self.base_text(method).mean - self.base["base_text"]
 
-    def by_amount(self, part: str, number: str, scale: float = 1) -> dict[str, dict[int, Spread]]:
-        """{method: {amount: a number over the seeds}} of cells whose key is (part, method, seed, amount)."""
-        found: dict[str, dict[int, Spread]] = {}
-        for method in self.parts(part):
-            rows = list(self.records.of(part, method))
-            amounts = sorted({row["key"][3] for row in rows})
-            found[method] = {n: Spread.of(scale * row[number] for row in rows if row["key"][3] == n) for n in amounts}
-        return found
-
     def accuracies(self) -> dict[str, dict[int, Spread]]:
-        """Accuracy in percent of each method, by the number of labels per class."""
-        return self.by_amount("task", "accuracy", 100)
-
-    def data_curve(self) -> dict[str, dict[int, Spread]]:
-        """Bits per character on the domain of each method, by the characters that it saw."""
-        return self.by_amount("data", "domain")
+        """Return accuracy in percent of each method, by the number of labels per class."""
+        by_method: dict[str, dict[int, list[float]]] = {method: {} for method in self.on_task}
+        for row in self.records.of("task"):
+            _, method, _, labels = row["key"]
+            by_method[method].setdefault(labels, []).append(100 * row["accuracy"])
+        return {m: {n: Spread.of(of_method[n]) for n in sorted(of_method)} for m, of_method in by_method.items()}
 
     def chance(self) -> float:
-        """The percentage of the labelled task that a guess gets right."""
+        """Return the percentage of the labelled task that a guess gets right."""
         return 100 / len(self.records.rows["classes",]["names"])
 
     def spreads_in_words(self) -> str:
-        """What ± means, for the text that the methods were trained on."""
+        """Say what ± means, for the text that the methods were trained on."""
         return seeds_in_words(self.domain(method).count for method in self.methods if method != "base")
 
 
@@ -102,7 +92,7 @@ COLUMNS = (
 
 
 def adaptation_grid(result: AdaptedResult) -> Grid:
-    """What each way to adapt costs, what it learns of the domain and what it forgets of the base's own text."""
+    """Tabulate what each way to adapt costs, learns of the domain and forgets of the base's own text."""
     texts = result.records.rows["texts",]
     domain, base_text = texts["domain"]["name"], texts["base"]["name"]
     return table(
@@ -116,7 +106,7 @@ def adaptation_grid(result: AdaptedResult) -> Grid:
 
 
 def classification_grid(result: AdaptedResult) -> Grid:
-    """Accuracy of each way to learn the labelled task, by the number of labels per class."""
+    """Return accuracy of each way to learn the labelled task, by the number of labels per class."""
     accuracies, task = result.accuracies(), result.records.rows["classes",]
     amounts = sorted({amount for of_method in accuracies.values() for amount in of_method})
     trainable = Column(
@@ -140,50 +130,49 @@ def classification_grid(result: AdaptedResult) -> Grid:
 
 
 def claims(result: AdaptedResult) -> list[str]:
-    """What the numbers say, a sentence each, and each with its numbers.
+    """Return what the numbers say, a sentence each, and each with its numbers.
 
     Two means that lie no further apart than their seeds scatter are called level.
     """
-    said = [*_own(result), *_on_the_domain(result), _forgetting(result), _cost(result), *_catching_up(result)]
-    said += _labels(result)
+    sentences = [*_own(result), *_on_the_domain(result), _forgetting(result), _cost(result), *_labels(result)]
     parts = {
         "adaptation": [result.domain(method) for method in result.methods if method != "base"],
-        "the data curve": [one for of_method in result.data_curve().values() for one in of_method.values()],
         "classification": [one for of_method in result.accuracies().values() for one in of_method.values()],
     }
     single = [part for part, spreads in parts.items() if any(one.count == 1 for one in spreads)]
     if single:
-        said.append(f"In {listed(single)} there was one seed, so no spread is known: a small difference may be chance.")
-    return said
+        chance = "so no spread is known: a small difference may be chance"
+        sentences.append(f"In {listed(single)} there was one seed, {chance}.")
+    return sentences
 
 
 def _own(result: AdaptedResult) -> list[str]:
-    """Whose code ran, and what merging by it did."""
+    """Say whose code ran, and what merging by it did."""
     own = result.settings["own"]
     if not own:
         return []
-    said = [f"In this run {own['what']} of {own['file']}; all else is minilora's."]
-    said += [row["compared"] for row in result.records.of("own")]
+    sentences = [f"In this run {own['what']} of {own['file']}; all else is minilora's."]
+    sentences += [row["compared"] for row in result.records.of("own")]
     for bits in result.records.of("merged"):
         start = f"Merged by it, {IN_SENTENCES[bits['key'][1]]} reads the domain at {bits['after']:.3f} bits/character"
         is_same = abs(bits["after"] - bits["before"]) < 5e-4
-        said.append(f"{start}, as before." if is_same else f"{start}, where it was {bits['before']:.3f} before.")
-    return said
+        sentences.append(f"{start}, as before." if is_same else f"{start}, where it was {bits['before']:.3f} before.")
+    return sentences
 
 
 def _on_the_domain(result: AdaptedResult) -> list[str]:
-    """The methods from the base beside the base, and training from scratch beside them."""
+    """Return the methods from the base beside the base, and training from scratch beside them."""
     base, scratch = result.domain("base"), result.domain("scratch")
-    said, beside = [], []
+    sentences, beside = [], []
     for method in FROM_THE_BASE:
         one, name = result.domain(method), IN_SENTENCES[method]
-        said.append(
+        sentences.append(
             f"{name[0].upper()}{name[1:]} ends {_comparison(one, base)} the base on the domain "
             f"({one.show(3)} against {base.show(3)} bits/character)."
         )
         beside.append(f"{_comparison(scratch, one)} {name}")
     return [
-        *said,
+        *sentences,
         f"From scratch ends {' and '.join(beside)} on the domain, with the same text and the same limit on steps "
         f"({scratch.show(3)} bits/character).",
     ]
@@ -217,53 +206,14 @@ def _cost(result: AdaptedResult) -> str:
     )
 
 
-def crossover(result: AdaptedResult, method: str) -> float | None:
-    """The characters at which training from scratch catches up with `method`: interpolated on the logarithm of the
-    characters, between the last amount at which it is behind and the next. None where that never happens."""
-    points = _gaps(result, method)
-    for (less, gap), (more, next_gap) in zip(points, points[1:], strict=False):
-        if gap > 0 >= next_gap:
-            return exp(log(less) + (log(more) - log(less)) * gap / (gap - next_gap))
-    return None
-
-
-def _gaps(result: AdaptedResult, method: str) -> list[tuple[int, float]]:
-    """How far from scratch is above `method`, in bits per character, at each amount of text measured for both."""
-    curves = result.data_curve()
-    scratch, other = curves.get("scratch", {}), curves.get(method, {})
-    return [(amount, scratch[amount].mean - other[amount].mean) for amount in scratch if amount in other]
-
-
-def _catching_up(result: AdaptedResult) -> list[str]:
-    """Where training from scratch on more of the domain's text becomes as good as adapting the base."""
-    said = []
-    for method in FROM_THE_BASE:
-        gaps, name = _gaps(result, method), IN_SENTENCES[method]
-        if not gaps:
-            continue
-        where = crossover(result, method)
-        (least, first), (most, last) = gaps[0], gaps[-1]
-        if where is not None:
-            text = f"From scratch catches up with {name} at about {rounded(where):,} characters of the domain"
-            text += "." if last <= 0 else f", but is behind again at {most:,}."
-        elif first <= 0:
-            text = f"From scratch is no worse than {name} from the smallest amount measured, {least:,} characters"
-            text += "." if last <= 0 else f", and {last:.3f} bits/character behind at {most:,}."
-        else:
-            text = f"From scratch does not catch up with {name} within the {most:,} characters measured: there it is "
-            text += f"still {show_share(last / result.data_curve()[method][most].mean)} above."
-        said.append(text)
-    return said
-
-
 def _labels(result: AdaptedResult) -> list[str]:
-    """Accuracy: the base's worth at few and at many labels, in labels, and what a frozen body costs."""
-    methods, said, best = result.accuracies(), [], {}
+    """Say what the base is worth at few and at many labels, in labels, and what a frozen body costs."""
+    methods, sentences, best = result.accuracies(), [], {}
     scratch = methods.pop("scratch")
     for labels, fresh in scratch.items():
         best[labels] = max(methods, key=lambda method: methods[method][labels].mean)
         one = methods[best[labels]][labels]
-        said.append(
+        sentences.append(
             f"With {labels} labels per class, the best from the base ({IN_SENTENCES[best[labels]]}) reaches "
             f"{one.show(1)} % and from scratch {fresh.show(1)} %: {_points(one, fresh)} "
             f"(chance is {result.chance():.1f} %)."
@@ -272,20 +222,20 @@ def _labels(result: AdaptedResult) -> list[str]:
     if few < many:
         one, fresh = methods[best[few]][few], scratch[many]
         verdict = "as well as" if one.overlaps(fresh) else "better than" if one.mean > fresh.mean else "worse than"
-        said.append(
+        sentences.append(
             f"From the base, {few} labels per class do {verdict} {many} from scratch "
             f"({one.show(1)} % against {fresh.show(1)} %)."
         )
     frozen, full = methods["feature-extraction"][many], methods["full"][many]
-    said.append(
+    sentences.append(
         f"With {many} labels per class, feature extraction reaches {frozen.show(1)} % and full "
         f"fine-tuning {full.show(1)} %: {_points(frozen, full)}."
     )
-    return said
+    return sentences
 
 
 def _comparison(one: Spread, other: Spread) -> str:
-    """`8.1 % below`, `23 % above` or `level (within the spread over seeds) with`."""
+    """Return `8.1 % below`, `23 % above` or `level (within the spread over seeds) with`."""
     if one.overlaps(other):
         return "level (within the spread over seeds) with"
     change = one.mean / other.mean - 1
@@ -296,8 +246,3 @@ def _points(one: Spread, other: Spread) -> str:
     if one.overlaps(other):
         return "level, within the spread over seeds"
     return f"{abs(one.mean - other.mean):.1f} points {'more' if one.mean > other.mean else 'less'}"
-
-
-def rounded(characters: float) -> int:
-    """Two digits: more would promise what an interpolation cannot hold."""
-    return int(float(f"{characters:.1e}"))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from minilora.demo import claims
-from minilora.demo.claims import FROM_THE_BASE, AdaptedResult
+from minilora.demo.claims import AdaptedResult
 from minilora.show import style
 from minilora.show.grids import NAMES
 from minilora.show.style import LOOKS, styled
@@ -58,26 +57,6 @@ def adaptation(result: AdaptedResult) -> Figure:
 
 
 @styled
-def data_curve(result: AdaptedResult) -> Figure | None:
-    """Domain quality against how much of the domain was seen, from scratch and from the base."""
-    curves = result.data_curve()
-    if not curves:
-        return None
-    figure, axes = style.single("How much text pretraining is worth: where the lines meet")
-    for method, curve in curves.items():
-        style.errorbar(axes, method, list(curve), list(curve.values()), NAMES[method])
-    style.base_line(axes, result.domain("base").mean, NAMES["base"])
-    for method in FROM_THE_BASE:
-        where = claims.crossover(result, method)
-        if where is not None:
-            look = LOOKS[method] | {"marker": "", "linewidth": 1}
-            axes.axvline(where, **look, label=f"scratch meets {NAMES[method]}: {claims.rounded(where):,}")
-    style.log_ticks(axes, sorted({amount for curve in curves.values() for amount in curve}))
-    axes.set(xlabel="characters of the domain seen (logarithmic)", ylabel=f"domain, test\n{style.BITS}")
-    return style.with_legend(figure)
-
-
-@styled
 def accuracy_against_labels(result: AdaptedResult) -> Figure | None:
     """Accuracy on the task against the labels per class, from scratch and from the base."""
     curves = {method: curve for method, curve in result.accuracies().items() if len(curve) > 1}
@@ -99,10 +78,6 @@ FIGURES = {  # each with what to look at in it
         "Thin lines are seeds, thick lines their mean over the steps that all of them reached; each mark is a step "
         "whose weights were kept. Look at where the lines start: that distance is what pretraining brought. A line "
         "that turns up again has begun to learn its few characters by heart."
-    ),
-    data_curve: (
-        "The same methods with more and more of the domain's text. Look at whether, and where, training from scratch "
-        "meets the others: with less text than that, the base is worth having."
     ),
     accuracy_against_labels: (
         "Each mark is the mean over seeds, its bar half their range; marks at one number of labels are set a little "

@@ -45,12 +45,12 @@ def write_report(result: AdaptedResult, folder: Path | str) -> Path:
 
 def write_page(content: str, folder: Path | str) -> Path:
     """Write report.html; returns its path."""
-    write_atomic(Path(folder) / PAGE, content.encode())
+    write_atomic(Path(folder) / PAGE, content)
     return Path(folder) / PAGE
 
 
-def claims_list(said: list[str]) -> str:
-    items = "\n".join(f"<li>{text(held_together(sentence))}</li>" for sentence in said)
+def claims_list(sentences: list[str]) -> str:
+    items = "\n".join(f"<li>{text(held_together(sentence))}</li>" for sentence in sentences)
     return f"<ul>\n{items}\n</ul>"
 
 
@@ -100,7 +100,6 @@ def page(result: AdaptedResult, pictures: dict[str, bytes]) -> str:
             _own_code(settings["own"]),
             table(claims.adaptation_grid(result)),
             shown.get("adaptation", ""),
-            shown.get("data_curve", ""),
             "<h3>The same base as a classifier</h3>",
             "<p>Which part of the library does a summary sentence document? The classes: "
             f"{text(', '.join(rows['classes',]['names']))}. <em>Feature extraction</em> leaves the whole base frozen "
@@ -133,7 +132,7 @@ USES = {"base": "what the base is pretrained on", "domain": "what adaptation see
 
 
 def continuations(result: AdaptedResult) -> dict[str, str]:
-    """What the base and the adapted models write after PROMPT."""
+    """Return what the base and the adapted models write after PROMPT."""
     return {row["key"][1]: row["continuation"] for row in result.records.of("text") if "continuation" in row}
 
 
@@ -166,7 +165,7 @@ def _own_code(own: dict | None) -> str:
 
 
 def _sources(result: AdaptedResult) -> dict[str, str]:
-    """The texts, the reader's code and the seeds that the numbers come from."""
+    """Return the texts, the reader's code and the seeds that the numbers come from."""
     texts, settings = result.records.rows["texts",], result.settings
     facts = {f"{role} text": f"{texts[role]['name']}, SHA-256 {texts[role]['sha256']}" for role in USES}
     if own := settings["own"]:

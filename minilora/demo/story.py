@@ -26,7 +26,7 @@ from minilora.measure.memory import peak_bytes
 from minilora.measure.records import Records
 from minilora.show.grids import NAMES, drawn
 from minilora.train import recipes
-from minilora.train.loop import History, TrainConfig
+from minilora.train.loop import TrainConfig
 
 RATES = {  # learning rates, in place of a search
     "text": {SCRATCH: 3e-3, "full": 5e-4, "lora": 7e-4},
@@ -36,16 +36,13 @@ RATES = {  # learning rates, in place of a search
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """How much of everything the demo does: of the domain's text and of the labels, more than one amount."""
+    """How much of everything the demo does."""
 
     base: Base  # what is pretrained in front of the reader
     go_on_with_package_base: bool  # adapt the longer trained base that comes with the package
     seeds: tuple[int, ...] = (0, 1, 2)  # of adapting to text; all else has the first
     characters: int = 12_000  # of the domain's text
     adapt: TrainConfig
-    data_methods: tuple[str, ...]  # that are compared on further amounts of text
-    data_curve: tuple[int, ...] = (2_000, 60_000)  # these, in characters
-    most_rounds: int  # with more text there are more steps, up to so many times those of `adapt`
     labels: int = 16  # labelled sentences per class
     label_curve: tuple[int, ...] = (128,)  # further numbers of them
     classify: TrainConfig
@@ -58,16 +55,12 @@ FULL = DemoSettings(
     base=replace(PACKAGE_BASE, config=replace(PACKAGE_BASE.config, steps=200, warmup=20, eval_every=20)),
     go_on_with_package_base=True,
     adapt=TrainConfig(steps=60, eval_every=5, patience=3, weight_decay=0.01, warmup=3, lr_floor=0.3),
-    data_methods=(SCRATCH, "full"),
-    most_rounds=2,
     classify=TrainConfig(steps=40),
 )
 QUICK = replace(
     FULL,
     base=QUICK_BASE,
     go_on_with_package_base=False,
-    data_methods=(SCRATCH, "full", "lora"),
-    most_rounds=5,
     seeds=(0,),
 )
 
@@ -165,7 +158,7 @@ def _read_texts(settings: DemoSettings, records: Records, console: Console) -> N
 
 
 def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Path:
-    """The folder of the base to adapt, after one was made in front of the reader."""
+    """Return the folder of the base to adapt, after one was made in front of the reader."""
     base = settings.base
     base_folder, cached = base.cached(settings.seeds[0])
     facts, package = read_json(base_folder / "manifest.json"), None
@@ -208,7 +201,12 @@ class _Story:
         )
 
     def measure(self) -> None:
-        self.records.complete(self.cells(), lambda kind, *key: getattr(self, kind)(*key), "fine-tuning", go_on="")
+        self.records.complete(
+            self.cells(),
+            lambda kind, *key: getattr(self, kind)(*key),
+            "fine-tuning",
+            "; the demo begins anew next time",
+        )
         if self.own and self.own.compare:
             self.records.add(("own",), compared=self.own.compare(self.lab))
 
@@ -217,14 +215,11 @@ class _Story:
         cells: list[tuple] = [("memory", "base"), ("text", "base", 0)]
         for method in RATES["text"]:
             cells += [("memory", method), *(("text", method, seed) for seed in settings.seeds)]
-        for method in settings.data_methods:
-            cells += [("data", method, seed, settings.characters) for seed in settings.seeds]
-            cells += [("data", method, self.first, characters) for characters in settings.data_curve]
         amounts = (settings.labels, *settings.label_curve)
         return [*cells, ("classes",), *(("task", m, self.first, n) for m in RATES["task"] for n in amounts)]
 
     def memory(self, method: str) -> dict:
-        """The most bytes alive in two training steps, weights included (for the base: in reading a batch)."""
+        """Return the most bytes alive in two training steps, weights included (for the base: in reading a batch)."""
         lab = self.lab
         model = lab.base() if method == "base" else lab.fresh(method, self.first)
         held = sum(p.data.nbytes for p in model.parameters())
@@ -234,15 +229,17 @@ class _Story:
             return {"peak": peak_of_steps(model, lab.batches(lab.domain_text(6_000, 0), lab.batch_size, 0), held)}
 
     def text(self, method: str, seed: int) -> dict:
-        """What the base can do, or a model adapted to the domain's text."""
+        """Measure the base, or a model adapted to the domain's text."""
         if method == "base":
             model = self.lab.base()
             counts = {"trainable": 0, "total": recipes.count_parameters(model)[1], "seconds": 0.0}
             return counts | self.quality(model) | {"continuation": self.goes_on(model)}
-        model, history = self.adapted(method, seed, self.settings.characters)
+        rate = RATES["text"][method]
+        config = replace(self.settings.adapt, peak_lr=rate, seed=seed)
+        model, history = self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config)
         trainable, total = recipes.count_parameters(model)
         curve = [[e["step"], e["value"]] for e in history.evaluations]
-        facts: dict = {"lr": RATES["text"][method], "trainable": trainable, "total": total}
+        facts: dict = {"lr": rate, "trainable": trainable, "total": total}
         facts |= {"seconds": history.seconds, "best_step": history.best_step, "curve": curve} | self.quality(model)
         if method == SCRATCH or seed != self.first:
             return facts
@@ -252,20 +249,12 @@ class _Story:
             self.records.add(("merged", method), before=facts["domain"], after=after)
         return facts | {"continuation": self.goes_on(model)}
 
-    def data(self, method: str, seed: int, characters: int) -> dict:
-        """What was learned from more and from less text, beside the amount that all learn from."""
-        if characters == self.settings.characters:
-            return {"domain": self.records.rows["text", method, seed]["domain"]}
-        rounds = min(self.settings.most_rounds, max(1, round(characters / self.settings.characters)))
-        model, _ = self.adapted(method, seed, characters, rounds)
-        return {"domain": self.lab.bits(model, self.lab.domain_test)}
-
     def classes(self) -> dict:
-        """What the labelled task is: its classes, and how many examples the test has."""
+        """Return the classes of the labelled task, and how many examples the test has."""
         return {"names": list(self.lab.task.classes), "test_examples": len(self.lab.test_examples)}
 
     def task(self, method: str, seed: int, labels: int) -> dict:
-        """A classifier trained on so many examples per class."""
+        """Measure a classifier trained on so many examples per class."""
         examples, rate = self.lab.task.few(labels, seed), RATES["task"][method]
         steps = max(self.settings.classify.steps, self.settings.epochs * len(examples) // 32)
         config = replace(self.settings.classify, steps=steps, warmup=steps // 10, peak_lr=rate, seed=seed)
@@ -275,14 +264,8 @@ class _Story:
 
     # What cells are made of
 
-    def adapted(self, method: str, seed: int, characters: int, rounds: int = 1) -> tuple[Any, History]:
-        """A model adapted to so much of the domain's text, which the seed draws as well, and its history."""
-        config, rate = self.settings.adapt, RATES["text"][method]
-        config = replace(config, steps=rounds * config.steps, peak_lr=rate, seed=seed)
-        return self.lab.adapt(method, self.lab.domain_text(characters, seed), config)
-
     def quality(self, model: Any) -> dict:
-        """Bits per character on held-out text of the domain, and of what the base was pretrained on."""
+        """Return bits per character on held-out text of the domain, and of what the base was pretrained on."""
         lab = self.lab
         return {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
 

@@ -97,7 +97,7 @@ class Subject:
 
 
 def glossary(settings: TeachSettings, quick: bool, seed: int = 0) -> Subject:
-    """The invented company's: every term in one held-out phrasing, and the held-out uses."""
+    """Return the invented company's: every term in one held-out phrasing, and the held-out uses."""
     content, terms = jargon.load_glossary(), jargon.load_terms()
     wordings = len(jargon.HELD_OUT_PHRASINGS)
     one_each = [q for i, q in enumerate(content.phrasings) if i % wordings == i // wordings % wordings]
@@ -245,11 +245,11 @@ class _Lesson:
             for i, messages in enumerate(questions)
         ]
         shots, questions = min(settings.shots, len(subject.train)), len(self.quiz.questions)
-        found = {"subject": subject.name, "rows": rows, "training": training, "replay": len(replay), "samples": samples}
-        return facts | found | {"shots": shots, "quiz_questions": questions}
+        facts |= {"subject": subject.name, "rows": rows, "training": training, "replay": len(replay)}
+        return facts | {"samples": samples, "shots": shots, "quiz_questions": questions}
 
     def joined(self, conversations: list[chat.Conversation]) -> list[chat.Conversation]:
-        """In a random order, short ones one after another as one, so that what they begin with is read once.
+        """Join short ones, in a random order, so that what they begin with is read once.
         One with a system message of its own stays alone.
         """
         order = np.random.default_rng(self.seed).permutation(len(conversations))
@@ -264,8 +264,8 @@ class _Lesson:
         return done
 
     def prompts(self, subject: Subject) -> dict[str, Tests]:
-        """The tests with something before each question: other ones with their answers (none of which has the expected
-        answer in it; fewer where they do not fit), or lines of the subject.
+        """Return the tests with something before each question: others with their answers (none of which has the
+        expected answer in it; fewer if they do not fit), or lines of the subject.
         """
         rng, few = np.random.default_rng(self.seed), {}
         spoken = [_spoken(shot) for shot in subject.train]
@@ -285,7 +285,7 @@ class _Lesson:
     def with_shots(
         self, one: chat.Conversation, shots: list[chat.Conversation], spoken: list[str], rng: np.random.Generator
     ) -> chat.Conversation:
-        """The conversation after others whose answers, `spoken`, do not have the expected one in them."""
+        """Return the conversation after others whose answers, `spoken`, do not have the expected one in them."""
         gold = f" {normalise(response_of(one))} "
         others = [shot for shot, words in zip(shots, spoken, strict=True) if gold not in words]
         chosen = rng.choice(len(others), min(self.settings.shots, len(others)), replace=False)
@@ -310,7 +310,7 @@ class _Lesson:
         return self.chat_format.encode(self.tokenizer, messages[:-1], add_generation_prompt=True)[0]
 
     def batches(self, conversations: list[chat.Conversation], name: str) -> ChatBatches:
-        """Batches to learn from. MiniloraError where no answer fits."""
+        """Return batches to learn from. MiniloraError where no answer fits."""
         settings, longest = self.settings, min(self.settings.longest, self.limit)
         tokens = chat.encode_conversations(self.tokenizer, self.chat_format, conversations)
         try:
@@ -319,25 +319,25 @@ class _Lesson:
             raise MiniloraError(f"no answer of {name} fits into {longest:,} tokens: give shorter ones") from None
 
     def ask_all(self, model: Any, tests: Tests, what: str) -> dict:
-        """{"scores" and "answers": by test, "prompt_tokens" and "seconds": a question}."""
-        found: dict[str, TaskScore] = {}
+        """Return {"scores" and "answers": by test, "prompt_tokens" and "seconds": a question}."""
+        by_test: dict[str, TaskScore] = {}
         for name, questions in tests.items():
             with progress_bar(f"{what}: {name}", len(questions)) as advance:
-                found[name] = measure_task(
+                by_test[name] = measure_task(
                     model, self.tokenizer, questions, max_new_tokens=self.answer_tokens, advance=advance
                 )
-        counts = [score.count for score in found.values()]
+        counts = [score.count for score in by_test.values()]
         return {
-            "scores": {name: {"f1": one.f1, "exact": one.exact, "count": one.count} for name, one in found.items()},
-            "prompt_tokens": float(np.average([one.prompt_tokens for one in found.values()], weights=counts)),
-            "seconds": float(np.average([one.seconds for one in found.values()], weights=counts)),
-            "answers": {name: one.predicted for name, one in found.items()},
+            "scores": {name: {"f1": one.f1, "exact": one.exact, "count": one.count} for name, one in by_test.items()},
+            "prompt_tokens": float(np.average([one.prompt_tokens for one in by_test.values()], weights=counts)),
+            "seconds": float(np.average([one.seconds for one in by_test.values()], weights=counts)),
+            "answers": {name: one.predicted for name, one in by_test.items()},
         }
 
     def other(self, model: Any, what: str) -> dict:
-        """What has nothing to do with the subject: right answers of the quiz, and bits per character of a text."""
-        asked = [question(q.text) for q in self.quiz.questions]
-        told = self.ask(model, asked, self.settings.quiz_tokens, f"{what}: quiz")
+        """Measure what has nothing to do with the subject: answers of the quiz, and bits per character of a text."""
+        questions = [question(q.text) for q in self.quiz.questions]
+        told = self.ask(model, questions, self.settings.quiz_tokens, f"{what}: quiz")
         right = sum(contains(text, q.answers) for text, q in zip(told, self.quiz.questions, strict=True))
         bits = recipes.evaluator(model, self.other_text, self.settings.seq_len, 16)()
         return {"quiz": right, "other_text": bits}
@@ -346,14 +346,15 @@ class _Lesson:
         with progress_bar(what, len(conversations)) as advance:
             return answers(model, self.tokenizer, conversations, tokens, advance=advance)
 
-    def own_answers(self, asked: list[chat.Conversation]) -> list[chat.Conversation]:
-        """The questions with the first sentence of the model's own answer, where that comes to an end: for replay."""
-        texts = self.ask(self.model, asked, self.settings.replay_tokens, "its own answers")
+    def own_answers(self, questions: list[chat.Conversation]) -> list[chat.Conversation]:
+        """Answer the questions by the first sentence of the model's own answer, if that comes to an end: for replay."""
+        texts = self.ask(self.model, questions, self.settings.replay_tokens, "its own answers")
         firsts = [first_sentence(text) for text in texts]
-        return [answered(q, first) for q, first in zip(asked, firsts, strict=True) if first.endswith((".", "!", "?"))]
+        pairs = zip(questions, firsts, strict=True)
+        return [answered(asked, first) for asked, first in pairs if first.endswith((".", "!", "?"))]
 
     def train(self, batches: ChatBatches, out: Path, subject: Subject) -> tuple[Any, dict]:
-        """The adapted model, saved to the folder `adapter`, and how it went."""
+        """Return the adapted model, saved to the folder `adapter`, and how it went."""
         settings = self.settings
         adapted = methods.adapt(self.model, "qlora", settings.options, seed=self.seed)
         trainable, _ = recipes.count_parameters(adapted)
@@ -381,5 +382,5 @@ class _Lesson:
 
 
 def _spoken(shot: chat.Conversation) -> str:
-    """What the assistant says, to look for words in."""
+    """Return what the assistant says, to look for words in."""
     return "\n".join(f" {normalise(m['content'])} " for m in shot if m["role"] == "assistant")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from minilora.demo.report import RESULTS, claims_list, write_page
 from minilora.errors import escape
-from minilora.formats.atomic import make_folder, write_json
+from minilora.formats.atomic import write_json
 from minilora.measure.results import Column, table
 from minilora.show import html
 from minilora.show.grids import Grid, show_bytes, show_count, show_share
@@ -20,7 +20,7 @@ QUICK = " This was the quick run, whose few steps teach next to nothing."
 
 
 def scores_grid(results: dict) -> Grid:
-    """One row for each way to ask."""
+    """Tabulate the scores, a row for each way to ask."""
     rows = results["rows"]
     tests = [(test, what) for test in rows["before"]["scores"] for what in ("f1", "exact")]
 
@@ -51,10 +51,10 @@ def scores_grid(results: dict) -> Grid:
 
 
 def claims(results: dict) -> list[str]:
-    """What the numbers say, in sentences."""
+    """Return what the numbers say, in sentences."""
     before, after, training = results["rows"]["before"], results["rows"]["after"], results["training"]
     share = show_share(training["trainable"] / results["parameters"])
-    said = [
+    sentences = [
         f"{show_count(training['trainable'])} parameters were trained, {share} of the model's, in "
         f"{training['seconds']:.0f} seconds; the adapter has {show_bytes(training['adapter_bytes'])}."
     ]
@@ -62,18 +62,18 @@ def claims(results: dict) -> list[str]:
         rows = {name: f"{100 * row['scores'][test]['f1']:.0f} %" for name, row in results["rows"].items()}
         beside = "".join(f", {rows[name]} with {words}" for name, words in PROMPTED.items() if name in rows)
         asked = f"{score['count']} {test} that it was not trained on: {rows['before']} F1"
-        said.append(f"{asked}{beside}; {rows['after']} after fine-tuning.")
+        sentences.append(f"{asked}{beside}; {rows['after']} after fine-tuning.")
     quiz = f"{before['quiz']} of {results['quiz_questions']} quiz questions before and {after['quiz']} after"
     text = f"{before['other_text']:.3f} bits per character before and {after['other_text']:.3f} after"
-    said.append(f"What it knew besides: {quiz}; other text takes {text}.")
-    return said
+    sentences.append(f"What it knew besides: {quiz}; other text takes {text}.")
+    return sentences
 
 
 PROMPTED = {"few-shot": "other answers in the prompt", "open book": "the glossary's line in the prompt"}
 
 
 def sample_lines(results: dict, count: int = 3) -> list[str]:
-    """Questions with what was said before and after, for the terminal."""
+    """Return questions with the answers before and after, for the terminal."""
     lines = []
     for sample in first_samples(results, count):
         lines += ["", f"“{_line(sample['question'])}”"]
@@ -86,14 +86,13 @@ def _line(text: str) -> str:
 
 
 def first_samples(results: dict, count: int) -> list[dict]:
-    """The first so many of each test."""
+    """Return the first so many of each test."""
     tests = dict.fromkeys(sample["test"] for sample in results["samples"])
     return [s for test in tests for s in [s for s in results["samples"] if s["test"] == test][:count]]
 
 
 def write(results: dict, folder: Path) -> Path:
     """Write results.json and report.html into `folder`; returns the path of the page."""
-    make_folder(folder)
     write_json(folder / RESULTS, results)
     return write_page(page(results), folder)
 

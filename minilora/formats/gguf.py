@@ -42,12 +42,12 @@ class GGUF:
 
 
 def is_gguf(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is to be read as a GGUF file, by its ending."""
+    """True if `path` is to be read as a GGUF file, by its ending."""
     return os.fspath(path).endswith(".gguf")
 
 
 def read_gguf(path: str | os.PathLike[str]) -> GGUF:
-    """The metadata of the file at `path`, which need not be trusted, and its tensors, still in the file.
+    """Read the metadata of the file at `path`, which need not be trusted, and its tensors, still in the file.
 
     Shapes are NumPy's (outermost first). Needs the `gguf` extra. Errors: FormatError; MiniloraError without the extra.
     """
@@ -90,7 +90,7 @@ def _library() -> Any:
 
 
 def _bytes_of(quants: Any, shape: tuple[int, ...], kind: int, where: str) -> tuple[Any, int]:
-    """The quantization that `kind` numbers, and the bytes that a tensor of `shape` has in it."""
+    """Return the quantization that `kind` numbers, and the bytes that a tensor of `shape` has in it."""
     try:
         quantization = quants.GGMLQuantizationType(kind)
         block, size = quants.GGML_QUANT_SIZES[quantization]
@@ -123,7 +123,7 @@ class _Head:
         self.raw, self.where, self.size, self.place = raw, where, size, 0
 
     def opening(self) -> tuple[int, int]:
-        """The numbers of tensors and of metadata entries."""
+        """Read the numbers of tensors and of metadata entries."""
         if self.take(4) != b"GGUF":
             raise FormatError(f"{self.where} is no GGUF file: it does not begin with GGUF")
         version = self.number("I")
@@ -134,28 +134,28 @@ class _Head:
         return self.count(24, "tensors"), self.count(13, "metadata entries")  # the least that one can take
 
     def metadata(self, count: int) -> dict[str, object]:
-        found: dict[str, object] = {}
+        entries: dict[str, object] = {}
         for _ in range(count):
             key = self.text()
-            if key in found:
+            if key in entries:
                 raise FormatError(f"{self.where}: the metadata key {escape(key)} appears twice")
-            found[key] = self.value(self.number("I"), key)
-        return found
+            entries[key] = self.value(self.number("I"), key)
+        return entries
 
     def tensors(self, count: int) -> dict[str, tuple[tuple[int, ...], int, int]]:
-        """Shape, type and offset by name."""
-        found: dict[str, tuple[tuple[int, ...], int, int]] = {}
+        """Read shape, type and offset by name."""
+        infos: dict[str, tuple[tuple[int, ...], int, int]] = {}
         for _ in range(count):
             name = self.text()
             axes = self.number("I")
-            if name in found or axes > MOST_AXES:
-                fault = "appears twice" if name in found else f"has {axes:,} axes"
+            if name in infos or axes > MOST_AXES:
+                fault = "appears twice" if name in infos else f"has {axes:,} axes"
                 raise FormatError(f"{self.where}: tensor {escape(name)} {fault}")
             shape = tuple(self.number("Q") for _ in range(axes))[::-1]
             if prod(n or 1 for n in shape) >= 2**48:  # NumPy multiplies the other axes even when one of them is 0
                 raise FormatError(f"{self.where}: tensor {escape(name)} has the impossible shape {escape(shape)}")
-            found[name] = shape, self.number("I"), self.number("Q")
-        return found
+            infos[name] = shape, self.number("I"), self.number("Q")
+        return infos
 
     def value(self, kind: int, key: str, depth: int = 0) -> Any:
         if kind == _STRING:
@@ -173,7 +173,7 @@ class _Head:
         return [self.value(kind, key, depth + 1) for _ in range(count)]
 
     def count(self, least: int, what: str) -> int:
-        """A number of things that take at least `least` bytes each."""
+        """Read a number of things that take at least `least` bytes each."""
         count = self.number("Q")
         if count * least > len(self.raw) - self.place:
             raise FormatError(f"{self.where} cannot hold {count:,} {what}: it has {self.size:,} bytes")

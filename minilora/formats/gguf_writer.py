@@ -60,7 +60,7 @@ def _padded(size: int) -> int:
 
 
 def _array(name: str, tensor: StoredTensor) -> np.ndarray:
-    """As it is in the file: of Q8_0, the last axis counts blocks."""
+    """Return the array as it is in the file: of Q8_0, the last axis counts blocks."""
     array = tensor.read()
     if array.shape != tensor.shape:
         raise MiniloraError(f"{escape(name)} has the shape {array.shape}, not {tensor.shape}")
@@ -96,7 +96,7 @@ def _text(text: str) -> bytes:
 
 
 def _value(value: object, key: str) -> bytes:
-    """The type of a value of the metadata, and the value."""
+    """Encode the type of a value of the metadata, and the value."""
     try:
         if isinstance(value, list):
             kind, raw = _packed(value, _IN_LISTS)
@@ -110,7 +110,9 @@ def _value(value: object, key: str) -> bytes:
 
 
 def _packed(values: list[Any], types: dict[type, tuple[int, str]]) -> tuple[int, bytes]:
-    """The type of values of one kind, and the values; of no values, that of texts. KeyError where there is no type."""
+    """Encode values of one kind; returns their type, which for no values is that of texts. KeyError if there is
+    none.
+    """
     kinds = set(map(type, values)) or {str}
     kind, code = types[kinds.pop() if len(kinds) == 1 else object]
     return kind, struct.pack(f"<{len(values)}{code}", *values) if code else b"".join(map(_text, values))

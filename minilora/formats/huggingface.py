@@ -22,7 +22,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def open_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-    """The configuration of a model folder, which need not be trusted, and its tensors, still in their files.
+    """Read the configuration of a model folder, which need not be trusted, and its tensors, still in their files.
 
     Links are followed, as the Hugging Face cache needs (its files are links to blobs): the names in an index are judged
     as text instead. Errors: FormatError, which names the files or tensors that are missing.

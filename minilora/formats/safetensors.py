@@ -60,7 +60,7 @@ def save_file(
 ) -> None:
     """Write `tensors` and `metadata` to `path`, atomically (see `write_atomic`) and without copying contiguous arrays.
 
-    Errors: MiniloraError for what the format cannot hold, and where the file cannot be written.
+    Errors: MiniloraError for what the format cannot hold, and if the file cannot be written.
     """
     metadata = metadata or {}
     if "__metadata__" in tensors or not all(isinstance(value, str) for value in metadata.values()):
@@ -88,7 +88,7 @@ def save_file(
 
 
 def on_disk(name: str, array: np.ndarray) -> np.ndarray:
-    """`array` as the file holds it: C order, little-endian. MiniloraError, naming it, for a dtype that has no place."""
+    """Return `array` as the file holds it: C order, little-endian. MiniloraError for a dtype that has no place."""
     array = np.asarray(array)
     dtype = array.dtype.newbyteorder("<")
     if dtype not in _NAMES:
@@ -97,7 +97,7 @@ def on_disk(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays and the metadata of the file at `path`, which need not be trusted.
+    """Read the arrays and the metadata of the file at `path`, which need not be trusted.
 
     Each array is a writable copy in its own memory. F16 stays float16; BF16 becomes float32, exactly. The whole header
     is checked against the size of the file before the first array is allocated. Errors: FormatError.
@@ -108,7 +108,7 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict
 
 
 def open_file(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """As `load_file`, with the arrays still in the file. Errors: FormatError, of `read` too."""
+    """Do as `load_file`, with the arrays still in the file. Errors: FormatError, of `read` too."""
 
     def read(name: str) -> np.ndarray:
         with open_regular(path) as file:
@@ -119,7 +119,7 @@ def open_file(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], di
 
 
 def header(path: str | os.PathLike[str]) -> tuple[dict[str, Entry], dict[str, str]]:
-    """What `load_file` would read, without reading it: entries by name, and the metadata. Errors: FormatError."""
+    """Read the header alone: entries by name, and the metadata. Errors: FormatError."""
     with open_regular(path) as file:
         return _read_header(file, show_path(path))
 
@@ -154,7 +154,7 @@ def _read_header(file: BinaryIO, where: str) -> tuple[dict[str, Entry], dict[str
 
 
 def _entry(field: object, data: int, where: str) -> Entry:
-    """One tensor's line of the header, checked by itself; `data` is the byte where the arrays begin."""
+    """Check one tensor's line of the header by itself; `data` is the byte where the arrays begin."""
     if not isinstance(field, dict) or not {"dtype", "shape", "data_offsets"} <= field.keys():
         raise FormatError(f"{where} lacks one of dtype, shape, data_offsets")
     dtype, shape, offsets = field["dtype"], field["shape"], field["data_offsets"]

@@ -17,7 +17,7 @@ INTEGERS = ("U64", "I64", "U32", "I32", "U16", "I16", "U8", "I8", "BOOL")  # saf
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """An array in a file: its shape, `read()`, which makes it (FormatError where it cannot), and how it is stored: F16,
+    """An array in a file: its shape, `read()`, which makes it (FormatError if it cannot), and how it is stored: F16,
     Q4_1."""
 
     shape: tuple[int, ...]
@@ -26,7 +26,7 @@ class StoredTensor:
 
     @property
     def is_float(self) -> bool:
-        """Whether the file holds floating-point numbers, quantized ones too."""
+        """True if the file holds floating-point numbers, quantized ones too."""
         return self.kind not in INTEGERS
 
     @property
@@ -35,5 +35,5 @@ class StoredTensor:
         return prod(self.shape)
 
     def then(self, change: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...] | None = None) -> StoredTensor:
-        """This tensor with `change` applied once it is read; `shape` is what comes out, where it differs."""
+        """Return this tensor with `change` applied once it is read; `shape` is what comes out, if it differs."""
         return StoredTensor(self.shape if shape is None else shape, lambda: change(self.read()), self.kind)

@@ -96,7 +96,7 @@ CHUNK_BYTES = 2 * 2**20, 8 * 2**20  # logits held at a time: at least, at most
 
 
 def chunk_rows(classes: int, width: int, itemsize: int) -> int:
-    """How many rows of logits `linear_cross_entropy` makes at a time, for a weight (classes, width).
+    """Choose the number of rows of logits that `linear_cross_entropy` makes at a time, for a weight (classes, width).
 
     Few stay in a cache, but each chunk goes over the whole weight and over its gradient.
     """

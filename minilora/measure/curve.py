@@ -55,7 +55,7 @@ class CurveSettings:
     timed: int = 20  # queries whose time is taken, one by one
 
     def quick(self) -> "CurveSettings":
-        """The same for a first look: fewer of everything."""
+        """Return the same for a first look: fewer of everything."""
         shots, tested = tuple(dict.fromkeys([self.shots[0], self.shots[-1]])), min(self.test_examples, 60)
         return replace(self, shots=shots, sizes=self.sizes[:1], seeds=self.seeds[:1], test_examples=tested, timed=5)
 
@@ -73,8 +73,8 @@ class TaskData:
     notes: list[str]
 
     def order(self, seed: int, part: Sequence[Conversation] | None = None) -> list[Conversation]:
-        """The conversations (by default those to learn from) in an order that the seed draws, the labels in turn as far
-        as they last.
+        """Return the conversations (by default those to learn from) in an order that the seed draws, the labels in turn
+        as far as they last.
         """
         rng, part = np.random.default_rng(seed), self.train if part is None else part
         drawn = [part[i] for i in rng.permutation(len(part))]
@@ -84,13 +84,13 @@ class TaskData:
         return [ones[i] for i in range(len(drawn)) for ones in by_label if i < len(ones)]
 
     def shots(self, k: int, seed: int) -> list[Conversation]:
-        """The first k of the order, shuffled: the last label in a prompt is not always the same."""
+        """Return the first k of the order, shuffled: the last label in a prompt is not always the same."""
         chosen = self.order(seed)[:k]
         return [chosen[i] for i in np.random.default_rng([seed, k]).permutation(k)]
 
 
 def read_task(data: str, test: str | None = None) -> TaskData:
-    """The conversations of `CurveSettings.data` and `.test`, less what stands in both.
+    """Return the conversations of `CurveSettings.data` and `.test`, less what stands in both.
 
     MiniloraError where there are too few, or where labels do not suit: one alone, or one that is never learned.
     """
@@ -166,23 +166,23 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
 
 
 def _fitting(settings: CurveSettings, task: TaskData) -> tuple[CurveSettings, list[str]]:
-    """The settings with numbers of examples that there are (larger ones become all), and notes on what was changed."""
+    """Return the settings with numbers of examples that there are (larger ones become all), and notes on changes."""
     there, notes = len(task.train), list(task.notes)
     if max(settings.shots, default=0) > there:
         raise MiniloraError(
             f"--data has {there:,} examples to learn from, and --shots asks for {max(settings.shots):,}"
         )
-    asked = [there if n == "all" else int(n) for n in settings.sizes]
-    if too_large := [f"{n:,}" for n in asked if n > there]:
+    requested = [there if n == "all" else int(n) for n in settings.sizes]
+    if too_large := [f"{n:,}" for n in requested if n > there]:
         notes.append(f"--sizes {', '.join(too_large)}: there are {there:,} examples to learn from, so all are the most")
-    sizes = tuple(sorted({min(n, there) for n in asked}))
+    sizes = tuple(sorted({min(n, there) for n in requested}))
     if min(sizes) < (labels := len(task.labels or ())):
         raise MiniloraError(f"--sizes {min(sizes)} is too small for {labels} labels, each of which needs an example")
     return replace(settings, sizes=sizes, test_examples=min(settings.test_examples, len(task.test))), notes
 
 
 def cells_of(facts: dict) -> list[tuple]:
-    """The keys of a curve whose header has these settings, in the order in which they are measured."""
+    """Return the keys of a curve whose header has these settings, in the order in which they are measured."""
     shots, sizes, seeds = facts["shots"], facts["sizes"], facts["seeds"]
     prompts: list[tuple] = [("prompt", k, seed) for k in shots for seed in (seeds if k else seeds[:1])]
     bayes = [("bayes", n, seed) for n in sizes for seed in seeds if facts["labels"]]
@@ -199,7 +199,7 @@ class Curve:
     """Measures the cells. The model is read anew for each that trains: what a training leaves is nowhere."""
 
     def __init__(self, settings: CurveSettings, task: TaskData):
-        """MiniloraError for a model without a chat format, and for prompts and steps that do not fit."""
+        """Load the model. Raises MiniloraError if it has no chat format, or if prompts or steps do not fit."""
         self.settings, self.task = settings, task
         self.test = task.order(0, task.test)[: settings.test_examples]
         self.base, self.tokenizer = recipes.load_model(settings.model)
@@ -213,14 +213,14 @@ class Curve:
     def _check_shots(self) -> None:
         longest = sorted(self.test, key=lambda one: sum(len(m["content"]) for m in one))[-5:]
         for k in self.settings.shots:
-            asked = [after(self.task.shots(k, seed), one[:-1]) for seed in self.settings.seeds for one in longest]
+            prompts = [after(self.task.shots(k, seed), one[:-1]) for seed in self.settings.seeds for one in longest]
             try:
-                check_prompts(self.base, self.tokenizer, asked, self.longest_answer)
+                check_prompts(self.base, self.tokenizer, prompts, self.longest_answer)
             except MiniloraError as error:
                 raise MiniloraError(f"--shots {k} does not fit: {error}") from error
 
     def facts(self) -> dict:
-        """What a resumed run must have alike."""
+        """Return what a resumed run must have alike."""
         hashes = {"train": self.task.train, "test": self.task.test}
         return asdict(self.settings) | {
             "labels": self.task.labels,
@@ -229,7 +229,7 @@ class Curve:
         }
 
     def measure(self, kind: str, *key: Any) -> dict:
-        """The numbers of a cell."""
+        """Return the numbers of a cell."""
         return getattr(self, kind)(*key)
 
     def prompt(self, k: int, seed: int) -> dict:
@@ -238,8 +238,8 @@ class Curve:
     def bayes(self, n: int, seed: int) -> dict:
         learned = self.task.order(seed)[:n]
         model = NaiveBayes([_text(one) for one in learned], [response_of(one) for one in learned])
-        found = model.predict([_text(one) for one in self.test])
-        right = [answer == response_of(one) for answer, one in zip(found, self.test, strict=True)]
+        answers = model.predict([_text(one) for one in self.test])
+        right = [answer == response_of(one) for answer, one in zip(answers, self.test, strict=True)]
         return {"accuracy": sum(right) / len(right)}
 
     def trained(self, method: str, n: int, seed: int) -> dict:
@@ -259,8 +259,8 @@ class Curve:
                 tokens.append(self.score(model, [one], shots).prompt_tokens)
 
             # Processor time: beside other work the same query took from 5.5 to 18.8 s of clock.
-            taken = 1000 * seconds_in_turns({"query": ask}, self.test[: self.settings.timed], process_time)["query"]
-        return {"milliseconds": taken, "tokens": float(np.mean(tokens))}
+            seconds = seconds_in_turns({"query": ask}, self.test[: self.settings.timed], process_time)["query"]
+        return {"milliseconds": 1000 * seconds, "tokens": float(np.mean(tokens))}
 
     # What cells are made of
 
@@ -278,14 +278,14 @@ class Curve:
         )
 
     def adapted(self, method: str, conversations: Sequence[Conversation], seed: int) -> tuple[Any, chat.ChatTokens]:
-        """A fresh model to train by the method, and the conversations as tokens."""
+        """Return a fresh model to train by the method, and the conversations as tokens."""
         tokens, options = self.encode(conversations), methods.Options()
         quantization = options.quantization if methods.METHODS[method].is_quantized else None
         model, _ = recipes.load_model(self.settings.model, quantization=quantization)
         return methods.adapt(model, method, options, tokens.ids, seed), tokens
 
     def train(self, method: str, conversations: Sequence[Conversation], seed: int) -> tuple[Any, History, dict]:
-        """A model trained on all of the conversations, by the defaults of `minilora finetune`, without evaluations."""
+        """Train a model on all of the conversations, by the defaults of `minilora finetune`, without evaluations."""
         model, tokens = self.adapted(method, conversations, seed)
         none = chat.ChatTokens([], [])
         data = Chats(self.settings.data, "", tokens, none, none)

@@ -32,34 +32,34 @@ class CurveResult(Result):
 
     @classmethod
     def read(cls, folder: Path) -> CurveResult:
-        """The records in a curve's folder. Raises FormatError."""
+        """Return the records in a curve's folder. Raises FormatError."""
         return cls(Records.read(Path(folder) / RECORDS, KIND))
 
     def reached(self, *start) -> Spread:
-        """Accuracy or F1 over the seeds."""
+        """Return accuracy or F1 over the seeds."""
         return self.spread(self.number, *start, scale=100)
 
     def calibrated(self, *start) -> Spread | None:
-        """Accuracy after calibration; None where it was not measured."""
+        """Return accuracy after calibration; None if it was not measured."""
         values = [100 * row["calibrated"] for row in self.records.of(*start) if "calibrated" in row]
         return Spread.of(values) if values else None
 
     def best_prompt(self) -> tuple[int, Spread] | None:
-        """The number of examples in the prompt with the highest accuracy, calibrated or not, and that accuracy."""
-        found = {}
+        """Return how many examples in the prompt have the highest accuracy, calibrated or not, and that accuracy."""
+        reached = {}
         for k in self.parts("prompt"):
             plain, calibrated = self.reached("prompt", k), self.calibrated("prompt", k)
-            found[k] = calibrated if calibrated and calibrated.mean > plain.mean else plain
-        return max(found.items(), key=lambda item: (item[1].mean, -item[0])) if found else None
+            reached[k] = calibrated if calibrated and calibrated.mean > plain.mean else plain
+        return max(reached.items(), key=lambda item: (item[1].mean, -item[0])) if reached else None
 
     def best_trained(self) -> tuple[str, int, Spread] | None:
-        """The method and the number of examples with the highest accuracy."""
+        """Return the method and the number of examples with the highest accuracy."""
         cells = [(method, n) for method in self.parts("trained") for n in self.parts("trained", method)]
-        found = [(method, n, self.reached("trained", method, n)) for method, n in cells]
-        return max(found, key=lambda one: one[2].mean) if found else None
+        reached = [(method, n, self.reached("trained", method, n)) for method, n in cells]
+        return max(reached, key=lambda one: one[2].mean) if reached else None
 
     def best_bayes(self) -> Spread | None:
-        """The highest accuracy of naive Bayes."""
+        """Return the highest accuracy of naive Bayes."""
         return max((self.reached("bayes", n) for n in self.parts("bayes")), key=lambda one: one.mean, default=None)
 
     def unfinished(self) -> str:
@@ -71,15 +71,15 @@ class CurveResult(Result):
         )
 
     def cost(self, *kind) -> dict:
-        """milliseconds and tokens of a query; nothing where they were not measured."""
+        """Return milliseconds and tokens of a query; nothing if they were not measured."""
         return self.records.rows.get(("cost", *kind), {})
 
     def seconds(self, method: str, n: int) -> float:
-        """Of training, the mean of those that were timed."""
+        """Return the mean seconds of training, of the seeds that were timed."""
         return Spread.of(row["seconds"] for row in self.records.of("trained", method, n) if "seconds" in row).mean
 
     def crossover(self, method: str, n: int) -> int | None:
-        """Queries after which the time of training is saved, against the best prompt."""
+        """Return queries after which the time of training is saved, against the best prompt."""
         best = self.best_prompt()
         costs = [self.cost("prompt", best[0]) if best else {}, self.cost(method)]
         if not all(costs) or costs[0]["tokens"] <= costs[1]["tokens"]:  # as many tokens take as long: nothing is saved
@@ -111,7 +111,7 @@ class CurveResult(Result):
         return table(f"Prompt or fine-tune? {self.where}", columns, rows, self._caption(), first="")
 
     def query(self, kind: str, *of) -> dict:
-        """The cost of a query to what a row is about."""
+        """Return the cost of a query to what a row is about."""
         return self.cost(of[0]) if kind == "trained" else self.cost(kind, *of)
 
     def _caption(self) -> str:
@@ -154,9 +154,9 @@ class CurveResult(Result):
         style.errorbar(axes, look, sizes, [self.reached(*start, n) for n in sizes], label)
 
     def outcome(self) -> str | None:
-        """What the numbers say to do: "fine-tune" or "prompt"; "count words" where naive Bayes is no worse than either.
+        """Say what to do: "fine-tune" or "prompt"; "count words" if naive Bayes is no worse than either.
 
-        None where not all is measured.
+        None if not all is measured.
         """
         best, trained, words = self.best_prompt(), self.best_trained(), self.best_bayes()
         if best is None or trained is None:
@@ -166,38 +166,38 @@ class CurveResult(Result):
         return "fine-tune" if trained[-1].above(best[1]) else "prompt"
 
     def figures(self) -> str:
-        """The best of each way, where all is measured."""
+        """Return the best of each way, where all is measured."""
         best, trained, words = self.best_prompt(), self.best_trained(), self.best_bayes()
         assert best and trained
-        said = f"{trained[-1].show(1)} % {self.unit} by {IN_SENTENCES[trained[0]]} on {trained[1]:,} examples, "
-        said += f"{best[1].show(1)} % by {_in_words(best[0])}"
-        return said + (f", {words.show(1)} % by naive Bayes" if words else "")
+        text = f"{trained[-1].show(1)} % {self.unit} by {IN_SENTENCES[trained[0]]} on {trained[1]:,} examples, "
+        text += f"{best[1].show(1)} % by {_in_words(best[0])}"
+        return text + (f", {words.show(1)} % by naive Bayes" if words else "")
 
     def sentence(self) -> str:
-        """What the numbers say to do, and the numbers."""
+        """Say what to do, and the numbers that say so."""
         outcome = self.outcome()
         if outcome is None:
             return f"Not enough is measured yet: {self.unfinished()}."
-        said = f"{outcome.capitalize()}: {self.figures()}."
+        text = f"{outcome.capitalize()}: {self.figures()}."
         if outcome == "count words":
-            return f"{said} No language model is needed for this task."
+            return f"{text} No language model is needed for this task."
         if outcome == "prompt":
-            return f"{said} Training is not ahead by more than the seeds scatter."
+            return f"{text} Training is not ahead by more than the seeds scatter."
         (method, most, _), best = self.best_trained(), self.best_prompt()[1]  # type: ignore[index, misc]
         sizes = self.parts("trained", method)
         behind = [n for n in sizes if not self.reached("trained", method, n).above(best)]
         ahead = [n for n in sizes if not behind or n > behind[-1]]
         if not ahead:
-            return f"{said} Training is ahead with {most:,} examples."
-        return f"{said} Training is ahead from {ahead[0]:,} examples on{'' if behind else ', the fewest tried'}."
+            return f"{text} Training is ahead with {most:,} examples."
+        return f"{text} Training is ahead from {ahead[0]:,} examples on{'' if behind else ', the fewest tried'}."
 
     def notes(self) -> list[str]:
-        """What was said of the examples while they were trained on."""
+        """Return the notes on the examples from when they were trained on."""
         return list(dict.fromkeys(note for row in self.records.of("trained") for note in row["notes"]))
 
 
 def interval_in_words(count: int, percent: float) -> str:
-    """How far a percentage of so many examples reaches."""
+    """Say how far a percentage of so many examples reaches."""
     low, high = wilson(round(count * percent / 100), count)
     return f"On {count:,} held-out examples, for which {percent:.0f} % means {100 * low:.0f} to {100 * high:.0f} %."
 

@@ -17,14 +17,14 @@ QUERY = "{text}\nTopic:"
 
 
 def crossover(seconds: float, prompt_ms: float, trained_ms: float) -> int | None:
-    """Queries after which the time that training took is saved; None where a prompt is no slower."""
+    """Return queries after which the time that training took is saved; None if a prompt is no slower."""
     saved = prompt_ms - trained_ms
     return ceil(1000 * seconds / saved) if saved > 0 else None
 
 
 def bits_after(model, context: np.ndarray, stream: TokenStream, seq_len: int, batch_size: int) -> float:
-    """Bits per character of the stream in windows of `seq_len` tokens, each read after `context` (C,), which costs no
-    bits: the context is what prompting has in place of training.
+    """Return bits per character of the stream in windows of `seq_len` tokens, each read after `context` (C,), which
+    costs no bits: the context is what prompting has in place of training.
     """
     batches = _after(context, evaluation_windows(stream.ids, seq_len, batch_size))
     return bits_per_character(model, batches, stream.characters)
@@ -41,6 +41,6 @@ def _after(context: np.ndarray, batches: Iterator[dict]) -> Iterator[dict]:
 
 
 def prompt_for(classes: Sequence[str], shots: Sequence[Example], text: str) -> str:
-    """The shots with their labels, then the text with its label left out."""
+    """Return the shots with their labels, then the text with its label left out."""
     before = "".join(SHOT.format(text=shot.text, label=classes[shot.label]) for shot in shots)
     return before + QUERY.format(text=text)

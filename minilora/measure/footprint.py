@@ -13,15 +13,15 @@ from minilora.train.loop import TrainConfig, train
 
 
 def peak_rss() -> int | None:
-    """The most bytes that this process has had in memory (resident set), with Python and the libraries; None where the
-    system does not say.
+    """Return the most bytes that this process has had in memory (resident set), with Python and the libraries; None if
+    the system does not say.
     """
     try:  # not `getrusage` on Linux: its maximum begins with that of the process that started this one
         status = Path("/proc/self/status").read_text()
     except OSError:
         status = ""
-    if found := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
-        return int(found[1]) * 1024
+    if peak := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
+        return int(peak[1]) * 1024
     try:
         import resource
     except ImportError:  # Pyodide, Windows
@@ -31,7 +31,7 @@ def peak_rss() -> int | None:
 
 
 def peak_of_steps(model, batches, held: int) -> int:
-    """The most bytes alive in two training steps, with the `held` bytes of the weights."""
+    """Return the most bytes alive in two training steps, with the `held` bytes of the weights."""
     return peak_bytes(lambda: train(model, batches, TrainConfig(steps=2), show_progress=False), held)
 
 
@@ -42,11 +42,11 @@ def seconds_in_turns(
 
     clock: `time.process_time` counts the processor's seconds, which other work on the machine changes little.
     """
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for number, item in enumerate([items[0], *items]):
         for name, ask in ways.items():
             started = clock()
             ask(item)
             if number:
-                taken[name].append(clock() - started)
-    return {name: median(seconds) for name, seconds in taken.items()}
+                times[name].append(clock() - started)
+    return {name: median(seconds) for name, seconds in times.items()}

@@ -37,7 +37,7 @@ def select(
     seed: int = 0,
     pool: Sequence[Conversation] = (),
 ) -> Selection:
-    """What to measure of the JSONL file `source`.
+    """Select what to measure of the JSONL file `source`.
 
     split: None means "test" for the file that the model was trained on, and "all" for any other. trainings: how the
     model and its adapters came to be (`save.training_of`). examples: at most so many conversations, drawn by `seed`.
@@ -75,7 +75,7 @@ def select(
 
 
 def learned_from(training: dict, source: str | os.PathLike | None = None) -> list[Conversation] | None:
-    """The training part of the conversations that a model learned from; None where their file is another today.
+    """Return the training part of the conversations that a model learned from; None if their file is another today.
 
     training: of `save.training_of`. source: where the file lies, if not where it did.
     """
@@ -92,8 +92,8 @@ def learned_from(training: dict, source: str | os.PathLike | None = None) -> lis
 def draw_shots(
     pool: Sequence[Conversation], count: int, seed: int = 0, measured: Sequence[Conversation] = ()
 ) -> list[Conversation]:
-    """So many conversations of `pool` that are not measured, to stand in a prompt, drawn by `seed`: of each label in
-    turn, where the responses are labels. MiniloraError where there are fewer.
+    """Draw so many conversations of `pool` that are not measured, by `seed`, to stand in a prompt: of each label in
+    turn, if the responses are labels. Raises MiniloraError if there are fewer.
     """
     if count < 0:
         raise MiniloraError(f"the number of shots must be at least 0, not {count}")

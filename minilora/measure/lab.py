@@ -7,6 +7,7 @@ because what an adaptation costs there is what it forgets.
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from minilora.data import corpora
 from minilora.data.batches import ClassificationBatches, classification_windows
@@ -59,20 +60,20 @@ class Lab:
         return encode_documents(self.tokenizer, corpora.take(documents, characters, seed))
 
     def domain_text(self, characters: int, seed: int) -> TokenStream:
-        """Random documents of the domain's training part, of so many characters together."""
+        """Return random documents of the domain's training part, of so many characters together."""
         return self._stream(self.domain_parts.train, characters, seed)
 
     def base_text(self, characters: int, seed: int) -> TokenStream:
-        """Random documents of what the base was pretrained on."""
+        """Return random documents of what the base was pretrained on."""
         return self._stream(self.base_train, characters, seed)
 
     def base(self) -> LlamaForCausalLM:
-        """The base, read anew."""
+        """Return the base, read anew."""
         return self._remade(recipes.load_model(str(self.base_folder))[0])
 
     @cached_property
     def base_size(self) -> int:
-        """Parameters of the base."""
+        """Return parameters of the base."""
         return recipes.count_parameters(self.base())[1]
 
     def _remade(self, model):
@@ -80,13 +81,13 @@ class Lab:
         return model
 
     def fresh(self, method: str, seed: int, options: Options | None = None, tokens=()):
-        """A model to train by `method` (of `methods.METHODS`, or "scratch"). tokens: where virtual ones start."""
+        """Make a model to train by `method` (of `methods.METHODS`, or "scratch"). tokens: where virtual ones start."""
         if method == SCRATCH:
             return self._remade(LlamaForCausalLM(self.base().config, seed=seed))
         return self._adapted(self.base(), method, options, tokens, seed)
 
     def _adapted(self, model, method: str, options: Options | None, tokens, seed: int):
-        """The model, made trainable by `method`."""
+        """Return the model, made trainable by `method`."""
         if method in self.own:
             self.own[method](model, options or Options(), seed)
             return model
@@ -95,13 +96,13 @@ class Lab:
     # Text
 
     def bits(self, model, stream: TokenStream) -> float:
-        """Bits per character of the stream under the model."""
+        """Return bits per character of the stream under the model."""
         return recipes.evaluator(model, stream, self.seq_len, 2 * self.batch_size)()
 
     def adapt(
         self, method: str, stream: TokenStream, config: TrainConfig, options: Options | None = None
-    ) -> tuple[object, History]:
-        """A fresh model trained on the stream, with the best state by the domain's validation text, and its history.
+    ) -> tuple[Any, History]:
+        """Train a fresh model on the stream; returns it in its best state by validation text, and its history.
 
         Everything random is drawn from config.seed.
         """
@@ -109,7 +110,7 @@ class Lab:
         return model, self.train_on(model, self.batches(stream, self.batch_size, config.seed), config)
 
     def batches(self, stream: TokenStream, rows: int, seed: int):
-        """Batches of so many windows of the stream."""
+        """Return batches of so many windows of the stream."""
         return recipes.training_batches(stream, rows, min(self.seq_len, len(stream.ids)), seed)
 
     def train_on(self, model, batches, config: TrainConfig) -> History:
@@ -120,7 +121,7 @@ class Lab:
     # The labelled task
 
     def classifier(self, method: str, seed: int, options: Options | None = None, tokens=()):
-        """A classifier with a fresh head on the body of the base, to train by `method`."""
+        """Return a classifier with a fresh head on the body of the base, to train by `method`."""
         body = self.fresh(SCRATCH, seed) if method == SCRATCH else self.base()
         model = LlamaForSequenceClassification.from_language_model(body, len(self.task.classes), seed=seed)
         return model if method == SCRATCH else self._adapted(model, method, options, tokens, seed)
@@ -132,8 +133,8 @@ class Lab:
         config: TrainConfig,
         options: Options | None = None,
         batch_size: int = 32,
-    ) -> tuple[object, History]:
-        """A fresh classifier trained on the examples, and its history. Everything random is drawn from config.seed."""
+    ) -> tuple[Any, History]:
+        """Train a fresh classifier on the examples; returns it and its history. Everything random is of config.seed."""
         ids = self.tokenizer.encode_many([example.text for example in examples])
         tokens = [token for text in ids for token in text]
         model = self.classifier(method, config.seed, options, tokens)
@@ -142,7 +143,7 @@ class Lab:
         return model, train(model, batches, config, show_progress=False)
 
     def accuracy(self, model, examples: Sequence[Example] | None = None) -> float:
-        """The share of examples (by default the test's) whose most likely class is right."""
+        """Return the share of examples (by default the test's) whose most likely class is right."""
         examples = self.test_examples if examples is None else examples
         if not examples:
             raise MiniloraError("no examples to measure accuracy on")
@@ -152,7 +153,7 @@ class Lab:
 
 
 def _balanced(examples: list[Example], classes: int, count: int | None) -> list[Example]:
-    """The first examples of each class, at most `count` together, in their order."""
+    """Return the first examples of each class, at most `count` together, in their order."""
     if count is None:
         return examples
     each, taken, chosen = count // classes, [0] * classes, []

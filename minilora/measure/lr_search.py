@@ -16,27 +16,27 @@ SHARE, LEAST_STEPS = 6, 15  # `find_lr` trains one step for so many of the run i
 
 
 def best_rate(start: float, tries: int, loss: Callable[[float], float | None], most: int | None = None) -> float:
-    """The learning rate with the least loss: of `tries` around `start`, and further ones while the best is outermost.
+    """Find the learning rate with the least loss: of `tries` around `start`, and further while the best is outermost.
 
     loss: what a rate comes to on validation data, None where training diverged. most: rates in all; None: two more
     than `tries`, within MOST_TRIES.
     """
     most = min(MOST_TRIES, tries + 2) if most is None else most
     rates = [start * FACTOR**i for i in (0, 1, -1, 2, -2)[:tries]]
-    found: dict[float, float] = {}
+    losses: dict[float, float] = {}
     while rates:
         for rate in rates:
             rate = float(f"{rate:.2g}")
             value = loss(rate)
-            found[rate] = inf if value is None else value
-        best = min(found, key=lambda rate: found[rate])
-        outer = {min(found): best / FACTOR, max(found): best * FACTOR}
-        rates = [outer[best]] if best in outer and len(found) < most else []
+            losses[rate] = inf if value is None else value
+        best = min(losses, key=lambda rate: losses[rate])
+        outer = {min(losses): best / FACTOR, max(losses): best * FACTOR}
+        rates = [outer[best]] if best in outer and len(losses) < most else []
     return best
 
 
 def measured(loss: Callable[[], float]) -> dict:
-    """What a record says of one rate: its loss, or None and why."""
+    """Return a record's numbers for one rate: its loss, or None and why."""
     try:
         return {"loss": loss()}
     except MiniloraError as error:  # it diverged
@@ -49,10 +49,10 @@ def rate_loss(
     config: TrainConfig,
     **batches,
 ) -> Callable[[float], float]:
-    """A function of a learning rate: the best validation loss, in bits per character, of a training by `config` at it.
+    """Return a function of a learning rate: the best validation loss of a training at it, in bits per character.
 
-    Each call begins with the weights that `model` has now, and leaves them so. It raises MiniloraError where the
-    training diverges. batches: batch_size, seq_len, pack and world of `defaults.fit`.
+    It trains by `config`. Each call begins with the weights that `model` has now, and leaves them so. It raises
+    MiniloraError if the training diverges. batches: batch_size, seq_len, pack and world of `defaults.fit`.
     """
     parameters = trainable(model)
     start = {name: parameter.data.copy() for name, parameter in parameters.items()}
@@ -69,7 +69,7 @@ def rate_loss(
 
 
 def search_config(config: TrainConfig) -> TrainConfig:
-    """How `find_lr` trains at each rate."""
+    """Return how `find_lr` trains at each rate."""
     steps = min(config.steps, max(LEAST_STEPS, config.steps // SHARE))
     return replace(config, steps=steps, warmup=steps // 20, eval_every=0, save_every=0, seed=SEED)
 
@@ -81,7 +81,7 @@ def find_lr(
     tell: Callable[[float, float | None], None] = lambda rate, loss: None,
     **batches,
 ) -> float:
-    """The learning rate at which `model` learns `data` best in a sixth of the steps of `config`; 3 to 5 are tried.
+    """Find the learning rate at which `model` learns `data` best in a sixth of the steps of `config`; tries 3 to 5.
 
     The search starts at `config.peak_lr`. tell: called with each rate and its validation loss in bits per character,
     None where training diverged. batches: as of `rate_loss`. The model is left as it was.

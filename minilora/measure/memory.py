@@ -13,7 +13,7 @@ KINDS = ("weights", "gradients", "optimizer", "activations")
 
 
 def peak_bytes(run: Callable[[], object], held: int = 0) -> int:
-    """The most bytes alive at once while `run()` runs, on top of `held` bytes that were there before.
+    """Return the most bytes alive at once while `run()` runs, on top of `held` bytes that were there before.
 
     Python's own allocator and NumPy's report to tracemalloc. It slows `run` down: measure two steps, not a training.
     """
@@ -26,7 +26,7 @@ def peak_bytes(run: Callable[[], object], held: int = 0) -> int:
 
 
 def live_bytes(model: nn.Module, optimizer=None, *losses: Tensor) -> dict[str, int]:
-    """Bytes of the arrays alive, by kind: "weights", "gradients", "optimizer", "activations".
+    """Return the bytes of the arrays alive, by kind: "weights", "gradients", "optimizer", "activations".
 
     losses: Tensors whose graphs are alive; activations are all arrays that the graphs' rules hold on to and that are no
     weights. A view counts as what it looks into, and each array once. Weights are all that the model holds: codes in 4
@@ -36,13 +36,13 @@ def live_bytes(model: nn.Module, optimizer=None, *losses: Tensor) -> dict[str, i
     gradients = _arrays_in([p.grad for p in model.parameters()])
     moments = _arrays_in([] if optimizer is None else optimizer.state_dict())
     activations = {key: array for key, array in _arrays_in(list(losses)).items() if key not in weights}
-    found = (weights, gradients, moments, activations)
-    return {kind: sum(a.nbytes for a in arrays.values()) for kind, arrays in zip(KINDS, found, strict=True)}
+    kinds = (weights, gradients, moments, activations)
+    return {kind: sum(a.nbytes for a in arrays.values()) for kind, arrays in zip(KINDS, kinds, strict=True)}
 
 
 def _arrays_in(start) -> dict[int, Array]:
-    """{id: array} of all arrays that can be reached from `start` through objects, graphs, closures and containers."""
-    found: dict[int, Array] = {}
+    """Return {id: array} of all arrays reached from `start` through objects, graphs, closures and containers."""
+    arrays: dict[int, Array] = {}
     seen: set[int] = set()
     waiting = [start]
     while waiting:
@@ -50,7 +50,7 @@ def _arrays_in(start) -> dict[int, Array]:
         if backend.is_array(item):
             while backend.is_array(getattr(item, "base", None)):
                 item = item.base
-            found[id(item)] = item
+            arrays[id(item)] = item
             continue
         if id(item) in seen:
             continue
@@ -67,4 +67,4 @@ def _arrays_in(start) -> dict[int, Array]:
             waiting.extend(cell.cell_contents for cell in item.__closure__ or ())
         elif type(item).__module__.startswith("minilora.") and hasattr(item, "__dict__"):
             waiting.append(vars(item))
-    return found
+    return arrays

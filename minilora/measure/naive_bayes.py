@@ -29,10 +29,10 @@ class NaiveBayes:
         self.likelihood = np.log(counts / counts.sum(axis=1, keepdims=True))  # (L, V)
 
     def count(self, text: str) -> np.ndarray:
-        """How often each word of the vocabulary is in the text, (V,); other words do not count."""
+        """Count how often each word of the vocabulary is in the text, (V,); other words do not count."""
         places = [self.place[word] for word in words(text) if word in self.place]
         return np.bincount(places, minlength=len(self.place))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
-        """The likeliest label of each text."""
+        """Return the likeliest label of each text."""
         return [self.labels[(self.prior + self.likelihood @ self.count(text)).argmax()] for text in texts]

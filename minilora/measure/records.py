@@ -21,7 +21,7 @@ import numpy as np
 
 from minilora import __version__, blas
 from minilora.errors import FormatError, MiniloraError, Stopped, escape, print_notes
-from minilora.formats.atomic import make_folder, open_regular, parse_json, show_path, write_atomic
+from minilora.formats.atomic import parse_json, read_bytes, show_path, write_atomic
 from minilora.train.progress import progress_bar
 
 VERSION = 1  # of the format; one more whenever older files cannot be read any more
@@ -38,7 +38,7 @@ class Records:
 
     @classmethod
     def open(cls, path: Path, kind: str, settings: dict, resume: bool = False, overwrite: bool = False) -> "Records":
-        """A new file at `path`, or with `resume` the one that is there, less a last line that was cut off.
+        """Return a new file at `path`, or with `resume` the one that is there, less a last line that was cut off.
 
         Raises MiniloraError where there is a file and neither `resume` nor `overwrite`, or where it is of other
         settings; FormatError where it is damaged or of another version.
@@ -64,22 +64,18 @@ class Records:
             "machine": machine(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        make_folder(path.parent)
         write_atomic(path, _line(header))
         return cls(path, header, {})
 
     @classmethod
     def read(cls, path: Path, kind: str, cut_off: bool = False) -> "Records":
-        """The measurements in the file at `path`.
+        """Return the measurements in the file at `path`.
 
         cut_off: a last line without an end is dropped, in the file too, and a note says so. Raises FormatError for
         a file that is damaged, half written, of another kind or another version.
         """
         where = show_path(path)
-        with open_regular(path) as file:
-            raw = file.read(LIMIT + 1)
-        if len(raw) > LIMIT:
-            raise FormatError(f"{where} has more than the {LIMIT:,} bytes that measurements may have")
+        raw = read_bytes(path, LIMIT)
         *lines, rest = raw.split(b"\n")
         if rest and not cut_off:
             raise FormatError(f"{where} is half written: its last line has no end; go on with the run by --resume")
@@ -119,7 +115,7 @@ class Records:
         return row
 
     def measured(self, key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
-        """The cell of `key`: `measure(*arguments)`, if it is not there."""
+        """Return the cell of `key`: `measure(*arguments)`, if it is not there."""
         if key not in self:
             self.add(key, **measure(*arguments))
         return self.rows[key]
@@ -145,11 +141,11 @@ class Records:
         return tuple(key) in self.rows
 
     def of(self, *start) -> Iterator[dict]:
-        """The cells whose key begins so."""
+        """Return the cells whose key begins so."""
         return (row for key, row in self.rows.items() if key[: len(start)] == start)
 
     def as_json(self) -> dict:
-        """Header and cells, for a script."""
+        """Return header and cells, for a script."""
         return {"header": self.header, "cells": list(self.rows.values())}
 
 
@@ -163,7 +159,7 @@ def _line(value: dict) -> bytes:
 
 
 def machine() -> dict:
-    """Versions, cores, matrix kernels and the processor, which the last digits and every time depend on."""
+    """Return versions, cores, matrix kernels and the processor, which the last digits and every time depend on."""
     kernels = "; ".join(f"{b['internal_api']} {b['version']} ({b.get('architecture', '?')})" for b in blas.describe())
     return {
         "python": sys.version.split()[0],
@@ -176,12 +172,12 @@ def machine() -> dict:
 
 
 def _processor() -> dict[str, str]:
-    """The processor's name and, if Linux says them, the maker's numbers for its family and model."""
+    """Return the processor's name and, if Linux says them, the maker's numbers for its family and model."""
     fields: dict[str, str] = {}
     with suppress(OSError):
         for line in CPUINFO.read_text("utf-8").splitlines():
             name, _, value = line.partition(":")
             fields.setdefault(name.strip(), " ".join(value.split()))
     name = fields.get("model name") or platform.processor() or platform.machine() or "unknown"
-    found = {"name": name, "family": fields.get("cpu family"), "model": fields.get("model")}
-    return {part: value for part, value in found.items() if value}
+    known = {"name": name, "family": fields.get("cpu family"), "model": fields.get("model")}
+    return {part: value for part, value in known.items() if value}

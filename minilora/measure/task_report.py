@@ -10,7 +10,7 @@ CALIBRATED = "less each label's mean over all prompts"
 
 
 def score_lines(score: TaskScore) -> list[str]:
-    """What was reached, how far chance reaches, and what a query cost."""
+    """Format what was reached, how far chance reaches, and what a query cost."""
     spread = f"in brackets the 95 % interval that {score.count:,} conversations leave"
     if score.kind == "answers":
         lines = [
@@ -38,7 +38,7 @@ def share_with_interval(share: float | None, interval: tuple[float, float] | Non
 
 
 def confusion_grid(score: TaskScore) -> Grid:
-    """Counts, expected x predicted, of the labels that are expected most often; the rest in a last column."""
+    """Tabulate counts, expected x predicted, of the labels expected most often; the rest in a last column."""
     labels, counts = score.labels or [], score.confusion or []
     shown = sorted(sorted(range(len(labels)), key=lambda i: -sum(counts[i]))[:MOST_SHOWN])
     rest = [i for i in range(len(labels)) if i not in shown]

@@ -15,7 +15,7 @@ from minilora.tensor import Tensor
 
 @dataclass
 class Output:
-    """What a model returns. `logits` are those of a classifier (B, num_labels) or of a language model (B, T, V).
+    """The result of a model. `logits` are those of a classifier (B, num_labels) or of a language model (B, T, V).
 
     A language model that was given labels makes its logits only when they are asked for: its loss does not need them
     whole.

@@ -60,7 +60,7 @@ class SharedCache:
 
 
 def shared_length(ids: np.ndarray, only_read: np.ndarray, width: int) -> int:
-    """How many tokens to read once for all rows; 0 where that saves little.
+    """Count the tokens to read once for all rows; 0 if that saves little.
 
     ids: (B, T). only_read: (B, T), whether a token is real and has no label that counts. One of those is left to each
     row, to predict from. width: numbers of a hidden state.

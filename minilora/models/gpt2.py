@@ -209,7 +209,7 @@ class GPT2LMHeadModel(LanguageModel):
 
 
 def _residual_deviation(config: GPT2Config) -> float:
-    """Of the weights that write into the stream, which 2 L of them do (Radford et al. 2019, section 2.3)."""
+    """Standard deviation of the 2 L weights that write into the stream (Radford et al. 2019, section 2.3)."""
     return config.initializer_range / sqrt(2 * config.n_layer)
 
 

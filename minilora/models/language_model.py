@@ -94,8 +94,8 @@ class Pretrained(nn.Module):
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-        """What a model's folder or GGUF file holds: the content of a config.json, and the tensors by Hugging Face's
-        names, still in their files. FormatError where it cannot be read.
+        """Open a model's folder or GGUF file: the content of a config.json, and the tensors by Hugging Face's names,
+        still in their files. FormatError if it cannot be read.
         """
         if not is_gguf(path):
             return huggingface.open_folder(path)
@@ -103,7 +103,7 @@ class Pretrained(nn.Module):
 
     @staticmethod
     def translate_gguf(gguf: GGUF, where: str) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-        """What `open` gives, for a GGUF file; `where` names the file in errors."""
+        """Return what `open` does, for a GGUF file; `where` names the file in errors."""
         raise FormatError(f"{where}: models of this family are not read from GGUF files")
 
     @classmethod
@@ -141,7 +141,7 @@ class Pretrained(nn.Module):
 
     @classmethod
     def is_transposed(cls, name: str) -> bool:
-        """Whether files hold the parameter `name` the other way round, as (in, out)."""
+        """Return True if files hold the parameter `name` the other way round, as (in, out)."""
         return name.endswith(tuple(f".{linear}.weight" for linear in cls.transposed_linears))
 
     def save_pretrained(
@@ -252,7 +252,7 @@ class LanguageModel(Pretrained):
         return Output(F.cross_entropy(logits, targets, num_items=num_items), make_logits if shared else logits)
 
     def count_targets(self, labels: Any) -> int:
-        """How many of the labels (B, T) count in the loss."""
+        """Count the labels (B, T) that count in the loss."""
         first = 0 if self.body.virtual_outputs else 1
         return int((host_ids(labels)[:, first:] != IGNORED).sum())
 

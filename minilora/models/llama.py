@@ -115,7 +115,7 @@ class LlamaModel(Body):
 
 
 class _LlamaPretrained(Pretrained):
-    """What the files of the family's models have in common."""
+    """Loading and saving, as the files of all the family's models need it."""
 
     config_class = LlamaConfig
     buffers = ("rotary_emb.inv_freq",)
@@ -205,7 +205,7 @@ class LlamaForSequenceClassification(_LlamaPretrained):
 
     @staticmethod
     def count_targets(labels: Any) -> int:
-        """How many of the labels (B,) count in the loss."""
+        """Count the labels (B,) that count in the loss."""
         return int((host_ids(labels) != -100).sum())
 
 

@@ -183,8 +183,8 @@ def check_family(model: Any) -> None:
 
 
 def gguf_place(path: str, config: Any) -> tuple[str | None, Callable[[np.ndarray], np.ndarray]]:
-    """Where a GGUF file has the module at `path`: its name, or None, and what puts rows into the order that they have
-    there.
+    """Return the name under which a GGUF file has the module at `path`, or None, and what puts rows into the order
+    that they have there.
     """
     rotated = _rotated(WRITTEN[config.model_type], config.num_attention_heads, config.num_key_value_heads)
     name, part = _joined(path)
@@ -209,7 +209,7 @@ def _joined(path: str) -> tuple[str | None, str]:
 
 
 def _may_have_bias(architecture: str, part: str) -> bool:
-    """Whether llama.cpp reads a bias there; it would refuse the file for another."""
+    """Return True if llama.cpp reads a bias there; it would refuse the file for another."""
     qkv = part in ("attn_q", "attn_k", "attn_v")
     return qkv or (architecture == "llama" and part in ("attn_output", "ffn_gate", "ffn_up", "ffn_down"))
 
@@ -254,7 +254,7 @@ def _in_pairs(heads: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _llama3_factors(config: Any) -> StoredTensor:
-    """What the frequencies of the configuration are divided by: the file holds that, not the parameters behind it."""
+    """Divisors of the configuration's frequencies: the file holds those, not the parameters behind them."""
     size, theta, scaling = config.head_dim, config.rope_theta, config.rope_scaling
     factors = inverse_frequencies(size, theta) / inverse_frequencies(size, theta, scaling)
     try:

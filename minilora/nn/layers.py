@@ -157,11 +157,11 @@ class RowGenerators:
         self._rngs: list[np.random.Generator] | None = None  # made by the first dropout
 
     def of(self, rows: range) -> "RowGenerators":
-        """Those of some of the rows, from their start."""
+        """Return the streams of some of the rows, from their start."""
         return RowGenerators(self.seeds[rows.start : rows.stop])
 
     def random(self, shape: tuple[int, ...], dtype: Any = "float64") -> np.ndarray:
-        """As `Generator.random`, for an array whose first axis is the batch's rows."""
+        """Draw as `Generator.random` does, for an array whose first axis is the batch's rows."""
         if self._rngs is None:
             self._rngs = [np.random.default_rng(seed) for seed in self.seeds]
         if shape[0] != len(self._rngs):
@@ -228,7 +228,7 @@ class Dropout(Module):
 
     @property
     def is_active(self) -> bool:
-        """Whether it drops anything, and so draws random numbers."""
+        """True if it drops anything, and so draws random numbers."""
         return self.training and self.p > 0
 
     def forward(self, x: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ class Module:
         states.load(self, state, strict)
 
     def load_stored(self, state: Mapping[str, Any], each: Callable[[str, "Module"], "Module"] | None = None) -> None:
-        """As `load_state_dict` with arrays that are read one by one: values have a `shape` and `read()`.
+        """Do what `load_state_dict` does with arrays that are read one by one: values have a `shape` and `read()`.
 
         each: is given every module (path, module) once its own parameters are there, parents first; what it returns
         takes its place. A module that is replaced is held no longer when the next array is read.
@@ -169,7 +169,7 @@ class Module:
         states.load_stored(self, state, each)
 
     def extra_repr(self) -> str:
-        """What `repr` shows between the parentheses."""
+        """Return what `repr` shows between the parentheses."""
         return ""
 
     def __repr__(self) -> str:

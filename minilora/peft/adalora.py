@@ -44,7 +44,7 @@ def _is_pattern(value: Any) -> bool:
 
 @dataclass
 class AdaLoraConfig(TargetedConfig):
-    """What to adapt by AdaLoRA and how, in PEFT's names and with its defaults.
+    """The modules to adapt by AdaLoRA and the settings, in PEFT's names and with its defaults.
 
     tinit, tfinal: steps; None: a tenth and three tenths of the training's. total_step: None: as many as the training
     has. rank_pattern: which triplets a file has left, as PEFT writes it.
@@ -120,7 +120,7 @@ class AdaLoraConfig(TargetedConfig):
         return AdaLoraLinear(module, arrays, self.lora_alpha / (self.init_r + 1e-5), dropout)
 
     def training_hook(self, model: nn.Module, steps: int) -> "AdaLoraHook":
-        """Of a training that begins with the whole budget. What its steps decide holds for no other training."""
+        """Create the rank allocator for one run, which begins with the whole budget."""
         total = steps if self.total_step is None else self.total_step
         start = total // 10 if self.tinit is None else self.tinit
         tfinal = 3 * total // 10 if self.tfinal is None else self.tfinal
@@ -168,7 +168,7 @@ class AdaLoraLinear(AdapterLayer):
         self.lora_E.data = xp.where(mask[:, None], self.lora_E.data, 0)
 
     def kept_triplets(self) -> np.ndarray | None:
-        """Which triplets a file holds: those that the budget has left, and any that are not zero; None: all."""
+        """Mark the triplets that a file holds: those that the budget has left, and any that are not zero; None: all."""
         return None if self.kept is None else backend.to_numpy(self.kept | (self.lora_E.data[:, 0] != 0))
 
     def saved_parameters(self) -> dict[str, Tensor]:
@@ -225,12 +225,12 @@ class AdaLoraHook(TrainingHook):
             self.variation[name] = b2 * self.variation[name] + (1 - b2) * abs(now - mean)
 
     def budget(self, step: int) -> int:
-        """How many triplets of all layers are left after a step."""
+        """Count the triplets of all layers that are left after a step."""
         first, last = (r * len(self.layers) for r in (self.config.init_r, self.config.target_r))
         return int((first - last) * (1 - (step - self.start) / (self.end - self.start)) ** 3 + last)
 
     def allocate(self, budget: int) -> list[Any]:
-        """For each layer, which of its triplets are among the most important ones of all, at most `budget`."""
+        """Mark, layer by layer, the triplets that are among the most important ones of all, at most `budget`."""
         scores = []
         for i in range(len(self.layers)):
             A, E, B = (self.sensitivity[f"{i}.{name}"] * self.variation[f"{i}.{name}"] for name in NAMES)
@@ -254,7 +254,7 @@ class AdaLoraHook(TrainingHook):
 
 
 def plan(shape: Any, options: Any) -> Trainable:
-    """LoRA's of the rank at the start, with one number more for each triplet."""
+    """Plan LoRA of the rank at the start, with one number more for each triplet."""
     sizes, r = planned_linears(shape, options.targets), initial_rank(options)
     numbers = {name: r * (sum(size) + 1) for name, size in sizes.items()}
     return replace(

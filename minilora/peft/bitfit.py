@@ -46,7 +46,7 @@ class TunedConfig(TargetedConfig):
 
 @dataclass
 class BitFitConfig(TunedConfig):
-    """Which biases train. PEFT has no such method, and does not read its files.
+    """The biases that train. PEFT has no such method, and does not read its files.
 
     target_modules: Linears and norms; None: every one that has something to train and is not in modules_to_save.
     Raises MiniloraError where there is nothing.
@@ -88,7 +88,7 @@ class BitFitConfig(TunedConfig):
 
 @dataclass
 class LNTuningConfig(TunedConfig):
-    """Which norms train, in PEFT's names and with its defaults: weights, and biases where there are some."""
+    """The norms that train, in PEFT's names and with its defaults: weights, and biases if there are any."""
 
     peft_type: ClassVar[str] = "LN_TUNING"
     target_kind: ClassVar[tuple] = NORMS
@@ -137,7 +137,7 @@ class TunedLayer(AdapterLayer):
 
 
 def plan_norms(shape: Any, options: Any, biases: float = 0) -> Trainable:
-    """Of the two norms of a block and the last one; biases: of the linears of a block."""
+    """Plan the two norms of a block and the last one; biases: of the linears of a block."""
     norm = shape.hidden * (1 + shape.norm_biases)
     return Trainable(Counts(block=2 * norm + biases, norm=norm), norms=True, products=False)
 

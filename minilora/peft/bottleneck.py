@@ -38,7 +38,7 @@ PARALLEL_SCALING = 4.0
 
 @dataclass
 class BottleneckConfig(TargetedConfig):
-    """Where bottleneck adapters stand, and how wide they are.
+    """The places of bottleneck adapters, and their width.
 
     target_modules: any modules that hold Linears and pass on (..., d); None: `mlp`, and `self_attn` for
     "houlsby" (`attn` in GPT-2).
@@ -86,7 +86,7 @@ class BottleneckConfig(TargetedConfig):
         return down | up | {"adapter_up.bias": (d_out,)}
 
     def widths(self, module: nn.Module) -> tuple[int, int]:
-        """What an adapter of `module` reads and adds to: the width that the module is given, or returns, and that."""
+        """Widths that an adapter of `module` reads (what that is given, or returns) and adds to (what it returns)."""
         linears = _linears(module)
         d_out = linears[-1].out_features
         return linears[0].in_features if self.placement == "parallel" else d_out, d_out

@@ -67,7 +67,7 @@ def few(problems: list[str]) -> str:
 
 @dataclass(kw_only=True)
 class PeftConfig:
-    """What the configuration of every method has, and what this room asks of it.
+    """The configuration of a method: the fields that all have, and the members that this room calls.
 
     A method subclasses it, sets `peft_type` and writes `targets`, `shapes` and `adapt`; the other members have a
     default. Where a module is Any, the method says which it adapts. Raises MiniloraError that lists all `problems` of
@@ -95,7 +95,7 @@ class PeftConfig:
             raise MiniloraError("; ".join(problems))
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, in words: by default, what their fields do not allow."""
+        """List what is wrong with the values, in words: by default, what their fields do not allow."""
         return field_problems(self)
 
     def complete(self, model: nn.Module) -> None:
@@ -112,7 +112,7 @@ class PeftConfig:
         return self
 
     def check(self, path: str, module: Any) -> list[str]:
-        """What speaks against a fresh adapter on this module, in words."""
+        """List what speaks against a fresh adapter on this module, in words."""
         return []
 
     def base_of(self, module: Any) -> nn.Module:
@@ -132,11 +132,11 @@ class PeftConfig:
         return self.adapt(module, np.random.default_rng(0))
 
     def training_hook(self, model: nn.Module, steps: int) -> "TrainingHook | None":
-        """What takes part in the training of `model`, the adapted one, over `steps` steps; None: nothing does."""
+        """Return what takes part in the training of `model`, the adapted one, over `steps` steps, or None."""
         return None
 
     def notes_on_more_training(self) -> list[str]:
-        """What a reader should know who goes on training what was saved."""
+        """List what a reader should know who goes on training what was saved."""
         return []
 
     def file_name(self, path: str, name: str) -> str:
@@ -158,7 +158,7 @@ class PeftConfig:
         return names
 
     def as_saved(self, layers: dict[str, "AdapterLayer"]) -> "PeftConfig":
-        """What a file says, where that is not what the layers (by path) were made from."""
+        """Return the configuration for a file, if that is not the one that the layers (by path) were made from."""
         return self
 
     def to_dict(self, targets: list[str]) -> dict:
@@ -198,7 +198,7 @@ class TargetedConfig(PeftConfig):
         super().__post_init__()
 
     def default_targets(self, model: nn.Module) -> list[str]:
-        """What target_modules = None means for `model`: by default, what `defaults` has for its family."""
+        """List what target_modules = None means for `model`: by default, what `defaults` has for its family."""
         return of_family(model, self.defaults)
 
     def complete(self, model: nn.Module) -> None:
@@ -259,7 +259,7 @@ class AdapterLayer(nn.Module):
 
 
 class TrainingHook:
-    """What a method does in the training loop besides its layers: a subclass overrides what it needs."""
+    """The part that a method takes in the training loop besides its layers: a subclass overrides what it needs."""
 
     def extra_loss(self) -> Tensor | None:
         """Added to the loss, once a step; None: nothing is added."""
@@ -293,7 +293,7 @@ def of_family(model: nn.Module, defaults: dict[str, list[str]]) -> list[str]:
 
 
 def is_transposed(model: nn.Module, name: str) -> bool:
-    """Whether the model's files, and so PEFT's, hold the parameter `name` as (in, out)."""
+    """Return True if the model's files, and so PEFT's, hold the parameter `name` as (in, out)."""
     return isinstance(model, Pretrained) and model.is_transposed(name)
 
 
@@ -301,7 +301,7 @@ def is_transposed(model: nn.Module, name: str) -> bool:
 
 
 def means(name: str, path: str) -> bool:
-    """Whether `name` is the path, or the end of it, cut at a dot."""
+    """Return True if `name` is the path, or the end of it, cut at a dot."""
     return f".{path}".endswith(f".{name}")
 
 
@@ -344,7 +344,7 @@ def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Modu
 
 
 def tied(model: nn.Module, paths: list[str]) -> list[str]:
-    """Those of `paths` whose modules share a weight with a module elsewhere."""
+    """List those of `paths` whose modules share a weight with a module elsewhere."""
     everywhere = Counter(id(array) for array in model.state_dict().values())
     shared = []
     for path in paths:

@@ -100,7 +100,7 @@ def write_adapter(
 
 @dataclass
 class SavedAdapter:
-    """What a folder holds, minilora's or PEFT's: `read` it, then `settings`, `problems` and `check_base`."""
+    """The content of a folder, minilora's or PEFT's: `read` it, then `settings`, `problems` and `check_base`."""
 
     where: str  # the folder, as messages show it
     content: dict  # of adapter_config.json, with the fields of the record that PEFT does not have
@@ -193,7 +193,7 @@ class SavedAdapter:
             )
 
     def notes(self, model: nn.Module) -> list[str]:
-        """What could not be checked, or is not quite as in training."""
+        """List what could not be checked, or is not quite as in training."""
         if "minilora.base" not in self.metadata:
             return [
                 "the adapter carries no fingerprint of its base (PEFT writes none): "
@@ -215,7 +215,7 @@ def adapter_quantization(folder) -> dict | None:
 
 
 def named_base(folder) -> tuple[str | None, str | None]:
-    """What a saved adapter says of its base: base_model_name_or_path and the fingerprint, each where there is one."""
+    """Read what a saved adapter says of its base: base_model_name_or_path and the fingerprint, None if it has none."""
     _check_is_adapter(folder)
     name = read_json(Path(folder) / CONFIG).get("base_model_name_or_path")
     return name if isinstance(name, str) else None, safetensors.header(Path(folder) / WEIGHTS)[1].get("minilora.base")
@@ -248,7 +248,7 @@ def _array_problem(name: str, array: np.ndarray, shape: tuple[int, ...]) -> list
 
 
 def _is_base(array: np.ndarray, module: nn.Module, parameter: str, config: PeftConfig) -> bool:
-    """Whether `array` is the parameter of that name in the base layer of an adapter of `module`."""
+    """Return True if `array` is the parameter of that name in the base layer of an adapter of `module`."""
     layer = config.base_of(module)
     base = backend.to_numpy(dict(layer.named_parameters())[parameter].data)
     if layer is module:

@@ -41,7 +41,7 @@ DEFAULT_FEEDFORWARD = {"llama": ["down_proj"], "gpt2": ["mlp.c_proj"]}
 
 @dataclass
 class IA3Config(TargetedConfig):
-    """What to adapt by IA3, in PEFT's names and with its defaults.
+    """The modules to adapt by IA3, in PEFT's names and with its defaults.
 
     feedforward_modules must be among target_modules. Raises MiniloraError where one is not.
     """
@@ -123,7 +123,7 @@ class IA3Config(TargetedConfig):
 
 
 def _meant_by(names: list[str], paths: list[str]) -> list[str]:
-    """Those of `paths` that one of `names` means."""
+    """List those of `paths` that one of `names` means."""
     return [path for path in paths if any(means(name, path) for name in names)]
 
 

@@ -124,7 +124,7 @@ def _pattern() -> Any:
 
 @dataclass
 class LoraConfig(TargetedConfig):
-    """What to adapt by LoRA and how, in PEFT's names and with its defaults.
+    """The modules to adapt by LoRA and the settings, in PEFT's names and with its defaults.
 
     A name in a pattern means every target whose path is the name or ends with it, cut at a dot: "v_proj",
     "layers.0.self_attn.v_proj". PEFT, which reads it as the end of a regular expression, finds the same; if two names
@@ -163,7 +163,7 @@ class LoraConfig(TargetedConfig):
 
     @property
     def is_pissa(self) -> bool:
-        """Whether A and B start at the principal part of the weight."""
+        """True if A and B start at the principal part of the weight."""
         return self.init_lora_weights == "pissa"
 
     def targets(self, model: nn.Module) -> list[str]:
@@ -211,18 +211,18 @@ class LoraConfig(TargetedConfig):
 
 
 def _value_at(path: str, pattern: dict, default):
-    """What the pattern says for the module at `path`; the default if no name means it."""
+    """Look up what the pattern says for the module at `path`; the default if no name means it."""
     return next((value for name, value in pattern.items() if means(name, path)), default)
 
 
 def _pattern_problems(option: str, pattern: Any, kind: Kind) -> list[str]:
-    """What is wrong with the values of a pattern, all of a kind."""
+    """List what is wrong with the values of a pattern, all of a kind."""
     values = pattern.items() if isinstance(pattern, dict) else ()
     return [p for name, value in values for p in kind.problems(f"{option}[{escape(repr(name))}]", value)]
 
 
 def _unmet(option: str, pattern: dict, targets: list[str]) -> list[str]:
-    """Names in the pattern that mean none of the targets (paths), and targets for which two names differ."""
+    """List names in the pattern that mean none of the targets (paths), and targets for which two names differ."""
     last_names = sorted({path.rpartition(".")[2] for path in targets})
     meant: dict[str, str] = {}  # target -> the first name that means it
     problems = []

@@ -35,7 +35,7 @@ def names_in(text: str) -> str | list[str]:
 
 
 def settings(options: Any, tokens: list[int]) -> dict[str, Any]:
-    """LoRA's own settings."""
+    """Settings of LoRA itself."""
     return {
         "r": options.rank,
         "lora_alpha": alpha_of(options),
@@ -60,7 +60,7 @@ def planned_linears(shape: Any, targets: str | list[str]) -> dict[str, tuple[int
 
 
 def plan(shape: Any, options: Any) -> Trainable:
-    """Of A (r, in) and B (out, r) beside each target."""
+    """Plan A (r, in) and B (out, r) beside each target."""
     sizes = planned_linears(shape, options.targets)
     for name, size in sizes.items():
         if options.rank > min(size):
@@ -76,7 +76,7 @@ def plan(shape: Any, options: Any) -> Trainable:
 
 
 def plan_dora(shape: Any, options: Any) -> Trainable:
-    """LoRA's, and a length for each row of W, which multiplies the output."""
+    """Plan LoRA, and a length for each row of W, which multiplies the output."""
     lora, sizes = plan(shape, options), planned_linears(shape, options.targets)
     lengths = Counts(block=sum(out for _, out in sizes.values()), down=sizes.get("down_proj", (0, 0))[1])
     counts = Counts(block=lora.counts.block + lengths.block, down=lora.counts.down + lengths.down)
@@ -84,7 +84,7 @@ def plan_dora(shape: Any, options: Any) -> Trainable:
 
 
 def plan_pissa(shape: Any, options: Any) -> Trainable:
-    """LoRA's. A layer holds what is left of its weight and, to be taken off again, the weight."""
+    """Plan LoRA over layers that hold what is left of their weight and, to be taken off again, the weight."""
     lora = plan(shape, options)
     return replace(lora, copied=lora.reads)
 

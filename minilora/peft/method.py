@@ -46,7 +46,7 @@ class Option:
         self.parse = parse
 
     def problems(self, name: str, value: object) -> list[str]:
-        """What is wrong with a value, under the name that the reader gave it."""
+        """List what is wrong with a value, under the name that the reader gave it."""
         return self.kind.problems(name, value)
 
 
@@ -72,7 +72,7 @@ class Options(SimpleNamespace):
         return hash(repr(self))
 
     def with_(self, **values: Any) -> "Options":
-        """The same with other values."""
+        """Return the same options with other values."""
         return Options(**vars(self) | values)
 
     @property
@@ -95,7 +95,7 @@ def known_options() -> dict[str, Option]:
 
 @dataclass(frozen=True)
 class Counts:
-    """What trains, in numbers or in bytes of gradients, by where it is."""
+    """Numbers that train, or bytes of their gradients, by where they are."""
 
     head: float = 0  # its gradient is made along with the loss, in the forward pass
     block: float = 0
@@ -109,7 +109,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Trainable:
-    """What a method trains in a decoder, and what the backward pass needs for it. Linears are named as in a Llama."""
+    """The part of a decoder that a method trains, and its needs in backward. Linears are named as in a Llama."""
 
     counts: Counts
     is_base: bool = False  # the numbers are the base's own: the adapted model holds no more than it
@@ -169,7 +169,7 @@ class Method:
 
     @property
     def is_quantized(self) -> bool:
-        """Whether its base is in 4 bits."""
+        """True if its base is in 4 bits."""
         return "quant_type" in self.options
 
     def rate(self, parameters: int) -> float:

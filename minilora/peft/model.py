@@ -197,7 +197,7 @@ class PeftModel(nn.Module):
         self._set_what_trains(adapter)
 
     def _set_what_trains(self, adapter: Adapter) -> None:
-        """Of an adapter whose place, mode or strength has changed: flags that were set by hand stay on the others."""
+        """Set what trains of an adapter whose place, mode or strength has changed; others keep flags set by hand."""
         trains = adapter is self._active and adapter.trains and adapter.strength == 1
         for parameter in adapter.parameters():
             parameter.requires_grad = trains and adapter.flags.get(parameter, True)
@@ -220,7 +220,7 @@ class PeftModel(nn.Module):
         return self.base_model.generate_stream(*args, **kwargs)
 
     def count_targets(self, labels) -> int:
-        """How many of the labels count in the loss."""
+        """Count the labels that count in the loss."""
         return self.base_model.count_targets(labels)
 
     @property
@@ -234,11 +234,11 @@ class PeftModel(nn.Module):
         return self.base_model.body
 
     def training_hook(self, steps: int) -> TrainingHook | None:
-        """What the method does in a training loop of `steps` steps besides its layers; None: nothing."""
+        """Return what the method does in a training loop of `steps` steps besides its layers, or None."""
         return self.peft_config.training_hook(self, steps)
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """As of a Module. MiniloraError at another strength than 1, whose next change would undo it."""
+        """Load as a Module does. MiniloraError at another strength than 1, whose next change would undo it."""
         if self.strength != 1:
             raise MiniloraError(f"values are loaded at a strength of 1, not {self.strength:g}: set_strength(1) before")
         super().load_state_dict(state, strict)

@@ -33,7 +33,7 @@ from minilora.tensor import Tensor, no_grad
 
 @dataclass
 class PrefixTuningConfig(VirtualTokensConfig):
-    """How long the prefix is, how it starts and what trains it, in PEFT's names and with its defaults.
+    """The prefix's length, its start and the way to train it, in PEFT's names and with its defaults.
 
     init_token_ids is minilora's: P tokens, from whose keys and values the prefix starts.
     """

@@ -39,7 +39,7 @@ def _text() -> Any:
 
 @dataclass
 class PromptTuningConfig(VirtualTokensConfig):
-    """How many virtual tokens and how they start, in PEFT's names and with its defaults.
+    """The number of virtual tokens and their start, in PEFT's names and with its defaults.
 
     init_token_ids is minilora's: a start from these tokens, whatever prompt_tuning_init says. "TEXT" needs them (PEFT
     reads the text with a tokenizer of transformers) and keeps the text and the tokenizer's name for PEFT's file.

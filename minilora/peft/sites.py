@@ -34,11 +34,11 @@ class Site:
         return not isinstance(self.adapted, AdapterLayer)
 
     def parameters(self) -> dict[str, Tensor]:
-        """What trains here, by name."""
+        """Return what trains here, by name."""
         return dict(self.adapted.named_parameters()) if self.is_whole else self.adapted.adapter_parameters()
 
     def saved_parameters(self) -> dict[str, Tensor]:
-        """What is saved of it, by name."""
+        """Return what is saved of it, by name."""
         return self.parameters() if self.is_whole else self.adapted.saved_parameters()
 
     def file_name(self, config: PeftConfig, name: str) -> str:
@@ -49,7 +49,7 @@ class Site:
         return self.adapted if self.is_whole else self.adapted.merged()
 
     def neutral(self) -> dict[str, Any] | None:
-        """As of an AdapterLayer. What PiSSA trains is no change of the original, but of what it left of it."""
+        """Return an AdapterLayer's `neutral`; None for PiSSA, which changes not the original but what it left of it."""
         if self.is_whole:
             return {name: p.data for name, p in self.original.named_parameters()}
         return self.adapted.neutral() if self.adapted.base_layer is self.original else None
@@ -68,13 +68,13 @@ class Adapter:
     flags: dict[Tensor, bool] = field(default_factory=dict)  # what trained at strength 1, while another freezes all
 
     def parameters(self) -> list[Tensor]:
-        """What trains, where it is in place."""
+        """List what trains while it is in place."""
         return [parameter for site in self.sites for parameter in site.parameters().values()]
 
 
 @dataclass
 class Plan:
-    """Where an adapter goes: paths of the modules to adapt and of the modules to save whole."""
+    """The places of an adapter: paths of the modules to adapt and of the modules to save whole."""
 
     model: nn.Module
     config: PeftConfig
@@ -114,7 +114,7 @@ class Plan:
 
 
 def plan_of(model: nn.Module, config: PeftConfig) -> Plan:
-    """What `config` means for `model`, which completes it; MiniloraError where it does not fit."""
+    """Find what `config` means for `model`, which completes it. MiniloraError if it does not fit."""
     config.complete(model)
     targets = config.targets(model)
     saved = matching(model, config.saved_names(model), "modules_to_save", nn.Module)

@@ -29,7 +29,7 @@ from minilora.tensor import Tensor
 
 @dataclass
 class VeraConfig(TargetedConfig):
-    """What to adapt by VeRA and how, in PEFT's names and with its defaults."""
+    """The modules to adapt by VeRA and the settings, in PEFT's names and with its defaults."""
 
     r: int = whole(256, least=1)  # rank of the update
     d_initial: float = number(0.1, other_than=0)  # where d starts

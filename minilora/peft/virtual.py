@@ -31,7 +31,7 @@ def _token_ids() -> Any:
 
 @dataclass
 class VirtualTokensConfig(PeftConfig):
-    """What the configurations of both methods have, in PEFT's names. task_type is the model's; on a classifier the head
+    """The fields of both methods' configurations, in PEFT's names. task_type is the model's; on a classifier the head
     trains along.
     """
 

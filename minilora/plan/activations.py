@@ -74,7 +74,7 @@ def score_count(shape: Shape, step: Step, trainable: Trainable) -> int:
 def kept_by_block(  # noqa: C901 (the block from its end to its start, in the order of the engine's rules)
     shape: Shape, step: Step, trainable: Trainable, live: bool
 ) -> SavedForBackward:
-    """What one block keeps. live: whether a gradient has to flow into what comes before it."""
+    """Walk through one block for what it keeps. live: whether a gradient has to flow into what comes before it."""
     length, n = rows_of(step, trainable)
     h, q, f, own = shape.hidden, shape.query_width, shape.intermediate, step.selective
     keys = step.batch * (length + trainable.prefix) * shape.kv_width
@@ -153,7 +153,7 @@ class Peaks:
 def engine_peaks(
     shape: Shape, step: Step, trainable: Trainable, gradients: Counts, copies: int, tied: bool, checkpointing: bool
 ) -> Peaks:
-    """What minilora's own engine keeps alive in a step.
+    """Return what minilora's own engine keeps alive in a step.
 
     copies: arrays of a linear's size that exist while its product runs: 0 for a weight as it is, 1 for W + s B A, 1
     more where W comes from 4 bits. Each worker has its own, as it has its own gradients. The moments:

@@ -34,7 +34,7 @@ EFFICIENCY = 0.9  # of a link's rate: of an Ethernet frame, TCP's payload is 1,4
 
 @dataclass(frozen=True)
 class Link:
-    """What joins each rank to the others."""
+    """The network that joins each rank to the others."""
 
     bandwidth: float  # bytes per second that it sends while it receives as many
     latency: float = 0.0  # seconds until a short message arrives

@@ -3,10 +3,7 @@
 import os
 from contextlib import suppress
 from pathlib import Path
-from time import perf_counter
 from typing import NamedTuple
-
-import numpy as np
 
 from minilora import backend
 
@@ -44,14 +41,3 @@ def machine_memory() -> int | None:
     with suppress(OSError, ValueError):  # no such file, or "max"
         found.append(int(Path(_CONTAINER).read_text(encoding="ascii")))
     return min((size for size in found if size > 0), default=None)
-
-
-def measured_tflops(seconds: float = 1.0) -> float:
-    """What this machine's float32 matrix products reach, in TFLOP/s."""
-    a = np.ones((1024, 1024), np.float32)
-    _ = a @ a
-    count, start = 0, perf_counter()
-    while (passed := perf_counter() - start) < seconds:
-        _ = a @ a
-        count += 1
-    return 2 * 1024**3 * count / passed / 1e12

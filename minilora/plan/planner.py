@@ -41,7 +41,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one method costs on one shape, as it is and with checkpointing."""
+    """Costs of one method on one shape, as it is and with checkpointing."""
 
     method: str
     trainable: int
@@ -84,7 +84,7 @@ def make_plan(shape: Shape, method: str, options: Options | None = None, step: S
 
 
 def trainable(shape: Shape, method: str, options: Options) -> Trainable:
-    """What trains, and what backward needs for it, as the method's record says."""
+    """Return what trains, and what backward needs for it, as the method's record says."""
     return METHODS[method].plan(shape, options)
 
 
@@ -169,7 +169,7 @@ def memory(shape: Shape, method: str, options: Options, step: Step, checkpointin
 
 
 def engine_memory(shape: Shape, method: str, options: Options, step: Step, checkpointing: bool) -> Memory:
-    """What minilora's own engine takes. Gradients and activations are not all alive at once, so the kinds may add up to
+    """Memory by minilora's own engine. Gradients and activations are not all alive at once, so the kinds may add up to
     more than the peak; where they add up to less, the rest is workspace.
     """
     in_4_bits = METHODS[method].is_quantized
@@ -215,7 +215,7 @@ def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, 
 
 
 def tokens_per_second(plan: Plan, step: Step, tflops: float, utilization: float, checkpointing: bool) -> float:
-    """At that share of a device's TFLOP/s."""
+    """Return the speed of a step at that share of a device's TFLOP/s."""
     work = sum(work for kind, work in plan.flops.items() if checkpointing or kind != "again")
     return step.batch * step.length * tflops * 1e12 * utilization / work
 

@@ -38,7 +38,7 @@ WORTH_THREADS = 2**21  # numbers from which on several threads are faster than o
 
 @dataclass(eq=False, repr=False)
 class QuantState:
-    """What it takes to undo a quantization, beside the codes. The fields are bitsandbytes'.
+    """All that it takes to undo a quantization, beside the codes. The fields are bitsandbytes'.
 
     absmax: one float32 a block; with double quantization their 8-bit codes
     shape, dtype: of what was quantized, and of what comes back

@@ -118,7 +118,7 @@ def order(quant_type: str) -> np.ndarray:
 
 @cache
 def midpoints(quant_type: str) -> np.ndarray:
-    """Where the nearest value changes: the means (15, float32) of neighbours, from the smallest to the largest."""
+    """Numbers at which the nearest value changes: the means (15, float32) of neighbours, the smallest first."""
     values = CODEBOOKS[quant_type]()[order(quant_type)]
     return _constant((values[:-1] + values[1:]) / 2)
 

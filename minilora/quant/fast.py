@@ -75,7 +75,7 @@ def pairs(quant_type: str) -> np.ndarray:
 
 @cache
 def packed_order(quant_type: str) -> np.ndarray:
-    """For each byte that holds two places in the order of values, the byte that holds the two codes, (256,) uint8."""
+    """Bytes (256,) of two codes each, by the byte that holds the two places of these in the order of values."""
     code, byte = order(quant_type), np.arange(256)
     return code[byte >> 4] << 4 | code[byte & 15]
 

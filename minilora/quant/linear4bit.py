@@ -77,7 +77,7 @@ class Linear4bit(nn.Linear):
 
     @property
     def product_weight(self) -> Any:
-        """What makes the weight."""
+        """Dequantizes the weight on demand."""
         return self.dequantize
 
     @property
@@ -97,7 +97,7 @@ class Linear4bit(nn.Linear):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How it was quantized: the keyword arguments of `from_linear`."""
+        """Keyword arguments of `from_linear` by which it was quantized."""
         state = self.quant_state
         return {"blocksize": state.blocksize, "quant_type": state.quant_type, "compress_statistics": state.nested}
 

@@ -25,10 +25,10 @@ WIDTH = 80
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names of what was measured, each once, in the order of NAMES. Raises MiniloraError for one that is not there."""
+    """Sort names of what was measured, each once, as NAMES has them. MiniloraError for one that is not there."""
     measured = set(names)
-    if strange := sorted(measured - NAMES.keys()):
-        raise MiniloraError(unknown("method in the records", strange[0], NAMES))
+    if unknown_names := sorted(measured - NAMES.keys()):
+        raise MiniloraError(unknown("method in the records", unknown_names[0], NAMES))
     return [name for name in NAMES if name in measured]
 
 
@@ -46,15 +46,15 @@ class Spread:
         return cls(sum(values) / len(values), (max(values) - min(values)) / 2, len(values))
 
     def overlaps(self, other: Spread) -> bool:
-        """Whether the two means are no further apart than the seeds scatter."""
+        """True if the two means are no further apart than the seeds scatter."""
         return abs(self.mean - other.mean) <= self.half_range + other.half_range
 
     def above(self, other: Spread) -> bool:
-        """Whether the mean is greater by more than the seeds scatter."""
+        """True if the mean is greater by more than the seeds scatter."""
         return self.mean > other.mean and not self.overlaps(other)
 
     def show(self, digits: int, scale: float = 1.0) -> str:
-        """`2.523 ± 0.012`, or the mean alone where there was one seed; both times `scale`."""
+        """Write `2.523 ± 0.012`, or the mean alone if there was one seed; both times `scale`."""
         text = f"{self.mean * scale:.{digits}f}".replace("-", "−")
         return text if self.count == 1 else f"{text} ± {self.half_range * scale:.{digits}f}"
 
@@ -73,7 +73,7 @@ class Grid:
 
 
 def render(table: Table) -> str:
-    """`table` as plain text, for a file."""
+    """Write `table` as plain text, for a file."""
     from rich.console import Console
 
     file = StringIO()
@@ -85,7 +85,7 @@ def render(table: Table) -> str:
 
 
 def drawn(grid: Grid) -> Table:
-    """The grid for a terminal."""
+    """Draw the grid for a terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -108,7 +108,7 @@ def drawn(grid: Grid) -> Table:
 
 
 def seeds_in_words(counts: Iterable[int]) -> str:
-    """What `±` means under a table whose numbers are over so many seeds each."""
+    """Say what `±` means under a table whose numbers are over so many seeds each."""
     counts = sorted(set(counts))
     if not counts or counts == [1]:
         return "One seed, so no spread."
@@ -118,7 +118,7 @@ def seeds_in_words(counts: Iterable[int]) -> str:
 
 
 def listed(names: Iterable[object]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Join as `a`, `a and b`, `a, b and c`."""
     *before, last = map(str, names)
     return f"{', '.join(before)} and {last}" if before else last
 
@@ -135,24 +135,24 @@ _TIMES = (
 
 
 def show_count(number: int) -> str:
-    """`167,424`, or `10.2 M`."""
+    """Write a count: `167,424`, or `10.2 M`."""
     return f"{number:,}" if number < 10_000_000 else f"{number / 1e6:,.1f} M"
 
 
 def show_share(share: float) -> str:
-    """A share of one as a percentage with digits that say something: 4.1 %, 0.18 %, 0.004 %, 100 %."""
+    """Write a share of one as a percentage with digits that say something: 4.1 %, 0.18 %, 0.004 %, 100 %."""
     percent = 100 * share
     digits = 0 if percent >= 9.95 else 1 if percent >= 0.995 else 2 if percent >= 0.0095 else 3
     return f"{percent:.{digits}f} %"
 
 
 def show_bytes(number: float) -> str:
-    """What was measured, and scatters: `41 MB`, `1.2 GB`."""
+    """Write bytes that were measured, and scatter: `41 MB`, `1.2 GB`."""
     return f"{number / 1e6:.0f} MB" if number < 999.5e6 else f"{number / 1e9:.1f} GB"
 
 
 def show_size(number: float) -> str:
-    """What was counted, in three digits: `37.7 MB`, `349 GB`."""
+    """Write bytes that were counted, in three digits: `37.7 MB`, `349 GB`."""
     for size, unit in _BYTES:
         if number >= 0.9995 * size:
             return f"{_three_digits(number / size)} {unit}"
@@ -164,7 +164,7 @@ def show_seconds(seconds: float) -> str:
 
 
 def show_time(seconds: float) -> str:
-    """Three digits in a unit that suits: 50.0 µs, 90.0 s, 90.0 min, 12.0 days."""
+    """Write a time in three digits and a unit that suits: 50.0 µs, 90.0 s, 90.0 min, 12.0 days."""
     unit, size = next((unit, size) for least, unit, size in _TIMES if seconds >= 0.9995 * least)
     number = seconds / size
     return f"{number:.3g} {unit}" if number < 0.9995 else f"{_three_digits(number)} {unit}"
@@ -175,5 +175,5 @@ def _three_digits(number: float) -> str:
 
 
 def show_signed(value: float) -> str:
-    """`+0.123` or `−0.123`."""
+    """Write `+0.123` or `−0.123`."""
     return f"{round(value, 3) + 0:+.3f}".replace("-", "−")

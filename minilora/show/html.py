@@ -35,7 +35,7 @@ li { margin: .3rem 0; }
 
 
 def page(title: str, *parts: str, script: str = "", style: str = "") -> str:
-    """The whole file. script, style: what it has beside its parts."""
+    """Write the whole file. script, style: what it has beside its parts."""
     allowed = "; script-src 'unsafe-inline'" if script else ""
     script = script.replace("</", "<\\/")  # which would end it
     code = f"\n<script>\n{script}\n</script>" if script else ""
@@ -52,7 +52,7 @@ def page(title: str, *parts: str, script: str = "", style: str = "") -> str:
 
 
 def top(title: str, results: dict, quick: str, lead: str) -> str:
-    """The heading, with the command that the page came from. quick: what to say of a quick run; lead: HTML."""
+    """Write the heading, with the command that the page came from. quick: what to say of a quick run; lead: HTML."""
     return (
         f"<header><h1>{text(title)}</h1>\n"
         f'<p class="soft"><code>{text(results.get("command", ""))}</code> · {text(results.get("date", ""))} · '
@@ -61,7 +61,7 @@ def top(title: str, results: dict, quick: str, lead: str) -> str:
 
 
 def facts_table(facts: dict) -> str:
-    """Names and values in two columns."""
+    """Write names and values in two columns."""
     rows = "\n".join(
         f'<tr><th scope="row">{text(name)}</th><td>{text(value)}</td></tr>' for name, value in facts.items()
     )
@@ -69,12 +69,12 @@ def facts_table(facts: dict) -> str:
 
 
 def text(value: object) -> str:
-    """Any text, made harmless: markup escaped, and a replacement sign for control and invisible characters."""
+    """Make any text harmless: markup escaped, and a replacement sign for control and invisible characters."""
     return escape("".join(c if c.isprintable() or c in "\n\t\u00a0" else "\ufffd" for c in str(value)))
 
 
 def held_together(sentence: str) -> str:
-    """No line breaks between a number, its spread and its percent sign."""
+    """Allow no line breaks between a number, its spread and its percent sign."""
     return sentence.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%")
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
 
 from minilora.formats.atomic import remove_file, write_atomic
 from minilora.peft import METHODS
-from minilora.show.grids import NAMES, Spread
+from minilora.show.grids import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ R = TypeVar("R")
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """`draw` under matplotlib's defaults and STYLE, whatever the reader's own settings, which come back afterwards."""
+    """Run `draw` under matplotlib's defaults and STYLE; the reader's own settings come back afterwards."""
 
     @wraps(draw)
     def styled(*arguments: P.args, **named: P.kwargs) -> R:
@@ -95,12 +95,12 @@ def save_all(figures: Mapping[str, Callable], measured: Any, folder: Path | str,
 
 @styled
 def write_png(figure: Figure, file: BinaryIO, dpi: int) -> None:
-    """The figure as a PNG that says nothing of when and by what it was made."""
+    """Write the figure as a PNG that says nothing of when and by what it was made."""
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def printable(text: str) -> str:
-    """On one line, with a replacement sign for what the figures' font may lack."""
+    """Put text on one line, with a replacement sign for what the figures' font may lack."""
     return "".join(c if c.isprintable() and c < "\u0250" else "\ufffd" for c in " ".join(text.split()))
 
 
@@ -108,7 +108,7 @@ def printable(text: str) -> str:
 
 
 def figure_of(title: str, height: float) -> Figure:
-    """An empty figure of the common width, its title at the left."""
+    """Return an empty figure of the common width, its title at the left."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -117,62 +117,39 @@ def figure_of(title: str, height: float) -> Figure:
 
 
 def single(title: str, height: float = HEIGHT) -> tuple[Figure, Axes]:
-    """A figure with one plot."""
+    """Return a figure with one plot."""
     figure = figure_of(title, height)
     return figure, figure.subplots()
 
 
 def with_legend(figure: Figure, columns: int = 2) -> Figure:
-    """Below the axes, where it covers no data."""
+    """Put the legend below the axes, where it covers no data."""
     figure.legend(loc="outside lower center", ncols=columns, handlelength=3.2 if columns < 3 else 2.2)
     return figure
 
 
 def errorbar(axes: Axes, method: str, x: Sequence[float], spreads: list[Spread], label: str, **look: Any) -> None:
-    """Means and half ranges in the method's look."""
+    """Draw means and half ranges in the method's look."""
     bars = [one.half_range for one in spreads]
     axes.errorbar(x, [one.mean for one in spreads], bars, **LOOKS[method] | look, label=label)
 
 
 def base_line(axes: Axes, value: float, label: str | None = None) -> None:
-    """A level that nothing was trained for: the base's, or chance."""
+    """Draw a level that nothing was trained for: the base's, or chance."""
     axes.axhline(value, color=GREY, linestyle=LOOKS["base"]["linestyle"], linewidth=1.4, label=label)
 
 
 def log_ticks(axes: Axes, amounts: Sequence[float]) -> None:
-    """A logarithmic axis with a tick at each amount that was measured, and nowhere else."""
+    """Make the axis logarithmic, with a tick at each amount that was measured, and nowhere else."""
     axes.set_xscale("log")
     axes.set_xticks(amounts, [f"{amount:,}" for amount in amounts])
     axes.set_xticks([], minor=True)
 
 
-def origin_lines(axes: Axes) -> None:
-    """Lines through zero: where nothing is gained or lost."""
-    axes.axhline(0, color=GREY, linewidth=1)
-    axes.axvline(0, color=GREY, linewidth=1)
-
-
-def name_far_point(axes: Axes, points: Mapping[str, tuple[float, Spread]], levels: Collection[float] = ()) -> None:
-    """Where one of the points {method: (x, height)} lies so far up that it would squeeze all the others and the levels,
-    end the axis below it, and name it at the edge with an arrow.
-    """
-    far = max(points, key=lambda method: points[method][1].mean)
-    x, one = points[far]
-    others = [other for method, (_, other) in points.items() if method != far]
-    heights = [other.mean for other in others] + list(levels)
-    if len(heights) < 2 or one.mean <= 2 * max(heights) - min(heights):
-        return
-    low = min([other.mean - other.half_range for other in others] + list(levels))
-    room = max(heights) - low
-    axes.set_ylim(low - 0.1 * room, max(heights) + 0.25 * room)
-    text, edge = f"{NAMES[far]}: {one.show(2)} ↑", ("data", "axes fraction")
-    axes.annotate(text, (x, 1), (8, -4), xycoords=edge, textcoords="offset points", ha="right", va="top")
-
-
 def stack_bars(
     axes: Axes, names: Sequence[str], kinds: Mapping[str, Sequence[float]], looks: Mapping[str, Any]
 ) -> list:
-    """Horizontal bars, each made of its kinds {kind: a width for each name}, the first name at the top.
+    """Draw horizontal bars, each made of its kinds {kind: a width for each name}, the first name at the top.
 
     looks: {kind: arguments of `barh`}; a kind without a look leaves its place empty. Returns the whole widths.
     """
@@ -186,7 +163,7 @@ def stack_bars(
 
 
 def bars_downward(axes: Axes) -> None:
-    """Horizontal bars with the first at the top and no lines across."""
+    """Turn horizontal bars so that the first is at the top, and draw no lines across."""
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
 
@@ -198,7 +175,7 @@ def label_curves(
     chance: float | None,
     spacing: float = 1.03,
 ) -> None:
-    """Accuracy in percent by the number of labels per class, {name: {labels: spread}}, and that of a guess.
+    """Draw accuracy in percent by the number of labels per class, {name: {labels: spread}}, and that of a guess.
 
     spacing: how far, as a factor, the error bars of two curves stand from each other.
     """

@@ -24,7 +24,7 @@ _RAW, _LINE = "#bbbbbb", "#0072B2"
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """The mean of (N,) numbers over a window of a twentieth of them, centred; NaN is left out."""
+    """Return the mean of (N,) numbers over a window of a twentieth of them, centred; NaN is left out."""
     half = len(values) // 40
     sums, counts = (np.append(0, np.cumsum(a)) for a in (np.nan_to_num(values), np.isfinite(values)))
     places = np.arange(len(values))
@@ -35,7 +35,7 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 
 @styled
 def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figure | None:
-    """Loss and gradient norm of each step and smoothed, validation with its start and its best, learning rate.
+    """Draw loss and gradient norm of each step and smoothed, validation with its start and its best, learning rate.
 
     unit: of the validation. None where there is no number at all.
     """
@@ -83,7 +83,9 @@ def _draw_validation(axes, steps, values) -> None:
 
 
 def run_lines(series: Mapping[str, Points], width: int = 30, ascii_only: bool = False) -> list[str]:
-    """A line for each series that has a number: its course over the steps, the smallest, the largest and the last."""
+    """Write a line for each series that has a number: its course over the steps, the smallest, the largest and the
+    last.
+    """
     marks = ASCII if ascii_only else BLOCKS
     last = max((step for points in series.values() for step in points), default=0)
     width = min(width, last + 1)
@@ -98,18 +100,20 @@ def run_lines(series: Mapping[str, Points], width: int = 30, ascii_only: bool = 
 
 
 def sample_lines(samples: Sequence[Mapping[str, Any]], width: int = 80) -> list[str]:
-    """What the model wrote before and after training, where a part of the data begins. Lines of at most `width`."""
+    """Write what the model wrote before and after training, in lines of at most `width`."""
     lines = []
     if samples:
         lines = ["", *fill(f"after {escape(str(samples[0]['prompt'])[-100:], 100)!r} it writes", width).splitlines()]
     for one in samples:
-        said = f"step {one['step']:<6,} {escape(str(one['continuation']), 200)}"
-        lines += fill(said, width, initial_indent="  ", subsequent_indent=" " * 14).splitlines()
+        sample = f"step {one['step']:<6,} {escape(str(one['continuation']), 200)}"
+        lines += fill(sample, width, initial_indent="  ", subsequent_indent=" " * 14).splitlines()
     return lines
 
 
 def _course(numbers: Points, last: int, width: int, marks: str) -> str:
-    """The means of the steps that fall into each column, as marks from the lowest to the highest; a blank for none."""
+    """Draw the means of the steps that fall into each column, as marks from the lowest to the highest; a blank for
+    none.
+    """
     columns: dict[int, list[float]] = {}
     for step, value in numbers.items():
         columns.setdefault(step * width // (last + 1), []).append(value)

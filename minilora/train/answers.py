@@ -134,7 +134,7 @@ def answers(
     batch_size: int = 20,
     advance: Callable[[int], None] = lambda n: None,
 ) -> list[str]:
-    """What a chat model answers, at its likeliest, to each conversation, whose last message is the user's.
+    """Return a chat model's likeliest answer to each conversation, whose last message is the user's.
 
     An answer that is not ended after `max_new_tokens` is cut there. advance: is told of answers as they come.
     """

@@ -25,7 +25,7 @@ _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What training needs to go on after `step` steps. `notes` says which newer checkpoints were damaged, and how."""
+    """State to go on from after `step` steps. `notes` says which newer checkpoints were damaged, and how."""
 
     step: int
     arrays: dict[str, np.ndarray]

@@ -41,7 +41,7 @@ OPTIMIZERS: dict[str, Callable[[list[dict], TrainConfig], Optimizer]] = {"adamw"
 
 @dataclass
 class TrainConfig:
-    """How a run trains. Raises MiniloraError that lists everything that is out of range."""
+    """Settings of a run. Raises MiniloraError that lists everything that is out of range."""
 
     steps: int = whole(None, least=1)
     optimizer: str = choice("adamw", *OPTIMIZERS)  # sgd: with momentum betas[0]

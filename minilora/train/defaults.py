@@ -50,7 +50,7 @@ def finetune_config(
     pack: bool = False,
     **given: Any,
 ) -> TrainConfig:
-    """How `minilora finetune` trains `model` (adapted by `method` or not yet) on the training part of `data`.
+    """Return the settings by which `minilora finetune` trains `model`, adapted by `method` or not yet, on `data`.
 
     given: fields of TrainConfig, those that are None as if they were not there.
     """
@@ -120,7 +120,7 @@ def score(model, data: Chats, part: Any) -> TaskScore:
 
 
 def base_size(model) -> int:
-    """How many parameters the model has without its adapter."""
+    """Count the parameters of the model without its adapter."""
     trains, total = count_parameters(model)
     return total - trains if isinstance(model, PeftModel) else total
 
@@ -135,14 +135,14 @@ def train_config(batch_size: int, **given: Any) -> TrainConfig:
 
 
 def eval_examples(config: TrainConfig, batch_size: int) -> int:
-    """How many sequences each evaluation takes, so that all of them are a small share of the training time."""
+    """Number of sequences that each evaluation takes, so that all of them are a small share of the training time."""
     evaluations = 1 + config.steps // (config.eval_every or config.steps)
     rows = config.steps * batch_size * config.accumulate
     return max(LEAST_EXAMPLES, rows // (EVALUATION_SHARE * evaluations))
 
 
 def test_examples(config: TrainConfig, batch_size: int, examples: int) -> int:
-    """How many sequences are tested in the end, where each evaluation takes `examples`."""
+    """Number of sequences that are tested in the end, if each evaluation takes `examples`."""
     return max(examples, min(TEST_EXAMPLES, config.steps * batch_size * config.accumulate // 2))
 
 

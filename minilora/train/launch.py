@@ -32,7 +32,7 @@ def on_signals(signals: Iterable[int], handler: Callable[[int, object], None]) -
 
 
 def ranks() -> int:
-    """How many processes were started together: by MPI's word, or by what the launcher says in the environment."""
+    """Number of processes that were started together, by MPI or by what the launcher says in the environment."""
     return _of_mpi()[1] if by_mpi4py() else _largest("1", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE")
 
 
@@ -55,7 +55,7 @@ def _largest(default: str, *names: str) -> int:
 
 
 def by_mpi4py() -> bool:
-    """Whether this is `python -m mpi4py …`, which ends all ranks when one of them fails."""
+    """True if this is `python -m mpi4py …`, which ends all ranks when one of them fails."""
     return "mpi4py.run" in sys.modules
 
 

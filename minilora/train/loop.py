@@ -31,7 +31,7 @@ from minilora.train.world import SIGNALS, World
 
 @dataclass
 class History:
-    """What happened: one record a step, and the evaluations."""
+    """Records of a training: one a step, and the evaluations."""
 
     steps: list[dict] = field(default_factory=list)  # step, loss, lr, norm
     evaluations: list[dict] = field(default_factory=list)  # step, value, and accuracy if it was measured

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from minilora import __version__
 from minilora.data.tokenizer import Tokenizer
-from minilora.formats.atomic import read_json, to_utf8, write_atomic, write_json
+from minilora.formats.atomic import read_json, write_atomic, write_json
 from minilora.formats.gguf import GGUF, read_gguf
 from minilora.formats.gguf_writer import write_gguf
 from minilora.models.llama_gguf import gguf_of
@@ -29,7 +29,7 @@ TRAINING = "training.json"
 
 
 def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
-    """How a model or an adapter came to be: the settings of its training, what it learned from, and what it reached."""
+    """Tell how a model or an adapter came to be: the settings of its training, its data, and what it reached."""
     learned = {"data": data.name, "data_sha256": data.sha256, "unit": data.unit}
     learned |= {f"{part}_data": settings[part] for part in ("validation", "test") if part in settings}  # files
     return settings | learned | figures | {"minilora": __version__}
@@ -42,18 +42,18 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     the reader named it, is what PEFT calls base_model_name_or_path.
     """
     model.save_pretrained(folder, training["model"])
-    write_atomic(folder / "tokenizer.json", tokenizer.to_json().encode())
+    write_atomic(folder / "tokenizer.json", tokenizer.to_json())
     write_json(folder / "tokenizer_config.json", tokenizer.config())
     write_json(folder / TRAINING, training)
-    write_atomic(folder / "README.md", to_utf8(model_card(training, model.peft_config.in_peft)))
+    write_atomic(folder / "README.md", model_card(training, model.peft_config.in_peft))
     return folder
 
 
 def training_of(folder: str | os.PathLike) -> dict | None:
-    """How the model or adapter in that folder or run folder came to be, as `training_record` says it, without figures
-    where only the run's record is there. None where nothing is known. FormatError for damaged files.
+    """Read how the model or adapter in that folder or run folder came to be, as `training_record` tells it.
 
-    A file of conversations is looked for as it was typed, then from each folder above: it may have been typed there.
+    There are no figures if only the run's record is there. None if nothing is known. FormatError for damaged files. A
+    file of conversations is looked for as it was typed, then from each folder above: it may have been typed there.
     """
     folder = adapter_folder(folder)
     if os.path.lexists(folder / TRAINING):

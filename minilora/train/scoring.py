@@ -51,7 +51,7 @@ def after(shots: Sequence[Conversation], messages: Conversation) -> Conversation
 
 @dataclass(frozen=True)
 class TaskScore:
-    """How a model did on a task.
+    """Result of a model on a task.
 
     kind: "labels", for which accuracy, calibrated, majority and confusion are known, or "answers", for which exact, f1
     and f1_error are; the others are None. An interval is Wilson's, of 95 %.
@@ -75,7 +75,7 @@ class TaskScore:
     f1_error: float | None = None  # standard error of the mean; None for a single conversation
 
     def facts(self) -> dict[str, Any]:
-        """What is known, for JSON."""
+        """Return what is known, for JSON."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -90,7 +90,7 @@ def measure_task(
     batch_size: int = 16,
     advance: Callable[[int], None] = lambda n: None,
 ) -> TaskScore:
-    """How well a chat model gives the last message of each conversation after those before it.
+    """Measure how well a chat model gives the last message of each conversation after those before it.
 
     labels: the answers to choose from (`chat.labels_of`), which hold every response; None for free answers, of at most
     `max_new_tokens`. shots: conversations that come first in every prompt, as earlier turns. advance: is
@@ -261,7 +261,7 @@ def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:
 
 
 def common_prefix(rows: Sequence[np.ndarray]) -> int:
-    """How many tokens all rows begin with alike."""
+    """Count the tokens that all rows begin with."""
     shortest = min(map(len, rows))
     same = np.all([row[:shortest] == rows[0][:shortest] for row in rows], axis=0)
     return shortest if same.all() else int(same.argmin())

@@ -24,13 +24,13 @@ _CUT = "\ufffd"  # what stands for the beginning of a character, until its other
 
 
 def answer_room(model: Any, prompt_length: int) -> int:
-    """How many tokens an answer may have by default: ANSWER_TOKENS, or what the model's positions leave; at least 1."""
+    """Number of tokens that an answer may have by default: ANSWER_TOKENS, or what the positions leave; at least 1."""
     left = model.config.max_position_embeddings - model.body.virtual_tokens - prompt_length
     return max(1, min(ANSWER_TOKENS, left))
 
 
 def write_sample(model: Any, tokenizer: Tokenizer, part: TokenStream | chat.ChatTokens, most: int = 24) -> dict:
-    """What the model writes, at its likeliest, where `part` of the data begins: {"prompt": …, "continuation": …}.
+    """Let the model write, at its likeliest, where `part` of the data begins: {"prompt": …, "continuation": …}.
 
     Of conversations, after the first question; of a text, after 16 tokens. most: tokens written.
     """
@@ -48,7 +48,7 @@ def write_sample(model: Any, tokenizer: Tokenizer, part: TokenStream | chat.Chat
 
 
 class Continuation:
-    """What `model` writes after the tokens `ids` (N,). Iterating gives it in pieces of whole characters.
+    """Text that `model` writes after the tokens `ids` (N,). Iterating gives it in pieces of whole characters.
 
     tokens: those so far, without the one that ends it. text: all of them as text. is_cut: whether it was not ended.
     trims: whether spaces at either end are left out, as of an answer. settings: of `generate_stream`, whose errors are

@@ -34,7 +34,7 @@ class Text:
 def read_data(
     source: str, tokenizer: Tokenizer, validation: str | None = None, test: str | None = None
 ) -> Text | Chats:
-    """What `--data` names, split and tokenized: conversations in a .jsonl file, otherwise a corpus.
+    """Read what `--data` names, split and tokenized: conversations in a .jsonl file, otherwise a corpus.
 
     validation, test: as `source`, and of its kind: for these parts, for which the first is not split then.
     """
@@ -71,12 +71,12 @@ def tokenizer_for(corpus: corpora.Corpus, vocab_size: int) -> Tokenizer:
 
 
 def sample(stream: TokenStream | ChatTokens, examples: int, seq_len: int) -> TokenStream | ChatTokens:
-    """About so many conversations, or sequences of `seq_len` tokens of a text, drawn once and for all."""
+    """Draw about so many conversations, or sequences of `seq_len` tokens of a text, once and for all."""
     return stream.sample(examples) if isinstance(stream, ChatTokens) else stream.sample(examples * seq_len)
 
 
 def num_examples(stream: TokenStream | ChatTokens, seq_len: int) -> int:
-    """How many conversations, or sequences of `seq_len` tokens."""
+    """Count the conversations, or sequences of `seq_len` tokens."""
     return len(stream.rows) if isinstance(stream, ChatTokens) else -(-len(stream.ids) // seq_len)
 
 

@@ -44,7 +44,7 @@ class World:
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this is the rank that writes files and prints."""
+        """True for the rank that writes files and prints."""
         return self.rank == 0
 
     @property
@@ -109,7 +109,7 @@ class World:
         return number if self.size == 1 else sum(self._comm.allgather(number))
 
     def broadcast(self, thing):
-        """What rank 0 gives, on all ranks."""
+        """Return what rank 0 gives, on all ranks."""
         return thing if self.size == 1 else self._comm.bcast(thing)
 
     def barrier(self) -> None:

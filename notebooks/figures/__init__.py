@@ -1,1 +1,1 @@
-"""Figures that notebooks alone draw; `from figures import pictures` finds them beside a notebook."""
+"""What notebooks alone use, their figures above all; `from figures import pictures` finds it beside a notebook."""

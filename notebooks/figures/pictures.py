@@ -7,7 +7,7 @@ Each is a function of plain numbers and gives a matplotlib Figure; `show` puts i
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from io import BytesIO
 from itertools import cycle
@@ -19,6 +19,7 @@ from minilora.show import style
 from minilora.show.grids import NAMES, Spread
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DPI = 220  # of a figure in a notebook
@@ -63,6 +64,29 @@ def _in_few_colours(figure: Figure) -> bytes:
     picture = Image.open(drawn).convert("RGB")
     picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(few, "png", optimize=True)
     return few.getvalue()
+
+
+def origin_lines(axes: Axes) -> None:
+    """Draw lines through zero, where nothing is gained or lost."""
+    axes.axhline(0, color=style.GREY, linewidth=1)
+    axes.axvline(0, color=style.GREY, linewidth=1)
+
+
+def name_far_point(axes: Axes, points: Mapping[str, tuple[float, Spread]], levels: Collection[float] = ()) -> None:
+    """End the axis below a point of {method: (x, height)} that lies so far up that it would squeeze all the others and
+    the levels, and name it at the edge with an arrow.
+    """
+    far = max(points, key=lambda method: points[method][1].mean)
+    x, one = points[far]
+    others = [other for method, (_, other) in points.items() if method != far]
+    heights = [other.mean for other in others] + list(levels)
+    if len(heights) < 2 or one.mean <= 2 * max(heights) - min(heights):
+        return
+    low = min([other.mean - other.half_range for other in others] + list(levels))
+    room = max(heights) - low
+    axes.set_ylim(low - 0.1 * room, max(heights) + 0.25 * room)
+    text, edge = f"{NAMES[far]}: {one.show(2)} ↑", ("data", "axes fraction")
+    axes.annotate(text, (x, 1), (8, -4), xycoords=edge, textcoords="offset points", ha="right", va="top")
 
 
 @style.styled
@@ -145,7 +169,7 @@ def learning_curve(title: str, curve: Curve, samples: Sequence[tuple[int, str]],
 def paths(title: str, series: Mapping[str, Curve], x: str, y: str) -> Figure:
     """Draw ways {name: (x values, y values)} through a plane that begin at one point; a large mark ends each."""
     figure, axes = style.single(title)
-    style.origin_lines(axes)
+    origin_lines(axes)
     for look, (name, (xs, ys)) in zip(style.SERIES, series.items(), strict=False):
         axes.plot(xs, ys, **look, markersize=5, label=name)
         axes.plot(xs[-1], ys[-1], color=look["color"], marker=look["marker"], markersize=12, markeredgecolor="white")
@@ -198,7 +222,7 @@ def methods_at_cost(
         axes.step(*zip(*steps, strict=True), where="post", color="#BBBBBB", linewidth=4, zorder=0, label="frontier")
     axes.set_xlim(0, 1.08 * max(cost for cost, _ in points.values()))
     axes.set(xlabel=x, ylabel=y)
-    style.name_far_point(axes, points, levels.values())
+    name_far_point(axes, points, levels.values())
     return style.with_legend(figure, 3)
 
 

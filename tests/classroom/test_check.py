@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from minilora.classroom import draw, raised, task
-from minilora.classroom.grading import text_report
 from minilora.classroom.grading.grade import grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons import checking
@@ -263,14 +262,6 @@ def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 co
     (lesson.folder / "README.md").write_text(f"*5 minutes · easy · needs nothing*\n\n# 03 {title}\n", "utf-8")
     out = run(capsys, "03")[1]
     assert flat(out).startswith(f"Lesson 03, {title} not started ")
-
-
-def test_no_folded_line_begins_with_a_space():
-    text = "a" * 67 + " (bc)"  # 68 columns are left behind the label: the space does not fit
-    for length in range(60, 70):
-        lines = text_report._wrapped("hint 3", text[67 - length :], 12)
-        assert all(line[12] != " " for line in lines)
-    assert text_report._wrapped("", "    an indented line", 0) == ["    an indented line"]
 
 
 def test_hints_come_in_three_steps(lesson, capsys):

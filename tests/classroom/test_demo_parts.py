@@ -42,7 +42,7 @@ def cache(tmp_path_factory):
 @pytest.fixture
 def run(monkeypatch, tmp_path, capsys, cache):
     """run(text of a file, its name, …): exit code, standard output and standard error of the demo with it."""
-    monkeypatch.setattr(story, "QUICK", replace(TINY, seeds=(0,), data_methods=(), label_curve=()))
+    monkeypatch.setattr(story, "QUICK", replace(TINY, seeds=(0,), label_curve=()))
     monkeypatch.setenv("MINILORA_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from minilora.classroom.lessons.lesson import find_lesson
+from minilora.classroom.lessons.lesson import all_lessons, find_lesson
+from minilora.classroom.mark import mark
 from minilora.classroom.sandbox import isolated
 from minilora.cli import main
 from tests.helpers.answers import with_answers
@@ -78,6 +79,18 @@ def test_a_class_gets_a_table(tmp_path, capsys):
     assert rows["fay"]["08_lora (of 60)"] == ""
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", all_lessons(), ids=lambda lesson: lesson.name)
+def test_every_solution_gets_all_points(lesson):
+    assert mark(lesson.folder.resolve() / "solution.py", lesson) == (10 * len(lesson.tasks), "")
+
+
+def test_a_check_that_fails_itself_stops_no_class(monkeypatch):
+    monkeypatch.setattr("minilora.classroom.mark.grade_all", lambda *_: 1 // 0)
+    points, note = mark(LORA.exercise.resolve(), LORA)
+    assert points == 0 and "the checks came to no verdict (ZeroDivisionError" in note and "grade it by hand" in note
+
+
 def test_with_one_lesson_a_file_is_a_student(tmp_path):
     put(tmp_path / "in" / "ada.py", LORA.source.exercise())
     assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08", "--out", str(tmp_path / "m.csv")]) == 0
@@ -89,7 +102,7 @@ def test_with_one_lesson_a_file_is_a_student(tmp_path):
     [
         (["--mark", "in", "--out", "in"], "--out in exists; choose another name"),
         (["--mark", "empty"], "no exercises in empty: each student has a folder there, with 08_lora.py in it"),
-        (["--mark", "in"], "two answers of one student to lesson 08: in/ada/08.py and in/ada/08_lora.py"),
+        (["--mark", "in"], "two answers of one student to lesson 08: ada/08.py and ada/08_lora.py"),
         (["--mark", "in", "--kit", "a.zip"], "course takes one of three"),
         (["--mark", "in", "--hidden", "in"], "--hidden goes with an nbgrader course"),
         (["folder", "--out", "a.csv"], "--out goes with --mark"),

@@ -357,6 +357,7 @@ def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):
     assert wire.unpack(wire.pack(pair)) == (1, {"a": [2]})
 
 
+@pytest.mark.slow
 def test_saboteurs_are_noticed(lesson, sandbox):
     trials = try_all(lesson, sandbox)
     assert [str(trial.saboteur) for trial in trials if trial.counts and trial.verdict != NOTICED] == []

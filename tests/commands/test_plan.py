@@ -32,19 +32,11 @@ def test_a_plan_is_a_table_and_what_fits(capsys):
         assert f"\n{kind} " in out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_all_methods_as_one_table_and_a_picture(capsys, tmp_path, monkeypatch, dtype):
-    from matplotlib.image import imread
-
-    monkeypatch.chdir(tmp_path)  # the picture's path is printed, and tmp_path may be long
-    flags = ["smollm2-135m", "--dtype", dtype, "--out", "new"]
-    out = run(capsys, *flags, "--rank", "4", "--bottleneck-size", "16", "--memory", "16GiB", "--device", "t4")
+def test_all_methods_as_one_table(capsys, dtype):
+    flags = ["--rank", "4", "--bottleneck-size", "16", "--memory", "16GiB", "--device", "t4"]
+    out = run(capsys, "smollm2-135m", "--dtype", dtype, *flags)
     assert all(out.count(f"\n{method} ") >= 2 for method in METHODS)
-    picture = imread(tmp_path / "new" / "plan.png")
-    assert picture.shape[0] > 600 and picture.shape[1] > 600 and picture.std() > 0.05
-    run(capsys, "base", "--method", "adapters", "--dtype", dtype, "--out", "one.png")
-    assert imread(tmp_path / "one.png").shape[1] > 600
 
 
 def test_json_says_everything(capsys):
@@ -88,7 +80,6 @@ BAD = {
     "memory": (["llama-7b", "--memory", "much"], "24GB"),
     "no memory": (["llama-7b", "--memory", "0"], "24GB"),
     "device": (["llama-7b", "--device", "a1000"], "did you mean 'a100'"),
-    "picture": (["llama-7b", "--out", "plan.svg"], ".png"),
 }
 
 

@@ -44,10 +44,6 @@ def made_up() -> Records:
             text_cell("full", seed, 2.50 + shift, 2.21 + 2 * shift, curve=curves["full"]),
             text_cell("lora", seed, 2.53 + shift / 2, 2.13 + shift, ADAPTER, 13.0, curve=curves["lora"]),
         ]
-    curve = {"scratch": (4.0, 3.5, 2.6), "full": (2.65, 2.5, 2.4), "lora": (2.67, 2.55, 2.5)}
-    for method, values in curve.items():
-        for characters, value in zip((2_000, 10_000, 50_000), values, strict=True):
-            found.append((("data", method, 0, characters), {"domain": value}))
     accuracy = {"scratch": (0.31, 0.52), "feature-extraction": (0.40, 0.50), "full": (0.58, 0.75), "lora": (0.60, 0.74)}
     for method, values in accuracy.items():
         trainable = 768 if method == "feature-extraction" else TOTAL
@@ -172,7 +168,7 @@ def test_the_caption_says_what_the_spread_is(results):
     results.records.rows = {key: row for key, row in results.records.rows.items() if key[0] != "text" or key[2] == 0}
     grid = claims.adaptation_grid(results)
     assert "One seed, so no spread." in grid.caption
-    assert "In adaptation and the data curve there was one seed" in claims.claims(results)[-1]
+    assert "In adaptation there was one seed" in claims.claims(results)[-1]
     assert cells(grid)["full"]["domain bits/char"] == "2.490"
 
 
@@ -238,7 +234,7 @@ def test_claims_carry_the_numbers(results):
     )
     frozen = the(said, "With 128 labels per class, feature extraction")
     assert "50.0 ± 2.0 % and full fine-tuning 75.0 ± 2.0 %: 25.0 points less." in frozen
-    assert said[-1].startswith("In the data curve there was one seed, so no spread is known")
+    assert not any("one seed" in sentence for sentence in said)
 
 
 def test_claims_say_the_opposite_of_opposite_numbers(results):
@@ -278,34 +274,6 @@ def test_forgetting_nothing_is_said_without_a_share(results):
     assert "full fine-tuning forgets nothing, LoRA 0.030" in text and "%" not in text
 
 
-@pytest.mark.parametrize(
-    "scratch, where, text",
-    [
-        # 0.6 above at 1e4, 0.2 below at 1e5: three quarters of the way, 10 ** 4.75
-        ((4.0, 3.1, 2.3), 56_234, "From scratch catches up with LoRA at about 56,000 characters of the domain."),
-        ((4.0, 3.1, 2.75), None, "From scratch does not catch up with LoRA within the 100,000 characters measured: "
-                                 "there it is still 10 % above."),
-        ((2.0, 2.0, 2.0), None, "From scratch is no worse than LoRA from the smallest amount measured, 1,000 "
-                                "characters."),
-        ((2.0, 2.0, 2.6), None, "From scratch is no worse than LoRA from the smallest amount measured, 1,000 "
-                                "characters, and 0.100 bits/character behind at 100,000."),
-        ((2.6, 2.4, 2.9), 3_162, "From scratch catches up with LoRA at about 3,200 characters of the domain, but is "
-                                 "behind again at 100,000."),
-    ],
-)  # fmt: skip
-def test_where_training_from_scratch_catches_up(results, scratch, where, text):
-    rows = results.records.rows
-    for key in [key for key in rows if key[0] == "data"]:
-        del rows[key]
-    for method, values in {"scratch": scratch, "lora": (2.5, 2.5, 2.5)}.items():
-        for characters, value in zip((1_000, 10_000, 100_000), values, strict=True):
-            key = ("data", method, 0, characters)
-            rows[key] = {"key": [*key], "domain": value}
-    crossing = claims.crossover(results, "lora")
-    assert crossing is None if where is None else crossing == pytest.approx(where, rel=1e-4)
-    assert text in claims.claims(results)
-
-
 def test_a_method_without_a_name_is_an_error_and_never_dropped(results):
     results.records.rows["text", "vora", 0] = results.records.rows["text", "lora", 0]
     with pytest.raises(MiniloraError, match="unknown method in the records 'vora': .*lora"):
@@ -315,12 +283,12 @@ def test_a_method_without_a_name_is_an_error_and_never_dropped(results):
 # Figures
 
 
-def test_the_data_and_label_curves_may_be_left_out(results, tmp_path):
-    """The demo with a student's own code leaves them out; a figure of before does not stay."""
+def test_one_number_of_labels_is_no_curve(results, tmp_path):
+    """A figure of before does not stay."""
     rows = results.records.rows
-    for key in [key for key in rows if key[0] == "data" or key[-1] == 128]:
+    for key in [key for key in rows if key[-1] == 128]:
         del rows[key]
-    (tmp_path / "data_curve.png").write_bytes(b"old")
+    (tmp_path / "accuracy_against_labels.png").write_bytes(b"old")
     report.write_report(results, tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {"report", "pretraining", "adaptation"}
 
@@ -348,11 +316,6 @@ def points(axes, label):
 
 
 def test_figures_show_the_numbers(results):
-    axes = figures.data_curve(results).axes[0]
-    assert points(axes, "LoRA") == [(2_000, 2.67), (10_000, 2.55), (50_000, 2.5)]
-    assert axes.get_xscale() == "log"
-    # scratch 0.95 above LoRA at 10,000 and 0.1 at 50,000: no crossing, and so no line for one
-    assert not any("meets" in text.get_text() for legend in axes.figure.legends for text in legend.get_texts())
     axes = figures.accuracy_against_labels(results).axes[0]
     assert [y for _, y in points(axes, "feature extraction")] == pytest.approx([40, 50])
 
@@ -460,7 +423,7 @@ def test_the_page_tells_the_story(results):
 def test_results_are_saved_whole_and_no_temporary_file_stays(written):
     saved = Records.read(written / report.RECORDS, report.KIND)
     assert saved.header == made_up().header | saved.header and saved.rows.keys() == made_up().rows.keys()
-    assert list(saved.of("data")) == list(made_up().of("data"))
+    assert list(saved.of("task")) == list(made_up().of("task"))
     expected = {"report.html", report.RECORDS, *(f"{draw.__name__}.png" for draw in figures.FIGURES)}
     assert {path.name for path in written.iterdir()} == expected
 

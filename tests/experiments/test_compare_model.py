@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from experiments import compare_model, compare_model_report, knowledge
+from experiments import compare_model, compare_model_report, knowledge, subjects
 from experiments.__main__ import main
 from experiments.compare_model import ROWS, ModelComparison, ModelSettings
 from experiments.compare_model_report import ModelResult, mean_and_error
@@ -179,11 +179,9 @@ def test_being_too_sure_of_itself_does_not_count_against_a_rate():
     """Scores that are eight times as far apart say the same, and lose the same; wrong ones do not."""
     gold = np.array([0, 1, 1, 0, 1])
     scores = np.array([[2.0, 0], [0, 1], [0.5, 0], [3, 0], [0, 2]])
-    losses = [
-        min(compare_model.cross_entropy(scores * sure / t, gold) for t in compare_model.TEMPERATURES) for sure in (1, 8)
-    ]
-    assert losses[0] == pytest.approx(losses[1]) and losses[0] < compare_model.cross_entropy(8 * scores, gold)
-    assert compare_model.cross_entropy(np.zeros((5, 2)), gold) == pytest.approx(np.log(2))
+    losses = [min(subjects.cross_entropy(scores * sure / t, gold) for t in subjects.TEMPERATURES) for sure in (1, 8)]
+    assert losses[0] == pytest.approx(losses[1]) and losses[0] < subjects.cross_entropy(8 * scores, gold)
+    assert subjects.cross_entropy(np.zeros((5, 2)), gold) == pytest.approx(np.log(2))
 
 
 def test_other_questions_and_other_seeds_would_both_change_a_difference():
@@ -269,7 +267,7 @@ def test_bad_flags_are_one_line(flags, words, tmp_path, capsys):
 
 def test_free_answers_are_refused(folder, tmp_path, capsys):
     data = write(tmp_path / "free.jsonl", [{"prompt": f"Say {i}", "response": f"This is {i}"} for i in range(100)])
-    with pytest.raises(compare_model.MiniloraError, match="free responses"):
+    with pytest.raises(MiniloraError, match="free responses"):
         ModelComparison(replace(settings(folder), data=str(data)))
 
 
@@ -282,11 +280,11 @@ def test_the_process_that_measures_memory_is_told_the_settings(folder):
 def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
     write(tmp_path / "few.jsonl", rows(40, start=300))
     asked = settings(folder, examples=128, validation_examples=128, test_examples=5)
-    facts = compare_model.LabelledTask(replace(asked, data=str(tmp_path / "few.jsonl"))).facts()
+    facts = subjects.LabelledTask(replace(asked, data=str(tmp_path / "few.jsonl"))).facts()
     assert facts["validation_examples"] < facts["examples"] < 64
     write(tmp_path / "fewest.jsonl", rows(26, start=300))
     with pytest.raises(MiniloraError, match="--data leaves .* examples to learn from"):
-        compare_model.LabelledTask(replace(asked, data=str(tmp_path / "fewest.jsonl"), shots=(2, 40)))
+        subjects.LabelledTask(replace(asked, data=str(tmp_path / "fewest.jsonl"), shots=(2, 40)))
 
 
 def test_costs_that_were_not_measured_are_no_table(measured):

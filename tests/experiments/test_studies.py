@@ -1,4 +1,4 @@
-"""pytest tests/measure/test_studies.py
+"""pytest tests/experiments/test_studies.py
 
 Every study with everything made tiny, and what its sentence makes of numbers."""
 
@@ -27,7 +27,6 @@ from experiments.studies import (
 from experiments.studies.study import RECORDS
 from minilora.data.tokenizer import Tokenizer
 from minilora.demo.base import Base
-from minilora.errors import MiniloraError
 from minilora.measure import lr_search
 from minilora.measure.lab import SCRATCH
 from minilora.measure.records import Records
@@ -136,7 +135,7 @@ def test_the_table_fits_80_columns_without_breaking_a_number(name, plan):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["forgetting", "merge-trap"])
+@pytest.mark.parametrize("name", ["merge-trap"])
 def test_a_study_that_was_cut_off_goes_on_with_the_same_numbers(measured, capsys, monkeypatch, tmp_path, cache, name):
     _, out, _ = measured(name, capsys)
     study = tiny(name)
@@ -185,14 +184,6 @@ def test_each_choice_of_matrices_has_a_rate_of_its_own(measured, capsys):
         assert records.rows["targets", names, 0]["lr"] == min(tried, key=tried.get)
     losses = {row["loss"] for row in records.of("rate")}
     assert len(losses) == sum(1 for _ in records.of("rate")) >= len(SMALL["targets"]["values"])
-
-
-def test_records_with_one_rate_for_all_matrices_are_not_gone_on_with(tmp_path):
-    study = STUDIES["targets"]
-    before = asdict(replace(study.full, values=tuple(names for names in targets.WORDS if names != targets.MLP)))
-    Records.open(tmp_path / RECORDS, study.kind, before)
-    with pytest.raises(MiniloraError, match=r"other settings \(values\)"):
-        study.run(tmp_path, study.full, resume=True)
 
 
 def test_the_full_plan_has_ranks_that_the_package_base_allows():
@@ -800,17 +791,3 @@ def test_a_search_begins_where_the_size_of_the_model_says():
     large = SimpleNamespace(base_size=SIZES[1])
     assert Bench(None, large, None).first_rate("lora") == METHODS["lora"].large_lr
     assert Bench(None, large, None).first_rate("scratch") == SCRATCH_RATE
-
-
-@pytest.mark.slow
-def test_a_file_of_another_study_is_refused(measured, capsys, monkeypatch):
-    _, out, _ = measured("rank", capsys)
-    assert main(["study", "targets", "--quick", "--out", str(out), "--resume"]) == 2
-    assert "holds 'study rank', not 'study targets'" in capsys.readouterr().err
-
-
-def test_every_study_is_whole():
-    assert list(STUDIES) == [study.name for study in STUDIES.values()]
-    for study in STUDIES.values():
-        assert study.full.base is None and len(study.full.seeds) == 3 and len(study.quick.seeds) <= 2
-        assert study.question.endswith("?") and study.published.endswith(".")

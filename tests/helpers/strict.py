@@ -170,13 +170,10 @@ _python_in_numpy = frozenset("allclose array_equal array_equiv count_nonzero".sp
 # Arrays are looked up by a[i] and scattered by add.at, whose indices are checked; take and its like are not offered.
 _look_ups = frozenset("take take_along_axis put_along_axis put".split())
 # Randomness is drawn on the host (minilora/backend.py); files, text and Python callbacks are the host's too.
-_left_out = (
-    frozenset(
-        "random frombuffer fromfile fromfunction fromiter fromstring from_dlpack genfromtxt loadtxt load save savetxt "
-        "savez savez_compressed apply_along_axis apply_over_axes piecewise set_printoptions get_printoptions "
-        "printoptions show_config typename mintypecode iterable".split()
-    )
-    | _look_ups
+_left_out = _look_ups | frozenset(
+    "random frombuffer fromfile fromfunction fromiter fromstring from_dlpack genfromtxt loadtxt load save savetxt "
+    "savez savez_compressed apply_along_axis apply_over_axes piecewise set_printoptions get_printoptions printoptions "
+    "show_config typename mintypecode iterable".split()
 )
 _scatter_dtypes = {
     "add": "float16 float32 float64 int32 uint32 uint64",

@@ -6,6 +6,8 @@ Each lesson is an assignment that several students hand in. A test looks at one 
 import csv
 import json
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -260,6 +262,18 @@ def test_what_is_wrong_is_said_on_the_page(course):
     assert "No answer here counts: what was handed in is not a notebook that can be read." in says(is_no_notebook)
     assert "No answer here counts: what was handed in is a link or a folder, not a file." in says(is_a_link)
     assert "It is no Python: cell [4], line 1" in says(has_odd_text)
+
+
+def test_without_bubblewrap_nothing_is_graded_and_a_line_says_so(course, tmp_path):
+    lesson = LESSONS[1]
+    environment = environment_in(tmp_path) | {"PATH": str(Path(sys.executable).parent)}
+    grades = course.folders[lesson.name] / "autograded"
+    before = {path: path.stat().st_mtime_ns for path in grades.rglob("*")}
+    command = [sys.executable, "-m", "nbgrader", "autograde", lesson.name, "--force"]
+    done = subprocess.run(command, cwd=grades.parent, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "marks need bubblewrap, which is not installed: apt install bubblewrap" in done.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in grades.rglob("*")}
 
 
 def test_a_students_text_is_no_program_on_the_page(course):

@@ -57,11 +57,11 @@ class HandedIn(NotebookExporter):
     def from_filename(self, filename: str, resources: Any = None, **named: Any) -> Any:
         names = resources["nbgrader"]
         try:
-            found, problem = read_cells(Path(filename)), ""
+            handed_in, problem = read_cells(Path(filename)), ""
         except MiniloraError as error:
-            found, problem = [], str(error)
+            handed_in, problem = [], str(error)
         with Gradebook(names["db_url"]) as book:
-            cells = with_teachers_marks(found, book.find_notebook(names["notebook"], names["assignment"]))
+            cells = with_teachers_marks(handed_in, book.find_notebook(names["notebook"], names["assignment"]))
         if problem:
             cells.insert(0, v4.new_markdown_cell(f"**No answer here counts:** {problem}."))
         return self.from_notebook_node(v4.new_notebook(cells=cells, metadata=METADATA), resources, **named)
@@ -79,12 +79,12 @@ def read_cells(path: Path) -> list[tuple[str, str, str]]:
     try:
         page = json.loads(path.read_bytes())
         cells = page["cells"] if "cells" in page else page["worksheets"][0]["cells"]  # until nbformat 3
-        found = [_cell(cell) for cell in cells[: CELLS_LIMIT + 1]]
+        parsed = [_cell(cell) for cell in cells[: CELLS_LIMIT + 1]]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         raise MiniloraError("what was handed in is not a notebook that can be read") from error
-    if len(found) > CELLS_LIMIT or sum(len(text) for _, text, _ in found) > TEXT_LIMIT:
+    if len(parsed) > CELLS_LIMIT or sum(len(text) for _, text, _ in parsed) > TEXT_LIMIT:
         raise MiniloraError(f"the notebook has more than {CELLS_LIMIT:,} cells or {TEXT_LIMIT:,} characters of text")
-    return found
+    return parsed
 
 
 def _cell(cell: dict[str, Any]) -> tuple[str, str, str]:
@@ -94,7 +94,7 @@ def _cell(cell: dict[str, Any]) -> tuple[str, str, str]:
     return kind, text.encode("utf-8", "replace").decode(), str(name)
 
 
-def with_teachers_marks(found: list[tuple[str, str, str]], page: Any) -> list:
+def with_teachers_marks(handed_in: list[tuple[str, str, str]], page: Any) -> list:
     """Return a notebook's cells; the teacher's marked and locked ones are as the gradebook has them.
 
     Of several with one id the last is it. A test that is missing comes back before the next cell that is still there,
@@ -119,10 +119,11 @@ def with_teachers_marks(found: list[tuple[str, str, str]], page: Any) -> list:
         return v4.new_code_cell(text, metadata={"nbgrader": marks}, outputs=outputs)
 
     new = {"code": v4.new_code_cell, "markdown": v4.new_markdown_cell}
-    last = {name: i for i, (_, _, name) in enumerate(found)}
-    names = [name if name in source and last[name] == i else "" for i, (_, _, name) in enumerate(found)]
+    last = {name: i for i, (_, _, name) in enumerate(handed_in)}
+    names = [name if name in source and last[name] == i else "" for i, (_, _, name) in enumerate(handed_in)]
     cells = [
-        teachers(name, text) if name else new[kind](text) for name, (kind, text, _) in zip(names, found, strict=True)
+        teachers(name, text) if name else new[kind](text)
+        for name, (kind, text, _) in zip(names, handed_in, strict=True)
     ]
     place = len(cells)
     for name in reversed(source):
@@ -164,7 +165,7 @@ class GradeByText(NbGraderPreprocessor):
         calls = {number: calls_of(cell.source) for number, cell in tests.items()}
         with Isolated(self.seconds) as sandbox:
             left_out: dict[str, dict[int, str]] = {}
-            for word in {word for found in calls.values() for _, word, _ in found}:
+            for word in {word for of_cell in calls.values() for _, word, _ in of_cell}:
                 left_out[word] = find_endless(answers, lesson_of(word), sandbox)
                 for number, why in left_out[word].items():
                     code[number - 1].outputs = [failed(f"This cell counts as not there. {why[0].upper()}{why[1:]}")]

@@ -156,17 +156,17 @@ def _judge(task: Task, run: Run, error: Raised | None, result: Result) -> int | 
     is_explained = False  # by that error
     line = None
     try:
-        found = surprise = None
+        of_check = surprise = None
         try:
             with np.errstate(all="ignore"):  # whatever it is compared with
                 task.check(Student(run))
         except Failure as failure:
-            found = failure
+            of_check = failure
         except MiniloraError:  # of the lesson, whatever the answer
             raise
         except UNEXPECTED_VALUE_ERRORS as error_of_check:
             surprise = error_of_check
-        if worst := run.worst(found):
+        if worst := run.worst(of_check):
             raise worst
         result.verdict = FAILED if surprise else PASSED
         if surprise:
@@ -186,13 +186,13 @@ def _judge(task: Task, run: Run, error: Raised | None, result: Result) -> int | 
 
 def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:
     """Return {function of the lesson or its driver: (how its call is shown, its parameters)}."""
-    found = {
+    signatures = {
         node.name: (node.name, [a.arg for a in node.args.args])
         for node in lesson.source.tree.body
         if isinstance(node, ast.FunctionDef)
     }
     for node in ast.parse(lesson.driver).body:
         if isinstance(node, ast.FunctionDef):
-            said = (ast.get_docstring(node) or node.name).splitlines()[0]
-            found[f"driver.{node.name}"] = (said, [a.arg for a in node.args.args[1:]])
-    return found
+            shown = (ast.get_docstring(node) or node.name).splitlines()[0]
+            signatures[f"driver.{node.name}"] = (shown, [a.arg for a in node.args.args[1:]])
+    return signatures

@@ -113,43 +113,43 @@ class Submission:
         marked = (line[:column] + "^" + line[column:]).strip()
         return f"{self.place(error.lineno or 1)}, at the ^: {error.msg}: {escape(marked)}"
 
-    def _check_some_are_defined(self, asked: list[str]) -> None:
-        if not set(asked) & set(self.defined):
+    def _check_some_are_defined(self, wanted: list[str]) -> None:
+        if not set(wanted) & set(self.defined):
             what = "no cell of it defines" if self.path.suffix == ".ipynb" else "it defines none of"
-            near = _near(asked, list(self.defined))
+            near = _near(wanted, list(self.defined))
             raise MiniloraError(
-                f"{self.shown} {NO_EXERCISE} {self.lesson.number:02}: {what} {', '.join(asked)}"
+                f"{self.shown} {NO_EXERCISE} {self.lesson.number:02}: {what} {', '.join(wanted)}"
                 + (f"; is {near[1]} meant to be {near[0]}?" if near else "")
             )
 
     def _check_names(self, names: list[str]) -> None:
         """Raise MiniloraError if a name is misspelled, or defined with other arguments than the lesson's."""
-        asked = {name: node for name, node in _defined(self.lesson.source.tree.body) if name in names}
+        wanted = {name: node for name, node in _defined(self.lesson.source.tree.body) if name in names}
         others = [name for name in self.defined if name not in _names_of(self.lesson)]
-        if near := _near([name for name in asked if name not in self.defined], others):
+        if near := _near([name for name in wanted if name not in self.defined], others):
             raise MiniloraError(f"{self.shown} has no {near[0]}; is {near[1]} meant to be it?")
-        for name, node in asked.items():
+        for name, node in wanted.items():
             if name in self.defined:
                 self._check_signature(name, node, self.defined[name])
 
-    def _check_signature(self, name: str, asked: ast.stmt, given: ast.stmt) -> None:
-        if isinstance(asked, ast.ClassDef):
-            if isinstance(given, ast.FunctionDef):
-                raise MiniloraError(f"{self.shown}, {self.place(given.lineno)}: {name} is to be a class")
-            if isinstance(given, ast.ClassDef):
-                methods = {n.name: n for n in given.body if isinstance(n, ast.FunctionDef)}
-                for method in [n for n in asked.body if isinstance(n, ast.FunctionDef)]:
+    def _check_signature(self, name: str, wanted: ast.stmt, actual: ast.stmt) -> None:
+        if isinstance(wanted, ast.ClassDef):
+            if isinstance(actual, ast.FunctionDef):
+                raise MiniloraError(f"{self.shown}, {self.place(actual.lineno)}: {name} is to be a class")
+            if isinstance(actual, ast.ClassDef):
+                methods = {n.name: n for n in actual.body if isinstance(n, ast.FunctionDef)}
+                for method in [n for n in wanted.body if isinstance(n, ast.FunctionDef)]:
                     if method.name in methods:
                         self._check_signature(f"{name}.{method.name}", method, methods[method.name])
-        elif isinstance(given, ast.ClassDef):
-            raise MiniloraError(f"{self.shown}, {self.place(given.lineno)}: {name} is to be a function")
-        elif isinstance(given, ast.FunctionDef) and isinstance(asked, ast.FunctionDef):
-            least, most = _counts(asked.args)
-            given_least, given_most = _counts(given.args)
-            if given_least > least or given_most < most:
+        elif isinstance(actual, ast.ClassDef):
+            raise MiniloraError(f"{self.shown}, {self.place(actual.lineno)}: {name} is to be a function")
+        elif isinstance(actual, ast.FunctionDef) and isinstance(wanted, ast.FunctionDef):
+            least, most = _counts(wanted.args)
+            actual_least, actual_most = _counts(actual.args)
+            if actual_least > least or actual_most < most:
                 raise MiniloraError(
-                    f"{self.shown}, {self.place(given.lineno)}: {name}({ast.unparse(given.args)}) has other arguments "
-                    f"than the lesson's {name}({ast.unparse(asked.args)})"
+                    f"{self.shown}, {self.place(actual.lineno)}: {name}({ast.unparse(actual.args)}) has other "
+                    f"arguments than the lesson's {name}({ast.unparse(wanted.args)})"
                 )
 
     def forbidden(self, task: int) -> tuple[int, str] | None:
@@ -157,7 +157,7 @@ class Submission:
 
         What the functions of other tasks use is theirs alone.
         """
-        uses, found = self.lesson.uses, []
+        uses, closed = self.lesson.uses, []
         others = set(_names_of(self.lesson)) - set(self.lesson.source.names(task))
         blocks = [node for name, node in self.defined.items() if name in others and hasattr(node, "body")]
         theirs = [(node.lineno, node.end_lineno or 0) for node in blocks]
@@ -168,8 +168,8 @@ class Submission:
             holds_used = plain == name and any(covers([plain], use) for use in uses)
             is_closed = covers(["minilora"], plain) and not (covers(uses, plain) or holds_used)
             if is_closed or covers(ANSWERS, plain):
-                found.append((line, plain))
-        return min(found, default=None)
+                closed.append((line, plain))
+        return min(closed, default=None)
 
 
 class Cells(Submission):
@@ -261,8 +261,8 @@ def _parsed(code: str) -> ast.Module | None:
 
 
 def _names_of(lesson: Lesson) -> list[str]:
-    found = {name for task in lesson.source.titles for name in lesson.source.names(task)}
-    return [name for name, _ in _defined(lesson.source.tree.body) if name in found]
+    names = {name for task in lesson.source.titles for name in lesson.source.names(task)}
+    return [name for name, _ in _defined(lesson.source.tree.body) if name in names]
 
 
 def _defined(statements: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
@@ -287,9 +287,9 @@ def _counts(arguments: ast.arguments) -> tuple[float, float]:
     return inf if is_one_named else most - len(arguments.defaults), inf if arguments.vararg else most
 
 
-def _near(wanted: list[str], given: list[str]) -> tuple[str, str] | None:
+def _near(wanted: list[str], others: list[str]) -> tuple[str, str] | None:
     """Return (a wanted name, another that looks like it)."""
     for name in wanted:
-        if close := get_close_matches(name, given, n=1, cutoff=0.75):
+        if close := get_close_matches(name, others, n=1, cutoff=0.75):
             return name, close[0]
     return None

@@ -179,8 +179,8 @@ class Function:
             start, _, rest = value.message.partition(":")[0].rpartition(" ")
             if rest.isdigit() and value.message.startswith(stub_start(run.number, int(rest))):
                 raise NotStarted(int(rest))
-        said = run.signatures.get(self.key, (self.name, []))[0]
-        call = _Call(said, self.parameters, arguments, self.is_driver, layout)
+        shown = run.signatures.get(self.key, (self.name, []))[0]
+        call = _Call(shown, self.parameters, arguments, self.is_driver, layout)
         if run.session.breach is not None and run.breach is None:
             run.breach = _breach(run.session.breach, call)
         return Answer(value, call)
@@ -225,7 +225,7 @@ def _breach(facts: dict[str, Any], call: "_Call") -> Failure:
 
 @dataclass
 class _Call:
-    said: str  # the function's name; of a driver's, what it does
+    shown: str  # the function's name; of a driver's, what it does
     parameters: list[str]
     arguments: tuple
     is_driver: bool
@@ -236,7 +236,7 @@ class _Call:
         names += [f"argument {i + 1}" for i in range(len(names), len(self.arguments))]
         is_short = not any(isinstance(a, dict) or isinstance(a, np.ndarray) and a.ndim for a in self.arguments)
         if is_short and not self.is_driver:
-            return f"{self.said}({', '.join(show_value(a) for a in self.arguments)})"
+            return f"{self.shown}({', '.join(show_value(a) for a in self.arguments)})"
         lines = []
         for name, argument in zip(names, self.arguments, strict=True):
             if isinstance(argument, (list, tuple)) and any(isinstance(item, np.ndarray) for item in argument):
@@ -244,7 +244,7 @@ class _Call:
             else:
                 lines.append(f"{name} = {show_value(argument)}")
         lines += [f"(the arrays are {self.layout})"] if self.layout else []
-        return "\n".join([self.said if self.is_driver else f"{self.said}({', '.join(names)})", *lines])
+        return "\n".join([self.shown if self.is_driver else f"{self.shown}({', '.join(names)})", *lines])
 
 
 class Answer:
@@ -385,8 +385,8 @@ def _is_ragged(values: list) -> bool:
 
 def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> str | None:
     if isinstance(got, (Unserializable, Raised, str, dict)) or got is None:
-        asked = "A number" if expected.ndim == 0 else "An array"
-        return f"{asked} was asked for; there is none." if got is None else f"{asked} was asked for."
+        kind = "A number" if expected.ndim == 0 else "An array"
+        return f"{kind} was asked for; there is none." if got is None else f"{kind} was asked for."
     try:
         array = np.asarray(got)
     except ValueError:

@@ -33,8 +33,8 @@ class Lesson:
     def title(self) -> str:
         """Read the title: "# 08 LoRA: a small update" in the reading gives "LoRA: a small update"."""
         text = (self.folder / "README.md").read_text(encoding="utf-8")
-        found = re.search(r"^# \d\d (.+)$", text, re.MULTILINE)
-        return found[1].strip() if found else self.name[3:].replace("_", " ")
+        match = re.search(r"^# \d\d (.+)$", text, re.MULTILINE)
+        return match[1].strip() if match else self.name[3:].replace("_", " ")
 
     @property
     def exercise(self) -> Path:
@@ -78,27 +78,27 @@ class Lesson:
     @property
     def tasks(self) -> list[Task]:
         """Return the tasks in order. Raises MiniloraError if checks.py and solution.py have different ones."""
-        found = _tasks_in(self.checks)
-        numbers = [task.number for task in found]
+        tasks = _tasks_in(self.checks)
+        numbers = [task.number for task in tasks]
         if numbers != sorted(self.source.titles):
             raise MiniloraError(f"{self.name}: checks.py has tasks {numbers}, solution.py {sorted(self.source.titles)}")
-        return found
+        return tasks
 
     def private_tasks(self, path: Path) -> list[Task]:
         """Read the checks in a teacher's file, written like checks.py. Raises MiniloraError."""
         shown = escape(str(path))
         try:
-            found = _tasks_in(self._run(str(path)))
+            tasks = _tasks_in(self._run(str(path)))
         except OSError as error:
             raise MiniloraError(f"private checks {shown}: {error.strerror}") from error
         except Exception as error:
             raise MiniloraError(f"private checks {shown}: {type(error).__name__}: {escape(str(error), 200)}") from error
-        numbers = [task.number for task in found]
+        numbers = [task.number for task in tasks]
         if not numbers or len(set(numbers)) < len(numbers) or set(numbers) - set(self.source.titles):
             raise MiniloraError(
                 f"private checks {shown} are of tasks {numbers}, {self.name} has {list(self.source.titles)}"
             )
-        return found
+        return tasks
 
     def _run(self, name: str) -> ModuleType:
         path = self.folder / name
@@ -152,7 +152,7 @@ def chosen_lessons(words: str | None) -> list[Lesson]:
     """Return the lessons that --lessons names, each once; None: all. Raises MiniloraError."""
     if words is None:
         return all_lessons()
-    found = {(lesson := find_lesson(word.strip())).name: lesson for word in words.split(",") if word.strip()}
-    if not found:
+    lessons = {(lesson := find_lesson(word.strip())).name: lesson for word in words.split(",") if word.strip()}
+    if not lessons:
         raise MiniloraError("--lessons names none: --lessons 02,08")
-    return list(found.values())
+    return list(lessons.values())

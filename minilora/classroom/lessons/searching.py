@@ -40,6 +40,7 @@ SHRINKS = 200  # calls of an example at most that look for smaller inputs
 # A property of all wrong inputs is named where chance would hardly give it to all, or nearly no input with it is right
 CHANCE, RARE = 0.001, 0.05
 CONFIRMED = 12  # examples in which an argument is to make no difference
+LAYOUTS = ("", "read-only", "strided")  # of the arguments' arrays in memory
 NORMAL, TIES, ZEROS, LARGE, TINY = "normal", "ties", "zeros", "large", "tiny"
 KINDS = (NORMAL, TIES, ZEROS, LARGE, TINY)  # of an array's values; a search shrinks to the first
 
@@ -120,7 +121,6 @@ def search(
     hints: dict[str, str] | None = None,
     tolerance: float = TOLERANCE,
     dtypes: bool = False,
-    layouts: Sequence[str] = ("", "read-only", "strided"),
     facts: Callable[[Any], Any] | None = None,
 ) -> None:
     """Note, in the run, the smallest inputs found on which the function and the solution differ.
@@ -129,15 +129,14 @@ def search(
 
     inputs: of one call, drawn from a Draws; parts: which keys of a driver's result are compared (None: all), in which
     order; hints: what it means that a part is the first wrong one; dtypes: whether arrays must have the solution's;
-    layouts: of the arguments' arrays in memory; facts: of a result, what is compared in its place (of random numbers,
-    their bounds).
+    facts: of a result, what is compared in its place (of random numbers, their bounds).
     """
     run = function.run
     if run.searched is not None or run.breach is not None:
         return
-    searching = _Search(function, inputs, parts, hints or {}, tolerance, dtypes, layouts, facts)
+    searching = _Search(function, inputs, parts, hints or {}, tolerance, dtypes, facts)
     _try_each(searching.example, examples)
-    if searching.found is not None:
+    if searching.smallest is not None:
         run.searched = searching.explained(examples)
     elif not searching.is_answered and run.breach is None:
         raise MiniloraError(
@@ -146,16 +145,16 @@ def search(
 
 
 class _Choices:
-    """Indices, each below some bound: those that are given, then random ones (0 without an rng)."""
+    """Indices, each below some bound: those in `first`, then random ones (0 without an rng)."""
 
-    def __init__(self, given: Sequence[int] = (), rng: np.random.Generator | None = None):
-        self.given, self.rng = given, rng
+    def __init__(self, first: Sequence[int] = (), rng: np.random.Generator | None = None):
+        self.first, self.rng = first, rng
         self.made: list[int] = []
 
     def __call__(self, bound: int) -> int:
         i = len(self.made)
-        if i < len(self.given):
-            index = min(self.given[i], bound - 1)
+        if i < len(self.first):
+            index = min(self.first[i], bound - 1)
         else:
             index = int(self.rng.integers(bound)) if self.rng is not None else 0
         self.made.append(index)
@@ -197,7 +196,7 @@ def _shrink(example: Asked, made: list[int]) -> None:
 
 
 @dataclass
-class _Found:
+class _Difference:
     """A difference: the inputs of the example, which of its three calls shows it, and how that is reported."""
 
     failure: Failure
@@ -217,9 +216,8 @@ class _Search:
     hints: dict[str, str]
     tolerance: float
     dtypes: bool
-    layouts: Sequence[str]
     facts: Callable[[Any], Any] | None
-    found: _Found | None = None  # the last one, which is the smallest
+    smallest: _Difference | None = None  # the last one, which is the smallest
     is_answered: bool = False  # by the solution, on some input
 
     def example(self, choices: _Choices) -> None:
@@ -227,13 +225,13 @@ class _Search:
         layout, arguments, other = self._drawn(choices)
         for call, values in enumerate((arguments, other, arguments)):
             if failure := self.failure(values, layout):
-                self.found = _Found(failure, arguments, other, call, layout)
+                self.smallest = _Difference(failure, arguments, other, call, layout)
                 raise failure
 
     def _drawn(self, choices: _Choices) -> Example:
         """Draw a layout, arguments, and others of the same shapes."""
         draws = Draws(choices)
-        layout = draws.choice(*self.layouts)
+        layout = draws.choice(*LAYOUTS)
         arguments = tuple(self.inputs(draws))
         twin = draws.twin()
         twin.choice()  # the layout is the same
@@ -283,18 +281,18 @@ class _Search:
 
     def explained(self, examples: int) -> Failure:
         """Return the smallest difference, with what can be said about its cause."""
-        found = self.found
-        assert found is not None
+        smallest = self.smallest
+        assert smallest is not None
         if self.function.run.breach is not None:
-            return found.failure
-        if hint := self._state(found):
-            known = f" {found.failure.hint}" if found.failure.is_known else ""
-            return replace(found.failure, hint=hint + known, is_known=True, is_state=True)
-        if cause := self._ignored(found) or self._property(examples):
-            hint = found.failure.hint
-            hint = f"{hint} {cause}" if found.failure.is_known else f"{cause} {hint}"
-            return replace(found.failure, hint=hint, cause=cause)
-        return found.failure
+            return smallest.failure
+        if hint := self._state(smallest):
+            known = f" {smallest.failure.hint}" if smallest.failure.is_known else ""
+            return replace(smallest.failure, hint=hint + known, is_known=True, is_state=True)
+        if cause := self._ignored(smallest) or self._property(examples):
+            hint = smallest.failure.hint
+            hint = f"{hint} {cause}" if smallest.failure.is_known else f"{cause} {hint}"
+            return replace(smallest.failure, hint=hint, cause=cause)
+        return smallest.failure
 
     def _fresh(self) -> None:
         """Begin a session of its own for what follows, in which nothing has been called yet."""
@@ -306,22 +304,22 @@ class _Search:
             if not _same(arguments[i], twin[i]):
                 yield name, [*arguments[:i], twin[i], *arguments[i + 1 :]]
 
-    def _state(self, found: _Found) -> str:
+    def _state(self, smallest: _Difference) -> str:
         """Say so if the same call is answered right when it comes first."""
         self._fresh()
-        if failure := self.failure(found.twin if found.call == 1 else found.arguments, found.layout):
-            found.failure = failure
+        if failure := self.failure(smallest.twin if smallest.call == 1 else smallest.arguments, smallest.layout):
+            smallest.failure = failure
             return ""
-        for name, other in self._others(found.arguments, found.twin):
+        for name, other in self._others(smallest.arguments, smallest.twin):
             self._fresh()
-            if not self.failure(found.arguments, found.layout) and self.failure(other, found.layout):
+            if not self.failure(smallest.arguments, smallest.layout) and self.failure(other, smallest.layout):
                 return f"After a call with another {name}, this one is answered wrong: something of {name} is kept."
         return "Right as the first call, wrong after others: something is kept from one call to the next."
 
-    def _ignored(self, found: _Found) -> str:
+    def _ignored(self, smallest: _Difference) -> str:
         """Name an argument that makes no difference, and should; not one that small numbers hide here."""
         self._fresh()
-        effects = self._effects(found.layout, found.arguments, found.twin)
+        effects = self._effects(smallest.layout, smallest.arguments, smallest.twin)
         names, heeded = [name for name, has in effects.items() if not has], set[str]()
         if names:
             _try_each(

@@ -50,18 +50,18 @@ class Source:
         begin: tuple[int, re.Match] | None = None
         for i, line in enumerate(self.lines):
             place = f"{self.path}, line {i + 1}"
-            if found := BEGIN.fullmatch(line):
+            if match := BEGIN.fullmatch(line):
                 if begin is not None:
                     raise FormatError(f"{place}: BEGIN SOLUTION inside a solution")
-                begin = (i + 1, found)
+                begin = (i + 1, match)
             elif END.fullmatch(line):
                 if begin is None:
                     raise FormatError(f"{place}: END SOLUTION without a beginning")
-                (first, found), begin = begin, None
+                (first, match), begin = begin, None
                 around = [name for name, node in known if node.lineno <= first and i <= (node.end_lineno or 0)]
                 if not around:
                     raise FormatError(f"{self.path}, line {first}: a solution must stand in a function")
-                indent, task, title = found.groups()
+                indent, task, title = match.groups()
                 gaps.append(Gap(int(task), title.strip(), around[-1], indent, first, i))
             elif "### BEGIN SOLUTION" in line or "### END SOLUTION" in line:
                 raise FormatError(f"{place}: not '### BEGIN SOLUTION task 2: what to do'")

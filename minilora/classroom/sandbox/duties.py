@@ -58,11 +58,11 @@ class Duties:
         def call(*arguments: Any, **named: Any) -> Any:
             if self._depth:
                 return function(*arguments, **named)
-            said = parameters + [f"argument {i + 1}" for i in range(len(parameters), len(arguments))]
-            given = list(zip(said, arguments, strict=False)) + list(named.items())
-            before = [(place, array, array.copy()) for who, value in given for place, array in arrays_in(value, who)]
-            outlines = [(who, value, outline(value)) for who, value in given if isinstance(value, (list, tuple, dict))]
-            models = [found for who, value in given for found in models_in(value, who)]
+            names = parameters + [f"argument {i + 1}" for i in range(len(parameters), len(arguments))]
+            passed = list(zip(names, arguments, strict=False)) + list(named.items())
+            before = [(place, array, array.copy()) for who, value in passed for place, array in arrays_in(value, who)]
+            outlines = [(who, value, outline(value)) for who, value in passed if isinstance(value, (list, tuple, dict))]
+            models = [pair for who, value in passed for pair in models_in(value, who)]
             modes = [(place, model, modes_of(model)) for place, model in models]
             settings = settings_of_numpy()
             self._depth += 1
@@ -94,9 +94,9 @@ class Duties:
         for who, module, was in modes:
             now = modes_of(module)
             if changed := [path for path, mode in was.items() if now.get(path, mode) != mode]:
-                said = f"the mode of {who}{'.' if changed[0] else ''}{changed[0]}"
+                place = f"the mode of {who}{'.' if changed[0] else ''}{changed[0]}"
                 words = [("evaluation", "training")[mode] for mode in (was[changed[0]], now[changed[0]])]
-                self._break("mode", name, said, *words)
+                self._break("mode", name, place, *words)
 
     def _look_at(self, name: str, result: Any, before: list) -> None:
         for function, array, was, _ in self._results:

@@ -85,9 +85,9 @@ class LocalSession(Session):
                 sys.modules["exercise"] = student
 
     def _exchange(self, request: object) -> object:
-        asked: Any = wire.unpack(wire.pack(request))
+        received: Any = wire.unpack(wire.pack(request))
         with self._inside():
-            reply = self._context.run(self._exercise.answer, asked)
+            reply = self._context.run(self._exercise.answer, received)
         return wire.unpack(reply)
 
     def again(self) -> "LocalSession":

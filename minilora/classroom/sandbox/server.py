@@ -94,11 +94,12 @@ def end(child: int, is_isolated: bool) -> tuple[int | None, float]:
 
     Returns the child's exit code, negative for a signal, None if it still ran, and the processor time that it took.
     """
-    is_over = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    for pid in (-1,) if is_isolated else (-child, child):
+    is_over, status, usage = os.wait4(child, os.WNOHANG)
+    for pid in (-1,) if is_isolated else (-child,) if is_over else (-child, child):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-    _, status, usage = os.wait4(child, 0)
+    if not is_over:
+        _, _, usage = os.wait4(child, 0)
     return os.waitstatus_to_exitcode(status) if is_over else None, usage.ru_utime + usage.ru_stime
 
 

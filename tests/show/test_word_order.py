@@ -1,4 +1,4 @@
-"""pytest tests/measure/test_word_order.py: the task of lesson 01 and the learners that it compares."""
+"""pytest tests/show/test_word_order.py: the task of lesson 01 and the learners that it compares."""
 
 from collections import Counter
 
@@ -8,10 +8,10 @@ import pytest
 from minilora import threads
 from minilora.data import corpora
 from minilora.data.tasks import Example
-from minilora.measure import word_order
 from minilora.models.llama import LlamaConfig
 from minilora.train import recipes
 from minilora.train.loop import TrainConfig
+from notebooks.figures import word_order
 
 
 @pytest.fixture(scope="module")
