@@ -24,45 +24,42 @@ def cleaned(text):
     return text.lower(), letters, letters.lower(), text.replace(" ", "")
 
 
-@task(
-    1,
-    hints=(
-        "How often does each character occur, as a share of all? And how many bits is one of them worth?",
-        "letter_entropy: weigh each character's surprise, -log2(share), with its share, and add up. For "
-        "bits_per_character, each token came once: add up the surprises as they are.",
-        'In "aaab", the shares are 3/4 and 1/4, worth 0.415 and 2 bits: 3/4 · 0.415 + 1/4 · 2 = 0.811 bits. Tokens of '
-        "1/4 and 1/2 are worth 2 and 1 bits; where they make up 6 characters, that is 3 / 6 = 0.5 bits per character.",
-    ),
-)
+@task(1)
 def measuring(student):
+    """How often does each character occur, as a share of all? And how many bits is one of them worth?
+
+    letter_entropy: weigh each character's surprise, -log2(share), with its share, and add up. For bits_per_character,
+    each token came once: add up the surprises as they are.
+
+    In "aaab", the shares are 3/4 and 1/4, worth 0.415 and 2 bits: 3/4 · 0.415 + 1/4 · 2 = 0.811 bits. Tokens of 1/4 and
+    1/2 are worth 2 and 1 bits; where they make up 6 characters, that is 3 / 6 = 0.5 bits per character.
+    """
     search(student.letter_entropy, texts)
     search(student.bits_per_character, probabilities_of_tokens)
     for text in TEXTS:
         shares = shares_of(text)
         bits = -np.log2(shares)
-        student.letter_entropy(text).equals(
-            float((shares * bits).sum()),
-            instead={
-                "That is in nats: take the logarithm to base 2.": float((shares * bits).sum() * np.log(2)),
-                "The sign is wrong: the logarithm of a share is negative.": float(-(shares * bits).sum()),
-                "Every character counts as often as any other: weigh each surprise with its share.": float(bits.mean()),
-                "The surprises of different characters are added up: weigh each with its share.": float(bits.sum()),
-                "That is for the whole text: divide by its length.": float((shares * bits).sum() * len(text)),
-                "That is how many characters there are to choose from: use how often each occurs.": float(
-                    np.log2(len(shares))
-                ),
-                "That is a logarithm to base 10: bits need base 2.": float((shares * bits).sum() * np.log10(2)),
-                "Bytes were counted: é is one character and two bytes.": lambda got, text=text: (
-                    abs(got - entropy_of(text.encode().decode("latin-1"))) < 1e-6
-                ),
-                "Capitals, spaces and full stops are characters of their own: count them all, as they are.": (
-                    lambda got, text=text: any(abs(got - entropy_of(other)) < 1e-6 for other in cleaned(text))
-                ),
-                "The counts are used as if they were shares: divide them by their sum.": lambda got: (
-                    abs(got + (shares * len(text) * np.log2(shares * len(text))).sum()) < 1e-6
-                ),
-            },
-        )
+        mistakes = {
+            "That is in nats: take the logarithm to base 2.": float((shares * bits).sum() * np.log(2)),
+            "The sign is wrong: the logarithm of a share is negative.": float(-(shares * bits).sum()),
+            "Every character counts as often as any other: weigh each surprise with its share.": float(bits.mean()),
+            "The surprises of different characters are added up: weigh each with its share.": float(bits.sum()),
+            "That is for the whole text: divide by its length.": float((shares * bits).sum() * len(text)),
+            "That is how many characters there are to choose from: use how often each occurs.": float(
+                np.log2(len(shares))
+            ),
+            "That is a logarithm to base 10: bits need base 2.": float((shares * bits).sum() * np.log10(2)),
+            "Bytes were counted: é is one character and two bytes.": lambda got, text=text: (
+                abs(got - entropy_of(text.encode().decode("latin-1"))) < 1e-6
+            ),
+            "Capitals, spaces and full stops are characters of their own: count them all, as they are.": (
+                lambda got, text=text: any(abs(got - entropy_of(other)) < 1e-6 for other in cleaned(text))
+            ),
+            "The counts are used as if they were shares: divide them by their sum.": lambda got: (
+                abs(got + (shares * len(text) * np.log2(shares * len(text))).sum()) < 1e-6
+            ),
+        }
+        student.letter_entropy(text).equals(float((shares * bits).sum()), mistakes)
     cases = [
         ([0.5], 1),
         ([0.5, 0.25], 2),
@@ -74,30 +71,28 @@ def measuring(student):
     for probabilities, characters in cases:
         given = np.array(probabilities)
         bits = -np.log2(given)
-        student.bits_per_character(given, characters).equals(
-            float(bits.sum() / characters),
-            instead={
-                "That is in nats: take the logarithm to base 2.": float(bits.sum() * np.log(2) / characters),
-                "That is per token: divide by the number of characters, not of tokens.": float(bits.mean()),
-                "That is for the whole text: divide by the number of characters.": float(bits.sum()),
-                "The sign is wrong: the logarithm of a probability is negative.": float(-bits.sum() / characters),
-                "Each surprise is weighted with its probability: each token came once, so each counts once.": float(
-                    (given * bits).sum() / characters
-                ),
-                "The probabilities are averaged first: take the logarithm of each.": float(-np.log2(given.mean())),
-                "The probabilities are added up first: take the logarithm of each.": float(
-                    -np.log2(given.sum()) / characters
-                ),
-                "The surprises were averaged before they were divided: add them up.": float(bits.mean() / characters),
-                "The product of many probabilities is 0 to the computer: take logarithms first, and add them up.": (
-                    lambda got: np.isinf(got) and np.prod(given) == 0
-                ),
-                "So small a probability becomes 0 in float32: leave the dtype as it is.": np.inf,
-                "A small number in the logarithm caps what a rare token costs: take it of the probability itself.": (
-                    lambda got: given.min() < 1e-20 and 0 < got < bits.sum() / characters
-                ),
-            },
-        )
+        mistakes = {
+            "That is in nats: take the logarithm to base 2.": float(bits.sum() * np.log(2) / characters),
+            "That is per token: divide by the number of characters, not of tokens.": float(bits.mean()),
+            "That is for the whole text: divide by the number of characters.": float(bits.sum()),
+            "The sign is wrong: the logarithm of a probability is negative.": float(-bits.sum() / characters),
+            "Each surprise is weighted with its probability: each token came once, so each counts once.": float(
+                (given * bits).sum() / characters
+            ),
+            "The probabilities are averaged first: take the logarithm of each.": float(-np.log2(given.mean())),
+            "The probabilities are added up first: take the logarithm of each.": float(
+                -np.log2(given.sum()) / characters
+            ),
+            "The surprises were averaged before they were divided: add them up.": float(bits.mean() / characters),
+            "The product of many probabilities is 0 to the computer: take logarithms first, and add them up.": (
+                lambda got: np.isinf(got) and np.prod(given) == 0
+            ),
+            "So small a probability becomes 0 in float32: leave the dtype as it is.": np.inf,
+            "A small number in the logarithm caps what a rare token costs: take it of the probability itself.": (
+                lambda got: given.min() < 1e-20 and 0 < got < bits.sum() / characters
+            ),
+        }
+        student.bits_per_character(given, characters).equals(float(bits.sum() / characters), mistakes)
 
 
 def texts(d):
@@ -123,16 +118,15 @@ NESTED = (
 )
 
 
-@task(
-    2,
-    hints=(
-        "Where are the examples of one class? In which order could you put them so that a budget is a prefix?",
-        "np.flatnonzero(labels == label) are a class's places; rng.permutation shuffles them.",
-        "Labels 0, 1, 1, 0, 1: class 0 is at 0, 3 and class 1 at 1, 2, 4. Shuffled, say, 3, 0 and 2, 4, 1. A budget of "
-        "1 is then 3, 2, and one of 2 is 3, 0, 2, 4, with the smaller one in it; of 3 there are not enough.",
-    ),
-)
+@task(2)
 def drawing(student):
+    """Where are the examples of one class? In which order could you put them so that a budget is a prefix?
+
+    np.flatnonzero(labels == label) are a class's places; rng.permutation shuffles them.
+
+    Labels 0, 1, 1, 0, 1: class 0 is at 0, 3 and class 1 at 1, 2, 4. Shuffled, say, 3, 0 and 2, 4, 1. A budget of 1 is
+    then 3, 2, and one of 2 is 3, 0, 2, 4, with the smaller one in it; of 3 there are not enough.
+    """
     search(student.driver.draws, budgets_to_draw, facts=facts_of_draws, hints={"the same draw again": TWO_DRAWS})
     for labels in ([0, 1, 0, 1], [1, 0, 0, 0, 1, 0, 1], [2, 0, 1, 1, 2, 0, 0, 0, 2, 1, 0, 0], [4, 1, 1, 4]):
         labels = np.array(labels)
@@ -144,14 +138,13 @@ def drawing(student):
                 return all((labels[np.array(got)] == label).sum() == per_class for label in np.unique(labels))
 
             answer = student.draw_budget(labels, per_class, 0)
-            answer.returns(
-                {
-                    ENOUGH if 0 in labels else LEFT_OUT: raised("ValueError"),
-                    "rng.shuffle shuffles in place and returns None: rng.permutation returns what is shuffled.": raised(
-                        "TypeError", "NoneType"
-                    ),
-                }
-            )
+            mistakes = {
+                ENOUGH if 0 in labels else LEFT_OUT: raised("ValueError"),
+                "rng.shuffle shuffles in place and returns None: rng.permutation returns what is shuffled.": raised(
+                    "TypeError", "NoneType"
+                ),
+            }
+            answer.returns(mistakes)
             answer.holds(
                 lambda got: np.asarray(got).dtype.kind in "iu" and np.ndim(got) == 1,
                 "an array of indices",
@@ -190,13 +183,11 @@ def drawing(student):
                 ONE_CLASS,
                 instead={PLACES: lambda got: max(got) < counts.max() < len(labels)},
             )
-        student.draw_budget(labels, least + 1, 0).equals(
-            raised("ValueError"),
-            instead={
-                "Fewer are drawn without a word: raise ValueError where a class has too few.": lambda got: True,
-                "Say it yourself, by a ValueError: here something else failed.": raised("Exception"),
-            },
-        )
+        mistakes = {
+            "Fewer are drawn without a word: raise ValueError where a class has too few.": lambda got: True,
+            "Say it yourself, by a ValueError: here something else failed.": raised("Exception"),
+        }
+        student.draw_budget(labels, least + 1, 0).equals(raised("ValueError"), mistakes)
     labels = np.arange(40) % 2
     draws = [[places_in(student.draw_budget(labels, n, seed).value) for n in (2, 5, 20)] for seed in range(12)]
     again = student.draw_budget(labels, 5, 3)
@@ -257,17 +248,16 @@ def are_neighbours(places):
     return sum((b - a) % 40 != 2 for a, b in zip(places, places[1:] + places[:1], strict=True)) <= 1
 
 
-@task(
-    3,
-    hints=(
-        "What does each class remember, and with which shape? To what is a new row compared?",
-        "means (classes, d): the mean over axis 0 of a class's rows. Distances (m, classes): sum over d of squares.",
-        "Class 0 at (0, 0) and (2, 0), class 1 at (5, 1): the means are (1, 0) and (5, 1). (3, 3) lies √(2² + 3²) = "
-        "3.6 from the first and √(2² + 2²) = 2.8 from the second: class 1. For all at once, x[:, None] - means "
-        "has an axis of rows and one of classes. accuracy: of 1, 0, 1 against 1, 1, 1, two of three are right: 0.667.",
-    ),
-)
+@task(3)
 def reading(student):
+    """What does each class remember, and with which shape? To what is a new row compared?
+
+    means (classes, d): the mean over axis 0 of a class's rows. Distances (m, classes): sum over d of squares.
+
+    Class 0 at (0, 0) and (2, 0), class 1 at (5, 1): the means are (1, 0) and (5, 1). (3, 3) lies √(2² + 3²) = 3.6 from
+    the first and √(2² + 2²) = 2.8 from the second: class 1. For all at once, x[:, None] - means has an axis of rows and
+    one of classes. accuracy: of 1, 0, 1 against 1, 1, 1, two of three are right: 0.667.
+    """
     search(student.nearest_mean, examples_of_classes)
     search(student.accuracy, lambda d: [d.whole(n := d.size(), below=3), d.whole(n, below=3)])
     rng = np.random.default_rng(3)
@@ -287,71 +277,61 @@ def reading(student):
         whole = np.array([train_x[train_y == label].mean() for label in range(train_y.max() + 1)])
         one_by_one = np.sqrt(((x[:, None] - train_x) ** 2).sum(axis=2))  # (m, n)
         of_class = np.stack([one_by_one[:, train_y == label].mean(axis=1) for label in range(train_y.max() + 1)])
-        student.nearest_mean(train_x, train_y, x).equals(
-            distances.argmin(axis=1),
-            instead={
-                "That is the class that is farthest away: take the nearest, argmin.": distances.argmax(axis=1),
-                "Return the class of each row, not the distances.": lambda got, d=distances: np.shape(got) == d.shape,
-                "There is one class for each row: take argmin over the classes.": lambda got, x=x: (
-                    np.shape(got) != (len(x),)
-                ),
-                "Differences are added with their signs, so that they cancel: square them first.": differences.sum(
-                    axis=2
-                ).argmin(axis=1),
-                "That is the class of the one nearest example: take the nearest mean.": train_y[
-                    ((x[:, None] - train_x) ** 2).sum(axis=2).argmin(axis=1)
-                ],
-                "The classes' sums are compared: divide by how many examples each has.": ((x[:, None] - sums) ** 2)
-                .sum(axis=2)
-                .argmin(axis=1),
-                "Products with the means are compared: take the length of the difference.": (x @ means.T).argmax(
-                    axis=1
-                ),
-                "The absolute differences are added up: square them.": np.abs(differences).sum(axis=2).argmin(axis=1),
-                "The mean of a class is one number: it has d of them, .mean(axis=0).": (
-                    (x[:, None] - whole[:, None]) ** 2
-                )
-                .sum(axis=2)
-                .argmin(axis=1),
-                "The mean of the distances is not the distance to the mean: take the mean of the rows first.": (
-                    of_class.argmin(axis=0)
-                ),
-                "The means were cut to whole numbers: an array of zeros for them must be of floats.": (
-                    ((x[:, None] - np.trunc(means)) ** 2).sum(axis=2).argmin(axis=1)
-                ),
-                "The means or the distances are rounded: features may be whole numbers, the means of them are not.": (
-                    ((x[:, None] - np.rint(means)) ** 2).sum(axis=2).argmin(axis=1)
-                ),
-                "Only the first feature is compared: the sum goes over all d.": np.abs(differences[:, :, 0]).argmin(
-                    axis=1
-                ),
-                "Two classes are compared, and there are more: 0, 1, 2, …": lambda got, train_y=train_y: (
-                    max(got) < 2 <= train_y.max()
-                ),
-                "Every row gets the same class: is the distance one for all rows? Sum over the last axis alone.": (
-                    lambda got: len(set(np.asarray(got).tolist())) == 1
-                ),
-            },
-        )
+        mistakes = {
+            "That is the class that is farthest away: take the nearest, argmin.": distances.argmax(axis=1),
+            "Return the class of each row, not the distances.": lambda got, d=distances: np.shape(got) == d.shape,
+            "There is one class for each row: take argmin over the classes.": lambda got, x=x: (
+                np.shape(got) != (len(x),)
+            ),
+            "Differences are added with their signs, so that they cancel: square them first.": differences.sum(
+                axis=2
+            ).argmin(axis=1),
+            "That is the class of the one nearest example: take the nearest mean.": train_y[
+                ((x[:, None] - train_x) ** 2).sum(axis=2).argmin(axis=1)
+            ],
+            "The classes' sums are compared: divide by how many examples each has.": ((x[:, None] - sums) ** 2)
+            .sum(axis=2)
+            .argmin(axis=1),
+            "Products with the means are compared: take the length of the difference.": (x @ means.T).argmax(axis=1),
+            "The absolute differences are added up: square them.": np.abs(differences).sum(axis=2).argmin(axis=1),
+            "The mean of a class is one number: it has d of them, .mean(axis=0).": ((x[:, None] - whole[:, None]) ** 2)
+            .sum(axis=2)
+            .argmin(axis=1),
+            "The mean of the distances is not the distance to the mean: take the mean of the rows first.": (
+                of_class.argmin(axis=0)
+            ),
+            "The means were cut to whole numbers: an array of zeros for them must be of floats.": (
+                ((x[:, None] - np.trunc(means)) ** 2).sum(axis=2).argmin(axis=1)
+            ),
+            "The means or the distances are rounded: features may be whole numbers, the means of them are not.": (
+                ((x[:, None] - np.rint(means)) ** 2).sum(axis=2).argmin(axis=1)
+            ),
+            "Only the first feature is compared: the sum goes over all d.": np.abs(differences[:, :, 0]).argmin(axis=1),
+            "Two classes are compared, and there are more: 0, 1, 2, …": lambda got, train_y=train_y: (
+                max(got) < 2 <= train_y.max()
+            ),
+            "Every row gets the same class: is the distance one for all rows? Sum over the last axis alone.": (
+                lambda got: len(set(np.asarray(got).tolist())) == 1
+            ),
+        }
+        student.nearest_mean(train_x, train_y, x).equals(distances.argmin(axis=1), mistakes)
     for predicted, labels in (([1], [1]), ([0, 1], [0, 0]), ([0, 1, 1], [0, 1, 0]), ([2, 0, 1, 0], [0, 0, 2, 2])):
         predicted, labels = np.array(predicted), np.array(labels)
         right = int((predicted == labels).sum())
-        student.accuracy(predicted, labels).equals(
-            right / len(labels),
-            instead={
-                "That is how many are right: divide by how many there are.": right,
-                "That is in percent: give a share between 0 and 1.": 100 * right / len(labels),
-                "That is the share that is wrong.": 1 - right / len(labels),
-                "How far apart the two numbers are does not matter: count where they are equal.": float(
-                    1 - np.abs(predicted - labels).mean()
-                ),
-                "Each class counts as much as any other here: take the share of all examples.": float(
-                    np.mean([(predicted == labels)[labels == label].mean() for label in np.unique(labels)])
-                ),
-                "That is whether each is right: take the mean of it.": lambda got: np.ndim(got) == 1,
-                "That is one word for all: take the mean of what is equal.": lambda got: isinstance(got, bool),
-            },
-        )
+        mistakes = {
+            "That is how many are right: divide by how many there are.": right,
+            "That is in percent: give a share between 0 and 1.": 100 * right / len(labels),
+            "That is the share that is wrong.": 1 - right / len(labels),
+            "How far apart the two numbers are does not matter: count where they are equal.": float(
+                1 - np.abs(predicted - labels).mean()
+            ),
+            "Each class counts as much as any other here: take the share of all examples.": float(
+                np.mean([(predicted == labels)[labels == label].mean() for label in np.unique(labels)])
+            ),
+            "That is whether each is right: take the mean of it.": lambda got: np.ndim(got) == 1,
+            "That is one word for all: take the mean of what is equal.": lambda got: isinstance(got, bool),
+        }
+        student.accuracy(predicted, labels).equals(right / len(labels), mistakes)
 
 
 def examples_of_classes(d):
@@ -371,16 +351,15 @@ def examples_of_classes(d):
     return train_x, train_y, x[is_clear] if is_clear.any() else means[-1:].astype(d.dtype)
 
 
-@task(
-    4,
-    hints=(
-        "What happens once for each budget and each seed?",
-        "draw_budget(labels, per_class, seed), then learn, then accuracy against test_labels.",
-        "Budgets 1, 4 and seeds 7, 8, 9 are six runs: draw 1 per class by seed 7, learn, score, which gives the number "
-        "in row 0, column 0; 4 per class by seed 9 gives the one in row 1, column 2. The result is (2, 3).",
-    ),
-)
+@task(4)
 def experimenting(student):
+    """What happens once for each budget and each seed?
+
+    draw_budget(labels, per_class, seed), then learn, then accuracy against test_labels.
+
+    Budgets 1, 4 and seeds 7, 8, 9 are six runs: draw 1 per class by seed 7, learn, score, which gives the number in row
+    0, column 0; 4 per class by seed 9 gives the one in row 1, column 2. The result is (2, 3).
+    """
     search(student.driver.experiment, experiments, facts=facts_of_experiments, examples=40)
     rng = np.random.default_rng(4)
     for budgets, seeds in (([2], [0, 1]), ([1, 2, 4], [5, 7]), ([4, 8], [3, 1, 2])):
@@ -402,47 +381,40 @@ def experimenting(student):
                 ),
             },
         )
+        mistakes = {"The learner is called more than once for a draw.": lambda calls: calls > len(budgets) * len(seeds)}
         answer["calls"].equals(
-            len(budgets) * len(seeds),
-            instead={
-                "The learner is called more than once for a draw.": lambda calls: calls > len(budgets) * len(seeds),
-            },
-            hint="The learner learns anew for each budget and each seed.",
+            len(budgets) * len(seeds), mistakes, hint="The learner learns anew for each budget and each seed."
         )
-        answer["found"].equals(
-            right,
-            instead={
-                "Budgets and seeds have changed places: a row is a budget.": right.T,
-                "The seeds were averaged: keep each one's accuracy, (budgets, seeds).": right.mean(axis=1),
-                "The numbers come in one row: give a row for each budget, (budgets, seeds).": right.reshape(-1),
-                "The learner is given labels: hand it the indices, as draw_budget gives them.": lambda got: all(
-                    set(given) <= {0, 1} for given in answer["given"].value
-                ),
-                "The draws are from test_labels: the labels to learn from are in labels.": lambda got: np.array_equal(
-                    got, (np.array(answer["from_test"].value) == test_labels).mean(axis=2)
-                ),
-                "That is the share that is wrong: use accuracy.": 1 - right,
-                "The accuracies are cut to whole numbers: a table of zeros for them must be of floats.": np.trunc(
-                    right
-                ),
-                "The learner's examples are not so many of each class: call draw_budget anew for each budget.": (
-                    lambda got: any(2 * sum(labels[given]) != len(given) for given in answer["given"].value)
-                ),
-                "The indices are of examples to learn from, and the test is another set: score all of it.": [
-                    [
-                        score_of_others(answer["given"].value[i * len(seeds) + j], predictions[i, j], test_labels)
-                        for j in range(len(seeds))
-                    ]
-                    for i in range(len(budgets))
-                ],
-                "Every seed gives the same numbers: hand the seed to draw_budget.": lambda got: (
-                    len(seeds) > 1 and np.ndim(got) == 2 and np.all(np.asarray(got)[:, 1:] == np.asarray(got)[:, :1])
-                ),
-                "The seed is its place in the list of seeds: use the seeds themselves.": (
-                    np.array(answer["by_place"].value) == test_labels
-                ).mean(axis=2),
-            },
-        )
+        mistakes = {
+            "Budgets and seeds have changed places: a row is a budget.": right.T,
+            "The seeds were averaged: keep each one's accuracy, (budgets, seeds).": right.mean(axis=1),
+            "The numbers come in one row: give a row for each budget, (budgets, seeds).": right.reshape(-1),
+            "The learner is given labels: hand it the indices, as draw_budget gives them.": lambda got: all(
+                set(given) <= {0, 1} for given in answer["given"].value
+            ),
+            "The draws are from test_labels: the labels to learn from are in labels.": lambda got: np.array_equal(
+                got, (np.array(answer["from_test"].value) == test_labels).mean(axis=2)
+            ),
+            "That is the share that is wrong: use accuracy.": 1 - right,
+            "The accuracies are cut to whole numbers: a table of zeros for them must be of floats.": np.trunc(right),
+            "The learner's examples are not so many of each class: call draw_budget anew for each budget.": (
+                lambda got: any(2 * sum(labels[given]) != len(given) for given in answer["given"].value)
+            ),
+            "The indices are of examples to learn from, and the test is another set: score all of it.": [
+                [
+                    score_of_others(answer["given"].value[i * len(seeds) + j], predictions[i, j], test_labels)
+                    for j in range(len(seeds))
+                ]
+                for i in range(len(budgets))
+            ],
+            "Every seed gives the same numbers: hand the seed to draw_budget.": lambda got: (
+                len(seeds) > 1 and np.ndim(got) == 2 and np.all(np.asarray(got)[:, 1:] == np.asarray(got)[:, :1])
+            ),
+            "The seed is its place in the list of seeds: use the seeds themselves.": (
+                np.array(answer["by_place"].value) == test_labels
+            ).mean(axis=2),
+        }
+        answer["found"].equals(right, mistakes)
     student.driver.too_large(labels, test_labels).equals(
         raised("ValueError"),
         hint="A budget that the labels do not have is the caller's mistake: let draw_budget's ValueError through.",
@@ -476,46 +448,43 @@ def facts_of_experiments(result):
 NOT_HALF = "That is the whole range: from the mean to either side it is half of it."
 
 
-@task(
-    5,
-    hints=(
-        "Over which axis do the seeds lie? What is half the distance from the smallest to the largest?",
-        "axis=1 is the seeds. Half range: (max - min) / 2. Better means: further apart than both half ranges together.",
-        "Seeds that give 0.5, 0.6, 1.0: the mean is 0.7, the half range (1.0 - 0.5) / 2 = 0.25. Another learner's 0.3, "
-        "0.4, 0.2 are 0.3 ± 0.1. The means are 0.4 apart, which is more than 0.25 + 0.1: better.",
-    ),
-)
+@task(5)
 def scattering(student):
+    """Over which axis do the seeds lie? What is half the distance from the smallest to the largest?
+
+    axis=1 is the seeds. Half range: (max - min) / 2. Better means: further apart than both half ranges together.
+
+    Seeds that give 0.5, 0.6, 1.0: the mean is 0.7, the half range (1.0 - 0.5) / 2 = 0.25. Another learner's 0.3, 0.4,
+    0.2 are 0.3 ± 0.1. The means are 0.4 apart, which is more than 0.25 + 0.1: better.
+    """
     search(student.summarize, lambda d: [d.eighths(d.size(), d.size())])
     search(student.is_better, ours_and_theirs)
     rng = np.random.default_rng(5)
     for budgets, seeds in ((1, 3), (2, 3), (3, 5)):
         a = rng.uniform(0.2, 0.9, (budgets, seeds)).round(2)
         means, ranges = a.mean(axis=1), a.max(axis=1) - a.min(axis=1)
-        student.summarize(a).equals(
-            (means, ranges / 2),
-            instead={
-                NOT_HALF: (means, ranges),
-                "That is one array: return two, the means and half the ranges, with a comma between them.": (
-                    lambda got: isinstance(got, np.ndarray)
-                ),
-                "That is the largest distance from the mean: take half of what lies between the smallest and the "
-                "largest.": (means, np.abs(a - means[:, None]).max(axis=1)),
-                "That is the standard deviation: here it is half the range.": lambda got, a=a: (
-                    np.allclose(got[1], a.std(axis=1)) or np.allclose(got[1], a.std(axis=1, ddof=1))
-                ),
-                "The mean and range run over the budgets: the seeds are axis 1.": lambda got, s=seeds, b=budgets: (
-                    s != b and np.shape(got[0]) == (s,)
-                ),
-                "All budgets were put together: give one mean for each.": lambda got: np.ndim(got[0]) == 0,
-                "The means come first, then half the ranges.": (ranges / 2, means),
-                "That is the middle between the smallest and the largest: take the mean of all seeds.": (
-                    (a.max(axis=1) + a.min(axis=1)) / 2,
-                    ranges / 2,
-                ),
-                "That is the median: take the mean.": (np.median(a, axis=1), ranges / 2),
-            },
-        )
+        mistakes = {
+            NOT_HALF: (means, ranges),
+            "That is one array: return two, the means and half the ranges, with a comma between them.": (
+                lambda got: isinstance(got, np.ndarray)
+            ),
+            "That is the largest distance from the mean: take half of what lies between the smallest and the "
+            "largest.": (means, np.abs(a - means[:, None]).max(axis=1)),
+            "That is the standard deviation: here it is half the range.": lambda got, a=a: (
+                np.allclose(got[1], a.std(axis=1)) or np.allclose(got[1], a.std(axis=1, ddof=1))
+            ),
+            "The mean and range run over the budgets: the seeds are axis 1.": lambda got, s=seeds, b=budgets: (
+                s != b and np.shape(got[0]) == (s,)
+            ),
+            "All budgets were put together: give one mean for each.": lambda got: np.ndim(got[0]) == 0,
+            "The means come first, then half the ranges.": (ranges / 2, means),
+            "That is the middle between the smallest and the largest: take the mean of all seeds.": (
+                (a.max(axis=1) + a.min(axis=1)) / 2,
+                ranges / 2,
+            ),
+            "That is the median: take the mean.": (np.median(a, axis=1), ranges / 2),
+        }
+        student.summarize(a).equals((means, ranges / 2), mistakes)
     both = "Both scatter: add the half ranges of ours and of theirs."
     cases = [  # ours, theirs, and what each mistake would answer there
         ([0.8, 0.9], [0.3, 0.4], {"Theirs is compared with ours: ours must be the one above.": False}),
@@ -581,16 +550,15 @@ BEST = "The line begins at the point before, and not at the best one so far: the
 LINEAR = "The line between two points is straight in log(labels), not in labels."
 
 
-@task(
-    6,
-    hints=(
-        "Between which two points does the curve first reach the target?",
-        "How far from the lower to the upper mean is the target, as a share? Go that share of the way in log(labels).",
-        "From 0.5 at 10 labels to 0.9 at 1000, 0.6 is a quarter of the way. In logarithms to base 10, the labels go "
-        "from 1 to 3, and a quarter of that way is 1.5. So the answer is 10^1.5 = 31.6, and not 257.",
-    ),
-)
+@task(6)
 def saving(student):
+    """Between which two points does the curve first reach the target?
+
+    How far from the lower to the upper mean is the target, as a share? Go that share of the way in log(labels).
+
+    From 0.5 at 10 labels to 0.9 at 1000, 0.6 is a quarter of the way. In logarithms to base 10, the labels go from 1 to
+    3, and a quarter of that way is 1.5. So the answer is 10^1.5 = 31.6, and not 257.
+    """
     search(student.labels_needed, curves, tolerance=1e-4)
     cases = [
         ([4, 16], [0.4, 0.8], 0.6, {LINEAR: 10.0, "That is the next point: read between the points.": 16.0}),

@@ -25,16 +25,15 @@ def central_differences(function, arrays, i, g):
     return found
 
 
-@task(
-    1,
-    hints=(
-        "Which axes of the gradient does the array not have, and along which does it have size 1?",
-        "First sum away the axes in front that `shape` does not have; then sum, with keepdims, where `shape` has a 1.",
-        "A (1, 3) that met a (5, 2, 3): axis 0 is one that it does not have, which leaves (2, 3); along what is now "
-        "axis 0 it has a 1, so [[1, 2, 3], [4, 5, 6]] becomes [[5, 7, 9]], of shape (1, 3).",
-    ),
-)
+@task(1)
 def unbroadcasting(student):
+    """Which axes of the gradient does the array not have, and along which does it have size 1?
+
+    First sum away the axes in front that `shape` does not have; then sum, with keepdims, where `shape` has a 1.
+
+    A (1, 3) that met a (5, 2, 3): axis 0 is one that it does not have, which leaves (2, 3); along what is now axis 0 it
+    has a 1, so [[1, 2, 3], [4, 5, 6]] becomes [[5, 7, 9]], of shape (1, 3).
+    """
     search(student.unbroadcast, gradients_and_shapes)
     rng = np.random.default_rng(1)
     cases = [((2,), ()), ((2, 3), (3,)), ((2, 3), (2, 1)), ((2, 3), (1, 3)), ((2, 3), (2, 3))]
@@ -49,30 +48,25 @@ def unbroadcasting(student):
         g = draw(rng, *full)
         right = central_differences(lambda x: np.broadcast_to(x, full), [np.zeros(shape)], 0, g)
         leading = g.sum(axis=tuple(range(len(full) - len(shape))))
-        student.unbroadcast(g, shape).equals(
-            right,
-            instead={
-                "Only the axes in front are summed: those where `shape` has a 1 were repeated, too.": leading,
-                "The gradient is returned as it came: sum it over the repeated axes.": g,
-                "The axes of size 1 are lost: sum with keepdims=True.": lambda got: (
-                    np.shape(got) == tuple(n for n in shape if n > 1) != shape
-                    and np.allclose(np.ravel(got), right.ravel())
-                ),
-                "The parts are averaged: they have to be added.": right * right.size / g.size,
-                "One copy's gradient is taken: all copies' have to be added.": lambda got: (
-                    np.shape(got) == shape and set(np.ravel(got)) <= set(g.ravel())
-                ),
-                "The axes in front, which `shape` does not have, are not summed.": lambda got: (
-                    np.ndim(got) > len(shape)
-                ),
-                "An axis that is summed away is gone, and those behind it have other numbers: sum all at once.": (
-                    raised("AxisError")
-                ),
-                "The right numbers are added up in wrong groups: a reshape does not follow the axes, a sum does.": (
-                    lambda got: np.shape(got) == shape and np.isclose(np.sum(got), right.sum())
-                ),
-            },
-        )
+        mistakes = {
+            "Only the axes in front are summed: those where `shape` has a 1 were repeated, too.": leading,
+            "The gradient is returned as it came: sum it over the repeated axes.": g,
+            "The axes of size 1 are lost: sum with keepdims=True.": lambda got: (
+                np.shape(got) == tuple(n for n in shape if n > 1) != shape and np.allclose(np.ravel(got), right.ravel())
+            ),
+            "The parts are averaged: they have to be added.": right * right.size / g.size,
+            "One copy's gradient is taken: all copies' have to be added.": lambda got: (
+                np.shape(got) == shape and set(np.ravel(got)) <= set(g.ravel())
+            ),
+            "The axes in front, which `shape` does not have, are not summed.": lambda got: np.ndim(got) > len(shape),
+            "An axis that is summed away is gone, and those behind it have other numbers: sum all at once.": (
+                raised("AxisError")
+            ),
+            "The right numbers are added up in wrong groups: a reshape does not follow the axes, a sum does.": (
+                lambda got: np.shape(got) == shape and np.isclose(np.sum(got), right.sum())
+            ),
+        }
+        student.unbroadcast(g, shape).equals(right, mistakes)
 
     for first, hint in ((2.0**30, DIGITS), (np.nan, "A sum with nan in it is nan: leave nothing out.")):
         student.unbroadcast(np.array([[first], [1.0]]), (1,)).equals(
@@ -98,38 +92,32 @@ def rules(student, operation, arrays, instead):
     function = IN_NUMPY[operation]
     g = draw(np.random.default_rng(9), *function(*arrays).shape)
     answer = student.driver.rules_of(operation, arrays, g)
-    answer.returns(
-        {
-            "The shapes do not fit: which of the matrices has to be transposed, and on which side does it stand?": (
-                raised("ValueError", "matmul")
-            )
-        }
-    )
-    answer["value"].equals(
-        function(*arrays),
-        instead={
-            "That is the sum.": lambda y: np.allclose(y, sum(arrays)),
-            "exp overflows for large arguments, and inf / inf is no number; np.tanh is one.": lambda y: np.isnan(
-                y
-            ).any(),
-        },
-    )
+    mistakes = {
+        "The shapes do not fit: which of the matrices has to be transposed, and on which side does it stand?": (
+            raised("ValueError", "matmul")
+        )
+    }
+    answer.returns(mistakes)
+    mistakes = {
+        "That is the sum.": lambda y: np.allclose(y, sum(arrays)),
+        "exp overflows for large arguments, and inf / inf is no number; np.tanh is one.": lambda y: np.isnan(y).any(),
+    }
+    answer["value"].equals(function(*arrays), mistakes)
     for i in range(len(arrays)):
         right = central_differences(function, arrays, i, g)
         wrong = {NO_EDGE: None} | {hint: values(g)[i] for hint, values in instead.items() if values(g)[i] is not None}
         answer[f"gradient {i}"].equals(right, instead=wrong, tolerance=1e-6)
 
 
-@task(
-    2,
-    hints=(
-        "What is the derivative of a · b with respect to a?",
-        "The rule for a multiplies g by b. Its result must have a's shape.",
-        "For a quotient, a / b, a's rule would be g / b summed to a's shape, and b's -g a / b² summed to b's: each "
-        "rule multiplies g by the derivative with the other argument in it, and then undoes the broadcasting.",
-    ),
-)
+@task(2)
 def product(student):
+    """What is the derivative of a · b with respect to a?
+
+    The rule for a multiplies g by b. Its result must have a's shape.
+
+    For a quotient, a / b, a's rule would be g / b summed to a's shape, and b's -g a / b² summed to b's: each rule
+    multiplies g by the derivative with the other argument in it, and then undoes the broadcasting.
+    """
     search(student.driver.rules_of, products, parts=PARTS, hints=AFTERWARDS)
     rng = np.random.default_rng(2)
     for one, other in [((2,), (2,)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((3, 1, 2), (4, 1))]:
@@ -176,16 +164,15 @@ def products(d):
     return "multiply", [a, b], d.array(*np.broadcast_shapes(a.shape, b.shape), dtype="float64"), is_same
 
 
-@task(
-    3,
-    hints=(
-        "For matmul, write the three shapes down, and find the product of two that gives the third.",
-        "The gradient of a is g times b transposed. The derivative of tanh can be said with tanh alone.",
-        "Were the product a @ b.T, for b (m, k), the shapes would leave g @ b for a and g.T @ a for b. And the "
-        "sigmoid s of a, whose derivative can be said with itself as well, would have the rule g * s * (1 - s).",
-    ),
-)
+@task(3)
 def more_rules(student):
+    """For matmul, write the three shapes down, and find the product of two that gives the third.
+
+    The gradient of a is g times b transposed. The derivative of tanh can be said with tanh alone.
+
+    Were the product a @ b.T, for b (m, k), the shapes would leave g @ b for a and g.T @ a for b. And the sigmoid s of
+    a, whose derivative can be said with itself as well, would have the rule g * s * (1 - s).
+    """
     search(student.driver.rules_of, matrices, parts=PARTS, hints=AFTERWARDS)
     search(student.driver.rules_of, curves, parts=PARTS, hints=AFTERWARDS)
     rng = np.random.default_rng(3)
@@ -297,16 +284,15 @@ def is_in_order(order, parents):
     return all(place[node] < place.get(parent, -1) for node in order for parent in parents[node])
 
 
-@task(
-    4,
-    hints=(
-        "When may a node be taken? What has to have happened to all that use it?",
-        "Count for each node how often it is used. Taking a node lowers its parents' counts; at 0, a parent is ready.",
-        "f comes from d and e, d from a, e from a and d. Used: d 2, e 1, a 2. Take f: d 1, e 0. Take e, the only one "
-        "at 0: d 0, a 1. Take d: a 0. Take a. One loop over everything counts, a second one takes.",
-    ),
-)
+@task(4)
 def ordering(student):
+    """When may a node be taken? What has to have happened to all that use it?
+
+    Count for each node how often it is used. Taking a node lowers its parents' counts; at 0, a parent is ready.
+
+    f comes from d and e, d from a, e from a and d. Used: d 2, e 1, a 2. Take f: d 1, e 0. Take e, the only one at 0: d
+    0, a 1. Take d: a 0. Take a. One loop over everything counts, a second one takes.
+    """
     hints = {
         "each before its parents": TOO_EARLY,
         "again": "A second in_order gives another order: something is kept in the nodes.",
@@ -340,14 +326,12 @@ def ordering(student):
             },
         )
     student.driver.doubled("in_order").equals(41, instead=PATHS)
-    student.driver.length_of_chain(20_000).equals(
-        20_000,
-        instead={
-            "The function calls itself for each node, and Python allows about 1,000 calls: use a loop and a list.": (
-                raised("RecursionError")
-            )
-        },
-    )
+    mistakes = {
+        "The function calls itself for each node, and Python allows about 1,000 calls: use a loop and a list.": (
+            raised("RecursionError")
+        )
+    }
+    student.driver.length_of_chain(20_000).equals(20_000, mistakes)
 
 
 WALKS = {
@@ -378,16 +362,15 @@ PASSED_OVER = "A node whose gradient is all zeros is passed over: its parents' g
 VIEW = "A rule may return a view of what it is given, and += changes both: make a new array, a = a + b."
 
 
-@task(
-    5,
-    hints=(
-        "What is the gradient of the sum with respect to the root itself? And what if a node hands down to one twice?",
-        "Root: ones. Then, in order, each node gives rule(node.gradient) to each parent, and the parent adds it up.",
-        "y = x * x at x = 3, then z = y + x. z: 1. z hands 1 to y and 1 to x. y hands 3 · 1 to x by its first edge, "
-        "and 3 · 1 by its second one: x has 1 + 3 + 3 = 7. Each sum is a new array: two nodes may hold one.",
-    ),
-)
+@task(5)
 def walking(student):
+    """What is the gradient of the sum with respect to the root itself? And what if a node hands down to one twice?
+
+    Root: ones. Then, in order, each node gives rule(node.gradient) to each parent, and the parent adds it up.
+
+    y = x * x at x = 3, then z = y + x. z: 1. z hands 1 to y and 1 to x. y hands 3 · 1 to x by its first edge, and 3 · 1
+    by its second one: x has 1 + 3 + 3 = 7. Each sum is a new array: two nodes may hold one.
+    """
     search(student.driver.walks, programs_and_leaves, hints=WALKS, examples=40)
     rng = np.random.default_rng(5)
     programs = [
@@ -418,36 +401,31 @@ def walking(student):
         for times in (1, 2):
             answer = student.driver.gradients(program, leaves, times)
             answer.returns({ROOT: raised("AttributeError", "'float' object")})
-            answer[len(leaves) + len(program) - 1].equals(
-                g,
-                instead={
-                    "No gradient was set.": None,
-                    ROOT: lambda got: np.shape(got) != g.shape,
-                    "The gradients are all zero: begin with ones at the root.": lambda got: not np.any(got),
-                    "The walk does not begin with ones at the root.": lambda got: np.allclose(got, run(*leaves)),
-                    "The root's gradient is changed on the way: two nodes share an array, and += changes both.": (
-                        lambda got: np.any(got > 1)
-                    ),
-                },
-            )
+            mistakes = {
+                "No gradient was set.": None,
+                ROOT: lambda got: np.shape(got) != g.shape,
+                "The gradients are all zero: begin with ones at the root.": lambda got: not np.any(got),
+                "The walk does not begin with ones at the root.": lambda got: np.allclose(got, run(*leaves)),
+                "The root's gradient is changed on the way: two nodes share an array, and += changes both.": (
+                    lambda got: np.any(got > 1)
+                ),
+            }
+            answer[len(leaves) + len(program) - 1].equals(g, mistakes)
             answer.raw = tuple(answer.raw[: len(leaves)])
-            answer.equals(
-                right,
-                instead={
-                    "No gradient was set.": lambda found: any(part is None for part in found),
-                    "The second call adds to what the first one left: begin anew each time.": lambda found: (
-                        times == 2 and all(np.allclose(part, 2 * r) for part, r in zip(found, right, strict=True))
-                    ),
-                    "Two nodes share an array, and += changes it for both: make a new one, a = a + b.": lambda found: (
-                        "plus" in program[-1]
-                        and any(np.any(np.abs(part) > np.abs(r) + 1e-3) for part, r in zip(found, right, strict=True))
-                    ),
-                    "A node that is used twice keeps only one part of its gradient: add the parts up.": lambda found: (
-                        any(np.any(np.abs(part) < np.abs(r) - 1e-3) for part, r in zip(found, right, strict=True))
-                    ),
-                },
-                tolerance=1e-6,
-            )
+            mistakes = {
+                "No gradient was set.": lambda found: any(part is None for part in found),
+                "The second call adds to what the first one left: begin anew each time.": lambda found: (
+                    times == 2 and all(np.allclose(part, 2 * r) for part, r in zip(found, right, strict=True))
+                ),
+                "Two nodes share an array, and += changes it for both: make a new one, a = a + b.": lambda found: (
+                    "plus" in program[-1]
+                    and any(np.any(np.abs(part) > np.abs(r) + 1e-3) for part, r in zip(found, right, strict=True))
+                ),
+                "A node that is used twice keeps only one part of its gradient: add the parts up.": lambda found: any(
+                    np.any(np.abs(part) < np.abs(r) - 1e-3) for part, r in zip(found, right, strict=True)
+                ),
+            }
+            answer.equals(right, mistakes, tolerance=1e-6)
     for program, leaves, right, hint in (
         (["tanh(n0)", "multiply(n2, n1)"], [[0.5], [0.0]], {0: 0.0}, PASSED_OVER),
         (["flip(n0)", "flip(n0)", "plus(n1, n2)"], [[0.5, 2.0]], {1: 1.0, 2: 1.0, 0: 2.0}, VIEW),
@@ -457,9 +435,7 @@ def walking(student):
         for i, value in right.items():
             answer[i].equals(np.full(len(leaves[0]), value), hint=hint, tolerance=1e-12)
     student.driver.doubled("backward").equals(2.0**40, instead=PATHS)
-    student.driver.gradient_of_chain(3000).equals(
-        1.0,
-        instead={
-            "The function calls itself along a chain: a loop over in_order(root) is enough.": raised("RecursionError")
-        },
-    )
+    mistakes = {
+        "The function calls itself along a chain: a loop over in_order(root) is enough.": raised("RecursionError")
+    }
+    student.driver.gradient_of_chain(3000).equals(1.0, mistakes)

@@ -29,25 +29,19 @@ def is_there(answer, library):
 
 def nothing_travelled(answer):
     """The device was not waited for, and was sent nothing."""
-    answer["waited"].equals(
-        0,
-        instead={
-            TRAVELS: lambda n: answer["uploaded"].value > 0,
-        },
-        hint="The host waited for the device, to read a number: leave it there.",
-    )
+    mistakes = {TRAVELS: lambda n: answer["uploaded"].value > 0}
+    answer["waited"].equals(0, mistakes, hint="The host waited for the device, to read a number: leave it there.")
 
 
-@task(
-    1,
-    hints=(
-        "Who else may hold the object that xp is, and what do they see after your switch?",
-        "Clear xp's dictionary and fill it from the library's functions; never write xp = ….",
-        "A list that others hold is emptied and filled likewise: names.clear(); names.extend(new); names = new would "
-        "leave them with the old one. What is to be returned has to be looked at before `active` is set.",
-    ),
-)
+@task(1)
 def switching(student):
+    """Who else may hold the object that xp is, and what do they see after your switch?
+
+    Clear xp's dictionary and fill it from the library's functions; never write xp = ….
+
+    A list that others hold is emptied and filled likewise: names.clear(); names.extend(new); names = new would leave
+    them with the old one. What is to be returned has to be looked at before `active` is set.
+    """
     at_the_start = student.driver.at_the_start()  # before any other call
     search(student.driver.switches, libraries, examples=25)
     answer = student.driver.switched()
@@ -84,16 +78,15 @@ def libraries(d):
     return [d.shuffled(["numpy", "device", "small", "namesake", "sister"])]
 
 
-@task(
-    2,
-    hints=(
-        "How can you tell on which side an array is? And what has to happen where it is on the right one already?",
-        "isinstance(a, active.array_type) says so. np.asarray makes a NumPy array of lists and numbers.",
-        "So a function that wants a set, of whatever comes in: s if isinstance(s, set) else set(s). What is there "
-        "already stays as it is; the rest is first made what the conversion takes.",
-    ),
-)
+@task(2)
 def crossing(student):
+    """How can you tell on which side an array is? And what has to happen where it is on the right one already?
+
+    isinstance(a, active.array_type) says so. np.asarray makes a NumPy array of lists and numbers.
+
+    So a function that wants a set, of whatever comes in: s if isinstance(s, set) else set(s). What is there already
+    stays as it is; the rest is first made what the conversion takes.
+    """
     search(student.driver.from_host, sides_and_values, parts=FORM, examples=100)
     search(student.driver.from_host_changed, sides_and_arrays, parts=FORM, hints={"values": KEPT}, examples=20)
     search(student.driver.to_host, sides_and_arrays, parts=FORM, examples=100)
@@ -107,22 +100,17 @@ def crossing(student):
             answer.returns(
                 {"upload takes a NumPy array: make one of lists and numbers first.": raised("TypeError", "upload")}
             )
-            answer["where"].equals(
-                WHERE[library],
-                instead={
-                    "The result is a NumPy array still: upload it.": "host",
-                    "A list or number stayed what it is: make an array of it.": lambda kind: kind not in WHERE.values(),
-                },
-            )
+            mistakes = {
+                "The result is a NumPy array still: upload it.": "host",
+                "A list or number stayed what it is: make an array of it.": lambda kind: kind not in WHERE.values(),
+            }
+            answer["where"].equals(WHERE[library], mistakes)
             answer["dtype"].equals(str(np.asarray(a).dtype), hint="The dtype changed on the way: keep NumPy's.")
             answer["values"].equals(np.asarray(a))
         a = np.array([1.0, 2.0])
         answer = student.driver.from_host_again(library, a)
-        answer.returns(
-            {
-                "An array of the library in use comes in: it is there already, so return it.": raised("TypeError"),
-            }
-        )
+        mistakes = {"An array of the library in use comes in: it is there already, so return it.": raised("TypeError")}
+        answer.returns(mistakes)
         nothing_travelled(answer)
         answer["the same object"].equals(
             True, hint="What is an array of the library already was copied: return it as it is."
@@ -130,13 +118,11 @@ def crossing(student):
         for a in (np.array([1, 2]), np.array([[0.5]], dtype="float32")):
             answer = student.driver.to_host(library, a)
             answer.returns(REFUSED)
-            answer["where"].equals(
-                "host",
-                instead={
-                    "It is on the device still: download it.": "device",
-                    "A NumPy array was asked for, not a list or a number.": lambda kind: kind not in WHERE.values(),
-                },
-            )
+            mistakes = {
+                "It is on the device still: download it.": "device",
+                "A NumPy array was asked for, not a list or a number.": lambda kind: kind not in WHERE.values(),
+            }
+            answer["where"].equals("host", mistakes)
             answer["dtype"].equals(
                 str(a.dtype), hint="The dtype changed on the way: a list of numbers does not know it."
             )
@@ -144,16 +130,13 @@ def crossing(student):
     for a in (np.array([1.0, 2.0]), [1, 2]):
         for library in LIBRARIES:
             answer = student.driver.to_host_again(library, a)
-            answer.returns(
-                {
-                    "What is on the host already comes in, too: it has no .get, and is not downloaded.": (
-                        raised("AttributeError")
-                    ),
-                    "What is on the host already comes in, too: it is not downloaded. ": raised(
-                        "TypeError", "download"
-                    ),
-                }
-            )
+            mistakes = {
+                "What is on the host already comes in, too: it has no .get, and is not downloaded.": (
+                    raised("AttributeError")
+                ),
+                "What is on the host already comes in, too: it is not downloaded. ": raised("TypeError", "download"),
+            }
+            answer.returns(mistakes)
             answer["where"].equals("host", hint="A list stayed a list: np.asarray makes an array of it.")
             answer["values"].equals(np.asarray(a))
     for call, where in ((student.driver.from_host, "third"), (student.driver.to_host, "host")):
@@ -185,16 +168,15 @@ def sides_and_values(d):
     return library, a.tolist() if d.choice(False, True) else a
 
 
-@task(
-    3,
-    hints=(
-        "Which of your functions are NumPy's own, and which are those of the library that x belongs to?",
-        "Methods (x.max, x.sum) go with the array; all functions come from xp. Keep the reduced axis with keepdims.",
-        "Scores 1002, 1000, 1001: less their maximum 0, -2, -1, which exp makes 1, 0.135, 0.368. Their sum is 1.503, "
-        "and the shares 0.665, 0.090, 0.245. To take a mean away from each row: x - x.mean(axis=-1, keepdims=True).",
-    ),
-)
+@task(3)
 def shares(student):
+    """Which of your functions are NumPy's own, and which are those of the library that x belongs to?
+
+    Methods (x.max, x.sum) go with the array; all functions come from xp. Keep the reduced axis with keepdims.
+
+    Scores 1002, 1000, 1001: less their maximum 0, -2, -1, which exp makes 1, 0.135, 0.368. Their sum is 1.503, and the
+    shares 0.665, 0.090, 0.245. To take a mean away from each row: x - x.mean(axis=-1, keepdims=True).
+    """
     search(student.driver.softmax, sides_and_scores, parts=("where", "waited", "values"))
     rng = np.random.default_rng(3)
     inputs = [draw(rng, 1, 2), draw(rng, 2, 3), draw(rng, 2, 3, 4)]
@@ -220,24 +202,19 @@ def shares(student):
             )
             is_there(answer, library)
             nothing_travelled(answer)
-            answer["values"].equals(
-                right,
-                instead={
-                    "exp overflows for large scores: take each row's maximum away first.": overflown,
-                    "One maximum for all rows, or the largest magnitude: a row far below becomes all zeros.": of_all,
-                    "The sum runs along the first axis, not the last.": along_0,
-                    "The sum runs along axis 1: the last axis is -1.": softmax_along(x, 1 % x.ndim),
-                    "The sum runs over everything, not along the last axis.": all_rows / all_rows.sum(),
-                    "The shares are not divided by their sum.": powers,
-                    "A small number is added to the sum, which is at least 1 already: the shares come out too small.": (
-                        lambda got, right=right: np.all((got < right) & (got > 0.99 * right))
-                    ),
-                    "The shares are cut to whole numbers: they are floats, also where the scores are not.": np.trunc(
-                        right
-                    ),
-                },
-                tolerance=5e-7,
-            )
+            mistakes = {
+                "exp overflows for large scores: take each row's maximum away first.": overflown,
+                "One maximum for all rows, or the largest magnitude: a row far below becomes all zeros.": of_all,
+                "The sum runs along the first axis, not the last.": along_0,
+                "The sum runs along axis 1: the last axis is -1.": softmax_along(x, 1 % x.ndim),
+                "The sum runs over everything, not along the last axis.": all_rows / all_rows.sum(),
+                "The shares are not divided by their sum.": powers,
+                "A small number is added to the sum, which is at least 1 already: the shares come out too small.": (
+                    lambda got, right=right: np.all((got < right) & (got > 0.99 * right))
+                ),
+                "The shares are cut to whole numbers: they are floats, also where the scores are not.": np.trunc(right),
+            }
+            answer["values"].equals(right, mistakes, tolerance=5e-7)
 
 
 def sides_and_scores(d):
@@ -246,58 +223,53 @@ def sides_and_scores(d):
     return d.choice(*LIBRARIES), whole if d.choice(False, True) else d.array(*shape)
 
 
-@task(
-    4,
-    hints=(
-        "On which side are the ids when they come in, and where does a check cost nothing?",
-        "np.asarray(ids) is on the host. Its min and max say whether all lie in the range; then the ids travel.",
-        "A table of 7 rows has ids 0 … 6: 7 and -1 are refused, and [] is not, though it has no smallest. Likewise, "
-        "dates are checked before they are sent: np.asarray(days), then days.min() and days.max(), and then the trip.",
-    ),
-)
+@task(4)
 def looking_up(student):
+    """On which side are the ids when they come in, and where does a check cost nothing?
+
+    np.asarray(ids) is on the host. Its min and max say whether all lie in the range; then the ids travel.
+
+    A table of 7 rows has ids 0 … 6: 7 and -1 are refused, and [] is not, though it has no smallest. Likewise, dates are
+    checked before they are sent: np.asarray(days), then days.min() and days.max(), and then the trip.
+    """
     search(student.driver.rows, tables_and_ids, parts=("where", "waited", "values"))
     table = draw(np.random.default_rng(4), 4, 3)
     for library in LIBRARIES:
         for ids in ([1], [3, 0, 3], np.array([[0, 1], [2, 3]]), np.zeros(0, dtype="int64")):
             answer = student.driver.rows(library, table, ids)
-            answer.returns(
-                {
-                    "The ids are on the host and the table is not: take the ids across with from_host.": (
-                        raised("TypeError", "indexed by device arrays")
-                    ),
-                    "Of no ids there is no smallest one: look at ids.size first.": raised("ValueError", "zero-size"),
-                    "These ids all lie in 0 … n - 1, with n the number of rows.": raised("IndexError"),
-                }
-            )
+            mistakes = {
+                "The ids are on the host and the table is not: take the ids across with from_host.": (
+                    raised("TypeError", "indexed by device arrays")
+                ),
+                "Of no ids there is no smallest one: look at ids.size first.": raised("ValueError", "zero-size"),
+                "These ids all lie in 0 … n - 1, with n the number of rows.": raised("IndexError"),
+            }
+            answer.returns(mistakes)
             is_there(answer, library)
+            mistakes = {
+                "The whole table travels to the host: only the ids have to travel, and the other way.": lambda n: (
+                    answer["uploaded"].value != 1 or answer["computed"].value == 0
+                )
+            }
             answer["waited"].equals(
-                0,
-                instead={
-                    "The whole table travels to the host: only the ids have to travel, and the other way.": lambda n: (
-                        answer["uploaded"].value != 1 or answer["computed"].value == 0
-                    ),
-                },
-                hint="The check waits for the device: look at the ids on the host, before they travel.",
+                0, mistakes, hint="The check waits for the device: look at the ids on the host, before they travel."
             )
             answer["values"].equals(table[np.asarray(ids)])
     for ids in ([4], [0, 7], [-1], np.array([2, -5])):
         for library in LIBRARIES:
-            student.driver.rows(library, table, ids).equals(
-                raised("IndexError"),
-                instead={
-                    "An id out of range is a mistake of the caller's: it is to be refused, not mended.": (
-                        lambda found: np.array_equal(found["values"], table[np.clip(ids, 0, 3)])
-                    ),
-                    "A negative id is refused, too: it is no id of a token, and means the last rows to NumPy.": (
-                        lambda found: min(ids) < 0
-                    ),
-                    "An id out of range went through, and the device made another row of it: check the ids.": (
-                        lambda found: library == "device" or max(ids) >= 4
-                    ),
-                    "The error for an index out of range is IndexError.": raised("ValueError"),
-                },
-            )
+            mistakes = {
+                "An id out of range is a mistake of the caller's: it is to be refused, not mended.": (
+                    lambda found: np.array_equal(found["values"], table[np.clip(ids, 0, 3)])
+                ),
+                "A negative id is refused, too: it is no id of a token, and means the last rows to NumPy.": (
+                    lambda found: min(ids) < 0
+                ),
+                "An id out of range went through, and the device made another row of it: check the ids.": (
+                    lambda found: library == "device" or max(ids) >= 4
+                ),
+                "The error for an index out of range is IndexError.": raised("ValueError"),
+            }
+            student.driver.rows(library, table, ids).equals(raised("IndexError"), mistakes)
     for library in LIBRARIES:
         student.driver.rows(library, np.arange(600.0).reshape(300, 2), [299, 0, 256])["values"].equals(
             np.array([[598.0, 599.0], [0.0, 1.0], [512.0, 513.0]]),
@@ -330,16 +302,15 @@ def tables_and_ids(d):
     return d.choice(*LIBRARIES), table, ids.tolist() if d.choice(False, True) and ids.ndim else ids
 
 
-@task(
-    5,
-    hints=(
-        "Which of the two generators gives the same numbers on every machine?",
-        "Draw with np.random.default_rng(seed) on the host, make the numbers float32 there, and take them across.",
-        "Dice for both sides: rng = np.random.default_rng(5), rng.integers(1, 7, 3), as int8 by .astype, then across: "
-        "the same three numbers on each side. From xp's generator, they would be others on the device.",
-    ),
-)
+@task(5)
 def drawing(student):
+    """Which of the two generators gives the same numbers on every machine?
+
+    Draw with np.random.default_rng(seed) on the host, make the numbers float32 there, and take them across.
+
+    Dice for both sides: rng = np.random.default_rng(5), rng.integers(1, 7, 3), as int8 by .astype, then across: the
+    same three numbers on each side. From xp's generator, they would be others on the device.
+    """
     search(student.driver.normal_start, sides_and_shapes, parts=FORM, examples=40)
     for library in LIBRARIES:
         for shape, seed in [((2,), 0), ((2, 3), 1), ((), 2), ((0, 3), 3)]:
@@ -354,29 +325,27 @@ def drawing(student):
                 WHERE[library], instead={"The numbers are on the host still: take them across with from_host.": "host"}
             )
             right = rng(seed).standard_normal(shape)
-            answer["values"].equals(
-                right,
-                instead={
-                    "Those are uniform numbers.": rng(seed).random(shape),
-                    "Those are the numbers of another seed.": rng(0).standard_normal(shape),
-                    "float32 is drawn from other bits than float64: draw first, then convert.": (
-                        rng(seed).standard_normal(shape, dtype="float32")
-                    ),
-                    "NumPy's old generator draws other numbers: use np.random.default_rng.": (
-                        np.random.RandomState(seed).standard_normal(shape)
-                    ),
-                    "Those are the seed's numbers in another order, or with fewer digits: draw them in that shape, and "
-                    "convert them once, to float32.": lambda got: (
-                        np.shape(got) == shape and np.allclose(np.sort(got, None), np.sort(right, None), atol=0.01)
-                    ),
-                    "Those are not the seed's numbers: make the generator with `seed`.": lambda got: (
-                        library == "numpy" and np.shape(got) == shape
-                    ),
-                    "The device's own generator draws other numbers: draw on the host.": lambda got: (
-                        library == "device" and np.shape(got) == shape
-                    ),
-                },
-            )
+            mistakes = {
+                "Those are uniform numbers.": rng(seed).random(shape),
+                "Those are the numbers of another seed.": rng(0).standard_normal(shape),
+                "float32 is drawn from other bits than float64: draw first, then convert.": (
+                    rng(seed).standard_normal(shape, dtype="float32")
+                ),
+                "NumPy's old generator draws other numbers: use np.random.default_rng.": (
+                    np.random.RandomState(seed).standard_normal(shape)
+                ),
+                "Those are the seed's numbers in another order, or with fewer digits: draw them in that shape, and "
+                "convert them once, to float32.": lambda got: (
+                    np.shape(got) == shape and np.allclose(np.sort(got, None), np.sort(right, None), atol=0.01)
+                ),
+                "Those are not the seed's numbers: make the generator with `seed`.": lambda got: (
+                    library == "numpy" and np.shape(got) == shape
+                ),
+                "The device's own generator draws other numbers: draw on the host.": lambda got: (
+                    library == "device" and np.shape(got) == shape
+                ),
+            }
+            answer["values"].equals(right, mistakes)
             answer["dtype"].equals(
                 "float32", instead={"The numbers are float64: convert them before they travel.": "float64"}
             )
@@ -400,16 +369,15 @@ def descent(x, y, steps, rate, factor=2.0, summed=False, late=False):
     return w, np.array(losses)
 
 
-@task(
-    6,
-    hints=(
-        "Which lines of the loop need a number on the host? And which lines need the data to travel?",
-        "Take x and y across before the loop; keep the losses in a list as they are, and fetch them at the end.",
-        "x = [1, 2], y = [2, 4], rate 0.1: the errors are -2, -4, the loss 10, the gradient 2/2 · (1 · -2 + 2 · -4) = "
-        "-10, and w goes from 0 to 1. Three losses without axes are one array of three by stack, and travel as one.",
-    ),
-)
+@task(6)
 def training(student):
+    """Which lines of the loop need a number on the host? And which lines need the data to travel?
+
+    Take x and y across before the loop; keep the losses in a list as they are, and fetch them at the end.
+
+    x = [1, 2], y = [2, 4], rate 0.1: the errors are -2, -4, the loss 10, the gradient 2/2 · (1 · -2 + 2 · -4) = -10,
+    and w goes from 0 to 1. Three losses without axes are one array of three by stack, and travel as one.
+    """
     search(student.driver.fit, descents, facts=facts_of_fit, tolerance=1e-4)
     rng = np.random.default_rng(6)
     for library in LIBRARIES:
@@ -419,30 +387,25 @@ def training(student):
             answer.returns(REFUSED)
             w, losses = descent(x, y, steps, rate)
             for part, right in (("losses", losses), ("w", w)):
+                mistakes = {"w and the losses are to be NumPy arrays: fetch them after the last step.": "device"}
                 answer[part]["where"].equals(
-                    "host",
-                    instead={
-                        "w and the losses are to be NumPy arrays: fetch them after the last step.": "device",
-                    },
-                    hint="The losses are to be one NumPy array: stack them, and fetch that.",
+                    "host", mistakes, hint="The losses are to be one NumPy array: stack them, and fetch that."
                 )
                 index = 0 if part == "w" else 1
-                answer[part]["values"].equals(
-                    right,
-                    instead={
-                        "The loss is the sum of the squares here; it is to be the mean.": (
-                            descent(x, y, steps, rate, summed=True)[index]
-                        ),
-                        "The loss is taken after the step: it is to be the one before.": (
-                            descent(x, y, steps, rate, late=True)[index]
-                        ),
-                        "The factor 2 of the square's derivative is missing.": (
-                            descent(x, y, steps, rate, factor=1.0)[index]
-                        ),
-                        "The gradient is not divided by n.": descent(x, y, steps, rate, factor=2.0 * n)[index],
-                        SIGN: descent(x, y, steps, rate, factor=-2.0)[index],
-                    },
-                )
+                mistakes = {
+                    "The loss is the sum of the squares here; it is to be the mean.": (
+                        descent(x, y, steps, rate, summed=True)[index]
+                    ),
+                    "The loss is taken after the step: it is to be the one before.": (
+                        descent(x, y, steps, rate, late=True)[index]
+                    ),
+                    "The factor 2 of the square's derivative is missing.": (
+                        descent(x, y, steps, rate, factor=1.0)[index]
+                    ),
+                    "The gradient is not divided by n.": descent(x, y, steps, rate, factor=2.0 * n)[index],
+                    SIGN: descent(x, y, steps, rate, factor=-2.0)[index],
+                }
+                answer[part]["values"].equals(right, mistakes)
             answer["waited"].holds(
                 lambda waited: waited <= 2,
                 "the device waited for at most twice",

@@ -74,16 +74,15 @@ def norm_inputs(d):
     return x, weight, d.number(1e-6, 0.5, 0.1), g
 
 
-@task(
-    1,
-    hints=(
-        "What is the size of one token's vector? Which axis does it lie along?",
-        "The mean of the squares, over the last axis, with keepdims=True; its root divides x.",
-        "The token [3, 4] has squares 9 and 16, of mean 12.5 and root 3.54: it becomes [0.85, 1.13]. With the weights "
-        "[1, 10] that is [0.85, 11.3].",
-    ),
-)
+@task(1)
 def norm(student):
+    """What is the size of one token's vector? Which axis does it lie along?
+
+    The mean of the squares, over the last axis, with keepdims=True; its root divides x.
+
+    The token [3, 4] has squares 9 and 16, of mean 12.5 and root 3.54: it becomes [0.85, 1.13]. With the weights [1, 10]
+    that is [0.85, 11.3].
+    """
     search(student.driver.normed, norm_inputs, hints=gradients_of("x", "weight"), tolerance=1e-4)
     rng = np.random.default_rng(1)
     for shape, eps in [((1, 2), 1e-6), ((3, 2), 1e-6), ((2, 3, 4), 0.5)]:
@@ -92,42 +91,40 @@ def norm(student):
         square = (x * x).mean(axis=-1, keepdims=True)
         answer = student.driver.normed(x, weight, eps, g)
         tensor_came(answer, {"The axis is lost: take the mean with keepdims=True.": raised("ValueError", "broadcast")})
-        answer["y"].equals(
-            normed(x, weight, eps),
-            instead={
-                "The weight is missing: each channel is multiplied by its own.": normed(x, 1, eps),
-                "The weight is multiplied in before the norm: it comes after it.": normed(x * weight, 1, eps),
-                "That is the mean of x, not of its squares.": lambda y: (
-                    same(y, x / mean * weight) or same(y, x / (mean + eps) * weight)
-                ),
-                "The root is missing: divide by √(mean of squares + eps).": x / (square + eps) * weight,
-                "The squares are added up, not averaged: divide by √(mean).": (
-                    x / np.sqrt((x * x).sum(axis=-1, keepdims=True) + eps) * weight
-                ),
-                "The mean is taken off first, as in LayerNorm; RMSNorm leaves it in.": lambda y: (
-                    same(y, (x - mean) / np.sqrt(x.var(axis=-1, keepdims=True) + eps) * weight)
-                    or same(y, (x - mean) / np.sqrt(square + eps) * weight)
-                ),
-                "That divides by the standard deviation: the mean of the squares is meant, with the mean left in.": (
-                    x / np.sqrt(x.var(axis=-1, keepdims=True) + eps) * weight
-                ),
-                "The mean runs over the tokens: each token is normalized by itself, over the last axis.": (
-                    x / np.sqrt((x * x).mean(axis=0, keepdims=True) + eps) * weight
-                ),
-                "The mean runs over all tokens: each token is normalized by itself, over the last axis.": (
-                    x / np.sqrt((x * x).mean() + eps) * weight
-                ),
-                "eps is added outside the root: it belongs to the mean of the squares.": (
-                    x / (np.sqrt(square) + eps) * weight
-                ),
-                "eps is squared: it is added as it is.": lambda y: (
-                    eps == 0.5 and same(y, x / np.sqrt(square + eps * eps) * weight)
-                ),
-                "eps is left out, or is not the argument: without it a zero vector is divided by zero.": x
-                / np.sqrt(square)
-                * weight,
-            },
-        )
+        mistakes = {
+            "The weight is missing: each channel is multiplied by its own.": normed(x, 1, eps),
+            "The weight is multiplied in before the norm: it comes after it.": normed(x * weight, 1, eps),
+            "That is the mean of x, not of its squares.": lambda y: (
+                same(y, x / mean * weight) or same(y, x / (mean + eps) * weight)
+            ),
+            "The root is missing: divide by √(mean of squares + eps).": x / (square + eps) * weight,
+            "The squares are added up, not averaged: divide by √(mean).": (
+                x / np.sqrt((x * x).sum(axis=-1, keepdims=True) + eps) * weight
+            ),
+            "The mean is taken off first, as in LayerNorm; RMSNorm leaves it in.": lambda y: (
+                same(y, (x - mean) / np.sqrt(x.var(axis=-1, keepdims=True) + eps) * weight)
+                or same(y, (x - mean) / np.sqrt(square + eps) * weight)
+            ),
+            "That divides by the standard deviation: the mean of the squares is meant, with the mean left in.": (
+                x / np.sqrt(x.var(axis=-1, keepdims=True) + eps) * weight
+            ),
+            "The mean runs over the tokens: each token is normalized by itself, over the last axis.": (
+                x / np.sqrt((x * x).mean(axis=0, keepdims=True) + eps) * weight
+            ),
+            "The mean runs over all tokens: each token is normalized by itself, over the last axis.": (
+                x / np.sqrt((x * x).mean() + eps) * weight
+            ),
+            "eps is added outside the root: it belongs to the mean of the squares.": (
+                x / (np.sqrt(square) + eps) * weight
+            ),
+            "eps is squared: it is added as it is.": lambda y: (
+                eps == 0.5 and same(y, x / np.sqrt(square + eps * eps) * weight)
+            ),
+            "eps is left out, or is not the argument: without it a zero vector is divided by zero.": x
+            / np.sqrt(square)
+            * weight,
+        }
+        answer["y"].equals(normed(x, weight, eps), mistakes)
 
 
 # Task 2
@@ -154,51 +151,48 @@ def neighbours_turned(x, angles):
     return np.stack([z.real, z.imag], axis=-1).reshape(x.shape)
 
 
-@task(
-    2,
-    hints=(
-        "How many pairs does a head have? How fast does each turn?",
-        "Angles: the positions as a column times theta ** (-2 i / D) as a row. rotate: split x in two halves, not in "
-        "neighbours.",
-        "With theta = 100 and D = 4, pair 0 turns by 1 per position and pair 1 by 100^(-1/2) = 0.1: row 3 is [3, 0.3]. "
-        "There, [1, 0, 0, 0] becomes [cos 3, 0, sin 3, 0]: channel 0 is paired with channel 2.",
-    ),
-)
+@task(2)
 def positions(student):
+    """How many pairs does a head have? How fast does each turn?
+
+    Angles: the positions as a column times theta ** (-2 i / D) as a row. rotate: split x in two halves, not in
+    neighbours.
+
+    With theta = 100 and D = 4, pair 0 turns by 1 per position and pair 1 by 100^(-1/2) = 0.1: row 3 is [3, 0.3]. There,
+    [1, 0, 0, 0] becomes [cos 3, 0, sin 3, 0]: channel 0 is paired with channel 2.
+    """
     search(student.rotary_angles, angle_inputs)
     search(student.driver.rotated, rotate_inputs, hints=gradients_of("x"))
     for length, size, theta in [(2, 2, 10.0), (3, 4, 10.0), (5, 6, 100.0)]:
         pairs, places = np.arange(size // 2), np.arange(length)
         right = np.outer(places, theta ** (-2 * pairs / size))
-        student.rotary_angles(length, size, theta).equals(
-            right,
-            instead={
-                "Positions count from 0: the first token is not turned.": np.outer(
-                    places + 1, theta ** (-2 * pairs / size)
-                ),
-                "Pairs count from 0: the first one's angle is the position itself.": np.outer(
-                    places, theta ** (-2 * (pairs + 1) / size)
-                ),
-                "The exponent lacks its minus: later pairs turn more slowly.": np.outer(
-                    places, theta ** (2 * pairs / size)
-                ),
-                "The exponent is -2i / D: there are D / 2 pairs.": lambda a: (
-                    size > 2 and same(a, np.outer(places, theta ** (-pairs / size)))
-                ),
-                "The result is (pairs, positions): one row per position.": lambda a: (
-                    same(np.transpose(a), right) and length != size // 2
-                ),
-                "The angles have three digits only: float16 is too coarse for them.": lambda a: np.allclose(
-                    a, right, rtol=2e-3
-                ),
-                "The angle is missing its position: t · theta^(-2i / D).": lambda a: (
-                    np.shape(a) in ((size // 2,), (1, size // 2))
-                ),
-                "There is an angle for each channel: one for each pair is asked for, D / 2.": lambda a: (
-                    np.shape(a) == (length, size)
-                ),
-            },
-        )
+        mistakes = {
+            "Positions count from 0: the first token is not turned.": np.outer(
+                places + 1, theta ** (-2 * pairs / size)
+            ),
+            "Pairs count from 0: the first one's angle is the position itself.": np.outer(
+                places, theta ** (-2 * (pairs + 1) / size)
+            ),
+            "The exponent lacks its minus: later pairs turn more slowly.": np.outer(
+                places, theta ** (2 * pairs / size)
+            ),
+            "The exponent is -2i / D: there are D / 2 pairs.": lambda a: (
+                size > 2 and same(a, np.outer(places, theta ** (-pairs / size)))
+            ),
+            "The result is (pairs, positions): one row per position.": lambda a: (
+                same(np.transpose(a), right) and length != size // 2
+            ),
+            "The angles have three digits only: float16 is too coarse for them.": lambda a: np.allclose(
+                a, right, rtol=2e-3
+            ),
+            "The angle is missing its position: t · theta^(-2i / D).": lambda a: (
+                np.shape(a) in ((size // 2,), (1, size // 2))
+            ),
+            "There is an angle for each channel: one for each pair is asked for, D / 2.": lambda a: (
+                np.shape(a) == (length, size)
+            ),
+        }
+        student.rotary_angles(length, size, theta).equals(right, mistakes)
     for length in (300, 70000):
         of_a_long_text(student.driver.last_angles(length, 4, 10000.0), (length - 1) * np.array([1.0, 0.01]))
     answer = student.driver.last_angles(70000, 8, 10000.0)
@@ -217,25 +211,23 @@ def positions(student):
         turned_apart = np.concatenate([neighbours[..., ::2], neighbours[..., 1::2]], axis=-1)
         answer = student.driver.rotated(x, angles, g)
         tensor_came(answer)
-        answer["y"].equals(
-            turned(x, angles),
-            instead={
-                "It turns the wrong way: (a, b) becomes (a cos - b sin, a sin + b cos).": turned(x, -angles),
-                "Neighbours were paired: a pair is channel i and channel i + D / 2.": lambda y: (
-                    size > 2 and (same(y, turned_apart) or same(y, neighbours_turned(x, angles)))
-                ),
-                "One sign is wrong: (a, b) becomes (a cos - b sin, a sin + b cos).": lambda y: any(
-                    same(y, np.concatenate([a * cos + i * b * sin, a * sin + j * b * cos], axis=-1))
-                    for i, j in ((1, 1), (-1, -1))
-                ),
-                "The halves have changed places.": np.concatenate([a * sin + b * cos, a * cos - b * sin], axis=-1),
-                "Sine and cosine are exchanged.": turned(x, np.pi / 2 - angles),
-                "b is replaced by the new a before it was used: keep the old halves.": lambda y: (
-                    same(y[..., :half], a * cos - b * sin) and same(y[..., half:], (a * cos - b * sin) * sin + b * cos)
-                ),
-                "The second half is as it was: it turns, too.": np.concatenate([a * cos - b * sin, b], axis=-1),
-            },
-        )
+        mistakes = {
+            "It turns the wrong way: (a, b) becomes (a cos - b sin, a sin + b cos).": turned(x, -angles),
+            "Neighbours were paired: a pair is channel i and channel i + D / 2.": lambda y: (
+                size > 2 and (same(y, turned_apart) or same(y, neighbours_turned(x, angles)))
+            ),
+            "One sign is wrong: (a, b) becomes (a cos - b sin, a sin + b cos).": lambda y: any(
+                same(y, np.concatenate([a * cos + i * b * sin, a * sin + j * b * cos], axis=-1))
+                for i, j in ((1, 1), (-1, -1))
+            ),
+            "The halves have changed places.": np.concatenate([a * sin + b * cos, a * cos - b * sin], axis=-1),
+            "Sine and cosine are exchanged.": turned(x, np.pi / 2 - angles),
+            "b is replaced by the new a before it was used: keep the old halves.": lambda y: (
+                same(y[..., :half], a * cos - b * sin) and same(y[..., half:], (a * cos - b * sin) * sin + b * cos)
+            ),
+            "The second half is as it was: it turns, too.": np.concatenate([a * cos - b * sin, b], axis=-1),
+        }
+        answer["y"].equals(turned(x, angles), mistakes)
 
 
 # Task 3
@@ -267,17 +259,16 @@ def attention_inputs(d, kinds=MODERATE):
     return values(d, *4 * [shape], kinds=kinds)
 
 
-@task(
-    3,
-    hints=(
-        "Who is compared with whom? Which of these comparisons may not count?",
-        "scores = q kᵀ / √D, (B, H, T, T). Put -inf where the key stands after the query, then the softmax over the "
-        "last axis.",
-        "Scores [2, 5, 9] of token 1 of three: [2, 5, -inf], less their maximum [-3, 0, -inf], after exp [0.05, 1, 0], "
-        "by their sum [0.05, 0.95, 0]. Token 1's result is 0.05 times v of token 0 and 0.95 times its own.",
-    ),
-)
+@task(3)
 def attention(student):
+    """Who is compared with whom? Which of these comparisons may not count?
+
+    scores = q kᵀ / √D, (B, H, T, T). Put -inf where the key stands after the query, then the softmax over the last
+    axis.
+
+    Scores [2, 5, 9] of token 1 of three: [2, 5, -inf], less their maximum [-3, 0, -inf], after exp [0.05, 1, 0], by
+    their sum [0.05, 0.95, 0]. Token 1's result is 0.05 times v of token 0 and 0.95 times its own.
+    """
     search(student.driver.attended, attention_inputs, hints=gradients_of("q", "k", "v"), tolerance=1e-4)
     search(student.driver.attended, lambda d: attention_inputs(d, WIDE), examples=30, hints=OVERFLOWN, tolerance=1e-4)
     rng = np.random.default_rng(3)
@@ -326,16 +317,14 @@ def attention(student):
             }
         answer["y"].equals(attended(q, k, v), instead=wrong)
     for times, sign in ((40, 1), (1000, 1), (1000, -1)):
+        mistakes = {
+            "Large scores overflow: subtract each row's largest score before exp.": lambda y: not np.isfinite(y).all(),
+            "What is hidden is seen where all scores are far below zero: put -inf in its place.": (
+                lambda y: not same(y[:, :, 0], v[:, :, 0])
+            ),
+        }
         student.driver.attended(times * q, sign * times * k, v, g)["y"].equals(
-            attended(times * q, sign * times * k, v),
-            instead={
-                "Large scores overflow: subtract each row's largest score before exp.": (
-                    lambda y: not np.isfinite(y).all()
-                ),
-                "What is hidden is seen where all scores are far below zero: put -inf in its place.": (
-                    lambda y: not same(y[:, :, 0], v[:, :, 0])
-                ),
-            },
+            attended(times * q, sign * times * k, v), mistakes
         )
     q, k, v, g = (draw(rng, 1, 2, 3, 2) for _ in range(4))
     loud = np.where(np.arange(3)[:, None] == 2, 1e100, v)  # the last token's value
@@ -386,17 +375,16 @@ def share_inputs(d):
 MIXED = "The axes are mixed up: reshape splits the channels only; then the head's axis has to move, by swapaxes."
 
 
-@task(
-    4,
-    hints=(
-        "Which axis is split? What has to move where afterwards?",
-        "split: reshape to (B, T, H, D), then swapaxes(1, 2); join goes back. share: a new axis of length 1 after "
-        "H_kv, broadcast to the group's size.",
-        "A text of 3 tokens with 8 channels, for 2 heads: (1, 3, 8), reshaped (1, 3, 2, 4), swapped (1, 2, 3, 4). Rows "
-        "a b c, each twice and side by side: (3, 1), broadcast to (3, 2), reshaped (6,), gives a a b b c c.",
-    ),
-)
+@task(4)
 def heads(student):
+    """Which axis is split? What has to move where afterwards?
+
+    split: reshape to (B, T, H, D), then swapaxes(1, 2); join goes back. share: a new axis of length 1 after H_kv,
+    broadcast to the group's size.
+
+    A text of 3 tokens with 8 channels, for 2 heads: (1, 3, 8), reshaped (1, 3, 2, 4), swapped (1, 2, 3, 4). Rows a b c,
+    each twice and side by side: (3, 1), broadcast to (3, 2), reshaped (6,), gives a a b b c c.
+    """
     for of_driver, inputs in ((student.driver.split, split_inputs), (student.driver.joined, join_inputs)):
         search(of_driver, inputs, hints=gradients_of("x"))
     search(student.driver.shared, share_inputs, hints=gradients_of("x"))
@@ -405,64 +393,54 @@ def heads(student):
         x, g = draw(rng, batch, length, count * size), draw(rng, batch, count, length, size)
         answer = student.driver.split(x, count, g)
         tensor_came(answer)
-        answer["y"].equals(
-            split(x, count),
-            instead={
-                MIXED: x.reshape(batch, count, length, size),
-                "The head's axis still stands behind the tokens': swap axes 1 and 2.": x.reshape(
-                    batch, length, count, size
-                ),
-                "The head's channels stand side by side: D is the last axis of the split, not the first.": lambda y: (
-                    same(y, x.reshape(batch, length, size, count).transpose(0, 3, 1, 2))
-                ),
-            },
-        )
+        mistakes = {
+            MIXED: x.reshape(batch, count, length, size),
+            "The head's axis still stands behind the tokens': swap axes 1 and 2.": x.reshape(
+                batch, length, count, size
+            ),
+            "The head's channels stand side by side: D is the last axis of the split, not the first.": lambda y: same(
+                y, x.reshape(batch, length, size, count).transpose(0, 3, 1, 2)
+            ),
+        }
+        answer["y"].equals(split(x, count), mistakes)
         answer = student.driver.joined(g, x)
         tensor_came(answer)
-        answer["y"].equals(
-            joined(g),
-            instead={
-                "The axes are mixed up: first the tokens' axis before the heads', by swapaxes; then reshape.": (
-                    g.reshape(batch, length, count * size)
-                ),
-                "The channels of different heads alternate: a head's stay side by side.": lambda y: same(
-                    y, g.transpose(0, 2, 3, 1).reshape(batch, length, count * size)
-                ),
-            },
-        )
+        mistakes = {
+            "The axes are mixed up: first the tokens' axis before the heads', by swapaxes; then reshape.": (
+                g.reshape(batch, length, count * size)
+            ),
+            "The channels of different heads alternate: a head's stay side by side.": lambda y: same(
+                y, g.transpose(0, 2, 3, 1).reshape(batch, length, count * size)
+            ),
+        }
+        answer["y"].equals(joined(g), mistakes)
     for batch, kv_heads, count, length, size in [(1, 2, 4, 2, 1), (2, 3, 6, 4, 2), (1, 2, 2, 1, 2), (1, 1, 2, 2, 1)]:
         x, g = draw(rng, batch, kv_heads, length, size), draw(rng, batch, count, length, size)
         right = np.stack([x[:, h * kv_heads // count] for h in range(count)], axis=1)
         order = " ".join(str(h * kv_heads // count) for h in range(count))
         answer = student.driver.shared(x, count, g)
         tensor_came(answer)
-        answer["y"].equals(
-            right,
-            instead={
-                "The heads come in turns, 0 1 0 1: neighbours share, 0 0 1 1.": lambda y: same(
-                    y, np.concatenate([x] * (count // kv_heads), axis=1)
-                ),
-                "The heads are as many as they were: repeat each for its group.": lambda y: (
-                    same(y, x) and count > kv_heads
-                ),
-                "All query heads share the first key head.": lambda y: same(y, np.stack([x[:, 0]] * count, axis=1)),
-                f"The heads stand in another order: {count} query heads look into key heads {order}.": lambda y: all(
-                    any(same(y[:, h], x[:, j]) for j in range(kv_heads)) for h in range(count)
-                ),
-                "The heads are shared out over the tokens: a head's tokens stay together.": lambda y: (
-                    np.shape(y) == right.shape and same(np.sort(np.ravel(y)), np.sort(np.ravel(right)))
-                ),
-            },
-        )
+        mistakes = {
+            "The heads come in turns, 0 1 0 1: neighbours share, 0 0 1 1.": lambda y: same(
+                y, np.concatenate([x] * (count // kv_heads), axis=1)
+            ),
+            "The heads are as many as they were: repeat each for its group.": lambda y: same(y, x) and count > kv_heads,
+            "All query heads share the first key head.": lambda y: same(y, np.stack([x[:, 0]] * count, axis=1)),
+            f"The heads stand in another order: {count} query heads look into key heads {order}.": lambda y: all(
+                any(same(y[:, h], x[:, j]) for j in range(kv_heads)) for h in range(count)
+            ),
+            "The heads are shared out over the tokens: a head's tokens stay together.": lambda y: (
+                np.shape(y) == right.shape and same(np.sort(np.ravel(y)), np.sort(np.ravel(right)))
+            ),
+        }
+        answer["y"].equals(right, mistakes)
     for kv_heads, count in [(2, 3), (4, 6), (2, 1), (3, 4)]:
         x = draw(rng, 1, kv_heads, 2, 1)
-        student.driver.shared(x, count, draw(rng, 1, count, 2, 1)).equals(
-            raised("ValueError"),
-            instead={
-                "Where the heads cannot be shared evenly, raise ValueError.": lambda result: True,
-                "Where the heads cannot be shared evenly, raise ValueError, and no other error.": raised("Exception"),
-            },
-        )
+        mistakes = {
+            "Where the heads cannot be shared evenly, raise ValueError.": lambda result: True,
+            "Where the heads cannot be shared evenly, raise ValueError, and no other error.": raised("Exception"),
+        }
+        student.driver.shared(x, count, draw(rng, 1, count, 2, 1)).equals(raised("ValueError"), mistakes)
 
 
 # Task 5
@@ -495,16 +473,15 @@ def mlp_inputs(d, kinds=MODERATE):
     return values(d, (*lead, width), *maps, (*lead, width), kinds=kinds)
 
 
-@task(
-    5,
-    hints=(
-        "Two linear maps lead from C to F. Which of them is activated?",
-        "opening = x gateᵀ; opening · sigmoid(opening); times x upᵀ; then back to C by downᵀ.",
-        "Where gate gives 2 and up gives 3: silu(2) = 2 · 0.88 = 1.76, times 3 is 5.28. Where gate gives -9, silu is "
-        "-0.001, and whatever up says is shut out. A row of such products goes through down, from F numbers to C.",
-    ),
-)
+@task(5)
 def mlp(student):
+    """Two linear maps lead from C to F. Which of them is activated?
+
+    opening = x gateᵀ; opening · sigmoid(opening); times x upᵀ; then back to C by downᵀ.
+
+    Where gate gives 2 and up gives 3: silu(2) = 2 · 0.88 = 1.76, times 3 is 5.28. Where gate gives -9, silu is -0.001,
+    and whatever up says is shut out. A row of such products goes through down, from F numbers to C.
+    """
     names = ("x", "gate", "up", "down")
     search(student.driver.gated, mlp_inputs, hints=gradients_of(*names), tolerance=1e-4)
     search(student.driver.gated, lambda d: mlp_inputs(d, WIDE), examples=30, hints=OVERFLOWN, tolerance=1e-4)
@@ -525,28 +502,25 @@ def mlp(student):
                 ),
             },
         )
-        answer["y"].equals(
-            gated(x, gate, up, down),
-            instead={
-                "gate and up are exchanged: the gate is activated.": gated(x, up, gate, down),
-                "The sigmoid alone opens the gate: silu(z) is z · sigmoid(z).": sigmoid(a) * b @ down.T,
-                "There is no activation: silu(z) is z · sigmoid(z).": a * b @ down.T,
-                "up is missing: what the gate lets through is multiplied by x upᵀ.": silu(a) @ down.T,
-                "The two are added: the gate multiplies.": (silu(a) + b) @ down.T,
-                "The product is activated: only the gate is.": silu(a * b) @ down.T,
-                "Both are activated: only the gate is.": silu(a) * silu(b) @ down.T,
-                "That is a ReLU: silu(z) is z · sigmoid(z).": np.maximum(a, 0) * b @ down.T,
-                "That is tanh: silu(z) is z · sigmoid(z).": np.tanh(a) * b @ down.T,
-                "That is GELU's curve: silu(z) is z · sigmoid(z).": lambda y: any(
-                    np.allclose(y, gelu * b @ down.T, atol=0.01)
-                    for gelu in (a * sigmoid(1.702 * a), a * normal_below(a))
-                ),
-                "down is missing: the result has C channels again.": silu(a) * b,
-                "A matrix is reshaped where it should be transposed: .T exchanges rows and columns.": lambda y: any(
-                    same(y, gated(x, *maps)) for maps in with_one_reshaped(gate, up, down)
-                ),
-            },
-        )
+        mistakes = {
+            "gate and up are exchanged: the gate is activated.": gated(x, up, gate, down),
+            "The sigmoid alone opens the gate: silu(z) is z · sigmoid(z).": sigmoid(a) * b @ down.T,
+            "There is no activation: silu(z) is z · sigmoid(z).": a * b @ down.T,
+            "up is missing: what the gate lets through is multiplied by x upᵀ.": silu(a) @ down.T,
+            "The two are added: the gate multiplies.": (silu(a) + b) @ down.T,
+            "The product is activated: only the gate is.": silu(a * b) @ down.T,
+            "Both are activated: only the gate is.": silu(a) * silu(b) @ down.T,
+            "That is a ReLU: silu(z) is z · sigmoid(z).": np.maximum(a, 0) * b @ down.T,
+            "That is tanh: silu(z) is z · sigmoid(z).": np.tanh(a) * b @ down.T,
+            "That is GELU's curve: silu(z) is z · sigmoid(z).": lambda y: any(
+                np.allclose(y, gelu * b @ down.T, atol=0.01) for gelu in (a * sigmoid(1.702 * a), a * normal_below(a))
+            ),
+            "down is missing: the result has C channels again.": silu(a) * b,
+            "A matrix is reshaped where it should be transposed: .T exchanges rows and columns.": lambda y: any(
+                same(y, gated(x, *maps)) for maps in with_one_reshaped(gate, up, down)
+            ),
+        }
+        answer["y"].equals(gated(x, gate, up, down), mistakes)
 
     far = np.array([[1000.0], [-1000.0], [100.0], [-100.0]])
     one = np.ones((1, 1))
@@ -663,16 +637,15 @@ def texts_inputs(d):
     return *block_inputs(d)[:-1], d.choice([1, 4, 2], [2, 1, 3], [3, 3, 1])
 
 
-@task(
-    6,
-    hints=(
-        "Two sentences: attention on a normalized copy, added; the MLP on a normalized copy, added. What is inside?",
-        "h = rms_norm(x, …); q, k, v: project, split, rotate q and k; share k and v; attend; join; o_proj; add to x.",
-        "Where attention finds nothing for a token, its vector [3, 4] goes on as [3, 4], not as the [0.85, 1.13] that "
-        "attention read. Where it finds [1, -1], the MLP reads [4, 3] normalized, and is added to [4, 3].",
-    ),
-)
+@task(6)
 def whole_block(student):
+    """Two sentences: attention on a normalized copy, added; the MLP on a normalized copy, added. What is inside?
+
+    h = rms_norm(x, …); q, k, v: project, split, rotate q and k; share k and v; attend; join; o_proj; add to x.
+
+    Where attention finds nothing for a token, its vector [3, 4] goes on as [3, 4], not as the [0.85, 1.13] that
+    attention read. Where it finds [1, -1], the MLP reads [4, 3] normalized, and is added to [4, 3].
+    """
     hints = gradients_of("x") | {"dweights": OTHER.format("the weights")}
     search(student.driver.block, block_inputs, examples=40, hints=hints, tolerance=1e-4)
     search(student.driver.texts, texts_inputs, examples=10, facts=facts_of_texts, hints=LATER)

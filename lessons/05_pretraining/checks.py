@@ -52,16 +52,15 @@ NOT_TENSOR = "The loss must be a Tensor, or nothing can learn from it."
 CUT = "The value is right, the gradient is not: compute with Tensors, without .data or .numpy()."
 
 
-@task(
-    1,
-    hints=(
-        "Which places have a next token, and which tokens are next ones?",
-        "Leave out the last place of the logits and the first of the ids; then pick each target's logit.",
-        "For a text [4, 2, 7] two places count: logits 0 for 2, logits 1 for 7. At logits [1, 3, 0] and "
-        "target 1 the loss is log(e + e³ + 1) - 3 = 3.17 - 3 = 0.17. x[[0, 1], [2, 0]] picks x[0, 2] and x[1, 0].",
-    ),
-)
+@task(1)
 def loss(student):
+    """Which places have a next token, and which tokens are next ones?
+
+    Leave out the last place of the logits and the first of the ids; then pick each target's logit.
+
+    For a text [4, 2, 7] two places count: logits 0 for 2, logits 1 for 7. At logits [1, 3, 0] and target 1 the loss is
+    log(e + e³ + 1) - 3 = 3.17 - 3 = 0.17. x[[0, 1], [2, 0]] picks x[0, 2] and x[1, 0].
+    """
     search(student.driver.loss_of, loss_inputs, hints={"kind": NOT_TENSOR, "gradient": CUT})
     search(student.driver.loss_of, lambda d: loss_inputs(d, (NORMAL, LARGE)), examples=30, parts=("kind", "loss"))
     rng = np.random.default_rng(1)
@@ -69,48 +68,45 @@ def loss(student):
         logits, ids = draw(rng, batch, length, size), rng.integers(size, size=(batch, length))
         each = surprise(logits[:, :-1], ids[:, 1:])
         answer = student.driver.loss_of(logits, ids)
-        answer.returns(
-            {
-                "Logits and targets differ in their number of places: the last place has no next token.": (
-                    raised("Exception", "broadcast")
-                ),
-                "A NumPy function was used on a Tensor: use the Tensor's own methods.": raised("TypeError", "ufunc"),
-            }
-        )
-        answer["loss"].equals(
-            each.mean(),
-            instead={
-                "Each token is compared with itself: the logits at place t are about the token at t + 1.": (
-                    surprise(logits, ids).mean()
-                ),
-                "Each token is compared with itself: shift the ids by one, and leave out the last logits.": (
-                    lambda y: (
-                        same(y, surprise(logits[:, :-1], ids[:, :-1]).mean())
-                        or same(y, surprise(logits[:, 1:], ids[:, 1:]).mean())
-                    )
-                ),
-                "The shift goes the wrong way: place t is about t + 1, not about t - 1.": (
-                    surprise(logits[:, 1:], ids[:, :-1]).mean()
-                ),
-                "The last place is compared with the first token: it has no next one, leave it out.": (
-                    surprise(logits, np.roll(ids, -1, axis=1)).mean()
-                ),
-                "The sum is taken, not the mean.": each.sum(),
-                "The sum is divided by T or by B alone: it is the mean over all places.": lambda y: (
-                    same(y, each.sum() / batch) or same(y, each.sum() / length) or same(y, each.sum() / (length - 1))
-                ),
-                "The sum is divided by all B · T places: only B · (T - 1) have a next token.": each.sum() / ids.size,
-                "The sign is wrong: the loss is positive.": -each.mean(),
-                "The loss is in bits: in nats, it takes the natural logarithm.": each.mean() / log(2),
-                "The softmax is missing: a logit is no log-probability.": lambda y: np.allclose(
-                    y, -np.mean([logits[b, t, ids[b, t + 1]] for b, t in np.ndindex(ids[:, 1:].shape)])
-                ),
-                "The probability's logarithm is missing: the loss is -log p.": lambda y: (
-                    same(y, -np.exp(-each).mean()) or same(y, 1 - np.exp(-each).mean()) or same(y, np.exp(-each).mean())
-                ),
-                "One number is asked for: the mean over all places.": lambda y: np.size(y) == each.size > 1,
-            },
-        )
+        mistakes = {
+            "Logits and targets differ in their number of places: the last place has no next token.": (
+                raised("Exception", "broadcast")
+            ),
+            "A NumPy function was used on a Tensor: use the Tensor's own methods.": raised("TypeError", "ufunc"),
+        }
+        answer.returns(mistakes)
+        mistakes = {
+            "Each token is compared with itself: the logits at place t are about the token at t + 1.": (
+                surprise(logits, ids).mean()
+            ),
+            "Each token is compared with itself: shift the ids by one, and leave out the last logits.": (
+                lambda y: (
+                    same(y, surprise(logits[:, :-1], ids[:, :-1]).mean())
+                    or same(y, surprise(logits[:, 1:], ids[:, 1:]).mean())
+                )
+            ),
+            "The shift goes the wrong way: place t is about t + 1, not about t - 1.": (
+                surprise(logits[:, 1:], ids[:, :-1]).mean()
+            ),
+            "The last place is compared with the first token: it has no next one, leave it out.": (
+                surprise(logits, np.roll(ids, -1, axis=1)).mean()
+            ),
+            "The sum is taken, not the mean.": each.sum(),
+            "The sum is divided by T or by B alone: it is the mean over all places.": lambda y: (
+                same(y, each.sum() / batch) or same(y, each.sum() / length) or same(y, each.sum() / (length - 1))
+            ),
+            "The sum is divided by all B · T places: only B · (T - 1) have a next token.": each.sum() / ids.size,
+            "The sign is wrong: the loss is positive.": -each.mean(),
+            "The loss is in bits: in nats, it takes the natural logarithm.": each.mean() / log(2),
+            "The softmax is missing: a logit is no log-probability.": lambda y: np.allclose(
+                y, -np.mean([logits[b, t, ids[b, t + 1]] for b, t in np.ndindex(ids[:, 1:].shape)])
+            ),
+            "The probability's logarithm is missing: the loss is -log p.": lambda y: (
+                same(y, -np.exp(-each).mean()) or same(y, 1 - np.exp(-each).mean()) or same(y, np.exp(-each).mean())
+            ),
+            "One number is asked for: the mean over all places.": lambda y: np.size(y) == each.size > 1,
+        }
+        answer["loss"].equals(each.mean(), mistakes)
     for hint, batch, length, size, least in (
         (LONG_LOSS, 33, 70, 2, 0),
         (LARGE_LOSS.format("300"), 2, 70, 300, 0),
@@ -152,16 +148,15 @@ def rate_inputs(d):
     return step, steps, warmup, d.number(1.0, 0.3, 2.0), d.number(0.1, 0.0, 0.25)
 
 
-@task(
-    2,
-    hints=(
-        "What are the rates at step 0, at step warmup - 1, at step warmup, and at the end?",
-        "Two cases: step < warmup, and all others, where progress must be 0 at step = warmup and 1 at step = steps.",
-        "With peak 1, floor 0.2, warmup 2 of 10 steps: 0.5, 1, then 1 at step 2 (progress 0). Step 6 is halfway down, "
-        "where the cosine is 0: halfway between 1 and 0.2, so 0.6. Step 10 would be 0.2.",
-    ),
-)
+@task(2)
 def schedule(student):
+    """What are the rates at step 0, at step warmup - 1, at step warmup, and at the end?
+
+    Two cases: step < warmup, and all others, where progress must be 0 at step = warmup and 1 at step = steps.
+
+    With peak 1, floor 0.2, warmup 2 of 10 steps: 0.5, 1, then 1 at step 2 (progress 0). Step 6 is halfway down, where
+    the cosine is 0: halfway between 1 and 0.2, so 0.6. Step 10 would be 0.2.
+    """
     search(student.learning_rate, rate_inputs, tolerance=1e-6)
     for steps, warmup, peak, floor in [(10, 4, 1.0, 0.1), (10, 0, 2.0, 0.0), (100, 7, 0.003, 0.25)]:
         for step in dict.fromkeys([0, 1, warmup - 1, warmup, warmup + 1, (steps + warmup) // 2, steps - 1, steps]):
@@ -290,16 +285,15 @@ def step_inputs(d):
     return p, g, m, np.abs(v), step, lr, betas, d.number(1e-8, 0.5, 1e-3), d.number(0.1, 0.0, 0.5)
 
 
-@task(
-    3,
-    hints=(
-        "m and v come in twice: as they are, and corrected. Which are returned, and which move p?",
-        "m and v first, then both corrected by 1 - beta ** step, then p - lr · decay · p - lr · m̂ / (√v̂ + eps).",
-        "g = 4 at step 2, with m = 0.2 and beta 0.9: m is 0.18 + 0.4 = 0.58, and is returned; corrected, by 1 - 0.81, "
-        "it is 3.05. A weight of 2 at lr 0.01 and decay 0.5 loses 0.01 · 0.5 · 2 = 0.01, whatever the gradient is.",
-    ),
-)
+@task(3)
 def optimizer(student):
+    """m and v come in twice: as they are, and corrected. Which are returned, and which move p?
+
+    m and v first, then both corrected by 1 - beta ** step, then p - lr · decay · p - lr · m̂ / (√v̂ + eps).
+
+    g = 4 at step 2, with m = 0.2 and beta 0.9: m is 0.18 + 0.4 = 0.58, and is returned; corrected, by 1 - 0.81, it is
+    3.05. A weight of 2 at lr 0.01 and decay 0.5 loses 0.01 · 0.5 · 2 = 0.01, whatever the gradient is.
+    """
     search(student.adamw_step, step_inputs, tolerance=1e-4)
     # By hand: at the first step m / (1 - 0.9) = g and v / (1 - 0.95) = g², so p moves by lr, whatever g is.
     for g in (0.5, -200.0):
@@ -452,17 +446,16 @@ PARTS = {
 }
 
 
-@task(
-    4,
-    hints=(
-        "What happens once, before the first step? And what in each step, in which order?",
-        "Once: the list of parameters that train, and zeros for their m and v. Each step: loss, backward, rate; for "
-        "each parameter adamw_step, write back, forget the gradient.",
-        "Two batches and five steps: batches 0 1 0 1 0, rates of steps 0 … 4, adamw_step's counts 1 … 5. A matrix and "
-        "a bias: two pairs of means, from zeros, each pair replaced by what adamw_step gives; the bias with decay 0.",
-    ),
-)
+@task(4)
 def loop(student):
+    """What happens once, before the first step? And what in each step, in which order?
+
+    Once: the list of parameters that train, and zeros for their m and v. Each step: loss, backward, rate; for each
+    parameter adamw_step, write back, forget the gradient.
+
+    Two batches and five steps: batches 0 1 0 1 0, rates of steps 0 … 4, adamw_step's counts 1 … 5. A matrix and a bias:
+    two pairs of means, from zeros, each pair replaced by what adamw_step gives; the bias with decay 0.
+    """
     search(student.driver.mixed, training_inputs, examples=25, hints=PARTS, tolerance=1e-4)
     search(student.driver.in_turns, turns_inputs, examples=10, hints=TURNS, tolerance=1e-4)
     rng = np.random.default_rng(4)
@@ -472,15 +465,14 @@ def loop(student):
         arguments = (table, bias, fixed, batches, steps, 0.05, warmup, decay)
         right = run(*arguments)
         answer = student.driver.trained(*arguments)
-        answer.returns(
-            {
-                "A frozen parameter has no gradient: leave out those with requires_grad False.": (
-                    raised("TypeError", "NoneType")
-                ),
-                "The batches are used up before the steps are: begin again from the first.": raised("IndexError"),
-                OWN: raised("ValueError", "shape"),
-            }
-        )
+        mistakes = {
+            "A frozen parameter has no gradient: leave out those with requires_grad False.": (
+                raised("TypeError", "NoneType")
+            ),
+            "The batches are used up before the steps are: begin again from the first.": raised("IndexError"),
+            OWN: raised("ValueError", "shape"),
+        }
+        answer.returns(mistakes)
 
         def is_run(got, change):
             return all(same(got[name], value) for name, value in run(*arguments, change=change).items())
@@ -504,12 +496,9 @@ def loop(student):
 
     idle = draw(rng, 2, 2)
     shrunk = idle * np.prod([1 - 0.05 * 3.0 * height(step, 5, 2) for step in range(5)])
+    mistakes = {"A matrix whose gradient is all zeros was passed over: it trains, so it decays.": idle}
     student.driver.idle(draw(rng, 2, 2), idle, [rng.integers(2, size=(2, 4))], 5, 0.05, 2, 3.0)["idle"].equals(
-        shrunk,
-        instead={
-            "A matrix whose gradient is all zeros was passed over: it trains, so it decays.": idle,
-        },
-        hint=OWN_DECAY,
+        shrunk, mistakes, hint=OWN_DECAY
     )
     for shape in ((33, 3), (2, 64), (1, 70)):
         kind = "few texts, wrong for many at once" if shape[1] == 3 else "short texts, wrong for long ones"
@@ -561,17 +550,15 @@ def choice_inputs(d):
     return d.array(d.size(1, 6), dtype=dtype), temperature, d.number(None, 1, 2, 3, 9)
 
 
-@task(
-    5,
-    hints=(
-        "In which order: temperature, forbidding, dividing by the sum?",
-        "exp((logits - max) / temperature); zero for all but the k largest; then divide by the sum. Temperature 0 is "
-        "top-1.",
-        "Logits [1, 3, 2] at temperature 0.5 and k = 2: less the maximum [-2, 0, -1], by 0.5 [-4, 0, -2], "
-        "exp [0.02, 1, 0.14], the third likeliest to 0: [0, 1, 0.14], by the sum [0, 0.88, 0.12].",
-    ),
-)
+@task(5)
 def probabilities(student):
+    """In which order: temperature, forbidding, dividing by the sum?
+
+    exp((logits - max) / temperature); zero for all but the k largest; then divide by the sum. Temperature 0 is top-1.
+
+    Logits [1, 3, 2] at temperature 0.5 and k = 2: less the maximum [-2, 0, -1], by 0.5 [-4, 0, -2], exp [0.02, 1,
+    0.14], the third likeliest to 0: [0, 1, 0.14], by the sum [0, 0.88, 0.12].
+    """
     search(student.driver.shared_out, choice_inputs, examples=100, tolerance=1e-4)
     rng = np.random.default_rng(5)
     two, five = np.array([1.0, 2.0]), np.array([0.5, 2.0, -1.0, 1.0, 0.0])
@@ -585,31 +572,29 @@ def probabilities(student):
         hidden = np.where(np.isin(np.arange(len(logits)), kept), logits / temperature, 0)
         smallest = np.argsort(logits)[:top_k]
         upside_down = np.where(np.isin(np.arange(len(logits)), smallest), warm, 0)
+        mistakes = {
+            "Top-k has no effect.": warm,
+            "The logits are multiplied by the temperature: divide.": chosen_from(logits, 1 / temperature, top_k),
+            "The temperature has no effect: divide the logits by it, before exp.": chosen_from(logits, 1, top_k),
+            "The probabilities are divided by the temperature: the logits are, before exp.": plain / temperature,
+            "The forbidden tokens' share is lost: divide by the sum after they are set to 0.": cut,
+            "The least likely tokens were kept.": upside_down / upside_down.sum(),
+            "Forbidden logits were set to 0, and exp(0) is 1: their probability has to be 0.": softmax(hidden),
+            "One token too many was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k + 1)),
+            "One token too few was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k - 1)),
+            "Those are no probabilities: divide by the sum.": lambda p: np.sum(p) > 1.001,
+            "top_k may be larger than the vocabulary.": raised("Exception", "out of bounds"),
+            "top_k None means that all tokens may come.": raised("TypeError"),
+        }
         student.next_token_probabilities(logits, temperature, top_k).equals(
-            chosen_from(logits, temperature, top_k),
-            instead={
-                "Top-k has no effect.": warm,
-                "The logits are multiplied by the temperature: divide.": chosen_from(logits, 1 / temperature, top_k),
-                "The temperature has no effect: divide the logits by it, before exp.": chosen_from(logits, 1, top_k),
-                "The probabilities are divided by the temperature: the logits are, before exp.": plain / temperature,
-                "The forbidden tokens' share is lost: divide by the sum after they are set to 0.": cut,
-                "The least likely tokens were kept.": upside_down / upside_down.sum(),
-                "Forbidden logits were set to 0, and exp(0) is 1: their probability has to be 0.": softmax(hidden),
-                "One token too many was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k + 1)),
-                "One token too few was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k - 1)),
-                "Those are no probabilities: divide by the sum.": lambda p: np.sum(p) > 1.001,
-                "top_k may be larger than the vocabulary.": raised("Exception", "out of bounds"),
-                "top_k None means that all tokens may come.": raised("TypeError"),
-            },
+            chosen_from(logits, temperature, top_k), mistakes
         )
     for logits, top_k in [(two, None), (five, 3), (five, None)]:
-        student.next_token_probabilities(logits, 0.0, top_k).equals(
-            1.0 * (logits == logits.max()),
-            instead={
-                "Temperature 0 divides by zero: all goes to the likeliest token.": lambda p: True,
-                "Temperature 0 divides by zero; all goes to the likeliest token.": raised("ZeroDivisionError"),
-            },
-        )
+        mistakes = {
+            "Temperature 0 divides by zero: all goes to the likeliest token.": lambda p: True,
+            "Temperature 0 divides by zero; all goes to the likeliest token.": raised("ZeroDivisionError"),
+        }
+        student.next_token_probabilities(logits, 0.0, top_k).equals(1.0 * (logits == logits.max()), mistakes)
     close = np.array([1.0, 1.0 + 1e-12, 0.5])
     student.next_token_probabilities(close, 0.0, None).equals(
         np.array([0.0, 1.0, 0.0]),
@@ -617,12 +602,13 @@ def probabilities(student):
     )
     for scale in (1000.0, -1000.0, -1e5):
         logits = scale + five
+        mistakes = {
+            "What is forbidden comes where all logits are far below zero: its probability has to be 0 whatever "
+            "they are, so put -inf in place of its logit, or cut after exp.": lambda p: np.any(p[[2, 4]] > 0)
+        }
         student.next_token_probabilities(logits, 0.5, 3).equals(
             chosen_from(five, 0.5, 3),
-            instead={
-                "What is forbidden comes where all logits are far below zero: its probability has to be 0 whatever "
-                "they are, so put -inf in place of its logit, or cut after exp.": lambda p: np.any(p[[2, 4]] > 0),
-            },
+            mistakes,
             hint="Large logits overflow, or all underflow: take the largest off before exp.",
         )
     tied = np.array([1.0, 2.0, 2.0, 0.0, 2.0])
@@ -664,16 +650,15 @@ WRITTEN = {
 }
 
 
-@task(
-    6,
-    hints=(
-        "What does the model need to see, and which of its answers counts?",
-        "It reads the whole text so far, as (1, T); the logits at the last place say what comes next.",
-        "After the prompt [3, 1]: model([[3, 1]]) gives (1, 2, V), of which [0, 1] counts; say token 4 is drawn. Then "
-        "model([[3, 1, 4]]), of which [0, 2] counts. np.random.default_rng(0).choice(3, p=[0.2, 0.5, 0.3]) draws once.",
-    ),
-)
+@task(6)
 def writing(student):
+    """What does the model need to see, and which of its answers counts?
+
+    It reads the whole text so far, as (1, T); the logits at the last place say what comes next.
+
+    After the prompt [3, 1]: model([[3, 1]]) gives (1, 2, V), of which [0, 1] counts; say token 4 is drawn. Then
+    model([[3, 1, 4]]), of which [0, 2] counts. np.random.default_rng(0).choice(3, p=[0.2, 0.5, 0.3]) draws once.
+    """
     search(student.driver.sums, writing_inputs, hints=WRITTEN)
     for vocabulary, prompt, count in [
         (5, [3, 1], 1),
@@ -691,34 +676,31 @@ def writing(student):
         right, last_alone = sums(vocabulary, plain, count), sums(vocabulary, plain, count, 1)
         for temperature in (1.0, 0.0):
             answer = student.driver.sums(vocabulary, prompt, count, temperature, None, 0)
-            answer.returns(
-                {
-                    "The model reads (B, T): one text is np.array([ids]).": raised("ValueError", "shape (B, T)"),
-                    ROOM: raised("OverflowError"),
-                }
-            )
-            answer["ids"].equals(
-                right,
-                instead={
-                    "The model sees the last token alone: it reads all of the text so far.": last_alone,
-                    "The model sees some of the last tokens alone: it reads all of the text so far.": lambda ids: any(
-                        same(ids, sums(vocabulary, plain, count, window)) for window in WINDOWS
-                    ),
-                    "Right in a short text, wrong in a long one: the model reads all of it.": lambda ids: (
-                        len(right) > 70 and same(ids[:8], right[:8])
-                    ),
-                    ROOM: lambda ids: vocabulary >= 300 and len(ids) == 4,
-                    "The prompt is missing: the result begins with it.": right[len(prompt) :],
-                    "The prompt was left out of sight: the text so far includes it.": lambda ids: (
-                        len(ids) < len(prompt) + count
-                    ),
-                    "The prompt was changed: the result begins with it.": lambda ids: list(ids[: len(prompt)]) != plain,
-                    "One token too many was written.": lambda ids: len(ids) == len(right) + 1,
-                    "The wrong place is asked: the logits at the last place say what comes next.": lambda ids: (
-                        len(ids) == len(right)
-                    ),
-                },
-            )
+            mistakes = {
+                "The model reads (B, T): one text is np.array([ids]).": raised("ValueError", "shape (B, T)"),
+                ROOM: raised("OverflowError"),
+            }
+            answer.returns(mistakes)
+            mistakes = {
+                "The model sees the last token alone: it reads all of the text so far.": last_alone,
+                "The model sees some of the last tokens alone: it reads all of the text so far.": lambda ids: any(
+                    same(ids, sums(vocabulary, plain, count, window)) for window in WINDOWS
+                ),
+                "Right in a short text, wrong in a long one: the model reads all of it.": lambda ids: (
+                    len(right) > 70 and same(ids[:8], right[:8])
+                ),
+                ROOM: lambda ids: vocabulary >= 300 and len(ids) == 4,
+                "The prompt is missing: the result begins with it.": right[len(prompt) :],
+                "The prompt was left out of sight: the text so far includes it.": lambda ids: (
+                    len(ids) < len(prompt) + count
+                ),
+                "The prompt was changed: the result begins with it.": lambda ids: list(ids[: len(prompt)]) != plain,
+                "One token too many was written.": lambda ids: len(ids) == len(right) + 1,
+                "The wrong place is asked: the logits at the last place say what comes next.": lambda ids: (
+                    len(ids) == len(right)
+                ),
+            }
+            answer["ids"].equals(right, mistakes)
     logits = np.array([2.0, 0.0, 1.0, 2.0])
     student.driver.dice(logits + np.array([0, 0, 0, 1]), 12, 1.0, 1, 0).equals(
         np.array([0] + 12 * [3]),

@@ -16,16 +16,15 @@ PAIRS = "named_parameters() gives pairs: for path, parameter in model.named_para
 WHOLE = '"" is the path of the whole model, which named_modules() gives first: everything trains then.'
 
 
-@task(
-    1,
-    hints=(
-        "How many numbers are in one parameter, and when does it train?",
-        "Go through model.named_parameters(): each has size and requires_grad.",
-        "A Linear from 3 to 2, frozen, with weight (2, 3) and bias (2,): 8 numbers, none of which train. A norm "
-        "of 2 beside it, with scale (2,) and shift (2,), trains: 4 numbers. Together: (4, 12).",
-    ),
-)
+@task(1)
 def counting(student):
+    """How many numbers are in one parameter, and when does it train?
+
+    Go through model.named_parameters(): each has size and requires_grad.
+
+    A Linear from 3 to 2, frozen, with weight (2, 3) and bias (2,): 8 numbers, none of which train. A norm of 2 beside
+    it, with scale (2,) and shift (2,), trains: 4 numbers. Together: (4, 12).
+    """
     search(student.driver.counts, count_inputs, 30, hints=COUNTS)
     sizes = {"body": EMBED + 2 * LAYER + NORM, "body.layers.0": LAYER, "head": HEAD, "twin": NORM, "shelf.one": SHELF}
     for kind, frozen in (
@@ -42,45 +41,43 @@ def counting(student):
         trains = total - sum(sizes[path] for path in frozen)
         answer = student.driver.counted([kind], frozen)
         answer.returns({PAIRS: raised("AttributeError", "'tuple' object"), ODD: raised("IndexError")})
-        answer.equals(
-            (trains, total),
-            instead={
-                "What trains comes first, then all.": (total, trains),
-                "The second number is of all parameters, not of the frozen ones alone.": (trains, total - trains),
-                "Nothing is counted as training: a parameter trains if its requires_grad is True, whatever its grad "
-                "is.": (0, total),
-                "The second number is of how many there are, not a share.": lambda got: 0 < got[1] <= 1,
-                "A part was left out: there are modules beside body and head. named_parameters() has them all.": (
-                    lambda got: got[1] == total - SCALE
-                ),
-                "The vectors were left out: biases and norms are parameters too.": lambda got: (
-                    got[1] in (MATRICES, MATRICES - 8)
-                ),
-                "What is frozen is counted as if it trained: look at requires_grad.": (total, total),
-                "That is how many are frozen: count those whose requires_grad is True.": (total - trains, total),
-                "The second number is of all parameters, frozen ones too.": lambda got: got[0] == got[1] == trains,
-                "Arrays were counted, not the numbers in them: add up their size.": lambda got: got[1] == 10,
-                "Rows were counted: a matrix has rows times columns, which is its size.": lambda got: (
-                    got[1] in (33, 37)
-                ),
-                "A shared parameter was counted twice: named_parameters() gives it once.": lambda got: (
-                    kind == "tied" and got[1] == total + 16
-                ),
-                "The norm was left out: go through all parameters, whatever module they are in.": lambda got: (
-                    kind == "" and got[1] == total - NORM
-                ),
-                "Two parameters with equal numbers are still two: only the same object is shared.": lambda got: (
-                    kind == "twin" and 0 < total - got[1] <= NORM
-                ),
-                ODD: lambda got: kind == "odd" and total - 25 <= got[1] < total,
-                "A buffer, a Tensor that never trains, is no parameter: named_parameters() has none.": lambda got: (
-                    kind == "table" and got[1] == total + 6
-                ),
-                "Modules in a dictionary were left out: named_parameters() finds them, too.": lambda got: (
-                    kind == "shelf" and got[1] == ALL
-                ),
-            },
-        )
+        mistakes = {
+            "What trains comes first, then all.": (total, trains),
+            "The second number is of all parameters, not of the frozen ones alone.": (trains, total - trains),
+            "Nothing is counted as training: a parameter trains if its requires_grad is True, whatever its grad is.": (
+                0,
+                total,
+            ),
+            "The second number is of how many there are, not a share.": lambda got: 0 < got[1] <= 1,
+            "A part was left out: there are modules beside body and head. named_parameters() has them all.": (
+                lambda got: got[1] == total - SCALE
+            ),
+            "The vectors were left out: biases and norms are parameters too.": lambda got: (
+                got[1] in (MATRICES, MATRICES - 8)
+            ),
+            "What is frozen is counted as if it trained: look at requires_grad.": (total, total),
+            "That is how many are frozen: count those whose requires_grad is True.": (total - trains, total),
+            "The second number is of all parameters, frozen ones too.": lambda got: got[0] == got[1] == trains,
+            "Arrays were counted, not the numbers in them: add up their size.": lambda got: got[1] == 10,
+            "Rows were counted: a matrix has rows times columns, which is its size.": lambda got: got[1] in (33, 37),
+            "A shared parameter was counted twice: named_parameters() gives it once.": lambda got: (
+                kind == "tied" and got[1] == total + 16
+            ),
+            "The norm was left out: go through all parameters, whatever module they are in.": lambda got: (
+                kind == "" and got[1] == total - NORM
+            ),
+            "Two parameters with equal numbers are still two: only the same object is shared.": lambda got: (
+                kind == "twin" and 0 < total - got[1] <= NORM
+            ),
+            ODD: lambda got: kind == "odd" and total - 25 <= got[1] < total,
+            "A buffer, a Tensor that never trains, is no parameter: named_parameters() has none.": lambda got: (
+                kind == "table" and got[1] == total + 6
+            ),
+            "Modules in a dictionary were left out: named_parameters() finds them, too.": lambda got: (
+                kind == "shelf" and got[1] == ALL
+            ),
+        }
+        answer.equals((trains, total), mistakes)
 
 
 ODD = "A parameter may have any number of axes, none as well: its size says how many numbers are in it."
@@ -111,17 +108,16 @@ def below(paths):
     return [name for name in NAMES if any(path == "" or name.startswith(f"{path}.") for path in paths)]
 
 
-@task(
-    2,
-    hints=(
-        "In which order do you freeze and unfreeze, and what do you check before both?",
-        "Every path must be a name of model.named_modules(). Then freeze all, then unfreeze the modules there.",
-        'Paths ["norm", "head"], where only an embedding trained: both are modules, so go on. Freeze embedding, norm '
-        'and head; let the norm train, then the head. Of the four parameters, ["norm.weight", "norm.bias", '
-        '"head.weight"] train. Had one path been "haed", the embedding would still be the one that trains.',
-    ),
-)
+@task(2)
 def freezing(student):
+    """In which order do you freeze and unfreeze, and what do you check before both?
+
+    Every path must be a name of model.named_modules(). Then freeze all, then unfreeze the modules there.
+
+    Paths ["norm", "head"], where only an embedding trained: both are modules, so go on. Freeze embedding, norm and
+    head; let the norm train, then the head. Of the four parameters, ["norm.weight", "norm.bias", "head.weight"] train.
+    Had one path been "haed", the embedding would still be the one that trains.
+    """
     search(student.driver.frozen, freeze_inputs, 30, hints=FROZEN)
     search(student.driver.refused, refuse_inputs, 20, hints=REFUSED)
     cases = [(["body.layers.1"], [""]), (["head"], [""]), (["head"], []), (["body.layers.0", "head"], ["body.norm"])]
@@ -140,88 +136,77 @@ def freezing(student):
             | ({WHOLE: raised("ValueError")} if "" in paths else {})
             | ({NO_PATHS: raised("ValueError")} if not paths else {})
         )
-        answer["trains"].equals(
-            wanted,
-            instead={
-                NO_PATHS: lambda names: not paths and len(names) > 0,
-                WHOLE: lambda names: "" in paths and len(names) == 0,
-                "A path may come twice, or be within another: the module trains all the same.": lambda names: (
-                    paths == ["head"] * 2 and len(names) == 0
-                ),
-                "head_scale is neither in body nor in head, and still trains: freeze the whole model.": lambda names: (
-                    paths == ["body.layers.1"] and set(names) - set(wanted) == {"head_scale.weight"}
-                ),
-                "What trained before still trains: freeze everything first.": lambda names: (
-                    set(below(before)) - set(wanted) and set(names) == set(wanted) | set(below(before))
-                ),
-                "Nothing trains: unfreeze after everything was frozen.": lambda names: before and len(names) == 0,
-                "It is the other way round: the modules at the paths are what trains.": (
-                    lambda names: len(names) > 0 and set(names).isdisjoint(wanted)
-                ),
-                "Another path begins the same way: compare whole names, so that layers.1 is not layers.10.": (
-                    lambda names: (
-                        set(names) > set(wanted) and all(any(name.startswith(path) for path in paths) for name in names)
-                    )
-                ),
-                "A path counts from the model on: body.head is not head, though head is in its name.": lambda names: (
-                    set(names) - set(wanted) == {"body.head.weight"}
-                ),
-                "Only the last of the paths trains: freeze once, before you go through them.": lambda names: (
-                    len(paths) > 1 and set(names) == set(below(paths[-1:]))
-                ),
-                "All that is below a path trains, and not only what the module there holds itself.": lambda names: (
-                    paths == ["body"] and len(names) == 0
-                ),
-                "What was frozen stays frozen: set requires_grad to True for what is to train.": lambda names: (
-                    set(names) < set(wanted)
-                ),
-            },
-        )
-        answer["names"].equals(
-            wanted,
-            instead={
-                "Return the paths of the parameters that train.": None,
-                "Return the parameters' paths, not the modules'.": paths,
-                "Return the paths of the parameters, not the parameters.": lambda names: (
-                    not all(isinstance(name, str) for name in names)
-                ),
-                "Return them in the model's order.": lambda names: sorted(names) == sorted(wanted),
-                "Return a list.": lambda names: not isinstance(names, (list, tuple)),
-            },
-        )
+        mistakes = {
+            NO_PATHS: lambda names: not paths and len(names) > 0,
+            WHOLE: lambda names: "" in paths and len(names) == 0,
+            "A path may come twice, or be within another: the module trains all the same.": lambda names: (
+                paths == ["head"] * 2 and len(names) == 0
+            ),
+            "head_scale is neither in body nor in head, and still trains: freeze the whole model.": lambda names: (
+                paths == ["body.layers.1"] and set(names) - set(wanted) == {"head_scale.weight"}
+            ),
+            "What trained before still trains: freeze everything first.": lambda names: (
+                set(below(before)) - set(wanted) and set(names) == set(wanted) | set(below(before))
+            ),
+            "Nothing trains: unfreeze after everything was frozen.": lambda names: before and len(names) == 0,
+            "It is the other way round: the modules at the paths are what trains.": (
+                lambda names: len(names) > 0 and set(names).isdisjoint(wanted)
+            ),
+            "Another path begins the same way: compare whole names, so that layers.1 is not layers.10.": (
+                lambda names: (
+                    set(names) > set(wanted) and all(any(name.startswith(path) for path in paths) for name in names)
+                )
+            ),
+            "A path counts from the model on: body.head is not head, though head is in its name.": lambda names: (
+                set(names) - set(wanted) == {"body.head.weight"}
+            ),
+            "Only the last of the paths trains: freeze once, before you go through them.": lambda names: (
+                len(paths) > 1 and set(names) == set(below(paths[-1:]))
+            ),
+            "All that is below a path trains, and not only what the module there holds itself.": lambda names: (
+                paths == ["body"] and len(names) == 0
+            ),
+            "What was frozen stays frozen: set requires_grad to True for what is to train.": lambda names: (
+                set(names) < set(wanted)
+            ),
+        }
+        answer["trains"].equals(wanted, mistakes)
+        mistakes = {
+            "Return the paths of the parameters that train.": None,
+            "Return the parameters' paths, not the modules'.": paths,
+            "Return the paths of the parameters, not the parameters.": lambda names: (
+                not all(isinstance(name, str) for name in names)
+            ),
+            "Return them in the model's order.": lambda names: sorted(names) == sorted(wanted),
+            "Return a list.": lambda names: not isinstance(names, (list, tuple)),
+        }
+        answer["names"].equals(wanted, mistakes)
     for paths in (["haed"], ["head", "body.layers.2"], ["head.weight"], ["body.layers"]):
         answer = student.driver.refused(paths, [""])
+        mistakes = {
+            "head.weight is a parameter and no module: raise ValueError.": lambda kind: (
+                kind == "nothing" and paths == ["head.weight"]
+            ),
+            "body.layers is a list and no module: raise ValueError.": lambda kind: (
+                kind == "nothing" and paths == ["body.layers"]
+            ),
+            "A path that is no module is a typo: raise ValueError, or nothing would train, without a word.": "nothing",
+        }
         answer["raised"].equals(
-            "ValueError",
-            instead={
-                "head.weight is a parameter and no module: raise ValueError.": lambda kind: (
-                    kind == "nothing" and paths == ["head.weight"]
-                ),
-                "body.layers is a list and no module: raise ValueError.": lambda kind: (
-                    kind == "nothing" and paths == ["body.layers"]
-                ),
-                "A path that is no module is a typo: raise ValueError, or nothing would train, without a word.": (
-                    "nothing"
-                ),
-            },
-            hint="Say it by a ValueError: here the library's own error came through.",
+            "ValueError", mistakes, hint="Say it by a ValueError: here the library's own error came through."
         )
         answer["unchanged"].equals(True, hint="It was refused after the model had been changed: check the paths first.")
-    student.driver.frozen(["body.dropout"], [""], [])["trains"].equals(
-        [],
-        instead={
-            "body.dropout is a module, though it has no parameters: nothing trains then, and that is fine.": raised(
-                "ValueError"
-            )
-        },
-    )
-    student.driver.frozen(["head"], [], ["tied"])["trains"].equals(
-        ["body.layers.0.weight"],
-        instead={
-            "The head's weight is also a layer's, and named_parameters() gives it once, under the layer's path: ask "
-            "the module at the path for its parameters.": lambda names: len(names) == 0
-        },
-    )
+    mistakes = {
+        "body.dropout is a module, though it has no parameters: nothing trains then, and that is fine.": raised(
+            "ValueError"
+        )
+    }
+    student.driver.frozen(["body.dropout"], [""], [])["trains"].equals([], mistakes)
+    mistakes = {
+        "The head's weight is also a layer's, and named_parameters() gives it once, under the layer's path: ask "
+        "the module at the path for its parameters.": lambda names: len(names) == 0
+    }
+    student.driver.frozen(["head"], [], ["tied"])["trains"].equals(["body.layers.0.weight"], mistakes)
     student.driver.frozen(["body"], [], ["table"])[NEW].equals(True, hint=FROZEN[NEW])
 
 
@@ -256,16 +241,15 @@ def refuse_inputs(d):
 STILL_OLD = "The head is still the old one: set model.head."
 
 
-@task(
-    3,
-    hints=(
-        "Which of the two sizes does the new head take from the old one?",
-        "Its width is model.head.in_features, its height is classes. Draw from rng, make it small, then a Linear.",
-        "An old head (7, 4), for 5 classes: draw (5, 4) numbers, say 0.3, -1.2, …, which become 0.006, -0.024, …, in "
-        "float32. A Linear of them has 4 in_features and 5 out_features. The old Linear still has its 7 rows.",
-    ),
-)
+@task(3)
 def heading(student):
+    """Which of the two sizes does the new head take from the old one?
+
+    Its width is model.head.in_features, its height is classes. Draw from rng, make it small, then a Linear.
+
+    An old head (7, 4), for 5 classes: draw (5, 4) numbers, say 0.3, -1.2, …, which become 0.006, -0.024, …, in float32.
+    A Linear of them has 4 in_features and 5 out_features. The old Linear still has its 7 rows.
+    """
     search(student.driver.replaced, head_inputs, 30, facts=facts_of_head, hints=HEADED)
     search(
         student.driver.seeded, lambda d: (d.number(2, 1, 3), d.number(0, 1, 7)), 10, facts=facts_of_seeds, hints=HEADED
@@ -273,21 +257,17 @@ def heading(student):
     for classes, seed, is_frozen in ((2, 0, False), (3, 1, True), (200, 2, True)):
         answer = student.driver.headed(classes, seed, is_frozen)
         answer.returns({"from_arrays takes an array of shape (classes, hidden size).": raised("ValueError", "shape")})
-        answer["other"].equals(
-            np.ones((7, 4)),
-            instead={
-                "The old head's own array was written to. It is tied to another layer, which has now changed too: "
-                "make a new Linear.": lambda weight: np.shape(weight) != (7, 4) or np.any(weight != 1)
-            },
-        )
-        answer["is_new"].equals(
-            True,
-            instead={
-                STILL_OLD: lambda is_new: answer["weight"].value.shape == (7, 4),
-                "The old Linear was given another array: it keeps its bias and its sizes. Put a new Linear in its "
-                "place.": False,
-            },
-        )
+        mistakes = {
+            "The old head's own array was written to. It is tied to another layer, which has now changed too: "
+            "make a new Linear.": lambda weight: np.shape(weight) != (7, 4) or np.any(weight != 1)
+        }
+        answer["other"].equals(np.ones((7, 4)), mistakes)
+        mistakes = {
+            STILL_OLD: lambda is_new: answer["weight"].value.shape == (7, 4),
+            "The old Linear was given another array: it keeps its bias and its sizes. Put a new Linear in its "
+            "place.": False,
+        }
+        answer["is_new"].equals(True, mistakes)
         answer["kind"].equals("Linear", instead={"model.head must be an nn.Linear.": lambda kind: kind != "Linear"})
         answer["weight"].holds(
             lambda weight: np.shape(weight) == (classes, 4),
@@ -378,26 +358,24 @@ def facts_of_seeds(found):
     }
 
 
-@task(
-    4,
-    hints=(
-        "Two questions for each parameter that trains: is it the head's, and how many axes does it have?",
-        "Up to four groups: (head or body) × (matrix or vector). Leave out those that stay empty.",
-        "Lesson 05's decay alone: of a Linear and a norm, the weight (2, 3) goes to the group that decays; the bias "
-        "(2,), the scale (3,) and the shift (3,) go to the other one, with 0. Here the rate divides each once more: "
-        "a scale (3,) in the body gets body_lr and 0.",
-    ),
-)
+@task(4)
 def grouping(student):
+    """Two questions for each parameter that trains: is it the head's, and how many axes does it have?
+
+    Up to four groups: (head or body) × (matrix or vector). Leave out those that stay empty.
+
+    Lesson 05's decay alone: of a Linear and a norm, the weight (2, 3) goes to the group that decays; the bias (2,), the
+    scale (3,) and the shift (3,) go to the other one, with 0. Here the rate divides each once more: a scale (3,) in the
+    body gets body_lr and 0.
+    """
     search(student.driver.groups, group_inputs, 40, hints=GROUPED)
     for paths in (["head"], ["head", "body.layers.1"], ["body.norm", "head"], ["head_scale"], [""]):
         answer = student.driver.grouped(below(paths), [], 0.1, 0.5)
-        answer.returns(
-            {
-                PAIRS: raised("AttributeError", "'tuple' object"),
-                'A group is a dictionary with "params", "lr" and "weight_decay".': raised("Exception"),
-            }
-        )
+        mistakes = {
+            PAIRS: raised("AttributeError", "'tuple' object"),
+            'A group is a dictionary with "params", "lr" and "weight_decay".': raised("Exception"),
+        }
+        answer.returns(mistakes)
         names = ["body.embed.weight", *(f"body.layers.{i}.{n}" for i in range(2) for n in ("weight", "bias"))]
         names += ["body.norm.weight", "body.norm.bias", "head_scale.weight", "head.weight", "head.bias"]
         names = [name for name in names if any(path == "" or name.startswith(f"{path}.") for path in paths)]
@@ -545,16 +523,15 @@ def loss_and_step(head, hidden, labels):
 NO_GRAPH = "The loss depends on nothing that trains: is the head left out, or is all of it under no_grad()?"
 
 
-@task(
-    5,
-    hints=(
-        "Four things happen in a step. Which comes first, and which number is returned?",
-        "Forget the old gradients, forward to the loss, backward, step. The loss is a Tensor: .item() is its number.",
-        "The same for a fit: error = ((layer(Tensor(x)) - y) ** 2).mean(), after what was left from the last batch is "
-        "forgotten. If error is 0.8 before the step and 0.7 after it, the number to return is 0.8.",
-    ),
-)
+@task(5)
 def stepping(student):
+    """Four things happen in a step. Which comes first, and which number is returned?
+
+    Forget the old gradients, forward to the loss, backward, step. The loss is a Tensor: .item() is its number.
+
+    The same for a fit: error = ((layer(Tensor(x)) - y) ** 2).mean(), after what was left from the last batch is
+    forgotten. If error is 0.8 before the step and 0.7 after it, the number to return is 0.8.
+    """
     search(student.driver.stepped_once, step_inputs, 40, hints=STEPPED, tolerance=1e-4)
     search(student.driver.stepped_once, loud_inputs, 10, parts=("loss",), hints={"loss": LOUD}, tolerance=1e-4)
     rng = np.random.default_rng(5)
@@ -577,53 +554,40 @@ def stepping(student):
         answer["is_tensor"].equals(
             False, hint="Return a number, loss.item(): a Tensor holds on to what it was computed from."
         )
-        answer["moved"].equals(
-            ["head.weight", "head.bias"],
-            instead={
-                "Nothing moved: backward makes gradients, and optimizer.step() uses them.": [],
-                "Something that is frozen moved: only what the optimizer holds may.": lambda moved: len(moved) > 2,
-            },
-        )
-        answer["losses"].equals(
-            losses,
-            instead={
-                "Return the loss.": lambda got: got[0] is None,
-                "That is the loss after the step: return the one that the gradients came from.": lambda got: (
-                    abs(float(got[0]) - (losses[1] if steps > 1 else after)) < 1e-5
-                ),
-                "The loss is a sum: take the mean over the batch.": lambda got: (
-                    abs(got[0] - n * losses[0]) < 1e-5 < n - 1
-                ),
-                "The softmax is taken twice: F.cross_entropy takes it itself, so hand it the scores.": lambda got: (
-                    abs(got[0] - twice) < 1e-5
-                ),
-                "Gradients of earlier steps are still there: zero_grad() first.": lambda got: (
-                    steps > 1 and abs(got[0] - losses[0]) < 1e-5
-                ),
-            },
-        )
-        answer["head"].equals(
-            head,
-            instead={
-                "The step is as many times too large as there are examples: backward of the mean, not of the sum.": (
-                    moved(answer, head, n) if steps == 1 < n else object
-                ),
-                "The step is twice too large: one backward and one step.": (
-                    moved(answer, head, 2) if steps == 1 else object
-                ),
-            },
-            tolerance=1e-4,
-        )
+        mistakes = {
+            "Nothing moved: backward makes gradients, and optimizer.step() uses them.": [],
+            "Something that is frozen moved: only what the optimizer holds may.": lambda moved: len(moved) > 2,
+        }
+        answer["moved"].equals(["head.weight", "head.bias"], mistakes)
+        mistakes = {
+            "Return the loss.": lambda got: got[0] is None,
+            "That is the loss after the step: return the one that the gradients came from.": lambda got: (
+                abs(float(got[0]) - (losses[1] if steps > 1 else after)) < 1e-5
+            ),
+            "The loss is a sum: take the mean over the batch.": lambda got: abs(got[0] - n * losses[0]) < 1e-5 < n - 1,
+            "The softmax is taken twice: F.cross_entropy takes it itself, so hand it the scores.": lambda got: (
+                abs(got[0] - twice) < 1e-5
+            ),
+            "Gradients of earlier steps are still there: zero_grad() first.": lambda got: (
+                steps > 1 and abs(got[0] - losses[0]) < 1e-5
+            ),
+        }
+        answer["losses"].equals(losses, mistakes)
+        mistakes = {
+            "The step is as many times too large as there are examples: backward of the mean, not of the sum.": (
+                moved(answer, head, n) if steps == 1 < n else object
+            ),
+            "The step is twice too large: one backward and one step.": moved(answer, head, 2) if steps == 1 else object,
+        }
+        answer["head"].equals(head, mistakes, tolerance=1e-4)
     answer = student.driver.stepped(below(["head", "body.layers.1"]), x, labels, 1)
-    answer["moved"].equals(
-        ["body.layers.1.weight", "body.layers.1.bias", "head.weight", "head.bias"],
-        instead={
-            "The body's last layer should move as well: let gradients flow through model.body.": [
-                "head.weight",
-                "head.bias",
-            ]
-        },
-    )
+    mistakes = {
+        "The body's last layer should move as well: let gradients flow through model.body.": [
+            "head.weight",
+            "head.bias",
+        ]
+    }
+    answer["moved"].equals(["body.layers.1.weight", "body.layers.1.bias", "head.weight", "head.bias"], mistakes)
     answer = student.driver.stepped(below(["head"]), x, labels, 1, 10.0)
     head = {name: answer["start"].value[name].astype("float64") for name in ("head.weight", "head.bias")}
     after = loss_and_step(head, answer["features"].value, labels)[1]
@@ -688,28 +652,26 @@ def step_inputs(d):
     return [d.choice("", "tied")], paths, x, labels, d.number(0.5, 0.1), d.number(0.0, 0.1)
 
 
-@task(
-    6,
-    hints=(
-        "What must be off, what need not be recorded, and what comes out?",
-        "model.eval(), then with no_grad(): model.body of each batch, as an array. Join them in order.",
-        "Batches of 3 and 2 examples, hidden states of 4 numbers: the body gives Tensors (3, 4) and (2, 4), the first "
-        "one's array is rows 0 to 2 of a (5, 4) array, the second one's rows 3 and 4. np.vstack([a, b]) does it.",
-    ),
-)
+@task(6)
 def extracting(student):
+    """What must be off, what need not be recorded, and what comes out?
+
+    model.eval(), then with no_grad(): model.body of each batch, as an array. Join them in order.
+
+    Batches of 3 and 2 examples, hidden states of 4 numbers: the body gives Tensors (3, 4) and (2, 4), the first one's
+    array is rows 0 to 2 of a (5, 4) array, the second one's rows 3 and 4. np.vstack([a, b]) does it.
+    """
     search(student.driver.extracted, feature_inputs, 30, parts=tuple(EXTRACTED), hints=EXTRACTED)
     rng = np.random.default_rng(6)
     for sizes in ((1,), (2,), (3, 2), (4, 4, 1)):
         batches = [draw(rng, n, 3).astype("float32") for n in sizes]
         answer = student.driver.extracted(batches, [""])
-        answer.returns(
-            {
-                "Write no_grad() with its parentheses.": raised("TypeError", "context manager"),
-                "Join along the first axis, the examples: np.concatenate(found).": raised("ValueError", "concatenat"),
-                "Batches may have different lengths: join them by np.concatenate.": raised("ValueError", "shape"),
-            }
-        )
+        mistakes = {
+            "Write no_grad() with its parentheses.": raised("TypeError", "context manager"),
+            "Join along the first axis, the examples: np.concatenate(found).": raised("ValueError", "concatenat"),
+            "Batches may have different lengths: join them by np.concatenate.": raised("ValueError", "shape"),
+        }
+        answer.returns(mistakes)
         hidden = answer["hidden"].value
         right = np.concatenate(hidden)
         answer["rows"].holds(
@@ -727,36 +689,31 @@ def extracting(student):
         answer["training"].equals(
             False, hint="The model is in training mode afterwards: model.eval(), all of it, and leave it so."
         )
-        answer["form"].equals(
-            "ndarray",
-            instead={
-                "Join the batches into one array: np.concatenate.": "list",
-                "These are Tensors: .numpy() of each, then join them.": "ndarray of objects",
-                "Return an array: tensor.numpy() is one, and np.concatenate joins several.": "Tensor",
-                "The function gave None: is a return missing?": "NoneType",
-            },
-        )
-        answer["found"].equals(
-            right,
-            instead={
-                "That is the head's scores: features are what the body gives.": np.concatenate(answer["scores"].value),
-                "Join the batches into one array: np.concatenate.": lambda got: np.ndim(got) == 3,
-                "There are more rows than examples: was a shorter batch padded?": lambda got: len(got) > len(right),
-                "The batches come in another order.": lambda got: (
-                    np.shape(got) == right.shape
-                    and np.allclose(np.sort(got, axis=0), np.sort(right, axis=0), atol=1e-5)
-                ),
-                "The numbers have three digits only: keep them in float32, not in half precision.": lambda got: (
-                    np.shape(got) == right.shape and np.allclose(got, right, atol=2e-3)
-                ),
-                "One row for each example, with one example too: was an axis of length 1 squeezed away?": lambda got: (
-                    np.shape(got) == right[0].shape
-                ),
-                "One row for each example: were the hidden states averaged?": lambda got: (
-                    np.shape(got)[0] == len(sizes) != len(right)
-                ),
-            },
-        )
+        mistakes = {
+            "Join the batches into one array: np.concatenate.": "list",
+            "These are Tensors: .numpy() of each, then join them.": "ndarray of objects",
+            "Return an array: tensor.numpy() is one, and np.concatenate joins several.": "Tensor",
+            "The function gave None: is a return missing?": "NoneType",
+        }
+        answer["form"].equals("ndarray", mistakes)
+        mistakes = {
+            "That is the head's scores: features are what the body gives.": np.concatenate(answer["scores"].value),
+            "Join the batches into one array: np.concatenate.": lambda got: np.ndim(got) == 3,
+            "There are more rows than examples: was a shorter batch padded?": lambda got: len(got) > len(right),
+            "The batches come in another order.": lambda got: (
+                np.shape(got) == right.shape and np.allclose(np.sort(got, axis=0), np.sort(right, axis=0), atol=1e-5)
+            ),
+            "The numbers have three digits only: keep them in float32, not in half precision.": lambda got: (
+                np.shape(got) == right.shape and np.allclose(got, right, atol=2e-3)
+            ),
+            "One row for each example, with one example too: was an axis of length 1 squeezed away?": lambda got: (
+                np.shape(got) == right[0].shape
+            ),
+            "One row for each example: were the hidden states averaged?": lambda got: (
+                np.shape(got)[0] == len(sizes) != len(right)
+            ),
+        }
+        answer["found"].equals(right, mistakes)
         answer["recorded"].equals(
             False, hint="A graph was recorded, and keeps all the arrays of the forward pass: put it under no_grad()."
         )

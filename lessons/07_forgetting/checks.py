@@ -24,16 +24,15 @@ def nats_of(logits: np.ndarray, labels: np.ndarray, shift: int = 1, ignored: boo
     return -np.take_along_axis(log_p_of(logits), index[..., None], axis=-1)[..., 0][counts]
 
 
-@task(
-    1,
-    hints=(
-        "Which label do the logits at position t speak of? And which labels count at all?",
-        "Shift: logits[:, :-1] against labels[:, 1:]. Take the maximum off before np.exp. Leave out where it is -100.",
-        "Logits [1000, 1000] after a first token, and a label 1 for the second: less the maximum they are [0, 0], the "
-        "probabilities are 1/2 each, and -log₂(1/2) is 1 bit. A third token with the label -100 adds nothing.",
-    ),
-)
+@task(1)
 def bits(student):
+    """Which label do the logits at position t speak of? And which labels count at all?
+
+    Shift: logits[:, :-1] against labels[:, 1:]. Take the maximum off before np.exp. Leave out where it is -100.
+
+    Logits [1000, 1000] after a first token, and a label 1 for the second: less the maximum they are [0, 0], the
+    probabilities are 1/2 each, and -log₂(1/2) is 1 bit. A third token with the label -100 adds nothing.
+    """
     search(student.bits_of, bits_inputs, tolerance=1e-4)
     rng = np.random.default_rng(1)
     for shape, padding in [((1, 2, 3), 0), ((1, 3, 3), 0), ((2, 4, 3), 0), ((2, 4, 5), 2)]:
@@ -103,16 +102,15 @@ def close(a, b) -> bool:
     return bool(abs(a - b) <= 1e-6 * max(abs(b), 1e-2))
 
 
-@task(
-    2,
-    hints=(
-        "What must be put back after looking? And what is divided by what, and when?",
-        "Remember model.training first. Add up the bits of all batches; divide once, by the characters.",
-        "Two batches that cost 6 and 2 bits, a text of 4 characters: (6 + 2) / 4 = 2. A borrowed lamp goes back as "
-        "it was: was_on = lamp.is_on; lamp.is_on = False; …; lamp.is_on = was_on, and not lamp.is_on = True.",
-    ),
-)
+@task(2)
 def probing(student):
+    """What must be put back after looking? And what is divided by what, and when?
+
+    Remember model.training first. Add up the bits of all batches; divide once, by the characters.
+
+    Two batches that cost 6 and 2 bits, a text of 4 characters: (6 + 2) / 4 = 2. A borrowed lamp goes back as it was:
+    was_on = lamp.is_on; lamp.is_on = False; …; lamp.is_on = was_on, and not lamp.is_on = True.
+    """
     search(student.driver.probed, probe_inputs, examples=40, hints=PROBED)
     rng = np.random.default_rng(2)
     table = draw(rng, 4, 4)
@@ -130,11 +128,10 @@ def probing(student):
             costs = [nats_of(table[b["input_ids"]], b["labels"]) / np.log(2) for b in batches]
             right = sum(cost.sum() for cost in costs) / characters
             answer = student.driver.probed(table, batches, characters, training)
-            answer.returns(
-                instead={
-                    "Batches may have other shapes: hand them to the model one by one.": raised("ValueError", "concat")
-                }
-            )
+            mistakes = {
+                "Batches may have other shapes: hand them to the model one by one.": raised("ValueError", "concat")
+            }
+            answer.returns(mistakes)
             answer["modes"].holds(
                 lambda modes: modes == ["evaluation"] * len(batches),
                 f"{len(batches)} calls of the model, in evaluation mode",
@@ -146,34 +143,30 @@ def probing(student):
                 "no graph",
                 "A graph was built, for which all activations are kept: compute under `with no_grad():`.",
             )
-            answer["bits"].equals(
-                right,
-                instead={
-                    "Not divided by the characters.": right * characters,
-                    "These are bits per token: divide by the characters of the text.": (
-                        sum(c.sum() for c in costs) / max(sum(map(len, costs)), 1)
-                    ),
-                    "Each batch was divided apart and the means averaged: add up all bits, then divide once.": (
-                        right / len(batches)
-                    ),
-                    "Only the last batch was counted: add up over all.": costs[-1].sum() / characters,
-                    "Only the first batch was counted: add up over all.": costs[0].sum() / characters,
-                },
-            )
-            answer["after"].equals(
-                {"training": training, "dropout": training},
-                instead={
-                    "The model was left in evaluation mode: put it back into training mode.": (
-                        {"training": False, "dropout": False}
-                    ),
-                    "The model was put into training mode, and had not been in it: put back the mode that it was in.": (
-                        {"training": True, "dropout": True}
-                    ),
-                    "Only the model's own flag was put back, not those of its parts: call model.train(…).": (
-                        lambda after: after["training"] != after["dropout"]
-                    ),
-                },
-            )
+            mistakes = {
+                "Not divided by the characters.": right * characters,
+                "These are bits per token: divide by the characters of the text.": (
+                    sum(c.sum() for c in costs) / max(sum(map(len, costs)), 1)
+                ),
+                "Each batch was divided apart and the means averaged: add up all bits, then divide once.": (
+                    right / len(batches)
+                ),
+                "Only the last batch was counted: add up over all.": costs[-1].sum() / characters,
+                "Only the first batch was counted: add up over all.": costs[0].sum() / characters,
+            }
+            answer["bits"].equals(right, mistakes)
+            mistakes = {
+                "The model was left in evaluation mode: put it back into training mode.": (
+                    {"training": False, "dropout": False}
+                ),
+                "The model was put into training mode, and had not been in it: put back the mode that it was in.": (
+                    {"training": True, "dropout": True}
+                ),
+                "Only the model's own flag was put back, not those of its parts: call model.train(…).": (
+                    lambda after: after["training"] != after["dropout"]
+                ),
+            }
+            answer["after"].equals({"training": training, "dropout": training}, mistakes)
     bits = sum(nats_of(-table[b["input_ids"]], b["labels"]).sum() for b in batches) / np.log(2) / characters
     kept = "A second probe, with other weights and another mode, is wrong: is something kept of the first?"
     student.driver.probed(table, batches, characters, False)["a second probe"].equals(
@@ -202,16 +195,15 @@ def is_in_training(modes: list) -> bool:
     return "training" in modes
 
 
-@task(
-    3,
-    hints=(
-        "Which probe would you keep, if the new text is all that the training was for?",
-        "kept = np.argmin(new). Fewer bits are better: which difference is a gain, and which a loss?",
-        "New text 3.0, 2.0, 2.5 and old text 1.0, 1.5, 4.0: kept is probe 1, by then 3.0 - 2.0 bits were gained on the "
-        "new text, and 1.5 - 1.0 lost on the old one: (1, 1.0, 0.5).",
-    ),
-)
+@task(3)
 def reading(student):
+    """Which probe would you keep, if the new text is all that the training was for?
+
+    kept = np.argmin(new). Fewer bits are better: which difference is a gain, and which a loss?
+
+    New text 3.0, 2.0, 2.5 and old text 1.0, 1.5, 4.0: kept is probe 1, by then 3.0 - 2.0 bits were gained on the new
+    text, and 1.5 - 1.0 lost on the old one: (1, 1.0, 0.5).
+    """
     search(student.learned_and_forgotten, curve_inputs)
     curves = [
         ([3.0, 2.5, 2.75], [1.5, 1.25, 2.0]),
@@ -226,47 +218,45 @@ def reading(student):
         equals = [i for i in range(k + 1, len(new)) if new[i] == new[k]]
         learned, forgotten = new[0] - new[k], old[k] - old[0]
         both, later = int(np.argmin(np.add(new, old))), 1 + int(np.argmin(new[1:]))
-        student.learned_and_forgotten(new, old).equals(
-            (k, learned, forgotten),
-            instead={
-                "Of probes that are equally good on the new text, the first is kept.": (
-                    lambda got, equals=equals: got[0] in equals
-                ),
-                "The first probe may be the best: then nothing was learned, and nothing was forgotten.": (
-                    lambda got: k == 0 and got[0] == later
-                ),
-                "The probe is the one that is best on the new text; this one is best on both together.": (
-                    lambda got: both not in (k, low, last) and got[0] == both
-                ),
-                "An improvement counts however small: kept is the probe with the fewest bits of all.": (
-                    lambda got: 0 < new[int(got[0])] - new[k] < 1e-3
-                ),
-                "What was forgotten may be negative: then the old text got better, too.": (
-                    k,
-                    learned,
-                    max(forgotten, 0),
-                ),
-                "Most bits are worst: the probe that is kept has the fewest.": lambda got: got[0] == np.argmax(new),
-                "The last probe is not always the best: keep the one with the fewest bits on the new text.": (
-                    (last, new[0] - new[last], old[last] - old[0])
-                ),
-                "The probe is the one that is best on the new text; this one is best on the old.": (
-                    (low, new[0] - new[low], old[low] - old[0])
-                ),
-                "What was learned has the wrong sign: fewer bits than before is a gain.": (k, -learned, forgotten),
-                "What was forgotten has the wrong sign: more bits than before is a loss.": (k, learned, -forgotten),
-                "Both signs are the wrong way round: bits are a cost.": (k, -learned, -forgotten),
-                "Learned is about the new text, forgotten about the old: they have changed places.": (
-                    lambda got: close(got[1], forgotten) and close(got[2], learned)
-                ),
-                "What was forgotten is read at the probe that is kept, not where it is worst.": (
-                    (k, learned, max(old) - old[0])
-                ),
-                "Compared with the probe before, not with the first: the first is from before the training.": (
-                    lambda got: k and close(got[1], new[k - 1] - new[k]) and close(got[2], old[k] - old[k - 1])
-                ),
-            },
-        )
+        mistakes = {
+            "Of probes that are equally good on the new text, the first is kept.": (
+                lambda got, equals=equals: got[0] in equals
+            ),
+            "The first probe may be the best: then nothing was learned, and nothing was forgotten.": (
+                lambda got: k == 0 and got[0] == later
+            ),
+            "The probe is the one that is best on the new text; this one is best on both together.": (
+                lambda got: both not in (k, low, last) and got[0] == both
+            ),
+            "An improvement counts however small: kept is the probe with the fewest bits of all.": (
+                lambda got: 0 < new[int(got[0])] - new[k] < 1e-3
+            ),
+            "What was forgotten may be negative: then the old text got better, too.": (
+                k,
+                learned,
+                max(forgotten, 0),
+            ),
+            "Most bits are worst: the probe that is kept has the fewest.": lambda got: got[0] == np.argmax(new),
+            "The last probe is not always the best: keep the one with the fewest bits on the new text.": (
+                (last, new[0] - new[last], old[last] - old[0])
+            ),
+            "The probe is the one that is best on the new text; this one is best on the old.": (
+                (low, new[0] - new[low], old[low] - old[0])
+            ),
+            "What was learned has the wrong sign: fewer bits than before is a gain.": (k, -learned, forgotten),
+            "What was forgotten has the wrong sign: more bits than before is a loss.": (k, learned, -forgotten),
+            "Both signs are the wrong way round: bits are a cost.": (k, -learned, -forgotten),
+            "Learned is about the new text, forgotten about the old: they have changed places.": (
+                lambda got: close(got[1], forgotten) and close(got[2], learned)
+            ),
+            "What was forgotten is read at the probe that is kept, not where it is worst.": (
+                (k, learned, max(old) - old[0])
+            ),
+            "Compared with the probe before, not with the first: the first is from before the training.": (
+                lambda got: k and close(got[1], new[k - 1] - new[k]) and close(got[2], old[k] - old[k - 1])
+            ),
+        }
+        student.learned_and_forgotten(new, old).equals((k, learned, forgotten), mistakes)
 
 
 def curve_inputs(d):
@@ -275,16 +265,15 @@ def curve_inputs(d):
     return [[2 + step * (i // size) for i in d.shuffled(range(n))] for size in (ties, 1)]
 
 
-@task(
-    4,
-    hints=(
-        "How many old rows should there be after one batch, after two, after ten?",
-        "Keep count of all rows and of the old ones so far; each batch takes as many old rows as are due by now.",
-        "A share of 0.3 in batches of 2 rows: after 1 to 5 batches 0.6, 1.2, 1.8, 2.4 and 3 old rows are due: "
-        "rounded down 0, 1, 1, 2 and 3. So the batches hold 0, 1, 0, 1 and 1 old rows.",
-    ),
-)
+@task(4)
 def replaying(student):
+    """How many old rows should there be after one batch, after two, after ten?
+
+    Keep count of all rows and of the old ones so far; each batch takes as many old rows as are due by now.
+
+    A share of 0.3 in batches of 2 rows: after 1 to 5 batches 0.6, 1.2, 1.8, 2.4 and 3 old rows are due: rounded down 0,
+    1, 1, 2 and 3. So the batches hold 0, 1, 0, 1 and 1 old rows.
+    """
     for share, rows, n in SHARES:
         answer = student.driver.mixed(share, rows, n)
         answer.returns({"Any share from 0 on and below 1 can be replayed: refuse others alone.": raised("ValueError")})
@@ -342,13 +331,11 @@ def replaying(student):
         "Two Replays disturb each other: what one has counted and taken belongs to self.",
     )
     for share in (-0.25, 1.0, 1.5, np.nan):
-        student.driver.refused(share).equals(
-            raised("ValueError"),
-            instead={
-                "A share below 0, of 1 and more, or nan must be refused: raise ValueError.": lambda made: True,
-                "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
-            },
-        )
+        mistakes = {
+            "A share below 0, of 1 and more, or nan must be refused: raise ValueError.": lambda made: True,
+            "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
+        }
+        student.driver.refused(share).equals(raised("ValueError"), mistakes)
     old, new = np.array([0, 0, 0, 0, 1, 1, 2, 3]), np.array([3, 3, 4, 4, 4, 4, 2, 1])
     lost = {}
     for share in (0.0, 0.25):
@@ -400,16 +387,15 @@ def in_order(batches: list, first: int) -> bool:
     return numbers == list(range(first, first + len(numbers)))
 
 
-@task(
-    5,
-    hints=(
-        "What does the model predict? And what would the best model for one of the texts alone predict?",
-        "A token with the share a in a text and p in the mixture costs log₂(a / p) bits more; weigh that by a.",
-        "p_new = [1, 0], p_old = [0, 1], share 1/4: the mixture is [3/4, 1/4]. The new text has token 0 alone, which "
-        "costs log₂(1 / (3/4)) = 0.415 bits, the old one token 1 alone: log₂(1 / (1/4)) = 2 bits.",
-    ),
-)
+@task(5)
 def pricing(student):
+    """What does the model predict? And what would the best model for one of the texts alone predict?
+
+    A token with the share a in a text and p in the mixture costs log₂(a / p) bits more; weigh that by a.
+
+    p_new = [1, 0], p_old = [0, 1], share 1/4: the mixture is [3/4, 1/4]. The new text has token 0 alone, which costs
+    log₂(1 / (3/4)) = 0.415 bits, the old one token 1 alone: log₂(1 / (1/4)) = 2 bits.
+    """
     search(student.replay_price, price_inputs, tolerance=1e-4)
     cases = [
         ([1.0, 0.0], [0.0, 1.0], 0.5),
@@ -426,44 +412,42 @@ def pricing(student):
         right = (price(p_new, mixture), price(p_old, mixture))
         both = (p_new > 0) & (p_old > 0)
         bounds = (-np.log2(1 - share), -np.log2(share) if share else np.inf)
-        student.replay_price(p_new, p_old, share).equals(
-            right,
-            instead={
-                "A token of one text alone counts too, and is the dearest: leave out what p itself lacks.": tuple(
-                    (p[both] * np.log2(p[both] / mixture[both])).sum() if share else np.nan for p in (p_new, p_old)
-                ),
-                "Without replay, only a token that the new text lacks costs infinitely much; the others do not.": (
-                    lambda got: share == 0 and np.isinf(got[1]) and np.isfinite(right[1])  # noqa: B023
-                ),
-                "This is the most that replay can cost: texts that share tokens pay less.": bounds,
-                "These are nats: use log₂.": tuple(np.log(2) * x for x in right),
-                "The new text's price comes first, then the old text's.": right[::-1],
-                "share is the part that is old text: p = (1 - share) p_new + share p_old.": (
-                    price(p_new, other_way),
-                    price(p_old, other_way),
-                ),
-                "0 · log 0 became nan: leave out the tokens that do not occur.": (
-                    lambda got: np.isnan(np.asarray(got, dtype=float)).any()
-                ),
-                "The sign is the other way round: another text's share costs bits.": tuple(-x for x in right),
-                "This is what a token costs at all. Take off what it costs under p_new, or p_old, itself.": (
-                    lambda got, p_new=p_new, p_old=p_old, m=mixture: all(
-                        close(g, cross(p, m)) for g, p in zip(got, (p_new, p_old), strict=True)
-                    )
-                ),
-                "It is weighed by the mixture: weigh each token by how often it is in the text that is read.": (
-                    price(mixture, p_new),
-                    price(mixture, p_old),
-                ),
-                "A token that occurs, however seldom, and has probability 0 costs infinitely many bits: keep it.": (
-                    lambda got, right=right: np.isinf(right[1]) and np.all(np.isfinite(got))
-                ),
-                "Those are the two pure predictions compared: the model predicts the mixture.": (
-                    price(p_new, p_old),
-                    price(p_old, p_new),
-                ),
-            },
-        )
+        mistakes = {
+            "A token of one text alone counts too, and is the dearest: leave out what p itself lacks.": tuple(
+                (p[both] * np.log2(p[both] / mixture[both])).sum() if share else np.nan for p in (p_new, p_old)
+            ),
+            "Without replay, only a token that the new text lacks costs infinitely much; the others do not.": (
+                lambda got: share == 0 and np.isinf(got[1]) and np.isfinite(right[1])  # noqa: B023
+            ),
+            "This is the most that replay can cost: texts that share tokens pay less.": bounds,
+            "These are nats: use log₂.": tuple(np.log(2) * x for x in right),
+            "The new text's price comes first, then the old text's.": right[::-1],
+            "share is the part that is old text: p = (1 - share) p_new + share p_old.": (
+                price(p_new, other_way),
+                price(p_old, other_way),
+            ),
+            "0 · log 0 became nan: leave out the tokens that do not occur.": (
+                lambda got: np.isnan(np.asarray(got, dtype=float)).any()
+            ),
+            "The sign is the other way round: another text's share costs bits.": tuple(-x for x in right),
+            "This is what a token costs at all. Take off what it costs under p_new, or p_old, itself.": (
+                lambda got, p_new=p_new, p_old=p_old, m=mixture: all(
+                    close(g, cross(p, m)) for g, p in zip(got, (p_new, p_old), strict=True)
+                )
+            ),
+            "It is weighed by the mixture: weigh each token by how often it is in the text that is read.": (
+                price(mixture, p_new),
+                price(mixture, p_old),
+            ),
+            "A token that occurs, however seldom, and has probability 0 costs infinitely many bits: keep it.": (
+                lambda got, right=right: np.isinf(right[1]) and np.all(np.isfinite(got))
+            ),
+            "Those are the two pure predictions compared: the model predicts the mixture.": (
+                price(p_new, p_old),
+                price(p_old, p_new),
+            ),
+        }
+        student.replay_price(p_new, p_old, share).equals(right, mistakes)
 
 
 def price_inputs(d):
@@ -484,16 +468,15 @@ def cross(p: np.ndarray, q: np.ndarray) -> float:
         return float(-(p[occurs] * np.log2(q[occurs])).sum())
 
 
-@task(
-    6,
-    hints=(
-        "Off must cost nothing, not even a rounding. So what is computed where is_on is False?",
-        "if not self.is_on: return self.base(x). In adapter_off: remember, switch off, yield, put back.",
-        "Three lamps that are on, off, on, and must be dark for a while: note [True, False, True], switch all off, "
-        "yield within `try`, and in `finally` give each its own state back. Noted before the first is switched off.",
-    ),
-)
+@task(6)
 def switching(student):
+    """Off must cost nothing, not even a rounding. So what is computed where is_on is False?
+
+    if not self.is_on: return self.base(x). In adapter_off: remember, switch off, yield, put back.
+
+    Three lamps that are on, off, on, and must be dark for a while: note [True, False, True], switch all off, yield
+    within `try`, and in `finally` give each its own state back. Noted before the first is switched off.
+    """
     search(student.driver.one_layer, layer_inputs, parts=LAYER_PARTS, hints=LAYER)
     search(student.driver.switched, model_inputs, hints=SWITCHED)
     rng = np.random.default_rng(6)
@@ -501,16 +484,14 @@ def switching(student):
         x, W, U = draw(rng, n, width), draw(rng, width, width), size * draw(rng, width, width)
         x, W, U = (a.astype("float32") for a in (x, W, U))
         plain, both = x @ W.T, x @ W.T + x @ U.T
-        student.driver.one_layer(x, W, U, True, "training")["y"].equals(
-            both,
-            instead={
-                "The update is missing: on, it is added.": plain,
-                "The base is missing: the update is added to its answer.": x @ U.T,
-                "The update looks at the base's answer: it stands beside the base, and both look at x.": (
-                    lambda y, plain=plain, U=U: near(y, plain + plain @ U.T) or near(y, plain @ U.T)
-                ),
-            },
-        )
+        mistakes = {
+            "The update is missing: on, it is added.": plain,
+            "The base is missing: the update is added to its answer.": x @ U.T,
+            "The update looks at the base's answer: it stands beside the base, and both look at x.": (
+                lambda y, plain=plain, U=U: near(y, plain + plain @ U.T) or near(y, plain @ U.T)
+            ),
+        }
+        student.driver.one_layer(x, W, U, True, "training")["y"].equals(both, mistakes)
         for blown in (U, np.full_like(U, np.inf)):
             answer = student.driver.one_layer(x, W, blown, False, "training")
             answer["y, off"].holds(

@@ -15,52 +15,47 @@ EXACT = 1e-12  # of a count
 OVERFLOW = "The count is too large for 32 bits and wraps around: count with Python's own numbers."
 
 
-@task(
-    1,
-    hints=(
-        "Write down the shapes of A and B. How many numbers are in each?",
-        "A is (r, d_in), B is (d_out, r), W is (d_out, d_in).",
-        "For d_in = 3, d_out = 2 and r = 1, A is (1, 3), 3 numbers; B is (2, 1), 2 numbers; W is (2, 3), 6 numbers. "
-        "So: (5, 6).",
-    ),
-)
+@task(1)
 def counting(student):
+    """Write down the shapes of A and B. How many numbers are in each?
+
+    A is (r, d_in), B is (d_out, r), W is (d_out, d_in).
+
+    For d_in = 3, d_out = 2 and r = 1, A is (1, 3), 3 numbers; B is (2, 1), 2 numbers; W is (2, 3), 6 numbers. So: (5,
+    6).
+    """
     search(student.count_parameters, count_inputs, tolerance=EXACT)
     for d_in, d_out, r in [(3, 5, 2), (4, 3, 6), (65536, 70000, 8), (50257, 12289, 3)]:
         full, lora = d_in * d_out, r * (d_in + d_out)
-        student.count_parameters(d_in, d_out, r).equals(
-            (lora, full),
-            instead={
-                BOTH: (lora + full, full),
-                SWAPPED: (full, lora),
-                ONE_SIDE: lambda got: got in ((r * d_in, full), (r * d_out, full)),
-                PRODUCT: (r * r * d_in * d_out, full),
-                SQUARE: lambda got: got[0] in (2 * r * d_in, 2 * r * d_out),
-                "A large rank trains more numbers than W has: count what A and B hold.": (min(lora, full), full),
-                "There is nothing between A and B: count these two matrices alone.": (lora + r, full),
-                "There is no bias: W alone counts.": lambda got: got[1] in ((d_in + 1) * d_out, d_in * (d_out + 1)),
-                OVERFLOW: lambda got: not any((np.subtract(got, (lora, full))) % 2**32),
-                "A count is exact to its last digit: float32 holds no more than 7 of them.": (
-                    lambda got: np.allclose(got, (lora, full), rtol=1e-6)
-                ),
-            },
-            tolerance=EXACT,
-        )
+        mistakes = {
+            BOTH: (lora + full, full),
+            SWAPPED: (full, lora),
+            ONE_SIDE: lambda got: got in ((r * d_in, full), (r * d_out, full)),
+            PRODUCT: (r * r * d_in * d_out, full),
+            SQUARE: lambda got: got[0] in (2 * r * d_in, 2 * r * d_out),
+            "A large rank trains more numbers than W has: count what A and B hold.": (min(lora, full), full),
+            "There is nothing between A and B: count these two matrices alone.": (lora + r, full),
+            "There is no bias: W alone counts.": lambda got: got[1] in ((d_in + 1) * d_out, d_in * (d_out + 1)),
+            OVERFLOW: lambda got: not any((np.subtract(got, (lora, full))) % 2**32),
+            "A count is exact to its last digit: float32 holds no more than 7 of them.": (
+                lambda got: np.allclose(got, (lora, full), rtol=1e-6)
+            ),
+        }
+        student.count_parameters(d_in, d_out, r).equals((lora, full), mistakes, tolerance=EXACT)
 
 
 def count_inputs(d):
     return d.number(3, 4, 1, 64, 65536, 50257), d.number(5, 4, 1, 65536, 12289), d.number(2, 1, 8)
 
 
-@task(
-    2,
-    hints=(
-        "Which of the two may be zero? If both are, what is the gradient of each?",
-        "B is zero. A is drawn between two bounds that depend on d_in.",
-        "For d_in = 4 and r = 2, A is (2, 4) and each of its 8 numbers lies anywhere between -0.5 and 0.5.",
-    ),
-)
+@task(2)
 def starting(student):
+    """Which of the two may be zero? If both are, what is the gradient of each?
+
+    B is zero. A is drawn between two bounds that depend on d_in.
+
+    For d_in = 4 and r = 2, A is (2, 4) and each of its 8 numbers lies anywhere between -0.5 and 0.5.
+    """
     search(student.driver.started, start_inputs, facts=facts_of_start, hints=START)
     for d_in, d_out, r in [(3, 2, 2), (5, 4, 3), (400, 30, 20), (20, 70, 300)]:
         answer = student.start_matrices(d_in, d_out, r, 0)
@@ -148,47 +143,44 @@ def facts_of_start(result):
     }
 
 
-@task(
-    3,
-    hints=(
-        "There are two paths from x to y. What does each compute, and with which shapes?",
-        "x Aᵀ is (n, r); times Bᵀ it is (n, d_out). Before it is added to x Wᵀ, it is scaled.",
-        "One number each, r = 1: with x = 2, W = 3, A = 4, B = 5 and alpha = 6, the base gives 2 · 3 = 6, the "
-        "update 2 · 4 · 5 = 40, which is scaled by 6 / 1. That is 6 + 240 = 246.",
-    ),
-)
+@task(3)
 def computing(student):
+    """There are two paths from x to y. What does each compute, and with which shapes?
+
+    x Aᵀ is (n, r); times Bᵀ it is (n, d_out). Before it is added to x Wᵀ, it is scaled.
+
+    One number each, r = 1: with x = 2, W = 3, A = 4, B = 5 and alpha = 6, the base gives 2 · 3 = 6, the update 2 · 4 ·
+    5 = 40, which is scaled by 6 / 1. That is 6 + 240 = 246.
+    """
     search(student.lora_forward, forward_inputs)
     rng = np.random.default_rng(3)
     for n, d_in, d_out, r in [(2, 2, 3, 2), (4, 5, 3, 2), (2, 2, 3, 300)]:
         x, W, A, B = draw(rng, n, d_in), draw(rng, d_out, d_in), draw(rng, r, d_in), draw(rng, d_out, r)
         base, low, alpha = x @ W.T, x @ A.T, 5.0
         update = low @ B.T
-        student.lora_forward(x, W, A, B, alpha, r).equals(
-            base + alpha / r * update,
-            instead={
-                "The update is not scaled: multiply it by alpha / r.": base + update,
-                "The update is scaled by alpha alone: divide by r.": base + alpha * update,
-                "The scale is the wrong way round: it is alpha / r.": base + r / alpha * update,
-                "The scale is alpha / r, and not a whole number: // cuts it off.": base + alpha // r * update,
-                "The base's answer is scaled too: only the update is.": alpha / r * (base + update),
-                "The base is missing: y is its answer plus the update.": alpha / r * update,
-                "The update is missing: y is the base's answer plus it.": base,
-                "The update is subtracted: y is the base's answer plus it.": base - alpha / r * update,
-                "The scale is alpha / √r, as in rank-stabilized LoRA; here it is alpha / r.": (
-                    base + alpha / np.sqrt(r) * update
-                ),
-                "Between A and B there is no nonlinearity: the update is a matrix, B A.": (
-                    base + alpha / r * np.maximum(low, 0) @ B.T
-                ),
-                "reshape does not transpose, it fills the other shape row by row: A.T does.": (
-                    base + alpha / r * x @ A.reshape(d_in, r) @ B.reshape(r, d_out)
-                ),
-                "A product has the wrong shape: A is (r, d_in) and B is (d_out, r), so both are transposed.": (
-                    raised("ValueError", "matmul")
-                ),
-            },
-        )
+        mistakes = {
+            "The update is not scaled: multiply it by alpha / r.": base + update,
+            "The update is scaled by alpha alone: divide by r.": base + alpha * update,
+            "The scale is the wrong way round: it is alpha / r.": base + r / alpha * update,
+            "The scale is alpha / r, and not a whole number: // cuts it off.": base + alpha // r * update,
+            "The base's answer is scaled too: only the update is.": alpha / r * (base + update),
+            "The base is missing: y is its answer plus the update.": alpha / r * update,
+            "The update is missing: y is the base's answer plus it.": base,
+            "The update is subtracted: y is the base's answer plus it.": base - alpha / r * update,
+            "The scale is alpha / √r, as in rank-stabilized LoRA; here it is alpha / r.": (
+                base + alpha / np.sqrt(r) * update
+            ),
+            "Between A and B there is no nonlinearity: the update is a matrix, B A.": (
+                base + alpha / r * np.maximum(low, 0) @ B.T
+            ),
+            "reshape does not transpose, it fills the other shape row by row: A.T does.": (
+                base + alpha / r * x @ A.reshape(d_in, r) @ B.reshape(r, d_out)
+            ),
+            "A product has the wrong shape: A is (r, d_in) and B is (d_out, r), so both are transposed.": (
+                raised("ValueError", "matmul")
+            ),
+        }
+        student.lora_forward(x, W, A, B, alpha, r).equals(base + alpha / r * update, mistakes)
 
     student.lora_forward(x[:0], W, A, B, alpha, r).holds(
         lambda y: y == [] if isinstance(y, list) else np.shape(y) == (0, d_out),
@@ -210,16 +202,15 @@ NO_SCALE = "The update is not scaled: multiply it by alpha / r."
 BIAS_TWICE = "The bias is added twice: self.base(x) has it already."
 
 
-@task(
-    4,
-    hints=(
-        "What must the layer remember, and which of it trains?",
-        "self.base is the Linear, frozen; self.A and self.B are nn.Parameter of what task 2 gives.",
-        "A layer that shifts its base's answer: __init__ freezes linear, keeps it as self.base, and sets self.shift = "
-        "nn.Parameter(np.zeros(3)); forward returns self.base(x) + self.shift. Yours adds two F.linear, scaled.",
-    ),
-)
+@task(4)
 def layer(student):
+    """What must the layer remember, and which of it trains?
+
+    self.base is the Linear, frozen; self.A and self.B are nn.Parameter of what task 2 gives.
+
+    A layer that shifts its base's answer: __init__ freezes linear, keeps it as self.base, and sets self.shift =
+    nn.Parameter(np.zeros(3)); forward returns self.base(x) + self.shift. Yours adds two F.linear, scaled.
+    """
     search(student.driver.fresh, fresh_inputs, parts=FRESH_PARTS, hints=FRESH)
     search(student.driver.trained, trained_inputs, hints=TRAINED)
     for x, W, b, A, B, r, alpha in layer_inputs():
@@ -230,14 +221,12 @@ def layer(student):
             "B all zeros",
             "At the first step the layer must give what the base gives: is B zero?",
         )
-        answer["y"].equals(
-            base,
-            instead={
-                "The base's bias is lost: call self.base(x).": x @ W.T,
-                "The base is missing: y is self.base(x) plus the update.": np.zeros_like(base),
-                BIAS_TWICE: base + b,
-            },
-        )
+        mistakes = {
+            "The base's bias is lost: call self.base(x).": x @ W.T,
+            "The base is missing: y is self.base(x) plus the update.": np.zeros_like(base),
+            BIAS_TWICE: base + b,
+        }
+        answer["y"].equals(base, mistakes)
         answer["trains"].holds(
             lambda names: sorted(names) == ["A", "B"],
             "A and B to train, and nothing else",
@@ -252,17 +241,15 @@ def layer(student):
         answer = student.driver.trained(x, W, b, A, B, r, alpha, "")
         update = x @ A.T @ B.T
         y = base + alpha / r * update
-        answer["y"].equals(
-            y,
-            instead={
-                NO_SCALE: base + update,
-                "The update is scaled by alpha alone: divide by r.": base + alpha * update,
-                "It is scaled by the alpha of a layer that was made later: keep it in self.": base
-                + (alpha + 1) / r * update,
-                "The update is that of the start: A and B change, so compute it in forward.": base,
-                BIAS_TWICE: y + b,
-            },
-        )
+        mistakes = {
+            NO_SCALE: base + update,
+            "The update is scaled by alpha alone: divide by r.": base + alpha * update,
+            "It is scaled by the alpha of a layer that was made later: keep it in self.": base
+            + (alpha + 1) / r * update,
+            "The update is that of the start: A and B change, so compute it in forward.": base,
+            BIAS_TWICE: y + b,
+        }
+        answer["y"].equals(y, mistakes)
         answer["dA"].equals(alpha / r * B.T @ (2 * y).T @ x, instead={NO_UPDATE: None})
         answer["dB"].equals(alpha / r * (2 * y).T @ (x @ A.T), instead={NO_UPDATE: None})
     student.driver.trained(np.array([x]), W, b, A, B, r, alpha, "")["y"].holds(
@@ -329,17 +316,16 @@ def trained_inputs(d):
     return x, d.array(d_out, d_in), b, d.array(r, d_in), d.array(d_out, r), r, alpha, when
 
 
-@task(
-    5,
-    hints=(
-        "Three jobs: find, freeze, replace. In which order?",
-        "Collect the (path, Linear) pairs first; compare path.split('.')[-1], the last name, with the targets. Freeze "
-        "before the new layers go in, or A and B are frozen with the rest.",
-        "In a model with embed, blocks.0.up, blocks.0.gate_up and head, the target up means blocks.0.up alone: embed, "
-        "gate_up and head are frozen, up becomes a LoraLayer, ['blocks.0.up'] is returned. The target down raises.",
-    ),
-)
+@task(5)
 def injecting(student):
+    """Three jobs: find, freeze, replace. In which order?
+
+    Collect the (path, Linear) pairs first; compare path.split('.')[-1], the last name, with the targets. Freeze before
+    the new layers go in, or A and B are frozen with the rest.
+
+    In a model with embed, blocks.0.up, blocks.0.gate_up and head, the target up means blocks.0.up alone: embed, gate_up
+    and head are frozen, up becomes a LoraLayer, ['blocks.0.up'] is returned. The target down raises.
+    """
     search(student.driver.injected, inject_inputs, examples=30, hints=INJECTED)
     search(student.driver.elsewhere, lambda d: [d.number(["q_proj"], ["v_proj"], ["v_proj", "q_proj"])], 6)
     search(student.driver.seeded, seed_inputs, examples=5, hints=INJECTED)
@@ -377,13 +363,11 @@ def injecting(student):
                 ),
             },
         )
-        answer["paths"].equals(
-            wanted,
-            instead={
-                "Return the paths of the layers that were replaced.": None,
-                "Return the paths in the model's order.": lambda paths: sorted(paths) == sorted(wanted),
-            },
-        )
+        mistakes = {
+            "Return the paths of the layers that were replaced.": None,
+            "Return the paths in the model's order.": lambda paths: sorted(paths) == sorted(wanted),
+        }
+        answer["paths"].equals(wanted, mistakes)
     answer = student.driver.elsewhere(["v_proj", "q_proj"])
     answer["paths"].holds(
         lambda paths: not any(path.endswith("deep") for path in paths),
@@ -397,17 +381,15 @@ def injecting(student):
         "before the new layers go in.",
     )
     for targets in (["o_proj"], ["q_proj", "o_proj"], ["normA"], ["layers"]):
-        student.driver.injected(x, 2, targets, 2, 4.0).equals(
-            raised("ValueError"),
-            instead={
-                "Only Linears can be replaced: a target that names something else matches nothing.": raised(
-                    "AttributeError"
-                ),
-                "A target that matches no Linear is a mistake in the call: raise ValueError.": (
-                    lambda result: "paths" in result
-                ),
-            },
-        )
+        mistakes = {
+            "Only Linears can be replaced: a target that names something else matches nothing.": raised(
+                "AttributeError"
+            ),
+            "A target that matches no Linear is a mistake in the call: raise ValueError.": (
+                lambda result: "paths" in result
+            ),
+        }
+        student.driver.injected(x, 2, targets, 2, 4.0).equals(raised("ValueError"), mistakes)
 
 
 INJECTED = {
@@ -434,52 +416,46 @@ TWICE = "The update is counted twice: the merged weight is in place, and A and B
 NOT_ALL = "A LoraLayer was not found: model.named_modules() finds those in lists and in other modules, too."
 
 
-@task(
-    6,
-    hints=(
-        "What single weight computes x Wᵀ + (alpha / r) (x Aᵀ) Bᵀ? Take x out of the sum.",
-        "W + (alpha / r) B A, and the bias stays. Make a new Linear of it; do not write into the base's array. Collect "
-        "the LoraLayers first; if there are none, that is an error.",
-        "With d_in = 2, d_out = 1 and r = 1: W = [[1, 2]], A = [[3, 4]], B = [[5]], alpha = 2. B A = [[15, 20]], so "
-        "the new weight is [[1 + 2 · 15, 2 + 2 · 20]] = [[31, 42]], and the base still has [[1, 2]].",
-    ),
-)
+@task(6)
 def merging(student):
+    """What single weight computes x Wᵀ + (alpha / r) (x Aᵀ) Bᵀ? Take x out of the sum.
+
+    W + (alpha / r) B A, and the bias stays. Make a new Linear of it; do not write into the base's array. Collect the
+    LoraLayers first; if there are none, that is an error.
+
+    With d_in = 2, d_out = 1 and r = 1: W = [[1, 2]], A = [[3, 4]], B = [[5]], alpha = 2. B A = [[15, 20]], so the new
+    weight is [[1 + 2 · 15, 2 + 2 · 20]] = [[31, 42]], and the base still has [[1, 2]].
+    """
     search(student.driver.merged, merge_inputs, hints=MERGED)
     for x, W, b, A, B, r, alpha in layer_inputs():
         answer = student.driver.merged(x, W, b, A, B, r, alpha)
-        answer.returns(
-            instead={
-                "A bias of several numbers is neither true nor false: ask whether it `is None`.": raised(
-                    "ValueError", "truth"
-                ),
-                "The product is the wrong way round: B (d_out, r) comes first, then A (r, d_in).": raised(
-                    "ValueError", "matmul"
-                ),
-                "The product does not have the weight's shape (d_out, d_in): B A, without a transpose.": raised(
-                    "ValueError", "broadcast"
-                ),
-                "A Linear may have no bias: then base.bias is None, and from_arrays is given None.": raised(
-                    "AttributeError", "'NoneType'"
-                ),
-                "from_arrays takes arrays, not Tensors: t.data is the array of a Tensor t.": raised(
-                    "TypeError", "object"
-                ),
-            }
-        )
+        mistakes = {
+            "A bias of several numbers is neither true nor false: ask whether it `is None`.": raised(
+                "ValueError", "truth"
+            ),
+            "The product is the wrong way round: B (d_out, r) comes first, then A (r, d_in).": raised(
+                "ValueError", "matmul"
+            ),
+            "The product does not have the weight's shape (d_out, d_in): B A, without a transpose.": raised(
+                "ValueError", "broadcast"
+            ),
+            "A Linear may have no bias: then base.bias is None, and from_arrays is given None.": raised(
+                "AttributeError", "'NoneType'"
+            ),
+            "from_arrays takes arrays, not Tensors: t.data is the array of a Tensor t.": raised("TypeError", "object"),
+        }
+        answer.returns(mistakes)
         base, update = x @ W.T + b, x @ A.T @ B.T
         scale = alpha / r
-        answer["y"].equals(
-            base + scale * update,
-            instead={
-                "The update was merged without its scale: W + (alpha / r) B A.": base + update,
-                TWICE: base + 2 * scale * update,
-                "The scale was applied twice: layer.scaling is alpha / r already.": base + scale**2 * update,
-                "The bias is lost.": x @ W.T + scale * update,
-                "The update is lost: the weight is the base's alone.": base,
-                "The update is subtracted.": base - scale * update,
-            },
-        )
+        mistakes = {
+            "The update was merged without its scale: W + (alpha / r) B A.": base + update,
+            TWICE: base + 2 * scale * update,
+            "The scale was applied twice: layer.scaling is alpha / r already.": base + scale**2 * update,
+            "The bias is lost.": x @ W.T + scale * update,
+            "The update is lost: the weight is the base's alone.": base,
+            "The update is subtracted.": base - scale * update,
+        }
+        answer["y"].equals(base + scale * update, mistakes)
         answer["kinds"].holds(
             lambda kinds: set(kinds.values()) == {"Linear"},
             "a Linear everywhere",
@@ -494,29 +470,25 @@ def merging(student):
             W,
             instead={"The base's own array was changed: make a new one, so that the base can be kept.": np.ndarray.any},
         )
-        answer["paths"].equals(
-            ["first", "blocks.0.deep", "others.one", "others.the same"],
-            instead={
-                "Return the paths of the layers that were merged.": None,
-                "Return the paths in the model's order.": lambda paths: paths[:2] == ["blocks.0.deep", "first"],
-                NOT_ALL: lambda paths: len(paths) < 4,
-            },
-        )
+        mistakes = {
+            "Return the paths of the layers that were merged.": None,
+            "Return the paths in the model's order.": lambda paths: paths[:2] == ["blocks.0.deep", "first"],
+            NOT_ALL: lambda paths: len(paths) < 4,
+        }
+        answer["paths"].equals(["first", "blocks.0.deep", "others.one", "others.the same"], mistakes)
     student.driver.merged_twice().equals(
         raised("ValueError"), hint="A second merge must be refused: raise ValueError where there is no LoraLayer."
     )
     student.driver.never_adapted().equals(
         raised("ValueError"), hint="A model that never had a LoraLayer must be refused, too: raise ValueError."
     )
-    student.driver.adapted_anew().equals(
-        ["layer"],
-        instead={
-            "A model that was merged may be adapted and merged anew: ask whether there are LoraLayers, keep no flag.": (
-                raised("ValueError")
-            ),
-            NOT_ALL: [],
-        },
-    )
+    mistakes = {
+        "A model that was merged may be adapted and merged anew: ask whether there are LoraLayers, keep no flag.": (
+            raised("ValueError")
+        ),
+        NOT_ALL: [],
+    }
+    student.driver.adapted_anew().equals(["layer"], mistakes)
     student.driver.merged_before(x, W, b, A, B, r, alpha).equals(
         base + scale * update,
         instead={"This is the update of an earlier merge of this layer: A and B have changed since.": np.any},

@@ -17,75 +17,67 @@ PROMISES = {
 }
 
 
-@task(
-    1,
-    hints=(
-        "Write down the shapes of the four arrays of one adapter. How many adapters stand in a block?",
-        "W₁ and W₂ have d · m numbers each, b₁ has m, b₂ has d. Houlsby has two adapters per block, Pfeiffer one.",
-        "For d = 3 and m = 2, one adapter has 6 + 2 + 6 + 3 = 17 numbers. 10 blocks have 10 adapters by Pfeiffer, "
-        "170 numbers, and 20 by Houlsby, 340. A placement such as 'both' raises ValueError.",
-    ),
-)
+@task(1)
 def counting(student):
+    """Write down the shapes of the four arrays of one adapter. How many adapters stand in a block?
+
+    W₁ and W₂ have d · m numbers each, b₁ has m, b₂ has d. Houlsby has two adapters per block, Pfeiffer one.
+
+    For d = 3 and m = 2, one adapter has 6 + 2 + 6 + 3 = 17 numbers. 10 blocks have 10 adapters by Pfeiffer, 170
+    numbers, and 20 by Houlsby, 340. A placement such as 'both' raises ValueError.
+    """
     search(student.count_parameters, count_inputs, tolerance=EXACT)
     for d, m, blocks in [(3, 2, 1), (5, 2, 3), (1024, 64, 24), (65537, 40009, 7)]:
         one = 2 * d * m + m + d
         for placement, adapters in (("pfeiffer", 1), ("houlsby", 2)):
             right = blocks * adapters * one
-            student.count_parameters(d, m, blocks, placement).equals(
-                right,
-                instead={
-                    "The biases are missing: b₁ has m numbers, b₂ has d.": blocks * adapters * 2 * d * m,
-                    "Each adapter has two biases: b₁ with m numbers and b₂ with d.": lambda got: (
-                        got in [blocks * adapters * (2 * d * m + biases) for biases in (m, d, 2 * m, 2 * d)]
-                    ),
-                    "Only one of the two weights was counted: down is (m, d), and up is (d, m).": lambda got: (
-                        got in [blocks * adapters * (d * m + biases) for biases in (m, d, m + d)]
-                    ),
-                    "A product binds before a sum: put the whole of one adapter in brackets before it is multiplied.": (
-                        lambda got: (
-                            got
-                            in [
-                                blocks * adapters * first + one - first
-                                for first in (d * m, d * m + m, d * m + d, 2 * d * m, 2 * d * m + m, 2 * d * m + d)
-                            ]
-                        )
-                    ),
-                    "The count is of one block: the model has as many as `blocks` says.": adapters * one,
-                    "Houlsby has two adapters per block, behind attention and behind the MLP; Pfeiffer has one.": (
-                        blocks * (3 - adapters) * one
-                    ),
-                    "The count is too large for 32 bits and wraps around: count with Python's own numbers.": (
-                        lambda got: np.size(got) == 1 and (int(got) - right) % 2**32 == 0
-                    ),
-                    "A count is exact to its last digit: float32 holds no more than 7 of them.": (
-                        lambda got: np.isclose(got, right, rtol=1e-6)
-                    ),
-                },
-                tolerance=EXACT,
-            )
+            mistakes = {
+                "The biases are missing: b₁ has m numbers, b₂ has d.": blocks * adapters * 2 * d * m,
+                "Each adapter has two biases: b₁ with m numbers and b₂ with d.": lambda got: (
+                    got in [blocks * adapters * (2 * d * m + biases) for biases in (m, d, 2 * m, 2 * d)]
+                ),
+                "Only one of the two weights was counted: down is (m, d), and up is (d, m).": lambda got: (
+                    got in [blocks * adapters * (d * m + biases) for biases in (m, d, m + d)]
+                ),
+                "A product binds before a sum: put the whole of one adapter in brackets before it is multiplied.": (
+                    lambda got: (
+                        got
+                        in [
+                            blocks * adapters * first + one - first
+                            for first in (d * m, d * m + m, d * m + d, 2 * d * m, 2 * d * m + m, 2 * d * m + d)
+                        ]
+                    )
+                ),
+                "The count is of one block: the model has as many as `blocks` says.": adapters * one,
+                "Houlsby has two adapters per block, behind attention and behind the MLP; Pfeiffer has one.": (
+                    blocks * (3 - adapters) * one
+                ),
+                "The count is too large for 32 bits and wraps around: count with Python's own numbers.": (
+                    lambda got: np.size(got) == 1 and (int(got) - right) % 2**32 == 0
+                ),
+                "A count is exact to its last digit: float32 holds no more than 7 of them.": (
+                    lambda got: np.isclose(got, right, rtol=1e-6)
+                ),
+            }
+            student.count_parameters(d, m, blocks, placement).equals(right, mistakes, tolerance=EXACT)
             student.count_parameters(d, m, blocks, placement).holds(
                 lambda got: np.asarray(got).dtype.kind in "iu",
                 "a whole number",
                 "A count is a whole number: / gives a float, which loses digits where it is large.",
             )
     for placement in ("houlsbi", "by", "", "Houlsby", "pfeiffer "):
-        student.count_parameters(3, 2, 1, placement).equals(
-            raised("ValueError"),
-            instead={
-                "`in` finds parts of a word, too: 'by' is in 'houlsby'. Compare with ==.": lambda got: (
-                    placement in ("by", "")
-                ),
-                "Any other word must be refused, with a capital or a space as well: compare with ==.": lambda got: (
-                    placement in ("Houlsby", "pfeiffer ")
-                ),
-                "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError.": lambda result: (
-                    True
-                ),
-                "A placement that is unknown must raise ValueError, not KeyError.": raised("KeyError"),
-                "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
-            },
-        )
+        mistakes = {
+            "`in` finds parts of a word, too: 'by' is in 'houlsby'. Compare with ==.": lambda got: (
+                placement in ("by", "")
+            ),
+            "Any other word must be refused, with a capital or a space as well: compare with ==.": lambda got: (
+                placement in ("Houlsby", "pfeiffer ")
+            ),
+            "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError.": lambda result: True,
+            "A placement that is unknown must raise ValueError, not KeyError.": raised("KeyError"),
+            "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
+        }
+        student.count_parameters(3, 2, 1, placement).equals(raised("ValueError"), mistakes)
 
 
 def count_inputs(d):
@@ -102,16 +94,15 @@ def arrays(seed: int, d: int, m: int):
     return draw(rng, m, d), draw(rng, m), draw(rng, d, m), draw(rng, d)
 
 
-@task(
-    2,
-    hints=(
-        "Four steps: down, ReLU, up, and what must not get lost?",
-        "h W₁ᵀ + b₁ is (n, m). Where is it cut off at zero, and what is added last?",
-        "One number each: with h = 2, W₁ = 3, b₁ = -1, W₂ = 5, b₂ = 4, inside stands 2 · 3 - 1 = 5, the adapter adds "
-        "5 · 5 + 4 = 29, and that makes 2 + 29 = 31. With b₁ = -9, inside is 0, and 2 + 0 + 4 = 6.",
-    ),
-)
+@task(2)
 def computing(student):
+    """Four steps: down, ReLU, up, and what must not get lost?
+
+    h W₁ᵀ + b₁ is (n, m). Where is it cut off at zero, and what is added last?
+
+    One number each: with h = 2, W₁ = 3, b₁ = -1, W₂ = 5, b₂ = 4, inside stands 2 · 3 - 1 = 5, the adapter adds 5 · 5 +
+    4 = 29, and that makes 2 + 29 = 31. With b₁ = -9, inside is 0, and 2 + 0 + 4 = 6.
+    """
     search(student.adapter_forward, forward_inputs)
     for seed, n, d, m in [(1, 2, 2, 3), (0, 1, 3, 2), (1, 4, 5, 3)]:
         h, (W1, b1, W2, b2) = draw(np.random.default_rng(100 + seed), n, d), arrays(seed, d, m)
@@ -119,41 +110,38 @@ def computing(student):
         up = np.maximum(low, 0) @ W2.T
         with_bias_late = np.maximum(h @ W1.T, 0) + b1
         answer = student.driver.computed(h, W1, b1, W2, b2)
-        answer.returns(
-            instead={
-                "A product has the wrong shape: W₁ is (m, d) and W₂ is (d, m), so both are transposed.": raised(
-                    "ValueError", "matmul"
-                )
-            }
-        )
-        answer["y"].equals(
-            h + up + b2,
-            instead={
-                "The residual is missing: add h, or an untrained adapter would wipe out what was there.": up + b2,
-                "The nonlinearity is missing: without it, the adapter is one matrix of rank m.": h + low @ W2.T + b2,
-                "The bias b₁ is missing: it is added before the ReLU.": h + np.maximum(h @ W1.T, 0) @ W2.T + b2,
-                "The bias b₁ is added after the ReLU: it belongs before it.": h + with_bias_late @ W2.T + b2,
-                "The bias b₂ is missing.": h + up,
-                "The ReLU stands at the end: it belongs inside, between down and up.": lambda got: (
-                    np.allclose(got, h + np.maximum(low @ W2.T + b2, 0))
-                    or np.allclose(got, np.maximum(h + low @ W2.T + b2, 0))
-                    or np.allclose(got, np.maximum(h + up + b2, 0))
-                ),
-                "The ReLU is the wrong way round: negative numbers become zero.": h + np.minimum(low, 0) @ W2.T + b2,
-                "One ReLU is enough: the one between down and up. The remark itself may be negative.": (
-                    h + np.maximum(up + b2, 0)
-                ),
-                "np.max(z, 0) is the largest of each column: np.maximum(z, 0) cuts every number off at zero.": (
-                    h + low.max(axis=0) @ W2.T + b2
-                ),
-                "The ReLU is for what is inside, h W₁ᵀ + b₁, and not for h.": (
-                    h + (np.maximum(h, 0) @ W1.T + b1) @ W2.T + b2
-                ),
-                "W₁ and W₂ have changed places: W₁ leads down, to m numbers, and W₂ up again.": (
-                    h + np.maximum(h @ W2 + b1, 0) @ W1 + b2
-                ),
-            },
-        )
+        mistakes = {
+            "A product has the wrong shape: W₁ is (m, d) and W₂ is (d, m), so both are transposed.": raised(
+                "ValueError", "matmul"
+            )
+        }
+        answer.returns(mistakes)
+        mistakes = {
+            "The residual is missing: add h, or an untrained adapter would wipe out what was there.": up + b2,
+            "The nonlinearity is missing: without it, the adapter is one matrix of rank m.": h + low @ W2.T + b2,
+            "The bias b₁ is missing: it is added before the ReLU.": h + np.maximum(h @ W1.T, 0) @ W2.T + b2,
+            "The bias b₁ is added after the ReLU: it belongs before it.": h + with_bias_late @ W2.T + b2,
+            "The bias b₂ is missing.": h + up,
+            "The ReLU stands at the end: it belongs inside, between down and up.": lambda got: (
+                np.allclose(got, h + np.maximum(low @ W2.T + b2, 0))
+                or np.allclose(got, np.maximum(h + low @ W2.T + b2, 0))
+                or np.allclose(got, np.maximum(h + up + b2, 0))
+            ),
+            "The ReLU is the wrong way round: negative numbers become zero.": h + np.minimum(low, 0) @ W2.T + b2,
+            "One ReLU is enough: the one between down and up. The remark itself may be negative.": (
+                h + np.maximum(up + b2, 0)
+            ),
+            "np.max(z, 0) is the largest of each column: np.maximum(z, 0) cuts every number off at zero.": (
+                h + low.max(axis=0) @ W2.T + b2
+            ),
+            "The ReLU is for what is inside, h W₁ᵀ + b₁, and not for h.": (
+                h + (np.maximum(h, 0) @ W1.T + b1) @ W2.T + b2
+            ),
+            "W₁ and W₂ have changed places: W₁ leads down, to m numbers, and W₂ up again.": (
+                h + np.maximum(h @ W2 + b1, 0) @ W1 + b2
+            ),
+        }
+        answer["y"].equals(h + up + b2, mistakes)
         answer["h"].equals(h, hint="Your code changes h itself; for the caller, it stays changed: h + …, not h += ….")
 
     student.adapter_forward(h[:0], W1, b1, W2, b2).holds(
@@ -173,16 +161,15 @@ def forward_inputs(d):
     return h, d.array(m, size), d.array(m), d.array(size, m), d.array(size)
 
 
-@task(
-    3,
-    hints=(
-        "An entry inside is below zero, or above. What does a small change of h do to its ReLU in each case?",
-        "An open entry (W₁ h + b₁ > 0) passes the change on, a closed one gives nothing. As a matrix?",
-        "Two entries inside, 0.4 and -0.1, W₁ = [[1, 2], [3, 4]], W₂ = [[5, 6], [7, 8]]: the first alone is open, so "
-        "its column of W₂ times its row of W₁ is left: [[5 · 1, 5 · 2], [7 · 1, 7 · 2]].",
-    ),
-)
+@task(3)
 def looking(student):
+    """An entry inside is below zero, or above. What does a small change of h do to its ReLU in each case?
+
+    An open entry (W₁ h + b₁ > 0) passes the change on, a closed one gives nothing. As a matrix?
+
+    Two entries inside, 0.4 and -0.1, W₁ = [[1, 2], [3, 4]], W₂ = [[5, 6], [7, 8]]: the first alone is open, so its
+    column of W₂ times its row of W₁ is left: [[5 · 1, 5 · 2], [7 · 1, 7 · 2]].
+    """
     search(student.change_at, change_inputs)
     for seed, d, m in [(94, 2, 3), (15, 3, 4), (39, 4, 3)]:
         W1, b1, W2, _ = arrays(seed, d, m)
@@ -190,44 +177,34 @@ def looking(student):
             low = W1 @ h + b1
             gate = (low > 0).astype(float)
             right = (W2 * gate) @ W1
-            student.change_at(h, W1, b1, W2).equals(
-                right,
-                instead={
-                    "Every entry was taken as open: only those with W₁ h + b₁ > 0 pass a change on.": W2 @ W1,
-                    "The residual's share is in it: J is without the identity.": right + np.eye(d),
-                    "J is transposed: it maps a change of h to a change of the output, J δ.": right.T,
-                    "The bias decides too: an entry is open where W₁ h + b₁ > 0.": (W2 * (W1 @ h > 0)) @ W1,
-                    "A slope was asked for: an open entry passes on 1 times the change, not its own value.": (
-                        lambda got: (
-                            np.allclose(got, (W2 * np.maximum(low, 0)) @ W1) or np.allclose(got, (W2 * low) @ W1)
-                        )
-                    ),
-                    "The closed entries were taken: those above zero pass a change on.": (W2 * (1 - gate)) @ W1,
-                    "That is what the adapter adds, a vector: J is a matrix (d, d).": lambda got: np.ndim(got) == 1,
-                    "The order is W₂ diag(open) W₁: first down, then up.": lambda got: (
-                        np.shape(got) == (m, m) != (d, d)
-                    ),
-                    "A closed entry passes nothing on: 0 in its place, where np.sign gives -1.": (
-                        (W2 * np.sign(low)) @ W1
-                    ),
-                    "An entry inside is open where W₁ h + b₁ > 0: it is not the entries of h that decide.": (
-                        lambda got: np.allclose(got, W2 @ W1 * (h > 0)) or np.allclose(got, W2 @ (W1 * (h > 0)))
-                    ),
-                    "A product has the wrong shape: W₂ is (d, m), diag(open) is (m, m) and W₁ is (m, d).": raised(
-                        "ValueError", "matmul"
-                    ),
-                },
-            )
+            mistakes = {
+                "Every entry was taken as open: only those with W₁ h + b₁ > 0 pass a change on.": W2 @ W1,
+                "The residual's share is in it: J is without the identity.": right + np.eye(d),
+                "J is transposed: it maps a change of h to a change of the output, J δ.": right.T,
+                "The bias decides too: an entry is open where W₁ h + b₁ > 0.": (W2 * (W1 @ h > 0)) @ W1,
+                "A slope was asked for: an open entry passes on 1 times the change, not its own value.": (
+                    lambda got: np.allclose(got, (W2 * np.maximum(low, 0)) @ W1) or np.allclose(got, (W2 * low) @ W1)
+                ),
+                "The closed entries were taken: those above zero pass a change on.": (W2 * (1 - gate)) @ W1,
+                "That is what the adapter adds, a vector: J is a matrix (d, d).": lambda got: np.ndim(got) == 1,
+                "The order is W₂ diag(open) W₁: first down, then up.": lambda got: np.shape(got) == (m, m) != (d, d),
+                "A closed entry passes nothing on: 0 in its place, where np.sign gives -1.": (W2 * np.sign(low)) @ W1,
+                "An entry inside is open where W₁ h + b₁ > 0: it is not the entries of h that decide.": (
+                    lambda got: np.allclose(got, W2 @ W1 * (h > 0)) or np.allclose(got, W2 @ (W1 * (h > 0)))
+                ),
+                "A product has the wrong shape: W₂ is (d, m), diag(open) is (m, m) and W₁ is (m, d).": raised(
+                    "ValueError", "matmul"
+                ),
+            }
+            student.change_at(h, W1, b1, W2).equals(right, mistakes)
 
     near = np.array([1.0]), np.array([[2.0]]), np.array([-1.997]), np.array([[3.0]])  # 0.003 inside
-    student.change_at(*near).equals(
-        np.array([[6.0]]),
-        instead={
-            "A step of that size crosses the ReLU's bend: which entries are open at h itself?": lambda got: (
-                0 < np.max(got) < 6
-            )
-        },
-    )
+    mistakes = {
+        "A step of that size crosses the ReLU's bend: which entries are open at h itself?": lambda got: (
+            0 < np.max(got) < 6
+        )
+    }
+    student.change_at(*near).equals(np.array([[6.0]]), mistakes)
     shut = np.ones(2), np.ones((3, 2)), np.full(3, -9.0), np.ones((2, 3))
     student.change_at(*shut).equals(
         np.zeros((2, 2)),
@@ -250,30 +227,28 @@ NO_GRADIENT = "No gradient reaches the adapter: it must take part in y, as Tenso
 FOUR = ["down.bias", "down.weight", "up.bias", "up.weight"]
 
 
-@task(
-    4,
-    hints=(
-        "For the module to begin as the identity, what must the second product give? Why may down's weight not be "
-        "zero, too?",
-        "down: weight random within ±1/√d, bias zero. up: weight and bias zero. All four train.",
-        "A module that scales what it is given, and begins as the identity: self.more = nn.Linear.from_arrays(zeros "
-        "(d, d), zeros (d,)), and forward gives h + self.more(h). Here two Linears and F.relu stand in its place.",
-    ),
-)
+@task(4)
 def module(student):
+    """For the module to begin as the identity, what must the second product give? Why may down's weight not be zero,
+    too?
+
+    down: weight random within ±1/√d, bias zero. up: weight and bias zero. All four train.
+
+    A module that scales what it is given, and begins as the identity: self.more = nn.Linear.from_arrays(zeros (d, d),
+    zeros (d,)), and forward gives h + self.more(h). Here two Linears and F.relu stand in its place.
+    """
     search(student.driver.seeded, lambda d: (d.number(3, 1, 4), d.number(2, 1, 5), d.number(0, 1, 7)), 15, hints=SEEDED)
     search(student.driver.trained, trained_inputs, parts=TRAINED_PARTS, hints=KIND)
     for n, d, m in [(2, 3, 2), (3, 4, 5), (2, 20, 150), (4, 100, 60)]:
         h = draw(np.random.default_rng(n), n, d).astype("float32")
         answer = student.driver.fresh(d, m, 3, h)
-        answer.returns(
-            instead={
-                "A product has the wrong shape: down.weight is (m, d), and up.weight is (d, m).": (
-                    raised("ValueError", "does not fit")
-                ),
-                "NumPy's functions do not take Tensors: F.relu does.": raised("TypeError", "ufunc"),
-            }
-        )
+        mistakes = {
+            "A product has the wrong shape: down.weight is (m, d), and up.weight is (d, m).": (
+                raised("ValueError", "does not fit")
+            ),
+            "NumPy's functions do not take Tensors: F.relu does.": raised("TypeError", "ufunc"),
+        }
+        answer.returns(mistakes)
         answer["kinds"].equals(
             {"down": "Linear", "up": "Linear"}, hint="The two parts must be nn.Linear, called down and up."
         )
@@ -288,14 +263,12 @@ def module(student):
             "A part has another shape: down.weight is (m, d), up.weight is (d, m), and both have a bias.",
             instead={"Both Linears have a bias.": lambda found: any(a is None for a in found.values())},
         )
+        mistakes = {
+            "The residual is missing: a fresh adapter must give h back.": lambda y: not np.any(y),
+            "A ReLU stands over the sum: h itself must pass as it is.": np.maximum(h, 0),
+        }
         answer["y"].equals(
-            h,
-            instead={
-                "The residual is missing: a fresh adapter must give h back.": lambda y: not np.any(y),
-                "A ReLU stands over the sum: h itself must pass as it is.": np.maximum(h, 0),
-            },
-            hint="A fresh adapter must give h back, exactly: are up.weight and up.bias zero?",
-            tolerance=0,
+            h, mistakes, hint="A fresh adapter must give h back, exactly: are up.weight and up.bias zero?", tolerance=0
         )
         for name in ("up.weight", "up.bias", "down.bias"):
             start[name].holds(lambda a: not np.any(a), f"{name} all zeros", f"{name} must start at zero.")
@@ -323,15 +296,13 @@ def module(student):
         )
         inside = np.maximum(h @ start["down.weight"].value.T, 0)
         gradients.holds(lambda found: found["up.weight"] is not None, "a gradient of up.weight", NO_GRADIENT)
-        gradients["up.weight"].equals(
-            (2 * h).T @ inside,
-            instead={
-                "The nonlinearity is missing.": (2 * h).T @ (h @ start["down.weight"].value.T),
-                "up.weight gets a gradient of zero, and would never move: does a ReLU stand behind up?": (
-                    lambda gradient: not np.any(gradient)
-                ),
-            },
-        )
+        mistakes = {
+            "The nonlinearity is missing.": (2 * h).T @ (h @ start["down.weight"].value.T),
+            "up.weight gets a gradient of zero, and would never move: does a ReLU stand behind up?": (
+                lambda gradient: not np.any(gradient)
+            ),
+        }
+        gradients["up.weight"].equals((2 * h).T @ inside, mistakes)
         gradients["down.weight"].equals(
             np.zeros((m, d)),
             hint="At the first step the gradient of down is up.weight's transpose times something: zero.",
@@ -356,32 +327,28 @@ def module(student):
         )
         low = h @ W1.T + b1
         y = h + np.maximum(low, 0) @ W2.T + b2
-        answer["y"].equals(
-            y,
-            instead={
-                "The nonlinearity is missing.": h + low @ W2.T + b2,
-                "The residual is missing.": y - h,
-                "The residual is counted twice.": y + h,
-                "The ReLU stands at the end: it belongs between down and up.": h + np.maximum(low @ W2.T + b2, 0),
-                "A ReLU stands behind up: it belongs between down and up alone.": h + np.maximum(y - h, 0),
-                "The biases are missing: self.down(h) adds its own, a product with its weight does not.": (
-                    h + np.maximum(h @ W1.T, 0) @ W2.T
-                ),
-            },
-        )
+        mistakes = {
+            "The nonlinearity is missing.": h + low @ W2.T + b2,
+            "The residual is missing.": y - h,
+            "The residual is counted twice.": y + h,
+            "The ReLU stands at the end: it belongs between down and up.": h + np.maximum(low @ W2.T + b2, 0),
+            "A ReLU stands behind up: it belongs between down and up alone.": h + np.maximum(y - h, 0),
+            "The biases are missing: self.down(h) adds its own, a product with its weight does not.": (
+                h + np.maximum(h @ W1.T, 0) @ W2.T
+            ),
+        }
+        answer["y"].equals(y, mistakes)
         inside = (2 * y) @ W2 * (low > 0)
         answer["gradients"]["down.weight"].equals(
             inside.reshape(-1, m).T @ h.reshape(-1, d), instead={NO_GRADIENT: None}
         )
-        answer["dh"].equals(
-            2 * y + inside @ W1,
-            instead={
-                "No gradient passes through the residual to what comes before the adapter: use h itself, a Tensor.": (
-                    inside @ W1
-                ),
-                "Down gets its gradient, but passes none on to h: give self.down the Tensor h itself.": 2 * y,
-            },
-        )
+        mistakes = {
+            "No gradient passes through the residual to what comes before the adapter: use h itself, a Tensor.": (
+                inside @ W1
+            ),
+            "Down gets its gradient, but passes none on to h: give self.down the Tensor h itself.": 2 * y,
+        }
+        answer["dh"].equals(2 * y + inside @ W1, mistakes)
 
 
 TRAINED_PARTS = ("kind", "y", "y, in evaluation mode", "trains", "dh", "gradients")
@@ -406,16 +373,15 @@ def trained_inputs(d):
     return *arrays, d.choice("training", "evaluation")
 
 
-@task(
-    5,
-    hints=(
-        "Whose output does the adapter read? What else was the module given?",
-        "self.module is frozen, self.adapter is not. forward hands x and all other arguments to the module.",
-        "A function that is given along: def twice(f, *args, **kwargs): return 2 * f(*args, **kwargs). Then "
-        "twice(round, 2.345, ndigits=2) is 2 * round(2.345, ndigits=2). The adapter adds the residual by itself.",
-    ),
-)
+@task(5)
 def behind(student):
+    """Whose output does the adapter read? What else was the module given?
+
+    self.module is frozen, self.adapter is not. forward hands x and all other arguments to the module.
+
+    A function that is given along: def twice(f, *args, **kwargs): return 2 * f(*args, **kwargs). Then twice(round,
+    2.345, ndigits=2) is 2 * round(2.345, ndigits=2). The adapter adds the residual by itself.
+    """
     search(student.driver.behind, behind_inputs, parts=BEHIND_PARTS, hints=BEHIND)
     for seed, n, d_in, d, m in [(2, 1, 2, 2, 3), (1, 3, 4, 4, 2), (3, 2, 5, 3, 2)]:
         rng = np.random.default_rng(300 + seed)
@@ -426,34 +392,31 @@ def behind(student):
         h, plain = x @ W.T * 3.0 + 0.5, x @ W.T + 0.25
         no_name, no_place = h - 0.25, plain + 0.25
         beside = d_in == d and h + added(x)
-        answer.returns(
-            instead={
-                "The other arguments are for the module alone: the adapter takes what the module returns.": (
-                    raised("TypeError", "Adapter.forward()")
-                ),
-                "The stars belong to the call as well: self.module(x, *args, **kwargs).": raised("TypeError"),
-            }
-        )
-        answer["y"].equals(
-            h + added(h),
-            instead={
-                "The module's other arguments are lost: hand on *args and **kwargs.": plain + added(plain),
-                "The arguments by name are lost: hand on **kwargs too.": no_name + added(no_name),
-                "The arguments by place are lost: hand on *args too.": no_place + added(no_place),
-                "What the module returns is counted twice: the adapter adds it already.": 2 * h + added(h),
-                "The adapter reads x, beside the module: it must read what the module returns.": lambda y: (
-                    d_in == d and (np.allclose(y, beside) or np.allclose(y, beside + x))
-                ),
-                "The adapter stands in front of the module: it belongs behind it.": lambda y: (
-                    d_in == d and np.allclose(y, (x + added(x)) @ W.T * 3.0 + 0.5)
-                ),
-                "x is added too: the block does that, and the adapter reads what the module returns.": lambda y: (
-                    d_in == d and np.allclose(y, x + h + added(h))
-                ),
-                "The module is missing.": lambda y: d_in == d and np.allclose(y, x + added(x)),
-                "The adapter is missing.": h,
-            },
-        )
+        mistakes = {
+            "The other arguments are for the module alone: the adapter takes what the module returns.": (
+                raised("TypeError", "Adapter.forward()")
+            ),
+            "The stars belong to the call as well: self.module(x, *args, **kwargs).": raised("TypeError"),
+        }
+        answer.returns(mistakes)
+        mistakes = {
+            "The module's other arguments are lost: hand on *args and **kwargs.": plain + added(plain),
+            "The arguments by name are lost: hand on **kwargs too.": no_name + added(no_name),
+            "The arguments by place are lost: hand on *args too.": no_place + added(no_place),
+            "What the module returns is counted twice: the adapter adds it already.": 2 * h + added(h),
+            "The adapter reads x, beside the module: it must read what the module returns.": lambda y: (
+                d_in == d and (np.allclose(y, beside) or np.allclose(y, beside + x))
+            ),
+            "The adapter stands in front of the module: it belongs behind it.": lambda y: (
+                d_in == d and np.allclose(y, (x + added(x)) @ W.T * 3.0 + 0.5)
+            ),
+            "x is added too: the block does that, and the adapter reads what the module returns.": lambda y: (
+                d_in == d and np.allclose(y, x + h + added(h))
+            ),
+            "The module is missing.": lambda y: d_in == d and np.allclose(y, x + added(x)),
+            "The adapter is missing.": h,
+        }
+        answer["y"].equals(h + added(h), mistakes)
         answer["trains"].holds(
             lambda names: sorted(names) == [f"adapter.{name}" for name in FOUR],
             "the adapter's four arrays to train, and nothing else",
@@ -468,13 +431,11 @@ def behind(student):
             },
         )
         slope = (np.eye(d) + (W2 * (h @ W1.T + b1 > 0)[:, None]) @ W1).astype("float32")  # (n, d, d)
-        answer["dx"].equals(
-            np.einsum("ni,nij->nj", 2 * (h + added(h)), slope) @ W * 3.0,
-            instead={
-                "No gradient passes through the module: frozen means that its weights get none, not that none "
-                "passes on to x.": None
-            },
-        )
+        mistakes = {
+            "No gradient passes through the module: frozen means that its weights get none, not that none "
+            "passes on to x.": None
+        }
+        answer["dx"].equals(np.einsum("ni,nij->nj", 2 * (h + added(h)), slope) @ W * 3.0, mistakes)
     h = x @ W.T * 3.0
     student.driver.behind(x, W, W1, b1, W2, b2, 3.0, 0.0, "")["y"].equals(
         h + added(h),
@@ -505,30 +466,28 @@ def behind_inputs(d):
 INSIDE = "A module inside the mlp was taken too: compare the whole last name of the path, not a part of it."
 
 
-@task(
-    6,
-    hints=(
-        "Three jobs, as in lesson 08: find, freeze, replace. Which modules does each placement name?",
-        "houlsby: self_attn and mlp; pfeiffer: mlp. Compare path.split('.')[-1], the whole last name.",
-        "Blocks in encoder.0 and encoder.1, Houlsby, seed 7: encoder.0.self_attn gets an adapter of seed 7, "
-        "encoder.0.mlp of 8, encoder.1.self_attn of 9, encoder.1.mlp of 10. The model is frozen before all this.",
-    ),
-)
+@task(6)
 def inserting(student):
+    """Three jobs, as in lesson 08: find, freeze, replace. Which modules does each placement name?
+
+    houlsby: self_attn and mlp; pfeiffer: mlp. Compare path.split('.')[-1], the whole last name.
+
+    Blocks in encoder.0 and encoder.1, Houlsby, seed 7: encoder.0.self_attn gets an adapter of seed 7, encoder.0.mlp of
+    8, encoder.1.self_attn of 9, encoder.1.mlp of 10. The model is frozen before all this.
+    """
     search(student.driver.inserted, insert_inputs, 15, parts=INSERTED_PARTS, hints=INSERTED)
     search(student.driver.placed, place_inputs, 10, hints=INSERTED)
     x = np.random.default_rng(6).standard_normal((3, 4)).astype("float32")
     for placement, names in (("pfeiffer", ["mlp"]), ("houlsby", ["self_attn", "mlp"])):
         wanted = [f"layers.{i}.{name}" for i in range(2) for name in names]
         answer = student.driver.inserted(placement, x, 2, 5)
-        answer.returns(
-            instead={
-                INSIDE: raised("AttributeError"),
-                "Adapter(d, m, …): the width of the stream comes first, then the adapter's.": raised(
-                    "ValueError", "does not fit"
-                ),
-            }
-        )
+        mistakes = {
+            INSIDE: raised("AttributeError"),
+            "Adapter(d, m, …): the width of the stream comes first, then the adapter's.": raised(
+                "ValueError", "does not fit"
+            ),
+        }
+        answer.returns(mistakes)
         answer["gone"].equals(
             [], hint="The module itself is gone: what stands there now is Behind(module, Adapter(…))."
         )
@@ -574,48 +533,39 @@ def inserting(student):
             },
         )
         answer["y"].equals(answer["before"].value)
-        answer["paths"].equals(
-            wanted,
-            instead={
-                "Return the paths of the modules that have an adapter now.": None,
-                "Return the paths in the model's order.": lambda paths: sorted(paths) == sorted(wanted),
-            },
-        )
+        mistakes = {
+            "Return the paths of the modules that have an adapter now.": None,
+            "Return the paths in the model's order.": lambda paths: sorted(paths) == sorted(wanted),
+        }
+        answer["paths"].equals(wanted, mistakes)
         starts = [student.driver.first_weight(5 + i).value for i in range(len(wanted))]
+        mistakes = {
+            "All adapters start alike: the i-th one gets seed + i.": lambda found: all(
+                np.array_equal(found[0], a) for a in found
+            )
+        }
         answer["adapters"].equals(
-            starts,
-            instead={
-                "All adapters start alike: the i-th one gets seed + i.": lambda found: all(
-                    np.array_equal(found[0], a) for a in found
-                ),
-            },
-            hint="Other starts: the i-th adapter, counted from 0 in the model's order, gets seed + i.",
+            starts, mistakes, hint="Other starts: the i-th adapter, counted from 0 in the model's order, gets seed + i."
         )
-    student.driver.deeper("pfeiffer").equals(
-        ["model.layers.0.mlp", "model.layers.1.mlp"],
-        instead={
-            "A model's blocks may lie deeper, as in model.layers.0.mlp: look at the last name of a path alone.": (
-                lambda paths: True
-            ),
-            "A model's blocks may lie deeper, as in model.layers.0.mlp: look at the last name alone.": raised(
-                "Exception"
-            ),
-        },
-    )
+    mistakes = {
+        "A model's blocks may lie deeper, as in model.layers.0.mlp: look at the last name of a path alone.": (
+            lambda paths: True
+        ),
+        "A model's blocks may lie deeper, as in model.layers.0.mlp: look at the last name alone.": raised("Exception"),
+    }
+    student.driver.deeper("pfeiffer").equals(["model.layers.0.mlp", "model.layers.1.mlp"], mistakes)
     for where, hint in PLACES.items():
         student.driver.placed(where, "pfeiffer", 2, 5).returns({hint: raised("Exception")})
     student.driver.default_seed("houlsby").equals(
         True, hint="Without a seed, the adapters start otherwise than with seed 0, the default."
     )
     refused = "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError."
-    student.driver.deeper("houlsbi").equals(
-        raised("ValueError"),
-        instead={
-            refused: lambda result: True,
-            "A placement that is unknown must raise ValueError, not KeyError.": raised("KeyError"),
-            "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
-        },
-    )
+    mistakes = {
+        refused: lambda result: True,
+        "A placement that is unknown must raise ValueError, not KeyError.": raised("KeyError"),
+        "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
+    }
+    student.driver.deeper("houlsbi").equals(raised("ValueError"), mistakes)
     student.driver.no_place("houlsby").equals(
         raised("ValueError"),
         hint="The model has no such module, and no adapter was put in: that must raise ValueError.",

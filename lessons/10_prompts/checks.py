@@ -46,16 +46,15 @@ def class_inputs(d):
     return logits, classes[: d.size(1, 4)]
 
 
-@task(
-    1,
-    hints=(
-        "Write the prompt for one shot by hand, with \\n for each end of a line. And where does the answer stand?",
-        "Each shot ends with an empty line (\\n\\n), the text in 'Topic:'. The answer is read at the last place.",
-        "A letter to friends has such a form: f'Dear {name},\\n{news}\\n\\n' for each, joined, the last one without "
-        "its news. With the last scores [3, 9, 5, 4] and first_tokens [2, 0], 5 (of id 2) beats 3 (of id 0): class 0.",
-    ),
-)
+@task(1)
 def prompting(student):
+    """Write the prompt for one shot by hand, with \\n for each end of a line. And where does the answer stand?
+
+    Each shot ends with an empty line (\\n\\n), the text in 'Topic:'. The answer is read at the last place.
+
+    A letter to friends has such a form: f'Dear {name},\\n{news}\\n\\n' for each, joined, the last one without its news.
+    With the last scores [3, 9, 5, 4] and first_tokens [2, 0], 5 (of id 2) beats 3 (of id 0): class 0.
+    """
     search(student.few_shot_prompt, prompt_inputs, examples=40)
     search(student.choose_class, class_inputs, examples=30)
     for shots in ([], SHOTS[:1], SHOTS, [("Wait.", "files"), ("Wait.", "web")], 10 * SHOTS):
@@ -65,52 +64,46 @@ def prompting(student):
         turned = "".join(f"{shot}\nTopic: {topic}\n\n" for shot, topic in reversed(shots))
         crossed = "".join(f"{topic}\nTopic: {shot}\n\n" for shot, topic in shots)
         answer = student.few_shot_prompt(shots, text)
-        answer.returns(
-            instead={
-                "There may be no shots at all, and then the question stands alone: begin with an empty text.": (
-                    raised("UnboundLocalError")
-                ),
-            }
-        )
-        answer.equals(
-            right,
-            instead={
-                "Without shots the text stands alone: nothing before it.": (
-                    lambda got, right=right, shots=shots: not shots and got.endswith(right)
-                ),
-                "The mark for the end of a line is \\n, with a backslash.": lambda got: "/n" in got,
-                "A space parts 'Topic:' from the topic of a shot.": right.replace("Topic: ", "Topic:"),
-                "It is 'Topic:', with a capital letter.": lambda got: got != right and got.lower() == right.lower(),
-                "The shots are in another order.": lambda got: len(shots) > 1 and got == f"{turned}{text}\nTopic:",
-                "A shot is (text, topic): the two have changed places.": f"{crossed}{text}\nTopic:",
-                "There is a space at the end: the token of the answer begins with it, so the prompt must not.": (
-                    right + " "
-                ),
-                "There is an end of a line after the last 'Topic:': the answer stands on the same line.": right + "\n",
-                "An empty line must part the shots from each other and from the text.": (
-                    before.replace("\n\n", "\n") + f"{text}\nTopic:"
-                ),
-                "The text comes first: it must come last, so that the model goes on from it.": (
-                    lambda got: got.startswith(f"{text}\nTopic:") and len(got) > len(text) + 8
-                ),
-                "The shots are missing.": f"{text}\nTopic:",
-                "Each shot shows its topic: that is what the model learns from.": (
-                    "".join(f"{shot}\nTopic:\n\n" for shot, _ in shots) + f"{text}\nTopic:"
-                ),
-                "A text may come twice, with another topic: keep both shots.": (
-                    lambda got, shots=shots: shots[1:] and shots[0][0] == shots[1][0] and got.count("Topic:") == 2
-                ),
-                "Only the last shot is there: join them all.": lambda got: len(shots) > 1 and shots[0][0] not in got,
-                "The question is missing: after the text comes a line with 'Topic:'.": before + text,
-            },
-        )
+        mistakes = {
+            "There may be no shots at all, and then the question stands alone: begin with an empty text.": (
+                raised("UnboundLocalError")
+            )
+        }
+        answer.returns(mistakes)
+        mistakes = {
+            "Without shots the text stands alone: nothing before it.": (
+                lambda got, right=right, shots=shots: not shots and got.endswith(right)
+            ),
+            "The mark for the end of a line is \\n, with a backslash.": lambda got: "/n" in got,
+            "A space parts 'Topic:' from the topic of a shot.": right.replace("Topic: ", "Topic:"),
+            "It is 'Topic:', with a capital letter.": lambda got: got != right and got.lower() == right.lower(),
+            "The shots are in another order.": lambda got: len(shots) > 1 and got == f"{turned}{text}\nTopic:",
+            "A shot is (text, topic): the two have changed places.": f"{crossed}{text}\nTopic:",
+            "There is a space at the end: the token of the answer begins with it, so the prompt must not.": right + " ",
+            "There is an end of a line after the last 'Topic:': the answer stands on the same line.": right + "\n",
+            "An empty line must part the shots from each other and from the text.": (
+                before.replace("\n\n", "\n") + f"{text}\nTopic:"
+            ),
+            "The text comes first: it must come last, so that the model goes on from it.": (
+                lambda got: got.startswith(f"{text}\nTopic:") and len(got) > len(text) + 8
+            ),
+            "The shots are missing.": f"{text}\nTopic:",
+            "Each shot shows its topic: that is what the model learns from.": (
+                "".join(f"{shot}\nTopic:\n\n" for shot, _ in shots) + f"{text}\nTopic:"
+            ),
+            "A text may come twice, with another topic: keep both shots.": (
+                lambda got, shots=shots: shots[1:] and shots[0][0] == shots[1][0] and got.count("Topic:") == 2
+            ),
+            "Only the last shot is there: join them all.": lambda got: len(shots) > 1 and shots[0][0] not in got,
+            "The question is missing: after the text comes a line with 'Topic:'.": before + text,
+        }
+        answer.equals(right, mistakes)
+    mistakes = {
+        "Braces and % in a text are no places to fill in: put the texts in last, or join them.": raised("Exception")
+    }
     student.few_shot_prompt([("{n} of %s", "{text}")], "a {} b").equals(
         "{n} of %s\nTopic: {text}\n\na {} b\nTopic:",
-        instead={
-            "Braces and % in a text are no places to fill in: put the texts in last, or join them.": raised(
-                "Exception"
-            ),
-        },
+        mistakes,
         hint="Braces and % in a text stay as they are: put the texts in last, or join them.",
     )
     rng = np.random.default_rng(1)
@@ -121,25 +114,22 @@ def prompting(student):
         best = classes[0]
         logits[-1, best] = logits[-1, classes].max() + 1.0
         answer = student.choose_class(logits, classes)
-        answer.returns(
-            instead={
-                "The most likely of all tokens need not be among first_tokens: compare these alone.": raised(
-                    "ValueError", "not in list"
-                ),
-                "logits is (T, V): the place in the text comes first, then the token.": raised("IndexError"),
-            }
-        )
-        answer.equals(
-            0,
-            instead={
-                "An index into first_tokens was asked for, not the token's id.": best,
-                "The most likely of all tokens need not be a class: compare first_tokens alone.": 7,
-                "The answer is what the model would write after the last token: read the logits there, logits[-1].": (
-                    len(classes) - 1
-                ),
-                "One number was asked for: logits[-1] has the scores of the last place.": lambda got: np.size(got) > 1,
-            },
-        )
+        mistakes = {
+            "The most likely of all tokens need not be among first_tokens: compare these alone.": raised(
+                "ValueError", "not in list"
+            ),
+            "logits is (T, V): the place in the text comes first, then the token.": raised("IndexError"),
+        }
+        answer.returns(mistakes)
+        mistakes = {
+            "An index into first_tokens was asked for, not the token's id.": best,
+            "The most likely of all tokens need not be a class: compare first_tokens alone.": 7,
+            "The answer is what the model would write after the last token: read the logits there, logits[-1].": (
+                len(classes) - 1
+            ),
+            "One number was asked for: logits[-1] has the scores of the last place.": lambda got: np.size(got) > 1,
+        }
+        answer.equals(0, mistakes)
         student.choose_class(logits - 5000, [*classes[1:], best]).equals(
             len(classes) - 1,
             instead={"Logits may all be negative: compare with the first class's, not with 0 or -1000.": 0},
@@ -158,16 +148,15 @@ MASKED = {
 }
 
 
-@task(
-    2,
-    hints=(
-        "Draw the mask of one row with two virtual tokens, one padding token and two real ones.",
-        "The first P columns are True. The rest: the lower triangle, and no column of a padding token.",
-        "P = 2 and real = 0 1 1: the last token's row is 1 1 | 0 1 1, the row before it 1 1 | 0 1 0. np.cumsum "
-        "of 0 1 1 is 0 1 2, and the two real tokens stand at 2 and 3.",
-    ),
-)
+@task(2)
 def seeing(student):
+    """Draw the mask of one row with two virtual tokens, one padding token and two real ones.
+
+    The first P columns are True. The rest: the lower triangle, and no column of a padding token.
+
+    P = 2 and real = 0 1 1: the last token's row is 1 1 | 0 1 1, the row before it 1 1 | 0 1 0. np.cumsum of 0 1 1 is 0
+    1 2, and the two real tokens stand at 2 and 3.
+    """
     search(student.driver.masked, mask_inputs, examples=40, hints=MASKED)
     for P, rows in [(2, [[1, 1]]), (2, [[1, 1, 1], [0, 1, 1]]), (3, [[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]])]:
         real = np.array(rows)
@@ -282,55 +271,50 @@ SOFT = {
 }
 
 
-@task(
-    3,
-    hints=(
-        "What does the body read in place of ids, and how many hidden states come back?",
-        "The prompt, once for each row, and behind it the embeddings of ids: (B, P + T, d). Drop the first P outputs.",
-        "With P = 2, T = 3, B = 4 and d = 8: the prompt (2, 8) becomes (4, 2, 8), x is (4, 5, 8), so are the "
-        "hidden states; the last three of each row, (4, 3, 8), go to lm_head.",
-    ),
-)
+@task(3)
 def softly(student):
+    """What does the body read in place of ids, and how many hidden states come back?
+
+    The prompt, once for each row, and behind it the embeddings of ids: (B, P + T, d). Drop the first P outputs.
+
+    With P = 2, T = 3, B = 4 and d = 8: the prompt (2, 8) becomes (4, 2, 8), x is (4, 5, 8), so are the hidden states;
+    the last three of each row, (4, 3, 8), go to lm_head.
+    """
     search(student.driver.soft_twice, soft_inputs, examples=10, hints=SOFT, tolerance=1e-4)
     table = tiny().model.embed_tokens.weight.numpy()
     for token_ids, ids in ((FIRST[:1], IDS[0]), (FIRST, IDS[1])):
         P, (B, T) = len(token_ids), ids.shape
         answer = student.driver.prompted(token_ids, ids)
-        answer.returns(
-            instead={
-                "The prompt (P, d) is the same for all rows: broadcast it to (B, P, d), then join along axis 1.": (
-                    raised("ValueError", "dimension")
-                ),
-                "The trained vectors must be called prompt: self.prompt.": raised("AttributeError", "'prompt'"),
-            }
-        )
+        mistakes = {
+            "The prompt (P, d) is the same for all rows: broadcast it to (B, P, d), then join along axis 1.": (
+                raised("ValueError", "dimension")
+            ),
+            "The trained vectors must be called prompt: self.prompt.": raised("AttributeError", "'prompt'"),
+        }
+        answer.returns(mistakes)
         answer["kind"].equals("Tensor", hint="prompt must be a Tensor that trains: nn.Parameter(…).")
+        mistakes = {
+            "Another start: take the embeddings of token_ids, no random vectors and no other rows.": (
+                lambda start: start.shape == (P, 8)
+            )
+        }
         answer["prompt"].equals(
             table[token_ids],
-            instead={
-                "Another start: take the embeddings of token_ids, no random vectors and no other rows.": (
-                    lambda start: start.shape == (P, 8)
-                ),
-            },
+            mistakes,
             hint="prompt is (P, d), one vector for each of token_ids, without an axis for the batch.",
         )
         rows = np.broadcast_to(token_ids, (B, P))
         everything = logits_of(np.concatenate([rows, ids], axis=1))
-        answer["logits"].equals(
-            everything[:, P:],
-            instead={
-                "The logits of the virtual tokens are still there: drop the first P.": everything,
-                "The first T were kept, and the real tokens' are the last T.": everything[:, :T],
-                "The prompt has no effect: it must be read, and in front of the text.": logits_of(ids),
-                "The prompt stands behind the text: it must be in front.": (
-                    logits_of(np.concatenate([ids, rows], axis=1))[:, P:]
-                ),
-                "Hidden states came back: self.model.lm_head makes logits of them.": lambda got: (
-                    np.shape(got) == (B, T, 8)
-                ),
-            },
-        )
+        mistakes = {
+            "The logits of the virtual tokens are still there: drop the first P.": everything,
+            "The first T were kept, and the real tokens' are the last T.": everything[:, :T],
+            "The prompt has no effect: it must be read, and in front of the text.": logits_of(ids),
+            "The prompt stands behind the text: it must be in front.": (
+                logits_of(np.concatenate([ids, rows], axis=1))[:, P:]
+            ),
+            "Hidden states came back: self.model.lm_head makes logits of them.": lambda got: np.shape(got) == (B, T, 8),
+        }
+        answer["logits"].equals(everything[:, P:], mistakes)
         answer["trains"].holds(
             lambda names: names == ["prompt"],
             "prompt to train, and nothing else",
@@ -345,15 +329,13 @@ def softly(student):
                 ),
             },
         )
-        answer["reached"].equals(
-            ["prompt"],
-            instead={
-                "No gradient reaches the prompt: it must take part as a Tensor.": lambda names: names == [],
-                "The prompt still hangs on the table: make a Tensor of its own, from the table's array.": (
-                    lambda names: any("embed_tokens" in name for name in names)
-                ),
-            },
-        )
+        mistakes = {
+            "No gradient reaches the prompt: it must take part as a Tensor.": lambda names: names == [],
+            "The prompt still hangs on the table: make a Tensor of its own, from the table's array.": (
+                lambda names: any("embed_tokens" in name for name in names)
+            ),
+        }
+        answer["reached"].equals(["prompt"], mistakes)
         moved = draw(np.random.default_rng(P), P, 8).astype("float32")
         x = np.concatenate([wide(moved, B), table[ids]], axis=1)
         student.driver.prompt_moved(token_ids, ids, moved).equals(
@@ -396,16 +378,15 @@ def attended(q, k, v, prefix_k, prefix_v, mask, scale=None):
     return weights @ values, weights[..., :P].sum(axis=-1)
 
 
-@task(
-    4,
-    hints=(
-        "What are the keys that a query compares itself with, and how many rows must the prefix have for that?",
-        "Broadcast the prefix to (B, H, P, D), join it with k along axis 2, mask the scores with mask[:, None].",
-        "One query, P = 1, T = 2: scores 2, 1 and, masked, -1e9 have the weights 0.73, 0.27 and 0. With the "
-        "values 10, 20 and 30, y is 0.73 · 10 + 0.27 · 20, and the share is 0.73.",
-    ),
-)
+@task(4)
 def attending(student):
+    """What are the keys that a query compares itself with, and how many rows must the prefix have for that?
+
+    Broadcast the prefix to (B, H, P, D), join it with k along axis 2, mask the scores with mask[:, None].
+
+    One query, P = 1, T = 2: scores 2, 1 and, masked, -1e9 have the weights 0.73, 0.27 and 0. With the values 10, 20 and
+    30, y is 0.73 · 10 + 0.27 · 20, and the share is 0.73.
+    """
     search(student.driver.attention, attention_inputs, examples=30, tolerance=1e-4)
     rng = np.random.default_rng(4)
     for B, H, T, D, P in [(1, 1, 2, 3, 1), (1, 1, 2, 2, 3), (2, 3, 3, 4, 2)]:
@@ -425,87 +406,78 @@ def attending(student):
         no_front = mask.copy()
         no_front[:, :, :P] = False
         answer = student.driver.attention(q, k, v, prefix_k, prefix_v, mask)
-        answer.returns(
-            instead={
-                "The prefix is the same for all rows: broadcast it to (B, H, P, D) before it is joined with k and v.": (
-                    raised("ValueError", "dimension")
-                ),
-                "The mask (B, T, P + T) is the same for all heads: it needs an axis for them, mask[:, None].": (
-                    raised("ValueError", "broadcast")
-                ),
-                "Two things are asked for: what attention gives, and the share of the prefix.": raised(
-                    "ValueError", "unpack"
-                ),
-            }
-        )
+        mistakes = {
+            "The prefix is the same for all rows: broadcast it to (B, H, P, D) before it is joined with k and v.": (
+                raised("ValueError", "dimension")
+            ),
+            "The mask (B, T, P + T) is the same for all heads: it needs an axis for them, mask[:, None].": (
+                raised("ValueError", "broadcast")
+            ),
+            "Two things are asked for: what attention gives, and the share of the prefix.": raised(
+                "ValueError", "unpack"
+            ),
+        }
+        answer.returns(mistakes)
         swapped = attended(*(Tensor(a) for a in (q, k, v)), Tensor(prefix_v), Tensor(prefix_k), mask)
         other_v = lambda front: attended(*(Tensor(a) for a in (q, k, v, prefix_k, front)), mask)[0].numpy()  # noqa: B023, E731
         scores = q @ np.concatenate([wide(prefix_k, B), k], axis=2).swapaxes(-1, -2) / np.sqrt(D)
         values = np.concatenate([wide(prefix_v, B), v], axis=2)
         seen = mask[:, None]
         unseen = plain(mask=~mask)[0].numpy()
-        answer["y"].equals(
-            y.numpy(),
-            instead={
-                "The scores are not divided by √D.": plain(scale=1.0)[0].numpy(),
-                "The scores are divided by the root of H · D; each head has D numbers.": plain(scale=(H * D) ** -0.5)[
-                    0
-                ].numpy()
-                if H > 1
-                else raised("ValueError", "H"),
-                "The scores are divided by D, not by its root.": plain(scale=1 / D)[0].numpy(),
-                "The prefix stands behind the text's keys and values: it comes first, as in the mask.": (
-                    plain(mask=np.concatenate([mask[:, :, T:], mask[:, :, :T]], axis=2))[0].numpy()
-                ),
-                "A score of 0 still has a weight, since exp(0) = 1: where a query must not look, it is -1e9.": (
-                    softmax(np.where(seen, scores, 0.0)) @ values
-                ),
-                "The mask comes too late: the weights are to sum to 1 after it, so mask the scores.": (
-                    softmax(scores) * seen @ values
-                ),
-                "The weights of one query sum to 1: softmax over the last axis, that of the keys.": (
-                    softmax(np.where(seen, scores, -1e9), axis=-2) @ values
-                ),
-                "The prefix has a softmax of its own, and so has the text: one softmax over all P + T keys.": (
-                    softmax(np.where(seen, scores, -1e9)[..., P:]) @ v + softmax(scores[..., :P]) @ wide(prefix_v, B)
-                ),
-                "The mask is the wrong way round: True is who may be looked at.": lambda got: np.allclose(
-                    got[:, :, 0], unseen[:, :, 0]
-                ),
-                "The values of the prefix are missing: each of the P + T weights has its value.": other_v(0 * prefix_v),
-                "The prefix's keys were used for its values.": other_v(prefix_k),
-                "The mask is not applied: some tokens see what they must not.": (
-                    plain(mask=np.ones_like(mask))[0].numpy()
-                ),
-                "The prefix is left out: its keys and values come first.": plain(mask=no_front)[0].numpy(),
-                "The prefix's keys and values have changed places.": swapped[0].numpy(),
-                "y and share have changed places.": lambda got: np.shape(got) == (B, H, T),
-            },
-        )
-        answer["share"].equals(
-            share.numpy(),
-            instead={
-                "The share on the text was given: on the prefix it is the rest.": 1 - share.numpy(),
-                "The last P weights were added up: the prefix's are the first P.": (
-                    softmax(np.where(seen, scores, -1e9))[..., -P:].sum(axis=-1)
-                ),
-                "All keys were added up, and that is 1: the share is the sum over the first P.": np.ones((B, H, T)),
-                "The mean was given: the shares of the P virtual tokens add up.": share.numpy() / P,
-                "One number for each query: sum the weights of the first P keys over the last axis.": lambda got: (
-                    np.shape(got) != (B, H, T)
-                ),
-            },
-        )
+        mistakes = {
+            "The scores are not divided by √D.": plain(scale=1.0)[0].numpy(),
+            "The scores are divided by the root of H · D; each head has D numbers.": plain(scale=(H * D) ** -0.5)[
+                0
+            ].numpy()
+            if H > 1
+            else raised("ValueError", "H"),
+            "The scores are divided by D, not by its root.": plain(scale=1 / D)[0].numpy(),
+            "The prefix stands behind the text's keys and values: it comes first, as in the mask.": (
+                plain(mask=np.concatenate([mask[:, :, T:], mask[:, :, :T]], axis=2))[0].numpy()
+            ),
+            "A score of 0 still has a weight, since exp(0) = 1: where a query must not look, it is -1e9.": (
+                softmax(np.where(seen, scores, 0.0)) @ values
+            ),
+            "The mask comes too late: the weights are to sum to 1 after it, so mask the scores.": (
+                softmax(scores) * seen @ values
+            ),
+            "The weights of one query sum to 1: softmax over the last axis, that of the keys.": (
+                softmax(np.where(seen, scores, -1e9), axis=-2) @ values
+            ),
+            "The prefix has a softmax of its own, and so has the text: one softmax over all P + T keys.": (
+                softmax(np.where(seen, scores, -1e9)[..., P:]) @ v + softmax(scores[..., :P]) @ wide(prefix_v, B)
+            ),
+            "The mask is the wrong way round: True is who may be looked at.": lambda got: np.allclose(
+                got[:, :, 0], unseen[:, :, 0]
+            ),
+            "The values of the prefix are missing: each of the P + T weights has its value.": other_v(0 * prefix_v),
+            "The prefix's keys were used for its values.": other_v(prefix_k),
+            "The mask is not applied: some tokens see what they must not.": plain(mask=np.ones_like(mask))[0].numpy(),
+            "The prefix is left out: its keys and values come first.": plain(mask=no_front)[0].numpy(),
+            "The prefix's keys and values have changed places.": swapped[0].numpy(),
+            "y and share have changed places.": lambda got: np.shape(got) == (B, H, T),
+        }
+        answer["y"].equals(y.numpy(), mistakes)
+        mistakes = {
+            "The share on the text was given: on the prefix it is the rest.": 1 - share.numpy(),
+            "The last P weights were added up: the prefix's are the first P.": (
+                softmax(np.where(seen, scores, -1e9))[..., -P:].sum(axis=-1)
+            ),
+            "All keys were added up, and that is 1: the share is the sum over the first P.": np.ones((B, H, T)),
+            "The mean was given: the shares of the P virtual tokens add up.": share.numpy() / P,
+            "One number for each query: sum the weights of the first P keys over the last axis.": lambda got: (
+                np.shape(got) != (B, H, T)
+            ),
+        }
+        answer["share"].equals(share.numpy(), mistakes)
         for name, tensor in zip(("prefix_k", "prefix_v", "q", "k", "v"), (*tensors[3:], *tensors[:3]), strict=True):
-            answer[f"d{name}"].equals(
-                tensor.grad,
-                instead={
-                    f"No gradient reaches {name}: compute with Tensors, not with their arrays.": None,
-                    "No gradient comes back through share: it is a Tensor too, computed from the weights.": (
-                        of_y[id(tensor)]
-                    ),
-                },
-            )
+            mistakes = {
+                f"No gradient reaches {name}: compute with Tensors, not with their arrays.": None,
+                "No gradient comes back through share: it is a Tensor too, computed from the weights.": (
+                    of_y[id(tensor)]
+                ),
+            }
+            answer[f"d{name}"].equals(tensor.grad, mistakes)
 
     sharp(student)
 
@@ -515,15 +487,13 @@ def sharp(student):
     k, prefix_k, mask = np.full((1, 1, 1, 1), 15.0), np.full((1, 1, 1), -15.0), np.array([[[True, False]]])
     for q in (np.full((1, 1, 1, 1), size) for size in (100.0, 1000.0)):
         answer = student.driver.attention(q, k, np.full((1, 1, 1, 1), 3.0), prefix_k, np.full((1, 1, 1), 2.0), mask)
-        answer["y"].equals(
-            np.full((1, 1, 1, 1), 2.0),
-            instead={
-                "What must not be looked at still gets weight where its score is thousands larger than the others: "
-                "-1e9 leaves none, -100 and -1e4 do.": np.full((1, 1, 1, 1), 3.0),
-                "exp of a large score is infinite, and of a very negative one 0: F.softmax first takes the largest "
-                "away from all of them.": lambda got: not np.isfinite(got).all() or not np.any(got),
-            },
-        )
+        mistakes = {
+            "What must not be looked at still gets weight where its score is thousands larger than the others: "
+            "-1e9 leaves none, -100 and -1e4 do.": np.full((1, 1, 1, 1), 3.0),
+            "exp of a large score is infinite, and of a very negative one 0: F.softmax first takes the largest "
+            "away from all of them.": lambda got: not np.isfinite(got).all() or not np.any(got),
+        }
+        answer["y"].equals(np.full((1, 1, 1, 1), 2.0), mistakes)
 
 
 def softmax(scores, axis=-1):
@@ -598,16 +568,15 @@ PREFIX = {
 NOT_BROADCAST = "The prefix is the same for all rows: broadcast the layer's to (B, H, P, D), B being k's rows."
 
 
-@task(
-    5,
-    hints=(
-        "What must the model find in the cache before it reads anything: how many positions, and what for each layer?",
-        "length is P; update joins the layer's prefix, once for each row, with k and v along axis 2; it keeps nothing.",
-        "With P = 2, a layer's prefix (H, 2, D) and k (B, H, 3, D) become (B, H, 5, D), and length is 2 before "
-        "and after. A row with real = 0 1 1 has the mask 1 1 0 1 1. Who counts in a cache? So how long may one live?",
-    ),
-)
+@task(5)
 def prefixing(student):
+    """What must the model find in the cache before it reads anything: how many positions, and what for each layer?
+
+    length is P; update joins the layer's prefix, once for each row, with k and v along axis 2; it keeps nothing.
+
+    With P = 2, a layer's prefix (H, 2, D) and k (B, H, 3, D) become (B, H, 5, D), and length is 2 before and after. A
+    row with real = 0 1 1 has the mask 1 1 0 1 1. Who counts in a cache? So how long may one live?
+    """
     search(student.driver.joined, joined_inputs, examples=25, hints=JOINED)
     search(student.driver.prefix_twice, prefix_inputs, examples=10, hints=PREFIX, tolerance=1e-3)
     rng = np.random.default_rng(5)
@@ -615,46 +584,41 @@ def prefixing(student):
         keys, values, layer = draw(rng, L, H, P, D), draw(rng, L, H, P, D), L - 1
         k, v = draw(rng, B, H, T, D), draw(rng, B, H, T, D)
         answer = student.driver.cached(keys, values, layer, k, v)
-        answer.returns(
-            instead={
-                "Join along the tokens, axis 2 of (B, H, P, D) and (B, H, T, D).": (
-                    raised("ValueError", "match exactly" if B == 1 else "never")
-                ),
-                NOT_BROADCAST: raised("ValueError", "dimension"),
-                "Set length in __init__: the model asks for it.": raised("AttributeError", "'length'"),
-            }
-        )
-        answer["length"].equals(
-            P,
-            instead={
-                "An empty cache: length must say that P positions are taken, so that the text stands behind them.": 0,
-                "length is P, the third of keys' axes (L, H, P, D).": lambda got: got in (L, H, D),
-            },
-        )
+        mistakes = {
+            "Join along the tokens, axis 2 of (B, H, P, D) and (B, H, T, D).": (
+                raised("ValueError", "match exactly" if B == 1 else "never")
+            ),
+            NOT_BROADCAST: raised("ValueError", "dimension"),
+            "Set length in __init__: the model asks for it.": raised("AttributeError", "'length'"),
+        }
+        answer.returns(mistakes)
+        mistakes = {
+            "An empty cache: length must say that P positions are taken, so that the text stands behind them.": 0,
+            "length is P, the third of keys' axes (L, H, P, D).": lambda got: got in (L, H, D),
+        }
+        answer["length"].equals(P, mistakes)
         first = [wide(t[layer], B) for t in (keys, values)]
         right = tuple(np.concatenate(pair, axis=2) for pair in zip(first, (k, v), strict=True))
-        answer["found"].equals(
-            right,
-            instead={
-                "The prefix stands behind the text's keys and values: it comes first.": tuple(
-                    np.concatenate(pair[::-1], axis=2) for pair in zip(first, (k, v), strict=True)
-                ),
-                "Every layer was given the prefix of layer 0: take that of `layer`.": tuple(
-                    np.concatenate([wide(t[0], B), own], axis=2) for t, own in zip((keys, values), (k, v), strict=True)
-                ),
-                "The prefix's keys and values have changed places.": tuple(
-                    np.concatenate(pair, axis=2) for pair in zip(first[::-1], (k, v), strict=True)
-                ),
-                "The prefix is left out.": (k, v),
-                "The text's own keys and values are left out.": tuple(first),
-                "Return both, keys and values.": None,
-                "Values came back first: it is keys, then values.": right[::-1],
-                "The prefix's keys stand before the values as well: each has its own.": (
-                    right[0],
-                    np.concatenate([first[0], v], axis=2),
-                ),
-            },
-        )
+        mistakes = {
+            "The prefix stands behind the text's keys and values: it comes first.": tuple(
+                np.concatenate(pair[::-1], axis=2) for pair in zip(first, (k, v), strict=True)
+            ),
+            "Every layer was given the prefix of layer 0: take that of `layer`.": tuple(
+                np.concatenate([wide(t[0], B), own], axis=2) for t, own in zip((keys, values), (k, v), strict=True)
+            ),
+            "The prefix's keys and values have changed places.": tuple(
+                np.concatenate(pair, axis=2) for pair in zip(first[::-1], (k, v), strict=True)
+            ),
+            "The prefix is left out.": (k, v),
+            "The text's own keys and values are left out.": tuple(first),
+            "Return both, keys and values.": None,
+            "Values came back first: it is keys, then values.": right[::-1],
+            "The prefix's keys stand before the values as well: each has its own.": (
+                right[0],
+                np.concatenate([first[0], v], axis=2),
+            ),
+        }
+        answer["found"].equals(right, mistakes)
         answer["again"].equals(
             right, hint="update was called once more, and gave something else: it must keep nothing of the text."
         )
@@ -662,32 +626,27 @@ def prefixing(student):
     for P, ids in ((1, IDS[0]), (3, IDS[1])):
         keys, values = (draw(rng, 2, 1, P, 4).astype("float32") for _ in range(2))
         answer = student.driver.prefixed(keys, values, ids)
-        answer.returns(
-            instead={
-                "keys and values must be Tensors that train, nn.Parameter(…).": raised("AttributeError", "ndarray"),
-                "real may be None, where there is no padding: then the model needs no mask.": raised(
-                    "ValueError", "0 dimension"
-                ),
-                "real may be None: there is no padding then, and nothing to ask it for.": raised(
-                    "Exception", "NoneType"
-                ),
-            }
-        )
+        mistakes = {
+            "keys and values must be Tensors that train, nn.Parameter(…).": raised("AttributeError", "ndarray"),
+            "real may be None, where there is no padding: then the model needs no mask.": raised(
+                "ValueError", "0 dimension"
+            ),
+            "real may be None: there is no padding then, and nothing to ask it for.": raised("Exception", "NoneType"),
+        }
+        answer.returns(mistakes)
         right = logits_of(ids, cache=Reference(keys, values))
-        answer["logits"].equals(
-            right,
-            instead={
-                "The positions of the text begin at 0: the cache's length must be P.": (
-                    logits_of(ids, cache=Reference(keys, values, length=0))
-                ),
-                "The model read no prefix: hand it the cache, past_key_values=….": logits_of(ids),
-                "The logits were asked for: model(…).logits.": lambda got: not isinstance(got, np.ndarray),
-                "Logits are missing: the model gives T of them a row, none for the prefix, so drop nothing.": (
-                    lambda got: got.ndim == 3 and got.shape[1] < right.shape[1]
-                ),
-                "keys and values have changed places.": logits_of(ids, cache=Reference(values, keys)),
-            },
-        )
+        mistakes = {
+            "The positions of the text begin at 0: the cache's length must be P.": (
+                logits_of(ids, cache=Reference(keys, values, length=0))
+            ),
+            "The model read no prefix: hand it the cache, past_key_values=….": logits_of(ids),
+            "The logits were asked for: model(…).logits.": lambda got: not isinstance(got, np.ndarray),
+            "Logits are missing: the model gives T of them a row, none for the prefix, so drop nothing.": (
+                lambda got: got.ndim == 3 and got.shape[1] < right.shape[1]
+            ),
+            "keys and values have changed places.": logits_of(ids, cache=Reference(values, keys)),
+        }
+        answer["logits"].equals(right, mistakes)
         answer["again"].equals(
             right,
             hint="The second call gives something else than the first: the model counts in cache.length, so make a new "
@@ -711,14 +670,13 @@ def prefixing(student):
             answer[name].equals(grad, tolerance=1e-4)
     ids, real = np.array([[0, 0, 7, 8], [1, 2, 3, 4]]), np.array([[0, 0, 1, 1], [1, 1, 1, 1]])
     answer = student.driver.prefixed_padded(keys, values, ids, real)
-    answer.returns(
-        instead={
-            "The model's mask is for virtual and real tokens: put P ones before real, (B, P + T).": (
-                raised("ValueError", "attention_mask")
-            ),
-            "An array is neither true nor false: ask whether `real is not None`.": raised("ValueError", "ambiguous"),
-        }
-    )
+    mistakes = {
+        "The model's mask is for virtual and real tokens: put P ones before real, (B, P + T).": (
+            raised("ValueError", "attention_mask")
+        ),
+        "An array is neither true nor false: ask whether `real is not None`.": raised("ValueError", "ambiguous"),
+    }
+    answer.returns(mistakes)
     alone = logits_of(ids[:1, 2:], cache=Reference(keys, values))[0]
     unseen = np.concatenate([np.zeros((2, 3), dtype=int), real], axis=1)
     ignored = logits_of(ids, cache=Reference(keys, values))[0, 2:]
@@ -763,46 +721,40 @@ STARTED = {
 }
 
 
-@task(
-    6,
-    hints=(
-        "Let the model read the tokens with something that looks like an empty cache. When is it handed the keys?",
-        "Recorder: length 0; update appends (k, v) and returns them. Then one call of the model on [token_ids].",
-        "Two layers hand over k of shape (1, 1, 3, 4) each: k[0] is (1, 3, 4), and np.stack of two such is (2, 1, "
-        "3, 4). A list of pairs [(1, 2), (3, 4)] gives its first parts by [first for first, _ in pairs].",
-    ),
-)
+@task(6)
 def starting(student):
+    """Let the model read the tokens with something that looks like an empty cache. When is it handed the keys?
+
+    Recorder: length 0; update appends (k, v) and returns them. Then one call of the model on [token_ids].
+
+    Two layers hand over k of shape (1, 1, 3, 4) each: k[0] is (1, 3, 4), and np.stack of two such is (2, 1, 3, 4). A
+    list of pairs [(1, 2), (3, 4)] gives its first parts by [first for first, _ in pairs].
+    """
     search(student.driver.noted, noted_inputs, examples=15, hints=NOTED)
     search(student.driver.started, start_inputs, examples=10, hints=STARTED, tolerance=1e-4)
     rng = np.random.default_rng(6)
     k, v = draw(rng, 2, 1, 1, 3, 4), draw(rng, 2, 1, 1, 3, 4)
     answer = student.driver.recorded(k, v)
-    answer.returns(
-        instead={
-            "seen must have an item for each layer: append (k, v).": raised("IndexError"),
-            "Set seen and length in __init__.": raised("AttributeError", "'Recorder'"),
-        }
-    )
+    mistakes = {
+        "seen must have an item for each layer: append (k, v).": raised("IndexError"),
+        "Set seen and length in __init__.": raised("AttributeError", "'Recorder'"),
+    }
+    answer.returns(mistakes)
     answer["length"].equals(
         0,
         instead={"The model itself adds to length when it is done: update leaves it at 0.": lambda got: got != 0},
     )
     pairs = [(k[layer], v[layer]) for layer in range(2)]
-    answer["back"].equals(
-        tuple(pairs),
-        instead={
-            "update returns nothing, and the layer attends to what comes back: return k, v.": lambda back: (
-                back == [None, None]
-            ),
-        },
-    )
-    answer["seen"].equals(
-        tuple(pairs),
-        instead={
-            "Only the keys were written down: seen[layer] is the pair (k, v).": lambda seen: np.array_equal(seen, k),
-        },
-    )
+    mistakes = {
+        "update returns nothing, and the layer attends to what comes back: return k, v.": lambda back: (
+            back == [None, None]
+        )
+    }
+    answer["back"].equals(tuple(pairs), mistakes)
+    mistakes = {
+        "Only the keys were written down: seen[layer] is the pair (k, v).": lambda seen: np.array_equal(seen, k)
+    }
+    answer["seen"].equals(tuple(pairs), mistakes)
     for token_ids in (FIRST[:1], FIRST):
         P = len(token_ids)
         parts = {token: recorded([token]) for token in token_ids}
@@ -812,38 +764,31 @@ def starting(student):
             instead={"The model reads rows of ids, (1, P) here: np.array([token_ids]).": raised("ValueError", "batch")}
         )
         for index, name in enumerate(("keys", "values")):
-            answer[name].equals(
-                right[index],
-                instead={
-                    f"{name} still has an axis for the one sequence: take k[0] and v[0].": lambda got: (
-                        np.shape(got) == (2, 1, 1, P, 4)
-                    ),
-                    "Keys and values have changed places.": lambda got, i=index: (
-                        same_pair(answer, right[::-1]) and np.allclose(got, right[1 - i], atol=1e-5)
-                    ),
-                    "Layers and heads have run together: np.stack makes an axis for the layers.": lambda got: (
-                        np.shape(got) == (2, P, 4)
-                    ),
-                    "Only one layer's came back: there is a pair for each.": lambda got: np.ndim(got) == 3,
-                    "Every layer has the keys and values of the first: take each layer's own.": right[index][[0, 0]],
-                    "The layers are in another order.": right[index][::-1],
-                    "A pair for each layer came back: keys of all layers are asked for, then values of all.": (
-                        np.stack([part[index] for part in right])
-                    ),
-                    "Each token was read alone: they must be read together, in their order and at their positions.": (
-                        np.concatenate([parts[token][index] for token in token_ids], axis=2)
-                    ),
-                    "The tokens were read in another order.": recorded(token_ids[::-1])[index],
-                    f"{name} must have the axes (L, H, P, D).": lambda got: np.shape(got) != (2, 1, P, 4),
-                },
-            )
-        answer["kind"].equals(
-            ["ndarray"],
-            instead={
-                "Two arrays were asked for, not Tensors: t.numpy().": lambda kinds: "Tensor" in kinds,
-            },
-            hint="Two arrays were asked for: np.stack makes one of a list.",
-        )
+            mistakes = {
+                f"{name} still has an axis for the one sequence: take k[0] and v[0].": lambda got: (
+                    np.shape(got) == (2, 1, 1, P, 4)
+                ),
+                "Keys and values have changed places.": lambda got, i=index: (
+                    same_pair(answer, right[::-1]) and np.allclose(got, right[1 - i], atol=1e-5)
+                ),
+                "Layers and heads have run together: np.stack makes an axis for the layers.": lambda got: (
+                    np.shape(got) == (2, P, 4)
+                ),
+                "Only one layer's came back: there is a pair for each.": lambda got: np.ndim(got) == 3,
+                "Every layer has the keys and values of the first: take each layer's own.": right[index][[0, 0]],
+                "The layers are in another order.": right[index][::-1],
+                "A pair for each layer came back: keys of all layers are asked for, then values of all.": (
+                    np.stack([part[index] for part in right])
+                ),
+                "Each token was read alone: they must be read together, in their order and at their positions.": (
+                    np.concatenate([parts[token][index] for token in token_ids], axis=2)
+                ),
+                "The tokens were read in another order.": recorded(token_ids[::-1])[index],
+                f"{name} must have the axes (L, H, P, D).": lambda got: np.shape(got) != (2, 1, P, 4),
+            }
+            answer[name].equals(right[index], mistakes)
+        mistakes = {"Two arrays were asked for, not Tensors: t.numpy().": lambda kinds: "Tensor" in kinds}
+        answer["kind"].equals(["ndarray"], mistakes, hint="Two arrays were asked for: np.stack makes one of a list.")
         ids = IDS[1]
         begun = student.driver.prefixed(answer["keys"].value, answer["values"].value, ids)
         both = np.concatenate([np.broadcast_to(token_ids, (len(ids), P)), ids], axis=1)

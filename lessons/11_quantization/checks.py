@@ -42,16 +42,15 @@ DIGITS = 1e-6  # of float32's values
 NEGATIVE, POSITIVE, ENDS = slice(0, ZERO_CODE), slice(ZERO_CODE, 16), slice(0, 16, 15)
 
 
-@task(
-    1,
-    hints=(
-        "Eight slices have nine borders. At which probability does each lie, and which of their quantiles is 0 anyway?",
-        "np.linspace(OFFSET, 0.5, 9) are nine probabilities; without the last, whose quantile is 0, eight are left.",
-        "A codebook of four, from 0.9 on: the quantiles of 0.9 and 0.7 are 1.28 and 0.52, the one negative value is "
-        "-1.28. Sorted with zero: -1.28, 0, 0.52, 1.28. Divided by the largest: -1, 0, 0.41, 1.",
-    ),
-)
+@task(1)
 def the_codebook(student):
+    """Eight slices have nine borders. At which probability does each lie, and which of their quantiles is 0 anyway?
+
+    np.linspace(OFFSET, 0.5, 9) are nine probabilities; without the last, whose quantile is 0, eight are left.
+
+    A codebook of four, from 0.9 on: the quantiles of 0.9 and 0.7 are 1.28 and 0.52, the one negative value is -1.28.
+    Sorted with zero: -1.28, 0, 0.52, 1.28. Divided by the largest: -1, 0, 0.41, 1.
+    """
     search(student.nf4_values, lambda d: (), tolerance=DIGITS, dtypes=True)
     answer = student.nf4_values()
     answer.holds(
@@ -68,35 +67,32 @@ def the_codebook(student):
             ),
         },
     )
-    answer.equals(
-        nf4(),
-        instead={
-            NOT_DIVIDED: quantiles(8, 7),
-            "The values are there, but not in ascending order: sort them.": (
-                lambda values: np.any(np.diff(values) < 0) and np.allclose(np.sort(values), nf4(), atol=1e-4)
-            ),
-            "The sides have changed places: there are eight positive values and seven negative ones.": (
-                lambda values: np.allclose(values, -nf4()[::-1], atol=1e-4)
-            ),
-            "There are eight of each sign and no zero: zero takes the place of one of the negative ones.": (
-                over_largest(quantiles(8, 8, zeros=0))
-            ),
-            "The values are evenly spaced: that is right for numbers that are equally frequent everywhere, and weights "
-            "are most frequent near 0.": lambda values: np.ptp(np.diff(values)) < 1e-4,
-            TWO_ZEROS: lambda values: np.sum(np.abs(values) < 1e-6) > 1,
-            "The values are rounded: keep all of their digits.": lambda values: np.allclose(values, nf4(), atol=6e-3),
-            "No value is exactly zero: then a weight that is zero would not stay so.": lambda values: 0 not in values,
-            "The positive values are right, the negative ones are not: they are seven, evenly spaced in probability as "
-            "well, from OFFSET to 1/2, and divided by the same number.": nf4_like(POSITIVE),
-            "The negative values are right, the positive ones are not: they are eight, evenly spaced in probability "
-            "from OFFSET to 1/2.": nf4_like(NEGATIVE),
-            "The ends are right and those between are not: they are quantiles at probabilities that are evenly spaced "
-            "from OFFSET, which is taken, to 1/2, which is left out.": nf4_like(ENDS),
-            "The values do not run from -1 to 1: both sides begin at OFFSET, and all are divided by one number, the "
-            "largest.": lambda values: not nf4_like(ENDS)(values),
-        },
-        tolerance=DIGITS,
-    )
+    mistakes = {
+        NOT_DIVIDED: quantiles(8, 7),
+        "The values are there, but not in ascending order: sort them.": (
+            lambda values: np.any(np.diff(values) < 0) and np.allclose(np.sort(values), nf4(), atol=1e-4)
+        ),
+        "The sides have changed places: there are eight positive values and seven negative ones.": (
+            lambda values: np.allclose(values, -nf4()[::-1], atol=1e-4)
+        ),
+        "There are eight of each sign and no zero: zero takes the place of one of the negative ones.": (
+            over_largest(quantiles(8, 8, zeros=0))
+        ),
+        "The values are evenly spaced: that is right for numbers that are equally frequent everywhere, and weights "
+        "are most frequent near 0.": lambda values: np.ptp(np.diff(values)) < 1e-4,
+        TWO_ZEROS: lambda values: np.sum(np.abs(values) < 1e-6) > 1,
+        "The values are rounded: keep all of their digits.": lambda values: np.allclose(values, nf4(), atol=6e-3),
+        "No value is exactly zero: then a weight that is zero would not stay so.": lambda values: 0 not in values,
+        "The positive values are right, the negative ones are not: they are seven, evenly spaced in probability as "
+        "well, from OFFSET to 1/2, and divided by the same number.": nf4_like(POSITIVE),
+        "The negative values are right, the positive ones are not: they are eight, evenly spaced in probability "
+        "from OFFSET to 1/2.": nf4_like(NEGATIVE),
+        "The ends are right and those between are not: they are quantiles at probabilities that are evenly spaced "
+        "from OFFSET, which is taken, to 1/2, which is left out.": nf4_like(ENDS),
+        "The values do not run from -1 to 1: both sides begin at OFFSET, and all are divided by one number, the "
+        "largest.": lambda values: not nf4_like(ENDS)(values),
+    }
+    answer.equals(nf4(), mistakes, tolerance=DIGITS)
     answer.holds(
         lambda values: values[ZERO_CODE] == 0 and values[0] == -1 and values[-1] == 1,
         "exactly 0 at place 7, exactly -1 and 1 at the ends",
@@ -159,18 +155,17 @@ NEAR = "A number close to the middle of two values gets the farther one: somethi
 ADDED = "Something is added to absmax before the division, and ties are lost: replace an absmax of 0 alone."
 
 
-@task(
-    2,
-    hints=(
-        "How does a long row of numbers become blocks? And where is the place half way between two values?",
-        "Fill the row up to whole blocks, reshape to (blocks, blocksize), take abs and max along each. What must not "
-        "happen to a block of zeros?",
-        "Values -1, -0.5, 0, 0.5, 1 have the midpoints -0.75, -0.25, 0.25, 0.75. The block (1, -2) has absmax 2 and "
-        "becomes (0.5, -1): three midpoints lie below 0.5 and none below -1, so the codes are 3 and 0. "
-        "np.searchsorted counts like this.",
-    ),
-)
+@task(2)
 def quantizing(student):
+    """How does a long row of numbers become blocks? And where is the place half way between two values?
+
+    Fill the row up to whole blocks, reshape to (blocks, blocksize), take abs and max along each. What must not happen
+    to a block of zeros?
+
+    Values -1, -0.5, 0, 0.5, 1 have the midpoints -0.75, -0.25, 0.25, 0.75. The block (1, -2) has absmax 2 and becomes
+    (0.5, -1): three midpoints lie below 0.5 and none below -1, so the codes are 3 and 0. np.searchsorted counts like
+    this.
+    """
     search(student.quantize, quantize_inputs, tolerance=1e-7)
     rng = np.random.default_rng(2)
     blocked(student, np.array([0.4, -2.0, 1.0, 1.8]), HALVES, 4)
@@ -198,12 +193,11 @@ def blocked(student, x, values, blocksize):
     answer = student.quantize(x, values, blocksize)
     codes, absmax = quantized(x, values, blocksize)
     in_zeros, is_zero = np.repeat(absmax == 0, blocksize)[: x.size], np.ravel(x) == 0
-    answer.returns(
-        instead={
-            "The last block is shorter: fill it up, or treat it by itself.": raised("ValueError", "reshape"),
-            BY_ROWS: raised("ValueError"),
-        }
-    )
+    mistakes = {
+        "The last block is shorter: fill it up, or treat it by itself.": raised("ValueError", "reshape"),
+        BY_ROWS: raised("ValueError"),
+    }
+    answer.returns(mistakes)
     blocks = len(absmax)
     in_rows = [quantized(row, values, blocksize)[1] for row in np.atleast_2d(x)]
     answer[1].holds(
@@ -222,77 +216,71 @@ def blocked(student, x, values, blocksize):
             BY_ROWS: lambda found: np.size(found) == sum(map(len, in_rows)),
         },
     )
-    answer[1].equals(
-        absmax,
-        instead={
-            ZEROS_SCALE: lambda found: (
-                np.any(found[absmax == 0]) and np.allclose(found[absmax != 0], absmax[absmax != 0])
-            ),
-            NO_MAGNITUDE: lambda found: any(
-                np.allclose(found, [largest(block) for block in blocks_of(x, blocksize)])
-                for largest in (np.max, lambda block: abs(block.max()))
-            ),
-            BY_ROWS: lambda found: (
-                np.ndim(x) > 1
-                and np.allclose(found, quantized(x.T, values, blocksize)[1])
-                or np.array_equal(found, np.concatenate(in_rows))
-            ),
-            "The blocks are not runs of neighbours: reshape to (blocks, blocksize), and reduce along axis 1.": (
-                lambda found: (
-                    np.size(x) == blocks * blocksize
-                    and np.allclose(found, np.abs(np.reshape(x, (blocksize, blocks))).max(axis=0))
-                )
-            ),
-            "A scale is the standard deviation; it must be absmax, so that nothing lies outside -1 … 1.": (
-                lambda found: np.allclose(found, [block.std() for block in blocks_of(x, blocksize)])
-            ),
-            ONE_SCALE: lambda found: blocks > 1 and np.ptp(found) == 0,
-            "An absmax is a magnitude, and never negative.": lambda found: np.allclose(np.abs(found), absmax),
-            NO_SIGN: lambda found: np.asarray(x).dtype.kind == "u" and np.any(found > absmax),
-            "The last block is shorter, and its absmax is wrong: it is that of its own numbers, and what fills it up "
-            "must not count.": lambda found: x.size % blocksize and np.allclose(found[:-1], absmax[:-1]),
-            "The absmax values have lost digits.": lambda found: np.allclose(found, absmax, rtol=2e-3),
-            "An absmax is too small: it is the largest magnitude in its block, so that nothing lies outside -1 … 1.": (
-                lambda found: np.any(found < absmax)
-            ),
-            "An absmax is too large: it is the largest magnitude in its own block, with nothing added.": (
-                lambda found: np.any(found > absmax)
-            ),
-        },
-    )
+    mistakes = {
+        ZEROS_SCALE: lambda found: np.any(found[absmax == 0]) and np.allclose(found[absmax != 0], absmax[absmax != 0]),
+        NO_MAGNITUDE: lambda found: any(
+            np.allclose(found, [largest(block) for block in blocks_of(x, blocksize)])
+            for largest in (np.max, lambda block: abs(block.max()))
+        ),
+        BY_ROWS: lambda found: (
+            np.ndim(x) > 1
+            and np.allclose(found, quantized(x.T, values, blocksize)[1])
+            or np.array_equal(found, np.concatenate(in_rows))
+        ),
+        "The blocks are not runs of neighbours: reshape to (blocks, blocksize), and reduce along axis 1.": (
+            lambda found: (
+                np.size(x) == blocks * blocksize
+                and np.allclose(found, np.abs(np.reshape(x, (blocksize, blocks))).max(axis=0))
+            )
+        ),
+        "A scale is the standard deviation; it must be absmax, so that nothing lies outside -1 … 1.": (
+            lambda found: np.allclose(found, [block.std() for block in blocks_of(x, blocksize)])
+        ),
+        ONE_SCALE: lambda found: blocks > 1 and np.ptp(found) == 0,
+        "An absmax is a magnitude, and never negative.": lambda found: np.allclose(np.abs(found), absmax),
+        NO_SIGN: lambda found: np.asarray(x).dtype.kind == "u" and np.any(found > absmax),
+        "The last block is shorter, and its absmax is wrong: it is that of its own numbers, and what fills it up "
+        "must not count.": lambda found: x.size % blocksize and np.allclose(found[:-1], absmax[:-1]),
+        "The absmax values have lost digits.": lambda found: np.allclose(found, absmax, rtol=2e-3),
+        "An absmax is too small: it is the largest magnitude in its block, so that nothing lies outside -1 … 1.": (
+            lambda found: np.any(found < absmax)
+        ),
+        "An absmax is too large: it is the largest magnitude in its own block, with nothing added.": (
+            lambda found: np.any(found > absmax)
+        ),
+    }
+    answer[1].equals(absmax, mistakes)
     scaled = np.ravel(x) / np.repeat(np.where(absmax == 0, 1, absmax), blocksize)[: x.size]
-    answer[0].equals(
-        codes,
-        instead={
-            NOT_ZERO: lambda c: 0 < absmax.max() < 1e-6 and np.ptp(c) == 0,
-            "The numbers were not divided by their block's absmax.": quantized(
-                x, values, blocksize, lambda flat: np.ones(blocks)
-            )[0],
-            ONE_SCALE: quantized(x, values, blocksize, lambda flat: np.full(blocks, np.abs(flat).max()))[0],
-            "Half way between two values, the lower one is taken.": quantized(x, values, blocksize, side="right")[0],
-            NEAR: lambda c: len(values) == 3 and np.shape(c) == np.shape(codes),
-            ADDED: quantized(x, values, blocksize, lambda flat: absmax + 1e-6)[0],
-            FLOOR: lambda c: any(
-                np.array_equal(c, np.searchsorted(places, scaled, side))
-                for places in (values, values[1:], values[:-1])
-                for side in ("left", "right")
-            ),
-            "These are values, not codes: a code is the index of a value.": values[codes],
-            f"{ZERO_CODE} is the place of 0 in NF4 alone: look it up in values.": (
-                lambda c: any(w.any() and np.array_equal(c, np.where(w, ZERO_CODE, codes)) for w in (in_zeros, is_zero))
-            ),
-            BY_ZERO: lambda c: in_zeros.any() and np.array_equal(c[~in_zeros], codes[~in_zeros]),
-            "Give as many codes as there are numbers, in one row.": lambda c: np.shape(c) != np.shape(codes),
-            "The codes end at 15: a codebook may have up to 256 values.": np.minimum(codes, 15),
-            "The codes end at 127, or are negative beyond: as uint8 they reach 255.": (
-                lambda c: codes.max() > 127 and np.array_equal(c[codes < 128], codes[codes < 128])
-            ),
-            "The values are taken as evenly spaced: look for the nearest of those in `values`.": (
-                np.round((scaled + 1) / 2 * (len(values) - 1))
-            ),
-            BY_ROWS: lambda c: np.ndim(x) > 1 and np.array_equal(c, quantized(x.T, values, blocksize)[0]),
-        },
-    )
+    mistakes = {
+        NOT_ZERO: lambda c: 0 < absmax.max() < 1e-6 and np.ptp(c) == 0,
+        "The numbers were not divided by their block's absmax.": quantized(
+            x, values, blocksize, lambda flat: np.ones(blocks)
+        )[0],
+        ONE_SCALE: quantized(x, values, blocksize, lambda flat: np.full(blocks, np.abs(flat).max()))[0],
+        "Half way between two values, the lower one is taken.": quantized(x, values, blocksize, side="right")[0],
+        NEAR: lambda c: len(values) == 3 and np.shape(c) == np.shape(codes),
+        ADDED: quantized(x, values, blocksize, lambda flat: absmax + 1e-6)[0],
+        FLOOR: lambda c: any(
+            np.array_equal(c, np.searchsorted(places, scaled, side))
+            for places in (values, values[1:], values[:-1])
+            for side in ("left", "right")
+        ),
+        "These are values, not codes: a code is the index of a value.": values[codes],
+        f"{ZERO_CODE} is the place of 0 in NF4 alone: look it up in values.": (
+            lambda c: any(w.any() and np.array_equal(c, np.where(w, ZERO_CODE, codes)) for w in (in_zeros, is_zero))
+        ),
+        BY_ZERO: lambda c: in_zeros.any() and np.array_equal(c[~in_zeros], codes[~in_zeros]),
+        "Give as many codes as there are numbers, in one row.": lambda c: np.shape(c) != np.shape(codes),
+        "The codes end at 15: a codebook may have up to 256 values.": np.minimum(codes, 15),
+        "The codes end at 127, or are negative beyond: as uint8 they reach 255.": (
+            lambda c: codes.max() > 127 and np.array_equal(c[codes < 128], codes[codes < 128])
+        ),
+        "The values are taken as evenly spaced: look for the nearest of those in `values`.": (
+            np.round((scaled + 1) / 2 * (len(values) - 1))
+        ),
+        BY_ROWS: lambda c: np.ndim(x) > 1 and np.array_equal(c, quantized(x.T, values, blocksize)[0]),
+    }
+    answer[0].equals(codes, mistakes)
 
 
 OTHER_BLOCK = (
@@ -316,16 +304,15 @@ def dequantize_inputs(d):
     )
 
 
-@task(
-    3,
-    hints=(
-        "What does a code stand for by itself, and what was it divided by?",
-        "values[codes] looks all of them up at once. Each absmax belongs to `blocksize` numbers in a row.",
-        "Values -1, -0.5, 0, 0.5, 1, codes 3, 0, 4 in blocks of 2 with absmax 2 and 10: the first two are 0.5 · 2 and "
-        "-1 · 2, the third is 1 · 10. np.repeat([2, 10], 2) is 2, 2, 10, 10, one more than there are codes.",
-    ),
-)
+@task(3)
 def dequantizing(student):
+    """What does a code stand for by itself, and what was it divided by?
+
+    values[codes] looks all of them up at once. Each absmax belongs to `blocksize` numbers in a row.
+
+    Values -1, -0.5, 0, 0.5, 1, codes 3, 0, 4 in blocks of 2 with absmax 2 and 10: the first two are 0.5 · 2 and -1 · 2,
+    the third is 1 · 10. np.repeat([2, 10], 2) is 2, 2, 10, 10, one more than there are codes.
+    """
     search(student.dequantize, dequantize_inputs)
     rng = np.random.default_rng(3)
     for n, values, blocksize in [
@@ -340,16 +327,15 @@ def dequantizing(student):
         absmax = np.abs(draw(rng, -(-n // blocksize))) + np.arange(-(-n // blocksize)) + 0.3
         looked_up, scales = values[codes], np.repeat(absmax, blocksize)[:n]
         answer = student.dequantize(codes, absmax, values, blocksize)
-        answer.returns(
-            instead={
-                "The last block is shorter: leave off what absmax is repeated beyond the codes."
-                if n % blocksize
-                else "Each absmax stands for a whole block: repeat it `blocksize` times.": raised(
-                    "ValueError", "broadcast"
-                ),
-                "The last block is shorter: fill it up, or treat it by itself.": raised("ValueError", "reshape"),
-            }
-        )
+        mistakes = {
+            "The last block is shorter: leave off what absmax is repeated beyond the codes."
+            if n % blocksize
+            else "Each absmax stands for a whole block: repeat it `blocksize` times.": raised(
+                "ValueError", "broadcast"
+            ),
+            "The last block is shorter: fill it up, or treat it by itself.": raised("ValueError", "reshape"),
+        }
+        answer.returns(mistakes)
         answer.holds(
             lambda got: np.shape(got) == (n,),
             f"{n} numbers in one row",
@@ -361,38 +347,36 @@ def dequantizing(student):
                 "The last numbers are lost: they are a block too, a shorter one.": lambda got: np.size(got) < n,
             },
         )
-        answer.equals(
-            looked_up * scales,
-            instead={
-                "The blocks' scales are missing: multiply by absmax.": looked_up,
-                "Multiply by absmax: it was divided by before.": looked_up / scales,
-                "The absmax values take turns (np.tile); each must stay for a whole block (np.repeat).": (
-                    looked_up * np.resize(absmax, n)
-                ),
-                "All blocks have the first one's scale.": looked_up * absmax[0],
-                "All blocks have the largest scale.": looked_up * absmax.max(),
-                "The code itself was multiplied: it is an index, look its value up.": codes * scales,
-                "Codes are no evenly spaced integers: look the values up in the codebook.": (
-                    lambda got: (
-                        np.allclose(got / scales, (codes.astype(int) - ZERO_CODE) / 8)
-                        or np.allclose(got / scales, (codes.astype(int) - ZERO_CODE) / 7)
-                        or np.allclose(got / scales, codes / (len(values) - 1) * 2 - 1)
-                    )
-                ),
-                "The result has whole numbers only: was it made with the dtype of the codes?": (
-                    lambda got: not np.any(got % 1)
-                ),
-                "The blocks were made equally long: each has `blocksize` numbers, and the last one what is left.": (
-                    looked_up * np.repeat(absmax, -(-n // len(absmax)))[:n]
-                ),
-                "Codes beyond 127 have become negative ones: int8 ends there, and a codebook may have up to 256.": (
-                    values[codes.astype("int8")] * scales
-                ),
-                "The codes are cut down to 4 bits: a codebook may have up to 256 values.": values[codes & 15] * scales,
-                OTHER_BLOCK: lambda got: has_other_scales(got, looked_up, absmax),
-                "The numbers have lost digits.": lambda got: np.allclose(got, looked_up * scales, rtol=2e-3),
-            },
-        )
+        mistakes = {
+            "The blocks' scales are missing: multiply by absmax.": looked_up,
+            "Multiply by absmax: it was divided by before.": looked_up / scales,
+            "The absmax values take turns (np.tile); each must stay for a whole block (np.repeat).": (
+                looked_up * np.resize(absmax, n)
+            ),
+            "All blocks have the first one's scale.": looked_up * absmax[0],
+            "All blocks have the largest scale.": looked_up * absmax.max(),
+            "The code itself was multiplied: it is an index, look its value up.": codes * scales,
+            "Codes are no evenly spaced integers: look the values up in the codebook.": (
+                lambda got: (
+                    np.allclose(got / scales, (codes.astype(int) - ZERO_CODE) / 8)
+                    or np.allclose(got / scales, (codes.astype(int) - ZERO_CODE) / 7)
+                    or np.allclose(got / scales, codes / (len(values) - 1) * 2 - 1)
+                )
+            ),
+            "The result has whole numbers only: was it made with the dtype of the codes?": (
+                lambda got: not np.any(got % 1)
+            ),
+            "The blocks were made equally long: each has `blocksize` numbers, and the last one what is left.": (
+                looked_up * np.repeat(absmax, -(-n // len(absmax)))[:n]
+            ),
+            "Codes beyond 127 have become negative ones: int8 ends there, and a codebook may have up to 256.": (
+                values[codes.astype("int8")] * scales
+            ),
+            "The codes are cut down to 4 bits: a codebook may have up to 256 values.": values[codes & 15] * scales,
+            OTHER_BLOCK: lambda got: has_other_scales(got, looked_up, absmax),
+            "The numbers have lost digits.": lambda got: np.allclose(got, looked_up * scales, rtol=2e-3),
+        }
+        answer.equals(looked_up * scales, mistakes)
 
 
 def pack_inputs(d):
@@ -407,16 +391,15 @@ def unpack_inputs(d):
 LOW_FIRST = "The halves are the wrong way round: the first code is in the high half."
 
 
-@task(
-    4,
-    hints=(
-        "What must happen to 1 and to 15 so that together they make 0x1F?",
-        "High half: times 16, or shifted by 4. codes[0::2] are the first ones of each pair, codes[1::2] the second.",
-        "With decimal digits: 7 and 3 share the number 7 · 10 + 3 = 73, and 73 // 10 and 73 % 10 give them back. Half "
-        "a byte is a digit with 16 values. np.stack([[7, 5], [3, 8]], axis=1).reshape(-1) takes turns: 7, 3, 5, 8.",
-    ),
-)
+@task(4)
 def packing(student):
+    """What must happen to 1 and to 15 so that together they make 0x1F?
+
+    High half: times 16, or shifted by 4. codes[0::2] are the first ones of each pair, codes[1::2] the second.
+
+    With decimal digits: 7 and 3 share the number 7 · 10 + 3 = 73, and 73 // 10 and 73 % 10 give them back. Half a byte
+    is a digit with 16 values. np.stack([[7, 5], [3, 8]], axis=1).reshape(-1) takes turns: 7, 3, 5, 8.
+    """
     search(student.pack, pack_inputs, dtypes=True)
     search(student.unpack, unpack_inputs)
     rng = np.random.default_rng(4)
@@ -435,71 +418,67 @@ def packed_of(student, codes, first, second):
     whole = np.stack([first, second], axis=1).reshape(-1)
     middle = len(whole) // 2
     odd = codes.size % 2 == 1
-    answer.equals(
-        16 * first + second,
-        instead={
-            LOW_FIRST: first + 16 * second,
-            f"The last byte is completed by 0, which stands for -1; ZERO_CODE is {ZERO_CODE}.": (
-                lambda got: odd and np.array_equal(got[:-1], (16 * first + second)[:-1]) and got[-1] % 16 == 0
-            ),
-            "The last code is lost: an odd one needs a byte too.": (
-                lambda got: odd and np.array_equal(got, (16 * first + second)[:-1])
-            ),
-            f"Only the last byte is wrong: its second code is ZERO_CODE, {ZERO_CODE}.": (
-                lambda got: odd and np.array_equal(got[:-1], (16 * first + second)[:-1])
-            ),
-            "The halves overlap: the first code must be moved by 4 bits, which is times 16.": (
-                lambda got: np.array_equal(got, first + second) or np.array_equal(got, first | second)
-            ),
-            "+ comes before <<: put the shift in brackets.": (first << (4 + second)) % 256,
-            "Times 15 is not four bits further: it is times 16.": 15 * first + second,
-            "Times 10 is a decimal digit further: half a byte has 16 values.": 10 * first + second,
-            "Neighbours share a byte: not the first half of the codes and the second.": (
-                16 * whole[:middle] + whole[middle:]
-            ),
-            "Each code has a byte of its own still.": lambda got: np.array_equal(got, codes),
-            "There are too many bytes: two codes share one, and an odd number alone is completed.": (
-                lambda got: np.size(got) > middle
-            ),
-            "There are bytes missing: two codes share one, and what is left over has one, too.": (
-                lambda got: np.size(got) < middle
-            ),
-            "The code that completes the last byte stands behind the others.": (
-                lambda got: odd and np.array_equal(got[1:], (16 * second[:-1] + first[1:]))
-            ),
-            "The high halves are right, the low ones are not.": lambda got: np.array_equal(got // 16, first),
-            "The low halves are right, the high ones are not.": lambda got: np.array_equal(got % 16, second),
-        },
-    )
+    mistakes = {
+        LOW_FIRST: first + 16 * second,
+        f"The last byte is completed by 0, which stands for -1; ZERO_CODE is {ZERO_CODE}.": (
+            lambda got: odd and np.array_equal(got[:-1], (16 * first + second)[:-1]) and got[-1] % 16 == 0
+        ),
+        "The last code is lost: an odd one needs a byte too.": (
+            lambda got: odd and np.array_equal(got, (16 * first + second)[:-1])
+        ),
+        f"Only the last byte is wrong: its second code is ZERO_CODE, {ZERO_CODE}.": (
+            lambda got: odd and np.array_equal(got[:-1], (16 * first + second)[:-1])
+        ),
+        "The halves overlap: the first code must be moved by 4 bits, which is times 16.": (
+            lambda got: np.array_equal(got, first + second) or np.array_equal(got, first | second)
+        ),
+        "+ comes before <<: put the shift in brackets.": (first << (4 + second)) % 256,
+        "Times 15 is not four bits further: it is times 16.": 15 * first + second,
+        "Times 10 is a decimal digit further: half a byte has 16 values.": 10 * first + second,
+        "Neighbours share a byte: not the first half of the codes and the second.": (
+            16 * whole[:middle] + whole[middle:]
+        ),
+        "Each code has a byte of its own still.": lambda got: np.array_equal(got, codes),
+        "There are too many bytes: two codes share one, and an odd number alone is completed.": (
+            lambda got: np.size(got) > middle
+        ),
+        "There are bytes missing: two codes share one, and what is left over has one, too.": (
+            lambda got: np.size(got) < middle
+        ),
+        "The code that completes the last byte stands behind the others.": (
+            lambda got: odd and np.array_equal(got[1:], (16 * second[:-1] + first[1:]))
+        ),
+        "The high halves are right, the low ones are not.": lambda got: np.array_equal(got // 16, first),
+        "The low halves are right, the high ones are not.": lambda got: np.array_equal(got % 16, second),
+    }
+    answer.equals(16 * first + second, mistakes)
 
 
 def unpacked(student, packed, codes, first, second):
     odd = codes.size % 2 == 1
     whole = np.stack([first, second], axis=1).reshape(-1)
     answer = student.unpack(packed, codes.size)
-    answer.equals(
-        codes,
-        instead={
-            LOW_FIRST: np.stack([second, first], axis=1).reshape(-1)[: codes.size],
-            "All high halves come before the low ones: they must take turns.": (
-                np.concatenate([first, second])[: codes.size]
-            ),
-            "There is one code too many: n says how many there are.": lambda got: odd and np.array_equal(got, whole),
-            f"A last {ZERO_CODE} need not be filling, it is a code like the others: n says how many there are.": (
-                lambda got: whole[-1] == ZERO_CODE and not odd and np.array_equal(got, whole[:-1])
-            ),
-            "The last code is lost: n says how many there are.": lambda got: np.array_equal(got, codes[:-1]),
-            "The codes were asked for in one row, (n,).": lambda got: np.ndim(got) != 1,
-            "The high half is still times 16.": np.stack([16 * first, second], axis=1).reshape(-1)[: codes.size],
-            "Codes are negative: a byte has no sign, so shift it as uint8.": lambda got: np.any(np.asarray(got) < 0),
-            "Codes are whole numbers: divide with //.": lambda got: np.any(np.asarray(got) % 1),
-            "The first codes of the bytes are right, the second ones are not: what is left of a byte without its high "
-            "half?": lambda got: np.array_equal(got[0::2], codes[0::2]),
-            "The second codes of the bytes are right, the first ones are not: the high half counts sixteens.": (
-                lambda got: np.array_equal(got[1::2], codes[1::2])
-            ),
-        },
-    )
+    mistakes = {
+        LOW_FIRST: np.stack([second, first], axis=1).reshape(-1)[: codes.size],
+        "All high halves come before the low ones: they must take turns.": (
+            np.concatenate([first, second])[: codes.size]
+        ),
+        "There is one code too many: n says how many there are.": lambda got: odd and np.array_equal(got, whole),
+        f"A last {ZERO_CODE} need not be filling, it is a code like the others: n says how many there are.": (
+            lambda got: whole[-1] == ZERO_CODE and not odd and np.array_equal(got, whole[:-1])
+        ),
+        "The last code is lost: n says how many there are.": lambda got: np.array_equal(got, codes[:-1]),
+        "The codes were asked for in one row, (n,).": lambda got: np.ndim(got) != 1,
+        "The high half is still times 16.": np.stack([16 * first, second], axis=1).reshape(-1)[: codes.size],
+        "Codes are negative: a byte has no sign, so shift it as uint8.": lambda got: np.any(np.asarray(got) < 0),
+        "Codes are whole numbers: divide with //.": lambda got: np.any(np.asarray(got) % 1),
+        "The first codes of the bytes are right, the second ones are not: what is left of a byte without its high "
+        "half?": lambda got: np.array_equal(got[0::2], codes[0::2]),
+        "The second codes of the bytes are right, the first ones are not: the high half counts sixteens.": (
+            lambda got: np.array_equal(got[1::2], codes[1::2])
+        ),
+    }
+    answer.equals(codes, mistakes)
     answer.holds(
         lambda got: np.asarray(got).dtype.kind in "iu",
         "codes of a dtype of whole numbers",
@@ -524,16 +503,15 @@ def restore_inputs(d):
     return codes, inner, inner.max() * d.number(1.5, 1.0, 1.01, 3.0), values, blocksize
 
 
-@task(
-    5,
-    hints=(
-        "Which of your functions quantizes an array, whatever it holds?",
-        "The mean of absmax is subtracted first, and comes back at the end.",
-        "absmax 2, 3, 4, 7 have the mean 4: -2, -1, 0, 3 are quantized, in blocks of 2 with the scales 2 and 3. Read "
-        "back with the values -1, -0.5, 0, 0.5, 1 that is -2, -1, 0, 3, and with 4 added 2, 3, 4, 7.",
-    ),
-)
+@task(5)
 def scales_of_scales(student):
+    """Which of your functions quantizes an array, whatever it holds?
+
+    The mean of absmax is subtracted first, and comes back at the end.
+
+    absmax 2, 3, 4, 7 have the mean 4: -2, -1, 0, 3 are quantized, in blocks of 2 with the scales 2 and 3. Read back
+    with the values -1, -0.5, 0, 0.5, 1 that is -2, -1, 0, 3, and with 4 added 2, 3, 4, 7.
+    """
     search(student.compress_absmax, absmax_inputs)
     search(student.restore_absmax, restore_inputs)
     rng = np.random.default_rng(5)
@@ -542,137 +520,116 @@ def scales_of_scales(student):
         mean = absmax.mean()
         codes, inner = quantized(absmax - mean, values, blocksize)
         answer = student.compress_absmax(absmax, values, blocksize)
-        answer[2].equals(
-            mean,
-            instead={
-                "The smallest was subtracted: subtract the mean, so that both signs are used.": absmax.min(),
-                "The largest was subtracted: subtract the mean, so that both signs are used.": absmax.max(),
-                "Nothing was subtracted: all are positive, so half of the codebook would lie idle.": 0.0,
-                "That is the median; subtract the mean.": np.median(absmax),
-                "That is the mean of the first block: one mean is subtracted from all.": absmax[:blocksize].mean(),
-                "That is each block's mean: one mean is subtracted from all.": (
-                    lambda got: np.size(got) == len(inner) > 1
-                ),
-                "One number was asked for as the third result, the mean.": lambda got: np.ndim(got) > 0,
-                "The mean has the wrong sign: it is what was subtracted.": -mean,
-                "That is the middle of the smallest and the largest; subtract the mean.": (
-                    (absmax.min() + absmax.max()) / 2
-                ),
-                "The mean has lost digits.": lambda got: np.isclose(got, mean, rtol=5e-3),
-            },
-        )
-        answer[1].equals(
-            inner,
-            instead={
-                "The mean was not subtracted before quantizing.": quantized(absmax, values, blocksize)[1],
-                "The absmax was divided by the mean; subtract it.": quantized(absmax / mean, values, blocksize)[1],
-                "All have one scale: they are cut into blocks too, of `blocksize`.": (
-                    lambda got: np.size(got) == 1 < np.size(inner)
-                ),
-                "The mean is subtracted from what is quantized, not from the scales.": (
-                    quantized(absmax, values, blocksize)[1] - mean
-                ),
-                "Divided by a deviation: subtract the mean, and quantize divides by absmax.": (
-                    quantized((absmax - mean) / absmax.std(), values, blocksize)[1]
-                ),
-                "The three results are the codes, their absmax and the mean, in this order.": codes,
-            },
-        )
-        answer[0].equals(
-            codes,
-            instead={
-                "The mean was not subtracted before quantizing.": quantized(absmax, values, blocksize)[0],
-                "The mean was subtracted the wrong way round.": quantized(mean - absmax, values, blocksize)[0],
-            },
-        )
+        mistakes = {
+            "The smallest was subtracted: subtract the mean, so that both signs are used.": absmax.min(),
+            "The largest was subtracted: subtract the mean, so that both signs are used.": absmax.max(),
+            "Nothing was subtracted: all are positive, so half of the codebook would lie idle.": 0.0,
+            "That is the median; subtract the mean.": np.median(absmax),
+            "That is the mean of the first block: one mean is subtracted from all.": absmax[:blocksize].mean(),
+            "That is each block's mean: one mean is subtracted from all.": lambda got: np.size(got) == len(inner) > 1,
+            "One number was asked for as the third result, the mean.": lambda got: np.ndim(got) > 0,
+            "The mean has the wrong sign: it is what was subtracted.": -mean,
+            "That is the middle of the smallest and the largest; subtract the mean.": (absmax.min() + absmax.max()) / 2,
+            "The mean has lost digits.": lambda got: np.isclose(got, mean, rtol=5e-3),
+        }
+        answer[2].equals(mean, mistakes)
+        mistakes = {
+            "The mean was not subtracted before quantizing.": quantized(absmax, values, blocksize)[1],
+            "The absmax was divided by the mean; subtract it.": quantized(absmax / mean, values, blocksize)[1],
+            "All have one scale: they are cut into blocks too, of `blocksize`.": (
+                lambda got: np.size(got) == 1 < np.size(inner)
+            ),
+            "The mean is subtracted from what is quantized, not from the scales.": (
+                quantized(absmax, values, blocksize)[1] - mean
+            ),
+            "Divided by a deviation: subtract the mean, and quantize divides by absmax.": (
+                quantized((absmax - mean) / absmax.std(), values, blocksize)[1]
+            ),
+            "The three results are the codes, their absmax and the mean, in this order.": codes,
+        }
+        answer[1].equals(inner, mistakes)
+        mistakes = {
+            "The mean was not subtracted before quantizing.": quantized(absmax, values, blocksize)[0],
+            "The mean was subtracted the wrong way round.": quantized(mean - absmax, values, blocksize)[0],
+        }
+        answer[0].equals(codes, mistakes)
         rest = values[codes] * np.repeat(inner, blocksize)[:n]
-        student.restore_absmax(codes.astype("uint8"), inner, mean, values, blocksize).equals(
-            rest + mean,
-            instead={
-                "The mean was not added back.": rest,
-                "The mean was subtracted again: add it.": rest - mean,
-                "The mean was multiplied with: add it.": rest * mean,
-                "The mean was added before the scale was multiplied with.": (
-                    (values[codes] + mean) * np.repeat(inner, blocksize)[:n]
-                ),
-                "The mean was added to the scales of the blocks: add it to what they were multiplied with.": (
-                    values[codes] * np.repeat(inner + mean, blocksize)[:n]
-                ),
-                OTHER_BLOCK: lambda got, mean=mean, codes=codes, inner=inner, values=values: has_other_scales(
-                    got - mean, values[codes], inner
-                ),
-            },
-        )
+        mistakes = {
+            "The mean was not added back.": rest,
+            "The mean was subtracted again: add it.": rest - mean,
+            "The mean was multiplied with: add it.": rest * mean,
+            "The mean was added before the scale was multiplied with.": (
+                (values[codes] + mean) * np.repeat(inner, blocksize)[:n]
+            ),
+            "The mean was added to the scales of the blocks: add it to what they were multiplied with.": (
+                values[codes] * np.repeat(inner + mean, blocksize)[:n]
+            ),
+            OTHER_BLOCK: lambda got, mean=mean, codes=codes, inner=inner, values=values: has_other_scales(
+                got - mean, values[codes], inner
+            ),
+        }
+        student.restore_absmax(codes.astype("uint8"), inner, mean, values, blocksize).equals(rest + mean, mistakes)
 
     codes, far = np.array([0, 4, 2], dtype="uint8"), np.array([0.05, 4.05, 2.05])
-    student.restore_absmax(codes, np.array([2.0]), np.float64(2.05), HALVES, 3).equals(
-        far,
-        instead={
-            "An absmax may lie far below the mean, here at a fortieth of it: add the mean, and do no more.": (
-                lambda got: got[0] > 0.06 and np.allclose(got[1:], far[1:])
-            )
-        },
-    )
+    mistakes = {
+        "An absmax may lie far below the mean, here at a fortieth of it: add the mean, and do no more.": (
+            lambda got: got[0] > 0.06 and np.allclose(got[1:], far[1:])
+        )
+    }
+    student.restore_absmax(codes, np.array([2.0]), np.float64(2.05), HALVES, 3).equals(far, mistakes)
 
 
 def bits_inputs(d):
     return d.number(64, 32, 1, 100, 24, 4096), d.number(None, 256, 64, 24, 1)
 
 
-@task(
-    6,
-    hints=(
-        "How many weights share one absmax? And how many absmax values share one of their own?",
-        "32 / blocksize is a weight's share of its absmax. With double quantization the 32 becomes something else.",
-        "Codes of 3 bits, blocks of 10 with an absmax of 20 bits: 3 + 20 / 10 = 5. If that absmax becomes a code of 5 "
-        "bits, and 4 of them share 20 bits, it takes 5 + 20 / 4 = 10 bits, and a weight 3 + 10 / 10 = 4.",
-    ),
-)
+@task(6)
 def counting(student):
+    """How many weights share one absmax? And how many absmax values share one of their own?
+
+    32 / blocksize is a weight's share of its absmax. With double quantization the 32 becomes something else.
+
+    Codes of 3 bits, blocks of 10 with an absmax of 20 bits: 3 + 20 / 10 = 5. If that absmax becomes a code of 5 bits,
+    and 4 of them share 20 bits, it takes 5 + 20 / 4 = 10 bits, and a weight 3 + 10 / 10 = 4.
+    """
     search(student.bits_per_weight, bits_inputs, tolerance=1e-7)
     for blocksize in (24, 64, 100, 4096):
         right = 4 + 32 / blocksize
-        student.bits_per_weight(blocksize).equals(
-            right,
-            tolerance=1e-7,
-            instead={
-                "The scales are missing: each block keeps one in 32 bits.": 4,
-                "A scale is a float32: 32 bits, not 16.": 4 + 16 / blocksize,
-                "A scale is a float32: 32 bits. That is 4 bytes.": 4 + 4 / blocksize,
-                "A block shares one scale: divide its 32 bits by blocksize.": 4 + 32,
-                "These are bytes: give bits.": right / 8,
-                "That is for a whole block: divide by blocksize.": 4 * blocksize + 32,
-                "Without inner_blocksize there is no double quantization: the scale has its 32 bits.": (
-                    lambda got, b=blocksize: any(np.isclose(got, 4 + (8 + 32 / k) / b) for k in (64, 128, 256))
-                ),
-                "blocksize need not be a power of two.": 4 + 32 / 2 ** (blocksize.bit_length() - 1),
-                "The weights' own codes are missing: 4 bits each.": right - 4,
-                **rounded(right, 4 + 32 // blocksize),
-            },
-        )
+        mistakes = {
+            "The scales are missing: each block keeps one in 32 bits.": 4,
+            "A scale is a float32: 32 bits, not 16.": 4 + 16 / blocksize,
+            "A scale is a float32: 32 bits. That is 4 bytes.": 4 + 4 / blocksize,
+            "A block shares one scale: divide its 32 bits by blocksize.": 4 + 32,
+            "These are bytes: give bits.": right / 8,
+            "That is for a whole block: divide by blocksize.": 4 * blocksize + 32,
+            "Without inner_blocksize there is no double quantization: the scale has its 32 bits.": (
+                lambda got, b=blocksize: any(np.isclose(got, 4 + (8 + 32 / k) / b) for k in (64, 128, 256))
+            ),
+            "blocksize need not be a power of two.": 4 + 32 / 2 ** (blocksize.bit_length() - 1),
+            "The weights' own codes are missing: 4 bits each.": right - 4,
+            **rounded(right, 4 + 32 // blocksize),
+        }
+        student.bits_per_weight(blocksize).equals(right, mistakes, tolerance=1e-7)
     for blocksize, inner in ((64, 24), (24, 256), (100, 100)):
         right = 4 + (8 + 32 / inner) / blocksize
-        student.bits_per_weight(blocksize, inner).equals(
-            right,
-            tolerance=1e-7,
-            instead={
-                "The scales' own scales are missing: 32 bits for each inner_blocksize of them.": 4 + 8 / blocksize,
-                "32 bits are shared by inner_blocksize scales, and so by blocksize · inner_blocksize weights.": (
-                    4 + 8 / blocksize + 32 / inner
-                ),
-                "With double quantization a scale takes 8 bits and no longer 32.": (
-                    lambda got, b=blocksize: got > 4 + 32 / b - 1e-9
-                ),
-                "A scale has 8 bits here, not 4.": 4 + (4 + 32 / inner) / blocksize,
-                "The codes of the scales are missing: 8 bits for each block.": 4 + 32 / (blocksize * inner),
-                "The weights' own codes are missing: 4 bits each.": right - 4,
-                "256 is one inner_blocksize among others: use the one that is given.": 4 + (8 + 32 / 256) / blocksize,
-                "Divided by blocksize twice: the 32 bits belong to a scale, and that to blocksize weights.": (
-                    4 + (8 + 32 / (inner * blocksize)) / blocksize
-                ),
-                **rounded(right, 4 + (8 + 32 // inner) / blocksize),
-            },
-        )
+        mistakes = {
+            "The scales' own scales are missing: 32 bits for each inner_blocksize of them.": 4 + 8 / blocksize,
+            "32 bits are shared by inner_blocksize scales, and so by blocksize · inner_blocksize weights.": (
+                4 + 8 / blocksize + 32 / inner
+            ),
+            "With double quantization a scale takes 8 bits and no longer 32.": (
+                lambda got, b=blocksize: got > 4 + 32 / b - 1e-9
+            ),
+            "A scale has 8 bits here, not 4.": 4 + (4 + 32 / inner) / blocksize,
+            "The codes of the scales are missing: 8 bits for each block.": 4 + 32 / (blocksize * inner),
+            "The weights' own codes are missing: 4 bits each.": right - 4,
+            "256 is one inner_blocksize among others: use the one that is given.": 4 + (8 + 32 / 256) / blocksize,
+            "Divided by blocksize twice: the 32 bits belong to a scale, and that to blocksize weights.": (
+                4 + (8 + 32 / (inner * blocksize)) / blocksize
+            ),
+            **rounded(right, 4 + (8 + 32 // inner) / blocksize),
+        }
+        student.bits_per_weight(blocksize, inner).equals(right, mistakes, tolerance=1e-7)
 
 
 def rounded(right: float, cut: float) -> dict:

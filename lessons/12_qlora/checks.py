@@ -30,16 +30,15 @@ def count(d, *options):
     return d.choice(*options) if d.choice(True, False) else d.number(*options)
 
 
-@task(
-    1,
-    hints=(
-        "Which of the kinds does a frozen number take part in? And one that trains?",
-        "A frozen number is a weight and nothing else. One that trains is a weight, has a gradient, and two moments.",
-        "All in float32, 100 frozen and 10 that train: weights 440 bytes, gradients 40, optimizer 80. Were the 100 in "
-        "16 bits, the weights would be 240 bytes, and the rest as it is.",
-    ),
-)
+@task(1)
 def counting(student):
+    """Which of the kinds does a frozen number take part in? And one that trains?
+
+    A frozen number is a weight and nothing else. One that trains is a weight, has a gradient, and two moments.
+
+    All in float32, 100 frozen and 10 that train: weights 440 bytes, gradients 40, optimizer 80. Were the 100 in 16
+    bits, the weights would be 240 bytes, and the rest as it is.
+    """
     search(student.training_bytes, counts, tolerance=EXACT)
     for frozen, trained, bits in (
         (80, 10, 8),
@@ -129,67 +128,59 @@ NO_ROWS = (
 NO_SUCH_SHAPE = "The shapes do not fit: y = x Wᵀ, and dx = g W."
 
 
-@task(
-    2,
-    hints=(
-        "What would you compute if the weight were an array? And where does the array come from?",
-        "The library makes W from the codes, and y = x Wᵀ. Which product of g and W has the shape of x?",
-        "W = [[1, 2], [3, 4], [5, 6]] has d_out 3 and d_in 2. x = [[1, 0]] gives y = [[1, 3, 5]], the first column; "
-        "g = [[0, 1, 0]] gives [[3, 4]], its second row.",
-    ),
-)
+@task(2)
 def multiplying(student):
+    """What would you compute if the weight were an array? And where does the array come from?
+
+    The library makes W from the codes, and y = x Wᵀ. Which product of g and W has the shape of x?
+
+    W = [[1, 2], [3, 4], [5, 6]] has d_out 3 and d_in 2. x = [[1, 0]] gives y = [[1, 3, 5]], the first column; g = [[0,
+    1, 0]] gives [[3, 4]], its second row.
+    """
     search(student.driver.product, lambda d: product_inputs(d, "d_in"), 30, tolerance=SAME)
     search(student.driver.product_gradient, lambda d: product_inputs(d, "d_out"), 30, tolerance=SAME)
     rng = np.random.default_rng(2)
     for n, d_in, d_out in [(1, 4, 3), (2, 5, 3), (3, 40, 7)]:
         x, g, W = (draw(rng, *shape).astype("float32") for shape in ((n, d_in), (n, d_out), (d_out, d_in)))
         answer = student.driver.product(x, W, 64, False)
-        answer.returns(
-            instead={
-                "packed holds codes, two a byte: make the weight of them, dequantize_4bit(packed, state).": (
-                    raised("ValueError", f"size {(d_in * d_out + 1) // 2} is different")
-                ),
-                NO_SUCH_SHAPE: raised("ValueError"),
-            }
-        )
-        answer.equals(
-            x @ rounded(W).T,
-            instead={
-                "The result is transposed: y is (n, d_out).": (x @ rounded(W).T).T,
-                "reshape keeps the numbers' order: the transpose of the weight is weight.T.": (
-                    x @ rounded(W).reshape(d_in, d_out)
-                ),
-            },
-        )
+        mistakes = {
+            "packed holds codes, two a byte: make the weight of them, dequantize_4bit(packed, state).": (
+                raised("ValueError", f"size {(d_in * d_out + 1) // 2} is different")
+            ),
+            NO_SUCH_SHAPE: raised("ValueError"),
+        }
+        answer.returns(mistakes)
+        mistakes = {
+            "The result is transposed: y is (n, d_out).": (x @ rounded(W).T).T,
+            "reshape keeps the numbers' order: the transpose of the weight is weight.T.": (
+                x @ rounded(W).reshape(d_in, d_out)
+            ),
+        }
+        answer.equals(x @ rounded(W).T, mistakes)
         answer = student.driver.product_gradient(g, W, 64, False)
         answer.returns(instead={NO_SUCH_SHAPE: raised("ValueError")})
-        answer.equals(
-            g @ rounded(W),
-            instead={
-                "Rounding has no gradient, but nothing is rounded here: y = x Wᵀ is a product, and W a constant.": (
-                    lambda dx: dx is None or not np.any(dx)
-                ),
-                "The gradient passes through the weight: it has x's shape.": g,
-                "The result is transposed: dx is (n, d_in).": (g @ rounded(W)).T,
-                "The weight's size is lost: signs alone are no gradient.": g @ np.sign(rounded(W)),
-                "That is a mean over the inputs; the gradient is the product itself.": g @ rounded(W) / n,
-                "That undoes the product; the gradient is another product, with the weight itself.": (
-                    g @ np.linalg.pinv(rounded(W)).T
-                ),
-            },
-        )
+        mistakes = {
+            "Rounding has no gradient, but nothing is rounded here: y = x Wᵀ is a product, and W a constant.": (
+                lambda dx: dx is None or not np.any(dx)
+            ),
+            "The gradient passes through the weight: it has x's shape.": g,
+            "The result is transposed: dx is (n, d_in).": (g @ rounded(W)).T,
+            "The weight's size is lost: signs alone are no gradient.": g @ np.sign(rounded(W)),
+            "That is a mean over the inputs; the gradient is the product itself.": g @ rounded(W) / n,
+            "That undoes the product; the gradient is another product, with the weight itself.": (
+                g @ np.linalg.pinv(rounded(W)).T
+            ),
+        }
+        answer.equals(g @ rounded(W), mistakes)
     W = draw(rng, 40, 7).astype("float32")
     for call, x in ((student.driver.product, draw(rng, 2, 7)), (student.driver.product_gradient, draw(rng, 2, 40))):
         packed, state = quantize_4bit(W, 64, "nf4", True)
         weights = dequantize_4bit(packed, state), dequantize_4bit(packed, replace(state, state2=None))
         right, wrong = (x @ (weight.T if call.name == "product" else weight) for weight in weights)
-        call(x, W, 64, True).equals(
-            right,
-            instead={
-                "With double quantization state.absmax holds codes, not scales: leave both to dequantize_4bit.": wrong
-            },
-        )
+        mistakes = {
+            "With double quantization state.absmax holds codes, not scales: leave both to dequantize_4bit.": wrong
+        }
+        call(x, W, 64, True).equals(right, mistakes)
     for call, width, out in ((student.driver.product, 7, 40), (student.driver.product_gradient, 40, 7)):
         call(np.zeros((0, width), "float32"), W, 64, False).holds(
             lambda y, out=out: y == [] if isinstance(y, list) else np.shape(y) == (0, out),
@@ -251,18 +242,17 @@ PARTS = {
 }
 
 
-@task(
-    3,
-    hints=(
-        "What must the layer remember, which of it trains, and what must it not keep?",
-        "packed and state of the weight, the bias (there may be none), A and B as nn.Parameter. Give F.linear a "
-        "function as its weight.",
-        "A layer that stores half of its weight: self.half = weight / 2 in __init__, and in forward "
-        "F.linear(x, lambda: 2 * self.half, self.bias). The whole weight is made where it is used, and is gone after. "
-        "Lesson 08's update stands beside it as before.",
-    ),
-)
+@task(3)
 def layer(student):
+    """What must the layer remember, which of it trains, and what must it not keep?
+
+    packed and state of the weight, the bias (there may be none), A and B as nn.Parameter. Give F.linear a function as
+    its weight.
+
+    A layer that stores half of its weight: self.half = weight / 2 in __init__, and in forward F.linear(x, lambda: 2 *
+    self.half, self.bias). The whole weight is made where it is used, and is gone after. Lesson 08's update stands
+    beside it as before.
+    """
     search(student.driver.observed, observed_inputs, 40, tolerance=SAME, hints=PARTS)
     search(
         student.driver.used_twice,
@@ -277,33 +267,29 @@ def layer(student):
         )
         answer = student.driver.observed(x, W, b, A, B, scaling)
         kinds = {"A": "Tensor", "B": "Tensor", "bias": "Tensor"}
-        answer["kinds"].equals(
-            kinds,
-            instead={
-                "y must be a Tensor: through anything else no gradient passes.": lambda kinds: "y" in kinds,
-                "The bias must be a Tensor: Tensor(array).": kinds | {"bias": "ndarray"},
-                "The bias is lost: it is None.": kinds | {"bias": "NoneType"},
-                NOT_TENSORS: lambda kinds: (kinds["A"], kinds["B"]) != ("Tensor", "Tensor"),
-            },
-        )
+        mistakes = {
+            "y must be a Tensor: through anything else no gradient passes.": lambda kinds: "y" in kinds,
+            "The bias must be a Tensor: Tensor(array).": kinds | {"bias": "ndarray"},
+            "The bias is lost: it is None.": kinds | {"bias": "NoneType"},
+            NOT_TENSORS: lambda kinds: (kinds["A"], kinds["B"]) != ("Tensor", "Tensor"),
+        }
+        answer["kinds"].equals(kinds, mistakes)
         base, update, weight = x @ rounded(W).T, x @ A.T @ B.T, rounded(W)
         y = base + b + scaling * update
-        answer["y"].equals(
-            y,
-            instead={
-                "This is the original weight's answer: compute with what the codes stand for.": (
-                    x @ W.T + b + scaling * update
-                ),
-                "The update is not scaled.": base + b + update,
-                "The update is scaled twice.": base + b + scaling**2 * update,
-                "The base's answer is scaled too: only the update is.": scaling * (base + b + update),
-                "The bias is lost.": base + scaling * update,
-                "The bias is added twice.": base + 2 * b + scaling * update,
-                "The bias is scaled: only the update is.": base + scaling * (b + update),
-                "The update is missing.": base + b,
-                "The base is missing.": scaling * update,
-            },
-        )
+        mistakes = {
+            "This is the original weight's answer: compute with what the codes stand for.": (
+                x @ W.T + b + scaling * update
+            ),
+            "The update is not scaled.": base + b + update,
+            "The update is scaled twice.": base + b + scaling**2 * update,
+            "The base's answer is scaled too: only the update is.": scaling * (base + b + update),
+            "The bias is lost.": base + scaling * update,
+            "The bias is added twice.": base + 2 * b + scaling * update,
+            "The bias is scaled: only the update is.": base + scaling * (b + update),
+            "The update is missing.": base + b,
+            "The base is missing.": scaling * update,
+        }
+        answer["y"].equals(y, mistakes)
         answer["trains"].holds(
             lambda names: names == ["A", "B"],
             "A and B to train, and nothing else",
@@ -316,13 +302,11 @@ def layer(student):
         g = 2 * y
         for name, gradient in (("dA", scaling * B.T @ g.T @ x), ("dB", scaling * g.T @ (x @ A.T))):
             answer[name].equals(gradient, instead={CUT_UPDATE: None})
-        answer["dx"].equals(
-            g @ weight + scaling * g @ B @ A,
-            instead={
-                CUT: lambda d: d is None or np.allclose(d, scaling * g @ B @ A, atol=1e-4),
-                "No gradient reaches the input through the update: it must take x as a Tensor.": g @ weight,
-            },
-        )
+        mistakes = {
+            CUT: lambda d: d is None or np.allclose(d, scaling * g @ B @ A, atol=1e-4),
+            "No gradient reaches the input through the update: it must take x as a Tensor.": g @ weight,
+        }
+        answer["dx"].equals(g @ weight + scaling * g @ B @ A, mistakes)
         student.driver.observed(np.stack([x, -x]), W, b, A, B, scaling).holds(
             lambda facts: np.shape(facts["y"]) == (2, *y.shape),
             f"y (2, {len(x)}, {len(W)}) for x (2, {len(x)}, {len(W[0])})",
@@ -358,16 +342,15 @@ def twice_inputs(d):
     return *arrays, d.number(2.0, 0.5), d.choice("training", "evaluation")
 
 
-@task(
-    4,
-    hints=(
-        "Which weight did the adapter see while it was trained?",
-        "The one that the 4-bit layer computes with: W, quantized and dequantized. The third is the second, rounded.",
-        "Suppose that a code holds whole numbers only. W = 2.4, the update 0.3: the original gives 2.7; the layer "
-        "computed with 2, so dequantized is 2.3; rounded once more that is 2, and the update is gone.",
-    ),
-)
+@task(4)
 def merging(student):
+    """Which weight did the adapter see while it was trained?
+
+    The one that the 4-bit layer computes with: W, quantized and dequantized. The third is the second, rounded.
+
+    Suppose that a code holds whole numbers only. W = 2.4, the update 0.3: the original gives 2.7; the layer computed
+    with 2, so dequantized is 2.3; rounded once more that is 2, and the update is gone.
+    """
     search(student.three_merges, merge_inputs, 40, tolerance=SAME)
     rng = np.random.default_rng(4)
     for d_in, d_out, r, scaling in [(4, 3, 2, 0.5), (40, 5, 3, 0.1)]:
@@ -375,44 +358,37 @@ def merging(student):
         update = scaling * (B @ A)
         base = rounded(W)
         answer = student.three_merges(W, A, B, scaling)
-        answer.returns(
-            instead={
-                "The product is the wrong way round: B (d_out, r) comes first, then A (r, d_in).": raised(
-                    "ValueError", "matmul"
-                )
-            }
-        )
-        for kind, right in (("original", W + update), ("dequantized", base + update)):
-            answer[kind].equals(
-                right,
-                instead={
-                    "The update was merged without its scale.": right + update / scaling - update,
-                    "The update is subtracted.": right - 2 * update,
-                    "The update is missing.": right - update,
-                    "The update is scaled twice.": right + scaling * update - update,
-                    "The original weight was rounded: here it is W as it was.": base + update,
-                    "The adapter was trained on the rounded weight, and this is merged into the original one.": (
-                        W + update
-                    ),
-                    "This is rounded after the merge: that is the third way.": rounded(right),
-                    BY_ROWS: by_rows(W) + update,
-                },
+        mistakes = {
+            "The product is the wrong way round: B (d_out, r) comes first, then A (r, d_in).": raised(
+                "ValueError", "matmul"
             )
+        }
+        answer.returns(mistakes)
+        for kind, right in (("original", W + update), ("dequantized", base + update)):
+            mistakes = {
+                "The update was merged without its scale.": right + update / scaling - update,
+                "The update is subtracted.": right - 2 * update,
+                "The update is missing.": right - update,
+                "The update is scaled twice.": right + scaling * update - update,
+                "The original weight was rounded: here it is W as it was.": base + update,
+                "The adapter was trained on the rounded weight, and this is merged into the original one.": W + update,
+                "This is rounded after the merge: that is the third way.": rounded(right),
+                BY_ROWS: by_rows(W) + update,
+            }
+            answer[kind].equals(right, mistakes)
         packed, state = quantize_4bit(W)
-        answer["requantized"].equals(
-            rounded(base + update),
-            instead={
-                "This is the second way: round it to 4 bits once more.": base + update,
-                "The original weight was merged and rounded; here it is the dequantized one.": rounded(W + update),
-                "The update was rounded by itself; the sum must be.": base + rounded(update),
-                "The update is missing: this is the rounded W.": base,
-                "These are codes: give the weight that they stand for.": lambda got: np.size(got) != W.size,
-                "The new codes are read with the old state: quantize_4bit gives both anew.": (
-                    dequantize_4bit(quantize_4bit(base + update)[0], state)
-                ),
-                BY_ROWS: by_rows(base + update),
-            },
-        )
+        mistakes = {
+            "This is the second way: round it to 4 bits once more.": base + update,
+            "The original weight was merged and rounded; here it is the dequantized one.": rounded(W + update),
+            "The update was rounded by itself; the sum must be.": base + rounded(update),
+            "The update is missing: this is the rounded W.": base,
+            "These are codes: give the weight that they stand for.": lambda got: np.size(got) != W.size,
+            "The new codes are read with the old state: quantize_4bit gives both anew.": (
+                dequantize_4bit(quantize_4bit(base + update)[0], state)
+            ),
+            BY_ROWS: by_rows(base + update),
+        }
+        answer["requantized"].equals(rounded(base + update), mistakes)
     for kind, right in (("original", W), ("dequantized", base), ("requantized", base)):
         student.three_merges(W, A, 0 * B, scaling)[kind].equals(
             right, instead={"Without an update the second and third are still the rounded weight, and not W.": W}
@@ -432,16 +408,15 @@ def merge_inputs(d):
     return W, A, B, d.number(2.0, 0.5, 1.0, 0.1)
 
 
-@task(
-    5,
-    hints=(
-        "Draw the update and the change as two arrows. Where on the update's line is the change's shadow?",
-        "It is a projection: the inner product of the two, divided by what makes it 1 where the change is the update.",
-        "The update (3, 4). Of the change (3, 0), 9 / 25 = 0.36 of the update is there: 3 · 3 over 3 · 3 + 4 · 4. "
-        "Of (-4, 3), at right angles to it, nothing; of (6, 8), twice as much as was meant.",
-    ),
-)
+@task(5)
 def surviving(student):
+    """Draw the update and the change as two arrows. Where on the update's line is the change's shadow?
+
+    It is a projection: the inner product of the two, divided by what makes it 1 where the change is the update.
+
+    The update (3, 4). Of the change (3, 0), 9 / 25 = 0.36 of the update is there: 3 · 3 over 3 · 3 + 4 · 4. Of (-4, 3),
+    at right angles to it, nothing; of (6, 8), twice as much as was meant.
+    """
     search(student.survives, changes, tolerance=SAME)
     rng = np.random.default_rng(5)
     base = np.array([[10.0, 20.0]])
@@ -462,46 +437,42 @@ def surviving(student):
         change = after - before
         along, length = (change * update).sum(), np.linalg.norm(update)
         right = along / length**2
-        student.survives(before, after, update).equals(
-            right,
-            instead={
-                "One share was asked for, of the whole arrays.": lambda got: np.size(got) > 1,
-                "np.dot and @ multiply matrices here: the inner product of all elements is np.vdot.": raised(
-                    "ValueError"
-                ),
-                "A change that goes back is a negative share, one that goes too far over 1: do not cut it off.": (
-                    lambda got: (not 0 <= right <= 1) and got in (0, 1)
-                ),
-                "A change that goes back is a negative share: its sign counts.": (
-                    lambda got: right < 0 and np.isclose(got, -right)
-                ),
-                "after holds the weight too: subtract before.": lambda got: np.isclose(
-                    got, (after * update).sum() / (update * update).sum()
-                ),
-                "The size of the change counts, whatever way it goes: project it on the update.": lambda got: (
-                    np.linalg.norm(change) > 0 and np.any(np.isclose(got, (np.linalg.norm(change) / length) ** POWERS))
-                ),
-                "The change is divided by its own length (a cosine): divide by the update's, squared.": lambda got: (
-                    np.isclose(got, along / max(np.linalg.norm(change) * length, 1e-9)) or np.isnan(got)
-                ),
-                "This is the share that is lost: 1 less the one that survives.": 1 - right,
-                "Divide by the update's squared length: the sum of its squares.": lambda got: np.any(
-                    np.isclose(got, [along, along / length, along / update.size])
-                ),
-                "norm(update, 2) is a matrix's largest singular value: the sum of all squares is asked for.": (
-                    along / np.linalg.norm(update, 2) ** 2
-                ),
-                "The sums of the elements are compared: those of both signs cancel.": lambda got: np.isclose(
-                    got, change.sum() / update.sum()
-                ),
-                "This is a mean of the rows' shares: one share of the whole, where a large row counts for more.": (
-                    ((change * update).sum(axis=1) / (update * update).sum(axis=1)).mean()
-                ),
-                "A line was fitted that need not pass through 0: the update alone counts, no constant.": (
-                    lambda got: np.isclose(got, np.polyfit(update.reshape(-1), change.reshape(-1), 1)[0])
-                ),
-            },
-        )
+        mistakes = {
+            "One share was asked for, of the whole arrays.": lambda got: np.size(got) > 1,
+            "np.dot and @ multiply matrices here: the inner product of all elements is np.vdot.": raised("ValueError"),
+            "A change that goes back is a negative share, one that goes too far over 1: do not cut it off.": (
+                lambda got: (not 0 <= right <= 1) and got in (0, 1)
+            ),
+            "A change that goes back is a negative share: its sign counts.": (
+                lambda got: right < 0 and np.isclose(got, -right)
+            ),
+            "after holds the weight too: subtract before.": lambda got: np.isclose(
+                got, (after * update).sum() / (update * update).sum()
+            ),
+            "The size of the change counts, whatever way it goes: project it on the update.": lambda got: (
+                np.linalg.norm(change) > 0 and np.any(np.isclose(got, (np.linalg.norm(change) / length) ** POWERS))
+            ),
+            "The change is divided by its own length (a cosine): divide by the update's, squared.": lambda got: (
+                np.isclose(got, along / max(np.linalg.norm(change) * length, 1e-9)) or np.isnan(got)
+            ),
+            "This is the share that is lost: 1 less the one that survives.": 1 - right,
+            "Divide by the update's squared length: the sum of its squares.": lambda got: np.any(
+                np.isclose(got, [along, along / length, along / update.size])
+            ),
+            "norm(update, 2) is a matrix's largest singular value: the sum of all squares is asked for.": (
+                along / np.linalg.norm(update, 2) ** 2
+            ),
+            "The sums of the elements are compared: those of both signs cancel.": lambda got: np.isclose(
+                got, change.sum() / update.sum()
+            ),
+            "This is a mean of the rows' shares: one share of the whole, where a large row counts for more.": (
+                ((change * update).sum(axis=1) / (update * update).sum(axis=1)).mean()
+            ),
+            "A line was fitted that need not pass through 0: the update alone counts, no constant.": (
+                lambda got: np.isclose(got, np.polyfit(update.reshape(-1), change.reshape(-1), 1)[0])
+            ),
+        }
+        student.survives(before, after, update).equals(right, mistakes)
 
     before = draw(rng, 3, 4)
     for size in (1.0, 1e-5):

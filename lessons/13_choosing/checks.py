@@ -39,16 +39,15 @@ SHAPES = [
 ]
 
 
-@task(
-    1,
-    hints=(
-        "How much does one query save, once the model is trained? And how many of those pay for the training?",
-        "saved = prompted - trained; training / saved queries, rounded up. What if nothing is saved?",
-        "Training costs 7, a query 4 by a prompt and 2 trained, so that 2 are saved. After 3 queries it is 6, after 4 "
-        "8: 4 queries. At one price never; and what costs nothing has paid for itself before the first query.",
-    ),
-)
+@task(1)
 def crossing(student):
+    """How much does one query save, once the model is trained? And how many of those pay for the training?
+
+    saved = prompted - trained; training / saved queries, rounded up. What if nothing is saved?
+
+    Training costs 7, a query 4 by a prompt and 2 trained, so that 2 are saved. After 3 queries it is 6, after 4 8: 4
+    queries. At one price never; and what costs nothing has paid for itself before the first query.
+    """
     search(student.crossover, crossover_inputs, tolerance=0)
     never = "A query by prompt is no dearer here, so training never pays: return None."
     for training, prompted, trained in [
@@ -57,38 +56,33 @@ def crossing(student):
     ]:
         saved = prompted - trained
         if training and saved <= 0:
-            student.crossover(training, prompted, trained).equals(
-                None,
-                instead={
-                    never: lambda n: isinstance(n, int | float),
-                    "It divides by zero where both cost the same: " + never: raised("ZeroDivisionError"),
-                },
-            )
+            mistakes = {
+                never: lambda n: isinstance(n, int | float),
+                "It divides by zero where both cost the same: " + never: raised("ZeroDivisionError"),
+            }
+            student.crossover(training, prompted, trained).equals(None, mistakes)
             continue
         right = ceil(training / saved) if training else 0
-        student.crossover(training, prompted, trained).equals(
-            right,
-            instead={
-                "Training that costs nothing has been paid for before the first query: 0.": (
-                    lambda n, training=training: n is None and not training
-                ),
-                "The trained model's queries cost something too: what is saved is prompted - trained.": (
-                    ceil(training / prompted)
-                ),
-                "The trained model's queries cost something too; and round up, to a whole number of queries.": (
-                    training / prompted
-                ),
-                "Rounded, or held in float32, a number loses digits that count.": right - 1 if training > 10**6 else -1,
-                "Rounded down, training has not quite been paid for: round up.": floor(training / saved),
-                "Queries come in whole numbers: round up.": training / saved,
-                "One too many: with exactly this number of queries, both have cost the same.": right + 1,
-                "The difference is the wrong way round: prompted - trained is what a query saves.": (
-                    lambda n: n is None or n <= 0
-                ),
-                "Divide what training costs by what a query saves.": saved / training if training else -1,
-            },
-            tolerance=0,
-        )
+        mistakes = {
+            "Training that costs nothing has been paid for before the first query: 0.": (
+                lambda n, training=training: n is None and not training
+            ),
+            "The trained model's queries cost something too: what is saved is prompted - trained.": (
+                ceil(training / prompted)
+            ),
+            "The trained model's queries cost something too; and round up, to a whole number of queries.": (
+                training / prompted
+            ),
+            "Rounded, or held in float32, a number loses digits that count.": right - 1 if training > 10**6 else -1,
+            "Rounded down, training has not quite been paid for: round up.": floor(training / saved),
+            "Queries come in whole numbers: round up.": training / saved,
+            "One too many: with exactly this number of queries, both have cost the same.": right + 1,
+            "The difference is the wrong way round: prompted - trained is what a query saves.": (
+                lambda n: n is None or n <= 0
+            ),
+            "Divide what training costs by what a query saves.": saved / training if training else -1,
+        }
+        student.crossover(training, prompted, trained).equals(right, mistakes, tolerance=0)
     student.crossover(1_000_000, 2, 1).equals(
         1_000_000, instead={"It gives up: the lines may meet as far out as you like.": None}, tolerance=0
     )
@@ -148,89 +142,76 @@ def counted(shape: dict, r: int) -> dict:
     }
 
 
-@task(
-    2,
-    hints=(
-        "Write down (in, out) of the seven linear layers of a block. Which of them are not (hidden, hidden)?",
-        "A layer (in, out) has in · out numbers, and LoRA r · (in + out) beside it. How many norms stand outside the "
-        "blocks? What does a head of its own add?",
-        "With hidden 4, kv_width 2 and intermediate 7, q is (4, 4) and has 16 numbers, k (4, 2) has 8, gate (4, 7) 28. "
-        "LoRA with r = 3 has 3 · (4 + 2) = 18 beside k. Two blocks have 5 norms of 4 numbers.",
-    ),
-)
+@task(2)
 def counting(student):
+    """Write down (in, out) of the seven linear layers of a block. Which of them are not (hidden, hidden)?
+
+    A layer (in, out) has in · out numbers, and LoRA r · (in + out) beside it. How many norms stand outside the blocks?
+    What does a head of its own add?
+
+    With hidden 4, kv_width 2 and intermediate 7, q is (4, 4) and has 16 numbers, k (4, 2) has 8, gate (4, 7) 28. LoRA
+    with r = 3 has 3 · (4 + 2) = 18 beside k. Two blocks have 5 norms of 4 numbers.
+    """
     search(student.count, lambda d: (drawn_shape(d), some(d, 3, 1, 8, 64)), tolerance=0)
     for shape in SHAPES:
         for r in (1, 3):
             answer, right = student.count(shape, r), counted(shape, r)
             layers, h, f, kv = (shape[name] for name in ("layers", "hidden", "intermediate", "kv_width"))
-            answer["linears"].equals(
-                right["linears"],
-                tolerance=0,
-                instead={
-                    ROUNDED: is_nearly(right["linears"]),
-                    "There are `layers` blocks: this is one.": right["linears"] // layers,
-                    "The MLP has three linear layers: gate, up and down.": right["linears"] - layers * h * f,
-                    "Keys and values are kv_width wide, not hidden.": layers * (4 * h * h + 3 * h * f),
-                    "The output projection is missing: attention has four linear layers.": (
-                        right["linears"] - layers * h * h
-                    ),
-                    "They have no biases here.": right["linears"] + layers * sum(o for _, o in linears_of(shape)),
-                },
-            )
+            mistakes = {
+                ROUNDED: is_nearly(right["linears"]),
+                "There are `layers` blocks: this is one.": right["linears"] // layers,
+                "The MLP has three linear layers: gate, up and down.": right["linears"] - layers * h * f,
+                "Keys and values are kv_width wide, not hidden.": layers * (4 * h * h + 3 * h * f),
+                "The output projection is missing: attention has four linear layers.": (
+                    right["linears"] - layers * h * h
+                ),
+                "They have no biases here.": right["linears"] + layers * sum(o for _, o in linears_of(shape)),
+            }
+            answer["linears"].equals(right["linears"], mistakes, tolerance=0)
             table = shape["vocab"] * h
-            answer["embeddings"].equals(
-                right["embeddings"],
-                tolerance=0,
-                instead={
-                    ROUNDED: is_nearly(right["embeddings"]),
-                    "Tied, the head uses the embedding's table: count it once.": 2 * table if shape["tied"] else -1,
-                    "Not tied, the head has a table of its own: count two.": table if not shape["tied"] else -1,
-                    "A table is (vocab, hidden).": shape["vocab"],
-                },
-            )
-            answer["norms"].equals(
-                right["norms"],
-                tolerance=0,
-                instead={
-                    "The norm after the last block is missing.": 2 * layers * h,
-                    "A block has two norms.": lambda got, layers=layers, h=h: got in ((layers + 1) * h, layers * h),
-                    "A norm holds `hidden` numbers.": 2 * layers + 1,
-                    "A norm holds `hidden` numbers, no bias.": 2 * right["norms"],
-                },
-            )
+            mistakes = {
+                ROUNDED: is_nearly(right["embeddings"]),
+                "Tied, the head uses the embedding's table: count it once.": 2 * table if shape["tied"] else -1,
+                "Not tied, the head has a table of its own: count two.": table if not shape["tied"] else -1,
+                "A table is (vocab, hidden).": shape["vocab"],
+            }
+            answer["embeddings"].equals(right["embeddings"], mistakes, tolerance=0)
+            mistakes = {
+                "The norm after the last block is missing.": 2 * layers * h,
+                "A block has two norms.": lambda got, layers=layers, h=h: got in ((layers + 1) * h, layers * h),
+                "A norm holds `hidden` numbers.": 2 * layers + 1,
+                "A norm holds `hidden` numbers, no bias.": 2 * right["norms"],
+            }
+            answer["norms"].equals(right["norms"], mistakes, tolerance=0)
             both = 2 * h + h + kv
-            answer["lora"].equals(
-                right["lora"],
-                tolerance=0,
-                instead={
-                    ROUNDED: is_nearly(right["lora"]),
-                    "The rank is missing.": right["lora"] // r if r > 1 else -1,
-                    "A rank may be larger than the side of a matrix: A is (r, in) and B (out, r) all the same.": (
-                        layers * sum(min(r, i, o) * (i + o) for i, o in linears_of(shape))
-                    ),
-                    "LoRA stands in the blocks alone: the head and the embeddings have none.": (
-                        lambda got, lora=right["lora"], added=r * (h + shape["vocab"]): (
-                            got in (lora + added, lora + 2 * added)
-                        )
-                    ),
-                    "There are `layers` blocks: this is one.": right["lora"] // layers if layers > 1 else -1,
-                    "Only q and v were counted: here, LoRA stands beside all seven.": layers * r * both,
-                    "A has r · in numbers and B has out · r: add them, do not multiply.": (
-                        layers * sum(r * i * o for i, o in linears_of(shape))
-                    ),
-                    "Keys and values are kv_width wide, not hidden.": layers * r * (11 * h + 3 * f),
-                    "Two matrices stand beside each layer: A (r, in) and B (out, r).": (
-                        lambda got, shape=shape, r=r: (
-                            got
-                            in [
-                                shape["layers"] * r * sum(i for i, _ in linears_of(shape)),
-                                shape["layers"] * r * sum(o for _, o in linears_of(shape)),
-                            ]
-                        )
-                    ),
-                },
-            )
+            mistakes = {
+                ROUNDED: is_nearly(right["lora"]),
+                "The rank is missing.": right["lora"] // r if r > 1 else -1,
+                "A rank may be larger than the side of a matrix: A is (r, in) and B (out, r) all the same.": (
+                    layers * sum(min(r, i, o) * (i + o) for i, o in linears_of(shape))
+                ),
+                "LoRA stands in the blocks alone: the head and the embeddings have none.": (
+                    lambda got, lora=right["lora"], added=r * (h + shape["vocab"]): (
+                        got in (lora + added, lora + 2 * added)
+                    )
+                ),
+                "There are `layers` blocks: this is one.": right["lora"] // layers if layers > 1 else -1,
+                "Only q and v were counted: here, LoRA stands beside all seven.": layers * r * both,
+                "A has r · in numbers and B has out · r: add them, do not multiply.": (
+                    layers * sum(r * i * o for i, o in linears_of(shape))
+                ),
+                "Keys and values are kv_width wide, not hidden.": layers * r * (11 * h + 3 * f),
+                "Two matrices stand beside each layer: A (r, in) and B (out, r).": (
+                    lambda got, shape=shape, r=r: (
+                        got
+                        in [
+                            shape["layers"] * r * sum(i for i, _ in linears_of(shape)),
+                            shape["layers"] * r * sum(o for _, o in linears_of(shape)),
+                        ]
+                    )
+                ),
+            }
+            answer["lora"].equals(right["lora"], mistakes, tolerance=0)
     parameters = sum(counted(SMOLLM2, 1)[kind] for kind in ("linears", "embeddings", "norms"))
     answer = student.count(SMOLLM2, 8)
     answer.holds(
@@ -240,17 +221,16 @@ def counting(student):
     )
 
 
-@task(
-    3,
-    hints=(
-        "What trains? That decides gradients and optimizer. What is stored in 4 bits? That decides the weights.",
-        "A byte has 8 bits. Gradients: 2 bytes for each number that trains; optimizer: 8. Full: everything trains.",
-        "6,400 weights of a linear layer: 3,200 bytes of codes, 100 scales of 1 byte, 100/256 of a scale of 4 bytes, "
-        "3,301.5625 in all. 1,000 numbers that train: 2,000 bytes of gradients, 8,000 of moments. A block's input with "
-        "batch 5, length 4 and hidden 4: 160 bytes, and there are several blocks.",
-    ),
-)
+@task(3)
 def planning(student):
+    """What trains? That decides gradients and optimizer. What is stored in 4 bits? That decides the weights.
+
+    A byte has 8 bits. Gradients: 2 bytes for each number that trains; optimizer: 8. Full: everything trains.
+
+    6,400 weights of a linear layer: 3,200 bytes of codes, 100 scales of 1 byte, 100/256 of a scale of 4 bytes,
+    3,301.5625 in all. 1,000 numbers that train: 2,000 bytes of gradients, 8,000 of moments. A block's input with batch
+    5, length 4 and hidden 4: 160 bytes, and there are several blocks.
+    """
     search(student.memory, memory_inputs, tolerance=1e-9)
     every = "These are of all weights: only what trains has them, and the base is frozen."
     added = "Only the adapter was counted: with full fine-tuning, every weight trains."
@@ -265,86 +245,66 @@ def planning(student):
                 wrong = total + lora if method != "full" else lora
                 of_4 = 4 + 8 / 64 + 32 / (64 * 256)
                 weights = n["linears"] * of_4 / 8 + 2 * others if method == "qlora" else 2 * total
-                answer["weights"].equals(
-                    weights,
-                    instead={
-                        "These are bits: a byte has 8.": n["linears"] * of_4 + 2 * others,
-                        "Embeddings and norms stay in 16 bits: only the blocks' linear layers are in 4.": (
-                            total * of_4 / 8
-                        ),
-                        "The scales are missing: 8 bits for each 64 weights, and 32 for each 256 of those.": (
-                            n["linears"] / 2 + 2 * others
-                        ),
-                        "A scale takes 8 bits here, not 32: the scales are quantized as well.": (
-                            n["linears"] * 4.5 / 8 + 2 * others
-                        ),
-                        "The scales of the scales are missing: 32 bits for each 256 scales of 64 weights.": (
-                            n["linears"] * 4.125 / 8 + 2 * others
-                        ),
-                        "qlora has its linear layers in 4 bits.": 2 * total,
-                        "These are 32 bits a number: weights are in 16.": 4 * total,
-                        "Only qlora's base is in 4 bits.": n["linears"] * of_4 / 8 + 2 * others,
-                        "The embeddings and norms are missing.": lambda got, n=n, of_4=of_4: (
-                            got in (2 * n["linears"], n["linears"] * of_4 / 8)
-                        ),
-                        "The adapters have a place of their own.": weights + 2 * lora,
-                        "Parts of a scale count as parts: nothing is rounded.": (
-                            lambda got, weights=weights: 0 < abs(got - weights) < 6
-                        ),
-                    },
-                    tolerance=1e-9,
-                )
-                answer["adapters"].equals(
-                    0 if method == "full" else 2 * lora,
-                    instead={
-                        "Full fine-tuning adds nothing.": 2 * lora if method == "full" else -1,
-                        "The adapters are in 16 bits, 2 bytes a number.": lambda got, lora=lora: (
-                            got in (lora, 4 * lora)
-                        ),
-                        "LoRA adds its own numbers.": 0,
-                    },
-                    tolerance=1e-9,
-                )
+                mistakes = {
+                    "These are bits: a byte has 8.": n["linears"] * of_4 + 2 * others,
+                    "Embeddings and norms stay in 16 bits: only the blocks' linear layers are in 4.": total * of_4 / 8,
+                    "The scales are missing: 8 bits for each 64 weights, and 32 for each 256 of those.": (
+                        n["linears"] / 2 + 2 * others
+                    ),
+                    "A scale takes 8 bits here, not 32: the scales are quantized as well.": (
+                        n["linears"] * 4.5 / 8 + 2 * others
+                    ),
+                    "The scales of the scales are missing: 32 bits for each 256 scales of 64 weights.": (
+                        n["linears"] * 4.125 / 8 + 2 * others
+                    ),
+                    "qlora has its linear layers in 4 bits.": 2 * total,
+                    "These are 32 bits a number: weights are in 16.": 4 * total,
+                    "Only qlora's base is in 4 bits.": n["linears"] * of_4 / 8 + 2 * others,
+                    "The embeddings and norms are missing.": lambda got, n=n, of_4=of_4: (
+                        got in (2 * n["linears"], n["linears"] * of_4 / 8)
+                    ),
+                    "The adapters have a place of their own.": weights + 2 * lora,
+                    "Parts of a scale count as parts: nothing is rounded.": (
+                        lambda got, weights=weights: 0 < abs(got - weights) < 6
+                    ),
+                }
+                answer["weights"].equals(weights, mistakes, tolerance=1e-9)
+                mistakes = {
+                    "Full fine-tuning adds nothing.": 2 * lora if method == "full" else -1,
+                    "The adapters are in 16 bits, 2 bytes a number.": lambda got, lora=lora: got in (lora, 4 * lora),
+                    "LoRA adds its own numbers.": 0,
+                }
+                answer["adapters"].equals(0 if method == "full" else 2 * lora, mistakes, tolerance=1e-9)
                 for kind, size, what in (
                     ("gradients", 2, "A gradient has 16 bits: 2 bytes for each number that trains."),
                     ("optimizer", 8, "AdamW keeps two numbers of 4 bytes for each that trains: 8 bytes."),
                 ):
-                    answer[kind].equals(
-                        size * trains,
-                        instead={
-                            (added if method == "full" else every): (
-                                lambda got, size=size, wrong=wrong, total=total: got in (size * wrong, size * total)
-                            ),
-                            what: lambda got, trains=trains: got in [k * trains for k in (1, 2, 4, 8, 12, 16)],
-                        },
-                        tolerance=1e-9,
-                    )
-                kept = shape["layers"] * batch * length * shape["hidden"] * 2
-                answer["activations"].equals(
-                    kept,
-                    instead={
-                        "The input of *each* block is kept: times `layers`.": kept // shape["layers"],
-                        "Two bytes a number.": lambda got, kept=kept: got in (kept // 2, 2 * kept),
-                        "The batch is missing.": kept // batch if batch > 1 else -1,
-                        "The input of a block is (batch, length, hidden), not as wide as the MLP.": (
-                            kept // shape["hidden"] * shape["intermediate"]
+                    mistakes = {
+                        (added if method == "full" else every): (
+                            lambda got, size=size, wrong=wrong, total=total: got in (size * wrong, size * total)
                         ),
-                    },
-                    tolerance=1e-9,
-                )
+                        what: lambda got, trains=trains: got in [k * trains for k in (1, 2, 4, 8, 12, 16)],
+                    }
+                    answer[kind].equals(size * trains, mistakes, tolerance=1e-9)
+                kept = shape["layers"] * batch * length * shape["hidden"] * 2
+                mistakes = {
+                    "The input of *each* block is kept: times `layers`.": kept // shape["layers"],
+                    "Two bytes a number.": lambda got, kept=kept: got in (kept // 2, 2 * kept),
+                    "The batch is missing.": kept // batch if batch > 1 else -1,
+                    "The input of a block is (batch, length, hidden), not as wide as the MLP.": (
+                        kept // shape["hidden"] * shape["intermediate"]
+                    ),
+                }
+                answer["activations"].equals(kept, mistakes, tolerance=1e-9)
     for method in ("prompt", "", "ora", "full, lora"):
-        student.memory(SHAPES[0], method, 3, 1, 2).equals(
-            raised("ValueError"),
-            instead={
-                "Parts of a name pass for it: `in` a string finds parts, in a tuple of names the whole ones.": (
-                    lambda got, method=method: method != "prompt"
-                ),
-                "A method that the formula is not for must be refused: raise ValueError.": lambda got: True,
-                "A method that the formula is not for must be refused by a ValueError, not by chance.": (
-                    raised("Exception")
-                ),
-            },
-        )
+        mistakes = {
+            "Parts of a name pass for it: `in` a string finds parts, in a tuple of names the whole ones.": (
+                lambda got, method=method: method != "prompt"
+            ),
+            "A method that the formula is not for must be refused: raise ValueError.": lambda got: True,
+            "A method that the formula is not for must be refused by a ValueError, not by chance.": raised("Exception"),
+        }
+        student.memory(SHAPES[0], method, 3, 1, 2).equals(raised("ValueError"), mistakes)
 
 
 def memory_inputs(d):
@@ -434,17 +394,16 @@ NOT_LEVEL = {
 }
 
 
-@task(
-    4,
-    hints=(
-        "Which method has the fewest bits on average? Which others are no further away than the seeds scatter?",
-        "Compare each with the best alone: the distance of the means, and half a range of each. The best is level with "
-        "itself. Then bits have said all that they can, and the cost decides.",
-        "[2.0, 2.5] has the mean 2.25 and half a range of 0.25; [2.25, 3.0] has 2.625 and 0.375. They lie 0.375 apart, "
-        "and 0.25 + 0.375 is more: level. Were the second [2.75, 3.0], they would be 0.625 apart, and not level.",
-    ),
-)
+@task(4)
 def levelling(student):
+    """Which method has the fewest bits on average? Which others are no further away than the seeds scatter?
+
+    Compare each with the best alone: the distance of the means, and half a range of each. The best is level with
+    itself. Then bits have said all that they can, and the cost decides.
+
+    [2.0, 2.5] has the mean 2.25 and half a range of 0.25; [2.25, 3.0] has 2.625 and 0.375. They lie 0.375 apart, and
+    0.25 + 0.375 is more: level. Were the second [2.75, 3.0], they would be 0.625 apart, and not level.
+    """
     search(student.cheapest_as_good, measured_inputs)
     wrong = {hint: lambda measured, rule=rule: [rule(measured)] for hint, rule in NOT_LEVEL.items()}
     for measured, answer, known in explained(student.cheapest_as_good, MEASURED, wrong):
@@ -487,16 +446,15 @@ def right_beats(a, b) -> bool:
     return a[0] <= b[0] and a[1] <= b[1] and a != b
 
 
-@task(
-    5,
-    hints=(
-        "For each point, ask of every other: is it no worse in both, and better in one?",
-        "Write a function that says whether one point beats another. Keep what nothing beats, then sort by cost.",
-        "(4, 2.0) beats (4, 4.5): as cheap, and better. (5, 1.0) and (4, 2.0) do not beat each other, nor do two "
-        "points at (4, 2.0), so that all of these stay.",
-    ),
-)
+@task(5)
 def keeping(student):
+    """For each point, ask of every other: is it no worse in both, and better in one?
+
+    Write a function that says whether one point beats another. Keep what nothing beats, then sort by cost.
+
+    (4, 2.0) beats (4, 4.5): as cheap, and better. (5, 1.0) and (4, 2.0) do not beat each other, nor do two points at
+    (4, 2.0), so that all of these stay.
+    """
     search(student.driver.frontier, points_inputs)
     for points in POINTS:
         right = unbeaten(points, right_beats)
@@ -665,17 +623,16 @@ NOT_CHOSEN = {
 }
 
 
-@task(
-    6,
-    hints=(
-        "Which options will do at all? And what does each of those cost, over all queries?",
-        "Leave out what is over the bar or over the memory; at it is allowed. Compare training once and all queries. "
-        "Where nothing is left, the answer is None.",
-        "Three will do, for 10 queries: training 50 and 5 a query are 100, 0 and 10 are 100 as well, 90 and 3 are 120. "
-        "Of the two that cost 100, take the one with no training. (Python compares (100, 0) and (100, 50) like that.)",
-    ),
-)
+@task(6)
 def choosing(student):
+    """Which options will do at all? And what does each of those cost, over all queries?
+
+    Leave out what is over the bar or over the memory; at it is allowed. Compare training once and all queries. Where
+    nothing is left, the answer is None.
+
+    Three will do, for 10 queries: training 50 and 5 a query are 100, 0 and 10 are 100 as well, 90 and 3 are 120. Of the
+    two that cost 100, take the one with no training. (Python compares (100, 0) and (100, 50) like that.)
+    """
     search(student.choose, case_inputs)
     for case, answer, known in explained(student.choose, [*CASES, *held_out()], NOT_CHOSEN):
         answer.equals(
@@ -753,17 +710,16 @@ def facts_of_sums(pair):
     }
 
 
-@task(
-    7,
-    hints=(
-        "What is the rank of a sum of two updates, in general? What shapes must A and B have, then?",
-        "Stack the A's as rows and the B's as columns: the product of the stacks is the sum of the products. Put each "
-        "update's numbers, strength, w and s, into one of its two factors.",
-        "Of ranks 1: A₁ = [1, 0], B₁ = [2; 3] and A₂ = [0, 1], B₂ = [4; 5] give A = [[1, 0], [0, 1]] and B = [[2, 4], "
-        "[3, 5]], and B A = [[2, 4], [3, 5]]. Twice the second: B = [[2, 8], [3, 10]].",
-    ),
-)
+@task(7)
 def adding(student):
+    """What is the rank of a sum of two updates, in general? What shapes must A and B have, then?
+
+    Stack the A's as rows and the B's as columns: the product of the stacks is the sum of the products. Put each
+    update's numbers, strength, w and s, into one of its two factors.
+
+    Of ranks 1: A₁ = [1, 0], B₁ = [2; 3] and A₂ = [0, 1], B₂ = [4; 5] give A = [[1, 0], [0, 1]] and B = [[2, 4], [3,
+    5]], and B A = [[2, 4], [3, 5]]. Twice the second: B = [[2, 8], [3, 10]].
+    """
     hints = {
         "A's shape": ROWS,
         "B's shape": "Each adapter keeps its columns: B has as many as all ranks together.",

@@ -17,17 +17,16 @@ def some(d, *options):
     return d.choice(*options) if d.choice(True, False) else d.number(*options)
 
 
-@task(
-    1,
-    hints=(
-        "There are two fair ways to share out a pack: cut it into piles of nearly one size, or deal card after card.",
-        "To cut: at size + 1 places, from 0 to the number of rows. To deal: every size-th row, and each rank begins at "
-        "another one. Refuse too few rows before that.",
-        "7 rows for 3 ranks. Cut at 0, 2, 4 and 7, they have 2, 2 and 3. Dealt, rows 0, 3 and 6 are the first rank's, "
-        "1 and 4 the next one's.",
-    ),
-)
+@task(1)
 def sharding(student):
+    """There are two fair ways to share out a pack: cut it into piles of nearly one size, or deal card after card.
+
+    To cut: at size + 1 places, from 0 to the number of rows. To deal: every size-th row, and each rank begins at
+    another one. Refuse too few rows before that.
+
+    7 rows for 3 ranks. Cut at 0, 2, 4 and 7, they have 2, 2 and 3. Dealt, rows 0, 3 and 6 are the first rank's, 1 and 4
+    the next one's.
+    """
     search(student.driver.shards, shard_inputs, hints={"again": AGAIN, "targets": TARGETS})
     for rows, size in [(1, 1), (3, 2), (2, 2), (4, 2), (5, 2), (7, 4), (9, 4), (10, 3), (15, 11)]:
         batch = np.arange(3 * rows).reshape(rows, 3) + 10
@@ -110,16 +109,15 @@ def flat(gradients: dict, names=None) -> np.ndarray:
     return np.concatenate([gradients[n].reshape(-1) for n in names or sorted(gradients) if gradients[n] is not None])
 
 
-@task(
-    2,
-    hints=(
-        "Which order do two dictionaries with the same names share, however they were filled?",
-        "Walk over sorted(names), leave out what is None, and join what reshape(-1) gives. Back: the same walk.",
-        '{"b": [5, 6], "still": None, "a": [[1, 2], [3, 4]]} becomes [1, 2, 3, 4, 5, 6]. On the way back, a takes the '
-        "first four numbers as (2, 2), b the two that follow, and still is None.",
-    ),
-)
+@task(2)
 def packing(student):
+    """Which order do two dictionaries with the same names share, however they were filled?
+
+    Walk over sorted(names), leave out what is None, and join what reshape(-1) gives. Back: the same walk.
+
+    {"b": [5, 6], "still": None, "a": [[1, 2], [3, 4]]} becomes [1, 2, 3, 4, 5, 6]. On the way back, a takes the first
+    four numbers as (2, 2), b the two that follow, and still is None.
+    """
     search(student.flatten, lambda d: [drawn_gradients(d)], dtypes=True)
     search(student.unflatten, unflatten_inputs, dtypes=True)
     for names in (NAMES[2:3], [NAMES[4], NAMES[2]], [NAMES[2], NAMES[4], NAMES[1]], NAMES, NAMES[::-1], PATHS):
@@ -128,34 +126,32 @@ def packing(student):
             there = [name for name in gradients if gradients[name] is not None]
             right = flat(gradients)
             buffer = student.flatten(gradients)
-            buffer.equals(
-                right,
-                instead={
-                    "The order is the dictionary's, and another rank may have filled its own in another: sort.": (
-                        flat(gradients, there)
-                    ),
-                    "Numbers in names are text as well: layers.10 comes before layers.2.": (
-                        flat(gradients, sorted(there, key=lambda name: (name[:7], len(name))))
-                    ),
-                    "Capital letters come first, as Python sorts text: Head before a.": (
-                        flat(gradients, sorted(there, key=str.lower))
-                    ),
-                    "The whole names are sorted, not their last parts.": (
-                        flat(gradients, sorted(there, key=lambda name: name.split(".")[-1]))
-                    ),
-                    "A matrix goes in row after row, not column after column.": np.concatenate(
-                        [gradients[name].T.reshape(-1) for name in sorted(there)]
-                    ),
-                    "What is None takes no place in the buffer.": raised("AttributeError", "NoneType"),
-                    "Arrays of different shapes do not join: flatten each first.": raised("ValueError", "dimension"),
-                    "Gradients are missing: vectors belong into the buffer as well as matrices.": (
-                        lambda b, right=right: np.size(b) < right.size
-                    ),
-                    "What is None takes no place in the buffer, not even a zero.": (
-                        lambda b, right=right: np.size(b) > right.size
-                    ),
-                },
-            )
+            mistakes = {
+                "The order is the dictionary's, and another rank may have filled its own in another: sort.": (
+                    flat(gradients, there)
+                ),
+                "Numbers in names are text as well: layers.10 comes before layers.2.": (
+                    flat(gradients, sorted(there, key=lambda name: (name[:7], len(name))))
+                ),
+                "Capital letters come first, as Python sorts text: Head before a.": (
+                    flat(gradients, sorted(there, key=str.lower))
+                ),
+                "The whole names are sorted, not their last parts.": (
+                    flat(gradients, sorted(there, key=lambda name: name.split(".")[-1]))
+                ),
+                "A matrix goes in row after row, not column after column.": np.concatenate(
+                    [gradients[name].T.reshape(-1) for name in sorted(there)]
+                ),
+                "What is None takes no place in the buffer.": raised("AttributeError", "NoneType"),
+                "Arrays of different shapes do not join: flatten each first.": raised("ValueError", "dimension"),
+                "Gradients are missing: vectors belong into the buffer as well as matrices.": (
+                    lambda b, right=right: np.size(b) < right.size
+                ),
+                "What is None takes no place in the buffer, not even a zero.": (
+                    lambda b, right=right: np.size(b) > right.size
+                ),
+            }
+            buffer.equals(right, mistakes)
             buffer.holds(
                 lambda b, dtype=dtype: b.dtype == dtype,
                 f"{dtype}, as the gradients are",
@@ -168,50 +164,44 @@ def packing(student):
             other = {name: None if array is None else np.zeros_like(array) for name, array in gradients.items()}
             other = dict(reversed(other.items()))
             back = student.unflatten(right, other)
-            back.equals(
-                gradients,
-                instead={
-                    "The order is that of the dictionary: take the names in the order that flatten has.": (
-                        walked(right, other, list(other))
-                    ),
-                    "Every array begins at the buffer's start: go on by its size.": walked(right, other, None),
-                    "The arrays are flat: give each its shape.": (
-                        lambda found, there=there, g=gradients: (
-                            all(np.ndim(found[name]) == 1 for name in there) and any(g[name].ndim > 1 for name in there)
-                        )
-                    ),
-                    "The frozen ones are missing: what is None in `like` is None here.": (
-                        lambda found, there=there: set(found) == set(there)
-                    ),
-                    "What is None has no size: let it stay None.": raised("AttributeError", "NoneType"),
-                    "These are the arrays of `like`: the numbers come from the buffer.": other,
-                },
-            )
+            mistakes = {
+                "The order is that of the dictionary: take the names in the order that flatten has.": (
+                    walked(right, other, list(other))
+                ),
+                "Every array begins at the buffer's start: go on by its size.": walked(right, other, None),
+                "The arrays are flat: give each its shape.": (
+                    lambda found, there=there, g=gradients: (
+                        all(np.ndim(found[name]) == 1 for name in there) and any(g[name].ndim > 1 for name in there)
+                    )
+                ),
+                "The frozen ones are missing: what is None in `like` is None here.": (
+                    lambda found, there=there: set(found) == set(there)
+                ),
+                "What is None has no size: let it stay None.": raised("AttributeError", "NoneType"),
+                "These are the arrays of `like`: the numbers come from the buffer.": other,
+            }
+            back.equals(gradients, mistakes)
             back.holds(
                 lambda found, there=there, dtype=dtype: all(found[name].dtype == dtype for name in there),
                 f"arrays of {dtype}, as the buffer is",
                 f"The arrays have become another dtype than the buffer's {dtype}.",
             )
     columns = {"b": np.float32([[1, 2, 3], [4, 5, 6]]), "a": np.float32([7, 8])}
-    student.driver.columns_first(columns).equals(
-        np.array([7, 8, 1, 2, 3, 4, 5, 6]),
-        instead={
-            "Row after row, also where an array lies in memory column after column (as W.T does).": (
-                np.array([7, 8, 1, 4, 2, 5, 3, 6])
-            )
-        },
-    )
+    mistakes = {
+        "Row after row, also where an array lies in memory column after column (as W.T does).": (
+            np.array([7, 8, 1, 4, 2, 5, 3, 6])
+        )
+    }
+    student.driver.columns_first(columns).equals(np.array([7, 8, 1, 2, 3, 4, 5, 6]), mistakes)
     for shape in ((2, 1, 3), ()):
         like = {"scale": np.zeros(shape, "float32"), "b": np.zeros(2, "float32")}
         buffer = np.arange(2.0 + np.prod(shape, dtype=int), dtype="float32")
-        student.unflatten(buffer, like).equals(
-            {"b": buffer[:2], "scale": buffer[2:].reshape(shape)},
-            instead={
-                "A gradient may have any number of axes, none as well: size says how many numbers it has.": (
-                    raised("Exception")
-                )
-            },
-        )
+        mistakes = {
+            "A gradient may have any number of axes, none as well: size says how many numbers it has.": (
+                raised("Exception")
+            )
+        }
+        student.unflatten(buffer, like).equals({"b": buffer[:2], "scale": buffer[2:].reshape(shape)}, mistakes)
 
 
 def drawn_gradients(d) -> dict:
@@ -239,18 +229,17 @@ def walked(buffer: np.ndarray, like: dict, names: list | None) -> dict:
     return found
 
 
-@task(
-    3,
-    hints=(
-        "Draw three ranks with three pieces each. Who hands on which piece first, so that no two hand on the same one?",
-        "A rank hands on the piece that it has just received. So follow piece 0: with which rank is it in step s? Then "
-        "every other piece is so many places further. n - 1 steps add, n - 1 more replace.",
-        "Three ranks with pieces a, b, c. First rank 0 hands on its a, rank 1 b and rank 2 c. Then rank 0 hands on "
-        "the c that it has just added to, rank 1 a, rank 2 b: now rank 0 has a finished b. In two more steps what is "
-        "finished goes round in the same way, and replaces.",
-    ),
-)
+@task(3)
 def reducing(student):
+    """Draw three ranks with three pieces each. Who hands on which piece first, so that no two hand on the same one?
+
+    A rank hands on the piece that it has just received. So follow piece 0: with which rank is it in step s? Then every
+    other piece is so many places further. n - 1 steps add, n - 1 more replace.
+
+    Three ranks with pieces a, b, c. First rank 0 hands on its a, rank 1 b and rank 2 c. Then rank 0 hands on the c that
+    it has just added to, rank 1 a, rank 2 b: now rank 0 has a finished b. In two more steps what is finished goes round
+    in the same way, and replaces.
+    """
     search(student.driver.reduced, reduce_inputs, parts=("sums", "unchanged"), tolerance=SAME)
     rng = np.random.default_rng(3)
     for n, numbers in [(1, 3), (2, 2), (2, 4), (3, 3), (3, 6), (4, 10), (3, 2), (5, 40)]:
@@ -266,28 +255,26 @@ def reducing(student):
             f"a list with a buffer for each of {n} ranks",
             "Return a list with a buffer for each rank.",
         )
-        answer["sums"].equals(
-            right,
-            instead={
-                "Nothing was added: these are the buffers as they came.": np.stack(buffers) if n > 1 else None,
-                "This is the average: dividing comes later, in task 4.": right / n,
-                "Only one rank has the sum: all need it.": (
-                    lambda got, right=right, n=n: sum(np.allclose(row, right[0]) for row in got) == 1 < n
-                ),
-                "Each piece is summed at one rank and not at the others: a second round must hand the sums on.": (
-                    lambda got, right=right: np.isclose(got, right).any(axis=0).all() and np.all(got <= right * 1.0001)
-                ),
-                "Some numbers were added more than once: n - 1 steps add, in the other n - 1 what arrives replaces.": (
-                    lambda got, right=right: np.any(got > right * 1.0001)
-                ),
-                "Some numbers were never added: follow one piece around the ring.": (
-                    lambda got, right=right: np.shape(got) == right.shape and np.any(got < right)
-                ),
-                "Numbers at the end were lost: what does not divide belongs to a piece as well.": (
-                    lambda got, right=right: np.ndim(got) == 2 and len(got[0]) < right.shape[1]
-                ),
-            },
-        )
+        mistakes = {
+            "Nothing was added: these are the buffers as they came.": np.stack(buffers) if n > 1 else None,
+            "This is the average: dividing comes later, in task 4.": right / n,
+            "Only one rank has the sum: all need it.": (
+                lambda got, right=right, n=n: sum(np.allclose(row, right[0]) for row in got) == 1 < n
+            ),
+            "Each piece is summed at one rank and not at the others: a second round must hand the sums on.": (
+                lambda got, right=right: np.isclose(got, right).any(axis=0).all() and np.all(got <= right * 1.0001)
+            ),
+            "Some numbers were added more than once: n - 1 steps add, in the other n - 1 what arrives replaces.": (
+                lambda got, right=right: np.any(got > right * 1.0001)
+            ),
+            "Some numbers were never added: follow one piece around the ring.": (
+                lambda got, right=right: np.shape(got) == right.shape and np.any(got < right)
+            ),
+            "Numbers at the end were lost: what does not divide belongs to a piece as well.": (
+                lambda got, right=right: np.ndim(got) == 2 and len(got[0]) < right.shape[1]
+            ),
+        }
+        answer["sums"].equals(right, mistakes)
         answer["sums"].holds(
             lambda sums: all(np.array_equal(sums[0], own) for own in sums),
             "sums that are equal at all ranks, to the last bit",
@@ -336,15 +323,12 @@ def reducing(student):
         )
 
     buffers = [np.array([2.0**25 + 1 + rank, 0.1, -3.0]) for rank in range(3)]  # more digits than float32 has
-    student.driver.reduced(buffers)["sums"].equals(
-        np.stack([np.sum(buffers, axis=0)] * 3),
-        instead={
-            "Digits are lost on the way: buffers in float64 are added and sent in float64.": (
-                lambda got: np.allclose(got, np.sum(buffers, axis=0), rtol=1e-3)
-            )
-        },
-        tolerance=1e-12,
-    )
+    mistakes = {
+        "Digits are lost on the way: buffers in float64 are added and sent in float64.": (
+            lambda got: np.allclose(got, np.sum(buffers, axis=0), rtol=1e-3)
+        )
+    }
+    student.driver.reduced(buffers)["sums"].equals(np.stack([np.sum(buffers, axis=0)] * 3), mistakes, tolerance=1e-12)
 
 
 def reduce_inputs(d):
@@ -367,16 +351,15 @@ def is_upside_down(got: dict, gradients: list[dict], counts: list[int]) -> bool:
     return np.allclose(ratio, ratio[0])
 
 
-@task(
-    4,
-    hints=(
-        "A rank counted one target, another three. Whose gradient says more about the whole batch, and by how much?",
-        "Multiply each rank's buffer by its share of all counts, before adding up. Nothing is left to divide then.",
-        "Means of 1.0 over four targets and of 3.0 over one: 4/5 · 1.0 + 1/5 · 3.0 = 1.4, and not 2.0. Each rank can "
-        "multiply what it has by its share before anything is sent; what arrives is then the average.",
-    ),
-)
+@task(4)
 def averaging(student):
+    """A rank counted one target, another three. Whose gradient says more about the whole batch, and by how much?
+
+    Multiply each rank's buffer by its share of all counts, before adding up. Nothing is left to divide then.
+
+    Means of 1.0 over four targets and of 3.0 over one: 4/5 · 1.0 + 1/5 · 3.0 = 1.4, and not 2.0. Each rank can multiply
+    what it has by its share before anything is sent; what arrives is then the average.
+    """
     search(student.driver.averaged, average_inputs, parts=("averages",), dtypes=True, tolerance=SAME)
     for counts in ([3], [2, 3], [5, 1, 2], [4, 0], [100, 109], [201, 200]):
         n, total = len(counts), sum(counts)
@@ -394,38 +377,34 @@ def averaging(student):
             "Return a list: each rank has a dictionary of its own.",
         )
         for rank in range(n):
-            answer["averages"][rank].equals(
-                right,
-                instead={
-                    "Counts that are nearly equal are not equal: 201 weigh more than 200.": (
-                        lambda got, g=gradients, total=total, n=n: (
-                            total > 200 and is_near(got, weighted(g, [1 / n] * n))
-                        )
-                    ),
-                    "Not averaged: this is the rank's own gradient.": gradients[rank],
-                    "This is the mean of the ranks' means: a rank that counted more must weigh more.": (
-                        weighted(gradients, [1 / n] * n)
-                    ),
-                    "These are sums: of means, a weighted mean is wanted.": weighted(gradients, [1.0] * n),
-                    "Multiplied by the counts, but not divided by their sum.": weighted(gradients, counts),
-                    "Divided by the counts' sum, but not multiplied by each rank's own count.": (
-                        weighted(gradients, [1 / total] * n)
-                    ),
-                    "Divided once too often: the shares add up to 1.": weighted(gradients, [s / n for s in shares]),
-                    "Every rank scaled the same sum by its own share: scale before adding up.": (
-                        weighted(gradients, [shares[rank]] * n)
-                    ),
-                    "Each rank divided by its own count: then no two get the same; divide by all that were counted.": (
-                        weighted(gradients, [count / counts[rank] for count in counts]) if counts[rank] else object
-                    ),
-                    "The weights are upside down: a rank that counted more weighs more.": (
-                        lambda got, g=gradients, c=counts: is_upside_down(got, g, c)
-                    ),
-                    "What is frozen has no gradient: it stays None.": (
-                        lambda got: "frozen" in got and got["frozen"] is not None
-                    ),
-                },
-            )
+            mistakes = {
+                "Counts that are nearly equal are not equal: 201 weigh more than 200.": (
+                    lambda got, g=gradients, total=total, n=n: total > 200 and is_near(got, weighted(g, [1 / n] * n))
+                ),
+                "Not averaged: this is the rank's own gradient.": gradients[rank],
+                "This is the mean of the ranks' means: a rank that counted more must weigh more.": (
+                    weighted(gradients, [1 / n] * n)
+                ),
+                "These are sums: of means, a weighted mean is wanted.": weighted(gradients, [1.0] * n),
+                "Multiplied by the counts, but not divided by their sum.": weighted(gradients, counts),
+                "Divided by the counts' sum, but not multiplied by each rank's own count.": (
+                    weighted(gradients, [1 / total] * n)
+                ),
+                "Divided once too often: the shares add up to 1.": weighted(gradients, [s / n for s in shares]),
+                "Every rank scaled the same sum by its own share: scale before adding up.": (
+                    weighted(gradients, [shares[rank]] * n)
+                ),
+                "Each rank divided by its own count: then no two get the same; divide by all that were counted.": (
+                    weighted(gradients, [count / counts[rank] for count in counts]) if counts[rank] else object
+                ),
+                "The weights are upside down: a rank that counted more weighs more.": (
+                    lambda got, g=gradients, c=counts: is_upside_down(got, g, c)
+                ),
+                "What is frozen has no gradient: it stays None.": (
+                    lambda got: "frozen" in got and got["frozen"] is not None
+                ),
+            }
+            answer["averages"][rank].equals(right, mistakes)
         answer["averages"].holds(
             lambda got: all(a.dtype == np.float32 for own in got for a in own.values() if a is not None),
             "gradients in float32, as they came",
@@ -494,17 +473,16 @@ def some_batches(rows: int, steps: int, kind: str) -> list:
     return batches
 
 
-@task(
-    5,
-    hints=(
-        "What does each rank do alone, and where does it need the others? Only there is something sent.",
-        "Alone: zero_grad, the shard's loss, backward, counting. Together: average. Alone again: assign p.grad, step.",
-        "Lesson 05's step of one machine: zero_grad, loss, backward, step. Each rank does the first three with its "
-        "shard; then all get the average as their gradients; then each steps. The loss is averaged as gradients are: "
-        "1.0 over four targets and 3.0 over one make 1.4.",
-    ),
-)
+@task(5)
 def stepping(student):
+    """What does each rank do alone, and where does it need the others? Only there is something sent.
+
+    Alone: zero_grad, the shard's loss, backward, counting. Together: average. Alone again: assign p.grad, step.
+
+    Lesson 05's step of one machine: zero_grad, loss, backward, step. Each rank does the first three with its shard;
+    then all get the average as their gradients; then each steps. The loss is averaged as gradients are: 1.0 over four
+    targets and 3.0 over one make 1.4.
+    """
     search(student.driver.together, step_inputs, 15, parts=("states", "losses", *STEP), hints=STEP, tolerance=1e-5)
     for kind, rows, size, steps in [
         ("SGD", 2, 1, 1),
@@ -520,44 +498,41 @@ def stepping(student):
         trains = list(own[0])
         right = alone["states"][0]
         for rank in range(size):
-            answer["states"][0][f"replica {rank}"].equals(
-                right,
-                instead={
-                    "This replica did not move: step with every rank's optimizer.": start,
-                    "The gradients from before the call were added: call zero_grad before backward.": (
-                        moved(start, {name: g + 1 for name, g in weighted(own, shares_of(local)).items()}, kind)
-                    ),
-                    "Class 0 is a target like any other: only -100 does not count.": (
-                        moved(start, weighted(own, shares_of(local, "count above 0")), kind)
-                    ),
-                    "This replica moved by its own gradient: put the average into p.grad before the step.": (
-                        moved(start, own[rank], kind)
-                    ),
-                    "This is the step of a mean of means: weigh by the targets that counted.": (
-                        moved(start, weighted(own, [1 / size] * size), kind)
-                    ),
-                    "This is the step of a sum of the ranks' gradients: it is size times too long.": (
-                        moved(start, weighted(own, [1.0] * size), kind)
-                    ),
-                    "The rows were counted, not the targets: those that are -100 do not count.": (
-                        moved(start, weighted(own, shares_of(local, "rows")), kind)
-                    ),
-                    "Each replica stepped by itself, and then the weights were averaged: that is another step than "
-                    "that of the averaged gradient.": lambda state, local=local, start=start, kind=kind, own=own: any(
-                        all(
-                            np.allclose(state[name], weighted([moved(start, g, kind) for g in own], shares)[name])
-                            for name in state
-                        )
-                        for shares in ([1 / len(own)] * len(own), shares_of(local))
-                    ),
-                    "Some parameters are right and others are not: all that train belong into the average.": (
-                        lambda state, right=right, trains=trains: (
-                            0 < sum(np.allclose(state[name], right[name]) for name in trains) < len(trains)
-                        )
-                    ),
-                },
-                tolerance=1e-6,
-            )
+            mistakes = {
+                "This replica did not move: step with every rank's optimizer.": start,
+                "The gradients from before the call were added: call zero_grad before backward.": (
+                    moved(start, {name: g + 1 for name, g in weighted(own, shares_of(local)).items()}, kind)
+                ),
+                "Class 0 is a target like any other: only -100 does not count.": (
+                    moved(start, weighted(own, shares_of(local, "count above 0")), kind)
+                ),
+                "This replica moved by its own gradient: put the average into p.grad before the step.": (
+                    moved(start, own[rank], kind)
+                ),
+                "This is the step of a mean of means: weigh by the targets that counted.": (
+                    moved(start, weighted(own, [1 / size] * size), kind)
+                ),
+                "This is the step of a sum of the ranks' gradients: it is size times too long.": (
+                    moved(start, weighted(own, [1.0] * size), kind)
+                ),
+                "The rows were counted, not the targets: those that are -100 do not count.": (
+                    moved(start, weighted(own, shares_of(local, "rows")), kind)
+                ),
+                "Each replica stepped by itself, and then the weights were averaged: that is another step than "
+                "that of the averaged gradient.": lambda state, local=local, start=start, kind=kind, own=own: any(
+                    all(
+                        np.allclose(state[name], weighted([moved(start, g, kind) for g in own], shares)[name])
+                        for name in state
+                    )
+                    for shares in ([1 / len(own)] * len(own), shares_of(local))
+                ),
+                "Some parameters are right and others are not: all that train belong into the average.": (
+                    lambda state, right=right, trains=trains: (
+                        0 < sum(np.allclose(state[name], right[name]) for name in trains) < len(trains)
+                    )
+                ),
+            }
+            answer["states"][0][f"replica {rank}"].equals(right, mistakes, tolerance=1e-6)
         for step in range(1, steps):
             for rank in range(size):
                 answer["states"][step][f"replica {rank}"].equals(
@@ -565,31 +540,26 @@ def stepping(student):
                     hint="The first step was right and a later one is not: something is kept from the step before.",
                     tolerance=1e-6,
                 )
-        answer["stepped"].equals(
-            [steps] * size,
-            instead={
-                "Each rank's optimizer has moments of its own and must step once; no rank sees another's weights.": (
-                    lambda stepped, right=[steps] * size: stepped != right
-                )
-            },
-        )
+        mistakes = {
+            "Each rank's optimizer has moments of its own and must step once; no rank sees another's weights.": (
+                lambda stepped, right=[steps] * size: stepped != right
+            )
+        }
+        answer["stepped"].equals([steps] * size, mistakes)
         losses = [one["loss"] for one in local]
         answer["are numbers"].equals(True, hint="Return the loss as a number: loss.item().")
-        answer["losses"][0].equals(
-            alone["losses"][0],
-            instead={
-                "Return the loss.": None,
-                "The mean of the ranks' losses is not the mean over all targets: weigh by the counts.": (
-                    float(np.mean(losses))
-                ),
-                "This is the loss of one rank: the mean over all targets is wanted.": (
-                    lambda loss, losses=losses: len(losses) > 1 and np.isclose(losses, loss).any()
-                ),
-                "This is the sum of the ranks' losses.": float(np.sum(losses)),
-                "The loss is from before the step.": alone["after"][0],
-            },
-            tolerance=1e-6,
-        )
+        mistakes = {
+            "Return the loss.": None,
+            "The mean of the ranks' losses is not the mean over all targets: weigh by the counts.": (
+                float(np.mean(losses))
+            ),
+            "This is the loss of one rank: the mean over all targets is wanted.": (
+                lambda loss, losses=losses: len(losses) > 1 and np.isclose(losses, loss).any()
+            ),
+            "This is the sum of the ranks' losses.": float(np.sum(losses)),
+            "The loss is from before the step.": alone["after"][0],
+        }
+        answer["losses"][0].equals(alone["losses"][0], mistakes, tolerance=1e-6)
         most = ceil(rows / size) * steps
         answer["rows"].holds(
             lambda seen, most=most: max(seen) <= most,
@@ -639,16 +609,15 @@ def seconds(compute: float, nbytes: float, n: int, bandwidth: float, latency: fl
     return compute / n + 2 * (n - 1) * (latency + 8 * nbytes / n / bandwidth)
 
 
-@task(
-    6,
-    hints=(
-        "Two terms: what is shared out gets shorter with n, and what is sent takes 2 (n - 1) steps of the ring.",
-        "A step of the ring takes the latency, and 1/n of the buffer at so many bits a second. Then try all counts.",
-        "6 s of computing, 600 bytes, 1,600 bits a second, a latency of 0.125 s. With 3 ranks: 2 s of computing and 4 "
-        "messages of 200 bytes, each 0.125 + 1 s: 6.5 s. With 2 it is 3 + 2 · (0.125 + 1.5) = 6.25 s, and alone 6.",
-    ),
-)
+@task(6)
 def pricing(student):
+    """Two terms: what is shared out gets shorter with n, and what is sent takes 2 (n - 1) steps of the ring.
+
+    A step of the ring takes the latency, and 1/n of the buffer at so many bits a second. Then try all counts.
+
+    6 s of computing, 600 bytes, 1,600 bits a second, a latency of 0.125 s. With 3 ranks: 2 s of computing and 4
+    messages of 200 bytes, each 0.125 + 1 s: 6.5 s. With 2 it is 3 + 2 · (0.125 + 1.5) = 6.25 s, and alone 6.
+    """
     search(student.step_seconds, lambda d: [some(d, *options) for options in COSTS])
     search(student.best_ranks, lambda d: some(d, *CLEAR))
     for compute, nbytes, n, bandwidth, latency in [
@@ -660,35 +629,30 @@ def pricing(student):
         (2.0, 10, 4, 8.0, 0.125),
     ]:
         right, wire = seconds(compute, nbytes, n, bandwidth, latency), 8 * nbytes / bandwidth
-        student.step_seconds(compute, nbytes, n, bandwidth, latency).equals(
-            right,
-            instead={
-                "One rank sends nothing: it takes what there is to compute.": lambda got, n=n: n == 1,
-                "Links count bits and buffers bytes: a byte has 8.": seconds(
-                    compute, nbytes / 8, n, bandwidth, latency
-                ),
-                "The bytes were divided by 8: a byte has 8 bits, so there are more bits than bytes.": (
-                    seconds(compute, nbytes / 64, n, bandwidth, latency)
-                ),
-                "Every step was given the whole buffer: it carries 1/n of it.": (
-                    seconds(compute, nbytes * n, n, bandwidth, latency)
-                ),
-                "That is one round of the ring: adding up is one, handing on the sums is another.": (
-                    compute / n + (n - 1) * (latency + wire / n)
-                ),
-                "The latency is paid in each of the 2 (n - 1) steps, not once.": (
-                    compute / n + latency + 2 * (n - 1) / n * wire
-                ),
-                "The latency is missing.": compute / n + 2 * (n - 1) / n * wire,
-                "The computing is shared out: divide it by the ranks.": compute + right - compute / n,
-                "The ring has 2 (n - 1) steps, not 2 n.": compute / n + 2 * n * (latency + wire / n),
-                "The computing is missing.": right - compute / n,
-                "The pieces are taken as equal, with parts of a byte: nothing is rounded.": (
-                    compute / n + 2 * (n - 1) * (latency + 8 * ceil(nbytes / n) / bandwidth)
-                ),
-            },
-            tolerance=1e-9,
-        )
+        mistakes = {
+            "One rank sends nothing: it takes what there is to compute.": lambda got, n=n: n == 1,
+            "Links count bits and buffers bytes: a byte has 8.": seconds(compute, nbytes / 8, n, bandwidth, latency),
+            "The bytes were divided by 8: a byte has 8 bits, so there are more bits than bytes.": (
+                seconds(compute, nbytes / 64, n, bandwidth, latency)
+            ),
+            "Every step was given the whole buffer: it carries 1/n of it.": (
+                seconds(compute, nbytes * n, n, bandwidth, latency)
+            ),
+            "That is one round of the ring: adding up is one, handing on the sums is another.": (
+                compute / n + (n - 1) * (latency + wire / n)
+            ),
+            "The latency is paid in each of the 2 (n - 1) steps, not once.": (
+                compute / n + latency + 2 * (n - 1) / n * wire
+            ),
+            "The latency is missing.": compute / n + 2 * (n - 1) / n * wire,
+            "The computing is shared out: divide it by the ranks.": compute + right - compute / n,
+            "The ring has 2 (n - 1) steps, not 2 n.": compute / n + 2 * n * (latency + wire / n),
+            "The computing is missing.": right - compute / n,
+            "The pieces are taken as equal, with parts of a byte: nothing is rounded.": (
+                compute / n + 2 * (n - 1) * (latency + 8 * ceil(nbytes / n) / bandwidth)
+            ),
+        }
+        student.step_seconds(compute, nbytes, n, bandwidth, latency).equals(right, mistakes, tolerance=1e-9)
     times = [
         {n: seconds(compute, nbytes, n, bandwidth, latency) for n in range(1, most + 1)}
         for compute, nbytes, bandwidth, latency, most in CASES

@@ -563,7 +563,9 @@ def test_tasks_of_checks_and_solution_must_agree(lesson):
     with pytest.raises(MiniloraError, match=r"tasks \[1, 3\], solution.py \[1, 2\]"):
         _ = Lesson(lesson.folder).tasks
     with pytest.raises(ValueError, match="2 hints"):
-        task(1, hints=("a", "b"))
+        task(1, hints=("a", "b"))(len)
+    with pytest.raises(ValueError, match="1 hints"):
+        task(1)(find_lesson)  # whose docstring is one paragraph
 
 
 def test_a_name_that_is_not_there_yet_is_not_started(lesson, capsys):

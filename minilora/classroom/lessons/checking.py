@@ -1,18 +1,23 @@
 """How a check is written: it calls the student's functions, and compares what they give with what is right.
 
-    @task(2, hints=("Where does alpha enter?", "The update is scaled by a quotient.", "y = x Wᵀ + (alpha / r) · …"))
+    @task(2)
     def forward(student):
+        '''Where does alpha enter?
+
+        The update is scaled by a quotient.
+
+        y = x Wᵀ + (alpha / r) · …
+        '''
         for n, d_in, d_out, r in [(1, 1, 1, 1), (1, 2, 3, 2), (4, 5, 3, 2)]:  # small first
             x, W, A, B = ...
-            student.lora_forward(x, W, A, B, 16.0, r).equals(
-                right,
-                instead={"The update is not scaled: multiply it by alpha / r.": x @ W.T + x @ A.T @ B.T},
-            )
+            mistakes = {"The update is not scaled: multiply it by alpha / r.": x @ W.T + x @ A.T @ B.T}
+            student.lora_forward(x, W, A, B, 16.0, r).equals(right, mistakes)
 
 A check ends at the first answer that is wrong, so inputs that come small first show the smallest that is. `instead`
 maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -54,11 +59,17 @@ class Task:
     check: Callable[["Student"], None]
 
 
-def task(number: int, hints: tuple[str, str, str]) -> Callable[[Callable], Task]:
-    """Makes a check of the function below."""
-    if len(hints) != 3:
-        raise ValueError(f"task {number} has {len(hints)} hints, not 3")
-    return lambda check: Task(number, tuple(hints), check)
+def task(number: int, hints: tuple[str, str, str] | None = None) -> Callable[[Callable], Task]:
+    """Make a check of the function below, whose docstring has the three hints as paragraphs, if `hints` has not."""
+
+    def made(check: Callable) -> Task:
+        paragraphs = re.split(r"\n\s*\n", check.__doc__ or "")
+        texts = tuple(" ".join(text.split()) for text in paragraphs if text.strip()) if hints is None else tuple(hints)
+        if len(texts) != 3:
+            raise ValueError(f"task {number} has {len(texts)} hints, not 3")
+        return Task(number, texts, check)
+
+    return made
 
 
 @dataclass(frozen=True)

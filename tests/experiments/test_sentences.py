@@ -1,0 +1,379 @@
+"""pytest tests/experiments/test_sentences.py: what the sentence of each study makes of numbers."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from experiments.studies import (
+    STUDIES,
+    forgetting,
+    low_data,
+    merge_trap,
+    strength,
+    targets,
+)
+from minilora.measure.records import Records
+from minilora.show.grids import Spread
+
+pytestmark = pytest.mark.host
+
+
+# What sentences make of numbers: they say the opposite when the numbers do
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_one_run_on_another_model_is_said_and_drawn(name):
+    """Its plan may leave out what `full` compares: longer runs, faster ones, all widths but one."""
+    study = STUDIES[name]
+    full = {"recalled": 1.0, "known": 80.0}
+    result = study(imagined(study, study.large, lambda key: full if key[:2] == ("facts", 0) else {}))
+    assert result.sentence() == result.sentence().strip() and result.sentence()[-1] in ".!"
+    assert result.figure() is not None
+
+
+def imagined(study, plan, numbers=lambda key: {}) -> Records:
+    """Records of the plan in memory, every cell with numbers of everything, some of them by `numbers(key)`."""
+    ordinary = {"domain": 2.5, "base_text": 2.0, "total": 2_828_736, "trainable": 2_828_736, "lr": 0.00033}
+    ordinary |= {"seconds": 22.0, "accuracy": 0.5, "rank": 18, "bits": 4.126, "error": 0.121, "perplexity": 128.25}
+    ordinary |= {"best_step": 50, "tokens": 410.0, "prompt_ms": 105.5, "trained_ms": 10.5, "classes": 8, "steps": 48}
+    ordinary |= {"relative": 1.05, "survives": 0.995, "adapter": 2.5, "float": 2.5, "requantized": 2.5}
+    ordinary |= {"recalled": 0.875, "known": 1024.5, "intruders": 2.5, "effective_rank": 108.5, "by_epsilon": [2.5] * 7}
+    settings = json.loads(json.dumps(asdict(plan)))
+    rows = {key: {"key": list(key)} | ordinary | numbers(key) for key in study.cells(plan)}
+    return Records(None, {"settings": settings}, rows)
+
+
+def said(name: str, numbers, plan: str = "full") -> str:
+    study = STUDIES[name]
+    return study(imagined(study, getattr(study, plan), numbers)).sentence()
+
+
+def noisy(value: float, seed: int) -> float:
+    """`value` within a hundredth of a bit, by seed."""
+    return value + 0.01 * (seed - 1)
+
+
+def by_value(values: dict, base: float = 3.0, place: int = 1):
+    """Domain bits by one part of the key, or of the kind; the base has `base`."""
+
+    def numbers(key: tuple) -> dict:
+        if key[0] == "base":
+            return {"domain": base}
+        return {"domain": noisy(values.get(key[place], values.get(key[0], 2.5)), key[-1])}
+
+    return numbers
+
+
+def test_rank_flat_and_not():
+    flat = said("rank", by_value(dict.fromkeys((1, 2, 4, 8, 16, 64), 2.5)))
+    assert "flat, as published" in flat and "0.500 ± 0.010: level" in flat
+    rising = said("rank", by_value({1: 2.9, 2: 2.9}))
+    assert "not flat: ranks 1 and 2 fall behind rank 4" in rising and "0.500 ± 0.010: more" in rising
+    falling = said("rank", by_value({64: 2.9}))
+    assert "rank 64 falls behind" in falling and "0.100 ± 0.010: less" in falling
+
+
+def test_targets_order():
+    ahead = said("targets", by_value({targets.BOTH: 2.2}))
+    assert "ahead of the best matrix alone" in ahead and "as published" in ahead and "No other choice" in ahead
+    behind = said("targets", by_value({"o_proj": 2.2}))
+    assert "behind the best matrix alone, o at rank" in behind and "unlike the published" in behind
+    level = said("targets", by_value({"all-linear": 2.2}))
+    assert "level with the best matrix alone" in level and "Most is learned with all linears" in level
+
+
+def test_the_mlp_against_attention_by_pairs():
+    ahead = said("targets", by_value({targets.MLP: 2.3, targets.ALL: 2.3}))
+    assert "gain +0.200 (by seed +0.200, +0.200 and +0.200) bits/character against attention's" in ahead
+    assert "more with every seed, as published. All linears with 2,828,736 gain +0.000 (by seed" in ahead
+    assert ahead.endswith("the seeds do not agree, so attention's matrices add nothing that shows, as published.")
+    behind = said("targets", by_value({targets.MLP: 2.6}))
+    assert "gain −0.100 (by seed" in behind and "less with every seed, unlike published" in behind
+    assert behind.endswith("more with every seed, unlike published: attention's matrices add to the MLP's.")
+    apart = {0: 2.4, 1: 2.4, 2: 2.501}  # far ahead with two seeds, behind with one
+    one = said("targets", lambda key: {"domain": apart[key[-1]]} if targets.MLP in key else {})
+    assert "+0.066 (by seed +0.100, +0.100 and −0.001)" in one and "the published lead does not show. All" in one
+    nearly = said("targets", lambda key: {"domain": 2.5004 if targets.ALL in key else 2.5}, "large")
+    assert "gain +0.000 against the MLP's: level, so attention's matrices add nothing that shows, as" in nearly
+
+
+def test_data_types_order():
+    def costs(nf4: float, fp4: float, int4: float, adapted: float = 2.5, plan: str = "full"):
+        lost = {"nf4": nf4, "nf4+dq": nf4, "fp4": fp4, "int4": int4, "float32": 0.0}
+
+        def numbers(key: tuple) -> dict:
+            kind, name, seed = key
+            scatter = 0.001 * seed if name != "float32" else 0.0
+            return {"base_text": 2 + lost[name] + scatter, "domain": noisy(adapted if name == "int4" else 2.5, seed)}
+
+        return said("data-types", numbers, plan)
+
+    assert "from 0.0110 ± 0.0010 (NF4) to 0.0310 ± 0.0010 (INT4) bits" in costs(0.01, 0.02, 0.03)
+    assert "as published" in costs(0.01, 0.02, 0.03) and "all types are level" in costs(0.01, 0.02, 0.03)
+    assert "INT4 before FP4, unlike" in costs(0.01, 0.03, 0.02)
+    assert "only in part" in costs(0.01, 0.03, 0.031)
+    assert "INT4 (2.600 ± 0.010) differs from" in costs(0.01, 0.02, 0.03, adapted=2.6)
+    one_seed = costs(0.01, 0.02, 0.03, adapted=2.6, plan="large")
+    assert one_seed.endswith("2.490 (FP4) and 2.590 (INT4), after LoRA over float32 2.490.")
+    assert "differ" not in one_seed
+
+
+def test_adapter_width_against_full():
+    def numbers(full: float):
+        wide = {4: 0.003, 16: 0.01, 64: 0.036, 256: 0.14}
+        domain = by_value({4: 2.8, 0: full})
+        share = lambda key: wide.get(key[1], 1.0) if len(key) > 1 else 1.0  # noqa: E731
+        return lambda key: domain(key) | {"trainable": int(share(key) * 2_828_736)}
+
+    near = said("adapter-width", numbers(2.5))
+    assert "width 64 train 3.6 %" in near and "level with full" in near and "as published" in near
+    assert "Pfeiffer of width 16 (1.0 %)" in near
+    far = said("adapter-width", numbers(2.2))
+    assert "less than full" in far and "unlike the published" in far and "No width comes up" in far
+
+
+def test_prefix_start_and_length():
+    def numbers(real: dict, drawn: float):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {"domain": 3.0}
+            return {"domain": noisy(real[key[1]] if key[0] == "tokens" else drawn, key[-1])}
+
+        return said("prefix-length", of)
+
+    rising = {1: 2.9, 4: 2.8, 16: 2.7, 64: 2.6}
+    assert "learns more than one from random numbers at every length, as published" in numbers(rising, 2.95)
+    assert "the longer the better up to 64" in numbers(rising, 2.95)
+    assert "less than one from random numbers at 1, 4, 16 and 64 tokens, unlike published (" in numbers(rising, 2.0)
+    falling = {1: 2.9, 4: 2.7, 16: 2.6, 64: 2.8}
+    assert "more up to 16 tokens and less beyond, as published" in numbers(falling, 2.95)
+    assert "makes no difference" in numbers(dict.fromkeys(rising, 2.8), 2.8)
+
+
+def test_low_data_saves_labels_or_not():
+    def numbers(full: dict, scratch: dict):
+        few = sorted({key[1] for key in STUDIES["low-data"].cells(STUDIES["low-data"].full)})
+
+        def of(key: tuple) -> dict:
+            level = dict(zip(few, full if key[0] == "full" else scratch, strict=True))[key[1]]
+            return {"accuracy": noisy(level, key[2])}
+
+        return said("low-data", of)
+
+    saved = numbers((0.5, 0.6, 0.7, 0.8), (0.2, 0.3, 0.4, 0.5))
+    assert f"full fine-tuning of the base is at least as good as scratch with {low_data.most()}. It saves" in saved
+    assert "the published saving does not show" in numbers((0.2, 0.3, 0.4, 0.5), (0.2, 0.3, 0.4, 0.5))
+    assert "ahead at 8 and 32 labels: unlike" in numbers((0.2, 0.3, 0.4, 0.5), (0.3, 0.4, 0.4, 0.5))
+    assert "not by enough" in numbers((0.3, 0.3, 0.4, 0.5), (0.2, 0.3, 0.4, 0.6 - 0.1001 + 0.001))
+
+
+def test_forgetting_less_or_not():
+    def numbers(lora_lost: float, replayed: float):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {"domain": 3.0, "base_text": 2.0}
+            method, factor, share, seed = key
+            won = {1 / 9: 0.1, 1 / 3: 0.2, 1.0: 0.3, 3.0: 0.4}[factor] * (1.0 if method == "full" else 0.9)
+            lost = won * (1.0 if method == "full" else lora_lost)
+            lost = replayed if share else lost
+            return {"lr": 1e-3 * factor, "domain": 3.0 - noisy(won, seed), "base_text": 2.0 + noisy(lost, seed)}
+
+        return said("forgetting", of)
+
+    less = numbers(0.5, 0.05)
+    assert "gains less and forgets less: as published. Where both" in less and "forgotten 0.324 and LoRA 0.162." in less
+    replay = "With 10 % replay, full fine-tuning at a rate of 0.001 forgets"
+    assert less.endswith(f"{replay} less (0.050 ± 0.010, without 0.300 ± 0.010) and gains as much.")
+    more = numbers(2.0, 0.3)
+    assert "forgets more: the published pattern does not show. Where both" in more
+    assert "forgotten 0.324 and LoRA 0.648." in more and f"{replay} as much (0.300" in more
+    costly = numbers(0.5, 0.45)
+    assert f"{replay} more (0.450" in costly and costly.endswith(
+        "; where it gains most, it forgets 0.400 ± 0.010 without."
+    )
+
+
+def test_forgotten_at_equal_learning_is_read_off_the_curve():
+    one = lambda value: Spread(value, 0.0, 1)  # noqa: E731
+    curve = [(one(0.2), one(0.1)), (one(0.4), one(0.5))]
+    assert forgetting.forgot_at(curve, 0.1) == pytest.approx(0.05)
+    assert forgetting.forgot_at(curve, 0.3) == pytest.approx(0.3)
+    assert forgetting.forgot_at(curve, 0.5) is None
+
+
+def test_strength_reaches_what_training_did_not_or_does_not():
+    def numbers(points: dict[float, tuple[float, float]]):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {"domain": 3.0, "base_text": 2.0}
+            if key[0] == "training":  # all on one line, up to 0.4 and 0.2
+                _, factor, steps, step, _ = key
+                won, lost = 0.4 * factor * step / 60, 0.2 * factor * step / 60
+            else:
+                won, lost = points.get(key[1], (0.4 * min(key[1], 1), 0.3 * key[1]))
+                won = noisy(won, key[-1])
+            return {"domain": 3.0 - won, "base_text": 2.0 + lost}
+
+        return said("strength", of)
+
+    below = numbers({0.5: (0.3, 0.05)})
+    assert "At λ = 0.5, with every seed, LoRA has learned more than any of 5 trainings had where" in below
+    assert "had forgotten as little; at 0, 0.25, 0.75, 1, 1.25 and 1.5 it has not. At λ = 0.5 it has" in below
+    assert "forgotten −0.100 (by seed −0.095, −0.100 and −0.105) bits/character against" in below
+    assert "learned +0.200 (by seed +0.190, +0.200 and +0.210) against" in below
+    assert "No strength below 1 is better than 1 on both axes with every seed, unlike published." in below
+    assert below.endswith("λ = 1.5 has learned +0.000 (by seed +0.000, +0.000 and +0.000) and forgotten +0.150 (by "
+                          "seed +0.150, +0.150 and +0.150).")  # fmt: skip
+    beyond = numbers({0.75: (0.5, 0.1)})  # no training learned as much
+    assert "At λ = 0.75, with" in beyond and "forgotten −" not in beyond.split("As published")[0]
+    assert "At λ = 0.75 it has learned +0.300 (by seed +0.290, +0.300 and +0.310) against" in beyond
+    assert "against λ = 1, λ = 0.75 has learned +0.100 (by seed" in beyond and "forgotten −0.200 (by seed" in beyond
+    assert "Above 1" not in below
+    assert "Above 1 both get worse: λ = 1.5 has learned −0.300 (by" in numbers({1.5: (0.1, 0.6)})
+    one_seed_only = numbers({0.5: (0.2, 0.1)})  # on the line, from which the seeds scatter to both sides
+    assert "No strength forgets less for as much learned, with every seed, than any of 5" in one_seed_only
+    assert "No strength forgets" in numbers({0.5: (0.2, 0.15)})
+
+
+def test_one_seed_of_a_strength_is_said_once_and_so_is_what_gains_everywhere():
+    def of(key: tuple) -> dict:
+        won = {"base": 0.0, "training": 0.2, "strength": {0.5: 0.3}.get(key[1] if key[1:] else None, 0.2)}[key[0]]
+        return {"domain": 3.0 - won, "base_text": 2.0 - won}
+
+    nearly = {"domain": 3.0 - 0.1996, "base_text": 2.0 - 0.2004}  # forgets 0.0004 less than training
+    level = said("strength", lambda key: nearly if key[:2] == ("strength", 0.5) else of(key), "large")
+    assert "No strength forgets less for as much learned, with its one seed, than" in level
+    one = said("strength", of, "large")
+    assert one.startswith("Nothing is forgotten: the base's text gains, too. At λ = 0.5, with its one seed, LoRA")
+    assert "λ = 0.5 has learned +0.100 and forgotten −0.100." in one and "by seed" not in one
+    text = {0.0: 2.0, 1.5: 2.1}
+    but_one = said("strength", lambda key: {"base_text": text.get(key[1], 1.9) if key[0] == "strength" else 2.0})
+    assert "Nothing is forgotten" not in but_one
+
+
+def test_the_least_on_paths_is_read_between_their_points():
+    paths = [[(0.0, 0.0), (0.2, 0.1), (0.4, 0.5)], [(0.0, 0.0), (0.3, 0.4), (0.25, 0.2)]]
+    assert [strength.least(paths, x) for x in (-1.0, 0.1, 0.2)] == pytest.approx([0.0, 0.05, 0.1])
+    assert strength.least(paths, 0.25) == pytest.approx(0.2)  # the second goes back to it; the first has 0.2 there, too
+    assert strength.least(paths, 0.35) == pytest.approx(0.4)
+    assert strength.least(paths, 0.41) is None
+
+
+def test_prompting_ahead_and_behind_and_when_training_pays_off():
+    def numbers(prompt: float, trained: float, ms: float = 105.5):
+        def of(key: tuple) -> dict:
+            if key[0] == "cost":
+                return {"prompt_ms": ms}
+            return {"accuracy": noisy(prompt if key[0] == "prompt" else trained, key[2])}
+
+        return said("prompting", of)
+
+    trained = numbers(0.12, 0.5)
+    assert "ahead at k = 1, 2, 4, 8 and 16, as published" in trained and "no prompt is clearly above" in trained
+    assert "paid off after 232 queries" in trained  # 22 s over 95 ms
+    prompt = numbers(0.5, 0.2, ms=10.0)
+    assert "Unlike published, the prompt is ahead at k = 1" in prompt and "never pays off" in prompt
+    assert "At no k are they apart" in numbers(0.3, 0.3)
+    at_chance = numbers(0.14, 0.13)  # the prompt without examples has 14 % as well
+    assert "both are at chance (12.5 %)" in at_chance and "pa" not in at_chance.split("trained")[-1]
+    records = imagined(STUDIES["prompting"], STUDIES["prompting"].full)
+    assert STUDIES["prompting"](records).crossover(16) == 232
+
+
+def test_sizes_past_the_trained_one_that_harm_are_named():
+    def caption(harm: float) -> str:
+        numbers = lambda key: {"relative": key[1] or 0.04, "adapter": 2.0 + harm * key[1]} if key[0] == "merged" else {}  # noqa: E731
+        study = STUDIES["merge-trap"]
+        return study(imagined(study, study.full, numbers)).grid().caption
+
+    assert "At 5 %, 10 % and 30 % the update goes too far, and less of it is better." in caption(1.0)
+    assert "goes too far" not in caption(-1.0)
+
+
+def test_merge_trap_against_normal_numbers():
+    def numbers(flip: bool, rounded: float):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {"domain": 3.0}
+            _, size, seed = key
+            expected = merge_trap.EXPECTED.get(size, 100) / 100
+            found = {"relative": size or 0.4, "survives": 1 - expected if flip else expected}
+            return found | {"float": noisy(2.5, seed), "requantized": noisy(rounded, seed)}
+
+        return said("merge-trap", of)
+
+    assert "the more survives, as normal numbers give" in numbers(False, 2.5)
+    assert "rounded to 4 bits again it is level with that" in numbers(False, 2.5)
+    assert "not always more" in numbers(True, 2.5) and "more than 10 points from" in numbers(True, 2.5)
+    assert (
+        "rounded to 4 bits again it comes to 2.800 ± 0.010: 100 ± 0 % of the update and 40 % of the gain are left."
+        in numbers(False, 2.8)
+    )
+
+
+def test_capacity_knee_moves_or_not():
+    def numbers(of_rank, full: float = 1.0, longer: float = 0.5):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {}
+            kind, rank, count, seed = key
+            known = {"known": 90.0 * rank, "trainable": 704 * rank or 2_828_736}
+            if kind == "longer":
+                return known | {"recalled": longer}
+            return known | {"recalled": (full if rank == 0 else of_rank(rank, count)) - 0.01 * seed}
+
+        return said("capacity", of)
+
+    rising = numbers(lambda rank, count: 1.0 if count <= 2 * rank else 0.5)
+    assert "recalls 90 %, is in bits 82 ± 2 at rank 1, 82 ± 2 at rank 2" in rising and "329 ± 9 at rank 8" in rising
+    assert "as published (from rank 1 to 16, 16 times the parameters, 16.0 times as far). The most that" in rising
+    assert "kept is 0.13 ± 0.00 bits per trained parameter (rank 1, 100 steps)" in rising
+    assert "before: 49 ± 1" in rising and rising.endswith("so that the parameters bind.")
+    flat = numbers(lambda rank, count: 1.0 if count <= 8 else 0.5)
+    assert "unlike published, it does not move up. The most" in flat
+    assert "is in bits below 64 at rank 1" in numbers(lambda rank, count: 1.0 if rank > 1 and count < 99 else 0.5)
+    assert "above 4,096 at rank 16" in numbers(lambda rank, count: 1.0 if rank > 8 or count < 99 else 0.5)
+    assert numbers(lambda rank, count: 1.0).endswith("no rank is full.")
+    assert numbers(lambda rank, count: 0.5, full=0.8).endswith("the steps end before a capacity shows.")
+    some = lambda rank, count: 1.0 if count <= 2 * rank else 0.5  # noqa: E731
+    assert numbers(some, longer=0.95).endswith("more than half of what was missing, so that the steps bind.")
+    both = numbers(lambda rank, count: some(rank, count) - 0.3 * (rank == 4 and count == 32), longer=0.7)
+    assert both.endswith("at rank 1 and 8, where the parameters bind, and more at rank 4, where the steps do.")
+
+
+def test_intruders_more_or_not_and_what_they_forget():
+    some = {0: 0.1, 1: 3.0, 8: 1.0, 64: 0.5}
+
+    def numbers(counts: dict, cost: float = 0.02, saved: float = 0.04, faster: float = 2.0):
+        def of(key: tuple) -> dict:
+            if key[0] == "base":
+                return {"domain": 3.0, "base_text": 2.0}
+            kind, rank, scale, seed = key
+            count = faster if kind == "faster" else counts[rank]
+            found = {"intruders": count + 0.1 * seed * (count > 0), "effective_rank": 100.0 / (rank + 1)}
+            found |= {"domain": 2.8 + 0.02 * seed + cost * (1 - scale)}  # seeds scatter more than scaling changes
+            return found | {"base_text": 2.1 + 0.02 * seed - saved * (1 - scale)}
+
+        return said("intruders", of)
+
+    published = numbers(some)
+    assert published.startswith(
+        "Where 0.180 to 0.180 bits/character are gained, after 50 steps, 0.20 ± 0.10 of the first 10 "
+    )
+    assert "3.10 ± 0.10 at rank 1" in published and "more than with full fine-tuning, as published." in published
+    assert "At 3 times the learning rate, rank 8 has 2.10 ± 0.10 instead of 1.10 ± 0.10. " in published
+    assert "effective rank is 100 ± 0 with full" in published and "50.0 ± 0.0 at rank 1" in published
+    assert "With r = 1, intruders at 0.75 of their size change what is gained (0.180) by −0.005 (by seed" in published
+    assert "forgotten (0.120) by −0.010 (by seed −0.010, −0.010 and −0.010), the larger share: as" in published
+    assert "share: as published. At 0 of it these are −0.020 and −0.040. Elsewhere" in published
+    assert published.endswith("forgotten by −0.010 (r = 8), −0.010 (r = 64) and −0.010 (r = 8, 3 × rate).")
+    fast = numbers(some, faster=4.0)
+    assert "With r = 8, 3 × rate, intruders" in fast and fast.endswith("(r = 1), −0.010 (r = 8) and −0.010 (r = 64).")
+    assert numbers(some, cost=0.1).count("not the larger share: unlike published") == 1
+    assert numbers(some, cost=-0.1).count(", the larger share: as published") == 1
+    assert "by seed +0.010, +0.010 and +0.010), more: unlike published" in numbers(some, saved=-0.04)
+    assert "not less: unlike published" in numbers(some, saved=0.0)
+    assert "at rank 1 alone, in part as published" in numbers({0: 1.0, 1: 3.0, 8: 1.0, 64: 1.0})
+    none = numbers(dict.fromkeys(some, 0.0), faster=0.0)
+    assert "not more than with full fine-tuning, unlike published" in none and none.endswith("to scale back.")

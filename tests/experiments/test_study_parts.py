@@ -1,0 +1,117 @@
+"""pytest tests/experiments/test_study_parts.py: what studies are made of, without training."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from experiments.studies import (
+    STUDIES,
+    capacity,
+    intruders,
+    low_data,
+    merge_trap,
+    targets,
+)
+from minilora.data.tokenizer import Tokenizer
+from minilora.quant import dequantize_4bit, quantize_4bit
+from minilora.tensor import Tensor
+from minilora.train import recipes
+
+pytestmark = pytest.mark.host
+
+
+def test_the_full_plan_has_ranks_that_the_package_base_allows():
+    from minilora.demo.base import PACKAGE_BASE, QUICK_BASE
+    from minilora.models.llama import LlamaConfig, LlamaForCausalLM
+
+    for base in (PACKAGE_BASE, QUICK_BASE):
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=256, **base.sizes))
+        whole = targets.cost(model, "all-linear") * targets.SPREAD
+        width = model.model.layers[0].self_attn.v_proj.out_features
+        for names in targets.WORDS:
+            rank = targets.options(model, names).rank
+            assert abs(rank * targets.cost(model, names) - whole) <= targets.cost(model, names) / 2 and rank <= width
+        largest = max(STUDIES["rank"].full.values if base is PACKAGE_BASE else STUDIES["rank"].quick.values)
+        assert largest <= width
+
+
+def test_what_survives_of_normal_numbers():
+    rng = np.random.default_rng(0)
+    weight, delta = rng.standard_normal((2, 512, 512), dtype=np.float32)
+    base = dequantize_4bit(*quantize_4bit(weight))
+    for size, percent in merge_trap.EXPECTED.items():
+        scaled = delta * np.float32(size * merge_trap.norm(base) / merge_trap.norm(delta))
+        kept = float((merge_trap.remains(base, scaled) * scaled).sum() / (scaled * scaled).sum())
+        assert 100 * kept == pytest.approx(percent, abs=10)
+
+
+def test_all_labels_are_as_many_as_the_task_has():
+    plan = replace(STUDIES["low-data"].full, seeds=(0,), kinds=("full",))
+    assert [labels for _, labels, _ in STUDIES["low-data"].cells(plan)] == [8, 32, 128, low_data.most()]
+    assert low_data.most() > 128
+
+
+def test_facts_are_of_words_that_nothing_else_tells():
+    tokenizer = Tokenizer.from_file(recipes.base_folder() / "tokenizer.json")
+    facts = capacity.made_up(tokenizer, 40_000, 0)
+    assert len({tuple(row[:2]) for row in facts.rows}) == 40_000 and len(set(facts.alternatives)) == 256
+    assert not set(facts.alternatives) & set(facts.rows[:, :2].flat) and set(facts.rows[:, 2:].flat) <= {
+        *facts.alternatives
+    }
+    assert np.array_equal(facts.rows, capacity.made_up(tokenizer, 40_000, 0).rows)
+    assert not np.array_equal(facts.rows, capacity.made_up(tokenizer, 40_000, 1).rows)
+    text = tokenizer.decode(facts.rows[0])
+    assert tokenizer.decode(tokenizer.encode(text)) == text and text.replace(" ", "").isalpha()
+    labels = facts.next_batch()["labels"]
+    assert (labels[:, :2] == -100).all() and np.array_equal(labels[:, 2:], facts.rows[:, 2:])
+
+
+@pytest.mark.parametrize(("certain", "recalled", "bits"), [(0.0, None, 0.0), (30.0, 1.0, 32.0), (-30.0, 0.0, None)])
+def test_bits_known_are_of_the_alternatives_at_the_place_before_each_attribute(certain, recalled, bits):
+    """A model that is as certain of the next token as is said, or of all others, and likes a word that is no answer."""
+    alternatives = np.arange(100, 356)
+    facts = capacity.Facts(np.array([[1, 2, 100, 355, 200, 200], [3, 4, 101, 102, 103, 104]]), alternatives)
+
+    def model(ids):
+        logits = np.zeros((*ids.shape, 400), dtype=np.float32)
+        logits[..., 5] = 50.0
+        rows, places = np.indices(ids[:, 1:].shape)
+        logits[rows, places, ids[:, 1:]] = certain
+        return SimpleNamespace(logits=Tensor(logits))
+
+    found = capacity.known(model, facts)
+    if bits is None:
+        assert found["known"] == pytest.approx(8 * (8 - 30 / np.log(2) - np.log2(255)), abs=0.01)
+    else:
+        assert found["known"] == pytest.approx(2 * bits, abs=1e-6)
+    assert recalled is None or found["recalled"] == recalled
+
+
+def test_the_knee_is_between_the_amounts_measured():
+    assert capacity.knee({64: 1.0, 256: 0.95, 1024: 0.85}) == pytest.approx(512)
+    assert capacity.knee({64: 0.8, 256: 0.95}) == pytest.approx(32) and capacity.knee({64: 1.0, 256: 0.9}) == 256
+
+
+def test_an_intruder_is_new_among_the_first_and_is_scaled_alone():
+    rng = np.random.default_rng(0)
+    q = [np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (96, 64)]
+    before = q[0][:, :64] * np.linspace(3, 1, 64) @ q[1]
+    u, v = q[0][:, 64:].sum(axis=1) / 32**0.5, q[1].sum(axis=0) / 8  # u is in none of the base's directions, v in all
+    change = intruders.Change(before, before + 5 * np.outer(u, v))
+    assert list(change.intruders()) == [0] and change.effective_rank == pytest.approx(1)
+    assert np.array_equal(change.scaled(1.0), change.after)
+    size = lambda weight: float(change.u[:, 0] @ weight @ change.vt[0])  # noqa: E731
+    assert size(change.scaled(0.25)) == pytest.approx(size(change.after) / 4)
+    assert np.linalg.svd(change.scaled(0.0))[1] == pytest.approx([*change.s[1:], 0])
+    assert not len(intruders.Change(before, 2 * before + 0.01 * np.outer(u, v)).intruders(0.9))
+    last = np.outer(0.9 * u - q[0][:, 63], q[1][63])  # puts a new direction in the place of the smallest
+    assert not len(intruders.Change(before, before + last).intruders())
+
+
+def test_effective_rank_counts_equal_singular_values():
+    rng = np.random.default_rng(0)
+    q = np.linalg.qr(rng.standard_normal((24, 24)))[0]
+    assert intruders.effective_rank(3 * q[:, :7] @ q[:7]) == pytest.approx(7)
+    assert 1 < intruders.effective_rank(np.diag([1.0, 0.1, 0.0])) < 2
