@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeAlias
 
 from minilora import backend
@@ -194,7 +194,7 @@ def _add(part: tuple[Array, bool] | None, other: tuple[Array, bool]) -> tuple[Ar
 # Armour: what a graph reads does not change
 
 
-guard_lock = Lock()
+guard_lock = RLock()  # a signal handler that looks at a tensor may come while it is held
 
 
 class Guard:
