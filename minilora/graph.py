@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeAlias
 
 from minilora import backend
@@ -115,7 +115,7 @@ def walk(roots: dict[Node, Array], ends: Collection[Any] = ()) -> Iterator[tuple
 
 
 def gradients_of(roots: dict[Node, Array], ends: Collection[Any] = ()) -> dict[Leaf, Array]:
-    """The gradients behind `roots`, {node: gradient}: {leaf: array that nobody else holds}. ends: as of `walk`."""
+    """Add up the gradients behind `roots`: {leaf: array that nobody else holds}. roots, ends: as of `walk`."""
     sums: dict[Leaf, tuple[Array, bool]] = {}
     for leaf, array, ours in walk(roots, ends):
         if array is not None:
@@ -139,7 +139,7 @@ def gradients_as_they_come(root: Node, gradient: Array) -> Iterator[tuple[Leaf, 
 
 
 def nodes_since(roots: Iterable[Node], since: int) -> list[Node]:
-    """The nodes of the graph behind `roots` that were made from number `since` on."""
+    """List the nodes of the graph behind `roots` that were made from number `since` on."""
     seen = dict.fromkeys(root for root in roots if root.index >= since)
     waiting = list(seen)
     while waiting:
@@ -151,7 +151,7 @@ def nodes_since(roots: Iterable[Node], since: int) -> list[Node]:
 
 
 def inputs_of(nodes: Iterable[Node]) -> tuple[Any, ...]:
-    """The leaves, and the nodes that are none of `nodes`, to which their gradients go."""
+    """List the leaves, and the nodes that are none of `nodes`, to which the gradients of `nodes` go."""
     nodes = set(nodes)
     inputs = (x for node in nodes for group, _ in node.edges or () for x in group)
     return tuple(dict.fromkeys(x for x in inputs if x is not None and x not in nodes))
@@ -172,13 +172,13 @@ def _fitted(result: Array, x: Node | Leaf, incoming: int) -> tuple[Array, bool]:
 
 
 def _own(part: tuple[Array, bool]) -> Array:
-    """The array, or a copy if somebody else holds it."""
+    """Return the array, or a copy if somebody else holds it."""
     array, ours = part
     return array if ours else array.copy()
 
 
 def _add(part: tuple[Array, bool] | None, other: tuple[Array, bool]) -> tuple[Array, bool]:
-    """The sum of both, written into whichever of the two nobody else holds; `other` if there is no first."""
+    """Add both, into whichever of the two nobody else holds; `other` if there is no first."""
     if part is None:
         return other
     (a, a_is_ours), (b, b_is_ours) = part, other
@@ -194,7 +194,7 @@ def _add(part: tuple[Array, bool] | None, other: tuple[Array, bool]) -> tuple[Ar
 # Armour: what a graph reads does not change
 
 
-guard_lock = Lock()
+guard_lock = RLock()  # a signal handler that looks at a tensor may come while it is held
 
 
 class Guard:

@@ -384,8 +384,10 @@ def _attach(out: Tensor, edges: list[Edge], reads: Sequence[Reading]) -> None:
 
 
 def record_graph(array: Array, inputs: tuple[Any, ...], rule: Rule, reads: Sequence[Reading] = ()) -> Tensor:
-    """The result of an operation whose rule walks a graph of its own. inputs: the nodes and leaves at which that ends
-    (`graph.inputs_of`), for each of which the rule returns a gradient or None. reads: what must not change until then.
+    """Make the result of an operation whose rule walks a graph of its own.
+
+    inputs: the nodes and leaves at which that ends (`graph.inputs_of`), for each of which the rule returns a gradient
+    or None. reads: what must not change until then.
     """
     out = wrap(array)
     _attach(out, [(inputs, rule)], reads)

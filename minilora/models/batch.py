@@ -34,8 +34,8 @@ class Output:
 def over_rows(
     model: Any, compute: Callable[..., Output], ids: np.ndarray, attention_mask: Any, labels: Any, num_items: int | None
 ) -> Output:
-    """`compute(ids, attention_mask, labels, num_items)`, a model's output with its loss. Parts of the rows are computed
-    side by side if that is faster (see `threads`): their losses are added up, their logits joined.
+    """Call `compute(ids, attention_mask, labels, num_items)`, which gives a model's output with its loss. Parts of the
+    rows are computed side by side if that is faster (see `threads`): their losses are added up, their logits joined.
 
     Modules then see some of the rows each time, and are called from several threads; within `threads.using(1)` they see
     all. Dropout draws for each row from a stream of its own, split or not.
@@ -61,12 +61,12 @@ def over_rows(
 
 
 def host_ids(ids: Any) -> np.ndarray:
-    """Token ids, labels or a mask as a NumPy array: they are checked on the host before a device sees them."""
+    """Return token ids, labels or a mask as a NumPy array: they are checked on the host before a device sees them."""
     return backend.to_numpy(ids.data if isinstance(ids, Tensor) else ids)
 
 
 def token_ids(ids: Any) -> np.ndarray:
-    """Token ids (B, T) on the host. Raises ValueError for another number of axes, and if there are none."""
+    """Return token ids (B, T) on the host. Raises ValueError for another number of axes, and if there are none."""
     ids = host_ids(ids)
     if ids.ndim != 2 or not ids.size:
         raise ValueError(f"input_ids must have the shape (batch, length), not {ids.shape}")

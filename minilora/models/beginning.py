@@ -17,8 +17,8 @@ LEAST_SAVED = 2**15  # numbers of hidden states; a second pass over the layers c
 
 
 def read_rows(model: Any, ids: np.ndarray, attention_mask: Any, unlabelled: np.ndarray) -> tuple[Tensor | None, Tensor]:
-    """Hidden states by the model's body: of what all rows begin with (1, P, C), None if each row is read whole, and of
-    the rest (B, T - P, C).
+    """Compute hidden states by the model's body: of what all rows begin with (1, P, C), None if each row is read whole,
+    and of the rest (B, T - P, C).
 
     unlabelled: (B, T), whether a token has no label that counts. Dropout draws for each row, and so rules out a shared
     beginning.

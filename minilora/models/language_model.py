@@ -222,7 +222,7 @@ class LanguageModel(Pretrained):
         return over_rows(self, self._with_loss, ids, attention_mask, labels, num_items_in_batch)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states (..., C) of the body to logits over the vocabulary (..., V)."""
+        """Turn hidden states (..., C) of the body into logits over the vocabulary (..., V)."""
         return self.lm_head(hidden)
 
     def _with_loss(

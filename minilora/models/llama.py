@@ -187,7 +187,7 @@ class LlamaForSequenceClassification(_LlamaPretrained):
         return over_rows(self, self._with_loss, ids, attention_mask, labels, num_items_in_batch)
 
     def logits(self, ids: np.ndarray, attention_mask: Any = None) -> Tensor:
-        """Token ids (B, T) to logits over the classes (B, num_labels)."""
+        """Turn token ids (B, T) into logits over the classes (B, num_labels)."""
         if attention_mask is not None:
             real = host_ids(attention_mask) != 0
         elif self.config.pad_token_id is not None:
