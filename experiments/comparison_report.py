@@ -16,7 +16,7 @@ from minilora.measure.records import Records
 from minilora.measure.results import Column, table
 from minilora.show import grids, style
 from minilora.show.grids import NAMES, Grid, Spread
-from notebooks.figures.pictures import name_far_point, origin_lines
+from notebooks.figures.pictures import name_far_point, origin_lines, stack_bars
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -227,7 +227,7 @@ def memory_bars(title: str, memories: Mapping[str, Mapping[str, float]]) -> Figu
         for kind, (color, hatch) in MEMORY.items()
         if any(kinds.get(kind, 0) > 0.002 * whole for kinds, whole in zip(memories.values(), sums, strict=True))
     }
-    style.stack_bars(axes, list(memories), widths, looks)
+    stack_bars(axes, list(memories), widths, looks)
     axes.set_xlim(0, 1.04 * most / scale)
     axes.plot([peak / scale for peak in peaks], list(memories), "kD", markersize=5, mec="white", label="peak")
     axes.set_xlabel(unit)

@@ -46,7 +46,14 @@ FLOORS = [
 ]
 HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 EXEMPT = {"__init__", "__main__"}  # of the package itself: they gather what the floors offer
-LONGEST = 520  # lines of a file
+LONGEST = 400  # lines of a file
+LONGER = {
+    "tensor": 520,  # all operators and methods of a Tensor
+    "ops": 490,  # every operation with its gradient
+    "peft.model": 410,  # these three are to become shorter
+    "classroom.lessons.checking": 450,
+    "classroom.lessons.searching": 420,
+}
 
 
 @cache
@@ -220,7 +227,7 @@ def test_what_only_types_need_is_no_circle():
 
 def test_no_file_is_too_long_to_read_at_once():
     lines = {name: len(path.read_text("utf-8").splitlines()) for name, path in modules().items()}
-    assert {name: count for name, count in lines.items() if count > LONGEST} == {}
+    assert {name: count for name, count in lines.items() if count > LONGER.get(name, LONGEST)} == {}
 
 
 def test_only_the_backend_imports_cupy():

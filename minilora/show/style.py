@@ -146,28 +146,6 @@ def log_ticks(axes: Axes, amounts: Sequence[float]) -> None:
     axes.set_xticks([], minor=True)
 
 
-def stack_bars(
-    axes: Axes, names: Sequence[str], kinds: Mapping[str, Sequence[float]], looks: Mapping[str, Any]
-) -> list:
-    """Draw horizontal bars, each made of its kinds {kind: a width for each name}, the first name at the top.
-
-    looks: {kind: arguments of `barh`}; a kind without a look leaves its place empty. Returns the whole widths.
-    """
-    left = [0.0] * len(names)
-    for kind, widths in kinds.items():
-        if kind in looks:
-            axes.barh(names, widths, left=left, label=kind, **looks[kind])
-        left = [start + width for start, width in zip(left, widths, strict=True)]
-    bars_downward(axes)
-    return left
-
-
-def bars_downward(axes: Axes) -> None:
-    """Turn horizontal bars so that the first is at the top, and draw no lines across."""
-    axes.invert_yaxis()
-    axes.grid(axis="y", visible=False)
-
-
 def label_curves(
     axes: Axes,
     curves: Mapping[str, Mapping[int, Spread]],

@@ -66,6 +66,28 @@ def _in_few_colours(figure: Figure) -> bytes:
     return few.getvalue()
 
 
+def stack_bars(
+    axes: Axes, names: Sequence[str], kinds: Mapping[str, Sequence[float]], looks: Mapping[str, Any]
+) -> list:
+    """Draw horizontal bars, each made of its kinds {kind: a width for each name}, the first name at the top.
+
+    looks: {kind: arguments of `barh`}; a kind without a look leaves its place empty. Returns the whole widths.
+    """
+    left = [0.0] * len(names)
+    for kind, widths in kinds.items():
+        if kind in looks:
+            axes.barh(names, widths, left=left, label=kind, **looks[kind])
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    bars_downward(axes)
+    return left
+
+
+def bars_downward(axes: Axes) -> None:
+    """Turn horizontal bars so that the first is at the top, and draw no lines across."""
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+
+
 def origin_lines(axes: Axes) -> None:
     """Draw lines through zero, where nothing is gained or lost."""
     axes.axhline(0, color=style.GREY, linewidth=1)
@@ -232,7 +254,7 @@ def bars(title: str, values: Mapping[str, float], x: str, log: bool = False) -> 
     figure, axes = style.single(title, 1.2 + 0.42 * len(values))
     drawn = axes.barh(list(values), list(values.values()), color=style.SERIES[0]["color"], height=0.65)
     axes.bar_label(drawn, fmt=lambda value: f"{value:,.0f}" if value >= 1000 else f"{value:.3g}", padding=4)
-    style.bars_downward(axes)
+    bars_downward(axes)
     axes.set(xlabel=x, xscale="log" if log else "linear")
     axes.margins(x=0.15)
     return figure
@@ -248,7 +270,7 @@ def stacked_bars(title: str, parts: Mapping[str, Mapping[str, float]], x: str) -
         for kind, look, hatch in zip(kinds, cycle(style.SERIES), cycle(HATCHES), strict=False)
     }
     widths = {kind: [of_name.get(kind, 0) for of_name in parts.values()] for kind in kinds}
-    sums = style.stack_bars(axes, list(parts), widths, looks)
+    sums = stack_bars(axes, list(parts), widths, looks)
     labels = [f"{total:,.0f}" if total >= 1000 else f"{total:.3g}" for total in sums]
     last: Any = axes.containers[-1]
     axes.bar_label(last, labels, padding=4)
@@ -274,7 +296,7 @@ def grouped_bars(title: str, groups: Mapping[str, Mapping[str, float]], x: str, 
         )
         axes.bar_label(drawn, fmt=lambda value: f"{value:.0f}", padding=4)
     axes.set_yticks(range(len(groups)), list(groups))
-    style.bars_downward(axes)
+    bars_downward(axes)
     axes.set_xlabel(x)
     axes.margins(x=0.12)
     if top is not None:
