@@ -144,16 +144,6 @@ def test_the_rest_of_the_presets():
     assert PRESETS["gpt-3-175b"].parameters == pytest.approx(175e9, rel=0.005)
 
 
-def test_the_shares_that_the_methods_are_known_for():
-    shape = PRESETS["smollm2-135m"]
-    share = lambda *arguments: (p := make_plan(shape, *arguments)).trainable / p.total  # noqa: E731
-    assert 0.001 < share("lora", Options(targets=["q_proj", "v_proj"])) < 0.01
-    assert share("prefix", Options(virtual_tokens=8)) < 0.001
-    assert make_plan(shape, "prefix", Options(virtual_tokens=8)).trainable == 92_160
-    assert 0.01 < share("bottleneck") < 0.05
-    assert share("full") == 1
-
-
 # Memory of minilora's own engine
 
 

@@ -155,14 +155,6 @@ def test_cut_conversations_are_noted(place, capsys):
     assert "conversations are cut at the beginning to 24 tokens" in err
 
 
-def test_merging_keeps_the_format(place, capsys):
-    data = ["--data", place / "x.jsonl", "--seq-len", 64]
-    run(capsys, "finetune", "--model", place / "model", *data, "--steps", 2, "--out", place / "to merge")
-    run(capsys, "merge", "--model", place / "model", "--adapter", place / "to merge", "--out", place / "merged")
-    assert folder_tokenizer(place / "merged").chat_template == tiny_chat.CHATML
-    run(capsys, "generate", "--model", place / "merged", "--chat", "--prompt", "x", "--max-new-tokens", 2)
-
-
 def test_our_own_base_is_read_as_before():
     _, tokenizer = recipes.load_model("base")
     assert (tokenizer.eos_token, tokenizer.eos_token_id, tokenizer.add_bos_token) == (END_OF_TEXT, 0, False)
@@ -229,13 +221,11 @@ def test_qlora_holds_no_float_model_and_its_adapter_loads(place, capsys, monkeyp
     four_bit = ["--quant-type", "fp4", "--blocksize", 32, "--double-quantization"]
     data = ["--data", place / "x.jsonl", "--seq-len", 64]
     options = {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}
-    for method, further, expected in (("qlora", four_bit, options), ("lora", [], None)):
-        out = place / f"streamed {method}"
-        facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", method, *further,
-            "--steps", 3, "--out", out, "--json").out)  # fmt: skip
-        assert asked.pop() == expected
-        after = json.loads(run(capsys, "evaluate", "--model", place / "model", "--adapter", out, *data, "--json").out)
-        asked.pop()
-        assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
-        model, _ = whole(str(place / "model"), str(out))
-        assert quantization(model) == expected
+    out = place / "streamed"
+    facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", "qlora", *four_bit,
+        "--steps", 3, "--out", out, "--json").out)  # fmt: skip
+    assert asked == [options]
+    after = json.loads(run(capsys, "evaluate", "--model", place / "model", "--adapter", out, *data, "--json").out)
+    assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
+    model, _ = whole(str(place / "model"), str(out))
+    assert quantization(model) == options
