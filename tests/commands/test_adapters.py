@@ -9,7 +9,7 @@ import pytest
 from minilora.cli import main
 from minilora.models.llama import LlamaForCausalLM
 from minilora.peft import IA3Config, LoraConfig, get_peft_model
-from minilora.train.recipes import load_model
+from minilora.train.load import load_model
 from tests.helpers import tiny_chat
 from tests.helpers.peft_invariants import IDS, logits, train
 

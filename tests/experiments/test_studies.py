@@ -35,7 +35,7 @@ from minilora.peft.method import SIZES
 from minilora.quant import dequantize_4bit, quantize_4bit
 from minilora.show.grids import Spread, drawn, render
 from minilora.tensor import Tensor
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 pytestmark = pytest.mark.host
@@ -277,7 +277,7 @@ def test_all_labels_are_as_many_as_the_task_has():
 
 
 def test_facts_are_of_words_that_nothing_else_tells():
-    tokenizer = Tokenizer.from_file(recipes.base_folder() / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(load.base_folder() / "tokenizer.json")
     facts = capacity.made_up(tokenizer, 40_000, 0)
     assert len({tuple(row[:2]) for row in facts.rows}) == 40_000 and len(set(facts.alternatives)) == 256
     assert not set(facts.alternatives) & set(facts.rows[:, :2].flat) and set(facts.rows[:, 2:].flat) <= {
@@ -779,7 +779,7 @@ def test_a_study_on_another_model(capsys, monkeypatch, tmp_path):
     few = {"values": (1, 4), "rates": 1, "characters": 2_000, "adapt": TrainConfig(steps=1, eval_every=1)}
     large = replace(kind.large, test_characters=1_000, validation_characters=1_000, **few)
     monkeypatch.setitem(STUDIES, kind.name, type(kind.name, (kind,), {"large": large}))
-    model = shutil.copytree(recipes.base_folder(), tmp_path / "another")
+    model = shutil.copytree(load.base_folder(), tmp_path / "another")
     assert main(["study", "rank", "--model", str(model), "--out", str(tmp_path / "out"), "--json"]) == 0
     said = capsys.readouterr()
     facts = json.loads(said.out)

@@ -21,7 +21,7 @@ from minilora.plan.planner import (
 from minilora.plan.shapes import PRESETS, find_shape, shape_from_config
 from minilora.quant import Linear4bit
 from minilora.show.grids import show_size
-from minilora.train import methods, recipes
+from minilora.train import load, methods
 from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS, Options
 
@@ -54,8 +54,8 @@ def adapted(config: dict, method: str, options: Options | None = None):
 
 
 def counts(model) -> tuple[int, int]:
-    """(trainable, all) as PEFT counts them, and as the recipes do where there is no adapter."""
-    return model.get_nb_trainable_parameters() if isinstance(model, PeftModel) else recipes.count_parameters(model)
+    """(trainable, all) as PEFT counts them, and as `count_parameters` where there is no adapter."""
+    return model.get_nb_trainable_parameters() if isinstance(model, PeftModel) else load.count_parameters(model)
 
 
 def measured_peak(model, lora_plus: float = 1.0, batch: int = BATCH, length: int = LENGTH) -> int:
@@ -134,8 +134,8 @@ PUBLISHED_COUNTS = {
 @pytest.mark.parametrize("name, count", PUBLISHED_COUNTS.items())
 def test_presets_have_the_parameters_that_the_models_have(name, count):
     if name == "base":
-        model, _ = recipes.load_model("base")
-        count = recipes.count_parameters(model)[1]
+        model, _ = load.load_model("base")
+        count = load.count_parameters(model)[1]
     assert PRESETS[name].parameters == count
 
 

@@ -16,9 +16,10 @@ from minilora.peft import LoraConfig, get_peft_model
 from minilora.peft.files import named_base
 from minilora.train import load
 from minilora.train.catalog import CATALOG, CachedFile
+from minilora.train.load import base_of, load_model
 from minilora.train.methods import METHODS
 from minilora.train.model_card import model_card
-from minilora.train.recipes import base_of, load_model, save_model, training_of
+from minilora.train.save import save_model, training_of
 
 pytestmark = pytest.mark.host
 
