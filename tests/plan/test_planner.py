@@ -93,15 +93,6 @@ def test_parameters_follow_the_options(method, options):
     assert (plan.trainable, plan.total) == counts(adapted(DEEP, method, options))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["full", "pissa", "bitfit", "prefix", "feature-extraction"])
-@pytest.mark.parametrize("config", [WIDE, BIASED], ids=["wide", "biased"])
-def test_held_weights_are_counted_exactly(config, method):
-    kinds = held(shape_from_config(config), method, Options(), STEP)
-    found = live_bytes(adapted(config, method))["weights"]
-    assert found == sum(kinds[kind] for kind in ("weights", "constants", "adapters"))
-
-
 @pytest.mark.parametrize("options", [Options(), Options(blocksize=128, double_quantization=True)])
 @pytest.mark.parametrize("config", [DEEP, WIDE, BIASED], ids=["deep", "wide", "biased"])
 def test_bytes_in_4_bits_are_counted_exactly(config, options):
