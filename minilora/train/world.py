@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from importlib import metadata
 
 import numpy as np
 
@@ -112,7 +111,7 @@ class World:
         """
         if self.size == 1:
             return
-        mine = {"minilora": __version__, "NumPy": metadata.version("numpy")} | facts()
+        mine = {"minilora": __version__, "NumPy": np.__version__} | facts()
         first, *others = self._comm.allgather(mine)
         differing = [
             f"rank {rank} has {name} {escape(other[name], 16)}, rank 0 {escape(first[name], 16)}"

@@ -134,7 +134,6 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
             "--prompt",
             "x",
         ): "no chat format: it is a base model; choose a chat model: --model smollm2 is one",
-        ("finetune", "--data", tmp_path / "bad.jsonl", *out): "line 1: the assistant's message is empty",
         ("generate", *model, "--chat", "--prompt", " "): "the prompt is empty",
         ("generate", *model, "--system", "x", "--prompt", "y"): "--system goes with --chat",
         ("finetune", *model, "--data", tmp_path / "text.txt", "--pack", *out): "only conversations are packed",
