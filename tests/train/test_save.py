@@ -1,4 +1,4 @@
-"""pytest tests/train/test_recipes.py: a model and its tokenizer as one GGUF file."""
+"""pytest tests/train/test_save.py: a model and its tokenizer as one GGUF file."""
 
 import numpy as np
 import pytest
