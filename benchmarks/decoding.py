@@ -28,11 +28,11 @@ PROMPTS = ("any", *QUESTIONS)  # any: without look-up, the time does not depend 
 
 def prompt_ids(prompt: str) -> np.ndarray:
     """(1, T)"""
-    from minilora.train import answers, recipes
+    from minilora.train import answers, load
 
     if prompt == "any":
         return np.random.default_rng(0).integers(100, 49_000, (1, PROMPT_TOKENS))
-    return answers.question_ids(recipes.tokenizer_of(step.file_of_model(step.PRETRAINED)), QUESTIONS[prompt])[None]
+    return answers.question_ids(load.tokenizer_of(step.file_of_model(step.PRETRAINED)), QUESTIONS[prompt])[None]
 
 
 def minilora_work(prompt: str, lookup: bool):

@@ -40,11 +40,11 @@ def make_step(model_name: str, method: str, batch: int, length: int, checkpointi
     import numpy as np
 
     from minilora.optim import AdamW, clip_grad_norm_
-    from minilora.train import methods, recipes
+    from minilora.train import load, methods
 
     name, options = METHODS[method]
     options = methods.Options(**options)
-    model, _ = recipes.load_model(model_name, quantization=options.quantization if name == "qlora" else None)
+    model, _ = load.load_model(model_name, quantization=options.quantization if name == "qlora" else None)
     model = methods.adapt(model, name, options).train().gradient_checkpointing_enable(checkpointing)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = AdamW(parameters, lr=1e-3)

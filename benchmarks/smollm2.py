@@ -41,10 +41,10 @@ def load(library: str, method: str) -> dict:
     if library == "minilora":
         import gguf.quants  # noqa: F401
 
-        from minilora.train import recipes
+        from minilora.train.load import load_model
 
         started = perf_counter()
-        recipes.load_model(NAME, quantization={"quant_type": "nf4"} if method == "qlora" else None)
+        load_model(NAME, quantization={"quant_type": "nf4"} if method == "qlora" else None)
     else:
         import torch
         from transformers import AutoModelForCausalLM  # noqa: F401

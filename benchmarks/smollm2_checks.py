@@ -17,7 +17,7 @@ from minilora.models.llama import LlamaForCausalLM
 from minilora.optim import AdamW
 from minilora.peft import LoraConfig, PeftModel, get_peft_model
 from minilora.quant import dequantize_model, load_4bit
-from minilora.train import answers, catalog, recipes
+from minilora.train import answers, catalog, load
 
 NAME = "smollm2"
 GOAL = 1e-4
@@ -163,7 +163,7 @@ def equal(folder: Path, prompts: int = 10, length: int = 1024) -> dict:
 
     folder: room for a model. length: tokens of the long text.
     """
-    model, tokenizer = ours(), recipes.tokenizer_of(catalog.find(NAME))
+    model, tokenizer = ours(), load.tokenizer_of(catalog.find(NAME))
     ids = prompt_ids(tokenizer, prompts)
     answers, text = [greedy(model, prompt) for prompt in ids], long_text(tokenizer, length)
     model.save_pretrained(folder)
@@ -203,7 +203,7 @@ def out_again(folder: Path, kinds=("LoRA", "QLoRA")) -> Iterator[dict]:
     import peft
     import torch
 
-    ids = recipes.tokenizer_of(catalog.find(NAME)).encode(TEXT)[None]
+    ids = load.tokenizer_of(catalog.find(NAME)).encode(TEXT)[None]
     for kind in kinds:
         fresh = {"LoRA": ours, "QLoRA": ours_in_4_bits}[kind]
         room = folder / kind

@@ -8,10 +8,10 @@ import tempfile
 from pathlib import Path
 
 from minilora.demo.base import PACKAGE_BASE
-from minilora.train import recipes
+from minilora.train import load
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         made = PACKAGE_BASE.make(Path(scratch) / "run", dtype="float16")
-        shutil.copytree(made, recipes.base_folder(), dirs_exist_ok=True)
-    print((recipes.base_folder() / "manifest.json").read_text())
+        shutil.copytree(made, load.base_folder(), dirs_exist_ok=True)
+    print((load.base_folder() / "manifest.json").read_text())

@@ -31,9 +31,10 @@ from minilora.measure.lr_search import SEED, best_rate
 from minilora.measure.records import Records, machine
 from minilora.models.llama import LlamaForCausalLM
 from minilora.peft import METHODS, Options, base_fingerprint
-from minilora.train import defaults, methods, recipes
+from minilora.train import defaults, methods, text
 from minilora.train.answers import Chats, is_chat_data
 from minilora.train.catalog import TASKS
+from minilora.train.load import count_parameters, load_model, path_of_model
 from minilora.train.loop import History
 
 KIND = "comparison on a model"
@@ -80,7 +81,7 @@ def row_of(method: str) -> str:
 class ModelSettings:
     """What is measured, and on what."""
 
-    model: str = "smollm2"  # as `recipes.load_model` takes it
+    model: str = "smollm2"  # as `load_model` takes it
     data: str = "reviews"  # conversations with labels, as of `CurveSettings`; or a corpus, whose text is learned
     english: str = "reviews"  # whose held-out questions are the plain English text
     rows: tuple[str, ...] = tuple(ROWS)
@@ -138,7 +139,7 @@ class ModelComparison:
 
     def __init__(self, settings: ModelSettings):
         self.settings = settings
-        recipes.path_of_model(settings.model)  # a wrong name is told before a download of the data is asked for
+        path_of_model(settings.model)  # a wrong name is told before a download of the data is asked for
         self.subject = (LabelledTask if settings.data in TASKS or is_chat_data(settings.data) else DomainText)(settings)
         self.config = self.subject.base.config
         self.general = GeneralKnowledge(settings, self.subject.tokenizer)
@@ -197,7 +198,7 @@ class ModelComparison:
     def quality(self, model: Any) -> dict:
         """What the model can do: what it was to learn, and what it knew before."""
         model.eval()
-        trainable, total = recipes.count_parameters(model)
+        trainable, total = count_parameters(model)
         counts = {"trainable": trainable, "total": total}
         return counts | self.subject.test(model) | self.general.measure(model)
 
@@ -207,7 +208,7 @@ class ModelComparison:
         model = self.fresh(row, seed, data)
         return model, self.fit(model, row, data, seed=seed, peak_lr=rate, steps=self.subject.steps)
 
-    def fresh(self, row: str, seed: int, data: Chats | recipes.Text) -> Any:
+    def fresh(self, row: str, seed: int, data: Chats | text.Text) -> Any:
         """Return a model to train as the row says."""
         if row == SCRATCH:
             return LlamaForCausalLM(self.config, seed=seed)
@@ -217,10 +218,10 @@ class ModelComparison:
         """Return the model as the row's method takes it."""
         method, options = ROWS[row]
         quantization = options.quantization if METHODS[method].is_quantized else None
-        return recipes.load_model(self.settings.model, quantization=quantization)[0]
+        return load_model(self.settings.model, quantization=quantization)[0]
 
     @staticmethod
-    def fit(model: Any, row: str, data: Chats | recipes.Text, **given: Any) -> History:
+    def fit(model: Any, row: str, data: Chats | text.Text, **given: Any) -> History:
         config = defaults.finetune_config(model, METHODS[ROWS[row].method], data, **given)
         return defaults.fit(model, data, config, show_progress=False)
 
@@ -243,7 +244,7 @@ class ModelComparison:
         """Return the memory of this process, which has done nothing else."""
         data = self.subject.data(0)
         seq_len = defaults.seq_len_for(self.subject.base, data)
-        batches = recipes.training_batches(data.train, defaults.BATCH_SIZE, seq_len, 0)
+        batches = text.training_batches(data.train, defaults.BATCH_SIZE, seq_len, 0)
         self.subject.forget_base()
         return memory_of_steps(lambda: self.fresh(row, 0, data), batches)
 

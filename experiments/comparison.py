@@ -28,7 +28,7 @@ from minilora.measure.few_shot import bits_after
 from minilora.measure.lab import SCRATCH, Lab
 from minilora.measure.lr_search import SEED
 from minilora.measure.records import Records
-from minilora.train import methods, recipes
+from minilora.train import load, methods
 
 KIND = "comparison"
 RECORDS = "records.jsonl"
@@ -82,7 +82,7 @@ def run(out: Path, settings: ComparisonSettings, resume: bool = False, overwrite
     Raises MiniloraError where the file is there already or was measured with other settings.
     """
     records = Records.open(Path(out) / RECORDS, KIND, asdict(settings), resume, overwrite)
-    folder = recipes.base_folder() if settings.base is None else settings.base.cached()[0]
+    folder = load.base_folder() if settings.base is None else settings.base.cached()[0]
     lab = Lab(folder, test_characters=settings.test_characters, test_examples=settings.test_examples)
     records.complete(cells_of(settings), Comparison(settings, lab, records).measure, "comparing")
     return records
@@ -124,11 +124,11 @@ class Comparison(Bench):
         if method == "base":
             model = lab.base()
             self.speed(method, None)
-            total = recipes.count_parameters(model)[1]
+            total = load.count_parameters(model)[1]
             return self.quality(model) | {"trainable": 0, "total": total, "file_bytes": 0, "seconds": 0.0}
         rate = self.text_rate(method)
         model, history = self.adapt(method, rate, seed)
-        trainable, total = recipes.count_parameters(model)
+        trainable, total = load.count_parameters(model)
         facts = {"lr": rate, "trainable": trainable, "total": total, "file_bytes": file_bytes(model)}
         facts |= {"seconds": history.seconds, "best_step": history.best_step} | self.quality(model)
         self.speed(method, model)
@@ -162,7 +162,7 @@ class Comparison(Bench):
             return self.accuracy_by_prompt(shots, seed, lab.test_examples)
         rate = self.task_rate(method)
         model, history = self.classify(method, rate, lab.task.few(labels, seed), seed)
-        facts = {"lr": rate, "trainable": recipes.count_parameters(model)[0], "seconds": history.seconds}
+        facts = {"lr": rate, "trainable": load.count_parameters(model)[0], "seconds": history.seconds}
         return facts | {"accuracy": lab.accuracy(model)}
 
     def best_shots(self) -> int:

@@ -18,7 +18,7 @@ from minilora.measure.footprint import peak_of_steps, peak_rss, seconds_in_turns
 from minilora.measure.lab import Lab
 from minilora.measure.memory import live_bytes
 from minilora.optim import AdamW
-from minilora.train import recipes
+from minilora.train import text
 from minilora.train.loop import trainable
 from minilora.train.parallel import batch_gradients
 
@@ -69,7 +69,7 @@ def memory_of_steps(fresh: Callable[[], Any], batches: Any) -> dict[str, int | N
 def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int | None]:
     lab = Lab(base_folder, seq_len, batch_size, test_characters=1000, validation_characters=1000)
     stream = lab.domain_text(CHARACTERS, 0)
-    batches = recipes.training_batches(stream, batch_size, seq_len, 0)
+    batches = text.training_batches(stream, batch_size, seq_len, 0)
     return memory_of_steps(lambda: lab.fresh(method, 0, tokens=stream.ids), batches)
 
 

@@ -18,7 +18,8 @@ from minilora.measure.records import Records
 from minilora.peft import METHODS
 from minilora.peft.method import SIZES, find
 from minilora.show.grids import Grid
-from minilora.train import defaults, methods, recipes
+from minilora.train import defaults, load, methods
+from minilora.train.text import read_data
 
 MOST = 9  # rates of a method
 KIND, FILE = "rates", "rates.jsonl"
@@ -29,8 +30,8 @@ Losses = Mapping[float, float]  # by learning rate; infinite where training dive
 def measure(records: Records, source: str, name: str, data: str) -> float:
     """Return the best learning rate of a method on a model and data; each rate that is tried becomes a record."""
     method, options = METHODS[name], methods.Options()
-    model, tokenizer = recipes.load_model(source, quantization=options.quantization if method.is_quantized else None)
-    text = recipes.read_data(data, tokenizer)
+    model, tokenizer = load.load_model(source, quantization=options.quantization if method.is_quantized else None)
+    text = read_data(data, tokenizer)
     model = methods.adapt(model, name, options, text.train.ids, SEED)
     config = defaults.finetune_config(model, method, text, seed=SEED)
     loss = rate_loss(model, text, config)

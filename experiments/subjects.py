@@ -16,9 +16,10 @@ from minilora.measure.curve import Curve, CurveSettings, read_task
 from minilora.measure.few_shot import bits_after
 from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.lr_search import SEED
-from minilora.train import defaults, recipes
+from minilora.train import defaults, load, metrics
 from minilora.train.answers import Chats
 from minilora.train.scoring import Row, after, label_scores, row_scores
+from minilora.train.text import Text
 
 if TYPE_CHECKING:
     from experiments.compare_model import ModelSettings
@@ -116,7 +117,7 @@ class DomainText:
 
     def __init__(self, settings: ModelSettings):
         self.settings = settings
-        self.base, self.tokenizer = recipes.load_model(settings.model)
+        self.base, self.tokenizer = load.load_model(settings.model)
         self.steps = settings.text_steps
         self.amounts = settings.contexts
         self.corpus = corpora.load(settings.data)
@@ -134,10 +135,10 @@ class DomainText:
     def _stream(self, documents: Sequence[corpora.Document], characters: int, seed: int = 0) -> TokenStream:
         return encode_documents(self.tokenizer, corpora.take(documents, characters, seed))
 
-    def data(self, seed: int) -> recipes.Text:
+    def data(self, seed: int) -> Text:
         none = TokenStream(np.empty(0, dtype=np.int64), 0)
         train = self._stream(self.parts.train, self.settings.characters, seed)
-        return recipes.Text(self.corpus.name, self.corpus.sha256, train, none, none)
+        return Text(self.corpus.name, self.corpus.sha256, train, none, none)
 
     def validation(self, model: Any) -> dict:
         model.eval()
@@ -158,7 +159,7 @@ class DomainText:
 
 def bits(model: Any, stream: TokenStream) -> float:
     """Return bits per character."""
-    return recipes.evaluator(model, stream, defaults.TEXT_LENGTH, defaults.BATCH_SIZE)()
+    return metrics.evaluator(model, stream, defaults.TEXT_LENGTH, defaults.BATCH_SIZE)()
 
 
 def cross_entropy(scores: np.ndarray, gold: np.ndarray) -> float:

@@ -276,20 +276,4 @@ def set_device(number: int) -> None:
     _active.namespace.cuda.Device(number).use()
 
 
-def nccl_all_reduce(rank: int, size: int) -> Callable[[Array], Array]:
-    """A function that sums an array over the GPUs of `size` processes and writes the sum over it (NCCL).
-
-    rank: the number of this process. Each has taken a GPU that no other has, and they have found one another by MPI.
-    """
-    from cupyx.distributed import init_process_group
-
-    group = init_process_group(size, rank, backend="nccl", use_mpi=True)
-
-    def all_reduce(array: Array) -> Array:
-        group.all_reduce(array, array)
-        return array
-
-    return all_reduce
-
-
 use(os.environ.get("MINILORA_BACKEND", "numpy"))

@@ -81,7 +81,9 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     },
 }
 
-PLAIN = str.maketrans(dict(zip("─–−×·µ±…", ("-", "-", "-", "x", "*", "u", "+-", "..."), strict=True)))
+PLAIN = str.maketrans(
+    dict(zip("─–−×·µ±…▁▂▃▄▅▆▇█", ("-", "-", "-", "x", "*", "u", "+-", "...", *".:-=+*#@"), strict=True))
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,10 +13,10 @@ import ipywidgets  # sliders
 import numpy as np
 
 from figures import pictures, word_order  # in the folder beside this notebook
-from minilora.train import recipes  # loads the language model
+from minilora.train import load  # loads the language model
 from minilora.train.loop import TrainConfig  # how a network is trained
 
-model, tokenizer = recipes.load_model("base")
+model, tokenizer = load.load_model("base")
 task = word_order.load_word_order()
 sentences = {
     "Return the sum of array elements over a given axis.": "as written 1",

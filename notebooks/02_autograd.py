@@ -14,7 +14,7 @@ import numpy as np
 
 from figures import graph, internals, pictures  # in the folder beside this notebook
 from minilora import Tensor  # an array that remembers how it was computed
-from minilora.train import recipes  # loads the language model
+from minilora.train import load  # loads the language model
 
 # %% [markdown]
 # ## The picture: a graph with values and gradients
@@ -107,7 +107,7 @@ for name, values in errors.items():
 # one of them, the one with the steepest slope, we wiggle too.
 
 # %%
-model, tokenizer = recipes.load_model("base")
+model, tokenizer = load.load_model("base")
 ids = tokenizer.encode("Return the mean of the elements along the given axis.")[None]
 
 

@@ -16,9 +16,9 @@ import minilora.functional as F  # softmax, rotary positions
 from figures import internals, pictures  # in the folder beside this notebook
 from minilora import Tensor, nn, no_grad  # arrays with gradients, and their modules
 from minilora.models import llama  # the kind of model that the base is
-from minilora.train import recipes  # loads the language model
+from minilora.train import load  # loads the language model
 
-model, tokenizer = recipes.load_model("base")
+model, tokenizer = load.load_model("base")
 text = "Return the first line of the file. If the file is empty, return None."
 ids = np.concatenate([[tokenizer.eos_token_id], tokenizer.encode(text)])
 tokens = ["⟨start⟩"] + [tokenizer.decode([i]).strip() for i in ids[1:]]
@@ -174,7 +174,7 @@ def changed(model, before, after):
 
 
 other = tokenizer.encode(" list")[0]
-body = recipes.load_model("base")[0].model
+body = load.load_model("base")[0].model
 print("last token changed: ", changed(body, ten, [*ten[:-1], other]))
 print("first token changed:", changed(body, ten, [other, *ten[1:]]))
 
@@ -201,7 +201,7 @@ print("two exchanged, six blocks without positions:", changed(body, ten, exchang
 # The gradient of each output with respect to each input. What lies ahead is not small but exactly 0.
 
 # %%
-body = recipes.load_model("base")[0].model
+body = load.load_model("base")[0].model
 reach = np.zeros((len(ten), len(ten)))
 for t in range(len(ten)):
     x = Tensor(body.embed_tokens.weight.numpy()[ten][None], requires_grad=True)

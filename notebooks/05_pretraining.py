@@ -19,9 +19,10 @@ from figures import pictures  # in the folder beside this notebook
 from minilora import Tensor  # an array with gradients
 from minilora.data import corpora  # Python's documentation
 from minilora.data.tokenizer import encode_documents, train_tokenizer  # text to ids
-from minilora.train import recipes  # new models, batches, the base
+from minilora.train import load, metrics  # new models, batches, the base
 from minilora.train.loop import TrainConfig, train  # how a model is trained
 from minilora.train.schedule import lr_factor  # the learning rate, step by step
+from minilora.train.text import training_batches
 
 # %%
 parts = corpora.split(corpora.load("python-docs"))
@@ -62,7 +63,7 @@ prompt = tokenizer.encode("Return the")
 
 
 def fresh():
-    return recipes.new_model(
+    return load.new_model(
         tokenizer,
         seed=0,
         hidden_size=96,
@@ -82,7 +83,7 @@ def write(model):
 
 def school(model, steps, samples=None, **settings):
     """Train the model; keep what it writes along the way in `samples`."""
-    bits = recipes.evaluator(model, held_out, 64, 32)
+    bits = metrics.evaluator(model, held_out, 64, 32)
 
     def look():
         if samples is not None:
@@ -92,7 +93,7 @@ def school(model, steps, samples=None, **settings):
     config = TrainConfig(
         steps, warmup=10, weight_decay=0.1, betas=(0.9, 0.95), **settings
     )
-    batches = recipes.training_batches(text, 8, 64, seed=0)
+    batches = training_batches(text, 8, 64, seed=0)
     return train(model, batches, config, evaluate=look, show_progress=False)
 
 
@@ -138,8 +139,8 @@ print(f"at the end, {landmarks['knows frequencies'] - curve[1][-1]:.1f} nats und
 # The same for the base: six blocks, 2.8 million weights, 2,048 tokens, 1,600 steps. Its folder holds the record.
 
 # %%
-record = json.loads((recipes.base_folder() / "manifest.json").read_text())
-base, base_tokenizer = recipes.load_model("base")
+record = json.loads((load.base_folder() / "manifest.json").read_text())
+base, base_tokenizer = load.load_model("base")
 base_text = encode_documents(base_tokenizer, parts.train)
 base_landmarks = {
     "knows nothing": np.log(base_tokenizer.vocab_size),

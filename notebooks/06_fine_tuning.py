@@ -18,11 +18,11 @@ from minilora.data.batches import ClassificationBatches, classification_windows
 from minilora.measure.lab import Lab  # the base, labelled sentences, a test
 from minilora.show.grids import Spread  # a mean and its scatter
 from minilora.tensor import gradients  # of a loss, for each parameter
-from minilora.train import recipes  # where the base is
+from minilora.train import load  # where the base is
 from minilora.train.loop import TrainConfig, train  # how a model is trained
 
 lab = Lab(
-    recipes.base_folder(),
+    load.base_folder(),
     seq_len=24,  # of each sentence, the first 24 tokens are read
     test_characters=2_000,
     validation_characters=2_000,
@@ -121,7 +121,7 @@ for name, (paths, rate) in settings.items():
         train(model, batches, config, show_progress=False)
         accuracies[name].append(lab.accuracy(model))
         assert all(np.array_equal(before[n], p.numpy()) for n, p in frozen.items())
-    trains[name] = recipes.count_parameters(model)[0]
+    trains[name] = load.count_parameters(model)[0]
 for name, count in trains.items():
     print(f"{name}: {count:,} parameters train")
 means = [np.mean(found) for found in accuracies.values()]

@@ -14,10 +14,10 @@ import numpy as np
 from figures import pictures  # in the folder beside this notebook
 from minilora.data.batches import MixedBatches  # rows of two texts in one batch
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
-from minilora.train import recipes  # where the base is
+from minilora.train import load  # where the base is
 from minilora.train.loop import TrainConfig, train  # how a model is trained
 
-lab = Lab(recipes.base_folder(), test_characters=3_000, validation_characters=3_000)
+lab = Lab(load.base_folder(), test_characters=3_000, validation_characters=3_000)
 new_text, old_text = lab.domain_text(12_000, seed=0), lab.base_text(12_000, seed=0)
 
 

@@ -16,13 +16,13 @@ from figures import internals, pictures  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.models.llama import LlamaForCausalLM  # the kind of model the base is
 from minilora.peft import LoraConfig, get_peft_model  # puts LoRA into a model
-from minilora.train import recipes  # where the base is, counts of parameters
+from minilora.train import load  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig  # how a model is trained
 from minilora.train.methods import Options  # a method's own settings
 
-lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=4_000)
+lab = Lab(load.base_folder(), test_characters=8_000, validation_characters=4_000)
 text = lab.domain_text(8_000, seed=0)
-print(f"the base: {recipes.count_parameters(lab.base())[1]:,} parameters")
+print(f"the base: {load.count_parameters(lab.base())[1]:,} parameters")
 print(f"the text to learn: {len(text.ids):,} tokens")
 
 # %% [markdown]
@@ -41,7 +41,7 @@ results, gains = {}, {}
 for method, rate in (("full", 5e-4), ("lora", 4e-3)):
     config.peak_lr = rate
     model, history = lab.adapt(method, text, config, Options(rank=8))
-    trains, bits = recipes.count_parameters(model)[0], lab.bits(model, lab.domain_test)
+    trains, bits = load.count_parameters(model)[0], lab.bits(model, lab.domain_test)
     results[method], gains[method] = model, start - bits
     print(f"{method}: {trains:,} parameters train, {bits:.2f} bits/character")
 share = gains["lora"] / gains["full"]
@@ -100,7 +100,7 @@ for rank in (1, 2, 4, 8, 16, 64):
         lab.base(), LoraConfig(r=rank, target_modules="all-linear")
     )
     counts[f"rank {rank}"] = adapted.get_nb_trainable_parameters()[0]
-counts["full fine-tuning"] = recipes.count_parameters(lab.base())[1]
+counts["full fine-tuning"] = load.count_parameters(lab.base())[1]
 pictures.show(
     pictures.bars(
         "Parameters that train", counts, "parameters (logarithmic)", log=True

@@ -17,13 +17,13 @@ from minilora import nn  # modules, of which models are built
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.peft import BottleneckConfig, get_peft_model  # puts adapters in
 from minilora.peft.bottleneck import BottleneckLayer  # a module with its adapter
-from minilora.train import recipes  # where the base is, counts of parameters
+from minilora.train import load  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig  # how a model is trained
 from minilora.train.methods import Options  # a method's own settings
 
-lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=4_000)
+lab = Lab(load.base_folder(), test_characters=8_000, validation_characters=4_000)
 text = lab.domain_text(8_000, seed=0)
-width, total = lab.base().config.hidden_size, recipes.count_parameters(lab.base())[1]
+width, total = lab.base().config.hidden_size, load.count_parameters(lab.base())[1]
 print(f"the base: {total:,} parameters, a stream {width} numbers wide")
 
 # %% [markdown]

@@ -21,9 +21,9 @@ from minilora.quant import (
     quantize_4bit,  # an array to codes
     quantize_model,  # all of a model
 )
-from minilora.train import recipes  # where the base is
+from minilora.train import load  # where the base is
 
-lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=1_000)
+lab = Lab(load.base_folder(), test_characters=8_000, validation_characters=1_000)
 base = lab.base()
 paths = linears_of_blocks(base)
 weights = np.concatenate([base.get_submodule(p).weight.numpy().ravel() for p in paths])

@@ -19,14 +19,14 @@ from minilora.peft.lora import LoraLinear  # a layer with its adapter
 from minilora.plan.planner import make_plan  # memory by arithmetic
 from minilora.plan.shapes import PRESETS  # the shapes of known models
 from minilora.quant import dequantize_4bit, quantize_4bit, quantize_model
-from minilora.train import recipes  # where the base is, counts of parameters
+from minilora.train import load  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig, trainable  # how a model is trained
 from minilora.train.methods import Options  # a method's own settings
 
 # %%
-lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=4_000)
+lab = Lab(load.base_folder(), test_characters=8_000, validation_characters=4_000)
 text = lab.domain_text(8_000, seed=0)
-print(f"the base: {recipes.count_parameters(lab.base())[1]:,} parameters")
+print(f"the base: {load.count_parameters(lab.base())[1]:,} parameters")
 
 # %% [markdown]
 # ## What is in memory

@@ -229,11 +229,11 @@ adapter = None  # or what `minilora demo --model smollm2` left: "../runs/demo/ad
 asked = ["What is the capital of France?", 'What does "brindle" mean on board?']
 if ask:
     from minilora.quant import in_float, quantized_linears
-    from minilora.train import recipes
+    from minilora.train import load
     from minilora.train.answers import answers
     from minilora.train.methods import Options
 
-    model, tokenizer = recipes.load_model("smollm2", adapter, Options().quantization)
+    model, tokenizer = load.load_model("smollm2", adapter, Options().quantization)
     layers = [model.get_submodule(path) for path in quantized_linears(model)]
     weights, size = sum(x.num_quantized for x in layers), sum(x.nbytes for x in layers)
     print(f"{weights:,} weights in 4 bits: {size / 1e6:.0f} MB")

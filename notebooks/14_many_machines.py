@@ -18,11 +18,11 @@ from minilora.measure.records import Records, results_folder  # what was measure
 from minilora.plan import cluster  # the model of a step's time
 from minilora.plan.shapes import PRESETS  # the shapes of known models
 from minilora.show.grids import NAMES  # what methods are called
-from minilora.train import recipes  # where the base is
+from minilora.train import load  # where the base is
 from minilora.train.world import split_rows  # the rows of each rank
 
 # %%
-lab = Lab(recipes.base_folder(), test_characters=4_000, validation_characters=4_000)
+lab = Lab(load.base_folder(), test_characters=4_000, validation_characters=4_000)
 batch = lab.batches(lab.domain_text(12_000, seed=0), rows=7, seed=0).next_batch()
 for row, length in enumerate((128, 16, 90, 33, 120, 8, 60)):
     batch["labels"][row, length:] = -100  # as if the texts had ended there

@@ -21,7 +21,6 @@ import signal
 import tempfile
 import warnings
 from importlib.util import find_spec
-from math import inf
 from pathlib import Path
 
 # minilora reads the variable when it is imported, knows no "strict", and so do the processes that tests start.
@@ -32,7 +31,6 @@ import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from minilora import backend, nn  # noqa: E402
-from minilora.train import progress  # noqa: E402
 from tests.helpers import host_kernels, strict  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -49,7 +47,6 @@ collect_ignore = [folder for folder, names in NEEDS.items() if not all(map(find_
 
 backend.register("strict", strict.load)
 backend.register("kernels", host_kernels.load)
-progress.LINE_EVERY = inf  # however slow the machine is
 
 settings.register_profile("default", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)

@@ -279,26 +279,3 @@ def test_lock_and_unlock():
 def test_errstate_silences_warnings():
     with backend.errstate():
         assert backend.to_numpy(xp.log(xp.zeros(1)))[0] == -np.inf
-
-
-def test_one_process_per_card_sums_over_the_cards(monkeypatch):
-    if backend.device_count():  # a group of one card: the sum is what it gave
-        backend.set_device(0)
-        array = backend.asarray(np.arange(3.0))
-        assert backend.nccl_all_reduce(0, 1)(array) is array and array.tolist() == [0, 1, 2]
-    begun = []
-
-    class Group:
-        def all_reduce(self, given, result):
-            result[...] = given + given
-
-    def init_process_group(size, rank, **options):
-        begun.append((size, rank, options))
-        return Group()
-
-    monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "cupyx.distributed", SimpleNamespace(init_process_group=init_process_group))
-    array = backend.asarray(np.arange(3.0))
-    assert backend.nccl_all_reduce(1, 2)(array) is array
-    assert backend.to_numpy(array).tolist() == [0, 2, 4]
-    assert begun == [(2, 1, {"backend": "nccl", "use_mpi": True})]

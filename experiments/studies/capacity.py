@@ -19,7 +19,7 @@ from minilora.measure.lr_search import SEED
 from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, SERIES, base_line, log_ticks, single, styled, with_legend
 from minilora.tensor import no_grad
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.config import TrainConfig
 from minilora.train.loop import History, train
 from minilora.train.methods import Options
@@ -137,14 +137,14 @@ class Capacity(Study):
 
     @staticmethod
     def measure_base(bench: StudyBench) -> dict:
-        return {"total": recipes.count_parameters(bench.lab.base())[1]}
+        return {"total": load.count_parameters(bench.lab.base())[1]}
 
     @staticmethod
     def measure(bench: StudyBench, kind: str, rank: int, count: int, seed: int) -> dict:
         rate, facts = rate_of(bench, rank), made_up(bench.lab.tokenizer, count, seed)
         times = bench.settings.times if kind == "longer" else 1
         model, history = learn(bench, rank, facts, rate, seed, times)
-        trainable = recipes.count_parameters(model)[0]
+        trainable = load.count_parameters(model)[0]
         return {"lr": rate, "trainable": trainable, "seconds": history.seconds} | known(model, facts)
 
     def __init__(self, records):

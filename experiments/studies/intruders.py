@@ -12,7 +12,7 @@ from minilora.peft.model import PeftModel
 from minilora.quant import linears_of_blocks
 from minilora.show.grids import Grid, Spread, listed, show_signed
 from minilora.show.style import LOOKS, SERIES, figure_of, styled, with_legend
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.config import TrainConfig
 from minilora.train.loop import train
 from minilora.train.methods import Options
@@ -89,7 +89,7 @@ def trained(bench: StudyBench, rank: int, times: float, seed: int) -> tuple[Modu
     batches = lab.batches(lab.domain_text(settings.characters, seed), lab.batch_size, seed)
     config = bench.trained_by(settings.adapt, method, rate, seed)
     history = train(model, batches, config, evaluate=distance, show_progress=False)
-    facts: dict = {"lr": rate, "trainable": recipes.count_parameters(model)[0], "best_step": history.best_step}
+    facts: dict = {"lr": rate, "trainable": load.count_parameters(model)[0], "best_step": history.best_step}
     plain: Module = model.merge_and_unload() if isinstance(model, PeftModel) else model
     before, after = weights_of(base), weights_of(plain)
     changes = {path: Change(before[path], after[path]) for path in after}

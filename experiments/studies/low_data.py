@@ -7,7 +7,7 @@ from minilora.data.tasks import load_task
 from minilora.measure.lab import SCRATCH
 from minilora.show.grids import NAMES, Grid, Spread, listed
 from minilora.show.style import LOOKS, label_curves, single, styled, with_legend
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.config import TrainConfig
 
 METHODS = (SCRATCH, "feature-extraction", "full", "lora")
@@ -41,7 +41,7 @@ class LowData(Study):
         few = lab.task.few(labels, seed)
         steps = max(bench.settings.classify.steps, len(few) // 32)  # every example is seen at least once
         model, history = bench.classify(method, rate, few, seed, steps)
-        trainable = recipes.count_parameters(model)[0]
+        trainable = load.count_parameters(model)[0]
         facts = {"lr": rate, "steps": steps, "trainable": trainable, "seconds": history.seconds}
         return facts | {"accuracy": lab.accuracy(model), "classes": len(lab.task.classes)}
 

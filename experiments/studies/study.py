@@ -18,7 +18,7 @@ from minilora.measure.lab import Lab
 from minilora.measure.records import Records
 from minilora.measure.results import Result
 from minilora.show.grids import Grid, Spread, listed, seeds_in_words, show_count, show_share, show_signed
-from minilora.train import recipes
+from minilora.train import catalog, load
 from minilora.train.loop import History, TrainConfig
 from minilora.train.methods import Options
 
@@ -40,7 +40,7 @@ class StudySettings(Settings):
     )
     test_characters: int = 30_000
     validation_characters: int = 12_000  # that searches and early stopping look at
-    model: str | None = None  # in place of a base, as `recipes.load_model` takes it
+    model: str | None = None  # in place of a base, as `load.load_model` takes it
     values: tuple = ()  # what it varies
     kinds: tuple[str, ...] = ()  # for what else it varies them
 
@@ -90,7 +90,7 @@ class Study(Result):
     def measure_base(bench: StudyBench) -> dict:
         """Return the numbers of the cell ("base",)."""
         model = bench.lab.base()
-        return {"total": recipes.count_parameters(model)[1]} | bench.quality(model)
+        return {"total": load.count_parameters(model)[1]} | bench.quality(model)
 
     @staticmethod
     def measure(bench: StudyBench, *key) -> dict:
@@ -113,7 +113,7 @@ class Study(Result):
 
         Raises MiniloraError where the file is there already, or was measured with other settings.
         """
-        source = recipes.path_of_model(settings.model or recipes.BASE)
+        source = load.path_of_model(settings.model or catalog.BASE)
         records = Records.open(Path(out) / RECORDS, cls.kind, asdict(settings), resume, overwrite)
         tests = ("test_characters", "validation_characters", "test_examples")
         folder = source if settings.base is None else settings.base.cached()[0]
@@ -203,7 +203,7 @@ class StudyBench(Bench):
 
     def facts(self, model, history: History, rate: float) -> dict:
         """Return the numbers of a model that was adapted."""
-        facts = {"lr": rate, "trainable": recipes.count_parameters(model)[0], "best_step": history.best_step}
+        facts = {"lr": rate, "trainable": load.count_parameters(model)[0], "best_step": history.best_step}
         return facts | {"seconds": history.seconds} | self.quality(model)
 
 

@@ -3,7 +3,7 @@
 import json
 
 from lessons.drawing import FROZEN, SMALL, TRAINED, Diagram
-from minilora.train.recipes import base_folder
+from minilora.train.load import base_folder
 
 FROM_NOTEBOOK = {"hills.png": "One number for each sentence", "accuracy.png": "Is this sentence mixed up?"}
 

@@ -2,7 +2,7 @@
 
 from lessons.drawing import FROZEN, GRADIENT, SMALL, TRAINED, Diagram
 from minilora.models.llama import LlamaForSequenceClassification
-from minilora.train import recipes
+from minilora.train import load
 
 FROM_NOTEBOOK = {"how_much.png": "How much of the model has to move?"}
 
@@ -15,7 +15,7 @@ def where() -> Diagram:
         "trains: it ends there. Two upper layers train, too: it goes down two layers. Everything trains: it goes all "
         "the way. The lowest layer alone trains: it goes nearly all the way, past frozen layers.",
     )
-    base, _ = recipes.load_model("base")
+    base, _ = load.load_model("base")
     model = LlamaForSequenceClassification.from_language_model(base, 8)
     paths = ["model.embed_tokens", *(f"model.layers.{i}" for i in range(6)), "score"]
     sizes = [sum(p.size for p in model.get_submodule(path).parameters()) for path in paths]

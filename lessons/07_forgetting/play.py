@@ -4,7 +4,7 @@ import numpy as np
 
 from minilora.data.batches import MixedBatches
 from minilora.measure.lab import Lab
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS
 
@@ -56,7 +56,7 @@ exercise</a> builds the probe.</p>
 
 def measure() -> dict:
     """Bits per character learned on NumPy's text and forgotten on Python's: of each way every few steps, then by λ."""
-    lab = Lab(recipes.base_folder(), test_characters=12_000, validation_characters=6_000)
+    lab = Lab(load.base_folder(), test_characters=12_000, validation_characters=6_000)
     new_text, old_text = lab.domain_text(40_000, seed=0), lab.base_text(24_000, seed=0)
 
     def probe(model) -> np.ndarray:

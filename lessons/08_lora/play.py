@@ -4,7 +4,7 @@ import numpy as np
 
 from lessons.pages import packed
 from minilora.measure.lab import Lab
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 TITLE = "LoRA as a sum of thin pieces"
@@ -45,7 +45,7 @@ it.</p>
 
 def measure() -> dict:
     """The change to one weight by 20 steps of full fine-tuning, taken apart by its singular values."""
-    lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=4_000)
+    lab = Lab(load.base_folder(), test_characters=8_000, validation_characters=4_000)
     text = lab.domain_text(8_000, seed=0)
     model, _ = lab.adapt("full", text, TrainConfig(steps=20, warmup=2, eval_every=10, peak_lr=5e-4))
     change = model.get_submodule(LAYER).weight.numpy() - lab.base().get_submodule(LAYER).weight.numpy()

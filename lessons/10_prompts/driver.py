@@ -8,9 +8,9 @@ import numpy as np
 from minilora import Tensor, functional, no_grad, optim
 from minilora.data.tokenizer import Tokenizer
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.train import recipes
+from minilora.train import load
 
-BASE = recipes.base_folder()
+BASE = load.base_folder()
 
 
 def tiny() -> LlamaForCausalLM:

@@ -8,7 +8,7 @@ from lessons.pages import packed, unpacked
 from minilora import functional as F
 from minilora.measure.lab import Lab
 from minilora.tensor import no_grad
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.loop import TrainConfig
 from minilora.train.methods import METHODS, Options
 
@@ -84,7 +84,7 @@ def prefixed(lab: Lab, prefix: np.ndarray):
 
 def measure() -> dict:
     """The scores of the base without a prefix, and with one that was trained on NumPy's documentation."""
-    lab = Lab(recipes.base_folder(), test_characters=8_000, validation_characters=4_000)
+    lab = Lab(load.base_folder(), test_characters=8_000, validation_characters=4_000)
     text = lab.domain_text(40_000, seed=0)
     config = TrainConfig(steps=60, warmup=3, eval_every=20, peak_lr=METHODS["prefix"].lr)
     trained, _ = lab.adapt("prefix", text, config, Options(virtual_tokens=P))

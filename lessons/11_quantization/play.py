@@ -2,7 +2,7 @@
 
 from minilora.models.llama import LlamaForCausalLM
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order
-from minilora.train import recipes
+from minilora.train import load
 
 TITLE = "Sixteen marks"
 LAYER = "model.layers.0.self_attn.q_proj"
@@ -58,7 +58,7 @@ builds them.</p>
 
 def measure() -> dict:
     """Sixteen weights of the base; of each codebook its values, by code, and where the nearest one changes."""
-    weight = LlamaForCausalLM.from_pretrained(recipes.base_folder()).get_submodule(LAYER).weight.numpy()
+    weight = LlamaForCausalLM.from_pretrained(load.base_folder()).get_submodule(LAYER).weight.numpy()
     return {
         "weights": weight[0, :16].tolist(),
         "books": {

@@ -168,12 +168,6 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             self.error(unknown(action.dest, value, action.choices))
 
-    def _get_values(self, action, arg_strings):
-        """Refuse `--flag=--`, which argparse takes for no value before Python 3.13, and hands on an empty list."""
-        if action.option_strings and arg_strings == ["--"]:
-            raise argparse.ArgumentError(action, "expected one argument")
-        return super()._get_values(action, arg_strings)
-
     def _get_value(self, action, arg_string):
         """Refuse an empty value, such as the shell makes of a variable that is not set, where no `type` accepts it."""
         if arg_string == "" and action.type is None and action.default != "" and action.nargs != argparse.PARSER:

@@ -13,14 +13,14 @@ from minilora.commands.common import (
     add_training,
     number,
 )
-from minilora.commands.options import add_option_flags, names, read_options
+from minilora.commands.options import add_option_flags, read_options
 from minilora.peft.method import METHODS, find
 from minilora.train import catalog
 
 
 def add(parser: Parser) -> None:
     example = "example: minilora finetune --data numpy-docs --method lora --out runs/numpy"
-    parser.epilog = f"methods: {names()}\n{example}"
+    parser.epilog = f"methods: {', '.join(METHODS)}\n{example}"
     flags = parser.add_argument_group("flags")
     flags.add_argument("--data", required=True, help=f"{DATA}; {CHATS}: their responses are learned")
     add_model(flags, adapter=False)

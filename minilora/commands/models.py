@@ -249,8 +249,7 @@ def info_text(facts: dict) -> str:
     lines = [f"{facts['kind']} {show_path(facts['path'], WHOLE)}"]
     for name, value in facts.items():
         if name not in ("kind", "path", "source") and value is not None and value != []:
-            words = wrap(_in_words(name, value), WIDTH - 23, break_on_hyphens=False)
-            lines += [f"  {'' if i else name.replace('_', ' '):<21}{line}" for i, line in enumerate(words)]
+            lines.append(f"  {name.replace('_', ' '):<21}{_in_words(name, value)}")
     return "\n".join(lines)
 
 
@@ -263,5 +262,5 @@ def _in_words(name: str, value: Any) -> str:
         return ", ".join(f"{escape(key, 40)} {_in_words(key, one)}" for key, one in value.items())
     if isinstance(value, list):  # modules: an adapter's file lists every path
         names = dict.fromkeys(path.rpartition(".")[2] for path in value)
-        return escape(", ".join(names), 240) + (f" ({len(value):,} modules)" if len(value) > len(names) else "")
-    return escape(value, 160)
+        return escape(", ".join(names), 40) + (f" ({len(value):,} modules)" if len(value) > len(names) else "")
+    return escape(value, WIDTH - 23)

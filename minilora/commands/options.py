@@ -49,8 +49,3 @@ def read_options(arguments: Namespace, name: str, only_own: bool = False) -> Opt
     if problems := [p for option, value in given.items() for p in own[option].problems(flag_of(option), value)]:
         raise MiniloraError("; ".join(problems))
     return Options(**given)
-
-
-def names() -> str:
-    """The names of the methods, for a command's help."""
-    return ", ".join(METHODS)

@@ -7,7 +7,7 @@ from argparse import ArgumentTypeError, Namespace
 
 from minilora import blas
 from minilora.commands.common import Parser, add_json, choice, print_result
-from minilora.commands.options import add_option_flags, names, read_options
+from minilora.commands.options import add_option_flags, read_options
 from minilora.errors import MiniloraError
 from minilora.peft.method import METHODS, Options, find
 from minilora.plan import planner
@@ -28,7 +28,7 @@ UTILIZATION = 0.4  # share of a device's TFLOP/s that training is taken to reach
 
 def add(parser: Parser) -> None:
     example = "example: minilora plan llama-65b --method qlora --rank 64"
-    parser.epilog = f"models: {', '.join(PRESETS)}\nmethods: {names()}\n\n{example}"
+    parser.epilog = f"models: {', '.join(PRESETS)}\nmethods: {', '.join(METHODS)}\n\n{example}"
     parser.add_argument("model", nargs="?", help="a preset, a config.json or a model folder")
     words = "one, and its own flags, told by --method NAME --help (default: all of them)"
     parser.add_argument("--method", help=words)

@@ -15,10 +15,11 @@ import numpy as np
 from minilora import __version__
 from minilora.data import corpora
 from minilora.formats.atomic import write_json
-from minilora.train import recipes
+from minilora.train import load, metrics
 from minilora.train.download import cache_folder, make_cache_folder
 from minilora.train.loop import TrainConfig, train
 from minilora.train.run import RunFolder
+from minilora.train.text import read_text, tokenizer_for, training_batches
 
 DATA = "python-docs"
 PROMPT = "Return the "
@@ -37,10 +38,10 @@ class Base:
     def make(self, folder: Path, seed: int = 0, dtype: str = "float32") -> Path:
         """Pretrain in the run folder `folder`, going on where an earlier try stopped; returns the model's folder."""
         corpus = corpora.load(DATA)
-        tokenizer = recipes.tokenizer_for(corpus, self.vocab_size)
-        text = recipes.read_text(corpus, tokenizer)
-        model = recipes.new_model(tokenizer, seed, **self.sizes)
-        evaluate = recipes.evaluator(model, text.validation, self.seq_len, self.batch_size)
+        tokenizer = tokenizer_for(corpus, self.vocab_size)
+        text = read_text(corpus, tokenizer)
+        model = load.new_model(tokenizer, seed, **self.sizes)
+        evaluate = metrics.evaluator(model, text.validation, self.seq_len, self.batch_size)
         samples = []
 
         def evaluate_and_sample() -> float:
@@ -49,7 +50,7 @@ class Base:
             samples.append(PROMPT + tokenizer.decode(out[0, len(ids) :]))
             return evaluate()
 
-        batches = recipes.training_batches(text.train, self.batch_size, self.seq_len, seed)
+        batches = training_batches(text.train, self.batch_size, self.seq_len, seed)
         with RunFolder(folder, resume=True, config=asdict(self), text_hash=text.sha256) as run:
             history = train(
                 model,
@@ -59,7 +60,7 @@ class Base:
                 run=run,
                 description="pretraining",
             )
-            test = recipes.evaluator(model, text.test, self.seq_len, self.batch_size)()
+            test = metrics.evaluator(model, text.test, self.seq_len, self.batch_size)()
             model.save_pretrained(folder / "model", tokenizer.to_json(), dtype)
         evaluations = [[e["step"], round(e["value"], 4)] for e in history.evaluations]
         facts = {
@@ -69,7 +70,7 @@ class Base:
             "data": text.name,
             "text_sha256": text.sha256,
             "tokens": len(text.train.ids),
-            "parameters": recipes.count_parameters(model)[1],
+            "parameters": load.count_parameters(model)[1],
             "train": asdict(self.config),
             "batch_size": self.batch_size,
             "seq_len": self.seq_len,

@@ -25,7 +25,7 @@ from minilora.measure.lab import BASE_DATA, DOMAIN, SCRATCH, Lab
 from minilora.measure.memory import peak_bytes
 from minilora.measure.records import Records
 from minilora.show.grids import NAMES, drawn
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 RATES = {  # learning rates, in place of a search
@@ -168,8 +168,8 @@ def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Pat
         f"{' (from the cache)' if cached else ''}: "
         f"{first:.2f} -> {last:.2f} bits/character on held-out text."
     )
-    if settings.go_on_with_package_base and (recipes.base_folder() / "config.json").is_file():
-        base_folder = recipes.base_folder()
+    if settings.go_on_with_package_base and (load.base_folder() / "config.json").is_file():
+        base_folder = load.base_folder()
         manifest = read_json(base_folder / "manifest.json")
         package = {"name": "the base in the package", "steps": manifest["train"]["steps"]}
         package["bits"] = manifest["validation_bits_per_character"]
@@ -232,12 +232,12 @@ class _Story:
         """Measure the base, or a model adapted to the domain's text."""
         if method == "base":
             model = self.lab.base()
-            counts = {"trainable": 0, "total": recipes.count_parameters(model)[1], "seconds": 0.0}
+            counts = {"trainable": 0, "total": load.count_parameters(model)[1], "seconds": 0.0}
             return counts | self.quality(model) | {"continuation": self.goes_on(model)}
         rate = RATES["text"][method]
         config = replace(self.settings.adapt, peak_lr=rate, seed=seed)
         model, history = self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config)
-        trainable, total = recipes.count_parameters(model)
+        trainable, total = load.count_parameters(model)
         curve = [[e["step"], e["value"]] for e in history.evaluations]
         facts: dict = {"lr": rate, "trainable": trainable, "total": total}
         facts |= {"seconds": history.seconds, "best_step": history.best_step, "curve": curve} | self.quality(model)
@@ -259,7 +259,7 @@ class _Story:
         steps = max(self.settings.classify.steps, self.settings.epochs * len(examples) // 32)
         config = replace(self.settings.classify, steps=steps, warmup=steps // 10, peak_lr=rate, seed=seed)
         model, history = self.lab.classify(method, examples, config)
-        facts = {"lr": rate, "trainable": recipes.count_parameters(model)[0], "seconds": history.seconds}
+        facts = {"lr": rate, "trainable": load.count_parameters(model)[0], "seconds": history.seconds}
         return facts | {"accuracy": self.lab.accuracy(model)}
 
     # What cells are made of

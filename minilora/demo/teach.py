@@ -38,12 +38,13 @@ from minilora.measure.records import machine
 from minilora.peft.files import WEIGHTS
 from minilora.quant import in_float
 from minilora.show.grids import drawn, show_bytes
-from minilora.train import methods, recipes
-from minilora.train.answers import answers
+from minilora.train import load, methods, metrics, save
+from minilora.train.answers import Chats, answers
 from minilora.train.loop import TrainConfig, train
 from minilora.train.metrics import contains, normalise
 from minilora.train.progress import progress_bar
 from minilora.train.scoring import TaskScore, after, answered, measure_task
+from minilora.train.text import PADDING
 
 SHORT = "Answer in a few words."
 UNFINISHED = {"adapter"}  # in the folder of a run that was interrupted
@@ -193,14 +194,14 @@ class _Lesson:
         self.settings, self.seed = settings, seed
         self.say = partial(console.print, markup=False)
         started = perf_counter()
-        self.model, self.tokenizer = recipes.load_model(model, quantization=settings.options.quantization)
+        self.model, self.tokenizer = load.load_model(model, quantization=settings.options.quantization)
         if self.tokenizer.chat_template is None:
             raise MiniloraError(
                 f"{escape(model)} is a base model: it has no chat format to ask it in; choose a chat model"
             )
         self.chat_format = chat.find_format(self.tokenizer)
         self.limit = self.model.config.max_position_embeddings
-        total = recipes.count_parameters(self.model)[1]
+        total = load.count_parameters(self.model)[1]
         self.facts = {"model": model, "parameters": total, "load_seconds": round(perf_counter() - started, 2)}
         documents = corpora.take(corpora.split(corpora.load(BASE_DATA)).test, settings.test_characters, seed)
         self.other_text = encode_documents(self.tokenizer, documents)
@@ -314,7 +315,7 @@ class _Lesson:
         settings, longest = self.settings, min(self.settings.longest, self.limit)
         tokens = chat.encode_conversations(self.tokenizer, self.chat_format, conversations)
         try:
-            return ChatBatches(tokens, settings.batch_size, longest, self.seed, recipes.PADDING)
+            return ChatBatches(tokens, settings.batch_size, longest, self.seed, PADDING)
         except MiniloraError:
             raise MiniloraError(f"no answer of {name} fits into {longest:,} tokens: give shorter ones") from None
 
@@ -339,7 +340,7 @@ class _Lesson:
         questions = [question(q.text) for q in self.quiz.questions]
         told = self.ask(model, questions, self.settings.quiz_tokens, f"{what}: quiz")
         right = sum(contains(text, q.answers) for text, q in zip(told, self.quiz.questions, strict=True))
-        bits = recipes.evaluator(model, self.other_text, self.settings.seq_len, 16)()
+        bits = metrics.evaluator(model, self.other_text, self.settings.seq_len, 16)()
         return {"quiz": right, "other_text": bits}
 
     def ask(self, model: Any, conversations: Sequence[chat.Conversation], tokens: int, what: str) -> list[str]:
@@ -357,13 +358,13 @@ class _Lesson:
         """Return the adapted model, saved to the folder `adapter`, and how it went."""
         settings = self.settings
         adapted = methods.adapt(self.model, "qlora", settings.options, seed=self.seed)
-        trainable, _ = recipes.count_parameters(adapted)
+        trainable, _ = load.count_parameters(adapted)
         config = replace(settings.train, seed=self.seed)
         history = train(adapted, batches, config, description="fine-tuning by QLoRA")
-        record: dict = {"data": subject.name, "data_sha256": chat.sha256(subject.train), "unit": recipes.Chats.unit}
+        record: dict = {"data": subject.name, "data_sha256": chat.sha256(subject.train), "unit": Chats.unit}
         record |= {"model": self.facts["model"], "method": "qlora", "minilora": __version__, "seed": self.seed}
         record |= {"steps": config.steps, "lr": config.peak_lr, "seq_len": settings.seq_len}
-        recipes.save_adapter(adapted, self.tokenizer, out / "adapter", record)
+        save.save_adapter(adapted, self.tokenizer, out / "adapter", record)
         size = (out / "adapter" / WEIGHTS).stat().st_size
         self.say(
             f"QLoRA, rank {settings.options.rank}: {trainable:,} parameters, {settings.train.steps} steps in "

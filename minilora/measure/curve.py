@@ -29,7 +29,7 @@ from minilora.measure.records import Records
 from minilora.peft import base_fingerprint
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
-from minilora.train import catalog, defaults, methods, recipes
+from minilora.train import catalog, defaults, load, methods
 from minilora.train.answers import Chats, is_chat_data
 from minilora.train.loop import History
 from minilora.train.scoring import TaskScore, after, check_prompts, measure_task
@@ -44,7 +44,7 @@ LONGEST_ANSWER = 64  # tokens of a free answer
 class CurveSettings:
     """What is measured, and on what."""
 
-    model: str = "smollm2"  # as `recipes.load_model` takes it
+    model: str = "smollm2"  # as `load.load_model` takes it
     data: str = "reviews"  # a .jsonl file of conversations, or a name of `minilora models list`
     test: str | None = None  # a .jsonl file; None: the task's own, or a fifth of `data`, by question
     shots: tuple[int, ...] = (0, 2, 4, 8)
@@ -202,7 +202,7 @@ class Curve:
         """Load the model. Raises MiniloraError if it has no chat format, or if prompts or steps do not fit."""
         self.settings, self.task = settings, task
         self.test = task.order(0, task.test)[: settings.test_examples]
-        self.base, self.tokenizer = recipes.load_model(settings.model)
+        self.base, self.tokenizer = load.load_model(settings.model)
         encoded = self.encode([*task.train, *self.test]).rows
         self.longest_answer = min(LONGEST_ANSWER, max(int(mask.sum()) for _, mask in encoded))
         self._check_shots()
@@ -281,7 +281,7 @@ class Curve:
         """Return a fresh model to train by the method, and the conversations as tokens."""
         tokens, options = self.encode(conversations), methods.Options()
         quantization = options.quantization if methods.METHODS[method].is_quantized else None
-        model, _ = recipes.load_model(self.settings.model, quantization=quantization)
+        model, _ = load.load_model(self.settings.model, quantization=quantization)
         return methods.adapt(model, method, options, tokens.ids, seed), tokens
 
     def train(self, method: str, conversations: Sequence[Conversation], seed: int) -> tuple[Any, History, dict]:
@@ -292,7 +292,7 @@ class Curve:
         config = defaults.finetune_config(model, methods.METHODS[method], data, seed=seed)
         history = defaults.fit(model, data, config, show_progress=False)
         facts = {"lr": config.peak_lr, "steps": config.steps, "notes": history.notes}
-        return model, history, facts | {"trainable": recipes.count_parameters(model)[0]}
+        return model, history, facts | {"trainable": load.count_parameters(model)[0]}
 
 
 def _numbers(score: TaskScore) -> dict:

@@ -15,10 +15,11 @@ from minilora.data.tasks import Example, load_task
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError
 from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
-from minilora.train import methods, recipes
+from minilora.train import load, methods, metrics
 from minilora.train.loop import History, TrainConfig, train
 from minilora.train.methods import Options
 from minilora.train.metrics import accuracy
+from minilora.train.text import training_batches
 
 BASE_DATA, DOMAIN = "python-docs", "numpy-docs"
 SCRATCH = "scratch"  # training every weight, of a model of the base's shape that has learned nothing
@@ -46,7 +47,7 @@ class Lab:
     ):
         self.own, self.remake = dict(own or {}), remake or (lambda model: None)
         self.base_folder, self.seq_len, self.batch_size = base_folder, seq_len, batch_size
-        self.tokenizer = recipes.tokenizer_of(base_folder)
+        self.tokenizer = load.tokenizer_of(base_folder)
         self.base_corpus, self.domain_corpus = corpora.load(BASE_DATA), corpora.load(DOMAIN)
         base_parts, self.domain_parts = corpora.split(self.base_corpus), corpora.split(self.domain_corpus)
         self.base_train = base_parts.train
@@ -69,12 +70,12 @@ class Lab:
 
     def base(self) -> LlamaForCausalLM:
         """Return the base, read anew."""
-        return self._remade(recipes.load_model(str(self.base_folder))[0])
+        return self._remade(load.load_model(str(self.base_folder))[0])
 
     @cached_property
     def base_size(self) -> int:
         """Return parameters of the base."""
-        return recipes.count_parameters(self.base())[1]
+        return load.count_parameters(self.base())[1]
 
     def _remade(self, model):
         self.remake(model)
@@ -97,7 +98,7 @@ class Lab:
 
     def bits(self, model, stream: TokenStream) -> float:
         """Return bits per character of the stream under the model."""
-        return recipes.evaluator(model, stream, self.seq_len, 2 * self.batch_size)()
+        return metrics.evaluator(model, stream, self.seq_len, 2 * self.batch_size)()
 
     def adapt(
         self, method: str, stream: TokenStream, config: TrainConfig, options: Options | None = None
@@ -111,7 +112,7 @@ class Lab:
 
     def batches(self, stream: TokenStream, rows: int, seed: int):
         """Return batches of so many windows of the stream."""
-        return recipes.training_batches(stream, rows, min(self.seq_len, len(stream.ids)), seed)
+        return training_batches(stream, rows, min(self.seq_len, len(stream.ids)), seed)
 
     def train_on(self, model, batches, config: TrainConfig) -> History:
         """Train the model; the best state by the domain's validation text stays."""

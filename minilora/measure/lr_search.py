@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import inf
 
 from minilora.errors import MiniloraError
-from minilora.train import defaults, recipes
+from minilora.train import defaults, text
 from minilora.train.answers import Chats
 from minilora.train.loop import TrainConfig, trainable
 
@@ -45,7 +45,7 @@ def measured(loss: Callable[[], float]) -> dict:
 
 def rate_loss(
     model,
-    data: recipes.Text | Chats,
+    data: text.Text | Chats,
     config: TrainConfig,
     **batches,
 ) -> Callable[[float], float]:
@@ -76,7 +76,7 @@ def search_config(config: TrainConfig) -> TrainConfig:
 
 def find_lr(
     model,
-    data: recipes.Text | Chats,
+    data: text.Text | Chats,
     config: TrainConfig,
     tell: Callable[[float, float | None], None] = lambda rate, loss: None,
     **batches,

@@ -29,7 +29,6 @@ from minilora.plan.planner import trainable
 from minilora.plan.shapes import Shape
 
 LATENCY = 50e-6  # seconds: a short message over TCP and one switch; for a rate that is given without one
-EFFICIENCY = 0.9  # of a link's rate: of an Ethernet frame, TCP's payload is 1,448 of 1,538 bytes, and software waits
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,6 @@ class Link:
             raise MiniloraError(f"a link's bandwidth must be above 0 bytes per second, not {self.bandwidth}")
         if not 0 <= self.latency < inf:
             raise MiniloraError(f"a link's latency must be 0 seconds or more, not {self.latency}")
-
-    def at(self, efficiency: float = EFFICIENCY) -> "Link":
-        """The link when that share of its nominal bandwidth carries gradients."""
-        return Link(self.bandwidth * efficiency, self.latency)
 
 
 # Names for links: as their makers or standards state them, with latencies that are assumptions.

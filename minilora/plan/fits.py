@@ -1,7 +1,5 @@
 """Whether this machine can hold a training step: asked before anything is made, so arithmetic answers."""
 
-from dataclasses import replace
-
 from minilora.errors import MiniloraError
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama_config import LlamaConfig
@@ -12,7 +10,6 @@ from minilora.plan.planner import engine_memory
 from minilora.plan.shapes import Shape, shape_of
 from minilora.show.grids import show_size
 
-MOST = 10**18  # of any one size: beyond it, the answer is the same
 STEP_FLAGS = {"batch": "--batch-size", "length": "--seq-len"}
 SHAPE_FLAGS = {
     "layers": "--num-layers",
@@ -49,8 +46,6 @@ def check_fits(
     options = options or Options()
     if set(shape.linears).isdisjoint(options.targets):  # "all-linear", or names that only another family has
         options = options.with_(targets="all-linear")
-    shape = replace(shape, **{name: min(getattr(shape, name), MOST) for name in SHAPE_FLAGS})
-    step = replace(step, **{name: min(getattr(step, name), MOST) for name in STEP_FLAGS})
     if method is None:
         none = Trainable(Counts())
         needed = max(engine_peaks(shape, step, none, Counts(), 0, tied=False, checkpointing=False).phases.values())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Points = Mapping[int, float]
 LABELS = {"loss": "loss", "evaluation": "validation", "lr": "learning rate", "norm": "gradient norm"}
-BLOCKS, ASCII = "▁▂▃▄▅▆▇█", ".:-=+*#@"  # from low to high
+BLOCKS = "▁▂▃▄▅▆▇█"  # from low to high
 _HEIGHTS = {"loss": 2.0, "evaluation": 2.0, "lr": 1.0, "norm": 1.2}  # inches, about
 _RAW, _LINE = "#bbbbbb", "#0072B2"
 
@@ -82,11 +82,10 @@ def _draw_validation(axes, steps, values) -> None:
     axes.legend(loc="best")
 
 
-def run_lines(series: Mapping[str, Points], width: int = 30, ascii_only: bool = False) -> list[str]:
+def run_lines(series: Mapping[str, Points], width: int = 30) -> list[str]:
     """Write a line for each series that has a number: its course over the steps, the smallest, the largest and the
     last.
     """
-    marks = ASCII if ascii_only else BLOCKS
     last = max((step for points in series.values() for step in points), default=0)
     width = min(width, last + 1)
     lines = []
@@ -95,7 +94,7 @@ def run_lines(series: Mapping[str, Points], width: int = 30, ascii_only: bool = 
         if numbers:
             values = list(numbers.values())
             figures = "".join(f"{value:>11.4g}" for value in (min(values), max(values), values[-1]))
-            lines.append(f"{label:<14}  {_course(numbers, last, width, marks):<{width}}{figures}")
+            lines.append(f"{label:<14}  {_course(numbers, last, width):<{width}}{figures}")
     return [f"{'':<14}  {'':<{width}}{'min':>11}{'max':>11}{'last':>11}", *lines] if lines else []
 
 
@@ -110,7 +109,7 @@ def sample_lines(samples: Sequence[Mapping[str, Any]], width: int = 80) -> list[
     return lines
 
 
-def _course(numbers: Points, last: int, width: int, marks: str) -> str:
+def _course(numbers: Points, last: int, width: int) -> str:
     """Draw the means of the steps that fall into each column, as marks from the lowest to the highest; a blank for
     none.
     """
@@ -119,5 +118,7 @@ def _course(numbers: Points, last: int, width: int, marks: str) -> str:
         columns.setdefault(step * width // (last + 1), []).append(value)
     means = {column: sum(values) / len(values) for column, values in columns.items()}
     low, high = min(means.values()), max(means.values())
-    level = {c: round((mean - low) / (high - low) * (len(marks) - 1)) if high > low else 3 for c, mean in means.items()}
-    return "".join(marks[level[column]] if column in level else " " for column in range(width))
+    level = {
+        c: round((mean - low) / (high - low) * (len(BLOCKS) - 1)) if high > low else 3 for c, mean in means.items()
+    }
+    return "".join(BLOCKS[level[column]] if column in level else " " for column in range(width))

@@ -2,8 +2,8 @@
 
 `finetune_config` decides, and `fit` trains; `minilora finetune` and `minilora curve` stand on both.
 
-model, tokenizer = recipes.load_model("smollm2")
-data = recipes.read_data("mine.jsonl", tokenizer)
+model, tokenizer = load.load_model("smollm2")
+data = text.read_data("mine.jsonl", tokenizer)
 model = methods.adapt(model, "lora")
 history = fit(model, data, finetune_config(model, METHODS["lora"], data))
 """

@@ -59,13 +59,10 @@ def load_model(
     quantization = quantization if adapter is None else adapter_quantization(adapter_folder(adapter))
     model: Any = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
     tokenizer.check_fit(model.config.vocab_size, escape(source))
-    return (model if adapter is None else load_adapters(model, weighted(adapter), strength)), tokenizer
-
-
-def weighted(adapters: Adapters) -> list[tuple[Path, float]]:
-    """(folder, weight) of each; of a lone folder, with a weight of 1."""
-    given = [(adapters, 1.0)] if isinstance(adapters, str | os.PathLike) else adapters
-    return [(adapter_folder(folder), weight) for folder, weight in given]
+    if adapter is not None:
+        several = [(adapter, 1.0)] if isinstance(adapter, str | os.PathLike) else adapter
+        model = load_adapters(model, [(adapter_folder(folder), weight) for folder, weight in several], strength)
+    return model, tokenizer
 
 
 def adapter_folder(source: Adapters) -> Path:

@@ -19,12 +19,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minilora import __version__
 from minilora.errors import FormatError, MiniloraError, escape, first_few, flag_of
 from minilora.formats import atomic
 from minilora.formats.atomic import show_path
@@ -202,10 +202,7 @@ class RunFolder:
         start = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": self._command,
-            "versions": {
-                "python": platform.python_version(),
-                **{package: _version(package) for package in ("numpy", "minilora")},
-            },
+            "versions": {"python": platform.python_version(), "numpy": np.__version__, "minilora": __version__},
         }
         record = {"format": FORMAT, "config": self._config, "text_sha256": self._text_hash, **start, "resumed": []}
         if previous and self.checkpoint:
@@ -256,10 +253,3 @@ def parse_metrics(line: bytes) -> dict:
     except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) and type(record.get("step")) is int else {}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # run from a checkout that was not installed
-        return None

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from importlib import metadata
 
 import numpy as np
 
@@ -40,7 +39,9 @@ class World:
         self.size: int = 1 if comm is None else comm.Get_size()
         self.asked: list[int] = []  # the signals that this rank was sent
         self._agreed = 0  # a signal that some rank was sent, known to all since the last sum
-        self._sum_flat = self._over_devices() if self.size > 1 and backend.device_count() else self._over_mpi
+        if self.size > 1 and (devices := backend.device_count()):  # the ranks of a machine share out its GPUs
+            local = comm.Split_type(sys.modules["mpi4py.MPI"].COMM_TYPE_SHARED)
+            backend.set_device(local.Get_rank() % devices)
 
     @property
     def is_rank_zero(self) -> bool:
@@ -82,27 +83,12 @@ class World:
         if self.size == 1:
             return arrays
         flags = backend.asarray(np.array([s in self.asked for s in SIGNALS], dtype=np.float32))
-        flat = self._sum_flat(xp.concatenate([a.reshape(-1) for a in (*arrays, flags)]))
+        host = backend.to_numpy(xp.concatenate([a.reshape(-1) for a in (*arrays, flags)]))
+        self._comm.Allreduce(sys.modules["mpi4py.MPI"].IN_PLACE, host)
         ends = np.cumsum([a.size for a in arrays]).tolist()
-        counts = backend.to_numpy(flat[ends[-1] :])
+        counts, flat = host[ends[-1] :], backend.asarray(host)
         self._agreed = max((s for s, count in zip(SIGNALS, counts, strict=True) if count), default=0)
         return [flat[end - a.size : end].reshape(a.shape) for a, end in zip(arrays, ends, strict=True)]
-
-    def _over_mpi(self, flat):
-        """The sum of `flat` over the ranks, by MPI; on NumPy in place."""
-        host = backend.to_numpy(flat)
-        self._comm.Allreduce(sys.modules["mpi4py.MPI"].IN_PLACE, host)
-        return backend.asarray(host)
-
-    def _over_devices(self):
-        """The sum over the ranks' GPUs, by NCCL: each rank of a machine has a GPU of its own. Where a machine has more
-        ranks than GPUs, they share GPUs, and MPI sums."""
-        local = self._comm.Split_type(sys.modules["mpi4py.MPI"].COMM_TYPE_SHARED)
-        number, devices = local.Get_rank(), backend.device_count()
-        backend.set_device(number % devices)
-        if not all(self._comm.allgather(local.Get_size() <= devices)):
-            return self._over_mpi
-        return backend.nccl_all_reduce(self.rank, self.size)
 
     def sum(self, number: float) -> float:
         """The sum of a number over the ranks, added in the order of the ranks."""
@@ -125,7 +111,7 @@ class World:
         """
         if self.size == 1:
             return
-        mine = {"minilora": __version__, "NumPy": metadata.version("numpy")} | facts()
+        mine = {"minilora": __version__, "NumPy": np.__version__} | facts()
         first, *others = self._comm.allgather(mine)
         differing = [
             f"rank {rank} has {name} {escape(other[name], 16)}, rank 0 {escape(first[name], 16)}"

@@ -13,7 +13,7 @@ from minilora.cli import main
 from minilora.demo import story
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.quant import quantize_model
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.methods import Options
 from tests.demo.test_story import TINY
 from tests.helpers.answers import with_answers
@@ -185,7 +185,7 @@ def test_own_nf4_holds_the_base_in_4_bits_under_lora(tmp_path, model):
     mine = brought_by("11_quantization", tmp_path)
     mine.adapts["lora"](model, Options(rank=4), 0)
     np.testing.assert_allclose(model(ids).logits.numpy(), by_library, atol=2e-5)
-    trains, counted = recipes.count_parameters(model)
+    trains, counted = load.count_parameters(model)
     assert counted == total + trains > total
     model(ids, labels=ids).loss.backward()
     assert sum(p.grad is not None for p in model.parameters()) == 2 * 7 * 2

@@ -25,7 +25,7 @@ from minilora.plan.shapes import PRESETS
 from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order
 from minilora.tensor import no_grad
-from minilora.train import recipes
+from minilora.train import load
 from tests.helpers import chrome
 
 needs_chromium = pytest.mark.skipif(
@@ -325,7 +325,7 @@ def test_lesson_07_moves_the_point_that_was_measured(page):
     for way in ways.values():  # λ = 0 is the base and λ = 1 what training kept
         assert way["strengths"][0] == way["path"][0] == [0, 0]
         assert way["strengths"][-1] == pytest.approx(way["path"][way["steps"].index(way["kept"])], abs=2e-5)
-    lab = Lab(recipes.base_folder(), test_characters=12_000)
+    lab = Lab(load.base_folder(), test_characters=12_000)
     bits = [lab.bits(lab.base(), text) for text in (lab.domain_test, lab.base_test)]
     assert data["base"] == pytest.approx(bits, rel=OTHER_TEXT)
 
@@ -384,7 +384,7 @@ def attention(model, ids: np.ndarray, is_causal: bool) -> np.ndarray:
 def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
     data, (script,) = data_of("10"), [script for script in SCRIPTS if script.parent.name.startswith("10")]
     names = runpy.run_path(str(script))
-    lab = Lab(recipes.base_folder(), test_characters=8_000)
+    lab = Lab(load.base_folder(), test_characters=8_000)
     ids, virtual = lab.tokenizer.encode(names["SENTENCE"]), data["virtual"]
     models = (lab.base(), names["prefixed"](lab, pages.unpacked(data["prefix"])))
     assert data["bits"] == pytest.approx([lab.bits(one, lab.domain_test) for one in models], rel=OTHER_TEXT)

@@ -9,7 +9,7 @@ import pytest
 from minilora.cli import main
 from minilora.models.llama import LlamaForCausalLM
 from minilora.peft import IA3Config, LoraConfig, get_peft_model
-from minilora.train.recipes import load_model
+from minilora.train.load import load_model
 from tests.helpers import tiny_chat
 from tests.helpers.peft_invariants import IDS, logits, train
 
@@ -48,16 +48,8 @@ def test_merged_at_a_strength_is_the_sum_of_what_each_changes(place, tmp_path):
 
 def test_what_any_adapter_learned_is_known(place, tmp_path, capsys):
     (tmp_path / "x.jsonl").write_text("".join(f'{{"prompt": "{i}?", "response": "It is {i}."}}\n' for i in range(9)))
-    ask = [
-        "evaluate",
-        "--model",
-        str(place / "model"),
-        "--data",
-        str(tmp_path / "x.jsonl"),
-        "--examples",
-        "1",
-        "--json",
-    ]
+    data = ["--data", str(tmp_path / "x.jsonl"), "--examples", "1", "--json"]
+    ask = ["evaluate", "--model", str(place / "model"), *data]
     assert main([*ask, "--split", "train"]) == 0
     copytree(place / "b", tmp_path / "b")
     training = {"data": "x.jsonl", "data_sha256": json.loads(capsys.readouterr().out)["text_sha256"]}

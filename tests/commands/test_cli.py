@@ -115,19 +115,7 @@ def test_a_merged_model_goes_out_as_gguf(place, capsys):
     assert json.loads(run(capsys, "generate", "--model", out, *prompt)) == adapted
     facts = json.loads(run(capsys, "models", "info", out, "--json"))
     assert facts["name"] == "merged" and facts["stored"].keys() == {"F16", "F32"}
-    # From a GGUF file, and without an adapter, what it says of its tokenizer is carried over.
-    again = place / "again.gguf"
-    run(capsys, "merge", "--model", out, "--out", again)
-    first, second = read_gguf(out), read_gguf(again)
-    assert second.metadata == first.metadata | {
-        "general.name": "again",
-        "general.base_model.count": 1,
-        "general.base_model.0.name": "merged",
-    }
-    for name, tensor in first.tensors.items():
-        np.testing.assert_array_equal(second.tensors[name].read(), tensor.read())
-    for path in (out, again):
-        path.unlink()
+    out.unlink()
 
 
 @pytest.mark.parametrize(
@@ -212,8 +200,6 @@ TRAIN = ["pretrain", "--steps", "2", *TINY]
 BAD = {
     "no command": ([], "required"),
     "unknown command": (["pretrian"], "unknown command 'pretrian': did you mean 'pretrain'?"),
-    "unknown flag": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--stpes", "3"], "--stpes"),
-    "not a number": (["pretrain", "--data", "{text}", "--out", "{out}", "--steps", "many"], "many"),
     "unknown corpus": ([*TRAIN, "--data", "python-doc", "--out", "{out}"], "python-docs"),
     "empty text": ([*TRAIN, "--data", "{empty}", "--out", "{out}"], "no text"),
     "binary text": ([*TRAIN, "--data", "{binary}", "--out", "{out}"], "binary"),
@@ -223,20 +209,10 @@ BAD = {
         "context of 9,999",
     ),
     "nan learning rate": ([*TRAIN, "--data", "{text}", "--out", "{out}", "--lr", "nan"], "nan"),
-    "a negative seed": (["generate", "--prompt", "x", "--seed", "-1"], "--seed must be a whole number of at least 0"),
-    **{
-        f"pretrain and a {flag} that no machine holds": (
-            [*TRAIN, "--data", "{text}", "--out", "{out}", flag, str(size)],
-            f"{flag} ({size:,})",
-        )
-        for flag, size in {
-            "--batch-size": 10**12,
-            "--num-layers": 10**9,
-            "--vocab-size": 10**12,
-            "--hidden-size": 10**12,
-            "--seq-len": 10**12,
-        }.items()
-    },
+    "a width that no machine holds": (
+        [*TRAIN, "--data", "{text}", "--out", "{out}", "--hidden-size", str(10**12)],
+        "--hidden-size (1,000,000,000,000)",
+    ),
     "finetune and a batch that no machine holds": (
         ["finetune", "--model", "{run}", "--data", "{text}", "--out", "{out}", "--batch-size", str(10**12)],
         "choose a smaller --batch-size (1,000,000,000,000)",
@@ -246,7 +222,6 @@ BAD = {
         "513 tokens per sequence pass the model's 512 positions",
     ),
     "unknown flag, and others missing": (["pretrain", "--stpes", "3"], "--stpes; did you mean '--steps'"),
-    "unknown flag of an action": (["models", "list", "--jsn"], "unknown flag --jsn; did you mean '--json'"),
     "unknown schedule": (
         [*TRAIN, "--data", "{text}", "--out", "{out}", "--schedule", "cosin"],
         "--schedule must be one of cosine, linear, constant, wsd, not cosin; did you mean 'cosine'",
@@ -320,26 +295,6 @@ def test_bad_input_is_one_line_and_writes_nothing(place, capsys, tmp_path, name)
     assert not (tmp_path / "out").exists() and sorted(p for p in place.rglob("*")) == before
 
 
-def test_a_foreign_checkpoint_is_refused_and_left_as_it_was(place, capsys, tmp_path):
-    arguments = ["pretrain", "--data", str(place / "text.txt"), "--out", str(tmp_path / "run"), "--steps", "3", *TINY]
-    assert main(arguments) == 0
-    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    capsys.readouterr()
-    assert main([*arguments, "--hidden-size", "32", "--resume"]) == 2
-    assert "--hidden-size was 16, not 32: leave such flags out" in capsys.readouterr().err
-    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
-
-
-def test_resume_on_another_text_is_refused_and_left_as_it_was(place, capsys, tmp_path):
-    (tmp_path / "other.txt").write_text(sentences(150))
-    common = ["--model", str(place / "run"), "--out", str(tmp_path / "run"), "--seq-len", "32", "--rank", "2"]
-    assert main(["finetune", *common, "--data", str(place / "text.txt"), "--steps", "2"]) == 0
-    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    resume = ["finetune", *common, "--data", str(tmp_path / "other.txt"), "--resume"]
-    refused(capsys, resume, "--data was another text, or was divided in another way: leave such flags out, or choose")
-    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
-
-
 def test_checkpointing_changes_no_bit_of_a_run_and_of_one_that_is_resumed(place, tmp_path):
     data = ["--data", str(place / "text.txt"), "--steps", "4", "--save-every", "2"]
     pretrain = ["pretrain", *data, *TINY, "--num-layers", "2"]
@@ -378,12 +333,12 @@ def test_schedule_and_optimizer_are_those_of_the_flags(place, tmp_path):
     arguments = ["pretrain", "--data", str(place / "text.txt"), "--steps", "4", *TINY, "--lr", "0.01"]
     flags = ["--schedule", "constant", "--optimizer", "sgd"]
     assert main([*arguments, *flags, "--out", str(tmp_path / "run")]) == 0
-    assert main([*arguments, "--out", str(tmp_path / "plain")]) == 0
     config = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
     assert (config["schedule"], config["optimizer"]) == ("constant", "sgd")
-    logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("run", "plain")]
-    assert [json.loads(line)["lr"] for line in logs[0][1:]] == [0.01] * 4
-    assert json.loads(logs[0][2])["loss"] != json.loads(logs[1][2])["loss"]
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert any(name.endswith(".momentum") for name in load_file(checkpoint)[0])
+    log = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["lr"] for line in log[1:]] == [0.01] * 4
 
 
 def test_an_output_whose_encoding_lacks_a_character_has_it_escaped(place, tmp_path):
@@ -438,16 +393,6 @@ def test_sigterm_before_the_run_begins_is_one_line(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_reader_who_leaves_is_no_success():
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open(writer, "wb") as output:
-        done = subprocess.run(
-            [sys.executable, "-m", "minilora", "models", "list"], stdout=output, stderr=subprocess.PIPE
-        )
-    assert (done.returncode, done.stderr) == (141, b"")
-
-
 @pytest.mark.parametrize("typed", GONE)
 def test_a_command_that_has_gone_names_what_does_its_work(typed, capsys):
     command, *flags = typed.split()
@@ -487,35 +432,9 @@ def test_a_signal_saves_and_the_run_goes_on(place, tmp_path, signum, code):
     assert (out / "model" / "config.json").is_file()
 
 
-@pytest.mark.slow
-def test_a_second_writer_is_refused(place, tmp_path):
-    out = tmp_path / "run"
-    arguments = ["pretrain", "--data", place / "text.txt", "--out", out, *TINY, "--steps", 100_000]
-    first = start(*arguments)
-    deadline = time.monotonic() + 30
-    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    second = start(*arguments, "--resume")
-    _, err = second.communicate(timeout=30)
-    first.kill()
-    first.communicate()
-    assert second.returncode == 2 and f"in use by process {first.pid}" in err
-
-
 def test_standard_input_is_a_text(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "minilora",
-        "pretrain",
-        "--data",
-        "-",
-        "--out",
-        tmp_path / "r",
-        "--steps",
-        "1",
-        *TINY,
-    ]
+    arguments = ["pretrain", "--data", "-", "--out", tmp_path / "r", "--steps", "1", *TINY]
+    command = [sys.executable, "-m", "minilora", *arguments]
     done = subprocess.run(command, input=sentences(100), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -97,13 +97,6 @@ def test_help_is_a_screen_of_80_columns_and_40_lines(capsys, empty, path):
 
 
 @each_command
-def test_help_in_the_c_locale(monkeypatch, path):
-    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="surrogateescape")
-    monkeypatch.setattr(sys, "stdout", output)
-    assert main([*path, "--help"]) == 0 and output.buffer.getvalue().startswith(b"usage: ")
-
-
-@each_command
 def test_a_wrong_flag(capsys, empty, path):
     for flag in ("--no-such-flag", "-z", "--no_such_flag=3", "-z=3"):
         code, _, err = first_words(capsys, empty, [*path, flag])

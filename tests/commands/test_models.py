@@ -16,7 +16,7 @@ from minilora.formats import gguf as gguf_format
 from minilora.formats import safetensors
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.peft import BottleneckConfig, LoraConfig, PrefixTuningConfig, get_peft_model
+from minilora.peft import LoraConfig, get_peft_model
 from minilora.train import catalog
 from minilora.train.catalog import CachedFile, Entry
 from minilora.train.download import Archive
@@ -239,24 +239,6 @@ def test_an_adapter_says_so(tmp_path, capsys, no_weight_is_read):
     out = run(capsys, "info", tmp_path / "run" / "adapter")
     assert out.startswith("adapter folder ") and "rank                 3\n" in out and "(14 modules)" in out
     assert "  base                 base\\x1b[31m\n" in out and "quant_type nf4" in out
-
-
-@pytest.mark.parametrize(
-    "config, expected",
-    [
-        (LoraConfig(use_dora=True), {"method": "DoRA", "rank": 8}),
-        (LoraConfig(use_rslora=True), {"method": "rsLoRA"}),
-        (LoraConfig(init_lora_weights="pissa"), {"method": "PiSSA"}),
-        (PrefixTuningConfig(num_virtual_tokens=5), {"method": "prefix tuning", "virtual_tokens": 5}),
-        (BottleneckConfig(bottleneck_size=7), {"method": "adapters", "width": 7}),
-    ],
-    ids=["dora", "rslora", "pissa", "prefix", "bottleneck"],
-)
-def test_methods_have_their_names(tmp_path, capsys, config, expected):
-    get_peft_model(llama(), config).save_pretrained(tmp_path)
-    facts = describe(str(tmp_path))
-    assert {key: facts[key] for key in expected} == expected and facts["base"] is None
-    assert "base fingerprint " in run(capsys, "info", tmp_path)
 
 
 # info: what is wrong

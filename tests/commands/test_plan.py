@@ -10,7 +10,6 @@ from minilora import blas
 from minilora.cli import main
 from minilora.plan.devices import MEMORIES
 from minilora.plan.shapes import PRESETS
-from minilora.show.grids import show_time
 from minilora.train.methods import METHODS
 
 pytestmark = pytest.mark.host
@@ -59,12 +58,6 @@ def test_json_says_everything(capsys):
     )
 
 
-def test_times_are_shown_in_units_that_suit():
-    seconds = [0, 5e-5, 0.25, 0.99999, 90, 599, 600, 7_100, 7_200, 172_000, 172_800, 1e8]
-    shown = ["0 µs", "50.0 µs", "250 ms", "1.00 s", "90.0 s", "599 s", "10.0 min", "118 min", "2.00 h", "47.8 h"]
-    assert [show_time(number) for number in seconds] == [*shown, "2.00 days", "3.17 years"]
-
-
 BAD = {
     "model": (["llama-8b"], "did you mean 'llama-"),
     "no model": ([], "a model"),
@@ -93,10 +86,7 @@ def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch, name):
     assert not list(tmp_path.iterdir())
 
 
-def test_help_shows_models_methods_and_an_example():
-    command = [sys.executable, "-m", "minilora", "plan", "--help"]
-    out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    assert "example: minilora plan llama-65b" in out and "gpt-3-175b" in out and "qlora" in out
+def test_help_is_quick_to_import():
     code = "import sys; from minilora.cli import main\ntry: main(['plan', '--help'])\nfinally: "
     code += "print([m for m in ('matplotlib', 'rich', 'tokenizers', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -45,8 +45,10 @@ def test_a_resumed_run_has_the_settings_of_its_folder(place, tmp_path, capsys):
     own = ["--seq-len", 16, "--batch-size", 2, "--lr", 0.001, "--rank", 2, "--steps", 4, "--save-every", 2]
     assert run("finetune", "--model", place / "base", "--data", place / "text.txt", *own, "--out", out) in (0, 3)
     before = record(out)
+    (tmp_path / "other.txt").write_text((place / "text.txt").read_text().replace("boats", "goats"))
     for typed, message in (
         (["--batch-size", 8], "--batch-size was 2, not 8"),
+        (["--data", tmp_path / "other.txt"], "--data was another text, or was divided in another way: leave such"),
         (["--steps", 9], "--steps was 4, not 9"),
         (["--epochs", 0.5], "--steps was 4, not "),
         (["--method", "ia3"], "--method was lora, not ia3"),

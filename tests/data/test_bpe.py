@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from minilora.data import bpe, corpora, pretokenization
 from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, train_tokenizer
 from minilora.errors import FormatError
-from minilora.train import recipes
+from minilora.train import load
 
 pytestmark = pytest.mark.host
 
-FILE = (recipes.base_folder() / "tokenizer.json").read_text("utf-8")
+FILE = (load.base_folder() / "tokenizer.json").read_text("utf-8")
 THEIRS = Tokenizer.from_json(FILE)._inner
 OURS = bpe.ByteLevelBPE(json.loads(FILE))
 # Characters that this Python's Unicode has; the library's may be newer.

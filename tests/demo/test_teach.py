@@ -18,7 +18,7 @@ from minilora.quant import Linear4bit, quantized_linears
 from minilora.show import grids
 from minilora.train import metrics
 from minilora.train.loop import TrainConfig
-from minilora.train.recipes import training_of
+from minilora.train.save import training_of
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host

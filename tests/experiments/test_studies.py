@@ -26,7 +26,7 @@ from minilora.measure.records import Records
 from minilora.peft import METHODS
 from minilora.peft.method import SIZES
 from minilora.show.grids import drawn, render
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.loop import TrainConfig
 from tests.experiments.test_sentences import imagined
 
@@ -316,7 +316,7 @@ def test_a_study_on_another_model(capsys, monkeypatch, tmp_path):
     few = {"values": (1, 4), "rates": 1, "characters": 2_000, "adapt": TrainConfig(steps=1, eval_every=1)}
     large = replace(kind.large, test_characters=1_000, validation_characters=1_000, **few)
     monkeypatch.setitem(STUDIES, kind.name, type(kind.name, (kind,), {"large": large}))
-    model = shutil.copytree(recipes.base_folder(), tmp_path / "another")
+    model = shutil.copytree(load.base_folder(), tmp_path / "another")
     assert main(["study", "rank", "--model", str(model), "--out", str(tmp_path / "out"), "--json"]) == 0
     said = capsys.readouterr()
     facts = json.loads(said.out)

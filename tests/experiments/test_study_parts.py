@@ -17,7 +17,7 @@ from experiments.studies import (
 from minilora.data.tokenizer import Tokenizer
 from minilora.quant import dequantize_4bit, quantize_4bit
 from minilora.tensor import Tensor
-from minilora.train import recipes
+from minilora.train import load
 
 pytestmark = pytest.mark.host
 
@@ -54,7 +54,7 @@ def test_all_labels_are_as_many_as_the_task_has():
 
 
 def test_facts_are_of_words_that_nothing_else_tells():
-    tokenizer = Tokenizer.from_file(recipes.base_folder() / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(load.base_folder() / "tokenizer.json")
     facts = capacity.made_up(tokenizer, 40_000, 0)
     assert len({tuple(row[:2]) for row in facts.rows}) == 40_000 and len(set(facts.alternatives)) == 256
     assert not set(facts.alternatives) & set(facts.rows[:, :2].flat) and set(facts.rows[:, 2:].flat) <= {

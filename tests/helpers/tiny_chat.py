@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from minilora.data.tokenizer import Tokenizer, train_tokenizer
-from minilora.train import recipes
+from minilora.train import load
+from minilora.train.save import save_model
 
 CHATML = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
@@ -35,5 +36,5 @@ def save(
     for i, name in enumerate(("<|im_start|>", "<|im_end|>")):
         content["added_tokens"].append({"id": size + i, "content": name, "special": marks_are_special, **settings})
     tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>", chat_template=template)
-    model = recipes.new_model(tokenizer, 0, **({"max_position_embeddings": 256} | SIZES | sizes))
-    return recipes.save_model(model, tokenizer, folder)
+    model = load.new_model(tokenizer, 0, **({"max_position_embeddings": 256} | SIZES | sizes))
+    return save_model(model, tokenizer, folder)

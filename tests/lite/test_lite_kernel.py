@@ -12,7 +12,7 @@ import pytest
 
 from minilora import __version__
 from minilora.data.tokenizer import Tokenizer
-from minilora.train import recipes
+from minilora.train import load
 from notebooks import lite
 from tests.helpers import chrome
 from tests.lite import pyodide_here
@@ -61,7 +61,7 @@ def test_the_kernel_starts_and_installs_the_wheel(address, site):
         query = urlencode({"kernel": "python", "code": CODE, "execute": "1"})
         page.call("Page.navigate", url=f"{address}/repl/index.html?{query}")
         text = page.wait("sum 2", seconds=300)
-    base = recipes.base_folder()
+    base = load.base_folder()
     ids = Tokenizer.from_file(base / "tokenizer.json").encode("It's the 10th element,  é 日本").tolist()
     lines = [line.strip() for line in text.splitlines()]
     said = {kind: rest for kind, _, rest in (line.partition(" ") for line in lines)}

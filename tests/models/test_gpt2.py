@@ -29,7 +29,7 @@ from minilora.peft import (
     VeraConfig,
     get_peft_model,
 )
-from minilora.train import recipes
+from minilora.train import load
 from tests.helpers import strict
 from tests.helpers.peft_invariants import CASES, INVARIANTS, distance
 from tests.models.test_llama import close, ids_of, training_step
@@ -288,16 +288,16 @@ def test_the_commands_load_it_with_its_tokenizer(tmp_path):
     tokenizer = train_tokenizer(["to be or not to be"] * 3, 270)
     model = tiny(vocab_size=tokenizer.vocab_size, n_positions=32, eos_token_id=tokenizer.eos_token_id)
     model.save_pretrained(tmp_path / "base", tokenizer.to_json())
-    loaded, _ = recipes.load_model(str(tmp_path / "base"))
+    loaded, _ = load.load_model(str(tmp_path / "base"))
     assert type(loaded) is GPT2LMHeadModel
     adapted = get_peft_model(quant.quantize_model(loaded), LoraConfig(init_lora_weights=False))
     adapted.save_pretrained(tmp_path / "adapter")
-    again, tokenizer = recipes.load_model(str(tmp_path / "base"), str(tmp_path / "adapter"))
+    again, tokenizer = load.load_model(str(tmp_path / "base"), str(tmp_path / "adapter"))
     ids = np.array([tokenizer.encode("to be")])
     np.testing.assert_array_equal(again(ids).logits.numpy(), adapted(ids).logits.numpy())
     edit(tmp_path / "base", model_type="bert")
     with pytest.raises(FormatError, match="holds a 'bert' model; minilora reads llama, .*gpt2"):
-        recipes.load_model(str(tmp_path / "base"))
+        load.load_model(str(tmp_path / "base"))
 
 
 # Adapters

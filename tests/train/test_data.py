@@ -7,7 +7,8 @@ import pytest
 from minilora.cli import main
 from minilora.data import corpora
 from minilora.errors import MiniloraError
-from minilora.train import defaults, load, recipes
+from minilora.train import defaults, load
+from minilora.train.text import read_data, read_text
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -20,7 +21,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokenizer(model):
-    return recipes.tokenizer_of(model)
+    return load.tokenizer_of(model)
 
 
 def write(path, *pairs) -> str:
@@ -37,25 +38,25 @@ def test_files_take_the_place_of_the_parts(tmp_path, tokenizer):
     own = write(tmp_path / "own.jsonl", *reviews(range(100, 107), "good", "bad"))
 
     def sizes(*files):
-        found = recipes.read_data(data, tokenizer, *files)
+        found = read_data(data, tokenizer, *files)
         return [len(part.rows) for part in (found.train, found.validation, found.test)]
 
     assert sizes() == [36, 4, 4]  # 4 validation rows could choose nothing: they are learned, and the test part watches
     assert sizes(own) == [36, 7, 4]
     assert sizes(None, own) == [40, 7, 7]
     assert sizes(own, own) == [40, 7, 7]
-    hashes = {recipes.read_data(data, tokenizer, *files).sha256 for files in ((), (own,), (own, own))}
+    hashes = {read_data(data, tokenizer, *files).sha256 for files in ((), (own,), (own, own))}
     assert len(hashes) == 3
-    assert recipes.read_data(data, tokenizer, own, own).notes == (
+    assert read_data(data, tokenizer, own, own).notes == (
         "7 of 7 test conversations begin as one of the validation part does",
     )
     few = write(tmp_path / "few.jsonl", ("one?", "good"))
-    assert len(recipes.read_data(few, tokenizer, own, own).train.rows) == 1  # nothing to divide
+    assert len(read_data(few, tokenizer, own, own).train.rows) == 1  # nothing to divide
 
 
 @pytest.mark.parametrize("rows, sizes", [(230, [207, 23, 23]), (240, [192, 24, 24])])
 def test_a_validation_part_that_could_choose_nothing_is_trained_on(tmp_path, tokenizer, rows, sizes):
-    found = recipes.read_data(write(tmp_path / "x.jsonl", *reviews(range(rows), "good", "bad")), tokenizer)
+    found = read_data(write(tmp_path / "x.jsonl", *reviews(range(rows), "good", "bad")), tokenizer)
     parts = [found.train, found.validation, found.test]
     assert [len(part.rows) for part in parts] == sizes and found.notes == ()
     learned, validation, test = (set(map(str, part.conversations)) for part in parts)
@@ -67,7 +68,7 @@ def test_a_validation_part_that_could_choose_nothing_is_trained_on(tmp_path, tok
 def test_what_training_cannot_teach_is_said(tmp_path, tokenizer):
     data = write(tmp_path / "x.jsonl", *reviews(range(20), "good"))
     test = write(tmp_path / "test.jsonl", *reviews(range(15, 33), "good", "bad", "odd"))
-    assert recipes.read_data(data, tokenizer, data, test).notes == (
+    assert read_data(data, tokenizer, data, test).notes == (
         "every response to learn is 'good': there is nothing to tell apart",
         "20 of 20 validation conversations begin as one of the training part does",
         "5 of 18 test conversations begin as one of the training part does",
@@ -75,7 +76,7 @@ def test_what_training_cannot_teach_is_said(tmp_path, tokenizer):
         "5 of 18 test conversations begin as one of the validation part does",
     )
     data = write(tmp_path / "y.jsonl", *reviews(range(30), "good", "bad"))
-    assert recipes.read_data(data, tokenizer).notes == ()
+    assert read_data(data, tokenizer).notes == ()
 
 
 def test_texts_have_parts_of_their_own_too(tmp_path, tokenizer):
@@ -84,20 +85,20 @@ def test_texts_have_parts_of_their_own_too(tmp_path, tokenizer):
             "".join(f"This is line number {n} of a text.\n" for n in range(start, start + 100))
         )
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
-    text = recipes.read_data(a, tokenizer, b, b)
-    assert text.train.characters == recipes.read_text(corpora.load(a), tokenizer, validation=corpora.load(b)
-        ).train.characters + recipes.read_data(a, tokenizer).test.characters  # fmt: skip
+    text = read_data(a, tokenizer, b, b)
+    assert text.train.characters == read_text(corpora.load(a), tokenizer, validation=corpora.load(b)
+        ).train.characters + read_data(a, tokenizer).test.characters  # fmt: skip
     assert text.notes[0] == f"10 of 100 lines of {b} are in the training part, too" and len(text.notes) == 2
-    assert text.sha256 != recipes.read_data(a, tokenizer).sha256
+    assert text.sha256 != read_data(a, tokenizer).sha256
     (tmp_path / "texts").mkdir()
     for name, content in (("a.txt", b"This is a text."), ("latin.txt", b"caf\xe9")):
         (tmp_path / "texts" / name).write_bytes(content)
     folder = str(tmp_path / "texts")
     note = f"left out of {folder}, not being text in UTF-8: latin.txt"
     for parts in ((folder, a, b), (a, b, folder)):
-        assert recipes.read_data(parts[0], tokenizer, *parts[1:]).notes[0] == note
+        assert read_data(parts[0], tokenizer, *parts[1:]).notes[0] == note
     with pytest.raises(MiniloraError, match="give .jsonl files only, or texts only"):
-        recipes.read_data(a, tokenizer, str(tmp_path / "x.jsonl"))
+        read_data(a, tokenizer, str(tmp_path / "x.jsonl"))
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.TSV", "x.xlsx"])

@@ -11,7 +11,7 @@ from minilora.peft import METHODS, PromptTuningConfig, get_peft_model
 from minilora.peft.method import SIZES
 from minilora.train import defaults
 from minilora.train.answers import Chats
-from minilora.train.recipes import Text, num_examples, sample
+from minilora.train.text import Text, num_examples, sample
 
 pytestmark = pytest.mark.host
 

@@ -80,17 +80,10 @@ def test_lora_plus_moves_b_faster_through_the_whole_schedule():
     assert moved[8.0]["A"] == pytest.approx(moved[1.0]["A"], rel=0.3)
 
 
-def test_schedule_rises_to_one_and_falls_to_its_floor():
-    factors = [lr_factor("cosine", i, 100, 10, 0.1) for i in range(100)]
-    assert factors[0] == 0.1 and factors[9] == 1.0 and factors[10] == 1.0
-    assert factors[10:] == sorted(factors[10:], reverse=True)
-    assert 0.1 < factors[-1] < 0.102
-
-
 @pytest.mark.parametrize(
     ("schedule", "expected"),  # after the warm-up, at its half, at nine tenths and at the last of 100 steps
     [
-        ("cosine", (1.0, 0.1 + 0.9 / 2, None, None)),
+        ("cosine", (1.0, 0.55, 0.122025, 0.100222)),
         ("linear", (1.0, 0.55, 0.19, 0.109)),
         ("constant", (1.0, 1.0, 1.0, 1.0)),
         ("wsd", (1.0, 1.0, 1.0, 0.1 + 0.9 / 10)),
@@ -99,7 +92,7 @@ def test_schedule_rises_to_one_and_falls_to_its_floor():
 def test_each_schedule_falls_in_its_own_way(schedule, expected):
     factors = [lr_factor(schedule, 10 + step, 110, 10, 0.1) for step in (0, 50, 90, 99)]
     for factor, value in zip(factors, expected, strict=True):
-        assert value is None or factor == pytest.approx(value)
+        assert factor == pytest.approx(value, rel=1e-5)
     assert lr_factor(schedule, 4, 110, 10, 0.1) == 0.5
 
 
@@ -112,15 +105,6 @@ def test_every_schedule_and_optimizer_trains():
             quiet(model, batches(), TrainConfig(steps=12, peak_lr=1e-2, schedule=schedule, optimizer=optimizer))
             ends.append(weights(model)["lm_head.weight"])
     assert len({end.tobytes() for end in ends}) == len(ends)
-
-
-def test_training_lowers_the_loss_and_evaluates_on_the_way():
-    model = tiny()
-    history = quiet(
-        model, batches(), TrainConfig(steps=30, peak_lr=3e-2, eval_every=10), evaluate=lambda: loss_of(model)
-    )
-    assert history.steps[-1]["loss"] < history.steps[0]["loss"] - 0.1
-    assert [e["step"] for e in history.evaluations] == [0, 10, 20, 30]
 
 
 def test_the_metrics_have_every_evaluation_the_start_and_the_end_included(tmp_path):

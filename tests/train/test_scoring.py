@@ -10,7 +10,7 @@ from minilora.data import chat
 from minilora.errors import MiniloraError
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import no_grad
-from minilora.train import recipes, scoring
+from minilora.train import load, scoring
 from minilora.train.scoring import after, answered, common_prefix, label_scores, measure_task
 from tests.helpers import tiny_chat
 
@@ -24,7 +24,7 @@ LABELS = ["negative", "positive", "neither one nor the other"]
 def taught(tmp_path_factory, backend_name):
     texts = [message["content"] for row in ROWS for message in row] + LABELS
     folder = tiny_chat.save(tmp_path_factory.mktemp("task") / "model", texts, num_hidden_layers=2)
-    model, tokenizer = recipes.load_model(str(folder))
+    model, tokenizer = load.load_model(str(folder))
     for p in model.parameters():
         p.data = p.data * 5  # an untrained model thinks all words alike
     return model, tokenizer

@@ -10,7 +10,7 @@ from minilora.data.tokenizer import TokenStream, train_tokenizer
 from minilora.errors import MiniloraError
 from minilora.models.llama import LlamaModel
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from minilora.train import recipes
+from minilora.train import load
 from minilora.train.answers import end_token_ids
 from minilora.train.session import ChatSession, Continuation, answer_room, write_sample
 from tests.helpers import tiny_chat
@@ -71,7 +71,7 @@ def test_it_is_cut_where_nothing_ended_it(most, is_cut):
 
 
 def loaded(place, config=None):
-    model, tokenizer = recipes.load_model(str(place))
+    model, tokenizer = load.load_model(str(place))
     if config is not None:
         model = get_peft_model(model, config)
         for p in model.parameters():
@@ -185,7 +185,7 @@ def test_an_answer_has_room_as_far_as_the_positions_go(place):
 
 
 def test_a_sample_follows_the_first_question_or_the_beginning_of_a_text(place):
-    model, tokenizer = recipes.load_model(str(place))
+    model, tokenizer = load.load_model(str(place))
     asked, other = ({"role": "user", "content": words} for words in ("What is it?", "And that?"))
     answer = {"role": "assistant", "content": "It is so."}
     one, two = [asked, answer], [other, answer]

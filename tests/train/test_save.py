@@ -1,4 +1,4 @@
-"""pytest tests/train/test_recipes.py: a model and its tokenizer as one GGUF file."""
+"""pytest tests/train/test_save.py: a model and its tokenizer as one GGUF file."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ from minilora.formats.gguf import GGUF, read_gguf
 from minilora.formats.gguf_writer import write_gguf
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.models.llama_gguf import gguf_of
-from minilora.train.recipes import load_model, save_gguf, save_model
+from minilora.train.load import load_model
+from minilora.train.save import save_gguf, save_model
 from tests.data.test_gguf_tokenizer import byte_level, sentencepiece
 
 pytest.importorskip("gguf")
