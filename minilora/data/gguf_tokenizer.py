@@ -48,7 +48,7 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     _add_special(inner, tokens, types)
 
     add_bos = bool(values.get("add_bos_token", add_bos))
-    bos = values.get("bos_token_id", usual_bos)
+    bos: Any = values.get("bos_token_id", usual_bos)
     eos = values.get("eos_token_id", usual_eos)
     for role, index in {"bos": bos, "eos": eos}.items():
         is_token = type(index) is int and 0 <= index < len(tokens)

@@ -344,39 +344,8 @@ def test_rows_of_like_length_make_a_batch_across_epochs():
     assert lengths[:12] != sorted(lengths[:12]) and lengths[:12] != lengths[25:37]
 
 
-def test_packed_windows_hold_conversations_end_to_end():
-    batches = ChatBatches(TOKENS, batch_size=1, seq_len=LONGEST + 3, seed=1, pad_token_id=5, pack=True)
-    total = sum(len(ids) for ids, _ in TOKENS.rows)
-    windows = [batches.next_batch() for _ in range(total // (LONGEST + 3))]
-    assert batches.state()["epoch"] == 0
-    ids, labels = (np.concatenate([w[n][0] for w in windows]) for n in ("input_ids", "labels"))
-    assert all((w["attention_mask"] == 1).all() and w["input_ids"].shape == (1, LONGEST + 3) for w in windows)
-    starts = [i for i in range(len(ids)) if written(ids[i : i + 2]).startswith("<|im_start|>s")]
-    assert starts[0] == 0
-    rows = {tuple(row): np.where(mask, row, IGNORED).tolist() for row, mask in TOKENS.rows}
-    whole = [(tuple(ids[i:j]), labels[i:j].tolist()) for i, j in zip(starts, starts[1:], strict=False)]
-    assert len(whole) >= 4 and all(rows[row] == expected for row, expected in whole)
-
-
-def test_packed_windows_without_an_answer_are_passed_over():
-    row = np.arange(8), np.arange(8) == 7
-    shifts = (
-        np.array([9]),
-        np.array([False]),
-    )  # what comes after it has its only label first in a window, where none counts
-    batches = ChatBatches(chat.ChatTokens([row] * 9 + [shifts], [1] * 10), 1, 8, 1, 5, pack=True)
-    windows = [batches.next_batch()["labels"][0] for _ in range(40)]
-    assert all((window[1:] != IGNORED).any() for window in windows) and batches.state()["epoch"] > 4
-
-
-def test_packing_needs_a_window():
-    with pytest.raises(MiniloraError, match="less than a context of 9,999"):
-        ChatBatches(TOKENS, 1, 9_999, 1, 5, pack=True)
-
-
-@pytest.mark.parametrize("pack", [False, True])
-def test_resume_gives_the_same_batches(pack):
-    make = lambda: ChatBatches(TOKENS, 2, LONGEST + 5, 1, 5, pack)  # noqa: E731
+def test_resume_gives_the_same_batches():
+    make = lambda: ChatBatches(TOKENS, 2, LONGEST + 5, 1, 5)  # noqa: E731
     reference = make()
     states, expected = zip(*[(reference.state(), reference.next_batch()) for _ in range(15)], strict=True)
     assert states[-1]["epoch"] >= 2
