@@ -108,11 +108,8 @@ def _not_read(row: dict[str, Any], used: set[str]) -> dict[str, None]:
 
 def _check_text(what: str, value: Any) -> None:
     """Raise MiniloraError for what is not text."""
-    if isinstance(value, int | float):  # or true, which JSON writes so, too
-        shown = json.dumps(value)
-        raise MiniloraError(f'{what} is {escape(shown, 40)}, not text: write it in quotes, "{escape(shown, 40)}"')
     if not isinstance(value, str):
-        raise MiniloraError(f"{what} is {type(value).__name__}, not text")
+        raise MiniloraError(f"{what} is {escape(json.dumps(value), 40)}, not text: write it in quotes")
 
 
 def question_of(messages: Conversation) -> str:

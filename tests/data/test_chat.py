@@ -192,12 +192,10 @@ BAD_LINES = {
     '{"prompt": "a"}': "has the keys prompt; give",
     json.dumps(lines(messages=[])): "has the keys prompt, response, messages",
     json.dumps(lines(completion="c")): "has the keys prompt, response, completion",
-    json.dumps({"instruction": "a", "input": [1], "output": "b"}): "input is list, not text",
-    json.dumps(lines(prompt=3)): 'prompt is 3, not text: write it in quotes, "3"',
-    json.dumps({"instruction": "a", "output": True}): 'output is true, not text: write it in quotes, "true"',
+    json.dumps({"instruction": "a", "input": [1], "output": "b"}): "input is [1], not text",
+    json.dumps(lines(prompt=3)): "prompt is 3, not text: write it in quotes",
     json.dumps({"messages": turns("a", 0)}): "content of the assistant's message is 0, not text",
-    json.dumps(lines(response=None)): "response is NoneType, not text",
-    json.dumps(lines(response=["a"])): "is list, not text",
+    json.dumps(lines(response=None)): "response is null, not text",
     json.dumps(lines(response=" \n")): "the assistant's message is empty",
     json.dumps(lines(prompt="")): "the user's message is empty",
     '{"messages": "a"}': "messages must be a list of objects",
@@ -273,7 +271,6 @@ def test_slips_in_labelled_data_are_said():
     assert chat_split.doubts(rows) == [
         "'Billing' and 'billing' count as different labels",
         "1 prompts have more than one label, such as 'ticket 0'",
-        "1 of 32 conversations repeat another one word for word",
     ]
     assert chat_split.doubts([turns(f"ask {i}", f"Billing {i}") for i in range(9)]) == []
 

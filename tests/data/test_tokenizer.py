@@ -209,9 +209,8 @@ def test_a_chat_template_is_read_from_where_folders_have_it(tmp_path):
 
 def test_broken_names_in_a_folder(tmp_path):
     for files, words in (
-        ({"tokenizer_config": {"eos_token": 3}}, "eos_token must be the name of a token, not 3"),
+        ({"tokenizer_config": {"eos_token": 3.5}}, "no token 3.5"),
         ({"tokenizer_config": {"eos_token": "<end>"}}, "no token <end>"),
-        ({"config": {"eos_token_id": "</s>"}}, "eos_token_id must be a token id"),
         ({"config": {"eos_token_id": 322}}, "no token 322"),
         ({"config": {"eos_token_id": -1}}, "no token -1"),
         ({"config": [1]}, "not an object"),

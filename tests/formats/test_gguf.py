@@ -111,7 +111,7 @@ BAD = {
     "empty": (b"", "ends at byte 0"),
     "another format": (b"PK\x03\x04" + b"\0" * 40, "does not begin with GGUF"),
     "version 1": (head(version=1), "version 1"),
-    "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
+    "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "little-endian"),
     "cut in the counts": (head()[:15], "ends at byte 15"),
     "more tensors than bytes": (head(tensors=2**62), "cannot hold"),
     "more entries than bytes": (head(entries=3), "cannot hold 3 metadata entries"),
