@@ -144,25 +144,14 @@ def test_other_names_of_the_keys_and_keys_that_are_not_read(tmp_path):
         {"prompt": "p", "completion": "r", "id": 7, "empty": ""},
         {"instruction": "p", "input": "", "output": "r"},
         {"instruction": "p", "input": "q", "output": "r"},
-        {"messages": [{"role": "user", "content": "p", "name": "n"}, turns("p", "r")[1]], "source": "s", "id": 8},
+        {"messages": [{"role": "user", "content": "p"}, turns("p", "r")[1]], "source": "s", "id": 8},
     ]
     notes = []
     path = write(tmp_path / "x.jsonl", *rows)
     assert chat.read_jsonl(path, notes) == [turns("p", "r"), turns("p", "r"), turns("p\n\nq", "r"), turns("p", "r")]
-    assert notes == [f"{path}: what lines have under id, source, name is not read"]
+    assert notes == [f"{path}: what lines have under id, source is not read"]
     chat.read_jsonl(write(tmp_path / "x.jsonl", lines()), notes)
     assert len(notes) == 1
-
-
-def test_what_a_line_says_besides_is_named_unless_it_says_nothing(tmp_path):
-    messages = turns("p", "r")
-    for other, named in (({"weight": 0}, True), ({"weight": False}, True), ({"tool_calls": None, "name": ""}, False)):
-        notes = []
-        said = [{**message, **other} for message in messages]
-        assert chat.read_jsonl(write(tmp_path / "x.jsonl", {"messages": said}), notes) == [messages]
-        assert bool(notes) == named
-    both = {"prompt": "p", "prompt_id": "1", "messages": messages}  # as UltraChat has it
-    assert chat.read_jsonl(write(tmp_path / "x.jsonl", both)) == [messages]
 
 
 def test_labels_lose_the_spaces_around_them_and_other_answers_keep_them(tmp_path):
@@ -175,12 +164,6 @@ def test_labels_lose_the_spaces_around_them_and_other_answers_keep_them(tmp_path
     assert chat.read_jsonl(write(tmp_path / "y.jsonl", *code))[1][-1]["content"] == "    return 1"
 
 
-def test_a_conversation_begins_with_its_system_message(tmp_path):
-    rows = [turns("Classify.", "a", system=f"text {i}") for i in range(40)]
-    parts = chat_split.split(rows, "x.jsonl")
-    assert len(parts.test) >= 2 and chat.question_of(rows[3]) == "text 3\n\nClassify."
-
-
 def lines(**changes) -> dict:
     return {"prompt": "p", "response": "r"} | changes
 
@@ -189,23 +172,17 @@ BAD_LINES = {
     "{": "line 2: it is not valid JSON",
     "[1]": "not an object",
     "{}": "has the keys none; give prompt and response, or messages",
-    '{"prompt": "a"}': "has the keys prompt; give",
     json.dumps(lines(messages=[])): "has the keys prompt, response, messages",
-    json.dumps(lines(completion="c")): "has the keys prompt, response, completion",
     json.dumps({"instruction": "a", "input": [1], "output": "b"}): "input is [1], not text",
     json.dumps(lines(prompt=3)): "prompt is 3, not text: write it in quotes",
     json.dumps({"messages": turns("a", 0)}): "content of the assistant's message is 0, not text",
     json.dumps(lines(response=None)): "response is null, not text",
     json.dumps(lines(response=" \n")): "the assistant's message is empty",
-    json.dumps(lines(prompt="")): "the user's message is empty",
     '{"messages": "a"}': "messages must be a list of objects",
-    '{"messages": [1]}': "messages must be a list of objects",
     '{"messages": []}': "messages in the order none",
     '{"messages": [{"role": "user"}]}': "a message has the keys role; give role and content",
     '{"messages": [{"role": "tool", "content": "a"}]}': "the role 'tool' is none of system, user, assistant",
-    '{"messages": [{"role": [], "content": "a"}]}': "is none of system",
     json.dumps({"messages": turns("a")}): "the last message is not the assistant's",
-    json.dumps({"messages": turns("a", "b")[::-1]}): "messages in the order assistant, user",
     json.dumps(
         {"messages": turns("a", "b") + turns("c", "d", system="s")}
     ): "messages in the order user, assistant, system",
@@ -301,11 +278,6 @@ LONGEST = max(len(ids) for ids, _ in TOKENS.rows)
 def learned(batch: dict) -> list[list[int]]:
     """The labels that count, row by row."""
     return [[int(token) for token in row if token != IGNORED] for row in batch["labels"]]
-
-
-def test_tokens_and_characters():
-    assert TOKENS.characters == sum(len(messages[1]["content"]) for messages in SHORT)
-    assert len(TOKENS.ids) == sum(len(ids) for ids, _ in TOKENS.rows)
 
 
 def test_rows_are_padded_and_only_answers_have_labels():

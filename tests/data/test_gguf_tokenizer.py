@@ -132,13 +132,6 @@ def test_scores_and_not_places_give_the_order(score, expected):
     assert pieces(Tokenizer.from_gguf(metadata, "a"), "the") == expected
 
 
-def test_user_defined_tokens_are_found_whole_in_a_text():
-    tokens = byte_level()["tokenizer.ggml.tokens"] + ["value of x"]
-    types = [CONTROL] * 3 + [NORMAL] * (len(tokens) - 4) + [USER_DEFINED]
-    tokenizer = Tokenizer.from_gguf(byte_level(tokens=tokens, token_type=types), "a")
-    assert pieces(tokenizer, "value of x,")[0] == "value of x"
-
-
 def test_it_saves_as_a_tokenizer_json(tmp_path):
     for metadata in (byte_level(), byte_level("llama-bpe"), byte_level("qwen2"), sentencepiece()):
         tokenizer = Tokenizer.from_gguf(metadata, "a.gguf")
@@ -275,16 +268,6 @@ def test_added_tokens_keep_their_kind():
     assert metadata["tokenizer.ggml.token_type"][-3:] == [USER_DEFINED, UNUSED, UNUSED]
     again = Tokenizer.from_gguf(metadata, "a")
     assert pieces(again, "value of x,") == pieces(tokenizer, "value of x,") == ["value of x", ","]
-
-
-def test_an_id_that_no_token_has_is_filled_up():
-    content = json.loads(train_tokenizer(TEXTS, 300).to_json())
-    last = max(content["model"]["vocab"], key=content["model"]["vocab"].get)
-    size = len(content["model"]["vocab"])
-    content["model"]["vocab"][last] = size
-    metadata = Tokenizer.from_json(json.dumps(content)).gguf_metadata(size + 1)
-    assert metadata["tokenizer.ggml.tokens"][-2:] == [f"[PAD{size - 1}]", last]
-    assert metadata["tokenizer.ggml.token_type"][-2:] == [UNUSED, NORMAL]
 
 
 NO_NAME = "no byte-level byte-pair encoding that cuts a text into words as one of gpt-2, smollm, llama-bpe, qwen2 does"

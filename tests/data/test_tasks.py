@@ -51,10 +51,6 @@ def test_groups_stay_in_one_part():
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
 
 
-def test_the_order_of_documents_does_not_matter():
-    assert make(DOCUMENTS[::-1]) == make()
-
-
 def test_what_is_ambiguous_already_read_or_no_prose_is_left_out():
     first, second = make().test[:2]
     ambiguous = [Document(f"{module}.D", "Return the Next Item.\n\nMore.") for module in ("owl", "cod")]

@@ -125,13 +125,6 @@ def test_a_stream_of_documents():
     assert encode_documents(TOKENIZER, []).ids.shape == (0,)
 
 
-def test_a_long_stream_keeps_its_order():
-    documents = [Document(str(i), f"number {i}") for i in range(2500)]
-    ids = encode_documents(TOKENIZER, documents).ids
-    texts = [TOKENIZER.decode(part) for part in np.split(ids, np.flatnonzero(ids == 0) + 1)]
-    assert texts == [document.text for document in documents] + [""]
-
-
 def folder(path, tokenizer=None, **files):
     """A folder with a tokenizer whose tokens are <|endoftext|>, the bytes, and two more special ones."""
     content = json.loads((tokenizer or TOKENIZER).to_json())

@@ -87,22 +87,12 @@ def test_a_stopped_writer_leaves_no_config(tmp_path):
     assert os.listdir(tmp_path / "model") == [] and not (tmp_path / "other").exists()
 
 
-def test_shards_load(tmp_path):
-    assert_same(write_sharded(tmp_path / "model"))
-
-
 def test_the_index_decides_between_shards(tmp_path):
     folder = write_sharded(tmp_path / "model")
     first, second = sorted(folder.glob("model-*.safetensors"))
     name = "lm_head.weight"
     save_file(second, {name: TENSORS[name], "model.embed_tokens.weight": np.zeros((3, 4), np.float32)})
     assert_same(folder)
-
-
-def test_one_file_goes_before_an_index(tmp_path):
-    folder = write_sharded(tmp_path / "model")
-    save_file(folder / "model.safetensors", {"w": np.zeros(2)})
-    assert_same(folder, {"w": np.zeros(2)})
 
 
 def test_the_hugging_face_cache_loads(tmp_path):
