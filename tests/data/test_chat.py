@@ -99,14 +99,11 @@ def test_a_model_without_a_format_and_unknown_templates():
     with pytest.raises(MiniloraError, match="no chat format: it is a base model; choose a chat model: --model smollm2"):
         chat.find_format(make_tokenizer(None))
     for template, special in (
-        ("", ("<|im_end|>",)),
         ("{{ messages }}", ("<|im_start|>", "<|im_end|>")),
         (CHATML, ("<|im_end|>",)),  # the tokens are missing
         (CHATML + "<think>", ("<|im_start|>", "<|im_end|>")),
         (CHATML.replace("\n", ""), ("<|im_start|>", "<|im_end|>")),
-        ("{{ '<|user|>\n' + message['content'] + '<|end|>' + eos_token }}<|assistant|>", ("<|end|>",)),
         ("{{ '<|user|>\n' + message['content'] + '\n' }}{{ '<|assistant|>\n' + eos_token }}", ("</s>",)),  # Tulu's
-        ("{{ '<|user|>\n' + message['content'] + eos_token }}{{ '<|assistant|>' }}", ("</s>",)),  # on one line
         (CHATML + "{% set system_message = 'Be kind.' %}", ("<|im_start|>", "<|im_end|>")),
         (CHATML.replace("kind.", "\\xZ"), ("<|im_start|>", "<|im_end|>")),  # an escape that is none
         ("[INST] [/INST] eos_token", ("</s>",)),
@@ -209,16 +206,6 @@ def test_many_bad_lines_and_bad_files(tmp_path):
         (tmp_path / "x.jsonl").write_bytes(content)
         with pytest.raises(MiniloraError, match=words):
             chat.read_jsonl(tmp_path / "x.jsonl")
-
-
-def test_a_deep_line_and_a_long_line(tmp_path):
-    deep = '{"prompt": ' + "[" * 100_000 + "]" * 100_000 + ', "response": "r"}'
-    with pytest.raises(MiniloraError) as caught:
-        chat.read_jsonl(write(tmp_path / "x.jsonl", deep))
-    assert len(str(caught.value)) < 400
-    with pytest.raises(MiniloraError) as caught:
-        chat.read_jsonl(write(tmp_path / "x.jsonl", {"k" * 10_000: 1}))
-    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("count", [16, 80, 81, 400])

@@ -241,11 +241,6 @@ def test_a_folder(tmp_path):
     refused(tmp_path / "others", "there is no text in", "not being text in UTF-8: latin.txt")
 
 
-def test_a_file_name_that_is_not_utf8(tmp_path):
-    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text(PROSE)
-    assert all(split(load(tmp_path)))
-
-
 def test_standard_input(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Grüße.".encode())))
     assert texts(load("-").documents) == {"stdin:0": "Grüße."}

@@ -100,16 +100,6 @@ def test_digits_and_spaces_by_pre_tokenizer():
     )
 
 
-def test_qwen_composes_characters_and_llama_3_begins_a_text():
-    qwen, gpt2 = (Tokenizer.from_gguf(byte_level(pre), "a") for pre in ("qwen2", "gpt-2"))
-    assert qwen.encode("e\u0301").tolist() == qwen.encode("é").tolist()
-    assert gpt2.encode("e\u0301").tolist() != gpt2.encode("é").tolist()
-    llama3 = Tokenizer.from_gguf(byte_level("llama-bpe"), "a")
-    assert llama3.add_bos_token and llama3.encode_prompt("x").tolist() == [1, *llama3.encode("x")]
-    without = Tokenizer.from_gguf(byte_level("llama-bpe", add_bos_token=False), "a")
-    assert not without.add_bos_token and without.encode_prompt("x").tolist() == without.encode("x").tolist()
-
-
 def test_sentencepiece_merges_by_score_and_spells_bytes():
     tokenizer = Tokenizer.from_gguf(sentencepiece(), "a.gguf")
     assert pieces(tokenizer, "the  the") == ["▁the", "▁", "▁the"]  # a space goes before a text

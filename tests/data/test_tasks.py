@@ -70,11 +70,6 @@ def test_a_sentence_of_train_and_test_stays_in_train_alone():
     assert "The very same sentence." not in {example.text for example in task.validation + task.test}
 
 
-def test_a_class_without_sentences():
-    with pytest.raises(MiniloraError, match="a class of toy has no sentences"):
-        make([document for document in DOCUMENTS if not document.name.startswith("cod")])
-
-
 def test_few_is_balanced_and_nested():
     task = make()
     small, large = task.few(4, seed=3), task.few(16, seed=3)

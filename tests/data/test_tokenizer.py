@@ -68,15 +68,6 @@ def test_training_is_the_same_in_every_process():
         assert done.stdout == TOKENIZER.to_json() + "\n"
 
 
-def test_files(tmp_path):
-    path = tmp_path / "tokenizer.json"
-    TOKENIZER.save(path)
-    again = Tokenizer.from_file(path)
-    assert again.to_json() == TOKENIZER.to_json() == path.read_text("utf-8")
-    text = f"The value {END_OF_TEXT} of é"
-    assert again.encode(text).tolist() == TOKENIZER.encode(text).tolist()
-
-
 def test_settings_of_a_file_from_elsewhere_do_not_cut_or_pad():
     content = json.loads(TOKENIZER.to_json())
     content["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
@@ -84,13 +75,6 @@ def test_settings_of_a_file_from_elsewhere_do_not_cut_or_pad():
     content["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": END_OF_TEXT}
     again = Tokenizer.from_json(json.dumps(content))
     assert again.encode(TEXTS[0]).tolist() == TOKENIZER.encode(TEXTS[0]).tolist()
-
-
-def test_another_end_token():
-    content = TOKENIZER.to_json().replace(END_OF_TEXT, "</s>")
-    assert Tokenizer.from_json(content, "</s>").eos_token_id == 0
-    with pytest.raises(FormatError, match="no token <|endoftext|>"):
-        Tokenizer.from_json(content)
 
 
 def test_broken_files(tmp_path):

@@ -154,14 +154,3 @@ def test_folders_that_are_none(tmp_path):
     for name, message in [("file", "Not a directory"), ("gone", "No such file"), ("empty", "has neither model.safe")]:
         with pytest.raises(FormatError, match=message):
             open_folder(tmp_path / name)
-
-
-def test_a_missing_or_bad_config(tmp_path):
-    write_folder(tmp_path, CONFIG, TENSORS)
-    for raw in ("", "[]", "{'a': 1}"):
-        (tmp_path / "config.json").write_text(raw)
-        with pytest.raises(FormatError, match="config.json"):
-            open_folder(tmp_path)
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(FormatError, match="config.json: No such file"):
-        open_folder(tmp_path)

@@ -107,11 +107,6 @@ def test_layouts_come_back(tmp_path, array):
     assert safetensors.on_disk("w", array).flags.c_contiguous
 
 
-def test_an_empty_tensor_lies_anywhere_between_others(tmp_path):
-    path = write_raw(tmp_path / "a", {"a": entry(), "empty": entry(shape=(0,), stop=0)}, bytes(8))
-    assert load_file(path)[0]["empty"].shape == (0,) and library.load_file(path)["empty"].shape == (0,)
-
-
 def test_loaded_arrays_are_independent_and_writable(tmp_path):
     save_file(tmp_path / "a", {"x": WEIGHT, "y": WEIGHT})
     loaded, _ = load_file(tmp_path / "a")
@@ -138,23 +133,18 @@ def test_booleans_are_normalized(tmp_path):
     assert loaded.tobytes() == b"\x00\x01\x01" and loaded.dtype == bool and loaded.shape == (1, 3)
 
 
-def test_names_are_only_keys(tmp_path):
-    save_file(tmp_path / "a", {"../../x": WEIGHT, "/etc/passwd": WEIGHT})
-    assert list(load_file(tmp_path / "a")[0]) == ["../../x", "/etc/passwd"]
-    assert os.listdir(tmp_path) == ["a"]
-
-
-@pytest.mark.parametrize("array", [np.zeros(2, complex), np.array(["a"]), np.array([None])])
-def test_unknown_dtype_is_not_saved(tmp_path, array):
-    with pytest.raises(MiniloraError, match="tensor layer.weight has dtype"):
-        save_file(tmp_path / "a", {"layer.weight": array})
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("arrays, metadata", [({"__metadata__": WEIGHT}, None), ({}, {"step": 3})])
-def test_what_could_not_be_read_back_is_not_saved(tmp_path, arrays, metadata):
-    with pytest.raises(MiniloraError, match="metadata"):
-        save_file(tmp_path / "a", arrays, metadata)
+@pytest.mark.parametrize(
+    "tensors, metadata, words",
+    [
+        ({"layer.weight": np.zeros(2, complex)}, None, "tensor layer.weight has dtype"),
+        ({"layer.weight": np.array([None])}, None, "tensor layer.weight has dtype"),
+        ({"__metadata__": WEIGHT}, None, "metadata"),
+        ({}, {"step": 3}, "metadata"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_saved(tmp_path, tensors, metadata, words):
+    with pytest.raises(MiniloraError, match=words):
+        save_file(tmp_path / "a", tensors, metadata)
     assert os.listdir(tmp_path) == []
 
 
@@ -192,17 +182,7 @@ def test_bad_headers_are_refused(tmp_path, fields, nbytes, message):
     assert len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        b"\x00" * 7,
-        b"\xff" * 8,
-        b"\xff" * 100,
-        (2**40).to_bytes(8, "little") + b"{}",
-        b"\xff\x00\x00\x00\x00\x00\x00\x00{}",
-    ],
-)
+@pytest.mark.parametrize("raw", [b"", b"\xff" * 8, (2**40).to_bytes(8, "little") + b"{}"])
 def test_bad_lengths_are_refused(tmp_path, raw):
     (tmp_path / "a").write_bytes(raw)
     with pytest.raises(FormatError, match="too few|a header of"):
