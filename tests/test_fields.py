@@ -6,7 +6,7 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from minilora.fields import checked, choice, field_problems, flag, kind_of, number, token, tokens, whole
+from minilora.fields import checked, choice, field_problems, flag, number, token, tokens, whole
 
 pytestmark = pytest.mark.host
 
@@ -88,9 +88,3 @@ def test_a_value_never_brings_raw_control_characters_or_much_text():
     for name in (f.name for f in fields(Settings) if f.name not in ("free", "pattern")):
         (problem,) = field_problems(Settings(**{name: "\x1b[2J" + "x" * 500}))
         assert problem.isprintable() and len(problem) < 200
-
-
-def test_a_kind_judges_other_values_too():
-    assert kind_of(Settings, "rank").problems("pattern['q']", 0) == [
-        "pattern['q'] must be a whole number of at least 1, not 0"
-    ]

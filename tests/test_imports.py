@@ -122,36 +122,13 @@ def test_no_arrow_points_up():
     "source, module",
     [
         ("from .tensor import Tensor", "graph"),
-        ("from minilora.functional import relu", "tensor"),
         ("from . import nn, backend", "ops"),
-        ("import minilora.train.loop", "models.llama"),
-        ("from minilora import cli", "errors"),
-        ("from minilora import Tensor", "ops"),
-        ("from minilora.peft import lora as l", "quant.linear"),
         ("def f():\n    from ..peft.lora import LoraConfig", "models.llama"),
-        ("from ... import measure", "train.deep.loop"),
-        ("from .functional import relu", "gradcheck"),
-        ("import minilora", "errors"),
         ("from .ops import add", "attic"),
     ],
 )
 def test_an_arrow_that_points_up_is_seen(source, module):
     assert len(arrows_up(source, module)) == 1
-
-
-@pytest.mark.parametrize(
-    "source, module, is_package",
-    [
-        ("from .backend import xp\nfrom . import tensor", "ops", False),
-        ("from minilora.graph import Node\nfrom minilora import ops", "tensor", False),
-        ("from ..nn import Module\nfrom .llama import x\nfrom . import generate", "models.llama", False),
-        ("from .lora import LoraConfig\nfrom ..nn import Linear\nfrom . import model", "peft", True),
-        ("from .. import __version__\nimport numpy as np, os.path", "train.run", False),
-        ("from minilora.peft import lora", "measure.curve", False),
-    ],
-)
-def test_an_arrow_that_points_down_is_fine(source, module, is_package):
-    assert arrows_up(source, module, is_package) == []
 
 
 def test_the_engine_sees_arrays_through_xp_alone():
@@ -207,22 +184,9 @@ def test_no_circle():
     assert circle({name: path.read_text("utf-8") for name, path in modules().items() if name not in EXEMPT}) == []
 
 
-@pytest.mark.parametrize(
-    "upper, lower",
-    [
-        ("from minilora.a.lower import x", "from minilora.a.upper import y"),
-        ("def f():\n    from minilora.a import lower", "import minilora.a.upper"),
-        ("from minilora.a import x", "from minilora.a import lower"),
-    ],
-)
-def test_a_circle_is_seen(upper, lower):
-    sources = {"a": "from minilora.a.upper import x", "a.upper": upper, "a.lower": lower}
-    assert {"a.upper"} < set(circle(sources))
-
-
-def test_what_only_types_need_is_no_circle():
-    upper = "if TYPE_CHECKING:\n    from minilora.a.lower import x"
-    assert circle({"a.upper": upper, "a.lower": "from minilora.a.upper import y"}) == []
+def test_a_circle_is_seen():
+    upper, lower = "def f():\n    from minilora.a import lower", "import minilora.a.upper"
+    assert {"a.upper"} < set(circle({"a": "from minilora.a.upper import x", "a.upper": upper, "a.lower": lower}))
 
 
 def test_no_file_is_too_long_to_read_at_once():

@@ -64,7 +64,6 @@ FOREIGN = {  # flags of transformers, PEFT, TRL and llama.cpp, by ours that do t
     "--quant-type": "bnb-4bit-quant-type",
     "--double-quantization": "bnb-4bit-use-double-quant use-double-quant",
     "--virtual-tokens": "num-virtual-tokens",
-    "--pack": "packing",
     "--hidden-size": "n-embd d-model dim",
     "--intermediate-size": "ffn-dim d-ff n-inner",
     "--num-layers": "num-hidden-layers n-layer n-layers",

@@ -34,7 +34,6 @@ def add(parser: Parser) -> None:
     for part in ("validation", "test"):
         words = f"the {part} part, for which --data is then not divided"
         data.add_argument(f"--{part}", metavar="FILE", help=words)
-    data.add_argument("--pack", action="store_true", help="conversations end to end, in place of one and padding")
     add_seq_len(data, None)
     add_option_flags(parser)
     add_training(parser)
@@ -54,7 +53,7 @@ def run(arguments: Namespace) -> None:
     model, tokenizer = load.load_model(arguments.model, quantization=quantization)
     model = methods.adapt(model, name, options, data.train.ids, arguments.seed)
     arguments.seq_len = arguments.seq_len or defaults.seq_len_for(model, data)
-    sizes = {name: getattr(arguments, name) for name in ("batch_size", "seq_len", "epochs", "pack")}
+    sizes = {name: getattr(arguments, name) for name in ("batch_size", "seq_len", "epochs")}
     config = defaults.finetune_config(model, method, data, **sizes, **train_settings(arguments))
     settings = {"model": arguments.model, "method": name}
     settings |= {part: path for part in ("validation", "test") if (path := getattr(arguments, part)) is not None}

@@ -112,16 +112,15 @@ class Training:
         arguments, data = self.arguments, self.data
         self.world.check_enough_rows(self.batch_size)
         self.model.gradient_checkpointing_enable(arguments.checkpointing)
-        pack = {"pack": True} if getattr(arguments, "pack", False) else {}
-        self.batches = training_batches(data.train, self.batch_size, self.seq_len, arguments.seed, **pack)
-        check_length(self.model, data, self.seq_len, **pack)
-        seq_len = longest(data, self.seq_len, **pack)
+        self.batches = training_batches(data.train, self.batch_size, self.seq_len, arguments.seed)
+        check_length(self.model, data, self.seq_len)
+        seq_len = longest(data, self.seq_len)
         check_memory(arguments, self.model.config, self.method, self.options, seq_len=seq_len)
         if arguments.lr == AUTO:
-            self.config = replace(self.config, peak_lr=self.searched_lr(**pack))
+            self.config = replace(self.config, peak_lr=self.searched_lr())
         # Evaluations of a run that is resumed are compared with those before.
         self.examples = self.resumed.get("eval_examples") or defaults.eval_examples(self.config, self.batch_size)
-        self.settings |= pack | {name: getattr(arguments, name) for name in ("data", "batch_size", "seq_len")}
+        self.settings |= {name: getattr(arguments, name) for name in ("data", "batch_size", "seq_len")}
         self.settings |= {name: getattr(self.config, name) for name in ("steps", *FLAGS)}
         self.settings |= {"lr": self.config.peak_lr, "eval_examples": self.examples}
         self.settings |= {"checkpointing": arguments.checkpointing}
@@ -190,7 +189,7 @@ class Training:
         record = Path(self.arguments.out, RECORD)
         return read_record(record)["config"] if self.arguments.resume and record.is_file() else {}
 
-    def searched_lr(self, **pack) -> float:
+    def searched_lr(self) -> float:
         """The learning rate that a search finds; of a run that is resumed, the one that it found then."""
         if (lr := self.resumed.get("lr")) is not None:
             return float(lr)
@@ -199,7 +198,7 @@ class Training:
                 "--lr auto has too few validation rows to tell rates apart: give a file as --validation"
             )
         tell = (lambda line: None) if self.arguments.json else print
-        sizes = {"batch_size": self.batch_size, "seq_len": self.seq_len} | pack
+        sizes = {"batch_size": self.batch_size, "seq_len": self.seq_len}
         tell(f"--lr auto: each rate for {search_config(self.config).steps} steps")
 
         def tried(rate: float, loss: float | None) -> None:

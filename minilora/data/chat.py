@@ -62,12 +62,11 @@ def read_jsonl(path: str | os.PathLike[str], notes: list[str] | None = None) -> 
 
 
 def _conversation(row: dict[str, Any], ignored: dict[str, None]) -> Conversation:
-    """Check the messages of one line; keys that are not read go to `ignored`. MiniloraError that says what is wrong."""
+    """Check the messages of one line; its keys that are not read go to `ignored`. MiniloraError for what is wrong."""
     messages = _messages(row, ignored)
     for message in messages:
         if not message.keys() >= {"role", "content"}:
             raise MiniloraError(f"a message has the keys {escape(', '.join(message)) or 'none'}; give role and content")
-        ignored |= _not_read(message, {"role", "content"})
         role, content = message["role"], message["content"]
         if role not in ROLES:
             raise MiniloraError(f"the role {escape(repr(role))} is none of {', '.join(ROLES)}")
@@ -97,22 +96,16 @@ def _messages(row: dict[str, Any], ignored: dict[str, None]) -> list[dict[str, A
         raise MiniloraError(f"has the keys {escape(', '.join(row)) or 'none'}; give prompt and response, or messages")
     elif not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         raise MiniloraError("messages must be a list of objects")
-    ignored |= _not_read(row, used)
+    ignored |= dict.fromkeys(
+        name for name, value in row.items() if name not in used and value not in (None, "", [], {})
+    )
     return messages
-
-
-def _not_read(row: dict[str, Any], used: set[str]) -> dict[str, None]:
-    """Return the other keys of an object, less those that hold nothing."""
-    return dict.fromkeys(name for name, value in row.items() if name not in used and value not in (None, "", [], {}))
 
 
 def _check_text(what: str, value: Any) -> None:
     """Raise MiniloraError for what is not text."""
-    if isinstance(value, int | float):  # or true, which JSON writes so, too
-        shown = json.dumps(value)
-        raise MiniloraError(f'{what} is {escape(shown, 40)}, not text: write it in quotes, "{escape(shown, 40)}"')
     if not isinstance(value, str):
-        raise MiniloraError(f"{what} is {type(value).__name__}, not text")
+        raise MiniloraError(f"{what} is {escape(json.dumps(value), 40)}, not text: write it in quotes")
 
 
 def question_of(messages: Conversation) -> str:

@@ -1,4 +1,4 @@
-"""Batches of conversations: one a row, or packed end to end. In the labels all but the assistant's answers is -100."""
+"""Batches of conversations: one a row. In the labels all but the assistant's answers is -100."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ POOL = 16  # batches that are made of rows of one pool
 class ChatBatches(ShuffledEpochs):
     """Conversations, shuffled: `input_ids`, `attention_mask` and `labels` (B, T), labels -100 outside of the answers.
 
-    As rows, B conversations are padded on the right to the longest of them. With `pack`, those of an epoch stand end to
-    end and are cut into windows of `seq_len` tokens; windows without an answer, and what is left over at the end, are
-    passed over. Packed conversations see those before them in their window: no mask keeps them apart.
-
+    B conversations are padded on the right to the longest of them.
     Rows of like length come together, so that little of a batch is padding: of each POOL batches' rows in the epoch's
     order, the shortest make a batch, and so on; these batches are shuffled again.
 
@@ -27,17 +24,12 @@ class ChatBatches(ShuffledEpochs):
     no longer learned; one whose last answer does not fit at all is left out. `notes` says how many.
     """
 
-    def __init__(
-        self, tokens: ChatTokens, batch_size: int, seq_len: int, seed: int, pad_token_id: int, pack: bool = False
-    ):
-        """Raise MiniloraError if no answer fits, or with `pack`, if there is less than a window."""
+    def __init__(self, tokens: ChatTokens, batch_size: int, seq_len: int, seed: int, pad_token_id: int):
+        """Raise MiniloraError if no answer fits."""
         check_seq_len(seq_len)
-        self.seq_len, self.pad_token_id, self.pack = seq_len, pad_token_id, pack
+        self.seq_len, self.pad_token_id = seq_len, pad_token_id
         self.notes: list[str] = []
         self._rows = self._fit(tokens.rows)
-        total = sum(len(ids) for ids, _ in self._rows)
-        if pack and total < seq_len:
-            raise MiniloraError(f"the conversations have {total:,} tokens, less than a context of {seq_len:,}")
         super().__init__(batch_size, seed)
 
     def _fit(self, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -68,8 +60,8 @@ class ChatBatches(ShuffledEpochs):
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng([self.seed, epoch])
-        items = self._epoch(rng)
-        return items if self.pack else self._by_length(items, -epoch * len(items) % self.batch_size, rng)
+        order = rng.permutation(len(self._rows))
+        return self._by_length(order, -epoch * len(order) % self.batch_size, rng)
 
     def _by_length(self, order: np.ndarray, first: int, rng: np.random.Generator) -> np.ndarray:
         """Return an order in which batches hold rows of like length. first: rows that fill up the last epoch's last
@@ -85,26 +77,8 @@ class ChatBatches(ShuffledEpochs):
             grouped += [*rng.permutation(batches), pool[whole:]]
         return np.concatenate(grouped)
 
-    def _epoch(self, rng: np.random.Generator) -> np.ndarray:
-        order = rng.permutation(len(self._rows))
-        if not self.pack:
-            return order
-        stream = np.concatenate([np.stack(self._rows[i]) for i in order], axis=1)  # (2, N): ids and labels
-        count = stream.shape[1] // self.seq_len
-        windows = stream[:, : count * self.seq_len].reshape(2, count, self.seq_len).swapaxes(0, 1)  # (n, 2, T)
-        learns = (windows[:, 1, 1:] != IGNORED).any(axis=1)
-        if not learns.any():
-            raise MiniloraError(
-                f"no window of {self.seq_len:,} tokens holds a part of a response; give a larger --seq-len"
-            )
-        return windows[learns]
-
     def next_batch(self) -> dict[str, np.ndarray]:
-        items = self._next_items()
-        if self.pack:
-            ids, labels = items[:, 0], items[:, 1]
-            return {"input_ids": ids, "attention_mask": np.ones_like(ids), "labels": labels}
-        return _padded([self._rows[i] for i in items], self.pad_token_id)
+        return _padded([self._rows[i] for i in self._next_items()], self.pad_token_id)
 
 
 def chat_windows(

@@ -5,7 +5,7 @@ instead: marks in the template's text say which of them it is, and what differs 
 message, a space here or there) is read from its string literals.
 
 The text of a message is encoded as text: "<|im_end|>" in it does not end the message. Where a family's marks are plain
-text themselves (Zephyr's <|user|>, Llama 2's [INST]), a message can imitate them, but not the token that ends one.
+text themselves (Llama 2's [INST]), a message can imitate them, but not the token that ends one.
 
 Only what the assistant says is learned, with the token that ends it, or the model would never learn to stop.
 """
@@ -175,62 +175,40 @@ class Llama3(ChatFormat):
 
 @dataclass(frozen=True)
 class Instruct(ChatFormat):
-    """[INST] question [/INST] answer</s>: Llama 2, which begins each turn with <s>, and Mistral."""
+    """[INST] question [/INST]answer</s>: Mistral until version 0.2."""
 
     label = "Mistral"
-    system: str = "refused"  # where a system message goes: "marked" (<<SYS>>), before the "first" or "last" question
-    opening: str = "[INST] "
-    closing: str = " [/INST]"
-    before_answer: str = " "
-    after_answer: str = ""  # before the end of text
     after_eos: str = ""
-    trims_questions: bool = False
-    trims_answers: bool = False
-    bos_each_turn: bool = False
 
     def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
-        system = messages[0]["content"] if messages[0]["role"] == "system" else None
-        if system is not None and self.system == "refused":
+        if messages[0]["role"] == "system":
             raise MiniloraError("this model's chat format has no system message; put its words into the first question")
-        turns = messages[system is not None :]
-        for index, message in enumerate(turns):
-            content = message["content"]
+        for message in messages:
             if message["role"] == "user":
-                if index and self.bos_each_turn and tokenizer.bos_token_id is not None:
-                    yield _special(tokenizer.bos_token_id)
-                if system is not None and index == (len(turns) - 1 if self.system == "last" else 0):
-                    marked = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if self.system == "marked" else f"{system}\n\n"
-                    content = marked + content
-                yield from _marked(self.opening, "[INST]")
-                yield Piece(content.strip() if self.trims_questions else content)
-                yield from _marked(self.closing, "[/INST]")
+                yield from (_special("[INST]"), Piece(f" {message['content']} "), _special("[/INST]"))
             else:
-                content = content.strip() if self.trims_answers else content
-                yield Piece(self.before_answer + content + self.after_answer, is_response=True)
-                yield _special(tokenizer.eos_token_id, is_response=True)
+                yield from (Piece(message["content"], is_response=True), _special(tokenizer.eos_token_id, True))
                 yield Piece(self.after_eos)
 
 
-def _marked(literal: str, mark: str) -> Iterator[Piece]:
-    """Cut a literal at a mark in it, which some tokenizers have as a special token."""
-    before, _, after = literal.partition(mark)
-    yield from (Piece(before), _special(mark), Piece(after))
-
-
-class Llama2(Instruct):
-    """As it was before Mistral: the system message marked, in the first question."""
+class Llama2(ChatFormat):
+    """<s>[INST] question [/INST] answer </s>, with the system message marked, in the first question."""
 
     label = "Llama 2"
 
-
-@dataclass(frozen=True)
-class Zephyr(ChatFormat):
-    """<|role|>, a line end, the text, </s>, a line end: TinyLlama and others tuned as Zephyr was."""
-
-    label = "Zephyr"
-
-    def header(self, role: str) -> tuple[Piece, ...]:
-        return _special(f"<|{role}|>"), Piece("\n")
+    def pieces(self, messages: Conversation, tokenizer: Tokenizer, add_generation_prompt: bool) -> Iterator[Piece]:
+        system = ""
+        if messages[0]["role"] == "system":
+            system, messages = f"<<SYS>>\n{messages[0]['content']}\n<</SYS>>\n\n", messages[1:]
+        for index, message in enumerate(messages):
+            if message["role"] == "user":
+                if index and tokenizer.bos_token_id is not None:
+                    yield _special(tokenizer.bos_token_id)
+                content = message["content"] if index else system + message["content"]
+                yield from (_special("[INST]"), Piece(f" {content.strip()} "), _special("[/INST]"))
+            else:
+                yield Piece(f" {message['content'].strip()} ", is_response=True)
+                yield _special(tokenizer.eos_token_id, is_response=True)
 
 
 def find_format(tokenizer: Tokenizer) -> ChatFormat:
@@ -247,7 +225,7 @@ def find_format(tokenizer: Tokenizer) -> ChatFormat:
     chat_format = _recognise(template, tokenizer)
     if chat_format is None:
         raise MiniloraError(
-            "the model's chat template is none of those known here (ChatML, Llama 2 and 3, Mistral, Zephyr); templates "
+            "the model's chat template is none of those known here (ChatML, Llama 2 and 3, Mistral 0.2); templates "
             "from files are not run"
         )
     tokenizer.keep_out_of_text([*MARKS, tokenizer.eos_token])
@@ -256,7 +234,7 @@ def find_format(tokenizer: Tokenizer) -> ChatFormat:
 
 MARKS = (
     *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
-    *("[INST]", "[/INST]", "<|system|>", "<|user|>", "<|assistant|>", "<s>", "</s>"),
+    *("[INST]", "[/INST]", "<s>", "</s>"),
 )
 _LINE_END = r"(?:\\n|\n)"
 _CONTENT = r"message(?:\[.content.\]|\.content)"
@@ -279,15 +257,11 @@ def _recognise(template: str, tokenizer: Tokenizer) -> ChatFormat | None:
         if has("Cutting Knowledge Date: December 2023"):  # the day is the one that the template falls back to
             dates = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
         return Llama3(bos, trims, dates)
-    if has("[INST]", "[/INST]", "eos_token"):
-        if has("<<SYS>>"):
-            return Llama2(
-                bos, system="marked", after_answer=" ", trims_questions=True, trims_answers=True, bos_each_turn=True
-            )
-        return _mistral(template, bos)
-    question = rf"<\|user\|>{_LINE_END}['\"]\s*\+\s*{_CONTENT}(?:\s*\|\s*trim|\.strip\(\))?\s*\+\s*eos_token\s*\}}\}}\n"
-    if has("<|assistant|>") and re.search(question, template):
-        return Zephyr(bos, trims)
+    if has("<<SYS>>", "[INST]", "[/INST]", "eos_token"):
+        return Llama2(bos)
+    question = rf"(['\"])\[INST\] \1\s*\+\s*{_CONTENT}\s*\+\s*(['\"]) \[/INST\]\2"
+    if re.search(question, template) and re.search(rf"\{{\{{-?\s*{_CONTENT}\s*\+\s*eos_token", template):
+        return Instruct(bos, after_eos=" " if has("eos_token + ' '") else "")
     return None
 
 
@@ -304,26 +278,6 @@ def _chatml(template: str, bos: bool, trims: bool) -> ChatML | None:
     except UnicodeDecodeError:  # an escape that is none
         return None
     return ChatML(bos, trims, system or None)
-
-
-def _mistral(template: str, bos: bool) -> Instruct | None:
-    """Mistral's template changed with each model in where it has spaces, and where a system message goes."""
-    opening = re.search(r"(['\"])(\s*\[INST\]\s*)\1\s*\+", template)
-    closing = re.search(r"\+\s*(['\"])(\s*\[/INST\]\s*)\1", template)
-    if not opening or not closing:
-        return None
-    after_eos = re.search(r"eos_token\s*\+\s*(['\"])(\s+)\1", template)
-    before = re.search(rf"(['\"])(\s+)\1\s*\+\s*{_CONTENT}(?!\s*\+\s*['\"]\s*\[/INST)", template)
-    place = re.search(r"loop\.(first|last) and system_message", template)
-    return Instruct(
-        bos,
-        system=place[1] if place else "refused",
-        opening=opening[2],
-        closing=closing[2],
-        before_answer=before[2] if before else "",
-        after_eos=after_eos[2] if after_eos else "",
-        trims_answers=bool(re.search(rf"{_CONTENT}\s*\|\s*trim\s*\+\s*eos_token", template)),
-    )
 
 
 def check_messages(messages: Conversation) -> None:

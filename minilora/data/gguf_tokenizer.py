@@ -3,8 +3,8 @@
 A GGUF file has no tokenizer.json. It holds the tokens in the order of their ids, and `tokenizer.ggml.model` says how
 they are used: "gpt2" is byte-level byte-pair encoding with its merges listed, where `tokenizer.ggml.pre` names how a
 text is cut into words before; "llama" is SentencePiece's byte-pair encoding, where a token's score says how early it is
-merged. The ids are those of the tokenizer.json that the models' makers publish. Everything in the metadata is checked
-before the `tokenizers` library, which can panic, sees it.
+merged. The ids are those of the tokenizer.json that the models' makers publish. What the `tokenizers` library refuses
+(or panics on) is an error that names the file: see `Tokenizer.from_gguf`.
 """
 
 from __future__ import annotations
@@ -22,31 +22,39 @@ TEMPLATE_LIMIT = 200_000  # characters of a chat template; long ones have 10,000
 LARGEST = 2_000_000  # tokens; the largest vocabularies in use have 262,144
 _MERGE_WORK = 100_000_000  # characters looked at while merges are derived from scores; 256,000 tokens take 20 million
 
+PREFIX = "tokenizer.ggml."
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)  # tokenizer.ggml.token_type
 
 
 def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     """Make the tokenizers.Tokenizer of a GGUF file; second, what `Tokenizer` is to know of it: `eos_token` and
     `bos_token` (ids, bos None if there is none), `add_bos_token` and `chat_template`. FormatError, with `where` the
-    file's name, for metadata that describes no tokenizer that is known here.
+    file's name, for metadata that describes no tokenizer that is known here; what is missing or of another type raises
+    as it comes, and `Tokenizer.from_gguf` names the file.
     """
-    read = _Reader(metadata, where)
-    if (kind := read.get("model", str, "text")) not in KINDS:
+    values = {name.removeprefix(PREFIX): value for name, value in metadata.items() if value is not None}
+    if (kind := values["model"]) not in KINDS:
         known = ", ".join(KINDS)
         raise FormatError(f"{where}: a tokenizer of the kind {escape(repr(kind))} is not supported; there are {known}")
     make, usual_bos, usual_eos = KINDS[kind]
-    tokens, types = _vocabulary(read)
-    inner, add_bos = make(read, tokens, types)
+    tokens = list(values["tokens"])
+    if not 0 < len(tokens) <= LARGEST:
+        raise FormatError(f"{where}: a vocabulary of {len(tokens):,} tokens; from 1 to {LARGEST:,} are possible")
+    if len(set(tokens)) < len(tokens):
+        token = next(token for token, count in Counter(tokens).items() if count > 1)
+        raise FormatError(f"{where}: the token {escape(token)} appears twice")
+    types = values.get("token_type", [NORMAL] * len(tokens))
+    inner, add_bos = make(values, tokens, types, where)
     _add_special(inner, tokens, types)
 
-    add_bos = read.get("add_bos_token", bool, "true or false", add_bos)
-    bos = read.token("bos_token_id", len(tokens), usual_bos)
-    eos = read.token("eos_token_id", len(tokens), usual_eos)
-    if eos is None:
-        raise FormatError(f"{where}: tokenizer.ggml.eos_token_id is missing, the token that ends a text")
+    add_bos = bool(values.get("add_bos_token", add_bos))
+    bos: Any = values.get("bos_token_id", usual_bos)
+    eos = values.get("eos_token_id", usual_eos)
+    for role, index in {"bos": bos, "eos": eos}.items():
+        is_token = type(index) is int and 0 <= index < len(tokens)
+        if not is_token and (index is not None or role == "eos" or add_bos):
+            raise FormatError(f"{where}: {PREFIX}{role}_token_id is {escape(index)}, not one of {len(tokens):,} tokens")
     if add_bos:
-        if bos is None:
-            raise FormatError(f"{where}: a text begins with a token that tokenizer.ggml.bos_token_id does not name")
         _begin_with(inner, tokens[bos], bos)
     template = metadata.get("tokenizer.chat_template")
     if template is not None and (not isinstance(template, str) or len(template) > TEMPLATE_LIMIT):
@@ -54,97 +62,35 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     return inner, {"eos_token": eos, "bos_token": bos, "add_bos_token": add_bos, "chat_template": template}
 
 
-class _Reader:
-    """Values of `tokenizer.ggml.…` by type. FormatError for what is missing or of another type."""
-
-    def __init__(self, metadata: dict[str, Any], where: str):
-        self.metadata, self.where = metadata, where
-
-    def get(self, name: str, kind: type, words: str, default: Any = None) -> Any:
-        value = self.metadata.get(f"tokenizer.ggml.{name}")
-        value = default if value is None else value
-        if value is None:
-            raise FormatError(f"{self.where}: tokenizer.ggml.{name} is missing")
-        self.check(name, type(value) is kind, words, value)  # a bool is no int here
-        return value
-
-    def check(self, name: str, is_right: bool, words: str, value: object) -> None:
-        if not is_right:
-            shown = type(value).__name__ if isinstance(value, list | dict) else escape(repr(value))
-            raise FormatError(f"{self.where}: tokenizer.ggml.{name} must be {words}, not {shown}")
-
-    def token(self, name: str, size: int, default: int | None) -> int | None:
-        """Read a token id. A default outside of the vocabulary counts as none."""
-        value = self.metadata.get(f"tokenizer.ggml.{name}")
-        if value is None:
-            return default if default is not None and default < size else None
-        self.check(name, type(value) is int and 0 <= value < size, f"the id of one of {size:,} tokens", value)
-        return value
-
-    def values(self, name: str, kinds: tuple[type, ...], words: str, count: int | None = None) -> list[Any]:
-        """Read a list of values of `kinds`; count: one for each of so many tokens."""
-        values = self.get(name, list, f"a list of {words}")
-        for index, value in enumerate(values):
-            self.check(f"{name}[{index}]", type(value) in kinds, f"one of the list's {words}", value)
-        if count is not None and len(values) != count:
-            raise FormatError(f"{self.where}: {count:,} tokens, but {len(values):,} in tokenizer.ggml.{name}")
-        return values
-
-
-def _vocabulary(read: _Reader) -> tuple[list[str], list[int]]:
-    """Read the tokens by id, and the type of each."""
-    tokens = read.values("tokens", (str,), "texts")
-    if not 0 < len(tokens) <= LARGEST:
-        raise FormatError(f"{read.where}: a vocabulary of {len(tokens):,} tokens; from 1 to {LARGEST:,} are possible")
-    if len(set(tokens)) < len(tokens):
-        token = next(token for token, count in Counter(tokens).items() if count > 1)
-        raise FormatError(f"{read.where}: the token {escape(token)} appears twice")
-    if read.metadata.get("tokenizer.ggml.token_type") is None:
-        return tokens, [NORMAL] * len(tokens)
-    return tokens, read.values("token_type", (int,), "whole numbers", len(tokens))
-
-
-def _byte_level(read: _Reader, tokens: list[str], types: list[int]) -> tuple[Any, bool]:
+def _byte_level(values: dict[str, Any], tokens: list[str], types: list[int], where: str) -> tuple[Any, bool]:
     """Make byte-pair encoding on bytes; second, whether a text begins with the token for that unless the file says."""
     from tokenizers import Tokenizer, models
 
-    name = read.get("pre", str, "text", "default")
+    name = values.get("pre", "default")
     if name not in PRETOKENIZATIONS:
-        raise FormatError(f"{read.where}: {unknown('pre-tokenizer', name, PRETOKENIZATIONS)}")
-    cut, vocab = PRETOKENIZATIONS[name], _ids(tokens)
+        raise FormatError(f"{where}: {unknown('pre-tokenizer', name, PRETOKENIZATIONS)}")
+    cut = PRETOKENIZATIONS[name]
     rules = bpe.RULES | {"pre_tokenizer": cut.pre_tokenizer, "normalizer": cut.normalizer}
     inner = Tokenizer.from_str(json.dumps(rules))
-    inner.model = models.BPE(vocab=vocab, merges=_merges(read, vocab), ignore_merges=cut.ignore_merges)
+    inner.model = models.BPE(vocab=_ids(tokens), merges=_merges(values), ignore_merges=cut.ignore_merges)
     return inner, cut.begins_with_bos
 
 
-def _merges(read: _Reader, vocab: dict[str, int]) -> list[tuple[str, str]]:
-    """Read the merges that the file lists, each two tokens whose text end to end is a third."""
-    merges = []
-    for index, merge in enumerate(read.values("merges", (str,), "texts")):
-        left, _, right = merge.partition(" ")
-        strangers = [part for part in (left, right, left + right) if part not in vocab]
-        if not left or not right or strangers:
-            why = (
-                f"{escape(strangers[0])} is no token" if left and right else "it is not two tokens with a space between"
-            )
-            raise FormatError(f"{read.where}: merge {index} is {escape(repr(merge))}: {why}")
-        merges.append((left, right))
-    return merges
+def _merges(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Read the merges that the file lists. The library checks that each is of two tokens, to a third."""
+    return [(left, right) for left, right in (merge.split(" ", 1) for merge in values["merges"])]
 
 
-def _sentencepiece(read: _Reader, tokens: list[str], types: list[int]) -> tuple[Any, bool]:
+def _sentencepiece(values: dict[str, Any], tokens: list[str], types: list[int], where: str) -> tuple[Any, bool]:
     """Make SentencePiece's byte-pair encoding as the published tokenizer.json of Llama 2 has it: "▁" stands for a space
     and goes before a text, and a character that is no token is spelled in bytes. Second, whether a text begins with
     bos."""
     from tokenizers import Tokenizer, decoders, models, normalizers
 
-    unk, vocab = read.token("unknown_token_id", len(tokens), 0) or 0, _ids(tokens)
-    listed = read.metadata.get("tokenizer.ggml.merges") is not None
-    merges = _merges(read, vocab) if listed else _merges_by_score(read, tokens, types, vocab)
-    model = models.BPE(vocab=vocab, merges=merges, unk_token=tokens[unk], fuse_unk=True, byte_fallback=True)
-    inner = Tokenizer(model)
-    prefix = read.get("add_space_prefix", bool, "true or false", True)
+    vocab, unk = _ids(tokens), tokens[values.get("unknown_token_id", 0)]
+    merges = _merges(values) if "merges" in values else _merges_by_score(values["scores"], types, vocab, where)
+    inner = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=unk, fuse_unk=True, byte_fallback=True))
+    prefix = values.get("add_space_prefix", True)
     space = [normalizers.Prepend("▁")] if prefix else []
     inner.normalizer = normalizers.Sequence([*space, normalizers.Replace(" ", "▁")])
     strip = [decoders.Strip(" ", 1, 0)] if prefix else []
@@ -152,16 +98,13 @@ def _sentencepiece(read: _Reader, tokens: list[str], types: list[int]) -> tuple[
     return inner, True
 
 
-def _merges_by_score(
-    read: _Reader, tokens: list[str], types: list[int], vocab: dict[str, int]
-) -> list[tuple[str, str]]:
+def _merges_by_score(scores: list[float], types: list[int], vocab: dict[str, int], where: str) -> list[tuple[str, str]]:
     """Return every two tokens that make up a third, the highest score of the third first. Control tokens, the unknown
     one and the spelled bytes are not made of text."""
-    scores = read.values("scores", (float, int), "numbers", len(tokens))
-    for index, score in enumerate(scores):
-        read.check(f"scores[{index}]", math.isfinite(score), "a finite number", score)
-    if sum(len(token) ** 2 for token in tokens) > _MERGE_WORK:
-        raise FormatError(f"{read.where}: tokens of up to {max(map(len, tokens)):,} characters are too long to merge")
+    if sum(len(token) ** 2 for token in vocab) > _MERGE_WORK:
+        raise FormatError(f"{where}: tokens of up to {max(map(len, vocab)):,} characters are too long to merge")
+    if not all(map(math.isfinite, scores)):
+        raise FormatError(f"{where}: {PREFIX}scores holds a number that is not finite")
     of_text = {token: index for token, index in vocab.items() if types[index] in (NORMAL, UNUSED)}
     merges = []
     for token, index in of_text.items():
@@ -238,7 +181,7 @@ def describe(inner: Any, size: int) -> dict[str, object]:
         "token_type": types,
         "merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]],
     }
-    return {f"tokenizer.ggml.{name}": value for name, value in described.items()}
+    return {PREFIX + name: value for name, value in described.items()}
 
 
 def _cuts_as(state: dict[str, Any], cut: Pretokenization) -> bool:

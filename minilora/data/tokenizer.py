@@ -73,7 +73,9 @@ class Tokenizer:
         if isinstance(token, str):
             if (token_id := self._inner.token_to_id(token)) is not None:
                 return token_id, token
-        elif 0 <= token < self.vocab_size and (name := self._inner.id_to_token(token)) is not None:
+        elif (
+            type(token) is int and 0 <= token < self.vocab_size and (name := self._inner.id_to_token(token)) is not None
+        ):
             return token, name
         raise MiniloraError(f"the tokenizer has no token {escape(token)}")
 
@@ -263,12 +265,10 @@ def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
         [read_json(folder / name) for name in names if os.path.lexists(folder / name)]
         for names in (("tokenizer_config.json", "special_tokens_map.json"), ("config.json",))
     ]
-    where = show_path(folder)
-    named: dict[str, str | int | None] = {}
+    named: dict[str, Any] = {}
     for role in ("eos_token", "bos_token"):
-        names: list[str | int | None] = [_token_name(content.get(role), f"{where}: {role}") for content in maps]
-        names += [_token_id(content.get(f"{role}_id"), f"{where}: {role}_id") for content in ids]
-        named[role] = next((name for name in names if name is not None), None)
+        values = [content.get(role) for content in maps] + [content.get(f"{role}_id") for content in ids]
+        named[role] = next((_token_of(value) for value in values if value is not None), None)
     eos_token = END_OF_TEXT if named["eos_token"] is None else named["eos_token"]
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json", eos_token)
     if named["bos_token"] is not None and tokenizer.bos_token_id is None:
@@ -281,20 +281,11 @@ def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     return tokenizer
 
 
-def _token_name(value: object, where: str) -> str | None:
-    """Read the name of a token, which may be wrapped in its settings."""
-    value = value.get("content") if isinstance(value, dict) else value
-    if value is not None and not isinstance(value, str):
-        raise FormatError(f"{where} must be the name of a token, not {escape(value)}")
-    return value
-
-
-def _token_id(value: object, where: str) -> int | None:
-    """Read a token id, or the first of several."""
-    value = value[0] if isinstance(value, list) and value else value
-    if value is not None and type(value) is not int:
-        raise FormatError(f"{where} must be a token id, not {escape(value)}")
-    return value
+def _token_of(value: Any) -> Any:
+    """Return the name or the id of a token, which may be wrapped in its settings or the first of several."""
+    if isinstance(value, dict):
+        return value.get("content")
+    return value[0] if isinstance(value, list) and value else value
 
 
 def _chat_template(folder: Path, maps: list[dict[str, Any]]) -> str | None:

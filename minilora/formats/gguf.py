@@ -128,9 +128,7 @@ class _Head:
             raise FormatError(f"{self.where} is no GGUF file: it does not begin with GGUF")
         version = self.number("I")
         if version not in VERSIONS:
-            swapped = int.from_bytes(version.to_bytes(4, "little"), "big") in VERSIONS
-            kind = "is big-endian" if swapped else f"has GGUF version {version}"
-            raise FormatError(f"{self.where} {kind}; minilora reads versions 2 and 3, little-endian")
+            raise FormatError(f"{self.where} has GGUF version {version}; minilora reads 2 and 3, little-endian")
         return self.count(24, "tensors"), self.count(13, "metadata entries")  # the least that one can take
 
     def metadata(self, count: int) -> dict[str, object]:

@@ -104,9 +104,7 @@ def _value(value: object, key: str) -> bytes:
         kind, raw = _packed([value], _ALONE)
         return struct.pack("<I", kind) + raw
     except (KeyError, struct.error, OverflowError):
-        kinds = ", ".join({type(item).__name__ for item in value}) if isinstance(value, list) else ""
-        words = f"a list of {escape(kinds)}" if kinds else escape(repr(value))
-        raise MiniloraError(f"the metadata of {escape(key)} cannot be {words}") from None
+        raise MiniloraError(f"the metadata of {escape(key)} cannot be {escape(repr(value))}") from None
 
 
 def _packed(values: list[Any], types: dict[type, tuple[int, str]]) -> tuple[int, bytes]:

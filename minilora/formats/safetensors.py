@@ -114,14 +114,9 @@ def open_file(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], di
         with open_regular(path) as file:
             return _read_array(file, name, entries[name], show_path(path))
 
-    entries, metadata = header(path)
-    return {name: StoredTensor(e.shape, partial(read, name), e.dtype) for name, e in entries.items()}, metadata
-
-
-def header(path: str | os.PathLike[str]) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Read the header alone: entries by name, and the metadata. Errors: FormatError."""
     with open_regular(path) as file:
-        return _read_header(file, show_path(path))
+        entries, metadata = _read_header(file, show_path(path))
+    return {name: StoredTensor(e.shape, partial(read, name), e.dtype) for name, e in entries.items()}, metadata
 
 
 def _read_header(file: BinaryIO, where: str) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -132,8 +127,6 @@ def _read_header(file: BinaryIO, where: str) -> tuple[dict[str, Entry], dict[str
     if length > min(size - 8, HEADER_LIMIT):
         raise FormatError(f"{where} is no safetensors file, or was cut off: a header of {length:,} bytes in {size:,}")
     raw = file.read(length)
-    if not raw.startswith(b"{"):
-        raise FormatError(f"{where} is no safetensors file: its header does not begin with a brace")
     fields = parse_json(raw, f"{where}: the header")
 
     metadata = fields.pop("__metadata__", {})

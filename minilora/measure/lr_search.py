@@ -52,7 +52,7 @@ def rate_loss(
     """Return a function of a learning rate: the best validation loss of a training at it, in bits per character.
 
     It trains by `config`. Each call begins with the weights that `model` has now, and leaves them so. It raises
-    MiniloraError if the training diverges. batches: batch_size, seq_len, pack and world of `defaults.fit`.
+    MiniloraError if the training diverges. batches: batch_size, seq_len and world of `defaults.fit`.
     """
     parameters = trainable(model)
     start = {name: parameter.data.copy() for name, parameter in parameters.items()}

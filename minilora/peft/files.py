@@ -211,14 +211,16 @@ class SavedAdapter:
 def adapter_quantization(folder) -> dict | None:
     """The arguments of `quant.quantize_model` with which the base of a saved adapter was quantized; None if not."""
     _check_is_adapter(folder)
-    return _quantization(safetensors.header(Path(folder) / WEIGHTS)[1])
+    return _quantization(safetensors.open_file(Path(folder) / WEIGHTS)[1])
 
 
 def named_base(folder) -> tuple[str | None, str | None]:
     """Read what a saved adapter says of its base: base_model_name_or_path and the fingerprint, None if it has none."""
     _check_is_adapter(folder)
     name = read_json(Path(folder) / CONFIG).get("base_model_name_or_path")
-    return name if isinstance(name, str) else None, safetensors.header(Path(folder) / WEIGHTS)[1].get("minilora.base")
+    return name if isinstance(name, str) else None, safetensors.open_file(Path(folder) / WEIGHTS)[1].get(
+        "minilora.base"
+    )
 
 
 def _check_is_adapter(folder) -> None:

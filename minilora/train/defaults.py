@@ -47,7 +47,6 @@ def finetune_config(
     batch_size: int = BATCH_SIZE,
     seq_len: int | None = None,
     epochs: float | None = None,
-    pack: bool = False,
     **given: Any,
 ) -> TrainConfig:
     """Return the settings by which `minilora finetune` trains `model`, adapted by `method` or not yet, on `data`.
@@ -56,7 +55,7 @@ def finetune_config(
     """
     if given.get("steps") is None:
         per_step = batch_size * (given.get("accumulate") or 1)
-        given["steps"] = steps_for(data, per_step, seq_len or seq_len_for(model, data), epochs, pack)
+        given["steps"] = steps_for(data, per_step, seq_len or seq_len_for(model, data), epochs)
     if given.get("peak_lr") is None:
         given["peak_lr"] = method.rate(base_size(model))
     return train_config(batch_size, **{"lora_plus": method.lora_plus} | given)
@@ -69,7 +68,6 @@ def fit(
     *,
     batch_size: int = BATCH_SIZE,
     seq_len: int | None = None,
-    pack: bool = False,
     examples: int | None = None,
     batches=None,
     world: World | None = None,
@@ -89,8 +87,8 @@ def fit(
     seq_len = seq_len or seq_len_for(model, data)
     notes: list[str] = []
     if batches is None:
-        check_length(model, data, seq_len, pack)
-        batches = training_batches(data.train, batch_size, seq_len, config.seed, pack)
+        check_length(model, data, seq_len)
+        batches = training_batches(data.train, batch_size, seq_len, config.seed)
         notes += getattr(batches, "notes", [])
     if data.validation.characters:
         validation = sample(data.validation, examples or eval_examples(config, batch_size), seq_len)
@@ -159,10 +157,10 @@ def seq_len_for(model, data: Text | Chats) -> int:
     return max(2, min(most, limit))
 
 
-def steps_for(data: Text | Chats, per_step: int, seq_len: int, epochs: float | None = None, pack: bool = False) -> int:
+def steps_for(data: Text | Chats, per_step: int, seq_len: int, epochs: float | None = None) -> int:
     """Steps of `per_step` sequences each: so many epochs, or the default number."""
     if epochs is None and not isinstance(data, Chats):
         return TEXT_STEPS
-    rows = len(data.train.rows) if isinstance(data, Chats) and not pack else len(data.train.ids) // seq_len
+    rows = len(data.train.rows) if isinstance(data, Chats) else len(data.train.ids) // seq_len
     steps = max(1, ceil((EPOCHS if epochs is None else epochs) * rows / per_step))
     return steps if epochs is not None else min(max(steps, LEAST_STEPS), MOST_STEPS)

@@ -81,27 +81,24 @@ def num_examples(stream: TokenStream | ChatTokens, seq_len: int) -> int:
 
 
 def training_batches(
-    stream: TokenStream | ChatTokens, batch_size: int, seq_len: int, seed: int, pack: bool = False
+    stream: TokenStream | ChatTokens, batch_size: int, seq_len: int, seed: int
 ) -> LanguageModelBatches | ChatBatches:
-    """pack: conversations end to end, in place of one a row."""
     if isinstance(stream, ChatTokens):
-        return ChatBatches(stream, batch_size, seq_len, seed, PADDING, pack)
-    if pack:
-        raise MiniloraError("only conversations are packed, which a .jsonl file holds: a text is packed as it is")
+        return ChatBatches(stream, batch_size, seq_len, seed, PADDING)
     return LanguageModelBatches(stream.ids, batch_size, seq_len, seed)
 
 
-def longest(data: Text | Chats, seq_len: int, pack: bool = False) -> int:
+def longest(data: Text | Chats, seq_len: int) -> int:
     """The length of the longest sequence of a batch: `seq_len`, or less where conversations are not so long."""
-    if isinstance(data, Chats) and not pack:
+    if isinstance(data, Chats):
         parts = (data.train, data.validation, data.test)
         return min(seq_len, max(len(ids) for part in parts for ids, _ in part.rows))
     return seq_len
 
 
-def check_length(model, data: Text | Chats, seq_len: int, pack: bool = False) -> None:
+def check_length(model, data: Text | Chats, seq_len: int) -> None:
     """MiniloraError where sequences of `seq_len` tokens of the data would pass the model's positions."""
-    seq_len = longest(data, seq_len, pack)
+    seq_len = longest(data, seq_len)
     limit, virtual = model.config.max_position_embeddings, model.body.virtual_tokens
     if virtual + seq_len > limit:
         words = f"{virtual} virtual tokens and " if virtual else ""

@@ -68,15 +68,6 @@ def test_training_is_the_same_in_every_process():
         assert done.stdout == TOKENIZER.to_json() + "\n"
 
 
-def test_files(tmp_path):
-    path = tmp_path / "tokenizer.json"
-    TOKENIZER.save(path)
-    again = Tokenizer.from_file(path)
-    assert again.to_json() == TOKENIZER.to_json() == path.read_text("utf-8")
-    text = f"The value {END_OF_TEXT} of é"
-    assert again.encode(text).tolist() == TOKENIZER.encode(text).tolist()
-
-
 def test_settings_of_a_file_from_elsewhere_do_not_cut_or_pad():
     content = json.loads(TOKENIZER.to_json())
     content["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
@@ -84,13 +75,6 @@ def test_settings_of_a_file_from_elsewhere_do_not_cut_or_pad():
     content["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": END_OF_TEXT}
     again = Tokenizer.from_json(json.dumps(content))
     assert again.encode(TEXTS[0]).tolist() == TOKENIZER.encode(TEXTS[0]).tolist()
-
-
-def test_another_end_token():
-    content = TOKENIZER.to_json().replace(END_OF_TEXT, "</s>")
-    assert Tokenizer.from_json(content, "</s>").eos_token_id == 0
-    with pytest.raises(FormatError, match="no token <|endoftext|>"):
-        Tokenizer.from_json(content)
 
 
 def test_broken_files(tmp_path):
@@ -123,13 +107,6 @@ def test_a_stream_of_documents():
     assert stream.ids.dtype == np.int64
     assert stream.characters == 14 + 7
     assert encode_documents(TOKENIZER, []).ids.shape == (0,)
-
-
-def test_a_long_stream_keeps_its_order():
-    documents = [Document(str(i), f"number {i}") for i in range(2500)]
-    ids = encode_documents(TOKENIZER, documents).ids
-    texts = [TOKENIZER.decode(part) for part in np.split(ids, np.flatnonzero(ids == 0) + 1)]
-    assert texts == [document.text for document in documents] + [""]
 
 
 def folder(path, tokenizer=None, **files):
@@ -209,9 +186,8 @@ def test_a_chat_template_is_read_from_where_folders_have_it(tmp_path):
 
 def test_broken_names_in_a_folder(tmp_path):
     for files, words in (
-        ({"tokenizer_config": {"eos_token": 3}}, "eos_token must be the name of a token, not 3"),
+        ({"tokenizer_config": {"eos_token": 3.5}}, "no token 3.5"),
         ({"tokenizer_config": {"eos_token": "<end>"}}, "no token <end>"),
-        ({"config": {"eos_token_id": "</s>"}}, "eos_token_id must be a token id"),
         ({"config": {"eos_token_id": 322}}, "no token 322"),
         ({"config": {"eos_token_id": -1}}, "no token -1"),
         ({"config": [1]}, "not an object"),

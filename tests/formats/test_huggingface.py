@@ -87,22 +87,12 @@ def test_a_stopped_writer_leaves_no_config(tmp_path):
     assert os.listdir(tmp_path / "model") == [] and not (tmp_path / "other").exists()
 
 
-def test_shards_load(tmp_path):
-    assert_same(write_sharded(tmp_path / "model"))
-
-
 def test_the_index_decides_between_shards(tmp_path):
     folder = write_sharded(tmp_path / "model")
     first, second = sorted(folder.glob("model-*.safetensors"))
     name = "lm_head.weight"
     save_file(second, {name: TENSORS[name], "model.embed_tokens.weight": np.zeros((3, 4), np.float32)})
     assert_same(folder)
-
-
-def test_one_file_goes_before_an_index(tmp_path):
-    folder = write_sharded(tmp_path / "model")
-    save_file(folder / "model.safetensors", {"w": np.zeros(2)})
-    assert_same(folder, {"w": np.zeros(2)})
 
 
 def test_the_hugging_face_cache_loads(tmp_path):
@@ -138,8 +128,8 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(FormatError, match=f"{first} has 3 bytes, too few"):
         open_folder(folder)
     gone = {f"s{i}": f"s{i}.safetensors" for i in range(1_000)}
-    with pytest.raises(FormatError, match="no file s0.safetensors, s1.safetensors, s2.safetensors and 997 more$"):
-        open_folder(write_sharded(tmp_path / "files", present | gone))
+    with pytest.raises(FormatError, match="cannot read .*s0.safetensors: No such file"):
+        open_folder(write_sharded(tmp_path / "files", gone))
 
 
 @pytest.mark.parametrize("index", ["{}", '{"weight_map": []}', '{"weight_map": {}}', "[]", "{"])
@@ -164,14 +154,3 @@ def test_folders_that_are_none(tmp_path):
     for name, message in [("file", "Not a directory"), ("gone", "No such file"), ("empty", "has neither model.safe")]:
         with pytest.raises(FormatError, match=message):
             open_folder(tmp_path / name)
-
-
-def test_a_missing_or_bad_config(tmp_path):
-    write_folder(tmp_path, CONFIG, TENSORS)
-    for raw in ("", "[]", "{'a': 1}"):
-        (tmp_path / "config.json").write_text(raw)
-        with pytest.raises(FormatError, match="config.json"):
-            open_folder(tmp_path)
-    (tmp_path / "config.json").unlink()
-    with pytest.raises(FormatError, match="config.json: No such file"):
-        open_folder(tmp_path)

@@ -11,13 +11,11 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import safetensors.numpy as library
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from minilora.errors import FormatError, MiniloraError
 from minilora.formats import atomic, safetensors
 from minilora.formats.atomic import read_json, write_atomic, write_json
-from minilora.formats.safetensors import header, load_file, save_file
+from minilora.formats.safetensors import load_file, save_file
 
 pytestmark = pytest.mark.host
 
@@ -109,25 +107,6 @@ def test_layouts_come_back(tmp_path, array):
     assert safetensors.on_disk("w", array).flags.c_contiguous
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(st.text(st.characters(codec="utf-8")), st.sampled_from(DTYPES), max_size=6))
-def test_any_names(tmp_path, dtypes):
-    arrays = {name: np.ones(i, dtype) for i, (name, dtype) in enumerate(dtypes.items()) if name != "__metadata__"}
-    save_file(tmp_path / "a", arrays)
-    assert (tmp_path / "a").read_bytes() == library.save(arrays)
-    assert load_file(tmp_path / "a")[0].keys() == arrays.keys()
-
-
-def test_an_empty_tensor_lies_anywhere_between_others(tmp_path):
-    path = write_raw(tmp_path / "a", {"a": entry(), "empty": entry(shape=(0,), stop=0)}, bytes(8))
-    assert load_file(path)[0]["empty"].shape == (0,) and library.load_file(path)["empty"].shape == (0,)
-
-
-def test_no_tensors(tmp_path):
-    save_file(tmp_path / "a", {})
-    assert load_file(tmp_path / "a") == ({}, {})
-
-
 def test_loaded_arrays_are_independent_and_writable(tmp_path):
     save_file(tmp_path / "a", {"x": WEIGHT, "y": WEIGHT})
     loaded, _ = load_file(tmp_path / "a")
@@ -154,32 +133,18 @@ def test_booleans_are_normalized(tmp_path):
     assert loaded.tobytes() == b"\x00\x01\x01" and loaded.dtype == bool and loaded.shape == (1, 3)
 
 
-def test_header_tells_without_reading(tmp_path):
-    save_file(tmp_path / "a", {"w": WEIGHT, "ids": np.arange(3)}, {"k": "v"})
-    entries, metadata = header(tmp_path / "a")
-    size = (tmp_path / "a").stat().st_size
-    assert metadata == {"k": "v"}
-    assert entries["ids"] == safetensors.Entry("I64", (3,), size - 60 - 24, size - 60)
-    assert entries["w"] == safetensors.Entry("F32", (3, 5), size - 60, size)
-
-
-def test_names_are_only_keys(tmp_path):
-    save_file(tmp_path / "a", {"../../x": WEIGHT, "/etc/passwd": WEIGHT})
-    assert list(load_file(tmp_path / "a")[0]) == ["../../x", "/etc/passwd"]
-    assert os.listdir(tmp_path) == ["a"]
-
-
-@pytest.mark.parametrize("array", [np.zeros(2, complex), np.array(["a"]), np.array([None])])
-def test_unknown_dtype_is_not_saved(tmp_path, array):
-    with pytest.raises(MiniloraError, match="tensor layer.weight has dtype"):
-        save_file(tmp_path / "a", {"layer.weight": array})
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("arrays, metadata", [({"__metadata__": WEIGHT}, None), ({}, {"step": 3})])
-def test_what_could_not_be_read_back_is_not_saved(tmp_path, arrays, metadata):
-    with pytest.raises(MiniloraError, match="metadata"):
-        save_file(tmp_path / "a", arrays, metadata)
+@pytest.mark.parametrize(
+    "tensors, metadata, words",
+    [
+        ({"layer.weight": np.zeros(2, complex)}, None, "tensor layer.weight has dtype"),
+        ({"layer.weight": np.array([None])}, None, "tensor layer.weight has dtype"),
+        ({"__metadata__": WEIGHT}, None, "metadata"),
+        ({}, {"step": 3}, "metadata"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_saved(tmp_path, tensors, metadata, words):
+    with pytest.raises(MiniloraError, match=words):
+        save_file(tmp_path / "a", tensors, metadata)
     assert os.listdir(tmp_path) == []
 
 
@@ -189,32 +154,21 @@ TWO = {"a": entry(), "b": entry(start=8, stop=16)}
 BAD = {
     "shape and bytes differ": ({"a": entry(shape=(3,))}, 8, "does not fill"),
     "a hole": ({"a": entry(), "b": entry(start=12, stop=20)}, 20, "tensor b leaves a hole"),
-    "a hole at the start": ({"a": entry(start=4, stop=12)}, 12, "leaves a hole"),
     "an overlap": ({"a": entry(), "b": entry(start=4, stop=12)}, 12, "tensor b overlaps"),
-    "the same bytes twice": ({"a": entry(), "b": entry()}, 8, "overlaps"),
     "data cut off": (TWO, 15, "need"),
     "data too long": (TWO, 17, "need"),
     "offsets beyond the file": ({"a": entry(shape=(2**40,), stop=2**42)}, 8, "need"),
     "offsets backwards": ({"a": entry(start=8, stop=0)}, 8, "does not fill"),
-    "a product beyond 64 bits": ({"a": entry(shape=(2**32, 2**32))}, 8, "does not fill"),
     "a product that wraps to the right size": ({"a": entry(shape=(2**62 + 1, 2))}, 8, "does not fill"),
     "nothing, hugely": ({"a": entry(shape=(0, 2**62, 2**62), stop=0)}, 0, "does not fill"),
     "a negative size": ({"a": entry(shape=(-2, -1))}, 8, "has shape"),
-    "a fraction of a size": ({"a": entry(shape=(2.0,))}, 8, "has shape"),
     "true for a size": ({"a": entry(shape=(True, 2))}, 8, "has shape"),
     "too many axes": ({"a": entry(shape=(1,) * 65 + (2,))}, 8, "has shape"),
     "a shape that is text": ({"a": entry() | {"shape": "2"}}, 8, "has shape"),
-    "three offsets": ({"a": entry() | {"data_offsets": [0, 8, 8]}}, 8, "data_offsets"),
     "an unknown dtype": ({"a": entry("F8_E4M3")}, 8, "dtype F8_E4M3"),
-    "a dtype that is a list": ({"a": entry() | {"dtype": ["F32"]}}, 8, "dtype"),
     "no dtype": ({"a": {"shape": [2], "data_offsets": [0, 8]}}, 8, "lacks"),
-    "a tensor that is a number": ({"a": 3}, 8, "lacks"),
     "metadata with numbers": ({"__metadata__": {"a": 1}}, 0, "metadata"),
-    "metadata as text": ({"__metadata__": "text"}, 0, "metadata"),
-    "a list": (b"[]", 0, "brace"),
-    "leading space": (b" {}", 0, "brace"),
-    "no JSON": (b"{]", 0, "not valid JSON"),
-    "not UTF-8": (b'{"\xff": 1}', 0, "not valid JSON"),
+    "a list": (b"[]", 0, "object in braces"),
     "nested deep": (b'{"a":' * 100_000, 0, "not valid JSON"),
     "a number of 5,000 digits": (b'{"a": ' + b"1" * 5_000 + b"}", 0, "not valid JSON"),
 }
@@ -228,17 +182,7 @@ def test_bad_headers_are_refused(tmp_path, fields, nbytes, message):
     assert len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"",
-        b"\x00" * 7,
-        b"\xff" * 8,
-        b"\xff" * 100,
-        (2**40).to_bytes(8, "little") + b"{}",
-        b"\xff\x00\x00\x00\x00\x00\x00\x00{}",
-    ],
-)
+@pytest.mark.parametrize("raw", [b"", b"\xff" * 8, (2**40).to_bytes(8, "little") + b"{}"])
 def test_bad_lengths_are_refused(tmp_path, raw):
     (tmp_path / "a").write_bytes(raw)
     with pytest.raises(FormatError, match="too few|a header of"):
@@ -271,37 +215,36 @@ def test_only_regular_files_are_opened(tmp_path):
 
 
 def mutate(raw, rng):
-    """One file that is a little wrong: bits, lengths, pieces moved, or numbers and words of the header changed."""
+    """One file that is a little wrong: bits, numbers of 8 bytes, pieces moved or lost."""
     raw = bytearray(raw)
-    head_end = 8 + int.from_bytes(raw[:8], "little")
-    kind = rng.randrange(7)
-    if kind == 0:  # bits anywhere
+    kind = rng.randrange(6)
+    if kind < 2:  # bits of the first half, where most of the meaning is, or anywhere
         for _ in range(rng.randint(1, 8)):
-            raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
-    elif kind == 1:  # bytes of the header
-        for _ in range(rng.randint(1, 4)):
-            raw[rng.randrange(8, head_end)] = rng.choice(b'{}[]",:0123456789-.eE \x00\xff')
-    elif kind == 2:  # cut off
+            raw[rng.randrange(len(raw) // (2 - kind))] ^= 1 << rng.randrange(8)
+    elif kind == 2:
         del raw[rng.randrange(len(raw)) :]
-    elif kind == 3:  # longer
+    elif kind == 3:
         raw += rng.randbytes(rng.randint(1, 64))
-    elif kind == 4:  # another length of the header
-        new = rng.choice([0, 1, 7, head_end, len(raw), 2**31, 2**63, 2**64 - 1, rng.randrange(len(raw))])
-        raw[:8] = new.to_bytes(8, "little")
-    elif kind == 5:  # a piece moved, doubled or lost
+    elif kind == 4:
+        at = rng.choice([0, rng.randrange(len(raw) - 8)])
+        raw[at : at + 8] = rng.choice([0, 1, 9, 2**31, 2**48, 2**63, 2**64 - 1]).to_bytes(8, "little")
+    else:
         start, stop = sorted(rng.choices(range(len(raw)), k=2))
         piece, place = raw[start:stop], rng.randrange(len(raw))
         if rng.random() < 0.5:
             del raw[start:stop]
         raw[place:place] = piece
-    else:  # a word of the header exchanged, its length kept right
-        head = bytes(raw[8:head_end])
-        words = [b'"a"', b'"bb"', b"F32", b"I64", b"BF16", b"BOOL", b"[2,3]", b"[]", b"[0,24]", b"24", b"3", b":", b","]
-        new = rng.choice([*words, b"-1", b"0", b"1e3", b"null", b"9" * 30, b"[" * 50, b'"__metadata__"', b"[0,0]"])
-        old = rng.choice([word for word in words if word in head])
-        head = head.replace(old, new, rng.choice([1, -1]))
-        raw[:head_end] = len(head).to_bytes(8, "little") + head
     return bytes(raw)
+
+
+def mutate_header(raw, rng):
+    """Exchange a word of the header, its length kept right."""
+    head = raw[8 : 8 + int.from_bytes(raw[:8], "little")]
+    words = [b'"a"', b'"bb"', b"F32", b"I64", b"BF16", b"BOOL", b"[2,3]", b"[]", b"[0,24]", b"24", b"3", b":", b","]
+    new = rng.choice([*words, b"-1", b"0", b"1e3", b"null", b"9" * 30, b"[" * 50, b'"__metadata__"', b"[0,0]"])
+    old = rng.choice([word for word in words if word in head])
+    changed = head.replace(old, new, rng.choice([1, -1]))
+    return len(changed).to_bytes(8, "little") + changed + raw[8 + len(head) :]
 
 
 @pytest.mark.slow
@@ -313,7 +256,7 @@ def test_mutated_files_load_or_give_one_error(tmp_path):
     path, loaded, refused = tmp_path / "mutated", 0, 0
     with time_limit(60):
         for _ in range(5_000):
-            raw = mutate(whole, rng)
+            raw = rng.choice([mutate, mutate_header])(whole, rng)
             path.write_bytes(raw)
             try:
                 ours, _ = load_file(path)
@@ -406,11 +349,6 @@ def test_what_a_killed_writer_left_is_overwritten(tmp_path):
     write_atomic(tmp_path / "a", b"whole")
     assert left.startswith(".") and (tmp_path / "a").read_text() == "whole"
     assert sorted(os.listdir(tmp_path)) == ["a", "deep"]
-
-
-def test_a_long_path_keeps_the_name_of_its_file():
-    assert atomic.show_path("a/" * 200 + "b\n.txt", limit=20) == "…a/a/a/a/a/a/b\\n.txt"
-    assert atomic.show_path("short/b.txt") == "short/b.txt"
 
 
 def test_json_round_trip_and_limits(tmp_path):

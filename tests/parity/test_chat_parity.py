@@ -75,27 +75,6 @@ MISTRAL1 = (
     "supported!') }}{% endif %}{% endfor %}"
 )
 MISTRAL2 = MISTRAL1.replace("eos_token + ' '", "eos_token")
-MISTRAL3 = """{%- if messages[0]["role"] == "system" %}
-    {%- set system_message = messages[0]["content"] %}
-    {%- set loop_messages = messages[1:] %}
-{%- else %}
-    {%- set loop_messages = messages %}
-{%- endif %}
-{{- bos_token }}
-{%- for message in loop_messages %}
-    {%- if message["role"] == "user" %}
-        {%- if loop.last and system_message is defined %}
-            {{- "[INST] " + system_message + "\\n\\n" + message["content"] + "[/INST]" }}
-        {%- else %}
-            {{- "[INST] " + message["content"] + "[/INST]" }}
-        {%- endif %}
-    {%- elif message["role"] == "assistant" %}
-        {{- " " + message["content"]|trim + eos_token}}
-    {%- else %}
-        {{- raise_exception("Only user and assistant roles are supported!") }}
-    {%- endif %}
-{%- endfor %}
-"""
 LLAMA3 = (
     "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + "
     "message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% "
@@ -124,22 +103,6 @@ LLAMA31 = """{{- bos_token }}
     {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
 {%- endif %}
 """
-ZEPHYR = """{% for message in messages %}
-{% if message['role'] == 'user' %}
-{{ '<|user|>
-' + message['content'] + eos_token }}
-{% elif message['role'] == 'system' %}
-{{ '<|system|>
-' + message['content'] + eos_token }}
-{% elif message['role'] == 'assistant' %}
-{{ '<|assistant|>
-'  + message['content'] + eos_token }}
-{% endif %}
-{% if loop.last and add_generation_prompt %}
-{{ '<|assistant|>' }}
-{% endif %}
-{% endfor %}"""
-
 IM = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 HEADERS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 FAMILIES = {  # template, special tokens, bos, eos, a SentencePiece-like vocabulary
@@ -155,10 +118,8 @@ FAMILIES = {  # template, special tokens, bos, eos, a SentencePiece-like vocabul
     "llama2": (LLAMA2, ("<s>", "</s>"), 0, 1),
     "mistral-1": (MISTRAL1, ("<s>", "</s>"), 0, 1),
     "mistral-2": (MISTRAL2, ("<s>", "</s>"), 0, 1),
-    "mistral-3": (MISTRAL3, ("<s>", "</s>", "[INST]", "[/INST]"), 0, 1),
     "llama3": (LLAMA3, HEADERS, 0, 4),
     "llama3.1": (LLAMA31, HEADERS, 0, 4),
-    "tinyllama": (ZEPHYR, ("<s>", "</s>"), 0, 1),
 }
 PREFIXES = {
     "none": {},

@@ -36,11 +36,6 @@ def test_boxes_carry_operation_name_value_and_gradient(leaves):
     assert x.grad == pytest.approx(2 * height - 0.5 * slope, rel=1e-5)
 
 
-def test_without_numbers_there_are_names_alone(leaves):
-    x, w = leaves
-    assert sorted(texts(graph.graph_of((x * w).tanh(), {x: "x", w: "w"}))) == ["multiply", "tanh", "w", "x"]
-
-
 def test_an_operation_has_its_own_name(leaves):
     x, w = leaves
     named = [(x + w, "add"), (x + x, "add"), (x - w, "subtract"), (1 - x, "subtract"), (x / w, "divide")]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.comparison_report import MEMORY, memory_bars
 from minilora.show import style
 from minilora.show.grids import Spread
 from notebooks.figures import graph, internals, pictures
@@ -67,48 +66,6 @@ def test_a_notebook_shows_a_picture_with_its_caption_and_is_said_in_words(monkey
     assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_a_plot_in_words_is_what_is_on_its_axes_and_in_its_legend():
-    assert (
-        pictures.in_words(pictures.curves("The title", WAYS, "steps", "loss")) == "The title: loss by steps, one, two"
-    )
-
-
-def test_measured_points_stand_beside_the_lines_of_their_link():
-    panels = {"full": {"slow": ([1, 2], [1, 3]), "fast": ([1, 2], [1, 0.5])}, "LoRA": {"fast": ([1, 2], [0.7, 0.4])}}
-    figure = pictures.step_times("The title", panels, {"LoRA": {"fast": ([2], [0.45])}})
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["slow", "fast", "measured"]
-    full, lora = figure.axes
-    (point,) = [line for line in lora.lines if list(line.get_ydata()) == [0.45]]
-    (line,) = [line for line in full.lines if list(line.get_ydata()) == [1, 0.5]]
-    assert point.get_linestyle() == "None" and point.get_color() == line.get_color()
-    assert full.get_ylim() == lora.get_ylim()
-
-
-def drawn_at(heights, levels=()):
-    from matplotlib.figure import Figure
-
-    axes = Figure().subplots()
-    names = ("full", "lora", "scratch")
-    points = {name: (1, Spread(height, 0.1, 3)) for name, height in zip(names, heights, strict=False)}
-    for x, one in points.values():
-        axes.plot([x], [one.mean])
-    pictures.name_far_point(axes, points, levels)
-    return axes
-
-
-def test_a_point_far_above_the_others_is_named_at_the_edge():
-    axes = drawn_at([2.0, 2.2, 3.5], [2.4])
-    low, high = axes.get_ylim()
-    assert low < 1.9 and 2.4 < high < 2.6
-    assert [text.get_text() for text in axes.texts] == ["from scratch: 3.50 ± 0.10 ↑"]
-
-
-@pytest.mark.parametrize("heights, levels", [([2.0, 2.2, 2.4], [2.5]), ([2.0, 3.5], []), ([2.0], [])])
-def test_one_that_is_not_far_or_alone_is_drawn(heights, levels):
-    axes = drawn_at(heights, levels)
-    assert not axes.texts and axes.get_ylim()[1] >= max(heights)
-
-
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_picture_shows_what_it_was_given(name):
     from matplotlib.text import Text
@@ -119,15 +76,6 @@ def test_a_picture_shows_what_it_was_given(name):
     assert file.getvalue().startswith(b"\x89PNG")
     texts = {text.get_text() for text in figure.findobj(Text)}
     assert {"The title", *words} <= texts
-
-
-def test_bars_of_memory_fill_the_axis_and_show_peaks():
-    kinds = dict.fromkeys(MEMORY, 1e9)
-    figure = memory_bars("The title", {"full": kinds | {"peak": 7e9}, "lora": kinds | {"peak": 9e9}})
-    (axes,) = figure.axes
-    assert axes.get_xlim() == pytest.approx((0, 1.04 * 9)) and axes.get_xlabel() == "GB"
-    assert list(axes.lines[-1].get_xdata()) == [7, 9]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*MEMORY, "peak"]
 
 
 @pytest.mark.parametrize("source", sorted((Path(__file__).parents[2] / "notebooks").glob("*.py")), ids=lambda p: p.stem)

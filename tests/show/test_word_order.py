@@ -7,7 +7,6 @@ import pytest
 
 from minilora import threads
 from minilora.data import corpora
-from minilora.data.tasks import Example
 from minilora.models.llama import LlamaConfig
 from minilora.train import load
 from minilora.train.loop import TrainConfig
@@ -47,12 +46,6 @@ def test_only_the_order_of_the_words_is_mixed_up(task):
 
 
 @pytest.mark.host
-def test_a_seed_gives_one_task_and_another_seed_another(task):
-    assert word_order.load_word_order() == task
-    assert word_order.load_word_order(1).train != task.train
-
-
-@pytest.mark.host
 def test_frequency_bits_are_of_the_tokens_alone(base, task):
     tokenizer, known = base[1], [example.text for example in task.train]
     often, rare = word_order.frequency_bits(tokenizer, [" the", " zebra"], known)
@@ -71,14 +64,6 @@ def test_the_base_is_more_surprised_by_what_is_mixed_up(task):
         again = word_order.model_bits(model, tokenizer, texts[:1])
     assert (mixed > as_written).mean() > 0.8
     assert again == pytest.approx(as_written[:1])
-
-
-@pytest.mark.host
-def test_pairs_are_learned_from_the_labels_alone(base):
-    tokenizer = base[1]
-    examples = [Example("the mean of it", 0), Example("of mean the it", 1)]
-    assert word_order.by_pairs(tokenizer, examples, ["the mean of", "of mean the"]).tolist() == [0, 1]
-    assert word_order.by_pairs(tokenizer, examples, ["zebra"]).tolist() == [0]
 
 
 def test_a_network_from_scratch_knows_its_examples_by_heart(base, task):

@@ -64,16 +64,15 @@ def test_a_saved_model_keeps_its_format_and_its_end(place):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "full", "prefix", "prompt"])
-@pytest.mark.parametrize("pack", [[], ["--pack"]])
-def test_it_learns_the_answers_and_stops(place, capsys, method, pack):
-    out, data = place / f"{method} {len(pack)}", ["--data", place / "x.jsonl", "--seq-len", 64]
+def test_it_learns_the_answers_and_stops(place, capsys, method):
+    out, data = place / method, ["--data", place / "x.jsonl", "--seq-len", 64]
     test = [*data, "--split", "test", "--json"]
     before = json.loads(run(capsys, "evaluate", "--model", place / "model", *test).out)
-    facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", method, *pack,
+    facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", method,
         "--steps", 12, "--batch-size", 4, "--lr", 1e-2, "--out", out, "--json").out)  # fmt: skip
     assert facts["test"] < before["bits_per_character"]
     config = json.loads((out / "run.json").read_text())["config"]
-    assert config.get("pack", False) == bool(pack) and config["data"].endswith("x.jsonl")
+    assert config["data"].endswith("x.jsonl")
     model = ["--model", out] if method == "full" else ["--model", place / "model", "--adapter", out]
     after = json.loads(run(capsys, "evaluate", *model, *data, "--json").out)
     assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
@@ -136,12 +135,10 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
         ): "no chat format: it is a base model; choose a chat model: --model smollm2 is one",
         ("generate", *model, "--chat", "--prompt", " "): "the prompt is empty",
         ("generate", *model, "--system", "x", "--prompt", "y"): "--system goes with --chat",
-        ("finetune", *model, "--data", tmp_path / "text.txt", "--pack", *out): "only conversations are packed",
         ("finetune", *model, "--data", tmp_path / "bad.jsonl", *out): "line 1: the assistant's message is empty",
         ("finetune", *model, "--data", tmp_path / "two.jsonl", *out): "9 conversations with 1 different questions",
         ("finetune", *model, "--data", tmp_path / "no.jsonl", *out): "No such file",
         ("finetune", *model, "--data", place / "x.jsonl", "--seq-len", 5, *out): "no response fits",
-        ("finetune", *model, "--data", place / "x.jsonl", "--seq-len", 9_999, "--pack", *out): "less than a context",
     }
     for arguments, words in cases.items():
         assert words in refused(capsys, *arguments), arguments

@@ -46,7 +46,6 @@ def test_length_and_steps_follow_the_data():
     assert defaults.steps_for(many, 8, 64) == defaults.MOST_STEPS
     assert defaults.steps_for(chats(*[9] * 512), 8, 9) == 128  # two epochs
     assert defaults.steps_for(chats(*[9] * 512), 8, 9, epochs=0.5) == 32
-    assert defaults.steps_for(chats(*[9] * 512), 8, 9, epochs=1, pack=True) == 64
     assert defaults.steps_for(text(999), 8, 64) == defaults.TEXT_STEPS
     assert defaults.steps_for(text(6400), 10, 64, epochs=2) == 20
     assert defaults.steps_for(few, 8, 30, epochs=0) == 1
