@@ -29,8 +29,8 @@ def write_marks(folder: Path, lessons: list[Lesson], out: Path) -> int:
     """
     if out.exists():
         raise MiniloraError(f"--out {escape(str(out))} exists; choose another name")
-    bubblewrap()
     students = find_answers(folder, lessons)
+    bubblewrap()
     table = io.StringIO()
     rows = csv.writer(table)
     rows.writerow(

@@ -487,6 +487,7 @@ TRICKS = [
 ]
 
 
+@pytest.mark.slow  # it needs bubblewrap
 @pytest.mark.parametrize("trick", TRICKS)
 def test_where_marks_are_given_the_solution_is_not_there(lesson, marks, trick):
     path = (lesson.folder / "solution.py").resolve()

@@ -1,4 +1,4 @@
-"""pytest tests/classroom/test_mark.py: marks of .py files in one CSV, and the kit. Needs bubblewrap."""
+"""pytest tests/classroom/test_mark.py: marks of .py files in one CSV, and the kit. The slow ones need bubblewrap."""
 
 import csv
 import os
@@ -91,6 +91,7 @@ def test_a_check_that_fails_itself_stops_no_class(monkeypatch):
     assert points == 0 and "the checks came to no verdict (ZeroDivisionError" in note and "grade it by hand" in note
 
 
+@pytest.mark.slow  # it needs bubblewrap
 def test_with_one_lesson_a_file_is_a_student(tmp_path):
     put(tmp_path / "in" / "ada.py", LORA.source.exercise())
     assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08", "--out", str(tmp_path / "m.csv")]) == 0

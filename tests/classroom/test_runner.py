@@ -34,13 +34,17 @@ LIMIT = 1  # second of processor time, for what is to run out of it
 PATIENCE = 60  # times as many on the clock, for a machine that is busy
 
 
-@pytest.fixture(scope="module", params=[Sandbox, Isolated], ids=["check", "marks"])
+# The quick tier runs on machines without bubblewrap
+BOTH = [pytest.param(Sandbox, id="check"), pytest.param(Isolated, id="marks", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=BOTH)
 def sandbox(request):
     with request.param(6, patience=PATIENCE) as sandbox:
         yield sandbox
 
 
-@pytest.fixture(scope="module", params=[Sandbox, Isolated], ids=["check", "marks"])
+@pytest.fixture(scope="module", params=BOTH)
 def brief(request):
     with request.param(LIMIT, patience=PATIENCE) as sandbox:
         yield sandbox
@@ -229,6 +233,7 @@ return 1
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [ORPHANS, "for n in range(300):\n    if libc.fork() == 0: time.sleep(100)\nreturn 1"])
 def test_no_process_is_left_of_what_gets_marks(marks, body):
     assert attempt(marks, body) == 1  # and `attempt` finds none
@@ -254,6 +259,7 @@ OUTSIDE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", OUTSIDE)
 def test_what_gets_marks_neither_sees_nor_changes_anything_outside(marks, tmp_path, body):
     (tmp_path / "kept").write_text("as it was")
@@ -264,6 +270,7 @@ def test_what_gets_marks_neither_sees_nor_changes_anything_outside(marks, tmp_pa
     assert (tmp_path / "kept").read_text() == "as it was"
 
 
+@pytest.mark.slow
 def test_what_gets_marks_sees_python_packages_and_minilora_alone(marks, monkeypatch):
     monkeypatch.setenv("SECRET", "a password")
     look = "try: return os.listdir(x[0])\nexcept OSError: return []"
@@ -273,6 +280,7 @@ def test_what_gets_marks_sees_python_packages_and_minilora_alone(marks, monkeypa
     assert attempt(marks, "return list(os.environ)").count("SECRET") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/dev/shm/a", "/a", "/scratch/a", "/usr/a", str(Path(np.__file__).parent / "a")])
 def test_nothing_of_a_run_is_there_in_the_next(marks, path):
     attempt(marks, "open(x[0], 'w').close()\nos.mkdir('/scratch/b')\nos.chmod('/scratch/b', 0)", path)
@@ -422,7 +430,9 @@ def test_a_line_that_wants_too_much_memory_ends_the_run(sandbox):
     assert (caught.value.line, caught.value.statement, caught.value.hint) == (3, 3, TOO_MUCH_MEMORY)
 
 
-@pytest.mark.parametrize("kind", ["runner import Sandbox", "isolated import Isolated"])
+@pytest.mark.parametrize(
+    "kind", ["runner import Sandbox", pytest.param("isolated import Isolated", marks=pytest.mark.slow)]
+)
 def test_a_killed_checker_leaves_no_process_and_no_folder(tmp_path, kind):
     code = (
         f"from minilora.classroom.sandbox.{kind} as Kind\nfrom minilora.classroom.sandbox.runner import Job\n"
