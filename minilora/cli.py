@@ -69,6 +69,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
             "--eval-examples": f"`minilora.train.defaults.fit(…, examples=…)` {IN_PYTHON}",
         }.items()
     },
+    "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
     "plan --model": "name the model without a flag: minilora plan llama-7b",
     "plan --all": "without --method, all methods are planned",
     "plan --out": "`minilora plan --json` has the numbers of a picture",

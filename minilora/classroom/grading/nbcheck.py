@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_given
+from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_task
 from minilora.classroom.grading.submission import Cells
 from minilora.classroom.grading.text_report import task_report
 from minilora.classroom.lessons.checking import Task
@@ -77,7 +77,7 @@ def judge(
     """Return a task's result for the code cells, (number, text) each, and the report. more: if a name is missing."""
     try:
         answer = Cells(cells, lesson, task.number)
-        result = grade_given(lesson, task, answer, sandbox)
+        result = grade_task(lesson, task, answer, sandbox)
         if answer.missing(task.number):
             result.hint += f" A cell is no Python: {[*answer.unreadable.values()][-1]}." if answer.unreadable else ""
             result.hint += more
