@@ -213,7 +213,7 @@ def test_what_breaks_the_process_is_a_failure(sandbox, body, says):
         ("g = lambda n: g(n + 1)\nreturn g(0)", "RecursionError"),
         ("return 1 / 0", "ArithmeticError"),
         ("while True: print('x' * 10000)", "OSError"),
-        ("while True: os.write(2, b'x' * 10000)", "OSError"),
+        ("with open('a', 'wb') as file:\n    while True: file.write(bytes(10**6))", "OSError"),
     ],
 )
 def test_exceptions_come_back_with_their_line(sandbox, body, kind):
@@ -312,11 +312,6 @@ def test_the_scratch_folder_is_writable_and_each_time_empty(sandbox):
             ["a", "c"],
             ["c", "a"],
         )
-
-
-def test_a_large_file_is_refused(sandbox):
-    raised = attempt(sandbox, "with open('a', 'wb') as file:\n    while True: file.write(bytes(10**6))")
-    assert isinstance(raised, Raised) and "OSError" in raised.types
 
 
 def test_one_session_does_not_see_another(sandbox):

@@ -42,31 +42,6 @@ class Saboteur:
         call = f"({self.where!r}, {self.kind!r}, {self.what!r})"
         return lesson.source.text + PRELUDE + f"_kit['sabotage'](globals(), *{call}, _properties)\n"
 
-    def is_named_by(self, hint: str) -> bool:
-        """Return True if a report says what is wrong."""
-        return any(word in hint for word in self._names)
-
-    @property
-    def _names(self) -> list[str]:
-        """Words of which a report has one."""
-        if self.kind == "wrong_where":
-            names = {self.what, "one row"} if self.what == "size 1" else {self.what}  # a single row is of size 1
-            return [properties.PROPERTIES[name][1] for name in names]
-        if self.kind == "wrong_later":
-            return ["kept", "first call", "again", "second", "length", "earlier"]
-        words = {
-            "changes": ["changed", "read-only", "in place"],
-            "remembers": ["kept", "shares memory", "again", "makes no difference", "first call"],
-            "one_buffer": ["shares memory", "earlier result", "kept"],
-            "cuts_gradient": ["gradient", f"d{self.what}"],
-            "trains": ["train", "frozen", "freeze", "froze", "gradient"],
-            "another_dtype": ["dtype", "float", "int", "Number", "Boolean", "bytes"],
-            "another_container": ["array", "Tensor"],
-            "lacks": [str(self.what)],
-            "keeps": [str(self.what), "kept"],
-        }
-        return words[self.kind]
-
 
 PRELUDE = "\n_kit, _properties = {}, {}\nexec(%r, _kit)\nexec(%r, _properties)\n" % tuple(  # noqa: UP031
     Path(str(module.__file__)).read_text(encoding="utf-8") for module in (kit, properties)

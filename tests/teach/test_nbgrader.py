@@ -225,15 +225,6 @@ def test_a_hostile_notebook_gets_its_honest_mark(course, student):
     )
 
 
-def test_the_marks_of_hostile_notebooks(course, capsys):
-    """A table for who reads the log; each row is asserted above."""
-    with capsys.disabled():
-        print("\n\nhanded in by a student who                marks   honest")
-        for student, tasks in HOSTILE.items():
-            honest = POINTS * (len(tasks) + (3 in tasks))
-            print(f"{student.__name__.replace('_', ' '):42}{sum(course.of(LESSONS[0], student).values()):5g}{honest:9}")
-
-
 def test_nothing_is_changed_and_nothing_goes_on(course):
     assert course.changed == set()
     lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]

@@ -78,24 +78,15 @@ def errors_named(own: StudentCode) -> Iterator[None]:
 
 
 def _read(path: Path) -> tuple[Lesson, Submission]:
-    """Find the lesson that the file is an exercise of: by its folder, or else by the names that it defines."""
-    lessons = all_lessons()
-    taking_part = [lesson for number in PARTS for lesson in lessons if lesson.number == number]
-    names = ", ".join(sorted(lesson.name for lesson in taking_part))
-    of_folder = [lesson for lesson in lessons if lesson.name == path.resolve().parent.name]
-    if of_folder and of_folder[0] not in taking_part:
-        raise MiniloraError(
-            f"{escape(str(path))}: lesson {of_folder[0].name} has no part in the demo; there are {names}"
-        )
-    problems = []
-    for lesson in of_folder or taking_part:
+    """Find the lesson that the file is an exercise of, by the names that it defines."""
+    taking_part = [lesson for lesson in all_lessons() if lesson.number in PARTS]
+    for lesson in taking_part:
         try:
             return lesson, Submission(path, lesson)
         except MiniloraError as error:
-            problems.append(error)
-    for problem in problems:
-        if of_folder or NO_EXERCISE not in str(problem):
-            raise problem
+            if NO_EXERCISE not in str(error):
+                raise
+    names = ", ".join(lesson.name for lesson in taking_part)
     raise MiniloraError(f"{escape(str(path))} is no exercise that has a part in the demo: there are {names}")
 
 
@@ -204,4 +195,4 @@ def _nf4(module: ModuleType) -> dict:
     }
 
 
-PARTS = {8: _lora, 4: _attention, 11: _nf4}  # by the number of the lesson, the likeliest first
+PARTS = {8: _lora, 4: _attention, 11: _nf4}  # by the number of the lesson
