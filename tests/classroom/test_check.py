@@ -177,14 +177,6 @@ def test_a_function_that_returns_nothing_is_asked_for_its_return(lesson, capsys)
     assert "is a return missing?" in flat(out) and "printed   [6.]" in out
 
 
-def test_a_folded_line_begins_with_a_word(lesson, capsys):
-    for length in range(50, 70):
-        double = f"return ['{'y' * length}', 'zz', 'zz', 'zz', 'zz']"
-        _, out, _ = run(capsys, "03", "--file", write(lesson, answered(double=double)))
-        got = out[out.index("got ") :].split("hint")[0].splitlines()
-        assert all(re.match(" {14}[^ ]", line) for line in got[1:-1]), got
-
-
 def test_a_mask_is_shown_in_full_up_to_a_size():
     mask = np.tril(np.ones((2, 3, 5), dtype=bool))
     assert checking.show_value(mask) == str(mask)

@@ -332,7 +332,7 @@ def test_what_is_raised_for_some_numbers_is_told(lesson, sandbox, tmp_path):
 
 @pytest.mark.parametrize("switches, duty", [((), "mode"), (("measure",), None)])
 def test_a_model_is_left_in_the_mode_that_it_was_in(switches, duty):
-    duties = Duties(["measure"], (), (), switches)
+    duties = Duties(["measure"], (), switches)
     student = ModuleType("exercise")
     exec("def measure(model): model.layers[1].eval()", vars(student))
     model = nn.Module()
@@ -343,7 +343,7 @@ def test_a_model_is_left_in_the_mode_that_it_was_in(switches, duty):
 
 
 def test_a_model_in_a_list_is_left_in_its_mode_too():
-    duties = Duties(["measure"], (), (), ())
+    duties = Duties(["measure"], (), ())
     student = ModuleType("exercise")
     exec("def measure(models): models[1].eval()", vars(student))
     duties.watched(student).measure([nn.RMSNorm(2), nn.RMSNorm(2)])

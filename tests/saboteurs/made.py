@@ -59,7 +59,7 @@ def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:
         promised = lesson.promises.get(where, promise())
         outside = _words(promised.outside)
         said = (ast.get_docstring(node) or "") + _class_doc(lesson, where)
-        kinds = [*_of_arguments(node, given, promised), *_of_modules(where, node, said)]
+        kinds = [*_of_arguments(node, given), *_of_modules(where, node, said)]
         if not where.endswith("__init__"):
             kinds += [*_of_results(node, said, promised), *_of_properties(given, promised)]
         for kind, what, is_promised in kinds:
@@ -70,12 +70,12 @@ def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:
 Kinds = Iterator[tuple[str, Any, bool]]
 
 
-def _of_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, given: Seen, promised: promise) -> Kinds:
+def _of_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, given: Seen) -> Kinds:
     for argument in node.args.args:
         annotation = ast.unparse(argument.annotation) if argument.annotation else ""
         kinds = {kind for name, kind, *_ in given if name == argument.arg}
         if argument.arg != "self" and (ARRAYS.search(annotation) or kinds):
-            yield "changes", argument.arg, not promised.changes
+            yield "changes", argument.arg, True
         if NUMBERS.search(annotation) and not ARRAYS.search(annotation):
             yield "keeps", argument.arg, True
         if "Tensor" in annotation or "Tensor" in kinds:

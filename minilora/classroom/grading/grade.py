@@ -78,7 +78,6 @@ def job_of(lesson: Lesson, submission: Submission) -> Job:
         uses=lesson.uses,
         driver=lesson.driver,
         names=tuple(dict.fromkeys(gap.where for gap in lesson.source.gaps)),
-        changes=tuple(name for name, promised in lesson.promises.items() if promised.changes),
         shares=tuple(name for name, promised in lesson.promises.items() if promised.shares),
         switches=tuple(name for name, promised in lesson.promises.items() if promised.switches),
     )

@@ -19,7 +19,6 @@ from minilora.errors import MiniloraError, escape
 
 SIZE_LIMIT = 5_000_000  # bytes
 ANSWERS = ("solution", "checks", "mistakes")  # of a lesson's files, those that no submission may import
-NO_EXERCISE = "is no exercise of lesson"  # in the message of a file that has none of a lesson's names
 NBCHECK = "from minilora.classroom.grading import nbcheck"
 MAGIC = re.compile(r"%%(time|capture|prun)\b")  # of cells, those below which Python stands that counts
 TIMED = re.compile(r"^(\s*)%time\s+(?=\S)")  # before a statement
@@ -116,7 +115,7 @@ class Submission:
             what = "no cell of it defines" if self.path.suffix == ".ipynb" else "it defines none of"
             near = _near(wanted, list(self.defined))
             raise MiniloraError(
-                f"{self.shown} {NO_EXERCISE} {self.lesson.number:02}: {what} {', '.join(wanted)}"
+                f"{self.shown} is no exercise of lesson {self.lesson.number:02}: {what} {', '.join(wanted)}"
                 + (f"; is {near[1]} meant to be {near[0]}?" if near else "")
             )
 

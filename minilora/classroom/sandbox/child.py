@@ -113,7 +113,7 @@ class Exercise:
         sys.modules["exercise"] = student
         student.__file__ = self.file
         self.error = run_statements(job["source"].tobytes().decode(), student, self.file, begins=begins)
-        self.module, self.duties = student, Duties(job["names"], job["changes"], job["shares"], job["switches"])
+        self.module, self.duties = student, Duties(job["names"], job["shares"], job["switches"])
 
     @cached_property
     def student(self) -> Any:

@@ -64,8 +64,7 @@ class Job:
     uses: tuple[str, ...] = ()  # dotted names of minilora that the lesson's exercise may use
     driver: str = ""  # text of the lesson's driver.py
     names: tuple[str, ...] = ()  # of functions and "Class.method"s whose duties are watched: see duties.py
-    changes: tuple[str, ...] = ()  # those that may change their arguments
-    shares: tuple[str, ...] = ()  # those whose results may share memory with them
+    shares: tuple[str, ...] = ()  # those whose results may share memory with their arguments
     switches: tuple[str, ...] = ()  # those that may leave a model in another mode
 
     def message(self) -> dict[str, Any]:
