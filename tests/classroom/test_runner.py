@@ -105,29 +105,21 @@ def test_values_go_there_and_back(sandbox):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("body", ["while True: pass", "return sum(range(10**18))"], ids=["python", "c"])
-def test_what_does_not_end_is_ended(brief, body):
-    out_of_time(brief, body)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
+        "while True: pass",
+        "return sum(range(10**18))",
         "a = np.ones((1500, 1500))\nwhile True: a = a @ a * 0",
         "for n in range(1, 32):\n    n not in (9, 19) and signal.signal(n, signal.SIG_IGN)\nwhile True: pass",
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
     ],
-    ids=["matmul", "signals ignored", "exceptions eaten"],
+    ids=["python", "c", "matmul", "signals ignored", "exceptions eaten"],
 )
-def test_what_resists_is_ended(brief, body):
-    out_of_time(brief, body)
-
-
-def out_of_time(sandbox, body: str):
-    used, failure = sandbox.used, attempt(sandbox, body)
+def test_what_does_not_end_is_ended(brief, body):
+    used, failure = brief.used, attempt(brief, body)
     assert isinstance(failure, RunFailed) and f"still running after {LIMIT} s of processor time" == str(failure)
-    assert failure.hint == "Does a loop end?" and 0 < sandbox.used - used < LIMIT + 2
+    assert failure.hint == "Does a loop end?" and 0 < brief.used - used < LIMIT + 2
 
 
 @pytest.mark.slow
@@ -150,22 +142,6 @@ def test_what_waits_is_ended_and_is_not_asked_for_a_loop(impatient, body):
     )
     assert failure.hint == WAITED
     assert failure.line == (None if "SIGSTOP" in body else 8 if "try" in body else 6)
-
-
-@pytest.mark.slow
-def test_a_machine_that_gives_it_no_processor_fails_no_answer():
-    stopped_for_a_while = "os.kill(pid, signal.SIGSTOP); time.sleep(2 * seconds); os.kill(pid, signal.SIGCONT)"
-    with (
-        Sandbox(seconds=1) as sandbox,
-        sandbox.start(Job("import time\ndef f(): return 2", "e.py")) as session,
-    ):
-        (child,) = map(
-            int, Path(f"/proc/{sandbox._process.pid}/task/{sandbox._process.pid}/children").read_text().split()
-        )
-        code = f"import os, signal, time; pid, seconds = {child}, 1; {stopped_for_a_while}"
-        with subprocess.Popen([sys.executable, "-c", code]):
-            time.sleep(1)
-            assert session.call("f") == 2
 
 
 @pytest.mark.slow
