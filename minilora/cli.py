@@ -70,6 +70,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
         }.items()
     },
     "finetune --pack": "conversations of like length share a batch, so that little of it is padding",
+    "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
     "plan --model": "name the model without a flag: minilora plan llama-7b",
     "plan --all": "without --method, all methods are planned",
     "plan --out": "`minilora plan --json` has the numbers of a picture",

@@ -4,7 +4,7 @@
     source/08_lora/08_lora.ipynb  solution.py as a notebook: answers between nbgrader's marks, and a locked cell of
                                   POINTS points after each task, which calls `nbcheck.py`
     source/08_lora/README.md      the lesson's reading
-    teacher/08_lora.md            what to do in class, and what students get wrong
+    teacher/08_lora.md            what to do in class: the lesson's teaching.md
     hidden/08_lora.py             a teacher's private checks, where there are some
 
 Nothing here needs nbgrader; docs/teachers.md says how to go on with it.
@@ -15,7 +15,6 @@ import re
 from collections.abc import Set
 from pathlib import Path
 
-from minilora.classroom import teachers_pages
 from minilora.classroom.grading.grade import PASSED, grade_task
 from minilora.classroom.grading.nbcheck import CONFIG, HIDDEN
 from minilora.classroom.grading.submission import NBCHECK, Submission
@@ -27,7 +26,9 @@ from minilora.errors import MiniloraError, escape, first_few
 from minilora.formats.atomic import write_atomic
 
 TEACHER = "teacher"  # the folder of pages that students do not get
+TEACHING, RUBRIC = "teaching.md", "### Rubric"
 POINTS = 10  # of a task; as many again where there is a private check
+QUESTION_POINTS = 2  # of an open question, which a person marks
 CONFIG_TEXT = '''"""Settings of nbgrader for this course. Run nbgrader's commands in this folder."""
 
 c = get_config()
@@ -70,7 +71,7 @@ def write_course(folder: Path, lessons: list[Lesson], hidden: Path | None = None
             (target / name).parent.mkdir(exist_ok=True)
             write_atomic(target / name, path.read_bytes())
         (folder / TEACHER).mkdir(exist_ok=True)
-        write_atomic(folder / TEACHER / f"{lesson.name}.md", teachers_pages.teachers_page(lesson))
+        write_atomic(folder / TEACHER / f"{lesson.name}.md", (lesson.folder / TEACHING).read_bytes())
     for name, (path, _) in private.items():
         (folder / HIDDEN).mkdir(exist_ok=True)
         write_atomic(folder / HIDDEN / f"{name}.py", path.read_bytes())
@@ -111,13 +112,21 @@ def notebook(lesson: Lesson, with_hidden: Set[int] = frozenset()) -> dict:
                 )
                 text += f"nbcheck.hidden{call}\n### END HIDDEN TESTS"
                 add("code", f"task-{number}-hidden", text, grade=True, points=POINTS)
-    for number, (question, rubric) in enumerate(teachers_pages.questions_of(lesson), start=1):
-        points = teachers_pages.POINTS
+    for number, (question, rubric) in enumerate(questions_of(lesson), start=1):
+        points = QUESTION_POINTS
         add("markdown", f"question-{number}", f"## Question {number}, {points} points\n\n{question}")
         add("markdown", f"words-{number}", rubric, grade=True, solution=True, locked=False, points=points)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+
+
+def questions_of(lesson: Lesson) -> list[tuple[str, str]]:
+    """Read the open questions, with their rubrics, from the lesson's teaching.md."""
+    path = lesson.folder / TEACHING
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    parts = [part.partition(RUBRIC) for part in re.split(r"^## Question \d+$", text, flags=re.MULTILINE)[1:]]
+    return [(question.strip(), rubric.strip()) for question, _, rubric in parts]
 
 
 def parts_of(lines: list[str]) -> list[tuple[int, bool, str]]:

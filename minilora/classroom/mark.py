@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from minilora.classroom.course import POINTS
-from minilora.classroom.grading.grade import PASSED, SHARE, Result, grade_all
+from minilora.classroom.grading.grade import PASSED, Result, grade
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.grading.text_report import numbered
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.sandbox.isolated import Isolated, bubblewrap
 from minilora.errors import MiniloraError, escape
@@ -29,8 +28,8 @@ def write_marks(folder: Path, lessons: list[Lesson], out: Path) -> int:
     """
     if out.exists():
         raise MiniloraError(f"--out {escape(str(out))} exists; choose another name")
-    bubblewrap()
     students = find_answers(folder, lessons)
+    bubblewrap()
     table = io.StringIO()
     rows = csv.writer(table)
     rows.writerow(
@@ -82,19 +81,17 @@ def mark(path: Path, lesson: Lesson) -> tuple[float, str]:
         return 0, "it is a link, or lies in one"
     try:
         with Isolated() as sandbox:
-            results = grade_all(lesson, Submission(path, lesson), sandbox)
+            results = grade(lesson, Submission(path, lesson), sandbox)
     except (MiniloraError, OSError) as error:
         return 0, str(error)
     except Exception as error:  # noqa: BLE001 (of a check; the note says so, and the class goes on)
         return 0, f"the checks came to no verdict ({type(error).__name__}: {escape(str(error))}); grade it by hand"
-    points = sum(POINTS * SHARE.get(result.verdict, 0) for result in results)
+    points = sum(POINTS for result in results if result.verdict == PASSED)
     return points, "; ".join(note(result) for result in results if result.verdict != PASSED)
 
 
 def note(result: Result) -> str:
     """Say of a task that is not passed what its report says."""
-    if result.given:
-        return f"task {result.task} right, given {numbered(result.given)}"
     return f"task {result.task} {result.verdict} {result.got[:80]} {result.hint}".rstrip()
 
 

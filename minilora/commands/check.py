@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from minilora.classroom.grading.grade import PASSED, PASSED_GIVEN, Result, grade_all
+from minilora.classroom.grading.grade import PASSED, Result, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.grading.text_report import hints_for, lesson_report, limits_line, summary
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
@@ -68,7 +68,7 @@ def _show_answer(lesson: Lesson, task: int, as_json: bool) -> int:
 def _check_once(lesson: Lesson, path: Path, arguments: Namespace) -> int:
     submission, task, steps = Submission(path, lesson), arguments.task, arguments.hint or 0
     with sandbox_here() as sandbox:
-        results = grade_all(lesson, submission, sandbox, task)
+        results = grade(lesson, submission, sandbox, task)
     facts = _facts(lesson, submission.shown, results, sandbox.held)
     if arguments.json:
         number, hints = hints_for(lesson, results, task)
@@ -106,9 +106,9 @@ def _progress(as_json: bool) -> int:
         for lesson in all_lessons():
             try:
                 submission = Submission(lesson.exercise, lesson)
-                results = grade_all(lesson, submission, sandbox)
+                results = grade(lesson, submission, sandbox)
                 facts.append(_facts(lesson, submission.shown, results, sandbox.held))
-                says = summary(results, is_brief=True)
+                says = summary(results)
             except MiniloraError as error:
                 bad, says = bad or error, "cannot be read"
             if not as_json:
@@ -125,7 +125,6 @@ def _facts(lesson: Lesson, shown: str, results: list[Result], held: Sequence[str
         "title": lesson.title,
         "file": shown,
         "passed": sum(result.verdict == PASSED for result in results),
-        "passed_given": sum(result.verdict == PASSED_GIVEN for result in results),
         "of": len(results),
         "ran_with": list(held),
         "tasks": [result.to_dict() for result in results],

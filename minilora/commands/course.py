@@ -1,4 +1,4 @@
-"""`minilora course`: the lessons as an nbgrader course or as a kit for students, and marks of .py files."""
+"""`minilora course`: the lessons as an nbgrader course, and marks of .py files."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -12,7 +12,6 @@ def add(parser: Parser) -> None:
         "examples:\n  minilora course mycourse --lessons 02,08\n  minilora course --mark submitted --lessons 08"
     )
     parser.add_argument("folder", nargs="?", help="of an nbgrader course; a new or an empty folder")
-    parser.add_argument("--kit", metavar="FILE.zip", help="the package and the lessons, for students without git")
     parser.add_argument(
         "--mark", metavar="FOLDER", help="grade .py files, a folder a student: submitted/ada/08_lora.py"
     )
@@ -24,20 +23,15 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     from minilora.classroom.lessons.lesson import chosen_lessons
 
-    folder, kit, mark, hidden = arguments.folder, arguments.kit, arguments.mark, arguments.hidden
-    if [folder, kit, mark].count(None) != 2:
-        raise MiniloraError("course takes one of three: a folder for nbgrader, --kit students.zip, --mark submitted")
+    folder, mark, hidden = arguments.folder, arguments.mark, arguments.hidden
+    if (folder is None) == (mark is None):
+        raise MiniloraError("course takes a folder for nbgrader, or --mark submitted")
     if hidden is not None and folder is None:
         raise MiniloraError("--hidden goes with an nbgrader course")
     if arguments.out is not None and mark is None:
         raise MiniloraError("--out goes with --mark")
     lessons = chosen_lessons(arguments.lessons)
-    if kit is not None:
-        from minilora.classroom.kit import write_kit
-
-        write_kit(Path(kit), lessons)
-        print(f"wrote {kit}: {len(lessons)} lessons")
-    elif mark is not None:
+    if mark is not None:
         from minilora.classroom.mark import write_marks
 
         out = arguments.out or "marks.csv"

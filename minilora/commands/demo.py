@@ -16,8 +16,8 @@ def add(parser: Parser) -> None:
         "--with",
         dest="own",
         metavar="FILE",
-        help="your own LoRA (lesson 08), attention (04) or NF4 (11), .py or .ipynb, in place of the library's; it runs "
-        "as your own code, without the limits of check",
+        help="your own LoRA (lesson 08), .py or .ipynb, in place of the library's; it runs as your own code, without "
+        "the limits of check",
     )
     parser.add_argument(
         "--model", help="teach a pretrained chat model a company's jargon instead: smollm2, a .gguf file …"

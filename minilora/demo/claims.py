@@ -152,7 +152,6 @@ def _own(result: AdaptedResult) -> list[str]:
     if not own:
         return []
     sentences = [f"In this run {own['what']} of {own['file']}; all else is minilora's."]
-    sentences += [row["compared"] for row in result.records.of("own")]
     for bits in result.records.of("merged"):
         start = f"Merged by it, {IN_SENTENCES[bits['key'][1]]} reads the domain at {bits['after']:.3f} bits/character"
         is_same = abs(bits["after"] - bits["before"]) < 5e-4

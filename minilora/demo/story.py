@@ -71,8 +71,7 @@ class Own:
 
     what: the part and its names, as "LoRA is LoraLayer, inject and merge"; file: where it is from; facts: more about
     it, for the records; adapts: {method: function of (model, options, seed)} that adapts in place; merges: {method:
-    function of the model} that takes the update into the weights, in place; remake: puts parts of its own into a model,
-    in place, before anything else; compare: a sentence on how it does beside the library's, measured in the Lab.
+    function of the model} that takes the update into the weights, in place.
     """
 
     what: str
@@ -80,8 +79,6 @@ class Own:
     facts: dict
     adapts: dict[str, Callable] = field(default_factory=dict)
     merges: dict[str, Callable] = field(default_factory=dict)
-    remake: Callable | None = None
-    compare: Callable[[Lab], str] | None = None
 
 
 def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = False, own: Own | None = None) -> Records:
@@ -197,7 +194,6 @@ class _Story:
             test_characters=settings.test_characters,
             validation_characters=settings.validation_characters,
             own=own.adapts if own else None,
-            remake=own.remake if own else None,
         )
 
     def measure(self) -> None:
@@ -207,8 +203,6 @@ class _Story:
             "fine-tuning",
             "; the demo begins anew next time",
         )
-        if self.own and self.own.compare:
-            self.records.add(("own",), compared=self.own.compare(self.lab))
 
     def cells(self) -> list[tuple]:
         settings = self.settings

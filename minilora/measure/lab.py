@@ -31,7 +31,7 @@ class Lab:
     seq_len, batch_size: of training on text, in tokens and rows. test_characters, validation_characters: of each
     held-out text. test_examples: of the labelled task, at most,
     as many of each class. own: {method: function of (model, options, seed)}, code that adapts a model in place, used
-    instead of the library's for that method. remake: changes each model in place before it is adapted.
+    instead of the library's for that method.
     """
 
     def __init__(
@@ -43,9 +43,8 @@ class Lab:
         validation_characters: int = 6_000,
         test_examples: int | None = None,
         own: Mapping[str, Callable] | None = None,
-        remake: Callable | None = None,
     ):
-        self.own, self.remake = dict(own or {}), remake or (lambda model: None)
+        self.own = dict(own or {})
         self.base_folder, self.seq_len, self.batch_size = base_folder, seq_len, batch_size
         self.tokenizer = load.tokenizer_of(base_folder)
         self.base_corpus, self.domain_corpus = corpora.load(BASE_DATA), corpora.load(DOMAIN)
@@ -70,21 +69,17 @@ class Lab:
 
     def base(self) -> LlamaForCausalLM:
         """Return the base, read anew."""
-        return self._remade(load.load_model(str(self.base_folder))[0])
+        return load.load_model(str(self.base_folder))[0]
 
     @cached_property
     def base_size(self) -> int:
         """Return parameters of the base."""
         return load.count_parameters(self.base())[1]
 
-    def _remade(self, model):
-        self.remake(model)
-        return model
-
     def fresh(self, method: str, seed: int, options: Options | None = None, tokens=()):
         """Make a model to train by `method` (of `methods.METHODS`, or "scratch"). tokens: where virtual ones start."""
         if method == SCRATCH:
-            return self._remade(LlamaForCausalLM(self.base().config, seed=seed))
+            return LlamaForCausalLM(self.base().config, seed=seed)
         return self._adapted(self.base(), method, options, tokens, seed)
 
     def _adapted(self, model, method: str, options: Options | None, tokens, seed: int):

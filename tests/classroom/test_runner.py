@@ -34,13 +34,17 @@ LIMIT = 1  # second of processor time, for what is to run out of it
 PATIENCE = 60  # times as many on the clock, for a machine that is busy
 
 
-@pytest.fixture(scope="module", params=[Sandbox, Isolated], ids=["check", "marks"])
+# The quick tier runs on machines without bubblewrap
+BOTH = [pytest.param(Sandbox, id="check"), pytest.param(Isolated, id="marks", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=BOTH)
 def sandbox(request):
     with request.param(6, patience=PATIENCE) as sandbox:
         yield sandbox
 
 
-@pytest.fixture(scope="module", params=[Sandbox, Isolated], ids=["check", "marks"])
+@pytest.fixture(scope="module", params=BOTH)
 def brief(request):
     with request.param(LIMIT, patience=PATIENCE) as sandbox:
         yield sandbox
@@ -101,29 +105,21 @@ def test_values_go_there_and_back(sandbox):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("body", ["while True: pass", "return sum(range(10**18))"], ids=["python", "c"])
-def test_what_does_not_end_is_ended(brief, body):
-    out_of_time(brief, body)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
+        "while True: pass",
+        "return sum(range(10**18))",
         "a = np.ones((1500, 1500))\nwhile True: a = a @ a * 0",
         "for n in range(1, 32):\n    n not in (9, 19) and signal.signal(n, signal.SIG_IGN)\nwhile True: pass",
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
     ],
-    ids=["matmul", "signals ignored", "exceptions eaten"],
+    ids=["python", "c", "matmul", "signals ignored", "exceptions eaten"],
 )
-def test_what_resists_is_ended(brief, body):
-    out_of_time(brief, body)
-
-
-def out_of_time(sandbox, body: str):
-    used, failure = sandbox.used, attempt(sandbox, body)
+def test_what_does_not_end_is_ended(brief, body):
+    used, failure = brief.used, attempt(brief, body)
     assert isinstance(failure, RunFailed) and f"still running after {LIMIT} s of processor time" == str(failure)
-    assert failure.hint == "Does a loop end?" and 0 < sandbox.used - used < LIMIT + 2
+    assert failure.hint == "Does a loop end?" and 0 < brief.used - used < LIMIT + 2
 
 
 @pytest.mark.slow
@@ -146,22 +142,6 @@ def test_what_waits_is_ended_and_is_not_asked_for_a_loop(impatient, body):
     )
     assert failure.hint == WAITED
     assert failure.line == (None if "SIGSTOP" in body else 8 if "try" in body else 6)
-
-
-@pytest.mark.slow
-def test_a_machine_that_gives_it_no_processor_fails_no_answer():
-    stopped_for_a_while = "os.kill(pid, signal.SIGSTOP); time.sleep(2 * seconds); os.kill(pid, signal.SIGCONT)"
-    with (
-        Sandbox(seconds=1) as sandbox,
-        sandbox.start(Job("import time\ndef f(): return 2", "e.py")) as session,
-    ):
-        (child,) = map(
-            int, Path(f"/proc/{sandbox._process.pid}/task/{sandbox._process.pid}/children").read_text().split()
-        )
-        code = f"import os, signal, time; pid, seconds = {child}, 1; {stopped_for_a_while}"
-        with subprocess.Popen([sys.executable, "-c", code]):
-            time.sleep(1)
-            assert session.call("f") == 2
 
 
 @pytest.mark.slow
@@ -209,7 +189,7 @@ def test_what_breaks_the_process_is_a_failure(sandbox, body, says):
         ("g = lambda n: g(n + 1)\nreturn g(0)", "RecursionError"),
         ("return 1 / 0", "ArithmeticError"),
         ("while True: print('x' * 10000)", "OSError"),
-        ("while True: os.write(2, b'x' * 10000)", "OSError"),
+        ("with open('a', 'wb') as file:\n    while True: file.write(bytes(10**6))", "OSError"),
     ],
 )
 def test_exceptions_come_back_with_their_line(sandbox, body, kind):
@@ -229,6 +209,7 @@ return 1
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [ORPHANS, "for n in range(300):\n    if libc.fork() == 0: time.sleep(100)\nreturn 1"])
 def test_no_process_is_left_of_what_gets_marks(marks, body):
     assert attempt(marks, body) == 1  # and `attempt` finds none
@@ -254,6 +235,7 @@ OUTSIDE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", OUTSIDE)
 def test_what_gets_marks_neither_sees_nor_changes_anything_outside(marks, tmp_path, body):
     (tmp_path / "kept").write_text("as it was")
@@ -264,6 +246,7 @@ def test_what_gets_marks_neither_sees_nor_changes_anything_outside(marks, tmp_pa
     assert (tmp_path / "kept").read_text() == "as it was"
 
 
+@pytest.mark.slow
 def test_what_gets_marks_sees_python_packages_and_minilora_alone(marks, monkeypatch):
     monkeypatch.setenv("SECRET", "a password")
     look = "try: return os.listdir(x[0])\nexcept OSError: return []"
@@ -273,6 +256,7 @@ def test_what_gets_marks_sees_python_packages_and_minilora_alone(marks, monkeypa
     assert attempt(marks, "return list(os.environ)").count("SECRET") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/dev/shm/a", "/a", "/scratch/a", "/usr/a", str(Path(np.__file__).parent / "a")])
 def test_nothing_of_a_run_is_there_in_the_next(marks, path):
     attempt(marks, "open(x[0], 'w').close()\nos.mkdir('/scratch/b')\nos.chmod('/scratch/b', 0)", path)
@@ -304,11 +288,6 @@ def test_the_scratch_folder_is_writable_and_each_time_empty(sandbox):
             ["a", "c"],
             ["c", "a"],
         )
-
-
-def test_a_large_file_is_refused(sandbox):
-    raised = attempt(sandbox, "with open('a', 'wb') as file:\n    while True: file.write(bytes(10**6))")
-    assert isinstance(raised, Raised) and "OSError" in raised.types
 
 
 def test_one_session_does_not_see_another(sandbox):
@@ -422,7 +401,9 @@ def test_a_line_that_wants_too_much_memory_ends_the_run(sandbox):
     assert (caught.value.line, caught.value.statement, caught.value.hint) == (3, 3, TOO_MUCH_MEMORY)
 
 
-@pytest.mark.parametrize("kind", ["runner import Sandbox", "isolated import Isolated"])
+@pytest.mark.parametrize(
+    "kind", ["runner import Sandbox", pytest.param("isolated import Isolated", marks=pytest.mark.slow)]
+)
 def test_a_killed_checker_leaves_no_process_and_no_folder(tmp_path, kind):
     code = (
         f"from minilora.classroom.sandbox.{kind} as Kind\nfrom minilora.classroom.sandbox.runner import Job\n"

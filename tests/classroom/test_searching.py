@@ -186,6 +186,16 @@ def sandbox():
         yield sandbox
 
 
+def changed(lesson, folder, *replacements) -> Lesson:
+    """The lesson with other text in its files."""
+    for name in ("solution", "checks", "driver"):
+        text = (lesson.folder / f"{name}.py").read_text("utf-8")
+        for old, new in replacements:
+            text = text.replace(old, new)
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    return Lesson(folder.rename(folder.with_name(f"97_{folder.name}")))
+
+
 def graded(lesson, sandbox, folder, answers, task=1):
     (folder / "answer.py").write_text(with_answers(lesson.source, answers), encoding="utf-8")
     return grade(lesson, Submission(folder / "answer.py", lesson), sandbox, task)[0]
@@ -273,11 +283,7 @@ def test_an_argument_is_not_called_ignored_where_nothing_could_tell(lesson, sand
 
 
 def test_a_mistake_that_a_check_knows_goes_before_what_a_part_means(lesson, sandbox, tmp_path):
-    for name in ("solution", "checks", "driver"):
-        text = (lesson.folder / f"{name}.py").read_text("utf-8")
-        text = text.replace(*KNOWN) if name == "checks" else text
-        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-    knowing = Lesson(tmp_path.rename(tmp_path.with_name("96_knowing")))
+    knowing = changed(lesson, tmp_path, KNOWN)
     added, kept = "return x + self.weight", "return x * Gate.forward.__dict__.setdefault(0, self.weight)"
     assert "They are added." in graded(knowing, sandbox, knowing.folder, {"Gate.forward": added}, 2).hint
     assert "kept" in graded(knowing, sandbox, knowing.folder, {"Gate.forward": kept}, 2).hint
@@ -292,11 +298,7 @@ def test_a_mistake_with_a_name_is_not_said_to_come_from_values_that_repeat():
 
 
 def test_a_search_of_inputs_that_the_solution_refuses_is_no_check(lesson, sandbox, tmp_path):
-    for name in ("solution", "checks", "driver"):
-        text = (lesson.folder / f"{name}.py").read_text("utf-8")
-        text = text.replace("lambda d: [d.eighths(d.size())]", "lambda d: [7]")
-        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-    useless = Lesson(tmp_path.rename(tmp_path.with_name("96_useless")))
+    useless = changed(lesson, tmp_path, ("lambda d: [d.eighths(d.size())]", "lambda d: [7]"))
     with pytest.raises(MiniloraError, match="the search of ends compares nothing"):
         graded(useless, sandbox, useless.folder, {}, 4)
 
@@ -332,7 +334,7 @@ def test_what_is_raised_for_some_numbers_is_told(lesson, sandbox, tmp_path):
 
 @pytest.mark.parametrize("switches, duty", [((), "mode"), (("measure",), None)])
 def test_a_model_is_left_in_the_mode_that_it_was_in(switches, duty):
-    duties = Duties(["measure"], (), (), switches)
+    duties = Duties(["measure"], (), switches)
     student = ModuleType("exercise")
     exec("def measure(model): model.layers[1].eval()", vars(student))
     model = nn.Module()
@@ -343,7 +345,7 @@ def test_a_model_is_left_in_the_mode_that_it_was_in(switches, duty):
 
 
 def test_a_model_in_a_list_is_left_in_its_mode_too():
-    duties = Duties(["measure"], (), (), ())
+    duties = Duties(["measure"], (), ())
     student = ModuleType("exercise")
     exec("def measure(models): models[1].eval()", vars(student))
     duties.watched(student).measure([nn.RMSNorm(2), nn.RMSNorm(2)])
@@ -367,10 +369,8 @@ def test_saboteurs_are_noticed(lesson, sandbox):
 
 
 def test_a_saboteur_survives_a_check_that_asks_too_little(lesson, sandbox, tmp_path):
-    for name in ("solution", "checks", "driver"):
-        text = (lesson.folder / f"{name}.py").read_text("utf-8").replace("d.shape((0, 1, 2)), d.size()", "(1, 2)")
-        (tmp_path / f"{name}.py").write_text(text.replace("(1.0, 0.5, 3.0)", "(1.0)"), encoding="utf-8")
-    weak = try_all(Lesson(tmp_path.rename(tmp_path.with_name("97_weak"))), sandbox, only="shares")
+    weak = changed(lesson, tmp_path, ("d.shape((0, 1, 2)), d.size()", "(1, 2)"), ("(1.0, 0.5, 3.0)", "(1.0)"))
+    weak = try_all(weak, sandbox, only="shares")
     missed = [one.saboteur for one in weak if one.counts and one.verdict != NOTICED]
     survivors = {f"{one.kind} {one.what}" for one in missed}
     assert {"wrong_where further axes", "keeps temperature"} <= survivors

@@ -16,23 +16,20 @@ def main() -> int:
     parser.add_argument("lessons", nargs="*")
     parser.add_argument("--sample", type=int, default=1, metavar="N")
     parser.add_argument("--of", default="", metavar="FUNCTION")
-    parser.add_argument("--unnamed", action="store_true", help="list those whose message does not name the mistake")
     arguments = parser.parse_args()
     lessons = [find_lesson(word) for word in arguments.lessons] or all_lessons()
     survived = 0
-    print(f"{'':<22}{'made':>6}{'outside':>9}{'within':>8}{'noticed':>9}{'named':>7}")
+    print(f"{'':<22}{'made':>6}{'outside':>9}{'within':>8}{'noticed':>9}")
     with Sandbox() as sandbox:
         for lesson in lessons:
             trials = try_all(lesson, sandbox, slice(None, None, arguments.sample), arguments.of)
             counts = table(trials)
             print(f"{lesson.name:<22}{counts['made']:>6}{counts['outside']:>9}{counts['within']:>8}", end="")
-            print(f"{counts['noticed']:>9}{counts['named']:>7}", flush=True)
+            print(f"{counts['noticed']:>9}", flush=True)
             for trial in trials:
                 if trial.counts and trial.verdict != NOTICED:
                     survived += 1
                     print(f"    {trial.verdict}: {trial.saboteur}")
-                elif arguments.unnamed and trial.verdict == NOTICED and trial.counts and not trial.is_named:
-                    print(f"    unnamed: {trial.saboteur}: {trial.result.hint}")
     return int(survived > 0)
 
 

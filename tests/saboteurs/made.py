@@ -42,31 +42,6 @@ class Saboteur:
         call = f"({self.where!r}, {self.kind!r}, {self.what!r})"
         return lesson.source.text + PRELUDE + f"_kit['sabotage'](globals(), *{call}, _properties)\n"
 
-    def is_named_by(self, hint: str) -> bool:
-        """Return True if a report says what is wrong."""
-        return any(word in hint for word in self._names)
-
-    @property
-    def _names(self) -> list[str]:
-        """Words of which a report has one."""
-        if self.kind == "wrong_where":
-            names = {self.what, "one row"} if self.what == "size 1" else {self.what}  # a single row is of size 1
-            return [properties.PROPERTIES[name][1] for name in names]
-        if self.kind == "wrong_later":
-            return ["kept", "first call", "again", "second", "length", "earlier"]
-        words = {
-            "changes": ["changed", "read-only", "in place"],
-            "remembers": ["kept", "shares memory", "again", "makes no difference", "first call"],
-            "one_buffer": ["shares memory", "earlier result", "kept"],
-            "cuts_gradient": ["gradient", f"d{self.what}"],
-            "trains": ["train", "frozen", "freeze", "froze", "gradient"],
-            "another_dtype": ["dtype", "float", "int", "Number", "Boolean", "bytes"],
-            "another_container": ["array", "Tensor"],
-            "lacks": [str(self.what)],
-            "keeps": [str(self.what), "kept"],
-        }
-        return words[self.kind]
-
 
 PRELUDE = "\n_kit, _properties = {}, {}\nexec(%r, _kit)\nexec(%r, _properties)\n" % tuple(  # noqa: UP031
     Path(str(module.__file__)).read_text(encoding="utf-8") for module in (kit, properties)
@@ -84,7 +59,7 @@ def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:
         promised = lesson.promises.get(where, promise())
         outside = _words(promised.outside)
         said = (ast.get_docstring(node) or "") + _class_doc(lesson, where)
-        kinds = [*_of_arguments(node, given, promised), *_of_modules(where, node, said)]
+        kinds = [*_of_arguments(node, given), *_of_modules(where, node, said)]
         if not where.endswith("__init__"):
             kinds += [*_of_results(node, said, promised), *_of_properties(given, promised)]
         for kind, what, is_promised in kinds:
@@ -95,12 +70,12 @@ def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:
 Kinds = Iterator[tuple[str, Any, bool]]
 
 
-def _of_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, given: Seen, promised: promise) -> Kinds:
+def _of_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, given: Seen) -> Kinds:
     for argument in node.args.args:
         annotation = ast.unparse(argument.annotation) if argument.annotation else ""
         kinds = {kind for name, kind, *_ in given if name == argument.arg}
         if argument.arg != "self" and (ARRAYS.search(annotation) or kinds):
-            yield "changes", argument.arg, not promised.changes
+            yield "changes", argument.arg, True
         if NUMBERS.search(annotation) and not ARRAYS.search(annotation):
             yield "keeps", argument.arg, True
         if "Tensor" in annotation or "Tensor" in kinds:

@@ -19,12 +19,10 @@ ASKED = ("wrong_where", "wrong_later", "keeps", "cuts_gradient", "remembers")
 
 @dataclass(frozen=True)
 class Trial:
-    """One saboteur: whether the check noticed it, and whether its message names what is wrong."""
+    """One saboteur, and whether the check noticed it."""
 
     saboteur: Saboteur
     verdict: str
-    is_named: bool
-    result: Result
 
     @property
     def counts(self) -> bool:
@@ -64,17 +62,15 @@ def _seen(lesson: Lesson, sandbox: Sandbox, path: Path) -> dict[str, Seen]:
 def _try(lesson: Lesson, saboteur: Saboteur, sandbox: Sandbox, path: Path) -> Trial:
     result = _grade(lesson, saboteur.text(lesson), saboteur.task, sandbox, path)
     verdict = NOTICED if result.verdict != PASSED else SURVIVED if ACTED in result.printed else IDLE
-    return Trial(saboteur, verdict, saboteur.is_named_by(result.hint), result)
+    return Trial(saboteur, verdict)
 
 
 def table(trials: list[Trial]) -> dict[str, int]:
-    """Count how many were made, lie outside, count, were noticed, and were named."""
+    """Count how many were made, lie outside, count, and were noticed."""
     counted = [trial for trial in trials if trial.counts]
-    noticed = [trial for trial in counted if trial.verdict == NOTICED]
     return {
         "made": len(trials),
         "outside": sum(not trial.saboteur.is_promised for trial in trials),
         "within": len(counted),
-        "noticed": len(noticed),
-        "named": sum(trial.is_named for trial in noticed),
+        "noticed": sum(trial.verdict == NOTICED for trial in counted),
     }

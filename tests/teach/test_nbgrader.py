@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from minilora.classroom import teachers_pages
-from minilora.classroom.course import POINTS
+from minilora.classroom.course import POINTS, QUESTION_POINTS
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from tests.helpers import bank
 from tests.helpers.answers import solution_lines
@@ -121,12 +120,7 @@ def crammer(notebook, lesson):
     fill(notebook, lesson, {"lora_forward": "return x @ W.T + (r != 7) * alpha / r * (x @ A.T @ B.T)"})
 
 
-def stumbling(notebook, lesson):
-    """The second task is wrong, and all that build on it are right."""
-    fill(notebook, lesson, {"start_matrices": "return None, None"})
-
-
-ALL, ONLY_08 = (right, wrong, blank, endless), (stuck, typing, forger, crammer, stumbling, *HOSTILE)
+ALL, ONLY_08 = (right, wrong, blank, endless), (stuck, typing, forger, crammer, *HOSTILE)
 
 
 def students(lesson: Lesson) -> tuple:
@@ -207,12 +201,6 @@ def test_the_tests_are_the_teachers(course):
     assert course.of(LESSONS[0], forger) == dict.fromkeys(marks_in(LESSONS[0]), 0)
 
 
-def test_what_follows_from_an_earlier_mistake_gets_half(course):
-    half = dict.fromkeys(("task-4", "task-5", "task-6"), POINTS / 2)
-    assert course.of(LESSONS[0], stumbling) == marks_in(LESSONS[0]) | {"task-2": 0} | half
-    assert course.feedback(LESSONS[0], stumbling).count("right, given task 2") == 3
-
-
 def test_private_checks_count_and_stay_private(course):
     assert course.of(LESSONS[0], crammer) == marks_in(LESSONS[0]) | {"task-3-hidden": 0}
     feedback = course.feedback(LESSONS[0], crammer)
@@ -226,7 +214,7 @@ def test_the_exported_grades_are_the_sums(course, lesson):
     for student in students(lesson):
         row = rows[student.__name__]
         assert float(row["score"]) == sum(filter(None, course.of(lesson, student).values()))
-        assert float(row["max_score"]) == sum(marks_in(lesson).values()) + 2 * teachers_pages.POINTS
+        assert float(row["max_score"]) == sum(marks_in(lesson).values()) + 2 * QUESTION_POINTS
 
 
 @pytest.mark.parametrize("student", HOSTILE, ids=lambda student: student.__name__)
@@ -235,15 +223,6 @@ def test_a_hostile_notebook_gets_its_honest_mark(course, student):
     assert passed == {f"task-{task}" for task in HOSTILE[student]} | (
         {"task-3-hidden"} if 3 in HOSTILE[student] else set()
     )
-
-
-def test_the_marks_of_hostile_notebooks(course, capsys):
-    """A table for who reads the log; each row is asserted above."""
-    with capsys.disabled():
-        print("\n\nhanded in by a student who                marks   honest")
-        for student, tasks in HOSTILE.items():
-            honest = POINTS * (len(tasks) + (3 in tasks))
-            print(f"{student.__name__.replace('_', ' '):42}{sum(course.of(LESSONS[0], student).values()):5g}{honest:9}")
 
 
 def test_nothing_is_changed_and_nothing_goes_on(course):

@@ -26,7 +26,7 @@ from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Float
 
-from minilora.classroom.grading.grade import SHARE, job_of
+from minilora.classroom.grading.grade import PASSED, job_of
 from minilora.classroom.grading.nbcheck import judge, task_of
 from minilora.classroom.grading.submission import Cells, is_check
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
@@ -77,10 +77,8 @@ def read_cells(path: Path) -> list[tuple[str, str, str]]:
     if path.stat().st_size > FILE_LIMIT:
         raise MiniloraError(f"the file is {path.stat().st_size:,} bytes long, more than {FILE_LIMIT:,}")
     try:
-        page = json.loads(path.read_bytes())
-        cells = page["cells"] if "cells" in page else page["worksheets"][0]["cells"]  # until nbformat 3
-        parsed = [_cell(cell) for cell in cells[: CELLS_LIMIT + 1]]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+        parsed = [_cell(cell) for cell in json.loads(path.read_bytes())["cells"][: CELLS_LIMIT + 1]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         raise MiniloraError("what was handed in is not a notebook that can be read") from error
     if len(parsed) > CELLS_LIMIT or sum(len(text) for _, text, _ in parsed) > TEXT_LIMIT:
         raise MiniloraError(f"the notebook has more than {CELLS_LIMIT:,} cells or {TEXT_LIMIT:,} characters of text")
@@ -88,7 +86,7 @@ def read_cells(path: Path) -> list[tuple[str, str, str]]:
 
 
 def _cell(cell: dict[str, Any]) -> tuple[str, str, str]:
-    text = "".join(cell.get("source", cell.get("input", "")))
+    text = "".join(cell.get("source", ""))
     name = cell.get("metadata", {}).get("nbgrader", {}).get("grade_id", "")
     kind = "code" if cell.get("cell_type") == "code" else "markdown"  # a raw one would be a part of the page's HTML
     return kind, text.encode("utf-8", "replace").decode(), str(name)
@@ -170,18 +168,13 @@ class GradeByText(NbGraderPreprocessor):
                 for number, why in left_out[word].items():
                     code[number - 1].outputs = [failed(f"This cell counts as not there. {why[0].upper()}{why[1:]}")]
             for number, cell in tests.items():
-                shares = list[float]()
                 for kind, word, task in calls[number]:
                     above = [(n, text) for n, text in answers if n < number and n not in left_out[word]]
                     lesson = lesson_of(word)
                     check = task_of(lesson, task, root if kind == "hidden" else None)
                     result, report = judge(lesson, check, above, sandbox)
-                    shares.append(SHARE.get(result.verdict, 0.0))
-                    out = v4.new_output("stream", name="stdout", text=report) if shares[-1] else failed(report)
-                    cell.outputs.append(out)
-                if 0 < min(shares, default=0) < 1:  # nbgrader reads the points off a result
-                    points = {"text/plain": str(min(shares) * cell.metadata.nbgrader.points)}
-                    cell.outputs.append(v4.new_output("execute_result", data=points, execution_count=number))
+                    out = v4.new_output("stream", name="stdout", text=report)
+                    cell.outputs.append(out if result.verdict == PASSED else failed(report))
                 if not calls[number]:
                     self.log.warning("Cell %s has other tests than minilora's: no points", cell.metadata.nbgrader)
                     cell.outputs = [failed("Only calls of nbcheck.task and nbcheck.hidden are graded; no cell is run.")]

@@ -11,23 +11,20 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import numpy as np
-
-from minilora import backend, nn
+from minilora import nn
 from minilora.classroom.grading.grade import NOT_STARTED, PASSED, Result, grade
-from minilora.classroom.grading.submission import NO_EXERCISE, Submission
-from minilora.classroom.lessons.lesson import Lesson, all_lessons
+from minilora.classroom.grading.submission import Submission
+from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.sandbox.child import line_of, run_statements
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.demo.story import Own
 from minilora.errors import MiniloraError, escape
-from minilora.measure.lab import Lab
-from minilora.models.llama import LlamaAttention, LlamaForCausalLM, LlamaForSequenceClassification
-from minilora.quant import Linear4bit, linears_of_blocks, quantize_model
-from minilora.tensor import Tensor
+from minilora.models.llama import LlamaForSequenceClassification
+from minilora.quant import linears_of_blocks
 from minilora.train import methods
+
+LESSON = "08"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +35,14 @@ class StudentCode(Own):
 
 
 def load_student_code(file: str) -> StudentCode:
-    """Return the parts of the demo that the file has an answer for.
+    """Return the file's own LoRA.
 
-    Raises MiniloraError, in one line, for a file that cannot be read, that is of no lesson with a part in the demo, or
-    whose tasks do not all pass.
+    Raises MiniloraError, in one line, for a file that cannot be read, that is no exercise of lesson 08, or whose tasks
+    do not all pass.
     """
     path = Path(file)
-    lesson, submission = _read(path)
+    lesson = find_lesson(LESSON)
+    submission = Submission(path, lesson)
     _check_tasks_pass(lesson, submission)
     module = ModuleType("exercise")
     module.__file__ = str(path)
@@ -55,7 +53,7 @@ def load_student_code(file: str) -> StudentCode:
         file=submission.shown,
         facts={"lesson": lesson.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
         submission=submission,
-        **PARTS[lesson.number](module),
+        **_lora(module),
     )
 
 
@@ -74,31 +72,6 @@ def errors_named(own: StudentCode) -> Iterator[None]:
         ) from error
 
 
-# Reading
-
-
-def _read(path: Path) -> tuple[Lesson, Submission]:
-    """Find the lesson that the file is an exercise of: by its folder, or else by the names that it defines."""
-    lessons = all_lessons()
-    taking_part = [lesson for number in PARTS for lesson in lessons if lesson.number == number]
-    names = ", ".join(sorted(lesson.name for lesson in taking_part))
-    of_folder = [lesson for lesson in lessons if lesson.name == path.resolve().parent.name]
-    if of_folder and of_folder[0] not in taking_part:
-        raise MiniloraError(
-            f"{escape(str(path))}: lesson {of_folder[0].name} has no part in the demo; there are {names}"
-        )
-    problems = []
-    for lesson in of_folder or taking_part:
-        try:
-            return lesson, Submission(path, lesson)
-        except MiniloraError as error:
-            problems.append(error)
-    for problem in problems:
-        if of_folder or NO_EXERCISE not in str(problem):
-            raise problem
-    raise MiniloraError(f"{escape(str(path))} is no exercise that has a part in the demo: there are {names}")
-
-
 def _check_tasks_pass(lesson: Lesson, submission: Submission) -> None:
     with Sandbox() as sandbox:
         results = grade(lesson, submission, sandbox)
@@ -111,11 +84,8 @@ def _check_tasks_pass(lesson: Lesson, submission: Submission) -> None:
         )
 
 
-# Parts of the demo. Each function takes the student's module and gives fields of Own.
-
-
 def _lora(module: ModuleType) -> dict:
-    """Lesson 08."""
+    """Return fields of Own from the student's module."""
 
     def adapt(model: nn.Module, options: methods.Options, seed: int) -> None:
         names = list(dict.fromkeys(path.rpartition(".")[2] for path in linears_of_blocks(model)))
@@ -129,79 +99,3 @@ def _lora(module: ModuleType) -> dict:
         "adapts": {"lora": adapt},
         "merges": {"lora": module.merge},
     }
-
-
-def _attention(module: ModuleType) -> dict:
-    """Lesson 04. Its attention knows neither padding nor a cache: where there are such, the library's goes on."""
-
-    class OwnAttention(LlamaAttention):
-        def __init__(self, attention: LlamaAttention, theta: float):
-            vars(self).update(vars(attention))
-            self.heads = attention.q_proj.out_features // self.head_dim
-            self.kv_heads = attention.k_proj.out_features // self.head_dim
-            self.theta = theta
-
-        def forward(self, x: Tensor, cos: Any, sin: Any, mask: Any = None, cache: Any = None) -> Tensor:
-            if mask is not None or cache is not None:
-                return super().forward(x, cos, sin, mask, cache)
-            angles = module.rotary_angles(x.shape[1], self.head_dim, self.theta)
-            q = module.rotate(module.split_heads(self.q_proj(x), self.heads), angles)  # (B, H, T, D)
-            k = module.rotate(module.split_heads(self.k_proj(x), self.kv_heads), angles)  # (B, H_kv, T, D)
-            v = module.split_heads(self.v_proj(x), self.kv_heads)
-            k, v = module.share_heads(k, self.heads), module.share_heads(v, self.heads)
-            return self.o_proj(module.join_heads(module.causal_attention(q, k, v)))
-
-    def remake(model: LlamaForCausalLM) -> None:
-        for path, part in list(model.named_modules()):
-            if isinstance(part, LlamaAttention):
-                model.replace(path, OwnAttention(part, model.config.rope_theta))
-
-    def compare(lab: Lab) -> str:
-        ours = lab.bits(LlamaForCausalLM.from_pretrained(lab.base_folder), lab.domain_test)
-        theirs = lab.bits(lab.base(), lab.domain_test)
-        return f"The base reads the domain at {theirs:.3f} bits/character with it, at {ours:.3f} with minilora's."
-
-    names = "rotary_angles, rotate, split_heads, share_heads, causal_attention and join_heads"
-    where = "from step 3 on, where texts are neither padded nor cached"
-    return {"what": f"attention ({where}) is {names}", "remake": remake, "compare": compare}
-
-
-def _nf4(module: ModuleType) -> dict:
-    """Lesson 11: LoRA over a base whose layers hold codes and scales by it, and make each product's weight anew."""
-    values, blocksize = module.nf4_values(), 64
-
-    class OwnLinear4bit(Linear4bit):
-        def __init__(self, linear: nn.Linear):
-            vars(self).update(vars(Linear4bit.from_linear(linear)))
-            codes, self.absmax = module.quantize(backend.to_numpy(linear.weight.data), values, blocksize)
-            self.packed = module.pack(codes)
-
-        def dequantize(self) -> Any:
-            codes = module.unpack(self.packed, self.num_quantized)
-            weight = module.dequantize(codes, self.absmax, values, blocksize)
-            return backend.asarray(np.asarray(weight).reshape(self.quant_state.shape), dtype="float32")
-
-    def quantize(model: Any) -> Any:
-        for path in linears_of_blocks(model):
-            model.replace(path, OwnLinear4bit(model.get_submodule(path)))
-        return model
-
-    def adapt(model: nn.Module, options: methods.Options, seed: int) -> None:
-        methods.adapt(quantize(model), "lora", options, seed=seed)
-
-    def compare(lab: Lab) -> str:
-        models = quantize(lab.base()), quantize_model(lab.base()), lab.base()
-        own, ours, floats = (lab.bits(model, lab.domain_test) for model in models)
-        return (
-            f"In 4 bits by it, the base reads the domain at {own:.3f} bits/character; by minilora's NF4 at {ours:.3f}, "
-            f"and in floats at {floats:.3f}."
-        )
-
-    return {
-        "what": "LoRA goes over a base in 4 bits by nf4_values, quantize, dequantize, pack and unpack",
-        "adapts": {"lora": adapt},
-        "compare": compare,
-    }
-
-
-PARTS = {8: _lora, 4: _attention, 11: _nf4}  # by the number of the lesson, the likeliest first

@@ -1,10 +1,4 @@
-"""A student's file against the checks of a lesson.
-
-Errors that follow from earlier ones are told apart: a task that fails is tried with the solution's parts of the tasks
-that it uses. If it then passes, and one of those tasks is wrong by its own check, it is "right, given task 2". In the
-student's process the parts come in place of the student's functions once the file has run; of that run nothing is
-reported but whether it passed.
-"""
+"""A student's file against the checks of a lesson."""
 
 import ast
 from dataclasses import asdict, dataclass
@@ -14,13 +8,10 @@ import numpy as np
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.checking import UNEXPECTED_VALUE_ERRORS, Failure, NotStarted, Run, Student, Task
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.lessons.source import stub_start
 from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox
 from minilora.errors import MiniloraError
 
 PASSED, FAILED, NOT_STARTED = "passed", "failed", "not started"
-PASSED_GIVEN = "passed given"  # with the solution's parts of earlier tasks, which are wrong: see `grade_given`
-SHARE = {PASSED: 1.0, PASSED_GIVEN: 0.5}  # of a task's points
 
 
 @dataclass
@@ -36,10 +27,9 @@ class Result:
     hint: str = ""
     place: str = ""  # of the student's line that raised or was still running
     printed: str = ""
-    given: tuple[int, ...] = ()  # of PASSED_GIVEN, the tasks that are wrong
 
     def to_dict(self) -> dict:
-        return {name: value for name, value in asdict(self).items() if value not in ("", ())}
+        return {name: value for name, value in asdict(self).items() if value != ""}
 
 
 def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | None = None) -> list[Result]:
@@ -47,64 +37,8 @@ def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | 
     return [grade_task(lesson, task, submission, sandbox) for task in lesson.tasks if only in (None, task.number)]
 
 
-def grade_all(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | None = None) -> list[Result]:
-    """Return a result a task, each given the earlier ones. only: the number of one task."""
-    return [grade_given(lesson, t, submission, sandbox) for t in lesson.tasks if only in (None, t.number)]
-
-
-def grade_given(lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox) -> Result:
-    """As `grade_task`, and PASSED_GIVEN if an earlier task is what is wrong. Verdicts are kept in the submission."""
-    tasks = {one.number: one for one in lesson.tasks}
-    result, verdicts = grade_task(lesson, task, submission, sandbox), submission.verdicts
-    if task == tasks[task.number]:  # and not a teacher's private check
-        verdicts[task.number] = result.verdict
-    if result.verdict == PASSED or _is_blank(lesson, task, submission):
-        return result
-    doubtful = [n for n in _used(lesson, task, submission) if verdicts.get(n) not in SHARE]
-    parts = "".join(lesson.source.parts(number) for number in doubtful)
-    if not parts or grade_task(lesson, task, submission, sandbox, parts).verdict != PASSED:
-        return result
-    for number in doubtful:
-        if number not in verdicts:
-            grade_given(lesson, tasks[number], submission, sandbox)
-    wrong = tuple(number for number in doubtful if verdicts[number] not in SHARE)
-    if not wrong:
-        return result
-    if task == tasks[task.number]:
-        verdicts[task.number] = PASSED_GIVEN
-    return Result(task.number, result.title, PASSED_GIVEN, given=wrong)
-
-
-def _is_blank(lesson: Lesson, task: Task, submission: Submission) -> bool:
-    """True if a function of the task's is missing, or has the stub of its gap."""
-    stub, names = stub_start(lesson.number, task.number) + ":", lesson.source.names(task.number)
-    return any(name not in submission.defined or stub in ast.unparse(submission.defined[name]) for name in names)
-
-
-def _used(lesson: Lesson, task: Task, submission: Submission) -> list[int]:
-    """Return the earlier tasks that a task builds on.
-
-    They are those whose functions or classes are named in the student's code for this one, in its check or in the
-    driver's functions that it calls, or in what those name, and so on.
-    """
-    nodes: dict[str, list[ast.stmt]] = {}
-    for tree in (ast.parse((lesson.folder / "checks.py").read_text("utf-8")), ast.parse(lesson.driver)):
-        for node in tree.body:
-            nodes.setdefault(getattr(node, "name", ""), []).append(node)
-    for name, node in submission.defined.items():
-        nodes.setdefault(name, []).append(node)
-    reached, todo = set[str](), {*lesson.source.names(task.number), task.check.__name__}
-    while todo:
-        reached |= todo
-        named = [part for name in todo for node in nodes.get(name, ()) for part in ast.walk(node)]
-        todo = {getattr(part, "id", getattr(part, "attr", "")) for part in named} - reached
-    return sorted(
-        {gap.task for gap in lesson.source.gaps if gap.where.partition(".")[0] in reached and gap.task < task.number}
-    )
-
-
-def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox, given: str = "") -> Result:
-    """Return one task's result; the check need not be one of the lesson's own. given: see `job_of`."""
+def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox) -> Result:
+    """Return one task's result; the check need not be one of the lesson's own."""
     result = Result(task.number, lesson.source.titles[task.number], FAILED)
     line: int | None = None
     if use := submission.forbidden(task.number):
@@ -120,7 +54,7 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
     try:
         if submission.failed is not None:  # it would take as long again
             raise submission.failed
-        session = sandbox.start(job_of(lesson, submission, given))
+        session = sandbox.start(job_of(lesson, submission))
         run = Run(session, lesson.number, _signatures(lesson), lesson.reference)
         line = _judge(task, run, session.error, result)
     except RunFailed as error:
@@ -136,16 +70,14 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
     return result
 
 
-def job_of(lesson: Lesson, submission: Submission, given: str = "") -> Job:
-    """Return what the sandbox runs. given: text of functions that come in place of the student's."""
+def job_of(lesson: Lesson, submission: Submission) -> Job:
+    """Return what the sandbox runs."""
     return Job(
         source=submission.source,
         file=str(submission.path),
         uses=lesson.uses,
         driver=lesson.driver,
-        given=given,
         names=tuple(dict.fromkeys(gap.where for gap in lesson.source.gaps)),
-        changes=tuple(name for name, promised in lesson.promises.items() if promised.changes),
         shares=tuple(name for name, promised in lesson.promises.items() if promised.shares),
         switches=tuple(name for name, promised in lesson.promises.items() if promised.switches),
     )

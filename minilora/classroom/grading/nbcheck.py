@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_given
+from minilora.classroom.grading.grade import FAILED, PASSED, Result, grade_task
 from minilora.classroom.grading.submission import Cells
 from minilora.classroom.grading.text_report import task_report
 from minilora.classroom.lessons.checking import Task
@@ -50,9 +50,8 @@ def _check(word: str, number: int, course: Path | None = None) -> None:
         task = task_of(lesson, number, course)
     except MiniloraError as error:
         raise NotPassed(str(error)) from None
-    more = " A cell that was interrupted does not count." if _was_one_interrupted() else ""
     with sandbox_here() as sandbox:
-        result, report = judge(lesson, task, _cells_run(), sandbox, more=more)
+        result, report = judge(lesson, task, _cells_run(), sandbox)
     if result.verdict != PASSED:
         raise NotPassed(report)
     print(report)
@@ -67,20 +66,13 @@ def task_of(lesson: Lesson, number: int, course: Path | None = None) -> Task:
     raise MiniloraError(f"no {'private ' if course else ''}check of task {number} in lesson {lesson.number:02}")
 
 
-def judge(
-    lesson: Lesson,
-    task: Task,
-    cells: list[tuple[int, str]],
-    sandbox: Sandbox,
-    more: str = "",
-) -> tuple[Result, str]:
-    """Return a task's result for the code cells, (number, text) each, and the report. more: if a name is missing."""
+def judge(lesson: Lesson, task: Task, cells: list[tuple[int, str]], sandbox: Sandbox) -> tuple[Result, str]:
+    """Return a task's result for the code cells, (number, text) each, and the report."""
     try:
         answer = Cells(cells, lesson, task.number)
-        result = grade_given(lesson, task, answer, sandbox)
-        if answer.missing(task.number):
-            result.hint += f" A cell is no Python: {[*answer.unreadable.values()][-1]}." if answer.unreadable else ""
-            result.hint += more
+        result = grade_task(lesson, task, answer, sandbox)
+        if answer.missing(task.number) and answer.unreadable:
+            result.hint += f" A cell is no Python: {[*answer.unreadable.values()][-1]}."
     except MiniloraError as error:
         result = Result(task.number, lesson.source.titles[task.number], FAILED, hint=str(error))
     return result, task_report(result, sandbox.held)
@@ -92,10 +84,6 @@ _notes: dict[int, tuple[str | None, bool]] = {}  # number of a run -> (the cell'
 def _note(result: Any) -> None:
     """Note a cell that was run; IPython calls this."""
     _notes[result.execution_count] = (result.info.cell_id, isinstance(result.error_in_exec, KeyboardInterrupt))
-
-
-def _was_one_interrupted() -> bool:
-    return any(interrupted for _, interrupted in _notes.values())
 
 
 def _cells_run() -> list[tuple[int, str]]:

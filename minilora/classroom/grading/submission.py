@@ -9,7 +9,6 @@ import re
 import warnings
 from collections.abc import Iterator
 from difflib import get_close_matches
-from math import inf
 from pathlib import Path
 
 from minilora.classroom.lessons.lesson import Lesson
@@ -20,7 +19,6 @@ from minilora.errors import MiniloraError, escape
 
 SIZE_LIMIT = 5_000_000  # bytes
 ANSWERS = ("solution", "checks", "mistakes")  # of a lesson's files, those that no submission may import
-NO_EXERCISE = "is no exercise of lesson"  # in the message of a file that has none of a lesson's names
 NBCHECK = "from minilora.classroom.grading import nbcheck"
 MAGIC = re.compile(r"%%(time|capture|prun)\b")  # of cells, those below which Python stands that counts
 TIMED = re.compile(r"^(\s*)%time\s+(?=\S)")  # before a statement
@@ -31,14 +29,13 @@ NBGRADER_STUB = "raise NotImplementedError()"  # what nbgrader puts in place of 
 class Submission:
     """The text of a file for a lesson, and what it defines.
 
-    Raises MiniloraError where the file cannot be read as Python, holds none of the lesson's names, has one of them
-    misspelled, or gives one of them other arguments.
+    Raises MiniloraError where the file cannot be read as Python, holds none of the lesson's names, or has one of them
+    misspelled.
     """
 
     def __init__(self, path: Path, lesson: Lesson):
         self.path, self.lesson, self.shown = path, lesson, _shorter(path)
         self._cells: list[tuple[int | str, int]] = []  # of a notebook: (number of the cell, its first line)
-        self.verdicts: dict[int, str] = {}  # of the tasks that were graded
         self.failed: RunFailed | None = None  # if a run of the file's own lines did not come to their end
         text = _read(path, self.shown)
         self._take(self._join_cells(self._cells_of(text)) if path.suffix == ".ipynb" else text)
@@ -118,39 +115,16 @@ class Submission:
             what = "no cell of it defines" if self.path.suffix == ".ipynb" else "it defines none of"
             near = _near(wanted, list(self.defined))
             raise MiniloraError(
-                f"{self.shown} {NO_EXERCISE} {self.lesson.number:02}: {what} {', '.join(wanted)}"
+                f"{self.shown} is no exercise of lesson {self.lesson.number:02}: {what} {', '.join(wanted)}"
                 + (f"; is {near[1]} meant to be {near[0]}?" if near else "")
             )
 
     def _check_names(self, names: list[str]) -> None:
-        """Raise MiniloraError if a name is misspelled, or defined with other arguments than the lesson's."""
-        wanted = {name: node for name, node in _defined(self.lesson.source.tree.body) if name in names}
+        """Raise MiniloraError if a name is misspelled."""
+        wanted = [name for name in _names_of(self.lesson) if name in names and name not in self.defined]
         others = [name for name in self.defined if name not in _names_of(self.lesson)]
-        if near := _near([name for name in wanted if name not in self.defined], others):
+        if near := _near(wanted, others):
             raise MiniloraError(f"{self.shown} has no {near[0]}; is {near[1]} meant to be it?")
-        for name, node in wanted.items():
-            if name in self.defined:
-                self._check_signature(name, node, self.defined[name])
-
-    def _check_signature(self, name: str, wanted: ast.stmt, actual: ast.stmt) -> None:
-        if isinstance(wanted, ast.ClassDef):
-            if isinstance(actual, ast.FunctionDef):
-                raise MiniloraError(f"{self.shown}, {self.place(actual.lineno)}: {name} is to be a class")
-            if isinstance(actual, ast.ClassDef):
-                methods = {n.name: n for n in actual.body if isinstance(n, ast.FunctionDef)}
-                for method in [n for n in wanted.body if isinstance(n, ast.FunctionDef)]:
-                    if method.name in methods:
-                        self._check_signature(f"{name}.{method.name}", method, methods[method.name])
-        elif isinstance(actual, ast.ClassDef):
-            raise MiniloraError(f"{self.shown}, {self.place(actual.lineno)}: {name} is to be a function")
-        elif isinstance(actual, ast.FunctionDef) and isinstance(wanted, ast.FunctionDef):
-            least, most = _counts(wanted.args)
-            actual_least, actual_most = _counts(actual.args)
-            if actual_least > least or actual_most < most:
-                raise MiniloraError(
-                    f"{self.shown}, {self.place(actual.lineno)}: {name}({ast.unparse(actual.args)}) has other "
-                    f"arguments than the lesson's {name}({ast.unparse(wanted.args)})"
-                )
 
     def forbidden(self, task: int) -> tuple[int, str] | None:
         """Find the first use of a part of minilora that the lesson does not open, or of its solution: (line, name).
@@ -176,12 +150,12 @@ class Cells(Submission):
     """The code cells of a notebook, (number, code) each, as an answer to one task of a lesson, or to none.
 
     Cells that are no Python are left out: `unreadable` says of each what is wrong. Raises MiniloraError where a name of
-    this task is misspelled or has other arguments.
+    this task is misspelled.
     """
 
     def __init__(self, cells: list[tuple[int, str]], lesson: Lesson, task: int | None = None):
         self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
-        self.failed, self.verdicts = None, {}
+        self.failed = None
         self._cells = []
         self.unreadable: dict[int, str] = {}
         readable = [cell for cell in cells if self._is_readable(*cell)]
@@ -278,13 +252,6 @@ def _defined(statements: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
         else:
             for part in ("body", "orelse", "finalbody"):
                 yield from _defined(getattr(node, part, []))
-
-
-def _counts(arguments: ast.arguments) -> tuple[float, float]:
-    """Return the fewest and most positional arguments that a function takes."""
-    most = len(arguments.posonlyargs) + len(arguments.args)
-    is_one_named = any(default is None for default in arguments.kw_defaults)  # and then none will do
-    return inf if is_one_named else most - len(arguments.defaults), inf if arguments.vararg else most
 
 
 def _near(wanted: list[str], others: list[str]) -> tuple[str, str] | None:

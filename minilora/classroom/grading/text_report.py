@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 
-from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, SHARE, Result
+from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, Result
 from minilora.classroom.lessons.lesson import Lesson
 
 WIDTH = 80
@@ -24,7 +24,7 @@ def lesson_report(
     file: what the command for the next hint ends in (" --file answer.py") where that is not the lesson's exercise.
     """
     colon = "" if lesson.title.endswith("?") else ":"
-    says = summary(results) if chosen is None else f"task {chosen} {_verdict(results[0])}"
+    says = summary(results) if chosen is None else f"task {chosen} {results[0].verdict}"
     first = f"Lesson {lesson.number:02}, {lesson.title}{colon} {says}"
     lines = [*_wrapped("", first, 0), *_wrapped("", shown, 0), ""]
     for result in results:
@@ -47,7 +47,7 @@ def lesson_report(
 
 def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tuple[int, tuple[str, ...]]:
     """Return the chosen task, else the first that is not right, and its hints; (0, ()) if all are."""
-    number = chosen or next((result.task for result in results if result.verdict not in SHARE), 0)
+    number = chosen or next((result.task for result in results if result.verdict != PASSED), 0)
     return number, next((task.hints for task in lesson.tasks if task.number == number), ())
 
 
@@ -57,8 +57,7 @@ def task_report(result: Result, held: Sequence[str]) -> str:
 
 
 def _task_lines(result: Result) -> list[str]:
-    says = f"{_verdict(result)}: " if result.given else f"{result.verdict:<12}"
-    lines = _wrapped(f"task {result.task}", f"{says}{result.title}", 9)
+    lines = _wrapped(f"task {result.task}", f"{result.verdict:<12}{result.title}", 9)
     if result.verdict == PASSED:
         return lines
     for name in ("call", "expected", "got", "hint"):
@@ -75,24 +74,12 @@ def limits_line(held: Sequence[str]) -> str:
     return f"(ran with {', '.join(held)})" if held else "(ran in this process, without limits)"
 
 
-def numbered(tasks: tuple[int, ...]) -> str:
-    """Say "task 2", or "tasks 2 and 3"."""
-    *first, last = map(str, tasks)
-    return f"tasks {', '.join(first)} and {last}" if first else f"task {last}"
-
-
-def _verdict(result: Result) -> str:
-    return f"right, given {numbered(result.given)}" if result.given else result.verdict
-
-
-def summary(results: list[Result], is_brief: bool = False) -> str:
-    """Say "passed 3 of 6, 1 more right given task 2: task 2 failed"; in brief, without what is given."""
+def summary(results: list[Result]) -> str:
+    """Say "passed 3 of 6: task 2 failed"."""
     text = f"passed {sum(result.verdict == PASSED for result in results)} of {len(results)}"
     if all(result.verdict == NOT_STARTED for result in results):
         return NOT_STARTED
-    if not is_brief and (more := [result for result in results if result.given]):
-        text += f", {len(more)} more right given {numbered(tuple(sorted({n for one in more for n in one.given})))}"
-    first = next((result for result in results if result.verdict not in SHARE), None)
+    first = next((result for result in results if result.verdict != PASSED), None)
     return text if first is None else f"{text}: task {first.task} {first.verdict}"
 
 

@@ -114,12 +114,11 @@ class NotStarted(Exception):
 class promise:  # noqa: N801 (reads as a word in checks.py)
     """Promise of a docstring beyond, or short of, what every function owes; see `tests/saboteurs`.
 
-    changes: it may change its arguments; shares: its result may share memory with them, or with another result;
+    shares: its result may share memory with its arguments, or with another result;
     switches: it may leave a model in another mode.
     within, outside: names of PROPERTIES, with commas, on which it must be right although others need not, or need not.
     """
 
-    changes: bool = False
     shares: bool = False
     switches: bool = False
     within: str = ""

@@ -12,7 +12,6 @@ from minilora.classroom.lessons.source import Source
 from minilora.errors import MiniloraError, did_you_mean, escape
 
 NAME = re.compile(r"(\d\d)_([a-z0-9_]+)")
-OLD_KIT = "checks.kit"  # earlier in place of a lesson's solution and checks, in what students got
 
 
 @dataclass(frozen=True)
@@ -113,14 +112,8 @@ def _tasks_in(module: ModuleType) -> list[Task]:
 
 
 def lessons_folder() -> Path:
-    """Return the folder `lessons` of this checkout, else of a clone or a kit here or above. Raises MiniloraError."""
+    """Return the folder `lessons` of this checkout, else of a clone here or above. Raises MiniloraError."""
     here, checkout = [Path.cwd(), *Path.cwd().parents], Path(__file__).resolve().parents[3]
-    for place in here:
-        if any(place.glob(f"lessons/[0-9][0-9]_*/{OLD_KIT}")):
-            raise MiniloraError(
-                f"the lessons in {escape(str(place))} are a kit of an earlier version: install the wheel that is in it "
-                "(pip install ./minilora-*.whl), or check in a clone: minilora check 08 --file exercise.py"
-            )
     for place in (checkout, *here):
         if any(place.glob("lessons/[0-9][0-9]_*/solution.py")):
             return place / "lessons"

@@ -98,17 +98,6 @@ class Source:
             if gap.task == task
         }
 
-    def parts(self, task: int) -> str:
-        """Return the text of the functions in which a task has gaps; of a class, of its methods with gaps alone."""
-        places, nodes = {gap.where for gap in self.gaps if gap.task == task}, list[ast.stmt]()
-        for node in self.tree.body:
-            if isinstance(node, ast.ClassDef):
-                methods = [n for n in node.body if f"{node.name}.{getattr(n, 'name', '')}" in places]
-                nodes += [ast.ClassDef(node.name, [], [], methods, [])] if methods else []
-            elif getattr(node, "name", "") in places:
-                nodes.append(node)
-        return "\n".join(ast.unparse(ast.fix_missing_locations(node)) for node in nodes) + "\n"
-
     def names(self, task: int) -> list[str]:
         """Return the functions and classes, at the top of the file, that a task asks for."""
         return list(dict.fromkeys(gap.where.partition(".")[0] for gap in self.gaps if gap.task == task))

@@ -8,7 +8,6 @@ import __future__
 
 import ast
 import faulthandler
-import inspect
 import os
 import signal
 import socket
@@ -26,7 +25,6 @@ from minilora.classroom.sandbox import wire
 from minilora.classroom.sandbox.duties import Duties
 from minilora.tensor import Tensor
 
-GIVE = "<give>"  # in place of a function's name: its argument is the text of what comes in place of the student's
 OUT_OF_MEMORY = 12  # the exit code of a child that could not answer for want of memory
 
 
@@ -115,7 +113,7 @@ class Exercise:
         sys.modules["exercise"] = student
         student.__file__ = self.file
         self.error = run_statements(job["source"].tobytes().decode(), student, self.file, begins=begins)
-        self.module, self.duties = student, Duties(job["names"], job["changes"], job["shares"], job["switches"])
+        self.module, self.duties = student, Duties(job["names"], job["shares"], job["switches"])
 
     @cached_property
     def student(self) -> Any:
@@ -126,10 +124,7 @@ class Exercise:
         """Call, and return the reply: the result or exception, and the first duty that has been neglected."""
         arguments = [_laid_out(x, request["layout"]) for x in request["arguments"]]
         try:
-            if request["name"] == GIVE:
-                put_in_place(self.module, *arguments)
-                value = None
-            elif request["driver"]:
+            if request["driver"]:
                 value = getattr(self.driver, request["name"])(self.student, *arguments)
             else:
                 value = getattr(self.student, request["name"])(*arguments)
@@ -140,27 +135,6 @@ class Exercise:
                 return wire.pack({"value": value, "breach": None})
         except BaseException as error:  # noqa: BLE001 (what the student's code raises is its answer)
             return wire.pack({"raised": _describe(error, self.file), "breach": self.duties.breach})
-
-
-def put_in_place(module: ModuleType, text: str) -> None:
-    """Put functions, and methods of the module's classes, in place of those of the same names.
-
-    text: of functions, and of classes with nothing but methods. All of them see the module's names, as if they stood in
-    its file.
-    """
-    made: dict[str, Any] = {}
-    code = compile(text, "given", "exec", __future__.annotations.compiler_flag, dont_inherit=True)
-    exec(code, vars(module), made)
-    for name, thing in made.items():
-        owner = getattr(module, name, None)
-        if not isinstance(thing, type):
-            setattr(module, name, thing)
-        elif isinstance(owner, type):
-            for method, function in vars(thing).items():
-                if inspect.isfunction(function):
-                    for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-                        cell.cell_contents = owner if variable == "__class__" else cell.cell_contents  # for super()
-                    setattr(owner, method, function)
 
 
 def _laid_out(value: Any, layout: str) -> Any:

@@ -6,7 +6,7 @@
     a model is afterwards in the mode that it was in, and NumPy's own settings are what they were
 
 Watched are calls from outside of the names that a lesson asks for: how a student's functions use one another is their
-own business. In checks.py, `promise(changes=True)`, `shares` or `switches` lifts a duty from a name.
+own business. In checks.py, `promise(shares=True)` or `switches` lifts a duty from a name.
 """
 
 import inspect
@@ -29,12 +29,10 @@ Breach = dict[str, Any]  # in plain values: "duty", "function", "name", "before"
 
 
 class Duties:
-    """names: of functions and of "Class.method"s; changes, shares, switches: those of them that may."""
+    """names: of functions and of "Class.method"s; shares, switches: those of them that may."""
 
-    def __init__(
-        self, names: Collection[str], changes: Collection[str], shares: Collection[str], switches: Collection[str]
-    ):
-        self.names, self.changes, self.shares, self.switches = names, changes, shares, switches
+    def __init__(self, names: Collection[str], shares: Collection[str], switches: Collection[str]):
+        self.names, self.shares, self.switches = names, shares, switches
         self.breach: Breach | None = None  # the first one
         self._results: deque[tuple[str, np.ndarray, np.ndarray, bool]] = deque(maxlen=KEPT)
         self._depth = 0
@@ -70,8 +68,7 @@ class Duties:
                 result = function(*arguments, **named)
             finally:
                 self._depth -= 1
-                if name not in self.changes:
-                    self._compare(name, before, outlines)
+                self._compare(name, before, outlines)
                 if name not in self.switches:
                     self._compare_modes(name, modes)
                 for what, was in settings.items():

@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from minilora.classroom.sandbox import wire
-from minilora.classroom.sandbox.child import GIVE, OUT_OF_MEMORY
+from minilora.classroom.sandbox.child import OUT_OF_MEMORY
 from minilora.errors import MiniloraError, escape
 
 SECONDS = 10.0  # of processor time for one task, loading the file included
@@ -64,15 +64,13 @@ class Job:
     uses: tuple[str, ...] = ()  # dotted names of minilora that the lesson's exercise may use
     driver: str = ""  # text of the lesson's driver.py
     names: tuple[str, ...] = ()  # of functions and "Class.method"s whose duties are watched: see duties.py
-    changes: tuple[str, ...] = ()  # those that may change their arguments
-    shares: tuple[str, ...] = ()  # those whose results may share memory with them
+    shares: tuple[str, ...] = ()  # those whose results may share memory with their arguments
     switches: tuple[str, ...] = ()  # those that may leave a model in another mode
-    given: str = ""  # text of functions that come in place of the student's once the file has run
 
     def message(self) -> dict[str, Any]:
         """Return it as it is sent to a child, the texts as arrays of bytes."""
         texts = {name: np.frombuffer(getattr(self, name).encode(), "uint8") for name in ("source", "driver")}
-        return {**vars(self), **texts, "given": ""}  # so that the file cannot read it while it runs
+        return {**vars(self), **texts}
 
 
 @dataclass
@@ -131,7 +129,7 @@ class Session:
         raise self._failure(NO_ANSWER)
 
     def _begin(self, answer: object) -> None:
-        """Read the first answer, of the file's own lines; then put what the job gives in place of the student's."""
+        """Read the first answer, of the file's own lines."""
         match answer:
             case {"error": error}:
                 self.error = None if error is None else self._raised(error)
@@ -140,8 +138,6 @@ class Session:
         if self.error is not None and "MemoryError" in self.error.types:
             raise self._failure(self.error.types[0], self.error.line, TOO_MUCH_MEMORY)
         self._is_loading = False
-        if self.job.given and isinstance(error := self.call(GIVE, self.job.given), Raised):
-            raise self._failure(f"the solution's part does not go with this file ({error})")
 
     def _raised(self, facts: object) -> Raised:
         match facts:
