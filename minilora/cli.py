@@ -59,6 +59,8 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "study": f"{CHECKOUT} study` does its work",
     "advise": f"{CHECKOUT} advise` does its work",
     "compare": f"{CHECKOUT} compare` does its work",
+    "demo --jsonl": "`minilora curve --model smollm2 --methods qlora --data FILE` measures; finetune keeps the adapter",
+    "demo --test": "`minilora curve --model smollm2 --methods qlora --data FILE --test FILE` measures",
     "demo --text": "`minilora finetune --model smollm2 --data FILE` learns a text, `minilora evaluate` measures it",
     "tasks": "`minilora models list` and `minilora models get reviews` do its work",
     **{

@@ -287,7 +287,7 @@ print(*sample_lines(record, 2), sep="\n")
 # ## Your turn
 #
 # Build it: [lessons/13_choosing/exercise.py](../lessons/13_choosing/exercise.py), then `minilora check 13`. And teach
-# SmolLM2 something that only you know: `minilora demo --model smollm2 --jsonl questions.jsonl`.
+# SmolLM2 something that only you know: `minilora curve --data questions.jsonl --methods qlora`.
 #
 # <details><summary>1. Why is the best method of all on the staircase, and why is that no reason to take it?</summary>
 # Nothing is better, so nothing beats it. But whoever needs less can have it cheaper: any step below your bar will do, and

@@ -22,8 +22,6 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--model", help="teach a pretrained chat model a company's jargon instead: smollm2, a .gguf file …"
     )
-    parser.add_argument("--jsonl", metavar="FILE", help="with --model: your own questions with answers, see finetune")
-    parser.add_argument("--test", metavar="FILE", help="with --jsonl: questions to test on (default: a tenth of it)")
     add_json(parser)
 
 
@@ -33,14 +31,10 @@ def run(arguments: Namespace) -> None:
     if arguments.model is not None:
         if arguments.own is not None:
             raise MiniloraError("--with goes without --model: it is code for the base that the demo pretrains")
-        if arguments.test is not None and arguments.jsonl is None:
-            raise MiniloraError("--test goes with --jsonl: it holds questions about what that teaches")
         from minilora.demo import teach
 
-        teach.run(out, arguments.model, **settings, jsonl=arguments.jsonl, test=arguments.test)
+        teach.run(out, arguments.model, **settings)
         return
-    if arguments.jsonl is not None or arguments.test is not None:
-        raise MiniloraError("--jsonl and --test go with --model: they are what a pretrained model is taught")
     from minilora.demo.story import run_demo
 
     if arguments.own is None:

@@ -1,13 +1,12 @@
-"""The demo's records as two tables that fit 80 columns, and as the plain sentences that the numbers support."""
+"""The demo's records as three tables that fit 80 columns; the third has verdicts."""
 
 from typing import Any
 
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
 from minilora.show import grids
-from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, listed, seeds_in_words, show_count, show_share
+from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, seeds_in_words, show_count, show_share
 
-FROM_THE_BASE = ("full", "lora")  # the methods that start from the base and change how it reads text
 UNSHARED = ("base", "few-shot", "scratch")  # which have nothing to forget
 PROMPT = "Parameters\n----------\na :"  # that the models go on with
 
@@ -126,122 +125,72 @@ def classification_grid(result: AdaptedResult) -> Grid:
     )
 
 
-# Sentences
+# What the numbers say
 
 
-def claims(result: AdaptedResult) -> list[str]:
-    """Return what the numbers say, a sentence each, and each with its numbers.
-
-    Two means that lie no further apart than their seeds scatter are called level.
-    """
-    sentences = [*_own(result), *_on_the_domain(result), _forgetting(result), _cost(result), *_labels(result)]
-    parts = {
-        "adaptation": [result.domain(method) for method in result.methods if method != "base"],
-        "classification": [one for of_method in result.accuracies().values() for one in of_method.values()],
-    }
-    single = [part for part, spreads in parts.items() if any(one.count == 1 for one in spreads)]
-    if single:
-        chance = "so no spread is known: a small difference may be chance"
-        sentences.append(f"In {listed(single)} there was one seed, {chance}.")
-    return sentences
-
-
-def _own(result: AdaptedResult) -> list[str]:
+def own_code(result: AdaptedResult) -> list[str]:
     """Say whose code ran, and what merging by it did."""
     own = result.settings["own"]
     if not own:
         return []
     sentences = [f"In this run {own['what']} of {own['file']}; all else is minilora's."]
     for bits in result.records.of("merged"):
-        start = f"Merged by it, {IN_SENTENCES[bits['key'][1]]} reads the domain at {bits['after']:.3f} bits/character"
-        is_same = abs(bits["after"] - bits["before"]) < 5e-4
-        sentences.append(f"{start}, as before." if is_same else f"{start}, where it was {bits['before']:.3f} before.")
+        sentences.append(
+            f"Merged by it, {IN_SENTENCES[bits['key'][1]]} reads the domain at {bits['after']:.3f} bits/character; "
+            f"before, at {bits['before']:.3f}."
+        )
     return sentences
 
 
-def _on_the_domain(result: AdaptedResult) -> list[str]:
-    """Return the methods from the base beside the base, and training from scratch beside them."""
-    base, scratch = result.domain("base"), result.domain("scratch")
-    sentences, beside = [], []
-    for method in FROM_THE_BASE:
-        one, name = result.domain(method), IN_SENTENCES[method]
-        sentences.append(
-            f"{name[0].upper()}{name[1:]} ends {_comparison(one, base)} the base on the domain "
-            f"({one.show(3)} against {base.show(3)} bits/character)."
-        )
-        beside.append(f"{_comparison(scratch, one)} {name}")
-    return [
-        *sentences,
-        f"From scratch ends {' and '.join(beside)} on the domain, with the same text and the same limit on steps "
-        f"({scratch.show(3)} bits/character).",
-    ]
-
-
-def _forgetting(result: AdaptedResult) -> str:
-    full, lora = (result.forgot(method) or 0.0 for method in FROM_THE_BASE)
-    text = f"Of the base's own text, full fine-tuning forgets {_lost(full)}, LoRA {_lost(lora)}"
-    if round(full, 3) <= 0 or round(lora, 3) <= 0:
-        return f"{text}."
-    text += f": {show_share(lora / full)} of what full fine-tuning forgets"
-    is_level = result.base_text("lora").overlaps(result.base_text("full"))
-    return f"{text} (level, within the spread over seeds)." if is_level else f"{text}."
-
-
-def _lost(bits: float) -> str:
-    bits = round(bits, 3)
-    if bits > 0:
-        return f"{bits:.3f} bits/character"
-    return f"nothing (it reads it {-bits:.3f} bits/character better than before)" if bits < 0 else "nothing"
-
-
-def _cost(result: AdaptedResult) -> str:
-    def share(number: Any) -> str:
-        return show_share(number("lora") / number("full"))
-
-    return (
-        f"LoRA trains {share(result.trainable)} of the parameters that full fine-tuning trains "
-        f"({result.trainable('lora'):,} of {result.trainable('full'):,}), with {share(result.peak)} of its peak memory "
-        f"and {share(result.seconds)} of its time."
-    )
-
-
-def _labels(result: AdaptedResult) -> list[str]:
-    """Say what the base is worth at few and at many labels, in labels, and what a frozen body costs."""
-    methods, sentences, best = result.accuracies(), [], {}
-    scratch = methods.pop("scratch")
-    for labels, fresh in scratch.items():
-        best[labels] = max(methods, key=lambda method: methods[method][labels].mean)
-        one = methods[best[labels]][labels]
-        sentences.append(
-            f"With {labels} labels per class, the best from the base ({IN_SENTENCES[best[labels]]}) reaches "
-            f"{one.show(1)} % and from scratch {fresh.show(1)} %: {_points(one, fresh)} "
-            f"(chance is {result.chance():.1f} %)."
-        )
+def verdict_grid(result: AdaptedResult) -> Grid:
+    """Compare the ways two by two. Means that lie no further apart than their seeds scatter are called level."""
+    accuracies = result.accuracies()
+    scratch = accuracies.pop("scratch")
     few, many = min(scratch), max(scratch)
-    if few < many:
-        one, fresh = methods[best[few]][few], scratch[many]
-        verdict = "as well as" if one.overlaps(fresh) else "better than" if one.mean > fresh.mean else "worse than"
-        sentences.append(
-            f"From the base, {few} labels per class do {verdict} {many} from scratch "
-            f"({one.show(1)} % against {fresh.show(1)} %)."
-        )
-    frozen, full = methods["feature-extraction"][many], methods["full"][many]
-    sentences.append(
-        f"With {many} labels per class, feature extraction reaches {frozen.show(1)} % and full "
-        f"fine-tuning {full.show(1)} %: {_points(frozen, full)}."
+    best = {n: max(accuracies, key=lambda method: accuracies[method][n].mean) for n in scratch}
+    rows = {
+        f"{NAMES[a]} / {NAMES[b]}: bits/char": (result.domain(a), result.domain(b), show_bits, _share)
+        for a, b in (("full", "base"), ("lora", "base"), ("scratch", "full"), ("scratch", "lora"))
+    }
+    rows["LoRA / full: base text"] = (result.base_text("lora"), result.base_text("full"), show_bits, _share)
+    costs = {"parameters": (result.trainable, show_count), "peak memory": (result.peak, grids.show_bytes)}
+    costs |= {"time": (result.seconds, grids.show_seconds)}
+    for what, (number, shown) in costs.items():
+        rows[f"LoRA / full: {what}"] = (number("lora"), number("full"), shown, _share)
+    for n in scratch:
+        best_of = accuracies[best[n]][n]
+        rows[f"{NAMES[best[n]]} / from scratch: {n} labels"] = (best_of, scratch[n], show_percent, _points)
+    rows[f"{NAMES[best[few]]}, {few} / from scratch, {many} labels"] = (
+        accuracies[best[few]][few],
+        scratch[many],
+        show_percent,
+        _points,
     )
-    return sentences
+    frozen, full = accuracies["feature-extraction"][many], accuracies["full"][many]
+    rows[f"feature extraction / full: {many} labels"] = (frozen, full, show_percent, _points)
+    return table(
+        "What transfer bought: the first against the second",
+        [
+            Column("first", lambda one, other, shown, verdict: shown(one)),
+            Column("second", lambda one, other, shown, verdict: shown(other)),
+            Column("verdict", lambda one, other, shown, verdict: verdict(one, other)),
+        ],
+        rows,
+        "Level: no further apart than the seeds scatter; of one seed no spread is known, and a small difference may be "
+        "chance. With labels, the best from the base is compared.",
+        first="first / second",
+    )
 
 
-def _comparison(one: Spread, other: Spread) -> str:
-    """Return `8.1 % below`, `23 % above` or `level (within the spread over seeds) with`."""
-    if one.overlaps(other):
-        return "level (within the spread over seeds) with"
-    change = one.mean / other.mean - 1
-    return f"{show_share(abs(change))} {'above' if change > 0 else 'below'}"
+def _share(one: Any, other: Any) -> str:
+    if isinstance(one, Spread):
+        if one.overlaps(other):
+            return "level"
+        one, other = one.mean, other.mean
+    return f"{show_share(abs(one / other - 1))} {'more' if one > other else 'less'}"
 
 
 def _points(one: Spread, other: Spread) -> str:
     if one.overlaps(other):
-        return "level, within the spread over seeds"
+        return "level"
     return f"{abs(one.mean - other.mean):.1f} points {'more' if one.mean > other.mean else 'less'}"

@@ -125,11 +125,11 @@ def _tell(settings: DemoSettings, records: Records, console: Console, own: Own |
     _Story(settings, records, base_folder, own).measure()
     say_title(4, "What transfer bought")
     result = claims.AdaptedResult(records)
-    console.print(drawn(claims.adaptation_grid(result)))
-    console.print()
-    console.print(drawn(claims.classification_grid(result)))
-    for claim in claims.claims(result):
-        console.print(f"- {claim}", markup=False)
+    for grid in (claims.adaptation_grid(result), claims.classification_grid(result), claims.verdict_grid(result)):
+        console.print(drawn(grid))
+        console.print()
+    for sentence in claims.own_code(result):
+        console.print(f"- {sentence}", markup=False)
     for method, text in report.continuations(result).items():
         console.print(f"\n[bold]{NAMES[method]}[/bold] goes on after {claims.PROMPT!r}:")
         console.print("\n".join(f"  {escape(line, 76)}" for line in text.splitlines()[:8]), markup=False)
@@ -142,8 +142,7 @@ def _read_texts(settings: DemoSettings, records: Records, console: Console) -> N
     base, domain = corpora.load(BASE_DATA), corpora.load(DOMAIN)
     described = {}
     for role, corpus, used in (("base", base, base.characters), ("domain", domain, settings.characters)):
-        sample = next(d.text for d in corpora.split(corpus).train if 200 < len(d.text) < 600)
-        described[role] = {"name": corpus.name, "characters": used, "sha256": corpus.sha256, "sample": sample}
+        described[role] = {"name": corpus.name, "characters": used, "sha256": corpus.sha256}
     records.add(("texts",), **described)
     console.print(
         f"The base learns from {base.name}: {base.characters:,} characters that came with Python.\n"

@@ -1,13 +1,9 @@
-"""What teaching the jargon came to: a table, sentences, samples and a page, all functions of the results dictionary."""
+"""What teaching the jargon came to: a table, sentences and samples, all functions of the results dictionary."""
 
 import shlex
-from pathlib import Path
 
-from minilora.demo.report import RESULTS, claims_list, write_page
 from minilora.errors import escape
-from minilora.formats.atomic import write_json
 from minilora.measure.results import Column, table
-from minilora.show import html
 from minilora.show.grids import Grid, show_bytes, show_count, show_share
 
 ROWS = {
@@ -16,7 +12,6 @@ ROWS = {
     "open book": "open book",
     "after": "fine-tuned",
 }
-QUICK = " This was the quick run, whose few steps teach next to nothing."
 
 
 def scores_grid(results: dict) -> Grid:
@@ -89,41 +84,6 @@ def first_samples(results: dict, count: int) -> list[dict]:
     """Return the first so many of each test."""
     tests = dict.fromkeys(sample["test"] for sample in results["samples"])
     return [s for test in tests for s in [s for s in results["samples"] if s["test"] == test][:count]]
-
-
-def write(results: dict, folder: Path) -> Path:
-    """Write results.json and report.html into `folder`; returns the path of the page."""
-    write_json(folder / RESULTS, results)
-    return write_page(page(results), folder)
-
-
-def page(results: dict) -> str:
-    lead = (
-        "A chat model that others pretrained on much text is taught what it cannot know: "
-        f"{html.text(results['subject'])}. Its weights stay as they are, in 4 bits; a small adapter beside them learns."
-    )
-    samples = []
-    for sample in first_samples(results, 8):
-        told = [(name, sample[name]) for name in ("expected", *ROWS) if name in sample]
-        panels = [html.panel(ROWS.get(name, name), words) for name, words in told]
-        samples.append(f"<h3>{html.text(sample['question'])}</h3>\n{html.beside(panels)}")
-    training = results["training"]
-    facts = {"command": results["command"], "date": results["date"], "model": results["model"]}
-    facts |= {name: training[name] for name in ("steps", "lr", "rank")} | results["machine"]
-    if results["peak_rss"] is not None:
-        facts["peak memory of the process"] = show_bytes(results["peak_rss"])
-    if training["notes"]:
-        facts["notes"] = "; ".join(training["notes"])
-    return html.page(
-        "a company's jargon",
-        html.top("A company's jargon", results, QUICK, lead),
-        html.step("What came of it", claims_list(claims(results)), html.table(scores_grid(results))),
-        html.step("Before and after", *samples),
-        html.step(
-            "What to do next", f"<p>Ask the model that you have now:</p>\n<pre>{html.text(next_command(results))}</pre>"
-        ),
-        html.step("Settings", html.facts_table(facts)),
-    )
 
 
 def next_command(results: dict) -> str:

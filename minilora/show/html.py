@@ -73,11 +73,6 @@ def text(value: object) -> str:
     return escape("".join(c if c.isprintable() or c in "\n\t\u00a0" else "\ufffd" for c in str(value)))
 
 
-def held_together(sentence: str) -> str:
-    """Allow no line breaks between a number, its spread and its percent sign."""
-    return sentence.replace(" ± ", "\u00a0±\u00a0").replace(" %", "\u00a0%")
-
-
 def step(title: str, *parts: str) -> str:
     body = "\n".join(part for part in parts if part)
     return f"<section>\n<h2>{text(title)}</h2>\n{body}\n</section>"

@@ -75,9 +75,8 @@ def test_the_demo_runs_on_it_and_says_so(run, tmp_path):
     heads = {key[1]: cell["trainable"] for key, cell in cells.items() if key[0] == "task"}
     assert heads["lora"] == lora["trainable"] + heads["feature-extraction"]  # the head trains as well
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "LoRA is LoraLayer, inject and merge of <code>mine.py</code>" in page
+    assert "LoRA is LoraLayer, inject and merge of mine.py" in page
     assert settings["own"]["sha256"] in page and "Merged by it, LoRA reads the domain" in page
-    assert "as before." in page
 
 
 @pytest.mark.slow
