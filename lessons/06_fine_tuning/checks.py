@@ -177,13 +177,11 @@ def freezing(student):
             "ValueError", mistakes, hint="Say it by a ValueError: here the library's own error came through."
         )
         answer["unchanged"].equals(True, hint="It was refused after the model had been changed: check the paths first.")
-    student.driver.frozen(["body.dropout"], [""], [])["trains"].equals([])
     mistakes = {
         "The head's weight is also a layer's, and named_parameters() gives it once, under the layer's path: ask "
         "the module at the path for its parameters.": lambda names: len(names) == 0
     }
     student.driver.frozen(["head"], [], ["tied"])["trains"].equals(["body.layers.0.weight"], mistakes)
-    student.driver.frozen(["body"], [], ["table"])[NEW].equals(True, hint=FROZEN[NEW])
 
 
 NO_PATHS = "No path at all is no mistake, and means that nothing trains: freeze everything then, too."
@@ -243,7 +241,6 @@ def heading(student):
             "place.": False,
         }
         answer["is_new"].equals(True, mistakes)
-        answer["kind"].equals("Linear")
         answer["weight"].holds(
             lambda weight: np.shape(weight) == (classes, 4),
             f"a weight of shape ({classes}, 4)",
@@ -275,15 +272,6 @@ def heading(student):
         lambda weight: np.abs(weight).max() > 0.045,
         "normal numbers",
         "They are not normal: rng.standard_normal.",
-    )
-    again = student.driver.headed(classes, seed, is_frozen)
-    again["weight"].equals(
-        answer["weight"].value, instead={HEADED["a seed gives one head"]: lambda w: np.shape(w) == (classes, 4)}
-    )
-    student.driver.headed(classes, seed + 1, is_frozen)["weight"].holds(
-        lambda weight: not np.array_equal(weight, answer["weight"].value),
-        "another head for another seed",
-        HEADED["another seed, another head"],
     )
 
 
@@ -399,7 +387,6 @@ def grouping(student):
                 ),
             },
         )
-        answer["sizes"].holds(lambda sizes: 0 not in sizes, "no empty group", "A group is empty: leave it out.")
     tied = student.driver.grouped(["body.layers.0.weight", "body.norm.bias"], ["tied"], 0.1, 0.5)["rows"]
     tied.holds(
         lambda rows: sorted(rows) == [["body.layers.0.weight", 0.5, 0.01], ["body.norm.bias", 0.1, 0.0]],
@@ -522,7 +509,6 @@ def stepping(student):
             ),
         }
         answer["losses"].equals(losses, mistakes)
-        answer["head"].equals(head, tolerance=1e-4)
     answer = student.driver.stepped(below(["head", "body.layers.1"]), x, labels, 1)
     mistakes = {
         "The body's last layer should move as well: let gradients flow through model.body.": [
@@ -547,10 +533,6 @@ def stepping(student):
     answer = student.driver.stepped_once([""], [""], x, np.array([0, 3, 1]), 0.5, 0.1)
     for part in ("dropout is on", "training mode"):
         answer[part].equals(True, hint=STEPPED[part])
-    answer["runs of the body"].equals(1, hint=STEPPED["runs of the body"])
-    answer["frozen, with a gradient"].equals(
-        [], instead={STEPPED["frozen, with a gradient"]: lambda names: len(names) > 0}
-    )
     answer["moved"].holds(
         lambda names: "head_scale.weight" not in names,
         "head_scale to stay: the loss does not depend on it",
@@ -648,10 +630,6 @@ def extracting(student):
         answer["found"].equals(right, mistakes)
         answer["recorded"].equals(
             False, hint="A graph was recorded, and keeps all the arrays of the forward pass: put it under no_grad()."
-        )
-        answer["recording afterwards"].equals(True, hint=EXTRACTED["recording afterwards"])
-        answer["what trains"].holds(
-            lambda names: len(names) > 2, "all parameters to train, as before", EXTRACTED["what trains"]
         )
     ids = student.driver.extracted([np.array([[7, 0], [2, 2], [8, 5]])], [""])
     ids.returns({IDS: raised("TypeError", "must be integers")})

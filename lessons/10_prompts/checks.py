@@ -330,23 +330,6 @@ def softly(student):
             ),
         }
         answer["reached"].equals(["prompt"], mistakes)
-        moved = draw(np.random.default_rng(P), P, 8).astype("float32")
-        x = np.concatenate([wide(moved, B), table[ids]], axis=1)
-        student.driver.prompt_moved(token_ids, ids, moved).equals(
-            logits_of(None, embeddings=Tensor(x))[:, P:],
-            hint="The prompt was changed, and the answer is as before: forward must read self.prompt.",
-        )
-    race(student, "SoftPrompt")
-
-
-def race(student, kind: str) -> None:
-    """Real tokens beat random numbers, on a sentence that the base has not read, after two steps."""
-    context, text = "Return the number of elements", "Return an array of the same shape, with its elements sorted."
-    student.driver.contest(kind, context, text, 3, 0.1).holds(
-        lambda losses: losses["real"][-1] < losses["random"][-1],
-        "a lower loss from real tokens than from random numbers, after two steps",
-        f"The start from real tokens did not win: does {kind} train what it was given?",
-    )
 
 
 def attention_inputs(d):
@@ -502,22 +485,6 @@ class Reference:
         return [ops.concatenate([Tensor(t) for t in pair], axis=2) for pair in pairs]
 
 
-def gradients_of(keys, values, ids):
-    """Of the sum of squared logits."""
-    tensors = [Tensor(keys, requires_grad=True), Tensor(values, requires_grad=True)]
-
-    class Flowing:
-        length = keys.shape[2]
-
-        def update(self, layer, *own):
-            rows = [t[layer].broadcast_to((len(ids), *t.shape[1:])) for t in tensors]
-            return [ops.concatenate(pair, axis=2) for pair in zip(rows, own, strict=True)]
-
-    logits = tiny().requires_grad_(False)(ids, past_key_values=Flowing()).logits
-    (logits * logits).sum().backward()
-    return [t.grad for t in tensors]
-
-
 def joined_inputs(d):
     L, H, P, D, B, T, more_B, more_T = (d.size(1, 3) for _ in range(8))
     keys, values, k, v = (d.array(*shape) for shape in 2 * [(L, H, P, D)] + 2 * [(B, H, T, D)])
@@ -607,7 +574,6 @@ def prefixing(student):
         answer["again"].equals(
             right, hint="update was called once more, and gave something else: it must keep nothing of the text."
         )
-        answer["after"].equals(P, hint="The model itself adds to length when it is done: update leaves it at P.")
     for P, ids in ((1, IDS[0]), (3, IDS[1])):
         keys, values = (draw(rng, 2, 1, P, 4).astype("float32") for _ in range(2))
         answer = student.driver.prefixed(keys, values, ids)
@@ -647,8 +613,6 @@ def prefixing(student):
             "a gradient in keys and values, and nowhere else",
             "The gradient did not reach both: keys and values must take part as Tensors.",
         )
-        for name, grad in zip(("dkeys", "dvalues"), gradients_of(keys, values, ids), strict=True):
-            answer[name].equals(grad, tolerance=1e-4)
     ids, real = np.array([[0, 0, 7, 8], [1, 2, 3, 4]]), np.array([[0, 0, 1, 1], [1, 1, 1, 1]])
     answer = student.driver.prefixed_padded(keys, values, ids, real)
     mistakes = {
@@ -721,10 +685,6 @@ def starting(student):
         "Set seen and length in __init__.": raised("AttributeError", "'Recorder'"),
     }
     answer.returns(mistakes)
-    answer["length"].equals(
-        0,
-        instead={"The model itself adds to length when it is done: update leaves it at 0.": lambda got: got != 0},
-    )
     pairs = [(k[layer], v[layer]) for layer in range(2)]
     mistakes = {
         "update returns nothing, and the layer attends to what comes back: return k, v.": lambda back: (
@@ -769,11 +729,6 @@ def starting(student):
             answer[name].equals(right[index], mistakes)
         mistakes = {"Two arrays were asked for, not Tensors: t.numpy().": lambda kinds: "Tensor" in kinds}
         answer["kind"].equals(["ndarray"], mistakes, hint="Two arrays were asked for: np.stack makes one of a list.")
-        ids = IDS[1]
-        begun = student.driver.prefixed(answer["keys"].value, answer["values"].value, ids)
-        both = np.concatenate([np.broadcast_to(token_ids, (len(ids), P)), ids], axis=1)
-        begun["logits"].equals(logits_of(both)[:, P:], tolerance=1e-4)
-    race(student, "Prefix")
 
 
 def same_pair(answer, pair) -> bool:
