@@ -71,9 +71,6 @@ def prompting(student):
         }
         answer.returns(mistakes)
         mistakes = {
-            "Without shots the text stands alone: nothing before it.": (
-                lambda got, right=right, shots=shots: not shots and got.endswith(right)
-            ),
             "The mark for the end of a line is \\n, with a backslash.": lambda got: "/n" in got,
             "A space parts 'Topic:' from the topic of a shot.": right.replace("Topic: ", "Topic:"),
             "It is 'Topic:', with a capital letter.": lambda got: got != right and got.lower() == right.lower(),
@@ -94,7 +91,6 @@ def prompting(student):
             "A text may come twice, with another topic: keep both shots.": (
                 lambda got, shots=shots: shots[1:] and shots[0][0] == shots[1][0] and got.count("Topic:") == 2
             ),
-            "Only the last shot is there: join them all.": lambda got: len(shots) > 1 and shots[0][0] not in got,
             "The question is missing: after the text comes a line with 'Topic:'.": before + text,
         }
         answer.equals(right, mistakes)
@@ -215,7 +211,6 @@ def seeing(student):
                 "Positions count from 0, so the first real token stands at P, not at P + 1.": lambda got: (
                     np.array_equal(got[is_real], positions[is_real] + 1)
                 ),
-                "Positions for each row of the batch: (B, T).": lambda got: np.shape(got) != (B, T),
             },
         )
     student.mask_and_positions(3, np.ones((1, 130), dtype="int8"))[1].equals(
@@ -289,7 +284,6 @@ def softly(student):
             "The prompt (P, d) is the same for all rows: broadcast it to (B, P, d), then join along axis 1.": (
                 raised("ValueError", "dimension")
             ),
-            "The trained vectors must be called prompt: self.prompt.": raised("AttributeError", "'prompt'"),
         }
         answer.returns(mistakes)
         answer["kind"].equals("Tensor", hint="prompt must be a Tensor that trains: nn.Parameter(…).")
@@ -336,23 +330,6 @@ def softly(student):
             ),
         }
         answer["reached"].equals(["prompt"], mistakes)
-        moved = draw(np.random.default_rng(P), P, 8).astype("float32")
-        x = np.concatenate([wide(moved, B), table[ids]], axis=1)
-        student.driver.prompt_moved(token_ids, ids, moved).equals(
-            logits_of(None, embeddings=Tensor(x))[:, P:],
-            hint="The prompt was changed, and the answer is as before: forward must read self.prompt.",
-        )
-    race(student, "SoftPrompt")
-
-
-def race(student, kind: str) -> None:
-    """Real tokens beat random numbers, on a sentence that the base has not read, after two steps."""
-    context, text = "Return the number of elements", "Return an array of the same shape, with its elements sorted."
-    student.driver.contest(kind, context, text, 3, 0.1).holds(
-        lambda losses: losses["real"][-1] < losses["random"][-1],
-        "a lower loss from real tokens than from random numbers, after two steps",
-        f"The start from real tokens did not win: does {kind} train what it was given?",
-    )
 
 
 def attention_inputs(d):
@@ -426,11 +403,6 @@ def attending(student):
         unseen = plain(mask=~mask)[0].numpy()
         mistakes = {
             "The scores are not divided by √D.": plain(scale=1.0)[0].numpy(),
-            "The scores are divided by the root of H · D; each head has D numbers.": plain(scale=(H * D) ** -0.5)[
-                0
-            ].numpy()
-            if H > 1
-            else raised("ValueError", "H"),
             "The scores are divided by D, not by its root.": plain(scale=1 / D)[0].numpy(),
             "The prefix stands behind the text's keys and values: it comes first, as in the mask.": (
                 plain(mask=np.concatenate([mask[:, :, T:], mask[:, :, :T]], axis=2))[0].numpy()
@@ -453,9 +425,7 @@ def attending(student):
             "The values of the prefix are missing: each of the P + T weights has its value.": other_v(0 * prefix_v),
             "The prefix's keys were used for its values.": other_v(prefix_k),
             "The mask is not applied: some tokens see what they must not.": plain(mask=np.ones_like(mask))[0].numpy(),
-            "The prefix is left out: its keys and values come first.": plain(mask=no_front)[0].numpy(),
             "The prefix's keys and values have changed places.": swapped[0].numpy(),
-            "y and share have changed places.": lambda got: np.shape(got) == (B, H, T),
         }
         answer["y"].equals(y.numpy(), mistakes)
         mistakes = {
@@ -513,22 +483,6 @@ class Reference:
         rows = [wide(t[self.of_layer(layer)], len(own[0].data)) for t in self.prefix]
         pairs = [(new, first) if self.is_behind else (first, new) for first, new in zip(rows, own, strict=True)]
         return [ops.concatenate([Tensor(t) for t in pair], axis=2) for pair in pairs]
-
-
-def gradients_of(keys, values, ids):
-    """Of the sum of squared logits."""
-    tensors = [Tensor(keys, requires_grad=True), Tensor(values, requires_grad=True)]
-
-    class Flowing:
-        length = keys.shape[2]
-
-        def update(self, layer, *own):
-            rows = [t[layer].broadcast_to((len(ids), *t.shape[1:])) for t in tensors]
-            return [ops.concatenate(pair, axis=2) for pair in zip(rows, own, strict=True)]
-
-    logits = tiny().requires_grad_(False)(ids, past_key_values=Flowing()).logits
-    (logits * logits).sum().backward()
-    return [t.grad for t in tensors]
 
 
 def joined_inputs(d):
@@ -609,9 +563,7 @@ def prefixing(student):
             "The prefix's keys and values have changed places.": tuple(
                 np.concatenate(pair, axis=2) for pair in zip(first[::-1], (k, v), strict=True)
             ),
-            "The prefix is left out.": (k, v),
             "The text's own keys and values are left out.": tuple(first),
-            "Return both, keys and values.": None,
             "Values came back first: it is keys, then values.": right[::-1],
             "The prefix's keys stand before the values as well: each has its own.": (
                 right[0],
@@ -622,7 +574,6 @@ def prefixing(student):
         answer["again"].equals(
             right, hint="update was called once more, and gave something else: it must keep nothing of the text."
         )
-        answer["after"].equals(P, hint="The model itself adds to length when it is done: update leaves it at P.")
     for P, ids in ((1, IDS[0]), (3, IDS[1])):
         keys, values = (draw(rng, 2, 1, P, 4).astype("float32") for _ in range(2))
         answer = student.driver.prefixed(keys, values, ids)
@@ -631,14 +582,10 @@ def prefixing(student):
             "real may be None, where there is no padding: then the model needs no mask.": raised(
                 "ValueError", "0 dimension"
             ),
-            "real may be None: there is no padding then, and nothing to ask it for.": raised("Exception", "NoneType"),
         }
         answer.returns(mistakes)
         right = logits_of(ids, cache=Reference(keys, values))
         mistakes = {
-            "The positions of the text begin at 0: the cache's length must be P.": (
-                logits_of(ids, cache=Reference(keys, values, length=0))
-            ),
             "The model read no prefix: hand it the cache, past_key_values=….": logits_of(ids),
             "The logits were asked for: model(…).logits.": lambda got: not isinstance(got, np.ndarray),
             "Logits are missing: the model gives T of them a row, none for the prefix, so drop nothing.": (
@@ -666,8 +613,6 @@ def prefixing(student):
             "a gradient in keys and values, and nowhere else",
             "The gradient did not reach both: keys and values must take part as Tensors.",
         )
-        for name, grad in zip(("dkeys", "dvalues"), gradients_of(keys, values, ids), strict=True):
-            answer[name].equals(grad, tolerance=1e-4)
     ids, real = np.array([[0, 0, 7, 8], [1, 2, 3, 4]]), np.array([[0, 0, 1, 1], [1, 1, 1, 1]])
     answer = student.driver.prefixed_padded(keys, values, ids, real)
     mistakes = {
@@ -740,10 +685,6 @@ def starting(student):
         "Set seen and length in __init__.": raised("AttributeError", "'Recorder'"),
     }
     answer.returns(mistakes)
-    answer["length"].equals(
-        0,
-        instead={"The model itself adds to length when it is done: update leaves it at 0.": lambda got: got != 0},
-    )
     pairs = [(k[layer], v[layer]) for layer in range(2)]
     mistakes = {
         "update returns nothing, and the layer attends to what comes back: return k, v.": lambda back: (
@@ -783,17 +724,11 @@ def starting(student):
                 "Each token was read alone: they must be read together, in their order and at their positions.": (
                     np.concatenate([parts[token][index] for token in token_ids], axis=2)
                 ),
-                "The tokens were read in another order.": recorded(token_ids[::-1])[index],
                 f"{name} must have the axes (L, H, P, D).": lambda got: np.shape(got) != (2, 1, P, 4),
             }
             answer[name].equals(right[index], mistakes)
         mistakes = {"Two arrays were asked for, not Tensors: t.numpy().": lambda kinds: "Tensor" in kinds}
         answer["kind"].equals(["ndarray"], mistakes, hint="Two arrays were asked for: np.stack makes one of a list.")
-        ids = IDS[1]
-        begun = student.driver.prefixed(answer["keys"].value, answer["values"].value, ids)
-        both = np.concatenate([np.broadcast_to(token_ids, (len(ids), P)), ids], axis=1)
-        begun["logits"].equals(logits_of(both)[:, P:], tolerance=1e-4)
-    race(student, "Prefix")
 
 
 def same_pair(answer, pair) -> bool:

@@ -5,12 +5,8 @@ There are no answers here. The first line of each docstring is how a report show
 
 import numpy as np
 
-from minilora import Tensor, functional, no_grad, optim
-from minilora.data.tokenizer import Tokenizer
+from minilora import Tensor, no_grad
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.train import load
-
-BASE = load.base_folder()
 
 
 def tiny() -> LlamaForCausalLM:
@@ -35,11 +31,6 @@ def observe(module, logits) -> dict:
     if isinstance(logits, Tensor) and logits.requires_grad:
         (logits * logits).sum().backward()
     return facts | {"reached": [name for name, p in module.named_parameters() if p.grad is not None]}
-
-
-def gradient(module, name: str):
-    """Of a Tensor among the module's attributes; None where there is none."""
-    return getattr(getattr(module, name, None), "grad", None)
 
 
 def kinds_of(*values) -> list:
@@ -74,17 +65,7 @@ def prompted(student, token_ids, ids):
     """soft = SoftPrompt(model, token_ids); logits = soft(ids)"""
     soft = student.SoftPrompt(tiny(), token_ids)
     start = soft.prompt.numpy() if isinstance(soft.prompt, Tensor) else None
-    return {"kind": type(soft.prompt).__name__, "prompt": start} | (
-        {} if start is None else observe(soft, soft(ids)) | {"gradient": gradient(soft, "prompt")}
-    )
-
-
-def prompt_moved(student, token_ids, ids, prompt):
-    """soft = SoftPrompt(model, token_ids), after its prompt has been set; logits = soft(ids)"""
-    soft = student.SoftPrompt(tiny(), token_ids)
-    soft.prompt.data = prompt
-    with no_grad():
-        return soft(ids)
+    return {"kind": type(soft.prompt).__name__, "prompt": start} | ({} if start is None else observe(soft, soft(ids)))
 
 
 def attention(student, q, k, v, prefix_k, prefix_v, mask):
@@ -154,7 +135,6 @@ def prefixed(student, keys, values, ids):
     """prefix = Prefix(model, keys, values); logits = prefix(ids); prefix(ids) once more"""
     prefix = student.Prefix(tiny(), keys, values)
     facts = observe(prefix, prefix(ids))
-    facts |= {"dkeys": gradient(prefix, "keys"), "dvalues": gradient(prefix, "values")}
     with no_grad():
         return facts | {"again": prefix(ids)}
 
@@ -179,28 +159,3 @@ def recorded(student, k, v):
     recorder = student.Recorder()
     back = [recorder.update(layer, Tensor(k[layer]), Tensor(v[layer])) for layer in range(2)]
     return {"length": recorder.length, "back": back, "seen": [recorder.seen[layer] for layer in range(2)]}
-
-
-def contest(student, kind, context, text, steps, rate):
-    """the losses on `text` before each step of AdamW, on the package's base, from real tokens and from normal(0, 1)"""
-    tokenizer = Tokenizer.from_file(BASE / "tokenizer.json")
-    first, ids = tokenizer.encode(context).tolist(), tokenizer.encode(text)[None]
-    losses = {}
-    for start in ("real", "random"):
-        model, rng = LlamaForCausalLM.from_pretrained(BASE), np.random.default_rng(0)
-        module = student.SoftPrompt(model, first) if kind == "SoftPrompt" else None
-        if module is None:
-            module = student.Prefix(model, *student.real_start(model, first))
-        trains = [p for p in module.parameters() if p.requires_grad]
-        if start == "random":
-            for p in trains:
-                p.data = rng.standard_normal(p.shape).astype("float32")
-        optimizer = optim.AdamW(trains, lr=rate)
-        losses[start] = []
-        for _ in range(steps):
-            loss = functional.cross_entropy(module(ids[:, :-1]), ids[:, 1:])
-            losses[start].append(loss.item())
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-    return losses

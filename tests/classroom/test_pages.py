@@ -6,19 +6,15 @@ What a page shows is compared with what minilora and NumPy compute. Needs Chromi
 import json
 import re
 import runpy
-from io import BytesIO
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from experiments.results.page import measured_curves
-from lessons import pages, share
+from lessons import pages
 from minilora import functional as F
-from minilora.measure.curve_report import CurveResult
 from minilora.measure.lab import Lab
-from minilora.measure.records import Records
 from minilora.plan.activations import Step
 from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
@@ -113,14 +109,6 @@ def test_a_page_opens_from_disk_on_a_telephone_in_the_dark(page, script):
 
 
 @needs_chromium
-def test_a_shared_link_shows_the_front_pages_pictures():
-    with Image.open(BytesIO(share.drawn())) as drawn, Image.open(share.PICTURE) as kept:
-        assert drawn.size == kept.size == (share.WIDTH, share.HEIGHT) and drawn.info == kept.info
-        far = [np.asarray(picture.reduce(30), float) for picture in (drawn, kept)]
-    assert np.abs(far[0] - far[1]).mean() < 5, "other letters at most"
-
-
-@needs_chromium
 @every_page
 def test_the_answer_waits_for_a_guess(page, script):
     page.open(script.with_name(pages.PAGE))
@@ -178,54 +166,6 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     prompted = curve.cost("prompt", curve.best_prompt()[0])["milliseconds"]
     assert number_in(said, "1,000 queries:", "s with") == round(prompted)
     assert number_in(said, "pays from", "queries") == curve.crossover("lora", 512)
-
-
-def curve_of(prompts: dict, trained: dict, milliseconds: float) -> CurveResult:
-    """Records of a curve of film reviews: shares that are right by the number of examples, one for each seed."""
-    measured = measured_curves()["reviews"].records
-    rows = {("cost", "lora"): {"milliseconds": milliseconds, "tokens": 70.0}}
-    for k, shares in prompts.items():
-        rows[("cost", "prompt", k)] = {"milliseconds": 200.0 + 50 * k, "tokens": 70.0 + 40 * k}
-        rows |= {("prompt", k, seed): {"accuracy": share} for seed, share in enumerate(shares)}
-    for n, shares in trained.items():
-        rows |= {("trained", "lora", n, i): {"accuracy": s, "seconds": 90.0 + n} for i, s in enumerate(shares)}
-    return CurveResult(Records(measured.path, measured.header, rows))
-
-
-OTHER_CURVES = {
-    "a prompt is best and no slower": curve_of(
-        {0: [0.6], 1: [0.9, 0.93], 3: [1.0, 1.0]}, {4: [0.12, 0.3], 64: [0.5, 0.8], 1000: [0.7, 0.9]}, 460.0
-    ),
-    "training is best and pays late": curve_of(
-        {0: [0.51], 2: [0.505, 0.52], 4: [0.53, 0.54], 6: [0.5, 0.56], 8: [0.55, 0.55]},
-        {2: [0.5, 0.59], 16: [0.54, 0.58], 256: [0.99, 1.0]},
-        598.0,
-    ),
-}
-
-
-@needs_chromium
-@pytest.mark.parametrize("case", OTHER_CURVES)
-def test_lesson_13_follows_another_record(page, case, tmp_path):
-    curve = OTHER_CURVES[case]
-    (script,) = [script for script in SCRIPTS if script.parent.name.startswith("13")]
-    with patch("experiments.results.page.measured_curves", return_value={"reviews": curve}):
-        assert curve.sentence() in without_scripts("13")
-        (tmp_path / pages.PAGE).write_bytes(pages.written(script))
-    page.open(tmp_path / pages.PAGE)
-    sizes = curve.parts("trained", "lora")
-    options = page.value("[...document.querySelectorAll('#guess option')].map((option) => option.value)")
-    assert options == ["", *map(str, sizes), "0"]
-    page.value("byId('guess').elements.guess.selectedIndex = 1, byId('guess').requestSubmit()")
-    assert curve.sentence() in page.value("byId('verdict').textContent")
-    for n in sizes:
-        choose(page, size=f"{n} examples")
-        said, pays_from = page.value("byId('said').textContent"), curve.crossover("lora", n)
-        assert (f"pays from {pays_from:,} queries" if pays_from else "never pays") in said
-        assert page.value(OUTSIDE) == [], n
-    heights = page.value("[...document.querySelectorAll('#accuracy circle')].map((c) => Number(c.getAttribute('cy')))")
-    means = [curve.reached("trained", "lora", n).mean for n in sizes]
-    assert np.corrcoef(heights, means)[0, 1] == pytest.approx(-1), "higher in the picture the better"
 
 
 @needs_chromium

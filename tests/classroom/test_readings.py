@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lessons import diagrams, share
+from lessons import diagrams
 from lessons.drawing import LETTERS, SMALL, WIDTH
 from minilora.classroom.lessons.lesson import all_lessons
 from minilora.errors import MiniloraError
@@ -79,7 +79,6 @@ def test_the_front_page_leads_to_every_way_in():
 
 def test_pictures_are_what_their_scripts_draw():
     assert diagrams.stale() == [], "run python -m lessons.diagrams"
-    assert not share.is_stale(), "run python -m lessons.share"
 
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)

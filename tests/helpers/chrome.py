@@ -14,8 +14,7 @@ import threading
 import time
 from pathlib import Path
 
-from lessons.share import BROWSERS as NAMES
-
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1200,900"
