@@ -1,6 +1,5 @@
 """`minilora show`: how a run goes or went, in the terminal and as a picture."""
 
-import sys
 from argparse import Namespace
 from functools import partial
 from math import isfinite
@@ -44,7 +43,7 @@ def run(arguments: Namespace) -> None:
     state = "done" if metrics.result else "no result yet: it is running, or was broken off"
     of = f" of {planned:,}" if type(planned) is int else ""
     lines = [f"{show_path(arguments.folder)}: step {metrics.step:,}{of}, {state}", ""]
-    lines += training.run_lines(metrics.series, ascii_only=not _has_blocks(sys.stdout.encoding))
+    lines += training.run_lines(metrics.series)
     if found := summary.get("evaluation"):
         start = metrics.series["evaluation"].get(0)
         started = "" if start is None or not isfinite(start) else f"{start:.4g} at the start, "
@@ -60,12 +59,3 @@ def run(arguments: Namespace) -> None:
     ]
     lines.append(f"saved {show_path(picture)}" if picture else "no step has been logged, so there is no picture")
     print_result(arguments, facts, "\n".join(lines))
-
-
-def _has_blocks(encoding: str | None) -> bool:
-    from minilora.show.training import BLOCKS
-
-    try:
-        return bool(BLOCKS.encode(encoding or "ascii"))
-    except (UnicodeEncodeError, LookupError):
-        return False

@@ -126,12 +126,8 @@ def listed(names: Iterable[object]) -> str:
 # Numbers
 
 _BYTES = ((1e18, "EB"), (1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
-_HOUR, _DAY, _YEAR = 3600, 86400, 365.25 * 86400
 # (from so many seconds on, the unit, its seconds)
-_TIMES = (
-    *((2 * _YEAR, "years", _YEAR), (2 * _DAY, "days", _DAY), (2 * _HOUR, "h", _HOUR), (600, "min", 60)),
-    *((1, "s", 1), (1e-3, "ms", 1e-3), (0, "µs", 1e-6)),
-)
+_TIMES = ((2 * 86400, "days", 86400), (2 * 3600, "h", 3600), (600, "min", 60), (0, "s", 1))
 
 
 def show_count(number: int) -> str:
@@ -164,10 +160,9 @@ def show_seconds(seconds: float) -> str:
 
 
 def show_time(seconds: float) -> str:
-    """Write a time in three digits and a unit that suits: 50.0 µs, 90.0 s, 90.0 min, 12.0 days."""
+    """Write a time in three digits and a unit that suits: 90.0 s, 90.0 min, 12.0 days."""
     unit, size = next((unit, size) for least, unit, size in _TIMES if seconds >= 0.9995 * least)
-    number = seconds / size
-    return f"{number:.3g} {unit}" if number < 0.9995 else f"{_three_digits(number)} {unit}"
+    return f"{_three_digits(seconds / size)} {unit}"
 
 
 def _three_digits(number: float) -> str:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Points = Mapping[int, float]
 LABELS = {"loss": "loss", "evaluation": "validation", "lr": "learning rate", "norm": "gradient norm"}
-BLOCKS, ASCII = "▁▂▃▄▅▆▇█", ".:-=+*#@"  # from low to high
 _HEIGHTS = {"loss": 2.0, "evaluation": 2.0, "lr": 1.0, "norm": 1.2}  # inches, about
 _RAW, _LINE = "#bbbbbb", "#0072B2"
 
@@ -82,21 +81,15 @@ def _draw_validation(axes, steps, values) -> None:
     axes.legend(loc="best")
 
 
-def run_lines(series: Mapping[str, Points], width: int = 30, ascii_only: bool = False) -> list[str]:
-    """Write a line for each series that has a number: its course over the steps, the smallest, the largest and the
-    last.
-    """
-    marks = ASCII if ascii_only else BLOCKS
-    last = max((step for points in series.values() for step in points), default=0)
-    width = min(width, last + 1)
+def run_lines(series: Mapping[str, Points]) -> list[str]:
+    """Write a line for each series that has a number: the smallest, the largest and the last."""
     lines = []
     for name, label in LABELS.items():
-        numbers = {step: value for step, value in series.get(name, {}).items() if isfinite(value)}
-        if numbers:
-            values = list(numbers.values())
-            figures = "".join(f"{value:>11.4g}" for value in (min(values), max(values), values[-1]))
-            lines.append(f"{label:<14}  {_course(numbers, last, width, marks):<{width}}{figures}")
-    return [f"{'':<14}  {'':<{width}}{'min':>11}{'max':>11}{'last':>11}", *lines] if lines else []
+        if values := [value for value in series.get(name, {}).values() if isfinite(value)]:
+            lines.append(
+                f"{label:<14}" + "".join(f"{value:>11.4g}" for value in (min(values), max(values), values[-1]))
+            )
+    return [f"{'':<14}{'min':>11}{'max':>11}{'last':>11}", *lines] if lines else []
 
 
 def sample_lines(samples: Sequence[Mapping[str, Any]], width: int = 80) -> list[str]:
@@ -108,16 +101,3 @@ def sample_lines(samples: Sequence[Mapping[str, Any]], width: int = 80) -> list[
         sample = f"step {one['step']:<6,} {escape(str(one['continuation']), 200)}"
         lines += fill(sample, width, initial_indent="  ", subsequent_indent=" " * 14).splitlines()
     return lines
-
-
-def _course(numbers: Points, last: int, width: int, marks: str) -> str:
-    """Draw the means of the steps that fall into each column, as marks from the lowest to the highest; a blank for
-    none.
-    """
-    columns: dict[int, list[float]] = {}
-    for step, value in numbers.items():
-        columns.setdefault(step * width // (last + 1), []).append(value)
-    means = {column: sum(values) / len(values) for column, values in columns.items()}
-    low, high = min(means.values()), max(means.values())
-    level = {c: round((mean - low) / (high - low) * (len(marks) - 1)) if high > low else 3 for c, mean in means.items()}
-    return "".join(marks[level[column]] if column in level else " " for column in range(width))

@@ -60,9 +60,9 @@ def test_json_says_everything(capsys):
 
 
 def test_times_are_shown_in_units_that_suit():
-    seconds = [0, 5e-5, 0.25, 0.99999, 90, 599, 600, 7_100, 7_200, 172_000, 172_800, 1e8]
-    shown = ["0 µs", "50.0 µs", "250 ms", "1.00 s", "90.0 s", "599 s", "10.0 min", "118 min", "2.00 h", "47.8 h"]
-    assert [show_time(number) for number in seconds] == [*shown, "2.00 days", "3.17 years"]
+    seconds = [0, 0.25, 90, 599, 600, 7_100, 7_200, 172_000, 172_800]
+    shown = ["0.00 s", "0.25 s", "90.0 s", "599 s", "10.0 min", "118 min", "2.00 h", "47.8 h", "2.00 days"]
+    assert [show_time(number) for number in seconds] == shown
 
 
 BAD = {
