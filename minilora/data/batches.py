@@ -111,10 +111,6 @@ class MixedBatches:
 
     def __init__(self, main: LanguageModelBatches, other: LanguageModelBatches, share: float, batch_size: int):
         """main, other: sources of one row at a time, of one length. share: of `other`, at least 0 and below 1."""
-        if not 0 <= share < 1:
-            raise MiniloraError(f"a share of {escape(share)} cannot be mixed in; at least 0 and below 1")
-        if main.batch_size != 1 or other.batch_size != 1 or main.seq_len != other.seq_len:
-            raise MiniloraError("only sources of one row at a time and of one length can be mixed")
         self.main, self.other, self.share, self.batch_size = main, other, share, batch_size
         self._batch = 0
 
