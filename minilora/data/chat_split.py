@@ -58,7 +58,9 @@ def split(conversations: Sequence[Conversation], where: str) -> Splits:
 
 
 def doubts(conversations: Sequence[Conversation]) -> list[str]:
-    """Notes on what is probably a slip in data with labels: spellings of one label, and a prompt with two labels."""
+    """Notes on what is probably a slip in data with labels: spellings of one label, and a prompt with two labels; and
+    in any data, rows that come twice.
+    """
     notes, labels = [], labels_of(conversations)
     if labels:
         spellings: dict[str, list[str]] = {}
@@ -73,6 +75,8 @@ def doubts(conversations: Sequence[Conversation]) -> list[str]:
         if several := [prompt for prompt, responses in answers.items() if len(responses) > 1]:
             example = json.loads(several[0])[-1]["content"]
             notes.append(f"{len(several):,} prompts have more than one label, such as {escape(repr(example), 60)}")
+    if again := len(conversations) - len(set(map(json.dumps, conversations))):
+        notes.append(f"{again:,} of {len(conversations):,} conversations repeat another one word for word")
     return notes
 
 

@@ -235,6 +235,7 @@ def test_slips_in_labelled_data_are_said():
     assert chat_split.doubts(rows) == [
         "'Billing' and 'billing' count as different labels",
         "1 prompts have more than one label, such as 'ticket 0'",
+        "1 of 32 conversations repeat another one word for word",
     ]
     assert chat_split.doubts([turns(f"ask {i}", f"Billing {i}") for i in range(9)]) == []
 
