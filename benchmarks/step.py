@@ -136,14 +136,6 @@ def one_thread_step(size: dict, method: str, device: str):
     return minilora_step(size, method, count=1)
 
 
-def library_threads_step(size: dict, method: str, device: str):
-    """Return `minilora_step` whose matrix products are the matrix library's to share out, whatever the batch."""
-    from minilora import threads
-
-    threads.parts_of = lambda rows, elements, cores: 0
-    return minilora_step(size, method)
-
-
 # The peers
 
 
@@ -264,7 +256,6 @@ def products_alone(size: dict, method: str, device: str = "cpu"):
 STEPS = {"minilora": minilora_step, "torch": torch_step, "products": products_alone}
 PEERS = {"transformers": transformers_step, "torch": torch_step, "torch.compile": compiled_step}
 WAYS = {"products": products_alone, "one thread": one_thread_step, "all threads": all_threads_step}
-LIBRARY = {"library threads": library_threads_step}
 
 
 def arguments_of(library: str, size: str, method: str, device: str = "cpu") -> list[str]:
@@ -295,14 +286,14 @@ def size_argument(text: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--serve", choices=STEPS | PEERS | WAYS | LIBRARY, required=True, help="what does steps, as told by stdin"
+        "--serve", choices=STEPS | PEERS | WAYS, required=True, help="what does steps, as told by stdin"
     )
     parser.add_argument("--size", type=size_argument, required=True, help="a name of the table, or a size as JSON")
     parser.add_argument("--method", choices=METHODS, required=True)
     parser.add_argument("--device", choices=BACKENDS, default="cpu")
     arguments = parser.parse_args()
     library, device = arguments.serve, arguments.device
-    step = (STEPS | PEERS | WAYS | LIBRARY)[library](find_size(arguments.size), arguments.method, device)
+    step = (STEPS | PEERS | WAYS)[library](find_size(arguments.size), arguments.method, device)
     serve(step, library, device)
 
 

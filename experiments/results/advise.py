@@ -106,8 +106,8 @@ class Measured:
         """The best of the curve; else of the adapters level with the best on the domain, the one that trains the fewest
         parameters.
         """
-        if self.curve is not None and (trained := self.curve.best_trained()):
-            return trained[0]
+        if self.curve is not None:
+            return self.curve.best_trained()[0]
         found = {name: self.methods[name] for name in ADAPTERS if name in self.methods}
         if not found:
             return "lora"
@@ -126,15 +126,17 @@ class Measured:
 
     def examples(self) -> str:
         """What examples brought, in the prompt and trained; of the reader's own there is a reason by itself."""
-        if self.curve is not None or self.reviews is None or self.reviews.outcome() is None:
+        if self.curve is not None or self.reviews is None:
             return ""
         return f" ({self.reviews.where}: {self.reviews.figures()})"
 
     def cost(self) -> str:
         """What a query takes at the best of each way, and when training has paid off."""
         curve = self.curve or self.reviews
-        best, trained = (curve.best_prompt(), curve.best_trained()) if curve else (None, None)
-        if not (curve and best and trained and (queries := curve.crossover(*trained[:2]))):
+        if curve is None:
+            return ""
+        best, trained = curve.best_prompt(), curve.best_trained()
+        if not (queries := curve.crossover(*trained[:2])):
             return ""
         prompted, adapted = (curve.cost(*kind)["milliseconds"] for kind in (("prompt", best[0]), trained[:1]))
         return (
@@ -162,8 +164,10 @@ def advise(situation: Situation, measured: Measured) -> Advice:
     tune = lambda weight, text: reasons.append(Reason("fine-tune", weight, text))  # noqa: E731
     reasons: list[Reason] = []
     compared_at = measured.examples()
-    if measured.curve is not None and (outcome := measured.curve.outcome()):
-        (tune if outcome == "fine-tune" else prompt)(2, f"{measured.curve.where}: {measured.curve.figures()}")
+    if measured.curve is not None:
+        (tune if measured.curve.outcome() == "fine-tune" else prompt)(
+            2, f"{measured.curve.where}: {measured.curve.figures()}"
+        )
     if situation.examples < FEW:
         prompt(2, f"{situation.examples} examples are few to train on, and fit into a prompt{compared_at}")
     elif situation.examples >= MANY:
@@ -186,8 +190,6 @@ def advise(situation: Situation, measured: Measured) -> Advice:
     weights = {side: sum(r.weight for r in reasons if r.towards == side) for side in ("prompt", "fine-tune")}
     choice = "fine-tune" if weights["fine-tune"] > weights["prompt"] else "prompt"
     notes = [note for note in (measured.forgetting(),) if note and choice == "fine-tune"]
-    if measured.curve is not None and (unfinished := measured.curve.unfinished()):
-        notes.append(f"The curve is not finished: {unfinished}.")
     return Advice(choice, weights["fine-tune"] == weights["prompt"], measured.best_adapter(), reasons, notes)
 
 

@@ -47,7 +47,7 @@ CAUSES = {  # found by profiling, see docs/log.md
         "One sequence of 128 tokens is computed on one thread, two on two. What grows otherwise is products: those of "
         "few rows miss the rate of large ones, and with their seconds as measured alone the model is near. PyTorch "
         "shares out the products of one sequence and is ahead there, on a machine that has nothing else to do: beside "
-        "other work its threads wait for one another (benchmarks/busy.py)."
+        "other work its threads wait for one another."
     ),
 }
 LINES = {

@@ -148,13 +148,16 @@ def verdict_grid(result: AdaptedResult) -> Grid:
     scratch = accuracies.pop("scratch")
     few, many = min(scratch), max(scratch)
     best = {n: max(accuracies, key=lambda method: accuracies[method][n].mean) for n in scratch}
-    rows = {
+    rows: dict[str, tuple] = {
         f"{NAMES[a]} / {NAMES[b]}: bits/char": (result.domain(a), result.domain(b), show_bits, _share)
         for a, b in (("full", "base"), ("lora", "base"), ("scratch", "full"), ("scratch", "lora"))
     }
     rows["LoRA / full: base text"] = (result.base_text("lora"), result.base_text("full"), show_bits, _share)
-    costs = {"parameters": (result.trainable, show_count), "peak memory": (result.peak, grids.show_bytes)}
-    costs |= {"time": (result.seconds, grids.show_seconds)}
+    costs: dict[str, tuple] = {
+        "parameters": (result.trainable, show_count),
+        "peak memory": (result.peak, grids.show_bytes),
+        "time": (result.seconds, grids.show_seconds),
+    }
     for what, (number, shown) in costs.items():
         rows[f"LoRA / full: {what}"] = (number("lora"), number("full"), shown, _share)
     for n in scratch:

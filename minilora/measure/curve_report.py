@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minilora.errors import escape
+from minilora.errors import MiniloraError, escape
+from minilora.formats.atomic import show_path
 from minilora.measure.curve import KIND, RECORDS, cells_of
 from minilora.measure.few_shot import crossover
 from minilora.measure.records import Records
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class CurveResult(Result):
-    """What a curve came to, which may be half measured. Accuracy and F1 are in percent."""
+    """What a curve came to. Accuracy and F1 are in percent."""
 
     def __init__(self, records: Records):
         super().__init__(records)
@@ -32,8 +33,11 @@ class CurveResult(Result):
 
     @classmethod
     def read(cls, folder: Path) -> CurveResult:
-        """Return the records in a curve's folder. Raises FormatError."""
-        return cls(Records.read(Path(folder) / RECORDS, KIND))
+        """Return the records in a curve's folder. Raises FormatError, and MiniloraError if it is half measured."""
+        result = cls(Records.read(Path(folder) / RECORDS, KIND))
+        if any(cell not in result.records for cell in cells_of(result.settings)):
+            raise MiniloraError(f"the curve in {show_path(folder)} is half measured; minilora curve --resume goes on")
+        return result
 
     def reached(self, *start) -> Spread:
         """Return accuracy or F1 over the seeds."""
@@ -44,34 +48,26 @@ class CurveResult(Result):
         values = [100 * row["calibrated"] for row in self.records.of(*start) if "calibrated" in row]
         return Spread.of(values) if values else None
 
-    def best_prompt(self) -> tuple[int, Spread] | None:
+    def best_prompt(self) -> tuple[int, Spread]:
         """Return how many examples in the prompt have the highest accuracy, calibrated or not, and that accuracy."""
         reached = {}
         for k in self.parts("prompt"):
             plain, calibrated = self.reached("prompt", k), self.calibrated("prompt", k)
             reached[k] = calibrated if calibrated and calibrated.mean > plain.mean else plain
-        return max(reached.items(), key=lambda item: (item[1].mean, -item[0])) if reached else None
+        return max(reached.items(), key=lambda item: (item[1].mean, -item[0]))
 
-    def best_trained(self) -> tuple[str, int, Spread] | None:
+    def best_trained(self) -> tuple[str, int, Spread]:
         """Return the method and the number of examples with the highest accuracy."""
         cells = [(method, n) for method in self.parts("trained") for n in self.parts("trained", method)]
         reached = [(method, n, self.reached("trained", method, n)) for method, n in cells]
-        return max(reached, key=lambda one: one[2].mean) if reached else None
+        return max(reached, key=lambda one: one[2].mean)
 
     def best_bayes(self) -> Spread | None:
-        """Return the highest accuracy of naive Bayes."""
+        """Return the highest accuracy of naive Bayes; None for free answers."""
         return max((self.reached("bayes", n) for n in self.parts("bayes")), key=lambda one: one.mean, default=None)
 
-    def unfinished(self) -> str:
-        """Say how many cells are measured, and how to go on; "" if all are."""
-        cells = cells_of(self.settings)
-        done = sum(cell in self.records for cell in cells)
-        return (
-            "" if done == len(cells) else f"{done} of {len(cells)} cells are measured; minilora curve --resume goes on"
-        )
-
     def cost(self, *kind) -> dict:
-        """Return milliseconds and tokens of a query; nothing if they were not measured."""
+        """Return milliseconds and tokens of a query; nothing for naive Bayes."""
         return self.records.rows.get(("cost", *kind), {})
 
     def seconds(self, method: str, n: int) -> float:
@@ -80,9 +76,8 @@ class CurveResult(Result):
 
     def crossover(self, method: str, n: int) -> int | None:
         """Return queries after which the time of training is saved, against the best prompt."""
-        best = self.best_prompt()
-        costs = [self.cost("prompt", best[0]) if best else {}, self.cost(method)]
-        if not all(costs) or costs[0]["tokens"] <= costs[1]["tokens"]:  # as many tokens take as long: nothing is saved
+        costs = [self.cost("prompt", self.best_prompt()[0]), self.cost(method)]
+        if costs[0]["tokens"] <= costs[1]["tokens"]:  # as many tokens take as long: nothing is saved
             return None
         return crossover(self.seconds(method, n), *(cost["milliseconds"] for cost in costs))
 
@@ -116,24 +111,24 @@ class CurveResult(Result):
 
     def _caption(self) -> str:
         count, best, trained = self.settings["test_examples"], self.best_prompt(), self.best_trained()
-        top = max([one[-1].mean for one in (best, trained) if one], default=50)
-        words = interval_in_words(count, top) if self.has_labels else f"On {count:,} held-out examples."
+        words = (
+            interval_in_words(count, max(best[-1].mean, trained[-1].mean))
+            if self.has_labels
+            else f"On {count:,} held-out examples."
+        )
         if self.has_labels:
             words += f" Calibrated: {CALIBRATED}."
         words += " Tokens and milliseconds per query, one at a time on one thread, the whole prompt read for each. "
-        if best:
-            words += f"Pays off: queries that save the time of training, against {_in_words(best[0])}. "
+        words += f"Pays off: queries that save the time of training, against {_in_words(best[0])}. "
         if rates := sorted({row["lr"] for row in self.records.of("trained") if "lr" in row}):
             words += f"Trained at a learning rate of {listed(f'{rate:g}' for rate in rates)}. "
         counts = [len(list(self.records.of(*key[:-1]))) for key in self.records.rows if key[0] == "trained"]
         return words + seeds_in_words(counts)
 
     @style.styled
-    def figure(self) -> Figure | None:
+    def figure(self) -> Figure:
         """Accuracy against the examples that were trained on, and the prompts as levels."""
         sizes = sorted({n for method in self.parts("trained") for n in self.parts("trained", method)})
-        if not sizes:
-            return None
         figure, axes = style.single(f"Prompt or fine-tune? {self.where}")
         for method in self.parts("trained"):
             self._line(axes, method, NAMES[method], "trained", method)
@@ -153,22 +148,16 @@ class CurveResult(Result):
         sizes = self.parts(*start)
         style.errorbar(axes, look, sizes, [self.reached(*start, n) for n in sizes], label)
 
-    def outcome(self) -> str | None:
-        """Say what to do: "fine-tune" or "prompt"; "count words" if naive Bayes is no worse than either.
-
-        None if not all is measured.
-        """
+    def outcome(self) -> str:
+        """Say what to do: "fine-tune" or "prompt"; "count words" if naive Bayes is no worse than either."""
         best, trained, words = self.best_prompt(), self.best_trained(), self.best_bayes()
-        if best is None or trained is None:
-            return None
         if words is not None and not trained[-1].above(words) and not best[1].above(words):
             return "count words"
         return "fine-tune" if trained[-1].above(best[1]) else "prompt"
 
     def figures(self) -> str:
-        """Return the best of each way, where all is measured."""
+        """Return the best of each way."""
         best, trained, words = self.best_prompt(), self.best_trained(), self.best_bayes()
-        assert best and trained
         text = f"{trained[-1].show(1)} % {self.unit} by {IN_SENTENCES[trained[0]]} on {trained[1]:,} examples, "
         text += f"{best[1].show(1)} % by {_in_words(best[0])}"
         return text + (f", {words.show(1)} % by naive Bayes" if words else "")
@@ -176,14 +165,12 @@ class CurveResult(Result):
     def sentence(self) -> str:
         """Say what to do, and the numbers that say so."""
         outcome = self.outcome()
-        if outcome is None:
-            return f"Not enough is measured yet: {self.unfinished()}."
         text = f"{outcome.capitalize()}: {self.figures()}."
         if outcome == "count words":
             return f"{text} No language model is needed for this task."
         if outcome == "prompt":
             return f"{text} Training is not ahead by more than the seeds scatter."
-        (method, most, _), best = self.best_trained(), self.best_prompt()[1]  # type: ignore[index, misc]
+        (method, most, _), best = self.best_trained(), self.best_prompt()[1]
         sizes = self.parts("trained", method)
         behind = [n for n in sizes if not self.reached("trained", method, n).above(best)]
         ahead = [n for n in sizes if not behind or n > behind[-1]]
@@ -214,8 +201,7 @@ def show(records: Records, out: Path, console: Console) -> None:
     """Print the table and the sentence, and write the figure to `out`."""
     result = CurveResult(records)
     console.print(drawn(result.grid()))
-    unfinished = [f"So far: {result.unfinished()}."] if result.unfinished() and result.outcome() else []
-    for line in (result.sentence(), *unfinished, *result.notes()):
+    for line in (result.sentence(), *result.notes()):
         console.print(f"\n{line}", markup=False)
     paths = style.save_all({"curve": CurveResult.figure}, result, out)
-    console.print(f"\nFigure: {', '.join(path.name for path in paths) or 'none yet'} in {out}", markup=False)
+    console.print(f"\nFigure: {', '.join(path.name for path in paths)} in {out}", markup=False)

@@ -1,15 +1,14 @@
 """pytest tests/measure/test_compare_model.py: the cells of a comparison on a tiny chat model, its tables, bad input."""
 
-import json
 import re
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from experiments import compare_model, compare_model_report, knowledge, subjects
 from experiments.__main__ import main
-from experiments.compare_model import ROWS, ModelComparison, ModelSettings
+from experiments.compare_model import ModelComparison, ModelSettings
 from experiments.compare_model_report import ModelResult, mean_and_error
 from experiments.results import founding
 from minilora.errors import MiniloraError
@@ -135,12 +134,6 @@ def test_a_run_that_was_stopped_goes_on(folder, measured, tmp_path, capsys):
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) == len(lines)
 
 
-def test_rows_and_seeds_may_be_added_later(folder, measured):
-    facts = [ModelComparison(one).facts() for one in (settings(folder), settings(folder, rows=("ia3",), seeds=(7,)))]
-    assert facts[0] == facts[1]
-    assert ModelComparison(settings(folder, examples=4)).facts() != facts[0]
-
-
 def test_nothing_that_is_tested_or_searched_with_is_learned(folder):
     task = ModelComparison(settings(folder)).subject
     asked = lambda ones: {one[0]["content"] for one in ones}  # noqa: E731
@@ -193,14 +186,6 @@ def test_other_questions_and_other_seeds_would_both_change_a_difference():
     assert mean == pytest.approx(4 + questions.mean()) and error == pytest.approx(np.hypot(of_seeds, of_questions))
 
 
-def test_the_scatter_of_single_answers_is_no_scatter_of_seeds():
-    """Answers that differ at random alone: the error is that of all of them, as 3 x 200 questions would have it."""
-    drawn = np.random.default_rng(0).integers(-1, 2, (500, 3, 200)).astype(float)
-    errors = np.array([mean_and_error(one)[1] for one in drawn])
-    assert errors.mean() == pytest.approx(drawn.std() / np.sqrt(600), rel=0.2)
-    assert errors.mean() == pytest.approx(drawn.mean(axis=(1, 2)).std(ddof=1), rel=0.2)
-
-
 def test_rows_are_compared_on_the_same_questions(tmp_path):
     """Two of eight questions gained and none lost: 25 points, whatever each accuracy scatters by."""
     header = {"model": "m", "data": "d", "labels": ["a", "b"], "tested": 8, "examples": 4}
@@ -239,11 +224,6 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"quality_against_share.png", "learned_against_forgotten.png"}
 
 
-def test_every_row_has_a_name_and_a_look():
-    looks = [compare_model_report.look_of(row) for row in ROWS]
-    assert len({compare_model_report.LABELS[row] for row in ROWS}) == len(ROWS) == len({str(look) for look in looks})
-
-
 def test_the_quiz():
     questions = knowledge.questions()
     assert len(questions) == 60 == len({one.beginning for one in questions})
@@ -269,12 +249,6 @@ def test_free_answers_are_refused(folder, tmp_path, capsys):
     data = write(tmp_path / "free.jsonl", [{"prompt": f"Say {i}", "response": f"This is {i}"} for i in range(100)])
     with pytest.raises(MiniloraError, match="free responses"):
         ModelComparison(replace(settings(folder), data=str(data)))
-
-
-def test_the_process_that_measures_memory_is_told_the_settings(folder):
-    asked = json.loads(json.dumps(asdict(settings(folder))))
-    found = compare_model.of_process("experiments.compare_model", json.dumps(asked), "lora")
-    assert found["weights"] > 0 and found["gradients"] > 0 and found["peak"] >= found["weights"]
 
 
 def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):

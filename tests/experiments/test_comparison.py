@@ -18,7 +18,6 @@ from minilora.measure.few_shot import bits_after, prompt_for
 from minilora.measure.lab import Lab
 from minilora.measure.records import Records
 from minilora.models.llama import LlamaModel
-from minilora.show import grids
 from minilora.train.loop import TrainConfig
 
 pytestmark = pytest.mark.host
@@ -176,15 +175,6 @@ def test_tables_show_means_and_spreads(result):
     }
 
 
-def test_a_column_is_one_entry_of_the_list(result, monkeypatch):
-    column = comparison_report.Named("seeds", lambda one, method: one.domain(method).count, str, "seeds", ("quality",))
-    monkeypatch.setattr(comparison_report, "COLUMNS", (*comparison_report.COLUMNS, column))
-    grid = comparison_report.quality_grid(result)
-    assert (grid.header[-1], grid.rows[1][-1]) == ("seeds", "2")
-    assert "seeds" not in comparison_report.cost_grid(result).header
-    assert comparison_report.in_texts(result, "base")["seeds"] == "1"
-
-
 def points(axes, label):
     line = next(c for c in axes.containers if c.get_label() == label)[0]
     return [tuple(point) for point in line.get_xydata()]
@@ -234,7 +224,3 @@ def test_memory_is_measured_in_a_process_of_its_own(lab):
     assert lora["gradients"] < full["gradients"] and lora["weights"] > full["weights"]
     for memory in (full, lora):
         assert memory["process"] > 10 * memory["peak"] > 10 * sum(memory[kind] for kind in comparison_report.KINDS) / 2
-
-
-def test_every_name_has_a_look():
-    assert set(comparison.METHODS) <= set(grids.NAMES)

@@ -4,11 +4,11 @@ The curves of a step's speed, the cost model beside them, and their benchmark.""
 
 import json
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from benchmarks import step
 from benchmarks.curves import AXES, MIDDLE
 from experiments.results import curves, page
 from experiments.step_time import Rates, step_seconds, step_work
@@ -174,60 +174,7 @@ def test_the_committed_record_is_whole_and_every_growth_off_has_its_cause():
 # The benchmark
 
 
-@pytest.fixture
-def benchmark(monkeypatch):
-    """`benchmarks.curves`, where its processes are stand-ins that take known times."""
-    monkeypatch.syspath_prepend(ROOT)
-    module = import_module("benchmarks.curves")
-    known = {"product": 0.01, "element": 0.001, "exponential": 0.002, "memory": 0.1}
-    known |= {"1 whole": 0.003, "9 whole": 0.011, "1 split": 0.009, "9 split": 0.033}
-    started = {}
-
-    class Stand:
-        def __init__(self, name, *arguments):
-            self.name = name
-            started[name] = arguments
-
-        __enter__ = lambda self: self  # noqa: E731
-        __exit__ = lambda self, *error: None  # noqa: E731
-
-    def take_turns(runners, rounds, seconds):
-        return {r.name: [{"seconds": known.get(r.name, len(r.name))}] * rounds for r in runners}
-
-    monkeypatch.setattr(module, "Runner", Stand)
-    monkeypatch.setattr(module, "step_runner", lambda *arguments, name: Stand(name, *arguments))
-    monkeypatch.setattr(module, "take_turns", take_turns)
-    monkeypatch.setattr("minilora.blas.cores", lambda: 2)
-    return module, started
-
-
-def test_what_the_benchmark_keeps_of_the_machine(benchmark):
-    module, started = benchmark
-    found = module.measure_rates({"rounds": 2}, "lora")
-    assert found["products"] == [pytest.approx(2 * 2 * 1024**3 / 0.01)] * 2
-    assert found["elements"] == [pytest.approx(2 * module.BLOCK * module.BLOCKS / 0.001)] * 2
-    assert found["exponentials"] == [pytest.approx(2 * module.BLOCK * module.BLOCKS / 0.002)] * 2
-    assert found["memory"] == [pytest.approx(2 * 2 * 4 * module.LARGE / 0.1)] * 2
-    assert found["layer"] == pytest.approx([0.001] * 2)  # (0.011 - 0.003) / 8
-    assert found["step"] == pytest.approx([0.002] * 2)
-    assert found["split_layer"] == pytest.approx([0.003] * 2) and found["split_step"] == pytest.approx([0.006] * 2)
-    assert (started["9 split"][0], started["9 split"][1:]) == ("all threads", started["9 whole"][1:])
-    library, size, method = started["9 whole"]
-    assert (library, method) == ("minilora", "lora") and '"layers": 9' in size and '"batch": 2' in size
-
-
-def test_what_the_benchmark_keeps_of_an_axis(benchmark):
-    module, started = benchmark
-    settings = {"middle": MIDDLE, "axes": {"batch": [1, 16]}, "rounds": 2}
-    found = module.measure(settings, "lora", "batch")
-    assert found["torch"] == [[7, 7], [8, 8]]  # the lengths of "torch 1" and "torch 16"
-    assert set(found) == {"minilora", "torch", "products"}
-    library, size, method = started["minilora 16"]
-    assert (library, method) == ("minilora", "lora") and '"batch": 16' in size
-
-
-def test_a_size_is_a_name_or_json(benchmark):
-    step = import_module("benchmarks.step")
+def test_a_size_is_a_name_or_json():
     assert step.find_size("hidden 64, 2 layers")["hidden"] == 64
     assert step.find_size('{"hidden": 3, "batch": 1}') == {"hidden": 3, "batch": 1}
     for wrong in ("hidden 3", "{hidden}"):
@@ -236,8 +183,8 @@ def test_a_size_is_a_name_or_json(benchmark):
 
 
 @pytest.mark.parametrize("name", ["minilora", "products"])
-def test_a_process_serves_a_size_with_a_batch_of_its_own(name, benchmark, monkeypatch):
+def test_a_process_serves_a_size_with_a_batch_of_its_own(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     size = {"vocab": 8, "hidden": 8, "intermediate": 8, "layers": 1, "heads": 2, "length": 70, "batch": 1}
-    with import_module("benchmarks.step").step_runner(name, json.dumps(size), "full") as runner:
+    with step.step_runner(name, json.dumps(size), "full") as runner:
         assert runner.steps(1)["loss"] >= 0

@@ -153,12 +153,6 @@ def rows_of(measured, capsys, name: str) -> Records:
 
 
 @pytest.mark.slow
-def test_parameters_grow_as_the_rank(measured, capsys):
-    records = rows_of(measured, capsys, "rank")
-    assert [records.rows["rank", r, 0]["trainable"] for r in (1, 4)] == [64, 256]  # 2 layers of 16 + 16
-
-
-@pytest.mark.slow
 def test_budgets_are_equal_within_the_rounding_of_the_rank(measured, capsys):
     records = rows_of(measured, capsys, "targets")
     of_one = {"q_proj": 32, "o_proj": 32, targets.BOTH: 64, targets.ATTENTION: 128, targets.MLP: 96, "all-linear": 224}
@@ -204,14 +198,6 @@ def test_the_larger_an_update_the_more_of_it_survives(measured, capsys):
 
 
 @pytest.mark.slow
-def test_replay_and_methods_change_what_is_trained(measured, capsys):
-    records = rows_of(measured, capsys, "forgetting")
-    plain, mixed = (records.rows["full", 1.0, share, 0] for share in (0.0, 0.5))
-    assert plain["domain"] != mixed["domain"] and plain["lr"] == mixed["lr"] == METHODS["full"].lr
-    assert records.rows["full", 3.0, 0.0, 0]["lr"] == pytest.approx(3 * METHODS["full"].lr)
-
-
-@pytest.mark.slow
 def test_strengths_are_of_the_last_training_in_its_best_state(measured, capsys):
     records = rows_of(measured, capsys, "strength")
     base, quality = records.rows["base",], lambda row: (row["domain"], row["base_text"])
@@ -227,14 +213,6 @@ def test_strengths_are_of_the_last_training_in_its_best_state(measured, capsys):
     assert rates[1.0, 1] == rates[1.0, 2] == found == 3 * rates[1 / 3, 2]
     short, whole = (records.rows["training", 1.0, steps, 1, 0] for steps in (1, 2))
     assert quality(short) != quality(base) and quality(whole) != quality(base)
-
-
-@pytest.mark.slow
-def test_both_starts_of_a_prefix_have_as_many_numbers(measured, capsys):
-    records = rows_of(measured, capsys, "prefix-length")
-    for length in (1, 2):
-        real, drawn = (records.rows[kind, length, 0] for kind in ("tokens", "random"))
-        assert real["trainable"] == drawn["trainable"] == length * 32 and real["domain"] != drawn["domain"]
 
 
 @pytest.mark.slow
@@ -257,17 +235,6 @@ def test_training_ends_nearest_to_the_gain_and_scaling_changes_the_model(measure
     assert records.rows["faster", 4, 1.0, 0]["intruders"] > 0
     assert records.rows["own", 1, 1.0, 0]["effective_rank"] == pytest.approx(1, abs=0.01)
     assert records.rows["faster", 4, 1.0, 0]["lr"] == pytest.approx(3 * records.rows["own", 4, 1.0, 0]["lr"], rel=0.02)
-
-
-@pytest.mark.slow
-def test_nothing_to_gain_is_nothing_trained(monkeypatch, tmp_path, cache):
-    monkeypatch.setenv("MINILORA_CACHE", cache)
-    study = tiny("intruders")
-    plan = replace(study.quick, gain=0.0, scales=(1.0,), seeds=(0,))
-    rows = study.run(tmp_path, plan).rows
-    for rank in (0, 1):
-        assert rows["own", rank, 1.0, 0]["best_step"] == 0 and rows["own", rank, 1.0, 0]["intruders"] == 0
-        assert rows["own", rank, 1.0, 0]["domain"] == rows["base",]["domain"]
 
 
 # The search and the command
