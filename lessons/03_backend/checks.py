@@ -130,6 +130,7 @@ def crossing(student):
                 "What is on the host already comes in, too: it has no .get, and is not downloaded.": (
                     raised("AttributeError")
                 ),
+                "What is on the host already comes in, too: it is not downloaded.": raised("TypeError", "download"),
             }
             answer.returns(mistakes)
             answer["where"].equals("host", hint="A list stayed a list: np.asarray makes an array of it.")

@@ -203,7 +203,7 @@ def layer(student):
     """
     search(student.driver.fresh, fresh_inputs, parts=FRESH_PARTS, hints=FRESH)
     search(student.driver.trained, trained_inputs, hints=TRAINED)
-    for x, W, b, A, B, r, alpha in layer_inputs():
+    for x, W, b, A, B, r, alpha in layer_inputs():  # noqa: B007 (the last A and B are used below)
         answer = student.driver.fresh(x, W, b, r, alpha, 0)
         base = x @ W.T + b
         answer["B"].holds(
@@ -226,18 +226,9 @@ def layer(student):
         )
         dB = alpha / r * 2 * base.T @ (x @ answer["A"].value.T)
         answer["dB"].equals(dB, instead={NO_UPDATE: None, NO_SCALE: dB * r / alpha})
-        answer = student.driver.trained(x, W, b, A, B, r, alpha, "")
-        update = x @ A.T @ B.T
-        y = base + alpha / r * update
-        mistakes = {
-            NO_SCALE: base + update,
-        }
-        answer["y"].equals(y, mistakes)
-        answer["dA"].equals(alpha / r * B.T @ (2 * y).T @ x, instead={NO_UPDATE: None})
-        answer["dB"].equals(alpha / r * (2 * y).T @ (x @ A.T), instead={NO_UPDATE: None})
     student.driver.trained(np.array([x]), W, b, A, B, r, alpha, "")["y"].holds(
-        lambda got: np.shape(got) == (1, *y.shape),
-        f"y of shape {(1, *y.shape)}",
+        lambda got: np.shape(got) == (1, *base.shape),
+        f"y of shape {(1, *base.shape)}",
         "x may have any leading axes (..., d_in), and y has the same: (..., d_out).",
     )
 
@@ -443,20 +434,12 @@ def merging(student):
             W,
             instead={"The base's own array was changed: make a new one, so that the base can be kept.": np.ndarray.any},
         )
-        mistakes = {
-            NOT_ALL: lambda paths: len(paths) < 4,
-        }
-        answer["paths"].equals(["first", "blocks.0.deep", "others.one", "others.the same"], mistakes)
     student.driver.merged_twice().equals(
         raised("ValueError"), hint="A second merge must be refused: raise ValueError where there is no LoraLayer."
     )
     student.driver.never_adapted().equals(
         raised("ValueError"), hint="A model that never had a LoraLayer must be refused, too: raise ValueError."
     )
-    mistakes = {
-        NOT_ALL: [],
-    }
-    student.driver.adapted_anew().equals(["layer"], mistakes)
     student.driver.merged_before(x, W, b, A, B, r, alpha).equals(
         base + scale * update,
         instead={"This is the update of an earlier merge of this layer: A and B have changed since.": np.any},

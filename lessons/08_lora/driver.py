@@ -217,11 +217,3 @@ def merged_twice(student):
 def never_adapted(student):
     """merge(model), of a model without a LoraLayer"""
     return student.merge(Model(1))
-
-
-def adapted_anew(student):
-    """merge(model); model.layer = LoraLayer(model.layer, 1, 1.0, seed=0); merge(model)"""
-    model = adapted(student, nn.Linear(3, 2))
-    student.merge(model)
-    model.layer = student.LoraLayer(model.layer, 1, 1.0, 0)
-    return student.merge(model)

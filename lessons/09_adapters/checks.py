@@ -298,17 +298,6 @@ def module(student):
             ),
         }
         gradients["up.weight"].equals((2 * h).T @ inside, mistakes)
-        gradients["down.weight"].equals(
-            np.zeros((m, d)),
-            hint="At the first step the gradient of down is up.weight's transpose times something: zero.",
-        )
-    again = student.driver.fresh(d, m, 3, h)
-    again["start"].equals(start.value, hint="Use the rng that `seed` made: a seed gives one start.")
-    student.driver.fresh(d, m, 4, h)["start"].holds(
-        lambda found: not np.array_equal(found["down.weight"], start["down.weight"].value),
-        "another start for another seed",
-        "Every seed gives the same start: use the rng that `seed` made.",
-    )
     for seed, before, d, m in [(2, (1,), 2, 3), (1, (4,), 5, 3), (3, (2, 3), 4, 2)]:
         h = draw(np.random.default_rng(100 + seed), *before, d).astype("float32")
         W1, b1, W2, b2 = (a.astype("float32") for a in arrays(seed, d, m))
@@ -330,9 +319,6 @@ def module(student):
         }
         answer["y"].equals(y, mistakes)
         inside = (2 * y) @ W2 * (low > 0)
-        answer["gradients"]["down.weight"].equals(
-            inside.reshape(-1, m).T @ h.reshape(-1, d), instead={NO_GRADIENT: None}
-        )
         mistakes = {
             "No gradient passes through the residual to what comes before the adapter: use h itself, a Tensor.": (
                 inside @ W1
@@ -522,7 +508,6 @@ def inserting(student):
                 "All places share one adapter: make a new one for each.": lambda found: len(found) == len(FOUR),
             },
         )
-        answer["y"].equals(answer["before"].value)
         mistakes = {
             "Return the paths of the modules that have an adapter now.": None,
             "Return the paths in the model's order.": lambda paths: sorted(paths) == sorted(wanted),
@@ -543,9 +528,6 @@ def inserting(student):
     student.driver.deeper("pfeiffer").equals(["model.layers.0.mlp", "model.layers.1.mlp"], mistakes)
     for where, hint in PLACES.items():
         student.driver.placed(where, "pfeiffer", 2, 5).returns({hint: raised("Exception")})
-    student.driver.default_seed("houlsby").equals(
-        True, hint="Without a seed, the adapters start otherwise than with seed 0, the default."
-    )
     refused = "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError."
     mistakes = {
         refused: lambda result: True,

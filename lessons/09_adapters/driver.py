@@ -218,15 +218,6 @@ def placed(student, where, placement, m, seed):
     return {f"{name}, {where}" if name in ("behind", "trains") else name: fact for name, fact in facts.items()}
 
 
-def default_seed(student, placement):
-    """insert(model, d=4, m=2, placement) without a seed, and with seed 0: whether both start alike"""
-    plain, zero = Model(), Model()
-    student.insert(plain, 4, 2, placement)
-    student.insert(zero, 4, 2, placement, 0)
-    pairs = zip(plain.parameters(), zero.parameters(), strict=True)
-    return all(np.array_equal(a.data, b.data) for a, b in pairs)
-
-
 def deeper(student, placement):
     """insert(model, d=4, m=2, placement), for a model whose blocks are at model.layers"""
     whole = nn.Module()

@@ -176,11 +176,6 @@ def packing(student):
                 ),
             }
             back.equals(gradients, mistakes)
-            back.holds(
-                lambda found, there=there, dtype=dtype: all(found[name].dtype == dtype for name in there),
-                f"arrays of {dtype}, as the buffer is",
-                f"The arrays have become another dtype than the buffer's {dtype}.",
-            )
     columns = {"b": np.float32([[1, 2, 3], [4, 5, 6]]), "a": np.float32([7, 8])}
     mistakes = {
         "Row after row, also where an array lies in memory column after column (as W.T does).": (
@@ -517,13 +512,6 @@ def stepping(student):
                 ),
             }
             answer["states"][0][f"replica {rank}"].equals(right, mistakes, tolerance=1e-6)
-        for step in range(1, steps):
-            for rank in range(size):
-                answer["states"][step][f"replica {rank}"].equals(
-                    alone["states"][step],
-                    hint="The first step was right and a later one is not: something is kept from the step before.",
-                    tolerance=1e-6,
-                )
         mistakes = {
             "Each rank's optimizer has moments of its own and must step once; no rank sees another's weights.": (
                 lambda stepped, right=[steps] * size: stepped != right
