@@ -150,6 +150,9 @@ def drawing(student):
                 "an array of indices",
                 "Return indices into labels, in one array.",
                 instead={
+                    "Return where the examples are, not which are chosen as True: np.flatnonzero.": (
+                        lambda got: np.asarray(got).dtype.kind == "b"
+                    ),
                     "Join the classes' draws into one array: np.concatenate.": lambda got: np.ndim(got) == 2,
                 },
             )
@@ -182,6 +185,7 @@ def drawing(student):
             )
         mistakes = {
             "Fewer are drawn without a word: raise ValueError where a class has too few.": lambda got: True,
+            "Say it yourself, by a ValueError: here something else failed.": raised("Exception"),
         }
         student.draw_budget(labels, least + 1, 0).equals(raised("ValueError"), mistakes)
     labels = np.arange(40) % 2
@@ -325,6 +329,7 @@ def reading(student):
                 np.mean([(predicted == labels)[labels == label].mean() for label in np.unique(labels)])
             ),
             "That is whether each is right: take the mean of it.": lambda got: np.ndim(got) == 1,
+            "That is one word for all: take the mean of what is equal.": lambda got: isinstance(got, bool),
         }
         student.accuracy(predicted, labels).equals(right / len(labels), mistakes)
 
@@ -376,7 +381,10 @@ def experimenting(student):
                 ),
             },
         )
-        answer["calls"].equals(len(budgets) * len(seeds), hint="The learner learns anew for each budget and each seed.")
+        mistakes = {"The learner is called more than once for a draw.": lambda calls: calls > len(budgets) * len(seeds)}
+        answer["calls"].equals(
+            len(budgets) * len(seeds), mistakes, hint="The learner learns anew for each budget and each seed."
+        )
         mistakes = {
             "Budgets and seeds have changed places: a row is a budget.": right.T,
             "The seeds were averaged: keep each one's accuracy, (budgets, seeds).": right.mean(axis=1),
@@ -387,7 +395,18 @@ def experimenting(student):
             "The draws are from test_labels: the labels to learn from are in labels.": lambda got: np.array_equal(
                 got, (np.array(answer["from_test"].value) == test_labels).mean(axis=2)
             ),
+            "That is the share that is wrong: use accuracy.": 1 - right,
             "The accuracies are cut to whole numbers: a table of zeros for them must be of floats.": np.trunc(right),
+            "The learner's examples are not so many of each class: call draw_budget anew for each budget.": (
+                lambda got: any(2 * sum(labels[given]) != len(given) for given in answer["given"].value)
+            ),
+            "The indices are of examples to learn from, and the test is another set: score all of it.": [
+                [
+                    score_of_others(answer["given"].value[i * len(seeds) + j], predictions[i, j], test_labels)
+                    for j in range(len(seeds))
+                ]
+                for i in range(len(budgets))
+            ],
             "Every seed gives the same numbers: hand the seed to draw_budget.": lambda got: (
                 len(seeds) > 1 and np.ndim(got) == 2 and np.all(np.asarray(got)[:, 1:] == np.asarray(got)[:, :1])
             ),
@@ -400,6 +419,12 @@ def experimenting(student):
         raised("ValueError"),
         hint="A budget that the labels do not have is the caller's mistake: let draw_budget's ValueError through.",
     )
+
+
+def score_of_others(given, predicted, labels):
+    """The accuracy without the test examples whose places are those of the examples that were learned from."""
+    others = np.setdiff1d(np.arange(len(labels)), given)
+    return (predicted == labels)[others].mean() if len(others) else 0.0
 
 
 def experiments(d):
@@ -452,10 +477,12 @@ def scattering(student):
                 s != b and np.shape(got[0]) == (s,)
             ),
             "All budgets were put together: give one mean for each.": lambda got: np.ndim(got[0]) == 0,
+            "The means come first, then half the ranges.": (ranges / 2, means),
             "That is the middle between the smallest and the largest: take the mean of all seeds.": (
                 (a.max(axis=1) + a.min(axis=1)) / 2,
                 ranges / 2,
             ),
+            "That is the median: take the mean.": (np.median(a, axis=1), ranges / 2),
         }
         student.summarize(a).equals((means, ranges / 2), mistakes)
     both = "Both scatter: add the half ranges of ours and of theirs."

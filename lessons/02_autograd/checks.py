@@ -58,6 +58,10 @@ def unbroadcasting(student):
             "One copy's gradient is taken: all copies' have to be added.": lambda got: (
                 np.shape(got) == shape and set(np.ravel(got)) <= set(g.ravel())
             ),
+            "The axes in front, which `shape` does not have, are not summed.": lambda got: np.ndim(got) > len(shape),
+            "An axis that is summed away is gone, and those behind it have other numbers: sum all at once.": (
+                raised("AxisError")
+            ),
             "The right numbers are added up in wrong groups: a reshape does not follow the axes, a sum does.": (
                 lambda got: np.shape(got) == shape and np.isclose(np.sum(got), right.sum())
             ),
@@ -88,6 +92,12 @@ def rules(student, operation, arrays, instead):
     function = IN_NUMPY[operation]
     g = draw(np.random.default_rng(9), *function(*arrays).shape)
     answer = student.driver.rules_of(operation, arrays, g)
+    mistakes = {
+        "The shapes do not fit: which of the matrices has to be transposed, and on which side does it stand?": (
+            raised("ValueError", "matmul")
+        )
+    }
+    answer.returns(mistakes)
     mistakes = {
         "That is the sum.": lambda y: np.allclose(y, sum(arrays)),
         "exp overflows for large arguments, and inf / inf is no number; np.tanh is one.": lambda y: np.isnan(y).any(),
@@ -312,6 +322,7 @@ def ordering(student):
                 "The order is the other way round: the root comes first.": lambda order: (
                     len(reached) > 1 and is_right(order[::-1])
                 ),
+                "There is a node that the root did not come from.": lambda order: not set(order) <= reached,
             },
         )
     student.driver.doubled("in_order").equals(41, instead=PATHS)
@@ -406,6 +417,10 @@ def walking(student):
                 "The second call adds to what the first one left: begin anew each time.": lambda found: (
                     times == 2 and all(np.allclose(part, 2 * r) for part, r in zip(found, right, strict=True))
                 ),
+                "Two nodes share an array, and += changes it for both: make a new one, a = a + b.": lambda found: (
+                    "plus" in program[-1]
+                    and any(np.any(np.abs(part) > np.abs(r) + 1e-3) for part, r in zip(found, right, strict=True))
+                ),
                 "A node that is used twice keeps only one part of its gradient: add the parts up.": lambda found: any(
                     np.any(np.abs(part) < np.abs(r) - 1e-3) for part, r in zip(found, right, strict=True)
                 ),
@@ -420,4 +435,7 @@ def walking(student):
         for i, value in right.items():
             answer[i].equals(np.full(len(leaves[0]), value), hint=hint, tolerance=1e-12)
     student.driver.doubled("backward").equals(2.0**40, instead=PATHS)
-    student.driver.gradient_of_chain(3000).equals(1.0)
+    mistakes = {
+        "The function calls itself along a chain: a loop over in_order(root) is enough.": raised("RecursionError")
+    }
+    student.driver.gradient_of_chain(3000).equals(1.0, mistakes)

@@ -18,12 +18,13 @@ REFUSED = {
     NUMPY_MEETS: raised("TypeError", "meets a device array"),
     ITERATED: raised("TypeError", "iteration over a device array"),
 }
+STAYED = "The result is on the host: it belongs to the library in use."
 TRAVELS = "The data travels to the host and back: the work can be done where the data is."
 
 
 def is_there(answer, library):
     """The result is an array of the library."""
-    answer["where"].equals(WHERE[library])
+    answer["where"].equals(WHERE[library], instead={STAYED: "host"})
 
 
 def nothing_travelled(answer):
@@ -96,6 +97,9 @@ def crossing(student):
     for library in LIBRARIES:
         for call, a in calls:
             answer = call(library, a)
+            answer.returns(
+                {"upload takes a NumPy array: make one of lists and numbers first.": raised("TypeError", "upload")}
+            )
             mistakes = {
                 "The result is a NumPy array still: upload it.": "host",
                 "A list or number stayed what it is: make an array of it.": lambda kind: kind not in WHERE.values(),
@@ -193,6 +197,7 @@ def shares(student):
                     "The reduced axis is lost: keepdims=True keeps it, with length 1.": raised(
                         "ValueError", "broadcast"
                     ),
+                    "Python's own functions take one number; xp's take arrays.": raised("TypeError", "only"),
                 }
             )
             is_there(answer, library)
@@ -314,6 +319,7 @@ def drawing(student):
             answer.returns(
                 REFUSED
                 | {"A shape may have no axes: draw for the whole of it at once.": raised("IndexError", "tuple index")}
+                | {"The device's generator has not got that: draw on the host.": raised("AttributeError", "_Generator")}
             )
             answer["where"].equals(
                 WHERE[library], instead={"The numbers are on the host still: take them across with from_host.": "host"}
@@ -321,6 +327,7 @@ def drawing(student):
             right = rng(seed).standard_normal(shape)
             mistakes = {
                 "Those are uniform numbers.": rng(seed).random(shape),
+                "Those are the numbers of another seed.": rng(0).standard_normal(shape),
                 "float32 is drawn from other bits than float64: draw first, then convert.": (
                     rng(seed).standard_normal(shape, dtype="float32")
                 ),

@@ -438,6 +438,7 @@ def heads(student):
         x = draw(rng, 1, kv_heads, 2, 1)
         mistakes = {
             "Where the heads cannot be shared evenly, raise ValueError.": lambda result: True,
+            "Where the heads cannot be shared evenly, raise ValueError, and no other error.": raised("Exception"),
         }
         student.driver.shared(x, count, draw(rng, 1, count, 2, 1)).equals(raised("ValueError"), mistakes)
 

@@ -581,8 +581,10 @@ def probabilities(student):
             "The least likely tokens were kept.": upside_down / upside_down.sum(),
             "Forbidden logits were set to 0, and exp(0) is 1: their probability has to be 0.": softmax(hidden),
             "One token too many was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k + 1)),
+            "One token too few was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k - 1)),
             "Those are no probabilities: divide by the sum.": lambda p: np.sum(p) > 1.001,
             "top_k may be larger than the vocabulary.": raised("Exception", "out of bounds"),
+            "top_k None means that all tokens may come.": raised("TypeError"),
         }
         student.next_token_probabilities(logits, temperature, top_k).equals(
             chosen_from(logits, temperature, top_k), mistakes
@@ -590,6 +592,7 @@ def probabilities(student):
     for logits, top_k in [(two, None), (five, 3), (five, None)]:
         mistakes = {
             "Temperature 0 divides by zero: all goes to the likeliest token.": lambda p: True,
+            "Temperature 0 divides by zero; all goes to the likeliest token.": raised("ZeroDivisionError"),
         }
         student.next_token_probabilities(logits, 0.0, top_k).equals(1.0 * (logits == logits.max()), mistakes)
     close = np.array([1.0, 1.0 + 1e-12, 0.5])
@@ -688,6 +691,10 @@ def writing(student):
                 ),
                 ROOM: lambda ids: vocabulary >= 300 and len(ids) == 4,
                 "The prompt is missing: the result begins with it.": right[len(prompt) :],
+                "The prompt was left out of sight: the text so far includes it.": lambda ids: (
+                    len(ids) < len(prompt) + count
+                ),
+                "The prompt was changed: the result begins with it.": lambda ids: list(ids[: len(prompt)]) != plain,
                 "One token too many was written.": lambda ids: len(ids) == len(right) + 1,
                 "The wrong place is asked: the logits at the last place say what comes next.": lambda ids: (
                     len(ids) == len(right)
@@ -715,6 +722,7 @@ def writing(student):
             f"15 times 100 tokens, about in the shares {p.round(2)}",
             "The tokens do not come in the shares that next_token_probabilities says.",
             instead={
+                "A text has another length: no token is an end here.": lambda texts: any(len(t) != 101 for t in texts),
                 "The likeliest token comes every time: draw by the probabilities.": lambda texts: all(
                     (text[1:] == 3).all() for text in texts
                 ),
@@ -727,6 +735,9 @@ def writing(student):
                 ),
                 "The temperature does not reach next_token_probabilities.": lambda texts: near(
                     texts, chosen_from(logits, 1.0, top_k)
+                ),
+                "top_k does not reach next_token_probabilities.": lambda texts: near(
+                    texts, chosen_from(logits, temperature, None)
                 ),
                 "All tokens come equally often: draw by the probabilities.": lambda texts: near(
                     texts, np.full(4, 0.25)

@@ -48,6 +48,7 @@ def counting(student):
                 0,
                 total,
             ),
+            "The second number is of how many there are, not a share.": lambda got: 0 < got[1] <= 1,
             "A part was left out: there are modules beside body and head. named_parameters() has them all.": (
                 lambda got: got[1] == total - SCALE
             ),
@@ -62,10 +63,19 @@ def counting(student):
             "A shared parameter was counted twice: named_parameters() gives it once.": lambda got: (
                 kind == "tied" and got[1] == total + 16
             ),
+            "The norm was left out: go through all parameters, whatever module they are in.": lambda got: (
+                kind == "" and got[1] == total - NORM
+            ),
             "Two parameters with equal numbers are still two: only the same object is shared.": lambda got: (
                 kind == "twin" and 0 < total - got[1] <= NORM
             ),
             ODD: lambda got: kind == "odd" and total - 25 <= got[1] < total,
+            "A buffer, a Tensor that never trains, is no parameter: named_parameters() has none.": lambda got: (
+                kind == "table" and got[1] == total + 6
+            ),
+            "Modules in a dictionary were left out: named_parameters() finds them, too.": lambda got: (
+                kind == "shelf" and got[1] == ALL
+            ),
         }
         answer.equals((trains, total), mistakes)
 
@@ -122,12 +132,16 @@ def freezing(student):
         wanted = below(paths)
         answer = student.driver.frozen(paths, before, ["inner"])
         answer.returns(
-            ({WHOLE: raised("ValueError")} if "" in paths else {})
+            {PAIRS: raised("AttributeError", "'tuple' object")}
+            | ({WHOLE: raised("ValueError")} if "" in paths else {})
             | ({NO_PATHS: raised("ValueError")} if not paths else {})
         )
         mistakes = {
             NO_PATHS: lambda names: not paths and len(names) > 0,
             WHOLE: lambda names: "" in paths and len(names) == 0,
+            "A path may come twice, or be within another: the module trains all the same.": lambda names: (
+                paths == ["head"] * 2 and len(names) == 0
+            ),
             "head_scale is neither in body nor in head, and still trains: freeze the whole model.": lambda names: (
                 paths == ["body.layers.1"] and set(names) - set(wanted) == {"head_scale.weight"}
             ),
@@ -163,6 +177,8 @@ def freezing(student):
             "Return the paths of the parameters, not the parameters.": lambda names: (
                 not all(isinstance(name, str) for name in names)
             ),
+            "Return them in the model's order.": lambda names: sorted(names) == sorted(wanted),
+            "Return a list.": lambda names: not isinstance(names, (list, tuple)),
         }
         answer["names"].equals(wanted, mistakes)
     for paths in (["haed"], ["head", "body.layers.2"], ["head.weight"], ["body.layers"]):
@@ -170,6 +186,9 @@ def freezing(student):
         mistakes = {
             "head.weight is a parameter and no module: raise ValueError.": lambda kind: (
                 kind == "nothing" and paths == ["head.weight"]
+            ),
+            "body.layers is a list and no module: raise ValueError.": lambda kind: (
+                kind == "nothing" and paths == ["body.layers"]
             ),
             "A path that is no module is a typo: raise ValueError, or nothing would train, without a word.": "nothing",
         }
@@ -230,6 +249,7 @@ def heading(student):
     )
     for classes, seed, is_frozen in ((2, 0, False), (3, 1, True), (200, 2, True)):
         answer = student.driver.headed(classes, seed, is_frozen)
+        answer.returns({"from_arrays takes an array of shape (classes, hidden size).": raised("ValueError", "shape")})
         mistakes = {
             "The old head's own array was written to. It is tied to another layer, which has now changed too: "
             "make a new Linear.": lambda weight: np.shape(weight) != (7, 4) or np.any(weight != 1)
@@ -264,6 +284,14 @@ def heading(student):
         instead={
             "The head is all zeros: allowed in theory, but here normal numbers times 0.02 are asked for.": (
                 lambda weight: not np.any(weight)
+            ),
+            "The rows are all the same: draw classes times the width.": lambda weight: np.all(weight == weight[0]),
+            "Rows of the old head were kept: they speak about other classes.": lambda weight: np.any(weight == 1),
+            "0.02 is the standard deviation, not the variance: no square root.": lambda weight: (
+                abs(np.std(weight) - 0.02**0.5) < 0.01
+            ),
+            "They are uniform: rng.standard_normal.": lambda weight: (
+                0.01 < np.std(weight) < np.abs(weight).max() < 0.021
             ),
             "The start is too large: 0.02 times normal numbers.": lambda weight: np.std(weight) > 0.1,
         },
@@ -326,6 +354,11 @@ def grouping(student):
     search(student.driver.groups, group_inputs, 40, hints=GROUPED)
     for paths in (["head"], ["head", "body.layers.1"], ["body.norm", "head"], ["head_scale"], [""]):
         answer = student.driver.grouped(below(paths), [], 0.1, 0.5)
+        mistakes = {
+            PAIRS: raised("AttributeError", "'tuple' object"),
+            'A group is a dictionary with "params", "lr" and "weight_decay".': raised("Exception"),
+        }
+        answer.returns(mistakes)
         names = ["body.embed.weight", *(f"body.layers.{i}.{n}" for i in range(2) for n in ("weight", "bias"))]
         names += ["body.norm.weight", "body.norm.bias", "head_scale.weight", "head.weight", "head.bias"]
         names = [name for name in names if any(path == "" or name.startswith(f"{path}.") for path in paths)]
@@ -351,6 +384,12 @@ def grouping(student):
                 "head_scale is missing: it trains, and is neither in body nor in head. Go through all parameters.": (
                     lambda got: set(names) - {name for name, _, _ in got} == {"head_scale.weight"}
                 ),
+                "The head is missing.": lambda got: (
+                    "head.weight" in names and not any(name.startswith("head.") for name, _, _ in got)
+                ),
+                "The body is missing.": lambda got: (
+                    names[0].startswith("body") and all(name.startswith("head.") for name, _, _ in got)
+                ),
             },
         )
         rates = {name: 0.5 if name.startswith("head.") else 0.1 for name in names}
@@ -365,6 +404,7 @@ def grouping(student):
                 "Both rates have changed places: the head learns at head_lr.": lambda got: all(
                     abs(lr - (0.6 - rates[name])) < 1e-9 for name, lr, _ in got
                 ),
+                "A group has no lr.": lambda got: any(lr == -1 for _, lr, _ in got),
             },
         )
         decays = {name: 0.0 if is_vector[name] else 0.01 for name in names}
@@ -385,6 +425,9 @@ def grouping(student):
                 "head_scale.weight is (1, 4), and a matrix: what counts is two axes, however short.": lambda got: (
                     names == ["head_scale.weight"]
                 ),
+                "It is the other way round: matrices decay.": lambda got: all(
+                    abs(decay - (0.01 - decays[name])) < 1e-9 for name, _, decay in got
+                ),
             },
         )
     tied = student.driver.grouped(["body.layers.0.weight", "body.norm.bias"], ["tied"], 0.1, 0.5)["rows"]
@@ -395,6 +438,9 @@ def grouping(student):
         instead={
             "The head's weight is also a layer's, and is in two groups: it would be stepped twice.": lambda rows: (
                 [row[0] for row in rows].count("body.layers.0.weight") > 1
+            ),
+            "The head's weight is also a layer's, and is in no group.": lambda rows: (
+                "body.layers.0.weight" not in [row[0] for row in rows]
             ),
         },
     )
@@ -593,6 +639,8 @@ def extracting(student):
         answer = student.driver.extracted(batches, [""])
         mistakes = {
             "Write no_grad() with its parentheses.": raised("TypeError", "context manager"),
+            "Join along the first axis, the examples: np.concatenate(found).": raised("ValueError", "concatenat"),
+            "Batches may have different lengths: join them by np.concatenate.": raised("ValueError", "shape"),
         }
         answer.returns(mistakes)
         hidden = answer["hidden"].value
@@ -615,16 +663,25 @@ def extracting(student):
         mistakes = {
             "Join the batches into one array: np.concatenate.": "list",
             "These are Tensors: .numpy() of each, then join them.": "ndarray of objects",
+            "Return an array: tensor.numpy() is one, and np.concatenate joins several.": "Tensor",
+            "The function gave None: is a return missing?": "NoneType",
         }
         answer["form"].equals("ndarray", mistakes)
         mistakes = {
             "That is the head's scores: features are what the body gives.": np.concatenate(answer["scores"].value),
             "Join the batches into one array: np.concatenate.": lambda got: np.ndim(got) == 3,
+            "There are more rows than examples: was a shorter batch padded?": lambda got: len(got) > len(right),
             "The batches come in another order.": lambda got: (
                 np.shape(got) == right.shape and np.allclose(np.sort(got, axis=0), np.sort(right, axis=0), atol=1e-5)
             ),
             "The numbers have three digits only: keep them in float32, not in half precision.": lambda got: (
                 np.shape(got) == right.shape and np.allclose(got, right, atol=2e-3)
+            ),
+            "One row for each example, with one example too: was an axis of length 1 squeezed away?": lambda got: (
+                np.shape(got) == right[0].shape
+            ),
+            "One row for each example: were the hidden states averaged?": lambda got: (
+                np.shape(got)[0] == len(sizes) != len(right)
             ),
         }
         answer["found"].equals(right, mistakes)

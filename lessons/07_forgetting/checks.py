@@ -128,6 +128,10 @@ def probing(student):
             costs = [nats_of(table[b["input_ids"]], b["labels"]) / np.log(2) for b in batches]
             right = sum(cost.sum() for cost in costs) / characters
             answer = student.driver.probed(table, batches, characters, training)
+            mistakes = {
+                "Batches may have other shapes: hand them to the model one by one.": raised("ValueError", "concat")
+            }
+            answer.returns(mistakes)
             answer["modes"].holds(
                 lambda modes: modes == ["evaluation"] * len(batches),
                 f"{len(batches)} calls of the model, in evaluation mode",
@@ -148,6 +152,7 @@ def probing(student):
                     right / len(batches)
                 ),
                 "Only the last batch was counted: add up over all.": costs[-1].sum() / characters,
+                "Only the first batch was counted: add up over all.": costs[0].sum() / characters,
             }
             answer["bits"].equals(right, mistakes)
             mistakes = {
@@ -212,16 +217,24 @@ def reading(student):
         k, last, low = int(np.argmin(new)), len(new) - 1, int(np.argmin(old))
         equals = [i for i in range(k + 1, len(new)) if new[i] == new[k]]
         learned, forgotten = new[0] - new[k], old[k] - old[0]
-        both = int(np.argmin(np.add(new, old)))
+        both, later = int(np.argmin(np.add(new, old))), 1 + int(np.argmin(new[1:]))
         mistakes = {
             "Of probes that are equally good on the new text, the first is kept.": (
                 lambda got, equals=equals: got[0] in equals
+            ),
+            "The first probe may be the best: then nothing was learned, and nothing was forgotten.": (
+                lambda got: k == 0 and got[0] == later
             ),
             "The probe is the one that is best on the new text; this one is best on both together.": (
                 lambda got: both not in (k, low, last) and got[0] == both
             ),
             "An improvement counts however small: kept is the probe with the fewest bits of all.": (
                 lambda got: 0 < new[int(got[0])] - new[k] < 1e-3
+            ),
+            "What was forgotten may be negative: then the old text got better, too.": (
+                k,
+                learned,
+                max(forgotten, 0),
             ),
             "Most bits are worst: the probe that is kept has the fewest.": lambda got: got[0] == np.argmax(new),
             "The last probe is not always the best: keep the one with the fewest bits on the new text.": (
@@ -283,6 +296,9 @@ def replaying(student):
                 instead={
                     f"A row comes again, so the {name} rows are not those of the iterator: take each by next(), into a "
                     "new array; nothing of an earlier call is kept.": comes_again,
+                    "The first batch is right, and the second call gives other rows than the iterators' next ones.": (
+                        lambda got, first=first: in_order(got[:1], first)
+                    ),
                 },
             )
         instead = {
@@ -317,6 +333,7 @@ def replaying(student):
     for share in (-0.25, 1.0, 1.5, np.nan):
         mistakes = {
             "A share below 0, of 1 and more, or nan must be refused: raise ValueError.": lambda made: True,
+            "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
         }
         student.driver.refused(share).equals(raised("ValueError"), mistakes)
     old, new = np.array([0, 0, 0, 0, 1, 1, 2, 3]), np.array([3, 3, 4, 4, 4, 4, 2, 1])
@@ -393,7 +410,16 @@ def pricing(student):
         mixture = (1 - share) * p_new + share * p_old
         other_way = share * p_new + (1 - share) * p_old
         right = (price(p_new, mixture), price(p_old, mixture))
+        both = (p_new > 0) & (p_old > 0)
+        bounds = (-np.log2(1 - share), -np.log2(share) if share else np.inf)
         mistakes = {
+            "A token of one text alone counts too, and is the dearest: leave out what p itself lacks.": tuple(
+                (p[both] * np.log2(p[both] / mixture[both])).sum() if share else np.nan for p in (p_new, p_old)
+            ),
+            "Without replay, only a token that the new text lacks costs infinitely much; the others do not.": (
+                lambda got: share == 0 and np.isinf(got[1]) and np.isfinite(right[1])  # noqa: B023
+            ),
+            "This is the most that replay can cost: texts that share tokens pay less.": bounds,
             "These are nats: use log₂.": tuple(np.log(2) * x for x in right),
             "The new text's price comes first, then the old text's.": right[::-1],
             "share is the part that is old text: p = (1 - share) p_new + share p_old.": (
@@ -415,6 +441,10 @@ def pricing(student):
             ),
             "A token that occurs, however seldom, and has probability 0 costs infinitely many bits: keep it.": (
                 lambda got, right=right: np.isinf(right[1]) and np.all(np.isfinite(got))
+            ),
+            "Those are the two pure predictions compared: the model predicts the mixture.": (
+                price(p_new, p_old),
+                price(p_old, p_new),
             ),
         }
         student.replay_price(p_new, p_old, share).equals(right, mistakes)

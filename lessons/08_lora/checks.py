@@ -34,6 +34,8 @@ def counting(student):
             PRODUCT: (r * r * d_in * d_out, full),
             SQUARE: lambda got: got[0] in (2 * r * d_in, 2 * r * d_out),
             "A large rank trains more numbers than W has: count what A and B hold.": (min(lora, full), full),
+            "There is nothing between A and B: count these two matrices alone.": (lora + r, full),
+            "There is no bias: W alone counts.": lambda got: got[1] in ((d_in + 1) * d_out, d_in * (d_out + 1)),
             OVERFLOW: lambda got: not any((np.subtract(got, (lora, full))) % 2**32),
             "A count is exact to its last digit: float32 holds no more than 7 of them.": (
                 lambda got: np.allclose(got, (lora, full), rtol=1e-6)
@@ -164,8 +166,15 @@ def computing(student):
             "The base's answer is scaled too: only the update is.": alpha / r * (base + update),
             "The base is missing: y is its answer plus the update.": alpha / r * update,
             "The update is missing: y is the base's answer plus it.": base,
+            "The update is subtracted: y is the base's answer plus it.": base - alpha / r * update,
             "The scale is alpha / √r, as in rank-stabilized LoRA; here it is alpha / r.": (
                 base + alpha / np.sqrt(r) * update
+            ),
+            "Between A and B there is no nonlinearity: the update is a matrix, B A.": (
+                base + alpha / r * np.maximum(low, 0) @ B.T
+            ),
+            "reshape does not transpose, it fills the other shape row by row: A.T does.": (
+                base + alpha / r * x @ A.reshape(d_in, r) @ B.reshape(r, d_out)
             ),
             "A product has the wrong shape: A is (r, d_in) and B is (d_out, r), so both are transposed.": (
                 raised("ValueError", "matmul")
@@ -190,6 +199,7 @@ NO_ROWS = "Where there are no rows, y is (0, d_out) all the same: products of wh
 FROZEN = "The base is not frozen: linear.requires_grad_(False)."
 NO_UPDATE = "No gradient reaches A and B: they must take part in y, as Tensors."
 NO_SCALE = "The update is not scaled: multiply it by alpha / r."
+BIAS_TWICE = "The bias is added twice: self.base(x) has it already."
 
 
 @task(4)
@@ -214,6 +224,7 @@ def layer(student):
         mistakes = {
             "The base's bias is lost: call self.base(x).": x @ W.T,
             "The base is missing: y is self.base(x) plus the update.": np.zeros_like(base),
+            BIAS_TWICE: base + b,
         }
         answer["y"].equals(base, mistakes)
         answer["trains"].holds(
@@ -222,6 +233,7 @@ def layer(student):
             "A and B must train.",
             instead={
                 FROZEN: lambda names: any(name.startswith("base") for name in names),
+                "More trains than A and B: what else is a number stays one.": lambda names: {"A", "B"} < set(names),
             },
         )
         dB = alpha / r * 2 * base.T @ (x @ answer["A"].value.T)
@@ -339,6 +351,7 @@ def injecting(student):
         )
         mistakes = {
             "Return the paths of the layers that were replaced.": None,
+            "Return the paths in the model's order.": lambda paths: sorted(paths) == sorted(wanted),
         }
         answer["paths"].equals(wanted, mistakes)
     answer = student.driver.elsewhere(["v_proj", "q_proj"])
@@ -355,6 +368,9 @@ def injecting(student):
     )
     for targets in (["o_proj"], ["q_proj", "o_proj"], ["normA"], ["layers"]):
         mistakes = {
+            "Only Linears can be replaced: a target that names something else matches nothing.": raised(
+                "AttributeError"
+            ),
             "A target that matches no Linear is a mistake in the call: raise ValueError.": (
                 lambda result: "paths" in result
             ),
@@ -400,6 +416,9 @@ def merging(student):
     for x, W, b, A, B, r, alpha in layer_inputs():
         answer = student.driver.merged(x, W, b, A, B, r, alpha)
         mistakes = {
+            "A bias of several numbers is neither true nor false: ask whether it `is None`.": raised(
+                "ValueError", "truth"
+            ),
             "The product is the wrong way round: B (d_out, r) comes first, then A (r, d_in).": raised(
                 "ValueError", "matmul"
             ),
@@ -409,6 +428,7 @@ def merging(student):
             "A Linear may have no bias: then base.bias is None, and from_arrays is given None.": raised(
                 "AttributeError", "'NoneType'"
             ),
+            "from_arrays takes arrays, not Tensors: t.data is the array of a Tensor t.": raised("TypeError", "object"),
         }
         answer.returns(mistakes)
         base, update = x @ W.T + b, x @ A.T @ B.T
@@ -416,8 +436,10 @@ def merging(student):
         mistakes = {
             "The update was merged without its scale: W + (alpha / r) B A.": base + update,
             TWICE: base + 2 * scale * update,
+            "The scale was applied twice: layer.scaling is alpha / r already.": base + scale**2 * update,
             "The bias is lost.": x @ W.T + scale * update,
             "The update is lost: the weight is the base's alone.": base,
+            "The update is subtracted.": base - scale * update,
         }
         answer["y"].equals(base + scale * update, mistakes)
         answer["kinds"].holds(

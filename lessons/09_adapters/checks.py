@@ -199,7 +199,12 @@ def looking(student):
             student.change_at(h, W1, b1, W2).equals(right, mistakes)
 
     near = np.array([1.0]), np.array([[2.0]]), np.array([-1.997]), np.array([[3.0]])  # 0.003 inside
-    student.change_at(*near).equals(np.array([[6.0]]))
+    mistakes = {
+        "A step of that size crosses the ReLU's bend: which entries are open at h itself?": lambda got: (
+            0 < np.max(got) < 6
+        )
+    }
+    student.change_at(*near).equals(np.array([[6.0]]), mistakes)
     shut = np.ones(2), np.ones((3, 2)), np.full(3, -9.0), np.ones((2, 3))
     student.change_at(*shut).equals(
         np.zeros((2, 2)),
@@ -313,6 +318,10 @@ def module(student):
         y = h + np.maximum(low, 0) @ W2.T + b2
         mistakes = {
             "The nonlinearity is missing.": h + low @ W2.T + b2,
+            "The residual is missing.": y - h,
+            "The residual is counted twice.": y + h,
+            "The ReLU stands at the end: it belongs between down and up.": h + np.maximum(low @ W2.T + b2, 0),
+            "A ReLU stands behind up: it belongs between down and up alone.": h + np.maximum(y - h, 0),
             "The biases are missing: self.down(h) adds its own, a product with its weight does not.": (
                 h + np.maximum(h @ W1.T, 0) @ W2.T
             ),
@@ -390,6 +399,7 @@ def behind(student):
             "x is added too: the block does that, and the adapter reads what the module returns.": lambda y: (
                 d_in == d and np.allclose(y, x + h + added(h))
             ),
+            "The module is missing.": lambda y: d_in == d and np.allclose(y, x + added(x)),
             "The adapter is missing.": h,
         }
         answer["y"].equals(h + added(h), mistakes)
@@ -523,6 +533,9 @@ def inserting(student):
             starts, mistakes, hint="Other starts: the i-th adapter, counted from 0 in the model's order, gets seed + i."
         )
     mistakes = {
+        "A model's blocks may lie deeper, as in model.layers.0.mlp: look at the last name of a path alone.": (
+            lambda paths: True
+        ),
         "A model's blocks may lie deeper, as in model.layers.0.mlp: look at the last name alone.": raised("Exception"),
     }
     student.driver.deeper("pfeiffer").equals(["model.layers.0.mlp", "model.layers.1.mlp"], mistakes)
@@ -531,6 +544,8 @@ def inserting(student):
     refused = "A placement that is neither houlsby nor pfeiffer must be refused: raise ValueError."
     mistakes = {
         refused: lambda result: True,
+        "A placement that is unknown must raise ValueError, not KeyError.": raised("KeyError"),
+        "An assert raises AssertionError; write `if …: raise ValueError(…)`.": raised("AssertionError"),
     }
     student.driver.deeper("houlsbi").equals(raised("ValueError"), mistakes)
     student.driver.no_place("houlsby").equals(

@@ -71,6 +71,9 @@ def prompting(student):
         }
         answer.returns(mistakes)
         mistakes = {
+            "Without shots the text stands alone: nothing before it.": (
+                lambda got, right=right, shots=shots: not shots and got.endswith(right)
+            ),
             "The mark for the end of a line is \\n, with a backslash.": lambda got: "/n" in got,
             "A space parts 'Topic:' from the topic of a shot.": right.replace("Topic: ", "Topic:"),
             "It is 'Topic:', with a capital letter.": lambda got: got != right and got.lower() == right.lower(),
@@ -91,6 +94,7 @@ def prompting(student):
             "A text may come twice, with another topic: keep both shots.": (
                 lambda got, shots=shots: shots[1:] and shots[0][0] == shots[1][0] and got.count("Topic:") == 2
             ),
+            "Only the last shot is there: join them all.": lambda got: len(shots) > 1 and shots[0][0] not in got,
             "The question is missing: after the text comes a line with 'Topic:'.": before + text,
         }
         answer.equals(right, mistakes)
@@ -211,6 +215,7 @@ def seeing(student):
                 "Positions count from 0, so the first real token stands at P, not at P + 1.": lambda got: (
                     np.array_equal(got[is_real], positions[is_real] + 1)
                 ),
+                "Positions for each row of the batch: (B, T).": lambda got: np.shape(got) != (B, T),
             },
         )
     student.mask_and_positions(3, np.ones((1, 130), dtype="int8"))[1].equals(
@@ -284,6 +289,7 @@ def softly(student):
             "The prompt (P, d) is the same for all rows: broadcast it to (B, P, d), then join along axis 1.": (
                 raised("ValueError", "dimension")
             ),
+            "The trained vectors must be called prompt: self.prompt.": raised("AttributeError", "'prompt'"),
         }
         answer.returns(mistakes)
         answer["kind"].equals("Tensor", hint="prompt must be a Tensor that trains: nn.Parameter(…).")
@@ -403,6 +409,11 @@ def attending(student):
         unseen = plain(mask=~mask)[0].numpy()
         mistakes = {
             "The scores are not divided by √D.": plain(scale=1.0)[0].numpy(),
+            "The scores are divided by the root of H · D; each head has D numbers.": plain(scale=(H * D) ** -0.5)[
+                0
+            ].numpy()
+            if H > 1
+            else raised("ValueError", "H"),
             "The scores are divided by D, not by its root.": plain(scale=1 / D)[0].numpy(),
             "The prefix stands behind the text's keys and values: it comes first, as in the mask.": (
                 plain(mask=np.concatenate([mask[:, :, T:], mask[:, :, :T]], axis=2))[0].numpy()
@@ -425,7 +436,9 @@ def attending(student):
             "The values of the prefix are missing: each of the P + T weights has its value.": other_v(0 * prefix_v),
             "The prefix's keys were used for its values.": other_v(prefix_k),
             "The mask is not applied: some tokens see what they must not.": plain(mask=np.ones_like(mask))[0].numpy(),
+            "The prefix is left out: its keys and values come first.": plain(mask=no_front)[0].numpy(),
             "The prefix's keys and values have changed places.": swapped[0].numpy(),
+            "y and share have changed places.": lambda got: np.shape(got) == (B, H, T),
         }
         answer["y"].equals(y.numpy(), mistakes)
         mistakes = {
@@ -563,7 +576,9 @@ def prefixing(student):
             "The prefix's keys and values have changed places.": tuple(
                 np.concatenate(pair, axis=2) for pair in zip(first[::-1], (k, v), strict=True)
             ),
+            "The prefix is left out.": (k, v),
             "The text's own keys and values are left out.": tuple(first),
+            "Return both, keys and values.": None,
             "Values came back first: it is keys, then values.": right[::-1],
             "The prefix's keys stand before the values as well: each has its own.": (
                 right[0],
@@ -582,10 +597,14 @@ def prefixing(student):
             "real may be None, where there is no padding: then the model needs no mask.": raised(
                 "ValueError", "0 dimension"
             ),
+            "real may be None: there is no padding then, and nothing to ask it for.": raised("Exception", "NoneType"),
         }
         answer.returns(mistakes)
         right = logits_of(ids, cache=Reference(keys, values))
         mistakes = {
+            "The positions of the text begin at 0: the cache's length must be P.": (
+                logits_of(ids, cache=Reference(keys, values, length=0))
+            ),
             "The model read no prefix: hand it the cache, past_key_values=….": logits_of(ids),
             "The logits were asked for: model(…).logits.": lambda got: not isinstance(got, np.ndarray),
             "Logits are missing: the model gives T of them a row, none for the prefix, so drop nothing.": (
@@ -724,6 +743,7 @@ def starting(student):
                 "Each token was read alone: they must be read together, in their order and at their positions.": (
                     np.concatenate([parts[token][index] for token in token_ids], axis=2)
                 ),
+                "The tokens were read in another order.": recorded(token_ids[::-1])[index],
                 f"{name} must have the axes (L, H, P, D).": lambda got: np.shape(got) != (2, 1, P, 4),
             }
             answer[name].equals(right[index], mistakes)

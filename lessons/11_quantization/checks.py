@@ -39,7 +39,7 @@ def nf4_like(part: slice):
 TWO_ZEROS = "Zero is there twice: leave out the probability 1/2, whose quantile is 0."
 NOT_DIVIDED = "The values were not divided by the largest: they must run from -1 to 1."
 DIGITS = 1e-6  # of float32's values
-POSITIVE = slice(ZERO_CODE, 16)
+NEGATIVE, POSITIVE, ENDS = slice(0, ZERO_CODE), slice(ZERO_CODE, 16), slice(0, 16, 15)
 
 
 @task(1)
@@ -85,6 +85,12 @@ def the_codebook(student):
         "No value is exactly zero: then a weight that is zero would not stay so.": lambda values: 0 not in values,
         "The positive values are right, the negative ones are not: they are seven, evenly spaced in probability as "
         "well, from OFFSET to 1/2, and divided by the same number.": nf4_like(POSITIVE),
+        "The negative values are right, the positive ones are not: they are eight, evenly spaced in probability "
+        "from OFFSET to 1/2.": nf4_like(NEGATIVE),
+        "The ends are right and those between are not: they are quantiles at probabilities that are evenly spaced "
+        "from OFFSET, which is taken, to 1/2, which is left out.": nf4_like(ENDS),
+        "The values do not run from -1 to 1: both sides begin at OFFSET, and all are divided by one number, the "
+        "largest.": lambda values: not nf4_like(ENDS)(values),
     }
     answer.equals(nf4(), mistakes, tolerance=DIGITS)
     answer.holds(
@@ -146,6 +152,7 @@ ZEROS_SCALE = "The absmax of a block of zeros is 0: what it is replaced by is fo
 NO_SIGN = "Whole numbers may be of a dtype without a sign, where -x wraps around: take abs, or make them floats first."
 NOT_ZERO = "A block of very small numbers is no block of zeros: only an absmax of 0 itself is replaced."
 NEAR = "A number close to the middle of two values gets the farther one: something is rounded before they are compared."
+ADDED = "Something is added to absmax before the division, and ties are lost: replace an absmax of 0 alone."
 
 
 @task(2)
@@ -175,7 +182,10 @@ def quantizing(student):
     blocked(student, np.array([5e-31, -1e-30, 1e-31]), UNEVEN, 2)
     blocked(student, np.array([200, 5, 90, 31], dtype="uint8"), UNEVEN, 2)
     student.quantize(draw(rng, 6), nf4(), 4)[0].holds(
-        lambda c: c.dtype == np.uint8, "codes of uint8", "The codes take more bytes than they need: make them uint8."
+        lambda c: c.dtype == np.uint8,
+        "codes of uint8",
+        "The codes take more bytes than they need: make them uint8.",
+        instead={"An array of uint8 was asked for; this is a list.": lambda c: isinstance(c, (list, tuple))},
     )
 
 
@@ -195,6 +205,10 @@ def blocked(student, x, values, blocksize):
         f"{blocks} absmax value{'s' * (blocks > 1)}",
         f"{np.size(x)} numbers in blocks of {blocksize} are {blocks} block{'s' * (blocks > 1)}, each with one absmax.",
         instead={
+            "The codes come first, then the absmax values.": (
+                lambda found: np.size(found) == x.size and np.size(answer[0].value) == blocks
+            ),
+            "The absmax values were asked for in one row, (blocks,).": lambda found: np.size(found) == blocks,
             ONE_SCALE: lambda found: np.size(found) == 1,
             "The last numbers are lost: they are a block too, a shorter one.": (
                 lambda found: np.shape(found) == (np.size(x) // blocksize,)
@@ -213,13 +227,27 @@ def blocked(student, x, values, blocksize):
             and np.allclose(found, quantized(x.T, values, blocksize)[1])
             or np.array_equal(found, np.concatenate(in_rows))
         ),
+        "The blocks are not runs of neighbours: reshape to (blocks, blocksize), and reduce along axis 1.": (
+            lambda found: (
+                np.size(x) == blocks * blocksize
+                and np.allclose(found, np.abs(np.reshape(x, (blocksize, blocks))).max(axis=0))
+            )
+        ),
         "A scale is the standard deviation; it must be absmax, so that nothing lies outside -1 … 1.": (
             lambda found: np.allclose(found, [block.std() for block in blocks_of(x, blocksize)])
         ),
         ONE_SCALE: lambda found: blocks > 1 and np.ptp(found) == 0,
+        "An absmax is a magnitude, and never negative.": lambda found: np.allclose(np.abs(found), absmax),
         NO_SIGN: lambda found: np.asarray(x).dtype.kind == "u" and np.any(found > absmax),
         "The last block is shorter, and its absmax is wrong: it is that of its own numbers, and what fills it up "
         "must not count.": lambda found: x.size % blocksize and np.allclose(found[:-1], absmax[:-1]),
+        "The absmax values have lost digits.": lambda found: np.allclose(found, absmax, rtol=2e-3),
+        "An absmax is too small: it is the largest magnitude in its block, so that nothing lies outside -1 … 1.": (
+            lambda found: np.any(found < absmax)
+        ),
+        "An absmax is too large: it is the largest magnitude in its own block, with nothing added.": (
+            lambda found: np.any(found > absmax)
+        ),
     }
     answer[1].equals(absmax, mistakes)
     scaled = np.ravel(x) / np.repeat(np.where(absmax == 0, 1, absmax), blocksize)[: x.size]
@@ -231,6 +259,7 @@ def blocked(student, x, values, blocksize):
         ONE_SCALE: quantized(x, values, blocksize, lambda flat: np.full(blocks, np.abs(flat).max()))[0],
         "Half way between two values, the lower one is taken.": quantized(x, values, blocksize, side="right")[0],
         NEAR: lambda c: len(values) == 3 and np.shape(c) == np.shape(codes),
+        ADDED: quantized(x, values, blocksize, lambda flat: absmax + 1e-6)[0],
         FLOOR: lambda c: any(
             np.array_equal(c, np.searchsorted(places, scaled, side))
             for places in (values, values[1:], values[:-1])
@@ -241,9 +270,27 @@ def blocked(student, x, values, blocksize):
             lambda c: any(w.any() and np.array_equal(c, np.where(w, ZERO_CODE, codes)) for w in (in_zeros, is_zero))
         ),
         BY_ZERO: lambda c: in_zeros.any() and np.array_equal(c[~in_zeros], codes[~in_zeros]),
+        "Give as many codes as there are numbers, in one row.": lambda c: np.shape(c) != np.shape(codes),
+        "The codes end at 15: a codebook may have up to 256 values.": np.minimum(codes, 15),
+        "The codes end at 127, or are negative beyond: as uint8 they reach 255.": (
+            lambda c: codes.max() > 127 and np.array_equal(c[codes < 128], codes[codes < 128])
+        ),
+        "The values are taken as evenly spaced: look for the nearest of those in `values`.": (
+            np.round((scaled + 1) / 2 * (len(values) - 1))
+        ),
         BY_ROWS: lambda c: np.ndim(x) > 1 and np.array_equal(c, quantized(x.T, values, blocksize)[0]),
     }
     answer[0].equals(codes, mistakes)
+
+
+OTHER_BLOCK = (
+    "Some numbers have the scale of another block: the first `blocksize` of them belong to the first absmax, the next "
+    "to the second."
+)
+
+
+def has_other_scales(got, looked_up, absmax):
+    return np.shape(got) == looked_up.shape and np.isclose(got, np.outer(absmax, looked_up)).any(axis=0).all()
 
 
 def dequantize_inputs(d):
@@ -286,6 +333,7 @@ def dequantizing(student):
             else "Each absmax stands for a whole block: repeat it `blocksize` times.": raised(
                 "ValueError", "broadcast"
             ),
+            "The last block is shorter: fill it up, or treat it by itself.": raised("ValueError", "reshape"),
         }
         answer.returns(mistakes)
         mistakes = {
@@ -294,6 +342,7 @@ def dequantizing(student):
             "The absmax values take turns (np.tile); each must stay for a whole block (np.repeat).": (
                 looked_up * np.resize(absmax, n)
             ),
+            "All blocks have the first one's scale.": looked_up * absmax[0],
             "All blocks have the largest scale.": looked_up * absmax.max(),
             "The code itself was multiplied: it is an index, look its value up.": codes * scales,
             "Codes are no evenly spaced integers: look the values up in the codebook.": (
@@ -303,12 +352,18 @@ def dequantizing(student):
                     or np.allclose(got / scales, codes / (len(values) - 1) * 2 - 1)
                 )
             ),
+            "The result has whole numbers only: was it made with the dtype of the codes?": (
+                lambda got: not np.any(got % 1)
+            ),
             "The blocks were made equally long: each has `blocksize` numbers, and the last one what is left.": (
                 looked_up * np.repeat(absmax, -(-n // len(absmax)))[:n]
             ),
             "Codes beyond 127 have become negative ones: int8 ends there, and a codebook may have up to 256.": (
                 values[codes.astype("int8")] * scales
             ),
+            "The codes are cut down to 4 bits: a codebook may have up to 256 values.": values[codes & 15] * scales,
+            OTHER_BLOCK: lambda got: has_other_scales(got, looked_up, absmax),
+            "The numbers have lost digits.": lambda got: np.allclose(got, looked_up * scales, rtol=2e-3),
         }
         answer.equals(looked_up * scales, mistakes)
 
@@ -360,13 +415,30 @@ def packed_of(student, codes, first, second):
         "The last code is lost: an odd one needs a byte too.": (
             lambda got: odd and np.array_equal(got, (16 * first + second)[:-1])
         ),
+        f"Only the last byte is wrong: its second code is ZERO_CODE, {ZERO_CODE}.": (
+            lambda got: odd and np.array_equal(got[:-1], (16 * first + second)[:-1])
+        ),
         "The halves overlap: the first code must be moved by 4 bits, which is times 16.": (
             lambda got: np.array_equal(got, first + second) or np.array_equal(got, first | second)
         ),
+        "+ comes before <<: put the shift in brackets.": (first << (4 + second)) % 256,
         "Times 15 is not four bits further: it is times 16.": 15 * first + second,
+        "Times 10 is a decimal digit further: half a byte has 16 values.": 10 * first + second,
         "Neighbours share a byte: not the first half of the codes and the second.": (
             16 * whole[:middle] + whole[middle:]
         ),
+        "Each code has a byte of its own still.": lambda got: np.array_equal(got, codes),
+        "There are too many bytes: two codes share one, and an odd number alone is completed.": (
+            lambda got: np.size(got) > middle
+        ),
+        "There are bytes missing: two codes share one, and what is left over has one, too.": (
+            lambda got: np.size(got) < middle
+        ),
+        "The code that completes the last byte stands behind the others.": (
+            lambda got: odd and np.array_equal(got[1:], (16 * second[:-1] + first[1:]))
+        ),
+        "The high halves are right, the low ones are not.": lambda got: np.array_equal(got // 16, first),
+        "The low halves are right, the high ones are not.": lambda got: np.array_equal(got % 16, second),
     }
     answer.equals(16 * first + second, mistakes)
 
@@ -384,8 +456,16 @@ def unpacked(student, packed, codes, first, second):
         f"A last {ZERO_CODE} need not be filling, it is a code like the others: n says how many there are.": (
             lambda got: whole[-1] == ZERO_CODE and not odd and np.array_equal(got, whole[:-1])
         ),
+        "The last code is lost: n says how many there are.": lambda got: np.array_equal(got, codes[:-1]),
+        "The codes were asked for in one row, (n,).": lambda got: np.ndim(got) != 1,
         "The high half is still times 16.": np.stack([16 * first, second], axis=1).reshape(-1)[: codes.size],
         "Codes are negative: a byte has no sign, so shift it as uint8.": lambda got: np.any(np.asarray(got) < 0),
+        "Codes are whole numbers: divide with //.": lambda got: np.any(np.asarray(got) % 1),
+        "The first codes of the bytes are right, the second ones are not: what is left of a byte without its high "
+        "half?": lambda got: np.array_equal(got[0::2], codes[0::2]),
+        "The second codes of the bytes are right, the first ones are not: the high half counts sixteens.": (
+            lambda got: np.array_equal(got[1::2], codes[1::2])
+        ),
     }
     answer.equals(codes, mistakes)
     answer.holds(
@@ -431,7 +511,15 @@ def scales_of_scales(student):
         answer = student.compress_absmax(absmax, values, blocksize)
         mistakes = {
             "The smallest was subtracted: subtract the mean, so that both signs are used.": absmax.min(),
+            "The largest was subtracted: subtract the mean, so that both signs are used.": absmax.max(),
             "Nothing was subtracted: all are positive, so half of the codebook would lie idle.": 0.0,
+            "That is the median; subtract the mean.": np.median(absmax),
+            "That is the mean of the first block: one mean is subtracted from all.": absmax[:blocksize].mean(),
+            "That is each block's mean: one mean is subtracted from all.": lambda got: np.size(got) == len(inner) > 1,
+            "One number was asked for as the third result, the mean.": lambda got: np.ndim(got) > 0,
+            "The mean has the wrong sign: it is what was subtracted.": -mean,
+            "That is the middle of the smallest and the largest; subtract the mean.": (absmax.min() + absmax.max()) / 2,
+            "The mean has lost digits.": lambda got: np.isclose(got, mean, rtol=5e-3),
         }
         answer[2].equals(mean, mistakes)
         mistakes = {
@@ -440,6 +528,13 @@ def scales_of_scales(student):
             "All have one scale: they are cut into blocks too, of `blocksize`.": (
                 lambda got: np.size(got) == 1 < np.size(inner)
             ),
+            "The mean is subtracted from what is quantized, not from the scales.": (
+                quantized(absmax, values, blocksize)[1] - mean
+            ),
+            "Divided by a deviation: subtract the mean, and quantize divides by absmax.": (
+                quantized((absmax - mean) / absmax.std(), values, blocksize)[1]
+            ),
+            "The three results are the codes, their absmax and the mean, in this order.": codes,
         }
         answer[1].equals(inner, mistakes)
         mistakes = {
@@ -454,6 +549,12 @@ def scales_of_scales(student):
             "The mean was multiplied with: add it.": rest * mean,
             "The mean was added before the scale was multiplied with.": (
                 (values[codes] + mean) * np.repeat(inner, blocksize)[:n]
+            ),
+            "The mean was added to the scales of the blocks: add it to what they were multiplied with.": (
+                values[codes] * np.repeat(inner + mean, blocksize)[:n]
+            ),
+            OTHER_BLOCK: lambda got, mean=mean, codes=codes, inner=inner, values=values: has_other_scales(
+                got - mean, values[codes], inner
             ),
         }
         student.restore_absmax(codes.astype("uint8"), inner, mean, values, blocksize).equals(rest + mean, mistakes)
@@ -486,9 +587,15 @@ def counting(student):
         mistakes = {
             "The scales are missing: each block keeps one in 32 bits.": 4,
             "A scale is a float32: 32 bits, not 16.": 4 + 16 / blocksize,
+            "A scale is a float32: 32 bits. That is 4 bytes.": 4 + 4 / blocksize,
             "A block shares one scale: divide its 32 bits by blocksize.": 4 + 32,
             "These are bytes: give bits.": right / 8,
+            "That is for a whole block: divide by blocksize.": 4 * blocksize + 32,
+            "Without inner_blocksize there is no double quantization: the scale has its 32 bits.": (
+                lambda got, b=blocksize: any(np.isclose(got, 4 + (8 + 32 / k) / b) for k in (64, 128, 256))
+            ),
             "blocksize need not be a power of two.": 4 + 32 / 2 ** (blocksize.bit_length() - 1),
+            "The weights' own codes are missing: 4 bits each.": right - 4,
             **rounded(right, 4 + 32 // blocksize),
         }
         student.bits_per_weight(blocksize).equals(right, mistakes, tolerance=1e-7)
@@ -501,6 +608,13 @@ def counting(student):
             ),
             "With double quantization a scale takes 8 bits and no longer 32.": (
                 lambda got, b=blocksize: got > 4 + 32 / b - 1e-9
+            ),
+            "A scale has 8 bits here, not 4.": 4 + (4 + 32 / inner) / blocksize,
+            "The codes of the scales are missing: 8 bits for each block.": 4 + 32 / (blocksize * inner),
+            "The weights' own codes are missing: 4 bits each.": right - 4,
+            "256 is one inner_blocksize among others: use the one that is given.": 4 + (8 + 32 / 256) / blocksize,
+            "Divided by blocksize twice: the 32 bits belong to a scale, and that to blocksize weights.": (
+                4 + (8 + 32 / (inner * blocksize)) / blocksize
             ),
             **rounded(right, 4 + (8 + 32 // inner) / blocksize),
         }

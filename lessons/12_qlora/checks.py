@@ -73,6 +73,9 @@ def counting(student):
                 "Bytes are not rounded here: 3 numbers of 4.5 bits take 1.6875.": lambda got: (
                     got != right and abs(got - right) < 1
                 ),
+                "frozen is the number of those that are frozen; those that train come on top of it.": (
+                    (frozen - trained) * bits / 8 + 4 * trained
+                ),
             }
             | not_exact(right),
             tolerance=EXACT,
@@ -81,6 +84,7 @@ def counting(student):
             4 * trained,
             instead={
                 "Frozen numbers get no gradient.": 4 * (frozen + trained),
+                "A gradient is a float32: 4 bytes.": lambda got: got in (2 * trained, trained, trained * bits / 8),
                 "These are bits: a byte has 8.": 32 * trained,
             }
             | not_exact(4 * trained),
@@ -161,7 +165,11 @@ def multiplying(student):
             ),
             "The gradient passes through the weight: it has x's shape.": g,
             "The result is transposed: dx is (n, d_in).": (g @ rounded(W)).T,
+            "The weight's size is lost: signs alone are no gradient.": g @ np.sign(rounded(W)),
             "That is a mean over the inputs; the gradient is the product itself.": g @ rounded(W) / n,
+            "That undoes the product; the gradient is another product, with the weight itself.": (
+                g @ np.linalg.pinv(rounded(W)).T
+            ),
         }
         answer.equals(g @ rounded(W), mistakes)
     W = draw(rng, 40, 7).astype("float32")
@@ -260,6 +268,9 @@ def layer(student):
         answer = student.driver.observed(x, W, b, A, B, scaling)
         kinds = {"A": "Tensor", "B": "Tensor", "bias": "Tensor"}
         mistakes = {
+            "y must be a Tensor: through anything else no gradient passes.": lambda kinds: "y" in kinds,
+            "The bias must be a Tensor: Tensor(array).": kinds | {"bias": "ndarray"},
+            "The bias is lost: it is None.": kinds | {"bias": "NoneType"},
             NOT_TENSORS: lambda kinds: (kinds["A"], kinds["B"]) != ("Tensor", "Tensor"),
         }
         answer["kinds"].equals(kinds, mistakes)
@@ -270,8 +281,13 @@ def layer(student):
                 x @ W.T + b + scaling * update
             ),
             "The update is not scaled.": base + b + update,
+            "The update is scaled twice.": base + b + scaling**2 * update,
+            "The base's answer is scaled too: only the update is.": scaling * (base + b + update),
             "The bias is lost.": base + scaling * update,
+            "The bias is added twice.": base + 2 * b + scaling * update,
+            "The bias is scaled: only the update is.": base + scaling * (b + update),
             "The update is missing.": base + b,
+            "The base is missing.": scaling * update,
         }
         answer["y"].equals(y, mistakes)
         answer["trains"].holds(
@@ -288,6 +304,7 @@ def layer(student):
             answer[name].equals(gradient, instead={CUT_UPDATE: None})
         mistakes = {
             CUT: lambda d: d is None or np.allclose(d, scaling * g @ B @ A, atol=1e-4),
+            "No gradient reaches the input through the update: it must take x as a Tensor.": g @ weight,
         }
         answer["dx"].equals(g @ weight + scaling * g @ B @ A, mistakes)
         student.driver.observed(np.stack([x, -x]), W, b, A, B, scaling).holds(
@@ -352,6 +369,7 @@ def merging(student):
                 "The update was merged without its scale.": right + update / scaling - update,
                 "The update is subtracted.": right - 2 * update,
                 "The update is missing.": right - update,
+                "The update is scaled twice.": right + scaling * update - update,
                 "The original weight was rounded: here it is W as it was.": base + update,
                 "The adapter was trained on the rounded weight, and this is merged into the original one.": W + update,
                 "This is rounded after the merge: that is the third way.": rounded(right),
@@ -363,6 +381,7 @@ def merging(student):
             "This is the second way: round it to 4 bits once more.": base + update,
             "The original weight was merged and rounded; here it is the dequantized one.": rounded(W + update),
             "The update was rounded by itself; the sum must be.": base + rounded(update),
+            "The update is missing: this is the rounded W.": base,
             "These are codes: give the weight that they stand for.": lambda got: np.size(got) != W.size,
             "The new codes are read with the old state: quantize_4bit gives both anew.": (
                 dequantize_4bit(quantize_4bit(base + update)[0], state)
@@ -424,6 +443,9 @@ def surviving(student):
             "A change that goes back is a negative share, one that goes too far over 1: do not cut it off.": (
                 lambda got: (not 0 <= right <= 1) and got in (0, 1)
             ),
+            "A change that goes back is a negative share: its sign counts.": (
+                lambda got: right < 0 and np.isclose(got, -right)
+            ),
             "after holds the weight too: subtract before.": lambda got: np.isclose(
                 got, (after * update).sum() / (update * update).sum()
             ),
@@ -445,6 +467,9 @@ def surviving(student):
             ),
             "This is a mean of the rows' shares: one share of the whole, where a large row counts for more.": (
                 ((change * update).sum(axis=1) / (update * update).sum(axis=1)).mean()
+            ),
+            "A line was fitted that need not pass through 0: the update alone counts, no constant.": (
+                lambda got: np.isclose(got, np.polyfit(update.reshape(-1), change.reshape(-1), 1)[0])
             ),
         }
         student.survives(before, after, update).equals(right, mistakes)

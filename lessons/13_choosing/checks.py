@@ -70,6 +70,9 @@ def crossing(student):
             "The trained model's queries cost something too: what is saved is prompted - trained.": (
                 ceil(training / prompted)
             ),
+            "The trained model's queries cost something too; and round up, to a whole number of queries.": (
+                training / prompted
+            ),
             "Rounded, or held in float32, a number loses digits that count.": right - 1 if training > 10**6 else -1,
             "Rounded down, training has not quite been paid for: round up.": floor(training / saved),
             "Queries come in whole numbers: round up.": training / saved,
@@ -77,6 +80,7 @@ def crossing(student):
             "The difference is the wrong way round: prompted - trained is what a query saves.": (
                 lambda n: n is None or n <= 0
             ),
+            "Divide what training costs by what a query saves.": saved / training if training else -1,
         }
         student.crossover(training, prompted, trained).equals(right, mistakes, tolerance=0)
     student.crossover(1_000_000, 2, 1).equals(
@@ -169,11 +173,14 @@ def counting(student):
                 ROUNDED: is_nearly(right["embeddings"]),
                 "Tied, the head uses the embedding's table: count it once.": 2 * table if shape["tied"] else -1,
                 "Not tied, the head has a table of its own: count two.": table if not shape["tied"] else -1,
+                "A table is (vocab, hidden).": shape["vocab"],
             }
             answer["embeddings"].equals(right["embeddings"], mistakes, tolerance=0)
             mistakes = {
                 "The norm after the last block is missing.": 2 * layers * h,
                 "A block has two norms.": lambda got, layers=layers, h=h: got in ((layers + 1) * h, layers * h),
+                "A norm holds `hidden` numbers.": 2 * layers + 1,
+                "A norm holds `hidden` numbers, no bias.": 2 * right["norms"],
             }
             answer["norms"].equals(right["norms"], mistakes, tolerance=0)
             both = 2 * h + h + kv
@@ -252,10 +259,19 @@ def planning(student):
                     ),
                     "qlora has its linear layers in 4 bits.": 2 * total,
                     "These are 32 bits a number: weights are in 16.": 4 * total,
+                    "Only qlora's base is in 4 bits.": n["linears"] * of_4 / 8 + 2 * others,
+                    "The embeddings and norms are missing.": lambda got, n=n, of_4=of_4: (
+                        got in (2 * n["linears"], n["linears"] * of_4 / 8)
+                    ),
+                    "The adapters have a place of their own.": weights + 2 * lora,
+                    "Parts of a scale count as parts: nothing is rounded.": (
+                        lambda got, weights=weights: 0 < abs(got - weights) < 6
+                    ),
                 }
                 answer["weights"].equals(weights, mistakes, tolerance=1e-9)
                 mistakes = {
                     "Full fine-tuning adds nothing.": 2 * lora if method == "full" else -1,
+                    "The adapters are in 16 bits, 2 bytes a number.": lambda got, lora=lora: got in (lora, 4 * lora),
                     "LoRA adds its own numbers.": 0,
                 }
                 answer["adapters"].equals(0 if method == "full" else 2 * lora, mistakes, tolerance=1e-9)
@@ -273,7 +289,11 @@ def planning(student):
                 kept = shape["layers"] * batch * length * shape["hidden"] * 2
                 mistakes = {
                     "The input of *each* block is kept: times `layers`.": kept // shape["layers"],
+                    "Two bytes a number.": lambda got, kept=kept: got in (kept // 2, 2 * kept),
                     "The batch is missing.": kept // batch if batch > 1 else -1,
+                    "The input of a block is (batch, length, hidden), not as wide as the MLP.": (
+                        kept // shape["hidden"] * shape["intermediate"]
+                    ),
                 }
                 answer["activations"].equals(kept, mistakes, tolerance=1e-9)
     for method in ("prompt", "", "ora", "full, lora"):
@@ -282,6 +302,7 @@ def planning(student):
                 lambda got, method=method: method != "prompt"
             ),
             "A method that the formula is not for must be refused: raise ValueError.": lambda got: True,
+            "A method that the formula is not for must be refused by a ValueError, not by chance.": raised("Exception"),
         }
         student.memory(SHAPES[0], method, 3, 1, 2).equals(raised("ValueError"), mistakes)
 
@@ -473,8 +494,14 @@ def keeping(student):
                 "Nothing was left out: some points are beaten by others.": (
                     lambda got, points=points: set(got) == set(points)
                 ),
+                "Only the best of all was kept: a cheaper one with more bits may be what somebody needs.": (
+                    lambda got: len(got) == 1
+                ),
                 "Of two that cost the same, the one with more bits is beaten, whichever comes first.": (
                     lambda got, points=points: len({points[name] for name in got}) > len({points[n][0] for n in got})
+                ),
+                "A point above the line between two others is left out; nothing beats it.": (
+                    lambda got, right=right: set(got) < set(right)
                 ),
             },
         )
@@ -706,6 +733,7 @@ def adding(student):
     adapters = [(one, B1, 2.0, 0.75), (two, B2, 0.5, -3.0)]
     for strength in (1.0, 0.25):
         answer = student.adapter_sum(adapters, strength)
+        answer.returns({"Ranks may differ: stack, and do not add.": raised("ValueError", "broadcast")})
         answer.holds(
             lambda pair, strength=strength: np.allclose(np.asarray(pair[1]) @ pair[0], summed(adapters, strength)),
             "B A is the sum of the updates",

@@ -61,6 +61,7 @@ def sharding(student):
                     "What is left over went to one rank: all others wait for it.": (
                         lambda p, rank=rank: len(p) > top and rank in (0, size - 1)
                     ),
+                    "The parts are rounded up, so that the last ranks get less.": lambda p: len(p) < floor,
                 },
             )
             taken += own
@@ -142,6 +143,7 @@ def packing(student):
                     [gradients[name].T.reshape(-1) for name in sorted(there)]
                 ),
                 "What is None takes no place in the buffer.": raised("AttributeError", "NoneType"),
+                "Arrays of different shapes do not join: flatten each first.": raised("ValueError", "dimension"),
                 "Gradients are missing: vectors belong into the buffer as well as matrices.": (
                     lambda b, right=right: np.size(b) < right.size
                 ),
@@ -155,6 +157,7 @@ def packing(student):
                 f"{dtype}, as the gradients are",
                 f"The buffer has become another dtype than {dtype}: that changes how many bytes are sent.",
                 instead={
+                    "This is a list: an array was asked for.": lambda b: isinstance(b, list),
                     "The buffer has become float64: twice the bytes would be sent.": lambda b: b.dtype == np.float64,
                 },
             )
@@ -174,6 +177,8 @@ def packing(student):
                 "The frozen ones are missing: what is None in `like` is None here.": (
                     lambda found, there=there: set(found) == set(there)
                 ),
+                "What is None has no size: let it stay None.": raised("AttributeError", "NoneType"),
+                "These are the arrays of `like`: the numbers come from the buffer.": other,
             }
             back.equals(gradients, mistakes)
     columns = {"b": np.float32([[1, 2, 3], [4, 5, 6]]), "a": np.float32([7, 8])}
@@ -246,7 +251,11 @@ def reducing(student):
             "Return a list with a buffer for each rank.",
         )
         mistakes = {
+            "Nothing was added: these are the buffers as they came.": np.stack(buffers) if n > 1 else None,
             "This is the average: dividing comes later, in task 4.": right / n,
+            "Only one rank has the sum: all need it.": (
+                lambda got, right=right, n=n: sum(np.allclose(row, right[0]) for row in got) == 1 < n
+            ),
             "Each piece is summed at one rank and not at the others: a second round must hand the sums on.": (
                 lambda got, right=right: np.isclose(got, right).any(axis=0).all() and np.all(got <= right * 1.0001)
             ),
@@ -255,6 +264,9 @@ def reducing(student):
             ),
             "Some numbers were never added: follow one piece around the ring.": (
                 lambda got, right=right: np.shape(got) == right.shape and np.any(got < right)
+            ),
+            "Numbers at the end were lost: what does not divide belongs to a piece as well.": (
+                lambda got, right=right: np.ndim(got) == 2 and len(got[0]) < right.shape[1]
             ),
         }
         answer["sums"].equals(right, mistakes)
@@ -287,6 +299,7 @@ def reducing(student):
             f"at most {most} bytes sent by each rank",
             f"Too much is sent: {2 * (n - 1)} pieces of {piece} bytes suffice.",
             instead={
+                "One rank alone has nobody to send to.": lambda sent: len(sent) == 1,
                 "The pieces became float64, and so did what is sent: keep the buffers' dtype.": (
                     lambda sent, most=most: min(sent) == max(sent) == 2 * most
                 ),
@@ -381,6 +394,9 @@ def averaging(student):
                 ),
                 "The weights are upside down: a rank that counted more weighs more.": (
                     lambda got, g=gradients, c=counts: is_upside_down(got, g, c)
+                ),
+                "What is frozen has no gradient: it stays None.": (
+                    lambda got: "frozen" in got and got["frozen"] is not None
                 ),
             }
             answer["averages"][rank].equals(right, mistakes)
@@ -521,12 +537,15 @@ def stepping(student):
         losses = [one["loss"] for one in local]
         answer["are numbers"].equals(True, hint="Return the loss as a number: loss.item().")
         mistakes = {
+            "Return the loss.": None,
             "The mean of the ranks' losses is not the mean over all targets: weigh by the counts.": (
                 float(np.mean(losses))
             ),
             "This is the loss of one rank: the mean over all targets is wanted.": (
                 lambda loss, losses=losses: len(losses) > 1 and np.isclose(losses, loss).any()
             ),
+            "This is the sum of the ranks' losses.": float(np.sum(losses)),
+            "The loss is from before the step.": alone["after"][0],
         }
         answer["losses"][0].equals(alone["losses"][0], mistakes, tolerance=1e-6)
         most = ceil(rows / size) * steps
@@ -615,6 +634,8 @@ def pricing(student):
             ),
             "The latency is missing.": compute / n + 2 * (n - 1) / n * wire,
             "The computing is shared out: divide it by the ranks.": compute + right - compute / n,
+            "The ring has 2 (n - 1) steps, not 2 n.": compute / n + 2 * n * (latency + wire / n),
+            "The computing is missing.": right - compute / n,
             "The pieces are taken as equal, with parts of a byte: nothing is rounded.": (
                 compute / n + 2 * (n - 1) * (latency + 8 * ceil(nbytes / n) / bandwidth)
             ),
