@@ -77,8 +77,10 @@ def read_cells(path: Path) -> list[tuple[str, str, str]]:
     if path.stat().st_size > FILE_LIMIT:
         raise MiniloraError(f"the file is {path.stat().st_size:,} bytes long, more than {FILE_LIMIT:,}")
     try:
-        parsed = [_cell(cell) for cell in json.loads(path.read_bytes())["cells"][: CELLS_LIMIT + 1]]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+        page = json.loads(path.read_bytes())
+        cells = page["cells"] if "cells" in page else page["worksheets"][0]["cells"]  # until nbformat 3
+        parsed = [_cell(cell) for cell in cells[: CELLS_LIMIT + 1]]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         raise MiniloraError("what was handed in is not a notebook that can be read") from error
     if len(parsed) > CELLS_LIMIT or sum(len(text) for _, text, _ in parsed) > TEXT_LIMIT:
         raise MiniloraError(f"the notebook has more than {CELLS_LIMIT:,} cells or {TEXT_LIMIT:,} characters of text")
@@ -86,7 +88,7 @@ def read_cells(path: Path) -> list[tuple[str, str, str]]:
 
 
 def _cell(cell: dict[str, Any]) -> tuple[str, str, str]:
-    text = "".join(cell.get("source", ""))
+    text = "".join(cell.get("source", cell.get("input", "")))
     name = cell.get("metadata", {}).get("nbgrader", {}).get("grade_id", "")
     kind = "code" if cell.get("cell_type") == "code" else "markdown"  # a raw one would be a part of the page's HTML
     return kind, text.encode("utf-8", "replace").decode(), str(name)
