@@ -5,7 +5,6 @@ A `Node` holds one operation's rules: functions from the gradient of its result 
 """
 
 import weakref
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
@@ -83,13 +82,13 @@ class Node:
         return edges
 
 
-def walk(roots: dict[Node, Array], ends: Collection[Any] = ()) -> Iterator[tuple[Leaf, Array | None, bool]]:
-    """Walk back through the graph behind `roots`, {node: gradient}, and use both up. Yields (leaf, part of its
-    gradient, is the array ours to write into), once for each use of each leaf; the part is None if a rule has none.
+def gradients_of(roots: dict[Node, Array], ends: Collection[Any] = ()) -> dict[Leaf, Array]:
+    """Walk back through the graph behind `roots`, {node: gradient}, and use both up: {leaf: array nobody else holds}.
 
     Nodes are visited newest first, so each has all of its gradient when its turn comes. ends: nodes at which the walk
     stops, as at leaves.
     """
+    sums: dict[Leaf, tuple[Array, bool]] = {}  # (gradient so far, is the array ours to write into?)
     pending: dict[Any, tuple[Array, bool]] = {root: (gradient, False) for root, gradient in roots.items()}
     heap = sorted((-root.index, root) for root in roots)
     roots.clear()
@@ -102,40 +101,15 @@ def walk(roots: dict[Node, Array], ends: Collection[Any] = ()) -> Iterator[tuple
             inputs, rule = edges.pop()
             results = rule(flow[0] if edges else flow.pop())  # the last rule may free what flows in
             for x, result in zip(inputs, results if type(results) is tuple else (results,), strict=True):
-                if x is None:
+                if x is None or result is None:
                     continue
-                part = (None, False) if result is None else _fitted(result, x, identity)
-                if not isinstance(x, Node) or x in ends:
-                    yield x, *part
-                elif result is not None:
-                    if x not in pending:
-                        heappush(heap, (-x.index, x))
-                    pending[x] = _add(pending.get(x), part)
-            del rule, results, result, part
-
-
-def gradients_of(roots: dict[Node, Array], ends: Collection[Any] = ()) -> dict[Leaf, Array]:
-    """Add up the gradients behind `roots`: {leaf: array that nobody else holds}. roots, ends: as of `walk`."""
-    sums: dict[Leaf, tuple[Array, bool]] = {}
-    for leaf, array, ours in walk(roots, ends):
-        if array is not None:
-            sums[leaf] = _add(sums.get(leaf), (array, ours))
-        del array
+                is_end = not isinstance(x, Node) or x in ends
+                if not is_end and x not in pending:
+                    heappush(heap, (-x.index, x))
+                place = sums if is_end else pending
+                place[x] = _add(place.get(x), _fitted(result, x, identity))
+            del rule, results, result
     return {leaf: _own(sums.pop(leaf)) for leaf in list(sums)}
-
-
-def gradients_as_they_come(root: Node, gradient: Array) -> Iterator[tuple[Leaf, Array]]:
-    """Yield what `gradients_of` returns, pair by pair: each leaf as soon as its last use has been passed."""
-    uses = Counter(x for node in nodes_since([root], 0) for inputs, _ in node.edges or () for x in inputs)
-    sums: dict[Leaf, tuple[Array, bool]] = {}
-    for leaf, array, ours in walk({root: gradient}):
-        if array is not None:
-            sums[leaf] = _add(sums.get(leaf), (array, ours))
-        del array
-        uses[leaf] -= 1
-        if not uses[leaf] and leaf in sums:
-            yield leaf, _own(sums.pop(leaf))
-    yield from ((leaf, _own(sums.pop(leaf))) for leaf in list(sums))  # some of whose uses no gradient has reached
 
 
 def nodes_since(roots: Iterable[Node], since: int) -> list[Node]:

@@ -20,7 +20,6 @@ from minilora.graph import (
     Node,
     Reading,
     Rule,
-    gradients_as_they_come,
     gradients_of,
     guard_lock,
 )
@@ -401,11 +400,6 @@ def gradients(root: Tensor, gradient: Operand = None) -> dict[Tensor, Array]:
     """
     node, gradient = _start_of_walk(root, gradient)
     return gradients_of({node: gradient})
-
-
-def each_gradient(root: Tensor) -> Iterator[tuple[Tensor, Array]]:
-    """`gradients` of `root` pair by pair, each as soon as nothing more can be added to it."""
-    return gradients_as_they_come(*_start_of_walk(root, None))
 
 
 def _start_of_walk(root: Tensor, gradient: Operand) -> tuple[Node, Array]:
