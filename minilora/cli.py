@@ -57,7 +57,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
     "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
     "study": f"{CHECKOUT} study` does its work",
-    "advise": f"{CHECKOUT} advise` does its work",
+    "advise": "lesson 13 weighs the answers, and `minilora curve` measures them on your examples",
     "compare": f"{CHECKOUT} compare` does its work",
     "demo --jsonl": "`minilora curve --model smollm2 --methods qlora --data FILE` measures; finetune keeps the adapter",
     "demo --test": "`minilora curve --model smollm2 --methods qlora --data FILE --test FILE` measures",

@@ -5,7 +5,8 @@ from itertools import product
 
 import numpy as np
 
-from experiments.studies.study import Pairs, Point, Study, StudyBench, StudySettings, draw_curve
+from experiments.bench import Bench
+from experiments.studies.study import Pairs, Point, Study, StudySettings, draw_curve
 from minilora import backend
 from minilora.nn import Linear, Module
 from minilora.peft.model import PeftModel
@@ -75,7 +76,7 @@ def method_of(rank: int) -> tuple[str, Options | None]:
     return ("full", None) if rank == FULL else ("lora", Options(rank=rank))
 
 
-def trained(bench: StudyBench, rank: int, times: float, seed: int) -> tuple[Module, dict[str, Change], dict]:
+def trained(bench: Bench, rank: int, times: float, seed: int) -> tuple[Module, dict[str, Change], dict]:
     """A plain model where it had gained most nearly what the settings say, the changes of its matrices, and facts.
 
     times: the learning rate, in multiples of the one found.
@@ -121,7 +122,7 @@ class Intruders(Study):
         return [("base",), *((*run, scale, seed) for run, seed, scale in runs)]
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, rank: int, scale: float, seed: int) -> dict:
+    def measure(bench: Bench, kind: str, rank: int, scale: float, seed: int) -> dict:
         times = bench.settings.times if kind == "faster" else 1.0
         plain, changes, facts = bench.once((kind, rank, seed), lambda: trained(bench, rank, times, seed))
         for path, change in changes.items():

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from experiments.studies.study import Pairs, Study, StudyBench, StudySettings, draw_curve
+from experiments.bench import Bench
+from experiments.studies.study import Pairs, Study, StudySettings, draw_curve
 from minilora.show.grids import Grid, Spread, listed, show_signed
 from minilora.show.style import GREY, SERIES, TALL, single, styled, with_legend
 from minilora.train.loop import TrainConfig, train
@@ -37,7 +38,7 @@ def least(paths: Iterable[Path], level: float) -> float | None:
     return min(found, default=None)
 
 
-def train_and_look(bench: StudyBench, factor: float, steps: int, seed: int):
+def train_and_look(bench: Bench, factor: float, steps: int, seed: int):
     """Return a LoRA in its best state by validation text, and {step: the numbers at that step}."""
     lab, rate = bench.lab, float(f"{factor * bench.text_rate('lora'):.2g}")
     config = replace(bench.settings.adapt, steps=steps, peak_lr=rate, seed=seed)
@@ -77,7 +78,7 @@ class Strength(Study):
         return keys
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, *what) -> dict:
+    def measure(bench: Bench, kind: str, *what) -> dict:
         seed = what[-1]
         factor, steps = what[:2] if kind == "training" else bench.settings.trainings[-1]
         key = (factor, steps, seed)

@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments import compare_model, compare_model_report, knowledge, subjects
+from experiments import compare_model, comparison_report, knowledge, subjects
 from experiments.__main__ import main
 from experiments.compare_model import ModelComparison, ModelSettings
-from experiments.compare_model_report import ModelResult, mean_and_error
+from experiments.compare_model_report import FIGURES, ModelResult, mean_and_error
 from experiments.results import founding
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
-from minilora.peft import METHODS
 from minilora.train import defaults
 from tests.helpers import tiny_chat
 from tests.measure.test_curve import rows, write
@@ -102,16 +101,6 @@ def test_a_row_trains_at_the_rate_with_the_least_loss(measured):
             losses = {one["key"][2]: one["loss"] for one in records.of("rate", row)}
             assert len(losses) == 3
             assert {one["lr"] for one in records.of("trained", row)} == {min(losses, key=losses.get)}
-
-
-def test_without_a_search_rates_are_those_of_finetune(folder, tmp_path):
-    asked = settings(folder, rows=("lora",), seeds=(0,), default_rates=True)
-    records = compare_model.run(tmp_path, asked)
-    lr = METHODS["lora"].rate(defaults.base_size(ModelComparison(asked).subject.base))
-    assert records.rows["trained", "lora", 0]["lr"] == lr and not any(records.of("rate", "lora"))
-    assert "All at the default rates of `finetune`, without a search." in ModelResult(records).quality_grid().caption
-    with pytest.raises(MiniloraError, match=r"measured with other settings \(default_rates\)"):
-        compare_model.run(tmp_path, replace(asked, default_rates=False), resume=True)
 
 
 @pytest.mark.slow
@@ -216,7 +205,8 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
     from rich.console import Console
 
     file = StringIO()
-    compare_model_report.show(read(measured, data).records, tmp_path, Console(file=file, width=80))
+    result = read(measured, data)
+    comparison_report.show(result.grids(), FIGURES, result, tmp_path, Console(file=file, width=80))
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= 80 and unit in text
     for words in ("base as it is", "few-shot prompt", "LoRA on all linears", "full", "Times: ", "Figures: "):

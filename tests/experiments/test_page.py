@@ -7,15 +7,12 @@ from shutil import copytree
 
 import pytest
 
-from experiments import comparison_report
-from experiments.compare_model_report import FIGURES as MODEL_FIGURES
-from experiments.results import curves, founding
 from experiments.results import jargon as jargon_record
 from experiments.results import page as results
 from experiments.studies import STUDIES
 from minilora.demo import teach_report
 from minilora.errors import FormatError, MiniloraError
-from minilora.formats.atomic import to_json
+from minilora.formats.atomic import to_json, write_json
 
 pytestmark = pytest.mark.host
 JARGON = results.ROOT / results.PACKAGED / jargon_record.FILE
@@ -24,12 +21,7 @@ KNOWN = {"comparison.lora.share": "5.9 %"}
 
 def test_the_page_is_what_the_records_say():
     assert (results.ROOT / results.PAGE).read_text("utf-8") == results.page()
-    figures = {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")}
-    ours = {*comparison_report.FIGURES, *jargon_record.FIGURES, *curves.FIGURES}
-    ours |= {f"curve-{task}" for task in results.measured_curves()}
-    models = founding.Founding(results.ROOT / results.RECORDS).results
-    ours |= {f"model-{subject}-{name}" for subject, one in models.items() if one.rows for name in MODEL_FIGURES}
-    assert figures == ours | {f"study-{name}" for name in STUDIES}
+    assert {path.stem for path in (results.ROOT / results.FIGURES).glob("*.png")} == results.figures().keys()
     assert set(results.measured_studies()) == set(STUDIES)
 
 
@@ -117,7 +109,7 @@ def test_a_lesson_and_a_notebook_show_it():
 
 @pytest.mark.slow
 def test_a_new_run_is_kept_and_the_texts_follow(a_root, jargon):
-    results.keep_jargon(a_root / "results.json", a_root)
+    write_json(a_root / results.PACKAGED / jargon_record.FILE, jargon_record.read(a_root / "results.json"))
     results.write(a_root)
     record = jargon_record.read(a_root / results.PACKAGED / jargon_record.FILE)
     assert "losses" not in record["training"] and "adapter" not in record
@@ -135,7 +127,7 @@ def test_a_new_run_is_kept_and_the_texts_follow(a_root, jargon):
 def test_a_quick_run_says_so(a_root, jargon):
     quick = jargon | {"quick": True, "command": "minilora demo --model smollm2 --quick"}
     (a_root / "results.json").write_bytes(to_json(quick))
-    results.keep_jargon(a_root / "results.json", a_root)
+    write_json(a_root / results.PACKAGED / jargon_record.FILE, jargon_record.read(a_root / "results.json"))
     assert f"**{jargon_record.CAUTION}**" in results.page(a_root)
     assert jargon_record.values(quick)["jargon.caution"] == jargon_record.CAUTION
     assert jargon_record.values(jargon)["jargon.caution"] == ""
