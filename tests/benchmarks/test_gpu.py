@@ -70,12 +70,12 @@ def test_rates_of_dequantizing(gpu, fake_runner, monkeypatch):
 
 
 def test_what_is_timed_on_the_device_computes_nf4(gpu):
-    assert gpu.WORK["minilora"](512)() == pytest.approx(0.0728, rel=0.01)
+    assert gpu.minilora_dequantize(512)() == pytest.approx(0.0728, rel=0.01)
     assert backend.name == "strict"
 
 
 def test_what_is_timed_as_a_copy_moves_as_many_bytes(gpu, monkeypatch):
-    once, copied = gpu.WORK["copy"](64), []
+    once, copied = gpu.copy(64), []
     monkeypatch.setattr(backend.xp, "copyto", lambda target, source: copied.append((target.nbytes, source.nbytes)))
     once()
     assert copied == [(gpu.moved_bytes(64) // 2,) * 2]

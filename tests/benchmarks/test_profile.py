@@ -30,14 +30,16 @@ def test_a_clocked_step_is_the_same_step(profile):
 
 def test_each_part_is_counted_where_it_belongs(profile):
     found = profile.profile(lambda threads: profile.step.minilora_step(SIZE, "qlora", None, threads), 0.01)
-    names = {line.split()[0] for line, _ in found.lines}
+    names = {line.split()[0] for line, _ in found["lines"]}
     assert {"matmul", "exp", "take", "getitem"} <= names
-    places = {line.split(" in ")[1].rpartition(":")[0] for line, _ in found.lines}
+    places = {line.split(" in ")[1].rpartition(":")[0] for line, _ in found["lines"]}
     assert {"swiglu activated functional/activations.py", "swiglu rule functional/activations.py"} <= places
     assert "AdamW._update optim.py" in places
-    parts = found.products, found.elementwise, found.python, found.allocation
-    assert sum(parts) == pytest.approx(found.seconds)
-    assert [line.split(":")[0] for line in found.show()[:1]] == [f"{1000 * found.seconds:.1f} ms on one thread"]
+    assert sum(found[part] for part in ("products", "elementwise", "Python", "allocation")) == pytest.approx(
+        found["whole"]
+    )
+    first, second = profile.in_words(found)
+    assert first.startswith(f"{1000 * found['whole']:.1f} ms on one thread: products ") and "elementwise: " in second
 
 
 def test_who_owns_its_data_looks_so(profile):

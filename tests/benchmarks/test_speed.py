@@ -101,7 +101,7 @@ def test_the_record_is_filled_in_several_sittings(speed, monkeypatch, tmp_path, 
     )
     monkeypatch.setattr(speed, "commit_of", lambda folder: "abc")
     monkeypatch.setattr(speed.profile, "works", lambda: {"c": None})
-    monkeypatch.setattr(speed, "profile_of", lambda name: ["x", "y"])
+    monkeypatch.setattr(speed.harness, "fresh", lambda function, name: {"words": ["x", "y"]})
     run = lambda *arguments: monkeypatch.setattr(sys, "argv", ["speed", *arguments]) or speed.main()  # noqa: E731
     assert run("--out", str(tmp_path), "--row", "b") == 0 and measured == ["a b", "b c"]
     assert run("--out", str(tmp_path), "--missing") == 0 and measured == ["a b", "b c", "c"]
@@ -114,7 +114,7 @@ def test_the_record_is_filled_in_several_sittings(speed, monkeypatch, tmp_path, 
         ("c", "abc", ["x", "y"]),
     ]
     assert run("--row", "a") == 0 and results.read(path) == record  # prints only
-    monkeypatch.setattr(speed, "versions", lambda: {"torch": "99"})
+    monkeypatch.setattr(speed, "PACKAGES", ("numpy",))
     with pytest.raises(SystemExit):
         run("--out", str(tmp_path))
     assert "measured otherwise: peers" in capsys.readouterr().err and read_json(path) == record
