@@ -15,6 +15,7 @@ from minilora import threads
 from minilora.demo.base import Base
 from minilora.measure.few_shot import bits_after, prompt_for
 from minilora.measure.lab import Lab
+from minilora.measure.lr_search import best_rate
 from minilora.measure.records import Records
 from minilora.models.llama import LlamaModel
 from minilora.train.loop import TrainConfig
@@ -125,19 +126,12 @@ def test_a_signal_ends_the_comparison(tiny, monkeypatch, capsys, signum):
     assert Records.read(tiny / comparison.RECORDS, comparison.KIND).rows.keys() == {("classes",)}
 
 
-def test_the_search_goes_on_while_the_best_is_outermost(tmp_path):
-    def found(losses: dict[float, float]) -> tuple[float, int]:
-        records = Records.open(tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl", comparison.KIND, {})
-        measuring = comparison.Comparison(replace(TINY, rates=3), None, records)
+def test_the_search_goes_on_while_the_best_is_outermost_and_not_to_one_that_diverges():
+    def found(losses: dict[float, float | None]) -> tuple[float, int]:
         tried = []
+        return best_rate(1e-3, 3, lambda rate: tried.append(rate) or losses[rate]), len(tried)
 
-        def loss(rate):
-            tried.append(rate)
-            return losses[rate]
-
-        return measuring.rate(("text", "lora"), 1e-3, loss), len(tried)
-
-    assert found({1e-3: 1.0, 3e-3: 2.0, 3.3e-4: 2.0}) == (1e-3, 3)
+    assert found({1e-3: 1.0, 3e-3: None, 3.3e-4: 2.0}) == (1e-3, 3)
     assert found({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 9.0}) == (9e-3, 5)
     assert found({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 1.0}) == (0.027, 5)
 
