@@ -17,9 +17,11 @@ peft = pytest.importorskip("peft")
 from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 
 from minilora.formats import safetensors  # noqa: E402
+from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel  # noqa: E402
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification  # noqa: E402
 from minilora.optim import AdamW  # noqa: E402
 from minilora.peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model  # noqa: E402
+from tests.golden import make_gpt2  # noqa: E402
 from tests.parity import test_peft_parity  # noqa: E402
 from tests.parity.test_peft_parity import IDS, steps_of  # noqa: E402
 
@@ -39,7 +41,7 @@ METHODS = {  # ours, PEFT's, and settings that both have
     "prompt, text": (PromptTuningConfig, peft.PromptTuningConfig, TEXT),
     "prompt, vocabulary": (PromptTuningConfig, peft.PromptTuningConfig, {"prompt_tuning_init": "SAMPLE_VOCAB"}),
 }
-TASKS = {"CAUSAL_LM": LlamaForCausalLM, "SEQ_CLS": LlamaForSequenceClassification}
+TASKS = {"CAUSAL_LM": LlamaForCausalLM, "SEQ_CLS": LlamaForSequenceClassification, "gpt2": GPT2LMHeadModel}
 methods = pytest.mark.parametrize("method", METHODS)
 
 
@@ -51,8 +53,13 @@ def task(request) -> str:
 @pytest.fixture
 def base(task, tmp_path):
     """A plain model here, and the folder from which transformers opens it."""
-    settings = {"tie_word_embeddings": True} if task == "CAUSAL_LM" else {"num_labels": 3}
-    model = TASKS[task](LlamaConfig(**SIZES, **settings), seed=1).eval()
+    settings = {"num_labels": 3} if task == "SEQ_CLS" else {"tie_word_embeddings": True}
+    sizes = (
+        GPT2Config(**make_gpt2.CONFIGS["tied"], initializer_range=0.3)
+        if task == "gpt2"
+        else LlamaConfig(**SIZES, **settings)
+    )
+    model = TASKS[task](sizes, seed=1).eval()
     words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(40)}, unk_token="w0"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     model.save_pretrained(tmp_path / "base", words.to_str())
@@ -99,7 +106,8 @@ def theirs_on(base, method: str, task: str):
     _, config, settings = METHODS[method]
     if method == "prompt, text":
         settings = {**settings, "tokenizer_name_or_path": str(base[1])}
-    return peft.get_peft_model(opened(base[1]), config(num_virtual_tokens=P, task_type=task, **settings))
+    kind = "SEQ_CLS" if task == "SEQ_CLS" else "CAUSAL_LM"
+    return peft.get_peft_model(opened(base[1]), config(num_virtual_tokens=P, task_type=kind, **settings))
 
 
 def batch(task: str) -> dict:
@@ -168,14 +176,10 @@ def test_counts_are_pefts(method, base, task):
     assert ours_on(base, method).get_nb_trainable_parameters() == counts
 
 
-def test_a_text_starts_as_in_peft(tmp_path):
-    model = LlamaForCausalLM(LlamaConfig(**SIZES), seed=1)
-    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(40)}, unk_token="w0"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    model.save_pretrained(tmp_path, words.to_str())
-    base = model, tmp_path
-    expected = theirs_on(base, "prompt, text", "CAUSAL_LM").prompt_encoder["default"].embedding.weight
-    prompt = ours_on(base, "prompt, text").base_model.model.prompt_embeddings
+@pytest.mark.parametrize("task", ["CAUSAL_LM"], indirect=True)
+def test_a_text_starts_as_in_peft(base, task):
+    expected = theirs_on(base, "prompt, text", task).prompt_encoder["default"].embedding.weight
+    prompt = ours_on(base, "prompt, text").base_model.body.prompt_embeddings
     np.testing.assert_array_equal(prompt.numpy(), expected.detach().numpy())
 
 
@@ -189,7 +193,7 @@ def test_six_steps_of_training_are_the_same(method, base, task, tmp_path):
     start, _ = safetensors.load_file(tmp_path / "start" / "adapter_model.safetensors")
     values = {encoder.embedding.weight: start["prompt_embeddings"]}
     if method == "prefix, projection":
-        source = model.base_model.model.prompt_encoder
+        source = getattr(model.base_model, "transformer" if task == "gpt2" else "model").prompt_encoder
         pairs = [(encoder.transform[0], source.down), (encoder.transform[2], source.up)]
         values = {encoder.embedding.weight: source.embedding.weight.numpy()}
         values |= {getattr(t, name): getattr(o, name).numpy() for t, o in pairs for name in ("weight", "bias")}

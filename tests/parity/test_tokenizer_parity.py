@@ -13,6 +13,8 @@ from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, train_tokenizer
 
 transformers = pytest.importorskip("transformers")
 
+from tests.parity.test_chat_parity import PREPEND  # noqa: E402
+
 pytestmark = [pytest.mark.parity, pytest.mark.host]
 
 
@@ -30,23 +32,11 @@ def test_transformers_opens_it(tmp_path):
 
 
 HARD = [
-    *(
-        "",
-        " ",
-        "  ",
-        "   a",
-        "a  b ",
-        "\t\tx",
-        " \n \n\n x",
-        "x\r\ny\r\n",
-        "1234567",
-        "a 1234 5",
-        "x  12   3",
-        "0.5e-10",
-    ),
-    *("½ ²³ ①", "٣٤٥ ३४", "👩‍👩‍👧 🇫🇷 👍🏽", "def f(x):\n\treturn x**2  # ok\r\n", "日本語 中文。", "مرحبا بالعالم"),
-    *("Привет, мир", "e\u0301 a\u0308 \u0301", "<|im_start|>user<|im_end|>", "a</s>b<s>", "I'll don't WE'VE i'LL"),
-    *("\u00a0x\u3000y", "\u200b\ufeff", "a\x00\x04b\U00040000c", "▁▁a", "<0x0A>"),
+    *["", " ", "  ", "   a", "a  b ", "\t\tx", " \n \n\n x", "x\r\ny\r\n", "1234567", "a 1234 5", "x  12   3"],
+    "0.5e-10",
+    *["½ ²³ ①", "٣٤٥ ३४", "👩‍👩‍👧 🇫🇷 👍🏽", "def f(x):\n\treturn x**2  # ok\r\n", "日本語 中文。", "مرحبا بالعالم"],
+    *["Привет, мир", "e\u0301 a\u0308 \u0301", "<|im_start|>user<|im_end|>", "a</s>b<s>", "I'll don't WE'VE i'LL"],
+    *["\u00a0x\u3000y", "\u200b\ufeff", "a\x00\x04b\U00040000c", "▁▁a", "<0x0A>"],
 ]
 _rng = random.Random(0)
 HARD += ["".join(_rng.choices("   \t\n\r123abcthe日👍½é\u0301'I.<>|_▁", k=_rng.randint(1, 40))) for _ in range(500)]
@@ -167,31 +157,11 @@ def test_sentencepiece_metadata_gives_the_ids_of_the_published_file(tmp_path):
     model = {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None}
     model |= {"end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "vocab": vocab, "merges": merges}
     replace = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
-    content = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": i, "content": tokens[i], **settings} for i in range(3)],
-        "normalizer": {
-            "type": "Sequence",
-            "normalizers": [
-                {"type": "Prepend", "prepend": "▁"},
-                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-            ],
-        },
-        "pre_tokenizer": None,
-        "post_processor": None,
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [
-                replace,
-                {"type": "ByteFallback"},
-                {"type": "Fuse"},
-                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-            ],
-        },
-        "model": model,
-    }
+    decoders = [replace, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    content = {"version": "1.0", "truncation": None, "padding": None, "pre_tokenizer": None, "post_processor": None}
+    content["added_tokens"] = [{"id": i, "content": tokens[i], **settings} for i in range(3)]
+    content |= {"normalizer": PREPEND, "decoder": {"type": "Sequence", "decoders": decoders}, "model": model}
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
     ours = Tokenizer.from_gguf(metadata, "a.gguf")
