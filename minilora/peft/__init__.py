@@ -6,7 +6,7 @@ tables, looks and the planner are made), `sites.py` and `model.py` (adapting), `
 `files.py` (saving and loading).
 """
 
-from minilora.peft.config import AdapterLayer, PeftConfig, TrainingHook
+from minilora.peft.config import AdapterLayer, PeftConfig
 from minilora.peft.files import adapter_quantization, base_fingerprint
 from minilora.peft.method import CONFIGS, METHODS, Method, Option, Options
 from minilora.peft.model import PeftModel, get_peft_model, load_adapters
@@ -21,7 +21,6 @@ from minilora.peft.prefix import PrefixTuningConfig as PrefixTuningConfig
 from minilora.peft.bottleneck import BottleneckConfig as BottleneckConfig
 from minilora.peft.lora_methods import LoraConfig as LoraConfig, lora_plus_groups as lora_plus_groups
 from minilora.peft.vera import VeraConfig as VeraConfig
-from minilora.peft.adalora import AdaLoraConfig as AdaLoraConfig
 # ruff: isort: on
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "Options",
     "PeftConfig",
     "PeftModel",
-    "TrainingHook",
     "adapter_quantization",
     "base_fingerprint",
     "get_peft_model",

@@ -131,10 +131,6 @@ class PeftConfig:
         """A layer around `module` that takes the parameters of a file, whatever it starts with."""
         return self.adapt(module, np.random.default_rng(0))
 
-    def training_hook(self, model: nn.Module, steps: int) -> "TrainingHook | None":
-        """Return what takes part in the training of `model`, the adapted one, over `steps` steps, or None."""
-        return None
-
     def notes_on_more_training(self) -> list[str]:
         """List what a reader should know who goes on training what was saved."""
         return []
@@ -156,10 +152,6 @@ class PeftConfig:
                 )
             names = [name for name in names if name not in CLASSIFIER_HEADS] + heads
         return names
-
-    def as_saved(self, layers: dict[str, "AdapterLayer"]) -> "PeftConfig":
-        """Return the configuration for a file, if that is not the one that the layers (by path) were made from."""
-        return self
 
     def to_dict(self, targets: list[str]) -> dict:
         """The content of adapter_config.json. targets: the paths that were adapted."""
@@ -256,24 +248,6 @@ class AdapterLayer(nn.Module):
     def merged(self) -> nn.Module:
         """A plain module that computes the same. Raises MiniloraError where the method has none."""
         raise MiniloraError(f"{type(self).__name__} cannot be merged: it is not a change of weights; use unload()")
-
-
-class TrainingHook:
-    """The part that a method takes in the training loop besides its layers: a subclass overrides what it needs."""
-
-    def extra_loss(self) -> Tensor | None:
-        """Added to the loss, once a step; None: nothing is added."""
-        return None
-
-    def after_step(self, step: int) -> None:
-        """Called after `optimizer.step()` of step `step` (from 1), before its gradients, as clipped, are cleared."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The arrays that a checkpoint keeps for `load_state_dict` of a run that is resumed."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; the arrays are NumPy's."""
 
 
 def with_weight(linear: nn.Linear, weight) -> nn.Linear:

@@ -123,7 +123,10 @@ class SavedAdapter:
         tensors, metadata = load(folder / WEIGHTS)
         kind = content.get("peft_type")
         if not isinstance(kind, str) or kind not in CONFIGS:
-            raise FormatError(f"{where}: peft_type is {escape(repr(kind))}; minilora reads {', '.join(CONFIGS)}")
+            raise FormatError(
+                f"{where}: peft_type is {escape(repr(kind))}, a method that minilora does not have; PEFT has more. "
+                f"minilora reads {', '.join(CONFIGS)}"
+            )
         record = {}
         if "minilora.config" in metadata:
             record = parse_json(metadata["minilora.config"].encode(), f"{where}: the record of the configuration")

@@ -132,7 +132,6 @@ class Trainable:
     copied: frozenset[str] = frozenset()  # linears whose weight the adapted model holds once more
     frozen: float = 0  # numbers that the adapter holds once for the whole model, and does not train
     frozen_products: float = 0  # how many of them take part in products of each block, however often
-    state: int = 0  # numbers that the method keeps in training for each one that trains
 
 
 # The record

@@ -12,7 +12,7 @@ from typing import Any
 
 from minilora import backend, nn
 from minilora.errors import MiniloraError, escape, unknown
-from minilora.peft.config import PeftConfig, TrainingHook, is_transposed
+from minilora.peft.config import PeftConfig, is_transposed
 from minilora.peft.files import write_adapter
 from minilora.peft.method import method_of
 from minilora.peft.mixing import checked_number, weighted_sum
@@ -233,10 +233,6 @@ class PeftModel(nn.Module):
         """The base model's body, or what stands in its place."""
         return self.base_model.body
 
-    def training_hook(self, steps: int) -> TrainingHook | None:
-        """Return what the method does in a training loop of `steps` steps besides its layers, or None."""
-        return self.peft_config.training_hook(self, steps)
-
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Load as a Module does. MiniloraError at another strength than 1, whose next change would undo it."""
         if self.strength != 1:
@@ -356,9 +352,10 @@ class PeftModel(nn.Module):
                 array = backend.to_numpy(parameter.data)
                 turned = site.is_whole and is_transposed(self.base_model, f"{site.path}.{name}")
                 tensors[site.file_name(self.peft_config, name)] = array.T if turned else array
-        config = self.peft_config.as_saved({site.path: site.adapted for site in self._sites if not site.is_whole})
         with self.disable_adapter():
-            write_adapter(folder, self.base_model, config, targets, saved, tensors, self._active.untied, base_name)
+            write_adapter(
+                folder, self.base_model, self.peft_config, targets, saved, tensors, self._active.untied, base_name
+            )
 
     @classmethod
     def from_pretrained(

@@ -134,7 +134,7 @@ def held(shape: Shape, method: str, options: Options, step: Step) -> dict[str, f
         kinds = {"weights": (shape.parameters - shape.in_linears) * size + codes, "constants": statistics}
     kinds["weights"] += size * shape.layers * sum(prod(shape.linears[name]) for name in what.copied)
     kinds["adapters"] = (added(shape, what) + what.frozen) * size
-    return kinds | {"gradients": count * size, "optimizer": count * (MOMENTS + 4 * what.state)}
+    return kinds | {"gradients": count * size, "optimizer": count * MOMENTS}
 
 
 def four_bit(shape: Shape, options: Options) -> tuple[int, int]:

@@ -17,8 +17,8 @@ from minilora import backend, nn, threads
 from minilora.errors import MiniloraError, Stopped, first_few
 from minilora.formats.atomic import show_path
 from minilora.optim import clip_grad_norm_
-from minilora.peft import TrainingHook, lora_plus_groups
-from minilora.tensor import Tensor, gradients
+from minilora.peft import lora_plus_groups
+from minilora.tensor import Tensor
 from minilora.train.checkpoint import Checkpoint, not_finite
 from minilora.train.config import OPTIMIZERS, TrainConfig
 from minilora.train.launch import on_signals
@@ -168,8 +168,6 @@ class _Loop:
             groups = lora_plus_groups(model, config.peak_lr, config.lora_plus, config.weight_decay)
         self.optimizer = OPTIMIZERS[config.optimizer](groups, config)
         self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
-        hook_of = getattr(model, "training_hook", None)
-        self.hook: TrainingHook | None = None if hook_of is None else hook_of(config.steps)
         self.history = History()
         self.step, self.lr = 0, config.peak_lr
         self.best: dict[str, Any] = {}  # a copy of the parameters at the best evaluation
@@ -191,16 +189,12 @@ class _Loop:
         self.lr = config.peak_lr * factor
         parts = [self.batches.next_batch() for _ in range(config.accumulate)]
         loss = float(batch_gradients(self.model, parts, (config.seed, self.step), self.world))
-        if self.hook is not None:
-            loss += self.add_extra_loss(self.hook)
         norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm))
         if not isfinite(loss):
             self.refuse(f"the loss became {loss} at step {self.step + 1}")
         if not isfinite(norm):
             self.refuse(f"the gradient's norm became {norm} at step {self.step + 1}")
         self.optimizer.step()
-        if self.hook is not None:
-            self.hook.after_step(self.step + 1)
         self.optimizer.zero_grad()
         self.step += 1
         record = {"step": self.step, "loss": loss, "lr": self.lr, "norm": norm}
@@ -213,15 +207,6 @@ class _Loop:
     def log(self, record: dict) -> None:
         if self.run is not None:
             self.run.log(record)
-
-    def add_extra_loss(self, hook: TrainingHook) -> float:
-        """Add the gradients of the hook's loss, which every rank computes alike; returns it."""
-        extra = hook.extra_loss()
-        if extra is None:
-            return 0.0
-        for parameter, gradient in gradients(extra).items():
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return float(extra.item())
 
     def refuse(self, what: str) -> NoReturn:
         """Raise MiniloraError that says what is not finite and which checkpoint to go on from.
@@ -268,8 +253,6 @@ class _Loop:
         arrays |= {f"best.{name}": array for name, array in self.best.items()}
         optimizer = self.optimizer.state_dict()
         arrays |= {f"optimizer.{name}": value for name, value in optimizer.items() if hasattr(value, "shape")}
-        if self.hook is not None:
-            arrays |= {f"hook.{name}": array for name, array in self.hook.state_dict().items()}
         saved = {name: backend.to_numpy(array) for name, array in arrays.items()}
         if bad := not_finite(saved):
             self.refuse(f"{bad} became infinite or not a number at step {self.step}")
@@ -302,8 +285,6 @@ class _Loop:
             name: backend.asarray(arrays[f"best.{name}"]).copy() for name in self.parameters if f"best.{name}" in arrays
         }
         self.optimizer.load_state_dict(_named(arrays, "optimizer.") | state["optimizer"])
-        if self.hook is not None:
-            self.hook.load_state_dict(_named(arrays, "hook."))
         self.batches.load_state(state["batches"])
         self.step = checkpoint.step
         self.history.best, self.history.best_step = state["best"], state["best_step"]

@@ -150,7 +150,6 @@ ADAPTERS = {  # method -> further flags, and whether it can be merged
     "lora-plus": (["--rank", 2], True),
     "qlora": (["--rank", 2, "--quant-type", "fp4", "--blocksize", 32, "--double-quantization"], True),
     "vera": (["--vera-rank", 8], True),
-    "adalora": (["--rank", 2], True),
     "prefix": (["--virtual-tokens", 3], False),
     "prompt": (["--virtual-tokens", 3], False),
     "bottleneck": (["--bottleneck-size", 4, "--placement", "houlsby"], False),

@@ -9,7 +9,6 @@ from minilora.formats.gguf_writer import write_gguf
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama_gguf import gguf_of
 from minilora.peft import (
-    AdaLoraConfig,
     IA3Config,
     LoraConfig,
     PrefixTuningConfig,
@@ -131,7 +130,6 @@ REFUSED = {
     ),
     "PiSSA": (model_of, LoraConfig(init_lora_weights="pissa"), "does not know PiSSA"),
     "VeRA": (model_of, VeraConfig(r=2), "does not know VeRA"),
-    "AdaLoRA": (model_of, AdaLoraConfig(target_r=1, init_r=2), "does not know AdaLoRA"),
     "IA3": (model_of, IA3Config(), "does not know IA3"),
     "a prefix": (model_of, PrefixTuningConfig(num_virtual_tokens=2), "does not know prefix tuning"),
     "modules trained whole": (
