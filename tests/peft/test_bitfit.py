@@ -191,21 +191,6 @@ def test_another_family():
     assert live(get_peft_model(Perceptron(), LNTuningConfig(target_modules=["norm"]))) == everything[:2]
 
 
-@pytest.mark.parametrize("norms", [False, True])
-def test_the_layers_are_the_model_with_other_values(norms):
-    m = move(get_peft_model(Perceptron(), BitFitConfig(norms=norms)))
-    twin = Perceptron()
-    for path in ("norm", "fc1", "fc2"):
-        for name, p in m.base_model.get_submodule(path).tuned.items():
-            getattr(twin.get_submodule(path), name).data = p.data
-    y = m(x()).numpy()
-    assert np.array_equal(y, twin(x()).numpy()) and not np.allclose(y, Perceptron()(x()).numpy())
-    with m.disable_adapter():
-        assert np.array_equal(m(x()).numpy(), Perceptron()(x()).numpy())
-    plain = m.merge_and_unload()
-    assert type(plain.fc1) is nn.Linear and np.array_equal(plain(x()).numpy(), y)
-
-
 def test_what_is_saved_whole_is_left_to_it():
     m = get_peft_model(Perceptron(), BitFitConfig(modules_to_save=["fc2"]))
     assert live(m) == ["norm.tuned.bias", "fc1.tuned.bias", "fc2.weight", "fc2.bias"]
@@ -238,7 +223,7 @@ def test_a_llama_without_biases_says_so_and_offers_the_norms():
     base = base_of(NORMS, "tied", 0)
     refused(
         lambda: get_peft_model(base, BitFitConfig()),
-        "BitFit trains biases, and LlamaForCausalLM has none",
+        "no bias to train in LlamaForCausalLM",
         "norms=True",
     )
     assert not any(isinstance(module, AdapterLayer) for _, module in base.named_modules())
@@ -259,19 +244,11 @@ def test_a_llama_without_biases_says_so_and_offers_the_norms():
             ["'mlp' is not a Linear or RMSNorm or LayerNorm: it is of class LlamaMLP"],
         ),
         (LNTuningConfig(target_modules=["q_proj"]), ["'q_proj' is not a RMSNorm or LayerNorm: it is of class Linear"]),
-        (LNTuningConfig(target_modules=["nrom"]), ["'nrom' matches nothing, did you mean 'norm'?"]),
         (LNTuningConfig(target_modules="all-linear"), ["'all-linear' matches nothing"]),
-        (LNTuningConfig(modules_to_save=["norm"]), ["model.norm is in both"]),
     ],
 )
 def test_targets_that_do_not_fit_are_refused(config, words):
     refused(lambda: get_peft_model(base_of(NORMS, "tied", 0), config), *words)
-
-
-def test_a_model_without_norms_of_a_llama():
-    refused(
-        lambda: get_peft_model(Perceptron(), LNTuningConfig()), "'input_layernorm' matches nothing", "there are: norm"
-    )
 
 
 # Files
@@ -315,10 +292,7 @@ def test_a_bias_of_a_norm_goes_along(config, tmp_path):
 @pytest.mark.parametrize(
     "case, changes, words",
     [
-        (NORMS, {"target_modules": ".*norm"}, ["target_modules is the regular expression '.*norm'"]),
-        (NORMS, {"exclude_modules": ["norm"]}, ["exclude_modules"]),
         (NORMS, {"target_modules": ["norm"]}, ["unexpected base_model.model.model.layers.0.input_layernorm"]),
-        (NORMS, {"target_modules": ["q_proj"]}, ["'q_proj' is not a RMSNorm"]),
         (BIASES, {"norms": True}, ["norms is True in adapter_config.json, but was False in training"]),
         (BIASES, {"norms": True, "target_modules": None}, ["missing base_model.model.model.norm.weight"]),
         (BIASES, {"peft_type": "LN_TUNING"}, ["q_proj' is not a RMSNorm or LayerNorm"]),

@@ -179,7 +179,7 @@ def test_a_model_of_another_family():
     [
         ({"target_modules": ["kproj"]}, ["target_modules", "'kproj' matches nothing", "did you mean 'k_proj'?"]),
         ({"feedforward_modules": ["down"]}, ["'down' is not among the adapted modules (k_proj, v_proj, down_proj)"]),
-        ({"feedforward_modules": ["vproj", "up_proj"]}, ["'vproj'", "did you mean 'v_proj'?", "'up_proj'"]),
+        ({"feedforward_modules": ["vproj", "up_proj"]}, ["'vproj'", "'up_proj'"]),
         ({"target_modules": ["q_proj"], "feedforward_modules": ["down_proj"]}, ["not among", "(q_proj)"]),
     ],
 )

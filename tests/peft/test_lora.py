@@ -1,6 +1,6 @@
 """pytest tests/peft/test_lora.py: LoRA's layer and settings: start, formula, gradients, scaling, dropout, merging.
 
-DoRA and LoRA over 4 bits are this layer too; pissa.py, patterns.py and lora_plus.py have files of their own.
+DoRA, PiSSA and LoRA over 4 bits are this layer too; PiSSA and LoRA+ have files of their own.
 """
 
 from math import sqrt
@@ -325,7 +325,6 @@ def test_pefts_names_and_defaults():
     assert (config.r, config.lora_alpha, config.lora_dropout, config.target_modules) == (8, 8, 0.0, None)
     assert LoraConfig(4, 16).lora_alpha == 16
     assert (config.use_dora, config.init_lora_weights, config.rank_pattern) == (False, True, {})
-    assert LoraConfig(rank_pattern=None, alpha_pattern=None).alpha_pattern == {}
     assert LoraConfig(target_modules={"v_proj", "q_proj"}).target_modules == ["q_proj", "v_proj"]
     with pytest.raises(TypeError):
         LoraConfig(use_qalora=True)

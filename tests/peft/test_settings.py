@@ -61,21 +61,11 @@ BAD = [  # a configuration, {field: value}, and what the message says of each
     (PrefixTuningConfig, TWO | {"init_token_ids": [1, 2, 3]}, ["init_token_ids are 3, for 2 virtual tokens"]),
     (PrefixTuningConfig, TWO | {"init_token_ids": []}, ["init_token_ids must be a list of token ids"]),
     (PrefixTuningConfig, TWO | {"init_token_ids": [1, 2.0]}, ["init_token_ids must be a list of token ids"]),
-    (
-        PrefixTuningConfig,
-        TWO | {"init_token_ids": [1, 2], "prefix_projection": True},
-        ["prefix_projection makes it"],
-    ),
     (PrefixTuningConfig, TWO | {"init_token_ids": [1, 2], "init_weights": "zero"}, ["two starts"]),
     (
         PrefixTuningConfig,
         {"num_virtual_tokens": -1, "encoder_hidden_size": 1.5, "init_weights": 3, "task_type": "x"},
         ["num_virtual_tokens", "encoder_hidden_size", "init_weights", "task_type"],
-    ),
-    (
-        PromptTuningConfig,
-        TWO | {"prompt_tuning_init": "TEXT"},
-        ["needs prompt_tuning_init_text", "needs tokenizer_name_or_path", "init_token_ids alone"],
     ),
     (
         PromptTuningConfig,
