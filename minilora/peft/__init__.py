@@ -23,19 +23,6 @@ from minilora.peft.lora_methods import LoraConfig as LoraConfig, lora_plus_group
 from minilora.peft.vera import VeraConfig as VeraConfig
 # ruff: isort: on
 
-__all__ = [
-    "CONFIGS",
-    "METHODS",
-    "AdapterLayer",
-    "Method",
-    "Option",
-    "Options",
-    "PeftConfig",
-    "PeftModel",
-    "adapter_quantization",
-    "base_fingerprint",
-    "get_peft_model",
-    "load_adapters",
-    "lora_plus_groups",
-]
+__all__ = ["CONFIGS", "METHODS", "AdapterLayer", "Method", "Option", "Options", "PeftConfig", "PeftModel"]
+__all__ += ["adapter_quantization", "base_fingerprint", "get_peft_model", "load_adapters", "lora_plus_groups"]
 __all__ += [config.__name__ for config in CONFIGS.values()]

@@ -10,7 +10,7 @@ from minilora.ops import number as plain_number
 from minilora.peft.config import is_list_of_names
 from minilora.peft.lora import LoraConfig
 from minilora.peft.method import Counts, Option, Trainable, register
-from minilora.quant import CODEBOOKS, blocksize_field
+from minilora.quant import BLOCKSIZE_FIELD, CODEBOOKS
 
 
 def _targets_of(text: str) -> str | list[str]:
@@ -27,7 +27,7 @@ LORA = {
 }
 FOUR_BIT = {
     "quant_type": Option(choice("nf4", *CODEBOOKS), f"codes of qlora's base: {', '.join(CODEBOOKS)}"),
-    "blocksize": Option(blocksize_field(), "weights that share a scale in qlora's base", int),
+    "blocksize": Option(BLOCKSIZE_FIELD, "weights that share a scale in qlora's base", int),
     "double_quantization": Option(flag(False), "quantize the scales of qlora's base, too", bool),
 }
 

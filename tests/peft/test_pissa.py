@@ -8,6 +8,7 @@ import pytest
 
 from minilora import backend, nn
 from minilora.errors import MiniloraError
+from minilora.formats.safetensors import load_file, save_file
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.optim import AdamW
 from minilora.peft import LoraConfig, PeftModel, get_peft_model
@@ -137,6 +138,16 @@ def test_resuming_finds_the_same_base():
     config = LoraConfig(r=4, init_lora_weights="pissa", target_modules="all-linear")
     one, two = (get_peft_model(llama(), config, seed=seed).state_dict() for seed in (0, 1))
     assert all(np.array_equal(*map(backend.to_numpy, (one[name], two[name]))) for name in one)
+
+
+def test_what_pissa_leaves_of_an_adapted_head_may_stand_in_the_file(tmp_path):
+    """PEFT stores the base of an adapted head along."""
+    model = train(get_peft_model(llama(), LoraConfig(r=4, init_lora_weights="pissa", target_modules=["lm_head"])))
+    model.save_pretrained(tmp_path)
+    path, name = tmp_path / "adapter_model.safetensors", "base_model.model.lm_head.base_layer.weight"
+    tensors, metadata = load_file(path)
+    save_file(path, tensors | {name: model.base_model.lm_head.base_layer.weight.numpy()}, metadata)
+    assert np.array_equal(logits(PeftModel.from_pretrained(llama(), tmp_path)), logits(model))
 
 
 # What is refused
