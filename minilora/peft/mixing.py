@@ -44,11 +44,12 @@ def weighted_sum(model: nn.Module, adapters: list[Adapter], weights: list[float]
     config = changed(configs[0], r=rank, lora_alpha=rank, target_modules=targets, **plain)  # a scaling of 1
     total = build(model, config, name, (paths, []), lambda own, module: own.restore(module))
     for site in total.sites:
-        a = xp.concatenate([layer.lora_A.weight.data * (w * layer.scaling) for layer, w in layers[site.path]])
-        b = xp.concatenate([layer.lora_B.weight.data for layer, _ in layers[site.path]], axis=1)
-        missing = rank - len(a)  # of what this module's own ranks do not reach: zeros
-        site.adapted.lora_A.weight.data = xp.pad(a, ((0, missing), (0, 0)))
-        site.adapted.lora_B.weight.data = xp.pad(b, ((0, 0), (0, missing)))
+        scaled = [layer.lora_A.weight.data * (weight * layer.scaling) for layer, weight in layers[site.path]]
+        A, B = site.adapted.lora_A.weight, site.adapted.lora_B.weight
+        A.data, B.data = xp.zeros_like(A.data), xp.zeros_like(B.data)  # of what the module's own ranks do not reach
+        own = sum(map(len, scaled))
+        A.data[:own] = xp.concatenate(scaled)
+        B.data[:, :own] = xp.concatenate([layer.lora_B.weight.data for layer, _ in layers[site.path]], axis=1)
     total.trains = False
     return total
 

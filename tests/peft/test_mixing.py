@@ -264,15 +264,6 @@ def test_what_was_frozen_by_hand_stays_frozen(tmp_path):
     assert live(m) > expected
 
 
-def test_numbers_may_be_those_of_numpy():
-    m, twin = trained(), trained()
-    for each, half in ((m, 0.5), (twin, np.float64(0.5))):
-        each.set_strength(half)
-        each.add_weighted_adapter(["default"], [3 * half], "sum", "cat")
-        each.set_adapter("sum")
-    assert same(state(m), state(twin)) and {p.dtype for p in twin.parameters()} == {np.dtype("float32")}
-
-
 def test_each_adapter_has_a_strength_of_its_own(pair):
     m, a, _ = pair
     m.set_strength(0.3)

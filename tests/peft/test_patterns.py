@@ -56,13 +56,6 @@ def test_what_a_name_means(options, expected):
     assert settings(adapted(r=2, **options)) == {name: expected.get(name, default) for name in names}
 
 
-def test_the_count_follows_the_patterns():
-    # Each of 4 layers goes from 16 to 12.
-    assert adapted(r=2, rank_pattern={"v_proj": 4}).get_nb_trainable_parameters()[0] == (2 + 4) * 2 * (16 + 12)
-    dora = adapted(r=2, rank_pattern={"v_proj": 4}, use_dora=True)
-    assert dora.get_nb_trainable_parameters()[0] == (2 + 4) * 2 * (16 + 12) + 4 * 12
-
-
 @pytest.mark.parametrize("targets", [None, "all-linear", ["q_proj", "up_proj"]])
 def test_patterns_are_saved_as_they_are_and_come_back(targets, tmp_path):
     options = {"rank_pattern": {"q_proj": 3}, "alpha_pattern": {"layers.1.self_attn.q_proj": 5}}
