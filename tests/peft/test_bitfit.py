@@ -11,7 +11,7 @@ from minilora import backend, nn
 from minilora import functional as F
 from minilora.formats import safetensors
 from minilora.gradcheck import gradcheck
-from minilora.peft import AdapterLayer, BitFitConfig, LNTuningConfig, PeftModel, get_peft_model
+from minilora.peft import BitFitConfig, LNTuningConfig, PeftModel, get_peft_model
 from minilora.peft.bitfit import TunedLayer
 from minilora.tensor import Tensor
 from tests.helpers.peft_invariants import (
@@ -194,38 +194,6 @@ def test_a_bias_beside_a_tied_weight_leaves_the_tie():
     assert m.config.tie_word_embeddings
     plain = m.merge_and_unload()
     assert plain.head.weight is plain.embed.weight and plain.head.bias.numpy().any()
-
-
-def test_a_llama_without_biases_says_so_and_offers_the_norms():
-    base = base_of(NORMS, "tied", 0)
-    refused(
-        lambda: get_peft_model(base, BitFitConfig()),
-        "no bias to train in LlamaForCausalLM",
-        "norms=True",
-    )
-    assert not any(isinstance(module, AdapterLayer) for _, module in base.named_modules())
-    get_peft_model(base, BitFitConfig(norms=True))
-
-
-@pytest.mark.parametrize(
-    "config, words",
-    [
-        (
-            BitFitConfig(target_modules=["q_proj"]),
-            ["no bias to train in model.layers.0.self_attn.q_proj", "norms=True"],
-        ),
-        (BitFitConfig(target_modules=["norm"]), ["no bias to train in model.norm; norms=True"]),
-        (BitFitConfig(norms=True, target_modules=["norm", "q_proj"]), ["no bias to train in model.layers.0"]),
-        (
-            BitFitConfig(target_modules=["mlp"]),
-            ["'mlp' is not a Linear or RMSNorm or LayerNorm: it is of class LlamaMLP"],
-        ),
-        (LNTuningConfig(target_modules=["q_proj"]), ["'q_proj' is not a RMSNorm or LayerNorm: it is of class Linear"]),
-        (LNTuningConfig(target_modules="all-linear"), ["'all-linear' matches nothing"]),
-    ],
-)
-def test_targets_that_do_not_fit_are_refused(config, words):
-    refused(lambda: get_peft_model(base_of(NORMS, "tied", 0), config), *words)
 
 
 # Files

@@ -281,6 +281,16 @@ def test_layer_10_is_not_layer_0():
         ({"modules_to_save": ["self_attn"]}, ["model.layers.0.self_attn.q_proj is in model.layers.0.self_attn"]),
         ({"modules_to_save": ["q_proj"]}, ["model.layers.0.self_attn.q_proj is in both"]),
         ({"modules_to_save": ["model", "norm"], "target_modules": ["lm_head"]}, ["model.norm is in model"]),
+        (
+            IA3Config(feedforward_modules=["down"]),
+            ["'down' is not among the adapted modules (k_proj, v_proj"],
+        ),
+        (IA3Config(target_modules=["kproj"]), ["'kproj' matches nothing, did you mean 'k_proj'?"]),
+        (BitFitConfig(), ["no bias to train in LlamaForCausalLM", "norms=True trains"]),
+        (BitFitConfig(norms=True, target_modules=["norm", "q_proj"]), ["no bias to train in model.layers.0.self_attn"]),
+        (LNTuningConfig(target_modules=["q_proj"]), ["'q_proj' is not a RMSNorm or LayerNorm: it is of class Linear"]),
+        (BottleneckConfig(target_modules=["norm"]), ["model.norm (RMSNorm) holds no Linear that would tell the width"]),
+        (BottleneckConfig(target_modules=["embed_tokens", "model"]), ["(Embedding)", "model holds a list of blocks"]),
         ({"task_type": "SEQ_CLS"}, ["'SEQ_CLS'", "classifier or score", "LlamaForCausalLM has none"]),
     ],
 )
@@ -288,7 +298,7 @@ def test_what_does_not_fit_is_refused_by_name_and_changes_nothing(options, words
     model = tied_llama()
     before, flags = state(model), [p.requires_grad for p in model.parameters()]
     with pytest.raises(MiniloraError) as error:
-        get_peft_model(model, LoraConfig(**options))
+        get_peft_model(model, LoraConfig(**options) if isinstance(options, dict) else options)
     for word in words:
         assert word in str(error.value)
     assert same(state(model), before) and [p.requires_grad for p in model.parameters()] == flags

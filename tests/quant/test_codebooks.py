@@ -82,13 +82,6 @@ def test_order_and_midpoints(quant_type):
     np.testing.assert_allclose(abs(values - chosen), nearest, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("make", [nf4, fp4, int4, dynamic_map])
-def test_a_codebook_is_made_once_and_cannot_be_changed(make):
-    assert make() is make()
-    with pytest.raises(ValueError, match="read-only"):
-        make()[0] = 1
-
-
 # Another codebook
 
 
@@ -110,13 +103,7 @@ def named(name: str, values):
 
 
 @pytest.mark.parametrize(
-    "name, values",
-    [
-        ("int3", [0, 1 / 3, 2 / 3, 1, -1, -2 / 3, -1 / 3]),
-        ("ternary", [-1, 0, 1]),
-        ("sign", [1, -1]),
-        ("inner", np.linspace(-0.5, 0.5, 16)),
-    ],
+    "name, values", [("int3", [0, 1 / 3, 2 / 3, 1, -1, -2 / 3, -1 / 3]), ("ternary", [-1, 0, 1]), ("sign", [1, -1])]
 )
 def test_a_codebook_of_fewer_values_works_wherever_a_quant_type_is_named(registering, name, values):
     register_codebook(named(name, values))
