@@ -140,14 +140,10 @@ def test_parts_run_side_by_side_and_few_rows_or_little_work_do_not(monkeypatch):
     meet = threading.Barrier(2)
     assert threads.side_by_side(lambda _: meet.wait(10) >= 0, range(2)) == [True, True]
     monkeypatch.setattr(threads, "WORTH_A_PART", 100)
-    assert threads.split_work(4, 200) == [range(2), range(2, 4)]
-    assert threads.split_work(4, 199) == [range(4)]  # one, whose products use one thread
-    assert threads.split_work(1, 150) == [range(1)]
-    assert threads.split_work(1, 10_000) == []  # whose products share themselves out
-    with threads.using(8):
-        assert len(threads.split_work(3, 10_000)) == 3
-    with threads.using(1):
-        assert threads.split_work(4, 10_000) == []
+    assert threads.parts_of(4, 200, 2) == 2 and threads.split_rows(range(5), 2) == [range(2), range(2, 5)]
+    assert threads.parts_of(4, 199, 2) == threads.parts_of(1, 150, 2) == 1  # one, whose products use one thread
+    assert threads.parts_of(1, 10_000, 2) == threads.parts_of(4, 10_000, 1) == 0  # whose products share themselves out
+    assert threads.parts_of(3, 10_000, 8) == 3
 
 
 def test_results_come_in_order_and_nothing_is_split_twice():

@@ -5,8 +5,7 @@ from typing import Any
 
 from minilora import backend, kernels, ops
 from minilora.backend import Array, xp
-from minilora.functional.recompute import Lazy, recomputable
-from minilora.functional.rows import as_rows, row_blocks
+from minilora.functional.rows import Lazy, as_rows, recomputable, row_blocks
 from minilora.functional.special import erf
 from minilora.ops import check_axis_is_not_empty, number, raw, sigmoid_array
 from minilora.tensor import Operand, Tensor, record

@@ -2,8 +2,7 @@
 
 from minilora import backend, kernels, ops
 from minilora.backend import Array, xp
-from minilora.functional.recompute import Lazy, recomputable
-from minilora.functional.rows import as_rows, row_blocks
+from minilora.functional.rows import Lazy, as_rows, recomputable, row_blocks
 from minilora.ops import number, raw
 from minilora.tensor import Operand, Tensor, record
 
