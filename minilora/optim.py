@@ -175,28 +175,11 @@ class AdamW(Optimizer):
         # With both bias corrections moved into two numbers, the update is p -= lr1 · m / (sqrt(v) + eps1).
         correction1, correction2 = 1 - beta1 ** state["step"], sqrt(1 - beta2 ** state["step"])
         lr, eps = group["lr"] * correction2 / correction1, group["eps"] * correction2
-        if not backend.is_cpu():
-            keep = 1 - group["lr"] * group["weight_decay"]
-            kernels.adamw(g, lr, eps, keep, beta1, beta2, writable_data(p), state["m"], state["v"])
-            return
-        flat = [a.reshape(-1) for a in (writable_data(p), g, state["m"], state["v"])]
-        buffer = None
-        for s in backend.row_blocks(p.size, p.dtype.itemsize * 4):
-            data, gradient, m, v = (a[s] for a in flat)
-            buffer = xp.empty(gradient.shape, dtype=gradient.dtype) if buffer is None else buffer
-            work = xp.multiply(gradient, 1 - beta1, out=buffer[: len(gradient)])
-            m *= beta1
-            m += work
-            xp.multiply(gradient, gradient, out=work)
-            work *= 1 - beta2
-            v *= beta2
-            v += work
-            xp.sqrt(v, out=work)
-            work += eps
-            xp.divide(m, work, out=work)
-            work *= lr
-            data *= 1 - group["lr"] * group["weight_decay"]
-            data -= work
+        keep = 1 - group["lr"] * group["weight_decay"]
+        flat = [a.reshape(-1) for a in (g, writable_data(p), state["m"], state["v"])]
+        for s in backend.row_blocks(p.size, p.dtype.itemsize * 4) if backend.is_cpu() else [...]:
+            gradient, data, m, v = (a[s] for a in flat)
+            kernels.adamw(gradient, lr, eps, keep, beta1, beta2, data, m, v)
 
 
 def clip_grad_norm_(params: Tensor | Iterable[Tensor], max_norm: float) -> Array:

@@ -16,6 +16,14 @@ def as_rows(a: Array) -> Array:
     return a.reshape(prod(a.shape[:-1]), a.shape[-1]) if a.ndim else a.reshape(1, 1)
 
 
+def in_blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """The arrays (N, C) and (N, 1) in blocks of rows that stay in a core's cache; whole on a GPU."""
+    if backend.is_cpu():
+        yield from (tuple(a[s] for a in arrays) for s in row_blocks(arrays[0]))
+    else:
+        yield arrays
+
+
 def row_blocks(rows: Array) -> Iterator[slice]:
     """Slices over the rows of an array (N, C)."""
     return backend.row_blocks(rows.shape[0], rows.shape[1] * rows.dtype.itemsize)
