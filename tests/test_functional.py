@@ -112,19 +112,13 @@ def test_every_golden_case_is_compared():
     assert set(GOLDEN) == set(CALLS)
 
 
+@pytest.mark.parametrize("in_blocks", [False, True], ids=["at once", "block by block"])
 @pytest.mark.parametrize("name", CALLS)
-def test_as_pytorch(name):
-    compare(name, run(name, GOLDEN[name]), GOLDEN[name])
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_as_pytorch_block_by_block(name, monkeypatch):
-    """The same where every loop over blocks takes several turns."""
-    if not backend.is_cpu():
-        return  # a device works on everything at once, as in the test above
-    monkeypatch.setattr(
-        backend, "row_blocks", lambda rows, row_bytes: (slice(i, min(i + 2, rows)) for i in range(0, rows, 2))
-    )
+def test_as_pytorch(name, in_blocks, monkeypatch):
+    """Also where every loop over blocks takes several turns (a device works on everything at once)."""
+    if in_blocks and backend.is_cpu():
+        blocks = lambda rows, row_bytes: (slice(i, min(i + 2, rows)) for i in range(0, rows, 2))  # noqa: E731
+        monkeypatch.setattr(backend, "row_blocks", blocks)
     compare(name, run(name, GOLDEN[name]), GOLDEN[name])
 
 
