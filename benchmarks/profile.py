@@ -171,7 +171,7 @@ def profile(make: Callable, seconds: float) -> Profile:
         work()
         rounds = max(3, round(seconds / timed(work, perf_counter)))
         on_all_cores = statistics.median(timed(work, perf_counter) for _ in range(rounds))
-    with blas.threads(1):
+    with blas.one_thread():
         with backend.use("numpy"):
             plain = make(1)
             plain()
