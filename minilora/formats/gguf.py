@@ -51,42 +51,58 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
 
     Shapes are NumPy's (outermost first). Needs the `gguf` extra. Errors: FormatError; MiniloraError without the extra.
     """
-    quants = _library()
+    quants = library().quants
     where = show_path(path)
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         head = _Head(file.read(min(size, _HEAD_LIMIT)), where, size)
-        tensor_count, entry_count = head.opening()
+        if head.take(4) != b"GGUF":
+            raise FormatError(f"{where} is no GGUF file: it does not begin with GGUF")
+        if (version := head.number("I")) not in VERSIONS:
+            raise FormatError(f"{where} has GGUF version {version}; minilora reads 2 and 3, little-endian")
+        tensor_count, entry_count = head.count(24, "tensors"), head.count(13, "metadata entries")  # least bytes of one
         metadata = head.metadata(entry_count)
         alignment = metadata.get("general.alignment", ALIGNMENT)
         if type(alignment) is not int or not 0 < alignment <= 2**20 or alignment & (alignment - 1):
             raise FormatError(f"{where}: general.alignment is {escape(alignment)}, not a power of 2")
         infos = head.tensors(tensor_count)
         start = -(-head.place // alignment) * alignment
-    tensors, ends = {}, []
-    for name, (shape, kind, offset) in infos.items():
-        quantization, length = _bytes_of(quants, shape, kind, f"{where}: tensor {escape(name)}")
+
+    def read(start: int, length: int, quantization: Any, shape: tuple[int, ...]) -> np.ndarray:
+        raw = np.empty(length, np.uint8)
+        with open_regular(path) as file:
+            file.seek(start)
+            if file.readinto(raw.data) != length:
+                raise FormatError(f"{where} became shorter while it was read")
+        if not length:
+            return np.zeros(shape, np.float32)
+        with np.errstate(all="ignore"):  # a scale may be any 16 bits, infinities too
+            return quants.dequantize(raw, quantization).astype(np.float32, copy=False).reshape(shape)
+
+    tensors, end = {}, 0
+    for name, (shape, kind, offset) in sorted(infos.items(), key=lambda item: (item[1][2], prod(item[1][0]))):
+        tensor = f"{where}: tensor {escape(name)}"
+        quantization, length = _bytes_of(quants, shape, kind, tensor)
         if offset % alignment or start + offset + length > size:
             raise FormatError(
-                f"{where}: tensor {escape(name)} lies at byte {start + offset:,} with {length:,} bytes; "
-                f"the file has {size:,}, and a place must be a multiple of {alignment}"
+                f"{tensor} lies at byte {start + offset:,} with {length:,} bytes; the file has {size:,}, and a place "
+                f"must be a multiple of {alignment}"
             )
-        ends.append((offset, offset + length, name))
-        read = partial(_read, quants, path, start + offset, length, quantization, shape)
-        tensors[name] = StoredTensor(shape, read, quantization.name)
-    ends.sort()
-    for (_, end, _), (begin, _, name) in zip(ends, ends[1:], strict=False):
-        if begin < end:
-            raise FormatError(f"{where}: tensor {escape(name)} overlaps the one before it")
-    return GGUF(metadata, tensors)
+        if offset < end:
+            raise FormatError(f"{tensor} overlaps the one before it")
+        end = offset + length
+        make = partial(read, start + offset, length, quantization, shape)
+        tensors[name] = StoredTensor(shape, make, quantization.name)
+    return GGUF(metadata, {name: tensors[name] for name in infos})
 
 
-def _library() -> Any:
+def library() -> Any:
+    """Import the gguf library. MiniloraError if it is not installed."""
     try:
-        from gguf import quants
+        import gguf
     except ImportError:
-        raise MiniloraError('reading GGUF files needs the gguf library: pip install "minilora[gguf]"') from None
-    return quants
+        raise MiniloraError('GGUF files need the gguf library: pip install "minilora[gguf]"') from None
+    return gguf
 
 
 def _bytes_of(quants: Any, shape: tuple[int, ...], kind: int, where: str) -> tuple[Any, int]:
@@ -102,34 +118,11 @@ def _bytes_of(quants: Any, shape: tuple[int, ...], kind: int, where: str) -> tup
     return quantization, prod(shape) // block * size
 
 
-def _read(
-    quants: Any, path: str | os.PathLike[str], start: int, length: int, quantization: Any, shape: tuple[int, ...]
-) -> np.ndarray:
-    raw = np.empty(length, np.uint8)
-    with open_regular(path) as file:
-        file.seek(start)
-        if file.readinto(raw.data) != length:
-            raise FormatError(f"{show_path(path)} became shorter while it was read")
-    if not length:
-        return np.zeros(shape, np.float32)
-    with np.errstate(all="ignore"):  # a scale may be any 16 bits, infinities too
-        return quants.dequantize(raw, quantization).astype(np.float32, copy=False).reshape(shape)
-
-
 class _Head:
     """The part before the tensors, read value by value. `place`: the next byte."""
 
     def __init__(self, raw: bytes, where: str, size: int):
         self.raw, self.where, self.size, self.place = raw, where, size, 0
-
-    def opening(self) -> tuple[int, int]:
-        """Read the numbers of tensors and of metadata entries."""
-        if self.take(4) != b"GGUF":
-            raise FormatError(f"{self.where} is no GGUF file: it does not begin with GGUF")
-        version = self.number("I")
-        if version not in VERSIONS:
-            raise FormatError(f"{self.where} has GGUF version {version}; minilora reads 2 and 3, little-endian")
-        return self.count(24, "tensors"), self.count(13, "metadata entries")  # the least that one can take
 
     def metadata(self, count: int) -> dict[str, object]:
         entries: dict[str, object] = {}
