@@ -11,16 +11,14 @@ SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
 WIDTH = 79
 
 
-# A step
-
-
 def plan_text(facts: dict) -> str:
     """Write the plan of a model in lines."""
     plans = facts["plans"]
     one = plans[0] if len(plans) == 1 else None
+    of = f"{escape(facts['model'], 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
     grid = _one(one) if one else _several(plans)
-    what = f"{one['method']}, " if one else ""
-    lines = [f"A training step: {what}{_title(facts)}", render(drawn(grid)), fill(facts["assumptions"], WIDTH), ""]
+    lines = [f"A training step: {one['method'] + ', ' if one else ''}{of}", render(drawn(grid))]
+    lines += [fill(facts["assumptions"], WIDTH), ""]
     if one:
         work = sum(work for kind, work in one["flops"].items() if kind != "again")
         lines += [
@@ -30,7 +28,10 @@ def plan_text(facts: dict) -> str:
         ]
         lines += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in one["fits"].items()]
     else:
-        lines.append(render(drawn(_fitting(plans))))
+        rows = [(plan["method"], *(SHORT[answer] for answer in plan["fits"].values())) for plan in plans]
+        caption = "ckpt: with checkpointing." if any("ckpt" in row for row in rows) else ""
+        header = ("method", *plans[0]["fits"])
+        lines.append(render(drawn(Grid("What fits on a GPU of so much memory", header, rows, caption))))
     if "device" in facts:
         lines.append(f"Tokens per second at {100 * facts['utilization']:g} % of {facts['device']}:")
         for plan in plans:
@@ -51,10 +52,6 @@ def largest_text(facts: dict) -> str:
     return "\n".join(lines)
 
 
-def _title(facts: dict) -> str:
-    return f"{escape(facts['model'], 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
-
-
 def _one(plan: dict) -> Grid:
     columns = [plan["memory"], plan["with_checkpointing"]]
     kinds = [kind for kind in columns[0] if any(memory[kind] for memory in columns)]
@@ -71,12 +68,6 @@ def _several(plans: list[dict]) -> Grid:
         rows.append((plan["method"], _share(plan), *map(show_size, (*sizes, plan["with_checkpointing"]["peak"]))))
     header = ("method", "trains", "weights", "adapter", "grads,\nmoments", "activa-\ntions", "peak", "peak,\nckpt")
     return Grid("", header, rows, "")
-
-
-def _fitting(plans: list[dict]) -> Grid:
-    rows = [(plan["method"], *(SHORT[answer] for answer in plan["fits"].values())) for plan in plans]
-    caption = "ckpt: with checkpointing." if any("ckpt" in row for row in rows) else ""
-    return Grid("What fits on a GPU of so much memory", ("method", *plans[0]["fits"]), rows, caption)
 
 
 def _count(number: int) -> str:
