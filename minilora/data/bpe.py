@@ -185,7 +185,7 @@ class ByteLevelBPE:
         self._names = {index: token for token, index in self._vocab.items()}
         self._special = {token["id"]: SimpleNamespace(**token) for token in content["added_tokens"]}
         self._ranks = {(left, right): rank for rank, (left, right) in enumerate(content["model"]["merges"])}
-        self._ids = lru_cache(2**16)(self._ids_of)
+        self._ids = lru_cache(2**16)(self._ids_of)  # of a word
         self.get_added_tokens_decoder = lambda: self._special
         self.get_vocab, self.token_to_id, self.id_to_token = lambda: self._vocab, self._vocab.get, self._names.get
         self.no_truncation = self.no_padding = lambda: None  # there is none

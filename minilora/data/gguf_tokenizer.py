@@ -28,7 +28,7 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     file's name, for metadata that describes no tokenizer that is known here; what is missing or of another type raises
     as it comes, and `Tokenizer.from_gguf` names the file.
     """
-    from tokenizers import AddedToken, Tokenizer, models
+    from tokenizers import AddedToken, Tokenizer, models, processors
 
     values = {name.removeprefix(PREFIX): value for name, value in metadata.items() if value is not None}
     if (kind := values["model"]) != "gpt2":
@@ -62,21 +62,12 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
         is_token = type(index) is int and 0 <= index < len(tokens)
         if not is_token and (index is not None or role == "eos" or add_bos):
             raise FormatError(f"{where}: {PREFIX}{role}_token_id is {escape(index)}, not one of {len(tokens):,} tokens")
-    if add_bos:
-        _begin_with(inner, tokens[bos], bos)
+    if add_bos:  # two texts, where a reader of the saved file has a use for that, begin with it each
+        begin, single = tokens[bos], f"{tokens[bos]}:0 $A:0"
+        pair = f"{single} {begin}:1 $B:1"
+        inner.post_processor = processors.TemplateProcessing(single, pair, special_tokens=[(begin, bos)])
     template = metadata.get("tokenizer.chat_template")
     return inner, {"eos_token": eos, "bos_token": bos, "add_bos_token": add_bos, "chat_template": template}
-
-
-def _begin_with(inner: Any, bos_token: str, bos: int) -> None:
-    from tokenizers import processors
-
-    # Two texts, where a reader of the saved file has a use for that, begin with it each.
-    single, pair = f"{bos_token}:0 $A:0", f"{bos_token}:0 $A:0 {bos_token}:1 $B:1"
-    try:
-        inner.post_processor = processors.TemplateProcessing(single, pair, special_tokens=[(bos_token, bos)])
-    except ValueError:  # a name that the template cannot spell; `Tokenizer` knows the id all the same
-        inner.post_processor = None
 
 
 def describe(inner: Any, size: int) -> dict[str, object]:
@@ -86,22 +77,16 @@ def describe(inner: Any, size: int) -> dict[str, object]:
     size: the number of tokens that the model knows; ids that mean none are filled up. MiniloraError for a tokenizer
     that such metadata cannot describe, or that cuts a text into words in a way that has no name here.
     """
-    state, vocab = json.loads(inner.to_str()), inner.get_vocab(with_added_tokens=True)
-    model, names = state["model"], {index: name for name, index in vocab.items()}
-    added = inner.get_added_tokens_decoder()
+    state, added = json.loads(inner.to_str()), inner.get_added_tokens_decoder()
+    names = {index: name for name, index in inner.get_vocab(with_added_tokens=True).items()}
     pre = next((pre for pre in WRITTEN if _cuts_as(state, PRETOKENIZATIONS[pre])), None)
-    why = None
     if pre is None:
-        ways = ", ".join(WRITTEN)
-        why = f"it is no byte-level byte-pair encoding that cuts a text into words as one of {ways} does"
-    elif model.get("unk_token") is not None and not model["vocab"].keys() >= set(bpe.CHARACTERS.values()):
-        why = "some bytes are no token, and unknown"
-    elif len(names) < len(vocab):
-        why = "one id stands for several tokens"
-    elif any(not t.special and (t.lstrip or t.rstrip or t.single_word) for t in added.values()):
-        why = "a token that was added depends on the text around it"
-    if why is not None:
-        raise MiniloraError(f"the tokenizer cannot be written as GGUF: {why}")
+        raise MiniloraError(
+            "the tokenizer cannot be written as GGUF: it is no byte-level byte-pair encoding that cuts a text into "
+            f"words as one of {', '.join(WRITTEN)} does"
+        )
+    if any(not token.special and (token.lstrip or token.rstrip or token.single_word) for token in added.values()):
+        raise MiniloraError("the tokenizer cannot be written as GGUF: one of its tokens depends on the text around it")
     if max(names, default=-1) >= size:
         raise MiniloraError(f"the tokenizer has {max(names) + 1:,} tokens, the model {size:,}")
     types = [NORMAL if index in names else UNUSED for index in range(size)]
@@ -112,17 +97,20 @@ def describe(inner: Any, size: int) -> dict[str, object]:
         "pre": pre,
         "tokens": [names.get(index, f"[PAD{index}]") for index in range(size)],
         "token_type": types,
-        "merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]],
+        "merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in state["model"]["merges"]],
     }
     return {PREFIX + name: value for name, value in described.items()}
 
 
 def _cuts_as(state: dict[str, Any], cut: Pretokenization) -> bool:
     """True if a tokenizer.json gives the ids that byte-pair encoding on bytes gives, with words cut in this way."""
-    rules = bpe.RULES["model"] | {"ignore_merges": cut.ignore_merges}
-    names = ("type", "dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
+    model = state["model"]
+    others = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
     return (
-        all((state["model"].get(name) or None) == (rules[name] or None) for name in names)
+        model["type"] == "BPE"
+        and not any(model.get(name) for name in others)
+        and (model["unk_token"] is None or model["vocab"].keys() >= set(bpe.CHARACTERS.values()))
+        and bool(model.get("ignore_merges")) == cut.ignore_merges
         and state["normalizer"] == cut.normalizer
         and _words(state["pre_tokenizer"]) == _words(cut.pre_tokenizer)
     )

@@ -26,16 +26,8 @@ REVIEWS_ARCHIVE = "vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.
 REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 REVIEW = "Is this film review positive or negative? Answer with one word.\n\n{}"
 R8 = "orangecontrib/text/datasets/reuters-r8-{}.tab"
-TOPICS = {
-    "earn": "earnings",
-    "acq": "acquisition",
-    "crude": "oil",
-    "trade": "trade",
-    "money-fx": "currency",
-    "interest": "interest",
-    "ship": "shipping",
-    "grain": "grain",
-}
+TOPICS = {"earn": "earnings", "acq": "acquisition", "crude": "oil", "trade": "trade"}
+TOPICS |= {"money-fx": "currency", "interest": "interest", "ship": "shipping", "grain": "grain"}
 NEWS = f"Which topic is this news item about: {', '.join(TOPICS.values())}? Answer with one word.\n\n{{}}"
 
 Labelled = list[tuple[str, str]]  # text, label

@@ -210,11 +210,10 @@ def format_errors(message: str) -> Iterator[None]:
 
 def _library() -> Any:
     """Import the tokenizers library; None if it is not installed."""
-    try:
+    with suppress(ModuleNotFoundError):
         import tokenizers
-    except ModuleNotFoundError:
-        return None
-    return tokenizers
+
+        return tokenizers
 
 
 def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
@@ -260,12 +259,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         raise MiniloraError(f"vocabulary size {vocab_size}: at least {SMALLEST}, for the 256 bytes and {END_OF_TEXT}")
     if not (library := _library()):
         return Tokenizer(bpe.ByteLevelBPE.trained(texts, vocab_size, END_OF_TEXT))
-    inner = library.Tokenizer.from_str(json.dumps(bpe.RULES))
+    inner, alphabet = library.Tokenizer.from_str(json.dumps(bpe.RULES)), list(bpe.CHARACTERS.values())
     trainer = library.trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=list(bpe.CHARACTERS.values()),
-        show_progress=False,
+        vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
     )
     inner.train_from_iterator(texts, trainer)
     return Tokenizer(inner)

@@ -53,14 +53,13 @@ def page(result: AdaptedResult, pictures: dict[str, bytes]) -> str:
         for draw, caption in figures.FIGURES.items()
         if draw.__name__ in pictures
     }
+    quick = " This was the quick run: a smaller model and fewer seeds." if settings["quick"] else ""
+    took = f"{rows['run',]['seconds']:,.0f} seconds.{quick}"
+    origin = f"<code>{text(run['command'])}</code> · {text(run['date'])} · {took}"
     return html.page(
         "what transfer bought",
-        html.top(
-            "What transfer bought",
-            run | {"quick": settings["quick"], "seconds": rows["run",]["seconds"]},
-            " This was the quick run: a smaller model and fewer seeds.",
-            "A language model first learns from much general text, then from a little text of one domain.",
-        ),
+        f'<header><h1>What transfer bought</h1>\n<p class="soft">{origin}</p></header>\n'
+        "<p>A language model first learns from much general text, then from a little text of one domain.</p>",
         step(
             "1. Pretrain: learn the language from much text",
             shown.get("pretraining", ""),

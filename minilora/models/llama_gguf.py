@@ -14,8 +14,7 @@ import numpy as np
 
 from minilora import backend
 from minilora.errors import FormatError, MiniloraError, escape, first_few
-from minilora.formats.gguf import GGUF
-from minilora.formats.gguf_writer import BLOCK
+from minilora.formats.gguf import BLOCK, GGUF
 from minilora.formats.stored import StoredTensor
 from minilora.models.language_model import check_plain
 from minilora.models.rotary import inverse_frequencies

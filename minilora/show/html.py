@@ -1,7 +1,6 @@
 """What a page is made of: one HTML file that opens from disk, without the network; a page of results has no scripts."""
 
 import base64
-from collections.abc import Iterable
 from html import escape
 
 from minilora.show import grids
@@ -51,14 +50,6 @@ def page(title: str, *parts: str, script: str = "", style: str = "") -> str:
     )
 
 
-def top(title: str, results: dict, quick: str, lead: str) -> str:
-    """Write the heading, with the command that the page came from. quick: what to say of a quick run; lead: HTML."""
-    words = f"{results.get('seconds', 0):,.0f} seconds.{quick if results.get('quick') else ''}"
-    command, date = text(results.get("command", "")), text(results.get("date", ""))
-    origin = f'<p class="soft"><code>{command}</code> · {date} · {words}</p>'
-    return f"<header><h1>{text(title)}</h1>\n{origin}</header>\n<p>{lead}</p>"
-
-
 def text(value: object) -> str:
     """Make any text harmless: markup escaped, and a replacement sign for control and invisible characters."""
     return escape("".join(c if c.isprintable() or c in "\n\t\u00a0" else "\ufffd" for c in str(value)))
@@ -77,21 +68,16 @@ def beside(panels: dict[str, str]) -> str:
 
 def facts_table(facts: dict) -> str:
     """Write names and values in two columns."""
-    cells = (f'<th scope="row">{text(name)}</th><td>{text(value)}</td>' for name, value in facts.items())
-    return _table("facts", "", cells)
-
-
-def _table(kind: str, head: str, rows: Iterable[str]) -> str:
-    start = f'<table class="{kind}">' if kind else f"<table>\n<thead><tr>{head}</tr></thead>\n"
-    body = "\n".join(f"<tr>{cells}</tr>" for cells in rows)
-    return f'<div class="wide">{start}<tbody>\n{body}\n</tbody></table></div>'
+    rows = [f'<tr><th scope="row">{text(name)}</th><td>{text(value)}</td></tr>\n' for name, value in facts.items()]
+    return f'<div class="wide"><table class="facts"><tbody>\n{"".join(rows)}</tbody></table></div>'
 
 
 def table(grid: grids.Grid) -> str:
     head = "".join(f'<th scope="col">{text(" ".join(name.split()))}</th>' for name in grid.header)
-    cells = ("".join(f"<td>{text(cell)}</td>" for cell in row) for row in grid.rows)
+    rows = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>\n" for row in grid.rows)
+    body = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table>"
     words = f"<figcaption><strong>{text(grid.title)}.</strong> {text(grid.caption)}</figcaption>"
-    return f"<figure>{_table('', head, cells)}\n{words}</figure>"
+    return f'<figure><div class="wide">{body}</div>\n{words}</figure>'
 
 
 def figure(name: str, png: bytes, caption: str) -> str:

@@ -8,7 +8,6 @@ from minilora.errors import escape
 from minilora.show.grids import Grid, drawn, render, show_share, show_size
 
 SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
-WIDTH = 79
 
 
 def plan_text(facts: dict) -> str:
@@ -16,13 +15,20 @@ def plan_text(facts: dict) -> str:
     plans = facts["plans"]
     one = plans[0] if len(plans) == 1 else None
     of = f"{escape(facts['model'], 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
-    grid = _one(one) if one else _several(plans)
+    if one:
+        columns = [one["memory"], one["with_checkpointing"]]
+        kinds = [kind for kind in columns[0] if any(memory[kind] for memory in columns)]
+        rows = [(kind, *(show_size(memory[kind]) for memory in columns)) for kind in kinds]
+        grid = Grid("", ("kind", "bytes", "with\ncheckpointing"), rows, "")
+    else:
+        grid = _several(plans)
     lines = [f"A training step: {one['method'] + ', ' if one else ''}{of}", render(drawn(grid))]
-    lines += [fill(facts["assumptions"], WIDTH), ""]
+    lines += [fill(facts["assumptions"], 79), ""]
     if one:
         work = sum(work for kind, work in one["flops"].items() if kind != "again")
+        trained, total = (f"{n:,}" if n < 1e9 else f"{n / 1e9:,.2f} billion" for n in (one["trainable"], one["total"]))
         lines += [
-            f"trains {_count(one['trainable'])} of {_count(one['total'])} parameters ({_share(one)})",
+            f"trains {trained} of {total} parameters ({_share(one)})",
             f"saves  {show_size(one['saved_bytes'])}",
             f"takes  {f'{work / 1e12:,.3g} T' if work >= 1e11 else f'{work / 1e9:,.3g} G'}FLOP a step",
         ]
@@ -52,13 +58,6 @@ def largest_text(facts: dict) -> str:
     return "\n".join(lines)
 
 
-def _one(plan: dict) -> Grid:
-    columns = [plan["memory"], plan["with_checkpointing"]]
-    kinds = [kind for kind in columns[0] if any(memory[kind] for memory in columns)]
-    rows = [(kind, *(show_size(memory[kind]) for memory in columns)) for kind in kinds]
-    return Grid("", ("kind", "bytes", "with\ncheckpointing"), rows, "")
-
-
 def _several(plans: list[dict]) -> Grid:
     rows: list[tuple[str, ...]] = []
     for plan in plans:
@@ -68,10 +67,6 @@ def _several(plans: list[dict]) -> Grid:
         rows.append((plan["method"], _share(plan), *map(show_size, (*sizes, plan["with_checkpointing"]["peak"]))))
     header = ("method", "trains", "weights", "adapter", "grads,\nmoments", "activa-\ntions", "peak", "peak,\nckpt")
     return Grid("", header, rows, "")
-
-
-def _count(number: int) -> str:
-    return f"{number:,}" if number < 1e9 else f"{number / 1e9:,.2f} billion"
 
 
 def _share(plan: dict) -> str:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from minilora.formats.atomic import remove_file, write_atomic
 from minilora.peft import METHODS
@@ -56,10 +56,9 @@ STYLE: dict[str, Any] = {
     "errorbar.capsize": 3,
 }
 BITS = "bits/character (less is better)"
-Draw = TypeVar("Draw", bound=Callable)
 
 
-def styled(draw: Draw) -> Draw:
+def styled(draw: Callable) -> Callable:
     """Run `draw` under matplotlib's defaults and STYLE; the reader's own settings come back afterwards."""
 
     @wraps(draw)
@@ -71,7 +70,7 @@ def styled(draw: Draw) -> Draw:
         with style.context(STYLE, after_reset=True):
             return draw(*arguments, **named)
 
-    return cast(Draw, styled)
+    return styled
 
 
 def save_all(figures: Mapping[str, Callable], measured: Any, folder: Path | str, dpi: int = 150) -> list[Path]:

@@ -49,7 +49,13 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
         steps, values = np.array([*series[name]]), np.array([*series[name].values()])
         axes.set_ylabel(LABELS[name].replace(" ", "\n") + (f"\n({units[name]})" if units.get(name) else ""))
         if name == "evaluation":
-            _draw_validation(axes, steps, values)
+            axes.plot(steps, values, color=_LINE, marker="o", markersize=4)
+            best = int(np.nanargmin(values))
+            label = f"best: {values[best]:.4g} at step {steps[best]:,}"
+            axes.plot(steps[best], values[best], "*", color="#D55E00", markersize=13, label=label)
+            if steps[0] == 0 and isfinite(values[0]):
+                style.base_line(axes, values[0], f"start: {values[0]:.4g}")
+            axes.legend(loc="best")
         elif name == "lr":
             axes.plot(steps, values, color=_LINE)
         else:
@@ -61,16 +67,6 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
     rows[-1].locator_params(axis="x", integer=True)
     figure.align_ylabels()
     return figure
-
-
-def _draw_validation(axes, steps, values) -> None:
-    axes.plot(steps, values, color=_LINE, marker="o", markersize=4)
-    best = int(np.nanargmin(values))
-    label = f"best: {values[best]:.4g} at step {steps[best]:,}"
-    axes.plot(steps[best], values[best], "*", color="#D55E00", markersize=13, label=label)
-    if steps[0] == 0 and isfinite(values[0]):
-        style.base_line(axes, values[0], f"start: {values[0]:.4g}")
-    axes.legend(loc="best")
 
 
 def run_lines(series: Mapping[str, Points], width: int = 30) -> list[str]:

@@ -214,7 +214,7 @@ UNWRITABLE = {  # what is changed in a tokenizer.json, and the words of the refu
     "words looked up": (lambda c: c["model"].update(ignore_merges=True), NO_NAME),
     "characters spelled in bytes": (lambda c: c["model"].update(byte_fallback=True), NO_NAME),
     "a token that takes spaces": (with_spaced_token, "depends on the text around it"),
-    "unknown bytes": (without_a_byte, "some bytes are no token"),
+    "unknown bytes": (without_a_byte, NO_NAME),
 }
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from minilora.errors import MiniloraError
-from minilora.formats.gguf import GGUF, read_gguf
-from minilora.formats.gguf_writer import write_gguf
+from minilora.formats.gguf import GGUF, read_gguf, write_gguf
 from minilora.formats.stored import StoredTensor
 
 gguf = pytest.importorskip("gguf")

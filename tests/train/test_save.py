@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from minilora.errors import MiniloraError
-from minilora.formats.gguf import GGUF, read_gguf
-from minilora.formats.gguf_writer import write_gguf
+from minilora.formats.gguf import GGUF, read_gguf, write_gguf
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.models.llama_gguf import gguf_of
 from minilora.train.load import load_model
