@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minilora import threads
-from minilora.data import chat, chat_split
+from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
 from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
@@ -100,9 +100,9 @@ def read_task(data: str, test: str | None = None) -> TaskData:
     parts = [
         chat.read_jsonl(_jsonl(flag, source), notes) for flag, source in (("--data", data), ("--test", test)) if source
     ]
-    notes += chat_split.doubts(parts[0])
+    notes += chat.doubts(parts[0])
     if test is None:
-        train, *held_out = chat_split.split(parts[0], data)
+        train, *held_out = chat.split(parts[0], data)
         parts = [train, [one for part in held_out for one in part]]
     tested = set(map(question_of, parts[1]))
     train = [one for one in parts[0] if question_of(one) not in tested]

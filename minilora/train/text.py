@@ -5,9 +5,8 @@ from hashlib import sha256
 from typing import ClassVar
 
 from minilora.data import corpora
-from minilora.data.batches import LanguageModelBatches
+from minilora.data.batches import ChatBatches, LanguageModelBatches
 from minilora.data.chat import ChatTokens
-from minilora.data.chat_batches import ChatBatches
 from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
 from minilora.errors import MiniloraError
 from minilora.formats.atomic import show_path

@@ -5,7 +5,7 @@ import pytest
 
 from minilora import quant
 from minilora.errors import MiniloraError
-from minilora.formats.gguf_writer import write_gguf
+from minilora.formats.gguf import write_gguf
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama_gguf import gguf_of
 from minilora.peft import (
