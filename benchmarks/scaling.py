@@ -26,7 +26,7 @@ from time import perf_counter
 from benchmarks.network import Network
 from benchmarks.step import BATCH, SIZES, minilora_model
 from minilora import threads
-from minilora.train.parallel import batch_gradients
+from minilora.train.world import batch_gradients
 
 METHODS = ("full", "lora")
 SIZE = SIZES["hidden 256, 4 layers"]

@@ -11,7 +11,7 @@ from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError
 from minilora.measure.few_shot import prompt_for
 from minilora.tensor import no_grad
-from minilora.train.parallel import split_batch
+from minilora.train.world import split_batch
 
 
 def classify_by_prompt(

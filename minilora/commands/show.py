@@ -20,7 +20,7 @@ def run(arguments: Namespace) -> None:
     from minilora.formats.atomic import show_path
     from minilora.show import style, training
     from minilora.train.answers import Chats, is_chat_data
-    from minilora.train.run_log import read_metrics
+    from minilora.train.run import read_metrics
     from minilora.train.text import Text
 
     out = Path(arguments.out or Path(arguments.folder) / "run.png")

@@ -23,7 +23,7 @@ from minilora.train import defaults, launch
 from minilora.train.answers import Chats
 from minilora.train.config import TrainConfig
 from minilora.train.load import count_parameters
-from minilora.train.loop import History, check_own_checkpoint, trainable
+from minilora.train.loop import History
 from minilora.train.metrics import evaluator
 from minilora.train.run import RECORD, RunFolder, read_record
 from minilora.train.save import save_adapter, save_model, training_record
@@ -93,7 +93,6 @@ class Training:
             self.arguments.overwrite,
             self.settings,
             self.data.sha256,
-            accept=lambda checkpoint: check_own_checkpoint(trainable(self.model), checkpoint),
         )
         with self.world.shared_cores(), run_folder if self.world.is_rank_zero else nullcontext() as run:
             before = [] if run is None else [self.sample(0)]
@@ -110,7 +109,6 @@ class Training:
     def prepare(self) -> None:
         """Make the batches, settle what is still open, and say what is about to be done."""
         arguments, data = self.arguments, self.data
-        self.world.check_enough_rows(self.batch_size)
         self.model.gradient_checkpointing_enable(arguments.checkpointing)
         self.batches = training_batches(data.train, self.batch_size, self.seq_len, arguments.seed)
         check_length(self.model, data, self.seq_len)

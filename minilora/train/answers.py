@@ -14,7 +14,7 @@ from minilora.data import chat, chat_split
 from minilora.data.batches import padded_left
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, escape, first_few
-from minilora.train.parallel import split_batch
+from minilora.train.world import split_batch
 
 
 @dataclass(frozen=True)

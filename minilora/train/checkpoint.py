@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from minilora.errors import FormatError, MiniloraError
+from minilora.errors import FormatError
 from minilora.formats.atomic import parse_json, remove_file, show_path
 from minilora.formats.safetensors import load_file, on_disk, save_file
 
+KEPT = 2
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
 
 
@@ -34,29 +35,23 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
 
-def save(folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], state: dict, keep: int = 2) -> Path:
-    """Write a checkpoint into `folder`; then remove all but the last `keep`, and those of later steps.
+def save(folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], state: dict) -> Path:
+    """Write a checkpoint into `folder`; then remove all but it and the one before, and those of later steps.
 
     A checkpoint of a later step is of a run that training has gone back behind.
     `state` is anything that JSON holds (whole numbers of any size and infinities included; tuples come back as lists,
     keys as text). Returns the file's path. Errors: MiniloraError; every earlier checkpoint is then still there.
     """
-    if step < 0 or keep < 1:
-        raise MiniloraError(f"a checkpoint needs step >= 0 and keep >= 1, not step {step} and keep {keep}")
     folder = Path(folder)
     arrays = {name: on_disk(name, array) for name, array in arrays.items()}
     content = json.dumps({"step": step, "state": state})
-
     for leftover in folder.glob(".step-*.tmp"):  # of a training that was killed while it saved
         remove_file(leftover)
     path = folder / f"step-{step:08d}.safetensors"
     save_file(path, arrays, metadata={"checkpoint": content, "sha256": _checksum(content, arrays)})
-
-    saved = _saved(folder)
-    kept = [old for old_step, old in saved if old_step <= step][:keep]
-    for _, old in saved:
-        if old not in kept:
-            remove_file(old)
+    remove_from(folder, step + 1)
+    for _, old in _saved(folder)[KEPT:]:
+        remove_file(old)
     return path
 
 
@@ -82,12 +77,12 @@ def latest(folder: str | os.PathLike) -> Checkpoint | None:
     notes: list[str] = []
     for _, path in _saved(Path(folder)):
         try:
-            found = load(path)
+            checkpoint = load(path)
         except FormatError as error:
             notes.append(str(error))
             continue
-        if not (bad := not_finite(found.arrays)):
-            return replace(found, notes=tuple(notes))
+        if not (bad := not_finite(checkpoint.arrays)):
+            return replace(checkpoint, notes=tuple(notes))
         notes.append(f"{show_path(path)} is of no use: {bad} is infinite or not a number")
     if notes:
         raise FormatError(f"no checkpoint in {show_path(folder)} can be read: {'; '.join(notes)}")
@@ -108,21 +103,10 @@ def not_finite(arrays: dict[str, np.ndarray]) -> str | None:
     return next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
 
 
-def clear(folder: str | os.PathLike) -> None:
-    """Remove every checkpoint from `folder`, and nothing else."""
-    for _, path in _saved(Path(folder)):
-        remove_file(path)
-
-
 def _saved(folder: Path) -> list[tuple[int, Path]]:
     """(step, path) of each checkpoint in `folder` by its name, newest first."""
-    try:
-        found = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise MiniloraError(f"cannot look for checkpoints in {show_path(folder)}: {error.strerror}") from error
-    return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
+    named = [(_NAME.fullmatch(path.name), path) for path in folder.glob("step-*")]
+    return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)
 
 
 def _checksum(content: str, arrays: dict[str, np.ndarray]) -> str:

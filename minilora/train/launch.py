@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from functools import cache
 from importlib.util import find_spec
 from time import sleep
 
@@ -31,27 +30,30 @@ def on_signals(signals: Iterable[int], handler: Callable[[int, object], None]) -
             signal.signal(signum, old)
 
 
+def rank() -> int:
+    """The number of this process among those that were started together, from 0."""
+    return _place()[0]
+
+
 def ranks() -> int:
     """Number of processes that were started together, by MPI or by what the launcher says in the environment."""
-    return _of_mpi()[1] if by_mpi4py() else _largest("1", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE")
+    return _place()[1]
 
 
-def rank() -> int:
-    """The number of this process among them, from 0."""
-    return _of_mpi()[0] if by_mpi4py() else _largest("0", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
-
-
-@cache
-def _of_mpi() -> tuple[int, int]:
+def _place() -> tuple[int, int]:
     """Rank and ranks. This begins MPI, which does not notice the end of a rank that has not begun."""
-    from mpi4py.MPI import COMM_WORLD
+    if by_mpi4py():
+        from mpi4py.MPI import COMM_WORLD
 
-    return COMM_WORLD.Get_rank(), COMM_WORLD.Get_size()
-
-
-def _largest(default: str, *names: str) -> int:
-    values = [os.environ.get(name, default) for name in names]
-    return max((int(value) for value in values if value.isdecimal()), default=int(default))
+        return COMM_WORLD.Get_rank(), COMM_WORLD.Get_size()
+    rank, size = (
+        max((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), default=alone)
+        for names, alone in (
+            (("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK"), 0),
+            (("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE"), 1),
+        )
+    )
+    return rank, size
 
 
 def by_mpi4py() -> bool:

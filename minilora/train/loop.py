@@ -6,8 +6,7 @@ same number of threads.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from time import perf_counter
@@ -19,14 +18,13 @@ from minilora.formats.atomic import show_path
 from minilora.optim import clip_grad_norm_
 from minilora.peft import TrainingHook, lora_plus_groups
 from minilora.tensor import Tensor, gradients
-from minilora.train.checkpoint import Checkpoint, not_finite
+from minilora.train.checkpoint import Checkpoint, not_finite, remove_from
 from minilora.train.config import OPTIMIZERS, TrainConfig
 from minilora.train.launch import on_signals
-from minilora.train.parallel import batch_gradients
 from minilora.train.progress import progress_bar
 from minilora.train.run import RunFolder
 from minilora.train.schedule import lr_factor
-from minilora.train.world import SIGNALS, World
+from minilora.train.world import SIGNALS, World, batch_gradients
 
 
 @dataclass
@@ -35,8 +33,7 @@ class History:
 
     steps: list[dict] = field(default_factory=list)  # step, loss, lr, norm
     evaluations: list[dict] = field(default_factory=list)  # step, value, and accuracy if it was measured
-    best: float = inf  # the value of the evaluation whose weights stay
-    best_step: int = 0
+    best_step: int = 0  # of the evaluation whose weights stay
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -46,11 +43,22 @@ class History:
         return next((one for one in self.evaluations if one["step"] == self.best_step), None)
 
     @property
+    def best(self) -> float:
+        """The value of the evaluation whose weights stay; infinite before the first."""
+        return inf if self.kept is None else self.kept["value"]
+
+    @property
     def learned(self) -> bool:
         """True if the weights that stay are better than those of the start: more right answers, or a smaller value."""
         return self.kept is not None and (
             _score(self.kept) > _score(self.evaluations[0]) or self.kept["value"] < self.evaluations[0]["value"]
         )
+
+    @property
+    def since_gain(self) -> int:
+        """The number of evaluations since the last that was better than all before it."""
+        scores = [_score(one) for one in self.evaluations]
+        return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 
 def _score(evaluation: dict) -> float:
@@ -61,24 +69,6 @@ def _score(evaluation: dict) -> float:
 def trainable(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that require a gradient, by path."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def check_own_checkpoint(parameters: dict[str, Tensor], checkpoint: Checkpoint) -> None:
-    """Raise MiniloraError for a checkpoint whose parameters are not these (`trainable(model)`), in names or shapes."""
-    names = {name.removeprefix("model.") for name in checkpoint.arrays if name.startswith("model.")}
-    if names != set(parameters):
-        raise MiniloraError(
-            "the checkpoint is of another model or method: "
-            f"{len(names - set(parameters))} parameters are unknown, "
-            f"{len(set(parameters) - names)} are missing"
-        )
-    wrong = [
-        f"{name} is {checkpoint.arrays[f'model.{name}'].shape}, not {p.shape}"
-        for name, p in parameters.items()
-        if checkpoint.arrays[f"model.{name}"].shape != p.shape
-    ]
-    if wrong:
-        raise MiniloraError(f"the checkpoint is of another model: {first_few(wrong, separator='; ')}")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -119,16 +109,24 @@ def train(
     """
     with backend.errstate():  # what overflows is found by its result
         world = world or World()
+        world.asked = []
         loop = _Loop(model, batches, config, evaluate, accuracy, keep, run, world)
+
+        def hear(signum: int, frame: object) -> None:
+            # Python drops what is raised while an object is being deleted; the list still has it.
+            world.asked.append(signum)
+            if not loop.history.steps:  # nothing would be lost now
+                raise Stopped(signum, "stopped before the first step was done")
+
         started = perf_counter()
         model.train()
         try:
             with (
-                collected_signals(at_once=lambda: not loop.history.steps) as world.asked,
+                on_signals(SIGNALS, hear),
                 progress_bar(description, config.steps, show_progress, unit="steps") as advance,
             ):
                 advance(loop.step, "")
-                while loop.step < config.steps and not loop.is_exhausted():
+                while loop.step < config.steps and not (0 < config.patience <= loop.history.since_gain):
                     loop.train_one()
                     advance(1, f"loss {loop.history.steps[-1]['loss']:.3f}")
                     if world.stop:
@@ -173,15 +171,11 @@ class _Loop:
         self.history = History()
         self.step, self.lr = 0, config.peak_lr
         self.best: dict[str, Any] = {}  # a copy of the parameters at the best evaluation
-        self.bad_evaluations = 0
         checkpoint = self.world.broadcast(run.checkpoint if run is not None else None)
         if checkpoint is not None:
             self.restore(checkpoint)
         elif self.evaluate is not None:
-            self.log({"step": 0} | self.record_evaluation())
-
-    def is_exhausted(self) -> bool:
-        return bool(self.config.patience) and self.bad_evaluations >= self.config.patience
+            self.log({"step": 0} | self.record_evaluation(self.evaluate))
 
     def train_one(self) -> None:
         config = self.config
@@ -191,13 +185,14 @@ class _Loop:
         self.lr = config.peak_lr * factor
         parts = [self.batches.next_batch() for _ in range(config.accumulate)]
         loss = float(batch_gradients(self.model, parts, (config.seed, self.step), self.world))
-        if self.hook is not None:
-            loss += self.add_extra_loss(self.hook)
+        if self.hook is not None and (extra := self.hook.extra_loss()) is not None:  # every rank computes it alike
+            for parameter, gradient in gradients(extra).items():
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            loss += float(extra.item())
         norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm))
-        if not isfinite(loss):
-            self.refuse(f"the loss became {loss} at step {self.step + 1}")
-        if not isfinite(norm):
-            self.refuse(f"the gradient's norm became {norm} at step {self.step + 1}")
+        for name, value in (("loss", loss), ("gradient's norm", norm)):
+            if not isfinite(value):
+                self.refuse(f"the {name} became {value} at step {self.step + 1}")
         self.optimizer.step()
         if self.hook is not None:
             self.hook.after_step(self.step + 1)
@@ -207,35 +202,25 @@ class _Loop:
         self.history.steps.append(record)
         due = self.step == config.steps or (config.eval_every and self.step % config.eval_every == 0)
         if self.evaluate is not None and due:
-            record = record | self.record_evaluation()
+            record = record | self.record_evaluation(self.evaluate)
         self.log(record)
 
     def log(self, record: dict) -> None:
         if self.run is not None:
             self.run.log(record)
 
-    def add_extra_loss(self, hook: TrainingHook) -> float:
-        """Add the gradients of the hook's loss, which every rank computes alike; returns it."""
-        extra = hook.extra_loss()
-        if extra is None:
-            return 0.0
-        for parameter, gradient in gradients(extra).items():
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return float(extra.item())
-
     def refuse(self, what: str) -> NoReturn:
         """Raise MiniloraError that says what is not finite and which checkpoint to go on from.
 
         A checkpoint of the weights as they are is removed first: training on from it would end here again.
         """
-        good = None if self.run is None else self.run.remove_checkpoints(self.step)
+        good = None if self.run is None else remove_from(self.run.checkpoints, self.step)
         where = "no good checkpoint was saved" if good is None else f"the last good checkpoint is {show_path(good)}"
         raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one ({where})")
 
-    def record_evaluation(self) -> dict:
+    def record_evaluation(self, evaluate: Callable[[], float]) -> dict:
         """Evaluate, and note whether these weights are the ones to keep; returns the numbers for the log."""
-        assert self.evaluate is not None  # whoever calls has looked
-        value = float(self.evaluate())
+        value = float(evaluate())
         if not isfinite(value):
             if not self.step:
                 raise MiniloraError(f"the evaluation is {value} before the first step: the model's weights are broken")
@@ -244,11 +229,10 @@ class _Loop:
         evaluation, kept = {"step": self.step, "value": value} | right, self.history.kept
         self.history.evaluations.append(evaluation)
         gain = inf if kept is None else _score(evaluation) - _score(kept)
-        self.bad_evaluations = 0 if gain > 0 else self.bad_evaluations + 1
         if self.keep == "last":
-            self.history.best, self.history.best_step = value, self.step
+            self.history.best_step = self.step
         elif gain > 0 or (gain == 0 and right):
-            self.history.best, self.history.best_step = value, self.step
+            self.history.best_step = self.step
             self.best = {name: p.data.copy() for name, p in self.parameters.items()}
         return {"evaluation": value} | right
 
@@ -256,7 +240,7 @@ class _Loop:
         """Save the end of the run, then put the best weights seen in place."""
         evaluated = self.history.evaluations and self.history.evaluations[-1]["step"] == self.step
         if self.evaluate is not None and not evaluated:
-            self.record_evaluation()
+            self.record_evaluation(self.evaluate)
         self.save()
         for name, array in self.best.items():
             self.parameters[name].data = array
@@ -264,14 +248,15 @@ class _Loop:
     def save(self) -> None:
         if self.run is None:
             return
-        arrays = {f"model.{name}": p.data for name, p in self.parameters.items()}
-        arrays |= {f"best.{name}": array for name, array in self.best.items()}
         optimizer = self.optimizer.state_dict()
-        arrays |= {f"optimizer.{name}": value for name, value in optimizer.items() if hasattr(value, "shape")}
-        if self.hook is not None:
-            arrays |= {f"hook.{name}": array for name, array in self.hook.state_dict().items()}
-        saved = {name: backend.to_numpy(array) for name, array in arrays.items()}
-        if bad := not_finite(saved):
+        parts = {
+            "model": {name: p.data for name, p in self.parameters.items()},
+            "best": self.best,
+            "optimizer": {name: value for name, value in optimizer.items() if hasattr(value, "shape")},
+            "hook": {} if self.hook is None else self.hook.state_dict(),
+        }
+        arrays = {f"{part}.{name}": backend.to_numpy(a) for part, named in parts.items() for name, a in named.items()}
+        if bad := not_finite(arrays):
             self.refuse(f"{bad} became infinite or not a number at step {self.step}")
         state = {
             "config": asdict(self.config),
@@ -279,16 +264,20 @@ class _Loop:
             "ranks": self.world.size,
             "batches": self.batches.state(),
             "optimizer": {name: value for name, value in optimizer.items() if not hasattr(value, "shape")},
-            "best": self.history.best,
             "best_step": self.history.best_step,
-            "bad_evaluations": self.bad_evaluations,
             "evaluations": self.history.evaluations,
         }
-        self.run.save(self.step, saved, state)
+        self.run.save(self.step, arrays, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        state, arrays = checkpoint.state, checkpoint.arrays
-        check_own_checkpoint(self.parameters, checkpoint)
+        state = checkpoint.state
+        parts: dict[str, dict[str, Any]] = {part: {} for part in ("model", "best", "optimizer", "hook")}
+        for path, array in checkpoint.arrays.items():
+            part, _, name = path.partition(".")
+            parts[part][name] = array
+        here, there = ({name: a.shape for name, a in named.items()} for named in (self.parameters, parts["model"]))
+        if differing := [name for name in here | there if here.get(name) != there.get(name)]:
+            raise MiniloraError(f"the checkpoint is of another model or method: it differs in {first_few(differing)}")
         before, after = state["config"], json.loads(json.dumps(asdict(self.config)))
         for key in after:
             if before.get(key, after[key]) != after[key]:
@@ -297,37 +286,11 @@ class _Loop:
             if (then := state.get(name, 1)) != now:
                 self.history.notes.append(f"resumed with {now} {name} instead of {then}: last digits differ")
         for name, p in self.parameters.items():
-            p.data = arrays[f"model.{name}"]
-        self.best = {
-            name: backend.asarray(arrays[f"best.{name}"]).copy() for name in self.parameters if f"best.{name}" in arrays
-        }
-        self.optimizer.load_state_dict(_named(arrays, "optimizer.") | state["optimizer"])
+            p.data = parts["model"][name]
+        self.best = {name: backend.asarray(array).copy() for name, array in parts["best"].items()}
+        self.optimizer.load_state_dict(parts["optimizer"] | state["optimizer"])
         if self.hook is not None:
-            self.hook.load_state_dict(_named(arrays, "hook."))
+            self.hook.load_state_dict(parts["hook"])
         self.batches.load_state(state["batches"])
         self.step = checkpoint.step
-        self.history.best, self.history.best_step = state["best"], state["best_step"]
-        self.bad_evaluations, self.history.evaluations = state["bad_evaluations"], state["evaluations"]
-
-
-def _named(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The arrays whose names begin so, without it."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-@contextmanager
-def collected_signals(at_once: Callable[[], bool] = lambda: False) -> Iterator[list[int]]:
-    """Within the block, SIGINT and SIGTERM are collected in a list instead of stopping the process at once.
-
-    at_once: whether nothing would be lost now; then a signal raises Stopped, too. (Python drops what is raised while an
-    object is being deleted. The list still has it.)
-    """
-    caught: list[int] = []
-
-    def take(signum: int, frame: object) -> None:
-        caught.append(signum)
-        if at_once():
-            raise Stopped(signum, "stopped before the first step was done")
-
-    with on_signals(SIGNALS, take):
-        yield caught
+        self.history.best_step, self.history.evaluations = state["best_step"], state["evaluations"]

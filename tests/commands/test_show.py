@@ -10,8 +10,7 @@ import pytest
 
 from minilora.cli import main
 from minilora.show.training import run_figure, run_lines, smoothed
-from minilora.train.run import RunFolder
-from minilora.train.run_log import read_metrics
+from minilora.train.run import RunFolder, read_metrics
 
 pytestmark = pytest.mark.host
 

@@ -30,9 +30,9 @@ def arrays_at(step):
     return {"w": np.full(1000, step, np.float32)}
 
 
-def save_steps(folder, *steps, keep=2):
+def save_steps(folder, *steps):
     for step in steps:
-        save(folder, step, arrays_at(step), {"position": step * 10}, keep)
+        save(folder, step, arrays_at(step), {"position": step * 10})
 
 
 def steps_in(folder):
@@ -74,8 +74,6 @@ def test_big_endian_arrays_are_not_taken_for_damage(tmp_path):
 def test_the_last_ones_are_kept(tmp_path):
     save_steps(tmp_path, 5, 9, 100, 1000)
     assert steps_in(tmp_path) == [100, 1000]
-    save_steps(tmp_path, 1001, keep=1)
-    assert steps_in(tmp_path) == [1001]
 
 
 def test_a_step_saved_twice_is_one_checkpoint(tmp_path):
@@ -184,9 +182,6 @@ def test_a_disk_that_refuses_leaves_the_old_ones(tmp_path, monkeypatch, failing,
 
 
 def test_bad_requests(tmp_path):
-    for step, keep in [(-1, 2), (1, 0)]:
-        with pytest.raises(MiniloraError):
-            save(tmp_path / "new", step, {}, {}, keep)
     with pytest.raises(MiniloraError, match="w has dtype complex128"):
         save(tmp_path / "new", 1, {"w": np.zeros(1, complex)}, {})
     with pytest.raises(TypeError):
@@ -195,16 +190,14 @@ def test_bad_requests(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MiniloraError, match="cannot create the folder"):
         save(tmp_path / "file", 1, {}, {})
-    with pytest.raises(MiniloraError, match="cannot look for checkpoints"):
-        latest(tmp_path / "file")
 
 
-def test_clear_removes_checkpoints_only(tmp_path):
+def test_only_checkpoints_are_removed(tmp_path):
     save_steps(tmp_path, 1, 2)
     (tmp_path / "step-notes.txt").write_text("mine")
-    checkpoint.clear(tmp_path)
-    assert os.listdir(tmp_path) == ["step-notes.txt"]
-    checkpoint.clear(tmp_path / "missing")
+    assert checkpoint.remove_from(tmp_path, 2).name == "step-00000001.safetensors"
+    assert checkpoint.remove_from(tmp_path, 0) is None and os.listdir(tmp_path) == ["step-notes.txt"]
+    checkpoint.remove_from(tmp_path / "missing", 0)
 
 
 SAVE_FOREVER = """

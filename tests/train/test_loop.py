@@ -17,9 +17,9 @@ from minilora.train.checkpoint import not_finite
 from minilora.train.config import OPTIMIZERS
 from minilora.train.loop import TrainConfig, parameter_groups, train
 from minilora.train.metrics import accuracy, bits_per_character
-from minilora.train.parallel import batch_gradients
 from minilora.train.run import RunFolder
 from minilora.train.schedule import SCHEDULES, lr_factor
+from minilora.train.world import batch_gradients
 
 IDS = np.random.default_rng(0).integers(0, 40, 400)
 

@@ -171,7 +171,6 @@ def test_what_one_rank_alone_meets_is_said_by_it(folder):
 @pytest.mark.parametrize(
     "ranks, command, words",
     [
-        (3, TRAINING.replace("--batch-size 8", "--batch-size 2"), "give --batch-size 3 or more, or mpiexec -n 2"),
         (2, TRAINING.replace("text.txt", "nowhere"), "no corpus, file or folder is called nowhere"),
         (2, TRAINING.replace("--lr 0.01", "--lr x"), "--lr must be a positive number"),
         (2, "doctor", "doctor runs as one process; several ranks are for pretrain and finetune"),
@@ -189,7 +188,7 @@ def test_another_text_on_one_rank_is_refused(folder):
     wrap = 'if [ "$PMI_RANK" = 1 ]; then mkdir other && sed s/axis/axes/ text.txt > other/text.txt && cd other; fi;'
     code, _, errors = run(folder, 2, f"{TRAINING} --out {folder}/bad", wrap)
     assert code == 2
-    assert len(errors) == 1 and errors[0].startswith("minilora: all ranks must be alike: rank 1 has text")
+    assert len(errors) == 1 and errors[0].startswith("minilora: all ranks must be alike: rank 1 has another text")
     assert not (folder / "bad").exists()
 
 
@@ -216,5 +215,4 @@ def test_a_world_of_one_needs_no_mpi():
     arrays = [np.ones(3)]
     assert world.all_reduce(arrays) is arrays and world.sum(2.5) == 2.5 and world.broadcast("x") == "x"
     assert list(world.share(range(5))) == [0, 1, 2, 3, 4]
-    world.check_enough_rows(0)
     world.check_same_on_all_ranks(lambda: pytest.fail("nobody to compare with"))

@@ -5,7 +5,7 @@ import pytest
 
 from minilora import backend, threads
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.train.parallel import batch_gradients, split_batch
+from minilora.train.world import batch_gradients, split_batch
 
 
 def tiny(seed: int = 0) -> LlamaForCausalLM:
