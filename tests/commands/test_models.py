@@ -19,7 +19,6 @@ from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.train import catalog
 from minilora.train.catalog import CachedFile, Entry
-from minilora.train.download import Archive
 from tests.data.test_chat import CHATML, make_tokenizer
 
 pytestmark = pytest.mark.host
@@ -30,7 +29,9 @@ SIZES = dict(vocab_size=TOKENIZER.vocab_size, hidden_size=32, intermediate_size=
 TINY = Entry(
     description="a tiny model",
     licence="MIT",
-    archive=Archive(package="tiny-model", version="1.0", sha256="0" * 64),
+    package="tiny-model",
+    version="1.0",
+    sha256="0" * 64,
     read=catalog.member("tiny_model/tiny.gguf"),
     files={"tiny.gguf": CachedFile(4_000_000, "1" * 64)},
 )

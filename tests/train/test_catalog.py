@@ -18,10 +18,9 @@ import pytest
 
 from minilora.data import published
 from minilora.errors import FormatError, MiniloraError
-from minilora.train import catalog, download
+from minilora.train import catalog
 from minilora.train.catalog import CachedFile, Entry, get
-from minilora.train.download import Archive
-from minilora.train.lock import LOCK, single_writer
+from minilora.train.run import LOCK, single_writer
 
 pytestmark = pytest.mark.host
 
@@ -53,7 +52,9 @@ def entry_of(wheel: Path) -> Entry:
     return Entry(
         description="a tiny model",
         licence="MIT",
-        archive=Archive(package="tiny-model", version="1.0", sha256=sha256(wheel.read_bytes())),
+        package="tiny-model",
+        version="1.0",
+        sha256=sha256(wheel.read_bytes()),
         read=catalog.member(MEMBER),
         files={"tiny.gguf": CachedFile(len(CONTENT), sha256(CONTENT))},
     )
@@ -168,28 +169,12 @@ WRONG = {  # how it is made, whether its SHA-256 is the one that is known, and w
 def test_a_wrong_wheel_leaves_nothing(cache, tmp_path, wheel, monkeypatch, name, by):
     make, is_known, message = WRONG[name]
     wrong = make(tmp_path / "wrong" / WHEEL)
-    entry = replace(entry_of(wheel), archive=entry_of(wrong if is_known else wheel).archive)
+    entry = replace(entry_of(wheel), sha256=entry_of(wrong if is_known else wheel).sha256)
     monkeypatch.setitem(catalog.CATALOG, "tiny", entry)
     monkeypatch.setattr(subprocess, "run", pip_that_brings(wrong))
     with pytest.raises(FormatError, match=message) as error:
         get("tiny", str(wrong) if by == "file" else None)
     assert "\n" not in str(error.value) and left(cache) == {} and not catalog.in_cache("tiny")
-
-
-def test_what_is_checked_is_what_is_unpacked(cache, tmp_path, wheel, monkeypatch, without_pip):
-    """Another file that takes the wheel's name between the check and the unpacking changes nothing."""
-    mine, theirs = shutil.copy(wheel, tmp_path / "mine.whl"), make_wheel(tmp_path / "theirs.whl", content=b"bad")
-    digest = hashlib.file_digest
-
-    def swap(file, name):
-        found = digest(file, name)
-        if theirs.exists():
-            os.replace(theirs, mine)
-        return found
-
-    monkeypatch.setattr(hashlib, "file_digest", swap)
-    get("tiny", str(mine))
-    assert left(cache) == WHOLE and not theirs.exists()
 
 
 @pytest.mark.parametrize("name", ["no.whl", "folder", "fifo"])
@@ -214,7 +199,7 @@ KILLER = """
     import os, signal, sys
     sys.path[:0] = {tests!r}, {package!r}
     from pathlib import Path
-    from minilora.train import catalog, download
+    from minilora.train import catalog
     from tests.train.test_catalog import entry_of
 
     catalog.CATALOG["tiny"] = entry_of(Path({wheel!r}))
@@ -222,12 +207,7 @@ KILLER = """
     {fault} = die
     catalog.get("tiny", {file!r})
 """
-STOPS = [
-    "download.subprocess.run",
-    "catalog.write_atomic",
-    "os.replace",
-    "download.tempfile.TemporaryDirectory.cleanup",
-]
+STOPS = ["catalog.subprocess.run", "catalog.write_atomic", "os.replace"]
 
 
 @pytest.mark.slow
@@ -242,8 +222,7 @@ def test_killed_at_any_point_the_next_get_works(cache, wheel, fault, by):
     code = textwrap.dedent(KILLER).format(**places, wheel=str(wheel), fault=fault, file=file)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr
-    assert list(cache.glob("download-*")) and catalog.in_cache("tiny") == (fault == STOPS[-1])
-    (cache / "tiny.gguf").unlink(missing_ok=True)
+    assert not catalog.in_cache("tiny")
     get("tiny")
     assert left(cache) == WHOLE
 
@@ -263,9 +242,9 @@ SAID = {
     "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError'\nERROR: No matching "
     "distribution": "no connection to a package index",
     "/usr/bin/python: No module named pip\n": "this Python has no pip",
-    "ERROR: first\nERROR: last \x1b[31mred\n": r"1.0: last \\x1b\[31mred; or get its wheel .*--file FILE$",
+    "ERROR: first\nERROR: last \x1b[31mred\n": r"1.0: last \\x1b\[31mred; or get it elsewhere.*--file FILE$",
     "oh": "it did not say why",
-    "": "could not download tiny-model==1.0: it brought nothing",
+    "": "could not download the wheel of tiny-model==1.0: it did not say why",
 }
 
 
@@ -309,13 +288,13 @@ def test_a_cache_that_cannot_be_written(cache, wheel, monkeypatch):
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "own"))
-    assert download.cache_folder() == tmp_path / "own"
+    assert catalog.cache_folder() == tmp_path / "own"
     monkeypatch.delenv("MINILORA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert download.cache_folder() == tmp_path / "minilora"
+    assert catalog.cache_folder() == tmp_path / "minilora"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert download.cache_folder() == tmp_path / "home" / ".cache" / "minilora"
+    assert catalog.cache_folder() == tmp_path / "home" / ".cache" / "minilora"
 
 
 # Tasks
@@ -352,8 +331,7 @@ def test_a_task_is_read_out_of_its_archive(tmp_path, monkeypatch):
     packed, reviews = source_distribution(), catalog.TASKS["reviews"]
     contents = reviews.read(io.BytesIO(packed))
     known = {name: CachedFile(len(content), sha256(content)) for name, content in contents.items()}
-    archive = replace(reviews.archive, sha256=sha256(packed))
-    monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, archive=archive, files=known))
+    monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, sha256=sha256(packed), files=known))
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
     (tmp_path / "it.tar.gz").write_bytes(packed)
     get("reviews", str(tmp_path / "it.tar.gz"))
@@ -367,8 +345,7 @@ def test_a_task_is_read_out_of_its_archive(tmp_path, monkeypatch):
     (tmp_path / "other.tar.gz").write_bytes(tar({"a": b"b"}))
     with pytest.raises(FormatError, match="is not the source distribution of vaderSentiment==2.5"):
         get("reviews", str(tmp_path / "other.tar.gz"))
-    other = replace(archive, sha256=sha256(tar({"a": b"b"})))
-    monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, archive=other))
+    monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, sha256=sha256(tar({"a": b"b"}))))
     with pytest.raises(FormatError, match="other.tar.gz cannot be unpacked: .*hutto_ICWSM_2014"):
         get("reviews", str(tmp_path / "other.tar.gz"))
 

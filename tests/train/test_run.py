@@ -11,8 +11,7 @@ import pytest
 
 from minilora.errors import FormatError, MiniloraError
 from minilora.train import run as run_module
-from minilora.train.lock import LOCK
-from minilora.train.run import RunFolder, read_metrics
+from minilora.train.run import LOCK, RunFolder, read_metrics
 
 pytestmark = pytest.mark.host
 

@@ -17,7 +17,7 @@ import pytest
 from minilora.cli import main
 from minilora.errors import SeenByAll
 from minilora.train import checkpoint, launch
-from minilora.train.lock import LOCK
+from minilora.train.run import LOCK
 from minilora.train.world import World, split_rows
 
 pytestmark = pytest.mark.host
