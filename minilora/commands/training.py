@@ -20,15 +20,14 @@ from minilora.peft import Options, PeftModel, base_fingerprint
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import defaults, launch
-from minilora.train.answers import Chats
+from minilora.train.answers import write_sample
 from minilora.train.config import TrainConfig
 from minilora.train.load import count_parameters
 from minilora.train.loop import History
 from minilora.train.metrics import evaluator
 from minilora.train.run import RECORD, RunFolder, read_record
 from minilora.train.save import save_adapter, save_model, training_record
-from minilora.train.session import write_sample
-from minilora.train.text import Text, check_length, longest, num_examples, sample, training_batches
+from minilora.train.text import Chats, Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import this_world
 
 AUTO = "auto"  # --lr: searched for

@@ -70,37 +70,26 @@ def load(path: str | os.PathLike) -> Checkpoint:
 
 
 def latest(folder: str | os.PathLike) -> Checkpoint | None:
-    """The newest checkpoint in `folder` that is whole and finite; None where there is none at all.
+    """The newest checkpoint in `folder` that is whole; None where there is none at all.
 
     Only reads, so it may be called beside a training that is writing. Errors: FormatError when every one is damaged.
     """
     notes: list[str] = []
     for _, path in _saved(Path(folder)):
         try:
-            checkpoint = load(path)
+            return replace(load(path), notes=tuple(notes))
         except FormatError as error:
             notes.append(str(error))
-            continue
-        if not (bad := not_finite(checkpoint.arrays)):
-            return replace(checkpoint, notes=tuple(notes))
-        notes.append(f"{show_path(path)} is of no use: {bad} is infinite or not a number")
     if notes:
         raise FormatError(f"no checkpoint in {show_path(folder)} can be read: {'; '.join(notes)}")
     return None
 
 
-def remove_from(folder: str | os.PathLike, step: int) -> Path | None:
-    """Remove the checkpoints of step `step` and later; returns the newest one that stays, unread."""
+def remove_from(folder: str | os.PathLike, step: int) -> None:
+    """Remove the checkpoints of step `step` and later, and nothing else."""
     for saved_step, path in _saved(Path(folder)):
-        if saved_step < step:
-            return path
-        remove_file(path)
-    return None
-
-
-def not_finite(arrays: dict[str, np.ndarray]) -> str | None:
-    """The name of the first array that holds an infinity or NaN."""
-    return next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
+        if saved_step >= step:
+            remove_file(path)
 
 
 def _saved(folder: Path) -> list[tuple[int, Path]]:

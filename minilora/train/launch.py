@@ -5,8 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from importlib.util import find_spec
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from time import sleep
 
 from minilora.errors import SeenByAll
@@ -46,14 +45,9 @@ def _place() -> tuple[int, int]:
         from mpi4py.MPI import COMM_WORLD
 
         return COMM_WORLD.Get_rank(), COMM_WORLD.Get_size()
-    rank, size = (
-        max((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), default=alone)
-        for names, alone in (
-            (("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK"), 0),
-            (("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE"), 1),
-        )
-    )
-    return rank, size
+    number = lambda names: max(int(os.environ.get(name, 0)) for name in names)  # noqa: E731
+    ranks = number(("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE"))
+    return number(("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")), max(1, ranks)
 
 
 def by_mpi4py() -> bool:
@@ -67,20 +61,23 @@ def check(command: str) -> None:
         return
     if command not in COMMANDS:
         raise SeenByAll(f"{command} runs as one process; several ranks are for {' and '.join(COMMANDS)}")
-    if find_spec("mpi4py") is None:
-        raise SeenByAll(f"several ranks need mpi4py: pip install 'minilora[mpi]', then {HOW}")
     if not by_mpi4py():
-        raise SeenByAll(f"start the ranks with -m mpi4py, which ends all of them when one fails: {HOW}")
+        raise SeenByAll(
+            f"start the ranks with mpi4py (pip install 'minilora[mpi]'), which ends all if one fails: {HOW}"
+        )
 
 
 @contextmanager
 def only_rank_zero_prints() -> Iterator[None]:
     """Within the block, what a rank prints is seen of the first alone."""
-    with ExitStack() as stack:
-        if rank():
-            nowhere = stack.enter_context(open(os.devnull, "w", errors="backslashreplace"))
-            stack.enter_context(redirect_stdout(nowhere))
-            stack.enter_context(redirect_stderr(nowhere))
+    if not rank():
+        yield
+        return
+    with (
+        open(os.devnull, "w", errors="backslashreplace") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
         yield
 
 

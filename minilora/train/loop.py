@@ -5,20 +5,20 @@ What trains is what requires a gradient; what a batch is and how it is scored is
 same number of threads.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from time import perf_counter
 from typing import Any, NoReturn
 
+import numpy as np
+
 from minilora import backend, nn, threads
 from minilora.errors import MiniloraError, Stopped, first_few
-from minilora.formats.atomic import show_path
 from minilora.optim import clip_grad_norm_
 from minilora.peft import TrainingHook, lora_plus_groups
 from minilora.tensor import Tensor, gradients
-from minilora.train.checkpoint import Checkpoint, not_finite, remove_from
+from minilora.train.checkpoint import Checkpoint
 from minilora.train.config import OPTIMIZERS, TrainConfig
 from minilora.train.launch import on_signals
 from minilora.train.progress import progress_bar
@@ -135,7 +135,9 @@ def train(
                         raise Stopped(world.stop, f"stopped at step {loop.step}; go on with --resume")
                     if config.save_every and loop.step % config.save_every == 0 and loop.step < config.steps:
                         loop.save()
-            loop.finish()
+            loop.save()
+            for name, array in loop.best.items():
+                loop.parameters[name].data = array
         finally:
             model.eval()
             loop.history.seconds = perf_counter() - started
@@ -174,8 +176,8 @@ class _Loop:
         checkpoint = self.world.broadcast(run.checkpoint if run is not None else None)
         if checkpoint is not None:
             self.restore(checkpoint)
-        elif self.evaluate is not None:
-            self.log({"step": 0} | self.record_evaluation(self.evaluate))
+        else:
+            self.log({})
 
     def train_one(self) -> None:
         config = self.config
@@ -200,23 +202,18 @@ class _Loop:
         self.step += 1
         record = {"step": self.step, "loss": loss, "lr": self.lr, "norm": norm}
         self.history.steps.append(record)
-        due = self.step == config.steps or (config.eval_every and self.step % config.eval_every == 0)
-        if self.evaluate is not None and due:
-            record = record | self.record_evaluation(self.evaluate)
         self.log(record)
 
     def log(self, record: dict) -> None:
-        if self.run is not None:
+        """Evaluate, if it is due, and log the step."""
+        step, steps, every = self.step, self.config.steps, self.config.eval_every
+        if self.evaluate is not None and (step in (0, steps) or (every and step % every == 0)):
+            record = {"step": step} | record | self.record_evaluation(self.evaluate)
+        if self.run is not None and record:
             self.run.log(record)
 
     def refuse(self, what: str) -> NoReturn:
-        """Raise MiniloraError that says what is not finite and which checkpoint to go on from.
-
-        A checkpoint of the weights as they are is removed first: training on from it would end here again.
-        """
-        good = None if self.run is None else remove_from(self.run.checkpoints, self.step)
-        where = "no good checkpoint was saved" if good is None else f"the last good checkpoint is {show_path(good)}"
-        raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one ({where})")
+        raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one")
 
     def record_evaluation(self, evaluate: Callable[[], float]) -> dict:
         """Evaluate, and note whether these weights are the ones to keep; returns the numbers for the log."""
@@ -236,15 +233,6 @@ class _Loop:
             self.best = {name: p.data.copy() for name, p in self.parameters.items()}
         return {"evaluation": value} | right
 
-    def finish(self) -> None:
-        """Save the end of the run, then put the best weights seen in place."""
-        evaluated = self.history.evaluations and self.history.evaluations[-1]["step"] == self.step
-        if self.evaluate is not None and not evaluated:
-            self.record_evaluation(self.evaluate)
-        self.save()
-        for name, array in self.best.items():
-            self.parameters[name].data = array
-
     def save(self) -> None:
         if self.run is None:
             return
@@ -256,8 +244,9 @@ class _Loop:
             "hook": {} if self.hook is None else self.hook.state_dict(),
         }
         arrays = {f"{part}.{name}": backend.to_numpy(a) for part, named in parts.items() for name, a in named.items()}
-        if bad := not_finite(arrays):
-            self.refuse(f"{bad} became infinite or not a number at step {self.step}")
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                self.refuse(f"{name} became infinite or not a number at step {self.step}")
         state = {
             "config": asdict(self.config),
             "workers": threads.count(),
@@ -278,10 +267,6 @@ class _Loop:
         here, there = ({name: a.shape for name, a in named.items()} for named in (self.parameters, parts["model"]))
         if differing := [name for name in here | there if here.get(name) != there.get(name)]:
             raise MiniloraError(f"the checkpoint is of another model or method: it differs in {first_few(differing)}")
-        before, after = state["config"], json.loads(json.dumps(asdict(self.config)))
-        for key in after:
-            if before.get(key, after[key]) != after[key]:
-                self.history.notes.append(f"resumed with {key} {after[key]} instead of {before[key]}")
         for name, now in (("workers", threads.count()), ("ranks", self.world.size)):
             if (then := state.get(name, 1)) != now:
                 self.history.notes.append(f"resumed with {now} {name} instead of {then}: last digits differ")

@@ -1,21 +1,24 @@
 """Models and adapters written to disk, with what is known of their training, and that read back."""
 
+import json
 import os
+import re
+import shlex
 from pathlib import Path
 
 from minilora import __version__
 from minilora.data.tokenizer import Tokenizer
+from minilora.errors import escape
 from minilora.formats.atomic import read_json, write_atomic, write_json
 from minilora.formats.gguf import GGUF, read_gguf
 from minilora.formats.gguf_writer import write_gguf
 from minilora.models.llama_gguf import gguf_of
-from minilora.peft import PeftModel
+from minilora.peft import METHODS, PeftModel
 from minilora.peft.lora_gguf import lora_gguf
-from minilora.train.answers import Chats, is_chat_data
+from minilora.train.catalog import CATALOG
 from minilora.train.load import adapter_folder, path_of_model
-from minilora.train.model_card import model_card
 from minilora.train.run import RECORD
-from minilora.train.text import Text
+from minilora.train.text import Chats, Text
 
 
 def save_model(model, tokenizer: Tokenizer, folder: Path) -> Path:
@@ -52,26 +55,44 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
 def training_of(folder: str | os.PathLike) -> dict | None:
     """Read how the model or adapter in that folder or run folder came to be, as `training_record` tells it.
 
-    There are no figures if only the run's record is there. None if nothing is known. FormatError for damaged files. A
-    file of conversations is looked for as it was typed, then from each folder above: it may have been typed there.
+    There are no figures if only the run's record is there. None if nothing is known. FormatError for damaged files.
     """
     folder = adapter_folder(folder)
     if os.path.lexists(folder / TRAINING):
-        training = read_json(folder / TRAINING)
-    else:
-        run = read_json(folder.parent / RECORD) if os.path.lexists(folder.parent / RECORD) else {}
-        if not isinstance(config := run.get("config"), dict):
-            return None
-        files = {f"{part}_data": config.pop(part, None) for part in ("validation", "test")}
-        training = config | files | {"data_sha256": run.get("text_sha256")}
-    for part in ("data", "validation_data", "test_data"):
-        if is_chat_data(path := str(training.get(part))):
-            places = (path, *(os.path.join(parent, path) for parent in folder.resolve().parents))
-            training[part] = next(filter(os.path.exists, places), path)
-    return training
+        return read_json(folder / TRAINING)
+    run = read_json(folder.parent / RECORD) if os.path.lexists(folder.parent / RECORD) else {}
+    if not isinstance(config := run.get("config"), dict):
+        return None
+    files = {f"{part}_data": config.pop(part, None) for part in ("validation", "test")}
+    return config | files | {"data_sha256": run.get("text_sha256")}
 
 
-LICENCES = ("general.license", "general.license.name", "general.license.link", "general.author", "general.organization")
+def model_card(training: dict, in_peft: bool) -> str:
+    """The card of an adapter: a README.md with the front matter that the Hugging Face Hub reads.
+
+    training: of `training_record`, which has the figures; in_peft: whether PEFT has the method.
+    """
+    method, model = METHODS[training["method"]], training["model"]
+    front = {
+        "base_model": CATALOG[model].hub_name if model in CATALOG else model,
+        "library_name": "peft" if in_peft else "minilora",
+        "pipeline_tag": "text-generation",
+        "tags": ["minilora", method.name],
+    }
+    data = escape(Path(training["data"]).name or training["data"], 400)  # not where it lies
+    data = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", data)  # in Markdown, as the characters that they are
+    chat = "--chat " if training.get("unit") == Chats.unit else ""
+    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---"]  # JSON is YAML
+    lines += ["", f"# {method.label} adapter", "", f"{method.label}: {method.description}.", ""]
+    lines += [f"Data: {data}, SHA-256 {training['data_sha256']}. Made with minilora {training['minilora']}."]
+    lines += ["`training.json` beside this file has all settings and figures.", ""]
+    lines += [
+        f'    minilora generate --model {shlex.quote(escape(model, 400))} --adapter adapter {chat}--prompt "…"',
+        "",
+    ]
+    if in_peft:
+        lines += ['In PEFT: `PeftModel.from_pretrained(base, "adapter")`, on the same weights.', ""]
+    return "\n".join(lines)
 
 
 def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None, matrices: str = "F16") -> Path:
@@ -85,11 +106,8 @@ def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None
     origin = None if source is None else path_of_model(source)
     metadata: dict[str, object] = {"general.name": path.stem}
     if origin is not None and origin.suffix == ".gguf":
-        found = read_gguf(origin).metadata
-        metadata |= {name: value for name, value in found.items() if name in LICENCES and isinstance(value, str)}
-        if isinstance(name := found.get("general.name"), str):
-            metadata |= {"general.base_model.count": 1, "general.base_model.0.name": name}
-        metadata |= {name: value for name, value in found.items() if name.startswith("tokenizer.")}
+        carried = ("tokenizer.", "general.license", "general.author", "general.organization")
+        metadata |= {name: value for name, value in read_gguf(origin).metadata.items() if name.startswith(carried)}
     else:
         metadata |= tokenizer.gguf_metadata(model.config.vocab_size)
         if model.config.pad_token_id is not None:

@@ -140,11 +140,6 @@ def take(batch: Batch, rows: range) -> Batch:
     return {name: array[rows.start : rows.stop] for name, array in batch.items()}
 
 
-def split_batch(batch: Batch, parts: int) -> list[Batch]:
-    """Up to `parts` batches of whole rows, in order, none of them empty."""
-    return [take(batch, rows) for rows in split_rows(rows_of(batch), parts) if rows]
-
-
 def batch_gradients(model, batches: list[Batch], seed: tuple[int, ...] = (0,), world: World | None = None):
     """The mean loss over all targets of `batches` (a 0-d array of the backend), its gradient left in `.grad`.
 

@@ -13,7 +13,8 @@ from minilora.models.llama import LlamaForCausalLM
 from minilora.quant import quantization
 from minilora.tensor import no_grad
 from minilora.train import load, metrics
-from minilora.train.answers import answers, end_token_ids, is_chat_data, question_ids, read_chats
+from minilora.train.answers import answers, end_token_ids, question_ids
+from minilora.train.text import is_chat_data, read_chats
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host

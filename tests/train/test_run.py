@@ -42,11 +42,11 @@ def contents(path):
 
 def test_a_run_describes_itself(tmp_path):
     path = tmp_path / "runs" / "first"
-    assert train(path, [1, 2, 3], save_at=[2, 3], text_hash="abc", command="minilora pretrain --lr 3e-4") == []
+    assert train(path, [1, 2, 3], save_at=[2, 3], text_hash="abc") == []
     assert files_of(path) == ["checkpoints", "metrics.jsonl", "run.json"]
     record = json.loads((path / "run.json").read_text())
     assert record["config"] == {"lr": 3e-4, "betas": [0.9, 0.999]}
-    assert record["text_sha256"] == "abc" and record["command"] == "minilora pretrain --lr 3e-4"
+    assert record["text_sha256"] == "abc" and record["command"].split()[1:] == sys.argv[1:]
     assert record["versions"]["python"] == platform.python_version()
     assert record["versions"]["numpy"] == np.__version__ and "minilora" in record["versions"]
     assert record["started"].endswith("+00:00") and record["resumed"] == []
@@ -87,17 +87,11 @@ def test_one_flipped_bit_in_a_key_is_called_damage(tmp_path, key):
     train(path, [1], save_at=[1])
     flipped = f'"{key[:-1]}{chr(ord(key[-1]) ^ 1)}"'
     (path / "run.json").write_text((path / "run.json").read_text().replace(f'"{key}"', flipped, 1))
-    before, wrong = contents(tmp_path), "format" if key == "minilora run" else key
+    before = contents(tmp_path)
     for use in (lambda: train(path, [2], resume=True), lambda: read_metrics(path)):
-        with pytest.raises(FormatError, match=f"run/run.json is damaged, .*: it has no valid {wrong}(;|$)"):
+        with pytest.raises(FormatError, match="run/run.json is damaged, or not the record of a run; choose another"):
             use()
     assert contents(tmp_path) == before
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK))
-    with pytest.raises(MiniloraError, match="cannot create the folder .*run: Permission denied"):
-        RunFolder(tmp_path / "new" / "run").check()
 
 
 def test_an_empty_folder_is_as_good_as_none(tmp_path):
@@ -130,25 +124,16 @@ def test_resume_goes_on_from_the_checkpoint_and_logs_each_step_once(tmp_path):
         for step in (4, 5, 6):
             run.log({"step": step})
     assert logged(tmp_path) == [1, 2, 3, 4, 5, 6]
-    record = json.loads((tmp_path / "run.json").read_text())
-    assert [session["step"] for session in record["resumed"]] == [3]
     train(tmp_path, [4], resume=True)
-    assert len(json.loads((tmp_path / "run.json").read_text())["resumed"]) == 2
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert [start["step"] for start in record["resumed"]] == [3, 3]
 
 
-def test_a_final_record_that_is_whole_but_for_its_newline_is_logged_anew(tmp_path):
-    train(tmp_path, [1, 2], save_at=[2])
-    metrics = tmp_path / "metrics.jsonl"
-    metrics.write_bytes(metrics.read_bytes().rstrip(b"\n"))
-    train(tmp_path, [3], resume=True)
-    assert logged(tmp_path) == [1, 3]
-
-
-def test_damaged_and_doubled_lines_of_metrics_go(tmp_path):
+def test_damaged_doubled_and_unfinished_lines_of_metrics_go(tmp_path):
     train(tmp_path, [1, 2, 3], save_at=[3])
     bad = ["\x00\x00", '{"step": 1}', "[1]", '{"loss": 1}', '{"step": "2"}']
-    lines = ['{"step": 1}', *bad, '{"step": 2}', '{"step": 4}']
-    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    lines = ['{"step": 1}', *bad, '{"step": 2}', '{"step": 3}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))  # and the last without its end
     train(tmp_path, [4], resume=True)
     assert logged(tmp_path) == [1, 2, 4]
 
@@ -200,22 +185,8 @@ def test_another_training_is_no_resumption(tmp_path, other, message):
 
 
 def test_where_files_lie_and_how_often_is_saved_may_change(tmp_path):
-    train(tmp_path, [1], save_at=[1], config={"lr": 0.1, "betas": (0.9, 0.99), "data": "a", "save_every": 1})
-    assert (
-        train(tmp_path, [2], resume=True, config={"lr": 0.1, "betas": (0.9, 0.99), "data": "b", "save_every": 2}) == []
-    )
-
-
-def test_both_flags_contradict(tmp_path):
-    with pytest.raises(MiniloraError, match="one of the two"):
-        RunFolder(tmp_path / "run", resume=True, overwrite=True)
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_config_that_is_no_json_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(TypeError):
-        RunFolder(tmp_path / "run", config={"a": object()})
-    assert os.listdir(tmp_path) == []
+    train(tmp_path, [1], save_at=[1], config={"lr": 0.1, "data": "a", "save_every": 1})
+    assert train(tmp_path, [2], resume=True, config={"lr": 0.1, "data": "b", "save_every": 2}) == []
 
 
 @pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
@@ -246,6 +217,7 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
 def test_a_second_writer_is_refused(tmp_path, flags):
     with RunFolder(tmp_path) as run:
         run.log({"step": 1})
+        assert logged(tmp_path) == [1]  # at once
         before = contents(tmp_path)
         with pytest.raises(MiniloraError, match=f"in use by process {os.getpid()}$"):
             train(tmp_path, [1], **flags)
@@ -295,12 +267,6 @@ def test_numbers_that_json_lacks(tmp_path):
         run.log({"step": np.int64(1), "loss": np.float32(0.5), "norm": float("nan"), "best": np.float32("inf")})
     record = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert record == {"step": 1, "loss": 0.5, "norm": None, "best": None}
-
-
-def test_a_line_is_there_at_once(tmp_path):
-    with RunFolder(tmp_path) as run:
-        run.log({"step": 1})
-        assert logged(tmp_path) == [1]
 
 
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):

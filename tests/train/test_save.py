@@ -38,11 +38,13 @@ def test_a_tokenizer_from_a_gguf_file_is_carried_over(tmp_path, kind):
     save_gguf(model, tokenizer, tmp_path / "b.gguf", given)
     first, second = read_gguf(tmp_path / "a.gguf").metadata, read_gguf(tmp_path / "b.gguf").metadata
     assert {k: v for k, v in second.items() if k.startswith("tokenizer.")} == kind() | template
-    assert (second["general.name"], second["general.base_model.0.name"]) == ("b", "A model")
-    assert second["general.license"] == "apache-2.0" and "general.quantized_by" not in second
-    assert {k: v for k, v in second.items() if k.startswith("llama.")} == {
-        k: v for k, v in first.items() if k.startswith("llama.")
-    }
+    assert (
+        second["general.name"] == "b"
+        and second["general.license"] == "apache-2.0"
+        and "general.quantized_by" not in second
+    )
+    shape = lambda of: {k: v for k, v in of.items() if k.startswith("llama.")}  # noqa: E731
+    assert shape(second) == shape(first)
     again, words = load_model(str(tmp_path / "b.gguf"))
     ids = tokenizer.encode("the value 12")
     assert words.encode("the value 12").tolist() == ids.tolist()
