@@ -99,7 +99,7 @@ def serve(method: str, sums: bool, count: int) -> None:
         parted, inside = steps()
         apart = {name: value / count for name, value in seconds.items()}
         link = ping(world) if world.size > 1 else {}
-    if world.is_rank_zero:
+    if world.rank == 0:
         compute = inside - apart["sum"] - apart["wait"]
         fixed = parted - inside
         found = {"step": whole, "compute": compute, "fixed": fixed, **apart, "bytes": sent, **link}

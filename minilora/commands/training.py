@@ -93,7 +93,7 @@ class Training:
             self.settings,
             self.data.sha256,
         )
-        with self.world.shared_cores(), run_folder if self.world.is_rank_zero else nullcontext() as run:
+        with self.world.shared_cores(), run_folder if self.world.rank == 0 else nullcontext() as run:
             before = [] if run is None else [self.sample(0)]
             history = self.train(run)
             facts = self.test(history)

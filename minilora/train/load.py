@@ -23,14 +23,8 @@ Adapters = str | os.PathLike | Sequence[tuple[str | os.PathLike, float]]  # a fo
 
 def new_model(tokenizer: Tokenizer, seed: int, **sizes: Any) -> LlamaForCausalLM:
     """An untrained model for the tokenizer; `sizes` are fields of LlamaConfig."""
-    end = tokenizer.eos_token_id
-    tokens: dict[str, Any] = {
-        "vocab_size": tokenizer.vocab_size,
-        "bos_token_id": end,
-        "eos_token_id": end,
-        "pad_token_id": end,
-    }
-    return LlamaForCausalLM(LlamaConfig(**tokens, **sizes), seed=seed)
+    ends: dict[str, Any] = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
+    return LlamaForCausalLM(LlamaConfig(vocab_size=tokenizer.vocab_size, **ends, **sizes), seed=seed)
 
 
 def base_folder() -> Path:

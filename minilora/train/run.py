@@ -51,8 +51,6 @@ def single_writer(folder: Path, what: str) -> Iterator[None]:
     except Timeout:
         owner = path.read_text(errors="replace")[:20] if os.access(path, os.R_OK) else ""
         raise MiniloraError(f"{what} {show_path(folder)} is in use by process {escape(owner) or 'unknown'}") from None
-    except OSError as error:
-        raise MiniloraError(f"cannot lock {what} {show_path(folder)}: {error.strerror}") from error
     with lock:
         with suppress(OSError):  # the number only makes the refusal of others clearer
             path.write_text(str(os.getpid()))
@@ -118,14 +116,12 @@ class RunFolder:
         NumPy scalars are written as numbers; NaN and infinities as null, since JSON has no word for them.
         """
         line = (json.dumps(_plain(record), allow_nan=False) + "\n").encode()
-        with self._writing_metrics():
-            if self._metrics.write(line) != len(line):
-                raise OSError(0, "no space for the whole line")
+        if self._metrics.write(line) != len(line):
+            raise MiniloraError(f"there is no space left for {show_path(self.path / METRICS)}")
 
     def save(self, step: int, arrays: dict[str, np.ndarray], state: dict) -> Path:
         """Save a checkpoint (see `checkpoint.save`) of a training whose metrics up to `step` are safe on the disk."""
-        with self._writing_metrics():
-            os.fsync(self._metrics.fileno())
+        os.fsync(self._metrics.fileno())
         return checkpoint.save(self.checkpoints, step, arrays, state)
 
     def finish(self, result: dict) -> None:
@@ -137,14 +133,8 @@ class RunFolder:
 
         Raises MiniloraError where this run must not write, as entering would.
         """
-        where = show_path(self.path)
-        try:
-            names = {name for name in os.listdir(self.path) if name != LOCK and not name.endswith(".tmp")}
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise MiniloraError(f"cannot use {where} as a run folder: {error.strerror}") from error
-        if not names:
+        where, names = show_path(self.path), os.listdir(self.path) if os.path.lexists(self.path) else []
+        if all(name == LOCK or name.endswith(".tmp") for name in names):
             return None
         if not (self._resume or self._overwrite):
             raise MiniloraError(
@@ -173,15 +163,7 @@ class RunFolder:
             checkpoint.remove_from(self.checkpoints, 0)
         atomic.write_json(self.path / RECORD, self._record)  # first: it tells that the rest is a run's
         atomic.write_atomic(self.path / METRICS, b"".join(lines))
-        with self._writing_metrics():
-            self._metrics = open(self.path / METRICS, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
-
-    @contextmanager
-    def _writing_metrics(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise MiniloraError(f"cannot write {show_path(self.path / METRICS)}: {error.strerror}") from error
+        self._metrics = open(self.path / METRICS, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
 
     def _check_changes(self, previous: dict) -> None:
         """Raise MiniloraError for other settings or another text: a resumed run is to end as an unbroken one would."""

@@ -1,21 +1,16 @@
 """Models and adapters written to disk, with what is known of their training, and that read back."""
 
-import json
 import os
-import re
-import shlex
 from pathlib import Path
 
 from minilora import __version__
 from minilora.data.tokenizer import Tokenizer
-from minilora.errors import escape
 from minilora.formats.atomic import read_json, write_atomic, write_json
 from minilora.formats.gguf import GGUF, read_gguf
 from minilora.formats.gguf_writer import write_gguf
 from minilora.models.llama_gguf import gguf_of
-from minilora.peft import METHODS, PeftModel
+from minilora.peft import PeftModel
 from minilora.peft.lora_gguf import lora_gguf
-from minilora.train.catalog import CATALOG
 from minilora.train.load import adapter_folder, path_of_model
 from minilora.train.run import RECORD
 from minilora.train.text import Chats, Text
@@ -39,7 +34,7 @@ def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
 
 
 def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training: dict) -> Path:
-    """Write the adapter, its base's tokenizer, training.json, and a model card: README.md.
+    """Write the adapter, its base's tokenizer, and training.json.
 
     training: of `training_record`, or at least model, method, data, data_sha256 and minilora. Its "model", the base as
     the reader named it, is what PEFT calls base_model_name_or_path.
@@ -48,7 +43,6 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     write_atomic(folder / "tokenizer.json", tokenizer.to_json())
     write_json(folder / "tokenizer_config.json", tokenizer.config())
     write_json(folder / TRAINING, training)
-    write_atomic(folder / "README.md", model_card(training, model.peft_config.in_peft))
     return folder
 
 
@@ -65,34 +59,6 @@ def training_of(folder: str | os.PathLike) -> dict | None:
         return None
     files = {f"{part}_data": config.pop(part, None) for part in ("validation", "test")}
     return config | files | {"data_sha256": run.get("text_sha256")}
-
-
-def model_card(training: dict, in_peft: bool) -> str:
-    """The card of an adapter: a README.md with the front matter that the Hugging Face Hub reads.
-
-    training: of `training_record`, which has the figures; in_peft: whether PEFT has the method.
-    """
-    method, model = METHODS[training["method"]], training["model"]
-    front = {
-        "base_model": CATALOG[model].hub_name if model in CATALOG else model,
-        "library_name": "peft" if in_peft else "minilora",
-        "pipeline_tag": "text-generation",
-        "tags": ["minilora", method.name],
-    }
-    data = escape(Path(training["data"]).name or training["data"], 400)  # not where it lies
-    data = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", data)  # in Markdown, as the characters that they are
-    chat = "--chat " if training.get("unit") == Chats.unit else ""
-    lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in front.items()), "---"]  # JSON is YAML
-    lines += ["", f"# {method.label} adapter", "", f"{method.label}: {method.description}.", ""]
-    lines += [f"Data: {data}, SHA-256 {training['data_sha256']}. Made with minilora {training['minilora']}."]
-    lines += ["`training.json` beside this file has all settings and figures.", ""]
-    lines += [
-        f'    minilora generate --model {shlex.quote(escape(model, 400))} --adapter adapter {chat}--prompt "…"',
-        "",
-    ]
-    if in_peft:
-        lines += ['In PEFT: `PeftModel.from_pretrained(base, "adapter")`, on the same weights.', ""]
-    return "\n".join(lines)
 
 
 def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None, matrices: str = "F16") -> Path:

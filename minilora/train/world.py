@@ -50,11 +50,6 @@ class World:
                 backend.set_device(self._here.Get_rank() % devices)
 
     @property
-    def is_rank_zero(self) -> bool:
-        """True for the rank that writes files and prints."""
-        return self.rank == 0
-
-    @property
     def stop(self) -> int:
         """The signal after which all ranks are to stop; 0 for none. Between two sums it is the same on all ranks."""
         return (self.asked or [0])[0] if self.size == 1 else self._agreed

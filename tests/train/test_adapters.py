@@ -15,25 +15,9 @@ from minilora.train import load
 from minilora.train.catalog import CATALOG
 from minilora.train.load import base_of, load_model
 from minilora.train.methods import METHODS
-from minilora.train.save import model_card, save_model, training_of
+from minilora.train.save import save_model, training_of
 
 pytestmark = pytest.mark.host
-
-TRAINING = {
-    "model": "smollm2",
-    "method": "lora",
-    "data": "reviews|of *films*.jsonl",
-    "data_sha256": "ab" * 32,
-    "unit": "bits/response character",
-    "steps": 1200,
-    "batch_size": 8,
-    "seq_len": 128,
-    "lr": 3e-3,
-    "validation": 1.23456,
-    "best_step": 1100,
-    "test": 1.5,
-    "minilora": "9.9",
-}
 
 
 def test_a_folder_says_how_its_adapter_came_to_be(tmp_path, capsys):
@@ -53,35 +37,6 @@ def test_a_folder_says_how_its_adapter_came_to_be(tmp_path, capsys):
     folder = tmp_path / "lora" / "adapter"
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == base
     assert folder_tokenizer(folder).config() == folder_tokenizer(tmp_path / "base" / "model").config()
-    assert training["data_sha256"] in (folder / "README.md").read_text("utf-8")
-
-
-def front_matter(card: str) -> dict:
-    return {
-        key: json.loads(value)
-        for key, value in (line.split(": ", 1) for line in card.split("---")[1].split("\n")[1:-1])
-    }
-
-
-def test_a_card_names_base_method_data_and_figures():
-    card = model_card(TRAINING, in_peft=True)
-    assert front_matter(card) == {
-        "base_model": "HuggingFaceTB/SmolLM2-135M-Instruct",
-        "library_name": "peft",
-        "pipeline_tag": "text-generation",
-        "tags": ["minilora", "lora"],
-    }
-    for words in (
-        r"Data: reviews\|of \*films\*.jsonl, SHA-256 abab",  # no cell and no emphasis of its own
-        "minilora generate --model smollm2 --adapter adapter --chat --prompt",
-        'PeftModel.from_pretrained(base, "adapter")',
-    ):
-        assert words in card
-    alone = model_card(TRAINING | {"model": 'my "old\nmodel: x'}, in_peft=False)  # an odd name stays whole
-    assert front_matter(alone)["library_name"] == "minilora" and "PeftModel" not in alone
-    assert front_matter(alone)["base_model"] == 'my "old\nmodel: x'
-    lines = [line for line in alone.split("\n") if "model: x" in line and "base_model" not in line]
-    assert len(lines) == 1 and "old" in lines[0]
 
 
 # The base, found
