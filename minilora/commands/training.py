@@ -1,11 +1,9 @@
 """What `pretrain` and `finetune` do alike, in four steps: prepare, train in the run folder, test and save, report."""
 
-import json
 from argparse import Namespace
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from minilora.measure.lr_search import find_lr, search_config
 from minilora.measure.task_report import share_with_interval
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama import LlamaConfig
-from minilora.peft import Options, PeftModel, base_fingerprint
+from minilora.peft import Options, PeftModel
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import defaults, launch
@@ -121,7 +119,6 @@ class Training:
         self.settings |= {name: getattr(self.config, name) for name in ("steps", *FLAGS)}
         self.settings |= {"lr": self.config.peak_lr, "eval_examples": self.examples}
         self.settings |= {"checkpointing": arguments.checkpointing}
-        self.world.check_same_on_all_ranks(self.fingerprints)
         self.trains, self.total = count_parameters(self.model)
         if not arguments.json:
             tokens = len(data.train.ids)
@@ -203,12 +200,6 @@ class Training:
 
         with self.world.shared_cores():
             return find_lr(self.model, self.data, self.config, tried, world=self.world, **sizes)
-
-    def fingerprints(self) -> dict[str, str]:
-        """Return what ranks must have alike to train one model. The places of a text or a model may differ."""
-        settings = {name: value for name, value in self.settings.items() if name not in ("data", "model")}
-        digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-        return {"text": self.data.sha256, "settings": digest, "weights": base_fingerprint(self.model)}
 
     def sample(self, step: int) -> dict:
         """Return what the model writes after the beginning of the data."""

@@ -2,23 +2,29 @@
 
     run.json           configuration, versions, hash of the text, command, times, result: the run described by itself
     metrics.jsonl      one JSON object a line, each step once; step 0 is the evaluation before the first
-    checkpoints/       see `minilora.train.checkpoint`
+    checkpoints/       a file each, `step-00000120.safetensors`: arrays as tensors, all else as JSON in the metadata
     .lock              held by the one process that writes here: the system frees it when that ends or is killed
+
+Checkpoints survive what interrupts training: kill -9, a power cut, a full disk, a flipped bit. One file has one rename,
+so it is there whole or not at all; a SHA-256 over all of it catches what happens to it later; and the one before it
+stays, to fall back on.
 
 Nothing else in the folder is read or removed here; what else a run leaves in it (a model, a report) is its own affair.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,15 +33,16 @@ import numpy as np
 
 from minilora import __version__
 from minilora.errors import FormatError, MiniloraError, escape, first_few, flag_of
-from minilora.formats import atomic
+from minilora.formats import atomic, safetensors
 from minilora.formats.atomic import show_path
-from minilora.train import checkpoint
 
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"  # it stays in the folder, with the number of the process that locked it last
 FORMAT = "minilora run"
 MAY_CHANGE = {"data", "validation", "test", "save_every", "checkpointing"}  # the text's hash tells what files hold
+KEPT = 2
+_NAME = re.compile(r"step-(\d{8,})\.safetensors")
 SERIES = ("loss", "evaluation", "lr", "norm")  # what the loop logs
 Points = dict[int, float]  # by step, in order; NaN where a number was asked for and there was none
 
@@ -55,6 +62,90 @@ def single_writer(folder: Path, what: str) -> Iterator[None]:
         with suppress(OSError):  # the number only makes the refusal of others clearer
             path.write_text(str(os.getpid()))
         yield
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State to go on from after `step` steps. `notes` says which newer checkpoints were damaged, and how."""
+
+    step: int
+    arrays: dict[str, np.ndarray]
+    state: dict
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
+def save_checkpoint(folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], state: dict) -> Path:
+    """Write a checkpoint into `folder`; then remove all but it and the one before, and those of later steps.
+
+    A checkpoint of a later step is of a run that training has gone back behind.
+    `state` is anything that JSON holds (whole numbers of any size and infinities included; tuples come back as lists,
+    keys as text). Returns the file's path. Errors: MiniloraError; every earlier checkpoint is then still there.
+    """
+    folder = Path(folder)
+    arrays = {name: safetensors.on_disk(name, array) for name, array in arrays.items()}
+    content = json.dumps({"step": step, "state": state})
+    for leftover in folder.glob(".step-*.tmp"):  # of a training that was killed while it saved
+        atomic.remove_file(leftover)
+    path = folder / f"step-{step:08d}.safetensors"
+    safetensors.save_file(path, arrays, metadata={"checkpoint": content, "sha256": _checksum(content, arrays)})
+    remove_checkpoints(folder, step + 1)
+    for _, old in _saved(folder)[KEPT:]:
+        atomic.remove_file(old)
+    return path
+
+
+def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
+    """The checkpoint in the file at `path`, its checksum verified. Errors: FormatError."""
+    arrays, metadata = safetensors.load_file(path)
+    where = show_path(path)
+    if not {"checkpoint", "sha256"} <= metadata.keys():
+        raise FormatError(f"{where} is a safetensors file, but no checkpoint of minilora")
+    if _checksum(metadata["checkpoint"], arrays) != metadata["sha256"]:
+        raise FormatError(f"{where} is damaged: its content does not match its checksum")
+    content = atomic.parse_json(metadata["checkpoint"].encode(), where)
+    if type(content.get("step")) is not int or not isinstance(content.get("state"), dict):
+        raise FormatError(f"{where} is no checkpoint of minilora: it has no step or no state")
+    return Checkpoint(content["step"], arrays, content["state"], Path(path))
+
+
+def latest_checkpoint(folder: str | os.PathLike) -> Checkpoint | None:
+    """The newest checkpoint in `folder` that is whole; None where there is none at all.
+
+    Only reads, so it may be called beside a training that is writing. Errors: FormatError when every one is damaged.
+    """
+    notes: list[str] = []
+    for _, path in _saved(Path(folder)):
+        try:
+            return replace(load_checkpoint(path), notes=tuple(notes))
+        except FormatError as error:
+            notes.append(str(error))
+    if notes:
+        raise FormatError(f"no checkpoint in {show_path(folder)} can be read: {'; '.join(notes)}")
+    return None
+
+
+def remove_checkpoints(folder: str | os.PathLike, step: int) -> None:
+    """Remove the checkpoints of step `step` and later, and nothing else."""
+    for saved_step, path in _saved(Path(folder)):
+        if saved_step >= step:
+            atomic.remove_file(path)
+
+
+def _saved(folder: Path) -> list[tuple[int, Path]]:
+    """(step, path) of each checkpoint in `folder` by its name, newest first."""
+    named = [(_NAME.fullmatch(path.name), path) for path in folder.glob("step-*")]
+    return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)
+
+
+def _checksum(content: str, arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 over the JSON text, then each array's name, dtype, shape and bytes. Arrays as from `on_disk`."""
+    digest = hashlib.sha256(content.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 class RunFolder:
@@ -85,7 +176,7 @@ class RunFolder:
     ):
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
-        self.checkpoint: checkpoint.Checkpoint | None = None
+        self.checkpoint: Checkpoint | None = None
         self.notes: list[str] = []
         self._resume, self._overwrite = resume, overwrite
         self._start = {
@@ -120,9 +211,9 @@ class RunFolder:
             raise MiniloraError(f"there is no space left for {show_path(self.path / METRICS)}")
 
     def save(self, step: int, arrays: dict[str, np.ndarray], state: dict) -> Path:
-        """Save a checkpoint (see `checkpoint.save`) of a training whose metrics up to `step` are safe on the disk."""
+        """Save a checkpoint (see `save_checkpoint`) of a training whose metrics up to `step` are safe on the disk."""
         os.fsync(self._metrics.fileno())
-        return checkpoint.save(self.checkpoints, step, arrays, state)
+        return save_checkpoint(self.checkpoints, step, arrays, state)
 
     def finish(self, result: dict) -> None:
         """Write what the run came to into run.json."""
@@ -148,7 +239,7 @@ class RunFolder:
     def _open(self, previous: dict | None) -> None:
         """Bring the folder into its state at the start: metrics cut back, run.json written."""
         if previous and self._resume:
-            self.checkpoint = checkpoint.latest(self.checkpoints)
+            self.checkpoint = latest_checkpoint(self.checkpoints)
         if previous and self.checkpoint:
             self._check_changes(previous)  # before anything is changed
             self.notes += self.checkpoint.notes
@@ -160,7 +251,7 @@ class RunFolder:
         last = self.checkpoint.step if self.checkpoint else -1
         lines = [line for step, _, line in _metrics(self.path) if step <= last and line.endswith(b"\n")]
         if previous and self._overwrite:
-            checkpoint.remove_from(self.checkpoints, 0)
+            remove_checkpoints(self.checkpoints, 0)
         atomic.write_json(self.path / RECORD, self._record)  # first: it tells that the rest is a run's
         atomic.write_atomic(self.path / METRICS, b"".join(lines))
         self._metrics = open(self.path / METRICS, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)

@@ -11,16 +11,15 @@ when one of them fails: without it the others would wait for it for ever.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from minilora import __version__, backend, blas, nn, threads
+from minilora import backend, blas, nn, threads
 from minilora.backend import xp
-from minilora.errors import SeenByAll, first_few
 from minilora.tensor import Tensor, gradients
 from minilora.threads import split_rows
 from minilora.train.launch import by_mpi4py
@@ -99,19 +98,6 @@ class World:
         """Wait until all ranks have come here."""
         if self.size > 1:
             self._comm.Barrier()
-
-    def check_same_on_all_ranks(self, facts: Callable[[], dict[str, str]]) -> None:
-        """Raise SeenByAll, on all ranks, where a rank was started with other facts than rank 0.
-
-        facts: gives what must be the same, by name; it is not asked where there is one rank. The versions of minilora
-        and NumPy are looked at as well.
-        """
-        if self.size == 1:
-            return
-        first, *others = self._comm.allgather({"minilora": __version__, "NumPy": np.__version__} | facts())
-        for rank, other in enumerate(others, 1):
-            if differing := [name for name in first if other[name] != first[name]]:
-                raise SeenByAll(f"all ranks must be alike: rank {rank} has another {first_few(differing)} than rank 0")
 
 
 @cache

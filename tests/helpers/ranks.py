@@ -10,11 +10,9 @@ import numpy as np
 
 from minilora import backend, threads
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
-from minilora.errors import SeenByAll
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, TrainingHook, get_peft_model
 from minilora.tensor import Tensor
-from minilora.train import world as world_module
 from minilora.train.loop import TrainConfig, train
 from minilora.train.metrics import bits_per_character
 from minilora.train.world import World, batch_gradients, this_world
@@ -98,20 +96,6 @@ def evaluation():
         for world in (World(), this_world())
     ]
     assert abs(measured[0] - measured[1]) <= 1e-6 * measured[0], measured
-
-
-def differing():
-    """What a rank has otherwise is named on every rank."""
-    world = this_world()
-    if world.rank == 1:
-        world_module.__version__ = "0.0"
-    try:
-        world.check_same_on_all_ranks(lambda: {"text": "aa" if world.rank != 1 else "bb", "settings": "cc"})
-    except SeenByAll as error:
-        assert "rank 1 has another minilora, text than rank 0" in str(error), error
-        assert "settings" not in str(error)
-    else:
-        raise AssertionError("nobody noticed")
 
 
 if __name__ == "__main__":

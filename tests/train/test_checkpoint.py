@@ -12,8 +12,10 @@ import pytest
 from minilora.errors import FormatError, MiniloraError
 from minilora.formats import atomic
 from minilora.formats.safetensors import save_file
-from minilora.train import checkpoint
-from minilora.train.checkpoint import latest, load, save
+from minilora.train import run
+from minilora.train.run import latest_checkpoint as latest
+from minilora.train.run import load_checkpoint as load
+from minilora.train.run import save_checkpoint as save
 
 pytestmark = pytest.mark.host
 
@@ -125,7 +127,7 @@ def test_damaged_cut_off_and_foreign_files_fall_back_with_a_note(tmp_path):
 @pytest.mark.parametrize("content", ["{}", '{"step": true, "state": {}}', '{"step": 1, "state": []}', "[", '"x"'])
 def test_a_right_checksum_over_nonsense(tmp_path, content):
     path = tmp_path / "step-00000001.safetensors"
-    save_file(path, {}, {"checkpoint": content, "sha256": checkpoint._checksum(content, {})})
+    save_file(path, {}, {"checkpoint": content, "sha256": run._checksum(content, {})})
     with pytest.raises(FormatError, match="step-00000001"):
         load(path)
 
@@ -168,14 +170,14 @@ def test_only_checkpoints_are_removed(tmp_path):
     save_steps(tmp_path, 1, 2)
     (tmp_path / "step-notes.txt").write_text("mine")
     for step, left in ((2, ["step-00000001.safetensors", "step-notes.txt"]), (0, ["step-notes.txt"])):
-        checkpoint.remove_from(tmp_path, step)
+        run.remove_checkpoints(tmp_path, step)
         assert sorted(os.listdir(tmp_path)) == left
 
 
 SAVE_FOREVER = """
 import sys
 import numpy as np
-from minilora.train.checkpoint import latest, save
+from minilora.train.run import latest_checkpoint as latest, save_checkpoint as save
 folder = sys.argv[1]
 found = latest(folder)
 step = found.step if found else 0

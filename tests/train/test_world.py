@@ -16,8 +16,8 @@ import pytest
 
 from minilora.cli import main
 from minilora.errors import SeenByAll
-from minilora.train import checkpoint, launch
-from minilora.train.run import LOCK
+from minilora.train import launch
+from minilora.train.run import LOCK, latest_checkpoint
 from minilora.train.world import World, split_rows
 
 pytestmark = pytest.mark.host
@@ -87,7 +87,7 @@ def has_ended(number: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sums", "gradients", "hooked", "evaluation", "differing"])
+@pytest.mark.parametrize("name", ["sums", "gradients", "hooked", "evaluation"])
 @pytest.mark.parametrize("backend_name", ["numpy", "strict"])
 def test_ranks_agree(name, backend_name):
     command = [MPIEXEC, "-n", "3", sys.executable, "-m", "mpi4py", HELPERS / "ranks.py", name, backend_name]
@@ -123,7 +123,7 @@ def test_a_stopped_run_goes_on_with_other_ranks(folder, monkeypatch):
     assert process.returncode == 128 + signal.SIGTERM
     assert re.fullmatch(r"minilora: stopped at step \d+; go on with --resume\n", errors)
     stopped = losses(folder / "together")
-    assert checkpoint.latest(folder / "together" / "checkpoints").step == len(stopped) < 300
+    assert latest_checkpoint(folder / "together" / "checkpoints").step == len(stopped) < 300
     code, _, errors = run(folder, 2, f"{training} --out together --resume")
     assert (code, errors) == (0, ["minilora: note: resumed with 2 ranks instead of 3: last digits differ"])
     resumed = losses(folder / "together")
@@ -143,7 +143,7 @@ def test_a_killed_rank_ends_all_and_harms_no_checkpoint(folder):
     while not all(map(has_ended, others)) and time.monotonic() < deadline:  # mpiexec may end a moment before they do
         time.sleep(0.02)
     assert all(map(has_ended, others))
-    assert checkpoint.latest(folder / "killed" / "checkpoints").step >= 2
+    assert latest_checkpoint(folder / "killed" / "checkpoints").step >= 2
 
 
 def test_a_full_disk_on_the_first_rank_is_one_message(folder):
@@ -153,7 +153,7 @@ def test_a_full_disk_on_the_first_rank_is_one_message(folder):
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert re.fullmatch(r"minilora: .*File too large\n", errors)
-    assert checkpoint.latest(folder / "full" / "checkpoints").step >= 2
+    assert latest_checkpoint(folder / "full" / "checkpoints").step >= 2
 
 
 @pytest.mark.slow
@@ -184,14 +184,6 @@ def test_bad_input_is_one_line_for_all_ranks(folder, ranks, command, words):
     assert not (folder / "bad").exists()
 
 
-def test_another_text_on_one_rank_is_refused(folder):
-    wrap = 'if [ "$PMI_RANK" = 1 ]; then mkdir other && sed s/axis/axes/ text.txt > other/text.txt && cd other; fi;'
-    code, _, errors = run(folder, 2, f"{TRAINING} --out {folder}/bad", wrap)
-    assert code == 2
-    assert len(errors) == 1 and errors[0].startswith("minilora: all ranks must be alike: rank 1 has another text")
-    assert not (folder / "bad").exists()
-
-
 def test_ranks_need_mpi4py_and_are_told_how(monkeypatch):
     launch.check("evaluate")  # one process: nothing to say
     monkeypatch.setenv("PMI_SIZE", "4")
@@ -212,4 +204,3 @@ def test_a_world_of_one_needs_no_mpi():
     arrays = [np.ones(3)]
     assert world.all_reduce(arrays) is arrays and world.sum(2.5) == 2.5 and world.broadcast("x") == "x"
     assert list(world.share(range(5))) == [0, 1, 2, 3, 4]
-    world.check_same_on_all_ranks(lambda: pytest.fail("nobody to compare with"))
