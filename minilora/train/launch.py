@@ -11,7 +11,6 @@ from time import sleep
 from minilora.errors import SeenByAll
 
 COMMANDS = ("pretrain", "finetune")  # what several ranks can do together
-HOW = "mpiexec -n 4 python -m mpi4py -m minilora pretrain …"
 GRACE = 2.0  # seconds that a rank gives the first to speak for all and end them
 
 
@@ -31,23 +30,19 @@ def on_signals(signals: Iterable[int], handler: Callable[[int, object], None]) -
 
 def rank() -> int:
     """The number of this process among those that were started together, from 0."""
-    return _place()[0]
+    return _world().Get_rank() if by_mpi4py() else 0
 
 
 def ranks() -> int:
-    """Number of processes that were started together, by MPI or by what the launcher says in the environment."""
-    return _place()[1]
+    """Number of processes that were started together."""
+    return _world().Get_size() if by_mpi4py() else 1
 
 
-def _place() -> tuple[int, int]:
-    """Rank and ranks. This begins MPI, which does not notice the end of a rank that has not begun."""
-    if by_mpi4py():
-        from mpi4py.MPI import COMM_WORLD
+def _world():
+    """MPI's communicator of them all. This begins MPI, which does not notice the end of a rank that has not begun."""
+    from mpi4py.MPI import COMM_WORLD
 
-        return COMM_WORLD.Get_rank(), COMM_WORLD.Get_size()
-    number = lambda names: max(int(os.environ.get(name, 0)) for name in names)  # noqa: E731
-    ranks = number(("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE"))
-    return number(("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")), max(1, ranks)
+    return COMM_WORLD
 
 
 def by_mpi4py() -> bool:
@@ -56,15 +51,9 @@ def by_mpi4py() -> bool:
 
 
 def check(command: str) -> None:
-    """Raise SeenByAll where several ranks were started in a way, or for a command, that cannot end well."""
-    if ranks() == 1:
-        return
-    if command not in COMMANDS:
+    """Raise SeenByAll for a command that several ranks cannot do together."""
+    if ranks() > 1 and command not in COMMANDS:
         raise SeenByAll(f"{command} runs as one process; several ranks are for {' and '.join(COMMANDS)}")
-    if not by_mpi4py():
-        raise SeenByAll(
-            f"start the ranks with mpi4py (pip install 'minilora[mpi]'), which ends all if one fails: {HOW}"
-        )
 
 
 @contextmanager

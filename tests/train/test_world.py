@@ -15,8 +15,6 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
-from minilora.errors import SeenByAll
-from minilora.train import launch
 from minilora.train.run import LOCK, latest_checkpoint
 from minilora.train.world import World, split_rows
 
@@ -182,13 +180,6 @@ def test_bad_input_is_one_line_for_all_ranks(folder, ranks, command, words):
     assert code == 2
     assert len(errors) == 1 and words in errors[0]
     assert not (folder / "bad").exists()
-
-
-def test_ranks_need_mpi4py_and_are_told_how(monkeypatch):
-    launch.check("evaluate")  # one process: nothing to say
-    monkeypatch.setenv("PMI_SIZE", "4")
-    with pytest.raises(SeenByAll, match=r"mpi4py \(pip install 'minilora\[mpi\]'\).*mpiexec -n 4 python -m mpi4py"):
-        launch.check("finetune")
 
 
 def test_rows_are_shared_out_evenly_each_once():
