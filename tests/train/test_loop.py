@@ -1,5 +1,6 @@
 """pytest tests/train/test_loop.py"""
 
+import itertools
 import json
 import os
 import signal
@@ -23,30 +24,16 @@ from minilora.train.world import batch_gradients
 IDS = np.random.default_rng(0).integers(0, 40, 400)
 
 
-class WithDropout(LlamaForCausalLM):
-    """A model whose training draws random numbers, so that a resumed run can get them wrong."""
-
-    def __init__(self, config, seed):
-        super().__init__(config, seed)
-        self.model.norm = Sequence(self.model.norm, nn.Dropout(0.3))
-
-
-class Sequence(nn.Module):
-    def __init__(self, *parts):
-        self.parts = list(parts)
-        self.weight = parts[0].weight
-
-    def forward(self, x):
-        for part in self.parts:
-            x = part(x)
-        return x
-
-
 def tiny(seed: int = 0, kind=LlamaForCausalLM):
     config = LlamaConfig(
         vocab_size=40, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, head_dim=4
     )
     return kind(config, seed)
+
+
+def with_dropout(seed: int = 0):
+    """A model whose training draws random numbers, so that a resumed run can get them wrong."""
+    return get_peft_model(tiny(), LoraConfig(r=2, lora_dropout=0.3, target_modules=["v_proj"]), seed=seed)
 
 
 def batches():
@@ -95,15 +82,14 @@ def test_each_schedule_falls_in_its_own_way(schedule, expected):
     assert lr_factor(schedule, 4, 110, 10, 0.1) == 0.5
 
 
-def test_every_schedule_and_optimizer_trains():
+def test_every_schedule_and_optimizer_trains_otherwise():
     assert {"cosine", "linear", "constant", "wsd"} == set(SCHEDULES) and {"adamw", "sgd"} == set(OPTIMIZERS)
-    ends = []
-    for schedule in SCHEDULES:
-        for optimizer in OPTIMIZERS:
-            model = tiny()
-            quiet(model, batches(), TrainConfig(steps=12, peak_lr=1e-2, schedule=schedule, optimizer=optimizer))
-            ends.append(weights(model)["lm_head.weight"])
-    assert len({end.tobytes() for end in ends}) == len(ends)
+    ends = set()
+    for settings in itertools.product(SCHEDULES, OPTIMIZERS):
+        model = tiny()
+        quiet(model, batches(), TrainConfig(**dict(zip(("schedule", "optimizer"), settings, strict=True)), steps=12))
+        ends.add(weights(model)["lm_head.weight"].tobytes())
+    assert len(ends) == 8
 
 
 def loss_of(model) -> float:
@@ -155,7 +141,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
     def config():
         return TrainConfig(steps=12, optimizer=optimizer, peak_lr=1e-2, warmup=3, eval_every=4, save_every=3, seed=7)
 
-    straight = tiny(kind=WithDropout)
+    straight = with_dropout()
     with threads.using(2), RunFolder(tmp_path / "straight") as run:
         quiet(straight, batches(), config(), evaluate=lambda: loss_of(straight), run=run)
 
@@ -171,12 +157,12 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
                 raise Killed
             return super().next_batch()
 
-    broken = tiny(kind=WithDropout)
+    broken = with_dropout()
     with threads.using(2), RunFolder(tmp_path / "broken") as run, pytest.raises(Killed):
         data = DiesAfter(IDS, batch_size=3, seq_len=12, seed=5)
         quiet(broken, data, config(), evaluate=lambda: loss_of(broken), run=run)
 
-    resumed = tiny(seed=99, kind=WithDropout)  # whatever it held is replaced
+    resumed = with_dropout(seed=99)  # whatever it held is replaced
     with threads.using(2), RunFolder(tmp_path / "broken", resume=True) as run:
         assert run.checkpoint.step == 6  # of the 8 steps, the last 2 were not saved
         history = quiet(resumed, batches(), config(), evaluate=lambda: loss_of(resumed), run=run)
@@ -334,7 +320,7 @@ class Hooked(LlamaForCausalLM):
         return self.hook
 
 
-@pytest.mark.parametrize(("count", "accumulate"), [(1, 1), (2, 1), (2, 3)])
+@pytest.mark.parametrize(("count", "accumulate"), [(1, 1), (2, 3)])
 def test_a_hook_adds_a_loss_once_a_step_and_sees_the_clipped_gradients(count, accumulate):
     config = TrainConfig(steps=3, optimizer="sgd", peak_lr=1e-2, max_norm=0.3, accumulate=accumulate, warmup=1)
     plain, model = tiny(), tiny(kind=Hooked)

@@ -54,16 +54,12 @@ def test_a_character_that_never_ends_is_shown_at_the_end_or_before_what_follows(
     assert list(cut) == ["a", "\ufffd"] and cut.is_cut
 
 
-def test_an_answer_has_no_spaces_around_it():
-    made = continuation(" \n a  b \n", trims=True)
-    assert "".join(made) == made.text == "a  b"
-    assert "".join(continuation(" a \n")) == " a \n"
-
-
 @pytest.mark.parametrize("most, is_cut", [(2, True), (3, True), (4, False)])
 def test_it_is_cut_where_nothing_ended_it(most, is_cut):
     made = continuation("abc", most)
     assert "".join(made) == "abc"[:most] and made.is_cut == is_cut
+    made = continuation(" \n a  b \n", trims=True)
+    assert "".join(made) == made.text == "a  b"  # an answer has no spaces around it
 
 
 # Conversations
@@ -124,16 +120,6 @@ def test_look_up_changes_no_turn(place, config):
     for question in ("What is it? It is so.", "And that?", "What is it? It is so."):
         assert said(fast, question) == said(plain, question)
         assert fast._cache.length == plain._cache.length
-
-
-def test_an_answer_is_not_read_again(place):
-    model, tokenizer = loaded(place)
-    session = ChatSession(model, tokenizer, max_new_tokens=5, temperature=0)
-    session.ask("What?").tokens = tokenizer.encode("It is so.").tolist()  # as if it had said so, and read it
-    read = len(session._ids) + len(tokenizer.encode("It is so."))
-    session._cache.length = read
-    session.ask("Why?")
-    assert session._cache.length == read
 
 
 def test_a_question_that_got_no_word_can_be_asked_again(place):

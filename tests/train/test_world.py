@@ -101,13 +101,8 @@ def test_losses_are_those_of_one_process(folder, ranks, monkeypatch):
     assert (code, errors) == (0, [])
     assert out.count("parameters train") == out.count("saved together") == 1  # the first rank alone speaks
     np.testing.assert_allclose(losses(folder / "together"), losses(folder / "alone"), rtol=1e-6)
-    assert sorted(p.name for p in (folder / "together").iterdir()) == [
-        LOCK,
-        "checkpoints",
-        "metrics.jsonl",
-        "model",
-        "run.json",
-    ]
+    files = {LOCK, "checkpoints", "metrics.jsonl", "model", "run.json"}
+    assert {path.name for path in (folder / "together").iterdir()} == files
 
 
 @pytest.mark.slow
@@ -133,11 +128,11 @@ def test_a_stopped_run_goes_on_with_other_ranks(folder, monkeypatch):
 def test_a_killed_rank_ends_all_and_harms_no_checkpoint(folder):
     process = start(folder, 3, f"{TRAINING} --steps 100000 --out killed")
     until_saved(process, folder / "killed")
-    victim, others = process_of(1, folder), [process_of(rank, folder) for rank in (0, 2)]
+    victim, *others = [process_of(rank, folder) for rank in (1, 0, 2)]
     os.kill(victim, signal.SIGKILL)
-    deadline = time.monotonic() + 5
     process.communicate(timeout=5)
     assert process.returncode != 0
+    deadline = time.monotonic() + 5
     while not all(map(has_ended, others)) and time.monotonic() < deadline:  # mpiexec may end a moment before they do
         time.sleep(0.02)
     assert all(map(has_ended, others))
