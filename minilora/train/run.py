@@ -224,7 +224,11 @@ class RunFolder:
 
         Raises MiniloraError where this run must not write, as entering would.
         """
-        where, names = show_path(self.path), os.listdir(self.path) if os.path.lexists(self.path) else []
+        where = show_path(self.path)
+        try:
+            names = os.listdir(self.path)
+        except FileNotFoundError:
+            return None
         if all(name == LOCK or name.endswith(".tmp") for name in names):
             return None
         if not (self._resume or self._overwrite):
