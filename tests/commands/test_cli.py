@@ -378,7 +378,7 @@ def test_a_loss_that_is_not_a_number_is_one_line_that_names_no_folder_that_is_no
     process = start(*DIVERGES, *data, "--lr", "1e30", "--out", out, "--save-every", 1, "--eval-every", 1)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2 and err.count("\n") == 1
-    assert " became " in err and "learning rate 1e+30" in err and "no good checkpoint was saved" in err
+    assert " became " in err and "learning rate 1e+30; try a smaller one" in err
     assert not list(out.rglob("*.safetensors"))
 
 
