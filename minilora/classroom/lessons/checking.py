@@ -18,7 +18,7 @@ maps hints to the wrong answers that deserve them: values, `raised("ValueError")
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -35,44 +35,16 @@ EXCEPTIONS = {
     "RecursionError": "A function calls itself without end.",
     "SystemExit": "Your code ends the program; return in place of that.",
 }
-UNEXPECTED_VALUE_ERRORS = (  # raised within a check by a value whose kind or size it does not expect
-    TypeError,
-    ValueError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    ArithmeticError,  # int(np.inf), for one
-    MemoryError,
-    RecursionError,
-)
-# What a report says of a neglected duty: expected, got, and the hint
-DUTIES = {
-    "shares": (
-        "an array of its own",
-        "an array that shares memory with {name}",
-        "The result of {function} shares memory with {name}: whoever changes one changes the other. Copy it.",
-    ),
-    "mode": (
-        "{name} as it was: {before}",
-        "{after}",
-        "{function} left a model in another mode than it found it in: put it back, also after an exception.",
-    ),
-    "settings": (
-        "{name} as before",
-        "changed",
-        "{function} changed {name}, which other code relies on: use np.errstate, or a generator of your own.",
-    ),
-    "result changed": (
-        "{before}",
-        "{after}",
-        "This call of {function} changed {name}: is an array kept from one call to the next and used again?",
-    ),
-    "changed": (
-        "{name} as it was: {before}",
-        "{name} afterwards: {after}",
-        "{function} changed its argument {name}; whoever called it may still need it. "
-        "Work on a copy: x = x - 1 makes a new array, x -= 1 and x[...] = 0 write into the old one.",
-    ),
+# Raised within a check by a value of a kind or size that it does not expect, as int(np.inf) is
+_OF_VALUE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+UNEXPECTED_VALUE_ERRORS = (*_OF_VALUE, MemoryError, RecursionError)
+DUTIES = {  # the hint if one is neglected
+    "shares": "The result of {0} shares memory with {1}: whoever changes one changes the other. Copy it.",
+    "mode": "{0} left a model in another mode than it found it in: put it back, also after an exception.",
+    "settings": "{0} changed {1}, which other code relies on: use np.errstate, or a generator of your own.",
+    "result changed": "This call of {0} changed {1}: is an array kept from one call to the next and used again?",
+    "changed": "{0} changed its argument {1}; whoever called it may still need it. "
+    "Work on a copy: x = x - 1 makes a new array, x -= 1 and x[...] = 0 write into the old one.",
 }
 TOLERANCE = 1e-5  # relative to the largest absolute value that is expected, which counts as at least 1e-2
 
@@ -209,12 +181,18 @@ class Function:
         ):
             raise NotStarted(int(gap[1]))
         if run.session.breach and not run.breach:
-            facts = run.session.breach
-            texts = {name: escape(facts[name], 60) for name in ("function", "name")}
-            shown = {name: show_value(facts.get(name)) for name in ("before", "after")}
-            expected, got, hint = (text.format(**texts, **shown) for text in DUTIES[facts["duty"]])
-            run.breach = Failure(answer.call, expected, got, hint, None)
+            run.breach = _breach(answer.call, run.session.breach)
         return answer
+
+
+def _breach(call: str, facts: dict[str, Any]) -> Failure:
+    """Describe a neglected duty: see `duties.py`."""
+    function, name = escape(facts["function"], 60), escape(facts["name"], 60)
+    expected = f"{name} as it was: {show_value(facts.get('before'))}"
+    got = f"{name} afterwards: {show_value(facts.get('after'))}"
+    if facts["duty"] == "shares":
+        expected, got = "an array of its own", f"an array that shares memory with {name}"
+    return Failure(call, expected, got, DUTIES[facts["duty"]].format(function, name), None)
 
 
 @dataclass(eq=False)
@@ -246,11 +224,7 @@ class Answer:
             self.fail("a result", known or _why(self.raw), is_known=bool(known))
 
     def equals(
-        self,
-        expected: object,
-        instead: dict[str, object] | None = None,
-        hint: str = "",
-        tolerance: float = TOLERANCE,
+        self, expected: object, instead: dict[str, object] | None = None, hint: str = "", tolerance: float = TOLERANCE
     ) -> None:
         """Fail if it is not as expected, within tolerance; shapes are exact, dtypes free. Also: raised(...).
 
@@ -339,33 +313,29 @@ def difference(expected: Any, got: Any, tolerance: float) -> str | None:
     """Say in a sentence what differs; None if nothing does."""
     if isinstance(expected, list) and _is_ragged(expected):
         expected = tuple(expected)
+    is_list = isinstance(expected, list)
+    parts: Iterable[Any] = ()
     if isinstance(expected, dict):
         if not isinstance(got, dict) or set(got) != set(expected):
             return f"A dictionary with {', '.join(map(repr, expected))} was asked for."
-        parts = [(f"[{key!r}]", expected[key], got[key]) for key in expected]
-    elif (
-        isinstance(expected, tuple)
-        or isinstance(expected, list)
-        and any(isinstance(x, (dict, tuple)) for x in expected)
-    ):
+        parts = expected
+    elif isinstance(expected, tuple) or is_list and any(isinstance(x, (dict, tuple)) for x in expected):
         if not isinstance(got, (tuple, list)) or len(got) != len(expected):
             return f"{len(expected)} results were asked for, as a {type(expected).__name__}."
-        parts = [(f"[{i}]", e, g) for i, (e, g) in enumerate(zip(expected, got, strict=True))]
-    elif isinstance(expected, list) and any(isinstance(item, str) for item in expected):
+        parts = range(len(expected))
+    elif is_list and any(isinstance(item, str) for item in expected):
         same = isinstance(got, (list, tuple)) and len(got) == len(expected)
-        same = same and all(difference(e, g, tolerance) is None for e, g in zip(expected, got, strict=True))
-        return None if same else f"It should be {show_value(expected)}."
+        if not same or any(difference(e, g, tolerance) for e, g in zip(expected, got, strict=True)):
+            return f"It should be {show_value(expected)}."
     elif expected is None or isinstance(expected, (str, bool)):
         if isinstance(expected, bool) and isinstance(got, np.ndarray) and got.shape == () and got.dtype == bool:
             got = bool(got)
-        same = type(got) is type(expected) and got == expected
-        return None if same else f"It should be {show_value(expected)}."
+        if type(got) is not type(expected) or got != expected:
+            return f"It should be {show_value(expected)}."
     else:
         return _array_difference(np.asarray(expected), got, tolerance)
-    for name, e, g in parts:
-        if problem := difference(e, g, tolerance):
-            return f"Part {name}: {problem}"
-    return None
+    problems = ((part, difference(expected[part], got[part], tolerance)) for part in parts)
+    return next((f"Part [{part!r}]: {problem}" for part, problem in problems if problem), None)
 
 
 def _is_ragged(values: list) -> bool:

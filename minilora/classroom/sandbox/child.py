@@ -14,11 +14,8 @@ from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from minilora.classroom.sandbox import wire
 from minilora.classroom.sandbox.duties import Duties
-from minilora.tensor import Tensor
 
 OUT_OF_MEMORY = 12  # the exit code of a process that could not answer for want of memory
 
@@ -82,30 +79,12 @@ class Exercise:
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """Call, and return the reply: the result or exception, and the first duty that has been neglected."""
-        arguments = [_laid_out(x, request["layout"]) for x in request["arguments"]]
+        owner, first = (self.driver, [self.student]) if request["driver"] else (self.student, [])
         try:
-            if request["driver"]:
-                value = getattr(self.driver, request["name"])(self.student, *arguments)
-            else:
-                value = getattr(self.student, request["name"])(*arguments)
-            return wire.pack({"value": value, "breach": self.duties.breach}, Tensor)
+            value = getattr(owner, request["name"])(*first, *request["arguments"])
+            return wire.pack({"value": value, "breach": self.duties.breach})
         except BaseException as error:  # noqa: BLE001 (what the student's code raises is its answer)
             return wire.pack({"raised": _describe(error, self.job["file"]), "breach": self.duties.breach})
-
-
-def _laid_out(value: Any, layout: str) -> Any:
-    """Lay out the arrays of an argument: "read-only", or "strided": every second element, the last axis slowest."""
-    if isinstance(value, np.ndarray) and layout == "strided" and value.ndim:
-        wide = np.zeros((2 * value.shape[-1], *value.shape[:-1]), value.dtype)
-        wide[::2] = np.moveaxis(value, -1, 0)
-        return np.moveaxis(wide[::2], 0, -1)
-    if isinstance(value, np.ndarray):
-        value.flags.writeable = layout != "read-only"
-    elif layout and isinstance(value, (list, tuple)):
-        return type(value)(_laid_out(item, layout) for item in value)
-    elif layout and isinstance(value, dict):
-        return {key: _laid_out(item, layout) for key, item in value.items()}
-    return value
 
 
 def run_statements(

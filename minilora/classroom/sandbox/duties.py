@@ -159,7 +159,7 @@ def state_of(thing: Any, place: str) -> dict[str, Any]:
 def settings_of_numpy() -> dict[str, Any]:
     """Return NumPy's settings, which a function may leave changed for everybody else."""
     drawn: Any = np.random.get_state()
-    return {"how NumPy warns (np.seterr)": np.geterr(), "NumPy's global generator": (drawn[2], drawn[1][:3].tobytes())}
+    return {"how NumPy warns (np.seterr)": np.geterr(), "NumPy's global generator": (drawn[2], drawn[1][:3].tolist())}
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -50,15 +50,14 @@ class LocalSession(Session):
         random.setstate(_RANDOM[0])
         np.random.set_state(_RANDOM[1])
 
-    def _exchange(self, request: dict[str, Any]) -> object:
-        received = wire.unpack(wire.pack(request))
+    def _exchange(self, request: bytes) -> object:
         with (
             redirect_stdout(self._output),
             redirect_stderr(self._output),
             warnings.catch_warnings(action="default"),
             np.errstate(),
         ):
-            return wire.unpack(self._context.run(self._answer, received))
+            return wire.unpack(self._context.run(self._answer, wire.unpack(request)))
 
     def _answer(self, request: dict[str, Any]) -> bytes:
         if self._is_loading:
@@ -81,8 +80,7 @@ class Reference(LocalSession):
         self._known: dict[bytes, bytes] = {}
         super().__init__(InProcess(), Job(solution, "solution.py", driver=driver), 0)
 
-    def _exchange(self, request: dict[str, Any]) -> object:
-        asked = wire.pack(request)
-        if asked not in self._known:
-            self._known[asked] = wire.pack(super()._exchange(request))
-        return wire.unpack(self._known[asked])
+    def _exchange(self, request: bytes) -> object:
+        if request not in self._known:
+            self._known[request] = wire.pack(super()._exchange(request))
+        return wire.unpack(self._known[request])

@@ -90,7 +90,6 @@ class Session:
     `error`: the first exception of the file's own lines, or None.
     """
 
-    failed: RunFailed | None = None  # how the session ended; each later call raises it again
     breach: dict | None = None  # the first duty that was neglected: see duties.py
     printed = trace = b""  # once it is closed
     _is_open = _is_loading = True
@@ -116,9 +115,7 @@ class Session:
 
         layout: of the arrays among the arguments, "read-only" or "strided".
         """
-        if self.failed is not None:
-            raise self.failed
-        return self._ask({"name": name, "arguments": list(arguments), "driver": driver, "layout": layout})
+        return self._ask({"name": name, "arguments": arguments, "driver": driver}, layout)
 
     def again(self) -> "Session":
         """Run the same job from its beginning; this session ends."""
@@ -137,9 +134,9 @@ class Session:
             self.printed, self.trace = self._printed.read(PRINTED_KEPT), self._trace.read(TRACE_KEPT)
         return ended
 
-    def _ask(self, request: dict[str, Any]) -> object:
+    def _ask(self, request: dict[str, Any], layout: str = "") -> object:
         """Return the value that answers the request, or a Raised."""
-        answer = self._exchange(request)
+        answer = self._exchange(wire.pack(request, layout))
         match answer:
             case {"breach": {"duty": str(), "function": str(), "name": str()} as breach}:
                 self.breach = breach
@@ -160,12 +157,12 @@ class Session:
         with theirs:
             self.sandbox.order(b"s", [theirs.fileno(), self._printed.fileno(), self._trace.fileno()])
 
-    def _exchange(self, request: dict[str, Any]) -> object:
+    def _exchange(self, request: bytes) -> object:
         """Send a request; return the answer. Raises RunFailed."""
         deadline = time.monotonic() + self._patience
         try:
             self._connection.settimeout(self._patience)
-            self._connection.sendall(wire.pack(request))
+            self._connection.sendall(request)
             answer = wire.receive(self._connection, deadline)
         except TimeoutError as error:
             raise self._failure("", WAITED) from error
@@ -197,8 +194,7 @@ class Session:
             message = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
         at = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', trace)  # if the child could still tell it
         begun = re.findall(r"^(\d{1,9})$", trace, re.MULTILINE) if self._is_loading else ()
-        self.failed = RunFailed(message, line or (int(at[1]) if at else None), hint, int(begun[-1]) if begun else None)
-        return self.failed
+        return RunFailed(message, line or (int(at[1]) if at else None), hint, int(begun[-1]) if begun else None)
 
 
 class Sandbox:

@@ -6,60 +6,57 @@ student's code: lines have a longest length, and nothing is unpickled.
 """
 
 import json
+import re
 import socket
 import time
 from base64 import b64decode, b64encode
-from itertools import count
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
 import numpy as np
 
-LINE_LIMIT = 2**25  # bytes
+from minilora.tensor import Tensor
+
+LINE_LIMIT = 2**24  # bytes
 DEPTH_LIMIT = 20  # of values in values
-PARTS_LIMIT = 20_000  # values in one line, arrays counted as one
-DTYPES = {
-    np.dtype(name).str
-    for name in "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
-}
+DTYPE = re.compile(r"\|b1|\|[iu]1|[<>][iuf][248]")
 
 
 class WireError(Exception):
     """The received bytes are no line of values."""
 
 
+@dataclass
 class Unserializable:
     """Stands for a value that cannot be sent, by the name of its type."""
 
-    def __init__(self, kind: str):
-        self.kind = kind
+    kind: str
 
     def __repr__(self) -> str:
         return f"an object of type {self.kind}"
 
 
-def pack(value: object, tensor_type: type[Any] | None = None) -> bytes:
-    """Make a line. Objects of `tensor_type` are sent as their arrays; what cannot be sent, as its type's name.
+def pack(value: object, layout: str = "") -> bytes:
+    """Make a line. Tensors are sent as their arrays; what cannot be sent, as its type's name.
 
-    Raises OverflowError if it would have too many parts.
+    layout: of arrays where they are read; "read-only", or "strided": every second element, the last axis slowest.
+    Raises OverflowError if the line would be too long.
     """
-    parts = count(1)
 
     def tree(x: Any, depth: int) -> Any:
-        if next(parts) > PARTS_LIMIT:
-            raise OverflowError
         kind = type(x)
         if x is None or kind is bool or kind is float or (kind is int and abs(x) < 2**1024):
             return x
         if kind is str:
             return x.encode("utf-8", "replace").decode()
-        if tensor_type is not None and isinstance(x, tensor_type):
+        if isinstance(x, Tensor):
             x = x.numpy()
         if isinstance(x, (np.ndarray, np.generic)):
             native = x.dtype.newbyteorder("=")
-            if native.str in DTYPES and x.nbytes <= LINE_LIMIT:
+            if DTYPE.fullmatch(native.str) and x.nbytes <= LINE_LIMIT:
                 text = b64encode(x.astype(native, copy=False).tobytes()).decode()
-                return {"array": [native.str, x.shape, text]}
+                return {"array": [native.str, x.shape, text, layout]}
         elif isinstance(x, (list, tuple)) and depth < DEPTH_LIMIT:  # or what is derived from them, as a namedtuple is
             items = [tree(item, depth + 1) for item in x]
             return items if isinstance(x, list) else {"tuple": items}
@@ -71,7 +68,7 @@ def pack(value: object, tensor_type: type[Any] | None = None) -> bytes:
 
     line = json.dumps(tree(value, 0)).encode() + b"\n"
     if len(line) > LINE_LIMIT:
-        raise OverflowError
+        raise OverflowError("the value is too large to be sent")
     return line
 
 
@@ -92,8 +89,12 @@ def _value(tree: dict[str, Any]) -> Any:
             return dict(items)
         case {"odd": str() as kind}:
             return Unserializable(kind)
-        case {"array": [str() as kind, list() as shape, str() as text]} if kind in DTYPES:
-            return np.frombuffer(bytearray(b64decode(text)), kind).reshape(shape)
+        case {"array": [str() as kind, list() as shape, str() as text, layout]} if DTYPE.fullmatch(kind):
+            array: np.ndarray = np.frombuffer(bytearray(b64decode(text)), kind).reshape(shape)
+            if layout == "strided" and array.ndim:
+                return np.moveaxis(np.repeat(np.moveaxis(array, -1, 0), 2, axis=0)[::2], 0, -1)
+            array.flags.writeable = layout != "read-only"
+            return array
     raise WireError("a value of a kind that is not sent")
 
 
