@@ -15,7 +15,6 @@ import pytest
 
 from minilora.classroom.grading.grade import Result, grade
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.lessons import checking
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
 from minilora.classroom.sandbox.in_process import InProcess, sandbox_here
 from minilora.classroom.sandbox.runner import Job, Raised, Sandbox
@@ -130,8 +129,3 @@ def test_a_notebook_in_a_page_checks_its_cells():
     assert done.returncode == 0, done.stderr
     assert all(f"task {task}   passed" in done.stdout for task in (1, 3, 6))
     assert "(ran in this process, without limits)" in done.stdout
-
-
-def test_a_module_that_a_check_lacks_is_no_fault_of_the_student():
-    lacking = Raised(["ModuleNotFoundError", "ImportError"], "No module named 'fcntl'", None)
-    assert checking._why(lacking) == "The check needs what is not installed here: No module named 'fcntl'."

@@ -2,12 +2,7 @@
 
     @task(2)
     def forward(student):
-        '''Where does alpha enter?
-
-        The update is scaled by a quotient.
-
-        y = x Wᵀ + (alpha / r) · …
-        '''
+        '''(three hints, a paragraph each)'''
         for n, d_in, d_out, r in [(1, 1, 1, 1), (1, 2, 3, 2), (4, 5, 3, 2)]:  # small first
             x, W, A, B = ...
             mistakes = {"The update is not scaled: multiply it by alpha / r.": x @ W.T + x @ A.T @ B.T}
@@ -15,6 +10,7 @@
 
 A check ends at the first answer that is wrong, so inputs that come small first show the smallest that is. `instead`
 maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
+docs/lessons.md has more.
 """
 
 import re
@@ -173,13 +169,10 @@ class Function:
         run = self.run
         value = run.session.call(self.name, *arguments, driver=self.is_driver, layout=layout)
         answer = Answer(value, self, arguments, layout)
-        stub = stub_start(run.number, r"(\d+):")
-        if (
-            isinstance(value, Raised)
-            and "NotImplementedError" in value.types
-            and (gap := re.match(stub, value.message))
-        ):
-            raise NotStarted(int(gap[1]))
+        if isinstance(value, Raised) and "NotImplementedError" in value.types:
+            gap = re.match(f"{stub_start(run.number, '([0-9]+)')}:", value.message)
+            if gap:
+                raise NotStarted(int(gap[1]))
         if run.session.breach and not run.breach:
             run.breach = _breach(answer.call, run.session.breach)
         return answer
@@ -260,16 +253,7 @@ class Answer:
 
     def _known(self, instead: Any, tolerance: float = TOLERANCE) -> str:
         """Return the hint of the first wrong answer that this one is."""
-        for hint, wrong in (instead or {}).items():
-            if isinstance(wrong, raised):
-                fits = wrong.fits(self.raw)
-            elif callable(wrong):
-                fits = not isinstance(self.raw, Raised) and _true_of(wrong, self.raw)
-            else:
-                fits = difference(wrong, self.raw, tolerance) is None
-            if fits:
-                return hint
-        return ""
+        return next((hint for hint, wrong in (instead or {}).items() if _is(wrong, self.raw, tolerance)), "")
 
     @property
     def call(self) -> str:
@@ -295,10 +279,17 @@ def _why(exception: Raised) -> str:
     """Make a hint for an exception that no check foresaw."""
     if exception.types[0] == "AttributeError":
         return f"Something that is asked for is not there: {escape(exception.message, 100)}."
-    if exception.types[0] == "ModuleNotFoundError" and exception.line is None:
-        return f"The check needs what is not installed here: {escape(exception.message, 100)}."
     plain = f"Your code raises {exception.types[0]} here, where a result was asked for."
     return next((hint for kind, hint in EXCEPTIONS.items() if kind in exception.types), plain)
+
+
+def _is(wrong: Any, value: object, tolerance: float) -> bool:
+    """Return True if the value is this wrong answer: a value, `raised`, or a predicate."""
+    if isinstance(wrong, raised):
+        return wrong.fits(value)
+    if callable(wrong):
+        return not isinstance(value, Raised) and _true_of(wrong, value)
+    return difference(wrong, value, tolerance) is None
 
 
 def _true_of(condition: Callable[[object], bool], value: object) -> bool:
