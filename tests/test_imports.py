@@ -50,8 +50,6 @@ LONGEST = 400  # lines of a file
 LONGER = {
     "tensor": 480,  # all operators and methods of a Tensor
     "ops": 460,  # every operation with its gradient
-    "classroom.lessons.checking": 450,  # these two are to become shorter
-    "classroom.lessons.searching": 420,
 }
 
 
