@@ -430,13 +430,6 @@ def test_a_signal_saves_and_the_run_goes_on(place, tmp_path, signum, code):
     assert (out / "model" / "config.json").is_file()
 
 
-def test_standard_input_is_a_text(tmp_path):
-    arguments = ["pretrain", "--data", "-", "--out", tmp_path / "r", "--steps", "1", *TINY]
-    command = [sys.executable, "-m", "minilora", *arguments]
-    done = subprocess.run(command, input=sentences(100), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 def test_help_is_quick_to_import_and_shows_an_example():
     code = "import sys; from minilora.cli import main\ntry: main(['pretrain', '--help'])\nexcept SystemExit: pass\n"
     code += "print([m for m in ('numpy', 'matplotlib', 'rich', 'tokenizers') if m in sys.modules])"
