@@ -121,7 +121,9 @@ def clocked_backend() -> backend.Backend:
     for name in ("empty", "zeros", "ones", "full", "arange", "asarray", "tri"):
         setattr(namespace, name, making(name))
     with backend.use("numpy"):
-        return replace(backend._active, namespace=namespace, array_type=ClockedArray, from_host=_clocked, to_host=_plain)
+        return replace(
+            backend._active, namespace=namespace, array_type=ClockedArray, from_host=_clocked, to_host=_plain
+        )
 
 
 backend.register("clocked", clocked_backend)
