@@ -29,7 +29,7 @@ from benchmarks.step import BATCH, SIZES, minilora_model
 from minilora import blas, threads
 from minilora.measure.records import Records
 from minilora.plan.cluster import Link, step_seconds
-from minilora.train.parallel import batch_gradients
+from minilora.train.world import batch_gradients
 
 METHODS = ("full", "lora")
 SIZE = SIZES["hidden 256, 4 layers"]
@@ -99,7 +99,7 @@ def train(method: str, sums: bool, count: int, one_core: bool) -> dict | None:
         parted, inside = steps()
         apart = {name: value / count for name, value in seconds.items()}
         link = ping(world) if world.size > 1 else {}
-    if not world.is_rank_zero:
+    if world.rank:
         return None
     found = {"step": whole, "compute": inside - sum(apart.values()), "fixed": parted - inside, **apart, "bytes": sent}
     return found | link | {"workers": threads.count()}

@@ -17,7 +17,7 @@ transformers = pytest.importorskip("transformers")
 pytestmark = [pytest.mark.parity, pytest.mark.host]
 
 TEMPLATES = {path.stem: path.read_bytes().decode() for path in (Path(__file__).parent / "chat_templates").iterdir()}
-CHATML, QWEN25, MISTRAL1 = (TEMPLATES[name] for name in ("chatml", "qwen25", "mistral1"))
+CHATML, QWEN25 = TEMPLATES["chatml"], TEMPLATES["qwen25"]
 MATH = "Don\\'t guess: reason, and put your {answer} into \\\\boxed{}."
 IM = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 HEADERS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
@@ -32,9 +32,6 @@ FAMILIES = {  # template, special tokens, bos, eos
         None,
         2,
     ),
-    "llama2": (TEMPLATES["llama2"], ("<s>", "</s>"), 0, 1),
-    "mistral-1": (MISTRAL1, ("<s>", "</s>"), 0, 1),
-    "mistral-2": (MISTRAL1.replace("eos_token + ' '", "eos_token"), ("<s>", "</s>"), 0, 1),
     "llama3": (TEMPLATES["llama3"], HEADERS, 0, 4),
     "llama3.1": (TEMPLATES["llama31"], HEADERS, 0, 4),
 }
@@ -45,11 +42,7 @@ PREPEND = {
         {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
     ],
 }
-PREFIXES = {
-    "none": {},
-    "prepend": {"normalizer": PREPEND, "pre_tokenizer": None},
-    "first": {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}},
-}
+PREFIXES = {"none": {}, "prepend": {"normalizer": PREPEND, "pre_tokenizer": None}}
 TEXTS = [f"user\nWhat is {i}?  [INST] It is the answer. [/INST] <|user|>\nassistant\n\nSo it is." for i in range(30)]
 
 
@@ -107,10 +100,6 @@ def test_ids_are_those_of_the_template(family, prefix, tmp_path):
     for messages in CONVERSATIONS:
         for generating in (False, True):
             if generating and messages[-1]["role"] == "assistant":
-                continue
-            if family in ("mistral-1", "mistral-2") and messages[0]["role"] == "system":
-                with pytest.raises(ValueError, match="no system message"):
-                    found.encode(ours, messages)
                 continue
             ids, mask = found.encode(ours, messages, generating)
             expected = theirs.apply_chat_template(messages, add_generation_prompt=generating, return_dict=False)
