@@ -2,13 +2,11 @@
 
 The curves of a step's speed, the cost model beside them, and their benchmark."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks import step
 from benchmarks.curves import AXES, MIDDLE
 from experiments.results import curves, page
 from experiments.step_time import Rates, step_seconds, step_work
@@ -147,14 +145,3 @@ def test_the_committed_record_is_whole_and_every_growth_off_has_its_cause():
         found = curves.curves(records, method)
         assert {axis: len(points) for axis, points in found.items()} == dict.fromkeys(AXES, 5)
     assert "Not known yet" not in curves.causes(records)
-
-
-# The benchmark
-
-
-@pytest.mark.parametrize("name", ["minilora", "products"])
-def test_a_process_serves_a_size_with_a_batch_of_its_own(name, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    size = {"vocab": 8, "hidden": 8, "intermediate": 8, "layers": 1, "heads": 2, "length": 70, "batch": 1}
-    with step.step_runner(name, json.dumps(size), "full") as runner:
-        assert runner.steps(1)["loss"] >= 0
