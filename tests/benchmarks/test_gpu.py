@@ -28,8 +28,6 @@ def test_rates_of_a_step(monkeypatch):
     monkeypatch.setattr(gpu.step, "step_runner", lambda library, *rest: FakeRunner(library, seconds[library]))
     expected = {"minilora": 16 * 512 / 0.2, "torch": 16 * 512 / 0.3, "ratio": 2.0}
     assert gpu.step_rates("hidden 1024, 8 layers", "full", 3, []) == pytest.approx(expected)
-        {"minilora": 16 * 512 / 0.2, "torch": 16 * 512 / 0.3, "ratio": 2.0}
-    )
 
 
 def test_rates_of_dequantizing(monkeypatch):
