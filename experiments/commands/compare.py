@@ -26,7 +26,7 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--default-rates", action="store_true", help="with --model: the learning rates of finetune, without a search"
     )
-    add_resume(parser, "comparison")
+    add_resume(parser)
     add_json(parser)
 
 

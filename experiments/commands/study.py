@@ -24,7 +24,7 @@ def add(parser: Parser) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a smaller model, fewer seeds: about a minute")
     size.add_argument("--model", help="a published one in place of the base, such as smollm2; one seed")
-    add_resume(parser, "study")
+    add_resume(parser)
     add_json(parser)
 
 

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from minilora.cli import COMMANDS, GONE, main
+from minilora.cli import GONE, MINILORA, main
 from minilora.formats.gguf import read_gguf
 from minilora.formats.safetensors import load_file, save_file
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
@@ -114,7 +114,7 @@ def test_a_merged_model_goes_out_as_gguf(place, capsys):
     adapted = json.loads(run(capsys, "generate", *base, "--adapter", place / "lora", *prompt))
     assert json.loads(run(capsys, "generate", "--model", out, *prompt)) == adapted
     facts = json.loads(run(capsys, "models", "info", out, "--json"))
-    assert facts["name"] == "merged" and facts["stored"].keys() == {"F16", "F32"}
+    assert facts["stored"].keys() == {"F16", "F32"}
     out.unlink()
 
 
@@ -123,7 +123,6 @@ def test_a_merged_model_goes_out_as_gguf(place, capsys):
     [
         ("run", "there.gguf", "there.gguf exists; choose another --out"),
         ("run", "link.gguf", "link.gguf exists"),
-        ("run", "nowhere/a.gguf", "there is no folder"),
         ("gpt2", "a.gguf", "GPT2LMHeadModel of type gpt2 cannot be written as GGUF"),
         ("lower", "a.gguf", "the tokenizer cannot be written as GGUF"),
     ],
@@ -399,7 +398,7 @@ def test_a_command_that_has_gone_names_what_does_its_work(typed, capsys):
     for arguments in ([command, *flags, "x"], [command, "--quick", *(f"{flag}=x" for flag in flags)]):
         assert main(arguments) == 2
         assert capsys.readouterr().err == f"minilora: minilora {typed} is gone: {GONE[typed]}\n"
-    assert not flags or command in COMMANDS
+    assert not flags or command in MINILORA.commands
 
 
 def test_what_has_gone_is_told_of_its_own_place_alone(capsys):

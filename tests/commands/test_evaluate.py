@@ -29,7 +29,6 @@ def place(tmp_path_factory):
     tiny_chat.save(folder / "model", [row["prompt"] + row["response"] for row in ROWS])
     free = [{"prompt": row["prompt"], "response": f"{i} it is"} for i, row in enumerate(ROWS)]
     files = {"labels": ROWS, "free": free, "one": ROWS[::2], "two": ROWS[:2]}
-    files["long"] = [{"prompt": "Is it even? " * 150, "response": f"it is {i}"} for i in range(3)]
     for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "text.txt").write_text("one line of a text and no more\n" * 200)
@@ -72,12 +71,9 @@ def test_free_answers_give_exact_match_and_f1(evaluate):
     assert "(6 of 30 conversations" in out and "exact match 0.0 % (0.0 to 39.0)" in out and "F1 " in out and "±" in out
 
 
-def test_one_class_and_prompts_without_room_leave_bits_alone(evaluate):
+def test_one_class_leaves_bits_alone(evaluate):
     found = evaluate("one")
     assert "every response is 'yes'" in found.err and found.out.count("\n") == 1
-    found = evaluate("long")
-    assert "answers are not measured: a prompt of" in found.err and "256 positions" in found.err
-    assert "bits/response character" in found.out
 
 
 def test_what_a_model_was_trained_on_decides_split_and_length(evaluate, place):

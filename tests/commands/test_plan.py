@@ -33,7 +33,7 @@ def test_a_plan_is_a_table_and_what_fits(capsys):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_all_methods_as_one_table(capsys, dtype):
-    flags = ["--rank", "4", "--bottleneck-size", "16", "--memory", "16GiB", "--device", "t4"]
+    flags = ["--rank", "4", "--bottleneck-size", "16", "--memory", "16GB", "--device", "t4"]
     out = run(capsys, "smollm2-135m", "--dtype", dtype, *flags)
     assert all(out.count(f"\n{method} ") >= 2 for method in METHODS)
 
@@ -62,16 +62,16 @@ BAD = {
     "model": (["llama-8b"], "did you mean 'llama-"),
     "no model": ([], "a model"),
     "method": (["llama-7b", "--method", "qlor"], "did you mean 'qlora'"),
-    "batch": (["llama-7b", "--batch-size", "0"], "batch size"),
-    "length": (["llama-7b", "--seq-len", "-1"], "sequence length"),
+    "batch": (["llama-7b", "--batch-size", "0"], "--batch-size must be"),
+    "length": (["llama-7b", "--seq-len", "-1"], "--seq-len must be"),
     "positions": (["gpt-3-175b", "--seq-len", "2049"], "2,048 positions"),
     "rank": (["llama-7b", "--rank", "4097"], "above the width 4,096"),
     "rank 0": (["llama-7b", "--method", "lora", "--rank", "0"], "at least 1"),
     "target": (["llama-7b", "--targets", "qproj"], "did you mean 'q_proj'"),
     "idle flag": (["llama-7b", "--method", "prefix", "--rank", "4"], "does not use --rank"),
     "dtype": (["llama-7b", "--dtype", "bfloat"], "did you mean 'bfloat16'"),
-    "memory": (["llama-7b", "--memory", "much"], "24GB"),
-    "no memory": (["llama-7b", "--memory", "0"], "24GB"),
+    "memory": (["llama-7b", "--memory", "much"], "GB, such as 24"),
+    "no memory": (["llama-7b", "--memory", "0"], "GB, such as 24"),
     "device": (["llama-7b", "--device", "a1000"], "did you mean 'a100'"),
 }
 

@@ -71,7 +71,7 @@ def test_a_record_that_does_not_suit_is_refused(place, tmp_path, capsys):
     words = {
         ("pretrain", place / "lora"): "is of another command: no flag here sets dropout, method",
         ("finetune", place / "base"): "is of another command: no flag here sets hidden_size, ",
-        ("finetune", tmp_path / "bad"): "--rank must be a whole number, not 0.5",
+        ("finetune", tmp_path / "bad"): "--rank must be a whole number of at least 1, not 0.5",
     }
     for (command, path), expected in words.items():
         before = sorted(path.rglob("*"))
