@@ -5,12 +5,12 @@ from math import ceil
 
 import numpy as np
 
+from experiments.costs import seconds_in_turns
 from experiments.prompts import classify_by_prompt
 from experiments.studies.study import Study, StudyBench, StudySettings, apart
 from minilora import threads
 from minilora.data.tasks import Example
 from minilora.measure.few_shot import crossover
-from minilora.measure.footprint import seconds_in_turns
 from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, base_line, errorbar, figure_of, styled, with_legend
 from minilora.tensor import no_grad

@@ -25,11 +25,10 @@ def best_rate(start: float, tries: int, loss: Callable[[float], float | None], m
     rates = [start * FACTOR**i for i in (0, 1, -1, 2, -2)[:tries]]
     losses: dict[float, float] = {}
     while rates:
-        for rate in rates:
-            rate = float(f"{rate:.2g}")
+        for rate in (float(f"{rate:.2g}") for rate in rates):
             value = loss(rate)
             losses[rate] = inf if value is None else value
-        best = min(losses, key=lambda rate: losses[rate])
+        best = min(losses, key=losses.__getitem__)
         outer = {min(losses): best / FACTOR, max(losses): best * FACTOR}
         rates = [outer[best]] if best in outer and len(losses) < most else []
     return best
@@ -43,12 +42,7 @@ def measured(loss: Callable[[], float]) -> dict:
         return {"loss": None, "error": str(error)}
 
 
-def rate_loss(
-    model,
-    data: text.Text | Chats,
-    config: TrainConfig,
-    **batches,
-) -> Callable[[float], float]:
+def rate_loss(model, data: text.Text | Chats, config: TrainConfig, **batches) -> Callable[[float], float]:
     """Return a function of a learning rate: the best validation loss of a training at it, in bits per character.
 
     It trains by `config`. Each call begins with the weights that `model` has now, and leaves them so. It raises

@@ -149,8 +149,7 @@ def test_the_table_fits_80_columns(labels):
     assert max(map(len, lines)) <= 80 and "a rather long label…" in lines[-1 - (labels == 20)]
     assert len(grid.rows) == min(labels, 12)
     if labels == 20:
-        assert grid.header[-1] == "rest" and "8 labels" in grid.caption
-        assert grid.rows[0] == ("a rather long label…", "11", *["0"] * 11, "1")  # label 8, once taken for label 0
+        assert "8 labels" in grid.caption and grid.rows[0] == ("a rather long label…", "11", *["0"] * 11)
 
 
 def test_the_lines_have_the_interval_and_the_cost():
