@@ -197,14 +197,6 @@ def add_flags(flags: argparse._ActionsContainer, *names: str) -> None:
         add_flag(flags, name)
 
 
-def add_json(parser: argparse._ActionsContainer) -> None:
-    add_flags(parser, "--json")
-
-
-def add_seed(parser: argparse._ActionsContainer) -> None:
-    add_flags(parser, "--seed")
-
-
 def add_model(parser: argparse._ActionsContainer, base: str = "base") -> None:
     """Add the flags of a model with or without adapters. base: the model if none of them names one."""
     words = f"a name of `models list`, a folder or a .gguf file (default: that of --adapter, else {base})"
