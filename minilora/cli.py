@@ -66,6 +66,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
     "plan --model": "name the model without a flag: minilora plan llama-7b",
     "plan --all": "without --method, all methods are planned",
+    "plan --memory": f"`minilora.plan.planner.largest` {_IN_PYTHON}",
     "plan --out": "`minilora plan --json` has the numbers of a picture",
     **{f"plan --{f}": f"`minilora.plan.planner` {_IN_PYTHON}" for f in ("workers", "tflops", "utilization")},
     **{f"plan --{f}": _CLUSTER for f in ("machines", "link", "link-efficiency", "tokens", "steps")},
@@ -177,17 +178,15 @@ def _prepare_streams() -> None:
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115 (for as long as the process lives)
-    codecs.register_error("minilora.plain", _plain)
+
+    def plain(error: Any) -> tuple[str, int]:
+        text = error.object[error.start : error.end].translate(PLAIN)
+        return text.encode("ascii", "backslashreplace").decode(), error.end
+
+    codecs.register_error("minilora.plain", plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):  # the C locale's
             stream.reconfigure(errors="minilora.plain")
-
-
-def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Replace characters that an encoding lacks; returns the text to write, and where to go on."""
-    assert isinstance(error, UnicodeEncodeError)
-    text = error.object[error.start : error.end].translate(PLAIN)
-    return text.encode("ascii", "backslashreplace").decode(), error.end
 
 
 def _interrupt(before: Mapping[int, Any], signum: int, frame: FrameType | None) -> None:

@@ -54,8 +54,7 @@ def _answer(session, question: str) -> None:
     try:
         answer = session.ask(question)
         if session.forgotten:
-            turns = "turn was" if session.forgotten == 1 else "turns were"
-            print_notes([f"the context is full: the oldest {session.forgotten} {turns} forgotten"])
+            print_notes([f"the context is full: the oldest turns are forgotten, {session.forgotten} by now"])
         common.print_pieces(answer)
         if answer.is_cut:
             notes = [f"the answer was cut after {len(answer.tokens):,} tokens; --max-new-tokens gives it more"]

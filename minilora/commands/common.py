@@ -31,20 +31,16 @@ T = TypeVar("T")
 DATA = f"{', '.join(CORPORA)}, a text file, a folder, or - for standard input"
 CHATS = "conversations (.jsonl), or a task (reviews)"
 
-FOREIGN = {  # flags of transformers, PEFT, TRL and llama.cpp that are not spelled like ours, by ours that do the same
+FOREIGN = {  # flags of transformers, PEFT and llama.cpp that are not spelled like ours, by ours that do the same
     "--lr": "learning-rate",
     "--steps": "max-iters num-train-steps",
     "--batch-size": "per-device-train-batch-size",
     "--accumulate": "gradient-accumulation-steps grad-accum",
     "--seq-len": "max-length block-size context-length model-max-length ctx-size",
     "--max-new-tokens": "max-length n-predict n",
-    "--eval-every": "eval-steps evaluation-strategy",
-    "--save-every": "save-steps",
     "--out": "output-dir save-dir",
     "--model": "model-name-or-path pretrained-model-name-or-path",
-    "--adapter": "adapter-name-or-path peft-model-id peft-model lora lora-path",
     "--data": "dataset-name train-file input",
-    "--method": "peft-type use-peft use-dora use-rslora load-in-4bit",
     "--rank": "lora-r lora-rank lora-dim r",
 }
 
@@ -226,11 +222,12 @@ def add_training(parser: Parser) -> None:
 
 
 def take_settings(parser: Parser) -> None:
-    """Put the settings of the run that `--resume` goes on with in front of what was typed.
+    """Put the settings of the run that `--resume` goes on with in front of what was typed, and as `before` beside it.
 
     MiniloraError for settings that no flag has.
     """
     out = parser.value_of("--out")
+    parser.set_defaults(before={})
     if "--resume" not in parser.typed or not out or not os.path.lexists(os.path.join(out, "run.json")):
         return
     from minilora.formats.atomic import show_path  # with NumPy, which --help does without
@@ -244,6 +241,7 @@ def take_settings(parser: Parser) -> None:
         raise MiniloraError(
             f"the run in {show_path(out)} is of another command: no flag here sets {escape(', '.join(strange))}"
         )
+    parser.set_defaults(before=config)
     typed = []
     for name in config.keys() - left_out:
         value = config[name]
@@ -272,9 +270,8 @@ def drawing(arguments: Namespace, temperature: float) -> dict[str, Any]:
     """The flags of `add_drawing` as arguments of `generate`, with look-up if it is greedy. temperature: the default."""
     from minilora.models.lookup import NUM_TOKENS
 
-    settings = {name: getattr(arguments, name) for name in ("temperature", "top_k", "top_p", "seed")}
-    if settings["temperature"] is None:
-        settings["temperature"] = temperature
+    settings = {name: getattr(arguments, name) for name in ("top_k", "top_p", "seed")}
+    settings["temperature"] = temperature if arguments.temperature is None else arguments.temperature
     return settings | {"prompt_lookup_num_tokens": None if settings["temperature"] else NUM_TOKENS}
 
 

@@ -1,6 +1,5 @@
 """`minilora doctor`: what the machine offers, and a short proof that minilora computes right on it."""
 
-import platform
 from argparse import Namespace
 
 import numpy as np
@@ -35,12 +34,8 @@ def run(arguments: Namespace) -> None:
     except MiniloraError as error:
         cupy = str(error)
     here, memory = machine(), machine_memory()
-    findings = {
-        "python": f"{here['python']} on {platform.system()} {platform.machine()}",
-        "packages": ", ".join(f"{name} {here[name]}" for name in ("minilora", "numpy")),
-        "cores": str(here["cores"]),
+    findings = {name: str(value) for name, value in here.items() if value} | {
         "processor": here["processor"]["name"],
-        "BLAS": here["blas"] or "unknown to threadpoolctl",
         "memory": "unknown" if memory is None else show_size(memory),
         "backend": backend.name,
         "cupy": cupy,

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minilora.commands import common
 from minilora.commands.common import add_flag, load_model, print_result, whole
 from minilora.errors import MiniloraError, escape, print_notes
-
-if TYPE_CHECKING:
-    from minilora.train.scoring import TaskScore
 
 SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest expected one has, within these
 
@@ -78,6 +75,8 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.show.grids import drawn
     from minilora.train import catalog
     from minilora.train.answers import Chats
+    from minilora.train.progress import progress_bar
+    from minilora.train.scoring import measure_task
 
     pool = chat.read_jsonl(catalog.resolve(arguments.shots_from)) if arguments.shots else []
     chosen = select(arguments.data, arguments.split, trainings, arguments.examples, arguments.seed, pool)
@@ -90,10 +89,16 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     data, count = Chats(arguments.data, chosen.sha256, none, none, tokens), f"{len(measured):,}{of} conversations, "
     facts, line = _bits(arguments, model, data, trainings, chosen.split, count)
     facts |= {"conversations": len(measured), "of": chosen.of, "trained_on": chosen.trained_on, "shots": len(shots)}
-    score = _score(arguments, model, tokenizer, measured, {"labels": chosen.labels, "shots": shots})
-    if score is None:
+    if chosen.labels is not None and len(chosen.labels) == 1:
+        only = escape(repr(chosen.labels[0]), 40)
+        print_notes([f"every response is {only}: whatever is asked, one answer is right"])
         print_result(arguments, facts, line)
         return
+    longest = max(len(tokenizer.encode(messages[-1]["content"])) for messages in measured)
+    how: dict[str, Any] = {"max_new_tokens": min(max(SHORTEST, longest + 1), LONGEST), "labels": chosen.labels}
+    with progress_bar("answers", len(measured)) as advance:
+        how |= {"shots": shots, "batch_size": arguments.batch_size, "advance": advance}
+        score = measure_task(model, tokenizer, measured, **how)
     print_result(arguments, facts | {"task": score.facts()}, "\n".join([line, *score_lines(score)]))
     if score.confusion and not arguments.json:
         print()
@@ -121,17 +126,3 @@ def _bits(
     part = "" if split == "all" else f"the {split} part of "
     line = f"{bits:.4f} {data.unit} on {part}{data.name} ({count}{stream.characters:,} characters, "
     return facts | {"tokens": len(stream.ids), "text_sha256": data.sha256}, f"{line}{len(stream.ids):,} tokens)"
-
-
-def _score(arguments: Namespace, model: Any, tokenizer: Any, conversations: list, how: dict) -> TaskScore | None:
-    """None, with a note, where there is nothing to measure. how: labels and shots of `measure_task`."""
-    from minilora.train.progress import progress_bar
-    from minilora.train.scoring import measure_task
-
-    if how["labels"] is not None and len(how["labels"]) == 1:
-        print_notes([f"every response is {escape(repr(how['labels'][0]), 40)}: whatever is asked, one answer is right"])
-        return None
-    longest = max(len(tokenizer.encode(messages[-1]["content"])) for messages in conversations)
-    how |= {"max_new_tokens": min(max(SHORTEST, longest + 1), LONGEST), "batch_size": arguments.batch_size}
-    with progress_bar("answers", len(conversations)) as advance:
-        return measure_task(model, tokenizer, conversations, advance=advance, **how)

@@ -26,7 +26,6 @@ from minilora.train.download import cache_folder
 from minilora.train.load import base_folder, path_of_model, tokenizer_of
 
 BASE = "Llama architecture, F16, trained from nothing on the documentation of Python; comes with minilora"
-BUFFERS = (".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")  # in old files, beside the parameters
 WIDTH, WHOLE = 79, 10_000  # of a line, and of a path that is to be copied from the screen
 
 
@@ -106,8 +105,8 @@ def describe(source: str) -> dict:
         path = path_of_model(source)
         family_of(path)  # refuses one that minilora does not read
         content, tensors = llama_of(read_gguf(path), show_path(path)) if path.suffix == ".gguf" else open_folder(path)
-        again = {"lm_head.weight"} if content.get("tie_word_embeddings") else set()
-        tensors = {name: t for name, t in tensors.items() if name not in again and not name.endswith(BUFFERS)}
+        if content.get("tie_word_embeddings"):
+            tensors.pop("lm_head.weight", None)
     stored: Counter[str] = Counter()
     for tensor in tensors.values():
         stored[tensor.kind] += tensor.size

@@ -5,16 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 
 from minilora import blas
-from minilora.commands.common import DEFAULT, Parser, add_flag, checked, choice, print_result
+from minilora.commands.common import DEFAULT, Parser, add_flag, choice, print_result
 from minilora.commands.options import add_option_flags, read_options
-from minilora.errors import MiniloraError
-from minilora.fields import Kind
 from minilora.peft.method import METHODS, find
 from minilora.plan import planner
 from minilora.plan.activations import Step
 from minilora.plan.devices import DEVICES, MEMORIES
 from minilora.plan.shapes import PRESETS, find_shape
-from minilora.show.planned import largest_text, plan_text
+from minilora.show.planned import plan_text
 
 ASSUMPTIONS = {
     2: "AdamW's moments in float32, no second copy of the weights; fused attention; with checkpointing, each block "
@@ -22,31 +20,24 @@ ASSUMPTIONS = {
     4: "minilora's own engine, array by array; with checkpointing, the block that is computed again is workspace. "
     "Each kind is at its largest: they are not all alive at once, so the peak may be less than their sum.",
 }
-GIGABYTES = checked(
-    lambda text: 1e9 * float(text.lower().removesuffix("gb")), Kind("GB, such as 24", lambda n: n >= 1), "GB"
-)
 UTILIZATION = 0.4  # share of a device's TFLOP/s that training is taken to reach
 
 
 def add(parser: Parser) -> None:
     example = "example: minilora plan llama-65b --method qlora --rank 64"
     parser.epilog = f"models: {', '.join(PRESETS)}\nmethods: {', '.join(METHODS)}\n\n{example}"
-    parser.add_argument("model", nargs="?", help="a preset, a config.json or a model folder")
+    parser.add_argument("model", help="a preset, a config.json or a model folder")
     add_flag(parser, "--method", "one, and its own flags, told by --method NAME --help (default: all of them)")
     add_flag(parser, "--batch-size", default=1)
     add_flag(parser, "--seq-len", default=512)
     words = f"bfloat16, float16, or float32: minilora's own engine {DEFAULT}"
     add_flag(parser, "--dtype", words, choice(planner.DTYPES), "bfloat16")
-    add_flag(parser, "--memory", "which preset is the largest that fits so many GB", GIGABYTES)
     add_flag(parser, "--device", f"tokens per second on it: {', '.join(DEVICES)}", choice(DEVICES))
     add_flag(parser, "--json")
     add_option_flags(parser)
 
 
 def run(arguments: Namespace) -> None:
-    name, budget = arguments.model, arguments.memory
-    if name is None and budget is None:
-        raise MiniloraError("plan needs a model, such as llama-7b or a config.json, or --memory, such as 24GB")
     if arguments.method is None:  # each takes the flags that it reads
         options = {method: read_options(arguments, method, only_own=True) for method in METHODS}
     else:
@@ -54,31 +45,16 @@ def run(arguments: Namespace) -> None:
     size = planner.DTYPES[arguments.dtype]
     step = Step(arguments.batch_size, arguments.seq_len, size, fused=size == 2, workers=blas.cores())
     planner.check_step(step)
-    facts = {name: getattr(arguments, name) for name in ("batch_size", "seq_len", "dtype")}
+    shape, rate = find_shape(arguments.model), None
+    facts = {name: getattr(arguments, name) for name in ("model", "batch_size", "seq_len", "dtype")}
     facts |= {"workers": step.workers if size == 4 else None, "assumptions": ASSUMPTIONS[size]}
-    rate = None
     if arguments.device is not None:
         tflops = DEVICES[arguments.device].tflops
         facts |= {"device": f"{tflops:g} TFLOP/s ({arguments.device})", "utilization": UTILIZATION}
         rate = tflops * UTILIZATION
-    lines = []
-    if name is not None:
-        shape = find_shape(name)
-        plans = [planner.make_plan(shape, *item, step) for item in options.items()]
-        facts |= {"model": name, "parameters": shape.parameters, "plans": [_facts(plan, step, rate) for plan in plans]}
-        lines.append(plan_text(facts))
-    if budget is not None:
-        largest = []
-        for method, chosen in options.items():
-            one: dict = {"method": method, "model": None}
-            if best := planner.largest(budget, method, chosen, step):
-                one["model"], plan = best
-                one["fits"] = plan.fits(budget)
-                one["peak"] = round(plan.memory.peak if one["fits"] == "yes" else plan.least)
-            largest.append(one)
-        facts |= {"memory": round(budget), "largest": largest}
-        lines.append(largest_text(facts))
-    print_result(arguments, facts, "\n".join(lines))
+    plans = [_facts(planner.make_plan(shape, *item, step), step, rate) for item in options.items()]
+    facts |= {"parameters": shape.parameters, "plans": plans}
+    print_result(arguments, facts, plan_text(facts))
 
 
 def _facts(plan: planner.Plan, step: Step, tflops: float | None) -> dict:

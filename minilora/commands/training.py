@@ -6,7 +6,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from minilora.commands.common import print_result
@@ -23,7 +22,7 @@ from minilora.train.config import TrainConfig
 from minilora.train.load import count_parameters
 from minilora.train.loop import History, check_own_checkpoint, trainable
 from minilora.train.metrics import evaluator
-from minilora.train.run import RECORD, RunFolder, read_record
+from minilora.train.run import RunFolder
 from minilora.train.save import save_adapter, save_model, training_record
 from minilora.train.session import write_sample
 from minilora.train.text import Text, check_length, longest, num_examples, sample, training_batches
@@ -67,12 +66,11 @@ def train(
     check_length(model, data, seq_len)
     step = Step(-(-batch_size // launch.ranks()), longest(data, seq_len))
     check_fits(model.config, method, step, options=options, checkpointing=arguments.checkpointing)
-    record = Path(arguments.out, RECORD)
-    before = read_record(record)["config"] if arguments.resume and record.is_file() else {}
     if arguments.lr == AUTO:
-        config = replace(config, peak_lr=float(before.get("lr") or searched_lr(arguments, model, data, config, world)))
+        found = arguments.before.get("lr") or searched_lr(arguments, model, data, config, world)
+        config = replace(config, peak_lr=float(found))
     # Evaluations of a run that is resumed are compared with those before.
-    examples = before.get("eval_examples") or defaults.eval_examples(config, batch_size)
+    examples = arguments.before.get("eval_examples") or defaults.eval_examples(config, batch_size)
     settings |= {name: getattr(arguments, name) for name in ("data", "batch_size", "seq_len", "checkpointing")}
     settings |= {name: getattr(config, name) for name in ("steps", *FLAGS)}
     settings |= {"lr": config.peak_lr, "eval_examples": examples}
@@ -120,7 +118,6 @@ def searched_lr(arguments: Namespace, model: Any, data: Text | Chats, config: Tr
     """The learning rate that a search finds, which is told as it goes on."""
     if isinstance(data, Chats) and not data.chooses:
         raise MiniloraError("--lr auto has too few validation rows to tell rates apart: give a file as --validation")
-
     tell = (lambda line: None) if arguments.json else print
     tell(f"--lr auto: each rate for {search_config(config).steps} steps")
 

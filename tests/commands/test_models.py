@@ -4,12 +4,10 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from minilora import quant
 from minilora.cli import main
-from minilora.commands.models import describe
 from minilora.data.tokenizer import train_tokenizer
 from minilora.formats import gguf as gguf_format
 from minilora.formats import safetensors
@@ -120,16 +118,6 @@ def test_a_folder_is_described_as_it_loads(tmp_path, capsys, make):
     out = run(capsys, "info", tmp_path)
     assert f"  parameters                {total:,}\n" in out and "chat_format" not in out
     assert all(len(line) <= 80 for line in out.splitlines()[1:])
-
-
-def test_what_old_files_carry_beside_the_weights_is_no_parameter(tmp_path):
-    model = llama(tie_word_embeddings=True)
-    model.save_pretrained(tmp_path)
-    before, tensors = describe(str(tmp_path)), {name: np.asarray(a) for name, a in model.state_dict().items()}
-    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
-    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
-    safetensors.save_file(tmp_path / "model.safetensors", tensors)
-    assert describe(str(tmp_path)) == before
 
 
 def test_the_chat_format_is_named(tmp_path, capsys):
