@@ -91,18 +91,10 @@ def test_what_a_model_was_trained_on_decides_split_and_length(evaluate, place):
         (place / "run.json").unlink()
 
 
-def test_a_text_has_a_test_part_and_a_whole(evaluate):
+def test_a_text_has_a_test_part_and_a_whole(evaluate, place):
     part, whole = (json.loads(evaluate("text.txt", *split, "--json").out) for split in ([], ["--split", "all"]))
     assert part["split"] == "test" and whole["characters"] > 6100 > 5 * part["characters"]
     assert "on the test part of" in evaluate("text.txt").out
-
-
-def test_files_of_a_folder_that_are_not_text_are_named(evaluate, place):
-    folder = place / "v1.texts"
-    folder.mkdir()
-    (folder / "a.txt").write_text("one line of a text and no more\n" * 200)
-    (folder / "latin.txt").write_bytes(b"caf\xe9")
-    assert f"note: left out of {folder}, not being text in UTF-8: latin.txt\n" in evaluate("v1.texts").err
 
 
 @pytest.mark.parametrize(
