@@ -124,31 +124,20 @@ def test_what_cannot_go_out_as_gguf_is_one_line(place, capsys, tmp_path, model, 
     assert sorted(tmp_path.rglob("*")) == before
 
 
-ADAPTERS = {  # method -> further flags, and whether it can be merged
-    "lora": (["--rank", 2, "--alpha", 3, "--dropout", 0.1, "--targets", "q_proj,v_proj"], True),
-    "rslora": (["--rank", 2], True),
-    "dora": (["--rank", 2], True),
-    "pissa": (["--rank", 2], True),
-    "lora-plus": (["--rank", 2], True),
-    "qlora": (["--rank", 2, "--quant-type", "fp4", "--blocksize", 32, "--double-quantization"], True),
-    "vera": (["--vera-rank", 8], True),
-    "adalora": (["--rank", 2], True),
-    "prefix": (["--virtual-tokens", 3], False),
-    "prompt": (["--virtual-tokens", 3], False),
-    "bottleneck": (["--bottleneck-size", 4, "--placement", "houlsby"], False),
-    "ia3": ([], True),
-    "bitfit": ([], True),
-    "norms": ([], True),
+FLAGS = {  # of methods that have others than --rank
+    "lora": ["--rank", 2, "--alpha", 3, "--dropout", 0.1, "--targets", "q_proj,v_proj"],
+    "qlora": ["--rank", 2, "--quant-type", "fp4", "--blocksize", 32, "--double-quantization"],
+    "vera": ["--vera-rank", 8],
+    "prefix": ["--virtual-tokens", 3],
+    "prompt": ["--virtual-tokens", 3],
+    "bottleneck": ["--bottleneck-size", 4, "--placement", "houlsby"],
+    **dict.fromkeys(("ia3", "bitfit", "norms"), []),
 }
 
 
-def test_every_method_is_tried_here():
-    assert {*ADAPTERS, "full", "feature-extraction"} == set(METHODS)
-
-
-@pytest.mark.parametrize("method", ADAPTERS)
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.config])
 def test_an_adapter_is_trained_evaluated_generated_from_and_merged(place, capsys, method):
-    flags, merges = ADAPTERS[method]
+    flags = FLAGS.get(method, ["--rank", 2])
     out, base, text = place / f"by {method}", ["--model", place / "run"], ["--data", place / "text.txt"]
     run(capsys, "finetune", *base, *text, "--method", method, *flags, "--steps", 3, "--seq-len", 32,
         "--batch-size", 4, "--out", out)  # fmt: skip
@@ -159,15 +148,15 @@ def test_an_adapter_is_trained_evaluated_generated_from_and_merged(place, capsys
     assert adapted != json.loads(run(capsys, *evaluate, *base))["bits_per_character"]
     assert run(capsys, "generate", *base, "--adapter", out, "--prompt", "the array", "--max-new-tokens", 3)
     merge = ["merge", *base, "--adapter", out, "--out", place / f"merged {method}"]
-    if merges:
-        capsys.readouterr()
-        assert main([str(a) for a in merge]) == 0
-        assert ("in floats" in capsys.readouterr().err) == (method == "qlora")
-        merged = json.loads(run(capsys, *evaluate, "--model", place / f"merged {method}"))["bits_per_character"]
-        assert merged == pytest.approx(adapted, rel=1e-4)
-    else:
+    if method in ("prefix", "prompt", "bottleneck"):
         refused(capsys, merge, "cannot be merged")
         assert not (place / f"merged {method}").exists()
+        return
+    capsys.readouterr()
+    assert main([str(a) for a in merge]) == 0
+    assert ("in floats" in capsys.readouterr().err) == (method == "qlora")
+    merged = json.loads(run(capsys, *evaluate, "--model", place / f"merged {method}"))["bits_per_character"]
+    assert merged == pytest.approx(adapted, rel=1e-4)
 
 
 def refused(capsys, arguments: list, words: str) -> None:
@@ -186,41 +175,25 @@ BAD = {
     "unknown command": (["pretrian"], "unknown command 'pretrian': did you mean 'pretrain'?"),
     "unknown corpus": ([*TRAIN, "--data", "python-doc", "--out", "{out}"], "python-docs"),
     "short text": ([*TRAIN, "--data", "{short}", "--out", "{out}"], "too few to divide"),
-    "short for the context": ([*PRETRAIN, "--seq-len", "9999"], "context of 9,999"),
-    "nan learning rate": ([*PRETRAIN, "--lr", "nan"], "nan"),
     "a width that no machine holds": ([*PRETRAIN, "--hidden-size", str(10**12)], "--hidden-size (1,000,000,000,000)"),
     "a batch that no machine holds": (
         [*FINETUNE, "--batch-size", str(10**12)],
         "choose a smaller --batch-size (1,000,000,000,000)",
     ),
-    "evaluate beyond the positions": (
-        ["evaluate", "--model", "{run}", "--data", "{text}", "--seq-len", "513"],
-        "513 tokens per sequence pass the model's 512 positions",
-    ),
     "unknown flag, and others missing": (["pretrain", "--stpes", "3"], "--stpes; did you mean '--steps'"),
-    "unknown schedule": (
-        [*PRETRAIN, "--schedule", "cosin"],
-        "--schedule must be one of cosine, linear, constant, wsd, not cosin; did you mean 'cosine'",
-    ),
     "heads that do not divide": (
         [*PRETRAIN, "--num-kv-heads", "3"],
         "--num-heads 2 is not a multiple of --num-kv-heads",
     ),
     "top-p above 1": (["generate", "--model", "{run}", "--prompt", "x", "--top-p", "1.1"], "--top-p must be above 0"),
-    "steps 0": ([*PRETRAIN, "--steps", "0"], "--steps must be a whole"),
-    "tiny vocabulary": ([*PRETRAIN, "--vocab-size", "9"], "at least 257"),
     "run exists": ([*TRAIN, "--data", "{text}", "--out", "{run}"], "--resume"),
     "both flags": ([*PRETRAIN, "--resume", "--overwrite"], "--overwrite and --resume exclude each other"),
     "output under a file": ([*TRAIN, "--data", "{text}", "--out", "{text}/run"], "text.txt"),
-    "no such model": (["generate", "--model", "{out}", "--prompt", "x"], "is no model"),
     "empty prompt": (["generate", "--model", "{run}", "--prompt", ""], "empty"),
     "long continuation": (["generate", "--model", "{run}", "--prompt", "x", "--max-new-tokens", "9999"], "positions"),
-    "unknown method": ([*FINETUNE, "--method", "lara"], "lora"),
     "a flag of another method": ([*FINETUNE, "--method", "ia3", "--rank", "4"], "method ia3 does not use --rank"),
     "rank above width": ([*FINETUNE, "--rank", "17"], "17"),
-    "unmatched target": ([*FINETUNE, "--targets", "q_proj,qq_proj"], "qq_proj"),
     "an adapter alone into a folder": (["merge", "--adapter", "{lora}", "--adapter-only", "--out", "{out}"], "a .gguf"),
-    "a folder in 8 bits": (["merge", "--adapter", "{lora}", "--quantize", "q8_0", "--out", "{out}"], "--quantize is"),
     "merge without adapter": (["merge", "--model", "{run}", "--out", "{out}"], "--adapter"),
     "adapter of another base": (["merge", "--model", "base", "--adapter", "{lora}", "--out", "{out}"], "base"),
     "damaged model": (["generate", "--model", "{damaged}", "--prompt", "x"], "model.safetensors"),
@@ -338,11 +311,7 @@ def test_a_command_that_has_gone_names_what_does_its_work(typed, capsys):
         assert main(arguments) == 2
         assert capsys.readouterr().err == f"minilora: minilora {typed} is gone: {GONE[typed]}\n"
     assert not flags or command in MINILORA.commands
-
-
-def test_what_has_gone_is_told_of_its_own_place_alone(capsys):
     assert main(["show", "study"]) == 2 and "study is no run folder" in capsys.readouterr().err
-    assert main(["generate", "--model", "no-such-model", "x"]) == 2 and "is gone" not in capsys.readouterr().err
 
 
 def start(*arguments) -> subprocess.Popen:
