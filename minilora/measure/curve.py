@@ -119,9 +119,8 @@ def read_task(data: str, test: str | None = None) -> TaskData:
         )
     if len(held_out) < FEWEST_TESTED:
         where = "--test" if test else f"the fifth of {show_path(data)} that is held out"
-        how = "" if test else f": some {5 * FEWEST_TESTED} or more in --data, or a file as --test"
-        least = f"at least {FEWEST_TESTED}, better 200"
-        raise MiniloraError(f"{where} has {len(held_out)} examples: give {least}{how}")
+        least = f"at least {FEWEST_TESTED}, better 200, by five times as many in --data or by a file as --test"
+        raise MiniloraError(f"{where} has {len(held_out)} examples: give {least}")
     return TaskData(learned, held_out, labels, notes)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minilora.errors import escape
-from minilora.measure.few_shot import crossover
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
 from minilora.measure.task_report import CALIBRATED
@@ -64,11 +64,11 @@ class CurveResult(Result):
 
     def crossover(self, method: str, n: int) -> int | None:
         """Return queries after which the time of training is saved, against the best prompt."""
-        costs = [self.cost("prompt", self.best_prompt()[0]), self.cost(method)]
-        if costs[0]["tokens"] <= costs[1]["tokens"]:  # as many tokens take as long: nothing is saved
+        prompted, trained = self.cost("prompt", self.best_prompt()[0]), self.cost(method)
+        saved = prompted["milliseconds"] - trained["milliseconds"]
+        if prompted["tokens"] <= trained["tokens"] or saved <= 0:  # as many tokens take as long
             return None
-        seconds = self.spread("seconds", "trained", method, n).mean
-        return crossover(seconds, *(cost["milliseconds"] for cost in costs))
+        return ceil(1000 * self.spread("seconds", "trained", method, n).mean / saved)
 
     # Shown
 
@@ -153,10 +153,6 @@ class CurveResult(Result):
             return f"{text} Training is ahead with {most:,} examples."
         return f"{text} Training is ahead from {ahead[0]:,} examples on{'' if behind else ', the fewest tried'}."
 
-    def notes(self) -> list[str]:
-        """Return the notes on the examples from when they were trained on."""
-        return list(dict.fromkeys(note for row in self.records.of("trained") for note in row["notes"]))
-
 
 def interval_in_words(count: int, percent: float) -> str:
     """Say how far a percentage of so many examples reaches."""
@@ -176,7 +172,8 @@ def show(records: Records, out: Path, console: Console) -> None:
     """Print the table and the sentence, and write the figure to `out`."""
     result = CurveResult(records)
     console.print(drawn(result.grid()))
-    for line in (result.sentence(), *result.notes()):
+    notes = dict.fromkeys(note for row in records.of("trained") for note in row["notes"])
+    for line in (result.sentence(), *notes):
         console.print(f"\n{line}", markup=False)
     paths = style.save_all({"curve": CurveResult.figure}, result, out)
     console.print(f"\nFigure: {', '.join(path.name for path in paths)} in {out}", markup=False)

@@ -1,7 +1,6 @@
 """What work costs in memory: the peak of the process, and of a training's arrays."""
 
 import re
-import sys
 from pathlib import Path
 
 from minilora.measure.memory import peak_bytes
@@ -10,20 +9,13 @@ from minilora.train.loop import TrainConfig, train
 
 def peak_rss() -> int | None:
     """Return the most bytes that this process has had in memory (resident set), with Python and the libraries; None if
-    the system does not say.
+    the system, as others than Linux, does not say.
     """
-    try:  # not `getrusage` on Linux: its maximum begins with that of the process that started this one
-        status = Path("/proc/self/status").read_text()
+    try:  # not `getrusage`: its maximum begins with that of the process that started this one
+        peak = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     except OSError:
-        status = ""
-    if peak := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
-        return int(peak[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Pyodide, Windows
         return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(peak[1]) * 1024 if peak else None
 
 
 def peak_of_steps(model, batches, held: int) -> int:

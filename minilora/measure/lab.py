@@ -127,18 +127,13 @@ class Lab:
         return self._adapted(model, method, options, tokens, seed)
 
     def classify(
-        self,
-        method: str,
-        examples: Sequence[Example],
-        config: TrainConfig,
-        options: Options | None = None,
-        batch_size: int = 32,
+        self, method: str, examples: Sequence[Example], config: TrainConfig, options: Options | None = None
     ) -> tuple[Any, History]:
         """Train a fresh classifier on the examples; returns it and its history. Everything random is of config.seed."""
         ids = self.tokenizer.encode_many([example.text for example in examples])
         model = self.classifier(method, config.seed, options, [token for text in ids for token in text])
         labels = [example.label for example in examples]
-        batches = ClassificationBatches(ids, labels, batch_size, self.seq_len, config.seed, 0)
+        batches = ClassificationBatches(ids, labels, min(32, len(ids)), self.seq_len, config.seed, 0)
         return model, train(model, batches, config, show_progress=False)
 
     def accuracy(self, model, examples: Sequence[Example] | None = None) -> float:

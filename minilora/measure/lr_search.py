@@ -1,6 +1,7 @@
 """A small search for a learning rate: before a method is judged, and for whoever asks `minilora finetune --lr auto`."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from math import inf
 
@@ -32,14 +33,6 @@ def best_rate(start: float, tries: int, loss: Callable[[float], float | None], m
         outer = {min(losses): best / FACTOR, max(losses): best * FACTOR}
         rates = [outer[best]] if best in outer and len(losses) < most else []
     return best
-
-
-def measured(loss: Callable[[], float]) -> dict:
-    """Return a record's numbers for one rate: its loss, or None and why."""
-    try:
-        return {"loss": loss()}
-    except MiniloraError as error:  # it diverged
-        return {"loss": None, "error": str(error)}
 
 
 def rate_loss(model, data: text.Text | Chats, config: TrainConfig, **batches) -> Callable[[float], float]:
@@ -83,7 +76,9 @@ def find_lr(
     loss = rate_loss(model, data, search_config(config), **batches)
 
     def tried(rate: float) -> float | None:
-        value = measured(lambda: loss(rate))["loss"]
+        value = None
+        with suppress(MiniloraError):  # it diverged
+            value = loss(rate)
         tell(rate, value)
         return value
 
