@@ -59,8 +59,8 @@ class CurveResult(Result):
         return max((self.reached("bayes", n) for n in self.parts("bayes")), key=lambda one: one.mean, default=None)
 
     def cost(self, *kind) -> dict:
-        """Return milliseconds and tokens of a query; nothing for naive Bayes."""
-        return self.records.rows.get(("cost", *kind), {})
+        """Return milliseconds and tokens of a query; nothing for naive Bayes. It is the same for any training."""
+        return self.records.rows.get(("cost", *(kind[1:2] if kind[0] == "trained" else kind)), {})
 
     def crossover(self, method: str, n: int) -> int | None:
         """Return queries after which the time of training is saved, against the best prompt."""
@@ -77,9 +77,6 @@ class CurveResult(Result):
         rows |= {f"naive Bayes, {n:,} examples": ("bayes", n) for n in self.parts("bayes")}
         rows |= {f"{NAMES[method]}, {n:,} examples": ("trained", method, n) for method, n in self.trained}
 
-        def query(number: str, kind: str, *of) -> Any:
-            return (self.cost(of[0]) if kind == "trained" else self.cost(kind, *of)).get(number)
-
         def of_training(measure: Callable, kind: str, *of) -> Any:
             return measure(*of) if kind == "trained" else None
 
@@ -87,8 +84,8 @@ class CurveResult(Result):
         columns = [
             Column("accuracy\n%" if self.has_labels else "F1\n%", self.reached, lambda spread: spread.show(1)),
             *[Column("calibrated\n%", self.calibrated, lambda spread: spread.show(1))] * self.has_labels,
-            Column("tokens", partial(query, "tokens"), "{:.0f}".format),
-            Column("ms", partial(query, "milliseconds"), "{:,.0f}".format),
+            Column("tokens", lambda *row: self.cost(*row).get("tokens"), "{:.0f}".format),
+            Column("ms", lambda *row: self.cost(*row).get("milliseconds"), "{:,.0f}".format),
             Column("training", seconds, show_seconds),
             Column("pays off\nafter", partial(of_training, self.crossover), "{:,}".format),
         ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from minilora.data import chat, chat_split
 from minilora.data.chat import Conversation, labels_of, response_of
-from minilora.errors import MiniloraError, escape, first_few
+from minilora.errors import MiniloraError
 from minilora.formats.atomic import show_path
 from minilora.train.answers import is_chat_data, split_chats
 
@@ -53,20 +53,18 @@ def select(
     whole = conversations if split == "all" else getattr(chat_split.split(conversations, source), split)
     rng = np.random.default_rng(seed)
     chosen = range(len(whole)) if examples is None else sorted(rng.permutation(len(whole))[:examples])
-    measured, learned, is_all_known = [whole[i] for i in chosen], [], True
+    measured, learned = [whole[i] for i in chosen], []
     for training in trainings:
         part = learned_from(training, source if training.get("data_sha256") == digest else None)
         learned += part or []
         if part is None:
-            is_all_known, name = False, show_path(str(training.get("data")))
+            name = show_path(str(training.get("data")))
             notes.append(f"the training data ({name}) are not here, so what the two share is not known")
     labels, trained_on = labels_of([*conversations, *learned, *pool]) or labels_of(conversations), None
     if learned:
         known = set(map(json.dumps, learned))
         if trained_on := sum(json.dumps(messages) in known for messages in measured):
             notes.append(f"{trained_on:,} of the {len(measured):,} conversations measured were trained on")
-        if is_all_known and (strange := sorted(set(labels or ()) - set(map(response_of, learned)))):
-            notes.append(f"training had no response {first_few([escape(repr(label), 40) for label in strange])}")
     return Selection(digest, split, measured, len(whole), labels, trained_on, notes)
 
 

@@ -46,19 +46,18 @@ class Lab:
         self.base_folder, self.seq_len, self.batch_size, self.own = base_folder, seq_len, batch_size, own or {}
         self.tokenizer = load.tokenizer_of(base_folder)
         self.base_corpus = corpora.load(BASE_DATA)
-        self.base_parts, self.domain_parts = corpora.split(self.base_corpus), corpora.split(corpora.load(DOMAIN))
+        self.base_parts, self.domain_parts = map(corpora.split, (self.base_corpus, corpora.load(DOMAIN)))
         self.domain_validation = self._stream(self.domain_parts.validation, validation_characters)
         self.domain_test = self._stream(self.domain_parts.test, test_characters)
         self.base_test = self._stream(self.base_parts.test, test_characters)
         self.task = load_task()
         self.test_examples = self.task.test
         if test_examples is not None:
-            left = dict.fromkeys(range(len(self.task.classes)), test_examples // len(self.task.classes))
+            left = [test_examples // len(self.task.classes)] * len(self.task.classes)
             self.test_examples = []
             for example in self.task.test:
-                if left[example.label]:
-                    left[example.label] -= 1
-                    self.test_examples.append(example)
+                left[example.label] -= 1
+                self.test_examples += [example] if left[example.label] >= 0 else []
 
     def _stream(self, documents: Sequence[corpora.Document], characters: int, seed: int = 0) -> TokenStream:
         return encode_documents(self.tokenizer, corpora.take(documents, characters, seed))

@@ -62,11 +62,7 @@ def search_config(config: TrainConfig) -> TrainConfig:
 
 
 def find_lr(
-    model,
-    data: text.Text | Chats,
-    config: TrainConfig,
-    tell: Callable[[float, float | None], None] = lambda rate, loss: None,
-    **batches,
+    model, data: text.Text | Chats, config: TrainConfig, tell: Callable = lambda rate, loss: None, **batches
 ) -> float:
     """Find the learning rate at which `model` learns `data` best in a sixth of the steps of `config`; tries 3 to 5.
 

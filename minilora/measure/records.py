@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from minilora import __version__, blas
-from minilora.errors import FormatError, MiniloraError, Stopped, escape, print_notes
+from minilora.errors import FormatError, MiniloraError, Stopped, print_notes
 from minilora.formats.atomic import parse_json, read_bytes, show_path, write_atomic
 from minilora.train.progress import progress_bar
 
@@ -74,14 +74,10 @@ class Records:
         if not lines:
             raise FormatError(f"{where} holds no measurements")
         header, *cells = (parse_json(line, f"{where}, line {number}") for number, line in enumerate(lines, 1))
-        if (there := header.get("minilora")) != kind:
-            raise FormatError(f"{where} holds {escape(repr(there))}, not {kind!r}")
-        if (version := header.get("version")) != VERSION:
-            raise FormatError(
-                f"{where} is of version {escape(repr(version))} of the format, not {VERSION}; measure again"
-            )
-        if not isinstance(header.get("settings"), dict) or not isinstance(header.get("machine"), dict):
-            raise FormatError(f"{where}, line 1: the settings or the machine are missing")
+        types = {"minilora": str, "version": int, "settings": dict, "machine": dict}
+        is_whole = all(isinstance(header.get(name), one) for name, one in types.items())
+        if not is_whole or header["minilora"] != kind or header["version"] != VERSION:
+            raise FormatError(f"{where} holds no measurements of {kind!r} in version {VERSION} of the format")
         records = cls(Path(path), header, {})
         for number, row in enumerate(cells, 2):
             key = row.get("key")

@@ -46,15 +46,15 @@ def test_all_of_a_file_is_measured_unless_the_model_was_trained_on_it(seen, fres
     assert select(path, "validation").conversations == parts.validation
 
 
-def test_what_was_trained_on_is_counted_and_new_labels_are_named(seen, fresh):
+def test_what_was_trained_on_is_counted(seen, fresh):
     path, training = seen
     parts = chat_split.split(chat.read_jsonl(path), path)
     trained = [json.dumps(messages) for messages in [*parts.train, *parts.validation]]  # 6 could choose nothing
     shared = sum(json.dumps(messages) in trained for messages in chat.read_jsonl(fresh))
     found = select(fresh, trainings=[training])
     assert 0 < shared < 20 and found.trained_on == shared
-    assert found.notes[0] == f"{shared} of the 40 conversations measured were trained on"
-    assert found.notes[1] == "training had no response 'so so'" and found.labels == ["bad", "good", "so so"]
+    assert found.notes == [f"{shared} of the 40 conversations measured were trained on"]
+    assert found.labels == ["bad", "good", "so so"]
 
 
 def test_a_training_file_that_changed_or_is_gone_is_a_note(seen, fresh, tmp_path):
@@ -72,10 +72,8 @@ def test_a_training_file_that_changed_or_is_gone_is_a_note(seen, fresh, tmp_path
 def test_all_adapters_count(seen, fresh, tmp_path):
     """Of the file, the first learned films and the second plays; a third learned the file itself."""
     plays = write(tmp_path / "plays.jsonl", [(f"Play {i}?", ("good", "so so")[i % 2]) for i in range(20)])
-    first, second, own = (
-        seen[1],
-        *({"data": path, "data_sha256": chat_split.split_sha256(chat.read_jsonl(path))} for path in (plays, fresh)),
-    )
+    hashes = {path: chat_split.split_sha256(chat.read_jsonl(path)) for path in (plays, fresh)}
+    first, second, own = seen[1], *({"data": path, "data_sha256": digest} for path, digest in hashes.items())
     alone = [select(fresh, trainings=[one]).trained_on for one in (first, second)]
     both = select(fresh, trainings=[first, second])
     assert both.trained_on == sum(alone) > max(alone) > 0 and len(both.notes) == 1
@@ -86,10 +84,8 @@ def test_all_adapters_count(seen, fresh, tmp_path):
 
 def test_a_few_lines_have_the_labels_of_training_and_shots(seen, tmp_path):
     few = write(tmp_path / "few.jsonl", [("Now?", "good"), ("Then?", "bad")])
-    assert select(few).labels is None
-    assert (
-        select(few, trainings=[seen[1]]).labels == select(few, pool=chat.read_jsonl(seen[0])).labels == ["bad", "good"]
-    )
+    assert select(few).labels is None and select(few, trainings=[seen[1]]).labels == ["bad", "good"]
+    assert select(few, pool=chat.read_jsonl(seen[0])).labels == ["bad", "good"]
 
 
 def test_a_sample_is_drawn_by_its_seed_in_the_order_of_the_file(seen):
