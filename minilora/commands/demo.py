@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_json, add_seed
+from minilora.commands.common import Parser, add_flag
 from minilora.errors import MiniloraError
 
 
@@ -11,7 +11,7 @@ def add(parser: Parser) -> None:
     parser.epilog = "example: minilora demo --quick --out runs/demo"
     parser.add_argument("--out", default="runs/demo", help="folder of the report (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: a minute")
-    add_seed(parser)
+    add_flag(parser, "--seed")
     parser.add_argument(
         "--with",
         dest="own",
@@ -22,7 +22,7 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--model", help="teach a pretrained chat model a company's jargon instead: smollm2, a .gguf file …"
     )
-    add_json(parser)
+    add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> None:
