@@ -66,7 +66,6 @@ ROWS = {
     "lora-plus": Adaptation("lora-plus"),
     "dora": Adaptation("dora"),
     "pissa": Adaptation("pissa"),
-    "adalora": Adaptation("adalora"),
     "vera": Adaptation("vera"),
     "qlora": Adaptation("qlora"),
 }

@@ -11,8 +11,7 @@ history = fit(model, data, finetune_config(model, METHODS["lora"], data))
 from math import ceil
 from typing import Any
 
-from minilora.data.chat import ChatTokens
-from minilora.data.chat_split import LEAST_CHOICE
+from minilora.data.chat import LEAST_CHOICE, ChatTokens
 from minilora.data.tokenizer import TokenStream
 from minilora.peft import Method, PeftModel
 from minilora.train.config import TrainConfig

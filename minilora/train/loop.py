@@ -16,8 +16,8 @@ import numpy as np
 from minilora import backend, nn, threads
 from minilora.errors import MiniloraError, Stopped, first_few
 from minilora.optim import clip_grad_norm_
-from minilora.peft import TrainingHook, lora_plus_groups
-from minilora.tensor import Tensor, gradients
+from minilora.peft import lora_plus_groups
+from minilora.tensor import Tensor
 from minilora.train.config import OPTIMIZERS, TrainConfig
 from minilora.train.launch import on_signals
 from minilora.train.progress import progress_bar
@@ -167,8 +167,6 @@ class _Loop:
             groups = lora_plus_groups(model, config.peak_lr, config.lora_plus, config.weight_decay)
         self.optimizer = OPTIMIZERS[config.optimizer](groups, config)
         self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
-        hook_of = getattr(model, "training_hook", None)
-        self.hook: TrainingHook | None = None if hook_of is None else hook_of(config.steps)
         self.history = History()
         self.step, self.lr = 0, config.peak_lr
         self.best: dict[str, Any] = {}  # a copy of the parameters at the best evaluation
@@ -186,17 +184,11 @@ class _Loop:
         self.lr = config.peak_lr * factor
         parts = [self.batches.next_batch() for _ in range(config.accumulate)]
         loss = float(batch_gradients(self.model, parts, (config.seed, self.step), self.world))
-        if self.hook is not None and (extra := self.hook.extra_loss()) is not None:  # every rank computes it alike
-            for parameter, gradient in gradients(extra).items():
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-            loss += float(extra.item())
         norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm))
         for name, value in (("loss", loss), ("gradient's norm", norm)):
             if not isfinite(value):
                 self.refuse(f"the {name} became {value} at step {self.step + 1}")
         self.optimizer.step()
-        if self.hook is not None:
-            self.hook.after_step(self.step + 1)
         self.optimizer.zero_grad()
         self.step += 1
         record = {"step": self.step, "loss": loss, "lr": self.lr, "norm": norm}
@@ -240,7 +232,6 @@ class _Loop:
             "model": {name: p.data for name, p in self.parameters.items()},
             "best": self.best,
             "optimizer": {name: value for name, value in optimizer.items() if hasattr(value, "shape")},
-            "hook": {} if self.hook is None else self.hook.state_dict(),
         }
         arrays = {f"{part}.{name}": backend.to_numpy(a) for part, named in parts.items() for name, a in named.items()}
         for name, array in arrays.items():
@@ -259,7 +250,7 @@ class _Loop:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
-        parts: dict[str, dict[str, Any]] = {part: {} for part in ("model", "best", "optimizer", "hook")}
+        parts: dict[str, dict[str, Any]] = {part: {} for part in ("model", "best", "optimizer")}
         for path, array in checkpoint.arrays.items():
             part, _, name = path.partition(".")
             parts[part][name] = array
@@ -273,8 +264,6 @@ class _Loop:
             p.data = parts["model"][name]
         self.best = {name: backend.asarray(array).copy() for name, array in parts["best"].items()}
         self.optimizer.load_state_dict(parts["optimizer"] | state["optimizer"])
-        if self.hook is not None:
-            self.hook.load_state_dict(parts["hook"])
         self.batches.load_state(state["batches"])
         self.step = checkpoint.step
         self.history.best_step, self.history.evaluations = state["best_step"], state["evaluations"]

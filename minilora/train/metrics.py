@@ -11,9 +11,8 @@ from math import log, sqrt
 from typing import Any
 
 from minilora import backend
-from minilora.data.batches import evaluation_windows
+from minilora.data.batches import chat_windows, evaluation_windows
 from minilora.data.chat import ChatTokens
-from minilora.data.chat_batches import chat_windows
 from minilora.data.tokenizer import TokenStream
 from minilora.models.batch import Output
 from minilora.tensor import no_grad

@@ -6,8 +6,7 @@ from pathlib import Path
 from minilora import __version__
 from minilora.data.tokenizer import Tokenizer
 from minilora.formats.atomic import read_json, write_atomic, write_json
-from minilora.formats.gguf import GGUF, read_gguf
-from minilora.formats.gguf_writer import write_gguf
+from minilora.formats.gguf import GGUF, read_gguf, write_gguf
 from minilora.models.llama_gguf import gguf_of
 from minilora.peft import PeftModel
 from minilora.peft.lora_gguf import lora_gguf

@@ -6,10 +6,9 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minilora.data import chat, chat_split, corpora
-from minilora.data.batches import LanguageModelBatches
+from minilora.data import chat, corpora
+from minilora.data.batches import ChatBatches, LanguageModelBatches
 from minilora.data.chat import ChatTokens
-from minilora.data.chat_batches import ChatBatches
 from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
 from minilora.errors import MiniloraError, escape, first_few
 
@@ -93,7 +92,7 @@ def read_chats(
     notes: list[str] = []
     parts, digest = split_chats(source, validation, test, notes)  # what is wrong with a file comes first
     chat_format = chat.find_format(tokenizer)
-    if not (chooses := validation is not None or len(parts.validation) >= chat_split.LEAST_CHOICE):
+    if not (chooses := validation is not None or len(parts.validation) >= chat.LEAST_CHOICE):
         parts = parts._replace(validation=[])  # it is in the training part
     notes += _what_training_lacks(parts)
     tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
@@ -108,27 +107,27 @@ def split_chats(
     validation: str | os.PathLike | None = None,
     test: str | os.PathLike | None = None,
     notes: list[str] | None = None,
-) -> tuple[chat_split.Splits, str]:
+) -> tuple[chat.Splits, str]:
     """Return the parts that `read_chats` makes of the files, and the SHA-256 of all that they hold.
 
-    A validation part of fewer than `chat_split.LEAST_CHOICE` conversations could choose nothing, so it is trained on,
+    A validation part of fewer than `chat.LEAST_CHOICE` conversations could choose nothing, so it is trained on,
     too, unless it is a file of its own.
     """
     conversations = chat.read_jsonl(source, notes)
     if notes is not None:
-        notes += chat_split.doubts(conversations)
+        notes += chat.doubts(conversations)
     files = {"validation": validation, "test": test}
     own = {name: chat.read_jsonl(path, notes) for name, path in files.items() if path is not None}
-    parts = chat_split.Splits(conversations, [], []) if len(own) == 2 else chat_split.split(conversations, str(source))
+    parts = chat.Splits(conversations, [], []) if len(own) == 2 else chat.split(conversations, str(source))
     train = parts.train + [messages for name in own for messages in getattr(parts, name)]
-    if validation is None and len(parts.validation) < chat_split.LEAST_CHOICE:
+    if validation is None and len(parts.validation) < chat.LEAST_CHOICE:
         train = train + parts.validation
     read = [*conversations, *(messages for part in own.values() for messages in part)]
-    digest = chat.sha256(read) if len(own) == 2 else chat_split.split_sha256(read)
-    return chat_split.Splits(**parts._asdict() | {"train": train} | own), digest
+    digest = chat.sha256(read) if len(own) == 2 else chat.split_sha256(read)
+    return chat.Splits(**parts._asdict() | {"train": train} | own), digest
 
 
-def _what_training_lacks(parts: chat_split.Splits) -> list[str]:
+def _what_training_lacks(parts: chat.Splits) -> list[str]:
     """Notes on what the training part cannot teach, and on what the other parts have in common with it."""
     responses = set(map(chat.response_of, parts.train))
     questions = {name: list(map(chat.question_of, part)) for name, part in parts._asdict().items()}

@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from minilora import backend, threads
-from minilora.data.batches import LanguageModelBatches, evaluation_windows
+from minilora.data.batches import evaluation_windows
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.peft import LoraConfig, TrainingHook, get_peft_model
-from minilora.tensor import Tensor
-from minilora.train.loop import TrainConfig, train
+from minilora.peft import LoraConfig, get_peft_model
 from minilora.train.metrics import bits_per_character
 from minilora.train.world import World, batch_gradients, this_world
 
@@ -63,29 +61,6 @@ def gradients():
     assert abs(found - expected) <= 1e-6 * expected, (found, expected)
     for name, g in host_gradients(alone).items():
         np.testing.assert_allclose(host_gradients(together)[name], g, rtol=2e-5, atol=1e-7, err_msg=name)
-
-
-def hooked():
-    """A hook's loss counts once, on however many ranks."""
-
-    class Decay(TrainingHook):
-        def extra_loss(self):
-            return sum(((p * p).sum() for p in of.parameters() if p.requires_grad), start=Tensor(0.0))
-
-    ends = []
-    for world in (World(), this_world()):
-        of = model()
-        of.training_hook = lambda steps: Decay()
-        config = TrainConfig(steps=2, optimizer="sgd", peak_lr=0.1)
-        with threads.using(1):
-            data = LanguageModelBatches(IDS.reshape(-1), 4, 9, 0)
-            history = train(of, data, config, world=world, show_progress=False)
-        ends.append((history.steps, {name: backend.to_numpy(p.data) for name, p in of.named_parameters()}))
-    (steps, expected), (found_steps, found) = ends
-    for one, other in zip(steps, found_steps, strict=True):
-        assert abs(one["loss"] - other["loss"]) <= 1e-5 * one["loss"], (one, other)
-    for name, array in expected.items():
-        np.testing.assert_allclose(found[name], array, rtol=2e-5, atol=1e-7, err_msg=name)
 
 
 def evaluation():

@@ -13,13 +13,12 @@ from minilora import Tensor, backend, nn, threads
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
 from minilora.errors import MiniloraError, Stopped
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.peft import LoraConfig, TrainingHook, get_peft_model
+from minilora.peft import LoraConfig, get_peft_model
 from minilora.train.config import OPTIMIZERS
 from minilora.train.loop import TrainConfig, parameter_groups, train
 from minilora.train.metrics import accuracy, bits_per_character
 from minilora.train.run import RunFolder
 from minilora.train.schedule import SCHEDULES, lr_factor
-from minilora.train.world import batch_gradients
 
 IDS = np.random.default_rng(0).integers(0, 40, 400)
 
@@ -292,58 +291,6 @@ def test_a_signal_of_the_first_step_whose_exception_python_drops_is_heard_after_
     model.model.norm = Signalling(model.model.norm, delete)
     with threads.using(1), pytest.raises(Stopped, match="stopped at step 1;"):
         quiet(model, batches(), TrainConfig(steps=50))
-
-
-class Decay(TrainingHook):
-    """Half the squared length of the head, as a loss; and what it saw after each step."""
-
-    def __init__(self, head):
-        self.head, self.seen, self.calls = head, [], backend.xp.zeros(1)
-
-    def extra_loss(self):
-        return (self.head.weight * self.head.weight).sum() * 0.5
-
-    def after_step(self, step: int) -> None:
-        self.seen.append((step, backend.to_numpy(self.head.weight.grad).copy()))
-        self.calls = self.calls + 1
-
-    def state_dict(self):
-        return {"calls": self.calls}
-
-    def load_state_dict(self, state) -> None:
-        self.calls = backend.asarray(state["calls"])
-
-
-class Hooked(LlamaForCausalLM):
-    def training_hook(self, steps: int) -> Decay:
-        self.hook = Decay(self.lm_head)
-        return self.hook
-
-
-@pytest.mark.parametrize(("count", "accumulate"), [(1, 1), (2, 3)])
-def test_a_hook_adds_a_loss_once_a_step_and_sees_the_clipped_gradients(count, accumulate):
-    config = TrainConfig(steps=3, optimizer="sgd", peak_lr=1e-2, max_norm=0.3, accumulate=accumulate, warmup=1)
-    plain, model = tiny(), tiny(kind=Hooked)
-    head = model.lm_head.weight.numpy()
-    with threads.using(count):
-        data = batches()
-        loss = batch_gradients(plain, [data.next_batch() for _ in range(accumulate)], seed=(0, 0))
-        gradient = backend.to_numpy(plain.lm_head.weight.grad) + head
-        history = quiet(model, batches(), config)
-    assert history.steps[0]["loss"] == pytest.approx(float(loss) + (head**2).sum() / 2, rel=1e-5)
-    assert [step for step, _ in model.hook.seen] == [1, 2, 3]
-    clipped = gradient * min(1, 0.3 / history.steps[0]["norm"])
-    assert history.steps[0]["norm"] > 0.3
-    np.testing.assert_allclose(model.hook.seen[0][1], clipped, rtol=1e-4, atol=1e-7)
-
-
-def test_a_hook_goes_on_where_it_was(tmp_path):
-    with RunFolder(tmp_path / "run") as run:
-        quiet(tiny(kind=Hooked), batches(), TrainConfig(steps=2), run=run)
-    model = tiny(kind=Hooked)
-    with RunFolder(tmp_path / "run", resume=True) as run:
-        quiet(model, batches(), TrainConfig(steps=3), run=run)
-    assert backend.to_numpy(model.hook.calls) == 3 and [step for step, _ in model.hook.seen] == [3]
 
 
 def test_frozen_parameters_keep_their_bits_and_nothing_to_train_is_an_error():

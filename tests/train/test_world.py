@@ -85,7 +85,7 @@ def has_ended(number: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sums", "gradients", "hooked", "evaluation"])
+@pytest.mark.parametrize("name", ["sums", "gradients", "evaluation"])
 @pytest.mark.parametrize("backend_name", ["numpy", "strict"])
 def test_ranks_agree(name, backend_name):
     command = [MPIEXEC, "-n", "3", sys.executable, "-m", "mpi4py", HELPERS / "ranks.py", name, backend_name]
