@@ -204,15 +204,6 @@ def test_a_signal_finishes_the_step_saves_and_stops(tmp_path, signum):
         assert run.checkpoint.step == 4
 
 
-def test_a_loss_that_is_not_a_number_stops_before_the_weights_are_touched():
-    model = tiny()
-    model.lm_head.weight.data = model.lm_head.weight.numpy() * np.float32("nan")
-    body = weights(model.model)
-    with pytest.raises(MiniloraError, match="nan at step 1 with learning rate 0.001"):
-        quiet(model, batches(), TrainConfig(steps=2))
-    assert same(weights(model.model), body)
-
-
 class NanGradient(LlamaForCausalLM):
     """From its fourth step on, the loss is as it was and its gradient is NaN: of 0.sqrt(), times 0."""
 
