@@ -14,11 +14,10 @@ from minilora.data.batches import LanguageModelBatches, evaluation_windows
 from minilora.errors import MiniloraError, Stopped
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, get_peft_model
-from minilora.train.config import OPTIMIZERS
+from minilora.train.config import OPTIMIZERS, SCHEDULES, lr_factor
 from minilora.train.loop import TrainConfig, parameter_groups, train
 from minilora.train.metrics import accuracy, bits_per_character
 from minilora.train.run import RunFolder
-from minilora.train.schedule import SCHEDULES, lr_factor
 
 IDS = np.random.default_rng(0).integers(0, 40, 400)
 
