@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilora.classroom import raised, task
+from minilora.classroom import task
 from minilora.classroom.grading.grade import grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons import checking
@@ -172,11 +172,6 @@ def test_what_is_printed_and_returned_cannot_disturb_the_page(lesson, capsys):
     assert len(out) < 2000
 
 
-def test_a_function_that_returns_nothing_is_asked_for_its_return(lesson, capsys):
-    _, out, _ = run(capsys, "03", "--file", write(lesson, answered(double="print(2 * x)")))
-    assert "is a return missing?" in flat(out) and "printed   [6.]" in out
-
-
 def test_a_loop_at_the_top_of_the_file_is_waited_for_once(lesson, sandbox, monkeypatch):
     text = answered().replace("\n\nclass", "\nwhile True: pass\n\n\nclass")
     submission, starts, start = Submission(write(lesson, text), lesson), [], sandbox.start
@@ -217,13 +212,6 @@ def test_progress_over_all_lessons(lesson, capsys):
     lesson.exercise.write_text("def")
     code, out, err = run(capsys)
     assert code == 2 and "cannot be read" in out and "exercise.py, line 1" in err
-
-
-def test_the_next_command_is_for_the_same_file(lesson, capsys, monkeypatch):
-    monkeypatch.chdir(write(lesson, lesson.exercise.read_text(), "my answer.py").parent)
-    assert "\nA hint for task 1: minilora check 03 --hint --file 'my answer.py'\n" in run(
-        capsys, "03", "--file", "my answer.py"
-    )[1].replace('"', "'")
 
 
 def test_hints_come_in_three_steps(lesson, capsys):
@@ -365,16 +353,19 @@ def test_what_is_left_to_the_student_may_not_be_imported(lesson, capsys, line, n
     assert "Of minilora there is minilora.Tensor, minilora.functional.linear." in flat(out)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "from minilora import Tensor",
-        "from minilora import functional as F\ny = F.linear.__name__",
-        "import numpy.linalg, math\nfrom functools import *",
-    ],
-)
-def test_what_the_lesson_uses_may_be_imported(lesson, capsys, line):
-    assert run(capsys, "03", "--file", write(lesson, f"{answered()}\n{line}\n"))[0] == 0
+def test_what_the_lesson_uses_may_be_imported(lesson, capsys):
+    lines = "from minilora import Tensor, functional as F\ny = F.linear.__name__\nfrom functools import *"
+    assert run(capsys, "03", "--file", write(lesson, f"{answered()}\n{lines}\n"))[0] == 0
+
+
+def test_what_one_function_does_wrong_fails_its_task_alone(lesson, sandbox):
+    for double in (
+        "return double()",
+        "from minilora import functional as F; return F.silu(x)",
+        "import sys; sys.exit()",
+    ):
+        results = grade(lesson, Submission(write(lesson, answered(double=double)), lesson), sandbox)
+        assert [result.verdict for result in results] == ["failed", "passed"]
 
 
 @pytest.mark.parametrize(
@@ -395,12 +386,6 @@ def test_what_the_lesson_uses_may_be_imported(lesson, capsys, line):
 def test_no_trick_passes(lesson, capsys, double):
     code, out, err = run(capsys, "03", "--file", write(lesson, answered(double=double)), "--json")
     assert code == 1 and not err and json.loads(out)["tasks"][0]["verdict"] != "passed"
-
-
-def test_a_line_that_imports_the_library_as_it_runs_is_told(lesson, capsys):
-    line = "from importlib import import_module as i; i('minilora.classroom')"
-    code, out, _ = run(capsys, "03", "--file", write(lesson, f"{lesson.source.exercise()}\n{line}\n"))
-    assert code == 1 and "passed 0 of 2" in out and "may not use minilora.classroom" in flat(out)
 
 
 TRICKS = [
@@ -492,20 +477,6 @@ def test_tasks_of_checks_and_solution_must_agree(lesson):
         task(1)(find_lesson)  # whose docstring is one paragraph
 
 
-@pytest.mark.parametrize(
-    "double, says",
-    [
-        ("def double():\n    return 2", "double() takes 0 positional arguments but 1 was given"),
-        ("def double(x, y):\n    return 2", "double() missing 1 required positional argument: 'y'"),
-        ("class double:\n    pass", "double() takes no arguments"),
-    ],
-)
-def test_other_arguments_fail_their_task_alone(lesson, sandbox, double, says):
-    text = answered().replace("def double(x):\n    return x + x", double)
-    first, second = grade(lesson, Submission(write(lesson, text), lesson), sandbox)
-    assert first.verdict == "failed" and says in first.got and second.verdict == "passed"
-
-
 # What counts as equal
 
 
@@ -527,10 +498,3 @@ def test_equal_is_shape_and_value_within_tolerance():
     assert is_equal("a", "a") and not is_equal("a", None) and is_equal(["a"], ["a"]) and not is_equal(["a"], ["b"])
     assert is_equal(["a"], ("a",)) and not is_equal(["a", "b"], [x, x]) and not is_equal(["a"], [x])
     assert not is_equal(x, Raised(["ValueError"], "", 1)) and not is_equal(x, "text") and not is_equal(x, [[1], [1, 2]])
-
-
-def test_raised_fits_by_kind_and_message():
-    value = Raised(["MiniloraError", "ValueError", "Exception"], "no such name", 3)
-    assert raised("ValueError").fits(value) and raised("MiniloraError", "name").fits(value)
-    assert not raised("TypeError").fits(value) and not raised("ValueError", "other").fits(value)
-    assert not raised("ValueError").fits("ValueError")
