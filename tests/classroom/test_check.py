@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilora.classroom import draw, raised, task
+from minilora.classroom import task
 from minilora.classroom.grading.grade import grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons import checking
@@ -172,18 +172,6 @@ def test_what_is_printed_and_returned_cannot_disturb_the_page(lesson, capsys):
     assert len(out) < 2000
 
 
-def test_a_function_that_returns_nothing_is_asked_for_its_return(lesson, capsys):
-    _, out, _ = run(capsys, "03", "--file", write(lesson, answered(double="print(2 * x)")))
-    assert "is a return missing?" in flat(out) and "printed   [6.]" in out
-
-
-def test_a_mask_is_shown_in_full_up_to_a_size():
-    mask = np.tril(np.ones((2, 3, 5), dtype=bool))
-    assert checking.show_value(mask) == str(mask)
-    assert "an array of shape (4, 3, 5): 1" in checking.show_value(np.concatenate([mask, mask]))
-    assert "an array of shape (2, 3, 5): 1" in checking.show_value(mask.astype(float))
-
-
 def test_a_loop_at_the_top_of_the_file_is_waited_for_once(lesson, sandbox, monkeypatch):
     text = answered().replace("\n\nclass", "\nwhile True: pass\n\n\nclass")
     submission, starts, start = Submission(write(lesson, text), lesson), [], sandbox.start
@@ -193,22 +181,6 @@ def test_a_loop_at_the_top_of_the_file_is_waited_for_once(lesson, sandbox, monke
     says = "still running after 1 s of processor time"
     assert [(r.verdict, r.got, r.place) for r in results] == [("failed", says, "line 7")] * 2
     assert len(starts) == 1
-
-
-def test_memory_that_the_top_of_the_file_takes_is_waited_for_once(lesson, sandbox, monkeypatch):
-    text = answered().replace("\n\nclass", "\nkept = []\nwhile True:\n    kept.append([0] * 10**6)\n\nclass")
-    submission, starts, start = Submission(write(lesson, text), lesson), [], sandbox.start
-    monkeypatch.setattr(sandbox, "start", lambda job: starts.append(job) or start(job))
-    results = grade(lesson, submission, sandbox)
-    facts = ("failed", "MemoryError", "It asked for more memory than an exercise may have.", "line 9")
-    assert [(r.verdict, r.got, r.hint, r.place) for r in results] == [facts] * 2
-    assert len(starts) == 1
-
-
-def test_an_exception_shows_its_line(lesson, capsys):
-    path = write(lesson, answered(double="return x.undouble()"))
-    _, out, _ = run(capsys, "03", "--file", path)
-    assert "AttributeError" in out and "(line 5)" in out
 
 
 def test_a_name_that_failed_to_be_imported_is_told_by_its_import(lesson, capsys):
@@ -240,20 +212,6 @@ def test_progress_over_all_lessons(lesson, capsys):
     lesson.exercise.write_text("def")
     code, out, err = run(capsys)
     assert code == 2 and "cannot be read" in out and "exercise.py, line 1" in err
-
-
-def test_the_next_command_is_for_the_same_file(lesson, capsys, monkeypatch):
-    monkeypatch.chdir(write(lesson, lesson.exercise.read_text(), "my answer.py").parent)
-    assert "\nA hint for task 1: minilora check 03 --hint --file 'my answer.py'\n" in run(
-        capsys, "03", "--file", "my answer.py"
-    )[1].replace('"', "'")
-
-
-def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 columns
-    title = "Full fine-tuning and feature extraction: how much of the expert changes?"
-    (lesson.folder / "README.md").write_text(f"*5 minutes · easy · needs nothing*\n\n# 03 {title}\n", "utf-8")
-    out = run(capsys, "03")[1]
-    assert flat(out).startswith(f"Lesson 03, {title} not started ")
 
 
 def test_hints_come_in_three_steps(lesson, capsys):
@@ -303,19 +261,16 @@ BAD = {
     "folder": ("folder.py", "folder", "not a file"),
     "suffix": ("answer.txt", "x = 1", "neither a .py file nor a notebook"),
     "bytes": ("answer.py", b"\xff\xfe\x00", "not UTF-8"),
-    "zero": ("answer.py", "x = '\0'", "answer.py.*null byte"),
     "syntax": (
         "answer.py",
         "import numpy\ndef double(x:\n    return 2",
         r"answer.py, line 2, at the \^: .*def double\^\(x:",
     ),
-    "tabs": ("answer.py", "def double(x):\n\tif x:\n        return 2", "answer.py, line 3"),
     "deep": ("answer.py", "(" * 10_000, "answer.py"),
     "other": ("answer.py", "def halve(x): return x / 2", "none of double, Shift"),
     "near": ("answer.py", answered().replace("double", "duble"), "no double; is duble meant"),
     "empty notebook": ("answer.ipynb", '{"cells": []}', "no cell of it defines double, Shift"),
     "no notebook": ("answer.ipynb", "{}", "not a notebook"),
-    "list": ("answer.ipynb", "[1]", "not a notebook"),
 }
 
 
@@ -384,10 +339,8 @@ def test_a_notebook_is_its_cells(lesson, capsys):
         ("from minilora.plain import *", "minilora.plain"),
         ("import minilora.peft.lora as l", "minilora.peft.lora"),
         ("from minilora import nn", "minilora.nn"),
-        ("from minilora.functional import silu", "minilora.functional.silu"),
         ("import minilora.functional as F\ny = F.silu", "minilora.functional.silu"),
-        ("import minilora\ny = minilora.functional.silu", "minilora.functional.silu"),
-        ("import minilora.functional\ny = minilora.functional.softmax.x", "minilora.functional.softmax"),
+        ("import minilora\ny = minilora.functional.softmax.x", "minilora.functional.softmax"),
         ("from minilora.functional import *", "minilora.functional"),
         ("from solution import double", "solution.double"),
         ("def f():\n    import solution", "solution"),
@@ -400,50 +353,34 @@ def test_what_is_left_to_the_student_may_not_be_imported(lesson, capsys, line, n
     assert "Of minilora there is minilora.Tensor, minilora.functional.linear." in flat(out)
 
 
-def test_what_one_task_may_not_use_fails_that_task_alone(lesson, capsys):
-    for use in (
+def test_what_the_lesson_uses_may_be_imported(lesson, capsys):
+    lines = "from minilora import Tensor, functional as F\ny = F.linear.__name__\nfrom functools import *"
+    assert run(capsys, "03", "--file", write(lesson, f"{answered()}\n{lines}\n"))[0] == 0
+
+
+def test_what_one_function_does_wrong_fails_its_task_alone(lesson, sandbox):
+    for double in (
+        "return double()",
         "from minilora import functional as F; return F.silu(x)",
-        "from minilora.peft import lora; return 2 * x",
+        "import sys; sys.exit()",
     ):
-        facts = json.loads(run(capsys, "03", "--json", "--file", write(lesson, answered(double=use)))[1])
-        assert [task["verdict"] for task in facts["tasks"]] == ["failed", "passed"]
-        assert "This uses minilora." in facts["tasks"][0]["hint"]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "from minilora import Tensor",
-        "import minilora.functional as F\ny = F.linear",
-        "from minilora import functional as F\ny = F.linear.__name__",
-        "import numpy.linalg, math\nfrom functools import *",
-    ],
-)
-def test_what_the_lesson_uses_may_be_imported(lesson, capsys, line):
-    assert run(capsys, "03", "--file", write(lesson, f"{answered()}\n{line}\n"))[0] == 0
+        results = grade(lesson, Submission(write(lesson, answered(double=double)), lesson), sandbox)
+        assert [result.verdict for result in results] == ["failed", "passed"]
 
 
 @pytest.mark.parametrize(
     "double",
     [
         "print('passed 2 of 2'); import os; os._exit(0)",
-        "import sys; sys.exit(0)",
         "np.allclose = np.array_equal = lambda *a, **k: True; return x",
         "import minilora.classroom.lessons.checking as c; c.Answer.equals = lambda *a, **k: None; return x",
         "import sys; sys.modules['minilora.classroom.grading.grade'].PASSED; return x",
-        "return type('Equal', (), {'__eq__': lambda *a: True})()",
         "return type('Equal', (float,), {'__eq__': lambda *a: True})(1)",
         "raise NotImplementedError('lesson 03, task 9: x')",
         "raise NotImplementedError",
         "return {'value': 2}",
-        "return 'an answer'",
-        "return [x, x]",
-        "return x.astype(object)",
-        "return np.array(['2.0'])",
-        "return x.astype(bool)",
         "return np.full(x.shape, np.nan)",
         "return 2 * x[None]",
-        "return None",
     ],
 )
 def test_no_trick_passes(lesson, capsys, double):
@@ -451,17 +388,9 @@ def test_no_trick_passes(lesson, capsys, double):
     assert code == 1 and not err and json.loads(out)["tasks"][0]["verdict"] != "passed"
 
 
-def test_a_line_that_imports_the_library_as_it_runs_is_told(lesson, capsys):
-    line = "from importlib import import_module as i; i('minilora.classroom')"
-    code, out, _ = run(capsys, "03", "--file", write(lesson, f"{lesson.source.exercise()}\n{line}\n"))
-    assert code == 1 and "passed 0 of 2" in out and "may not use minilora.classroom" in flat(out)
-
-
 TRICKS = [
     "import runpy; globals().update(runpy.run_path({path!r}))",
-    "exec(open({path!r}).read())",
     "import sys; sys.path.insert(0, {folder!r}); globals().update(vars(__import__('solution')))",
-    "import linecache; exec(''.join(linecache.getlines({path!r})) or '1 / 0')",
     "import subprocess; exec(subprocess.check_output(['cat', {path!r}]))",
 ]
 
@@ -548,25 +477,6 @@ def test_tasks_of_checks_and_solution_must_agree(lesson):
         task(1)(find_lesson)  # whose docstring is one paragraph
 
 
-def test_a_name_that_is_not_there_yet_is_not_started(lesson, capsys):
-    code, out, _ = run(capsys, "03", "--file", write(lesson, "double = lambda x: 2 * x"))
-    assert code == 1 and "passed 1 of 2: task 2 not started" in out and "does not define Shift" in flat(out)
-
-
-@pytest.mark.parametrize(
-    "double, says",
-    [
-        ("def double():\n    return 2", "double() takes 0 positional arguments but 1 was given"),
-        ("def double(x, y):\n    return 2", "double() missing 1 required positional argument: 'y'"),
-        ("class double:\n    pass", "double() takes no arguments"),
-    ],
-)
-def test_other_arguments_fail_their_task_alone(lesson, sandbox, double, says):
-    text = answered().replace("def double(x):\n    return x + x", double)
-    first, second = grade(lesson, Submission(write(lesson, text), lesson), sandbox)
-    assert first.verdict == "failed" and says in first.got and second.verdict == "passed"
-
-
 # What counts as equal
 
 
@@ -588,22 +498,3 @@ def test_equal_is_shape_and_value_within_tolerance():
     assert is_equal("a", "a") and not is_equal("a", None) and is_equal(["a"], ["a"]) and not is_equal(["a"], ["b"])
     assert is_equal(["a"], ("a",)) and not is_equal(["a", "b"], [x, x]) and not is_equal(["a"], [x])
     assert not is_equal(x, Raised(["ValueError"], "", 1)) and not is_equal(x, "text") and not is_equal(x, [[1], [1, 2]])
-
-
-def test_a_wrong_number_is_told_as_a_factor():
-    says = [checking.difference(2.0, got, checking.TOLERANCE) for got in (1.0, -2.0, np.nan, 0.0)]
-    assert says[0].endswith("it is 0.5 times the one expected.") and "-1 times" in says[1]
-    assert says[2] == says[3] == checking.difference(0.0, 1.0, checking.TOLERANCE) == "The number is wrong."
-
-
-def test_raised_fits_by_kind_and_message():
-    value = Raised(["MiniloraError", "ValueError", "Exception"], "no such name", 3)
-    assert raised("ValueError").fits(value) and raised("MiniloraError", "name").fits(value)
-    assert not raised("TypeError").fits(value) and not raised("ValueError", "other").fits(value)
-    assert not raised("ValueError").fits("ValueError")
-
-
-@pytest.mark.slow
-def test_drawn_numbers_are_short_and_not_zero():
-    numbers = draw(np.random.default_rng(0), 1000)
-    assert np.array_equal(numbers, np.round(numbers, 1)) and np.abs(numbers).min() == 0.1
