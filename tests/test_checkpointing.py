@@ -16,7 +16,7 @@ from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import LoraConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import Tensor, enable_grad, gradients, no_grad
-from minilora.train.parallel import batch_gradients
+from minilora.train.world import batch_gradients
 from tests.helpers.peft_invariants import CASES, GPT2, IDS, MODELS, SIZES, base_of
 
 MASK = np.ones(IDS.shape, dtype=int)

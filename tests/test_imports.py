@@ -50,9 +50,6 @@ LONGEST = 400  # lines of a file
 LONGER = {
     "tensor": 480,  # all operators and methods of a Tensor
     "ops": 460,  # every operation with its gradient
-    "peft.model": 410,  # these three are to become shorter
-    "classroom.lessons.checking": 450,
-    "classroom.lessons.searching": 420,
 }
 
 

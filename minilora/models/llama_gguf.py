@@ -13,8 +13,7 @@ import numpy as np
 
 from minilora import backend
 from minilora.errors import FormatError, MiniloraError, escape, first_few
-from minilora.formats.gguf import GGUF
-from minilora.formats.gguf_writer import KINDS
+from minilora.formats.gguf import BLOCK, GGUF
 from minilora.formats.stored import StoredTensor
 from minilora.models.language_model import check_plain
 from minilora.models.rotary import inverse_frequencies
@@ -196,7 +195,7 @@ def _places(layers: int) -> dict[str, str]:
 def _stored(parameter: Tensor, kind: str) -> StoredTensor:
     """A matrix as `kind`, where its rows are whole blocks; else in F16. A vector in F32."""
     shape = tuple(parameter.shape)
-    kind = "F32" if len(shape) != 2 else kind if shape[-1] % KINDS[kind][2] == 0 else "F16"
+    kind = "F32" if len(shape) != 2 else kind if shape[-1] % BLOCK[kind] == 0 else "F16"
     return StoredTensor(shape, lambda: backend.to_numpy(parameter.data), kind)
 
 

@@ -5,8 +5,7 @@ import pytest
 
 from minilora import backend, nn, quant
 from minilora.errors import FormatError, MiniloraError
-from minilora.formats.gguf import GGUF, read_gguf
-from minilora.formats.gguf_writer import write_gguf
+from minilora.formats.gguf import GGUF, read_gguf, write_gguf
 from minilora.formats.stored import StoredTensor
 from minilora.models import llama_gguf
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
