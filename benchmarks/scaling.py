@@ -26,7 +26,7 @@ from time import perf_counter
 from benchmarks.network import Network
 from benchmarks.step import BATCH, SIZES, minilora_model
 from minilora import threads
-from minilora.train.parallel import batch_gradients
+from minilora.train.world import batch_gradients
 
 METHODS = ("full", "lora")
 SIZE = SIZES["hidden 256, 4 layers"]
@@ -100,7 +100,7 @@ def serve(method: str, sums: bool, count: int) -> None:
         parted, inside = steps()
         apart = {name: value / count for name, value in seconds.items()}
         link = ping(world) if world.size > 1 else {}
-    if world.is_rank_zero:
+    if world.rank == 0:
         compute = inside - apart["sum"] - apart["wait"]
         fixed = parted - inside
         found = {"step": whole, "compute": compute, "fixed": fixed, **apart, "bytes": sent, **link}

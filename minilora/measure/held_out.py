@@ -13,7 +13,7 @@ from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, response_of
 from minilora.errors import MiniloraError, escape, first_few
 from minilora.formats.atomic import show_path
-from minilora.train.answers import is_chat_data, split_chats
+from minilora.train.text import is_chat_data, split_chats
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def held(shape: Shape, method: str, options: Options, step: Step) -> dict[str, f
             kinds["constants"] += shape.layers * (nested if options.double_quantization else 4 * blocks)
     kinds["weights"] += size * shape.layers * sum(prod(shape.linears[name]) for name in what.copied)
     kinds["adapters"] = (added(shape, what) + what.frozen) * size
-    return kinds | {"gradients": count * size, "optimizer": count * (MOMENTS + 4 * what.state)}
+    return kinds | {"gradients": count * size, "optimizer": count * MOMENTS}
 
 
 def memory(shape: Shape, method: str, options: Options, step: Step, checkpointing: bool) -> Memory:

@@ -7,7 +7,7 @@ import pytest
 from minilora.data import chat
 from minilora.errors import MiniloraError
 from minilora.measure.held_out import draw_shots, learned_from, select
-from minilora.train.answers import split_chats
+from minilora.train.text import split_chats
 
 pytestmark = pytest.mark.host
 
