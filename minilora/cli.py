@@ -62,6 +62,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "demo --jsonl": "`minilora curve --model smollm2 --methods qlora --data FILE` measures; finetune keeps the adapter",
     "demo --test": "`minilora curve --model smollm2 --methods qlora --data FILE --test FILE` measures",
     "demo --text": "`minilora finetune --model smollm2 --data FILE` learns a text, `minilora evaluate` measures it",
+    "demo --with": "in notebook 08, `Lab(…, own=…)` trains with your own LoRA: lessons/08_lora/README.md has the lines",
     "tasks": "`minilora models list` and `minilora models get reviews` do its work",
     **{
         f"{command} {flag}": instead

@@ -21,24 +21,21 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
+    from minilora.classroom.course import write_course, write_marks
     from minilora.classroom.lessons.lesson import chosen_lessons
 
     folder, mark, hidden = arguments.folder, arguments.mark, arguments.hidden
     if (folder is None) == (mark is None):
         raise MiniloraError("course takes a folder for nbgrader, or --mark submitted")
-    if hidden is not None and folder is None:
+    if mark is not None and hidden is not None:
         raise MiniloraError("--hidden goes with an nbgrader course")
-    if arguments.out is not None and mark is None:
+    if mark is None and arguments.out is not None:
         raise MiniloraError("--out goes with --mark")
     lessons = chosen_lessons(arguments.lessons)
     if mark is not None:
-        from minilora.classroom.mark import write_marks
-
         out = arguments.out or "marks.csv"
         print(f"wrote {out}: {write_marks(Path(mark), lessons, Path(out))} students")
-    else:
-        from minilora.classroom.course import write_course
-
-        notebooks = write_course(Path(folder), lessons, None if hidden is None else Path(hidden))
-        print("\n".join(f"wrote {path}" for path in notebooks))
-        print(f"Next: cd {folder} && nbgrader generate_assignment {notebooks[0].stem}")
+        return
+    notebooks = write_course(Path(folder), lessons, None if hidden is None else Path(hidden))
+    print("\n".join(f"wrote {path}" for path in notebooks))
+    print(f"Next: cd {folder} && nbgrader generate_assignment {notebooks[0].stem}")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from minilora.classroom.course import mark
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
-from minilora.classroom.mark import mark
 from minilora.classroom.sandbox import isolated
 from minilora.cli import main
 from tests.helpers.answers import with_answers
@@ -67,7 +67,7 @@ def test_a_class_gets_a_table(tmp_path, capsys):
         "ben": "task 2 failed",
         "cem": "08_lora: task 1 not started",
         "dan": "task 1 not started",
-        "eve": "line 1, at the ^",
+        "eve": "08.py, line 1: invalid syntax",
         "'=1+1": "task 1 failed still running after 10 s of processor time Does a loop end?",
         "hal": "it is a link",
     }.items():
@@ -82,7 +82,7 @@ def test_every_solution_gets_all_points(lesson):
 
 
 def test_a_check_that_fails_itself_stops_no_class(monkeypatch):
-    monkeypatch.setattr("minilora.classroom.mark.grade", lambda *_: 1 // 0)
+    monkeypatch.setattr("minilora.classroom.course.grade", lambda *_: 1 // 0)
     points, note = mark(LORA.exercise.resolve(), LORA)
     assert points == 0 and "the checks came to no verdict (ZeroDivisionError" in note and "grade it by hand" in note
 

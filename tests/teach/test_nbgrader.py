@@ -238,8 +238,8 @@ def test_what_is_wrong_is_said_on_the_page(course):
     assert "This cell counts as not there. The process ended before it gave an answer." in says(exits)
     for student in (takes_all_memory, takes_all_memory_in_an_answer):
         assert "It asked for more memory than an exercise may have." in says(student)
-    assert "No answer here counts: what was handed in is not a notebook that can be read." in says(is_no_notebook)
-    assert "No answer here counts: what was handed in is a link or a folder, not a file." in says(is_a_link)
+    assert "No answer here counts: 08_lora.ipynb is not UTF-8 text (byte 0)." in says(is_no_notebook)
+    assert "No answer here counts: 08_lora.ipynb is a link, or lies in one." in says(is_a_link)
     assert "It is no Python: cell [4], line 1" in says(has_odd_text)
 
 
