@@ -59,6 +59,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "study": f"{CHECKOUT} study` does its work",
     "advise": f"{CHECKOUT} advise` does its work",
     "compare": f"{CHECKOUT} compare` does its work",
+    "demo --json": "results.jsonl in the folder of --out has what was measured; with --model, results.json",
     "demo --jsonl": "`minilora curve --model smollm2 --methods qlora --data FILE` measures; finetune keeps the adapter",
     "demo --test": "`minilora curve --model smollm2 --methods qlora --data FILE --test FILE` measures",
     "demo --text": "`minilora finetune --model smollm2 --data FILE` learns a text, `minilora evaluate` measures it",

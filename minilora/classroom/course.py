@@ -119,9 +119,8 @@ def notebook(lesson: Lesson, with_hidden: Set[int] = frozenset()) -> dict:
                 text = f"{head} more, when it is graded\n### BEGIN HIDDEN TESTS\n{test}\n### END HIDDEN TESTS"
                 add("code", f"task-{task}-hidden", text, **graded)
     for number, (question, rubric) in enumerate(questions_of(lesson), start=1):
-        points = QUESTION_POINTS
-        add("markdown", f"question-{number}", f"## Question {number}, {points} points\n\n{question}")
-        add("markdown", f"words-{number}", rubric, grade=True, solution=True, locked=False, points=points)
+        add("markdown", f"question-{number}", f"## Question {number}, {QUESTION_POINTS} points\n\n{question}")
+        add("markdown", f"words-{number}", rubric, grade=True, solution=True, locked=False, points=QUESTION_POINTS)
     return {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
 
 

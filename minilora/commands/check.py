@@ -18,8 +18,6 @@ from minilora.commands.common import Parser, add_json, whole
 from minilora.errors import MiniloraError
 from minilora.formats.atomic import read_bytes
 
-POLL = 0.3  # seconds between looks at a watched file
-
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora check 08 --hint"
@@ -44,9 +42,11 @@ def run(arguments: Namespace) -> int:
     if task is not None and task not in lesson.source.titles:
         raise MiniloraError(f"--task {task}: lesson {lesson.number:02} has {len(lesson.source.titles)} tasks")
     if arguments.solution:
-        if task is None or arguments.file or arguments.hint or arguments.watch:
-            raise MiniloraError("--solution takes --task, and not --file, --hint or --watch: it checks nothing")
-        _show_answer(lesson, task, arguments.json)
+        if task is None or arguments.file or arguments.hint or arguments.watch or arguments.json:
+            raise MiniloraError("--solution takes --task, and no other flag: it checks nothing")
+        print(f"This is the answer. Lesson {lesson.number:02}, task {task}: {lesson.source.titles[task]}")
+        for where, code in lesson.source.answer(task).items():
+            print(f"\nin {where}:\n\n{textwrap.indent(code, '    ')}")
         return 0
     path = Path(arguments.file) if arguments.file else lesson.exercise
     if arguments.watch:
@@ -54,29 +54,17 @@ def run(arguments: Namespace) -> int:
     return _check_once(lesson, path, arguments)
 
 
-def _show_answer(lesson: Lesson, task: int, as_json: bool) -> None:
-    """Print the solution's lines of a task."""
-    answer, title = lesson.source.answer(task), lesson.source.titles[task]
-    if as_json:
-        print(json.dumps({"lesson": lesson.name, "task": task, "title": title, "answer": answer}))
-        return
-    print(f"This is the answer. Lesson {lesson.number:02}, task {task}: {title}")
-    for where, code in answer.items():
-        print(f"\nin {where}:\n\n{textwrap.indent(code, '    ')}")
-
-
 def _check_once(lesson: Lesson, path: Path, arguments: Namespace) -> int:
     submission, task, steps = Submission(path, lesson), arguments.task, arguments.hint or 0
     with sandbox_here() as sandbox:
         results = grade(lesson, submission, sandbox, task)
-    facts = _facts(submission, results, sandbox)
     if arguments.json:
         number, hints = hints_for(lesson, results, task)
         hinted = {"hints": {"task": number, "texts": hints[:steps]}} if steps and hints else {}
-        print(json.dumps(facts | hinted), flush=True)
+        print(json.dumps(_facts(submission, results, sandbox) | hinted), flush=True)
     else:
         print(lesson_report(submission, results, sandbox.held, steps, task), flush=True)
-    return int(facts["passed"] < facts["of"])
+    return int(any(result.verdict != PASSED for result in results))
 
 
 def _watch(lesson: Lesson, path: Path, arguments: Namespace) -> None:
@@ -90,7 +78,7 @@ def _watch(lesson: Lesson, path: Path, arguments: Namespace) -> None:
             except MiniloraError as error:  # half a line is typed: go on
                 print(f"minilora: {error}", file=sys.stderr)
             print(flush=True)
-        time.sleep(POLL)
+        time.sleep(0.3)
         with suppress(OSError):  # an editor is just replacing it
             now = path.read_bytes()
 

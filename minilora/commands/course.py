@@ -8,13 +8,10 @@ from minilora.errors import MiniloraError
 
 
 def add(parser: Parser) -> None:
-    parser.epilog = (
-        "examples:\n  minilora course mycourse --lessons 02,08\n  minilora course --mark submitted --lessons 08"
-    )
+    parser.epilog = "example: minilora course mycourse --lessons 02,08"
     parser.add_argument("folder", nargs="?", help="of an nbgrader course; a new or an empty folder")
-    parser.add_argument(
-        "--mark", metavar="FOLDER", help="grade .py files, a folder a student: submitted/ada/08_lora.py"
-    )
+    mark = "grade .py files, a folder a student: submitted/ada/08_lora.py"
+    parser.add_argument("--mark", metavar="FOLDER", help=mark)
     parser.add_argument("--out", metavar="FILE", help="where the marks go (default: marks.csv)")
     parser.add_argument("--lessons", help="numbers or names, with commas: 02,08 (default: all)")
     parser.add_argument("--hidden", metavar="FOLDER", help="your private checks, one file a lesson: 08_lora.py")

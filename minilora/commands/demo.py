@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_json, add_seed
+from minilora.commands.common import Parser, add_seed
 
 
 def add(parser: Parser) -> None:
@@ -13,11 +13,10 @@ def add(parser: Parser) -> None:
     add_seed(parser)
     teach = "teach a pretrained chat model a company's jargon instead: smollm2, a .gguf file …"
     parser.add_argument("--model", help=teach)
-    add_json(parser)
 
 
 def run(arguments: Namespace) -> None:
-    out, settings = Path(arguments.out), {"quick": arguments.quick, "seed": arguments.seed, "as_json": arguments.json}
+    out, settings = Path(arguments.out), {"quick": arguments.quick, "seed": arguments.seed}
     if arguments.model is not None:
         from minilora.demo import teach
 

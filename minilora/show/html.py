@@ -1,9 +1,6 @@
-"""What a page is made of: one HTML file that opens from disk, without the network; a page of results has no scripts."""
+"""What a page is made of: one HTML file that opens from disk, without the network."""
 
-import base64
 from html import escape
-
-from minilora.show import grids
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fdfdfb; --ink: #23272b; --soft: #5d656d; --line: #d9dcdf; --panel: #f3f4f2; }
@@ -51,53 +48,6 @@ def page(title: str, *parts: str, script: str = "", style: str = "") -> str:
     )
 
 
-def top(title: str, results: dict, quick: str, lead: str) -> str:
-    """Write the heading, with the command that the page came from. quick: what to say of a quick run; lead: HTML."""
-    return (
-        f"<header><h1>{text(title)}</h1>\n"
-        f'<p class="soft"><code>{text(results.get("command", ""))}</code> · {text(results.get("date", ""))} · '
-        f"{results.get('seconds', 0):,.0f} seconds.{quick if results.get('quick') else ''}</p></header>\n<p>{lead}</p>"
-    )
-
-
-def facts_table(facts: dict) -> str:
-    """Write names and values in two columns."""
-    rows = "\n".join(
-        f'<tr><th scope="row">{text(name)}</th><td>{text(value)}</td></tr>' for name, value in facts.items()
-    )
-    return f'<div class="wide"><table class="facts"><tbody>\n{rows}\n</tbody></table></div>'
-
-
 def text(value: object) -> str:
     """Make any text harmless: markup escaped, and a replacement sign for control and invisible characters."""
     return escape("".join(c if c.isprintable() or c in "\n\t\u00a0" else "\ufffd" for c in str(value)))
-
-
-def step(title: str, *parts: str) -> str:
-    body = "\n".join(part for part in parts if part)
-    return f"<section>\n<h2>{text(title)}</h2>\n{body}\n</section>"
-
-
-def panel(title: str, content: str) -> str:
-    return f'<div><p class="soft">{text(title)}</p><pre>{text(content)}</pre></div>'
-
-
-def beside(panels: list[str]) -> str:
-    return f'<div class="beside">\n{"".join(panels)}\n</div>'
-
-
-def table(grid: grids.Grid) -> str:
-    head = "".join(f'<th scope="col">{text(" ".join(name.split()))}</th>' for name in grid.header)
-    rows = "\n".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in grid.rows)
-    return (
-        f'<figure><div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n'
-        f"<figcaption><strong>{text(grid.title)}.</strong> {text(grid.caption)}</figcaption></figure>"
-    )
-
-
-def figure(name: str, png: bytes, caption: str) -> str:
-    data = base64.b64encode(png).decode()
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{text(name.replace("_", " "))}">'
-        f"<figcaption>{text(caption)}</figcaption></figure>"
-    )

@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from minilora.demo import claims, figures
+from minilora.demo import claims
 from minilora.demo.claims import AdaptedResult
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
@@ -55,18 +55,8 @@ def made_up() -> Records:
         "base": {"name": "python-docs", "characters": 3_500_000, "sha256": "ab" * 32},
         "domain": {"name": "numpy-docs", "characters": 12_000, "sha256": "cd" * 32},
     }
-    pretraining = {
-        "parameters": TOTAL,
-        "steps": 200,
-        "seconds": 95,
-        "cached": False,
-        "curve": [[step, 4.2 - step * 0.008] for step in range(0, 201, 20)],
-        "losses": [[step, 7.6 - step * 0.02] for step in range(0, 200, 2)],
-        "samples": [[step, f"Return the {step}\nand $x$ so on \u4e2d \x1b[31m"] for step in range(0, 201, 20)],
-        "base": {"name": "the base in the package", "steps": 2400, "bits": 2.01},
-    }
     classes = {"names": ["arrays", "random", "fft", "linalg"], "test_examples": 1_640}
-    found += [(("texts",), texts), (("pretraining",), pretraining), (("classes",), classes)]
+    found += [(("texts",), texts), (("classes",), classes)]
     found.append((("run",), {"seconds": 312.4}))
     records = Records(None, header, {key: {"key": [*key]} | row for key, row in found})
     for method, words in {"base": "the name of a file", "full": "a : array_like", "lora": "a : ndarray"}.items():
@@ -223,30 +213,30 @@ def test_a_method_without_a_name_is_an_error_and_never_dropped(results):
 
 
 def test_every_axis_has_a_label_and_every_figure_a_title(results):
-    for name, draw in ((draw.__name__, draw) for draw in figures.FIGURES):
+    for name, draw in claims.FIGURES.items():
         figure = draw(results)
         assert figure.get_suptitle(), name
         shown = [axes for axes in figure.axes if axes.axison]
         assert all(axes.get_ylabel() for axes in shown) and shown[-1].get_xlabel(), name
 
 
-def points(axes, label):
-    line = next(c for c in axes.containers if c.get_label() == label)[0]
-    return [tuple(point) for point in line.get_xydata()]
-
-
 def test_figures_show_the_numbers(results):
-    axes = figures.accuracy_against_labels(results).axes[0]
-    assert [y for _, y in points(axes, "feature extraction")] == pytest.approx([40, 50])
-
-
-def test_mean_curves_end_where_the_shortest_run_stops(results):
-    axes = figures.adaptation(results).axes[0]
-    means = [line for line in axes.lines if line.get_linewidth() > 2]
-    assert [list(line.get_xdata()) for line in means] == [[0, 10, 20]] * 3
-    assert means[1].get_ydata() == pytest.approx([2.7, 2.6, 2.5])
+    axes = claims.accuracy_against_labels(results).axes[0]
+    line = next(c for c in axes.containers if c.get_label() == "feature extraction")[0]
+    assert list(line.get_ydata()) == pytest.approx([40, 50])
+    axes = claims.adaptation(results).axes[0]
+    curves = [line for line in axes.lines if len(line.get_xdata()) > 1]
+    assert [list(line.get_xdata())[-1] for line in curves] == [30, 20, 20] * 3
+    assert list(curves[3].get_ydata()) == pytest.approx([2.7, 2.6, 2.5, 2.4])
     low, high = axes.get_ylim()
-    assert low < 2.4 and 3.6 < high < 4.4  # the end of scratch is in sight, its start is not
+    assert low < 2.4 and 3.6 < high < 5  # the end of scratch is in sight, its start is not
+
+
+def test_one_number_of_labels_is_no_curve(results):
+    rows = results.records.rows
+    for key in [key for key in rows if key[-1] == 128]:
+        del rows[key]
+    assert claims.accuracy_against_labels(results) is None
 
 
 @pytest.mark.slow
@@ -256,9 +246,9 @@ def test_drawing_changes_nothing_global():
         "matplotlib.rcParams['font.size'] = 33; matplotlib.rcParams['axes.facecolor'] = 'black'\n"
         "state = lambda: {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != 'backend'}\n"
         "before = state()\n"
-        "from minilora.demo.figures import pretraining\n"
+        "from minilora.demo.claims import adaptation\n"
         "from tests.demo.test_report import AdaptedResult, made_up\n"
-        "figure = pretraining(AdaptedResult(made_up()))\n"
+        "figure = adaptation(AdaptedResult(made_up()))\n"
         "print(state() == before, 'matplotlib.pyplot' in sys.modules,\n"
         "      figure.axes[0].get_facecolor()[:3], figure.axes[0].xaxis.label.get_size())"
     )

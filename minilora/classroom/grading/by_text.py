@@ -53,10 +53,9 @@ class HandedIn(NotebookExporter):
             raise NbGraderException(str(error)) from error
 
     def from_filename(self, filename: str, resources: Any = None, **named: Any) -> Any:
-        names = resources["nbgrader"]
+        handed_in, names = cells_of(Path(filename)), resources["nbgrader"]
         with Gradebook(names["db_url"]) as book:
-            page = book.find_notebook(names["notebook"], names["assignment"])
-            cells = with_teachers_marks(cells_of(Path(filename)), page)
+            cells = with_teachers_marks(handed_in, book.find_notebook(names["notebook"], names["assignment"]))
         return self.from_notebook_node(v4.new_notebook(cells=cells, metadata=METADATA), resources, **named)
 
 

@@ -16,7 +16,6 @@ from minilora.errors import MiniloraError
 
 PASSED, FAILED, NOT_STARTED = "passed", "failed", "not started"
 WIDTH = 80
-MARGIN = 14  # where the text of what went wrong begins
 
 
 @dataclass
@@ -126,9 +125,9 @@ def lesson_report(
 ) -> str:
     """Report a lesson: a line a task, what went wrong, and so many hints; for which task, see `hints_for`."""
     lesson = submission.lesson
-    colon = "" if lesson.title.endswith("?") else ":"
+    title = lesson.title + ":" * (not lesson.title.endswith("?"))
     says = summary(results) if chosen is None else f"task {chosen} {results[0].verdict}"
-    lines = _wrapped("", f"Lesson {lesson.number:02}, {lesson.title}{colon} {says}", 0)
+    lines = _wrapped("", f"Lesson {lesson.number:02}, {title} {says}", 0)
     lines += [*_wrapped("", submission.shown, 0), ""]
     for result in results:
         lines += [*_task_lines(result), *[""] * (result.verdict == FAILED)]
@@ -166,7 +165,7 @@ def _task_lines(result: Result) -> list[str]:
         "printed": result.printed.strip()[-300:] if result.verdict == FAILED else "",
     }
     for name, text in rows.items() if result.verdict != PASSED else ():
-        lines += _wrapped(f"    {name}", text, MARGIN) if text else []
+        lines += _wrapped(f"    {name}", text, 14) if text else []
     return lines
 
 
@@ -190,5 +189,5 @@ def _wrapped(label: str, text: str, margin: int) -> list[str]:
     out = []
     for line in text.split("\n"):
         out += textwrap.wrap(line, WIDTH - margin, replace_whitespace=False) or [""]
-    first = f"{label:<{margin}}{out[0]}".rstrip()
-    return [first, *(f"{'':<{margin}}{line}".rstrip() for line in out[1:])]
+    labels = [label, *[""] * (len(out) - 1)]
+    return [f"{label:<{margin}}{line}".rstrip() for label, line in zip(labels, out, strict=True)]

@@ -133,12 +133,11 @@ def read_cells(path: Path, shown: str) -> list[Cell]:
 
     shown: its name for messages.
     """
+    text = _read(path, shown)
     try:
-        page = json.loads(_read(path, shown))
+        page = json.loads(text)
         cells = page["cells"] if "cells" in page else page["worksheets"][0]["cells"]  # until nbformat 3
         parsed = [_cell(cell) for cell in cells[: CELLS_LIMIT + 1]]
-    except MiniloraError:
-        raise
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         raise MiniloraError(f"{shown} is not a notebook that can be read") from error
     if len(parsed) > CELLS_LIMIT or sum(len(text) for _, text, _ in parsed) > TEXT_LIMIT:
