@@ -117,7 +117,8 @@ def _prepare_streams() -> None:
     """Open what the shell closed (`>&-`), and replace or escape characters that an output's encoding lacks."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (for as long as the process lives)
+            null = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115 (for as long as the process lives)
     codecs.register_error("minilora.plain", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):  # the C locale's

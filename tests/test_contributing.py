@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from minilora.models.llama import LlamaConfig
 from minilora.peft import CONFIGS, METHODS, Options
 from minilora.plan.shapes import shape_of
 from minilora.tensor import Tensor
+from tests.helpers.copies import copy_folder
 from tests.helpers.peft_invariants import CASES, INVARIANTS, MODELS, SIZES, Case, adapted, distance, train
 
 ROOT = Path(__file__).parent.parent
@@ -87,7 +87,7 @@ def test_one_file_and_one_line_are_all_that_the_commands_need(tmp_path):
     file, line = page()
     assert line.count("\n") == 1
     for package in ("minilora", "experiments"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_folder(ROOT / package, tmp_path / package)
     (tmp_path / "minilora" / "peft" / "loha.py").write_text(file, encoding="utf-8")
     init = tmp_path / "minilora" / "peft" / "__init__.py"
     init.write_text(init.read_text("utf-8").replace("# ruff: isort: on", f"{line}# ruff: isort: on"), encoding="utf-8")

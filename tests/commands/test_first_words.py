@@ -188,7 +188,7 @@ def test_an_error_that_cannot_be_written_keeps_its_code():
     [("evaluate <&-", 2, 1), ("models list >&-", 0, 0), ("finetune 2>&-", 2, 0), ("chat <&- >&- 2>&-", 2, 0)],
 )
 def test_a_stream_that_the_shell_has_closed(command, code, lines):
-    done = subprocess.run(["sh", "-c", f"{sys.executable} -m minilora {command}"], capture_output=True)
+    done = subprocess.run(["sh", "-c", f"{sys.executable} -W error -m minilora {command}"], capture_output=True)
     assert (done.returncode, done.stderr.count(b"\n"), done.stdout) == (code, lines, b"")
 
 

@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-from shutil import copytree
 
 import pytest
 
@@ -16,6 +15,7 @@ from experiments.studies import STUDIES
 from minilora.demo import teach_report
 from minilora.errors import FormatError, MiniloraError
 from minilora.formats.atomic import to_json
+from tests.helpers.copies import copy_folder
 
 pytestmark = pytest.mark.host
 JARGON = results.ROOT / results.PACKAGED / jargon_record.FILE
@@ -93,7 +93,7 @@ def jargon():
 def a_root(tmp_path, jargon):
     """A project with the committed records but for that of the jargon, and a text."""
     for folder in (results.RECORDS, results.PACKAGED):
-        copytree(results.ROOT / folder, tmp_path / folder)
+        copy_folder(results.ROOT / folder, tmp_path / folder)
     (tmp_path / results.PAGE).parent.mkdir()
     (tmp_path / "README.md").write_text("<!-- measured: jargon.after.phrasings.f1 -->1 %<!-- / -->")
     (tmp_path / "results.json").write_bytes(to_json(jargon))
