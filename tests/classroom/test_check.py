@@ -146,20 +146,33 @@ def test_blank_half_and_whole(lesson, capsys):
     assert code == 0 and "passed 2 of 2" in out
 
 
-def test_a_failure_shows_the_smallest_input_and_names_the_mistake(lesson, capsys):
-    path = write(lesson, answered(double="print('hello', x); return x * x"))
-    code, out, _ = run(capsys, "03", "--file", path)
-    assert code == 1
-    for line in (
-        "double(x)",
-        "x = [3.]",
-        "expected  [6.]",
-        "got       [9.]",
-        "hint      That is the square.",
-        "hello [3.]",
-    ):
-        assert line in out
-    assert "x = [ 1. -2.]" not in out
+@pytest.mark.parametrize(
+    "double, says",
+    [
+        (
+            "print('hello', x); return x * x",
+            [
+                "double(x)",
+                "x = [3.]",
+                "expected  [6.]",
+                "got       [9.]",
+                "hint      That is the square.",
+                "hello [3.]",
+            ],
+        ),
+        ("print(2 * x)", ["is a return missing?", "printed   [6.]"]),
+        ("return x.undouble()", ["AttributeError", "(line 5)"]),
+        (
+            "return nothing(x)\nfrom nothing_there import nothing",
+            ["failed: ModuleNotFoundError: No module named 'noth"],
+        ),
+    ],
+    ids=["wrong", "no return", "exception", "import"],
+)
+def test_a_failure_shows_the_smallest_input_and_names_the_mistake(lesson, capsys, double, says):
+    code, out, _ = run(capsys, "03", "--file", write(lesson, answered(double=double)))
+    assert code == 1 and "x = [ 1. -2.]" not in out
+    assert [text for text in says if text not in out and text not in flat(out)] == []
 
 
 def test_what_is_printed_and_returned_cannot_disturb_the_page(lesson, capsys):
@@ -167,11 +180,6 @@ def test_what_is_printed_and_returned_cannot_disturb_the_page(lesson, capsys):
     code, out, _ = run(capsys, "03", "--file", write(lesson, answered(double=double)))
     assert code == 1 and "\x1b" not in out and "\r" not in out and "[[1. 1.] [1. 1.]]" in flat(out)
     assert len(out) < 2000
-
-
-def test_a_function_that_returns_nothing_is_asked_for_its_return(lesson, capsys):
-    _, out, _ = run(capsys, "03", "--file", write(lesson, answered(double="print(2 * x)")))
-    assert "is a return missing?" in flat(out) and "printed   [6.]" in out
 
 
 def test_a_mask_is_shown_in_full_up_to_a_size():
@@ -199,19 +207,6 @@ def test_what_the_top_of_the_file_takes_is_waited_for_once(lesson, sandbox, monk
     assert len(starts) == 1
 
 
-def test_an_exception_shows_its_line(lesson, capsys):
-    path = write(lesson, answered(double="return x.undouble()"))
-    _, out, _ = run(capsys, "03", "--file", path)
-    assert "AttributeError" in out and "(line 5)" in out
-
-
-def test_a_name_that_failed_to_be_imported_is_told_by_its_import(lesson, capsys):
-    text = "from nothing_there import twice\n" + answered(double="return twice(x)")
-    _, out, _ = run(capsys, "03", "--file", write(lesson, text))
-    assert "A line at the top of the file failed: ModuleNotFoundError: No module named 'nothing_there'" in flat(out)
-    assert "NameError: name 'twice' is not defined (line 1)" in flat(out)
-
-
 def test_json_says_it_all(lesson, capsys):
     path = write(lesson, answered(double="return x"))
     code, out, _ = run(capsys, "03", "--file", path, "--json")
@@ -236,13 +231,6 @@ def test_progress_over_all_lessons(lesson, capsys):
     assert code == 2 and "cannot be read" in out and "exercise.py, line 1" in err
 
 
-def test_the_next_command_is_for_the_same_file(lesson, capsys, monkeypatch):
-    monkeypatch.chdir(write(lesson, lesson.exercise.read_text(), "my answer.py").parent)
-    assert "\nA hint for task 1: minilora check 03 --hint --file 'my answer.py'\n" in run(
-        capsys, "03", "--file", "my answer.py"
-    )[1].replace('"', "'")
-
-
 def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 columns
     title = "Full fine-tuning and feature extraction: how much of the expert changes?"
     (lesson.folder / "README.md").write_text(f"*5 minutes · easy · needs nothing*\n\n# 03 {title}\n", "utf-8")
@@ -250,7 +238,7 @@ def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 co
     assert flat(out).startswith(f"Lesson 03, {title} not started ")
 
 
-def test_hints_come_in_three_steps(lesson, capsys):
+def test_hints_come_in_three_steps(lesson, capsys, monkeypatch):
     steps = [run(capsys, "03", "--hint", *more)[1] for more in ([], ["2"], ["3"])]
     assert ["vague" in s for s in steps] == [True] * 3
     assert ["plainer" in s for s in steps] == [False, True, True]
@@ -259,6 +247,9 @@ def test_hints_come_in_three_steps(lesson, capsys):
     assert "vague two" in run(capsys, "03", "--hint")[1]
     assert "\nNext hint for task 1: minilora check 03 --hint 2\n" in steps[0]
     assert run(capsys, "03", "--hint", 4)[0] == 2
+    monkeypatch.chdir(write(lesson, lesson.exercise.read_text(), "my answer.py").parent)
+    command = "\nA hint for task 2: minilora check 03 --hint --file 'my answer.py'\n"
+    assert command in run(capsys, "03", "--file", "my answer.py")[1]
     assert "--hint needs a lesson" in run(capsys, "--hint")[2] and "--task needs" in run(capsys, "--task", 2)[2]
 
 
@@ -291,30 +282,29 @@ def test_the_answer_is_shown_where_it_is_asked_for_and_is_there(lesson, capsys):
     assert not any(line in every_hint for line in answer["double"].splitlines())
 
 
-BAD = {
-    "missing": ("nowhere.py", None, "cannot read .*nowhere.py: No such file"),
-    "folder": ("folder.py", "folder", "not a regular file"),
-    "suffix": ("answer.txt", "x = 1", "neither a .py file nor a notebook"),
-    "bytes": ("answer.py", b"\xff\xfe\x00", "not UTF-8"),
-    "zero": ("answer.py", "x = '\0'", "answer.py.*null byte"),
-    "syntax": ("answer.py", "import numpy\ndef double(x:\n    return 2", r"answer.py, line 2: .*: def double\(x:"),
-    "tabs": ("answer.py", "def double(x):\n\tif x:\n        return 2", "answer.py, line 3"),
-    "deep": ("answer.py", "(" * 10_000, "answer.py"),
-    "other": ("answer.py", "def halve(x): return x / 2", "none of double, Shift"),
-    "empty notebook": ("answer.ipynb", '{"cells": []}', "it defines none of double, Shift"),
-    "no notebook": ("answer.ipynb", "{}", "not a notebook"),
-    "list": ("answer.ipynb", "[1]", "not a notebook"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line(lesson, capsys, name):
-    file, content, says = BAD[name]
+@pytest.mark.parametrize(
+    "file, content, says",
+    [
+        ("nowhere.py", None, "cannot read .*nowhere.py: No such file"),
+        ("folder.py", ..., "not a regular file"),
+        ("answer.txt", b"x = 1", "neither a .py file nor a notebook"),
+        ("answer.py", b"\xff\xfe\x00", "not UTF-8"),
+        ("answer.py", b"x = '\0'", "answer.py.*null byte"),
+        ("answer.py", b"import numpy\ndef double(x:\n    return 2", r"answer.py, line 2: .*: def double\(x:"),
+        ("answer.py", b"def double(x):\n\tif x:\n        return 2", "answer.py, line 3"),
+        ("answer.py", b"(" * 10_000, "answer.py"),
+        ("answer.py", b"def halve(x): return x / 2", "none of double, Shift"),
+        ("answer.ipynb", b'{"cells": []}', "it defines none of double, Shift"),
+        ("answer.ipynb", b"{}", "not a notebook"),
+        ("answer.ipynb", b"[1]", "not a notebook"),
+    ],
+)
+def test_bad_input_is_one_line(lesson, capsys, file, content, says):
     path = lesson.folder.parent.parent / file
-    if content == "folder":
+    if content is ...:
         path.mkdir()
     elif content is not None:
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.write_bytes(content)
     code, out, err = run(capsys, "03", "--file", path)
     assert (code, out) == (2, "") and err.count("\n") == 1 and re.search(says, err), err
 

@@ -159,12 +159,6 @@ def test_the_test_of_a_task_in_two_cells_follows_the_second(tmp_path):
     assert names == ["answer-00", "how", "start", "answer-01", "task-1"]
 
 
-def test_the_source_notebook_passes_the_checker(sandbox, tmp_path):
-    lesson = find_lesson("08")
-    results = grade(lesson, submission_of(notebook(lesson, {1}), lesson, tmp_path), sandbox)
-    assert {result.verdict for result in results} == {PASSED}
-
-
 def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
     folder, private = tmp_path / "course", tmp_path / "private"
     private.mkdir()
@@ -189,31 +183,34 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
     assert "560" not in str(page)
 
 
-def test_without_lessons_there_are_all(tmp_path):
-    tmp_path.joinpath("empty").mkdir()
-    assert [path.stem for path in write_course(tmp_path / "empty", LESSONS)] == [lesson.name for lesson in LESSONS]
-
-
 @pytest.mark.parametrize(
-    "flags, says",
+    "typed, says",
     [
-        (["--lessons", "77"], "unknown lesson 77: there are"),
-        (["--lessons", ","], "--lessons names none"),
-        (["--hidden", "nowhere"], "no private checks in nowhere"),
+        (["course", "--lessons", "77"], "unknown lesson 77: there are"),
+        (["course", "--lessons", ","], "--lessons names none"),
+        (["course", "--hidden", "nowhere"], "no private checks in nowhere"),
         (
-            ["--hidden", "private", "--lessons", "02"],
-            "private checks private/08_lora.py are of no lesson in this course",
+            ["course", "--hidden", "in", "--lessons", "02"],
+            "private checks in/08_lora.py are of no lesson in this course",
         ),
+        (["--mark", "in", "--out", "in"], "--out in exists; choose another name"),
+        (["--mark", "empty"], "no exercises in empty: each student has a folder there, with 01_why_transfer.py in it"),
+        (["--mark", "two"], "two answers of one student to lesson 08: ada/08.py and ada/08_lora.py"),
+        (["course", "--mark", "in"], "course takes a folder for nbgrader, or --mark submitted"),
+        (["--kit", "a.zip"], "course --kit is gone: GitHub's Download ZIP"),
+        (["--mark", "in", "--hidden", "in"], "--hidden goes with an nbgrader course"),
+        (["course", "--out", "a.csv"], "--out goes with --mark"),
     ],
 )
-def test_a_mistaken_flag_is_said_in_a_line(flags, says, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_told_in_a_line(typed, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "private").mkdir()
-    (tmp_path / "private" / "08_lora.py").write_text(PRIVATE)
-    assert main(["course", "course", *flags]) == 2
+    for name in ("in/08_lora.py", "two/ada/08.py", "two/ada/08_lora.py", "empty/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(PRIVATE)
+    assert main(["course", *typed]) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
-    assert not (tmp_path / "course").exists()
+    assert not (tmp_path / "course").exists() and not (tmp_path / "marks.csv").exists()
 
 
 @pytest.mark.parametrize("name", ["course", "course/nbgrader_config.py"])
@@ -287,24 +284,21 @@ def test_cells_from_before_the_import_count(monkeypatch, capsys):
         module.task("08", 1)
 
 
-def test_a_task_passes_and_prints_a_report(shell, capsys):
+def test_what_the_cells_define_is_checked(shell, capsys):
+    assert "does not define count_parameters" in says()
     shell.run("from minilora.classroom.grading import nbcheck")
-    shell.run(COUNT)
-    nbcheck.task("08", 1)
-    assert capsys.readouterr().out.startswith("task 1 passed count what trains".replace("1 passed", "1   passed     "))
-
-
-def test_a_stub_of_nbgrader_is_not_started(shell):
     shell.run(NO_COUNT)
     assert says().startswith("task 1 not started count what trains")
-
-
-def test_a_mistake_is_named_with_its_place(shell):
-    shell.run("import numpy as np")
     shell.run("def count_parameters(d_in, d_out, r):\n    return d_in * d_out, r * (d_in + d_out)")
     assert "LoRA's count comes first" in says()
     shell.run("def count_parameters(d_in, d_out, r):\n    return nothing")
-    assert "name 'nothing' is not defined (cell [5], line 2)" in says()
+    assert "name 'nothing' is not defined (cell [6], line 2)" in says()
+    shell.run(COUNT)
+    nbcheck.task("08", 1)
+    assert capsys.readouterr().out.startswith("task 1   passed      count what trains")
+    shell.run("def lora_forward(x):\n    return x")
+    nbcheck.task("08", 1)
+    assert "lora_forward() takes 1 positional argument but 6 were given" in says(3)
 
 
 def test_the_last_text_of_a_cell_counts(shell):
@@ -319,27 +313,14 @@ def test_the_last_text_of_a_cell_counts(shell):
     nbcheck.task("08", 1)
 
 
-def test_an_interrupted_cell_does_not_count(shell):
+def test_a_cell_that_is_no_python_or_was_interrupted_does_not_count(shell):
     shell.run(f"while True: pass\n{COUNT}", error=KeyboardInterrupt())
     assert "does not define count_parameters" in says()
-    shell.run(COUNT)
-    nbcheck.task("08", 1)
-
-
-def test_a_cell_that_is_no_python_costs_only_what_it_defines(shell):
     shell.run("def lora_forward(x, W, A, B, alpha, r)\n    return x")
     shell.run(f"%matplotlib inline\n{COUNT}")
     shell.run("%%bash\necho def")
     nbcheck.task("08", 1)
     assert "does not define lora_forward" in says(3)
-
-
-def test_another_task_is_no_reason_to_fail(shell):
-    shell.run(COUNT)
-    shell.run("def merges(model):\n    return 1\n\n\ndef lora_forward(x):\n    return x")
-    nbcheck.task("08", 1)
-    assert "lora_forward() takes 1 positional argument but 6 were given" in says(3)
-    assert "does not define merge." in says(6)
 
 
 def test_a_mistaken_call_and_a_private_one_say_so(shell, capsys):

@@ -1,13 +1,10 @@
 """Tables, sentences and figures made from results: `pytest tests/demo/test_report.py`."""
 
 import copy
-import re
 import subprocess
 import sys
-from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from minilora.demo import claims
 from minilora.demo.claims import AdaptedResult
@@ -27,9 +24,6 @@ def text_cell(method, seed, domain, base_text, trainable=TOTAL, seconds=20.0, cu
 
 def made_up() -> Records:
     """Records with round means: the base at 2.75, full at 2.50, LoRA at 2.53, from scratch at 3.30."""
-    settings = {"characters": 12_000, "labels": 16, "seeds": [0, 1, 2], "command": "minilora demo", "quick": False}
-    machine = {"python": "3.13.1", "numpy": "2.3.1", "minilora": "0.1.0", "cores": 2, "blas": "openblas 0.3.30"}
-    header = {"settings": settings | {"own": None}, "machine": machine, "date": "2026-11-25T12:00:00+00:00"}
     found = [text_cell("base", 0, 2.75, 2.10, trainable=0, seconds=0.0)]
     for seed, shift in enumerate((-0.01, 0.0, 0.01)):
         steps = (0, 10, 20, 30) if seed == 0 else (0, 10, 20)
@@ -52,16 +46,12 @@ def made_up() -> Records:
     peaks = {"base": 41_000_000, "scratch": 140_000_000, "full": 140_000_000, "lora": 84_000_000}
     found += [(("memory", method), {"peak": peak}) for method, peak in peaks.items()]
     texts = {
-        "base": {"name": "python-docs", "characters": 3_500_000, "sha256": "ab" * 32},
-        "domain": {"name": "numpy-docs", "characters": 12_000, "sha256": "cd" * 32},
+        "base": {"name": "python-docs", "characters": 3_500_000},
+        "domain": {"name": "numpy-docs", "characters": 12_000},
     }
     classes = {"names": ["arrays", "random", "fft", "linalg"], "test_examples": 1_640}
     found += [(("texts",), texts), (("classes",), classes)]
-    found.append((("run",), {"seconds": 312.4}))
-    records = Records(None, header, {key: {"key": [*key]} | row for key, row in found})
-    for method, words in {"base": "the name of a file", "full": "a : array_like", "lora": "a : ndarray"}.items():
-        records.rows["text", method, 0]["continuation"] = words
-    return records
+    return Records(None, {"settings": {}}, {key: {"key": [*key]} | row for key, row in found})
 
 
 @pytest.fixture
@@ -106,11 +96,8 @@ def test_the_adaptation_table_has_each_number_in_its_place(results):
     empty = ("trainable", "share", "time", "forgot")
     assert {table["base as it is"][name] for name in empty} == {"–"}
     assert table["from scratch"]["forgot"] == "–"  # it never knew that text
-
-
-def test_the_base_text_that_got_better_is_not_forgotten(results):
-    table = cells(claims.adaptation_grid(scaled(results, "lora", base_text=-0.05)))
-    assert table["LoRA"]["forgot"] == "−0.020"
+    better = cells(claims.adaptation_grid(scaled(results, "lora", base_text=-0.05)))
+    assert better["LoRA"]["forgot"] == "−0.020"  # the base text got better
 
 
 def test_the_classification_table_has_each_number_in_its_place(results):
@@ -131,12 +118,6 @@ def test_the_caption_says_what_the_spread_is(results):
     assert cells(grid)["full"]["domain bits/char"] == "2.490"
 
 
-def as_printed(table, **options):
-    console = Console(file=StringIO(), width=80, **options)
-    console.print(table)
-    return console.file.getvalue()
-
-
 @pytest.mark.parametrize("make", [claims.adaptation_grid, claims.classification_grid])
 def test_tables_fit_80_columns_with_a_line_a_row(results, make):
     big = copy.deepcopy(results)
@@ -151,14 +132,6 @@ def test_tables_fit_80_columns_with_a_line_a_row(results, make):
         for name in ("from scratch", "full", "LoRA"):
             (row,) = (line for line in lines if line.startswith(f"{name} "))
             assert "±" in row and row.rstrip()[-1] in "–%0123456789"
-
-
-def test_rendered_text_is_plain_and_colours_obey_no_color(results, monkeypatch):
-    table = grids.drawn(claims.adaptation_grid(results))
-    assert "\x1b" not in grids.render(table)
-    assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", as_printed(table, force_terminal=True))
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert not re.search(r"\x1b\[[0-9;]*[34][0-9]", as_printed(table, force_terminal=True))
 
 
 def test_small_shares_and_large_sizes_keep_their_digits():
