@@ -136,36 +136,25 @@ def write(lesson, text: str, name: str = "answer.py") -> Path:
 
 
 def test_blank_half_and_whole(lesson, capsys):
-    code, out, _ = run(capsys, "03")
-    assert code == 1 and "A toy: not started" in out and out.count("not started") == 3
-    lesson.exercise.write_text(with_answers(lesson.source, {"double": "return 2 * x"}).replace("x + self.step", "x"))
-    code, out, _ = run(capsys, "toy")
-    assert code == 1 and "passed 1 of 2: task 2 failed" in out
-    lesson.exercise.write_text(answered())
-    code, out, _ = run(capsys, 3)
-    assert code == 0 and "passed 2 of 2" in out
+    half = with_answers(lesson.source, {"double": "return 2 * x"}).replace("x + self.step", "x")
+    texts = {lesson.exercise.read_text(): "not started", half: "passed 1 of 2: task 2", answered(): "passed 2 of 2"}
+    for text, says in texts.items():
+        lesson.exercise.write_text(text)
+        for words in (["toy"], []):  # one lesson; the progress over all
+            code, out, _ = run(capsys, *words)
+            assert code == ("of 2: " in says or says == "not started") and "A toy" in out and says in out
+    lesson.exercise.write_text("def")
+    code, out, err = run(capsys)
+    assert code == 2 and "cannot be read" in out and "exercise.py, line 1" in err
 
 
 @pytest.mark.parametrize(
     "double, says",
     [
-        (
-            "print('hello', x); return x * x",
-            [
-                "double(x)",
-                "x = [3.]",
-                "expected  [6.]",
-                "got       [9.]",
-                "hint      That is the square.",
-                "hello [3.]",
-            ],
-        ),
-        ("print(2 * x)", ["is a return missing?", "printed   [6.]"]),
+        ("print('hello'); return x * x", ["x = [3.]", "expected  [6.]", "got       [9.]", "hint      That is the squ"]),
+        ("print(2 * x)", ["double(x)", "is a return missing?", "printed   [6.]"]),
         ("return x.undouble()", ["AttributeError", "(line 5)"]),
-        (
-            "return nothing(x)\nfrom nothing_there import nothing",
-            ["failed: ModuleNotFoundError: No module named 'noth"],
-        ),
+        ("return a(x)\nfrom nothing_there import a", ["failed: ModuleNotFoundError: No module named 'noth"]),
     ],
     ids=["wrong", "no return", "exception", "import"],
 )
@@ -220,17 +209,6 @@ def test_json_says_it_all(lesson, capsys):
     assert [lesson["passed"] for lesson in json.loads(out)["lessons"]] == [0]
 
 
-def test_progress_over_all_lessons(lesson, capsys):
-    code, out, _ = run(capsys)
-    assert code == 1 and re.search(r"^03  A toy +not started$", out, re.MULTILINE)
-    lesson.exercise.write_text(answered())
-    code, out, _ = run(capsys)
-    assert code == 0 and "passed 2 of 2" in out
-    lesson.exercise.write_text("def")
-    code, out, err = run(capsys)
-    assert code == 2 and "cannot be read" in out and "exercise.py, line 1" in err
-
-
 def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 columns
     title = "Full fine-tuning and feature extraction: how much of the expert changes?"
     (lesson.folder / "README.md").write_text(f"*5 minutes · easy · needs nothing*\n\n# 03 {title}\n", "utf-8")
@@ -240,9 +218,7 @@ def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 co
 
 def test_hints_come_in_three_steps(lesson, capsys, monkeypatch):
     steps = [run(capsys, "03", "--hint", *more)[1] for more in ([], ["2"], ["3"])]
-    assert ["vague" in s for s in steps] == [True] * 3
-    assert ["plainer" in s for s in steps] == [False, True, True]
-    assert [re.search("hint 3 +plain", s) is not None for s in steps] == [False, False, True]
+    assert [re.findall("hint . +([a-z]+)", s) for s in steps] == [["vague", "plainer", "plain"][:n] for n in (1, 2, 3)]
     lesson.exercise.write_text(answered(shift="    def apply(self, x): return 1"))
     assert "vague two" in run(capsys, "03", "--hint")[1]
     assert "\nNext hint for task 1: minilora check 03 --hint 2\n" in steps[0]
@@ -388,17 +364,12 @@ def test_what_one_task_may_not_use_fails_that_task_alone(lesson, capsys):
         assert "This uses minilora." in facts["tasks"][0]["hint"]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "from minilora import Tensor",
-        "import minilora.functional as F\ny = F.linear",
-        "from minilora import functional as F\ny = F.linear.__name__",
-        "import numpy.linalg, math\nfrom functools import *",
-    ],
-)
-def test_what_the_lesson_uses_may_be_imported(lesson, capsys, line):
-    assert run(capsys, "03", "--file", write(lesson, f"{answered()}\n{line}\n"))[0] == 0
+def test_what_the_lesson_uses_may_be_imported(lesson, capsys):
+    lines = (
+        "import minilora.functional as F\ny = F.linear.__name__\nfrom minilora import functional as F, Tensor\nF.linear"
+    )
+    lines += "\nimport numpy.linalg, math\nfrom functools import *\n"
+    assert run(capsys, "03", "--file", write(lesson, f"{answered()}\n{lines}"))[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -409,16 +380,10 @@ def test_what_the_lesson_uses_may_be_imported(lesson, capsys, line):
         "np.allclose = np.array_equal = lambda *a, **k: True; return x",
         "import minilora.classroom.lessons.checking as c; c.Answer.equals = lambda *a, **k: None; return x",
         "import sys; sys.modules['minilora.classroom.grading.grade'].PASSED; return x",
-        "return type('Equal', (), {'__eq__': lambda *a: True})()",
         "return type('Equal', (float,), {'__eq__': lambda *a: True})(1)",
         "raise NotImplementedError('lesson 03, task 9: x')",
-        "raise NotImplementedError",
-        "return {'value': 2}",
-        "return 'an answer'",
-        "return [x, x]",
         "return x.astype(object)",
         "return np.array(['2.0'])",
-        "return x.astype(bool)",
         "return np.full(x.shape, np.nan)",
         "return 2 * x[None]",
         "return None",
@@ -510,11 +475,6 @@ def test_tasks_of_checks_and_solution_must_agree(lesson):
         task(1, hints=("a", "b"))(len)
     with pytest.raises(ValueError, match="1 hints"):
         task(1)(find_lesson)  # whose docstring is one paragraph
-
-
-def test_a_name_that_is_not_there_yet_is_not_started(lesson, capsys):
-    code, out, _ = run(capsys, "03", "--file", write(lesson, "double = lambda x: 2 * x"))
-    assert code == 1 and "passed 1 of 2: task 2 not started" in out and "does not define Shift" in flat(out)
 
 
 @pytest.mark.parametrize(

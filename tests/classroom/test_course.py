@@ -10,8 +10,8 @@ import pytest
 
 from minilora.classroom.course import CONFIG, POINTS, QUESTION_POINTS, notebook, questions_of, write_course
 from minilora.classroom.grading import nbcheck
-from minilora.classroom.grading.grade import NOT_STARTED, PASSED, grade, grade_task
-from minilora.classroom.grading.submission import Cells, Submission
+from minilora.classroom.grading.grade import NOT_STARTED, grade
+from minilora.classroom.grading.submission import Submission, calls_of
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.cli import main
@@ -52,57 +52,41 @@ def marks_of(cell) -> dict:
 
 def released(page: dict) -> dict:
     """What nbgrader makes of a source notebook: its stub for each answer, and no hidden tests."""
-    for cell in page["cells"]:
-        if cell["cell_type"] == "markdown" and marks_of(cell)["solution"]:
-            cell["source"] = ["YOUR ANSWER HERE"]
     stub = r"\1# YOUR CODE HERE\n\1raise NotImplementedError()\n"
     for cell in page["cells"]:
         text = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION *\n?", stub, source_of(cell), flags=re.DOTALL)
-        cell["source"] = re.sub(r"### BEGIN HIDDEN.*?### END HIDDEN TESTS", "", text, flags=re.DOTALL).splitlines(True)
+        text = re.sub(r"### BEGIN HIDDEN.*?### END HIDDEN TESTS", "", text, flags=re.DOTALL)
+        is_words = cell["cell_type"] == "markdown" and marks_of(cell)["solution"]
+        cell["source"] = "YOUR ANSWER HERE" if is_words else text
     return page
-
-
-def submission_of(page: dict, lesson, folder) -> Submission:
-    path = folder / f"{lesson.name}.ipynb"
-    path.write_text(json.dumps(page), encoding="utf-8")
-    return Submission(path, lesson)
 
 
 # What is written
 
 
 @every_lesson
-def test_a_notebook_is_the_solution_with_a_test_a_task(lesson):
+def test_a_notebook_is_the_solution_with_a_test_a_task_and_two_questions(lesson):
     cells = notebook(lesson)["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     text = "\n".join(source_of(cell) for cell in code if not source_of(cell).count("nbcheck"))
     expected = [line for line in lesson.source.lines if line and not line.startswith("#")]
     assert [line for line in text.splitlines() if line and not line.startswith("#")] == expected
-    tests = {marks_of(cell)["grade_id"]: source_of(cell) for cell in code if marks_of(cell)["grade"]}
-    assert list(tests) == [f"task-{task}" for task in lesson.source.titles]
+    named = {marks_of(cell)["grade_id"]: cell for cell in cells}
+    assert len(named) == len({cell["id"] for cell in cells}) == len(cells)
+    assert [f"task-{task}" for task in lesson.source.titles] == [name for name in named if name.startswith("task-")]
     for task, title in lesson.source.titles.items():
-        assert f'nbcheck.task("{lesson.number:02}", {task})' in tests[f"task-{task}"]
-        assert title in tests[f"task-{task}"]
-    assert len({cell["id"] for cell in cells}) == len({marks_of(cell)["grade_id"] for cell in cells}) == len(cells)
-    for cell in cells:
-        marks = marks_of(cell)
-        is_words = marks["grade_id"].startswith("words-")
+        text = source_of(named[f"task-{task}"])
+        assert f'nbcheck.task("{lesson.number:02}", {task})' in text and title in text
+    for name, cell in named.items():
+        is_words, marks = name.startswith("words-"), marks_of(cell)
         is_answer = is_words or cell["cell_type"] == "code" and "### BEGIN SOLUTION" in source_of(cell)
         assert marks["solution"] is is_answer and marks["locked"] is not is_answer
         assert marks.get("points") == (QUESTION_POINTS if is_words else POINTS if marks["grade"] else None)
-
-
-@every_lesson
-def test_two_open_questions_are_marked_by_hand_and_the_rubric_is_the_teachers(lesson):
-    page = notebook(lesson)
-    cells = {marks_of(cell)["grade_id"]: cell for cell in page["cells"]}
-    for number, (question, rubric) in enumerate(questions_of(lesson), start=1):
-        words = cells[f"words-{number}"]
-        assert words["cell_type"] == "markdown" and marks_of(words)["grade"] and marks_of(words)["solution"]
-        assert question in source_of(cells[f"question-{number}"]) and source_of(words) == rubric
-        assert [line[2:7] for line in rubric.splitlines() if line.startswith("- ")] == ["**2**", "**1**", "**0**"]
-    assert number == 2
-    assert "**2**" not in str(released(page))
+        assert marks["grade"] is (is_words or name.startswith("task-"))
+    (_, first), (question, rubric) = questions_of(lesson)
+    assert question in source_of(named["question-2"]) and source_of(named["words-2"]) == rubric
+    for words in (first, rubric):
+        assert [line[2:7] for line in words.splitlines() if line.startswith("- ")] == ["**2**", "**1**", "**0**"]
 
 
 def test_the_syllabus_has_the_lessons_minutes_and_what_they_need_before_them():
@@ -128,11 +112,12 @@ def test_the_syllabus_has_the_lessons_minutes_and_what_they_need_before_them():
 @pytest.mark.slow
 @every_lesson
 def test_a_released_notebook_gives_nothing_away_and_is_not_started(lesson, sandbox, tmp_path):
-    page = released(notebook(lesson, set(lesson.source.titles)))
+    page, path = released(notebook(lesson, set(lesson.source.titles))), tmp_path / "handed_in.ipynb"
     lines = {line.strip() for cell in page["cells"] for line in source_of(cell).splitlines()}
     assert not solution_lines(lesson.source) & lines
-    assert "nbcheck.hidden" not in str(page)
-    results = grade(lesson, submission_of(page, lesson, tmp_path), sandbox)
+    assert "nbcheck.hidden" not in str(page) and "**2**" not in str(page)
+    path.write_text(json.dumps(page), encoding="utf-8")
+    results = grade(lesson, Submission(path, lesson), sandbox)
     assert {result.verdict for result in results} == {NOT_STARTED}
 
 
@@ -140,13 +125,10 @@ def test_a_released_notebook_gives_nothing_away_and_is_not_started(lesson, sandb
 @every_lesson
 def test_each_test_stands_where_its_task_can_pass(lesson, sandbox):
     cells = [cell for cell in notebook(lesson)["cells"] if cell["cell_type"] == "code"]
-    for i, cell in enumerate(cells):
-        if marks_of(cell)["grade"]:
-            task = int(marks_of(cell)["grade_id"].removeprefix("task-"))
-            run = [(number, source_of(earlier)) for number, earlier in enumerate(cells[: i + 1], start=1)]
-            check = next(check for check in lesson.tasks if check.number == task)
-            result = grade_task(lesson, check, Cells(run, lesson), sandbox)
-            assert result.verdict == PASSED, result
+    above = [(number, source_of(cell)) for number, cell in enumerate(cells)]
+    for number, text in above:
+        for _, _, task in calls_of(text) or ():
+            assert nbcheck.judge(lesson, lesson.tasks, task, above[: number + 1], sandbox)[0], task
 
 
 def test_the_test_of_a_task_in_two_cells_follows_the_second(tmp_path):
@@ -165,17 +147,10 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
     (private / "08_lora.py").write_text(PRIVATE)
     assert main(["course", str(folder), "--lessons", "08, autograd,02", "--hidden", str(private)]) == 0
     assert capsys.readouterr().out.count("wrote ") == 2
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    files = {name for name in files if "/pictures/" not in name}
-    assert files == {CONFIG, "hidden/08_lora.py"} | {
-        f"{part}.{suffix}"
-        for name in ("02_autograd", "08_lora")
-        for part, suffix in (
-            (f"source/{name}/{name}", "ipynb"),
-            (f"source/{name}/README", "md"),
-            (f"teacher/{name}", "md"),
-        )
-    }
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.*") if "/pictures/" not in str(path)}
+    parts = ("source/{0}/{0}.ipynb", "source/{0}/README.md", "teacher/{0}.md")
+    named = {part.format(name) for name in ("02_autograd", "08_lora") for part in parts}
+    assert files == {CONFIG, "hidden/08_lora.py"} | named
     compile((folder / CONFIG).read_text(), CONFIG, "exec")
     page = json.loads((folder / "source/08_lora/08_lora.ipynb").read_text("utf-8"))
     hidden = [source_of(cell) for cell in page["cells"] if marks_of(cell)["grade_id"].endswith("-hidden")]
@@ -219,8 +194,7 @@ def test_what_is_there_stays(name, tmp_path, capsys):
     (tmp_path / "course" / "nbgrader_config.py").write_text("mine")
     assert main(["course", str(tmp_path / name), "--lessons", "08"]) == 2
     assert "exists and is not an empty folder" in capsys.readouterr().err
-    assert (tmp_path / "course" / "nbgrader_config.py").read_text() == "mine"
-    assert len(list((tmp_path / "course").iterdir())) == 1
+    assert [path.read_text() for path in (tmp_path / "course").iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,19 @@ takes_all_memory = writer("takes_all_memory", "x = []\nwhile True: x.append(byte
 has_odd_text = writer("has_odd_text", "x = '\ud800'", "y = '\0'", "(" * 5000, is_right=True)
 
 
+def hands_in(name: str, instead: bytes | Path) -> Callable:
+    def student(notebook, lesson):
+        return instead
+
+    student.__name__ = name
+    return solved(*NONE)(student)
+
+
+is_no_notebook = hands_in("is_no_notebook", b"\xff\xfe[1, 2]")
+is_deep = hands_in("is_deep", b"[" * 100_000)
+is_a_link = hands_in("is_a_link", Path("../../../source/08_lora/08_lora.ipynb"))
+
+
 @solved(1)
 def changes_the_tests(notebook, lesson):
     fill(notebook, lesson, {gap.where: "raise NotImplementedError()" for gap in lesson.source.gaps if gap.task > 1})
@@ -116,21 +129,6 @@ def reads_the_course(notebook, lesson):
 @solved(2, 3, 4, 5, 6)
 def takes_all_memory_in_an_answer(notebook, lesson):
     fill(notebook, lesson, {"count_parameters": "x = []\nwhile True: x.append(bytes(10**8))"})
-
-
-@solved(*NONE)
-def is_no_notebook(notebook, lesson):
-    return b"\xff\xfe[1, 2]"
-
-
-@solved(*NONE)
-def is_deep(notebook, lesson):
-    return b"[" * 100_000
-
-
-@solved(*NONE)
-def is_a_link(notebook, lesson):
-    return Path("../../../source/08_lora/08_lora.ipynb")
 
 
 @solved(*NONE)
