@@ -55,7 +55,7 @@ class Base:
             )
             model.save_pretrained(folder / "model", tokenizer.to_json(), dtype)
         evaluations = [[e["step"], round(e["value"], 4)] for e in history.evaluations]
-        steps = [step for step, _ in evaluations[-len(samples) :]]  # a run that went on has none of before
+        steps = [step for step, _ in evaluations[len(evaluations) - len(samples) :]]  # those of before are not kept
         facts = asdict(self) | {
             "machine": machine(),
             "data": text.name,

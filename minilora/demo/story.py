@@ -117,8 +117,7 @@ def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Pat
         f"{' (from the cache)' if cached else ''}: "
         f"{first:.2f} -> {last:.2f} bits/character on held-out text. What it writes:"
     )
-    samples = facts["samples"]
-    for step, words in dict.fromkeys(map(tuple, (samples[0], samples[len(samples) // 4], samples[-1]))):
+    for step, words in facts["samples"][:: max(1, (len(facts["samples"]) - 1) // 2)]:
         console.print(f"  step {step:>4}  {escape(' '.join(words.split()), 66)}", markup=False)
     records.add(
         ("pretraining",), cached=cached, **{name: facts[name] for name in ("seconds", "evaluations", "samples")}
