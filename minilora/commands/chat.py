@@ -24,8 +24,8 @@ def add(parser: common.Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
+    from minilora.train.answers import ChatSession
     from minilora.train.load import load_model
-    from minilora.train.session import ChatSession
 
     source = MODEL if arguments.model is arguments.adapter is None else arguments.model
     model, tokenizer = load_model(source, common.adapters(arguments), strength=arguments.strength)
@@ -59,9 +59,6 @@ def _answer(session, question: str) -> None:
     notes = []
     try:
         answer = session.ask(question)
-        if session.forgotten:
-            turns = "turn was" if session.forgotten == 1 else "turns were"
-            print_notes([f"the context is full: the oldest {session.forgotten} {turns} forgotten"])
         common.print_pieces(answer)
         if answer.is_cut:
             notes = [f"the answer was cut after {len(answer.tokens):,} tokens; --max-new-tokens gives it more"]

@@ -28,7 +28,7 @@ from minilora.train.schedule import SCHEDULES
 
 T = TypeVar("T")
 
-DATA = f"{', '.join(CORPORA)}, a text file, a folder, or - for standard input"
+DATA = f"{', '.join(CORPORA)}, a text file or a folder"
 CHATS = "conversations (.jsonl), or a task (reviews)"
 
 

@@ -56,9 +56,9 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     from minilora.train import catalog
-    from minilora.train.answers import is_chat_data
     from minilora.train.load import path_of_model
     from minilora.train.save import training_of
+    from minilora.train.text import is_chat_data
 
     if bool(arguments.shots) != (arguments.shots_from is not None):
         raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
@@ -127,8 +127,8 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.measure.task_report import confusion_grid, score_lines
     from minilora.show.grids import drawn
     from minilora.train import catalog
-    from minilora.train.answers import Chats
     from minilora.train.load import load_model
+    from minilora.train.text import Chats
 
     source, seed = arguments.data, arguments.seed
     pool = chat.read_jsonl(catalog.resolve(arguments.shots_from)) if arguments.shots else []

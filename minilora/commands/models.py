@@ -28,7 +28,6 @@ from minilora.peft.files import CONFIG, FAN_IN_FAN_OUT, WEIGHTS, SavedAdapter
 from minilora.peft.method import method_of
 from minilora.show.grids import show_size
 from minilora.train import catalog
-from minilora.train.download import cache_folder
 from minilora.train.load import base_folder, path_of_model, tokenizer_of
 
 BASE_WORDS = "Llama architecture, F16, trained from nothing on the documentation of Python; comes with minilora"
@@ -92,7 +91,7 @@ def known_names() -> dict:
     base: dict = {"name": catalog.BASE, "description": BASE_WORDS, "licence": BASE_LICENCE, "terms": None}
     base |= {"bytes": weights.stat().st_size, "is_here": True, "paths": [str(weights.parent)], "get": None}
     return {
-        "cache": str(cache_folder()),
+        "cache": str(catalog.cache_folder()),
         "models": [base, *(_known(name) for name in catalog.CATALOG)],
         "tasks": [_known(name) for name in catalog.TASKS],
     }

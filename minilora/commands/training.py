@@ -1,11 +1,9 @@
 """What `pretrain` and `finetune` do alike, in four steps: prepare, train in the run folder, test and save, report."""
 
-import json
 from argparse import Namespace
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +14,18 @@ from minilora.measure.lr_search import find_lr, search_config
 from minilora.measure.task_report import share_with_interval
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama import LlamaConfig
-from minilora.peft import Options, PeftModel, base_fingerprint
+from minilora.peft import Options, PeftModel
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import defaults, launch
-from minilora.train.answers import Chats
+from minilora.train.answers import write_sample
 from minilora.train.config import TrainConfig
 from minilora.train.load import count_parameters
-from minilora.train.loop import History, check_own_checkpoint, trainable
+from minilora.train.loop import History
 from minilora.train.metrics import evaluator
 from minilora.train.run import RECORD, RunFolder, read_record
 from minilora.train.save import save_adapter, save_model, training_record
-from minilora.train.session import write_sample
-from minilora.train.text import Text, check_length, longest, num_examples, sample, training_batches
+from minilora.train.text import Chats, Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import this_world
 
 AUTO = "auto"  # --lr: searched for
@@ -93,9 +90,8 @@ class Training:
             self.arguments.overwrite,
             self.settings,
             self.data.sha256,
-            accept=lambda checkpoint: check_own_checkpoint(trainable(self.model), checkpoint),
         )
-        with self.world.shared_cores(), run_folder if self.world.is_rank_zero else nullcontext() as run:
+        with self.world.shared_cores(), run_folder if self.world.rank == 0 else nullcontext() as run:
             before = [] if run is None else [self.sample(0)]
             history = self.train(run)
             facts = self.test(history)
@@ -110,7 +106,6 @@ class Training:
     def prepare(self) -> None:
         """Make the batches, settle what is still open, and say what is about to be done."""
         arguments, data = self.arguments, self.data
-        self.world.check_enough_rows(self.batch_size)
         self.model.gradient_checkpointing_enable(arguments.checkpointing)
         self.batches = training_batches(data.train, self.batch_size, self.seq_len, arguments.seed)
         check_length(self.model, data, self.seq_len)
@@ -124,7 +119,6 @@ class Training:
         self.settings |= {name: getattr(self.config, name) for name in ("steps", *FLAGS)}
         self.settings |= {"lr": self.config.peak_lr, "eval_examples": self.examples}
         self.settings |= {"checkpointing": arguments.checkpointing}
-        self.world.check_same_on_all_ranks(self.fingerprints)
         self.trains, self.total = count_parameters(self.model)
         if not arguments.json:
             tokens = len(data.train.ids)
@@ -206,12 +200,6 @@ class Training:
 
         with self.world.shared_cores():
             return find_lr(self.model, self.data, self.config, tried, world=self.world, **sizes)
-
-    def fingerprints(self) -> dict[str, str]:
-        """Return what ranks must have alike to train one model. The places of a text or a model may differ."""
-        settings = {name: value for name, value in self.settings.items() if name not in ("data", "model")}
-        digest = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-        return {"text": self.data.sha256, "settings": digest, "weights": base_fingerprint(self.model)}
 
     def sample(self, step: int) -> dict:
         """Return what the model writes after the beginning of the data."""

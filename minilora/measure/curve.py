@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minilora import threads
-from minilora.data import chat, chat_split
+from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
 from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
@@ -30,9 +30,9 @@ from minilora.peft import base_fingerprint
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import catalog, defaults, load, methods
-from minilora.train.answers import Chats, is_chat_data
 from minilora.train.loop import History
 from minilora.train.scoring import TaskScore, after, check_prompts, measure_task
+from minilora.train.text import Chats, is_chat_data
 
 KIND = "curve"
 RECORDS = "records.jsonl"
@@ -100,9 +100,9 @@ def read_task(data: str, test: str | None = None) -> TaskData:
     parts = [
         chat.read_jsonl(_jsonl(flag, source), notes) for flag, source in (("--data", data), ("--test", test)) if source
     ]
-    notes += chat_split.doubts(parts[0])
+    notes += chat.doubts(parts[0])
     if test is None:
-        train, *held_out = chat_split.split(parts[0], data)
+        train, *held_out = chat.split(parts[0], data)
         parts = [train, [one for part in held_out for one in part]]
     tested = set(map(question_of, parts[1]))
     train = [one for one in parts[0] if question_of(one) not in tested]

@@ -36,15 +36,14 @@ def page(title: str, *parts: str, script: str = "", style: str = "") -> str:
     allowed = "; script-src 'unsafe-inline'" if script else ""
     script = script.replace("</", "<\\/")  # which would end it
     code = f"\n<script>\n{script}\n</script>" if script else ""
+    body = "\n".join(part for part in parts if part)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-        f'{allowed}">\n'
+        f"content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'{allowed}\">\n"
         f"<title>minilora: {text(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in parts if part)
-        + f"\n</main>{code}\n</body>\n</html>\n"
+        f"{body}\n</main>{code}\n</body>\n</html>\n"
     )
 
 

@@ -150,7 +150,6 @@ ADAPTERS = {  # method -> further flags, and whether it can be merged
     "lora-plus": (["--rank", 2], True),
     "qlora": (["--rank", 2, "--quant-type", "fp4", "--blocksize", 32, "--double-quantization"], True),
     "vera": (["--vera-rank", 8], True),
-    "adalora": (["--rank", 2], True),
     "prefix": (["--virtual-tokens", 3], False),
     "prompt": (["--virtual-tokens", 3], False),
     "bottleneck": (["--bottleneck-size", 4, "--placement", "houlsby"], False),
@@ -379,18 +378,17 @@ def test_a_loss_that_is_not_a_number_is_one_line_that_names_no_folder_that_is_no
     process = start(*DIVERGES, *data, "--lr", "1e30", "--out", out, "--save-every", 1, "--eval-every", 1)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2 and err.count("\n") == 1
-    assert " became " in err and "learning rate 1e+30" in err and "no good checkpoint was saved" in err
+    assert " became " in err and "learning rate 1e+30; try a smaller one" in err
     assert not list(out.rglob("*.safetensors"))
 
 
-def test_sigterm_before_the_run_begins_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "minilora", "pretrain", "--data", "-", "--out", str(tmp_path / "run")]
+def test_sigterm_before_anything_is_done_is_one_line():
+    command = [sys.executable, "-m", "minilora", "generate", "--model", "base", "--prompt", "-"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdin.write(b"words " * 50_000)  # more than a pipe holds: when this returns, the command is reading
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 143 and (out, err) == (b"", b"minilora: terminated\n")
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("typed", GONE)
@@ -430,13 +428,6 @@ def test_a_signal_saves_and_the_run_goes_on(place, tmp_path, signum, code):
     assert saved < steps and main(["pretrain", "--out", str(out), "--resume"]) == 0
     assert json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["step"] == steps
     assert (out / "model" / "config.json").is_file()
-
-
-def test_standard_input_is_a_text(tmp_path):
-    arguments = ["pretrain", "--data", "-", "--out", tmp_path / "r", "--steps", "1", *TINY]
-    command = [sys.executable, "-m", "minilora", *arguments]
-    done = subprocess.run(command, input=sentences(100), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_help_is_quick_to_import_and_shows_an_example():

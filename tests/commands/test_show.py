@@ -10,8 +10,7 @@ import pytest
 
 from minilora.cli import main
 from minilora.show.training import run_figure, run_lines, smoothed
-from minilora.train.run import RunFolder
-from minilora.train.run_log import read_metrics
+from minilora.train.run import RunFolder, read_metrics
 
 pytestmark = pytest.mark.host
 
@@ -118,7 +117,7 @@ def test_an_encoding_without_blocks_gets_ascii(tmp_path, monkeypatch, encoding, 
     "arguments, words",
     [
         (["{folder}/none"], "none is no run folder: there is no run.json in it"),
-        (["{folder}/other"], "other/run.json is damaged, or not the record of a run: it has no valid format, config,"),
+        (["{folder}/other"], "other/run.json is damaged, or not the record of a run; choose another folder"),
         (["{folder}/run", "--out", "{folder}/run.pdf"], "--out must end in .png, not "),
         ([], "required: RUN"),
     ],
