@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments import compare_model, comparison_report, knowledge, subjects
+from experiments import compare_model, comparison_report, subjects
 from experiments.__main__ import main
 from experiments.compare_model import ModelComparison, ModelSettings
 from experiments.compare_model_report import FIGURES, ModelResult, mean_and_error
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.host
 def folder(tmp_path_factory):
     """A tiny chat model, 60 examples of two labels, and a text."""
     folder = tmp_path_factory.mktemp("compare")
-    texts = [row["prompt"] + row["response"] for row in rows(30)] + [one.beginning for one in knowledge.questions()]
+    texts = [row["prompt"] + row["response"] for row in rows(30)] + [beginning for beginning, _ in subjects.questions()]
     tiny_chat.save(folder / "model", texts)
     write(folder / "train.jsonl", rows(60))
     (folder / "text").mkdir()
@@ -207,10 +207,10 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
 
 
 def test_the_quiz():
-    questions = knowledge.questions()
-    assert len(questions) == 60 == len({one.beginning for one in questions})
-    for one in questions:
-        assert len(set(one.ends)) == 4 and all(re.fullmatch(r" \w[\w ]*", end) for end in one.ends)
+    questions = subjects.questions()
+    assert len(questions) == 60 == len(dict(questions))
+    for _, ends in questions:
+        assert len(set(ends)) == 4 and all(re.fullmatch(r" \w[\w ]*", end) for end in ends)
 
 
 @pytest.mark.parametrize(
