@@ -181,14 +181,6 @@ def test_a_gradient_is_an_array(optimizer, gradient):
     np.testing.assert_array_equal(p.numpy(), [1, 2])
 
 
-def test_a_seed_is_a_generator_of_its_own():
-    weights = [nn.Linear(3, 2, rng=seed).weight.numpy() for seed in (0, np.int64(0), np.random.default_rng(0), 1)]
-    assert np.array_equal(weights[0], weights[1]) and np.array_equal(weights[0], weights[2])
-    assert not np.array_equal(weights[0], weights[3])
-    tables = [nn.Embedding(3, 2, rng=0).weight.numpy() for _ in range(2)]
-    assert np.array_equal(*tables)
-
-
 # Models
 
 
