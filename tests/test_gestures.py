@@ -200,14 +200,6 @@ def test_generating_in_training_mode_does_not_drop_out():
     assert get_peft_model(model(), LoraConfig(r=2)).train().generate(IDS, 2).shape == (2, 5)  # nothing is dropped
 
 
-@pytest.mark.parametrize("kind", [bool, int, float])
-def test_a_mask_of_any_kind(kind):
-    mask = np.array([[0, 1, 1], [1, 1, 1]])
-    expected = model()(IDS, mask).logits.numpy()
-    np.testing.assert_array_equal(model()(IDS, mask.astype(kind)).logits.numpy(), expected)
-    np.testing.assert_array_equal(model().generate(IDS, 2, mask.astype(kind)), model().generate(IDS, 2, mask))
-
-
 def test_writing_into_a_weight_in_4_bits_is_not_lost():
     layer = Linear4bit.from_linear(nn.Linear(8, 4))
     assert backend.is_writable(layer.weight.data) == (backend.name != "numpy"), "CuPy has no arrays that are read-only"

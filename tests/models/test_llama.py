@@ -560,25 +560,18 @@ def test_a_training_step_waits_for_no_device_and_makes_no_float64(settings, mask
     class Watched(tensor.Node):
         __slots__ = ()
 
-        def __init__(self, array, edges, leases):
-            super().__init__(array, [(parents, self.watch(rule)) for parents, rule in edges], leases)
-            self.look(array)
+        def __init__(self, array, edges, reads):
+            super().__init__(array, [(inputs, self.watch(rule)) for inputs, rule in edges], reads)
+            wide.extend(a.shape for a in [array] if a.dtype == np.float64)
 
         def watch(self, rule):
             def watched(g):
                 results = rule(g)
-                for a in results if type(results) is tuple else (results,):
-                    self.look(a)
+                arrays = results if type(results) is tuple else (results,)
+                wide.extend(a.shape for a in arrays if a is not None and a.dtype == np.float64)
                 return results
 
             return watched
-
-        def look(self, array):
-            if type(array) is tuple:  # inputs that a rule found, or their gradients
-                for a in array:
-                    self.look(a)
-            elif array is not None and array.dtype == np.float64:
-                wide.append(array.shape)
 
     create = strict.StrictArray.__init__
 
