@@ -192,8 +192,7 @@ def test_broken_settings_of_a_folder(tmp_path, files, words):
 
 
 def test_a_saved_configuration_says_it_again(tmp_path):
-    first = folder_tokenizer(folder(tmp_path / "a", tokenizer_config={"eos_token": "</s>", "chat_template": "x"}))
-    (tmp_path / "tokenizer.json").write_text(first.to_json())
+    first = folder_tokenizer(folder(tmp_path, tokenizer_config={"eos_token": "</s>", "chat_template": "x"}))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(first.config()))
     again = folder_tokenizer(tmp_path)
     assert (again.eos_token_id, again.chat_template) == (321, "x")
@@ -237,14 +236,13 @@ class Alarm(Exception):
 
 
 @pytest.mark.parametrize("error", [Alarm, Stopped, KeyboardInterrupt, MemoryError])
-@pytest.mark.parametrize("kind", ["json", "gguf"])
-def test_a_signal_while_a_tokenizer_loads_says_nothing_of_the_file(kind, error, monkeypatch):
-    metadata = TOKENIZER.gguf_metadata(320)
-    content = TOKENIZER.to_json()
+def test_a_signal_while_a_tokenizer_loads_says_nothing_of_the_file(error, monkeypatch):
+    metadata, content = TOKENIZER.gguf_metadata(320), TOKENIZER.to_json()
 
     def fail(*_):
         raise error(15, "terminated")
 
     monkeypatch.setattr(Tokenizer, "_find", fail)
-    with pytest.raises(error, match="terminated"):
-        Tokenizer.from_json(content) if kind == "json" else Tokenizer.from_gguf(metadata, "the file")
+    for read in (lambda: Tokenizer.from_json(content), lambda: Tokenizer.from_gguf(metadata, "the file")):
+        with pytest.raises(error, match="terminated"):
+            read()
