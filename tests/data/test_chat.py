@@ -74,13 +74,11 @@ def test_no_text_ends_a_message(question, answer):
 
 
 def test_a_token_across_the_edge_of_an_answer_is_no_part_of_it():
-    trims = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    tokenizer = make_tokenizer(post_processor=trims)
+    tokenizer = make_tokenizer(post_processor={"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True})
     assert tokenizer._inner.token_to_id("ĊĊ") is not None
-    ids, mask = chat.find_format(tokenizer).encode(tokenizer, turns("a", "\n"))
-    assert written(ids[mask]) == "<|im_end|>"  # "assistant\n" and "\n" share a token, which the prompt would not end in
-    ids, mask = chat.find_format(tokenizer).encode(tokenizer, turns("a", "\n b"))
-    assert written(ids[mask]) == " b<|im_end|>"
+    for answer, learned in (("\n", ""), ("\n b", " b")):  # "assistant\n" and "\n" share a token: no prompt ends in it
+        ids, mask = chat.find_format(tokenizer).encode(tokenizer, turns("a", answer))
+        assert written(ids[mask]) == learned + "<|im_end|>"
 
 
 MARKS = ("<|im_start|>", "<|im_end|>")
@@ -97,7 +95,6 @@ FIRST = {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_s
         (CHATML + "<think>", MARKS, {}),
         (CHATML.replace("\n", ""), MARKS, {}),
         (CHATML + "{% set system_message = 'Be kind.' %}", MARKS, {}),
-        (CHATML.replace("kind.", "\\xZ"), MARKS, {}),  # an escape that is none
         ("{{ '<|user|>\n' + message['content'] + '\n' }}{{ '<|assistant|>\n' + eos_token }}", ("</s>",), {}),  # Tulu's
         ("<|start_header_id|><|end_header_id|><|eot_id|>", ("</s>",), {}),
     ],

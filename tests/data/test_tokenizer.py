@@ -38,14 +38,9 @@ def test_the_vocabulary():
 def test_any_text_comes_back_and_holds_no_end(text):
     ids = TOKENIZER.encode(text)
     assert ids.dtype == np.int64 and ids.ndim == 1
-    assert TOKENIZER.decode(ids) == text
+    assert TOKENIZER.decode([0, *ids, 0]) == text
     assert TOKENIZER.eos_token_id not in ids
-
-
-def test_decode_drops_ends_and_marks_cut_characters():
-    ids = TOKENIZER.encode("é")
-    assert TOKENIZER.decode([0, *ids, 0]) == "é"
-    assert TOKENIZER.decode(ids[:1]) == "\ufffd"
+    assert TOKENIZER.decode(TOKENIZER.encode("é")[:1]) == "\ufffd"
 
 
 def test_half_a_surrogate_pair_is_refused():
