@@ -69,7 +69,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
     "plan --model": "name the model without a flag: minilora plan llama-7b",
     "plan --all": "without --method, all methods are planned",
-    "plan --memory": f"`minilora.plan.planner.largest` {_IN_PYTHON}",
+    "plan --memory": "the plan of each model says on GPUs of which memory it fits",
     "plan --out": "`minilora plan --json` has the numbers of a picture",
     **{f"plan --{f}": f"`minilora.plan.planner` {_IN_PYTHON}" for f in ("workers", "tflops", "utilization")},
     **{f"plan --{f}": _CLUSTER for f in ("machines", "link", "link-efficiency", "tokens", "steps")},
