@@ -79,8 +79,8 @@ class Exercise:
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """Call, and return the reply: the result or exception, and the first duty that has been neglected."""
-        owner, first = (self.driver, [self.student]) if request["driver"] else (self.student, [])
         try:
+            owner, first = (self.driver, [self.student]) if request["driver"] else (self.student, [])
             value = getattr(owner, request["name"])(*first, *request["arguments"])
             return wire.pack({"value": value, "breach": self.duties.breach})
         except BaseException as error:  # noqa: BLE001 (what the student's code raises is its answer)
