@@ -15,7 +15,6 @@ from minilora.classroom.lessons import checking
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.lessons.source import Source
 from minilora.classroom.sandbox import runner
-from minilora.classroom.sandbox.isolated import Isolated
 from minilora.classroom.sandbox.runner import Raised, Sandbox
 from minilora.cli import main
 from minilora.errors import FormatError, MiniloraError
@@ -77,12 +76,6 @@ def shifted(student, x, step):
 @pytest.fixture(scope="module")
 def sandbox():
     with Sandbox() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-def marks():
-    with Isolated() as sandbox:
         yield sandbox
 
 
@@ -207,13 +200,6 @@ def test_json_says_it_all(lesson, capsys):
     assert facts["ran_with"] == ["limits"]
     code, out, _ = run(capsys, "--json")
     assert [lesson["passed"] for lesson in json.loads(out)["lessons"]] == [0]
-
-
-def test_a_long_title_is_folded(lesson, capsys):  # run() asks for at most 80 columns
-    title = "Full fine-tuning and feature extraction: how much of the expert changes?"
-    (lesson.folder / "README.md").write_text(f"*5 minutes · easy · needs nothing*\n\n# 03 {title}\n", "utf-8")
-    out = run(capsys, "03")[1]
-    assert flat(out).startswith(f"Lesson 03, {title} not started ")
 
 
 def test_hints_come_in_three_steps(lesson, capsys, monkeypatch):
@@ -398,24 +384,6 @@ def test_a_line_that_imports_the_library_as_it_runs_is_told(lesson, capsys):
     line = "from importlib import import_module as i; i('minilora.classroom')"
     code, out, _ = run(capsys, "03", "--file", write(lesson, f"{lesson.source.exercise()}\n{line}\n"))
     assert code == 1 and "passed 0 of 2" in out and "may not use minilora.classroom" in flat(out)
-
-
-TRICKS = [
-    "import runpy; globals().update(runpy.run_path({path!r}))",
-    "exec(open({path!r}).read())",
-    "import sys; sys.path.insert(0, {folder!r}); globals().update(vars(__import__('solution')))",
-    "import linecache; exec(''.join(linecache.getlines({path!r})) or '1 / 0')",
-    "import subprocess; exec(subprocess.check_output(['cat', {path!r}]))",
-]
-
-
-@pytest.mark.slow  # it needs bubblewrap
-@pytest.mark.parametrize("trick", TRICKS)
-def test_where_marks_are_given_the_solution_is_not_there(lesson, marks, trick):
-    path = (lesson.folder / "solution.py").resolve()
-    text = lesson.source.exercise() + trick.format(path=str(path), folder=str(path.parent)) + "\n"
-    results = grade(lesson, Submission(write(lesson, text), lesson), marks)
-    assert {result.verdict for result in results} <= {"not started", "failed"}
 
 
 def test_watch_checks_again_when_the_file_changes(lesson, capsys, monkeypatch):
