@@ -6,14 +6,23 @@ from typing import Any
 
 from minilora.data.tasks import Example
 from minilora.demo.base import Base
+from minilora.errors import MiniloraError
 from minilora.measure.lab import SCRATCH, Lab
-from minilora.measure.lr_search import SEED, best_rate, measured
+from minilora.measure.lr_search import SEED, best_rate
 from minilora.measure.records import Records
 from minilora.train import methods
 from minilora.train.loop import History, TrainConfig
 from minilora.train.methods import Options
 
 SCRATCH_RATE = 3e-3
+
+
+def measured(loss: Callable[[], float]) -> dict:
+    """Return a record's numbers for one rate: its loss, or None and why."""
+    try:
+        return {"loss": loss()}
+    except MiniloraError as error:  # it diverged
+        return {"loss": None, "error": str(error)}
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ class Bench:
         """Return a classifier trained on the examples, and its history. steps: None: as many as the settings say."""
         config = self.trained_by(self.settings.classify, method, rate, seed)
         config = replace(config, steps=steps or config.steps)
-        return self.lab.classify(method, examples, config, batch_size=min(32, len(examples)))
+        return self.lab.classify(method, examples, config)
 
     def task_rate(self, method: str) -> float:
         """Return the learning rate on the task, by search at the settings' number of labels."""

@@ -8,13 +8,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 from minilora import threads
 from minilora.errors import MiniloraError
-from minilora.measure.footprint import peak_of_steps, peak_rss, seconds_in_turns
+from minilora.measure.footprint import peak_of_steps, peak_rss
 from minilora.measure.lab import Lab
 from minilora.measure.memory import live_bytes
 from minilora.optim import AdamW
@@ -24,6 +26,18 @@ from minilora.train.world import batch_gradients
 
 CHARACTERS = 6_000  # of domain text, for the two steps
 PROMPT = "Return the "
+
+
+def seconds_in_turns(ways: Mapping[str, Callable[[Any], object]], items: Sequence[Any]) -> dict[str, float]:
+    """Return the median time that each way takes for an item. Ways take turns, and the first item warms them up."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number, item in enumerate([items[0], *items]):
+        for name, ask in ways.items():
+            started = perf_counter()
+            ask(item)
+            if number:
+                times[name].append(perf_counter() - started)
+    return {name: median(seconds) for name, seconds in times.items()}
 
 
 def memory_of(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int]:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 
+from experiments.bench import measured
 from experiments.compare_model import BASE, row_of
 from minilora import threads
-from minilora.measure.lr_search import SEED, best_rate, measured, rate_loss
+from minilora.measure.lr_search import SEED, best_rate, rate_loss
 from minilora.measure.records import Records
 from minilora.peft import METHODS
 from minilora.peft.method import SIZES, find

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments import knowledge
+from experiments.costs import seconds_in_turns
 from minilora.data import chat, corpora
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError, print_notes
 from minilora.measure.curve import Curve, CurveSettings, read_task
 from minilora.measure.few_shot import bits_after
-from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.lr_search import SEED
 from minilora.train import defaults, load, metrics
-from minilora.train.scoring import Row, after, label_scores, row_scores
+from minilora.train.metrics import Row, after, label_scores, row_scores
 from minilora.train.text import Chats, Text
 
 if TYPE_CHECKING:

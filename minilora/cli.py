@@ -9,9 +9,9 @@ import io
 import os
 import signal
 import sys
-from argparse import SUPPRESS
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from types import FrameType
@@ -19,7 +19,7 @@ from typing import Any
 
 from minilora import __version__
 from minilora.commands.common import Parser
-from minilora.errors import MiniloraError, SeenByAll, Stopped
+from minilora.errors import MiniloraError, SeenByAll, Stopped, unknown
 from minilora.formats.atomic import show_path, to_utf8
 from minilora.train import launch
 
@@ -49,42 +49,29 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
         "course": "an nbgrader course of the lessons, and marks",
     },
 }
-COMMANDS = {name: does for commands in GROUPS.values() for name, does in commands.items()}
-
-CHECKOUT = "in a checkout of minilora, `python -m experiments"
-IN_PYTHON = "in Python does its work"
+_CHECKOUT = "in a checkout of minilora, `python -m experiments"
+_IN_PYTHON = "in Python does its work"
+_CLUSTER = f"`minilora.plan.cluster` {_IN_PYTHON}, as lesson 14 shows"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
     "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
     "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
-    "study": f"{CHECKOUT} study` does its work",
-    "advise": f"{CHECKOUT} advise` does its work",
-    "compare": f"{CHECKOUT} compare` does its work",
+    **{name: f"{_CHECKOUT} {name}` does its work" for name in ("study", "advise", "compare")},
+    "tasks": "`minilora models list` and `minilora models get reviews` do its work",
     "demo --json": "results.jsonl in the folder of --out has what was measured; with --model, results.json",
+    "demo --with": "in notebook 08, `Lab(…, own=…)` trains with your own LoRA: lessons/08_lora/README.md has the lines",
     "demo --jsonl": "`minilora curve --model smollm2 --methods qlora --data FILE` measures; finetune keeps the adapter",
     "demo --test": "`minilora curve --model smollm2 --methods qlora --data FILE --test FILE` measures",
     "demo --text": "`minilora finetune --model smollm2 --data FILE` learns a text, `minilora evaluate` measures it",
-    "demo --with": "in notebook 08, `Lab(…, own=…)` trains with your own LoRA: lessons/08_lora/README.md has the lines",
-    "tasks": "`minilora models list` and `minilora models get reviews` do its work",
-    **{
-        f"{command} {flag}": instead
-        for command in ("pretrain", "finetune")
-        for flag, instead in {
-            "--config": "type the run's command again, which is in its run.json; --resume goes on by its settings",
-            "--eval-examples": f"`minilora.train.defaults.fit(…, examples=…)` {IN_PYTHON}",
-        }.items()
-    },
+    **{f"{c} --config": "type the run's command again, which is in its run.json" for c in ("pretrain", "finetune")},
+    **{f"{c} --eval-examples": f"`train.defaults.fit(…, examples=…)` {_IN_PYTHON}" for c in ("pretrain", "finetune")},
     "finetune --pack": "conversations of like length share a batch, so that little of it is padding",
     "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
     "plan --model": "name the model without a flag: minilora plan llama-7b",
     "plan --all": "without --method, all methods are planned",
+    "plan --memory": f"`minilora.plan.planner.largest` {_IN_PYTHON}",
     "plan --out": "`minilora plan --json` has the numbers of a picture",
-    "plan --workers": f"`minilora.plan.planner.make_plan` with a Step(workers=…) {IN_PYTHON}",
-    "plan --tflops": f"`minilora.plan.planner.tokens_per_second` {IN_PYTHON}",
-    "plan --utilization": f"`minilora.plan.planner.tokens_per_second` {IN_PYTHON}",
-    **{
-        f"plan {flag}": f"`minilora.plan.cluster` {IN_PYTHON}, as lesson 14 shows"
-        for flag in ("--machines", "--link", "--link-efficiency", "--tokens", "--steps")
-    },
+    **{f"plan --{f}": f"`minilora.plan.planner` {_IN_PYTHON}" for f in ("workers", "tflops", "utilization")},
+    **{f"plan --{f}": _CLUSTER for f in ("machines", "link", "link-efficiency", "tokens", "steps")},
 }
 
 PLAIN = str.maketrans(
@@ -94,23 +81,97 @@ PLAIN = str.maketrans(
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    return run(_parser(), sys.argv[1:] if argv is None else argv)
+    return MINILORA.run(sys.argv[1:] if argv is None else argv)
 
 
-def run(parser: Parser, argv: Sequence[str]) -> int:
-    """Run the command that a parser reads from `argv`, and tell its error in one line; returns the exit code."""
-    _prepare_streams()
-    with launch.only_rank_zero_prints():
-        code, message, seen_by_all = _run(parser, argv)
-    if message:
-        with suppress(OSError):  # standard error is closed or full: the code still tells
-            launch.report_fatal(" ".join(message.split()), seen_by_all)
-    for stream in (sys.stdout, sys.stderr):
+@dataclass(frozen=True)
+class Program:
+    """A command line: what is typed for it, the package whose modules are its commands, in groups, and its help."""
+
+    name: str
+    package: str
+    groups: Mapping[str, Mapping[str, str]]
+    description: str
+    example: str
+    gone: Mapping[str, str] = field(default_factory=dict)
+
+    def parser(self, command: str = "", typed: Sequence[str] = ()) -> Parser:
+        """Return the parser of a command, with its flags and its function, for which no other is imported; of none,
+        that of the flags that stand alone.
+        """
+        if command:
+            module, does = import_module(f"{self.package}.{command}"), self.commands[command]
+            parser = Parser(typed, prog=f"{self.name} {command}", description=f"{does[0].upper()}{does[1:]}.")
+            module.add(parser)
+            parser.set_defaults(command=command, run=module.run)
+            return parser
+        lines = []
+        for group, commands in self.groups.items():
+            lines += [group, *(f"  {name:<10}{does}" for name, does in commands.items())]
+        top = Parser(typed, prog=self.name, usage=f"{self.name} command [flags]", description=self.description)
+        top.epilog = "\n".join([*lines, "", self.example])
+        top.add_argument("--version", action="version", version=f"minilora {__version__}", help="show the version")
+        return top
+
+    @property
+    def commands(self) -> dict[str, str]:
+        """Each command, and what it does."""
+        return {name: does for commands in self.groups.values() for name, does in commands.items()}
+
+    def run(self, argv: Sequence[str]) -> int:
+        """Run the command that `argv` begins with, and tell its error in one line; returns the exit code."""
+        _prepare_streams()
+        before = {int(signum): signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+        heard = [signum for signum, handler in before.items() if handler != signal.SIG_IGN]
+        message, seen_by_all = "", False
+        with launch.only_rank_zero_prints():
+            try:
+                with launch.on_signals(heard, partial(_interrupt, before)):
+                    code = self._dispatch(argv)
+                    sys.stdout.flush()  # a full disk is told here, and not after the last word
+            except (MiniloraError, Stopped) as error:
+                code, message, seen_by_all = error.exit_code, str(error), isinstance(error, (SeenByAll, Stopped))
+            except KeyboardInterrupt:
+                code, message = 130, "interrupted"
+            except BrokenPipeError:  # whoever reads the output has closed it: the command ends there, as by SIGPIPE
+                code = 128 + 13
+            except OSError as error:
+                where = f": {show_path(error.filename)}" if error.filename else ""
+                code, message = 2, f"{error.strerror or error}{where}"
+            except MemoryError:
+                code, message = 2, "out of memory; try a smaller --batch-size, --seq-len or model"
+        if message:
+            with suppress(OSError):  # standard error is closed or full: the code still tells
+                launch.report_fatal(" ".join(message.split()), seen_by_all)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:  # what is left cannot be written: Python would try again at its end, and complain
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return code
+
+    def _dispatch(self, argv: Sequence[str]) -> int:
+        """Read the arguments and run their command; returns its exit code."""
+        for argument in argv:
+            to_utf8(argument)  # a record that names it could not be written
+        name = argv[0] if argv else ""
+        for typed, instead in self.gone.items():
+            command, *flags = typed.split()
+            if name == command and {*flags} <= {argument.partition("=")[0] for argument in argv}:
+                raise MiniloraError(f"{self.name} {typed} is gone: {instead}")
         try:
-            stream.flush()
-        except OSError:  # what is left cannot be written: Python would try again at its end, and complain
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return code
+            if name.startswith("-"):
+                self.parser(typed=argv[:1]).parse()  # --help and --version end here
+            if name not in self.commands:
+                message = unknown("command", name, self.commands) if name else "a command is required"
+                raise MiniloraError(f"{message} (see {self.name} --help)")
+            arguments = self.parser(name, argv[1:]).parse()
+            launch.check(name)
+            return arguments.run(arguments) or 0
+        except SystemExit as error:  # argparse, after --help and --version; rich, when whoever reads has left
+            if isinstance(error.__context__, BrokenPipeError):
+                raise error.__context__ from None
+            return int(error.code or 0)
 
 
 def _prepare_streams() -> None:
@@ -119,54 +180,15 @@ def _prepare_streams() -> None:
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115 (for as long as the process lives)
-    codecs.register_error("minilora.plain", _plain)
+
+    def plain(error: Any) -> tuple[str, int]:
+        text = error.object[error.start : error.end].translate(PLAIN)
+        return text.encode("ascii", "backslashreplace").decode(), error.end
+
+    codecs.register_error("minilora.plain", plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):  # the C locale's
             stream.reconfigure(errors="minilora.plain")
-
-
-def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Replace characters that an encoding lacks; returns the text to write, and where to go on."""
-    assert isinstance(error, UnicodeEncodeError)
-    text = error.object[error.start : error.end].translate(PLAIN)
-    return text.encode("ascii", "backslashreplace").decode(), error.end
-
-
-def _run(parser: Parser, argv: Sequence[str]) -> tuple[int, str, bool]:
-    """Return (exit code, error message, whether all ranks agree)."""
-    before = {int(signum): signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-    heard = [signum for signum, handler in before.items() if handler != signal.SIG_IGN]
-    try:
-        with launch.on_signals(heard, partial(_interrupt, before)):
-            code = _dispatch(parser, argv)
-            sys.stdout.flush()  # a full disk is told here, and not after the last word
-            return code, "", True
-    except MiniloraError as error:
-        return error.exit_code, str(error), isinstance(error, SeenByAll)
-    except Stopped as error:
-        return error.exit_code, str(error), True
-    except KeyboardInterrupt:
-        return 130, "interrupted", False
-    except BrokenPipeError:  # whoever reads the output has closed it: the command ends there, as by SIGPIPE
-        return 128 + 13, "", True
-    except OSError as error:
-        return 2, f"{error.strerror or error}" + (f": {show_path(error.filename)}" if error.filename else ""), False
-    except MemoryError:
-        return 2, "out of memory; try a smaller --batch-size, --seq-len or model", False
-
-
-def _dispatch(parser: Parser, argv: Sequence[str]) -> int:
-    """Read the arguments and run their command; returns its exit code."""
-    for argument in argv:
-        to_utf8(argument)  # a record that names it could not be written
-    try:
-        arguments = parser.parse_args(argv)
-        launch.check(arguments.command)
-        return arguments.run(arguments) or 0
-    except SystemExit as error:  # argparse, after --help and --version; rich, when whoever reads has left
-        if isinstance(error.__context__, BrokenPipeError):
-            raise error.__context__ from None
-        return int(error.code or 0)
 
 
 def _interrupt(before: Mapping[int, Any], signum: int, frame: FrameType | None) -> None:
@@ -186,33 +208,14 @@ def _interrupt(before: Mapping[int, Any], signum: int, frame: FrameType | None) 
     raise Stopped(signum, "terminated")
 
 
-def _parser() -> Parser:
-    parser = Parser(
-        prog="minilora",
-        usage="minilora command [flags]",
-        description="Transfer learning built from arrays up: pretrain a language model, adapt it, measure it.",
-        epilog=_command_list(),
-        gone=GONE,
-    )
-    parser.add_argument("--version", action="version", version=f"minilora {__version__}", help="show the version")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command", help=SUPPRESS)
-    for name, does in COMMANDS.items():
-        commands.add_parser(name, description=f"{does[0].upper()}{does[1:]}.", add=partial(_load, name))
-    return parser
-
-
-def _command_list() -> str:
-    lines = []
-    for group, commands in GROUPS.items():
-        lines += [f"{group}", *(f"  {name:<10}{does}" for name, does in commands.items())]
-    return "\n".join([*lines, "", "example: minilora demo --quick; minilora finetune --help tells of a command"])
-
-
-def _load(name: str, parser: Parser) -> None:
-    """The command's flags and function; no other command is imported."""
-    command = import_module(f"minilora.commands.{name}")
-    command.add(parser)
-    parser.set_defaults(run=command.run)
+MINILORA = Program(
+    "minilora",
+    "minilora.commands",
+    GROUPS,
+    "Transfer learning built from arrays up: pretrain a language model, adapt it, measure it.",
+    "example: minilora demo --quick; minilora finetune --help tells of a command",
+    GONE,
+)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_json, choice, whole
+from minilora.commands.common import Parser, add_flag, choice, whole
 from minilora.errors import MiniloraError, flag_of
 
 QUESTIONS = {  # each a field of `results.advise.Situation`
@@ -33,7 +33,7 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--curve", help=f"folder of a minilora curve on your own data (default: {CURVE}, if it is there)"
     )
-    add_json(parser)
+    add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> None:

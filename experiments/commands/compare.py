@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments import compare_model, compare_model_report, comparison, comparison_report
-from minilora.commands.common import Parser, add_json, add_resume, whole
+from minilora.commands.common import Parser, add_flag, add_resume, whole
 from minilora.errors import MiniloraError
 
 
@@ -26,8 +26,8 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--default-rates", action="store_true", help="with --model: the learning rates of finetune, without a search"
     )
-    add_resume(parser, "comparison")
-    add_json(parser)
+    add_resume(parser)
+    add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> None:

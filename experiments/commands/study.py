@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.studies import STUDIES, Study, find
-from minilora.commands.common import Parser, add_json, add_resume
+from minilora.commands.common import Parser, add_flag, add_resume
 from minilora.errors import MiniloraError
 from minilora.show.grids import drawn
 from minilora.show.style import save_all
@@ -24,8 +24,8 @@ def add(parser: Parser) -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a smaller model, fewer seeds: about a minute")
     size.add_argument("--model", help="a published one in place of the base, such as smollm2; one seed")
-    add_resume(parser, "study")
-    add_json(parser)
+    add_resume(parser)
+    add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> None:

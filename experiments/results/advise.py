@@ -13,6 +13,7 @@ from experiments.compare_model import PROMPTED, row_of
 from experiments.compare_model_report import ModelResult
 from experiments.results.founding import Founding
 from minilora.errors import MiniloraError, escape
+from minilora.formats.atomic import show_path
 from minilora.measure import curve as curve_records
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
@@ -88,6 +89,14 @@ def on_text(result: ModelResult) -> dict[str, OnText]:
     return found
 
 
+def own_curve(folder: Path) -> CurveResult:
+    """Return the records in a curve's folder. Raises FormatError, and MiniloraError if it is half measured."""
+    result = CurveResult(Records.read(folder / curve_records.RECORDS, curve_records.KIND))
+    if any(cell not in result.records for cell in curve_records.cells_of(result.settings)):
+        raise MiniloraError(f"the curve in {show_path(folder)} is half measured; minilora curve --resume goes on")
+    return result
+
+
 class Measured:
     """What the package's own records say, in half sentences that name the model; "" where something was not measured.
 
@@ -95,7 +104,7 @@ class Measured:
     """
 
     def __init__(self, folder: Path, curve: Path | None = None):
-        self.curve = None if curve is None else CurveResult.read(curve)
+        self.curve = None if curve is None else own_curve(curve)
         reviews = folder / curve_file("reviews")
         self.reviews = CurveResult(Records.read(reviews, curve_records.KIND)) if reviews.is_file() else None
         text = Founding(folder).results.get("numpy-docs")

@@ -5,12 +5,11 @@ from math import ceil
 
 import numpy as np
 
+from experiments.costs import seconds_in_turns
 from experiments.prompts import classify_by_prompt
 from experiments.studies.study import Study, StudyBench, StudySettings, apart
 from minilora import threads
 from minilora.data.tasks import Example
-from minilora.measure.few_shot import crossover
-from minilora.measure.footprint import seconds_in_turns
 from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, base_line, errorbar, figure_of, styled, with_legend
 from minilora.tensor import no_grad
@@ -100,8 +99,8 @@ class Prompting(Study):
 
     def crossover(self, k: int) -> int | None:
         """Return queries after which the time that training k examples took is saved; None if a prompt is no slower."""
-        cost = self.cost(k)
-        return crossover(self.spread("seconds", "trained", k).mean, cost["prompt_ms"], cost["trained_ms"])
+        saved = self.cost(k)["prompt_ms"] - self.cost(k)["trained_ms"]
+        return ceil(1000 * self.spread("seconds", "trained", k).mean / saved) if saved > 0 else None
 
     def grid(self) -> Grid:
         rows = []

@@ -8,7 +8,6 @@ from minilora.commands import common
 from minilora.errors import MiniloraError, print_notes, unknown
 
 MODEL = "smollm2"
-COMMANDS = ("/quit", "/reset")
 HELP = "/reset forgets the conversation, /quit or Ctrl-D ends, Ctrl-C stops an answer"
 
 
@@ -16,20 +15,15 @@ def add(parser: common.Parser) -> None:
     parser.description = f"{parser.description}\n\nA line is a message.\n{HELP}."
     parser.epilog = "example: minilora chat --model smollm2 --system 'Answer in one sentence.'"
     common.add_model(parser, base=MODEL)
-    parser.add_argument("--system", type=str, metavar="TEXT", help="the system message (default: the model's own)")
-    parser.add_argument(
-        "--max-new-tokens", type=common.whole(1), default=512, help="of an answer (default: %(default)s)"
-    )
+    common.add_flag(parser, "--system", "the system message (default: the model's own)", str, metavar="TEXT")
+    common.add_flag(parser, "--max-new-tokens", f"of an answer {common.DEFAULT}", common.whole(1), 512)
     common.add_drawing(parser, "0")
 
 
 def run(arguments: Namespace) -> None:
     from minilora.train.answers import ChatSession
-    from minilora.train.load import load_model
 
-    source = MODEL if arguments.model is arguments.adapter is None else arguments.model
-    model, tokenizer = load_model(source, common.adapters(arguments), strength=arguments.strength)
-    print_notes(getattr(model, "notes", []))
+    model, tokenizer = common.load_model(arguments, MODEL)
     how = common.drawing(arguments, temperature=0)
     session = ChatSession(model, tokenizer, arguments.system, arguments.max_new_tokens, **how)
     is_watched = sys.stdin.isatty() and sys.stdout.isatty()
@@ -49,7 +43,7 @@ def run(arguments: Namespace) -> None:
         if line == "/reset":
             session.reset()
         elif line.startswith("/") and line[1:].isalpha():
-            print_notes([unknown("command", line, COMMANDS)])
+            print_notes([unknown("command", line, ("/quit", "/reset"))])
         elif line:
             _answer(session, line)
 

@@ -14,7 +14,7 @@ from minilora.classroom.grading.submission import SIZES, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.in_process import sandbox_here
 from minilora.classroom.sandbox.runner import Sandbox
-from minilora.commands.common import Parser, add_json, whole
+from minilora.commands.common import Parser, add_flag, whole
 from minilora.errors import MiniloraError
 from minilora.formats.atomic import read_bytes
 
@@ -28,7 +28,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("--task", type=whole(1), metavar="N", help="this task alone (hints: of the first not passed)")
     parser.add_argument("--solution", action="store_true", help="show the answer to --task; nothing is checked")
     parser.add_argument("--watch", action="store_true", help="check again whenever the file changes")
-    add_json(parser)
+    add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> int:

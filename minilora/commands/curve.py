@@ -1,33 +1,31 @@
 """`minilora curve`: prompt or fine-tune? Measured on your own examples."""
 
 import json
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_json, add_model, add_resume, whole
+from minilora.commands.common import DEFAULT, Parser, add_flag, add_resume, whole
 
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora curve --data mine.jsonl --model smollm2 --out runs/curve"
-    add_model(parser, adapter=False, base="smollm2")
-    data = "a .jsonl file of prompts and responses, some 50 or more without --test, or a name of minilora models list"
-    parser.add_argument("--data", required=True, help=data)
-    held_out = "a .jsonl file of at least 10 held-out examples (default: the task's own, or a fifth of --data)"
-    parser.add_argument("--test", help=held_out)
-    for flag, least, default, what in (
-        ("--shots", 0, "0,2,4,8", "examples in the prompt"),
-        ("--sizes", 2, "32,128,512,all", "examples to train on, all of --data among them"),
-    ):
-        parser.add_argument(flag, type=_wholes(least), default=default, help=f"{what} (default: {default})")
-    parser.add_argument("--methods", default="lora", help="to train by, with commas: lora,full,qlora (default: lora)")
-    parser.add_argument("--seeds", type=whole(1, 100), default=3, help="how many (default: %(default)s)")
-    parser.add_argument("--test-examples", type=whole(10), default=200, help="at most (default: %(default)s)")
-    parser.add_argument("--out", default="runs/curve", help="folder of the results (default: %(default)s)")
-    few = "the fewest and the most --shots, the least --sizes, one seed, 60 tested: some minutes"
-    parser.add_argument("--quick", action="store_true", help=few)
-    add_resume(parser, "curve")
-    add_json(parser)
+    add_flag(parser, "--model", default="smollm2")
+    words = "a .jsonl file of prompts and responses, some 50 or more without --test, or a name of minilora models list"
+    add_flag(parser, "--data", words, required=True)
+    words = "a .jsonl file of at least 10 held-out examples (default: the task's own, or a fifth of --data)"
+    add_flag(parser, "--test", words)
+    add_flag(parser, "--shots", f"examples in the prompt {DEFAULT}", _wholes(0), "0,2,4,8")
+    words = f"examples to train on, all of --data among them {DEFAULT}"
+    add_flag(parser, "--sizes", words, _wholes(2), "32,128,512,all")
+    add_flag(parser, "--methods", f"to train by, with commas: lora,full,qlora {DEFAULT}", default="lora")
+    add_flag(parser, "--seeds", f"how many {DEFAULT}", whole(1, 100), 3)
+    add_flag(parser, "--test-examples", f"at most {DEFAULT}", whole(10), 200)
+    add_flag(parser, "--out", f"folder of the results {DEFAULT}", default="runs/curve")
+    words = "the fewest and the most --shots, the least --sizes, one seed, 60 tested: some minutes"
+    add_flag(parser, "--quick", words, bool)
+    add_resume(parser)
+    add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> None:
@@ -48,17 +46,11 @@ def run(arguments: Namespace) -> None:
 
 
 def _wholes(least: int) -> Callable[[str], tuple[int | str, ...]]:
-    """A flag's type: whole numbers of at least `least`, with commas between them; sorted, each once, "all" last.
-
-    "all" is for --sizes, whose least is above 0.
-    """
+    """A flag's type: whole numbers of at least `least`, with commas between them; sorted, each once, "all" last."""
 
     def parse(text: str) -> tuple[int | str, ...]:
         parts = {part.strip() for part in text.split(",")}
-        ends = ("all",) if least and "all" in parts else ()
-        try:
-            return (*sorted({whole(least)(part) for part in parts.difference(ends)}), *ends)
-        except ArgumentTypeError as error:
-            raise ArgumentTypeError(f"{error}; with commas between them: 2,4,8") from None
+        ends = ("all",) if least and "all" in parts else ()  # of --sizes alone
+        return (*sorted({whole(least)(part) for part in parts.difference(ends)}), *ends)
 
     return parse

@@ -3,14 +3,14 @@
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_seed
+from minilora.commands.common import Parser, add_flag
 
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora demo --quick --out runs/demo"
     parser.add_argument("--out", default="runs/demo", help="folder of the report (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: a minute")
-    add_seed(parser)
+    add_flag(parser, "--seed")
     teach = "teach a pretrained chat model a company's jargon instead: smollm2, a .gguf file …"
     parser.add_argument("--model", help=teach)
 

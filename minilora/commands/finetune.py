@@ -2,17 +2,7 @@
 
 from argparse import Namespace
 
-from minilora.commands.common import (
-    CHATS,
-    DATA,
-    Parser,
-    add_batch_size,
-    add_length,
-    add_model,
-    add_seq_len,
-    add_training,
-    number,
-)
+from minilora.commands.common import CHATS, DATA, DEFAULT, Parser, add_flag, add_training, number, take_settings
 from minilora.commands.options import add_option_flags, read_options
 from minilora.peft.method import METHODS, find
 from minilora.train import catalog
@@ -22,25 +12,27 @@ def add(parser: Parser) -> None:
     example = "example: minilora finetune --data numpy-docs --method lora --out runs/numpy"
     parser.epilog = f"methods: {', '.join(METHODS)}\n{example}"
     flags = parser.add_argument_group("flags")
-    flags.add_argument("--data", required=True, help=f"{DATA}; {CHATS}: their responses are learned")
-    add_model(flags, adapter=False)
-    flags.add_argument("--method", default="lora", help="--method NAME --help tells of one (default: %(default)s)")
-    flags.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
+    add_flag(flags, "--data", f"{DATA}; {CHATS}: their responses are learned", required=True)
+    add_flag(flags, "--model")
+    add_flag(flags, "--method", f"--method NAME --help tells of one {DEFAULT}", default="lora")
+    add_flag(flags, "--out", "run folder: metrics, checkpoints and the result", required=True)
     words = "its peak, or auto: searched (default: by the method)"
-    flags.add_argument("--lr", type=lambda text: text if text == "auto" else number(above=0)(text), help=words)
-    add_length(flags, "2 epochs of conversations; 200 for a text")
-    add_batch_size(flags, 8)
+    add_flag(flags, "--lr", words, lambda text: text if text == "auto" else number(above=0)(text))
+    length = flags.add_mutually_exclusive_group()
+    add_flag(length, "--steps", "(default: 2 epochs of conversations; 200 for a text)")
+    add_flag(length, "--epochs")
+    add_flag(flags, "--batch-size")
     data = parser.add_argument_group("data")
     for part in ("validation", "test"):
-        words = f"the {part} part, for which --data is then not divided"
-        data.add_argument(f"--{part}", metavar="FILE", help=words)
-    add_seq_len(data, None)
-    add_option_flags(parser)
+        add_flag(data, f"--{part}", f"the {part} part, for which --data is then not divided", metavar="FILE")
+    add_flag(data, "--seq-len", "tokens per sequence (default: 128; of conversations up to 512)")
     add_training(parser)
+    add_option_flags(parser)
+    take_settings(parser)
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.commands.training import Training, check_folder, train_settings
+    from minilora.commands.training import check_folder, train, train_settings
     from minilora.train import defaults, load, methods, text
 
     check_folder(arguments)
@@ -58,4 +50,4 @@ def run(arguments: Namespace) -> None:
     settings = {"model": arguments.model, "method": name}
     settings |= {part: path for part in ("validation", "test") if (path := getattr(arguments, part)) is not None}
     settings |= {option: getattr(options, option) for option in method.options}
-    Training(arguments, model, tokenizer, data, name, options, settings, config).run()
+    train(arguments, model, tokenizer, data, config, settings, name, options)

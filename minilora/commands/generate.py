@@ -7,7 +7,6 @@ from collections import deque
 import numpy as np
 
 from minilora.commands import common
-from minilora.commands.common import whole
 from minilora.errors import MiniloraError, print_notes
 
 NEW_TOKENS = 60  # of a text that is continued
@@ -16,27 +15,21 @@ NEW_TOKENS = 60  # of a text that is continued
 def add(parser: common.Parser) -> None:
     parser.epilog = 'example: minilora generate --prompt "Return the" --max-new-tokens 40'
     common.add_model(parser)
-    parser.add_argument("--prompt", required=True, help="text to continue; - reads standard input")
-    parser.add_argument(
-        "--chat", action="store_true", help="put the prompt as a question to a chat model and print its answer"
-    )
-    parser.add_argument(
-        "--system", type=str, metavar="TEXT", help="the system message of --chat (default: the model's own)"
-    )
-    parser.add_argument(
-        "--max-new-tokens", type=whole(0), help=f"(default: {NEW_TOKENS}; with --chat 512, or what the model can hold)"
-    )
+    common.add_flag(parser, "--prompt", "text to continue; - reads standard input", required=True)
+    common.add_flag(parser, "--chat", "put the prompt as a question to a chat model and print its answer", bool)
+    common.add_flag(parser, "--system", "the system message of --chat (default: the model's own)", str, metavar="TEXT")
+    words = f"(default: {NEW_TOKENS}; with --chat 512, or what the model can hold)"
+    common.add_flag(parser, "--max-new-tokens", words, common.whole(0))
     common.add_drawing(parser, "0.8; with --chat 0")
-    common.add_json(parser)
+    common.add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.train import answers, load
+    from minilora.train import answers
 
     if arguments.system is not None and not arguments.chat:
         raise MiniloraError("--system goes with --chat: only a chat model has a system message")
-    model, tokenizer = load.load_model(arguments.model, common.adapters(arguments), strength=arguments.strength)
-    print_notes(getattr(model, "notes", []))
+    model, tokenizer = common.load_model(arguments)
     prompt = common.read_stdin(sys.stdin.read) if arguments.prompt == "-" else arguments.prompt
     if not prompt:
         raise MiniloraError("the prompt is empty; give at least one character")
@@ -52,11 +45,9 @@ def run(arguments: Namespace) -> None:
     made = answers.Continuation(model, tokenizer, ids, new_tokens, ends, trims=arguments.chat, **how)
     if arguments.json:
         deque(made, maxlen=0)
-        facts = {"prompt": prompt, "continuation": made.text, "cut": made.is_cut}
-        common.print_result(arguments, facts, "")
+        common.print_result(arguments, {"prompt": prompt, "continuation": made.text, "cut": made.is_cut}, "")
         return
-    if not arguments.chat:
-        common.print_pieces([prompt])
+    common.print_pieces([] if arguments.chat else [prompt])
     common.print_pieces(made)
     print(flush=True)
     if arguments.chat and made.is_cut:

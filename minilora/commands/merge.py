@@ -4,11 +4,9 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
-from minilora.commands.common import Parser, adapters, add_model, choice
-from minilora.errors import MiniloraError, escape, print_notes
+from minilora.commands.common import Parser, add_flag, add_model, choice, load_model
+from minilora.errors import MiniloraError, print_notes
 from minilora.formats.atomic import show_path
-
-KINDS = ("f16", "q8_0")
 
 
 def add(parser: Parser) -> None:
@@ -19,17 +17,11 @@ def add(parser: Parser) -> None:
         "  minilora merge --adapter runs/x --adapter-only --out lora.gguf"
     )
     add_model(parser)
-    parser.add_argument(
-        "--out",
-        required=True,
-        help="folder of the merged model, or a .gguf file for llama.cpp (then --adapter may be left out)",
-    )
-    parser.add_argument(
-        "--quantize", type=choice(KINDS), help="how matrices are stored in a .gguf file: f16 (default), q8_0"
-    )
-    parser.add_argument(
-        "--adapter-only", action="store_true", help="write the LoRA adapter alone, unmerged, for llama.cpp's --lora"
-    )
+    words = "folder of the merged model, or a .gguf file for llama.cpp (then --adapter may be left out)"
+    add_flag(parser, "--out", words, required=True)
+    words = "how matrices are stored in a .gguf file: f16 (default), q8_0"
+    add_flag(parser, "--quantize", words, choice(("f16", "q8_0")))
+    add_flag(parser, "--adapter-only", "write the LoRA adapter alone, unmerged, for llama.cpp's --lora", bool)
 
 
 def run(arguments: Namespace) -> None:
@@ -38,12 +30,11 @@ def run(arguments: Namespace) -> None:
 
     out = Path(arguments.out)
     _check(arguments, out)
-    source = arguments.model or load.base_of(adapters(arguments))
-    model, tokenizer = load.load_model(source, adapters(arguments), strength=arguments.strength)
-    notes = getattr(model, "notes", [])
+    source = arguments.model = arguments.model or load.base_of(arguments.adapter and arguments.adapter[0])
+    model, tokenizer = load_model(arguments)
     if arguments.adapter_only:
         if quantization(model.base_model):
-            notes.append("the adapter was trained on its base in 4 bits: on another copy, results differ a little")
+            print_notes(["the adapter was trained on its base in 4 bits: on another copy, results differ a little"])
         save.save_lora_gguf(model, out, source)
     else:
         merged = model if arguments.adapter is None else model.merge_and_unload()
@@ -51,7 +42,7 @@ def run(arguments: Namespace) -> None:
             save.save_gguf(merged, tokenizer, out, source, (arguments.quantize or "f16").upper())
         else:
             save.save_model(merged, tokenizer, out)
-    print_notes(notes)
+    print_notes(getattr(model, "notes", []))
     print(f"saved {out}", flush=True)
 
 
@@ -66,7 +57,5 @@ def _check(arguments: Namespace, out: Path) -> None:
         raise MiniloraError("--quantize is for a whole model, with a .gguf file as --out")
     if to_gguf and os.path.lexists(out):
         raise MiniloraError(f"{show_path(out)} exists; choose another --out")
-    if to_gguf and not out.parent.is_dir():
-        raise MiniloraError(f"there is no folder {show_path(out.parent)} to write {escape(out.name)} into")
     if not to_gguf and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MiniloraError(f"{show_path(out)} exists and is not an empty folder; choose another --out")

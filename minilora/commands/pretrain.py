@@ -2,59 +2,61 @@
 
 from argparse import Namespace
 
-from minilora.commands.common import (
-    DATA,
-    Parser,
-    add_batch_size,
-    add_length,
-    add_seq_len,
-    add_training,
-    number,
-    whole,
-)
+from minilora.commands.common import DATA, DEFAULT, Parser, add_flag, add_training, number, take_settings, whole
 from minilora.errors import MiniloraError, flag_of
 
 STEPS = 500
-FIELDS = {  # of LlamaConfig, by what their flags are called
-    "vocab_size": "vocab_size",
-    "hidden_size": "hidden_size",
-    "intermediate_size": "intermediate_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "num_kv_heads": "num_key_value_heads",
+SIZES = {  # of the model: a flag's name, LlamaConfig's, the default, the help
+    "vocab_size": ("vocab_size", 2048, DEFAULT),
+    "hidden_size": ("hidden_size", 192, DEFAULT),
+    "intermediate_size": ("intermediate_size", 512, DEFAULT),
+    "num_layers": ("num_hidden_layers", 4, DEFAULT),
+    "num_heads": ("num_attention_heads", 6, f"of the queries {DEFAULT}"),
+    "num_kv_heads": ("num_key_value_heads", None, "of keys and values (default: half of them, or all if odd)"),
 }
 
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora pretrain --data python-docs --out runs/base --steps 500"
     flags = parser.add_argument_group("flags")
-    flags.add_argument("--data", required=True, help=DATA)
-    flags.add_argument("--out", required=True, help="run folder: metrics, checkpoints and the result")
-    peak = "learning rate at its peak (default: %(default)s)"
-    flags.add_argument("--lr", type=number(above=0), default=3e-3, help=peak)
-    add_length(flags, str(STEPS))
-    add_batch_size(flags, 16)
-    add_seq_len(flags, 128)
+    add_flag(flags, "--data", DATA, required=True)
+    add_flag(flags, "--out", "run folder: metrics, checkpoints and the result", required=True)
+    add_flag(flags, "--lr", f"learning rate at its peak {DEFAULT}", number(above=0), 3e-3)
+    length = flags.add_mutually_exclusive_group()
+    add_flag(length, "--steps", f"(default: {STEPS})")
+    add_flag(length, "--epochs")
+    add_flag(flags, "--batch-size", default=16)
+    add_flag(flags, "--seq-len", default=128)
     model = parser.add_argument_group("model")
-    for flag, default in (("--vocab-size", 2048), ("--hidden-size", 192), ("--intermediate-size", 512)):
-        model.add_argument(flag, type=whole(1), default=default, metavar="N", help="(default: %(default)s)")
-    model.add_argument("--num-layers", type=whole(1), default=4, metavar="N", help="(default: %(default)s)")
-    words = "of the queries (default: %(default)s)"
-    model.add_argument("--num-heads", type=whole(1), default=6, metavar="N", help=words)
-    words = "of keys and values (default: half of them, or all if odd)"
-    model.add_argument("--num-kv-heads", type=whole(1), metavar="N", help=words)
+    for name, (_, default, words) in SIZES.items():
+        add_flag(model, flag_of(name), words, whole(1), default)
     add_training(parser)
+    take_settings(parser)
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.commands.training import Training, check_folder, check_memory, train_settings
+    from minilora.commands.training import check_folder, train, train_settings
     from minilora.data import corpora
-    from minilora.peft import Options
-    from minilora.train import defaults, load, text
+    from minilora.models.llama import LlamaConfig
+    from minilora.plan.activations import Step
+    from minilora.plan.fits import check_fits
+    from minilora.train import defaults, launch, load, text
 
     check_folder(arguments)
-    sizes = _sizes(arguments)
-    check_memory(arguments, _llama_config(sizes), "full", new_model=True)
+    sizes = {field: getattr(arguments, name) for name, (field, *_) in SIZES.items()}
+    if arguments.num_kv_heads is None:
+        heads = arguments.num_heads
+        sizes["num_key_value_heads"] = heads if heads % 2 else heads // 2
+    sizes |= {"max_position_embeddings": max(512, 2 * arguments.seq_len), "tie_word_embeddings": True}
+    try:
+        shape = LlamaConfig(**sizes)
+    except MiniloraError as error:  # it names its fields, and the reader typed flags
+        message = str(error)
+        for name, (field, *_) in SIZES.items():
+            message = message.replace(field, flag_of(name))
+        raise MiniloraError(message) from None
+    step = Step(-(-arguments.batch_size // launch.ranks()), arguments.seq_len)
+    check_fits(shape, "full", step, checkpointing=arguments.checkpointing, new_model=True)
     corpus = corpora.load(arguments.data)
     tokenizer = text.tokenizer_for(corpus, sizes.pop("vocab_size"))
     data = text.read_text(corpus, tokenizer)
@@ -64,28 +66,4 @@ def run(arguments: Namespace) -> None:
         flags["steps"] = defaults.steps_for(data, per_step, arguments.seq_len, arguments.epochs)
     flags["steps"] = flags["steps"] or STEPS
     config = defaults.train_config(arguments.batch_size, weight_decay=0.1, betas=(0.9, 0.95), **flags)
-
-    settings = {name: getattr(arguments, name) for name in FIELDS}
-    Training(arguments, model, tokenizer, data, "full", Options(), settings, config).run()
-
-
-def _sizes(arguments: Namespace) -> dict[str, int | bool]:
-    """The fields of LlamaConfig that the flags ask for."""
-    sizes = {field: getattr(arguments, name) for name, field in FIELDS.items()}
-    if arguments.num_kv_heads is None:
-        heads = arguments.num_heads
-        sizes["num_key_value_heads"] = heads if heads % 2 else heads // 2
-    return sizes | {"max_position_embeddings": max(512, 2 * arguments.seq_len), "tie_word_embeddings": True}
-
-
-def _llama_config(sizes: dict):
-    """Raises MiniloraError that names the flags, where LlamaConfig's names its fields."""
-    from minilora.models.llama import LlamaConfig
-
-    try:
-        return LlamaConfig(**sizes)
-    except MiniloraError as error:
-        message = str(error)
-        for name, field in FIELDS.items():
-            message = message.replace(field, flag_of(name))
-        raise MiniloraError(message) from None
+    train(arguments, model, tokenizer, data, config, {name: getattr(arguments, name) for name in SIZES})

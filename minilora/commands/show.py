@@ -5,15 +5,15 @@ from functools import partial
 from math import isfinite
 from pathlib import Path
 
-from minilora.commands.common import Parser, add_json, print_result
+from minilora.commands.common import Parser, add_flag, print_result
 from minilora.errors import MiniloraError, escape
 
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora show runs/numpy"
     parser.add_argument("folder", metavar="RUN", help="run folder of pretrain or finetune, also of one that is running")
-    parser.add_argument("--out", metavar="FILE", help="the picture, a .png file (default: run.png in the run folder)")
-    add_json(parser)
+    add_flag(parser, "--out", "the picture, a .png file (default: run.png in the run folder)", metavar="FILE")
+    add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> None:
@@ -22,39 +22,27 @@ def run(arguments: Namespace) -> None:
     from minilora.train.run import read_metrics
     from minilora.train.text import Chats, Text, is_chat_data
 
-    out = Path(arguments.out or Path(arguments.folder) / "run.png")
+    folder = Path(arguments.folder)
+    out = Path(arguments.out or folder / "run.png")
     if out.suffix != ".png":
         raise MiniloraError(f"--out must end in .png, not {show_path(out)}")
-    metrics = read_metrics(arguments.folder)
+    metrics = read_metrics(folder)
     data, planned, summary = metrics.config.get("data"), metrics.config.get("steps"), metrics.summary()
     unit = "" if data is None else Chats.unit if is_chat_data(data) else Text.unit
-    title = escape(style.printable(Path(arguments.folder).resolve().name), 50)
-    draw = partial(training.run_figure, title=title, unit=unit)
+    draw = partial(training.run_figure, title=escape(style.printable(folder.resolve().name), 50), unit=unit)
     picture = style.save_all({out.stem: draw}, metrics.series, out.parent)[0] if summary else None
-    facts = {
-        "run": arguments.folder,
-        "step": metrics.step,
-        "steps": planned,
-        "result": metrics.result,
-        "series": summary,
-        "picture": picture and str(picture),
-    }
     state = "done" if metrics.result else "no result yet: it is running, or was broken off"
     of = f" of {planned:,}" if type(planned) is int else ""
-    lines = [f"{show_path(arguments.folder)}: step {metrics.step:,}{of}, {state}", ""]
-    lines += training.run_lines(metrics.series)
-    if found := summary.get("evaluation"):
+    lines = [f"{show_path(folder)}: step {metrics.step:,}{of}, {state}", "", *training.run_lines(metrics.series)]
+    if best := summary.get("evaluation"):
         start = metrics.series["evaluation"].get(0)
         started = "" if start is None or not isfinite(start) else f"{start:.4g} at the start, "
-        lines += [
-            "",
-            f"validation{unit and f' ({unit})'}: {started}best {found['min']:.4g} at step {found['min_step']:,}",
-        ]
+        words = f"{started}best {best['min']:.4g} at step {best['min_step']:,}"
+        lines += ["", f"validation{unit and f' ({unit})'}: {words}"]
     lines += training.sample_lines(metrics.result.get("samples") or []) if metrics.result else []
-    lines += [
-        f"{training.LABELS[name]}: {one['not_numbers']:,} not a number"
-        for name, one in summary.items()
-        if one["not_numbers"]
-    ]
+    for name, one in summary.items():
+        if one["not_numbers"]:
+            lines.append(f"{training.LABELS[name]}: {one['not_numbers']:,} not a number")
     lines.append(f"saved {show_path(picture)}" if picture else "no step has been logged, so there is no picture")
-    print_result(arguments, facts, "\n".join(lines))
+    facts = {"run": arguments.folder, "step": metrics.step, "steps": planned, "result": metrics.result}
+    print_result(arguments, facts | {"series": summary, "picture": picture and str(picture)}, "\n".join(lines))

@@ -35,9 +35,8 @@ from minilora.quant import in_float
 from minilora.train import defaults, load, methods, metrics, save
 from minilora.train.answers import answers
 from minilora.train.loop import TrainConfig
-from minilora.train.metrics import contains, normalise
+from minilora.train.metrics import TaskScore, after, answered, contains, measure_task, normalise
 from minilora.train.progress import progress_bar
-from minilora.train.scoring import TaskScore, after, answered, measure_task
 from minilora.train.text import Chats
 
 SUBJECT = f"the glossary of {jargon.COMPANY}"

@@ -13,6 +13,7 @@ turn. So k examples are among 2k, and n among 4n. All cells answer the same held
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from time import process_time
 from typing import Any
 
@@ -23,15 +24,13 @@ from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
 from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
-from minilora.measure.footprint import seconds_in_turns
 from minilora.measure.naive_bayes import NaiveBayes
 from minilora.measure.records import Records
 from minilora.peft import base_fingerprint
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import catalog, defaults, load, methods
-from minilora.train.loop import History
-from minilora.train.scoring import TaskScore, after, check_prompts, measure_task
+from minilora.train.metrics import TaskScore, after, check_prompts, measure_task
 from minilora.train.text import Chats, is_chat_data
 
 KIND = "curve"
@@ -97,54 +96,40 @@ def read_task(data: str, test: str | None = None) -> TaskData:
     if test is None and data in catalog.TASKS:
         test = str(catalog.find(data, "test"))
     notes: list[str] = []
-    parts = [
-        chat.read_jsonl(_jsonl(flag, source), notes) for flag, source in (("--data", data), ("--test", test)) if source
-    ]
-    notes += chat.doubts(parts[0])
+    train = _read("--data", data, notes)
+    held_out = _read("--test", test, notes) if test else []
+    notes += chat.doubts(train)
     if test is None:
-        train, *held_out = chat.split(parts[0], data)
-        parts = [train, [one for part in held_out for one in part]]
-    tested = set(map(question_of, parts[1]))
-    train = [one for one in parts[0] if question_of(one) not in tested]
-    if both := len(parts[0]) - len(train):
-        notes.append(f"{both:,} of the {len(parts[0]):,} examples of --data begin as some of --test: not learned from")
-    if not train:
+        train, *others = chat.split(train, data)
+        held_out = [one for part in others for one in part]
+    tested = set(map(question_of, held_out))
+    learned = [one for one in train if question_of(one) not in tested]
+    if both := len(train) - len(learned):
+        notes.append(f"{both:,} of the {len(train):,} examples of --data begin as some of --test: not learned from")
+    if not learned:
         raise MiniloraError("every example of --data begins as one of --test does: none is left to learn from")
-    labels = labels_of([*train, *parts[1]])
-    task = TaskData(train, parts[1], labels, notes)
-    if labels is not None:
-        _check_labels(task)
-    if len(task.test) < FEWEST_TESTED:
-        where = "--test" if test else f"the fifth of {show_path(data)} that is held out"
-        least = f"at least {FEWEST_TESTED}, better 200"
-        how = least if test else f"{least}: some {5 * FEWEST_TESTED} or more in --data, or a file as --test"
-        raise MiniloraError(f"{where} has {len(task.test)} examples: give {how}")
-    return task
-
-
-def _jsonl(flag: str, source: str) -> str:
-    source = catalog.resolve(source)
-    if not is_chat_data(source):
-        names = f", or {' or '.join(catalog.TASKS)}" if flag == "--data" else ""
-        raise MiniloraError(f"{flag} must be a .jsonl file of prompts and responses{names}, not {show_path(source)}")
-    return source
-
-
-def _text(messages: Conversation) -> str:
-    return "\n".join(message["content"] for message in messages[:-1])
-
-
-def _check_labels(task: TaskData) -> None:
-    labels = task.labels or []
-    if len(labels) == 1:
+    labels = labels_of([*learned, *held_out])
+    if labels is not None and len(labels) == 1:
         raise MiniloraError(f"every response is {escape(repr(labels[0]))}: one label leaves nothing to tell apart")
-    learned = {response_of(one) for one in task.train}
-    if unseen := [label for label in labels if label not in learned]:
-        count = sum(response_of(one) == unseen[0] for one in task.test)
+    if unseen := sorted(set(labels or ()) - set(map(response_of, learned))):
+        count = sum(response_of(one) == unseen[0] for one in held_out)
         raise MiniloraError(
             f"the label {escape(repr(unseen[0]))}, which {count:,} held-out examples have, never occurs in training: "
             "add examples of it to --data, or take it out of --test"
         )
+    if len(held_out) < FEWEST_TESTED:
+        where = "--test" if test else f"the fifth of {show_path(data)} that is held out"
+        least = f"at least {FEWEST_TESTED}, better 200, by five times as many in --data or by a file as --test"
+        raise MiniloraError(f"{where} has {len(held_out)} examples: give {least}")
+    return TaskData(learned, held_out, labels, notes)
+
+
+def _read(flag: str, source: str, notes: list[str]) -> list[Conversation]:
+    path = catalog.resolve(source)
+    if not is_chat_data(path):
+        names = f", or {' or '.join(catalog.TASKS)}" if flag == "--data" else ""
+        raise MiniloraError(f"{flag} must be a .jsonl file of prompts and responses{names}, not {show_path(source)}")
+    return chat.read_jsonl(path, notes)
 
 
 # The cells
@@ -153,20 +138,10 @@ def _check_labels(task: TaskData) -> None:
 def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrite: bool = False) -> Records:
     """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records.
 
-    Raises MiniloraError, before anything is written, for data, shots and sizes that do not suit; and where the file is
-    there already, or was measured with other settings.
+    Numbers of examples above those that there are become all. Raises MiniloraError, before anything is written, for
+    data, shots and sizes that do not suit; and where the file is there already, or was measured with other settings.
     """
     task = read_task(settings.data, settings.test)
-    settings, notes = _fitting(settings, task)
-    curve = Curve(settings, task)
-    records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
-    print_notes(notes)
-    records.complete(cells_of(records.header["settings"]), curve.measure, "curve")
-    return records
-
-
-def _fitting(settings: CurveSettings, task: TaskData) -> tuple[CurveSettings, list[str]]:
-    """Return the settings with numbers of examples that there are (larger ones become all), and notes on changes."""
     there, notes = len(task.train), list(task.notes)
     if max(settings.shots, default=0) > there:
         raise MiniloraError(
@@ -178,21 +153,22 @@ def _fitting(settings: CurveSettings, task: TaskData) -> tuple[CurveSettings, li
     sizes = tuple(sorted({min(n, there) for n in requested}))
     if min(sizes) < (labels := len(task.labels or ())):
         raise MiniloraError(f"--sizes {min(sizes)} is too small for {labels} labels, each of which needs an example")
-    return replace(settings, sizes=sizes, test_examples=min(settings.test_examples, len(task.test))), notes
+    curve = Curve(replace(settings, sizes=sizes, test_examples=min(settings.test_examples, len(task.test))), task)
+    records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
+    print_notes(notes)
+    records.complete(cells_of(records.header["settings"]), curve.measure, "curve")
+    return records
 
 
 def cells_of(facts: dict) -> list[tuple]:
     """Return the keys of a curve whose header has these settings, in the order in which they are measured."""
     shots, sizes, seeds = facts["shots"], facts["sizes"], facts["seeds"]
-    prompts: list[tuple] = [("prompt", k, seed) for k in shots for seed in (seeds if k else seeds[:1])]
-    bayes = [("bayes", n, seed) for n in sizes for seed in seeds if facts["labels"]]
-    costs = [("cost", "prompt", k) for k in shots]
-    trained = [
-        cell
-        for method in facts["methods"]
-        for cell in (("cost", method), *(("trained", method, n, seed) for n in sizes for seed in seeds))
-    ]
-    return [*prompts, *bayes, *costs, *trained]
+    cells: list[tuple] = [("prompt", k, seed) for k in shots for seed in (seeds if k else seeds[:1])]
+    cells += [("bayes", n, seed) for n in sizes for seed in seeds if facts["labels"]]
+    cells += [("cost", "prompt", k) for k in shots]
+    for method in facts["methods"]:
+        cells += [("cost", method), *(("trained", method, n, seed) for n in sizes for seed in seeds)]
+    return cells
 
 
 class Curve:
@@ -205,28 +181,21 @@ class Curve:
         self.base, self.tokenizer = load.load_model(settings.model)
         encoded = self.encode([*task.train, *self.test]).rows
         self.longest_answer = min(LONGEST_ANSWER, max(int(mask.sum()) for _, mask in encoded))
-        self._check_shots()
-        step = Step(defaults.BATCH_SIZE, min(defaults.LONGEST, max(len(ids) for ids, _ in encoded)))
-        for method in settings.methods:
-            check_fits(self.base.config, method, step)
-
-    def _check_shots(self) -> None:
         longest = sorted(self.test, key=lambda one: sum(len(m["content"]) for m in one))[-5:]
-        for k in self.settings.shots:
-            prompts = [after(self.task.shots(k, seed), one[:-1]) for seed in self.settings.seeds for one in longest]
+        for k in settings.shots:
+            prompts = [after(task.shots(k, seed), one[:-1]) for seed in settings.seeds for one in longest]
             try:
                 check_prompts(self.base, self.tokenizer, prompts, self.longest_answer)
             except MiniloraError as error:
                 raise MiniloraError(f"--shots {k} does not fit: {error}") from error
+        step = Step(defaults.BATCH_SIZE, min(defaults.LONGEST, max(len(ids) for ids, _ in encoded)))
+        for method in settings.methods:
+            check_fits(self.base.config, method, step)
 
     def facts(self) -> dict:
         """Return what a resumed run must have alike."""
-        hashes = {"train": self.task.train, "test": self.task.test}
-        return asdict(self.settings) | {
-            "labels": self.task.labels,
-            "base": base_fingerprint(self.base),
-            **{f"{part}_sha256": chat.sha256(ones) for part, ones in hashes.items()},
-        }
+        hashes = {"train_sha256": chat.sha256(self.task.train), "test_sha256": chat.sha256(self.task.test)}
+        return asdict(self.settings) | {"labels": self.task.labels, "base": base_fingerprint(self.base)} | hashes
 
     def measure(self, kind: str, *key: Any) -> dict:
         """Return the numbers of a cell."""
@@ -243,24 +212,28 @@ class Curve:
         return {"accuracy": sum(right) / len(right)}
 
     def trained(self, method: str, n: int, seed: int) -> dict:
-        model, history, facts = self.train(method, self.task.order(seed)[:n], seed)
-        return {"seconds": history.seconds, **facts} | _numbers(self.score(model, self.test))
+        """By the defaults of `minilora finetune`, without evaluations."""
+        model, tokens = self.adapted(method, self.task.order(seed)[:n], seed)
+        none = chat.ChatTokens([], [])
+        data = Chats(self.settings.data, "", tokens, none, none)
+        config = defaults.finetune_config(model, methods.METHODS[method], data, seed=seed)
+        history = defaults.fit(model, data, config, show_progress=False)
+        facts = {"seconds": history.seconds, "lr": config.peak_lr, "steps": config.steps, "notes": history.notes}
+        facts["trainable"] = load.count_parameters(model)[0]
+        return facts | _numbers(self.score(model, self.test))
 
     def cost(self, kind: str, k: int = 0) -> dict:
         if kind == "prompt":
             model, shots = self.base, self.task.shots(k, self.settings.seeds[0])
         else:
             model, shots = self.adapted(kind, self.task.train[:1], 0)[0], []
-        tokens = []
-
+        tokens, seconds = [], []
         with threads.using(1):
-
-            def ask(one: Conversation) -> None:
+            for one in [self.test[0], *self.test[: self.settings.timed]]:  # the first warms up
+                started = process_time()  # of the clock, beside other work, the same query took from 5.5 to 18.8 s
                 tokens.append(self.score(model, [one], shots).prompt_tokens)
-
-            # Processor time: beside other work the same query took from 5.5 to 18.8 s of clock.
-            seconds = seconds_in_turns({"query": ask}, self.test[: self.settings.timed], process_time)["query"]
-        return {"milliseconds": 1000 * seconds, "tokens": float(np.mean(tokens))}
+                seconds.append(process_time() - started)
+        return {"milliseconds": 1000 * median(seconds[1:]), "tokens": float(np.mean(tokens))}
 
     # What cells are made of
 
@@ -268,14 +241,8 @@ class Curve:
         return chat.encode_conversations(self.tokenizer, chat.find_format(self.tokenizer), conversations)
 
     def score(self, model: Any, questions: Sequence[Conversation], shots: Sequence = ()) -> TaskScore:
-        return measure_task(
-            model,
-            self.tokenizer,
-            questions,
-            labels=self.task.labels,
-            shots=shots,
-            max_new_tokens=self.longest_answer,
-        )
+        how: dict[str, Any] = {"labels": self.task.labels, "shots": shots, "max_new_tokens": self.longest_answer}
+        return measure_task(model, self.tokenizer, questions, **how)
 
     def adapted(self, method: str, conversations: Sequence[Conversation], seed: int) -> tuple[Any, chat.ChatTokens]:
         """Return a fresh model to train by the method, and the conversations as tokens."""
@@ -284,15 +251,9 @@ class Curve:
         model, _ = load.load_model(self.settings.model, quantization=quantization)
         return methods.adapt(model, method, options, tokens.ids, seed), tokens
 
-    def train(self, method: str, conversations: Sequence[Conversation], seed: int) -> tuple[Any, History, dict]:
-        """Train a model on all of the conversations, by the defaults of `minilora finetune`, without evaluations."""
-        model, tokens = self.adapted(method, conversations, seed)
-        none = chat.ChatTokens([], [])
-        data = Chats(self.settings.data, "", tokens, none, none)
-        config = defaults.finetune_config(model, methods.METHODS[method], data, seed=seed)
-        history = defaults.fit(model, data, config, show_progress=False)
-        facts = {"lr": config.peak_lr, "steps": config.steps, "notes": history.notes}
-        return model, history, facts | {"trainable": load.count_parameters(model)[0]}
+
+def _text(messages: Conversation) -> str:
+    return "\n".join(message["content"] for message in messages[:-1])
 
 
 def _numbers(score: TaskScore) -> dict:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from minilora.errors import MiniloraError, escape
-from minilora.formats.atomic import show_path
-from minilora.measure.curve import KIND, RECORDS, cells_of
-from minilora.measure.few_shot import crossover
+from minilora.errors import escape
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
 from minilora.measure.task_report import CALIBRATED
@@ -30,14 +30,7 @@ class CurveResult(Result):
         self.number, self.unit = ("accuracy", "right") if self.has_labels else ("f1", "F1")
         model, data = (escape(Path(self.settings[name]).name, 40) for name in ("model", "data"))
         self.where = f"{model} on {data}"
-
-    @classmethod
-    def read(cls, folder: Path) -> CurveResult:
-        """Return the records in a curve's folder. Raises FormatError, and MiniloraError if it is half measured."""
-        result = cls(Records.read(Path(folder) / RECORDS, KIND))
-        if any(cell not in result.records for cell in cells_of(result.settings)):
-            raise MiniloraError(f"the curve in {show_path(folder)} is half measured; minilora curve --resume goes on")
-        return result
+        self.trained = [(method, n) for method in self.parts("trained") for n in self.parts("trained", method)]
 
     def reached(self, *start) -> Spread:
         """Return accuracy or F1 over the seeds."""
@@ -45,8 +38,8 @@ class CurveResult(Result):
 
     def calibrated(self, *start) -> Spread | None:
         """Return accuracy after calibration; None if it was not measured."""
-        values = [100 * row["calibrated"] for row in self.records.of(*start) if "calibrated" in row]
-        return Spread.of(values) if values else None
+        is_measured = any("calibrated" in row for row in self.records.of(*start))
+        return self.spread("calibrated", *start, scale=100) if is_measured else None
 
     def best_prompt(self) -> tuple[int, Spread]:
         """Return how many examples in the prompt have the highest accuracy, calibrated or not, and that accuracy."""
@@ -58,8 +51,7 @@ class CurveResult(Result):
 
     def best_trained(self) -> tuple[str, int, Spread]:
         """Return the method and the number of examples with the highest accuracy."""
-        cells = [(method, n) for method in self.parts("trained") for n in self.parts("trained", method)]
-        reached = [(method, n, self.reached("trained", method, n)) for method, n in cells]
+        reached = [(method, n, self.reached("trained", method, n)) for method, n in self.trained]
         return max(reached, key=lambda one: one[2].mean)
 
     def best_bayes(self) -> Spread | None:
@@ -67,86 +59,66 @@ class CurveResult(Result):
         return max((self.reached("bayes", n) for n in self.parts("bayes")), key=lambda one: one.mean, default=None)
 
     def cost(self, *kind) -> dict:
-        """Return milliseconds and tokens of a query; nothing for naive Bayes."""
-        return self.records.rows.get(("cost", *kind), {})
-
-    def seconds(self, method: str, n: int) -> float:
-        """Return the mean seconds of training, of the seeds that were timed."""
-        return Spread.of(row["seconds"] for row in self.records.of("trained", method, n) if "seconds" in row).mean
+        """Return milliseconds and tokens of a query; nothing for naive Bayes. It is the same for any training."""
+        return self.records.rows.get(("cost", *(kind[1:2] if kind[0] == "trained" else kind)), {})
 
     def crossover(self, method: str, n: int) -> int | None:
         """Return queries after which the time of training is saved, against the best prompt."""
-        costs = [self.cost("prompt", self.best_prompt()[0]), self.cost(method)]
-        if costs[0]["tokens"] <= costs[1]["tokens"]:  # as many tokens take as long: nothing is saved
+        prompted, trained = self.cost("prompt", self.best_prompt()[0]), self.cost(method)
+        saved = prompted["milliseconds"] - trained["milliseconds"]
+        if prompted["tokens"] <= trained["tokens"] or saved <= 0:  # as many tokens take as long
             return None
-        return crossover(self.seconds(method, n), *(cost["milliseconds"] for cost in costs))
+        return ceil(1000 * self.spread("seconds", "trained", method, n).mean / saved)
 
     # Shown
 
     def grid(self) -> Grid:
         rows: dict[str, tuple] = {_prompted(k): ("prompt", k) for k in self.parts("prompt")}
         rows |= {f"naive Bayes, {n:,} examples": ("bayes", n) for n in self.parts("bayes")}
-        for method in self.parts("trained"):
-            name = NAMES[method]
-            rows |= {f"{name}, {n:,} examples": ("trained", method, n) for n in self.parts("trained", method)}
+        rows |= {f"{NAMES[method]}, {n:,} examples": ("trained", method, n) for method, n in self.trained}
 
-        def accuracy(spread: Spread) -> str:
-            return spread.show(1)
+        def of_training(measure: Callable, kind: str, *of) -> Any:
+            return measure(*of) if kind == "trained" else None
 
+        seconds = partial(of_training, lambda *of: self.spread("seconds", "trained", *of).mean)
         columns = [
-            Column("accuracy\n%" if self.has_labels else "F1\n%", self.reached, accuracy),
-            *[Column("calibrated\n%", self.calibrated, accuracy)] * self.has_labels,
-            Column("tokens", lambda *row: self.query(*row).get("tokens"), "{:.0f}".format),
-            Column("ms", lambda *row: self.query(*row).get("milliseconds"), "{:,.0f}".format),
-            Column("training", lambda kind, *of: self.seconds(*of) if kind == "trained" else None, show_seconds),
-            Column(
-                "pays off\nafter", lambda kind, *of: self.crossover(*of) if kind == "trained" else None, "{:,}".format
-            ),
+            Column("accuracy\n%" if self.has_labels else "F1\n%", self.reached, lambda spread: spread.show(1)),
+            *[Column("calibrated\n%", self.calibrated, lambda spread: spread.show(1))] * self.has_labels,
+            Column("tokens", lambda *row: self.cost(*row).get("tokens"), "{:.0f}".format),
+            Column("ms", lambda *row: self.cost(*row).get("milliseconds"), "{:,.0f}".format),
+            Column("training", seconds, show_seconds),
+            Column("pays off\nafter", partial(of_training, self.crossover), "{:,}".format),
         ]
         return table(f"Prompt or fine-tune? {self.where}", columns, rows, self._caption(), first="")
 
-    def query(self, kind: str, *of) -> dict:
-        """Return the cost of a query to what a row is about."""
-        return self.cost(of[0]) if kind == "trained" else self.cost(kind, *of)
-
     def _caption(self) -> str:
         count, best, trained = self.settings["test_examples"], self.best_prompt(), self.best_trained()
-        words = (
-            interval_in_words(count, max(best[-1].mean, trained[-1].mean))
-            if self.has_labels
-            else f"On {count:,} held-out examples."
-        )
+        words = f"On {count:,} held-out examples."
         if self.has_labels:
-            words += f" Calibrated: {CALIBRATED}."
+            words = interval_in_words(count, max(best[-1].mean, trained[-1].mean)) + f" Calibrated: {CALIBRATED}."
         words += " Tokens and milliseconds per query, one at a time on one thread, the whole prompt read for each. "
         words += f"Pays off: queries that save the time of training, against {_in_words(best[0])}. "
         if rates := sorted({row["lr"] for row in self.records.of("trained") if "lr" in row}):
             words += f"Trained at a learning rate of {listed(f'{rate:g}' for rate in rates)}. "
-        counts = [len(list(self.records.of(*key[:-1]))) for key in self.records.rows if key[0] == "trained"]
-        return words + seeds_in_words(counts)
+        return words + seeds_in_words(len(list(self.records.of("trained", *cell))) for cell in self.trained)
 
     @style.styled
     def figure(self) -> Figure:
         """Accuracy against the examples that were trained on, and the prompts as levels."""
-        sizes = sorted({n for method in self.parts("trained") for n in self.parts("trained", method)})
         figure, axes = style.single(f"Prompt or fine-tune? {self.where}")
-        for method in self.parts("trained"):
-            self._line(axes, method, NAMES[method], "trained", method)
-        if self.parts("bayes"):
-            self._line(axes, "scratch", "naive Bayes", "bayes")
-        for look, k in zip(style.SERIES, self.parts("prompt"), strict=False):
+        lines: list[tuple] = [(method, NAMES[method], "trained", method) for method in self.parts("trained")]
+        for look, label, *start in [*lines, *[("scratch", "naive Bayes", "bayes")] * any(self.records.of("bayes"))]:
+            sizes = self.parts(*start)
+            style.errorbar(axes, look, sizes, [self.reached(*start, n) for n in sizes], label)
+        for looks, k in zip(style.SERIES, self.parts("prompt"), strict=False):
             calibrated = self.calibrated("prompt", k)
             level = calibrated or self.reached("prompt", k)
             label = f"{_prompted(k)}{', calibrated' if calibrated else ''}"
-            axes.axhline(level.mean, color=style.GREY, linestyle=look["linestyle"], linewidth=1.4, label=label)
-        style.log_ticks(axes, sizes)
+            axes.axhline(level.mean, color=style.GREY, linestyle=looks["linestyle"], linewidth=1.4, label=label)
+        style.log_ticks(axes, sorted({n for _, n in self.trained}))
         axes.set(xlabel="examples to train on (logarithmic)", ylabel=f"{self.number} on held-out examples (%)")
         axes.set_ylim(None, 102)
         return style.with_legend(figure)
-
-    def _line(self, axes, look: str, label: str, *start) -> None:
-        sizes = self.parts(*start)
-        style.errorbar(axes, look, sizes, [self.reached(*start, n) for n in sizes], label)
 
     def outcome(self) -> str:
         """Say what to do: "fine-tune" or "prompt"; "count words" if naive Bayes is no worse than either."""
@@ -178,10 +150,6 @@ class CurveResult(Result):
             return f"{text} Training is ahead with {most:,} examples."
         return f"{text} Training is ahead from {ahead[0]:,} examples on{'' if behind else ', the fewest tried'}."
 
-    def notes(self) -> list[str]:
-        """Return the notes on the examples from when they were trained on."""
-        return list(dict.fromkeys(note for row in self.records.of("trained") for note in row["notes"]))
-
 
 def interval_in_words(count: int, percent: float) -> str:
     """Say how far a percentage of so many examples reaches."""
@@ -201,7 +169,8 @@ def show(records: Records, out: Path, console: Console) -> None:
     """Print the table and the sentence, and write the figure to `out`."""
     result = CurveResult(records)
     console.print(drawn(result.grid()))
-    for line in (result.sentence(), *result.notes()):
+    notes = dict.fromkeys(note for row in records.of("trained") for note in row["notes"])
+    for line in (result.sentence(), *notes):
         console.print(f"\n{line}", markup=False)
     paths = style.save_all({"curve": CurveResult.figure}, result, out)
     console.print(f"\nFigure: {', '.join(path.name for path in paths)} in {out}", markup=False)

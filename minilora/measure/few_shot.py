@@ -3,7 +3,6 @@ models are few-shot learners", section 2). More examples in the prompt cost more
 """
 
 from collections.abc import Iterator, Sequence
-from math import ceil
 
 import numpy as np
 
@@ -14,12 +13,6 @@ from minilora.train.metrics import bits_per_character
 
 SHOT = "{text}\nTopic: {label}\n\n"
 QUERY = "{text}\nTopic:"
-
-
-def crossover(seconds: float, prompt_ms: float, trained_ms: float) -> int | None:
-    """Return queries after which the time that training took is saved; None if a prompt is no slower."""
-    saved = prompt_ms - trained_ms
-    return ceil(1000 * seconds / saved) if saved > 0 else None
 
 
 def bits_after(model, context: np.ndarray, stream: TokenStream, seq_len: int, batch_size: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, response_of
-from minilora.errors import MiniloraError, escape, first_few
+from minilora.errors import MiniloraError
 from minilora.formats.atomic import show_path
 from minilora.train.text import is_chat_data, split_chats
 
@@ -46,31 +47,24 @@ def select(
     """
     notes: list[str] = []
     conversations = chat.read_jsonl(source, notes)
-    digest, earlier = chat.split_sha256(conversations), chat.sha256(conversations)
+    digest = chat.split_sha256(conversations)
     trainings = [it for it in trainings if it.get("data_sha256") == digest or is_chat_data(str(it.get("data")))]
-    is_own = [training.get("data_sha256") == digest for training in trainings]
-    split = split or ("test" if any(is_own) else "all")
+    split = split or ("test" if any(it.get("data_sha256") == digest for it in trainings) else "all")
     whole = conversations if split == "all" else getattr(chat.split(conversations, source), split)
     rng = np.random.default_rng(seed)
     chosen = range(len(whole)) if examples is None else sorted(rng.permutation(len(whole))[:examples])
-    measured = [whole[i] for i in chosen]
-    parts = [learned_from(it, source if own else None) for it, own in zip(trainings, is_own, strict=True)]
-    learned = [messages for part in parts for messages in part or ()]
-    labels = labels_of([*conversations, *learned, *pool]) or labels_of(conversations)
-    trained_on = None
-    for training, part in zip(trainings, parts, strict=True):
+    measured, learned = [whole[i] for i in chosen], []
+    for training in trainings:
+        part = learned_from(training, source if training.get("data_sha256") == digest else None)
+        learned += part or []
         if part is None:
             name = show_path(str(training.get("data")))
-            why = "are not here"
-            if training.get("data_sha256") == earlier:
-                why = "were divided in another way by an earlier version"
-            notes.append(f"the training data ({name}) {why}, so what the two share is not known")
+            notes.append(f"the training data ({name}) are not here, so what the two share is not known")
+    labels, trained_on = labels_of([*conversations, *learned, *pool]) or labels_of(conversations), None
     if learned:
         known = set(map(json.dumps, learned))
         if trained_on := sum(json.dumps(messages) in known for messages in measured):
             notes.append(f"{trained_on:,} of the {len(measured):,} conversations measured were trained on")
-        if None not in parts and (strange := sorted(set(labels or ()) - set(map(response_of, learned)))):
-            notes.append(f"training had no response {first_few([escape(repr(label), 40) for label in strange])}")
     return Selection(digest, split, measured, len(whole), labels, trained_on, notes)
 
 
@@ -79,9 +73,7 @@ def learned_from(training: dict, source: str | os.PathLike | None = None) -> lis
 
     training: of `save.training_of`. source: where the file lies, if not where it did.
     """
-    validation, test = (
-        str(path) if (path := training.get(f"{part}_data")) else None for part in ("validation", "test")
-    )
+    validation, test = (path and str(path) for path in map(training.get, ("validation_data", "test_data")))
     try:
         parts, digest = split_chats(str(source or training.get("data")), validation, test)
     except MiniloraError:  # it is no such file, or it is not here
@@ -95,8 +87,6 @@ def draw_shots(
     """Draw so many conversations of `pool` that are not measured, by `seed`, to stand in a prompt: of each label in
     turn, if the responses are labels. Raises MiniloraError if there are fewer.
     """
-    if count < 0:
-        raise MiniloraError(f"the number of shots must be at least 0, not {count}")
     known = set(map(json.dumps, measured))
     pool = [messages for messages in pool if json.dumps(messages) not in known]
     if len(pool) < count:
@@ -104,12 +94,12 @@ def draw_shots(
         raise MiniloraError(
             f"{count:,} shots are more than the {len(pool):,} conversations to draw from{besides if known else ''}"
         )
-    order = np.random.default_rng(seed).permutation(len(pool))
+    order = [int(i) for i in np.random.default_rng(seed).permutation(len(pool))]
     if labels_of(pool):
-        turns: dict[str, int] = {}
-        rounds = []
+        turns: Counter[str] = Counter()
+        rounds = {}
         for i in order:
-            rounds.append(turns.setdefault(response_of(pool[i]), 0))
+            rounds[i] = turns[response_of(pool[i])]
             turns[response_of(pool[i])] += 1
-        order = order[np.argsort(rounds, kind="stable")]
+        order.sort(key=rounds.__getitem__)
     return [pool[i] for i in order[:count]]

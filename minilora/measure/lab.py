@@ -13,7 +13,6 @@ from minilora.data import corpora
 from minilora.data.batches import ClassificationBatches, classification_windows
 from minilora.data.tasks import Example, load_task
 from minilora.data.tokenizer import TokenStream, encode_documents
-from minilora.errors import MiniloraError
 from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.train import load, methods, metrics
 from minilora.train.loop import History, TrainConfig, train
@@ -44,17 +43,21 @@ class Lab:
         test_examples: int | None = None,
         own: Mapping[str, Callable] | None = None,
     ):
-        self.own = dict(own or {})
-        self.base_folder, self.seq_len, self.batch_size = base_folder, seq_len, batch_size
+        self.base_folder, self.seq_len, self.batch_size, self.own = base_folder, seq_len, batch_size, own or {}
         self.tokenizer = load.tokenizer_of(base_folder)
-        self.base_corpus, self.domain_corpus = corpora.load(BASE_DATA), corpora.load(DOMAIN)
-        base_parts, self.domain_parts = corpora.split(self.base_corpus), corpora.split(self.domain_corpus)
-        self.base_train = base_parts.train
+        self.base_corpus = corpora.load(BASE_DATA)
+        self.base_parts, self.domain_parts = map(corpora.split, (self.base_corpus, corpora.load(DOMAIN)))
         self.domain_validation = self._stream(self.domain_parts.validation, validation_characters)
         self.domain_test = self._stream(self.domain_parts.test, test_characters)
-        self.base_test = self._stream(base_parts.test, test_characters)
+        self.base_test = self._stream(self.base_parts.test, test_characters)
         self.task = load_task()
-        self.test_examples = _balanced(self.task.test, len(self.task.classes), test_examples)
+        self.test_examples = self.task.test
+        if test_examples is not None:
+            left = [test_examples // len(self.task.classes)] * len(self.task.classes)
+            self.test_examples = []
+            for example in self.task.test:
+                left[example.label] -= 1
+                self.test_examples += [example] if left[example.label] >= 0 else []
 
     def _stream(self, documents: Sequence[corpora.Document], characters: int, seed: int = 0) -> TokenStream:
         return encode_documents(self.tokenizer, corpora.take(documents, characters, seed))
@@ -65,7 +68,7 @@ class Lab:
 
     def base_text(self, characters: int, seed: int) -> TokenStream:
         """Return random documents of what the base was pretrained on."""
-        return self._stream(self.base_train, characters, seed)
+        return self._stream(self.base_parts.train, characters, seed)
 
     def base(self) -> LlamaForCausalLM:
         """Return the base, read anew."""
@@ -78,16 +81,16 @@ class Lab:
 
     def fresh(self, method: str, seed: int, options: Options | None = None, tokens=()):
         """Make a model to train by `method` (of `methods.METHODS`, or "scratch"). tokens: where virtual ones start."""
-        if method == SCRATCH:
-            return LlamaForCausalLM(self.base().config, seed=seed)
-        return self._adapted(self.base(), method, options, tokens, seed)
+        return self._adapted(self._start(method, seed), method, options, tokens, seed)
+
+    def _start(self, method: str, seed: int) -> LlamaForCausalLM:
+        return LlamaForCausalLM(self.base().config, seed=seed) if method == SCRATCH else self.base()
 
     def _adapted(self, model, method: str, options: Options | None, tokens, seed: int):
         """Return the model, made trainable by `method`."""
         if method in self.own:
             self.own[method](model, options or Options(), seed)
-            return model
-        return methods.adapt(model, method, options, tokens, seed)
+        return model if method == SCRATCH or method in self.own else methods.adapt(model, method, options, tokens, seed)
 
     # Text
 
@@ -118,43 +121,23 @@ class Lab:
 
     def classifier(self, method: str, seed: int, options: Options | None = None, tokens=()):
         """Return a classifier with a fresh head on the body of the base, to train by `method`."""
-        body = self.fresh(SCRATCH, seed) if method == SCRATCH else self.base()
-        model = LlamaForSequenceClassification.from_language_model(body, len(self.task.classes), seed=seed)
-        return model if method == SCRATCH else self._adapted(model, method, options, tokens, seed)
+        body, classes = self._start(method, seed), len(self.task.classes)
+        model = LlamaForSequenceClassification.from_language_model(body, classes, seed=seed)
+        return self._adapted(model, method, options, tokens, seed)
 
     def classify(
-        self,
-        method: str,
-        examples: Sequence[Example],
-        config: TrainConfig,
-        options: Options | None = None,
-        batch_size: int = 32,
+        self, method: str, examples: Sequence[Example], config: TrainConfig, options: Options | None = None
     ) -> tuple[Any, History]:
         """Train a fresh classifier on the examples; returns it and its history. Everything random is of config.seed."""
         ids = self.tokenizer.encode_many([example.text for example in examples])
-        tokens = [token for text in ids for token in text]
-        model = self.classifier(method, config.seed, options, tokens)
+        model = self.classifier(method, config.seed, options, [token for text in ids for token in text])
         labels = [example.label for example in examples]
-        batches = ClassificationBatches(ids, labels, batch_size, self.seq_len, config.seed, 0)
+        batches = ClassificationBatches(ids, labels, min(32, len(ids)), self.seq_len, config.seed, 0)
         return model, train(model, batches, config, show_progress=False)
 
     def accuracy(self, model, examples: Sequence[Example] | None = None) -> float:
         """Return the share of examples (by default the test's) whose most likely class is right."""
         examples = self.test_examples if examples is None else examples
-        if not examples:
-            raise MiniloraError("no examples to measure accuracy on")
         ids = self.tokenizer.encode_many([example.text for example in examples])
         labels = [example.label for example in examples]
         return accuracy(model, classification_windows(ids, labels, self.seq_len, 64, 0))
-
-
-def _balanced(examples: list[Example], classes: int, count: int | None) -> list[Example]:
-    """Return the first examples of each class, at most `count` together, in their order."""
-    if count is None:
-        return examples
-    each, taken, chosen = count // classes, [0] * classes, []
-    for example in examples:
-        if taken[example.label] < each:
-            taken[example.label] += 1
-            chosen.append(example)
-    return chosen

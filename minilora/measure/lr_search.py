@@ -1,6 +1,7 @@
 """A small search for a learning rate: before a method is judged, and for whoever asks `minilora finetune --lr auto`."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from math import inf
 
@@ -25,30 +26,16 @@ def best_rate(start: float, tries: int, loss: Callable[[float], float | None], m
     rates = [start * FACTOR**i for i in (0, 1, -1, 2, -2)[:tries]]
     losses: dict[float, float] = {}
     while rates:
-        for rate in rates:
-            rate = float(f"{rate:.2g}")
+        for rate in (float(f"{rate:.2g}") for rate in rates):
             value = loss(rate)
             losses[rate] = inf if value is None else value
-        best = min(losses, key=lambda rate: losses[rate])
+        best = min(losses, key=losses.__getitem__)
         outer = {min(losses): best / FACTOR, max(losses): best * FACTOR}
         rates = [outer[best]] if best in outer and len(losses) < most else []
     return best
 
 
-def measured(loss: Callable[[], float]) -> dict:
-    """Return a record's numbers for one rate: its loss, or None and why."""
-    try:
-        return {"loss": loss()}
-    except MiniloraError as error:  # it diverged
-        return {"loss": None, "error": str(error)}
-
-
-def rate_loss(
-    model,
-    data: text.Text | Chats,
-    config: TrainConfig,
-    **batches,
-) -> Callable[[float], float]:
+def rate_loss(model, data: text.Text | Chats, config: TrainConfig, **batches) -> Callable[[float], float]:
     """Return a function of a learning rate: the best validation loss of a training at it, in bits per character.
 
     It trains by `config`. Each call begins with the weights that `model` has now, and leaves them so. It raises
@@ -75,11 +62,7 @@ def search_config(config: TrainConfig) -> TrainConfig:
 
 
 def find_lr(
-    model,
-    data: text.Text | Chats,
-    config: TrainConfig,
-    tell: Callable[[float, float | None], None] = lambda rate, loss: None,
-    **batches,
+    model, data: text.Text | Chats, config: TrainConfig, tell: Callable = lambda rate, loss: None, **batches
 ) -> float:
     """Find the learning rate at which `model` learns `data` best in a sixth of the steps of `config`; tries 3 to 5.
 
@@ -89,7 +72,9 @@ def find_lr(
     loss = rate_loss(model, data, search_config(config), **batches)
 
     def tried(rate: float) -> float | None:
-        value = measured(lambda: loss(rate))["loss"]
+        value = None
+        with suppress(MiniloraError):  # it diverged
+            value = loss(rate)
         tell(rate, value)
         return value
 

@@ -32,11 +32,9 @@ def live_bytes(model: nn.Module, optimizer=None, *losses: Tensor) -> dict[str, i
     weights. A view counts as what it looks into, and each array once. Weights are all that the model holds: codes in 4
     bits as they are, and what an adapter keeps in order to be taken off again.
     """
-    weights = _arrays_in(model)
-    gradients = _arrays_in([p.grad for p in model.parameters()])
-    moments = _arrays_in([] if optimizer is None else optimizer.state_dict())
-    activations = {key: array for key, array in _arrays_in(list(losses)).items() if key not in weights}
-    kinds = (weights, gradients, moments, activations)
+    weights, moments = _arrays_in(model), _arrays_in([] if optimizer is None else optimizer.state_dict())
+    activations = {key: array for key, array in _arrays_in(losses).items() if key not in weights}
+    kinds = (weights, _arrays_in([p.grad for p in model.parameters()]), moments, activations)
     return {kind: sum(a.nbytes for a in arrays.values()) for kind, arrays in zip(KINDS, kinds, strict=True)}
 
 
@@ -55,10 +53,8 @@ def _arrays_in(start) -> dict[int, Array]:
         if id(item) in seen:
             continue
         seen.add(id(item))
-        if isinstance(item, (list, tuple, set)):
-            waiting.extend(item)
-        elif isinstance(item, dict):
-            waiting.extend(item.values())
+        if isinstance(item, (list, tuple, set, dict)):
+            waiting.extend(item.values() if isinstance(item, dict) else item)
         elif isinstance(item, Tensor):
             waiting += [item._data, item._node]
         elif isinstance(item, Node):

@@ -5,14 +5,9 @@ section 13.2). It trains in milliseconds, and each word speaks for itself.
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-
-
-def words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
 
 
 class NaiveBayes:
@@ -20,19 +15,22 @@ class NaiveBayes:
 
     def __init__(self, texts: Sequence[str], labels: Sequence[str]):
         self.labels = sorted(set(labels))
-        self.place = {word: i for i, word in enumerate(sorted({word for text in texts for word in words(text)}))}
+        self.place = {word: i for i, word in enumerate(sorted({word for text in texts for word in _words(text)}))}
         counts = np.ones((len(self.labels), len(self.place)))  # (L, V), with Laplace's one
         for text, label in zip(texts, labels, strict=True):
             counts[self.labels.index(label)] += self.count(text)
-        often = Counter(labels)
-        self.prior = np.log([often[label] / len(labels) for label in self.labels])  # (L,)
+        self.prior = np.log([labels.count(label) / len(labels) for label in self.labels])  # (L,)
         self.likelihood = np.log(counts / counts.sum(axis=1, keepdims=True))  # (L, V)
 
     def count(self, text: str) -> np.ndarray:
         """Count how often each word of the vocabulary is in the text, (V,); other words do not count."""
-        places = [self.place[word] for word in words(text) if word in self.place]
+        places = [self.place[word] for word in _words(text) if word in self.place]
         return np.bincount(places, minlength=len(self.place))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Return the likeliest label of each text."""
         return [self.labels[(self.prior + self.likelihood @ self.count(text)).argmax()] for text in texts]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from minilora import __version__, blas
-from minilora.errors import FormatError, MiniloraError, Stopped, escape, print_notes
+from minilora.errors import FormatError, MiniloraError, Stopped, print_notes
 from minilora.formats.atomic import parse_json, read_bytes, show_path, write_atomic
 from minilora.train.progress import progress_bar
 
@@ -43,13 +43,11 @@ class Records:
         Raises MiniloraError where there is a file and neither `resume` nor `overwrite`, or where it is of other
         settings; FormatError where it is damaged or of another version.
         """
-        path = Path(path)
-        settings = json.loads(json.dumps(settings))
+        path, settings = Path(path), json.loads(json.dumps(settings))
         if path.exists() and resume:
             records = cls.read(path, kind, cut_off=True)
             there = records.header["settings"]
-            if there != settings:
-                differ = sorted(n for n in there | settings if there.get(n) != settings.get(n))
+            if differ := sorted(name for name in there | settings if there.get(name) != settings.get(name)):
                 raise MiniloraError(
                     f"{show_path(path)} was measured with other settings ({', '.join(differ)}); "
                     "choose another --out, or --overwrite"
@@ -57,13 +55,8 @@ class Records:
             return records
         if path.exists() and not overwrite:
             raise MiniloraError(f"{show_path(path)} exists; go on with it by --resume, or --overwrite it")
-        header = {
-            "minilora": kind,
-            "version": VERSION,
-            "settings": settings,
-            "machine": machine(),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        header = {"minilora": kind, "version": VERSION, "settings": settings, "machine": machine()}
+        header["date"] = datetime.now(UTC).isoformat(timespec="seconds")
         write_atomic(path, _line(header))
         return cls(path, header, {})
 
@@ -74,31 +67,23 @@ class Records:
         cut_off: a last line without an end is dropped, in the file too, and a note says so. Raises FormatError for
         a file that is damaged, half written, of another kind or another version.
         """
-        where = show_path(path)
-        raw = read_bytes(path, LIMIT)
+        where, raw = show_path(path), read_bytes(path, LIMIT)
         *lines, rest = raw.split(b"\n")
         if rest and not cut_off:
             raise FormatError(f"{where} is half written: its last line has no end; go on with the run by --resume")
         if not lines:
             raise FormatError(f"{where} holds no measurements")
-        header = parse_json(lines[0], f"{where}, line 1")
-        if header.get("minilora") != kind:
-            raise FormatError(f"{where} holds {escape(repr(header.get('minilora')))}, not {kind!r}")
-        if header.get("version") != VERSION:
-            raise FormatError(
-                f"{where} is of version {escape(repr(header.get('version')))} of the format, this minilora reads "
-                f"{VERSION}; measure again"
-            )
-        if not isinstance(header.get("settings"), dict) or not isinstance(header.get("machine"), dict):
-            raise FormatError(f"{where}, line 1: the settings or the machine are missing")
-        rows = {}
-        for number, line in enumerate(lines[1:], 2):
-            row = parse_json(line, f"{where}, line {number}")
+        header, *cells = (parse_json(line, f"{where}, line {number}") for number, line in enumerate(lines, 1))
+        types = {"minilora": str, "version": int, "settings": dict, "machine": dict}
+        is_whole = all(isinstance(header.get(name), one) for name, one in types.items())
+        if not is_whole or header["minilora"] != kind or header["version"] != VERSION:
+            raise FormatError(f"{where} holds no measurements of {kind!r} in version {VERSION} of the format")
+        records = cls(Path(path), header, {})
+        for number, row in enumerate(cells, 2):
             key = row.get("key")
             if not isinstance(key, list) or not all(isinstance(part, str | int | float) for part in key):
                 raise FormatError(f"{where}, line {number} does not say what it measured")
-            rows[tuple(key)] = row
-        records = cls(Path(path), header, rows)
+            records.rows[tuple(key)] = row
         if rest:
             write_atomic(path, raw[: -len(rest)])
             records.notes.append(f"the last line of {where} was cut off; it is measured again")
@@ -159,20 +144,10 @@ def _line(value: dict) -> bytes:
 
 
 def machine() -> dict:
-    """Return versions, cores, matrix kernels and the processor, which the last digits and every time depend on."""
-    kernels = "; ".join(f"{b['internal_api']} {b['version']} ({b.get('architecture', '?')})" for b in blas.describe())
-    return {
-        "python": sys.version.split()[0],
-        "numpy": np.__version__,
-        "minilora": __version__,
-        "cores": blas.cores(),
-        "blas": kernels,
-        "processor": _processor(),
-    }
+    """Return versions, cores, matrix kernels and the processor, which the last digits and every time depend on.
 
-
-def _processor() -> dict[str, str]:
-    """Return the processor's name and, if Linux says them, the maker's numbers for its family and model."""
+    Of the processor its name and, if Linux says them, the maker's numbers for its family and model.
+    """
     fields: dict[str, str] = {}
     with suppress(OSError):
         for line in CPUINFO.read_text("utf-8").splitlines():
@@ -180,4 +155,12 @@ def _processor() -> dict[str, str]:
             fields.setdefault(name.strip(), " ".join(value.split()))
     name = fields.get("model name") or platform.processor() or platform.machine() or "unknown"
     known = {"name": name, "family": fields.get("cpu family"), "model": fields.get("model")}
-    return {part: value for part, value in known.items() if value}
+    kernels = "; ".join(f"{b['internal_api']} {b['version']} ({b.get('architecture', '?')})" for b in blas.describe())
+    return {
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "minilora": __version__,
+        "cores": blas.cores(),
+        "blas": kernels,
+        "processor": {part: value for part, value in known.items() if value},
+    }

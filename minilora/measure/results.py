@@ -20,8 +20,8 @@ class Result:
         self.records, self.settings = records, records.header["settings"]
 
     def spread(self, number: str, *start: Any, scale: float = 1) -> Spread:
-        """Return a number over the seeds: of the cells whose key begins with `start`."""
-        return Spread.of(scale * row[number] for row in self.records.of(*start))
+        """Return a number over the seeds: of the cells whose key begins with `start`, as far as it was measured."""
+        return Spread.of(scale * row[number] for row in self.records.of(*start) if number in row)
 
     def parts(self, *start: Any) -> list:
         """Return what comes after `start` in the keys, each once: names in the order of tables, or numbers, sorted.

@@ -2,7 +2,7 @@
 
 from minilora.errors import escape
 from minilora.show.grids import WIDTH, Grid
-from minilora.train.scoring import TaskScore
+from minilora.train.metrics import TaskScore
 
 MOST_SHOWN = 12  # labels of the confusion table
 WIDEST = 20  # characters of a label
@@ -13,18 +13,14 @@ def score_lines(score: TaskScore) -> list[str]:
     """Format what was reached, how far chance reaches, and what a query cost."""
     spread = f"in brackets the 95 % interval that {score.count:,} conversations leave"
     if score.kind == "answers":
-        lines = [
-            f"exact match {share_with_interval(score.exact, score.exact_interval)}",
-            f"F1 {100 * (score.f1 or 0):.1f} %",
-        ]
+        lines = [f"exact match {share_with_interval(score.exact, score.exact_interval)}"]
+        lines.append(f"F1 {100 * (score.f1 or 0):.1f} %")
         if score.f1_error is not None:
             lines[-1] += f" ± {100 * score.f1_error:.1f}"
             spread += ", after ± the standard error"
     else:
-        lines = [
-            f"accuracy {share_with_interval(score.accuracy, score.accuracy_interval)} "
-            f"among {len(score.labels or [])} labels"
-        ]
+        share = share_with_interval(score.accuracy, score.accuracy_interval)
+        lines = [f"accuracy {share} among {len(score.labels or [])} labels"]
         if score.calibrated is not None:
             lines.append(f"calibrated {share_with_interval(score.calibrated, score.calibrated_interval)}: {CALIBRATED}")
         lines.append(f"the most frequent label alone {100 * (score.majority or 0):.1f} %")
@@ -38,16 +34,12 @@ def share_with_interval(share: float | None, interval: tuple[float, float] | Non
 
 
 def confusion_grid(score: TaskScore) -> Grid:
-    """Tabulate counts, expected x predicted, of the labels expected most often; the rest in a last column."""
+    """Tabulate counts, expected x predicted, of the labels expected most often; predictions of others are not shown."""
     labels, counts = score.labels or [], score.confusion or []
     shown = sorted(sorted(range(len(labels)), key=lambda i: -sum(counts[i]))[:MOST_SHOWN])
-    rest = [i for i in range(len(labels)) if i not in shown]
     first = min(max(map(len, ("expected", *labels))), WIDEST)
-    width = (WIDTH - first) // (len(shown) + bool(rest)) - 2
-    rows = []
-    for i in shown:
-        numbers = [counts[i][j] for j in shown] + ([sum(counts[i][j] for j in rest)] if rest else [])
-        rows.append((escape(labels[i], first), *map(str, numbers)))
-    header = ("expected", *(escape(labels[j], width) for j in shown), *(["rest"] if rest else []))
-    caption = f"Not shown: {len(rest)} labels that are expected less often." if rest else ""
-    return Grid("Predicted:", header, rows, caption)
+    width = (WIDTH - first) // len(shown) - 2
+    rows = [(escape(labels[i], first), *(str(counts[i][j]) for j in shown)) for i in shown]
+    header = ("expected", *(escape(labels[j], width) for j in shown))
+    left_out = len(labels) - len(shown)
+    return Grid("Predicted:", header, rows, f"Not shown: {left_out} labels expected less often." if left_out else "")

@@ -46,18 +46,6 @@ def plan_text(facts: dict) -> str:
     return "\n".join(lines)
 
 
-def largest_text(facts: dict) -> str:
-    """Write which preset is the largest that fits, by each method."""
-    lines = [f"The largest preset of which a step fits {show_size(facts['memory'])}:"]
-    for one in facts["largest"]:
-        answer = "none"
-        if one["model"] is not None:
-            how = "" if one["fits"] == "yes" else f", {one['fits']}"
-            answer = f"{one['model']} ({show_size(one['peak'])}{how})"
-        lines.append(f"  {one['method']:<20}{answer}")
-    return "\n".join(lines)
-
-
 def _several(plans: list[dict]) -> Grid:
     rows: list[tuple[str, ...]] = []
     for plan in plans:

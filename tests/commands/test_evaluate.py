@@ -11,12 +11,14 @@ from minilora.formats.atomic import write_json
 from minilora.formats.safetensors import load_file, save_file
 from minilora.measure.task_report import confusion_grid, score_lines
 from minilora.show.grids import drawn, render
-from minilora.train.scoring import TaskScore
+from minilora.train.metrics import TaskScore
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
 
 ROWS = [{"prompt": f"Is {i} even?", "response": "yes" if i % 2 == 0 else "no"} for i in range(30)]
+FILES = {"labels": ROWS, "one": ROWS[::2], "two": ROWS[:2]}
+FILES["free"] = [{"prompt": row["prompt"], "response": f"{i} it is"} for i, row in enumerate(ROWS)]
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +26,7 @@ def place(tmp_path_factory):
     """A folder with an untrained chat model and files of conversations."""
     folder = tmp_path_factory.mktemp("evaluate")
     tiny_chat.save(folder / "model", [row["prompt"] + row["response"] for row in ROWS])
-    free = [{"prompt": row["prompt"], "response": f"{i} it is"} for i, row in enumerate(ROWS)]
-    files = {"labels": ROWS, "free": free, "one": ROWS[::2], "two": ROWS[:2]}
-    files["long"] = [{"prompt": "Is it even? " * 150, "response": f"it is {i}"} for i in range(3)]
-    for name, rows in files.items():
+    for name, rows in FILES.items():
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "text.txt").write_text("one line of a text and no more\n" * 200)
     return folder
@@ -64,17 +63,11 @@ def test_shots_come_before_each_question(evaluate, place):
     assert two["task"]["prompt_tokens"] > 2 * none["task"]["prompt_tokens"]
 
 
-def test_free_answers_give_exact_match_and_f1(evaluate):
+def test_free_answers_give_exact_match_and_f1_and_one_class_bits_alone(evaluate):
     out = evaluate("free", "--examples", 6).out
     assert "(6 of 30 conversations" in out and "exact match 0.0 % (0.0 to 39.0)" in out and "F1 " in out and "±" in out
-
-
-def test_one_class_and_prompts_without_room_leave_bits_alone(evaluate):
     found = evaluate("one")
     assert "every response is 'yes'" in found.err and found.out.count("\n") == 1
-    found = evaluate("long")
-    assert "answers are not measured: a prompt of" in found.err and "256 positions" in found.err
-    assert "bits/response character" in found.out
 
 
 def test_what_a_model_was_trained_on_decides_split_and_length(evaluate, place):
@@ -92,18 +85,10 @@ def test_what_a_model_was_trained_on_decides_split_and_length(evaluate, place):
         (place / "run.json").unlink()
 
 
-def test_a_text_has_a_test_part_and_a_whole(evaluate):
+def test_a_text_has_a_test_part_and_a_whole(evaluate, place):
     part, whole = (json.loads(evaluate("text.txt", *split, "--json").out) for split in ([], ["--split", "all"]))
     assert part["split"] == "test" and whole["characters"] > 6100 > 5 * part["characters"]
     assert "on the test part of" in evaluate("text.txt").out
-
-
-def test_files_of_a_folder_that_are_not_text_are_named(evaluate, place):
-    folder = place / "v1.texts"
-    folder.mkdir()
-    (folder / "a.txt").write_text("one line of a text and no more\n" * 200)
-    (folder / "latin.txt").write_bytes(b"caf\xe9")
-    assert f"note: left out of {folder}, not being text in UTF-8: latin.txt\n" in evaluate("v1.texts").err
 
 
 @pytest.mark.parametrize(
@@ -133,24 +118,18 @@ def test_broken_weights_are_no_measurement(place, tmp_path, capsys):
     assert "the evaluation is nan: the model's weights" in capsys.readouterr().err
 
 
-def score(labels: int, count: int = 3) -> TaskScore:
+@pytest.mark.parametrize("labels", [2, 12, 20])
+def test_the_lines_and_the_table_fit_80_columns(labels):
     names = [f"a rather long label {i}" for i in range(labels)]
-    confusion = [[count + i if i == j else int(j == 0) for j in range(labels)] for i in range(labels)]
+    confusion = [[3 + i if i == j else int(j == 0) for j in range(labels)] for i in range(labels)]
     interval = {"accuracy": 0.5, "accuracy_interval": (0.4, 0.6), "majority": 0.5}
-    return TaskScore("labels", 9, 40.4, 0.0123, [], names, confusion=confusion, **interval)
-
-
-@pytest.mark.parametrize("labels", [2, 8, 12, 20])
-def test_the_table_fits_80_columns(labels):
-    grid = confusion_grid(score(labels))
+    score = TaskScore("labels", 9, 40.4, 0.0123, [], names, confusion=confusion, **interval)
+    lines = score_lines(score)
+    assert lines[0] == f"accuracy 50.0 % (40.0 to 60.0) among {labels} labels"
+    assert lines[-1] == "40 tokens and 12 ms per query"
+    grid = confusion_grid(score)
     lines = render(drawn(grid)).splitlines()
     assert max(map(len, lines)) <= 80 and "a rather long label…" in lines[-1 - (labels == 20)]
     assert len(grid.rows) == min(labels, 12)
     if labels == 20:
-        assert grid.header[-1] == "rest" and "8 labels" in grid.caption
-        assert grid.rows[0] == ("a rather long label…", "11", *["0"] * 11, "1")  # label 8, once taken for label 0
-
-
-def test_the_lines_have_the_interval_and_the_cost():
-    lines = score_lines(score(2))
-    assert lines[0] == "accuracy 50.0 % (40.0 to 60.0) among 2 labels" and lines[-1] == "40 tokens and 12 ms per query"
+        assert "8 labels" in grid.caption and grid.rows[0] == ("a rather long label…", "11", *["0"] * 11)

@@ -24,32 +24,29 @@ def run(capsys, *arguments) -> str:
 
 def test_a_plan_is_a_table_and_what_fits(capsys):
     issue = ["llama-65b", "--method", "qlora", "--batch-size", "1", "--seq-len", "512", "--rank", "64"]
-    out = run(capsys, *issue, "--double-quantization", "--memory", "46GB", "--device", "h100")
+    out = run(capsys, *issue, "--double-quantization", "--device", "h100")
     assert "48 GB: yes, with checkpointing" in out and "40 GB: no" in out and "80 GB: yes\n" in out
-    assert "qlora               llama-65b (45.5 GB, with checkpointing)" in out
     for kind in ("weights", "constants", "adapters", "gradients", "optimizer", "activations", "logits", "peak"):
         assert f"\n{kind} " in out
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_all_methods_as_one_table(capsys, dtype):
-    flags = ["--rank", "4", "--bottleneck-size", "16", "--memory", "16GiB", "--device", "t4"]
-    out = run(capsys, "smollm2-135m", "--dtype", dtype, *flags)
+    out = run(capsys, "smollm2-135m", "--dtype", dtype, "--rank", "4", "--bottleneck-size", "16", "--device", "t4")
     assert all(out.count(f"\n{method} ") >= 2 for method in METHODS)
 
 
 def test_json_says_everything(capsys):
-    flags = ["--batch-size", "2", "--seq-len", "64", "--memory", "8", "--device", "a100", "--json"]
+    flags = ["--batch-size", "2", "--seq-len", "64", "--device", "a100", "--json"]
     facts = json.loads(run(capsys, "tinyllama-1.1b", *flags))
     assert [plan["method"] for plan in facts["plans"]] == list(METHODS)
-    for plan, found in zip(facts["plans"], facts["largest"], strict=True):
+    for plan in facts["plans"]:
         kinds = plan["memory"]
         assert kinds["peak"] == pytest.approx(sum(v for kind, v in kinds.items() if kind != "peak"), abs=8)
         assert list(plan["fits"]) == [f"{card} GB" for card in MEMORIES]
         assert plan["tokens_per_second"] > plan["tokens_per_second_with_checkpointing"] > 0 or (
             plan["method"] == "feature-extraction"
         )
-        assert found["peak"] <= 8e9
     assert facts["parameters"] == PRESETS["tinyllama-1.1b"].parameters
     own = json.loads(run(capsys, "base", "--method", "lora", "--dtype", "float32", "--json"))
     kept, again = (own["plans"][0][key] for key in ("memory", "with_checkpointing"))
@@ -60,18 +57,13 @@ def test_json_says_everything(capsys):
 
 BAD = {
     "model": (["llama-8b"], "did you mean 'llama-"),
-    "no model": ([], "a model"),
+    "no model": ([], "required: model"),
     "method": (["llama-7b", "--method", "qlor"], "did you mean 'qlora'"),
-    "batch": (["llama-7b", "--batch-size", "0"], "batch size"),
-    "length": (["llama-7b", "--seq-len", "-1"], "sequence length"),
+    "length": (["llama-7b", "--seq-len", "-1"], "--seq-len must be"),
     "positions": (["gpt-3-175b", "--seq-len", "2049"], "2,048 positions"),
     "rank": (["llama-7b", "--rank", "4097"], "above the width 4,096"),
-    "rank 0": (["llama-7b", "--method", "lora", "--rank", "0"], "at least 1"),
     "target": (["llama-7b", "--targets", "qproj"], "did you mean 'q_proj'"),
     "idle flag": (["llama-7b", "--method", "prefix", "--rank", "4"], "does not use --rank"),
-    "dtype": (["llama-7b", "--dtype", "bfloat"], "did you mean 'bfloat16'"),
-    "memory": (["llama-7b", "--memory", "much"], "24GB"),
-    "no memory": (["llama-7b", "--memory", "0"], "24GB"),
     "device": (["llama-7b", "--device", "a1000"], "did you mean 'a100'"),
 }
 

@@ -1,8 +1,6 @@
 """`minilora show`, a run's metrics read back, its lines and its picture: `pytest tests/commands/test_show.py`."""
 
-import io
 import json
-import sys
 from math import isnan, nan
 
 import numpy as np
@@ -40,18 +38,12 @@ def shown(capsys, *arguments, code=0):
     return capsys.readouterr()
 
 
-def test_samples_are_shown_before_and_after(tmp_path, capsys):
+def test_a_run_that_is_done(tmp_path, capsys):
     samples = [{"step": 0, "prompt": "Is it?", "continuation": "no\x1b[2J " * 30}]
     samples.append({"step": 12_000, "prompt": "Is it?", "continuation": "It is.\nSo."})
-    out = shown(capsys, make_run(tmp_path / "run", rows(20), {"validation": 2.0, "samples": samples})).out
-    assert "after 'Is it?' it writes\n  step 0      no\\x1b[2J no" in out and "\x1b" not in out
-    assert "  step 12,000 It is.\\nSo.\n" in out and max(map(len, out.splitlines()[9:-1])) <= 80
-
-
-def test_a_run_that_is_done(tmp_path, capsys):
-    folder = make_run(tmp_path / "run", rows(20), {"validation": 2.0})
+    folder = make_run(tmp_path / "run", rows(20), {"validation": 2.0, "samples": samples})
     out = shown(capsys, folder).out
-    assert out.splitlines() == [
+    assert out.splitlines()[:9] == [
         f"{folder}: step 20 of 20, done",
         "",
         "                                             min        max       last",
@@ -61,33 +53,31 @@ def test_a_run_that_is_done(tmp_path, capsys):
         "gradient norm    ▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄          1          1          1",
         "",
         "validation (bits/character): 3 at the start, best 2 at step 8",
-        f"saved {folder / 'run.png'}",
     ]
+    assert "after 'Is it?' it writes\n  step 0      no\\x1b[2J no" in out and "\x1b" not in out
+    assert "  step 12,000 It is.\\nSo.\n" in out and max(map(len, out.splitlines()[1:-1])) <= 80
+    assert out.endswith(f"saved {folder / 'run.png'}\n")
     assert (folder / "run.png").read_bytes().startswith(b"\x89PNG")
     facts = json.loads(shown(capsys, folder, "--json", "--out", tmp_path / "a.png").out)
-    assert facts["step"] == facts["steps"] == 20 and facts["result"] == {"validation": 2.0}
+    assert facts["step"] == facts["steps"] == 20 and facts["result"]["validation"] == 2.0
     assert facts["series"]["evaluation"] == {
         "first": 3.0, "last": 2.12, "min": 2.0, "max": 3.0, "min_step": 8, "not_numbers": 0
     }  # fmt: skip
     assert facts["picture"] == str(tmp_path / "a.png") and (tmp_path / "a.png").is_file()
 
 
-def test_a_run_that_was_broken_off(tmp_path, capsys):
+def test_a_run_that_was_broken_off_or_has_just_begun(tmp_path, capsys):
     folder = make_run(tmp_path / "run", rows(6), data="mine.jsonl")
     with open(folder / "metrics.jsonl", "ab") as file:
         file.write(b'{"step": 7, "loss": 7.')
     out = shown(capsys, folder).out
     assert "step 6 of 20, no result yet: it is running, or was broken off" in out
     assert "validation (bits/response character): 3 at the start, best 2.04 at step 4" in out
-
-
-def test_a_run_before_its_first_step_has_no_picture(tmp_path, capsys):
-    folder = make_run(tmp_path / "run", [])
+    folder = make_run(tmp_path / "begun", [])
     out, err = shown(capsys, folder)
     assert "step 0 of 20" in out and "no step has been logged, so there is no picture" in out and err == ""
     (folder / "metrics.jsonl").unlink()
-    assert json.loads(shown(capsys, folder, "--json").out)["series"] == {}
-    assert not (folder / "run.png").exists()
+    assert json.loads(shown(capsys, folder, "--json").out)["series"] == {} and not (folder / "run.png").exists()
 
 
 def test_what_is_no_number_is_counted_and_left_out(tmp_path, capsys):
@@ -103,23 +93,12 @@ def test_what_is_no_number_is_counted_and_left_out(tmp_path, capsys):
     assert "loss: 3 not a number" in out and "gradient norm: 1 not a number" in out and "at the start" not in out
 
 
-@pytest.mark.parametrize("encoding, marks", [("utf-8", "█▇▆"), ("ascii", "@#*")])
-def test_an_encoding_without_blocks_gets_ascii(tmp_path, monkeypatch, encoding, marks):
-    folder = make_run(tmp_path / "run", rows(10))
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
-    assert main(["show", str(folder)]) == 0
-    sys.stdout.flush()
-    out = sys.stdout.buffer.getvalue().decode(encoding)
-    assert all(mark in out for mark in marks) and "\\u" not in out
-
-
 @pytest.mark.parametrize(
     "arguments, words",
     [
         (["{folder}/none"], "none is no run folder: there is no run.json in it"),
         (["{folder}/other"], "other/run.json is damaged, or not the record of a run; choose another folder"),
         (["{folder}/run", "--out", "{folder}/run.pdf"], "--out must end in .png, not "),
-        ([], "required: RUN"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, arguments, words):
@@ -140,14 +119,6 @@ def test_lines_are_at_most_80_columns_and_show_where_in_the_run_a_number_is():
     lines = run_lines(series)
     assert max(map(len, lines)) <= 80 and run_lines({"loss": {1: nan}}) == []
     assert lines[2][16:46].index("▄") == 14  # half way
-    assert len(run_lines({"loss": {1: 2.0}})) == 2
-
-
-def test_smoothing_is_a_mean_over_a_window_that_leaves_out_what_is_no_number():
-    values = np.array([nan, *range(79)])
-    found = smoothed(values)
-    assert found[0] == 0.5 and found[40] == np.mean(values[38:43]) and found[-1] == np.mean(values[-3:])
-    assert np.isnan(smoothed(np.array([nan, 1.0]))[0])
 
 
 def test_the_picture_has_a_panel_for_each_series_that_has_a_number():
@@ -159,6 +130,6 @@ def test_the_picture_has_a_panel_for_each_series_that_has_a_number():
     assert labels == ["best: 2 at step 8", "start: 3"] and lr.get_xlabel() == "training step"
     raw, smooth = loss.get_lines()
     np.testing.assert_array_equal(raw.get_ydata(), [*series["loss"].values()])
-    assert smooth.get_label() == "smoothed"
+    np.testing.assert_allclose(smooth.get_ydata(), smoothed(raw.get_ydata()))
+    assert np.isnan(smoothed(np.array([nan, 1.0]))[0])
     assert run_figure({"loss": {1: nan}}, "mine") is None
-    assert run_figure({"loss": {1: 2.0}}, "mine").axes[0].get_lines()[1].get_marker() == "o"

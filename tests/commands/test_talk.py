@@ -57,15 +57,14 @@ def typed(capsys, monkeypatch, *arguments, lines="", code=0):
     return capsys.readouterr()
 
 
-@pytest.mark.parametrize("flags, temperature", [((), 0), (("--temperature", 0.5), 0.5)])
-def test_an_answer_is_the_likeliest_unless_asked_otherwise(model, says, capsys, monkeypatch, flags, temperature):
-    asked = says("It is so.")
-    out, err = typed(capsys, monkeypatch, "generate", "--model", model, "--chat", "--prompt", "What?", *flags)
-    assert (out, err) == ("It is so.\n", "") and asked[0][1]["temperature"] == temperature
-    assert asked[0][1]["prompt_lookup_num_tokens"] == (None if temperature else NUM_TOKENS)
-    says("a")
-    typed(capsys, monkeypatch, "generate", "--model", model, "--prompt", "What?")
-    assert asked[1][1]["temperature"] == 0.8
+def test_an_answer_is_the_likeliest_unless_asked_otherwise(model, says, capsys, monkeypatch):
+    asked = says("It is so.", "b", "a")
+    ask = ["generate", "--model", model, "--prompt", "What?"]
+    assert typed(capsys, monkeypatch, *ask, "--chat") == ("It is so.\n", "")
+    for flags in (["--chat", "--temperature", 0.5], []):
+        typed(capsys, monkeypatch, *ask, *flags)
+    assert [settings["temperature"] for _, settings in asked] == [0, 0.5, 0.8]
+    assert [settings["prompt_lookup_num_tokens"] for _, settings in asked] == [NUM_TOKENS, None, None]
 
 
 def test_a_cut_answer_says_so(model, says, capsys, monkeypatch):
@@ -143,17 +142,13 @@ def test_what_does_not_fit_is_said_and_the_chat_goes_on(model, says, capsys, mon
 @pytest.mark.parametrize(
     "arguments, lines, words",
     [
-        (
-            ["chat", "--model", "base"],
-            "",
-            "base model; choose a chat model: --model smollm2 is one (minilora",
-        ),
-        (["chat", "--model", "{model}"], b"a\xff\n", "standard input is not UTF-8"),
-        (["generate", "--model", "{model}", "--prompt", "-"], b"a\xff\n", "standard input is not UTF-8"),
-        (["chat", "--model", "{model}", "--max-new-tokens", "0"], "", "--max-new-tokens must be"),
+        (["chat", "--model", "base"], "", "base model; choose a chat model: --model smollm2 is one (minilora"),
+        (["chat"], b"a\xff\n", "standard input is not UTF-8"),
+        (["generate", "--prompt", "-"], b"a\xff\n", "standard input is not UTF-8"),
+        (["chat", "--max-new-tokens", "0"], "", "--max-new-tokens must be"),
     ],
 )
 def test_bad_input_is_one_line(model, capsys, monkeypatch, arguments, lines, words):
-    arguments = [argument.format(model=model) for argument in arguments]
+    arguments = arguments if "base" in arguments else [*arguments, "--model", model]
     out, err = typed(capsys, monkeypatch, *arguments, lines=lines, code=2)
     assert out == "" and err.count("\n") == 1 and words in err

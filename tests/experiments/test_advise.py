@@ -152,3 +152,9 @@ def test_impossible_numbers_are_refused(measured):
     with pytest.raises(MiniloraError):
         Situation(1, -1, jargon=False, strict_format=False, changes=False, prototype=False)
     assert measured.best_adapter() in advise.ADAPTERS
+
+
+def test_half_a_curve_says_how_to_go_on(tmp_path):
+    (path := tmp_path / "records.jsonl").write_text("".join(made_up(path).path.read_text().splitlines(True)[:-1]))
+    with pytest.raises(MiniloraError, match="is half measured; minilora curve --resume goes on"):
+        Measured(tmp_path, tmp_path)

@@ -23,7 +23,7 @@ def test_help_has_an_example_and_is_no_wider_than_80_columns(command, capsys, mo
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], "required: command"),
+        ([], "a command is required"),
         (["studdy"], "did you mean 'study'"),
         (["study", "--no-such-flag"], "unknown flag --no-such-flag"),
     ],

@@ -8,7 +8,6 @@ import pytest
 
 from minilora.cli import main
 from minilora.data.chat import response_of
-from minilora.errors import MiniloraError
 from minilora.measure import curve, curve_report
 from minilora.measure.curve import CurveSettings, read_task
 from minilora.measure.naive_bayes import NaiveBayes
@@ -47,17 +46,8 @@ def few_steps(monkeypatch):
 
 
 def settings(folder, **other) -> CurveSettings:
-    small = CurveSettings(
-        str(folder / "model"),
-        str(folder / "train.jsonl"),
-        str(folder / "test.jsonl"),
-        shots=(0, 2),
-        sizes=(4, 16),
-        seeds=(0, 1),
-        test_examples=20,
-        timed=2,
-    )
-    return replace(small, **other)
+    files = [str(folder / name) for name in ("model", "train.jsonl", "test.jsonl")]
+    return replace(CurveSettings(*files, (0, 2), (4, 16), seeds=(0, 1), test_examples=20, timed=2), **other)
 
 
 def refused(capsys, *flags) -> str:
@@ -95,20 +85,14 @@ def test_orders_are_nested_and_balanced(folder):
     assert {response_of(one) for one in uneven.order(0)[:10]} == {"positive", "negative"}
 
 
-def test_a_file_alone_is_divided_by_question(folder, tmp_path):
-    alone = write(tmp_path / "alone.jsonl", rows(60))
-    task = read_task(str(alone))
-    assert (len(task.train), len(task.test)) == (96, 24)
-    assert not {str(one[:-1]) for one in task.train} & {str(one[:-1]) for one in task.test}
-
-
-def test_eighty_rows_of_five_labels_are_enough_whatever_they_say(tmp_path):
-    """A hash put fewer than ten of them into the test, or a label into it alone, and the command refused them."""
+def test_a_file_alone_is_divided_by_question(tmp_path):
+    """Eighty rows are enough: a hash put fewer than ten of them into the test, or a label into it alone."""
     labels = ("billing", "delivery", "returns", "technical", "account")
-    for start in range(0, 1600, 16):
+    for start in (0, 16, 1584):
         task = read_task(str(write(tmp_path / f"{start}.jsonl", rows(16, labels, start))))
         assert (len(task.train), len(task.test)) == (64, 16)
         assert set(map(response_of, task.test)) == set(labels) == set(map(response_of, task.train))
+        assert not {str(one[:-1]) for one in task.train} & {str(one[:-1]) for one in task.test}
 
 
 def test_what_stands_in_both_is_not_learned_from(tmp_path):
@@ -128,12 +112,8 @@ def test_a_curve_and_going_on_with_it(folder, tmp_path, capsys, monkeypatch):
     assert {kind: kinds.count(kind) for kind in kinds} == {"prompt": 3, "bayes": 4, "cost": 3, "trained": 4}
     assert records.rows["bayes", 16, 0]["accuracy"] == 1  # each label has its word
     trained = records.rows["trained", "lora", 16, 1]
-    assert (
-        0 <= trained["accuracy"] <= 1
-        and trained["seconds"] > 0
-        and trained["steps"] == 16 * defaults.EPOCHS // 8
-        and trained["lr"] > 0
-    )
+    assert 0 <= trained["accuracy"] <= 1 and trained["seconds"] > 0 and trained["lr"] > 0
+    assert trained["steps"] == 16 * defaults.EPOCHS // 8
     costs = [records.rows[key] for key in (("cost", "prompt", 0), ("cost", "prompt", 2), ("cost", "lora"))]
     assert costs[0]["tokens"] == costs[2]["tokens"] < costs[1]["tokens"] and costs[1]["milliseconds"] > 0
     for method in ("full", "qlora"):  # no training leaves anything in the next model
@@ -213,7 +193,6 @@ def test_the_table_and_the_advice(tmp_path, capsys):
     assert cells["LoRA, 512 examples"] == ("90.0 ± 0.0", "90.0 ± 0.0", "40", "20", "60 s", "600")
     assert result.sentence().startswith("Fine-tune: 90.0 ± 0.0 % right by LoRA on 512 examples, 65.5 ± 0.5 % by the")
     assert result.sentence().endswith("ahead from 512 examples on.")
-    assert result.notes() == ["2 of 32 conversations are cut"]
     worse, counted = made_up(tmp_path / "b", trained=0.6, bayes=0.5), made_up(tmp_path / "c", bayes=0.95)
     assert curve_report.CurveResult(worse).sentence().startswith("Prompt: ")
     assert curve_report.CurveResult(counted).sentence().startswith("Count words: ")
@@ -233,46 +212,33 @@ def test_training_is_ahead_from_where_it_stays_ahead(tmp_path):
     assert ahead(0.5, 0.9, 0.6) == "with 32 examples."
 
 
-def test_half_a_curve_says_how_to_go_on(tmp_path):
-    (path := tmp_path / "records.jsonl").write_text("".join(made_up(path).path.read_text().splitlines(True)[:-1]))
-    with pytest.raises(MiniloraError, match="is half measured; minilora curve --resume goes on"):
-        curve_report.CurveResult.read(tmp_path)
-
-
 # Bad input
 
 
 def test_bad_input(folder, tmp_path, capsys):
     good = {"--model": folder / "model", "--data": folder / "train.jsonl", "--test": folder / "test.jsonl"}
-    out = tmp_path / "out"
     neutral = write(tmp_path / "neutral.jsonl", [*rows(20), *rows(2, labels=("neutral",), start=50)])
     one = write(tmp_path / "one.jsonl", rows(20, labels=("positive",)))
-    other = write(tmp_path / "other.jsonl", rows(20, labels=("positive",), start=500))
-    few = write(tmp_path / "few.jsonl", rows(3, start=200))
-    many = write(tmp_path / "many.jsonl", rows(30, labels=("a", "b", "c", "d", "e")))
+    many = write(tmp_path / "many.jsonl", rows(30, labels=tuple("abcde")))
     for changed, message in (
         ({"--test": neutral, "--data": write(tmp_path / "x.jsonl", rows(30, start=60))},
          "the label 'neutral', which 2 held-out examples have, never occurs in training"),
-        ({"--data": one, "--test": other}, "every response is 'positive': one label leaves nothing"),
-        ({"--test": few}, "--test has 6 examples: give at least 10, better 200"),
+        ({"--data": one, "--test": write(tmp_path / "other.jsonl", rows(20, ("positive",), 500))},
+         "every response is 'positive': one label leaves nothing"),
+        ({"--test": write(tmp_path / "few.jsonl", rows(3, start=200))}, "--test has 6 examples: give at least 10"),
         ({"--shots": "0,30"}, "--shots 30 does not fit: a prompt of"),
         ({"--shots": "0,50"}, "--data has 40 examples to learn from, and --shots asks for 50"),
-        ({"--shots": "0,all"}, "--shots must be a whole number of at least 0, not all; with commas"),
+        ({"--shots": "0,all"}, "--shots must be a whole number of at least 0, not all"),
         ({"--data": many, "--test": many}, "every example of --data begins as one of --test does"),
         ({"--data": many, "--test": write(tmp_path / "m.jsonl", rows(9, tuple("abcde"), 500)), "--sizes": "4"},
          "--sizes 4 is too small for 5 labels"),
-        ({"--sizes": "4,x"}, "--sizes must be a whole number of at least 2, not x; with commas"),
         ({"--methods": "lora,lorra"}, "did you mean 'lora'"),
         ({"--data": "numpy-docs"}, "--data must be a .jsonl file of prompts and responses, or reviews or r8"),
-        ({"--test": "numpy-docs"}, "--test must be a .jsonl file of prompts and responses, not numpy-docs"),
         ({"--model": "base"}, "chat format"),
     ):  # fmt: skip
         flags = [part for flag in (good | changed).items() for part in flag]
-        assert message in refused(capsys, *flags, "--out", out), changed
-    assert not out.exists()
-    own = write(tmp_path / "own.jsonl", rows(10))
-    words = "held out has 4 examples: give at least 10, better 200: some 50 or more in --data, or a file as --test"
-    assert words in refused(capsys, "--model", folder / "model", "--data", own, "--out", out)
+        assert message in refused(capsys, *flags, "--out", tmp_path / "out"), changed
+    assert not (tmp_path / "out").exists()
 
 
 def test_sizes_beyond_the_data_are_said(folder, tmp_path, capsys, monkeypatch):

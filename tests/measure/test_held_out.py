@@ -46,15 +46,15 @@ def test_all_of_a_file_is_measured_unless_the_model_was_trained_on_it(seen, fres
     assert select(path, "validation").conversations == parts.validation
 
 
-def test_what_was_trained_on_is_counted_and_new_labels_are_named(seen, fresh):
+def test_what_was_trained_on_is_counted(seen, fresh):
     path, training = seen
     parts = chat.split(chat.read_jsonl(path), path)
     trained = [json.dumps(messages) for messages in [*parts.train, *parts.validation]]  # 6 could choose nothing
     shared = sum(json.dumps(messages) in trained for messages in chat.read_jsonl(fresh))
     found = select(fresh, trainings=[training])
     assert 0 < shared < 20 and found.trained_on == shared
-    assert found.notes[0] == f"{shared} of the 40 conversations measured were trained on"
-    assert found.notes[1] == "training had no response 'so so'" and found.labels == ["bad", "good", "so so"]
+    assert found.notes == [f"{shared} of the 40 conversations measured were trained on"]
+    assert found.labels == ["bad", "good", "so so"]
 
 
 def test_a_training_file_that_changed_or_is_gone_is_a_note(seen, fresh, tmp_path):
@@ -67,21 +67,13 @@ def test_a_training_file_that_changed_or_is_gone_is_a_note(seen, fresh, tmp_path
     assert found.trained_on is None
     assert found.notes == [f"the training data ({path}) are not here, so what the two share is not known"]
     assert select(fresh, trainings=[{"data": "python-docs", "data_sha256": "x"}]).notes == []
-    earlier = {"data": fresh, "data_sha256": chat.sha256(chat.read_jsonl(fresh))}  # of a version that divided by hash
-    found = select(fresh, trainings=[earlier])
-    assert found.trained_on is None and found.notes == [
-        f"the training data ({fresh}) were divided in another way by an earlier version, so what the two share is not "
-        "known"
-    ]
 
 
 def test_all_adapters_count(seen, fresh, tmp_path):
     """Of the file, the first learned films and the second plays; a third learned the file itself."""
     plays = write(tmp_path / "plays.jsonl", [(f"Play {i}?", ("good", "so so")[i % 2]) for i in range(20)])
-    first, second, own = (
-        seen[1],
-        *({"data": path, "data_sha256": chat.split_sha256(chat.read_jsonl(path))} for path in (plays, fresh)),
-    )
+    hashes = {path: chat.split_sha256(chat.read_jsonl(path)) for path in (plays, fresh)}
+    first, second, own = seen[1], *({"data": path, "data_sha256": digest} for path, digest in hashes.items())
     alone = [select(fresh, trainings=[one]).trained_on for one in (first, second)]
     both = select(fresh, trainings=[first, second])
     assert both.trained_on == sum(alone) > max(alone) > 0 and len(both.notes) == 1
@@ -92,10 +84,8 @@ def test_all_adapters_count(seen, fresh, tmp_path):
 
 def test_a_few_lines_have_the_labels_of_training_and_shots(seen, tmp_path):
     few = write(tmp_path / "few.jsonl", [("Now?", "good"), ("Then?", "bad")])
-    assert select(few).labels is None
-    assert (
-        select(few, trainings=[seen[1]]).labels == select(few, pool=chat.read_jsonl(seen[0])).labels == ["bad", "good"]
-    )
+    assert select(few).labels is None and select(few, trainings=[seen[1]]).labels == ["bad", "good"]
+    assert select(few, pool=chat.read_jsonl(seen[0])).labels == ["bad", "good"]
 
 
 def test_a_sample_is_drawn_by_its_seed_in_the_order_of_the_file(seen):
@@ -117,11 +107,6 @@ def test_shots_take_the_labels_in_turn_and_none_that_is_measured(tmp_path):
     assert all(messages in pool[20:] for messages in draw_shots(pool, 10, 0, pool[:20]))
     with pytest.raises(MiniloraError, match="11 shots are more than the 10 conversations .* by --split test or --ex"):
         draw_shots(pool, 11, 0, pool[:20])
-
-
-def test_fewer_than_no_shots(seen):
-    with pytest.raises(MiniloraError, match="at least 0, not -1"):
-        draw_shots([], -1)
 
 
 def test_files_of_their_own_for_the_parts_are_known(seen, tmp_path):

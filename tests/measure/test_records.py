@@ -49,20 +49,19 @@ def test_a_file_that_exists_is_not_lost(path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    "header, cells, words",
     [
-        (lambda h, rows: ([h | {"version": 2}], rows), "version 2 of the format"),
-        (lambda h, rows: ([h | {"minilora": "study"}], rows), "holds 'study', not 'comparison'"),
-        (lambda h, rows: ([{"minilora": "comparison", "version": 1}], rows), "the settings or the machine are missing"),
-        (lambda h, rows: ([h], [rows[0] | {"key": "text"}]), "line 2 does not say"),
-        (lambda h, rows: ([h], [{"bits": 1}]), "line 2 does not say"),
+        ({"version": 2}, [], "no measurements of 'comparison' in version 1"),
+        ({"minilora": "study"}, [], "no measurements of 'comparison'"),
+        ({"machine": None}, [], "no measurements of 'comparison'"),
+        ({}, [{"key": "text"}], "line 2 does not say"),
+        ({}, [{"bits": 1}], "line 2 does not say"),
     ],
 )
-def test_damage_is_named(path, change, said):
-    header, *rows = map(json.loads, path.read_text().splitlines())
-    new = sum(change(header, rows), [])
-    path.write_text("".join(json.dumps(line) + "\n" for line in new))
-    with pytest.raises(FormatError, match=said):
+def test_damage_is_named(path, header, cells, words):
+    first = json.loads(path.read_text().splitlines()[0])
+    path.write_text("".join(json.dumps(line) + "\n" for line in (first | header, *cells)))
+    with pytest.raises(FormatError, match=words):
         Records.read(path, "comparison")
 
 
