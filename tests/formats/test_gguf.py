@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from minilora.errors import FormatError, MiniloraError
-from minilora.formats.gguf import read_gguf
+from minilora.formats.gguf import GGUF, read_gguf, write_gguf
+from minilora.formats.stored import StoredTensor
 
 gguf = pytest.importorskip("gguf")
 from gguf import quants  # noqa: E402
@@ -178,3 +179,78 @@ def test_mutated_files_load_or_give_one_error(tmp_path):
             else:
                 loaded += 1
     assert loaded > 500 and refused > 2_000
+
+
+# Writing
+
+WRITTEN = {
+    "general.architecture": "llama",
+    "llama.block_count": 2**32 - 1,
+    "llama.rope.freq_base": 1e5,
+    "tokenizer.ggml.add_bos_token": False,
+    "tokenizer.ggml.tokens": ["a", "ä", "", "Ġ"],
+    "tokenizer.ggml.token_type": [1, -3],
+    "tokenizer.ggml.scores": [0.5, -2.0],
+}
+
+
+def stored(array: np.ndarray, kind: str) -> StoredTensor:
+    return StoredTensor(array.shape, lambda: array, kind)
+
+
+RNG = np.random.default_rng(0)
+MATRIX = RNG.standard_normal((3, 5), dtype="float32")
+ROWS = RNG.standard_normal((5, 96), dtype="float32") * np.float32([[1e-6], [1e-3], [1], [1e3], [6e4]])
+TO_WRITE = {
+    "matrix": stored(MATRIX, "F16"),
+    "turned": stored(MATRIX.T, "F16"),  # not contiguous
+    "vector": stored(RNG.standard_normal(7, dtype="float32"), "F32"),
+    "last": stored(RNG.standard_normal((2, 3, 4)), "F32"),
+    "blocks": stored(ROWS, "Q8_0"),
+}
+
+
+def test_it_reads_what_was_written(tmp_path):
+    write_gguf(tmp_path / "a.gguf", GGUF(WRITTEN, TO_WRITE))
+    again = read_gguf(tmp_path / "a.gguf")
+    assert again.metadata == WRITTEN and list(again.tensors) == list(TO_WRITE)
+    for name, tensor in TO_WRITE.items():
+        found, kind = again.tensors[name], KINDS[tensor.kind]
+        raw = gguf.quants.quantize(tensor.read().astype("float32"), kind)
+        assert (found.shape, found.kind) == (tensor.shape, tensor.kind)
+        np.testing.assert_array_equal(found.read(), gguf.quants.dequantize(raw, kind).astype("float32"))
+    error = np.abs(again.tensors["blocks"].read() - ROWS)[2].max()
+    assert error <= np.abs(ROWS[2]).max() / 127 / 2 * 1.01
+
+
+def test_its_types_are_those_of_llama_cpp(tmp_path):
+    write_gguf(tmp_path / "a.gguf", GGUF(WRITTEN, TO_WRITE))
+    reader = gguf.GGUFReader(tmp_path / "a.gguf")
+    found = {name: " ".join(kind.name for kind in reader.fields[name].types[:2]) for name in WRITTEN}
+    assert list(found.values()) == [
+        *("STRING", "UINT32", "FLOAT32", "BOOL", "ARRAY STRING", "ARRAY INT32", "ARRAY FLOAT32"),
+    ]
+    for tensor in reader.tensors:
+        wanted = TO_WRITE[tensor.name]
+        assert tensor.data_offset % 32 == 0 and tensor.shape.tolist() == list(wanted.shape[::-1])
+        assert tensor.tensor_type == KINDS[wanted.kind]
+
+
+UNWRITABLE = {
+    "a scale that overflows": ({}, {"w": stored(np.full((1, 32), 1e7), "Q8_0")}, "w holds a number that Q8_0 cannot"),
+    "an F16 that overflows": ({}, {"w": stored(np.full((1, 2), 7e4), "F16")}, "w holds a number that F16 cannot"),
+    "not a number": ({}, {"w": stored(np.array([np.nan]), "F32")}, "w holds a number that F32 cannot"),
+    "another shape": ({}, {"w": StoredTensor((3,), lambda: np.zeros(4), "F32")}, r"w has the shape \(4,\), not \(3,\)"),
+    "below 0": ({"k": -1}, {}, "metadata holds a number"),
+    "a list of two kinds": ({"k": [1, "a"]}, {}, "metadata of k cannot be .1"),
+    "an empty list": ({"k": []}, {}, "metadata of k cannot be .."),
+    "a float too large": ({"k": 1e300}, {}, "metadata holds a number"),
+}
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+def test_what_cannot_be_written_leaves_nothing(tmp_path, name):
+    metadata, wrong, words = UNWRITABLE[name]
+    with pytest.raises(MiniloraError, match=words) as caught:
+        write_gguf(tmp_path / "a.gguf", GGUF(WRITTEN | metadata, TO_WRITE | wrong))
+    assert "\n" not in str(caught.value) and os.listdir(tmp_path) == []
