@@ -15,13 +15,14 @@ import numpy as np
 
 from minilora import backend, nn, threads
 from minilora.errors import MiniloraError, Stopped, first_few
+from minilora.formats.atomic import show_path
 from minilora.optim import clip_grad_norm_
 from minilora.peft import lora_plus_groups
 from minilora.tensor import Tensor
 from minilora.train.config import OPTIMIZERS, TrainConfig, lr_factor
 from minilora.train.launch import on_signals
 from minilora.train.progress import progress_bar
-from minilora.train.run import Checkpoint, RunFolder
+from minilora.train.run import Checkpoint, RunFolder, newest_checkpoint
 from minilora.train.world import SIGNALS, World, batch_gradients
 
 
@@ -203,7 +204,10 @@ class _Loop:
             self.run.log(record)
 
     def refuse(self, what: str) -> NoReturn:
-        raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one")
+        """Raise MiniloraError that says what is not finite and which checkpoint to go on from."""
+        good = None if self.run is None else newest_checkpoint(self.run.checkpoints)
+        where = "no good checkpoint was saved" if good is None else f"the last good checkpoint is {show_path(good)}"
+        raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one ({where})")
 
     def record_evaluation(self, evaluate: Callable[[], float]) -> dict:
         """Evaluate, and note whether these weights are the ones to keep; returns the numbers for the log."""

@@ -114,6 +114,11 @@ def latest_checkpoint(folder: str | os.PathLike) -> Checkpoint | None:
     return None
 
 
+def newest_checkpoint(folder: str | os.PathLike) -> Path | None:
+    """The file of the newest checkpoint in `folder`, unread; None where there is none."""
+    return next((path for _, path in _saved(Path(folder))), None)
+
+
 def remove_checkpoints(folder: str | os.PathLike, step: int) -> None:
     """Remove the checkpoints of step `step` and later, and nothing else."""
     for saved_step, path in _saved(Path(folder)):

@@ -1,15 +1,20 @@
 """Models and adapters written to disk, with what is known of their training, and that read back."""
 
+import json
 import os
+import re
+import shlex
 from pathlib import Path
 
 from minilora import __version__
 from minilora.data.tokenizer import Tokenizer
-from minilora.formats.atomic import read_json, write_atomic, write_json
+from minilora.errors import escape
+from minilora.formats.atomic import read_json, to_utf8, write_atomic, write_json
 from minilora.formats.gguf import GGUF, read_gguf, write_gguf
 from minilora.models.llama_gguf import gguf_of
-from minilora.peft import PeftModel
+from minilora.peft import METHODS, PeftModel
 from minilora.peft.lora_gguf import lora_gguf
+from minilora.train.catalog import CATALOG
 from minilora.train.load import adapter_folder, path_of_model
 from minilora.train.run import RECORD
 from minilora.train.text import Chats, Text
@@ -23,6 +28,23 @@ def save_model(model, tokenizer: Tokenizer, folder: Path) -> Path:
 
 
 TRAINING = "training.json"
+CARD = """---
+{front}
+---
+
+# {label} adapter
+
+{label}: {description}.
+
+{facts}
+
+`training.json` beside this file has all settings and figures.
+
+    minilora generate --model {model} --adapter adapter {chat}--prompt "…"
+"""
+IN_PEFT = """
+It is in PEFT's format: `PeftModel.from_pretrained(base, "adapter")`, on the same weights.
+"""
 
 
 def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
@@ -33,7 +55,7 @@ def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
 
 
 def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training: dict) -> Path:
-    """Write the adapter, its base's tokenizer, and training.json.
+    """Write the adapter, its base's tokenizer, training.json and a model card.
 
     training: of `training_record`, or at least model, method, data, data_sha256 and minilora. Its "model", the base as
     the reader named it, is what PEFT calls base_model_name_or_path.
@@ -42,7 +64,35 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     write_atomic(folder / "tokenizer.json", tokenizer.to_json())
     write_json(folder / "tokenizer_config.json", tokenizer.config())
     write_json(folder / TRAINING, training)
+    write_atomic(folder / "README.md", to_utf8(model_card(training, model.peft_config.in_peft)))
     return folder
+
+
+def model_card(training: dict, in_peft: bool) -> str:
+    """Write an adapter's README.md, with the front matter that the Hugging Face Hub reads. training: of
+    `training_record`; in_peft: if PEFT has the method.
+    """
+    method, model = METHODS[training["method"]], training["model"]
+    front = {
+        "base_model": entry.hub_name if (entry := CATALOG.get(model)) else model,
+        "library_name": "peft" if in_peft else "minilora",
+        "pipeline_tag": "text-generation",
+        "tags": ["minilora", method.name],
+    }
+    data = escape(Path(training["data"]).name or training["data"], 400)  # not where it lies
+    data = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", data)  # in Markdown, as the characters that they are
+    facts = f"Data: {data}, SHA-256 {training['data_sha256']}. Made with minilora {training['minilora']}."
+    if "test" in training:
+        facts += f" Test: {training['test']:.4f} {training['unit']}."
+    card = CARD.format(
+        front="\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items()),  # JSON is YAML
+        label=method.label,
+        description=method.description,
+        facts=facts,
+        model=shlex.quote(escape(model, 400)),
+        chat="--chat " if training.get("unit") == Chats.unit else "",
+    )
+    return card + in_peft * IN_PEFT
 
 
 def training_of(folder: str | os.PathLike) -> dict | None:

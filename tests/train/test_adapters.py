@@ -15,7 +15,7 @@ from minilora.train import load
 from minilora.train.catalog import CATALOG
 from minilora.train.load import base_of, load_model
 from minilora.train.methods import METHODS
-from minilora.train.save import save_model, training_of
+from minilora.train.save import model_card, save_model, training_of
 
 pytestmark = pytest.mark.host
 
@@ -37,6 +37,23 @@ def test_a_folder_says_how_its_adapter_came_to_be(tmp_path, capsys):
     folder = tmp_path / "lora" / "adapter"
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == base
     assert folder_tokenizer(folder).config() == folder_tokenizer(tmp_path / "base" / "model").config()
+    assert training["data_sha256"] in (folder / "README.md").read_text("utf-8")
+
+
+TRAINING = {"model": "smollm2", "method": "lora", "data": "/home/me/a|b *films*.jsonl", "data_sha256": "abab"}
+TRAINING |= {"unit": "bits/response character", "test": 1.5, "minilora": "1"}
+
+
+def test_a_card_has_what_the_hub_reads_and_what_one_needs():
+    front, body = model_card(TRAINING, in_peft=True).split("---\n")[1:]
+    assert [json.loads(line.partition(": ")[2]) for line in front.splitlines()] == [
+        "HuggingFaceTB/SmolLM2-135M-Instruct", "peft", "text-generation", ["minilora", "lora"]
+    ]  # fmt: skip
+    assert r"Data: a\|b \*films\*.jsonl, SHA-256 abab." in body and "Test: 1.5000 bits/response character." in body
+    assert "minilora generate --model smollm2 --adapter adapter --chat --prompt" in body and "PeftModel" in body
+    odd = model_card(TRAINING | {"model": 'my "old\nmodel: x'}, in_peft=False)
+    assert odd.startswith('---\nbase_model: "my \\"old\\nmodel: x"\nlibrary_name: "minilora"\n')
+    assert "PeftModel" not in odd and len([line for line in odd.splitlines() if "model: x" in line]) == 2
 
 
 # The base, found
