@@ -1,7 +1,6 @@
 """`--adapter`, once and several times, and `--strength`: pytest tests/commands/test_adapters.py."""
 
 import json
-from shutil import copytree
 
 import numpy as np
 import pytest
@@ -43,20 +42,6 @@ def test_merged_at_a_strength_is_the_sum_of_what_each_changes(place, tmp_path):
         expected = weight + 0.5 * (a[name] - weight + b[name] - weight)
         np.testing.assert_allclose(total[name], expected, atol=1e-6)
     assert any(abs(total[name] - base[name]).max() > 1e-3 for name in base)
-
-
-def test_what_any_adapter_learned_is_known(place, tmp_path, capsys):
-    (tmp_path / "x.jsonl").write_text("".join(f'{{"prompt": "{i}?", "response": "It is {i}."}}\n' for i in range(9)))
-    data = ["--data", str(tmp_path / "x.jsonl"), "--examples", "1", "--json"]
-    ask = ["evaluate", "--model", str(place / "model"), *data]
-    assert main([*ask, "--split", "train"]) == 0
-    copytree(place / "b", tmp_path / "b")
-    training = {"data": "x.jsonl", "data_sha256": json.loads(capsys.readouterr().out)["text_sha256"]}
-    (tmp_path / "b" / "training.json").write_text(json.dumps(training))
-    assert main([*ask, "--split", "train", "--adapter", f"{place}/a", "--adapter", f"{tmp_path}/b"]) == 0
-    assert json.loads(capsys.readouterr().out)["trained_on"] == 1
-    assert main([*ask, "--adapter", f"{place}/a", "--adapter", f"{tmp_path}/b"]) == 0
-    assert json.loads(capsys.readouterr().out)["split"] == "test"
 
 
 @pytest.mark.parametrize(

@@ -232,12 +232,6 @@ def test_checkpointing_changes_no_bit_of_a_run_and_of_one_that_is_resumed(place,
         assert files[0] == files[1] == files[2] and logs[0] == logs[1] == logs[2]
 
 
-def test_control_characters_and_long_values_are_tamed(capsys):
-    assert main(["pretrain", "--data", "\x1b[31m" + "a" * 5000, "--out", "nowhere"]) == 2
-    err = capsys.readouterr().err
-    assert "\x1b" not in err and len(err) < 500
-
-
 def test_schedule_optimizer_and_heads_are_those_of_the_flags(place, tmp_path):
     arguments = ["pretrain", "--data", str(place / "text.txt"), "--steps", "4", *TINY, "--lr", "0.01"]
     del arguments[(at := arguments.index("--num-kv-heads")) : at + 2]
@@ -250,13 +244,6 @@ def test_schedule_optimizer_and_heads_are_those_of_the_flags(place, tmp_path):
     assert any(name.endswith(".momentum") for name in load_file(checkpoint)[0])
     log = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["lr"] for line in log[1:]] == [0.01] * 4
-
-
-def test_an_output_whose_encoding_lacks_a_character_has_it_escaped(place, tmp_path):
-    command = [sys.executable, "-m", "minilora", "generate", "--model", place / "run", "--max-new-tokens", "1"]
-    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "1"}
-    done = subprocess.run([*command, "--prompt", "漢字".encode()], capture_output=True, env=environment)
-    assert done.returncode == 0 and done.stderr == b"" and done.stdout.startswith(rb"\u6f22\u5b57")
 
 
 @pytest.mark.parametrize("flag", ["--out", "--data", "--model"])
@@ -339,21 +326,9 @@ def test_a_signal_saves_and_the_run_goes_on(place, tmp_path, signum, code):
     assert (out / "model" / "config.json").is_file()
 
 
-def test_standard_input_is_a_text(tmp_path):
-    arguments = ["pretrain", "--data", "-", "--out", tmp_path / "r", "--steps", "1", *TINY]
-    command = [sys.executable, "-m", "minilora", *arguments]
-    done = subprocess.run(command, input=sentences(100), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def test_help_is_quick_to_import_and_shows_an_example():
-    code = "import sys; from minilora.cli import main\ntry: main(['pretrain', '--help'])\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('numpy', 'matplotlib', 'rich', 'tokenizers') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}).stdout
-    assert "example: minilora pretrain" in out and out.endswith("[]\n")
-
-
-def test_an_unknown_backend_in_the_environment_is_one_line(place):
-    command = [sys.executable, "-m", "minilora", "evaluate", "--model", "base", "--data", "python-docs"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MINILORA_BACKEND": "numpi"})
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "did you mean 'numpy'" in done.stderr
+@pytest.mark.parametrize(("command", "more"), [("pretrain", "numpy"), ("plan", "torch")])
+def test_help_is_quick_to_import(command, more):
+    code = f"import sys; from minilora.cli import main\nmain(['{command}', '--help'])\n"
+    code += f"print([m for m in ('{more}', 'matplotlib', 'rich', 'tokenizers') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert f"example: minilora {command}" in out and out.endswith("[]\n")

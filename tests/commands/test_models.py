@@ -17,7 +17,6 @@ from minilora.peft import LoraConfig, get_peft_model
 from minilora.train import catalog
 from minilora.train.catalog import CachedFile, Entry
 from minilora.train.download import Archive
-from tests.data.test_chat import CHATML, make_tokenizer
 
 pytestmark = pytest.mark.host
 
@@ -120,20 +119,6 @@ def test_a_folder_is_described_as_it_loads(tmp_path, capsys, make):
     assert all(len(line) <= 80 for line in out.splitlines()[1:])
 
 
-def test_the_chat_format_is_named(tmp_path, capsys):
-    tokenizer = make_tokenizer(CHATML)
-    folder = tmp_path / "model"
-    llama(vocab_size=tokenizer.vocab_size).save_pretrained(folder, tokenizer.to_json())
-    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer.config() | {"chat_template": CHATML}))
-    assert json.loads(run(capsys, "info", tmp_path, "--json"))["chat_format"] == "ChatML"  # as of a run folder
-
-
-def test_base_and_a_name_of_the_list(capsys, cache):
-    facts = json.loads(run(capsys, "info", "base", "--json"))
-    assert (facts["parameters"], facts["stored"]) == (2_828_736, {"F16": 2_828_736})
-    assert "tiny is not on this machine yet: minilora models get tiny" in refused(capsys, "info", "tiny")
-
-
 def test_a_gguf_file(tmp_path, capsys):
     pytest.importorskip("gguf")
     from tests.models.test_llama_gguf import model_of, write
@@ -175,9 +160,10 @@ def test_an_adapter_says_so_and_brings_no_control_characters(tmp_path, capsys):
         ("no.gguf", {}, "cannot read"),
         ("e", {}, "is no model"),
         ("SmolLM", {}, "did you mean 'smollm2'?"),
+        ("tiny", {}, "tiny is not on this machine yet: minilora models get tiny"),
     ],
 )
-def test_damage_is_one_line(tmp_path, capsys, monkeypatch, part, change, expected):
+def test_damage_is_one_line(tmp_path, cache, capsys, monkeypatch, part, change, expected):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "e").mkdir()
     llama().save_pretrained(tmp_path / "m", TOKENIZER.to_json())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
-from minilora.show.training import run_figure, run_lines, smoothed
+from minilora.show.training import run_figure, smoothed
 from minilora.train.run import RunFolder
 from minilora.train.run_log import read_metrics
 
@@ -113,13 +113,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, capsys, arguments, w
 
 
 # The lines and the picture
-
-
-def test_lines_are_at_most_80_columns_and_show_where_in_the_run_a_number_is():
-    series = {"loss": {step: -1.2345e-20 * step for step in range(1, 5_001)}, "evaluation": {2_500: 1.0}}
-    lines = run_lines(series)
-    assert max(map(len, lines)) <= 80 and run_lines({"loss": {1: nan}}) == []
-    assert lines[2][16:46].index("▄") == 14  # half way
 
 
 def test_the_picture_has_a_panel_for_each_series_that_has_a_number():
