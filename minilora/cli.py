@@ -45,9 +45,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
         "models": "pretrained models and labelled tasks: list, get, look into",
         "doctor": "what this machine offers, and whether minilora works on it",
     },
-    "teach": {
-        "course": "an nbgrader course of the lessons, and marks",
-    },
+    "teach": {"course": "an nbgrader course of the lessons, and marks"},
 }
 _CHECKOUT = "in a checkout of minilora, `python -m experiments"
 _IN_PYTHON = "in Python does its work"

@@ -18,15 +18,13 @@ from itertools import takewhile, zip_longest
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from minilora import fields
 from minilora.data.corpora import CORPORA
 from minilora.errors import MiniloraError, did_you_mean, escape, flag_of, print_notes
 from minilora.train.config import OPTIMIZERS
 from minilora.train.schedule import SCHEDULES
-
-T = TypeVar("T")
 
 DATA = f"{', '.join(CORPORA)}, a text file, a folder, or - for standard input"
 CHATS = "conversations (.jsonl), or a task (reviews)"
@@ -110,12 +108,12 @@ class Parser(argparse.ArgumentParser):
 # Types of flags
 
 
-def checked(convert: Callable[[str], T], kind: fields.Kind, metavar: str = "X") -> Callable[[str], T]:
+def checked(convert: Callable[[str], Any], kind: fields.Kind, metavar: str = "X") -> Callable[[str], Any]:
     """Return a flag's type: `convert`, with ArgumentTypeError for a value that is not of the kind. metavar: the value's
     name in the help.
     """
 
-    def parse(text: str) -> T:
+    def parse(text: str) -> Any:
         value: Any = None
         with suppress(ValueError):
             value = convert(text)

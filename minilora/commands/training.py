@@ -132,12 +132,9 @@ def searched_lr(arguments: Namespace, model: Any, data: Text | Chats, config: Tr
 def plan(arguments: Namespace, data: Text | Chats, config: TrainConfig, examples: int) -> str:
     """Say what is about to be done, in a line."""
     seq_len, rows = arguments.seq_len, config.accumulate * arguments.batch_size
-    validation, part, keeps = sample(data.validation, examples, seq_len), "validation", ""
-    if not defaults.chooses(data, validation):
-        keeps = ",\nwhich are too few to choose a step by: the end of the run is kept"
-    if isinstance(data, Chats) and not data.chooses:
-        part = "test"
-        keeps = "\nA validation part would be too small to choose a step by: it is trained on, too, and the end is kept"
+    validation = sample(data.validation, examples, seq_len)
+    part = "test" if isinstance(data, Chats) and not data.chooses else "validation"
+    keeps = "" if defaults.chooses(data, validation) else ",\ntoo few to choose a step by: the end of the run is kept"
     epochs = config.steps * rows / num_examples(data.train, seq_len)
     return (
         f"{config.steps:,} steps of {rows:,} sequences of up to {seq_len:,} tokens ({epochs:.2g} epochs), "
