@@ -41,8 +41,8 @@ def check_folder(arguments: Namespace) -> None:
 
 def train_settings(arguments: Namespace) -> dict:
     """The flags that are fields of TrainConfig; None for one that was not typed and has no default."""
-    lr = None if arguments.lr == AUTO else arguments.lr
-    return {name: getattr(arguments, name) for name in ("steps", *FLAGS)} | {"peak_lr": lr}
+    flags = {name: getattr(arguments, name) for name in ("steps", *FLAGS)}
+    return flags | {"peak_lr": None if arguments.lr == AUTO else arguments.lr}
 
 
 def train(
