@@ -70,9 +70,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     **{f"plan --{f}": _CLUSTER for f in ("machines", "link", "link-efficiency", "tokens", "steps")},
 }
 
-PLAIN = str.maketrans(
-    dict(zip("─–−×·µ±…▁▂▃▄▅▆▇█", ("-", "-", "-", "x", "*", "u", "+-", "...", *".:-=+*#@"), strict=True))
-)
+PLAIN = str.maketrans(dict(zip("─–−×·µ±…▁▂▃▄▅▆▇█", (*"---x*u", "+-", "...", *".:-=+*#@"), strict=True)))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,9 +90,7 @@ class Program:
     gone: Mapping[str, str] = field(default_factory=dict)
 
     def parser(self, command: str = "", typed: Sequence[str] = ()) -> Parser:
-        """Return the parser of a command, with its flags and its function, for which no other is imported; of none,
-        that of the flags that stand alone.
-        """
+        """Return the parser of a command, for which no other is imported; of none, that of flags that stand alone."""
         if command:
             module, does = import_module(f"{self.package}.{command}"), self.commands[command]
             parser = Parser(typed, prog=f"{self.name} {command}", description=f"{does[0].upper()}{does[1:]}.")

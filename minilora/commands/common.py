@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
@@ -109,9 +108,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def checked(convert: Callable[[str], Any], kind: fields.Kind, metavar: str = "X") -> Callable[[str], Any]:
-    """Return a flag's type: `convert`, with ArgumentTypeError for a value that is not of the kind. metavar: the value's
-    name in the help.
-    """
+    """Return a flag's type: `convert`, with an error for a value that is not of the kind. metavar: as in the help."""
 
     def parse(text: str) -> Any:
         value: Any = None
@@ -226,7 +223,7 @@ def take_settings(parser: Parser) -> None:
     """
     out = parser.value_of("--out")
     parser.set_defaults(before={})
-    if "--resume" not in parser.typed or not out or not os.path.lexists(os.path.join(out, "run.json")):
+    if "--resume" not in parser.typed or not out or not Path(out, "run.json").exists():
         return
     from minilora.formats.atomic import show_path  # with NumPy, which --help does without
     from minilora.peft.method import known_options

@@ -44,8 +44,7 @@ def run(arguments: Namespace) -> None:
     if bool(arguments.shots) != (arguments.shots_from is not None):
         raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
     arguments.data = catalog.resolve(arguments.data, "test")
-    folders: list = list(arguments.adapter or ())
-    folders += [path_of_model(arguments.model)] if arguments.model else []
+    folders = [*(arguments.adapter or ()), *([path_of_model(arguments.model)] if arguments.model else ())]
     trainings = [training for folder in folders if (training := training_of(folder))]
     (_conversations if is_chat_data(arguments.data) else _text)(arguments, trainings)
 
