@@ -201,19 +201,18 @@ def test_ctrl_c_is_ignored_if_it_was_when_the_command_started(capsys, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("command", "error"),
     [
-        (["models", "list"], ""),
-        (["show", "run"], ""),  # matplotlib would say that it cannot keep its fonts there
-        (["models", "get", "smollm2"], "set MINILORA_CACHE to a folder that can be written\n"),
+        ("models list", ""),
+        ("show run", ""),  # matplotlib would say that it cannot keep its fonts there
+        ("models get smollm2", "set MINILORA_CACHE to a folder that can be written\n"),
     ],
-    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
 )
-def test_a_home_that_cannot_be_written(empty, arguments, error):
+def test_a_home_that_cannot_be_written(empty, command, error):
     with RunFolder(empty / "here" / "run") as run:
         run.log({"step": 1, "loss": 2.0})
     elsewhere = ("MINILORA_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR")
     environment = {name: value for name, value in os.environ.items() if name not in elsewhere}
-    done = start(*arguments, env=environment | {"HOME": "/dev/null/home"}, text=True)
+    done = start(*command.split(), env=environment | {"HOME": "/dev/null/home"}, text=True)
     assert done.returncode == (2 if error else 0) and done.stderr.count("\n") == bool(error)
     assert done.stderr.endswith(error)
