@@ -3,6 +3,7 @@
 `minilora models`, and what it says of a file, none of whose weights it reads."""
 
 import json
+from unittest.mock import Mock
 
 import pytest
 
@@ -59,8 +60,9 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def no_weight_is_read(monkeypatch):
-    monkeypatch.setattr(safetensors, "_read_array", None)
-    monkeypatch.setattr(gguf_format, "_read", None)
+    refuse = Mock(side_effect=AssertionError("a weight was read"))
+    monkeypatch.setattr(safetensors, "_read_array", refuse)
+    monkeypatch.setattr(gguf_format, "_read", refuse)
 
 
 def test_list_says_what_is_here_and_how_to_get_the_rest(capsys, cache):
