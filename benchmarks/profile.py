@@ -120,8 +120,10 @@ def clocked_backend() -> backend.Backend:
     namespace = SimpleNamespace(**{name: value for name, value in vars(np).items() if not name.startswith("_")})
     for name in ("empty", "zeros", "ones", "full", "arange", "asarray", "tri"):
         setattr(namespace, name, making(name))
-    with backend.use("numpy") as plain:
-        return replace(plain, namespace=namespace, array_type=ClockedArray, from_host=_clocked, to_host=_plain)
+    with backend.use("numpy"):
+        return replace(
+            backend._active, namespace=namespace, array_type=ClockedArray, from_host=_clocked, to_host=_plain
+        )
 
 
 backend.register("clocked", clocked_backend)
@@ -171,7 +173,7 @@ def profile(make: Callable, seconds: float) -> Profile:
         work()
         rounds = max(3, round(seconds / timed(work, perf_counter)))
         on_all_cores = statistics.median(timed(work, perf_counter) for _ in range(rounds))
-    with blas.threads(1):
+    with blas.one_thread():
         with backend.use("numpy"):
             plain = make(1)
             plain()

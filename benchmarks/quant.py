@@ -21,12 +21,16 @@ def weight(size: int):
 def minilora_work(name: str, size: int, threads: int | None):
     """Return a function that quantizes or dequantizes once. threads: None for all cores."""
     from minilora import quant
+    from minilora.threads import using
 
     array = weight(size)
     packed, state = quant.quantize_4bit(array)
-    if name == "quantize":
-        return lambda: quant.quantize_4bit(array, threads=threads)
-    return lambda: quant.dequantize_4bit(packed, state, threads=threads)
+
+    def work() -> None:
+        with using(threads):
+            quant.quantize_4bit(array) if name == "quantize" else quant.dequantize_4bit(packed, state)
+
+    return work
 
 
 def bitsandbytes_work(name: str, size: int, threads: int | None):

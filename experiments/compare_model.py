@@ -32,10 +32,10 @@ from minilora.measure.records import Records, machine
 from minilora.models.llama import LlamaForCausalLM
 from minilora.peft import METHODS, Options, base_fingerprint
 from minilora.train import defaults, methods, text
-from minilora.train.answers import Chats, is_chat_data
 from minilora.train.catalog import TASKS
 from minilora.train.load import count_parameters, load_model, path_of_model
 from minilora.train.loop import History
+from minilora.train.text import Chats, is_chat_data
 
 KIND = "comparison on a model"
 RECORDS = "records.jsonl"
@@ -66,7 +66,6 @@ ROWS = {
     "lora-plus": Adaptation("lora-plus"),
     "dora": Adaptation("dora"),
     "pissa": Adaptation("pissa"),
-    "adalora": Adaptation("adalora"),
     "vera": Adaptation("vera"),
     "qlora": Adaptation("qlora"),
 }

@@ -22,7 +22,7 @@ from minilora.measure.memory import live_bytes
 from minilora.optim import AdamW
 from minilora.train import text
 from minilora.train.loop import trainable
-from minilora.train.parallel import batch_gradients
+from minilora.train.world import batch_gradients
 
 CHARACTERS = 6_000  # of domain text, for the two steps
 PROMPT = "Return the "

@@ -11,7 +11,7 @@ from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError
 from minilora.measure.few_shot import prompt_for
 from minilora.tensor import no_grad
-from minilora.train.parallel import split_batch
+from minilora.train.world import rows_of, take
 
 
 def classify_by_prompt(
@@ -42,5 +42,6 @@ def classify_by_prompt(
     predicted = []
     for start in range(0, len(prompts), batch_size):
         batch = padded_left(prompts[start : start + batch_size])
-        predicted += threads.side_by_side(choose, split_batch(batch, threads.count()))
+        runs = threads.split_rows(rows_of(batch), min(threads.count(), len(batch["input_ids"])))
+        predicted += threads.side_by_side(choose, [take(batch, run) for run in runs])
     return np.concatenate(predicted), float(np.mean([len(prompt) for prompt in prompts]))

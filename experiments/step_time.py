@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from minilora import threads
 from minilora.peft.method import METHODS, Options
 from minilora.plan.activations import CAUSAL_BLOCK, Step
-from minilora.plan.planner import flops, trainable
+from minilora.plan.planner import flops
 from minilora.plan.shapes import Shape
 
 # Passes over N·h in a block, forward and backward: two norms, rotary positions of queries and keys, attention outside
@@ -81,7 +81,7 @@ def _parts(shape: Shape, step: Step) -> int:
 def step_work(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
     """Operations, passes, exponentials and bytes of a training step."""
     operations = flops(shape, method, options, step)
-    n, what = step.batch * step.length, trainable(shape, method, options)
+    n, what = step.batch * step.length, METHODS[method].plan(shape, options)
     count = what.counts.total(shape.layers)
     scores = step.batch * shape.heads * shape.layers * step.length * (step.length + min(CAUSAL_BLOCK, step.length)) / 2
     gates, logits = n * shape.intermediate * shape.layers, n * shape.vocab

@@ -17,9 +17,8 @@ from minilora.measure.curve import Curve, CurveSettings, read_task
 from minilora.measure.few_shot import bits_after
 from minilora.measure.lr_search import SEED
 from minilora.train import defaults, load, metrics
-from minilora.train.answers import Chats
 from minilora.train.scoring import Row, after, label_scores, row_scores
-from minilora.train.text import Text
+from minilora.train.text import Chats, Text
 
 if TYPE_CHECKING:
     from experiments.compare_model import ModelSettings

@@ -12,20 +12,9 @@ if TYPE_CHECKING:  # what type checkers and editors see of the names below
 
 __version__ = "0.2.0"
 __all__ = [
-    "Tensor",
-    "backend",
-    "data",
-    "functional",
-    "gradcheck",
-    "models",
-    "nn",
-    "no_grad",
-    "ops",
-    "optim",
-    "peft",
-    "quant",
+    "Tensor", "backend", "data", "functional", "gradcheck", "models", "nn", "no_grad", "ops", "optim", "peft", "quant",
     "train",
-]
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

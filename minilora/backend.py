@@ -11,7 +11,7 @@ because CuPy wraps an index that is out of range without a word and a check on t
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -97,20 +97,6 @@ def register(backend_name: str, load: Callable[[], Backend]) -> None:
     _loaders[backend_name] = load
 
 
-class _Restore:
-    """A context manager that brings the previous backend back: the result of `use`."""
-
-    def __init__(self, previous: Backend | None):
-        self.previous = previous
-
-    def __enter__(self) -> Backend:
-        return _active
-
-    def __exit__(self, *error: object) -> None:
-        if self.previous is not None:
-            _activate(self.previous)
-
-
 def _activate(backend: Backend) -> None:
     global _active, name
     _active, name = backend, backend.name
@@ -118,7 +104,7 @@ def _activate(backend: Backend) -> None:
     vars(xp).update({key: value for key, value in vars(backend.namespace).items() if not key.startswith("_")})
 
 
-def use(backend_name: str) -> _Restore:
+def use(backend_name: str) -> AbstractContextManager[Any]:
     """Make `backend_name` the backend, for good or, as `with use(...)`, for a block.
 
     Tensors made under another backend keep their arrays there and cannot be mixed with new ones. Raises MiniloraError
@@ -128,7 +114,10 @@ def use(backend_name: str) -> _Restore:
     if backend_name not in _loaders:
         raise MiniloraError(unknown("backend", backend_name, sorted(_loaders)))
     _activate(_loaders[backend_name]())
-    return _Restore(previous)
+    back = ExitStack()  # whose end, if it is entered, brings the previous backend back
+    if previous is not None:
+        back.callback(_activate, previous)
+    return back
 
 
 # The border to the host
@@ -188,6 +177,11 @@ def checked_indices(indices: Any, size: int, what: str) -> Array:
         bad = host[(host < 0) | (host >= size)].flat[0]
         raise IndexError(f"{what} {bad} is out of range for size {size}")
     return asarray(indices).copy()
+
+
+def check_index(index: tuple[Any, ...], shape: tuple[int, ...]) -> None:
+    """Raise IndexError if an array of `shape` cannot be indexed so. index: its arrays on the host."""
+    np.broadcast_to(np.False_, shape)[index]
 
 
 # Quirks

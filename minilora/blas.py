@@ -20,13 +20,6 @@ def _controller() -> Any:
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Within the block, each matrix product uses `count` threads."""
-    with _controller().limit(limits=count, user_api="blas"):
-        yield
-
-
-@contextmanager
 def one_thread() -> Iterator[None]:
     """Within the block, each matrix product uses one thread; blocks of several threads may overlap."""
     global _blocks, _limit

@@ -27,33 +27,17 @@ def checkpoint(
     must compute the same both times, so what it reads is read-only in between, as in any graph; RuntimeError in
     backward where a weight was replaced. Its dropouts draw the same numbers again. within: makes the context of a run.
     """
+    rngs = nn.dropout_twice(block) if is_recording() else [None]
 
     def run() -> Tensor:
-        with within():
+        rng = rngs.pop(0)
+        with within(), nullcontext() if rng is None else nn.dropout_rng(rng):
             out: Tensor = block(*arguments, **keywords)
             return out
 
-    if not is_recording():
-        return run()
-    same_numbers = nn.replayed_dropout(block)
-
-    def recompute() -> Tensor:
-        with same_numbers():
-            return run()
-
-    return _deferred(run, recompute)
-
-
-def _deferred(make: Callable[[], Tensor], recompute: Callable[[], Tensor]) -> Tensor:
-    """Return the Tensor `make()` without its graph: in backward, `recompute()` makes the same Tensor again, and its
-    graph is walked then.
-
-    What the graph reads is read-only until then, as for a graph that is kept. RuntimeError in backward if a leaf has
-    another array by then.
-    """
     start = next(clock)
-    out = make()
-    if out._node is None or out._node.index < start:  # nothing in it trains, or it made nothing
+    out = run()
+    if out._node is None or out._node.index < start:  # nothing in it trains or is recorded, or it made nothing
         return out
     nodes = nodes_since([out._node], start)
     inputs = inputs_of(nodes)
@@ -61,17 +45,17 @@ def _deferred(make: Callable[[], Tensor], recompute: Callable[[], Tensor]) -> Te
     array = out._data
     del out, nodes  # and with them the graph, and what only the graph held
     lasting = {reading for reading in reads if reading.guard.array() is not None}
-    later = [recompute]  # which holds the inputs: they can go as the walk passes what reads them
+    again = [run]  # which holds the inputs: they can go as the walk passes what reads them
 
     def rule(g: Array) -> tuple[Array | None, ...]:
         now = next(clock)
         with enable_grad():
-            root = later.pop()()._node
-        again = {reading for node in nodes_since([root] if root else [], now) for reading in node.reads}
-        if root is None or not lasting <= again:
+            root = again.pop()()._node
+        read = {reading for node in nodes_since([root] if root else [], now) for reading in node.reads}
+        if root is None or not lasting <= read:
             raise RuntimeError("a weight was replaced between the forward pass and backward, which computes it again")
         lasting.clear()  # the new graph reads them
-        again.clear()
+        read.clear()
         roots = {root: g}
         del g  # the walk frees gradient by gradient
         found = gradients_of(roots, ends=set(inputs))

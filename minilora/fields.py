@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from operator import ge, gt, lt, ne
 from typing import Any
 
 from minilora.errors import MiniloraError, did_you_mean, escape
@@ -98,20 +99,13 @@ def number(
     optional: bool = False,
 ) -> Any:
     """A field for a finite number that float32 holds, between the bounds that are given."""
-    bounds = {"above": above, "of at least": least, "below": below, "other than": other_than}
-    if bounds == {**dict.fromkeys(bounds), "above": 0}:
-        words = "a positive number"
-    else:
-        words = " ".join(["a number", " and ".join(f"{w} {b:g}" for w, b in bounds.items() if b is not None)]).strip()
+    bounds: list[Any] = [("above", gt, above), ("of at least", ge, least), ("below", lt, below)]
+    bounds = [bound for bound in (*bounds, ("other than", ne, other_than)) if bound[2] is not None]
+    words = " ".join(["a number", " and ".join(f"{word} {bound:g}" for word, _, bound in bounds)]).strip()
+    words = "a positive number" if words == "a number above 0" else words
 
     def allows(value: Any) -> bool:
-        return (
-            is_number(value)
-            and (above is None or value > above)
-            and (least is None or value >= least)
-            and (below is None or value < below)
-            and value != other_than
-        )
+        return is_number(value) and all(test(value, bound) for _, test, bound in bounds)
 
     def hint(value: Any) -> str:
         is_large = type(value) in (int, float) and abs(value) > FLOAT32_MAX
@@ -128,11 +122,13 @@ def flag(default: bool) -> Any:
 def choice(default: Any, *values: str, optional: bool = False) -> Any:
     """A field for one of some words; the nearest one is named to whoever has another."""
     words = f"one of {', '.join(values)}" if len(values) > 1 else repr(values[0])
-
-    def hint(value: Any) -> str:
-        return did_you_mean(value, values, before="; ")
-
-    return checked(default, words, lambda value: isinstance(value, str) and value in values, optional, hint)
+    return checked(
+        default,
+        words,
+        lambda value: isinstance(value, str) and value in values,
+        optional,
+        hint=lambda value: did_you_mean(value, values, before="; "),
+    )
 
 
 def token(default: int | None) -> Any:

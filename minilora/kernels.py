@@ -20,8 +20,8 @@ class Kernel:
     Called with the arguments and, where it writes to arrays that there are, those.
     """
 
-    def __init__(self, source: tuple[str, str, str, str], plain: Callable[..., Any]) -> None:
-        self.source, self.plain = source, plain
+    def __init__(self, plain: Callable[..., Any], *source: str) -> None:
+        self.plain, self.source = plain, (*source, plain.__name__)
         KERNELS.append(self)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -31,7 +31,7 @@ class Kernel:
 
 def elementwise(in_params: str, out_params: str, body: str) -> Callable[[Callable[..., Any]], Kernel]:
     """A decorator that makes a `Kernel` of a function in NumPy and of its C, the body of a loop over the elements."""
-    return lambda plain: Kernel((in_params, out_params, body, plain.__name__), plain)
+    return lambda plain: Kernel(plain, in_params, out_params, body)
 
 
 # Norms
@@ -43,29 +43,35 @@ def rms_inverse(squares: Array, width: int, eps: float, inverse: Array) -> None:
     inverse[...] = 1 / xp.sqrt(squares / width + eps)
 
 
-@elementwise("T x, T inverse, T weight", "T y", "y = x * inverse * weight")
-def scale_rows(x: Array, inverse: Array, weight: Array | int) -> Array:
-    """x (N, C) times a factor for each row (N, 1) and a weight for each column (C,)."""
-    return x * inverse * weight
+@elementwise("T x, T first, T second", "T y", "y = x * first * second")
+def scale_rows(x: Array, first: Array | int, second: Array | int, y: Array) -> None:
+    """x (N, C) times two factors: one for each row (N, 1), and one for each column (C,)."""
+    xp.multiply(x, first, out=y)
+    y *= second
 
 
 @elementwise(
     "T scaled, T x, T along, T inverse, T width",
     "T dx",
-    "dx = scaled - x * (along * inverse * inverse / width)",
+    "dx = scaled - x * (along * (inverse * inverse / width))",
 )
-def rms_slope(scaled: Array, x: Array, along: Array, inverse: Array, width: int) -> Array:
+def rms_slope(scaled: Array, x: Array, along: Array, inverse: Array, width: int, dx: Array) -> None:
     """The gradient (N, C) of RMSNorm's input: `scaled` without what would change the length of the row x."""
-    return scaled - x * (along * inverse * inverse / width)
+    xp.multiply(x, along * (inverse * inverse / width), out=dx)
+    xp.subtract(scaled, dx, out=dx)
 
 
-# Activations
+# Activations. exp may overflow to inf, which gives the right 0
 
 
 @elementwise("T a, T b", "T y", "y = a / (1 + exp(-a)) * b")
-def swiglu(a: Array, b: Array) -> Array:
+def swiglu(a: Array, b: Array, y: Array) -> None:
     """silu(a) · b."""
-    return a / (1 + xp.exp(-a)) * b
+    with backend.errstate():
+        below = xp.exp(-a)
+    below += 1
+    xp.divide(a, below, out=y)
+    y *= b
 
 
 @elementwise(
@@ -73,10 +79,17 @@ def swiglu(a: Array, b: Array) -> Array:
     "T da, T db",
     "const T sigma = 1 / (1 + exp(-a)); da = g * b * sigma * (1 + a - a * sigma); db = g * a * sigma",
 )
-def swiglu_slopes(g: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    """The gradients of both arguments of `swiglu`."""
-    sigma = 1 / (1 + xp.exp(-a))
-    return g * b * sigma * (1 + a - a * sigma), g * a * sigma
+def swiglu_slopes(g: Array, a: Array, b: Array, da: Array, db: Array) -> None:
+    """The gradients of both arguments of `swiglu`; d silu(a) = sigma (1 + a - a sigma)."""
+    with backend.errstate():
+        sigma = 1 / (1 + xp.exp(-a))
+    silu = a * sigma
+    xp.multiply(g, silu, out=db)
+    slope = xp.subtract(a, silu)
+    slope += 1
+    slope *= sigma
+    slope *= b
+    xp.multiply(slope, g, out=da)
 
 
 # Attention
@@ -133,7 +146,16 @@ def adamw(
     g: Array, lr: float, eps: float, keep: float, beta1: float, beta2: float, p: Array, m: Array, v: Array
 ) -> None:
     """A step of AdamW in place, with the bias corrections in `lr` and `eps`; keep: 1 - lr · weight_decay."""
-    m += (1 - beta1) * (g - m)
-    v += (1 - beta2) * (g * g - v)
+    work = g * (1 - beta1)
+    m *= beta1
+    m += work
+    xp.multiply(g, g, out=work)
+    work *= 1 - beta2
+    v *= beta2
+    v += work
+    xp.sqrt(v, out=work)
+    work += eps
+    xp.divide(m, work, out=work)
+    work *= lr
     p *= keep
-    p -= lr * m / (xp.sqrt(v) + eps)
+    p -= work

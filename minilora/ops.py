@@ -5,7 +5,6 @@ gradient `g` of the result and returns that of one input; it closes over raw arr
 them.
 """
 
-import builtins
 from collections.abc import Callable, Iterable
 from math import prod
 from typing import Any
@@ -389,71 +388,38 @@ def unbind(a: Operand, axis: int) -> tuple[Tensor, ...]:
     """
     x = raw(a)
     shape, dtype, before = x.shape, x.dtype, (slice(None),) * (axis % x.ndim)
-    missing = set(range(shape[axis]))
     made: list[Array] = []  # the gradient of all, once there is one of a part
 
     def rule(i: int) -> Callable[[Array], Array]:
         def write(g: Array) -> Array:
             first = not made
             if first:
-                made.append(xp.empty(shape, dtype=dtype))
+                made.append(xp.zeros(shape, dtype=dtype))
             made[0][(*before, i)] = g
-            missing.discard(i)
             return made[0] if first else None
 
         return write
 
-    def finish(g: Array) -> Array:  # after the parts, which are younger
-        for i in missing:
-            g[(*before, i)] = 0
-        return g
-
-    whole = record(x[...], (a, finish))
+    whole = record(x[...], (a, lambda g: g))
     return tuple(record(x[(*before, i)], (whole, rule(i))) for i in range(shape[axis]))
 
 
 def _checked_index(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], bool]:
-    """The index for an array of the backend, its integers checked against `shape`, and whether it has no arrays."""
+    """The index for an array of the backend, and whether it has no arrays. IndexError if it does not fit `shape`."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [item._data if isinstance(item, Tensor) else item for item in items]
-    items = [list(item) if isinstance(item, tuple | range) else item for item in items]  # arrays to NumPy
-    arrays = [hasattr(item, "dtype") or isinstance(item, list) for item in items]
+    arrays = [hasattr(item, "dtype") or isinstance(item, list | tuple | range) for item in items]
     if not any(arrays):
         return tuple(items), True
     host = [_host_index(item) if array else item for item, array in zip(items, arrays, strict=True)]
-    used = builtins.sum(_axes_used(item) for item in host)
-    axis = 0
-    for i, item in enumerate(host):
-        if item is Ellipsis:
-            axis += len(shape) - used
-        elif arrays[i] and item.dtype.kind in "iu":
-            if axis >= len(shape):
-                raise IndexError(f"too many indices for an array of shape {shape}")
-            size = shape[axis]
-            found = item if item.dtype.kind == "u" else item + size * (item < 0)  # uint64 + int64 would be float64
-            backend.checked_indices(found, size, "index")
-            items[i] = backend.asarray(item.copy())  # the caller's may change before backward
-            axis += 1
-        elif arrays[i] and item.dtype.kind == "b":
-            items[i] = backend.asarray(item.copy())
-            axis += item.ndim
-        elif arrays[i]:
-            raise IndexError(f"an index must be integers or booleans, not {item.dtype}")
-        else:
-            axis += _axes_used(item)
-    return tuple(items), False
+    backend.check_index(tuple(host), shape)
+    copies = [backend.asarray(item.copy()) if array else item for item, array in zip(host, arrays, strict=True)]
+    return tuple(copies), False  # the caller's may change before backward
 
 
 def _host_index(item: Any) -> Array:
     host = backend.to_numpy(item)
-    return host.astype(int) if isinstance(item, list) and not host.size else host
-
-
-def _axes_used(item: Any) -> int:
-    if item is None or item is Ellipsis:
-        return 0
-    is_mask = hasattr(item, "dtype") and item.dtype.kind == "b"
-    return item.ndim if is_mask else 1
+    return host.astype(int) if not hasattr(item, "dtype") and not host.size else host
 
 
 # Products

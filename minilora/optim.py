@@ -38,40 +38,40 @@ class Optimizer:
         if any(isinstance(given, Tensor) for given in (params, *(group["params"] for group in groups))):
             raise TypeError(f"{type(self).__name__} takes Tensors in a list: [tensor], not the tensor itself")
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
-        if not any(group["params"] for group in self.param_groups):
+        self.state: dict[int, dict[str, Any]] = {}  # position of the parameter -> its arrays and counts
+        everything = self._everything()
+        if not everything:
             raise ValueError(f"{type(self).__name__} was given no parameters{USED_UP}")
-        everything = [p for group in self.param_groups for p in group["params"]]
         if not all(isinstance(p, Tensor) for p in everything):
             raise TypeError(f"{type(self).__name__} takes a list of Tensors, or of dictionaries with such a list")
         if computed := [p.shape for p in everything if p._node is not None]:
             raise ValueError(f"a computed tensor, of shape {computed[0]}, has no step; give what it is computed from")
-        if len({id(p) for p in everything}) != len(everything):
+        if len(set(everything)) != len(everything):
             raise ValueError(f"{type(self).__name__} was given a parameter twice")
         for group in self.param_groups:
-            if not 0 <= group["lr"] < float("inf") or not 0 <= group["weight_decay"] < float("inf"):
-                raise ValueError(
-                    f"lr and weight_decay must be finite and not negative: {group['lr']}, {group['weight_decay']}"
-                )
-        self.state: dict[int, dict[str, Any]] = {}  # position of the parameter -> its arrays and counts
+            for name in {"lr", "weight_decay", "momentum"} & group.keys():
+                if not 0 <= group[name] < float("inf"):
+                    raise ValueError(f"{name} must be finite and not negative: {group[name]}")
+
+    def _everything(self) -> list[Tensor]:
+        """The parameters of all groups, in the order of their positions."""
+        return [p for group in self.param_groups for p in group["params"]]
 
     def _live(self) -> Iterator[tuple[int, Tensor, Group]]:
         """(position, parameter, group) of every parameter that a step changes."""
-        position = -1
-        for group in self.param_groups:
-            for p in group["params"]:
-                position += 1
-                if p.requires_grad and p.grad is not None:
-                    if not backend.is_array(p.grad):
-                        raise TypeError(f"the gradient of parameter {position} must be an array, not {type(p.grad)}")
-                    if p.grad.shape != p.shape:
-                        raise ValueError(f"parameter {position}, of shape {p.shape}, has a gradient of {p.grad.shape}")
-                    yield position, p, group
+        groups = [group for group in self.param_groups for _ in group["params"]]
+        for position, (p, group) in enumerate(zip(self._everything(), groups, strict=True)):
+            if p.requires_grad and p.grad is not None:
+                if not backend.is_array(p.grad):
+                    raise TypeError(f"the gradient of parameter {position} must be an array, not {type(p.grad)}")
+                if p.grad.shape != p.shape:
+                    raise ValueError(f"parameter {position}, of shape {p.shape}, has a gradient of {p.grad.shape}")
+                yield position, p, group
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                p.grad = None
+        for p in self._everything():
+            p.grad = None
 
     def step(self) -> None:
         """Change each live parameter by its gradient, over all cores."""
@@ -98,7 +98,7 @@ class Optimizer:
 
         Raises ValueError, and changes nothing, for a state that does not fit.
         """
-        params = [p for group in self.param_groups for p in group["params"]]
+        params = self._everything()
         new: dict[int, dict[str, Any]] = {}
         for key, value in state.items():
             position, _, name = key.partition(".")
@@ -128,9 +128,6 @@ class SGD(Optimizer):
 
     def __init__(self, params: Params, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
-        for group in self.param_groups:
-            if not 0 <= group["momentum"] < float("inf"):
-                raise ValueError(f"momentum must be finite and not negative: {group['momentum']}")
 
     def _update(self, p: Tensor, g: Array, state: dict[str, Any], group: Group) -> None:
         data = writable_data(p)
@@ -178,28 +175,11 @@ class AdamW(Optimizer):
         # With both bias corrections moved into two numbers, the update is p -= lr1 · m / (sqrt(v) + eps1).
         correction1, correction2 = 1 - beta1 ** state["step"], sqrt(1 - beta2 ** state["step"])
         lr, eps = group["lr"] * correction2 / correction1, group["eps"] * correction2
-        if not backend.is_cpu():
-            keep = 1 - group["lr"] * group["weight_decay"]
-            kernels.adamw(g, lr, eps, keep, beta1, beta2, writable_data(p), state["m"], state["v"])
-            return
-        flat = [a.reshape(-1) for a in (writable_data(p), g, state["m"], state["v"])]
-        buffer = None
-        for s in backend.row_blocks(p.size, p.dtype.itemsize * 4):
-            data, gradient, m, v = (a[s] for a in flat)
-            buffer = xp.empty(gradient.shape, dtype=gradient.dtype) if buffer is None else buffer
-            work = xp.multiply(gradient, 1 - beta1, out=buffer[: len(gradient)])
-            m *= beta1
-            m += work
-            xp.multiply(gradient, gradient, out=work)
-            work *= 1 - beta2
-            v *= beta2
-            v += work
-            xp.sqrt(v, out=work)
-            work += eps
-            xp.divide(m, work, out=work)
-            work *= lr
-            data *= 1 - group["lr"] * group["weight_decay"]
-            data -= work
+        keep = 1 - group["lr"] * group["weight_decay"]
+        flat = [a.reshape(-1) for a in (g, writable_data(p), state["m"], state["v"])]
+        for s in backend.row_blocks(p.size, p.dtype.itemsize * 4) if backend.is_cpu() else [...]:
+            gradient, data, m, v = (a[s] for a in flat)
+            kernels.adamw(gradient, lr, eps, keep, beta1, beta2, data, m, v)
 
 
 def clip_grad_norm_(params: Tensor | Iterable[Tensor], max_norm: float) -> Array:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from functools import cache, partial
+from itertools import accumulate
 from math import prod
 from queue import SimpleQueue
 from threading import Thread
@@ -63,12 +64,6 @@ def parts_of(rows: int, elements: int, cores: int) -> int:
     """
     parts = max(1, elements // WORTH_A_PART)
     return 0 if cores == 1 or rows == 1 < parts else min(rows, cores, parts)
-
-
-def split_work(rows: int, elements: int) -> list[range]:
-    """The rows of each part on `count()` cores; none where `parts_of` is 0."""
-    parts = parts_of(rows, elements, count())
-    return split_rows(range(rows), parts) if parts else []
 
 
 def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Result]:
@@ -177,57 +172,48 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
 
 
-class Parts:
-    """The results of `run` for the parts of a batch, computed side by side: losses become one, arrays are joined.
-
-    parts: the arguments of `run`. It gives something with a 0-d Tensor `loss`.
+def joined_loss(run: Callable[[Any], Any], parts: Sequence[Any]) -> tuple[Tensor, Callable[[], Tensor]]:
+    """The sum of the losses of `run` for the parts of a batch, computed and walked back side by side, and a function
+    that joins their `logits`. parts: the arguments of `run`, which gives something with a 0-d Tensor `loss`.
     """
+    since = next(clock)
+    with blas.one_thread():
+        results = side_by_side(run, parts)
+    losses = [result.loss for result in results]
+    more: list[dict[Any, Array]] = [{} for _ in parts]  # gradients that begin elsewhere than in the losses
 
-    def __init__(self, run: Callable[[Any], Any], parts: Sequence[Any]):
-        self._since = next(clock)
+    def walk_back(g: Array) -> tuple[Array | None, ...]:
+        def walk(loss: Tensor, others: dict[Any, Array]) -> dict[Any, Array]:
+            roots: dict[Any, Array] = {loss._node: g} if g or not others else {}  # 0 beside others adds nothing
+            return gradients_of(roots | others, ends=set(inputs))
+
         with blas.one_thread():
-            self.results = side_by_side(run, parts)
-        self._more: list[dict[Any, Array]] = [{} for _ in parts]  # gradients that begin elsewhere than in the losses
-        self.loss = self._joined_loss()
+            sums = add_up(side_by_side(walk, losses, more))
+        return tuple(sums.get(x) for x in inputs)
 
-    def _joined_loss(self) -> Tensor:
-        """The sum of the losses."""
-        losses, more = [result.loss for result in self.results], self._more
-        total = sum(loss.data for loss in losses)
-        if any(loss._node is None for loss in losses):  # nothing trains
-            return wrap(total)
-        inputs = inputs_of(nodes_since([loss._node for loss in losses], self._since))
+    total = sum(loss.data for loss in losses)
+    if any(loss._node is None for loss in losses):  # nothing trains
+        joined = wrap(total)
+    else:
+        inputs = inputs_of(nodes_since([loss._node for loss in losses], since))
+        joined = record_graph(total, inputs, walk_back)
 
-        def rule(g: Array) -> tuple[Array | None, ...]:
-            def walk_back(loss: Tensor, others: dict[Any, Array]) -> dict[Any, Array]:
-                roots: dict[Any, Array] = {loss._node: g} if g or not others else {}  # 0 beside others adds nothing
-                return gradients_of(roots | others, ends=set(inputs))
-
-            with blas.one_thread():
-                sums = add_up(side_by_side(walk_back, losses, more))
-            return tuple(sums.get(x) for x in inputs)
-
-        return record_graph(total, inputs, rule)
-
-    def concatenated(self, pieces: list[Tensor]) -> Tensor:
-        """The rows of all parts' `pieces`, which the results' graphs lead to, as one Tensor."""
-        joined = xp.concatenate([piece.data for piece in pieces])
-        ends = [0]
-        for piece in pieces:
-            ends.append(ends[-1] + len(piece))
-        more, loss = self._more, self.loss
+    def logits() -> Tensor:
+        pieces = [result.logits for result in results]
+        ends = list(accumulate(map(len, pieces), initial=0))
 
         def rule(g: Array) -> Array:
             for others, piece, start, end in zip(more, pieces, ends, ends[1:], strict=False):
                 others[piece._node] = g[start:end]
-            return xp.zeros(loss.shape, dtype=loss.dtype)  # and to the loss's rule, which walks the parts
+            return xp.zeros(joined.shape, dtype=joined.dtype)  # and to the loss's rule, which walks the parts
 
-        return record(joined, (loss, rule))
+        return record(xp.concatenate([piece.data for piece in pieces]), (joined, rule))
+
+    return joined, logits
 
 
 def add_up(found: list[dict[Any, Array]]) -> dict[Any, Array]:
     """The gradients of all dictionaries added into the first's, in order (so that a rerun gives the same bits)."""
-    names = list({name: None for gradients in found for name in gradients})
 
     def add(name: Any) -> Array:
         first, *others = [gradients[name] for gradients in found if name in gradients]
@@ -235,6 +221,7 @@ def add_up(found: list[dict[Any, Array]]) -> dict[Any, Array]:
             first += array
         return first
 
+    names = list({name: None for gradients in found for name in gradients})
     return dict(zip(names, spread(add, [(name, prod(name.shape)) for name in names]), strict=True))
 
 

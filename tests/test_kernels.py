@@ -46,10 +46,10 @@ def some_zero(*shape: int) -> np.ndarray:
 BYTES, MASKED = RNG.integers(0, 256, 40), masked()
 CASES = {  # arguments, and last what is written to
     "rms_inverse": (some_zero(*ROW), 6, 1e-3, normal(*ROW)),
-    "scale_rows": (normal(), normal(*ROW), normal(6)),
-    "rms_slope": (normal(), normal(), normal(*ROW), normal(*ROW), 6),
-    "swiglu": (wide(), normal()),
-    "swiglu_slopes": (normal(), wide(), normal()),
+    "scale_rows": (normal(), normal(*ROW), normal(6), normal()),
+    "rms_slope": (normal(), normal(), normal(*ROW), normal(*ROW), 6, normal()),
+    "swiglu": (wide(), normal(), normal()),
+    "swiglu_slopes": (normal(), wide(), normal(), *normal(2, 5, 6)),
     "rotate": (normal(2, 4, 3, 2), normal(2, 4, 3, 2), normal(4, 1, 2), normal(4, 1, 2), -1, *normal(2, 2, 4, 3, 2)),
     "exp_below": (MASKED, MASKED.max(axis=1, keepdims=True), normal()),
     "inverse_or_one": (some_zero(*ROW),),

@@ -198,7 +198,7 @@ PUBLISHED = (
     "Each with learning rates, batch sizes and ranks searched for it, nine variants end within 1 to 2 % of LoRA at "
     "four kinds of task, and want rates of their own (Lee et al. 2026, Learning rate matters)."
 )
-VARIANTS = ("rslora", "lora-plus", "dora", "pissa", "adalora", "vera", "qlora")  # of LoRA on all linears
+VARIANTS = ("rslora", "lora-plus", "dora", "pissa", "vera", "qlora")  # of LoRA on all linears
 
 
 def variants(result: ModelResult) -> str:

@@ -65,8 +65,6 @@ class DeviceArray:
     def __len__(self) -> int:
         return len(self._array)
 
-    # What is refused
-
     def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
         raise TypeError("implicit conversion of a device array to NumPy: fetch it with .get()")
 
@@ -79,16 +77,12 @@ class DeviceArray:
     def __iter__(self) -> Iterator[object]:
         raise TypeError("iteration over a device array: each element would wait for the device")
 
-    # What waits
-
     def get(self) -> np.ndarray:
         count("waited")
         return self._array.copy()
 
     def __repr__(self) -> str:
         return f"DeviceArray({np.array2string(self._array, separator=', ')})"
-
-    # What is computed
 
     @classmethod
     def _plain(cls, value: Any) -> Any:
@@ -124,8 +118,6 @@ class DeviceArray:
             result = function(*map(cls._plain, arguments), **plain)
         return cls._wrap(result, (*arguments, *named.values()))
 
-    # Indices
-
     def __getitem__(self, key: object) -> Self:
         count("computed")
         return self._wrap(self._array[self._key(key)])
@@ -134,40 +126,40 @@ class DeviceArray:
         count("computed")
         self._array[self._key(key)] = self._plain(value)
 
-    @classmethod
-    def _in_range(cls, indices: np.ndarray, size: int) -> np.ndarray:
-        """Wrap indices along an axis of `size` that are out of range."""
-        return indices % max(size, 1)
-
     def _key(self, key: object) -> tuple:
         """Return an index as NumPy takes it; of one element it gives a view. A mask makes the host wait."""
         parts = key if isinstance(key, tuple) else (key,)
-        used = [_axes_used(part) for part in parts]
+        used = [0 if part is None or part is Ellipsis else part.ndim if _is_mask(part) else 1 for part in parts]
         taken, axis = [], 0
         for part, axes in zip(parts, used, strict=True):
-            size = self.shape[axis] if axis < self.ndim else 1
-            taken.append(self._index(part, size))
-            axis += self.ndim - sum(used) if part is Ellipsis else axes
-        if any(isinstance(part, DeviceArray) and part.dtype.kind == "b" for part in parts):
+            if part is Ellipsis:
+                axes = self.ndim - sum(used)
+            taken.append(self._index(part, self.shape[axis] if axis < self.ndim else 1))
+            axis += axes
+        if any(map(_is_mask, parts)):
             count("waited")
         has_arrays = any(isinstance(part, DeviceArray) for part in parts)
         return tuple(taken) if has_arrays or Ellipsis in taken else (*taken, Ellipsis)
 
     @classmethod
     def _index(cls, part: object, size: int) -> object:
+        """Return one part of an index, of an axis that is `size` long."""
         if isinstance(part, DeviceArray):
             if part.dtype.kind not in "iub":
                 raise IndexError(f"an index must be integer or boolean, not {part.dtype}")
-            return part._array if part.dtype.kind == "b" else cls._in_range(part._array, size)
-        if isinstance(part, slice):
-            for bound in (part.start, part.stop, part.step):
-                if bound is not None:
-                    operator.index(bound)  # which device arrays do not have
-        elif isinstance(part, bool) or not (part is None or part is Ellipsis or isinstance(part, int | np.integer)):
-            raise TypeError(
-                f"a device array is indexed by device arrays, whole numbers and slices, not {kind_of(part)}"
-            )
+            return part._array if _is_mask(part) else cls._in_range(part._array, size)
+        numbers = (part.start, part.stop, part.step) if isinstance(part, slice) else (part,)
+        if any(
+            isinstance(n, bool) or not (n is None or n is Ellipsis or isinstance(n, int | np.integer)) for n in numbers
+        ):
+            kind = kind_of(part)
+            raise TypeError(f"a device array is indexed by device arrays, whole numbers and slices, not {kind}")
         return part
+
+    @classmethod
+    def _in_range(cls, indices: np.ndarray, size: int) -> np.ndarray:
+        """Wrap indices along an axis of `size` that are out of range."""
+        return indices % max(size, 1)
 
 
 def kind_of(value: object) -> str:
@@ -188,18 +180,14 @@ def is_number(value: object) -> bool:
     return isinstance(value, bool | int | float | complex)
 
 
-def _axes_used(part: object) -> int:
-    if part is None or part is Ellipsis:
-        return 0
-    return part.ndim if isinstance(part, DeviceArray) and part.dtype.kind == "b" else 1
+def _is_mask(part: object) -> bool:
+    return isinstance(part, DeviceArray) and part.dtype.kind == "b"
 
 
-def _operator(name: str, swapped: bool = False) -> Callable:
-    function = getattr(operator, name)
-
+def _operator(function: Callable, is_swapped: bool = False) -> Callable:
     def method(self: DeviceArray, other: object) -> Any:
         if isinstance(other, DeviceArray | np.ndarray | np.generic) or is_number(other):
-            return self._compute(function, *((other, self) if swapped else (self, other)))
+            return self._compute(function, *((other, self) if is_swapped else (self, other)))
         return NotImplemented
 
     return method
@@ -213,19 +201,19 @@ def _waiting(name: str) -> Callable:
     return lambda self: getattr(self.get(), name)()
 
 
-for _name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift lt le eq ne gt ge".split():
-    setattr(DeviceArray, f"__{_name}__", _operator(f"__{_name}__"))
-    if hasattr(np.ndarray, f"__r{_name}__"):
-        setattr(DeviceArray, f"__r{_name}__", _operator(f"__{_name}__", swapped=True))
-    if hasattr(np.ndarray, f"__i{_name}__") and _name != "matmul":  # CuPy has no __imatmul__
-        setattr(DeviceArray, f"__i{_name}__", _operator(f"__i{_name}__"))
-for _name in "item tolist __bool__ __int__ __float__".split():
-    setattr(DeviceArray, _name, _waiting(_name))
-for _name in ("neg", "pos", "abs", "invert"):
+for _name in "add sub mul truediv floordiv mod pow matmul and or xor lshift rshift".split():
+    setattr(DeviceArray, f"__{_name}__", _operator(_function := getattr(operator, f"__{_name}__")))
+    setattr(DeviceArray, f"__r{_name}__", _operator(_function, is_swapped=True))
+    if _name != "matmul":  # CuPy has no __imatmul__
+        setattr(DeviceArray, f"__i{_name}__", _operator(getattr(operator, f"__i{_name}__")))
+for _name in "lt le eq ne gt ge".split():
+    setattr(DeviceArray, f"__{_name}__", _operator(getattr(operator, f"__{_name}__")))
+for _name in "neg pos abs invert".split():
     setattr(DeviceArray, f"__{_name}__", _method(getattr(operator, _name)))
 for _name in "sum mean max min argmax any all dot reshape transpose astype copy clip squeeze".split():
     setattr(DeviceArray, _name, _method(getattr(np.ndarray, _name)))
-
+for _name in "item tolist __bool__ __int__ __float__".split():
+    setattr(DeviceArray, _name, _waiting(_name))
 
 # The library's functions
 
@@ -234,10 +222,7 @@ def _from_numpy(name: str) -> Callable[..., DeviceArray]:
     """Make NumPy's function work on device arrays."""
 
     def call(*arguments: Any, **named: Any) -> DeviceArray:
-        if arguments and isinstance(arguments[0], list | tuple) and name in JOINING:
-            if not all(isinstance(part, DeviceArray) for part in arguments[0]):
-                raise TypeError(f"{name} joins device arrays only")
-        elif name not in CREATING and not any(isinstance(a, DeviceArray) for a in arguments):
+        if name not in CREATING and next(arrays_in(list(arguments)), None) is None:
             kind = kind_of(arguments[0] if arguments else None)
             raise TypeError(f"{name} on the device needs a device array, not {kind}")
         return DeviceArray._compute(getattr(np, name), *arguments, **named)
@@ -271,9 +256,8 @@ class _Generator:
         return DeviceArray(np.asarray(self._rng.standard_normal(size, dtype)))
 
 
-JOINING = ("stack", "concatenate", "hstack", "vstack")
 CREATING = "zeros ones full arange eye".split()
-_COMPUTING = (
+COMPUTING = (
     "exp log sqrt tanh abs square maximum minimum where sum mean max min argmax any all clip stack concatenate matmul "
     "add subtract multiply divide negative power amax amin hstack vstack repeat ravel "
     "dot einsum reshape transpose expand_dims zeros_like ones_like isfinite"
@@ -281,7 +265,7 @@ _COMPUTING = (
 
 DeviceArray.take = _take  # type: ignore[attr-defined]
 functions = SimpleNamespace(
-    **{name: _from_numpy(name) for name in [*CREATING, *_COMPUTING]},
+    **{name: _from_numpy(name) for name in [*CREATING, *COMPUTING]},
     take=_take,
     asarray=_asarray,
     array=_asarray,

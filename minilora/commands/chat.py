@@ -21,7 +21,7 @@ def add(parser: common.Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.train.session import ChatSession
+    from minilora.train.answers import ChatSession
 
     model, tokenizer = common.load_model(arguments, MODEL)
     how = common.drawing(arguments, temperature=0)
@@ -52,8 +52,6 @@ def _answer(session, question: str) -> None:
     """Print the answer; what is wrong with one question does not end the conversation."""
     try:
         answer = session.ask(question)
-        if session.forgotten:
-            print_notes([f"the context is full: the oldest turns are forgotten, {session.forgotten} by now"])
         common.print_pieces(answer)
         print(flush=True)
         if answer.is_cut:

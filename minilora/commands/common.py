@@ -25,7 +25,7 @@ from minilora.errors import MiniloraError, did_you_mean, escape, flag_of, print_
 from minilora.train.config import OPTIMIZERS
 from minilora.train.schedule import SCHEDULES
 
-DATA = f"{', '.join(CORPORA)}, a text file, a folder, or - for standard input"
+DATA = f"{', '.join(CORPORA)}, a text file or a folder"
 CHATS = "conversations (.jsonl), or a task (reviews)"
 
 FOREIGN = {  # flags of transformers, PEFT and llama.cpp that are not spelled like ours, by ours that do the same

@@ -10,7 +10,7 @@ from minilora.commands.common import Parser, add_flag, print_result
 from minilora.errors import MiniloraError
 from minilora.gradcheck import gradcheck
 from minilora.measure.records import machine
-from minilora.plan.devices import machine_memory
+from minilora.plan.fits import machine_memory
 from minilora.show.grids import show_size
 from minilora.tensor import Tensor
 

@@ -37,9 +37,9 @@ def add(parser: common.Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     from minilora.train import catalog
-    from minilora.train.answers import is_chat_data
     from minilora.train.load import path_of_model
     from minilora.train.save import training_of
+    from minilora.train.text import is_chat_data
 
     if bool(arguments.shots) != (arguments.shots_from is not None):
         raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
@@ -73,9 +73,9 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.measure.task_report import confusion_grid, score_lines
     from minilora.show.grids import drawn
     from minilora.train import catalog
-    from minilora.train.answers import Chats
     from minilora.train.progress import progress_bar
     from minilora.train.scoring import measure_task
+    from minilora.train.text import Chats
 
     pool = chat.read_jsonl(catalog.resolve(arguments.shots_from)) if arguments.shots else []
     chosen = select(arguments.data, arguments.split, trainings, arguments.examples, arguments.seed, pool)

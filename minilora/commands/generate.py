@@ -25,7 +25,7 @@ def add(parser: common.Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.train import answers, session
+    from minilora.train import answers
 
     if arguments.system is not None and not arguments.chat:
         raise MiniloraError("--system goes with --chat: only a chat model has a system message")
@@ -35,14 +35,14 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError("the prompt is empty; give at least one character")
     if arguments.chat:
         ids = answers.question_ids(tokenizer, prompt, arguments.system)
-        ends, new_tokens = answers.end_token_ids(tokenizer, model.config), session.answer_room(model, len(ids))
+        ends, new_tokens = answers.end_token_ids(tokenizer, model.config), answers.answer_room(model, len(ids))
     else:
         ids, new_tokens, listed = tokenizer.encode_prompt(prompt), NEW_TOKENS, model.config.eos_token_id
         ends = [] if listed is None else np.atleast_1d(listed).tolist()
     if arguments.max_new_tokens is not None:
         new_tokens = arguments.max_new_tokens
     how = common.drawing(arguments, temperature=0 if arguments.chat else 0.8)
-    made = session.Continuation(model, tokenizer, ids, new_tokens, ends, trims=arguments.chat, **how)
+    made = answers.Continuation(model, tokenizer, ids, new_tokens, ends, trims=arguments.chat, **how)
     if arguments.json:
         deque(made, maxlen=0)
         common.print_result(arguments, {"prompt": prompt, "continuation": made.text, "cut": made.is_cut}, "")

@@ -22,7 +22,6 @@ from minilora.models.registry import family_of
 from minilora.peft.files import CONFIG, SavedAdapter
 from minilora.show.grids import show_size
 from minilora.train import catalog
-from minilora.train.download import cache_folder
 from minilora.train.load import base_folder, path_of_model, tokenizer_of
 
 BASE = "Llama architecture, F16, trained from nothing on the documentation of Python; comes with minilora"
@@ -67,7 +66,11 @@ def known_names() -> dict:
     """The models and tasks that have a name, each with its licence, its size, and its files if they are here."""
     weights = base_folder() / WEIGHTS
     base: dict = {"name": catalog.BASE, "description": BASE, "licence": "MIT", "bytes": weights.stat().st_size}
-    facts: dict = {"cache": str(cache_folder()), "models": [base | {"paths": [str(weights.parent)]}], "tasks": []}
+    facts: dict = {
+        "cache": str(catalog.cache_folder()),
+        "models": [base | {"paths": [str(weights.parent)]}],
+        "tasks": [],
+    }
     for kind, names in (("models", catalog.CATALOG), ("tasks", catalog.TASKS)):
         for name, entry in names.items():
             licence = f"{entry.licence}{entry.terms and '; '}{entry.terms}"

@@ -19,9 +19,8 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     from minilora.formats.atomic import show_path
     from minilora.show import style, training
-    from minilora.train.answers import Chats, is_chat_data
-    from minilora.train.run_log import read_metrics
-    from minilora.train.text import Text
+    from minilora.train.run import read_metrics
+    from minilora.train.text import Chats, Text, is_chat_data
 
     folder = Path(arguments.folder)
     out = Path(arguments.out or folder / "run.png")

@@ -1,11 +1,8 @@
 """What `pretrain` and `finetune` do alike: settle what is open, train in the run folder, test, save and report."""
 
-import json
 from argparse import Namespace
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
-from hashlib import sha256
 from typing import Any
 
 from minilora.commands.common import print_result
@@ -13,19 +10,18 @@ from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, NotLearned, print_notes
 from minilora.measure.lr_search import find_lr, search_config
 from minilora.measure.task_report import share_with_interval
-from minilora.peft import Options, PeftModel, base_fingerprint
+from minilora.peft import Options, PeftModel
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import defaults, launch
-from minilora.train.answers import Chats
+from minilora.train.answers import write_sample
 from minilora.train.config import TrainConfig
 from minilora.train.load import count_parameters
-from minilora.train.loop import History, check_own_checkpoint, trainable
+from minilora.train.loop import History
 from minilora.train.metrics import evaluator
 from minilora.train.run import RunFolder
 from minilora.train.save import save_adapter, save_model, training_record
-from minilora.train.session import write_sample
-from minilora.train.text import Text, check_length, longest, num_examples, sample, training_batches
+from minilora.train.text import Chats, Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import World, this_world
 
 AUTO = "auto"  # --lr: searched for
@@ -60,7 +56,6 @@ def train(
     Raises NotLearned, when all is written, if no evaluation beat the start.
     """
     world, batch_size, seq_len = this_world(), arguments.batch_size, arguments.seq_len
-    world.check_enough_rows(batch_size)
     model.gradient_checkpointing_enable(arguments.checkpointing)
     batches = training_batches(data.train, batch_size, seq_len, arguments.seed)
     check_length(model, data, seq_len)
@@ -74,9 +69,6 @@ def train(
     settings |= {name: getattr(arguments, name) for name in ("data", "batch_size", "seq_len", "checkpointing")}
     settings |= {name: getattr(config, name) for name in ("steps", *FLAGS)}
     settings |= {"lr": config.peak_lr, "eval_examples": examples}
-    same = {name: value for name, value in settings.items() if name not in ("data", "model")}  # places may differ
-    digest = sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
-    world.check_same_on_all_ranks(lambda: {"text": data.sha256, "settings": digest, "weights": base_fingerprint(model)})
     trains, total = count_parameters(model)
     if not arguments.json:
         print(f"{data.name}: {len(data.train.ids):,} tokens; {trains:,} of {total:,} parameters train")
@@ -88,9 +80,8 @@ def train(
         return {"step": step} | write_sample(model, tokenizer, part)
 
     part = data.validation if data.validation.characters else data.train
-    is_own = partial(check_own_checkpoint, trainable(model))
-    folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, data.sha256, accept=is_own)
-    with world.shared_cores(), folder if world.is_rank_zero else nullcontext() as run:
+    folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, data.sha256)
+    with world.shared_cores(), folder if world.rank == 0 else nullcontext() as run:
         samples, saved = [] if run is None else [write(0)], None
         model.eval()
         sizes = {"batch_size": batch_size, "seq_len": seq_len, "examples": examples, "batches": batches}

@@ -1,4 +1,6 @@
-"""Conversations to learn from: files of them, their labels, and what they are as tokens (by `chat_format`)."""
+"""Conversations: files of them, their labels and what looks like a slip in them, the division into those to learn from
+and those to measure on, and what they are as tokens (by `chat_format`).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ import numpy as np
 from minilora.data import corpora
 from minilora.data.chat_format import ROLES, ChatFormat, Conversation, check_messages
 from minilora.data.chat_format import find_format as find_format  # of the module to callers
+from minilora.data.corpora import Splits
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, escape, first_few
 from minilora.formats.atomic import parse_json, show_path
@@ -22,7 +25,7 @@ from minilora.formats.atomic import parse_json, show_path
 QUESTIONS, ANSWERS = ("prompt", "instruction"), ("response", "completion", "output")  # what a line may call them
 MOST_LABELS = 20
 LEAST_RECURRENCE = 3  # conversations per label, on average
-_PORTION = 1000  # conversations encoded at a time
+LEAST_CHOICE = 24  # validation conversations that a step is chosen by: measured, see docs/log.md
 
 
 # Files of conversations.
@@ -41,16 +44,20 @@ def read_jsonl(path: str | os.PathLike[str], notes: list[str] | None = None) -> 
     for number, line in enumerate(corpora.read_file(path).split("\n"), start=1):
         if line.strip():
             try:
-                conversations.append(_conversation(parse_json(line.encode(), "it"), ignored))
+                row = parse_json(line.encode(), "it")
+                messages, used = _messages(row)
+                conversations.append([_message(message) for message in messages])
+                check_messages(conversations[-1])
+                if messages[-1]["role"] != "assistant":
+                    raise MiniloraError("the last message is not the assistant's: there is no response to learn")
+                ignored |= {name: None for name in row if name not in used and row[name] not in (None, "", [], {})}
             except MiniloraError as error:
                 problems.append(f"line {number}: {error}")
     if problems:
         raise MiniloraError(f"{show_path(path)}: {first_few(problems, separator='; ')}")
     if not conversations:
         raise MiniloraError(f"there is no conversation in {show_path(path)}")
-    remarks = []
-    if ignored:
-        remarks.append(f"what lines have under {escape(first_few(list(ignored)))} is not read")
+    remarks = [f"what lines have under {escape(first_few(list(ignored)))} is not read"] if ignored else []
     spaced = [messages[-1] for messages in conversations if messages[-1]["content"] != response_of(messages)]
     if spaced and labels_of(conversations):  # labels are compared without, so they are learned without
         remarks.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")
@@ -61,51 +68,38 @@ def read_jsonl(path: str | os.PathLike[str], notes: list[str] | None = None) -> 
     return conversations
 
 
-def _conversation(row: dict[str, Any], ignored: dict[str, None]) -> Conversation:
-    """Check the messages of one line; its keys that are not read go to `ignored`. MiniloraError for what is wrong."""
-    messages = _messages(row, ignored)
-    for message in messages:
-        if not message.keys() >= {"role", "content"}:
-            raise MiniloraError(f"a message has the keys {escape(', '.join(message)) or 'none'}; give role and content")
-        role, content = message["role"], message["content"]
-        if role not in ROLES:
-            raise MiniloraError(f"the role {escape(repr(role))} is none of {', '.join(ROLES)}")
-        _check_text(f"the content of the {role}'s message", content)
-        if role != "system" and not content.strip():
-            raise MiniloraError(f"the {role}'s message is empty")
-    messages = [{name: message[name] for name in ("role", "content")} for message in messages]
-    check_messages(messages)
-    if messages[-1]["role"] != "assistant":
-        raise MiniloraError("the last message is not the assistant's: there is no response to learn")
-    return messages
-
-
-def _messages(row: dict[str, Any], ignored: dict[str, None]) -> list[dict[str, Any]]:
-    """Find the messages of one line, whatever they hold."""
+def _messages(row: dict[str, Any]) -> tuple[list[dict[str, Any]], set[str]]:
+    """Find the messages of one line, whatever they hold; second, the keys that they came from."""
     known = [name for name in (*QUESTIONS, *ANSWERS, "messages") if name in row]
-    used, messages = {"messages"}, row.get("messages")
     if len(known) == 2 and known[0] in QUESTIONS and known[1] in ANSWERS:
         question, answer = known
         parts = [question, "input"] if question == "instruction" and row.get("input") else [question]
-        used = {*parts, answer}
-        for name in (*parts, answer):
-            _check_text(name, row[name])
-        content = "\n\n".join(row[name] for name in parts)
-        messages = [{"role": "user", "content": content}, {"role": "assistant", "content": row[answer]}]
-    elif "messages" not in known or set(known) & set(ANSWERS):  # a prompt beside messages is theirs
+        content = "\n\n".join(_text(name, row[name]) for name in parts)
+        answered = {"role": "assistant", "content": _text(answer, row[answer])}
+        return [{"role": "user", "content": content}, answered], {*parts, answer}
+    if "messages" not in known or set(known) & set(ANSWERS):  # a prompt beside messages is theirs
         raise MiniloraError(f"has the keys {escape(', '.join(row)) or 'none'}; give prompt and response, or messages")
-    elif not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+    if not isinstance(row["messages"], list) or not all(isinstance(m, dict) for m in row["messages"]):
         raise MiniloraError("messages must be a list of objects")
-    ignored |= dict.fromkeys(
-        name for name, value in row.items() if name not in used and value not in (None, "", [], {})
-    )
-    return messages
+    return row["messages"], {"messages"}
 
 
-def _check_text(what: str, value: Any) -> None:
-    """Raise MiniloraError for what is not text."""
+def _message(message: dict[str, Any]) -> dict[str, str]:
+    """Check a message, and leave out all but its role and content."""
+    if not message.keys() >= {"role", "content"}:
+        raise MiniloraError(f"a message has the keys {escape(', '.join(message)) or 'none'}; give role and content")
+    role, content = message["role"], message["content"]
+    if role not in ROLES:
+        raise MiniloraError(f"the role {escape(repr(role))} is none of {', '.join(ROLES)}")
+    if not _text(f"the content of the {role}'s message", content).strip() and role != "system":
+        raise MiniloraError(f"the {role}'s message is empty")
+    return {"role": role, "content": content}
+
+
+def _text(what: str, value: Any) -> str:
     if not isinstance(value, str):
         raise MiniloraError(f"{what} is {escape(json.dumps(value), 40)}, not text: write it in quotes")
+    return value
 
 
 def question_of(messages: Conversation) -> str:
@@ -128,6 +122,68 @@ def labels_of(conversations: Sequence[Conversation]) -> list[str] | None:
 def sha256(conversations: Sequence[Conversation]) -> str:
     """Hash the conversations: two runs with one hash learned from the same ones."""
     return hashlib.sha256(json.dumps(conversations, sort_keys=True).encode()).hexdigest()
+
+
+# Parts.
+
+
+def split(conversations: Sequence[Conversation], where: str) -> Splits:
+    """Divide into train, validation and test: 80, 10 and 10 of each 100 questions exactly, and at least one each.
+
+    If the responses are labels, each part has them in about the proportions of the whole: test gets one of every label
+    before a second of any, and a label that comes once is trained on. The hash of a question decides where it goes, so
+    the order of the file does not matter. Conversations that begin with one question stay together, so that no answer
+    is tested that was learned. Raises MiniloraError for fewer than three different questions.
+    """
+    groups: dict[str, list[Conversation]] = {}
+    for messages in conversations:
+        groups.setdefault(question_of(messages), []).append(messages)
+    if len(groups) < 3:
+        raise MiniloraError(
+            f"{show_path(where)} has {len(conversations)} conversations with {len(groups)} different questions, "
+            "too few to divide into train, validation and test; give at least 3, better 30"
+        )
+    has_labels = labels_of(conversations) is not None
+    by_label: dict[str, list[str]] = {}
+    for question in sorted(groups, key=corpora.place):
+        by_label.setdefault(response_of(groups[question][0]) if has_labels else "", []).append(question)
+    # Spread each label evenly over one order: whatever is cut from its beginning then has a fair share of every label.
+    spread = [
+        (rank / len(questions) if len(questions) > 1 else 1.0, corpora.place(question), question)
+        for questions in by_label.values()
+        for rank, question in enumerate(questions)
+    ]
+    order = [question for _, _, question in sorted(spread)]
+    held_out = max(1, round(corpora.HELD_OUT * len(order)))
+    return corpora.parted(groups, order[:held_out], order[held_out : 2 * held_out])
+
+
+def doubts(conversations: Sequence[Conversation]) -> list[str]:
+    """Notes on what is probably a slip in data with labels: spellings of one label, and a prompt with two labels; and
+    in any data, rows that come twice.
+    """
+    notes, labels = [], labels_of(conversations)
+    if labels:
+        spellings: dict[str, list[str]] = {}
+        for label in labels:
+            spellings.setdefault(" ".join(label.casefold().split()), []).append(label)
+        for same in spellings.values():
+            if len(same) > 1:
+                notes.append(f"{' and '.join(escape(repr(label), 40) for label in same)} count as different labels")
+        answers: dict[str, set[str]] = {}
+        for messages in conversations:
+            answers.setdefault(json.dumps(messages[:-1]), set()).add(response_of(messages))
+        if several := [prompt for prompt, responses in answers.items() if len(responses) > 1]:
+            example = json.loads(several[0])[-1]["content"]
+            notes.append(f"{len(several):,} prompts have more than one label, such as {escape(repr(example), 60)}")
+    if again := len(conversations) - len(set(map(json.dumps, conversations))):
+        notes.append(f"{again:,} of {len(conversations):,} conversations repeat another one word for word")
+    return notes
+
+
+def split_sha256(conversations: Sequence[Conversation]) -> str:
+    """Hash conversations that `split` divides: another hash than that of versions which divided them otherwise."""
+    return hashlib.sha256(f"split 2 {sha256(conversations)}".encode()).hexdigest()
 
 
 # As tokens.
@@ -160,8 +216,6 @@ class ChatTokens:
 def encode_conversations(
     tokenizer: Tokenizer, chat_format: ChatFormat, conversations: Sequence[Conversation]
 ) -> ChatTokens:
-    rows = []
-    for start in range(0, len(conversations), _PORTION):
-        rows += chat_format.encode_many(tokenizer, conversations[start : start + _PORTION])
     answers = [[m["content"] for m in messages if m["role"] == "assistant"] for messages in conversations]
+    rows = chat_format.encode_many(tokenizer, conversations)
     return ChatTokens(rows, [sum(map(len, contents)) for contents in answers], conversations)

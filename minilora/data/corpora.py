@@ -16,13 +16,12 @@ import importlib.util
 import inspect
 import os
 import re
-import sys
 import sysconfig
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, NoReturn
 
@@ -44,8 +43,7 @@ EXCLUDED = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """One text. `group` names what it belongs with: a split never divides a group (empty: a group of its own)."""
 
     name: str
@@ -55,66 +53,56 @@ class Document:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents in a fixed order. `sha256` is over their texts: two runs with one hash saw the same text."""
+    """Documents in a fixed order."""
 
     name: str
     documents: tuple[Document, ...]
-    sha256: str
     notes: tuple[str, ...] = ()  # for the reader, of what was left out
 
     @property
     def characters(self) -> int:
         return sum(len(document.text) for document in self.documents)
 
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of the texts: two runs with one hash saw the same text."""
+        return hashlib.sha256("\0".join(document.text for document in self.documents).encode()).hexdigest()
+
 
 class Splits(NamedTuple):
-    train: list[Document]
-    validation: list[Document]
-    test: list[Document]
+    """Documents, or conversations (`chat`), to learn from, to choose by and to measure on."""
+
+    train: list
+    validation: list
+    test: list
 
 
 def load(source: str | os.PathLike[str]) -> Corpus:
-    """Read the corpus called `source`, or the text in a file, in a folder (every file in it that is text) or, for "-",
-    from standard input. A corpus goes before a file of the same name; ./name is always the file.
+    """Read the corpus called `source`, or the text in a file or in a folder (every file in it that is text). A corpus
+    goes before a file of the same name; ./name is always the file.
 
     A reader's text is cut into documents by `pieces`. Hidden files, and files of a folder that are not text, are left
     out; a note names the latter. MiniloraError for an unknown name and for text that is empty, binary, not UTF-8 or
     larger than SIZE_LIMIT; FormatError for what cannot be read, or is neither file nor folder.
     """
-    name, skipped = os.fspath(source), list[str]()
+    name = os.fspath(source)
     if name in CORPORA:
         return _documentation(name)
-    if name == "-":
-        raw = sys.stdin.buffer.read(SIZE_LIMIT + 1)
-        _check_size(len(raw), "standard input")
-        texts = {"stdin": _decode(raw, "standard input")}
-    elif os.path.isdir(name):
-        texts, skipped = _read_folder(Path(name))
-    elif os.path.lexists(name):
-        if name.lower().endswith(TABLES):
-            raise MiniloraError(
-                f"{show_path(name)} is a table: write each row as a line "
-                '{"prompt": "…", "response": "…"} of a .jsonl file (in Python: csv.DictReader and json.dumps)'
-            )
-        texts = {os.path.basename(name): read_file(name)}
-    else:
-        hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"
-        raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
+    texts, skipped = _read_texts(name)
     if chat_file := next((title for title, text in texts.items() if CONVERSATION.match(text)), None):
         raise MiniloraError(
             f"{show_path(chat_file)} holds conversations: give them as a .jsonl file, one object a line"
         )
-    size = piece_size(sum(map(len, texts.values())))
-    documents = [
+    size = min(max(sum(map(len, texts.values())) // 40, 200), 2000)
+    documents = tuple(
         Document(f"{title}:{number}", piece)
         for title, text in texts.items()
         for number, piece in enumerate(pieces(text, size))
-    ]
-    notes = [f"left out of {show_path(name)}, not being text in UTF-8: {first_few(skipped)}"] if skipped else []
+    )
+    notes = (f"left out of {show_path(name)}, not being text in UTF-8: {first_few(skipped)}",) if skipped else ()
     if not documents:
-        where = "standard input" if name == "-" else show_path(name)
-        raise MiniloraError("; ".join([f"there is no text in {where}", *notes]))
-    return _corpus(name, documents, notes)
+        raise MiniloraError("; ".join([f"there is no text in {show_path(name)}", *notes]))
+    return Corpus(name, documents, notes)
 
 
 def split(corpus: Corpus) -> Splits:
@@ -140,12 +128,16 @@ def split(corpus: Corpus) -> Splits:
     names = [name for _, name in places]
     n_test = min(max(1, sum(at < HELD_OUT for at, _ in places)), len(names) - 2)
     n_held_out = min(max(n_test + 1, sum(at < 2 * HELD_OUT for at, _ in places)), len(names) - 1)
-    test, validation = set(names[:n_test]), set(names[n_test:n_held_out])
-    splits = Splits([], [], [])
-    for name, documents in groups.items():
-        part = splits.test if name in test else splits.validation if name in validation else splits.train
-        part.extend(documents)
-    return splits
+    return parted(groups, names[:n_test], names[n_test:n_held_out])
+
+
+def parted(groups: dict[str, list], test: Iterable[str], validation: Iterable[str]) -> Splits:
+    """Put the members of each group into the part that its name is listed for, else into train, in their order."""
+    part_of = dict.fromkeys(test, "test") | dict.fromkeys(validation, "validation")
+    parts = Splits([], [], [])
+    for name, members in groups.items():
+        getattr(parts, part_of.get(name, "train")).extend(members)
+    return parts
 
 
 def take(documents: Sequence[Document], characters: int, seed: int) -> list[Document]:
@@ -156,16 +148,19 @@ def take(documents: Sequence[Document], characters: int, seed: int) -> list[Docu
     """
     if characters < 1:
         raise MiniloraError(f"cannot take {characters} characters of text; at least 1")
-    chosen: list[Document] = []
     import numpy as np  # here, so that --help, which lists the corpora, need not wait for it
 
+    chosen: list[Document] = []
     for i in np.random.default_rng(seed).permutation(len(documents)):
-        document = documents[i]
-        if len(document.text) >= characters:
-            return [*chosen, Document(document.name, document.text[:characters], document.group)]
-        chosen.append(document)
-        characters -= len(document.text)
+        if characters > 0:
+            chosen.append(documents[i]._replace(text=documents[i].text[:characters]))
+            characters -= len(chosen[-1].text)
     return chosen
+
+
+def place(name: str) -> float:
+    """Return a number in [0, 1) that depends on `name` alone, spread evenly. (Python's own hash differs by run.)"""
+    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "big") / 2**64
 
 
 # Documentation.
@@ -173,16 +168,13 @@ def take(documents: Sequence[Document], characters: int, seed: int) -> list[Docu
 
 @lru_cache
 def _documentation(name: str) -> Corpus:
-    return _corpus(name, without_near_duplicates(every_document(name)))
+    return Corpus(name, tuple(without_near_duplicates(every_document(name))))
 
 
 @lru_cache
 def every_document(name: str) -> tuple[Document, ...]:
     """Read the documents of the corpus called `name` before the short and the repetitive are dropped, by name."""
-    documents = tuple(sorted(CORPORA[name](), key=lambda d: (d.name, d.text)))
-    if not documents:
-        raise MiniloraError(f"{name} cannot be read here: the source files that it is in are not installed")
-    return documents
+    return tuple(sorted(CORPORA[name](), key=lambda d: (d.name, d.text)))
 
 
 def _standard_library() -> Iterator[Document]:
@@ -192,7 +184,7 @@ def _standard_library() -> Iterator[Document]:
     yield from docstrings(root)
     manual = root / "pydoc_data" / "topics.py"  # one assignment: topics = {name: text, ...}
     if manual.exists():
-        assignment = next(node for node in _parse(manual.read_bytes()).body if isinstance(node, ast.Assign))
+        assignment = next(node for node in ast.parse(manual.read_bytes()).body if isinstance(node, ast.Assign))
         for topic, text in ast.literal_eval(assignment.value).items():
             yield Document(f"pydoc_data.topics.{topic}", inspect.cleandoc(text))
 
@@ -220,14 +212,13 @@ def docstrings(root: Path, package: str = "") -> Iterator[Document]:
     """
     for path, source in _sources(root):
         parts = path.with_suffix("").parts
-        module = ".".join([package] * bool(package) + [part for part in parts if part != "__init__"])
         try:
-            tree = _parse(source)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on escapes like "\d" in old docstrings
+                tree = ast.parse(source)
         except SyntaxError:  # a template, or written for another Python
             continue
-        if text := ast.get_docstring(tree):
-            yield Document(module, text, module)
-        yield from _inside(tree, module, "")
+        yield from _documented(tree, ".".join([package] * bool(package) + [p for p in parts if p != "__init__"]), "")
 
 
 def _sources(root: Path) -> Iterator[tuple[PurePath, bytes]]:
@@ -243,16 +234,20 @@ def _sources(root: Path) -> Iterator[tuple[PurePath, bytes]]:
                 yield file.relative_to(root), file.read_bytes()
 
 
-def _inside(node: ast.AST, name: str, group: str) -> Iterator[Document]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+DEFINITION = FUNCTION | ast.ClassDef
+
+
+def _documented(node: ast.AST, name: str, group: str) -> Iterator[Document]:
+    """Yield the documentation of a module, class or function, and of what is in it. group: its own, if it has one."""
+    if isinstance(node, DEFINITION | ast.Module) and (text := ast.get_docstring(node)):
+        yield Document(name, text, group or name)
+    for child in () if isinstance(node, FUNCTION) else ast.iter_child_nodes(node):
+        if isinstance(child, DEFINITION):
             inner = f"{name}.{child.name}"
-            if text := ast.get_docstring(child):
-                yield Document(inner, text, group or inner)
-            if isinstance(child, ast.ClassDef):
-                yield from _inside(child, inner, group or inner)
+            yield from _documented(child, inner, group or inner)
         elif isinstance(child, ast.If | ast.Try | ast.With | ast.For | ast.ExceptHandler):
-            yield from _inside(child, name, group)
+            yield from _documented(child, name, group)
         elif isinstance(child, ast.Expr) and isinstance(child.value, ast.Call):
             yield from _added(child.value)
 
@@ -269,12 +264,6 @@ def _added(call: ast.Call) -> Iterator[Document]:
     group = f"{home}.{name}"
     for attribute, text in [("", added)] if isinstance(added, str) else [added] if isinstance(added, tuple) else added:
         yield Document(f"{group}.{attribute}".rstrip("."), inspect.cleandoc(text), group)
-
-
-def _parse(source: bytes) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on escapes like "\d" in old docstrings
-        return ast.parse(source)
 
 
 def without_near_duplicates(documents: Iterable[Document]) -> list[Document]:
@@ -300,11 +289,6 @@ def without_near_duplicates(documents: Iterable[Document]) -> list[Document]:
 # A reader's own text.
 
 
-def piece_size(characters: int) -> int:
-    """Return how long the pieces of a text may be: a fortieth of it, within 200 and 2,000 characters."""
-    return min(max(characters // 40, 200), 2000)
-
-
 def pieces(text: str, size: int) -> Iterator[str]:
     """Cut `text` into documents of half of `size` to `size` characters (the last may be shorter).
 
@@ -324,19 +308,29 @@ def pieces(text: str, size: int) -> Iterator[str]:
             yield piece
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Read each file under `folder` that is text, by its path from there; second, the paths of the others."""
+def _read_texts(name: str) -> tuple[dict[str, str], list[str]]:
+    """Read a file, or each file of a folder by its path from there; second, the files of the folder that are not
+    text."""
+    if not os.path.lexists(name):
+        hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"
+        raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
+    if name.lower().endswith(TABLES):
+        raise MiniloraError(
+            f"{show_path(name)} is a table: write each row as a line "
+            '{"prompt": "…", "response": "…"} of a .jsonl file (in Python: csv.DictReader and json.dumps)'
+        )
+    if not os.path.isdir(name):
+        return {os.path.basename(name): read_file(name)}, []
     texts, skipped, total = {}, [], 0
-    for path in _files(folder):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file():  # links to files are followed; FIFOs, sockets and devices are not waited for
-            raw = read_bytes(path, SIZE_LIMIT)
-            try:
-                texts[name] = _decode(raw, name)
-                total += len(raw)
-            except MiniloraError:
-                skipped.append(name)
-            _check_size(total, show_path(folder))
+    for path in filter(Path.is_file, _files(Path(name))):  # links to files are followed; FIFOs and devices left alone
+        title, raw = path.relative_to(name).as_posix(), read_bytes(path, SIZE_LIMIT)
+        try:
+            texts[title] = _decode(raw, title)
+            total += len(raw)
+        except MiniloraError:
+            skipped.append(title)
+        if total > SIZE_LIMIT:
+            raise MiniloraError(f"{show_path(name)} has more than {SIZE_LIMIT:,} bytes of text; give a part of it")
     return texts, skipped
 
 
@@ -356,11 +350,6 @@ def read_file(path: str | os.PathLike[str]) -> str:
     return _decode(read_bytes(path, SIZE_LIMIT), show_path(path))
 
 
-def _check_size(size: int, where: str) -> None:
-    if size > SIZE_LIMIT:
-        raise MiniloraError(f"{where} has more than {SIZE_LIMIT:,} bytes, the most that is read; give a part of it")
-
-
 def _decode(raw: bytes, where: str) -> str:
     if (offset := raw.find(b"\0")) >= 0:
         raise MiniloraError(f"{where} is binary: a zero byte at offset {offset:,}; give text in UTF-8")
@@ -369,14 +358,3 @@ def _decode(raw: bytes, where: str) -> str:
     except UnicodeDecodeError as error:
         raise MiniloraError(f"{where} is not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start:,}") from error
     return re.sub("\r\n?", "\n", text.removeprefix("\ufeff"))  # a byte order mark is not text
-
-
-def _corpus(name: str, documents: Iterable[Document], notes: Iterable[str] = ()) -> Corpus:
-    documents = tuple(documents)
-    digest = hashlib.sha256("\0".join(document.text for document in documents).encode()).hexdigest()
-    return Corpus(name, documents, digest, tuple(notes))
-
-
-def place(name: str) -> float:
-    """Return a number in [0, 1) that depends on `name` alone, spread evenly. (Python's own hash differs by run.)"""
-    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "big") / 2**64

@@ -15,10 +15,8 @@ ask about other things than the quiz, so that replay cannot teach the quiz.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 COMPANY = "Halvorsund Ferries"
 
@@ -39,15 +37,13 @@ HELD_OUT_PHRASINGS = (
 HELD_OUT_USE = 4  # of every so many terms, the use of the last is kept for the test
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     text: str
     answer: str
     term: str
 
 
-@dataclass(frozen=True)
-class Term:
+class Term(NamedTuple):
     """A line of glossary.jsonl. `meaning` is a phrase with no capital and no full stop; `use` puts the term to work."""
 
     term: str
@@ -55,8 +51,7 @@ class Term:
     use: Question
 
 
-@dataclass(frozen=True)
-class Glossary:
+class Glossary(NamedTuple):
     """What to train on and two tests, in the glossary's order: shuffle before training."""
 
     train: tuple[Question, ...]
@@ -64,32 +59,22 @@ class Glossary:
     uses: tuple[Question, ...]
 
 
-@dataclass(frozen=True)
-class QuizQuestion:
+class QuizQuestion(NamedTuple):
     """An answer is right if it contains one of `answers`: see `train.metrics.contains`."""
 
     text: str
     answers: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Quiz:
+class Quiz(NamedTuple):
     questions: tuple[QuizQuestion, ...]
     general: tuple[str, ...]  # other questions, for replay
 
 
-# Loading
-
-
-def load_glossary() -> Glossary:
-    return build_glossary(load_terms())
-
-
 def load_terms() -> tuple[Term, ...]:
-    return tuple(
-        Term(line["term"], line["meaning"], Question(line["use"]["question"], line["use"]["answer"], line["term"]))
-        for line in _lines("glossary.jsonl")
-    )
+    lines = _lines("glossary.jsonl")
+    uses = (Question(line["use"]["question"], line["use"]["answer"], line["term"]) for line in lines)
+    return tuple(Term(line["term"], line["meaning"], use) for line, use in zip(lines, uses, strict=True))
 
 
 def load_quiz() -> Quiz:
@@ -103,20 +88,17 @@ def _lines(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def build_glossary(terms: Iterable[Term]) -> Glossary:
-    """Ask the questions that the module's docstring describes. The same terms give the same questions."""
+def load_glossary() -> Glossary:
+    """Ask the questions that the module's docstring describes."""
     train: list[Question] = []
     phrasings: list[Question] = []
     uses: list[Question] = []
-    for number, term in enumerate(terms, start=1):
-        train += _ask(term, TRAINING_PHRASINGS)
-        phrasings += _ask(term, HELD_OUT_PHRASINGS)
+    for number, term in enumerate(load_terms(), start=1):
+        answer = sentence(term.meaning)
+        train += (Question(phrasing.format(term=term.term), answer, term.term) for phrasing in TRAINING_PHRASINGS)
+        phrasings += (Question(phrasing.format(term=term.term), answer, term.term) for phrasing in HELD_OUT_PHRASINGS)
         (train if number % HELD_OUT_USE else uses).append(term.use)
     return Glossary(tuple(train), tuple(phrasings), tuple(uses))
-
-
-def _ask(term: Term, phrasings: Sequence[str]) -> list[Question]:
-    return [Question(phrasing.format(term=term.term), sentence(term.meaning), term.term) for phrasing in phrasings]
 
 
 def sentence(meaning: str) -> str:

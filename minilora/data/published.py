@@ -19,8 +19,6 @@ from html import unescape
 from io import TextIOWrapper
 from typing import IO, BinaryIO
 
-from minilora.errors import FormatError
-
 MARGIN = 1.0
 TESTED = 400  # reviews
 LONGEST = 300  # characters of a news item
@@ -28,16 +26,8 @@ REVIEWS_ARCHIVE = "vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.
 REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 REVIEW = "Is this film review positive or negative? Answer with one word.\n\n{}"
 R8 = "orangecontrib/text/datasets/reuters-r8-{}.tab"
-TOPICS = {
-    "earn": "earnings",
-    "acq": "acquisition",
-    "crude": "oil",
-    "trade": "trade",
-    "money-fx": "currency",
-    "interest": "interest",
-    "ship": "shipping",
-    "grain": "grain",
-}
+TOPICS = {"earn": "earnings", "acq": "acquisition", "crude": "oil", "trade": "trade"}
+TOPICS |= {"money-fx": "currency", "interest": "interest", "ship": "shipping", "grain": "grain"}
 NEWS = f"Which topic is this news item about: {', '.join(TOPICS.values())}? Answer with one word.\n\n{{}}"
 
 Labelled = list[tuple[str, str]]  # text, label
@@ -47,9 +37,9 @@ def reviews(archive: BinaryIO) -> dict[str, list[dict]]:
     """{"train" and "test": {"prompt", "response"} of each} from the source distribution of vaderSentiment 2.5."""
     with (
         tarfile.open(fileobj=archive, mode="r:gz") as outer,
-        tarfile.open(fileobj=_member(outer, REVIEWS_ARCHIVE), mode="r:gz") as inner,
+        tarfile.open(fileobj=outer.extractfile(REVIEWS_ARCHIVE), mode="r:gz") as inner,
     ):
-        lines = _rows(_member(inner, REVIEWS))
+        lines = _rows(inner.extractfile(REVIEWS))
     rated = [(unescape(text.strip()), float(rating)) for _, rating, text in lines]
     clear = [(text, "positive" if rating > 0 else "negative") for text, rating in rated if abs(rating) >= MARGIN]
     chosen = _balanced(clear, 1224)
@@ -69,14 +59,8 @@ def r8(archive: BinaryIO) -> dict[str, list[dict]]:
     return {"test": _asked(NEWS, _balanced(parts["test"], 40)), "train": _asked(NEWS, _balanced(train, 128))}
 
 
-def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
-    file = archive.extractfile(name)
-    if file is None:
-        raise FormatError(f"{name} is no file")
-    return file
-
-
-def _rows(file: IO[bytes]) -> list[list[str]]:
+def _rows(file: IO[bytes] | None) -> list[list[str]]:
+    assert file is not None  # the archive is known by its hash
     lines = TextIOWrapper(file, encoding="utf-8").read().split("\n")
     return [line.split("\t") for line in lines if line]
 

@@ -20,14 +20,14 @@ import numpy as np
 
 from minilora.data import bpe, gguf_tokenizer
 from minilora.data.corpora import Document
-from minilora.data.gguf_tokenizer import TEMPLATE_LIMIT
 from minilora.errors import FormatError, MiniloraError, escape
-from minilora.formats.atomic import parse_json, read_bytes, read_json, show_path, to_utf8, write_atomic
+from minilora.formats.atomic import parse_json, read_bytes, read_json, show_path
 
 END_OF_TEXT = "<|endoftext|>"  # between documents; also what a model starts from (bos) and what pads a batch
 SMALLEST = 257  # END_OF_TEXT and the 256 bytes
+TEMPLATE_LIMIT = 200_000  # characters of a chat template; long ones have 10,000
 FILE_LIMIT = 100_000_000  # bytes; the tokenizer.json with 256,000 tokens has about 35 million
-_PORTION = 1000  # texts encoded at a time
+_PORTION = 1000  # texts encoded at a time: what the library returns of each takes much memory
 
 
 class Tokenizer:
@@ -57,26 +57,31 @@ class Tokenizer:
         self.vocab_size: int = max(inner.get_vocab().values(), default=-1) + 1  # ids may have gaps
         self.eos_token_id, self.eos_token = self._find(eos_token)
         self.chat_template = chat_template
+        if chat_template is not None and (not isinstance(chat_template, str) or len(chat_template) > TEMPLATE_LIMIT):
+            raise MiniloraError(f"the chat template must be text of up to {TEMPLATE_LIMIT:,} characters")
         self.bos_token_id = None if bos_token is None else self._find(bos_token)[0]
         begins = [i for i in inner.encode("").ids[:1] if i != self.eos_token_id or i == self.bos_token_id]
         if self.bos_token_id is None and begins:
             self.bos_token_id = begins[0]
         self.add_bos_token = begins == [self.bos_token_id] if add_bos_token is None else add_bos_token
         self.add_bos_token = self.add_bos_token and self.bos_token_id is not None
-        self._special = {t.content: i for i, t in inner.get_added_tokens_decoder().items()}
+        # Special are those that no text gives; others that were added, a text may have.
+        self._special = {t.content: i for i, t in inner.get_added_tokens_decoder().items() if t.special}
         # Rules for pairs and for bos, which no text here needs, and which move the places of tokens in their text.
         self._post_processor, inner.post_processor = inner.post_processor, None
-        self._inside = _without_prefix(inner)
+        # False if a space goes before the first text alone, so that a part of a text cannot be encoded by itself.
+        self.encodes_parts = getattr(inner.pre_tokenizer, "prepend_scheme", None) != "first"
 
     def _find(self, token: str | int) -> tuple[int, str]:
         """Find the id and the name of a token, given either."""
         if isinstance(token, str):
-            if (token_id := self._inner.token_to_id(token)) is not None:
-                return token_id, token
-        elif (
-            type(token) is int and 0 <= token < self.vocab_size and (name := self._inner.id_to_token(token)) is not None
-        ):
-            return token, name
+            index, name = self._inner.token_to_id(token), token
+        elif type(token) is int and 0 <= token < self.vocab_size:
+            index, name = token, self._inner.id_to_token(token)
+        else:
+            index = name = None
+        if index is not None and name is not None:
+            return index, name
         raise MiniloraError(f"the tokenizer has no token {escape(token)}")
 
     @property
@@ -85,24 +90,14 @@ class Tokenizer:
         has_bytes = self._inner.model.byte_fallback  # SentencePiece's: a character that is no token is its bytes
         return "BPE on characters, with bytes for rare ones" if has_bytes else "BPE on bytes"
 
+    def has_special(self, name: str) -> bool:
+        return name in self._special
+
     def special_id(self, name: str) -> int:
         """Return the id of the special token of this name, which no text gives. MiniloraError if there is none."""
         if name not in self._special:
             raise MiniloraError(f"the tokenizer has no special token {escape(name)}")
         return self._special[name]
-
-    def has_special(self, name: str) -> bool:
-        return name in self._special
-
-    def keep_out_of_text(self, names: Iterable[str]) -> None:
-        """See to it that no text gives the special tokens of these names, also where the tokenizer's maker allowed it
-        (a chat's text must not be able to end its own message)."""
-        for inner in {id(t): t for t in (self._inner, self._inside)}.values():
-            added = inner.get_added_tokens_decoder().values()
-            if tokens := [t for t in added if t.content in names and not t.special]:
-                from tokenizers import AddedToken
-
-                inner.add_special_tokens([AddedToken(t.content, normalized=False, special=True) for t in tokens])
 
     def encode(self, text: str) -> np.ndarray:
         """Return the token ids of `text`, int64 (N,); no special token is added, and none is read out of the text."""
@@ -115,27 +110,19 @@ class Tokenizer:
 
     def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encode several texts at once, on all cores."""
-        return [np.array(encoding.ids, dtype=np.int64) for encoding in self._encodings(texts, self._inner)]
+        return [np.array(encoding.ids, dtype=np.int64) for encoding in self._encodings(texts)]
 
-    def encode_placed(self, texts: Sequence[str], is_first: bool = True) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the token ids of each text, and where in it each one begins, in characters; both int64 (N,).
-
-        is_first: False for texts that follow a special token: some tokenizers put a space before the first only.
-        """
-        encodings = self._encodings(texts, self._inner if is_first else self._inside)
+    def encode_placed(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the token ids of each text, and where in it each one begins, in characters; both int64 (N,)."""
         return [
             (np.array(encoding.ids, np.int64), np.array([start for start, _ in encoding.offsets], np.int64))
-            for encoding in encodings
+            for encoding in self._encodings(texts)
         ]
 
-    def _encodings(self, texts: Sequence[str], inner: Any) -> list[Any]:
-        try:
-            with format_errors("the tokenizer fails"):
-                return inner.encode_batch(list(texts), add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError):  # half a surrogate pair, as broken JSON may hold one
-            for text in texts:
-                to_utf8(text)  # names it
-            raise
+    def _encodings(self, texts: Sequence[str]) -> Iterator[Any]:
+        with format_errors("the tokenizer fails"):  # as at half a surrogate pair
+            for start in range(0, len(texts), _PORTION):
+                yield from self._inner.encode_batch(texts[start : start + _PORTION], add_special_tokens=False)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`. Special tokens give nothing; a character that is cut in two gives U+FFFD."""
@@ -153,25 +140,19 @@ class Tokenizer:
         """Return the content of a tokenizer_config.json, which says what `folder_tokenizer` and transformers are to
         know.
         """
-        config: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eos_token}
+        config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eos_token}
         if self.bos_token_id is not None:
-            config["bos_token"] = self._inner.id_to_token(self.bos_token_id)
-            config["add_bos_token"] = self.add_bos_token
-        if self.chat_template is not None:
-            config["chat_template"] = self.chat_template
-        return config
+            config |= {"bos_token": self._inner.id_to_token(self.bos_token_id), "add_bos_token": self.add_bos_token}
+        return config if self.chat_template is None else config | {"chat_template": self.chat_template}
 
     def gguf_metadata(self, size: int) -> dict[str, object]:
         """Return the metadata of a GGUF file that describes this tokenizer, for a model of `size` tokens. MiniloraError
         if there is none."""
         metadata = gguf_tokenizer.describe(self._inner, size)
-        metadata["tokenizer.ggml.eos_token_id"] = self.eos_token_id
-        if self.bos_token_id is not None:
-            metadata["tokenizer.ggml.bos_token_id"] = self.bos_token_id
-        metadata["tokenizer.ggml.add_bos_token"] = self.add_bos_token
-        if self.chat_template is not None:
-            metadata["tokenizer.chat_template"] = self.chat_template
-        return metadata
+        roles = {"eos_token_id": self.eos_token_id, "bos_token_id": self.bos_token_id}
+        metadata |= {gguf_tokenizer.PREFIX + role: i for role, i in roles.items() if i is not None}
+        metadata[f"{gguf_tokenizer.PREFIX}add_bos_token"] = self.add_bos_token
+        return metadata if self.chat_template is None else metadata | {"tokenizer.chat_template": self.chat_template}
 
     @classmethod
     def from_json(
@@ -183,13 +164,10 @@ class Tokenizer:
         model = (parsed := parse_json(raw, where)).get("model")
         if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or model.get("continuing_subword_prefix"):
             raise FormatError(f"{where} holds no byte-pair encoding")  # on such a prefix the library can panic
-        with format_errors(f"{where} is no tokenizer.json", *_OF_DAMAGED_FILES):
+        with format_errors(f"{where} holds no tokenizer"):
             library = _library()
             inner = library.Tokenizer.from_str(raw.decode()) if library else bpe.ByteLevelBPE(parsed, where)
             return cls(inner, eos_token, **settings)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        write_atomic(path, self.to_json())
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], eos_token: str | int = END_OF_TEXT, **settings: Any) -> Tokenizer:
@@ -200,7 +178,7 @@ class Tokenizer:
     def from_gguf(cls, metadata: dict[str, Any], where: str) -> Tokenizer:
         """Read the tokenizer that the metadata of a GGUF file describes; `where` is the file's name. FormatError if it
         describes none, or one that is not known here."""
-        with format_errors(f"{where} holds no tokenizer", *_OF_DAMAGED_FILES):
+        with format_errors(f"{where} holds no tokenizer"):
             inner, settings = gguf_tokenizer.build(metadata, where)
             return cls(inner, **settings)
 
@@ -212,15 +190,12 @@ class Tokenizer:
             raise FormatError(f"{where}: the tokenizer has {self.vocab_size} tokens, the model {vocab_size}")
 
 
-# What reading a damaged file raises. Neither MemoryError nor what a signal raises is the file's fault.
-_OF_DAMAGED_FILES = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
-
-
 @contextmanager
-def format_errors(message: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Turn errors of `kinds`, and those of the `tokenizers` library, into a FormatError that begins with `message`.
+def format_errors(message: str) -> Iterator[None]:
+    """Turn what reading a damaged file raises into a FormatError that begins with `message`.
 
-    The library raises plain Exceptions, and PanicExceptions, which are BaseExceptions that cannot be imported.
+    The `tokenizers` library raises plain Exceptions, and PanicExceptions, which are BaseExceptions that cannot be
+    imported. Neither MemoryError nor what a signal raises is the file's fault.
     """
     try:
         yield
@@ -228,30 +203,17 @@ def format_errors(message: str, *kinds: type[Exception]) -> Iterator[None]:
         raise
     except BaseException as error:
         by_library = type(error) is Exception or type(error).__name__ == "PanicException"
-        if not by_library and not isinstance(error, kinds):
-            raise
-        raise FormatError(f"{message}: {escape(str(error), 160)}") from error
+        if by_library or isinstance(error, (AttributeError, LookupError, OverflowError, TypeError, ValueError)):
+            raise FormatError(f"{message}: {escape(str(error), 160)}") from error
+        raise
 
 
 def _library() -> Any:
     """Import the tokenizers library; None if it is not installed."""
-    try:
+    with suppress(ModuleNotFoundError):
         import tokenizers
-    except ModuleNotFoundError:
-        return None
-    return tokenizers
 
-
-def _without_prefix(inner: Any) -> Any:
-    """Return `inner` for a text that is not the first: the same, or, if it puts a space before the first alone, a copy
-    that puts none."""
-    content = json.loads(inner.pre_tokenizer.__getstate__()) if inner.pre_tokenizer is not None else {}
-    if content.get("type") != "Metaspace" or content.get("prepend_scheme") != "first":
-        return inner
-    copy = type(inner).from_str(inner.to_str())
-    copy.encode_special_tokens = True
-    copy.pre_tokenizer.prepend_scheme = "never"
-    return copy
+        return tokenizers
 
 
 def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
@@ -261,48 +223,31 @@ def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     special_tokens_map.json, else by id in config.json; failing all, it is END_OF_TEXT. FormatError for what is damaged.
     """
     folder = Path(folder)
-    maps, ids = [
-        [read_json(folder / name) for name in names if os.path.lexists(folder / name)]
-        for names in (("tokenizer_config.json", "special_tokens_map.json"), ("config.json",))
-    ]
-    named: dict[str, Any] = {}
-    for role in ("eos_token", "bos_token"):
-        values = [content.get(role) for content in maps] + [content.get(f"{role}_id") for content in ids]
-        named[role] = next((_token_of(value) for value in values if value is not None), None)
-    eos_token = END_OF_TEXT if named["eos_token"] is None else named["eos_token"]
-    tokenizer = Tokenizer.from_file(folder / "tokenizer.json", eos_token)
-    if named["bos_token"] is not None and tokenizer.bos_token_id is None:
-        with suppress(MiniloraError):  # some configurations name one that no text has
-            tokenizer.bos_token_id = tokenizer._find(named["bos_token"])[0]
-    begins = next((content["add_bos_token"] for content in maps if "add_bos_token" in content), None)
-    if isinstance(begins, bool):  # overrules tokenizer.json, as in transformers' Llama tokenizers
-        tokenizer.add_bos_token = begins and tokenizer.bos_token_id is not None
-    tokenizer.chat_template = _chat_template(folder, maps)
-    return tokenizer
+    names = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
+    settings, special, config = (read_json(folder / n) if os.path.lexists(folder / n) else {} for n in names)
 
+    def named(role: str) -> Any:
+        """Return the name or the id of a token, which may be wrapped in its settings or the first of several."""
+        values = (settings.get(role), special.get(role), config.get(f"{role}_id"))
+        value = next((value for value in values if value is not None), None)
+        if isinstance(value, dict):
+            return value.get("content")
+        return value[0] if isinstance(value, list) and value else value
 
-def _token_of(value: Any) -> Any:
-    """Return the name or the id of a token, which may be wrapped in its settings or the first of several."""
-    if isinstance(value, dict):
-        return value.get("content")
-    return value[0] if isinstance(value, list) and value else value
-
-
-def _chat_template(folder: Path, maps: list[dict[str, Any]]) -> str | None:
-    """Read the chat template of a folder: its own file, else the default one of tokenizer_config.json."""
+    template = settings.get("chat_template")
     if os.path.lexists(path := folder / "chat_template.jinja"):
-        try:
-            template: object = read_bytes(path, 4 * TEMPLATE_LIMIT).decode()  # a character has up to four bytes
-        except UnicodeDecodeError as error:
-            raise FormatError(f"{show_path(path)} is not UTF-8") from error
-    else:
-        template = next((content["chat_template"] for content in maps if "chat_template" in content), None)
-        if isinstance(template, list):  # several, by name
-            named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-            template = named.get("default")
-    if template is not None and (not isinstance(template, str) or len(template) > TEMPLATE_LIMIT):
-        raise FormatError(f"{show_path(folder)}: the chat template must be text of up to {TEMPLATE_LIMIT:,} characters")
-    return template
+        with format_errors(f"{show_path(path)} is not UTF-8"):
+            template = read_bytes(path, 4 * TEMPLATE_LIMIT).decode()  # a character has up to four bytes
+    elif isinstance(template, list):  # several, by name
+        template = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}.get("default")
+    eos_token = END_OF_TEXT if (eos := named("eos_token")) is None else eos
+    tokenizer = Tokenizer.from_file(folder / "tokenizer.json", eos_token, chat_template=template)
+    if (bos_token := named("bos_token")) is not None and tokenizer.bos_token_id is None:
+        with suppress(MiniloraError):  # some configurations name one that no text has
+            tokenizer.bos_token_id = tokenizer._find(bos_token)[0]
+    if isinstance(begins := settings.get("add_bos_token"), bool):  # overrules tokenizer.json, as in transformers
+        tokenizer.add_bos_token = begins and tokenizer.bos_token_id is not None
+    return tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -314,12 +259,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         raise MiniloraError(f"vocabulary size {vocab_size}: at least {SMALLEST}, for the 256 bytes and {END_OF_TEXT}")
     if not (library := _library()):
         return Tokenizer(bpe.ByteLevelBPE.trained(texts, vocab_size, END_OF_TEXT))
-    inner = library.Tokenizer.from_str(json.dumps(bpe.RULES))
+    inner, alphabet = library.Tokenizer.from_str(json.dumps(bpe.RULES)), list(bpe.CHARACTERS.values())
     trainer = library.trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=list(bpe.CHARACTERS.values()),
-        show_progress=False,
+        vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
     )
     inner.train_from_iterator(texts, trainer)
     return Tokenizer(inner)
@@ -347,11 +289,8 @@ class TokenStream:
 
 def encode_documents(tokenizer: Tokenizer, documents: Sequence[Document]) -> TokenStream:
     """Encode `documents` as one stream of tokens."""
-    end = np.array([tokenizer.eos_token_id])
-    parts = []
-    for start in range(0, len(documents), _PORTION):
-        for ids in tokenizer.encode_many([document.text for document in documents[start : start + _PORTION]]):
-            parts += [ids, end]
+    texts = [document.text for document in documents]
+    parts = [np.append(ids, tokenizer.eos_token_id) for ids in tokenizer.encode_many(texts)]
+    sizes = tuple((len(part), len(text)) for part, text in zip(parts, texts, strict=True))
     ids = np.concatenate(parts) if parts else np.empty(0, np.int64)
-    sizes = tuple((len(part) + 1, len(document.text)) for part, document in zip(parts[::2], documents, strict=True))
-    return TokenStream(ids, sum(characters for _, characters in sizes), sizes)
+    return TokenStream(ids, sum(map(len, texts)), sizes)

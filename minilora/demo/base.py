@@ -16,7 +16,7 @@ from minilora import __version__
 from minilora.data import corpora
 from minilora.formats.atomic import write_json
 from minilora.train import load, metrics
-from minilora.train.download import cache_folder, make_cache_folder
+from minilora.train.catalog import cache_folder, make_cache_folder
 from minilora.train.loop import TrainConfig, train
 from minilora.train.run import RunFolder
 from minilora.train.text import read_text, tokenizer_for, training_batches

@@ -11,7 +11,7 @@ from minilora.errors import MiniloraError
 from minilora.formats.atomic import make_folder, show_path, write_atomic
 from minilora.show import html
 from minilora.show.grids import NAMES
-from minilora.show.html import beside, panel, step, table, text
+from minilora.show.html import beside, step, table, text
 from minilora.show.style import save_all
 
 PAGE, RECORDS, RESULTS = "report.html", "results.jsonl", "results.json"  # the last of the other demo, `teach`
@@ -53,18 +53,17 @@ def page(result: AdaptedResult, pictures: dict[str, bytes]) -> str:
         for draw, caption in figures.FIGURES.items()
         if draw.__name__ in pictures
     }
+    quick = " This was the quick run: a smaller model and fewer seeds." if settings["quick"] else ""
+    took = f"{rows['run',]['seconds']:,.0f} seconds.{quick}"
+    origin = f"<code>{text(run['command'])}</code> · {text(run['date'])} · {took}"
     return html.page(
         "what transfer bought",
-        html.top(
-            "What transfer bought",
-            run | {"quick": settings["quick"], "seconds": rows["run",]["seconds"]},
-            " This was the quick run: a smaller model and fewer seeds.",
-            "A language model first learns from much general text, then from a little text of one domain.",
-        ),
+        f'<header><h1>What transfer bought</h1>\n<p class="soft">{origin}</p></header>\n'
+        "<p>A language model first learns from much general text, then from a little text of one domain.</p>",
         step(
             "1. Pretrain: learn the language from much text",
             shown.get("pretraining", ""),
-            beside([panel(f"at step {at:,}", words) for at, words in _spaced(rows["pretraining",]["samples"])]),
+            beside({f"at step {at:,}": words for at, words in _spaced(rows["pretraining",]["samples"])}),
         ),
         step(
             "2. Fine-tune: learn the domain from little text",
@@ -78,7 +77,7 @@ def page(result: AdaptedResult, pictures: dict[str, bytes]) -> str:
             *(f"<p>{text(sentence)}</p>" for sentence in claims.own_code(result)),
             table(claims.verdict_grid(result)),
             f"<pre>{text(claims.PROMPT)}</pre>\n<p>goes on like this:</p>",
-            beside([panel(NAMES[method], words) for method, words in continuations(result).items()]),
+            beside({NAMES[method]: words for method, words in continuations(result).items()}),
         ),
         step("Settings", html.facts_table(run | result.records.header["machine"] | _sources(result))),
     )

@@ -37,11 +37,12 @@ from minilora.peft.files import WEIGHTS
 from minilora.quant import in_float
 from minilora.show.grids import drawn, show_bytes
 from minilora.train import defaults, load, methods, metrics, save
-from minilora.train.answers import Chats, answers
+from minilora.train.answers import answers
 from minilora.train.loop import TrainConfig
 from minilora.train.metrics import contains, normalise
 from minilora.train.progress import progress_bar
 from minilora.train.scoring import TaskScore, after, answered, measure_task
+from minilora.train.text import Chats
 
 SHORT = "Answer in a few words."
 UNFINISHED = {"adapter"}  # in the folder of a run that was interrupted

@@ -29,6 +29,15 @@ def show_path(path: str | os.PathLike[str], limit: int = 160) -> str:
     return text if len(text) <= limit else "…" + text[1 - limit :]
 
 
+@contextmanager
+def _explained(doing: str, path: str | os.PathLike[str], kind: type[MiniloraError] = MiniloraError) -> Iterator[None]:
+    """Turn what the system refuses to do with `path` into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"cannot {doing} {show_path(path)}: {error.strerror}") from error
+
+
 # Writing
 
 
@@ -40,11 +49,10 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str | Callable[[
     one process may write the same file at a time.
     """
     path = Path(path)
-    if isinstance(content, str):
-        content = to_utf8(content)
+    content = to_utf8(content) if isinstance(content, str) else content
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with _explained("write", path):
         try:
             with open(temporary, "wb") as file:
                 if callable(content):
@@ -63,8 +71,6 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str | Callable[[
                 os.fsync(handle)
             finally:
                 os.close(handle)
-    except OSError as error:
-        raise MiniloraError(f"cannot write {show_path(path)}: {error.strerror}") from error
 
 
 def write_json(path: str | os.PathLike[str], value: dict[str, Any]) -> None:
@@ -88,19 +94,14 @@ def to_utf8(text: str) -> bytes:
 
 def make_folder(folder: str | os.PathLike[str]) -> None:
     """Create `folder` and its parents if they are missing. MiniloraError if that cannot be done."""
-    try:
+    with _explained("create the folder", folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "there is a file of that name" if isinstance(error, FileExistsError) else error.strerror
-        raise MiniloraError(f"cannot create the folder {show_path(folder)}: {reason}") from error
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:
     """Remove the file at `path`, if there is one. MiniloraError if that cannot be done."""
-    try:
+    with _explained("remove", path):
         Path(path).unlink(missing_ok=True)
-    except OSError as error:
-        raise MiniloraError(f"cannot remove {show_path(path)}: {error.strerror}") from error
 
 
 # Reading
@@ -111,13 +112,11 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
     """Open a regular file for reading. Anything else, a missing file and a read that fails inside the `with` block are
     each a FormatError.
     """
-    try:
-        if not os.path.isfile(path) and os.path.exists(path):
+    with _explained("read", path, FormatError):
+        if os.path.exists(path) and not os.path.isfile(path):
             raise FormatError(f"cannot read {show_path(path)}: not a regular file")
         with open(path, "rb") as file:
             yield file
-    except OSError as error:
-        raise FormatError(f"cannot read {show_path(path)}: {error.strerror}") from error
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:

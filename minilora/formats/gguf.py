@@ -7,7 +7,7 @@
 
 Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The head is read here rather than by the
 `gguf` library, whose reader (0.19.0) does not come back from some malformed files: every count is held to the bytes
-that are left before anything is made from it. What a quantized block means is the library's knowledge (`gguf.quants`).
+that are left before anything is made from it. The library writes, and knows what a quantized block means.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import struct
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from minilora.errors import FormatError, MiniloraError, escape
-from minilora.formats.atomic import open_regular, show_path
+from minilora.formats.atomic import open_regular, show_path, write_atomic
 from minilora.formats.stored import StoredTensor
 
 VERSIONS = (2, 3)
@@ -31,6 +32,10 @@ MOST_AXES = 4
 _STRING, _ARRAY = 8, 9
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _HEAD_LIMIT = 200_000_000  # bytes; a vocabulary of 256,000 tokens with its merges has about 10 million
+
+BLOCK = {"F32": 1, "F16": 1, "Q8_0": 32}  # a tensor's kind -> how many numbers share a scale
+_ALONE = {int: "UINT32", float: "FLOAT32", bool: "BOOL", str: "STRING"}  # Python's types -> a value's in the file
+_IN_LISTS = {int: "INT32", float: "FLOAT32", str: "STRING"}
 
 
 @dataclass(frozen=True)
@@ -51,42 +56,58 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
 
     Shapes are NumPy's (outermost first). Needs the `gguf` extra. Errors: FormatError; MiniloraError without the extra.
     """
-    quants = _library()
+    quants = library().quants
     where = show_path(path)
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         head = _Head(file.read(min(size, _HEAD_LIMIT)), where, size)
-        tensor_count, entry_count = head.opening()
+        if head.take(4) != b"GGUF":
+            raise FormatError(f"{where} is no GGUF file: it does not begin with GGUF")
+        if (version := head.number("I")) not in VERSIONS:
+            raise FormatError(f"{where} has GGUF version {version}; minilora reads 2 and 3, little-endian")
+        tensor_count, entry_count = head.count(24, "tensors"), head.count(13, "metadata entries")  # least bytes of one
         metadata = head.metadata(entry_count)
         alignment = metadata.get("general.alignment", ALIGNMENT)
         if type(alignment) is not int or not 0 < alignment <= 2**20 or alignment & (alignment - 1):
             raise FormatError(f"{where}: general.alignment is {escape(alignment)}, not a power of 2")
         infos = head.tensors(tensor_count)
         start = -(-head.place // alignment) * alignment
-    tensors, ends = {}, []
-    for name, (shape, kind, offset) in infos.items():
-        quantization, length = _bytes_of(quants, shape, kind, f"{where}: tensor {escape(name)}")
+
+    def read(start: int, length: int, quantization: Any, shape: tuple[int, ...]) -> np.ndarray:
+        raw = np.empty(length, np.uint8)
+        with open_regular(path) as file:
+            file.seek(start)
+            if file.readinto(raw.data) != length:
+                raise FormatError(f"{where} became shorter while it was read")
+        if not length:
+            return np.zeros(shape, np.float32)
+        with np.errstate(all="ignore"):  # a scale may be any 16 bits, infinities too
+            return quants.dequantize(raw, quantization).astype(np.float32, copy=False).reshape(shape)
+
+    tensors, end = {}, 0
+    for name, (shape, kind, offset) in sorted(infos.items(), key=lambda item: (item[1][2], prod(item[1][0]))):
+        tensor = f"{where}: tensor {escape(name)}"
+        quantization, length = _bytes_of(quants, shape, kind, tensor)
         if offset % alignment or start + offset + length > size:
             raise FormatError(
-                f"{where}: tensor {escape(name)} lies at byte {start + offset:,} with {length:,} bytes; "
-                f"the file has {size:,}, and a place must be a multiple of {alignment}"
+                f"{tensor} lies at byte {start + offset:,} with {length:,} bytes; the file has {size:,}, and a place "
+                f"must be a multiple of {alignment}"
             )
-        ends.append((offset, offset + length, name))
-        read = partial(_read, quants, path, start + offset, length, quantization, shape)
-        tensors[name] = StoredTensor(shape, read, quantization.name)
-    ends.sort()
-    for (_, end, _), (begin, _, name) in zip(ends, ends[1:], strict=False):
-        if begin < end:
-            raise FormatError(f"{where}: tensor {escape(name)} overlaps the one before it")
-    return GGUF(metadata, tensors)
+        if offset < end:
+            raise FormatError(f"{tensor} overlaps the one before it")
+        end = offset + length
+        make = partial(read, start + offset, length, quantization, shape)
+        tensors[name] = StoredTensor(shape, make, quantization.name)
+    return GGUF(metadata, {name: tensors[name] for name in infos})
 
 
-def _library() -> Any:
+def library() -> Any:
+    """Import the gguf library. MiniloraError if it is not installed."""
     try:
-        from gguf import quants
+        import gguf
     except ImportError:
-        raise MiniloraError('reading GGUF files needs the gguf library: pip install "minilora[gguf]"') from None
-    return quants
+        raise MiniloraError('GGUF files need the gguf library: pip install "minilora[gguf]"') from None
+    return gguf
 
 
 def _bytes_of(quants: Any, shape: tuple[int, ...], kind: int, where: str) -> tuple[Any, int]:
@@ -102,34 +123,11 @@ def _bytes_of(quants: Any, shape: tuple[int, ...], kind: int, where: str) -> tup
     return quantization, prod(shape) // block * size
 
 
-def _read(
-    quants: Any, path: str | os.PathLike[str], start: int, length: int, quantization: Any, shape: tuple[int, ...]
-) -> np.ndarray:
-    raw = np.empty(length, np.uint8)
-    with open_regular(path) as file:
-        file.seek(start)
-        if file.readinto(raw.data) != length:
-            raise FormatError(f"{show_path(path)} became shorter while it was read")
-    if not length:
-        return np.zeros(shape, np.float32)
-    with np.errstate(all="ignore"):  # a scale may be any 16 bits, infinities too
-        return quants.dequantize(raw, quantization).astype(np.float32, copy=False).reshape(shape)
-
-
 class _Head:
     """The part before the tensors, read value by value. `place`: the next byte."""
 
     def __init__(self, raw: bytes, where: str, size: int):
         self.raw, self.where, self.size, self.place = raw, where, size, 0
-
-    def opening(self) -> tuple[int, int]:
-        """Read the numbers of tensors and of metadata entries."""
-        if self.take(4) != b"GGUF":
-            raise FormatError(f"{self.where} is no GGUF file: it does not begin with GGUF")
-        version = self.number("I")
-        if version not in VERSIONS:
-            raise FormatError(f"{self.where} has GGUF version {version}; minilora reads 2 and 3, little-endian")
-        return self.count(24, "tensors"), self.count(13, "metadata entries")  # the least that one can take
 
     def metadata(self, count: int) -> dict[str, object]:
         entries: dict[str, object] = {}
@@ -192,3 +190,57 @@ class _Head:
             raise FormatError(f"{self.where} ends at byte {self.size:,}, inside its head")
         self.place += count
         return self.raw[self.place - count : self.place]
+
+
+# Writing
+
+
+def write_gguf(path: str | os.PathLike[str], content: GGUF) -> None:
+    """Write `content` to `path`. Each tensor is read, put into its kind (of BLOCK) and written before the next one.
+
+    Whole numbers are stored as uint32, those in lists as int32, other numbers as float32. Needs the `gguf` extra.
+    Errors: MiniloraError for a value that its type cannot hold, and where writing fails; what was at `path` before is
+    then still there.
+    """
+    gguf = library()
+    writer = gguf.GGUFWriter(None, "")
+    writer.kv_data[0].clear()  # of the architecture, which is part of the content
+    for key, value in content.metadata.items():
+        is_list = isinstance(value, list)
+        types, names = set(map(type, value if isinstance(value, list) else [value])), _IN_LISTS if is_list else _ALONE
+        if len(types) != 1 or not types <= names.keys():
+            raise MiniloraError(f"the metadata of {escape(key)} cannot be {escape(repr(value))}")
+        kind = gguf.GGUFValueType[names[types.pop()]]
+        writer.add_key_value(key, value, *([gguf.GGUFValueType.ARRAY] * is_list), kind)
+    for name, tensor in content.tensors.items():
+        kind = gguf.GGMLQuantizationType[tensor.kind]
+        count, size = gguf.GGML_QUANT_SIZES[kind]
+        writer.add_tensor_info(name, tensor.shape, np.dtype("f4"), tensor.size // count * size, raw_dtype=kind)
+
+    def write(file: BinaryIO) -> None:
+        try:
+            writer.write_header_to_file(Path(file.name))  # which opens the temporary file once more
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+            for name, tensor in content.tensors.items():
+                writer.write_tensor_data(_array(gguf, name, tensor))
+        except (struct.error, OverflowError) as error:
+            raise MiniloraError(f"the metadata holds a number that its type cannot: {error}") from None
+        finally:
+            writer.close()
+
+    write_atomic(path, write)
+
+
+def _array(gguf: Any, name: str, tensor: StoredTensor) -> np.ndarray:
+    """Return the array as it is in the file: of Q8_0, the bytes of its blocks."""
+    array = tensor.read()
+    if array.shape != tensor.shape:
+        raise MiniloraError(f"{escape(name)} has the shape {array.shape}, not {tensor.shape}")
+    kind = gguf.GGMLQuantizationType[tensor.kind]
+    with np.errstate(all="ignore"):
+        array = gguf.quants.quantize(np.ascontiguousarray(array, dtype="f4"), kind)
+        scales = array.reshape(-1, 34)[:, :2].copy().view("f2") if tensor.kind == "Q8_0" else array
+    if not np.isfinite(scales).all():
+        raise MiniloraError(f"{escape(name)} holds a number that {tensor.kind} cannot: too large, or none at all")
+    return array

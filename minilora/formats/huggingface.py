@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from minilora.formats.stored import StoredTensor
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -36,8 +34,7 @@ def open_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
         return read_json(folder / CONFIG), open_file(folder / WEIGHTS)[0]
     if INDEX in names:
         return read_json(folder / CONFIG), _open_shards(folder / INDEX)
-    pickles = [name for name in names if name.endswith(_PICKLES)]
-    if pickles:
+    if pickles := [name for name in names if name.endswith(_PICKLES)]:
         raise FormatError(
             f"{show_path(folder)} holds its weights as a pickle ({escape(pickles[0])}), which can run any program when "
             "it is opened; minilora reads safetensors only: save the model again in that format"
@@ -53,7 +50,9 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
 
     names_in: dict[str, list[str]] = {}  # shard -> names of its tensors
     for name, shard in weight_map.items():
-        if not _is_plain_name(shard) or not shard.endswith(".safetensors"):
+        # Judged as text: on any system, a name that can only mean a file beside the index.
+        is_plain = isinstance(shard, str) and shard.isprintable() and not set(shard) & set("/\\:")
+        if not is_plain or not shard.endswith(".safetensors"):
             raise FormatError(f"{where}: tensor {escape(name)} is in {escape(shard)}, not a safetensors file beside it")
         names_in.setdefault(shard, []).append(name)
 
@@ -75,21 +74,14 @@ def write_folder(
     """Write a model folder that transformers opens: config.json, model.safetensors and `extra_files` (name to content,
     such as tokenizer.json).
 
-    Files of the same names are replaced, each atomically, and the shards of an earlier model are removed once the new
-    weights stand. config.json comes last: a new folder without it is one whose writer was stopped.
+    Files of the same names are replaced, each atomically, and the index of an earlier model's shards is removed once
+    the new weights stand. config.json comes last: a new folder without it is one whose writer was stopped.
     """
     folder = Path(folder)
     config_json = to_json(config)
     make_folder(folder)
-    earlier_shards = [name for name in os.listdir(folder) if name == INDEX or _SHARD.fullmatch(name)]
     save_file(folder / WEIGHTS, tensors, metadata={"format": "pt"})  # as transformers marks its own
-    for name in earlier_shards:
-        remove_file(folder / name)
+    remove_file(folder / INDEX)
     for name, content in (extra_files or {}).items():
         write_atomic(folder / name, content)
     write_atomic(folder / CONFIG, config_json)
-
-
-def _is_plain_name(name: object) -> bool:
-    """True if `name`, judged as text, can only mean a file directly in a folder, on any system."""
-    return isinstance(name, str) and name.isprintable() and name not in ("", ".", "..") and not set(name) & set("/\\:")

@@ -104,19 +104,19 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict
     """
     with open_regular(path) as file:
         entries, metadata = _read_header(file, show_path(path))
-        return {name: _read_array(file, name, entry, show_path(path)) for name, entry in entries.items()}, metadata
+        return {name: _read_array(file, entry, show_path(path)) for name, entry in entries.items()}, metadata
 
 
 def open_file(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """Do as `load_file`, with the arrays still in the file. Errors: FormatError, of `read` too."""
 
-    def read(name: str) -> np.ndarray:
+    def read(entry: Entry) -> np.ndarray:
         with open_regular(path) as file:
-            return _read_array(file, name, entries[name], show_path(path))
+            return _read_array(file, entry, show_path(path))
 
     with open_regular(path) as file:
         entries, metadata = _read_header(file, show_path(path))
-    return {name: StoredTensor(e.shape, partial(read, name), e.dtype) for name, e in entries.items()}, metadata
+    return {name: StoredTensor(e.shape, partial(read, e), e.dtype) for name, e in entries.items()}, metadata
 
 
 def _read_header(file: BinaryIO, where: str) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -126,16 +126,13 @@ def _read_header(file: BinaryIO, where: str) -> tuple[dict[str, Entry], dict[str
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, HEADER_LIMIT):
         raise FormatError(f"{where} is no safetensors file, or was cut off: a header of {length:,} bytes in {size:,}")
-    raw = file.read(length)
-    fields = parse_json(raw, f"{where}: the header")
-
+    fields = parse_json(file.read(length), f"{where}: the header")
     metadata = fields.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise FormatError(f"{where}: the metadata is not an object that maps text to text")
 
-    data = 8 + length
+    end = data = 8 + length
     entries = {name: _entry(field, data, f"{where}: tensor {escape(name)}") for name, field in fields.items()}
-    end = data
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
         if entry.start != end:
             fault = "overlaps the one before it" if entry.start < end else "leaves a hole before it"
@@ -168,12 +165,8 @@ def _are_counts(value: object) -> bool:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)  # True is no count
 
 
-def _read_array(file: BufferedReader, name: str, entry: Entry, where: str) -> np.ndarray:
-    try:
-        array = np.empty(entry.shape, DTYPES[entry.dtype])
-    except MemoryError:
-        needed = entry.stop - entry.start
-        raise FormatError(f"{where}: no memory for the {needed:,} bytes of tensor {escape(name)}") from None
+def _read_array(file: BufferedReader, entry: Entry, where: str) -> np.ndarray:
+    array = np.empty(entry.shape, DTYPES[entry.dtype])
     raw = array.reshape(-1).view(np.uint8)
     file.seek(entry.start)
     if file.readinto(raw.data) != array.nbytes:

@@ -14,27 +14,11 @@ from minilora.functional.attention import rotary, scaled_dot_product_attention
 from minilora.functional.linears import embedding, linear, low_rank_linear
 from minilora.functional.losses import chunk_rows, cross_entropy, linear_cross_entropy
 from minilora.functional.norms import layer_norm, rms_norm
-from minilora.functional.recompute import selective_recomputation
+from minilora.functional.rows import selective_recomputation
 from minilora.functional.special import erf
 
 __all__ = [
-    "chunk_rows",
-    "cross_entropy",
-    "dropout",
-    "embedding",
-    "erf",
-    "gelu",
-    "layer_norm",
-    "linear",
-    "linear_cross_entropy",
-    "log_softmax",
-    "low_rank_linear",
-    "relu",
-    "rms_norm",
-    "rotary",
-    "scaled_dot_product_attention",
-    "selective_recomputation",
-    "silu",
-    "softmax",
-    "swiglu",
-]
+    "chunk_rows", "cross_entropy", "dropout", "embedding", "erf", "gelu", "layer_norm", "linear",
+    "linear_cross_entropy", "log_softmax", "low_rank_linear", "relu", "rms_norm", "rotary",
+    "scaled_dot_product_attention", "selective_recomputation", "silu", "softmax", "swiglu",
+]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 from minilora import backend, kernels, ops
 from minilora.backend import Array, xp
 from minilora.functional.activations import plain_softmax
-from minilora.functional.recompute import is_selective
+from minilora.functional.rows import is_selective
 from minilora.ops import number, raw
 from minilora.tensor import Operand, Tensor, record, wrap
 
@@ -108,7 +108,7 @@ def scaled_dot_product_attention(
     blocks = list(_query_blocks(batch, heads, length, span, is_causal, dtype.itemsize))
     is_masked = is_causal and length > 1  # one query sees every key
     block_rows = max((rows.stop - rows.start for _, rows, _ in blocks), default=0)
-    triangle: Array = _causal_bias(block_rows, dtype) if is_masked else None
+    triangle: Array = xp.triu(xp.full((block_rows, block_rows), -inf, dtype=dtype), 1) if is_masked else None
     out = _heads_inside((batch, kv_heads, group, length, v_shape[-1]), dtype)
     out_shape, ones = out.shape, xp.ones((span, 1), dtype=dtype)
 
@@ -116,7 +116,8 @@ def scaled_dot_product_attention(
         """exp(scores - max) of a block (b, H_kv, G, t, s), and the max of each row where it is not known."""
         scores = scaled @ keys[b, :, :, :num_keys].swapaxes(-1, -2)
         if bias is not None:
-            scores += _part(bias, b, rows, num_keys)
+            of_batch, of_rows = b if bias.shape[0] > 1 else slice(None), rows if bias.shape[3] > 1 else slice(None)
+            scores += bias[of_batch, :, :, of_rows, :num_keys]
         if is_masked:
             first, width = rows.start + offset, rows.stop - rows.start  # the first key that part of it must not see
             scores[..., max(first, 0) :] += triangle[:width, max(-first, 0) : width]
@@ -177,11 +178,6 @@ def _mask_as_bias(mask: Array, full_shape: tuple[int, ...], head_shape: tuple[in
     return mask.reshape(prod(mask.shape[:-3]), *heads, *mask.shape[-2:])
 
 
-def _part(bias: Array, b: slice, rows: slice, num_keys: int) -> Array:
-    """The part of a 5-axis bias for one block; axes of length 1 stay."""
-    return bias[b if bias.shape[0] > 1 else slice(None), :, :, rows if bias.shape[3] > 1 else slice(None), :num_keys]
-
-
 def _query_blocks(
     batch: int, heads: int, length: int, span: int, is_causal: bool, itemsize: int
 ) -> Iterator[tuple[slice, slice, int]]:
@@ -195,11 +191,6 @@ def _query_blocks(
         if num_keys > 0:
             for b in backend.row_blocks(batch, heads * step * span * itemsize // 2):
                 yield b, rows, num_keys
-
-
-def _causal_bias(width: int, dtype: Any) -> Array:
-    """(width, width): 0 on and below the diagonal, -inf above."""
-    return xp.triu(xp.full((width, width), -inf, dtype=dtype), 1)
 
 
 def _heads_inside(shape: tuple[int, ...], dtype: Any) -> Array:

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from minilora import backend
 from minilora.backend import Array, xp
-from minilora.functional.recompute import saved_rows
-from minilora.functional.rows import as_rows
+from minilora.functional.rows import as_rows, saved_rows
 from minilora.ops import number, raw
 from minilora.tensor import Operand, Tensor, record
 

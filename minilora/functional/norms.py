@@ -1,9 +1,8 @@
 """Normalization of each row: RMSNorm and LayerNorm."""
 
-from minilora import backend, kernels, ops
+from minilora import kernels, ops
 from minilora.backend import Array, xp
-from minilora.functional.recompute import Lazy, recomputable
-from minilora.functional.rows import as_rows, row_blocks
+from minilora.functional.rows import Lazy, as_rows, in_blocks, recomputable
 from minilora.ops import number, raw
 from minilora.tensor import Operand, Tensor, record
 
@@ -45,43 +44,28 @@ def rms_norm(x: Operand, weight: Operand = None, eps: float = 1e-6) -> Tensor:
     factor = 1 if w is None else w.astype(a.dtype, copy=False)
     inverse = xp.empty((rows.shape[0], 1), dtype=a.dtype)  # 1 / rms of each row
 
-    def normalized(first: bool) -> Array:
-        if not backend.is_cpu():
-            if first:
-                kernels.rms_inverse(xp.einsum("ij,ij->i", rows, rows)[:, None], width, eps, inverse)
-            return kernels.scale_rows(rows, inverse, factor)
+    def normalized(first: bool = False) -> Array:
         y = xp.empty(rows.shape, dtype=a.dtype)
-        for s in row_blocks(rows):
+        for x_, inverse_, y_ in in_blocks(rows, inverse, y):
             if first:
-                inverse[s, 0] = xp.einsum("ij,ij->i", rows[s], rows[s])
-                inverse[s] = 1 / xp.sqrt(inverse[s] / width + eps)
-            xp.multiply(rows[s], inverse[s], out=y[s])
-            if w is not None:
-                y[s] *= w
+                kernels.rms_inverse(xp.einsum("ij,ij->i", x_, x_)[:, None], width, eps, inverse_)
+            kernels.scale_rows(x_, inverse_, factor, y_)
         return y
 
-    y = normalized(first=True)
-    recompute = Lazy(lambda: normalized(first=False))
+    y, recompute = normalized(first=True), Lazy(normalized)
     weight_is_live = isinstance(weight, Tensor) and weight.requires_grad
 
     def rule(g: Array) -> tuple[Array, Array]:
         recompute.forget()
-        g = g.reshape(rows.shape)
-        if not backend.is_cpu():
-            dw = (inverse.T @ (g * rows))[0] if weight_is_live else None
-            scaled = kernels.scale_rows(g, inverse, factor)
-            along = xp.einsum("ij,ij->i", scaled, rows)[:, None]
-            return kernels.rms_slope(scaled, rows, along, inverse, width).reshape(a.shape), dw
         dx = xp.empty(rows.shape, dtype=a.dtype)
         dw = xp.zeros(width, dtype=a.dtype) if weight_is_live else None
-        for s in row_blocks(rows):
+        for g_, x_, inverse_, dx_ in in_blocks(g.reshape(rows.shape), rows, inverse, dx):
             if weight_is_live:
-                dw += (inverse[s].T @ (g[s] * rows[s]))[0]
-            scaled = g[s] * inverse[s] if w is None else xp.multiply(g[s], w) * inverse[s]
-            along = xp.einsum("ij,ij->i", scaled, rows[s])[:, None]  # how much of it changes the row's length
-            along *= inverse[s] * inverse[s] / width
-            xp.multiply(rows[s], along, out=dx[s])
-            xp.subtract(scaled, dx[s], out=dx[s])
+                dw += (inverse_.T @ (g_ * x_))[0]
+            scaled = xp.empty(x_.shape, dtype=a.dtype)
+            kernels.scale_rows(g_, factor, inverse_, scaled)
+            along = xp.einsum("ij,ij->i", scaled, x_)[:, None]  # how much of it changes the row's length
+            kernels.rms_slope(scaled, x_, along, inverse_, width, dx_)
         return dx.reshape(a.shape), dw
 
     return recomputable(record(y.reshape(a.shape), ((x, weight), rule)), recompute)

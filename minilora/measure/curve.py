@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from minilora import threads
-from minilora.data import chat, chat_split
+from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
 from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
@@ -30,8 +30,8 @@ from minilora.peft import base_fingerprint
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import catalog, defaults, load, methods
-from minilora.train.answers import Chats, is_chat_data
 from minilora.train.scoring import TaskScore, after, check_prompts, measure_task
+from minilora.train.text import Chats, is_chat_data
 
 KIND = "curve"
 RECORDS = "records.jsonl"
@@ -98,9 +98,9 @@ def read_task(data: str, test: str | None = None) -> TaskData:
     notes: list[str] = []
     train = _read("--data", data, notes)
     held_out = _read("--test", test, notes) if test else []
-    notes += chat_split.doubts(train)
+    notes += chat.doubts(train)
     if test is None:
-        train, *others = chat_split.split(train, data)
+        train, *others = chat.split(train, data)
         held_out = [one for part in others for one in part]
     tested = set(map(question_of, held_out))
     learned = [one for one in train if question_of(one) not in tested]

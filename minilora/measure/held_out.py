@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minilora.data import chat, chat_split
+from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, response_of
 from minilora.errors import MiniloraError
 from minilora.formats.atomic import show_path
-from minilora.train.answers import is_chat_data, split_chats
+from minilora.train.text import is_chat_data, split_chats
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ def select(
     """
     notes: list[str] = []
     conversations = chat.read_jsonl(source, notes)
-    digest = chat_split.split_sha256(conversations)
+    digest = chat.split_sha256(conversations)
     trainings = [it for it in trainings if it.get("data_sha256") == digest or is_chat_data(str(it.get("data")))]
     split = split or ("test" if any(it.get("data_sha256") == digest for it in trainings) else "all")
-    whole = conversations if split == "all" else getattr(chat_split.split(conversations, source), split)
+    whole = conversations if split == "all" else getattr(chat.split(conversations, source), split)
     rng = np.random.default_rng(seed)
     chosen = range(len(whole)) if examples is None else sorted(rng.permutation(len(whole))[:examples])
     measured, learned = [whole[i] for i in chosen], []

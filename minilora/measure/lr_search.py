@@ -7,8 +7,8 @@ from math import inf
 
 from minilora.errors import MiniloraError
 from minilora.train import defaults, text
-from minilora.train.answers import Chats
 from minilora.train.loop import TrainConfig, trainable
+from minilora.train.text import Chats
 
 SEED = 100  # of what a search trains, so that no seed of a measurement was looked at before
 FACTOR = 3.0  # between the learning rates

@@ -42,22 +42,20 @@ def over_rows(
     """
     blas.keep_freed_memory()
     rngs = nn.row_generators(model, len(ids))
-    with nullcontext() if rngs is None else nn.dropout_rng(rngs):
-        parts = threads.split_work(len(ids), ids.size * model.config.hidden_size)
-        mask = None if attention_mask is None else host_ids(attention_mask)
-        targets = host_ids(labels)
-        fits = (mask is None or mask.shape == ids.shape) and targets.shape == ids.shape[: model.label_axes]
-        count = model.count_targets(targets) if fits and num_items is None else num_items
-        if not (parts and fits and count):  # what does not fit is an error, which is told of the whole batch
-            return compute(ids, attention_mask, labels, num_items)
+    mask, targets = None if attention_mask is None else host_ids(attention_mask), host_ids(labels)
+    parts = threads.parts_of(len(ids), ids.size * model.config.hidden_size, threads.count())
+    fits = (mask is None or mask.shape == ids.shape) and targets.shape == ids.shape[: model.label_axes]
+    count = model.count_targets(targets) if fits and num_items is None else num_items
 
-        def part(rows: range) -> Output:
-            mine = slice(rows.start, rows.stop)
-            with nullcontext() if rngs is None else nn.dropout_rng(rngs.of(rows)):
-                return compute(ids[mine], None if mask is None else mask[mine], targets[mine], count)
+    def part(rows: range) -> Output:
+        mine = slice(rows.start, rows.stop)
+        with nullcontext() if rngs is None else nn.dropout_rng(rngs.of(rows)):
+            return compute(ids[mine], None if mask is None else mask[mine], targets[mine], count)
 
-        joined = threads.Parts(part, parts)
-    return Output(joined.loss, lambda: joined.concatenated([output.logits for output in joined.results]))
+    if parts and fits and count:
+        return Output(*threads.joined_loss(part, threads.split_rows(range(len(ids)), parts)))
+    with nullcontext() if rngs is None else nn.dropout_rng(rngs):  # what does not fit is told of the whole batch
+        return compute(ids, attention_mask, labels, num_items)
 
 
 def host_ids(ids: Any) -> np.ndarray:

@@ -30,23 +30,21 @@ def read_rows(model: Any, ids: np.ndarray, attention_mask: Any, unlabelled: np.n
         return None, model.body(ids, attention_mask)
     cache = SharedCache()
     beginning = model.body(ids[:1, :shared], None, cache)
-    return beginning, model.body(ids[:, shared:], attention_mask, cache.rows())
+    cache.keeps_nothing = True
+    return beginning, model.body(ids[:, shared:], attention_mask, cache)
 
 
 class SharedCache:
     """Stands in for a KVCache: the keys and values of the beginning, as a part of the graph.
 
-    It takes those of one row as they come. Within a batch of B rows (`rows`) it gives each row those of the beginning
-    before its own, and keeps none of them, so that a block may be computed twice.
+    It takes those of one row as they come. Once it `keeps_nothing`, it gives each of the B rows those of the beginning
+    before its own, so that a block may be computed twice.
     """
 
-    def __init__(self, layers: dict[int, list[Tensor]] | None = None, length: int = 0):
-        self.length, self.keeps_nothing = length, layers is not None
-        self._layers = layers or {}  # layer -> keys and values (1, H_kv, P, D)
+    length, keeps_nothing = 0, False
 
-    def rows(self) -> "SharedCache":
-        """The cache for what follows."""
-        return SharedCache(self._layers, self.length)
+    def __init__(self) -> None:
+        self._layers: dict[int, list[Tensor]] = {}  # layer -> keys and values (1, H_kv, P, D)
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> list[Tensor]:
         """k, v: (B, H_kv, T, D) -> (B, H_kv, P + T, D)."""
@@ -65,9 +63,8 @@ def shared_length(ids: np.ndarray, only_read: np.ndarray, width: int) -> int:
     ids: (B, T). only_read: (B, T), whether a token is real and has no label that counts. One of those is left to each
     row, to predict from. width: numbers of a hidden state.
     """
-    batch, length = ids.shape
-    if (batch - 1) * length * width < LEAST_SAVED or (ids[:, 0] != ids[0, 0]).any():
+    if len(ids) < 2 or (ids[:, 0] != ids[0, 0]).any():
         return 0
     shared = ((ids == ids[0]) & only_read).all(axis=0)
-    length = (length if shared.all() else int(shared.argmin())) - 1
-    return length if (batch - 1) * length * width >= LEAST_SAVED else 0
+    length = int(np.append(shared, False).argmin()) - 1
+    return length if (len(ids) - 1) * length * width >= LEAST_SAVED else 0

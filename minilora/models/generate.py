@@ -1,17 +1,53 @@
 """Sampling a continuation, one token at a time, with the keys and values of what was read kept in a cache."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from minilora import backend, nn
 from minilora.errors import MiniloraError, escape
-from minilora.fields import checked, checked_value, is_number, number, token, whole
+from minilora.fields import checked, checked_value, field_problems, is_number, number, token, whole
 from minilora.models.cache import KVCache
 from minilora.models.lookup import Drafts, host_logits, lookup_stream
 from minilora.ops import raw
 from minilora.tensor import no_grad
+
+
+@dataclass
+class Sampling:
+    """How a token is chosen: the settings of `generate`."""
+
+    temperature: float = number(1.0, least=0)
+    top_k: int | None = whole(None, least=1, optional=True)
+    top_p: float | None = checked(
+        None, "a number above 0 and at most 1", lambda p: is_number(p) and 0 < p <= 1, optional=True
+    )
+    eos_token_id: Any = None
+    pad_token_id: int | None = token(None)
+    seed: Any = 0
+    prompt_lookup_num_tokens: int | None = whole(None, least=1, optional=True)
+
+    def __post_init__(self) -> None:
+        if problems := field_problems(self):
+            raise MiniloraError("; ".join(problems))
+
+    def ends(self, config: Any) -> tuple[np.ndarray, int]:
+        """The tokens that end a row, and the one that fills it up."""
+        given = config.eos_token_id if self.eos_token_id is None else self.eos_token_id
+        eos = np.atleast_1d([] if given is None else given)
+        if eos.size and eos.dtype.kind not in "iu":
+            raise MiniloraError(f"eos_token_id must be token ids, not {escape(repr(eos.tolist()))}")
+        pad = config.pad_token_id if self.pad_token_id is None else self.pad_token_id
+        return eos.astype(np.int64), (int(eos[0]) if eos.size else 0) if pad is None else pad
+
+    def generators(self, rows: int) -> list[np.random.Generator]:
+        """A generator for each row."""
+        seeds = self.seed if isinstance(self.seed, list) else [self.seed] * rows
+        if len(seeds) != rows:
+            raise MiniloraError(f"generate was given {len(seeds)} seeds for {rows} rows")
+        return [np.random.default_rng(checked_value("seed", seed, whole(0))) for seed in seeds]
 
 
 def generate(
@@ -42,8 +78,12 @@ def generate(
     logits that are NaN.
     """
     ids, _ = _prompts(input_ids, attention_mask)
-    drawing = (temperature, top_k, top_p, eos_token_id, pad_token_id, seed, prompt_lookup_num_tokens)
-    return np.column_stack([ids, *generate_stream(model, input_ids, max_new_tokens, attention_mask, *drawing)])
+    new = generate_stream(
+        model, input_ids, max_new_tokens, attention_mask, temperature=temperature, top_k=top_k, top_p=top_p,
+        eos_token_id=eos_token_id, pad_token_id=pad_token_id, seed=seed,
+        prompt_lookup_num_tokens=prompt_lookup_num_tokens,
+    )  # fmt: skip
+    return np.column_stack([ids, *new])
 
 
 def generate_stream(
@@ -51,14 +91,8 @@ def generate_stream(
     input_ids: Any,
     max_new_tokens: int,
     attention_mask: Any = None,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    eos_token_id: int | list[int] | None = None,
-    pad_token_id: int | None = None,
-    seed: int | list[int] = 0,
-    prompt_lookup_num_tokens: int | None = None,
     past_key_values: KVCache | None = None,
+    **settings: Any,
 ) -> Iterator[np.ndarray]:
     """The new tokens of `generate` as they are drawn: an iterator of the next token of each row, integers (B,).
 
@@ -72,37 +106,33 @@ def generate_stream(
     filled up with.
     """
     max_new_tokens = checked_value("max_new_tokens", max_new_tokens, whole(0))
-    temperature = checked_value("temperature", temperature, number(1.0, least=0))
-    top_k = checked_value("top_k", top_k, whole(None, least=1, optional=True))
-    top_p = checked_value("top_p", top_p, checked(None, "a number above 0 and at most 1", _is_share, optional=True))
+    sampling = Sampling(**settings)
     ids, mask = _prompts(input_ids, attention_mask)
     if nn.active_dropouts(model):
         raise MiniloraError(
             "the model is in training mode and would drop out at random: model.eval() before generating"
         )
-    batch, length = ids.shape
-    _check_lookup(prompt_lookup_num_tokens, batch, temperature)
-    virtual = model.body.virtual_tokens
-    _check_length(virtual, length, max_new_tokens, model.config.max_position_embeddings)
-    eos = model.config.eos_token_id if eos_token_id is None else eos_token_id
-    eos = np.atleast_1d([] if eos is None else eos)
-    if eos.size and eos.dtype.kind not in "iu":
-        raise MiniloraError(f"eos_token_id must be token ids, not {escape(repr(eos.tolist()))}")
-    eos = eos.astype(np.int64)
-    pad_token_id = checked_value("pad_token_id", pad_token_id, token(None))
-    pad = model.config.pad_token_id if pad_token_id is None else pad_token_id
-    pad = (int(eos[0]) if eos.size else 0) if pad is None else pad
-    seeds = seed if isinstance(seed, list) else [seed] * batch
-    if len(seeds) != batch:
-        raise MiniloraError(f"generate was given {len(seeds)} seeds for {batch} rows")
-    rngs = [np.random.default_rng(checked_value("seed", row_seed, whole(0))) for row_seed in seeds]
+    (batch, length), lookup = ids.shape, sampling.prompt_lookup_num_tokens
+    if lookup is not None and (batch > 1 or sampling.temperature != 0):
+        raise MiniloraError(
+            "prompt_lookup_num_tokens is for one row at temperature 0, "
+            f"not for {batch} row{'s' * (batch > 1)} at temperature {sampling.temperature}"
+        )
+    virtual, limit = model.body.virtual_tokens, model.config.max_position_embeddings
+    if virtual + length + max_new_tokens > limit:
+        words = f"{virtual} virtual tokens, " if virtual else ""
+        raise MiniloraError(
+            f"{words}a prompt of {length} and {max_new_tokens} new tokens pass the model's {limit} positions; "
+            "shorten one"
+        )
+    eos, pad = sampling.ends(model.config)
+    rngs = sampling.generators(batch)
     cache = KVCache(virtual + length + max_new_tokens) if past_key_values is None else past_key_values
     held = max(cache.length - virtual, 0)
     if held >= length:
         raise MiniloraError(f"the cache holds {held} tokens and the prompt has {length}: there is nothing new to read")
-    if prompt_lookup_num_tokens is not None:
-        drafts = Drafts(ids[0].tolist(), prompt_lookup_num_tokens)
-        return lookup_stream(model, drafts, mask, max_new_tokens, eos, cache)
+    if lookup is not None:
+        return lookup_stream(model, Drafts(ids[0].tolist(), lookup), mask, max_new_tokens, eos, cache)
 
     def draw() -> Iterator[np.ndarray]:
         rows: np.ndarray = np.arange(batch)
@@ -112,7 +142,7 @@ def generate_stream(
             with no_grad():  # not around the yield: the flag is the caller's there
                 hidden = model.body(step_ids, attention_mask=seen, past_key_values=cache)  # (b, T, C)
                 logits = host_logits(model.logits(hidden[:, -1]))  # (b, V)
-            tokens = np.where(ended, pad, _sample(logits, temperature, top_k, top_p, [rngs[row] for row in rows]))
+            tokens = np.where(ended, pad, _sample(logits, sampling, [rngs[row] for row in rows]))
             column = np.full(batch, pad, dtype=np.int64)
             column[rows] = tokens
             yield column
@@ -128,54 +158,25 @@ def generate_stream(
     return draw()
 
 
-def _sample(
-    logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None, rngs: list[np.random.Generator]
-) -> np.ndarray:
+def _sample(logits: np.ndarray, sampling: Sampling, rngs: list[np.random.Generator]) -> np.ndarray:
     """One token a row of the logits (b, V)."""
-    if temperature == 0:
+    if sampling.temperature == 0:
         return logits.argmax(axis=1)
-    scaled = (logits.astype(np.float64) - logits.max(axis=1, keepdims=True)) / temperature
+    scaled = (logits.astype(np.float64) - logits.max(axis=1, keepdims=True)) / sampling.temperature
     order = np.argsort(-scaled, axis=1, kind="stable")  # most likely first
     probabilities = np.exp(np.take_along_axis(scaled, order, axis=1))
-    if top_k is not None:
-        probabilities[:, top_k:] = 0
+    if sampling.top_k is not None:
+        probabilities[:, sampling.top_k :] = 0
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    if top_p is not None:
+    if sampling.top_p is not None:
         before = probabilities.cumsum(axis=1) - probabilities
-        probabilities[before >= top_p] = 0  # the token that reaches p is kept
+        probabilities[before >= sampling.top_p] = 0  # the token that reaches p is kept
         probabilities /= probabilities.sum(axis=1, keepdims=True)
     cumulative = probabilities.cumsum(axis=1)
     drawn = [
         np.searchsorted(row, rng.random() * row[-1], side="right") for row, rng in zip(cumulative, rngs, strict=True)
     ]
     return order[np.arange(len(rngs)), drawn]
-
-
-# What can be continued, and how
-
-
-def _is_share(value: Any) -> bool:
-    return is_number(value) and 0 < value <= 1
-
-
-def _check_lookup(num_tokens: int | None, batch: int, temperature: float) -> None:
-    if num_tokens is None:
-        return
-    checked_value("prompt_lookup_num_tokens", num_tokens, whole(1, least=1))
-    if batch > 1 or temperature != 0:
-        raise MiniloraError(
-            "prompt_lookup_num_tokens is for one row at temperature 0, "
-            f"not for {batch} row{'s' * (batch > 1)} at temperature {temperature}"
-        )
-
-
-def _check_length(virtual: int, length: int, max_new_tokens: int, limit: int) -> None:
-    if virtual + length + max_new_tokens > limit:
-        words = f"{virtual} virtual tokens, " if virtual else ""
-        raise MiniloraError(
-            f"{words}a prompt of {length} and {max_new_tokens} new tokens pass the model's {limit} positions; "
-            "shorten one"
-        )
 
 
 def _prompts(input_ids: Any, attention_mask: Any) -> tuple[np.ndarray, np.ndarray]:

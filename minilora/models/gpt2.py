@@ -171,11 +171,7 @@ class GPT2Model(Body):
         if (tokens := int(np.max(positions, initial=-1)) + 1) > (limit := self.config.n_positions):
             raise MiniloraError(f"{tokens} tokens pass the model's {limit} positions; shorten the text")
         x = x + self.wpe(positions)  # (T, C) or (B, T, C)
-        for block in self.h:
-            x = self.run_block(block, x, mask, cache=past_key_values)
-        if past_key_values is not None:
-            past_key_values.length += x.shape[1]
-        return self.ln_f(x)
+        return self.ln_f(self.run_blocks(self.h, x, mask, cache=past_key_values))
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.wte
@@ -188,19 +184,10 @@ class GPT2LMHeadModel(LanguageModel):
     seed: of the fresh weights, normal(0, initializer_range); None leaves them unset, for loading.
     """
 
-    config_class = GPT2Config
+    config_class, body_class, body_path = GPT2Config, GPT2Model, "transformer"
+    transformer: GPT2Model
     transposed_linears = ("c_attn", "c_proj", "c_fc")
     buffers = (".attn.bias", ".attn.masked_bias")  # the causal triangle
-
-    def __init__(self, config: GPT2Config, seed: int | None = 0):
-        rng = None if seed is None else np.random.default_rng(seed)
-        self.config = config
-        self.transformer = GPT2Model(config, rng)
-        self.lm_head = self.fresh_head(self.transformer.wte, config, rng)
-
-    @property
-    def body(self) -> nn.Module:
-        return self.transformer
 
     def named_as_here(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
         if not any(name.startswith("transformer.") for name in tensors):  # a file of the body alone

@@ -71,16 +71,22 @@ class Body(nn.Module):
                 mask = backend.asarray(real[:, None, None, :])
         return mask, positions
 
-    def run_block(self, block: nn.Module, x: Tensor, *arguments: Any, cache: Any = None) -> Tensor:
-        """`block(x, *arguments, cache)`: with gradient checkpointing, and in training, computed again in backward. A
-        cache that would take the keys and values twice rules it out.
+    def run_blocks(self, blocks: list[Any], x: Tensor, *arguments: Any, cache: Any = None) -> Tensor:
+        """x = block(x, *arguments, cache) for each block: with gradient checkpointing, and in training, computed again
+        in backward. A cache that would take the keys and values twice rules it out.
         """
-        threads.stop_if_given_up()
         within = F.selective_recomputation if self.selective_recomputation else nullcontext
-        if self.gradient_checkpointing and self.training and getattr(cache, "keeps_nothing", cache is None):
-            return checkpoint(block, x, *arguments, cache, within=within)
-        with within():
-            return block(x, *arguments, cache)
+        again = self.gradient_checkpointing and self.training and getattr(cache, "keeps_nothing", cache is None)
+        for block in blocks:
+            threads.stop_if_given_up()
+            if again:
+                x = checkpoint(block, x, *arguments, cache, within=within)
+                continue
+            with within():
+                x = block(x, *arguments, cache)
+        if cache is not None:
+            cache.length += x.shape[1]
+        return x
 
 
 class Pretrained(nn.Module):
@@ -185,20 +191,24 @@ class LanguageModel(Pretrained):
 
     lm_head: nn.Module
     label_axes = 2  # labels (B, T)
+    body_class: ClassVar[type[Body]]
+    body_path: ClassVar[str]  # the name that the family gives it
+
+    def __init__(self, config: Any, seed: int | None = 0):
+        rng = None if seed is None else np.random.default_rng(seed)
+        self.config = config
+        setattr(self, self.body_path, self.body_class(config, rng))  # type: ignore[call-arg]
+        table = self.body.get_input_embeddings().weight
+        if config.tie_word_embeddings:
+            self.lm_head = nn.Linear.from_arrays(table.data)
+            self.lm_head.weight = table
+        else:
+            self.lm_head = nn.Linear.from_arrays(normal(table.shape, config.initializer_range, rng))
 
     @property
     def body(self) -> Any:
-        """Token ids to hidden states, at the path that the family gives it, or an adapter in its place."""
-        raise NotImplementedError
-
-    @staticmethod
-    def fresh_head(table: nn.Embedding, config: Any, rng: np.random.Generator | None) -> nn.Linear:
-        """A head for the vocabulary of `table`, whose weight it shares where the configuration ties the two."""
-        if not config.tie_word_embeddings:
-            return nn.Linear.from_arrays(normal(table.weight.shape, config.initializer_range, rng))
-        head = nn.Linear.from_arrays(table.weight.data)
-        head.weight = table.weight
-        return head
+        """Token ids to hidden states, or an adapter in the place of the model that does that."""
+        return getattr(self, self.body_path)
 
     def forward(
         self,
@@ -218,21 +228,24 @@ class LanguageModel(Pretrained):
         if labels is None:
             return Output(None, self.logits(self.body(ids, attention_mask, past_key_values)))
         if past_key_values is not None:
-            return self._with_loss(ids, attention_mask, labels, num_items_in_batch, past_key_values)
+            raise ValueError("labels are of whole texts: give no past_key_values with them")
         return over_rows(self, self._with_loss, ids, attention_mask, labels, num_items_in_batch)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Turn hidden states (..., C) of the body into logits over the vocabulary (..., V)."""
         return self.lm_head(hidden)
 
-    def _with_loss(
-        self, ids: np.ndarray, attention_mask: Any, labels: Any, num_items: int | None, past_key_values: Any = None
-    ) -> Output:
+    def loss(self, hidden: Tensor, targets: np.ndarray, num_items: int | None) -> Tensor:
+        """The cross-entropy of the logits of `hidden` (B, T, C), without holding all of them if the head is a matrix
+        alone.
+        """
+        if type(self.lm_head) is nn.Linear and self.lm_head.bias is None:
+            return F.linear_cross_entropy(hidden, self.lm_head.weight, targets, num_items=num_items)
+        return F.cross_entropy(self.logits(hidden), targets, num_items=num_items)
+
+    def _with_loss(self, ids: np.ndarray, attention_mask: Any, labels: Any, num_items: int | None) -> Output:
         labels = host_ids(labels)
-        if past_key_values is None:
-            beginning, hidden = read_rows(self, ids, attention_mask, labels == IGNORED)  # (1, P, C), (B, T - P, C)
-        else:
-            beginning, hidden = None, self.body(ids, attention_mask, past_key_values)
+        beginning, hidden = read_rows(self, ids, attention_mask, labels == IGNORED)  # (1, P, C), (B, T - P, C)
         shared = 0 if beginning is None else beginning.shape[1] - self.body.virtual_outputs  # tokens
         own = ids[:, shared:]
         targets = shifted(labels[..., shared:], own.shape, hidden.shape[1] - own.shape[1])
@@ -245,11 +258,7 @@ class LanguageModel(Pretrained):
                 before = beginning.broadcast_to((len(ids), *beginning.shape[1:]))
                 return self.logits(ops.concatenate([before, hidden], axis=1))
 
-        if type(self.lm_head) is nn.Linear and self.lm_head.bias is None:
-            loss = F.linear_cross_entropy(hidden, self.lm_head.weight, targets, num_items=num_items)
-            return Output(loss, make_logits)
-        logits = self.logits(hidden)
-        return Output(F.cross_entropy(logits, targets, num_items=num_items), make_logits if shared else logits)
+        return Output(self.loss(hidden, targets, num_items), make_logits)
 
     def count_targets(self, labels: Any) -> int:
         """Count the labels (B, T) that count in the loss."""

@@ -104,11 +104,7 @@ class LlamaModel(Body):
         config = self.config
         frequencies = inverse_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
         cos, sin = (backend.asarray(table, dtype=x.dtype) for table in rotary_tables(positions, frequencies))
-        for layer in self.layers:
-            x = self.run_block(layer, x, cos, sin, mask, cache=past_key_values)
-        if past_key_values is not None:
-            past_key_values.length += x.shape[1]
-        return self.norm(x)
+        return self.norm(self.run_blocks(self.layers, x, cos, sin, mask, cache=past_key_values))
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
@@ -128,15 +124,8 @@ class LlamaForCausalLM(_LlamaPretrained, LanguageModel):
     seed: of the fresh weights, normal(0, initializer_range); None leaves them unset, for loading.
     """
 
-    def __init__(self, config: LlamaConfig, seed: int | None = 0):
-        rng = None if seed is None else np.random.default_rng(seed)
-        self.config = config
-        self.model = LlamaModel(config, rng)
-        self.lm_head = self.fresh_head(self.model.embed_tokens, config, rng)
-
-    @property
-    def body(self) -> nn.Module:
-        return self.model
+    body_class, body_path = LlamaModel, "model"
+    model: LlamaModel
 
 
 class LlamaForSequenceClassification(_LlamaPretrained):

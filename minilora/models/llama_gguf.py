@@ -6,7 +6,6 @@ and k are stored in another order. (Qwen2's files are not: llama.cpp rotates tho
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +13,7 @@ import numpy as np
 
 from minilora import backend
 from minilora.errors import FormatError, MiniloraError, escape, first_few
-from minilora.formats.gguf import GGUF
-from minilora.formats.gguf_writer import KINDS
+from minilora.formats.gguf import BLOCK, GGUF
 from minilora.formats.stored import StoredTensor
 from minilora.models.language_model import check_plain
 from minilora.models.rotary import inverse_frequencies
@@ -71,14 +69,15 @@ def llama_of(gguf: GGUF, where: str) -> tuple[dict[str, Any], dict[str, StoredTe
         config["rope_scaling"] = _llama3_scaling(tensors.pop(ROPE_FACTORS).read(), config, where)
 
     rotated = _rotated(architecture, config["num_attention_heads"], config.get("num_key_value_heads"))
+    places = _places(min(config["num_hidden_layers"], len(tensors)))  # a file may claim any number
     named = {}
     for name, tensor in tensors.items():
-        path, part, kind = _split(name)
-        if path is None:
-            raise FormatError(f"{where} has a tensor that a {architecture} model does not have: {escape(name)}")
-        if part in rotated and tensor.shape:
+        stem, _, kind = name.rpartition(".")
+        if stem not in places or kind not in ("weight", "bias"):
+            raise FormatError(f"{where} has a tensor that this {architecture} model does not have: {escape(name)}")
+        if (part := stem.rpartition(".")[2]) in rotated and tensor.shape:
             tensor = _in_halves(tensor, rotated[part], f"{where}: tensor {escape(name)}")
-        named[f"{path}.{kind}"] = tensor
+        named[f"{places[stem]}.{kind}"] = tensor
     return config, named
 
 
@@ -128,9 +127,12 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
     MiniloraError for a model that such a file has no words for: of another family, with layers in 4 bits or an adapter
     that is not merged, with a rotary scaling or biases that llama.cpp does not know.
     """
-    _check_writable(model)
+    check_plain(model)
+    check_family(model)
     config = model.config
-    architecture = WRITTEN[config.model_type]
+    architecture, usual = WRITTEN[config.model_type], config.hidden_size / config.num_attention_heads
+    if architecture == "qwen2" and config.head_dim != usual:
+        raise MiniloraError(f"a qwen2 model of a GGUF file has heads of {usual:g}, this one of {config.head_dim}")
     written, homeless = {}, []
     for path, parameter in model.named_parameters():
         module, _, suffix = path.rpartition(".")
@@ -164,16 +166,6 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
     return GGUF(metadata, written)
 
 
-def _check_writable(model: Any) -> None:
-    check_plain(model)
-    check_family(model)
-    size, heads = model.config.hidden_size, model.config.num_attention_heads
-    if WRITTEN[model.config.model_type] == "qwen2" and model.config.head_dim * heads != size:
-        raise MiniloraError(
-            f"a qwen2 model of a GGUF file has heads of {size / heads:g}, this one of {model.config.head_dim}"
-        )
-
-
 def check_family(model: Any) -> None:
     """MiniloraError for what is no language model of this family."""
     kind = getattr(getattr(model, "config", None), "model_type", None)
@@ -187,25 +179,24 @@ def gguf_place(path: str, config: Any) -> tuple[str | None, Callable[[np.ndarray
     that they have there.
     """
     rotated = _rotated(WRITTEN[config.model_type], config.num_attention_heads, config.num_key_value_heads)
-    name, part = _joined(path)
+    name = {ours: theirs for theirs, ours in _places(config.num_hidden_layers).items()}.get(path)
+    part = (name or "").rpartition(".")[2]
     return name, _in_pairs(rotated[part]) if part in rotated else np.asarray
+
+
+def _places(layers: int) -> dict[str, str]:
+    """GGUF's names of a model's modules -> their paths."""
+    blocks = {
+        f"blk.{i}.{name}": f"model.layers.{i}.{ours}" for i in range(layers) for name, ours in BLOCK_NAMES.items()
+    }
+    return NAMES | blocks
 
 
 def _stored(parameter: Tensor, kind: str) -> StoredTensor:
     """A matrix as `kind`, where its rows are whole blocks; else in F16. A vector in F32."""
     shape = tuple(parameter.shape)
-    kind = "F32" if len(shape) != 2 else kind if shape[-1] % KINDS[kind][2] == 0 else "F16"
+    kind = "F32" if len(shape) != 2 else kind if shape[-1] % BLOCK[kind] == 0 else "F16"
     return StoredTensor(shape, lambda: backend.to_numpy(parameter.data), kind)
-
-
-def _joined(path: str) -> tuple[str | None, str]:
-    """`_split` the other way: (the path in GGUF's names or None, llama.cpp's name of the part)."""
-    for name, ours in NAMES.items():
-        if path == ours:
-            return name, name
-    found = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", path)
-    part = next((name for name, ours in BLOCK_NAMES.items() if found and found[2] == ours), None)
-    return (f"blk.{found[1]}.{part}", part) if found and part else (None, path)
 
 
 def _may_have_bias(architecture: str, part: str) -> bool:
@@ -217,18 +208,6 @@ def _may_have_bias(architecture: str, part: str) -> bool:
 def _rotated(architecture: str, heads: int, kv_heads: int | None) -> dict[str, int]:
     """The parts whose rows are in llama.cpp's order, with their number of heads."""
     return {"attn_q": heads, "attn_k": heads if kv_heads is None else kv_heads} if architecture == "llama" else {}
-
-
-def _split(name: str) -> tuple[str | None, str, str]:
-    """(path in Hugging Face's names or None, llama.cpp's name of the part, weight or bias)."""
-    stem, _, kind = name.rpartition(".")
-    if kind in ("weight", "bias"):
-        if stem in NAMES:
-            return NAMES[stem], stem, kind
-        found = re.fullmatch(r"blk\.([0-9]{1,9})\.(\w+)", stem)  # Python makes no number of thousands of digits
-        if found and found[2] in BLOCK_NAMES:
-            return f"model.layers.{int(found[1])}.{BLOCK_NAMES[found[2]]}", found[2], kind
-    return None, stem, kind
 
 
 def _in_halves(tensor: StoredTensor, heads: int, where: str) -> StoredTensor:

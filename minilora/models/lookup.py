@@ -34,7 +34,6 @@ class Drafts:
 
     def __init__(self, tokens: list[int], most: int):
         self.tokens: list[int] = []
-        self.drafted = self.accepted = 0  # tokens in all
         self._most, self._length = most, min(_FIRST, most)
         self._ends: dict[tuple[int, ...], int] = {}  # where the latest occurrence of an n-gram ends
         for token in tokens:
@@ -59,7 +58,6 @@ class Drafts:
 
     def report(self, drafted: int, accepted: int) -> None:
         """Say how many tokens of the draft were accepted."""
-        self.drafted, self.accepted = self.drafted + drafted, self.accepted + accepted
         if drafted:
             self._length = min(2 * self._length, self._most) if accepted == drafted else max(accepted, 1)
 

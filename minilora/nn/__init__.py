@@ -9,25 +9,13 @@ from minilora.nn.layers import (
     RowGenerators,
     active_dropouts,
     dropout_rng,
+    dropout_twice,
     manual_seed,
-    replayed_dropout,
     row_generators,
 )
 from minilora.nn.module import Module, Parameter, adapted_modules
 
 __all__ = [
-    "Dropout",
-    "Embedding",
-    "LayerNorm",
-    "Linear",
-    "Module",
-    "Parameter",
-    "RMSNorm",
-    "RowGenerators",
-    "active_dropouts",
-    "adapted_modules",
-    "dropout_rng",
-    "manual_seed",
-    "replayed_dropout",
-    "row_generators",
-]
+    "Dropout", "Embedding", "LayerNorm", "Linear", "Module", "Parameter", "RMSNorm", "RowGenerators",
+    "active_dropouts", "adapted_modules", "dropout_rng", "dropout_twice", "manual_seed", "row_generators",
+]  # fmt: skip

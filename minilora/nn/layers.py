@@ -1,7 +1,7 @@
 """Layers: Linear, Embedding, RMSNorm, LayerNorm and Dropout, and the generators that they draw from."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
 from math import sqrt
@@ -188,31 +188,15 @@ def active_dropouts(module: Module) -> list["Dropout"]:
     return [m for _, m in module.named_modules() if isinstance(m, Dropout) and m.is_active]
 
 
-def replayed_dropout(module: Module) -> Callable[[], AbstractContextManager[None]]:
-    """A function that opens a block within which the dropouts of `module` draw what they are about to draw now."""
+def dropout_twice(module: Module) -> list[Any]:
+    """Two generators that draw the same numbers, for `dropout_rng` around two runs of `module`: what it has set (which
+    moves on in the first run) and a copy, or new ones from a number that the first dropout's own generator draws.
+    """
     drawing = active_dropouts(module)
     if not drawing:
-        return nullcontext
-    if (stream := deepcopy(_dropout_rng.get())) is not None:
-        return lambda: dropout_rng(stream)
-    own = deepcopy([m._own_rng for m in drawing])
-
-    @contextmanager
-    def replayed() -> Iterator[None]:
-        before = [m._own_rng for m in drawing]
-        _give_rngs(drawing, own)
-        try:
-            with dropout_rng(None):
-                yield
-        finally:
-            _give_rngs(drawing, before)
-
-    return replayed
-
-
-def _give_rngs(dropouts: list["Dropout"], rngs: list[np.random.Generator]) -> None:
-    for dropout, rng in zip(dropouts, rngs, strict=True):
-        dropout._own_rng = rng
+        return [None, None]
+    rng = _dropout_rng.get() or np.random.default_rng(int(drawing[0]._own_rng.integers(2**63)))
+    return [rng, deepcopy(rng)]
 
 
 class Dropout(Module):

@@ -8,10 +8,10 @@ however deep. Names are the paths to them, as in PyTorch ("model.layers.0.mlp.up
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
+from minilora import backend
 from minilora.backend import Array
-from minilora.errors import MiniloraError
-from minilora.nn import state as states
-from minilora.tensor import Operand, Tensor
+from minilora.errors import MiniloraError, first_few
+from minilora.tensor import Operand, Tensor, adopt
 
 Kind = TypeVar("Kind")
 
@@ -91,21 +91,17 @@ class Module:
         if not path:
             raise ValueError("a module cannot replace itself: the path is empty")
         parts = path.split(".")
-        value: Any = new
         holders: list[Any] = [self]
         for part in parts[:-1]:
             holders.append(_child(holders[-1], part))
-        for holder, part in zip(reversed(holders), reversed(parts), strict=True):
-            if isinstance(holder, tuple):  # made anew, and put in its own place by the next turn
-                value = (*holder[: int(part)], value, *holder[int(part) + 1 :])
-                continue
-            if isinstance(holder, list):
-                holder[int(part)] = value
-            elif isinstance(holder, dict):
-                holder[part] = value
-            else:
-                setattr(holder, part, value)
-            return
+        value: Any = new
+        while isinstance(holders[-1], tuple):  # made anew, and put in its own place in turn
+            old, index = holders.pop(), int(parts.pop())
+            value = (*old[:index], value, *old[index + 1 :])
+        if isinstance(holders[-1], Module):
+            setattr(holders[-1], parts[-1], value)
+        else:
+            holders[-1][int(parts[-1]) if isinstance(holders[-1], list) else parts[-1]] = value
 
     # Switches
 
@@ -155,7 +151,15 @@ class Module:
         here and differ in the state, and changes nothing then.
         strict=False ignores missing and unexpected names, but neither wrong shapes nor a state of which no name fits.
         """
-        states.load(self, state, strict)
+        _check(self, state, strict)
+        own = dict(self.named_tensors())
+        raw = {name: a.data if isinstance(a, Tensor) else a for name, a in state.items() if name in own}
+        arrays = {name: backend.asarray(a).astype(own[name].dtype) for name, a in raw.items()}  # astype copies
+        first: dict[Tensor, str] = {}  # shared tensor -> the first of its names in the state
+        for name, array in arrays.items():
+            _check_same(first.setdefault(own[name], name), name, arrays[first[own[name]]], array)
+        for name, array in arrays.items():
+            adopt(own[name], array)
 
     def load_stored(self, state: Mapping[str, Any], each: Callable[[str, "Module"], "Module"] | None = None) -> None:
         """Do what `load_state_dict` does with arrays that are read one by one: values have a `shape` and `read()`.
@@ -166,7 +170,26 @@ class Module:
         What is wrong with names and shapes is said before anything is read. That a read fails, or that two names of one
         parameter differ, shows only on the way: the module is half loaded then, and not to be used.
         """
-        states.load_stored(self, state, each)
+        _check(self, state, strict=True)
+        first: dict[int, str] = {}  # while all tensors are alive: id -> the name that each is read under
+        read_as = {name: first.setdefault(id(t), name) for name, t in self.named_tensors() if name in state}
+        for path in [path for path, _ in self.named_modules()]:  # paths alone: a list of modules would hold them all
+            self._load_one(path, state, read_as, each)
+
+    def _load_one(self, path: str, state: Mapping[str, Any], read_as: dict[str, str], each: Any) -> None:
+        """Do `load_stored` for the tensors that the module at `path` has itself, and hold none of them."""
+        module = self.get_submodule(path)
+        for part, tensor in module._parts(Tensor):
+            name = f"{path}.{part}" if path else part
+            if name not in read_as:  # tied to one that is
+                continue
+            array = backend.asarray(state[name].read(), dtype=tensor.dtype)
+            if read_as[name] == name:
+                adopt(tensor, array)
+            else:
+                _check_same(read_as[name], name, tensor.data, array)
+        if each is not None and (new := each(path, module)) is not module:
+            self.replace(path, new)
 
     def extra_repr(self) -> str:
         """Return what `repr` shows between the parentheses."""
@@ -210,3 +233,30 @@ def _child(holder: Any, part: str) -> Any:
     if isinstance(holder, (list, tuple)):
         return holder[int(part)] if part.isdigit() and int(part) < len(holder) else None
     return (holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})).get(part)
+
+
+def _check(module: Module, state: Mapping[str, Any], strict: bool) -> None:
+    """Raise MiniloraError that lists the names of `state` that are missing, unexpected (both if strict, or if no name
+    fits) or have another shape.
+    """
+    own = dict(module.named_tensors())
+    shared = {own[name] for name in state if name in own}
+    missing = [name for name, t in own.items() if name not in state and t not in shared]
+    unexpected = [name for name in state if name not in own]
+    misshapen = [
+        f"{name} has shape {tuple(state[name].shape)}, not {own[name].shape}"
+        for name in state
+        if name in own and tuple(state[name].shape) != own[name].shape
+    ]
+    strict = strict or len(unexpected) == len(state) > 0  # a prefix too many, say
+    problems = [f"missing {first_few(missing)}"] if strict and missing else []
+    problems += [f"unexpected {first_few(unexpected)}"] if strict and unexpected else []
+    problems += [first_few(misshapen, separator="; ")] if misshapen else []
+    if problems:
+        raise MiniloraError(f"the state does not fit {type(module).__name__}: {'; '.join(problems)}")
+
+
+def _check_same(first: str, second: str, one: Array, other: Array) -> None:
+    """Raise MiniloraError if two names of one parameter have different arrays."""
+    if first != second and not bool((one == other).all()):
+        raise MiniloraError(f"{first} and {second} are one parameter here, but differ in the state")

@@ -6,7 +6,7 @@ tables, looks and the planner are made), `sites.py` and `model.py` (adapting), `
 `files.py` (saving and loading).
 """
 
-from minilora.peft.config import AdapterLayer, PeftConfig, TrainingHook
+from minilora.peft.config import AdapterLayer, PeftConfig
 from minilora.peft.files import adapter_quantization, base_fingerprint
 from minilora.peft.method import CONFIGS, METHODS, Method, Option, Options
 from minilora.peft.model import PeftModel, get_peft_model, load_adapters
@@ -21,23 +21,8 @@ from minilora.peft.prefix import PrefixTuningConfig as PrefixTuningConfig
 from minilora.peft.bottleneck import BottleneckConfig as BottleneckConfig
 from minilora.peft.lora_methods import LoraConfig as LoraConfig, lora_plus_groups as lora_plus_groups
 from minilora.peft.vera import VeraConfig as VeraConfig
-from minilora.peft.adalora import AdaLoraConfig as AdaLoraConfig
 # ruff: isort: on
 
-__all__ = [
-    "CONFIGS",
-    "METHODS",
-    "AdapterLayer",
-    "Method",
-    "Option",
-    "Options",
-    "PeftConfig",
-    "PeftModel",
-    "TrainingHook",
-    "adapter_quantization",
-    "base_fingerprint",
-    "get_peft_model",
-    "load_adapters",
-    "lora_plus_groups",
-]
+__all__ = ["CONFIGS", "METHODS", "AdapterLayer", "Method", "Option", "Options", "PeftConfig", "PeftModel"]
+__all__ += ["adapter_quantization", "base_fingerprint", "get_peft_model", "load_adapters", "lora_plus_groups"]
 __all__ += [config.__name__ for config in CONFIGS.values()]

@@ -23,7 +23,7 @@ from minilora import nn
 from minilora.errors import MiniloraError, escape
 from minilora.fields import flag
 from minilora.peft.config import AdapterLayer, TargetedConfig, matching
-from minilora.peft.method import Counts, Method, Trainable, register
+from minilora.peft.method import Counts, Trainable, register
 from minilora.tensor import Tensor
 
 NORMS = (nn.RMSNorm, nn.LayerNorm)
@@ -49,7 +49,7 @@ class BitFitConfig(TunedConfig):
     """The biases that train. PEFT has no such method, and does not read its files.
 
     target_modules: Linears and norms; None: every one that has something to train and is not in modules_to_save.
-    Raises MiniloraError where there is nothing.
+    Raises MiniloraError where there is nothing to train.
     """
 
     norms: bool = flag(False)  # the weights of norms train as well
@@ -64,22 +64,21 @@ class BitFitConfig(TunedConfig):
 
     def default_targets(self, model: nn.Module) -> list[str]:
         whole = matching(model, self.saved_names(model), "modules_to_save", nn.Module)
-        outside = [
-            (path, module)
+        return [
+            path
             for path, module in model.named_modules()
-            if isinstance(module, self.target_kind) and not f"{path}.".startswith(tuple(f"{outer}." for outer in whole))
+            if isinstance(module, self.target_kind)
+            and self.trained(module)
+            and not f"{path}.".startswith(tuple(f"{outer}." for outer in whole))
         ]
-        paths = [path for path, module in outside if self.trained(module)]
-        if not paths:
-            hint = "" if self.norms else " (nor do most Llamas); norms=True trains the weights of the norms instead"
-            raise MiniloraError(f"BitFit trains biases, and {type(model).__name__} has none here{hint}")
-        return paths
 
     def targets(self, model: nn.Module) -> list[str]:
         paths = super().targets(model)
-        if bare := [path for path in paths if not self.trained(model.get_submodule(path))]:
+        bare = [path for path in paths if not self.trained(model.get_submodule(path))]
+        if bare or not paths:
+            where = ", ".join(bare) or f"{type(model).__name__}, as in most Llamas"
             hint = "" if self.norms else "; norms=True trains the weights of norms as well"
-            raise MiniloraError(f"target_modules: no bias to train in {escape(', '.join(bare), 400)}{hint}")
+            raise MiniloraError(f"BitFit: no bias to train in {escape(where, 400)}{hint}")
         return paths
 
     def file_name(self, path: str, name: str) -> str:
@@ -132,9 +131,6 @@ class TunedLayer(AdapterLayer):
         vars(module).update(parameters)
         return module
 
-    def extra_repr(self) -> str:
-        return ", ".join(self.tuned)
-
 
 def plan_norms(shape: Any, options: Any, biases: float = 0) -> Trainable:
     """Plan the two norms of a block and the last one; biases: of the linears of a block."""
@@ -143,33 +139,29 @@ def plan_norms(shape: Any, options: Any, biases: float = 0) -> Trainable:
 
 
 register(
-    Method(
-        name="norms",
-        label="norms",
-        description="the norms' weights",
-        family="own vectors",
-        marker="v",
-        linestyle=(0, (3, 1, 1, 1)),
-        lr=8.1e-2,
-        large_lr=2.7e-3,
-        config=LNTuningConfig,
-        plan=plan_norms,
-        other_names=("ln-tuning",),
-    )
+    name="norms",
+    label="norms",
+    description="the norms' weights",
+    family="own vectors",
+    marker="v",
+    linestyle=(0, (3, 1, 1, 1)),
+    lr=8.1e-2,
+    large_lr=2.7e-3,
+    config=LNTuningConfig,
+    plan=plan_norms,
+    other_names=("ln-tuning",),
 )
 register(
-    Method(
-        name="bitfit",
-        label="BitFit and norms",
-        description="biases (where there are any) and norms",
-        family="own vectors",
-        marker="<",
-        linestyle=(0, (4, 1)),
-        lr=8.1e-2,
-        large_lr=2.7e-3,
-        config=BitFitConfig,
-        settings=lambda options, tokens: {"norms": True},
-        plan=lambda shape, options: plan_norms(shape, options, shape.in_biases // shape.layers),
-        is_compared=False,
-    )
+    name="bitfit",
+    label="BitFit and norms",
+    description="biases (where there are any) and norms",
+    family="own vectors",
+    marker="<",
+    linestyle=(0, (4, 1)),
+    lr=8.1e-2,
+    large_lr=2.7e-3,
+    config=BitFitConfig,
+    settings=lambda options, tokens: {"norms": True},
+    plan=lambda shape, options: plan_norms(shape, options, shape.in_biases // shape.layers),
+    is_compared=False,
 )

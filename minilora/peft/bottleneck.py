@@ -27,7 +27,7 @@ from minilora.backend import xp
 from minilora.errors import MiniloraError
 from minilora.fields import choice, number, whole
 from minilora.peft.config import AdapterLayer, TargetedConfig, of_family
-from minilora.peft.method import Counts, Method, Option, Trainable, register
+from minilora.peft.method import Counts, Option, Trainable, register
 from minilora.tensor import Tensor
 
 PLACEMENTS = ("pfeiffer", "houlsby", "parallel")
@@ -58,17 +58,14 @@ class BottleneckConfig(TargetedConfig):
 
     def targets(self, model: nn.Module) -> list[str]:
         paths = super().targets(model)
-        modules = {path: model.get_submodule(path) for path in paths}
-        problems = [
-            f"{path} ({type(module).__name__}) holds no Linear that would tell the width of an adapter"
-            for path, module in modules.items()
-            if not _linears(module)
-        ]
-        problems += [
-            f"{path} holds a list of blocks; name what stands in a block"
-            for path, module in modules.items()
-            if any(part.isdigit() for inside, _ in module.named_modules() for part in inside.split("."))
-        ]
+        problems = []
+        for path in paths:
+            module = model.get_submodule(path)
+            if not _linears(module):
+                name = type(module).__name__
+                problems.append(f"{path} ({name}) holds no Linear that would tell the width of an adapter")
+            if any(part.isdigit() for inside, _ in module.named_modules() for part in inside.split(".")):
+                problems.append(f"{path} holds a list of blocks; name what stands in a block")
         if problems:
             raise MiniloraError(f"target_modules: {'; '.join(problems)}")
         return paths
@@ -92,12 +89,7 @@ class BottleneckConfig(TargetedConfig):
         return linears[0].in_features if self.placement == "parallel" else d_out, d_out
 
     def adapt(self, module: nn.Module, rng) -> "BottleneckLayer":
-        m, (d_in, d_out) = self.bottleneck_size, self.widths(module)
-        dtype = _linears(module)[-1].dtype
-        w1 = nn.Linear(d_in, m, bias=False, rng=rng).weight.data.astype(dtype)  # uniform in ±1/sqrt(d)
-        down = nn.Linear.from_arrays(w1, xp.zeros(m, dtype=dtype))
-        up = nn.Linear.from_arrays(xp.zeros((d_out, m), dtype=dtype), xp.zeros(d_out, dtype=dtype))
-        return BottleneckLayer(module, down, up, self.activation, self.factor, self.placement == "parallel")
+        return BottleneckLayer(module, self, rng)
 
 
 def _linears(module: nn.Module) -> list[nn.Linear]:
@@ -105,26 +97,16 @@ def _linears(module: nn.Module) -> list[nn.Linear]:
 
 
 class BottleneckLayer(AdapterLayer):
-    """A module and a bottleneck adapter after it, or beside it.
+    """A module (..., d) to (..., d), and a bottleneck adapter after it, or beside it."""
 
-    base_layer: any module, (..., d) to (..., d); adapter_down: nn.Linear (d -> m); adapter_up: nn.Linear (m -> d).
-    """
-
-    def __init__(
-        self,
-        base_layer: nn.Module,
-        adapter_down: nn.Linear,
-        adapter_up: nn.Linear,
-        activation: str,
-        scaling: float,
-        is_parallel: bool,
-    ):
+    def __init__(self, base_layer: nn.Module, config: BottleneckConfig, rng):
+        m, (d_in, d_out), dtype = config.bottleneck_size, config.widths(base_layer), _linears(base_layer)[-1].dtype
+        w1 = nn.Linear(d_in, m, bias=False, rng=rng).weight.data.astype(dtype)  # uniform in ±1/sqrt(d)
         self.base_layer = base_layer
-        self.adapter_down = adapter_down
-        self.adapter_up = adapter_up
-        self.activation = activation
-        self.scaling = scaling
-        self.is_parallel = is_parallel
+        self.adapter_down = nn.Linear.from_arrays(w1, xp.zeros(m, dtype=dtype))
+        self.adapter_up = nn.Linear.from_arrays(xp.zeros((d_out, m), dtype=dtype), xp.zeros(d_out, dtype=dtype))
+        self.activation, self.scaling = config.activation, config.factor
+        self.is_parallel = config.placement == "parallel"
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         """x: (..., d); the other arguments, such as a cache, go to the adapted module."""
@@ -135,10 +117,6 @@ class BottleneckLayer(AdapterLayer):
 
     def neutral(self) -> dict[str, float]:
         return {"adapter_up.weight": 0.0, "adapter_up.bias": 0.0}
-
-    def extra_repr(self) -> str:
-        place = "beside" if self.is_parallel else "after"
-        return f"{place}, {self.activation}, scaling={self.scaling:g}"
 
 
 def plan(shape: Any, options: Any) -> Trainable:
@@ -152,25 +130,23 @@ def plan(shape: Any, options: Any) -> Trainable:
 
 
 register(
-    Method(
-        name="bottleneck",
-        label="adapters",
-        description="small networks between the layers (adapters)",
-        family="adapters",
-        marker="h",
-        linestyle="-",
-        lr=9e-3,
-        large_lr=9e-4,
-        config=BottleneckConfig,
-        settings=lambda options, tokens: {
-            "bottleneck_size": options.bottleneck_size,
-            "placement": options.placement,
-        },
-        options={
-            "bottleneck_size": Option(whole(64, least=1), "width of an adapter", int),
-            "placement": Option(choice("pfeiffer", *PLACEMENTS), "of adapters: pfeiffer, houlsby or parallel"),
-        },
-        plan=plan,
-        other_names=("adapter", "adapters"),
-    )
+    name="bottleneck",
+    label="adapters",
+    description="small networks between the layers (adapters)",
+    family="adapters",
+    marker="h",
+    linestyle="-",
+    lr=9e-3,
+    large_lr=9e-4,
+    config=BottleneckConfig,
+    settings=lambda options, tokens: {
+        "bottleneck_size": options.bottleneck_size,
+        "placement": options.placement,
+    },
+    options={
+        "bottleneck_size": Option(whole(64, least=1), "width of an adapter", int),
+        "placement": Option(choice("pfeiffer", *PLACEMENTS), "of adapters: pfeiffer, houlsby or parallel"),
+    },
+    plan=plan,
+    other_names=("adapter", "adapters"),
 )

@@ -39,12 +39,6 @@ def names() -> Any:
     return checked(None, "names in a list", is_list_of_names, optional=True)
 
 
-def targets() -> Any:
-    """A field for the names of modules to adapt, in a list or a lone one, or None."""
-    words = "names, one or more"
-    return checked(None, words, lambda v: v and (isinstance(v, str) or is_list_of_names(v)), optional=True)
-
-
 def as_list(value: Any) -> Any:
     """A lone name, a set or a tuple of names as a list; other values as they are."""
     return [value] if isinstance(value, str) else sorted(value) if isinstance(value, set | tuple) else value
@@ -115,10 +109,6 @@ class PeftConfig:
         """List what speaks against a fresh adapter on this module, in words."""
         return []
 
-    def base_of(self, module: Any) -> nn.Module:
-        """The base layer of an adapter of `module`: by default, `module` itself."""
-        return module
-
     def shapes(self, module: Any) -> dict[str, tuple[int, ...]]:
         """Name and shape of each parameter that an adapter of `module` saves, without making any."""
         raise NotImplementedError
@@ -130,14 +120,6 @@ class PeftConfig:
     def restore(self, module: Any) -> "AdapterLayer":
         """A layer around `module` that takes the parameters of a file, whatever it starts with."""
         return self.adapt(module, np.random.default_rng(0))
-
-    def training_hook(self, model: nn.Module, steps: int) -> "TrainingHook | None":
-        """Return what takes part in the training of `model`, the adapted one, over `steps` steps, or None."""
-        return None
-
-    def notes_on_more_training(self) -> list[str]:
-        """List what a reader should know who goes on training what was saved."""
-        return []
 
     def file_name(self, path: str, name: str) -> str:
         """The name on disk of parameter `name` of the adapter at `path`."""
@@ -156,10 +138,6 @@ class PeftConfig:
                 )
             names = [name for name in names if name not in CLASSIFIER_HEADS] + heads
         return names
-
-    def as_saved(self, layers: dict[str, "AdapterLayer"]) -> "PeftConfig":
-        """Return the configuration for a file, if that is not the one that the layers (by path) were made from."""
-        return self
 
     def to_dict(self, targets: list[str]) -> dict:
         """The content of adapter_config.json. targets: the paths that were adapted."""
@@ -187,7 +165,10 @@ class PeftConfig:
 class TargetedConfig(PeftConfig):
     """The configuration of a method that adapts the modules that `target_modules` names."""
 
-    target_modules: list[str] | str | None = targets()  # names or paths; None: `default_targets` of the model
+    # Names or paths; None: `default_targets` of the model.
+    target_modules: list[str] | str | None = checked(
+        None, "names, one or more", lambda v: v and (isinstance(v, str) or is_list_of_names(v)), optional=True
+    )
 
     target_kind: ClassVar[type[nn.Module] | tuple] = nn.Linear  # what can be adapted; Linears also by "all-linear"
     defaults: ClassVar[dict[str, list[str]]]  # what target_modules = None means, by the model's family
@@ -258,24 +239,6 @@ class AdapterLayer(nn.Module):
         raise MiniloraError(f"{type(self).__name__} cannot be merged: it is not a change of weights; use unload()")
 
 
-class TrainingHook:
-    """The part that a method takes in the training loop besides its layers: a subclass overrides what it needs."""
-
-    def extra_loss(self) -> Tensor | None:
-        """Added to the loss, once a step; None: nothing is added."""
-        return None
-
-    def after_step(self, step: int) -> None:
-        """Called after `optimizer.step()` of step `step` (from 1), before its gradients, as clipped, are cleared."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """The arrays that a checkpoint keeps for `load_state_dict` of a run that is resumed."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave; the arrays are NumPy's."""
-
-
 def with_weight(linear: nn.Linear, weight) -> nn.Linear:
     """A plain Linear with another weight, an array (out, in), and the bias of `linear`, shared."""
     other = nn.Linear.from_arrays(weight)
@@ -300,9 +263,9 @@ def is_transposed(model: nn.Module, name: str) -> bool:
 # Finding
 
 
-def means(name: str, path: str) -> bool:
-    """Return True if `name` is the path, or the end of it, cut at a dot."""
-    return f".{path}".endswith(f".{name}")
+def meant(names: list[str], paths: list[str]) -> list[str]:
+    """List those of `paths` that one of `names` means: the path, or the end of it, cut at a dot."""
+    return [path for path in paths if any(f".{path}".endswith(f".{name}") for name in names)]
 
 
 def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Module] | tuple) -> list[str]:
@@ -311,44 +274,29 @@ def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Modu
     A name is a whole last name ("q_proj"), a whole path ("model.layers.0.self_attn.q_proj") or the end of one, cut at a
     dot. Raises MiniloraError, which begins with `option` and lists every name that matches nothing, and what there is.
     """
+    modules = {path: module for path, module in model.named_modules() if path}
+    paths = [path for path, module in modules.items() if isinstance(module, kind)]
     kind_name = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-    by_end: dict[str, list[str]] = {}  # each end of a path -> the paths that it means
-    others: dict[str, str] = {}  # the same for modules of another kind -> their class
-    last_names = []
-    for path, module in model.named_modules():
-        parts = path.split(".") if path else []
-        for i in range(len(parts)):
-            end = ".".join(parts[i:])
-            if isinstance(module, kind):
-                by_end.setdefault(end, []).append(path)
-            else:
-                others.setdefault(end, type(module).__name__)
-        if parts and isinstance(module, kind) and not parts[-1].isdigit() and parts[-1] not in last_names:
-            last_names.append(parts[-1])
+    last_names = [name for name in dict.fromkeys(path.rpartition(".")[2] for path in paths) if not name.isdigit()]
     problems = []
     for name in names:
-        if name in by_end:
+        if meant([name], paths):
             continue
-        if not re.fullmatch(r"[\w.-]*", name):
-            problems.append(f"{escape(repr(name))} is not a name (regular expressions are not read)")
-        elif name in others:
-            problems.append(f"{escape(repr(name))} is not a {kind_name}: it is of class {others[name]}")
+        if others := meant([name], list(modules)):
+            problem = f"is not a {kind_name}: it is of class {type(modules[others[0]]).__name__}"
+        elif re.fullmatch(r"[\w.-]*", name):
+            problem = f"matches nothing{did_you_mean(name, last_names, before=', ')}"
         else:
-            hint = did_you_mean(name, last_names, before=", ") if len(problems) < 10 else ""
-            problems.append(f"{escape(repr(name))} matches nothing{hint}")
+            problem = "is not a name (regular expressions are not read)"
+        problems.append(f"{escape(repr(name))} {problem}")
     if problems:
         there = ", ".join(last_names) or f"no {kind_name} at all"
         raise MiniloraError(f"{option}: {few(problems)}; there are: {escape(there, 400)}")
-    found = {path for name in names for path in by_end[name]}
-    return [path for path, _ in model.named_modules() if path in found]
+    return meant(names, paths)
 
 
 def tied(model: nn.Module, paths: list[str]) -> list[str]:
     """List those of `paths` whose modules share a weight with a module elsewhere."""
     everywhere = Counter(id(array) for array in model.state_dict().values())
-    shared = []
-    for path in paths:
-        here = Counter(id(array) for array in model.get_submodule(path).state_dict().values())
-        if any(everywhere[key] > count for key, count in here.items()):
-            shared.append(path)
-    return shared
+    here = {path: Counter(id(array) for array in model.get_submodule(path).state_dict().values()) for path in paths}
+    return [path for path in paths if any(everywhere[key] > count for key, count in here[path].items())]

@@ -12,20 +12,17 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from minilora import backend, nn
 from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats import safetensors
-from minilora.formats.atomic import (
-    parse_json,
-    read_json,
-    show_path,
-    write_json,
-)
+from minilora.formats.atomic import parse_json, read_json, show_path, write_json
 from minilora.peft.config import PeftConfig, few, is_transposed
 from minilora.peft.method import CONFIGS
+from minilora.peft.sites import Adapter, build, places_of
 from minilora.quant import Linear4bit, quantization, weight_digest
 
 CONFIG = "adapter_config.json"
@@ -60,22 +57,19 @@ def base_fingerprint(model: nn.Module, without: Iterable[str] = ()) -> str:
 # Writing
 
 
-def write_adapter(
-    folder,
-    base: nn.Module,
-    config: PeftConfig,
-    targets: list[str],
-    saved: list[str],
-    tensors: dict[str, np.ndarray],
-    untied: list[str],
-    base_name: str | None = None,
-) -> None:
-    """Write the files of an adapter of `base`, a plain model, to `folder`.
+def write_adapter(folder: Any, base: nn.Module, adapter: Adapter, base_name: str | None = None) -> None:
+    """Write the files of an adapter of `base`, the plain model, to `folder`.
 
-    targets, saved: paths of the modules that were adapted and of those that were saved whole. tensors: {name on disk:
-    array}. untied: paths of modules that no longer share a weight. base_name: what the reader calls the base. Raises
-    MiniloraError where writing fails.
+    base_name: what the reader calls the base. Raises MiniloraError where writing fails.
     """
+    config = adapter.config
+    targets = [site.path for site in adapter.sites if not site.is_whole]
+    saved = [site.path for site in adapter.sites if site.is_whole]
+    tensors = {}
+    for site in adapter.sites:
+        for name, parameter, turned in site.saved(config, base):
+            array = backend.to_numpy(parameter.data)
+            tensors[name] = array.T if turned else array
     # Whole paths: PEFT takes a module whose path ends with these letters, "norm" for every "input_layernorm" too.
     content = config.to_dict(targets) | {"modules_to_save": saved or None, "base_model_name_or_path": base_name}
     metadata = {
@@ -83,8 +77,8 @@ def write_adapter(
         "minilora.base": base_fingerprint(base, saved),
         "minilora.config": json.dumps({field.name: content[field.name] for field in fields(config)}),
     }
-    if untied:
-        metadata["minilora.untied"] = json.dumps(untied)
+    if adapter.untied:
+        metadata["minilora.untied"] = json.dumps(adapter.untied)
     if quantized := quantization(base):
         metadata["minilora.quantization"] = json.dumps(quantized)
     adapts_linears = getattr(config, "target_kind", None) is nn.Linear
@@ -100,7 +94,7 @@ def write_adapter(
 
 @dataclass
 class SavedAdapter:
-    """The content of a folder, minilora's or PEFT's: `read` it, then `settings`, `problems` and `check_base`."""
+    """The content of a folder, minilora's or PEFT's."""
 
     where: str  # the folder, as messages show it
     content: dict  # of adapter_config.json, with the fields of the record that PEFT does not have
@@ -109,7 +103,7 @@ class SavedAdapter:
     record: dict  # the configuration that was saved with the weights; empty where there is none, as in PEFT's
 
     @classmethod
-    def read(cls, folder, load: Callable = safetensors.load_file) -> "SavedAdapter":
+    def read(cls, folder: Any, load: Callable = safetensors.load_file) -> "SavedAdapter":
         """Raises FormatError for files that are missing, damaged or of a method that minilora does not have.
 
         load: `safetensors.open_file` leaves the arrays in the file.
@@ -123,119 +117,93 @@ class SavedAdapter:
         tensors, metadata = load(folder / WEIGHTS)
         kind = content.get("peft_type")
         if not isinstance(kind, str) or kind not in CONFIGS:
-            raise FormatError(f"{where}: peft_type is {escape(repr(kind))}; minilora reads {', '.join(CONFIGS)}")
+            raise FormatError(
+                f"{where}: peft_type is {escape(repr(kind))}, a method that minilora does not have; PEFT has more. "
+                f"minilora reads {', '.join(CONFIGS)}"
+            )
         record = {}
         if "minilora.config" in metadata:
             record = parse_json(metadata["minilora.config"].encode(), f"{where}: the record of the configuration")
         content |= {name: record[name] for name in CONFIGS[kind].own if name in record}
         return cls(where, content, tensors, metadata, record)
 
-    def settings(self, model: nn.Module) -> PeftConfig:
-        """The configuration, for `model`. Raises MiniloraError where it asks for what minilora does not have."""
-        content = self.content
-        if getattr(model, "transposed_linears", ()):  # which say what this field says
-            content = {name: value for name, value in content.items() if name != FAN_IN_FAN_OUT}
-        config = CONFIGS[content["peft_type"]].from_dict(content)
-        names = config.modules_to_save
-        if "minilora.config" not in self.metadata and isinstance(names, list) and names:
-            config.modules_to_save = _as_peft_reads(names, model)
-        return config
 
-    def problems(
-        self, model: nn.Module, config: PeftConfig, targets: list[str], expected: dict[str, tuple[int, ...]]
-    ) -> list[str]:
-        """Settings that differ from the record, names that are missing or unexpected, and what is wrong with arrays.
-
-        targets: paths of the modules to adapt. expected: name on disk and shape of everything that is to be there.
-        """
-        now = asdict(config)
-        changed = [
-            f"{name} is {escape(repr(now[name]))} in {CONFIG}, but was {escape(repr(value))} in training"
-            for name, value in self.record.items()
-            if name in now and now[name] != value
-        ]
-        missing = [f"missing {name}" for name in expected if name not in self.tensors]
-        bases = {}  # PEFT stores the weights of an adapted head along with the adapter
-        for path in targets:
-            for name, _ in model.get_submodule(path).named_parameters():
-                bases[config.file_name(path, f"base_layer.{name}")] = path, name
-        own = {f"{config.root}{name}" for name in model.state_dict()}
-        wrong, unexpected = [], []
-        for name, array in self.tensors.items():
-            if name in expected:
-                wrong += _array_problem(name, array, expected[name])
-            elif name in bases:
-                path, parameter = bases[name]
-                if not _is_base(array, model.get_submodule(path), parameter, config.at(path)):
-                    wrong.append(f"{name} differs from the weights of this base")
-            else:
-                hint = ", which modules_to_save does not name" if name in own else ""
-                hint = hint or ("" if name.startswith(config.root) else f" (names begin with {config.root})")
-                unexpected.append(f"unexpected {escape(name, 160)}{hint}")
-        return [few(problems) for problems in (changed, missing, unexpected, wrong) if problems]
-
-    def check_base(self, model: nn.Module, without: list[str]) -> None:
-        """Raises MiniloraError where the adapter was trained on another base than `model`, or in other 4-bit codes.
-
-        without: paths of the modules that the adapter brings along.
-        """
-        trained_on = self.metadata.get("minilora.base")
-        if trained_on is not None and trained_on != (here := base_fingerprint(model, without)):
-            raise MiniloraError(
-                f"{self.where}: the adapter was trained on another base (fingerprint {escape(trained_on, 12)}) than "
-                f"this one ({escape(here, 12)}); load it onto a model with the weights that it was trained on"
-            )
-        trained_in, here_in = _quantization(self.metadata), quantization(model)
-        if trained_in and here_in and trained_in != here_in:
-            raise MiniloraError(
-                f"{self.where}: the adapter was trained on this base in {_in_words(trained_in)}, "
-                f"not in {_in_words(here_in)}"
-            )
-
-    def notes(self, model: nn.Module) -> list[str]:
-        """List what could not be checked, or is not quite as in training."""
-        if "minilora.base" not in self.metadata:
-            return [
-                "the adapter carries no fingerprint of its base (PEFT writes none): "
-                "whether it was trained on this one could not be checked"
-            ]
-        trained_in, here_in = _quantization(self.metadata), quantization(model)
-        if trained_in == here_in:
-            return []
-        return [
-            f"the adapter was trained on this base in {_in_words(trained_in)}, "
-            f"and is used on it in {_in_words(here_in)}: results differ a little"
-        ]
+def loaded_adapter(model: nn.Module, folder: Any, name: str, trains: bool) -> tuple[Adapter, list[str]]:
+    """The adapter in `folder` for the plain `model`, not yet in its places, and notes on it. Raises FormatError, with
+    everything that is wrong, and MiniloraError for another base.
+    """
+    files = SavedAdapter.read(folder)
+    try:
+        config = _settings(files, model)
+        targets, saved = places_of(model, config)
+    except MiniloraError as error:
+        raise FormatError(f"{files.where}: {error}") from error
+    if problems := _problems(files, model, config, targets, saved):
+        raise FormatError(f"{files.where}: the adapter does not fit {type(model).__name__}: {'; '.join(problems)}")
+    notes = _compare_base(files, model, saved)
+    adapter = build(model, config, name, (targets, saved), lambda own, module: own.restore(module))
+    for site in adapter.sites:
+        for on_disk, parameter, turned in site.saved(config, model):
+            array = files.tensors[on_disk].astype(parameter.dtype)
+            parameter.data = backend.asarray(np.ascontiguousarray(array.T) if turned else array)
+    adapter.trains = trains
+    return adapter, notes
 
 
-def adapter_quantization(folder) -> dict | None:
-    """The arguments of `quant.quantize_model` with which the base of a saved adapter was quantized; None if not."""
-    _check_is_adapter(folder)
-    return _quantization(safetensors.open_file(Path(folder) / WEIGHTS)[1])
+def _settings(files: SavedAdapter, model: nn.Module) -> PeftConfig:
+    """The configuration, for `model`. Raises MiniloraError where it asks for what minilora does not have."""
+    content = files.content
+    if getattr(model, "transposed_linears", ()):  # which say what this field says
+        content = {name: value for name, value in content.items() if name != FAN_IN_FAN_OUT}
+    config = CONFIGS[content["peft_type"]].from_dict(content)
+    names = config.modules_to_save
+    if not files.record and isinstance(names, list) and names:  # to PEFT, names are ends of paths, not cut at a dot
+        paths = [path for path, _ in model.named_modules() if path]
+        idle = [name for name in names if not any(path.endswith(name) for path in paths)]
+        config.modules_to_save = [path for path in paths if path.endswith(tuple(names))] + idle
+    return config
 
 
-def named_base(folder) -> tuple[str | None, str | None]:
-    """Read what a saved adapter says of its base: base_model_name_or_path and the fingerprint, None if it has none."""
-    _check_is_adapter(folder)
-    name = read_json(Path(folder) / CONFIG).get("base_model_name_or_path")
-    return name if isinstance(name, str) else None, safetensors.open_file(Path(folder) / WEIGHTS)[1].get(
-        "minilora.base"
-    )
-
-
-def _check_is_adapter(folder) -> None:
-    """FormatError for the folder of a whole model, or of the run that trained one."""
-    folder = Path(folder)
-    if not (folder / CONFIG).exists() and any((folder / part / "config.json").exists() for part in ("", "model")):
-        raise FormatError(f"{show_path(folder)} holds a whole model, no adapter: give it as --model")
-
-
-def _as_peft_reads(names: list[str], model: nn.Module) -> list[str]:
-    """Paths for the names in PEFT's modules_to_save, which also mean modules whose last name only ends like them."""
-    paths = [path for path, _ in model.named_modules() if path]
-    return [path for path in paths if path.endswith(tuple(names))] + [
-        name for name in names if not any(path.endswith(name) for path in paths)
+def _problems(
+    files: SavedAdapter, model: nn.Module, config: PeftConfig, targets: list[str], saved: list[str]
+) -> list[str]:
+    """Settings that differ from the record, names that are missing or unexpected, and what is wrong with arrays. Makes
+    no array: a bad file is refused before it costs memory.
+    """
+    expected: dict[str, tuple[int, ...]] = {}  # name on disk -> shape
+    bases = {}  # PEFT stores the weights of an adapted head along with the adapter
+    for path in targets:
+        module = model.get_submodule(path)
+        for name, shape in config.at(path).shapes(module).items():
+            expected[config.file_name(path, name)] = shape
+        for name, p in module.named_parameters():
+            bases[config.file_name(path, f"base_layer.{name}")] = p
+    for path in saved:
+        for name, p in model.get_submodule(path).named_parameters():
+            turned = is_transposed(model, f"{path}.{name}")
+            expected[f"{config.root}{path}.{name}"] = p.shape[::-1] if turned else p.shape
+    now = asdict(config)
+    changed = [
+        f"{name} is {escape(repr(now[name]))} in {CONFIG}, but was {escape(repr(value))} in training"
+        for name, value in files.record.items()
+        if name in now and now[name] != value
     ]
+    missing = [f"missing {name}" for name in expected if name not in files.tensors]
+    own = {f"{config.root}{name}" for name in model.state_dict()}
+    wrong, unexpected = [], []
+    for name, array in files.tensors.items():
+        if name in expected:
+            wrong += _array_problem(name, array, expected[name])
+        elif name in bases:
+            base = backend.to_numpy(bases[name].data)
+            is_other = getattr(config, "is_pissa", False)  # what PiSSA leaves of the base, made anew here
+            if not is_other and not np.array_equal(base, array.astype(base.dtype)):
+                wrong.append(f"{name} differs from the weights of this base")
+        else:
+            hint = ", which modules_to_save does not name" if name in own else ""
+            hint = hint or ("" if name.startswith(config.root) else f" (names begin with {config.root})")
+            unexpected.append(f"unexpected {escape(name, 160)}{hint}")
+    return [few(problems) for problems in (changed, missing, unexpected, wrong) if problems]
 
 
 def _array_problem(name: str, array: np.ndarray, shape: tuple[int, ...]) -> list[str]:
@@ -244,24 +212,59 @@ def _array_problem(name: str, array: np.ndarray, shape: tuple[int, ...]) -> list
         return [f"{name} has shape {escape(array.shape)}, not {escape(shape)}"]
     if array.dtype.kind != "f":
         return [f"{name} holds {array.dtype}, not floating-point numbers"]
-    if not np.isfinite(_as_float32(array)).all():
-        return [f"{name} holds NaN or infinite values"]
-    return []
+    with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite
+        finite = np.isfinite(array.astype("f4", copy=False)).all()
+    return [] if finite else [f"{name} holds NaN or infinite values"]
 
 
-def _is_base(array: np.ndarray, module: nn.Module, parameter: str, config: PeftConfig) -> bool:
-    """Return True if `array` is the parameter of that name in the base layer of an adapter of `module`."""
-    layer = config.base_of(module)
-    base = backend.to_numpy(dict(layer.named_parameters())[parameter].data)
-    if layer is module:
-        return np.array_equal(base, array.astype(base.dtype))
-    # What PiSSA leaves of a weight is computed, and not to the last bit the same everywhere.
-    return base.shape == array.shape and bool((abs(base - array) <= 1e-4 * abs(base).max()).all())
+def _compare_base(files: SavedAdapter, model: nn.Module, without: list[str]) -> list[str]:
+    """Notes on what could not be checked, or is not quite as in training. Raises MiniloraError where the adapter was
+    trained on another base than `model`, or in other 4-bit codes.
+
+    without: paths of the modules that the adapter brings along.
+    """
+    trained_on = files.metadata.get("minilora.base")
+    if trained_on is None:
+        return [
+            "the adapter carries no fingerprint of its base (PEFT writes none): "
+            "whether it was trained on this one could not be checked"
+        ]
+    if trained_on != (here := base_fingerprint(model, without)):
+        raise MiniloraError(
+            f"{files.where}: the adapter was trained on another base (fingerprint {escape(trained_on, 12)}) than "
+            f"this one ({escape(here, 12)}); load it onto a model with the weights that it was trained on"
+        )
+    trained_in, here_in = _quantization(files.metadata), quantization(model)
+    if trained_in == here_in:
+        return []
+    words = f"the adapter was trained on this base in {_in_words(trained_in)}"
+    if trained_in and here_in:
+        raise MiniloraError(f"{files.where}: {words}, not in {_in_words(here_in)}")
+    return [f"{words}, and is used on it in {_in_words(here_in)}: results differ a little"]
 
 
-def _as_float32(array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # a float64 that is too large becomes infinite, and is then refused
-        return array.astype("f4", copy=False)
+# Of a folder alone
+
+
+def adapter_quantization(folder: Any) -> dict | None:
+    """The arguments of `quant.quantize_model` with which the base of a saved adapter was quantized; None if not."""
+    _check_is_adapter(folder)
+    return _quantization(safetensors.open_file(Path(folder) / WEIGHTS)[1])
+
+
+def named_base(folder: Any) -> tuple[str | None, str | None]:
+    """Read what a saved adapter says of its base: base_model_name_or_path and the fingerprint, None if it has none."""
+    _check_is_adapter(folder)
+    name = read_json(Path(folder) / CONFIG).get("base_model_name_or_path")
+    metadata = safetensors.open_file(Path(folder) / WEIGHTS)[1]
+    return name if isinstance(name, str) else None, metadata.get("minilora.base")
+
+
+def _check_is_adapter(folder: Any) -> None:
+    """FormatError for the folder of a whole model, or of the run that trained one."""
+    folder = Path(folder)
+    if not (folder / CONFIG).exists() and any((folder / part / "config.json").exists() for part in ("", "model")):
+        raise FormatError(f"{show_path(folder)} holds a whole model, no adapter: give it as --model")
 
 
 def _quantization(metadata: dict[str, str]) -> dict | None:

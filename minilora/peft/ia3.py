@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 
 from minilora import backend, nn
 from minilora.backend import xp
-from minilora.errors import MiniloraError, did_you_mean, escape
+from minilora.errors import MiniloraError, escape
 from minilora.fields import flag
 from minilora.peft.config import (
     AdapterLayer,
@@ -27,13 +27,13 @@ from minilora.peft.config import (
     as_list,
     changed,
     is_list_of_names,
-    means,
+    meant,
     names,
     of_family,
     refuse_pattern,
     with_weight,
 )
-from minilora.peft.method import Counts, Method, Trainable, register
+from minilora.peft.method import Counts, Trainable, register
 from minilora.tensor import Tensor
 
 DEFAULT_FEEDFORWARD = {"llama": ["down_proj"], "gpt2": ["mlp.c_proj"]}
@@ -60,28 +60,21 @@ class IA3Config(TargetedConfig):
         self.feedforward_modules = as_list(self.feedforward_modules)
         super().__post_init__()
 
-    def _feedforward(self) -> list[str]:
-        names = self.feedforward_modules
-        return [names] if isinstance(names, str) else names or []
-
     def complete(self, model: nn.Module) -> None:
         super().complete(model)
         if self.feedforward_modules is None:
             targets = super().targets(model)
-            names = of_family(model, DEFAULT_FEEDFORWARD)
-            self.feedforward_modules = [name for name in names if _meant_by([name], targets)]
+            self.feedforward_modules = [
+                name for name in of_family(model, DEFAULT_FEEDFORWARD) if meant([name], targets)
+            ]
 
     def targets(self, model: nn.Module) -> list[str]:
-        targets, names = super().targets(model), self._feedforward()
-        last_names = list(dict.fromkeys(path.rpartition(".")[2] for path in targets))
-        problems = []
-        for name in names:
-            if not _meant_by([name], targets):
-                hint = did_you_mean(name, last_names, before=", ")
-                there = escape(", ".join(last_names), 400)
-                problems.append(f"{escape(repr(name))} is not among the adapted modules ({there}){hint}")
+        targets, names = super().targets(model), as_list(self.feedforward_modules)
+        there = escape(", ".join(dict.fromkeys(path.rpartition(".")[2] for path in targets)), 400)
+        strange = [escape(repr(name)) for name in names if not meant([name], targets)]
+        problems = [f"{name} is not among the adapted modules ({there})" for name in strange]
         # PEFT compares letters, not names: to it "down_proj" means a target called "my_down_proj", too.
-        own = _meant_by(names, targets)
+        own = meant(names, targets)
         if more := [path for path in targets if path.endswith(tuple(names)) and path not in own]:
             problems.append(f"PEFT would take {escape(', '.join(more))} for one, too; give whole paths")
         if problems:
@@ -89,7 +82,9 @@ class IA3Config(TargetedConfig):
         return targets
 
     def at(self, path: str) -> Self:
-        return changed(self, target_modules=[path], feedforward_modules=_meant_by(self._feedforward(), [path]))
+        return changed(
+            self, target_modules=[path], feedforward_modules=meant(as_list(self.feedforward_modules), [path])
+        )
 
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
         return {"ia3_l": (1, module.in_features) if self.feedforward_modules else (module.out_features, 1)}
@@ -102,29 +97,18 @@ class IA3Config(TargetedConfig):
         return IA3Linear(module, start, is_feedforward=bool(self.feedforward_modules))
 
     def to_dict(self, targets: list[str]) -> dict:
-        content = super().to_dict(targets)
-        if not set(self._feedforward()) <= set(content["target_modules"]):  # PEFT wants the same strings in both
-            paths = {"target_modules": targets, "feedforward_modules": _meant_by(self._feedforward(), targets)}
-            return content | paths
+        content, names = super().to_dict(targets), as_list(self.feedforward_modules)
+        if not set(names) <= set(content["target_modules"]):  # PEFT wants the same strings in both
+            return content | {"target_modules": targets, "feedforward_modules": meant(names, targets)}
         return content
 
     @classmethod
     def from_dict(cls, content: dict) -> Self:
         refuse_pattern(content, "feedforward_modules")
-        names, targets = content.get("feedforward_modules"), content.get("target_modules")
-        if (
-            is_list_of_names(names)
-            and names in DEFAULT_FEEDFORWARD.values()
-            and is_list_of_names(targets)
-            and not _meant_by(names, targets)
-        ):
+        names, targets = content.get("feedforward_modules", []), content.get("target_modules")
+        if names in DEFAULT_FEEDFORWARD.values() and is_list_of_names(targets) and not meant(names, targets):
             content = content | {"feedforward_modules": []}  # PEFT writes its default, whatever the targets are
         return super().from_dict(content)
-
-
-def _meant_by(names: list[str], paths: list[str]) -> list[str]:
-    """List those of `paths` that one of `names` means."""
-    return [path for path in paths if any(means(name, path) for name in names)]
 
 
 class IA3Linear(AdapterLayer):
@@ -153,9 +137,6 @@ class IA3Linear(AdapterLayer):
     def neutral(self) -> dict[str, float]:
         return {"ia3_l": 1.0}
 
-    def extra_repr(self) -> str:
-        return "scales its input" if self.is_feedforward else "scales its output"
-
 
 def plan(shape: Any, options: Any) -> Trainable:
     return Trainable(
@@ -166,16 +147,14 @@ def plan(shape: Any, options: Any) -> Trainable:
 
 
 register(
-    Method(
-        name="ia3",
-        label="IA3",
-        description="factors on keys, values and the MLP",
-        family="own vectors",
-        marker=">",
-        linestyle=(0, (2, 1)),
-        lr=0.27,
-        large_lr=2.7e-2,
-        config=IA3Config,
-        plan=plan,
-    )
+    name="ia3",
+    label="IA3",
+    description="factors on keys, values and the MLP",
+    family="own vectors",
+    marker=">",
+    linestyle=(0, (2, 1)),
+    lr=0.27,
+    large_lr=2.7e-2,
+    config=IA3Config,
+    plan=plan,
 )

@@ -11,10 +11,10 @@
     DoRA        the lengths of W's rows train apart: y = m ⊙ x (W + s · B A)ᵀ / n + b, where n (out,) is ‖W + s · B A‖
                 row by row, a constant for the gradient, and m (out,) starts at ‖W‖ (Liu et al. 2024, equation 5)
 
-The records of LoRA and its descendants are in `lora_methods.py`, PiSSA's start in `pissa.py`.
+PiSSA (Meng et al. 2024, section 3) starts at the principal part of the weight itself, further down. The records of LoRA
+and its descendants are in `lora_methods.py`.
 """
 
-import re
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, ClassVar, Self
@@ -25,9 +25,8 @@ from minilora import backend, nn
 from minilora import functional as F
 from minilora.backend import xp
 from minilora.errors import MiniloraError, did_you_mean, escape
-from minilora.fields import Kind, checked, flag, kind_of, number, whole
-from minilora.peft.config import AdapterLayer, TargetedConfig, changed, few, means, tied, with_weight
-from minilora.peft.pissa import principal_start
+from minilora.fields import checked, flag, kind_of, number, whole
+from minilora.peft.config import AdapterLayer, TargetedConfig, changed, few, meant, tied, with_weight
 from minilora.tensor import Tensor, wrap
 
 
@@ -100,6 +99,43 @@ def random_start(linear: nn.Linear, config: "LoraConfig", rng: np.random.Generat
     return linear, backend.asarray(a, dtype=linear.dtype), backend.asarray(b, dtype=linear.dtype)
 
 
+def principal_start(linear: nn.Linear, config: "LoraConfig", rng: np.random.Generator | None = None):
+    """(base, A, B): a frozen Linear without the principal part of `linear`, and the arrays A (r, in) and B (out, r).
+
+    With W = U S Vᵀ, singular values in falling order, and of each the first r,
+
+        A = √(S / s) Vᵀ   (r, in)        B = U √(S / s)   (out, r)        the base becomes W - s · B A, and is frozen
+
+    so that the sum is W still, to rounding, and what trains from the first step on is the part of W with the largest
+    singular values. (In LoRA, B = 0 makes A's random directions the only way in.) The adapter holds the base that it
+    made, and W stays what it was, so that disabling and unloading are exact: the layer takes the memory of two.
+
+    A file holds A and B alone: who opens it, takes W apart again. That gives the same base everywhere, as s · B A is
+    the best approximation of W of its rank; only where the r-th and the next singular value are equal, W does not say
+    which. (PEFT's "pissa_niter_…" draws a randomized SVD anew each time: such a file does not say what it was trained
+    on.) `linear` stays as it is; a bias is shared. Raises MiniloraError for a weight in 4 bits.
+    """
+    if linear.num_quantized:
+        raise MiniloraError(
+            "PiSSA takes the singular vectors of a float weight, and the base is in 4 bits: "
+            "load it in floats, or start from init_lora_weights=True"
+        )
+    weight = linear.weight.data
+    factors = principal_factors(weight, config.r, config.scaling)
+    a, b = (factor.astype(weight.dtype) for factor in factors)
+    base = with_weight(linear, weight - (b * config.scaling) @ a)
+    base.weight.requires_grad = False
+    return base, a, b
+
+
+def principal_factors(weight, rank: int, scaling: float = 1.0):
+    """A and B as above, in float64: weight (out, in) -> (rank, in), (out, rank)."""
+    w = weight.astype(xp.float64)  # in float32, results would depend on the library that computes the SVD
+    u, s, vt = xp.linalg.svd(w, full_matrices=False)
+    root = xp.sqrt(s[:rank] / scaling)
+    return root[:, None] * vt[:rank], u[:, :rank] * root
+
+
 def row_norms(weight):  # (out, in) -> (out,)
     return xp.sqrt(xp.einsum("ij,ij->i", weight, weight))
 
@@ -107,15 +143,7 @@ def row_norms(weight):  # (out, in) -> (out,)
 # The configuration
 
 STARTS = ("gaussian", "pissa")
-
-
-def _start() -> Any:
-    return checked(
-        True,
-        "True, False, 'gaussian' or 'pissa'",
-        lambda v: type(v) is bool or v in STARTS,
-        hint=lambda value: did_you_mean(value, STARTS, before="; "),
-    )
+PATTERNS = {"rank_pattern": "r", "alpha_pattern": "lora_alpha"}  # which field a pattern has other values of
 
 
 def _pattern() -> Any:
@@ -136,7 +164,12 @@ class LoraConfig(TargetedConfig):
     lora_dropout: float = number(0.0, least=0, below=1)  # on the input of the update
     use_rslora: bool = flag(False)  # scale by lora_alpha / sqrt(r)
     use_dora: bool = flag(False)  # train the lengths of the weight's rows, too
-    init_lora_weights: bool | str = _start()  # True: as above; "gaussian": A normal with deviation 1/r; "pissa"
+    init_lora_weights: bool | str = checked(  # True: as above; "gaussian": A normal with deviation 1/r; "pissa"
+        True,
+        "True, False, 'gaussian' or 'pissa'",
+        lambda v: type(v) is bool or v in STARTS,
+        hint=lambda value: did_you_mean(value, STARTS, before="; "),
+    )
     rank_pattern: dict[str, int] = _pattern()  # name or path -> r, where it is another
     alpha_pattern: dict[str, float] = _pattern()  # name or path -> lora_alpha, where it is another
 
@@ -147,15 +180,13 @@ class LoraConfig(TargetedConfig):
     # one layer.
     defaults: ClassVar[dict[str, list[str]]] = {"llama": ["q_proj", "v_proj"], "gpt2": ["c_attn"]}
 
-    def __post_init__(self):
-        self.rank_pattern = {} if self.rank_pattern is None else self.rank_pattern
-        self.alpha_pattern = {} if self.alpha_pattern is None else self.alpha_pattern
-        super().__post_init__()
-
     def problems(self) -> list[str]:
         found = super().problems()
-        found += _pattern_problems("rank_pattern", self.rank_pattern, kind_of(self, "r"))
-        return found + _pattern_problems("alpha_pattern", self.alpha_pattern, kind_of(self, "lora_alpha"))
+        for option, field in PATTERNS.items():
+            values, kind = getattr(self, option), kind_of(self, field)
+            for name, value in values.items() if isinstance(values, dict) else ():
+                found += kind.problems(f"{option}[{escape(repr(name))}]", value)
+        return found
 
     @property
     def scaling(self) -> float:
@@ -168,7 +199,16 @@ class LoraConfig(TargetedConfig):
 
     def targets(self, model: nn.Module) -> list[str]:
         paths = super().targets(model)
-        problems = _unmet("rank_pattern", self.rank_pattern, paths) + _unmet("alpha_pattern", self.alpha_pattern, paths)
+        last_names = ", ".join(sorted({path.rpartition(".")[2] for path in paths}))
+        problems = []
+        for option in PATTERNS:
+            values: dict[str, Any] = getattr(self, option)
+            for name, value in values.items():
+                if not (own := meant([name], paths)):
+                    there = escape(last_names, 400)
+                    problems.append(f"{option}: {escape(repr(name))} is none of the targets, there are: {there}")
+                others = [n for n, other in values.items() if other != value and meant([n], own)]
+                problems += [f"{option}: {escape(repr(name))} and {escape(repr(n))} differ" for n in others]
         if self.is_pissa:  # PEFT takes the principal part out of both, and computes something else
             problems += [f"PiSSA would change what shares its weight with {path}" for path in tied(model, paths)]
         if problems:
@@ -176,8 +216,13 @@ class LoraConfig(TargetedConfig):
         return paths
 
     def at(self, path: str) -> Self:
-        r, alpha = _value_at(path, self.rank_pattern, self.r), _value_at(path, self.alpha_pattern, self.lora_alpha)
-        return changed(self, r=r, lora_alpha=alpha, rank_pattern={}, alpha_pattern={})
+        own = {
+            field: value
+            for option, field in PATTERNS.items()
+            for name, value in getattr(self, option).items()
+            if meant([name], [path])
+        }
+        return changed(self, rank_pattern={}, alpha_pattern={}, **own)
 
     def check(self, path: str, module: nn.Linear) -> list[str]:
         problems = []
@@ -189,53 +234,9 @@ class LoraConfig(TargetedConfig):
             problems.append(f"{path} has a row of zeros or NaN: DoRA finds no direction in it")
         return problems
 
-    def base_of(self, module: nn.Linear) -> nn.Linear:
-        return principal_start(module, self)[0] if self.is_pissa else module
-
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
         shapes = {"lora_A.weight": (self.r, module.in_features), "lora_B.weight": (module.out_features, self.r)}
         return shapes | ({"lora_magnitude_vector": (module.out_features,)} if self.use_dora else {})
 
     def adapt(self, module: nn.Linear, rng: np.random.Generator) -> LoraLinear:
         return LoraLinear.from_linear(module, self, rng)
-
-    @classmethod
-    def from_dict(cls, content: dict) -> Self:
-        start = content.get("init_lora_weights")
-        if isinstance(start, str) and start.startswith("pissa_niter_"):
-            raise MiniloraError(
-                f"init_lora_weights is {escape(repr(start))}: the base of such an adapter depends on random numbers "
-                "that the file does not hold; save it from PEFT with path_initial_model_for_weight_conversion"
-            )
-        return super().from_dict(content)
-
-
-def _value_at(path: str, pattern: dict, default):
-    """Look up what the pattern says for the module at `path`; the default if no name means it."""
-    return next((value for name, value in pattern.items() if means(name, path)), default)
-
-
-def _pattern_problems(option: str, pattern: Any, kind: Kind) -> list[str]:
-    """List what is wrong with the values of a pattern, all of a kind."""
-    values = pattern.items() if isinstance(pattern, dict) else ()
-    return [p for name, value in values for p in kind.problems(f"{option}[{escape(repr(name))}]", value)]
-
-
-def _unmet(option: str, pattern: dict, targets: list[str]) -> list[str]:
-    """List names in the pattern that mean none of the targets (paths), and targets for which two names differ."""
-    last_names = sorted({path.rpartition(".")[2] for path in targets})
-    meant: dict[str, str] = {}  # target -> the first name that means it
-    problems = []
-    for name, value in pattern.items():
-        paths = [path for path in targets if means(name, path)]
-        if not paths and not re.fullmatch(r"[\w.-]*", name):
-            problems.append(f"{option}: {escape(repr(name))} is not a name (regular expressions are not read)")
-        elif not paths:
-            hint = did_you_mean(name, last_names) if len(problems) < 10 else ""
-            hint = hint or f"there are: {escape(', '.join(last_names), 400)}"
-            problems.append(f"{option}: {escape(repr(name))} is none of the targets, {hint}")
-        for path in paths:
-            first = meant.setdefault(path, name)
-            if pattern[first] != value:
-                problems.append(f"{option}: {escape(repr(first))} and {escape(repr(name))} differ for {path}")
-    return problems

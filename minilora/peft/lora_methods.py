@@ -9,29 +9,27 @@ from minilora.fields import checked, choice, flag, is_number, number, whole
 from minilora.ops import number as plain_number
 from minilora.peft.config import is_list_of_names
 from minilora.peft.lora import LoraConfig
-from minilora.peft.method import Counts, Method, Option, Trainable, register
-from minilora.quant import CODEBOOKS, blocksize_field
+from minilora.peft.method import Counts, Option, Trainable, register
+from minilora.quant import BLOCKSIZE_FIELD, CODEBOOKS
+
+
+def _targets_of(text: str) -> str | list[str]:
+    """The targets that a flag's text means."""
+    return text if text == "all-linear" else text.split(",")
+
 
 TARGETS = checked("all-linear", "names", lambda value: isinstance(value, str) or is_list_of_names(value))
-RANK = Option(whole(8, least=1), "rank of LoRA's updates", int)
-ALPHA = Option(number(None, above=0, optional=True), "LoRA's scale is alpha / rank", float, "twice the rank")
-DROPOUT = Option(number(0.0, least=0, below=1), "on LoRA's branch", float, "0")
 LORA = {
-    "rank": RANK,
-    "alpha": ALPHA,
-    "dropout": DROPOUT,
-    "targets": Option(TARGETS, "modules that LoRA adapts, with commas: q_proj,v_proj", lambda text: names_in(text)),
+    "rank": Option(whole(8, least=1), "rank of LoRA's updates", int),
+    "alpha": Option(number(None, above=0, optional=True), "LoRA's scale is alpha / rank", float, "twice the rank"),
+    "dropout": Option(number(0.0, least=0, below=1), "on LoRA's branch", float, "0"),
+    "targets": Option(TARGETS, "modules that LoRA adapts, with commas: q_proj,v_proj", _targets_of),
 }
 FOUR_BIT = {
     "quant_type": Option(choice("nf4", *CODEBOOKS), f"codes of qlora's base: {', '.join(CODEBOOKS)}"),
-    "blocksize": Option(blocksize_field(), "weights that share a scale in qlora's base", int),
+    "blocksize": Option(BLOCKSIZE_FIELD, "weights that share a scale in qlora's base", int),
     "double_quantization": Option(flag(False), "quantize the scales of qlora's base, too", bool),
 }
-
-
-def names_in(text: str) -> str | list[str]:
-    """The targets that a flag's text means."""
-    return text if text == "all-linear" else text.split(",")
 
 
 def settings(options: Any, tokens: list[int]) -> dict[str, Any]:
@@ -62,9 +60,6 @@ def planned_linears(shape: Any, targets: str | list[str]) -> dict[str, tuple[int
 def plan(shape: Any, options: Any) -> Trainable:
     """Plan A (r, in) and B (out, r) beside each target."""
     sizes = planned_linears(shape, options.targets)
-    for name, size in sizes.items():
-        if options.rank > min(size):
-            raise MiniloraError(f"rank {options.rank:,} is above the width {min(size):,} of {name}; choose a smaller")
     numbers = {name: options.rank * sum(size) for name, size in sizes.items()}
     return Trainable(
         Counts(block=sum(numbers.values()), down=numbers.get("down_proj", 0)),
@@ -89,16 +84,10 @@ def plan_pissa(shape: Any, options: Any) -> Trainable:
     return replace(lora, copied=lora.reads)
 
 
-def _lora(**record: Any) -> Method:
-    """The record of LoRA or of a descendant, which says what is not LoRA's own."""
-    common: dict[str, Any] = {
-        "family": "low rank",
-        "config": LoraConfig,
-        "settings": settings,
-        "plan": plan,
-        "options": LORA,
-    }
-    return register(Method(**common | record))
+def _lora(**record: Any) -> None:
+    """Register LoRA or a descendant, which says what is not LoRA's own."""
+    own = {"family": "low rank", "config": LoraConfig, "settings": settings, "plan": plan, "options": LORA}
+    register(**own | record)
 
 
 _lora(
@@ -187,20 +176,13 @@ def lora_plus_groups(model: nn.Module, lr: float, ratio: float = 16.0, weight_de
     if not any(_is_b(name) for name in live):
         raise MiniloraError("LoRA+ sets the learning rate of LoRA's B, and no lora_B trains in this model")
     norms = {id(p) for _, m in model.named_modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
-    slow, fast, fast_undecayed = [], [], []
+    groups: dict[tuple[float, float], list] = {}  # learning rate and weight decay -> parameters
     for name, p in live.items():
-        if not _is_b(name) and p.ndim != 1:
-            slow.append(p)
-        elif name.endswith("bias") or id(p) in norms:
-            fast_undecayed.append(p)
-        else:
-            fast.append(p)
-    groups = [
-        {"params": slow, "lr": lr, "weight_decay": weight_decay},
-        {"params": fast, "lr": lr * ratio, "weight_decay": weight_decay},
-        {"params": fast_undecayed, "lr": lr * ratio, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+        is_fast = _is_b(name) or p.ndim == 1
+        is_decayed = not is_fast or not (name.endswith("bias") or id(p) in norms)
+        key = lr * ratio if is_fast else lr, weight_decay if is_decayed else 0.0
+        groups.setdefault(key, []).append(p)
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 
 
 def _is_b(name: str) -> bool:

@@ -62,12 +62,6 @@ class Options(SimpleNamespace):
             raise TypeError(f"no method has an option {', '.join(sorted(strange))}; there are {', '.join(known)}")
         vars(self).update({name: option.default for name, option in known.items()} | values)
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"no method has an option {name!r}")
-
-    def __setattr__(self, name: str, value: Any):
-        raise AttributeError("options cannot be changed; use `with_`")
-
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(repr(self))
 
@@ -132,7 +126,6 @@ class Trainable:
     copied: frozenset[str] = frozenset()  # linears whose weight the adapted model holds once more
     frozen: float = 0  # numbers that the adapter holds once for the whole model, and does not train
     frozen_products: float = 0  # how many of them take part in products of each block, however often
-    state: int = 0  # numbers that the method keeps in training for each one that trains
 
 
 # The record
@@ -187,8 +180,9 @@ class Method:
         return self.config(**self.variant, **self.settings(options, tokens))
 
 
-def register(method: Method) -> Method:
-    """Enter a method under its name, and its configuration under its peft_type."""
+def register(**record: Any) -> Method:
+    """Enter a method, a `Method` of these fields, under its name, and its configuration under its peft_type."""
+    method = Method(**record)
     assert method.name not in METHODS and method.family in FAMILIES
     METHODS[method.name] = method
     if method.config is not None:
@@ -198,18 +192,19 @@ def register(method: Method) -> Method:
 
 def find(name: str, others: tuple[str, ...] = ()) -> str:
     """The name in METHODS or in `others` that `name` means. Raises MiniloraError that lists them all."""
-    if name in others:
-        return name
     for method in METHODS.values():
         if name == method.name or name in method.other_names:
             return method.name
-    raise MiniloraError(unknown("method", name, [*others, *METHODS]))
+    if name not in others:
+        raise MiniloraError(unknown("method", name, [*others, *METHODS]))
+    return name
 
 
 def method_of(config: PeftConfig) -> Method:
     """The method that a configuration is of."""
-    of_type = [method for method in METHODS.values() if method.config is type(config)]
-    if not of_type:
-        raise MiniloraError(f"no method has a {type(config).__name__}")
-    variants = [m for m in of_type if m.variant and all(getattr(config, n) == v for n, v in m.variant.items())]
-    return (variants or of_type)[-1 if variants else 0]
+    fitting = [
+        method
+        for method in METHODS.values()
+        if method.config is type(config) and all(getattr(config, n) == v for n, v in method.variant.items())
+    ]
+    return next((method for method in reversed(fitting) if method.variant), fitting[0])

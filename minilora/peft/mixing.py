@@ -9,73 +9,61 @@ It is "cat" of PEFT's `add_weighted_adapter`, of which λ (`PeftModel.set_streng
 update has a scaling of 1; where a module is adapted by some of them only, these are summed.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
+from minilora import nn
 from minilora.backend import xp
 from minilora.errors import MiniloraError, escape
 from minilora.fields import is_number
 from minilora.ops import number
 from minilora.peft.config import changed
 from minilora.peft.lora import LoraConfig, LoraLinear
-from minilora.peft.sites import Adapter
+from minilora.peft.sites import Adapter, build
 
 
-def weighted_sum(
-    adapters: list[Adapter], weights: list[float], order: Iterable[str]
-) -> tuple[LoraConfig, dict[str, tuple[Any, Any]]]:
-    """The configuration of the sum, and {path: (A, B)}, new arrays.
-
-    order: the paths of the model. Raises MiniloraError for what cannot be summed.
-    """
+def weighted_sum(model: nn.Module, adapters: list[Adapter], weights: list[float], name: str) -> Adapter:
+    """The sum as a new adapter of the plain `model`, which does not train. Raises MiniloraError for what has no sum."""
     if not adapters:
         raise MiniloraError("a sum needs at least one adapter")
     if len(weights) != len(adapters):
         raise MiniloraError(f"{len(adapters)} adapters need as many weights, not {len(weights)}")
     weights = [checked_number("the weight of an adapter", weight) for weight in weights]
-    configs = [_checked_config(adapter) for adapter in adapters]
+    for adapter in adapters:
+        if objection := _objection(adapter):
+            raise MiniloraError(f"only LoRA's updates are summed, and {escape(repr(adapter.name))} {objection}")
+    configs: list[Any] = [adapter.config for adapter in adapters]
     layers: dict[str, list[tuple[LoraLinear, float]]] = {}
     for adapter, weight in zip(adapters, weights, strict=True):
         for site in adapter.sites:
             layers.setdefault(site.path, []).append((site.adapted, weight))
+    paths = [path for path, _ in model.named_modules() if path in layers]
     rank = sum(max(site.adapted.lora_A.out_features for site in adapter.sites) for adapter in adapters)
-    factors = {path: _sum(layers[path], rank) for path in order if path in layers}
-    first = configs[0]
-    config = changed(
-        first,
-        r=rank,
-        lora_alpha=rank,  # a scaling of 1
-        target_modules=first.target_modules
-        if all(config.target_modules == first.target_modules for config in configs)
-        else list(factors),
-        **{"use_rslora": False, "init_lora_weights": True, "rank_pattern": {}, "alpha_pattern": {}},
-    )
-    return config, factors
+    same = all(config.target_modules == configs[0].target_modules for config in configs)
+    plain = {"use_rslora": False, "init_lora_weights": True, "rank_pattern": {}, "alpha_pattern": {}}
+    targets = configs[0].target_modules if same else paths
+    config = changed(configs[0], r=rank, lora_alpha=rank, target_modules=targets, **plain)  # a scaling of 1
+    total = build(model, config, name, (paths, []), lambda own, module: own.restore(module))
+    for site in total.sites:
+        scaled = [layer.lora_A.weight.data * (weight * layer.scaling) for layer, weight in layers[site.path]]
+        A, B = site.adapted.lora_A.weight, site.adapted.lora_B.weight
+        A.data, B.data = xp.zeros_like(A.data), xp.zeros_like(B.data)  # of what the module's own ranks do not reach
+        own = sum(map(len, scaled))
+        A.data[:own] = xp.concatenate(scaled)
+        B.data[:, :own] = xp.concatenate([layer.lora_B.weight.data for layer, _ in layers[site.path]], axis=1)
+    total.trains = False
+    return total
 
 
-def _sum(layers: list[tuple[LoraLinear, float]], rank: int) -> tuple[Any, Any]:
-    """A (rank, in) and B (out, rank) of the sum; zeros fill what the layers' own ranks do not reach."""
-    a = xp.concatenate([layer.lora_A.weight.data * (weight * layer.scaling) for layer, weight in layers])
-    b = xp.concatenate([layer.lora_B.weight.data for layer, _ in layers], axis=1)
-    if missing := rank - len(a):
-        a = xp.concatenate([a, xp.zeros((missing, a.shape[1]), dtype=a.dtype)])
-        b = xp.concatenate([b, xp.zeros((b.shape[0], missing), dtype=b.dtype)], axis=1)
-    return a, b
-
-
-def _checked_config(adapter: Adapter) -> LoraConfig:
-    """The adapter's configuration. MiniloraError if it has no plain low-rank update."""
-    config, name = adapter.config, repr(adapter.name)
+def _objection(adapter: Adapter) -> str:
+    """Say what an adapter has that is no plain low-rank update; "" if nothing."""
+    config, whole = adapter.config, [site.path for site in adapter.sites if site.is_whole]
     if not isinstance(config, LoraConfig):
-        raise MiniloraError(f"only LoRA's updates are summed, and {name} is of type {config.peft_type}")
-    if config.use_dora or config.is_pissa:
-        kind = "DoRA, whose rows have lengths of their own" if config.use_dora else "PiSSA, on a base of its own"
-        raise MiniloraError(f"only LoRA's updates are summed, and {name} is {kind}")
-    if whole := [site.path for site in adapter.sites if site.is_whole]:
-        raise MiniloraError(
-            f"only low-rank updates are summed, and {name} has trained {escape(', '.join(whole))} whole"
-        )
-    return config
+        return f"is of type {config.peft_type}"
+    if config.use_dora:
+        return "is DoRA, whose rows have lengths of their own"
+    if config.is_pissa:
+        return "is PiSSA, on a base of its own"
+    return f"has trained {escape(', '.join(whole))} whole" if whole else ""
 
 
 def checked_number(what: str, value: Any) -> Any:

@@ -6,17 +6,17 @@ Disabling and unloading put back the very objects that stood there before, so no
 Of several adapters, which have names, one is in place at a time; switching swaps modules, too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from minilora import backend, nn
+from minilora import nn
 from minilora.errors import MiniloraError, escape, unknown
-from minilora.peft.config import PeftConfig, TrainingHook, is_transposed
-from minilora.peft.files import write_adapter
+from minilora.peft.config import PeftConfig
+from minilora.peft.files import loaded_adapter, write_adapter
 from minilora.peft.method import method_of
 from minilora.peft.mixing import checked_number, weighted_sum
-from minilora.peft.sites import Adapter, Site, fresh_adapter, loaded_adapter, plan_of
+from minilora.peft.sites import Adapter, fresh_adapter
 from minilora.quant import dequantize_model, quantization
 
 
@@ -36,10 +36,7 @@ def get_peft_model(model: nn.Module, config: PeftConfig, seed: int = 0, adapter_
     matches nothing, the settings do not fit a layer, or the model is adapted already.
     """
     _check_plain(model)
-    adapter, notes = fresh_adapter(model, config, seed, adapter_name)
-    adapted = PeftModel(model, adapter)
-    adapted.notes += notes
-    return adapted
+    return PeftModel(model, *fresh_adapter(model, config, seed, adapter_name))
 
 
 class PeftModel(nn.Module):
@@ -54,19 +51,18 @@ class PeftModel(nn.Module):
 
     base_model: Any  # its class is the caller's
 
-    def __init__(self, base_model: nn.Module, adapter: Adapter):
+    def __init__(self, base_model: nn.Module, adapter: Adapter, notes: Sequence[str] = ()):
         self.base_model = base_model
         self.training = base_model.training
-        self.notes: list[str] = []
-        self._adapters: dict[str, Adapter] = {}
-        self._active = adapter
+        self.notes = list(notes)
+        self._adapters, self._active = {adapter.name: adapter}, adapter
         config = getattr(base_model, "config", None)
         self._tied_config = config if getattr(config, "tie_word_embeddings", False) else None
         self._flags = {p: p.requires_grad for p in base_model.parameters()}
         self._ended = ""  # how, once the adapter has been merged or taken off
         self._is_on = False
         base_model.requires_grad_(False)
-        self._add(adapter)
+        self._set_what_trains(adapter)
         self.base_model._is_adapted = True
         self._switch(True)
 
@@ -89,17 +85,11 @@ class PeftModel(nn.Module):
 
     def add_adapter(self, adapter_name: str, peft_config: PeftConfig, seed: int = 0) -> None:
         """Add a fresh adapter beside the others, not yet in place; `set_adapter` puts it there, and it trains."""
-        self._check_new(adapter_name)
-        with self.disable_adapter():
-            adapter, notes = fresh_adapter(self.base_model, peft_config, seed, adapter_name)
-        self._add(adapter, notes)
+        self._add(adapter_name, lambda: fresh_adapter(self.base_model, peft_config, seed, adapter_name))
 
     def load_adapter(self, folder, adapter_name: str, is_trainable: bool = False) -> None:
         """Add the adapter in `folder` beside the others, not yet in place. Errors are those of `from_pretrained`."""
-        self._check_new(adapter_name)
-        with self.disable_adapter():
-            adapter, notes = loaded_adapter(self.base_model, folder, adapter_name, is_trainable)
-        self._add(adapter, notes)
+        self._add(adapter_name, lambda: loaded_adapter(self.base_model, folder, adapter_name, is_trainable))
 
     def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
         """Put the adapter of that name in place of the active one. It trains, as in PEFT, unless in inference mode."""
@@ -108,7 +98,7 @@ class PeftModel(nn.Module):
         was_on, before = self._is_on, self._active
         self._switch(False)
         self._active = adapter
-        adapter.trains, adapter.flags = not inference_mode, {}
+        adapter.trains = not inference_mode
         self._set_what_trains(before)
         self._set_what_trains(adapter)
         self._switch(was_on)
@@ -135,17 +125,10 @@ class PeftModel(nn.Module):
         changes of it do not change the sum. Raises MiniloraError for other methods and combinations, and for modules
         that were trained whole.
         """
-        self._check_new(adapter_name)
         if combination_type != "cat":
             raise MiniloraError(f"combination_type must be 'cat', the exact sum, not {escape(repr(combination_type))}")
-        with self.disable_adapter():
-            paths = [path for path, _ in self.base_model.named_modules()]
-            config, factors = weighted_sum([self._named(name) for name in adapters], weights, paths)
-            adapter = plan_of(self.base_model, config).restored(adapter_name)
-        for site in adapter.sites:
-            site.adapted.lora_A.weight.data, site.adapted.lora_B.weight.data = factors[site.path]
-        adapter.trains = False
-        self._add(adapter)
+        parts = [self._named(name) for name in adapters]
+        self._add(adapter_name, lambda: (weighted_sum(self.base_model, parts, weights, adapter_name), []))
 
     @property
     def strength(self) -> float:
@@ -156,26 +139,26 @@ class PeftModel(nn.Module):
         """Multiply the adapter's change by `strength`, after training: θ₀ + λ τ (Ilharco et al. 2023, section 3).
 
         0 is the base, 1 the adapter as it was trained, bit for bit; what lies between often keeps more of the base, and
-        beyond 1 it is exaggerated. At another strength than 1 nothing trains. Merging and saving take the adapter at
-        its strength, which is in the saved numbers themselves: it opens anywhere, with a strength of 1. Raises
-        MiniloraError, and changes nothing, where the change is no multiple of something: DoRA, PiSSA, virtual tokens.
+        beyond 1 it is exaggerated. At another strength than 1 nothing trains, and values that are loaded are lost with
+        the next change. Merging and saving take the adapter at its strength, which is in the saved numbers themselves:
+        it opens anywhere, with a strength of 1. Raises MiniloraError, and changes nothing, where the change is no
+        multiple of something: DoRA, PiSSA, virtual tokens.
         """
         self._must_be_in("scale")
         strength = checked_number("the strength of an adapter", strength)
-        neutral = [(site, {} if strength == 1 else site.neutral()) for site in self._sites]
-        if any(values is None for _, values in neutral):
+        sites = self._active.sites
+        neutral = [site.neutral() for site in sites]
+        if strength != 1 and None in neutral:
             name = method_of(self.peft_config).label
             raise MiniloraError(f"{name} has no strength but 1, and {strength:g} was given: its change is not linear")
-        for site, values in neutral:
+        for site, values in zip(sites, neutral, strict=True):
             parameters = site.parameters()
-            for name, array in site.trained.items():
-                parameters[name].data = array
-            site.trained = {name: parameters[name].data for name in values or ()}
             for name, start in (values or {}).items():
-                parameters[name].data = start + strength * (site.trained[name] - start)
+                trained = site.trained.setdefault(name, parameters[name].data)
+                parameters[name].data = trained if strength == 1 else start + strength * (trained - start)
+            if strength == 1:
+                site.trained = {}
         was, self._active.strength = self._active.strength, strength
-        if strength != 1 == was:
-            self._active.flags = {p: p.requires_grad for p in self._active.parameters()}
         if (strength == 1) != (was == 1):
             self._set_what_trains(self._active)
 
@@ -184,64 +167,31 @@ class PeftModel(nn.Module):
             raise MiniloraError(unknown("adapter", name, self._adapters))
         return self._adapters[name]
 
-    def _check_new(self, name: str) -> None:
+    def _add(self, name: str, make: Callable[[], tuple[Adapter, list[str]]]) -> None:
+        """Add the adapter, with notes, that `make` gives while none is in place."""
         self._must_be_in("add")
         if not isinstance(name, str) or not name:
             raise MiniloraError(f"the name of an adapter must be text, not {escape(repr(name))}")
         if name in self._adapters:
             raise MiniloraError(f"there is an adapter {escape(repr(name))} already: choose another name, or delete it")
-
-    def _add(self, adapter: Adapter, notes: Sequence[str] = ()) -> None:
-        self._adapters[adapter.name] = adapter
-        self.notes += [f"{adapter.name}: {note}" for note in notes]
-        self._set_what_trains(adapter)
+        with self.disable_adapter():
+            self._adapters[name], notes = make()
+        self.notes += [f"{name}: {note}" for note in notes]
+        self._set_what_trains(self._adapters[name])
 
     def _set_what_trains(self, adapter: Adapter) -> None:
         """Set what trains of an adapter whose place, mode or strength has changed; others keep flags set by hand."""
-        trains = adapter is self._active and adapter.trains and adapter.strength == 1
         for parameter in adapter.parameters():
-            parameter.requires_grad = trains and adapter.flags.get(parameter, True)
-
-    @property
-    def _sites(self) -> list[Site]:
-        return self._active.sites
-
-    # As the model
+            parameter.requires_grad = adapter is self._active and adapter.trains and adapter.strength == 1
 
     def forward(self, *args, **kwargs):
         return self.base_model(*args, **kwargs)
 
-    def generate(self, *args, **kwargs):
-        """The base model's `generate`, with the adapter."""
-        return self.base_model.generate(*args, **kwargs)
-
-    def generate_stream(self, *args, **kwargs):
-        """The base model's `generate_stream`, with the adapter."""
-        return self.base_model.generate_stream(*args, **kwargs)
-
-    def count_targets(self, labels) -> int:
-        """Count the labels that count in the loss."""
-        return self.base_model.count_targets(labels)
-
-    @property
-    def config(self):
-        """The base model's configuration."""
-        return self.base_model.config
-
-    @property
-    def body(self):
-        """The base model's body, or what stands in its place."""
-        return self.base_model.body
-
-    def training_hook(self, steps: int) -> TrainingHook | None:
-        """Return what the method does in a training loop of `steps` steps besides its layers, or None."""
-        return self.peft_config.training_hook(self, steps)
-
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
-        """Load as a Module does. MiniloraError at another strength than 1, whose next change would undo it."""
-        if self.strength != 1:
-            raise MiniloraError(f"values are loaded at a strength of 1, not {self.strength:g}: set_strength(1) before")
-        super().load_state_dict(state, strict)
+    def __getattr__(self, name: str) -> Any:
+        """The base model's attribute, such as `generate` and `config`, where the wrapper has none of that name."""
+        if name == "base_model":  # not set yet
+            raise AttributeError(name)
+        return getattr(self.base_model, name)
 
     # Counting
 
@@ -255,8 +205,8 @@ class PeftModel(nn.Module):
         self._switch(False)
         base, stored = list(self.base_model.parameters()), sum(m.num_quantized for _, m in self.named_modules())
         self._switch(was_on)
-        unique = {id(p): p for p in [*base, *(p for adapter in self._adapters.values() for p in adapter.parameters())]}
-        sizes = [(p.size, p.requires_grad) for p in unique.values()]
+        own = [p for adapter in self._adapters.values() for p in adapter.parameters()]
+        sizes = [(p.size, p.requires_grad) for p in dict.fromkeys(base + own)]
         return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes) + stored
 
     def print_trainable_parameters(self) -> None:
@@ -268,7 +218,7 @@ class PeftModel(nn.Module):
     # Taking the adapter out
 
     @contextmanager
-    def disable_adapter(self):
+    def disable_adapter(self) -> Iterator[None]:
         """Within the block the model is the base, exactly. Blocks may be nested; an exception ends them as well."""
         self._must_be_in("disable")
         was_on = self._is_on
@@ -294,7 +244,8 @@ class PeftModel(nn.Module):
         Raises MiniloraError, and changes nothing, for a method that cannot be merged.
         """
         self._must_be_in("merge")
-        merged = [(site, site.merged()) for site in self._sites]  # all of them before the first takes its place
+        # All of them before the first takes its place.
+        merged = [(site, site.adapted if site.is_whole else site.adapted.merged()) for site in self._active.sites]
         training, untied = self.base_model.training, self._active.untied
         self._switch(False)
         self._end("merged into its base")
@@ -315,7 +266,7 @@ class PeftModel(nn.Module):
         if on == self._is_on:
             return
         # Paths are those of the plain model: what stands inside another module goes in first and comes out last.
-        for site in sorted(self._sites, key=lambda site: len(site.path), reverse=on):
+        for site in sorted(self._active.sites, key=lambda site: len(site.path), reverse=on):
             new, old = (site.adapted, site.original) if on else (site.original, site.adapted)
             new.train(old.training)
             self.replace(f"base_model.{site.path}" if site.path else "base_model", new)
@@ -348,17 +299,8 @@ class PeftModel(nn.Module):
         weights as they are now. Raises MiniloraError where writing fails.
         """
         self._must_be_in("save")
-        targets = [site.path for site in self._sites if not site.is_whole]
-        saved = [site.path for site in self._sites if site.is_whole]
-        tensors = {}
-        for site in self._sites:
-            for name, parameter in site.saved_parameters().items():
-                array = backend.to_numpy(parameter.data)
-                turned = site.is_whole and is_transposed(self.base_model, f"{site.path}.{name}")
-                tensors[site.file_name(self.peft_config, name)] = array.T if turned else array
-        config = self.peft_config.as_saved({site.path: site.adapted for site in self._sites if not site.is_whole})
         with self.disable_adapter():
-            write_adapter(folder, self.base_model, config, targets, saved, tensors, self._active.untied, base_name)
+            write_adapter(folder, self.base_model, self._active, base_name)
 
     @classmethod
     def from_pretrained(
@@ -372,9 +314,7 @@ class PeftModel(nn.Module):
         is then as it was. An adapter without a fingerprint loads with a note in `notes`.
         """
         _check_plain(model)
-        adapter, notes = loaded_adapter(model, folder, adapter_name, is_trainable)
-        adapted = cls(model, adapter)
-        adapted.notes += notes
+        adapted = cls(model, *loaded_adapter(model, folder, adapter_name, is_trainable))
         return adapted if is_trainable else adapted.eval()
 
 

@@ -8,10 +8,9 @@
                 tokens, which the paper finds better where data are few (section 7). The keys of those were rotated to
                 the positions 0 … P-1, so the adapted model begins as the base that has read the tokens.
     parameters  P · 2·L·H_kv·D: 92,160 for P = 8 in SmolLM2-135M (L = 30, H_kv = 3, D = 64), 0.07 % of it
-    projection  prefix_projection trains a smaller matrix E (P, d) and an MLP in the prefix's place (section 4.3):
-                tanh(E W₁ᵀ + b₁) W₂ᵀ + b₂ with d = H_kv·D, W₁ (m, d), W₂ (2·L·d, m): P·d + m·(d + 1) + 2·L·d·(m + 1)
-                parameters, at most. They are dropped when it is saved: what is written is the prefix.
-    rate        1e-2 … 3e-2 with AdamW, less with the projection
+    projection  of a smaller matrix by an MLP, which trains in the prefix's place (section 4.3) and is dropped
+                afterwards: PEFT has it, and its files open here, since they hold the prefix. Here the prefix trains.
+    rate        1e-2 … 3e-2 with AdamW
     merging     none: no weight changes
 
 It does not begin as the base: with prefixes of zeros, too, every token attends to P more positions.
@@ -26,8 +25,8 @@ from minilora import backend, nn, ops
 from minilora.backend import xp
 from minilora.fields import choice, flag, is_whole, whole
 from minilora.models.language_model import Body
-from minilora.peft.method import Counts, Method, Trainable, register
-from minilora.peft.virtual import VIRTUAL_TOKENS, VirtualTokensConfig, VirtualTokensLayer, settings
+from minilora.peft.method import Counts, Trainable, register
+from minilora.peft.prompt import VIRTUAL_TOKENS, VirtualTokensConfig, VirtualTokensLayer, settings
 from minilora.tensor import Tensor, no_grad
 
 
@@ -38,8 +37,8 @@ class PrefixTuningConfig(VirtualTokensConfig):
     init_token_ids is minilora's: P tokens, from whose keys and values the prefix starts.
     """
 
-    encoder_hidden_size: int | None = whole(None, least=1, optional=True)  # m, of the projection's MLP; None: d
-    prefix_projection: bool = flag(False)
+    encoder_hidden_size: int | None = whole(None, least=1, optional=True)  # of PEFT's projection, and in its files
+    prefix_projection: bool = flag(False)  # True in files that PEFT made so
     init_weights: str | None = choice(None, "zero", optional=True)  # "zero": the prefix starts at zero
 
     peft_type: ClassVar[str] = "PREFIX_TUNING"
@@ -48,8 +47,6 @@ class PrefixTuningConfig(VirtualTokensConfig):
         found = super().problems()
         ids = self.init_token_ids
         if ids is not None:
-            if self.prefix_projection:
-                found.append("init_token_ids gives the prefix itself a start, and prefix_projection makes it by an MLP")
             if self.init_weights is not None:
                 found.append("init_token_ids and init_weights are two starts: give one")
             count = self.num_virtual_tokens
@@ -66,78 +63,43 @@ class PrefixTuningConfig(VirtualTokensConfig):
         if self.encoder_hidden_size is None:
             self.encoder_hidden_size = self.token_dim
 
-    def width(self, config) -> int:
-        return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    def shapes(self, module: Body) -> dict[str, tuple[int, ...]]:
+        config = module.config
+        width = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+        return {"prompt_embeddings": (self.num_virtual_tokens or 0, width)}
 
     def check(self, path: str, module: Body) -> list[str]:
         found = super().check(path, module)
         if module.config.num_hidden_layers == 0:
             found.append("a model without layers has no place for a prefix")
+        if self.prefix_projection:
+            found.append("prefix_projection: minilora trains the prefix itself, and PEFT makes it by an MLP")
         return found
 
     def adapt(self, module: Body, rng: np.random.Generator) -> "PrefixLayer":
-        count, width = self.shapes(module)["prompt_embeddings"]
-        dtype = module.get_input_embeddings().weight.dtype
-        if self.prefix_projection:
-            encoder = PrefixEncoder(count, self.token_dim or 0, self.encoder_hidden_size or 0, width, rng)
-            if self.init_weights == "zero":
-                for p in encoder.up.parameters():
-                    p.data = xp.zeros(p.shape)
-            for p in encoder.parameters():
-                p.data = p.data.astype(dtype)
-            return PrefixLayer(module, count, encoder)
         if self.init_token_ids is not None:
-            return PrefixLayer(module, count, nn.Parameter(keys_and_values(module, self.init_token_ids)))
-        if self.init_weights == "zero":
-            return self.restore(module)
-        start = rng.standard_normal((count, width), dtype="float32")
-        return PrefixLayer(module, count, nn.Parameter(backend.asarray(start.astype(dtype))))
+            return PrefixLayer(module, keys_and_values(module, self.init_token_ids))
+        layer = self.restore(module)
+        if self.init_weights is None:
+            start = rng.standard_normal(layer.prompt_embeddings.shape, dtype="float32")
+            layer.prompt_embeddings.data = backend.asarray(start.astype(layer.prompt_embeddings.dtype))
+        return layer
 
     def restore(self, module: Body) -> "PrefixLayer":
-        shape, dtype = self.shapes(module)["prompt_embeddings"], module.get_input_embeddings().weight.dtype
-        return PrefixLayer(module, shape[0], nn.Parameter(xp.zeros(shape, dtype=dtype)))
-
-    def notes_on_more_training(self) -> list[str]:
-        if not self.prefix_projection:
-            return []
-        return ["the MLP that made the prefix was dropped when it was saved: the prefix itself goes on training"]
-
-
-class PrefixEncoder(nn.Module):
-    """The projection: P rows of `embedding`, through an MLP, are the prefix (P, width)."""
-
-    def __init__(self, count: int, size: int, hidden_size: int, width: int, rng):
-        self.embedding = nn.Embedding(count, size, rng=rng)
-        self.down = nn.Linear(size, hidden_size, rng=rng)
-        self.up = nn.Linear(hidden_size, width, rng=rng)
-
-    def forward(self) -> Tensor:
-        return self.up(ops.tanh(self.down(self.embedding.weight)))
+        dtype = module.get_input_embeddings().weight.dtype
+        return PrefixLayer(module, xp.zeros(self.shapes(module)["prompt_embeddings"], dtype=dtype))
 
 
 class PrefixLayer(VirtualTokensLayer):
     """A body in each of whose layers trained keys and values stand before those of the text.
 
-    source: the prefix (P, 2·L·H_kv·D) as a Tensor, or the PrefixEncoder that makes it.
+    prompt_embeddings: an array (P, 2·L·H_kv·D).
     """
-
-    def __init__(self, base_layer: Body, virtual_tokens: int, source: Tensor | PrefixEncoder):
-        super().__init__(base_layer, virtual_tokens)
-        self.prompt_embeddings: Any = source if isinstance(source, Tensor) else None
-        self.prompt_encoder: Any = None if isinstance(source, Tensor) else source
-
-    def prefix(self) -> Tensor:
-        """(P, 2·L·H_kv·D), made by the encoder where there is one."""
-        return self.prompt_embeddings if self.prompt_encoder is None else self.prompt_encoder()
-
-    def saved_parameters(self) -> dict[str, Tensor]:
-        with no_grad():
-            return {"prompt_embeddings": self.prefix()}
 
     def begin(self, ids: np.ndarray, attention_mask: np.ndarray | None, cache) -> Tensor:
         config = self.config
         layers, heads, size = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
-        prefix = self.prefix().reshape(self.virtual_tokens, 2 * layers, heads, size)
+        prefix = self.prompt_embeddings.reshape(self.virtual_tokens, 2 * layers, heads, size)
         prefix = prefix.transpose(1, 2, 0, 3)  # (P, 2L, H_kv, D) -> (2L, H_kv, P, D)
         if cache is None:
             cache = _Prefix(prefix)
@@ -195,19 +157,17 @@ def plan(shape: Any, options: Any) -> Trainable:
 
 
 register(
-    Method(
-        name="prefix",
-        label="prefix tuning",
-        description="keys and values in front of every layer's own",
-        family="virtual tokens",
-        marker="P",
-        linestyle=(0, (5, 1, 1, 1)),
-        lr=0.81,
-        large_lr=3e-2,
-        config=PrefixTuningConfig,
-        settings=settings,
-        options=VIRTUAL_TOKENS,
-        plan=plan,
-        other_names=("prefix-tuning",),
-    )
+    name="prefix",
+    label="prefix tuning",
+    description="keys and values in front of every layer's own",
+    family="virtual tokens",
+    marker="P",
+    linestyle=(0, (5, 1, 1, 1)),
+    lr=0.81,
+    large_lr=3e-2,
+    config=PrefixTuningConfig,
+    settings=settings,
+    options=VIRTUAL_TOKENS,
+    plan=plan,
+    other_names=("prefix-tuning",),
 )

@@ -11,30 +11,146 @@
     rate        large: 0.3 in the paper (with Adafactor), 1e-2 … 1e-1 with AdamW
     merging     none: no weight changes
 
-It does not begin as the base. The last virtual position predicts the first token of a text, which nothing predicts in
-the base: its label counts in the loss, as in PEFT, unless it is -100. A row of a batch that is padded on the left gives
-what it gives alone. PEFT agrees where nothing is padded; it counts positions over padding, and reads the padding of a
-text to classify that is padded on the right.
+The adapter stands in the place of the model's body; positions of real tokens begin at P, every token sees all virtual
+ones, and the model's `max_position_embeddings` has to hold both. So it is in prefix tuning, whose virtual tokens are
+keys and values (`prefix.py`), and what both need is here.
+
+It does not begin as the base: P more tokens are read. The last virtual position predicts the first token of a text,
+which nothing predicts in the base: its label counts in the loss, as in PEFT, unless it is -100. A row of a batch that
+is padded on the left gives what it gives alone. PEFT agrees where nothing is padded; it counts positions over padding,
+and reads the padding of a text to classify that is padded on the right.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from minilora import backend, nn, ops
 from minilora.backend import xp
-from minilora.fields import checked, choice
+from minilora.errors import MiniloraError, escape
+from minilora.fields import checked, choice, is_list_of, is_whole, whole
+from minilora.models.batch import host_ids, token_ids
 from minilora.models.language_model import Body
-from minilora.peft.method import Counts, Method, Trainable, register
-from minilora.peft.virtual import VIRTUAL_TOKENS, VirtualTokensConfig, VirtualTokensLayer, settings
+from minilora.models.llama import LlamaForSequenceClassification
+from minilora.peft.config import AdapterLayer, PeftConfig
+from minilora.peft.method import Counts, Option, Trainable, register
 from minilora.tensor import Tensor
 
 STARTS = ("RANDOM", "SAMPLE_VOCAB", "TEXT")
+VIRTUAL_TOKENS = {"virtual_tokens": Option(whole(10, least=1), "length of a prefix or a prompt", int)}
+IDS = checked(None, "a list of token ids", lambda value: value and is_list_of(is_whole, value), optional=True)
 
 
-def _text() -> Any:
-    return checked(None, "text", lambda value: isinstance(value, str), optional=True)
+@dataclass
+class VirtualTokensConfig(PeftConfig):
+    """The fields of both methods' configurations, in PEFT's names. task_type is the model's; on a classifier the head
+    trains along.
+    """
+
+    num_virtual_tokens: int | None = whole(None, least=1)  # P; must be given
+    token_dim: int | None = None  # this and the next three describe the model, and are filled in from it
+    num_transformer_submodules: int | None = None
+    num_attention_heads: int | None = None
+    num_layers: int | None = None
+    init_token_ids: list[int] | None = field(default=None, kw_only=True, metadata=IDS.metadata)  # not in PEFT: a start
+
+    own: ClassVar[frozenset[str]] = frozenset({"init_token_ids"})
+    root: ClassVar[str] = "base_model."  # PEFT wraps the model once less than for methods that change layers
+
+    def __post_init__(self):
+        if isinstance(self.init_token_ids, np.ndarray | tuple):
+            self.init_token_ids = np.asarray(self.init_token_ids).tolist()
+        super().__post_init__()
+
+    def of_model(self, config) -> dict[str, int]:
+        """token_dim and num_attention_heads, as PEFT writes them for this method. config: the body's."""
+        raise NotImplementedError
+
+    def complete(self, model: nn.Module) -> None:
+        if not (bodies := self.targets(model)):
+            raise MiniloraError(
+                f"{self.peft_type} puts virtual tokens before those of a language model or a classifier with a Llama "
+                f"or GPT-2 body; {type(model).__name__} has none"
+            )
+        body = getattr(model, bodies[0])
+        task = "SEQ_CLS" if isinstance(model, LlamaForSequenceClassification) else "CAUSAL_LM"
+        problems = []
+        same = {"task_type": task, "num_transformer_submodules": 1, "num_layers": body.config.num_hidden_layers}
+        for name, value in (same | self.of_model(body.config)).items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+            elif getattr(self, name) != value:
+                problems.append(f"{name} is {escape(repr(getattr(self, name)))}, and the model's is {value!r}")
+        room = body.config.max_position_embeddings
+        if self.num_virtual_tokens >= room:
+            problems.append(f"{self.num_virtual_tokens} virtual tokens leave no room in the model's {room} positions")
+        if problems:
+            raise MiniloraError("; ".join(problems))
+
+    def targets(self, model: nn.Module) -> list[str]:
+        return [name for name, part in vars(model).items() if isinstance(part, Body)]
+
+    def check(self, path: str, module: Body) -> list[str]:
+        size = module.config.vocab_size
+        outside = [i for i in self.init_token_ids or [] if i >= size]
+        return [f"init_token_ids {escape(repr(outside))} are outside the vocabulary of {size}"] if outside else []
+
+    def file_name(self, path: str, name: str) -> str:
+        return name
+
+
+class VirtualTokensLayer(AdapterLayer):
+    """A body with virtual tokens before the real ones: called as the body is.
+
+    base_layer: the body; prompt_embeddings: an array (P, …), of all that trains. A subclass writes `begin`.
+    """
+
+    changes_weights = False
+    virtual_outputs = 0  # how many hidden states there are for virtual tokens, before those of the real ones
+
+    def __init__(self, base_layer: Body, prompt_embeddings):
+        self.base_layer = base_layer
+        self.virtual_tokens = len(prompt_embeddings)
+        self.prompt_embeddings = nn.Parameter(prompt_embeddings)
+
+    @property
+    def config(self):
+        """The body's configuration."""
+        return self.base_layer.config
+
+    def forward(self, input_ids, attention_mask=None, past_key_values=None) -> Tensor:
+        """input_ids, attention_mask: as of the body, without the virtual tokens. past_key_values: a cache, with room
+        for them; an empty one gets them first.
+
+        Raises MiniloraError where virtual and real tokens together pass the model's positions.
+        """
+        ids = token_ids(input_ids)
+        past = 0 if past_key_values is None else past_key_values.length
+        tokens = max(past - self.virtual_tokens, 0) + ids.shape[1]
+        if self.virtual_tokens + tokens > (limit := self.config.max_position_embeddings):
+            raise MiniloraError(
+                f"{self.virtual_tokens} virtual tokens and {tokens} tokens pass the model's {limit} positions; "
+                "shorten one"
+            )
+        if attention_mask is not None:
+            real = host_ids(attention_mask)
+            virtual = np.ones((len(real), self.virtual_tokens), dtype=real.dtype)
+            attention_mask = np.concatenate([virtual, real], axis=1)  # (B, P + S)
+        if past:
+            return self.base_layer(ids, attention_mask, past_key_values)
+        return self.begin(ids, attention_mask, past_key_values)
+
+    def begin(self, ids: np.ndarray, attention_mask: np.ndarray | None, cache) -> Tensor:
+        """The hidden states of sequences that begin here. ids: (B, T); attention_mask: (B, P + T), of both, or None;
+        cache: empty, or None.
+        """
+        raise NotImplementedError
+
+
+def settings(options: Any, tokens: list[int]) -> dict[str, Any]:
+    """P virtual tokens that start from the first P tokens of the text."""
+    return {"num_virtual_tokens": options.virtual_tokens, "init_token_ids": tokens[: options.virtual_tokens]}
 
 
 @dataclass
@@ -46,29 +162,26 @@ class PromptTuningConfig(VirtualTokensConfig):
     """
 
     prompt_tuning_init: str = choice("RANDOM", *STARTS)
-    prompt_tuning_init_text: str | None = _text()
-    tokenizer_name_or_path: str | None = _text()
+    prompt_tuning_init_text: str | None = checked(None, "text", lambda v: isinstance(v, str), optional=True)
+    tokenizer_name_or_path: str | None = checked(None, "text", lambda v: isinstance(v, str), optional=True)
 
     peft_type: ClassVar[str] = "PROMPT_TUNING"
     unused: ClassVar[frozenset[str]] = VirtualTokensConfig.unused | {"tokenizer_kwargs"}
 
-    def problems(self) -> list[str]:
-        found = super().problems()
-        for name in ("prompt_tuning_init_text", "tokenizer_name_or_path"):
-            if self.prompt_tuning_init == "TEXT" and not getattr(self, name):
-                found.append(f"prompt_tuning_init 'TEXT' needs {name}; init_token_ids alone starts from text as well")
-        return found
-
     def of_model(self, config) -> dict[str, int]:
         return {"token_dim": config.hidden_size, "num_attention_heads": config.num_attention_heads}
 
-    def width(self, config) -> int:
-        return config.hidden_size
+    def shapes(self, module: Body) -> dict[str, tuple[int, ...]]:
+        return {"prompt_embeddings": (self.num_virtual_tokens or 0, module.config.hidden_size)}
 
     def check(self, path: str, module: Body) -> list[str]:
         found = super().check(path, module)
-        if self.prompt_tuning_init == "TEXT" and self.init_token_ids is None:
-            found.append("prompt_tuning_init 'TEXT' needs init_token_ids: the token ids of prompt_tuning_init_text")
+        text = self.prompt_tuning_init_text and self.tokenizer_name_or_path and self.init_token_ids
+        if self.prompt_tuning_init == "TEXT" and not text:
+            found.append(
+                "prompt_tuning_init 'TEXT' needs init_token_ids, and for PEFT's file prompt_tuning_init_text and "
+                "tokenizer_name_or_path; init_token_ids alone starts from text as well"
+            )
         return found
 
     def adapt(self, module: Body, rng: np.random.Generator) -> "PromptTuningLayer":
@@ -90,10 +203,9 @@ class PromptTuningConfig(VirtualTokensConfig):
 class PromptTuningLayer(VirtualTokensLayer):
     """A body with embeddings before those of its tokens. prompt_embeddings: an array (P, d)."""
 
-    def __init__(self, base_layer: Body, prompt_embeddings):
-        super().__init__(base_layer, len(prompt_embeddings))
-        self.virtual_outputs = self.virtual_tokens
-        self.prompt_embeddings = nn.Parameter(prompt_embeddings)
+    @property
+    def virtual_outputs(self) -> int:  # type: ignore[override]
+        return self.virtual_tokens
 
     def begin(self, ids: np.ndarray, attention_mask: np.ndarray | None, cache) -> Tensor:
         prompt = self.prompt_embeddings
@@ -107,19 +219,17 @@ def plan(shape: Any, options: Any) -> Trainable:
 
 
 register(
-    Method(
-        name="prompt",
-        label="prompt tuning",
-        description="embeddings in front of the text's",
-        family="virtual tokens",
-        marker="p",
-        linestyle=(0, (1, 2)),
-        lr=0.27,
-        large_lr=2.7e-2,
-        config=PromptTuningConfig,
-        settings=settings,
-        options=VIRTUAL_TOKENS,
-        plan=plan,
-        other_names=("prompt-tuning",),
-    )
+    name="prompt",
+    label="prompt tuning",
+    description="embeddings in front of the text's",
+    family="virtual tokens",
+    marker="p",
+    linestyle=(0, (1, 2)),
+    lr=0.27,
+    large_lr=2.7e-2,
+    config=PromptTuningConfig,
+    settings=settings,
+    options=VIRTUAL_TOKENS,
+    plan=plan,
+    other_names=("prompt-tuning",),
 )

@@ -1,7 +1,7 @@
-"""An adapter before it is in place: where it goes in a plain model, fresh or from a file.
+"""An adapter before it is in place: where it goes in a plain model, and what stands there then.
 
-A method says what to adapt and builds a layer for it (`config.py`); a `Plan` finds the places and makes an `Adapter`, a
-list of `Site`s, which `model.py` puts in and takes out.
+A method says what to adapt and builds a layer for it (`config.py`). Here that becomes an `Adapter`, a list of `Site`s,
+which `model.py` puts in and takes out, and which `files.py` saves, and fills from a file.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from minilora import backend, nn
-from minilora.errors import FormatError, MiniloraError
+from minilora import nn
+from minilora.errors import MiniloraError
 from minilora.fields import checked_value, whole
 from minilora.peft.config import CLASSIFIER_HEADS, AdapterLayer, PeftConfig, few, is_transposed, matching, tied
-from minilora.peft.files import SavedAdapter
 from minilora.tensor import Tensor
 
 
@@ -37,16 +36,15 @@ class Site:
         """Return what trains here, by name."""
         return dict(self.adapted.named_parameters()) if self.is_whole else self.adapted.adapter_parameters()
 
-    def saved_parameters(self) -> dict[str, Tensor]:
-        """Return what is saved of it, by name."""
-        return self.parameters() if self.is_whole else self.adapted.saved_parameters()
-
-    def file_name(self, config: PeftConfig, name: str) -> str:
-        """The name on disk of parameter `name`."""
-        return f"{config.root}{self.path}.{name}" if self.is_whole else config.file_name(self.path, name)
-
-    def merged(self) -> nn.Module:
-        return self.adapted if self.is_whole else self.adapted.merged()
+    def saved(self, config: PeftConfig, model: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
+        """(name on disk, what is saved under it, whether files of `model` hold it as (in, out)) of each parameter."""
+        if self.is_whole:
+            for name, parameter in self.parameters().items():
+                path = f"{self.path}.{name}"
+                yield f"{config.root}{path}", parameter, is_transposed(model, path)
+        else:
+            for name, parameter in self.adapted.saved_parameters().items():
+                yield config.file_name(self.path, name), parameter, False
 
     def neutral(self) -> dict[str, Any] | None:
         """Return an AdapterLayer's `neutral`; None for PiSSA, which changes not the original but what it left of it."""
@@ -65,56 +63,16 @@ class Adapter:
     untied: list[str]  # paths of the modules that share no weight any more while it is in place
     trains: bool = True
     strength: float = 1.0
-    flags: dict[Tensor, bool] = field(default_factory=dict)  # what trained at strength 1, while another freezes all
 
     def parameters(self) -> list[Tensor]:
         """List what trains while it is in place."""
         return [parameter for site in self.sites for parameter in site.parameters().values()]
 
 
-@dataclass
-class Plan:
-    """The places of an adapter: paths of the modules to adapt and of the modules to save whole."""
-
-    model: nn.Module
-    config: PeftConfig
-    targets: list[str]
-    saved: list[str]
-
-    def expected(self) -> dict[str, tuple[int, ...]]:
-        """Name on disk and shape of everything that will train."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for path in self.targets:
-            own = self.config.at(path).shapes(self.model.get_submodule(path))
-            shapes |= {self.config.file_name(path, name): shape for name, shape in own.items()}
-        for path in self.saved:
-            for name, p in self.model.get_submodule(path).named_parameters():
-                turned = is_transposed(self.model, f"{path}.{name}")
-                shapes[f"{self.config.root}{path}.{name}"] = p.shape[::-1] if turned else p.shape
-        return shapes
-
-    def fresh(self, name: str, seed: int) -> Adapter:
-        """A fresh adapter, not yet in its places."""
-        rng = np.random.default_rng(seed)
-        return self._build(name, lambda config, module: config.adapt(module, rng))
-
-    def restored(self, name: str) -> Adapter:
-        """An adapter that waits for the values of a file, not yet in its places."""
-        return self._build(name, lambda config, module: config.restore(module))
-
-    def _build(self, name: str, adapt: Callable[[PeftConfig, nn.Module], AdapterLayer]) -> Adapter:
-        adapters = [(path, module, adapt(self.config.at(path), module)) for path, module in self._modules(self.targets)]
-        copies = [(path, module, _trainable_copy(module)) for path, module in self._modules(self.saved)]
-        sites = [Site(*site) for site in adapters + copies]
-        changed = [site.path for site in sites if site.is_whole or site.adapted.changes_weights]
-        return Adapter(name, self.config, sites, tied(self.model, changed))
-
-    def _modules(self, paths: list[str]) -> Iterator[tuple[str, nn.Module]]:
-        return ((path, self.model.get_submodule(path)) for path in paths)
-
-
-def plan_of(model: nn.Module, config: PeftConfig) -> Plan:
-    """Find what `config` means for `model`, which completes it. MiniloraError if it does not fit."""
+def places_of(model: nn.Module, config: PeftConfig) -> tuple[list[str], list[str]]:
+    """Paths of the modules to adapt and of those to train whole, which completes `config`. MiniloraError if it does
+    not fit the model.
+    """
     config.complete(model)
     targets = config.targets(model)
     saved = matching(model, config.saved_names(model), "modules_to_save", nn.Module)
@@ -126,20 +84,33 @@ def plan_of(model: nn.Module, config: PeftConfig) -> Plan:
     ]
     if inside:
         raise MiniloraError(f"what modules_to_save names is trained whole, so nothing in it can be: {few(inside)}")
-    empty = [path for path in saved if not any(True for _ in model.get_submodule(path).parameters())]
-    if empty:
-        raise MiniloraError(f"modules_to_save: no parameters to train in {few(empty)}")
-    coded = [path for path in saved if any(m.num_quantized for _, m in model.get_submodule(path).named_modules())]
-    if coded:
-        raise MiniloraError(f"modules_to_save: 4-bit weights cannot train: {few(coded)}; name float modules only")
-    return Plan(model, config, targets, saved)
+    for path in saved:
+        if any(inner.num_quantized for _, inner in model.get_submodule(path).named_modules()):
+            raise MiniloraError(f"modules_to_save: 4-bit weights cannot train: {path}; name float modules only")
+    return targets, saved
 
 
-def _trainable_copy(module: nn.Module) -> nn.Module:
-    copy = deepcopy(module)
-    for parameter in copy.parameters():
-        parameter.grad = None
-    return copy
+def build(
+    model: nn.Module,
+    config: PeftConfig,
+    name: str,
+    places: tuple[list[str], list[str]],
+    adapt: Callable[[PeftConfig, nn.Module], AdapterLayer],
+) -> Adapter:
+    """An adapter of the plain `model`, not yet in its places. adapt: makes the layer around a module."""
+    targets, saved = places
+    sites = []
+    for path in targets:
+        module = model.get_submodule(path)
+        sites.append(Site(path, module, adapt(config.at(path), module)))
+    for path in saved:
+        module = model.get_submodule(path)
+        copy = deepcopy(module)
+        for parameter in copy.parameters():
+            parameter.grad = None
+        sites.append(Site(path, module, copy))
+    changed = [site.path for site in sites if site.is_whole or site.adapted.changes_weights]
+    return Adapter(name, config, sites, tied(model, changed))
 
 
 def fresh_adapter(model: nn.Module, config: PeftConfig, seed: int, name: str) -> tuple[Adapter, list[str]]:
@@ -149,32 +120,11 @@ def fresh_adapter(model: nn.Module, config: PeftConfig, seed: int, name: str) ->
     seed = checked_value("seed", seed, whole(0))
     config = deepcopy(config)
     config.__post_init__()  # its values may have been changed since
-    plan = plan_of(model, config)
-    problems = [problem for path in plan.targets for problem in config.at(path).check(path, model.get_submodule(path))]
+    targets, saved = places_of(model, config)
+    problems = [problem for path in targets for problem in config.at(path).check(path, model.get_submodule(path))]
     if problems:
         raise MiniloraError(few(problems))
-    frozen = [path for path in CLASSIFIER_HEADS if path in vars(model) and path not in plan.saved + plan.targets]
+    rng = np.random.default_rng(seed)
+    frozen = [path for path in CLASSIFIER_HEADS if path in vars(model) and path not in saved + targets]
     notes = [f"the head {path!r} stays frozen; task_type='SEQ_CLS' trains it along" for path in frozen]
-    return plan.fresh(name, seed), notes
-
-
-def loaded_adapter(model: nn.Module, folder: Any, name: str, trains: bool) -> tuple[Adapter, list[str]]:
-    """The adapter in `folder` for the plain `model`, not yet in its places, and notes on it."""
-    files = SavedAdapter.read(folder)
-    try:
-        config = files.settings(model)
-        plan = plan_of(model, config)
-    except MiniloraError as error:
-        raise FormatError(f"{files.where}: {error}") from error
-    if problems := files.problems(model, config, plan.targets, plan.expected()):
-        raise FormatError(f"{files.where}: the adapter does not fit {type(model).__name__}: {'; '.join(problems)}")
-    files.check_base(model, plan.saved)
-    adapter = plan.restored(name)
-    for site in adapter.sites:
-        for parameter_name, parameter in (site.saved_parameters() | site.parameters()).items():  # frozen ones too
-            array = files.tensors[site.file_name(config, parameter_name)]
-            if site.is_whole and is_transposed(model, f"{site.path}.{parameter_name}"):
-                array = np.ascontiguousarray(array.T)
-            parameter.data = backend.asarray(array.astype(parameter.dtype))
-    adapter.trains = trains
-    return adapter, (config.notes_on_more_training() if trains else []) + files.notes(model)
+    return build(model, config, name, (targets, saved), lambda own, module: own.adapt(module, rng)), notes

@@ -23,7 +23,7 @@ from minilora.backend import asarray, xp
 from minilora.fields import number, whole
 from minilora.peft.config import AdapterLayer, TargetedConfig, with_weight
 from minilora.peft.lora_methods import LORA, LoraConfig, planned_linears
-from minilora.peft.method import Counts, Method, Option, Trainable, register
+from minilora.peft.method import Counts, Option, Trainable, register
 from minilora.tensor import Tensor
 
 
@@ -108,19 +108,17 @@ def plan(shape: Any, options: Any) -> Trainable:
 
 
 register(
-    Method(
-        name="vera",
-        label="VeRA",
-        description="scales of one random update that all layers share",
-        family="low rank",
-        marker="x",
-        linestyle=(0, (1, 3)),
-        lr=1e-1,
-        large_lr=3e-2,
-        config=VeraConfig,
-        settings=lambda options, tokens: {"r": options.vera_rank, "target_modules": options.targets},
-        options={"vera_rank": Option(whole(256, least=1), "rank of VeRA's random update", int)}
-        | {"targets": LORA["targets"]},
-        plan=plan,
-    )
+    name="vera",
+    label="VeRA",
+    description="scales of one random update that all layers share",
+    family="low rank",
+    marker="x",
+    linestyle=(0, (1, 3)),
+    lr=1e-1,
+    large_lr=3e-2,
+    config=VeraConfig,
+    settings=lambda options, tokens: {"r": options.vera_rank, "target_modules": options.targets},
+    options={"vera_rank": Option(whole(256, least=1), "rank of VeRA's random update", int)}
+    | {"targets": LORA["targets"]},
+    plan=plan,
 )

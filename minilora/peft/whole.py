@@ -4,7 +4,7 @@ from typing import Any
 
 from minilora.models.llama import LlamaForSequenceClassification
 from minilora.nn import Linear
-from minilora.peft.method import Counts, Method, Trainable, register
+from minilora.peft.method import Counts, Trainable, register
 
 
 def train_head(model: Any) -> None:
@@ -32,34 +32,30 @@ def plan_all(shape: Any, options: Any) -> Trainable:
 
 
 register(
-    Method(
-        name="feature-extraction",
-        label="feature extraction",
-        description="the head alone, on a frozen body",
-        family="own weights",
-        color="#CC79A7",
-        marker="D",
-        linestyle="-.",
-        lr=9e-3,
-        large_lr=9e-4,
-        plan=lambda shape, options: Trainable(Counts(head=shape.in_embedding), is_base=not shape.tied),
-        make_trainable=train_head,
-        other_names=("feature_extraction",),
-    )
+    name="feature-extraction",
+    label="feature extraction",
+    description="the head alone, on a frozen body",
+    family="own weights",
+    color="#CC79A7",
+    marker="D",
+    linestyle="-.",
+    lr=9e-3,
+    large_lr=9e-4,
+    plan=lambda shape, options: Trainable(Counts(head=shape.in_embedding), is_base=not shape.tied),
+    make_trainable=train_head,
+    other_names=("feature_extraction",),
 )
 register(
-    Method(
-        name="full",
-        label="full",
-        sentence="full fine-tuning",
-        description="every weight",
-        family="own weights",
-        marker="o",
-        linestyle="-",
-        lr=1.5e-3,
-        large_lr=5e-5,
-        plan=plan_all,
-        make_trainable=lambda model: model.requires_grad_(True),
-        other_names=("full-fine-tuning",),
-    )
+    name="full",
+    label="full",
+    sentence="full fine-tuning",
+    description="every weight",
+    family="own weights",
+    marker="o",
+    linestyle="-",
+    lr=1.5e-3,
+    large_lr=5e-5,
+    plan=plan_all,
+    make_trainable=lambda model: model.requires_grad_(True),
+    other_names=("full-fine-tuning",),
 )

@@ -23,6 +23,7 @@ N·h, and is computed again when the gradient arrives, one at a time.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from minilora.functional import chunk_rows
 from minilora.peft.method import Counts, Trainable
@@ -141,8 +142,7 @@ def kept_by_block(  # noqa: C901 (the block from its end to its start, in the or
     return kept
 
 
-@dataclass(frozen=True)
-class Peaks:
+class Peaks(NamedTuple):
     """Bytes alive in a step beside weights and optimizer."""
 
     activations: float  # kept for backward when the forward pass ends, and the gradient of the last hidden states
@@ -150,29 +150,26 @@ class Peaks:
     phases: dict[str, float]  # all that is alive, at each of the moments that can be the peak
 
 
-def engine_peaks(
-    shape: Shape, step: Step, trainable: Trainable, gradients: Counts, copies: int, tied: bool, checkpointing: bool
-) -> Peaks:
-    """Return what minilora's own engine keeps alive in a step.
+def engine_peaks(shape: Shape, step: Step, trainable: Trainable, checkpointing: bool) -> Peaks:
+    """Return what minilora's own engine keeps alive in a step. Each worker has gradients of its own. The moments:
 
-    copies: arrays of a linear's size that exist while its product runs: 0 for a weight as it is, 1 for W + s B A, 1
-    more where W comes from 4 bits. Each worker has its own, as it has its own gradients. The moments:
-
-        forward, last block     what the blocks before keep, and all that the block in hand has made
-        loss                    what all keep; the hidden states twice, in whole and those with a label; their gradient
-                                and the head's; a chunk of logits. Where there are more chunks, two are alive while one
-                                is made, and of the head's gradient the sum and two chunks' shares.
-        last block again        with checkpointing: the same as in the forward pass, and the gradients of the block's
-                                end and of the head
-        backward, last MLP      nearly nothing is freed yet; new are the gradients of the residual stream and around the
-                                activation, or the linear's copies
-        backward, last adapter  all is kept; the exact GELU of a bottleneck and its slope take nine arrays, a block at a
-                                time
-        backward, first MLP     nearly all is freed, and most weights have their gradient
-        backward, embedding     all have; rows of the table are sorted and summed
+    forward, last block     what the blocks before keep, and all that the block in hand has made
+    loss                    what all keep; the hidden states twice, in whole and those with a label; their gradient
+                            and the head's; a chunk of logits. Where there are more chunks, two are alive while one
+                            is made, and of the head's gradient the sum and two chunks' shares.
+    last block again        with checkpointing: the same as in the forward pass, and the gradients of the block's
+                            end and of the head
+    backward, last MLP      nearly nothing is freed yet; new are the gradients of the residual stream and around the
+                            activation, or the linear's copies
+    backward, last adapter  all is kept; the exact GELU of a bottleneck and its slope take nine arrays, a block at a
+                            time
+    backward, first MLP     nearly all is freed, and most weights have their gradient
+    backward, embedding     all have; rows of the table are sorted and summed
     """
     size, workers = step.itemsize, min(step.workers, step.batch)
+    gradients = Counts(**{name: size * count for name, count in vars(trainable.counts).items()})
     length, n = rows_of(step, trainable)
+    sequences = -(-step.batch // workers)  # of a worker
     stream, inner = size * n * shape.hidden, size * n * shape.intermediate  # bytes of N·h and N·f
     branches = 2 if shape.gated else 1
     first = kept_by_block(shape, step, trainable, live=trainable.embedding or trainable.prompt > 0)
@@ -185,11 +182,15 @@ def engine_peaks(
         body = before + stream  # the input of each block
     live = last.live or trainable.norms
     norm = stream + size * n if live else 0  # the last norm's input
+    # Arrays of a linear's size while its product runs, for each worker: none for a weight as it is, W + s B A, and W
+    # itself where it comes from 4 bits.
+    adds_up = trainable.adds_up and not trainable.dropout and "down_proj" in trainable.reads
+    copies = step.selective + (adds_up and 2 * sequences * step.length > shape.hidden)
     copy = workers * copies * size * shape.hidden * shape.intermediate
     cached = min(workers * CACHE_BLOCK, inner)  # one array of an elementwise chain, a block at a time
     several = cached < inner  # then the last block's are there still
 
-    made = {"input of the first norm": stream, "input of the second norm": stream, "input of gate and up": stream}
+    made = dict.fromkeys(("input of the first norm", "input of the second norm", "input of gate and up"), stream)
     made |= {"gate and up": branches * inner, "input of down": inner}
     there = last.early | last.late
     mlp = last.total + sum(count for name, count in made.items() if name not in there)
@@ -200,15 +201,12 @@ def engine_peaks(
     in_block = max(mlp + 2 * cached, mlp + stream + copy, attention)
 
     chunk = chunk_rows(shape.vocab, shape.hidden, size)
-    rows = -(-step.batch // workers) * max(1, step.length - (trainable.prompt == 0))  # with a label
+    rows = sequences * max(1, step.length - (trainable.prompt == 0))  # with a label
     chunks = -(-rows // chunk)
     logits, head = workers * min(rows, chunk) * shape.vocab * size, workers * gradients.head
     loss = min(chunks, 2) * head + logits
 
-    phases = {
-        "forward, last block": before + in_block,
-        "loss": body + norm + (3 if live else 2) * stream + loss,
-    }
+    phases = {"forward, last block": before + in_block, "loss": body + norm + (3 if live else 2) * stream + loss}
     grown = workers * gradients.total(shape.layers)
     if live:
         whole = before + last.total  # once the last block has been computed again
@@ -227,6 +225,6 @@ def engine_peaks(
             gelu = 2 * inside + 9 * min(workers * CACHE_BLOCK, inside)
             phases["backward, last adapter"] = whole + head + 2 * stream + gelu
         phases["backward, first MLP"] = sum(first.early.values()) + grown - workers * gradients.block + around
-    sorting = 3 * stream + (workers * size * shape.in_embedding if tied else 0) if trainable.embedding else 0
+    sorting = 3 * stream + (workers * size * shape.in_embedding if shape.tied else 0) if trainable.embedding else 0
     phases["backward, embedding"] = grown + sorting
     return Peaks(body + norm + (stream if live else 0), logits, phases)

@@ -19,30 +19,21 @@ A library picks one by size and ranks, so the faster is counted unless one is na
 itself, runs at the speed of memory and is left out.
 """
 
-from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from minilora.errors import MiniloraError, escape, unknown
-from minilora.peft.method import Options, find
-from minilora.plan.planner import trainable
+from minilora.peft.method import METHODS, Options, find
 from minilora.plan.shapes import Shape
 
 LATENCY = 50e-6  # seconds: a short message over TCP and one switch; for a rate that is given without one
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """The network that joins each rank to the others."""
 
     bandwidth: float  # bytes per second that it sends while it receives as many
     latency: float = 0.0  # seconds until a short message arrives
-
-    def __post_init__(self) -> None:
-        if not self.bandwidth > 0:
-            raise MiniloraError(f"a link's bandwidth must be above 0 bytes per second, not {self.bandwidth}")
-        if not 0 <= self.latency < inf:
-            raise MiniloraError(f"a link's latency must be 0 seconds or more, not {self.latency}")
 
 
 # Names for links: as their makers or standards state them, with latencies that are assumptions.
@@ -56,19 +47,12 @@ LINKS = {
 }
 
 
-# What is sent
-
-
 def gradient_bytes(shape: Shape, method: str, options: Options | None = None, itemsize: int = 4) -> int:
     """Bytes of the gradients that the ranks add up in a step: what trains, `itemsize` bytes per number.
 
     minilora sends float32, 4 bytes; training in 16 bits sends 2, or 4 where it adds up in float32.
     """
-    return round(trainable(shape, find(method), options or Options()).counts.total(shape.layers)) * itemsize
-
-
-def _ring(ranks: int) -> tuple[int, float]:
-    return 2 * (ranks - 1), 2 * (ranks - 1) / ranks
+    return round(METHODS[find(method)].plan(shape, options or Options()).counts.total(shape.layers)) * itemsize
 
 
 def _rabenseifner(ranks: int) -> tuple[int, float]:
@@ -79,7 +63,7 @@ def _rabenseifner(ranks: int) -> tuple[int, float]:
 
 
 # {name: function of the ranks: (messages one after another, bytes sent for each byte of the buffer)}
-ALGORITHMS = {"ring": _ring, "rabenseifner": _rabenseifner}
+ALGORITHMS = {"ring": lambda ranks: (2 * (ranks - 1), 2 * (ranks - 1) / ranks), "rabenseifner": _rabenseifner}
 
 
 def allreduce_seconds(nbytes: float, ranks: int, link: Link, algorithm: str | None = None) -> float:
@@ -88,24 +72,19 @@ def allreduce_seconds(nbytes: float, ranks: int, link: Link, algorithm: str | No
     algorithm: "ring" or "rabenseifner"; None counts the faster. One rank, or nothing to send, takes no time. Raises
     MiniloraError for numbers that cannot be.
     """
-    _check(ranks, bytes=nbytes)
+    if type(ranks) is not int or ranks < 1:
+        raise MiniloraError(f"ranks must be a whole number of at least 1, not {escape(repr(ranks))}")
+    if not link.bandwidth > 0:
+        raise MiniloraError(f"a link's bandwidth must be above 0 bytes per second, not {link.bandwidth}")
+    for name, value in {"bytes": nbytes, "a link's latency": link.latency}.items():
+        if not 0 <= value < inf:
+            raise MiniloraError(f"{name} must be 0 or more, not {value}")
     if algorithm is not None and algorithm not in ALGORITHMS:
         raise MiniloraError(unknown("algorithm", algorithm, ALGORITHMS))
     if nbytes == 0:
         return 0.0
     costs = [ALGORITHMS[name](ranks) for name in ([algorithm] if algorithm else ALGORITHMS)]
     return min(messages * link.latency + share * nbytes / link.bandwidth for messages, share in costs)
-
-
-def _check(ranks: int, **sizes: float) -> None:
-    if type(ranks) is not int or ranks < 1:
-        raise MiniloraError(f"ranks must be a whole number of at least 1, not {escape(repr(ranks))}")
-    for name, value in sizes.items():
-        if not 0 <= value < inf:
-            raise MiniloraError(f"{name} must be 0 or more, not {value}")
-
-
-# The time of a step
 
 
 def step_seconds(
@@ -127,18 +106,16 @@ def step_seconds(
 
     Raises MiniloraError for more ranks than rows, and for numbers that cannot be.
     """
-    _check(ranks, bytes=nbytes, compute_seconds=compute_seconds, fixed_seconds=fixed_seconds)
+    sent = allreduce_seconds(nbytes, ranks, link, algorithm)
     if rows is not None and ranks > rows:
         raise MiniloraError(f"{ranks:,} ranks cannot share {rows:,} rows: each needs at least one")
     compute = compute_seconds / ranks if rows is None else compute_seconds * -(-rows // ranks) / rows
-    return fixed_seconds + compute + allreduce_seconds(nbytes, ranks, link, algorithm)
+    return fixed_seconds + compute + sent
 
 
 def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how: Any) -> float:
     """Tokens per second on so many ranks, as a multiple of one rank's. how: as of `step_seconds`."""
     alone = step_seconds(compute_seconds, nbytes, 1, link, **how)
-    if alone == 0:
-        raise MiniloraError("compute_seconds must be above 0 where machines are compared")
     return alone / step_seconds(compute_seconds, nbytes, ranks, link, **how)
 
 
@@ -147,4 +124,4 @@ def best_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **h
 
     For a ring and a batch that divides evenly, it is about √((compute - 2 bytes / bandwidth) / (2 latency)).
     """
-    return max(range(1, most + 1), key=lambda ranks: speedup(compute_seconds, nbytes, ranks, link, **how))
+    return min(range(1, most + 1), key=lambda ranks: step_seconds(compute_seconds, nbytes, ranks, link, **how))

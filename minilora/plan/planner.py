@@ -18,11 +18,12 @@ bits, fused attention, and everything held at once. In float32 it is that of min
                     else is alive at the peak.)
 """
 
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import replace
+from math import inf, prod
+from typing import NamedTuple
 
 from minilora.errors import MiniloraError
-from minilora.peft.method import METHODS, Counts, Options, Trainable, find
+from minilora.peft.method import METHODS, Options, Trainable, find
 from minilora.plan.activations import Step, engine_peaks, kept_by_block, rows_of
 from minilora.plan.shapes import LARGEST, PRESETS, Shape
 from minilora.quant.blockwise import STATISTICS_BLOCKSIZE, check_options
@@ -31,16 +32,14 @@ DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
 MOMENTS = 8  # bytes of AdamW's state for each number that trains
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Bytes of one step."""
 
     kinds: dict[str, float]  # each at its largest
     peak: float  # the most that is alive at once
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Costs of one method on one shape, as it is and with checkpointing."""
 
     method: str
@@ -71,21 +70,13 @@ def make_plan(shape: Shape, method: str, options: Options | None = None, step: S
     """
     method, options, step = find(method), options or Options(), step or Step(1, 512, 2, fused=True)
     check(shape, method, options, step)
-    what = trainable(shape, method, options)
-    count, in_all = what.counts.total(shape.layers), shape.parameters + added(shape, what)
+    what = METHODS[method].plan(shape, options)
+    count = what.counts.total(shape.layers)
+    in_all = shape.parameters + added(shape, what)
     arithmetic = engine_memory if step.itemsize == DTYPES["float32"] else memory
     plain, checkpointed = (arithmetic(shape, method, options, step, flag) for flag in (False, True))
-    saved = (count + what.frozen) * step.itemsize
-    work = flops(shape, method, options, step)
+    saved, work = (count + what.frozen) * step.itemsize, flops(shape, method, options, step)
     return Plan(method, round(count), round(in_all), round(saved), plain, checkpointed, work)
-
-
-# Counts
-
-
-def trainable(shape: Shape, method: str, options: Options) -> Trainable:
-    """Return what trains, and what backward needs for it, as the method's record says."""
-    return METHODS[method].plan(shape, options)
 
 
 def added(shape: Shape, what: Trainable) -> float:
@@ -95,62 +86,51 @@ def added(shape: Shape, what: Trainable) -> float:
 
 def check(shape: Shape, method: str, options: Options, step: Step) -> None:
     """Raises MiniloraError for what no training could have."""
+    check_step(step)
     for name, option in METHODS[method].options.items():
         value = getattr(options, name)
         if problems := option.problems(name, value):
             raise MiniloraError(problems[0])
         if type(value) is int and value > LARGEST:
             raise MiniloraError(f"{name} must be at most {LARGEST:,}, not {value:,}")
-    check_step(step)
     if METHODS[method].is_quantized:
         check_options(options.blocksize, options.quant_type)
-    what = trainable(shape, method, options)
+    what = METHODS[method].plan(shape, options)
     for name in sorted(what.reads):
         if what.rank > (width := min(shape.linears[name])):
             raise MiniloraError(f"rank {what.rank:,} is above the width {width:,} of {name}; choose a smaller")
-    if shape.positions and (used := step.length + what.prefix + what.prompt) > shape.positions:
-        room = shape.positions
+    used, room = step.length + what.prefix + what.prompt, shape.positions or inf
+    if used > room:
         raise MiniloraError(f"{used:,} tokens pass the {room:,} positions that the model has learned; shorten them")
 
 
 def check_step(step: Step) -> None:
     """Raises MiniloraError for sizes that no step has."""
-    sizes = {"batch size": (step.batch, LARGEST), "sequence length": (step.length, 2**24)}
-    for name, (value, most) in (sizes | {"number of workers": (step.workers, 4096)}).items():
+    for name, value, most in (("batch size", step.batch, LARGEST), ("sequence length", step.length, 2**24)):
         if not 1 <= value <= most:
             raise MiniloraError(f"the {name} must be from 1 to {most:,}, not {value:,}")
 
 
-# Memory
-
-
 def held(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
     """Bytes held from before a step to after it, by kind."""
-    size, what = step.itemsize, trainable(shape, method, options)
+    size, what = step.itemsize, METHODS[method].plan(shape, options)
     count = what.counts.total(shape.layers)
     kinds = {"weights": float(shape.parameters * size), "constants": 0.0}
     if METHODS[method].is_quantized:
-        codes, statistics = four_bit(shape, options)
-        kinds = {"weights": (shape.parameters - shape.in_linears) * size + codes, "constants": statistics}
+        kinds["weights"] -= shape.in_linears * size
+        for n_in, n_out in shape.linears.values():
+            blocks = -(-n_in * n_out // options.blocksize)
+            nested = blocks + 4 * -(-blocks // STATISTICS_BLOCKSIZE) + 4
+            kinds["weights"] += shape.layers * ((n_in * n_out + 1) // 2)
+            kinds["constants"] += shape.layers * (nested if options.double_quantization else 4 * blocks)
     kinds["weights"] += size * shape.layers * sum(prod(shape.linears[name]) for name in what.copied)
     kinds["adapters"] = (added(shape, what) + what.frozen) * size
-    return kinds | {"gradients": count * size, "optimizer": count * (MOMENTS + 4 * what.state)}
-
-
-def four_bit(shape: Shape, options: Options) -> tuple[int, int]:
-    """Bytes of the codes and of their statistics, of the linear layers of all blocks."""
-    codes = statistics = 0
-    for n_in, n_out in shape.linears.values():
-        blocks = -(-n_in * n_out // options.blocksize)
-        codes += (n_in * n_out + 1) // 2
-        nested = -(-blocks // STATISTICS_BLOCKSIZE)
-        statistics += blocks + 4 * nested + 4 if options.double_quantization else 4 * blocks
-    return shape.layers * codes, shape.layers * statistics
+    return kinds | {"gradients": count * size, "optimizer": count * MOMENTS}
 
 
 def memory(shape: Shape, method: str, options: Options, step: Step, checkpointing: bool) -> Memory:
     """The arithmetic of the papers: everything is held at once, and the peak is the sum."""
-    what, kinds = trainable(shape, method, options), held(shape, method, options, step)
+    what, kinds = METHODS[method].plan(shape, options), held(shape, method, options, step)
     _, n = rows_of(step, what)
     first = kept_by_block(shape, step, what, live=what.embedding or what.prompt > 0)
     other = kept_by_block(shape, step, what, first.live)
@@ -172,22 +152,13 @@ def engine_memory(shape: Shape, method: str, options: Options, step: Step, check
     """Memory by minilora's own engine. Gradients and activations are not all alive at once, so the kinds may add up to
     more than the peak; where they add up to less, the rest is workspace.
     """
-    in_4_bits = METHODS[method].is_quantized
-    step = replace(step, selective=in_4_bits)
-    what, kinds = trainable(shape, method, options), held(shape, method, options, step)
-    gradients = Counts(**{name: size * step.itemsize for name, size in vars(what.counts).items()})
-    workers = min(step.workers, step.batch)
-    rows = -(-step.batch // workers) * step.length
-    adds_up = what.adds_up and not what.dropout and "down_proj" in what.reads and 2 * rows > shape.hidden
-    tied = shape.tied and what.embedding
-    peaks = engine_peaks(shape, step, what, gradients, in_4_bits + adds_up, tied, checkpointing)
-    kinds |= {"gradients": workers * kinds["gradients"], "activations": peaks.activations, "logits": peaks.logits}
+    kinds, step = held(shape, method, options, step), replace(step, selective=METHODS[method].is_quantized)
+    peaks = engine_peaks(shape, step, METHODS[method].plan(shape, options), checkpointing)
+    gradients = min(step.workers, step.batch) * kinds["gradients"]
+    kinds |= {"gradients": gradients, "activations": peaks.activations, "logits": peaks.logits}
     always = sum(kinds[kind] for kind in ("weights", "constants", "adapters", "optimizer"))
     peak = always + max(peaks.phases.values())
     return Memory(kinds | {"workspace": max(0.0, peak - sum(kinds.values()))}, peak)
-
-
-# Time
 
 
 def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
@@ -198,7 +169,7 @@ def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, 
     weight gradients    for what trains, once
     again               with checkpointing, the blocks once more
     """
-    what = trainable(shape, method, options)
+    what = METHODS[method].plan(shape, options)
     length, n = rows_of(step, what)
     extra = 0 if what.is_base or what.prefix else (what.counts.block + what.frozen_products) * shape.layers
     blocks, head = 2 * n * (shape.in_linears + extra), 2 * n * shape.in_embedding
@@ -218,9 +189,6 @@ def tokens_per_second(plan: Plan, step: Step, tflops: float, utilization: float,
     """Return the speed of a step at that share of a device's TFLOP/s."""
     work = sum(work for kind, work in plan.flops.items() if checkpointing or kind != "again")
     return step.batch * step.length * tflops * 1e12 * utilization / work
-
-
-# Answers
 
 
 def largest(memory_bytes: float, method: str, options: Options, step: Step) -> tuple[str, Plan] | None:

@@ -60,11 +60,6 @@ class Shape:
         return self.vocab * self.hidden
 
     @property
-    def in_norms(self) -> int:
-        """Weights and biases of the norms, two a block and one at the end."""
-        return (2 * self.layers + 1) * self.hidden * (1 + self.norm_biases)
-
-    @property
     def in_biases(self) -> int:
         """Biases of the linear layers of all blocks."""
         return self.layers * sum(self.linears[name][1] for name in self.biased)
@@ -72,7 +67,8 @@ class Shape:
     @property
     def parameters(self) -> int:
         tables = self.in_embedding * (1 if self.tied else 2) + self.positions * self.hidden
-        return self.in_linears + self.in_biases + self.in_norms + tables
+        norms = (2 * self.layers + 1) * self.hidden * (1 + self.norm_biases)  # two a block and one at the end
+        return self.in_linears + self.in_biases + norms + tables
 
 
 _SMOLLM2 = Shape(30, 576, 1536, 9, 3, 49152, tied=True)
@@ -103,8 +99,6 @@ PRESETS = {
 }
 
 _NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-_READ = (*_NEEDED, "num_key_value_heads", "head_dim", "tie_word_embeddings", "attention_bias", "mlp_bias", "model_type")
-_FAMILIES = ("llama", "mistral", "qwen2")
 
 
 def find_shape(source: str) -> Shape:
@@ -123,37 +117,34 @@ def find_shape(source: str) -> Shape:
 
 def shape_from_config(config: dict, where: str = "config.json") -> Shape:
     """The shape that the content of a config.json describes. Errors as for `find_shape`."""
-    where = escape(where)
-    family = config.get("model_type", "llama")
-    if family not in _FAMILIES:
-        raise FormatError(f"{where} describes a {escape(repr(family))} model; the planner reads {', '.join(_FAMILIES)}")
     if missing := [name for name in _NEEDED if config.get(name) is None]:
-        raise FormatError(f"{where} lacks {', '.join(missing)}, without which nothing can be planned")
+        raise FormatError(f"{escape(where)} lacks {', '.join(missing)}, without which nothing can be planned")
     try:
-        read = {name: config[name] for name in _READ if config.get(name) is not None}
-        found = LlamaConfig(**read | ({"attention_bias": True} if family == "qwen2" else {}))
+        shape = shape_of(LlamaConfig.from_dict(config))
     except MiniloraError as error:
-        raise FormatError(f"{where}: {error}") from error
-    sizes = {name: getattr(found, name) for name in _READ if type(getattr(found, name)) is int}
-    if wrong := [f"{name} = {escape(repr(n))}" for name, n in sizes.items() if not 1 <= n <= LARGEST]:
-        raise FormatError(f"{where}: {', '.join(wrong)}; sizes lie between 1 and {LARGEST:,}")
-    return shape_of(found)
+        raise FormatError(f"{escape(where)}: {error}") from error
+    sizes = {name: n for name, n in vars(shape).items() if type(n) is int and name != "positions"}
+    if wrong := [f"{name} {n}" for name, n in sizes.items() if not 1 <= n <= LARGEST]:
+        raise FormatError(f"{escape(where)}: {escape(', '.join(wrong))}; sizes lie between 1 and {LARGEST:,}")
+    return shape
 
 
 def shape_of(config: LlamaConfig | GPT2Config) -> Shape:
     """The shape of the model that a configuration describes."""
-    shared: dict[str, Any] = {
-        "layers": config.num_hidden_layers,
-        "hidden": config.hidden_size,
-        "intermediate": config.intermediate_size,
-        "heads": config.num_attention_heads,
-        "kv_heads": config.num_key_value_heads,
-        "vocab": config.vocab_size,
-        "head_dim": config.head_dim,
-        "tied": config.tie_word_embeddings,
-    }
     if isinstance(config, GPT2Config):
-        return Shape(**shared, **_GPT, positions=config.max_position_embeddings)
-    of_attention = ATTENTION[:3] if config.model_type == "qwen2" else ATTENTION
-    of_mlp = ("gate_proj", "up_proj", "down_proj") if config.mlp_bias else ()
-    return Shape(**shared, biased=(of_attention if config.attention_bias else ()) + of_mlp)
+        own = {**_GPT, "positions": config.max_position_embeddings}
+    else:
+        of_attention = ATTENTION[:3] if config.model_type == "qwen2" else ATTENTION
+        of_mlp = ("gate_proj", "up_proj", "down_proj") if config.mlp_bias else ()
+        own = {"biased": (of_attention if config.attention_bias else ()) + of_mlp}
+    return Shape(
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        config.vocab_size,
+        config.head_dim,
+        config.tie_word_embeddings,
+        **own,
+    )

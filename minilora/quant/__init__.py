@@ -1,15 +1,6 @@
 """Weights in 4 bits, in the names of bitsandbytes: codebooks, blockwise quantization, linear layers."""
 
-from minilora.quant.blockwise import (
-    BLOCKSIZE,
-    BLOCKSIZES,
-    QuantState,
-    blocksize_field,
-    dequantize_4bit,
-    dequantize_blockwise,
-    quantize_4bit,
-    quantize_blockwise,
-)
+from minilora.quant.blockwise import BLOCKSIZE, BLOCKSIZE_FIELD, BLOCKSIZES, QuantState, dequantize_4bit, quantize_4bit
 from minilora.quant.codebooks import CODEBOOKS, dynamic_map, fp4, int4, nf4, register_codebook
 from minilora.quant.linear4bit import (
     Linear4bit,
@@ -23,28 +14,7 @@ from minilora.quant.linear4bit import (
     weight_digest,
 )
 
-__all__ = [
-    "BLOCKSIZE",
-    "BLOCKSIZES",
-    "CODEBOOKS",
-    "Linear4bit",
-    "QuantState",
-    "blocksize_field",
-    "dequantize_4bit",
-    "dequantize_blockwise",
-    "dequantize_model",
-    "dynamic_map",
-    "fp4",
-    "in_float",
-    "int4",
-    "linears_of_blocks",
-    "load_4bit",
-    "nf4",
-    "quantization",
-    "quantize_4bit",
-    "quantize_blockwise",
-    "quantize_model",
-    "quantized_linears",
-    "register_codebook",
-    "weight_digest",
-]
+__all__ = ["BLOCKSIZE", "BLOCKSIZES", "BLOCKSIZE_FIELD", "QuantState", "dequantize_4bit", "quantize_4bit"]
+__all__ += ["CODEBOOKS", "dynamic_map", "fp4", "int4", "nf4", "register_codebook"]
+__all__ += ["Linear4bit", "dequantize_model", "in_float", "linears_of_blocks", "load_4bit", "quantization"]
+__all__ += ["quantize_model", "quantized_linears", "weight_digest"]

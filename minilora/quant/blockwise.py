@@ -12,9 +12,10 @@ rest quantized in blocks of 256 by the dynamic map.
     bits per number               4 + 32 / blocksize                              4.5    with blocks of 64
     with double quantization    4 + 8 / blocksize + 32 / (blocksize · 256)      4.127
 
-The arithmetic itself stands in `plain.py`; on a CPU its faster twin in `fast.py` runs, on a GPU a kernel.
+The arithmetic itself stands in `plain.py`; on a CPU its faster twin runs, further down, on a GPU a kernel.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -22,21 +23,22 @@ from typing import Any
 
 import numpy as np
 
-from minilora import backend, blas
+from minilora import backend
 from minilora.backend import Array, xp
 from minilora.errors import MiniloraError, unknown
 from minilora.fields import checked
 from minilora.kernels import elementwise
-from minilora.quant import fast, plain
+from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, dynamic_map, midpoints, order
 from minilora.tensor import Tensor
+from minilora.threads import count, side_by_side, using
 
 BLOCKSIZE, BLOCKSIZES = 64, (32, 64, 128, 256, 512, 1024, 2048, 4096)  # by default, and all that there are
 STATISTICS_BLOCKSIZE = 256  # of the absmax values, in double quantization
 WORTH_THREADS = 2**21  # numbers from which on several threads are faster than one
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class QuantState:
     """All that it takes to undo a quantization, beside the codes. The fields are bitsandbytes'.
 
@@ -68,24 +70,15 @@ class QuantState:
         own = self.absmax.nbytes
         return own if self.state2 is None else own + self.offset.nbytes + self.state2.nbytes
 
-    def __repr__(self) -> str:
-        kind = "8 bit" if self.quant_type is None else f"{self.quant_type}, shape={self.shape}"
-        double = ", double quantization" if self.nested else ""
-        return f"QuantState({kind}, blocksize={self.blocksize}{double})"
-
 
 def quantize_4bit(
-    array: Any,
-    blocksize: int = BLOCKSIZE,
-    quant_type: str = "nf4",
-    compress_statistics: bool = False,
-    threads: int | None = None,
+    array: Any, blocksize: int = BLOCKSIZE, quant_type: str = "nf4", compress_statistics: bool = False
 ) -> tuple[Array, QuantState]:
     """`array` in 4 bits: bytes ((n+1)//2, 1) of two codes each, the first in the high half, and their QuantState.
 
     array: of float16, float32 or float64, any shape; it is computed with in float32, and `dequantize_4bit` gives its
     dtype back. blocksize: 32, 64, 128, … 4096; the last block may be shorter. quant_type: "nf4", "fp4" or "int4".
-    compress_statistics: double quantization. threads: on a CPU; None takes all cores where the array is large.
+    compress_statistics: double quantization. On a CPU, large arrays are spread over `minilora.threads.count()` threads.
 
     Raises MiniloraError for NaN and infinite numbers, for arrays that are empty or not of floats, and for a blocksize
     or quant_type that there is not.
@@ -95,45 +88,45 @@ def quantize_4bit(
     check_array(array, "quantize_4bit")
     flat = array.reshape(-1)
     if backend.is_cpu():
-        packed, absmax = fast.quantize_4bit(flat, blocksize, quant_type, _threads(threads, flat.size))
+        packed, absmax = quantize_on_cpu(flat, blocksize, quant_type)
     else:
-        tables = (backend.asarray(table(quant_type)) for table in (midpoints, order))
+        tables = (backend.asarray(made(quant_type)) for made in (midpoints, order))
         packed, absmax = plain.quantize_4bit(flat.astype(xp.float32), blocksize, *tables)
     offset = state2 = None
     if compress_statistics:
         # The mean is taken in float64 on the host, so that it is the same on every backend and however it is added up.
         mean = backend.to_numpy(absmax).astype(np.float64).mean()
         offset = backend.asarray(mean, dtype=xp.float32)
-        absmax, state2 = quantize_blockwise(absmax - offset, STATISTICS_BLOCKSIZE)
+        table = backend.asarray(_codes_of_bins())
+        absmax, scales = plain.quantize_8bit(absmax - offset, STATISTICS_BLOCKSIZE, table)
+        code = backend.asarray(dynamic_map())
+        state2 = QuantState(scales, None, code, STATISTICS_BLOCKSIZE, dtype=scales.dtype)
     code = backend.asarray(CODEBOOKS[quant_type]())
     state = QuantState(absmax, tuple(array.shape), code, blocksize, quant_type, array.dtype, offset, state2)
     return packed.reshape(-1, 1), state
 
 
-def dequantize_4bit(packed: Any, state: QuantState, threads: int | None = None) -> Array:
+def dequantize_4bit(packed: Any, state: QuantState) -> Array:
     """The array that `packed` and `state` stand for, in the state's shape and dtype.
 
     Raises MiniloraError where the two do not belong together.
     """
     quant_type = check_options(state.blocksize, state.quant_type)
     packed, n = backend.asarray(packed), prod(state.shape or ())
-    if packed.dtype != xp.uint8 or packed.size != (n + 1) // 2:
+    blocks = -(-n // state.blocksize)
+    if packed.dtype != xp.uint8 or packed.size != (n + 1) // 2 or state.absmax.size != blocks:
         raise MiniloraError(
-            f"the packed data does not fit its state: {packed.size} numbers of {packed.dtype}, "
-            f"where shape {state.shape} needs {(n + 1) // 2} of uint8"
-        )
-    blocks, found = -(-n // state.blocksize), state.absmax.size
-    if found != blocks:
-        raise MiniloraError(
-            f"the state does not fit its shape: {found} absmax values, "
-            f"where shape {state.shape} in blocks of {state.blocksize} needs {blocks}"
+            f"the packed data does not fit its state: {packed.size} numbers of {packed.dtype} and {state.absmax.size} "
+            f"absmax values, where shape {state.shape} in blocks of {state.blocksize} needs {(n + 1) // 2} of uint8 "
+            f"and {blocks}"
         )
     absmax = backend.asarray(state.absmax)
     if state.state2 is not None:
-        absmax = dequantize_blockwise(absmax, state.state2) + state.offset
+        inner = state.state2
+        absmax = plain.dequantize_8bit(absmax, inner.absmax, inner.code, inner.blocksize) + state.offset
     flat = packed.reshape(-1)
     if backend.is_cpu():
-        values = fast.dequantize_4bit(flat, absmax, quant_type, state.blocksize, n, _threads(threads, n))
+        values = dequantize_on_cpu(flat, absmax, quant_type, state.blocksize, n)
     else:
         values = xp.empty(n, dtype=xp.float32)
         values_of_codes(flat, absmax, state.code, state.blocksize.bit_length() - 1, values)
@@ -150,38 +143,11 @@ def values_of_codes(packed: Array, absmax: Array, code: Array, shift: int, value
     values[...] = plain.dequantize_4bit(packed, absmax, code, 2**shift, values.size)
 
 
-def quantize_blockwise(array: Any, blocksize: int = 4096) -> tuple[Array, QuantState]:
-    """`array` in 8 bits by the dynamic map: codes (uint8, of its shape) and their QuantState.
-
-    Arguments and errors as for `quantize_4bit`. As on bitsandbytes' CPU path, a number takes the code of the bin that
-    it falls into, one of 65,536 equal ones, which near a change of codes is not always the nearest; a block of zeros
-    takes code 0, which times its absmax is 0.
-    """
-    check_options(blocksize)
-    array = backend.asarray(array.data if isinstance(array, Tensor) else array)
-    check_array(array, "quantize_blockwise")
-    table = backend.asarray(_codes_of_bins())
-    codes, absmax = plain.quantize_8bit(array.reshape(-1).astype(xp.float32), blocksize, table)
-    code = backend.asarray(dynamic_map())
-    return codes.reshape(array.shape), QuantState(absmax, None, code, blocksize, dtype=array.dtype)
-
-
-def dequantize_blockwise(codes: Any, state: QuantState) -> Array:
-    """The array that 8-bit `codes` and their `state` stand for. Raises MiniloraError where these do not fit."""
-    codes = backend.asarray(codes)
-    blocks = -(-codes.size // state.blocksize)
-    if codes.dtype != xp.uint8 or state.absmax.size != blocks:
-        raise MiniloraError(
-            f"the codes do not fit their state: {codes.size} numbers of {codes.dtype} in blocks of {state.blocksize}, "
-            f"with {state.absmax.size} absmax values"
-        )
-    values = plain.dequantize_8bit(codes.reshape(-1), state.absmax, state.code, state.blocksize)
-    return values.astype(state.dtype, copy=False).reshape(codes.shape)
-
-
 @cache
 def _codes_of_bins() -> np.ndarray:
-    """The code that is nearest to the centre of each of 65,536 equal bins of [-1, 1]."""
+    """The code that is nearest to the centre of each of 65,536 equal bins of [-1, 1]. As on bitsandbytes' CPU path, a
+    number takes that of its bin, which near a change of codes is not always the nearest.
+    """
     values = dynamic_map().astype(np.float64)
     centres = np.arange(65536) / 65535 * 2 - 1
     return np.searchsorted((values[:-1] + values[1:]) / 2, centres).astype(np.uint8)
@@ -189,16 +155,14 @@ def _codes_of_bins() -> np.ndarray:
 
 # What can be quantized
 
-
-def blocksize_field() -> Any:
-    """A field for a number of weights that share a scale."""
-    words = f"one of {', '.join(map(str, BLOCKSIZES))}"
-    return checked(BLOCKSIZE, words, lambda value: type(value) is int and value in BLOCKSIZES)
+BLOCKSIZE_FIELD = checked(
+    BLOCKSIZE, f"one of {', '.join(map(str, BLOCKSIZES))}", lambda value: type(value) is int and value in BLOCKSIZES
+)
 
 
 def check_options(blocksize: int, quant_type: str | None = "nf4") -> str:
     """The quant_type. Raises MiniloraError for a blocksize or a quant_type that is not offered."""
-    if problems := blocksize_field().metadata["kind"].problems("blocksize", blocksize):
+    if problems := BLOCKSIZE_FIELD.metadata["kind"].problems("blocksize", blocksize):
         raise MiniloraError(problems[0])
     if not isinstance(quant_type, str) or quant_type not in CODEBOOKS:
         raise MiniloraError(unknown("quant_type", quant_type, CODEBOOKS))
@@ -213,16 +177,98 @@ def check_array(array: Array, name: str) -> None:
         raise MiniloraError(f"{name}: an array of shape {tuple(array.shape)} holds nothing to quantize")
     with backend.errstate():
         finite = xp.isfinite(array.astype(xp.float32, copy=False))
-        if bool(finite.all()):
-            return
-    bad = np.argwhere(~backend.to_numpy(finite))
-    first = tuple(bad[0].tolist())
-    value = backend.to_numpy(array)[first]
-    raise MiniloraError(
-        f"{name}: {len(bad):,} of {array.size:,} numbers are NaN or infinite (in float32), the first {value} at "
-        f"{list(first)}; only finite ones can be quantized"
-    )
+    if not bool(finite.all()):
+        bad = np.argwhere(~backend.to_numpy(finite))
+        value = backend.to_numpy(array)[tuple(bad[0])]
+        raise MiniloraError(
+            f"{name}: {len(bad):,} of {array.size:,} numbers are NaN or infinite (in float32), the first {value} at "
+            f"{bad[0].tolist()}; only finite ones can be quantized"
+        )
 
 
-def _threads(asked: int | None, size: int) -> int:
-    return asked or (blas.cores() if size >= WORTH_THREADS else 1)
+# On a CPU: blocks that stay in a core's cache, over threads, bit for bit as in `plain.py`
+
+
+def quantize_on_cpu(values: np.ndarray, blocksize: int, quant_type: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values (n,) of any float dtype to bytes of two codes ((n+1)//2,) and the absmax of each block.
+
+    The code of a value is the number of midpoints below it, counted by one comparison a midpoint: with 15 of them that
+    is several times faster than a search.
+    """
+    n = values.size
+    blocks, half = n // blocksize, blocksize // 2  # whole ones, bytes of one
+    whole = blocks * blocksize
+    packed, absmax = np.empty((n + 1) // 2, np.uint8), np.empty(-(-n // blocksize), np.float32)
+    rows = values[:whole].reshape(-1, blocksize)
+    limits, codes = midpoints(quant_type), packed_order(quant_type)
+
+    def some(s: slice) -> None:
+        x = rows[s].astype(np.float32, copy=False)
+        absmax[s] = np.abs(x).max(axis=1)
+        scaled = x * (1 / np.maximum(absmax[s], plain.SMALLEST_ABSMAX))[:, None]
+        rank = (scaled > limits[0]).view(np.uint8)
+        for limit in limits[1:]:
+            rank += (scaled > limit).view(np.uint8)
+        two = rank.view("<u2").reshape(-1)  # the first code of a pair in the low byte
+        np.take(codes, (two << 4 | two >> 8).astype(np.uint8), out=packed[s.start * half : s.stop * half], mode="wrap")
+
+    spread(some, blocks, blocksize)
+    if whole < n:
+        last = values[whole:].astype(np.float32)
+        packed[whole // 2 :], absmax[blocks:] = plain.quantize_4bit(last, blocksize, limits, order(quant_type))
+    return packed, absmax
+
+
+def dequantize_on_cpu(packed: np.ndarray, absmax: np.ndarray, quant_type: str, blocksize: int, n: int) -> np.ndarray:
+    """The float32 values (n,) that the codes in `packed` stand for.
+
+    A byte holds two codes, so a table of 256 pairs turns it into two values at once.
+    """
+    blocks, half = n // blocksize, blocksize // 2
+    out = np.empty(2 * packed.size, np.float32)
+    twos = out.view(np.complex64)  # two float32 as one item
+    rows = out[: blocks * blocksize].reshape(-1, blocksize)
+    table = pairs(quant_type)
+
+    def some(s: slice) -> None:
+        here = slice(s.start * half, s.stop * half)
+        np.take(table, packed[here], out=twos[here], mode="wrap")
+        np.multiply(rows[s], absmax[s, None], out=rows[s])
+
+    spread(some, blocks, blocksize)
+    if blocks * blocksize < n:
+        twos[blocks * half :] = table[packed[blocks * half :]]
+        out[blocks * blocksize :] *= absmax[-1]
+    return out[:n]
+
+
+@cache
+def pairs(quant_type: str) -> np.ndarray:
+    """The two values that each byte stands for, (256,) complex64: the first is the real part."""
+    code, byte = CODEBOOKS[quant_type](), np.arange(256)
+    return np.stack([code[byte >> 4], code[byte & 15]], axis=1).view(np.complex64).reshape(-1)
+
+
+@cache
+def packed_order(quant_type: str) -> np.ndarray:
+    """Bytes (256,) of two codes each, by the byte that holds the two places of these in the order of values."""
+    code, byte = order(quant_type), np.arange(256)
+    return code[byte >> 4] << 4 | code[byte & 15]
+
+
+def spread(work: Callable[[slice], None], rows: int, blocksize: int) -> None:
+    """`work` on slices of the rows that fit a cache, several of them at a time where there are many numbers.
+
+    Threads take larger slices, since Python's lock is handed over after each operation. Each takes neighbours: memory
+    comes in pages of up to 2 MiB, and two threads that are the first to touch one wait for each other.
+    """
+    threads = count() if rows * blocksize >= WORTH_THREADS else 1
+    slices = list(backend.row_blocks(rows, 4 * blocksize if threads == 1 else blocksize))
+    threads = max(min(threads, len(slices)), 1)
+
+    def share(index: int) -> None:
+        for s in slices[len(slices) * index // threads : len(slices) * (index + 1) // threads]:
+            work(s)
+
+    with using(threads):
+        side_by_side(share, range(threads))

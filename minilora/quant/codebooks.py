@@ -101,9 +101,9 @@ def register_codebook(make: Callable[[], np.ndarray]) -> Callable[[], np.ndarray
     if name in CODEBOOKS:
         raise MiniloraError(f"there is a codebook {name} already")
     if values.ndim != 1 or not 2 <= values.size <= 16 or not np.isfinite(values).all() or np.ptp(values) == 0:
+        had = f"{values.size}: {first_few(map(str, values.flat))}"
         raise MiniloraError(
-            f"{name} cannot be a codebook: 4 bits are codes for 2 to 16 finite numbers, not all equal; it has "
-            f"{values.size}: {first_few(map(str, values.flat))}"
+            f"{name} cannot be a codebook: 2 to 16 finite numbers, not all equal, are one; it has {had}"
         )
     filled = _constant(np.append(values, np.repeat(values[-1], 16 - values.size)))
     _codebooks[name] = lambda: filled

@@ -36,10 +36,8 @@ class Linear4bit(nn.Linear):
     def __init__(self, packed: Array, quant_state: QuantState, bias: Tensor | None = None, weight_digest: str = ""):
         assert quant_state.shape is not None  # as it is for 8 bits
         self.out_features, self.in_features = quant_state.shape
-        self.packed = packed
-        self.quant_state = quant_state
-        self.bias = bias
-        self.weight_digest = weight_digest
+        self.packed, self.quant_state = packed, quant_state
+        self.bias, self.weight_digest = bias, weight_digest
 
     @classmethod
     def from_linear(
@@ -47,10 +45,8 @@ class Linear4bit(nn.Linear):
     ) -> "Linear4bit":
         """`linear` with its weight in 4 bits and a frozen copy of its bias. Changes nothing in `linear`.
 
-        Errors as for `quantize_4bit`, and for a layer that is in 4 bits already.
+        Errors as for `quantize_4bit`.
         """
-        if isinstance(linear, Linear4bit):
-            raise MiniloraError(f"{linear!r} is in 4 bits already")
         weight = linear.weight.data
         packed, state = quantize_4bit(weight, blocksize, quant_type, compress_statistics)
         bias = None if linear.bias is None else nn.Parameter(linear.bias.data, requires_grad=False)
@@ -65,8 +61,8 @@ class Linear4bit(nn.Linear):
         return linear
 
     def dequantize(self) -> Array:
-        """The weight (out, in), made anew. On one thread: training runs this in several side by side."""
-        return dequantize_4bit(self.packed, self.quant_state, threads=1)
+        """The weight (out, in), made anew."""
+        return dequantize_4bit(self.packed, self.quant_state)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # cannot be assigned here
@@ -101,9 +97,6 @@ class Linear4bit(nn.Linear):
         state = self.quant_state
         return {"blocksize": state.blocksize, "quant_type": state.quant_type, "compress_statistics": state.nested}
 
-    def extra_repr(self) -> str:
-        return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in self.settings.items())])
-
 
 def weight_digest(array: Array) -> str:
     """SHA-256 over the float32 bytes of an array of the backend, as hexadecimal digits."""
@@ -117,7 +110,7 @@ def weight_digest(array: Array) -> str:
 def linears_of_blocks(model: nn.Module) -> list[str]:
     """Paths of all Linears in the model's lists of blocks; of all that it has, where it has no such lists."""
     found = [path for path, module in model.named_modules() if path and isinstance(module, nn.Linear)]
-    return list(filter(_in_block, found)) or found
+    return [path for path in found if _in_block(path)] or found
 
 
 def _in_block(path: str) -> bool:
@@ -130,8 +123,8 @@ def quantize_model(
     """Put the Linears of the model's blocks into 4 bits, in place and frozen; the rest stays as it is. Returns `model`.
 
     Embeddings, norms and the head stay float: they are few, or read by lookup, and the head's errors go straight into
-    the logits. Raises MiniloraError, and changes nothing then: as `quantize_4bit` does, and for a model that has no
-    Linear, is quantized or adapted already, or ties a weight of its blocks to another.
+    the logits. Raises MiniloraError, and changes nothing then: as `quantize_4bit` does, and for a model that
+    is quantized or adapted already, or ties a weight of its blocks to another.
     """
     check_options(blocksize, quant_type)
     if quantized := quantized_linears(model):
@@ -139,8 +132,6 @@ def quantize_model(
     if adapted := nn.adapted_modules(model):
         raise MiniloraError(f"the model has an adapter: {first_few(adapted)}; quantize the plain model, then adapt it")
     linears: dict[str, Any] = {path: model.get_submodule(path) for path in linears_of_blocks(model)}
-    if not linears:
-        raise MiniloraError(f"{type(model).__name__} has no Linear to quantize")
     uses = Counter(id(array) for array in model.state_dict().values())
     if tied := [path for path, linear in linears.items() if uses[id(linear.weight.data)] > 1]:
         raise MiniloraError(f"a tied weight cannot be quantized in one place only: {first_few(tied)}")
@@ -152,24 +143,18 @@ def quantize_model(
     return _recomputing(model, True)
 
 
-def load_4bit(
-    family: Any,
-    path: str | os.PathLike[str],
-    blocksize: int = BLOCKSIZE,
-    quant_type: str = "nf4",
-    compress_statistics: bool = False,
-) -> nn.Module:
-    """`quantize_model(family.from_pretrained(path), …)`, one layer at a time: no more than one is in float at once.
+def load_4bit(family: Any, path: str | os.PathLike[str], **settings: Any) -> nn.Module:
+    """`quantize_model(family.from_pretrained(path), **settings)`, one layer at a time: no more than one is in float at
+    once.
 
     family: a model class, such as LlamaForCausalLM; path: as its `from_pretrained` takes it. Errors are those of both.
     """
-    check_options(blocksize, quant_type)
 
     def quantized(path: str, module: nn.Module) -> nn.Module:
         if not (isinstance(module, nn.Linear) and _in_block(path)):
             return module
         check_array(module.weight.data, path)
-        return Linear4bit.from_linear(module, blocksize, quant_type, compress_statistics)
+        return Linear4bit.from_linear(module, **settings)
 
     return _recomputing(family.from_pretrained(path, each=quantized), True)
 

@@ -1,7 +1,7 @@
 """Blockwise quantization the way a paper prints it, whole arrays at a time: the place to read first.
 
-Runs on every backend. On a CPU the fast forms in `fast.py` do the same a cache at a time, bit for bit; where a backend
-has neither those nor a kernel, this is what runs. Arrays are flat here; n is the number of values.
+Runs on every backend. On a CPU the fast forms in `blockwise.py` do the same a cache at a time, bit for bit; where a
+backend has neither those nor a kernel, this is what runs. Arrays are flat here; n is the number of values.
 """
 
 from minilora import backend

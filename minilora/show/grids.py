@@ -69,18 +69,13 @@ class Grid:
     caption: str
 
 
-# Drawing
-
-
 def render(table: Table) -> str:
     """Write `table` as plain text, for a file."""
     from rich.console import Console
 
     file = StringIO()
-    plain = Console(
-        file=file, width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
-    )
-    plain.print(table)
+    plain = {"color_system": None, "force_terminal": False, "force_jupyter": False, "legacy_windows": False}
+    Console(file=file, width=WIDTH, **plain).print(table)  # type: ignore[arg-type]
     return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
 
 
@@ -90,16 +85,10 @@ def drawn(grid: Grid) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=Text(grid.title, style="bold"),
-        caption=Text(grid.caption, style="dim"),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 0 if len(grid.header) > 5 else 1),
-    )
+    table = Table(title=Text(grid.title, style="bold"), caption=Text(grid.caption, style="dim"), box=box.SIMPLE_HEAD)
+    table.title_justify = table.caption_justify = "left"
+    table.show_edge = table.pad_edge = False
+    table.padding = (0, 0 if len(grid.header) > 5 else 1)
     for index, name in enumerate(grid.header):
         table.add_column(name, justify="right" if index else "left", vertical="bottom", no_wrap=index == 0)
     for row in grid.rows:
@@ -109,10 +98,10 @@ def drawn(grid: Grid) -> Table:
 
 def seeds_in_words(counts: Iterable[int]) -> str:
     """Say what `±` means under a table whose numbers are over so many seeds each."""
-    counts = sorted(set(counts))
-    if not counts or counts == [1]:
+    different = sorted(set(counts))
+    if different in ([], [1]):
         return "One seed, so no spread."
-    ends = dict.fromkeys((counts[0], counts[-1]))
+    ends = dict.fromkeys((different[0], different[-1]))
     spread = "seeds ± half their range" + ("; without ±, of one." if 1 in ends else ".")
     return f"Mean over {' to '.join(map(str, ends))} {spread}"
 
@@ -122,8 +111,6 @@ def listed(names: Iterable[object]) -> str:
     *before, last = map(str, names)
     return f"{', '.join(before)} and {last}" if before else last
 
-
-# Numbers
 
 _BYTES = ((1e18, "EB"), (1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
 
@@ -148,17 +135,13 @@ def show_bytes(number: float) -> str:
 def show_size(number: float) -> str:
     """Write bytes that were counted, in three digits: `37.7 MB`, `349 GB`."""
     for size, unit in _BYTES:
-        if number >= 0.9995 * size:
-            return f"{_three_digits(number / size)} {unit}"
+        if (units := number / size) >= 0.9995:
+            return f"{units:,.{0 if units >= 99.95 else 1 if units >= 9.995 else 2}f} {unit}"
     return f"{number:.0f} B"
 
 
 def show_seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-
-
-def _three_digits(number: float) -> str:
-    return f"{number:,.{0 if number >= 99.95 else 1 if number >= 9.995 else 2}f}"
 
 
 def show_signed(value: float) -> str:

@@ -39,33 +39,15 @@ def page(title: str, *parts: str, script: str = "", style: str = "") -> str:
     allowed = "; script-src 'unsafe-inline'" if script else ""
     script = script.replace("</", "<\\/")  # which would end it
     code = f"\n<script>\n{script}\n</script>" if script else ""
+    body = "\n".join(part for part in parts if part)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-        f'{allowed}">\n'
+        f"content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'{allowed}\">\n"
         f"<title>minilora: {text(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in parts if part)
-        + f"\n</main>{code}\n</body>\n</html>\n"
+        f"{body}\n</main>{code}\n</body>\n</html>\n"
     )
-
-
-def top(title: str, results: dict, quick: str, lead: str) -> str:
-    """Write the heading, with the command that the page came from. quick: what to say of a quick run; lead: HTML."""
-    return (
-        f"<header><h1>{text(title)}</h1>\n"
-        f'<p class="soft"><code>{text(results.get("command", ""))}</code> · {text(results.get("date", ""))} · '
-        f"{results.get('seconds', 0):,.0f} seconds.{quick if results.get('quick') else ''}</p></header>\n<p>{lead}</p>"
-    )
-
-
-def facts_table(facts: dict) -> str:
-    """Write names and values in two columns."""
-    rows = "\n".join(
-        f'<tr><th scope="row">{text(name)}</th><td>{text(value)}</td></tr>' for name, value in facts.items()
-    )
-    return f'<div class="wide"><table class="facts"><tbody>\n{rows}\n</tbody></table></div>'
 
 
 def text(value: object) -> str:
@@ -78,26 +60,26 @@ def step(title: str, *parts: str) -> str:
     return f"<section>\n<h2>{text(title)}</h2>\n{body}\n</section>"
 
 
-def panel(title: str, content: str) -> str:
-    return f'<div><p class="soft">{text(title)}</p><pre>{text(content)}</pre></div>'
+def beside(panels: dict[str, str]) -> str:
+    """Write texts side by side, each under its title."""
+    parts = [f'<div><p class="soft">{text(title)}</p><pre>{text(words)}</pre></div>' for title, words in panels.items()]
+    return f'<div class="beside">\n{"".join(parts)}\n</div>'
 
 
-def beside(panels: list[str]) -> str:
-    return f'<div class="beside">\n{"".join(panels)}\n</div>'
+def facts_table(facts: dict) -> str:
+    """Write names and values in two columns."""
+    rows = [f'<tr><th scope="row">{text(name)}</th><td>{text(value)}</td></tr>\n' for name, value in facts.items()]
+    return f'<div class="wide"><table class="facts"><tbody>\n{"".join(rows)}</tbody></table></div>'
 
 
 def table(grid: grids.Grid) -> str:
     head = "".join(f'<th scope="col">{text(" ".join(name.split()))}</th>' for name in grid.header)
-    rows = "\n".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in grid.rows)
-    return (
-        f'<figure><div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>\n'
-        f"<figcaption><strong>{text(grid.title)}.</strong> {text(grid.caption)}</figcaption></figure>"
-    )
+    rows = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>\n" for row in grid.rows)
+    body = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table>"
+    words = f"<figcaption><strong>{text(grid.title)}.</strong> {text(grid.caption)}</figcaption>"
+    return f'<figure><div class="wide">{body}</div>\n{words}</figure>'
 
 
 def figure(name: str, png: bytes, caption: str) -> str:
-    data = base64.b64encode(png).decode()
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{text(name.replace("_", " "))}">'
-        f"<figcaption>{text(caption)}</figcaption></figure>"
-    )
+    picture = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{text(name.replace("_", " "))}">'
+    return f"<figure>{picture}<figcaption>{text(caption)}</figcaption></figure>"

@@ -8,46 +8,42 @@ from minilora.errors import escape
 from minilora.show.grids import Grid, drawn, render, show_share, show_size
 
 SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
-WIDTH = 79
-
-
-# A step
 
 
 def plan_text(facts: dict) -> str:
     """Write the plan of a model in lines."""
     plans = facts["plans"]
     one = plans[0] if len(plans) == 1 else None
-    grid = _one(one) if one else _several(plans)
-    what = f"{one['method']}, " if one else ""
-    lines = [f"A training step: {what}{_title(facts)}", render(drawn(grid)), fill(facts["assumptions"], WIDTH), ""]
+    of = f"{escape(facts['model'], 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
+    if one:
+        columns = [one["memory"], one["with_checkpointing"]]
+        kinds = [kind for kind in columns[0] if any(memory[kind] for memory in columns)]
+        rows = [(kind, *(show_size(memory[kind]) for memory in columns)) for kind in kinds]
+        grid = Grid("", ("kind", "bytes", "with\ncheckpointing"), rows, "")
+    else:
+        grid = _several(plans)
+    lines = [f"A training step: {one['method'] + ', ' if one else ''}{of}", render(drawn(grid))]
+    lines += [fill(facts["assumptions"], 79), ""]
     if one:
         work = sum(work for kind, work in one["flops"].items() if kind != "again")
+        trained, total = (f"{n:,}" if n < 1e9 else f"{n / 1e9:,.2f} billion" for n in (one["trainable"], one["total"]))
         lines += [
-            f"trains {_count(one['trainable'])} of {_count(one['total'])} parameters ({_share(one)})",
+            f"trains {trained} of {total} parameters ({_share(one)})",
             f"saves  {show_size(one['saved_bytes'])}",
             f"takes  {f'{work / 1e12:,.3g} T' if work >= 1e11 else f'{work / 1e9:,.3g} G'}FLOP a step",
         ]
         lines += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in one["fits"].items()]
     else:
-        lines.append(render(drawn(_fitting(plans))))
+        rows = [(plan["method"], *(SHORT[answer] for answer in plan["fits"].values())) for plan in plans]
+        caption = "ckpt: with checkpointing." if any("ckpt" in row for row in rows) else ""
+        header = ("method", *plans[0]["fits"])
+        lines.append(render(drawn(Grid("What fits on a GPU of so much memory", header, rows, caption))))
     if "device" in facts:
         lines.append(f"Tokens per second at {100 * facts['utilization']:g} % of {facts['device']}:")
         for plan in plans:
             again = f"({plan['tokens_per_second_with_checkpointing']:,.0f} with checkpointing)"
             lines.append(f"  {plan['method']:<20}{plan['tokens_per_second']:,.0f} {again}")
     return "\n".join(lines)
-
-
-def _title(facts: dict) -> str:
-    return f"{escape(facts['model'], 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
-
-
-def _one(plan: dict) -> Grid:
-    columns = [plan["memory"], plan["with_checkpointing"]]
-    kinds = [kind for kind in columns[0] if any(memory[kind] for memory in columns)]
-    rows = [(kind, *(show_size(memory[kind]) for memory in columns)) for kind in kinds]
-    return Grid("", ("kind", "bytes", "with\ncheckpointing"), rows, "")
 
 
 def _several(plans: list[dict]) -> Grid:
@@ -59,16 +55,6 @@ def _several(plans: list[dict]) -> Grid:
         rows.append((plan["method"], _share(plan), *map(show_size, (*sizes, plan["with_checkpointing"]["peak"]))))
     header = ("method", "trains", "weights", "adapter", "grads,\nmoments", "activa-\ntions", "peak", "peak,\nckpt")
     return Grid("", header, rows, "")
-
-
-def _fitting(plans: list[dict]) -> Grid:
-    rows = [(plan["method"], *(SHORT[answer] for answer in plan["fits"].values())) for plan in plans]
-    caption = "ckpt: with checkpointing." if any("ckpt" in row for row in rows) else ""
-    return Grid("What fits on a GPU of so much memory", ("method", *plans[0]["fits"]), rows, caption)
-
-
-def _count(number: int) -> str:
-    return f"{number:,}" if number < 1e9 else f"{number / 1e9:,.2f} billion"
 
 
 def _share(plan: dict) -> str:

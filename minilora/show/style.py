@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from minilora.formats.atomic import remove_file, write_atomic
 from minilora.peft import METHODS
@@ -57,15 +57,12 @@ STYLE: dict[str, Any] = {
 }
 BITS = "bits/character (less is better)"
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
+def styled(draw: Callable) -> Callable:
     """Run `draw` under matplotlib's defaults and STYLE; the reader's own settings come back afterwards."""
 
     @wraps(draw)
-    def styled(*arguments: P.args, **named: P.kwargs) -> R:
+    def styled(*arguments: Any, **named: Any) -> Any:
         if "matplotlib" not in sys.modules:  # it warns of a home that it cannot write into, and does without
             logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from matplotlib import style
@@ -102,9 +99,6 @@ def write_png(figure: Figure, file: BinaryIO, dpi: int) -> None:
 def printable(text: str) -> str:
     """Put text on one line, with a replacement sign for what the figures' font may lack."""
     return "".join(c if c.isprintable() and c < "\u0250" else "\ufffd" for c in " ".join(text.split()))
-
-
-# Parts
 
 
 def figure_of(title: str, height: float) -> Figure:

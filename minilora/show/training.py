@@ -42,17 +42,20 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
     shown = [name for name in LABELS if any(map(isfinite, series.get(name, {}).values()))]
     if not shown:
         return None
-    heights = [_HEIGHTS[name] for name in shown]
+    heights, units = [_HEIGHTS[name] for name in shown], {"loss": "nats/token", "evaluation": unit}
     figure = style.figure_of(title, sum(heights) + 1)
     rows = figure.subplots(len(shown), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     for name, axes in zip(shown, rows, strict=True):
         steps, values = np.array([*series[name]]), np.array([*series[name].values()])
-        axes.set_ylabel(
-            LABELS[name].replace(" ", "\n")
-            + {"loss": "\n(nats/token)", "evaluation": unit and f"\n({unit})"}.get(name, "")
-        )
+        axes.set_ylabel(LABELS[name].replace(" ", "\n") + (f"\n({units[name]})" if units.get(name) else ""))
         if name == "evaluation":
-            _draw_validation(axes, steps, values)
+            axes.plot(steps, values, color=_LINE, marker="o", markersize=4)
+            best = int(np.nanargmin(values))
+            label = f"best: {values[best]:.4g} at step {steps[best]:,}"
+            axes.plot(steps[best], values[best], "*", color="#D55E00", markersize=13, label=label)
+            if steps[0] == 0 and isfinite(values[0]):
+                style.base_line(axes, values[0], f"start: {values[0]:.4g}")
+            axes.legend(loc="best")
         elif name == "lr":
             axes.plot(steps, values, color=_LINE)
         else:
@@ -64,22 +67,6 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
     rows[-1].locator_params(axis="x", integer=True)
     figure.align_ylabels()
     return figure
-
-
-def _draw_validation(axes, steps, values) -> None:
-    axes.plot(steps, values, color=_LINE, marker="o", markersize=4)
-    best = int(np.nanargmin(values))
-    axes.plot(
-        steps[best],
-        values[best],
-        "*",
-        color="#D55E00",
-        markersize=13,
-        label=f"best: {values[best]:.4g} at step {steps[best]:,}",
-    )
-    if steps[0] == 0 and isfinite(values[0]):
-        style.base_line(axes, values[0], f"start: {values[0]:.4g}")
-    axes.legend(loc="best")
 
 
 def run_lines(series: Mapping[str, Points], width: int = 30) -> list[str]:
@@ -118,7 +105,6 @@ def _course(numbers: Points, last: int, width: int) -> str:
         columns.setdefault(step * width // (last + 1), []).append(value)
     means = {column: sum(values) / len(values) for column, values in columns.items()}
     low, high = min(means.values()), max(means.values())
-    level = {
-        c: round((mean - low) / (high - low) * (len(BLOCKS) - 1)) if high > low else 3 for c, mean in means.items()
-    }
-    return "".join(BLOCKS[level[column]] if column in level else " " for column in range(width))
+    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0
+    marks = {column: BLOCKS[round((mean - low) * scale) if scale else 3] for column, mean in means.items()}
+    return "".join(marks.get(column, " ") for column in range(width))

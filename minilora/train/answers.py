@@ -1,112 +1,27 @@
-"""Conversations from a file to learn from or to be measured on, and a question put to a chat model."""
+"""A chat model's answers: to many conversations at once, in pieces as they come, and in one that is kept.
+
+session = ChatSession(model, tokenizer)
+for piece in session.ask("What is the capital of France?"):
+    print(piece, end="", flush=True)
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from minilora import threads
-from minilora.data import chat, chat_split
+from minilora.data import chat
 from minilora.data.batches import padded_left
-from minilora.data.tokenizer import Tokenizer
-from minilora.errors import MiniloraError, escape, first_few
-from minilora.train.parallel import split_batch
+from minilora.data.tokenizer import Tokenizer, TokenStream
+from minilora.errors import MiniloraError
+from minilora.models.cache import KVCache
 
-
-@dataclass(frozen=True)
-class Chats:
-    """Conversations as tokens, split by question; the counterpart of `text.Text`."""
-
-    name: str
-    sha256: str
-    train: chat.ChatTokens
-    validation: chat.ChatTokens
-    test: chat.ChatTokens
-
-    notes: tuple[str, ...] = ()  # for the reader, of what the files hold
-    labels: list[str] | None = None  # of all parts together (`chat.labels_of`); None if the responses are free
-    tokenizer: Tokenizer | None = None  # needed to ask for labels during training
-    chooses: bool = True  # False if `validation` only watches the run: it is the test part, see `split_chats`
-
-    unit: ClassVar[str] = "bits/response character"
-
-    @property
-    def has_labels(self) -> bool:
-        """True if the model can be asked which of several labels is right."""
-        return self.tokenizer is not None and len(self.labels or ()) > 1
-
-
-def is_chat_data(source: str | os.PathLike) -> bool:
-    return str(source).lower().endswith((".jsonl", ".ndjson"))
-
-
-def read_chats(
-    source: str | os.PathLike,
-    tokenizer: Tokenizer,
-    validation: str | os.PathLike | None = None,
-    test: str | os.PathLike | None = None,
-) -> Chats:
-    """The conversations in a JSONL file, split, in the chat format of the model that the tokenizer came with.
-
-    validation, test: files of conversations for these parts; the first file is not split for them.
-    """
-    notes: list[str] = []
-    parts, digest = split_chats(source, validation, test, notes)  # what is wrong with a file comes first
-    chat_format = chat.find_format(tokenizer)
-    if not (chooses := validation is not None or len(parts.validation) >= chat_split.LEAST_CHOICE):
-        parts = parts._replace(validation=[])  # it is in the training part
-    notes += _what_training_lacks(parts)
-    tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
-    if not chooses:
-        tokens["validation"] = tokens["test"]
-    labels = chat.labels_of([messages for part in parts for messages in part])
-    return Chats(str(source), digest, notes=tuple(notes), labels=labels, tokenizer=tokenizer, chooses=chooses, **tokens)
-
-
-def split_chats(
-    source: str | os.PathLike,
-    validation: str | os.PathLike | None = None,
-    test: str | os.PathLike | None = None,
-    notes: list[str] | None = None,
-) -> tuple[chat_split.Splits, str]:
-    """Return the parts that `read_chats` makes of the files, and the SHA-256 of all that they hold.
-
-    A validation part of fewer than `chat_split.LEAST_CHOICE` conversations could choose nothing, so it is trained on,
-    too, unless it is a file of its own.
-    """
-    conversations = chat.read_jsonl(source, notes)
-    if notes is not None:
-        notes += chat_split.doubts(conversations)
-    files = {"validation": validation, "test": test}
-    own = {name: chat.read_jsonl(path, notes) for name, path in files.items() if path is not None}
-    parts = chat_split.Splits(conversations, [], []) if len(own) == 2 else chat_split.split(conversations, str(source))
-    train = parts.train + [messages for name in own for messages in getattr(parts, name)]
-    if validation is None and len(parts.validation) < chat_split.LEAST_CHOICE:
-        train = train + parts.validation
-    read = [*conversations, *(messages for part in own.values() for messages in part)]
-    digest = chat.sha256(read) if len(own) == 2 else chat_split.split_sha256(read)
-    return chat_split.Splits(**parts._asdict() | {"train": train} | own), digest
-
-
-def _what_training_lacks(parts: chat_split.Splits) -> list[str]:
-    """Notes on what the training part cannot teach, and on what the other parts have in common with it."""
-    notes = []
-    questions, responses = set(map(chat.question_of, parts.train)), set(map(chat.response_of, parts.train))
-    steering = set(map(chat.question_of, parts.validation))
-    if len(responses) == 1 < len(parts.train):
-        notes.append(f"every response to learn is {escape(repr(*responses), 60)}: there is nothing to tell apart")
-    for name, part in (("validation", parts.validation), ("test", parts.test)):
-        if shared := sum(chat.question_of(messages) in questions for messages in part):
-            notes.append(f"{shared:,} of {len(part):,} {name} conversations begin as one of the training part does")
-        if strange := [repr(label) for label in chat.labels_of(part) or [] if label not in responses]:
-            notes.append(f"{escape(first_few(strange))} never occurs in the training part, but in {name}")
-    if shared := sum(chat.question_of(messages) in steering for messages in parts.test):
-        notes.append(f"{shared:,} of {len(parts.test):,} test conversations begin as one of the validation part does")
-    return notes
+ANSWER_TOKENS = 512  # of an answer, where nothing else is asked for
+CONTEXT = 8192  # tokens of a conversation that are kept at most: 377 MB of keys and values of SmolLM2
+_CUT = "\ufffd"  # what stands for the beginning of a character, until its other bytes come
 
 
 def question_ids(tokenizer: Tokenizer, prompt: str, system: str | None = None) -> np.ndarray:
@@ -140,18 +55,11 @@ def answers(
     """
     chat_format, ends = chat.find_format(tokenizer), end_token_ids(tokenizer, model.config)
     prompts = [chat_format.encode(tokenizer, messages, add_generation_prompt=True)[0] for messages in conversations]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # rows of about one length, for little padding
-    given: dict[int, str] = {}
 
-    def continued(part: dict[str, np.ndarray]) -> np.ndarray:
-        out = model.generate(
-            part["input_ids"],
-            max_new_tokens,
-            attention_mask=part["attention_mask"],
-            temperature=0,
-            eos_token_id=ends,
-            pad_token_id=ends[0],
-        )
+    def continued(rows: list[np.ndarray]) -> np.ndarray:
+        part = padded_left(rows)
+        how = {"attention_mask": part["attention_mask"], "eos_token_id": ends, "pad_token_id": ends[0]}
+        out = model.generate(part["input_ids"], max_new_tokens, temperature=0, **how)
         return out[:, part["input_ids"].shape[1] :]
 
     def text_of(row: np.ndarray) -> str:
@@ -159,10 +67,151 @@ def answers(
         ended = np.flatnonzero(np.isin(row, ends))
         return tokenizer.decode(row[: ended[0]] if ended.size else row).strip()
 
+    return [text_of(row) for row in in_batches(continued, prompts, list(map(len, prompts)), batch_size, advance)]
+
+
+def in_batches(
+    function: Callable, rows: Sequence, lengths: Sequence[int], batch_size: int, advance: Callable[[int], None]
+) -> list:
+    """Return the result of `function` for each row, in order. It is called with rows of about one length, for little
+    padding: `batch_size` at a time, shared out over the cores.
+    """
+    order = sorted(range(len(rows)), key=lengths.__getitem__)
+    results: dict[int, Any] = {}
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        parts = split_batch(padded_left([prompts[i] for i in chosen]), threads.count())
-        rows = [row for part in threads.side_by_side(continued, parts) for row in part]
-        given |= {i: text_of(row) for i, row in zip(chosen, rows, strict=True)}
+        runs = threads.split_rows(range(len(chosen)), min(threads.count(), len(chosen)))
+        parts = [[rows[i] for i in chosen[run.start : run.stop]] for run in runs]
+        found = [result for part in threads.side_by_side(function, parts) for result in part]
+        results |= zip(chosen, found, strict=True)
         advance(len(chosen))
-    return [given[i] for i in range(len(prompts))]
+    return [results[i] for i in range(len(rows))]
+
+
+def common_prefix(rows: Sequence[np.ndarray]) -> int:
+    """Count the tokens that all rows begin with."""
+    shortest = min(map(len, rows))
+    same = np.all([row[:shortest] == rows[0][:shortest] for row in rows], axis=0)
+    return shortest if same.all() else int(same.argmin())
+
+
+def answer_room(model: Any, prompt_length: int) -> int:
+    """Number of tokens that an answer may have by default: ANSWER_TOKENS, or what the positions leave; at least 1."""
+    left = model.config.max_position_embeddings - model.body.virtual_tokens - prompt_length
+    return max(1, min(ANSWER_TOKENS, left))
+
+
+def write_sample(model: Any, tokenizer: Tokenizer, part: TokenStream | chat.ChatTokens, most: int = 24) -> dict:
+    """Let the model write, at its likeliest, where `part` of the data begins: {"prompt": …, "continuation": …}.
+
+    Of conversations, after the first question; of a text, after 16 tokens. most: tokens written.
+    """
+    if isinstance(part, chat.ChatTokens):
+        ids, mask = part.rows[0]
+        ids, ends = ids[: int(mask.argmax())], end_token_ids(tokenizer, model.config)
+    else:
+        ids, ends = part.ids[:16], []
+    ids = ids[-model.config.max_position_embeddings // 2 :]
+    most = min(most, answer_room(model, len(ids)))
+    written = Continuation(model, tokenizer, ids, most, ends, trims=False, temperature=0)
+    return {"prompt": tokenizer.decode(ids), "continuation": "".join(written)}
+
+
+class Continuation:
+    """Text that `model` writes after the tokens `ids` (N,). Iterating gives it in pieces of whole characters.
+
+    tokens: those so far, without the one that ends it. text: all of them as text. is_cut: whether it was not ended.
+    trims: whether spaces at either end are left out, as of an answer. settings: of `generate_stream`, whose errors are
+    raised here.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Tokenizer, ids: np.ndarray, max_new_tokens: int, ends: list[int], trims: bool,
+        **settings: Any,
+    ):  # fmt: skip
+        self._columns = model.generate_stream(ids[None], max_new_tokens, eos_token_id=ends, **settings)
+        self._tokenizer, self._ends, self._trims = tokenizer, ends, trims
+        self.tokens: list[int] = []
+        self.is_cut = True
+
+    @property
+    def text(self) -> str:
+        text = self._tokenizer.decode(self.tokens)
+        return text.strip() if self._trims else text
+
+    def __iter__(self) -> Iterator[str]:
+        given = 0
+        for (token,) in self._columns:
+            if token in self._ends:
+                self.is_cut = False
+                break
+            self.tokens.append(int(token))
+            whole = self._tokenizer.decode(self.tokens).rstrip(_CUT)
+            whole = whole.strip() if self._trims else whole
+            if len(whole) > given:
+                yield whole[given:]
+                given = len(whole)
+        if rest := self.text[given:]:
+            yield rest
+
+
+class ChatSession:
+    """A conversation with a chat model, which reads each turn once: its keys and values are kept.
+
+    system: the system message; None: the model's own. context: tokens that are kept at most, and no more than the
+    model's positions. settings: of `generate_stream`. Raises MiniloraError for a model without a known chat format.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Tokenizer, system: str | None = None, max_new_tokens: int = ANSWER_TOKENS,
+        context: int = CONTEXT, seed: int = 0, **settings: Any,
+    ):  # fmt: skip
+        self._model, self._tokenizer, self._settings, self._seed = model, tokenizer, settings, seed
+        self._format, self._ends = chat.find_format(tokenizer), end_token_ids(tokenizer, model.config)
+        self._system = [] if system is None else [{"role": "system", "content": system}]
+        self._virtual = model.body.virtual_tokens
+        self.context = min(context, model.config.max_position_embeddings)
+        self.max_new_tokens = max_new_tokens
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all but the system message."""
+        self._turns: chat.Conversation = []
+        self._answer: Continuation | None = None  # to the last of the turns
+        self._ids = np.empty(0, np.int64)  # what was read before the answer
+        self._cache = KVCache(self.context)
+
+    def ask(self, question: str) -> Continuation:
+        """The answer to a question, to iterate over; it is remembered as far as that came.
+
+        MiniloraError for a question that is empty, or that does not fit into the context any more.
+        """
+        if not question.strip():
+            raise MiniloraError("the question is empty; give at least one character")
+        self._remember_answer()
+        turns = [*self._turns, {"role": "user", "content": question}]
+        ids = self._format.encode(self._tokenizer, self._system + turns, add_generation_prompt=True)[0]
+        room = self.context - self._virtual - len(ids)
+        if room < 1:
+            raise MiniloraError(
+                f"the conversation comes to {len(ids):,} tokens, and {self.context:,} are kept: reset it, or shorten "
+                "the question"
+            )
+        held = self._ids[: max(self._cache.length - self._virtual, 0)]  # the last is read again, to predict from
+        shared = common_prefix([held, ids[:-1]])
+        self._cache.length = min(self._cache.length, self._virtual + shared)
+        self._turns, self._ids = turns, ids
+        how = {"past_key_values": self._cache, "seed": self._seed + len(turns), **self._settings}
+        most = min(room, self.max_new_tokens)
+        self._answer = Continuation(self._model, self._tokenizer, ids, most, self._ends, trims=True, **how)
+        return self._answer
+
+    def _remember_answer(self) -> None:
+        if self._answer is None:
+            return
+        if text := self._answer.text:
+            self._turns.append({"role": "assistant", "content": text})
+        else:
+            self._turns.pop()
+        self._ids = np.append(self._ids, self._answer.tokens).astype(np.int64)
+        self._answer = None

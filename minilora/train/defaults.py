@@ -11,18 +11,15 @@ history = fit(model, data, finetune_config(model, METHODS["lora"], data))
 from math import ceil
 from typing import Any
 
-from minilora.data.chat import ChatTokens
-from minilora.data.chat_split import LEAST_CHOICE
+from minilora.data.chat import LEAST_CHOICE, ChatTokens
 from minilora.data.tokenizer import TokenStream
-from minilora.errors import MiniloraError
 from minilora.peft import Method, PeftModel
-from minilora.train.answers import Chats
 from minilora.train.config import TrainConfig
 from minilora.train.load import count_parameters
 from minilora.train.loop import History, train
 from minilora.train.metrics import evaluator
 from minilora.train.scoring import TaskScore, measure_task
-from minilora.train.text import Text, check_length, longest, num_examples, sample, training_batches
+from minilora.train.text import Chats, Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import World
 
 BATCH_SIZE = 8
@@ -146,13 +143,7 @@ def test_examples(config: TrainConfig, batch_size: int, examples: int) -> int:
 
 def seq_len_for(model, data: Text | Chats) -> int:
     """Tokens per sequence: what the longest conversation has, within LONGEST and the model's positions."""
-    body = getattr(model, "base_model", model).body
-    limit = model.config.max_position_embeddings - body.virtual_tokens
-    if body.virtual_tokens > limit:
-        raise MiniloraError(
-            f"{body.virtual_tokens} virtual tokens take more than half of the model's "
-            f"{model.config.max_position_embeddings} positions: give fewer"
-        )
+    limit = model.config.max_position_embeddings - getattr(model, "base_model", model).body.virtual_tokens
     most = longest(data, LONGEST) if isinstance(data, Chats) else TEXT_LENGTH
     return max(2, min(most, limit))
 

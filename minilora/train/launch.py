@@ -5,15 +5,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from functools import cache
-from importlib.util import find_spec
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from time import sleep
 
 from minilora.errors import SeenByAll
 
 COMMANDS = ("pretrain", "finetune")  # what several ranks can do together
-HOW = "mpiexec -n 4 python -m mpi4py -m minilora pretrain …"
 GRACE = 2.0  # seconds that a rank gives the first to speak for all and end them
 
 
@@ -31,27 +28,21 @@ def on_signals(signals: Iterable[int], handler: Callable[[int, object], None]) -
             signal.signal(signum, old)
 
 
-def ranks() -> int:
-    """Number of processes that were started together, by MPI or by what the launcher says in the environment."""
-    return _of_mpi()[1] if by_mpi4py() else _largest("1", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE")
-
-
 def rank() -> int:
-    """The number of this process among them, from 0."""
-    return _of_mpi()[0] if by_mpi4py() else _largest("0", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
+    """The number of this process among those that were started together, from 0."""
+    return _world().Get_rank() if by_mpi4py() else 0
 
 
-@cache
-def _of_mpi() -> tuple[int, int]:
-    """Rank and ranks. This begins MPI, which does not notice the end of a rank that has not begun."""
+def ranks() -> int:
+    """Number of processes that were started together."""
+    return _world().Get_size() if by_mpi4py() else 1
+
+
+def _world():
+    """MPI's communicator of them all. This begins MPI, which does not notice the end of a rank that has not begun."""
     from mpi4py.MPI import COMM_WORLD
 
-    return COMM_WORLD.Get_rank(), COMM_WORLD.Get_size()
-
-
-def _largest(default: str, *names: str) -> int:
-    values = [os.environ.get(name, default) for name in names]
-    return max((int(value) for value in values if value.isdecimal()), default=int(default))
+    return COMM_WORLD
 
 
 def by_mpi4py() -> bool:
@@ -60,25 +51,22 @@ def by_mpi4py() -> bool:
 
 
 def check(command: str) -> None:
-    """Raise SeenByAll where several ranks were started in a way, or for a command, that cannot end well."""
-    if ranks() == 1:
-        return
-    if command not in COMMANDS:
+    """Raise SeenByAll for a command that several ranks cannot do together."""
+    if ranks() > 1 and command not in COMMANDS:
         raise SeenByAll(f"{command} runs as one process; several ranks are for {' and '.join(COMMANDS)}")
-    if find_spec("mpi4py") is None:
-        raise SeenByAll(f"several ranks need mpi4py: pip install 'minilora[mpi]', then {HOW}")
-    if not by_mpi4py():
-        raise SeenByAll(f"start the ranks with -m mpi4py, which ends all of them when one fails: {HOW}")
 
 
 @contextmanager
 def only_rank_zero_prints() -> Iterator[None]:
     """Within the block, what a rank prints is seen of the first alone."""
-    with ExitStack() as stack:
-        if rank():
-            nowhere = stack.enter_context(open(os.devnull, "w", errors="backslashreplace"))
-            stack.enter_context(redirect_stdout(nowhere))
-            stack.enter_context(redirect_stderr(nowhere))
+    if not rank():
+        yield
+        return
+    with (
+        open(os.devnull, "w", errors="backslashreplace") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
         yield
 
 

@@ -13,7 +13,7 @@ from minilora.formats.atomic import show_path
 from minilora.formats.gguf import read_gguf
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.models.registry import family_of
-from minilora.peft import adapter_quantization, base_fingerprint, load_adapters
+from minilora.peft import adapter_quantization, load_adapters
 from minilora.peft.files import named_base
 from minilora.quant import load_4bit
 from minilora.train.catalog import BASE, CATALOG, find, in_cache
@@ -23,14 +23,8 @@ Adapters = str | os.PathLike | Sequence[tuple[str | os.PathLike, float]]  # a fo
 
 def new_model(tokenizer: Tokenizer, seed: int, **sizes: Any) -> LlamaForCausalLM:
     """An untrained model for the tokenizer; `sizes` are fields of LlamaConfig."""
-    end = tokenizer.eos_token_id
-    tokens: dict[str, Any] = {
-        "vocab_size": tokenizer.vocab_size,
-        "bos_token_id": end,
-        "eos_token_id": end,
-        "pad_token_id": end,
-    }
-    return LlamaForCausalLM(LlamaConfig(**tokens, **sizes), seed=seed)
+    ends: dict[str, Any] = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
+    return LlamaForCausalLM(LlamaConfig(vocab_size=tokenizer.vocab_size, **ends, **sizes), seed=seed)
 
 
 def base_folder() -> Path:
@@ -82,30 +76,21 @@ def base_of(adapter: Adapters | None) -> str:
         return BASE
     folder = adapter_folder(adapter)
     name, fingerprint = named_base(folder)
-    found = _found_base(name, fingerprint)
-    if found in CATALOG and not in_cache(found):
-        raise MiniloraError(f"{show_path(folder)} belongs to {found}; get it first: minilora models get {found}")
-    if found is None:
-        what = show_path(name) if name else "a base without a name"
-        what += f" (fingerprint {escape(fingerprint, 13)})" if fingerprint else ""
-        raise MiniloraError(f"{show_path(folder)} belongs to {what}, not found here: give the base as --model")
-    return found
-
-
-def _found_base(name: str | None, fingerprint: str | None) -> str | None:
-    """By the catalog's fingerprints; by name, which may be a path, or the Hub's for a model of the catalog; or as the
-    package's base, which is small. No other model is read.
-    """
+    if not name and fingerprint:  # saved without a name: when it is loaded, the fingerprint tells if it is another's
+        return BASE
     for known, entry in CATALOG.items():
-        if known == name or (fingerprint and entry.fingerprint == fingerprint):
+        if name in (known, entry.hub_name) and name:
+            if not in_cache(known):
+                raise MiniloraError(
+                    f"{show_path(folder)} belongs to {known}; get it first: minilora models get {known}"
+                )
             return known
     if name:
         with suppress(MiniloraError, OSError):
             if path_of_model(name).exists():
                 return name
-    if fingerprint is None:  # PEFT writes none
-        return next((known for known, entry in CATALOG.items() if name and entry.hub_name == name), None)
-    return BASE if fingerprint == base_fingerprint(load_model(BASE)[0]) else None
+    what = show_path(name) if name else "a base without a name"
+    raise MiniloraError(f"{show_path(folder)} belongs to {what}, not found here: give the base as --model")
 
 
 def path_of_model(source: str) -> Path:

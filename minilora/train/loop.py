@@ -5,28 +5,25 @@ What trains is what requires a gradient; what a batch is and how it is scored is
 same number of threads.
 """
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite
 from time import perf_counter
 from typing import Any, NoReturn
 
+import numpy as np
+
 from minilora import backend, nn, threads
 from minilora.errors import MiniloraError, Stopped, first_few
-from minilora.formats.atomic import show_path
 from minilora.optim import clip_grad_norm_
-from minilora.peft import TrainingHook, lora_plus_groups
-from minilora.tensor import Tensor, gradients
-from minilora.train.checkpoint import Checkpoint, not_finite
+from minilora.peft import lora_plus_groups
+from minilora.tensor import Tensor
 from minilora.train.config import OPTIMIZERS, TrainConfig
 from minilora.train.launch import on_signals
-from minilora.train.parallel import batch_gradients
 from minilora.train.progress import progress_bar
-from minilora.train.run import RunFolder
+from minilora.train.run import Checkpoint, RunFolder
 from minilora.train.schedule import lr_factor
-from minilora.train.world import SIGNALS, World
+from minilora.train.world import SIGNALS, World, batch_gradients
 
 
 @dataclass
@@ -35,8 +32,7 @@ class History:
 
     steps: list[dict] = field(default_factory=list)  # step, loss, lr, norm
     evaluations: list[dict] = field(default_factory=list)  # step, value, and accuracy if it was measured
-    best: float = inf  # the value of the evaluation whose weights stay
-    best_step: int = 0
+    best_step: int = 0  # of the evaluation whose weights stay
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -46,11 +42,22 @@ class History:
         return next((one for one in self.evaluations if one["step"] == self.best_step), None)
 
     @property
+    def best(self) -> float:
+        """The value of the evaluation whose weights stay; infinite before the first."""
+        return inf if self.kept is None else self.kept["value"]
+
+    @property
     def learned(self) -> bool:
         """True if the weights that stay are better than those of the start: more right answers, or a smaller value."""
         return self.kept is not None and (
             _score(self.kept) > _score(self.evaluations[0]) or self.kept["value"] < self.evaluations[0]["value"]
         )
+
+    @property
+    def since_gain(self) -> int:
+        """The number of evaluations since the last that was better than all before it."""
+        scores = [_score(one) for one in self.evaluations]
+        return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 
 def _score(evaluation: dict) -> float:
@@ -61,24 +68,6 @@ def _score(evaluation: dict) -> float:
 def trainable(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that require a gradient, by path."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-
-def check_own_checkpoint(parameters: dict[str, Tensor], checkpoint: Checkpoint) -> None:
-    """Raise MiniloraError for a checkpoint whose parameters are not these (`trainable(model)`), in names or shapes."""
-    names = {name.removeprefix("model.") for name in checkpoint.arrays if name.startswith("model.")}
-    if names != set(parameters):
-        raise MiniloraError(
-            "the checkpoint is of another model or method: "
-            f"{len(names - set(parameters))} parameters are unknown, "
-            f"{len(set(parameters) - names)} are missing"
-        )
-    wrong = [
-        f"{name} is {checkpoint.arrays[f'model.{name}'].shape}, not {p.shape}"
-        for name, p in parameters.items()
-        if checkpoint.arrays[f"model.{name}"].shape != p.shape
-    ]
-    if wrong:
-        raise MiniloraError(f"the checkpoint is of another model: {first_few(wrong, separator='; ')}")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -119,16 +108,24 @@ def train(
     """
     with backend.errstate():  # what overflows is found by its result
         world = world or World()
+        world.asked = []
         loop = _Loop(model, batches, config, evaluate, accuracy, keep, run, world)
+
+        def hear(signum: int, frame: object) -> None:
+            # Python drops what is raised while an object is being deleted; the list still has it.
+            world.asked.append(signum)
+            if not loop.history.steps:  # nothing would be lost now
+                raise Stopped(signum, "stopped before the first step was done")
+
         started = perf_counter()
         model.train()
         try:
             with (
-                collected_signals(at_once=lambda: not loop.history.steps) as world.asked,
+                on_signals(SIGNALS, hear),
                 progress_bar(description, config.steps, show_progress, unit="steps") as advance,
             ):
                 advance(loop.step, "")
-                while loop.step < config.steps and not loop.is_exhausted():
+                while loop.step < config.steps and not (0 < config.patience <= loop.history.since_gain):
                     loop.train_one()
                     advance(1, f"loss {loop.history.steps[-1]['loss']:.3f}")
                     if world.stop:
@@ -137,7 +134,9 @@ def train(
                         raise Stopped(world.stop, f"stopped at step {loop.step}; go on with --resume")
                     if config.save_every and loop.step % config.save_every == 0 and loop.step < config.steps:
                         loop.save()
-            loop.finish()
+            loop.save()
+            for name, array in loop.best.items():
+                loop.parameters[name].data = array
         finally:
             model.eval()
             loop.history.seconds = perf_counter() - started
@@ -168,20 +167,14 @@ class _Loop:
             groups = lora_plus_groups(model, config.peak_lr, config.lora_plus, config.weight_decay)
         self.optimizer = OPTIMIZERS[config.optimizer](groups, config)
         self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
-        hook_of = getattr(model, "training_hook", None)
-        self.hook: TrainingHook | None = None if hook_of is None else hook_of(config.steps)
         self.history = History()
         self.step, self.lr = 0, config.peak_lr
         self.best: dict[str, Any] = {}  # a copy of the parameters at the best evaluation
-        self.bad_evaluations = 0
         checkpoint = self.world.broadcast(run.checkpoint if run is not None else None)
         if checkpoint is not None:
             self.restore(checkpoint)
-        elif self.evaluate is not None:
-            self.log({"step": 0} | self.record_evaluation())
-
-    def is_exhausted(self) -> bool:
-        return bool(self.config.patience) and self.bad_evaluations >= self.config.patience
+        else:
+            self.log({})
 
     def train_one(self) -> None:
         config = self.config
@@ -191,51 +184,31 @@ class _Loop:
         self.lr = config.peak_lr * factor
         parts = [self.batches.next_batch() for _ in range(config.accumulate)]
         loss = float(batch_gradients(self.model, parts, (config.seed, self.step), self.world))
-        if self.hook is not None:
-            loss += self.add_extra_loss(self.hook)
         norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm))
-        if not isfinite(loss):
-            self.refuse(f"the loss became {loss} at step {self.step + 1}")
-        if not isfinite(norm):
-            self.refuse(f"the gradient's norm became {norm} at step {self.step + 1}")
+        for name, value in (("loss", loss), ("gradient's norm", norm)):
+            if not isfinite(value):
+                self.refuse(f"the {name} became {value} at step {self.step + 1}")
         self.optimizer.step()
-        if self.hook is not None:
-            self.hook.after_step(self.step + 1)
         self.optimizer.zero_grad()
         self.step += 1
         record = {"step": self.step, "loss": loss, "lr": self.lr, "norm": norm}
         self.history.steps.append(record)
-        due = self.step == config.steps or (config.eval_every and self.step % config.eval_every == 0)
-        if self.evaluate is not None and due:
-            record = record | self.record_evaluation()
         self.log(record)
 
     def log(self, record: dict) -> None:
-        if self.run is not None:
+        """Evaluate, if it is due, and log the step."""
+        step, steps, every = self.step, self.config.steps, self.config.eval_every
+        if self.evaluate is not None and (step in (0, steps) or (every and step % every == 0)):
+            record = {"step": step} | record | self.record_evaluation(self.evaluate)
+        if self.run is not None and record:
             self.run.log(record)
 
-    def add_extra_loss(self, hook: TrainingHook) -> float:
-        """Add the gradients of the hook's loss, which every rank computes alike; returns it."""
-        extra = hook.extra_loss()
-        if extra is None:
-            return 0.0
-        for parameter, gradient in gradients(extra).items():
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-        return float(extra.item())
-
     def refuse(self, what: str) -> NoReturn:
-        """Raise MiniloraError that says what is not finite and which checkpoint to go on from.
+        raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one")
 
-        A checkpoint of the weights as they are is removed first: training on from it would end here again.
-        """
-        good = None if self.run is None else self.run.remove_checkpoints(self.step)
-        where = "no good checkpoint was saved" if good is None else f"the last good checkpoint is {show_path(good)}"
-        raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one ({where})")
-
-    def record_evaluation(self) -> dict:
+    def record_evaluation(self, evaluate: Callable[[], float]) -> dict:
         """Evaluate, and note whether these weights are the ones to keep; returns the numbers for the log."""
-        assert self.evaluate is not None  # whoever calls has looked
-        value = float(self.evaluate())
+        value = float(evaluate())
         if not isfinite(value):
             if not self.step:
                 raise MiniloraError(f"the evaluation is {value} before the first step: the model's weights are broken")
@@ -244,90 +217,53 @@ class _Loop:
         evaluation, kept = {"step": self.step, "value": value} | right, self.history.kept
         self.history.evaluations.append(evaluation)
         gain = inf if kept is None else _score(evaluation) - _score(kept)
-        self.bad_evaluations = 0 if gain > 0 else self.bad_evaluations + 1
         if self.keep == "last":
-            self.history.best, self.history.best_step = value, self.step
+            self.history.best_step = self.step
         elif gain > 0 or (gain == 0 and right):
-            self.history.best, self.history.best_step = value, self.step
+            self.history.best_step = self.step
             self.best = {name: p.data.copy() for name, p in self.parameters.items()}
         return {"evaluation": value} | right
-
-    def finish(self) -> None:
-        """Save the end of the run, then put the best weights seen in place."""
-        evaluated = self.history.evaluations and self.history.evaluations[-1]["step"] == self.step
-        if self.evaluate is not None and not evaluated:
-            self.record_evaluation()
-        self.save()
-        for name, array in self.best.items():
-            self.parameters[name].data = array
 
     def save(self) -> None:
         if self.run is None:
             return
-        arrays = {f"model.{name}": p.data for name, p in self.parameters.items()}
-        arrays |= {f"best.{name}": array for name, array in self.best.items()}
         optimizer = self.optimizer.state_dict()
-        arrays |= {f"optimizer.{name}": value for name, value in optimizer.items() if hasattr(value, "shape")}
-        if self.hook is not None:
-            arrays |= {f"hook.{name}": array for name, array in self.hook.state_dict().items()}
-        saved = {name: backend.to_numpy(array) for name, array in arrays.items()}
-        if bad := not_finite(saved):
-            self.refuse(f"{bad} became infinite or not a number at step {self.step}")
+        parts = {
+            "model": {name: p.data for name, p in self.parameters.items()},
+            "best": self.best,
+            "optimizer": {name: value for name, value in optimizer.items() if hasattr(value, "shape")},
+        }
+        arrays = {f"{part}.{name}": backend.to_numpy(a) for part, named in parts.items() for name, a in named.items()}
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                self.refuse(f"{name} became infinite or not a number at step {self.step}")
         state = {
             "config": asdict(self.config),
             "workers": threads.count(),
             "ranks": self.world.size,
             "batches": self.batches.state(),
             "optimizer": {name: value for name, value in optimizer.items() if not hasattr(value, "shape")},
-            "best": self.history.best,
             "best_step": self.history.best_step,
-            "bad_evaluations": self.bad_evaluations,
             "evaluations": self.history.evaluations,
         }
-        self.run.save(self.step, saved, state)
+        self.run.save(self.step, arrays, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        state, arrays = checkpoint.state, checkpoint.arrays
-        check_own_checkpoint(self.parameters, checkpoint)
-        before, after = state["config"], json.loads(json.dumps(asdict(self.config)))
-        for key in after:
-            if before.get(key, after[key]) != after[key]:
-                self.history.notes.append(f"resumed with {key} {after[key]} instead of {before[key]}")
+        state = checkpoint.state
+        parts: dict[str, dict[str, Any]] = {part: {} for part in ("model", "best", "optimizer")}
+        for path, array in checkpoint.arrays.items():
+            part, _, name = path.partition(".")
+            parts[part][name] = array
+        here, there = ({name: a.shape for name, a in named.items()} for named in (self.parameters, parts["model"]))
+        if differing := [name for name in here | there if here.get(name) != there.get(name)]:
+            raise MiniloraError(f"the checkpoint is of another model or method: it differs in {first_few(differing)}")
         for name, now in (("workers", threads.count()), ("ranks", self.world.size)):
             if (then := state.get(name, 1)) != now:
                 self.history.notes.append(f"resumed with {now} {name} instead of {then}: last digits differ")
         for name, p in self.parameters.items():
-            p.data = arrays[f"model.{name}"]
-        self.best = {
-            name: backend.asarray(arrays[f"best.{name}"]).copy() for name in self.parameters if f"best.{name}" in arrays
-        }
-        self.optimizer.load_state_dict(_named(arrays, "optimizer.") | state["optimizer"])
-        if self.hook is not None:
-            self.hook.load_state_dict(_named(arrays, "hook."))
+            p.data = parts["model"][name]
+        self.best = {name: backend.asarray(array).copy() for name, array in parts["best"].items()}
+        self.optimizer.load_state_dict(parts["optimizer"] | state["optimizer"])
         self.batches.load_state(state["batches"])
         self.step = checkpoint.step
-        self.history.best, self.history.best_step = state["best"], state["best_step"]
-        self.bad_evaluations, self.history.evaluations = state["bad_evaluations"], state["evaluations"]
-
-
-def _named(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The arrays whose names begin so, without it."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-@contextmanager
-def collected_signals(at_once: Callable[[], bool] = lambda: False) -> Iterator[list[int]]:
-    """Within the block, SIGINT and SIGTERM are collected in a list instead of stopping the process at once.
-
-    at_once: whether nothing would be lost now; then a signal raises Stopped, too. (Python drops what is raised while an
-    object is being deleted. The list still has it.)
-    """
-    caught: list[int] = []
-
-    def take(signum: int, frame: object) -> None:
-        caught.append(signum)
-        if at_once():
-            raise Stopped(signum, "stopped before the first step was done")
-
-    with on_signals(SIGNALS, take):
-        yield caught
+        self.history.best_step, self.history.evaluations = state["best_step"], state["evaluations"]

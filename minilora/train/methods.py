@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from minilora.errors import MiniloraError, escape
 from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import METHODS, Options, get_peft_model
 from minilora.peft.method import find
@@ -19,25 +18,14 @@ def adapt(
     """Make the model trainable by a method, in place; returns what to train. The head of a classifier always trains.
 
     tokens: ids from the text that is to be learned, from which virtual tokens start. seed: of what starts random. A
-    model that is in 4 bits already (`load.load_model` with `options.quantization`) stays as it is; MiniloraError
-    where that is otherwise than the options say.
+    model that is in 4 bits already (`load.load_model` with `options.quantization`) stays as it is.
     """
     method, options = METHODS[find(name)], options or Options()
     if method.make_trainable is not None:
         method.make_trainable(model)
         return model
-    if method.is_quantized:
-        _quantize(model, options.quantization)
+    if method.is_quantized and quantization(model) is None:
+        quantize_model(model, **options.quantization)
     config = method.make_config(options, [int(token) for token in tokens])
     config.task_type = "SEQ_CLS" if isinstance(model, LlamaForSequenceClassification) else "CAUSAL_LM"
     return get_peft_model(model, config, seed=seed)
-
-
-def _quantize(model, asked: dict) -> None:
-    found = quantization(model)
-    if found is None:
-        quantize_model(model, **asked)
-    elif differing := [
-        f"{name} {escape(found[name])}, not {escape(asked[name])}" for name in asked if found[name] != asked[name]
-    ]:
-        raise MiniloraError(f"the model is in 4 bits already, with {', '.join(differing)}; load it with these options")

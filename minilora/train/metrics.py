@@ -11,16 +11,14 @@ from math import log, sqrt
 from typing import Any
 
 from minilora import backend
-from minilora.data.batches import evaluation_windows
+from minilora.data.batches import chat_windows, evaluation_windows
 from minilora.data.chat import ChatTokens
-from minilora.data.chat_batches import chat_windows
 from minilora.data.tokenizer import TokenStream
 from minilora.models.batch import Output
 from minilora.tensor import no_grad
-from minilora.train.parallel import Batch, rows_of, take
 from minilora.train.progress import progress_bar
 from minilora.train.text import PADDING
-from minilora.train.world import World
+from minilora.train.world import Batch, World, rows_of, take
 
 
 def _outputs(model: Any, batches: Iterable[Batch], world: World) -> Iterator[tuple[Batch, Output]]:

@@ -2,22 +2,29 @@
 
     run.json           configuration, versions, hash of the text, command, times, result: the run described by itself
     metrics.jsonl      one JSON object a line, each step once; step 0 is the evaluation before the first
-    checkpoints/       see `minilora.train.checkpoint`
-    .lock              see `minilora.train.lock`
+    checkpoints/       a file each, `step-00000120.safetensors`: arrays as tensors, all else as JSON in the metadata
+    .lock              held by the one process that writes here: the system frees it when that ends or is killed
+
+Checkpoints survive what interrupts training: kill -9, a power cut, a full disk, a flipped bit. One file has one rename,
+so it is there whole or not at all; a SHA-256 over all of it catches what happens to it later; and the one before it
+stays, to fall back on.
 
 Nothing else in the folder is read or removed here; what else a run leaves in it (a model, a report) is its own affair.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import platform
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,15 +33,119 @@ import numpy as np
 
 from minilora import __version__
 from minilora.errors import FormatError, MiniloraError, escape, first_few, flag_of
-from minilora.formats import atomic
+from minilora.formats import atomic, safetensors
 from minilora.formats.atomic import show_path
-from minilora.train import checkpoint
-from minilora.train.lock import LOCK, single_writer
 
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
+LOCK = ".lock"  # it stays in the folder, with the number of the process that locked it last
 FORMAT = "minilora run"
 MAY_CHANGE = {"data", "validation", "test", "save_every", "checkpointing"}  # the text's hash tells what files hold
+KEPT = 2
+_NAME = re.compile(r"step-(\d{8,})\.safetensors")
+SERIES = ("loss", "evaluation", "lr", "norm")  # what the loop logs
+Points = dict[int, float]  # by step, in order; NaN where a number was asked for and there was none
+
+
+@contextmanager
+def single_writer(folder: Path, what: str) -> Iterator[None]:
+    """Lock `folder` for this process within the block. MiniloraError, which calls it `what`, if another has it."""
+    from filelock import FileLock, Timeout  # takes a while to import
+
+    path = folder / LOCK
+    try:
+        lock = FileLock(path).acquire(blocking=False)
+    except Timeout:
+        owner = path.read_text(errors="replace")[:20] if os.access(path, os.R_OK) else ""
+        raise MiniloraError(f"{what} {show_path(folder)} is in use by process {escape(owner) or 'unknown'}") from None
+    with lock:
+        with suppress(OSError):  # the number only makes the refusal of others clearer
+            path.write_text(str(os.getpid()))
+        yield
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State to go on from after `step` steps. `notes` says which newer checkpoints were damaged, and how."""
+
+    step: int
+    arrays: dict[str, np.ndarray]
+    state: dict
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
+def save_checkpoint(folder: str | os.PathLike, step: int, arrays: dict[str, np.ndarray], state: dict) -> Path:
+    """Write a checkpoint into `folder`; then remove all but it and the one before, and those of later steps.
+
+    A checkpoint of a later step is of a run that training has gone back behind.
+    `state` is anything that JSON holds (whole numbers of any size and infinities included; tuples come back as lists,
+    keys as text). Returns the file's path. Errors: MiniloraError; every earlier checkpoint is then still there.
+    """
+    folder = Path(folder)
+    arrays = {name: safetensors.on_disk(name, array) for name, array in arrays.items()}
+    content = json.dumps({"step": step, "state": state})
+    for leftover in folder.glob(".step-*.tmp"):  # of a training that was killed while it saved
+        atomic.remove_file(leftover)
+    path = folder / f"step-{step:08d}.safetensors"
+    safetensors.save_file(path, arrays, metadata={"checkpoint": content, "sha256": _checksum(content, arrays)})
+    remove_checkpoints(folder, step + 1)
+    for _, old in _saved(folder)[KEPT:]:
+        atomic.remove_file(old)
+    return path
+
+
+def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
+    """The checkpoint in the file at `path`, its checksum verified. Errors: FormatError."""
+    arrays, metadata = safetensors.load_file(path)
+    where = show_path(path)
+    if not {"checkpoint", "sha256"} <= metadata.keys():
+        raise FormatError(f"{where} is a safetensors file, but no checkpoint of minilora")
+    if _checksum(metadata["checkpoint"], arrays) != metadata["sha256"]:
+        raise FormatError(f"{where} is damaged: its content does not match its checksum")
+    content = atomic.parse_json(metadata["checkpoint"].encode(), where)
+    if type(content.get("step")) is not int or not isinstance(content.get("state"), dict):
+        raise FormatError(f"{where} is no checkpoint of minilora: it has no step or no state")
+    return Checkpoint(content["step"], arrays, content["state"], Path(path))
+
+
+def latest_checkpoint(folder: str | os.PathLike) -> Checkpoint | None:
+    """The newest checkpoint in `folder` that is whole; None where there is none at all.
+
+    Only reads, so it may be called beside a training that is writing. Errors: FormatError when every one is damaged.
+    """
+    notes: list[str] = []
+    for _, path in _saved(Path(folder)):
+        try:
+            return replace(load_checkpoint(path), notes=tuple(notes))
+        except FormatError as error:
+            notes.append(str(error))
+    if notes:
+        raise FormatError(f"no checkpoint in {show_path(folder)} can be read: {'; '.join(notes)}")
+    return None
+
+
+def remove_checkpoints(folder: str | os.PathLike, step: int) -> None:
+    """Remove the checkpoints of step `step` and later, and nothing else."""
+    for saved_step, path in _saved(Path(folder)):
+        if saved_step >= step:
+            atomic.remove_file(path)
+
+
+def _saved(folder: Path) -> list[tuple[int, Path]]:
+    """(step, path) of each checkpoint in `folder` by its name, newest first."""
+    named = [(_NAME.fullmatch(path.name), path) for path in folder.glob("step-*")]
+    return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)
+
+
+def _checksum(content: str, arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 over the JSON text, then each array's name, dtype, shape and bytes. Arrays as from `on_disk`."""
+    digest = hashlib.sha256(content.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 class RunFolder:
@@ -50,8 +161,6 @@ class RunFolder:
     Either touches only a folder that a run wrote. `.notes` holds lines for the reader: what was started anew, which
     checkpoint was damaged. A run does not go on with another text or other settings than it began with.
 
-    `accept` is called with the checkpoint that a resumed run would go on from, and raises where it must not.
-
     Errors, on entering: MiniloraError for a folder that is not empty (without either flag), is no run folder, is in use
     by another process, or cannot be written; FormatError when all its checkpoints are damaged. A folder that is
     refused is left as it was.
@@ -64,22 +173,20 @@ class RunFolder:
         overwrite: bool = False,
         config: dict | None = None,
         text_hash: str | None = None,
-        command: str | None = None,
-        accept: Callable[[checkpoint.Checkpoint], None] | None = None,
     ):
-        if resume and overwrite:
-            raise MiniloraError("resume goes on with a run and overwrite removes it: give one of the two")
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
-        self.checkpoint: checkpoint.Checkpoint | None = None
+        self.checkpoint: Checkpoint | None = None
         self.notes: list[str] = []
         self._resume, self._overwrite = resume, overwrite
-        self._config = json.loads(json.dumps(config or {}))  # as the file will have it: lists for tuples, text for keys
-        self._text_hash = text_hash
-        self._accept = accept
-        self._command = command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        self._last_step = -1
-        self._record: dict = {}  # what run.json holds
+        self._start = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "versions": {"python": platform.python_version(), "numpy": np.__version__, "minilora": __version__},
+        }
+        config = json.loads(json.dumps(config or {}))  # as the file will have it: lists for tuples, text for keys
+        self._record: dict[str, Any] = {"format": FORMAT, "config": config, "text_sha256": text_hash}
+        self._record |= self._start | {"resumed": []}
 
     def __enter__(self) -> RunFolder:
         self.check()  # refuse before anything is written ...
@@ -99,31 +206,18 @@ class RunFolder:
 
         NumPy scalars are written as numbers; NaN and infinities as null, since JSON has no word for them.
         """
-        record = {key: _plain(value) for key, value in record.items()}
-        step = record.get("step")
-        if type(step) is not int or step <= self._last_step:
-            raise MiniloraError(f"a record needs a step after {self._last_step}, not {escape(step)}")
-        line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        with self._writing_metrics():
-            if self._metrics.write(line) != len(line):
-                raise OSError(0, "no space for the whole line")
-        self._last_step = step
+        line = (json.dumps(_plain(record), allow_nan=False) + "\n").encode()
+        if self._metrics.write(line) != len(line):
+            raise MiniloraError(f"there is no space left for {show_path(self.path / METRICS)}")
 
-    def save(self, step: int, arrays: dict[str, np.ndarray], state: dict, keep: int = 2) -> Path:
-        """Save a checkpoint (see `checkpoint.save`) of a training whose metrics up to `step` are safe on the disk."""
-        with self._writing_metrics():
-            os.fsync(self._metrics.fileno())
-        return checkpoint.save(self.checkpoints, step, arrays, state, keep)
-
-    def remove_checkpoints(self, step: int) -> Path | None:
-        """Remove the checkpoints of step `step` and later; returns the newest one that stays."""
-        return checkpoint.remove_from(self.checkpoints, step)
+    def save(self, step: int, arrays: dict[str, np.ndarray], state: dict) -> Path:
+        """Save a checkpoint (see `save_checkpoint`) of a training whose metrics up to `step` are safe on the disk."""
+        os.fsync(self._metrics.fileno())
+        return save_checkpoint(self.checkpoints, step, arrays, state)
 
     def finish(self, result: dict) -> None:
         """Write what the run came to into run.json."""
-        atomic.write_json(
-            self.path / RECORD, self._record | {"result": {key: _plain(value) for key, value in result.items()}}
-        )
+        atomic.write_json(self.path / RECORD, self._record | {"result": _plain(result)})
 
     def check(self) -> dict | None:
         """The record of the run that is in the folder; None for a folder that is new or empty. Nothing is changed.
@@ -132,15 +226,10 @@ class RunFolder:
         """
         where = show_path(self.path)
         try:
-            names = {name for name in os.listdir(self.path) if name != LOCK and not name.endswith(".tmp")}
+            names = os.listdir(self.path)
         except FileNotFoundError:
-            above = next(folder for folder in self.path.absolute().parents if folder.exists())
-            if not os.access(above, os.W_OK):
-                raise MiniloraError(f"cannot create the folder {where}: Permission denied") from None
             return None
-        except OSError as error:
-            raise MiniloraError(f"cannot use {where} as a run folder: {error.strerror}") from error
-        if not names:
+        if all(name == LOCK or name.endswith(".tmp") for name in names):
             return None
         if not (self._resume or self._overwrite):
             raise MiniloraError(
@@ -149,77 +238,37 @@ class RunFolder:
             )
         if RECORD not in names:
             raise MiniloraError(f"{where} is not empty and has no {RECORD}: choose another folder")
-        try:
-            return read_record(self.path / RECORD)
-        except FormatError as error:
-            raise FormatError(f"{error}; choose another folder") from error
+        return read_record(self.path / RECORD)
 
     def _open(self, previous: dict | None) -> None:
         """Bring the folder into its state at the start: metrics cut back, run.json written."""
         if previous and self._resume:
-            self.checkpoint = checkpoint.latest(self.checkpoints)
-            self.notes += self.checkpoint.notes if self.checkpoint else ()
-        if previous and self.checkpoint:  # raise for one that is not of this run, before anything is changed
-            self._check_changes(previous)
-            if self._accept:
-                self._accept(self.checkpoint)
-        if self._resume and self.checkpoint is None:
-            self.notes.append(f"no checkpoint to resume from in {show_path(self.path)}: starting anew")
-        resumed_from = self.checkpoint.step if self.checkpoint else -1
-
-        if previous and self._overwrite:
-            checkpoint.clear(self.checkpoints)
-        self._cut_metrics(resumed_from)
-        self._write_record(previous if self.checkpoint else None)
-        with self._writing_metrics():
-            self._metrics = open(self.path / METRICS, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
-
-    @contextmanager
-    def _writing_metrics(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise MiniloraError(f"cannot write {show_path(self.path / METRICS)}: {error.strerror}") from error
-
-    def _cut_metrics(self, last_step: int) -> None:
-        """Keep the records up to `last_step`, each step once; a line that a killed writer left unfinished goes too."""
-        path = self.path / METRICS
-        if not os.path.lexists(path):
-            return
-        with atomic.open_regular(path) as file:
-            lines = file.read().splitlines(keepends=True)
-        kept = []
-        for line in lines:
-            step = parse_metrics(line).get("step", -1)
-            if self._last_step < step <= last_step and line.endswith(b"\n"):
-                kept.append(line)
-                self._last_step = step
-        if kept != lines:
-            atomic.write_atomic(path, b"".join(kept))
-
-    def _write_record(self, previous: dict | None) -> None:
-        """Write run.json; on resume it keeps the first start and lists each later one."""
-        start = {
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": self._command,
-            "versions": {"python": platform.python_version(), "numpy": np.__version__, "minilora": __version__},
-        }
-        record = {"format": FORMAT, "config": self._config, "text_sha256": self._text_hash, **start, "resumed": []}
+            self.checkpoint = latest_checkpoint(self.checkpoints)
         if previous and self.checkpoint:
-            record |= {key: previous.get(key) for key in start}
-            record["resumed"] = [*previous["resumed"], {"step": self.checkpoint.step, **start}]
-        self._record = record
-        atomic.write_json(self.path / RECORD, record)
+            self._check_changes(previous)  # before anything is changed
+            self.notes += self.checkpoint.notes
+            again = {"step": self.checkpoint.step, **self._start}
+            self._record |= {key: previous.get(key) for key in self._start}
+            self._record["resumed"] = [*previous["resumed"], again]
+        elif self._resume:
+            self.notes.append(f"no checkpoint to resume from in {show_path(self.path)}: starting anew")
+        last = self.checkpoint.step if self.checkpoint else -1
+        lines = [line for step, _, line in _metrics(self.path) if step <= last and line.endswith(b"\n")]
+        if previous and self._overwrite:
+            remove_checkpoints(self.checkpoints, 0)
+        atomic.write_json(self.path / RECORD, self._record)  # first: it tells that the rest is a run's
+        atomic.write_atomic(self.path / METRICS, b"".join(lines))
+        self._metrics = open(self.path / METRICS, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
 
     def _check_changes(self, previous: dict) -> None:
         """Raise MiniloraError for other settings or another text: a resumed run is to end as an unbroken one would."""
-        before, now = previous["config"], self._config
+        before, now = previous["config"], self._record["config"]
         changes = [
             f"{flag_of(name)} was {escape(before.get(name))}, not {escape(now.get(name))}"
             for name in sorted(before.keys() | now.keys())
             if before.get(name) != now.get(name) and name not in MAY_CHANGE
         ]
-        if previous.get("text_sha256") != self._text_hash:
+        if previous["text_sha256"] != self._record["text_sha256"]:
             changes.insert(0, "--data was another text, or was divided in another way")
         if changes:
             raise MiniloraError(
@@ -228,28 +277,80 @@ class RunFolder:
             )
 
 
-def _plain(value: object) -> object:
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _plain(record: dict) -> dict:
+    """The record with NumPy's scalars as numbers, and None for what is not finite."""
+    values = {name: value.item() if isinstance(value, np.generic) else value for name, value in record.items()}
+    return {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in values.items()}
 
 
 def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a run.json. FormatError for one that is damaged, or that something else wrote."""
     record = atomic.read_json(path)
-    kinds = {"format": str, "config": dict, "text_sha256": str | None, "resumed": list}
-    wrong = [key for key, kind in kinds.items() if key not in record or not isinstance(record[key], kind)]
-    if not wrong and record["format"] != FORMAT:
-        wrong = ["format"]
-    if wrong:
-        keys = ", ".join(wrong)
-        raise FormatError(f"{show_path(path)} is damaged, or not the record of a run: it has no valid {keys}")
+    kinds = {"config": dict, "text_sha256": str | None, "resumed": list}
+    is_whole = all(key in record and isinstance(record[key], kind) for key, kind in kinds.items())
+    if not is_whole or record.get("format") != FORMAT:
+        raise FormatError(f"{show_path(path)} is damaged, or not the record of a run; choose another folder")
     return record
 
 
-def parse_metrics(line: bytes) -> dict:
-    """The record in a line of metrics, whose "step" is an integer; {} for a line that is none."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) and type(record.get("step")) is int else {}
+def _metrics(folder: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any], bytes]]:
+    """(step, record, line) of each line of metrics, each step once. Lines that are no records, as a killed writer
+    leaves one, are passed over.
+    """
+    if not os.path.lexists(path := Path(folder) / METRICS):
+        return
+    last = -1
+    with atomic.open_regular(path) as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            step = record.get("step") if isinstance(record, dict) else None
+            if type(step) is int and last < step < 2**53:
+                last = step
+                yield step, record, line
+
+
+@dataclass(frozen=True)
+class RunMetrics:
+    """The settings of a run, what it came to (None before its end), and its numbers, {name of SERIES: points}."""
+
+    config: dict[str, Any]
+    result: dict[str, Any] | None
+    series: dict[str, Points]
+
+    @property
+    def step(self) -> int:
+        """The last that is known; 0 before the first."""
+        return max((step for points in self.series.values() for step in points), default=0)
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """Of each series that has a number: first, last, min, max, the step of the min, and how many are no number."""
+        summary = {}
+        for name, points in self.series.items():
+            if numbers := {step: value for step, value in points.items() if math.isfinite(value)}:
+                values, best = list(numbers.values()), min(numbers, key=numbers.__getitem__)
+                summary[name] = {
+                    "first": values[0], "last": values[-1], "min": numbers[best], "max": max(values),
+                    "min_step": best, "not_numbers": len(points) - len(numbers),
+                }  # fmt: skip
+        return summary
+
+
+def read_metrics(folder: str | os.PathLike[str]) -> RunMetrics:
+    """The metrics of the run in a folder, while it runs, after it was broken off, or when it is done.
+
+    FormatError for what is no run folder.
+    """
+    if not os.path.lexists(path := Path(folder) / RECORD):
+        raise FormatError(f"{show_path(folder)} is no run folder: there is no {RECORD} in it")
+    record = read_record(path)
+    series: dict[str, Points] = {name: {} for name in SERIES}
+    for step, row, _ in _metrics(folder):
+        for name in SERIES & row.keys():
+            value = row[name]
+            is_number = isinstance(value, int | float) and abs(value) < 1e300
+            series[name][step] = float(value) if is_number else math.nan
+    result = record.get("result")
+    return RunMetrics(record["config"], result if isinstance(result, dict) else None, series)

@@ -6,16 +6,13 @@ from pathlib import Path
 from minilora import __version__
 from minilora.data.tokenizer import Tokenizer
 from minilora.formats.atomic import read_json, write_atomic, write_json
-from minilora.formats.gguf import GGUF, read_gguf
-from minilora.formats.gguf_writer import write_gguf
+from minilora.formats.gguf import GGUF, read_gguf, write_gguf
 from minilora.models.llama_gguf import gguf_of
 from minilora.peft import PeftModel
 from minilora.peft.lora_gguf import lora_gguf
-from minilora.train.answers import Chats, is_chat_data
 from minilora.train.load import adapter_folder, path_of_model
-from minilora.train.model_card import model_card
 from minilora.train.run import RECORD
-from minilora.train.text import Text
+from minilora.train.text import Chats, Text
 
 
 def save_model(model, tokenizer: Tokenizer, folder: Path) -> Path:
@@ -36,7 +33,7 @@ def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
 
 
 def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training: dict) -> Path:
-    """Write the adapter, its base's tokenizer, training.json, and a model card: README.md.
+    """Write the adapter, its base's tokenizer, and training.json.
 
     training: of `training_record`, or at least model, method, data, data_sha256 and minilora. Its "model", the base as
     the reader named it, is what PEFT calls base_model_name_or_path.
@@ -45,33 +42,22 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     write_atomic(folder / "tokenizer.json", tokenizer.to_json())
     write_json(folder / "tokenizer_config.json", tokenizer.config())
     write_json(folder / TRAINING, training)
-    write_atomic(folder / "README.md", model_card(training, model.peft_config.in_peft))
     return folder
 
 
 def training_of(folder: str | os.PathLike) -> dict | None:
     """Read how the model or adapter in that folder or run folder came to be, as `training_record` tells it.
 
-    There are no figures if only the run's record is there. None if nothing is known. FormatError for damaged files. A
-    file of conversations is looked for as it was typed, then from each folder above: it may have been typed there.
+    There are no figures if only the run's record is there. None if nothing is known. FormatError for damaged files.
     """
     folder = adapter_folder(folder)
     if os.path.lexists(folder / TRAINING):
-        training = read_json(folder / TRAINING)
-    else:
-        run = read_json(folder.parent / RECORD) if os.path.lexists(folder.parent / RECORD) else {}
-        if not isinstance(config := run.get("config"), dict):
-            return None
-        files = {f"{part}_data": config.pop(part, None) for part in ("validation", "test")}
-        training = config | files | {"data_sha256": run.get("text_sha256")}
-    for part in ("data", "validation_data", "test_data"):
-        if is_chat_data(path := str(training.get(part))):
-            places = (path, *(os.path.join(parent, path) for parent in folder.resolve().parents))
-            training[part] = next(filter(os.path.exists, places), path)
-    return training
-
-
-LICENCES = ("general.license", "general.license.name", "general.license.link", "general.author", "general.organization")
+        return read_json(folder / TRAINING)
+    run = read_json(folder.parent / RECORD) if os.path.lexists(folder.parent / RECORD) else {}
+    if not isinstance(config := run.get("config"), dict):
+        return None
+    files = {f"{part}_data": config.pop(part, None) for part in ("validation", "test")}
+    return config | files | {"data_sha256": run.get("text_sha256")}
 
 
 def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None, matrices: str = "F16") -> Path:
@@ -85,11 +71,8 @@ def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None
     origin = None if source is None else path_of_model(source)
     metadata: dict[str, object] = {"general.name": path.stem}
     if origin is not None and origin.suffix == ".gguf":
-        found = read_gguf(origin).metadata
-        metadata |= {name: value for name, value in found.items() if name in LICENCES and isinstance(value, str)}
-        if isinstance(name := found.get("general.name"), str):
-            metadata |= {"general.base_model.count": 1, "general.base_model.0.name": name}
-        metadata |= {name: value for name, value in found.items() if name.startswith("tokenizer.")}
+        carried = ("tokenizer.", "general.license", "general.author", "general.organization")
+        metadata |= {name: value for name, value in read_gguf(origin).metadata.items() if name.startswith(carried)}
     else:
         metadata |= tokenizer.gguf_metadata(model.config.vocab_size)
         if model.config.pad_token_id is not None:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minilora import backend, threads
+from minilora import backend
 from minilora.data import chat
 from minilora.data.batches import pad_rows, padded_left
 from minilora.data.chat import Conversation, response_of
@@ -31,9 +31,9 @@ from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, escape
 from minilora.models.cache import KVCache
 from minilora.tensor import no_grad
-from minilora.train.answers import answers
+from minilora.train.answers import answers, common_prefix, in_batches
 from minilora.train.metrics import exact_match, token_f1, wilson
-from minilora.train.world import split_rows
+from minilora.train.text import check_positions
 
 LEAST_CALIBRATED = 10  # prompts; the mean over fewer says little about the model
 
@@ -109,70 +109,55 @@ def measure_task(
     try:
         if labels is None:
             lengths = check_prompts(model, tokenizer, asked, max_new_tokens)
-            found = answers(model, tokenizer, asked, max_new_tokens, batch_size, advance)
-            return _answers_score(found, expected, lengths, started)
-        check_labels(labels, expected)
-        scores, lengths = label_scores(model, tokenizer, asked, labels, batch_size, advance)
+            predicted = answers(model, tokenizer, asked, max_new_tokens, batch_size, advance)
+            score = _score_answers(predicted, expected)
+        else:
+            if len(labels) < 2:
+                raise MiniloraError(f"there is one label to choose from, {escape(labels[0])}; give at least two")
+            if strange := set(expected) - set(labels):
+                words = escape(min(strange), 40)
+                raise MiniloraError(f"the response {words!r} is none of the labels {escape(', '.join(labels))}")
+            scores, lengths = label_scores(model, tokenizer, asked, labels, batch_size, advance)
+            score = _score_labels(scores, list(labels), expected)
     finally:
         model.train(was_training)
-    return _labels_score(scores, list(labels), expected, lengths, started)
+    count = len(expected)
+    seconds = (perf_counter() - started) / count
+    return TaskScore(count=count, prompt_tokens=float(np.mean(lengths)), seconds=seconds, **score)
 
 
-def _answers_score(found: list[str], expected: list[str], lengths: Sequence[int], started: float) -> TaskScore:
-    pairs = list(zip(found, expected, strict=True))
-    right = sum(exact_match(*pair) for pair in pairs)
-    f1 = [token_f1(*pair) for pair in pairs]
-    count = len(pairs)
-    return TaskScore(
-        kind="answers",
-        count=count,
-        prompt_tokens=float(np.mean(lengths)),
-        seconds=(perf_counter() - started) / count,
-        predicted=found,
-        exact=right / count,
-        exact_interval=wilson(right, count),
-        f1=float(np.mean(f1)),
-        f1_error=float(np.std(f1, ddof=1)) / sqrt(count) if count > 1 else None,
-    )
+def _score_answers(predicted: list[str], expected: list[str]) -> dict[str, Any]:
+    """Return the fields of a TaskScore that answers have."""
+    pairs, count = list(zip(predicted, expected, strict=True)), len(expected)
+    right, f1 = sum(exact_match(*pair) for pair in pairs), [token_f1(*pair) for pair in pairs]
+    return {
+        "kind": "answers",
+        "predicted": predicted,
+        "exact": right / count,
+        "exact_interval": wilson(right, count),
+        "f1": float(np.mean(f1)),
+        "f1_error": float(np.std(f1, ddof=1)) / sqrt(count) if count > 1 else None,
+    }
 
 
-def _labels_score(
-    scores: np.ndarray, labels: list[str], expected: list[str], lengths: Sequence[int], started: float
-) -> TaskScore:
-    """scores: (N, L)."""
-    count, number = len(expected), {label: i for i, label in enumerate(labels)}
-    gold, chosen = np.array([number[label] for label in expected]), scores.argmax(axis=1)
+def _score_labels(scores: np.ndarray, labels: list[str], expected: list[str]) -> dict[str, Any]:
+    """Return the fields of a TaskScore that labels have. scores: (N, L)."""
+    count, gold = len(expected), np.array([labels.index(label) for label in expected])
+    chosen, calibrated = scores.argmax(axis=1), (scores - scores.mean(axis=0)).argmax(axis=1)
     confusion = np.zeros((len(labels), len(labels)), dtype=int)
     np.add.at(confusion, (gold, chosen), 1)
-    right = int((chosen == gold).sum())
-    calibrated = int(((scores - scores.mean(axis=0)).argmax(axis=1) == gold).sum())
-    enough = count >= LEAST_CALIBRATED
-    return TaskScore(
-        kind="labels",
-        count=count,
-        prompt_tokens=float(np.mean(lengths)),
-        seconds=(perf_counter() - started) / count,
-        predicted=[labels[i] for i in chosen],
-        labels=labels,
-        accuracy=right / count,
-        accuracy_interval=wilson(right, count),
-        calibrated=calibrated / count if enough else None,
-        calibrated_interval=wilson(calibrated, count) if enough else None,
-        majority=max(Counter(expected).values()) / count,
-        confusion=confusion.tolist(),
-    )
-
-
-# What can be measured
-
-
-def check_labels(labels: Sequence[str], expected: Sequence[str]) -> None:
-    if len(set(labels)) < max(2, len(labels)):
-        raise MiniloraError(f"labels to choose from must be at least two, each once, not {escape(', '.join(labels))}")
-    if strange := sorted(set(expected) - set(labels)):
-        raise MiniloraError(
-            f"the response {escape(strange[0], 40)!r} is none of the labels {escape(', '.join(labels))}"
-        )
+    score = {
+        "kind": "labels",
+        "predicted": [labels[i] for i in chosen],
+        "labels": labels,
+        "majority": max(Counter(expected).values()) / count,
+        "confusion": confusion.tolist(),
+    }
+    for name, choice in (("accuracy", chosen), ("calibrated", calibrated)):
+        if name == "accuracy" or count >= LEAST_CALIBRATED:
+            right = int((choice == gold).sum())
+            score |= {name: right / count, f"{name}_interval": wilson(right, count)}
+    return score
 
 
 def check_prompts(model: Any, tokenizer: Tokenizer, asked: Sequence[Conversation], more: int) -> list[int]:
@@ -184,13 +169,8 @@ def check_prompts(model: Any, tokenizer: Tokenizer, asked: Sequence[Conversation
 
 
 def _check_length(model: Any, prompt: int, answer: int) -> None:
-    virtual, limit = model.body.virtual_tokens, model.config.max_position_embeddings
-    if virtual + prompt + answer > limit:
-        words = f"{virtual} virtual tokens, " if virtual else ""
-        raise MiniloraError(
-            f"{words}a prompt of {prompt:,} tokens and an answer of {answer:,} pass the model's {limit:,} positions: "
-            "give fewer shots, or shorter messages and responses"
-        )
+    what = f"a prompt of {prompt:,} tokens and an answer of {answer:,}"
+    check_positions(model, prompt + answer, what, "give fewer shots, or shorter messages and responses")
 
 
 # The likelihood of labels
@@ -214,9 +194,8 @@ def label_scores(
     """The log-likelihood of each label, with the token that ends the answer, after each prompt, float64 (N, L), and the
     prompts' tokens. Prompts of about one length make a batch.
     """
-    chat_format = chat.find_format(tokenizer)
     told = [answered(messages, label) for messages in asked for label in labels]
-    encoded = chat_format.encode_many(tokenizer, told)
+    encoded = chat.find_format(tokenizer).encode_many(tokenizer, told)
     rows = [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
     return row_scores(model, rows, batch_size, advance), [len(row.prompt) for row in rows]
 
@@ -230,21 +209,11 @@ def row_scores(
     shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # a token stays to predict from
     shared = shared if len(rows) > 1 else 0  # what one prompt begins with is not read apart
     base = getattr(model, "base_model", model)
-    prefix = threads.side_by_side(partial(_read, base), [rows[0].prompt[:shared]])[0]
-    order = sorted(range(len(rows)), key=lengths.__getitem__)
-    scores = np.empty((len(rows), len(rows[0].answers)))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        runs = split_rows(range(len(chosen)), min(threads.count(), len(chosen)))
-        parts = [[rows[i] for i in chosen[run.start : run.stop]] for run in runs]
-        found = threads.side_by_side(partial(_batch_scores, base, prefix, shared), parts)
-        scores[chosen] = np.concatenate(found)
-        advance(len(chosen))
-    if np.isnan(scores).any():
-        raise MiniloraError(
-            "the likelihoods are no numbers: the model's weights or an adapter's strength are of no use"
-        )
-    return scores
+    prefix = KVCache(base.body.virtual_tokens + shared)
+    if shared:
+        with no_grad():
+            base.body(rows[0].prompt[None, :shared], past_key_values=prefix)
+    return np.array(in_batches(partial(_batch_scores, base, prefix, shared), rows, lengths, batch_size, advance))
 
 
 def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:
@@ -258,22 +227,6 @@ def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:
         whole.append(ids[:end])
     start = min(*starts, common_prefix(whole))
     return Row(whole[0][:start], [ids[start:] for ids in whole])
-
-
-def common_prefix(rows: Sequence[np.ndarray]) -> int:
-    """Count the tokens that all rows begin with."""
-    shortest = min(map(len, rows))
-    same = np.all([row[:shortest] == rows[0][:shortest] for row in rows], axis=0)
-    return shortest if same.all() else int(same.argmin())
-
-
-def _read(model: Any, ids: np.ndarray) -> KVCache:
-    """A cache of one sequence that has read `ids` (T,), and the virtual tokens before them; empty where T is 0."""
-    cache = KVCache(model.body.virtual_tokens + len(ids))
-    if len(ids):
-        with no_grad():
-            model.body(ids[None], past_key_values=cache)
-    return cache
 
 
 def _batch_scores(model: Any, prefix: KVCache, shared: int, rows: list[Row]) -> np.ndarray:

@@ -1,19 +1,17 @@
 """The data of a training: a corpus or conversations read, split and tokenized, and the batches made of them."""
 
+from __future__ import annotations
+
+import os
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import ClassVar
 
-from minilora.data import corpora
-from minilora.data.batches import LanguageModelBatches
+from minilora.data import chat, corpora
+from minilora.data.batches import ChatBatches, LanguageModelBatches
 from minilora.data.chat import ChatTokens
-from minilora.data.chat_batches import ChatBatches
 from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
-from minilora.errors import MiniloraError
-from minilora.formats.atomic import show_path
-from minilora.train.answers import Chats, is_chat_data, read_chats
+from minilora.errors import MiniloraError, escape, first_few
 
-LINE = 20  # characters: shorter lines recur by chance
 PADDING = 0  # any token will do: the attention mask hides it, and it has no label
 
 
@@ -31,37 +29,123 @@ class Text:
     unit: ClassVar[str] = "bits/character"
 
 
+@dataclass(frozen=True)
+class Chats:
+    """Conversations as tokens, split by question; the counterpart of `Text`."""
+
+    name: str
+    sha256: str
+    train: ChatTokens
+    validation: ChatTokens
+    test: ChatTokens
+
+    notes: tuple[str, ...] = ()  # for the reader, of what the files hold
+    labels: list[str] | None = None  # of all parts together (`chat.labels_of`); None if the responses are free
+    tokenizer: Tokenizer | None = None  # needed to ask for labels during training
+    chooses: bool = True  # False if `validation` only watches the run: it is the test part, see `split_chats`
+
+    unit: ClassVar[str] = "bits/response character"
+
+    @property
+    def has_labels(self) -> bool:
+        """True if the model can be asked which of several labels is right."""
+        return self.tokenizer is not None and len(self.labels or ()) > 1
+
+
 def read_data(
     source: str, tokenizer: Tokenizer, validation: str | None = None, test: str | None = None
 ) -> Text | Chats:
     """Read what `--data` names, split and tokenized: conversations in a .jsonl file, otherwise a corpus.
 
-    validation, test: as `source`, and of its kind: for these parts, for which the first is not split then.
+    validation, test: files of conversations for these parts, for which the first is not split then.
     """
-    if strange := [path for path in (validation, test) if path and is_chat_data(path) != is_chat_data(source)]:
-        raise MiniloraError(f"{show_path(strange[0])} and {show_path(source)}: give .jsonl files only, or texts only")
     if is_chat_data(source):
         return read_chats(source, tokenizer, validation, test)
-    own = {name: corpora.load(path) for name, path in (("validation", validation), ("test", test)) if path}
-    return read_text(corpora.load(source), tokenizer, **own)
+    if validation or test:
+        raise MiniloraError(
+            f"a text is divided by itself: --validation and --test are for .jsonl files, not {escape(source)}"
+        )
+    return read_text(corpora.load(source), tokenizer)
 
 
-def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer, **own: corpora.Corpus) -> Text:
-    """The corpus, split and tokenized. own: corpora for "validation" and "test", for which it is not split then."""
-    parts = corpora.Splits(list(corpus.documents), [], []) if len(own) == 2 else corpora.split(corpus)
-    train = parts.train + [document for name in own for document in getattr(parts, name)]
-    held_out = {name: list(part.documents) for name, part in own.items()}
-    parts = corpora.Splits(**parts._asdict() | {"train": train} | held_out)
-    digest, notes = corpus.sha256, [note for one in (corpus, *own.values()) for note in one.notes]
-    if own:
-        digest = sha256("".join([digest, *(part.sha256 for part in own.values())]).encode()).hexdigest()
-    known = {line for document in train for line in document.text.splitlines()} if own else set()
-    for part in own.values():
-        lines = [line for document in part.documents for line in document.text.splitlines() if len(line) >= LINE]
-        if shared := sum(line in known for line in lines):
-            notes.append(f"{shared:,} of {len(lines):,} lines of {show_path(part.name)} are in the training part, too")
-    streams = {name: encode_documents(tokenizer, part) for name, part in parts._asdict().items()}
-    return Text(corpus.name, digest, notes=tuple(notes), **streams)
+def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer) -> Text:
+    """The corpus, split and tokenized."""
+    parts = corpora.split(corpus)._asdict()
+    streams = {name: encode_documents(tokenizer, documents) for name, documents in parts.items()}
+    return Text(corpus.name, corpus.sha256, notes=tuple(corpus.notes), **streams)
+
+
+def is_chat_data(source: str | os.PathLike) -> bool:
+    return str(source).lower().endswith((".jsonl", ".ndjson"))
+
+
+def read_chats(
+    source: str | os.PathLike,
+    tokenizer: Tokenizer,
+    validation: str | os.PathLike | None = None,
+    test: str | os.PathLike | None = None,
+) -> Chats:
+    """The conversations in a JSONL file, split, in the chat format of the model that the tokenizer came with.
+
+    validation, test: files of conversations for these parts; the first file is not split for them.
+    """
+    notes: list[str] = []
+    parts, digest = split_chats(source, validation, test, notes)  # what is wrong with a file comes first
+    chat_format = chat.find_format(tokenizer)
+    if not (chooses := validation is not None or len(parts.validation) >= chat.LEAST_CHOICE):
+        parts = parts._replace(validation=[])  # it is in the training part
+    notes += _what_training_lacks(parts)
+    tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
+    if not chooses:
+        tokens["validation"] = tokens["test"]
+    labels = chat.labels_of([messages for part in parts for messages in part])
+    return Chats(str(source), digest, notes=tuple(notes), labels=labels, tokenizer=tokenizer, chooses=chooses, **tokens)
+
+
+def split_chats(
+    source: str | os.PathLike,
+    validation: str | os.PathLike | None = None,
+    test: str | os.PathLike | None = None,
+    notes: list[str] | None = None,
+) -> tuple[chat.Splits, str]:
+    """Return the parts that `read_chats` makes of the files, and the SHA-256 of all that they hold.
+
+    A validation part of fewer than `chat.LEAST_CHOICE` conversations could choose nothing, so it is trained on,
+    too, unless it is a file of its own.
+    """
+    conversations = chat.read_jsonl(source, notes)
+    if notes is not None:
+        notes += chat.doubts(conversations)
+    files = {"validation": validation, "test": test}
+    own = {name: chat.read_jsonl(path, notes) for name, path in files.items() if path is not None}
+    parts = chat.Splits(conversations, [], []) if len(own) == 2 else chat.split(conversations, str(source))
+    train = parts.train + [messages for name in own for messages in getattr(parts, name)]
+    if validation is None and len(parts.validation) < chat.LEAST_CHOICE:
+        train = train + parts.validation
+    read = [*conversations, *(messages for part in own.values() for messages in part)]
+    digest = chat.sha256(read) if len(own) == 2 else chat.split_sha256(read)
+    return chat.Splits(**parts._asdict() | {"train": train} | own), digest
+
+
+def _what_training_lacks(parts: chat.Splits) -> list[str]:
+    """Notes on what the training part cannot teach, and on what the other parts have in common with it."""
+    responses = set(map(chat.response_of, parts.train))
+    questions = {name: list(map(chat.question_of, part)) for name, part in parts._asdict().items()}
+    notes = []
+    if len(responses) == 1 < len(parts.train):
+        notes.append(f"every response to learn is {escape(repr(*responses), 60)}: there is nothing to tell apart")
+    for name, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
+        known = set(questions[other])
+        if shared := sum(question in known for question in questions[name]):
+            words = "training" if other == "train" else other
+            notes.append(
+                f"{shared:,} of {len(questions[name]):,} {name} conversations begin as one of the {words} part does"
+            )
+    for name in ("validation", "test"):
+        labels = chat.labels_of(getattr(parts, name)) or []
+        if strange := [repr(label) for label in labels if label not in responses]:
+            notes.append(f"{escape(first_few(strange))} never occurs in the training part, but in {name}")
+    return notes
 
 
 def tokenizer_for(corpus: corpora.Corpus, vocab_size: int) -> Tokenizer:
@@ -99,9 +183,12 @@ def longest(data: Text | Chats, seq_len: int) -> int:
 def check_length(model, data: Text | Chats, seq_len: int) -> None:
     """MiniloraError where sequences of `seq_len` tokens of the data would pass the model's positions."""
     seq_len = longest(data, seq_len)
+    check_positions(model, seq_len, f"{seq_len:,} tokens per sequence", "give a smaller --seq-len")
+
+
+def check_positions(model, tokens: int, what: str, advice: str) -> None:
+    """MiniloraError, which says what passes the model's positions, for so many tokens and the virtual ones before."""
     limit, virtual = model.config.max_position_embeddings, model.body.virtual_tokens
-    if virtual + seq_len > limit:
+    if virtual + tokens > limit:
         words = f"{virtual} virtual tokens and " if virtual else ""
-        raise MiniloraError(
-            f"{words}{seq_len:,} tokens per sequence pass the model's {limit:,} positions; give a smaller --seq-len"
-        )
+        raise MiniloraError(f"{words}{what} pass the model's {limit:,} positions: {advice}")

@@ -11,20 +11,21 @@ when one of them fails: without it the others would wait for it for ever.
 from __future__ import annotations
 
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from minilora import __version__, backend, blas, threads
+from minilora import backend, blas, nn, threads
 from minilora.backend import xp
-from minilora.errors import SeenByAll, escape, first_few
+from minilora.tensor import Tensor, gradients
 from minilora.threads import split_rows
 from minilora.train.launch import by_mpi4py
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Batch = dict[str, np.ndarray]
 
 
 class World:
@@ -39,34 +40,29 @@ class World:
         self.size: int = 1 if comm is None else comm.Get_size()
         self.asked: list[int] = []  # the signals that this rank was sent
         self._agreed = 0  # a signal that some rank was sent, known to all since the last sum
-        if self.size > 1 and (devices := backend.device_count()):  # the ranks of a machine share out its GPUs
-            local = comm.Split_type(sys.modules["mpi4py.MPI"].COMM_TYPE_SHARED)
-            backend.set_device(local.Get_rank() % devices)
+        if self.size > 1:
+            from mpi4py import MPI
 
-    @property
-    def is_rank_zero(self) -> bool:
-        """True for the rank that writes files and prints."""
-        return self.rank == 0
+            self._in_place = MPI.IN_PLACE
+            self._here = comm.Split_type(MPI.COMM_TYPE_SHARED)  # the ranks on this machine, which share out its GPUs
+            if devices := backend.device_count():
+                backend.set_device(self._here.Get_rank() % devices)
 
     @property
     def stop(self) -> int:
         """The signal after which all ranks are to stop; 0 for none. Between two sums it is the same on all ranks."""
         return (self.asked or [0])[0] if self.size == 1 else self._agreed
 
-    def cores(self) -> int:
-        """Processor cores for this rank: those that it may use, shared with the ranks on this machine that may, too."""
-        if self.size == 1:
-            return blas.cores()
-        mine = blas.usable_cores()
-        here = [cores for machine, cores in self._comm.allgather((_machine(), mine)) if machine == _machine()]
-        return max(1, blas.cores() // sum(bool(cores & mine) for cores in here))
-
     @contextmanager
     def shared_cores(self) -> Iterator[None]:
-        """Within the block, this rank uses no more than its `cores`. All ranks enter it alike."""
+        """Within the block, this rank uses no more than its share of the cores: of those that it may use, which it
+        shares with the ranks on this machine that may use them, too. All ranks enter it alike.
+        """
         with ExitStack() as stack:
             if self.size > 1:
-                stack.enter_context(threads.using(count := self.cores()))
+                mine = blas.usable_cores()
+                sharing = sum(bool(cores & mine) for cores in self._here.allgather(mine))
+                stack.enter_context(threads.using(count := max(1, blas.cores() // sharing)))
                 if count == 1:
                     stack.enter_context(blas.one_thread())
             yield
@@ -84,7 +80,7 @@ class World:
             return arrays
         flags = backend.asarray(np.array([s in self.asked for s in SIGNALS], dtype=np.float32))
         host = backend.to_numpy(xp.concatenate([a.reshape(-1) for a in (*arrays, flags)]))
-        self._comm.Allreduce(sys.modules["mpi4py.MPI"].IN_PLACE, host)
+        self._comm.Allreduce(self._in_place, host)
         ends = np.cumsum([a.size for a in arrays]).tolist()
         counts, flat = host[ends[-1] :], backend.asarray(host)
         self._agreed = max((s for s, count in zip(SIGNALS, counts, strict=True) if count), default=0)
@@ -103,37 +99,6 @@ class World:
         if self.size > 1:
             self._comm.Barrier()
 
-    def check_same_on_all_ranks(self, facts: Callable[[], dict[str, str]]) -> None:
-        """Raise SeenByAll, on all ranks, where a rank was started with other facts than rank 0.
-
-        facts: gives what must be the same, by name; it is not asked where there is one rank. The versions of minilora
-        and NumPy are looked at as well.
-        """
-        if self.size == 1:
-            return
-        mine = {"minilora": __version__, "NumPy": np.__version__} | facts()
-        first, *others = self._comm.allgather(mine)
-        differing = [
-            f"rank {rank} has {name} {escape(other[name], 16)}, rank 0 {escape(first[name], 16)}"
-            for rank, other in enumerate(others, 1)
-            for name in first
-            if other[name] != first[name]
-        ]
-        if differing:
-            raise SeenByAll(f"all ranks must be alike: {first_few(differing, separator='; ')}")
-
-    def check_enough_rows(self, rows: int) -> None:
-        """Raise SeenByAll where a batch has fewer rows than there are ranks."""
-        if self.size > 1 and rows < self.size:
-            raise SeenByAll(
-                f"a batch of {rows} rows cannot be shared by {self.size} ranks; give --batch-size {self.size} or more, "
-                f"or mpiexec -n {rows}"
-            )
-
-
-def _machine() -> str:
-    return sys.modules["mpi4py.MPI"].Get_processor_name()
-
 
 @cache
 def this_world() -> World:
@@ -143,3 +108,46 @@ def this_world() -> World:
     from mpi4py import MPI
 
     return World(MPI.COMM_WORLD)
+
+
+# A step: the rows of each batch are shared out, the gradients added up
+
+
+def rows_of(batch: Batch) -> range:
+    return range(len(batch["input_ids"]))
+
+
+def take(batch: Batch, rows: range) -> Batch:
+    return {name: array[rows.start : rows.stop] for name, array in batch.items()}
+
+
+def batch_gradients(model, batches: list[Batch], seed: tuple[int, ...] = (0,), world: World | None = None):
+    """The mean loss over all targets of `batches` (a 0-d array of the backend), its gradient left in `.grad`.
+
+    batches: one for a plain step, several to accumulate; of the whole world, the ranks that share the step, each of
+    which takes its rows. seed: of dropout; each row draws from a stream of its own.
+    """
+    world = world or World()
+    num_items = sum(model.count_targets(batch["labels"]) for batch in batches)
+    if num_items == 0:
+        raise ValueError("the batch has no label that counts")
+    totals: dict[Tensor, Any] = {}
+    loss: Any = 0
+
+    def loss_of(number: int, batch: Batch, rows: range) -> Tensor:
+        with nn.dropout_rng(nn.RowGenerators([(*seed, number, row) for row in rows])):
+            return model(**take(batch, rows), num_items_in_batch=num_items).loss
+
+    for number, batch in enumerate(batches):
+        if mine := world.share(rows_of(batch)):
+            of_batch = loss_of(number, batch, mine)
+            loss = loss + of_batch.data
+            totals = threads.add_up([totals, gradients(of_batch)])
+    if world.size > 1:  # what no rank has a gradient for gets zeros
+        trained = [p for p in model.parameters() if p.requires_grad]
+        arrays = [totals.pop(p) if p in totals else xp.zeros(p.shape, dtype=p.dtype) for p in trained]
+        loss, *arrays = world.all_reduce([backend.asarray(loss, dtype=trained[0].dtype), *arrays])
+        totals = dict(zip(trained, arrays, strict=True))
+    for parameter, gradient in totals.items():
+        parameter.grad = gradient
+    return loss

@@ -33,8 +33,8 @@ def test_each_part_is_counted_where_it_belongs(profile):
     names = {line.split()[0] for line, _ in found.lines}
     assert {"matmul", "exp", "take", "getitem"} <= names
     places = {line.split(" in ")[1].rpartition(":")[0] for line, _ in found.lines}
-    assert {"swiglu activated functional/activations.py", "swiglu rule functional/activations.py"} <= places
-    assert "AdamW._update optim.py" in places
+    assert "swiglu activated functional/activations.py" in places
+    assert "adamw kernels.py" in places
     parts = found.products, found.elementwise, found.python, found.allocation
     assert sum(parts) == pytest.approx(found.seconds)
     assert [line.split(":")[0] for line in found.show()[:1]] == [f"{1000 * found.seconds:.1f} ms on one thread"]

@@ -510,13 +510,13 @@ def until(process, stream, text: str) -> str:
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("def f():\n    ### BEGIN SOLUTION\n    x = 1\n    ### END SOLUTION\n", "line 2: not"),
-        ("def f():\n    ### BEGIN SOLUTION task 1: a\n    x = 1\n", "line 2: .* without an end"),
-        ("def f():\n    x = 1\n    ### END SOLUTION\n", "line 3: END SOLUTION without"),
-        ("### BEGIN SOLUTION task 1: a\nx = 1\n### END SOLUTION\n", "must stand in a function"),
+        ("def f():\n    ### BEGIN SOLUTION\n    x = 1\n    ### END SOLUTION\n", "line 2: '### BEGIN"),
+        ("def f():\n    ### BEGIN SOLUTION task 1: a\n    x = 1\n", "line 4: .* in pairs"),
+        ("def f():\n    x = 1\n    ### END SOLUTION\n", "line 3: .* in pairs"),
+        ("### BEGIN SOLUTION task 1: a\nx = 1\n### END SOLUTION\n", "line 3: .* in a function"),
         (
             "def f():\n    ### BEGIN SOLUTION task 1: a\n    ### BEGIN SOLUTION task 1: a\n    x = 1\n",
-            "line 3: .* inside",
+            "line 3: .* in pairs",
         ),
         (SOLUTION.replace("task 2: shift it\n        self", "task 2: other\n        self"), "two titles"),
     ],

@@ -1,5 +1,6 @@
 """pytest tests/classroom/test_searching.py: what a search finds in wrong answers, and what every function owes."""
 
+import copy
 from types import ModuleType
 
 import numpy as np
@@ -11,9 +12,10 @@ from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.checking import Failure, Run
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.searching import _same
-from minilora.classroom.sandbox.duties import Duties, arrays_in, first_change, outline
+from minilora.classroom.sandbox.duties import Duties
 from minilora.classroom.sandbox.runner import Raised, Sandbox
 from minilora.errors import MiniloraError
+from minilora.quant import quantize_4bit
 from tests.helpers.answers import with_answers
 from tests.saboteurs.tried import NOTICED, try_all
 
@@ -308,48 +310,45 @@ def test_what_ends_the_process_in_a_search_is_told(lesson, sandbox, tmp_path):
     assert result.verdict == FAILED and "ended before it gave an answer" in result.got, result
 
 
-def test_what_is_deep_in_an_argument_may_not_change_either():
-    case = {"bar": 2.5, "options": [{"cost": 3.0, "W": np.ones(2)}, {"cost": 1.0}]}
-    was = outline(case)
-    assert outline(case) == was
-    case["options"][1]["cost"] = 2.0
-    assert first_change("case", was, outline(case)) == ("case['options'][1]['cost']", 1.0, 2.0)
-    case["options"][0]["total"] = 7
-    place, before, after = first_change("case", was, outline(case))
-    assert place == "case['options'][0]" and after.keys() - before.keys() == {"total"}
-
-
-def test_arrays_within_a_dataclass_are_an_argument_too():
-    from minilora.quant import quantize_4bit
-
-    _, state = quantize_4bit(np.ones((2, 3), "float32"))
-    assert "state.absmax" in [place for place, _ in arrays_in(state, "state")]
-
-
 def test_what_is_raised_for_some_numbers_is_told(lesson, sandbox, tmp_path):
     code = "if seed == 7: raise ValueError\nreturn 1.0"  # of no axis, as an exception on the other side is
     assert graded(lesson, sandbox, tmp_path, {"noise": code}, 3).verdict == FAILED
     assert not _same(Raised(["ValueError"], "", None), 1.0) and not _same(1.0, Raised(["ValueError"], "", None))
 
 
-@pytest.mark.parametrize("switches, duty", [((), "mode"), (("measure",), None)])
-def test_a_model_is_left_in_the_mode_that_it_was_in(switches, duty):
-    duties = Duties(["measure"], (), switches)
-    student = ModuleType("exercise")
-    exec("def measure(model): model.layers[1].eval()", vars(student))
-    model = nn.Module()
-    model.layers = [nn.Dropout(0.5, seed=0), nn.Dropout(0.5, seed=0)]
-    duties.watched(student).measure(model)
-    assert (duties.breach or {}).get("duty") == duty
-    assert duty is None or duties.breach["name"] == "the mode of model.layers.1"
+def model() -> nn.Module:
+    module = nn.Module()
+    module.layers = [nn.Dropout(0.5, seed=0), nn.Dropout(0.5, seed=0)]
+    return module
 
 
-def test_a_model_in_a_list_is_left_in_its_mode_too():
-    duties = Duties(["measure"], (), ())
-    student = ModuleType("exercise")
-    exec("def measure(models): models[1].eval()", vars(student))
-    duties.watched(student).measure([nn.RMSNorm(2), nn.RMSNorm(2)])
-    assert duties.breach["name"] == "the mode of models[1]"
+CASE = {"bar": 2.5, "options": [{"cost": 3.0, "W": np.ones(2)}, {"cost": 1.0}]}
+BREACHES = [
+    ("x['options'][1]['cost'] = 2.0", CASE, ("changed", "x['options'][1]['cost']", 1.0, 2.0)),
+    ("x['options'][0]['W'][0] = 2.0", CASE, ("changed", "x['options'][0]['W']")),
+    ("x['options'][0]['total'] = 7", CASE, ("changed", "x['options'][0]")),
+    ("x.absmax[0] = 2.0", quantize_4bit(np.ones((2, 3), "float32"))[1], ("changed", "x.absmax")),
+    ("x.layers[1].eval()", model(), ("mode", "the mode of x.layers.1", "training", "evaluation")),
+    ("x[1].eval()", [nn.RMSNorm(2), nn.RMSNorm(2)], ("mode", "the mode of x[1]")),
+    ("x.append(1.0); x.pop()", [float("nan")], (None,)),
+    ("x.layers.append(x.layers[0])", model(), (None,)),
+]
+
+
+@pytest.mark.parametrize("body, argument, facts", BREACHES)
+def test_what_is_deep_in_an_argument_may_not_change_either(body, argument, facts):
+    duties, student = Duties(["f"], (), ()), ModuleType("exercise")
+    exec(f"def f(x): {body}", vars(student))
+    duties.watched(student).f(copy.deepcopy(argument))
+    found = [(duties.breach or {}).get(name) for name in ("duty", "name", "before", "after")]
+    assert found[: len(facts)] == [*facts]
+
+
+def test_a_function_may_be_allowed_to_switch_a_model():
+    duties, student = Duties(["f"], (), ["f"]), ModuleType("exercise")
+    exec("def f(x): x.eval()", vars(student))
+    duties.watched(student).f(model())
+    assert duties.breach is None
 
 
 def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):

@@ -272,18 +272,17 @@ def test_a_loss_that_is_not_a_number_is_one_line_that_names_no_folder_that_is_no
     process = start(*DIVERGES, *data, "--lr", "1e30", "--out", out, "--save-every", 1, "--eval-every", 1)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2 and err.count("\n") == 1
-    assert " became " in err and "learning rate 1e+30" in err and "no good checkpoint was saved" in err
+    assert " became " in err and "learning rate 1e+30; try a smaller one" in err
     assert not list(out.rglob("*.safetensors"))
 
 
-def test_sigterm_before_the_run_begins_is_one_line(tmp_path):
-    command = [sys.executable, "-m", "minilora", "pretrain", "--data", "-", "--out", str(tmp_path / "run")]
+def test_sigterm_before_anything_is_done_is_one_line():
+    command = [sys.executable, "-m", "minilora", "generate", "--model", "base", "--prompt", "-"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdin.write(b"words " * 50_000)  # more than a pipe holds: when this returns, the command is reading
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 143 and (out, err) == (b"", b"minilora: terminated\n")
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("typed", GONE)

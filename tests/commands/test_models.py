@@ -15,8 +15,7 @@ from minilora.formats import safetensors
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.train import catalog
-from minilora.train.catalog import CachedFile, Entry
-from minilora.train.download import Archive
+from minilora.train.catalog import Entry
 
 pytestmark = pytest.mark.host
 
@@ -26,9 +25,11 @@ SIZES = dict(vocab_size=TOKENIZER.vocab_size, hidden_size=32, intermediate_size=
 TINY = Entry(
     description="a tiny model",
     licence="MIT",
-    archive=Archive(package="tiny-model", version="1.0", sha256="0" * 64),
-    read=catalog.member("tiny_model/tiny.gguf"),
-    files={"tiny.gguf": CachedFile(4_000_000, "1" * 64)},
+    package="tiny-model",
+    version="1.0",
+    sha256="0" * 64,
+    folder="tiny_model",
+    files={"tiny.gguf": 4_000_000},
 )
 
 
@@ -62,7 +63,7 @@ def cache(tmp_path, monkeypatch):
 def no_weight_is_read(monkeypatch):
     refuse = Mock(side_effect=AssertionError("a weight was read"))
     monkeypatch.setattr(safetensors, "_read_array", refuse)
-    monkeypatch.setattr(gguf_format, "_read", refuse)
+    monkeypatch.setattr(gguf_format, "partial", lambda *_: refuse)
 
 
 def test_list_says_what_is_here_and_how_to_get_the_rest(capsys, cache):

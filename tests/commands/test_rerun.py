@@ -10,8 +10,8 @@ from minilora.cli import main
 from minilora.data.chat import ChatTokens
 from minilora.measure import lr_search
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.train.answers import Chats
 from minilora.train.config import TrainConfig
+from minilora.train.text import Chats
 
 pytestmark = pytest.mark.host
 

@@ -8,8 +8,7 @@ import pytest
 
 from minilora.cli import main
 from minilora.show.training import run_figure, smoothed
-from minilora.train.run import RunFolder
-from minilora.train.run_log import read_metrics
+from minilora.train.run import RunFolder, read_metrics
 
 pytestmark = pytest.mark.host
 
@@ -98,7 +97,7 @@ def test_what_is_no_number_is_counted_and_left_out(tmp_path, capsys):
     "arguments, words",
     [
         (["{folder}/none"], "none is no run folder: there is no run.json in it"),
-        (["{folder}/other"], "other/run.json is damaged, or not the record of a run: it has no valid format, config,"),
+        (["{folder}/other"], "other/run.json is damaged, or not the record of a run; choose another folder"),
         (["{folder}/run", "--out", "{folder}/run.pdf"], "--out must end in .png, not "),
     ],
 )

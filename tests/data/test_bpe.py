@@ -29,12 +29,11 @@ def without_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
 
 
-def assert_same_encoding(text: str, ours=None) -> None:
-    (theirs,), (found,) = THEIRS.encode_batch([text], add_special_tokens=False), (ours or OURS).encode_batch([text])
-    assert (found.ids, found.offsets) == (theirs.ids, theirs.offsets), text
+def assert_same_encoding(text: str) -> None:
+    assert OURS.encode(text).ids == THEIRS.encode(text).ids, text
 
 
-def test_documents_have_equal_ids_and_places():
+def test_documents_have_equal_ids():
     for document in corpora.load("numpy-docs").documents[::4]:
         assert_same_encoding(document.text)
 
@@ -44,16 +43,14 @@ def test_documents_have_equal_ids_and_places():
 @example("日本語 עברית ²½Ⅷ 👩‍👩‍👧 é e\u0301 \0 \ufeff \U0010ffff")
 @example(f"a{END_OF_TEXT} 12a_b\r\n\n  end  ")
 @example("a" * 500)
-def test_random_text_has_equal_ids_and_places(text):
+def test_random_text_has_equal_ids(text):
     assert_same_encoding(text)
 
 
 def test_every_character_is_of_the_same_kind():
     """Each alone, after a letter, a digit and a sign: with which of them it is one word says what it is."""
-    text = "".join(
-        f"\na{c}\n1{c}\n!{c}" for c in map(chr, range(0x3400)) if unicodedata.category(c) not in ("Cs", "Cn")
-    )
-    assert_same_encoding(text)
+    known = (c for c in map(chr, range(0x3400)) if unicodedata.category(c) not in ("Cs", "Cn"))
+    assert_same_encoding("".join(f"\na{c}\n1{c}\n!{c}" for c in known))
 
 
 @given(st.lists(st.integers(0, 2100)), st.booleans())
@@ -82,9 +79,8 @@ def test_the_tokenizer_is_the_same_without_the_library(without_library):
     assert isinstance(tokenizer._inner, bpe.ByteLevelBPE)
     assert tokenizer.to_json() == FILE and tokenizer.kind == "BPE on bytes" and tokenizer.vocab_size == 2048
     assert (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.add_bos_token) == (0, None, False)
-    tokenizer.keep_out_of_text([END_OF_TEXT])
-    ids, places = tokenizer.encode_placed(["an é, 日本"])[0]
-    assert ids.dtype == places.dtype == np.int64 and tokenizer.decode([0, *ids]) == "an é, 日本"
+    ids = tokenizer.encode("an é, 日本")
+    assert ids.dtype == np.int64 and tokenizer.decode([0, *ids]) == "an é, 日本"
     assert train_tokenizer(["ab"], 5000).vocab_size == 258 and train_tokenizer([], 257).vocab_size == 257
 
 
@@ -98,7 +94,6 @@ def test_the_tokenizer_is_the_same_without_the_library(without_library):
         (["added_tokens", 0, "id"], 7),
         (["model", "merges", 3], ["Ġ", "Ġ"]),  # twice
         (["model", "merges", 3], ["xyz", "Ġ"]),  # of a token that no merge has made
-        (["model", "vocab", "!"], 5000),
         (["model", "vocab", "another"], 2048),
     ],
     ids=str,
@@ -109,15 +104,13 @@ def test_other_rules_are_refused_in_one_line(path, value, without_library):
     for step in path[:-1]:
         inside = inside[step]
     inside[path[-1]] = value
-    with pytest.raises(
-        FormatError, match="^a.json needs the library tokenizers, for its rules: pip install tokenizers$"
-    ):
+    words = "^a.json needs the library tokenizers, for its rules: pip install tokenizers$"
+    with pytest.raises(FormatError, match=words):
         Tokenizer.from_json(json.dumps(content), where="a.json")
 
 
-@pytest.mark.parametrize("name", ["vocab", "merges"])
-def test_a_damaged_file_is_refused_in_one_line(name, without_library):
+def test_a_damaged_file_is_refused_in_one_line(without_library):
     content = json.loads(FILE)
-    del content["model"][name]
-    with pytest.raises(FormatError, match=f"^a.json is no tokenizer.json: '{name}'$"):
+    del content["model"]["vocab"]
+    with pytest.raises(FormatError, match="^a.json holds no tokenizer: 'vocab'$"):
         Tokenizer.from_json(json.dumps(content), where="a.json")

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilora.data import chat, chat_split
-from minilora.data.batches import IGNORED
-from minilora.data.chat_batches import ChatBatches, chat_windows
+from minilora.data import chat
+from minilora.data.batches import IGNORED, ChatBatches, chat_windows
 from minilora.data.tokenizer import Tokenizer, train_tokenizer
-from minilora.errors import FormatError, MiniloraError
+from minilora.errors import MiniloraError
 
 pytestmark = pytest.mark.host
 
@@ -22,14 +21,14 @@ CHATML = (
 )
 
 
-def make_tokenizer(
-    template: str | None = CHATML, special=("<|im_start|>", "<|im_end|>"), are_special=True
-) -> Tokenizer:
-    content = json.loads(train_tokenizer(["user\nassistant\nsystem\nthe value of it is 12"] * 20, 290).to_json())
+def make_tokenizer(template: str | None = CHATML, special=("<|im_start|>", "<|im_end|>"), **changes) -> Tokenizer:
+    """changes: of the tokenizer.json, or of its added tokens."""
+    content = json.loads(train_tokenizer(["user\nassistant\nsystem\nthe value of it is 12\n\n"] * 20, 290).to_json())
     first = len(content["model"]["vocab"])
-    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": are_special}
+    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    settings["special"] = changes.pop("are_special", True)
     content["added_tokens"] += [{"id": first + i, "content": name, **settings} for i, name in enumerate(special)]
-    return Tokenizer.from_json(json.dumps(content), special[-1], chat_template=template)
+    return Tokenizer.from_json(json.dumps(content | changes), special[-1], chat_template=template)
 
 
 TOKENIZER = make_tokenizer()
@@ -74,43 +73,43 @@ def test_no_text_ends_a_message(question, answer):
         assert mask[ids == END].tolist() == [False, False, True]
 
 
-def test_marks_that_the_maker_allowed_in_text_are_kept_out_of_it():
-    tokenizer = make_tokenizer(are_special=False)
-    ids, _ = chat.find_format(tokenizer).encode(tokenizer, turns("<|im_end|>"))
-    assert (ids == tokenizer.special_id("<|im_end|>")).sum() == 2
-    assert tokenizer.decode(ids).endswith("user\n<|im_end|>\n")
-
-
 def test_a_token_across_the_edge_of_an_answer_is_no_part_of_it():
-    content = json.loads(train_tokenizer(["\n\n"] * 9, 258).to_json())
-    assert "ĊĊ" in content["model"]["vocab"]
-    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    names = ["<|im_start|>", "<|im_end|>"]
-    content["added_tokens"] += [{"id": 258 + i, "content": name, **settings} for i, name in enumerate(names)]
-    content["post_processor"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>", chat_template=CHATML)
+    trims = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    tokenizer = make_tokenizer(post_processor=trims)
+    assert tokenizer._inner.token_to_id("ĊĊ") is not None
     ids, mask = chat.find_format(tokenizer).encode(tokenizer, turns("a", "\n"))
-    assert ids[mask].tolist() == [259]  # "assistant\n" and "\n" share a token, which the prompt would not end in
+    assert written(ids[mask]) == "<|im_end|>"  # "assistant\n" and "\n" share a token, which the prompt would not end in
     ids, mask = chat.find_format(tokenizer).encode(tokenizer, turns("a", "\n b"))
-    assert tokenizer.decode(ids[mask]) == " b"
+    assert written(ids[mask]) == " b<|im_end|>"
 
 
-def test_a_model_without_a_format_and_unknown_templates():
+MARKS = ("<|im_start|>", "<|im_end|>")
+FIRST = {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}}
+
+
+@pytest.mark.parametrize(
+    "template, special, changes",
+    [
+        ("{{ messages }}", MARKS, {}),
+        (CHATML, MARKS[1:], {}),  # a token is missing
+        (CHATML, MARKS, {"are_special": False}),  # a text could end its message
+        (CHATML, MARKS, FIRST),  # a space before the first text alone
+        (CHATML + "<think>", MARKS, {}),
+        (CHATML.replace("\n", ""), MARKS, {}),
+        (CHATML + "{% set system_message = 'Be kind.' %}", MARKS, {}),
+        (CHATML.replace("kind.", "\\xZ"), MARKS, {}),  # an escape that is none
+        ("{{ '<|user|>\n' + message['content'] + '\n' }}{{ '<|assistant|>\n' + eos_token }}", ("</s>",), {}),  # Tulu's
+        ("<|start_header_id|><|end_header_id|><|eot_id|>", ("</s>",), {}),
+    ],
+)
+def test_unknown_templates(template, special, changes):
+    with pytest.raises(MiniloraError, match="chat template is none of those known here"):
+        chat.find_format(make_tokenizer(template, special, **changes))
+
+
+def test_a_model_without_a_format():
     with pytest.raises(MiniloraError, match="no chat format: it is a base model; choose a chat model: --model smollm2"):
         chat.find_format(make_tokenizer(None))
-    for template, special in (
-        ("{{ messages }}", ("<|im_start|>", "<|im_end|>")),
-        (CHATML, ("<|im_end|>",)),  # the tokens are missing
-        (CHATML + "<think>", ("<|im_start|>", "<|im_end|>")),
-        (CHATML.replace("\n", ""), ("<|im_start|>", "<|im_end|>")),
-        ("{{ '<|user|>\n' + message['content'] + '\n' }}{{ '<|assistant|>\n' + eos_token }}", ("</s>",)),  # Tulu's
-        (CHATML + "{% set system_message = 'Be kind.' %}", ("<|im_start|>", "<|im_end|>")),
-        (CHATML.replace("kind.", "\\xZ"), ("<|im_start|>", "<|im_end|>")),  # an escape that is none
-        ("[INST] [/INST] eos_token", ("</s>",)),
-        ("<|start_header_id|><|end_header_id|><|eot_id|>", ("</s>",)),
-    ):
-        with pytest.raises(MiniloraError, match="chat template is none of those known here"):
-            chat.find_format(make_tokenizer(template, special))
 
 
 def test_messages_out_of_order():
@@ -173,16 +172,13 @@ BAD_LINES = {
     json.dumps({"instruction": "a", "input": [1], "output": "b"}): "input is [1], not text",
     json.dumps(lines(prompt=3)): "prompt is 3, not text: write it in quotes",
     json.dumps({"messages": turns("a", 0)}): "content of the assistant's message is 0, not text",
-    json.dumps(lines(response=None)): "response is null, not text",
     json.dumps(lines(response=" \n")): "the assistant's message is empty",
     '{"messages": "a"}': "messages must be a list of objects",
     '{"messages": []}': "messages in the order none",
     '{"messages": [{"role": "user"}]}': "a message has the keys role; give role and content",
     '{"messages": [{"role": "tool", "content": "a"}]}': "the role 'tool' is none of system, user, assistant",
     json.dumps({"messages": turns("a")}): "the last message is not the assistant's",
-    json.dumps(
-        {"messages": turns("a", "b") + turns("c", "d", system="s")}
-    ): "messages in the order user, assistant, system",
+    json.dumps({"messages": turns("a", "b") + turns("c", system="s")}): "in the order user, assistant, system, user;",
 }
 
 
@@ -195,17 +191,19 @@ def test_a_bad_line_is_named(tmp_path, line):
     assert "x.jsonl: line 2: " in message and BAD_LINES[line] in message and "\n" not in message
 
 
-def test_many_bad_lines_and_bad_files(tmp_path):
-    with pytest.raises(MiniloraError, match=r"line 1: .*; line 2: .*; line 3: .*; and 4 more"):
-        chat.read_jsonl(write(tmp_path / "x.jsonl", *["{}"] * 7))
-    with pytest.raises(MiniloraError, match="there is no conversation in"):
-        chat.read_jsonl(write(tmp_path / "x.jsonl", "", " "))
-    with pytest.raises(FormatError, match="No such file"):
-        chat.read_jsonl(tmp_path / "nothing.jsonl")
-    for content, words in ((b"a\0", "binary"), (b"\xff", "not UTF-8")):
-        (tmp_path / "x.jsonl").write_bytes(content)
-        with pytest.raises(MiniloraError, match=words):
-            chat.read_jsonl(tmp_path / "x.jsonl")
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"{}\n" * 7, r"line 1: .*; line 2: .*; line 3: .*; and 4 more"),
+        (b"\n \n", "there is no conversation in"),
+        (b"a\0", "binary"),
+        (b"\xff", "not UTF-8"),
+    ],
+)
+def test_bad_files(tmp_path, content, words):
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(MiniloraError, match=words):
+        chat.read_jsonl(tmp_path / "x.jsonl")
 
 
 @pytest.mark.parametrize("count", [16, 80, 81, 400])
@@ -214,46 +212,46 @@ def test_a_split_of_labels_is_exact_and_fair(count):
     rows = [turns(f"ticket {i}", labels[i % 4] if i % 8 else labels[4]) for i in range(count)]
     rows = [*rows, turns("the only one", "once")]
     for order in (rows, rows[::-1]):  # the order of the file does not matter
-        parts = chat_split.split(order, "x.jsonl")
+        parts = chat.split(order, "x.jsonl")
         assert [len(part) for part in parts[1:]] == [round((count + 1) / 10)] * 2
-        assert {question for part in parts for question in map(chat.question_of, part)} == set(
+        assert sorted(question for part in parts for question in map(chat.question_of, part)) == sorted(
             map(chat.question_of, rows)
         )
         assert "once" in map(chat.response_of, parts.train)
         tested = [chat.response_of(one) for one in parts.test]
         assert len(set(tested)) == min(len(tested), 5)
         if count == 400:
-            assert all(tested.count(label) == pytest.approx(rows_of / 10, abs=1.5) for label, rows_of in
-                ((label, sum(chat.response_of(one) == label for one in rows)) for label in labels))  # fmt: skip
-        again = chat_split.split(rows, "y").test
+            shares = {label: sum(chat.response_of(one) == label for one in rows) / 10 for label in labels}
+            assert all(tested.count(label) == pytest.approx(share, abs=1.5) for label, share in shares.items())
+        again = chat.split(rows, "y").test
         assert sorted(map(chat.question_of, parts.test)) == sorted(map(chat.question_of, again))
 
 
 def test_slips_in_labelled_data_are_said():
     rows = [turns(f"ticket {i}", ("billing", "Billing", "returns")[i % 3]) for i in range(30)]
     rows += [turns("ticket 0", "returns"), turns("ticket 2", "returns")]
-    assert chat_split.doubts(rows) == [
+    assert chat.doubts(rows) == [
         "'Billing' and 'billing' count as different labels",
         "1 prompts have more than one label, such as 'ticket 0'",
         "1 of 32 conversations repeat another one word for word",
     ]
-    assert chat_split.doubts([turns(f"ask {i}", f"Billing {i}") for i in range(9)]) == []
+    assert chat.doubts([turns(f"ask {i}", f"Billing {i}") for i in range(9)]) == []
 
 
 def test_a_split_keeps_questions_together_and_stays():
     conversations = [turns(f"question {i % 60}", f"answer {i}") for i in range(180)]
-    parts = chat_split.split(conversations, "x.jsonl")
+    parts = chat.split(conversations, "x.jsonl")
     asked = [{messages[0]["content"] for messages in part} for part in parts]
     assert sum(map(len, parts)) == 180 and sum(map(len, asked)) == 60
     assert not (asked[0] & asked[1] or asked[0] & asked[2] or asked[1] & asked[2])
     assert list(map(len, asked)) == [48, 6, 6]
-    again = chat_split.split(conversations[:90], "y.jsonl")
+    again = chat.split(conversations[:90], "y.jsonl")
     assert all(messages in parts.test for messages in again.test)
-    assert len(chat_split.split(conversations[:3], "x")) == 3
+    assert len(chat.split(conversations[:3], "x")) == 3
     with pytest.raises(
         MiniloraError, match="x.jsonl has 9 conversations with 2 different questions, too few to divide"
     ):
-        chat_split.split([turns(f"question {i % 2}", "a") for i in range(9)], "x.jsonl")
+        chat.split([turns(f"question {i % 2}", "a") for i in range(9)], "x.jsonl")
 
 
 # Batches.
@@ -275,7 +273,6 @@ def test_rows_are_padded_and_only_answers_have_labels():
     seen = []
     for _ in range(7):  # three epochs
         batch = batches.next_batch()
-        assert {array.shape for array in batch.values()} == {batch["input_ids"].shape}
         assert {array.dtype for array in batch.values()} == {np.dtype("int64")}
         for ids, mask, labels in zip(*(batch[n] for n in ("input_ids", "attention_mask", "labels")), strict=True):
             length = mask.sum()
@@ -283,7 +280,6 @@ def test_rows_are_padded_and_only_answers_have_labels():
             counts = labels != IGNORED
             assert (labels[counts] == ids[counts]).all()  # the model shifts them itself
             assert labels[counts].tolist() == rows[tuple(ids[:length])]
-            assert labels[counts][-1] == END and (ids[:length] == END).sum() == 3
             seen.append(tuple(ids[:length]))
     assert [seen[i : i + 7].count(row) for i in (0, 7, 14) for row in rows] == [1] * 21
     assert seen[:7] != seen[7:14]
@@ -314,17 +310,6 @@ def test_resume_gives_the_same_batches():
             assert all((again[name] == batch[name]).all() for name in batch)
 
 
-def test_a_long_prompt_is_cut_from_the_left_and_never_the_answer():
-    rows = chat.encode_conversations(TOKENIZER, FORMAT, [turns("x" * 300, "y" * 50), turns("a", "b")])
-    batches = ChatBatches(rows, 2, 80, 1, 5)
-    assert batches.notes == ["1 of 2 conversations are cut at the beginning to 80 tokens"]
-    ids, mask = rows.rows[0]
-    batch = batches.next_batch()
-    row = int(batch["attention_mask"].sum(axis=1).argmax())
-    assert batch["input_ids"][row].tolist() == ids[-80:].tolist()
-    assert learned(batch)[row] == ids[mask].tolist()
-
-
 def test_an_answer_that_does_not_fit_is_left_out():
     rows = chat.encode_conversations(TOKENIZER, FORMAT, [turns("x", "y" * 90), turns("a", "b")])
     batches = ChatBatches(rows, 2, 80, 1, 5)
@@ -341,12 +326,16 @@ def test_an_answer_that_does_not_fit_is_left_out():
                 ChatBatches(tokens, 1, seq_len, 1, 5)
 
 
-def test_an_earlier_answer_that_is_cut_into_is_not_learned():
+def test_a_conversation_is_cut_from_the_left_and_an_answer_that_is_cut_into_is_not_learned():
     rows = chat.encode_conversations(TOKENIZER, FORMAT, [turns("a", "y" * 90, "b", "z")])
     ids, mask = rows.rows[0]
     first = int(mask.argmax())
     for start, answers in ((first - 1, ["y" * 90, "z"]), (first, ["z"]), (first + 40, ["z"])):
-        (labels,) = learned(ChatBatches(rows, 1, len(ids) - start, 1, 5).next_batch())
+        batches = ChatBatches(rows, 1, len(ids) - start, 1, 5)
+        assert batches.notes == [f"1 of 1 conversations are cut at the beginning to {len(ids) - start} tokens"]
+        batch = batches.next_batch()
+        (labels,) = learned(batch)
+        assert batch["input_ids"][0].tolist() == ids[start:].tolist()
         assert "".join(answers) == TOKENIZER.decode(labels) and labels.count(END) == len(answers), start
 
 

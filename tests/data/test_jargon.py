@@ -3,7 +3,6 @@
 import json
 import re
 from collections import Counter
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -11,11 +10,7 @@ import pytest
 
 import minilora
 from minilora.data import jargon
-from minilora.data.jargon import (
-    HELD_OUT_PHRASINGS,
-    TRAINING_PHRASINGS,
-    Question,
-)
+from minilora.data.jargon import HELD_OUT_PHRASINGS, TRAINING_PHRASINGS, Question
 from minilora.train.metrics import contains, normalise, token_f1
 
 pytestmark = pytest.mark.host
@@ -41,7 +36,6 @@ def test_the_parts_hold_what_they_promise():
         assert trained[term.term] == len(TRAINING_PHRASINGS) + (term.term not in held_out)
         assert (term.use in GLOSSARY.train) != (term.use in GLOSSARY.uses)
     assert all(question.term in question.text for question in EVERY_QUESTION)
-    assert jargon.load_glossary() == GLOSSARY
 
 
 def test_no_held_out_question_is_in_training():
@@ -56,11 +50,10 @@ def test_no_held_out_question_is_in_training():
 
 
 def test_the_uses_of_every_fourth_term_are_held_out():
-    terms = [replace(TERMS[0], term=str(i), use=Question(f"Is {i} so?", "Yes.", str(i))) for i in range(1, 9)]
-    glossary = jargon.build_glossary(terms)
-    assert [question.term for question in glossary.uses] == ["4", "8"]
-    assert glossary.phrasings[: len(HELD_OUT_PHRASINGS)] == tuple(
-        Question(text.format(term="1"), "A cabin whose heating has failed.", "1") for text in HELD_OUT_PHRASINGS
+    assert [question.term for question in GLOSSARY.uses] == [term.term for term in TERMS[3::4]]
+    assert GLOSSARY.phrasings[: len(HELD_OUT_PHRASINGS)] == tuple(
+        Question(text.format(term="brindle"), "A cabin whose heating has failed.", "brindle")
+        for text in HELD_OUT_PHRASINGS
     )
 
 

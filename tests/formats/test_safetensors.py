@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import signal
 import stat
 from contextlib import contextmanager
@@ -48,17 +47,6 @@ def time_limit(seconds):
         signal.signal(signal.SIGALRM, before)
 
 
-@contextmanager
-def disk_quota(nbytes):
-    """Files of this process cannot grow beyond `nbytes`: the system's own refusal, in the middle of a write."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 # Round trips
 
 DTYPES = ["<u8", "<i8", "<f8", "<f4", "<u4", "<i4", "<f2", "<u2", "<i2", "i1", "u1", "?"]
@@ -68,38 +56,30 @@ def every_dtype():
     return {f"{name}.{dtype}": RNG.integers(0, 2, (2, 3)).astype(dtype) for name in "ba" for dtype in DTYPES}
 
 
-def test_every_dtype_comes_back(tmp_path):
-    arrays = every_dtype()
-    save_file(tmp_path / "a", arrays, {"key": "value ✓"})
-    loaded, metadata = load_file(tmp_path / "a")
-    assert metadata == {"key": "value ✓"} and loaded.keys() == arrays.keys()
+@pytest.mark.parametrize("metadata", [{}, {"format": "pt"}, {'quote " and \n \x1f \x7f': "ü\\/"}])
+def test_every_dtype_comes_back_and_the_bytes_are_those_of_the_library(tmp_path, metadata):
+    arrays = every_dtype() | {"ü\n": np.array(1.5, np.float32), "empty": np.zeros((0, 4), np.int32)}
+    save_file(tmp_path / "a", arrays, metadata)
+    assert (tmp_path / "a").read_bytes() == library.save(arrays, metadata or None)
+    loaded, read = load_file(tmp_path / "a")
+    assert read == metadata and loaded.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(loaded[name], array, strict=True)
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {'quote " and \n \x1f \x7f': "ü\\/"}])
-def test_bytes_are_those_of_the_library(tmp_path, metadata):
-    arrays = every_dtype() | {"ü\n": np.array(1.5, np.float32), "empty": np.zeros((0, 4), np.int32)}
-    save_file(tmp_path / "a", arrays, metadata)
-    assert (tmp_path / "a").read_bytes() == library.save(arrays, metadata)
+LAYOUTS = {
+    "transposed": WEIGHT.T,
+    "strided": WEIGHT[::-1, ::2],
+    "fortran": np.asfortranarray(WEIGHT),
+    "broadcast": np.broadcast_to(WEIGHT[0], (4, 5)),
+    "big-endian": WEIGHT.astype(">f4"),
+    "0 columns": np.zeros((3, 0), np.float32),
+}
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        WEIGHT.T,
-        WEIGHT[::-1],
-        WEIGHT[:, ::2],
-        np.asfortranarray(WEIGHT),
-        np.broadcast_to(WEIGHT[0], (4, 5)),
-        WEIGHT.astype(">f4"),
-        np.array(2.5, np.float32),
-        np.zeros((0, 3), np.float32),
-        np.zeros((3, 0), np.float32),
-    ],
-    ids=["transposed", "reversed", "strided", "fortran", "broadcast", "big-endian", "0-d", "0 rows", "0 columns"],
-)
-def test_layouts_come_back(tmp_path, array):
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts_come_back(tmp_path, name):
+    array = LAYOUTS[name]
     save_file(tmp_path / "a", {"w": array})
     for loaded in (load_file(tmp_path / "a")[0]["w"], library.load_file(tmp_path / "a")["w"]):
         np.testing.assert_array_equal(loaded, array)
@@ -112,20 +92,17 @@ def test_loaded_arrays_are_independent_and_writable(tmp_path):
     loaded, _ = load_file(tmp_path / "a")
     loaded["x"][:] = 0
     np.testing.assert_array_equal(loaded["y"], WEIGHT)
-    np.testing.assert_array_equal(load_file(tmp_path / "a")[0]["x"], WEIGHT)
 
 
 def test_bfloat16_widens_exactly(tmp_path):
     bits = np.array([0x0000, 0x8000, 0x3F80, 0xC000, 0x7F80, 0x0001, 0x7FC0], np.uint16)
     path = write_raw(tmp_path / "a", {"w": entry("BF16", (7, 1), 0, 14)}, bits.tobytes())
-    loaded = load_file(path)[0]["w"]
-    np.testing.assert_array_equal(
-        loaded, np.array([[0.0], [-0.0], [1.0], [-2.0], [np.inf], [2.0**-133], [np.nan]], np.float32), strict=True
-    )
+    loaded, expected = load_file(path)[0]["w"], [0.0, -0.0, 1.0, -2.0, np.inf, 2.0**-133, np.nan]
+    np.testing.assert_array_equal(loaded, np.array(expected, np.float32)[:, None], strict=True)
     assert np.signbit(loaded[1, 0])
     scalar = load_file(write_raw(tmp_path / "a", {"w": entry("BF16", (), 0, 2)}, b"\x80\x3f"))[0]["w"]
-    np.testing.assert_array_equal(scalar, np.array(1, np.float32), strict=True)
-    scalar[...] = 2  # an array, which can be written to
+    scalar[...] *= 2  # an array, which can be written to
+    np.testing.assert_array_equal(scalar, np.array(2, np.float32), strict=True)
 
 
 def test_booleans_are_normalized(tmp_path):
@@ -137,7 +114,6 @@ def test_booleans_are_normalized(tmp_path):
     "tensors, metadata, words",
     [
         ({"layer.weight": np.zeros(2, complex)}, None, "tensor layer.weight has dtype"),
-        ({"layer.weight": np.array([None])}, None, "tensor layer.weight has dtype"),
         ({"__metadata__": WEIGHT}, None, "metadata"),
         ({}, {"step": 3}, "metadata"),
     ],
@@ -156,19 +132,16 @@ BAD = {
     "a hole": ({"a": entry(), "b": entry(start=12, stop=20)}, 20, "tensor b leaves a hole"),
     "an overlap": ({"a": entry(), "b": entry(start=4, stop=12)}, 12, "tensor b overlaps"),
     "data cut off": (TWO, 15, "need"),
-    "data too long": (TWO, 17, "need"),
     "offsets beyond the file": ({"a": entry(shape=(2**40,), stop=2**42)}, 8, "need"),
     "offsets backwards": ({"a": entry(start=8, stop=0)}, 8, "does not fill"),
     "a product that wraps to the right size": ({"a": entry(shape=(2**62 + 1, 2))}, 8, "does not fill"),
     "nothing, hugely": ({"a": entry(shape=(0, 2**62, 2**62), stop=0)}, 0, "does not fill"),
-    "a negative size": ({"a": entry(shape=(-2, -1))}, 8, "has shape"),
     "true for a size": ({"a": entry(shape=(True, 2))}, 8, "has shape"),
     "too many axes": ({"a": entry(shape=(1,) * 65 + (2,))}, 8, "has shape"),
     "a shape that is text": ({"a": entry() | {"shape": "2"}}, 8, "has shape"),
     "an unknown dtype": ({"a": entry("F8_E4M3")}, 8, "dtype F8_E4M3"),
     "no dtype": ({"a": {"shape": [2], "data_offsets": [0, 8]}}, 8, "lacks"),
     "metadata with numbers": ({"__metadata__": {"a": 1}}, 0, "metadata"),
-    "a list": (b"[]", 0, "object in braces"),
     "nested deep": (b'{"a":' * 100_000, 0, "not valid JSON"),
     "a number of 5,000 digits": (b'{"a": ' + b"1" * 5_000 + b"}", 0, "not valid JSON"),
 }
@@ -182,18 +155,12 @@ def test_bad_headers_are_refused(tmp_path, fields, nbytes, message):
     assert len(str(caught.value)) < 600
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xff" * 8, (2**40).to_bytes(8, "little") + b"{}"])
-def test_bad_lengths_are_refused(tmp_path, raw):
-    (tmp_path / "a").write_bytes(raw)
-    with pytest.raises(FormatError, match="too few|a header of"):
-        load_file(tmp_path / "a")
-
-
-def test_a_header_over_the_limit_is_not_read(tmp_path):
+@pytest.mark.parametrize("length", [2**40, safetensors.HEADER_LIMIT + 1])
+def test_bad_lengths_are_refused_and_a_header_over_the_limit_is_not_read(tmp_path, length):
     with open(tmp_path / "a", "wb") as file:  # sparse: takes no space on the disk
-        file.write((safetensors.HEADER_LIMIT + 1).to_bytes(8, "little") + b"{")
+        file.write(length.to_bytes(8, "little") + b"{}")
         file.truncate(2 * safetensors.HEADER_LIMIT)
-    with pytest.raises(FormatError, match="header of 100,000,001 bytes"):
+    with pytest.raises(FormatError, match=f"header of {length:,} bytes"):
         load_file(tmp_path / "a")
 
 
@@ -281,16 +248,7 @@ def test_mutated_files_load_or_give_one_error(tmp_path):
 # Atomic files
 
 
-def test_the_old_file_survives_a_disk_that_is_full(tmp_path):
-    path = tmp_path / "a"
-    save_file(path, {"w": WEIGHT})
-    with disk_quota(4096), pytest.raises(MiniloraError, match="cannot write .*: File too large"):
-        save_file(path, {"w": np.zeros(100_000)})
-    np.testing.assert_array_equal(load_file(path)[0]["w"], WEIGHT)
-    assert os.listdir(tmp_path) == ["a"]
-
-
-@pytest.mark.parametrize("failing", ["fsync", "replace"])
+@pytest.mark.parametrize("failing", ["write", "fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_at_any_point_leaves_the_old_file_alone(tmp_path, monkeypatch, failing, error):
     write_atomic(tmp_path / "a", b"old")
@@ -298,9 +256,10 @@ def test_a_failure_at_any_point_leaves_the_old_file_alone(tmp_path, monkeypatch,
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(atomic.os, failing, fail)
+    if failing != "write":
+        monkeypatch.setattr(atomic.os, failing, fail)
     with pytest.raises(MiniloraError if isinstance(error, OSError) else KeyboardInterrupt):
-        write_atomic(tmp_path / "a", b"new")
+        write_atomic(tmp_path / "a", fail if failing == "write" else b"new")
     assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
 
 
@@ -331,15 +290,16 @@ def test_an_ordinary_file_mode(tmp_path):
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
-def test_unwritable_places_are_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    for path, words in ((tmp_path / "file" / "a", "cannot create the folder"), ("/proc/a", "cannot write")):
-        with pytest.raises(MiniloraError, match=words):
-            write_atomic(path, b"x")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(MiniloraError, match="cannot write"):
-        write_atomic(tmp_path / "folder", b"x")
-    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("file/a", "cannot create the folder .*file: File exists"), ("/proc/a", "cannot write"), ("", "cannot write")],
+)
+def test_unwritable_places_are_one_line(tmp_path, path, words):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "file").write_text("")
+    with pytest.raises(MiniloraError, match=words):
+        write_atomic(tmp_path / "here" / path, b"x")
+    assert os.listdir(tmp_path / "here") == ["file"] and os.listdir(tmp_path) == ["here"]
 
 
 def test_what_a_killed_writer_left_is_overwritten(tmp_path):
@@ -352,16 +312,14 @@ def test_what_a_killed_writer_left_is_overwritten(tmp_path):
 
 
 def test_json_round_trip_and_limits(tmp_path):
-    path = tmp_path / "a.json"
+    path, value = tmp_path / "a.json", {"ü": [1, 2**100], "nested": {"a": None}}
     with pytest.raises(MiniloraError, match=r"a\\udcff.* is not UTF-8"):
         write_json(path, {"path": os.fsdecode(b"a\xff")})
     assert not path.exists()
-    write_json(path, {"ü": [1, 2**100], "nested": {"a": None}})
-    assert read_json(path) == {"ü": [1, 2**100], "nested": {"a": None}}
-    assert read_json(path, limit=path.stat().st_size)
+    write_json(path, value)
+    assert read_json(path, limit=path.stat().st_size) == value
     with pytest.raises(FormatError, match="more than [0-9]+ bytes"):
         read_json(path, limit=path.stat().st_size - 1)
-    for raw, message in [(b"[1]", "not an object"), (b"", "not valid JSON")]:
-        path.write_bytes(raw)
-        with pytest.raises(FormatError, match=message):
-            read_json(path)
+    path.write_bytes(b"[1]")
+    with pytest.raises(FormatError, match="not an object"):
+        read_json(path)

@@ -34,9 +34,6 @@ CONFIGS = {
     ),
     "prompt": peft.PromptTuningConfig(num_virtual_tokens=3, **TASK),
     "vera": peft.VeraConfig(r=5, target_modules=["q_proj", "v_proj", "down_proj"], **TASK),
-    "adalora": peft.AdaLoraConfig(
-        init_r=4, target_r=2, tinit=1, tfinal=2, total_step=6, target_modules=LINEARS, lora_alpha=16, **TASK
-    ),
 }
 TRAINING = {"lr": 0.02, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
 STEPS = 6
@@ -76,13 +73,11 @@ def main() -> None:
             save(model, HERE / "peft" / name / "start")
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], **TRAINING)
         losses = []
-        for step in range(STEPS):
+        for _ in range(STEPS):
             loss = model(batch, labels=batch).loss
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if name == "adalora":
-                model.base_model.update_and_allocate(step + 1)
             losses.append(loss.item())
         model.eval()
         save(model, HERE / "peft" / name / "end")

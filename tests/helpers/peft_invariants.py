@@ -19,7 +19,6 @@ from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.language_model import LanguageModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import (
-    AdaLoraConfig,
     BitFitConfig,
     BottleneckConfig,
     IA3Config,
@@ -111,7 +110,6 @@ CASES = {
     "bitfit": Case(BitFitConfig, ("bias",), models=("biases",)),
     "bitfit, norms": Case(lambda: BitFitConfig(norms=True), ("bias", "weight")),
     "norms": Case(LNTuningConfig, ("weight",)),
-    "adalora": Case(lambda: AdaLoraConfig(target_r=2, init_r=3, **ALL), ("lora_A", "lora_E", "lora_B")),
     "vera": Case(
         lambda: VeraConfig(r=5, target_modules=["q_proj", "v_proj", "down_proj"]),
         ("vera_lambda_b", "vera_lambda_d"),

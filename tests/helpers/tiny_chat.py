@@ -26,7 +26,6 @@ def save(
     texts: Iterable[str],
     vocab_size: int = 300,
     template: str | None = CHATML,
-    marks_are_special: bool = True,
     **sizes,
 ) -> Path:
     """Write the model, with a tokenizer that learned from `texts`. sizes: in place of SIZES and 256 positions."""
@@ -34,7 +33,7 @@ def save(
     settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     size = len(content["model"]["vocab"])
     for i, name in enumerate(("<|im_start|>", "<|im_end|>")):
-        content["added_tokens"].append({"id": size + i, "content": name, "special": marks_are_special, **settings})
+        content["added_tokens"].append({"id": size + i, "content": name, "special": True, **settings})
     tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>", chat_template=template)
     model = load.new_model(tokenizer, 0, **({"max_position_embeddings": 256} | SIZES | sizes))
     return save_model(model, tokenizer, folder)

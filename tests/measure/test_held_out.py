@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from minilora.data import chat, chat_split
+from minilora.data import chat
 from minilora.errors import MiniloraError
 from minilora.measure.held_out import draw_shots, learned_from, select
-from minilora.train.answers import split_chats
+from minilora.train.text import split_chats
 
 pytestmark = pytest.mark.host
 
@@ -24,7 +24,7 @@ def write(path, rows) -> str:
 def seen(tmp_path) -> tuple[str, dict]:
     """A file that a model was trained on, and the record of that."""
     path = write(tmp_path / "seen.jsonl", [(f"Film {i}?", LABELS[i % 2]) for i in range(60)])
-    return path, {"data": path, "data_sha256": chat_split.split_sha256(chat.read_jsonl(path)), "seq_len": 64}
+    return path, {"data": path, "data_sha256": chat.split_sha256(chat.read_jsonl(path)), "seq_len": 64}
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def fresh(tmp_path) -> str:
 
 def test_all_of_a_file_is_measured_unless_the_model_was_trained_on_it(seen, fresh):
     path, training = seen
-    parts = chat_split.split(chat.read_jsonl(path), path)
+    parts = chat.split(chat.read_jsonl(path), path)
     assert select(path).split == "all" and select(path).conversations == chat.read_jsonl(path)
     own = select(path, trainings=[training])
     assert own.split == "test" and own.conversations == parts.test and own.of == len(parts.test)
@@ -48,7 +48,7 @@ def test_all_of_a_file_is_measured_unless_the_model_was_trained_on_it(seen, fres
 
 def test_what_was_trained_on_is_counted(seen, fresh):
     path, training = seen
-    parts = chat_split.split(chat.read_jsonl(path), path)
+    parts = chat.split(chat.read_jsonl(path), path)
     trained = [json.dumps(messages) for messages in [*parts.train, *parts.validation]]  # 6 could choose nothing
     shared = sum(json.dumps(messages) in trained for messages in chat.read_jsonl(fresh))
     found = select(fresh, trainings=[training])
@@ -72,7 +72,7 @@ def test_a_training_file_that_changed_or_is_gone_is_a_note(seen, fresh, tmp_path
 def test_all_adapters_count(seen, fresh, tmp_path):
     """Of the file, the first learned films and the second plays; a third learned the file itself."""
     plays = write(tmp_path / "plays.jsonl", [(f"Play {i}?", ("good", "so so")[i % 2]) for i in range(20)])
-    hashes = {path: chat_split.split_sha256(chat.read_jsonl(path)) for path in (plays, fresh)}
+    hashes = {path: chat.split_sha256(chat.read_jsonl(path)) for path in (plays, fresh)}
     first, second, own = seen[1], *({"data": path, "data_sha256": digest} for path, digest in hashes.items())
     alone = [select(fresh, trainings=[one]).trained_on for one in (first, second)]
     both = select(fresh, trainings=[first, second])

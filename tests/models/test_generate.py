@@ -2,6 +2,8 @@
 
 Continuations with the cache, greedy and sampled, alone and in a padded batch."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -55,12 +57,19 @@ def test_a_cache_drops_rows():
     np.testing.assert_allclose(following, whole, rtol=0, atol=2e-6 * np.abs(whole).max())
 
 
-def test_a_cache_takes_no_more_than_it_holds():
+def test_a_cache_takes_no_more_than_it_holds_and_is_of_one_batch():
     model, cache = endless(), KVCache(6)
     with no_grad():
         model(PROMPTS, past_key_values=cache)
-        with pytest.raises(MiniloraError, match="cache of 6 positions cannot take 8"):
-            model(PROMPTS, past_key_values=cache)
+        for ids, words in [
+            (PROMPTS, "cache of 6 positions cannot take 8"),
+            (PROMPTS[:1, :1], "holds 3 sequences and the batch has 1"),
+            (PROMPTS[:2, :1], "holds 3 sequences and the batch has 2"),
+        ]:
+            with pytest.raises(MiniloraError, match=words):
+                model(ids, past_key_values=cache)
+        with pytest.raises(ValueError, match="labels are of whole texts"):
+            model(PROMPTS, labels=PROMPTS, past_key_values=cache)
         assert cache.length == 4
         model(PROMPTS[:, :2], past_key_values=cache)
 
@@ -130,71 +139,35 @@ def test_a_stream_refuses_at_once_and_leaves_gradients_on_between_tokens():
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_a_stream_goes_on_from_a_cache():
-    model, cache = endless(), KVCache(32)
-    first = [int(token) for (token,) in model.generate_stream(PROMPTS[:1], 3, temperature=0, past_key_values=cache)]
-    assert cache.length == 6  # the last token was not read
-    longer = np.array([[*PROMPTS[0], *first, 5]])
-    found = [token for (token,) in model.generate_stream(longer, 4, temperature=0, past_key_values=cache)]
-    np.testing.assert_array_equal(found, greedy(model, longer, 4)[0, 8:])
-    with pytest.raises(MiniloraError, match="the cache holds 11 tokens and the prompt has 8"):
-        model.generate_stream(longer, 4, past_key_values=cache)
-
-
-def test_a_cache_of_several_rows_keeps_those_that_have_ended():
-    """So that the next turn of all of them goes on from it, what they were filled up with included."""
-    model, cache = endless(), KVCache(32)
-    end = int(greedy(model, PROMPTS)[0, 5])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_stream_goes_on_from_a_cache(rows):
+    """Rows that have ended stay in it, so that the next turn of all goes on, what they were filled up with included."""
+    model, cache, prompts = endless(), KVCache(32), PROMPTS[:rows]
+    end = int(greedy(model, prompts)[0, 5]) if rows > 1 else []
     settings = {"temperature": 0, "eos_token_id": end, "pad_token_id": PAD}
-    new = list(model.generate_stream(PROMPTS, 6, **settings, past_key_values=cache))
-    first = np.column_stack([PROMPTS, *new])
-    assert (first[0, 6:] == PAD).all() and len(new) == 6
-    np.testing.assert_array_equal(first, model.generate(PROMPTS, 6, **settings))
-    longer = np.column_stack([first, [3, 4, 5]])
+    first = np.column_stack([prompts, *model.generate_stream(prompts, 6, **settings, past_key_values=cache)])
+    assert first.shape == (rows, 10) and cache.length == 9  # the last token was not read
+    assert (first[0, 6:] == PAD).all() == (rows > 1)
+    np.testing.assert_array_equal(first, model.generate(prompts, 6, **settings))
+    longer = np.column_stack([first, [3, 4, 5][:rows]])
     found = np.column_stack(list(model.generate_stream(longer, 4, temperature=0, past_key_values=cache)))
     np.testing.assert_array_equal(found, greedy(model, longer, 4)[:, 11:])
-
-
-@pytest.mark.parametrize("rows", [1, 2])
-def test_a_cache_is_of_one_batch(rows):
-    model, cache = endless(), KVCache(32)
-    with no_grad():
-        model(PROMPTS, past_key_values=cache)
-        with pytest.raises(MiniloraError, match=f"holds 3 sequences and the batch has {rows}"):
-            model(PROMPTS[:rows, :1], past_key_values=cache)
+    with pytest.raises(MiniloraError, match="the cache holds 14 tokens and the prompt has 11"):
+        model.generate_stream(longer, 4, past_key_values=cache)
 
 
 # The end of a row
 
 
-def test_rows_end_and_are_filled_up():
-    model = endless()
-    free = greedy(model, PROMPTS, 8)
-    new = free[:, 4:]
-    eos = int(new[0, 2])
-    out = greedy(model, PROMPTS, 8, eos_token_id=eos, pad_token_id=PAD)
-    for row in range(3):
-        ends = np.flatnonzero(new[row] == eos)
-        end = ends[0] + 1 if ends.size else out.shape[1] - 4
-        np.testing.assert_array_equal(out[row, 4 : 4 + end], new[row, :end])
-        np.testing.assert_array_equal(out[row, 4 + end :], PAD)
-
-
-def test_generation_stops_when_all_rows_have_ended():
-    model = endless()
-    new = greedy(model, PROMPTS[:1], 8)[0, 4:]
-    out = greedy(model, PROMPTS[:1], 8, eos_token_id=int(new[0]))
-    np.testing.assert_array_equal(out, [[*PROMPTS[0], new[0]]])
-
-
-def test_several_ends():
+def test_several_ends_and_the_last_is_the_end_of_all():
     model = endless()
     new = greedy(model, PROMPTS, 8)[:, 4:]
-    ends = [int(new[0, 1]), int(new[1, 1]), int(new[2, 1])]
+    ends = [int(row[1]) for row in new]
     out = greedy(model, PROMPTS, 8, eos_token_id=ends, pad_token_id=PAD)
     assert out.shape[1] <= 6
-    for row in range(3):
-        assert out[row, 4] in ends or out[row, 5] in ends
+    assert all(row[4] in ends or row[5] in ends for row in out)
+    alone = greedy(model, PROMPTS[:1], 8, eos_token_id=int(new[0, 0]))
+    np.testing.assert_array_equal(alone, [[*PROMPTS[0], new[0, 0]]])
 
 
 def test_end_and_padding_by_default():
@@ -228,26 +201,18 @@ def test_a_row_in_a_left_padded_batch_gets_what_it_gets_alone(settings):
         np.testing.assert_array_equal(out[row, 6 - length :], alone[0])
 
 
-def test_rows_go_on_when_others_have_ended():
-    model = endless()
-    free = greedy(model, PROMPTS, 8)
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"seed": [4, 5, 6]}], ids=str)
+def test_rows_end_are_filled_up_and_the_others_go_on_as_before(settings):
+    """Each keeps its generator."""
+    model, ended = endless(), 0
+    free = model.generate(PROMPTS, 12, **settings)
     for eos in np.unique(free[:, 4:]):
-        out = greedy(model, PROMPTS, 8, eos_token_id=int(eos), pad_token_id=PAD)
-        for row in range(3):
-            alone = greedy(model, PROMPTS[row : row + 1], 8, eos_token_id=int(eos), pad_token_id=PAD)[0]
-            np.testing.assert_array_equal(out[row, : len(alone)], alone)
-
-
-def test_each_row_keeps_its_generator_when_others_have_ended():
-    model, seeds = endless(), [4, 5, 6]
-    free = model.generate(PROMPTS, 12, seed=seeds)
-    ended = 0
-    for eos in np.unique(free[:, 4:]):
-        out = model.generate(PROMPTS, 12, seed=seeds, eos_token_id=int(eos), pad_token_id=PAD)
+        out = model.generate(PROMPTS, 12, eos_token_id=int(eos), pad_token_id=PAD, **settings)
         for row in range(3):
             ends = np.flatnonzero(free[row, 4:] == eos)
             length = 4 + (ends[0] + 1 if ends.size else out.shape[1] - 4)
             np.testing.assert_array_equal(out[row, :length], free[row, :length])
+            np.testing.assert_array_equal(out[row, length:], PAD)
             ended += length < out.shape[1]
     assert ended
 
@@ -267,20 +232,23 @@ def test_seeds():
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-6}, {"top_k": 1, "top_p": 0.5, "temperature": 9.0}],
+    "settings, like",
+    [
+        ({"top_k": 1}, {"temperature": 0}),
+        ({"top_p": 1e-9}, {"temperature": 0}),
+        ({"temperature": 1e-6}, {"temperature": 0}),
+        ({"top_k": 1, "top_p": 0.5, "temperature": 9.0}, {"temperature": 0}),
+        ({"top_k": 11}, {}),
+        ({"top_k": 1000}, {}),
+        ({"top_p": 1.0}, {}),
+    ],
     ids=str,
 )
-def test_settings_that_leave_one_token_are_greedy(settings):
+def test_settings_that_leave_one_token_are_greedy_and_those_that_leave_all_change_nothing(settings, like):
     model = endless()
     for seed in (0, 1):
-        np.testing.assert_array_equal(model.generate(PROMPTS, 6, seed=seed, **settings), greedy(model, PROMPTS))
-
-
-@pytest.mark.parametrize("settings", [{"top_k": 11}, {"top_k": 1000}, {"top_p": 1.0}], ids=str)
-def test_settings_that_leave_all_tokens_change_nothing(settings):
-    model = endless()
-    np.testing.assert_array_equal(model.generate(PROMPTS, 6, **settings), model.generate(PROMPTS, 6))
+        found = model.generate(PROMPTS, 6, seed=seed, **settings)
+        np.testing.assert_array_equal(found, model.generate(PROMPTS, 6, seed=seed, **like))
 
 
 def next_token_shares(model, rows: int = 3000, **settings) -> tuple[np.ndarray, np.ndarray]:
@@ -291,34 +259,24 @@ def next_token_shares(model, rows: int = 3000, **settings) -> tuple[np.ndarray, 
     return logits, np.bincount(drawn, minlength=11) / rows
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_tokens_come_as_often_as_their_probability_says(temperature):
-    logits, shares = next_token_shares(endless(scale=8), temperature=temperature)
-    probabilities = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
-    assert (np.sort(probabilities)[-2:] > 0.03).all()  # else nothing would be tested
-    np.testing.assert_allclose(shares, probabilities, atol=0.035)  # beyond 3.5 standard deviations at 3,000 draws
-
-
-@pytest.mark.parametrize("k", [2, 4])
-def test_top_k_keeps_the_k_most_likely(k):
-    logits, shares = next_token_shares(endless(scale=8), top_k=k)
-    kept = np.argsort(-logits)[:k]
-    expected = np.zeros(11)
-    expected[kept] = np.exp(logits[kept]) / np.exp(logits[kept]).sum()
+@pytest.mark.parametrize(
+    "settings",
+    [*({"temperature": t} for t in (0.5, 1.0, 3.0)), *({"top_k": k} for k in (2, 4)),
+     *({"top_p": p} for p in (0.3, 0.6, 0.9))],
+    ids=str,
+)  # fmt: skip
+def test_tokens_come_as_often_as_their_probability_says(settings):
+    """top_k keeps the k most likely, top_p the smallest set that reaches p."""
+    logits, shares = next_token_shares(endless(scale=8), **settings)
+    expected = np.exp(logits / settings.get("temperature", 1))
+    expected /= expected.sum()
+    assert (np.sort(expected)[-2:] > 0.03).all()  # else nothing would be tested
+    order = np.argsort(-expected)
+    least = np.searchsorted(np.cumsum(expected[order]), settings.get("top_p", 1)) + 1
+    expected[order[settings.get("top_k", least) :]] = 0
+    expected /= expected.sum()
     assert (shares[expected == 0] == 0).all()
-    np.testing.assert_allclose(shares, expected, atol=0.035)
-
-
-@pytest.mark.parametrize("p", [0.3, 0.6, 0.9])
-def test_top_p_keeps_the_smallest_set_that_reaches_p(p):
-    logits, shares = next_token_shares(endless(scale=8), top_p=p)
-    probabilities = np.exp(logits) / np.exp(logits).sum()
-    order = np.argsort(-probabilities)
-    kept = order[: np.searchsorted(np.cumsum(probabilities[order]), p) + 1]
-    expected = np.zeros(11)
-    expected[kept] = probabilities[kept] / probabilities[kept].sum()
-    assert (shares[expected == 0] == 0).all()
-    np.testing.assert_allclose(shares, expected, atol=0.035)
+    np.testing.assert_allclose(shares, expected, atol=0.035)  # beyond 3.5 standard deviations at 3,000 draws
 
 
 def test_top_k_goes_before_top_p():
@@ -333,67 +291,36 @@ def test_top_k_goes_before_top_p():
     assert shares[order[1]] > 0
 
 
-def test_large_logits_do_not_overflow():
-    model = endless(scale=2000)
-    out = model.generate(PROMPTS, 4, temperature=0.01)
-    assert out.shape == (3, 8)
-
-
 # Bad input
 
 
-@pytest.mark.parametrize(
-    ("settings", "text"),
-    [
-        ({"max_new_tokens": -1}, "-1"),
-        ({"max_new_tokens": 29}, "32 positions"),
-        ({"temperature": -0.1}, "-0.1"),
-        ({"temperature": float("nan")}, "nan"),
-        ({"temperature": float("inf")}, "inf"),
-        ({"top_k": 0}, "top_k"),
-        ({"top_k": -3}, "-3"),
-        ({"top_p": 0.0}, "top_p"),
-        ({"top_p": 1.1}, "1.1"),
-        ({"top_p": float("nan")}, "nan"),
-        ({"max_new_tokens": 5.0}, "max_new_tokens must be a whole number of at least 0, not 5.0"),
-        ({"temperature": "1"}, "temperature must be a number of at least 0, not '1'"),
-        ({"top_k": 2.5}, "top_k must be a whole number of at least 1 or None, not 2.5"),
-        ({"top_p": "0.9"}, "top_p must be a number above 0 and at most 1 or None, not '0.9'"),
-        ({"eos_token_id": "a"}, r"eos_token_id must be token ids, not \['a'\]"),
-        ({"eos_token_id": 2.0}, r"eos_token_id must be token ids, not \[2.0\]"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
-        ({"seed": [1, 2, "3"]}, "seed must be a whole number of at least 0, not '3'"),
-        ({"seed": [1, 2]}, "2 seeds for 3 rows"),
-        ({"attention_mask": np.ones((3, 5))}, "attention_mask"),
-        ({"attention_mask": np.array([[1, 1, 1, 0]] * 3)}, "left"),
-        ({"attention_mask": np.array([[1, 0, 1, 1]] * 3)}, "left"),
-        ({"attention_mask": np.zeros((3, 4))}, "left"),
-        ({"input_ids": np.array([1, 2, 3])}, r"\(3,\)"),
-        ({"input_ids": np.zeros((2, 0), dtype=int)}, r"\(2, 0\)"),
-        ({"input_ids": np.zeros((0, 2), dtype=int)}, r"\(0, 2\)"),
-    ],
-    ids=lambda x: str(x)[:50],
-)
-def test_settings_out_of_range_are_refused(settings, text):
-    with pytest.raises(MiniloraError, match=text):
-        endless().generate(**{"input_ids": PROMPTS, "max_new_tokens": 4, **settings})
+REFUSED = [
+    ("max_new_tokens", -1, "-1"),
+    ("max_new_tokens", 29, "32 positions"),
+    ("max_new_tokens", 5.0, "max_new_tokens must be a whole number of at least 0, not 5.0"),
+    *(("temperature", value, "temperature must be a number of") for value in (-0.1, float("nan"), float("inf"), "1")),
+    *(("top_k", value, "top_k must be a whole number of at least 1 or None") for value in (0, -3, 2.5)),
+    *(("top_p", value, "top_p must be a number above 0 and at most 1") for value in (0.0, 1.1, float("nan"), "0.9")),
+    ("eos_token_id", "a", r"eos_token_id must be token ids, not \['a'\]"),
+    ("eos_token_id", 2.0, r"eos_token_id must be token ids, not \[2.0\]"),
+    ("seed", -1, "seed must be a whole number of at least 0, not -1"),
+    ("seed", [1, 2, "3"], "seed must be a whole number of at least 0, not '3'"),
+    ("seed", [1, 2], "2 seeds for 3 rows"),
+    ("attention_mask", np.ones((3, 5)), "attention_mask"),
+    *(("attention_mask", np.array([row] * 3), "left") for row in ([1, 1, 1, 0], [1, 0, 1, 1], [0, 0, 0, 0])),
+    *(("input_ids", np.zeros(shape, int), re.escape(f"not {shape}")) for shape in ((3,), (2, 0), (0, 2))),
+    ("input_ids", np.array([[2.5, 3.0]]), "integers"),
+    *(("input_ids", np.array([[2, bad]]), str(bad)) for bad in (11, -1)),
+]
 
 
-def test_settings_may_be_scalars_of_numpy():
+@pytest.mark.parametrize(("name", "value", "text"), REFUSED, ids=lambda x: str(x)[:50])
+def test_settings_out_of_range_are_refused(name, value, text):
+    with pytest.raises((MiniloraError, IndexError), match=text):
+        endless().generate(**{"input_ids": PROMPTS, "max_new_tokens": 4, name: value})
+
+
+def test_settings_may_be_scalars_of_numpy_and_logits_large():
     found = endless().generate(PROMPTS, np.int64(4), top_k=np.int32(3), temperature=np.float32(1), seed=np.int64(2))
     np.testing.assert_array_equal(found, endless().generate(PROMPTS, 4, top_k=3, seed=2))
-
-
-@pytest.mark.parametrize("bad", [11, -1])
-def test_a_token_out_of_range_is_refused(bad):
-    with pytest.raises(IndexError, match=str(bad)):
-        endless().generate(np.array([[2, bad]]), 4)
-
-
-def test_ids_of_fractions_are_refused():
-    with pytest.raises((TypeError, ValueError)):
-        endless().generate(np.array([[2.5, 3.0]]), 4)
-
-
-def test_the_longest_that_fits():
-    assert endless().generate(PROMPTS, 28).shape == (3, 32)
+    assert endless(scale=2000).generate(PROMPTS, 28, temperature=0.01).shape == (3, 32)  # the longest that fits

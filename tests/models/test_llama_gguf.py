@@ -5,8 +5,7 @@ import pytest
 
 from minilora import backend, nn, quant
 from minilora.errors import FormatError, MiniloraError
-from minilora.formats.gguf import GGUF, read_gguf
-from minilora.formats.gguf_writer import write_gguf
+from minilora.formats.gguf import GGUF, read_gguf, write_gguf
 from minilora.formats.stored import StoredTensor
 from minilora.models import llama_gguf
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
@@ -82,21 +81,6 @@ def write(path, model: LlamaForCausalLM, change=lambda writer, tensors: None) ->
     writer.close()
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {"tie_word_embeddings": True}, {"model_type": "qwen2", "attention_bias": True}],
-    ids=["untied", "tied", "qwen2"],
-)
-def test_a_model_comes_back(tmp_path, settings):
-    model = model_of(**settings)
-    write(tmp_path / "model.gguf", model)
-    again = LlamaForCausalLM.from_pretrained(tmp_path / "model.gguf")
-    assert not again.training and again.config.eos_token_id == 2
-    for name in (*SIZES, "tie_word_embeddings", "model_type", "attention_bias", "head_dim"):
-        assert getattr(again.config, name) == pytest.approx(getattr(model.config, name)), name
-    np.testing.assert_array_equal(again(IDS).logits.numpy(), model(IDS).logits.numpy())
-
-
 def test_rotary_factors_are_llama_3_s(tmp_path):
     theta = 5e5
     model = model_of(rope_theta=theta, rope_scaling=LLAMA3)
@@ -118,30 +102,21 @@ def test_rotary_factors_are_llama_3_s(tmp_path):
 
 def test_quantized_as_it_is_read(tmp_path):
     """The same codes as quantizing the whole model; digests too, by which adapters know their base."""
-    write(tmp_path / "model.gguf", model_of())
+    path = tmp_path / "model.gguf"
+    write(path, model_of())
     for options in ({}, {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}):
-        streamed = quant.load_4bit(LlamaForCausalLM, tmp_path / "model.gguf", **options)
-        whole = quant.quantize_model(LlamaForCausalLM.from_pretrained(tmp_path / "model.gguf"), **options)
+        streamed = quant.load_4bit(LlamaForCausalLM, path, **options)
+        whole = quant.quantize_model(LlamaForCausalLM.from_pretrained(path), **options)
         assert quant.quantized_linears(streamed) == quant.quantized_linears(whole) != []
         assert quant.quantization(streamed) == quant.quantization(whole)
-        for path in quant.quantized_linears(whole):
-            one, other = streamed.get_submodule(path), whole.get_submodule(path)
+        for linear in quant.quantized_linears(whole):
+            one, other = streamed.get_submodule(linear), whole.get_submodule(linear)
             np.testing.assert_array_equal(backend.to_numpy(one.packed), backend.to_numpy(other.packed))
             assert one.weight_digest == other.weight_digest
         np.testing.assert_array_equal(streamed(IDS).logits.numpy(), whole(IDS).logits.numpy())
-    assert not isinstance(streamed.lm_head, quant.Linear4bit)
-    write(
-        tmp_path / "nan.gguf", model_of(), lambda writer, tensors: tensors["blk.1.ffn_up.weight"].__setitem__(0, np.nan)
-    )
+    write(path, model_of(), lambda writer, tensors: tensors["blk.1.ffn_up.weight"].__setitem__(0, np.nan))
     with pytest.raises(FormatError, match=r"layers\.1\.mlp\.up_proj"):
-        quant.load_4bit(LlamaForCausalLM, tmp_path / "nan.gguf")
-
-
-def test_a_classifier_takes_the_body(tmp_path):
-    model = model_of()
-    write(tmp_path / "model.gguf", model)
-    classifier = LlamaForSequenceClassification.from_pretrained(tmp_path / "model.gguf")
-    np.testing.assert_array_equal(classifier.model(IDS).numpy(), model.model(IDS).numpy())
+        quant.load_4bit(LlamaForCausalLM, path)
 
 
 FAULTS = {
@@ -155,8 +130,8 @@ FAULTS = {
     "a missing tensor": (lambda w, t: t.pop("blk.1.ffn_up.weight"), "missing model.layers.1.mlp.up_proj.weight"),
     "a tensor of another model": (lambda w, t: t.update({"blk.0.ssm.weight": t["output.weight"]}), r"blk\.0\.ssm"),
     "a block of 5,000 digits": (lambda w, t: t.update({f"blk.{'9' * 5000}.attn_q.weight": t["output.weight"]}),
-                                "a tensor that a llama model does not have: blk.999"),
-    "a block too many": (lambda w, t: t.update({"blk.2.ffn_up.weight": t["blk.1.ffn_up.weight"]}), "unexpected"),
+                                "a tensor that this llama model does not have: blk.999"),
+    "a block too many": (lambda w, t: t.update({"blk.2.ffn_up.weight": t["blk.1.ffn_up.weight"]}), "have: blk.2"),
     "heads that do not fit": (lambda w, t: t.update({"blk.0.attn_q.weight": t["blk.0.attn_q.weight"][:31]}), "31 rows"),
     "heads rotated in part": (lambda w, t: w.kv_data[0]["llama.rope.dimension_count"].__setattr__("value", 4),
                               "llama.rope.dimension_count is 4: heads of 8 can be rotated whole only"),
@@ -225,26 +200,15 @@ def half_of(**settings) -> LlamaForCausalLM:
     return model
 
 
-def goes_out_and_comes_back(path, name: str) -> None:
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_model_goes_out_and_comes_back(tmp_path, name):
     model = half_of(**VARIANTS[name])
-    write_gguf(path, gguf_of(model))
-    again = LlamaForCausalLM.from_pretrained(path)
+    write_gguf(tmp_path / "model.gguf", gguf_of(model))
+    again = LlamaForCausalLM.from_pretrained(tmp_path / "model.gguf")
+    assert not again.training and again.config.eos_token_id == 2
     for field in (*SIZES, "tie_word_embeddings", "attention_bias", "mlp_bias", "head_dim", "rope_scaling"):
         assert getattr(again.config, field) == pytest.approx(getattr(model.config, field)), field
     np.testing.assert_array_equal(again(IDS).logits.numpy(), model(IDS).logits.numpy())
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_a_model_goes_out_and_comes_back(tmp_path, name):
-    goes_out_and_comes_back(tmp_path / "model.gguf", name)
-
-
-def test_what_f16_does_not_hold_is_rounded(tmp_path):
-    model = model_of(initializer_range=0.1)
-    write_gguf(tmp_path / "model.gguf", gguf_of(model))
-    theirs = LlamaForCausalLM.from_pretrained(tmp_path / "model.gguf")(IDS).logits.numpy()
-    ours = model(IDS).logits.numpy()
-    assert 0 < np.abs(theirs - ours).max() < 3e-3 * np.abs(ours).max()
 
 
 def test_matrices_go_out_in_q8_0_where_rows_are_whole_blocks(tmp_path):
@@ -357,38 +321,27 @@ def test_what_gguf_has_no_words_for_is_refused(name):
     assert "\n" not in str(caught.value)
 
 
-def as_they_are(heads: int):
-    return lambda array: array
-
-
 def by_neighbours(heads: int):
     """Pairs within the whole matrix, not within each head."""
     return lambda array: np.ascontiguousarray(array.reshape(2, len(array) // 2, -1).swapaxes(0, 1)).reshape(array.shape)
 
 
+def of_heads(change=lambda heads, kv_heads: (heads, kv_heads)):
+    return lambda arch, heads, kv_heads: dict(zip(("attn_q", "attn_k"), change(heads, kv_heads), strict=True))
+
+
+EXCHANGED = BLOCK_NAMES | {"ffn_gate": "mlp.up_proj", "ffn_up": "mlp.gate_proj"}
 MISTAKES = {
-    "rows not put in order": ("untied", "_in_pairs", as_they_are),
+    "rows not put in order": ("untied", "_in_pairs", lambda heads: lambda a: a),
     "rows put in order across heads": ("untied", "_in_pairs", by_neighbours),
-    "keys taken for as many heads as queries": (
-        "untied",
-        "_rotated",
-        lambda arch, heads, kv_heads: {"attn_q": heads, "attn_k": heads},
-    ),
-    "rows of qwen2 put in order": (
-        "qwen2",
-        "_rotated",
-        lambda arch, heads, kv_heads: {"attn_q": heads, "attn_k": kv_heads},
-    ),
+    "keys taken for as many heads as queries": ("untied", "_rotated", of_heads(lambda heads, _: (heads, heads))),
+    "rows of qwen2 put in order": ("qwen2", "_rotated", of_heads()),
     "biases left in their order": (
         "biases",
         "_in_pairs",
         lambda heads: lambda a: a if a.ndim == 1 else pairs(a, heads),
     ),
-    "gate and up exchanged": (
-        "tied",
-        "BLOCK_NAMES",
-        BLOCK_NAMES | {"ffn_gate": "mlp.up_proj", "ffn_up": "mlp.gate_proj"},
-    ),
+    "gate and up exchanged": ("tied", "BLOCK_NAMES", EXCHANGED),
     "everything in F32": (
         "untied",
         "_stored",

@@ -54,27 +54,6 @@ MATH = QWEN25.replace(
     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
     "Don\\'t guess: reason, and put your {answer} into \\\\boxed{}.",
 )
-LLAMA2 = (
-    "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = messages[0]"
-    "['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}{% for "
-    "message in loop_messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ "
-    "raise_exception('Conversation "
-    "roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if loop.index0 == 0 and "
-    "system_message != false %}{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + "
-    "message['content'] %}{% else %}{% "
-    "set content = message['content'] %}{% endif %}{% if message['role'] == 'user' %}{{ bos_token + '[INST] ' + "
-    "content.strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ ' '  + content.strip() + ' ' + "
-    "eos_token }}{% endif %}{% endfor %}"
-)
-MISTRAL1 = (
-    "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ "
-    "raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if "
-    "message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == "
-    "'assistant' %}{{ message['content'] + eos_token + ' ' }}{% else %}{{ raise_exception('Only user and "
-    "assistant roles are "
-    "supported!') }}{% endif %}{% endfor %}"
-)
-MISTRAL2 = MISTRAL1.replace("eos_token + ' '", "eos_token")
 LLAMA3 = (
     "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + "
     "message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% "
@@ -115,9 +94,6 @@ FAMILIES = {  # template, special tokens, bos, eos, a SentencePiece-like vocabul
     "qwen2": (CHATML.replace("SYSTEM", "You are a helpful assistant."), IM, None, 2),
     "qwen2.5": (QWEN25, IM, None, 2),
     "qwen2.5-math": (MATH, IM, None, 2),
-    "llama2": (LLAMA2, ("<s>", "</s>"), 0, 1),
-    "mistral-1": (MISTRAL1, ("<s>", "</s>"), 0, 1),
-    "mistral-2": (MISTRAL2, ("<s>", "</s>"), 0, 1),
     "llama3": (LLAMA3, HEADERS, 0, 4),
     "llama3.1": (LLAMA31, HEADERS, 0, 4),
 }
@@ -133,7 +109,6 @@ PREFIXES = {
         },
         "pre_tokenizer": None,
     },
-    "first": {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}},
 }
 TEXTS = [f"user\nWhat is {i}?  [INST] It is the answer. [/INST] <|user|>\nassistant\n\nSo it is." for i in range(30)]
 
@@ -199,10 +174,6 @@ def test_ids_are_those_of_the_template(family, prefix, tmp_path):
     for messages in CONVERSATIONS:
         for generating in (False, True):
             if generating and messages[-1]["role"] == "assistant":
-                continue
-            if family in ("mistral-1", "mistral-2") and messages[0]["role"] == "system":
-                with pytest.raises(ValueError, match="no system message"):
-                    found.encode(ours, messages)
                 continue
             ids, mask = found.encode(ours, messages, generating)
             expected = theirs.apply_chat_template(messages, add_generation_prompt=generating, return_dict=False)

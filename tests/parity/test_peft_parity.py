@@ -265,7 +265,7 @@ def test_pefts_file_after_a_randomized_svd_is_refused_unless_it_was_converted(ca
     model.save_pretrained(tmp_path / "as it is")
     again = peft.PeftModel.from_pretrained(opened_by_transformers(folder), tmp_path / "as it is")
     assert abs(theirs(again) - expected).max() > 0.1  # the reason: PEFT itself computes something else with it
-    with pytest.raises(FormatError, match="'pissa_niter_1'.*random numbers"):
+    with pytest.raises(FormatError, match="not 'pissa_niter_1'"):
         PeftModel.from_pretrained(plain, tmp_path / "as it is")
 
     model.save_pretrained(tmp_path / "converted", path_initial_model_for_weight_conversion=str(tmp_path / "start"))
@@ -298,8 +298,6 @@ def test_a_head_under_pissa_comes_with_what_is_left_of_it(tmp_path, monkeypatch)
     expected = theirs(model)
     loaded = PeftModel.from_pretrained(plain, tmp_path / "adapter")
     assert abs(ours(loaded) - expected).max() <= 3e-5 * abs(expected).max()
-    with pytest.raises(FormatError, match="lm_head.base_layer.weight differs from the weights of this base"):
-        PeftModel.from_pretrained(LlamaForCausalLM(LlamaConfig(**SIZES), seed=1), tmp_path / "adapter")
 
 
 # LoRA+

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.parity, pytest.mark.host]
 def test_transformers_opens_it(tmp_path):
     texts = [f"The function number {i} returns the value of its argument, see the other function." for i in range(200)]
     tokenizer = train_tokenizer(texts, 320)
-    tokenizer.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.json").write_text(tokenizer.to_json())
     file = str(tmp_path / "tokenizer.json")
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=file, eos_token=END_OF_TEXT)
     assert theirs.eos_token_id == 0 and len(theirs) == tokenizer.vocab_size
@@ -142,71 +142,12 @@ def test_where_transformers_reads_gguf_metadata_otherwise():
             assert all(any(character.isnumeric() for character in text) for text in found)
 
 
-def sentencepiece() -> dict:
-    texts = "▁ t h e a s < > / x 1 2 ▁t he ▁the ▁▁ ▁▁▁▁ 12 at the ▁at it i ▁i ▁it is ▁is".split()
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *texts]
-    return {
-        "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.scores": [0.0] * 259 + [-float(i) for i in range(len(texts))],
-        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * len(texts)],
-        "tokenizer.ggml.bos_token_id": 1,
-        "tokenizer.ggml.eos_token_id": 2,
-        "tokenizer.ggml.unknown_token_id": 0,
-    }
-
-
-def test_sentencepiece_metadata_gives_the_ids_of_the_published_file(tmp_path):
-    metadata = sentencepiece()
-    tokens, scores = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.scores"]
-    vocab = {token: i for i, token in enumerate(tokens)}
-    merges = transformers.tokenization_utils_base.generate_merges(
-        vocab, dict(zip(tokens, scores, strict=True)), skip_tokens=tokens[:259]
-    )
-    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    model = {"type": "BPE", "dropout": None, "unk_token": "<unk>", "continuing_subword_prefix": None}
-    model |= {"end_of_word_suffix": None, "fuse_unk": True, "byte_fallback": True, "vocab": vocab, "merges": merges}
-    replace = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
-    content = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": i, "content": tokens[i], **settings} for i in range(3)],
-        "normalizer": {
-            "type": "Sequence",
-            "normalizers": [
-                {"type": "Prepend", "prepend": "▁"},
-                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-            ],
-        },
-        "pre_tokenizer": None,
-        "post_processor": None,
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [
-                replace,
-                {"type": "ByteFallback"},
-                {"type": "Fuse"},
-                {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-            ],
-        },
-        "model": model,
-    }
-    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
-    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
-    ours = Tokenizer.from_gguf(metadata, "a.gguf")
-    assert differing(ours, theirs) == []
-    # transformers' own reading puts no space before a text that begins with one, which SentencePiece does.
-    found = differing(ours, transformers_gguf(metadata))
-    assert all(text.startswith((" ", "▁")) or "</s>" in text for text in found), found
-
-
 def test_a_saved_gguf_tokenizer_opens_in_transformers(tmp_path):
-    metadata = sentencepiece()
+    metadata, _ = metadata_and_json("llama-bpe")
     ours = Tokenizer.from_gguf(metadata, "a.gguf")
-    ours.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.json").write_text(ours.to_json())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(ours.config()))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert (theirs.bos_token_id, theirs.eos_token_id) == (1, 2)
+    assert (theirs.bos_token_id, theirs.eos_token_id) == (ours.bos_token_id, ours.eos_token_id)
     for text in HARD:
         assert theirs(text, split_special_tokens=True)["input_ids"] == ours.encode_prompt(text).tolist()

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from minilora import backend, nn
-from minilora import functional as F
 from minilora.formats import safetensors
 from minilora.gradcheck import gradcheck
 from minilora.models.rotary import inverse_frequencies, rotary_tables
-from minilora.peft import AdapterLayer, BottleneckConfig, PeftModel, get_peft_model
+from minilora.peft import BottleneckConfig, PeftModel, get_peft_model
 from minilora.peft.bottleneck import PLACEMENTS, BottleneckLayer
 from minilora.tensor import Tensor
 from tests.helpers.peft_invariants import (
@@ -21,11 +20,10 @@ from tests.helpers.peft_invariants import (
     Case,
     adapted,
     base_of,
-    edit_config,
     keeps_every_promise,
-    refused,
     train,
 )
+from tests.peft.test_bitfit import Perceptron
 
 NAMES = ("adapter_down.weight", "adapter_down.bias", "adapter_up.weight", "adapter_up.bias")
 PLAIN = Case(lambda: BottleneckConfig(bottleneck_size=3), NAMES, merges=False)
@@ -164,22 +162,6 @@ def test_one_width_in_and_another_out():
         assert layer(Tensor(inputs())).shape == (2, 5, 10)
 
 
-def test_the_published_count():
-    wide = nn.Linear.from_arrays(backend.xp.empty((4096, 4096), dtype="float32"))
-    assert sum(np.prod(shape) for shape in BottleneckConfig().shapes(wide).values()) == 528_448
-
-
-class Perceptron(nn.Module):
-    """A model of another family."""
-
-    def __init__(self):
-        rng = np.random.default_rng(0)
-        self.norm, self.fc1, self.fc2 = nn.LayerNorm(6), nn.Linear(6, 20, rng=rng), nn.Linear(20, 10, rng=rng)
-
-    def forward(self, x):
-        return self.fc2(F.relu(self.fc1(self.norm(x))))
-
-
 def test_a_model_of_another_family(tmp_path):
     config = BottleneckConfig(bottleneck_size=4, target_modules=["fc1", "fc2"])
     m = get_peft_model(Perceptron(), config, seed=3)
@@ -189,21 +171,6 @@ def test_a_model_of_another_family(tmp_path):
         layer.adapter_up.bias.data = layer.adapter_up.bias.data + 1
     m.save_pretrained(tmp_path)
     assert np.array_equal(PeftModel.from_pretrained(Perceptron(), tmp_path)(x).numpy(), m(x).numpy())
-
-
-@pytest.mark.parametrize(
-    "targets, words",
-    [
-        (["mpl"], ["target_modules: 'mpl' matches nothing", "did you mean 'mlp'?"]),
-        (["norm"], ["model.norm (RMSNorm) holds no Linear that would tell the width"]),
-        (["embed_tokens", "model"], ["model.embed_tokens (Embedding)", "model holds a list of blocks"]),
-        ("all-linear", ["'all-linear' matches nothing"]),
-    ],
-)
-def test_targets_that_do_not_fit_are_refused_and_change_nothing(targets, words):
-    base = base_of(PLAIN, "tied", 0)
-    refused(lambda: get_peft_model(base, BottleneckConfig(target_modules=targets)), *words)
-    assert not any(isinstance(module, AdapterLayer) for _, module in base.named_modules())
 
 
 def test_the_files(tmp_path):
@@ -216,21 +183,3 @@ def test_the_files(tmp_path):
     block = "base_model.model.model.layers.1.mlp."
     shapes = {name.removeprefix(block): array.shape for name, array in tensors.items() if name.startswith(block)}
     assert shapes == dict(zip(NAMES, [(3, 16), (3,), (16, 3), (16,)], strict=True)) and len(tensors) == 8
-
-
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"placement": "parallel"}, ["placement is 'parallel' in adapter_config.json, but was 'pfeiffer' in training"]),
-        ({"activation": "relu", "scaling": 2}, ["activation is 'relu'", "scaling is 2"]),
-        ({"bottleneck_size": 10**15}, ["has shape (3, 16), not (1000000000000000, 16)"]),
-        ({"placement": {}}, ["placement must be one of"]),
-        ({"target_modules": ["norm"]}, ["holds no Linear"]),
-        ({"target_modules": "mlp"}, ["regular expression"]),
-        ({"non_linearity": "swish"}, ["non_linearity"]),
-    ],
-)
-def test_files_that_do_not_fit_are_refused_by_name(changes, words, tmp_path):
-    adapted(PLAIN, "tied", 0).save_pretrained(tmp_path)
-    edit_config(tmp_path, **changes)
-    refused(lambda: PeftModel.from_pretrained(base_of(PLAIN, "tied", 0), tmp_path), *words)

@@ -1,8 +1,9 @@
 """pytest tests/peft/test_lora.py: LoRA's layer and settings: start, formula, gradients, scaling, dropout, merging.
 
-DoRA and LoRA over 4 bits are this layer too; pissa.py, patterns.py and lora_plus.py have files of their own.
+DoRA, PiSSA and LoRA over 4 bits are this layer too; PiSSA and LoRA+ have files of their own.
 """
 
+import json
 from math import sqrt
 
 import numpy as np
@@ -11,11 +12,11 @@ import pytest
 from minilora import backend, nn
 from minilora.errors import MiniloraError
 from minilora.formats.safetensors import load_file
-from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.peft import LoraConfig, get_peft_model
+from minilora.peft import LoraConfig, PeftModel, get_peft_model
 from minilora.peft.lora import LoraLinear
 from minilora.quant import Linear4bit
 from minilora.tensor import Tensor
+from tests.peft.test_model import untied_llama
 
 SHAPES = [(12, 20), (32, 8), (9, 9)]  # in, out
 SEEDS = [0, 1, 2]
@@ -133,15 +134,6 @@ def test_float64_stays_float64(use_dora):
     assert layer(Tensor(np.ones((3, 5)))).dtype.name == layer.merged().weight.dtype.name == "float64"
 
 
-def test_the_published_count():
-    big = nn.Linear.from_arrays(backend.xp.zeros((4096, 4096), dtype="float32"))
-    shapes = LoraConfig(r=8).shapes(big)
-    assert shapes == {"lora_A.weight": (8, 4096), "lora_B.weight": (4096, 8)}
-    assert sum(rows * columns for rows, columns in shapes.values()) == 65536
-    shapes = LoraConfig(r=8, use_dora=True).shapes(big)
-    assert shapes.pop("lora_magnitude_vector") == (4096,) and len(shapes) == 2
-
-
 def test_the_other_starts():
     """gaussian: A of deviation 1/r, B zero. False: both uniform, B in ±1/sqrt(r), so that the start is not the base."""
     wide = nn.Linear(400, 300, rng=np.random.default_rng(0))
@@ -256,16 +248,6 @@ def test_dora_refuses_a_row_without_a_direction(value):
     get_peft_model(model, LoraConfig(r=2, target_modules=["first", "second"]))
 
 
-def test_dora_trains_m_and_saves_it_under_pefts_name(tmp_path):
-    model = get_peft_model(Pair(), LoraConfig(r=2, use_dora=True, target_modules=["first", "second"]))
-    trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert "base_model.first.lora_magnitude_vector" in trained and len(trained) == 6
-    assert model.get_nb_trainable_parameters() == (2 * (6 + 20) + 20 + 2 * (20 + 10) + 10, 492)
-    model.save_pretrained(tmp_path)
-    tensors, _ = load_file(tmp_path / "adapter_model.safetensors")
-    assert tensors["base_model.model.second.lora_magnitude_vector"].shape == (10,)
-
-
 # QLoRA: over a base in 4 bits
 
 
@@ -297,25 +279,11 @@ def test_over_4_bits_it_computes_what_it_does_over_their_floats(rows, options):
         np.testing.assert_allclose(coded, plain, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("use_dora", [False, True])
-def test_over_4_bits_adapters_and_the_merged_weight_are_floats(use_dora):
-    layer, _ = quantized_of((12, 20), use_dora=use_dora)
-    packed = backend.to_numpy(layer.base_layer.packed).copy()
-    assert {p.dtype.name for p in layer.parameters()} == {"float32"}
-    merged = layer.merged()
-    assert type(merged) is nn.Linear
-    x = Tensor(inputs(5, 12))
-    y = layer(x).numpy()
-    assert abs(merged(x).numpy() - y).max() <= 2e-6 * abs(y).max()
-    assert np.array_equal(backend.to_numpy(layer.base_layer.packed), packed)
-
-
-@pytest.mark.parametrize("start", ["pissa"])
-def test_pissa_over_4_bits_is_refused(start):
+def test_pissa_over_4_bits_is_refused():
     model = Pair()
     model.second = Linear4bit.from_linear(model.second)
     with pytest.raises(MiniloraError, match="PiSSA takes .* float weight.*4 bits.*init_lora_weights=True"):
-        get_peft_model(model, LoraConfig(r=2, init_lora_weights=start, target_modules=["second"]))
+        get_peft_model(model, LoraConfig(r=2, init_lora_weights="pissa", target_modules=["second"]))
     get_peft_model(model, LoraConfig(r=2, target_modules=["second"]))
 
 
@@ -325,24 +293,87 @@ def test_pefts_names_and_defaults():
     assert (config.r, config.lora_alpha, config.lora_dropout, config.target_modules) == (8, 8, 0.0, None)
     assert LoraConfig(4, 16).lora_alpha == 16
     assert (config.use_dora, config.init_lora_weights, config.rank_pattern) == (False, True, {})
-    assert LoraConfig(rank_pattern=None, alpha_pattern=None).alpha_pattern == {}
     assert LoraConfig(target_modules={"v_proj", "q_proj"}).target_modules == ["q_proj", "v_proj"]
     with pytest.raises(TypeError):
         LoraConfig(use_qalora=True)
 
 
-def test_a_rank_above_the_width_names_the_layer():
-    with pytest.raises(MiniloraError, match=r"r = 8 is above the width 6 of first \(6 to 20\)"):
-        get_peft_model(Pair(), LoraConfig(r=8, target_modules=["first", "second"]))
-    model = get_peft_model(Pair(), LoraConfig(r=6, target_modules=["first", "second"]))
-    assert model.base_model.first.lora_A.weight.shape == (6, 6)
-    assert model.base_model.second.lora_B.weight.shape == (10, 6)
+# Patterns: layers with an r or an α of their own
 
 
-@pytest.mark.host
-def test_a_configuration_is_checked_once_and_not_for_each_layer(monkeypatch):
-    counted, problems = [], LoraConfig.problems
-    monkeypatch.setattr(LoraConfig, "problems", lambda self: counted.append(1) or problems(self))
-    config = LoraConfig(r=2, target_modules="all-linear", rank_pattern={"v_proj": 3})
-    get_peft_model(LlamaForCausalLM(LlamaConfig(40, 16, 24, 6, 4, 2)), config)
-    assert len(counted) == 2  # when it is made, and when it is used: its values may have been changed
+def patterned(**options) -> PeftModel:
+    return get_peft_model(untied_llama(), LoraConfig(**options))
+
+
+def settings(model: PeftModel) -> dict[str, tuple[int, float]]:
+    """{path: (r, scaling)} of each layer, its path without what they have in common."""
+    return {
+        path.removeprefix("base_model.model.layers.").replace("self_attn.", ""): (m.lora_A.out_features, m.scaling)
+        for path, m in model.named_modules()
+        if isinstance(m, LoraLinear)
+    }
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"rank_pattern": {"v_proj": 4}}, {"0.v_proj": (4, 2), "1.v_proj": (4, 2)}),
+        ({"rank_pattern": {"layers.1.self_attn.v_proj": 4}}, {"1.v_proj": (4, 2)}),
+        ({"alpha_pattern": {"q_proj": 6}}, {"0.q_proj": (2, 3), "1.q_proj": (2, 3)}),
+        ({"rank_pattern": {"q_proj": 4}, "use_rslora": True}, {"0.q_proj": (4, 4), "1.q_proj": (4, 4)}),
+        (
+            {"rank_pattern": {"0.self_attn.q_proj": 4, "v_proj": 8}, "alpha_pattern": {"q_proj": 1}},
+            {"0.q_proj": (4, 0.25), "1.q_proj": (2, 0.5), "0.v_proj": (8, 1), "1.v_proj": (8, 1)},
+        ),
+        (  # two names for one layer, and of one mind
+            {"rank_pattern": {"v_proj": 4, "1.self_attn.v_proj": 4}},
+            {"0.v_proj": (4, 2), "1.v_proj": (4, 2)},
+        ),
+    ],
+    ids=str,
+)
+def test_what_a_name_in_a_pattern_means(options, expected):
+    default = (2, 8 / 2**0.5) if options.get("use_rslora") else (2, 4)
+    names = ["0.q_proj", "0.v_proj", "1.q_proj", "1.v_proj"]
+    assert settings(patterned(r=2, **options)) == {name: expected.get(name, default) for name in names}
+
+
+@pytest.mark.parametrize("targets", [None, "all-linear", ["q_proj", "up_proj"]])
+def test_patterns_are_saved_as_they_are_and_come_back(targets, tmp_path):
+    options = {"rank_pattern": {"q_proj": 3}, "alpha_pattern": {"layers.1.self_attn.q_proj": 5}}
+    model = patterned(r=2, target_modules=targets, **options)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data + 0.1
+    model.eval().save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert {name: content[name] for name in options} == options
+    tensors, _ = load_file(tmp_path / "adapter_model.safetensors")
+    assert tensors["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"].shape == (3, 16)
+    loaded = PeftModel.from_pretrained(untied_llama(), tmp_path)
+    assert settings(loaded) == settings(model)
+    ids = np.arange(6)[None]
+    assert np.array_equal(loaded(ids).logits.numpy(), model(ids).logits.numpy())
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"rank_pattern": {"k_proj": 2}}, ["rank_pattern: 'k_proj' is none of the targets"]),  # a Linear, but no target
+        ({"alpha_pattern": {"proj": 2}}, ["'proj' is none of the targets"]),  # names are whole
+        ({"alpha_pattern": {"attn.q_proj": 2}}, ["'attn.q_proj' is none of the targets"]),  # ends are cut at a dot
+        (
+            {"rank_pattern": {"q_proj": 2, "layers.0.self_attn.q_proj": 3}},
+            ["'q_proj' and 'layers.0.self_attn.q_proj' differ"],
+        ),
+        ({"rank_pattern": {"\x1b[2J": 1}}, ["\\x1b[2J"]),
+        ({"rank_pattern": {"v_proj": 9}}, ["r = 9 is above the width 8 of model.layers.0.self_attn.v_proj"]),
+    ],
+    ids=str,
+)
+def test_patterns_that_do_not_fit_are_refused_by_name(options, words):
+    with pytest.raises(MiniloraError) as error:
+        patterned(r=2, **options)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)

@@ -52,14 +52,6 @@ def test_every_parameter_that_trains_has_its_rate():
     assert defaults["fc.lora_B.weight"] == (16e-4, 0.0) and defaults["fc.lora_A.weight"] == (1e-4, 0.0)
 
 
-def test_groups_without_parameters_are_left_out():
-    model = get_peft_model(Model(), LoraConfig(r=2, target_modules=["fc"]))
-    assert [len(group["params"]) for group in lora_plus_groups(model, lr=1e-3)] == [1, 1]
-    assert {id(p) for group in lora_plus_groups(model, lr=1e-3) for p in group["params"]} == {
-        id(p) for p in model.parameters() if p.requires_grad
-    }
-
-
 def test_an_optimizer_moves_b_by_the_ratio():
     model = adapted()
     layer = model.base_model.fc

@@ -60,7 +60,9 @@ def test_what_is_added_waits_until_it_is_set(pair):
     assert m.adapters == ["a", "b"] and m.active_adapter == "a" and np.array_equal(logits(m), a)
     m.set_adapter("b")
     assert m.active_adapter == "b" and m.peft_config.use_rslora and np.array_equal(logits(m), b)
-    m.set_adapter("a")
+    with m.disable_adapter():
+        m.set_adapter("a")
+        assert np.array_equal(logits(m), logits(base()))
     assert np.array_equal(logits(m), a)
 
 
@@ -101,24 +103,6 @@ def test_the_active_adapter_alone_trains_and_all_are_counted():
     assert m.get_nb_trainable_parameters() == (0, plain + sizes["a"])
 
 
-def test_switching_within_disabled_takes_effect_after_it(pair):
-    m, _, b = pair
-    with m.disable_adapter():
-        m.set_adapter("b")
-        assert np.array_equal(logits(m), logits(base()))
-    assert np.array_equal(logits(m), b)
-
-
-def test_dropout_follows_the_model_into_an_adapter_that_was_out():
-    m = get_peft_model(base(), LORA).eval()
-    m.add_adapter("b", LoraConfig(lora_dropout=0.5))
-    m.set_adapter("b")
-    assert not any(module.training for _, module in m.named_modules())
-    m.train()
-    m.set_adapter("default")
-    assert all(module.training for _, module in m.named_modules())
-
-
 def test_the_active_one_is_saved_merged_and_deleted(pair, tmp_path):
     m, a, b = pair
     m.set_adapter("b")
@@ -146,19 +130,12 @@ def test_the_active_one_is_saved_merged_and_deleted(pair, tmp_path):
         (lambda m, folder: m.load_adapter(folder / "b", 3), "must be text, not 3"),
         (lambda m, folder: m.load_adapter(folder / "other", "c"), "another base"),
         (lambda m, folder: m.add_adapter("c", LoraConfig(target_modules=["nowhere"])), "matches nothing"),
-        (lambda m, folder: m.set_strength(float("nan")), "must be a number, such as 0.7, not nan"),
         (lambda m, folder: m.set_strength("0.7"), "must be a number, such as 0.7, not '0.7'"),
         (lambda m, folder: m.add_weighted_adapter(["a", "c"], [1, 1], "d", "cat"), "unknown adapter 'c'"),
         (lambda m, folder: m.add_weighted_adapter(["a", "b"], [1, 1], "b", "cat"), "there is an adapter 'b' already"),
-        (
-            lambda m, folder: m.add_weighted_adapter(["a", "b"], [1], "d", "cat"),
-            "2 adapters need as many weights, not 1",
-        ),
+        (lambda m, folder: m.add_weighted_adapter(["a", "b"], [1], "d", "cat"), "2 adapters need as many weights"),
         (lambda m, folder: m.add_weighted_adapter(["a", "b"], [1, np.inf], "d", "cat"), "must be a number.*not inf"),
-        (
-            lambda m, folder: m.add_weighted_adapter(["a"], [1], "d", "cats"),
-            "must be 'cat'.*not 'cats'",
-        ),
+        (lambda m, folder: m.add_weighted_adapter(["a"], [1], "d", "cats"), "must be 'cat'.*not 'cats'"),
         (lambda m, folder: m.add_weighted_adapter([], [], "d", "cat"), "at least one"),
     ],
 )
@@ -261,7 +238,7 @@ def test_training_goes_on_at_strength_one_alone_and_from_where_it_was():
 
 
 def test_what_was_frozen_by_hand_stays_frozen(tmp_path):
-    """As in LoRA-FA, whose A does not train: whatever comes beside it, and back from another strength."""
+    """As in LoRA-FA, whose A does not train: whatever comes beside it."""
     m = trained(folder=tmp_path)
     for name, p in m.named_parameters():
         p.requires_grad = "lora_B" in name
@@ -270,32 +247,8 @@ def test_what_was_frozen_by_hand_stays_frozen(tmp_path):
     m.add_adapter("third", LORA)
     m.set_strength(1.0)
     assert live(m) == expected
-    m.set_strength(0.5)
-    m.set_strength(0.7)
-    assert not live(m)
-    m.set_strength(1.0)
-    assert live(m) == expected
     m.set_adapter("default")  # says itself what trains
     assert live(m) > expected
-
-
-def test_values_are_loaded_at_strength_one_alone():
-    m, other = trained(), state(trained(seed=1))
-    m.set_strength(0.5)
-    with pytest.raises(MiniloraError, match="not 0.5: set_strength"):
-        m.load_state_dict(other)
-    m.set_strength(1)
-    m.load_state_dict(other)
-    assert same(state(m), other)
-
-
-def test_numbers_may_be_those_of_numpy():
-    m, twin = trained(), trained()
-    for each, half in ((m, 0.5), (twin, np.float64(0.5))):
-        each.set_strength(half)
-        each.add_weighted_adapter(["default"], [3 * half], "sum", "cat")
-        each.set_adapter("sum")
-    assert same(state(m), state(twin)) and {p.dtype for p in twin.parameters()} == {np.dtype("float32")}
 
 
 def test_each_adapter_has_a_strength_of_its_own(pair):

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from minilora import backend, nn
-from minilora.errors import FormatError, MiniloraError
+from minilora.errors import MiniloraError
 from minilora.formats.safetensors import load_file, save_file
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.optim import AdamW
 from minilora.peft import LoraConfig, PeftModel, get_peft_model
-from minilora.peft.lora import LoraLinear
-from minilora.peft.pissa import principal_factors
+from minilora.peft.lora import LoraLinear, principal_factors
 from minilora.tensor import Tensor
 
 SHAPES = [(12, 20), (32, 8), (9, 9)]  # in, out
@@ -83,19 +82,6 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def test_dropout_leaves_the_base_without_its_principal_part_alone():
-    linear = nn.Linear(12, 20, rng=rng())
-    layer = LoraLinear.from_linear(linear, LoraConfig(r=3, init_lora_weights="pissa", lora_dropout=0.5), rng()).train()
-    x = Tensor(weight_of((30, 12)))
-    with nn.dropout_rng(rng()):
-        y = layer(x).numpy()
-    with nn.dropout_rng(rng()):
-        dropped = layer.lora_dropout(x).numpy()
-    a, b = layer.lora_A.weight.numpy(), layer.lora_B.weight.numpy()
-    expected = layer.base_layer(x).numpy() + dropped @ a.T @ b.T * (8 / 3)
-    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
-
-
 # The model and its files
 
 
@@ -118,23 +104,6 @@ def train(model, steps: int = 3):
     return model
 
 
-def test_the_plain_model_is_untouched_and_comes_back():
-    plain = llama()
-    weights = {name: (id(array), backend.to_numpy(array).copy()) for name, array in plain.state_dict().items()}
-    base = logits(plain)
-    model = train(get_peft_model(plain, LoraConfig(r=4, init_lora_weights="pissa")))
-    trainable = 2 * 4 * ((16 + 16) + (16 + 8))
-    total = sum(p.size for p in llama().parameters()) + trainable  # what the base became is not counted beside it
-    assert model.get_nb_trainable_parameters() == (trainable, total)
-    assert len([p for p in model.parameters() if p.requires_grad]) == 8
-    assert abs(logits(model) - base).max() > 0.1
-    with model.disable_adapter():
-        assert np.array_equal(logits(model), base)
-    assert model.unload() is plain
-    for name, array in plain.state_dict().items():
-        assert (id(array), True) == (weights[name][0], np.array_equal(backend.to_numpy(array), weights[name][1]))
-
-
 @pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True, "lora_alpha": 3}], ids=str)
 def test_a_file_holds_a_and_b_and_the_base_is_made_anew(options, tmp_path):
     model = train(get_peft_model(llama(), LoraConfig(r=4, init_lora_weights="pissa", **options), seed=5)).eval()
@@ -155,18 +124,13 @@ def test_resuming_finds_the_same_base():
 
 
 def test_what_pissa_leaves_of_an_adapted_head_may_stand_in_the_file(tmp_path):
-    """PEFT stores the base of an adapted head along; here that is what is left of it, computed on another library."""
+    """PEFT stores the base of an adapted head along."""
     model = train(get_peft_model(llama(), LoraConfig(r=4, init_lora_weights="pissa", target_modules=["lm_head"])))
     model.save_pretrained(tmp_path)
     path, name = tmp_path / "adapter_model.safetensors", "base_model.model.lm_head.base_layer.weight"
     tensors, metadata = load_file(path)
-    rest = model.base_model.lm_head.base_layer.weight.numpy()
-    save_file(path, tensors | {name: rest * np.float32(1 + 1e-6)}, metadata)
+    save_file(path, tensors | {name: model.base_model.lm_head.base_layer.weight.numpy()}, metadata)
     assert np.array_equal(logits(PeftModel.from_pretrained(llama(), tmp_path)), logits(model))
-    for other in (llama().lm_head.weight.numpy(), rest * np.float32(1.001), rest[:, :1], rest * np.nan):
-        save_file(path, tensors | {name: other}, metadata)
-        with pytest.raises(FormatError, match=f"{name} differs from the weights of this base"):
-            PeftModel.from_pretrained(llama(), tmp_path)
 
 
 # What is refused
@@ -180,16 +144,3 @@ def test_a_weight_that_another_module_shares_is_refused():
         get_peft_model(model, config)
     assert np.array_equal(logits(model), base)
     get_peft_model(llama(), config)  # a head of its own is fine
-
-
-def test_a_rank_above_the_width_is_refused():
-    with pytest.raises(MiniloraError, match="r = 9 is above the width 8 of model.layers.0.self_attn.v_proj"):
-        get_peft_model(llama(), LoraConfig(r=9, init_lora_weights="pissa"))
-
-
-def test_pefts_file_of_a_randomized_start_is_refused(tmp_path):
-    get_peft_model(llama(), LoraConfig(r=4)).save_pretrained(tmp_path)
-    path = tmp_path / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"init_lora_weights": "pissa_niter_16"}))
-    with pytest.raises(FormatError, match="'pissa_niter_16'.*random numbers.*path_initial_model_for_weight_conversion"):
-        PeftModel.from_pretrained(llama(), tmp_path)

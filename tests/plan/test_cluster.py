@@ -6,16 +6,7 @@ import pytest
 
 from minilora.errors import MiniloraError
 from minilora.plan.activations import Step
-from minilora.plan.cluster import (
-    ALGORITHMS,
-    LINKS,
-    Link,
-    allreduce_seconds,
-    best_ranks,
-    gradient_bytes,
-    speedup,
-    step_seconds,
-)
+from minilora.plan.cluster import ALGORITHMS, Link, allreduce_seconds, best_ranks, gradient_bytes, speedup, step_seconds
 from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
 from minilora.train.methods import METHODS, Options
@@ -24,20 +15,6 @@ pytestmark = pytest.mark.host
 
 SLOW = Link(1e6, 0.01)  # 1 MB a second, 10 ms
 PERFECT = Link(inf)
-
-
-# Links
-
-
-def test_the_faster_links_come_later():
-    links = [link for link, _ in LINKS.values()]
-    assert links == sorted(links, key=lambda link: link.bandwidth)
-
-
-@pytest.mark.parametrize("bandwidth, latency", [(0, 0), (-1, 0), (nan, 0), (1, -1), (1, nan), (1, inf)])
-def test_a_link_is_made_of_numbers_that_can_be(bandwidth, latency):
-    with pytest.raises(MiniloraError):
-        Link(bandwidth, latency)
 
 
 # What is sent
@@ -116,12 +93,13 @@ def test_the_limits_of_a_step():
     "arguments, how, message",
     [
         ((1, 1, 0, SLOW), {}, "ranks must be"),
-        ((1, 1, -2, SLOW), {}, "ranks must be"),
         ((1, 1, 1.5, SLOW), {}, "ranks must be"),
         ((1, -1, 2, SLOW), {}, "bytes must be"),
         ((1, nan, 2, SLOW), {}, "bytes must be"),
-        ((inf, 1, 2, SLOW), {}, "compute_seconds must be"),
-        ((1, 1, 2, SLOW), {"fixed_seconds": -1}, "fixed_seconds must be"),
+        ((1, 1, 2, Link(0)), {}, "bandwidth must be above 0"),
+        ((1, 1, 2, Link(nan)), {}, "bandwidth must be above 0"),
+        ((1, 1, 2, Link(1, -1)), {}, "latency must be 0 or more"),
+        ((1, 1, 2, Link(1, inf)), {}, "latency must be 0 or more"),
         ((1, 1, 2, SLOW), {"algorithm": "tree"}, "there are ring, rabenseifner"),
         ((1, 1, 9, SLOW), {"rows": 8}, "9 ranks cannot share 8 rows"),
     ],
@@ -143,8 +121,3 @@ def test_the_most_ranks_that_pay():
     assert best_ranks(10, 3e6, PERFECT, 11, rows=12) == 6  # 6 to 11 ranks have two rows at most: the fewest
     # Over 2^k ranks: (c - 2 b / B) / 2^k + 2 k L and a constant; 14 / 512 + 0.18 is below both neighbours.
     assert best_ranks(20, 3e6, SLOW, 2000) == 512
-
-
-def test_nothing_to_compute_has_no_speed():
-    with pytest.raises(MiniloraError, match="compute_seconds must be above 0"):
-        speedup(0, 3e6, 2, SLOW)

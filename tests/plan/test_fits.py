@@ -1,6 +1,7 @@
 """pytest tests/plan/test_fits.py: sizes that no machine can hold are refused by arithmetic, before anything is made."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,3 +79,15 @@ def test_the_machine_is_asked(monkeypatch):
     refusal(CONFIG, "full", Step(10**12, 128), None)
     monkeypatch.setattr(fits, "machine_memory", lambda: None)  # no one says: nothing is refused
     check_fits(CONFIG, "full", Step(10**12, 128))
+
+
+def test_a_gpu_has_memory_of_its_own_and_a_container_may_use_less_than_the_machine_has(monkeypatch, tmp_path):
+    monkeypatch.setattr(fits, "_CONTAINER", str(tmp_path / "limit"))
+    (tmp_path / "limit").write_text("1000000\n", encoding="ascii")
+    assert fits.machine_memory() == 1_000_000
+    (tmp_path / "limit").write_text("max\n", encoding="ascii")
+    assert fits.machine_memory() > 2**28
+    device = SimpleNamespace(mem_info=(1, 10**9))
+    monkeypatch.setattr(fits.backend, "name", "cupy")
+    monkeypatch.setattr(fits.backend, "xp", SimpleNamespace(cuda=SimpleNamespace(Device=lambda: device)))
+    assert fits.machine_memory() == 10**9

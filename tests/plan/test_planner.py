@@ -11,13 +11,7 @@ from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import PeftModel
 from minilora.plan.activations import Step
 from minilora.plan.devices import DEVICES
-from minilora.plan.planner import (
-    flops,
-    held,
-    largest,
-    make_plan,
-    tokens_per_second,
-)
+from minilora.plan.planner import flops, held, largest, make_plan, tokens_per_second
 from minilora.plan.shapes import PRESETS, find_shape, shape_from_config
 from minilora.quant import Linear4bit
 from minilora.show.grids import show_size
@@ -309,13 +303,13 @@ def test_a_config_json_is_read(tmp_path):
     "change, message",
     [
         ({"hidden_size": None}, "lacks hidden_size"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers = 0"),
+        ({"num_hidden_layers": 0}, "layers 0; sizes lie between"),
         ({"num_hidden_layers": 10**30}, "sizes lie between"),
         ({"hidden_size": -4}, "hidden_size must be a whole number of at least 1"),
         ({"vocab_size": "many"}, "vocab_size must be a whole number of at least 1"),
         ({"num_attention_heads": 3}, "not a multiple"),
         ({"model_type": "gpt2"}, "'gpt2'"),
-        ({"model_type": ["llama"]}, "the planner reads"),
+        ({"model_type": ["llama"]}, "minilora reads"),
     ],
 )
 def test_a_config_that_says_too_little(change, message):

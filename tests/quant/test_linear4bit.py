@@ -2,13 +2,12 @@
 
 import hashlib
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import numpy as np
 import pytest
 
-from minilora import Tensor, backend, nn, no_grad, optim
+from minilora import Tensor, backend, nn, no_grad
 from minilora.errors import FormatError, MiniloraError
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, get_peft_model
@@ -42,17 +41,8 @@ def inputs(*shape: int, seed: int = 3) -> np.ndarray:
 
 
 def llama(tied: bool = True, seed: int = 0) -> LlamaForCausalLM:
-    config = LlamaConfig(
-        vocab_size=40,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.3,
-        mlp_bias=True,
-        tie_word_embeddings=tied,
-    )
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": tied, "mlp_bias": True}
+    config = LlamaConfig(40, 16, 24, num_hidden_layers=2, initializer_range=0.3, **heads)
     return LlamaForCausalLM(config, seed=seed)
 
 
@@ -81,7 +71,7 @@ def same(a: dict, b: dict) -> bool:
 
 @options
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(24,), (1, 24), (2, 3, 24), (50, 24)])
+@pytest.mark.parametrize("shape", [(24,), (2, 3, 24), (50, 24)])
 def test_it_computes_what_a_linear_with_the_dequantized_weight_does(options, bias, shape):
     linear = linear_of(bias=bias)
     layer = Linear4bit.from_linear(linear, **options)
@@ -117,32 +107,18 @@ def test_the_weight_is_made_anew_and_cannot_be_set(options):
     layer = Linear4bit.from_linear(linear, **options)
     one, two = layer.weight, layer.weight
     assert one.shape == (48, 64) and not one.requires_grad and one.data is not two.data
-    assert (
-        np.array_equal(one.numpy(), host(layer.dequantize())) and layer.product_weight() is not layer.product_weight()
-    )
+    assert np.array_equal(one.numpy(), host(layer.dequantize()))
     assert 0 < abs(one.numpy() - linear.weight.numpy()).max() < 0.17 * abs(linear.weight.numpy()).max()
     with pytest.raises(AttributeError):
         layer.weight = linear.weight
-    assert "_weight" not in vars(layer) and "weight" not in vars(layer)
 
 
-def test_bytes_and_repr():
+def test_bytes():
     linear = linear_of(256, 128, bias=False)
     for double, bits in ((False, 4.5), (True, 4 + 8 / 64 + 32 / (64 * 256) + 32 / (256 * 128))):
         layer = Linear4bit.from_linear(linear, compress_statistics=double)
         assert layer.nbytes == bits * 256 * 128 / 8
         assert layer.nbytes <= linear.weight.data.nbytes / 6
-    text = "Linear4bit(256, 128, bias=False, blocksize=64, quant_type='nf4', compress_statistics=True)"
-    assert repr(layer) == text
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_dtype_of_the_weight_is_kept(dtype):
-    linear = nn.Linear.from_arrays(backend.asarray(inputs(20, 24).astype(dtype)))
-    layer = Linear4bit.from_linear(linear)
-    x = Tensor(inputs(3, 24).astype(dtype))
-    assert layer.dtype == layer.weight.dtype == layer(x).dtype == dtype
-    assert linear.dtype == dtype
 
 
 def test_the_digest_is_that_of_the_weight_before():
@@ -157,28 +133,13 @@ def test_the_digest_is_that_of_the_weight_before():
     assert Linear4bit.from_linear(transposed).weight_digest == expected
 
 
-@options
-def test_back_to_float(options):
-    layer = Linear4bit.from_linear(linear_of().eval(), **options)
-    assert not layer.training
+def test_back_to_float():
+    layer = Linear4bit.from_linear(linear_of().eval())
     linear = layer.to_float()
-    assert type(linear) is nn.Linear and not linear.training
+    assert type(linear) is nn.Linear and not layer.training and not linear.training
     assert np.array_equal(linear.weight.numpy(), layer.weight.numpy())
     assert np.array_equal(linear.bias.numpy(), layer.bias.numpy()) and linear.bias.data is not layer.bias.data
     assert linear.weight.requires_grad and linear.bias.requires_grad
-    again = Linear4bit.from_linear(linear, **options)
-    assert np.array_equal(again.weight.numpy(), layer.weight.numpy()) or options.get("compress_statistics")
-
-
-def test_a_copy_is_its_own():
-    layer = Linear4bit.from_linear(linear_of(), compress_statistics=True)
-    copy = deepcopy(layer)
-    assert np.array_equal(copy.weight.numpy(), layer.weight.numpy()) and copy.weight_digest == layer.weight_digest
-    before = layer.weight.numpy()
-    copy.packed[...] = 0
-    copy.quant_state.absmax[...] = 0
-    copy.bias.data = copy.bias.data * 0
-    assert np.array_equal(layer.weight.numpy(), before) and layer.bias.numpy().any()
 
 
 def test_a_state_holds_no_codes_and_a_float_weight_is_no_part_of_it():
@@ -188,28 +149,6 @@ def test_a_state_holds_no_codes_and_a_float_weight_is_no_part_of_it():
         layer.load_state_dict(other.state_dict())
     layer.load_state_dict({"bias": other.bias.data})
     assert np.array_equal(layer.bias.numpy(), other.bias.numpy()) and np.array_equal(layer.weight.numpy(), before)
-
-
-def test_threads_share_a_layer():
-    layer = Linear4bit.from_linear(linear_of(200, 300), compress_statistics=True)
-    x = Tensor(inputs(5, 200))
-    expected = layer(x).numpy()
-    with ThreadPoolExecutor(4) as pool:
-        for result in pool.map(lambda _: layer(x).numpy(), range(40)):
-            assert np.array_equal(result, expected)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_weight_that_is_not_finite(bad):
-    weight = inputs(20, 24)
-    weight[3, 4] = bad
-    with pytest.raises(MiniloraError, match=rf"1 of 480 numbers are NaN or infinite.*{bad} at \[3, 4\]"):
-        Linear4bit.from_linear(nn.Linear.from_arrays(backend.asarray(weight)))
-
-
-def test_what_is_in_4_bits_is_not_quantized_again():
-    with pytest.raises(MiniloraError, match="in 4 bits already"):
-        Linear4bit.from_linear(Linear4bit.from_linear(linear_of()))
 
 
 # Whole models
@@ -243,40 +182,6 @@ def test_a_model_in_4_bits_computes_what_its_dequantized_twin_does(options):
     assert same(snapshot(dequantize_model(twin)), snapshot(twin))  # nothing left to do
 
 
-def test_generating_in_4_bits():
-    model = quantize_model(llama())
-    expected = dequantize_model(deepcopy(model)).generate(IDS, 5, temperature=0)
-    assert np.array_equal(model.generate(IDS, 5, temperature=0), expected)
-
-
-def test_training_around_it_moves_no_code():
-    model = quantize_model(llama(), compress_statistics=True)
-    before = snapshot(model)
-    optimizer = optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.1)
-    losses = []
-    for _ in range(5):
-        optimizer.zero_grad()
-        loss = model(IDS, labels=IDS).loss
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    after = snapshot(model)
-    moved = {name for name in before if not np.array_equal(before[name], after[name])}
-    assert moved == {name for name, p in model.named_parameters() if p.requires_grad}
-    assert losses[-1] < losses[0] - 1
-
-
-def test_gradients_are_those_of_the_dequantized_twin():
-    model = quantize_model(llama())
-    twin = dequantize_model(deepcopy(model))
-    for each in (model, twin):
-        each(IDS, labels=IDS).loss.backward()
-    trained = dict(twin.named_parameters())
-    for name, p in model.named_parameters():
-        if p.requires_grad:
-            np.testing.assert_allclose(host(p.grad), host(trained[name].grad), rtol=1e-5, atol=1e-7, err_msg=name)
-
-
 def test_a_step_waits_for_no_device():
     model = quantize_model(llama(), compress_statistics=True)
     x = Tensor(inputs(2, 16), requires_grad=True)
@@ -293,23 +198,10 @@ def test_settings_are_told():
     settings = {"blocksize": 128, "quant_type": "fp4", "compress_statistics": True}
     model = quantize_model(llama(), **settings)
     assert quantization(model) == settings
-    assert quantization(quantize_model(llama())) == {
-        "blocksize": 64,
-        "quant_type": "nf4",
-        "compress_statistics": False,
-    }
     path = quantized_linears(model)[3]
     linear = model.get_submodule(path).to_float()
-    model.replace(path, Linear4bit.from_linear(linear, blocksize=32, quant_type="fp4", compress_statistics=True))
+    model.replace(path, Linear4bit.from_linear(linear, **settings | {"blocksize": 32}))
     assert quantization(model) == settings | {"blocksize": None}
-
-
-def test_a_model_without_blocks():
-    class Two(nn.Module):
-        def __init__(self):
-            self.first, self.second = linear_of(), linear_of()
-
-    assert quantized_linears(quantize_model(Two())) == ["first", "second"]
 
 
 class Adapter(nn.Module):
@@ -336,15 +228,6 @@ def with_tie(model):
     model.model.layers[1].mlp.up_proj.weight = model.model.layers[0].mlp.up_proj.weight
 
 
-def with_the_layer_twice(model):
-    model.model.layers[1].self_attn.q_proj = model.model.layers[0].self_attn.q_proj
-
-
-def without_linears(model):
-    model.model.layers = []
-    model.lm_head = None
-
-
 @pytest.mark.parametrize(
     "change, options, words",
     [
@@ -352,11 +235,8 @@ def without_linears(model):
         (with_adapter, {}, ["has an adapter: model.layers.0.mlp.up_proj", "quantize the plain model"]),
         (with_mark, {}, ["has an adapter: the model"]),
         (with_tie, {}, ["tied weight", "model.layers.0.mlp.up_proj, model.layers.1.mlp.up_proj"]),
-        (with_the_layer_twice, {}, ["tied weight", "model.layers.0.self_attn.q_proj"]),
         (quantize_model, {}, ["quantized already: model.layers.0.self_attn.q_proj", "and 11 more", "dequantize_model"]),
-        (without_linears, {}, ["LlamaForCausalLM has no Linear"]),
         (lambda model: None, {"blocksize": 100}, ["blocksize", "100"]),
-        (lambda model: None, {"quant_type": "nf3"}, ["quant_type", "'nf3'", "did you mean 'nf4'"]),
     ],
 )
 def test_a_model_that_is_refused_stays_as_it_was(change, options, words):
@@ -378,40 +258,24 @@ def test_a_model_that_is_refused_stays_as_it_was(change, options, words):
 # In float for a while
 
 
-def test_in_float_lends_plain_layers_and_gives_back_the_very_ones():
+@pytest.mark.parametrize("is_adapted", [False, True])
+def test_in_float_lends_plain_layers_and_gives_back_the_very_ones(is_adapted):
     model = quantize_model(llama(), compress_statistics=True)
+    if is_adapted:
+        model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
     paths = quantized_linears(model)
-    layers, before, expected = [model.get_submodule(path) for path in paths], snapshot(model), logits(model)
+    layers, expected = [model.get_submodule(path) for path in paths], logits(model)
+    trains = [p.requires_grad for p in model.parameters()]
     with in_float(model) as same_model:
         assert same_model is model and quantized_linears(model) == []
         lent = [model.get_submodule(path) for path in paths]
         assert {type(layer) for layer in lent} == {nn.Linear}
         assert not any(p.requires_grad for layer in lent for p in layer.parameters())
-        np.testing.assert_allclose(logits(model), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(logits(model), expected, rtol=1e-4, atol=1e-5)
     assert all(model.get_submodule(path) is layer for path, layer in zip(paths, layers, strict=True))
-    assert same(snapshot(model), before) and np.array_equal(logits(model), expected)
-    with in_float(llama()) as plain:  # nothing to do
-        assert quantized_linears(plain) == []
-
-
-def test_in_float_gives_back_when_the_block_or_a_layer_fails(monkeypatch):
-    model = quantize_model(llama())
-    paths = quantized_linears(model)
-    layers = [model.get_submodule(path) for path in paths]
+    assert np.array_equal(logits(model), expected) and [p.requires_grad for p in model.parameters()] == trains
     with pytest.raises(KeyboardInterrupt), in_float(model):
         raise KeyboardInterrupt
-    assert all(model.get_submodule(path) is layer for path, layer in zip(paths, layers, strict=True))
-    made = iter(range(3))
-    to_float = Linear4bit.to_float
-
-    def short_of_memory(layer):
-        if next(made, None) is None:
-            raise MemoryError
-        return to_float(layer)
-
-    monkeypatch.setattr(Linear4bit, "to_float", short_of_memory)
-    with pytest.raises(MemoryError), in_float(model):
-        pass
     assert all(model.get_submodule(path) is layer for path, layer in zip(paths, layers, strict=True))
 
 
@@ -439,21 +303,6 @@ def test_an_adapted_model_is_not_dequantized():
 def test_merged_into_floats_all_layers_train_alike():
     adapted = get_peft_model(quantize_model(llama()), LoraConfig(r=2, target_modules=["q_proj", "up_proj"]))
     assert all(p.requires_grad for p in adapted.merge_and_unload().parameters())  # those with a bias, too
-
-
-def test_in_float_under_an_adapter():
-    adapted = get_peft_model(quantize_model(llama()), LoraConfig(r=2, target_modules="all-linear"))
-    for name, p in adapted.named_parameters():
-        if "lora_B" in name:
-            p.data = p.data + 0.3
-    paths = quantized_linears(adapted)
-    expected, trains = logits(adapted), [p.requires_grad for p in adapted.parameters()]
-    assert len(paths) == 14
-    with in_float(adapted):
-        assert quantized_linears(adapted) == []
-        np.testing.assert_allclose(logits(adapted), expected, rtol=1e-4, atol=1e-5)
-    assert quantized_linears(adapted) == paths and np.array_equal(logits(adapted), expected)
-    assert [p.requires_grad for p in adapted.parameters()] == trains
 
 
 @pytest.mark.parametrize("options", [{}, {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}])
@@ -493,25 +342,20 @@ def test_load_4bit_refuses_what_quantizing_does(tmp_path):
     model.save_pretrained(tmp_path / "model")
     with pytest.raises(FormatError, match=r"model\.layers\.1\.mlp\.down_proj: 1 of 384"):
         load_4bit(LlamaForCausalLM, tmp_path / "model")
-    with pytest.raises(MiniloraError, match="blocksize"):
-        load_4bit(LlamaForCausalLM, tmp_path / "none", blocksize=100)
 
 
 def test_a_model_in_4_bits_makes_again_what_costs_little():
     """Until it is in float once more; with the same bits of loss and gradients as if all were kept."""
-    ids = np.random.default_rng(0).integers(0, 40, (2, 6))
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=40, **sizes), seed=0)
-    assert not model.model.selective_recomputation
-    assert quantize_model(model).model.selective_recomputation
+    model = quantize_model(llama(tied=False))
     found = []
     for flag in (True, False):
+        assert model.model.selective_recomputation
         model.model.selective_recomputation = flag
-        out = model(ids, labels=ids)
-        out.loss.backward()
-        found.append([backend.to_numpy(a) for a in (out.loss.data, model.model.embed_tokens.weight.grad)])
+        loss = model(IDS, labels=IDS).loss
+        loss.backward()
+        found.append([host(a) for a in (loss.data, model.model.embed_tokens.weight.grad)])
         model.model.embed_tokens.weight.grad = None
+        model.model.selective_recomputation = True
     for again, kept in zip(*found, strict=True):
         np.testing.assert_array_equal(again, kept)
-    model.model.selective_recomputation = True
     assert not dequantize_model(model).model.selective_recomputation

@@ -8,12 +8,13 @@ import pytest
 from minilora import threads
 from minilora.cli import main
 from minilora.data import chat
-from minilora.data.tokenizer import END_OF_TEXT, folder_tokenizer
+from minilora.data.tokenizer import folder_tokenizer
 from minilora.models.llama import LlamaForCausalLM
 from minilora.quant import quantization
 from minilora.tensor import no_grad
 from minilora.train import load, metrics
-from minilora.train.answers import answers, end_token_ids, is_chat_data, question_ids, read_chats
+from minilora.train.answers import answers, end_token_ids, question_ids
+from minilora.train.text import is_chat_data, read_chats
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -50,45 +51,25 @@ def test_files_of_conversations_are_known_by_their_names(name):
     assert is_chat_data(name) and not is_chat_data(name[:-1])
 
 
-def test_a_whole_model_is_no_adapter(place, capsys):
-    data = ["--data", place / "x.jsonl"]
-    said = refused(capsys, "evaluate", "--model", place / "model", "--adapter", place / "model", *data)
-    assert "holds a whole model, no adapter: give it as --model" in said
-
-
 def test_a_saved_model_keeps_its_format_and_its_end(place):
     tokenizer = folder_tokenizer(place / "model")
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.chat_template == tiny_chat.CHATML
     assert json.loads((place / "model" / "config.json").read_text())["eos_token_id"] == tokenizer.eos_token_id
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "full", "prefix", "prompt"])
-def test_it_learns_the_answers_and_stops(place, capsys, method):
-    out, data = place / method, ["--data", place / "x.jsonl", "--seq-len", 64]
-    test = [*data, "--split", "test", "--json"]
-    before = json.loads(run(capsys, "evaluate", "--model", place / "model", *test).out)
-    facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", method,
-        "--steps", 12, "--batch-size", 4, "--lr", 1e-2, "--out", out, "--json").out)  # fmt: skip
-    assert facts["test"] < before["bits_per_character"]
-    config = json.loads((out / "run.json").read_text())["config"]
-    assert config["data"].endswith("x.jsonl")
-    model = ["--model", out] if method == "full" else ["--model", place / "model", "--adapter", out]
-    after = json.loads(run(capsys, "evaluate", *model, *data, "--json").out)
-    assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
-    assert after["characters"] == before["characters"]
-    assert run(capsys, "generate", *model, "--chat", "--prompt", "What?", "--max-new-tokens", 3)
-
-
-def test_training_overfits_answers_and_generate_prints_only_the_answer(place, capsys):
-    few = place / "few.jsonl"
+@pytest.mark.parametrize("method", ["full", "prompt"])
+def test_what_is_trained_is_what_is_measured_and_generate_prints_only_the_answer(place, capsys, method):
+    few, out = place / "few.jsonl", place / method
     few.write_text("\n".join(json.dumps({"prompt": f"{w}?", "response": "it is."}) for w in ("a", "b", "c", "d", "e")))
-    run(capsys, "finetune", "--model", place / "model", "--data", few, "--method", "full", "--steps", 60,
-        "--batch-size", 3, "--seq-len", 64, "--lr", 2e-2, "--out", place / "overfit")  # fmt: skip
-    ask = ["generate", "--model", place / "overfit", "--chat", "--temperature", 0, "--max-new-tokens", 40]
-    assert run(capsys, *ask, "--prompt", "a?").out == "it is.\n"  # and then <|im_end|>: not 40 tokens
-    facts = json.loads(run(capsys, *ask, "--prompt", "b?", "--system", "Be kind.", "--json").out)
-    assert facts["prompt"] == "b?"
+    facts = json.loads(run(capsys, "finetune", "--model", place / "model", "--data", few, "--method", method,
+        "--steps", 60, "--batch-size", 3, "--seq-len", 64, "--lr", 2e-2, "--out", out, "--json").out)  # fmt: skip
+    model = ["--model", out] if method == "full" else ["--adapter", out]
+    after = json.loads(run(capsys, "evaluate", *model, "--data", few, "--json").out)
+    assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
+    ask = ["generate", *model, "--chat", "--temperature", 0, "--max-new-tokens", 40]
+    if method == "full":
+        assert run(capsys, *ask, "--prompt", "a?").out == "it is.\n"  # and then <|im_end|>: not 40 tokens
+    assert json.loads(run(capsys, *ask, "--prompt", "b?", "--system", "Be kind.", "--json").out)["prompt"] == "b?"
 
 
 def test_bits_are_those_of_the_answers_and_their_ends(place):
@@ -120,27 +101,28 @@ def test_what_ends_an_answer(place):
 
 
 def test_bad_input_is_one_line(place, capsys, tmp_path):
-    (tmp_path / "text.txt").write_text("the array returns a value. " * 300)
     (tmp_path / "bad.jsonl").write_text('{"prompt": "a", "response": ""}\n')
     (tmp_path / "two.jsonl").write_text('{"prompt": "a", "response": "b"}\n' * 9)
-    model, out = ["--model", place / "model"], ["--out", tmp_path / "out"]
-    cases = {
-        ("finetune", "--data", place / "x.jsonl", *out): "it is a base model",
-        ("evaluate", "--data", place / "x.jsonl"): "it is a base model",
+    model, out, base = (
+        ["--model", place / "model"],
+        ["--out", tmp_path / "out"],
+        "it is a base model; choose a chat model",
+    )
+    for arguments, words in (
+        (["finetune", "--data", place / "x.jsonl", *out], base),
+        (["evaluate", "--data", place / "x.jsonl"], base),
+        (["generate", "--chat", "--prompt", "x"], f"no chat format: {base}: --model smollm2 is one"),
+        (["generate", *model, "--chat", "--prompt", " "], "the prompt is empty"),
+        (["generate", *model, "--system", "x", "--prompt", "y"], "--system goes with --chat"),
         (
-            "generate",
-            "--chat",
-            "--prompt",
-            "x",
-        ): "no chat format: it is a base model; choose a chat model: --model smollm2 is one",
-        ("generate", *model, "--chat", "--prompt", " "): "the prompt is empty",
-        ("generate", *model, "--system", "x", "--prompt", "y"): "--system goes with --chat",
-        ("finetune", *model, "--data", tmp_path / "bad.jsonl", *out): "line 1: the assistant's message is empty",
-        ("finetune", *model, "--data", tmp_path / "two.jsonl", *out): "9 conversations with 1 different questions",
-        ("finetune", *model, "--data", tmp_path / "no.jsonl", *out): "No such file",
-        ("finetune", *model, "--data", place / "x.jsonl", "--seq-len", 5, *out): "no response fits",
-    }
-    for arguments, words in cases.items():
+            ["evaluate", *model, "--adapter", place / "model", "--data", place / "x.jsonl"],
+            "no adapter: give it as --model",
+        ),
+        (["finetune", *model, "--data", tmp_path / "bad.jsonl", *out], "line 1: the assistant's message is empty"),
+        (["finetune", *model, "--data", tmp_path / "two.jsonl", *out], "9 conversations with 1 different questions"),
+        (["finetune", *model, "--data", tmp_path / "no.jsonl", *out], "No such file"),
+        (["finetune", *model, "--data", place / "x.jsonl", "--seq-len", 5, *out], "no response fits"),
+    ):
         assert words in refused(capsys, *arguments), arguments
     assert not (tmp_path / "out").exists()
 
@@ -149,11 +131,6 @@ def test_cut_conversations_are_noted(place, capsys):
     err = run(capsys, "finetune", "--model", place / "model", "--data", place / "x.jsonl", "--seq-len", 24,
         "--steps", 1, "--out", place / "cut").err  # fmt: skip
     assert "conversations are cut at the beginning to 24 tokens" in err
-
-
-def test_our_own_base_is_read_as_before():
-    _, tokenizer = load.load_model("base")
-    assert (tokenizer.eos_token, tokenizer.eos_token_id, tokenizer.add_bos_token) == (END_OF_TEXT, 0, False)
 
 
 def test_answers_come_in_the_order_asked_and_are_those_of_one_at_a_time(tmp_path, monkeypatch):
@@ -180,21 +157,17 @@ def test_answers_come_in_the_order_asked_and_are_those_of_one_at_a_time(tmp_path
     assert found == alone and len(set(found)) > 5
 
 
-def test_an_answer_ends_before_its_end_also_where_the_tokenizer_would_show_it(tmp_path, monkeypatch):
-    tiny_chat.save(tmp_path / "model", ["it is so"] * 9, marks_are_special=False)
+def test_an_answer_ends_before_its_end_whatever_comes_after(tmp_path, monkeypatch):
+    tiny_chat.save(tmp_path / "model", ["it is so"] * 9)
     model, tokenizer = load.load_model(str(tmp_path / "model"))
     end = tokenizer.special_id("<|im_end|>")
-    rows = [[*tokenizer.encode(" it is"), end, end, end], [*tokenizer.encode(" so"), end, end, end]]
 
     def generate(self, ids, *_, **options):
-        longest = max(map(len, rows))
         assert options["temperature"] == 0 and options["eos_token_id"] == [end] == [options["pad_token_id"]]
-        return np.concatenate([ids, [[*row, *[end] * (longest - len(row))] for row in rows]], axis=1)
+        return np.concatenate([ids, [[*tokenizer.encode(" it is"), end, end]] * len(ids)], axis=1)
 
     monkeypatch.setattr(type(model), "generate", generate)
-    with threads.using(1):
-        asked = [[{"role": "user", "content": "x"}]] * 2
-        assert answers(model, tokenizer, asked, 6) == ["it is", "so"]
+    assert answers(model, tokenizer, [[{"role": "user", "content": "x"}]] * 2, 6) == ["it is", "it is"]
 
 
 def test_a_context_beyond_the_positions_is_refused_before_the_run(place, capsys, tmp_path):
@@ -211,17 +184,13 @@ def test_a_context_beyond_the_positions_is_refused_before_the_run(place, capsys,
 
 
 def test_qlora_holds_no_float_model_and_its_adapter_loads(place, capsys, monkeypatch):
-    asked = []
-    whole = load.load_model
+    asked, whole = [], load.load_model
     monkeypatch.setattr(load, "load_model", lambda *a, **k: asked.append(k.get("quantization")) or whole(*a, **k))
     four_bit = ["--quant-type", "fp4", "--blocksize", 32, "--double-quantization"]
-    data = ["--data", place / "x.jsonl", "--seq-len", 64]
-    options = {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}
-    out = place / "streamed"
+    data, out = ["--data", place / "x.jsonl", "--seq-len", 64, "--json"], place / "streamed"
     facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", "qlora", *four_bit,
-        "--steps", 3, "--out", out, "--json").out)  # fmt: skip
-    assert asked == [options]
-    after = json.loads(run(capsys, "evaluate", "--model", place / "model", "--adapter", out, *data, "--json").out)
+        "--steps", 3, "--out", out).out)  # fmt: skip
+    assert asked == [options := {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}]
+    after = json.loads(run(capsys, "evaluate", "--model", place / "model", "--adapter", out, *data).out)
     assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
-    model, _ = whole(str(place / "model"), str(out))
-    assert quantization(model) == options
+    assert quantization(whole(str(place / "model"), str(out))[0]) == options

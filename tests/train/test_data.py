@@ -8,7 +8,7 @@ from minilora.cli import main
 from minilora.data import corpora
 from minilora.errors import MiniloraError
 from minilora.train import defaults, load
-from minilora.train.text import read_data, read_text
+from minilora.train.text import read_data
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -72,33 +72,22 @@ def test_what_training_cannot_teach_is_said(tmp_path, tokenizer):
         "every response to learn is 'good': there is nothing to tell apart",
         "20 of 20 validation conversations begin as one of the training part does",
         "5 of 18 test conversations begin as one of the training part does",
-        "'bad', 'odd' never occurs in the training part, but in test",
         "5 of 18 test conversations begin as one of the validation part does",
+        "'bad', 'odd' never occurs in the training part, but in test",
     )
     data = write(tmp_path / "y.jsonl", *reviews(range(30), "good", "bad"))
     assert read_data(data, tokenizer).notes == ()
 
 
-def test_texts_have_parts_of_their_own_too(tmp_path, tokenizer):
-    for name, start in (("a", 0), ("b", 90)):
-        (tmp_path / name).write_text(
-            "".join(f"This is line number {n} of a text.\n" for n in range(start, start + 100))
-        )
-    a, b = str(tmp_path / "a"), str(tmp_path / "b")
-    text = read_data(a, tokenizer, b, b)
-    assert text.train.characters == read_text(corpora.load(a), tokenizer, validation=corpora.load(b)
-        ).train.characters + read_data(a, tokenizer).test.characters  # fmt: skip
-    assert text.notes[0] == f"10 of 100 lines of {b} are in the training part, too" and len(text.notes) == 2
-    assert text.sha256 != read_data(a, tokenizer).sha256
+def test_a_text_has_no_parts_of_its_own_and_says_what_is_left_out(tmp_path, tokenizer):
     (tmp_path / "texts").mkdir()
-    for name, content in (("a.txt", b"This is a text."), ("latin.txt", b"caf\xe9")):
+    text = "\n\n".join(f"This is paragraph {n} of a text." for n in range(90)).encode()
+    for name, content in (("a.txt", text), ("latin.txt", b"caf\xe9")):
         (tmp_path / "texts" / name).write_bytes(content)
     folder = str(tmp_path / "texts")
-    note = f"left out of {folder}, not being text in UTF-8: latin.txt"
-    for parts in ((folder, a, b), (a, b, folder)):
-        assert read_data(parts[0], tokenizer, *parts[1:]).notes[0] == note
-    with pytest.raises(MiniloraError, match="give .jsonl files only, or texts only"):
-        read_data(a, tokenizer, str(tmp_path / "x.jsonl"))
+    assert read_data(folder, tokenizer).notes == (f"left out of {folder}, not being text in UTF-8: latin.txt",)
+    with pytest.raises(MiniloraError, match="--validation and --test are for .jsonl files, not "):
+        read_data(folder, tokenizer, str(tmp_path / "x.jsonl"))
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.TSV", "x.xlsx"])

@@ -1,5 +1,6 @@
 """pytest tests/train/test_loop.py"""
 
+import itertools
 import json
 import os
 import signal
@@ -12,35 +13,14 @@ from minilora import Tensor, backend, nn, threads
 from minilora.data.batches import LanguageModelBatches, evaluation_windows
 from minilora.errors import MiniloraError, Stopped
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.peft import LoraConfig, TrainingHook, get_peft_model
-from minilora.train.checkpoint import not_finite
+from minilora.peft import LoraConfig, get_peft_model
 from minilora.train.config import OPTIMIZERS
 from minilora.train.loop import TrainConfig, parameter_groups, train
 from minilora.train.metrics import accuracy, bits_per_character
-from minilora.train.parallel import batch_gradients
 from minilora.train.run import RunFolder
 from minilora.train.schedule import SCHEDULES, lr_factor
 
 IDS = np.random.default_rng(0).integers(0, 40, 400)
-
-
-class WithDropout(LlamaForCausalLM):
-    """A model whose training draws random numbers, so that a resumed run can get them wrong."""
-
-    def __init__(self, config, seed):
-        super().__init__(config, seed)
-        self.model.norm = Sequence(self.model.norm, nn.Dropout(0.3))
-
-
-class Sequence(nn.Module):
-    def __init__(self, *parts):
-        self.parts = list(parts)
-        self.weight = parts[0].weight
-
-    def forward(self, x):
-        for part in self.parts:
-            x = part(x)
-        return x
 
 
 def tiny(seed: int = 0, kind=LlamaForCausalLM):
@@ -48,6 +28,11 @@ def tiny(seed: int = 0, kind=LlamaForCausalLM):
         vocab_size=40, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, head_dim=4
     )
     return kind(config, seed)
+
+
+def with_dropout(seed: int = 0):
+    """A model whose training draws random numbers, so that a resumed run can get them wrong."""
+    return get_peft_model(tiny(), LoraConfig(r=2, lora_dropout=0.3, target_modules=["v_proj"]), seed=seed)
 
 
 def batches():
@@ -96,25 +81,14 @@ def test_each_schedule_falls_in_its_own_way(schedule, expected):
     assert lr_factor(schedule, 4, 110, 10, 0.1) == 0.5
 
 
-def test_every_schedule_and_optimizer_trains():
+def test_every_schedule_and_optimizer_trains_otherwise():
     assert {"cosine", "linear", "constant", "wsd"} == set(SCHEDULES) and {"adamw", "sgd"} == set(OPTIMIZERS)
-    ends = []
-    for schedule in SCHEDULES:
-        for optimizer in OPTIMIZERS:
-            model = tiny()
-            quiet(model, batches(), TrainConfig(steps=12, peak_lr=1e-2, schedule=schedule, optimizer=optimizer))
-            ends.append(weights(model)["lm_head.weight"])
-    assert len({end.tobytes() for end in ends}) == len(ends)
-
-
-def test_the_metrics_have_every_evaluation_the_start_and_the_end_included(tmp_path):
-    model = tiny()
-    with RunFolder(tmp_path) as run:
-        history = quiet(model, batches(), TrainConfig(steps=7, eval_every=3), evaluate=lambda: loss_of(model), run=run)
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    found = [{"step": r["step"], "value": r["evaluation"]} for r in records if "evaluation" in r]
-    assert found == history.evaluations and [e["step"] for e in found] == [0, 3, 6, 7]
-    assert "loss" not in records[0]
+    ends = set()
+    for settings in itertools.product(SCHEDULES, OPTIMIZERS):
+        model = tiny()
+        quiet(model, batches(), TrainConfig(**dict(zip(("schedule", "optimizer"), settings, strict=True)), steps=12))
+        ends.add(weights(model)["lm_head.weight"].tobytes())
+    assert len(ends) == 8
 
 
 def loss_of(model) -> float:
@@ -166,7 +140,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
     def config():
         return TrainConfig(steps=12, optimizer=optimizer, peak_lr=1e-2, warmup=3, eval_every=4, save_every=3, seed=7)
 
-    straight = tiny(kind=WithDropout)
+    straight = with_dropout()
     with threads.using(2), RunFolder(tmp_path / "straight") as run:
         quiet(straight, batches(), config(), evaluate=lambda: loss_of(straight), run=run)
 
@@ -182,28 +156,31 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
                 raise Killed
             return super().next_batch()
 
-    broken = tiny(kind=WithDropout)
+    broken = with_dropout()
     with threads.using(2), RunFolder(tmp_path / "broken") as run, pytest.raises(Killed):
         data = DiesAfter(IDS, batch_size=3, seq_len=12, seed=5)
         quiet(broken, data, config(), evaluate=lambda: loss_of(broken), run=run)
 
-    resumed = tiny(seed=99, kind=WithDropout)  # whatever it held is replaced
+    resumed = with_dropout(seed=99)  # whatever it held is replaced
     with threads.using(2), RunFolder(tmp_path / "broken", resume=True) as run:
         assert run.checkpoint.step == 6  # of the 8 steps, the last 2 were not saved
         history = quiet(resumed, batches(), config(), evaluate=lambda: loss_of(resumed), run=run)
     assert same(weights(resumed), weights(straight))
     assert history.notes == []
     logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("straight", "broken")]
-    assert logs[0] == logs[1] and [json.loads(line)["step"] for line in logs[0]] == list(range(13))
+    records = [json.loads(line) for line in logs[0]]
+    assert logs[0] == logs[1] and [record["step"] for record in records] == list(range(13))
+    evaluated = [{"step": r["step"], "value": r["evaluation"]} for r in records if "evaluation" in r]
+    assert evaluated == history.evaluations and [one["step"] for one in evaluated] == [0, 4, 8, 12]
 
 
 def test_a_resumed_run_says_what_differs_and_refuses_another_model(tmp_path):
-    with RunFolder(tmp_path / "run") as run:
+    with RunFolder(tmp_path / "run") as run, threads.using(2):
         quiet(tiny(), batches(), TrainConfig(steps=2), run=run)
-    with RunFolder(tmp_path / "run", resume=True) as run:
-        history = quiet(tiny(), batches(), TrainConfig(steps=3, peak_lr=5e-3), run=run)
+    with RunFolder(tmp_path / "run", resume=True) as run, threads.using(1):
+        history = quiet(tiny(), batches(), TrainConfig(steps=3), run=run)
     assert len(history.steps) == 1
-    assert any("lr 0.005 instead of 0.001" in note for note in history.notes)
+    assert history.notes == ["resumed with 1 workers instead of 2: last digits differ"]
     frozen = tiny()
     frozen.model.requires_grad_(False)
     with RunFolder(tmp_path / "run", resume=True) as run, pytest.raises(MiniloraError, match="another model"):
@@ -250,56 +227,29 @@ class NanGradient(LlamaForCausalLM):
         return out
 
 
-def test_a_gradient_that_is_not_a_number_changes_no_weight_and_leaves_the_last_good_checkpoint(tmp_path):
+def test_a_gradient_that_is_not_a_number_changes_no_weight_and_leaves_the_last_checkpoint(tmp_path):
     model, seen = tiny(kind=NanGradient), []
 
     def evaluate() -> float:
         seen.append(weights(model))
         return float(-len(seen))
 
-    config = TrainConfig(steps=9, save_every=1, eval_every=1)
-    message = "norm became nan at step 4 .*step-00000002.safetensors"
+    config, message = TrainConfig(steps=9, save_every=1, eval_every=1), "norm became nan at step 4 .*try a smaller one"
     with RunFolder(tmp_path / "run") as run, threads.using(1), pytest.raises(MiniloraError, match=message):
         quiet(model, batches(), config, evaluate=evaluate, run=run)
     assert same(weights(model), seen[-1]) and len(seen) == 4
     with RunFolder(tmp_path / "run", resume=True) as run:
-        assert run.checkpoint.step == 2 and run.notes == []
-        assert not_finite(run.checkpoint.arrays) is None
-
-
-def test_weights_that_give_no_finite_loss_are_no_checkpoint(tmp_path):
-    class TooFar(LanguageModelBatches):
-        def next_batch(self):
-            if self.state()["index"] >= 6:  # the third step
-                model.lm_head.weight.data = model.lm_head.weight.numpy() * np.float32(1e38)
-            return super().next_batch()
-
-    model, data = tiny(), TooFar(IDS, batch_size=3, seq_len=12, seed=5)
-    message = "became (nan|inf) at step 3 .*step-00000001.safetensors"
-    with RunFolder(tmp_path / "run") as run, pytest.raises(MiniloraError, match=message):
-        quiet(model, data, TrainConfig(steps=9, save_every=1), run=run)
-    with RunFolder(tmp_path / "run", resume=True) as run:
-        assert run.checkpoint.step == 1
+        assert run.checkpoint.step == 3 and all(np.isfinite(a).all() for a in run.checkpoint.arrays.values())
 
 
 @pytest.mark.parametrize("last", [2.0, float("nan")])
 def test_what_is_not_finite_at_the_end_is_not_saved(tmp_path, last):
     config = TrainConfig(steps=1, peak_lr=3e38, weight_decay=10.0)
     values = iter([1.0, last])
-    message = "(infinite or not a number at|became nan after) step 1 .*no good"
+    message = "(infinite or not a number at|became nan after) step 1 with"
     with RunFolder(tmp_path / "run") as run, pytest.raises(MiniloraError, match=message):
         quiet(tiny(), batches(), config, evaluate=lambda: next(values), run=run)
     assert not (tmp_path / "run" / "checkpoints").exists()
-
-
-def test_a_signal_in_the_first_step_ends_it_at_once():
-    class Endless(LanguageModelBatches):
-        def next_batch(self):
-            os.kill(os.getpid(), signal.SIGTERM)
-            pytest.fail("the batch was finished")
-
-    with pytest.raises(Stopped, match="before the first step"):
-        quiet(tiny(), Endless(IDS, batch_size=3, seq_len=12, seed=5), TrainConfig(steps=50))
 
 
 class Signalling(nn.Module):
@@ -343,58 +293,6 @@ def test_a_signal_of_the_first_step_whose_exception_python_drops_is_heard_after_
         quiet(model, batches(), TrainConfig(steps=50))
 
 
-class Decay(TrainingHook):
-    """Half the squared length of the head, as a loss; and what it saw after each step."""
-
-    def __init__(self, head):
-        self.head, self.seen, self.calls = head, [], backend.xp.zeros(1)
-
-    def extra_loss(self):
-        return (self.head.weight * self.head.weight).sum() * 0.5
-
-    def after_step(self, step: int) -> None:
-        self.seen.append((step, backend.to_numpy(self.head.weight.grad).copy()))
-        self.calls = self.calls + 1
-
-    def state_dict(self):
-        return {"calls": self.calls}
-
-    def load_state_dict(self, state) -> None:
-        self.calls = backend.asarray(state["calls"])
-
-
-class Hooked(LlamaForCausalLM):
-    def training_hook(self, steps: int) -> Decay:
-        self.hook = Decay(self.lm_head)
-        return self.hook
-
-
-@pytest.mark.parametrize(("count", "accumulate"), [(1, 1), (2, 1), (2, 3)])
-def test_a_hook_adds_a_loss_once_a_step_and_sees_the_clipped_gradients(count, accumulate):
-    config = TrainConfig(steps=3, optimizer="sgd", peak_lr=1e-2, max_norm=0.3, accumulate=accumulate, warmup=1)
-    plain, model = tiny(), tiny(kind=Hooked)
-    head = model.lm_head.weight.numpy()
-    with threads.using(count):
-        data = batches()
-        loss = batch_gradients(plain, [data.next_batch() for _ in range(accumulate)], seed=(0, 0))
-        gradient = backend.to_numpy(plain.lm_head.weight.grad) + head
-        history = quiet(model, batches(), config)
-    assert history.steps[0]["loss"] == pytest.approx(float(loss) + (head**2).sum() / 2, rel=1e-5)
-    assert [step for step, _ in model.hook.seen] == [1, 2, 3]
-    clipped = gradient * min(1, 0.3 / history.steps[0]["norm"])
-    assert history.steps[0]["norm"] > 0.3
-    np.testing.assert_allclose(model.hook.seen[0][1], clipped, rtol=1e-4, atol=1e-7)
-
-
-def test_a_hook_goes_on_where_it_was(tmp_path):
-    with RunFolder(tmp_path / "run") as run:
-        quiet(tiny(kind=Hooked), batches(), TrainConfig(steps=2), run=run)
-    model = tiny(kind=Hooked)
-    with RunFolder(tmp_path / "run", resume=True) as run:
-        quiet(model, batches(), TrainConfig(steps=3), run=run)
-    assert backend.to_numpy(model.hook.calls) == 3 and [step for step, _ in model.hook.seen] == [3]
-
-
 def test_frozen_parameters_keep_their_bits_and_nothing_to_train_is_an_error():
     model = tiny()
     model.model.requires_grad_(False)
@@ -414,26 +312,13 @@ def test_only_matrices_have_weight_decay():
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"steps": 0},
-        {"peak_lr": float("nan")},
-        {"peak_lr": 0.0},
-        {"accumulate": 0},
-        {"save_every": -1},
-        {"optimizer": "adam"},
-    ]
-    + [{"schedule": "cosin"}, {"seed": -1}]
+    [{"steps": 0}, {"peak_lr": float("nan")}, {"peak_lr": 0.0}, {"save_every": -1}, {"optimizer": "adam"}]
     + [{"max_norm": norm} for norm in (0, float("nan"), "1", None)]
-    + [{"betas": betas} for betas in ((1.0, 0.9), (0.9,), (0.9, float("nan")), ("0.9", 0.9), 0.9, None)],
+    + [{"betas": betas} for betas in ((1.0, 0.9), (0.9,), (0.9, float("nan")), 0.9, None)],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(MiniloraError, match=f"^{next(iter(wrong))} must be "):
         TrainConfig(**({"steps": 5} | wrong))
-
-
-def test_a_norm_without_limit_and_betas_of_a_file():
-    config = TrainConfig(steps=1, max_norm=float("inf"), betas=[0, 0.5])
-    assert config.max_norm == float("inf") and config.betas == [0, 0.5]
 
 
 def test_bits_per_character_is_the_code_length_of_the_text():

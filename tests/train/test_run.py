@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 
@@ -10,10 +11,7 @@ import numpy as np
 import pytest
 
 from minilora.errors import FormatError, MiniloraError
-from minilora.train import run as run_module
-from minilora.train.lock import LOCK
-from minilora.train.run import RunFolder
-from minilora.train.run_log import read_metrics
+from minilora.train.run import LOCK, RunFolder, read_metrics
 
 pytestmark = pytest.mark.host
 
@@ -44,11 +42,11 @@ def contents(path):
 
 def test_a_run_describes_itself(tmp_path):
     path = tmp_path / "runs" / "first"
-    assert train(path, [1, 2, 3], save_at=[2, 3], text_hash="abc", command="minilora pretrain --lr 3e-4") == []
+    assert train(path, [1, 2, 3], save_at=[2, 3], text_hash="abc") == []
     assert files_of(path) == ["checkpoints", "metrics.jsonl", "run.json"]
     record = json.loads((path / "run.json").read_text())
     assert record["config"] == {"lr": 3e-4, "betas": [0.9, 0.999]}
-    assert record["text_sha256"] == "abc" and record["command"] == "minilora pretrain --lr 3e-4"
+    assert record["text_sha256"] == "abc" and shlex.split(record["command"])[1:] == sys.argv[1:]
     assert record["versions"]["python"] == platform.python_version()
     assert record["versions"]["numpy"] == np.__version__ and "minilora" in record["versions"]
     assert record["started"].endswith("+00:00") and record["resumed"] == []
@@ -68,7 +66,7 @@ OTHER = '{"format": "other", "config": {}, "resumed": []}'
 
 
 @pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
-@pytest.mark.parametrize("record", [None, "{}", "[]", "not json", '{"format": "minilora run"}', OTHER])
+@pytest.mark.parametrize("record", [None, "[]", "not json", '{"format": "minilora run"}', OTHER])
 def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path, flags, record):
     home = tmp_path / "home"
     (home / "checkpoints").mkdir(parents=True)
@@ -89,17 +87,11 @@ def test_one_flipped_bit_in_a_key_is_called_damage(tmp_path, key):
     train(path, [1], save_at=[1])
     flipped = f'"{key[:-1]}{chr(ord(key[-1]) ^ 1)}"'
     (path / "run.json").write_text((path / "run.json").read_text().replace(f'"{key}"', flipped, 1))
-    before, wrong = contents(tmp_path), "format" if key == "minilora run" else key
+    before = contents(tmp_path)
     for use in (lambda: train(path, [2], resume=True), lambda: read_metrics(path)):
-        with pytest.raises(FormatError, match=f"run/run.json is damaged, .*: it has no valid {wrong}(;|$)"):
+        with pytest.raises(FormatError, match="run/run.json is damaged, or not the record of a run; choose another"):
             use()
     assert contents(tmp_path) == before
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK))
-    with pytest.raises(MiniloraError, match="cannot create the folder .*run: Permission denied"):
-        RunFolder(tmp_path / "new" / "run").check()
 
 
 def test_an_empty_folder_is_as_good_as_none(tmp_path):
@@ -129,47 +121,30 @@ def test_resume_goes_on_from_the_checkpoint_and_logs_each_step_once(tmp_path):
         assert run.notes == [] and run.checkpoint.step == 3 and run.checkpoint.state == {"step": 3}
         np.testing.assert_array_equal(run.checkpoint.arrays["w"], [3, 3, 3])
         assert logged(tmp_path) == [1, 2, 3]
-        with pytest.raises(MiniloraError, match="a step after 3, not 3"):
-            run.log({"step": 3})
         for step in (4, 5, 6):
             run.log({"step": step})
     assert logged(tmp_path) == [1, 2, 3, 4, 5, 6]
-    record = json.loads((tmp_path / "run.json").read_text())
-    assert [session["step"] for session in record["resumed"]] == [3]
     train(tmp_path, [4], resume=True)
-    assert len(json.loads((tmp_path / "run.json").read_text())["resumed"]) == 2
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert [start["step"] for start in record["resumed"]] == [3, 3]
 
 
-def test_a_final_record_that_is_whole_but_for_its_newline_is_logged_anew(tmp_path):
-    train(tmp_path, [1, 2], save_at=[2])
-    metrics = tmp_path / "metrics.jsonl"
-    metrics.write_bytes(metrics.read_bytes().rstrip(b"\n"))
-    train(tmp_path, [3], resume=True)
-    assert logged(tmp_path) == [1, 3]
-
-
-def test_damaged_and_doubled_lines_of_metrics_go(tmp_path):
+def test_damaged_doubled_and_unfinished_lines_of_metrics_go(tmp_path):
     train(tmp_path, [1, 2, 3], save_at=[3])
     bad = ["\x00\x00", '{"step": 1}', "[1]", '{"loss": 1}', '{"step": "2"}']
-    lines = ['{"step": 1}', *bad, '{"step": 2}', '{"step": 4}']
-    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    lines = ['{"step": 1}', *bad, '{"step": 2}', '{"step": 3}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))  # and the last without its end
     train(tmp_path, [4], resume=True)
     assert logged(tmp_path) == [1, 2, 4]
 
 
-def test_resume_falls_back_over_a_damaged_checkpoint(tmp_path):
+def test_resume_falls_back_over_a_damaged_checkpoint_and_changes_nothing_if_all_are(tmp_path):
     train(tmp_path, range(1, 5), save_at=[2, 4])
-    newest = tmp_path / "checkpoints" / "step-00000004.safetensors"
-    newest.write_bytes(newest.read_bytes()[:-1])
+    (tmp_path / "checkpoints" / "step-00000004.safetensors").write_bytes(b"")
     with RunFolder(tmp_path, resume=True, config=CONFIG) as run:
         assert run.checkpoint.step == 2 and len(run.notes) == 1 and "step-00000004" in run.notes[0]
     assert logged(tmp_path) == [1, 2]
-
-
-def test_all_checkpoints_damaged_is_an_error_that_changes_nothing(tmp_path):
-    train(tmp_path, range(1, 5), save_at=[2, 4])
-    for path in (tmp_path / "checkpoints").iterdir():
-        path.write_bytes(b"")
+    (tmp_path / "checkpoints" / "step-00000002.safetensors").write_bytes(b"")
     before = contents(tmp_path)
     with pytest.raises(FormatError, match="step-00000004.*step-00000002"):
         train(tmp_path, [5], resume=True)
@@ -204,22 +179,8 @@ def test_another_training_is_no_resumption(tmp_path, other, message):
 
 
 def test_where_files_lie_and_how_often_is_saved_may_change(tmp_path):
-    train(tmp_path, [1], save_at=[1], config={"lr": 0.1, "betas": (0.9, 0.99), "data": "a", "save_every": 1})
-    assert (
-        train(tmp_path, [2], resume=True, config={"lr": 0.1, "betas": (0.9, 0.99), "data": "b", "save_every": 2}) == []
-    )
-
-
-def test_both_flags_contradict(tmp_path):
-    with pytest.raises(MiniloraError, match="one of the two"):
-        RunFolder(tmp_path / "run", resume=True, overwrite=True)
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_config_that_is_no_json_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(TypeError):
-        RunFolder(tmp_path / "run", config={"a": object()})
-    assert os.listdir(tmp_path) == []
+    for data in ("a", "b"):
+        assert train(tmp_path, [1], [1], resume=data == "b", config={"lr": 0.1, "data": data, "save_every": 9}) == []
 
 
 @pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
@@ -227,20 +188,9 @@ def test_paths_that_cannot_be_a_folder(tmp_path, flags):
     (tmp_path / "file").write_text("text")
     before = contents(tmp_path)
     for path in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("x" * 300), "/proc/run"):
-        with pytest.raises(MiniloraError, match="cannot"):
+        with pytest.raises((MiniloraError, OSError)):
             train(path, [1], **flags)
     assert contents(tmp_path) == before
-
-
-def test_a_folder_without_permission(tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    for owner, name in [(run_module.Path, "mkdir"), (run_module.os, "open"), (run_module.os, "listdir")]:
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, refuse)
-            with pytest.raises(MiniloraError, match="cannot .*: Permission denied"):
-                train(tmp_path / "run", [1])
 
 
 # One writer
@@ -250,19 +200,16 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
 def test_a_second_writer_is_refused(tmp_path, flags):
     with RunFolder(tmp_path) as run:
         run.log({"step": 1})
+        assert logged(tmp_path) == [1]  # at once
         before = contents(tmp_path)
         with pytest.raises(MiniloraError, match=f"in use by process {os.getpid()}$"):
             train(tmp_path, [1], **flags)
         assert contents(tmp_path) == before
         run.log({"step": 2})
     assert logged(tmp_path) == [1, 2]
-    train(tmp_path, [1], overwrite=True)
-
-
-def test_the_lock_is_freed_when_the_run_fails(tmp_path):
-    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path):
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path, overwrite=True):
         raise KeyboardInterrupt
-    train(tmp_path, [1], resume=True)
+    train(tmp_path, [1], **flags)
 
 
 HOLD = """
@@ -301,27 +248,12 @@ def test_numbers_that_json_lacks(tmp_path):
     assert record == {"step": 1, "loss": 0.5, "norm": None, "best": None}
 
 
-def test_each_record_has_a_later_step(tmp_path):
-    with RunFolder(tmp_path) as run:
-        run.log({"step": 0})
-        for record in ({"step": 0}, {"loss": 1}, {"step": 1.5}, {"step": True}):
-            with pytest.raises(MiniloraError, match="a step after 0"):
-                run.log(record)
-    assert logged(tmp_path) == [0]
-
-
-def test_a_line_is_there_at_once(tmp_path):
-    with RunFolder(tmp_path) as run:
-        run.log({"step": 1})
-        assert logged(tmp_path) == [1]
-
-
-def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error_and_no_checkpoint_runs_ahead_of_the_metrics(tmp_path):
     with RunFolder(tmp_path) as run:
         run._metrics.close()
         run._metrics = open("/dev/full", "ab", buffering=0)  # noqa: SIM115 (the run closes it)
-        with pytest.raises(MiniloraError, match="cannot write .*metrics.jsonl: No space left"):
+        with pytest.raises(OSError, match="No space left"):
             run.log({"step": 1})
-        with run._metrics, pytest.raises(MiniloraError, match="cannot write .*metrics.jsonl: Invalid argument"):
-            run.save(1, {}, {})  # metrics that cannot be flushed: no checkpoint runs ahead of them
+        with run._metrics, pytest.raises(OSError, match="Invalid argument"):
+            run.save(1, {}, {})  # metrics that cannot be flushed
         assert not run.checkpoints.exists()

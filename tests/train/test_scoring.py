@@ -8,10 +8,12 @@ import pytest
 from minilora import threads
 from minilora.data import chat
 from minilora.errors import MiniloraError
+from minilora.models.cache import KVCache
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import no_grad
 from minilora.train import load, scoring
-from minilora.train.scoring import after, answered, common_prefix, label_scores, measure_task
+from minilora.train.answers import common_prefix
+from minilora.train.scoring import after, answered, label_scores, measure_task
 from tests.helpers import tiny_chat
 
 WORDS = ("good", "bad", "dull", "a joy", "long", "worth your while, and not too long")
@@ -59,13 +61,12 @@ def plain_scores(model, tokenizer, asked, labels) -> np.ndarray:
 
 @pytest.mark.parametrize("method", ["none", "lora", "prefix", "prompt"])
 @pytest.mark.parametrize("shots", [0, 2])
-@pytest.mark.parametrize("count", [1, 2])
-def test_scores_are_those_of_each_prompt_and_label_alone(taught, method, shots, count):
+def test_scores_are_those_of_each_prompt_and_label_alone(taught, method, shots):
     model, tokenizer = taught
     model = adapted(model, method)
     asked = [after(ROWS[:shots], row[:-1]) for row in ROWS[shots::3]]
     try:
-        with threads.using(count):
+        with threads.using(2):
             scores, lengths = label_scores(model, tokenizer, asked, LABELS, batch_size=3)
         expected = plain_scores(model, tokenizer, asked, LABELS)
     finally:
@@ -123,7 +124,7 @@ def test_a_learned_task_is_measured_end_to_end(taught):
     "conversations, options, message",
     [
         ([], {}, "no conversation"),
-        (ROWS, {"labels": ["positive"]}, "at least two"),
+        (ROWS, {"labels": ["positive"]}, "one label to choose from, positive; give at least two"),
         (ROWS, {"labels": ["positive", "bad"]}, "'negative' is none of the labels positive, bad"),
         (ROWS, {"labels": LABELS, "shots": ROWS[:12]}, "give fewer shots"),
         (ROWS, {"max_new_tokens": 250}, "an answer of 250 pass the model's 256 positions"),
@@ -144,5 +145,5 @@ def test_one_prompt_and_labels_that_are_not_tokenized_alike_in_all_rows(taught):
     told = chat.find_format(tokenizer).encode_many(tokenizer, [answered(m, x) for m in asked for x in LABELS])
     first, second = scoring._row(told[:3]), scoring._row(told[3:])
     rows = [first, second._replace(answers=second.answers[::-1])]  # the labels of one row from the last to the first
-    mixed = scoring._batch_scores(model, scoring._read(model, first.prompt[:0]), 0, rows)
+    mixed = scoring._batch_scores(model, KVCache(0), 0, rows)
     np.testing.assert_allclose(mixed, [alone[0][0], alone[1][0][::-1]], atol=1e-4)

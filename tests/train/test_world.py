@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
-from minilora.errors import SeenByAll
-from minilora.train import checkpoint, launch
-from minilora.train.lock import LOCK
+from minilora.train.run import LOCK, latest_checkpoint
 from minilora.train.world import World, split_rows
 
 pytestmark = pytest.mark.host
@@ -87,7 +85,7 @@ def has_ended(number: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sums", "gradients", "hooked", "evaluation", "differing"])
+@pytest.mark.parametrize("name", ["sums", "gradients", "evaluation"])
 @pytest.mark.parametrize("backend_name", ["numpy", "strict"])
 def test_ranks_agree(name, backend_name):
     command = [MPIEXEC, "-n", "3", sys.executable, "-m", "mpi4py", HELPERS / "ranks.py", name, backend_name]
@@ -103,13 +101,8 @@ def test_losses_are_those_of_one_process(folder, ranks, monkeypatch):
     assert (code, errors) == (0, [])
     assert out.count("parameters train") == out.count("saved together") == 1  # the first rank alone speaks
     np.testing.assert_allclose(losses(folder / "together"), losses(folder / "alone"), rtol=1e-6)
-    assert sorted(p.name for p in (folder / "together").iterdir()) == [
-        LOCK,
-        "checkpoints",
-        "metrics.jsonl",
-        "model",
-        "run.json",
-    ]
+    files = {LOCK, "checkpoints", "metrics.jsonl", "model", "run.json"}
+    assert {path.name for path in (folder / "together").iterdir()} == files
 
 
 @pytest.mark.slow
@@ -123,7 +116,7 @@ def test_a_stopped_run_goes_on_with_other_ranks(folder, monkeypatch):
     assert process.returncode == 128 + signal.SIGTERM
     assert re.fullmatch(r"minilora: stopped at step \d+; go on with --resume\n", errors)
     stopped = losses(folder / "together")
-    assert checkpoint.latest(folder / "together" / "checkpoints").step == len(stopped) < 300
+    assert latest_checkpoint(folder / "together" / "checkpoints").step == len(stopped) < 300
     code, _, errors = run(folder, 2, f"{training} --out together --resume")
     assert (code, errors) == (0, ["minilora: note: resumed with 2 ranks instead of 3: last digits differ"])
     resumed = losses(folder / "together")
@@ -135,15 +128,15 @@ def test_a_stopped_run_goes_on_with_other_ranks(folder, monkeypatch):
 def test_a_killed_rank_ends_all_and_harms_no_checkpoint(folder):
     process = start(folder, 3, f"{TRAINING} --steps 100000 --out killed")
     until_saved(process, folder / "killed")
-    victim, others = process_of(1, folder), [process_of(rank, folder) for rank in (0, 2)]
+    victim, *others = [process_of(rank, folder) for rank in (1, 0, 2)]
     os.kill(victim, signal.SIGKILL)
-    deadline = time.monotonic() + 5
     process.communicate(timeout=5)
     assert process.returncode != 0
+    deadline = time.monotonic() + 5
     while not all(map(has_ended, others)) and time.monotonic() < deadline:  # mpiexec may end a moment before they do
         time.sleep(0.02)
     assert all(map(has_ended, others))
-    assert checkpoint.latest(folder / "killed" / "checkpoints").step >= 2
+    assert latest_checkpoint(folder / "killed" / "checkpoints").step >= 2
 
 
 def test_a_full_disk_on_the_first_rank_is_one_message(folder):
@@ -152,8 +145,8 @@ def test_a_full_disk_on_the_first_rank_is_one_message(folder):
     resource.prlimit(process_of(0, folder), resource.RLIMIT_FSIZE, (0, 0))  # as a disk without room
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
-    assert re.fullmatch(r"minilora: cannot write .*: File too large\n", errors)
-    assert checkpoint.latest(folder / "full" / "checkpoints").step >= 2
+    assert re.fullmatch(r"minilora: .*File too large\n", errors)
+    assert latest_checkpoint(folder / "full" / "checkpoints").step >= 2
 
 
 @pytest.mark.slow
@@ -171,7 +164,6 @@ def test_what_one_rank_alone_meets_is_said_by_it(folder):
 @pytest.mark.parametrize(
     "ranks, command, words",
     [
-        (3, TRAINING.replace("--batch-size 8", "--batch-size 2"), "give --batch-size 3 or more, or mpiexec -n 2"),
         (2, TRAINING.replace("text.txt", "nowhere"), "no corpus, file or folder is called nowhere"),
         (2, TRAINING.replace("--lr 0.01", "--lr x"), "--lr must be a positive number"),
         (2, "doctor", "doctor runs as one process; several ranks are for pretrain and finetune"),
@@ -183,24 +175,6 @@ def test_bad_input_is_one_line_for_all_ranks(folder, ranks, command, words):
     assert code == 2
     assert len(errors) == 1 and words in errors[0]
     assert not (folder / "bad").exists()
-
-
-def test_another_text_on_one_rank_is_refused(folder):
-    wrap = 'if [ "$PMI_RANK" = 1 ]; then mkdir other && sed s/axis/axes/ text.txt > other/text.txt && cd other; fi;'
-    code, _, errors = run(folder, 2, f"{TRAINING} --out {folder}/bad", wrap)
-    assert code == 2
-    assert len(errors) == 1 and errors[0].startswith("minilora: all ranks must be alike: rank 1 has text")
-    assert not (folder / "bad").exists()
-
-
-def test_ranks_need_mpi4py_and_are_told_how(monkeypatch):
-    launch.check("evaluate")  # one process: nothing to say
-    monkeypatch.setenv("PMI_SIZE", "4")
-    with pytest.raises(SeenByAll, match="with -m mpi4py.*mpiexec -n 4 python -m mpi4py -m minilora"):
-        launch.check("finetune")
-    monkeypatch.setattr(launch, "find_spec", lambda name: None)
-    with pytest.raises(SeenByAll, match=r"pip install 'minilora\[mpi\]'"):
-        launch.check("finetune")
 
 
 def test_rows_are_shared_out_evenly_each_once():
@@ -216,5 +190,3 @@ def test_a_world_of_one_needs_no_mpi():
     arrays = [np.ones(3)]
     assert world.all_reduce(arrays) is arrays and world.sum(2.5) == 2.5 and world.broadcast("x") == "x"
     assert list(world.share(range(5))) == [0, 1, 2, 3, 4]
-    world.check_enough_rows(0)
-    world.check_same_on_all_ranks(lambda: pytest.fail("nobody to compare with"))

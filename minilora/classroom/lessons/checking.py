@@ -2,12 +2,7 @@
 
     @task(2)
     def forward(student):
-        '''Where does alpha enter?
-
-        The update is scaled by a quotient.
-
-        y = x Wᵀ + (alpha / r) · …
-        '''
+        '''(three hints, a paragraph each)'''
         for n, d_in, d_out, r in [(1, 1, 1, 1), (1, 2, 3, 2), (4, 5, 3, 2)]:  # small first
             x, W, A, B = ...
             mistakes = {"The update is not scaled: multiply it by alpha / r.": x @ W.T + x @ A.T @ B.T}
@@ -15,16 +10,16 @@
 
 A check ends at the first answer that is wrong, so inputs that come small first show the smallest that is. `instead`
 maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
+docs/lessons.md has more.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
-from minilora.classroom.lessons.reference import Reference
 from minilora.classroom.lessons.source import stub_start
 from minilora.classroom.properties import PROPERTIES
 from minilora.classroom.sandbox.runner import Raised, Session
@@ -36,17 +31,17 @@ EXCEPTIONS = {
     "RecursionError": "A function calls itself without end.",
     "SystemExit": "Your code ends the program; return in place of that.",
 }
-UNEXPECTED_VALUE_ERRORS = (  # raised within a check by a value whose kind or size it does not expect
-    TypeError,
-    ValueError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    ArithmeticError,  # int(np.inf), for one
-    MemoryError,
-    RecursionError,
-)
-SEED = 8  # of the inputs that searches draw
+# Raised within a check by a value of a kind or size that it does not expect, as int(np.inf) is
+_OF_VALUE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+UNEXPECTED_VALUE_ERRORS = (*_OF_VALUE, MemoryError, RecursionError)
+DUTIES = {  # the hint if one is neglected
+    "shares": "The result of {0} shares memory with {1}: whoever changes one changes the other. Copy it.",
+    "mode": "{0} left a model in another mode than it found it in: put it back, also after an exception.",
+    "settings": "{0} changed {1}, which other code relies on: use np.errstate, or a generator of your own.",
+    "result changed": "This call of {0} changed {1}: is an array kept from one call to the next and used again?",
+    "changed": "{0} changed its argument {1}; whoever called it may still need it. "
+    "Work on a copy: x = x - 1 makes a new array, x -= 1 and x[...] = 0 write into the old one.",
+}
 TOLERANCE = 1e-5  # relative to the largest absolute value that is expected, which counts as at least 1e-2
 
 
@@ -63,8 +58,8 @@ def task(number: int, hints: tuple[str, str, str] | None = None) -> Callable[[Ca
     """Make a check of the function below, whose docstring has the three hints as paragraphs, if `hints` has not."""
 
     def made(check: Callable) -> Task:
-        paragraphs = re.split(r"\n\s*\n", check.__doc__ or "")
-        texts = tuple(" ".join(text.split()) for text in paragraphs if text.strip()) if hints is None else tuple(hints)
+        paragraphs = re.split(r"\n\s*\n", (check.__doc__ or "").strip())
+        texts = tuple(hints or (" ".join(text.split()) for text in paragraphs))
         if len(texts) != 3:
             raise ValueError(f"task {number} has {len(texts)} hints, not 3")
         return Task(number, texts, check)
@@ -132,21 +127,22 @@ class Run:
     session: Session
     number: int  # of the lesson
     signatures: dict[str, tuple[str, list[str]]]  # name -> (how a call is shown, its parameters)
-    reference: Reference
+    reference: Session  # of the solution
     breach: Failure | None = None  # a duty that was neglected, whatever the values
     searched: Failure | None = None  # what a search found
 
     def worst(self, failure: Failure | None) -> Failure | None:
         """Choose the failure that says most about the cause: the check's, a neglected duty, or a search's."""
-        if self.searched is not None and self.searched.is_state:
-            return self.searched
-        cause = self.searched.cause if self.searched is not None else ""
-        if failure is not None and failure.is_known:
+        searched = self.searched
+        if searched and searched.is_state:
+            return searched
+        cause = searched.cause if searched else ""
+        if failure and failure.is_known:
             told = "" if PROPERTIES["ties"][1] in cause else cause  # of a mistake with a name they are seldom the cause
             return replace(failure, hint=f"{failure.hint} {told}".strip())
-        if self.searched is not None and self.searched.is_known:
-            return self.searched
-        return self.breach or (self.searched if cause else failure or self.searched)
+        if searched and searched.is_known:
+            return searched
+        return self.breach or (searched if cause else failure or searched)
 
 
 class Student:
@@ -155,14 +151,10 @@ class Student:
     def __init__(self, run: Run, is_driver: bool = False):
         self._run, self._is_driver = run, is_driver
 
-    @property
-    def driver(self) -> "Student":
-        return Student(self._run, True)
-
-    def __getattr__(self, name: str) -> "Function":
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return Function(self._run, name, self._is_driver)
+        return Student(self._run, True) if name == "driver" else Function(self._run, name, self._is_driver)
 
 
 class Function:
@@ -170,87 +162,41 @@ class Function:
 
     def __init__(self, run: Run, name: str, is_driver: bool):
         self.run, self.name, self.is_driver = run, name, is_driver
+        key = f"driver.{name}" if is_driver else name
+        self.shown, self.parameters = run.signatures.get(key, (name, []))
 
     def __call__(self, *arguments: object, layout: str = "") -> "Answer":
         run = self.run
         value = run.session.call(self.name, *arguments, driver=self.is_driver, layout=layout)
+        answer = Answer(value, self, arguments, layout)
         if isinstance(value, Raised) and "NotImplementedError" in value.types:
-            start, _, rest = value.message.partition(":")[0].rpartition(" ")
-            if rest.isdigit() and value.message.startswith(stub_start(run.number, int(rest))):
-                raise NotStarted(int(rest))
-        shown = run.signatures.get(self.key, (self.name, []))[0]
-        call = _Call(shown, self.parameters, arguments, self.is_driver, layout)
-        if run.session.breach is not None and run.breach is None:
-            run.breach = _breach(run.session.breach, call)
-        return Answer(value, call)
-
-    @property
-    def key(self) -> str:
-        return f"driver.{self.name}" if self.is_driver else self.name
-
-    @property
-    def parameters(self) -> list[str]:
-        return self.run.signatures.get(self.key, (self.name, []))[1]
+            gap = re.match(f"{stub_start(run.number, '([0-9]+)')}:", value.message)
+            if gap:
+                raise NotStarted(int(gap[1]))
+        if run.session.breach and not run.breach:
+            run.breach = _breach(answer.call, run.session.breach)
+        return answer
 
 
-def _breach(facts: dict[str, Any], call: "_Call") -> Failure:
-    """Describe a neglected duty, for a report."""
+def _breach(call: str, facts: dict[str, Any]) -> Failure:
+    """Describe a neglected duty: see `duties.py`."""
     function, name = escape(facts["function"], 60), escape(facts["name"], 60)
-    match facts["duty"]:
-        case "shares":
-            expected = "an array of its own"
-            got = f"an array that shares memory with {name}"
-            hint = (
-                f"The result of {function} shares memory with {name}: whoever changes one changes the other. Copy it."
-            )
-        case "mode":
-            expected, got = f"{name} as it was: {facts.get('before')}", str(facts.get("after"))
-            hint = f"{function} left a model in another mode than it found it in: put it back, also after an exception."
-        case "settings":
-            expected, got = f"{name} as before", "changed"
-            hint = (
-                f"{function} changed {name}, which other code relies on: use np.errstate, or a generator of your own."
-            )
-        case "result changed":
-            expected, got = show_value(facts.get("before")), show_value(facts.get("after"))
-            hint = f"This call of {function} changed {name}: is an array kept from one call to the next and used again?"
-        case _:
-            expected = f"{name} as it was: {show_value(facts.get('before'))}"
-            got = f"{name} afterwards: {show_value(facts.get('after'))}"
-            hint = f"{function} changed its argument {name}; whoever called it may still need it. "
-            hint += "Work on a copy: x = x - 1 makes a new array, x -= 1 and x[...] = 0 write into the old one."
-    return Failure(str(call), expected, got, hint, None)
+    expected = f"{name} as it was: {show_value(facts.get('before'))}"
+    got = f"{name} afterwards: {show_value(facts.get('after'))}"
+    if facts["duty"] == "shares":
+        expected, got = "an array of its own", f"an array that shares memory with {name}"
+    return Failure(call, expected, got, DUTIES[facts["duty"]].format(function, name), None)
 
 
-@dataclass
-class _Call:
-    shown: str  # the function's name; of a driver's, what it does
-    parameters: list[str]
-    arguments: tuple
-    is_driver: bool
-    layout: str = ""
-
-    def __str__(self) -> str:
-        names = self.parameters[: len(self.arguments)]
-        names += [f"argument {i + 1}" for i in range(len(names), len(self.arguments))]
-        is_short = not any(isinstance(a, dict) or isinstance(a, np.ndarray) and a.ndim for a in self.arguments)
-        if is_short and not self.is_driver:
-            return f"{self.shown}({', '.join(show_value(a) for a in self.arguments)})"
-        lines = []
-        for name, argument in zip(names, self.arguments, strict=True):
-            if isinstance(argument, (list, tuple)) and any(isinstance(item, np.ndarray) for item in argument):
-                lines += [f"{name}[{i}] = {show_value(item)}" for i, item in enumerate(argument)]
-            else:
-                lines.append(f"{name} = {show_value(argument)}")
-        lines += [f"(the arrays are {self.layout})"] if self.layout else []
-        return "\n".join([self.shown if self.is_driver else f"{self.shown}({', '.join(names)})", *lines])
-
-
+@dataclass(eq=False)
 class Answer:
     """Result of a call. `value`: as plain values; [key]: a part of it; raw: the value, or a Raised."""
 
-    def __init__(self, raw: object, call: _Call, part: str = ""):
-        self.raw, self._call, self._part = raw, call, part
+    raw: object
+    function: Function
+    arguments: tuple
+    layout: str = ""
+    part: str = ""
 
     @property
     def value(self) -> object:
@@ -261,75 +207,89 @@ class Answer:
     def __getitem__(self, key: Any) -> "Answer":
         value = self.value
         if isinstance(value, dict) and key in value or isinstance(value, (list, tuple)) and -1 < key < len(value):
-            return Answer(value[key], self._call, f"{self._part}[{key!r}]")
+            return replace(self, raw=value[key], part=f"{self.part}[{key!r}]")
         self.fail(f"something with a part {key!r}", "The result has other parts than those that were asked for.")
 
     def returns(self, instead: dict[str, raised] | None = None) -> None:
         """Fail if the call raised; `instead` has hints for what it may raise."""
         if isinstance(self.raw, Raised):
-            hint = next((hint for hint, wrong in (instead or {}).items() if wrong.fits(self.raw)), None)
-            self.fail("a result", hint or _why(self.raw), is_known=hint is not None)
+            known = self._known(instead)
+            self.fail("a result", known or _why(self.raw), is_known=bool(known))
 
     def equals(
-        self,
-        expected: object,
-        instead: dict[str, object] | None = None,
-        hint: str = "",
-        tolerance: float = TOLERANCE,
+        self, expected: object, instead: dict[str, object] | None = None, hint: str = "", tolerance: float = TOLERANCE
     ) -> None:
         """Fail if it is not as expected, within tolerance; shapes are exact, dtypes free. Also: raised(...).
 
         instead: hints of wrong answers that are known; hint: of any other value.
         """
         if isinstance(expected, raised):
-            problem = "" if expected.fits(self.raw) else "That input should be refused."
+            problem = None if expected.fits(self.raw) else "That input should be refused."
         else:
-            problem = difference(expected, self.raw, tolerance) or ""
+            problem = difference(expected, self.raw, tolerance)
         if not problem:
             return
-        for known, wrong in (instead or {}).items():
-            if self._is(wrong, tolerance):
-                self.fail(show_value(expected), known, is_known=True)
+        known = self._known(instead, tolerance)
         if isinstance(self.raw, Raised):
             problem = _why(self.raw)
-        elif hint:
-            self.fail(show_value(expected), hint, is_known=True)
-        elif self.raw is None and not isinstance(expected, raised) and not (self._part or self._call.is_driver):
-            problem = "The function gave None: is a return missing?"
-        self.fail(show_value(expected), problem)
+        else:
+            known = known or hint
+            if self.raw is None and not (isinstance(expected, raised) or self.part or self.function.is_driver):
+                problem = "The function gave None: is a return missing?"
+        self.fail(show_value(expected), known or problem, is_known=bool(known))
 
     def holds(
         self, condition: Callable[[object], bool], expected: str, hint: str, instead: dict[str, object] | None = None
     ) -> None:
         """Fail if condition(value) is not true. expected: what it asks, in words."""
         self.returns({known: wrong for known, wrong in (instead or {}).items() if isinstance(wrong, raised)})
-        if _true_of(condition, self.raw):
-            return
-        known = next((known for known, wrong in (instead or {}).items() if self._is(wrong, TOLERANCE)), None)
-        self.fail(expected, known or hint, is_known=True)
+        if not _true_of(condition, self.raw):
+            self.fail(expected, self._known(instead) or hint, is_known=True)
 
     def fail(self, expected: str, hint: str, is_known: bool = False) -> NoReturn:
         """End the check. is_known: the hint names this very mistake."""
         line = self.raw.line if isinstance(self.raw, Raised) else None
-        call = str(self._call) + (f"\nof the result, the part {self._part}" if self._part else "")
-        raise Failure(call, expected, show_value(self.raw), hint, line, is_known)
+        raise Failure(self.call, expected, show_value(self.raw), hint, line, is_known)
 
-    def _is(self, wrong: object, tolerance: float) -> bool:
-        if isinstance(wrong, raised):
-            return wrong.fits(self.raw)
-        if callable(wrong):
-            return not isinstance(self.raw, Raised) and _true_of(wrong, self.raw)
-        return difference(wrong, self.raw, tolerance) is None
+    def _known(self, instead: Any, tolerance: float = TOLERANCE) -> str:
+        """Return the hint of the first wrong answer that this one is."""
+        return next((hint for hint, wrong in (instead or {}).items() if _is(wrong, self.raw, tolerance)), "")
+
+    @property
+    def call(self) -> str:
+        """The call, as a report shows it: in a line where its arguments are short."""
+        function, arguments = self.function, self.arguments
+        names = function.parameters[: len(arguments)]
+        names = [*names, *(f"argument {i + 1}" for i in range(len(names), len(arguments)))]
+        is_short = not any(isinstance(a, dict) or isinstance(a, np.ndarray) and a.ndim for a in arguments)
+        if is_short and not function.is_driver:
+            lines = [f"{function.shown}({', '.join(map(show_value, arguments))})"]
+        else:
+            lines = [function.shown if function.is_driver else f"{function.shown}({', '.join(names)})"]
+            for name, argument in zip(names, arguments, strict=True):
+                if isinstance(argument, (list, tuple)) and any(isinstance(item, np.ndarray) for item in argument):
+                    lines += [f"{name}[{i}] = {show_value(item)}" for i, item in enumerate(argument)]
+                else:
+                    lines.append(f"{name} = {show_value(argument)}")
+            lines += [f"(the arrays are {self.layout})"] if self.layout else []
+        return "\n".join(lines + ([f"of the result, the part {self.part}"] if self.part else []))
 
 
 def _why(exception: Raised) -> str:
     """Make a hint for an exception that no check foresaw."""
     if exception.types[0] == "AttributeError":
         return f"Something that is asked for is not there: {escape(exception.message, 100)}."
-    if exception.types[0] == "ModuleNotFoundError" and exception.line is None:
-        return f"The check needs what is not installed here: {escape(exception.message, 100)}."
     plain = f"Your code raises {exception.types[0]} here, where a result was asked for."
     return next((hint for kind, hint in EXCEPTIONS.items() if kind in exception.types), plain)
+
+
+def _is(wrong: Any, value: object, tolerance: float) -> bool:
+    """Return True if the value is this wrong answer: a value, `raised`, or a predicate."""
+    if isinstance(wrong, raised):
+        return wrong.fits(value)
+    if callable(wrong):
+        return not isinstance(value, Raised) and _true_of(wrong, value)
+    return difference(wrong, value, tolerance) is None
 
 
 def _true_of(condition: Callable[[object], bool], value: object) -> bool:
@@ -344,33 +304,29 @@ def difference(expected: Any, got: Any, tolerance: float) -> str | None:
     """Say in a sentence what differs; None if nothing does."""
     if isinstance(expected, list) and _is_ragged(expected):
         expected = tuple(expected)
+    is_list = isinstance(expected, list)
+    parts: Iterable[Any] = ()
     if isinstance(expected, dict):
         if not isinstance(got, dict) or set(got) != set(expected):
             return f"A dictionary with {', '.join(map(repr, expected))} was asked for."
-        parts = [(f"[{key!r}]", expected[key], got[key]) for key in expected]
-    elif (
-        isinstance(expected, tuple)
-        or isinstance(expected, list)
-        and any(isinstance(x, (dict, tuple)) for x in expected)
-    ):
+        parts = expected
+    elif isinstance(expected, tuple) or is_list and any(isinstance(x, (dict, tuple)) for x in expected):
         if not isinstance(got, (tuple, list)) or len(got) != len(expected):
             return f"{len(expected)} results were asked for, as a {type(expected).__name__}."
-        parts = [(f"[{i}]", e, g) for i, (e, g) in enumerate(zip(expected, got, strict=True))]
-    elif isinstance(expected, list) and any(isinstance(item, str) for item in expected):
+        parts = range(len(expected))
+    elif is_list and any(isinstance(item, str) for item in expected):
         same = isinstance(got, (list, tuple)) and len(got) == len(expected)
-        same = same and all(difference(e, g, tolerance) is None for e, g in zip(expected, got, strict=True))
-        return None if same else f"It should be {show_value(expected)}."
+        if not same or any(difference(e, g, tolerance) for e, g in zip(expected, got, strict=True)):
+            return f"It should be {show_value(expected)}."
     elif expected is None or isinstance(expected, (str, bool)):
         if isinstance(expected, bool) and isinstance(got, np.ndarray) and got.shape == () and got.dtype == bool:
             got = bool(got)
-        same = type(got) is type(expected) and got == expected
-        return None if same else f"It should be {show_value(expected)}."
+        if type(got) is not type(expected) or got != expected:
+            return f"It should be {show_value(expected)}."
     else:
         return _array_difference(np.asarray(expected), got, tolerance)
-    for name, e, g in parts:
-        if problem := difference(e, g, tolerance):
-            return f"Part {name}: {problem}"
-    return None
+    problems = ((part, difference(expected[part], got[part], tolerance)) for part in parts)
+    return next((f"Part [{part!r}]: {problem}" for part, problem in problems if problem), None)
 
 
 def _is_ragged(values: list) -> bool:

@@ -1,43 +1,30 @@
 """Where lessons lie, and what a lesson's folder holds."""
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
 from minilora.classroom.lessons.checking import Task, promise
-from minilora.classroom.lessons.reference import Reference
 from minilora.classroom.lessons.source import Source
+from minilora.classroom.sandbox.in_process import Reference
 from minilora.errors import MiniloraError, did_you_mean, escape
 
 NAME = re.compile(r"(\d\d)_([a-z0-9_]+)")
 
 
-@dataclass(frozen=True)
 class Lesson:
     """A folder such as lessons/08_lora."""
 
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        return self.folder.name
-
-    @property
-    def number(self) -> int:
-        return int(self.name[:2])
+    def __init__(self, folder: Path):
+        self.folder, self.name, self.number = folder, folder.name, int(folder.name[:2])
+        self.exercise = folder / "exercise.py"
 
     @cached_property
     def title(self) -> str:
         """Read the title: "# 08 LoRA: a small update" in the reading gives "LoRA: a small update"."""
-        text = (self.folder / "README.md").read_text(encoding="utf-8")
-        match = re.search(r"^# \d\d (.+)$", text, re.MULTILINE)
+        match = re.search(r"^# \d\d (.+)$", (self.folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
         return match[1].strip() if match else self.name[3:].replace("_", " ")
-
-    @property
-    def exercise(self) -> Path:
-        return self.folder / "exercise.py"
 
     @cached_property
     def source(self) -> Source:
@@ -45,7 +32,7 @@ class Lesson:
 
     @cached_property
     def checks(self) -> ModuleType:
-        return self._run("checks.py")
+        return self._run(self.folder / "checks.py")
 
     @cached_property
     def driver(self) -> str:
@@ -72,6 +59,7 @@ class Lesson:
 
     @cached_property
     def reference(self) -> Reference:
+        """Return the solution's functions, which answer as a student's do."""
         return Reference(self.source.text, self.driver)
 
     @property
@@ -85,22 +73,18 @@ class Lesson:
 
     def private_tasks(self, path: Path) -> list[Task]:
         """Read the checks in a teacher's file, written like checks.py. Raises MiniloraError."""
-        shown = escape(str(path))
+        shown = f"private checks {escape(str(path))}"
         try:
-            tasks = _tasks_in(self._run(str(path)))
-        except OSError as error:
-            raise MiniloraError(f"private checks {shown}: {error.strerror}") from error
+            tasks = _tasks_in(self._run(path))
         except Exception as error:
-            raise MiniloraError(f"private checks {shown}: {type(error).__name__}: {escape(str(error), 200)}") from error
+            says = getattr(error, "strerror", None) or f"{type(error).__name__}: {escape(str(error), 200)}"
+            raise MiniloraError(f"{shown}: {says}") from error
         numbers = [task.number for task in tasks]
         if not numbers or len(set(numbers)) < len(numbers) or set(numbers) - set(self.source.titles):
-            raise MiniloraError(
-                f"private checks {shown} are of tasks {numbers}, {self.name} has {list(self.source.titles)}"
-            )
+            raise MiniloraError(f"{shown} are of tasks {numbers}, {self.name} has {list(self.source.titles)}")
         return tasks
 
-    def _run(self, name: str) -> ModuleType:
-        path = self.folder / name
+    def _run(self, path: Path) -> ModuleType:
         module = ModuleType(f"lesson_{self.name}_{path.stem}")
         module.__file__ = str(path)
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from minilora.classroom.lessons.checking import (
-    SEED,
     TOLERANCE,
     UNEXPECTED_VALUE_ERRORS,
     Answer,
@@ -34,6 +33,7 @@ from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
 from minilora.errors import MiniloraError
 
+SEED = 8  # of the inputs that searches draw
 EXAMPLES = 60
 SEEDS = 1000  # of the values in an example
 SHRINKS = 200  # calls of an example at most that look for smaller inputs
@@ -57,6 +57,7 @@ class Draws:
         self._seed: int = twin_of._seed if twin_of else choose(SEEDS)
         self._rng = np.random.default_rng([self._seed, twin_of is not None])
         self.dtype = self.choice("float64", "float32")  # of `array`, where it does not say another
+        self.layout = self.choice(*LAYOUTS)
 
     def choice(self, *options: Any) -> Any:
         """Draw one of them, the same in both calls."""
@@ -108,10 +109,6 @@ class Draws:
         """Return the items in another order in each call."""
         return [items[i] for i in self._rng.permutation(len(items))]
 
-    def twin(self) -> "Draws":
-        """Return draws of the same sizes and choices, and other values."""
-        return Draws(self._choose, self)
-
 
 def search(
     function: Function,
@@ -132,16 +129,8 @@ def search(
     facts: of a result, what is compared in its place (of random numbers, their bounds).
     """
     run = function.run
-    if run.searched is not None or run.breach is not None:
-        return
-    searching = _Search(function, inputs, parts, hints or {}, tolerance, dtypes, facts)
-    _try_each(searching.example, examples)
-    if searching.smallest is not None:
-        run.searched = searching.explained(examples)
-    elif not searching.is_answered and run.breach is None:
-        raise MiniloraError(
-            f"the search of {function.key} compares nothing: the solution raises on every input it draws"
-        )
+    if run.searched is None and run.breach is None:
+        run.searched = _Search(function, inputs, examples, parts, hints or {}, tolerance, dtypes, facts).result()
 
 
 class _Choices:
@@ -160,50 +149,11 @@ class _Choices:
         self.made.append(index)
         return index
 
-    def fail(self, example: "Asked") -> bool:
-        """Return True if the example raises Failure on them."""
-        try:
-            example(self)
-        except Failure:
-            return True
-        return False
 
-
-Asked = Callable[[_Choices], None]
-
-
-def _try_each(example: Asked, examples: int) -> None:
-    """Call example(choices) for so many choices, the simplest first; after a Failure for smaller ones, and no more."""
+def _numbered(examples: int) -> Iterator[_Choices]:
+    """Yield the choices of each example, the simplest first."""
     for i in range(examples):
-        choices = _Choices(rng=np.random.default_rng([SEED, i]) if i else None)
-        if choices.fail(example):
-            return _shrink(example, choices.made)
-
-
-def _shrink(example: Asked, made: list[int]) -> None:
-    """Lower one choice after the other while the example still fails. The first is a seed: none is simpler."""
-    left, before = SHRINKS, None
-    while made != before:
-        before, place = made, 1
-        while place < len(made):
-            lower = [k for k in dict.fromkeys((0, made[place] // 2, made[place] - 1)) if 0 <= k < made[place]]
-            for smaller in (_Choices([*made[:place], k, *made[place + 1 :]]) for k in lower):
-                if left and smaller.fail(example):
-                    made = smaller.made
-                    break
-                left -= left > 0
-            place += 1
-
-
-@dataclass
-class _Difference:
-    """A difference: the inputs of the example, which of its three calls shows it, and how that is reported."""
-
-    failure: Failure
-    arguments: Sequence[Any]
-    twin: Sequence[Any]
-    call: int
-    layout: str
+        yield _Choices(rng=np.random.default_rng([SEED, i]) if i else None)
 
 
 @dataclass
@@ -212,30 +162,52 @@ class _Search:
 
     function: Function
     inputs: Inputs
+    examples: int
     parts: Sequence[str] | None
     hints: dict[str, str]
     tolerance: float
     dtypes: bool
     facts: Callable[[Any], Any] | None
-    smallest: _Difference | None = None  # the last one, which is the smallest
     is_answered: bool = False  # by the solution, on some input
 
-    def example(self, choices: _Choices) -> None:
-        """Make the three calls of one example; raise Failure at the first that is wrong."""
-        layout, arguments, other = self._drawn(choices)
-        for call, values in enumerate((arguments, other, arguments)):
-            if failure := self.failure(values, layout):
-                self.smallest = _Difference(failure, arguments, other, call, layout)
-                raise failure
+    def result(self) -> Failure | None:
+        """Return the smallest difference found, with what can be said about its cause."""
+        for choices in _numbered(self.examples):
+            if wrong := self.wrong_call(choices):
+                return self.explained(*self.smaller(choices, wrong))
+        if not self.is_answered and self.function.run.breach is None:
+            name = self.function.name
+            raise MiniloraError(f"the search of {name} compares nothing: the solution raises on every input it draws")
+        return None
 
-    def _drawn(self, choices: _Choices) -> Example:
+    def drawn(self, choices: _Choices) -> Example:
         """Draw a layout, arguments, and others of the same shapes."""
         draws = Draws(choices)
-        layout = draws.choice(*LAYOUTS)
-        arguments = tuple(self.inputs(draws))
-        twin = draws.twin()
-        twin.choice()  # the layout is the same
-        return layout, arguments, tuple(self.inputs(twin))
+        return draws.layout, tuple(self.inputs(draws)), tuple(self.inputs(Draws(choices, draws)))
+
+    def wrong_call(self, choices: _Choices) -> tuple[int, Failure] | None:
+        """Make the three calls of one example; return the first that is wrong: which it is, and its failure."""
+        layout, arguments, other = self.drawn(choices)
+        for call, values in enumerate((arguments, other, arguments)):
+            if failure := self.failure(values, layout):
+                return call, failure
+        return None
+
+    def smaller(self, choices: _Choices, wrong: tuple[int, Failure]) -> tuple[_Choices, int, Failure]:
+        """Lower one choice after the other while the example still fails. The first is a seed: none is simpler."""
+        left, before = SHRINKS, None
+        while choices.made != before:
+            before, place = choices.made, 1
+            while place < len(choices.made):
+                made, value = choices.made, choices.made[place]
+                for lower in [k for k in dict.fromkeys((0, value // 2, value - 1)) if 0 <= k < value]:
+                    tried = _Choices([*made[:place], lower, *made[place + 1 :]])
+                    if left and (now := self.wrong_call(tried)):
+                        choices, wrong = tried, now
+                        break
+                    left -= left > 0
+                place += 1
+        return choices, *wrong
 
     def failure(self, arguments: Sequence[Any], layout: str) -> Failure | None:
         """Compare the function's answer with the solution's; None if they agree."""
@@ -262,14 +234,14 @@ class _Search:
         if isinstance(value, Raised):
             return raised(value.types[0])
         self.is_answered = True
-        return self._compared(value)
+        return self.compared(value)
 
     def answer(self, arguments: Sequence[Any], layout: str) -> Answer:
         answer = self.function(*arguments, layout=layout)
-        answer.raw = self._compared(answer.raw)
+        answer.raw = self.compared(answer.raw)
         return answer
 
-    def _compared(self, value: Any) -> Any:
+    def compared(self, value: Any) -> Any:
         if self.facts is not None and not isinstance(value, Raised):
             with suppress(*UNEXPECTED_VALUE_ERRORS):
                 return self.facts(value)
@@ -279,77 +251,69 @@ class _Search:
 
     # What a difference depends on
 
-    def explained(self, examples: int) -> Failure:
-        """Return the smallest difference, with what can be said about its cause."""
-        smallest = self.smallest
-        assert smallest is not None
+    def explained(self, choices: _Choices, call: int, failure: Failure) -> Failure:
+        """Return the failure of an example's call, with what can be said about its cause."""
         if self.function.run.breach is not None:
-            return smallest.failure
-        if hint := self._state(smallest):
-            known = f" {smallest.failure.hint}" if smallest.failure.is_known else ""
-            return replace(smallest.failure, hint=hint + known, is_known=True, is_state=True)
-        if cause := self._ignored(smallest) or self._property(examples):
-            hint = smallest.failure.hint
-            hint = f"{hint} {cause}" if smallest.failure.is_known else f"{cause} {hint}"
-            return replace(smallest.failure, hint=hint, cause=cause)
-        return smallest.failure
+            return failure
+        layout, arguments, twin = self.drawn(_Choices(choices.made))
+        shown = twin if call == 1 else arguments
+        self.fresh()
+        if first := self.failure(shown, layout):
+            failure = first
+        else:
+            hint = f"{self.state(layout, arguments, twin)} {failure.hint if failure.is_known else ''}".strip()
+            return replace(failure, hint=hint, is_known=True, is_state=True)
+        if cause := self.ignored(layout, arguments, twin) or self.property():
+            texts = (failure.hint, cause) if failure.is_known else (cause, failure.hint)
+            return replace(failure, hint=" ".join(texts), cause=cause)
+        return failure
 
-    def _fresh(self) -> None:
+    def fresh(self) -> None:
         """Begin a session of its own for what follows, in which nothing has been called yet."""
         self.function.run.session = self.function.run.session.again()
 
-    def _others(self, arguments: Sequence[Any], twin: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+    def others(self, arguments: Sequence[Any], twin: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
         """Yield (an argument's name, the arguments with another value of it)."""
         for i, name in enumerate(self.function.parameters[: len(arguments)]):
             if not _same(arguments[i], twin[i]):
                 yield name, [*arguments[:i], twin[i], *arguments[i + 1 :]]
 
-    def _state(self, smallest: _Difference) -> str:
-        """Say so if the same call is answered right when it comes first."""
-        self._fresh()
-        if failure := self.failure(smallest.twin if smallest.call == 1 else smallest.arguments, smallest.layout):
-            smallest.failure = failure
-            return ""
-        for name, other in self._others(smallest.arguments, smallest.twin):
-            self._fresh()
-            if not self.failure(smallest.arguments, smallest.layout) and self.failure(other, smallest.layout):
+    def state(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
+        """Say what is kept from an earlier call, if this one is answered right when it comes first."""
+        for name, other in self.others(arguments, twin):
+            self.fresh()
+            if not self.failure(arguments, layout) and self.failure(other, layout):
                 return f"After a call with another {name}, this one is answered wrong: something of {name} is kept."
         return "Right as the first call, wrong after others: something is kept from one call to the next."
 
-    def _ignored(self, smallest: _Difference) -> str:
+    def ignored(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
         """Name an argument that makes no difference, and should; not one that small numbers hide here."""
-        self._fresh()
-        effects = self._effects(smallest.layout, smallest.arguments, smallest.twin)
-        names, heeded = [name for name, has in effects.items() if not has], set[str]()
-        if names:
-            _try_each(
-                lambda choices: heeded.update(n for n, has in self._effects(*self._drawn(choices)).items() if has),
-                CONFIRMED,
-            )
-        ignored = next((name for name in names if name not in heeded), "")
-        return ignored and f"Another value of {ignored} makes no difference to the result, and it should."
+        self.fresh()
+        names = [name for name, has in self.effects(layout, arguments, twin).items() if not has]
+        for choices in _numbered(CONFIRMED if names else 0):
+            effects = self.effects(*self.drawn(choices))
+            names = [name for name in names if not effects.get(name)]
+        return f"Another value of {names[0]} makes no difference to the result, and it should." if names else ""
 
-    def _effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
+    def effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
         """Tell for each argument that should make a difference if it does."""
         expected, got = self.expected(arguments), self.answer(arguments, layout).raw
         if isinstance(got, Raised) or isinstance(expected, raised) or _lacks(got, expected):
             return {}
         effects = {}
-        for name, other in self._others(arguments, twin):
+        for name, other in self.others(arguments, twin):
             should = self.expected(other)
             if not isinstance(should, raised) and not _same(should, expected):
                 effects[name] = not _same(self.answer(other, layout).raw, got)
         return effects
 
-    def _property(self, examples: int) -> str:
+    def property(self) -> str:
         """Name a property of all inputs that are answered wrong, and of few others."""
-        drawn: list[Example] = []
-        _try_each(lambda choices: drawn.append(self._drawn(choices)), examples)
-        calls: list[tuple[Sequence[Any], str]] = []
-        tags: list[set[_Tag]] = []
-        for layout, arguments, other in drawn:  # the calls of `example`
+        calls: list[tuple[Sequence[Any], str]] = []  # of all examples, as in `wrong_call`
+        tags: list[set[tuple[str, str]]] = []
+        for layout, arguments, other in map(self.drawn, _numbered(self.examples)):
             calls += [(arguments, layout), (other, layout), (arguments, layout)]
-            tags += [first := self._tags(arguments, layout), self._tags(other, layout), first]
+            tags += [first := self.tags(arguments, layout), self.tags(other, layout), first]
         having = Counter(tag for of_call in tags for tag in of_call)
         shared = {tag for tag, count in having.items() if count < len(calls)}  # by all wrong calls so far
         wrong: list[int] = []
@@ -374,16 +338,14 @@ class _Search:
         )
         return f"It goes wrong only where {PROPERTIES[name][1]}{f' in {who}' if who else ''}."
 
-    def _tags(self, arguments: Sequence[Any], layout: str) -> "set[_Tag]":
+    def tags(self, arguments: Sequence[Any], layout: str) -> set[tuple[str, str]]:
+        """Return (an argument, "" for any of them, or "the result"; a property that it has)."""
         is_plain = not (self.function.is_driver or self.facts)
         named = {"": arguments, "the result": [self.expected(arguments)] if is_plain else []}
         named |= {name: [value] for name, value in zip(self.function.parameters, arguments, strict=False)}
         tags = {(who, name) for who, values in named.items() for name, (has, _) in PROPERTIES.items() if has(values)}
         is_laid_out = layout and any(array.size > (layout == "strided") for array in arrays(arguments))
         return tags | ({("", layout)} if is_laid_out else set())
-
-
-_Tag = tuple[str, str]  # an argument ("": any of them), and the name of a property
 
 
 def _form(expected: Any, got: Any, dtypes: bool) -> str:

@@ -38,49 +38,38 @@ class Source:
         self.path, self.number, self.text = path, number, path.read_text(encoding="utf-8")
         self.lines = self.text.splitlines()
         self.tree = ast.parse(self.text, str(path))
-        self.gaps = self._find_gaps()
+        self.gaps = list(self._find_gaps())
         self.titles: dict[int, str] = {}  # task -> what to do
         for gap in self.gaps:
             if self.titles.setdefault(gap.task, gap.title) != gap.title:
                 raise FormatError(f"{path}: task {gap.task} has two titles: {self.titles[gap.task]} and {gap.title}")
 
-    def _find_gaps(self) -> list[Gap]:
-        known = list(functions(self.tree))
-        gaps: list[Gap] = []
-        begin: tuple[int, re.Match] | None = None
-        for i, line in enumerate(self.lines):
-            place = f"{self.path}, line {i + 1}"
-            if match := BEGIN.fullmatch(line):
-                if begin is not None:
-                    raise FormatError(f"{place}: BEGIN SOLUTION inside a solution")
-                begin = (i + 1, match)
-            elif END.fullmatch(line):
-                if begin is None:
-                    raise FormatError(f"{place}: END SOLUTION without a beginning")
-                (first, match), begin = begin, None
-                around = [name for name, node in known if node.lineno <= first and i <= (node.end_lineno or 0)]
-                if not around:
-                    raise FormatError(f"{self.path}, line {first}: a solution must stand in a function")
-                indent, task, title = match.groups()
-                gaps.append(Gap(int(task), title.strip(), around[-1], indent, first, i))
-            elif "### BEGIN SOLUTION" in line or "### END SOLUTION" in line:
-                raise FormatError(f"{place}: not '### BEGIN SOLUTION task 2: what to do'")
-        if begin is not None:
-            raise FormatError(f"{self.path}, line {begin[0]}: BEGIN SOLUTION without an end")
-        return gaps
+    def _find_gaps(self) -> Iterator[Gap]:
+        begin: re.Match | None = None
+        first, around = 0, list[str]()
+        for i, line in enumerate([*self.lines, ""], start=1):
+            if begin is None and (begin := BEGIN.fullmatch(line)):
+                first = i
+                around = [name for name, node in functions(self.tree) if node.lineno <= i <= (node.end_lineno or 0)]
+            elif begin is not None and around and END.fullmatch(line):
+                indent, task, title = begin.groups()
+                yield Gap(int(task), title.strip(), around[-1], indent, first, i - 1)
+                begin = None
+            elif "### BEGIN SOLUTION" in line or "### END SOLUTION" in line or begin and i > len(self.lines):
+                raise FormatError(
+                    f"{self.path}, line {i}: '### BEGIN SOLUTION task 2: what to do' and '### END SOLUTION' stand in "
+                    "pairs, in a function"
+                )
 
     def stub(self, gap: Gap) -> str:
         """Return the message that stands in a gap of exercise.py."""
         return f"{stub_start(self.number, gap.task)}: {gap.title}"
 
-    def stub_line(self, gap: Gap) -> str:
-        return f'{gap.indent}raise NotImplementedError("{self.stub(gap)}")'
-
     def exercise(self) -> str:
         """Make the text of exercise.py."""
         command = f"minilora check {self.number:02}"
         note = f"# Made from solution.py by `python -m lessons.build`. Write here, then: {command}\n"
-        return note + self.filled(lambda gap: [self.stub_line(gap)])
+        return note + self.filled(lambda gap: [f'{gap.indent}raise NotImplementedError("{self.stub(gap)}")'])
 
     def filled(self, lines: Callable[[Gap], list[str]]) -> str:
         """Make the text of solution.py with other lines in its gaps."""
@@ -103,7 +92,7 @@ class Source:
         return list(dict.fromkeys(gap.where.partition(".")[0] for gap in self.gaps if gap.task == task))
 
 
-def stub_start(number: int, task: int) -> str:
+def stub_start(number: int, task: int | str) -> str:
     """Return the beginning of a gap's message, by which the checker tells a task that was not started."""
     return f"lesson {number:02}, task {task}"
 

@@ -24,8 +24,7 @@ from minilora.tensor import Tensor
 
 KEPT = 12  # results that are looked at again
 DEEPEST = 4  # of values in values
-
-Breach = dict[str, Any]  # in plain values: "duty", "function", "name", "before", "after"
+PLAIN = (int, float, str, bool, type(None))  # of other things in a list, it is looked at which objects they are
 
 
 class Duties:
@@ -33,9 +32,9 @@ class Duties:
 
     def __init__(self, names: Collection[str], shares: Collection[str], switches: Collection[str]):
         self.names, self.shares, self.switches = names, shares, switches
-        self.breach: Breach | None = None  # the first one
+        self.breach: dict[str, Any] | None = None  # the first: "duty", "function", "name", "before", "after"
         self._results: deque[tuple[str, np.ndarray, np.ndarray, bool]] = deque(maxlen=KEPT)
-        self._depth = 0
+        self._is_inside = False
 
     def watched(self, student: Any) -> "View":
         """Return the student's module with its functions watched; methods are watched in their classes from now on."""
@@ -54,67 +53,61 @@ class Duties:
 
         @wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:
-            if self._depth:
+            if self._is_inside:
                 return function(*arguments, **named)
             names = parameters + [f"argument {i + 1}" for i in range(len(parameters), len(arguments))]
-            passed = list(zip(names, arguments, strict=False)) + list(named.items())
-            before = [(place, array, array.copy()) for who, value in passed for place, array in arrays_in(value, who)]
-            outlines = [(who, value, outline(value)) for who, value in passed if isinstance(value, (list, tuple, dict))]
-            models = [pair for who, value in passed for pair in models_in(value, who)]
-            modes = [(place, model, modes_of(model)) for place, model in models]
+            passed = [*zip(names, arguments, strict=False), *named.items()]
+            parts = [part for who, value in passed for part in parts_of(value, who)]
+            before = [state_of(thing, place) for place, thing in parts]
             settings = settings_of_numpy()
-            self._depth += 1
+            self._is_inside = True
             try:
                 result = function(*arguments, **named)
             finally:
-                self._depth -= 1
-                self._compare(name, before, outlines)
-                if name not in self.switches:
-                    self._compare_modes(name, modes)
-                for what, was in settings.items():
-                    if settings_of_numpy()[what] != was:
-                        self._break("settings", name, what, None, None)
-            self._look_at(name, result, before)
+                self._is_inside = False
+                for (place, thing), was in zip(parts, before, strict=True):
+                    now = state_of(thing, place)
+                    if isinstance(thing, Module):  # its parts may come and go
+                        if name not in self.switches:
+                            self._compare("mode", name, was, was | {path: now[path] for path in was if path in now})
+                    elif was.keys() != now.keys():
+                        self._break("changed", name, place, list(was.values()), list(now.values()))
+                    else:
+                        self._compare("changed", name, was, now)
+                self._compare("settings", name, settings, settings_of_numpy())
+            self._look_at(name, result, [part for part in parts if isinstance(part[1], np.ndarray)])
             return result
 
         return call
 
-    def _compare(self, name: str, before: list, outlines: list) -> None:
-        for place, array, was in before:
-            if not _same(array, was):
-                self._break("changed", name, place, was, array.copy())
-        for who, value, was in outlines:
-            if (now := outline(value)) != was:
-                self._break("changed", name, *first_change(who, was, now))
+    def _compare(self, duty: str, function: str, was: dict[str, Any], now: dict[str, Any]) -> None:
+        """Note the first place that is not as it was."""
+        for place, before in was.items():
+            if not _same(now[place], before):
+                self._break(duty, function, place, before, now[place])
 
-    def _compare_modes(self, name: str, modes: list) -> None:
-        for who, module, was in modes:
-            now = modes_of(module)
-            if changed := [path for path, mode in was.items() if now.get(path, mode) != mode]:
-                place = f"the mode of {who}{'.' if changed[0] else ''}{changed[0]}"
-                words = [("evaluation", "training")[mode] for mode in (was[changed[0]], now[changed[0]])]
-                self._break("mode", name, place, *words)
-
-    def _look_at(self, name: str, result: Any, before: list) -> None:
+    def _look_at(self, name: str, result: Any, arguments: list[tuple[str, np.ndarray]]) -> None:
+        """Note what of earlier results is not as it was, and what memory this result shares; keep its arrays."""
         for function, array, was, _ in self._results:
             if not _same(array, was):
                 self._break("result changed", name, f"an earlier result of {function}", was, array.copy())
-        if _is_parameter(result):
-            return
+        if isinstance(result, Tensor) and result.requires_grad and result._node is None:
+            return  # a parameter
         is_plain = not _holds_tensors(result)  # whether Tensors share memory is the library's own business
-        others = [(place, array) for place, array, _ in before]
-        others += [(f"an earlier result of {function}", array) for function, array, _, plain in self._results if plain]
-        for _, array in arrays_in(result):
+        others = [*arguments, *((f"an earlier result of {f}", array) for f, array, _, plain in self._results if plain)]
+        for _, array in parts_of(result):
+            if not isinstance(array, np.ndarray):
+                continue
             shared = [place for place, other in others if is_plain and _is_shared(array, other)]
             if shared and name in self.shares:
                 continue
             if shared:
-                self._break("shares", name, shared[0], None, None)
+                self._break("shares", name, shared[0])
             if is_plain and array.size:
                 others.append(("another part of it", array[(slice(0, 1),) * array.ndim]))  # parts may be interleaved
             self._results.append((name, array, array.copy(), is_plain))
 
-    def _break(self, duty: str, function: str, name: str, before: Any, after: Any) -> None:
+    def _break(self, duty: str, function: str, name: str, before: Any = None, after: Any = None) -> None:
         facts = {"duty": duty, "function": function, "name": name, "before": before, "after": after}
         self.breach = self.breach or facts
 
@@ -132,76 +125,54 @@ class View:
         setattr(vars(self)["_module"], name, value)
 
 
-def models_in(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, Module]]:
-    """Yield (where, model) of all models in a value: "model", "replicas[1]"."""
-    if isinstance(value, Module):
+def parts_of(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield (where, thing) of what a call could change: "x" (a Tensor's array, too), "batch['labels']", "state.absmax".
+
+    Things are arrays, containers and models.
+    """
+    if isinstance(value, (Tensor, DeviceArray)):
+        value = value.data if isinstance(value, Tensor) else value._array
+    if isinstance(value, (np.ndarray, Module)):
         yield place, value
     elif depth < DEEPEST and isinstance(value, (list, tuple, dict)):
+        yield place, value
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from models_in(item, f"{place}[{key!r}]", depth + 1)
+            yield from parts_of(item, f"{place}[{key!r}]", depth + 1)
+    elif depth < DEEPEST and is_dataclass(value) and hasattr(value, "__dict__") and not isinstance(value, type):
+        for key, item in vars(value).items():
+            yield from parts_of(item, f"{place}.{key}", depth + 1)
 
 
-def modes_of(module: Module) -> dict[str, bool]:
-    """Return {path: is it in training mode?} of a module and all below it."""
-    return {path: bool(part.training) for path, part in module.named_modules()}
+def state_of(thing: Any, place: str) -> dict[str, Any]:
+    """Return {where: what is there} of one of `parts_of`, as far as it can be compared later."""
+    if isinstance(thing, np.ndarray):
+        return {place: thing.copy()}
+    if isinstance(thing, Module):
+        modes = {f"{place}.{path}".rstrip("."): part.training for path, part in thing.named_modules()}
+        return {f"the mode of {path}": "training" if is_on else "evaluation" for path, is_on in modes.items()}
+    items = thing.items() if isinstance(thing, dict) else enumerate(thing)
+    return {
+        f"{place}[{key!r}]": item if type(item) in PLAIN else f"{type(item).__name__} {id(item)}" for key, item in items
+    }
 
 
 def settings_of_numpy() -> dict[str, Any]:
     """Return NumPy's settings, which a function may leave changed for everybody else."""
     drawn: Any = np.random.get_state()
-    return {"how NumPy warns (np.seterr)": np.geterr(), "NumPy's global generator": (drawn[2], drawn[1][:3].tobytes())}
-
-
-def outline(value: Any, depth: int = 0) -> Any:
-    """Outline a value: keys, items, numbers and text as they are, of other things which object it is."""
-    if depth < DEEPEST and isinstance(value, dict):
-        return {key: outline(item, depth + 1) for key, item in value.items()}
-    if depth < DEEPEST and isinstance(value, (list, tuple)):
-        return [outline(item, depth + 1) for item in value]
-    return value if isinstance(value, (int, float, str, type(None))) else f"{type(value).__name__} {id(value)}"
-
-
-def first_change(place: str, was: Any, now: Any) -> tuple[str, Any, Any]:
-    """Return (where, before, after) of the first difference of two outlines."""
-    if isinstance(was, dict) and isinstance(now, dict) and was.keys() == now.keys():
-        key = next(key for key in was if was[key] != now[key])
-    elif isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
-        key = next(i for i, item in enumerate(was) if item != now[i])
-    else:
-        return place, was, now
-    return first_change(f"{place}[{key!r}]", was[key], now[key])
-
-
-def arrays_in(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (where, array) of all arrays in a value: "x" (a Tensor's, too), "batch['labels']", "state.absmax"."""
-    if isinstance(value, np.ndarray):
-        yield place, value
-    elif isinstance(value, Tensor):
-        yield place, value.data
-    elif isinstance(value, DeviceArray):
-        yield place, value._array
-    elif depth < DEEPEST and isinstance(value, (list, tuple, dict)):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from arrays_in(item, f"{place}[{key!r}]", depth + 1)
-    elif depth < DEEPEST and is_dataclass(value) and hasattr(value, "__dict__") and not isinstance(value, type):
-        for key, item in vars(value).items():
-            yield from arrays_in(item, f"{place}.{key}", depth + 1)
+    return {"how NumPy warns (np.seterr)": np.geterr(), "NumPy's global generator": (drawn[2], drawn[1][:3].tolist())}
 
 
 def _holds_tensors(value: Any) -> bool:
-    return isinstance(value, (Tensor, DeviceArray)) or (
-        isinstance(value, (list, tuple, dict))
-        and any(map(_holds_tensors, value.values() if isinstance(value, dict) else value))
-    )
+    if isinstance(value, (list, tuple, dict)):
+        return any(map(_holds_tensors, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, (Tensor, DeviceArray))
 
 
 def _is_shared(array: np.ndarray, other: np.ndarray) -> bool:
     return np.may_share_memory(array, other) and (array.flags.writeable or other.flags.writeable)
 
 
-def _is_parameter(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.requires_grad and value._node is None
-
-
-def _same(array: np.ndarray, was: np.ndarray) -> bool:
-    return array.shape == was.shape and array.dtype == was.dtype and array.tobytes() == was.tobytes()
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    return a is b or a == b  # NaN is what it was

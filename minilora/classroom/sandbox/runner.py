@@ -10,23 +10,20 @@ none, and is ended by the wall clock much later.
 This protects against accidents, on the student's own machine. Marks run the code of others: see `isolated.py`.
 """
 
-import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any, ClassVar, Self
-
-import numpy as np
+from tempfile import TemporaryFile
+from typing import IO, Any, Self
 
 from minilora.classroom.sandbox import wire
 from minilora.classroom.sandbox.child import OUT_OF_MEMORY
@@ -35,12 +32,15 @@ from minilora.errors import MiniloraError, escape
 SECONDS = 10.0  # of processor time for one task, loading the file included
 PATIENCE = 6  # times as many seconds on the wall clock
 MEMORY = 2_500_000_000  # bytes
-PRINTED_KEPT = 20_000  # bytes of what the code prints
+PRINTED_KEPT, TRACE_KEPT = 20_000, 2**18  # bytes of what the code prints, and of where it was
 NO_ANSWER, ENDED = "what came back is no answer", "the process ended before it gave an answer"
-NOT_IN_TIME = "no answer after {} s, in which it computed for {:.1f} s"
 TOO_MUCH_MEMORY = "It asked for more memory than an exercise may have."
 WAITED = "It waited: for a sleep, a lock or input? If there is none of these, the machine is busy: check again."
 PACKAGE = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+}
 
 
 class RunFailed(Exception):
@@ -67,11 +67,6 @@ class Job:
     shares: tuple[str, ...] = ()  # those whose results may share memory with their arguments
     switches: tuple[str, ...] = ()  # those that may leave a model in another mode
 
-    def message(self) -> dict[str, Any]:
-        """Return it as it is sent to a child, the texts as arrays of bytes."""
-        texts = {name: np.frombuffer(getattr(self, name).encode(), "uint8") for name in ("source", "driver")}
-        return {**vars(self), **texts}
-
 
 @dataclass
 class Raised:
@@ -90,18 +85,24 @@ class Raised:
 
 
 class Session:
-    """A student's file that was run, and its functions to be called.
+    """One child with a student's file that was run, and its functions to be called.
 
-    How a request is answered is up to the class: in a process of its own (`ChildSession`), or in this one
-    (`in_process.py`). `error`: the first exception of the file's own lines, or None.
+    `error`: the first exception of the file's own lines, or None.
     """
 
-    failed: RunFailed | None = None  # how the session ended; each later call raises it again
     breach: dict | None = None  # the first duty that was neglected: see duties.py
-    printed = b""
+    printed = trace = b""  # once it is closed
+    _is_open = _is_loading = True
 
-    def __init__(self, job: Job):
-        self.job = job
+    def __init__(self, sandbox: "Sandbox", job: Job, seconds: float):
+        self.sandbox, self.job, self.seconds = sandbox, job, ceil(seconds)  # the system counts in whole ones
+        self._patience = self.seconds * sandbox.patience  # what is left of it
+        self._open()
+        answer = self._ask(vars(job) | {"seconds": self.seconds, "patience": self._patience})
+        self.error = answer if isinstance(answer, Raised) else None
+        if self.error and "MemoryError" in self.error.types:
+            raise self._failure(self.error.types[0], TOO_MUCH_MEMORY, self.error.line)
+        self._is_loading = False
 
     def __enter__(self) -> Self:
         return self
@@ -114,55 +115,86 @@ class Session:
 
         layout: of the arrays among the arguments, "read-only" or "strided".
         """
-        if self.failed is not None:
-            raise self.failed
-        request = {"name": name, "arguments": list(arguments), "driver": driver, "layout": layout}
-        answer = self._exchange(request)
+        return self._ask({"name": name, "arguments": arguments, "driver": driver}, layout)
+
+    def again(self) -> "Session":
+        """Run the same job from its beginning; this session ends."""
+        self.close()
+        return self.sandbox.start(self.job, self.seconds)
+
+    def close(self) -> tuple[int | None, float]:
+        """End it; return the child's exit code, negative for a signal, and the processor time that it took."""
+        if not self._is_open:
+            return None, 0.0
+        self._is_open = False
+        ended = self._end()
+        with self._printed, self._trace:
+            self._printed.seek(0)
+            self._trace.seek(0)
+            self.printed, self.trace = self._printed.read(PRINTED_KEPT), self._trace.read(TRACE_KEPT)
+        return ended
+
+    def _ask(self, request: dict[str, Any], layout: str = "") -> object:
+        """Return the value that answers the request, or a Raised."""
+        answer = self._exchange(wire.pack(request, layout))
         match answer:
             case {"breach": {"duty": str(), "function": str(), "name": str()} as breach}:
                 self.breach = breach
         match answer:
             case {"value": value}:
                 return value
-            case {"raised": raised}:
-                return self._raised(raised)
+            case {"raised": {"types": [str(), *_] as types, "message": str() as message, **more}}:
+                line, at = (n if isinstance(n := more.get(key), int) else None for key in ("line", "statement"))
+                return Raised([str(kind) for kind in types], message, line, at)
         raise self._failure(NO_ANSWER)
 
-    def _begin(self, answer: object) -> None:
-        """Read the first answer, of the file's own lines."""
-        match answer:
-            case {"error": error}:
-                self.error = None if error is None else self._raised(error)
-            case _:
-                raise self._failure(NO_ANSWER)
-        if self.error is not None and "MemoryError" in self.error.types:
-            raise self._failure(self.error.types[0], self.error.line, TOO_MUCH_MEMORY)
-        self._is_loading = False
+    # What passes between the processes; in_process.py has these without any
 
-    def _raised(self, facts: object) -> Raised:
-        match facts:
-            case {"types": [str(), *_] as types, "message": str(message), "line": int() | None as line, **more}:
-                at = more.get("statement")
-                return Raised([str(kind) for kind in types], message, line, at if isinstance(at, int) else None)
-        raise self._failure(NO_ANSWER)
+    def _open(self) -> None:
+        self._printed: IO[bytes] = TemporaryFile()  # noqa: SIM115 (`close` closes them)
+        self._trace: IO[bytes] = TemporaryFile()  # noqa: SIM115 (`close` closes them)
+        self._connection, theirs = socket.socketpair()
+        with theirs:
+            self.sandbox.order(b"s", [theirs.fileno(), self._printed.fileno(), self._trace.fileno()])
 
-    def _exchange(self, request: object) -> object:
+    def _exchange(self, request: bytes) -> object:
         """Send a request; return the answer. Raises RunFailed."""
-        raise NotImplementedError
+        deadline = time.monotonic() + self._patience
+        try:
+            self._connection.settimeout(self._patience)
+            self._connection.sendall(request)
+            answer = wire.receive(self._connection, deadline)
+        except TimeoutError as error:
+            raise self._failure("", WAITED) from error
+        except (OSError, EOFError) as error:
+            raise self._failure(ENDED) from error
+        except wire.WireError as error:
+            raise self._failure(f"{NO_ANSWER} ({error})") from error
+        self._patience = max(deadline - time.monotonic(), 0.01)
+        return answer
 
-    def _failure(self, message: str, line: int | None = None, hint: str = "") -> RunFailed:
-        """End the session; return the error to raise."""
-        self.close()
-        self.failed = RunFailed(message, line, hint)
-        return self.failed
+    def _end(self) -> tuple[int | None, float]:
+        self._connection.close()
+        return self.sandbox.order(b"q")
 
-    def again(self) -> "Session":
-        """Run the same job from its beginning; this session ends."""
-        raise NotImplementedError
-
-    def close(self) -> object:
-        """End the session."""
-        raise NotImplementedError
+    def _failure(self, message: str, hint: str = "", line: int | None = None) -> RunFailed:
+        """End the session; return the error to raise, with the cause as far as the child's end tells it."""
+        if message == ENDED:
+            time.sleep(0.02)  # so that how it ended is known
+        code, used = self.close()
+        trace = self.trace.decode("utf-8", "replace")
+        if code == -signal.SIGXCPU or code in (None, -signal.SIGKILL) and used > 0.8 * self.seconds:  # it counts ticks
+            message, hint = f"still running after {self.seconds} s of processor time", "Does a loop end?"
+        elif hint == WAITED:
+            wall = self.seconds * self.sandbox.patience
+            message = f"no answer after {wall:g} s, in which it computed for {used:.1f} s"
+        elif code in (OUT_OF_MEMORY, -signal.SIGKILL):
+            message, hint = ENDED, TOO_MUCH_MEMORY
+        elif code is not None and code < 0:
+            message = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
+        at = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', trace)  # if the child could still tell it
+        begun = re.findall(r"^(\d{1,9})$", trace, re.MULTILINE) if self._is_loading else ()
+        return RunFailed(message, line or (int(at[1]) if at else None), hint, int(begun[-1]) if begun else None)
 
 
 class Sandbox:
@@ -173,10 +205,6 @@ class Sandbox:
     """
 
     held: tuple[str, ...] = ("limits",)  # what keeps the code in, for reports
-    environment: ClassVar[dict[str, str]] = {
-        "PYTHONDONTWRITEBYTECODE": "1",
-        **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    }
 
     def __init__(self, seconds: float = SECONDS, memory: int = MEMORY, patience: float = PATIENCE):
         self.seconds, self.memory, self.patience = seconds, memory, patience
@@ -198,7 +226,7 @@ class Sandbox:
         if sys.platform == "win32":
             raise MiniloraError("student code in a process of its own needs Linux or macOS; on Windows, use WSL")
         prefix, environment = self._command()
-        ours, theirs = socket.socketpair()
+        self._control, theirs = socket.socketpair()
         code = (
             f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); "
             "from minilora.classroom.sandbox import server; "
@@ -208,134 +236,39 @@ class Sandbox:
             self._process = subprocess.Popen(
                 [*prefix, sys.executable, "-P", "-c", code],
                 pass_fds=[theirs.fileno()],
-                env=environment | self.environment,
+                env=environment | ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        ours.settimeout(60)
-        self._control = ours
-        self._replies = ours.makefile("rb")
-        self._reply()
-
-    def _reply(self) -> Any:
-        line = self._replies.readline(1000)
-        if not line:
-            raise OSError("the process that runs the exercises ended")
-        return json.loads(line)
 
     def start(self, job: Job, seconds: float | None = None) -> Session:
         """Start a child that runs the job. Raises RunFailed if the file does not come to its end."""
         if self._process is not None and self._process.poll() is not None:
-            self._stop()
+            self.close()
         if self._process is None:
             self._launch()
-        ours, theirs = socket.socketpair()
-        with theirs, tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as trace:
-            try:
-                socket.send_fds(self._control, [b"s"], [theirs.fileno(), printed.fileno(), trace.fileno()])
-                self._reply()
-            except OSError as error:
-                ours.close()
-                self._stop()
-                raise RunFailed("the process that runs the exercises ended; try again") from error
-            files = os.dup(printed.fileno()), os.dup(trace.fileno())
-        return ChildSession(self, job, ours, files, ceil(seconds or self.seconds))  # the system counts in whole ones
+        return Session(self, job, seconds or self.seconds)
 
-    def end_child(self) -> tuple[int | None, float]:
-        """End the child; return its exit code, negative for a signal, and the processor time that it took."""
+    def order(self, order: bytes, files: Sequence[int] = ()) -> tuple[int | None, float]:
+        """Send an order to the server; return how the child before it ended, and the processor time that it took."""
         try:
-            self._control.sendall(b"q")
-            code, used = self._reply()
-        except (OSError, ValueError):
-            self._stop()
+            socket.send_fds(self._control, [order], files)
+            code, used = wire.receive(self._control, time.monotonic() + 60)
+        except (OSError, EOFError, wire.WireError):
+            self.close()
             return None, 0.0
         self.used += used
         return code, used
 
-    def _stop(self, seconds: float = 0) -> None:
-        """End the server and the child: it does so itself as its socket closes, and has so many seconds for it."""
+    def close(self) -> None:
+        """End whatever runs: the server does so itself as its socket closes."""
         if self._process is None:
             return
-        self._replies.close()
         self._control.close()
         try:
-            self._process.wait(seconds)
+            self._process.wait(8)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._process = None
-
-    def close(self) -> None:
-        """End whatever runs."""
-        self._stop(8)
-
-
-class ChildSession(Session):
-    """One child with a student's file loaded."""
-
-    def __init__(self, sandbox: Sandbox, job: Job, connection: socket.socket, files: tuple[int, int], seconds: int):
-        super().__init__(job)
-        self.sandbox, self.seconds, self._connection = sandbox, seconds, connection
-        self._printed, self._trace = files
-        self._patience = patience = seconds * sandbox.patience  # what is left of it
-        self._is_open = self._is_loading = True
-        self._begin(self._exchange(job.message() | {"seconds": seconds, "patience": patience}))
-
-    def _exchange(self, request: object) -> object:
-        begin = time.monotonic()
-        try:
-            self._connection.settimeout(self._patience)
-            self._connection.sendall(wire.pack(request))
-            answer = wire.receive(self._connection, begin + self._patience)
-        except TimeoutError as error:
-            raise self._failure(NOT_IN_TIME, hint=WAITED) from error
-        except (OSError, EOFError) as error:
-            raise self._failure(ENDED) from error
-        except wire.WireError as error:
-            raise self._failure(f"{NO_ANSWER} ({error})") from error
-        self._patience = max(self._patience - (time.monotonic() - begin), 0.01)
-        return answer
-
-    def _failure(self, message: str, line: int | None = None, hint: str = "") -> RunFailed:
-        trace = os.pread(self._trace, 2**18, 0).decode("utf-8", "replace") if self._is_open else ""
-        if message == ENDED:
-            time.sleep(0.02)  # so that how it ended is known
-        code, used = self.close()
-        is_killed = code in (None, -signal.SIGKILL) and used > 0.8 * self.seconds  # the system counts in ticks
-        if code == -signal.SIGXCPU or is_killed:
-            message = f"still running after {self.seconds} s of processor time"
-            line, hint = self._line_in(trace), "Does a loop end?"
-        elif message == NOT_IN_TIME:
-            message = message.format(f"{self.seconds * self.sandbox.patience:g}", used)
-            line = self._line_in(trace)
-        elif code == OUT_OF_MEMORY:
-            message, hint = ENDED, TOO_MUCH_MEMORY
-        elif code == -signal.SIGKILL:
-            message, hint = "the system killed the process before it gave an answer", TOO_MUCH_MEMORY
-        elif code is not None and code < 0:
-            message = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
-        begun = re.findall(r"^(\d{1,9})$", trace, re.MULTILINE) if self._is_loading else ()
-        self.failed = RunFailed(message, line, hint, int(begun[-1]) if begun else None)
-        return self.failed
-
-    def _line_in(self, trace: str) -> int | None:
-        """Return the student's line that ran shortly before the end, if the child could still tell it."""
-        line = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', trace)
-        return int(line[1]) if line else None
-
-    def again(self) -> Session:
-        self.close()
-        return self.sandbox.start(self.job, self.seconds)
-
-    def close(self) -> tuple[int | None, float]:
-        """End the child; return its exit code and the processor time that it took."""
-        if not self._is_open:
-            return None, 0.0
-        self._is_open = False
-        ended = self.sandbox.end_child()
-        self._connection.close()
-        self.printed = os.pread(self._printed, PRINTED_KEPT, 0)
-        os.close(self._printed)
-        os.close(self._trace)
-        return ended

@@ -1,92 +1,59 @@
 """The process between the checker and a student's code: it forks one child a job, and ends it.
 
 It has NumPy and minilora's floors loaded, so that a child starts in milliseconds, and never runs what a student wrote.
-The checker speaks to it over a socket:
-
-    b"s" and three files     start a child on a socket, a file for what it prints, one for where it is in the end
-    b"q"                     end it
-    the end of the socket    the same, and leave
-
-and gets a line of JSON each time; after b"q", how the child ended and the processor time that it took.
+The checker speaks to it over a socket. Each order, and the socket's end, ends the child before; b"s" with three files
+starts one: on a socket, with a file for what it prints and one for where it is in the end. The reply says how the child
+before ended, and the processor time that it took.
 """
 
-import json
+import faulthandler
 import os
 import resource
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 
-FILE_LIMIT = 16 * 2**20  # bytes, of what is printed as well
-PROCESSES = 4096  # of this user altogether, so that a bomb of processes ends
+from minilora.classroom.sandbox import wire
+from minilora.classroom.sandbox.child import OUT_OF_MEMORY, Exercise, close_library
+
+LIMITS = {
+    "RLIMIT_FSIZE": 16 * 2**20,  # bytes, of what is printed as well
+    "RLIMIT_NOFILE": 64,
+    "RLIMIT_CORE": 0,
+    "RLIMIT_NPROC": 4096,  # of this user altogether, so that a bomb of processes ends; it does not bind the superuser
+}
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(control_fd: int, memory: int, is_isolated: bool) -> None:
     """Serve until the checker is gone. memory: bytes for each child; is_isolated: in a namespace of its own."""
     assert not is_isolated or os.getpid() < 9, "every process here is killed after each job"
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for ending in ENDINGS:
         signal.signal(ending, signal.SIG_IGN)
-    from minilora.classroom.sandbox import child
-
     for name in ("optim", "nn", "ops"):  # what most lessons use
         import_module(f"minilora.{name}")
     control = socket.socket(fileno=control_fd)
-    control.sendall(b"true\n")
-    running, scratch = 0, ""
-    while True:
+    folder = os.getcwd() if is_isolated else tempfile.mkdtemp(prefix="minilora-check-")
+    child, order = 0, b"-"
+    while order:
         order, files, _, _ = socket.recv_fds(control, 1, 3)
-        if order == b"s":
-            scratch = tempfile.mkdtemp(prefix="minilora-check-")
-            running = os.fork()
-            if not running:
-                control.close()
-                prepare(scratch, *files)
-                child.main(files[0], files[2], lambda seconds: limit(memory, seconds))  # never returns
-            for number in files:
-                os.close(number)
-            control.sendall(b"true\n")
-            continue
-        ended = end(running, is_isolated) if running else (None, 0.0)
-        running = 0
-        clear(scratch, is_isolated)
-        if not order:
-            return
-        control.sendall(json.dumps(ended).encode() + b"\n")
-
-
-def prepare(scratch: str, connection: int, printed: int, trace: int) -> None:
-    """Give a new child its folder, its group, and no other files than its own."""
-    os.setpgid(0, 0)
-    os.chdir(scratch)
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.SIG_DFL)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(printed, 1)
-    os.dup2(printed, 2)
-    for number in set(range(3, 256)) - {connection, trace}:
-        with suppress(OSError):
+        ended = end(child, is_isolated) if child else (None, 0.0)
+        clear(folder)
+        child = os.fork() if order == b"s" else 0
+        if order == b"s" and not child:
+            control.close()
+            run(folder, memory, *files)  # never returns
+        for number in files:
             os.close(number)
-
-
-def limit(memory: int, seconds: int) -> None:
-    """Limit this process for good. seconds: of processor time; memory: bytes of address space."""
-    limits = {
-        "RLIMIT_AS": memory,
-        "RLIMIT_CPU": seconds,
-        "RLIMIT_FSIZE": FILE_LIMIT,
-        "RLIMIT_NOFILE": 64,
-        "RLIMIT_CORE": 0,
-        "RLIMIT_NPROC": PROCESSES,  # it does not bind the superuser
-    }
-    for name, most in limits.items():
-        hard = resource.getrlimit(number := getattr(resource, name))[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        later = int(name == "RLIMIT_CPU" and most != hard)  # a second from SIGXCPU, which can be ignored, to SIGKILL
-        with suppress(OSError, ValueError):  # macOS refuses some
-            resource.setrlimit(number, (most, most + later))
+        if order:
+            control.sendall(wire.pack(ended))
+    if not is_isolated:
+        os.rmdir(folder)
 
 
 def end(child: int, is_isolated: bool) -> tuple[int | None, float]:
@@ -103,18 +70,53 @@ def end(child: int, is_isolated: bool) -> tuple[int | None, float]:
     return os.waitstatus_to_exitcode(status) if is_over else None, usage.ru_utime + usage.ru_stime
 
 
-def clear(folder: str, is_isolated: bool) -> None:
-    """Remove a child's folder; in a namespace of its own, also what it left beside it."""
-    if not is_isolated:
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    place = os.path.dirname(folder)
-    for root, folders, _ in os.walk(place):
+def clear(folder: str) -> None:
+    """Remove what a child left in its folder."""
+    for root, folders, _ in os.walk(folder):
         for path in [os.path.join(root, name) for name in folders]:
             if not os.path.islink(path):
                 os.chmod(path, 0o700)  # whoever made it may have closed it
-    for entry in os.scandir(place):
+    for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
         else:
             os.unlink(entry.path)
+
+
+def run(folder: str, memory: int, connection_fd: int, printed: int, trace: int) -> None:
+    """Answer a job's requests in this new child, and end the process."""
+    try:
+        os.setpgid(0, 0)
+        os.chdir(folder)
+        for ending in ENDINGS:
+            signal.signal(ending, signal.SIG_DFL)
+        for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), printed, printed)):
+            os.dup2(file, number)
+        for number in set(range(3, 256)) - {connection_fd, trace}:
+            with suppress(OSError):
+                os.close(number)
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        connection = socket.socket(fileno=connection_fd)
+        job = wire.receive(connection)
+        faulthandler.register(signal.SIGXCPU, file=trace, chain=True)  # where it is as its processor time ends
+        faulthandler.dump_traceback_later(0.9 * job["patience"], file=trace)  # a thread: there may be none later
+        limit(memory, job["seconds"])
+        exercise = Exercise(job)
+        close_library(job["uses"])
+        connection.sendall(exercise.load(partial(os.write, trace)))
+        while True:
+            reply = exercise.answer(wire.receive(connection))
+            sys.stdout.flush()
+            connection.sendall(reply)
+    except MemoryError:  # of what the student's code still holds there was no room for the answer
+        os._exit(OUT_OF_MEMORY)
+    finally:
+        os._exit(0)
+
+
+def limit(memory: int, seconds: int) -> None:
+    """Limit this process for good. seconds: of processor time; memory: bytes of address space."""
+    for name, most in {**LIMITS, "RLIMIT_AS": memory, "RLIMIT_CPU": seconds}.items():
+        later = int(name == "RLIMIT_CPU")  # a second from SIGXCPU, which can be ignored, to SIGKILL
+        with suppress(OSError, ValueError):  # macOS refuses some; a limit that is lower already stays
+            resource.setrlimit(getattr(resource, name), (most, most + later))

