@@ -61,16 +61,13 @@ def test_bad_input_is_one_line_and_writes_nothing(flags, words, place, tmp_path,
     assert words in error and error.count("\n") == 1 and not (tmp_path / "out.gguf").exists()
 
 
-def test_each_command_takes_them(place, tmp_path, capsys, monkeypatch):
+def test_evaluate_and_generate_take_them(place, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(place)
     (tmp_path / "words.txt").write_text("\n\n".join(f"It is so, and {n} is it." for n in range(60)))
-    chosen = ["--model", "model", "--adapter", "a", "--adapter", "b"]
-    bits = []
-    for strength in ("0", "1"):
-        data = ["--data", str(tmp_path / "words.txt"), "--seq-len", "16", "--json"]
-        assert main(["evaluate", *chosen, "--strength", strength, *data]) == 0
+    data = ["evaluate", "--model", "model", "--data", str(tmp_path / "words.txt"), "--seq-len", "16", "--json"]
+    both, bits = ["--adapter", "a", "--adapter", "b"], []
+    for more in ([], [*both, "--strength", "0"], both):
+        assert main([*data, *more]) == 0
         bits.append(json.loads(capsys.readouterr().out)["bits_per_character"])
-    assert main(["evaluate", "--model", "model", *data]) == 0
-    plain = json.loads(capsys.readouterr().out)["bits_per_character"]
-    assert bits[0] == pytest.approx(plain, rel=1e-5) and abs(bits[1] - plain) > 1e-3
-    assert main(["generate", *chosen, "--prompt", "It", "--max-new-tokens", "3", "--strength", "0.7"]) == 0
+    assert bits[1] == pytest.approx(bits[0], rel=1e-5) and abs(bits[2] - bits[0]) > 1e-3
+    assert main(["generate", "--model", "model", *both, "--prompt", "It", "--max-new-tokens", "3"]) == 0

@@ -92,7 +92,6 @@ def test_a_text_has_a_test_part_and_a_whole(evaluate, place):
     [
         ("labels", ["--shots", 2], "--shots and --shots-from belong together"),
         ("two", ["--shots", 25, "--shots-from", "labels"], "positions: give fewer shots"),
-        ("two", ["--split", "test"], "2 different questions, too few to divide"),
         ("text.txt", ["--examples", 2], "--examples is for a .jsonl file"),
     ],
 )

@@ -73,10 +73,13 @@ def first_words(capsys, folder, arguments) -> tuple[int, str, str]:
 
 
 @each_command
-def test_nothing(capsys, empty, monkeypatch, command):
+def test_nothing_and_a_wrong_flag(capsys, empty, monkeypatch, command):
     if command in BEGIN_AT_ONCE:
         monkeypatch.setattr(import_module(f"minilora.commands.{command}"), "run", lambda arguments: 0)
-    first_words(capsys, empty, [command] if command else [])
+    first_words(capsys, empty, command.split())
+    for flag in ("--no-such-flag", "-z", "--no_such_flag=3", "-z=3"):
+        code, _, err = first_words(capsys, empty, [*command.split(), flag])
+        assert code == 2 and f"unknown flag {flag.partition('=')[0]}" in err
 
 
 @each_command
@@ -86,13 +89,6 @@ def test_help_is_a_screen_of_80_columns_and_40_lines(capsys, empty, command):
     assert [line for line in out.splitlines() if len(line) > 80] == [] and out.count("\n") <= 40
     examples = [line for line in PARSERS[command].epilog.splitlines() if "minilora " in line]
     assert examples and all(line in out for line in examples)  # whole, so that they can be copied
-
-
-@each_command
-def test_a_wrong_flag(capsys, empty, command):
-    for flag in ("--no-such-flag", "-z", "--no_such_flag=3", "-z=3"):
-        code, _, err = first_words(capsys, empty, [*command.split(), flag])
-        assert code == 2 and f"unknown flag {flag.partition('=')[0]}" in err
 
 
 @pytest.mark.parametrize("name", text_flags())

@@ -123,11 +123,7 @@ def test_a_curve_and_going_on_with_it(folder, tmp_path, capsys, monkeypatch):
     lines = (tmp_path / "a" / "records.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "a" / "records.jsonl").write_text("".join(lines[:-1]))
     measured = []
-    monkeypatch.setattr(
-        curve.Curve,
-        "measure",
-        lambda self, *key: measured.append(key) or {"accuracy": 1.0, "seconds": 1.0, "notes": []},
-    )
+    monkeypatch.setattr(curve.Curve, "measure", lambda self, *key: measured.append(key) or {"accuracy": 1.0})
     curve.run(tmp_path / "a", s, resume=True)
     assert measured == [("trained", "lora", 16, 1)]
     write(folder / "other.jsonl", rows(11))
@@ -154,9 +150,11 @@ def test_an_interrupted_curve_says_how_to_go_on(folder, tmp_path, capsys, monkey
 
     monkeypatch.setattr(curve.Curve, "measure", interrupted)
     flags = ["--data", folder / "train.jsonl", "--test", folder / "test.jsonl", "--model", folder / "model"]
-    flags += ["--shots", "0", "--sizes", "4,all", "--seeds", "1", "--out", tmp_path / "c"]
+    flags += ["--shots", "0", "--sizes", "4,64,512", "--seeds", "1", "--out", tmp_path / "c"]
     assert main(["curve", *map(str, flags)]) == 130
-    assert "3 of 7 cells are measured; go on with --resume" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "3 of 7 cells are measured; go on with --resume" in err
+    assert "--sizes 64, 512: there are 40 examples to learn from, so all are the most" in err
     records = Records.read(tmp_path / "c" / "records.jsonl", curve.KIND)
     assert records.header["settings"]["sizes"] == [4, 40] and list(records.rows)[-1] == ("bayes", 40, 0)
 
@@ -198,18 +196,21 @@ def test_the_table_and_the_advice(tmp_path, capsys):
     assert curve_report.CurveResult(counted).sentence().startswith("Count words: ")
 
 
-def test_training_is_ahead_from_where_it_stays_ahead(tmp_path):
-    def ahead(*accuracies: float) -> str:
-        records = made_up(tmp_path / "-".join(map(str, accuracies)))
-        for n, accuracy in zip((8, 32, 512), accuracies, strict=True):
-            for seed in (0, 1):
-                records.add(("trained", "lora", n, seed), accuracy=accuracy, seconds=1.0, notes=[])
-        return curve_report.CurveResult(records).sentence().rpartition("Training is ahead ")[-1]
-
-    assert ahead(0.5, 0.7, 0.8) == "from 32 examples on."
-    assert ahead(0.7, 0.8, 0.9) == "from 8 examples on, the fewest tried."
-    assert ahead(0.7, 0.5, 0.9) == "from 512 examples on."
-    assert ahead(0.5, 0.9, 0.6) == "with 32 examples."
+@pytest.mark.parametrize(
+    "accuracies, words",
+    [
+        ((0.5, 0.7, 0.8), "from 32 examples on."),
+        ((0.7, 0.8, 0.9), "from 8 examples on, the fewest tried."),
+        ((0.7, 0.5, 0.9), "from 512 examples on."),
+        ((0.5, 0.9, 0.6), "with 32 examples."),
+    ],
+)
+def test_training_is_ahead_from_where_it_stays_ahead(tmp_path, accuracies, words):
+    records = made_up(tmp_path / "a")
+    for n, accuracy in zip((8, 32, 512), accuracies, strict=True):
+        for seed in (0, 1):
+            records.add(("trained", "lora", n, seed), accuracy=accuracy, seconds=1.0, notes=[])
+    assert curve_report.CurveResult(records).sentence().endswith(f"Training is ahead {words}")
 
 
 # Bad input
@@ -239,10 +240,3 @@ def test_bad_input(folder, tmp_path, capsys):
         flags = [part for flag in (good | changed).items() for part in flag]
         assert message in refused(capsys, *flags, "--out", tmp_path / "out"), changed
     assert not (tmp_path / "out").exists()
-
-
-def test_sizes_beyond_the_data_are_said(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(curve.Curve, "measure", lambda self, kind, *key: {"accuracy": 1.0, "seconds": 1.0, "notes": []})
-    records = curve.run(tmp_path / "a", settings(folder, sizes=(16, 64, 512), test_examples=99))
-    assert "--sizes 64, 512: there are 40 examples to learn from, so all are the most" in capsys.readouterr().err
-    assert records.header["settings"]["sizes"] == [16, 40] and records.header["settings"]["test_examples"] == 24
