@@ -83,15 +83,13 @@ def test_an_adapter_and_a_quantized_model_go_out_as_gguf(place, capsys):
 
 @pytest.mark.parametrize("method", ["full", "feature-extraction"])
 def test_other_methods_leave_a_model(place, capsys, method):
-    out = place / method
-    run(capsys, "finetune", "--model", place / "run", "--data", place / "text.txt", "--method", method,
-        "--steps", 3, "--seq-len", 32, "--out", out)  # fmt: skip
-    before = load_file(place / "run" / "model" / "model.safetensors")[0]
-    after = load_file(out / "model" / "model.safetensors")[0]
-    body = "model.layers.0.mlp.up_proj.weight"
-    assert np.array_equal(before[body], after[body]) == (method == "feature-extraction")
-    assert ("lm_head.weight" in after) == (method == "feature-extraction")  # untied from the frozen embeddings
-    run(capsys, "generate", "--model", out, "--prompt", "the", "--max-new-tokens", 2)
+    finetune = ["finetune", "--model", place / "run", "--data", place / "text.txt", "--method", method]
+    run(capsys, *finetune, "--steps", 3, "--seq-len", 32, "--out", place / method)
+    before, after = (load_file(place / name / "model" / "model.safetensors")[0] for name in ("run", method))
+    body, is_frozen = "model.layers.0.mlp.up_proj.weight", method == "feature-extraction"
+    assert np.array_equal(before[body], after[body]) == is_frozen
+    assert ("lm_head.weight" in after) == is_frozen  # untied from the frozen embeddings
+    run(capsys, "generate", "--model", place / method, "--prompt", "the", "--max-new-tokens", 2)
 
 
 def test_what_cannot_go_out_as_gguf_is_one_line(place, capsys, tmp_path):
@@ -156,7 +154,6 @@ FINETUNE = ["finetune", "--model", "{run}", "--data", "{text}", "--out", "{out}"
 BAD = {
     "no command": ([], "a command is required"),
     "unknown command": (["pretrian"], "unknown command 'pretrian': did you mean 'pretrain'?"),
-    "unknown corpus": ([*TRAIN, "--data", "python-doc", "--out", "{out}"], "python-docs"),
     "short text": ([*TRAIN, "--data", "{short}", "--out", "{out}"], "too few to divide"),
     "a width that no machine holds": ([*PRETRAIN, "--hidden-size", str(10**12)], "--hidden-size (1,000,000,000,000)"),
     "a batch that no machine holds": (
@@ -168,16 +165,11 @@ BAD = {
         [*PRETRAIN, "--num-kv-heads", "3"],
         "--num-heads 2 is not a multiple of --num-kv-heads",
     ),
-    "top-p above 1": (["generate", "--model", "{run}", "--prompt", "x", "--top-p", "1.1"], "--top-p must be above 0"),
     "run exists": ([*TRAIN, "--data", "{text}", "--out", "{run}"], "--resume"),
     "both flags": ([*PRETRAIN, "--resume", "--overwrite"], "--overwrite and --resume exclude each other"),
-    "output under a file": ([*TRAIN, "--data", "{text}", "--out", "{text}/run"], "text.txt"),
-    "empty prompt": (["generate", "--model", "{run}", "--prompt", ""], "empty"),
     "long continuation": (["generate", "--model", "{run}", "--prompt", "x", "--max-new-tokens", "9999"], "positions"),
     "a flag of another method": ([*FINETUNE, "--method", "ia3", "--rank", "4"], "method ia3 does not use --rank"),
-    "rank above width": ([*FINETUNE, "--rank", "17"], "17"),
     "an adapter alone into a folder": (["merge", "--adapter", "{lora}", "--adapter-only", "--out", "{out}"], "a .gguf"),
-    "merge without adapter": (["merge", "--model", "{run}", "--out", "{out}"], "--adapter"),
     "adapter of another base": (["merge", "--model", "base", "--adapter", "{lora}", "--out", "{out}"], "base"),
     "damaged model": (["generate", "--model", "{damaged}", "--prompt", "x"], "model.safetensors"),
 }

@@ -102,11 +102,11 @@ def test_bad_input_is_one_line(evaluate, place, name, more, words):
 
 
 def test_broken_weights_are_no_measurement(place, tmp_path, capsys):
-    shutil.copytree(place / "model", tmp_path / "model")
+    model = str(shutil.copytree(place / "model", tmp_path / "model"))
     tensors, _ = load_file(tmp_path / "model" / "model.safetensors")
     tensors["model.norm.weight"][0] = np.nan
     save_file(tmp_path / "model" / "model.safetensors", tensors)
-    assert main(["evaluate", "--model", str(tmp_path / "model"), "--data", str(place / "labels.jsonl")]) == 2
+    assert main(["evaluate", "--model", model, "--data", str(place / "labels.jsonl")]) == 2
     assert "the evaluation is nan: the model's weights" in capsys.readouterr().err
 
 

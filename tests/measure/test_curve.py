@@ -73,16 +73,14 @@ def test_naive_bayes_by_hand():
 
 def test_orders_are_nested_and_balanced(folder):
     task = read_task(str(folder / "train.jsonl"), str(folder / "test.jsonl"))
-    orders = [task.order(seed) for seed in (0, 1)]
-    assert orders[0] == task.order(0) != orders[1]
-    for order in orders:
-        assert len(order) == 40 and all(order.count(one) == 1 for one in order)
-        for n in (2, 8, 32):
-            assert sum(response_of(one) == "positive" for one in order[:n]) == n / 2
-    assert sorted(map(str, task.shots(8, 0))) == sorted(map(str, orders[0][:8]))
-    uneven = replace(task, train=task.train[:10] + [one for one in task.train if response_of(one) == "positive"][5:])
-    assert [response_of(one) for one in uneven.order(0)].count("negative") == 5
-    assert {response_of(one) for one in uneven.order(0)[:10]} == {"positive", "negative"}
+    order = task.order(0)
+    assert order == task.order(0) != task.order(1)
+    assert len(order) == 40 and all(order.count(one) == 1 for one in order)
+    for n in (2, 8, 32):
+        assert sum(response_of(one) == "positive" for one in order[:n]) == n / 2
+    assert sorted(map(str, task.shots(8, 0))) == sorted(map(str, order[:8]))
+    uneven = replace(task, train=[one for one in order if response_of(one) == "positive"] + task.train[:6])
+    assert {response_of(one) for one in uneven.order(0)[:6]} == {"positive", "negative"}
 
 
 def test_a_file_alone_is_divided_by_question(tmp_path):
@@ -179,21 +177,18 @@ def made_up(path, trained: float = 0.9, bayes: float = 0.7, labels=("n", "p")) -
     return records
 
 
-def test_the_table_and_the_advice(tmp_path, capsys):
+def test_the_table_and_the_advice(tmp_path):
     result = curve_report.CurveResult(made_up(tmp_path / "a"))
     assert result.best_prompt()[0] == 8 and result.best_prompt()[1].mean == pytest.approx(65.5)
-    assert result.crossover("lora", 512) == 600  # 60 s over 100 ms saved
-    result.records.rows["cost", "prompt", 8] |= {"tokens": 40}  # as many as the adapted model reads: a slow clock saves
-    assert result.crossover("lora", 512) is None  # nothing
-    result.records.rows["cost", "prompt", 8] |= {"tokens": 48}
     cells = {row[0]: row[1:] for row in result.grid().rows}
     assert cells["prompt, 8 examples"] == ("65.5 ± 0.5", "62.0 ± 0.0", "48", "120", "–", "–")
-    assert cells["LoRA, 512 examples"] == ("90.0 ± 0.0", "90.0 ± 0.0", "40", "20", "60 s", "600")
+    assert cells["LoRA, 512 examples"] == ("90.0 ± 0.0", "90.0 ± 0.0", "40", "20", "60 s", "600")  # 60 s over 100 ms
     assert result.sentence().startswith("Fine-tune: 90.0 ± 0.0 % right by LoRA on 512 examples, 65.5 ± 0.5 % by the")
     assert result.sentence().endswith("ahead from 512 examples on.")
-    worse, counted = made_up(tmp_path / "b", trained=0.6, bayes=0.5), made_up(tmp_path / "c", bayes=0.95)
-    assert curve_report.CurveResult(worse).sentence().startswith("Prompt: ")
-    assert curve_report.CurveResult(counted).sentence().startswith("Count words: ")
+    result.records.rows["cost", "prompt", 8] |= {"tokens": 40}  # as many as the adapted model reads: nothing is saved
+    assert result.crossover("lora", 512) is None
+    for less, word in (({"trained": 0.6, "bayes": 0.5}, "Prompt: "), ({"bayes": 0.95}, "Count words: ")):
+        assert curve_report.CurveResult(made_up(tmp_path / word, **less)).sentence().startswith(word)
 
 
 @pytest.mark.parametrize(
@@ -229,8 +224,6 @@ def test_bad_input(folder, tmp_path, capsys):
         ({"--test": write(tmp_path / "few.jsonl", rows(3, start=200))}, "--test has 6 examples: give at least 10"),
         ({"--shots": "0,30"}, "--shots 30 does not fit: a prompt of"),
         ({"--shots": "0,50"}, "--data has 40 examples to learn from, and --shots asks for 50"),
-        ({"--shots": "0,all"}, "--shots must be a whole number of at least 0, not all"),
-        ({"--data": many, "--test": many}, "every example of --data begins as one of --test does"),
         ({"--data": many, "--test": write(tmp_path / "m.jsonl", rows(9, tuple("abcde"), 500)), "--sizes": "4"},
          "--sizes 4 is too small for 5 labels"),
         ({"--methods": "lora,lorra"}, "did you mean 'lora'"),

@@ -40,10 +40,12 @@ def test_a_cut_line_is_dropped_and_measured_again(path):
 
 def test_a_file_that_exists_is_not_lost(path):
     before = path.read_bytes()
-    with pytest.raises(MiniloraError, match="--resume"):
-        Records.open(path, "comparison", SETTINGS)
-    with pytest.raises(MiniloraError, match=r"other settings \(seeds\)"):
-        Records.open(path, "comparison", SETTINGS | {"seeds": [0]}, resume=True)
+    for settings, resume, words in (
+        (SETTINGS, False, "--resume"),
+        ({"seeds": [0]}, True, r"other settings \(quick, se"),
+    ):
+        with pytest.raises(MiniloraError, match=words):
+            Records.open(path, "comparison", settings, resume)
     assert path.read_bytes() == before
     assert not Records.open(path, "comparison", SETTINGS, overwrite=True).rows
 
@@ -52,10 +54,9 @@ def test_a_file_that_exists_is_not_lost(path):
     "header, cells, words",
     [
         ({"version": 2}, [], "no measurements of 'comparison' in version 1"),
-        ({"minilora": "study"}, [], "no measurements of 'comparison'"),
-        ({"machine": None}, [], "no measurements of 'comparison'"),
+        ({"minilora": "study"}, [], "no measurements"),
+        ({"machine": None}, [], "no measurements"),
         ({}, [{"key": "text"}], "line 2 does not say"),
-        ({}, [{"bits": 1}], "line 2 does not say"),
     ],
 )
 def test_damage_is_named(path, header, cells, words):
