@@ -150,15 +150,12 @@ def test_an_adapter_says_so_and_brings_no_control_characters(tmp_path, capsys):
         ("m", {"model_type": "be\x1brt"}, "minilora reads llama"),
         ("a", {"peft_type": "\x1b"}, "minilora reads "),
         ("nowhere", {}, "is no model: give base"),
-        ("no.gguf", {}, "cannot read"),
-        ("e", {}, "is no model"),
         ("SmolLM", {}, "did you mean 'smollm2'?"),
         ("tiny", {}, "tiny is not on this machine yet: minilora models get tiny"),
     ],
 )
 def test_damage_is_one_line(tmp_path, cache, capsys, monkeypatch, part, change, expected):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "e").mkdir()
     llama().save_pretrained(tmp_path / "m", TOKENIZER.to_json())
     get_peft_model(llama(), LoraConfig()).save_pretrained(tmp_path / "a")
     if change:

@@ -82,12 +82,6 @@ def test_all_adapters_count(seen, fresh, tmp_path):
     assert found.trained_on == alone[1] and found.notes[0].startswith("the training data (gone.jsonl) are not here")
 
 
-def test_a_few_lines_have_the_labels_of_training_and_shots(seen, tmp_path):
-    few = write(tmp_path / "few.jsonl", [("Now?", "good"), ("Then?", "bad")])
-    assert select(few).labels is None and select(few, trainings=[seen[1]]).labels == ["bad", "good"]
-    assert select(few, pool=chat.read_jsonl(seen[0])).labels == ["bad", "good"]
-
-
 def test_a_sample_is_drawn_by_its_seed_in_the_order_of_the_file(seen):
     one, again, other = (select(seen[0], examples=20, seed=seed).conversations for seed in (0, 0, 1))
     places = list(map(chat.read_jsonl(seen[0]).index, one))
