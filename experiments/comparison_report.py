@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from minilora.demo.claims import AdaptedResult, show_bits, show_percent
-from minilora.demo.figures import accuracy_against_labels
+from minilora.demo.claims import AdaptedResult, accuracy_against_labels, show_bits, show_percent
 from minilora.measure.memory import KINDS
 from minilora.measure.records import Records
 from minilora.measure.results import Column, table

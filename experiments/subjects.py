@@ -17,7 +17,7 @@ from minilora.measure.curve import Curve, CurveSettings, read_task
 from minilora.measure.few_shot import bits_after
 from minilora.measure.lr_search import SEED
 from minilora.train import defaults, load, metrics
-from minilora.train.scoring import Row, after, label_scores, row_scores
+from minilora.train.metrics import Row, after, label_scores, row_scores
 from minilora.train.text import Chats, Text
 
 if TYPE_CHECKING:

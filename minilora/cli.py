@@ -55,6 +55,8 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
     **{name: f"{_CHECKOUT} {name}` does its work" for name in ("study", "advise", "compare")},
     "tasks": "`minilora models list` and `minilora models get reviews` do its work",
+    "demo --json": "results.jsonl in the folder of --out has what was measured; with --model, results.json",
+    "demo --with": "in notebook 08, `Lab(…, own=…)` trains with your own LoRA: lessons/08_lora/README.md has the lines",
     "demo --jsonl": "`minilora curve --model smollm2 --methods qlora --data FILE` measures; finetune keeps the adapter",
     "demo --test": "`minilora curve --model smollm2 --methods qlora --data FILE --test FILE` measures",
     "demo --text": "`minilora finetune --model smollm2 --data FILE` learns a text, `minilora evaluate` measures it",

@@ -20,8 +20,8 @@ from minilora import Tensor  # an array with gradients
 from minilora.data import corpora  # Python's documentation
 from minilora.data.tokenizer import encode_documents, train_tokenizer  # text to ids
 from minilora.train import load, metrics  # new models, batches, the base
+from minilora.train.config import lr_factor  # the learning rate, step by step
 from minilora.train.loop import TrainConfig, train  # how a model is trained
-from minilora.train.schedule import lr_factor  # the learning rate, step by step
 from minilora.train.text import training_batches
 
 # %%

@@ -3,7 +3,7 @@
 from math import exp
 
 from lessons.drawing import MASKED, NOTE, PLAIN, SECOND, SMALL, TRAINED, Diagram
-from minilora.train.schedule import lr_factor
+from minilora.train.config import lr_factor
 
 FROM_NOTEBOOK = {"base.png": "The base's pretraining"}
 

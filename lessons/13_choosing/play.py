@@ -58,7 +58,7 @@ def data() -> dict:
                 "low": round(min(values), 2),
                 "high": round(max(values), 2),
                 "isClose": reached.mean > best.mean and not reached.above(best),
-                "seconds": round(CURVE.seconds("lora", n), 1),
+                "seconds": round(CURVE.spread("seconds", "trained", "lora", n).mean, 1),
                 "paysFrom": CURVE.crossover("lora", n),
             }
         )

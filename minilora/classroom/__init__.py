@@ -4,7 +4,7 @@
     sandbox/    runs a student's code: runner (this process), server and child (their own), isolated (in bubblewrap),
                 in_process (where there are no processes), duties (what is watched), wire (what passes between them)
     grading/    a submission against a lesson's checks: of a file, of a notebook's cells, of an nbgrader course
-    course.py   an nbgrader course; mark.py: marks of .py files
+    course.py   an nbgrader course, and marks of .py files
     device.py   lesson 03's stand-in for a GPU
 
 `docs/lessons.md` says how a lesson is written, from the names below.

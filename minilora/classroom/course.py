@@ -1,4 +1,4 @@
-"""`minilora course`: an nbgrader course, one assignment a lesson.
+"""`minilora course`: an nbgrader course, one assignment a lesson; and the marks of .py files, in one CSV.
 
     nbgrader_config.py            settings; the course's folder is where this file lies
     source/08_lora/08_lora.ipynb  solution.py as a notebook: answers between nbgrader's marks, and a locked cell of
@@ -7,24 +7,31 @@
     teacher/08_lora.md            what to do in class: the lesson's teaching.md
     hidden/08_lora.py             a teacher's private checks, where there are some
 
-Nothing here needs nbgrader; docs/teachers.md says how to go on with it.
+Nothing here needs nbgrader; docs/teachers.md says how to go on with it. `course --mark` grades without it
+
+    submitted/ada/08_lora/exercise.py  ada's answer to lesson 08; also ada/08_lora.py, ada/08.py, or deeper down
+    submitted/ada.py                   with a single lesson
+
+each student's files in a sandbox of its own (`sandbox/isolated.py`).
 """
 
+import csv
+import io
 import json
 import re
 from collections.abc import Set
 from pathlib import Path
 
-from minilora.classroom.grading.grade import PASSED, grade_task
-from minilora.classroom.grading.nbcheck import CONFIG, HIDDEN
+from minilora.classroom.grading.grade import PASSED, grade, grade_task
 from minilora.classroom.grading.submission import NBCHECK, Submission
-from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.lessons.source import BEGIN
+from minilora.classroom.sandbox.isolated import Isolated, bubblewrap
 from minilora.classroom.sandbox.runner import Sandbox
-from minilora.errors import MiniloraError, escape, first_few
+from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
+from minilora.train.progress import progress_bar
 
+CONFIG, HIDDEN = "nbgrader_config.py", "hidden"  # its settings, and where private checks lie
 TEACHER = "teacher"  # the folder of pages that students do not get
 TEACHING, RUBRIC = "teaching.md", "### Rubric"
 POINTS = 10  # of a task; as many again where there is a private check
@@ -46,6 +53,10 @@ c.Autograde.autograde_preprocessors = [
 # A script in a student's text does not run in the page that you mark it on.
 c.HTMLExporter.filters = {"markdown2html": "minilora.classroom.grading.by_text.safe_html"}
 '''
+METADATA = {  # of a notebook
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 INTRO = """Write in place of `raise NotImplementedError()`. The cell below each task checks what you have run so far and
 says what is wrong. Before you hand in, restart the kernel and run all cells from the top."""
 
@@ -59,22 +70,17 @@ def write_course(folder: Path, lessons: list[Lesson], hidden: Path | None = None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MiniloraError(f"{escape(str(folder))} exists and is not an empty folder; choose another")
     private = {} if hidden is None else _private(hidden, lessons)
+    copies = {folder / HIDDEN / f"{name}.py": path for name, (path, _) in private.items()}
     notebooks = []
     for lesson in lessons:
-        target = folder / "source" / lesson.name
-        target.mkdir(parents=True)
-        tried = {task.number for task in private.get(lesson.name, (None, ()))[1]}
-        text = json.dumps(notebook(lesson, tried), indent=1, ensure_ascii=False)
-        notebooks.append(target / f"{lesson.name}.ipynb")
-        write_atomic(notebooks[-1], f"{text}\n")
-        for name, path in lesson.readings.items():
-            (target / name).parent.mkdir(exist_ok=True)
-            write_atomic(target / name, path.read_bytes())
-        (folder / TEACHER).mkdir(exist_ok=True)
-        write_atomic(folder / TEACHER / f"{lesson.name}.md", (lesson.folder / TEACHING).read_bytes())
-    for name, (path, _) in private.items():
-        (folder / HIDDEN).mkdir(exist_ok=True)
-        write_atomic(folder / HIDDEN / f"{name}.py", path.read_bytes())
+        source = folder / "source" / lesson.name
+        copies |= {source / name: path for name, path in lesson.readings.items()}
+        copies[folder / TEACHER / f"{lesson.name}.md"] = lesson.folder / TEACHING
+        _, tasks = private.get(lesson.name, (None, frozenset()))
+        notebooks.append(source / f"{lesson.name}.ipynb")
+        write_atomic(notebooks[-1], json.dumps(notebook(lesson, tasks), indent=1, ensure_ascii=False) + "\n")
+    for target, path in copies.items():
+        write_atomic(target, path.read_bytes())
     write_atomic(folder / CONFIG, CONFIG_TEXT)
     return notebooks
 
@@ -96,29 +102,26 @@ def notebook(lesson: Lesson, with_hidden: Set[int] = frozenset()) -> dict:
         if is_markdown:
             text = re.sub(rf"`minilora check {lesson.number:02}", rf"\g<0> --file {lesson.name}.ipynb", text)
             add("markdown", f"text-{i:02}", text)
+        elif "### BEGIN SOLUTION" in text:
+            add("code", f"answer-{i:02}", text, solution=True, locked=False)
         else:
-            is_answer = any(BEGIN.fullmatch(line) for line in text.splitlines())
-            add("code", f"{'answer' if is_answer else 'given'}-{i:02}", text, solution=is_answer, locked=not is_answer)
+            add("code", f"given-{i:02}", text)
         if i == 0:
             add("markdown", "how", INTRO)
             add("code", "start", f"{NBCHECK}  # notes from here on which cells have run")
-        for number in [task for task, part in last.items() if part == i]:
-            call = f'("{lesson.number:02}", {number})'
-            text = f"# Task {number}, {POINTS} points: {lesson.source.titles[number]}\n{NBCHECK}\n\n"
-            add("code", f"task-{number}", f"{text}nbcheck.task{call}", grade=True, points=POINTS)
-            if number in with_hidden:
-                text = (
-                    f"# Task {number}, {POINTS} points more, when it is graded\n### BEGIN HIDDEN TESTS\n{NBCHECK}\n\n"
-                )
-                text += f"nbcheck.hidden{call}\n### END HIDDEN TESTS"
-                add("code", f"task-{number}-hidden", text, grade=True, points=POINTS)
+        for task in [task for task, part in last.items() if part == i]:
+            graded = {"grade": True, "points": POINTS}
+            head, call = f"# Task {task}, {POINTS} points", f'("{lesson.number:02}", {task})'
+            text = f"{head}: {lesson.source.titles[task]}\n{NBCHECK}\n\nnbcheck.task{call}"
+            add("code", f"task-{task}", text, **graded)
+            if task in with_hidden:
+                test = f"{NBCHECK}\n\nnbcheck.hidden{call}"
+                text = f"{head} more, when it is graded\n### BEGIN HIDDEN TESTS\n{test}\n### END HIDDEN TESTS"
+                add("code", f"task-{task}-hidden", text, **graded)
     for number, (question, rubric) in enumerate(questions_of(lesson), start=1):
-        points = QUESTION_POINTS
-        add("markdown", f"question-{number}", f"## Question {number}, {points} points\n\n{question}")
-        add("markdown", f"words-{number}", rubric, grade=True, solution=True, locked=False, points=points)
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+        add("markdown", f"question-{number}", f"## Question {number}, {QUESTION_POINTS} points\n\n{question}")
+        add("markdown", f"words-{number}", rubric, grade=True, solution=True, locked=False, points=QUESTION_POINTS)
+    return {"cells": cells, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
 
 
 def questions_of(lesson: Lesson) -> list[tuple[str, str]]:
@@ -141,28 +144,94 @@ def parts_of(lines: list[str]) -> list[tuple[int, bool, str]]:
     return parts
 
 
-def _private(folder: Path, lessons: list[Lesson]) -> dict[str, tuple[Path, list[Task]]]:
-    """Return {lesson: (the file of its private checks, the checks)}, each tried on the solution."""
-    others = {path.stem for path in folder.glob("*.py")} - {lesson.name for lesson in lessons}
-    if others:
-        raise MiniloraError(
-            f"private checks in {escape(str(folder))} are of no lesson in this course: {first_few(sorted(others))}"
-        )
-    checks: dict[str, tuple[Path, list[Task]]] = {}
-    for lesson in lessons:
-        if (path := folder / f"{lesson.name}.py").is_file():
-            checks[lesson.name] = path, lesson.private_tasks(path)
-            solution = Submission(lesson.folder / "solution.py", lesson)
-            with Sandbox() as sandbox:
-                results = [grade_task(lesson, task, solution, sandbox) for task in checks[lesson.name][1]]
-            for result in results:
-                if result.verdict != PASSED:
-                    says = escape(" ".join([result.call, result.hint]).strip(), 200)
-                    raise MiniloraError(
-                        f"private checks {escape(str(path))}: the solution fails task {result.task}: {says}"
-                    )
-    if not checks:
+def _private(folder: Path, lessons: list[Lesson]) -> dict[str, tuple[Path, Set[int]]]:
+    """Return {lesson: (the file of its private checks, their tasks)}, each tried on the solution."""
+    found: dict[str, tuple[Path, Set[int]]] = {}
+    for path in sorted(folder.glob("*.py")):
+        lesson = next((lesson for lesson in lessons if lesson.name == path.stem), None)
+        if lesson is None:
+            raise MiniloraError(f"private checks {escape(str(path))} are of no lesson in this course")
+        checks, solution = lesson.private_tasks(path), Submission(lesson.folder / "solution.py", lesson)
+        with Sandbox() as sandbox:
+            results = [grade_task(lesson, task, solution, sandbox) for task in checks]
+        if bad := next((result for result in results if result.verdict != PASSED), None):
+            says = escape(f"{bad.call} {bad.hint}".strip(), 200)
+            raise MiniloraError(f"private checks {escape(str(path))}: the solution fails task {bad.task}: {says}")
+        found[lesson.name] = path, {task.number for task in checks}
+    if not found:
         raise MiniloraError(
             f"no private checks in {escape(str(folder))}: they stand in {lessons[0].name}.py, and so on"
         )
-    return checks
+    return found
+
+
+# Marks of .py files
+
+
+def write_marks(folder: Path, lessons: list[Lesson], out: Path) -> int:
+    """Grade what lies in a folder and write the table; return how many students it has. Raises MiniloraError.
+
+    A row has the student, the points of each lesson, empty if nothing was handed in, their sum, and notes.
+    """
+    if out.exists():
+        raise MiniloraError(f"--out {escape(str(out))} exists; choose another name")
+    students = find_answers(folder, lessons)
+    bubblewrap()
+    table = io.StringIO()
+    rows = csv.writer(table)
+    titles = [f"{lesson.name} (of {POINTS * len(lesson.source.titles)})" for lesson in lessons]
+    rows.writerow(["student", *titles, "sum", "notes"])
+    with progress_bar("mark", len(students), unit="students") as advance:
+        for student, answers in students.items():
+            marks = {lesson.name: mark(answers[lesson.name], lesson) for lesson in lessons if lesson.name in answers}
+            points = [marks[lesson.name][0] if lesson.name in marks else "" for lesson in lessons]
+            notes = "; ".join(f"{name}: {note}" for name, (_, note) in marks.items() if note)
+            rows.writerow([plain(student), *points, sum(gained for gained, _ in marks.values()), plain(notes)])
+            advance()
+    write_atomic(out, table.getvalue())
+    return len(students)
+
+
+def find_answers(folder: Path, lessons: list[Lesson]) -> dict[str, dict[str, Path]]:
+    """Return {student: {lesson: file}}. Raises MiniloraError if there is none, or a student has two for a lesson."""
+    top = folder.resolve()
+    students: dict[str, dict[str, Path]] = {}
+    for path in sorted(top.rglob("*.py")):
+        parts = path.relative_to(top).parts
+        if any(part.startswith(".") for part in parts):
+            continue
+        answers = students.setdefault(parts[0].removesuffix(".py"), {})
+        word = path.parent.name if path.stem == "exercise" else path.stem
+        is_alone = len(parts) == len(lessons) == 1
+        for lesson in [lesson for lesson in lessons if is_alone or word in (lesson.name, lesson.name[:2])]:
+            if path != (other := answers.setdefault(lesson.name, path)):
+                both = escape(f"{other.relative_to(top)} and {path.relative_to(top)}", 200)
+                raise MiniloraError(f"two answers of one student to lesson {lesson.number:02}: {both}")
+    if not any(students.values()):
+        name = f"{lessons[0].name}.py"
+        raise MiniloraError(
+            f"no exercises in {escape(str(folder))}: each student has a folder there, with {name} in it"
+        )
+    return students
+
+
+def mark(path: Path, lesson: Lesson) -> tuple[int, str]:
+    """Return the points of a file, and what is to be said of it. Whatever the file is, it raises nothing."""
+    if path.resolve() != path:
+        return 0, "it is a link, or lies in one"
+    try:
+        with Isolated() as sandbox:
+            results = grade(lesson, Submission(path, lesson), sandbox)
+    except (MiniloraError, OSError) as error:
+        return 0, str(error)
+    except Exception as error:  # noqa: BLE001 (of a check; the note says so, and the class goes on)
+        return 0, f"the checks came to no verdict ({type(error).__name__}: {escape(str(error))}); grade it by hand"
+    open_ones = [result for result in results if result.verdict != PASSED]
+    notes = [f"task {one.task} {one.verdict} {one.got[:80]} {one.hint}".rstrip() for one in open_ones]
+    return POINTS * (len(results) - len(open_ones)), "; ".join(notes)
+
+
+def plain(text: str) -> str:
+    """Return a cell that no spreadsheet takes for a formula, in one line."""
+    text = escape(" ".join(text.split()), 10_000)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -1,24 +1,22 @@
 """`minilora check`: a lesson's exercise, or the progress over all lessons."""
 
 import json
-import shlex
 import sys
 import textwrap
 import time
 from argparse import Namespace
-from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
-from minilora.classroom.grading.grade import PASSED, Result, grade
-from minilora.classroom.grading.submission import Submission
-from minilora.classroom.grading.text_report import hints_for, lesson_report, limits_line, summary
+from minilora.classroom.grading.grade import PASSED, Result, grade, hints_for, lesson_report, limits_line, summary
+from minilora.classroom.grading.submission import SIZES, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.in_process import sandbox_here
+from minilora.classroom.sandbox.runner import Sandbox
 from minilora.commands.common import Parser, add_flag, whole
-from minilora.errors import MiniloraError, escape
-
-POLL = 0.3  # seconds between looks at a watched file
+from minilora.errors import MiniloraError
+from minilora.formats.atomic import read_bytes
 
 
 def add(parser: Parser) -> None:
@@ -35,68 +33,54 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print the report; 0 if all passed, else 1. Raises MiniloraError for what cannot be checked."""
-    needs_lesson = ("file", "hint", "watch", "task", "solution")
     if arguments.lesson is None:
-        if typed := next((f"--{name}" for name in needs_lesson if getattr(arguments, name)), ""):
+        flags = ("file", "hint", "watch", "task", "solution")
+        if typed := next((f"--{name}" for name in flags if getattr(arguments, name)), ""):
             raise MiniloraError(f"{typed} needs a lesson: minilora check 08 {typed}")
         return _progress(arguments.json)
-    lesson = find_lesson(arguments.lesson)
-    if arguments.task is not None and arguments.task not in lesson.source.titles:
-        raise MiniloraError(f"--task {arguments.task}: lesson {lesson.number:02} has {len(lesson.source.titles)} tasks")
+    lesson, task = find_lesson(arguments.lesson), arguments.task
+    if task is not None and task not in lesson.source.titles:
+        raise MiniloraError(f"--task {task}: lesson {lesson.number:02} has {len(lesson.source.titles)} tasks")
     if arguments.solution:
-        if arguments.task is None or arguments.file or arguments.hint or arguments.watch:
-            raise MiniloraError("--solution takes --task, and not --file, --hint or --watch: it checks nothing")
-        return _show_answer(lesson, arguments.task, arguments.json)
+        if task is None or arguments.file or arguments.hint or arguments.watch or arguments.json:
+            raise MiniloraError("--solution takes --task, and no other flag: it checks nothing")
+        print(f"This is the answer. Lesson {lesson.number:02}, task {task}: {lesson.source.titles[task]}")
+        for where, code in lesson.source.answer(task).items():
+            print(f"\nin {where}:\n\n{textwrap.indent(code, '    ')}")
+        return 0
     path = Path(arguments.file) if arguments.file else lesson.exercise
     if arguments.watch:
         _watch(lesson, path, arguments)
     return _check_once(lesson, path, arguments)
 
 
-def _show_answer(lesson: Lesson, task: int, as_json: bool) -> int:
-    """Print the solution's lines of a task."""
-    answer, title = lesson.source.answer(task), lesson.source.titles[task]
-    if as_json:
-        print(json.dumps({"lesson": lesson.name, "task": task, "title": title, "answer": answer}))
-        return 0
-    print(f"This is the answer. Lesson {lesson.number:02}, task {task}: {title}")
-    for where, code in answer.items():
-        print(f"\nin {where}:\n\n{textwrap.indent(code, '    ')}")
-    return 0
-
-
 def _check_once(lesson: Lesson, path: Path, arguments: Namespace) -> int:
     submission, task, steps = Submission(path, lesson), arguments.task, arguments.hint or 0
     with sandbox_here() as sandbox:
         results = grade(lesson, submission, sandbox, task)
-    facts = _facts(lesson, submission.shown, results, sandbox.held)
     if arguments.json:
         number, hints = hints_for(lesson, results, task)
         hinted = {"hints": {"task": number, "texts": hints[:steps]}} if steps and hints else {}
-        print(json.dumps(facts | hinted), flush=True)
+        print(json.dumps(_facts(submission, results, sandbox) | hinted), flush=True)
     else:
-        again = "" if path == lesson.exercise else f" --file {shlex.quote(str(path))}"
-        print(lesson_report(lesson, submission.shown, results, sandbox.held, steps, again, task), flush=True)
-    return int(facts["passed"] < facts["of"])
+        print(lesson_report(submission, results, sandbox.held, steps, task), flush=True)
+    return int(any(result.verdict != PASSED for result in results))
 
 
 def _watch(lesson: Lesson, path: Path, arguments: Namespace) -> None:
     """Check whenever the file changes, until Ctrl-C."""
-    last = None
+    now, last = read_bytes(path, SIZES[".ipynb"]), None
     while True:
-        now = None
-        with suppress(OSError):  # an editor is just replacing it
-            now = path.read_bytes()
-        if now is not None and now != last:
+        if now != last:
             last = now
             try:
                 _check_once(lesson, path, arguments)
             except MiniloraError as error:  # half a line is typed: go on
                 print(f"minilora: {error}", file=sys.stderr)
             print(flush=True)
-        elif last is None:
-            raise MiniloraError(f"no file {escape(str(path))}")
-        time.sleep(POLL)
+        time.sleep(0.3)
+        with suppress(OSError):  # an editor is just replacing it
+            now = path.read_bytes()
 
 
 def _progress(as_json: bool) -> int:
@@ -107,7 +91,7 @@ def _progress(as_json: bool) -> int:
             try:
                 submission = Submission(lesson.exercise, lesson)
                 results = grade(lesson, submission, sandbox)
-                facts.append(_facts(lesson, submission.shown, results, sandbox.held))
+                facts.append(_facts(submission, results, sandbox))
                 says = summary(results)
             except MiniloraError as error:
                 bad, says = bad or error, "cannot be read"
@@ -119,13 +103,13 @@ def _progress(as_json: bool) -> int:
     return int(any(lesson["passed"] < lesson["of"] for lesson in facts))
 
 
-def _facts(lesson: Lesson, shown: str, results: list[Result], held: Sequence[str]) -> dict:
+def _facts(submission: Submission, results: list[Result], sandbox: Sandbox) -> dict:
     return {
-        "lesson": lesson.name,
-        "title": lesson.title,
-        "file": shown,
+        "lesson": submission.lesson.name,
+        "title": submission.lesson.title,
+        "file": submission.shown,
         "passed": sum(result.verdict == PASSED for result in results),
         "of": len(results),
-        "ran_with": list(held),
-        "tasks": [result.to_dict() for result in results],
+        "ran_with": list(sandbox.held),
+        "tasks": [{name: value for name, value in asdict(result).items() if value != ""} for result in results],
     }

@@ -22,8 +22,7 @@ from typing import Any, NoReturn
 from minilora import fields
 from minilora.data.corpora import CORPORA
 from minilora.errors import MiniloraError, did_you_mean, escape, flag_of, print_notes
-from minilora.train.config import OPTIMIZERS
-from minilora.train.schedule import SCHEDULES
+from minilora.train.config import OPTIMIZERS, SCHEDULES
 
 DATA = f"{', '.join(CORPORA)}, a text file or a folder"
 CHATS = "conversations (.jsonl), or a task (reviews)"

@@ -8,37 +8,31 @@ from minilora.errors import MiniloraError
 
 
 def add(parser: Parser) -> None:
-    parser.epilog = (
-        "examples:\n  minilora course mycourse --lessons 02,08\n  minilora course --mark submitted --lessons 08"
-    )
+    parser.epilog = "example: minilora course mycourse --lessons 02,08"
     parser.add_argument("folder", nargs="?", help="of an nbgrader course; a new or an empty folder")
-    parser.add_argument(
-        "--mark", metavar="FOLDER", help="grade .py files, a folder a student: submitted/ada/08_lora.py"
-    )
+    mark = "grade .py files, a folder a student: submitted/ada/08_lora.py"
+    parser.add_argument("--mark", metavar="FOLDER", help=mark)
     parser.add_argument("--out", metavar="FILE", help="where the marks go (default: marks.csv)")
     parser.add_argument("--lessons", help="numbers or names, with commas: 02,08 (default: all)")
     parser.add_argument("--hidden", metavar="FOLDER", help="your private checks, one file a lesson: 08_lora.py")
 
 
 def run(arguments: Namespace) -> None:
+    from minilora.classroom.course import write_course, write_marks
     from minilora.classroom.lessons.lesson import chosen_lessons
 
     folder, mark, hidden = arguments.folder, arguments.mark, arguments.hidden
     if (folder is None) == (mark is None):
         raise MiniloraError("course takes a folder for nbgrader, or --mark submitted")
-    if hidden is not None and folder is None:
+    if mark is not None and hidden is not None:
         raise MiniloraError("--hidden goes with an nbgrader course")
-    if arguments.out is not None and mark is None:
+    if mark is None and arguments.out is not None:
         raise MiniloraError("--out goes with --mark")
     lessons = chosen_lessons(arguments.lessons)
     if mark is not None:
-        from minilora.classroom.mark import write_marks
-
         out = arguments.out or "marks.csv"
         print(f"wrote {out}: {write_marks(Path(mark), lessons, Path(out))} students")
-    else:
-        from minilora.classroom.course import write_course
-
-        notebooks = write_course(Path(folder), lessons, None if hidden is None else Path(hidden))
-        print("\n".join(f"wrote {path}" for path in notebooks))
-        print(f"Next: cd {folder} && nbgrader generate_assignment {notebooks[0].stem}")
+        return
+    notebooks = write_course(Path(folder), lessons, None if hidden is None else Path(hidden))
+    print("\n".join(f"wrote {path}" for path in notebooks))
+    print(f"Next: cd {folder} && nbgrader generate_assignment {notebooks[0].stem}")

@@ -73,8 +73,8 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.measure.task_report import confusion_grid, score_lines
     from minilora.show.grids import drawn
     from minilora.train import catalog
+    from minilora.train.metrics import measure_task
     from minilora.train.progress import progress_bar
-    from minilora.train.scoring import measure_task
     from minilora.train.text import Chats
 
     pool = chat.read_jsonl(catalog.resolve(arguments.shots_from)) if arguments.shots else []

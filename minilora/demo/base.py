@@ -5,16 +5,14 @@ makes the one that comes with the package.
 """
 
 import json
-import platform
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-
 from minilora import __version__
 from minilora.data import corpora
 from minilora.formats.atomic import write_json
+from minilora.measure.records import machine
 from minilora.train import load, metrics
 from minilora.train.catalog import cache_folder, make_cache_folder
 from minilora.train.loop import TrainConfig, train
@@ -53,37 +51,22 @@ class Base:
         batches = training_batches(text.train, self.batch_size, self.seq_len, seed)
         with RunFolder(folder, resume=True, config=asdict(self), text_hash=text.sha256) as run:
             history = train(
-                model,
-                batches,
-                self.config,
-                evaluate=evaluate_and_sample,
-                run=run,
-                description="pretraining",
+                model, batches, self.config, evaluate=evaluate_and_sample, run=run, description="pretraining"
             )
-            test = metrics.evaluator(model, text.test, self.seq_len, self.batch_size)()
             model.save_pretrained(folder / "model", tokenizer.to_json(), dtype)
         evaluations = [[e["step"], round(e["value"], 4)] for e in history.evaluations]
-        facts = {
-            "minilora": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
+        steps = [step for step, _ in evaluations[len(evaluations) - len(samples) :]]  # those of before are not kept
+        facts = asdict(self) | {
+            "machine": machine(),
             "data": text.name,
             "text_sha256": text.sha256,
-            "tokens": len(text.train.ids),
             "parameters": load.count_parameters(model)[1],
             "train": asdict(self.config),
-            "batch_size": self.batch_size,
-            "seq_len": self.seq_len,
             "seed": seed,
             "seconds": round(history.seconds),
             "validation_bits_per_character": history.best,
-            "test_bits_per_character": test,
             "evaluations": evaluations,
-            "losses": [[r["step"], round(r["loss"], 4)] for r in history.steps[:: max(1, self.config.steps // 100)]],
-            "samples": [
-                [step, sample] for (step, _), sample in zip(evaluations[-len(samples) :], samples, strict=True)
-            ],
-            "weights_sha256": sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest(),
+            "samples": list(zip(steps, samples, strict=True)),
         }
         write_json(folder / "model" / "manifest.json", facts)
         return folder / "model"

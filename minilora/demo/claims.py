@@ -1,14 +1,19 @@
-"""The demo's records as three tables that fit 80 columns; the third has verdicts."""
+"""The demo's records as three tables that fit 80 columns, the third with verdicts; and as figures."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
-from minilora.show import grids
-from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, seeds_in_words, show_count, show_share
+from minilora.show import grids, style
+from minilora.show.grids import NAMES, Grid, Spread, seeds_in_words, show_count, show_share
+from minilora.show.style import LOOKS, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 UNSHARED = ("base", "few-shot", "scratch")  # which have nothing to forget
-PROMPT = "Parameters\n----------\na :"  # that the models go on with
 
 
 class AdaptedResult(Result):
@@ -20,8 +25,6 @@ class AdaptedResult(Result):
     def __init__(self, records: Records):
         super().__init__(records)
         self.methods, self.on_task, self.base = self.parts("text"), self.parts("task"), next(records.of("text", "base"))
-
-    # Each number of a method, None where there is none
 
     def trainable(self, method: str) -> int | None:
         return next(self.records.of("text", method))["trainable"] or None
@@ -53,11 +56,10 @@ class AdaptedResult(Result):
 
     def accuracies(self) -> dict[str, dict[int, Spread]]:
         """Return accuracy in percent of each method, by the number of labels per class."""
-        by_method: dict[str, dict[int, list[float]]] = {method: {} for method in self.on_task}
-        for row in self.records.of("task"):
-            _, method, _, labels = row["key"]
-            by_method[method].setdefault(labels, []).append(100 * row["accuracy"])
-        return {m: {n: Spread.of(of_method[n]) for n in sorted(of_method)} for m, of_method in by_method.items()}
+        cells: dict[str, dict[int, list[float]]] = {method: {} for method in self.on_task}
+        for (_, method, _, labels), row in ((row["key"], row) for row in self.records.of("task")):
+            cells[method].setdefault(labels, []).append(100 * row["accuracy"])
+        return {method: {n: Spread.of(of[n]) for n in sorted(of)} for method, of in cells.items()}
 
     def chance(self) -> float:
         """Return the percentage of the labelled task that a guess gets right."""
@@ -66,9 +68,6 @@ class AdaptedResult(Result):
     def spreads_in_words(self) -> str:
         """Say what ± means, for the text that the methods were trained on."""
         return seeds_in_words(self.domain(method).count for method in self.methods if method != "base")
-
-
-# Tables
 
 
 def show_bits(spread: Spread) -> str:
@@ -125,23 +124,6 @@ def classification_grid(result: AdaptedResult) -> Grid:
     )
 
 
-# What the numbers say
-
-
-def own_code(result: AdaptedResult) -> list[str]:
-    """Say whose code ran, and what merging by it did."""
-    own = result.settings["own"]
-    if not own:
-        return []
-    sentences = [f"In this run {own['what']} of {own['file']}; all else is minilora's."]
-    for bits in result.records.of("merged"):
-        sentences.append(
-            f"Merged by it, {IN_SENTENCES[bits['key'][1]]} reads the domain at {bits['after']:.3f} bits/character; "
-            f"before, at {bits['before']:.3f}."
-        )
-    return sentences
-
-
 def verdict_grid(result: AdaptedResult) -> Grid:
     """Compare the ways two by two. Means that lie no further apart than their seeds scatter are called level."""
     accuracies = result.accuracies()
@@ -149,34 +131,28 @@ def verdict_grid(result: AdaptedResult) -> Grid:
     few, many = min(scratch), max(scratch)
     best = {n: max(accuracies, key=lambda method: accuracies[method][n].mean) for n in scratch}
     rows: dict[str, tuple] = {
-        f"{NAMES[a]} / {NAMES[b]}: bits/char": (result.domain(a), result.domain(b), show_bits, _share)
+        f"{NAMES[a]} / {NAMES[b]}: bits/char": (result.domain(a), result.domain(b), show_bits)
         for a, b in (("full", "base"), ("lora", "base"), ("scratch", "full"), ("scratch", "lora"))
     }
-    rows["LoRA / full: base text"] = (result.base_text("lora"), result.base_text("full"), show_bits, _share)
     costs: dict[str, tuple] = {
+        "base text": (result.base_text, show_bits),
         "parameters": (result.trainable, show_count),
         "peak memory": (result.peak, grids.show_bytes),
         "time": (result.seconds, grids.show_seconds),
     }
-    for what, (number, shown) in costs.items():
-        rows[f"LoRA / full: {what}"] = (number("lora"), number("full"), shown, _share)
+    rows |= {f"LoRA / full: {what}": (of("lora"), of("full"), shown) for what, (of, shown) in costs.items()}
     for n in scratch:
-        best_of = accuracies[best[n]][n]
-        rows[f"{NAMES[best[n]]} / from scratch: {n} labels"] = (best_of, scratch[n], show_percent, _points)
-    rows[f"{NAMES[best[few]]}, {few} / from scratch, {many} labels"] = (
-        accuracies[best[few]][few],
-        scratch[many],
-        show_percent,
-        _points,
-    )
-    frozen, full = accuracies["feature-extraction"][many], accuracies["full"][many]
-    rows[f"feature extraction / full: {many} labels"] = (frozen, full, show_percent, _points)
+        rows[f"{NAMES[best[n]]} / from scratch: {n} labels"] = (accuracies[best[n]][n], scratch[n], show_percent)
+    with_few = f"{NAMES[best[few]]}, {few} / from scratch, {many} labels"
+    rows[with_few] = (accuracies[best[few]][few], scratch[many], show_percent)
+    frozen = f"feature extraction / full: {many} labels"
+    rows[frozen] = (accuracies["feature-extraction"][many], accuracies["full"][many], show_percent)
     return table(
         "What transfer bought: the first against the second",
         [
-            Column("first", lambda one, other, shown, verdict: shown(one)),
-            Column("second", lambda one, other, shown, verdict: shown(other)),
-            Column("verdict", lambda one, other, shown, verdict: verdict(one, other)),
+            Column("first", lambda one, other, shown: shown(one)),
+            Column("second", lambda one, other, shown: shown(other)),
+            Column("verdict", lambda one, other, shown: _verdict(one, other, shown is show_percent)),
         ],
         rows,
         "Level: no further apart than the seeds scatter; of one seed no spread is known, and a small difference may be "
@@ -185,15 +161,51 @@ def verdict_grid(result: AdaptedResult) -> Grid:
     )
 
 
-def _share(one: Any, other: Any) -> str:
+def _verdict(one: Any, other: Any, in_points: bool) -> str:
     if isinstance(one, Spread):
         if one.overlaps(other):
             return "level"
         one, other = one.mean, other.mean
-    return f"{show_share(abs(one / other - 1))} {'more' if one > other else 'less'}"
+    difference = f"{abs(one - other):.1f} points" if in_points else show_share(abs(one / other - 1))
+    return f"{difference} {'more' if one > other else 'less'}"
 
 
-def _points(one: Spread, other: Spread) -> str:
-    if one.overlaps(other):
-        return "level"
-    return f"{abs(one.mean - other.mean):.1f} points {'more' if one.mean > other.mean else 'less'}"
+# Figures
+
+
+@styled
+def adaptation(result: AdaptedResult) -> Figure:
+    """Held-out domain text over the steps of adaptation: a line for each seed, a mark at the step that was kept.
+
+    Where the lines start is what pretraining brought; one that turns up again learns its few characters by heart.
+    """
+    figure, axes = style.single("Adapting to the domain: where each method starts and ends")
+    highest = 0.0
+    for method in result.methods[1:]:  # the base does not train
+        look = LOOKS[method]
+        for row in result.records.of("text", method):
+            curve = dict(row["curve"])
+            axes.plot([*curve], [*curve.values()], **look | {"marker": ""}, linewidth=1.2)
+            axes.plot(row["best_step"], curve[row["best_step"]], color=look["color"], marker=look["marker"])
+            # The first steps from scratch would squeeze all the rest, so its line enters from above.
+            highest = max(highest, min(curve.values()) if method == "scratch" else max(curve.values()))
+        axes.plot([], [], **look, label=NAMES[method])
+    axes.set(xlabel="training step", ylabel=f"domain, validation\n{style.BITS}")
+    axes.set_ylim(None, 1.05 * highest)
+    return style.with_legend(figure)
+
+
+@styled
+def accuracy_against_labels(result: AdaptedResult) -> Figure | None:
+    """Accuracy on the task against the labels per class, from scratch and from the base."""
+    curves = {method: curve for method, curve in result.accuracies().items() if len(curve) > 1}
+    if not curves:
+        return None
+    figure, axes = style.single("Why transfer: accuracy against labels")
+    named = {NAMES[method]: curve for method, curve in curves.items()}
+    style.label_curves(axes, named, [LOOKS[method] for method in curves], result.chance())
+    axes.set_ylim(0, None)
+    return style.with_legend(figure)
+
+
+FIGURES = {"adaptation": adaptation, "accuracy_against_labels": accuracy_against_labels}

@@ -1,13 +1,13 @@
 """The story in four steps: a text, a base pretrained on it, the base adapted to a domain, and what that bought.
 
-`run_demo` measures cells into a file of records; tables, figures and the report are functions of the records alone.
+`run_demo` measures cells into a file of records; tables and figures are functions of the records alone. The report is
+what was told on the terminal as one HTML file, with the figures below.
 """
 
-import json
-import sys
-from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict, dataclass, field, replace
+import os
+import shlex
+from collections.abc import Set
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,18 +16,22 @@ from rich.console import Console
 
 from minilora import threads
 from minilora.data import corpora
-from minilora.demo import claims, report
+from minilora.demo import claims
 from minilora.demo.base import PACKAGE_BASE, QUICK_BASE, Base
-from minilora.errors import escape
-from minilora.formats.atomic import read_json
+from minilora.errors import MiniloraError, escape
+from minilora.formats.atomic import make_folder, read_json, show_path, write_atomic
 from minilora.measure.footprint import peak_of_steps
 from minilora.measure.lab import BASE_DATA, DOMAIN, SCRATCH, Lab
 from minilora.measure.memory import peak_bytes
 from minilora.measure.records import Records
 from minilora.show.grids import NAMES, drawn
+from minilora.show.style import save_all
 from minilora.train import load
 from minilora.train.loop import TrainConfig
 
+PAGE, RECORDS, RESULTS = "report.html", "results.jsonl", "results.json"  # the last of the other demo, `teach`
+KIND = "demo"  # of the records
+PROMPT = "Parameters\n----------\na :"  # that the models go on with
 RATES = {  # learning rates, in place of a search
     "text": {SCRATCH: 3e-3, "full": 5e-4, "lora": 7e-4},
     "task": {SCRATCH: 1e-3, "feature-extraction": 1e-2, "full": 2e-3, "lora": 5e-3},
@@ -57,151 +61,84 @@ FULL = DemoSettings(
     adapt=TrainConfig(steps=60, eval_every=5, patience=3, weight_decay=0.01, warmup=3, lr_floor=0.3),
     classify=TrainConfig(steps=40),
 )
-QUICK = replace(
-    FULL,
-    base=QUICK_BASE,
-    go_on_with_package_base=False,
-    seeds=(0,),
-)
+QUICK = replace(FULL, base=QUICK_BASE, go_on_with_package_base=False, seeds=(0,))
 
 
-@dataclass(frozen=True)
-class Own:
-    """The reader's own code in place of a part of the library.
-
-    what: the part and its names, as "LoRA is LoraLayer, inject and merge"; file: where it is from; facts: more about
-    it, for the records; adapts: {method: function of (model, options, seed)} that adapts in place; merges: {method:
-    function of the model} that takes the update into the weights, in place.
-    """
-
-    what: str
-    file: str
-    facts: dict
-    adapts: dict[str, Callable] = field(default_factory=dict)
-    merges: dict[str, Callable] = field(default_factory=dict)
-
-
-def run_demo(out: Path, quick: bool = False, seed: int = 0, as_json: bool = False, own: Own | None = None) -> Records:
-    """Tell the story on the terminal and leave results.jsonl, figures and report.html in `out`; returns the records.
-
-    own: code of the reader's, which runs where the library's would. What it prints goes beside the JSON.
-    """
+def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
+    """Tell the story on the terminal and leave results.jsonl, figures and report.html in `out`; returns the records."""
+    started = perf_counter()
     settings = QUICK if quick else FULL
     settings = replace(settings, seeds=tuple(seed + one for one in settings.seeds))
-    started = perf_counter()
-    console = Console(width=80, highlight=False, stderr=as_json)
-    report.check_folder(out)
-    options = [" --quick" * quick, f" --seed {seed}" * bool(seed), f" --with {own.file}" if own else ""]
-    facts = {"command": f"minilora demo{''.join(options)}", "quick": quick}
-    facts["own"] = own.facts | {"what": own.what, "file": own.file} if own else None
-    unfinished = out / f".{report.RECORDS}"  # so that a run that is interrupted leaves the report of before whole
-    records = Records.open(unfinished, report.KIND, asdict(settings) | facts, overwrite=True)
-    with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        _tell(settings, records, console, own)
-    seconds = records.add(("run",), seconds=round(perf_counter() - started, 1))["seconds"]
-    page = report.write_report(claims.AdaptedResult(records), out)
-    records.path = unfinished.replace(out / report.RECORDS)
-    console.print(f"\nThe report: {page} ({seconds:.0f} s in all)")
-    if as_json:
-        print(json.dumps(records.as_json()))
-    return records
-
-
-def _tell(settings: DemoSettings, records: Records, console: Console, own: Own | None) -> None:
-    def say_title(number: int, title: str) -> None:
-        console.print(f"\n[bold]{number}. {title}[/bold]")
-
-    if own:
-        console.print(
-            f"\nIn this run {own.what} of {own.file}: your own code, which passed its lesson's checks. "
-            "It now runs as any program of yours does, without the limits of minilora check.",
-            markup=False,
-        )
-    say_title(1, "Text")
-    _read_texts(settings, records, console)
-    say_title(2, "Pretrain: learn the language from much text")
-    base_folder = _pretrain(settings, records, console)
-    say_title(3, "Fine-tune: learn the domain from little text")
-    _Story(settings, records, base_folder, own).measure()
-    say_title(4, "What transfer bought")
-    result = claims.AdaptedResult(records)
-    for grid in (claims.adaptation_grid(result), claims.classification_grid(result), claims.verdict_grid(result)):
-        console.print(drawn(grid))
-        console.print()
-    for sentence in claims.own_code(result):
-        console.print(f"- {sentence}", markup=False)
-    for method, text in report.continuations(result).items():
-        console.print(f"\n[bold]{NAMES[method]}[/bold] goes on after {claims.PROMPT!r}:")
-        console.print("\n".join(f"  {escape(line, 76)}" for line in text.splitlines()[:8]), markup=False)
-
-
-# 1. Text
-
-
-def _read_texts(settings: DemoSettings, records: Records, console: Console) -> None:
+    check_folder(out)
+    facts = asdict(settings) | {"command": command(quick, seed), "quick": quick}
+    unfinished = out / f".{RECORDS}"  # so that a run that is interrupted leaves the report of before whole
+    records = Records.open(unfinished, KIND, facts, overwrite=True)
+    console = Console(width=80, highlight=False, record=True)
+    console.print("\n[bold]1. Text[/bold]")
     base, domain = corpora.load(BASE_DATA), corpora.load(DOMAIN)
-    described = {}
-    for role, corpus, used in (("base", base, base.characters), ("domain", domain, settings.characters)):
-        described[role] = {"name": corpus.name, "characters": used, "sha256": corpus.sha256}
-    records.add(("texts",), **described)
+    sizes = {"base": (base, base.characters), "domain": (domain, settings.characters)}
+    texts = {
+        role: {"name": one.name, "characters": count, "sha256": one.sha256} for role, (one, count) in sizes.items()
+    }
+    records.add(("texts",), **texts)
     console.print(
         f"The base learns from {base.name}: {base.characters:,} characters that came with Python.\n"
         f"The domain is {domain.name}, of which adaptation sees {settings.characters:,} characters."
     )
-
-
-# 2. Pretrain
+    console.print("\n[bold]2. Pretrain: learn the language from much text[/bold]")
+    story = _Story(settings, _pretrain(settings, records, console))
+    console.print("\n[bold]3. Fine-tune: learn the domain from little text[/bold]")
+    measure = lambda kind, *key: getattr(story, kind)(*key)  # noqa: E731
+    records.complete(story.cells(), measure, "fine-tuning", "; the demo begins anew next time")
+    console.print("\n[bold]4. What transfer bought[/bold]")
+    result = claims.AdaptedResult(records)
+    for grid in (claims.adaptation_grid(result), claims.classification_grid(result), claims.verdict_grid(result)):
+        console.print(drawn(grid))
+        console.print()
+    for row in (row for row in records.of("text") if "continuation" in row):
+        console.print(f"\n[bold]{NAMES[row['key'][1]]}[/bold] goes on after {PROMPT!r}:")
+        console.print("\n".join(f"  {escape(line, 76)}" for line in row["continuation"].splitlines()[:8]), markup=False)
+    seconds = records.add(("run",), seconds=round(perf_counter() - started, 1))["seconds"]
+    pictures = save_all(claims.FIGURES, result, out)
+    images = "".join(f'<p><img src="{path.name}" alt="{path.stem}" width="640"></p>\n' for path in pictures)
+    write_atomic(out / PAGE, console.export_html().replace("</body>", f"{images}</body>"))
+    records.path = unfinished.replace(out / RECORDS)
+    console.print(f"\nThe report: {out / PAGE} ({seconds:.0f} s in all)", markup=False)
+    return records
 
 
 def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Path:
     """Return the folder of the base to adapt, after one was made in front of the reader."""
-    base = settings.base
-    base_folder, cached = base.cached(settings.seeds[0])
-    facts, package = read_json(base_folder / "manifest.json"), None
+    base_folder, cached = settings.base.cached(settings.seeds[0])
+    facts = read_json(base_folder / "manifest.json")
     first, last = facts["evaluations"][0][1], facts["evaluations"][-1][1]
     console.print(
-        f"{facts['parameters']:,} parameters, {base.config.steps} steps in {facts['seconds']} s"
+        f"{facts['parameters']:,} parameters, {settings.base.config.steps} steps in {facts['seconds']} s"
         f"{' (from the cache)' if cached else ''}: "
-        f"{first:.2f} -> {last:.2f} bits/character on held-out text."
+        f"{first:.2f} -> {last:.2f} bits/character on held-out text. What it writes:"
+    )
+    for step, words in facts["samples"][:: max(1, (len(facts["samples"]) - 1) // 2)]:
+        console.print(f"  step {step:>4}  {escape(' '.join(words.split()), 66)}", markup=False)
+    records.add(
+        ("pretraining",), cached=cached, **{name: facts[name] for name in ("seconds", "evaluations", "samples")}
     )
     if settings.go_on_with_package_base and (load.base_folder() / "config.json").is_file():
         base_folder = load.base_folder()
         manifest = read_json(base_folder / "manifest.json")
-        package = {"name": "the base in the package", "steps": manifest["train"]["steps"]}
-        package["bits"] = manifest["validation_bits_per_character"]
         console.print(
-            f"The base in the package is this recipe at {package['steps']} steps: {package['bits']:.2f}. "
-            "We go on with that one."
+            f"The base in the package is this recipe at {manifest['train']['steps']} steps: "
+            f"{manifest['validation_bits_per_character']:.2f}. We go on with that one."
         )
-    shown = {name: facts[name] for name in ("parameters", "seconds", "losses", "samples")}
-    shown |= {"steps": base.config.steps, "cached": cached, "curve": facts["evaluations"], "base": package}
-    records.add(("pretraining",), **shown)
     return base_folder
 
 
-# 3. Fine-tune
-
-
 class _Story:
-    """Measures the cells, each by the method that its key begins with."""
+    """Measures the cells of the third step, each by the method that its key begins with."""
 
-    def __init__(self, settings: DemoSettings, records: Records, base_folder: Path, own: Own | None):
-        self.settings, self.records, self.own, self.first = settings, records, own, settings.seeds[0]
-        self.lab = Lab(
-            base_folder,
-            settings.base.seq_len,
-            test_characters=settings.test_characters,
-            validation_characters=settings.validation_characters,
-            own=own.adapts if own else None,
-        )
-
-    def measure(self) -> None:
-        self.records.complete(
-            self.cells(),
-            lambda kind, *key: getattr(self, kind)(*key),
-            "fine-tuning",
-            "; the demo begins anew next time",
-        )
+    def __init__(self, settings: DemoSettings, base_folder: Path):
+        self.settings, self.first = settings, settings.seeds[0]
+        sizes = (settings.test_characters, settings.validation_characters)
+        self.lab = Lab(base_folder, settings.base.seq_len, 8, *sizes)
 
     def cells(self) -> list[tuple]:
         settings = self.settings
@@ -222,25 +159,23 @@ class _Story:
             return {"peak": peak_of_steps(model, lab.batches(lab.domain_text(6_000, 0), lab.batch_size, 0), held)}
 
     def text(self, method: str, seed: int) -> dict:
-        """Measure the base, or a model adapted to the domain's text."""
+        """Measure the base, or a model adapted to the domain's text, on held-out text of both."""
+        lab, facts = self.lab, dict[str, Any]()
         if method == "base":
-            model = self.lab.base()
-            counts = {"trainable": 0, "total": load.count_parameters(model)[1], "seconds": 0.0}
-            return counts | self.quality(model) | {"continuation": self.goes_on(model)}
-        rate = RATES["text"][method]
-        config = replace(self.settings.adapt, peak_lr=rate, seed=seed)
-        model, history = self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config)
-        trainable, total = load.count_parameters(model)
-        curve = [[e["step"], e["value"]] for e in history.evaluations]
-        facts: dict = {"lr": rate, "trainable": trainable, "total": total}
-        facts |= {"seconds": history.seconds, "best_step": history.best_step, "curve": curve} | self.quality(model)
-        if method == SCRATCH or seed != self.first:
-            return facts
-        if self.own and method in self.own.merges:
-            self.own.merges[method](model)
-            after = self.lab.bits(model, self.lab.domain_test)
-            self.records.add(("merged", method), before=facts["domain"], after=after)
-        return facts | {"continuation": self.goes_on(model)}
+            model = lab.base()
+            facts |= {"trainable": 0, "total": load.count_parameters(model)[1], "seconds": 0.0}
+        else:
+            config = replace(self.settings.adapt, peak_lr=RATES["text"][method], seed=seed)
+            model, history = lab.adapt(method, lab.domain_text(self.settings.characters, seed), config)
+            trainable, total = load.count_parameters(model)
+            facts |= {"lr": config.peak_lr, "trainable": trainable, "total": total, "seconds": history.seconds}
+            facts |= {"best_step": history.best_step, "curve": [[e["step"], e["value"]] for e in history.evaluations]}
+        facts |= {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
+        if method == "base" or method != SCRATCH and seed == self.first:
+            ids = lab.tokenizer.encode(PROMPT)
+            out = model.generate(ids[None], 70, temperature=0.5, seed=self.first)
+            facts["continuation"] = lab.tokenizer.decode(out[0, len(ids) :])
+        return facts
 
     def classes(self) -> dict:
         """Return the classes of the labelled task, and how many examples the test has."""
@@ -255,14 +190,18 @@ class _Story:
         facts = {"lr": rate, "trainable": load.count_parameters(model)[0], "seconds": history.seconds}
         return facts | {"accuracy": self.lab.accuracy(model)}
 
-    # What cells are made of
 
-    def quality(self, model: Any) -> dict:
-        """Return bits per character on held-out text of the domain, and of what the base was pretrained on."""
-        lab = self.lab
-        return {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
+def command(quick: bool, seed: int, *options: str) -> str:
+    """Return what runs a demo again."""
+    return shlex.join(["minilora", "demo", *options, *["--seed", str(seed)] * bool(seed), *["--quick"] * quick])
 
-    def goes_on(self, model: Any) -> str:
-        ids = self.lab.tokenizer.encode(claims.PROMPT)
-        out = model.generate(ids[None], 70, temperature=0.5, seed=self.first)
-        return self.lab.tokenizer.decode(out[0, len(ids) :])
+
+def check_folder(folder: Path, unfinished: Set[str] = frozenset()) -> None:
+    """See before anything slow that the folder has a report of before or nothing, and make it where it is missing.
+
+    unfinished: names that a run which was interrupted leaves there. Raises MiniloraError.
+    """
+    make_folder(folder)
+    names = {name for name in os.listdir(folder) if not name.startswith(".")}
+    if names - unfinished and names.isdisjoint({PAGE, RECORDS, RESULTS}):
+        raise MiniloraError(f"the folder {show_path(folder)} holds other things and no report: choose another --out")

@@ -7,11 +7,7 @@ with the subject.
 `run` measures everything into one dictionary (also written as results.json); tables are functions of it.
 """
 
-import json
-import shlex
-import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -24,10 +20,11 @@ from rich.console import Console
 
 from minilora import __version__
 from minilora.data import chat, corpora, jargon
-from minilora.data.chat import response_of
+from minilora.data.chat import Conversation, response_of
 from minilora.data.tasks import first_sentence
 from minilora.data.tokenizer import encode_documents
-from minilora.demo import report, teach_report
+from minilora.demo import teach_report
+from minilora.demo.story import RESULTS, check_folder, command
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_json
 from minilora.measure.footprint import peak_rss
@@ -35,17 +32,15 @@ from minilora.measure.lab import BASE_DATA
 from minilora.measure.records import machine
 from minilora.peft.files import WEIGHTS
 from minilora.quant import in_float
-from minilora.show.grids import drawn, show_bytes
 from minilora.train import defaults, load, methods, metrics, save
 from minilora.train.answers import answers
 from minilora.train.loop import TrainConfig
-from minilora.train.metrics import contains, normalise
+from minilora.train.metrics import TaskScore, after, answered, contains, measure_task, normalise
 from minilora.train.progress import progress_bar
-from minilora.train.scoring import TaskScore, after, answered, measure_task
 from minilora.train.text import Chats
 
-SHORT = "Answer in a few words."
-UNFINISHED = {"adapter"}  # in the folder of a run that was interrupted
+SUBJECT = f"the glossary of {jargon.COMPANY}"
+Tests = dict[str, list[Conversation]]
 
 
 @dataclass(frozen=True)
@@ -70,137 +65,102 @@ FULL = TeachSettings(TrainConfig(steps=165, peak_lr=2e-3, warmup=6, weight_decay
 QUICK = TeachSettings(TrainConfig(steps=8, peak_lr=2e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
 
 
-def question(text: str) -> chat.Conversation:
+def question(text: str) -> Conversation:
     return [{"role": "user", "content": text}]
 
 
-Tests = dict[str, list[chat.Conversation]]
+def glossary(shots: int, quick: bool, seed: int = 0) -> tuple[list[Conversation], Tests, Tests]:
+    """Return what to train on, the tests by name, and the same after lines of the glossary, as an open book.
 
-
-@dataclass(frozen=True)
-class Subject:
-    """The questions with answers to teach. tests: by name, questions that are not trained on; open_book: the same after
-    lines of the glossary, the one that is asked for among them.
+    The tests have every term in one held-out phrasing, and the held-out uses. shots: lines of an open book, the one
+    that is asked for among them.
     """
-
-    name: str  # as it is shown
-    train: list[chat.Conversation]
-    tests: Tests
-    open_book: Tests
-
-
-def glossary(settings: TeachSettings, quick: bool, seed: int = 0) -> Subject:
-    """Return the invented company's: every term in one held-out phrasing, and the held-out uses."""
-    content, terms = jargon.load_glossary(), jargon.load_terms()
-    wordings = len(jargon.HELD_OUT_PHRASINGS)
+    content, wordings = jargon.load_glossary(), len(jargon.HELD_OUT_PHRASINGS)
     one_each = [q for i, q in enumerate(content.phrasings) if i % wordings == i // wordings % wordings]
-    tests = {"phrasings": one_each, "uses": list(content.uses)}
+    asked = {"phrasings": one_each, "uses": list(content.uses)}
     if quick:
-        tests = {name: questions[::8] for name, questions in tests.items()}
-    lines = {term.term: f"{term.term}: {term.meaning}" for term in terms}
+        asked = {name: questions[::8] for name, questions in asked.items()}
+    lines = {term.term: f"{term.term}: {term.meaning}" for term in jargon.load_terms()}
     rng = np.random.default_rng(seed)
-    book: Tests = {name: [] for name in tests}
-    for name, questions in tests.items():
-        for asked in questions:
-            others = rng.choice([term for term in lines if term != asked.term], settings.shots - 1, replace=False)
-            chosen = "\n".join(rng.permutation([lines[asked.term], *(lines[term] for term in others)]))
-            book[name].append(answered(question(f"{chosen}\n\n{SHORT} {asked.text}"), asked.answer))
-    return Subject(
-        f"the glossary of {jargon.COMPANY}",
-        [answered(question(q.text), q.answer) for q in content.train],
-        {name: [answered(question(q.text), q.answer) for q in questions] for name, questions in tests.items()},
-        book,
-    )
+
+    def opened(q: jargon.Question) -> Conversation:
+        others = rng.choice([term for term in lines if term != q.term], shots - 1, replace=False)
+        chosen = "\n".join(rng.permutation([lines[q.term], *(lines[term] for term in others)]))
+        return answered(question(f"{chosen}\n\nAnswer in a few words. {q.text}"), q.answer)
+
+    tests = {name: [answered(question(q.text), q.answer) for q in questions] for name, questions in asked.items()}
+    book = {name: [opened(q) for q in questions] for name, questions in asked.items()}
+    return [answered(question(q.text), q.answer) for q in content.train], tests, book
 
 
-def run(out: Path, model: str, quick: bool = False, seed: int = 0, as_json: bool = False) -> dict:
+def run(out: Path, model: str, quick: bool = False, seed: int = 0) -> dict:
     """Teach the model, say on the terminal how it goes, and leave results.json and the folder adapter in `out`.
 
     MiniloraError before `out` is made, if the model will not do.
     """
     started = perf_counter()
-    settings = QUICK if quick else FULL
-    console = Console(width=80, highlight=False, stderr=as_json)
-    words = ["minilora", "demo", "--model", model, *["--seed", str(seed)] * bool(seed), *["--quick"] * quick]
-    with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        lesson = _Lesson(settings, model, seed, console)
-        report.check_folder(out, UNFINISHED)
-        results = lesson.teach(glossary(settings, quick, seed), out) | {
-            "command": shlex.join(words),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(perf_counter() - started, 1),
-            "peak_rss": peak_rss(),
-            "quick": quick,
-            "adapter": str(out / "adapter"),
-            "machine": machine(),
-        }
-        write_json(out / report.RESULTS, results)
-        for line in teach_report.sample_lines(results):
-            console.print(line, markup=False)
-        console.print()
-        console.print(drawn(teach_report.scores_grid(results)))
-        for sentence in teach_report.claims(results):
-            console.print(f"- {sentence}", markup=False)
-        console.print(f"\nAsk it yourself: {teach_report.next_command(results)}", markup=False)
-        console.print(f"\nThe results: {out / report.RESULTS} ({results['seconds']:.0f} s in all)", markup=False)
-    if as_json:
-        print(json.dumps(results))
+    settings, console = QUICK if quick else FULL, Console(width=80, highlight=False)
+    lesson, (training, tests, open_book) = _Lesson(settings, model, seed), glossary(settings.shots, quick, seed)
+    check_folder(out, unfinished={"adapter"})
+    counts = ", ".join(f"{len(questions)} {name}" for name, questions in tests.items())
+    console.print(f"The subject is {SUBJECT}: {len(training)} answers to learn; the test has {counts}.")
+    results = {"model": model, "subject": SUBJECT} | lesson.teach(training, tests, open_book, out / "adapter")
+    results |= {
+        "command": command(quick, seed, "--model", model),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(perf_counter() - started, 1),
+        "peak_rss": peak_rss(),
+        "quick": quick,
+        "adapter": str(out / "adapter"),
+        "machine": machine(),
+    }
+    write_json(out / RESULTS, results)
+    teach_report.tell(results, console)
+    console.print(f"\nThe results: {out / RESULTS} ({results['seconds']:.0f} s in all)", markup=False)
     return results
 
 
 class _Lesson:
     """One model that is taught."""
 
-    def __init__(self, settings: TeachSettings, model: str, seed: int, console: Console):
-        self.settings, self.seed = settings, seed
-        self.say = partial(console.print, markup=False)
-        started = perf_counter()
+    def __init__(self, settings: TeachSettings, model: str, seed: int):
+        self.settings, self.name, self.seed, self.quiz = settings, model, seed, jargon.load_quiz()
         self.model, self.tokenizer = load.load_model(model, quantization=settings.options.quantization)
         if self.tokenizer.chat_template is None:
             raise MiniloraError(
                 f"{escape(model)} is a base model: it has no chat format to ask it in; choose a chat model"
             )
         self.chat_format = chat.find_format(self.tokenizer)
-        total = load.count_parameters(self.model)[1]
-        self.facts = {"model": model, "parameters": total, "load_seconds": round(perf_counter() - started, 2)}
         documents = corpora.take(corpora.split(corpora.load(BASE_DATA)).test, settings.test_characters, seed)
         self.other_text = encode_documents(self.tokenizer, documents)
-        self.quiz = jargon.load_quiz()
 
-    def teach(self, subject: Subject, out: Path) -> dict:
-        """Ask before, teach, and ask again; returns the results."""
-        settings, facts = self.settings, self.facts
-        longest = max(len(self.tokenizer.encode(response_of(one))) for test in subject.tests.values() for one in test)
-        self.answer_tokens = min(max(settings.answer_tokens, longest + 1), settings.longest_answer)
-        self.say(
-            f"{escape(facts['model'])}: {facts['parameters']:,} parameters, in 4 bits after {facts['load_seconds']} s."
-        )
-        counts = ", ".join(f"{len(questions)} {name}" for name, questions in subject.tests.items())
-        self.say(f"The subject is {subject.name}: {len(subject.train)} answers to learn; the test has {counts}.")
-
+    def teach(self, training: list[Conversation], tests: Tests, open_book: Tests, folder: Path) -> dict:
+        """Ask before, teach, and ask again; returns the results. folder: of the adapter."""
+        longest = max(len(self.tokenizer.encode(response_of(one))) for test in tests.values() for one in test)
+        tokens = min(max(self.settings.answer_tokens, longest + 1), self.settings.longest_answer)
+        parameters = load.count_parameters(self.model)[1]
         with in_float(self.model):
-            rows = {"before": self.ask_all(self.model, subject.tests, "before") | self.other(self.model, "before")}
-            rows["few-shot"] = self.ask_all(self.model, self.few_shot(subject), "few-shot")
-            rows["open book"] = self.ask_all(self.model, subject.open_book, "open book")
+            rows = {"before": self.ask_all(self.model, tests, tokens, "before") | self.other(self.model, "before")}
+            rows["few-shot"] = self.ask_all(self.model, self.few_shot(training, tests), tokens, "few-shot")
+            rows["open book"] = self.ask_all(self.model, open_book, tokens, "open book")
             replay = self.own_answers([question(text) for text in self.quiz.general])
-        adapted, training = self.train([*subject.train, *replay], out, subject)
+        adapted, trained = self.train([*training, *replay], chat.sha256(training), folder)
         with in_float(adapted):
-            rows["after"] = self.ask_all(adapted, subject.tests, "after") | self.other(adapted, "after")
-
+            rows["after"] = self.ask_all(adapted, tests, tokens, "after") | self.other(adapted, "after")
         told = {name: row.pop("answers") for name, row in rows.items()}
         samples = [
             {"test": name, "question": messages[-2]["content"], "expected": response_of(messages)}
             | {row: texts[name][i] for row, texts in told.items()}
-            for name, questions in subject.tests.items()
+            for name, questions in tests.items()
             for i, messages in enumerate(questions)
         ]
-        facts |= {"subject": subject.name, "rows": rows, "training": training, "replay": len(replay)}
-        return facts | {"samples": samples, "shots": settings.shots, "quiz_questions": len(self.quiz.questions)}
+        counts = {"replay": len(replay), "shots": self.settings.shots, "quiz_questions": len(self.quiz.questions)}
+        return {"parameters": parameters, "rows": rows, "training": trained, "samples": samples} | counts
 
-    def joined(self, conversations: list[chat.Conversation]) -> list[chat.Conversation]:
+    def joined(self, conversations: list[Conversation]) -> list[Conversation]:
         """Join short ones, in a random order, so that what they begin with is read once."""
         order = np.random.default_rng(self.seed).permutation(len(conversations))
-        done: list[chat.Conversation] = [[]]
+        done: list[Conversation] = [[]]
         for messages in (conversations[i] for i in order):
             longer = done[-1] + messages
             if done[-1] and len(self.chat_format.encode(self.tokenizer, longer)[0]) > self.settings.together:
@@ -209,33 +169,31 @@ class _Lesson:
                 done[-1] = longer
         return done
 
-    def few_shot(self, subject: Subject) -> Tests:
+    def few_shot(self, training: list[Conversation], tests: Tests) -> Tests:
         """Return the tests with others before each question, none of which has the expected answer in it."""
         rng = np.random.default_rng(self.seed)
-        spoken = [f" {normalise(response_of(shot))} " for shot in subject.train]
+        spoken = [f" {normalise(response_of(shot))} " for shot in training]
 
-        def with_shots(one: chat.Conversation) -> chat.Conversation:
+        def with_shots(one: Conversation) -> Conversation:
             gold = f" {normalise(response_of(one))} "
-            others = [shot for shot, words in zip(subject.train, spoken, strict=True) if gold not in words]
+            others = [shot for shot, words in zip(training, spoken, strict=True) if gold not in words]
             chosen = rng.choice(len(others), self.settings.shots, replace=False)
             return after([others[i] for i in chosen], one)
 
-        return {name: [with_shots(one) for one in questions] for name, questions in subject.tests.items()}
+        return {name: [with_shots(one) for one in questions] for name, questions in tests.items()}
 
-    def ask_all(self, model: Any, tests: Tests, what: str) -> dict:
+    def ask_all(self, model: Any, tests: Tests, tokens: int, what: str) -> dict:
         """Return {"scores" and "answers": by test, "prompt_tokens" and "seconds": a question}."""
-        by_test: dict[str, TaskScore] = {}
+        scores: dict[str, TaskScore] = {}
         for name, questions in tests.items():
             with progress_bar(f"{what}: {name}", len(questions)) as advance:
-                by_test[name] = measure_task(
-                    model, self.tokenizer, questions, max_new_tokens=self.answer_tokens, advance=advance
-                )
-        counts = [score.count for score in by_test.values()]
+                scores[name] = measure_task(model, self.tokenizer, questions, max_new_tokens=tokens, advance=advance)
+        each = partial(np.average, weights=[score.count for score in scores.values()])
         return {
-            "scores": {name: {"f1": one.f1, "exact": one.exact, "count": one.count} for name, one in by_test.items()},
-            "prompt_tokens": float(np.average([one.prompt_tokens for one in by_test.values()], weights=counts)),
-            "seconds": float(np.average([one.seconds for one in by_test.values()], weights=counts)),
-            "answers": {name: one.predicted for name, one in by_test.items()},
+            "scores": {name: {"f1": one.f1, "exact": one.exact, "count": one.count} for name, one in scores.items()},
+            "prompt_tokens": float(each([one.prompt_tokens for one in scores.values()])),
+            "seconds": float(each([one.seconds for one in scores.values()])),
+            "answers": {name: one.predicted for name, one in scores.items()},
         }
 
     def other(self, model: Any, what: str) -> dict:
@@ -243,52 +201,39 @@ class _Lesson:
         questions = [question(q.text) for q in self.quiz.questions]
         told = self.ask(model, questions, self.settings.quiz_tokens, f"{what}: quiz")
         right = sum(contains(text, q.answers) for text, q in zip(told, self.quiz.questions, strict=True))
-        bits = metrics.evaluator(model, self.other_text, self.settings.seq_len, 16)()
-        return {"quiz": right, "other_text": bits}
+        return {"quiz": right, "other_text": metrics.evaluator(model, self.other_text, self.settings.seq_len, 16)()}
 
-    def ask(self, model: Any, conversations: Sequence[chat.Conversation], tokens: int, what: str) -> list[str]:
+    def ask(self, model: Any, conversations: Sequence[Conversation], tokens: int, what: str) -> list[str]:
         with progress_bar(what, len(conversations)) as advance:
             return answers(model, self.tokenizer, conversations, tokens, advance=advance)
 
-    def own_answers(self, questions: list[chat.Conversation]) -> list[chat.Conversation]:
+    def own_answers(self, questions: list[Conversation]) -> list[Conversation]:
         """Answer the questions by the first sentence of the model's own answer, if that comes to an end: for replay."""
         texts = self.ask(self.model, questions, self.settings.replay_tokens, "its own answers")
-        firsts = [first_sentence(text) for text in texts]
-        pairs = zip(questions, firsts, strict=True)
+        pairs = zip(questions, map(first_sentence, texts), strict=True)
         return [answered(asked, first) for asked, first in pairs if first.endswith((".", "!", "?"))]
 
-    def train(self, conversations: list[chat.Conversation], out: Path, subject: Subject) -> tuple[Any, dict]:
-        """Return the adapted model, saved to the folder `adapter`, and how it went."""
+    def train(self, conversations: list[Conversation], sha256: str, folder: Path) -> tuple[Any, dict]:
+        """Return the adapted model, saved to a folder, and how it went. sha256: of what is taught."""
         settings, none = self.settings, chat.ChatTokens([], [])
         tokens = chat.encode_conversations(self.tokenizer, self.chat_format, self.joined(conversations))
-        data = Chats(subject.name, chat.sha256(subject.train), tokens, none, none)
+        data = Chats(SUBJECT, sha256, tokens, none, none)
         adapted = methods.adapt(self.model, "qlora", settings.options, seed=self.seed)
-        trainable, _ = load.count_parameters(adapted)
-        config, length = replace(settings.train, seed=self.seed), settings.longest
+        config = replace(settings.train, seed=self.seed)
+        size, length = settings.batch_size, settings.longest
         history = defaults.fit(
-            adapted,
-            data,
-            config,
-            batch_size=settings.batch_size,
-            seq_len=length,
-            description="fine-tuning by QLoRA",
+            adapted, data, config, batch_size=size, seq_len=length, description="fine-tuning by QLoRA"
         )
-        record: dict = {"data": data.name, "data_sha256": data.sha256, "unit": Chats.unit}
-        record |= {"model": self.facts["model"], "method": "qlora", "minilora": __version__, "seed": self.seed}
+        record: dict = {"data": SUBJECT, "data_sha256": sha256, "unit": Chats.unit}
+        record |= {"model": self.name, "method": "qlora", "minilora": __version__, "seed": self.seed}
         record |= {"steps": config.steps, "lr": config.peak_lr, "seq_len": length}
-        save.save_adapter(adapted, self.tokenizer, out / "adapter", record)
-        size = (out / "adapter" / WEIGHTS).stat().st_size
-        self.say(
-            f"QLoRA, rank {settings.options.rank}: {trainable:,} parameters, {config.steps} steps in "
-            f"{history.seconds:.0f} s; the adapter has {show_bytes(size)}."
-        )
+        save.save_adapter(adapted, self.tokenizer, folder, record)
         return adapted, {
-            "trainable": trainable,
+            "trainable": load.count_parameters(adapted)[0],
             "steps": config.steps,
             "seconds": round(history.seconds, 1),
             "lr": config.peak_lr,
             "rank": settings.options.rank,
             "losses": [round(step["loss"], 4) for step in history.steps],
-            "adapter_bytes": size,
-            "notes": history.notes,
+            "adapter_bytes": (folder / WEIGHTS).stat().st_size,
         }

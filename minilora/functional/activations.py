@@ -5,7 +5,7 @@ from typing import Any
 
 from minilora import backend, kernels, ops
 from minilora.backend import Array, xp
-from minilora.functional.rows import Lazy, as_rows, in_blocks, recomputable, row_blocks
+from minilora.functional.rows import Lazy, as_rows, recomputable, row_blocks
 from minilora.functional.special import erf
 from minilora.ops import check_axis_is_not_empty, number, raw, sigmoid_array
 from minilora.tensor import Operand, Tensor, record
@@ -57,21 +57,48 @@ def silu(x: Operand) -> Tensor:
 def swiglu(gate: Operand, up: Operand) -> Tensor:
     """silu(gate) · up, the gated activation of a Llama MLP (Shazeer 2020). gate, up and result: (..., F)."""
     a, b = raw(gate), raw(up)
-    rows_a, rows_b = as_rows(a), as_rows(b).astype(a.dtype, copy=False)
+    rows_a, rows_b = as_rows(a), as_rows(b)
 
-    def activated() -> Array:
+    def activated(sigma: Array = None) -> Array:
+        """The result (N, F); on a CPU, the sigmoids are left in `sigma`."""
+        if not backend.is_cpu():
+            return kernels.swiglu(rows_a, rows_b.astype(a.dtype, copy=False))
         y = xp.empty(rows_a.shape, dtype=a.dtype)
-        for a_, b_, y_ in in_blocks(rows_a, rows_b, y):
-            kernels.swiglu(a_, b_, y_)
+        for s in row_blocks(rows_a):
+            with backend.errstate():  # exp may overflow to inf, which gives the right 0
+                below = xp.exp(-rows_a[s])
+            below += 1
+            xp.divide(rows_a[s], below, out=y[s])
+            y[s] *= rows_b[s]
+            if sigma is not None:
+                xp.divide(1, below, out=sigma[s])
         return y
 
+    sigma = Lazy(lambda: xp.empty(rows_a.shape, dtype=a.dtype))  # the rule runs just after the result was recomputed
+
     def rule(g: Array) -> tuple[Array, Array]:
-        da, db = (xp.empty(rows_a.shape, dtype=a.dtype) for _ in "ab")
-        for g_, a_, b_, da_, db_ in in_blocks(g.reshape(rows_a.shape), rows_a, rows_b, da, db):
-            kernels.swiglu_slopes(g_, a_, b_, da_, db_)
+        g = g.reshape(rows_a.shape)
+        if not backend.is_cpu():
+            da, db = kernels.swiglu_slopes(g, rows_a, rows_b.astype(a.dtype, copy=False))
+            return da.reshape(a.shape), db.reshape(b.shape)
+        da, db = xp.empty(rows_a.shape, dtype=a.dtype), xp.empty(rows_b.shape, dtype=b.dtype)
+        for s in row_blocks(rows_a):
+            sigmoids = sigmoid_array(rows_a[s]) if sigma.value is None else sigma.value[s]
+            silu = rows_a[s] * sigmoids
+            xp.multiply(g[s], silu, out=db[s])
+            # d silu(a) = sigma (1 + a - a sigma)
+            slope = xp.subtract(rows_a[s], silu)
+            slope += 1
+            slope *= sigmoids
+            slope *= rows_b[s]
+            xp.multiply(slope, g[s], out=da[s])
+        sigma.forget()
         return da.reshape(a.shape), db.reshape(b.shape)
 
-    return recomputable(record(activated().reshape(a.shape), ((gate, up), rule)), activated)
+    y = activated()
+    return recomputable(
+        record(y.reshape(a.shape), ((gate, up), rule)), lambda: activated(sigma() if backend.is_cpu() else None)
+    )
 
 
 def gelu(x: Operand, approximate: str = "none") -> Tensor:
@@ -94,7 +121,7 @@ def gelu(x: Operand, approximate: str = "none") -> Tensor:
                 factor[s] = phi
         return y
 
-    factor = Lazy(lambda: xp.empty(rows.shape, dtype=a.dtype))  # the rule runs just after the result was recomputed
+    factor = Lazy(lambda: xp.empty(rows.shape, dtype=a.dtype))  # as in `swiglu`
 
     def rule(g: Array) -> Array:
         g = g.reshape(rows.shape)

@@ -30,7 +30,7 @@ from minilora.peft import base_fingerprint
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import catalog, defaults, load, methods
-from minilora.train.scoring import TaskScore, after, check_prompts, measure_task
+from minilora.train.metrics import TaskScore, after, check_prompts, measure_task
 from minilora.train.text import Chats, is_chat_data
 
 KIND = "curve"

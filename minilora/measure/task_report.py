@@ -2,7 +2,7 @@
 
 from minilora.errors import escape
 from minilora.show.grids import WIDTH, Grid
-from minilora.train.scoring import TaskScore
+from minilora.train.metrics import TaskScore
 
 MOST_SHOWN = 12  # labels of the confusion table
 WIDEST = 20  # characters of a label

@@ -1,9 +1,6 @@
-"""What a page is made of: one HTML file that opens from disk, without the network; a page of results has no scripts."""
+"""What a page is made of: one HTML file that opens from disk, without the network."""
 
-import base64
 from html import escape
-
-from minilora.show import grids
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fdfdfb; --ink: #23272b; --soft: #5d656d; --line: #d9dcdf; --panel: #f3f4f2; }
@@ -53,33 +50,3 @@ def page(title: str, *parts: str, script: str = "", style: str = "") -> str:
 def text(value: object) -> str:
     """Make any text harmless: markup escaped, and a replacement sign for control and invisible characters."""
     return escape("".join(c if c.isprintable() or c in "\n\t\u00a0" else "\ufffd" for c in str(value)))
-
-
-def step(title: str, *parts: str) -> str:
-    body = "\n".join(part for part in parts if part)
-    return f"<section>\n<h2>{text(title)}</h2>\n{body}\n</section>"
-
-
-def beside(panels: dict[str, str]) -> str:
-    """Write texts side by side, each under its title."""
-    parts = [f'<div><p class="soft">{text(title)}</p><pre>{text(words)}</pre></div>' for title, words in panels.items()]
-    return f'<div class="beside">\n{"".join(parts)}\n</div>'
-
-
-def facts_table(facts: dict) -> str:
-    """Write names and values in two columns."""
-    rows = [f'<tr><th scope="row">{text(name)}</th><td>{text(value)}</td></tr>\n' for name, value in facts.items()]
-    return f'<div class="wide"><table class="facts"><tbody>\n{"".join(rows)}</tbody></table></div>'
-
-
-def table(grid: grids.Grid) -> str:
-    head = "".join(f'<th scope="col">{text(" ".join(name.split()))}</th>' for name in grid.header)
-    rows = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>\n" for row in grid.rows)
-    body = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table>"
-    words = f"<figcaption><strong>{text(grid.title)}.</strong> {text(grid.caption)}</figcaption>"
-    return f'<figure><div class="wide">{body}</div>\n{words}</figure>'
-
-
-def figure(name: str, png: bytes, caption: str) -> str:
-    picture = f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" alt="{text(name.replace("_", " "))}">'
-    return f"<figure>{picture}<figcaption>{text(caption)}</figcaption></figure>"

@@ -1,18 +1,59 @@
-"""How a run trains, and the optimizers that it may name."""
+"""How a run trains, the optimizers that it may name, and the learning rate over its steps: a warm-up, and then one of
+several ways down.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import cos, inf, pi
 from typing import TYPE_CHECKING, Any
 
 from minilora.errors import MiniloraError
 from minilora.fields import checked, choice, field_problems, is_number, number, whole
-from minilora.train.schedule import SCHEDULES
 
 if TYPE_CHECKING:
     from minilora.optim import Optimizer
+
+
+DECAY = 0.1  # of the steps after warm-up in which wsd falls
+
+
+def cosine(progress: float) -> float:
+    """Half a cosine (Loshchilov & Hutter 2017, "SGDR", section 3)."""
+    return 0.5 * (1 + cos(pi * progress))
+
+
+def linear(progress: float) -> float:
+    return 1 - progress
+
+
+def constant(progress: float) -> float:
+    return 1.0
+
+
+def wsd(progress: float) -> float:
+    """Warmup-stable-decay: the peak, and a fall in the last tenth (Hu et al. 2024, "MiniCPM", section 4.2)."""
+    return min(1.0, (1 - progress) / DECAY)
+
+
+# What is left of the way from the peak to the floor, where `progress` goes from 0 after the warm-up to 1.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "cosine": cosine,
+    "linear": linear,
+    "constant": constant,
+    "wsd": wsd,
+}
+
+
+def lr_factor(schedule: str, step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
+    """The factor on the peak at `step` (0 … steps-1): linear up to 1 over `warmup` steps, then by the schedule down to
+    `floor`.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return floor + (1 - floor) * SCHEDULES[schedule](min(1.0, progress))
 
 
 def _adamw(groups: list[dict], config: TrainConfig) -> Optimizer:

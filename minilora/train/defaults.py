@@ -17,8 +17,7 @@ from minilora.peft import Method, PeftModel
 from minilora.train.config import TrainConfig
 from minilora.train.load import count_parameters
 from minilora.train.loop import History, train
-from minilora.train.metrics import evaluator
-from minilora.train.scoring import TaskScore, measure_task
+from minilora.train.metrics import TaskScore, evaluator, measure_task
 from minilora.train.text import Chats, Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import World
 

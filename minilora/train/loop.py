@@ -18,11 +18,10 @@ from minilora.errors import MiniloraError, Stopped, first_few
 from minilora.optim import clip_grad_norm_
 from minilora.peft import lora_plus_groups
 from minilora.tensor import Tensor
-from minilora.train.config import OPTIMIZERS, TrainConfig
+from minilora.train.config import OPTIMIZERS, TrainConfig, lr_factor
 from minilora.train.launch import on_signals
 from minilora.train.progress import progress_bar
 from minilora.train.run import Checkpoint, RunFolder
-from minilora.train.schedule import lr_factor
 from minilora.train.world import SIGNALS, World, batch_gradients
 
 

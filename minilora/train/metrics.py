@@ -1,24 +1,46 @@
-"""Every metric: of a model on batches (bits per character, accuracy), of answers in words, and how sure a share is.
+"""Every metric: of a model on batches (bits per character, accuracy), of answers in words, how sure a share is, and of
+a task: how often a chat model's answer is the expected one, and what a query costs.
 
-What asks a model for those answers, and chooses among labels, is `scoring`.
+    labels   the responses are few and recur (`chat.labels_of`): the answer is the label of the greatest log-likelihood,
+             of its tokens and the end of the answer after the prompt; accuracy counts. Calibrated: each label's score
+             minus its mean over all measured prompts, which takes off the model's liking for a word whatever is asked
+             (Zhou et al. 2024, "Batch calibration", section 3; Zhao et al. 2021, "Calibrate before use", section 4,
+             take a prompt without content in place of the mean). It supposes labels of about equal frequency.
+    answers  the response is free: the model's greedy answer, by exact match and F1 of the words (SQuAD's).
+
+What all prompts begin with (a system message, examples) is read once into a cache of keys and values; each prompt's own
+rest is read once for all labels.
 """
+
+from __future__ import annotations
 
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from math import log, sqrt
-from typing import Any
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from minilora import backend
-from minilora.data.batches import chat_windows, evaluation_windows
-from minilora.data.chat import ChatTokens
-from minilora.data.tokenizer import TokenStream
+from minilora.data import chat
+from minilora.data.batches import chat_windows, evaluation_windows, pad_rows, padded_left
+from minilora.data.chat import ChatTokens, Conversation, response_of
+from minilora.data.tokenizer import Tokenizer, TokenStream
+from minilora.errors import MiniloraError, escape
 from minilora.models.batch import Output
+from minilora.models.cache import KVCache
 from minilora.tensor import no_grad
+from minilora.train.answers import answers, common_prefix, in_batches
 from minilora.train.progress import progress_bar
-from minilora.train.text import PADDING
+from minilora.train.text import PADDING, check_positions
 from minilora.train.world import Batch, World, rows_of, take
+
+LEAST_CALIBRATED = 10  # prompts; the mean over fewer says little about the model
 
 
 def _outputs(model: Any, batches: Iterable[Batch], world: World) -> Iterator[tuple[Batch, Output]]:
@@ -128,3 +150,227 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     middle = share + spread / 2
     half = z * sqrt(share * (1 - share) / count + spread / count / 4)
     return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
+
+
+# Tasks
+
+
+def answered(messages: Conversation, answer: str) -> Conversation:
+    return [*messages, {"role": "assistant", "content": answer}]
+
+
+def after(shots: Sequence[Conversation], messages: Conversation) -> Conversation:
+    """The messages after the turns of other conversations. There is one system message, and it comes first."""
+    start = 1 if messages[0]["role"] == "system" else 0
+    turns = [turn for shot in shots for turn in shot if turn["role"] != "system"]
+    return [*messages[:start], *turns, *messages[start:]]
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """Result of a model on a task.
+
+    kind: "labels", for which accuracy, calibrated, majority and confusion are known, or "answers", for which exact, f1
+    and f1_error are; the others are None. An interval is Wilson's, of 95 %.
+    """
+
+    kind: str
+    count: int  # conversations measured
+    prompt_tokens: float  # per query, on average
+    seconds: float  # per query, in batches
+    predicted: list[str]  # by conversation
+    labels: list[str] | None = None
+    accuracy: float | None = None  # share of 1
+    accuracy_interval: tuple[float, float] | None = None
+    calibrated: float | None = None  # accuracy after calibration; None for fewer than 10 prompts
+    calibrated_interval: tuple[float, float] | None = None
+    majority: float | None = None  # accuracy of whoever always says the most frequent label
+    confusion: list[list[int]] | None = None  # counts, expected x predicted, in the order of labels
+    exact: float | None = None
+    exact_interval: tuple[float, float] | None = None
+    f1: float | None = None
+    f1_error: float | None = None  # standard error of the mean; None for a single conversation
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known, for JSON."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def measure_task(
+    model: Any,
+    tokenizer: Tokenizer,
+    conversations: Sequence[Conversation],
+    *,
+    labels: Sequence[str] | None = None,
+    shots: Sequence[Conversation] = (),
+    max_new_tokens: int = 32,
+    batch_size: int = 16,
+    advance: Callable[[int], None] = lambda n: None,
+) -> TaskScore:
+    """Measure how well a chat model gives the last message of each conversation after those before it.
+
+    labels: the answers to choose from (`chat.labels_of`), which hold every response; None for free answers, of at most
+    `max_new_tokens`. shots: conversations that come first in every prompt, as earlier turns. advance: is
+    told of conversations as they are done.
+
+    MiniloraError for no conversation, for fewer than two labels, for a response that is none of them, for prompts that
+    pass the model's positions, and for a model without a chat format.
+    """
+    if not conversations:
+        raise MiniloraError("there is no conversation to measure")
+    expected = [response_of(messages) for messages in conversations]
+    asked = [after(shots, messages[:-1]) for messages in conversations]
+    was_training = model.training
+    model.eval()
+    started = perf_counter()
+    try:
+        if labels is None:
+            lengths = check_prompts(model, tokenizer, asked, max_new_tokens)
+            predicted = answers(model, tokenizer, asked, max_new_tokens, batch_size, advance)
+            score = _score_answers(predicted, expected)
+        else:
+            if len(labels) < 2:
+                raise MiniloraError(f"there is one label to choose from, {escape(labels[0])}; give at least two")
+            if strange := set(expected) - set(labels):
+                words = escape(min(strange), 40)
+                raise MiniloraError(f"the response {words!r} is none of the labels {escape(', '.join(labels))}")
+            scores, lengths = label_scores(model, tokenizer, asked, labels, batch_size, advance)
+            score = _score_labels(scores, list(labels), expected)
+    finally:
+        model.train(was_training)
+    count = len(expected)
+    seconds = (perf_counter() - started) / count
+    return TaskScore(count=count, prompt_tokens=float(np.mean(lengths)), seconds=seconds, **score)
+
+
+def _score_answers(predicted: list[str], expected: list[str]) -> dict[str, Any]:
+    """Return the fields of a TaskScore that answers have."""
+    pairs, count = list(zip(predicted, expected, strict=True)), len(expected)
+    right, f1 = sum(exact_match(*pair) for pair in pairs), [token_f1(*pair) for pair in pairs]
+    return {
+        "kind": "answers",
+        "predicted": predicted,
+        "exact": right / count,
+        "exact_interval": wilson(right, count),
+        "f1": float(np.mean(f1)),
+        "f1_error": float(np.std(f1, ddof=1)) / sqrt(count) if count > 1 else None,
+    }
+
+
+def _score_labels(scores: np.ndarray, labels: list[str], expected: list[str]) -> dict[str, Any]:
+    """Return the fields of a TaskScore that labels have. scores: (N, L)."""
+    count, gold = len(expected), np.array([labels.index(label) for label in expected])
+    chosen, calibrated = scores.argmax(axis=1), (scores - scores.mean(axis=0)).argmax(axis=1)
+    confusion = np.zeros((len(labels), len(labels)), dtype=int)
+    np.add.at(confusion, (gold, chosen), 1)
+    score = {
+        "kind": "labels",
+        "predicted": [labels[i] for i in chosen],
+        "labels": labels,
+        "majority": max(Counter(expected).values()) / count,
+        "confusion": confusion.tolist(),
+    }
+    for name, choice in (("accuracy", chosen), ("calibrated", calibrated)):
+        if name == "accuracy" or count >= LEAST_CALIBRATED:
+            right = int((choice == gold).sum())
+            score |= {name: right / count, f"{name}_interval": wilson(right, count)}
+    return score
+
+
+def check_prompts(model: Any, tokenizer: Tokenizer, asked: Sequence[Conversation], more: int) -> list[int]:
+    """The tokens of each prompt. MiniloraError where one and `more` tokens after it pass the model's positions."""
+    chat_format = chat.find_format(tokenizer)
+    lengths = [len(ids) for ids, _ in chat_format.encode_many(tokenizer, asked, add_generation_prompt=True)]
+    _check_length(model, max(lengths), more)
+    return lengths
+
+
+def _check_length(model: Any, prompt: int, answer: int) -> None:
+    what = f"a prompt of {prompt:,} tokens and an answer of {answer:,}"
+    check_positions(model, prompt + answer, what, "give fewer shots, or shorter messages and responses")
+
+
+# The likelihood of labels
+
+
+class Row(NamedTuple):
+    """A prompt and what may come after it."""
+
+    prompt: np.ndarray  # token ids (P,)
+    answers: list[np.ndarray]  # those that come after it, to the end of the answer, by label
+
+
+def label_scores(
+    model: Any,
+    tokenizer: Tokenizer,
+    asked: Sequence[Conversation],
+    labels: Sequence[str],
+    batch_size: int = 16,
+    advance: Callable[[int], None] = lambda n: None,
+) -> tuple[np.ndarray, list[int]]:
+    """The log-likelihood of each label, with the token that ends the answer, after each prompt, float64 (N, L), and the
+    prompts' tokens. Prompts of about one length make a batch.
+    """
+    told = [answered(messages, label) for messages in asked for label in labels]
+    encoded = chat.find_format(tokenizer).encode_many(tokenizer, told)
+    rows = [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
+    return row_scores(model, rows, batch_size, advance), [len(row.prompt) for row in rows]
+
+
+def row_scores(
+    model: Any, rows: Sequence[Row], batch_size: int = 16, advance: Callable[[int], None] = lambda n: None
+) -> np.ndarray:
+    """The log-likelihood of each answer after the prompt of its row, float64 (N, answers of a row)."""
+    lengths = [len(row.prompt) for row in rows]
+    _check_length(model, max(lengths), max(len(ids) for row in rows for ids in row.answers))
+    shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # a token stays to predict from
+    shared = shared if len(rows) > 1 else 0  # what one prompt begins with is not read apart
+    base = getattr(model, "base_model", model)
+    prefix = KVCache(base.body.virtual_tokens + shared)
+    if shared:
+        with no_grad():
+            base.body(rows[0].prompt[None, :shared], past_key_values=prefix)
+    return np.array(in_batches(partial(_batch_scores, base, prefix, shared), rows, lengths, batch_size, advance))
+
+
+def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:
+    """encoded: ids and mask of the prompt with each label. The prompt ends where an answer begins, or earlier, where a
+    label's first token has text of the prompt in it.
+    """
+    whole, starts = [], []
+    for ids, mask in encoded:
+        end = int(np.flatnonzero(mask)[-1]) + 1
+        starts.append(int(np.flatnonzero(~mask[:end])[-1]) + 1)
+        whole.append(ids[:end])
+    start = min(*starts, common_prefix(whole))
+    return Row(whole[0][:start], [ids[start:] for ids in whole])
+
+
+def _batch_scores(model: Any, prefix: KVCache, shared: int, rows: list[Row]) -> np.ndarray:
+    """(B, L). prefix: has read the first `shared` tokens of every prompt."""
+    part = padded_left([row.prompt[shared:] for row in rows])  # (B, T)
+    most = max(len(ids) for row in rows for ids in row.answers)
+    mask = np.concatenate([np.ones((len(rows), shared), dtype=np.int64), part["attention_mask"]], axis=1)
+    cache = prefix.expanded(len(rows), part["input_ids"].shape[1] + most)
+    scores = np.empty((len(rows), len(rows[0].answers)))
+    with no_grad():
+        last = model.body(part["input_ids"], mask, cache)[:, -1:]  # (B, 1, C), predicts the answer's first token
+        read, first = cache.length, _log_probabilities(model, last)
+        for label in range(scores.shape[1]):
+            ids, real = pad_rows([row.answers[label] for row in rows], 0)  # (B, M)
+            found = [first]
+            if ids.shape[1] > 1:
+                cache.length = read  # forget the label before
+                hidden = model.body(ids[:, :-1], np.concatenate([mask, real[:, :-1]], axis=1), cache)
+                found.append(_log_probabilities(model, hidden))
+            tokens = np.take_along_axis(np.concatenate(found, axis=1), ids[..., None], axis=2)[..., 0]  # (B, M)
+            scores[:, label] = (tokens * real).sum(axis=1)
+    return scores
+
+
+def _log_probabilities(model: Any, hidden: Any) -> np.ndarray:
+    """(B, T, C) -> (B, T, V), float64 on the host."""
+    logits = backend.to_numpy(model.logits(hidden).data).astype(np.float64)
+    logits -= logits.max(axis=-1, keepdims=True)
+    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return logits

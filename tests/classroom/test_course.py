@@ -2,14 +2,16 @@
 
 import json
 import re
+import sys
+from importlib.util import module_from_spec
 from types import SimpleNamespace
 
 import pytest
 
 from minilora.classroom.course import CONFIG, POINTS, QUESTION_POINTS, notebook, questions_of, write_course
 from minilora.classroom.grading import nbcheck
-from minilora.classroom.grading.grade import NOT_STARTED, PASSED, grade, grade_task
-from minilora.classroom.grading.submission import Cells, Submission
+from minilora.classroom.grading.grade import NOT_STARTED, grade
+from minilora.classroom.grading.submission import Submission, calls_of
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.cli import main
@@ -50,57 +52,41 @@ def marks_of(cell) -> dict:
 
 def released(page: dict) -> dict:
     """What nbgrader makes of a source notebook: its stub for each answer, and no hidden tests."""
-    for cell in page["cells"]:
-        if cell["cell_type"] == "markdown" and marks_of(cell)["solution"]:
-            cell["source"] = ["YOUR ANSWER HERE"]
     stub = r"\1# YOUR CODE HERE\n\1raise NotImplementedError()\n"
     for cell in page["cells"]:
         text = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION *\n?", stub, source_of(cell), flags=re.DOTALL)
-        cell["source"] = re.sub(r"### BEGIN HIDDEN.*?### END HIDDEN TESTS", "", text, flags=re.DOTALL).splitlines(True)
+        text = re.sub(r"### BEGIN HIDDEN.*?### END HIDDEN TESTS", "", text, flags=re.DOTALL)
+        is_words = cell["cell_type"] == "markdown" and marks_of(cell)["solution"]
+        cell["source"] = "YOUR ANSWER HERE" if is_words else text
     return page
-
-
-def submission_of(page: dict, lesson, folder) -> Submission:
-    path = folder / f"{lesson.name}.ipynb"
-    path.write_text(json.dumps(page), encoding="utf-8")
-    return Submission(path, lesson)
 
 
 # What is written
 
 
 @every_lesson
-def test_a_notebook_is_the_solution_with_a_test_a_task(lesson):
+def test_a_notebook_is_the_solution_with_a_test_a_task_and_two_questions(lesson):
     cells = notebook(lesson)["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     text = "\n".join(source_of(cell) for cell in code if not source_of(cell).count("nbcheck"))
     expected = [line for line in lesson.source.lines if line and not line.startswith("#")]
     assert [line for line in text.splitlines() if line and not line.startswith("#")] == expected
-    tests = {marks_of(cell)["grade_id"]: source_of(cell) for cell in code if marks_of(cell)["grade"]}
-    assert list(tests) == [f"task-{task}" for task in lesson.source.titles]
+    named = {marks_of(cell)["grade_id"]: cell for cell in cells}
+    assert len(named) == len({cell["id"] for cell in cells}) == len(cells)
+    assert [f"task-{task}" for task in lesson.source.titles] == [name for name in named if name.startswith("task-")]
     for task, title in lesson.source.titles.items():
-        assert f'nbcheck.task("{lesson.number:02}", {task})' in tests[f"task-{task}"]
-        assert title in tests[f"task-{task}"]
-    assert len({cell["id"] for cell in cells}) == len({marks_of(cell)["grade_id"] for cell in cells}) == len(cells)
-    for cell in cells:
-        marks = marks_of(cell)
-        is_words = marks["grade_id"].startswith("words-")
+        text = source_of(named[f"task-{task}"])
+        assert f'nbcheck.task("{lesson.number:02}", {task})' in text and title in text
+    for name, cell in named.items():
+        is_words, marks = name.startswith("words-"), marks_of(cell)
         is_answer = is_words or cell["cell_type"] == "code" and "### BEGIN SOLUTION" in source_of(cell)
         assert marks["solution"] is is_answer and marks["locked"] is not is_answer
         assert marks.get("points") == (QUESTION_POINTS if is_words else POINTS if marks["grade"] else None)
-
-
-@every_lesson
-def test_two_open_questions_are_marked_by_hand_and_the_rubric_is_the_teachers(lesson):
-    page = notebook(lesson)
-    cells = {marks_of(cell)["grade_id"]: cell for cell in page["cells"]}
-    for number, (question, rubric) in enumerate(questions_of(lesson), start=1):
-        words = cells[f"words-{number}"]
-        assert words["cell_type"] == "markdown" and marks_of(words)["grade"] and marks_of(words)["solution"]
-        assert question in source_of(cells[f"question-{number}"]) and source_of(words) == rubric
-        assert [line[2:7] for line in rubric.splitlines() if line.startswith("- ")] == ["**2**", "**1**", "**0**"]
-    assert number == 2
-    assert "**2**" not in str(released(page))
+        assert marks["grade"] is (is_words or name.startswith("task-"))
+    (_, first), (question, rubric) = questions_of(lesson)
+    assert question in source_of(named["question-2"]) and source_of(named["words-2"]) == rubric
+    for words in (first, rubric):
+        assert [line[2:7] for line in words.splitlines() if line.startswith("- ")] == ["**2**", "**1**", "**0**"]
 
 
 def test_the_syllabus_has_the_lessons_minutes_and_what_they_need_before_them():
@@ -126,11 +112,12 @@ def test_the_syllabus_has_the_lessons_minutes_and_what_they_need_before_them():
 @pytest.mark.slow
 @every_lesson
 def test_a_released_notebook_gives_nothing_away_and_is_not_started(lesson, sandbox, tmp_path):
-    page = released(notebook(lesson, set(lesson.source.titles)))
+    page, path = released(notebook(lesson, set(lesson.source.titles))), tmp_path / "handed_in.ipynb"
     lines = {line.strip() for cell in page["cells"] for line in source_of(cell).splitlines()}
     assert not solution_lines(lesson.source) & lines
-    assert "nbcheck.hidden" not in str(page)
-    results = grade(lesson, submission_of(page, lesson, tmp_path), sandbox)
+    assert "nbcheck.hidden" not in str(page) and "**2**" not in str(page)
+    path.write_text(json.dumps(page), encoding="utf-8")
+    results = grade(lesson, Submission(path, lesson), sandbox)
     assert {result.verdict for result in results} == {NOT_STARTED}
 
 
@@ -138,13 +125,10 @@ def test_a_released_notebook_gives_nothing_away_and_is_not_started(lesson, sandb
 @every_lesson
 def test_each_test_stands_where_its_task_can_pass(lesson, sandbox):
     cells = [cell for cell in notebook(lesson)["cells"] if cell["cell_type"] == "code"]
-    for i, cell in enumerate(cells):
-        if marks_of(cell)["grade"]:
-            task = int(marks_of(cell)["grade_id"].removeprefix("task-"))
-            run = [(number, source_of(earlier)) for number, earlier in enumerate(cells[: i + 1], start=1)]
-            check = next(check for check in lesson.tasks if check.number == task)
-            result = grade_task(lesson, check, Cells(run, lesson, task), sandbox)
-            assert result.verdict == PASSED, result
+    above = [(number, source_of(cell)) for number, cell in enumerate(cells)]
+    for number, text in above:
+        for _, _, task in calls_of(text) or ():
+            assert nbcheck.judge(lesson, lesson.tasks, task, above[: number + 1], sandbox)[0], task
 
 
 def test_the_test_of_a_task_in_two_cells_follows_the_second(tmp_path):
@@ -157,29 +141,16 @@ def test_the_test_of_a_task_in_two_cells_follows_the_second(tmp_path):
     assert names == ["answer-00", "how", "start", "answer-01", "task-1"]
 
 
-def test_the_source_notebook_passes_the_checker(sandbox, tmp_path):
-    lesson = find_lesson("08")
-    results = grade(lesson, submission_of(notebook(lesson, {1}), lesson, tmp_path), sandbox)
-    assert {result.verdict for result in results} == {PASSED}
-
-
 def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
     folder, private = tmp_path / "course", tmp_path / "private"
     private.mkdir()
     (private / "08_lora.py").write_text(PRIVATE)
     assert main(["course", str(folder), "--lessons", "08, autograd,02", "--hidden", str(private)]) == 0
     assert capsys.readouterr().out.count("wrote ") == 2
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    files = {name for name in files if "/pictures/" not in name}
-    assert files == {CONFIG, "hidden/08_lora.py"} | {
-        f"{part}.{suffix}"
-        for name in ("02_autograd", "08_lora")
-        for part, suffix in (
-            (f"source/{name}/{name}", "ipynb"),
-            (f"source/{name}/README", "md"),
-            (f"teacher/{name}", "md"),
-        )
-    }
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.*") if "/pictures/" not in str(path)}
+    parts = ("source/{0}/{0}.ipynb", "source/{0}/README.md", "teacher/{0}.md")
+    named = {part.format(name) for name in ("02_autograd", "08_lora") for part in parts}
+    assert files == {CONFIG, "hidden/08_lora.py"} | named
     compile((folder / CONFIG).read_text(), CONFIG, "exec")
     page = json.loads((folder / "source/08_lora/08_lora.ipynb").read_text("utf-8"))
     hidden = [source_of(cell) for cell in page["cells"] if marks_of(cell)["grade_id"].endswith("-hidden")]
@@ -187,31 +158,34 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
     assert "560" not in str(page)
 
 
-def test_without_lessons_there_are_all(tmp_path):
-    tmp_path.joinpath("empty").mkdir()
-    assert [path.stem for path in write_course(tmp_path / "empty", LESSONS)] == [lesson.name for lesson in LESSONS]
-
-
 @pytest.mark.parametrize(
-    "flags, says",
+    "typed, says",
     [
-        (["--lessons", "77"], "unknown lesson 77: there are"),
-        (["--lessons", ","], "--lessons names none"),
-        (["--hidden", "nowhere"], "no private checks in nowhere"),
+        (["course", "--lessons", "77"], "unknown lesson 77: there are"),
+        (["course", "--lessons", ","], "--lessons names none"),
+        (["course", "--hidden", "nowhere"], "no private checks in nowhere"),
         (
-            ["--hidden", "private", "--lessons", "02"],
-            "private checks in private are of no lesson in this course: 08_lora",
+            ["course", "--hidden", "in", "--lessons", "02"],
+            "private checks in/08_lora.py are of no lesson in this course",
         ),
+        (["--mark", "in", "--out", "in"], "--out in exists; choose another name"),
+        (["--mark", "empty"], "no exercises in empty: each student has a folder there, with 01_why_transfer.py in it"),
+        (["--mark", "two"], "two answers of one student to lesson 08: ada/08.py and ada/08_lora.py"),
+        (["course", "--mark", "in"], "course takes a folder for nbgrader, or --mark submitted"),
+        (["--kit", "a.zip"], "course --kit is gone: GitHub's Download ZIP"),
+        (["--mark", "in", "--hidden", "in"], "--hidden goes with an nbgrader course"),
+        (["course", "--out", "a.csv"], "--out goes with --mark"),
     ],
 )
-def test_a_mistaken_flag_is_said_in_a_line(flags, says, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_told_in_a_line(typed, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "private").mkdir()
-    (tmp_path / "private" / "08_lora.py").write_text(PRIVATE)
-    assert main(["course", "course", *flags]) == 2
+    for name in ("in/08_lora.py", "two/ada/08.py", "two/ada/08_lora.py", "empty/notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(PRIVATE)
+    assert main(["course", *typed]) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
-    assert not (tmp_path / "course").exists()
+    assert not (tmp_path / "course").exists() and not (tmp_path / "marks.csv").exists()
 
 
 @pytest.mark.parametrize("name", ["course", "course/nbgrader_config.py"])
@@ -220,8 +194,7 @@ def test_what_is_there_stays(name, tmp_path, capsys):
     (tmp_path / "course" / "nbgrader_config.py").write_text("mine")
     assert main(["course", str(tmp_path / name), "--lessons", "08"]) == 2
     assert "exists and is not an empty folder" in capsys.readouterr().err
-    assert (tmp_path / "course" / "nbgrader_config.py").read_text() == "mine"
-    assert len(list((tmp_path / "course").iterdir())) == 1
+    assert [path.read_text() for path in (tmp_path / "course").iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize(
@@ -246,23 +219,23 @@ def test_a_private_check_is_tried_first(text, says, tmp_path):
 
 
 class Shell:
-    """Of IPython's shell, what nbcheck reads; `run` is what a kernel does with a cell."""
+    """Runs cells as a kernel does, as far as nbcheck sees it."""
 
     def __init__(self):
-        self.history_manager = SimpleNamespace(input_hist_raw=[""])
+        self.history_manager, self.count = SimpleNamespace(input_hist_raw=["", "x = 1", COUNT]), 2
+        self.events = SimpleNamespace(register=lambda event, call: setattr(self, event, call))
 
     def run(self, text: str, cell_id: str | None = None, error: BaseException | None = None) -> None:
-        self.history_manager.input_hist_raw.append(text)
-        number = len(self.history_manager.input_hist_raw) - 1
-        info = SimpleNamespace(cell_id=cell_id)
-        nbcheck._note(SimpleNamespace(execution_count=number, info=info, error_in_exec=error))
+        self.count += 1
+        info = SimpleNamespace(cell_id=cell_id, raw_cell=text)
+        self.post_run_cell(SimpleNamespace(execution_count=self.count, info=info, error_in_exec=error))
 
 
 @pytest.fixture
 def shell(monkeypatch) -> Shell:
+    monkeypatch.setattr(nbcheck, "_cells", {})
     shell = Shell()
-    monkeypatch.setattr(nbcheck, "_shell", lambda: shell)
-    monkeypatch.setattr(nbcheck, "_notes", {})
+    shell.post_run_cell = nbcheck._note
     return shell
 
 
@@ -274,24 +247,32 @@ def says(number: int = 1) -> str:
     return " ".join(str(caught.value).split())
 
 
-def test_a_task_passes_and_prints_a_report(shell, capsys):
+def test_cells_from_before_the_import_count(monkeypatch, capsys):
+    shell = Shell()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    module = module_from_spec(nbcheck.__spec__)
+    nbcheck.__spec__.loader.exec_module(module)
+    module.task("08", 1)
+    shell.run(COUNT.replace("return", "return 0,"))
+    with pytest.raises(module.NotPassed, match="2 results were asked for"):
+        module.task("08", 1)
+
+
+def test_what_the_cells_define_is_checked(shell, capsys):
+    assert "does not define count_parameters" in says()
     shell.run("from minilora.classroom.grading import nbcheck")
-    shell.run(COUNT)
-    nbcheck.task("08", 1)
-    assert capsys.readouterr().out.startswith("task 1 passed count what trains".replace("1 passed", "1   passed     "))
-
-
-def test_a_stub_of_nbgrader_is_not_started(shell):
     shell.run(NO_COUNT)
     assert says().startswith("task 1 not started count what trains")
-
-
-def test_a_mistake_is_named_with_its_place(shell):
-    shell.run("import numpy as np")
     shell.run("def count_parameters(d_in, d_out, r):\n    return d_in * d_out, r * (d_in + d_out)")
     assert "LoRA's count comes first" in says()
     shell.run("def count_parameters(d_in, d_out, r):\n    return nothing")
-    assert "name 'nothing' is not defined (cell [3], line 2)" in says()
+    assert "name 'nothing' is not defined (cell [6], line 2)" in says()
+    shell.run(COUNT)
+    nbcheck.task("08", 1)
+    assert capsys.readouterr().out.startswith("task 1   passed      count what trains")
+    shell.run("def lora_forward(x):\n    return x")
+    nbcheck.task("08", 1)
+    assert "lora_forward() takes 1 positional argument but 6 were given" in says(3)
 
 
 def test_the_last_text_of_a_cell_counts(shell):
@@ -306,50 +287,20 @@ def test_the_last_text_of_a_cell_counts(shell):
     nbcheck.task("08", 1)
 
 
-def test_an_interrupted_cell_does_not_count(shell):
+def test_a_cell_that_is_no_python_or_was_interrupted_does_not_count(shell):
     shell.run(f"while True: pass\n{COUNT}", error=KeyboardInterrupt())
     assert "does not define count_parameters" in says()
-    shell.run(COUNT)
-    nbcheck.task("08", 1)
-
-
-def test_a_cell_that_is_no_python_costs_only_what_it_defines(shell):
     shell.run("def lora_forward(x, W, A, B, alpha, r)\n    return x")
     shell.run(f"%matplotlib inline\n{COUNT}")
     shell.run("%%bash\necho def")
     nbcheck.task("08", 1)
-    text = says(3)
-    assert "does not define lora_forward" in text
-    assert "A cell is no Python: cell [1], line 1" in text
+    assert "does not define lora_forward" in says(3)
 
 
-def test_another_task_is_no_reason_to_fail(shell):
-    shell.run(COUNT)
-    shell.run("def merges(model):\n    return 1\n\n\ndef lora_forward(x):\n    return x")
-    nbcheck.task("08", 1)
-    assert "lora_forward() takes 1 positional argument but 6 were given" in says(3)
-    assert "has no merge; is merges meant to be it?" in says(6)
-
-
-def test_a_private_check_is_found_from_below_the_course(shell, tmp_path, monkeypatch):
-    here = tmp_path / "autograded" / "ada" / "08_lora"
-    here.mkdir(parents=True)
-    monkeypatch.chdir(here)
-    shell.run(COUNT)
-    with pytest.raises(nbcheck.NotPassed, match="private checks"):
-        nbcheck.hidden("08", 1)
-    (tmp_path / CONFIG).write_text("")
-    (tmp_path / "hidden").mkdir()
-    (tmp_path / "hidden" / "08_lora.py").write_text(PRIVATE)
+def test_a_mistaken_call_and_a_private_one_say_so(shell, capsys):
+    assert says(9) == "no check of task 9, but of 1, 2, 3, 4, 5, 6"
     nbcheck.hidden("08", 1)
-    shell.run(COUNT.replace("return", "return 0,"))
-    with pytest.raises(nbcheck.NotPassed, match="2 results were asked for"):
-        nbcheck.hidden("08", 1)
-
-
-def test_outside_a_notebook_nothing_has_run(monkeypatch):
-    monkeypatch.setattr(nbcheck, "_shell", lambda: None)
-    assert "does not define count_parameters" in says()
+    assert "runs as it is graded" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from minilora.classroom.course import mark
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
-from minilora.classroom.mark import mark
 from minilora.classroom.sandbox import isolated
 from minilora.cli import main
 from tests.helpers.answers import with_answers
 
 pytestmark = pytest.mark.host
 
-LORA, AUTOGRAD = find_lesson("08"), find_lesson("02")
+LORA = find_lesson("08")
 READS = f"exec(open({str(LORA.folder.resolve() / 'solution.py')!r}).read())\n"
 HANDED_IN = {  # student: file, text
     "ada": ("08_lora.py", LORA.source.text),
@@ -44,30 +44,15 @@ def test_a_class_gets_a_table(tmp_path, capsys):
     assert f"wrote {out}: 8 students" in capsys.readouterr().out
     with out.open(encoding="utf-8", newline="") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
-    assert list(rows["ada"]) == [
-        "student",
-        "08_lora (of 60)",
-        f"02_autograd (of {10 * len(AUTOGRAD.tasks)})",
-        "sum",
-        "notes",
-    ]
-    points = {student: row["sum"] for student, row in rows.items()}
-    assert points == {
-        "ada": "60",
-        "ben": "20",
-        "cem": "0",
-        "dan": "0",
-        "eve": "0",
-        "fay": "0",
-        "'=1+1": "50",
-        "hal": "0",
-    }
+    assert list(rows["ada"]) == ["student", "08_lora (of 60)", "02_autograd (of 50)", "sum", "notes"]
+    points = {"ada": "60", "ben": "20", "'=1+1": "50"}  # of the others none
+    assert {student: row["sum"] for student, row in rows.items()} == dict.fromkeys(rows, "0") | points
     assert rows["ada"]["notes"] == "" and {row["02_autograd (of 50)"] for row in rows.values()} <= {""}
     for student, says in {
         "ben": "task 2 failed",
         "cem": "08_lora: task 1 not started",
         "dan": "task 1 not started",
-        "eve": "line 1, at the ^",
+        "eve": "08.py, line 1: invalid syntax",
         "'=1+1": "task 1 failed still running after 10 s of processor time Does a loop end?",
         "hal": "it is a link",
     }.items():
@@ -82,7 +67,7 @@ def test_every_solution_gets_all_points(lesson):
 
 
 def test_a_check_that_fails_itself_stops_no_class(monkeypatch):
-    monkeypatch.setattr("minilora.classroom.mark.grade", lambda *_: 1 // 0)
+    monkeypatch.setattr("minilora.classroom.course.grade", lambda *_: 1 // 0)
     points, note = mark(LORA.exercise.resolve(), LORA)
     assert points == 0 and "the checks came to no verdict (ZeroDivisionError" in note and "grade it by hand" in note
 
@@ -92,28 +77,6 @@ def test_with_one_lesson_a_file_is_a_student(tmp_path):
     put(tmp_path / "in" / "ada.py", LORA.source.exercise())
     assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08", "--out", str(tmp_path / "m.csv")]) == 0
     assert (tmp_path / "m.csv").read_text("utf-8").splitlines()[1].startswith("ada,0,0,")
-
-
-@pytest.mark.parametrize(
-    "typed, says",
-    [
-        (["--mark", "in", "--out", "in"], "--out in exists; choose another name"),
-        (["--mark", "empty"], "no exercises in empty: each student has a folder there, with 08_lora.py in it"),
-        (["--mark", "in"], "two answers of one student to lesson 08: ada/08.py and ada/08_lora.py"),
-        (["folder", "--mark", "in"], "course takes a folder for nbgrader, or --mark submitted"),
-        (["--kit", "a.zip"], "course --kit is gone: GitHub's Download ZIP"),
-        (["--mark", "in", "--hidden", "in"], "--hidden goes with an nbgrader course"),
-        (["folder", "--out", "a.csv"], "--out goes with --mark"),
-    ],
-)
-def test_a_mistake_is_told_in_a_line(tmp_path, monkeypatch, capsys, typed, says):
-    for name in ("08.py", "08_lora.py"):
-        put(tmp_path / "in" / "ada" / name, "x = 1")
-    (tmp_path / "empty").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert main(["course", "--lessons", "08", *typed]) == 2
-    error = capsys.readouterr().err
-    assert says in error and error.count("\n") == 1 and not (tmp_path / "marks.csv").exists()
 
 
 def test_without_bubblewrap_marks_are_refused_in_a_line(tmp_path, monkeypatch, capsys):

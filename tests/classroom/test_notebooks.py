@@ -50,6 +50,8 @@ def test_the_notebook_is_its_source_run_once_with_pictures(source):
     for title, page in shown.items():
         assert f'alt="{html.escape(title)}: ' in page and re.search("<figcaption>[^<]+[.?]</figcaption>", page), title
     assert source.with_suffix(".ipynb").stat().st_size < 1_500_000
+    lines = [line for cell in code for line in "".join(cell["source"]).splitlines()]
+    assert [line for line in lines if len(line) > 88] == [], "shown without a scroll bar"
     assert not any(make.WIDGET in output.get("data", {}) for output in outputs)
     assert "widgets" not in notebook["metadata"] and not any(cell["metadata"] for cell in notebook["cells"])
 
@@ -99,34 +101,15 @@ def squeezed(code: str) -> str:
     return re.sub(r",(?=[)\]}])", "", re.sub(r"\s+", "", code))
 
 
-def given_away(text: str, lesson, shortest: int = 0) -> list[str]:
-    """The lines of a lesson's solution, of `shortest` characters or more, that stand in a text, however broken."""
-    lines = [line for line in solution_lines(lesson.source) if len(line) >= shortest]
-    return [line for line in lines if squeezed(line.partition("  #")[0]) in squeezed(text)]
-
-
 @WITH_NAMES
-def test_no_line_of_a_solution_is_given_away(source):
-    text = "\n".join(cells_of(source))
+def test_no_line_of_a_solution_is_given_away_however_broken(source):
+    text = squeezed("\n".join(cells_of(source)))
     for lesson in all_lessons():
         # In the notebooks of other lessons, short lines are those of any program: `optimizer.step()`, `for x in xs:`.
         shortest = 0 if lesson.name == source.stem else 32
-        assert given_away(text, lesson, shortest) == [], f"the solution of lesson {lesson.name} has these lines"
-
-
-def test_a_line_is_found_however_it_is_broken():
-    (lesson,) = [lesson for lesson in all_lessons() if lesson.number == 5]
-    line = "weights = np.exp((logits - logits.max()) / temperature)"
-    broken = "if True:\n    weights = np.exp(\n        (logits - logits.max()) / temperature,\n    )\n"
-    assert given_away(broken, lesson) == given_away(f"# {line}", lesson, 32) == [line]
-    assert given_away("weights = np.exp(logits)", lesson) == []
-
-
-@WITH_NAMES
-def test_code_is_shown_without_a_scroll_bar(source):
-    notebook = json.loads(source.with_suffix(".ipynb").read_text("utf-8"))
-    code = "".join("".join(cell["source"]) + "\n" for cell in notebook["cells"] if cell["cell_type"] == "code")
-    assert [line for line in code.splitlines() if len(line) > 88] == []
+        lines = [line for line in solution_lines(lesson.source) if len(line) >= shortest]
+        found = [line for line in lines if squeezed(line.partition("  #")[0]) in text]
+        assert found == [], f"the solution of lesson {lesson.name} has these lines"
 
 
 def test_stale_is_another_text_or_number_but_not_another_rounding():

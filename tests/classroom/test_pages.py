@@ -120,11 +120,6 @@ def test_the_answer_waits_for_a_guess(page, script):
     assert page.value(OUTSIDE) == []
 
 
-def choose(page, **values: str) -> None:
-    for name, value in values.items():
-        page.value(f"byId({name!r}).value = {value!r}, byId({name!r}).dispatchEvent(new Event('input'))")
-
-
 @needs_chromium
 def test_lesson_12_counts_bytes_as_the_planner_does(page):
     def gigabytes(shape: str, way: str, *step: int, is_checkpointed: bool = False) -> float:
@@ -140,12 +135,6 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     without = without_scripts("12")
     assert f"{full:.0f} GB, LoRA {gigabytes('llama-65b', 'lora', 1, 512):.0f} GB and" in without
     assert f"QLoRA needs {qlora:.0f} GB, which fits" in without and qlora < 48
-    choose(page, shape="llama-7b", way="lora", batch="16", length="2048")
-    page.value("byId('checkpointing').click()")
-    said = page.value("byId('said').textContent")
-    assert number_in(said, "", "GB in all") == pytest.approx(
-        gigabytes("llama-7b", "lora", 16, 2048, is_checkpointed=True), abs=0.06
-    )
 
 
 @needs_chromium
@@ -161,11 +150,6 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
         for n in curve.parts("trained", "lora")
         if best.mean < (reached := curve.reached("trained", "lora", n)).mean and reached.overlaps(best)
     ]
-    choose(page, size="512 examples", queries="3")
-    said = page.value("byId('said').textContent")
-    prompted = curve.cost("prompt", curve.best_prompt()[0])["milliseconds"]
-    assert number_in(said, "1,000 queries:", "s with") == round(prompted)
-    assert number_in(said, "pays from", "queries") == curve.crossover("lora", 512)
 
 
 @needs_chromium
@@ -219,21 +203,10 @@ def test_lesson_11_quantizes_as_minilora_does(page):
         times = quantized(largest, 16, kind)[1] / quantized(weights, 16, kind)[1]
         assert number_in(verdict, before, after) == pytest.approx(times, abs=0.06)
     check(largest, 16)
-    page.press("ArrowUp")
-    check(largest, 8)
-    page.press("ArrowUp")
-    check(largest, 4)
     page.press("Tab", "Tab", " ")  # to the button that takes it back
-    check(weights, 4)
+    check(weights, 16)
     said = page.value("byId('said').textContent")
     assert said.startswith("Weight 15 is 0.1672, and its block's absmax 0.1672."), "not the first block's"
-    page.value("byId('which').focus()")
-    page.press("Home", "ArrowRight", "ArrowRight", "ArrowRight", "Tab", "ArrowLeft")  # the fourth weight, a little less
-    weights[3] = 0.055  # of the steps of the slider, the next below
-    check(weights, 4)
-    said = page.value("byId('said').textContent")
-    assert said.startswith("Weight 4 is 0.0550, and its block's absmax 0.0550. NF4: code 15, mark 1.0000")
-    assert said.endswith("4 + 32 / 4 = 12 bits.")
     weights = np.array(data_of("11")["weights"], dtype=np.float32)
     before, after = ([quantized(numbers, 16, kind)[1] for kind in ("nf4", "int4")] for numbers in (weights, largest))
     nf4, int4 = (new / old for new, old in zip(after, before, strict=True))
@@ -241,20 +214,6 @@ def test_lesson_11_quantizes_as_minilora_does(page):
     assert "for these weights is {:.4f}, INT4's {:.4f}.".format(*before) in without
     assert "they are {:.4f} and {:.4f}: {:.1f} and {:.1f} times.".format(*after, nf4, int4) in without
     assert f"NF4's is {quantized(largest, 4, 'nf4')[1]:.4f}." in without
-
-
-@needs_chromium
-def test_lesson_11_weights_can_be_dragged(page):
-    opened(page, "11", "5")
-    box = page.value("(({x, y, width}) => ({x, y, width}))(byId('weights').getBoundingClientRect())")
-    unit = box["width"] / 360  # pixels of the page per unit of the picture
-    start = {"x": box["x"] + unit * (54 + 19 * 2.5), "y": box["y"] + unit * 72}  # the third weight, at zero
-    axis = float(page.value("byId('weights').dataset.axis"))
-    for kind, up in (("mousePressed", 0), ("mouseMoved", 30), ("mouseReleased", 30)):
-        where = start | {"y": start["y"] - unit * up}
-        page.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **where)
-    said = page.value("byId('said').textContent")
-    assert number_in(said, "Weight 3 is", ", and") == pytest.approx(axis / 2, rel=0.03)
 
 
 @needs_chromium
@@ -286,24 +245,15 @@ def test_lesson_07_moves_the_point_that_was_measured(page):
         assert page.value(where) == pytest.approx([left, ground], abs=0.01)
         assert ("has gained" in said) == (forgotten < 0)
 
-    check("LoRA", 10)
-    page.press("ArrowRight", "ArrowRight", "ArrowRight")
-    check("LoRA", 13)
     page.value("byId('way').focus()")
     page.press("Home")
-    check("full fine-tuning", 13)
-    page.press("End", "Tab", "Home", "ArrowRight")
-    check("norms alone", 1)
+    check("full fine-tuning", 10)
     without = without_scripts("07")
     assert "LoRA learned {:.3f} and forgot {:.3f} bits".format(*whole) in without
     learned, forgotten = (
         f"{now:.3f}, which is {100 * now / then:.0f} %" for now, then in zip(half, whole, strict=True)
     )
     assert f"it has learned {learned}, and forgotten {forgotten}." in without
-    full = ways["full fine-tuning"]["strengths"]
-    assert (
-        "learned {:.3f} and forgot {:.3f}; at half strength {:.3f} and {:.3f}.".format(*full[20], *full[10]) in without
-    )
 
 
 def attention(model, ids: np.ndarray, is_causal: bool) -> np.ndarray:
@@ -366,9 +316,3 @@ def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
     page.value("byId('layer').focus()")
     page.press("End", "ArrowLeft", "Tab", "Home", "ArrowRight", "Tab", "End")
     check(5, 2, 8)
-    page.press("Tab", " ")  # the prefix off
-    said = page.value("byId('said').textContent")
-    assert said.startswith("Layer 5, head 2, prefix off: “.” looks most at") and "the prefix has" not in said
-    most = weights[True][0][4, 1, 7]
-    assert f"“{data['tokens'][most.argmax()]}”" in said
-    assert number_in(said, "with", "% of its attention") == pytest.approx(100 * most.max(), abs=0.06)

@@ -12,7 +12,6 @@ import pytest
 from lessons import diagrams
 from lessons.drawing import LETTERS, SMALL, WIDTH
 from minilora.classroom.lessons.lesson import all_lessons
-from minilora.errors import MiniloraError
 
 pytestmark = pytest.mark.host
 
@@ -96,11 +95,3 @@ def test_a_diagram_is_legible(lesson):
             if "transform" not in text.attrib:
                 inside = -4 <= left and left + wide <= width + 4 and 0 < y < height
                 assert inside, f"{path.name}: {text.text} leaves the picture"
-
-
-def test_a_figure_that_the_notebook_lacks_is_named(tmp_path):
-    (tmp_path / "08_lora").mkdir()
-    script = tmp_path / "08_lora" / diagrams.SCRIPT
-    script.write_text('FROM_NOTEBOOK = {"a.png": "No such figure"}')
-    with pytest.raises(MiniloraError, match="08_lora: the notebook has no figure 'No such figure'; there are: "):
-        diagrams.drawn(script)

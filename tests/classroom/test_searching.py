@@ -143,25 +143,14 @@ WRONG = {
     "the shared generator": (f"np.random.seed(0)\n{RIGHT}", "global generator"),
     "a number kept": (f"{MEMORY}temperature = kept.setdefault(0, temperature)\n{RIGHT}", "something of temperature is"),
     "a number ignored": (f"temperature = 1.0\n{RIGHT}", "Another value of temperature makes no difference"),
-    "one length for all": (
-        f"{MEMORY}n = kept.setdefault(0, scores.size)\nif scores.size != n: return 0\n{RIGHT}",
-        "kept",
-    ),
     "wrong in arrays that are read-only": (
         f"{POWERS}\nreturn powers / powers.sum(axis=-1, keepdims=True) + (not scores.flags.writeable)",
         "wrong only where an array is read-only",
     ),
-    "infinite": (f"{RIGHT} * np.inf", "differ"),
-    "the first axis": (RIGHT.replace("axis=-1", "axis=0"), "differ"),
     "float32": (RIGHT.replace("float64", "float32"), "The dtype is float32, not float64"),
     "a list": (
         f"{POWERS}\nreturn (powers / powers.sum(axis=-1, keepdims=True)).tolist()",
         "An array was asked for; this is a list",
-    ),
-    "in the order of memory": (f"scores = scores.ravel('K').reshape(scores.shape)\n{RIGHT}", "differ"),
-    "axes lost": (
-        f"{POWERS}\nreturn (powers / powers.sum(-1, keepdims=True)).reshape(-1, scores.shape[-1])",
-        "shape is",
     ),
 }
 
@@ -349,13 +338,6 @@ def test_a_function_may_be_allowed_to_switch_a_model():
     exec("def f(x): x.eval()", vars(student))
     duties.watched(student).f(model())
     assert duties.breach is None
-
-
-def test_a_namedtuple_and_numpy_scalars_are_as_good(lesson, sandbox, tmp_path):
-    from minilora.classroom.sandbox import wire
-
-    pair = type("Pair", (tuple,), {})((1, {"a": [2]}))
-    assert wire.unpack(wire.pack(pair)) == (1, {"a": [2]})
 
 
 @pytest.mark.slow

@@ -140,12 +140,6 @@ def test_each_rule_agrees_with_central_differences(story, rng, name):
             np.testing.assert_allclose(x.grad[j], (above - below) / 2e-6, rtol=1e-6, atol=1e-8)
 
 
-def test_what_is_frozen_keeps_no_rule(story, rng):
-    a, b = story.Tensor(rng.standard_normal((2, 3))), story.Tensor(rng.standard_normal((4, 3)), trains=True)
-    assert [x for x, _ in story.linear(a, b).edges] == [b]
-    assert not story.linear(a, a).trains
-
-
 @pytest.mark.parametrize("adapted", [False, True], ids=["full", "lora"])
 def test_logits_loss_and_gradients_are_the_librarys(story, rng, adapted):
     p = perturbed(taught(story, rng) if adapted else story.newborn(rng), rng)
@@ -200,13 +194,6 @@ def test_training_takes_the_steps_of_the_librarys_adamw(story, rng):
     for name, w in p.items():
         error, move = (np.linalg.norm(w.data - other) for other in (parameters[name].numpy(), before[name]))
         assert error < 1e-3 * move, name  # a gradient near zero that rounds otherwise moves one weight otherwise
-
-
-def test_bits_are_to_the_base_two_and_leave_no_trace(story, rng):
-    p = story.newborn(rng)
-    p["embed"].data[:] = 0  # all logits are zero: 128 characters are equally likely, so 7 bits
-    assert story.bits(p, rng.integers(32, 127, 500), places=3) == pytest.approx(7)
-    assert all(w.trains and w.grad is None for w in p.values())
 
 
 def test_a_file_is_either_read_or_held_out(story, tmp_path):

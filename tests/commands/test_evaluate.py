@@ -11,7 +11,7 @@ from minilora.formats.atomic import write_json
 from minilora.formats.safetensors import load_file, save_file
 from minilora.measure.task_report import confusion_grid, score_lines
 from minilora.show.grids import drawn, render
-from minilora.train.scoring import TaskScore
+from minilora.train.metrics import TaskScore
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host

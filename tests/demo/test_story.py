@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from minilora.cli import main
-from minilora.demo import report, story
+from minilora.data.tokenizer import Tokenizer
+from minilora.demo import claims, story
 from minilora.demo.base import Base
+from minilora.errors import MiniloraError
 from minilora.measure.memory import peak_bytes
 from minilora.measure.records import Records
 from minilora.train.loop import TrainConfig
@@ -51,13 +53,13 @@ def tiny(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_story_is_told_measured_and_cached(tiny, capsys):
+def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
     assert main(["demo", "--quick", "--out", str(tiny)]) == 0
     told = capsys.readouterr().out
     for part in ("1. Text", "2. Pretrain", "3. Fine-tune", "4. What transfer bought", "base as it is", "accuracy"):
         assert part in told
     assert max(map(len, told.splitlines())) <= 80
-    records = Records.read(tiny / report.RECORDS, report.KIND)
+    records = Records.read(tiny / story.RECORDS, story.KIND)
     rows = {key[1:]: row for key, row in records.rows.items() if key[0] == "text"}
     assert set(rows) == {("base", 0)} | {(method, seed) for method in ("scratch", "full", "lora") for seed in (0, 1)}
     total = rows["full", 0]["total"]
@@ -71,11 +73,18 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys):
     assert [key for key, row in records.rows.items() if "continuation" in row] == [
         ("text", method, 0) for method in ("base", "full", "lora")
     ]
-    assert not records.rows["pretraining",]["cached"] and (tiny / "report.html").is_file()
+    assert not records.rows["pretraining",]["cached"]
+    names = {path.name for path in tiny.iterdir()}
+    assert names == {"report.html", story.RECORDS, *(f"{name}.png" for name in claims.FIGURES)}
 
-    assert main(["demo", "--quick", "--out", str(tiny), "--json"]) == 0
-    again = {tuple(cell["key"]): cell for cell in json.loads(capsys.readouterr().out)["cells"]}
-    assert again["pretraining",]["cached"] and again.keys() == records.rows.keys()
+    attack = "<script>alert(1)</script> \x1b[31m"
+    monkeypatch.setattr(Tokenizer, "decode", lambda *_: attack)
+    assert main(["demo", "--quick", "--out", str(tiny)]) == 0
+    told, page = capsys.readouterr().out, (tiny / "report.html").read_text("utf-8")
+    assert "(from the cache)" in told and "\x1b[31m" not in told + page
+    assert told.count("<script>") == page.count("&lt;script&gt;") == 3 and "<script" not in page
+    assert page.count("<img src=") == page.count(".png") == len(claims.FIGURES) and "http" not in page
+    again = Records.read(tiny / story.RECORDS, story.KIND).rows
     same = ("domain", "base_text", "curve", "accuracy")  # training left the cached base as it was
     for key, row in records.rows.items():
         assert [again[key].get(name) for name in same] == [row.get(name) for name in same]
@@ -85,17 +94,24 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys):
 def test_an_interrupted_run_leaves_the_report_of_before_whole(tiny, monkeypatch):
     assert main(["demo", "--quick", "--out", str(tiny)]) == 0
     before = {path.name: path.read_bytes() for path in tiny.iterdir()}
-    assert report.RECORDS in before and not any(name.startswith(".") for name in before)
-    monkeypatch.setattr(report, "write_report", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert story.RECORDS in before and not any(name.startswith(".") for name in before)
+    monkeypatch.setattr(story, "save_all", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["demo", "--quick", "--seed", "1", "--out", str(tiny)]) == 130
     assert {path.name: path.read_bytes() for path in tiny.iterdir() if not path.name.startswith(".")} == before
 
 
-def test_a_folder_with_something_else_is_refused_before_anything_is_trained(tiny, capsys):
-    tiny.mkdir()
-    (tiny / "thesis.txt").write_text("do not touch")
-    assert main(["demo", "--quick", "--out", str(tiny)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1 and [p.name for p in tiny.iterdir()] == ["thesis.txt"]
+def test_a_folder_is_made_and_may_hold_a_report_of_before_and_nothing_else(tmp_path, capsys):
+    story.check_folder(tmp_path / "runs" / "demo")
+    (tmp_path / "runs" / "demo" / ".hidden").write_text("a system's own")
+    story.check_folder(tmp_path / "runs" / "demo")
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(MiniloraError, match="cannot create the folder .*thesis.tex"):
+        story.check_folder(tmp_path / "thesis.tex")
+    assert main(["demo", "--quick", "--out", str(tmp_path)]) == 2
+    assert "holds other things and no report: choose another --out" in capsys.readouterr().err
+    (tmp_path / "report.html").write_text("old")
+    story.check_folder(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "thesis.tex", "report.html"}
 
 
 def test_peak_bytes_counts_what_is_alive_at_once():

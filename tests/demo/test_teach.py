@@ -3,9 +3,11 @@
 import json
 import shlex
 from dataclasses import replace
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from minilora import threads
 from minilora.cli import main
@@ -64,10 +66,8 @@ def ran(place):
 
 @pytest.fixture
 def lesson(place):
-    from rich.console import Console
-
     with threads.using(2):
-        yield teach._Lesson(PLAN, str(place / "model"), 0, Console(quiet=True))
+        yield teach._Lesson(PLAN, str(place / "model"), 0)
 
 
 # Whole runs
@@ -99,15 +99,9 @@ def test_a_row_for_each_way_to_ask(ran):
     assert prompted[0] == prompted[-1] < min(prompted[1:-1])
 
 
-def test_the_same_seed_gives_the_same_results(ran, place, tmp_path, capsys):
+def test_the_same_seed_gives_the_same_results(ran, place, tmp_path):
     results, out = ran
-    arguments = ["demo", "--model", str(place / "model"), "--quick", "--json", "--seed"]
-    again, other = {}, {}
-    for seed, read in (("3", again), ("4", other)):
-        assert main([*arguments, seed, "--out", str(tmp_path / seed)]) == 0
-        told, errors = capsys.readouterr()
-        read |= json.loads(told)  # alone on standard output
-        assert "The results: " in errors
+    again, other = (teach.run(tmp_path / str(seed), str(place / "model"), quick=True, seed=seed) for seed in (3, 4))
     for name in ("samples", "replay", "shots"):
         assert again[name] == results[name]
     assert again["training"]["losses"] == results["training"]["losses"] != other["training"]["losses"]
@@ -117,20 +111,18 @@ def test_the_same_seed_gives_the_same_results(ran, place, tmp_path, capsys):
 
 def test_the_adapter_can_be_asked_by_the_command_that_is_shown(ran, capsys):
     results, out = ran
-    words = shlex.split(teach_report.next_command(results))
-    assert words[0] == "minilora" and "--chat" in words
-    assert words[-1] == " ".join(results["samples"][0]["question"].split())
+    sample = results["samples"][0]
+    told = StringIO()
+    samples = [sample | {"after": "red\x1b[31m", "expected": "a\x07?"}, *results["samples"][1:]]
+    teach_report.tell(results | {"samples": samples}, Console(file=told, width=10_000))
+    assert "red" in told.getvalue() and not {"\x1b", "\x07"} & set(told.getvalue())
+    words = shlex.split(told.getvalue().partition("Ask it yourself: ")[2])
+    assert words[:2] == ["minilora", "generate"] and words[-1] == " ".join(sample["question"].split())
     capsys.readouterr()
     assert main([*words[1:], "--temperature", "0", "--max-new-tokens", "3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["continuation"] is not None
     shown = shlex.split(results["command"])
     assert shown[:2] == ["minilora", "demo"] and shown[-3:] == ["--seed", "3", "--quick"]
-
-
-def test_control_characters_do_not_reach_the_terminal(ran):
-    sample = ran[0]["samples"][0] | {"after": "red\x1b[31m", "question": "a\x07?"}
-    lines = teach_report.sample_lines(ran[0] | {"samples": [sample]})
-    assert not any("\x1b" in line or "\x07" in line for line in lines)
 
 
 # What is taught and tested
@@ -142,14 +134,13 @@ def said(messages: Conversation) -> list[str]:
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_tests_are_not_in_training_few_shot_prompts_tell_no_answer_and_open_books_do(lesson, quick):
-    subject = teach.glossary(PLAN, quick)
-    trained = {messages[-2]["content"] for messages in subject.train}
+    training, tests, open_book = teach.glossary(PLAN.shots, quick)
+    trained = {messages[-2]["content"] for messages in training}
     terms = {q.text: q.term for q in (*content.load_glossary().phrasings, *content.load_glossary().uses)}
     meanings = {term.term: term.meaning for term in content.load_terms()}
-    few, places = lesson.few_shot(subject), set()
-    for name, questions in subject.tests.items():
-        assert len(few[name]) == len(subject.open_book[name]) == len(questions)
-        for messages, prompt, opened in zip(questions, few[name], subject.open_book[name], strict=True):
+    few, places = lesson.few_shot(training, tests), set()
+    for name, questions in tests.items():
+        for messages, prompt, opened in zip(questions, few[name], open_book[name], strict=True):
             (asked, expected), book = (m["content"] for m in messages), opened[0]["content"]
             assert asked not in trained
             assert prompt[-2:] == messages[-2:] and len(said(prompt)) == PLAN.shots + 1
@@ -159,8 +150,8 @@ def test_tests_are_not_in_training_few_shot_prompts_tell_no_answer_and_open_book
             assert len(set(lines)) == PLAN.shots
             places.add(lines.index(f"{terms[asked]}: {meanings[terms[asked]]}"))
     assert places == set(range(PLAN.shots))  # the line asked for stands anywhere
-    assert quick or len({terms[messages[-2]["content"]] for messages in subject.tests["phrasings"]}) == 80
-    assert teach.glossary(PLAN, quick, seed=1).open_book != subject.open_book
+    assert quick or len({terms[messages[-2]["content"]] for messages in tests["phrasings"]}) == 80
+    assert teach.glossary(PLAN.shots, quick, seed=1)[2] != open_book
 
 
 def test_short_conversations_are_joined(lesson):
@@ -203,7 +194,7 @@ def test_what_was_in_4_bits_is_so_in_training_and_float_when_asked(place, lesson
 
     for where, name in ((teach, "answers"), (teach, "measure_task"), (teach.defaults, "fit")):
         monkeypatch.setattr(where, name, noting(getattr(where, name)))
-    lesson.teach(teach.glossary(PLAN, quick=True), tmp_path)
+    lesson.teach(*teach.glossary(PLAN.shots, quick=True), tmp_path / "adapter")
     assert kinds == [0] * 8 + [7] + [0] * 3  # 2 tests three times, quiz, own answers; training; 2 tests, quiz
     layer = lesson.model.get_submodule(quantized_linears(lesson.model)[0])
     assert isinstance(layer, Linear4bit)
@@ -225,7 +216,7 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
         ("--model", "smollm2", *out): "minilora models get smollm2",
         ("--model", "", *out): "--model must not be empty",
         (*model, "--jsonl", "few.jsonl", *out): "demo --jsonl is gone: `minilora curve --model smollm2",
-        (*model, "--with", "mine.py", *out): "--with goes without --model",
+        (*model, "--with", "mine.py", *out): "demo --with is gone: in notebook 08",
         (*model, "--out", tmp_path / "full"): "holds other things and no report",
     }
     before = sorted(tmp_path.rglob("*"))

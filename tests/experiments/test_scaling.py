@@ -57,5 +57,5 @@ def test_the_record_comes_back_in_order_and_no_other_file_does(tmp_path):
     found = scaling.read(tmp_path / "scaling.jsonl")
     assert [{name: r[name] for name in ROWS[0]} for r in found] == ROWS
     Records.open(tmp_path / "other.jsonl", "study", {})
-    with pytest.raises(FormatError, match="holds 'study'"):
+    with pytest.raises(FormatError, match="no measurements of 'scaling'"):
         scaling.read(tmp_path / "other.jsonl")

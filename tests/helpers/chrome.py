@@ -1,8 +1,5 @@
-"""Headless Chromium by the DevTools protocol over two pipes, and a folder served on this machine: no package needed."""
+"""Headless Chromium by the DevTools protocol over two pipes: no package needed."""
 
-import contextlib
-import functools
-import http.server
 import json
 import os
 import select
@@ -10,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -18,7 +14,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1200,900"
-).split() + ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # no page reaches the net
+).split() + ["--host-resolver-rules=MAP * ~NOTFOUND"]  # no page reaches the net
 # Chromium looks for the pipes at file descriptors 3 and 4.
 AS_THREE_AND_FOUR = """
 import os, sys
@@ -33,30 +29,6 @@ os.execv(sys.argv[3], sys.argv[3:])
 def found() -> str | None:
     """Chromium's path, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
-
-
-@contextlib.contextmanager
-def served(folder: Path):
-    """The folder at http://127.0.0.1:PORT, which is given."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {
-            ".mjs": "text/javascript",
-            ".wasm": "application/wasm",
-        }
-
-        def log_message(self, *arguments):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class Page:
@@ -138,16 +110,3 @@ class Page:
             for kind in ("keyDown", "keyUp"):
                 sent = more if kind == "keyDown" else {}
                 self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **sent)
-
-    def text(self) -> str:
-        """What the page shows."""
-        return self.value("document.body?.innerText") or ""
-
-    def wait(self, *wanted: str, seconds: float) -> str:
-        """The page's text, as soon as all of `wanted` is in it. AssertionError, with text and console, if it is not."""
-        end = time.monotonic() + seconds
-        while not all(words in (text := self.text()) for words in wanted):
-            console = "\n".join(self.log[-20:])
-            assert time.monotonic() < end, f"{wanted} is not on the page:\n{text}\nthe console:\n{console}"
-            time.sleep(0.5)
-        return text

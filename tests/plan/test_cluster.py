@@ -61,11 +61,6 @@ def test_the_limits_of_an_allreduce():
     # Over ever more ranks, each sends the buffer twice.
     assert allreduce_seconds(3e6, 2**20, Link(1e6)) == pytest.approx(6, rel=1e-5)
     assert allreduce_seconds(1, 1000, SLOW) == pytest.approx(20 * 0.01, rel=1e-3)  # short: few messages count
-    for worse in (Link(0.9e6, 0.01), Link(1e6, 0.011)):
-        assert allreduce_seconds(3e6, 7, worse) > allreduce_seconds(3e6, 7, SLOW)
-    ring = [allreduce_seconds(3e6, n, SLOW, "ring") for n in range(1, 40)]
-    powers = [allreduce_seconds(3e6, 2**k, SLOW, "rabenseifner") for k in range(12)]
-    assert ring == sorted(set(ring)) and powers == sorted(set(powers))
 
 
 # A step

@@ -8,7 +8,7 @@ import sys
 
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
 from minilora.classroom.sandbox.runner import Sandbox
-from tests.saboteurs.tried import NOTICED, table, try_all
+from tests.saboteurs.tried import NOTICED, try_all
 
 
 def main() -> int:
@@ -23,13 +23,14 @@ def main() -> int:
     with Sandbox() as sandbox:
         for lesson in lessons:
             trials = try_all(lesson, sandbox, slice(None, None, arguments.sample), arguments.of)
-            counts = table(trials)
-            print(f"{lesson.name:<22}{counts['made']:>6}{counts['outside']:>9}{counts['within']:>8}", end="")
-            print(f"{counts['noticed']:>9}", flush=True)
-            for trial in trials:
-                if trial.counts and trial.verdict != NOTICED:
-                    survived += 1
-                    print(f"    {trial.verdict}: {trial.saboteur}")
+            within = [trial for trial in trials if trial.counts]
+            missed = [trial for trial in within if trial.verdict != NOTICED]
+            outside = sum(not trial.saboteur.is_promised for trial in trials)
+            noticed = len(within) - len(missed)
+            print(f"{lesson.name:<22}{len(trials):>6}{outside:>9}{len(within):>8}{noticed:>9}", flush=True)
+            for trial in missed:
+                print(f"    {trial.verdict}: {trial.saboteur}")
+            survived += len(missed)
     return int(survived > 0)
 
 

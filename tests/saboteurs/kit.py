@@ -20,8 +20,7 @@ def sabotage(names, where, kind, what, properties):
     names: of the module; where: of the function; kind: a function below; what: the argument it asks for.
     """
     owner, _, method = where.rpartition(".")
-    place = names[owner] if owner else None
-    function = getattr(place, method) if owner else names[where]
+    function = getattr(names[owner], method) if owner else names[where]
     acted: list[bool] = []
 
     def act():
@@ -31,7 +30,7 @@ def sabotage(names, where, kind, what, properties):
 
     wrong = functools.wraps(function)(globals()[kind](function, what, act, properties))
     if owner:
-        setattr(place, method, wrong)
+        setattr(names[owner], method, wrong)
     else:
         names[where] = wrong
 
@@ -41,13 +40,6 @@ def bound(function, arguments, named):
     found = inspect.signature(function).bind(*arguments, **named)
     found.apply_defaults()
     return found.arguments
-
-
-def call_with(function, given):
-    """Call the function with what `bound` gave, *args and **kwargs at their places."""
-    found = inspect.signature(function).bind_partial()
-    found.arguments.update(given)
-    return function(*found.args, **found.kwargs)
 
 
 def array_of(x):
@@ -158,13 +150,20 @@ def remembers(function, what, act, properties):
     return wrong
 
 
+def another_result(function, change):
+    """Return the function with `change` of its result, or of each of its results."""
+
+    def changed(x):
+        return tuple(map(changed, x)) if isinstance(x, tuple) else change(x)
+
+    return lambda *arguments, **named: changed(function(*arguments, **named))
+
+
 def one_buffer(function, what, act, properties):
     """Gives the same array again where the shape is the same."""
     buffers: dict[tuple, np.ndarray] = {}
 
     def kept(result):
-        if isinstance(result, tuple):
-            return tuple(map(kept, result))
         if not isinstance(result, np.ndarray) or not result.size:
             return result
         key = result.shape, str(result.dtype)
@@ -174,50 +173,7 @@ def one_buffer(function, what, act, properties):
         buffer[...] = result
         return buffer
 
-    return lambda *arguments, **named: kept(function(*arguments, **named))
-
-
-def keeps(function, what, act, properties):
-    """Keeps the first value of an argument."""
-    first: list[object] = []
-
-    def wrong(*arguments, **named):
-        given = bound(function, arguments, named)
-        if first and first[0] != given[what]:
-            act()
-        first.append(given[what])
-        given[what] = first[0]
-        return call_with(function, given)
-
-    return wrong
-
-
-def cuts_gradient(function, what, act, properties):
-    """Lets no gradient through to an input."""
-
-    def wrong(*arguments, **named):
-        given = bound(function, arguments, named)
-        if type(given[what]).__name__ == "Tensor" and given[what].requires_grad:
-            act()
-            given[what] = given[what].detach()
-        return call_with(function, given)
-
-    return wrong
-
-
-def trains(function, what, act, properties):
-    """Makes everything in a module train afterwards; what: True, or that nothing does."""
-
-    def wrong(*arguments, **named):
-        result = function(*arguments, **named)
-        module = bound(function, arguments, named)
-        module = next((x for x in module.values() if hasattr(x, "named_parameters")), None)
-        if module is not None and any(p.requires_grad != what for _, p in module.named_parameters()):
-            act()
-            module.requires_grad_(what)
-        return result
-
-    return wrong
+    return another_result(function, kept)
 
 
 def another_dtype(function, what, act, properties):
@@ -225,31 +181,78 @@ def another_dtype(function, what, act, properties):
     others = {"f4": "f8", "f8": "f4", "b1": "i8"}
 
     def cast(x):
-        if isinstance(x, tuple):
-            return tuple(map(cast, x))
         if not isinstance(x, np.ndarray):
             return x
         act()
         return x.astype(others.get(x.dtype.str[1:], "f8"))
 
-    return lambda *arguments, **named: cast(function(*arguments, **named))
+    return another_result(function, cast)
 
 
 def another_container(function, what, act, properties):
     """Gives a list where an array was asked for, and an array for a Tensor."""
 
     def unpacked(x):
-        if isinstance(x, tuple):
-            return tuple(map(unpacked, x))
-        if isinstance(x, np.ndarray) and x.ndim:
-            act()
-            return x.tolist()
-        if type(x).__name__ == "Tensor":
-            act()
-            return x.numpy()
-        return x
+        is_tensor = type(x).__name__ == "Tensor"
+        if not is_tensor and not (isinstance(x, np.ndarray) and x.ndim):
+            return x
+        act()
+        return x.numpy() if is_tensor else x.tolist()
 
-    return lambda *arguments, **named: unpacked(function(*arguments, **named))
+    return another_result(function, unpacked)
+
+
+def another_argument(function, what, change):
+    """Return the function with `change` of an argument."""
+
+    def wrong(*arguments, **named):
+        given = bound(function, arguments, named)
+        given[what] = change(given[what])
+        call = inspect.signature(function).bind_partial()
+        call.arguments.update(given)  # *args and **kwargs at their places
+        return function(*call.args, **call.kwargs)
+
+    return wrong
+
+
+def keeps(function, what, act, properties):
+    """Keeps the first value of an argument."""
+    first: list[object] = []
+
+    def kept(value):
+        if first and first[0] != value:
+            act()
+        first.append(value)
+        return first[0]
+
+    return another_argument(function, what, kept)
+
+
+def cuts_gradient(function, what, act, properties):
+    """Lets no gradient through to an input."""
+
+    def cut(value):
+        if type(value).__name__ != "Tensor" or not value.requires_grad:
+            return value
+        act()
+        return value.detach()
+
+    return another_argument(function, what, cut)
+
+
+def trains(function, what, act, properties):
+    """Makes everything in a module train afterwards; what: True, or that nothing does."""
+
+    def wrong(*arguments, **named):
+        result = function(*arguments, **named)
+        values = bound(function, arguments, named).values()
+        module = next((x for x in values if hasattr(x, "named_parameters")), None)
+        if module is not None and any(p.requires_grad != what for _, p in module.named_parameters()):
+            act()
+            module.requires_grad_(what)
+        return result
+
+    return wrong
 
 
 def lacks(function, what, act, properties):
@@ -266,30 +269,28 @@ def lacks(function, what, act, properties):
 def wrong_where(function, what, act, properties):
     """Wrong on arguments with one property alone."""
     has = properties["PROPERTIES"][what][0]
-
-    def wrong(*arguments, **named):
-        is_hit = has(list(bound(function, arguments, named).values()))
-        result = function(*arguments, **named)
-        if is_hit:
-            act()
-            return spoil(result)
-        return result
-
-    return wrong
+    return spoiled_if(function, act, lambda values: has(list(values)))
 
 
 def wrong_later(function, what, act, properties):
     """Wrong from the second call on, or on every second one; what: "second call", or "another length"."""
     first: list[object] = []
 
+    def is_hit(values):
+        first.append(str(shapes(values)))
+        return len(first) > 1 and (what == "second call" or first[-1] != first[0])
+
+    return spoiled_if(function, act, is_hit)
+
+
+def spoiled_if(function, act, is_hit):
+    """Return the function with another result where is_hit(the arguments' values)."""
+
     def wrong(*arguments, **named):
-        now = str(shapes(bound(function, arguments, named).values()))
+        hit = is_hit(bound(function, arguments, named).values())
         result = function(*arguments, **named)
-        is_hit = bool(first) and (what == "second call" or now != first[0])
-        first.append(now)
-        if is_hit:
+        if hit:
             act()
-            return spoil(result)
-        return result
+        return spoil(result) if hit else result
 
     return wrong

@@ -63,14 +63,3 @@ def _try(lesson: Lesson, saboteur: Saboteur, sandbox: Sandbox, path: Path) -> Tr
     result = _grade(lesson, saboteur.text(lesson), saboteur.task, sandbox, path)
     verdict = NOTICED if result.verdict != PASSED else SURVIVED if ACTED in result.printed else IDLE
     return Trial(saboteur, verdict)
-
-
-def table(trials: list[Trial]) -> dict[str, int]:
-    """Count how many were made, lie outside, count, and were noticed."""
-    counted = [trial for trial in trials if trial.counts]
-    return {
-        "made": len(trials),
-        "outside": sum(not trial.saboteur.is_promised for trial in trials),
-        "within": len(counted),
-        "noticed": sum(trial.verdict == NOTICED for trial in counted),
-    }

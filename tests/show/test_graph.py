@@ -14,13 +14,8 @@ def texts(figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts if text.get_text()]
 
 
-@pytest.fixture
-def leaves():
-    return [Tensor(value, requires_grad=True) for value in (2.0, -0.5)]
-
-
-def test_boxes_carry_operation_name_value_and_gradient(leaves):
-    x, w = leaves
+def test_boxes_carry_operation_name_value_and_gradient():
+    x, w = (Tensor(value, requires_grad=True) for value in (2.0, -0.5))
     u = w * x
     y = x + u.tanh()
     root = y * y
@@ -32,16 +27,10 @@ def test_boxes_carry_operation_name_value_and_gradient(leaves):
     assert f"multiply\nu = \N{MINUS SIGN}1\ngradient {slope:.2f}" in boxes
     assert f"multiply\nL = {height**2:.2f}\ngradient 1" in boxes
     assert f"tanh\ngradient {2 * height:.2f}" in boxes  # it has no name, and so no value
+    named = [(x + w, "add"), (1 - x, "subtract"), (x / w, "divide"), (x - 1, "add a constant")]
+    assert [graph.operation(result._node) for result, _ in named] == [name for _, name in named]
     root.backward()  # the graph is whole
     assert x.grad == pytest.approx(2 * height - 0.5 * slope, rel=1e-5)
-
-
-def test_an_operation_has_its_own_name(leaves):
-    x, w = leaves
-    named = [(x + w, "add"), (x + x, "add"), (x - w, "subtract"), (1 - x, "subtract"), (x / w, "divide")]
-    named += [(x + 1, "add a constant"), (x - 1, "add a constant")]  # backward has one rule for both
-    for result, name in named:
-        assert graph.operation(result._node) == name
 
 
 def test_large_arrays_show_their_shapes_and_frozen_inputs_are_left_out():

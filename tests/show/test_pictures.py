@@ -1,9 +1,7 @@
 """pytest tests/show/test_pictures.py: each picture shows what it was given, under its title."""
 
-import ast
 import base64
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from PIL import Image
 
 from minilora.show import style
 from minilora.show.grids import Spread
-from notebooks.figures import graph, internals, pictures
+from notebooks.figures import internals, pictures
 
 pytestmark = pytest.mark.host
 WAYS = {"one": ([0, 1, 2], [0, 1, 0.5]), "two": ([0, 2, 3], [0, 0.1, 0.2])}
@@ -76,11 +74,3 @@ def test_a_picture_shows_what_it_was_given(name):
     assert file.getvalue().startswith(b"\x89PNG")
     texts = {text.get_text() for text in figure.findobj(Text)}
     assert {"The title", *words} <= texts
-
-
-@pytest.mark.parametrize("source", sorted((Path(__file__).parents[2] / "notebooks").glob("*.py")), ids=lambda p: p.stem)
-def test_notebooks_ask_for_what_there_is(source):
-    modules = {"pictures": pictures, "internals": internals, "graph": graph}
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) in modules:
-            assert hasattr(modules[node.value.id], node.attr), f"{node.value.id}.{node.attr}"

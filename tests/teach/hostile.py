@@ -38,37 +38,65 @@ def put_before_tests(notebook: dict, text: str) -> None:
         notebook["cells"].insert(cell_of(notebook, task) + 1, code(text))
 
 
-@solved(*NONE)
-def sets_allclose(notebook, lesson):
-    put(notebook, "import numpy as np\nnp.allclose = np.array_equal = np.isclose = np.abs = lambda *a, **k: True")
+def writer(name: str, *texts: str, is_right: bool = False) -> Callable:
+    """A student who writes cells at the top, of a notebook that is blank or right."""
+
+    def student(notebook, lesson):
+        if is_right:
+            fill(notebook, lesson)
+        put(notebook, *texts)
+
+    student.__name__ = name
+    return solved(*ALL if is_right else NONE)(student)
 
 
-@solved(*NONE)
-def replaces_nbcheck(notebook, lesson):
-    put(notebook, "from minilora.classroom.grading import nbcheck\nnbcheck.task = nbcheck.hidden = lambda *a: None")
+writer("sets_allclose", "import numpy as np\nnp.allclose = np.array_equal = np.isclose = np.abs = lambda *a, **k: True")
+writer(
+    "replaces_nbcheck",
+    "from minilora.classroom.grading import nbcheck\nnbcheck.task = nbcheck.hidden = lambda *a: None",
+)
+writer(
+    "sets_everybodys_marks",
+    "import sqlite3\nbook = sqlite3.connect('COURSE/gradebook.db')\n"
+    "book.execute('UPDATE grade SET auto_score = 3, manual_score = 3')\nbook.commit()",
+)
+writer(
+    "deletes_a_classmate",
+    "import shutil\nfor n in ('submitted', 'autograded'): shutil.rmtree(f'COURSE/{n}/right')",
+)
+writer(
+    "leaves_a_process",
+    f"import subprocess\nsubprocess.Popen(['sleep', '{SLEEP}'], start_new_session=True)",
+    "import os\nif os.fork() == 0:\n    os.setsid()\n    while True: pass",
+)
+writer(
+    "writes_to_every_file",
+    "import os\nfor n in range(3, 99):\n    try: os.write(n, b'mlc1' + bytes(12) + b'1\\n' * 99)\n"
+    "    except OSError: pass",
+)
+exits = writer(
+    "exits",
+    "import sys\nsys.exit(0)",
+    "import os\nos._exit(0)",
+    "get_ipython().kernel.do_shutdown(False)",
+    is_right=True,
+)
+never_ends = writer("never_ends", "def wait():\n    while True: pass", "wait()\nprint(1)", is_right=True)
+takes_all_memory = writer("takes_all_memory", "x = []\nwhile True: x.append(bytes(10**7))", is_right=True)
+has_odd_text = writer("has_odd_text", "x = '\ud800'", "y = '\0'", "(" * 5000, is_right=True)
 
 
-@solved(*NONE)
-def sets_everybodys_marks(notebook, lesson):
-    put(
-        notebook,
-        "import sqlite3\nbook = sqlite3.connect('COURSE/gradebook.db')\n"
-        "book.execute('UPDATE grade SET auto_score = 3, manual_score = 3')\nbook.commit()",
-    )
+def hands_in(name: str, instead: bytes | Path) -> Callable:
+    def student(notebook, lesson):
+        return instead
+
+    student.__name__ = name
+    return solved(*NONE)(student)
 
 
-@solved(*NONE)
-def deletes_a_classmate(notebook, lesson):
-    put(notebook, "import shutil\nfor n in ('submitted', 'autograded'): shutil.rmtree(f'COURSE/{n}/right')")
-
-
-@solved(*NONE)
-def leaves_a_process(notebook, lesson):
-    put(
-        notebook,
-        f"import subprocess\nsubprocess.Popen(['sleep', '{SLEEP}'], start_new_session=True)",
-        "import os\nif os.fork() == 0:\n    os.setsid()\n    while True: pass",
-    )
+is_no_notebook = hands_in("is_no_notebook", b"\xff\xfe[1, 2]")
+is_deep = hands_in("is_deep", b"[" * 100_000)
+is_a_link = hands_in("is_a_link", Path("../../../source/08_lora/08_lora.ipynb"))
 
 
 @solved(1)
@@ -98,51 +126,9 @@ def reads_the_course(notebook, lesson):
         put_before_tests(notebook, read.format(folder))
 
 
-@solved(*NONE)
-def writes_to_every_file(notebook, lesson):
-    put(
-        notebook,
-        "import os\nfor n in range(3, 99):\n    try: os.write(n, b'mlc1' + bytes(12) + b'1\\n' * 99)\n"
-        "    except OSError: pass",
-    )
-
-
-@solved(*ALL)
-def exits(notebook, lesson):
-    fill(notebook, lesson)
-    put(notebook, "import sys\nsys.exit(0)", "import os\nos._exit(0)", "get_ipython().kernel.do_shutdown(False)")
-
-
-@solved(*ALL)
-def never_ends(notebook, lesson):
-    fill(notebook, lesson)
-    put(notebook, "def wait():\n    while True: pass", "wait()\nprint(1)")
-
-
-@solved(*ALL)
-def takes_all_memory(notebook, lesson):
-    fill(notebook, lesson)
-    put(notebook, "x = []\nwhile True: x.append(bytes(10**7))")
-
-
 @solved(2, 3, 4, 5, 6)
 def takes_all_memory_in_an_answer(notebook, lesson):
     fill(notebook, lesson, {"count_parameters": "x = []\nwhile True: x.append(bytes(10**8))"})
-
-
-@solved(*NONE)
-def is_no_notebook(notebook, lesson):
-    return b"\xff\xfe[1, 2]"
-
-
-@solved(*NONE)
-def is_deep(notebook, lesson):
-    return b"[" * 100_000
-
-
-@solved(*NONE)
-def is_a_link(notebook, lesson):
-    return Path("../../../source/08_lora/08_lora.ipynb")
 
 
 @solved(*NONE)
@@ -197,12 +183,6 @@ def has_an_old_format(notebook, lesson):
 def has_a_future_format(notebook, lesson):
     fill(notebook, lesson)
     notebook["nbformat"], notebook["metadata"] = 99, 7
-
-
-@solved(*ALL)
-def has_odd_text(notebook, lesson):
-    fill(notebook, lesson)
-    put(notebook, "x = '\ud800'", "y = '\0'", "(" * 5000)
 
 
 @solved(*ALL)

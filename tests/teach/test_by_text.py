@@ -5,17 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from minilora.classroom.grading.by_text import (
-    CELLS_LIMIT,
-    TEXT_LIMIT,
-    calls_of,
-    find_endless,
-    read_cells,
-    with_teachers_marks,
-)
+from minilora.classroom.grading.by_text import cells_of, find_endless, with_teachers_marks
+from minilora.classroom.grading.submission import CELLS_LIMIT, TEXT_LIMIT, calls_of
 from minilora.classroom.lessons.lesson import find_lesson
 from minilora.classroom.sandbox.runner import Sandbox
-from minilora.errors import MiniloraError
 
 pytestmark = pytest.mark.host
 
@@ -44,7 +37,7 @@ def texts(*found: str) -> list[str]:
             ["answer: mine", "test: changed", "text: x", "last-test: x"],
             ["mine", "the test", "the text", "the last-test"],
         ),
-        (["answer: mine", "text: x", ": more"], ["mine", "the test", "the text", "more", "the last-test"]),
+        (["answer: mine", "text: x", ": more"], ["mine", "the text", "more", "the test", "the last-test"]),
         ([": free", "other: free"], ["free", "free", "the test", "the last-test"]),
         (["test: 1", "answer: a", "answer: b", "test: 2"], ["1", "a", "b", "the test", "the last-test"]),
         ([], ["the test", "the last-test"]),
@@ -66,9 +59,11 @@ def test_until_it_is_graded_a_test_has_failed():
     [
         ('# Task 3\nfrom minilora.classroom.grading import nbcheck\n\nnbcheck.task("08", 3)', [("task", "08", 3)]),
         ('nbcheck.hidden("08", 3)\nnbcheck.task("02", 1)', [("hidden", "08", 3), ("task", "02", 1)]),
-        ('nbcheck.task("08", 3)\nassert f() == 3', []),
-        ("assert f() == 3", []),
-        ("", []),
+        ("from minilora.classroom.grading import nbcheck", []),
+        ('nbcheck.task("08", 3)\nassert f() == 3', None),
+        ('nbcheck.task("08", f())', None),
+        ("assert f() == 3", None),
+        ("", None),
     ],
 )
 def test_what_a_test_cell_asks(text, found):
@@ -76,26 +71,17 @@ def test_what_a_test_cell_asks(text, found):
 
 
 @pytest.mark.parametrize(
-    "cells, says",
-    [
-        ([{}] * (CELLS_LIMIT + 1), "more than"),
-        ([{"source": "x" * (TEXT_LIMIT + 1)}], "more than"),
-        (3, "not a notebook"),
-    ],
+    "cells", [[{}] * (CELLS_LIMIT + 1), [{"source": "x" * (TEXT_LIMIT + 1)}], 3], ids=["cells", "text", "none"]
 )
-def test_what_nobody_writes_is_not_read(tmp_path, cells, says):
-    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
-    with pytest.raises(MiniloraError, match=says):
-        read_cells(tmp_path / "a.ipynb")
-
-
-def test_a_folder_that_is_a_link_is_not_read(tmp_path):
+def test_what_nobody_writes_is_not_read(tmp_path, cells):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "a.ipynb").write_text('{"cells": []}')
+    (tmp_path / "a" / "a.ipynb").write_text(json.dumps({"cells": cells}))
     (tmp_path / "b").symlink_to("a")
-    assert read_cells(tmp_path / "a" / "a.ipynb") == []
-    with pytest.raises(MiniloraError, match="a link"):
-        read_cells(tmp_path / "b" / "a.ipynb")
+    for folder, says in (("a", "not a notebook" if cells == 3 else "more than"), ("b", "is a link, or lies in one")):
+        ((kind, text, name),) = cells_of(tmp_path / folder / "a.ipynb")
+        assert (
+            (kind, name) == ("markdown", "") and text.startswith("**No answer here counts:** a.ipynb") and says in text
+        )
 
 
 def test_endless_cells_share_the_time():

@@ -167,38 +167,26 @@ def test_nothing_is_given_away(course, lesson):
 
 
 @every_lesson
-def test_right_answers_get_all_points(course, lesson):
+def test_right_answers_get_all_points_and_a_blank_page_none(course, lesson):
     assert course.of(lesson, right) == marks_in(lesson) | {"words-1": None}  # which is left for the teacher
-
-
-@every_lesson
-def test_a_blank_page_gets_none(course, lesson):
     assert course.of(lesson, blank) == dict.fromkeys(marks_in(lesson), 0)
     assert "not started" in course.feedback(lesson, blank)
 
 
 @every_lesson
-def test_a_mistake_costs_its_task_and_is_named(course, lesson):
-    assert course.of(lesson, wrong) == marks_in(lesson) | {f"task-{free_task(lesson)}": 0}
+def test_a_mistake_and_an_endless_loop_cost_their_task_and_are_named(course, lesson):
     hint = first(bank.wrong(lesson), lesson, free_task(lesson)).hint
-    assert hint in course.feedback(lesson, wrong)
+    for student, says in ((wrong, hint), (endless, f"still running after {SECONDS} s")):
+        assert course.of(lesson, student) == marks_in(lesson) | {f"task-{free_task(lesson)}": 0}
+        assert says in course.feedback(lesson, student)
     assert "most recent call last" not in course.feedback(lesson, wrong)
 
 
-@every_lesson
-def test_an_endless_loop_costs_its_task(course, lesson):
-    assert course.of(lesson, endless) == marks_in(lesson) | {f"task-{free_task(lesson)}": 0}
-    assert f"still running after {SECONDS} s" in course.feedback(lesson, endless)
-
-
-@pytest.mark.parametrize("student", [stuck, typing], ids=lambda student: student.__name__)
-def test_a_cell_that_cannot_run_costs_its_task(course, student):
+def test_a_cell_that_cannot_run_costs_its_task_and_the_tests_are_the_teachers(course):
     lesson = LESSONS[0]
-    assert course.of(lesson, student) == marks_in(lesson) | {f"task-{free_task(lesson)}": 0}
-
-
-def test_the_tests_are_the_teachers(course):
-    assert course.of(LESSONS[0], forger) == dict.fromkeys(marks_in(LESSONS[0]), 0)
+    for student in (stuck, typing):
+        assert course.of(lesson, student) == marks_in(lesson) | {f"task-{free_task(lesson)}": 0}
+    assert course.of(lesson, forger) == dict.fromkeys(marks_in(lesson), 0)
 
 
 def test_private_checks_count_and_stay_private(course):
@@ -238,8 +226,8 @@ def test_what_is_wrong_is_said_on_the_page(course):
     assert "This cell counts as not there. The process ended before it gave an answer." in says(exits)
     for student in (takes_all_memory, takes_all_memory_in_an_answer):
         assert "It asked for more memory than an exercise may have." in says(student)
-    assert "No answer here counts: what was handed in is not a notebook that can be read." in says(is_no_notebook)
-    assert "No answer here counts: what was handed in is a link or a folder, not a file." in says(is_a_link)
+    assert "No answer here counts: 08_lora.ipynb is not UTF-8 text (byte 0)." in says(is_no_notebook)
+    assert "No answer here counts: 08_lora.ipynb is a link, or lies in one." in says(is_a_link)
     assert "It is no Python: cell [4], line 1" in says(has_odd_text)
 
 

@@ -123,14 +123,6 @@ def test_damaged_cut_off_and_foreign_files_fall_back_with_a_note(tmp_path):
         assert len(found.notes) == 1 and "step-00000002.safetensors" in found.notes[0]
 
 
-@pytest.mark.parametrize("content", ["{}", '{"step": true, "state": {}}', '{"step": 1, "state": []}', "["])
-def test_a_right_checksum_over_nonsense(tmp_path, content):
-    path = tmp_path / "step-00000001.safetensors"
-    save_file(path, {}, {"checkpoint": content, "sha256": run._checksum(content, {})})
-    with pytest.raises(FormatError, match="step-00000001"):
-        load(path)
-
-
 def test_all_damaged_names_them(tmp_path):
     save_steps(tmp_path, 1, 2)
     for step in (1, 2):

@@ -14,11 +14,10 @@ from minilora.data.batches import LanguageModelBatches, evaluation_windows
 from minilora.errors import MiniloraError, Stopped
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, get_peft_model
-from minilora.train.config import OPTIMIZERS
+from minilora.train.config import OPTIMIZERS, SCHEDULES, lr_factor
 from minilora.train.loop import TrainConfig, parameter_groups, train
 from minilora.train.metrics import accuracy, bits_per_character
 from minilora.train.run import RunFolder
-from minilora.train.schedule import SCHEDULES, lr_factor
 
 IDS = np.random.default_rng(0).integers(0, 40, 400)
 
@@ -202,15 +201,6 @@ def test_a_signal_finishes_the_step_saves_and_stops(tmp_path, signum):
     assert stopped.value.signum == signum and signal.getsignal(signum) == before
     with RunFolder(tmp_path / "run", resume=True) as run:
         assert run.checkpoint.step == 4
-
-
-def test_a_loss_that_is_not_a_number_stops_before_the_weights_are_touched():
-    model = tiny()
-    model.lm_head.weight.data = model.lm_head.weight.numpy() * np.float32("nan")
-    body = weights(model.model)
-    with pytest.raises(MiniloraError, match="nan at step 1 with learning rate 0.001"):
-        quiet(model, batches(), TrainConfig(steps=2))
-    assert same(weights(model.model), body)
 
 
 class NanGradient(LlamaForCausalLM):

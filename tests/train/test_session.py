@@ -110,18 +110,6 @@ def test_each_turn_is_answered_as_if_all_were_read_anew_and_only_the_new_is_read
     assert said(session, "What is it?") == messages[2]["content"]
 
 
-@pytest.mark.parametrize("config", ADAPTERS, ids=lambda config: getattr(config, "peft_type", "base"))
-def test_look_up_changes_no_turn(place, config):
-    model, tokenizer = loaded(place, config)
-    plain, fast = (
-        ChatSession(model, tokenizer, max_new_tokens=20, temperature=0, **lookup)
-        for lookup in ({}, {"prompt_lookup_num_tokens": 5})
-    )
-    for question in ("What is it? It is so.", "And that?", "What is it? It is so."):
-        assert said(fast, question) == said(plain, question)
-        assert fast._cache.length == plain._cache.length
-
-
 def test_a_question_that_got_no_word_can_be_asked_again(place):
     model, tokenizer = loaded(place)
     session = ChatSession(model, tokenizer, max_new_tokens=5, temperature=0)

@@ -1,7 +1,10 @@
-"""A student's file against the checks of a lesson."""
+"""A student's file against the checks of a lesson, and the results as text of at most 80 columns."""
 
 import ast
-from dataclasses import asdict, dataclass
+import shlex
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +15,7 @@ from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox
 from minilora.errors import MiniloraError
 
 PASSED, FAILED, NOT_STARTED = "passed", "failed", "not started"
+WIDTH = 80
 
 
 @dataclass
@@ -27,9 +31,6 @@ class Result:
     hint: str = ""
     place: str = ""  # of the student's line that raised or was still running
     printed: str = ""
-
-    def to_dict(self) -> dict:
-        return {name: value for name, value in asdict(self).items() if value != ""}
 
 
 def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | None = None) -> list[Result]:
@@ -47,62 +48,22 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
         result.hint = f"This uses {name}, which the lesson leaves for you to write."
         result.hint += f" Of minilora there is {', '.join(lesson.uses)}." if lesson.uses else " It needs NumPy alone."
         return result
-    if missing := submission.missing(task.number):
+    if missing := [name for name in lesson.source.names(task.number) if name not in submission.defined]:
         result.verdict, result.hint = NOT_STARTED, f"{submission.shown} does not define {', '.join(missing)}."
         return result
     run: Run | None = None
+    error: Raised | None = None  # of the file's top
+    is_explained = False  # by that error
     try:
         if submission.failed is not None:  # it would take as long again
             raise submission.failed
         session = sandbox.start(job_of(lesson, submission))
-        run = Run(session, lesson.number, _signatures(lesson), lesson.reference)
-        line = _judge(task, run, session.error, result)
-    except RunFailed as error:
-        result.got, line, result.hint = str(error), error.line or error.statement, error.hint
-        if error.statement:
-            submission.failed = error
-    finally:
-        if run is not None:
-            run.session.close()
-            result.printed = run.session.printed.decode("utf-8", "replace")
-    if line:
-        result.place = submission.place(line)
-    return result
-
-
-def job_of(lesson: Lesson, submission: Submission) -> Job:
-    """Return what the sandbox runs."""
-    return Job(
-        source=submission.source,
-        file=str(submission.path),
-        uses=lesson.uses,
-        driver=lesson.driver,
-        names=tuple(dict.fromkeys(gap.where for gap in lesson.source.gaps)),
-        shares=tuple(name for name, promised in lesson.promises.items() if promised.shares),
-        switches=tuple(name for name, promised in lesson.promises.items() if promised.switches),
-    )
-
-
-def _judge(task: Task, run: Run, error: Raised | None, result: Result) -> int | None:
-    """Run the check, write its verdict into `result`, and return the line that failed. error: of the file's top."""
-    is_explained = False  # by that error
-    line = None
-    try:
-        of_check = surprise = None
-        try:
-            with np.errstate(all="ignore"):  # whatever it is compared with
-                task.check(Student(run))
-        except Failure as failure:
-            of_check = failure
-        except MiniloraError:  # of the lesson, whatever the answer
-            raise
-        except UNEXPECTED_VALUE_ERRORS as error_of_check:
-            surprise = error_of_check
-        if worst := run.worst(of_check):
-            raise worst
-        result.verdict = FAILED if surprise else PASSED
-        if surprise:
-            result.hint = f"A result has another form than was asked for ({surprise})."
+        run, error = Run(session, lesson.number, _signatures(lesson), lesson.reference), session.error
+        _check(task, run)
+        result.verdict = PASSED
+    except RunFailed as failure:
+        result.got, line, result.hint = str(failure), failure.line or failure.statement, failure.hint
+        submission.failed = failure if failure.statement else submission.failed
     except NotStarted as gap:
         is_explained = error is not None and "ImportError" in error.types
         result.verdict = FAILED if is_explained else NOT_STARTED
@@ -111,20 +72,122 @@ def _judge(task: Task, run: Run, error: Raised | None, result: Result) -> int | 
         result.call, result.expected, result.got = failure.call, failure.expected, failure.got
         result.hint, line = failure.hint, failure.line
         is_explained = "has no attribute" in failure.got or failure.got.startswith("NameError")
+    finally:
+        if run is not None:
+            run.session.close()
+            result.printed = run.session.printed.decode("utf-8", "replace")
     if error is not None and is_explained:
         result.hint, line = f"A line at the top of the file failed: {error}", error.line
-    return line
+    result.place = submission.place(line) if line else ""
+    return result
+
+
+def job_of(lesson: Lesson, submission: Submission) -> Job:
+    """Return what the sandbox runs."""
+    names = tuple(dict.fromkeys(gap.where for gap in lesson.source.gaps))
+    shares, switches = (
+        tuple(name for name, promised in lesson.promises.items() if getattr(promised, lifted))
+        for lifted in ("shares", "switches")
+    )
+    return Job(submission.source, str(submission.path), lesson.uses, lesson.driver, names, shares, switches)
+
+
+def _check(task: Task, run: Run) -> None:
+    """Run the check. Raises the Failure that says most about the cause."""
+    of_check = surprise = None
+    try:
+        with np.errstate(all="ignore"):  # whatever it is compared with
+            task.check(Student(run))
+    except Failure as failure:
+        of_check = failure
+    except MiniloraError:  # of the lesson, whatever the answer
+        raise
+    except UNEXPECTED_VALUE_ERRORS as error:
+        surprise = Failure("", "", "", f"A result has another form than was asked for ({error}).", None)
+    if worst := run.worst(of_check) or surprise:
+        raise worst
 
 
 def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:
     """Return {function of the lesson or its driver: (how its call is shown, its parameters)}."""
-    signatures = {
-        node.name: (node.name, [a.arg for a in node.args.args])
-        for node in lesson.source.tree.body
-        if isinstance(node, ast.FunctionDef)
-    }
-    for node in ast.parse(lesson.driver).body:
-        if isinstance(node, ast.FunctionDef):
-            shown = (ast.get_docstring(node) or node.name).splitlines()[0]
-            signatures[f"driver.{node.name}"] = (shown, [a.arg for a in node.args.args[1:]])
+    signatures = {}
+    for is_driver, tree in ((False, lesson.source.tree), (True, ast.parse(lesson.driver))):
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef):
+                shown = (is_driver and ast.get_docstring(node) or node.name).splitlines()[0]
+                name = f"driver.{node.name}" if is_driver else node.name
+                signatures[name] = (shown, [a.arg for a in node.args.args[is_driver:]])
     return signatures
+
+
+def lesson_report(
+    submission: Submission, results: list[Result], held: Sequence[str], hint_steps: int = 0, chosen: int | None = None
+) -> str:
+    """Report a lesson: a line a task, what went wrong, and so many hints; for which task, see `hints_for`."""
+    lesson = submission.lesson
+    title = lesson.title + ":" * (not lesson.title.endswith("?"))
+    says = summary(results) if chosen is None else f"task {chosen} {results[0].verdict}"
+    lines = _wrapped("", f"Lesson {lesson.number:02}, {title} {says}", 0)
+    lines += [*_wrapped("", submission.shown, 0), ""]
+    for result in results:
+        lines += [*_task_lines(result), *[""] * (result.verdict == FAILED)]
+    lines += [""] * bool(lines[-1])
+    number, hints = hints_for(lesson, results, chosen if hint_steps else None)
+    for step, hint in enumerate(hints[:hint_steps], start=1):
+        lines += _wrapped(f"hint {step}", hint, 9)
+    if hint_steps < len(hints):
+        text = f"{'Next hint' if hint_steps else 'A hint'} for task {number}: minilora check {lesson.number:02}"
+        text += (f" --task {number}" if chosen else "") + " --hint" + (f" {hint_steps + 1}" if hint_steps else "")
+        file = "" if submission.path == lesson.exercise else f" --file {shlex.quote(str(submission.path))}"
+        lines.append(text + file if len(text + file) <= WIDTH else text)
+    return "\n".join([*lines, limits_line(held)])
+
+
+def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tuple[int, tuple[str, ...]]:
+    """Return the chosen task, else the first that is not right, and its hints; (0, ()) if all are."""
+    number = chosen or next((result.task for result in results if result.verdict != PASSED), 0)
+    return number, next((task.hints for task in lesson.tasks if task.number == number), ())
+
+
+def task_report(result: Result, held: Sequence[str]) -> str:
+    """Report one task alone."""
+    return "\n".join([*_task_lines(result), limits_line(held)])
+
+
+def _task_lines(result: Result) -> list[str]:
+    lines = _wrapped(f"task {result.task}", f"{result.verdict:<12}{result.title}", 9)
+    place = f"({result.place})" if result.got and result.place else result.place
+    rows = {
+        "call": result.call,
+        "expected": result.expected,
+        "got": f"{result.got} {place}".strip(),
+        "hint": result.hint,
+        "printed": result.printed.strip()[-300:] if result.verdict == FAILED else "",
+    }
+    for name, text in rows.items() if result.verdict != PASSED else ():
+        lines += _wrapped(f"    {name}", text, 14) if text else []
+    return lines
+
+
+def limits_line(held: Sequence[str]) -> str:
+    """Say what kept the code in."""
+    return f"(ran with {', '.join(held)})" if held else "(ran in this process, without limits)"
+
+
+def summary(results: list[Result]) -> str:
+    """Say "passed 3 of 6: task 2 failed"."""
+    text = f"passed {sum(result.verdict == PASSED for result in results)} of {len(results)}"
+    if all(result.verdict == NOT_STARTED for result in results):
+        return NOT_STARTED
+    first = next((result for result in results if result.verdict != PASSED), None)
+    return text if first is None else f"{text}: task {first.task} {first.verdict}"
+
+
+def _wrapped(label: str, text: str, margin: int) -> list[str]:
+    """Fold `text` behind a label at the width of the page; control characters are made visible."""
+    text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text.expandtabs(4))
+    out = []
+    for line in text.split("\n"):
+        out += textwrap.wrap(line, WIDTH - margin, replace_whitespace=False) or [""]
+    labels = [label, *[""] * (len(out) - 1)]
+    return [f"{label:<{margin}}{line}".rstrip() for label, line in zip(labels, out, strict=True)]

@@ -7,8 +7,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterator
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from minilora.classroom.lessons.lesson import Lesson
@@ -16,115 +15,75 @@ from minilora.classroom.lessons.source import functions, used_names
 from minilora.classroom.sandbox.child import covers
 from minilora.classroom.sandbox.runner import RunFailed
 from minilora.errors import MiniloraError, escape
+from minilora.formats.atomic import read_bytes, show_path
 
-SIZE_LIMIT = 5_000_000  # bytes
+SIZES = {".py": 5_000_000, ".ipynb": 500_000_000}  # bytes; of a notebook with all outputs
+CELLS_LIMIT, TEXT_LIMIT = 1_000, 100_000  # of a notebook; characters
 ANSWERS = ("solution", "checks", "mistakes")  # of a lesson's files, those that no submission may import
 NBCHECK = "from minilora.classroom.grading import nbcheck"
 MAGIC = re.compile(r"%%(time|capture|prun)\b")  # of cells, those below which Python stands that counts
 TIMED = re.compile(r"^(\s*)%time\s+(?=\S)")  # before a statement
 SHELL = re.compile(r"^(\s*)([%!].*|[^#\s].*\?|[\w, ]+=\s*[%!].*)\s*$")  # a line that only IPython reads
+CALL = re.compile(r"nbcheck\.(task|hidden)\('(\w+)', (\d+)\)")
 NBGRADER_STUB = "raise NotImplementedError()"  # what nbgrader puts in place of a solution
+
+Cell = tuple[str, str, str]  # "code" or "markdown", the text, the id that nbgrader gave it
 
 
 class Submission:
     """The text of a file for a lesson, and what it defines.
 
-    Raises MiniloraError where the file cannot be read as Python, holds none of the lesson's names, or has one of them
-    misspelled.
+    Raises MiniloraError where the file cannot be read as Python, or holds none of the lesson's names.
     """
 
-    def __init__(self, path: Path, lesson: Lesson):
-        self.path, self.lesson, self.shown = path, lesson, _shorter(path)
-        self._cells: list[tuple[int | str, int]] = []  # of a notebook: (number of the cell, its first line)
-        self.failed: RunFailed | None = None  # if a run of the file's own lines did not come to their end
-        text = _read(path, self.shown)
-        self._take(self._join_cells(self._cells_of(text)) if path.suffix == ".ipynb" else text)
-        names = _names_of(lesson)
-        self._check_some_are_defined(names)
-        self._check_names(names)
+    failed: RunFailed | None = None  # if a run of the file's own lines did not come to their end
 
-    def _take(self, source: str) -> None:
-        """Read the text, as far as that needs no lesson's names."""
-        self.source = source
+    def __init__(self, path: Path, lesson: Lesson):
+        self.path, self.lesson, here = path, lesson, Path.cwd()
+        whole = path.absolute()
+        self.shown = show_path(whole.relative_to(here) if whole.is_relative_to(here) else path, 60)
+        if path.suffix == ".ipynb":
+            cells = enumerate(read_cells(path, self.shown), start=1)
+            self._take((str(number), code) for number, (kind, code, _) in cells if kind == "code")
+        else:
+            self._take([("", _read(path, self.shown))])
+        names = _names_of(lesson)
+        if not set(names) & set(self.defined):
+            wanted = f"lesson {lesson.number:02}: it defines none of {', '.join(names)}"
+            raise MiniloraError(f"{self.shown} is no exercise of {wanted}")
+
+    def _take(self, cells: Iterable[tuple[str, str]]) -> None:
+        """Read (name, text) of the cells; a .py file is one without a name. Raises MiniloraError for no Python."""
+        self._cells: list[tuple[str, int]] = []  # (name, its first line)
+        lines: list[str] = []
+        for name, text in cells:
+            if not name or (text := _as_python(text)):
+                self._cells.append((name, len(lines) + 1))
+                lines += re.sub("\r\n?", "\n", text).split("\n")
         try:
             with warnings.catch_warnings(action="ignore"):
-                self.tree = ast.parse(self.source, str(self.path))
+                self.tree = ast.parse("\n".join(lines), str(self.path))
         except SyntaxError as error:
-            raise MiniloraError(f"{self.shown}, {self._syntax_error(error)}") from error
+            where, text = self.place(error.lineno or 1), escape((error.text or "").strip())
+            raise MiniloraError(f"{self.shown}, {where}: {error.msg}: {text}") from error
         except (ValueError, RecursionError, MemoryError) as error:
             raise MiniloraError(f"{self.shown} cannot be read as Python: {escape(str(error))}") from error
-        if self._cells:
-            self.source = self._with_named_stubs()
         self.defined = dict(_defined(self.tree.body))
+        self._name_stubs(lines)
+        self.source = "\n".join(lines)
 
-    def place(self, line: int) -> str:
-        """Name a line of the source as the student knows it."""
-        for number, first in reversed(self._cells):
-            if line >= first:
-                return f"cell {number}, line {line - first + 1}"
-        return f"line {line}"
-
-    def cell_at(self, line: int) -> int:
-        """Return the number of the notebook's cell that a line of the source is from."""
-        return int(self.place(line).removeprefix("cell ").partition(",")[0].strip("[]"))
-
-    def missing(self, task: int) -> list[str]:
-        """Return the names that a task asks for and the file does not define."""
-        return [name for name in self.lesson.source.names(task) if name not in self.defined]
-
-    def _cells_of(self, text: str) -> list[tuple[int | str, str]]:
-        """Return (number, code) of a notebook's code cells."""
-        try:
-            cells: list[tuple[int | str, str]] = [
-                (number, "".join(cell["source"]))
-                for number, cell in enumerate(json.loads(text)["cells"], start=1)
-                if cell["cell_type"] == "code"
-            ]
-        except (ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
-            raise MiniloraError(f"{self.shown} is not a notebook that can be read") from error
-        if (size := sum(len(code) for _, code in cells)) > SIZE_LIMIT:
-            raise MiniloraError(f"{self.shown} has {size:,} characters of code, more than any exercise")
-        return cells
-
-    def _join_cells(self, cells: list[tuple[int | str, str]]) -> str:
-        lines: list[str] = []
-        for number, code in cells:
-            if (python := _as_python(code)) and not is_check(python):
-                self._cells.append((number, len(lines) + 1))
-                lines += python
-        return "\n".join(lines) + "\n"
-
-    def _with_named_stubs(self) -> str:
+    def _name_stubs(self, lines: list[str]) -> None:
         """Put the lesson's own messages into nbgrader's stubs, so that a gap is known by its task."""
-        lines, source = self.source.split("\n"), self.lesson.source
-        gaps = {gap.where: gap for gap in source.gaps}
+        gaps = {gap.where: gap for gap in self.lesson.source.gaps}
         for name, node in functions(self.tree):
             for i in range(node.lineno - 1, node.end_lineno or 0) if name in gaps else ():
                 if lines[i].strip() == NBGRADER_STUB:
-                    lines[i] = lines[i].replace("()", f'("{source.stub(gaps[name])}")')
-        return "\n".join(lines)
+                    lines[i] = lines[i].replace("()", f'("{self.lesson.source.stub(gaps[name])}")')
 
-    def _syntax_error(self, error: SyntaxError) -> str:
-        line = (error.text or "").rstrip("\n")
-        column = min(max((error.offset or 1) - 1, 0), len(line))
-        marked = (line[:column] + "^" + line[column:]).strip()
-        return f"{self.place(error.lineno or 1)}, at the ^: {error.msg}: {escape(marked)}"
-
-    def _check_some_are_defined(self, wanted: list[str]) -> None:
-        if not set(wanted) & set(self.defined):
-            what = "no cell of it defines" if self.path.suffix == ".ipynb" else "it defines none of"
-            near = _near(wanted, list(self.defined))
-            raise MiniloraError(
-                f"{self.shown} is no exercise of lesson {self.lesson.number:02}: {what} {', '.join(wanted)}"
-                + (f"; is {near[1]} meant to be {near[0]}?" if near else "")
-            )
-
-    def _check_names(self, names: list[str]) -> None:
-        """Raise MiniloraError if a name is misspelled."""
-        wanted = [name for name in _names_of(self.lesson) if name in names and name not in self.defined]
-        others = [name for name in self.defined if name not in _names_of(self.lesson)]
-        if near := _near(wanted, others):
-            raise MiniloraError(f"{self.shown} has no {near[0]}; is {near[1]} meant to be it?")
+    def place(self, line: int) -> str:
+        """Name a line of the source as the student knows it."""
+        name, first = next((cell for cell in reversed(self._cells) if line >= cell[1]), ("", 1))
+        return f"{f'cell {name}, ' if name else ''}line {line - first + 1}"
 
     def forbidden(self, task: int) -> tuple[int, str] | None:
         """Find the first use of a part of minilora that the lesson does not open, or of its solution: (line, name).
@@ -133,8 +92,8 @@ class Submission:
         """
         uses, closed = self.lesson.uses, []
         others = set(_names_of(self.lesson)) - set(self.lesson.source.names(task))
-        blocks = [node for name, node in self.defined.items() if name in others and hasattr(node, "body")]
-        theirs = [(node.lineno, node.end_lineno or 0) for node in blocks]
+        blocks = [self.defined[name] for name in others & self.defined.keys()]
+        theirs = [(node.lineno, node.end_lineno or 0) for node in blocks if hasattr(node, "body")]
         for line, name in used_names(self.tree):
             if any(first <= line <= last for first, last in theirs):
                 continue
@@ -147,83 +106,77 @@ class Submission:
 
 
 class Cells(Submission):
-    """The code cells of a notebook, (number, code) each, as an answer to one task of a lesson, or to none.
+    """The code cells of a notebook, (number, code) each, less those that are no Python; unreadable: {number: why}."""
 
-    Cells that are no Python are left out: `unreadable` says of each what is wrong. Raises MiniloraError where a name of
-    this task is misspelled.
-    """
-
-    def __init__(self, cells: list[tuple[int, str]], lesson: Lesson, task: int | None = None):
+    def __init__(self, cells: list[tuple[int, str]], lesson: Lesson):
         self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
-        self.failed = None
-        self._cells = []
         self.unreadable: dict[int, str] = {}
-        readable = [cell for cell in cells if self._is_readable(*cell)]
-        self._cells = []
-        self._take(self._join_cells([(f"[{number}]", code) for number, code in readable]))
-        if task is not None:
-            self._check_names(lesson.source.names(task))
-
-    def _is_readable(self, number: int, code: str) -> bool:
-        """True if a cell is Python; if not, `unreadable` says what is wrong."""
-        self._cells = []
-        try:
-            self._take(self._join_cells([(f"[{number}]", code)]))
-        except MiniloraError as error:
-            self.unreadable[number] = str(error).removeprefix(f"{self.shown}, ")
-        return number not in self.unreadable
+        for number, code in cells:
+            try:
+                self._take([(f"[{number}]", code)])
+            except MiniloraError as error:
+                self.unreadable[number] = str(error).removeprefix(f"{self.shown}, ")
+        self._take((f"[{number}]", code) for number, code in cells if number not in self.unreadable)
 
 
 def _read(path: Path, shown: str) -> str:
-    if path.suffix not in (".py", ".ipynb"):
+    if path.suffix not in SIZES:
         raise MiniloraError(f"{shown} is neither a .py file nor a notebook (.ipynb)")
-    if not path.exists():
-        raise MiniloraError(f"no file {shown}")
-    if not path.is_file():
-        raise MiniloraError(f"{shown} is not a file")
-    if path.stat().st_size > SIZE_LIMIT and path.suffix == ".py":
-        raise MiniloraError(f"{shown} is {path.stat().st_size:,} bytes long, more than any exercise")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_bytes(path, SIZES[path.suffix]).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise MiniloraError(f"{shown} is not UTF-8 text (byte {error.start})") from error
 
 
-def _shorter(path: Path) -> str:
-    """Shorten a path: from the current folder, if it is below that; the end of a long one."""
+def read_cells(path: Path, shown: str) -> list[Cell]:
+    """Read a notebook's cells, whoever made the file. Raises MiniloraError if it is none, or larger than people write.
+
+    shown: its name for messages.
+    """
+    text = _read(path, shown)
     try:
-        text = str(path.resolve().relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        text = str(path)
-    text = escape(text, 10_000)
-    return text if len(text) <= 60 else f"…{text[-59:]}"
+        page = json.loads(text)
+        cells = page["cells"] if "cells" in page else page["worksheets"][0]["cells"]  # until nbformat 3
+        parsed = [_cell(cell) for cell in cells[: CELLS_LIMIT + 1]]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+        raise MiniloraError(f"{shown} is not a notebook that can be read") from error
+    if len(parsed) > CELLS_LIMIT or sum(len(text) for _, text, _ in parsed) > TEXT_LIMIT:
+        raise MiniloraError(f"{shown} has more than {CELLS_LIMIT:,} cells or {TEXT_LIMIT:,} characters of text")
+    return parsed
 
 
-def _as_python(code: str) -> list[str]:
-    """Return a cell's lines with `pass` for what only IPython reads; none if it is in another language."""
-    lines = code.splitlines()
+def _cell(cell: dict) -> Cell:
+    text = "".join(cell.get("source", cell.get("input", "")))
+    name = cell.get("metadata", {}).get("nbgrader", {}).get("grade_id", "")
+    kind = "code" if cell.get("cell_type") == "code" else "markdown"  # a raw one would be a part of the page's HTML
+    return kind, text.encode("utf-8", "replace").decode(), str(name)
+
+
+def _as_python(code: str) -> str:
+    """Return a cell with `pass` for what only IPython reads; "" for another language, and for calls of `nbcheck`."""
+    lines = code.split("\n")
     for i, line in enumerate(lines):
         if MAGIC.match(line):
             lines[i] = "pass"
         elif line.strip():
             break
-    if "\n".join(lines).lstrip().startswith("%%"):
-        return []
-    if _parsed("\n".join(lines)) is None:
-        lines = [SHELL.sub(r"\1pass", TIMED.sub(r"\1", line)) for line in lines]
-    return lines
-
-
-def is_check(lines: list[str]) -> bool:
-    """Return True if a cell does nothing but call `nbcheck`, which is no part of the answer."""
     text = "\n".join(lines)
+    if text.lstrip().startswith("%%") or calls_of(text) is not None:
+        return ""
+    if _parsed(text) is None:
+        text = "\n".join(SHELL.sub(r"\1pass", TIMED.sub(r"\1", line)) for line in lines)
+    return text
+
+
+def calls_of(text: str) -> list[tuple[str, str, int]] | None:
+    """Return ("task" or "hidden", lesson, number) of each call of `nbcheck` in a cell; None if it has other lines."""
     tree = _parsed(text) if "nbcheck" in text else None
     try:
-        statements = [ast.unparse(node) for node in tree.body] if tree else []
+        statements = [ast.unparse(node) for node in tree.body] if tree else [""]
     except RecursionError:
-        return False
-    called = ("nbcheck.task(", "nbcheck.hidden(")
-    return bool(statements) and all(s == NBCHECK or s.startswith(called) for s in statements)
+        return None
+    calls = [CALL.fullmatch(statement) for statement in statements if statement != NBCHECK]
+    return None if None in calls else [(call[1], call[2], int(call[3])) for call in calls if call]
 
 
 def _parsed(code: str) -> ast.Module | None:
@@ -235,8 +188,7 @@ def _parsed(code: str) -> ast.Module | None:
 
 
 def _names_of(lesson: Lesson) -> list[str]:
-    names = {name for task in lesson.source.titles for name in lesson.source.names(task)}
-    return [name for name, _ in _defined(lesson.source.tree.body) if name in names]
+    return list(dict.fromkeys(gap.where.partition(".")[0] for gap in lesson.source.gaps))
 
 
 def _defined(statements: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
@@ -252,11 +204,3 @@ def _defined(statements: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
         else:
             for part in ("body", "orelse", "finalbody"):
                 yield from _defined(getattr(node, part, []))
-
-
-def _near(wanted: list[str], others: list[str]) -> tuple[str, str] | None:
-    """Return (a wanted name, another that looks like it)."""
-    for name in wanted:
-        if close := get_close_matches(name, others, n=1, cutoff=0.75):
-            return name, close[0]
-    return None

@@ -12,9 +12,9 @@ The report says of a difference what it depends on, as far as that can be seen f
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -110,27 +110,15 @@ class Draws:
         return [items[i] for i in self._rng.permutation(len(items))]
 
 
-def search(
-    function: Function,
-    inputs: Inputs,
-    examples: int = EXAMPLES,
-    parts: Sequence[str] | None = None,
-    hints: dict[str, str] | None = None,
-    tolerance: float = TOLERANCE,
-    dtypes: bool = False,
-    facts: Callable[[Any], Any] | None = None,
-) -> None:
+def search(function: Function, inputs: Inputs, examples: int = EXAMPLES, **options: Any) -> None:
     """Note, in the run, the smallest inputs found on which the function and the solution differ.
 
-    The check goes on, since it may know the mistake by name: see `Run.worst`.
-
-    inputs: of one call, drawn from a Draws; parts: which keys of a driver's result are compared (None: all), in which
-    order; hints: what it means that a part is the first wrong one; dtypes: whether arrays must have the solution's;
-    facts: of a result, what is compared in its place (of random numbers, their bounds).
+    The check goes on, since it may know the mistake by name: see `Run.worst`. inputs: of one call, drawn from a Draws;
+    options: see `Search`.
     """
     run = function.run
     if run.searched is None and run.breach is None:
-        run.searched = _Search(function, inputs, examples, parts, hints or {}, tolerance, dtypes, facts).result()
+        run.searched = Search(function, inputs, examples, **options).result()
 
 
 class _Choices:
@@ -157,17 +145,17 @@ def _numbered(examples: int) -> Iterator[_Choices]:
 
 
 @dataclass
-class _Search:
-    """One search; for its fields, see `search`."""
+class Search:
+    """One search."""
 
     function: Function
     inputs: Inputs
     examples: int
-    parts: Sequence[str] | None
-    hints: dict[str, str]
-    tolerance: float
-    dtypes: bool
-    facts: Callable[[Any], Any] | None
+    parts: Sequence[str] | None = None  # which keys of a driver's result are compared (None: all), in which order
+    hints: Mapping[str, str] = field(default_factory=dict)  # what it means that a part is the first wrong one
+    tolerance: float = TOLERANCE
+    dtypes: bool = False  # whether arrays must have the solution's
+    facts: Callable[[Any], Any] | None = None  # of a result, what is compared in its place (of random ones, bounds)
     is_answered: bool = False  # by the solution, on some input
 
     def result(self) -> Failure | None:

@@ -18,12 +18,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, Self
+from typing import IO, Any
 
 from minilora.classroom.sandbox import wire
 from minilora.classroom.sandbox.child import OUT_OF_MEMORY
@@ -84,7 +84,7 @@ class Raised:
         return f"{self.types[0]}: {escape(self.message, 300)}" if self.message else self.types[0]
 
 
-class Session:
+class Session(AbstractContextManager):
     """One child with a student's file that was run, and its functions to be called.
 
     `error`: the first exception of the file's own lines, or None.
@@ -103,9 +103,6 @@ class Session:
         if self.error and "MemoryError" in self.error.types:
             raise self._failure(self.error.types[0], TOO_MUCH_MEMORY, self.error.line)
         self._is_loading = False
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -197,7 +194,7 @@ class Session:
         return RunFailed(message, line or (int(at[1]) if at else None), hint, int(begun[-1]) if begun else None)
 
 
-class Sandbox:
+class Sandbox(AbstractContextManager):
     """Runs jobs in child processes behind limits. Close it, or use it as a context.
 
     seconds: of processor time for each session, in whole ones; memory: bytes; patience: times as many seconds may pass
@@ -210,9 +207,6 @@ class Sandbox:
         self.seconds, self.memory, self.patience = seconds, memory, patience
         self.used = 0.0  # seconds of processor time, by all sessions so far
         self._process: subprocess.Popen | None = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

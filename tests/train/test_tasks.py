@@ -1,4 +1,4 @@
-"""pytest tests/train/test_scoring.py
+"""pytest tests/train/test_tasks.py
 
 A task's score: the likelihood of labels against each prompt alone, what is counted, and what is refused."""
 
@@ -11,9 +11,9 @@ from minilora.errors import MiniloraError
 from minilora.models.cache import KVCache
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import no_grad
-from minilora.train import load, scoring
+from minilora.train import load, metrics
 from minilora.train.answers import common_prefix
-from minilora.train.scoring import after, answered, label_scores, measure_task
+from minilora.train.metrics import after, answered, label_scores, measure_task
 from tests.helpers import tiny_chat
 
 WORDS = ("good", "bad", "dull", "a joy", "long", "worth your while, and not too long")
@@ -95,7 +95,7 @@ def test_labels_are_few_and_recur():
 
 def test_a_score_of_labels_counts_the_likeliest(taught, monkeypatch):
     scores = np.array([[-1, -2], [-1, -3], [-1, -1.5], [-2, -1]] * 3, dtype=float)
-    monkeypatch.setattr(scoring, "label_scores", lambda *_: (scores, [4, 6] * 6))
+    monkeypatch.setattr(metrics, "label_scores", lambda *_: (scores, [4, 6] * 6))
     score = measure_task(*taught, chats(*["a", "a", "b", "b"] * 3), labels=["a", "b"])
     assert score.accuracy == 9 / 12 and score.confusion == [[6, 0], [3, 3]] and score.majority == 0.5
     assert score.predicted == ["a", "a", "a", "b"] * 3 and score.prompt_tokens == 5
@@ -105,7 +105,7 @@ def test_a_score_of_labels_counts_the_likeliest(taught, monkeypatch):
 
 
 def test_free_answers_are_scored_as_squads(taught, monkeypatch):
-    monkeypatch.setattr(scoring, "answers", lambda *_: ["The blue boat.", "a boat", "rope"])
+    monkeypatch.setattr(metrics, "answers", lambda *_: ["The blue boat.", "a boat", "rope"])
     score = measure_task(*taught, chats("blue boat", "blue boat", "blue boat"))
     assert score.exact == pytest.approx(1 / 3) and score.f1 == pytest.approx((1 + 2 / 3) / 3)
     assert score.f1_error == pytest.approx(np.std([1, 2 / 3, 0], ddof=1) / np.sqrt(3))
@@ -143,7 +143,7 @@ def test_one_prompt_and_labels_that_are_not_tokenized_alike_in_all_rows(taught):
         found = [label_scores(model, tokenizer, [messages], LABELS)[0] for messages in asked]
     np.testing.assert_allclose(found, alone, atol=1e-4)
     told = chat.find_format(tokenizer).encode_many(tokenizer, [answered(m, x) for m in asked for x in LABELS])
-    first, second = scoring._row(told[:3]), scoring._row(told[3:])
+    first, second = metrics._row(told[:3]), metrics._row(told[3:])
     rows = [first, second._replace(answers=second.answers[::-1])]  # the labels of one row from the last to the first
-    mixed = scoring._batch_scores(model, KVCache(0), 0, rows)
+    mixed = metrics._batch_scores(model, KVCache(0), 0, rows)
     np.testing.assert_allclose(mixed, [alone[0][0], alone[1][0][::-1]], atol=1e-4)
