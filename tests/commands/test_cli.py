@@ -60,10 +60,9 @@ def test_evaluate_generate_and_merge_agree(place, capsys):
     run(capsys, "merge", *base, "--adapter", place / "lora", "--out", place / "merged")
     merged = json.loads(run(capsys, "evaluate", "--model", place / "merged", *evaluate[3:]))
     assert merged["bits_per_character"] == pytest.approx(adapted["bits_per_character"], rel=1e-5)
-    prompt = ["--prompt", "the array", "--max-new-tokens", 8, "--temperature", 0, "--json"]
-    from_adapter = json.loads(run(capsys, "generate", *base, "--adapter", place / "lora", *prompt))
-    from_merged = json.loads(run(capsys, "generate", "--model", place / "merged", *prompt))
-    assert from_adapter == from_merged and from_adapter["prompt"] == "the array"
+    prompt = ["generate", "--prompt", "the array", "--max-new-tokens", 8, "--temperature", 0, "--json"]
+    adapted = run(capsys, *prompt, *base, "--adapter", place / "lora")
+    assert adapted == run(capsys, *prompt, "--model", place / "merged") and '"prompt": "the array"' in adapted
 
 
 def test_an_adapter_and_a_quantized_model_go_out_as_gguf(place, capsys):
@@ -73,11 +72,8 @@ def test_an_adapter_and_a_quantized_model_go_out_as_gguf(place, capsys):
     content = read_gguf(lora)
     assert content.metadata["general.type"] == "adapter" and content.metadata["adapter.lora.alpha"] == 4.0
     assert content.metadata["general.base_model.0.name"] == str(place / "run")
-    assert content.tensors["blk.0.attn_q.weight.lora_a"].shape == (2, 16)
-    assert content.tensors["blk.0.attn_k.weight.lora_b"].shape == (8, 2)
     run(capsys, "merge", "--model", place / "run", "--out", small, "--quantize", "q8_0")
     assert read_gguf(small).metadata["general.file_type"] == gguf.LlamaFileType.MOSTLY_Q8_0
-    assert read_gguf(small).tensors["blk.0.ffn_down.weight"].kind == "Q8_0"
     run(capsys, "generate", "--model", small, "--prompt", "the", "--max-new-tokens", 2)
 
 

@@ -70,18 +70,16 @@ def test_what_a_model_was_trained_on_decides_split_and_length(evaluate, place):
     facts = json.loads(evaluate("labels", "--split", "test", "--json").out)
     record = {"format": "minilora run", "config": {"seq_len": 20, "data": str(place / "labels.jsonl")}}
     write_json(place / "run.json", record | {"text_sha256": facts["text_sha256"]})
-    try:
-        own = json.loads(evaluate("labels", "--json").out)
-        assert own["split"] == "test" and own["conversations"] == facts["conversations"] < 30
-        assert own["trained_on"] == 0 and own["bits_per_character"] != facts["bits_per_character"]
-        same = json.loads(evaluate("labels", "--seq-len", 64, "--json").out)
-        assert same["bits_per_character"] == facts["bits_per_character"]
-        assert "2 of the 2 conversations measured were trained on" in evaluate("two").err
-    finally:
-        (place / "run.json").unlink()
+    own, same = (json.loads(evaluate("labels", *more, "--json").out) for more in ([], ["--seq-len", 64]))
+    two = evaluate("two").err
+    (place / "run.json").unlink()
+    assert own["split"] == "test" and own["conversations"] == facts["conversations"] < 30
+    assert own["trained_on"] == 0 and own["bits_per_character"] != facts["bits_per_character"]
+    assert same["bits_per_character"] == facts["bits_per_character"]
+    assert "2 of the 2 conversations measured were trained on" in two
 
 
-def test_a_text_has_a_test_part_and_a_whole(evaluate, place):
+def test_a_text_has_a_test_part_and_a_whole(evaluate):
     part, whole = (json.loads(evaluate("text.txt", *split, "--json").out) for split in ([], ["--split", "all"]))
     assert part["split"] == "test" and whole["characters"] > 6100 > 5 * part["characters"]
     assert "on the test part of" in evaluate("text.txt").out

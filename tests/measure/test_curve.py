@@ -57,18 +57,12 @@ def refused(capsys, *flags) -> str:
     return err
 
 
-# Naive Bayes
-
-
 def test_naive_bayes_by_hand():
     model = NaiveBayes(["good good film", "bad film"], ["p", "n"])
     # vocabulary bad, film, good: p has (1, 2, 3) of 6, n has (2, 2, 1) of 5, each with Laplace's one
     np.testing.assert_allclose(np.exp(model.likelihood), [[2 / 5, 2 / 5, 1 / 5], [1 / 6, 2 / 6, 3 / 6]])
     assert model.predict(["Good!", "a BAD one", "unknown words"]) == ["p", "n", "n"]
     assert NaiveBayes(["x", "x", "y"], ["b", "b", "a"]).predict(["z"]) == ["b"]  # the prior alone
-
-
-# What is drawn
 
 
 def test_orders_are_nested_and_balanced(folder):
