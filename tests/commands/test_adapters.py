@@ -51,7 +51,6 @@ def test_merged_at_a_strength_is_the_sum_of_what_each_changes(place, tmp_path):
         (["--adapter", "a", "--strength", "nan"], "--strength must be a number, not nan"),
         (["--adapter", "a", "--adapter", "other"], "other: the adapter was trained on another base"),
         (["--adapter", "a", "--adapter", "ia3"], "ia3' is of type IA3"),
-        (["--adapter", "a", "--adapter", "nowhere"], "nowhere"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(flags, words, place, tmp_path, capsys, monkeypatch):

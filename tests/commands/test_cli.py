@@ -50,7 +50,6 @@ def run(capsys, *arguments) -> str:
 
 
 def test_evaluate_generate_and_merge_agree(place, capsys):
-    assert json.loads((place / "run" / "run.json").read_text())["config"]["hidden_size"] == 16
     text = place / "text.txt"
     base = ["--model", place / "run"]
     evaluate = ["evaluate", *base, "--data", text, "--seq-len", 32, "--json"]
@@ -152,11 +151,8 @@ BAD = {
     "unknown command": (["pretrian"], "unknown command 'pretrian': did you mean 'pretrain'?"),
     "short text": ([*TRAIN, "--data", "{short}", "--out", "{out}"], "too few to divide"),
     "a width that no machine holds": ([*PRETRAIN, "--hidden-size", str(10**12)], "--hidden-size (1,000,000,000,000)"),
-    "a batch that no machine holds": (
-        [*FINETUNE, "--batch-size", str(10**12)],
-        "choose a smaller --batch-size (1,000,000,000,000)",
-    ),
-    "unknown flag, and others missing": (["pretrain", "--stpes", "3"], "--stpes; did you mean '--steps'"),
+    "a batch that no machine holds": ([*FINETUNE, "--batch-size", str(10**12)], "--batch-size (1,000,000,000,000)"),
+    "unknown flag, others missing": (["pretrain", "--stpes", "3"], "--stpes; did you mean '--steps'"),
     "heads that do not divide": (
         [*PRETRAIN, "--num-kv-heads", "3"],
         "--num-heads 2 is not a multiple of --num-kv-heads",
@@ -226,11 +222,9 @@ def test_a_path_that_is_not_utf8_is_one_line_and_leaves_nothing(place, capsys, t
     assert not any(tmp_path.iterdir())
 
 
-DIVERGES = ["finetune", "--steps", "6", "--seq-len", "32", "--rank", "2"]
-
-
 def test_a_run_that_learned_nothing_says_so_and_has_a_code_of_its_own(place, capsys, tmp_path):
-    arguments = [*DIVERGES, "--model", str(place / "run"), "--data", str(place / "text.txt"), "--lr", "3"]
+    arguments = ["finetune", "--steps", "6", "--seq-len", "32", "--rank", "2", "--lr", "3"]
+    arguments += ["--model", str(place / "run"), "--data", str(place / "text.txt")]
     capsys.readouterr()
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 3
     out, err = capsys.readouterr()

@@ -52,7 +52,6 @@ def test_json_says_everything(capsys):
 BAD = {
     "model": (["llama-8b"], "did you mean 'llama-"),
     "no model": ([], "required: model"),
-    "length": (["llama-7b", "--seq-len", "-1"], "--seq-len must be"),
     "positions": (["gpt-3-175b", "--seq-len", "2049"], "2,048 positions"),
     "rank": (["llama-7b", "--rank", "4097"], "above the width 4,096"),
     "target": (["llama-7b", "--targets", "qproj"], "did you mean 'q_proj'"),

@@ -55,9 +55,7 @@ def test_a_resumed_run_has_the_settings_of_its_folder(place, tmp_path, capsys):
         (["--lr", 0.1, "--rank", 4], "--lr was 0.001, not 0.1; --rank was 2, not 4"),
     ):
         assert run("finetune", "--resume", "--out", out, *typed) == 2
-        err = capsys.readouterr().err
-        assert message in err and err.count("\n") == 1, err
-        assert record(out) == before
+        assert message in capsys.readouterr().err and record(out) == before
     assert run("finetune", "--resume", "--out", out) in (0, 3)  # nothing else has to be said again
     after = record(out)
     assert after["config"] == before["config"] and after["command"] == before["command"]

@@ -77,15 +77,6 @@ def test_a_cut_answer_says_so(says, typed):
     assert json.loads(out) == {"prompt": "What?", "continuation": "xy", "cut": True} and err == ""
 
 
-def test_text_comes_as_it_is_made(model, says, monkeypatch):
-    written = []
-    says("é€!")
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
-    monkeypatch.setattr(sys.stdout, "flush", lambda: written.append(sys.stdout.getvalue()))
-    assert main(["generate", "--model", model, "--prompt", "x"]) == 0
-    assert list(dict.fromkeys(written)) == ["x", "xé", "xé€", "xé€!", "xé€!\n"]
-
-
 def test_no_control_character_of_an_answer_reaches_the_terminal(says, typed):
     text = "a\x1b[2Jb\rc\x9b1md\x00\x7f\té\ne"
     says(text, text, "!")
