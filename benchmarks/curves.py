@@ -11,12 +11,16 @@ with which a run that was cut off goes on. `python -m experiments.results.page` 
 import argparse
 import json
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.harness import Runner, seconds_of, serve, take_turns
+import numpy as np
+
+from benchmarks.harness import Runner, call, seconds_of, take_turns_with_peers
 from benchmarks.step import RANK, STEPS, step_runner
-from minilora import threads
+from experiments.results.curves import KIND, size_at
+from minilora import blas, threads
+from minilora.errors import MiniloraError
+from minilora.measure.records import Records
 
 OUT = Path("experiments") / "records" / "curves.jsonl"
 METHODS = ("full", "lora")
@@ -39,130 +43,93 @@ LARGE = 16 * 2**20  # numbers that no cache holds
 SMALL = {"vocab": 64, "hidden": 32, "intermediate": 32, "heads": 1, "length": 32}
 
 
+# What a process of its own serves to measure a rate, on each core two arrays
+
+
+def _on_each_core(shape: tuple[int, ...], work, times: int = 1):
+    pairs = [np.random.default_rng(0).random((2, *shape), np.float32) for _ in range(threads.count())]
+
+    def part(pair) -> None:
+        for _ in range(times):
+            work(*pair)
+
+    return lambda: threads.side_by_side(part, pairs) and 0.0
+
+
 def product_step():
     """Return a large matrix product on each core."""
-    import numpy as np
-
-    pairs = [np.ones((2, SIDE, SIDE), np.float32) for _ in range(threads.count())]
-    return lambda: threads.side_by_side(lambda pair: pair[0] @ pair[1], pairs) and 0.0
+    return _on_each_core((SIDE, SIDE), lambda a, b: a @ b)
 
 
 def element_step():
     """Multiplications over a block of numbers that stays in each core's cache."""
-    import numpy as np
-
-    return _over_blocks(lambda block, out: np.multiply(block, block, out=out))
+    return _on_each_core((BLOCK,), lambda block, out: np.multiply(block, block, out=out), BLOCKS)
 
 
 def exponential_step():
-    import numpy as np
-
-    return _over_blocks(lambda block, out: np.exp(block, out=out))
-
-
-def _over_blocks(function):
-    import numpy as np
-
-    blocks = [np.random.default_rng(0).random((2, BLOCK), np.float32) for _ in range(threads.count())]
-
-    def part(block):
-        for _ in range(BLOCKS):
-            function(block[0], block[1])
-
-    return lambda: threads.side_by_side(part, blocks) and 0.0
+    return _on_each_core((BLOCK,), lambda block, out: np.exp(block, out=out), BLOCKS)
 
 
 def memory_step():
     """Each core copies an array that no cache holds."""
-    import numpy as np
-
-    arrays = [np.ones((2, LARGE), np.float32) for _ in range(threads.count())]
-    return lambda: threads.side_by_side(lambda pair: np.copyto(pair[1], pair[0]), arrays) and 0.0
+    return _on_each_core((LARGE,), lambda source, target: np.copyto(target, source))
 
 
-RATES = {"product": product_step, "element": element_step, "exponential": exponential_step, "memory": memory_step}
+def take_turns(settings: dict, runners: list[Runner]) -> dict[str, list[float]]:
+    return seconds_of(take_turns_with_peers(runners, settings["rounds"], [], TURN))
 
 
 def measure_rates(settings: dict, method: str) -> dict[str, list[float]]:
     """Of each round, the rates of the machine (`experiments.step_time.Rates`)."""
-    from minilora import blas
-
     cores = blas.cores()
-    with ExitStack() as stack:
-        runners = [Runner(name, "benchmarks.curves", "--serve", name) for name in RATES]
-        for library, how in (("minilora", "whole"), ("all threads", "split")):
-            for layers in (1, 9):
-                size = json.dumps(SMALL | {"layers": layers, "batch": cores})
-                runners.append(step_runner(library, size, method, name=f"{layers} {how}"))
-        for runner in runners:
-            stack.enter_context(runner)
-        seconds = seconds_of(take_turns(runners, settings["rounds"], TURN))
-    layer, step = _fixed(seconds, "whole")
-    split_layer, split_step = _fixed(seconds, "split")
-    return {
-        "products": [cores * 2 * SIDE**3 / s for s in seconds["product"]],
-        "elements": [cores * BLOCK * BLOCKS / s for s in seconds["element"]],
-        "exponentials": [cores * BLOCK * BLOCKS / s for s in seconds["exponential"]],
-        "memory": [cores * 2 * 4 * LARGE / s for s in seconds["memory"]],
-        "layer": layer,
-        "step": step,
-        "split_layer": split_layer,
-        "split_step": split_step,
+    work = {  # operations, numbers and bytes of a step
+        "product": cores * 2 * SIDE**3,
+        "element": cores * BLOCK * BLOCKS,
+        "exponential": cores * BLOCK * BLOCKS,
+        "memory": cores * 2 * 4 * LARGE,
     }
-
-
-def _fixed(seconds: dict[str, list[float]], how: str) -> tuple[list[float], list[float]]:
-    """Of each round, the seconds of a layer, and of a step without any, where there is next to nothing to compute."""
-    few, many = seconds[f"1 {how}"], seconds[f"9 {how}"]
-    layers = [(large - small) / 8 for small, large in zip(few, many, strict=True)]
-    return layers, [small - layer for small, layer in zip(few, layers, strict=True)]
+    runners = [Runner(name, *call(f"benchmarks.curves.{name}_step"), "minilora", "cpu") for name in work]
+    for library, how in (("minilora", "whole"), ("all threads", "split")):
+        for layers in (1, 9):
+            size = json.dumps(SMALL | {"layers": layers, "batch": cores})
+            runners.append(step_runner(library, size, method, name=f"{layers} {how}"))
+    seconds = take_turns(settings, runners)
+    names = {"product": "products", "element": "elements", "exponential": "exponentials", "memory": "memory"}
+    found = {names[name]: [amount / s for s in seconds[name]] for name, amount in work.items()}
+    for how, before in (("whole", ""), ("split", "split_")):  # of a layer, and of a step without any
+        few, many = seconds[f"1 {how}"], seconds[f"9 {how}"]
+        layers = [(large - small) / 8 for small, large in zip(few, many, strict=True)]
+        found |= {f"{before}layer": layers, f"{before}step": [s - one for s, one in zip(few, layers, strict=True)]}
+    return found
 
 
 def measure(settings: dict, method: str, axis: str) -> dict[str, list[list[float]]]:
     """By library and size, the seconds of a step in each round."""
-    from experiments.results.curves import size_at
-
-    with ExitStack() as stack:
-        runners = []
-        for value in settings["axes"][axis]:
-            size = json.dumps(size_at(settings["middle"], axis, value))
-            runners += [step_runner(library, size, method, name=f"{library} {value}") for library in STEPS]
-        for runner in runners:
-            stack.enter_context(runner)
-        seconds = seconds_of(take_turns(runners, settings["rounds"], TURN))
-    return {library: [seconds[f"{library} {value}"] for value in settings["axes"][axis]] for library in STEPS}
+    values = settings["axes"][axis]
+    sizes = {value: json.dumps(size_at(settings["middle"], axis, value)) for value in values}
+    runners = [step_runner(one, sizes[value], method, name=f"{one} {value}") for value in values for one in STEPS]
+    seconds = take_turns(settings, runners)
+    return {library: [seconds[f"{library} {value}"] for value in values] for library in STEPS}
 
 
 def main() -> int:
-    from experiments.results.curves import KIND
-    from minilora.errors import MiniloraError
-    from minilora.measure.records import Records
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--resume", action="store_true", help="go on with the records in --out")
     parser.add_argument("--overwrite", action="store_true", help="forget the records in --out")
-    parser.add_argument("--axis", choices=AXES, action="append", help="measure this axis alone")
-    parser.add_argument("--method", choices=METHODS, action="append", help="measure this method alone")
-    parser.add_argument("--serve", choices=RATES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        serve(RATES[arguments.serve](), "minilora", "cpu")
-        return 0
     settings = {"middle": MIDDLE, "axes": AXES, "rank": RANK, "rounds": arguments.rounds}
     try:
         records = Records.open(arguments.out, KIND, settings, arguments.resume, arguments.overwrite)
-        for method in arguments.method or METHODS:
-            if (method, "rates") not in records:
-                records.add((method, "rates"), **measure_rates(settings, method))
-            for axis in arguments.axis or AXES:
-                if (method, axis) not in records:
-                    records.add((method, axis), **measure(settings, method, axis))
-                    print(f"{method}, {axis}: measured", flush=True)
     except MiniloraError as error:
         print(error, file=sys.stderr)
         return 2
+    for method in METHODS:
+        records.measured((method, "rates"), measure_rates, settings, method)
+        for axis in AXES:
+            records.measured((method, axis), measure, settings, method, axis)
+            print(f"{method}, {axis}: measured", flush=True)
     return 0
 
 

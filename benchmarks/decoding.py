@@ -1,8 +1,7 @@
-"""Greedy decoding of SmolLM2-135M, 64 tokens for one row, in minilora, transformers and llama.cpp.
+"""Greedy decoding of SmolLM2-135M, 64 tokens for one row, in minilora and transformers, in float32.
 
 `benchmarks.speed` starts this file once for each library, in a process of its own that decodes when it is told to. With
-look-up, the next tokens are guessed from the text so far and verified in one pass, in minilora and in transformers.
-llama.cpp (`pip install llama-cpp-python`) reads the file's 4-bit weights as they are, the others in float32.
+look-up, the next tokens are guessed from the text so far and verified in one pass.
 """
 
 import argparse
@@ -58,22 +57,7 @@ def transformers_work(prompt: str, lookup: bool):
     return lambda: model.generate(ids, attention_mask=mask, generation_config=settings).shape[1]
 
 
-def llama_cpp_work(prompt: str, lookup: bool):
-    from llama_cpp import Llama
-
-    cores, ids = len(os.sched_getaffinity(0)), prompt_ids(prompt)[0].tolist()
-    path = str(step.file_of_model(step.PRETRAINED))
-    model = Llama(path, n_ctx=512, n_threads=cores, n_threads_batch=cores, verbose=False)
-
-    def decode() -> int:
-        model.reset()  # reads the prompt again
-        stream = model.generate(ids, temp=0.0)
-        return len(ids) + sum(1 for _, _ in zip(range(NEW_TOKENS), stream, strict=False))
-
-    return decode
-
-
-WORKS = {"minilora": minilora_work, "transformers": transformers_work, "llama.cpp": llama_cpp_work}
+WORKS = {"minilora": minilora_work, "transformers": transformers_work}
 
 
 def arguments_of(library: str, prompt: str, lookup: bool) -> list[str]:

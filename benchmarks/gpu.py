@@ -19,7 +19,6 @@ import os
 import sys
 import textwrap
 import warnings
-from contextlib import ExitStack
 from importlib import metadata
 from importlib.util import find_spec
 from statistics import median
@@ -32,7 +31,7 @@ CHECKED_SIZE, CHECKED_STEPS, LARGEST_DIFFERENCE = "hidden 256, 4 layers", 20, 1e
 SIDES = (4096, 8192)  # of the square weights to dequantize
 BLOCKSIZE = 64
 NF4_ERROR = 0.0728  # mean absolute error of NF4 on N(0, 1) in blocks of 64
-PACKAGES = ("minilora", "cupy", "torch", "peft", "bitsandbytes")
+PACKAGES = ("minilora", "torch", "peft", "bitsandbytes")
 
 
 def no_gpu() -> str | None:
@@ -55,8 +54,8 @@ def about() -> str:
 
     name = runtime.getDeviceProperties(runtime.getDevice())["name"].decode()
     driver = runtime.driverGetVersion()
-    versions = {package: metadata.version(package) for package in PACKAGES if package != "cupy" and find_spec(package)}
-    software = ", ".join(f"{package} {version}" for package, version in (versions | {"cupy": cupy.__version__}).items())
+    versions = [f"{package} {metadata.version(package)}" for package in PACKAGES if find_spec(package)]
+    software = ", ".join([*versions, f"cupy {cupy.__version__}"])
     return f"{name}, driver CUDA {driver // 1000}.{driver % 1000 // 10}; {software}"
 
 
@@ -67,11 +66,10 @@ def loss_difference(method: str) -> float:
     """The largest difference between the losses of the same training steps on NumPy and on CuPy; NaN where one is."""
     import numpy as np
 
-    with ExitStack() as stack:
-        runners = [
-            stack.enter_context(step.step_runner("minilora", CHECKED_SIZE, method, device)) for device in step.BACKENDS
-        ]
-        losses = [[runner.steps(1)["loss"] for _ in range(CHECKED_STEPS)] for runner in runners]
+    losses = []
+    for device in step.BACKENDS:
+        with step.step_runner("minilora", CHECKED_SIZE, method, device) as runner:
+            losses.append([runner.steps(1)["loss"] for _ in range(CHECKED_STEPS)])
     return float(np.abs(np.subtract(*losses)).max())
 
 
@@ -86,9 +84,7 @@ def step_rates(size: str, method: str, rounds: int, failed: list[RunnerError]) -
     seconds = harness.seconds_of(harness.take_turns_with_peers(runners, rounds, failed))
     tokens = step.BATCH * length_of(size)
     rates = {library: tokens / median(of_library) for library, of_library in seconds.items()}
-    if "torch" in seconds:
-        rates["ratio"] = median_ratio(seconds["torch"], seconds["minilora"])
-    return rates
+    return rates | ({"ratio": median_ratio(seconds["torch"], seconds["minilora"])} if "torch" in seconds else {})
 
 
 def moved_bytes(side: int) -> int:
@@ -98,16 +94,18 @@ def moved_bytes(side: int) -> int:
 
 def dequantize_rates(side: int, rounds: int, failed: list[RunnerError]) -> dict[str, dict[str, float]]:
     """Time, bytes moved a second and share of a plain copy's speed of each library, and how minilora compares."""
-    runners = [Runner(name, "benchmarks.gpu", "--serve", name, "--side", str(side)) for name in WORK]
+    works = {"minilora": "minilora_dequantize", "torch": "bitsandbytes_dequantize", "copy": "copy"}
+    runners = [
+        Runner(name, *harness.call(f"benchmarks.gpu.{work}", side), name, "cuda") for name, work in works.items()
+    ]
     seconds = harness.seconds_of(harness.take_turns_with_peers(runners, rounds, failed))
     rates = {}
     for library in seconds.keys() - {"copy"}:
         time = median(seconds[library])
         rates[library] = {"µs": 1e6 * time, "GB/s": moved_bytes(side) / time / 1e9}
-        if "copy" in seconds:
-            rates[library]["of copy"] = median_ratio(seconds["copy"], seconds[library])
-        if "torch" in seconds:
-            rates[library]["ratio"] = median_ratio(seconds["torch"], seconds[library])
+        for name, other in (("of copy", "copy"), ("ratio", "torch")):
+            if other in seconds:
+                rates[library][name] = median_ratio(seconds[other], seconds[library])
     return rates
 
 
@@ -149,15 +147,7 @@ def copy(side: int):
 
     backend.use(step.BACKENDS["cuda"])
     source, target = (xp.zeros(moved_bytes(side) // 2, dtype="uint8") for _ in range(2))
-
-    def once() -> float:
-        xp.copyto(target, source)
-        return 0.0
-
-    return once
-
-
-WORK = {"minilora": minilora_dequantize, "torch": bitsandbytes_dequantize, "copy": copy}
+    return lambda: xp.copyto(target, source) or 0.0
 
 
 # The command
@@ -182,18 +172,17 @@ def measure(rounds: int) -> int:
     for size in step.SIZES | step.LARGE:
         for method in step.METHODS:
             rates = attempt(step_rates, size, method, rounds, failed) or {}
-            cells = (_cell(rates.get(name), form) for name, form in (("minilora", ",.0f"), ("torch", ",.0f")))
+            cells = "".join(f"{_cell(rates.get(name), ',.0f'):>12}" for name in ("minilora", "torch"))
             name = f"{size}, {step.BATCH} × {length_of(size)}, {method}"
-            print(f"{name:<40}{''.join(f'{cell:>12}' for cell in cells)}{_cell(rates.get('ratio'), '.2f'):>8}")
+            print(f"{name:<40}{cells}{_cell(rates.get('ratio'), '.2f'):>8}")
     print(f"\n{'NF4 dequantize':<32}{'µs':>12}{'GB/s':>12}{'of copy':>12}{'ratio':>8}")
     for side in SIDES:
         rates = attempt(dequantize_rates, side, rounds, failed) or {}
-        for library in ("minilora", "torch"):
-            row = rates.get(library, {})
-            cells = (_cell(row.get(name), form) for name, form in (("µs", ".1f"), ("GB/s", ",.0f"), ("of copy", ".0%")))
-            name = f"{side}², {'bitsandbytes' if library == 'torch' else library}"
+        for library, name in (("minilora", "minilora"), ("torch", "bitsandbytes")):
+            row, forms = rates.get(library, {}), (("µs", ".1f"), ("GB/s", ",.0f"), ("of copy", ".0%"))
+            cells = "".join(f"{_cell(row.get(number), form):>12}" for number, form in forms)
             ratio = _cell(row.get("ratio") if library == "minilora" else None, ".2f")
-            print(f"{name:<32}{''.join(f'{cell:>12}' for cell in cells)}{ratio:>8}")
+            print(f"{f'{side}², {name}':<32}{cells}{ratio:>8}")
     for reason in dict.fromkeys(map(str, failed)):
         print(textwrap.fill(f"–: {reason}", 80, subsequent_indent="   "))
     agree = all(difference is not None and difference <= LARGEST_DIFFERENCE for difference in differences.values())
@@ -207,13 +196,7 @@ def _cell(value: float | None, form: str) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="3 rounds in place of 7")
-    parser.add_argument("--serve", choices=WORK, help=argparse.SUPPRESS)
-    parser.add_argument("--side", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        harness.serve(WORK[arguments.serve](arguments.side), arguments.serve, "cuda")
-        return 0
-
     os.environ.pop("MINILORA_BACKEND", None)  # each process is told its own
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     if reason := no_gpu():

@@ -1,7 +1,10 @@
 """What the benchmarks share: processes that work when they are told to, taking turns, and medians of their rounds.
 
-A benchmark starts itself once for each side with a `--serve` of its own, which calls `serve`; the sides then take turns
-in one run, so that what slows the machine in one round slows both.
+A benchmark starts each side in a process of its own, which calls `serve`; the sides then take turns in one run, so that
+what slows the machine in one round slows both. As a command, this file calls a function of a benchmark:
+
+    python -m benchmarks.harness benchmarks.memory.counted '["base", "full", 4, 128]'      prints what it returns
+    python -m benchmarks.harness benchmarks.curves.product_step '[]' minilora cpu          serves what it returns
 """
 
 import json
@@ -12,6 +15,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, suppress
 from functools import partial
+from importlib import import_module
 from tempfile import TemporaryFile
 from time import perf_counter
 
@@ -79,8 +83,8 @@ class Runner:
 
     def __init__(self, name: str, *arguments: str, folder=None):
         self.name, self.errors = name, TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
-        command = [sys.executable, "-m", *arguments]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
+        command = [sys.executable, "-m", *arguments]
         self.process = subprocess.Popen(command, **pipes, text=True, cwd=folder, env=environment(folder))
 
     def steps(self, count: int) -> dict:
@@ -105,14 +109,18 @@ class Runner:
         self.errors.close()
 
 
-def fresh(module: str, *arguments) -> dict:
-    """What `python -m module --fresh`, with these arguments as JSON, prints in a new process; and the seconds of it."""
+def call(function: str, *arguments) -> list[str]:
+    """Return what follows `python -m` to call a function, "benchmarks.MODULE.NAME", in a process of its own."""
+    return ["benchmarks.harness", function, json.dumps(arguments)]
+
+
+def fresh(function: str, *arguments) -> dict:
+    """What a function returns in a new process, and the seconds of that process."""
     started = perf_counter()
-    command = [sys.executable, "-m", module, "--fresh", json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", *call(function, *arguments)], capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        raise SystemExit(f"{' '.join(map(str, arguments))}: {reason}")
+        raise SystemExit(f"{function} {' '.join(map(str, arguments))}: {reason}")
     return json.loads(done.stdout.splitlines()[-1]) | {"process": perf_counter() - started}
 
 
@@ -126,7 +134,9 @@ def take_turns(runners: list[Runner], rounds: int, seconds: float = 1.0) -> dict
     return {runner.name: list(answers) for runner, answers in zip(runners, zip(*turns, strict=True), strict=True)}
 
 
-def take_turns_with_peers(runners: list[Runner], rounds: int, failed: list[RunnerError]) -> dict[str, list[dict]]:
+def take_turns_with_peers(
+    runners: list[Runner], rounds: int, failed: list[RunnerError], seconds: float = 1.0
+) -> dict[str, list[dict]]:
     """As `take_turns`, with processes that end when it does. A peer that fails is noted in `failed`, and the others go
     on without it; where minilora fails, its RunnerError is raised.
     """
@@ -135,7 +145,7 @@ def take_turns_with_peers(runners: list[Runner], rounds: int, failed: list[Runne
             stack.enter_context(runner)
         while True:
             try:
-                return take_turns(runners, rounds)
+                return take_turns(runners, rounds, seconds)
             except RunnerError as error:
                 if error.name == "minilora":
                     raise
@@ -152,3 +162,16 @@ def seconds_of(answers: dict[str, list[dict]]) -> dict[str, list[float]]:
 def median_ratio(above: list[float], below: list[float]) -> float:
     """Return the median of the rounds' ratios: what slows the machine in one round slows both sides of it."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def main(function: str, arguments: str, *serving: str) -> None:
+    module, _, name = function.rpartition(".")
+    found = getattr(import_module(module), name)(*json.loads(arguments))
+    if serving:
+        serve(found, *serving)
+    elif found is not None:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -7,7 +7,6 @@ views and empty arrays cost none, and a chain that minilora/kernels.py fuses cos
 without those kernels. A step is forward, backward, clipping and AdamW, as in `benchmarks.step`; the second is counted.
 """
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -84,22 +83,13 @@ def count_step(size: dict, method: str, kernels: bool = True) -> tuple[Counter[s
 def table(size: str, show: int = NUMBER_SHOWN) -> str:
     """Launches of each method's step at a size, in all and of the functions with most of them."""
     found = {m: (*count_step(SIZES[size], m), count_step(SIZES[size], m, kernels=False)[0]) for m in step.METHODS}
-    total = sum((now + before for now, _, before in found.values()), Counter())
-    rows = {"all": [f"{now.total()} ({before.total()})" for now, _, before in found.values()]}
-    rows |= {"waits of the host": [str(waits) for _, waits, _ in found.values()]}
-    for name, _ in total.most_common(show):
+    rows = {size: [*found], "all": [f"{now.total()} ({before.total()})" for now, _, before in found.values()]}
+    rows["waits of the host"] = [str(waits) for _, waits, _ in found.values()]
+    for name, _ in sum((now + before for now, _, before in found.values()), Counter()).most_common(show):
         rows[name] = [f"{now[name]} ({before[name]})" for now, _, before in found.values()]
-    lines = [f"{size:<28}" + "".join(f"{method:>16}" for method in found)]
-    return "\n".join([*lines, *(f"{name:<28}" + "".join(f"{cell:>16}" for cell in row) for name, row in rows.items())])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES)
-    arguments = parser.parse_args()
-    for size in [arguments.size] if arguments.size else SIZES:
-        print(table(size), end="\n\n", flush=True)
+    return "\n".join(f"{name:<28}" + "".join(f"{cell:>16}" for cell in row) for name, row in rows.items())
 
 
 if __name__ == "__main__":
-    main()
+    for name in SIZES:
+        print(table(name), end="\n\n", flush=True)

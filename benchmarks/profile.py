@@ -19,12 +19,11 @@ The second line says how much faster the work is on all cores, and which functio
 """
 
 import argparse
-import json
 import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -39,6 +38,7 @@ from benchmarks import decoding, quant, step
 from minilora import backend, blas
 
 PRODUCTS = {"matmul", "dot"}
+SECONDS = 3.0
 PACKAGE = f"{Path(minilora.__file__).parent}/"
 
 _clock = False  # whether a call is being timed: what NumPy calls in turn belongs to it
@@ -132,40 +132,12 @@ backend.register("clocked", clocked_backend)
 # What is profiled
 
 
-@dataclass(frozen=True)
-class Profile:
-    """CPU seconds of the work on one thread and its four parts; seconds on all cores; the lines that take most."""
-
-    seconds: float
-    products: float
-    elementwise: float
-    python: float
-    allocation: float
-    on_all_cores: float
-    lines: list[tuple[str, float]]  # (function, line of code), seconds
-
-    def show(self) -> list[str]:
-        """Return the two lines."""
-        parts = {"products": self.products, "elementwise": self.elementwise, "Python": self.python}
-        parts |= {"allocation": self.allocation}
-        shares = ", ".join(f"{name} {max(seconds, 0) / self.seconds:.0%}" for name, seconds in parts.items())
-        functions = defaultdict(float)
-        for line, seconds in self.lines:
-            if not is_product(line):
-                functions[line.split(" in ")[1].rpartition(" ")[0]] += seconds
-        most = sorted(functions.items(), key=lambda function: -function[1])[:3]
-        most = [f"{name} {seconds / self.seconds:.0%}" for name, seconds in most]
-        faster = f"{self.seconds / self.on_all_cores:.2f} times as fast on {blas.cores()} cores"
-        return [f"{1000 * self.seconds:.1f} ms on one thread: {shares}", f"{faster}; elementwise: {', '.join(most)}"]
-
-
-def is_product(line: str) -> bool:
-    return line.split()[0] in PRODUCTS
-
-
-def profile(make: Callable, seconds: float) -> Profile:
+def profile(make: Callable, seconds: float) -> dict:
     """make: a function of a number of threads (None: all) that gives the work. seconds: about how long to measure on
     one thread, and again on all.
+
+    Returns the CPU seconds of the work on one thread ("whole") and of its four parts, the seconds on all cores
+    ("on all cores"), and "lines": [(function in line of code, seconds)], the most first.
     """
     blas.keep_freed_memory()  # as training does
     with backend.use("numpy"):
@@ -174,31 +146,31 @@ def profile(make: Callable, seconds: float) -> Profile:
         rounds = max(3, round(seconds / timed(work, perf_counter)))
         on_all_cores = statistics.median(timed(work, perf_counter) for _ in range(rounds))
     with blas.one_thread():
-        with backend.use("numpy"):
-            plain = make(1)
-            plain()
-        with backend.use("clocked"):
-            clocked = make(1)
-            clocked()
+        works = {}
+        for name in ("numpy", "clocked"):
+            with backend.use(name):
+                works[name] = make(1)
+                works[name]()
         turns, system = [], 0.0
         for _ in range(rounds):
             with backend.use("numpy"):
                 before = getrusage(RUSAGE_SELF).ru_stime
-                cpu = timed(plain, process_time)
+                cpu = timed(works["numpy"], process_time)
                 system += getrusage(RUSAGE_SELF).ru_stime - before
             with backend.use("clocked"), patch("numpy.take", partial(_timed, "take", np.take)):  # it tells no array
                 _seconds.clear()
-                clocked()
+                works["clocked"]()
             turns.append((cpu, dict(_seconds)))
     cpu = statistics.median(cpu for cpu, _ in turns)
     share = lambda of: cpu * statistics.median(of(lines) / plain for plain, lines in turns)  # noqa: E731
     names = dict.fromkeys(key for _, lines in turns for key in lines)
     lines = [(f"{name} in {line}", share(lambda of, key=(name, line): of.get(key, 0.0))) for name, line in names]
-    lines.sort(key=lambda line: -line[1])
     products = share(lambda of: sum(value for (name, _), value in of.items() if name in PRODUCTS))
     inside = share(lambda of: sum(of.values()))
     system /= rounds
-    return Profile(cpu, products, inside - products - system, cpu - inside, system, on_all_cores, lines)
+    parts = {"products": products, "elementwise": inside - products - system, "Python": cpu - inside}
+    parts |= {"allocation": system, "whole": cpu, "on all cores": on_all_cores}
+    return parts | {"lines": sorted(lines, key=lambda line: -line[1])}
 
 
 def timed(work: Callable, clock: Callable) -> float:
@@ -207,37 +179,49 @@ def timed(work: Callable, clock: Callable) -> float:
     return clock() - started
 
 
+def in_words(found: dict) -> list[str]:
+    """Return the two lines of a profile."""
+    whole, functions = found["whole"], defaultdict(float)
+    parts = ("products", "elementwise", "Python", "allocation")
+    shares = ", ".join(f"{name} {max(found[name], 0) / whole:.0%}" for name in parts)
+    for line, seconds in found["lines"]:
+        if line.split()[0] not in PRODUCTS:
+            functions[line.split(" in ")[1].rpartition(" ")[0]] += seconds
+    most = sorted(functions.items(), key=lambda function: -function[1])[:3]
+    most = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in most)
+    faster = f"{whole / found['on all cores']:.2f} times as fast on {blas.cores()} cores"
+    return [f"{1000 * whole:.1f} ms on one thread: {shares}", f"{faster}; elementwise: {most}"]
+
+
 def works() -> dict[str, Callable]:
     """Return {row: a function of a number of threads (None: all) that gives the work}."""
-    found = {}
-    for size in step.IN_DEPTH:
-        for method in step.METHODS:
-            found[f"{size}, {method}"] = partial(step.minilora_step, step.find_size(size), method, None)
-    for name in quant.WORKS:
-        found[f"{name} 4096 x 4096"] = partial(quant.minilora_work, name, 4096)
-    found["SmolLM2-135M, greedy"] = lambda threads: decoding.minilora_work("any", lookup=False)
-    return found
+    found = {
+        f"{size}, {method}": partial(step.minilora_step, step.find_size(size), method, None)
+        for size in step.IN_DEPTH
+        for method in step.METHODS
+    }
+    found |= {f"{name} 4096 x 4096": partial(quant.minilora_work, name, 4096) for name in quant.WORKS}
+    return found | {"SmolLM2-135M, greedy": lambda threads: decoding.minilora_work("any", lookup=False)}
+
+
+def of_row(name: str, seconds: float = SECONDS) -> dict:
+    """Return the profile of a row; its "words" are the two lines."""
+    found = profile(works()[name], seconds)
+    return found | {"words": in_words(found)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", help="a part of the name of the rows to profile (default: all)", default="")
-    parser.add_argument("--seconds", type=float, default=3.0, help="about how long to measure a row, twice")
-    parser.add_argument("--exactly", metavar="ROW", help="profile the row of this name, where there is one")
-    parser.add_argument("--json", action="store_true", help="print {row: [its two lines]}")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="about how long to measure a row, twice")
     parser.add_argument("--lines", type=int, default=0, help="show as many lines of code, too")
     arguments = parser.parse_args()
-    found = {}
-    for name, make in works().items():
-        if arguments.exactly == name if arguments.exactly else arguments.row in name:
-            of_row = profile(make, arguments.seconds)
-            found[name] = of_row.show()
-            if not arguments.json:
-                print(f"{name}\n  " + "\n  ".join(found[name]), flush=True)
-                for line, seconds in of_row.lines[: arguments.lines]:
-                    print(f"    {seconds / of_row.seconds:>6.1%}  {line}")
-    if arguments.json:
-        print(json.dumps(found))
+    for name in works():
+        if arguments.row in name:
+            found = of_row(name, arguments.seconds)
+            print("\n  ".join([name, *found["words"]]), flush=True)
+            for line, seconds in found["lines"][: arguments.lines]:
+                print(f"    {seconds / found['whole']:>6.1%}  {line}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ The model is `minilora.plan.cluster.step_seconds`. What goes into it, and is mea
 
     compute     the whole batch on one core while all cores compute; more ranks than cores share the cores
     fixed       reading the batch, clipping and the optimizer's step, likewise
-    link        bandwidth: of a limited link its nominal one times the model's usual efficiency, else that of a large
+    link        bandwidth: of a limited link its nominal one times EFFICIENCY, else that of a large
                 message to and fro between two ranks; latency: of one of 64 kB, less its bytes over the bandwidth
 """
 
@@ -23,37 +23,36 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
+from benchmarks.harness import call
 from benchmarks.network import Network
 from benchmarks.step import BATCH, SIZES, minilora_model
-from minilora import threads
+from minilora import blas, threads
+from minilora.measure.records import Records
+from minilora.plan.cluster import Link, step_seconds
 from minilora.train.world import batch_gradients
 
 METHODS = ("full", "lora")
 SIZE = SIZES["hidden 256, 4 layers"]
 STEPS, SMALL, LARGE = 8, 1 << 16, 1 << 22
-# Ranks, Mbit/s and seconds of delay of what is measured over links.
 EFFICIENCY = 0.9  # of a link's rate: of an Ethernet frame, TCP's payload is 1,448 of 1,538 bytes, and software waits
-LINKS = [
-    (2, 1000, 0.0),
-    (4, 1000, 0.0),
-    (2, 100, 0.0),
-    (4, 100, 0.0),
-    (2, 1000, 0.005),
-    (4, 1000, 0.005),
-    (2, 20, 0.02),
-]
+# What is measured: ranks of a thread each (0: one process, a thread a core; 1: one on one core), Mbit/s and delay.
+HERE = [(ranks, None, 0.0) for ranks in (0, 1, 2, 4)]
+LINKS = [(ranks, mbit, delay) for mbit, delay in ((1000, 0.0), (100, 0.0), (1000, 0.005)) for ranks in (2, 4)]
+LINKS.append((2, 20, 0.02))
 
 
 # On a rank
 
 
-def serve(method: str, sums: bool, count: int) -> None:
-    """Train `count` steps twice and, on the first rank, print what one took. sums=False leaves out all sums."""
+def train(method: str, sums: bool, count: int, one_core: bool) -> dict | None:
+    """Train `count` steps twice and, on the first rank, return what one took. sums=False leaves out all sums."""
     import numpy as np
 
     from minilora.optim import AdamW, clip_grad_norm_
     from minilora.train.world import this_world
 
+    if one_core:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     world = this_world()
     all_reduce, seconds, sent = world.all_reduce, {"sum": 0.0, "wait": 0.0}, 0
 
@@ -100,11 +99,10 @@ def serve(method: str, sums: bool, count: int) -> None:
         parted, inside = steps()
         apart = {name: value / count for name, value in seconds.items()}
         link = ping(world) if world.size > 1 else {}
-    if world.rank == 0:
-        compute = inside - apart["sum"] - apart["wait"]
-        fixed = parted - inside
-        found = {"step": whole, "compute": compute, "fixed": fixed, **apart, "bytes": sent, **link}
-        print(json.dumps(found | {"workers": threads.count()}), flush=True)
+    if world.rank:
+        return None
+    found = {"step": whole, "compute": inside - sum(apart.values()), "fixed": parted - inside, **apart, "bytes": sent}
+    return found | link | {"workers": threads.count()}
 
 
 def ping(world) -> dict[str, float]:
@@ -131,17 +129,14 @@ def ping(world) -> dict[str, float]:
 
 # From outside
 
-# What is measured: ranks of a thread each (0: one process, a thread a core; 1: one on one core), Mbit/s and delay.
-HERE = [(0, None, 0.0), (1, None, 0.0), (2, None, 0.0), (4, None, 0.0)]
-
 
 def measure(method: str, ranks: int, mbit: float | None = None, delay: float = 0.0, sums: bool = True) -> dict:
     """One mpiexec, or for ranks 0 and 1 one process."""
     count = STEPS if mbit is None else 4 if mbit >= 100 else 2
-    command = ["-m", "benchmarks.scaling", "--serve", method, "--steps", str(count), *([] if sums else ["--no-sums"])]
+    command = call("benchmarks.scaling.train", method, sums, count, ranks == 1)
     if ranks <= 1:
-        return _answer([sys.executable, *command, *["--one-core"] * ranks], os.environ)
-    command = [sys.executable, "-m", "mpi4py", *command]
+        return _answer([sys.executable, "-m", *command], os.environ)
+    command = [sys.executable, "-m", "mpi4py", "-m", *command]
     if mbit is None:
         return _answer(["mpiexec", "-n", str(ranks), *command], os.environ)
     with Network(ranks, mbit, delay) as network:
@@ -157,8 +152,6 @@ def _answer(command: list[str], environment) -> dict:
 
 def predicted(row: dict, alone: dict, cores: int) -> float:
     """Return the cost model's seconds. alone: what a step takes on each of `cores` ranks that sum nothing."""
-    from minilora.plan.cluster import Link, step_seconds
-
     crowd = max(1.0, row["ranks"] / cores)  # ranks on a core
     bandwidth = LARGE / row["large"] if row["mbit"] is None else row["mbit"] * 1e6 / 8 * EFFICIENCY
     link = Link(bandwidth, max(0.0, row["small"] - SMALL / bandwidth))
@@ -175,18 +168,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", help="a file for the record, one JSON object a line")
     parser.add_argument("--here", action="store_true", help="without links, which need root")
-    parser.add_argument("--serve", choices=METHODS, help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--one-core", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--no-sums", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        if arguments.one_core:
-            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        return serve(arguments.serve, not arguments.no_sums, arguments.steps)
-
-    from minilora import blas
-
     cores, answers = blas.cores(), {}
     points = [(method, *place) for place in HERE + ([] if arguments.here else LINKS) for method in METHODS]
     for _ in range(arguments.rounds):
@@ -194,19 +176,18 @@ def main() -> None:
             answers.setdefault(method, []).append(measure(method, cores, sums=False))
         for point in points:
             answers.setdefault(point, []).append(measure(*point))
+    records = (
+        Records.open(Path(arguments.out), "scaling", {"rounds": arguments.rounds}, overwrite=True)
+        if arguments.out
+        else None
+    )
     print(f"{'ranks':<8}{'method':<7}{'link':<16}{'step':>9}{'compute':>9}{'sum':>9}{'share':>7}{'model':>9}{'off':>7}")
-    rows = []
-    for point in points:
+    for number, point in enumerate(points):
         row = dict(zip(("method", "ranks", "mbit", "delay"), point, strict=True)) | median(answers[point])
         if row["ranks"] > 1:
             row["predicted"] = predicted(row, median(answers[row["method"]]), cores)
-        rows.append(row)
         show(row)
-    if arguments.out:
-        from minilora.measure.records import Records
-
-        records = Records.open(Path(arguments.out), "scaling", {"rounds": arguments.rounds}, overwrite=True)
-        for number, row in enumerate(rows):
+        if records:
             records.add([number], **row)
 
 

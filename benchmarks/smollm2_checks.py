@@ -5,8 +5,9 @@ the largest logit.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -66,12 +67,9 @@ def logits(model, ids: np.ndarray) -> np.ndarray:
         return model.eval()(torch.from_numpy(ids)).logits.numpy()
 
 
-def ours() -> LlamaForCausalLM:
-    return LlamaForCausalLM.from_pretrained(catalog.find(NAME))
-
-
-def ours_in_4_bits() -> LlamaForCausalLM:
-    return load_4bit(LlamaForCausalLM, catalog.find(NAME))
+def ours(in_4_bits: bool = False):
+    path = catalog.find(NAME)
+    return load_4bit(LlamaForCausalLM, path) if in_4_bits else LlamaForCausalLM.from_pretrained(path)
 
 
 def theirs(folder: Path, **options):
@@ -82,12 +80,6 @@ def theirs(folder: Path, **options):
 
     logging.disable_progress_bar()
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
-
-
-def theirs_of_gguf():
-    """Return the same GGUF file as transformers reads it, with no part of minilora's reading in between."""
-    path = catalog.find(NAME)
-    return theirs(path.parent, gguf_file=path.name)
 
 
 # Equal
@@ -120,30 +112,23 @@ def greedy(model, ids: np.ndarray) -> np.ndarray:
     return model.generate(prompt, attention_mask=mask, generation_config=settings)[0, len(ids) :].numpy()
 
 
-def same_weights(model, other) -> bool:
-    """Whether each parameter of `model` has the same bits in transformers' `other`."""
-    found = dict(other.named_parameters())
-    own = dict(model.named_parameters())
-    return found.keys() == own.keys() and all(np.array_equal(p.data, found[n].detach().numpy()) for n, p in own.items())
-
-
 def compare(model, other, prompts: list[np.ndarray], answers: list[np.ndarray], text: np.ndarray) -> dict:
     """What differs between minilora's model, which gave these answers, and transformers'."""
     differing = []
     for index, (ids, answer) in enumerate(zip(prompts, answers, strict=True)):
         found = greedy(other, ids)
-        if len(found) != len(answer) or (found != answer).any():
+        if not np.array_equal(found, answer):
             common = min(len(found), len(answer))
             place = next((i for i in range(common) if found[i] != answer[i]), common)
-            row = logits(other, np.concatenate([ids, answer[:place]])[None])[0, -1]
-            first, second = np.sort(row)[-1:-3:-1]
+            first, second = np.sort(logits(other, np.concatenate([ids, answer[:place]])[None])[0, -1])[-1:-3:-1]
             differing.append({"prompt": index, "token": place, "gap": float(first - second)})
     read = [np.concatenate(pair)[None] for pair in zip(prompts, answers, strict=True)]
+    own, theirs = dict(model.named_parameters()), dict(other.named_parameters())
+    same = own.keys() == theirs.keys()
     return {
-        "weights_equal": same_weights(model, other),
+        "weights_equal": same and all(np.array_equal(p.data, theirs[n].detach().numpy()) for n, p in own.items()),
         "answers": max(distance(logits(model, ids), logits(other, ids)) for ids in read),
         "long": distance(logits(model, text), logits(other, text)),
-        "texts_equal": len(prompts) - len(differing),
         "texts": len(prompts),
         "differing": differing,
     }
@@ -161,36 +146,27 @@ def capital() -> str:
 def equal(folder: Path, prompts: int = 10, length: int = 1024) -> dict:
     """By where transformers has its weights from, what `compare` finds; and the answer to QUESTION.
 
-    folder: room for a model. length: tokens of the long text.
+    folder: room for a model. length: tokens of the long text. "gguf" is the file as transformers reads it, with no part
+    of minilora's reading in between.
     """
-    model, tokenizer = ours(), load.tokenizer_of(catalog.find(NAME))
+    path = catalog.find(NAME)
+    model, tokenizer = ours(), load.tokenizer_of(path)
     ids = prompt_ids(tokenizer, prompts)
     answers, text = [greedy(model, prompt) for prompt in ids], long_text(tokenizer, length)
     model.save_pretrained(folder)
-    sources: dict[str, Callable] = {"saved": lambda: theirs(folder), "gguf": theirs_of_gguf}
+    sources = {"saved": partial(theirs, folder), "gguf": partial(theirs, path.parent, gguf_file=path.name)}
     rows = {name: compare(model, make(), ids, answers, text) for name, make in sources.items()}
-    return {"transformers": rows, "answer": capital(), "length": length}
+    return {"transformers": rows, "answer": capital()}
 
 
 # Out again
 
 
-def train_ours(model, ids: np.ndarray) -> None:
-    optimizer = AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
+def train(model, optimizer, ids) -> None:
+    """A few steps, in either library."""
     for _ in range(STEPS):
         optimizer.zero_grad()
         model.train()(ids, labels=ids).loss.backward()
-        optimizer.step()
-
-
-def train_theirs(model, ids: np.ndarray) -> None:
-    import torch
-
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE)
-    tensor = torch.from_numpy(ids)
-    for _ in range(STEPS):
-        optimizer.zero_grad()
-        model.train()(tensor, labels=tensor).loss.backward()
         optimizer.step()
 
 
@@ -204,36 +180,32 @@ def out_again(folder: Path, kinds=("LoRA", "QLoRA")) -> Iterator[dict]:
     import torch
 
     ids = load.tokenizer_of(catalog.find(NAME)).encode(TEXT)[None]
+    trained = lambda model: [p for p in model.parameters() if p.requires_grad]  # noqa: E731
     for kind in kinds:
-        fresh = {"LoRA": ours, "QLoRA": ours_in_4_bits}[kind]
-        room = folder / kind
+        fresh, room = partial(ours, kind == "QLoRA"), folder / kind
         plain = fresh()
         before = logits(plain, ids)
         dequantize_model(plain).save_pretrained(room / "base")
 
         model = get_peft_model(fresh(), LoraConfig(**LORA), seed=1)
-        train_ours(model, ids)
+        train(model, AdamW(trained(model), lr=RATE), ids)
         model.save_pretrained(room / "ours")
         here = logits(model, ids)
-        moved = distance(here, before)
-
-        def row(what: str, start: str, end: str, found, expected, moved: float, kind=kind) -> dict:
-            return {"kind": kind, "what": what, "from": start, "to": end, "moved": moved} | {
-                "distance": distance(found, expected)
-            }
-
         there = logits(peft.PeftModel.from_pretrained(theirs(room / "base"), room / "ours"), ids)
-        yield row("adapter", "minilora", "PEFT", there, here, moved)
+        row = {"kind": kind, "what": "adapter", "from": "minilora", "moved": distance(here, before)}
+        yield row | {"to": "PEFT", "distance": distance(there, here)}
 
         model.merge_and_unload().save_pretrained(room / "merged")
         del model
-        yield row("merged model", "minilora", "transformers", logits(theirs(room / "merged"), ids), here, moved)
+        merged = logits(theirs(room / "merged"), ids)
+        yield row | {"what": "merged model", "to": "transformers", "distance": distance(merged, here)}
 
         torch.manual_seed(0)
         other = peft.get_peft_model(theirs(room / "base"), peft.LoraConfig(**LORA, task_type="CAUSAL_LM"))
-        train_theirs(other, ids)
+        train(other, torch.optim.AdamW(trained(other), lr=RATE), torch.from_numpy(ids))
         other.save_pretrained(room / "theirs")
         there = logits(other, ids)
         del other
         here = logits(PeftModel.from_pretrained(fresh(), room / "theirs"), ids)
-        yield row("adapter", "PEFT", "minilora", here, there, distance(there, before))
+        row |= {"from": "PEFT", "to": "minilora", "moved": distance(there, before)}
+        yield row | {"distance": distance(here, there)}

@@ -5,8 +5,8 @@
 
 Each library runs in a process of its own and works when it is told to. The peers are transformers (with PEFT for LoRA,
 and with bitsandbytes for QLoRA) and lean PyTorch, both eager; the faster of them counts. Lean PyTorch compiled by
-torch.compile is measured beside them, and llama.cpp decodes where llama-cpp-python is installed. A ratio is the median
-of the rounds' ratios. A peer that fails is noted with its reason, and the others go on.
+torch.compile is measured beside them. A ratio is the median of the rounds' ratios. A peer that fails is noted with its
+reason, and the others go on.
 
 A record holds what one processor measured: --out takes a file, or a folder in which the file has the processor's name.
 The table can be filled in several sittings: --row measures rows whose names contain it, --missing those that the record
@@ -15,7 +15,6 @@ TREE COMMIT). `python -m experiments.results.page` makes the tables in docs/resu
 """
 
 import argparse
-import json
 import re
 import statistics
 import subprocess
@@ -23,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from os import getloadavg
 from pathlib import Path
@@ -35,7 +34,7 @@ from experiments.results import speed
 from minilora.formats.atomic import read_json, write_json
 from minilora.measure.records import machine
 
-PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "llama-cpp-python")
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes")
 COUNTING = ("transformers", "transformers, look-up", "torch", "bitsandbytes")  # of these peers, the faster counts
 ROOT = Path(__file__).parents[1]
 
@@ -80,28 +79,25 @@ def in_depth(size: str, method: str, before: Path | None, rounds: int) -> Iterat
     names = ("minilora", *step.WAYS)
     runners = [step.step_runner(library, size, method) for library in names]
     found = harness.seconds_of(harness.take_turns_with_peers(runners, rounds, []))
-    ratios = {way: harness.median_ratio(found[way], found["minilora"]) for way in names}
     best = min(("minilora", "one thread", "all threads"), key=lambda way: statistics.median(found[way]))
     words = {"share of products": "products", "all cores over one": "one thread", "plain loop over best way": best}
     for what, way in words.items():
-        yield {"name": f"{what}, {size}, {method}", "value": ratios[way]}
+        yield {"name": f"{what}, {size}, {method}", "value": harness.median_ratio(found[way], found["minilora"])}
 
 
-def of_decoding(name: str, prompt: str, lookup: bool, before: Path | None, rounds: int) -> Iterator[dict]:
-    libraries = {"minilora": decoding.arguments_of("minilora", prompt, lookup)}
-    libraries["transformers"] = decoding.arguments_of("transformers", prompt, False)
+def of_decoding(name: str, prompt: str, before: Path | None, rounds: int) -> Iterator[dict]:
+    lookup = prompt != "any"  # without, the time does not depend on the tokens
+    sides = {"minilora": ("minilora", lookup), "transformers": ("transformers", False)}
     if lookup:
-        libraries["transformers, look-up"] = decoding.arguments_of("transformers", prompt, True)
-    elif find_spec("llama_cpp"):
-        libraries["llama.cpp"] = decoding.arguments_of("llama.cpp", prompt, False)
+        sides["transformers, look-up"] = ("transformers", True)
+    libraries = {side: decoding.arguments_of(library, prompt, ahead) for side, (library, ahead) in sides.items()}
     return beside_peers(name, libraries, before, rounds)
 
 
 def of_quant(name: str, before: Path | None, rounds: int) -> Iterator[dict]:
     for threads, words in ((1, "1 thread"), (None, "all cores")):
-        libraries = {
-            library: quant.arguments_of(library, name.split()[0], 4096, threads) for library in quant.LIBRARIES
-        }
+        work = (name.split()[0], 4096, threads)
+        libraries = {library: quant.arguments_of(library, *work) for library in quant.LIBRARIES}
         yield from beside_peers(f"{name}, {words}", libraries, before, 2 * rounds)
 
 
@@ -120,43 +116,23 @@ def of_start(name: str, arguments: list[str], before: Path | None, rounds: int) 
 
 def groups() -> dict[str, Callable[..., Iterator[dict]]]:
     """Return {what `--row` looks in: what gives its rows, of `before` and a number of rounds}."""
-    found: dict[str, Callable[..., Iterator[dict]]] = {}
-    for size in step.SIZES | step.SHORT | step.REAL:
-        found |= {f"{size}, {method}": partial(of_step, size, method) for method in step.METHODS}
-    for size in step.IN_DEPTH:
-        found |= {f"in depth: {size}, {method}": partial(in_depth, size, method) for method in step.METHODS}
-    found["SmolLM2-135M, greedy"] = partial(of_decoding, "SmolLM2-135M, greedy", "any", False)
-    for prompt in decoding.QUESTIONS:
-        name = f"SmolLM2-135M, look-up, {prompt}"
-        found[name] = partial(of_decoding, name, prompt, True)
-    for name in quant.WORKS:
-        found[f"{name} 4096 x 4096"] = partial(of_quant, f"{name} 4096 x 4096")
+    sizes, methods = step.SIZES | step.SHORT | step.REAL, step.METHODS
+    found: dict[str, Callable[..., Iterator[dict]]] = {
+        f"{size}, {method}": partial(of_step, size, method) for size in sizes for method in methods
+    }
+    found |= {f"in depth: {s}, {m}": partial(in_depth, s, m) for s in step.IN_DEPTH for m in methods}
+    for prompt in decoding.PROMPTS:
+        name = f"SmolLM2-135M, {'greedy' if prompt == 'any' else f'look-up, {prompt}'}"
+        found[name] = partial(of_decoding, name, prompt)
+    found |= {name: partial(of_quant, name) for name in (f"{work} 4096 x 4096" for work in quant.WORKS)}
     found["import minilora"] = partial(of_start, "import minilora", ["-c", "import minilora"])
     found["minilora --help"] = partial(of_start, "minilora --help", ["-m", "minilora", "--help"])
     return found
 
 
-def profile_of(name: str) -> list[str]:
-    """Return the two lines of the profile, made in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.profile", "--json", "--exactly", name]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])[name]
-
-
 def commit_of(folder: Path) -> str:
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude", "*"]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-
-
-def versions() -> dict[str, str]:
-    """Of the peers that are installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def main() -> int:
@@ -172,7 +148,7 @@ def main() -> int:
         "version": speed.VERSION,
         "command": "python -m benchmarks.speed",
         "machine": machine() | {"processor": machine()["processor"] | details()},
-        "peers": versions(),
+        "peers": {name: version(name) for name in PACKAGES if find_spec(name)},
     }
     out, rows = arguments.out, {}
     if out and out.is_dir():
@@ -200,7 +176,7 @@ def main() -> int:
             status = 1
             continue
         if name in profiled:
-            found[0]["profile"] = profile_of(name)
+            found[0]["profile"] = harness.fresh("benchmarks.profile.of_row", name)["words"]
         for one in found:
             show(one)
         rows |= {one["name"]: one for one in found}

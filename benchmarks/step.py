@@ -8,6 +8,7 @@ when it is told to. Also here: a step's matrix products alone, and other ways to
 import argparse
 import json
 import os
+from functools import partial
 
 from benchmarks.harness import Runner, serve
 
@@ -17,14 +18,8 @@ SIZES = {
 }
 SHORT = {"hidden 64, 8 x 64": SIZES["hidden 64, 2 layers"] | {"batch": 8, "length": 64}}  # for a CPU
 LARGE = {  # for a GPU
-    "hidden 1024, 8 layers": {
-        "vocab": 8192,
-        "hidden": 1024,
-        "intermediate": 2752,
-        "layers": 8,
-        "heads": 16,
-        "length": 512,
-    },
+    "hidden 1024, 8 layers": {"vocab": 8192, "hidden": 1024, "intermediate": 2752, "layers": 8, "heads": 16}
+    | {"length": 512},
 }
 SMOLLM2 = {"vocab": 49152, "hidden": 576, "intermediate": 1536, "layers": 30, "heads": 9, "kv_heads": 3}
 PRETRAINED = {"pretrained": "smollm2", "targets": ["q_proj", "v_proj"]}  # PEFT's default for a Llama
@@ -132,10 +127,6 @@ def all_threads_step(size: dict, method: str, device: str):
     return minilora_step(size, method)
 
 
-def one_thread_step(size: dict, method: str, device: str):
-    return minilora_step(size, method, count=1)
-
-
 # The peers
 
 
@@ -157,9 +148,8 @@ def compiled_step(size: dict, method: str, device: str = "cpu"):
 
 def transformers_step(size: dict, method: str, device: str = "cpu"):
     model = transformers_model(size)
-    return torch_loop(
-        model, model.model.layers, lambda ids: model(input_ids=ids, labels=ids).loss, size, method, device
-    )
+    loss_of = lambda ids: model(input_ids=ids, labels=ids).loss  # noqa: E731
+    return torch_loop(model, model.model.layers, loss_of, size, method, device)
 
 
 def transformers_model(size: dict):
@@ -243,19 +233,17 @@ def products_alone(size: dict, method: str, device: str = "cpu"):
         for start in [*range(0, length, 64)] * size["layers"]:
             queries, keys = q[:, start : start + 64], q[:, : start + 64]
             block = scores[:, : queries.shape[1], : keys.shape[1]]
-            for _ in range(2):  # scores, and their gradient
-                _ = queries @ keys.swapaxes(-1, -2)
-            for _ in range(2):  # the sum of the values, and the gradient of the queries
-                _ = block @ keys
-            for _ in range(2):  # gradients of keys and values
-                _ = block.swapaxes(-1, -2) @ queries
+            for _ in range(2):
+                _ = queries @ keys.swapaxes(-1, -2)  # scores, and their gradient
+                _ = block @ keys  # the sum of the values, and the gradient of the queries
+                _ = block.swapaxes(-1, -2) @ queries  # gradients of keys and values
 
     return lambda: threads.side_by_side(part, range(threads.count())) and 0.0
 
 
 STEPS = {"minilora": minilora_step, "torch": torch_step, "products": products_alone}
 PEERS = {"transformers": transformers_step, "torch": torch_step, "torch.compile": compiled_step}
-WAYS = {"products": products_alone, "one thread": one_thread_step, "all threads": all_threads_step}
+WAYS = {"products": products_alone, "one thread": partial(minilora_step, count=1), "all threads": all_threads_step}
 
 
 def arguments_of(library: str, size: str, method: str, device: str = "cpu") -> list[str]:
@@ -273,28 +261,16 @@ def find_size(text: str) -> dict:
     return json.loads(text) if text.startswith("{") else (SIZES | SHORT | LARGE | REAL)[text]
 
 
-def size_argument(text: str) -> str:
-    """Return `text` where it is a size, for argparse."""
-    try:
-        find_size(text)
-    except (KeyError, ValueError):
-        known = ", ".join(SIZES | SHORT | LARGE | REAL)
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {known} and no JSON") from None
-    return text
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--serve", choices=STEPS | PEERS | WAYS, required=True, help="what does steps, as told by stdin"
-    )
-    parser.add_argument("--size", type=size_argument, required=True, help="a name of the table, or a size as JSON")
+    works = STEPS | PEERS | WAYS
+    parser.add_argument("--serve", choices=works, required=True, help="what does steps, as told by stdin")
+    parser.add_argument("--size", required=True, help=f"{', '.join(SIZES | SHORT | LARGE | REAL)}; or a size as JSON")
     parser.add_argument("--method", choices=METHODS, required=True)
     parser.add_argument("--device", choices=BACKENDS, default="cpu")
     arguments = parser.parse_args()
     library, device = arguments.serve, arguments.device
-    step = (STEPS | PEERS | WAYS)[library](find_size(arguments.size), arguments.method, device)
-    serve(step, library, device)
+    serve(works[library](find_size(arguments.size), arguments.method, device), library, device)
 
 
 if __name__ == "__main__":

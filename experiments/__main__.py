@@ -7,7 +7,6 @@ from minilora.cli import Program
 COMMANDS = {  # the module in commands/, and what it does
     "study": "reproduce the shape of a published figure in small, or list what there is",
     "compare": "measure every method on one base, one domain and one task, each at its own learning rate",
-    "advise": "fine-tune or prompt? Six questions, answered from what was measured",
 }
 EXPERIMENTS = Program(
     "python -m experiments",

@@ -46,24 +46,28 @@ class Settings:
 class Bench:
     """The settings, the lab and the records."""
 
+    _kept: tuple = (None, None)
+
     def __init__(self, settings: Any, lab: Lab, records: Records):
         self.settings, self.lab, self.records = settings, lab, records
 
-    def cell(self, key: tuple, measure: Callable[..., dict], *arguments) -> dict:
-        """Return the record of `key`: `measure(*arguments)`, if it is not there."""
-        return self.records.measured(key, measure, *arguments)
+    def once(self, key, make: Callable[[], Any]) -> Any:
+        """What `make` gives, kept until another key is asked for."""
+        if self._kept[0] != key:
+            self._kept = (key, make())
+        return self._kept[1]
 
     def rate(self, key: tuple, start: float, loss: Callable[[float], float]) -> float:
         """Return the learning rate with the least loss by a search around `start`, each that is tried a record."""
 
         def tried(rate: float) -> float | None:
-            return self.cell(("rate", *key, rate), measured, lambda: loss(rate))["loss"]
+            return self.records.measured(("rate", *key, rate), measured, lambda: loss(rate))["loss"]
 
         return best_rate(start, self.settings.rates, tried)
 
     def rate_key(self, part: str, method: str) -> tuple:
         """What a search for the learning rate of a method on "text" or on the "task" is kept under."""
-        return part, method
+        return (method,)
 
     @staticmethod
     def trained_by(config: TrainConfig, method: str, rate: float, seed: int) -> TrainConfig:
@@ -96,6 +100,15 @@ class Bench:
         """Return bits per character on held-out text of the domain, and of what the base was pretrained on."""
         lab = self.lab
         return {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
+
+    def adapted(self, method: str, rate: float, seed: int, options: Options | None = None) -> dict:
+        """Return the numbers of a model adapted so."""
+        return self.facts(*self.adapt(method, rate, seed, options), rate)
+
+    def facts(self, model, history: History, rate: float) -> dict:
+        """Return the numbers of a model that was adapted."""
+        facts = {"lr": rate, "trainable": load.count_parameters(model)[0], "best_step": history.best_step}
+        return facts | {"seconds": history.seconds} | self.quality(model)
 
     # On the labelled task
 

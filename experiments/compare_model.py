@@ -96,17 +96,14 @@ class ModelSettings:
     seeds: tuple[int, ...] = (0, 1, 2)
     rates: int = 3  # that a search tries first
     most_rates: int = 7
-    default_rates: bool = False  # of `finetune`, without a search
 
 
-def settings_for(
-    model: str, data: str, chosen: str | None = None, seeds: int | None = None, default_rates: bool = False
-) -> ModelSettings:
+def settings_for(model: str, data: str, chosen: str | None = None, seeds: int | None = None) -> ModelSettings:
     """The settings with only the rows in `chosen` (names with commas) and so many seeds. Raises MiniloraError."""
     rows = tuple(ROWS) if chosen is None else tuple(name.strip() for name in chosen.split(","))
     if strange := [name for name in rows if name not in ROWS]:
         raise MiniloraError(unknown("method", strange[0], ROWS))
-    settings = ModelSettings(model, data, rows=rows, default_rates=default_rates)
+    settings = ModelSettings(model, data, rows=rows)
     return settings if seeds is None else replace(settings, seeds=tuple(range(seeds)))
 
 
@@ -147,8 +144,6 @@ class ModelComparison:
         """Return what a resumed run must have alike."""
         s = asdict(self.settings)
         del s["rows"], s["seeds"]  # more may be measured later
-        if not self.settings.default_rates:
-            del s["default_rates"]
         return s | {"base": base_fingerprint(self.subject.base)} | self.subject.facts()
 
     def measure(self, kind: str, *key: Any) -> dict:
@@ -176,7 +171,7 @@ class ModelComparison:
         return self.subject.prompted(min(losses, key=losses.__getitem__), seed, False)
 
     def rate(self, row: str) -> float:
-        """Return the learning rate at which a row does best on validation data; or the default."""
+        """Return the learning rate at which a row does best on validation data."""
 
         def tried(rate: float) -> float | None:
             return self.records.measured(("rate", row, rate), self.measure_rate, row, rate)["loss"]
@@ -184,8 +179,6 @@ class ModelComparison:
         start = (
             SCRATCH_RATE if row == SCRATCH else METHODS[ROWS[row].method].rate(defaults.base_size(self.subject.base))
         )
-        if self.settings.default_rates:
-            return start
         return best_rate(start, self.settings.rates, tried, self.settings.most_rates)
 
     def measure_trained(self, row: str, seed: int) -> dict:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments.compare_model import KIND, PROMPTED, RECORDS, ROWS
-from experiments.comparison_report import megabytes, show_size
+from experiments.comparison_report import megabytes, plot_forgetting, plot_quality, show_size
 from minilora.errors import escape
 from minilora.measure.curve_report import interval_in_words
+from minilora.measure.memory import KINDS
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
 from minilora.show import style
-from minilora.show.grids import NAMES, Grid, Spread, drawn, listed, seeds_in_words, show_share, show_signed
-from notebooks.figures.pictures import name_far_point, origin_lines
+from minilora.show.grids import NAMES, Grid, Spread, listed, seeds_in_words, show_share, show_signed
+from notebooks.figures.pictures import name_far_point
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Console
 
 LABELS = NAMES | {
     "pfeiffer": "adapters",
@@ -93,6 +93,10 @@ class ModelResult(Result):
         """How much more of "english" or "quiz" an adapted model has than the base."""
         return Spread.of(scale * (one[number] - self.base[number]) for one in self.records.of("trained", row))
 
+    def quiz(self, row: str) -> str:
+        """Return points of general knowledge won, as they are shown."""
+        return f"{self.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−")
+
     def ahead(self, row: str, other: str = REFERENCE) -> tuple[float, float] | None:
         """By how much `row` is better than `other`, seed by seed, and the standard error of that: in points of
         accuracy, over seeds and questions (`mean_and_error`); in bits per character saved, over the seeds.
@@ -117,59 +121,37 @@ class ModelResult(Result):
 
     def quality_grid(self) -> Grid:
         """What each row learned, and what it forgot."""
-        unit = "accuracy\n%" if self.has_labels else "domain\nbits/char"
         rows: list[tuple[str, ...]] = []
         for name, one in self.bases().items():
-            rows.append((name, "–", "–", self.level(one), "–", f"{one['english']:.3f}", _points(one["quiz"])))
+            rows.append((name, "–", "–", self.level(one), "–", f"{one['english']:.3f}", f"{100 * one['quiz']:.1f}"))
         if any(self.records.of("prompt")):
             rows.append((LABELS[PROMPTED], "–", "–", self.reached(PROMPTED).show(self.digits), "–", "–", "–"))
         for row in self.rows:
-            first = next(self.records.of("trained", row))
-            rows.append(
-                (
-                    LABELS[row],
-                    show_share(self.share(row)),
-                    f"{first['lr']:g}",
-                    self.reached(row).show(self.digits),
-                    self._ahead_in_words(row),
-                    show_signed(self.forgot(row, "english").mean),
-                    f"{self.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−"),
-                )
+            ahead = self.ahead(row)
+            numbers = (
+                show_share(self.share(row)),
+                f"{next(self.records.of('trained', row))['lr']:g}",
+                self.reached(row).show(self.digits),
+                " ± ".join(f"{value:.{self.digits}f}" for value in ahead).replace("-", "−") if ahead else "–",
+                show_signed(self.forgot(row, "english").mean),
+                self.quiz(row),
             )
-        header = (
-            "",
-            "trains",
-            "rate",
-            unit,
-            f"against\n{LABELS[REFERENCE].split()[0]}",
-            "English",
-            "quiz\n%",
-        )
+            rows.append((LABELS[row], *numbers))
+        unit = "accuracy\n%" if self.has_labels else "domain\nbits/char"
+        header = ("", "trains", "rate", unit, f"against\n{LABELS[REFERENCE].split()[0]}", "English", "quiz\n%")
         return Grid(f"Learned and forgotten: {self.where}", header, rows, self._caption())
-
-    def _ahead_in_words(self, row: str) -> str:
-        found = self.ahead(row)
-        if found is None:
-            return "–"
-        mean, error = (f"{value:.{self.digits}f}" for value in found)
-        return f"{mean} ± {error}".replace("-", "−")
 
     def _caption(self) -> str:
         settings = self.settings
         if self.has_labels:
             top = max((self.reached(row).mean for row in self.rows), default=50)
             words = f"{settings['examples']} examples to learn from. {interval_in_words(settings['tested'], top)} "
+            prompts = {LABELS["base"]: [self.base] * bool(self.base), LABELS[PROMPTED]: [*self.records.of("prompt")]}
+            known = {n: Spread.of(100 * one["calibrated"] for one in ones) for n, ones in prompts.items() if ones}
+            if known:
+                words += f"Calibrated: {', '.join(f'{name} {one.show(1)} %' for name, one in known.items())}. "
         else:
             words = f"{settings['characters']:,} characters to learn from, {settings['text_steps']} steps. "
-        prompts = {LABELS["base"]: [self.base] * bool(self.base), LABELS[PROMPTED]: list(self.records.of("prompt"))}
-        if known := {name: ones for name, ones in prompts.items() if ones and self.has_labels}:
-            levels = (
-                f"{name} {Spread.of(100 * o['calibrated'] for o in ones).show(1)} %" for name, ones in known.items()
-            )
-            words += f"Calibrated: {', '.join(levels)}. "
-        if given := [row for row in self.rows if len(list(self.records.of("rate", row))) < settings["rates"]]:
-            which = "All" if given == self.rows else listed(LABELS[row] for row in given)
-            words += f"{which} at the default rates of `finetune`, without a search. "
         words += f"{seeds_in_words(len(list(self.records.of('trained', row))) for row in self.rows)} "
         paired = "seeds and questions" if self.has_labels else "seeds"
         return words + (
@@ -179,22 +161,19 @@ class ModelResult(Result):
 
     def cost_grid(self) -> Grid:
         """What each row needs, as far as it was measured."""
-        memory, cost = (
-            {row: self.records.rows.get((kind, row), {}) for row in self.rows} for kind in ("memory", "cost")
-        )
 
-        def column(of: dict[str, dict], name: str, header: str, show: Callable[[Any], str]) -> Column:
-            return Column(header, lambda row: of[row].get(name), show)
+        def column(cell: str, name: str, header: str, show: Callable[[Any], str]) -> Column:
+            return Column(header, lambda row: self.records.rows.get((cell, row), {}).get(name), show)
 
         columns = [
-            *(column(memory, kind, kind[:3], megabytes) for kind in MEMORY[:-1]),
-            column(memory, "process", "all", megabytes),
+            *(column("memory", kind, kind[:3], megabytes) for kind in (*KINDS, "peak")),
+            column("memory", "process", "all", megabytes),
             Column("file", lambda row: next(self.records.of("trained", row))["file_bytes"], show_size),
-            column(cost, "step_seconds", "s per\nstep", "{:.2f}".format),
-            column(cost, "adapted", "tok/s", "{:.0f}".format),
-            column(cost, "milliseconds", "ms per\nquery", "{:.0f}".format),
+            column("cost", "step_seconds", "s per\nstep", "{:.2f}".format),
+            column("cost", "adapted", "tok/s", "{:.0f}".format),
+            column("cost", "milliseconds", "ms per\nquery", "{:.0f}".format),
         ]
-        rows = {LABELS[row]: (row,) for row in self.rows if memory[row] or cost[row]}
+        measured = {row for kind in ("memory", "cost") for _, row in (one["key"] for one in self.records.of(kind))}
         caption = (
             "MB of a training step on one thread: weights, gradients, optimizer and activations alive after a forward "
             "pass, the most bytes alive at once (pea), the whole process with Python (all). File: what is saved. "
@@ -202,6 +181,7 @@ class ModelResult(Result):
         )
         if names := sorted({one["processor"] for one in self.records.of("cost") if "processor" in one}):
             caption += f" Times: {escape(listed(names))}."
+        rows = {LABELS[row]: (row,) for row in self.rows if row in measured}
         return table(f"What it costs: {self.where}", columns, rows, caption, first="")
 
     def grids(self) -> list[Grid]:
@@ -215,25 +195,15 @@ class ModelResult(Result):
         """Quality on held-out data against the share of the parameters that trains."""
         if not self.rows:
             return None
-        figure, axes = style.single(f"Quality against what trains: {self.where}", style.TALL)
-        points, levels = {row: (100 * self.share(row), self.reached(row)) for row in self.rows}, self._levels()
-        for row, (share, one) in points.items():
-            look = look_of(row) | {"linestyle": ""}
-            axes.errorbar([share], [one.mean], [one.half_range], **look, label=LABELS[row])
-        for name, level in levels.items():
-            axes.axhline(level, **style.LOOKS[name] | {"marker": ""}, label=LABELS[name])
-        axes.set_xscale("log")
+        points = {row: (100 * self.share(row), self.reached(row)) for row in self.rows}
+        levels = {"base": self.scale * self.base[self.number]} if self.base else {}
+        levels |= {PROMPTED: self.prompted().mean} if any(self.records.of("prompt")) else {}
+        figure, axes = plot_quality(f"Quality against what trains: {self.where}", points, levels, look_of, LABELS)
         if not self.has_labels:  # then less is better, and far up is bad
             name_far_point(axes, points, levels.values())
-        axes.set(xlabel="share of the parameters that trains (%, logarithmic)", ylabel=self._unit())
+        unit = "right on held-out questions (%)" if self.has_labels else f"domain, {style.BITS}"
+        axes.set(xlabel="share of the parameters that trains (%, logarithmic)", ylabel=unit)
         return style.with_legend(figure, 3)
-
-    def _levels(self) -> dict[str, float]:
-        found = {"base": self.scale * self.base[self.number]} if self.base else {}
-        return found | ({PROMPTED: self.prompted().mean} if any(self.records.of("prompt")) else {})
-
-    def _unit(self) -> str:
-        return "right on held-out questions (%)" if self.has_labels else f"domain, {style.BITS}"
 
     @style.styled
     def learned_against_forgotten(self) -> Figure | None:
@@ -244,22 +214,17 @@ class ModelResult(Result):
         rows = [row for row in self.rows if row not in aside]
         if not rows or not self.base:
             return None
-        figure, axes = style.single(f"Learned against forgotten: {self.where}", style.TALL)
-        origin_lines(axes)
-        number = ("english", 1) if self.has_labels else ("quiz", -100)
+        points = {}
         for row in rows:
-            learned, forgot = self.reached(row), self.forgot(row, *number)
-            x, y = [self.gain(learned)], [forgot.mean]
-            look = look_of(row) | {"linestyle": ""}
-            axes.errorbar(x, y, [forgot.half_range], [learned.half_range], **look, markersize=8, label=LABELS[row])
-        learned_unit = "points of accuracy" if self.has_labels else "bits/character saved on the domain"
-        lost = "bits/character\nlost on plain English" if self.has_labels else "points lost\non general knowledge"
-        axes.set(xlabel=f"learned: {learned_unit}", ylabel=f"forgotten: {lost}")
-        axes.margins(0.12)
+            won, lost = self.reached(row), self.forgot(row, *(("english", 1) if self.has_labels else ("quiz", -100)))
+            points[row] = (self.gain(won), won.half_range, lost.mean, lost.half_range)
+        learned = "points of accuracy" if self.has_labels else "bits/character saved on the domain"
+        lost_unit = "bits/character\nlost on plain English" if self.has_labels else "points lost\non general knowledge"
+        title = f"Learned against forgotten: {self.where}"
+        figure, _ = plot_forgetting(title, points, look_of, LABELS, learned, f"forgotten: {lost_unit}")
         return style.with_legend(figure, 3)
 
 
-MEMORY = ("weights", "gradients", "optimizer", "activations", "peak", "process")
 FIGURES = {draw.__name__: draw for draw in (ModelResult.quality_against_share, ModelResult.learned_against_forgotten)}
 
 
@@ -277,17 +242,3 @@ def mean_and_error(differences: np.ndarray) -> tuple[float, float]:
         of_answers = (rest**2).sum() / ((seeds - 1) * (questions - 1)) / differences.size
         variance += max(by_seed.var(ddof=1) / seeds - of_answers, 0.0)
     return float(differences.mean()), float(np.sqrt(variance))
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def show(records: Records, out: Path, console: Console) -> None:
-    """Print the tables and write the figures to `out`."""
-    result = ModelResult(records)
-    for grid in result.grids():
-        console.print(drawn(grid))
-        console.print()
-    paths: Sequence[Path] = style.save_all(FIGURES, result, out)
-    console.print(f"Figures: {', '.join(path.name for path in paths) or 'none yet'} in {out}", markup=False)

@@ -106,6 +106,9 @@ def cells_of(settings: ComparisonSettings) -> list[tuple]:
 class Comparison(Bench):
     """Measures the cells, each by the method that its key begins with."""
 
+    def rate_key(self, part: str, method: str) -> tuple:
+        return part, method
+
     def measure(self, kind: str, *key: Any) -> dict:
         return getattr(self, f"measure_{kind}")(*key)
 
@@ -142,7 +145,9 @@ class Comparison(Bench):
 
         longest = self.lab.base().config.max_position_embeddings - self.lab.seq_len
         lengths = [length for length in self.settings.contexts if length <= longest]
-        return self.least({length: self.cell(("rate", "text", PROMPTED, length), tried, length) for length in lengths})
+        return self.least(
+            {length: self.records.measured(("rate", "text", PROMPTED, length), tried, length) for length in lengths}
+        )
 
     def bits_after(self, length: int, seed: int, stream: TokenStream) -> float:
         """Bits per character of the stream after so many tokens of the domain's text, in place of training on it."""
@@ -171,7 +176,9 @@ class Comparison(Bench):
         def tried(shots: int) -> dict:
             return {"loss": 1 - self.accuracy_by_prompt(shots, SEED, self.lab.task.validation)["accuracy"]}
 
-        return self.least({n: self.cell(("rate", "task", PROMPTED, n), tried, n) for n in self.settings.shots})
+        return self.least(
+            {n: self.records.measured(("rate", "task", PROMPTED, n), tried, n) for n in self.settings.shots}
+        )
 
     def accuracy_by_prompt(self, shots: int, seed: int, examples: Sequence[Example]) -> dict:
         lab = self.lab
@@ -208,4 +215,4 @@ class Comparison(Bench):
                 found["merged"] = speeds(base=base, merged=merged)["merged"]
             return found
 
-        self.cell(("speed", method), measure)
+        self.records.measured(("speed", method), measure)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from experiments.bench import measured
 from experiments.compare_model import BASE, row_of
-from minilora import threads
 from minilora.measure.lr_search import SEED, best_rate, rate_loss
 from minilora.measure.records import Records
 from minilora.peft import METHODS
@@ -39,11 +38,9 @@ def measure(records: Records, source: str, name: str, data: str) -> float:
     parameters = defaults.base_size(model)
 
     def tried(rate: float) -> float | None:
+        facts = {"steps": config.steps, "parameters": parameters, "text_sha256": text.sha256}
         key = (source, Path(data).name, name, rate)
-        if key not in records:
-            facts = {"steps": config.steps, "parameters": parameters, "text_sha256": text.sha256}
-            print(records.add(key, **measured(lambda: loss(rate)), **facts), flush=True)
-        return records.rows[key]["loss"]
+        return records.measured(key, lambda: measured(lambda: loss(rate)) | facts)["loss"]
 
     return best_rate(method.rate(parameters), 3, tried, MOST)
 
@@ -111,13 +108,10 @@ def main() -> None:
     parser.add_argument("--model", default="base")
     parser.add_argument("--method", nargs="*", default=list(METHODS), type=find, help="(default: all)")
     parser.add_argument("--data", default="numpy-docs")
-    parser.add_argument("--out", type=Path, default=Path("experiments/records", FILE))
-    parser.add_argument("--threads", type=int, help="(default: one per core)")
     arguments = parser.parse_args()
-    records = Records.open(arguments.out, KIND, {}, resume=True)
-    with threads.using(arguments.threads):
-        for name in arguments.method:
-            print(name, measure(records, arguments.model, name, arguments.data), flush=True)
+    records = Records.open(Path("experiments/records", FILE), KIND, {}, resume=True)
+    for name in arguments.method:
+        print(name, measure(records, arguments.model, name, arguments.data), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import knowledge
 from experiments.costs import seconds_in_turns
 from minilora.data import chat, corpora
 from minilora.data.tokenizer import TokenStream, encode_documents
@@ -169,18 +169,28 @@ def cross_entropy(scores: np.ndarray, gold: np.ndarray) -> float:
 
 # What is forgotten
 
+QUIZ = Path(__file__).with_name("knowledge.txt")
+
+
+def questions() -> list[tuple[str, list[str]]]:
+    """Return a small quiz of general knowledge: the beginning of a sentence and four ends of it, the right one first;
+    each end begins with a space.
+    """
+    rows = (line.split("|") for line in QUIZ.read_text("utf-8").splitlines())
+    return [(beginning, [f" {end}" for end in ends]) for beginning, *ends in rows]
+
 
 class GeneralKnowledge:
-    """Plain English, the held-out questions of a task, and the quiz."""
+    """Plain English, the held-out questions of a task, and the quiz, where a model's answer is the end that it finds
+    likeliest after the beginning; guessing gets a quarter right.
+    """
 
     def __init__(self, settings: ModelSettings, tokenizer: Any):
         texts = [chat.question_of(one).rpartition("\n\n")[2] for one in read_task(settings.english).test]
         documents = [corpora.Document(str(i), text) for i, text in enumerate(texts)]
         self.english = encode_documents(tokenizer, corpora.take(documents, settings.validation_characters, 0))
-        self.quiz = [
-            Row(tokenizer.encode(one.beginning), [tokenizer.encode(end) for end in one.ends])
-            for one in knowledge.questions()
-        ]
+        encode = tokenizer.encode
+        self.quiz = [Row(encode(beginning), [encode(end) for end in ends]) for beginning, ends in questions()]
 
     def measure(self, model: Any) -> dict:
         found = row_scores(model, self.quiz).argmax(axis=1) == 0

@@ -11,6 +11,7 @@ minilora, from measure(), whose result play.json keeps. `play.js` beside this fi
 
 import argparse
 import base64
+import html
 import json
 import runpy
 import sys
@@ -21,13 +22,38 @@ import numpy as np
 
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
-from minilora.show import html
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).with_name("play.js")
 SCRIPT, PAGE = "play.py", "play.html"
 LARGEST = 200_000  # bytes of a page
 STYLE = """
+:root { color-scheme: light dark; --page: #fdfdfb; --ink: #23272b; --soft: #5d656d; --line: #d9dcdf; --panel: #f3f4f2; }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #17191c; --ink: #e2e4e6; --soft: #a3abb3; --line: #3a3f45; --panel: #212428; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 1rem/1.6 system-ui, sans-serif; }
+main { max-width: 52rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
+h1 { font-size: 1.8rem; line-height: 1.25; margin: 0 0 .3rem; }
+h2 { font-size: 1.3rem; margin: 3rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
+.soft, figcaption { color: var(--soft); font-size: .9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
+th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+thead th { vertical-align: bottom; white-space: normal; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.facts th { vertical-align: top; font-weight: 600; }
+figure { margin: 1.6rem 0; }
+img { display: block; width: 100%; max-width: 42rem; height: auto; background: #fff; border-radius: .4rem; }
+figcaption { max-width: 42rem; margin-top: .5rem; }
+.beside { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr)); }
+pre { background: var(--panel); border-radius: .4rem; padding: .8rem; margin: 0; white-space: pre-wrap;
+  overflow-wrap: anywhere; font: .82rem/1.5 ui-monospace, monospace; }
+li { margin: .3rem 0; }
+
 .row { display: flex; flex-wrap: wrap; gap: .8rem 1.2rem; align-items: center; margin: .8rem 0; }
 .row label { display: flex; gap: .6rem; align-items: center; flex: 1 1 16rem; }
 input[type=range] { flex: 1 1 8rem; min-width: 0; accent-color: #d9722e; }
@@ -73,10 +99,23 @@ def written(script: Path) -> bytes:
         f"const DATA = {data};",
         *(p.read_text("utf-8") for p in (SHARED, script.with_suffix(".js"))),
     ]
-    page = html.page(names["TITLE"], f"<h1>{names['TITLE']}</h1>", names["BODY"], script="\n".join(code), style=STYLE)
+    page = framed(names["TITLE"], names["BODY"], "\n".join(code))
     if len(page.encode()) > LARGEST:
         raise MiniloraError(f"{escape(script.parent.name)}: the page has {len(page.encode()):,} bytes of {LARGEST:,}")
     return page.encode()
+
+
+def framed(title: str, body: str, script: str) -> str:
+    """Write the whole page, which opens from disk, without the network."""
+    script = script.replace("</", "<\\/")  # which would end it
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
+        f"<title>minilora: {html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{title}</h1>\n{body}\n</main>\n<script>\n{script}\n</script>\n</body>\n</html>\n"
+    )
 
 
 def as_json(data: dict[str, Any]) -> str:

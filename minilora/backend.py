@@ -11,7 +11,7 @@ because CuPy wraps an index that is out of range without a word and a check on t
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -32,9 +32,9 @@ class Backend:
     """An array library: all that differs from one to another.
 
     `namespace` holds the functions that become `xp`; `array_type` is the class of its arrays; `from_host` and `to_host`
-    copy between NumPy and it; `errstate` silences floating-point warnings; `block_bytes` is how much data an
-    elementwise chain should touch at a time (a CPU's cache), None for all at once; `lockable` says whether arrays
-    have a read-only flag; `kernel` makes a function of arrays from C (CuPy's ElementwiseKernel), where there is such.
+    copy between NumPy and it; `is_cpu` says whether elementwise chains should stay within a CPU's cache, and whether
+    arrays have a read-only flag; `kernel` makes a function of arrays from C (CuPy's ElementwiseKernel), if there is
+    such.
     """
 
     name: str
@@ -42,9 +42,7 @@ class Backend:
     array_type: Any
     from_host: Callable[[Any], Array]
     to_host: Callable[[Array], np.ndarray]
-    errstate: Callable[[], AbstractContextManager[Any]]
-    block_bytes: int | None
-    lockable: bool
+    is_cpu: bool
     kernel: Callable[..., Callable[..., Any]] | None = None
 
 
@@ -56,9 +54,7 @@ def _load_numpy() -> Backend:
         array_type=np.ndarray,
         from_host=lambda a: a,
         to_host=lambda a: a,
-        errstate=lambda: np.errstate(all="ignore"),
-        block_bytes=512 * 1024,
-        lockable=True,
+        is_cpu=True,
     )
 
 
@@ -81,9 +77,7 @@ def _load_cupy() -> Backend:
         array_type=cupy.ndarray,
         from_host=cupy.asarray,
         to_host=cupy.asnumpy,
-        errstate=nullcontext,
-        block_bytes=None,
-        lockable=False,
+        is_cpu=False,
         kernel=cupy.ElementwiseKernel,
     )
 
@@ -189,20 +183,20 @@ def check_index(index: tuple[Any, ...], shape: tuple[int, ...]) -> None:
 
 def errstate() -> AbstractContextManager[Any]:
     """Within the block, floating-point warnings are silent (CuPy has none to begin with)."""
-    return _active.errstate()
+    return np.errstate(all="ignore")
 
 
 def is_cpu() -> bool:
     """True where work should be cut into blocks that fit a cache: on a CPU."""
-    return _active.block_bytes is not None
+    return _active.is_cpu
+
+
+BLOCK_BYTES = 512 * 1024  # of data that an elementwise chain touches at a time: a CPU core's cache
 
 
 def row_blocks(rows: int, row_bytes: int) -> Iterator[slice]:
     """Slices over `rows` rows so that a block of them stays in a core's cache; one slice on a GPU."""
-    if _active.block_bytes is None:
-        step = max(rows, 1)
-    else:
-        step = max(1, _active.block_bytes // max(row_bytes, 1))
+    step = max(1, BLOCK_BYTES // max(row_bytes, 1)) if _active.is_cpu else max(rows, 1)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
 
@@ -225,7 +219,7 @@ def add_rows(rows: int, ids: Array, values: Array) -> Array:
     On a CPU, sorting and adding up runs is several times faster than `add.at`.
     """
     out = xp.zeros((rows, values.shape[1]), dtype=values.dtype)
-    if _active.block_bytes is None:
+    if not _active.is_cpu:
         xp.add.at(out, ids, values)
     elif len(ids):
         order = np.argsort(ids, kind="stable")
@@ -237,23 +231,23 @@ def add_rows(rows: int, ids: Array, values: Array) -> Array:
 
 def is_writable(array: Array) -> bool:
     """False for an array that is read-only; CuPy has none."""
-    return not _active.lockable or array.flags.writeable
+    return not _active.is_cpu or array.flags.writeable
 
 
 def is_lockable(array: Array) -> bool:
     """True where `array` is writable now and the backend can make it read-only."""
-    return _active.lockable and array.flags.writeable
+    return _active.is_cpu and array.flags.writeable
 
 
 def lock(array: Array) -> None:
     """Make `array` read-only, where the backend can."""
-    if _active.lockable:
+    if _active.is_cpu:
         array.flags.writeable = False
 
 
 def unlock(array: Array) -> None:
     """Take a `lock` back."""
-    if _active.lockable:
+    if _active.is_cpu:
         array.flags.writeable = True
 
 

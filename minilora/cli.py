@@ -53,7 +53,8 @@ _CLUSTER = f"`minilora.plan.cluster` {_IN_PYTHON}, as lesson 14 shows"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
     "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
     "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
-    **{name: f"{_CHECKOUT} {name}` does its work" for name in ("study", "advise", "compare")},
+    **{name: f"{_CHECKOUT} {name}` does its work" for name in ("study", "compare")},
+    "advise": "lesson 13 weighs the answers, and `minilora curve` measures them on your examples",
     "tasks": "`minilora models list` and `minilora models get reviews` do its work",
     "demo --json": "results.jsonl in the folder of --out has what was measured; with --model, results.json",
     "demo --with": "in notebook 08, `Lab(…, own=…)` trains with your own LoRA: lessons/08_lora/README.md has the lines",
@@ -66,7 +67,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
     "plan --model": "name the model without a flag: minilora plan llama-7b",
     "plan --all": "without --method, all methods are planned",
-    "plan --memory": f"`minilora.plan.planner.largest` {_IN_PYTHON}",
+    "plan --memory": "the plan of each model says on GPUs of which memory it fits",
     "plan --out": "`minilora plan --json` has the numbers of a picture",
     **{f"plan --{f}": f"`minilora.plan.planner` {_IN_PYTHON}" for f in ("workers", "tflops", "utilization")},
     **{f"plan --{f}": _CLUSTER for f in ("machines", "link", "link-efficiency", "tokens", "steps")},

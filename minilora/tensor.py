@@ -398,12 +398,6 @@ def gradients(root: Tensor, gradient: Operand = None) -> dict[Tensor, Array]:
 
     Errors as for `Tensor.backward`.
     """
-    node, gradient = _start_of_walk(root, gradient)
-    return gradients_of({node: gradient})
-
-
-def _start_of_walk(root: Tensor, gradient: Operand) -> tuple[Node, Array]:
-    """The node of `root` and the gradient that flows into it."""
     if root._node is None:
         raise RuntimeError(
             "backward() from a tensor that has no graph: nothing it was computed from requires a gradient, or it is a "
@@ -412,11 +406,11 @@ def _start_of_walk(root: Tensor, gradient: Operand) -> tuple[Node, Array]:
     if gradient is None:
         if root.size != 1:
             raise RuntimeError(f"backward() from a tensor of shape {root.shape} needs a gradient of that shape")
-        return root._node, xp.ones(root.shape, dtype=root.dtype)
+        gradient = xp.ones(root.shape, dtype=root.dtype)
     gradient = backend.asarray(gradient._data if isinstance(gradient, Tensor) else gradient, dtype=root.dtype)
     if gradient.shape != root.shape:
         raise ValueError(f"a gradient of shape {gradient.shape} does not fit a tensor of shape {root.shape}")
-    return root._node, gradient
+    return gradients_of({root._node: gradient})
 
 
 # The arrays of tensors

@@ -191,8 +191,7 @@ for k in (1, 2, 4, 8, 16):
 # ## What has no price
 #
 # Some reasons are not in these curves: how many examples there are, whether the wish still changes, whether one exact
-# format is needed. Each answer weighs for training or against it. How much is an opinion, and this is ours; in a checkout
-# of minilora, `python -m experiments advise` asks for the answers, and cites what was measured.
+# format is needed. Each answer weighs for training or against it. How much is an opinion, and this is ours.
 
 # %%
 weights = {  # above 0: for training

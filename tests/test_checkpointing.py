@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from minilora import backend, nn, ops, threads
+from minilora import backend, nn, ops
 from minilora.checkpointing import checkpoint
 from minilora.errors import MiniloraError
 from minilora.graph import Node
@@ -16,7 +16,6 @@ from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import LoraConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import Tensor, enable_grad, gradients, no_grad
-from minilora.train.world import batch_gradients
 from tests.helpers.peft_invariants import CASES, GPT2, IDS, MODELS, SIZES, base_of
 
 MASK = np.ones(IDS.shape, dtype=int)
@@ -100,19 +99,6 @@ def test_dropouts_draw_the_same_numbers_again(seed):
         assert_same_bits(again, plain)
     if seed is None:
         assert (again["loss"] != loss_and_gradients(one, False, seed=seed)["loss"]).all()  # they do draw
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_workers_get_the_same_bits(count):
-    batches = [{"input_ids": IDS, "labels": IDS, "attention_mask": MASK}] * 2
-    found = []
-    for flag in (False, True):
-        model = dropping().gradient_checkpointing_enable(flag)
-        with threads.using(count):
-            loss = batch_gradients(model, batches, seed=(1, 2))
-        grads = {name: backend.to_numpy(p.grad) for name, p in model.named_parameters() if p.grad is not None}
-        found.append({"loss": backend.to_numpy(loss), **grads})
-    assert_same_bits(*found)
 
 
 class Scaled(nn.Module):

@@ -1,11 +1,9 @@
 """pytest tests/test_imports.py: each floor of the house imports from those below it only, and importing stays light."""
 
 import ast
-import re
 import subprocess
 import sys
 from functools import cache
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -130,31 +128,6 @@ def test_the_engine_sees_arrays_through_xp_alone():
     assert len(engine) > 5 and not {"numpy", "cupy"} & set().union(*map(packages, engine))
 
 
-def circle(sources: dict[str, str]) -> list[str]:
-    """A ring of modules {dotted name: text} that import each other, anywhere in their text; empty where there is none.
-
-    What stands under `if TYPE_CHECKING` is never run, and does not count.
-    """
-    graph = {}
-    for module, source in sources.items():
-        run = re.sub(r"^if TYPE_CHECKING:\n(?:(?: .*)?\n)*", "", f"{source}\n", flags=re.MULTILINE)
-        own = [name for name in imported(run, module, False) if name.startswith("minilora.")]
-        graph[module] = {home(name.removeprefix("minilora."), sources) for name in own} - {module, None}
-    graph.get("tensor", set()).discard("ops")  # the two HALVES
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        return error.args[1]
-    return []
-
-
-def home(name: str, modules) -> str | None:
-    """The module that a dotted name is, or is in."""
-    while name and name not in modules:
-        name = name.rpartition(".")[0]
-    return name or None
-
-
 def strangers(source: str, module: str) -> set[str]:
     """What a module imports of the checkout beside the package, which an installed package has not got."""
     beside = {path.stem for path in PACKAGE.parent.iterdir() if path.is_dir()} - {"minilora"}
@@ -172,10 +145,6 @@ def test_notebooks_need_the_package_alone():
     for path in sorted((PACKAGE.parent / "notebooks").glob("*.py")):
         if path.stem not in ("make", "lite"):  # which make the notebooks, and are not imported by them
             assert strangers(path.read_text("utf-8"), path.stem) == set(), path.name
-
-
-def test_no_circle():
-    assert circle({name: path.read_text("utf-8") for name, path in modules().items() if name not in EXEMPT}) == []
 
 
 def test_no_file_is_too_long_to_read_at_once():

@@ -296,18 +296,16 @@ def test_linear_starts_as_pytorchs():
         assert a.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.1) and abs(a.mean()) < 0.01
 
 
-def test_layers_start_the_same_from_the_same_seed():
-    for make in (lambda rng: nn.Linear(3, 2, rng=rng).weight, lambda rng: nn.Embedding(3, 2, rng=rng).weight):
-        same = [make(np.random.default_rng(seed)).numpy() for seed in (1, 1, 2)]
-        np.testing.assert_array_equal(same[0], same[1])
-        assert (same[0] != same[2]).any()
-        drawn = []
-        for seed in (3, 3, 4):
-            nn.manual_seed(seed)
-            drawn.append([make(None).numpy() for _ in range(2)])
-        np.testing.assert_array_equal(drawn[0], drawn[1])
-        assert (drawn[0][0] != drawn[2][0]).any()
-        assert (drawn[0][0] != drawn[0][1]).any()  # two layers of one shape differ
+@pytest.mark.parametrize("layer", [nn.Linear, nn.Embedding])
+def test_layers_start_the_same_from_the_same_seed(layer):
+    same = [layer(3, 2, rng=rng).weight.numpy() for rng in (1, np.int64(1), np.random.default_rng(1), 2)]
+    assert [np.array_equal(same[0], other) for other in same] == [True, True, True, False]
+    drawn = []
+    for seed in (3, 3, 4):
+        nn.manual_seed(seed)
+        drawn.append([layer(3, 2).weight.numpy() for _ in range(2)])
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0][0] != drawn[2][0]).any() and (drawn[0][0] != drawn[0][1]).any()  # two layers of one shape differ
 
 
 def test_from_arrays():

@@ -178,27 +178,6 @@ def test_where(shapes, layout, seed):
         check(lambda *ab, c=condition: ops.where(c, *ab), lambda *ab: np.where(c > 0, *ab), [a, b], layout)
 
 
-@pytest.mark.parametrize("name", BINARY)
-@pytest.mark.parametrize(
-    "shapes", [((2, 3), (3,)), ((3,), (2, 3)), ((2, 1), (1, 3)), ((), (2, 3)), ((2, 3), ()), ((1,), (2, 3))]
-)
-def test_two_inputs_one_frozen(name, shapes):
-    """The gradient of one side is the same whether or not the other side trains."""
-    ours, _, domain = BINARY[name]
-    rng = np.random.default_rng(0)
-    a, b = (draw(rng, shape, domain) + shift for shape, shift in zip(shapes, (0, 0.12), strict=True))
-    both = [leaf(a), leaf(b)]
-    out = ours(*both)
-    flow = rng.standard_normal(out.shape)
-    expected = gradients(out, flow)
-    for i in (0, 1):
-        alone = [leaf(a), leaf(b)]
-        alone[1 - i].requires_grad = False
-        found = gradients(ours(*alone), flow)
-        assert list(found) == [alone[i]]
-        np.testing.assert_array_equal(backend.to_numpy(found[alone[i]]), backend.to_numpy(expected[both[i]]))
-
-
 # Reductions
 
 REDUCTIONS = {

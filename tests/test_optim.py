@@ -80,15 +80,6 @@ def test_adamw_is_its_plain_formula(shape):
         np.testing.assert_allclose(host(optimizer.state_dict()[f"0.{key}"]), host(a), rtol=1e-12, atol=1e-14)
 
 
-def test_sgd_in_numbers():
-    p = Tensor([1.0], requires_grad=True)
-    optimizer = optim.SGD([p], lr=0.1, momentum=0.5)
-    for expected in (0.9, 0.75, 0.575):  # steps of 1, 1.5 and 1.75
-        p.grad = backend.asarray(np.ones(1, "float32"))
-        optimizer.step()
-        assert p.item() == pytest.approx(expected, rel=1e-6)
-
-
 # What a step touches
 
 

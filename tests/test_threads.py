@@ -4,7 +4,6 @@ import gc
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import threading
 import traceback
@@ -489,29 +488,3 @@ def test_a_container_with_less_time_than_cores_has_fewer_threads(limit, expected
         assert limited == [{"limits": expected, "user_api": "blas"}] * (expected < 8)
     finally:
         blas._quota.cache_clear()
-
-
-STEADY = """
-import resource, sys
-from minilora import optim, threads
-from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-import numpy as np
-model = LlamaForCausalLM(LlamaConfig(vocab_size=512, hidden_size=64, intermediate_size=172, num_hidden_layers=2,
-                                     num_attention_heads=2, max_position_embeddings=128))
-optimizer = optim.AdamW(list(model.parameters()), lr=1e-3)
-ids = np.zeros((8, 128), dtype=int)
-found = []
-with threads.using(int(sys.argv[1])):
-    for _ in range(12):
-        model(ids, labels=ids).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(min(after - before for before, after in zip(found[3:], found[4:])))
-"""
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_steady_step_asks_the_system_for_no_memory(count):
-    done = subprocess.run([sys.executable, "-c", STEADY, str(count)], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 100

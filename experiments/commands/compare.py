@@ -1,13 +1,12 @@
 """`python -m experiments compare`: every method on the package's base, or on a published model."""
 
-import json
 from argparse import Namespace
 from pathlib import Path
 
 from rich.console import Console
 
 from experiments import compare_model, compare_model_report, comparison, comparison_report
-from minilora.commands.common import Parser, add_flag, add_resume, whole
+from minilora.commands.common import Parser, add_resume, whole
 from minilora.errors import MiniloraError
 
 
@@ -23,33 +22,22 @@ def add(parser: Parser) -> None:
         help="with --model, what it learns: labelled conversations (a .jsonl file, or a name of minilora models list; "
         "default: reviews), or a corpus",
     )
-    parser.add_argument(
-        "--default-rates", action="store_true", help="with --model: the learning rates of finetune, without a search"
-    )
     add_resume(parser)
-    add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> None:
-    out, console = Path(arguments.out), Console(width=80, highlight=False, stderr=arguments.json)
-    resume = arguments.resume, arguments.overwrite
+    out, resume, console = Path(arguments.out), (arguments.resume, arguments.overwrite), Console(width=80)
     if arguments.model is None:
-        if arguments.data is not None or arguments.default_rates:
-            raise MiniloraError("--data and --default-rates go with --model, such as --model smollm2")
+        if arguments.data is not None:
+            raise MiniloraError("--data goes with --model, such as --model smollm2")
         settings = comparison.settings_for(arguments.quick, arguments.methods, arguments.seeds)
-        records = comparison.run(out, settings, *resume)
-        comparison_report.show(records, out, console)
-    else:
-        if arguments.quick:
-            raise MiniloraError("--quick is of the package's base: with --model choose --methods and --seeds")
-        on_model = compare_model.settings_for(
-            arguments.model,
-            "reviews" if arguments.data is None else arguments.data,
-            arguments.methods,
-            arguments.seeds,
-            arguments.default_rates,
-        )
-        records = compare_model.run(out, on_model, *resume)
-        compare_model_report.show(records, out, console)
-    if arguments.json:
-        print(json.dumps(records.as_json()))
+        result = comparison_report.ComparisonResult(comparison.run(out, settings, *resume))
+        tables = [comparison_report.quality_grid(result), comparison_report.cost_grid(result)]
+        comparison_report.show(tables, comparison_report.FIGURES, result, out, console)
+        return
+    if arguments.quick:
+        raise MiniloraError("--quick is of the package's base: with --model choose --methods and --seeds")
+    data = "reviews" if arguments.data is None else arguments.data
+    on_model = compare_model.settings_for(arguments.model, data, arguments.methods, arguments.seeds)
+    found = compare_model_report.ModelResult(compare_model.run(out, on_model, *resume))
+    comparison_report.show(found.grids(), compare_model_report.FIGURES, found, out, console)

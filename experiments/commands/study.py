@@ -1,6 +1,5 @@
 """`python -m experiments study`: run one, or list them."""
 
-import json
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.studies import STUDIES, Study, find
-from minilora.commands.common import Parser, add_flag, add_resume
-from minilora.errors import MiniloraError
+from experiments.studies import STUDIES, find
+from minilora.commands.common import Parser, add_resume
 from minilora.show.grids import drawn
 from minilora.show.style import save_all
 
@@ -25,21 +23,16 @@ def add(parser: Parser) -> None:
     size.add_argument("--quick", action="store_true", help="a smaller model, fewer seeds: about a minute")
     size.add_argument("--model", help="a published one in place of the base, such as smollm2; one seed")
     add_resume(parser)
-    add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> None:
-    console = Console(width=80, highlight=False, stderr=arguments.json)
+    """Run one and print question, table, sentence and what was published; its figure goes to the folder."""
+    console = Console(width=80, highlight=False)
     if arguments.list or arguments.name is None:
-        if given := [flag for flag in ("quick", "model", "resume", "overwrite", "out") if getattr(arguments, flag)]:
-            raise MiniloraError(f"--{given[0]} needs the name of a study; there are {', '.join(STUDIES)}")
-        if arguments.json:
-            print(json.dumps({name: study.question for name, study in STUDIES.items()}))
-        else:
-            table = Table.grid(padding=(0, 2))
-            for name, study in STUDIES.items():
-                table.add_row(Text(name), Text(study.question))
-            console.print(table)
+        table = Table.grid(padding=(0, 2))
+        for name, study in STUDIES.items():
+            table.add_row(Text(name), Text(study.question))
+        console.print(table)
         return
     kind = find(arguments.name)
     out = Path(arguments.out or f"runs/study-{kind.name}")
@@ -47,22 +40,9 @@ def run(arguments: Namespace) -> None:
     if arguments.model is not None:
         settings = replace(kind.large, model=arguments.model)
     measured = kind(kind.run(out, settings, arguments.resume, arguments.overwrite))
-    show(measured, out, console)
-    if arguments.json:
-        print(json.dumps(as_json(measured)))
-
-
-def show(study: Study, out: Path, console: Console) -> None:
-    """Print question, table, sentence and what was published; write the figure to `out`."""
-    console.print(study.question, style="bold", markup=False)
+    console.print(measured.question, style="bold", markup=False)
     console.print()
-    console.print(drawn(study.grid()))
-    console.print(f"\n{study.sentence()}\n\nPublished: {study.published}\n", markup=False)
-    paths = save_all({study.name: type(study).figure}, study, out)
-    console.print(f"Figure: {paths[0].name} in {out}", markup=False)
-
-
-def as_json(study: Study) -> dict:
-    """Question, what was published, our sentence, header and cells, for a script."""
-    facts = {"study": study.name, "question": study.question, "published": study.published}
-    return facts | {"sentence": study.sentence()} | study.records.as_json()
+    console.print(drawn(measured.grid()))
+    console.print(f"\n{measured.sentence()}\n\nPublished: {measured.published}\n", markup=False)
+    (path,) = save_all({measured.name: kind.figure}, measured, out)
+    console.print(f"Figure: {path.name} in {out}", markup=False)

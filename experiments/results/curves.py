@@ -10,13 +10,15 @@ near and the first is not, it is the products that do not keep the rate of a lar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
 from experiments.step_time import Rates, product_cores, step_seconds
 from minilora.measure.records import Records
+from minilora.measure.results import Column
 from minilora.plan.activations import Step
 from minilora.plan.shapes import Shape
 from minilora.show.grids import IN_SENTENCES, Grid
@@ -76,9 +78,9 @@ class Point:
     torch: float
     ratio: float  # of PyTorch's seconds to minilora's
     theory: float
-    growth: float | None
-    expected: float | None  # growth of the theory
-    with_products: float | None  # the same with the products as they were measured
+    growth: float | None = None
+    expected: float | None = None  # growth of the theory
+    with_products: float | None = None  # the same with the products as they were measured
 
     @property
     def off(self) -> float | None:
@@ -97,7 +99,7 @@ def curve(records: Records, method: str, axis: str) -> list[Point]:
     rates = Rates(**{f.name: median(records.rows[method, "rates"][f.name]) for f in fields(Rates)})
     ours, torch, products = (records.rows[method, axis][name] for name in ("minilora", "torch", "products"))
     points: list[Point] = []
-    before: tuple[float, float] | None = None
+    measured: list[float] = []  # the theory, with the products as they were measured
     for i, value in enumerate(settings["axes"][axis]):
         size = size_at(settings["middle"], axis, value)
         names = ("layers", "hidden", "intermediate", "heads", "vocab")
@@ -105,47 +107,33 @@ def curve(records: Records, method: str, axis: str) -> list[Point]:
         step = Step(size["batch"], size["length"], workers=cores)
         parts = step_seconds(shape, method, Options(rank=settings["rank"]), step, rates)
         theory = sum(parts.values())
-        measured = theory - parts["products"] + median(products[i]) * cores / product_cores(shape, step)
-        growth = median(b / a for a, b in zip(ours[i - 1], ours[i], strict=True)) if i else None
-        points.append(
-            Point(
-                value,
-                size["batch"] * size["length"],
-                median(ours[i]),
-                median(torch[i]),
-                median(t / s for t, s in zip(torch[i], ours[i], strict=True)),
-                theory,
-                growth,
-                theory / before[0] if before else None,
-                measured / before[1] if before else None,
-            )
-        )
-        before = theory, measured
+        measured.append(theory - parts["products"] + median(products[i]) * cores / product_cores(shape, step))
+        ratio = median(t / s for t, s in zip(torch[i], ours[i], strict=True))
+        point = Point(value, size["batch"] * size["length"], median(ours[i]), median(torch[i]), ratio, theory)
+        if points:
+            growth = median(b / a for a, b in zip(ours[i - 1], ours[i], strict=True))
+            grown = {"growth": growth, "expected": theory / points[-1].theory}
+            point = replace(point, **grown, with_products=measured[-1] / measured[-2])
+        points.append(point)
     return points
 
 
 def curves(records: Records, method: str) -> dict[str, list[Point]]:
     """By axis, what was measured of it."""
-    return {
-        axis: curve(records, method, axis) for axis in records.header["settings"]["axes"] if (method, axis) in records
-    }
+    axes = records.header["settings"]["axes"]
+    return {axis: curve(records, method, axis) for axis in axes if (method, axis) in records}
 
 
 def in_words(records: Records) -> str:
     """How many growths are as the cost model has them, and which is the farthest."""
-    growths = [
-        (before, point, axis, method)
-        for method in METHODS
-        for axis, points in curves(records, method).items()
-        for before, point in zip(points, points[1:], strict=False)
-    ]
-    near = sum(point.is_near for _, point, _, _ in growths)
-    before, point, axis, method = max(growths, key=lambda growth: abs(growth[1].off or 0))
-    points = [p for method in METHODS for points in curves(records, method).values() for p in points]
-    shares = [p.theory / p.minilora for p in points]
+    found = {(method, axis): ps for method in METHODS for axis, ps in curves(records, method).items()}
+    growths = [(*pair, *where) for where, points in found.items() for pair in pairwise(points)]
+    near = sum(point.is_near for _, point, *_ in growths)
+    before, point, method, axis = max(growths, key=lambda growth: abs(growth[1].off or 0))
+    shares = [p.theory / p.minilora for points in found.values() for p in points]
     return (
         f"Of {len(growths)} doublings, {near} make a step longer by what the cost model says, give or take "
-        f"{NEAR:.0%}. The farthest is {_off(point)}: {IN_SENTENCES[method]}, {LABELS[axis]} {before.value:,} to "
+        f"{NEAR:.0%}. The farthest is {_off(point.off)}: {IN_SENTENCES[method]}, {LABELS[axis]} {before.value:,} to "
         f"{point.value:,}. Nothing in the model is fitted to a step; it accounts for {min(shares):.0%} to "
         f"{max(shares):.0%} of a step's seconds, at half of the sizes for more than {median(shares):.0%}."
     ).replace("%", " %")
@@ -153,45 +141,41 @@ def in_words(records: Records) -> str:
 
 def causes(records: Records) -> str:
     """Of each axis with a growth that is further from the model's, why, as a list."""
-    far = [
-        axis
-        for axis in records.header["settings"]["axes"]
-        if not all(p.is_near for method in METHODS for p in curves(records, method).get(axis, []))
-    ]
+    found = [curves(records, method) for method in METHODS]
+    axes = records.header["settings"]["axes"]
+    far = [axis for axis in axes if not all(point.is_near for one in found for point in one.get(axis, []))]
     return "\n".join(f"- **{LABELS[axis].capitalize()}.** {CAUSES.get(axis, 'Not known yet.')}" for axis in far)
 
 
-def _off(point: Point) -> str:
-    return f"{round(point.off or 0, 2) + 0:+.0%}".replace("-", "−")  # no −0
+def _off(off: float | None) -> str:
+    return f"{round(off or 0, 2) + 0:+.0%}".replace("-", "−")  # no −0
+
+
+COLUMNS = (
+    Column("size", lambda p: p.value, "{:,}".format),
+    Column("minilora", lambda p: p.tokens / p.minilora, "{:,.0f}".format),
+    Column("PyTorch", lambda p: p.tokens / p.torch, "{:,.0f}".format),
+    Column("ratio", lambda p: p.ratio, "{:.2f}".format),
+    Column("growth", lambda p: p.growth, "{:.2f}".format),
+    Column("model", lambda p: p.expected, "{:.2f}".format),
+    Column("with products", lambda p: p.with_products, "{:.2f}".format),
+    Column("off", lambda p: p.off, lambda off: _off(off).replace("%", " %")),
+)
 
 
 def grid(records: Records, method: str) -> Grid:
     """Speed and growth at each size."""
-    rows = []
-    for axis, points in curves(records, method).items():
-        for i, p in enumerate(points):
-            growth = "–" if p.growth is None else f"{p.growth:.2f}"
-            others = ["–" if x is None else f"{x:.2f}" for x in (p.expected, p.with_products)]
-            off = "–" if p.off is None else _off(p).replace("%", " %")
-            rows.append(
-                (
-                    "" if i else LABELS[axis],
-                    f"{p.value:,}",
-                    f"{p.tokens / p.minilora:,.0f}",
-                    f"{p.tokens / p.torch:,.0f}",
-                    f"{p.ratio:.2f}",
-                    growth,
-                    *others,
-                    off,
-                )
-            )
-    header = ("axis", "size", "minilora", "PyTorch", "ratio", "growth", "model", "with products", "off")
+    rows = [
+        ("" if i else LABELS[axis], *(column.cell(point) for column in COLUMNS))
+        for axis, points in curves(records, method).items()
+        for i, point in enumerate(points)
+    ]
     caption = (
         "Tokens per second, and minilora's beside PyTorch's; how many times as long a step takes as at the size "
         "before, by measurement, by the cost model, and by the model with the products as they were measured alone, "
         "over all cores (where fewer work, for as many times as long); how far the first is from the second."
     )
-    return Grid(f"Curves, {IN_SENTENCES[method]}", header, rows, caption)
+    return Grid(f"Curves, {IN_SENTENCES[method]}", ("axis", *(c.header for c in COLUMNS)), rows, caption)
 
 
 @styled

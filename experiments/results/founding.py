@@ -186,7 +186,7 @@ class Founding:
             for row in result.rows:
                 found[f"{at}.{row}"] = result.reached(row).show(result.digits)
                 found[f"{at}.{row}.forgot"] = show_signed(result.forgot(row, "english").mean)
-                found[f"{at}.{row}.quiz"] = f"{result.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−")
+                found[f"{at}.{row}.quiz"] = result.quiz(row)
                 found[f"{at}.{row}.share"] = show_share(result.share(row))
                 if (memory := ("memory", row)) in result.records:
                     found[f"{at}.{row}.peak"] = show_bytes(result.records.rows[memory]["peak"])

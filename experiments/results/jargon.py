@@ -31,68 +31,49 @@ SAMPLES = 3  # of each test
 CAUTION = "This is a quick run, whose few steps teach next to nothing: its numbers say nothing of the method."
 
 
-def trimmed(results: dict) -> dict:
-    """The record of a demo's results, without its losses, its paths and most of its samples. A record stays as it is.
-
-    Raises MiniloraError for results of a reader's own model, questions or text, and for those of another demo.
-    """
-    if not {*KEPT} <= results.keys() or [*results["rows"]] != [*teach_report.ROWS]:
-        raise MiniloraError("these are no results of minilora demo --model smollm2")
-    expected = f"minilora demo --model smollm2{' --quick' * results['quick']}"
-    if results["command"] != expected:
-        raise MiniloraError(f"it is of {escape(results['command'])!r}, and should be of {expected!r}")
-    training = {name: results["training"][name] for name in TRAINING}
-    samples = teach_report.first_samples(results, SAMPLES)
-    return {name: results[name] for name in KEPT} | {"training": training, "samples": samples}
-
-
 def read(path: Path) -> dict:
-    """Return the record in the file at `path`, or what is kept of a results.json. FormatError for anything else."""
-    content = read_json(path)
+    """Return the record in the file at `path`, or what is kept of a demo's results: without its losses, its paths and
+    most of its samples. FormatError for anything else.
+    """
+    results = read_json(path)
     try:
-        return trimmed(content)
+        if not {*KEPT} <= results.keys() or [*results["rows"]] != [*teach_report.ROWS]:
+            raise KeyError("the results of minilora demo --model smollm2 have other parts")
+        training = {name: results["training"][name] for name in TRAINING}
+        samples = teach_report.first_samples(results, SAMPLES)
     except (KeyError, TypeError, AttributeError, MiniloraError) as error:
         raise FormatError(f"{show_path(path)} is no record of the jargon: {escape(str(error), 300)}") from error
+    return {name: results[name] for name in KEPT} | {"training": training, "samples": samples}
 
 
 def values(record: dict) -> dict[str, str]:
     """Return {name: as it is printed}, each name with `jargon.` before it.
 
-    ROW.TEST.f1, .exact, ROW.tokens, .time, .quiz, .other_text of the rows before, few-shot, open-book and after;
-    ROW.pays_off of few-shot and open-book; trainable, share, steps, train_time, time, memory, adapter, replay; table,
-    claims, caution.
+    ROW.TEST.f1, ROW.time, .quiz, .other_text of the rows before, few-shot, open-book and after; ROW.pays_off of two;
+    trainable, share, train_time, time, adapter, replay; table, caution.
     """
     rows, training = record["rows"], record["training"]
     found = {
         "trainable": show_count(training["trainable"]),
         "share": show_share(training["trainable"] / record["parameters"]),
-        "steps": f"{training['steps']:,}",
         "train_time": show_seconds(training["seconds"]),
         "time": show_seconds(record["seconds"]),
-        "memory": show_bytes(record["peak_rss"]),
         "adapter": show_bytes(training["adapter_bytes"]),
         "replay": str(record["replay"]),
         "table": f"\n\n{markdown(teach_report.scores_grid(record))}\n\n",
-        "claims": " ".join(teach_report.claims(record)),
         "caution": CAUTION * record["quick"],
     }
     for name, row in rows.items():
-        start = name.replace(" ", "-")
-        for test, score in row["scores"].items():
-            found |= {f"{start}.{test}.{what}": f"{100 * score[what]:.0f} %" for what in ("f1", "exact")}
-        found |= {f"{start}.tokens": f"{row['prompt_tokens']:.0f}", f"{start}.time": f"{row['seconds']:.2f} s"}
+        start, seconds = name.replace(" ", "-"), row["seconds"]
+        found |= {f"{start}.{test}.f1": f"{100 * score['f1']:.0f} %" for test, score in row["scores"].items()}
+        found[f"{start}.time"] = f"{seconds:.2f} s"
         if "quiz" in row:
             found |= {f"{start}.quiz": str(row["quiz"]), f"{start}.other_text": f"{row['other_text']:.3f}"}
+        elif (saved := seconds - rows["after"]["seconds"]) > 0:
+            found[f"{start}.pays_off"] = f"after {training['seconds'] / saved:,.0f} questions"
         else:
-            found[f"{start}.pays_off"] = pays_off(training["seconds"], row["seconds"], rows["after"]["seconds"])
+            found[f"{start}.pays_off"] = "never (a question by prompt took no longer)"
     return {f"jargon.{name}": text for name, text in found.items()}
-
-
-def pays_off(training: float, prompted: float, trained: float) -> str:
-    """When training has paid for itself: from its seconds and those of a question, by prompt and trained."""
-    if prompted <= trained:
-        return "never (a question by prompt took no longer)"
-    return f"after {training / (prompted - trained):,.0f} questions"
 
 
 def samples_grid(record: dict) -> Grid:

@@ -30,23 +30,23 @@ def show_link(row: dict) -> str:
     return rate + (f", {1000 * row['delay']:.0f} ms" if row["delay"] else "")
 
 
+def _percent(number: float, form: str) -> str:
+    return f"{number:{form}}".replace("%", " %").replace("-", "−")
+
+
 def grid(rows: list[dict]) -> Grid:
     """Every point: what a step takes, how much of it is the sum, and what the cost model says."""
     lines = []
     for row in rows:
-        several = row["ranks"] > 1
-        lines.append(
-            (
-                f"{row['ranks']} rank{'s' * several}" if row["ranks"] else "threads",
-                "full" if row["method"] == "full" else "LoRA",
-                show_link(row) if several else "–",
-                f"{1000 * row['step']:,.0f}",
-                f"{one_core(rows, row['method']) / row['step']:.2f}",
-                f"{row['sum'] / row['step']:.1%}".replace("%", " %") if several else "–",
-                f"{1000 * row['predicted']:,.0f}" if several else "–",
-                f"{row['predicted'] / row['step'] - 1:+.0%}".replace("%", " %").replace("-", "−") if several else "–",
-            )
-        )
+        several, step = row["ranks"] > 1, row["step"]
+        sums = ["–", "–", "–"]
+        if several:
+            off = _percent(row["predicted"] / step - 1, "+.0%")
+            sums = [_percent(row["sum"] / step, ".1%"), f"{1000 * row['predicted']:,.0f}", off]
+        ranks = f"{row['ranks']} rank{'s' * several}" if row["ranks"] else "threads"
+        method, link = "full" if row["method"] == "full" else "LoRA", show_link(row) if several else "–"
+        speed = one_core(rows, row["method"]) / step
+        lines.append((ranks, method, link, f"{1000 * step:,.0f}", f"{speed:.2f}", *sums))
     full, lora = (
         next(row["bytes"] for row in rows if row["method"] == m and row["ranks"] > 1) for m in ("full", "lora")
     )
@@ -72,8 +72,7 @@ def speeds(rows: list[dict]) -> Grid:
 
 def sentence(rows: list[dict]) -> str:
     """What was found, in words that follow the numbers."""
-    at = _by_setting(rows)
-    full, lora = (one_core(rows, method) / at[2, method, 100, 0.0]["step"] for method in ("full", "lora"))
+    full, lora = (one_core(rows, method) / _step(rows, 2, method, 100) for method in ("full", "lora"))
     worst = max(abs(row["predicted"] / row["step"] - 1) for row in rows if row["ranks"] > 1)
     return (
         f"Over 100 Mbit/s, two ranks reach {full:.2f} times the speed of one core with full fine-tuning, and "
@@ -83,10 +82,11 @@ def sentence(rows: list[dict]) -> str:
 
 def further(rows: list[dict]) -> str:
     """What the table says besides."""
-    at = _by_setting(rows)
-    two, threads = (at[ranks, "full", None, 0.0]["step"] for ranks in (2, 0))
-    return f"Two ranks of one thread reach {threads / two:.2f} times the speed of one process with two threads."
+    times = _step(rows, 0, "full", None) / _step(rows, 2, "full", None)
+    return f"Two ranks of one thread reach {times:.2f} times the speed of one process with two threads."
 
 
-def _by_setting(rows: list[dict]) -> dict[tuple, dict]:
-    return {(row["ranks"], row["method"], row["mbit"], row["delay"]): row for row in rows}
+def _step(rows: list[dict], ranks: int, method: str, mbit: int | None) -> float:
+    """Seconds of a step over a link without delay."""
+    setting = {"ranks": ranks, "method": method, "mbit": mbit, "delay": 0.0}
+    return next(row["step"] for row in rows if setting.items() <= row.items())

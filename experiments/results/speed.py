@@ -18,7 +18,6 @@ LIBRARIES = {
     "torch": "PyTorch",
     "torch.compile": "torch.compile",
     "bitsandbytes": "bitsandbytes",
-    "llama.cpp": "llama.cpp",
 }
 GOALS = {  # {how the names of rows begin, in the order of the table: goal}
     "hidden 256, 4 layers": 1.05,

@@ -2,7 +2,8 @@
 
 from itertools import product
 
-from experiments.studies.study import Study, StudyBench, StudySettings, compared
+from experiments.bench import Bench
+from experiments.studies.study import Study, StudySettings, compared
 from minilora.show.grids import Grid, show_share
 from minilora.show.style import LOOKS, base_line, errorbar, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
@@ -27,18 +28,15 @@ class AdapterWidth(Study):
         return [("full", 0), *product(settings.kinds, settings.values)]
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, width: int, seed: int) -> dict:
+    def measure(bench: Bench, kind: str, width: int, seed: int) -> dict:
         if kind == "full":
             return bench.adapted("full", bench.text_rate("full"), seed)
         options = Options(bottleneck_size=width, placement=kind)
         return bench.adapted("bottleneck", bench.text_rate("bottleneck", options, (kind, width)), seed, options)
 
-    def adapters(self) -> list[tuple[str, int]]:
-        return list(product(self.kinds, self.values))
-
     def grid(self) -> Grid:
         rows: dict[tuple, tuple] = {("full", "–"): ("full",)}
-        rows |= {(PLACEMENTS[kind], str(width)): (kind, width) for kind, width in self.adapters()}
+        rows |= {(PLACEMENTS[kind], str(width)): (kind, width) for kind, width in product(self.kinds, self.values)}
         return self.learned_grid("Adapters by width", ("adapters", "m"), rows)
 
     @styled
@@ -56,11 +54,9 @@ class AdapterWidth(Study):
         axes.set(xlabel="width m (logarithmic)", ylabel="bits/character gained on the domain\n(more is better)")
         return with_legend(figure)
 
-    def share(self, kind: str, width: int) -> float:
-        return next(self.records.of(kind, width))["trainable"] / self.base["total"]
-
     def sentence(self) -> str:
-        full, shares = self.gained("full"), {one: self.share(*one) for one in self.adapters()}
+        full = self.gained("full")
+        shares = {one: self.first("trainable", *one) / self.base["total"] for one in product(self.kinds, self.values)}
         kind, width = min(shares, key=lambda one: abs(shares[one] - SHARE))
         near = self.gained(kind, width)
         order = compared(near, full, "more than", "less than", "level with")
@@ -76,8 +72,5 @@ class AdapterWidth(Study):
         level = [one for one in shares if not full.above(self.gained(*one))]
         if not level:
             return said + "No width comes up to it."
-        least = min(level, key=shares.__getitem__)
-        return said + (
-            f"The smallest that come up to it are {PLACEMENTS[least[0]]} of width {least[1]} "
-            f"({show_share(shares[least])})."
-        )
+        (kind, width), share = min(((one, shares[one]) for one in level), key=lambda found: found[1])
+        return f"{said}The smallest that come up to it are {PLACEMENTS[kind]} of width {width} ({show_share(share)})."

@@ -12,7 +12,8 @@ from math import ceil, log, log2, log10
 
 import numpy as np
 
-from experiments.studies.study import Study, StudyBench, StudySettings
+from experiments.bench import Bench
+from experiments.studies.study import Study, StudySettings
 from minilora.data.batches import IGNORED
 from minilora.data.tokenizer import Tokenizer
 from minilora.measure.lr_search import SEED
@@ -84,25 +85,23 @@ def known(model, facts: Facts) -> dict:
     return {"recalled": recalled, "known": float((log2(ALTERNATIVES) + found / log(2)).sum())}
 
 
-def learn(bench: StudyBench, rank: int, facts: Facts, rate: float, seed: int, times: int = 1) -> tuple[object, History]:
+def learn(bench: Bench, rank: int, facts: Facts, rate: float, seed: int, times: int = 1) -> tuple[object, History]:
     """Return a model that was trained on the facts."""
-    method = "full" if rank == FULL else "lora"
-    options = None if rank == FULL else Options(rank=rank, targets=[bench.settings.target])
+    method, options = ("full", None) if rank == FULL else ("lora", Options(rank=rank, targets=[bench.settings.target]))
     model = bench.lab.fresh(method, seed, options)
     config = bench.trained_by(bench.settings.adapt, method, rate, seed)
     config.steps *= times
     return model, train(model, facts, config, show_progress=False)
 
 
-def rate_of(bench: StudyBench, rank: int) -> float:
+def rate_of(bench: Bench, rank: int) -> float:
     """Return the learning rate of a rank, by search."""
     facts = made_up(bench.lab.tokenizer, bench.settings.searched, SEED)
 
     def missing(rate: float) -> float:
         return 1 - known(learn(bench, rank, facts, rate, SEED)[0], facts)["known"] / (BITS * len(facts.rows))
 
-    start = bench.first_rate("full") if rank == FULL else bench.settings.lora_rate
-    return bench.rate(("facts", rank), start, missing)
+    return bench.rate(("facts", rank), bench.settings.lora_rate if rank else bench.first_rate("full"), missing)
 
 
 def knee(shares: Mapping[int, float]) -> float:
@@ -136,14 +135,13 @@ class Capacity(Study):
         return [*product(["facts"], (FULL, *settings.values), settings.facts), *longer]
 
     @staticmethod
-    def measure_base(bench: StudyBench) -> dict:
+    def measure_base(bench: Bench) -> dict:
         return {"total": load.count_parameters(bench.lab.base())[1]}
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, rank: int, count: int, seed: int) -> dict:
+    def measure(bench: Bench, kind: str, rank: int, count: int, seed: int) -> dict:
         rate, facts = rate_of(bench, rank), made_up(bench.lab.tokenizer, count, seed)
-        times = bench.settings.times if kind == "longer" else 1
-        model, history = learn(bench, rank, facts, rate, seed, times)
+        model, history = learn(bench, rank, facts, rate, seed, bench.settings.times if kind == "longer" else 1)
         trainable = load.count_parameters(model)[0]
         return {"lr": rate, "trainable": trainable, "seconds": history.seconds} | known(model, facts)
 
@@ -156,19 +154,15 @@ class Capacity(Study):
         """Return the percentage of the attributes."""
         return self.spread("recalled", kind, rank, count, scale=100)
 
-    def trainable(self, rank: int) -> int:
-        return next(self.records.of("facts", rank))["trainable"]
-
     def kept(self, kind: str, rank: int, count: int) -> Spread:
         """Return bits known per trainable parameter."""
-        return self.spread("known", kind, rank, count, scale=1 / self.trainable(rank))
+        return self.spread("known", kind, rank, count, scale=1 / self.first("trainable", "facts", rank))
 
     def knee(self, rank: int) -> Spread:
         """In bits, over the seeds."""
-        rows = {count: list(self.records.of("facts", rank, count)) for count in self.amounts}
-        curves = zip(*rows.values(), strict=True)
-        shares = ({self.amounts[count]: row["recalled"] for count, row in zip(rows, c, strict=True)} for c in curves)
-        return Spread.of(map(knee, shares))
+        rows = [[row["recalled"] for row in self.records.of("facts", rank, count)] for count in self.amounts]
+        curves = zip(*rows, strict=True)
+        return Spread.of(knee(dict(zip(self.amounts.values(), curve, strict=True))) for curve in curves)
 
     def knee_in_words(self, rank: int) -> str:
         """As the table and the sentence have it: past the amounts, only on which side."""
@@ -183,24 +177,18 @@ class Capacity(Study):
             recalled = [self.recalled("facts", rank, count).show(0) for count in self.amounts]
             kept = max((self.kept("facts", rank, count) for count in self.amounts), key=lambda one: one.mean)
             digits = max(3, 1 + ceil(-log10(kept.mean))) if kept.mean > 0 else 3
-            numbers = (*recalled, self.knee_in_words(rank), kept.show(digits))
-            rows.append((str(rank) if rank else "full", f"{self.trainable(rank):,}", *numbers))
-        rates = listed(f"{next(self.records.of('facts', rank))['lr']:g}" for rank in (*self.values, FULL))
-        steps = self.settings["adapt"]["steps"]
+            trainable = f"{self.first('trainable', 'facts', rank):,}"
+            rows.append((str(rank or "full"), trainable, *recalled, self.knee_in_words(rank), kept.show(digits)))
+        rates = listed(f"{self.first('lr', 'facts', rank):g}" for rank in (*self.values, FULL))
+        bits = (f"{bits:,}\nbits" for bits in self.amounts.values())
         return Grid(
             f"Percent recalled of facts: LoRA on {self.settings['target']}, by rank",
-            (
-                "r",
-                "trainable",
-                *(f"{bits:,}\nbits" for bits in self.amounts.values()),
-                "knee\nbits",
-                "bits per\nparam.",
-            ),
+            ("r", "trainable", *bits, "knee\nbits", "bits per\nparam."),
             rows,
             f"A fact is {BITS} bits. Recalled: attributes that are the likeliest of {ALTERNATIVES} words; chance is "
             f"{100 / ALTERNATIVES:.1f} %. Knee: bits up to which {100 * LEVEL:.0f} % are recalled, between the amounts "
             "on a logarithmic axis. Bits per parameter: known, and trained, at the amount of which most is known. "
-            f"{steps} steps with all facts in each; rates by search: {rates}. "
+            f"{self.settings['adapt']['steps']} steps with all facts in each; rates by search: {rates}. "
             f"{self.in_words(self.knee(rank).count for rank in self.values)}",
         )
 
@@ -212,12 +200,12 @@ class Capacity(Study):
         looks = {FULL: LOOKS["full"]} | dict(zip(self.values, SERIES[1:], strict=False))
         for rank, look in looks.items():
             found = [self.recalled("facts", rank, count) for count in self.amounts]
-            label = f"r = {rank}: {self.trainable(rank):,} parameters" if rank else "full fine-tuning"
-            axes.errorbar(bits, [one.mean for one in found], [one.half_range for one in found], **look, label=label)
+            words = f"r = {rank}: {self.first('trainable', 'facts', rank):,} parameters" if rank else "full fine-tuning"
+            axes.errorbar(bits, [one.mean for one in found], [one.half_range for one in found], **look, label=words)
         for kind, rank, count in self.longer:
             look = looks[rank] | {"fillstyle": "none", "linestyle": "", "markersize": 11}
-            words = f"hollow: {self.settings['times']} times the steps" if rank == self.longer[0][1] else None
-            axes.plot(self.amounts[count], self.recalled(kind, rank, count).mean, **look, label=words)
+            label = f"hollow: {self.settings['times']} times the steps" if rank == self.longer[0][1] else None
+            axes.plot(self.amounts[count], self.recalled(kind, rank, count).mean, **look, label=label)
         base_line(axes, 100 * LEVEL, f"{100 * LEVEL:.0f} %")
         log_ticks(axes, bits)
         axes.set(xlabel="bits of the facts (logarithmic)", ylabel="attributes recalled (%)", ylim=(-3, 105))
@@ -225,20 +213,19 @@ class Capacity(Study):
 
     def sentence(self) -> str:
         full = {bits: self.recalled("facts", FULL, count) for count, bits in self.amounts.items()}
-        short = [bits for bits, one in full.items() if one.mean < 100 * LEVEL]
-        if short:
-            return (
-                f"Full fine-tuning itself recalls only {full[short[0]].show(0)} % of {short[0]:,} bits: the steps end "
-                "before a capacity shows."
-            )
+        for bits, one in full.items():
+            if one.mean < 100 * LEVEL:
+                return (
+                    f"Full fine-tuning itself recalls only {one.show(0)} % of {bits:,} bits: the steps end before a "
+                    "capacity shows."
+                )
         knees = {rank: self.knee(rank) for rank in self.values}
         most, (first, *_, last) = max(full), knees
         where = listed(f"{self.knee_in_words(rank)} at rank {rank}" for rank in self.values)
         least = min(one.mean for one in full.values())
         said = (
             f"Full fine-tuning recalls {'all' if least == 100 else f'at least {least:.1f} %'} of every amount up to "
-            f"{most:,} bits. The knee, up to which LoRA on one "
-            f"matrix recalls {100 * LEVEL:.0f} %, is in bits {where}: "
+            f"{most:,} bits. The knee, up to which LoRA on one matrix recalls {100 * LEVEL:.0f} %, is in bits {where}: "
         )
         if min(one.mean for one in knees.values()) >= most:
             return said + "no rank is full."
@@ -249,33 +236,25 @@ class Capacity(Study):
             low, high = inside[0], inside[-1]
             times = knees[high].mean / knees[low].mean
             said += f" (from rank {low} to {high}, {high // low} times the parameters, {times:.1f} times as far)"
-        return said + f". {self.kept_in_words()}" + (f" {self.longer_in_words()}" if self.longer else "")
-
-    def kept_in_words(self) -> str:
-        """Return the most bits per parameter, beside the published ones."""
         kept = {run: self.kept(*run) for run in [*product(["facts"], self.values, self.amounts), *self.longer]}
         best = max(kept, key=lambda run: kept[run].mean)
-        rank, steps = best[1], self.settings["adapt"]["steps"] * (self.settings["times"] if best[0] == "longer" else 1)
-        shows = "do not show" if kept[best].mean < PUBLISHED[0] else "show"
-        return (
-            f"The most that is kept is {kept[best].show(2)} bits per trained parameter (rank {rank}, {steps} steps); "
-            f"the published {PUBLISHED[0]} to {PUBLISHED[1]} {shows}."
+        steps = self.settings["adapt"]["steps"] * (self.settings["times"] if best[0] == "longer" else 1)
+        said += (
+            f". The most that is kept is {kept[best].show(2)} bits per trained parameter (rank {best[1]}, {steps} "
+            f"steps); the published {PUBLISHED[0]} to {PUBLISHED[1]} "
+            f"{'do not show' if kept[best].mean < PUBLISHED[0] else 'show'}."
         )
+        return said + (f" {self.longer_in_words()}" if self.longer else "")
 
     def longer_in_words(self) -> str:
-        """Whether more steps bring what was missing."""
+        """Whether more steps bring what was missing: by that, steps bind, or parameters."""
         words: list[str] = []
-        bind: dict[bool, list[int]] = {False: [], True: []}  # by whether the steps bind, or the parameters
+        little: list[int] = []  # ranks
+        much: list[int] = []
         for kind, rank, count in self.longer:
             one, before = self.recalled(kind, rank, count), self.recalled("facts", rank, count)
             words.append(f"{one.show(0)} % of {BITS * count:,} bits at rank {rank} (before: {before.show(0)})")
-            bind[one.mean - before.mean > (100 - before.mean) / 2].append(rank)
-        said = f"After {self.settings['times']} times the steps LoRA recalls {listed(words)}: "
-        if not bind[True]:
-            return said + "less than half of what was missing, so that the parameters bind."
-        if not bind[False]:
-            return said + "more than half of what was missing, so that the steps bind."
-        return said + (
-            f"less than half of what was missing at rank {listed(bind[False])}, where the parameters bind, and more at "
-            f"rank {listed(bind[True])}, where the steps do."
-        )
+            (much if one.mean - before.mean > (100 - before.mean) / 2 else little).append(rank)
+        kinds = ((little, "less than half of what was missing", "parameters bind"), (much, "more", "steps do"))
+        parts = [f"{what} at rank {listed(ranks)}, where the {bind}" for ranks, what, bind in kinds if ranks]
+        return f"After {self.settings['times']} times the steps LoRA recalls {listed(words)}: {', and '.join(parts)}."

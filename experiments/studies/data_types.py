@@ -3,7 +3,8 @@
 from itertools import pairwise, product
 from typing import Any
 
-from experiments.studies.study import Study, StudyBench, StudySettings, compared
+from experiments.bench import Bench
+from experiments.studies.study import Study, StudySettings, compared
 from minilora.backend import xp
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
@@ -26,7 +27,7 @@ BLOCKSIZE = 64
 BAR = {"color": LOOKS["prompt"]["color"], "edgecolor": "black", "capsize": 3}
 
 
-def quantized(bench: StudyBench, name: str, seed: int) -> dict:
+def quantized(bench: Bench, name: str, seed: int) -> dict:
     """The base in these codes: bits per character and perplexity per token on a sample of its own held-out text, which
     the seed draws, the bits that a weight takes, and how far it is off.
     """
@@ -63,7 +64,7 @@ class DataTypes(Study):
         return list(product(("base", "adapted"), settings.values, settings.seeds))
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, name: str, seed: int) -> dict:
+    def measure(bench: Bench, kind: str, name: str, seed: int) -> dict:
         if kind == "base":
             return quantized(bench, name, seed)
         rate = bench.text_rate("lora")

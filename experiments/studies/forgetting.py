@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from itertools import product
 
-from experiments.studies.study import Point, Study, StudyBench, StudySettings, compared, draw_curve
+from experiments.bench import Bench
+from experiments.studies.study import Point, Study, StudySettings, compared, draw_curve
 from minilora.data.batches import MixedBatches
 from minilora.show.grids import NAMES, Grid
 from minilora.show.style import GREY, LOOKS, single, styled, with_legend
@@ -49,7 +50,7 @@ class Forgetting(Study):
         return [*plain, *product(settings.kinds, (settings.replay_at,), settings.replay)]
 
     @staticmethod
-    def measure(bench: StudyBench, method: str, factor: float, share: float, seed: int) -> dict:
+    def measure(bench: Bench, method: str, factor: float, share: float, seed: int) -> dict:
         lab, settings, rate = bench.lab, bench.settings, float(f"{factor * bench.first_rate(method):.2g}")
         stream = lab.domain_text(settings.characters, seed)
         model = lab.fresh(method, seed)

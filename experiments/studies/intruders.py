@@ -5,7 +5,8 @@ from itertools import product
 
 import numpy as np
 
-from experiments.studies.study import Pairs, Point, Study, StudyBench, StudySettings, draw_curve
+from experiments.bench import Bench
+from experiments.studies.study import Pairs, Point, Study, StudySettings, draw_curve
 from minilora import backend
 from minilora.nn import Linear, Module
 from minilora.peft.model import PeftModel
@@ -70,17 +71,13 @@ def weights_of(model: Module) -> dict[str, np.ndarray]:
     return {p: backend.to_numpy(one.weight.data).astype(float) for p, one in linears.items() if isinstance(one, Linear)}
 
 
-def method_of(rank: int) -> tuple[str, Options | None]:
-    """Return the name of the method and its options."""
-    return ("full", None) if rank == FULL else ("lora", Options(rank=rank))
-
-
-def trained(bench: StudyBench, rank: int, times: float, seed: int) -> tuple[Module, dict[str, Change], dict]:
+def trained(bench: Bench, rank: int, times: float, seed: int) -> tuple[Module, dict[str, Change], dict]:
     """A plain model where it had gained most nearly what the settings say, the changes of its matrices, and facts.
 
     times: the learning rate, in multiples of the one found.
     """
-    lab, settings, (method, options) = bench.lab, bench.settings, method_of(rank)
+    lab, settings = bench.lab, bench.settings
+    method, options = ("full", None) if rank == FULL else ("lora", Options(rank=rank))
     rate = float(f"{times * bench.text_rate(method, options, ('text', rank)):.2g}")
     base = lab.base()
     model = lab.fresh(method, seed, options)
@@ -89,14 +86,24 @@ def trained(bench: StudyBench, rank: int, times: float, seed: int) -> tuple[Modu
     batches = lab.batches(lab.domain_text(settings.characters, seed), lab.batch_size, seed)
     config = bench.trained_by(settings.adapt, method, rate, seed)
     history = train(model, batches, config, evaluate=distance, show_progress=False)
-    facts: dict = {"lr": rate, "trainable": load.count_parameters(model)[0], "best_step": history.best_step}
+    trainable = load.count_parameters(model)[0]
     plain: Module = model.merge_and_unload() if isinstance(model, PeftModel) else model
     before, after = weights_of(base), weights_of(plain)
     changes = {path: Change(before[path], after[path]) for path in after}
     by_epsilon = [float(np.mean([len(one.intruders(e)) for one in changes.values()])) for e in EPSILONS]
-    facts |= {"by_epsilon": by_epsilon, "intruders": by_epsilon[EPSILONS.index(EPSILON)]}
-    facts |= {"effective_rank": float(np.mean([one.effective_rank for one in changes.values()]))}
-    return plain, changes, facts | {"seconds": history.seconds}
+    return (
+        plain,
+        changes,
+        {
+            "lr": rate,
+            "trainable": trainable,
+            "best_step": history.best_step,
+            "by_epsilon": by_epsilon,
+            "intruders": by_epsilon[EPSILONS.index(EPSILON)],
+            "effective_rank": float(np.mean([one.effective_rank for one in changes.values()])),
+            "seconds": history.seconds,
+        },
+    )
 
 
 class Intruders(Study):
@@ -121,7 +128,7 @@ class Intruders(Study):
         return [("base",), *((*run, scale, seed) for run, seed, scale in runs)]
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, rank: int, scale: float, seed: int) -> dict:
+    def measure(bench: Bench, kind: str, rank: int, scale: float, seed: int) -> dict:
         times = bench.settings.times if kind == "faster" else 1.0
         plain, changes, facts = bench.once((kind, rank, seed), lambda: trained(bench, rank, times, seed))
         for path, change in changes.items():
@@ -132,9 +139,9 @@ class Intruders(Study):
     def __init__(self, records):
         super().__init__(records)
         self.scales = self.settings["scales"]
-        faster = [("faster", rank) for rank in self.settings["faster"]]
-        self.lora: list[Run] = [*(("own", rank) for rank in self.values), *faster]
-        self.all: list[Run] = [("own", FULL), *self.lora]
+        self.own: list[Run] = [("own", rank) for rank in self.values]
+        self.faster: list[Run] = [("faster", rank) for rank in self.settings["faster"]]
+        self.all: list[Run] = [("own", FULL), *self.own, *self.faster]
 
     def of(self, number: str, run: Run) -> Spread:
         """Return a number of the trained model."""
@@ -151,12 +158,11 @@ class Intruders(Study):
     def grid(self) -> Grid:
         rows = []
         for run, scale in product(self.all, self.scales):
-            learned = [one.show(3) for one in self.point(run, scale)]
             found = ["", "", ""]
             if scale == 1:
-                found = [f"{next(self.records.of(*run))['lr']:g}", self.of("intruders", run).show(2)]
-                found.append(self.of("effective_rank", run).show(1))
-            rows.append((self.name_of(run), *found, f"{scale:g}", *learned))
+                effective = self.of("effective_rank", run).show(1)
+                found = [f"{self.first('lr', *run):g}", self.of("intruders", run).show(2), effective]
+            rows.append((self.name_of(run), *found, f"{scale:g}", *(one.show(3) for one in self.point(run, scale))))
         return Grid(
             "Intruder dimensions, and what is left as they are scaled back",
             ("method", "rate", f"intruders\nof {TOP}", "effective\nrank of Δ", "λ", "gained", "forgot"),
@@ -190,59 +196,56 @@ class Intruders(Study):
         return with_legend(figure)
 
     def sentence(self) -> str:
-        counts = {run: self.of("intruders", run) for run in self.all}
-        full, own = counts["own", FULL], [("own", rank) for rank in self.values]
+        counts, ranks = ({run: self.of(of, run) for run in self.all} for of in ("intruders", "effective_rank"))
         gains = [self.point(run, 1.0)[0].mean for run in self.all]
+        steps = sorted({row["best_step"] for run in self.all for row in self.records.of(*run, 1.0)})
+        after = f"{steps[0]} to {steps[-1]} steps" if len(steps) > 1 else f"{steps[0]} steps"
+        full = counts["own", FULL]
+        more = [rank for _, rank in self.own if counts["own", rank].above(full)]
+        times = self.settings["times"]
         said = (
-            f"Where {min(gains):.3f} to {max(gains):.3f} bits/character are gained, after {self.steps()}, "
-            f"{full.show(2)} of the first {TOP} singular vectors of a matrix are new after full fine-tuning and, with "
-            "LoRA, "
-            f"{listed(f'{counts[run].show(2)} at rank {run[1]}' for run in own)}: "
+            f"Where {min(gains):.3f} to {max(gains):.3f} bits/character are gained, after {after}, {full.show(2)} of "
+            f"the first {TOP} singular vectors of a matrix are new after full fine-tuning and, with LoRA, "
+            f"{listed(f'{counts[run].show(2)} at rank {run[1]}' for run in self.own)}: "
         )
-        more = [rank for rank in self.values if counts["own", rank].above(full)]
-        if len(more) == len(self.values):
-            said += "more than with full fine-tuning, as published. "
-        elif more:
-            said += f"more than with full fine-tuning at rank {listed(more)} alone, in part as published. "
+        if more:
+            all_of = (
+                ", as published" if len(more) == len(self.own) else f" at rank {listed(more)}, in part as published"
+            )
+            said += f"more than with full fine-tuning{all_of}. "
         else:
             said += "not more than with full fine-tuning, unlike published. "
-        times = self.settings["times"]
         said += "".join(
-            f"At {times:g} times the learning rate, rank {rank} has {counts['faster', rank].show(2)} instead of "
-            f"{counts['own', rank].show(2)}. "
-            for rank in self.settings["faster"]
+            f"At {times:g} times the learning rate, rank {run[1]} has {counts[run].show(2)} instead of "
+            f"{counts['own', run[1]].show(2)}. "
+            for run in self.faster
         )
-        ranks = {run: self.of("effective_rank", run) for run in self.all}
         said += (
             f"The update's effective rank is {ranks['own', FULL].show(0)} with full fine-tuning and "
-            f"{listed(f'{ranks[run].show(1)} at rank {run[1]}' for run in own)}. "
+            f"{listed(f'{ranks[run].show(1)} at rank {run[1]}' for run in self.own)}. "
         )
-        most = max(self.lora, key=lambda run: counts[run].mean)
+        most = max([*self.own, *self.faster], key=lambda run: counts[run].mean)
         if not counts[most].mean:
             return said + "There are no intruders to scale back."
+        return said + self.scaled_back(most)
+
+    def scaled_back(self, most: Run) -> str:
+        """What scaling intruders changes, first of the run that has most of them."""
         mild, least = self.scales[1], self.scales[-1]
-        (won, lost), gained, forgot = self.point(most, 1.0), *self.changes(most, mild)
-        if forgot.sign >= 0:
-            verdict = f"{'more' if forgot.sign else 'not less'}: unlike published"
-        else:
-            share = forgot.mean / lost.mean < gained.mean / won.mean
-            verdict = "the larger share: as published" if share else "not the larger share: unlike published"
-        said += (
+        (won, lost), (gained, forgot) = self.point(most, 1.0), self.changes(most, mild)
+        larger = forgot.sign < 0 and forgot.mean / lost.mean < gained.mean / won.mean
+        verdict = "the larger share: as published" if larger else "not the larger share: unlike published"
+        said = (
             f"With {self.name_of(most)}, intruders at {mild:g} of their size change what is gained ({won.mean:.3f}) by "
             f"{gained.show()} and what is forgotten ({lost.mean:.3f}) by {forgot.show()}, {verdict}. "
         )
         gained, forgot = self.changes(most, least)
-        said += f"At {least:g} of it these are {show_signed(gained.mean)} and {show_signed(forgot.mean)}. "
-        others = {self.name_of(run): self.changes(run, mild)[1].mean for run in self.lora if run != most}
+        said += f"At {least:g} of it these are {show_signed(gained.mean)} and {show_signed(forgot.mean)}."
+        others = [run for run in [*self.own, *self.faster] if run != most]
         if not others:
-            return said.rstrip()
-        by = listed(f"{show_signed(change)} ({name})" for name, change in others.items())
-        return f"{said}Elsewhere intruders at {mild:g} of their size change what is forgotten by {by}."
-
-    def steps(self) -> str:
-        """Of the states that are looked at."""
-        steps = [row["best_step"] for run in self.all for row in self.records.of(*run, 1.0)]
-        return f"{min(steps)} to {max(steps)} steps" if min(steps) < max(steps) else f"{steps[0]} steps"
+            return said
+        by = listed(f"{show_signed(self.changes(run, mild)[1].mean)} ({self.name_of(run)})" for run in others)
+        return f"{said} Elsewhere intruders at {mild:g} of their size change what is forgotten by {by}."
 
     def changes(self, run: Run, scale: float) -> tuple[Pairs, Pairs]:
         """Of what is gained and forgotten when the intruders are scaled, seed by seed."""

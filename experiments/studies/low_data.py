@@ -2,7 +2,8 @@
 
 from itertools import product
 
-from experiments.studies.study import Study, StudyBench, StudySettings, apart
+from experiments.bench import Bench
+from experiments.studies.study import Study, StudySettings, apart
 from minilora.data.tasks import load_task
 from minilora.measure.lab import SCRATCH
 from minilora.show.grids import NAMES, Grid, Spread, listed
@@ -36,7 +37,7 @@ class LowData(Study):
         return list(product(settings.kinds, [labels or most() for labels in settings.values], settings.seeds))
 
     @staticmethod
-    def measure(bench: StudyBench, method: str, labels: int, seed: int) -> dict:
+    def measure(bench: Bench, method: str, labels: int, seed: int) -> dict:
         rate, lab = bench.task_rate(method), bench.lab
         few = lab.task.few(labels, seed)
         steps = max(bench.settings.classify.steps, len(few) // 32)  # every example is seen at least once

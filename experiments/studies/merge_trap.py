@@ -1,6 +1,7 @@
 """What is left of an update that is merged into a 4-bit base and rounded to 4 bits again?"""
 
-from experiments.studies.study import Study, StudyBench, StudySettings
+from experiments.bench import Bench
+from experiments.studies.study import Study, StudySettings
 from minilora.backend import xp
 from minilora.peft.lora import LoraLinear
 from minilora.quant import dequantize_4bit, dequantize_model, quantize_4bit, quantize_model
@@ -47,11 +48,11 @@ class MergeTrap(Study):
         return [("base",), *(("merged", size, seed) for seed in settings.seeds for size in settings.values)]
 
     @staticmethod
-    def measure_base(bench: StudyBench) -> dict:
+    def measure_base(bench: Bench) -> dict:
         return {"domain": bench.lab.bits(quantize_model(bench.lab.base()), bench.lab.domain_test)}
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, size: float, seed: int) -> dict:
+    def measure(bench: Bench, kind: str, size: float, seed: int) -> dict:
         lab, rate = bench.lab, bench.text_rate("qlora")
         model, trained = bench.once(seed, lambda: with_updates(bench.adapt("qlora", rate, seed)[0]))
         layers = layers_of(model)

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from itertools import product
 
-from experiments.studies.study import Study, StudyBench, StudySettings, apart
+from experiments.bench import Bench
+from experiments.studies.study import Study, StudySettings, apart
 from minilora.measure import lr_search
 from minilora.peft import PrefixTuningConfig, get_peft_model
 from minilora.show.grids import Grid, listed
@@ -31,7 +32,7 @@ class PrefixLength(Study):
         return list(product(settings.kinds, settings.values))
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, length: int, seed: int) -> dict:
+    def measure(bench: Bench, kind: str, length: int, seed: int) -> dict:
         def adapt(rate: float, length: int, seed: int):
             stream, lab = bench.lab.domain_text(bench.settings.characters, seed), bench.lab
             start = [int(token) for token in stream.ids[:length]] if kind == "tokens" else None
@@ -64,25 +65,20 @@ class PrefixLength(Study):
         real, drawn = ({n: self.gained(kind, n) for n in self.values} for kind in ("tokens", "random"))
         ahead, behind = apart(real, drawn)
         far = max(self.values, key=lambda n: abs(real[n].mean - drawn[n].mean))
-        if len(ahead) == len(self.values):
-            start = "learns more than one from random numbers at every length, as published"
-        elif ahead and not behind:
-            start = f"learns more than one from random numbers at {listed(ahead)} tokens, as published in part"
-        elif not ahead and not behind:
-            start = "learns as much as one from random numbers at every length, within the seeds' scatter"
+        if ahead or behind:
+            parts = [f"{more} at {listed(at)} tokens" for more, at in (("more", ahead), ("less", behind)) if at]
+            published = "unlike" if behind else "as" if len(ahead) == len(self.values) else "in part as"
+            start = f"learns {' and '.join(parts)} than one from random numbers, {published} published"
         else:
-            start = f"learns less than one from random numbers at {listed(behind)} tokens, unlike published"
-            start += f", and more at {listed(ahead)}" if ahead else ""
+            start = "learns as much as one from random numbers at every length, within the seeds' scatter"
         best = max(self.values, key=lambda n: real[n].mean)
         first, last = self.values[0], self.values[-1]
         if not real[best].above(real[first]):
             shape = f"its length makes no difference beyond the seeds' scatter from {first} to {best}, unlike published"
         elif real[best].above(real[last]):
             shape = f"it learns more up to {best} tokens and less beyond, as published"
-        elif best == last:
-            shape = f"the longer the better up to {last} tokens, as published"
         else:
-            shape = f"it learns more up to {best} tokens and stays level to {last}: the published rise without the fall"
+            shape = f"the longer the better up to {best} tokens, as published"
         return (
             f"A prefix that starts from real tokens {start} (at {far} tokens {real[far].show(3)} against "
             f"{drawn[far].show(3)} bits/character gained). From real tokens, {shape} ({first}: {real[first].show(3)}, "

@@ -5,9 +5,10 @@ from math import ceil
 
 import numpy as np
 
+from experiments.bench import Bench
 from experiments.costs import seconds_in_turns
 from experiments.prompts import classify_by_prompt
-from experiments.studies.study import Study, StudyBench, StudySettings, apart
+from experiments.studies.study import Study, StudySettings, apart
 from minilora import threads
 from minilora.data.tasks import Example
 from minilora.show.grids import Grid, Spread, listed
@@ -24,13 +25,13 @@ class PromptingSettings(StudySettings):
     timed: int = 24  # queries whose time is taken, one by one
 
 
-def examples(bench: StudyBench, k: int, seed: int) -> list[Example]:
+def examples(bench: Bench, k: int, seed: int) -> list[Example]:
     """The same k examples for both ways: the classes in turn, so that fewer than one per class leave some out."""
     task = bench.lab.task
     return task.few(ceil(k / len(task.classes)), seed)[:k] if k else []
 
 
-def cost(bench: StudyBench, k: int) -> dict:
+def cost(bench: Bench, k: int) -> dict:
     """Milliseconds per query, one query at a time, of a prompt with k examples and of a classifier that was trained;
     the two take turns, on one thread, and the median counts.
     """
@@ -68,7 +69,7 @@ class Prompting(Study):
         return shots + trained + [("cost", k) for k in settings.values]
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, k: int, seed: int = 0) -> dict:
+    def measure(bench: Bench, kind: str, k: int, seed: int = 0) -> dict:
         lab = bench.lab
         if kind == "cost":
             return cost(bench, k)

@@ -1,6 +1,7 @@
 """How much rank does an update need?"""
 
-from experiments.studies.study import Study, StudyBench, StudySettings, compared
+from experiments.bench import Bench
+from experiments.studies.study import Study, StudySettings, compared
 from minilora.show.grids import Grid, listed
 from minilora.show.style import errorbar, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
@@ -29,7 +30,7 @@ class Rank(Study):
         return [("rank", rank) for rank in settings.values]
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, rank: int, seed: int) -> dict:
+    def measure(bench: Bench, kind: str, rank: int, seed: int) -> dict:
         return bench.adapted("lora", bench.text_rate("lora", options(SEARCHED)), seed, options(rank))
 
     def grid(self) -> Grid:

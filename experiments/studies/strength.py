@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from experiments.studies.study import Pairs, Study, StudyBench, StudySettings, draw_curve
+from experiments.bench import Bench
+from experiments.studies.study import Pairs, Study, StudySettings, draw_curve
 from minilora.show.grids import Grid, Spread, listed, show_signed
 from minilora.show.style import GREY, SERIES, TALL, single, styled, with_legend
 from minilora.train.loop import TrainConfig, train
@@ -37,7 +38,7 @@ def least(paths: Iterable[Path], level: float) -> float | None:
     return min(found, default=None)
 
 
-def train_and_look(bench: StudyBench, factor: float, steps: int, seed: int):
+def train_and_look(bench: Bench, factor: float, steps: int, seed: int):
     """Return a LoRA in its best state by validation text, and {step: the numbers at that step}."""
     lab, rate = bench.lab, float(f"{factor * bench.text_rate('lora'):.2g}")
     config = replace(bench.settings.adapt, steps=steps, peak_lr=rate, seed=seed)
@@ -77,7 +78,7 @@ class Strength(Study):
         return keys
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, *what) -> dict:
+    def measure(bench: Bench, kind: str, *what) -> dict:
         seed = what[-1]
         factor, steps = what[:2] if kind == "training" else bench.settings.trainings[-1]
         key = (factor, steps, seed)
@@ -96,53 +97,42 @@ class Strength(Study):
         """At which a training was looked at."""
         return sorted({row["key"][3] for row in self.records.of("training", factor, steps)})
 
-    def paths(self, seed: int) -> list[Path]:
-        """Every training from the base on."""
-        return [
-            [(0.0, 0.0), *(self.point("training", *one, step, seed) for step in self.steps_of(*one))]
-            for one in self.settings["trainings"]
-        ]
-
-    def beside_training(self, strength: float) -> list[tuple[float | None, float | None]]:
+    def beside_training(self, strength: float) -> tuple[list[float | None], list[float | None]]:
         """For each seed how much more a strength has learned, and how much more it has forgotten, than training.
 
         Learned: than the most that any training had where it had forgotten no more. Forgotten: than the least that any
         had where it had learned no less. None where none had.
         """
-        found = []
+        learns: list[float | None] = []
+        forgets: list[float | None] = []
         for seed in self.settings["seeds"]:
-            (learned, forgotten), paths = self.point("strength", strength, seed), self.paths(seed)
+            learned, forgotten = self.point("strength", strength, seed)
+            paths: list[Path] = [  # every training from the base on
+                [(0.0, 0.0), *(self.point("training", *one, step, seed) for step in self.steps_of(*one))]
+                for one in self.settings["trainings"]
+            ]
             lost = least(paths, learned)
             missed = least([[(-lost, -won) for won, lost in path] for path in paths], -forgotten)  # the axes exchanged
-            found.append((None if missed is None else learned + missed, None if lost is None else forgotten - lost))
-        return found
-
-    def learns(self, strength: float) -> Pairs | None:
-        """More than training; None where there is nothing to compare with for some seed."""
-        return _pairs(more for more, _ in self.beside_training(strength))
-
-    def forgets(self, strength: float) -> Pairs | None:
-        """More than training; None as in `learns`."""
-        return _pairs(more for _, more in self.beside_training(strength))
+            learns.append(None if missed is None else learned + missed)
+            forgets.append(None if lost is None else forgotten - lost)
+        return learns, forgets
 
     def is_new(self, strength: float) -> bool:
         """Whether for every seed no training had learned as much where it had forgotten as little."""
-        return all(more is None or round(more, 3) < 0 for _, more in self.beside_training(strength))
+        return all(more is None or round(more, 3) < 0 for more in self.beside_training(strength)[1])
 
     def grid(self) -> Grid:
         rows = []
         for strength in self.values:
+            learns, forgets = map(_pairs, self.beside_training(strength))
+            beside = ["–" if pairs is None else show_signed(pairs.mean) for pairs in (forgets, learns)]
             won, lost = self.gained("strength", strength), self.forgot("strength", strength)
-            beside = [
-                "–" if pairs is None else show_signed(pairs.mean)
-                for pairs in (self.forgets(strength), self.learns(strength))
-            ]
             rows.append((f"λ = {strength:g}", won.show(3), lost.show(3), *beside))
         *others, own = self.settings["trainings"]
         shown = [(*one, self.steps_of(*one)[-1]) for one in others] + [(*own, step) for step in self.steps_of(*own)]
         for factor, steps, step in shown:
             key = ("training", factor, steps, step)
-            name = f"{next(self.records.of(*key))['lr']:g}, {step}/{steps}"
+            name = f"{self.first('lr', *key):g}, {step}/{steps}"
             rows.append((name, self.gained(*key).show(3), self.forgot(*key).show(3), "", ""))
         counts = [self.gained("strength", strength).count for strength in self.values]
         return Grid(
@@ -177,12 +167,15 @@ class Strength(Study):
         return with_legend(figure)
 
     def sentence(self) -> str:
-        return " ".join((*self.unforgotten(), self.beyond_training(), self.between_the_ends(), *self.exaggerated()))
-
-    def unforgotten(self) -> list[str]:
-        """What it says where the base's text comes easier at every strength above 0."""
         changed = [self.forgot("strength", strength).mean for strength in self.values if strength]
-        return ["Nothing is forgotten: the base's text gains, too."] * (max(changed) < 0)
+        nothing = "Nothing is forgotten: the base's text gains, too. " * (max(changed) < 0)
+        said = f"{nothing}{self.beyond_training()} {self.between_the_ends()}"
+        largest = max(self.values)
+        if largest <= TRAINED:
+            return said
+        won, lost = self.than_trained(largest)
+        only_loses = "Above 1 both get worse: " * ((won.sign, lost.sign) == (-1, 1))
+        return f"{said} {only_loses}λ = {largest:g} has learned {won.show()} and forgotten {lost.show()}."
 
     def beyond_training(self) -> str:
         """Whether strengths are where no training came, and by how much."""
@@ -192,20 +185,19 @@ class Strength(Study):
             return (
                 f"No strength forgets less for as much learned, {self.with_seeds}, than any of {trainings} at any step."
             )
+        others = [f"{strength:g}" for strength in self.values if strength not in new]
         said = (
             f"At λ = {listed(f'{strength:g}' for strength in new)}, {self.with_seeds}, LoRA has learned more than any "
             f"of {trainings} had where it had forgotten as little"
         )
-        others = [f"{strength:g}" for strength in self.values if strength not in new]
         said += f"; at {listed(others)} it has not." if others else "."
-        forgets = {strength: pairs for strength in new if (pairs := self.forgets(strength))}
+        learns, forgets = ({n: p for n in new if (p := _pairs(self.beside_training(n)[i]))} for i in (0, 1))
         if forgets:
             best = min(forgets, key=lambda strength: forgets[strength].mean)
             said += (
                 f" At λ = {best:g} it has forgotten {forgets[best].show()} bits/character against the least that a "
                 f"training forgot for as much ({self.gained('strength', best).show(3)} learned)."
             )
-        learns = {strength: pairs for strength in new if (pairs := self.learns(strength))}
         if learns:
             best = max(learns, key=lambda strength: learns[strength].mean)
             said += (
@@ -232,18 +224,8 @@ class Strength(Study):
             f"learned {won.show()} and forgotten {lost.show()}."
         )
 
-    def exaggerated(self) -> list[str]:
-        """What the largest strength above 1 does, if there is one."""
-        largest = max(self.values)
-        if largest <= TRAINED:
-            return []
-        won, lost = self.than_trained(largest)
-        only_loses = "Above 1 both get worse: " * ((won.sign, lost.sign) == (-1, 1))
-        return [f"{only_loses}λ = {largest:g} has learned {won.show()} and forgotten {lost.show()}."]
 
-
-def _pairs(differences: Iterable[float | None]) -> Pairs | None:
+def _pairs(differences: Sequence[float | None]) -> Pairs | None:
     """None where one of them is missing."""
-    found = list(differences)
-    there = tuple(one for one in found if one is not None)
-    return Pairs(there) if len(there) == len(found) else None
+    there = [one for one in differences if one is not None]
+    return Pairs(tuple(there)) if len(there) == len(list(differences)) else None

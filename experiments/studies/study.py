@@ -6,7 +6,7 @@ cut off goes on there. The table, the figure and the sentence are functions of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -19,8 +19,7 @@ from minilora.measure.records import Records
 from minilora.measure.results import Result
 from minilora.show.grids import Grid, Spread, listed, seeds_in_words, show_count, show_share, show_signed
 from minilora.train import catalog, load
-from minilora.train.loop import History, TrainConfig
-from minilora.train.methods import Options
+from minilora.train.loop import TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,13 +86,13 @@ class Study(Result):
         return [("base",), *((*run, seed) for run in cls.runs(settings) for seed in settings.seeds)]
 
     @staticmethod
-    def measure_base(bench: StudyBench) -> dict:
+    def measure_base(bench: Bench) -> dict:
         """Return the numbers of the cell ("base",)."""
         model = bench.lab.base()
         return {"total": load.count_parameters(model)[1]} | bench.quality(model)
 
     @staticmethod
-    def measure(bench: StudyBench, *key) -> dict:
+    def measure(bench: Bench, *key) -> dict:
         """Return the numbers of any other cell."""
         raise NotImplementedError
 
@@ -117,8 +116,7 @@ class Study(Result):
         records = Records.open(Path(out) / RECORDS, cls.kind, asdict(settings), resume, overwrite)
         tests = ("test_characters", "validation_characters", "test_examples")
         folder = source if settings.base is None else settings.base.cached()[0]
-        lab = Lab(folder, **{name: getattr(settings, name) for name in tests})
-        bench = StudyBench(settings, lab, records)
+        bench = Bench(settings, Lab(folder, **{name: getattr(settings, name) for name in tests}), records)
 
         def measure(*key: Any) -> dict:
             return cls.measure_base(bench) if key == ("base",) else cls.measure(bench, *key)
@@ -131,6 +129,10 @@ class Study(Result):
     @property
     def base(self) -> dict:
         return next(self.records.of("base"))
+
+    def first(self, number: str, *start) -> Any:
+        """Return a number that is the same for every seed, or the first seed's."""
+        return next(self.records.of(*start))[number]
 
     def gained(self, *start) -> Spread:
         """Return bits per character fewer on the domain than the base needs."""
@@ -158,53 +160,27 @@ class Study(Result):
         """What adapting came to. rows: {cells under `header`: how the keys of the row begin}."""
         lines = []
         for names, start in rows.items():
-            row = next(self.records.of(*start))
             learned = (
-                show_count(row["trainable"]),
-                show_share(row["trainable"] / self.base["total"]),
-                f"{row['lr']:g}",
+                show_count(self.first("trainable", *start)),
+                show_share(self.first("trainable", *start) / self.base["total"]),
+                f"{self.first('lr', *start):g}",
                 self.spread("domain", *start).show(3),
                 self.gained(*start).show(3),
                 show_signed(self.forgot(*start).mean),
             )
             lines.append((*names, *learned))
-        counts = [self.spread("domain", *start).count for start in rows.values()]
-        header = (*header, "trainable", "share", "rate", "domain\nbits/char", "gained", "forgot")
         caption = (
             "Domain: held-out numpy-docs (less is better); gained: bits/char fewer than the base; forgot: bits/char "
-            "more on held-out python-docs."
+            f"more on held-out python-docs. {self.in_words(self.gained(*start).count for start in rows.values())}"
         )
-        return Grid(title, header, lines, f"{caption} {self.in_words(counts)}")
+        header = (*header, "trainable", "share", "rate", "domain\nbits/char", "gained", "forgot")
+        return Grid(title, header, lines, caption)
 
     def in_words(self, counts: Iterable[int]) -> str:
         """Return the base, and what ± means over so many seeds."""
         made, model = self.settings["base"], self.settings.get("model")
         base = "the package's" if made is None else f"a small one, {made['config']['steps']} steps"
         return f"Base: {base if model is None else escape(Path(model).name)}. {seeds_in_words(counts)}"
-
-
-class StudyBench(Bench):
-    """Where a study measures."""
-
-    _kept: tuple = (None, None)
-
-    def rate_key(self, part: str, method: str) -> tuple:
-        return (method,)
-
-    def once(self, key, make: Callable[[], object]):
-        """What `make` gives, kept until another key is asked for."""
-        if self._kept[0] != key:
-            self._kept = (key, make())
-        return self._kept[1]
-
-    def adapted(self, method: str, rate: float, seed: int, options: Options | None = None) -> dict:
-        """Return the numbers of a model adapted so."""
-        return self.facts(*self.adapt(method, rate, seed, options), rate)
-
-    def facts(self, model, history: History, rate: float) -> dict:
-        """Return the numbers of a model that was adapted."""
-        facts = {"lr": rate, "trainable": load.count_parameters(model)[0], "best_step": history.best_step}
-        return facts | {"seconds": history.seconds} | self.quality(model)
 
 
 def draw_curve(axes: Axes, points: Sequence[Point], label: str, look: Mapping) -> None:

@@ -1,6 +1,7 @@
 """Which matrices should a fixed number of parameters change?"""
 
-from experiments.studies.study import Pairs, Study, StudyBench, StudySettings, compared
+from experiments.bench import Bench
+from experiments.studies.study import Study, StudySettings, compared
 from minilora.models.llama import LlamaForCausalLM
 from minilora.nn import Linear
 from minilora.quant import linears_of_blocks
@@ -60,13 +61,13 @@ class Targets(Study):
         return [("targets", names) for names in settings.values]
 
     @staticmethod
-    def measure(bench: StudyBench, kind: str, names: str, seed: int) -> dict:
+    def measure(bench: Bench, kind: str, names: str, seed: int) -> dict:
         chosen = options(bench.lab.base(), names)
         rate = bench.text_rate("lora", chosen, ("lora", names))
         return bench.adapted("lora", rate, seed, chosen) | {"rank": chosen.rank}
 
     def rank_of(self, names: str) -> int:
-        return next(self.records.of("targets", names))["rank"]
+        return self.first("rank", "targets", names)
 
     def grid(self) -> Grid:
         rows = {(WORDS[names], str(self.rank_of(names))): ("targets", names) for names in self.values}
@@ -86,36 +87,28 @@ class Targets(Study):
         axes.set_xlabel("bits/character gained on the domain (more is better)")
         return figure
 
-    def against(self, one: str, other: str) -> Pairs:
-        """Return bits per character that `one` gains more than `other`."""
-        return self.paired("domain", ("targets", other), ("targets", one))
-
-    def count(self, names: str) -> str:
-        """Of its parameters, in words."""
-        return show_count(next(self.records.of("targets", names))["trainable"])
-
     def sentence(self) -> str:
         of_attention = f"{self.attention_sentence()} " if set(SINGLE) & set(self.values) else ""
         return of_attention + self.mlp_sentence()
 
     def mlp_sentence(self) -> str:
         """Return the MLP against attention, and against both, by pairs of one seed."""
-        over, both = self.against(MLP, ATTENTION), self.against(ALL, MLP)
+        count = {names: show_count(self.first("trainable", "targets", names)) for names in (MLP, ATTENTION, ALL)}
+        over, both = (
+            self.paired("domain", ("targets", other), ("targets", one)) for one, other in ((MLP, ATTENTION), (ALL, MLP))
+        )
         neither = "the seeds do not agree" if len(self.settings["seeds"]) > 1 else "level"
-        verdict = {
-            1: f"more {self.with_seeds}, as published",
-            0: f"{neither}, so the published lead does not show",
-            -1: f"less {self.with_seeds}, unlike published",
+        leads = {1: "as published", 0: "so the published lead does not show", -1: "unlike published"}
+        adds = {
+            1: "unlike published: attention's matrices add to the MLP's",
+            0: "so attention's matrices add nothing that shows, as published",
+            -1: "attention's matrices add nothing, as published",
         }
-        added = {
-            1: f"more {self.with_seeds}, unlike published: attention's matrices add to the MLP's",
-            0: f"{neither}, so attention's matrices add nothing that shows, as published",
-            -1: f"less {self.with_seeds}: attention's matrices add nothing, as published",
-        }
+        order = {1: f"more {self.with_seeds}, ", 0: f"{neither}, ", -1: f"less {self.with_seeds}: "}
         return (
-            f"With {self.count(MLP)} parameters, the MLP's matrices gain {over.show()} bits/character against "
-            f"attention's with {self.count(ATTENTION)}: {verdict[over.sign]}. All linears with {self.count(ALL)} gain "
-            f"{both.show()} against the MLP's: {added[both.sign]}."
+            f"With {count[MLP]} parameters, the MLP's matrices gain {over.show()} bits/character against attention's "
+            f"with {count[ATTENTION]}: {order[over.sign]}{leads[over.sign]}. All linears with {count[ALL]} gain "
+            f"{both.show()} against the MLP's: {order[both.sign]}{adds[both.sign]}."
         )
 
     def attention_sentence(self) -> str:
@@ -137,6 +130,6 @@ class Targets(Study):
         if best == BOTH:
             return said + "No other choice learns more."
         order = compared(gains[best], both, "more than q + v", "less than q + v", "which is level with q + v")
-        return said + (
-            f"Most is learned with {WORDS[best]} at rank {self.rank_of(best)} ({gains[best].show(3)}), {order}."
+        return (
+            f"{said}Most is learned with {WORDS[best]} at rank {self.rank_of(best)} ({gains[best].show(3)}), {order}."
         )

@@ -121,7 +121,7 @@ def loss(student):
         answer["loss"].equals(right, hint=hint)
     ids = ids.astype("uint64")
     answer = student.driver.loss_of(logits, ids)
-    answer.returns({NO_INDEX: raised("Exception", "float")})
+    answer.returns({NO_INDEX: raised("IndexError", "integer")})
     answer["loss"].equals(each.mean())
     logits = 1000 * logits
     student.driver.loss_of(logits, ids)["loss"].equals(

@@ -236,4 +236,5 @@ class _Lesson:
             "rank": settings.options.rank,
             "losses": [round(step["loss"], 4) for step in history.steps],
             "adapter_bytes": (folder / WEIGHTS).stat().st_size,
+            "notes": history.notes,
         }

@@ -51,6 +51,10 @@ BLOCK_NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+BIASED = {  # architecture -> parts of which llama.cpp reads a bias; it would refuse the file for another
+    "llama": ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"),
+    "qwen2": ("attn_q", "attn_k", "attn_v"),
+}
 ROPE_FACTORS = "rope_freqs.weight"  # what the rotary frequencies are divided by
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
@@ -137,7 +141,7 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
     for path, parameter in model.named_parameters():
         module, _, suffix = path.rpartition(".")
         name, order = gguf_place(module, config)
-        if name is None or (suffix == "bias" and not _may_have_bias(architecture, name.rpartition(".")[2])):
+        if name is None or (suffix == "bias" and name.rpartition(".")[2] not in BIASED[architecture]):
             homeless.append(path)
             continue
         written[f"{name}.{suffix}"] = _stored(parameter, matrices).then(order)
@@ -197,12 +201,6 @@ def _stored(parameter: Tensor, kind: str) -> StoredTensor:
     shape = tuple(parameter.shape)
     kind = "F32" if len(shape) != 2 else kind if shape[-1] % BLOCK[kind] == 0 else "F16"
     return StoredTensor(shape, lambda: backend.to_numpy(parameter.data), kind)
-
-
-def _may_have_bias(architecture: str, part: str) -> bool:
-    """Return True if llama.cpp reads a bias there; it would refuse the file for another."""
-    qkv = part in ("attn_q", "attn_k", "attn_v")
-    return qkv or (architecture == "llama" and part in ("attn_output", "ffn_gate", "ffn_up", "ffn_down"))
 
 
 def _rotated(architecture: str, heads: int, kv_heads: int | None) -> dict[str, int]:

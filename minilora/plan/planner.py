@@ -25,7 +25,7 @@ from typing import NamedTuple
 from minilora.errors import MiniloraError
 from minilora.peft.method import METHODS, Options, Trainable, find
 from minilora.plan.activations import Step, engine_peaks, kept_by_block, rows_of
-from minilora.plan.shapes import LARGEST, PRESETS, Shape
+from minilora.plan.shapes import LARGEST, Shape
 from minilora.quant.blockwise import STATISTICS_BLOCKSIZE, check_options
 
 DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
@@ -189,19 +189,3 @@ def tokens_per_second(plan: Plan, step: Step, tflops: float, utilization: float,
     """Return the speed of a step at that share of a device's TFLOP/s."""
     work = sum(work for kind, work in plan.flops.items() if checkpointing or kind != "again")
     return step.batch * step.length * tflops * 1e12 * utilization / work
-
-
-def largest(memory_bytes: float, method: str, options: Options, step: Step) -> tuple[str, Plan] | None:
-    """The preset with most parameters of which a step fits, with checkpointing where that is needed; None: not one.
-
-    Raises MiniloraError for what no preset could have. (A rank above the width of some is only passed over.)
-    """
-    plans, problems = {}, []
-    for name, shape in sorted(PRESETS.items(), key=lambda item: item[1].parameters, reverse=True):
-        try:
-            plans[name] = make_plan(shape, method, options, step)
-        except MiniloraError as error:
-            problems.append(error)
-    if not plans:
-        raise problems[0]
-    return next(((name, plan) for name, plan in plans.items() if plan.least <= memory_bytes), None)

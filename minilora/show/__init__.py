@@ -1,1 +1,1 @@
-"""How things look: tables, figures and their style, pages of HTML."""
+"""How things look: tables, figures and their style."""

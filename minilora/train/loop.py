@@ -6,7 +6,7 @@ same number of threads.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import inf, isfinite
 from time import perf_counter
 from typing import Any, NoReturn
@@ -237,7 +237,6 @@ class _Loop:
             if not np.isfinite(array).all():
                 self.refuse(f"{name} became infinite or not a number at step {self.step}")
         state = {
-            "config": asdict(self.config),
             "workers": threads.count(),
             "ranks": self.world.size,
             "batches": self.batches.state(),

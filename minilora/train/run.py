@@ -19,11 +19,10 @@ import json
 import math
 import os
 import platform
-import re
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,11 +37,10 @@ from minilora.formats.atomic import show_path
 
 RECORD = "run.json"
 METRICS = "metrics.jsonl"
-LOCK = ".lock"  # it stays in the folder, with the number of the process that locked it last
+LOCK = ".lock"  # it stays in the folder
 FORMAT = "minilora run"
 MAY_CHANGE = {"data", "validation", "test", "save_every", "checkpointing"}  # the text's hash tells what files hold
 KEPT = 2
-_NAME = re.compile(r"step-(\d{8,})\.safetensors")
 SERIES = ("loss", "evaluation", "lr", "norm")  # what the loop logs
 Points = dict[int, float]  # by step, in order; NaN where a number was asked for and there was none
 
@@ -52,15 +50,11 @@ def single_writer(folder: Path, what: str) -> Iterator[None]:
     """Lock `folder` for this process within the block. MiniloraError, which calls it `what`, if another has it."""
     from filelock import FileLock, Timeout  # takes a while to import
 
-    path = folder / LOCK
     try:
-        lock = FileLock(path).acquire(blocking=False)
+        lock = FileLock(folder / LOCK).acquire(blocking=False)
     except Timeout:
-        owner = path.read_text(errors="replace")[:20] if os.access(path, os.R_OK) else ""
-        raise MiniloraError(f"{what} {show_path(folder)} is in use by process {escape(owner) or 'unknown'}") from None
+        raise MiniloraError(f"{what} {show_path(folder)} is in use by another process") from None
     with lock:
-        with suppress(OSError):  # the number only makes the refusal of others clearer
-            path.write_text(str(os.getpid()))
         yield
 
 
@@ -71,7 +65,6 @@ class Checkpoint:
     step: int
     arrays: dict[str, np.ndarray]
     state: dict
-    path: Path
     notes: tuple[str, ...] = ()
 
 
@@ -102,7 +95,7 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     if digest != _checksum(content, arrays):
         raise FormatError(f"{show_path(path)} is no checkpoint, or damaged: its content does not match its checksum")
     content = json.loads(content)
-    return Checkpoint(content["step"], arrays, content["state"], Path(path))
+    return Checkpoint(content["step"], arrays, content["state"])
 
 
 def latest_checkpoint(folder: str | os.PathLike) -> Checkpoint | None:
@@ -130,8 +123,8 @@ def remove_checkpoints(folder: str | os.PathLike, step: int) -> None:
 
 def _saved(folder: Path) -> list[tuple[int, Path]]:
     """(step, path) of each checkpoint in `folder` by its name, newest first."""
-    named = [(_NAME.fullmatch(path.name), path) for path in folder.glob("step-*")]
-    return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)
+    named = {path.stem.removeprefix("step-"): path for path in folder.glob("step-*.safetensors")}
+    return sorted(((int(step), path) for step, path in named.items() if step.isdecimal()), reverse=True)
 
 
 def _checksum(content: str, arrays: dict[str, np.ndarray]) -> str:

@@ -1,45 +1,31 @@
 """What tests of benchmarks share: the folder where they can start processes, and a runner without a process."""
 
-from importlib import import_module
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from benchmarks import harness, step
+
 
 @pytest.fixture(autouse=True)
-def harness(monkeypatch):
-    root = Path(__file__).parents[2]
-    monkeypatch.syspath_prepend(root)
-    monkeypatch.chdir(root)
-    return import_module("benchmarks.harness")
+def _at_the_root(monkeypatch):
+    """Processes start there; the stand-in device is in the GPU's place."""
+    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.setitem(step.BACKENDS, "cuda", "strict")
 
 
-@pytest.fixture
-def step(harness, monkeypatch):
-    """`benchmarks.step`, with the stand-in device in the GPU's place."""
-    module = import_module("benchmarks.step")
-    monkeypatch.setitem(module.BACKENDS, "cuda", "strict")
-    return module
-
-
-@pytest.fixture
-def fake_runner(harness):
+class FakeRunner(AbstractContextManager):
     """A runner that answers with the given seconds, one after the other (and as losses); it ends where they do."""
 
-    class FakeRunner:
-        def __init__(self, name: str, seconds):
-            self.name, self.seconds = name, iter(seconds)
+    def __init__(self, name: str, seconds):
+        self.name, self.seconds = name, iter(seconds)
 
-        def steps(self, count: int) -> dict:
-            value = next(self.seconds, None)
-            if value is None:
-                raise harness.RunnerError(self.name, 1, "Traceback\nno memory\n")
-            return {"seconds": value, "loss": value, "peak": 0}
+    def steps(self, count: int) -> dict:
+        value = next(self.seconds, None)
+        if value is None:
+            raise harness.RunnerError(self.name, 1, "Traceback\nno memory\n")
+        return {"seconds": value, "loss": value, "peak": 0}
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-    return FakeRunner
+    def __exit__(self, *error):
+        pass

@@ -1,25 +1,16 @@
 """pytest tests/benchmarks/test_profile.py: the clocked arrays of the profile compute what NumPy does, and tell what."""
 
-import sys
-from importlib import import_module
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from benchmarks import profile
 from minilora import backend
 
 pytestmark = pytest.mark.host
 SIZE = {"vocab": 64, "hidden": 16, "intermediate": 32, "layers": 1, "heads": 2, "length": 8}
 
 
-@pytest.fixture
-def profile(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2]), *sys.path])
-    return import_module("benchmarks.profile")
-
-
-def test_a_clocked_step_is_the_same_step(profile):
+def test_a_clocked_step_is_the_same_step():
     losses = {}
     for name in ("numpy", "clocked"):
         with backend.use(name):
@@ -28,19 +19,20 @@ def test_a_clocked_step_is_the_same_step(profile):
     assert losses["numpy"] == losses["clocked"]
 
 
-def test_each_part_is_counted_where_it_belongs(profile):
+def test_each_part_is_counted_where_it_belongs():
     found = profile.profile(lambda threads: profile.step.minilora_step(SIZE, "qlora", None, threads), 0.01)
-    names = {line.split()[0] for line, _ in found.lines}
+    names = {line.split()[0] for line, _ in found["lines"]}
     assert {"matmul", "exp", "take", "getitem"} <= names
-    places = {line.split(" in ")[1].rpartition(":")[0] for line, _ in found.lines}
-    assert "swiglu activated functional/activations.py" in places
-    assert "adamw kernels.py" in places
-    parts = found.products, found.elementwise, found.python, found.allocation
-    assert sum(parts) == pytest.approx(found.seconds)
-    assert [line.split(":")[0] for line in found.show()[:1]] == [f"{1000 * found.seconds:.1f} ms on one thread"]
+    places = {line.split(" in ")[1].rpartition(":")[0] for line, _ in found["lines"]}
+    assert {"swiglu activated functional/activations.py", "adamw kernels.py"} <= places
+    assert sum(found[part] for part in ("products", "elementwise", "Python", "allocation")) == pytest.approx(
+        found["whole"]
+    )
+    first, second = profile.in_words(found)
+    assert first.startswith(f"{1000 * found['whole']:.1f} ms on one thread: products ") and "elementwise: " in second
 
 
-def test_who_owns_its_data_looks_so(profile):
+def test_who_owns_its_data_looks_so():
     with backend.use("clocked"):
         a = backend.xp.ones((2, 3))
         b = a + a

@@ -1,12 +1,13 @@
 """pytest tests/benchmarks/test_speed.py: the rows of the speed table, of runners without a process, and the record."""
 
 import sys
-from importlib import import_module
 
 import pytest
 
+from benchmarks import harness, speed, step
 from experiments.results import speed as results
 from minilora.formats.atomic import read_json
+from tests.benchmarks.conftest import FakeRunner
 
 pytestmark = pytest.mark.host
 
@@ -14,25 +15,19 @@ pytestmark = pytest.mark.host
 @pytest.fixture
 def seconds() -> dict[str, list[float]]:
     """What the runners answer, by name: the first two to warm up."""
-    return {
-        "minilora": [9, 1, 1, 2],
-        "transformers": [9, 1, 6, 2],
-        "torch": [9, 1, 3, 7],
-        "torch.compile": [20, 1, 2, 4],
-    }
+    peers = {"transformers": [9, 1, 6, 2], "torch": [9, 1, 3, 7], "torch.compile": [20, 1, 2, 4]}
+    return {"minilora": [9, 1, 1, 2]} | peers
 
 
-@pytest.fixture
-def speed(step, fake_runner, seconds, monkeypatch):
-    """`benchmarks.speed`, whose runners take `seconds`."""
-    module = import_module("benchmarks.speed")
-    runner = lambda name, *arguments, folder=None: fake_runner(name, seconds[name])  # noqa: E731
-    monkeypatch.setattr(module.harness, "Runner", runner)
-    monkeypatch.setattr(module.step, "Runner", runner)
-    return module
+@pytest.fixture(autouse=True)
+def runners(seconds, monkeypatch):
+    """The runners take `seconds`."""
+    runner = lambda name, *arguments, folder=None: FakeRunner(name, seconds[name])  # noqa: E731
+    monkeypatch.setattr(harness, "Runner", runner)
+    monkeypatch.setattr(step, "Runner", runner)
 
 
-def test_a_row_is_beside_the_faster_eager_peer(speed, seconds, tmp_path):
+def test_a_row_is_beside_the_faster_eager_peer(seconds, tmp_path):
     seconds["before"] = [9, 1, 2, 2]
     (row,) = speed.of_step("hidden 64, 8 x 64", "lora", tmp_path, 2)
     assert row["name"] == "hidden 64, 8 x 64, lora" and row["against"] == "transformers"
@@ -43,7 +38,7 @@ def test_a_row_is_beside_the_faster_eager_peer(speed, seconds, tmp_path):
     assert row["failed"] == {} and row["compiling"] == 40  # two steps of 20 seconds
 
 
-def test_a_peer_that_fails_has_its_reason_in_the_row(speed, seconds):
+def test_a_peer_that_fails_has_its_reason_in_the_row(seconds):
     seconds["torch.compile"] = []
     for name in ("minilora", "transformers", "torch"):
         seconds[name] = [9, 1, *seconds[name]]  # the others begin again
@@ -52,15 +47,7 @@ def test_a_peer_that_fails_has_its_reason_in_the_row(speed, seconds):
     assert row["seconds"] == {"minilora": 1.5, "transformers": 4, "torch": 5}
 
 
-def test_without_peers_there_is_no_ratio(speed, seconds):
-    for name in ("transformers", "torch", "torch.compile"):
-        seconds[name] = []
-    seconds["minilora"] = [9, 1] * 4 + [1, 2]
-    (row,) = speed.of_step("hidden 64, 8 x 64", "full", None, 2)
-    assert row["value"] is row["against"] is None and row["seconds"] == {"minilora": 1.5}
-
-
-def test_how_a_step_uses_the_cores(speed, seconds):
+def test_how_a_step_uses_the_cores(seconds):
     seconds |= {"products": [9, 1, 0.6, 1.4], "one thread": [9, 1, 1.7, 3.8], "all threads": [9, 1, 0.9, 1.8]}
     rows = {row["name"]: row["value"] for row in speed.in_depth("hidden 64, 2 layers", "full", None, 2)}
     assert rows == pytest.approx(
@@ -84,12 +71,12 @@ def test_how_a_step_uses_the_cores(speed, seconds):
         ("", "ended with status -9"),
     ],
 )
-def test_why_a_peer_ended(speed, harness, said, word):
+def test_why_a_peer_ended(said, word):
     error = harness.RunnerError("torch", -9, said)
     assert speed.reason(error) == word
 
 
-def test_the_record_is_filled_in_several_sittings(speed, monkeypatch, tmp_path, capsys):
+def test_the_record_is_filled_in_several_sittings(monkeypatch, tmp_path, capsys):
     measured = []
 
     def measure(name, before, rounds):
@@ -101,7 +88,7 @@ def test_the_record_is_filled_in_several_sittings(speed, monkeypatch, tmp_path, 
     )
     monkeypatch.setattr(speed, "commit_of", lambda folder: "abc")
     monkeypatch.setattr(speed.profile, "works", lambda: {"c": None})
-    monkeypatch.setattr(speed, "profile_of", lambda name: ["x", "y"])
+    monkeypatch.setattr(speed.harness, "fresh", lambda function, name: {"words": ["x", "y"]})
     run = lambda *arguments: monkeypatch.setattr(sys, "argv", ["speed", *arguments]) or speed.main()  # noqa: E731
     assert run("--out", str(tmp_path), "--row", "b") == 0 and measured == ["a b", "b c"]
     assert run("--out", str(tmp_path), "--missing") == 0 and measured == ["a b", "b c", "c"]
@@ -114,25 +101,13 @@ def test_the_record_is_filled_in_several_sittings(speed, monkeypatch, tmp_path, 
         ("c", "abc", ["x", "y"]),
     ]
     assert run("--row", "a") == 0 and results.read(path) == record  # prints only
-    monkeypatch.setattr(speed, "versions", lambda: {"torch": "99"})
+    monkeypatch.setattr(speed, "PACKAGES", ("numpy",))
     with pytest.raises(SystemExit):
         run("--out", str(tmp_path))
     assert "measured otherwise: peers" in capsys.readouterr().err and read_json(path) == record
 
 
-def test_a_row_without_its_minilora_stops_no_other(speed, harness, monkeypatch, capsys):
-    def fail(before, rounds):
-        raise harness.RunnerError("minilora", 2, "MiniloraError: smollm2 is not here")
-
-    monkeypatch.setattr(speed, "groups", lambda: {"a": fail, "b": lambda *a: [{"name": "b", "value": None}]})
-    monkeypatch.setattr(speed, "commit_of", lambda folder: "abc")
-    monkeypatch.setattr(sys, "argv", ["speed"])
-    assert speed.main() == 1
-    printed = capsys.readouterr()
-    assert "smollm2 is not here" in printed.err and printed.out.splitlines()[-1].split() == ["b", "–"]
-
-
-def test_each_row_has_a_place_in_the_table(speed):
+def test_each_row_has_a_place_in_the_table():
     names = [name.removeprefix("in depth: ") for name in speed.groups()]
     assert all(results._place(name)[0] < len(results.GOALS) for name in names)
     assert {name for name in speed.profile.works()} <= set(names)

@@ -6,7 +6,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minilora.data import bpe, corpora
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.host
 FILE = (load.base_folder() / "tokenizer.json").read_text("utf-8")
 THEIRS = Tokenizer.from_json(FILE)._inner
 OURS = bpe.ByteLevelBPE(json.loads(FILE))
+DOCUMENTS = [document.text for document in corpora.load("numpy-docs").documents]
 # Characters that this Python's Unicode has; the library's may be newer.
 KNOWN = st.characters(exclude_categories=["Cs", "Cn"])
 TEXTS = st.text(KNOWN | st.sampled_from("  \n\t'stremdlv10!A\x1c\x85\xa0\u2028"))
@@ -33,16 +34,12 @@ def assert_same_encoding(text: str) -> None:
     assert OURS.encode(text).ids == THEIRS.encode(text).ids, text
 
 
-def test_documents_have_equal_ids():
-    for document in corpora.load("numpy-docs").documents[::4]:
-        assert_same_encoding(document.text)
-
-
 @given(TEXTS)
 @example("it's we'll 'S ''t \x1c\x1d x\x85y  \u3000 z")
 @example("日本語 עברית ²½Ⅷ 👩‍👩‍👧 é e\u0301 \0 \ufeff \U0010ffff")
 @example(f"a{END_OF_TEXT} 12a_b\r\n\n  end  ")
 @example("a" * 500)
+@example("\n".join(DOCUMENTS[::4]))
 def test_random_text_has_equal_ids(text):
     assert_same_encoding(text)
 
@@ -58,20 +55,14 @@ def test_ids_have_equal_texts(ids, skip):
     assert OURS.decode(ids, skip) == THEIRS.decode(ids, skip_special_tokens=skip)
 
 
-def same_training(texts: list[str], size: int) -> None:
-    theirs = train_tokenizer(texts, size).to_json()
-    assert bpe.ByteLevelBPE.trained(texts, size, END_OF_TEXT).to_str(pretty=True) == theirs
-
-
+@settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from("aab 'sé日"), max_size=40), max_size=6), st.integers(257, 300))
 @example(["aaaa aaa aaaaa"] * 2, 300)
 @example(["ab cd ab cd ba dc"], 260)  # ties
-def test_random_texts_give_equal_merges(texts, size):
-    same_training(texts, size)
-
-
-def test_documents_give_equal_merges():
-    same_training([document.text for document in corpora.load("numpy-docs").documents[:60]], 400)
+@example(DOCUMENTS[:60], 400)
+def test_texts_give_equal_merges(texts, size):
+    theirs = train_tokenizer(texts, size).to_json()
+    assert bpe.ByteLevelBPE.trained(texts, size, END_OF_TEXT).to_str(pretty=True) == theirs
 
 
 def test_the_tokenizer_is_the_same_without_the_library(without_library):

@@ -74,13 +74,11 @@ def test_no_text_ends_a_message(question, answer):
 
 
 def test_a_token_across_the_edge_of_an_answer_is_no_part_of_it():
-    trims = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    tokenizer = make_tokenizer(post_processor=trims)
+    tokenizer = make_tokenizer(post_processor={"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True})
     assert tokenizer._inner.token_to_id("ĊĊ") is not None
-    ids, mask = chat.find_format(tokenizer).encode(tokenizer, turns("a", "\n"))
-    assert written(ids[mask]) == "<|im_end|>"  # "assistant\n" and "\n" share a token, which the prompt would not end in
-    ids, mask = chat.find_format(tokenizer).encode(tokenizer, turns("a", "\n b"))
-    assert written(ids[mask]) == " b<|im_end|>"
+    for answer, learned in (("\n", ""), ("\n b", " b")):  # "assistant\n" and "\n" share a token: no prompt ends in it
+        ids, mask = chat.find_format(tokenizer).encode(tokenizer, turns("a", answer))
+        assert written(ids[mask]) == learned + "<|im_end|>"
 
 
 MARKS = ("<|im_start|>", "<|im_end|>")
@@ -97,7 +95,6 @@ FIRST = {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_s
         (CHATML + "<think>", MARKS, {}),
         (CHATML.replace("\n", ""), MARKS, {}),
         (CHATML + "{% set system_message = 'Be kind.' %}", MARKS, {}),
-        (CHATML.replace("kind.", "\\xZ"), MARKS, {}),  # an escape that is none
         ("{{ '<|user|>\n' + message['content'] + '\n' }}{{ '<|assistant|>\n' + eos_token }}", ("</s>",), {}),  # Tulu's
         ("<|start_header_id|><|end_header_id|><|eot_id|>", ("</s>",), {}),
     ],
@@ -127,27 +124,23 @@ def write(path, *lines) -> str:
     return str(path)
 
 
-def test_both_kinds_of_lines(tmp_path):
-    messages = turns("a", "b\u2028c", "d", "é\n", system="s")
-    path = write(tmp_path / "x.jsonl", {"prompt": "p", "response": "r"}, "", {"messages": messages}, "  ", "")
-    assert chat.read_jsonl(path) == [turns("p", "r"), messages]
-    (tmp_path / "y.jsonl").write_bytes(b'\xef\xbb\xbf{"prompt": "p", "response": "r"}\r\n')
-    assert chat.read_jsonl(tmp_path / "y.jsonl") == [turns("p", "r")]
-
-
-def test_other_names_of_the_keys_and_keys_that_are_not_read(tmp_path):
+def test_kinds_of_lines_and_keys_that_are_not_read(tmp_path):
+    messages, notes = turns("a", "b\u2028c", "d", "é\n", system="s"), []
     rows = [
         {"prompt": "p", "completion": "r", "id": 7, "empty": ""},
+        "",
         {"instruction": "p", "input": "", "output": "r"},
-        {"instruction": "p", "input": "q", "output": "r"},
+        {"instruction": "p", "input": "q", "response": "r"},
+        "  ",
+        {"messages": messages},
         {"messages": [{"role": "user", "content": "p"}, turns("p", "r")[1]], "source": "s", "id": 8},
     ]
-    notes = []
     path = write(tmp_path / "x.jsonl", *rows)
-    assert chat.read_jsonl(path, notes) == [turns("p", "r"), turns("p", "r"), turns("p\n\nq", "r"), turns("p", "r")]
+    expected = [turns("p", "r"), turns("p", "r"), turns("p\n\nq", "r"), messages, turns("p", "r")]
+    assert chat.read_jsonl(path, notes) == expected
     assert notes == [f"{path}: what lines have under id, source is not read"]
-    chat.read_jsonl(write(tmp_path / "x.jsonl", lines()), notes)
-    assert len(notes) == 1
+    (tmp_path / "y.jsonl").write_bytes(b'\xef\xbb\xbf{"prompt": "p", "response": "r"}\r\n')
+    assert chat.read_jsonl(tmp_path / "y.jsonl", notes) == [turns("p", "r")] and len(notes) == 1
 
 
 def test_labels_lose_the_spaces_around_them_and_other_answers_keep_them(tmp_path):
@@ -297,33 +290,16 @@ def test_rows_of_like_length_make_a_batch_across_epochs():
     assert lengths[:12] != sorted(lengths[:12]) and lengths[:12] != lengths[25:37]
 
 
-def test_resume_gives_the_same_batches():
-    make = lambda: ChatBatches(TOKENS, 2, LONGEST + 5, 1, 5)  # noqa: E731
-    reference = make()
-    states, expected = zip(*[(reference.state(), reference.next_batch()) for _ in range(15)], strict=True)
-    assert states[-1]["epoch"] >= 2
-    for start in (0, 1, 5, 13):
-        resumed = make()
-        resumed.load_state(states[start])
-        for batch in expected[start:]:
-            again = resumed.next_batch()
-            assert all((again[name] == batch[name]).all() for name in batch)
-
-
 def test_an_answer_that_does_not_fit_is_left_out():
     rows = chat.encode_conversations(TOKENIZER, FORMAT, [turns("x", "y" * 90), turns("a", "b")])
     batches = ChatBatches(rows, 2, 80, 1, 5)
     assert batches.notes == ["1 of 2 left out: the response is longer than 80 tokens"]
     assert learned(batches.next_batch()) == [rows.rows[1][0][rows.rows[1][1]].tolist()] * 2
-    answer = int(rows.rows[0][1].sum())
-    for seq_len, fits in ((answer + 1, False), (answer + 2, True)):  # the answer, the line end after, one token before
-        tokens = chat.ChatTokens(rows.rows[:1], [90])
-        if fits:
-            (labels,) = learned(ChatBatches(tokens, 1, seq_len, 1, 5).next_batch())
-            assert len(labels) == answer
-        else:
-            with pytest.raises(MiniloraError, match=f"no response fits into a context of {seq_len} tokens"):
-                ChatBatches(tokens, 1, seq_len, 1, 5)
+    answer, alone = int(rows.rows[0][1].sum()), chat.ChatTokens(rows.rows[:1], [90])
+    (labels,) = learned(ChatBatches(alone, 1, answer + 2, 1, 5).next_batch())  # the line end after, one token before
+    assert len(labels) == answer
+    with pytest.raises(MiniloraError, match=f"no response fits into a context of {answer + 1} tokens"):
+        ChatBatches(alone, 1, answer + 1, 1, 5)
 
 
 def test_a_conversation_is_cut_from_the_left_and_an_answer_that_is_cut_into_is_not_learned():

@@ -78,23 +78,13 @@ def cells(grid):
 
 def test_the_adaptation_table_has_each_number_in_its_place(results):
     table = cells(claims.adaptation_grid(results))
-    assert list(table) == ["base as it is", "from scratch", "full", "LoRA"]
-    assert table["LoRA"] == {
-        "method": "LoRA",
-        "trainable": "102,400",
-        "share": "4.0 %",
-        "peak memory": "84 MB",
-        "time": "13 s",
-        "domain bits/char": "2.530 ± 0.005",
-        "base text bits/char": "2.130 ± 0.010",
-        "forgot": "+0.030",
+    expected = {
+        "base as it is": "– – 41 MB – 2.750 2.100 –",
+        "from scratch": "2,560,000 100 % 140 MB 20 s 3.300 ± 0.010 4.900 ± 0.000 –",  # it never knew the base's text
+        "full": "2,560,000 100 % 140 MB 20 s 2.500 ± 0.010 2.210 ± 0.020 +0.110",
+        "LoRA": "102,400 4.0 % 84 MB 13 s 2.530 ± 0.005 2.130 ± 0.010 +0.030",
     }
-    assert table["full"]["share"] == "100 %" and table["full"]["forgot"] == "+0.110"
-    assert table["full"]["base text bits/char"] == "2.210 ± 0.020"
-    assert table["base as it is"]["domain bits/char"] == "2.750"
-    empty = ("trainable", "share", "time", "forgot")
-    assert {table["base as it is"][name] for name in empty} == {"–"}
-    assert table["from scratch"]["forgot"] == "–"  # it never knew that text
+    assert {name: " ".join([*row.values()][1:]) for name, row in table.items()} == expected
     better = cells(claims.adaptation_grid(scaled(results, "lora", base_text=-0.05)))
     assert better["LoRA"]["forgot"] == "−0.020"  # the base text got better
 
@@ -150,17 +140,14 @@ def verdicts(results) -> dict[str, tuple]:
 
 def test_verdicts_carry_the_numbers(results):
     rows = verdicts(results)
-    assert rows["full / base as it is: bits/char"] == ("2.500 ± 0.010", "2.750", "9.1 % less")
-    assert rows["LoRA / base as it is: bits/char"][-1] == "8.0 % less"
-    assert rows["from scratch / full: bits/char"][-1] == "32 % more"
-    assert rows["from scratch / LoRA: bits/char"][-1] == "30 % more"
-    assert rows["LoRA / full: base text"] == ("2.130 ± 0.010", "2.210 ± 0.020", "3.6 % less")
-    assert rows["LoRA / full: parameters"][-1] == "96 % less"
-    assert rows["LoRA / full: peak memory"] == ("84 MB", "140 MB", "40 % less")
-    assert rows["LoRA / full: time"] == ("13 s", "20 s", "35 % less")
-    assert rows["LoRA / from scratch: 16 labels"] == ("60.0 ± 2.0 %", "31.0 ± 2.0 %", "29.0 points more")
-    assert rows["LoRA, 16 / from scratch, 128 labels"][-1] == "8.0 points more"
-    assert rows["feature extraction / full: 128 labels"][-1] == "25.0 points less"
+    assert [row[-1] for row in rows.values()] == [
+        *("9.1 % less", "8.0 % less", "32 % more", "30 % more", "3.6 % less", "96 % less", "40 % less", "35 % less"),
+        *("29.0 points more", "23.0 points more", "8.0 points more", "25.0 points less"),
+    ]
+    assert rows["full / base as it is: bits/char"][:2] == ("2.500 ± 0.010", "2.750")
+    assert rows["LoRA / full: peak memory"][:2] == ("84 MB", "140 MB")
+    assert rows["LoRA / from scratch: 16 labels"][:2] == ("60.0 ± 2.0 %", "31.0 ± 2.0 %")
+    assert [*rows][-2:] == ["LoRA, 16 / from scratch, 128 labels", "feature extraction / full: 128 labels"]
 
 
 def test_verdicts_follow_the_numbers(results):
@@ -184,31 +171,18 @@ def test_a_method_without_a_name_is_an_error_and_never_dropped(results):
 # Figures
 
 
-def test_every_axis_has_a_label_and_every_figure_a_title(results):
-    for name, draw in claims.FIGURES.items():
-        figure = draw(results)
-        assert figure.get_suptitle(), name
-        shown = [axes for axes in figure.axes if axes.axison]
-        assert all(axes.get_ylabel() for axes in shown) and shown[-1].get_xlabel(), name
-
-
 def test_figures_show_the_numbers(results):
     axes = claims.accuracy_against_labels(results).axes[0]
     line = next(c for c in axes.containers if c.get_label() == "feature extraction")[0]
-    assert list(line.get_ydata()) == pytest.approx([40, 50])
+    assert list(line.get_ydata()) == pytest.approx([40, 50]) and axes.get_ylabel() and axes.get_xlabel()
     axes = claims.adaptation(results).axes[0]
     curves = [line for line in axes.lines if len(line.get_xdata()) > 1]
     assert [list(line.get_xdata())[-1] for line in curves] == [30, 20, 20] * 3
     assert list(curves[3].get_ydata()) == pytest.approx([2.7, 2.6, 2.5, 2.4])
     low, high = axes.get_ylim()
     assert low < 2.4 and 3.6 < high < 5  # the end of scratch is in sight, its start is not
-
-
-def test_one_number_of_labels_is_no_curve(results):
-    rows = results.records.rows
-    for key in [key for key in rows if key[-1] == 128]:
-        del rows[key]
-    assert claims.accuracy_against_labels(results) is None
+    results.records.rows = {key: row for key, row in results.records.rows.items() if key[-1] != 128}
+    assert claims.accuracy_against_labels(results) is None  # one number of labels is no curve
 
 
 def test_drawing_changes_nothing_global(results):

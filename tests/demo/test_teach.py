@@ -73,23 +73,17 @@ def lesson(place):
 # Whole runs
 
 
-def test_results_and_table(ran):
+def test_the_results_have_a_row_for_each_way_to_ask(ran):
     results, out = ran
     assert json.loads((out / "results.json").read_text("utf-8")) == results
     assert max(map(len, grids.render(grids.drawn(teach_report.scores_grid(results))).splitlines())) <= 80
-    size = (out / "adapter" / "adapter_model.safetensors").stat().st_size
+    size, training = (out / "adapter" / "adapter_model.safetensors").stat().st_size, training_of(out / "adapter")
     assert results["peak_rss"] > 50e6 and results["training"]["adapter_bytes"] == size
-    training = training_of(out / "adapter")
     assert training["model"] == results["model"] and training["method"] == "qlora" and training["data_sha256"]
-
-
-def test_a_row_for_each_way_to_ask(ran):
-    results, _ = ran
-    assert list(results["rows"]) == ["before", "few-shot", "open book", "after"]
+    assert list(results["rows"]) == ["before", "few-shot", "open book", "after"] and len(results["samples"]) == 13
     before, after = results["rows"]["before"], results["rows"]["after"]
     assert before["other_text"] != after["other_text"] and len(results["training"]["losses"]) == 3
     assert {name: score["count"] for name, score in before["scores"].items()} == {"phrasings": 10, "uses": 3}
-    assert len(results["samples"]) == 13
     for name, row in results["rows"].items():
         for test, score in row["scores"].items():
             told = [(s[name], s["expected"]) for s in results["samples"] if s["test"] == test]

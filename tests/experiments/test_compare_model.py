@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments import compare_model, compare_model_report, knowledge, subjects
+from experiments import compare_model, comparison_report, subjects
 from experiments.__main__ import main
 from experiments.compare_model import ModelComparison, ModelSettings
-from experiments.compare_model_report import ModelResult, mean_and_error
+from experiments.compare_model_report import FIGURES, ModelResult, mean_and_error
 from experiments.results import founding
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
-from minilora.peft import METHODS
 from minilora.train import defaults
 from tests.helpers import tiny_chat
 from tests.measure.test_curve import rows, write
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.host
 def folder(tmp_path_factory):
     """A tiny chat model, 60 examples of two labels, and a text."""
     folder = tmp_path_factory.mktemp("compare")
-    texts = [row["prompt"] + row["response"] for row in rows(30)] + [one.beginning for one in knowledge.questions()]
+    texts = [row["prompt"] + row["response"] for row in rows(30)] + [beginning for beginning, _ in subjects.questions()]
     tiny_chat.save(folder / "model", texts)
     write(folder / "train.jsonl", rows(60))
     (folder / "text").mkdir()
@@ -104,16 +103,6 @@ def test_a_row_trains_at_the_rate_with_the_least_loss(measured):
             assert {one["lr"] for one in records.of("trained", row)} == {min(losses, key=losses.get)}
 
 
-def test_without_a_search_rates_are_those_of_finetune(folder, tmp_path):
-    asked = settings(folder, rows=("lora",), seeds=(0,), default_rates=True)
-    records = compare_model.run(tmp_path, asked)
-    lr = METHODS["lora"].rate(defaults.base_size(ModelComparison(asked).subject.base))
-    assert records.rows["trained", "lora", 0]["lr"] == lr and not any(records.of("rate", "lora"))
-    assert "All at the default rates of `finetune`, without a search." in ModelResult(records).quality_grid().caption
-    with pytest.raises(MiniloraError, match=r"measured with other settings \(default_rates\)"):
-        compare_model.run(tmp_path, replace(asked, default_rates=False), resume=True)
-
-
 @pytest.mark.slow
 def test_a_cell_that_is_run_again_is_the_same(folder, measured):
     """Whoever measures one cell anew finds what the records say."""
@@ -124,14 +113,6 @@ def test_a_cell_that_is_run_again_is_the_same(folder, measured):
         assert {name: row[name] for name in found if name != "seconds"} == {
             n: found[n] for n in found if n != "seconds"
         }
-
-
-def test_a_run_that_was_stopped_goes_on(folder, measured, tmp_path, capsys):
-    lines = (measured / "train.jsonl" / "records.jsonl").read_text().splitlines(keepends=True)
-    kept = [line for line in lines if '"trained", "full"' not in line]
-    (tmp_path / "records.jsonl").write_text("".join(kept))
-    compare_model.run(tmp_path, settings(folder), resume=True)
-    assert len((tmp_path / "records.jsonl").read_text().splitlines()) == len(lines)
 
 
 def test_nothing_that_is_tested_or_searched_with_is_learned(folder):
@@ -216,7 +197,8 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
     from rich.console import Console
 
     file = StringIO()
-    compare_model_report.show(read(measured, data).records, tmp_path, Console(file=file, width=80))
+    result = read(measured, data)
+    comparison_report.show(result.grids(), FIGURES, result, tmp_path, Console(file=file, width=80))
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= 80 and unit in text
     for words in ("base as it is", "few-shot prompt", "LoRA on all linears", "full", "Times: ", "Figures: "):
@@ -225,10 +207,10 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
 
 
 def test_the_quiz():
-    questions = knowledge.questions()
-    assert len(questions) == 60 == len({one.beginning for one in questions})
-    for one in questions:
-        assert len(set(one.ends)) == 4 and all(re.fullmatch(r" \w[\w ]*", end) for end in one.ends)
+    questions = subjects.questions()
+    assert len(questions) == 60 == len(dict(questions))
+    for _, ends in questions:
+        assert len(set(ends)) == 4 and all(re.fullmatch(r" \w[\w ]*", end) for end in ends)
 
 
 @pytest.mark.parametrize(
@@ -245,17 +227,14 @@ def test_bad_flags_are_one_line(flags, words, tmp_path, capsys):
     assert words in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-def test_free_answers_are_refused(folder, tmp_path, capsys):
-    data = write(tmp_path / "free.jsonl", [{"prompt": f"Say {i}", "response": f"This is {i}"} for i in range(100)])
-    with pytest.raises(MiniloraError, match="free responses"):
-        ModelComparison(replace(settings(folder), data=str(data)))
-
-
 def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
     write(tmp_path / "few.jsonl", rows(40, start=300))
     asked = settings(folder, examples=128, validation_examples=128, test_examples=5)
     facts = subjects.LabelledTask(replace(asked, data=str(tmp_path / "few.jsonl"))).facts()
     assert facts["validation_examples"] < facts["examples"] < 64
+    free = write(tmp_path / "free.jsonl", [{"prompt": f"Say {i}", "response": f"This is {i}"} for i in range(100)])
+    with pytest.raises(MiniloraError, match="free responses"):
+        ModelComparison(replace(settings(folder), data=str(free)))
     write(tmp_path / "fewest.jsonl", rows(26, start=300))
     with pytest.raises(MiniloraError, match="--data leaves .* examples to learn from"):
         subjects.LabelledTask(replace(asked, data=str(tmp_path / "fewest.jsonl"), shots=(2, 40)))
@@ -263,7 +242,6 @@ def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
 
 def test_costs_that_were_not_measured_are_no_table(measured):
     records = Records.read(measured / "text" / "records.jsonl", compare_model.KIND)
-    assert [grid.title.partition(":")[0] for grid in ModelResult(records).grids()][1:] == ["What it costs"]
     for row in ("lora", "full"):
         del records.rows["memory", row], records.rows["cost", row]
     assert len(ModelResult(records).grids()) == 1

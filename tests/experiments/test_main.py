@@ -41,9 +41,3 @@ def test_a_reader_who_leaves_is_no_success():
     with open(writer, "wb") as output:
         done = subprocess.run([sys.executable, "-m", "experiments", "study"], stdout=output, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (141, b"")
-
-
-def test_a_full_disk_is_one_line():
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run([sys.executable, "-m", "experiments", "study"], stdout=full, stderr=subprocess.PIPE)
-    assert (done.returncode, done.stderr) == (2, b"minilora: No space left on device\n")

@@ -23,22 +23,13 @@ HERE = Path(__file__).parent
 SMALL = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "max_position_embeddings": 64}
 CONFIGS = {
     "grouped_tied": {
-        **SMALL,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
+        **{**SMALL, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},
+        **{"tie_word_embeddings": True},
     },
     "biased": {
-        **SMALL,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 6,
-        "attention_bias": True,
-        "mlp_bias": True,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
-        "rms_norm_eps": 1e-3,
+        **{**SMALL, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 6},
+        **{"attention_bias": True, "mlp_bias": True},
+        **{"rope_parameters": {"rope_type": "default", "rope_theta": 100.0}, "rms_norm_eps": 1e-3},
     },
     "plain": {**SMALL, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2},
 }
@@ -47,14 +38,18 @@ TRAINING = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01
 
 
 def build(config: dict, seed: int) -> LlamaForCausalLM:
-    """A model whose weights fit in float16 and are large enough for logits that differ."""
+    return with_weights(LlamaForCausalLM(LlamaConfig(**config, eos_token_id=None, bos_token_id=None)), seed)
+
+
+def with_weights(model, seed: int):
+    """The model with weights that fit in float16 and are large enough for logits that differ."""
     rng = np.random.default_rng(seed)
-    model = LlamaForCausalLM(LlamaConfig(**config, eos_token_id=None, bos_token_id=None)).eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
-            value = rng.standard_normal(p.shape) * 0.3 + ("norm" in name)
+            is_norm = "norm" in name or (".ln_" in name and "weight" in name)
+            value = rng.standard_normal(p.shape) * 0.3 + is_norm
             p.copy_(torch.from_numpy(value.astype("float16")).float())
-    return model
+    return model.eval()
 
 
 def left_padded(ids: np.ndarray, lengths) -> tuple[np.ndarray, np.ndarray]:
@@ -73,8 +68,8 @@ def first_before_end(continuations: np.ndarray, prompt: int) -> int:
     return min(ends, key=lambda t: (ends[t] != 1, t))
 
 
-def describe(model: LlamaForCausalLM, seed: int) -> dict[str, np.ndarray]:
-    """Everything but training."""
+def describe(model, seed: int) -> dict:
+    """Logits, loss, gradients and continuations, of a Llama or a GPT-2."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(2, 40, (2, 7))
     labels = np.where(rng.random(ids.shape) < 0.2, -100, ids)
@@ -89,14 +84,17 @@ def describe(model: LlamaForCausalLM, seed: int) -> dict[str, np.ndarray]:
         positions = np.maximum(mask.cumsum(axis=1) - 1, 0)  # what generate() does; a plain call leaves it to the caller
         masked = {"attention_mask": torch.from_numpy(mask)}
         padded_logits = model(torch.from_numpy(padded), position_ids=torch.from_numpy(positions), **masked).logits
-        greedy = model.generate(torch.from_numpy(ids), attention_mask=torch.ones(ids.shape), **settings).numpy()
+        greedy = model.generate(torch.from_numpy(ids), attention_mask=torch.ones(ids.shape), **settings)
         padded_greedy = model.generate(torch.from_numpy(padded), **masked, **settings)
-        eos = first_before_end(greedy, ids.shape[1])
-        greedy_eos = model.generate(
-            torch.from_numpy(ids), attention_mask=torch.ones(ids.shape), eos_token_id=eos, **settings
-        )
     arrays |= {"padded_ids": padded, "padded_mask": mask, "padded_logits": padded_logits}
-    return arrays | {"greedy": greedy, "padded_greedy": padded_greedy, "eos": np.array(eos), "greedy_eos": greedy_eos}
+    return arrays | {"greedy": greedy, "padded_greedy": padded_greedy}
+
+
+def ends_early(model, ids: np.ndarray, greedy) -> dict:
+    """A continuation that ends before it has all tokens."""
+    eos, settings = first_before_end(greedy.numpy(), ids.shape[1]), {"max_new_tokens": NEW_TOKENS, "do_sample": False}
+    settings |= {"pad_token_id": PAD, "eos_token_id": eos, "attention_mask": torch.ones(ids.shape)}
+    return {"eos": np.array(eos), "greedy_eos": model.generate(torch.from_numpy(ids), **settings)}
 
 
 def classify(config: dict, model: LlamaForCausalLM, seed: int) -> dict[str, np.ndarray]:
@@ -130,15 +128,20 @@ def train(model: LlamaForCausalLM, seed: int) -> dict[str, np.ndarray]:
     return {"train_ids": batches, "train_loss": np.array(losses)}
 
 
+def write(path: Path, arrays: dict, config: dict) -> None:
+    arrays = {key: a.detach().numpy() if isinstance(a, torch.Tensor) else a for key, a in arrays.items()}
+    arrays = {key: np.array(a, order="C") for key, a in arrays.items()}
+    save_file(arrays, path, metadata={"config": json.dumps(config)})
+
+
 def main() -> None:
     for seed, (name, config) in enumerate(CONFIGS.items()):
         model = build(config, seed)
-        arrays = describe(model, seed) | classify(config, model, seed)
+        arrays = describe(model, seed)
+        arrays |= ends_early(model, arrays["input_ids"], arrays["greedy"]) | classify(config, model, seed)
         if seed == 0:
             arrays |= train(model, seed)
-        arrays = {key: a.detach().numpy() if isinstance(a, torch.Tensor) else a for key, a in arrays.items()}
-        arrays = {key: np.array(a, order="C") for key, a in arrays.items()}
-        save_file(arrays, HERE / f"llama_{name}.safetensors", metadata={"config": json.dumps(config)})
+        write(HERE / f"llama_{name}.safetensors", arrays, config)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ Where CuPy would launch a kernel, `launched` is called. conftest.py registers it
 
 import operator
 import re
-from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -320,7 +319,5 @@ def load() -> Backend:
         array_type=StrictArray,
         from_host=_from_host,
         to_host=StrictArray.get,
-        errstate=nullcontext,
-        block_bytes=None,
-        lockable=False,
+        is_cpu=False,
     )

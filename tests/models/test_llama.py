@@ -2,8 +2,6 @@
 
 import gc
 import json
-import subprocess
-import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -437,6 +435,8 @@ def rewrite(folder: Path, **config) -> None:
         ({"hidden_size": [8]}, "hidden_size"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"),
         ({"rms_norm_eps": None}, "rms_norm_eps"),
+        *(({name: 8 * 10**9}, "config.json claims") for name in ("vocab_size", "intermediate_size", "hidden_size")),
+        ({"num_hidden_layers": 10**9}, "config.json claims"),
     ],
     ids=lambda x: str(x)[:40],
 )
@@ -484,29 +484,6 @@ def test_labels_are_shifted_once_and_stay_as_they_were():
         targets = shifted(labels, (2, 4), virtual)
         np.testing.assert_array_equal(targets, rows)
         assert targets.flags.c_contiguous and not np.shares_memory(targets, labels)
-
-
-@pytest.mark.host
-def test_a_folder_that_claims_too_much_is_a_format_error(tmp_path):
-    """What it claims is held against its tensors before memory or time goes into it; here there is little of both."""
-    tiny().save_pretrained(tmp_path)
-    code = f"""
-import json, resource
-from pathlib import Path
-from minilora.errors import FormatError
-from minilora.models.llama import LlamaForCausalLM
-resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30,) * 2)
-path = Path({str(tmp_path)!r}, "config.json")
-config = json.loads(path.read_text())
-for claim in ("vocab_size", "intermediate_size", "num_hidden_layers", "hidden_size"):
-    path.write_text(json.dumps({{**config, claim: 10**9 * config[claim]}}))
-    try:
-        LlamaForCausalLM.from_pretrained(path.parent)
-    except FormatError:
-        print(claim)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
-    assert done.stdout.split() == ["vocab_size", "intermediate_size", "num_hidden_layers", "hidden_size"], done.stderr
 
 
 def test_old_checkpoints_carry_rotary_frequencies(tmp_path):
@@ -583,25 +560,18 @@ def test_a_training_step_waits_for_no_device_and_makes_no_float64(settings, mask
     class Watched(tensor.Node):
         __slots__ = ()
 
-        def __init__(self, array, edges, leases):
-            super().__init__(array, [(parents, self.watch(rule)) for parents, rule in edges], leases)
-            self.look(array)
+        def __init__(self, array, edges, reads):
+            super().__init__(array, [(inputs, self.watch(rule)) for inputs, rule in edges], reads)
+            wide.extend(a.shape for a in [array] if a.dtype == np.float64)
 
         def watch(self, rule):
             def watched(g):
                 results = rule(g)
-                for a in results if type(results) is tuple else (results,):
-                    self.look(a)
+                arrays = results if type(results) is tuple else (results,)
+                wide.extend(a.shape for a in arrays if a is not None and a.dtype == np.float64)
                 return results
 
             return watched
-
-        def look(self, array):
-            if type(array) is tuple:  # inputs that a rule found, or their gradients
-                for a in array:
-                    self.look(a)
-            elif array is not None and array.dtype == np.float64:
-                wide.append(array.shape)
 
     create = strict.StrictArray.__init__
 

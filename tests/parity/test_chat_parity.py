@@ -1,10 +1,11 @@
 """pytest tests/parity/test_chat_parity.py: conversations give the ids of transformers' apply_chat_template.
 
-transformers runs the template; minilora recognises it and writes the conversation down itself. The templates are those
-that the families publish.
+transformers runs the template; minilora recognises it and writes the conversation down itself. The templates, in
+chat_templates/, are those that the families publish.
 """
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -15,101 +16,33 @@ transformers = pytest.importorskip("transformers")
 
 pytestmark = [pytest.mark.parity, pytest.mark.host]
 
-CHATML = (
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nSYSTEM"
-    "<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-QWEN25 = """{%- if tools %}
-    {{- '<|im_start|>system\\n' }}
-    {%- if messages[0]['role'] == 'system' %}
-        {{- messages[0]['content'] }}
-    {%- else %}
-        {{- 'You are Qwen, created by Alibaba Cloud. You are a helpful assistant.' }}
-    {%- endif %}
-    {{- "\\n\\n# Tools\\n\\n<tools>" }}
-    {%- for tool in tools %}
-        {{- "\\n" }}
-        {{- tool | tojson }}
-    {%- endfor %}
-    {{- "\\n</tools><|im_end|>\\n" }}
-{%- else %}
-    {%- if messages[0]['role'] == 'system' %}
-        {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
-    {%- else %}
-        {{- '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' }}
-    {%- endif %}
-{%- endif %}
-{%- for message in messages %}
-    {%- if (message.role == "user") or (message.role == "system" and not loop.first) or (message.role == "assistant" \
-and not message.tool_calls) %}
-        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-{%- endif %}
-"""
-MATH = QWEN25.replace(
-    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-    "Don\\'t guess: reason, and put your {answer} into \\\\boxed{}.",
-)
-LLAMA3 = (
-    "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + "
-    "message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% "
-    "set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ "
-    "'<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-)
-LLAMA31 = """{{- bos_token }}
-{%- if not date_string is defined %}
-    {%- set date_string = "26 Jul 2024" %}
-{%- endif %}
-{%- if messages[0]['role'] == 'system' %}
-    {%- set system_message = messages[0]['content']|trim %}
-    {%- set messages = messages[1:] %}
-{%- else %}
-    {%- set system_message = "" %}
-{%- endif %}
-{{- "<|start_header_id|>system<|end_header_id|>\\n\\n" }}
-{{- "Cutting Knowledge Date: December 2023\\n" }}
-{{- "Today Date: " + date_string + "\\n\\n" }}
-{{- system_message }}
-{{- "<|eot_id|>" }}
-{%- for message in messages %}
-    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
-{%- endif %}
-"""
+TEMPLATES = {path.stem: path.read_bytes().decode() for path in (Path(__file__).parent / "chat_templates").iterdir()}
+CHATML, QWEN25 = TEMPLATES["chatml"], TEMPLATES["qwen25"]
+MATH = "Don\\'t guess: reason, and put your {answer} into \\\\boxed{}."
 IM = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 HEADERS = ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-FAMILIES = {  # template, special tokens, bos, eos, a SentencePiece-like vocabulary
-    "smollm2": (
-        CHATML.replace("SYSTEM", "You are a helpful AI assistant named SmolLM, trained by Hugging Face"),
-        IM,
-        2,
-        2,
-    ),
+SMOLLM2 = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+FAMILIES = {  # template, special tokens, bos, eos
+    "smollm2": (CHATML.replace("SYSTEM", SMOLLM2), IM, 2, 2),
     "qwen2": (CHATML.replace("SYSTEM", "You are a helpful assistant."), IM, None, 2),
     "qwen2.5": (QWEN25, IM, None, 2),
-    "qwen2.5-math": (MATH, IM, None, 2),
-    "llama3": (LLAMA3, HEADERS, 0, 4),
-    "llama3.1": (LLAMA31, HEADERS, 0, 4),
+    "qwen2.5-math": (
+        QWEN25.replace("You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", MATH),
+        IM,
+        None,
+        2,
+    ),
+    "llama3": (TEMPLATES["llama3"], HEADERS, 0, 4),
+    "llama3.1": (TEMPLATES["llama31"], HEADERS, 0, 4),
 }
-PREFIXES = {
-    "none": {},
-    "prepend": {
-        "normalizer": {
-            "type": "Sequence",
-            "normalizers": [
-                {"type": "Prepend", "prepend": "▁"},
-                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-            ],
-        },
-        "pre_tokenizer": None,
-    },
+PREPEND = {
+    "type": "Sequence",
+    "normalizers": [
+        {"type": "Prepend", "prepend": "▁"},
+        {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+    ],
 }
+PREFIXES = {"none": {}, "prepend": {"normalizer": PREPEND, "pre_tokenizer": None}}
 TEXTS = [f"user\nWhat is {i}?  [INST] It is the answer. [/INST] <|user|>\nassistant\n\nSo it is." for i in range(30)]
 
 
@@ -120,15 +53,8 @@ def tokenizer_json(special: tuple[str, ...], prefix: str) -> dict:
         vocab = ["▁", *(chr(i) for i in range(32, 127)), "▁t", "he", "▁the", "is", "▁is", "▁▁", "]▁"]
         vocab += [f"<0x{i:02X}>" for i in range(256)]
         vocab = [*dict.fromkeys(vocab)]
-        model["model"]["merges"] = [
-            ["▁", "t"],
-            ["h", "e"],
-            ["▁t", "he"],
-            ["i", "s"],
-            ["▁", "is"],
-            ["▁", "▁"],
-            ["]", "▁"],
-        ]
+        merges = "▁ t,h e,▁t he,i s,▁ is,▁ ▁,] ▁"
+        model["model"]["merges"] = [merge.split() for merge in merges.split(",")]
         model["model"] |= {"byte_fallback": True}
         replace = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
         model["decoder"] = {"type": "Sequence", "decoders": [replace, {"type": "ByteFallback"}, {"type": "Fuse"}]}

@@ -130,19 +130,6 @@ def test_a_strength_is_pefts_scale_and_is_in_the_file(name, strength, both, tmp_
     np.testing.assert_allclose(theirs(back), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_pefts_sum_of_rank_stabilized_ones_is_another_one(both):
-    """PEFT keeps use_rslora of the first: its sum is scaled by the root of the rank once more. Ours is the sum."""
-    mine, twin = both
-    for model in both:
-        model.add_weighted_adapter(["wide"], [1.0], "sum", combination_type="cat")
-        model.set_adapter("wide")
-    expected = same_logits(mine, twin)
-    for model in both:
-        model.set_adapter("sum")
-    np.testing.assert_allclose(ours(mine), expected, rtol=1e-5, atol=1e-5)
-    assert abs(theirs(twin) - expected).max() > 0.01
-
-
 def test_the_strength_of_ia3_merges_as_its_factors_do(tmp_path):
     """λ of IA3 is a weight of PEFT's sum with factors that change nothing: λ l + (1 - λ) 1."""
     LlamaForCausalLM(LlamaConfig(**SIZES)).save_pretrained(tmp_path / "base")

@@ -11,7 +11,7 @@ from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import PeftModel
 from minilora.plan.activations import Step
 from minilora.plan.devices import DEVICES
-from minilora.plan.planner import flops, held, largest, make_plan, tokens_per_second
+from minilora.plan.planner import flops, held, make_plan, tokens_per_second
 from minilora.plan.shapes import PRESETS, find_shape, shape_from_config
 from minilora.quant import Linear4bit
 from minilora.show.grids import show_size
@@ -206,9 +206,9 @@ def test_each_worker_has_gradients_of_its_own():
 # Published figures
 
 
-@pytest.mark.parametrize("row", published(), ids=lambda row: row.what)
-def test_published_figures_within_ten_percent(row):
-    assert abs(row.error) < 0.1, f"{show_size(row.planned)} planned, {show_size(row.published)} published"
+@pytest.mark.parametrize("what, source, said, planned", published(), ids=lambda value: str(value)[:30])
+def test_published_figures_within_ten_percent(what, source, said, planned):
+    assert abs(planned / said - 1) < 0.1, f"{show_size(planned)} planned, {show_size(said)} published"
 
 
 def test_65b_on_one_48_gb_gpu_and_what_it_takes():
@@ -254,21 +254,9 @@ def test_operations_are_counted_by_the_rule():
     assert tokens_per_second(plan, step, DEVICES["a100"].tflops, 0.5, True) == pytest.approx(rate * 3 / 4, rel=0.02)
 
 
-# Answers
-
-
-def test_the_largest_preset_that_fits():
-    step = Step(1, 512, 2, fused=True)
-    name, plan = largest(46e9, "qlora", Options(rank=64, double_quantization=True), step)
-    assert name == "llama-65b" and plan.least < 46e9
-    for method in METHODS:
-        name, plan = largest(24e9, method, Options(), step)
-        fitting = [shape.parameters for shape in PRESETS.values() if make_plan(shape, method, None, step).least <= 24e9]
-        assert plan.least <= 24e9 and PRESETS[name].parameters == max(fitting)
-    assert largest(1e6, "qlora", Options(), step) is None
-    assert largest(1e12, "lora", Options(rank=1000), step)[0] == "gpt-3-175b"  # small ones are passed over
+def test_options_that_no_method_could_have_are_refused():
     with pytest.raises(MiniloraError, match="blocksize"):
-        largest(24e9, "qlora", Options(blocksize=63), step)
+        make_plan(PRESETS["llama-7b"], "qlora", Options(blocksize=63))
 
 
 def test_a_config_json_is_read(tmp_path):

@@ -51,12 +51,6 @@ def test_files_of_conversations_are_known_by_their_names(name):
     assert is_chat_data(name) and not is_chat_data(name[:-1])
 
 
-def test_a_saved_model_keeps_its_format_and_its_end(place):
-    tokenizer = folder_tokenizer(place / "model")
-    assert tokenizer.eos_token == "<|im_end|>" and tokenizer.chat_template == tiny_chat.CHATML
-    assert json.loads((place / "model" / "config.json").read_text())["eos_token_id"] == tokenizer.eos_token_id
-
-
 @pytest.mark.parametrize("method", ["full", "prompt"])
 def test_what_is_trained_is_what_is_measured_and_generate_prints_only_the_answer(place, capsys, method):
     few, out = place / "few.jsonl", place / method

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from minilora.cli import main
-from minilora.data import corpora
 from minilora.errors import MiniloraError
 from minilora.train import defaults, load
 from minilora.train.text import read_data
@@ -88,13 +87,6 @@ def test_a_text_has_no_parts_of_its_own_and_says_what_is_left_out(tmp_path, toke
     assert read_data(folder, tokenizer).notes == (f"left out of {folder}, not being text in UTF-8: latin.txt",)
     with pytest.raises(MiniloraError, match="--validation and --test are for .jsonl files, not "):
         read_data(folder, tokenizer, str(tmp_path / "x.jsonl"))
-
-
-@pytest.mark.parametrize("name", ["x.csv", "x.TSV", "x.xlsx"])
-def test_a_table_is_refused_with_a_word(tmp_path, name):
-    (tmp_path / name).write_bytes(b"a,b\n1,2\n")
-    with pytest.raises(MiniloraError, match=r'is a table: write each row as a line \{"prompt": "…", "response": "…"\}'):
-        corpora.load(tmp_path / name)
 
 
 def test_data_are_read_before_the_model(tmp_path, model, monkeypatch, capsys):

@@ -137,7 +137,7 @@ def test_which_weights_are_kept(values, shares, keep, best_step, learned):
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
     def config():
-        return TrainConfig(steps=12, optimizer=optimizer, peak_lr=1e-2, warmup=3, eval_every=4, save_every=3, seed=7)
+        return TrainConfig(steps=12, optimizer=optimizer, peak_lr=1e-2, warmup=3, eval_every=5, save_every=3, seed=7)
 
     straight = with_dropout()
     with threads.using(2), RunFolder(tmp_path / "straight") as run:
@@ -170,7 +170,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, optimizer):
     records = [json.loads(line) for line in logs[0]]
     assert logs[0] == logs[1] and [record["step"] for record in records] == list(range(13))
     evaluated = [{"step": r["step"], "value": r["evaluation"]} for r in records if "evaluation" in r]
-    assert evaluated == history.evaluations and [one["step"] for one in evaluated] == [0, 4, 8, 12]
+    assert evaluated == history.evaluations and [one["step"] for one in evaluated] == [0, 5, 10, 12]
 
 
 def test_a_resumed_run_says_what_differs_and_refuses_another_model(tmp_path):
@@ -179,7 +179,7 @@ def test_a_resumed_run_says_what_differs_and_refuses_another_model(tmp_path):
     with RunFolder(tmp_path / "run", resume=True) as run, threads.using(1):
         history = quiet(tiny(), batches(), TrainConfig(steps=3), run=run)
     assert len(history.steps) == 1
-    assert history.notes == ["resumed with 1 workers instead of 2: last digits differ"]
+    assert history.notes == ["resumed with 1 workers instead of 2: last digits differ"] * backend.is_cpu()
     frozen = tiny()
     frozen.model.requires_grad_(False)
     with RunFolder(tmp_path / "run", resume=True) as run, pytest.raises(MiniloraError, match="another model"):

@@ -202,7 +202,7 @@ def test_a_second_writer_is_refused(tmp_path, flags):
         run.log({"step": 1})
         assert logged(tmp_path) == [1]  # at once
         before = contents(tmp_path)
-        with pytest.raises(MiniloraError, match=f"in use by process {os.getpid()}$"):
+        with pytest.raises(MiniloraError, match="in use by another process$"):
             train(tmp_path, [1], **flags)
         assert contents(tmp_path) == before
         run.log({"step": 2})
@@ -230,7 +230,7 @@ def test_another_process_is_refused_until_it_is_killed(tmp_path):
     ) as holder:
         try:
             assert holder.stdout.readline() == b"held\n"
-            with pytest.raises(MiniloraError, match=f"in use by process {holder.pid}$"):
+            with pytest.raises(MiniloraError, match="in use by another process$"):
                 train(tmp_path, [1], resume=True)
         finally:
             holder.kill()

@@ -59,18 +59,33 @@ class Exercise:
     """A student's file and the lesson's driver, and their functions to be called."""
 
     def __init__(self, job: dict[str, Any]):
-        self.job, self.module, self.driver = job, ModuleType("exercise"), ModuleType("driver")
+        self.source, self.file = job["source"], job["file"]
+        self.module, self.driver = ModuleType("exercise"), ModuleType("driver")
         self.duties = Duties(job["names"], job["shares"], job["switches"])
         exec(compile(job["driver"], "driver.py", "exec"), vars(self.driver))  # it may import what the exercise may not
 
     def load(self, note: Callable[[bytes], object] = lambda line: None) -> bytes:
-        """Run the file's own lines, and return the reply: the first exception. note: a line each statement."""
+        """Run the file statement by statement, past those that fail, and return the reply: the first exception.
+
+        So a line that tries out what is not written yet does no harm to what is. A MemoryError ends the run: what
+        follows would have no room, and every task would wait for it anew. note: gets a statement's line before it runs.
+        """
         sys.modules["exercise"] = self.module
-        self.module.__file__ = self.job["file"]
-        error = run_statements(
-            self.job["source"], self.module, self.job["file"], begins=lambda line: note(b"%d\n" % line)
-        )
-        return wire.pack({"raised": error} if error else {"value": None})
+        self.module.__file__ = self.file
+        first, flags = None, 0
+        for statement in ast.parse(self.source, self.file).body:
+            if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
+                flags |= sum(getattr(__future__, alias.name).compiler_flag for alias in statement.names)
+            note(b"%d\n" % statement.lineno)
+            try:
+                code = compile(ast.Module([statement], []), self.file, "exec", flags=flags, dont_inherit=True)
+                exec(code, vars(self.module))
+            except BaseException as error:  # noqa: BLE001 (what the student's code raises is its answer)
+                described = self._describe(error, statement.lineno)
+                if isinstance(error, MemoryError):
+                    return wire.pack({"raised": described})
+                first = first or described
+        return wire.pack({"raised": first} if first else {"value": None})
 
     @cached_property
     def student(self) -> Any:
@@ -79,54 +94,19 @@ class Exercise:
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """Call, and return the reply: the result or exception, and the first duty that has been neglected."""
-        owner, first = (self.driver, [self.student]) if request["driver"] else (self.student, [])
         try:
+            owner, first = (self.driver, [self.student]) if request["driver"] else (self.student, [])
             value = getattr(owner, request["name"])(*first, *request["arguments"])
             return wire.pack({"value": value, "breach": self.duties.breach})
         except BaseException as error:  # noqa: BLE001 (what the student's code raises is its answer)
-            return wire.pack({"raised": _describe(error, self.job["file"]), "breach": self.duties.breach})
+            return wire.pack({"raised": self._describe(error), "breach": self.duties.breach})
 
-
-def run_statements(
-    source: str,
-    module: ModuleType,
-    file: str,
-    caught: type[BaseException] | tuple[type[BaseException], ...] = BaseException,
-    begins: Callable[[int], object] = lambda line: None,
-) -> dict[str, Any] | None:
-    """Run a file statement by statement, past those whose exception is `caught`; returns the first error.
-
-    So a line that tries out what is not written yet does no harm to what is. A MemoryError ends the run: what follows
-    would have no room, and every task would wait for it anew. begins: called with the first line of each statement
-    before it runs.
-    """
-    first, flags = None, 0
-    for statement in ast.parse(source, file).body:
-        if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
-            flags |= sum(getattr(__future__, alias.name).compiler_flag for alias in statement.names)
-        begins(statement.lineno)
+    def _describe(self, error: BaseException, statement: int | None = None) -> dict[str, Any]:
+        """Describe an exception: its type's names, the message, and the last of the student's lines on its way."""
         try:
-            code = compile(ast.Module([statement], []), file, "exec", flags=flags, dont_inherit=True)
-            exec(code, vars(module))
-        except caught as error:
-            described = _describe(error, file, statement.lineno)
-            if isinstance(error, MemoryError):
-                return described
-            first = first or described
-    return first
-
-
-def _describe(error: BaseException, file: str, statement: int | None = None) -> dict[str, Any]:
-    """Describe an exception: its type's names, the message, and the last of the student's lines on its way."""
-    try:
-        message = str(error)[:500]
-    except BaseException:  # noqa: BLE001 (the __str__ is the student's, too)
-        message = ""
-    types = [kind.__name__ for kind in type(error).__mro__]
-    return {"types": types, "message": message, "line": line_of(error, file), "statement": statement}
-
-
-def line_of(error: BaseException, file: str) -> int | None:
-    """Return the last line of the file on the way of the exception; None if there is none."""
-    frames = walk_tb(error.__traceback__)
-    return next((line for frame, line in reversed([*frames]) if frame.f_code.co_filename == file), None)
+            message = str(error)[:500]
+        except BaseException:  # noqa: BLE001 (the __str__ is the student's, too)
+            message = ""
+        types = [kind.__name__ for kind in type(error).__mro__]
+        lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == self.file]
+        return {"types": types, "message": message, "line": lines[-1] if lines else None, "statement": statement}

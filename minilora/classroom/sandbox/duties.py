@@ -55,8 +55,7 @@ class Duties:
         def call(*arguments: Any, **named: Any) -> Any:
             if self._is_inside:
                 return function(*arguments, **named)
-            names = parameters + [f"argument {i + 1}" for i in range(len(parameters), len(arguments))]
-            passed = [*zip(names, arguments, strict=False), *named.items()]
+            passed = [*zip(parameters, arguments, strict=False), *named.items()]
             parts = [part for who, value in passed for part in parts_of(value, who)]
             before = [state_of(thing, place) for place, thing in parts]
             settings = settings_of_numpy()
