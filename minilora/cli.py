@@ -66,6 +66,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     **{f"{c} --config": "type the run's command again, which is in its run.json" for c in ("pretrain", "finetune")},
     **{f"{c} --eval-examples": f"`train.defaults.fit(…, examples=…)` {_IN_PYTHON}" for c in ("pretrain", "finetune")},
     "finetune --pack": "conversations of like length share a batch, so that little of it is padding",
+    "merge --adapter-only": "without it, `minilora merge --adapter FOLDER --out merged.gguf` writes the merged model",
     "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
     "plan --model": "name the model without a flag: minilora plan llama-7b",
     "plan --all": "without --method, all methods are planned",
