@@ -51,7 +51,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
 }
 _CHECKOUT = "in a checkout of minilora, `python -m experiments"
 _IN_PYTHON = "in Python does its work"
-_CLUSTER = f"`minilora.plan.cluster` {_IN_PYTHON}, as lesson 14 shows"
+_CLUSTER = "in a checkout of minilora, notebooks/figures/cluster.py does its work, as lesson 14 shows"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
     "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
     "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
