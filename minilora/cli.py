@@ -51,6 +51,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
 }
 _CHECKOUT = "in a checkout of minilora, `python -m experiments"
 _IN_PYTHON = "in Python does its work"
+_SPEED = "the plan has a step's FLOP: divide them by those that the GPU reaches in a second"
 _CLUSTER = "in a checkout of minilora, notebooks/figures/cluster.py does its work, as lesson 14 shows"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
     "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
@@ -72,7 +73,8 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "plan --all": "without --method, all methods are planned",
     "plan --memory": "the plan of each model says on GPUs of which memory it fits",
     "plan --out": "`minilora plan --json` has the numbers of a picture",
-    **{f"plan --{f}": f"`minilora.plan.planner` {_IN_PYTHON}" for f in ("workers", "tflops", "utilization")},
+    "plan --workers": f"`minilora.plan.planner` {_IN_PYTHON}",
+    **{f"plan --{f}": _SPEED for f in ("device", "tflops", "utilization")},
     **{f"plan --{f}": _CLUSTER for f in ("machines", "link", "link-efficiency", "tokens", "steps")},
 }
 

@@ -29,6 +29,7 @@ from minilora.plan.shapes import LARGEST, Shape
 from minilora.quant.blockwise import STATISTICS_BLOCKSIZE, check_options
 
 DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
+MEMORIES = (8, 16, 24, 32, 40, 48, 80, 141)  # GB that GPUs have, from a small one to an H200
 MOMENTS = 8  # bytes of AdamW's state for each number that trains
 
 
@@ -183,9 +184,3 @@ def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, 
         "weight gradients": 2 * n * matrices,
         "again": blocks + attention if deep else 0,
     }
-
-
-def tokens_per_second(plan: Plan, step: Step, tflops: float, utilization: float, checkpointing: bool) -> float:
-    """Return the speed of a step at that share of a device's TFLOP/s."""
-    work = sum(work for kind, work in plan.flops.items() if checkpointing or kind != "again")
-    return step.batch * step.length * tflops * 1e12 * utilization / work
