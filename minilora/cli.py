@@ -39,7 +39,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
     },
     "decide": {
         "curve": "prompt or fine-tune? Accuracy by the number of examples",
-        "plan": "how much memory and time an adaptation would take",
+        "plan": "how much memory and computing an adaptation would take",
     },
     "get": {
         "models": "pretrained models and labelled tasks: list, get, look into",

@@ -41,7 +41,6 @@ def run(arguments: Namespace) -> None:
         options = {(method := find(arguments.method)): read_options(arguments, method)}
     size = planner.DTYPES[arguments.dtype]
     step = Step(arguments.batch_size, arguments.seq_len, size, fused=size == 2, workers=blas.cores())
-    planner.check_step(step)
     shape = find_shape(arguments.model)
     facts = {name: getattr(arguments, name) for name in ("model", "batch_size", "seq_len", "dtype")}
     facts |= {"workers": step.workers if size == 4 else None, "assumptions": ASSUMPTIONS[size]}

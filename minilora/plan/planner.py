@@ -1,4 +1,4 @@
-"""How much memory and time a way to adapt a model takes, before anything is downloaded: arithmetic on its shape.
+"""How much memory and computing a way to adapt a model takes, before anything is downloaded: arithmetic on its shape.
 
 One arithmetic serves two scales. In 16 bits it is that of the papers: weights and adapters in 2 bytes, or a base in 4
 bits, fused attention, and everything held at once. In float32 it is that of minilora's own engine, array by array
@@ -87,13 +87,9 @@ def added(shape: Shape, what: Trainable) -> float:
 
 def check(shape: Shape, method: str, options: Options, step: Step) -> None:
     """Raises MiniloraError for what no training could have."""
-    check_step(step)
-    for name, option in METHODS[method].options.items():
-        value = getattr(options, name)
-        if problems := option.problems(name, value):
-            raise MiniloraError(problems[0])
-        if type(value) is int and value > LARGEST:
-            raise MiniloraError(f"{name} must be at most {LARGEST:,}, not {value:,}")
+    for name, value, most in (("batch size", step.batch, LARGEST), ("sequence length", step.length, 2**24)):
+        if not 1 <= value <= most:
+            raise MiniloraError(f"the {name} must be from 1 to {most:,}, not {value:,}")
     if METHODS[method].is_quantized:
         check_options(options.blocksize, options.quant_type)
     what = METHODS[method].plan(shape, options)
@@ -103,13 +99,6 @@ def check(shape: Shape, method: str, options: Options, step: Step) -> None:
     used, room = step.length + what.prefix + what.prompt, shape.positions or inf
     if used > room:
         raise MiniloraError(f"{used:,} tokens pass the {room:,} positions that the model has learned; shorten them")
-
-
-def check_step(step: Step) -> None:
-    """Raises MiniloraError for sizes that no step has."""
-    for name, value, most in (("batch size", step.batch, LARGEST), ("sequence length", step.length, 2**24)):
-        if not 1 <= value <= most:
-            raise MiniloraError(f"the {name} must be from 1 to {most:,}, not {value:,}")
 
 
 def held(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
