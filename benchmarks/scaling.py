@@ -6,7 +6,7 @@ A step is that of `benchmarks.step`: hidden 256, 4 layers, 16 x 128 tokens; full
 point is a fresh mpiexec that does a few steps as training does them, then as many with a barrier before and after the
 sum, which tells computing, waiting and the sum apart. Printed are medians over the rounds.
 
-The model is `minilora.plan.cluster.step_seconds`. What goes into it, and is measured without any sum of gradients:
+The model is `notebooks.figures.cluster.step_seconds`. What goes into it, and is measured without any sum of gradients:
 
     compute     the whole batch on one core while all cores compute; more ranks than cores share the cores
     fixed       reading the batch, clipping and the optimizer's step, likewise
@@ -28,8 +28,8 @@ from benchmarks.network import Network
 from benchmarks.step import BATCH, SIZES, minilora_model
 from minilora import blas, threads
 from minilora.measure.records import Records
-from minilora.plan.cluster import Link, step_seconds
 from minilora.train.world import batch_gradients
+from notebooks.figures.cluster import Link, step_seconds
 
 METHODS = ("full", "lora")
 SIZE = SIZES["hidden 256, 4 layers"]

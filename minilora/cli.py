@@ -39,7 +39,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
     },
     "decide": {
         "curve": "prompt or fine-tune? Accuracy by the number of examples",
-        "plan": "how much memory and time an adaptation would take",
+        "plan": "how much memory and computing an adaptation would take",
     },
     "get": {
         "models": "pretrained models and labelled tasks: list, get, look into",
@@ -49,7 +49,8 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
 }
 _CHECKOUT = "in a checkout of minilora, `python -m experiments"
 _IN_PYTHON = "in Python does its work"
-_CLUSTER = f"`minilora.plan.cluster` {_IN_PYTHON}, as lesson 14 shows"
+_SPEED = "the plan has a step's FLOP: divide them by those that the GPU reaches in a second"
+_CLUSTER = "in a checkout of minilora, notebooks/figures/cluster.py does its work, as lesson 14 shows"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
     "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
     "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
@@ -64,12 +65,14 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     **{f"{c} --config": "type the run's command again, which is in its run.json" for c in ("pretrain", "finetune")},
     **{f"{c} --eval-examples": f"`train.defaults.fit(…, examples=…)` {_IN_PYTHON}" for c in ("pretrain", "finetune")},
     "finetune --pack": "conversations of like length share a batch, so that little of it is padding",
+    "merge --adapter-only": "without it, `minilora merge --adapter FOLDER --out merged.gguf` writes the merged model",
     "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
     "plan --model": "name the model without a flag: minilora plan llama-7b",
     "plan --all": "without --method, all methods are planned",
     "plan --memory": "the plan of each model says on GPUs of which memory it fits",
     "plan --out": "`minilora plan --json` has the numbers of a picture",
-    **{f"plan --{f}": f"`minilora.plan.planner` {_IN_PYTHON}" for f in ("workers", "tflops", "utilization")},
+    "plan --workers": f"`minilora.plan.planner` {_IN_PYTHON}",
+    **{f"plan --{f}": _SPEED for f in ("device", "tflops", "utilization")},
     **{f"plan --{f}": _CLUSTER for f in ("machines", "link", "link-efficiency", "tokens", "steps")},
 }
 

@@ -12,10 +12,9 @@
 import ipywidgets  # sliders
 import numpy as np
 
-from figures import pictures  # in the folder beside this notebook
+from figures import cluster, pictures  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, and text in batches
 from minilora.measure.records import Records, results_folder  # what was measured
-from minilora.plan import cluster  # the model of a step's time
 from minilora.plan.shapes import PRESETS  # the shapes of known models
 from minilora.show.grids import NAMES  # what methods are called
 from minilora.train import load  # where the base is
@@ -178,9 +177,7 @@ nbytes = {m: cluster.gradient_bytes(PRESETS["base"], m) for m in seconds}
 def line(method, link, counts=ranks):
     """(ranks, seconds) of steps of the base."""
     alone, sent = seconds[method], nbytes[method]
-    times = [
-        cluster.step_seconds(alone, sent, n, link, algorithm="ring") for n in counts
-    ]
+    times = [cluster.step_seconds(alone, sent, n, link) for n in counts]
     return counts, times
 
 
@@ -195,7 +192,7 @@ pictures.show(
 # %%
 for name, link in links.items():
     for method, alone in seconds.items():
-        most = cluster.best_ranks(alone, nbytes[method], link, 1000, algorithm="ring")
+        most = cluster.best_ranks(alone, nbytes[method], link, 1000)
         (fastest,) = line(method, link, [most])[1]
         gain = f"{alone / fastest:.1f} times as fast as one"
         print(f"{name:<12} {NAMES[method]}: best at {most:>2}, {gain}")
@@ -214,10 +211,7 @@ def draw(megabits: int = 100, milliseconds: int = 1) -> None:
     link = cluster.Link(megabits * 1e6 / 8, milliseconds / 1e3)
     title = f"A step over {megabits} Mbit/s with {milliseconds} ms of latency"
     steps = {NAMES[m]: line(m, link) for m in seconds}
-    best = [
-        cluster.best_ranks(seconds[m], nbytes[m], link, 1000, algorithm="ring")
-        for m in seconds
-    ]
+    best = [cluster.best_ranks(seconds[m], nbytes[m], link, 1000) for m in seconds]
     pictures.show(
         pictures.curves(title, steps, "ranks", "seconds per step", "xy"),
         f"Find the lowest point of each line: {best[0]} and {best[1]} ranks are best.",
@@ -231,10 +225,7 @@ megabits = np.array([1, 3, 10, 30, 100, 300, 1000, 3000, 10_000])
 series = {}
 for method, alone in seconds.items():
     on = [cluster.Link(rate * 1e6 / 8, 1e-3) for rate in megabits]
-    most = [
-        cluster.best_ranks(alone, nbytes[method], link, 1000, algorithm="ring")
-        for link in on
-    ]
+    most = [cluster.best_ranks(alone, nbytes[method], link, 1000) for link in on]
     series[NAMES[method]] = (megabits, most)
 pictures.show(
     pictures.curves(
@@ -271,7 +262,7 @@ for name, method in (
 ):
     size = cluster.gradient_bytes(PRESETS["llama-7b"], method)
     link = cluster.LINKS[name][0]
-    gain = [cluster.speedup(60.0, size, n, link, algorithm="ring") for n in counts]
+    gain = [cluster.speedup(60.0, size, n, link) for n in counts]
     gains[f"{NAMES[method]}, {name}"] = counts, gain
 pictures.show(
     pictures.curves(

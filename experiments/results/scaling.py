@@ -54,7 +54,7 @@ def grid(rows: list[dict]) -> Grid:
         "Milliseconds of a step of 16 × 128 tokens, hidden size 256, 4 layers; LoRA of rank 8 on q and v. Threads: one "
         "process with two; a rank has one thread. Speed: as a multiple of one core's. Sum: the share of the step in "
         f"which gradients are summed: {show_bytes(full)} for full fine-tuning and {lora / 1000:.0f} kB for LoRA, "
-        f"{full / lora:.0f} times fewer. Model: `minilora.plan.cluster.step_seconds`."
+        f"{full / lora:.0f} times fewer. Model: `notebooks.figures.cluster.step_seconds`."
     )
     header = ("ranks", "method", "link", "step", "speed", "sum", "model", "off")
     return Grid("Data-parallel steps", header, lines, caption)

@@ -4,7 +4,7 @@ import numpy as np
 
 from experiments.results import page, scaling
 from lessons.drawing import FOURTH, SECOND, SMALL, THIRD, Diagram
-from minilora.plan.cluster import Link, best_ranks
+from notebooks.figures.cluster import Link, best_ranks
 
 
 def ring() -> Diagram:
@@ -91,7 +91,7 @@ def curve() -> Diagram:
     def takes(n: float) -> float:
         return compute / n + 2 * (n - 1) * (link.latency + nbytes / n / link.bandwidth)
 
-    best = best_ranks(compute, nbytes, link, most, algorithm="ring")
+    best = best_ranks(compute, nbytes, link, most)
     floor = 2 * nbytes / link.bandwidth
     d.line((left, 16), (left, bottom), (right, bottom))
     for seconds in (1, 2, 3):

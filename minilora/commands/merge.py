@@ -13,35 +13,27 @@ def add(parser: Parser) -> None:
     parser.epilog = (
         "examples:\n"
         "  minilora merge --adapter runs/numpy --out runs/numpy-merged\n"
-        "  minilora merge --adapter runs/x --out merged.gguf --quantize q8_0\n"
-        "  minilora merge --adapter runs/x --adapter-only --out lora.gguf"
+        "  minilora merge --adapter runs/x --out merged.gguf --quantize q8_0"
     )
     add_model(parser)
     words = "folder of the merged model, or a .gguf file for llama.cpp (then --adapter may be left out)"
     add_flag(parser, "--out", words, required=True)
     words = "how matrices are stored in a .gguf file: f16 (default), q8_0"
     add_flag(parser, "--quantize", words, choice(("f16", "q8_0")))
-    add_flag(parser, "--adapter-only", "write the LoRA adapter alone, unmerged, for llama.cpp's --lora", bool)
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.quant import quantization
     from minilora.train import load, save
 
     out = Path(arguments.out)
     _check(arguments, out)
     source = arguments.model = arguments.model or load.base_of(arguments.adapter and arguments.adapter[0])
     model, tokenizer = load_model(arguments)
-    if arguments.adapter_only:
-        if quantization(model.base_model):
-            print_notes(["the adapter was trained on its base in 4 bits: on another copy, results differ a little"])
-        save.save_lora_gguf(model, out, source)
+    merged = model if arguments.adapter is None else model.merge_and_unload()
+    if out.suffix == ".gguf":
+        save.save_gguf(merged, tokenizer, out, source, (arguments.quantize or "f16").upper())
     else:
-        merged = model if arguments.adapter is None else model.merge_and_unload()
-        if out.suffix == ".gguf":
-            save.save_gguf(merged, tokenizer, out, source, (arguments.quantize or "f16").upper())
-        else:
-            save.save_model(merged, tokenizer, out)
+        save.save_model(merged, tokenizer, out)
     print_notes(getattr(model, "notes", []))
     print(f"saved {out}", flush=True)
 
@@ -51,10 +43,8 @@ def _check(arguments: Namespace, out: Path) -> None:
     to_gguf = out.suffix == ".gguf"
     if arguments.adapter is None and not to_gguf:
         raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
-    if arguments.adapter_only and (arguments.adapter is None or not to_gguf):
-        raise MiniloraError("--adapter-only needs --adapter, and as --out a .gguf file")
-    if arguments.quantize and (arguments.adapter_only or not to_gguf):
-        raise MiniloraError("--quantize is for a whole model, with a .gguf file as --out")
+    if arguments.quantize and not to_gguf:
+        raise MiniloraError("--quantize needs a .gguf file as --out")
     if to_gguf and os.path.lexists(out):
         raise MiniloraError(f"{show_path(out)} exists; choose another --out")
     if not to_gguf and out.exists() and (not out.is_dir() or any(out.iterdir())):

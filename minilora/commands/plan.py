@@ -10,7 +10,6 @@ from minilora.commands.options import add_option_flags, read_options
 from minilora.peft.method import METHODS, find
 from minilora.plan import planner
 from minilora.plan.activations import Step
-from minilora.plan.devices import DEVICES, MEMORIES
 from minilora.plan.shapes import PRESETS, find_shape
 from minilora.show.planned import plan_text
 
@@ -20,7 +19,6 @@ ASSUMPTIONS = {
     4: "minilora's own engine, array by array; with checkpointing, the block that is computed again is workspace. "
     "Each kind is at its largest: they are not all alive at once, so the peak may be less than their sum.",
 }
-UTILIZATION = 0.4  # share of a device's TFLOP/s that training is taken to reach
 
 
 def add(parser: Parser) -> None:
@@ -32,7 +30,6 @@ def add(parser: Parser) -> None:
     add_flag(parser, "--seq-len", default=512)
     words = f"bfloat16, float16, or float32: minilora's own engine {DEFAULT}"
     add_flag(parser, "--dtype", words, choice(planner.DTYPES), "bfloat16")
-    add_flag(parser, "--device", f"tokens per second on it: {', '.join(DEVICES)}", choice(DEVICES))
     add_flag(parser, "--json")
     add_option_flags(parser)
 
@@ -44,26 +41,18 @@ def run(arguments: Namespace) -> None:
         options = {(method := find(arguments.method)): read_options(arguments, method)}
     size = planner.DTYPES[arguments.dtype]
     step = Step(arguments.batch_size, arguments.seq_len, size, fused=size == 2, workers=blas.cores())
-    planner.check_step(step)
-    shape, rate = find_shape(arguments.model), None
+    shape = find_shape(arguments.model)
     facts = {name: getattr(arguments, name) for name in ("model", "batch_size", "seq_len", "dtype")}
     facts |= {"workers": step.workers if size == 4 else None, "assumptions": ASSUMPTIONS[size]}
-    if arguments.device is not None:
-        tflops = DEVICES[arguments.device].tflops
-        facts |= {"device": f"{tflops:g} TFLOP/s ({arguments.device})", "utilization": UTILIZATION}
-        rate = tflops * UTILIZATION
-    plans = [_facts(planner.make_plan(shape, *item, step), step, rate) for item in options.items()]
+    plans = [_facts(planner.make_plan(shape, *item, step)) for item in options.items()]
     facts |= {"parameters": shape.parameters, "plans": plans}
     print_result(arguments, facts, plan_text(facts))
 
 
-def _facts(plan: planner.Plan, step: Step, tflops: float | None) -> dict:
+def _facts(plan: planner.Plan) -> dict:
     facts = {name: getattr(plan, name) for name in ("method", "trainable", "total", "saved_bytes")}
     for name, memory in (("memory", plan.memory), ("with_checkpointing", plan.checkpointed)):
         facts[name] = {kind: round(size) for kind, size in memory.kinds.items()} | {"peak": round(memory.peak)}
-    facts["fits"] = {f"{memory} GB": plan.fits(memory * 1e9) for memory in MEMORIES}
+    facts["fits"] = {f"{memory} GB": plan.fits(memory * 1e9) for memory in planner.MEMORIES}
     facts["flops"] = {kind: round(work) for kind, work in plan.flops.items()}
-    if tflops is not None:
-        for again, name in ((False, "tokens_per_second"), (True, "tokens_per_second_with_checkpointing")):
-            facts[name] = planner.tokens_per_second(plan, step, tflops, 1.0, again)
     return facts

@@ -47,10 +47,6 @@ class ChatFormat:
         """The special tokens of the format."""
         return [mark for mark in (self.start, self.after_role, self.end) if mark]
 
-    def end_token_id(self, tokenizer: Tokenizer) -> int:
-        """Return the token that ends an answer."""
-        return tokenizer.special_id(self.end)
-
     def encode(
         self, tokenizer: Tokenizer, messages: Conversation, add_generation_prompt: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:

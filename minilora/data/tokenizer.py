@@ -170,11 +170,6 @@ class Tokenizer:
             return cls(inner, eos_token, **settings)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], eos_token: str | int = END_OF_TEXT, **settings: Any) -> Tokenizer:
-        """Read the tokenizer in the tokenizer.json at `path`. FormatError if it is missing or not one."""
-        return cls.from_json(read_bytes(path, FILE_LIMIT), eos_token, show_path(path), **settings)
-
-    @classmethod
     def from_gguf(cls, metadata: dict[str, Any], where: str) -> Tokenizer:
         """Read the tokenizer that the metadata of a GGUF file describes; `where` is the file's name. FormatError if it
         describes none, or one that is not known here."""
@@ -241,7 +236,8 @@ def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     elif isinstance(template, list):  # several, by name
         template = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}.get("default")
     eos_token = END_OF_TEXT if (eos := named("eos_token")) is None else eos
-    tokenizer = Tokenizer.from_file(folder / "tokenizer.json", eos_token, chat_template=template)
+    content, where = read_bytes(folder / "tokenizer.json", FILE_LIMIT), show_path(folder / "tokenizer.json")
+    tokenizer = Tokenizer.from_json(content, eos_token, where, chat_template=template)
     if (bos_token := named("bos_token")) is not None and tokenizer.bos_token_id is None:
         with suppress(MiniloraError):  # some configurations name one that no text has
             tokenizer.bos_token_id = tokenizer._find(bos_token)[0]

@@ -75,8 +75,6 @@ def save_file(
         fields[name] = {"dtype": _NAMES[array.dtype], "shape": array.shape, "data_offsets": [start, offset]}
     head = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
     head += b" " * (-len(head) % 8)
-    if len(head) > HEADER_LIMIT:
-        raise MiniloraError(f"a header of {len(head):,} bytes (names, metadata) is more than safetensors allows")
 
     def write(file: BinaryIO) -> None:
         file.write(len(head).to_bytes(8, "little"))

@@ -132,18 +132,24 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
     that is not merged, with a rotary scaling or biases that llama.cpp does not know.
     """
     check_plain(model)
-    check_family(model)
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    if kind not in WRITTEN or not hasattr(model, "lm_head"):
+        what = type(model).__name__ + (f" of type {kind}" if kind else "")
+        raise MiniloraError(f"{what} cannot be written as GGUF: only language models of {', '.join(WRITTEN)} can")
     config = model.config
     architecture, usual = WRITTEN[config.model_type], config.hidden_size / config.num_attention_heads
     if architecture == "qwen2" and config.head_dim != usual:
         raise MiniloraError(f"a qwen2 model of a GGUF file has heads of {usual:g}, this one of {config.head_dim}")
+    rotated = _rotated(architecture, config.num_attention_heads, config.num_key_value_heads)
+    names = {ours: theirs for theirs, ours in _places(config.num_hidden_layers).items()}
     written, homeless = {}, []
     for path, parameter in model.named_parameters():
         module, _, suffix = path.rpartition(".")
-        name, order = gguf_place(module, config)
-        if name is None or (suffix == "bias" and name.rpartition(".")[2] not in BIASED[architecture]):
+        name, part = names.get(module), names.get(module, "").rpartition(".")[2]
+        if name is None or (suffix == "bias" and part not in BIASED[architecture]):
             homeless.append(path)
             continue
+        order = _in_pairs(rotated[part]) if part in rotated else np.asarray
         written[f"{name}.{suffix}"] = _stored(parameter, matrices).then(order)
     if homeless:
         raise MiniloraError(
@@ -168,24 +174,6 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
     elif scaling is not None:
         written[ROPE_FACTORS] = _llama3_factors(config)
     return GGUF(metadata, written)
-
-
-def check_family(model: Any) -> None:
-    """MiniloraError for what is no language model of this family."""
-    kind = getattr(getattr(model, "config", None), "model_type", None)
-    if kind not in WRITTEN or not hasattr(model, "lm_head"):
-        what = type(model).__name__ + (f" of type {kind}" if kind else "")
-        raise MiniloraError(f"{what} cannot be written as GGUF: only language models of {', '.join(WRITTEN)} can")
-
-
-def gguf_place(path: str, config: Any) -> tuple[str | None, Callable[[np.ndarray], np.ndarray]]:
-    """Return the name under which a GGUF file has the module at `path`, or None, and what puts rows into the order
-    that they have there.
-    """
-    rotated = _rotated(WRITTEN[config.model_type], config.num_attention_heads, config.num_key_value_heads)
-    name = {ours: theirs for theirs, ours in _places(config.num_hidden_layers).items()}.get(path)
-    part = (name or "").rpartition(".")[2]
-    return name, _in_pairs(rotated[part]) if part in rotated else np.asarray
 
 
 def _places(layers: int) -> dict[str, str]:

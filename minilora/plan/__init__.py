@@ -1,1 +1,1 @@
-"""What a training step needs in memory and time, by arithmetic on a model's shape."""
+"""What a training step needs in memory and computing, by arithmetic on a model's shape."""

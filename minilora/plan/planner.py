@@ -1,4 +1,4 @@
-"""How much memory and time a way to adapt a model takes, before anything is downloaded: arithmetic on its shape.
+"""How much memory and computing a way to adapt a model takes, before anything is downloaded: arithmetic on its shape.
 
 One arithmetic serves two scales. In 16 bits it is that of the papers: weights and adapters in 2 bytes, or a base in 4
 bits, fused attention, and everything held at once. In float32 it is that of minilora's own engine, array by array
@@ -29,6 +29,7 @@ from minilora.plan.shapes import LARGEST, Shape
 from minilora.quant.blockwise import STATISTICS_BLOCKSIZE, check_options
 
 DTYPES = {"bfloat16": 2, "float16": 2, "float32": 4}
+MEMORIES = (8, 16, 24, 32, 40, 48, 80, 141)  # GB that GPUs have, from a small one to an H200
 MOMENTS = 8  # bytes of AdamW's state for each number that trains
 
 
@@ -86,13 +87,9 @@ def added(shape: Shape, what: Trainable) -> float:
 
 def check(shape: Shape, method: str, options: Options, step: Step) -> None:
     """Raises MiniloraError for what no training could have."""
-    check_step(step)
-    for name, option in METHODS[method].options.items():
-        value = getattr(options, name)
-        if problems := option.problems(name, value):
-            raise MiniloraError(problems[0])
-        if type(value) is int and value > LARGEST:
-            raise MiniloraError(f"{name} must be at most {LARGEST:,}, not {value:,}")
+    for name, value, most in (("batch size", step.batch, LARGEST), ("sequence length", step.length, 2**24)):
+        if not 1 <= value <= most:
+            raise MiniloraError(f"the {name} must be from 1 to {most:,}, not {value:,}")
     if METHODS[method].is_quantized:
         check_options(options.blocksize, options.quant_type)
     what = METHODS[method].plan(shape, options)
@@ -102,13 +99,6 @@ def check(shape: Shape, method: str, options: Options, step: Step) -> None:
     used, room = step.length + what.prefix + what.prompt, shape.positions or inf
     if used > room:
         raise MiniloraError(f"{used:,} tokens pass the {room:,} positions that the model has learned; shorten them")
-
-
-def check_step(step: Step) -> None:
-    """Raises MiniloraError for sizes that no step has."""
-    for name, value, most in (("batch size", step.batch, LARGEST), ("sequence length", step.length, 2**24)):
-        if not 1 <= value <= most:
-            raise MiniloraError(f"the {name} must be from 1 to {most:,}, not {value:,}")
 
 
 def held(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
@@ -183,9 +173,3 @@ def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, 
         "weight gradients": 2 * n * matrices,
         "again": blocks + attention if deep else 0,
     }
-
-
-def tokens_per_second(plan: Plan, step: Step, tflops: float, utilization: float, checkpointing: bool) -> float:
-    """Return the speed of a step at that share of a device's TFLOP/s."""
-    work = sum(work for kind, work in plan.flops.items() if checkpointing or kind != "again")
-    return step.batch * step.length * tflops * 1e12 * utilization / work

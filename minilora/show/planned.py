@@ -38,11 +38,6 @@ def plan_text(facts: dict) -> str:
         caption = "ckpt: with checkpointing." if any("ckpt" in row for row in rows) else ""
         header = ("method", *plans[0]["fits"])
         lines.append(render(drawn(Grid("What fits on a GPU of so much memory", header, rows, caption))))
-    if "device" in facts:
-        lines.append(f"Tokens per second at {100 * facts['utilization']:g} % of {facts['device']}:")
-        for plan in plans:
-            again = f"({plan['tokens_per_second_with_checkpointing']:,.0f} with checkpointing)"
-            lines.append(f"  {plan['method']:<20}{plan['tokens_per_second']:,.0f} {again}")
     return "\n".join(lines)
 
 

@@ -13,7 +13,6 @@ from minilora.formats.atomic import read_json, to_utf8, write_atomic, write_json
 from minilora.formats.gguf import GGUF, read_gguf, write_gguf
 from minilora.models.llama_gguf import gguf_of
 from minilora.peft import METHODS, PeftModel
-from minilora.peft.lora_gguf import lora_gguf
 from minilora.train.catalog import CATALOG
 from minilora.train.load import adapter_folder, path_of_model
 from minilora.train.run import RECORD
@@ -128,12 +127,4 @@ def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None
         if model.config.pad_token_id is not None:
             metadata["tokenizer.ggml.padding_token_id"] = model.config.pad_token_id
     write_gguf(path, GGUF(content.metadata | metadata, content.tensors))
-    return path
-
-
-def save_lora_gguf(adapted: PeftModel, path: Path, source: str) -> Path:
-    """Write the LoRA adapter alone as a GGUF file, which llama.cpp's tools take as --lora. source: its base."""
-    content = lora_gguf(adapted)
-    names = {"general.name": path.stem, "general.base_model.count": 1, "general.base_model.0.name": source}
-    write_gguf(path, GGUF(content.metadata | names, content.tensors))
     return path

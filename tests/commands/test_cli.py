@@ -64,13 +64,9 @@ def test_evaluate_generate_and_merge_agree(place, capsys):
     assert adapted == run(capsys, *prompt, "--model", place / "merged") and '"prompt": "the array"' in adapted
 
 
-def test_an_adapter_and_a_quantized_model_go_out_as_gguf(place, capsys):
+def test_a_quantized_model_goes_out_as_gguf(place, capsys):
     gguf = pytest.importorskip("gguf")
-    lora, small = place / "alone.gguf", place / "small.gguf"
-    run(capsys, "merge", "--adapter", place / "lora", "--adapter-only", "--out", lora)  # its base is found by name
-    content = read_gguf(lora)
-    assert content.metadata["general.type"] == "adapter" and content.metadata["adapter.lora.alpha"] == 4.0
-    assert content.metadata["general.base_model.0.name"] == str(place / "run")
+    small = place / "small.gguf"
     run(capsys, "merge", "--model", place / "run", "--out", small, "--quantize", "q8_0")
     assert read_gguf(small).metadata["general.file_type"] == gguf.LlamaFileType.MOSTLY_Q8_0
     run(capsys, "generate", "--model", small, "--prompt", "the", "--max-new-tokens", 2)
@@ -161,7 +157,6 @@ BAD = {
     "both flags": ([*PRETRAIN, "--resume", "--overwrite"], "--overwrite and --resume exclude each other"),
     "long continuation": (["generate", "--model", "{run}", "--prompt", "x", "--max-new-tokens", "9999"], "positions"),
     "a flag of another method": ([*FINETUNE, "--method", "ia3", "--rank", "4"], "method ia3 does not use --rank"),
-    "an adapter alone into a folder": (["merge", "--adapter", "{lora}", "--adapter-only", "--out", "{out}"], "a .gguf"),
     "adapter of another base": (["merge", "--model", "base", "--adapter", "{lora}", "--out", "{out}"], "base"),
     "damaged model": (["generate", "--model", "{damaged}", "--prompt", "x"], "model.safetensors"),
 }

@@ -83,7 +83,7 @@ CONTENT = json.loads(TOKENIZER.to_json())
 def test_broken_files(tmp_path, content):
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(FormatError, match="tokenizer.json") as caught:
-        Tokenizer.from_file(tmp_path / "tokenizer.json")
+        folder_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
 
 

@@ -14,7 +14,6 @@ from experiments.studies import (
     merge_trap,
     targets,
 )
-from minilora.data.tokenizer import Tokenizer
 from minilora.quant import dequantize_4bit, quantize_4bit
 from minilora.tensor import Tensor
 from minilora.train import load
@@ -54,7 +53,7 @@ def test_all_labels_are_as_many_as_the_task_has():
 
 
 def test_facts_are_of_words_that_nothing_else_tells():
-    tokenizer = Tokenizer.from_file(load.base_folder() / "tokenizer.json")
+    tokenizer = load.tokenizer_of(load.base_folder())
     facts = capacity.made_up(tokenizer, 40_000, 0)
     assert len({tuple(row[:2]) for row in facts.rows}) == 40_000 and len(set(facts.alternatives)) == 256
     assert not set(facts.alternatives) & set(facts.rows[:, :2].flat) and set(facts.rows[:, 2:].flat) <= {

@@ -10,8 +10,7 @@ from minilora.measure.memory import live_bytes, peak_bytes
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import PeftModel
 from minilora.plan.activations import Step
-from minilora.plan.devices import DEVICES
-from minilora.plan.planner import flops, held, make_plan, tokens_per_second
+from minilora.plan.planner import flops, held, make_plan
 from minilora.plan.shapes import PRESETS, find_shape, shape_from_config
 from minilora.quant import Linear4bit
 from minilora.show.grids import show_size
@@ -248,10 +247,9 @@ def test_operations_are_counted_by_the_rule():
     assert full["weight gradients"] == pytest.approx(2 * weights * tokens, rel=1e-3)
     assert lora["weight gradients"] < 0.01 * full["weight gradients"]
     assert head["input gradients"] == head["again"] == 0
-    plan = make_plan(shape, "full", None, step)
-    rate = tokens_per_second(plan, step, DEVICES["a100"].tflops, 0.5, False)
-    assert rate == pytest.approx(312e12 * 0.5 / (6 * weights), rel=0.05)
-    assert tokens_per_second(plan, step, DEVICES["a100"].tflops, 0.5, True) == pytest.approx(rate * 3 / 4, rel=0.02)
+    again = full.pop("again")
+    assert sum(full.values()) == pytest.approx(6 * weights * tokens, rel=0.05)
+    assert again == pytest.approx(sum(full.values()) / 3, rel=0.05)
 
 
 def test_options_that_no_method_could_have_are_refused():

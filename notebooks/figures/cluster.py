@@ -7,22 +7,16 @@ rank; each rank then takes the same optimizer step.
     compute     of the largest share: with a fixed global batch, the step of one rank times ceil(rows / ranks) / rows
     allreduce   messages · latency + bytes / bandwidth, one message after another, with a full-duplex link for each rank
 
-The allreduce of b bytes over n ranks (Thakur, Rabenseifner and Gropp 2005, "Optimization of collective communication
-operations in MPICH", section 4.5) is a reduce-scatter and an allgather:
-
-    ring            2 (n - 1) messages, 2 (n - 1) / n · b bytes sent by each rank
-    Rabenseifner    2 log2(n) messages, as many bytes, for n a power of two. Other n fall back on the next power below:
-                    the ranks beyond it hand all of b to a neighbour first and get it back at the end, which is 2
-                    messages and 2 b bytes more
-
-A library picks one by size and ranks, so the faster is counted unless one is named. The paper's third term, the adding
-itself, runs at the speed of memory and is left out.
+The allreduce of b bytes over n ranks is a reduce-scatter and an allgather, both in a ring: 2 (n - 1) messages, in which
+each rank sends 2 (n - 1) / n · b bytes (Thakur, Rabenseifner and Gropp 2005, "Optimization of collective communication
+operations in MPICH", section 4.5). The paper's third term, the adding itself, runs at the speed of memory and is left
+out.
 """
 
 from math import inf
 from typing import Any, NamedTuple
 
-from minilora.errors import MiniloraError, escape, unknown
+from minilora.errors import MiniloraError, escape
 from minilora.peft.method import METHODS, Options, find
 from minilora.plan.shapes import Shape
 
@@ -55,22 +49,10 @@ def gradient_bytes(shape: Shape, method: str, options: Options | None = None, it
     return round(METHODS[find(method)].plan(shape, options or Options()).counts.total(shape.layers)) * itemsize
 
 
-def _rabenseifner(ranks: int) -> tuple[int, float]:
-    log2 = ranks.bit_length() - 1
-    power = 1 << log2
-    beyond = 0 if ranks == power else 2
-    return 2 * log2 + beyond, 2 * (power - 1) / power + beyond
-
-
-# {name: function of the ranks: (messages one after another, bytes sent for each byte of the buffer)}
-ALGORITHMS = {"ring": lambda ranks: (2 * (ranks - 1), 2 * (ranks - 1) / ranks), "rabenseifner": _rabenseifner}
-
-
-def allreduce_seconds(nbytes: float, ranks: int, link: Link, algorithm: str | None = None) -> float:
+def allreduce_seconds(nbytes: float, ranks: int, link: Link) -> float:
     """Seconds to add up a buffer of `nbytes` over the ranks, the sum with each of them.
 
-    algorithm: "ring" or "rabenseifner"; None counts the faster. One rank, or nothing to send, takes no time. Raises
-    MiniloraError for numbers that cannot be.
+    One rank, or nothing to send, takes no time. Raises MiniloraError for numbers that cannot be.
     """
     if type(ranks) is not int or ranks < 1:
         raise MiniloraError(f"ranks must be a whole number of at least 1, not {escape(repr(ranks))}")
@@ -79,12 +61,9 @@ def allreduce_seconds(nbytes: float, ranks: int, link: Link, algorithm: str | No
     for name, value in {"bytes": nbytes, "a link's latency": link.latency}.items():
         if not 0 <= value < inf:
             raise MiniloraError(f"{name} must be 0 or more, not {value}")
-    if algorithm is not None and algorithm not in ALGORITHMS:
-        raise MiniloraError(unknown("algorithm", algorithm, ALGORITHMS))
     if nbytes == 0:
         return 0.0
-    costs = [ALGORITHMS[name](ranks) for name in ([algorithm] if algorithm else ALGORITHMS)]
-    return min(messages * link.latency + share * nbytes / link.bandwidth for messages, share in costs)
+    return 2 * (ranks - 1) * link.latency + 2 * (ranks - 1) / ranks * nbytes / link.bandwidth
 
 
 def step_seconds(
@@ -95,7 +74,6 @@ def step_seconds(
     *,
     fixed_seconds: float = 0.0,
     rows: int | None = None,
-    algorithm: str | None = None,
 ) -> float:
     """Seconds of one training step on so many ranks.
 
@@ -106,7 +84,7 @@ def step_seconds(
 
     Raises MiniloraError for more ranks than rows, and for numbers that cannot be.
     """
-    sent = allreduce_seconds(nbytes, ranks, link, algorithm)
+    sent = allreduce_seconds(nbytes, ranks, link)
     if rows is not None and ranks > rows:
         raise MiniloraError(f"{ranks:,} ranks cannot share {rows:,} rows: each needs at least one")
     compute = compute_seconds / ranks if rows is None else compute_seconds * -(-rows // ranks) / rows
@@ -122,6 +100,6 @@ def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how
 def best_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **how: Any) -> int:
     """The number of ranks, from 1 to `most`, that trains fastest; the fewest, where several do.
 
-    For a ring and a batch that divides evenly, it is about √((compute - 2 bytes / bandwidth) / (2 latency)).
+    For a batch that divides evenly, it is about √((compute - 2 bytes / bandwidth) / (2 latency)).
     """
     return min(range(1, most + 1), key=lambda ranks: step_seconds(compute_seconds, nbytes, ranks, link, **how))
