@@ -42,7 +42,6 @@ FORMAT = "minilora run"
 MAY_CHANGE = {"data", "validation", "test", "save_every", "checkpointing"}  # the text's hash tells what files hold
 KEPT = 2
 SERIES = ("loss", "evaluation", "lr", "norm")  # what the loop logs
-Points = dict[int, float]  # by step, in order; NaN where a number was asked for and there was none
 
 
 @contextmanager
@@ -306,45 +305,15 @@ def _metrics(folder: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, An
                 yield step, record, line
 
 
-@dataclass(frozen=True)
-class RunMetrics:
-    """The settings of a run, what it came to (None before its end), and its numbers, {name of SERIES: points}."""
-
-    config: dict[str, Any]
-    result: dict[str, Any] | None
-    series: dict[str, Points]
-
-    @property
-    def step(self) -> int:
-        """The last that is known; 0 before the first."""
-        return max((step for points in self.series.values() for step in points), default=0)
-
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """Of each series that has a number: first, last, min, max, the step of the min, and how many are no number."""
-        summary = {}
-        for name, points in self.series.items():
-            if numbers := {step: value for step, value in points.items() if math.isfinite(value)}:
-                values, best = list(numbers.values()), min(numbers, key=numbers.__getitem__)
-                summary[name] = {
-                    "first": values[0], "last": values[-1], "min": numbers[best], "max": max(values),
-                    "min_step": best, "not_numbers": len(points) - len(numbers),
-                }  # fmt: skip
-        return summary
-
-
-def read_metrics(folder: str | os.PathLike[str]) -> RunMetrics:
-    """The metrics of the run in a folder, while it runs, after it was broken off, or when it is done.
-
-    FormatError for what is no run folder.
+def read_metrics(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[int, float]]]:
+    """The record of the run in a folder and its numbers, {name of SERIES: {step: number}}, while it runs, after it was
+    broken off, or when it is done. FormatError for what is no run folder.
     """
     if not os.path.lexists(path := Path(folder) / RECORD):
         raise FormatError(f"{show_path(folder)} is no run folder: there is no {RECORD} in it")
-    record = read_record(path)
-    series: dict[str, Points] = {name: {} for name in SERIES}
+    series: dict[str, dict[int, float]] = {name: {} for name in SERIES}
     for step, row, _ in _metrics(folder):
         for name in SERIES & row.keys():
-            value = row[name]
-            is_number = isinstance(value, int | float) and abs(value) < 1e300
-            series[name][step] = float(value) if is_number else math.nan
-    result = record.get("result")
-    return RunMetrics(record["config"], result if isinstance(result, dict) else None, series)
+            if isinstance(value := row[name], int | float) and abs(value) < 1e300:
+                series[name][step] = float(value)
+    return read_record(path), series
