@@ -63,6 +63,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "demo --text": "`minilora finetune --model smollm2 --data FILE` learns a text, `minilora evaluate` measures it",
     **{f"{c} --config": "type the run's command again, which is in its run.json" for c in ("pretrain", "finetune")},
     **{f"{c} --eval-examples": f"`train.defaults.fit(…, examples=…)` {_IN_PYTHON}" for c in ("pretrain", "finetune")},
+    "models --file": "`PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER minilora models get NAME` takes the archive from a folder",
     "finetune --pack": "conversations of like length share a batch, so that little of it is padding",
     "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
     "plan --model": "name the model without a flag: minilora plan llama-7b",

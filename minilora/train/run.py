@@ -22,7 +22,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,19 +42,6 @@ FORMAT = "minilora run"
 MAY_CHANGE = {"data", "validation", "test", "save_every", "checkpointing"}  # the text's hash tells what files hold
 KEPT = 2
 SERIES = ("loss", "evaluation", "lr", "norm")  # what the loop logs
-
-
-@contextmanager
-def single_writer(folder: Path, what: str) -> Iterator[None]:
-    """Lock `folder` for this process within the block. MiniloraError, which calls it `what`, if another has it."""
-    from filelock import FileLock, Timeout  # takes a while to import
-
-    try:
-        lock = FileLock(folder / LOCK).acquire(blocking=False)
-    except Timeout:
-        raise MiniloraError(f"{what} {show_path(folder)} is in use by another process") from None
-    with lock:
-        yield
 
 
 @dataclass(frozen=True)
@@ -182,10 +169,15 @@ class RunFolder:
         self._record |= self._start | {"resumed": []}
 
     def __enter__(self) -> RunFolder:
+        from filelock import FileLock, Timeout  # takes a while to import
+
         self.check()  # refuse before anything is written ...
         atomic.make_folder(self.path)
         with ExitStack() as stack:
-            stack.enter_context(single_writer(self.path, "the run folder"))
+            try:
+                stack.enter_context(FileLock(self.path / LOCK).acquire(blocking=False))
+            except Timeout:
+                raise MiniloraError(f"the run folder {show_path(self.path)} is in use by another process") from None
             self._open(self.check())  # ... and again under the lock: a run may have ended here in between
             stack.callback(self._metrics.close)
             self._stack = stack.pop_all()
