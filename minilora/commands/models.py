@@ -73,7 +73,7 @@ def known_names() -> dict:
         for name, entry in names.items():
             one: dict = {"name": name, "description": entry.description, "licence": entry.licence}
             paths = catalog.paths_of(name) if catalog.in_cache(name) else []
-            facts[kind].append(one | {"bytes": entry.size, "paths": [str(path) for path in paths]})
+            facts[kind].append(one | {"bytes": sum(entry.files.values()), "paths": [str(path) for path in paths]})
     return facts
 
 

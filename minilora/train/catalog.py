@@ -39,11 +39,6 @@ class Entry:
     files: dict[str, int]  # by name: bytes
     hub_name: str = ""  # of a model on the Hugging Face Hub of which this is a quantized copy
 
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(self.files.values())
-
     def read(self, archive: BinaryIO) -> dict[str, bytes]:
         """The content of each file."""
         if self.rows is None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from time import sleep
+from typing import Any
 
 from minilora.errors import SeenByAll
 
@@ -28,26 +29,25 @@ def on_signals(signals: Iterable[int], handler: Callable[[int, object], None]) -
             signal.signal(signum, old)
 
 
-def rank() -> int:
-    """The number of this process among those that were started together, from 0."""
-    return _world().Get_rank() if by_mpi4py() else 0
-
-
-def ranks() -> int:
-    """Number of processes that were started together."""
-    return _world().Get_size() if by_mpi4py() else 1
-
-
-def _world():
-    """MPI's communicator of them all. This begins MPI, which does not notice the end of a rank that has not begun."""
+def communicator() -> Any:
+    """MPI's communicator of the processes that were started together, by `python -m mpi4py …`, which ends all ranks
+    when one of them fails; else None. This begins MPI, which does not notice the end of a rank that has not begun.
+    """
+    if "mpi4py.run" not in sys.modules:
+        return None
     from mpi4py.MPI import COMM_WORLD
 
     return COMM_WORLD
 
 
-def by_mpi4py() -> bool:
-    """True if this is `python -m mpi4py …`, which ends all ranks when one of them fails."""
-    return "mpi4py.run" in sys.modules
+def rank() -> int:
+    """The number of this process among those that were started together, from 0."""
+    return 0 if (comm := communicator()) is None else comm.Get_rank()
+
+
+def ranks() -> int:
+    """Number of processes that were started together."""
+    return 1 if (comm := communicator()) is None else comm.Get_size()
 
 
 def check(command: str) -> None:

@@ -238,7 +238,7 @@ class RunFolder:
         elif self._resume:
             self.notes.append(f"no checkpoint to resume from in {show_path(self.path)}: starting anew")
         last = self.checkpoint.step if self.checkpoint else -1
-        lines = [line for step, _, line in _metrics(self.path) if step <= last and line.endswith(b"\n")]
+        lines = [line for step, _, line in _metrics(self.path) if step <= last]
         if previous and self._overwrite:
             remove_checkpoints(self.checkpoints, 0)
         atomic.write_json(self.path / RECORD, self._record)  # first: it tells that the rest is a run's
@@ -279,21 +279,17 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _metrics(folder: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any], bytes]]:
-    """(step, record, line) of each line of metrics, each step once. Lines that are no records, as a killed writer
-    leaves one, are passed over.
-    """
+    """(step, record, line) of each line of metrics, up to one that is no record, as a killed writer leaves it."""
     if not os.path.lexists(path := Path(folder) / METRICS):
         return
-    last = -1
     with atomic.open_regular(path) as file:
         for line in file:
             try:
                 record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            step = record.get("step") if isinstance(record, dict) else None
-            if type(step) is int and last < step < 2**53:
-                last = step
+                step = int(record["step"])
+            except (ValueError, TypeError, KeyError):
+                return
+            if line.endswith(b"\n"):
                 yield step, record, line
 
 

@@ -80,8 +80,8 @@ def test_a_run_that_was_broken_off_or_has_just_begun(tmp_path, capsys):
 
 def test_what_is_no_number_is_left_out(tmp_path, capsys):
     folder = make_run(tmp_path / "run", [{"step": 1, "loss": nan, "lr": 1e-3}, *rows(5)[2:]])
-    rest = ['{"step": 6, "loss": NaN, "evaluation": null, "norm": Infinity}', "[1]", "7", "\xff", '{"step": "8"}',
-            '{"step": 6, "loss": 1}', '{"step": 9, "loss": "low", "lr": 1%s}' % ("0" * 400), "[" * 100_000]  # fmt: skip
+    rest = ['{"step": 6, "loss": NaN, "evaluation": null, "norm": Infinity}',
+            '{"step": 9, "loss": "low", "lr": 1%s}' % ("0" * 400), "\xff"]  # fmt: skip
     with open(folder / "metrics.jsonl", "ab") as file:
         file.write("".join(f"{line}\n" for line in rest).encode("latin1"))
     _, series = read_metrics(folder)

@@ -302,9 +302,7 @@ def test_only_matrices_have_weight_decay():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"peak_lr": float("nan")}, {"peak_lr": 0.0}, {"save_every": -1}, {"optimizer": "adam"}]
-    + [{"max_norm": norm} for norm in (0, float("nan"), "1", None)]
-    + [{"betas": betas} for betas in ((1.0, 0.9), (0.9,), (0.9, float("nan")), 0.9, None)],
+    [{"steps": 0}, {"peak_lr": float("nan")}, {"peak_lr": 0.0}, {"save_every": -1}, {"optimizer": "adam"}],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(MiniloraError, match=f"^{next(iter(wrong))} must be "):
