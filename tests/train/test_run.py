@@ -182,16 +182,6 @@ def test_where_files_lie_and_how_often_is_saved_may_change(tmp_path):
         assert train(tmp_path, [1], [1], resume=data == "b", config={"lr": 0.1, "data": data, "save_every": 9}) == []
 
 
-@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
-def test_paths_that_cannot_be_a_folder(tmp_path, flags):
-    (tmp_path / "file").write_text("text")
-    before = contents(tmp_path)
-    for path in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("x" * 300), "/proc/run"):
-        with pytest.raises((MiniloraError, OSError)):
-            train(path, [1], **flags)
-    assert contents(tmp_path) == before
-
-
 # One writer
 
 
