@@ -19,7 +19,7 @@ from typing import Any
 
 from minilora import __version__
 from minilora.commands.common import Parser
-from minilora.errors import MiniloraError, SeenByAll, Stopped, unknown
+from minilora.errors import MiniloraError, Stopped, unknown
 from minilora.formats.atomic import show_path, to_utf8
 from minilora.train import launch
 
@@ -119,14 +119,14 @@ class Program:
         _prepare_streams()
         before = {int(signum): signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
         heard = [signum for signum, handler in before.items() if handler != signal.SIG_IGN]
-        message, seen_by_all = "", False
+        message = ""
         with launch.only_rank_zero_prints():
             try:
                 with launch.on_signals(heard, partial(_interrupt, before)):
                     code = self._dispatch(argv)
                     sys.stdout.flush()  # a full disk is told here, and not after the last word
             except (MiniloraError, Stopped) as error:
-                code, message, seen_by_all = error.exit_code, str(error), isinstance(error, (SeenByAll, Stopped))
+                code, message = error.exit_code, str(error)
             except KeyboardInterrupt:
                 code, message = 130, "interrupted"
             except BrokenPipeError:  # whoever reads the output has closed it: the command ends there, as by SIGPIPE
@@ -138,7 +138,7 @@ class Program:
                 code, message = 2, "out of memory; try a smaller --batch-size, --seq-len or model"
         if message:
             with suppress(OSError):  # standard error is closed or full: the code still tells
-                launch.report_fatal(" ".join(message.split()), seen_by_all)
+                launch.report_fatal(" ".join(message.split()))
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()

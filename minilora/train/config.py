@@ -2,47 +2,23 @@
 several ways down.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi
-from typing import TYPE_CHECKING
 
 from minilora.errors import MiniloraError
 from minilora.fields import choice, field_problems, number, whole
 
-if TYPE_CHECKING:
-    from minilora.optim import Optimizer
-
-
+OPTIMIZERS = ("adamw", "sgd")
 DECAY = 0.1  # of the steps after warm-up in which wsd falls
-
-
-def cosine(progress: float) -> float:
-    """Half a cosine (Loshchilov & Hutter 2017, "SGDR", section 3)."""
-    return 0.5 * (1 + cos(pi * progress))
-
-
-def linear(progress: float) -> float:
-    return 1 - progress
-
-
-def constant(progress: float) -> float:
-    return 1.0
-
-
-def wsd(progress: float) -> float:
-    """Warmup-stable-decay: the peak, and a fall in the last tenth (Hu et al. 2024, "MiniCPM", section 4.2)."""
-    return min(1.0, (1 - progress) / DECAY)
-
 
 # What is left of the way from the peak to the floor, where `progress` goes from 0 after the warm-up to 1.
 SCHEDULES: dict[str, Callable[[float], float]] = {
-    "cosine": cosine,
-    "linear": linear,
-    "constant": constant,
-    "wsd": wsd,
+    "cosine": lambda progress: 0.5 * (1 + cos(pi * progress)),  # Loshchilov & Hutter 2017, "SGDR", section 3
+    "linear": lambda progress: 1 - progress,
+    "constant": lambda progress: 1.0,
+    # warmup-stable-decay: the peak, and a fall in the last tenth (Hu et al. 2024, "MiniCPM", section 4.2)
+    "wsd": lambda progress: min(1.0, (1 - progress) / DECAY),
 }
 
 
@@ -54,21 +30,6 @@ def lr_factor(schedule: str, step: int, steps: int, warmup: int, floor: float = 
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
     return floor + (1 - floor) * SCHEDULES[schedule](min(1.0, progress))
-
-
-def _adamw(groups: list[dict], config: TrainConfig) -> Optimizer:
-    from minilora.optim import AdamW
-
-    return AdamW(groups, lr=config.peak_lr, betas=config.betas)
-
-
-def _sgd(groups: list[dict], config: TrainConfig) -> Optimizer:
-    from minilora.optim import SGD
-
-    return SGD(groups, lr=config.peak_lr, momentum=config.betas[0])
-
-
-OPTIMIZERS: dict[str, Callable[[list[dict], TrainConfig], Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
 
 
 @dataclass

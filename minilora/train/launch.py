@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from time import sleep
 from typing import Any
 
-from minilora.errors import SeenByAll
+from minilora.errors import MiniloraError
 
 COMMANDS = ("pretrain", "finetune")  # what several ranks can do together
 GRACE = 2.0  # seconds that a rank gives the first to speak for all and end them
@@ -51,9 +51,9 @@ def ranks() -> int:
 
 
 def check(command: str) -> None:
-    """Raise SeenByAll for a command that several ranks cannot do together."""
+    """Raise MiniloraError for a command that several ranks cannot do together."""
     if ranks() > 1 and command not in COMMANDS:
-        raise SeenByAll(f"{command} runs as one process; several ranks are for {' and '.join(COMMANDS)}")
+        raise MiniloraError(f"{command} runs as one process; several ranks are for {' and '.join(COMMANDS)}")
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def only_rank_zero_prints() -> Iterator[None]:
         yield
 
 
-def report_fatal(message: str, seen_by_all: bool) -> None:
+def report_fatal(message: str) -> None:
     """Say on standard error why this rank ends, before its exit code ends the others.
 
     What one rank dies of, the others mostly die of as well: the first speaks for all, and the others wait to be ended
@@ -78,8 +78,6 @@ def report_fatal(message: str, seen_by_all: bool) -> None:
     """
     if rank():
         sleep(GRACE)
-        if seen_by_all:
-            return
         message = f"rank {rank()}: {message}"
     print(f"minilora: {message}", file=sys.stderr, flush=True)
     if ranks() > 1:
