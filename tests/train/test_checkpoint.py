@@ -36,7 +36,7 @@ def save_steps(folder, *steps):
 
 
 def steps_in(folder):
-    return sorted(int(name[5:13]) for name in os.listdir(folder))
+    return sorted(int(name[5:13]) for name in os.listdir(folder) if name.startswith("step-"))
 
 
 def flip_bit(path, place):
@@ -130,7 +130,7 @@ def test_kill_9_never_loses_the_last_good_checkpoint(tmp_path):
         writer = subprocess.Popen([sys.executable, "-c", SAVE_FOREVER, str(tmp_path)])
         try:
             deadline = time.monotonic() + 20
-            while max(steps_in_if_any(tmp_path), default=0) <= last:  # until it has saved one more
+            while max(steps_in(tmp_path), default=0) <= last:  # until it has saved one more
                 assert writer.poll() is None and time.monotonic() < deadline
                 time.sleep(0.002)
             time.sleep(rng.uniform(0, 0.03))
@@ -142,11 +142,7 @@ def test_kill_9_never_loses_the_last_good_checkpoint(tmp_path):
         assert (found.arrays["w"] == found.step).all()
         last = found.step
     save(tmp_path, last + 1, {}, {})
-    assert steps_in(tmp_path) == [last, last + 1]  # and no temporary file of a killed writer beside them
-
-
-def steps_in_if_any(folder):
-    return [int(name[5:13]) for name in os.listdir(folder) if name.startswith("step-")]
+    assert len(os.listdir(tmp_path)) == 2  # and no temporary file of a killed writer beside them
 
 
 def test_a_stale_temporary_file_is_removed_by_the_next_save_only(tmp_path):

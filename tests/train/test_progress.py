@@ -11,12 +11,6 @@ from minilora.train import progress
 pytestmark = pytest.mark.host
 
 
-def test_what_is_no_terminal_shows_nothing(capsys):
-    with progress.progress_bar("comparing", 3) as advance:
-        advance(3, "loss 2.5")
-    assert capsys.readouterr() == ("", "")
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
