@@ -19,7 +19,7 @@ from typing import Any
 
 from minilora import __version__
 from minilora.commands.common import Parser
-from minilora.errors import MiniloraError, SeenByAll, Stopped, unknown
+from minilora.errors import MiniloraError, Stopped, unknown
 from minilora.formats.atomic import show_path, to_utf8
 from minilora.train import launch
 
@@ -64,6 +64,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "demo --text": "`minilora finetune --model smollm2 --data FILE` learns a text, `minilora evaluate` measures it",
     **{f"{c} --config": "type the run's command again, which is in its run.json" for c in ("pretrain", "finetune")},
     **{f"{c} --eval-examples": f"`train.defaults.fit(…, examples=…)` {_IN_PYTHON}" for c in ("pretrain", "finetune")},
+    "models --file": "`PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER minilora models get NAME` takes the archive from a folder",
     "finetune --pack": "conversations of like length share a batch, so that little of it is padding",
     "merge --adapter-only": "without it, `minilora merge --adapter FOLDER --out merged.gguf` writes the merged model",
     "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
@@ -121,14 +122,14 @@ class Program:
         _prepare_streams()
         before = {int(signum): signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
         heard = [signum for signum, handler in before.items() if handler != signal.SIG_IGN]
-        message, seen_by_all = "", False
+        message = ""
         with launch.only_rank_zero_prints():
             try:
                 with launch.on_signals(heard, partial(_interrupt, before)):
                     code = self._dispatch(argv)
                     sys.stdout.flush()  # a full disk is told here, and not after the last word
             except (MiniloraError, Stopped) as error:
-                code, message, seen_by_all = error.exit_code, str(error), isinstance(error, (SeenByAll, Stopped))
+                code, message = error.exit_code, str(error)
             except KeyboardInterrupt:
                 code, message = 130, "interrupted"
             except BrokenPipeError:  # whoever reads the output has closed it: the command ends there, as by SIGPIPE
@@ -140,7 +141,7 @@ class Program:
                 code, message = 2, "out of memory; try a smaller --batch-size, --seq-len or model"
         if message:
             with suppress(OSError):  # standard error is closed or full: the code still tells
-                launch.report_fatal(" ".join(message.split()), seen_by_all)
+                launch.report_fatal(" ".join(message.split()))
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()

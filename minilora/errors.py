@@ -15,11 +15,7 @@ class FormatError(MiniloraError):
     """A file is not what its name promises; the message says which file and where."""
 
 
-class SeenByAll(MiniloraError):
-    """Something wrong that every rank sees alike."""
-
-
-class NotLearned(SeenByAll):
+class NotLearned(MiniloraError):
     """A training in which no evaluation beat the start."""
 
     exit_code = 3

@@ -10,7 +10,7 @@ field_problems(Settings(rank=0))    # ["rank must be a whole number of at least 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from operator import ge, gt, lt, ne
 from typing import Any
@@ -22,11 +22,15 @@ FLOAT32_MAX = 3.4028234663852886e38
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value, in words and as a test. `hint` says more about a value that is not of it."""
+    """A kind of value, in words and as a test; names: those of which one is perhaps meant by a word that is not."""
 
     words: str
     allows: Callable[[Any], bool]
-    hint: Callable[[Any], str] = lambda value: ""
+    names: Sequence[str] = ()
+
+    def hint(self, value: object) -> str:
+        """Ask for the name that is perhaps meant by a value."""
+        return did_you_mean(value, self.names, before="; ")
 
     def problems(self, name: str, value: object) -> list[str]:
         """List what is wrong with the value called `name`: one sentence or none."""
@@ -46,12 +50,6 @@ def field_problems(config: Any) -> list[str]:
     return [problem for name, kind in kinds.items() for problem in kind.problems(name, getattr(config, name))]
 
 
-def kind_of(config: Any, name: str) -> Kind:
-    """The kind of a dataclass's field, for other values that are to be like it."""
-    kind: Kind = next(f.metadata["kind"] for f in fields(config) if f.name == name)
-    return kind
-
-
 def checked_value(name: str, value: Any, like: Any) -> Any:
     """The argument called `name`, a scalar of NumPy as Python's. MiniloraError for what a field `like` may not hold."""
     value = value.item() if _is_scalar(value) else value
@@ -69,16 +67,12 @@ def _is_scalar(value: Any) -> bool:
 
 
 def checked(
-    default: Any,
-    words: str,
-    allows: Callable[[Any], bool],
-    optional: bool = False,
-    hint: Callable[[Any], str] = lambda value: "",
+    default: Any, words: str, allows: Callable[[Any], bool], optional: bool = False, names: Sequence[str] = ()
 ) -> Any:
     """A field of a kind of its own; optional: None is allowed, too. A default that is a list or a dict is copied."""
-    kind = Kind(words, allows, hint)
+    kind = Kind(words, allows, names)
     if optional:
-        kind = Kind(f"{words} or None", lambda value: value is None or allows(value), hint)
+        kind = Kind(f"{words} or None", lambda value: value is None or allows(value), names)
     if isinstance(default, (list, dict)):
         return field(default_factory=default.copy, metadata={"kind": kind})
     return field(default=default, metadata={"kind": kind})
@@ -107,11 +101,7 @@ def number(
     def allows(value: Any) -> bool:
         return is_number(value) and all(test(value, bound) for _, test, bound in bounds)
 
-    def hint(value: Any) -> str:
-        is_large = type(value) in (int, float) and abs(value) > FLOAT32_MAX
-        return f" (float32 holds up to {FLOAT32_MAX:.2g})" if is_large else ""
-
-    return checked(default, words, allows, optional, hint)
+    return checked(default, words, allows, optional)
 
 
 def flag(default: bool) -> Any:
@@ -122,18 +112,7 @@ def flag(default: bool) -> Any:
 def choice(default: Any, *values: str, optional: bool = False) -> Any:
     """A field for one of some words; the nearest one is named to whoever has another."""
     words = f"one of {', '.join(values)}" if len(values) > 1 else repr(values[0])
-    return checked(
-        default,
-        words,
-        lambda value: isinstance(value, str) and value in values,
-        optional,
-        hint=lambda value: did_you_mean(value, values, before="; "),
-    )
-
-
-def token(default: int | None) -> Any:
-    """A field for a token id or None."""
-    return checked(default, "a token id", is_whole, optional=True)
+    return checked(default, words, lambda value: isinstance(value, str) and value in values, optional, values)
 
 
 def tokens(default: int | list[int] | None) -> Any:

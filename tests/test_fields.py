@@ -6,7 +6,7 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from minilora.fields import checked, choice, field_problems, flag, number, token, tokens, whole
+from minilora.fields import checked, choice, field_problems, flag, number, tokens, whole
 
 pytestmark = pytest.mark.host
 
@@ -22,7 +22,6 @@ class Settings:
     bias: bool = flag(False)
     kind: str = choice("nf4", "nf4", "fp4")
     act: str = choice("silu", "silu")
-    end: int | None = token(2)
     ends: int | list[int] | None = tokens(None)
     pattern: dict = checked({}, "a dictionary", lambda value: isinstance(value, dict))
     free: object = None
@@ -31,7 +30,7 @@ class Settings:
 def test_the_defaults_and_what_is_allowed_have_no_problem():
     assert field_problems(Settings()) == []
     allowed = Settings(
-        1, 5, 3, 1, 0.5, -2, True, "fp4", "silu", None, [1, 2], {"a": 1}, free="anything"
+        1, 5, 3, 1, 0.5, -2, True, "fp4", "silu", [1, 2], {"a": 1}, free="anything"
     )  # an int is a number
     assert field_problems(allowed) == []
     assert Settings().pattern is not Settings().pattern
@@ -43,13 +42,12 @@ def test_the_defaults_and_what_is_allowed_have_no_problem():
         ("rank", (0, -1, 1.0, True, None, "8"), "a whole number of at least 1"),
         ("layers", (-1, False, 2.5), "a whole number of at least 0"),
         ("width", (0, "1"), "a whole number of at least 1 or None"),
-        ("lr", (0, -1.0, nan, inf, True, None, "1", [1]), "a positive number"),
+        ("lr", (0, -1.0, nan, inf, 1e39, 10**50, True, None, "1", [1]), "a positive number"),
         ("dropout", (-0.1, 1, nan, None), "a number of at least 0 and below 1"),
         ("scaling", (0, 0.0, inf, "2"), "a number other than 0 or None"),
         ("bias", (0, 1, None, "yes"), "True or False"),
         ("kind", ("int4", None, 4, ["nf4"]), "one of nf4, fp4"),
         ("act", ("gelu", None, {}), "'silu'"),
-        ("end", (-1, 1.0, True, [1]), "a token id or None"),
         ("ends", (-1, [1, -1], [True], "ab", (1,)), "token ids or None"),
         ("pattern", (None, []), "a dictionary"),
     ],
@@ -72,13 +70,6 @@ def test_all_problems_come_at_once_in_the_order_of_the_fields():
     problems = field_problems(Settings(rank=0, bias="y", kind="NF5"))
     assert [problem.partition(" ")[0] for problem in problems] == ["rank", "bias", "kind"]
     assert problems[2].endswith("not 'NF5'; did you mean 'nf4'?")
-
-
-def test_what_float32_cannot_hold_is_said():
-    for value in (1e39, 10**400):
-        assert "a positive number, not 1" in field_problems(Settings(lr=value))[0]
-        assert field_problems(Settings(lr=value))[0].endswith(" (float32 holds up to 3.4e+38)")
-    assert "float32" not in field_problems(Settings(lr=inf, scaling=nan))[1]
 
 
 def test_a_value_never_brings_raw_control_characters_or_much_text():

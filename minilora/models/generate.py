@@ -8,7 +8,7 @@ import numpy as np
 
 from minilora import backend, nn
 from minilora.errors import MiniloraError, escape
-from minilora.fields import checked, checked_value, field_problems, is_number, number, token, whole
+from minilora.fields import checked, checked_value, field_problems, is_number, number, whole
 from minilora.models.cache import KVCache
 from minilora.models.lookup import Drafts, host_logits, lookup_stream
 from minilora.ops import raw
@@ -25,7 +25,7 @@ class Sampling:
         None, "a number above 0 and at most 1", lambda p: is_number(p) and 0 < p <= 1, optional=True
     )
     eos_token_id: Any = None
-    pad_token_id: int | None = token(None)
+    pad_token_id: int | None = whole(None, optional=True)
     seed: Any = 0
     prompt_lookup_num_tokens: int | None = whole(None, least=1, optional=True)
 

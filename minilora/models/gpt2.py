@@ -19,7 +19,7 @@ import numpy as np
 from minilora import backend, nn, ops
 from minilora import functional as F
 from minilora.errors import FormatError, MiniloraError, escape
-from minilora.fields import choice, field_problems, flag, number, token, tokens, whole
+from minilora.fields import choice, field_problems, flag, number, tokens, whole
 from minilora.formats.stored import StoredTensor
 from minilora.models.language_model import Body, LanguageModel, normal
 from minilora.tensor import Tensor
@@ -48,9 +48,9 @@ class GPT2Config:
     layer_norm_epsilon: float = number(1e-5, above=0)
     initializer_range: float = number(0.02, above=0)  # standard deviation of fresh weights
     tie_word_embeddings: bool = flag(True)  # the head is the embedding table
-    bos_token_id: int | None = token(50256)
+    bos_token_id: int | None = whole(50256, optional=True)
     eos_token_id: int | list[int] | None = tokens(50256)
-    pad_token_id: int | None = token(None)
+    pad_token_id: int | None = whole(None, optional=True)
     # Fields of a config.json that minilora does not use
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 

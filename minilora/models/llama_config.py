@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from minilora.errors import FormatError, MiniloraError, escape
-from minilora.fields import choice, field_problems, flag, is_whole, number, token, tokens, whole
+from minilora.fields import choice, field_problems, flag, is_whole, number, tokens, whole
 from minilora.models.rotary import checked_scaling
 
 MODEL_TYPES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}  # model_type -> transformers' classes of it
@@ -32,9 +32,9 @@ class LlamaConfig:
     mlp_bias: bool = flag(False)
     hidden_act: str = choice("silu", "silu")
     model_type: str = choice("llama", *MODEL_TYPES)  # of the family: a key of MODEL_TYPES
-    bos_token_id: int | None = token(1)
+    bos_token_id: int | None = whole(1, optional=True)
     eos_token_id: int | list[int] | None = tokens(2)
-    pad_token_id: int | None = token(None)
+    pad_token_id: int | None = whole(None, optional=True)
     num_labels: int = whole(2, least=1)  # of a sequence classifier
     # Fields of a config.json that minilora does not use
     extra: dict[str, Any] = field(default_factory=dict, repr=False)

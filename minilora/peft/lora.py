@@ -24,8 +24,8 @@ import numpy as np
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.backend import xp
-from minilora.errors import MiniloraError, did_you_mean, escape
-from minilora.fields import checked, flag, kind_of, number, whole
+from minilora.errors import MiniloraError, escape
+from minilora.fields import checked, flag, number, whole
 from minilora.peft.config import AdapterLayer, TargetedConfig, changed, few, meant, tied, with_weight
 from minilora.tensor import Tensor, wrap
 
@@ -168,7 +168,7 @@ class LoraConfig(TargetedConfig):
         True,
         "True, False, 'gaussian' or 'pissa'",
         lambda v: type(v) is bool or v in STARTS,
-        hint=lambda value: did_you_mean(value, STARTS, before="; "),
+        names=STARTS,
     )
     rank_pattern: dict[str, int] = _pattern()  # name or path -> r, where it is another
     alpha_pattern: dict[str, float] = _pattern()  # name or path -> lora_alpha, where it is another
@@ -183,7 +183,7 @@ class LoraConfig(TargetedConfig):
     def problems(self) -> list[str]:
         found = super().problems()
         for option, field in PATTERNS.items():
-            values, kind = getattr(self, option), kind_of(self, field)
+            values, kind = getattr(self, option), self.__dataclass_fields__[field].metadata["kind"]
             for name, value in values.items() if isinstance(values, dict) else ():
                 found += kind.problems(f"{option}[{escape(repr(name))}]", value)
         return found

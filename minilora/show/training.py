@@ -1,9 +1,8 @@
-"""How a training went: a figure, and lines for the terminal. Both take {name: {step: number}}, NaN for what is none."""
+"""How a training went: a figure, and lines for the terminal. Both take {name: {step: number}}."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,12 @@ _RAW, _LINE = "#bbbbbb", "#0072B2"
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """Return the mean of (N,) numbers over a window of a twentieth of them, centred; NaN is left out."""
+    """Return the mean of (N,) numbers over a window of a twentieth of them, centred."""
     half = len(values) // 40
-    sums, counts = (np.append(0, np.cumsum(a)) for a in (np.nan_to_num(values), np.isfinite(values)))
+    sums = np.append(0, np.cumsum(values))
     places = np.arange(len(values))
     low, high = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
-    count = counts[high] - counts[low]
-    return np.where(count, (sums[high] - sums[low]) / np.maximum(count, 1), np.nan)
+    return (sums[high] - sums[low]) / (high - low)
 
 
 @styled
@@ -39,7 +37,7 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
 
     unit: of the validation. None where there is no number at all.
     """
-    shown = [name for name in LABELS if any(map(isfinite, series.get(name, {}).values()))]
+    shown = [name for name in LABELS if series.get(name)]
     if not shown:
         return None
     heights, units = [_HEIGHTS[name] for name in shown], {"loss": "nats/token", "evaluation": unit}
@@ -50,10 +48,10 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
         axes.set_ylabel(LABELS[name].replace(" ", "\n") + (f"\n({units[name]})" if units.get(name) else ""))
         if name == "evaluation":
             axes.plot(steps, values, color=_LINE, marker="o", markersize=4)
-            best = int(np.nanargmin(values))
+            best = int(values.argmin())
             label = f"best: {values[best]:.4g} at step {steps[best]:,}"
             axes.plot(steps[best], values[best], "*", color="#D55E00", markersize=13, label=label)
-            if steps[0] == 0 and isfinite(values[0]):
+            if steps[0] == 0:
                 style.base_line(axes, values[0], f"start: {values[0]:.4g}")
             axes.legend(loc="best")
         elif name == "lr":
@@ -69,6 +67,17 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
     return figure
 
 
+def summary(series: Mapping[str, Points]) -> dict[str, dict[str, float]]:
+    """Of each series that has a number: first, last, min, max, and the step of the min."""
+    facts = {}
+    for name, points in series.items():
+        if points:
+            values, best = list(points.values()), min(points, key=points.__getitem__)
+            facts[name] = {"first": values[0], "last": values[-1], "min": points[best], "max": max(values)}
+            facts[name]["min_step"] = best
+    return facts
+
+
 def run_lines(series: Mapping[str, Points], width: int = 30) -> list[str]:
     """Write a line for each series that has a number: its course over the steps, the smallest, the largest and the
     last.
@@ -77,8 +86,7 @@ def run_lines(series: Mapping[str, Points], width: int = 30) -> list[str]:
     width = min(width, last + 1)
     lines = []
     for name, label in LABELS.items():
-        numbers = {step: value for step, value in series.get(name, {}).items() if isfinite(value)}
-        if numbers:
+        if numbers := series.get(name):
             values = list(numbers.values())
             figures = "".join(f"{value:>11.4g}" for value in (min(values), max(values), values[-1]))
             lines.append(f"{label:<14}  {_course(numbers, last, width):<{width}}{figures}")

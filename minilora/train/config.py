@@ -2,47 +2,23 @@
 several ways down.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import cos, inf, pi
-from typing import TYPE_CHECKING, Any
+from math import cos, pi
 
 from minilora.errors import MiniloraError
-from minilora.fields import checked, choice, field_problems, is_number, number, whole
+from minilora.fields import choice, field_problems, number, whole
 
-if TYPE_CHECKING:
-    from minilora.optim import Optimizer
-
-
+OPTIMIZERS = ("adamw", "sgd")
 DECAY = 0.1  # of the steps after warm-up in which wsd falls
-
-
-def cosine(progress: float) -> float:
-    """Half a cosine (Loshchilov & Hutter 2017, "SGDR", section 3)."""
-    return 0.5 * (1 + cos(pi * progress))
-
-
-def linear(progress: float) -> float:
-    return 1 - progress
-
-
-def constant(progress: float) -> float:
-    return 1.0
-
-
-def wsd(progress: float) -> float:
-    """Warmup-stable-decay: the peak, and a fall in the last tenth (Hu et al. 2024, "MiniCPM", section 4.2)."""
-    return min(1.0, (1 - progress) / DECAY)
-
 
 # What is left of the way from the peak to the floor, where `progress` goes from 0 after the warm-up to 1.
 SCHEDULES: dict[str, Callable[[float], float]] = {
-    "cosine": cosine,
-    "linear": linear,
-    "constant": constant,
-    "wsd": wsd,
+    "cosine": lambda progress: 0.5 * (1 + cos(pi * progress)),  # Loshchilov & Hutter 2017, "SGDR", section 3
+    "linear": lambda progress: 1 - progress,
+    "constant": lambda progress: 1.0,
+    # warmup-stable-decay: the peak, and a fall in the last tenth (Hu et al. 2024, "MiniCPM", section 4.2)
+    "wsd": lambda progress: min(1.0, (1 - progress) / DECAY),
 }
 
 
@@ -54,30 +30,6 @@ def lr_factor(schedule: str, step: int, steps: int, warmup: int, floor: float = 
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
     return floor + (1 - floor) * SCHEDULES[schedule](min(1.0, progress))
-
-
-def _adamw(groups: list[dict], config: TrainConfig) -> Optimizer:
-    from minilora.optim import AdamW
-
-    return AdamW(groups, lr=config.peak_lr, betas=config.betas)
-
-
-def _sgd(groups: list[dict], config: TrainConfig) -> Optimizer:
-    from minilora.optim import SGD
-
-    return SGD(groups, lr=config.peak_lr, momentum=config.betas[0])
-
-
-def _are_betas(value: Any) -> bool:
-    is_pair = isinstance(value, (tuple, list)) and len(value) == 2
-    return is_pair and all(is_number(beta) and 0 <= beta < 1 for beta in value)
-
-
-def _is_norm(value: Any) -> bool:
-    return is_number(value) and value > 0 or value == inf
-
-
-OPTIMIZERS: dict[str, Callable[[list[dict], TrainConfig], Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
 
 
 @dataclass
@@ -92,8 +44,8 @@ class TrainConfig:
     lr_floor: float = number(0.1, least=0)  # where it ends, as a share of the peak
     lora_plus: float = number(1.0, above=0)  # LoRA's B learns at this multiple of it (LoRA+)
     weight_decay: float = number(0.01, least=0)  # of matrices; vectors (norms, biases) have none
-    betas: tuple[float, float] = checked((0.9, 0.999), "two numbers from 0 to below 1", _are_betas)
-    max_norm: float = checked(1.0, "a positive number", _is_norm)  # the gradient is clipped to it; or inf
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_norm: float = 1.0  # the gradient is clipped to it; or inf
     accumulate: int = whole(1, least=1)  # batches a step
     eval_every: int = whole(0)  # steps between evaluations; 0: none but the last
     patience: int = whole(0)  # evaluations without improvement before the run stops; 0: it goes to the end

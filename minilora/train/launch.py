@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from time import sleep
+from typing import Any
 
-from minilora.errors import SeenByAll
+from minilora.errors import MiniloraError
 
 COMMANDS = ("pretrain", "finetune")  # what several ranks can do together
 GRACE = 2.0  # seconds that a rank gives the first to speak for all and end them
@@ -28,32 +29,31 @@ def on_signals(signals: Iterable[int], handler: Callable[[int, object], None]) -
             signal.signal(signum, old)
 
 
-def rank() -> int:
-    """The number of this process among those that were started together, from 0."""
-    return _world().Get_rank() if by_mpi4py() else 0
-
-
-def ranks() -> int:
-    """Number of processes that were started together."""
-    return _world().Get_size() if by_mpi4py() else 1
-
-
-def _world():
-    """MPI's communicator of them all. This begins MPI, which does not notice the end of a rank that has not begun."""
+def communicator() -> Any:
+    """MPI's communicator of the processes that were started together, by `python -m mpi4py …`, which ends all ranks
+    when one of them fails; else None. This begins MPI, which does not notice the end of a rank that has not begun.
+    """
+    if "mpi4py.run" not in sys.modules:
+        return None
     from mpi4py.MPI import COMM_WORLD
 
     return COMM_WORLD
 
 
-def by_mpi4py() -> bool:
-    """True if this is `python -m mpi4py …`, which ends all ranks when one of them fails."""
-    return "mpi4py.run" in sys.modules
+def rank() -> int:
+    """The number of this process among those that were started together, from 0."""
+    return 0 if (comm := communicator()) is None else comm.Get_rank()
+
+
+def ranks() -> int:
+    """Number of processes that were started together."""
+    return 1 if (comm := communicator()) is None else comm.Get_size()
 
 
 def check(command: str) -> None:
-    """Raise SeenByAll for a command that several ranks cannot do together."""
+    """Raise MiniloraError for a command that several ranks cannot do together."""
     if ranks() > 1 and command not in COMMANDS:
-        raise SeenByAll(f"{command} runs as one process; several ranks are for {' and '.join(COMMANDS)}")
+        raise MiniloraError(f"{command} runs as one process; several ranks are for {' and '.join(COMMANDS)}")
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def only_rank_zero_prints() -> Iterator[None]:
         yield
 
 
-def report_fatal(message: str, seen_by_all: bool) -> None:
+def report_fatal(message: str) -> None:
     """Say on standard error why this rank ends, before its exit code ends the others.
 
     What one rank dies of, the others mostly die of as well: the first speaks for all, and the others wait to be ended
@@ -78,8 +78,6 @@ def report_fatal(message: str, seen_by_all: bool) -> None:
     """
     if rank():
         sleep(GRACE)
-        if seen_by_all:
-            return
         message = f"rank {rank()}: {message}"
     print(f"minilora: {message}", file=sys.stderr, flush=True)
     if ranks() > 1:

@@ -16,10 +16,10 @@ import numpy as np
 from minilora import backend, nn, threads
 from minilora.errors import MiniloraError, Stopped, first_few
 from minilora.formats.atomic import show_path
-from minilora.optim import clip_grad_norm_
+from minilora.optim import SGD, AdamW, Optimizer, clip_grad_norm_
 from minilora.peft import lora_plus_groups
 from minilora.tensor import Tensor
-from minilora.train.config import OPTIMIZERS, TrainConfig, lr_factor
+from minilora.train.config import TrainConfig, lr_factor
 from minilora.train.launch import on_signals
 from minilora.train.progress import progress_bar
 from minilora.train.run import Checkpoint, RunFolder, newest_checkpoint
@@ -122,7 +122,7 @@ def train(
         try:
             with (
                 on_signals(SIGNALS, hear),
-                progress_bar(description, config.steps, show_progress, unit="steps") as advance,
+                progress_bar(description, config.steps, show_progress) as advance,
             ):
                 advance(loop.step, "")
                 while loop.step < config.steps and not (0 < config.patience <= loop.history.since_gain):
@@ -165,7 +165,10 @@ class _Loop:
             groups = parameter_groups(model, config.weight_decay)
         else:
             groups = lora_plus_groups(model, config.peak_lr, config.lora_plus, config.weight_decay)
-        self.optimizer = OPTIMIZERS[config.optimizer](groups, config)
+        if config.optimizer == "sgd":
+            self.optimizer: Optimizer = SGD(groups, lr=config.peak_lr, momentum=config.betas[0])
+        else:
+            self.optimizer = AdamW(groups, lr=config.peak_lr, betas=config.betas)
         self.peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.history = History()
         self.step, self.lr = 0, config.peak_lr

@@ -22,7 +22,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,20 +42,6 @@ FORMAT = "minilora run"
 MAY_CHANGE = {"data", "validation", "test", "save_every", "checkpointing"}  # the text's hash tells what files hold
 KEPT = 2
 SERIES = ("loss", "evaluation", "lr", "norm")  # what the loop logs
-Points = dict[int, float]  # by step, in order; NaN where a number was asked for and there was none
-
-
-@contextmanager
-def single_writer(folder: Path, what: str) -> Iterator[None]:
-    """Lock `folder` for this process within the block. MiniloraError, which calls it `what`, if another has it."""
-    from filelock import FileLock, Timeout  # takes a while to import
-
-    try:
-        lock = FileLock(folder / LOCK).acquire(blocking=False)
-    except Timeout:
-        raise MiniloraError(f"{what} {show_path(folder)} is in use by another process") from None
-    with lock:
-        yield
 
 
 @dataclass(frozen=True)
@@ -183,10 +169,15 @@ class RunFolder:
         self._record |= self._start | {"resumed": []}
 
     def __enter__(self) -> RunFolder:
+        from filelock import FileLock, Timeout  # takes a while to import
+
         self.check()  # refuse before anything is written ...
         atomic.make_folder(self.path)
         with ExitStack() as stack:
-            stack.enter_context(single_writer(self.path, "the run folder"))
+            try:
+                stack.enter_context(FileLock(self.path / LOCK).acquire(blocking=False))
+            except Timeout:
+                raise MiniloraError(f"the run folder {show_path(self.path)} is in use by another process") from None
             self._open(self.check())  # ... and again under the lock: a run may have ended here in between
             stack.callback(self._metrics.close)
             self._stack = stack.pop_all()
@@ -247,7 +238,7 @@ class RunFolder:
         elif self._resume:
             self.notes.append(f"no checkpoint to resume from in {show_path(self.path)}: starting anew")
         last = self.checkpoint.step if self.checkpoint else -1
-        lines = [line for step, _, line in _metrics(self.path) if step <= last and line.endswith(b"\n")]
+        lines = [line for step, _, line in _metrics(self.path) if step <= last]
         if previous and self._overwrite:
             remove_checkpoints(self.checkpoints, 0)
         atomic.write_json(self.path / RECORD, self._record)  # first: it tells that the rest is a run's
@@ -288,63 +279,29 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _metrics(folder: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any], bytes]]:
-    """(step, record, line) of each line of metrics, each step once. Lines that are no records, as a killed writer
-    leaves one, are passed over.
-    """
+    """(step, record, line) of each line of metrics, up to one that is no record, as a killed writer leaves it."""
     if not os.path.lexists(path := Path(folder) / METRICS):
         return
-    last = -1
     with atomic.open_regular(path) as file:
         for line in file:
             try:
                 record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            step = record.get("step") if isinstance(record, dict) else None
-            if type(step) is int and last < step < 2**53:
-                last = step
+                step = int(record["step"])
+            except (ValueError, TypeError, KeyError):
+                return
+            if line.endswith(b"\n"):
                 yield step, record, line
 
 
-@dataclass(frozen=True)
-class RunMetrics:
-    """The settings of a run, what it came to (None before its end), and its numbers, {name of SERIES: points}."""
-
-    config: dict[str, Any]
-    result: dict[str, Any] | None
-    series: dict[str, Points]
-
-    @property
-    def step(self) -> int:
-        """The last that is known; 0 before the first."""
-        return max((step for points in self.series.values() for step in points), default=0)
-
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """Of each series that has a number: first, last, min, max, the step of the min, and how many are no number."""
-        summary = {}
-        for name, points in self.series.items():
-            if numbers := {step: value for step, value in points.items() if math.isfinite(value)}:
-                values, best = list(numbers.values()), min(numbers, key=numbers.__getitem__)
-                summary[name] = {
-                    "first": values[0], "last": values[-1], "min": numbers[best], "max": max(values),
-                    "min_step": best, "not_numbers": len(points) - len(numbers),
-                }  # fmt: skip
-        return summary
-
-
-def read_metrics(folder: str | os.PathLike[str]) -> RunMetrics:
-    """The metrics of the run in a folder, while it runs, after it was broken off, or when it is done.
-
-    FormatError for what is no run folder.
+def read_metrics(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[int, float]]]:
+    """The record of the run in a folder and its numbers, {name of SERIES: {step: number}}, while it runs, after it was
+    broken off, or when it is done. FormatError for what is no run folder.
     """
     if not os.path.lexists(path := Path(folder) / RECORD):
         raise FormatError(f"{show_path(folder)} is no run folder: there is no {RECORD} in it")
-    record = read_record(path)
-    series: dict[str, Points] = {name: {} for name in SERIES}
+    series: dict[str, dict[int, float]] = {name: {} for name in SERIES}
     for step, row, _ in _metrics(folder):
         for name in SERIES & row.keys():
-            value = row[name]
-            is_number = isinstance(value, int | float) and abs(value) < 1e300
-            series[name][step] = float(value) if is_number else math.nan
-    result = record.get("result")
-    return RunMetrics(record["config"], result if isinstance(result, dict) else None, series)
+            if isinstance(value := row[name], int | float) and abs(value) < 1e300:
+                series[name][step] = float(value)
+    return read_record(path), series

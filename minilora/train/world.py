@@ -22,7 +22,7 @@ from minilora import backend, blas, nn, threads
 from minilora.backend import xp
 from minilora.tensor import Tensor, gradients
 from minilora.threads import split_rows
-from minilora.train.launch import by_mpi4py
+from minilora.train import launch
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Batch = dict[str, np.ndarray]
@@ -103,11 +103,7 @@ class World:
 @cache
 def this_world() -> World:
     """The world that this process was started in."""
-    if not by_mpi4py():
-        return World()
-    from mpi4py import MPI
-
-    return World(MPI.COMM_WORLD)
+    return World(launch.communicator())
 
 
 # A step: the rows of each batch are shared out, the gradients added up

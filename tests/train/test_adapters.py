@@ -109,14 +109,3 @@ def test_a_base_that_is_not_here_is_asked_for_in_a_line(tmp_path, monkeypatch, c
     assert main(["generate", "--adapter", str(folder), "--prompt", "x"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and re.search(message, err.strip())
-
-
-def test_a_given_model_wins_and_is_checked(tmp_path, capsys):
-    model, tokenizer = load_model("base")
-    model.model.norm.weight.data[0] += 1
-    other = save_model(model, tokenizer, tmp_path / "other")
-    folder = adapter(tmp_path / "adapter", "base")
-    prompt = ["--adapter", str(folder), "--prompt", "x", "--max-new-tokens", "1", "--temperature", "0"]
-    assert main(["generate", "--model", str(other), *prompt]) == 2
-    assert "trained on another base" in capsys.readouterr().err
-    assert main(["generate", *prompt]) == 0

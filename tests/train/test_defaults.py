@@ -7,7 +7,6 @@ from minilora.data.chat import ChatTokens
 from minilora.data.tokenizer import TokenStream
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import METHODS
-from minilora.peft.method import SIZES
 from minilora.train import defaults
 from minilora.train.text import Chats, Text, num_examples, sample
 
@@ -25,15 +24,6 @@ def chats(*lengths: int) -> Chats:
 
 def text(tokens: int) -> Text:
     return Text("x", "", *[TokenStream(np.arange(tokens), tokens)] * 3)
-
-
-def test_the_rate_follows_the_size():
-    full = METHODS["full"]
-    assert [full.rate(size) for size in (1, SIZES[0])] == [full.lr] * 2
-    assert [full.rate(size) for size in (SIZES[1], 10**12)] == [full.large_lr] * 2
-    middle = full.rate(round((SIZES[0] * SIZES[1]) ** 0.5))  # the geometric mean of both
-    assert middle == pytest.approx((full.lr * full.large_lr) ** 0.5, rel=0.02)
-    assert all(0 < method.rate(SIZES[1]) < method.rate(SIZES[0]) for method in METHODS.values())
 
 
 def test_length_and_steps_follow_the_data():

@@ -242,45 +242,22 @@ def test_what_is_not_finite_at_the_end_is_not_saved(tmp_path, last):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-class Signalling(nn.Module):
-    """A layer that sends this process a signal, in the way that `send` does."""
+class Signalling(LlamaForCausalLM):
+    """A model that sends this process a signal once: a second try of the batch would be heard."""
 
-    def __init__(self, layer: nn.Module, send):
-        self.layer, self.send, self.weight = layer, send, layer.weight
+    sent = False
 
-    def forward(self, x):
-        self.send(lambda: os.kill(os.getpid(), signal.SIGTERM))
-        return self.layer(x)
+    def forward(self, *arguments, **keywords):
+        if not self.sent and threading.current_thread() is threading.main_thread():
+            self.sent = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().forward(*arguments, **keywords)
 
 
 def test_a_signal_within_the_first_batch_ends_it_at_once(monkeypatch):
-    def send_once(send):  # a second try of the batch would be heard
-        if not sent and threading.current_thread() is threading.main_thread():
-            sent.append(True)
-            send()
-
-    model, sent = tiny(), []
-    model.model.norm = Signalling(model.model.norm, send_once)
     monkeypatch.setattr(threads, "WORTH_A_PART", 1)
     with threads.using(2), pytest.raises(Stopped, match="before the first step"):
-        quiet(model, batches(), TrainConfig(steps=50))
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_signal_of_the_first_step_whose_exception_python_drops_is_heard_after_it():
-    class Deleted:
-        def __del__(self):
-            send()
-
-    def delete(how):
-        nonlocal send
-        send = how
-        Deleted()
-
-    model, send = tiny(), None
-    model.model.norm = Signalling(model.model.norm, delete)
-    with threads.using(1), pytest.raises(Stopped, match="stopped at step 1;"):
-        quiet(model, batches(), TrainConfig(steps=50))
+        quiet(tiny(kind=Signalling), batches(), TrainConfig(steps=50))
 
 
 def test_frozen_parameters_keep_their_bits_and_nothing_to_train_is_an_error():
@@ -302,25 +279,11 @@ def test_only_matrices_have_weight_decay():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"peak_lr": float("nan")}, {"peak_lr": 0.0}, {"save_every": -1}, {"optimizer": "adam"}]
-    + [{"max_norm": norm} for norm in (0, float("nan"), "1", None)]
-    + [{"betas": betas} for betas in ((1.0, 0.9), (0.9,), (0.9, float("nan")), 0.9, None)],
+    [{"steps": 0}, {"peak_lr": float("nan")}, {"peak_lr": 0.0}, {"save_every": -1}, {"optimizer": "adam"}],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(MiniloraError, match=f"^{next(iter(wrong))} must be "):
         TrainConfig(**({"steps": 5} | wrong))
-
-
-def test_bits_per_character_is_the_code_length_of_the_text():
-    model = tiny()
-    ids = IDS[:30]
-    logits = model(ids[None]).logits.numpy()[0].astype(np.float64)
-    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    expected = -log_p[np.arange(29), ids[1:]].sum() / np.log(2) / 77
-    for count in (1, 2):
-        with threads.using(count):
-            found = bits_per_character(model, evaluation_windows(ids, 30, 4), 77)
-        assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_accuracy_counts_rows():

@@ -42,10 +42,7 @@ def test_contains_looks_for_whole_words():
     assert not contains("In comparison, none. Parisian?", ["Paris"])
     assert not contains("It is 18, or 80.", ["8"])
     assert not contains("York is new.", ["New York"])
-    assert not contains("", ["Paris"])
-    assert not contains("", ["the"])  # what normalises to nothing is found nowhere
-    assert not contains("Paris", [])
-    assert not contains("Paris", ["", "the"])
+    assert not contains("Paris", ["", "the"])  # what normalises to nothing is found nowhere
 
 
 def test_the_interval_is_wilsons():

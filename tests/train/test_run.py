@@ -129,11 +129,10 @@ def test_resume_goes_on_from_the_checkpoint_and_logs_each_step_once(tmp_path):
     assert [start["step"] for start in record["resumed"]] == [3, 3]
 
 
-def test_damaged_doubled_and_unfinished_lines_of_metrics_go(tmp_path):
+@pytest.mark.parametrize("bad", ["\0\0", "[1]", '{"loss": 1}', '{"step": 3', '{"step": 3}'])  # all without an end
+def test_a_line_of_metrics_that_is_not_whole_goes(tmp_path, bad):
     train(tmp_path, [1, 2, 3], save_at=[3])
-    bad = ["\x00\x00", '{"step": 1}', "[1]", '{"loss": 1}', '{"step": "2"}']
-    lines = ['{"step": 1}', *bad, '{"step": 2}', '{"step": 3}']
-    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))  # and the last without its end
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n' + bad)
     train(tmp_path, [4], resume=True)
     assert logged(tmp_path) == [1, 2, 4]
 
@@ -181,16 +180,6 @@ def test_another_training_is_no_resumption(tmp_path, other, message):
 def test_where_files_lie_and_how_often_is_saved_may_change(tmp_path):
     for data in ("a", "b"):
         assert train(tmp_path, [1], [1], resume=data == "b", config={"lr": 0.1, "data": data, "save_every": 9}) == []
-
-
-@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
-def test_paths_that_cannot_be_a_folder(tmp_path, flags):
-    (tmp_path / "file").write_text("text")
-    before = contents(tmp_path)
-    for path in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("x" * 300), "/proc/run"):
-        with pytest.raises((MiniloraError, OSError)):
-            train(path, [1], **flags)
-    assert contents(tmp_path) == before
 
 
 # One writer

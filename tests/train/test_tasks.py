@@ -12,7 +12,6 @@ from minilora.models.cache import KVCache
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import no_grad
 from minilora.train import load, metrics
-from minilora.train.answers import common_prefix
 from minilora.train.metrics import after, answered, label_scores, measure_task
 from tests.helpers import tiny_chat
 
@@ -75,11 +74,6 @@ def test_scores_are_those_of_each_prompt_and_label_alone(taught, method, shots):
     assert len(set(lengths)) > 1  # so that rows are padded
     np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert np.ptp(expected, axis=0).min() > 1e-2  # and the question matters
-
-
-def test_the_common_prefix():
-    rows = [np.array(row) for row in ([1, 2, 3, 4], [1, 2, 4], [1, 2, 3])]
-    assert common_prefix(rows) == 2 and common_prefix(rows[::2]) == 3 and common_prefix([rows[0], rows[0][1:]]) == 0
 
 
 def chats(*responses: str) -> list:

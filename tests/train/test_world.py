@@ -16,7 +16,6 @@ import pytest
 
 from minilora.cli import main
 from minilora.train.run import LOCK, latest_checkpoint
-from minilora.train.world import World, split_rows
 
 pytestmark = pytest.mark.host
 
@@ -175,18 +174,3 @@ def test_bad_input_is_one_line_for_all_ranks(folder, ranks, command, words):
     assert code == 2
     assert len(errors) == 1 and words in errors[0]
     assert not (folder / "bad").exists()
-
-
-def test_rows_are_shared_out_evenly_each_once():
-    for rows in range(12):
-        for parts in range(1, 6):
-            shares = split_rows(range(3, 3 + rows), parts)
-            assert [row for share in shares for row in share] == list(range(3, 3 + rows))
-            assert max(map(len, shares)) - min(map(len, shares)) <= 1
-
-
-def test_a_world_of_one_needs_no_mpi():
-    world = World()
-    arrays = [np.ones(3)]
-    assert world.all_reduce(arrays) is arrays and world.sum(2.5) == 2.5 and world.broadcast("x") == "x"
-    assert list(world.share(range(5))) == [0, 1, 2, 3, 4]
