@@ -145,12 +145,6 @@ def test_fresh_weights():
 # Configuration
 
 
-def test_defaults_are_hugging_faces():
-    config = GPT2Config()
-    assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (768, 12, 3072)
-    assert (config.max_position_embeddings, config.head_dim) == (1024, 64) and config.tie_word_embeddings
-
-
 @pytest.mark.parametrize(
     ("settings", "text"),
     [

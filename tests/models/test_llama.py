@@ -1,8 +1,6 @@
 """pytest tests/models/test_llama.py: the model family against transformers, and what must hold without it."""
 
-import gc
 import json
-import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,18 +153,6 @@ def test_loss_by_another_head_is_the_same():
         a.backward()
         b.backward()
         close(host(two.lm_head.weight.grad), host(one.lm_head.weight.grad), 1e-5)
-
-
-def test_shards_of_a_batch_add_up():
-    """Each part divides by the whole batch's number of targets, also a part that has none."""
-    model, ids = tiny(), ids_of(3, 6)
-    labels = np.where(ids % 3 == 0, -100, ids)
-    labels[1] = -100
-    whole = model(ids, labels=labels).loss.item()
-    count = model.count_targets(labels)
-    assert count == (labels[:, 1:] != -100).sum() and type(count) is int
-    parts = [model(ids[i : i + 1], labels=labels[i : i + 1], num_items_in_batch=count).loss.item() for i in range(3)]
-    assert sum(parts) == pytest.approx(whole, rel=1e-5) and parts[1] == 0
 
 
 def test_logits_come_when_they_are_asked_for():
@@ -589,20 +575,3 @@ def test_a_training_step_waits_for_no_device_and_makes_no_float64(settings, mask
     assert strict.sync_count() == 0
     assert wide == []
     assert all(p.dtype == np.float32 and p.grad.dtype == np.float32 for p in model.parameters())
-
-
-def test_a_step_leaves_nothing_behind():
-    """Reference counting alone frees a step's graph: memory does not grow between collections."""
-    model, ids = tiny(), ids_of(2, 5)
-    gc.collect()
-    gc.disable()
-    try:
-        for walked in (True, False):
-            out = model(ids, labels=ids)
-            refs = [weakref.ref(out), weakref.ref(out.loss), weakref.ref(out.logits), weakref.ref(out.loss.data)]
-            if walked:
-                out.loss.backward()
-            del out
-            assert [ref() for ref in refs] == [None] * 4
-    finally:
-        gc.enable()

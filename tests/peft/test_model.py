@@ -57,22 +57,16 @@ def classifier(seed: int = 0, head_seed: int = 5) -> LlamaForSequenceClassificat
     return LlamaForSequenceClassification.from_language_model(tied_llama(seed), num_labels=3, seed=head_seed)
 
 
-# Each with a configuration, and the number of parameters that it trains by hand.
 CASES = {
-    "tied": (tied_llama, LoraConfig(r=4, lora_alpha=8), 2 * 4 * ((16 + 16) + (16 + 8))),
-    "untied": (
-        untied_llama,
-        LoraConfig(r=2, lora_alpha=3, target_modules="all-linear", use_rslora=True),
-        2 * 2 * (4 * (16 + 8) + 3 * (16 + 24)),
-    ),
-    "perceptron": (Perceptron, LoraConfig(r=4, target_modules=["fc1", "fc2"]), 4 * (16 + 24 + 24 + 40)),
+    "tied": (tied_llama, LoraConfig(r=4, lora_alpha=8)),
+    "perceptron": (Perceptron, LoraConfig(r=4, target_modules=["fc1", "fc2"])),
 }
 cases = pytest.mark.parametrize("case", CASES)
 seeds = pytest.mark.parametrize("seed", SEEDS)
 
 
 def adapted(case: str, seed: int = 0) -> PeftModel:
-    make, config, _ = CASES[case]
+    make, config = CASES[case]
     return get_peft_model(make(seed), config, seed=seed)
 
 
@@ -99,15 +93,6 @@ def train(model, steps: int = 3, lr: float = 0.05) -> PeftModel:
         loss.backward()
         optimizer.step()
     return model
-
-
-# What trains
-
-
-@cases
-def test_as_many_train_as_the_formula_says(case):
-    make, _, count = CASES[case]
-    assert adapted(case).get_nb_trainable_parameters() == (count, count + sum(p.size for p in make().parameters()))
 
 
 # Every method keeps its promises on Llamas (test_peft_methods.py); here is a model of another family.
@@ -174,13 +159,11 @@ def test_fresh_layers_take_the_mode_of_what_they_replace():
 # Disabling, unloading, merging
 
 
-@cases
-def test_merging_gives_the_plain_model_that_computes_the_same(case):
-    make = CASES[case][0]
-    model = train(adapted(case))
-    expected, names = logits(model), list(make().state_dict())
+def test_merging_gives_the_plain_model_of_another_family_that_computes_the_same():
+    model = train(adapted("perceptron"))
+    expected, names = logits(model), list(Perceptron().state_dict())
     plain = model.merge_and_unload()
-    assert type(plain) is type(make()) and list(plain.state_dict()) == names
+    assert type(plain) is Perceptron and list(plain.state_dict()) == names
     assert not any(isinstance(module, AdapterLayer) for _, module in plain.named_modules())
     assert abs(logits(plain) - expected).max() <= 2e-6 * abs(expected).max()
     with pytest.raises(MiniloraError, match="merge.*merged into its base before"):
