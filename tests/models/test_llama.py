@@ -9,7 +9,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-import minilora.functional as F
 from minilora import Tensor, backend, nn, no_grad, optim, tensor
 from minilora.errors import FormatError, MiniloraError
 from minilora.models.language_model import shifted
@@ -127,18 +126,6 @@ def test_ids_labels_and_masks_are_any_integers(kind):
 
 
 # The loss
-
-
-def test_labels_are_shifted_inside():
-    model, ids = tiny(), ids_of(2, 6)
-    labels = ids.copy()
-    labels[0, :3] = -100
-    out = model(ids, labels=labels)
-    expected = F.cross_entropy(out.logits[:, :-1], labels[:, 1:])
-    np.testing.assert_allclose(out.loss.item(), expected.item(), rtol=1e-6)
-    first = labels.copy()
-    first[:, 0] = 5  # nothing predicts the first label
-    assert model(ids, labels=first).loss.item() == out.loss.item()
 
 
 def test_loss_by_another_head_is_the_same():
@@ -415,12 +402,8 @@ def rewrite(folder: Path, **config) -> None:
         ({"num_hidden_layers": 1}, "unexpected model.layers.1"),
         ({"attention_bias": True}, "missing model.layers.0.self_attn.q_proj.bias"),
         ({"model_type": "gpt2"}, "gpt2"),
-        ({"model_type": ["llama"]}, "model_type|describes"),
         ({"rope_scaling": {"rope_type": ["linear"]}}, "linear"),
         ({"vocab_size": "many"}, "vocab_size"),
-        ({"hidden_size": [8]}, "hidden_size"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"),
-        ({"rms_norm_eps": None}, "rms_norm_eps"),
         *(({name: 8 * 10**9}, "config.json claims") for name in ("vocab_size", "intermediate_size", "hidden_size")),
         ({"num_hidden_layers": 10**9}, "config.json claims"),
     ],
@@ -507,19 +490,6 @@ def test_a_classifier_on_a_language_model_shares_its_body():
     assert model.score.weight.shape == (4, 8) and model(ids_of(2, 3)).logits.shape == (2, 4)
     other = LlamaForSequenceClassification.from_language_model(base, num_labels=4, seed=2)
     assert (other.score.weight.numpy() != model.score.weight.numpy()).any()
-
-
-def test_the_classifiers_loss():
-    model = LlamaForSequenceClassification(LlamaConfig(**TINY, num_labels=3), seed=0)
-    ids, labels = ids_of(4, 3), np.array([0, 2, -100, 1])
-    out = model(ids, labels=labels)
-    np.testing.assert_allclose(out.loss.item(), F.cross_entropy(out.logits, labels).item(), rtol=1e-6)
-    assert model.count_targets(labels) == 3
-    parts = [model(ids[i : i + 1], labels=labels[i : i + 1], num_items_in_batch=3).loss.item() for i in range(4)]
-    assert sum(parts) == pytest.approx(out.loss.item(), rel=1e-5)
-    for bad in (np.array([0, 1, 3, 0]), np.array([0, -1, 0, 0])):
-        with pytest.raises(IndexError):
-            model(ids, labels=bad)
 
 
 # A training step

@@ -5,15 +5,13 @@ import pytest
 
 from minilora import backend, nn
 from minilora.errors import MiniloraError
-from minilora.formats.safetensors import load_file, save_file
-from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.optim import AdamW
 from minilora.peft import LoraConfig, PeftModel, get_peft_model
 from minilora.peft.lora import LoraLinear, principal_factors
 from minilora.tensor import Tensor
+from tests.helpers.peft_invariants import edit_tensors, logits, train
+from tests.peft.test_model import tied_llama, untied_llama
 
 SHAPES = [(12, 20), (32, 8), (9, 9)]  # in, out
-IDS = np.random.default_rng(9).integers(1, 40, (3, 7))
 
 
 def weight_of(shape, seed: int = 0) -> np.ndarray:
@@ -73,50 +71,32 @@ def rng() -> np.random.Generator:
 # The model and its files
 
 
-def llama(seed: int = 0, tied: bool = False) -> LlamaForCausalLM:
-    sizes = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": True}
-    return LlamaForCausalLM(LlamaConfig(**sizes, **heads, initializer_range=0.3, tie_word_embeddings=tied), seed=seed)
-
-
-def logits(model) -> np.ndarray:
-    return model(IDS).logits.numpy()
-
-
-def train(model, steps: int = 3):
-    optimizer = AdamW(model.parameters(), lr=0.05)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(IDS, labels=IDS).loss.backward()
-        optimizer.step()
-    return model
-
-
 def test_resuming_finds_the_same_base():
     """A run that goes on builds its model anew; what is not in its checkpoint must come out as before."""
     config = LoraConfig(r=4, init_lora_weights="pissa", target_modules="all-linear")
-    one, two = (get_peft_model(llama(), config, seed=seed).state_dict() for seed in (0, 1))
+    one, two = (get_peft_model(untied_llama(), config, seed=seed).state_dict() for seed in (0, 1))
     assert all(np.array_equal(*map(backend.to_numpy, (one[name], two[name]))) for name in one)
 
 
 def test_what_pissa_leaves_of_an_adapted_head_may_stand_in_the_file(tmp_path):
     """PEFT stores the base of an adapted head along."""
-    model = train(get_peft_model(llama(), LoraConfig(r=4, init_lora_weights="pissa", target_modules=["lm_head"])))
+    model = train(
+        get_peft_model(untied_llama(), LoraConfig(r=4, init_lora_weights="pissa", target_modules=["lm_head"]))
+    )
     model.save_pretrained(tmp_path)
-    path, name = tmp_path / "adapter_model.safetensors", "base_model.model.lm_head.base_layer.weight"
-    tensors, metadata = load_file(path)
-    save_file(path, tensors | {name: model.base_model.lm_head.base_layer.weight.numpy()}, metadata)
-    assert np.array_equal(logits(PeftModel.from_pretrained(llama(), tmp_path)), logits(model))
+    left = {"base_model.model.lm_head.base_layer.weight": model.base_model.lm_head.base_layer.weight.numpy()}
+    edit_tensors(tmp_path, lambda tensors: tensors | left)
+    assert np.array_equal(logits(PeftModel.from_pretrained(untied_llama(), tmp_path)), logits(model))
 
 
 # What is refused
 
 
 def test_a_weight_that_another_module_shares_is_refused():
-    model = llama(tied=True)
+    model = tied_llama()
     base = logits(model)
     config = LoraConfig(r=4, init_lora_weights="pissa", target_modules=["q_proj", "lm_head"])
     with pytest.raises(MiniloraError, match="PiSSA would change what shares its weight with lm_head"):
         get_peft_model(model, config)
     assert np.array_equal(logits(model), base)
-    get_peft_model(llama(), config)  # a head of its own is fine
+    get_peft_model(untied_llama(), config)  # a head of its own is fine
