@@ -1,7 +1,6 @@
 """pytest tests/peft/test_bitfit.py: BitFit and norm tuning: which parameters train, disabling, merging, files."""
 
 import json
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,7 +23,6 @@ from tests.helpers.peft_invariants import (
 )
 
 BIASES = Case(BitFitConfig, ("tuned.bias",), models=("biases",))
-NORMS = Case(LNTuningConfig, ("tuned.weight",))
 CASES = {
     "biases of two layers": Case(
         lambda: BitFitConfig(target_modules=["q_proj", "mlp.up_proj"]), ("tuned.bias",), models=("biases",)
@@ -35,10 +33,6 @@ CASES = {
         models=("biases",),
     ),
     "the last norm": Case(lambda: LNTuningConfig(target_modules="norm"), ("tuned.weight",)),
-    **{
-        f"{name} in 4 bits": replace(case, quantization={"blocksize": 64, "quant_type": "nf4"})
-        for name, case in (("biases", BIASES), ("norms", NORMS))
-    },
 }
 
 

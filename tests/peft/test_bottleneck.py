@@ -41,12 +41,6 @@ CASES = {
         NAMES,
         merges=False,
     ),
-    "in 4 bits": Case(
-        lambda: BottleneckConfig(bottleneck_size=3, placement="houlsby"),
-        NAMES,
-        merges=False,
-        quantization={"blocksize": 64, "quant_type": "fp4", "compress_statistics": False},
-    ),
 }
 FUNCTIONS = {
     "gelu": lambda a: a * 0.5 * (1 + np.vectorize(erf)(a / sqrt(2))),

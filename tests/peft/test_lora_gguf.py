@@ -6,7 +6,6 @@ import pytest
 from minilora import quant
 from minilora.errors import MiniloraError
 from minilora.formats.gguf import write_gguf
-from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama_gguf import gguf_of
 from minilora.peft import (
     IA3Config,
@@ -16,7 +15,7 @@ from minilora.peft import (
     get_peft_model,
 )
 from minilora.peft.lora_gguf import lora_gguf as gguf_of_adapter
-from tests.models.test_llama_gguf import model_of
+from tests.models.test_llama_gguf import gpt2, model_of
 
 gguf = pytest.importorskip("gguf")
 
@@ -81,10 +80,6 @@ def test_an_adapter_of_a_base_in_4_bits_is_its_own(tmp_path):
     assert plain.metadata == coded.metadata and plain.tensors.keys() == coded.tensors.keys()
     for name, tensor in plain.tensors.items():
         np.testing.assert_array_equal(tensor.read(), coded.tensors[name].read())
-
-
-def gpt2():
-    return GPT2LMHeadModel(GPT2Config(vocab_size=21, n_embd=16, n_layer=1, n_head=2, n_positions=32))
 
 
 REFUSED = {
