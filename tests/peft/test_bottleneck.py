@@ -124,6 +124,7 @@ def test_where_in_a_block_it_acts(placement):
     angles = [backend.asarray(table, dtype=x.dtype) for table in tables]
     block = base.model.layers[0]
     m = get_peft_model(base, BottleneckConfig(bottleneck_size=3, placement=placement))
+    assert isinstance(block.self_attn, BottleneckLayer) == (placement == "houlsby")
     block.mlp.adapter_up.bias.data = block.mlp.adapter_up.bias.data + 7
     with m.disable_adapter():
         plain = block(x, *angles).numpy()
