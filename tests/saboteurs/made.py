@@ -95,8 +95,6 @@ def _of_results(node: ast.FunctionDef | ast.AsyncFunctionDef, said: str, promise
     if "ndarray" in returns:
         yield "one_buffer", None, not promised.shares
         yield "another_dtype", None, bool(DTYPE.search(said))
-    if "ndarray" in returns or "Tensor" in returns:
-        yield "another_container", None, "Tensor" in returns or bool(DTYPE.search(said))
 
 
 def _is_whole(argument: ast.arg) -> bool:
