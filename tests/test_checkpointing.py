@@ -207,10 +207,11 @@ def test_it_is_switched_wherever_the_body_is():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [True, False])
 @pytest.mark.parametrize("walked", [True, False])
-def test_a_step_leaves_nothing_behind(walked):
+def test_a_step_leaves_nothing_behind(walked, checkpointing):
     """Reference counting alone frees the graphs, the dropped one and the repeated one too."""
-    model = dropping().gradient_checkpointing_enable()
+    model = dropping().gradient_checkpointing_enable(checkpointing)
     gc.collect()
     nodes = lambda: {id(thing) for thing in gc.get_objects() if isinstance(thing, Node)}  # noqa: E731
     others = nodes()  # that another test has left

@@ -34,12 +34,6 @@ def a():
 # Nothing leaves or enters by itself
 
 
-@pytest.mark.parametrize("convert", [np.asarray, np.array, lambda a: np.array([a, a]), lambda a: np.float32(a[0, 0])])
-def test_implicit_conversion_is_refused(a, convert):
-    with pytest.raises(TypeError):
-        convert(a)
-
-
 @pytest.mark.parametrize("host", [np.ones((2, 3), np.float32), np.float32(2), np.float64(2), np.int64(2), np.True_])
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "truediv", "pow", "lt", "eq", "iadd", "imul"])
 def test_operators_refuse_numpys_arrays_and_scalars(a, name, host):
@@ -50,16 +44,19 @@ def test_operators_refuse_numpys_arrays_and_scalars(a, name, host):
             getattr(operator, name)(host, a)
 
 
-def test_matmul_refuses_numpys_arrays(a):
-    with pytest.raises(TypeError):
-        a @ np.ones((3, 2), np.float32)
-    with pytest.raises(TypeError):
-        np.ones((3, 2), np.float32) @ a
-
-
 @pytest.mark.parametrize(
     "call",
     [
+        # implicit conversion, and NumPy's own functions
+        lambda a, host: np.asarray(a),
+        lambda a, host: np.array([a, a]),
+        lambda a, host: np.float32(a[0, 0]),
+        lambda a, host: np.sum(a),
+        lambda a, host: np.shape(a),
+        lambda a, host: np.where(a, 1, 0),
+        # NumPy's arrays and scalars
+        lambda a, host: a @ host.T,
+        lambda a, host: host.T @ a,
         lambda a, host: xp.add(a, host),
         lambda a, host: xp.add(host, host),
         lambda a, host: xp.exp(host),
@@ -81,29 +78,28 @@ def test_matmul_refuses_numpys_arrays(a):
         lambda a, host: xp.add.at(a, 0, host[0]),
         lambda a, host: xp.add.at(host, 0, a[0]),
         lambda a, host: xp.clip(a, xp.finfo(xp.float32).min, 0),
+        lambda a, host: operator.setitem(a, 0, host[0]),
+        lambda a, host: operator.setitem(a, 0, np.float32(1)),
+        # lists and objects
+        lambda a, host: xp.sum([1.0, 2.0]),
+        lambda a, host: xp.exp([1.0]),
+        lambda a, host: xp.stack([[1.0], [2.0]]),
+        lambda a, host: operator.setitem(a, 0, [1.0, 2.0, 3.0]),
+        lambda a, host: xp.exp(object()),
+        lambda a, host: xp.asarray([object()]),
+        lambda a, host: a + object(),
+        # parameters that CuPy lacks
+        lambda a, host: xp.sum(a, where=a > 0),
+        lambda a, host: xp.max(a, initial=0.0),
+        lambda a, host: a.mean(where=a > 0),
+        lambda a, host: xp.einsum("ij->i", a, out=a[:, 0]),
+        lambda a, host: xp.exp(a, order="C"),
+        lambda a, host: xp.sum(a, 0, None, None, False, 0.0),
     ],
 )
-def test_functions_refuse_numpys_arrays_and_scalars(a, call):
+def test_what_cupy_does_not_take_is_refused(a, call):
     with pytest.raises(TypeError):
         call(a, np.ones((2, 3), np.float32))
-
-
-@pytest.mark.parametrize("function", [np.sum, np.exp, np.shape, np.zeros_like, lambda a: np.where(a, 1, 0)])
-def test_numpys_functions_refuse_device_arrays(a, function):
-    with pytest.raises(TypeError):
-        function(a)
-
-
-@pytest.mark.parametrize("call", [lambda: xp.sum([1.0, 2.0]), lambda: xp.exp([1.0]), lambda: xp.stack([[1.0], [2.0]])])
-def test_lists_are_no_arrays(call):
-    with pytest.raises(TypeError):
-        call()
-
-
-def test_objects_are_no_arrays(a):
-    for call in (lambda: xp.exp(object()), lambda: xp.asarray([object()]), lambda: a + object()):
-        with pytest.raises(TypeError):
-            call()
 
 
 def test_the_host_gets_and_gives_copies():
@@ -295,12 +291,6 @@ def test_what_is_no_index(a, key):
         xp.add.at(a, key, 1.0)
 
 
-@pytest.mark.parametrize("value", [np.float32(1), np.ones(3, np.float32), [1.0, 2.0, 3.0]])
-def test_what_is_not_assigned(a, value):
-    with pytest.raises(TypeError):
-        a[0] = value
-
-
 def test_repeated_indices_add_up_where_cupy_can(a):
     xp.add.at(a, on_device([0, 0], np.int64), on_device([[1, 1, 1], [2, 2, 2]]))
     assert fetch(a)[0].tolist() == [4, 5, 6]
@@ -324,19 +314,3 @@ def test_names_that_both_have_are_there():
     for name in "float32 int64 bool_ pi inf newaxis dtype finfo zeros einsum where tri exp add ndarray".split():
         assert hasattr(xp, name), name
     assert xp.float32 is np.float32 and xp.pi == np.pi and xp.newaxis is None and xp.ndarray is StrictArray
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda a: xp.sum(a, where=a > 0),
-        lambda a: xp.max(a, initial=0.0),
-        lambda a: a.mean(where=a > 0),
-        lambda a: xp.einsum("ij->i", a, out=a[:, 0]),
-        lambda a: xp.exp(a, order="C"),
-        lambda a: xp.sum(a, 0, None, None, False, 0.0),
-    ],
-)
-def test_parameters_that_cupy_lacks_are_refused(a, call):
-    with pytest.raises(TypeError):
-        call(a)

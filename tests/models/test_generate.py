@@ -35,17 +35,6 @@ def test_end_and_padding_as_transformers(name):
     np.testing.assert_array_equal(found, golden["greedy_eos"])
 
 
-@every_golden
-def test_greedy_is_the_argmax_of_the_whole_each_time(name):
-    model, ids = golden_model(name), GOLDEN[name]["input_ids"]
-    expected = ids
-    for _ in range(8):
-        with no_grad():
-            following = model(expected).logits.numpy()[:, -1].argmax(axis=-1)
-        expected = np.concatenate([expected, following[:, None]], axis=1)
-    np.testing.assert_array_equal(greedy(model, ids, 8), expected)
-
-
 def test_a_cache_drops_rows():
     model = endless()
     cache = KVCache(8)

@@ -1,8 +1,6 @@
 """pytest tests/models/test_llama.py: the model family against transformers, and what must hold without it."""
 
-import gc
 import json
-import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-import minilora.functional as F
 from minilora import Tensor, backend, nn, no_grad, optim, tensor
 from minilora.errors import FormatError, MiniloraError
 from minilora.models.language_model import shifted
@@ -131,18 +128,6 @@ def test_ids_labels_and_masks_are_any_integers(kind):
 # The loss
 
 
-def test_labels_are_shifted_inside():
-    model, ids = tiny(), ids_of(2, 6)
-    labels = ids.copy()
-    labels[0, :3] = -100
-    out = model(ids, labels=labels)
-    expected = F.cross_entropy(out.logits[:, :-1], labels[:, 1:])
-    np.testing.assert_allclose(out.loss.item(), expected.item(), rtol=1e-6)
-    first = labels.copy()
-    first[:, 0] = 5  # nothing predicts the first label
-    assert model(ids, labels=first).loss.item() == out.loss.item()
-
-
 def test_loss_by_another_head_is_the_same():
     """A head that is no plain Linear (LoRA on it, a bias) goes another way to the same loss and gradients."""
     ids = ids_of(2, 6)
@@ -155,18 +140,6 @@ def test_loss_by_another_head_is_the_same():
         a.backward()
         b.backward()
         close(host(two.lm_head.weight.grad), host(one.lm_head.weight.grad), 1e-5)
-
-
-def test_shards_of_a_batch_add_up():
-    """Each part divides by the whole batch's number of targets, also a part that has none."""
-    model, ids = tiny(), ids_of(3, 6)
-    labels = np.where(ids % 3 == 0, -100, ids)
-    labels[1] = -100
-    whole = model(ids, labels=labels).loss.item()
-    count = model.count_targets(labels)
-    assert count == (labels[:, 1:] != -100).sum() and type(count) is int
-    parts = [model(ids[i : i + 1], labels=labels[i : i + 1], num_items_in_batch=count).loss.item() for i in range(3)]
-    assert sum(parts) == pytest.approx(whole, rel=1e-5) and parts[1] == 0
 
 
 def test_logits_come_when_they_are_asked_for():
@@ -429,12 +402,8 @@ def rewrite(folder: Path, **config) -> None:
         ({"num_hidden_layers": 1}, "unexpected model.layers.1"),
         ({"attention_bias": True}, "missing model.layers.0.self_attn.q_proj.bias"),
         ({"model_type": "gpt2"}, "gpt2"),
-        ({"model_type": ["llama"]}, "model_type|describes"),
         ({"rope_scaling": {"rope_type": ["linear"]}}, "linear"),
         ({"vocab_size": "many"}, "vocab_size"),
-        ({"hidden_size": [8]}, "hidden_size"),
-        ({"rope_scaling": {"rope_type": "yarn"}}, "yarn"),
-        ({"rms_norm_eps": None}, "rms_norm_eps"),
         *(({name: 8 * 10**9}, "config.json claims") for name in ("vocab_size", "intermediate_size", "hidden_size")),
         ({"num_hidden_layers": 10**9}, "config.json claims"),
     ],
@@ -523,19 +492,6 @@ def test_a_classifier_on_a_language_model_shares_its_body():
     assert (other.score.weight.numpy() != model.score.weight.numpy()).any()
 
 
-def test_the_classifiers_loss():
-    model = LlamaForSequenceClassification(LlamaConfig(**TINY, num_labels=3), seed=0)
-    ids, labels = ids_of(4, 3), np.array([0, 2, -100, 1])
-    out = model(ids, labels=labels)
-    np.testing.assert_allclose(out.loss.item(), F.cross_entropy(out.logits, labels).item(), rtol=1e-6)
-    assert model.count_targets(labels) == 3
-    parts = [model(ids[i : i + 1], labels=labels[i : i + 1], num_items_in_batch=3).loss.item() for i in range(4)]
-    assert sum(parts) == pytest.approx(out.loss.item(), rel=1e-5)
-    for bad in (np.array([0, 1, 3, 0]), np.array([0, -1, 0, 0])):
-        with pytest.raises(IndexError):
-            model(ids, labels=bad)
-
-
 # A training step
 
 
@@ -589,20 +545,3 @@ def test_a_training_step_waits_for_no_device_and_makes_no_float64(settings, mask
     assert strict.sync_count() == 0
     assert wide == []
     assert all(p.dtype == np.float32 and p.grad.dtype == np.float32 for p in model.parameters())
-
-
-def test_a_step_leaves_nothing_behind():
-    """Reference counting alone frees a step's graph: memory does not grow between collections."""
-    model, ids = tiny(), ids_of(2, 5)
-    gc.collect()
-    gc.disable()
-    try:
-        for walked in (True, False):
-            out = model(ids, labels=ids)
-            refs = [weakref.ref(out), weakref.ref(out.loss), weakref.ref(out.logits), weakref.ref(out.loss.data)]
-            if walked:
-                out.loss.backward()
-            del out
-            assert [ref() for ref in refs] == [None] * 4
-    finally:
-        gc.enable()

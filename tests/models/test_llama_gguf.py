@@ -113,9 +113,6 @@ def test_quantized_as_it_is_read(tmp_path):
             np.testing.assert_array_equal(backend.to_numpy(one.packed), backend.to_numpy(other.packed))
             assert one.weight_digest == other.weight_digest
         np.testing.assert_array_equal(streamed(IDS).logits.numpy(), whole(IDS).logits.numpy())
-    write(path, model_of(), lambda writer, tensors: tensors["blk.1.ffn_up.weight"].__setitem__(0, np.nan))
-    with pytest.raises(FormatError, match=r"layers\.1\.mlp\.up_proj"):
-        quant.load_4bit(LlamaForCausalLM, path)
 
 
 FAULTS = {

@@ -1,7 +1,7 @@
 """pytest tests/parity/test_tokenizer_parity.py: equal ids in transformers, for tokenizers of ours and of GGUF files.
 
 The tokenizers of GGUF files are held to the tokenizer.json that the models' makers publish, written down here without
-their vocabularies, and to transformers' own reading of GGUF metadata where that agrees with what is published.
+their vocabularies.
 """
 
 import json
@@ -105,29 +105,6 @@ def test_gguf_metadata_gives_the_ids_of_the_published_file(pre, tmp_path):
         ids = ours.encode(text).tolist()
         assert ours.decode(ids) == theirs.decode(ids, clean_up_tokenization_spaces=False)
     assert differing(Tokenizer.from_json(json.dumps(content), "<|im_end|>"), theirs) == []
-
-
-def transformers_gguf(metadata: dict):
-    """What transformers makes of GGUF metadata."""
-    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_TOKENIZER_MAPPING, convert_gguf_tokenizer
-
-    names = GGUF_TOKENIZER_MAPPING["tokenizer"].items()
-    values = {name: metadata[f"tokenizer.{key}"] for key, name in names if f"tokenizer.{key}" in metadata}
-    inner, _ = convert_gguf_tokenizer("llama", values)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=inner)
-
-
-def test_where_transformers_reads_gguf_metadata_otherwise():
-    """It knows no Digits for SmolLM2 and no NFC for Qwen 2. (Llama 3's look-up of whole words, which it lacks
-    too, changes nothing where each token has its merges.)"""
-    for pre, same in (("gpt-2", True), ("llama-bpe", True), ("qwen2", False), ("smollm", False)):
-        metadata, _ = metadata_and_json(pre)
-        found = differing(Tokenizer.from_gguf(metadata, "a.gguf"), transformers_gguf(metadata))
-        assert (found == []) == same, (pre, found)
-        if pre == "qwen2":
-            assert all("\u0301" in text or "\u0308" in text for text in found)
-        if pre == "smollm":
-            assert all(any(character.isnumeric() for character in text) for text in found)
 
 
 def test_a_saved_gguf_tokenizer_opens_in_transformers(tmp_path):

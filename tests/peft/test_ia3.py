@@ -26,11 +26,6 @@ PLAIN = Case(IA3Config, ("ia3_l",))
 CASES = {
     "all linears": Case(lambda: IA3Config(**ALL), ("ia3_l",)),
     "one layer": Case(lambda: IA3Config(target_modules=["model.layers.0.self_attn.v_proj"]), ("ia3_l",)),
-    "in 4 bits": Case(
-        IA3Config,
-        ("ia3_l",),
-        quantization={"blocksize": 64, "quant_type": "nf4", "compress_statistics": False},
-    ),
 }
 sides = pytest.mark.parametrize("is_feedforward", [False, True])
 

@@ -3,7 +3,6 @@
 DoRA, PiSSA and LoRA over 4 bits are this layer too; PiSSA and LoRA+ have files of their own.
 """
 
-import json
 from math import sqrt
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 
 from minilora import backend, nn
 from minilora.errors import MiniloraError
-from minilora.formats.safetensors import load_file
 from minilora.peft import LoraConfig, PeftModel, get_peft_model
 from minilora.peft.lora import LoraLinear
 from minilora.quant import Linear4bit
@@ -68,23 +66,6 @@ def test_seeds_give_different_starts_and_one_seed_the_same():
     assert not np.array_equal(start[0], start[1])
     assert np.array_equal(start[0], layer_of((12, 20), 0).lora_A.weight.numpy())
     assert np.array_equal(start[0], layer_of((12, 20), 0, lora_dropout=0.5).lora_A.weight.numpy())
-
-
-def test_alpha_and_rank_count_by_their_ratio():
-    assert LoraConfig(r=4, lora_alpha=8).scaling == LoraConfig(r=16, lora_alpha=32).scaling == 2
-    assert LoraConfig(r=4, lora_alpha=8, use_rslora=True).scaling == 4
-    assert LoraConfig().scaling == 1
-    x = Tensor(inputs(5, 12))
-    outputs = {}
-    for r, alpha in [(2, 4), (4, 8), (4, 16)]:
-        layer = layer_of((12, 20), 0, r=r, lora_alpha=alpha)
-        # The same update, padded with zero rows to the rank.
-        a, b = np.zeros((r, 12), "float32"), np.zeros((20, r), "float32")
-        a[:2], b[:, :2] = inputs(2, 12, 5), inputs(20, 2, 6)
-        layer.lora_A.weight.data, layer.lora_B.weight.data = backend.asarray(a), backend.asarray(b)
-        outputs[r, alpha] = layer(x).numpy() - layer.base_layer(x).numpy()
-    np.testing.assert_allclose(outputs[2, 4], outputs[4, 8], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(2 * outputs[4, 8], outputs[4, 16], rtol=1e-5, atol=1e-5)
 
 
 def test_dropout_touches_the_branch_alone_and_only_in_training():
@@ -223,20 +204,6 @@ def test_doras_dropout_is_where_pefts_is():
     assert abs(got - clean).max() > 0.1
 
 
-@pytest.mark.parametrize("size", SHAPES)
-def test_merged_dora_is_a_plain_linear_with_rows_of_length_m(size):
-    layer = dora_of(size)
-    before = [p.numpy() for p in layer.parameters()]
-    merged = layer.merged()
-    assert type(merged) is nn.Linear
-    x = Tensor(inputs(5, size[0]))
-    y = layer(x).numpy()
-    assert abs(merged(x).numpy() - y).max() <= 2e-6 * abs(y).max()
-    lengths = np.linalg.norm(merged.weight.numpy(), axis=1)
-    np.testing.assert_allclose(lengths, layer.lora_magnitude_vector.numpy(), rtol=1e-6)
-    assert all(np.array_equal(a, p.numpy()) for a, p in zip(before, layer.parameters(), strict=True))
-
-
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_dora_refuses_a_row_without_a_direction(value):
     model = Pair()
@@ -336,24 +303,6 @@ def test_what_a_name_in_a_pattern_means(options, expected):
     default = (2, 8 / 2**0.5) if options.get("use_rslora") else (2, 4)
     names = ["0.q_proj", "0.v_proj", "1.q_proj", "1.v_proj"]
     assert settings(patterned(r=2, **options)) == {name: expected.get(name, default) for name in names}
-
-
-@pytest.mark.parametrize("targets", [None, "all-linear", ["q_proj", "up_proj"]])
-def test_patterns_are_saved_as_they_are_and_come_back(targets, tmp_path):
-    options = {"rank_pattern": {"q_proj": 3}, "alpha_pattern": {"layers.1.self_attn.q_proj": 5}}
-    model = patterned(r=2, target_modules=targets, **options)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data + 0.1
-    model.eval().save_pretrained(tmp_path)
-    content = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert {name: content[name] for name in options} == options
-    tensors, _ = load_file(tmp_path / "adapter_model.safetensors")
-    assert tensors["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"].shape == (3, 16)
-    loaded = PeftModel.from_pretrained(untied_llama(), tmp_path)
-    assert settings(loaded) == settings(model)
-    ids = np.arange(6)[None]
-    assert np.array_equal(loaded(ids).logits.numpy(), model(ids).logits.numpy())
 
 
 @pytest.mark.parametrize(

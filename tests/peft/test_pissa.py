@@ -1,22 +1,17 @@
 """pytest tests/peft/test_pissa.py: PiSSA's start, what it leaves alone, and its files."""
 
-import json
-from math import sqrt
-
 import numpy as np
 import pytest
 
 from minilora import backend, nn
 from minilora.errors import MiniloraError
-from minilora.formats.safetensors import load_file, save_file
-from minilora.models.llama import LlamaConfig, LlamaForCausalLM
-from minilora.optim import AdamW
 from minilora.peft import LoraConfig, PeftModel, get_peft_model
 from minilora.peft.lora import LoraLinear, principal_factors
 from minilora.tensor import Tensor
+from tests.helpers.peft_invariants import edit_tensors, logits, train
+from tests.peft.test_model import tied_llama, untied_llama
 
 SHAPES = [(12, 20), (32, 8), (9, 9)]  # in, out
-IDS = np.random.default_rng(9).integers(1, 40, (3, 7))
 
 
 def weight_of(shape, seed: int = 0) -> np.ndarray:
@@ -41,15 +36,6 @@ def test_the_factors_are_the_best_approximation_in_equal_parts(shape, scaling):
     values = np.linalg.svd(w.astype(float), compute_uv=False)[:r] / scaling
     np.testing.assert_allclose(a @ a.T, np.diag(values), atol=1e-9)  # orthogonal rows of length sqrt(S / s) ...
     np.testing.assert_allclose(b.T @ b, np.diag(values), atol=1e-9)  # ... and columns
-
-
-def test_the_factors_of_a_weight_with_known_ones():
-    u, v = np.array([3.0, 4.0]) / 5, np.array([0.0, 1.0, 0.0])
-    weight = 2 * np.outer(u, v) + 0.5 * np.outer([-0.8, 0.6], [1, 0, 0])
-    a, b = factors(weight, 1)
-    sign = np.sign(a[0, 1])
-    np.testing.assert_allclose(sign * a, sqrt(2) * v[None], atol=1e-12)
-    np.testing.assert_allclose(sign * b, sqrt(2) * u[:, None], atol=1e-12)
 
 
 # The layer
@@ -85,62 +71,32 @@ def rng() -> np.random.Generator:
 # The model and its files
 
 
-def llama(seed: int = 0, tied: bool = False) -> LlamaForCausalLM:
-    sizes = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": True}
-    return LlamaForCausalLM(LlamaConfig(**sizes, **heads, initializer_range=0.3, tie_word_embeddings=tied), seed=seed)
-
-
-def logits(model) -> np.ndarray:
-    return model(IDS).logits.numpy()
-
-
-def train(model, steps: int = 3):
-    optimizer = AdamW(model.parameters(), lr=0.05)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(IDS, labels=IDS).loss.backward()
-        optimizer.step()
-    return model
-
-
-@pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True, "lora_alpha": 3}], ids=str)
-def test_a_file_holds_a_and_b_and_the_base_is_made_anew(options, tmp_path):
-    model = train(get_peft_model(llama(), LoraConfig(r=4, init_lora_weights="pissa", **options), seed=5)).eval()
-    model.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert (config["init_lora_weights"], config["r"]) == ("pissa", 4)
-    loaded = PeftModel.from_pretrained(llama(), tmp_path)
-    assert np.array_equal(logits(loaded), logits(model)) and not loaded.notes
-    expected = logits(model)
-    assert abs(logits(loaded.merge_and_unload()) - expected).max() <= 2e-6 * abs(expected).max()
-
-
 def test_resuming_finds_the_same_base():
     """A run that goes on builds its model anew; what is not in its checkpoint must come out as before."""
     config = LoraConfig(r=4, init_lora_weights="pissa", target_modules="all-linear")
-    one, two = (get_peft_model(llama(), config, seed=seed).state_dict() for seed in (0, 1))
+    one, two = (get_peft_model(untied_llama(), config, seed=seed).state_dict() for seed in (0, 1))
     assert all(np.array_equal(*map(backend.to_numpy, (one[name], two[name]))) for name in one)
 
 
 def test_what_pissa_leaves_of_an_adapted_head_may_stand_in_the_file(tmp_path):
     """PEFT stores the base of an adapted head along."""
-    model = train(get_peft_model(llama(), LoraConfig(r=4, init_lora_weights="pissa", target_modules=["lm_head"])))
+    model = train(
+        get_peft_model(untied_llama(), LoraConfig(r=4, init_lora_weights="pissa", target_modules=["lm_head"]))
+    )
     model.save_pretrained(tmp_path)
-    path, name = tmp_path / "adapter_model.safetensors", "base_model.model.lm_head.base_layer.weight"
-    tensors, metadata = load_file(path)
-    save_file(path, tensors | {name: model.base_model.lm_head.base_layer.weight.numpy()}, metadata)
-    assert np.array_equal(logits(PeftModel.from_pretrained(llama(), tmp_path)), logits(model))
+    left = {"base_model.model.lm_head.base_layer.weight": model.base_model.lm_head.base_layer.weight.numpy()}
+    edit_tensors(tmp_path, lambda tensors: tensors | left)
+    assert np.array_equal(logits(PeftModel.from_pretrained(untied_llama(), tmp_path)), logits(model))
 
 
 # What is refused
 
 
 def test_a_weight_that_another_module_shares_is_refused():
-    model = llama(tied=True)
+    model = tied_llama()
     base = logits(model)
     config = LoraConfig(r=4, init_lora_weights="pissa", target_modules=["q_proj", "lm_head"])
     with pytest.raises(MiniloraError, match="PiSSA would change what shares its weight with lm_head"):
         get_peft_model(model, config)
     assert np.array_equal(logits(model), base)
-    get_peft_model(llama(), config)  # a head of its own is fine
+    get_peft_model(untied_llama(), config)  # a head of its own is fine

@@ -1,7 +1,6 @@
 """pytest tests/quant/test_codebooks.py: the codebooks are the published ones, bit for bit."""
 
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -42,14 +41,6 @@ def test_nf4_is_derived_to_the_published_bits():
     assert bits(nf4()) == bits(NF4)
 
 
-def test_nf4_codes_are_used_about_equally_by_a_normal_distribution():
-    """Scaled so that the largest code stands at its quantile, each inner code gets about a sixteenth."""
-    scale = NormalDist().inv_cdf(codebooks.NF4_OFFSET)
-    edges = [NormalDist().cdf(scale * float(m)) for m in midpoints("nf4")]
-    shares = np.diff(edges)
-    assert 1 / 18 < shares.min() and shares.max() < 1 / 14
-
-
 def test_fp4():
     assert bits(fp4()) == bits(FP4 + [0 - value for value in FP4])
     assert not np.signbit(fp4()[8])  # "-0" is stored as 0
@@ -63,11 +54,6 @@ def test_int4_is_twos_complement_over_7():
 
 def test_the_dynamic_map():
     assert bits(dynamic_map()) == bits(GOLDEN["dynamic_map"])
-    values = dynamic_map()
-    assert len(set(values.tolist())) == 256 and 0 in values and values.max() == 1
-    for exponent in range(-6, 1):  # 2^(6 + exponent) fractions of each power of ten, with both signs
-        decade = (abs(values) > 10.0 ** (exponent - 1)) & (abs(values) < 10.0**exponent)
-        assert decade.sum() == 2 * 2 ** (exponent + 6)
 
 
 @pytest.mark.parametrize("quant_type", CODEBOOKS)
