@@ -350,14 +350,6 @@ def test_what_one_task_may_not_use_fails_that_task_alone(lesson, capsys):
         assert "This uses minilora." in facts["tasks"][0]["hint"]
 
 
-def test_what_the_lesson_uses_may_be_imported(lesson, capsys):
-    lines = (
-        "import minilora.functional as F\ny = F.linear.__name__\nfrom minilora import functional as F, Tensor\nF.linear"
-    )
-    lines += "\nimport numpy.linalg, math\nfrom functools import *\n"
-    assert run(capsys, "03", "--file", write(lesson, f"{answered()}\n{lines}"))[0] == 0
-
-
 @pytest.mark.parametrize(
     "double",
     [
@@ -378,12 +370,6 @@ def test_what_the_lesson_uses_may_be_imported(lesson, capsys):
 def test_no_trick_passes(lesson, capsys, double):
     code, out, err = run(capsys, "03", "--file", write(lesson, answered(double=double)), "--json")
     assert code == 1 and not err and json.loads(out)["tasks"][0]["verdict"] != "passed"
-
-
-def test_a_line_that_imports_the_library_as_it_runs_is_told(lesson, capsys):
-    line = "from importlib import import_module as i; i('minilora.classroom')"
-    code, out, _ = run(capsys, "03", "--file", write(lesson, f"{lesson.source.exercise()}\n{line}\n"))
-    assert code == 1 and "passed 0 of 2" in out and "may not use minilora.classroom" in flat(out)
 
 
 def test_watch_checks_again_when_the_file_changes(lesson, capsys, monkeypatch):

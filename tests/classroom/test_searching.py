@@ -345,7 +345,7 @@ def test_saboteurs_are_noticed(lesson, sandbox):
     trials = try_all(lesson, sandbox)
     assert [str(trial.saboteur) for trial in trials if trial.counts and trial.verdict != NOTICED] == []
     kinds = {trial.saboteur.kind for trial in trials if trial.verdict == NOTICED}
-    assert kinds >= {"changes", "remembers", "one_buffer", "keeps", "cuts_gradient", "another_dtype", "lacks"}
+    assert kinds >= {"remembers", "keeps", "cuts_gradient", "another_dtype", "lacks"}
     assert kinds >= {"wrong_where", "wrong_later"}
 
 

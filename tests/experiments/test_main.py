@@ -1,9 +1,5 @@
 """pytest tests/experiments/test_main.py: the command line of the experiments is as minilora's own."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from experiments.__main__ import COMMANDS, main
@@ -32,12 +28,3 @@ def test_a_mistake_is_one_line(arguments, words, capsys):
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == "" and words in err and err.count("\n") == 1
-
-
-def test_a_reader_who_leaves_is_no_success():
-    """By rich, which ends the program itself."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open(writer, "wb") as output:
-        done = subprocess.run([sys.executable, "-m", "experiments", "study"], stdout=output, stderr=subprocess.PIPE)
-    assert (done.returncode, done.stderr) == (141, b"")
