@@ -1,6 +1,5 @@
 """pytest tests/measure/test_compare_model.py: the cells of a comparison on a tiny chat model, its tables, bad input."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -103,18 +102,6 @@ def test_a_row_trains_at_the_rate_with_the_least_loss(measured):
             assert {one["lr"] for one in records.of("trained", row)} == {min(losses, key=losses.get)}
 
 
-@pytest.mark.slow
-def test_a_cell_that_is_run_again_is_the_same(folder, measured):
-    """Whoever measures one cell anew finds what the records say."""
-    again = ModelComparison(settings(folder))
-    again.records = read(measured).records
-    for row in again.records.of("trained", "lora"):
-        found = again.measure(*row["key"])
-        assert {name: row[name] for name in found if name != "seconds"} == {
-            n: found[n] for n in found if n != "seconds"
-        }
-
-
 def test_nothing_that_is_tested_or_searched_with_is_learned(folder):
     task = ModelComparison(settings(folder)).subject
     asked = lambda ones: {one[0]["content"] for one in ones}  # noqa: E731
@@ -206,13 +193,6 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"quality_against_share.png", "learned_against_forgotten.png"}
 
 
-def test_the_quiz():
-    questions = subjects.questions()
-    assert len(questions) == 60 == len(dict(questions))
-    for _, ends in questions:
-        assert len(set(ends)) == 4 and all(re.fullmatch(r" \w[\w ]*", end) for end in ends)
-
-
 @pytest.mark.parametrize(
     "flags, words",
     [
@@ -238,10 +218,3 @@ def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
     write(tmp_path / "fewest.jsonl", rows(26, start=300))
     with pytest.raises(MiniloraError, match="--data leaves .* examples to learn from"):
         subjects.LabelledTask(replace(asked, data=str(tmp_path / "fewest.jsonl"), shots=(2, 40)))
-
-
-def test_costs_that_were_not_measured_are_no_table(measured):
-    records = Records.read(measured / "text" / "records.jsonl", compare_model.KIND)
-    for row in ("lora", "full"):
-        del records.rows["memory", row], records.rows["cost", row]
-    assert len(ModelResult(records).grids()) == 1
