@@ -98,14 +98,6 @@ def test_the_classification_table_has_each_number_in_its_place(results):
     assert "1,640 held-out sentences of 4 classes; chance is 25.0 %. Mean over 2 seeds ± half" in grid.caption
 
 
-def test_the_caption_says_what_the_spread_is(results):
-    assert "Mean over 3 seeds ± half their range." in claims.adaptation_grid(results).caption
-    results.records.rows = {key: row for key, row in results.records.rows.items() if key[0] != "text" or key[2] == 0}
-    grid = claims.adaptation_grid(results)
-    assert "One seed, so no spread." in grid.caption
-    assert cells(grid)["full"]["domain bits/char"] == "2.490"
-
-
 def test_small_shares_and_large_sizes_keep_their_digits():
     assert [grids.show_share(share) for share in (1, 0.5, 0.0994, 0.0996, 0.041, 0.00184, 0.000043)] == [
         "100 %", "50 %", "9.9 %", "10 %", "4.1 %", "0.18 %", "0.004 %",

@@ -93,15 +93,6 @@ def test_a_row_that_quantizes_has_its_start_measured(folder, tmp_path, capsys):
     assert "note: left out of" in capsys.readouterr().err  # the file that is not text
 
 
-def test_a_row_trains_at_the_rate_with_the_least_loss(measured):
-    for data in ("train.jsonl", "text"):
-        records = read(measured, data).records
-        for row in ("lora", "full"):
-            losses = {one["key"][2]: one["loss"] for one in records.of("rate", row)}
-            assert len(losses) == 3
-            assert {one["lr"] for one in records.of("trained", row)} == {min(losses, key=losses.get)}
-
-
 def test_nothing_that_is_tested_or_searched_with_is_learned(folder):
     task = ModelComparison(settings(folder)).subject
     asked = lambda ones: {one[0]["content"] for one in ones}  # noqa: E731
