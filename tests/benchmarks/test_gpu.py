@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from benchmarks import gpu
+from minilora import backend
 from tests.benchmarks.conftest import FakeRunner
+from tests.helpers import strict
 
 pytestmark = pytest.mark.host
 
@@ -27,6 +29,17 @@ def test_rates_of_a_step(monkeypatch):
     monkeypatch.setattr(gpu.step, "step_runner", lambda library, *rest: FakeRunner(library, seconds[library]))
     expected = {"minilora": 16 * 512 / 0.2, "torch": 16 * 512 / 0.3, "ratio": 2.0}
     assert gpu.step_rates("hidden 1024, 8 layers", "full", 3, []) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("method", gpu.step.METHODS)
+def test_in_a_step_the_host_waits_for_nothing(method):
+    size = {"vocab": 50, "hidden": 16, "intermediate": 24, "layers": 2, "heads": 2, "kv_heads": 1}
+    with backend.use("strict"):
+        run = gpu.step.minilora_step(size | {"length": 8, "batch": 2}, method, device=None)
+        run()
+        strict.reset_syncs()
+        run()
+        assert strict.sync_count() == 0
 
 
 @pytest.mark.parametrize("change, status", [(5e-5, 0), (2e-4, 1), (math.nan, 1), (None, 1)])
