@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilora.classroom import draw, raised, task
+from minilora.classroom import raised, task
 from minilora.classroom.grading.grade import grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons import checking
@@ -479,9 +479,3 @@ def test_raised_fits_by_kind_and_message():
     assert raised("ValueError").fits(value) and raised("MiniloraError", "name").fits(value)
     assert not raised("TypeError").fits(value) and not raised("ValueError", "other").fits(value)
     assert not raised("ValueError").fits("ValueError")
-
-
-@pytest.mark.slow
-def test_drawn_numbers_are_short_and_not_zero():
-    numbers = draw(np.random.default_rng(0), 1000)
-    assert np.array_equal(numbers, np.round(numbers, 1)) and np.abs(numbers).min() == 0.1
