@@ -431,20 +431,6 @@ def test_tasks_of_checks_and_solution_must_agree(lesson):
         task(1)(find_lesson)  # whose docstring is one paragraph
 
 
-@pytest.mark.parametrize(
-    "double, says",
-    [
-        ("def double():\n    return 2", "double() takes 0 positional arguments but 1 was given"),
-        ("def double(x, y):\n    return 2", "double() missing 1 required positional argument: 'y'"),
-        ("class double:\n    pass", "double() takes no arguments"),
-    ],
-)
-def test_other_arguments_fail_their_task_alone(lesson, sandbox, double, says):
-    text = answered().replace("def double(x):\n    return x + x", double)
-    first, second = grade(lesson, Submission(write(lesson, text), lesson), sandbox)
-    assert first.verdict == "failed" and says in first.got and second.verdict == "passed"
-
-
 # What counts as equal
 
 

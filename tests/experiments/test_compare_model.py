@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from experiments import compare_model, comparison_report, subjects
-from experiments.__main__ import main
 from experiments.compare_model import ModelComparison, ModelSettings
 from experiments.compare_model_report import FIGURES, ModelResult, mean_and_error
 from experiments.results import founding
@@ -182,20 +181,6 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
     for words in ("base as it is", "few-shot prompt", "LoRA on all linears", "full", "Times: ", "Figures: "):
         assert words in text
     assert {path.name for path in tmp_path.iterdir()} == {"quality_against_share.png", "learned_against_forgotten.png"}
-
-
-@pytest.mark.parametrize(
-    "flags, words",
-    [
-        (["--model", "smollm2", "--methods", "lora,lorra"], "unknown method 'lorra'"),
-        (["--model", "smollm2", "--seeds", "0"], "--seeds must be from 1 to 100, not 0"),
-        (["--model", "no-such-model"], "no-such-model"),
-    ],
-)
-def test_bad_flags_are_one_line(flags, words, tmp_path, capsys):
-    assert main(["compare", "--out", str(tmp_path / "out"), *flags]) == 2
-    error = capsys.readouterr().err
-    assert words in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):

@@ -87,21 +87,6 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
         assert [again[key].get(name) for name in same] == [cell.get(name) for name in same]
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (["--methods", "lorra"], "did you mean 'lora'"),
-        (["--seeds", "0"], "--seeds must be from 1 to 100, not 0"),
-        (["--data", "r8"], "--data goes with --model"),
-        (["--model", "smollm2"], "--quick is of the package's base"),
-    ],
-)
-def test_bad_flags_are_one_line(tiny, capsys, flags, said):
-    assert main(["compare", "--quick", "--out", str(tiny), *flags]) == 2
-    error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1 and not tiny.exists()
-
-
 def test_the_search_goes_on_while_the_best_is_outermost_and_not_to_one_that_diverges():
     def found(losses: dict[float, float | None]) -> tuple[float, int]:
         tried = []

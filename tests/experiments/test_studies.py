@@ -183,21 +183,6 @@ def test_the_list_names_every_question(capsys):
         assert name in plain and study.question.split()[-1] in plain
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["rnk"], "did you mean 'rank'"),
-        (["data_types"], "did you mean 'data-types'"),
-        (["rank", "--quick", "--model", "smollm2"], "--model and --quick exclude each other"),
-        (["rank", "--model", "smolm2"], "did you mean"),
-    ],
-)
-def test_bad_arguments_are_one_line(capsys, arguments, words):
-    assert main(["study", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert words in error and error.count("\n") == 1
-
-
 @pytest.mark.slow
 def test_a_study_on_another_model(capsys, monkeypatch, tmp_path):
     kind = STUDIES["rank"]
