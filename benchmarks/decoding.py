@@ -1,16 +1,15 @@
 """Greedy decoding of SmolLM2-135M, 64 tokens for one row, in minilora and transformers, in float32.
 
-`benchmarks.speed` starts this file once for each library, in a process of its own that decodes when it is told to. With
+`benchmarks.speed` has each library in a process of its own that decodes when it is told to. With
 look-up, the next tokens are guessed from the text so far and verified in one pass.
 """
 
-import argparse
 import os
 
 import numpy as np
 
 from benchmarks import step
-from benchmarks.harness import serve
+from benchmarks.harness import call
 from benchmarks.smollm2_checks import QUESTION
 
 NEW_TOKENS, PROMPT_TOKENS = 64, 16
@@ -57,22 +56,6 @@ def transformers_work(prompt: str, lookup: bool):
     return lambda: model.generate(ids, attention_mask=mask, generation_config=settings).shape[1]
 
 
-WORKS = {"minilora": minilora_work, "transformers": transformers_work}
-
-
 def arguments_of(library: str, prompt: str, lookup: bool) -> list[str]:
     """Of a Runner that decodes."""
-    return ["benchmarks.decoding", "--serve", library, "--prompt", prompt, *["--lookup"] * lookup]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--serve", choices=WORKS, required=True, help="what decodes, as told by stdin")
-    parser.add_argument("--prompt", choices=PROMPTS, default="any")
-    parser.add_argument("--lookup", action="store_true")
-    arguments = parser.parse_args()
-    serve(WORKS[arguments.serve](arguments.prompt, arguments.lookup), arguments.serve, "cpu")
-
-
-if __name__ == "__main__":
-    main()
+    return [*call(f"benchmarks.decoding.{library}_work", prompt, lookup), library, "cpu"]

@@ -1,7 +1,6 @@
 """Where the seconds of each row of the speed table go: matrix products, elementwise work, Python, allocation.
 
     python -m benchmarks.profile                  two lines a row
-    python -m benchmarks.profile --lines 20       and the 20 lines of code in which most of it is spent
 
 One thread does the whole of the work, with BLAS on one thread too, so that nothing waits for anything. Two copies of it
 take turns, one as it is, for its CPU seconds, and one over arrays that keep a clock: an ndarray that times what NumPy
@@ -21,7 +20,7 @@ The second line says how much faster the work is on all cores, and which functio
 import argparse
 import statistics
 import sys
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -38,11 +37,11 @@ from benchmarks import decoding, quant, step
 from minilora import backend, blas
 
 PRODUCTS = {"matmul", "dot"}
-SECONDS = 3.0
+SECONDS = 3.0  # about how long a row is measured, twice
 PACKAGE = f"{Path(minilora.__file__).parent}/"
 
 _clock = False  # whether a call is being timed: what NumPy calls in turn belongs to it
-_seconds: dict[tuple[str, str], float] = defaultdict(float)  # (NumPy's function, line of code) -> seconds
+_seconds: Counter[tuple[bool, str]] = Counter()  # (is it a product?, who asked in the package) -> seconds
 
 
 def _timed(name: str, work, *args, **kwargs):
@@ -52,13 +51,12 @@ def _timed(name: str, work, *args, **kwargs):
     frame = sys._getframe(1)
     while not frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
         frame = frame.f_back
-    code = frame.f_code
-    place = f"{code.co_qualname.replace('.<locals>.', ' ')} {code.co_filename.removeprefix(PACKAGE)}:{frame.f_lineno}"
+    place = frame.f_code.co_qualname.replace(".<locals>.", " ")
     _clock, started = True, thread_time()
     try:
         return work(*args, **kwargs)
     finally:
-        _seconds[name, place] += thread_time() - started
+        _seconds[name in PRODUCTS, place] += thread_time() - started
         _clock = False
 
 
@@ -137,7 +135,7 @@ def profile(make: Callable, seconds: float) -> dict:
     one thread, and again on all.
 
     Returns the CPU seconds of the work on one thread ("whole") and of its four parts, the seconds on all cores
-    ("on all cores"), and "lines": [(function in line of code, seconds)], the most first.
+    ("on all cores"), and "functions": {function: its seconds of elementwise work}.
     """
     blas.keep_freed_memory()  # as training does
     with backend.use("numpy"):
@@ -151,26 +149,21 @@ def profile(make: Callable, seconds: float) -> dict:
             with backend.use(name):
                 works[name] = make(1)
                 works[name]()
-        turns, system = [], 0.0
+        whole = system = 0.0
+        _seconds.clear()
         for _ in range(rounds):
             with backend.use("numpy"):
                 before = getrusage(RUSAGE_SELF).ru_stime
-                cpu = timed(works["numpy"], process_time)
+                whole += timed(works["numpy"], process_time)
                 system += getrusage(RUSAGE_SELF).ru_stime - before
             with backend.use("clocked"), patch("numpy.take", partial(_timed, "take", np.take)):  # it tells no array
-                _seconds.clear()
                 works["clocked"]()
-            turns.append((cpu, dict(_seconds)))
-    cpu = statistics.median(cpu for cpu, _ in turns)
-    share = lambda of: cpu * statistics.median(of(lines) / plain for plain, lines in turns)  # noqa: E731
-    names = dict.fromkeys(key for _, lines in turns for key in lines)
-    lines = [(f"{name} in {line}", share(lambda of, key=(name, line): of.get(key, 0.0))) for name, line in names]
-    products = share(lambda of: sum(value for (name, _), value in of.items() if name in PRODUCTS))
-    inside = share(lambda of: sum(of.values()))
-    system /= rounds
-    parts = {"products": products, "elementwise": inside - products - system, "Python": cpu - inside}
-    parts |= {"allocation": system, "whole": cpu, "on all cores": on_all_cores}
-    return parts | {"lines": sorted(lines, key=lambda line: -line[1])}
+    products = sum(value for (is_product, _), value in _seconds.items() if is_product)
+    inside = _seconds.total()
+    parts = {"products": products, "elementwise": inside - products - system, "Python": whole - inside}
+    parts = {name: value / rounds for name, value in (parts | {"allocation": system, "whole": whole}).items()}
+    functions = {name: value / rounds for (is_product, name), value in _seconds.items() if not is_product}
+    return parts | {"on all cores": on_all_cores, "functions": functions}
 
 
 def timed(work: Callable, clock: Callable) -> float:
@@ -181,14 +174,10 @@ def timed(work: Callable, clock: Callable) -> float:
 
 def in_words(found: dict) -> list[str]:
     """Return the two lines of a profile."""
-    whole, functions = found["whole"], defaultdict(float)
+    whole = found["whole"]
     parts = ("products", "elementwise", "Python", "allocation")
     shares = ", ".join(f"{name} {max(found[name], 0) / whole:.0%}" for name in parts)
-    for line, seconds in found["lines"]:
-        if line.split()[0] not in PRODUCTS:
-            functions[line.split(" in ")[1].rpartition(" ")[0]] += seconds
-    most = sorted(functions.items(), key=lambda function: -function[1])[:3]
-    most = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in most)
+    most = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in Counter(found["functions"]).most_common(3))
     faster = f"{whole / found['on all cores']:.2f} times as fast on {blas.cores()} cores"
     return [f"{1000 * whole:.1f} ms on one thread: {shares}", f"{faster}; elementwise: {most}"]
 
@@ -204,24 +193,18 @@ def works() -> dict[str, Callable]:
     return found | {"SmolLM2-135M, greedy": lambda threads: decoding.minilora_work("any", lookup=False)}
 
 
-def of_row(name: str, seconds: float = SECONDS) -> dict:
-    """Return the profile of a row; its "words" are the two lines."""
-    found = profile(works()[name], seconds)
-    return found | {"words": in_words(found)}
+def of_row(name: str) -> dict:
+    """Return the two lines of a row's profile, as "words"."""
+    return {"words": in_words(profile(works()[name], SECONDS))}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", help="a part of the name of the rows to profile (default: all)", default="")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="about how long to measure a row, twice")
-    parser.add_argument("--lines", type=int, default=0, help="show as many lines of code, too")
     arguments = parser.parse_args()
     for name in works():
         if arguments.row in name:
-            found = of_row(name, arguments.seconds)
-            print("\n  ".join([name, *found["words"]]), flush=True)
-            for line, seconds in found["lines"][: arguments.lines]:
-                print(f"    {seconds / found['whole']:>6.1%}  {line}")
+            print("\n  ".join([name, *of_row(name)["words"]]), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Quantizing to NF4 and back, in blocks of 64, in minilora and in bitsandbytes on the CPU.
 
-`benchmarks.speed` starts this file once for each library, in a process of its own that works when it is told to.
+`benchmarks.speed` has each library in a process of its own that works when it is told to.
 """
 
-import argparse
 from functools import cache
 
-from benchmarks.harness import serve
+from benchmarks.harness import call
 
 WORKS = ("dequantize", "quantize")
 
@@ -48,26 +47,17 @@ def bitsandbytes_work(name: str, size: int, threads: int | None):
 LIBRARIES = {"minilora": minilora_work, "bitsandbytes": bitsandbytes_work}
 
 
-def arguments_of(library: str, name: str, size: int, threads: int | None) -> list[str]:
-    """Of a Runner that quantizes or dequantizes."""
-    return ["benchmarks.quant", "--serve", library, name, str(size), *[f"--threads={threads}"] * bool(threads)]
+def step(library: str, name: str, size: int, threads: int | None):
+    """Return a function that works once, for a Runner."""
+    work = LIBRARIES[library](name, size, threads)
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--serve", choices=LIBRARIES, required=True, help="what works, as told by stdin")
-    parser.add_argument("work", choices=WORKS)
-    parser.add_argument("size", type=int)
-    parser.add_argument("--threads", type=int)
-    arguments = parser.parse_args()
-    work = LIBRARIES[arguments.serve](arguments.work, arguments.size, arguments.threads)
-
-    def step() -> float:
+    def once() -> float:
         work()
         return 0.0
 
-    serve(step, arguments.serve, "cpu")
+    return once
 
 
-if __name__ == "__main__":
-    main()
+def arguments_of(library: str, name: str, size: int, threads: int | None) -> list[str]:
+    """Of a Runner that quantizes or dequantizes."""
+    return [*call("benchmarks.quant.step", library, name, size, threads), library, "cpu"]

@@ -26,8 +26,10 @@ from time import perf_counter
 from benchmarks.harness import call
 from benchmarks.network import Network
 from benchmarks.step import BATCH, SIZES, minilora_model
+from experiments.results import scaling
 from minilora import blas, threads
 from minilora.measure.records import Records
+from minilora.show.grids import drawn, render
 from minilora.train.world import batch_gradients
 from notebooks.figures.cluster import Link, step_seconds
 
@@ -166,7 +168,7 @@ def median(answers: list[dict]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", help="a file for the record, one JSON object a line")
+    parser.add_argument("--out", type=Path, required=True, help="a file for the record, one JSON object a line")
     parser.add_argument("--here", action="store_true", help="without links, which need root")
     arguments = parser.parse_args()
     cores, answers = blas.cores(), {}
@@ -176,28 +178,13 @@ def main() -> None:
             answers.setdefault(method, []).append(measure(method, cores, sums=False))
         for point in points:
             answers.setdefault(point, []).append(measure(*point))
-    records = (
-        Records.open(Path(arguments.out), "scaling", {"rounds": arguments.rounds}, overwrite=True)
-        if arguments.out
-        else None
-    )
-    print(f"{'ranks':<8}{'method':<7}{'link':<16}{'step':>9}{'compute':>9}{'sum':>9}{'share':>7}{'model':>9}{'off':>7}")
+    records = Records.open(arguments.out, scaling.KIND, {"rounds": arguments.rounds}, overwrite=True)
     for number, point in enumerate(points):
         row = dict(zip(("method", "ranks", "mbit", "delay"), point, strict=True)) | median(answers[point])
         if row["ranks"] > 1:
             row["predicted"] = predicted(row, median(answers[row["method"]]), cores)
-        show(row)
-        if records:
-            records.add([number], **row)
-
-
-def show(row: dict) -> None:
-    link = "memory" if row["mbit"] is None else f"{row['mbit']} Mbit, {1000 * row['delay']:.0f} ms"
-    times = "".join(f"{1000 * row[part]:>7.1f}ms" for part in ("step", "compute", "sum"))
-    line = f"{row['ranks'] or 'threads':<8}{row['method']:<7}{link:<16}{times}{row['sum'] / row['step']:>7.1%}"
-    if "predicted" in row:
-        line += f"{1000 * row['predicted']:>7.1f}ms{row['predicted'] / row['step'] - 1:>+7.0%}"
-    print(line, flush=True)
+        records.add([number], **row)
+    print(render(drawn(scaling.grid(list(records.rows.values())))))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ the same architecture, batch, optimizer and plain loop.
 when it is told to. Also here: a step's matrix products alone, and other ways to spread it over the cores.
 """
 
-import argparse
 import json
 import os
 from functools import partial
 
-from benchmarks.harness import Runner, serve
+from benchmarks.harness import Runner, call
 
 SIZES = {
     "hidden 256, 4 layers": {"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8, "length": 128},
@@ -246,9 +245,14 @@ PEERS = {"transformers": transformers_step, "torch": torch_step, "torch.compile"
 WAYS = {"products": products_alone, "one thread": partial(minilora_step, count=1), "all threads": all_threads_step}
 
 
+def work(library: str, size: str, method: str, device: str):
+    """Return a function that does one step. size: a name of the table, or a size as JSON."""
+    return (STEPS | PEERS | WAYS)[library](find_size(size), method, device)
+
+
 def arguments_of(library: str, size: str, method: str, device: str = "cpu") -> list[str]:
-    """Of a Runner that does steps. size: a name of the table, or a size as JSON."""
-    return ["benchmarks.step", "--serve", library, "--size", size, "--method", method, "--device", device]
+    """Of a Runner that does steps."""
+    return [*call("benchmarks.step.work", library, size, method, device), library, device]
 
 
 def step_runner(library: str, size: str, method: str, device: str = "cpu", name: str = "") -> Runner:
@@ -259,19 +263,3 @@ def step_runner(library: str, size: str, method: str, device: str = "cpu", name:
 def find_size(text: str) -> dict:
     """Return the size of that name, or the one that JSON describes; KeyError or ValueError for anything else."""
     return json.loads(text) if text.startswith("{") else (SIZES | SHORT | LARGE | REAL)[text]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    works = STEPS | PEERS | WAYS
-    parser.add_argument("--serve", choices=works, required=True, help="what does steps, as told by stdin")
-    parser.add_argument("--size", required=True, help=f"{', '.join(SIZES | SHORT | LARGE | REAL)}; or a size as JSON")
-    parser.add_argument("--method", choices=METHODS, required=True)
-    parser.add_argument("--device", choices=BACKENDS, default="cpu")
-    arguments = parser.parse_args()
-    library, device = arguments.serve, arguments.device
-    serve(works[library](find_size(arguments.size), arguments.method, device), library, device)
-
-
-if __name__ == "__main__":
-    main()

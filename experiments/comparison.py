@@ -10,7 +10,7 @@ A method's learning rates, on text and on the task, are what a small search find
 which trains nothing, searches the length of its prompt in the same way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -137,26 +137,24 @@ class Comparison(Bench):
         self.speed(method, model)
         return facts
 
+    def best_amount(self, part: str, amounts: Iterable[int], loss: Callable[[int], float]) -> int:
+        """How much in the prompt helps most on validation data, each amount that is tried a record."""
+        tried = {
+            n: self.records.measured(("rate", part, PROMPTED, n), lambda n: {"loss": loss(n)}, n)["loss"]
+            for n in amounts
+        }
+        return min(tried, key=tried.__getitem__)
+
     def best_context(self) -> int:
         """How many tokens of the domain in front of each window help most on validation text."""
-
-        def tried(length: int) -> dict:
-            return {"loss": self.bits_after(length, SEED, self.lab.domain_validation)}
-
         longest = self.lab.base().config.max_position_embeddings - self.lab.seq_len
         lengths = [length for length in self.settings.contexts if length <= longest]
-        return self.least(
-            {length: self.records.measured(("rate", "text", PROMPTED, length), tried, length) for length in lengths}
-        )
+        return self.best_amount("text", lengths, lambda n: self.bits_after(n, SEED, self.lab.domain_validation))
 
     def bits_after(self, length: int, seed: int, stream: TokenStream) -> float:
         """Bits per character of the stream after so many tokens of the domain's text, in place of training on it."""
         context = self.lab.domain_text(self.settings.characters, seed).ids[:length]
         return bits_after(self.lab.base(), context, stream, self.lab.seq_len, self.lab.batch_size)
-
-    @staticmethod
-    def least(cells: dict[int, dict]) -> int:
-        return min(cells, key=lambda tried: cells[tried]["loss"])
 
     # The labelled task
 
@@ -172,13 +170,9 @@ class Comparison(Bench):
 
     def best_shots(self) -> int:
         """How many examples in the prompt help most on validation data."""
-
-        def tried(shots: int) -> dict:
-            return {"loss": 1 - self.accuracy_by_prompt(shots, SEED, self.lab.task.validation)["accuracy"]}
-
-        return self.least(
-            {n: self.records.measured(("rate", "task", PROMPTED, n), tried, n) for n in self.settings.shots}
-        )
+        validation = self.lab.task.validation
+        error = lambda n: 1 - self.accuracy_by_prompt(n, SEED, validation)["accuracy"]  # noqa: E731
+        return self.best_amount("task", self.settings.shots, error)
 
     def accuracy_by_prompt(self, shots: int, seed: int, examples: Sequence[Example]) -> dict:
         lab = self.lab

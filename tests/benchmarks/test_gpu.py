@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from benchmarks import gpu
-from minilora import backend, quant
+from minilora import backend
 from tests.benchmarks.conftest import FakeRunner
+from tests.helpers import strict
 
 pytestmark = pytest.mark.host
 
@@ -30,33 +31,15 @@ def test_rates_of_a_step(monkeypatch):
     assert gpu.step_rates("hidden 1024, 8 layers", "full", 3, []) == pytest.approx(expected)
 
 
-def test_rates_of_dequantizing(monkeypatch):
-    seconds = {"minilora": [0, 1, 1e-3], "torch": [0, 1, 3e-3], "copy": [0, 1, 5e-4]}
-    monkeypatch.setattr(gpu, "Runner", lambda name, *rest: FakeRunner(name, seconds[name]))
-    moved = 4096 * 4096 * (4 / 8 + 4 / 64 + 4)  # codes and absmax are read, float32 is written
-    rates = gpu.dequantize_rates(4096, 1, [])
-    assert rates["minilora"] == pytest.approx({"µs": 1000, "GB/s": moved / 1e-3 / 1e9, "of copy": 0.5, "ratio": 3})
-    assert rates["torch"]["of copy"] == pytest.approx(1 / 6)
-
-
-def test_what_is_timed_on_the_device(monkeypatch):
-    assert gpu.minilora_dequantize(512)() == pytest.approx(0.0728, rel=0.01) and backend.name == "strict"
-    once, copied = gpu.copy(64), []
-    monkeypatch.setattr(backend.xp, "copyto", lambda target, source: copied.append((target.nbytes, source.nbytes)))
-    once()
-    assert copied == [(gpu.moved_bytes(64) // 2,) * 2]  # read and written
-
-
-def test_a_kernel_that_is_fast_and_wrong_is_not_timed():
-    class Swapped:
-        quantize_4bit = staticmethod(quant.quantize_4bit)
-
-        @staticmethod
-        def dequantize_4bit(packed, state):
-            return quant.dequantize_4bit(packed << 4 | packed >> 4, state)
-
-    with pytest.raises(ValueError, match="not NF4's 0.0728"):
-        gpu.dequantize(Swapped, gpu.weight(256))
+@pytest.mark.parametrize("method", gpu.step.METHODS)
+def test_in_a_step_the_host_waits_for_nothing(method):
+    size = {"vocab": 50, "hidden": 16, "intermediate": 24, "layers": 2, "heads": 2, "kv_heads": 1}
+    with backend.use("strict"):
+        run = gpu.step.minilora_step(size | {"length": 8, "batch": 2}, method, device=None)
+        run()
+        strict.reset_syncs()
+        run()
+        assert strict.sync_count() == 0
 
 
 @pytest.mark.parametrize("change, status", [(5e-5, 0), (2e-4, 1), (math.nan, 1), (None, 1)])
@@ -70,11 +53,10 @@ def test_each_part_is_printed_and_losses_must_agree(monkeypatch, capsys, change,
         return FakeRunner(library, [] if library == "torch" else losses[device])
 
     monkeypatch.setattr(gpu.step, "step_runner", runner)
-    monkeypatch.setattr(gpu, "Runner", lambda name, *rest: FakeRunner(name, [] if name == "torch" else [1e-3] * 9))
     assert gpu.measure(3) == status
     out = capsys.readouterr().out
     rows = {line[:40].strip(): line[40:].split() for line in out.splitlines() if line.startswith("hidden")}
     assert len(rows) == 9 and max(map(len, out.splitlines())) <= 80
     assert rows["hidden 1024, 8 layers, 16 × 512, qlora"][1:] == ["–", "–"]
-    assert "4096², bitsandbytes" in out and "–: torch: no memory" in out
+    assert f"–: {'minilora' if change is None else 'torch'}: no memory" in out
     assert change is None or f"  lora    {'nan' if math.isnan(change) else f'{change:.1e}'}" in out

@@ -21,10 +21,7 @@ def test_a_clocked_step_is_the_same_step():
 
 def test_each_part_is_counted_where_it_belongs():
     found = profile.profile(lambda threads: profile.step.minilora_step(SIZE, "qlora", None, threads), 0.01)
-    names = {line.split()[0] for line, _ in found["lines"]}
-    assert {"matmul", "exp", "take", "getitem"} <= names
-    places = {line.split(" in ")[1].rpartition(":")[0] for line, _ in found["lines"]}
-    assert {"swiglu activated functional/activations.py", "adamw kernels.py"} <= places
+    assert {"swiglu activated", "adamw"} <= found["functions"].keys() and found["products"] > 0
     assert sum(found[part] for part in ("products", "elementwise", "Python", "allocation")) == pytest.approx(
         found["whole"]
     )

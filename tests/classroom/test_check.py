@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilora.classroom import draw, raised, task
+from minilora.classroom import raised, task
 from minilora.classroom.grading.grade import grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons import checking
@@ -350,14 +350,6 @@ def test_what_one_task_may_not_use_fails_that_task_alone(lesson, capsys):
         assert "This uses minilora." in facts["tasks"][0]["hint"]
 
 
-def test_what_the_lesson_uses_may_be_imported(lesson, capsys):
-    lines = (
-        "import minilora.functional as F\ny = F.linear.__name__\nfrom minilora import functional as F, Tensor\nF.linear"
-    )
-    lines += "\nimport numpy.linalg, math\nfrom functools import *\n"
-    assert run(capsys, "03", "--file", write(lesson, f"{answered()}\n{lines}"))[0] == 0
-
-
 @pytest.mark.parametrize(
     "double",
     [
@@ -378,12 +370,6 @@ def test_what_the_lesson_uses_may_be_imported(lesson, capsys):
 def test_no_trick_passes(lesson, capsys, double):
     code, out, err = run(capsys, "03", "--file", write(lesson, answered(double=double)), "--json")
     assert code == 1 and not err and json.loads(out)["tasks"][0]["verdict"] != "passed"
-
-
-def test_a_line_that_imports_the_library_as_it_runs_is_told(lesson, capsys):
-    line = "from importlib import import_module as i; i('minilora.classroom')"
-    code, out, _ = run(capsys, "03", "--file", write(lesson, f"{lesson.source.exercise()}\n{line}\n"))
-    assert code == 1 and "passed 0 of 2" in out and "may not use minilora.classroom" in flat(out)
 
 
 def test_watch_checks_again_when_the_file_changes(lesson, capsys, monkeypatch):
@@ -445,20 +431,6 @@ def test_tasks_of_checks_and_solution_must_agree(lesson):
         task(1)(find_lesson)  # whose docstring is one paragraph
 
 
-@pytest.mark.parametrize(
-    "double, says",
-    [
-        ("def double():\n    return 2", "double() takes 0 positional arguments but 1 was given"),
-        ("def double(x, y):\n    return 2", "double() missing 1 required positional argument: 'y'"),
-        ("class double:\n    pass", "double() takes no arguments"),
-    ],
-)
-def test_other_arguments_fail_their_task_alone(lesson, sandbox, double, says):
-    text = answered().replace("def double(x):\n    return x + x", double)
-    first, second = grade(lesson, Submission(write(lesson, text), lesson), sandbox)
-    assert first.verdict == "failed" and says in first.got and second.verdict == "passed"
-
-
 # What counts as equal
 
 
@@ -493,9 +465,3 @@ def test_raised_fits_by_kind_and_message():
     assert raised("ValueError").fits(value) and raised("MiniloraError", "name").fits(value)
     assert not raised("TypeError").fits(value) and not raised("ValueError", "other").fits(value)
     assert not raised("ValueError").fits("ValueError")
-
-
-@pytest.mark.slow
-def test_drawn_numbers_are_short_and_not_zero():
-    numbers = draw(np.random.default_rng(0), 1000)
-    assert np.array_equal(numbers, np.round(numbers, 1)) and np.abs(numbers).min() == 0.1

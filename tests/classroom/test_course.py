@@ -134,16 +134,6 @@ def test_each_test_stands_where_its_task_can_pass(lesson, sandbox):
             assert nbcheck.judge(lesson, lesson.tasks, task, above[: number + 1], sandbox)[0], task
 
 
-def test_the_test_of_a_task_in_two_cells_follows_the_second(tmp_path):
-    folder = tmp_path / "07_toy"
-    folder.mkdir()
-    gap = "# %%\ndef {}():\n    ### BEGIN SOLUTION task 1: both\n    return 1\n    ### END SOLUTION\n"
-    (folder / "solution.py").write_text(gap.format("one") + gap.format("two"))
-    (folder / "README.md").write_text("# 07 A toy\n")
-    names = [marks_of(cell)["grade_id"] for cell in notebook(Lesson(folder))["cells"]]
-    assert names == ["answer-00", "how", "start", "answer-01", "task-1"]
-
-
 def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
     folder, private = tmp_path / "course", tmp_path / "private"
     private.mkdir()

@@ -4,7 +4,6 @@ Each notebook is its source, run, with its pictures. Running them is a step of C
 python -m notebooks.make --check
 """
 
-import ast
 import html
 import json
 import re
@@ -64,26 +63,6 @@ def test_it_asks_first_and_closes_with_the_exercise_and_three_questions(source):
     links = re.findall(r"\]\((\.\./[^)]+)\)", first + last)
     assert f"../lessons/{source.stem}/exercise.py" in links
     assert all((make.FOLDER / link).exists() for link in links)
-
-
-def names_called(tree: ast.AST) -> set[str]:
-    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return {ast.unparse(function) for function in calls}
-
-
-@WITH_NAMES
-def test_a_slider_redraws_a_picture(source):
-    tree = ast.parse(source.read_text("utf-8"))
-    functions = {node.name: names_called(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
-    sliders = [
-        ast.unparse(node.args[0])
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "ipywidgets.interact"
-    ]
-    assert sliders
-    for name in sliders:
-        inner = set().union(*(functions.get(called, set()) for called in functions[name]))
-        assert "pictures.show" in functions[name] | inner, name
 
 
 def test_a_slider_that_fails_is_named(tmp_path):

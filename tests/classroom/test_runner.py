@@ -141,15 +141,6 @@ def test_what_waits_is_ended_and_is_not_asked_for_a_loop(impatient, body):
     assert failure.line == (None if "SIGSTOP" in body else 8 if "try" in body else 6)
 
 
-@pytest.mark.slow
-def test_the_line_that_does_not_end_is_named():
-    with Sandbox(seconds=1, patience=PATIENCE) as sandbox:
-        assert attempt(sandbox, "y = 1\nwhile True:\n    y += 1").line in (7, 8)
-        with pytest.raises(RunFailed, match="still running") as caught:
-            sandbox.start(Job("x = 1\nwhile True: pass", "/nowhere/exercise.py"))
-        assert caught.value.line == 2
-
-
 @pytest.mark.parametrize("end", ["while True: pass", "import os; os._exit(0)"])
 def test_the_statement_that_a_file_ended_in_is_told(brief, end):
     source = f"x = 1\ndef loop():\n    {end}\n\nloop()\ny = 2"
@@ -165,7 +156,6 @@ def test_the_statement_that_a_file_ended_in_is_told(brief, end):
         ("os._exit(0)", "ended before"),
         ("ctypes.string_at(0)", "SIGSEGV"),
         ("os.abort()", "ended before|SIG"),
-        ("libc.kill(os.getpid(), 9)", "ended before"),  # as the system does where its memory ends
         ("os.close(1)\nfor n in range(3, 64):\n    try: os.close(n)\n    except OSError: pass", "ended before"),
     ],
 )
@@ -335,19 +325,6 @@ def test_the_rest_of_the_library_is_not_imported(sandbox, body):
 )
 def test_what_a_memory_bomb_killed_is_called_one(sandbox, body):
     assert attempt(sandbox, body).hint == TOO_MUCH_MEMORY
-
-
-def test_lines_that_fail_do_no_harm_to_the_rest(sandbox):
-    source = "from __future__ import annotations\nx = 1 / 0\ndef f(a: Unknown): return 3\nprint(undefined)"
-    with sandbox.start(Job(source, "exercise.py")) as session:
-        assert session.call("f", 1) == 3
-        assert session.error.types[0] == "ZeroDivisionError" and session.error.line == 2
-
-
-def test_a_line_that_wants_too_much_memory_ends_the_run(sandbox):
-    with pytest.raises(RunFailed, match="MemoryError") as caught:
-        sandbox.start(Job("1 / 0\n\nx = bytes(10**13)\nprint(1)", "exercise.py"))
-    assert (caught.value.line, caught.value.statement, caught.value.hint) == (3, 3, TOO_MUCH_MEMORY)
 
 
 @pytest.mark.parametrize(

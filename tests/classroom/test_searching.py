@@ -333,19 +333,12 @@ def test_what_is_deep_in_an_argument_may_not_change_either(body, argument, facts
     assert found[: len(facts)] == [*facts]
 
 
-def test_a_function_may_be_allowed_to_switch_a_model():
-    duties, student = Duties(["f"], (), ["f"]), ModuleType("exercise")
-    exec("def f(x): x.eval()", vars(student))
-    duties.watched(student).f(model())
-    assert duties.breach is None
-
-
 @pytest.mark.slow
 def test_saboteurs_are_noticed(lesson, sandbox):
     trials = try_all(lesson, sandbox)
     assert [str(trial.saboteur) for trial in trials if trial.counts and trial.verdict != NOTICED] == []
     kinds = {trial.saboteur.kind for trial in trials if trial.verdict == NOTICED}
-    assert kinds >= {"changes", "remembers", "one_buffer", "keeps", "cuts_gradient", "another_dtype", "lacks"}
+    assert kinds >= {"remembers", "keeps", "cuts_gradient", "another_dtype", "lacks"}
     assert kinds >= {"wrong_where", "wrong_later"}
 
 

@@ -100,46 +100,6 @@ def test_it_is_short_and_needs_numpy_alone():
     assert {name.split(".")[0] for name in imported} - set(sys.stdlib_module_names) == {"numpy"}
 
 
-OPS = {  # name: (the operation on the story's tensors, the shapes of its inputs)
-    "add": (lambda s, a, b: a + b, (2, 3), (2, 3)),
-    "used twice": (lambda s, a: a @ a + a, (3, 3)),
-    "used at two depths": (lambda s, a, b: s.swiglu(a + b, a) + a, (2, 3), (2, 3)),
-    "times a number": (lambda s, a: a * 0.3, (2, 3)),
-    "matmul": (lambda s, a, b: a @ b, (2, 3, 4), (2, 4, 5)),
-    "reshape": (lambda s, a: a.reshape(3, 4), (2, 6)),
-    "swapaxes": (lambda s, a: a.swapaxes(0, 2), (2, 3, 4)),
-    "linear": (lambda s, x, w: s.linear(x, w), (2, 3, 4), (5, 4)),
-    "embedding": (lambda s, table: s.embedding(table, np.array([[1, 0, 1], [1, 4, 3]])), (5, 4)),
-    "rms_norm": (lambda s, x, w: s.rms_norm(x, w), (2, 3, 4), (4,)),
-    "swiglu": (lambda s, a, b: s.swiglu(a, b), (2, 5), (2, 5)),
-    "rotary": (lambda s, x: s.rotary(x), (2, 3, 2, 4)),
-    "causal_softmax": (lambda s, x: s.causal_softmax(x), (2, 2, 4, 4)),
-    "cross_entropy": (lambda s, x: s.cross_entropy(x, np.array([[0, 3, 1], [2, 2, 4]])), (2, 3, 5)),
-}
-
-
-@pytest.mark.parametrize("name", OPS)
-def test_each_rule_agrees_with_central_differences(story, rng, name):
-    op, *shapes = OPS[name]
-    arrays = [rng.standard_normal(shape) for shape in shapes]
-    weights = rng.standard_normal(op(story, *map(story.Tensor, arrays)).data.size)[None]
-
-    def loss(*inputs):  # a weighted sum: the plain one would not see a softmax's gradient
-        return story.linear(op(story, *inputs).reshape(1, -1), story.Tensor(weights))
-
-    inputs = [story.Tensor(a, trains=True) for a in arrays]
-    loss(*inputs).backward()
-    for i, (x, a) in enumerate(zip(inputs, arrays, strict=True)):
-        for j in np.ndindex(a.shape):
-            step = np.zeros_like(a)
-            step[j] = 1e-6
-            above, below = (
-                loss(*map(story.Tensor, (*arrays[:i], moved, *arrays[i + 1 :]))).data.item()
-                for moved in (a + step, a - step)
-            )
-            np.testing.assert_allclose(x.grad[j], (above - below) / 2e-6, rtol=1e-6, atol=1e-8)
-
-
 @pytest.mark.parametrize("adapted", [False, True], ids=["full", "lora"])
 def test_logits_loss_and_gradients_are_the_librarys(story, rng, adapted):
     p = perturbed(taught(story, rng) if adapted else story.newborn(rng), rng)

@@ -2,7 +2,6 @@
 
 import copy
 
-import matplotlib
 import pytest
 
 from minilora.demo import claims
@@ -99,30 +98,6 @@ def test_the_classification_table_has_each_number_in_its_place(results):
     assert "1,640 held-out sentences of 4 classes; chance is 25.0 %. Mean over 2 seeds ± half" in grid.caption
 
 
-def test_the_caption_says_what_the_spread_is(results):
-    assert "Mean over 3 seeds ± half their range." in claims.adaptation_grid(results).caption
-    results.records.rows = {key: row for key, row in results.records.rows.items() if key[0] != "text" or key[2] == 0}
-    grid = claims.adaptation_grid(results)
-    assert "One seed, so no spread." in grid.caption
-    assert cells(grid)["full"]["domain bits/char"] == "2.490"
-
-
-@pytest.mark.parametrize("make", [claims.adaptation_grid, claims.classification_grid])
-def test_tables_fit_80_columns_with_a_line_a_row(results, make):
-    big = copy.deepcopy(results)
-    for row in big.records.of("text"):
-        row |= {"seconds": 1234.5, "domain": row["domain"] + 8}
-        row |= {"trainable": row["trainable"] * 50, "total": row["total"] * 50}
-    for row in big.records.of("memory"):
-        row["peak"] = 2_345_000_000
-    for one in (results, big):
-        lines = grids.render(grids.drawn(make(one))).splitlines()
-        assert max(len(line) for line in lines) <= 80
-        for name in ("from scratch", "full", "LoRA"):
-            (row,) = (line for line in lines if line.startswith(f"{name} "))
-            assert "±" in row and row.rstrip()[-1] in "–%0123456789"
-
-
 def test_small_shares_and_large_sizes_keep_their_digits():
     assert [grids.show_share(share) for share in (1, 0.5, 0.0994, 0.0996, 0.041, 0.00184, 0.000043)] == [
         "100 %", "50 %", "9.9 %", "10 %", "4.1 %", "0.18 %", "0.004 %",
@@ -183,11 +158,3 @@ def test_figures_show_the_numbers(results):
     assert low < 2.4 and 3.6 < high < 5  # the end of scratch is in sight, its start is not
     results.records.rows = {key: row for key, row in results.records.rows.items() if key[-1] != 128}
     assert claims.accuracy_against_labels(results) is None  # one number of labels is no curve
-
-
-def test_drawing_changes_nothing_global(results):
-    with matplotlib.rc_context({"font.size": 33, "axes.facecolor": "black"}):
-        before = dict(matplotlib.rcParams)
-        figure = claims.adaptation(results)
-        assert dict(matplotlib.rcParams) == before
-    assert figure.axes[0].get_facecolor()[:3] == (1, 1, 1) and figure.axes[0].xaxis.label.get_size() == 11

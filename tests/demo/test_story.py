@@ -4,7 +4,6 @@ import json
 import runpy
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from minilora.classroom.lessons.lesson import find_lesson
@@ -14,7 +13,6 @@ from minilora.demo import claims, story
 from minilora.demo.base import Base
 from minilora.errors import MiniloraError
 from minilora.measure.lab import Lab
-from minilora.measure.memory import peak_bytes
 from minilora.measure.records import Records
 from minilora.train import load
 from minilora.train.loop import TrainConfig
@@ -131,15 +129,6 @@ def test_a_folder_is_made_and_may_hold_a_report_of_before_and_nothing_else(tmp_p
     (tmp_path / "report.html").write_text("old")
     story.check_folder(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "thesis.tex", "report.html"}
-
-
-def test_peak_bytes_counts_what_is_alive_at_once():
-    def run():
-        for _ in range(3):
-            a = np.ones(1_000_000)  # the next one is made before this one is dropped
-        return a
-
-    assert 16_000_000 <= peak_bytes(run, held=1_000_000) - 1_000_000 < 16_100_000
 
 
 def test_the_doctor_says_what_there_is(capsys):

@@ -220,15 +220,3 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
         told, err = capsys.readouterr()
         assert words in err and err.startswith("minilora: ") and err.count("\n") == 1 and told == "", (arguments, err)
         assert sorted(tmp_path.rglob("*")) == before, arguments
-
-
-def test_an_interrupted_run_can_be_started_again(place, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    with monkeypatch.context() as patch:
-        patch.setattr(teach, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            teach.run(out, str(place / "model"), quick=True)
-    assert [path.name for path in out.iterdir()] == ["adapter"]
-    teach.run(out, str(place / "model"), quick=True)
-    teach.run(out, str(place / "model"), quick=True)  # a finished one is replaced
-    assert sorted(path.name for path in out.iterdir()) == ["adapter", "results.json"]

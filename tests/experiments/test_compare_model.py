@@ -1,13 +1,11 @@
 """pytest tests/measure/test_compare_model.py: the cells of a comparison on a tiny chat model, its tables, bad input."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from experiments import compare_model, comparison_report, subjects
-from experiments.__main__ import main
 from experiments.compare_model import ModelComparison, ModelSettings
 from experiments.compare_model_report import FIGURES, ModelResult, mean_and_error
 from experiments.results import founding
@@ -92,27 +90,6 @@ def test_a_row_that_quantizes_has_its_start_measured(folder, tmp_path, capsys):
     assert result.records.rows["base", "qlora"]["bits"] != result.base["bits"]
     assert [row[0] for row in result.quality_grid().rows[:2]] == ["base as it is", "base as it is, for QLoRA"]
     assert "note: left out of" in capsys.readouterr().err  # the file that is not text
-
-
-def test_a_row_trains_at_the_rate_with_the_least_loss(measured):
-    for data in ("train.jsonl", "text"):
-        records = read(measured, data).records
-        for row in ("lora", "full"):
-            losses = {one["key"][2]: one["loss"] for one in records.of("rate", row)}
-            assert len(losses) == 3
-            assert {one["lr"] for one in records.of("trained", row)} == {min(losses, key=losses.get)}
-
-
-@pytest.mark.slow
-def test_a_cell_that_is_run_again_is_the_same(folder, measured):
-    """Whoever measures one cell anew finds what the records say."""
-    again = ModelComparison(settings(folder))
-    again.records = read(measured).records
-    for row in again.records.of("trained", "lora"):
-        found = again.measure(*row["key"])
-        assert {name: row[name] for name in found if name != "seconds"} == {
-            n: found[n] for n in found if n != "seconds"
-        }
 
 
 def test_nothing_that_is_tested_or_searched_with_is_learned(folder):
@@ -206,27 +183,6 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"quality_against_share.png", "learned_against_forgotten.png"}
 
 
-def test_the_quiz():
-    questions = subjects.questions()
-    assert len(questions) == 60 == len(dict(questions))
-    for _, ends in questions:
-        assert len(set(ends)) == 4 and all(re.fullmatch(r" \w[\w ]*", end) for end in ends)
-
-
-@pytest.mark.parametrize(
-    "flags, words",
-    [
-        (["--model", "smollm2", "--methods", "lora,lorra"], "unknown method 'lorra'"),
-        (["--model", "smollm2", "--seeds", "0"], "--seeds must be from 1 to 100, not 0"),
-        (["--model", "no-such-model"], "no-such-model"),
-    ],
-)
-def test_bad_flags_are_one_line(flags, words, tmp_path, capsys):
-    assert main(["compare", "--out", str(tmp_path / "out"), *flags]) == 2
-    error = capsys.readouterr().err
-    assert words in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
-
-
 def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
     write(tmp_path / "few.jsonl", rows(40, start=300))
     asked = settings(folder, examples=128, validation_examples=128, test_examples=5)
@@ -238,10 +194,3 @@ def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
     write(tmp_path / "fewest.jsonl", rows(26, start=300))
     with pytest.raises(MiniloraError, match="--data leaves .* examples to learn from"):
         subjects.LabelledTask(replace(asked, data=str(tmp_path / "fewest.jsonl"), shots=(2, 40)))
-
-
-def test_costs_that_were_not_measured_are_no_table(measured):
-    records = Records.read(measured / "text" / "records.jsonl", compare_model.KIND)
-    for row in ("lora", "full"):
-        del records.rows["memory", row], records.rows["cost", row]
-    assert len(ModelResult(records).grids()) == 1

@@ -1,8 +1,5 @@
 """pytest tests/experiments/test_comparison.py: the comparison, made tiny: measured, resumed, shown, refused."""
 
-import os
-import signal
-import threading
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +14,6 @@ from minilora.measure.few_shot import bits_after, prompt_for
 from minilora.measure.lab import Lab
 from minilora.measure.lr_search import best_rate
 from minilora.measure.records import Records
-from minilora.models.llama import LlamaModel
 from minilora.train.loop import TrainConfig
 
 pytestmark = pytest.mark.host
@@ -89,41 +85,6 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
     assert again.keys() == cells.keys()
     for key, cell in cells.items():
         assert [again[key].get(name) for name in same] == [cell.get(name) for name in same]
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (["--methods", "lorra"], "did you mean 'lora'"),
-        (["--seeds", "0"], "--seeds must be from 1 to 100, not 0"),
-        (["--data", "r8"], "--data goes with --model"),
-        (["--model", "smollm2"], "--quick is of the package's base"),
-    ],
-)
-def test_bad_flags_are_one_line(tiny, capsys, flags, said):
-    assert main(["compare", "--quick", "--out", str(tiny), *flags]) == 2
-    error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1 and not tiny.exists()
-
-
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_comparison(tiny, monkeypatch, capsys, signum):
-    """It is sent once, from a part of a batch of an evaluation; all that was measured before is kept."""
-    sent = []
-
-    def run_blocks(self, *arguments, plain=LlamaModel.run_blocks, **keywords):
-        if not sent and threading.current_thread() is threading.main_thread() and not self.training:
-            sent.append(signum)
-            os.kill(os.getpid(), signum)
-        return plain(self, *arguments, **keywords)
-
-    BASE.cached()
-    monkeypatch.setattr(threads, "WORTH_A_PART", 1)
-    monkeypatch.setattr(LlamaModel, "run_blocks", run_blocks)
-    with threads.using(2):
-        assert main(["compare", "--quick", "--out", str(tiny), "--methods", "base"]) == 128 + signum
-    assert capsys.readouterr().err.endswith("1 of 3 cells are measured; go on with --resume\n")
-    assert Records.read(tiny / comparison.RECORDS, comparison.KIND).rows.keys() == {("classes",)}
 
 
 def test_the_search_goes_on_while_the_best_is_outermost_and_not_to_one_that_diverges():

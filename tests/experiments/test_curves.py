@@ -110,18 +110,6 @@ def test_growth_and_ratio_are_medians_of_the_rounds_own_beside_the_cost_model(me
     assert second.with_products == pytest.approx(two / one)
 
 
-def test_the_table_and_the_figure(measured):
-    assert [row[:6] for row in curves.grid(measured, "full").rows] == [
-        ("layers", "1", "5,120", "2,560", "2.00", "–"),
-        ("", "2", "2,438", "1,219", "1.50", "2.00"),
-    ]
-    assert curves.grid(measured, "lora").rows == []  # not measured yet
-    panel = curves.figure(measured, "full").axes[0]
-    assert [line.get_label() for line in panel.get_lines()] == ["minilora", "PyTorch", "cost model"]
-    assert panel.get_lines()[0].get_ydata() == pytest.approx([5.12, 512 / 0.21 / 1000])
-    assert panel.get_xlabel() == "layers"
-
-
 def test_a_growth_that_is_off_is_counted_and_asks_for_its_cause(measured):
     point = curves.curve(measured, "full", "layers")[1]
     measured.rows["full", "layers"]["minilora"][1] = [0.1 * point.expected * 0.8] * 3

@@ -120,14 +120,6 @@ def test_a_new_run_is_kept_and_the_texts_follow(a_root, jargon):
     assert (a_root / results.FIGURES / "jargon.png").is_file()
 
 
-def test_a_quick_run_says_so(jargon):
-    quick = jargon | {"quick": True}
-    assert jargon_record.values(quick)["jargon.caution"] == jargon_record.CAUTION
-    assert jargon_record.values(jargon)["jargon.caution"] == ""
-    (axes,), title = jargon_record.scores(jargon).axes, jargon_record.scores(quick).get_suptitle()
-    assert [bar.get_width() for bar in axes.containers[0]] == pytest.approx([20, 40, 60, 80]) and "quick" in title
-
-
 def test_values_of_the_jargon(jargon):
     known = jargon_record.values(jargon)
     expected = {

@@ -21,10 +21,8 @@ from minilora.measure.lab import SCRATCH
 from minilora.measure.records import Records
 from minilora.peft import METHODS
 from minilora.peft.method import SIZES
-from minilora.show.grids import drawn, render
 from minilora.train import load
 from minilora.train.loop import TrainConfig
-from tests.experiments.test_sentences import imagined
 
 pytestmark = pytest.mark.host
 
@@ -108,39 +106,11 @@ def test_measured_and_shown(measured, capsys, name):
     assert "".join(sentence.split()) in "".join(said.out.split())
 
 
-@pytest.mark.parametrize("plan", ["full", "large"])
-@pytest.mark.parametrize("name", STUDIES)
-def test_the_table_fits_80_columns_without_breaking_a_number(name, plan):
-    """Rows as wide as they can be: a table that is too wide breaks its cells over lines."""
-    study = STUDIES[name]
-    records = imagined(study, getattr(study, plan))
-    lines = render(drawn(study(records).grid())).splitlines()
-    rule = next(i for i, line in enumerate(lines) if line.startswith("──"))
-    rows = len(study(records).grid().rows)
-    assert max(map(len, lines)) <= 80
-    first = [line.split(" ")[0] for line in lines[rule + 1 : rule + 1 + rows]]
-    assert first == [row[0].split(" ")[0] for row in study(records).grid().rows]
-
-
 # Numbers that are certain
 
 
 def rows_of(measured, capsys, name: str) -> Records:
     return Records.read(measured(name, capsys)[1] / RECORDS, STUDIES[name].kind)
-
-
-@pytest.mark.slow
-def test_budgets_are_equal_within_the_rounding_of_the_rank_and_each_has_its_rate(measured, capsys):
-    records = rows_of(measured, capsys, "targets")
-    of_one = {"q_proj": 32, "o_proj": 32, targets.BOTH: 64, targets.ATTENTION: 128, targets.MLP: 96, "all-linear": 224}
-    for names, cost in of_one.items():
-        row = records.rows["targets", names, 0]
-        assert row["trainable"] == row["rank"] * cost
-        assert abs(row["trainable"] - 2 * of_one["all-linear"]) <= cost / 2
-        tried = {key[-1]: row["loss"] for key, row in records.rows.items() if key[:3] == ("rate", "lora", names)}
-        assert row["lr"] == min(tried, key=tried.get)
-    losses = [row["loss"] for row in records.of("rate")]
-    assert len({*losses}) == len(losses) >= len(of_one)
 
 
 @pytest.mark.slow
@@ -187,14 +157,6 @@ def test_strengths_are_of_the_last_training_in_its_best_state(measured, capsys):
 
 
 @pytest.mark.slow
-def test_more_steps_and_a_rate_for_each_rank(measured, capsys):
-    records = rows_of(measured, capsys, "capacity")
-    assert [records.rows["facts", r, 4, 0]["trainable"] for r in (1, 2)] == [32, 64]  # of 16 + 16
-    assert records.rows["longer", 1, 4, 0]["known"] != records.rows["facts", 1, 4, 0]["known"]
-    assert {key[2] for key in records.rows if key[0] == "rate"} == {0, 1, 2}
-
-
-@pytest.mark.slow
 def test_training_ends_nearest_to_the_gain_and_scaling_changes_the_model(measured, capsys):
     records = rows_of(measured, capsys, "intruders")
     assert {key[2] for key in records.rows if key[0] == "rate"} == {0, 1, 4}
@@ -218,21 +180,6 @@ def test_the_list_names_every_question(capsys):
     assert capsys.readouterr().out == plain and max(map(len, plain.splitlines())) <= 80
     for name, study in STUDIES.items():
         assert name in plain and study.question.split()[-1] in plain
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["rnk"], "did you mean 'rank'"),
-        (["data_types"], "did you mean 'data-types'"),
-        (["rank", "--quick", "--model", "smollm2"], "--model and --quick exclude each other"),
-        (["rank", "--model", "smolm2"], "did you mean"),
-    ],
-)
-def test_bad_arguments_are_one_line(capsys, arguments, words):
-    assert main(["study", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert words in error and error.count("\n") == 1
 
 
 @pytest.mark.slow

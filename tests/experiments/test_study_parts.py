@@ -1,6 +1,5 @@
 """pytest tests/experiments/test_study_parts.py: what studies are made of, without training."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +9,6 @@ from experiments.studies import (
     STUDIES,
     capacity,
     intruders,
-    low_data,
     merge_trap,
     targets,
 )
@@ -44,12 +42,6 @@ def test_what_survives_of_normal_numbers():
         scaled = delta * np.float32(size * merge_trap.norm(base) / merge_trap.norm(delta))
         kept = float((merge_trap.remains(base, scaled) * scaled).sum() / (scaled * scaled).sum())
         assert 100 * kept == pytest.approx(percent, abs=10)
-
-
-def test_all_labels_are_as_many_as_the_task_has():
-    plan = replace(STUDIES["low-data"].full, seeds=(0,), kinds=("full",))
-    assert [labels for _, labels, _ in STUDIES["low-data"].cells(plan)] == [8, 32, 128, low_data.most()]
-    assert low_data.most() > 128
 
 
 def test_facts_are_of_words_that_nothing_else_tells():

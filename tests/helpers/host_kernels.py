@@ -64,7 +64,6 @@ def make(in_params: str, out_params: str, body: str, name: str) -> Callable:
         singles = frozenset(p.name for p, a in zip(parameters, plain, strict=False) if not isinstance(a, np.ndarray))
         run = compiled(in_params, out_params, body, name, C_TYPES[generic.name], singles)
         run(ctypes.c_longlong(int(np.prod(shape))), (ctypes.c_void_p * len(flat))(*(a.ctypes.data for a in flat)))
-        strict.launched()
         results = arguments[inputs:] or tuple(StrictArray(a) for a in flat[inputs:])
         for result, a in zip(results, flat[inputs:], strict=True):
             result._array[...] = a

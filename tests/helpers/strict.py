@@ -13,10 +13,9 @@ and is counted:
     ...
     assert sync_count() == 0
 
-Where CuPy would launch a kernel, `launched` is called. conftest.py registers it as the backend "strict".
+conftest.py registers it as the backend "strict".
 """
 
-import operator
 import re
 from functools import cache
 from pathlib import Path
@@ -33,19 +32,6 @@ reset_syncs = reset  # start counting again
 def sync_count() -> int:
     """How often the host would have waited for the device since `reset_syncs`."""
     return counts["waited"]
-
-
-def launched() -> None:
-    """Called where CuPy would launch a kernel, or several: to compute or to copy. benchmarks.launches counts here."""
-
-
-_in_place = {getattr(operator, f"__i{name}__") for name in "add sub mul truediv floordiv mod pow and or xor".split()}
-_empty = {np.empty, np.empty_like}
-
-
-def _is_new(array: "StrictArray", given: object) -> bool:
-    """Whether it is none of the arrays in `given`, and no view of one."""
-    return not any(np.may_share_memory(array._array, other._array) for other in arrays_in(given))
 
 
 class SilentWrap(AssertionError):
@@ -95,32 +81,12 @@ class StrictArray(DeviceArray):
     def __str__(self) -> str:
         return str(self.get())
 
-    # What launches kernels: views and empty arrays do not
-
-    @classmethod
-    def _compute(cls, function, /, *arguments, **named):
-        result, given = super()._compute(function, *arguments, **named), (*arguments, *named.values())
-        writes = result is None or "out" in named or function in _in_place
-        if writes or (function not in _empty and any(_is_new(array, given) for array in arrays_in((result,)))):
-            launched()
-        return result
-
-    def __getitem__(self, key):
-        result = super().__getitem__(key)
-        if _is_new(result, (self,)):
-            launched()
-        return result
-
     def __setitem__(self, key, value):
         if not (isinstance(value, StrictArray) or is_number(value)):
             _plain(value)
             raise TypeError(f"a device array is assigned device arrays and numbers, not {type(value).__name__}")
-        key, value = self._key(key), _plain(value)
-        target = self._array[key]
-        if not isinstance(value, np.ndarray) or value.ctypes.data != target.ctypes.data:  # the same after `a[0] += 1`
-            launched()
         with np.errstate(all="ignore"):
-            self._array[key] = value  # CuPy counts the True values of a mask
+            self._array[self._key(key)] = _plain(value)  # CuPy counts the True values of a mask
 
     def __copy__(self):
         return self.copy()
@@ -254,7 +220,6 @@ class StrictUfunc:
             raise TypeError(f"CuPy has no {self.__name__}.at for {a.dtype}")
         with np.errstate(all="ignore"):
             self._function.at(a._array, key, _plain(b))
-        launched()
 
 
 def _method(name: str, parameters: list[str]):

@@ -67,22 +67,6 @@ def spoil(x):
     return x * 2 + 1
 
 
-def spoil_inside(x):
-    """Change a value in place; return True if that could be done."""
-    array = array_of(x)
-    if array is not None:
-        if array.size and array.flags.writeable:
-            array[...] = spoil(array)
-        return bool(array.size and array.flags.writeable)
-    if isinstance(x, (list, dict)) and x:
-        inside = [item for item in (x.values() if isinstance(x, dict) else x) if array_of(item) is not None]
-        if inside:
-            return spoil_inside(inside[0])
-        x.popitem() if isinstance(x, dict) else x.pop()
-        return True
-    return False
-
-
 def shapes(values):
     """Return the shapes, sizes and words of a call (of a list not its words, of a dictionary not its numbers)."""
     found: list[object] = []
@@ -123,18 +107,6 @@ def observe(function, what, act, properties):
     return same
 
 
-def changes(function, what, act, properties):
-    """Changes an argument after use."""
-
-    def wrong(*arguments, **named):
-        result = function(*arguments, **named)
-        if spoil_inside(bound(function, arguments, named)[what]):
-            act()
-        return result
-
-    return wrong
-
-
 def remembers(function, what, act, properties):
     """Answers from memory for the same shapes."""
     memory = {}
@@ -157,23 +129,6 @@ def another_result(function, change):
         return tuple(map(changed, x)) if isinstance(x, tuple) else change(x)
 
     return lambda *arguments, **named: changed(function(*arguments, **named))
-
-
-def one_buffer(function, what, act, properties):
-    """Gives the same array again where the shape is the same."""
-    buffers: dict[tuple, np.ndarray] = {}
-
-    def kept(result):
-        if not isinstance(result, np.ndarray) or not result.size:
-            return result
-        key = result.shape, str(result.dtype)
-        if key in buffers:
-            act()
-        buffer = buffers.setdefault(key, result.copy())
-        buffer[...] = result
-        return buffer
-
-    return another_result(function, kept)
 
 
 def another_dtype(function, what, act, properties):

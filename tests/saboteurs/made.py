@@ -61,7 +61,7 @@ def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:
         said = (ast.get_docstring(node) or "") + _class_doc(lesson, where)
         kinds = [*_of_arguments(node, given), *_of_modules(where, node, said)]
         if not where.endswith("__init__"):
-            kinds += [*_of_results(node, said, promised), *_of_properties(given, promised)]
+            kinds += [*_of_results(node, said), *_of_properties(given, promised)]
         for kind, what, is_promised in kinds:
             is_out = {kind, str(what), f"{kind} {what}"} & set(outside)
             yield Saboteur(where, task, kind, what, is_promised and not is_out)
@@ -74,8 +74,6 @@ def _of_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, given: Seen) -> 
     for argument in node.args.args:
         annotation = ast.unparse(argument.annotation) if argument.annotation else ""
         kinds = {kind for name, kind, *_ in given if name == argument.arg}
-        if argument.arg != "self" and (ARRAYS.search(annotation) or kinds):
-            yield "changes", argument.arg, True
         if NUMBERS.search(annotation) and not ARRAYS.search(annotation):
             yield "keeps", argument.arg, True
         if "Tensor" in annotation or "Tensor" in kinds:
@@ -89,11 +87,10 @@ def _of_modules(where: str, node: ast.FunctionDef | ast.AsyncFunctionDef, said: 
         yield from (("trains", flag, True) for flag in (True, False))
 
 
-def _of_results(node: ast.FunctionDef | ast.AsyncFunctionDef, said: str, promised: promise) -> Kinds:
+def _of_results(node: ast.FunctionDef | ast.AsyncFunctionDef, said: str) -> Kinds:
     returns = ast.unparse(node.returns) if node.returns else ""
     yield "remembers", None, not all(map(_is_whole, node.args.args))  # of whole numbers and words, memory is right
     if "ndarray" in returns:
-        yield "one_buffer", None, not promised.shares
         yield "another_dtype", None, bool(DTYPE.search(said))
 
 

@@ -1,11 +1,10 @@
 """pytest tests/teach/test_by_text.py: what is read of a notebook, and which cells count. Needs the teach extra."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
-from minilora.classroom.grading.by_text import cells_of, find_endless, with_teachers_marks
+from minilora.classroom.grading.by_text import cells_of, find_endless
 from minilora.classroom.grading.submission import CELLS_LIMIT, TEXT_LIMIT, calls_of
 from minilora.classroom.lessons.lesson import find_lesson
 from minilora.classroom.sandbox.runner import Sandbox
@@ -13,40 +12,6 @@ from minilora.classroom.sandbox.runner import Sandbox
 pytestmark = pytest.mark.host
 
 SLACK = 3  # seconds of processor time, which the system cuts into whole ones
-SOURCE = [("given", True), ("answer", False), ("test", True), ("text", True), ("last-test", True)]
-
-
-def page():
-    """Of nbgrader's gradebook, what is read: five cells, two of them tests."""
-    cells = [SimpleNamespace(name=n, locked=k, cell_type="code", checksum="c", source=f"the {n}") for n, k in SOURCE]
-    graded = [SimpleNamespace(name=name, max_score=10) for name in ("test", "last-test")]
-    answers = [SimpleNamespace(name="answer")]
-    return SimpleNamespace(source_cells=cells, grade_cells=graded, solution_cells=answers, task_cells=[])
-
-
-def texts(*found: str) -> list[str]:
-    """What comes of cells that a student handed in, each "name: text"."""
-    given = [("code", text, name) for name, text in (cell.split(": ") for cell in found)]
-    return [cell.source for cell in with_teachers_marks(given, page())]
-
-
-@pytest.mark.parametrize(
-    "found, expected",
-    [
-        (["answer: mine", "text: x", ": more"], ["mine", "the text", "more", "the test", "the last-test"]),
-        ([": free", "other: free"], ["free", "free", "the test", "the last-test"]),
-        (["test: 1", "answer: a", "answer: b", "test: 2"], ["1", "a", "b", "the test", "the last-test"]),
-    ],
-    ids=["deleted", "no ids", "twice"],
-)
-def test_the_tests_are_the_gradebooks(found, expected):
-    assert texts(*found) == expected
-
-
-def test_until_it_is_graded_a_test_has_failed():
-    cells = with_teachers_marks([("code", "mine", "answer"), ("code", "mine", "x")], page())
-    assert [[output.output_type for output in cell.outputs] for cell in cells] == [[], [], ["error"], ["error"]]
-    assert [cell.metadata.nbgrader.points for cell in cells[2:]] == [10, 10] and not cells[1].metadata
 
 
 @pytest.mark.parametrize(
