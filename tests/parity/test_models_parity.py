@@ -1,4 +1,4 @@
-"""pytest tests/parity/test_models_parity.py: sampling next to transformers, and files that open on both sides."""
+"""pytest tests/parity/test_models_parity.py: models next to transformers, and files that open on both sides."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from minilora import backend, optim  # noqa: E402
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel  # noqa: E402
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification  # noqa: E402
 from tests.golden import make_gpt2, make_llama  # noqa: E402
@@ -16,14 +17,21 @@ pytestmark = [
 ]
 torch.set_num_threads(1)  # these models are too small to share
 every_config = pytest.mark.parametrize("name", make_llama.CONFIGS)
+every_model = pytest.mark.parametrize("name", [*make_llama.CONFIGS, *(f"gpt2 {name}" for name in make_gpt2.CONFIGS)])
 
 
 def pair(name: str, seed: int = 50):
     """The same weights on both sides, without dropout."""
-    config = make_llama.CONFIGS[name]
-    theirs = make_llama.build(config, seed)
-    ours = LlamaForCausalLM(LlamaConfig.from_dict({**config, "eos_token_id": None}), seed=None)
-    ours.load_state_dict({key: p.detach().numpy() for key, p in theirs.named_parameters()})
+    if name.startswith("gpt2 "):
+        config = make_gpt2.CONFIGS[name.removeprefix("gpt2 ")]
+        theirs = make_gpt2.build(config, seed)
+        ours = GPT2LMHeadModel(GPT2Config.from_dict({**config, "eos_token_id": None}), seed=None)
+    else:
+        config = make_llama.CONFIGS[name]
+        theirs = make_llama.build(config, seed)
+        ours = LlamaForCausalLM(LlamaConfig.from_dict({**config, "eos_token_id": None}), seed=None)
+    weights = {key: p.detach().numpy() for key, p in theirs.named_parameters()}
+    ours.load_state_dict({key: a.T if ours.is_transposed(key) else a for key, a in weights.items()})
     return ours.eval(), theirs.eval()
 
 
@@ -38,6 +46,54 @@ def logits_of(theirs, ids: np.ndarray) -> np.ndarray:
 
 def close(found, expected, tolerance: float = 1e-5) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max()))
+
+
+@every_model
+@pytest.mark.parametrize("shape", [(1, 1), (3, 9), (2, 24)])
+def test_logits_loss_and_gradients(name, shape):
+    ours, theirs = pair(name)
+    ids = ids_of(*shape)
+    close(ours(ids).logits.numpy(), logits_of(theirs, ids))
+    if shape[1] == 1:
+        return
+    labels = np.where(ids % 5 == 0, -100, ids)
+    loss = ours(ids, labels=labels).loss
+    expected = theirs(torch.from_numpy(ids), labels=torch.from_numpy(labels)).loss
+    np.testing.assert_allclose(loss.item(), expected.item(), rtol=1e-5)
+    loss.backward()
+    expected.backward()
+    gradients = dict(theirs.named_parameters())
+    for path, p in ours.named_parameters():
+        a = gradients[path].grad.numpy()
+        found = backend.to_numpy(p.grad)
+        found = found.T if ours.is_transposed(path) else found
+        np.testing.assert_allclose(found, a, rtol=0, atol=5e-5 * np.abs(a).max(), err_msg=path)
+
+
+@every_model
+def test_training(name):
+    ours, theirs = pair(name)
+    optimizer = optim.AdamW(ours.parameters(), **make_llama.TRAINING)
+    other = torch.optim.AdamW(theirs.parameters(), **make_llama.TRAINING)
+    for step in range(100):
+        ids = ids_of(4, 12, seed=step % 3)
+        loss, expected = ours(ids, labels=ids).loss, theirs(torch.from_numpy(ids), labels=torch.from_numpy(ids)).loss
+        assert abs(loss.item() - expected.item()) <= 1e-3
+        for o in (optimizer, other):
+            o.zero_grad()
+        loss.backward()
+        expected.backward()
+        optimizer.step()
+        other.step()
+
+
+@every_model
+def test_greedy(name):
+    ours, theirs = pair(name)
+    padded, mask = make_llama.left_padded(ids_of(4, 9), (9, 6, 2, 1))
+    settings = {"max_new_tokens": 15, "do_sample": False, "pad_token_id": make_llama.PAD}
+    expected = theirs.generate(torch.from_numpy(padded), attention_mask=torch.from_numpy(mask), **settings).numpy()
+    np.testing.assert_array_equal(ours.generate(padded, 15, attention_mask=mask, temperature=0), expected)
 
 
 @pytest.mark.parametrize(
