@@ -94,7 +94,7 @@ def train(
             else:
                 saved = save_model(model, tokenizer, run.path / "model")
             run.finish(facts | {"samples": [*samples, write(history.best_step)]})
-        world.barrier()  # for what rank 0 saves
+        world.broadcast(None)  # wait for what rank 0 saves
     print_notes(getattr(run, "notes", []) + history.notes)
     print_result(arguments, facts | {"saved": str(saved)}, "\n".join([*lines, f"saved {saved}"]))
     if not history.learned:

@@ -130,7 +130,7 @@ def train(
                     advance(1, f"loss {loop.history.steps[-1]['loss']:.3f}")
                     if world.stop:
                         loop.save()
-                        world.barrier()  # for rank 0's checkpoint
+                        world.broadcast(None)  # wait for rank 0's checkpoint
                         raise Stopped(world.stop, f"stopped at step {loop.step}; go on with --resume")
                     if config.save_every and loop.step % config.save_every == 0 and loop.step < config.steps:
                         loop.save()

@@ -55,40 +55,17 @@ class Chats:
 def read_data(
     source: str, tokenizer: Tokenizer, validation: str | None = None, test: str | None = None
 ) -> Text | Chats:
-    """Read what `--data` names, split and tokenized: conversations in a .jsonl file, otherwise a corpus.
+    """Read what `--data` names, split and tokenized: conversations in a .jsonl file, in the chat format of the model
+    that the tokenizer came with; otherwise a corpus.
 
     validation, test: files of conversations for these parts, for which the first is not split then.
     """
-    if is_chat_data(source):
-        return read_chats(source, tokenizer, validation, test)
-    if validation or test:
-        raise MiniloraError(
-            f"a text is divided by itself: --validation and --test are for .jsonl files, not {escape(source)}"
-        )
-    return read_text(corpora.load(source), tokenizer)
-
-
-def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer) -> Text:
-    """The corpus, split and tokenized."""
-    parts = corpora.split(corpus)._asdict()
-    streams = {name: encode_documents(tokenizer, documents) for name, documents in parts.items()}
-    return Text(corpus.name, corpus.sha256, notes=tuple(corpus.notes), **streams)
-
-
-def is_chat_data(source: str | os.PathLike) -> bool:
-    return str(source).lower().endswith((".jsonl", ".ndjson"))
-
-
-def read_chats(
-    source: str | os.PathLike,
-    tokenizer: Tokenizer,
-    validation: str | os.PathLike | None = None,
-    test: str | os.PathLike | None = None,
-) -> Chats:
-    """The conversations in a JSONL file, split, in the chat format of the model that the tokenizer came with.
-
-    validation, test: files of conversations for these parts; the first file is not split for them.
-    """
+    if not is_chat_data(source):
+        if validation or test:
+            raise MiniloraError(
+                f"a text is divided by itself: --validation and --test are for .jsonl files, not {escape(source)}"
+            )
+        return read_text(corpora.load(source), tokenizer)
     notes: list[str] = []
     parts, digest = split_chats(source, validation, test, notes)  # what is wrong with a file comes first
     chat_format = chat.find_format(tokenizer)
@@ -102,13 +79,24 @@ def read_chats(
     return Chats(str(source), digest, notes=tuple(notes), labels=labels, tokenizer=tokenizer, chooses=chooses, **tokens)
 
 
+def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer) -> Text:
+    """The corpus, split and tokenized."""
+    parts = corpora.split(corpus)._asdict()
+    streams = {name: encode_documents(tokenizer, documents) for name, documents in parts.items()}
+    return Text(corpus.name, corpus.sha256, notes=tuple(corpus.notes), **streams)
+
+
+def is_chat_data(source: str | os.PathLike) -> bool:
+    return str(source).lower().endswith((".jsonl", ".ndjson"))
+
+
 def split_chats(
     source: str | os.PathLike,
     validation: str | os.PathLike | None = None,
     test: str | os.PathLike | None = None,
     notes: list[str] | None = None,
 ) -> tuple[chat.Splits, str]:
-    """Return the parts that `read_chats` makes of the files, and the SHA-256 of all that they hold.
+    """Return the parts that `read_data` makes of the files, and the SHA-256 of all that they hold.
 
     A validation part of fewer than `chat.LEAST_CHOICE` conversations could choose nothing, so it is trained on,
     too, unless it is a file of its own.

@@ -91,13 +91,8 @@ class World:
         return number if self.size == 1 else sum(self._comm.allgather(number))
 
     def broadcast(self, thing):
-        """Return what rank 0 gives, on all ranks."""
+        """Return what rank 0 gives, on all ranks, which wait for it."""
         return thing if self.size == 1 else self._comm.bcast(thing)
-
-    def barrier(self) -> None:
-        """Wait until all ranks have come here."""
-        if self.size > 1:
-            self._comm.Barrier()
 
 
 @cache

@@ -14,7 +14,7 @@ from minilora.quant import quantization
 from minilora.tensor import no_grad
 from minilora.train import load, metrics
 from minilora.train.answers import answers, end_token_ids, question_ids
-from minilora.train.text import is_chat_data, read_chats
+from minilora.train.text import is_chat_data, read_data
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -68,7 +68,7 @@ def test_what_is_trained_is_what_is_measured_and_generate_prints_only_the_answer
 
 def test_bits_are_those_of_the_answers_and_their_ends(place):
     model, tokenizer = load.load_model(str(place / "model"))
-    chats = read_chats(place / "x.jsonl", tokenizer)
+    chats = read_data(str(place / "x.jsonl"), tokenizer)
     nats = 0.0
     for ids, mask in chats.test.rows:
         with no_grad():
