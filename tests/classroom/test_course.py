@@ -14,7 +14,7 @@ from minilora.classroom.course import CONFIG, POINTS, QUESTION_POINTS, mark, not
 from minilora.classroom.grading import nbcheck
 from minilora.classroom.grading.grade import NOT_STARTED, grade
 from minilora.classroom.grading.submission import Submission, calls_of
-from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
+from minilora.classroom.lessons.lesson import all_lessons, find_lesson
 from minilora.classroom.sandbox import isolated
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.cli import main
