@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from minilora.data.tasks import Example
@@ -74,9 +75,14 @@ class Bench:
         lora_plus = 1.0 if method == SCRATCH else methods.METHODS[method].lora_plus
         return replace(config, peak_lr=rate, lora_plus=lora_plus, seed=seed)
 
+    @cached_property
+    def base_size(self) -> int:
+        """Parameters of the base."""
+        return load.count_parameters(self.lab.base())[1]
+
     def first_rate(self, method: str) -> float:
         """Where a search for the learning rate on text begins."""
-        return SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].rate(self.lab.base_size)
+        return SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].rate(self.base_size)
 
     # On text
 

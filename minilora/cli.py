@@ -45,9 +45,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
         "models": "pretrained models and labelled tasks: list, get, look into",
         "doctor": "what this machine offers, and whether minilora works on it",
     },
-    "teach": {
-        "course": "an nbgrader course of the lessons, and marks",
-    },
+    "teach": {"course": "an nbgrader course of the lessons, and marks"},
 }
 _CHECKOUT = "in a checkout of minilora, `python -m experiments"
 _IN_PYTHON = "in Python does its work"
@@ -75,9 +73,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     **{f"plan --{f}": _CLUSTER for f in ("machines", "link", "link-efficiency", "tokens", "steps")},
 }
 
-PLAIN = str.maketrans(
-    dict(zip("─–−×·µ±…▁▂▃▄▅▆▇█", ("-", "-", "-", "x", "*", "u", "+-", "...", *".:-=+*#@"), strict=True))
-)
+PLAIN = str.maketrans(dict(zip("─–−×·µ±…▁▂▃▄▅▆▇█", (*"---x*u", "+-", "...", *".:-=+*#@"), strict=True)))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -97,9 +93,7 @@ class Program:
     gone: Mapping[str, str] = field(default_factory=dict)
 
     def parser(self, command: str = "", typed: Sequence[str] = ()) -> Parser:
-        """Return the parser of a command, with its flags and its function, for which no other is imported; of none,
-        that of the flags that stand alone.
-        """
+        """Return the parser of a command, for which no other is imported; of none, that of flags that stand alone."""
         if command:
             module, does = import_module(f"{self.package}.{command}"), self.commands[command]
             parser = Parser(typed, prog=f"{self.name} {command}", description=f"{does[0].upper()}{does[1:]}.")

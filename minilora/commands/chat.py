@@ -50,16 +50,14 @@ def run(arguments: Namespace) -> None:
 
 def _answer(session, question: str) -> None:
     """Print the answer; what is wrong with one question does not end the conversation."""
-    notes = []
     try:
         answer = session.ask(question)
         common.print_pieces(answer)
+        print(flush=True)
         if answer.is_cut:
-            notes = [f"the answer was cut after {len(answer.tokens):,} tokens; --max-new-tokens gives it more"]
+            print_notes([f"the answer was cut after {len(answer.tokens):,} tokens; --max-new-tokens gives it more"])
     except MiniloraError as error:
         print_notes([str(error)])
-        return
     except KeyboardInterrupt:
-        notes = ["stopped"]
-    print(flush=True)
-    print_notes(notes)
+        print(flush=True)
+        print_notes(["stopped"])

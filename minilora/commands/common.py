@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
@@ -18,14 +17,12 @@ from itertools import takewhile, zip_longest
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from minilora import fields
 from minilora.data.corpora import CORPORA
 from minilora.errors import MiniloraError, did_you_mean, escape, flag_of, print_notes
 from minilora.train.config import OPTIMIZERS, SCHEDULES
-
-T = TypeVar("T")
 
 DATA = f"{', '.join(CORPORA)}, a text file or a folder"
 CHATS = "conversations (.jsonl), or a task (reviews)"
@@ -109,12 +106,10 @@ class Parser(argparse.ArgumentParser):
 # Types of flags
 
 
-def checked(convert: Callable[[str], T], kind: fields.Kind, metavar: str = "X") -> Callable[[str], T]:
-    """Return a flag's type: `convert`, with ArgumentTypeError for a value that is not of the kind. metavar: the value's
-    name in the help.
-    """
+def checked(convert: Callable[[str], Any], kind: fields.Kind, metavar: str = "X") -> Callable[[str], Any]:
+    """Return a flag's type: `convert`, with an error for a value that is not of the kind. metavar: as in the help."""
 
-    def parse(text: str) -> T:
+    def parse(text: str) -> Any:
         value: Any = None
         with suppress(ValueError):
             value = convert(text)
@@ -227,7 +222,7 @@ def take_settings(parser: Parser) -> None:
     """
     out = parser.value_of("--out")
     parser.set_defaults(before={})
-    if "--resume" not in parser.typed or not out or not os.path.lexists(os.path.join(out, "run.json")):
+    if "--resume" not in parser.typed or not out or not Path(out, "run.json").exists():
         return
     from minilora.formats.atomic import show_path  # with NumPy, which --help does without
     from minilora.peft.method import known_options

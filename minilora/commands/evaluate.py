@@ -8,7 +8,7 @@ from typing import Any
 
 from minilora.commands import common
 from minilora.commands.common import add_flag, load_model, print_result, whole
-from minilora.errors import MiniloraError, escape, print_notes
+from minilora.errors import MiniloraError, print_notes
 
 SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest expected one has, within these
 
@@ -44,8 +44,7 @@ def run(arguments: Namespace) -> None:
     if bool(arguments.shots) != (arguments.shots_from is not None):
         raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
     arguments.data = catalog.resolve(arguments.data, "test")
-    folders: list = list(arguments.adapter or ())
-    folders += [path_of_model(arguments.model)] if arguments.model else []
+    folders = [*(arguments.adapter or ()), *([path_of_model(arguments.model)] if arguments.model else ())]
     trainings = [training for folder in folders if (training := training_of(folder))]
     (_conversations if is_chat_data(arguments.data) else _text)(arguments, trainings)
 
@@ -89,13 +88,9 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     data, count = Chats(arguments.data, chosen.sha256, none, none, tokens), f"{len(measured):,}{of} conversations, "
     facts, line = _bits(arguments, model, data, trainings, chosen.split, count)
     facts |= {"conversations": len(measured), "of": chosen.of, "trained_on": chosen.trained_on, "shots": len(shots)}
-    if chosen.labels is not None and len(chosen.labels) == 1:
-        only = escape(repr(chosen.labels[0]), 40)
-        print_notes([f"every response is {only}: whatever is asked, one answer is right"])
-        print_result(arguments, facts, line)
-        return
+    labels = chosen.labels if len(chosen.labels or ()) > 1 else None  # between fewer there is no choice
     longest = max(len(tokenizer.encode(messages[-1]["content"])) for messages in measured)
-    how: dict[str, Any] = {"max_new_tokens": min(max(SHORTEST, longest + 1), LONGEST), "labels": chosen.labels}
+    how: dict[str, Any] = {"max_new_tokens": min(max(SHORTEST, longest + 1), LONGEST), "labels": labels}
     with progress_bar("answers", len(measured)) as advance:
         how |= {"shots": shots, "batch_size": arguments.batch_size, "advance": advance}
         score = measure_task(model, tokenizer, measured, **how)

@@ -55,14 +55,11 @@ def run(arguments: Namespace) -> None:
     elif name == catalog.BASE:
         print(f"base comes with minilora: {show_path(base_folder(), WHOLE)}", flush=True)
     else:
-        print(f"{name}: licence {_licence(catalog.entry(name))}", flush=True)
+        entry = catalog.entry(name)
+        print(f"{name}: licence {entry.licence}{entry.terms and '; '}{entry.terms}", flush=True)
         catalog.get(name, arguments.file)
         for path in catalog.paths_of(name):
             print(f"{name} is here: {show_path(path, WHOLE)}", flush=True)
-
-
-def _licence(entry: catalog.Entry) -> str:
-    return "; ".join(filter(None, (entry.licence, entry.terms)))
 
 
 def known_names() -> dict:
@@ -76,7 +73,8 @@ def known_names() -> dict:
     }
     for kind, names in (("models", catalog.CATALOG), ("tasks", catalog.TASKS)):
         for name, entry in names.items():
-            one: dict = {"name": name, "description": entry.description, "licence": _licence(entry)}
+            licence = f"{entry.licence}{entry.terms and '; '}{entry.terms}"
+            one: dict = {"name": name, "description": entry.description, "licence": licence}
             paths = catalog.paths_of(name) if catalog.in_cache(name) else []
             facts[kind].append(one | {"bytes": entry.size, "paths": [str(path) for path in paths]})
     return facts

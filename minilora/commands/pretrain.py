@@ -45,8 +45,7 @@ def run(arguments: Namespace) -> None:
     check_folder(arguments)
     sizes = {field: getattr(arguments, name) for name, (field, *_) in SIZES.items()}
     if arguments.num_kv_heads is None:
-        heads = arguments.num_heads
-        sizes["num_key_value_heads"] = heads if heads % 2 else heads // 2
+        sizes["num_key_value_heads"] = arguments.num_heads // (1 if arguments.num_heads % 2 else 2)
     sizes |= {"max_position_embeddings": max(512, 2 * arguments.seq_len), "tie_word_embeddings": True}
     try:
         shape = LlamaConfig(**sizes)
@@ -62,8 +61,7 @@ def run(arguments: Namespace) -> None:
     data = text.read_text(corpus, tokenizer)
     model = load.new_model(tokenizer, arguments.seed, **sizes)
     flags, per_step = train_settings(arguments), arguments.batch_size * arguments.accumulate
-    if arguments.epochs:
-        flags["steps"] = defaults.steps_for(data, per_step, arguments.seq_len, arguments.epochs)
-    flags["steps"] = flags["steps"] or STEPS
+    by_epochs = arguments.epochs and defaults.steps_for(data, per_step, arguments.seq_len, arguments.epochs)
+    flags["steps"] = arguments.steps or by_epochs or STEPS
     config = defaults.train_config(arguments.batch_size, weight_decay=0.1, betas=(0.9, 0.95), **flags)
     train(arguments, model, tokenizer, data, config, {name: getattr(arguments, name) for name in SIZES})

@@ -40,9 +40,9 @@ def run(arguments: Namespace) -> None:
         words = f"{started}best {best['min']:.4g} at step {best['min_step']:,}"
         lines += ["", f"validation{unit and f' ({unit})'}: {words}"]
     lines += training.sample_lines(metrics.result.get("samples") or []) if metrics.result else []
-    for name, one in summary.items():
-        if one["not_numbers"]:
-            lines.append(f"{training.LABELS[name]}: {one['not_numbers']:,} not a number")
+    missing = {training.LABELS[name]: one["not_numbers"] for name, one in summary.items() if one["not_numbers"]}
+    lines += [f"{label}: {count:,} not a number" for label, count in missing.items()]
     lines.append(f"saved {show_path(picture)}" if picture else "no step has been logged, so there is no picture")
     facts = {"run": arguments.folder, "step": metrics.step, "steps": planned, "result": metrics.result}
-    print_result(arguments, facts | {"series": summary, "picture": picture and str(picture)}, "\n".join(lines))
+    facts |= {"series": summary, "picture": picture and str(picture)}
+    print_result(arguments, facts, "\n".join(lines))

@@ -37,8 +37,8 @@ def check_folder(arguments: Namespace) -> None:
 
 def train_settings(arguments: Namespace) -> dict:
     """The flags that are fields of TrainConfig; None for one that was not typed and has no default."""
-    lr = None if arguments.lr == AUTO else arguments.lr
-    return {name: getattr(arguments, name) for name in ("steps", *FLAGS)} | {"peak_lr": lr}
+    flags = {name: getattr(arguments, name) for name in ("steps", *FLAGS)}
+    return flags | {"peak_lr": None if arguments.lr == AUTO else arguments.lr}
 
 
 def train(
@@ -123,12 +123,9 @@ def searched_lr(arguments: Namespace, model: Any, data: Text | Chats, config: Tr
 def plan(arguments: Namespace, data: Text | Chats, config: TrainConfig, examples: int) -> str:
     """Say what is about to be done, in a line."""
     seq_len, rows = arguments.seq_len, config.accumulate * arguments.batch_size
-    validation, part, keeps = sample(data.validation, examples, seq_len), "validation", ""
-    if not defaults.chooses(data, validation):
-        keeps = ",\nwhich are too few to choose a step by: the end of the run is kept"
-    if isinstance(data, Chats) and not data.chooses:
-        part = "test"
-        keeps = "\nA validation part would be too small to choose a step by: it is trained on, too, and the end is kept"
+    validation = sample(data.validation, examples, seq_len)
+    part = "test" if isinstance(data, Chats) and not data.chooses else "validation"
+    keeps = "" if defaults.chooses(data, validation) else ",\ntoo few to choose a step by: the end of the run is kept"
     epochs = config.steps * rows / num_examples(data.train, seq_len)
     return (
         f"{config.steps:,} steps of {rows:,} sequences of up to {seq_len:,} tokens ({epochs:.2g} epochs), "

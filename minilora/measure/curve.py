@@ -150,8 +150,8 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
     requested = [there if n == "all" else int(n) for n in settings.sizes]
     if too_large := [f"{n:,}" for n in requested if n > there]:
         notes.append(f"--sizes {', '.join(too_large)}: there are {there:,} examples to learn from, so all are the most")
-    sizes = tuple(sorted({min(n, there) for n in requested}))
-    if min(sizes) < (labels := len(task.labels or ())):
+    sizes, labels = tuple(sorted({min(n, there) for n in requested})), len(task.labels or ())
+    if min(sizes) < labels:
         raise MiniloraError(f"--sizes {min(sizes)} is too small for {labels} labels, each of which needs an example")
     curve = Curve(replace(settings, sizes=sizes, test_examples=min(settings.test_examples, len(task.test))), task)
     records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)

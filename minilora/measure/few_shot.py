@@ -2,7 +2,7 @@
 models are few-shot learners", section 2). More examples in the prompt cost more at every single query.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,18 +19,14 @@ def bits_after(model, context: np.ndarray, stream: TokenStream, seq_len: int, ba
     """Return bits per character of the stream in windows of `seq_len` tokens, each read after `context` (C,), which
     costs no bits: the context is what prompting has in place of training.
     """
-    batches = _after(context, evaluation_windows(stream.ids, seq_len, batch_size))
-    return bits_per_character(model, batches, stream.characters)
+    batches = evaluation_windows(stream.ids, seq_len, batch_size)
+    return bits_per_character(model, (_after(context, batch) for batch in batches), stream.characters)
 
 
-def _after(context: np.ndarray, batches: Iterator[dict]) -> Iterator[dict]:
-    for batch in batches:
-        rows = len(batch["input_ids"])
-        before = np.broadcast_to(context, (rows, len(context)))
-        yield {
-            "input_ids": np.concatenate([before, batch["input_ids"]], axis=1),
-            "labels": np.concatenate([np.full_like(before, IGNORED), batch["labels"]], axis=1),
-        }
+def _after(context: np.ndarray, batch: dict) -> dict:
+    before = np.broadcast_to(context, (len(batch["input_ids"]), len(context)))
+    ids = np.concatenate([before, batch["input_ids"]], axis=1)
+    return {"input_ids": ids, "labels": np.concatenate([np.full_like(before, IGNORED), batch["labels"]], axis=1)}
 
 
 def prompt_for(classes: Sequence[str], shots: Sequence[Example], text: str) -> str:

@@ -8,9 +8,7 @@ from minilora.train.loop import TrainConfig, train
 
 
 def peak_rss() -> int | None:
-    """Return the most bytes that this process has had in memory (resident set), with Python and the libraries; None if
-    the system, as others than Linux, does not say.
-    """
+    """Return the most bytes that this process has had in memory (resident set); None on systems other than Linux."""
     try:  # not `getrusage`: its maximum begins with that of the process that started this one
         peak = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
     except OSError:

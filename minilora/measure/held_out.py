@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -68,7 +66,7 @@ def select(
     return Selection(digest, split, measured, len(whole), labels, trained_on, notes)
 
 
-def learned_from(training: dict, source: str | os.PathLike | None = None) -> list[Conversation] | None:
+def learned_from(training: dict, source: str | None = None) -> list[Conversation] | None:
     """Return the training part of the conversations that a model learned from; None if their file is another today.
 
     training: of `save.training_of`. source: where the file lies, if not where it did.
@@ -94,12 +92,9 @@ def draw_shots(
         raise MiniloraError(
             f"{count:,} shots are more than the {len(pool):,} conversations to draw from{besides if known else ''}"
         )
-    order = [int(i) for i in np.random.default_rng(seed).permutation(len(pool))]
-    if labels_of(pool):
-        turns: Counter[str] = Counter()
-        rounds = {}
-        for i in order:
-            rounds[i] = turns[response_of(pool[i])]
-            turns[response_of(pool[i])] += 1
-        order.sort(key=rounds.__getitem__)
-    return [pool[i] for i in order[:count]]
+    drawn = [pool[i] for i in np.random.default_rng(seed).permutation(len(pool))]
+    if labels := labels_of(pool):
+        by_label = [[one for one in drawn if response_of(one) == label] for label in labels]
+        rounds = {id(one): turn for ones in by_label for turn, one in enumerate(ones)}
+        drawn.sort(key=lambda one: rounds[id(one)])
+    return drawn[:count]

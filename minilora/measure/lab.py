@@ -5,7 +5,6 @@ because what an adaptation costs there is what it forgets.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +72,6 @@ class Lab:
     def base(self) -> LlamaForCausalLM:
         """Return the base, read anew."""
         return load.load_model(str(self.base_folder))[0]
-
-    @cached_property
-    def base_size(self) -> int:
-        """Return parameters of the base."""
-        return load.count_parameters(self.base())[1]
 
     def fresh(self, method: str, seed: int, options: Options | None = None, tokens=()):
         """Make a model to train by `method` (of `methods.METHODS`, or "scratch"). tokens: where virtual ones start."""

@@ -155,12 +155,12 @@ def machine() -> dict:
             fields.setdefault(name.strip(), " ".join(value.split()))
     name = fields.get("model name") or platform.processor() or platform.machine() or "unknown"
     known = {"name": name, "family": fields.get("cpu family"), "model": fields.get("model")}
-    kernels = "; ".join(f"{b['internal_api']} {b['version']} ({b.get('architecture', '?')})" for b in blas.describe())
+    kernels = (f"{b['internal_api']} {b['version']} ({b.get('architecture', '?')})" for b in blas.describe())
     return {
         "python": sys.version.split()[0],
         "numpy": np.__version__,
         "minilora": __version__,
         "cores": blas.cores(),
-        "blas": kernels,
+        "blas": "; ".join(kernels),
         "processor": {part: value for part, value in known.items() if value},
     }

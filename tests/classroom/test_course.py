@@ -1,26 +1,29 @@
 """pytest tests/classroom/test_course.py: a course as it is written. tests/teach takes it through nbgrader."""
 
+import csv
 import json
 import re
 import sys
 from importlib.util import module_from_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from minilora.classroom.course import CONFIG, POINTS, QUESTION_POINTS, notebook, questions_of, write_course
+from minilora.classroom.course import CONFIG, POINTS, QUESTION_POINTS, mark, notebook, questions_of, write_course
 from minilora.classroom.grading import nbcheck
 from minilora.classroom.grading.grade import NOT_STARTED, grade
 from minilora.classroom.grading.submission import Submission, calls_of
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
+from minilora.classroom.sandbox import isolated
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.cli import main
 from minilora.errors import MiniloraError
-from tests.helpers.answers import solution_lines
+from tests.helpers.answers import solution_lines, with_answers
 
 pytestmark = pytest.mark.host
 
-LESSONS = all_lessons()
+LESSONS, LORA = all_lessons(), find_lesson("08")
 every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
 PRIVATE = """
 from minilora.classroom import task
@@ -151,6 +154,8 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
 @pytest.mark.parametrize(
     "typed, says",
     [
+        (["in"], "in exists and is not an empty folder; choose another"),
+        (["in/08_lora.py"], "in/08_lora.py exists and is not an empty folder"),
         (["course", "--lessons", "77"], "unknown lesson 77: there are"),
         (["course", "--lessons", ","], "--lessons names none"),
         (["course", "--hidden", "nowhere"], "no private checks in nowhere"),
@@ -172,19 +177,11 @@ def test_a_mistake_is_told_in_a_line(typed, says, tmp_path, monkeypatch, capsys)
     for name in ("in/08_lora.py", "two/ada/08.py", "two/ada/08_lora.py", "empty/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(PRIVATE)
+    before = sorted(tmp_path.rglob("*"))
     assert main(["course", *typed]) == 2
     error = capsys.readouterr().err
-    assert says in error and error.count("\n") == 1
-    assert not (tmp_path / "course").exists() and not (tmp_path / "marks.csv").exists()
-
-
-@pytest.mark.parametrize("name", ["course", "course/nbgrader_config.py"])
-def test_what_is_there_stays(name, tmp_path, capsys):
-    (tmp_path / "course").mkdir()
-    (tmp_path / "course" / "nbgrader_config.py").write_text("mine")
-    assert main(["course", str(tmp_path / name), "--lessons", "08"]) == 2
-    assert "exists and is not an empty folder" in capsys.readouterr().err
-    assert [path.read_text() for path in (tmp_path / "course").iterdir()] == ["mine"]
+    assert says in error and error.count("\n") == 1 and sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "in" / "08_lora.py").read_text() == PRIVATE
 
 
 @pytest.mark.parametrize(
@@ -299,3 +296,80 @@ def test_the_private_check_in_the_page_for_teachers(tmp_path):
     (tmp_path / "08_lora.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
     (path,) = write_course(tmp_path / "course", [find_lesson("08")], tmp_path)
     assert 'nbcheck.hidden(\\"08\\", 1)' in path.read_text("utf-8")
+
+
+# Marks of .py files; the slow ones need bubblewrap
+
+READS = f"exec(open({str(LORA.folder.resolve() / 'solution.py')!r}).read())\n"
+HANDED_IN = {  # student: file, text
+    "ada": ("08_lora.py", LORA.source.text),
+    "ben": ("lessons/08_lora/exercise.py", with_answers(LORA.source, {"start_matrices": "return None, None"})),
+    "cem": ("08.py", LORA.source.exercise()),
+    "dan": ("08_lora.py", LORA.source.exercise() + READS),
+    "eve": ("08.py", "def count_parameters(:"),
+    "fay": ("notes.py", "x = 1"),
+    "=1+1": ("08_lora.py", with_answers(LORA.source, {"count_parameters": "while True: pass"})),
+    "hal": ("08_lora.py", None),  # a link
+}
+
+
+def put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_class_gets_a_table(tmp_path, capsys):
+    for student, (name, text) in HANDED_IN.items():
+        if text is not None:
+            put(tmp_path / "in" / student / name, text)
+    (tmp_path / "in" / "hal").mkdir()
+    (tmp_path / "in" / "hal" / "08_lora.py").symlink_to(LORA.folder.resolve() / "solution.py")
+    out = tmp_path / "marks.csv"
+    assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08,02", "--out", str(out)]) == 0
+    assert f"wrote {out}: 8 students" in capsys.readouterr().out
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert list(rows["ada"]) == ["student", "08_lora (of 60)", "02_autograd (of 50)", "sum", "notes"]
+    points = {"ada": "60", "ben": "20", "'=1+1": "50"}  # of the others none
+    assert {student: row["sum"] for student, row in rows.items()} == dict.fromkeys(rows, "0") | points
+    assert rows["ada"]["notes"] == "" and {row["02_autograd (of 50)"] for row in rows.values()} <= {""}
+    for student, says in {
+        "ben": "task 2 failed",
+        "cem": "08_lora: task 1 not started",
+        "dan": "task 1 not started",
+        "eve": "08.py, line 1: invalid syntax",
+        "'=1+1": "task 1 failed still running after 10 s of processor time Does a loop end?",
+        "hal": "it is a link",
+    }.items():
+        assert says in rows[student]["notes"], student
+    assert rows["fay"]["08_lora (of 60)"] == ""
+
+
+@pytest.mark.slow
+@every_lesson
+def test_every_solution_gets_all_points(lesson):
+    assert mark(lesson.folder.resolve() / "solution.py", lesson) == (10 * len(lesson.tasks), "")
+
+
+def test_a_check_that_fails_itself_stops_no_class(monkeypatch):
+    monkeypatch.setattr("minilora.classroom.course.grade", lambda *_: 1 // 0)
+    points, note = mark(LORA.exercise.resolve(), LORA)
+    assert points == 0 and "the checks came to no verdict (ZeroDivisionError" in note and "grade it by hand" in note
+
+
+@pytest.mark.slow  # it needs bubblewrap
+def test_with_one_lesson_a_file_is_a_student(tmp_path):
+    put(tmp_path / "in" / "ada.py", LORA.source.exercise())
+    assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08", "--out", str(tmp_path / "m.csv")]) == 0
+    assert (tmp_path / "m.csv").read_text("utf-8").splitlines()[1].startswith("ada,0,0,")
+
+
+def test_without_bubblewrap_marks_are_refused_in_a_line(tmp_path, monkeypatch, capsys):
+    put(tmp_path / "in" / "ada.py", LORA.source.exercise())
+    isolated.bubblewrap.cache_clear()
+    monkeypatch.setattr(isolated.shutil, "which", lambda name: None)
+    assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08", "--out", str(tmp_path / "m.csv")]) == 2
+    error = capsys.readouterr().err
+    assert "marks need bubblewrap" in error and "Linux container" in error and error.count("\n") == 1
+    isolated.bubblewrap.cache_clear()

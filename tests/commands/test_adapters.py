@@ -1,7 +1,6 @@
 """`--adapter`, once and several times, and `--strength`: pytest tests/commands/test_adapters.py."""
 
 import json
-from shutil import copytree
 
 import numpy as np
 import pytest
@@ -45,20 +44,6 @@ def test_merged_at_a_strength_is_the_sum_of_what_each_changes(place, tmp_path):
     assert any(abs(total[name] - base[name]).max() > 1e-3 for name in base)
 
 
-def test_what_any_adapter_learned_is_known(place, tmp_path, capsys):
-    (tmp_path / "x.jsonl").write_text("".join(f'{{"prompt": "{i}?", "response": "It is {i}."}}\n' for i in range(9)))
-    data = ["--data", str(tmp_path / "x.jsonl"), "--examples", "1", "--json"]
-    ask = ["evaluate", "--model", str(place / "model"), *data]
-    assert main([*ask, "--split", "train"]) == 0
-    copytree(place / "b", tmp_path / "b")
-    training = {"data": "x.jsonl", "data_sha256": json.loads(capsys.readouterr().out)["text_sha256"]}
-    (tmp_path / "b" / "training.json").write_text(json.dumps(training))
-    assert main([*ask, "--split", "train", "--adapter", f"{place}/a", "--adapter", f"{tmp_path}/b"]) == 0
-    assert json.loads(capsys.readouterr().out)["trained_on"] == 1
-    assert main([*ask, "--adapter", f"{place}/a", "--adapter", f"{tmp_path}/b"]) == 0
-    assert json.loads(capsys.readouterr().out)["split"] == "test"
-
-
 @pytest.mark.parametrize(
     "flags, words",
     [
@@ -66,7 +51,6 @@ def test_what_any_adapter_learned_is_known(place, tmp_path, capsys):
         (["--adapter", "a", "--strength", "nan"], "--strength must be a number, not nan"),
         (["--adapter", "a", "--adapter", "other"], "other: the adapter was trained on another base"),
         (["--adapter", "a", "--adapter", "ia3"], "ia3' is of type IA3"),
-        (["--adapter", "a", "--adapter", "nowhere"], "nowhere"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(flags, words, place, tmp_path, capsys, monkeypatch):
@@ -76,16 +60,13 @@ def test_bad_input_is_one_line_and_writes_nothing(flags, words, place, tmp_path,
     assert words in error and error.count("\n") == 1 and not (tmp_path / "out.gguf").exists()
 
 
-def test_each_command_takes_them(place, tmp_path, capsys, monkeypatch):
+def test_evaluate_and_generate_take_them(place, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(place)
     (tmp_path / "words.txt").write_text("\n\n".join(f"It is so, and {n} is it." for n in range(60)))
-    chosen = ["--model", "model", "--adapter", "a", "--adapter", "b"]
-    bits = []
-    for strength in ("0", "1"):
-        data = ["--data", str(tmp_path / "words.txt"), "--seq-len", "16", "--json"]
-        assert main(["evaluate", *chosen, "--strength", strength, *data]) == 0
+    data = ["evaluate", "--model", "model", "--data", str(tmp_path / "words.txt"), "--seq-len", "16", "--json"]
+    both, bits = ["--adapter", "a", "--adapter", "b"], []
+    for more in ([], [*both, "--strength", "0"], both):
+        assert main([*data, *more]) == 0
         bits.append(json.loads(capsys.readouterr().out)["bits_per_character"])
-    assert main(["evaluate", "--model", "model", *data]) == 0
-    plain = json.loads(capsys.readouterr().out)["bits_per_character"]
-    assert bits[0] == pytest.approx(plain, rel=1e-5) and abs(bits[1] - plain) > 1e-3
-    assert main(["generate", *chosen, "--prompt", "It", "--max-new-tokens", "3", "--strength", "0.7"]) == 0
+    assert bits[1] == pytest.approx(bits[0], rel=1e-5) and abs(bits[2] - bits[0]) > 1e-3
+    assert main(["generate", "--model", "model", *both, "--prompt", "It", "--max-new-tokens", "3"]) == 0

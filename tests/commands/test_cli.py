@@ -49,19 +49,6 @@ def run(capsys, *arguments) -> str:
     return capsys.readouterr().out
 
 
-def test_pretrain_leaves_a_run_that_describes_itself(place):
-    record = json.loads((place / "run" / "run.json").read_text())
-    assert record["config"]["hidden_size"] == 16 and len(record["text_sha256"]) == 64
-    steps = [json.loads(line)["step"] for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(13))  # 0: the evaluation before the first
-    assert {p.name for p in (place / "run" / "model").iterdir()} == {
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    }
-
-
 def test_evaluate_generate_and_merge_agree(place, capsys):
     text = place / "text.txt"
     base = ["--model", place / "run"]
@@ -72,10 +59,9 @@ def test_evaluate_generate_and_merge_agree(place, capsys):
     run(capsys, "merge", *base, "--adapter", place / "lora", "--out", place / "merged")
     merged = json.loads(run(capsys, "evaluate", "--model", place / "merged", *evaluate[3:]))
     assert merged["bits_per_character"] == pytest.approx(adapted["bits_per_character"], rel=1e-5)
-    prompt = ["--prompt", "the array", "--max-new-tokens", 8, "--temperature", 0, "--json"]
-    from_adapter = json.loads(run(capsys, "generate", *base, "--adapter", place / "lora", *prompt))
-    from_merged = json.loads(run(capsys, "generate", "--model", place / "merged", *prompt))
-    assert from_adapter == from_merged and from_adapter["prompt"] == "the array"
+    prompt = ["generate", "--prompt", "the array", "--max-new-tokens", 8, "--temperature", 0, "--json"]
+    adapted = run(capsys, *prompt, *base, "--adapter", place / "lora")
+    assert adapted == run(capsys, *prompt, "--model", place / "merged") and '"prompt": "the array"' in adapted
 
 
 def test_an_adapter_and_a_quantized_model_go_out_as_gguf(place, capsys):
@@ -85,43 +71,33 @@ def test_an_adapter_and_a_quantized_model_go_out_as_gguf(place, capsys):
     content = read_gguf(lora)
     assert content.metadata["general.type"] == "adapter" and content.metadata["adapter.lora.alpha"] == 4.0
     assert content.metadata["general.base_model.0.name"] == str(place / "run")
-    assert content.tensors["blk.0.attn_q.weight.lora_a"].shape == (2, 16)
-    assert content.tensors["blk.0.attn_k.weight.lora_b"].shape == (8, 2)
     run(capsys, "merge", "--model", place / "run", "--out", small, "--quantize", "q8_0")
     assert read_gguf(small).metadata["general.file_type"] == gguf.LlamaFileType.MOSTLY_Q8_0
-    assert read_gguf(small).tensors["blk.0.ffn_down.weight"].kind == "Q8_0"
     run(capsys, "generate", "--model", small, "--prompt", "the", "--max-new-tokens", 2)
 
 
 @pytest.mark.parametrize("method", ["full", "feature-extraction"])
 def test_other_methods_leave_a_model(place, capsys, method):
-    out = place / method
-    run(capsys, "finetune", "--model", place / "run", "--data", place / "text.txt", "--method", method,
-        "--steps", 3, "--seq-len", 32, "--out", out)  # fmt: skip
-    before = load_file(place / "run" / "model" / "model.safetensors")[0]
-    after = load_file(out / "model" / "model.safetensors")[0]
-    body = "model.layers.0.mlp.up_proj.weight"
-    assert np.array_equal(before[body], after[body]) == (method == "feature-extraction")
-    assert ("lm_head.weight" in after) == (method == "feature-extraction")  # untied from the frozen embeddings
-    run(capsys, "generate", "--model", out, "--prompt", "the", "--max-new-tokens", 2)
+    finetune = ["finetune", "--model", place / "run", "--data", place / "text.txt", "--method", method]
+    run(capsys, *finetune, "--steps", 3, "--seq-len", 32, "--out", place / method)
+    before, after = (load_file(place / name / "model" / "model.safetensors")[0] for name in ("run", method))
+    body, is_frozen = "model.layers.0.mlp.up_proj.weight", method == "feature-extraction"
+    assert np.array_equal(before[body], after[body]) == is_frozen
+    assert ("lm_head.weight" in after) == is_frozen  # untied from the frozen embeddings
+    run(capsys, "generate", "--model", place / method, "--prompt", "the", "--max-new-tokens", 2)
 
 
-@pytest.mark.parametrize(
-    ("model", "out", "expected"),
-    [
-        ("run", "link.gguf", "link.gguf exists; choose another --out"),
-        ("gpt2", "a.gguf", "GPT2LMHeadModel of type gpt2 cannot be written as GGUF"),
-    ],
-)
-def test_what_cannot_go_out_as_gguf_is_one_line(place, capsys, tmp_path, model, out, expected):
+def test_what_cannot_go_out_as_gguf_is_one_line(place, capsys, tmp_path):
     (tmp_path / "link.gguf").symlink_to(tmp_path / "nothing")
+    merge = ["merge", "--model", place / "run", "--out"]
+    refused(capsys, [*merge, tmp_path / "link.gguf"], "link.gguf exists; choose another --out")
     tokenizer = (place / "run" / "model" / "tokenizer.json").read_text("utf-8")
     gpt2 = GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=1, n_positions=32, eos_token_id=0, bos_token_id=0)
     GPT2LMHeadModel(gpt2).save_pretrained(tmp_path / "gpt2", tokenizer)
-    before = sorted(tmp_path.rglob("*"))
-    source = place / "run" if model == "run" else tmp_path / model
-    refused(capsys, ["merge", "--model", source, "--out", tmp_path / out], expected)
-    assert sorted(tmp_path.rglob("*")) == before
+    refused(
+        capsys, ["merge", "--model", tmp_path / "gpt2", "--out", tmp_path / "a.gguf"], "of type gpt2 cannot be written"
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"link.gguf", "gpt2"}
 
 
 FLAGS = {  # of methods that have others than --rank
@@ -173,28 +149,19 @@ FINETUNE = ["finetune", "--model", "{run}", "--data", "{text}", "--out", "{out}"
 BAD = {
     "no command": ([], "a command is required"),
     "unknown command": (["pretrian"], "unknown command 'pretrian': did you mean 'pretrain'?"),
-    "unknown corpus": ([*TRAIN, "--data", "python-doc", "--out", "{out}"], "python-docs"),
     "short text": ([*TRAIN, "--data", "{short}", "--out", "{out}"], "too few to divide"),
     "a width that no machine holds": ([*PRETRAIN, "--hidden-size", str(10**12)], "--hidden-size (1,000,000,000,000)"),
-    "a batch that no machine holds": (
-        [*FINETUNE, "--batch-size", str(10**12)],
-        "choose a smaller --batch-size (1,000,000,000,000)",
-    ),
-    "unknown flag, and others missing": (["pretrain", "--stpes", "3"], "--stpes; did you mean '--steps'"),
+    "a batch that no machine holds": ([*FINETUNE, "--batch-size", str(10**12)], "--batch-size (1,000,000,000,000)"),
+    "unknown flag, others missing": (["pretrain", "--stpes", "3"], "--stpes; did you mean '--steps'"),
     "heads that do not divide": (
         [*PRETRAIN, "--num-kv-heads", "3"],
         "--num-heads 2 is not a multiple of --num-kv-heads",
     ),
-    "top-p above 1": (["generate", "--model", "{run}", "--prompt", "x", "--top-p", "1.1"], "--top-p must be above 0"),
     "run exists": ([*TRAIN, "--data", "{text}", "--out", "{run}"], "--resume"),
     "both flags": ([*PRETRAIN, "--resume", "--overwrite"], "--overwrite and --resume exclude each other"),
-    "output under a file": ([*TRAIN, "--data", "{text}", "--out", "{text}/run"], "text.txt"),
-    "empty prompt": (["generate", "--model", "{run}", "--prompt", ""], "empty"),
     "long continuation": (["generate", "--model", "{run}", "--prompt", "x", "--max-new-tokens", "9999"], "positions"),
     "a flag of another method": ([*FINETUNE, "--method", "ia3", "--rank", "4"], "method ia3 does not use --rank"),
-    "rank above width": ([*FINETUNE, "--rank", "17"], "17"),
     "an adapter alone into a folder": (["merge", "--adapter", "{lora}", "--adapter-only", "--out", "{out}"], "a .gguf"),
-    "merge without adapter": (["merge", "--model", "{run}", "--out", "{out}"], "--adapter"),
     "adapter of another base": (["merge", "--model", "base", "--adapter", "{lora}", "--out", "{out}"], "base"),
     "damaged model": (["generate", "--model", "{damaged}", "--prompt", "x"], "model.safetensors"),
 }
@@ -232,12 +199,6 @@ def test_checkpointing_changes_no_bit_of_a_run_and_of_one_that_is_resumed(place,
         assert files[0] == files[1] == files[2] and logs[0] == logs[1] == logs[2]
 
 
-def test_control_characters_and_long_values_are_tamed(capsys):
-    assert main(["pretrain", "--data", "\x1b[31m" + "a" * 5000, "--out", "nowhere"]) == 2
-    err = capsys.readouterr().err
-    assert "\x1b" not in err and len(err) < 500
-
-
 def test_schedule_optimizer_and_heads_are_those_of_the_flags(place, tmp_path):
     arguments = ["pretrain", "--data", str(place / "text.txt"), "--steps", "4", *TINY, "--lr", "0.01"]
     del arguments[(at := arguments.index("--num-kv-heads")) : at + 2]
@@ -252,13 +213,6 @@ def test_schedule_optimizer_and_heads_are_those_of_the_flags(place, tmp_path):
     assert [json.loads(line)["lr"] for line in log[1:]] == [0.01] * 4
 
 
-def test_an_output_whose_encoding_lacks_a_character_has_it_escaped(place, tmp_path):
-    command = [sys.executable, "-m", "minilora", "generate", "--model", place / "run", "--max-new-tokens", "1"]
-    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "1"}
-    done = subprocess.run([*command, "--prompt", "漢字".encode()], capture_output=True, env=environment)
-    assert done.returncode == 0 and done.stderr == b"" and done.stdout.startswith(rb"\u6f22\u5b57")
-
-
 @pytest.mark.parametrize("flag", ["--out", "--data", "--model"])
 def test_a_path_that_is_not_utf8_is_one_line_and_leaves_nothing(place, capsys, tmp_path, monkeypatch, flag):
     monkeypatch.chdir(tmp_path)
@@ -268,11 +222,9 @@ def test_a_path_that_is_not_utf8_is_one_line_and_leaves_nothing(place, capsys, t
     assert not any(tmp_path.iterdir())
 
 
-DIVERGES = ["finetune", "--steps", "6", "--seq-len", "32", "--rank", "2"]
-
-
 def test_a_run_that_learned_nothing_says_so_and_has_a_code_of_its_own(place, capsys, tmp_path):
-    arguments = [*DIVERGES, "--model", str(place / "run"), "--data", str(place / "text.txt"), "--lr", "3"]
+    arguments = ["finetune", "--steps", "6", "--seq-len", "32", "--rank", "2", "--lr", "3"]
+    arguments += ["--model", str(place / "run"), "--data", str(place / "text.txt")]
     capsys.readouterr()
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 3
     out, err = capsys.readouterr()
@@ -283,15 +235,6 @@ def test_a_run_that_learned_nothing_says_so_and_has_a_code_of_its_own(place, cap
     assert json.loads(capsys.readouterr().out)["learned"] is False
     learned = json.loads((place / "lora" / "run.json").read_text())["result"]
     assert learned["learned"] is True and learned["best_step"] > 0
-
-
-def test_a_loss_that_is_not_a_number_is_one_line_that_names_no_folder_that_is_not_there(place, tmp_path):
-    out, data = tmp_path / "run", ["--model", place / "run", "--data", place / "text.txt"]
-    process = start(*DIVERGES, *data, "--lr", "1e30", "--out", out, "--save-every", 1, "--eval-every", 1)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2 and err.count("\n") == 1
-    assert " became " in err and "learning rate 1e+30; try a smaller one" in err
-    assert not list(out.rglob("*.safetensors"))
 
 
 def test_sigterm_before_anything_is_done_is_one_line():
@@ -338,14 +281,9 @@ def test_a_signal_saves_and_the_run_goes_on(place, tmp_path, signum, code):
     assert (out / "model" / "config.json").is_file()
 
 
-def test_help_is_quick_to_import_and_shows_an_example():
-    code = "import sys; from minilora.cli import main\ntry: main(['pretrain', '--help'])\nexcept SystemExit: pass\n"
-    code += "print([m for m in ('numpy', 'matplotlib', 'rich', 'tokenizers') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}).stdout
-    assert "example: minilora pretrain" in out and out.endswith("[]\n")
-
-
-def test_an_unknown_backend_in_the_environment_is_one_line(place):
-    command = [sys.executable, "-m", "minilora", "evaluate", "--model", "base", "--data", "python-docs"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MINILORA_BACKEND": "numpi"})
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "did you mean 'numpy'" in done.stderr
+@pytest.mark.parametrize(("command", "more"), [("pretrain", "numpy"), ("plan", "torch")])
+def test_help_is_quick_to_import(command, more):
+    code = f"import sys; from minilora.cli import main\nmain(['{command}', '--help'])\n"
+    code += f"print([m for m in ('{more}', 'matplotlib', 'rich', 'tokenizers') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert f"example: minilora {command}" in out and out.endswith("[]\n")

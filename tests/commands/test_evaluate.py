@@ -53,39 +53,33 @@ def test_labels_give_accuracy_and_a_confusion_table(evaluate):
 
 
 def test_shots_come_before_each_question(evaluate, place):
-    pool = place / "labels.jsonl"
-    none, two = (
-        json.loads(evaluate("two", "--split", "all", *shots, "--json").out)
-        for shots in ([], ["--shots", 2, "--shots-from", pool])
-    )
+    shots = ["--shots", 2, "--shots-from", place / "labels.jsonl"]
+    none, two = (json.loads(evaluate("two", "--split", "all", *more, "--json").out) for more in ([], shots))
     assert none["task"]["kind"] == "answers"  # two lines alone are no labels
     assert two["task"]["labels"] == ["no", "yes"] and two["shots"] == 2
     assert two["task"]["prompt_tokens"] > 2 * none["task"]["prompt_tokens"]
 
 
-def test_free_answers_give_exact_match_and_f1_and_one_class_bits_alone(evaluate):
+def test_free_answers_and_one_class_give_exact_match_and_f1(evaluate):
     out = evaluate("free", "--examples", 6).out
     assert "(6 of 30 conversations" in out and "exact match 0.0 % (0.0 to 39.0)" in out and "F1 " in out and "±" in out
-    found = evaluate("one")
-    assert "every response is 'yes'" in found.err and found.out.count("\n") == 1
+    assert "exact match" in evaluate("one").out and "among" not in evaluate("one").out
 
 
 def test_what_a_model_was_trained_on_decides_split_and_length(evaluate, place):
     facts = json.loads(evaluate("labels", "--split", "test", "--json").out)
     record = {"format": "minilora run", "config": {"seq_len": 20, "data": str(place / "labels.jsonl")}}
     write_json(place / "run.json", record | {"text_sha256": facts["text_sha256"]})
-    try:
-        own = json.loads(evaluate("labels", "--json").out)
-        assert own["split"] == "test" and own["conversations"] == facts["conversations"] < 30
-        assert own["trained_on"] == 0 and own["bits_per_character"] != facts["bits_per_character"]
-        same = json.loads(evaluate("labels", "--seq-len", 64, "--json").out)
-        assert same["bits_per_character"] == facts["bits_per_character"]
-        assert "2 of the 2 conversations measured were trained on" in evaluate("two").err
-    finally:
-        (place / "run.json").unlink()
+    own, same = (json.loads(evaluate("labels", *more, "--json").out) for more in ([], ["--seq-len", 64]))
+    two = evaluate("two").err
+    (place / "run.json").unlink()
+    assert own["split"] == "test" and own["conversations"] == facts["conversations"] < 30
+    assert own["trained_on"] == 0 and own["bits_per_character"] != facts["bits_per_character"]
+    assert same["bits_per_character"] == facts["bits_per_character"]
+    assert "2 of the 2 conversations measured were trained on" in two
 
 
-def test_a_text_has_a_test_part_and_a_whole(evaluate, place):
+def test_a_text_has_a_test_part_and_a_whole(evaluate):
     part, whole = (json.loads(evaluate("text.txt", *split, "--json").out) for split in ([], ["--split", "all"]))
     assert part["split"] == "test" and whole["characters"] > 6100 > 5 * part["characters"]
     assert "on the test part of" in evaluate("text.txt").out
@@ -95,12 +89,8 @@ def test_a_text_has_a_test_part_and_a_whole(evaluate, place):
     "name, more, words",
     [
         ("labels", ["--shots", 2], "--shots and --shots-from belong together"),
-        ("labels", ["--shots-from", "x.jsonl"], "--shots and --shots-from belong together"),
         ("two", ["--shots", 25, "--shots-from", "labels"], "positions: give fewer shots"),
-        ("two", ["--split", "test"], "2 different questions, too few to divide"),
-        ("labels", ["--split", "tset"], "did you mean 'test'?"),
         ("text.txt", ["--examples", 2], "--examples is for a .jsonl file"),
-        ("labels", ["--examples", 0], "--examples must be"),
     ],
 )
 def test_bad_input_is_one_line(evaluate, place, name, more, words):
@@ -110,11 +100,11 @@ def test_bad_input_is_one_line(evaluate, place, name, more, words):
 
 
 def test_broken_weights_are_no_measurement(place, tmp_path, capsys):
-    shutil.copytree(place / "model", tmp_path / "model")
+    model = str(shutil.copytree(place / "model", tmp_path / "model"))
     tensors, _ = load_file(tmp_path / "model" / "model.safetensors")
     tensors["model.norm.weight"][0] = np.nan
     save_file(tmp_path / "model" / "model.safetensors", tensors)
-    assert main(["evaluate", "--model", str(tmp_path / "model"), "--data", str(place / "labels.jsonl")]) == 2
+    assert main(["evaluate", "--model", model, "--data", str(place / "labels.jsonl")]) == 2
     assert "the evaluation is nan: the model's weights" in capsys.readouterr().err
 
 

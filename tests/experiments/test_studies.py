@@ -4,7 +4,6 @@ Every study with everything made tiny."""
 
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -197,6 +196,7 @@ def test_a_study_on_another_model(capsys, monkeypatch, tmp_path):
 
 
 def test_a_search_begins_where_the_size_of_the_model_says():
-    large = SimpleNamespace(base_size=SIZES[1])
-    assert Bench(None, large, None).first_rate("lora") == METHODS["lora"].large_lr
-    assert Bench(None, large, None).first_rate("scratch") == SCRATCH_RATE
+    bench = Bench(None, None, None)
+    bench.base_size = SIZES[1]
+    assert bench.first_rate("lora") == METHODS["lora"].large_lr
+    assert bench.first_rate("scratch") == SCRATCH_RATE

@@ -82,18 +82,11 @@ def test_all_adapters_count(seen, fresh, tmp_path):
     assert found.trained_on == alone[1] and found.notes[0].startswith("the training data (gone.jsonl) are not here")
 
 
-def test_a_few_lines_have_the_labels_of_training_and_shots(seen, tmp_path):
-    few = write(tmp_path / "few.jsonl", [("Now?", "good"), ("Then?", "bad")])
-    assert select(few).labels is None and select(few, trainings=[seen[1]]).labels == ["bad", "good"]
-    assert select(few, pool=chat.read_jsonl(seen[0])).labels == ["bad", "good"]
-
-
 def test_a_sample_is_drawn_by_its_seed_in_the_order_of_the_file(seen):
     one, again, other = (select(seen[0], examples=20, seed=seed).conversations for seed in (0, 0, 1))
-    everything = chat.read_jsonl(seen[0])
-    places = [everything.index(messages) for messages in one]
+    places = list(map(chat.read_jsonl(seen[0]).index, one))
     assert one == again != other and places == sorted(set(places)) and len(one) == 20
-    assert select(seen[0], examples=20).of == 60 and len(select(seen[0], examples=99).conversations) == 60
+    assert select(seen[0], examples=99).of == len(select(seen[0], examples=99).conversations) == 60
 
 
 def test_shots_take_the_labels_in_turn_and_none_that_is_measured(tmp_path):

@@ -41,23 +41,9 @@ def test_by_kind_it_is_what_tracemalloc_sees(method):
     trains = sum(p.data.nbytes for p in held[0].parameters() if p.requires_grad)
     assert counted["gradients"] == trains and counted["optimizer"] == 2 * trains
     assert counted["activations"] > 0
-
-
-@pytest.mark.slow
-def test_what_a_kind_holds():
-    full, lora, qlora = (live_bytes(*step_of(method)) for method in ("full", "lora", "qlora"))
-    assert full["gradients"] == full["weights"]
-    assert lora["weights"] > full["weights"] > 2.5 * qlora["weights"] and lora["gradients"] < full["gradients"] / 10
-    model, optimizer, loss = step_of("lora")
-    assert live_bytes(model, optimizer)["activations"] == 0
-    loss.backward()
-    assert live_bytes(model, optimizer, loss)["activations"] < 100  # the graph is used up: the loss alone
+    held[2].backward()
+    assert live_bytes(*held)["activations"] < 100  # the graph is used up: the loss alone
 
 
 def test_peak_counts_what_was_alive_at_once():
-    def work():
-        for _ in range(3):
-            np.ones(100_000)
-
-    assert 800_000 <= peak_bytes(work) < 900_000
-    assert peak_bytes(work, held=5) - peak_bytes(work) == pytest.approx(5, abs=2000)
+    assert 800_000 <= peak_bytes(lambda: [np.ones(100_000).size for _ in range(3)], held=5) - 5 < 900_000

@@ -144,19 +144,6 @@ def another_dtype(function, what, act, properties):
     return another_result(function, cast)
 
 
-def another_container(function, what, act, properties):
-    """Gives a list where an array was asked for, and an array for a Tensor."""
-
-    def unpacked(x):
-        is_tensor = type(x).__name__ == "Tensor"
-        if not is_tensor and not (isinstance(x, np.ndarray) and x.ndim):
-            return x
-        act()
-        return x.numpy() if is_tensor else x.tolist()
-
-    return another_result(function, unpacked)
-
-
 def another_argument(function, what, change):
     """Return the function with `change` of an argument."""
 

@@ -92,8 +92,6 @@ def _of_results(node: ast.FunctionDef | ast.AsyncFunctionDef, said: str) -> Kind
     yield "remembers", None, not all(map(_is_whole, node.args.args))  # of whole numbers and words, memory is right
     if "ndarray" in returns:
         yield "another_dtype", None, bool(DTYPE.search(said))
-    if "ndarray" in returns or "Tensor" in returns:
-        yield "another_container", None, "Tensor" in returns or bool(DTYPE.search(said))
 
 
 def _is_whole(argument: ast.arg) -> bool:
