@@ -122,7 +122,7 @@ def train(
         try:
             with (
                 on_signals(SIGNALS, hear),
-                progress_bar(description, config.steps, show_progress) as advance,
+                progress_bar(description, config.steps, show_progress, unit="steps") as advance,
             ):
                 advance(loop.step, "")
                 while loop.step < config.steps and not (0 < config.patience <= loop.history.since_gain):

@@ -1,14 +1,17 @@
-"""Progress of everything that takes more than two seconds, on standard error: count, loss, time left."""
+"""Progress of everything that takes more than two seconds, on standard error: rate, loss, time left."""
 
 import sys
 from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(description: str, total: int, show: bool = True):
+def progress_bar(description: str, total: int, show: bool = True, unit: str = ""):
     """Yield `advance(n=1, note="")`, which moves a bar. Only a terminal shows one; elsewhere, `minilora show` tells how
     far a run is.
+
+    unit: of what is counted, as "steps".
     """
+    unit = unit and f" {unit}"
     if not show or not sys.stderr.isatty():
         yield lambda n=1, note="": None
         return
@@ -19,9 +22,16 @@ def progress_bar(description: str, total: int, show: bool = True):
         TextColumn("{task.description}"),
         BarColumn(bar_width=16),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(compact=True),
     ]
     with Progress(*columns, console=Console(stderr=True), transient=False) as progress:
-        task = progress.add_task(description, total=total, note="")
-        yield lambda n=1, note="": progress.update(task, advance=n, note=note)
+        task = progress.add_task(description, total=total, note="", rate="")
+
+        def advance(n: int = 1, note: str = "") -> None:
+            speed = progress.tasks[0].speed
+            rate = f"{speed:.1f}{unit}/s" if speed else ""
+            progress.update(task, advance=n, note=note, rate=rate)
+
+        yield advance
