@@ -37,23 +37,25 @@ def read_rows(model: Any, ids: np.ndarray, attention_mask: Any, unlabelled: np.n
 class SharedCache:
     """Stands in for a KVCache: the keys and values of the beginning, as a part of the graph.
 
-    It takes those of one row as they come. Once it `keeps_nothing`, it gives each of the B rows those of the beginning
-    before its own, so that a block may be computed twice.
+    It takes those of one row as they come. Once it `keeps_nothing`, as with `layers` that are given, it gives each of
+    the B rows those of the beginning before its own, so that a block may be computed twice.
+
+    layers: {layer: [keys, values]}, each (1, H_kv, P, D).
     """
 
-    length, keeps_nothing = 0, False
-
-    def __init__(self) -> None:
-        self._layers: dict[int, list[Tensor]] = {}  # layer -> keys and values (1, H_kv, P, D)
+    def __init__(self, layers: dict[int, list[Tensor]] | None = None) -> None:
+        self.layers = layers or {}
+        self.length = self.layers[0][0].shape[2] if layers else 0
+        self.keeps_nothing = bool(layers)
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> list[Tensor]:
         """k, v: (B, H_kv, T, D) -> (B, H_kv, P + T, D)."""
         seen = [k, v]
-        if layer in self._layers:
-            before = (a.broadcast_to((k.shape[0], *a.shape[1:])) for a in self._layers[layer])
+        if layer in self.layers:
+            before = (a.broadcast_to((k.shape[0], *a.shape[1:])) for a in self.layers[layer])
             seen = [ops.concatenate(pair, axis=2) for pair in zip(before, seen, strict=True)]
         if not self.keeps_nothing:
-            self._layers[layer] = seen
+            self.layers[layer] = seen
         return seen
 
 

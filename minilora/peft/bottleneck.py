@@ -25,7 +25,7 @@ from minilora import functional as F
 from minilora import nn
 from minilora.backend import xp
 from minilora.errors import MiniloraError
-from minilora.fields import choice, number, whole
+from minilora.fields import choice, whole
 from minilora.peft.config import AdapterLayer, TargetedConfig, of_family
 from minilora.peft.method import Counts, Option, Trainable, register
 from minilora.tensor import Tensor
@@ -47,7 +47,6 @@ class BottleneckConfig(TargetedConfig):
     bottleneck_size: int = whole(64, least=1)  # m, the width inside
     placement: str = choice("pfeiffer", *PLACEMENTS)
     activation: str = choice("gelu", *ACTIVATIONS)  # f
-    scaling: float | None = number(None, other_than=0, optional=True)  # s; None: 4 for "parallel", else 1
 
     peft_type: ClassVar[str] = "BOTTLENECK"
     in_peft: ClassVar[bool] = False
@@ -73,9 +72,7 @@ class BottleneckConfig(TargetedConfig):
     @property
     def factor(self) -> float:
         """s, by which what the adapter adds is multiplied."""
-        if self.scaling is None:
-            return PARALLEL_SCALING if self.placement == "parallel" else 1.0
-        return self.scaling
+        return PARALLEL_SCALING if self.placement == "parallel" else 1.0
 
     def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
         m, (d_in, d_out) = self.bottleneck_size, self.widths(module)

@@ -199,18 +199,6 @@ class TargetedConfig(PeftConfig):
         names = targets if self.target_modules == "all-linear" else self.target_modules
         return super().to_dict(targets) | {"target_modules": [names] if isinstance(names, str) else list(names or [])}
 
-    @classmethod
-    def from_dict(cls, content: dict) -> Self:
-        if content.get("target_modules") != "all-linear":
-            refuse_pattern(content, "target_modules")
-        return super().from_dict(content)
-
-
-def refuse_pattern(content: dict, field: str) -> None:
-    """MiniloraError for a field with a lone string, which PEFT reads as a pattern."""
-    if isinstance(names := content.get(field), str):
-        raise MiniloraError(f"{field} is the regular expression {escape(repr(names))}; a list of names is needed")
-
 
 class AdapterLayer(nn.Module):
     """Stands where `base_layer` stood, calls it, and adds something that trains."""

@@ -17,10 +17,9 @@ The attention of the paper's T5 has no biases; like PEFT, this scales a bias alo
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from minilora import backend, nn
+from minilora import nn
 from minilora.backend import xp
 from minilora.errors import MiniloraError, escape
-from minilora.fields import flag
 from minilora.peft.config import (
     AdapterLayer,
     TargetedConfig,
@@ -30,7 +29,6 @@ from minilora.peft.config import (
     meant,
     names,
     of_family,
-    refuse_pattern,
     with_weight,
 )
 from minilora.peft.method import Counts, Trainable, register
@@ -47,9 +45,9 @@ class IA3Config(TargetedConfig):
     """
 
     feedforward_modules: list[str] | str | None = names()  # scaled at the input; None: the MLP's last
-    init_ia3_weights: bool = flag(True)  # start at 1; False: normal(0, 1), which destroys what the base computes
 
     peft_type: ClassVar[str] = "IA3"
+    unused: ClassVar[frozenset[str]] = TargetedConfig.unused | {"init_ia3_weights"}  # how it started
     # As PEFT has it. GPT-2 computes keys and values by c_attn, and queries, which are scaled along.
     defaults: ClassVar[dict[str, list[str]]] = {
         "llama": ["k_proj", "v_proj", "down_proj"],
@@ -90,10 +88,7 @@ class IA3Config(TargetedConfig):
         return {"ia3_l": (1, module.in_features) if self.feedforward_modules else (module.out_features, 1)}
 
     def adapt(self, module: nn.Linear, rng) -> "IA3Linear":
-        shape = self.shapes(module)["ia3_l"]
-        start = xp.ones(shape, dtype=module.dtype)
-        if not self.init_ia3_weights:
-            start = backend.asarray(rng.standard_normal(shape), dtype=module.dtype)
+        start = xp.ones(self.shapes(module)["ia3_l"], dtype=module.dtype)
         return IA3Linear(module, start, is_feedforward=bool(self.feedforward_modules))
 
     def to_dict(self, targets: list[str]) -> dict:
@@ -104,7 +99,6 @@ class IA3Config(TargetedConfig):
 
     @classmethod
     def from_dict(cls, content: dict) -> Self:
-        refuse_pattern(content, "feedforward_modules")
         names, targets = content.get("feedforward_modules", []), content.get("target_modules")
         if names in DEFAULT_FEEDFORWARD.values() and is_list_of_names(targets) and not meant(names, targets):
             content = content | {"feedforward_modules": []}  # PEFT writes its default, whatever the targets are

@@ -21,9 +21,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minilora import backend, nn, ops
+from minilora import backend, nn
 from minilora.backend import xp
 from minilora.fields import choice, flag, is_whole, whole
+from minilora.models.beginning import SharedCache
 from minilora.models.language_model import Body
 from minilora.peft.method import Counts, Trainable, register
 from minilora.peft.prompt import VIRTUAL_TOKENS, VirtualTokensConfig, VirtualTokensLayer, settings
@@ -101,54 +102,23 @@ class PrefixLayer(VirtualTokensLayer):
         layers, heads, size = config.num_hidden_layers, config.num_key_value_heads, config.head_dim
         prefix = self.prompt_embeddings.reshape(self.virtual_tokens, 2 * layers, heads, size)
         prefix = prefix.transpose(1, 2, 0, 3)  # (P, 2L, H_kv, D) -> (2L, H_kv, P, D)
+        pairs = {layer: [prefix[i : i + 1] for i in (2 * layer, 2 * layer + 1)] for layer in range(layers)}
         if cache is None:
-            cache = _Prefix(prefix)
+            cache = SharedCache(pairs)
         else:
-            for layer in range(layers):
-                cache.update(layer, *_of_layer(prefix, layer, len(ids)))
+            for layer, pair in pairs.items():
+                cache.update(layer, *(a.broadcast_to((len(ids), *a.shape[1:])) for a in pair))
             cache.length = self.virtual_tokens
         return self.base_layer(ids, attention_mask, cache)
 
 
-class _Prefix:
-    """Stands in for a cache: gives each layer the prefix before its own keys and values, and keeps none of them."""
-
-    keeps_nothing = True  # so a block may be computed twice with it
-
-    def __init__(self, prefix: Tensor):
-        self.prefix = prefix  # (2L, H_kv, P, D)
-        self.length = prefix.shape[2]
-
-    def update(self, layer: int, k: Tensor, v: Tensor) -> list[Tensor]:
-        """k, v: (B, H_kv, T, D) -> (B, H_kv, P + T, D)."""
-        rows = _of_layer(self.prefix, layer, k.shape[0])
-        return [ops.concatenate(pair, axis=2) for pair in zip(rows, (k, v), strict=True)]
-
-
-def _of_layer(prefix: Tensor, layer: int, batch: int) -> list[Tensor]:
-    """The keys and the values of a layer, (B, H_kv, P, D) each."""
-    return [prefix[i].broadcast_to((batch, *prefix.shape[1:])) for i in (2 * layer, 2 * layer + 1)]
-
-
-class _Reader:
-    """Stands in for a cache: remembers the keys and values of the one sequence that is read."""
-
-    length = 0
-
-    def __init__(self):
-        self.seen = []
-
-    def update(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        self.seen += [k.data[0], v.data[0]]  # (H_kv, P, D)
-        return k, v
-
-
 def keys_and_values(body: Body, token_ids: list[int]):
     """The prefix that stands for having read the P tokens: an array (P, 2·L·H_kv·D)."""
-    reader = _Reader()
+    cache = SharedCache()
     with no_grad():
-        body(np.array([token_ids]), past_key_values=reader)
-    return xp.stack(reader.seen).transpose(2, 0, 1, 3).reshape(len(token_ids), -1)  # (2L, H_kv, P, D) before
+        body(np.array([token_ids]), past_key_values=cache)
+    seen = [a.data[0] for pair in cache.layers.values() for a in pair]  # (H_kv, P, D) each
+    return xp.stack(seen).transpose(2, 0, 1, 3).reshape(len(token_ids), -1)  # (2L, H_kv, P, D) before
 
 
 def plan(shape: Any, options: Any) -> Trainable:

@@ -563,7 +563,7 @@ def test_pefts_names_of_saved_modules_are_read_as_peft_reads_them(tmp_path):
         ({"bias": "all"}, ['bias = "all"']),
         ({"use_qalora": True, "layers_to_transform": [1]}, ["use_qalora = true", "layers_to_transform = [1]"]),
         ({"new_in_1.0": 3}, ["new_in_1.0 = 3"]),
-        ({"target_modules": ".*_proj"}, ["target_modules is the regular expression '.*_proj'"]),
+        ({"target_modules": ".*_proj"}, ["'.*_proj' is not a name (regular expressions are not read)"]),
         ({"target_modules": ["query"]}, ["'query' matches nothing"]),
         ({"target_modules": {}, "task_type": {}}, ["target_modules must be names", "task_type must be"]),
         ({"modules_to_save": ["lm_head"]}, ["missing base_model.model.lm_head.weight"]),
@@ -579,7 +579,7 @@ OTHERS = {  # a configuration, what its file is changed to, and what is said
     "ia3, a pattern": (
         IA3Config(),
         {"feedforward_modules": ".*down_proj"},
-        ["is the regular expression"],
+        ["'.*down_proj' is not among"],
     ),
     "ia3, another shape": (IA3Config(), {"feedforward_modules": []}, ["ia3_l has shape (1, 24), not (16, 1)"]),
     "ia3, no target": (

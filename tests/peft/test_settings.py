@@ -39,17 +39,16 @@ BAD = [  # a configuration, {field: value}, and what the message says of each
     (LNTuningConfig, {"target_modules": 3, "modules_to_save": [1]}, ["target_modules must", "modules_to_save must"]),
     (
         IA3Config,
-        {"feedforward_modules": {"a": 1}, "init_ia3_weights": "no"},
-        ["feedforward_modules must be names", "init_ia3_weights must be True or False"],
+        {"feedforward_modules": {"a": 1}, "target_modules": 3},
+        ["feedforward_modules must be names", "target_modules must be names"],
     ),
     (
         BottleneckConfig,
-        {"bottleneck_size": -1, "placement": "houlsbi", "activation": "tanh", "scaling": 0},
+        {"bottleneck_size": -1, "placement": "houlsbi", "activation": "tanh"},
         ["bottleneck_size must be a whole number of at least 1", "placement must be one of pfeiffer, houlsby, parallel"]
         + [
             "did you mean 'houlsby'?",
             "activation must be one of gelu",
-            "scaling must be a number other than 0 or None",
         ],
     ),
     (
