@@ -327,8 +327,6 @@ def test_what_a_memory_bomb_killed_is_called_one(sandbox, body):
     assert attempt(sandbox, body).hint == TOO_MUCH_MEMORY
 
 
-<<<<<<< HEAD
-=======
 def test_lines_that_fail_do_no_harm_to_the_rest(sandbox):
     source = "from __future__ import annotations\nx = 1 / 0\ndef f(a: Unknown): return 3\nprint(undefined)"
     with sandbox.start(Job(source, "exercise.py")) as session:
@@ -336,7 +334,6 @@ def test_lines_that_fail_do_no_harm_to_the_rest(sandbox):
         assert session.error.types[0] == "ZeroDivisionError" and session.error.line == 2
 
 
->>>>>>> lab
 @pytest.mark.parametrize(
     "kind", ["runner import Sandbox", pytest.param("isolated import Isolated", marks=pytest.mark.slow)]
 )
