@@ -45,10 +45,6 @@ class Option:
         self.default_words = default or str(checked.default)
         self.parse = parse
 
-    def problems(self, name: str, value: object) -> list[str]:
-        """List what is wrong with a value, under the name that the reader gave it."""
-        return self.kind.problems(name, value)
-
 
 class Options(SimpleNamespace):
     """Values of the methods' options by name; `Options(rank=4).rank`. Each method reads its own.

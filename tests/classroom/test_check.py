@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lessons.build import exercise_of
 from minilora.classroom import raised, task
 from minilora.classroom.grading.grade import grade
 from minilora.classroom.grading.submission import Submission
@@ -88,7 +89,7 @@ def lesson(tmp_path, monkeypatch, sandbox):
     (folder / "checks.py").write_text(CHECKS)
     (folder / "driver.py").write_text(DRIVER)
     (folder / "README.md").write_text("*5 minutes · easy · needs nothing*\n\n# 03 A toy\n", "utf-8")
-    (folder / "exercise.py").write_text(Lesson(folder).source.exercise())
+    (folder / "exercise.py").write_text(exercise_of(Lesson(folder).source))
     monkeypatch.setattr("minilora.classroom.lessons.lesson.lessons_folder", lambda: tmp_path / "lessons")
     monkeypatch.setattr("minilora.commands.check.sandbox_here", lambda: nullcontext(sandbox))  # one for all is faster
     return Lesson(folder)
@@ -411,7 +412,7 @@ def test_bad_markers_are_refused(tmp_path, text, says):
 
 
 def test_gaps_become_stubs_and_take_other_answers(lesson):
-    text = lesson.source.exercise()
+    text = exercise_of(lesson.source)
     assert 'def double(x: np.ndarray) -> np.ndarray:\n    """Twice x."""\n    raise NotImplementedError(' in text
     assert text.count('raise NotImplementedError("lesson 03, task 2: shift it")') == 2
     assert "factor" not in text and "SOLUTION" not in text

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from lessons.build import build
+from lessons.build import build, exercise_of, filled
 from minilora.classroom.grading.grade import FAILED, NOT_STARTED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.lesson import all_lessons
@@ -60,7 +60,7 @@ def results_of(lesson, text, sandbox, folder, only=None):
 
 @every_lesson
 def test_a_blank_exercise_is_not_started(lesson, sandbox, tmp_path):
-    results = results_of(lesson, lesson.source.exercise(), sandbox, tmp_path)
+    results = results_of(lesson, exercise_of(lesson.source), sandbox, tmp_path)
     assert {result.verdict for result in results} == {NOT_STARTED}
 
 
@@ -79,8 +79,8 @@ ODD = ("np.array([np.inf])", "float('nan')", "10**400", "[[10**15], {'a': np.zer
 @pytest.mark.parametrize("odd", ODD)
 @every_lesson
 def test_whatever_a_function_returns_is_judged(lesson, odd, sandbox, tmp_path):
-    text = lesson.source.filled(
-        lambda gap: [gap.indent + ("pass" if gap.where.endswith("__init__") else f"return {odd}")]
+    text = filled(
+        lesson.source, lambda gap: [gap.indent + ("pass" if gap.where.endswith("__init__") else f"return {odd}")]
     )
     results = results_of(lesson, text, sandbox, tmp_path)
     assert {result.verdict for result in results} == {FAILED}

@@ -2,6 +2,7 @@
 
 import textwrap
 
+from lessons.build import filled
 from minilora.errors import FormatError
 
 
@@ -16,7 +17,7 @@ def with_answers(source, answers):
             return source.lines[gap.first : gap.last]
         return textwrap.indent(textwrap.dedent(answers[gap.where]).strip("\n"), gap.indent).splitlines()
 
-    return source.filled(lines)
+    return filled(source, lines)
 
 
 def solution_lines(source):

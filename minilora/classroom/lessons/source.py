@@ -9,7 +9,7 @@ What the student writes stands inside functions, between the lines
 import ast
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,20 +64,6 @@ class Source:
     def stub(self, gap: Gap) -> str:
         """Return the message that stands in a gap of exercise.py."""
         return f"{stub_start(self.number, gap.task)}: {gap.title}"
-
-    def exercise(self) -> str:
-        """Make the text of exercise.py."""
-        command = f"minilora check {self.number:02}"
-        note = f"# Made from solution.py by `python -m lessons.build`. Write here, then: {command}\n"
-        return note + self.filled(lambda gap: [f'{gap.indent}raise NotImplementedError("{self.stub(gap)}")'])
-
-    def filled(self, lines: Callable[[Gap], list[str]]) -> str:
-        """Make the text of solution.py with other lines in its gaps."""
-        out, at = list[str](), 0
-        for gap in self.gaps:
-            out += self.lines[at : gap.first - 1] + lines(gap)
-            at = gap.last + 1
-        return "\n".join(out + self.lines[at:]) + "\n"
 
     def answer(self, task: int) -> dict[str, str]:
         """Return what the solution has in the gaps of a task, by function."""
