@@ -1,7 +1,7 @@
 """Weights in 4 bits, in the names of bitsandbytes: codebooks, blockwise quantization, linear layers."""
 
 from minilora.quant.blockwise import BLOCKSIZE, BLOCKSIZE_FIELD, BLOCKSIZES, QuantState, dequantize_4bit, quantize_4bit
-from minilora.quant.codebooks import CODEBOOKS, dynamic_map, fp4, int4, nf4, register_codebook
+from minilora.quant.codebooks import CODEBOOKS, dynamic_map, fp4, int4, nf4
 from minilora.quant.linear4bit import (
     Linear4bit,
     dequantize_model,
@@ -15,6 +15,6 @@ from minilora.quant.linear4bit import (
 )
 
 __all__ = ["BLOCKSIZE", "BLOCKSIZES", "BLOCKSIZE_FIELD", "QuantState", "dequantize_4bit", "quantize_4bit"]
-__all__ += ["CODEBOOKS", "dynamic_map", "fp4", "int4", "nf4", "register_codebook"]
+__all__ += ["CODEBOOKS", "dynamic_map", "fp4", "int4", "nf4"]
 __all__ += ["Linear4bit", "dequantize_model", "in_float", "linears_of_blocks", "load_4bit", "quantization"]
 __all__ += ["quantize_model", "quantized_linears", "weight_digest"]

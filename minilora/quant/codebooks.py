@@ -3,17 +3,13 @@
 A codebook is a float32 array of up to 16 or of 256 values in [-1, 1], and a code is an index into it. A number, divided
 by the largest magnitude of its block, takes the code of the value that is nearest. NF4 puts its values where weights
 are frequent, FP4 and the dynamic map where numbers are small, INT4 evenly. Another one for weights is a function here,
-and its name where `register_codebook` is called.
+and its name in CODEBOOKS. Codes take 4 bits however few values there are: the last one stands for those left over.
 """
 
-from collections.abc import Callable
 from functools import cache
 from statistics import NormalDist
-from types import MappingProxyType
 
 import numpy as np
-
-from minilora.errors import MiniloraError, first_few
 
 NF4_OFFSET = 0.9677083  # 1 - (1/30 + 1/32) / 2, in the seven digits that fix the published table
 
@@ -87,27 +83,7 @@ def dynamic_map() -> np.ndarray:
     return _constant(np.sort(np.array(values, dtype=np.float32)))
 
 
-_codebooks: dict[str, Callable[[], np.ndarray]] = {}
-CODEBOOKS = MappingProxyType(_codebooks)  # by quant_type; each has 16 values
-
-
-def register_codebook(make: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
-    """Offer what `make` gives as the quant_type of its name, to everything that quantizes. Returns `make`.
-
-    make: gives 2 to 16 numbers, of which those in [-1, 1] are of use. Codes take 4 bits however few there are; those
-    that are left over stand for the last number again. Raises MiniloraError for what cannot be a codebook.
-    """
-    name, values = make.__name__, np.asarray(make(), dtype=np.float32)
-    if name in CODEBOOKS:
-        raise MiniloraError(f"there is a codebook {name} already")
-    if values.ndim != 1 or not 2 <= values.size <= 16 or not np.isfinite(values).all() or np.ptp(values) == 0:
-        had = f"{values.size}: {first_few(map(str, values.flat))}"
-        raise MiniloraError(
-            f"{name} cannot be a codebook: 2 to 16 finite numbers, not all equal, are one; it has {had}"
-        )
-    filled = _constant(np.append(values, np.repeat(values[-1], 16 - values.size)))
-    _codebooks[name] = lambda: filled
-    return make
+CODEBOOKS = {"nf4": nf4, "fp4": fp4, "int4": int4}  # by quant_type; each has 16 values
 
 
 @cache
@@ -139,7 +115,3 @@ def _constant(array: np.ndarray) -> np.ndarray:
     """`array`, read-only: it is made once and handed to everybody."""
     array.flags.writeable = False
     return array
-
-
-for codebook in (nf4, fp4, int4):
-    register_codebook(codebook)
