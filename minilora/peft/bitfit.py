@@ -163,5 +163,4 @@ register(
     config=BitFitConfig,
     settings=lambda options, tokens: {"norms": True},
     plan=lambda shape, options: plan_norms(shape, options, shape.in_biases // shape.layers),
-    is_compared=False,
 )

@@ -69,11 +69,6 @@ class BottleneckConfig(TargetedConfig):
             raise MiniloraError(f"target_modules: {'; '.join(problems)}")
         return paths
 
-    @property
-    def factor(self) -> float:
-        """s, by which what the adapter adds is multiplied."""
-        return PARALLEL_SCALING if self.placement == "parallel" else 1.0
-
     def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
         m, (d_in, d_out) = self.bottleneck_size, self.widths(module)
         down, up = {"adapter_down.weight": (m, d_in), "adapter_down.bias": (m,)}, {"adapter_up.weight": (d_out, m)}
@@ -102,8 +97,8 @@ class BottleneckLayer(AdapterLayer):
         self.base_layer = base_layer
         self.adapter_down = nn.Linear.from_arrays(w1, xp.zeros(m, dtype=dtype))
         self.adapter_up = nn.Linear.from_arrays(xp.zeros((d_out, m), dtype=dtype), xp.zeros(d_out, dtype=dtype))
-        self.activation, self.scaling = config.activation, config.factor
-        self.is_parallel = config.placement == "parallel"
+        self.activation, self.is_parallel = config.activation, config.placement == "parallel"
+        self.scaling = PARALLEL_SCALING if self.is_parallel else 1.0  # s
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         """x: (..., d); the other arguments, such as a cache, go to the adapted module."""

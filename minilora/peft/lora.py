@@ -85,9 +85,6 @@ class LoraLinear(AdapterLayer):
     def neutral(self) -> dict[str, float] | None:
         return {"lora_B.weight": 0.0} if self.lora_magnitude_vector is None else None
 
-    def extra_repr(self) -> str:
-        return f"r={self.lora_A.out_features}, scaling={self.scaling:g}"
-
 
 def random_start(linear: nn.Linear, config: "LoraConfig", rng: np.random.Generator):
     """(linear, A, B). With init_lora_weights False, for tests, B is random as well."""

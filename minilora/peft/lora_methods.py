@@ -12,18 +12,16 @@ from minilora.peft.lora import LoraConfig
 from minilora.peft.method import Counts, Option, Trainable, register
 from minilora.quant import BLOCKSIZE_FIELD, CODEBOOKS
 
-
-def _targets_of(text: str) -> str | list[str]:
-    """The targets that a flag's text means."""
-    return text if text == "all-linear" else text.split(",")
-
-
 TARGETS = checked("all-linear", "names", lambda value: isinstance(value, str) or is_list_of_names(value))
 LORA = {
     "rank": Option(whole(8, least=1), "rank of LoRA's updates", int),
     "alpha": Option(number(None, above=0, optional=True), "LoRA's scale is alpha / rank", float, "twice the rank"),
     "dropout": Option(number(0.0, least=0, below=1), "on LoRA's branch", float, "0"),
-    "targets": Option(TARGETS, "modules that LoRA adapts, with commas: q_proj,v_proj", _targets_of),
+    "targets": Option(
+        TARGETS,
+        "modules that LoRA adapts, with commas: q_proj,v_proj",
+        lambda text: text if text == "all-linear" else text.split(","),
+    ),
 }
 FOUR_BIT = {
     "quant_type": Option(choice("nf4", *CODEBOOKS), f"codes of qlora's base: {', '.join(CODEBOOKS)}"),
@@ -36,14 +34,10 @@ def settings(options: Any, tokens: list[int]) -> dict[str, Any]:
     """Settings of LoRA itself."""
     return {
         "r": options.rank,
-        "lora_alpha": alpha_of(options),
+        "lora_alpha": 2 * options.rank if options.alpha is None else options.alpha,
         "target_modules": options.targets,
         "lora_dropout": options.dropout,
     }
-
-
-def alpha_of(options: Any) -> float:
-    return 2 * options.rank if options.alpha is None else options.alpha
 
 
 def planned_linears(shape: Any, targets: str | list[str]) -> dict[str, tuple[int, int]]:
@@ -108,7 +102,6 @@ _lora(
     marker="1",
     linestyle=(0, (2, 2)),
     variant={"use_rslora": True},
-    is_compared=False,
 )
 _lora(
     name="lora-plus",
@@ -120,7 +113,6 @@ _lora(
     linestyle=(0, (6, 1)),
     lora_plus=16.0,
     other_names=("lora+",),
-    is_compared=False,
 )
 _lora(
     name="pissa",
@@ -132,7 +124,6 @@ _lora(
     linestyle=(0, (1, 1)),
     variant={"init_lora_weights": "pissa"},
     plan=plan_pissa,
-    is_compared=False,
 )
 _lora(
     name="dora",

@@ -146,10 +146,8 @@ class Method:
     make_trainable: Callable[[Any], None] | None = None  # in place of a config: sets what trains in a model
     options: Mapping[str, Option] = field(default_factory=dict)
     other_names: tuple[str, ...] = ()
-    sentence: str = ""  # its name in sentences, where it is not `label`
     color: str = ""  # where it is not the family's
     lora_plus: float = 1.0  # the learning rate of LoRA's B, in multiples of A's
-    is_compared: bool = True  # measured by `python -m experiments compare` where no methods are named
 
     @property
     def look(self) -> dict[str, Any]:

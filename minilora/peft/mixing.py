@@ -38,10 +38,8 @@ def weighted_sum(model: nn.Module, adapters: list[Adapter], weights: list[float]
             layers.setdefault(site.path, []).append((site.adapted, weight))
     paths = [path for path, _ in model.named_modules() if path in layers]
     rank = sum(max(site.adapted.lora_A.out_features for site in adapter.sites) for adapter in adapters)
-    same = all(config.target_modules == configs[0].target_modules for config in configs)
     plain = {"use_rslora": False, "init_lora_weights": True, "rank_pattern": {}, "alpha_pattern": {}}
-    targets = configs[0].target_modules if same else paths
-    config = changed(configs[0], r=rank, lora_alpha=rank, target_modules=targets, **plain)  # a scaling of 1
+    config = changed(configs[0], r=rank, lora_alpha=rank, target_modules=paths, **plain)  # a scaling of 1
     total = build(model, config, name, (paths, []), lambda own, module: own.restore(module))
     for site in total.sites:
         scaled = [layer.lora_A.weight.data * (weight * layer.scaling) for layer, weight in layers[site.path]]

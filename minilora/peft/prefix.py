@@ -71,8 +71,6 @@ class PrefixTuningConfig(VirtualTokensConfig):
 
     def check(self, path: str, module: Body) -> list[str]:
         found = super().check(path, module)
-        if module.config.num_hidden_layers == 0:
-            found.append("a model without layers has no place for a prefix")
         if self.prefix_projection:
             found.append("prefix_projection: minilora trains the prefix itself, and PEFT makes it by an MLP")
         return found

@@ -48,7 +48,6 @@ register(
 register(
     name="full",
     label="full",
-    sentence="full fine-tuning",
     description="every weight",
     family="own weights",
     marker="o",

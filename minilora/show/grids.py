@@ -19,7 +19,7 @@ from minilora.peft import METHODS
 # Every table, figure and sentence names what is compared so, in this order; a name that is not here is an error.
 NAMES = {"base": "base as it is", "few-shot": "few-shot prompt", "scratch": "from scratch"}
 NAMES |= {name: method.label for name, method in METHODS.items()}
-IN_SENTENCES = NAMES | {name: method.sentence for name, method in METHODS.items() if method.sentence}
+IN_SENTENCES = NAMES | {"full": "full fine-tuning"}
 IN_SENTENCES |= {"base": "the base"}
 WIDTH = 80
 
