@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lessons.build import exercise_of
 from minilora.classroom.course import CONFIG, POINTS, QUESTION_POINTS, mark, notebook, questions_of, write_course
 from minilora.classroom.grading import nbcheck
 from minilora.classroom.grading.grade import NOT_STARTED, grade
@@ -304,8 +305,8 @@ READS = f"exec(open({str(LORA.folder.resolve() / 'solution.py')!r}).read())\n"
 HANDED_IN = {  # student: file, text
     "ada": ("08_lora.py", LORA.source.text),
     "ben": ("lessons/08_lora/exercise.py", with_answers(LORA.source, {"start_matrices": "return None, None"})),
-    "cem": ("08.py", LORA.source.exercise()),
-    "dan": ("08_lora.py", LORA.source.exercise() + READS),
+    "cem": ("08.py", exercise_of(LORA.source)),
+    "dan": ("08_lora.py", exercise_of(LORA.source) + READS),
     "eve": ("08.py", "def count_parameters(:"),
     "fay": ("notes.py", "x = 1"),
     "=1+1": ("08_lora.py", with_answers(LORA.source, {"count_parameters": "while True: pass"})),
@@ -360,13 +361,13 @@ def test_a_check_that_fails_itself_stops_no_class(monkeypatch):
 
 @pytest.mark.slow  # it needs bubblewrap
 def test_with_one_lesson_a_file_is_a_student(tmp_path):
-    put(tmp_path / "in" / "ada.py", LORA.source.exercise())
+    put(tmp_path / "in" / "ada.py", exercise_of(LORA.source))
     assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08", "--out", str(tmp_path / "m.csv")]) == 0
     assert (tmp_path / "m.csv").read_text("utf-8").splitlines()[1].startswith("ada,0,0,")
 
 
 def test_without_bubblewrap_marks_are_refused_in_a_line(tmp_path, monkeypatch, capsys):
-    put(tmp_path / "in" / "ada.py", LORA.source.exercise())
+    put(tmp_path / "in" / "ada.py", exercise_of(LORA.source))
     isolated.bubblewrap.cache_clear()
     monkeypatch.setattr(isolated.shutil, "which", lambda name: None)
     assert main(["course", "--mark", str(tmp_path / "in"), "--lessons", "08", "--out", str(tmp_path / "m.csv")]) == 2

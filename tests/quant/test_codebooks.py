@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from minilora import nn, quant
-from minilora.quant.codebooks import CODEBOOKS, NF4_OFFSET, dynamic_map, fp4, int4, midpoints, nf4, order
+from minilora.quant.codebooks import CODEBOOKS, dynamic_map, fp4, int4, midpoints, nf4, order
 
 pytestmark = pytest.mark.host
 
