@@ -24,11 +24,11 @@ from minilora.data.tasks import Example
 from minilora.data.tokenizer import TokenStream
 from minilora.demo.base import QUICK_BASE
 from minilora.errors import MiniloraError
-from minilora.measure.few_shot import bits_after
 from minilora.measure.lab import SCRATCH, Lab
 from minilora.measure.lr_search import SEED
 from minilora.measure.records import Records
 from minilora.train import load, methods
+from notebooks.figures.few_shot import bits_after
 
 KIND = "comparison"
 RECORDS = "records.jsonl"

@@ -9,9 +9,9 @@ from minilora.data.batches import padded_left
 from minilora.data.tasks import Example
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError
-from minilora.measure.few_shot import prompt_for
 from minilora.tensor import no_grad
 from minilora.train.world import rows_of, take
+from notebooks.figures.few_shot import prompt_for
 
 
 def classify_by_prompt(

@@ -14,11 +14,11 @@ from minilora.data import chat, corpora
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError, print_notes
 from minilora.measure.curve import Curve, CurveSettings, read_task
-from minilora.measure.few_shot import bits_after
 from minilora.measure.lr_search import SEED
 from minilora.train import defaults, load, metrics
 from minilora.train.metrics import Row, after, label_scores, row_scores
 from minilora.train.text import Chats, Text
+from notebooks.figures.few_shot import bits_after
 
 if TYPE_CHECKING:
     from experiments.compare_model import ModelSettings

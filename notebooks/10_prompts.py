@@ -14,8 +14,8 @@ import numpy as np
 
 import minilora.functional as F  # rotary positions
 from figures import internals, pictures  # in the folder beside this notebook
+from figures.few_shot import bits_after, prompt_for  # plain prompts
 from minilora import nn, no_grad, optim  # modules, no gradients, AdamW
-from minilora.measure.few_shot import bits_after, prompt_for  # plain prompts
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model

@@ -10,11 +10,11 @@ from experiments.__main__ import main
 from experiments.prompts import classify_by_prompt
 from minilora import threads
 from minilora.demo.base import Base
-from minilora.measure.few_shot import bits_after, prompt_for
 from minilora.measure.lab import Lab
 from minilora.measure.lr_search import best_rate
 from minilora.measure.records import Records
 from minilora.train.loop import TrainConfig
+from notebooks.figures.few_shot import bits_after, prompt_for
 
 pytestmark = pytest.mark.host
 
