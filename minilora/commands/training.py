@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from minilora.commands.common import print_result
@@ -25,7 +25,6 @@ from minilora.train.text import Chats, Text, check_length, longest, num_examples
 from minilora.train.world import World, this_world
 
 AUTO = "auto"  # --lr: searched for
-FLAGS = ("optimizer", "schedule", "warmup", "accumulate", "eval_every", "patience", "seed", "save_every")
 
 
 def check_folder(arguments: Namespace) -> None:
@@ -37,7 +36,7 @@ def check_folder(arguments: Namespace) -> None:
 
 def train_settings(arguments: Namespace) -> dict:
     """The flags that are fields of TrainConfig; None for one that was not typed and has no default."""
-    flags = {name: getattr(arguments, name) for name in ("steps", *FLAGS)}
+    flags = {field.name: getattr(arguments, field.name) for field in fields(TrainConfig) if field.name in arguments}
     return flags | {"peak_lr": None if arguments.lr == AUTO else arguments.lr}
 
 
@@ -67,8 +66,8 @@ def train(
     # Evaluations of a run that is resumed are compared with those before.
     examples = arguments.before.get("eval_examples") or defaults.eval_examples(config, batch_size)
     settings |= {name: getattr(arguments, name) for name in ("data", "batch_size", "seq_len", "checkpointing")}
-    settings |= {name: getattr(config, name) for name in ("steps", *FLAGS)}
-    settings |= {"lr": config.peak_lr, "eval_examples": examples}
+    settings |= {name: getattr(config, name) for name in train_settings(arguments)}
+    settings |= {"lr": settings.pop("peak_lr"), "eval_examples": examples}
     trains, total = count_parameters(model)
     if not arguments.json:
         print(f"{data.name}: {len(data.train.ids):,} tokens; {trains:,} of {total:,} parameters train")
