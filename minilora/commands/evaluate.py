@@ -91,9 +91,16 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     labels = chosen.labels if len(chosen.labels or ()) > 1 else None  # between fewer there is no choice
     longest = max(len(tokenizer.encode(messages[-1]["content"])) for messages in measured)
     how: dict[str, Any] = {"max_new_tokens": min(max(SHORTEST, longest + 1), LONGEST), "labels": labels}
-    with progress_bar("answers", len(measured)) as advance:
-        how |= {"shots": shots, "batch_size": arguments.batch_size, "advance": advance}
-        score = measure_task(model, tokenizer, measured, **how)
+    try:
+        with progress_bar("answers", len(measured)) as advance:
+            how |= {"shots": shots, "batch_size": arguments.batch_size, "advance": advance}
+            score = measure_task(model, tokenizer, measured, **how)
+    except MiniloraError as error:
+        if shots:
+            raise
+        print_result(arguments, facts, line)
+        print_notes([f"answers are not measured: {error}"])
+        return
     print_result(arguments, facts | {"task": score.facts()}, "\n".join([line, *score_lines(score)]))
     if score.confusion and not arguments.json:
         print()

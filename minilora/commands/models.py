@@ -108,7 +108,7 @@ def describe(source: str) -> dict:
     stored: Counter[str] = Counter()
     for tensor in tensors.values():
         stored[tensor.kind] += tensor.size
-    facts: dict[str, Any] = {"path": str(path), **content, "parameters": sum(stored.values()), "stored": dict(stored)}
+    facts: dict[str, Any] = content | {"path": str(path), "parameters": sum(stored.values()), "stored": dict(stored)}
     with suppress(MiniloraError):  # it has no tokenizer, or one that is not for conversations
         facts["chat_format"] = chat.find_format(tokenizer_of(path)).label
     return facts

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from contextlib import nullcontext
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from minilora.commands.common import print_result
@@ -17,7 +18,7 @@ from minilora.train import defaults, launch
 from minilora.train.answers import write_sample
 from minilora.train.config import TrainConfig
 from minilora.train.load import count_parameters
-from minilora.train.loop import History
+from minilora.train.loop import History, check_own
 from minilora.train.metrics import evaluator
 from minilora.train.run import RunFolder
 from minilora.train.save import save_adapter, save_model, training_record
@@ -79,7 +80,9 @@ def train(
         return {"step": step} | write_sample(model, tokenizer, part)
 
     part = data.validation if data.validation.characters else data.train
-    folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, data.sha256)
+    world.check_alike({"settings": {**settings, "data": "", "model": ""}, "data": data.sha256}, model)
+    own = partial(check_own, model)
+    folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, data.sha256, own)
     with world.shared_cores(), folder if world.rank == 0 else nullcontext() as run:
         samples, saved = [] if run is None else [write(0)], None
         model.eval()

@@ -167,6 +167,7 @@ def follows_rules(content: dict[str, Any]) -> bool:
         content | {"added_tokens": [], "model": model | {"vocab": {}, "merges": []}} == RULES
         and special == [{"id": vocab.get(t["content"]), "content": t["content"]} | _SPECIAL for t in special]
         and sorted(vocab) == sorted([*(token["content"] for token in special), *_BYTE_OF, *made])
+        and sorted(vocab.values()) == list(range(len(vocab)))
         and vocab.keys() >= {token for merge in model["merges"] for token in merge}
     )
 
@@ -175,6 +176,7 @@ class ByteLevelBPE:
     """The methods of a tokenizers.Tokenizer that `Tokenizer` calls. No text gives a special token."""
 
     model = SimpleNamespace(byte_fallback=False)
+    offsets = None  # where tokens lie in the text is not known
     pre_tokenizer = post_processor = None
 
     def __init__(self, content: dict[str, Any], where: str = "the tokenizer"):

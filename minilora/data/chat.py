@@ -20,7 +20,7 @@ from minilora.data.chat_format import find_format as find_format  # of the modul
 from minilora.data.corpora import Splits
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, escape, first_few
-from minilora.formats.atomic import parse_json, show_path
+from minilora.formats.atomic import parse_json, show_path, to_utf8
 
 QUESTIONS, ANSWERS = ("prompt", "instruction"), ("response", "completion", "output")  # what a line may call them
 MOST_LABELS = 20
@@ -99,6 +99,7 @@ def _message(message: dict[str, Any]) -> dict[str, str]:
 def _text(what: str, value: Any) -> str:
     if not isinstance(value, str):
         raise MiniloraError(f"{what} is {escape(json.dumps(value), 40)}, not text: write it in quotes")
+    to_utf8(value)
     return value
 
 

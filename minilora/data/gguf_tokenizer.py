@@ -46,7 +46,7 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     inner = Tokenizer.from_str(
         json.dumps(bpe.RULES | {"pre_tokenizer": cut.pre_tokenizer, "normalizer": cut.normalizer})
     )
-    merges = [(left, right) for left, right in (merge.split(" ", 1) for merge in values["merges"])]
+    merges = [(left, right) for left, right in (merge.split(" ", 1) for merge in values.get("merges", []))]
     inner.model = models.BPE(vocab=vocab, merges=merges, ignore_merges=cut.ignore_merges)
     types = values.get("token_type", [NORMAL] * len(tokens))
     for kind in (CONTROL, UNKNOWN, USER_DEFINED):  # the last are found whole in any text, the others stand for none

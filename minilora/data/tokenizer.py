@@ -21,7 +21,7 @@ import numpy as np
 from minilora.data import bpe, gguf_tokenizer
 from minilora.data.corpora import Document
 from minilora.errors import FormatError, MiniloraError, escape
-from minilora.formats.atomic import parse_json, read_bytes, read_json, show_path
+from minilora.formats.atomic import parse_json, read_bytes, read_json, show_path, to_utf8
 
 END_OF_TEXT = "<|endoftext|>"  # between documents; also what a model starts from (bos) and what pads a batch
 SMALLEST = 257  # END_OF_TEXT and the 256 bytes
@@ -70,7 +70,8 @@ class Tokenizer:
         # Rules for pairs and for bos, which no text here needs, and which move the places of tokens in their text.
         self._post_processor, inner.post_processor = inner.post_processor, None
         # False if a space goes before the first text alone, so that a part of a text cannot be encoded by itself.
-        self.encodes_parts = getattr(inner.pre_tokenizer, "prepend_scheme", None) != "first"
+        is_placed = getattr(inner, "offsets", ...) is not None
+        self.encodes_parts = is_placed and getattr(inner.pre_tokenizer, "prepend_scheme", None) != "first"
 
     def _find(self, token: str | int) -> tuple[int, str]:
         """Find the id and the name of a token, given either."""
@@ -120,7 +121,10 @@ class Tokenizer:
         ]
 
     def _encodings(self, texts: Sequence[str]) -> Iterator[Any]:
-        with format_errors("the tokenizer fails"):  # as at half a surrogate pair
+        texts = list(texts)
+        for text in texts:
+            to_utf8(text)  # not so half a surrogate pair
+        with format_errors("the tokenizer fails"):
             for start in range(0, len(texts), _PORTION):
                 yield from self._inner.encode_batch(texts[start : start + _PORTION], add_special_tokens=False)
 

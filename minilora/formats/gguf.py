@@ -206,6 +206,8 @@ def write_gguf(path: str | os.PathLike[str], content: GGUF) -> None:
     writer = gguf.GGUFWriter(None, "")
     writer.kv_data[0].clear()  # of the architecture, which is part of the content
     for key, value in content.metadata.items():
+        if value == []:  # which the library refuses: readers take what is missing for empty
+            continue
         is_list = isinstance(value, list)
         types, names = set(map(type, value if isinstance(value, list) else [value])), _IN_LISTS if is_list else _ALONE
         if len(types) != 1 or not types <= names.keys():

@@ -164,7 +164,10 @@ def _are_counts(value: object) -> bool:
 
 
 def _read_array(file: BufferedReader, entry: Entry, where: str) -> np.ndarray:
-    array = np.empty(entry.shape, DTYPES[entry.dtype])
+    try:
+        array = np.empty(entry.shape, DTYPES[entry.dtype])
+    except MemoryError as error:  # of a sparse file, which passes the check of sizes
+        raise FormatError(f"{where} is larger than memory: {error}") from error
     raw = array.reshape(-1).view(np.uint8)
     file.seek(entry.start)
     if file.readinto(raw.data) != array.nbytes:

@@ -273,7 +273,7 @@ def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Modu
         if others := meant([name], list(modules)):
             problem = f"is not a {kind_name}: it is of class {type(modules[others[0]]).__name__}"
         elif re.fullmatch(r"[\w.-]*", name):
-            problem = f"matches nothing{did_you_mean(name, last_names, before=', ')}"
+            problem = f"matches nothing{did_you_mean(name, last_names, before=', ') if len(problems) < 10 else ''}"
         else:
             problem = "is not a name (regular expressions are not read)"
         problems.append(f"{escape(repr(name))} {problem}")

@@ -197,7 +197,8 @@ def _problems(
         elif name in bases:
             base = backend.to_numpy(bases[name].data)
             is_other = getattr(config, "is_pissa", False)  # what PiSSA leaves of the base, made anew here
-            if not is_other and not np.array_equal(base, array.astype(base.dtype)):
+            wrong += (problem := _array_problem(name, array, base.shape))
+            if not problem and not is_other and not np.array_equal(base, array.astype(base.dtype)):
                 wrong.append(f"{name} differs from the weights of this base")
         else:
             hint = ", which modules_to_save does not name" if name in own else ""

@@ -177,6 +177,10 @@ class LoraConfig(TargetedConfig):
     # one layer.
     defaults: ClassVar[dict[str, list[str]]] = {"llama": ["q_proj", "v_proj"], "gpt2": ["c_attn"]}
 
+    def __post_init__(self):
+        self.rank_pattern, self.alpha_pattern = self.rank_pattern or {}, self.alpha_pattern or {}  # PEFT: also None
+        super().__post_init__()
+
     def problems(self) -> list[str]:
         found = super().problems()
         for option, field in PATTERNS.items():

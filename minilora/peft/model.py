@@ -140,9 +140,9 @@ class PeftModel(nn.Module):
 
         0 is the base, 1 the adapter as it was trained, bit for bit; what lies between often keeps more of the base, and
         beyond 1 it is exaggerated. At another strength than 1 nothing trains, and values that are loaded are lost with
-        the next change. Merging and saving take the adapter at its strength, which is in the saved numbers themselves:
-        it opens anywhere, with a strength of 1. Raises MiniloraError, and changes nothing, where the change is no
-        multiple of something: DoRA, PiSSA, virtual tokens.
+        the next change; back at 1 all of it trains. Merging and saving take the adapter at its strength, which is in
+        the saved numbers themselves: it opens anywhere, with a strength of 1. Raises MiniloraError, and changes
+        nothing, where the change is no multiple of something: DoRA, PiSSA, virtual tokens.
         """
         self._must_be_in("scale")
         strength = checked_number("the strength of an adapter", strength)

@@ -29,7 +29,7 @@ from minilora.errors import MiniloraError, unknown
 from minilora.fields import checked
 from minilora.kernels import elementwise
 from minilora.quant import plain
-from minilora.quant.codebooks import CODEBOOKS, dynamic_map, midpoints, order
+from minilora.quant.codebooks import CODEBOOKS, dynamic_map, midpoints, order, values_of
 from minilora.tensor import Tensor
 from minilora.threads import count, side_by_side, using
 
@@ -101,7 +101,7 @@ def quantize_4bit(
         absmax, scales = plain.quantize_8bit(absmax - offset, STATISTICS_BLOCKSIZE, table)
         code = backend.asarray(dynamic_map())
         state2 = QuantState(scales, None, code, STATISTICS_BLOCKSIZE, dtype=scales.dtype)
-    code = backend.asarray(CODEBOOKS[quant_type]())
+    code = backend.asarray(values_of(quant_type))
     state = QuantState(absmax, tuple(array.shape), code, blocksize, quant_type, array.dtype, offset, state2)
     return packed.reshape(-1, 1), state
 
@@ -245,7 +245,7 @@ def dequantize_on_cpu(packed: np.ndarray, absmax: np.ndarray, quant_type: str, b
 @cache
 def pairs(quant_type: str) -> np.ndarray:
     """The two values that each byte stands for, (256,) complex64: the first is the real part."""
-    code, byte = CODEBOOKS[quant_type](), np.arange(256)
+    code, byte = values_of(quant_type), np.arange(256)
     return np.stack([code[byte >> 4], code[byte & 15]], axis=1).view(np.complex64).reshape(-1)
 
 

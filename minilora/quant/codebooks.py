@@ -83,19 +83,25 @@ def dynamic_map() -> np.ndarray:
     return _constant(np.sort(np.array(values, dtype=np.float32)))
 
 
-CODEBOOKS = {"nf4": nf4, "fp4": fp4, "int4": int4}  # by quant_type; each has 16 values
+CODEBOOKS = {"nf4": nf4, "fp4": fp4, "int4": int4}  # by quant_type; each has at most 16 values
+
+
+def values_of(quant_type: str) -> np.ndarray:
+    """The 16 values of a codebook: the last stands for those that it leaves over."""
+    values = CODEBOOKS[quant_type]()
+    return np.pad(values, (0, 16 - len(values)), mode="edge")
 
 
 @cache
 def order(quant_type: str) -> np.ndarray:
     """The codes (16, uint8) in the order of their values; of two that are equal, the lower code first."""
-    return _constant(np.argsort(CODEBOOKS[quant_type](), kind="stable").astype(np.uint8))
+    return _constant(np.argsort(values_of(quant_type), kind="stable").astype(np.uint8))
 
 
 @cache
 def midpoints(quant_type: str) -> np.ndarray:
     """Numbers at which the nearest value changes: the means (15, float32) of neighbours, the smallest first."""
-    values = CODEBOOKS[quant_type]()[order(quant_type)]
+    values = values_of(quant_type)[order(quant_type)]
     return _constant((values[:-1] + values[1:]) / 2)
 
 

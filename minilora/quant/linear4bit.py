@@ -47,6 +47,8 @@ class Linear4bit(nn.Linear):
 
         Errors as for `quantize_4bit`.
         """
+        if isinstance(linear, Linear4bit):
+            raise MiniloraError("the layer is in 4 bits already")
         weight = linear.weight.data
         packed, state = quantize_4bit(weight, blocksize, quant_type, compress_statistics)
         bias = None if linear.bias is None else nn.Parameter(linear.bias.data, requires_grad=False)

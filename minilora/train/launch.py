@@ -51,7 +51,10 @@ def ranks() -> int:
 
 
 def check(command: str) -> None:
-    """Raise MiniloraError for a command that several ranks cannot do together."""
+    """Raise MiniloraError for a command that several ranks cannot do together, or a start that cannot end well."""
+    started = max(int(os.environ.get(name, "1")) for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
+    if started > 1 and communicator() is None:
+        raise MiniloraError("start the ranks by -m mpi4py, which ends all of them when one fails: see lesson 14")
     if ranks() > 1 and command not in COMMANDS:
         raise MiniloraError(f"{command} runs as one process; several ranks are for {' and '.join(COMMANDS)}")
 

@@ -22,7 +22,7 @@ from minilora.tensor import Tensor
 from minilora.train.config import TrainConfig, lr_factor
 from minilora.train.launch import on_signals
 from minilora.train.progress import progress_bar
-from minilora.train.run import Checkpoint, RunFolder, newest_checkpoint
+from minilora.train.run import Checkpoint, RunFolder, remove_checkpoints
 from minilora.train.world import SIGNALS, World, batch_gradients
 
 
@@ -68,6 +68,14 @@ def _score(evaluation: dict) -> float:
 def trainable(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that require a gradient, by path."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def check_own(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Raise MiniloraError if a checkpoint is of another model or method."""
+    here = {f"model.{name}": p.shape for name, p in trainable(model).items()}
+    there = {name: a.shape for name, a in checkpoint.arrays.items() if name.startswith("model.")}
+    if differing := [name for name in here | there if here.get(name) != there.get(name)]:
+        raise MiniloraError(f"the checkpoint is of another model or method: it differs in {first_few(differing)}")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -207,8 +215,11 @@ class _Loop:
             self.run.log(record)
 
     def refuse(self, what: str) -> NoReturn:
-        """Raise MiniloraError that says what is not finite and which checkpoint to go on from."""
-        good = None if self.run is None else newest_checkpoint(self.run.checkpoints)
+        """Raise MiniloraError that says what is not finite and which checkpoint to go on from.
+
+        A checkpoint of the weights as they are is removed first: training on from it would end here again.
+        """
+        good = None if self.run is None else remove_checkpoints(self.run.checkpoints, self.step)
         where = "no good checkpoint was saved" if good is None else f"the last good checkpoint is {show_path(good)}"
         raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one ({where})")
 
@@ -258,10 +269,8 @@ class _Loop:
         parts: dict[str, dict[str, Any]] = {part: {} for part in ("model", "best", "optimizer")}
         for path, array in checkpoint.arrays.items():
             part, _, name = path.partition(".")
-            parts[part][name] = array
-        here, there = ({name: a.shape for name, a in named.items()} for named in (self.parameters, parts["model"]))
-        if differing := [name for name in here | there if here.get(name) != there.get(name)]:
-            raise MiniloraError(f"the checkpoint is of another model or method: it differs in {first_few(differing)}")
+            parts.setdefault(part, {})[name] = array
+        check_own(self.model, checkpoint)
         for name, now in (("workers", threads.count()), ("ranks", self.world.size)):
             if (then := state.get(name, 1)) != now:
                 self.history.notes.append(f"resumed with {now} {name} instead of {then}: last digits differ")

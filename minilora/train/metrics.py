@@ -330,7 +330,10 @@ def row_scores(
     if shared:
         with no_grad():
             base.body(rows[0].prompt[None, :shared], past_key_values=prefix)
-    return np.array(in_batches(partial(_batch_scores, base, prefix, shared), rows, lengths, batch_size, advance))
+    scores = np.array(in_batches(partial(_batch_scores, base, prefix, shared), rows, lengths, batch_size, advance))
+    if np.isnan(scores).any():
+        raise MiniloraError("the likelihoods are no numbers: the weights or an adapter's strength are of no use")
+    return scores
 
 
 def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:

@@ -19,10 +19,11 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,8 +81,10 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     content, digest = metadata.get("checkpoint", ""), metadata.get("sha256")
     if digest != _checksum(content, arrays):
         raise FormatError(f"{show_path(path)} is no checkpoint, or damaged: its content does not match its checksum")
-    content = json.loads(content)
-    return Checkpoint(content["step"], arrays, content["state"])
+    saved = atomic.parse_json(content.encode(), show_path(path))
+    if type(saved.get("step")) is not int or not isinstance(saved.get("state"), dict):
+        raise FormatError(f"{show_path(path)} is no checkpoint: it has no step or no state")
+    return Checkpoint(saved["step"], arrays, saved["state"])
 
 
 def latest_checkpoint(folder: str | os.PathLike) -> Checkpoint | None:
@@ -100,22 +103,23 @@ def latest_checkpoint(folder: str | os.PathLike) -> Checkpoint | None:
     return None
 
 
-def newest_checkpoint(folder: str | os.PathLike) -> Path | None:
-    """The file of the newest checkpoint in `folder`, unread; None where there is none."""
-    return next((path for _, path in _saved(Path(folder))), None)
-
-
-def remove_checkpoints(folder: str | os.PathLike, step: int) -> None:
-    """Remove the checkpoints of step `step` and later, and nothing else."""
-    for saved_step, path in _saved(Path(folder)):
+def remove_checkpoints(folder: str | os.PathLike, step: int) -> Path | None:
+    """Remove the checkpoints of step `step` and later, and nothing else; returns the newest that is left."""
+    saved = _saved(Path(folder))
+    for saved_step, path in saved:
         if saved_step >= step:
             atomic.remove_file(path)
+    return next((path for saved_step, path in saved if saved_step < step), None)
 
 
 def _saved(folder: Path) -> list[tuple[int, Path]]:
     """(step, path) of each checkpoint in `folder` by its name, newest first."""
-    named = {path.stem.removeprefix("step-"): path for path in folder.glob("step-*.safetensors")}
-    return sorted(((int(step), path) for step, path in named.items() if step.isdecimal()), reverse=True)
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    named = [(re.fullmatch(r"step-([0-9]+)\.safetensors", name), folder / name) for name in names]
+    return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)
 
 
 def _checksum(content: str, arrays: dict[str, np.ndarray]) -> str:
@@ -139,7 +143,8 @@ class RunFolder:
     `resume` goes on from the newest whole checkpoint (`.checkpoint`), or starts anew where there is no run or no
     checkpoint; `overwrite` removes the record, metrics and checkpoints of the run that is there and starts anew.
     Either touches only a folder that a run wrote. `.notes` holds lines for the reader: what was started anew, which
-    checkpoint was damaged. A run does not go on with another text or other settings than it began with.
+    checkpoint was damaged. A run does not go on with another text or other settings than it began with. accept: raises
+    MiniloraError for a checkpoint that is of another model.
 
     Errors, on entering: MiniloraError for a folder that is not empty (without either flag), is no run folder, is in use
     by another process, or cannot be written; FormatError when all its checkpoints are damaged. A folder that is
@@ -153,12 +158,13 @@ class RunFolder:
         overwrite: bool = False,
         config: dict | None = None,
         text_hash: str | None = None,
+        accept: Callable[[Checkpoint], None] = lambda checkpoint: None,
     ):
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.checkpoint: Checkpoint | None = None
         self.notes: list[str] = []
-        self._resume, self._overwrite = resume, overwrite
+        self._resume, self._overwrite, self._accept = resume, overwrite, accept
         self._start = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -231,6 +237,7 @@ class RunFolder:
             self.checkpoint = latest_checkpoint(self.checkpoints)
         if previous and self.checkpoint:
             self._check_changes(previous)  # before anything is changed
+            self._accept(self.checkpoint)
             self.notes += self.checkpoint.notes
             again = {"step": self.checkpoint.step, **self._start}
             self._record |= {key: previous.get(key) for key in self._start}
@@ -273,24 +280,26 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     record = atomic.read_json(path)
     kinds = {"config": dict, "text_sha256": str | None, "resumed": list}
     is_whole = all(key in record and isinstance(record[key], kind) for key, kind in kinds.items())
+    is_whole &= isinstance(record.get("result"), dict | None)
     if not is_whole or record.get("format") != FORMAT:
         raise FormatError(f"{show_path(path)} is damaged, or not the record of a run; choose another folder")
     return record
 
 
 def _metrics(folder: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any], bytes]]:
-    """(step, record, line) of each line of metrics, up to one that is no record, as a killed writer leaves it."""
+    """(step, record, line) of each line of metrics, each step once; a line that is no record, as a killed writer leaves
+    it, is passed over.
+    """
     if not os.path.lexists(path := Path(folder) / METRICS):
         return
+    last = -1
     with atomic.open_regular(path) as file:
         for line in file:
-            try:
-                record = json.loads(line)
-                step = int(record["step"])
-            except (ValueError, TypeError, KeyError):
-                return
-            if line.endswith(b"\n"):
-                yield step, record, line
+            with suppress(MiniloraError):
+                record = atomic.parse_json(line, "the line")
+                step = record.get("step")
+                if type(step) is int and last < step < 2**53 and line.endswith(b"\n"):
+                    yield (last := step), record, line
 
 
 def read_metrics(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[int, float]]]:

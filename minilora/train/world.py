@@ -20,6 +20,8 @@ import numpy as np
 
 from minilora import backend, blas, nn, threads
 from minilora.backend import xp
+from minilora.errors import MiniloraError
+from minilora.peft import base_fingerprint
 from minilora.tensor import Tensor, gradients
 from minilora.threads import split_rows
 from minilora.train import launch
@@ -89,6 +91,11 @@ class World:
     def sum(self, number: float) -> float:
         """The sum of a number over the ranks, added in the order of the ranks."""
         return number if self.size == 1 else sum(self._comm.allgather(number))
+
+    def check_alike(self, facts: dict, model: Any) -> None:
+        """Raise MiniloraError on a rank that was started with other facts, or another model, than rank 0."""
+        if self.size > 1 and self.broadcast(mine := (facts, base_fingerprint(model))) != mine:
+            raise MiniloraError("this rank was started with other settings, data or weights than rank 0")
 
     def broadcast(self, thing):
         """Return what rank 0 gives, on all ranks, which wait for it."""
