@@ -266,7 +266,7 @@ def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Modu
     paths = [path for path, module in modules.items() if isinstance(module, kind)]
     kind_name = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
     last_names = [name for name in dict.fromkeys(path.rpartition(".")[2] for path in paths) if not name.isdigit()]
-    problems = []
+    problems: list[str] = []
     for name in names:
         if meant([name], paths):
             continue
