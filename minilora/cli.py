@@ -67,6 +67,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     "models --file": "`PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER minilora models get NAME` takes the archive from a folder",
     "finetune --pack": "conversations of like length share a batch, so that little of it is padding",
     "merge --adapter-only": "without it, `minilora merge --adapter FOLDER --out merged.gguf` writes the merged model",
+    "course --hidden": "write your check into the lesson's checks.py, in a clone of your own: docs/teachers.md",
     "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
     "plan --model": "name the model without a flag: minilora plan llama-7b",
     "plan --all": "without --method, all methods are planned",

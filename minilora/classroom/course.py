@@ -5,7 +5,6 @@
                                   POINTS points after each task, which calls `nbcheck.py`
     source/08_lora/README.md      the lesson's reading
     teacher/08_lora.md            what to do in class: the lesson's teaching.md
-    hidden/08_lora.py             a teacher's private checks, where there are some
 
 Nothing here needs nbgrader; docs/teachers.md says how to go on with it. `course --mark` grades without it
 
@@ -19,22 +18,20 @@ import csv
 import io
 import json
 import re
-from collections.abc import Set
 from pathlib import Path
 
-from minilora.classroom.grading.grade import PASSED, grade, grade_task
+from minilora.classroom.grading.grade import PASSED, grade
 from minilora.classroom.grading.submission import NBCHECK, Submission
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.sandbox.isolated import Isolated, bubblewrap
-from minilora.classroom.sandbox.runner import Sandbox
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 from minilora.train.progress import progress_bar
 
-CONFIG, HIDDEN = "nbgrader_config.py", "hidden"  # its settings, and where private checks lie
+CONFIG = "nbgrader_config.py"
 TEACHER = "teacher"  # the folder of pages that students do not get
 TEACHING, RUBRIC = "teaching.md", "### Rubric"
-POINTS = 10  # of a task; as many again where there is a private check
+POINTS = 10  # of a task
 QUESTION_POINTS = 2  # of an open question, which a person marks
 CONFIG_TEXT = '''"""Settings of nbgrader for this course. Run nbgrader's commands in this folder."""
 
@@ -61,32 +58,29 @@ INTRO = """Write in place of `raise NotImplementedError()`. The cell below each 
 says what is wrong. Before you hand in, restart the kernel and run all cells from the top."""
 
 
-def write_course(folder: Path, lessons: list[Lesson], hidden: Path | None = None) -> list[Path]:
+def write_course(folder: Path, lessons: list[Lesson]) -> list[Path]:
     """Write the course; returns the notebooks' paths.
 
-    hidden: a folder of private checks, 08_lora.py and so on. Raises MiniloraError, and has then written
-    nothing, where the folder has something in it, the lessons have no solution, or it fails a private check.
+    Raises MiniloraError, and has then written nothing, where the folder has something in it.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MiniloraError(f"{escape(str(folder))} exists and is not an empty folder; choose another")
-    private = {} if hidden is None else _private(hidden, lessons)
-    copies = {folder / HIDDEN / f"{name}.py": path for name, (path, _) in private.items()}
+    copies: dict[Path, Path] = {}
     notebooks = []
     for lesson in lessons:
         source = folder / "source" / lesson.name
         copies |= {source / name: path for name, path in lesson.readings.items()}
         copies[folder / TEACHER / f"{lesson.name}.md"] = lesson.folder / TEACHING
-        _, tasks = private.get(lesson.name, (None, frozenset()))
         notebooks.append(source / f"{lesson.name}.ipynb")
-        write_atomic(notebooks[-1], json.dumps(notebook(lesson, tasks), indent=1, ensure_ascii=False) + "\n")
+        write_atomic(notebooks[-1], json.dumps(notebook(lesson), indent=1, ensure_ascii=False) + "\n")
     for target, path in copies.items():
         write_atomic(target, path.read_bytes())
     write_atomic(folder / CONFIG, CONFIG_TEXT)
     return notebooks
 
 
-def notebook(lesson: Lesson, with_hidden: Set[int] = frozenset()) -> dict:
-    """Make the source notebook of a lesson, as nbformat 4.5 has it. with_hidden: tasks that have a private check."""
+def notebook(lesson: Lesson) -> dict:
+    """Make the source notebook of a lesson, as nbformat 4.5 has it."""
     cells: list[dict] = []
 
     def add(kind: str, name: str, text: str, **marks: object) -> None:
@@ -110,14 +104,9 @@ def notebook(lesson: Lesson, with_hidden: Set[int] = frozenset()) -> dict:
             add("markdown", "how", INTRO)
             add("code", "start", f"{NBCHECK}  # notes from here on which cells have run")
         for task in [task for task, part in last.items() if part == i]:
-            graded = {"grade": True, "points": POINTS}
-            head, call = f"# Task {task}, {POINTS} points", f'("{lesson.number:02}", {task})'
-            text = f"{head}: {lesson.source.titles[task]}\n{NBCHECK}\n\nnbcheck.task{call}"
-            add("code", f"task-{task}", text, **graded)
-            if task in with_hidden:
-                test = f"{NBCHECK}\n\nnbcheck.hidden{call}"
-                text = f"{head} more, when it is graded\n### BEGIN HIDDEN TESTS\n{test}\n### END HIDDEN TESTS"
-                add("code", f"task-{task}-hidden", text, **graded)
+            head = f"# Task {task}, {POINTS} points: {lesson.source.titles[task]}"
+            text = f'{head}\n{NBCHECK}\n\nnbcheck.task("{lesson.number:02}", {task})'
+            add("code", f"task-{task}", text, grade=True, points=POINTS)
     for number, (question, rubric) in enumerate(questions_of(lesson), start=1):
         add("markdown", f"question-{number}", f"## Question {number}, {QUESTION_POINTS} points\n\n{question}")
         add("markdown", f"words-{number}", rubric, grade=True, solution=True, locked=False, points=QUESTION_POINTS)
@@ -142,27 +131,6 @@ def parts_of(lines: list[str]) -> list[tuple[int, bool, str]]:
         if text := "\n".join(body).strip("\n"):
             parts.append((start, is_markdown, text))
     return parts
-
-
-def _private(folder: Path, lessons: list[Lesson]) -> dict[str, tuple[Path, Set[int]]]:
-    """Return {lesson: (the file of its private checks, their tasks)}, each tried on the solution."""
-    found: dict[str, tuple[Path, Set[int]]] = {}
-    for path in sorted(folder.glob("*.py")):
-        lesson = next((lesson for lesson in lessons if lesson.name == path.stem), None)
-        if lesson is None:
-            raise MiniloraError(f"private checks {escape(str(path))} are of no lesson in this course")
-        checks, solution = lesson.private_tasks(path), Submission(lesson.folder / "solution.py", lesson)
-        with Sandbox() as sandbox:
-            results = [grade_task(lesson, task, solution, sandbox) for task in checks]
-        if bad := next((result for result in results if result.verdict != PASSED), None):
-            says = escape(f"{bad.call} {bad.hint}".strip(), 200)
-            raise MiniloraError(f"private checks {escape(str(path))}: the solution fails task {bad.task}: {says}")
-        found[lesson.name] = path, {task.number for task in checks}
-    if not found:
-        raise MiniloraError(
-            f"no private checks in {escape(str(folder))}: they stand in {lessons[0].name}.py, and so on"
-        )
-    return found
 
 
 # Marks of .py files

@@ -14,18 +14,15 @@ def add(parser: Parser) -> None:
     parser.add_argument("--mark", metavar="FOLDER", help=mark)
     parser.add_argument("--out", metavar="FILE", help="where the marks go (default: marks.csv)")
     parser.add_argument("--lessons", help="numbers or names, with commas: 02,08 (default: all)")
-    parser.add_argument("--hidden", metavar="FOLDER", help="your private checks, one file a lesson: 08_lora.py")
 
 
 def run(arguments: Namespace) -> None:
     from minilora.classroom.course import write_course, write_marks
     from minilora.classroom.lessons.lesson import chosen_lessons
 
-    folder, mark, hidden = arguments.folder, arguments.mark, arguments.hidden
+    folder, mark = arguments.folder, arguments.mark
     if (folder is None) == (mark is None):
         raise MiniloraError("course takes a folder for nbgrader, or --mark submitted")
-    if mark is not None and hidden is not None:
-        raise MiniloraError("--hidden goes with an nbgrader course")
     if mark is None and arguments.out is not None:
         raise MiniloraError("--out goes with --mark")
     lessons = chosen_lessons(arguments.lessons)
@@ -33,6 +30,6 @@ def run(arguments: Namespace) -> None:
         out = arguments.out or "marks.csv"
         print(f"wrote {out}: {write_marks(Path(mark), lessons, Path(out))} students")
         return
-    notebooks = write_course(Path(folder), lessons, None if hidden is None else Path(hidden))
+    notebooks = write_course(Path(folder), lessons)
     print("\n".join(f"wrote {path}" for path in notebooks))
     print(f"Next: cd {folder} && nbgrader generate_assignment {notebooks[0].stem}")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from lessons.build import exercise_of
-from minilora.classroom.course import CONFIG, POINTS, QUESTION_POINTS, mark, notebook, questions_of, write_course
+from minilora.classroom.course import CONFIG, POINTS, QUESTION_POINTS, mark, notebook, questions_of
 from minilora.classroom.grading import nbcheck
 from minilora.classroom.grading.grade import NOT_STARTED, grade
 from minilora.classroom.grading.submission import Submission, calls_of
@@ -19,21 +19,12 @@ from minilora.classroom.lessons.lesson import all_lessons, find_lesson
 from minilora.classroom.sandbox import isolated
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.cli import main
-from minilora.errors import MiniloraError
 from tests.helpers.answers import solution_lines, with_answers
 
 pytestmark = pytest.mark.host
 
 LESSONS, LORA = all_lessons(), find_lesson("08")
 every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
-PRIVATE = """
-from minilora.classroom import task
-
-
-@task(1, hints=("", "", ""))
-def counting(student):
-    student.count_parameters(50, 30, 7).equals((560, 1500))
-"""
 COUNT = "def count_parameters(d_in, d_out, r):\n    return r * (d_in + d_out), d_in * d_out"
 NO_COUNT = (
     'def count_parameters(d_in, d_out, r):\n    """Count."""\n    # YOUR CODE HERE\n    raise NotImplementedError()'
@@ -55,11 +46,10 @@ def marks_of(cell) -> dict:
 
 
 def released(page: dict) -> dict:
-    """What nbgrader makes of a source notebook: its stub for each answer, and no hidden tests."""
+    """What nbgrader makes of a source notebook: its stub for each answer."""
     stub = r"\1# YOUR CODE HERE\n\1raise NotImplementedError()\n"
     for cell in page["cells"]:
         text = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION *\n?", stub, source_of(cell), flags=re.DOTALL)
-        text = re.sub(r"### BEGIN HIDDEN.*?### END HIDDEN TESTS", "", text, flags=re.DOTALL)
         is_words = cell["cell_type"] == "markdown" and marks_of(cell)["solution"]
         cell["source"] = "YOUR ANSWER HERE" if is_words else text
     return page
@@ -116,10 +106,10 @@ def test_the_syllabus_has_the_lessons_minutes_and_what_they_need_before_them():
 @pytest.mark.slow
 @every_lesson
 def test_a_released_notebook_gives_nothing_away_and_is_not_started(lesson, sandbox, tmp_path):
-    page, path = released(notebook(lesson, set(lesson.source.titles))), tmp_path / "handed_in.ipynb"
+    page, path = released(notebook(lesson)), tmp_path / "handed_in.ipynb"
     lines = {line.strip() for cell in page["cells"] for line in source_of(cell).splitlines()}
     assert not solution_lines(lesson.source) & lines
-    assert "nbcheck.hidden" not in str(page) and "**2**" not in str(page)
+    assert "**2**" not in str(page)
     path.write_text(json.dumps(page), encoding="utf-8")
     results = grade(lesson, Submission(path, lesson), sandbox)
     assert {result.verdict for result in results} == {NOT_STARTED}
@@ -131,25 +121,19 @@ def test_each_test_stands_where_its_task_can_pass(lesson, sandbox):
     cells = [cell for cell in notebook(lesson)["cells"] if cell["cell_type"] == "code"]
     above = [(number, source_of(cell)) for number, cell in enumerate(cells)]
     for number, text in above:
-        for _, _, task in calls_of(text) or ():
-            assert nbcheck.judge(lesson, lesson.tasks, task, above[: number + 1], sandbox)[0], task
+        for _, task in calls_of(text) or ():
+            assert nbcheck.judge(lesson, task, above[: number + 1], sandbox)[0], task
 
 
 def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
-    folder, private = tmp_path / "course", tmp_path / "private"
-    private.mkdir()
-    (private / "08_lora.py").write_text(PRIVATE)
-    assert main(["course", str(folder), "--lessons", "08, autograd,02", "--hidden", str(private)]) == 0
+    folder = tmp_path / "course"
+    assert main(["course", str(folder), "--lessons", "08, autograd,02"]) == 0
     assert capsys.readouterr().out.count("wrote ") == 2
     files = {str(path.relative_to(folder)) for path in folder.rglob("*.*") if "/pictures/" not in str(path)}
     parts = ("source/{0}/{0}.ipynb", "source/{0}/README.md", "teacher/{0}.md")
     named = {part.format(name) for name in ("02_autograd", "08_lora") for part in parts}
-    assert files == {CONFIG, "hidden/08_lora.py"} | named
+    assert files == {CONFIG} | named
     compile((folder / CONFIG).read_text(), CONFIG, "exec")
-    page = json.loads((folder / "source/08_lora/08_lora.ipynb").read_text("utf-8"))
-    hidden = [source_of(cell) for cell in page["cells"] if marks_of(cell)["grade_id"].endswith("-hidden")]
-    assert len(hidden) == 1 and 'nbcheck.hidden("08", 1)' in hidden[0]
-    assert "560" not in str(page)
 
 
 @pytest.mark.parametrize(
@@ -159,17 +143,12 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
         (["in/08_lora.py"], "in/08_lora.py exists and is not an empty folder"),
         (["course", "--lessons", "77"], "unknown lesson 77: there are"),
         (["course", "--lessons", ","], "--lessons names none"),
-        (["course", "--hidden", "nowhere"], "no private checks in nowhere"),
-        (
-            ["course", "--hidden", "in", "--lessons", "02"],
-            "private checks in/08_lora.py are of no lesson in this course",
-        ),
+        (["course", "--hidden", "in"], "course --hidden is gone: write your check into the lesson's checks.py"),
         (["--mark", "in", "--out", "in"], "--out in exists; choose another name"),
         (["--mark", "empty"], "no exercises in empty: each student has a folder there, with 01_why_transfer.py in it"),
         (["--mark", "two"], "two answers of one student to lesson 08: ada/08.py and ada/08_lora.py"),
         (["course", "--mark", "in"], "course takes a folder for nbgrader, or --mark submitted"),
         (["--kit", "a.zip"], "course --kit is gone: GitHub's Download ZIP"),
-        (["--mark", "in", "--hidden", "in"], "--hidden goes with an nbgrader course"),
         (["course", "--out", "a.csv"], "--out goes with --mark"),
     ],
 )
@@ -177,30 +156,12 @@ def test_a_mistake_is_told_in_a_line(typed, says, tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     for name in ("in/08_lora.py", "two/ada/08.py", "two/ada/08_lora.py", "empty/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(PRIVATE)
+        (tmp_path / name).write_text(COUNT)
     before = sorted(tmp_path.rglob("*"))
     assert main(["course", *typed]) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1 and sorted(tmp_path.rglob("*")) == before
-    assert (tmp_path / "in" / "08_lora.py").read_text() == PRIVATE
-
-
-@pytest.mark.parametrize(
-    "text, says",
-    [
-        (PRIVATE.replace("560", "561"), "the solution fails task 1: count_parameters(50, 30, 7)"),
-        (PRIVATE.replace("task(1", "task(9"), "are of tasks [9], 08_lora has [1, 2, 3, 4, 5, 6]"),
-        (PRIVATE + PRIVATE.replace("counting", "again"), "are of tasks [1, 1]"),
-        ("", "are of tasks []"),
-        ("def (", "SyntaxError"),
-        ("import nothing_of_that_name", "ModuleNotFoundError"),
-    ],
-)
-def test_a_private_check_is_tried_first(text, says, tmp_path):
-    (tmp_path / "08_lora.py").write_text(text)
-    with pytest.raises(MiniloraError, match=re.escape(says)):
-        write_course(tmp_path / "course", [find_lesson("08")], tmp_path)
-    assert not (tmp_path / "course").exists()
+    assert (tmp_path / "in" / "08_lora.py").read_text() == COUNT
 
 
 # Checking from inside a notebook
@@ -285,18 +246,8 @@ def test_a_cell_that_is_no_python_or_was_interrupted_does_not_count(shell):
     assert "does not define lora_forward" in says(3)
 
 
-def test_a_mistaken_call_and_a_private_one_say_so(shell, capsys):
+def test_a_mistaken_call_says_so(shell):
     assert says(9) == "no check of task 9, but of 1, 2, 3, 4, 5, 6"
-    nbcheck.hidden("08", 1)
-    assert "runs as it is graded" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_private_check_in_the_page_for_teachers(tmp_path):
-    page = (find_lesson("08").folder.parents[1] / "docs" / "teachers.md").read_text("utf-8")
-    (tmp_path / "08_lora.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
-    (path,) = write_course(tmp_path / "course", [find_lesson("08")], tmp_path)
-    assert 'nbcheck.hidden(\\"08\\", 1)' in path.read_text("utf-8")
 
 
 # Marks of .py files; the slow ones need bubblewrap

@@ -53,7 +53,7 @@ def writer(name: str, *texts: str, is_right: bool = False) -> Callable:
 writer("sets_allclose", "import numpy as np\nnp.allclose = np.array_equal = np.isclose = np.abs = lambda *a, **k: True")
 writer(
     "replaces_nbcheck",
-    "from minilora.classroom.grading import nbcheck\nnbcheck.task = nbcheck.hidden = lambda *a: None",
+    "from minilora.classroom.grading import nbcheck\nnbcheck.task = lambda *a: None",
 )
 writer(
     "sets_everybodys_marks",

@@ -15,7 +15,7 @@ from minilora.classroom.lessons.lesson import Lesson
 from tests.helpers.answers import with_answers
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("source", "release", "submitted", "hidden")
+FOLDERS = ("source", "release", "submitted")
 SECONDS = 5  # of a task, in place of ten
 SCORES = """
 import json
@@ -65,12 +65,12 @@ def run(folder: Path, environment: dict[str, str], *words: str) -> str:
     return done.stdout
 
 
-def hand_in(folder: Path, lesson: Lesson, students: tuple, private: Path | None, environment: dict[str, str]) -> None:
+def hand_in(folder: Path, lesson: Lesson, students: tuple, environment: dict[str, str]) -> None:
     """Write and release a course of one lesson; each student changes a copy of the notebook and hands it in.
 
     A student may return what is handed in instead: bytes, or the Path that a link leads to. COURSE in it is the folder.
     """
-    write_course(folder, [lesson], private)
+    write_course(folder, [lesson])
     run(folder, environment, "-m", "nbgrader", "generate_assignment", lesson.name)
     released = (folder / "release" / lesson.name / f"{lesson.name}.ipynb").read_text("utf-8")
     for student in students:

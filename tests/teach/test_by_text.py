@@ -17,12 +17,13 @@ SLACK = 3  # seconds of processor time, which the system cuts into whole ones
 @pytest.mark.parametrize(
     "text, found",
     [
-        ('# Task 3\nfrom minilora.classroom.grading import nbcheck\n\nnbcheck.task("08", 3)', [("task", "08", 3)]),
-        ('nbcheck.hidden("08", 3)\nnbcheck.task("02", 1)', [("hidden", "08", 3), ("task", "02", 1)]),
+        ('# Task 3\nfrom minilora.classroom.grading import nbcheck\n\nnbcheck.task("08", 3)', [("08", 3)]),
+        ('nbcheck.task("08", 3)\nnbcheck.task("02", 1)', [("08", 3), ("02", 1)]),
         ("from minilora.classroom.grading import nbcheck", []),
         ('nbcheck.task("08", 3)\nassert f() == 3', None),
         ('nbcheck.task("08", f())', None),
         ("assert f() == 3", None),
+        ('nbcheck.hidden("08", 3)', None),
         ("", None),
     ],
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from minilora.classroom.course import POINTS, QUESTION_POINTS
+from minilora.classroom.course import QUESTION_POINTS
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from tests.helpers import bank
 from tests.helpers.answers import solution_lines
@@ -37,20 +37,6 @@ pytestmark = pytest.mark.host
 
 ENDLESS = "while True:\n    pass"
 FREE_TASK = {"02_autograd": 5, "08_lora": 1}  # one that no other task needs
-PRIVATE = """
-import numpy as np
-
-from minilora.classroom import draw, task
-
-
-@task(3, hints=("", "", ""))
-def computing_with_another_rank(student):
-    rng = np.random.default_rng(0)
-    x, W, A, B = draw(rng, 2, 9), draw(rng, 8, 9), draw(rng, 7, 9), draw(rng, 8, 7)
-    right, none = x @ W.T + 2 / 7 * (x @ A.T @ B.T), x @ W.T
-    student.lora_forward(x, W, A, B, 2.0, 7).equals(right, instead={"Only for small ranks?": none})
-"""
-
 
 LESSONS = [find_lesson("08"), find_lesson("02")]
 every_lesson = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
@@ -115,12 +101,7 @@ def forger(notebook, lesson):
     notebook["cells"].remove(tests[2])
 
 
-def crammer(notebook, lesson):
-    """An answer is right for what the public check asks."""
-    fill(notebook, lesson, {"lora_forward": "return x @ W.T + (r != 7) * alpha / r * (x @ A.T @ B.T)"})
-
-
-ALL, ONLY_08 = (right, wrong, blank, endless), (stuck, typing, forger, crammer, *HOSTILE)
+ALL, ONLY_08 = (right, wrong, blank, endless), (stuck, typing, forger, *HOSTILE)
 
 
 def students(lesson: Lesson) -> tuple:
@@ -130,16 +111,14 @@ def students(lesson: Lesson) -> tuple:
 @pytest.fixture(scope="module")
 def course(tmp_path_factory) -> Course:
     home = tmp_path_factory.mktemp("home")
-    (home / "private").mkdir()
-    (home / "private" / "08_lora.py").write_text(PRIVATE)
     environment = environment_in(home)
     folders = {lesson.name: tmp_path_factory.mktemp("teacher") / "course" for lesson in LESSONS}
 
     changed = set()
 
     def scores_of(lesson: Lesson) -> dict[str, dict[str, float]]:
-        folder, private = folders[lesson.name], home / "private" if lesson.name == "08_lora" else None
-        hand_in(folder, lesson, students(lesson), private, environment)
+        folder = folders[lesson.name]
+        hand_in(folder, lesson, students(lesson), environment)
         before = digests(folder)
         scores = grade(folder, lesson, environment)
         changed.update(path for path, _ in before.items() ^ digests(folder).items())
@@ -148,10 +127,6 @@ def course(tmp_path_factory) -> Course:
     with ThreadPoolExecutor(2) as pool:  # endless loops are mostly waited for
         scores = {name: scores for part in pool.map(scores_of, LESSONS) for name, scores in part.items()}
     return Course(folders, scores, changed)
-
-
-def marks_in(lesson: Lesson) -> dict[str, float]:
-    return full_marks(lesson) | ({"task-3-hidden": POINTS} if lesson.name == "08_lora" else {})
 
 
 @every_lesson
@@ -163,13 +138,13 @@ def test_nothing_is_given_away(course, lesson):
         if path.suffix == ".ipynb":
             text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
         assert not solution_lines(lesson.source) & {line.strip() for line in text.splitlines()}
-        assert not re.search(r"\*\*2\*\*|SOLUTION|HIDDEN|nbcheck.hidden", text)
+        assert not re.search(r"\*\*2\*\*|SOLUTION", text)
 
 
 @every_lesson
 def test_right_answers_get_all_points_and_a_blank_page_none(course, lesson):
-    assert course.of(lesson, right) == marks_in(lesson) | {"words-1": None}  # which is left for the teacher
-    assert course.of(lesson, blank) == dict.fromkeys(marks_in(lesson), 0)
+    assert course.of(lesson, right) == full_marks(lesson) | {"words-1": None}  # which is left for the teacher
+    assert course.of(lesson, blank) == dict.fromkeys(full_marks(lesson), 0)
     assert "not started" in course.feedback(lesson, blank)
 
 
@@ -177,7 +152,7 @@ def test_right_answers_get_all_points_and_a_blank_page_none(course, lesson):
 def test_a_mistake_and_an_endless_loop_cost_their_task_and_are_named(course, lesson):
     hint = first(bank.wrong(lesson), lesson, free_task(lesson)).hint
     for student, says in ((wrong, hint), (endless, f"still running after {SECONDS} s")):
-        assert course.of(lesson, student) == marks_in(lesson) | {f"task-{free_task(lesson)}": 0}
+        assert course.of(lesson, student) == full_marks(lesson) | {f"task-{free_task(lesson)}": 0}
         assert says in course.feedback(lesson, student)
     assert "most recent call last" not in course.feedback(lesson, wrong)
 
@@ -185,14 +160,8 @@ def test_a_mistake_and_an_endless_loop_cost_their_task_and_are_named(course, les
 def test_a_cell_that_cannot_run_costs_its_task_and_the_tests_are_the_teachers(course):
     lesson = LESSONS[0]
     for student in (stuck, typing):
-        assert course.of(lesson, student) == marks_in(lesson) | {f"task-{free_task(lesson)}": 0}
-    assert course.of(lesson, forger) == dict.fromkeys(marks_in(lesson), 0)
-
-
-def test_private_checks_count_and_stay_private(course):
-    assert course.of(LESSONS[0], crammer) == marks_in(LESSONS[0]) | {"task-3-hidden": 0}
-    feedback = course.feedback(LESSONS[0], crammer)
-    assert "Only for small ranks?" in feedback and "computing_with_another_rank" not in feedback
+        assert course.of(lesson, student) == full_marks(lesson) | {f"task-{free_task(lesson)}": 0}
+    assert course.of(lesson, forger) == dict.fromkeys(full_marks(lesson), 0)
 
 
 @every_lesson
@@ -202,15 +171,13 @@ def test_the_exported_grades_are_the_sums(course, lesson):
     for student in students(lesson):
         row = rows[student.__name__]
         assert float(row["score"]) == sum(filter(None, course.of(lesson, student).values()))
-        assert float(row["max_score"]) == sum(marks_in(lesson).values()) + 2 * QUESTION_POINTS
+        assert float(row["max_score"]) == sum(full_marks(lesson).values()) + 2 * QUESTION_POINTS
 
 
 @pytest.mark.parametrize("student", HOSTILE, ids=lambda student: student.__name__)
 def test_a_hostile_notebook_gets_its_honest_mark(course, student):
     passed = {name for name, score in course.of(LESSONS[0], student).items() if score}
-    assert passed == {f"task-{task}" for task in HOSTILE[student]} | (
-        {"task-3-hidden"} if 3 in HOSTILE[student] else set()
-    )
+    assert passed == {f"task-{task}" for task in HOSTILE[student]}
 
 
 def test_nothing_is_changed_and_nothing_goes_on(course):

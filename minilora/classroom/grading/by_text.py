@@ -21,11 +21,10 @@ from nbconvert.filters import markdown2html
 from nbformat import v4
 from nbgrader.api import Gradebook
 from nbgrader.converters.base import NbGraderException
-from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
 from traitlets import Float
 
-from minilora.classroom.course import HIDDEN, METADATA
+from minilora.classroom.course import METADATA
 from minilora.classroom.grading.grade import job_of
 from minilora.classroom.grading.nbcheck import judge
 from minilora.classroom.grading.submission import Cell, Cells, calls_of, read_cells
@@ -120,29 +119,25 @@ class GradeByText(NbGraderPreprocessor):
     seconds = Float(SECONDS, help="Seconds of processor time for a task, and once for all cells.").tag(config=True)
 
     def preprocess(self, nb: Any, resources: Any) -> Any:
-        root = Path(CourseDirectory(config=self.config).root)
         code = [cell for cell in nb.cells if cell.cell_type == "code"]
         for number, cell in enumerate(code, start=1):
             cell.execution_count, cell.outputs = number, []
         answers = [(cell.execution_count, cell.source) for cell in code if not is_test(cell)]
         tests = [(cell, calls_of(cell.source) or []) for cell in code if is_test(cell)]
-        lessons = [lesson_of(word) for _, calls in tests for _, word, _ in calls]
+        lessons = [lesson_of(word) for _, calls in tests for word, _ in calls]
         with Isolated(self.seconds) as sandbox:
             left_out = find_endless(answers, lessons[0], sandbox) if lessons else {}
             for number, why in left_out.items():
                 code[number - 1].outputs = [failed(f"This cell counts as not there. {why[0].upper()}{why[1:]}")]
             for cell, calls in tests:
                 above = [(n, text) for n, text in answers if n < cell.execution_count and n not in left_out]
-                for kind, word, task in calls:
-                    lesson = lesson_of(word)
-                    private = root / HIDDEN / f"{lesson.name}.py"
-                    checks = lesson.tasks if kind == "task" else lesson.private_tasks(private)
-                    passed, report = judge(lesson, checks, task, above, sandbox)
+                for word, task in calls:
+                    passed, report = judge(lesson_of(word), task, above, sandbox)
                     shown = v4.new_output("stream", name="stdout", text=report) if passed else failed(report)
                     cell.outputs.append(shown)
                 if not calls:
                     self.log.warning("Cell %s has other tests than minilora's: no points", cell.metadata.nbgrader)
-                    cell.outputs = [failed("Only calls of nbcheck.task and nbcheck.hidden are graded; no cell is run.")]
+                    cell.outputs = [failed("Only calls of nbcheck.task are graded: put your own into checks.py.")]
         return nb, resources
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from minilora.classroom.grading.grade import PASSED, grade_task, task_report
 from minilora.classroom.grading.submission import Cells
-from minilora.classroom.lessons.checking import Task
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.sandbox.in_process import sandbox_here
 from minilora.classroom.sandbox.runner import Sandbox
@@ -33,7 +32,7 @@ def task(lesson: str, number: int) -> None:
     try:
         known = find_lesson(lesson)
         with sandbox_here() as sandbox:
-            passed, report = judge(known, known.tasks, number, [*_cells.values()], sandbox)
+            passed, report = judge(known, number, [*_cells.values()], sandbox)
     except MiniloraError as error:
         raise NotPassed(str(error)) from None
     if not passed:
@@ -41,16 +40,9 @@ def task(lesson: str, number: int) -> None:
     print(report)
 
 
-def hidden(lesson: str, number: int) -> None:
-    """Say that a teacher's private check is for `nbgrader autograde`, which finds it in the course."""
-    print(f"task {number} of lesson {lesson}: the private check runs as it is graded")
-
-
-def judge(
-    lesson: Lesson, checks: list[Task], number: int, cells: list[tuple[int, str]], sandbox: Sandbox
-) -> tuple[bool, str]:
-    """Say if the code cells, (number, text) each, pass one of the checks; and report. Raises MiniloraError."""
-    tasks = {check.number: check for check in checks}
+def judge(lesson: Lesson, number: int, cells: list[tuple[int, str]], sandbox: Sandbox) -> tuple[bool, str]:
+    """Say if the code cells, (number, text) each, pass a task's check; and report. Raises MiniloraError."""
+    tasks = {check.number: check for check in lesson.tasks}
     if number not in tasks:
         raise MiniloraError(f"no check of task {number}, but of {', '.join(map(str, tasks))}")
     result = grade_task(lesson, tasks[number], Cells(cells, lesson), sandbox)

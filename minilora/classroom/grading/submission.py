@@ -24,7 +24,7 @@ NBCHECK = "from minilora.classroom.grading import nbcheck"
 MAGIC = re.compile(r"%%(time|capture|prun)\b")  # of cells, those below which Python stands that counts
 TIMED = re.compile(r"^(\s*)%time\s+(?=\S)")  # before a statement
 SHELL = re.compile(r"^(\s*)([%!].*|[^#\s].*\?|[\w, ]+=\s*[%!].*)\s*$")  # a line that only IPython reads
-CALL = re.compile(r"nbcheck\.(task|hidden)\('(\w+)', (\d+)\)")
+CALL = re.compile(r"nbcheck\.task\('(\w+)', (\d+)\)")
 NBGRADER_STUB = "raise NotImplementedError()"  # what nbgrader puts in place of a solution
 
 Cell = tuple[str, str, str]  # "code" or "markdown", the text, the id that nbgrader gave it
@@ -168,15 +168,15 @@ def _as_python(code: str) -> str:
     return text
 
 
-def calls_of(text: str) -> list[tuple[str, str, int]] | None:
-    """Return ("task" or "hidden", lesson, number) of each call of `nbcheck` in a cell; None if it has other lines."""
+def calls_of(text: str) -> list[tuple[str, int]] | None:
+    """Return (lesson, number) of each call of `nbcheck.task` in a cell; None if it has other lines."""
     tree = _parsed(text) if "nbcheck" in text else None
     try:
         statements = [ast.unparse(node) for node in tree.body] if tree else [""]
     except RecursionError:
         return None
     calls = [CALL.fullmatch(statement) for statement in statements if statement != NBCHECK]
-    return None if None in calls else [(call[1], call[2], int(call[3])) for call in calls if call]
+    return None if None in calls else [(call[1], int(call[2])) for call in calls if call]
 
 
 def _parsed(code: str) -> ast.Module | None:

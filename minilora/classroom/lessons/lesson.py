@@ -32,7 +32,11 @@ class Lesson:
 
     @cached_property
     def checks(self) -> ModuleType:
-        return self._run(self.folder / "checks.py")
+        path = self.folder / "checks.py"
+        module = ModuleType(f"lesson_{self.name}_checks")
+        module.__file__ = str(path)
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))
+        return module
 
     @cached_property
     def driver(self) -> str:
@@ -65,34 +69,12 @@ class Lesson:
     @property
     def tasks(self) -> list[Task]:
         """Return the tasks in order. Raises MiniloraError if checks.py and solution.py have different ones."""
-        tasks = _tasks_in(self.checks)
+        found = (thing for thing in vars(self.checks).values() if isinstance(thing, Task))
+        tasks = sorted(found, key=lambda task: task.number)
         numbers = [task.number for task in tasks]
         if numbers != sorted(self.source.titles):
             raise MiniloraError(f"{self.name}: checks.py has tasks {numbers}, solution.py {sorted(self.source.titles)}")
         return tasks
-
-    def private_tasks(self, path: Path) -> list[Task]:
-        """Read the checks in a teacher's file, written like checks.py. Raises MiniloraError."""
-        shown = f"private checks {escape(str(path))}"
-        try:
-            tasks = _tasks_in(self._run(path))
-        except Exception as error:
-            says = getattr(error, "strerror", None) or f"{type(error).__name__}: {escape(str(error), 200)}"
-            raise MiniloraError(f"{shown}: {says}") from error
-        numbers = [task.number for task in tasks]
-        if not numbers or len(set(numbers)) < len(numbers) or set(numbers) - set(self.source.titles):
-            raise MiniloraError(f"{shown} are of tasks {numbers}, {self.name} has {list(self.source.titles)}")
-        return tasks
-
-    def _run(self, path: Path) -> ModuleType:
-        module = ModuleType(f"lesson_{self.name}_{path.stem}")
-        module.__file__ = str(path)
-        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))
-        return module
-
-
-def _tasks_in(module: ModuleType) -> list[Task]:
-    return sorted((x for x in vars(module).values() if isinstance(x, Task)), key=lambda task: task.number)
 
 
 def lessons_folder() -> Path:
