@@ -113,14 +113,17 @@ def _bits(
     """Bits per character of the test part of `data`, in the length that the model was trained with, and what it has, as
     facts and as a line. count: of the conversations, in words.
     """
+    from minilora.plan.fits import Step, check_fits
     from minilora.train import defaults
     from minilora.train.metrics import evaluator
-    from minilora.train.text import check_length
+    from minilora.train.text import check_length, longest, num_examples
 
     stream, trained_with = data.test, next(iter(trainings), {}).get("seq_len")
     known = trained_with if isinstance(trained_with, int) else None
     seq_len = arguments.seq_len or known or defaults.seq_len_for(model, data)
     check_length(model, data, seq_len)
+    length = longest(data, seq_len)
+    check_fits(model.config, None, Step(min(arguments.batch_size, num_examples(stream, length)), length))
     bits = evaluator(model, stream, seq_len, arguments.batch_size, "bits")()
     if not isfinite(bits):
         raise MiniloraError(f"the evaluation is {bits}: the model's weights or an adapter's strength are of no use")

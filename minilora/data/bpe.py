@@ -176,8 +176,8 @@ class ByteLevelBPE:
     """The methods of a tokenizers.Tokenizer that `Tokenizer` calls. No text gives a special token."""
 
     model = SimpleNamespace(byte_fallback=False)
-    offsets = None  # where tokens lie in the text is not known
-    pre_tokenizer = post_processor = None
+    pre_tokenizer = SimpleNamespace(prepend_scheme="first")  # where tokens lie in a text is not known
+    post_processor = None
 
     def __init__(self, content: dict[str, Any], where: str = "the tokenizer"):
         """content: of a tokenizer.json, which `where` names. FormatError for one with other rules."""

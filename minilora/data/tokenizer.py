@@ -70,8 +70,7 @@ class Tokenizer:
         # Rules for pairs and for bos, which no text here needs, and which move the places of tokens in their text.
         self._post_processor, inner.post_processor = inner.post_processor, None
         # False if a space goes before the first text alone, so that a part of a text cannot be encoded by itself.
-        is_placed = getattr(inner, "offsets", ...) is not None
-        self.encodes_parts = is_placed and getattr(inner.pre_tokenizer, "prepend_scheme", None) != "first"
+        self.encodes_parts = getattr(inner.pre_tokenizer, "prepend_scheme", None) != "first"
 
     def _find(self, token: str | int) -> tuple[int, str]:
         """Find the id and the name of a token, given either."""

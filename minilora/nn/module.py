@@ -65,10 +65,6 @@ class Module:
         """(path, parameter), frozen ones too; a parameter that two modules share comes once, under its first path."""
         return _once((name, tensor) for name, tensor in self.named_tensors() if tensor.is_parameter)
 
-    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """(path, buffer): Tensors that are saved with the parameters, but never trained, such as tables of numbers."""
-        return _once((name, tensor) for name, tensor in self.named_tensors() if not tensor.is_parameter)
-
     def parameters(self) -> Iterator[Tensor]:
         """Every parameter once, frozen ones too."""
         for _, tensor in self.named_parameters():
