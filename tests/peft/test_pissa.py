@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minilora import backend, nn
-from minilora.errors import MiniloraError
+from minilora.errors import FormatError, MiniloraError
 from minilora.peft import LoraConfig, PeftModel, get_peft_model
 from minilora.peft.lora import LoraLinear, principal_factors
 from minilora.tensor import Tensor
@@ -87,6 +87,9 @@ def test_what_pissa_leaves_of_an_adapted_head_may_stand_in_the_file(tmp_path):
     left = {"base_model.model.lm_head.base_layer.weight": model.base_model.lm_head.base_layer.weight.numpy()}
     edit_tensors(tmp_path, lambda tensors: tensors | left)
     assert np.array_equal(logits(PeftModel.from_pretrained(untied_llama(), tmp_path)), logits(model))
+    edit_tensors(tmp_path, lambda tensors: tensors | {name: np.full(3, np.nan, "f4") for name in left})
+    with pytest.raises(FormatError, match="base_layer.weight has shape"):
+        PeftModel.from_pretrained(untied_llama(), tmp_path)
 
 
 # What is refused

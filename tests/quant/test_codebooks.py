@@ -30,6 +30,12 @@ def test_nf4_is_derived_to_the_published_bits():
     assert bits(nf4()) == bits(NF4)
 
 
+def test_a_codebook_of_fewer_values_fills_sixteen_codes(monkeypatch):
+    monkeypatch.setitem(CODEBOOKS, "three", lambda: np.float32([-1, 0, 1]))
+    values = np.float32([-2, 0.1, 0.2, 2])
+    assert quant.dequantize_4bit(*quant.quantize_4bit(values, quant_type="three")).tolist() == [-2, 0, 0, 2]
+
+
 def test_fp4():
     assert bits(fp4()) == bits(FP4 + [0 - value for value in FP4])
     assert not np.signbit(fp4()[8])  # "-0" is stored as 0

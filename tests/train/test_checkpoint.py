@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -99,9 +100,12 @@ def test_damaged_cut_off_and_foreign_files_fall_back_with_a_note(tmp_path):
             raw = raw.replace(old, new)
         path.write_bytes(raw)
 
+    def crafted(content: str) -> None:
+        save_file(path, {}, metadata={"checkpoint": content, "sha256": sha256(content.encode()).hexdigest()})
+
     for ruin in (
         lambda: path.write_bytes(b""), lambda: os.truncate(path, 500), lambda: save_file(path, {}), exchange,
-        lambda: flip_bit(path, -1),
+        lambda: flip_bit(path, -1), lambda: crafted("{"), lambda: crafted('{"step": "x", "state": {}}'),
     ):  # fmt: skip
         save_steps(tmp_path, 1, 2)
         ruin()

@@ -129,6 +129,26 @@ def test_resume_goes_on_from_the_checkpoint_and_logs_each_step_once(tmp_path):
     assert [start["step"] for start in record["resumed"]] == [3, 3]
 
 
+@pytest.mark.parametrize("bad", ['{"step": Infinity}', '{"st\0p": 2}', "[" * 10**5, '{"step": 1}', "[2]"])
+def test_a_damaged_line_of_metrics_costs_no_other(tmp_path, bad):
+    train(tmp_path, [1, 2, 3], save_at=[3])
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "loss": 1}}\n{bad}\n{{"step": 3, "loss": 2}}\n')
+    assert read_metrics(tmp_path)[1]["loss"] == {1: 1.0, 3: 2.0}
+    train(tmp_path, [], resume=True)
+    assert logged(tmp_path) == [1, 3]
+
+
+def test_a_checkpoint_that_is_not_accepted_leaves_the_folder_as_it_was(tmp_path):
+    def refuse(checkpoint):
+        raise MiniloraError(f"step {checkpoint.step} is another model's")
+
+    train(tmp_path, [1, 2, 3], save_at=[2])
+    before = contents(tmp_path)
+    with pytest.raises(MiniloraError, match="step 2 is another model's"):
+        train(tmp_path, [], resume=True, accept=refuse)
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize("bad", ["\0\0", "[1]", '{"loss": 1}', '{"step": 3', '{"step": 3}'])  # all without an end
 def test_a_line_of_metrics_that_is_not_whole_goes(tmp_path, bad):
     train(tmp_path, [1, 2, 3], save_at=[3])
