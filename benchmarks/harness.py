@@ -115,7 +115,7 @@ def call(function: str, *arguments) -> list[str]:
 
 
 def fresh(function: str, *arguments) -> dict:
-    """What a function returns in a new process, and the seconds of that process."""
+    """Return what a function returns in a new process, and the seconds of that process."""
     started = perf_counter()
     done = subprocess.run([sys.executable, "-m", *call(function, *arguments)], capture_output=True, text=True)
     if done.returncode:

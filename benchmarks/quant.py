@@ -59,5 +59,5 @@ def step(library: str, name: str, size: int, threads: int | None):
 
 
 def arguments_of(library: str, name: str, size: int, threads: int | None) -> list[str]:
-    """Of a Runner that quantizes or dequantizes."""
+    """Return the arguments of a Runner that quantizes or dequantizes."""
     return [*call("benchmarks.quant.step", library, name, size, threads), library, "cpu"]

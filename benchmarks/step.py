@@ -251,7 +251,7 @@ def work(library: str, size: str, method: str, device: str):
 
 
 def arguments_of(library: str, size: str, method: str, device: str = "cpu") -> list[str]:
-    """Of a Runner that does steps."""
+    """Return the arguments of a Runner that does steps."""
     return [*call("benchmarks.step.work", library, size, method, device), library, device]
 
 

@@ -52,7 +52,7 @@ class Bench:
         self.settings, self.lab, self.records = settings, lab, records
 
     def once(self, key, make: Callable[[], Any]) -> Any:
-        """What `make` gives, kept until another key is asked for."""
+        """Return what `make` gives, kept until another key is asked for."""
         if self._kept[0] != key:
             self._kept = (key, make())
         return self._kept[1]

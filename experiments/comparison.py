@@ -139,7 +139,7 @@ class Comparison(Bench):
         return facts
 
     def best_amount(self, part: str, amounts: Iterable[int], loss: Callable[[int], float]) -> int:
-        """How much in the prompt helps most on validation data, each amount that is tried a record."""
+        """Find the amount in the prompt that helps most on validation data; each that is tried is a record."""
         tried = {
             n: self.records.measured(("rate", part, PROMPTED, n), lambda n: {"loss": loss(n)}, n)["loss"]
             for n in amounts

@@ -1,4 +1,4 @@
-"""What a comparison says, as tables and figures: a table is made of `QUALITY` or `COST`, a figure is a function.
+"""Tables and figures of a comparison: a table is made of `QUALITY` or `COST`, a figure is a function.
 
 The two plots that comparisons on the package's base and on published models (`compare_model_report`) share are here.
 """

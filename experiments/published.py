@@ -25,7 +25,7 @@ def published() -> list[tuple[str, str, float, float]]:
 
 
 def grid() -> Grid:
-    """What the planner says beside what was published."""
+    """Compare what the planner says with what was published."""
     rows = [
         (what, source, show_bytes(said), show_bytes(planned), f"{planned / said - 1:+.1%}")
         for what, source, said, planned in published()

@@ -247,7 +247,7 @@ class Capacity(Study):
         return said + (f" {self.longer_in_words()}" if self.longer else "")
 
     def longer_in_words(self) -> str:
-        """Whether more steps bring what was missing: by that, steps bind, or parameters."""
+        """Say if more steps bring what was missing: by that, steps bind, or parameters."""
         words: list[str] = []
         little: list[int] = []  # ranks
         much: list[int] = []

@@ -230,7 +230,7 @@ class Intruders(Study):
         return said + self.scaled_back(most)
 
     def scaled_back(self, most: Run) -> str:
-        """What scaling intruders changes, first of the run that has most of them."""
+        """Say what scaling intruders changes, first of the run that has most of them."""
         mild, least = self.scales[1], self.scales[-1]
         (won, lost), (gained, forgot) = self.point(most, 1.0), self.changes(most, mild)
         larger = forgot.sign < 0 and forgot.mean / lost.mean < gained.mean / won.mean

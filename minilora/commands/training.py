@@ -1,4 +1,4 @@
-"""What `pretrain` and `finetune` do alike: settle what is open, train in the run folder, test, save and report."""
+"""The common part of `pretrain` and `finetune`: settle what is open, train in the run folder, test, save and report."""
 
 from argparse import Namespace
 from contextlib import nullcontext

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class CurveResult(Result):
-    """What a curve came to. Accuracy and F1 are in percent."""
+    """Results of a curve. Accuracy and F1 are in percent."""
 
     def __init__(self, records: Records):
         super().__init__(records)

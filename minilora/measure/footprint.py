@@ -1,4 +1,4 @@
-"""What work costs in memory: the peak of the process, and of a training's arrays."""
+"""Memory that work takes: the peak of the process, and of a training's arrays."""
 
 import re
 from pathlib import Path

@@ -17,7 +17,7 @@ from minilora.tensor import no_grad
 
 @dataclass
 class Sampling:
-    """How a token is chosen: the settings of `generate`."""
+    """Settings of `generate`: how a token is chosen."""
 
     temperature: float = number(1.0, least=0)
     top_k: int | None = whole(None, least=1, optional=True)

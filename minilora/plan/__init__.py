@@ -1,1 +1,1 @@
-"""What a training step needs in memory and computing, by arithmetic on a model's shape."""
+"""Memory and computing of a training step, by arithmetic on a model's shape."""

@@ -1,4 +1,4 @@
-"""How much memory and computing a way to adapt a model takes, before anything is downloaded: arithmetic on its shape.
+"""Plans of memory and computing for a way to adapt a model, before anything is downloaded: arithmetic on its shape.
 
 One arithmetic serves two scales. In 16 bits it is that of the papers: weights and adapters in 2 bytes, or a base in 4
 bits, fused attention, and everything held at once. In float32 it is that of minilora's own engine, array by array

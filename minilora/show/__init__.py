@@ -1,1 +1,1 @@
-"""How things look: tables, figures and their style."""
+"""Tables, figures and their style."""

@@ -1,4 +1,4 @@
-"""How a training went: a figure, and lines for the terminal. Both take {name: {step: number}}."""
+"""A training's course: a figure, and lines for the terminal. Both take {name: {step: number}}."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
 
 
 def summary(series: Mapping[str, Points]) -> dict[str, dict[str, float]]:
-    """Of each series that has a number: first, last, min, max, and the step of the min."""
+    """Summarize each series that has a number: first, last, min, max, and the step of the min."""
     facts = {}
     for name, points in series.items():
         if points:

@@ -1,4 +1,4 @@
-"""How a run trains, the optimizers that it may name, and the learning rate over its steps: a warm-up, and then one of
+"""Settings of a run, the optimizers that it may name, and the learning rate over its steps: a warm-up, and then one of
 several ways down.
 """
 

@@ -46,7 +46,7 @@ def marks_of(cell) -> dict:
 
 
 def released(page: dict) -> dict:
-    """What nbgrader makes of a source notebook: its stub for each answer."""
+    """Make of a source notebook what nbgrader does: its stub for each answer."""
     stub = r"\1# YOUR CODE HERE\n\1raise NotImplementedError()\n"
     for cell in page["cells"]:
         text = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION *\n?", stub, source_of(cell), flags=re.DOTALL)

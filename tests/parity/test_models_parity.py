@@ -181,7 +181,7 @@ def test_transformers_opens_a_gpt2_that_we_save(name, tmp_path):
 
 
 def test_defaults_of_configurations_agree(tmp_path):
-    """What is not set on one side is not set on the other."""
+    """A value that is not set on one side is not set on the other."""
     config = LlamaConfig(**make_llama.CONFIGS["plain"])
     LlamaForCausalLM(config, seed=0).save_pretrained(tmp_path)
     theirs = transformers.AutoConfig.from_pretrained(tmp_path)
