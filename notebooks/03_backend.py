@@ -9,13 +9,16 @@
 # both arrays are there already? And if they have to be copied over first, and the sum back?
 
 # %%
+import sys
 from time import perf_counter  # a clock
 
 import ipywidgets  # sliders and a button
 import numpy as np
 
 from figures import pictures  # in the folder beside this notebook
-from minilora.classroom import device  # a stand-in for a graphics card
+
+sys.path.append("../lessons/03_backend")  # the exercise's folder
+import device  # a stand-in for a graphics card
 
 # %% [markdown]
 # ## The picture: time against size

@@ -46,6 +46,7 @@ CHECKED = (
     "solution.py",
     "checks.py",
     "driver.py",
+    "device.py",
 )  # of a lesson, what `minilora check` reads
 INSTALL = "# In the browser only: what the cells below need.\n%pip install -q minilora ipywidgets"
 NOTE = (

@@ -4,7 +4,8 @@ import numpy as np
 
 from minilora.classroom import draw, promise, raised, search, task
 
-USES = ("minilora.classroom.device",)
+USES = ()
+BESIDE = ("device",)
 PROMISES = {"from_host": promise(shares=True), "to_host": promise(shares=True)}
 
 LIBRARIES = ("numpy", "device")

@@ -5,9 +5,8 @@ There are no answers here. The first line of each docstring is how a report show
 
 from types import SimpleNamespace
 
+import device
 import numpy as np
-
-from minilora.classroom import device
 
 
 class Third:

@@ -5,7 +5,6 @@
                 in_process (where there are no processes), duties (what is watched), wire (what passes between them)
     grading/    a submission against a lesson's checks: of a file, of a notebook's cells, of an nbgrader course
     course.py   an nbgrader course, and marks of .py files
-    device.py   lesson 03's stand-in for a GPU
 
 `docs/lessons.md` says how a lesson is written, from the names below.
 

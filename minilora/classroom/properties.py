@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 
 
+def array_of(value: Any) -> np.ndarray | None:
+    """Return an array, or the one of a Tensor or of lesson 03's DeviceArray; None for anything else."""
+    kinds = {kind.__name__ for kind in type(value).__mro__}
+    if "Tensor" in kinds:
+        return value.data
+    return value._array if "DeviceArray" in kinds else value if isinstance(value, np.ndarray) else None
+
+
 def arrays(values: Any) -> Iterator[np.ndarray]:
     """Yield all arrays in values, of Tensors too."""
     for value in values.values() if isinstance(values, dict) else values:
-        if isinstance(value, np.ndarray):
-            yield value
-        elif type(value).__name__ == "Tensor":
-            yield value.data
-        elif type(value).__name__ == "DeviceArray":
-            yield value._array
+        if (array := array_of(value)) is not None:
+            yield array
         elif isinstance(value, (list, tuple, dict)):
             yield from arrays(value)
 

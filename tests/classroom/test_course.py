@@ -127,12 +127,12 @@ def test_each_test_stands_where_its_task_can_pass(lesson, sandbox):
 
 def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
     folder = tmp_path / "course"
-    assert main(["course", str(folder), "--lessons", "08, autograd,02"]) == 0
+    assert main(["course", str(folder), "--lessons", "03, autograd,02"]) == 0
     assert capsys.readouterr().out.count("wrote ") == 2
     files = {str(path.relative_to(folder)) for path in folder.rglob("*.*") if "/pictures/" not in str(path)}
     parts = ("source/{0}/{0}.ipynb", "source/{0}/README.md", "teacher/{0}.md")
-    named = {part.format(name) for name in ("02_autograd", "08_lora") for part in parts}
-    assert files == {CONFIG} | named
+    named = {part.format(name) for name in ("02_autograd", "03_backend") for part in parts}
+    assert files == {CONFIG, "source/03_backend/device.py"} | named
     compile((folder / CONFIG).read_text(), CONFIG, "exec")
 
 

@@ -90,7 +90,8 @@ def test_whatever_a_function_returns_is_judged(lesson, odd, sandbox, tmp_path):
 @every_lesson
 def test_a_lesson_is_whole(lesson):
     found = {path.name for path in lesson.folder.iterdir() if path.suffix in (".py", ".md")}
-    assert found - {"driver.py", "pictures.py", "play.py", *lesson.readings} | {"README.md"} == FILES
+    optional = {"driver.py", "pictures.py", "play.py", *lesson.readings, *(f"{name}.py" for name in lesson.beside)}
+    assert found - optional | {"README.md"} == FILES
     assert len(lesson.tasks) == len(lesson.source.titles) == max(lesson.source.titles)
     count = Counter(task_of(lesson, mistake) for mistake in bank.wrong(lesson))
     assert all(count[task.number] >= 5 for task in lesson.tasks), f"mistakes a task: {dict(count)}"
@@ -141,7 +142,8 @@ def test_no_line_of_a_solution_is_given_away(lesson):
 
 @pytest.mark.slow
 @every_lesson
-def test_the_numbers_in_the_reading_are_computed(lesson):
+def test_the_numbers_in_the_reading_are_computed(lesson, monkeypatch):
+    monkeypatch.syspath_prepend(str(lesson.folder))
     pages = [path for path in lesson.readings.values() if path.suffix == ".md"]
     results = [doctest.testfile(str(path), module_relative=False, encoding="utf-8") for path in pages]
     assert all(tried and not failures for failures, tried in results)

@@ -18,15 +18,18 @@ conftest.py registers it as the backend "strict".
 
 import re
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
 from minilora.backend import Backend
-from minilora.classroom.device import DeviceArray, arrays_in, count, counts, is_number, reset
 
-reset_syncs = reset  # start counting again
+device = import_module("lessons.03_backend.device")
+DeviceArray, arrays_in, is_number = device.DeviceArray, device.arrays_in, device.is_number
+count, counts = device.count, device.counts
+reset_syncs = device.reset  # start counting again
 
 
 def sync_count() -> int:

@@ -89,7 +89,9 @@ def job_of(lesson: Lesson, submission: Submission) -> Job:
         tuple(name for name, promised in lesson.promises.items() if getattr(promised, lifted))
         for lifted in ("shares", "switches")
     )
-    return Job(submission.source, str(submission.path), lesson.uses, lesson.driver, names, shares, switches)
+    return Job(
+        submission.source, str(submission.path), lesson.uses, lesson.driver, lesson.beside, names, shares, switches
+    )
 
 
 def _check(task: Task, run: Run) -> None:

@@ -56,6 +56,12 @@ class Lesson:
         """Return the dotted names of minilora that an exercise may use."""
         return tuple(self.checks.USES)
 
+    @cached_property
+    def beside(self) -> dict[str, str]:
+        """Read the modules in the lesson's folder that an exercise may import: {name: text}."""
+        names = getattr(self.checks, "BESIDE", ())
+        return {name: (self.folder / f"{name}.py").read_text(encoding="utf-8") for name in names}
+
     @property
     def promises(self) -> dict[str, promise]:
         """Return {function or "Class.method": how it differs from what every function owes}."""
@@ -64,7 +70,7 @@ class Lesson:
     @cached_property
     def reference(self) -> Reference:
         """Return the solution's functions, which answer as a student's do."""
-        return Reference(self.source.text, self.driver)
+        return Reference(self.source.text, self.driver, self.beside)
 
     @property
     def tasks(self) -> list[Task]:

@@ -60,9 +60,13 @@ class Exercise:
 
     def __init__(self, job: dict[str, Any]):
         self.source, self.file = job["source"], job["file"]
-        self.module, self.driver = ModuleType("exercise"), ModuleType("driver")
         self.duties = Duties(job["names"], job["shares"], job["switches"])
-        exec(compile(job["driver"], "driver.py", "exec"), vars(self.driver))  # it may import what the exercise may not
+        beside = job["beside"] | {"driver": job["driver"]}  # the driver may import what the exercise may not
+        self.modules = {name: ModuleType(name) for name in ("exercise", *beside)}
+        self.module, self.driver = self.modules["exercise"], self.modules["driver"]
+        sys.modules.update(self.modules)
+        for name, text in beside.items():
+            exec(compile(text, f"{name}.py", "exec"), vars(self.modules[name]))
 
     def load(self, note: Callable[[bytes], object] = lambda line: None) -> bytes:
         """Run the file statement by statement, past those that fail, and return the reply: the first exception.
@@ -70,7 +74,6 @@ class Exercise:
         So a line that tries out what is not written yet does no harm to what is. A MemoryError ends the run: what
         follows would have no room, and every task would wait for it anew. note: gets a statement's line before it runs.
         """
-        sys.modules["exercise"] = self.module
         self.module.__file__ = self.file
         first, flags = None, 0
         for statement in ast.parse(self.source, self.file).body:

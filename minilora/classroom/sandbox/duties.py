@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from minilora.classroom.device import DeviceArray
+from minilora.classroom.properties import array_of
 from minilora.nn import Module
 from minilora.tensor import Tensor
 
@@ -129,10 +129,8 @@ def parts_of(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str,
 
     Things are arrays, containers and models.
     """
-    if isinstance(value, (Tensor, DeviceArray)):
-        value = value.data if isinstance(value, Tensor) else value._array
-    if isinstance(value, (np.ndarray, Module)):
-        yield place, value
+    if (array := array_of(value)) is not None or isinstance(value, Module):
+        yield place, value if array is None else array
     elif depth < DEEPEST and isinstance(value, (list, tuple, dict)):
         yield place, value
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
@@ -164,7 +162,7 @@ def settings_of_numpy() -> dict[str, Any]:
 def _holds_tensors(value: Any) -> bool:
     if isinstance(value, (list, tuple, dict)):
         return any(map(_holds_tensors, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, (Tensor, DeviceArray))
+    return array_of(value) is not None and not isinstance(value, np.ndarray)
 
 
 def _is_shared(array: np.ndarray, other: np.ndarray) -> bool:

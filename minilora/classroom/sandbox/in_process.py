@@ -66,7 +66,7 @@ class LocalSession(Session):
         if self._is_loading:
             self._exercise = Exercise(request)
             return self._exercise.load()
-        sys.modules["exercise"] = self._exercise.module
+        sys.modules.update(self._exercise.modules)
         return self._exercise.answer(request)
 
     def _end(self) -> tuple[int | None, float]:
@@ -79,9 +79,9 @@ class Reference(LocalSession):
     What was asked once is not computed again: the same checks ask the same.
     """
 
-    def __init__(self, solution: str, driver: str):
+    def __init__(self, solution: str, driver: str, beside: dict[str, str]):
         self._known: dict[bytes, bytes] = {}
-        super().__init__(InProcess(), Job(solution, "solution.py", driver=driver), 0)
+        super().__init__(InProcess(), Job(solution, "solution.py", driver=driver, beside=beside), 0)
 
     def _reply(self, request: bytes) -> bytes:
         if request not in self._known:

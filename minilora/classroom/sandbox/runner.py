@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -63,6 +63,7 @@ class Job:
     file: str  # name for messages
     uses: tuple[str, ...] = ()  # dotted names of minilora that the lesson's exercise may use
     driver: str = ""  # text of the lesson's driver.py
+    beside: dict[str, str] = field(default_factory=dict)  # name -> text of modules that lie beside the exercise
     names: tuple[str, ...] = ()  # of functions and "Class.method"s whose duties are watched: see duties.py
     shares: tuple[str, ...] = ()  # those whose results may share memory with their arguments
     switches: tuple[str, ...] = ()  # those that may leave a model in another mode

@@ -1,4 +1,4 @@
-"""A stand-in for a graphics card, for lesson 03: it computes with NumPy, and behaves as CuPy's arrays do.
+"""A stand-in for a graphics card: it computes with NumPy, and behaves as CuPy's arrays do.
 
     array = device.upload(np.array([1.0, 2.0]))     # a DeviceArray
     functions.exp(array) + 1                        # computes there
