@@ -70,7 +70,7 @@ def write_course(folder: Path, lessons: list[Lesson]) -> list[Path]:
     for lesson in lessons:
         source = folder / "source" / lesson.name
         copies |= {source / name: path for name, path in lesson.readings.items()}
-        copies |= {source / f"{name}.py": lesson.folder / f"{name}.py" for name in lesson.beside}
+        copies |= {source / path.name: path for path in lesson.beside}
         copies[folder / TEACHER / f"{lesson.name}.md"] = lesson.folder / TEACHING
         notebooks.append(source / f"{lesson.name}.ipynb")
         write_atomic(notebooks[-1], json.dumps(notebook(lesson), indent=1, ensure_ascii=False) + "\n")

@@ -65,8 +65,8 @@ def test_verdicts_and_hints_are_those_of_the_sandbox(lesson, sandbox, local, tmp
     assert pairs and not [pair for pair in pairs if len({(result.verdict, result.hint) for result in pair}) > 1]
 
 
-def job(body: str, **more) -> Job:
-    return Job("import numpy as np\n" + body, "answer.py", **more)
+def job(body: str) -> Job:
+    return Job("import numpy as np\n" + body, "answer.py")
 
 
 def test_nothing_is_left_of_it(local, capsys):
@@ -95,7 +95,7 @@ def test_again_is_a_fresh_start(local):
 def test_gradients_that_are_left_off_stay_off_in_the_session_alone(local):
     text = "from minilora.tensor import is_recording, no_grad\nkept = []\n"
     text += "def f(): kept.append(no_grad()); kept[0].__enter__()\ndef g(): return is_recording()"
-    session = local.start(job(text, uses=("minilora.tensor",)))
+    session = local.start(job(text))
     session.call("f")
     assert session.call("g") is False and is_recording() and session.again().call("g") is True
 

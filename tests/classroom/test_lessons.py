@@ -90,7 +90,7 @@ def test_whatever_a_function_returns_is_judged(lesson, odd, sandbox, tmp_path):
 @every_lesson
 def test_a_lesson_is_whole(lesson):
     found = {path.name for path in lesson.folder.iterdir() if path.suffix in (".py", ".md")}
-    optional = {"driver.py", "pictures.py", "play.py", *lesson.readings, *(f"{name}.py" for name in lesson.beside)}
+    optional = {"driver.py", "pictures.py", "play.py", *lesson.readings, *(path.name for path in lesson.beside)}
     assert found - optional | {"README.md"} == FILES
     assert len(lesson.tasks) == len(lesson.source.titles) == max(lesson.source.titles)
     count = Counter(task_of(lesson, mistake) for mistake in bank.wrong(lesson))

@@ -326,9 +326,11 @@ BREACHES = [
 
 @pytest.mark.parametrize("body, argument, facts", BREACHES)
 def test_what_is_deep_in_an_argument_may_not_change_either(body, argument, facts):
-    duties, student = Duties(["f"], (), ()), ModuleType("exercise")
+    student = ModuleType("exercise")
     exec(f"def f(x): {body}", vars(student))
-    duties.watched(student).f(copy.deepcopy(argument))
+    duties = Duties(student, {"f": []})
+    duties.watch()
+    student.f(copy.deepcopy(argument))
     found = [(duties.breach or {}).get(name) for name in ("duty", "name", "before", "after")]
     assert found[: len(facts)] == [*facts]
 

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.lessons.checking import UNEXPECTED_VALUE_ERRORS, Failure, NotStarted, Run, Student, Task
+from minilora.classroom.lessons.checking import (
+    UNEXPECTED_VALUE_ERRORS,
+    Failure,
+    NotStarted,
+    Run,
+    Student,
+    Task,
+    promise,
+)
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox
 from minilora.errors import MiniloraError
@@ -84,14 +92,8 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
 
 def job_of(lesson: Lesson, submission: Submission) -> Job:
     """Return what the sandbox runs."""
-    names = tuple(dict.fromkeys(gap.where for gap in lesson.source.gaps))
-    shares, switches = (
-        tuple(name for name, promised in lesson.promises.items() if getattr(promised, lifted))
-        for lifted in ("shares", "switches")
-    )
-    return Job(
-        submission.source, str(submission.path), lesson.uses, lesson.driver, lesson.beside, names, shares, switches
-    )
+    watched = {gap.where: lesson.promises.get(gap.where, promise()).lifted for gap in lesson.source.gaps}
+    return Job(submission.source, str(submission.path), lesson.modules, watched)
 
 
 def _check(task: Task, run: Run) -> None:

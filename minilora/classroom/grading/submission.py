@@ -7,12 +7,11 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.source import functions, used_names
-from minilora.classroom.sandbox.child import covers
 from minilora.classroom.sandbox.runner import RunFailed
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import read_bytes, show_path
@@ -98,9 +97,9 @@ class Submission:
             if any(first <= line <= last for first, last in theirs):
                 continue
             plain = name.removesuffix(".*")  # all of a module: not even where the lesson uses a part of it
-            holds_used = plain == name and any(covers([plain], use) for use in uses)
-            is_closed = covers(["minilora"], plain) and not (covers(uses, plain) or holds_used)
-            if is_closed or covers(ANSWERS, plain):
+            holds_used = plain == name and any(_covers([plain], use) for use in uses)
+            is_closed = _covers(["minilora"], plain) and not (_covers(uses, plain) or holds_used)
+            if is_closed or _covers(ANSWERS, plain):
                 closed.append((line, plain))
         return min(closed, default=None)
 
@@ -117,6 +116,11 @@ class Cells(Submission):
             except MiniloraError as error:
                 self.unreadable[number] = str(error).removeprefix(f"{self.shown}, ")
         self._take((f"[{number}]", code) for number, code in cells if number not in self.unreadable)
+
+
+def _covers(uses: Collection[str], name: str) -> bool:
+    """True if `name` is one of the dotted names `uses`, or stands in one of them."""
+    return any(name == use or name.startswith(f"{use}.") for use in uses)
 
 
 def _read(path: Path, shown: str) -> str:

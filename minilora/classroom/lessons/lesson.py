@@ -56,11 +56,15 @@ class Lesson:
         """Return the dotted names of minilora that an exercise may use."""
         return tuple(self.checks.USES)
 
-    @cached_property
-    def beside(self) -> dict[str, str]:
-        """Read the modules in the lesson's folder that an exercise may import: {name: text}."""
-        names = getattr(self.checks, "BESIDE", ())
-        return {name: (self.folder / f"{name}.py").read_text(encoding="utf-8") for name in names}
+    @property
+    def beside(self) -> list[Path]:
+        """Return the files in the lesson's folder that an exercise may import."""
+        return [self.folder / f"{name}.py" for name in getattr(self.checks, "BESIDE", ())]
+
+    @property
+    def modules(self) -> dict[str, str]:
+        """Return {name: text} of what runs beside an exercise."""
+        return {path.stem: path.read_text(encoding="utf-8") for path in self.beside} | {"driver": self.driver}
 
     @property
     def promises(self) -> dict[str, promise]:
@@ -70,7 +74,7 @@ class Lesson:
     @cached_property
     def reference(self) -> Reference:
         """Return the solution's functions, which answer as a student's do."""
-        return Reference(self.source.text, self.driver, self.beside)
+        return Reference(self.source.text, self.modules)
 
     @property
     def tasks(self) -> list[Task]:

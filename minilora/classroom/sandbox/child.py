@@ -7,9 +7,7 @@ import __future__
 
 import ast
 import sys
-from collections.abc import Callable, Collection
-from functools import cached_property
-from importlib import import_module
+from collections.abc import Callable
 from traceback import walk_tb
 from types import ModuleType
 from typing import Any
@@ -20,52 +18,16 @@ from minilora.classroom.sandbox.duties import Duties
 OUT_OF_MEMORY = 12  # the exit code of a process that could not answer for want of memory
 
 
-def covers(uses: Collection[str], name: str) -> bool:
-    """True if `name` is one of the dotted names `uses`, or stands in one of them."""
-    return any(name == use or name.startswith(f"{use}.") for use in uses)
-
-
-def close_library(uses: Collection[str]) -> None:
-    """Refuse to import anything of minilora that the lesson does not use: what it teaches is written, not imported.
-
-    A submission's text is read for such imports before it runs (`submission.py`); this finds those that it makes up
-    as it runs.
-    """
-    for name in uses:
-        parent, _, last = name.rpartition(".")
-        owner = import_module(parent)
-        if hasattr(owner, last):
-            setattr(owner, last, getattr(owner, last))  # minilora's own names are imported as they are asked for
-        else:
-            import_module(name)
-    for name in [name for name in sys.modules if covers(["minilora"], name)]:
-        if not (covers(uses, name) or any(covers([name], use) for use in uses)):
-            del sys.modules[name]
-    sys.meta_path.insert(0, _OnlyUsed(uses))
-
-
-class _OnlyUsed:
-    """An importer that stands first in line."""
-
-    def __init__(self, uses: Collection[str]):
-        self.uses = uses
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if covers(["minilora"], name) and not covers(self.uses, name):
-            raise ImportError(f"this lesson may not use {name}: what it teaches is written here, not imported")
-
-
 class Exercise:
     """A student's file and the lesson's driver, and their functions to be called."""
 
     def __init__(self, job: dict[str, Any]):
         self.source, self.file = job["source"], job["file"]
-        self.duties = Duties(job["names"], job["shares"], job["switches"])
-        beside = job["beside"] | {"driver": job["driver"]}  # the driver may import what the exercise may not
-        self.modules = {name: ModuleType(name) for name in ("exercise", *beside)}
+        self.modules = {name: ModuleType(name) for name in ("exercise", "driver", *job["modules"])}
         self.module, self.driver = self.modules["exercise"], self.modules["driver"]
+        self.duties = Duties(self.module, job["watched"])
         sys.modules.update(self.modules)
-        for name, text in beside.items():
+        for name, text in job["modules"].items():
             exec(compile(text, f"{name}.py", "exec"), vars(self.modules[name]))
 
     def load(self, note: Callable[[bytes], object] = lambda line: None) -> bytes:
@@ -88,17 +50,13 @@ class Exercise:
                 if isinstance(error, MemoryError):
                     return wire.pack({"raised": described})
                 first = first or described
+        self.duties.watch()
         return wire.pack({"raised": first} if first else {"value": None})
-
-    @cached_property
-    def student(self) -> Any:
-        """Return the student's module, watched from now on."""
-        return self.duties.watched(self.module)
 
     def answer(self, request: dict[str, Any]) -> bytes:
         """Call, and return the reply: the result or exception, and the first duty that has been neglected."""
         try:
-            owner, first = (self.driver, [self.student]) if request["driver"] else (self.student, [])
+            owner, first = (self.driver, [self.module]) if request["driver"] else (self.module, [])
             value = getattr(owner, request["name"])(*first, *request["arguments"])
             return wire.pack({"value": value, "breach": self.duties.breach})
         except BaseException as error:  # noqa: BLE001 (what the student's code raises is its answer)

@@ -11,7 +11,7 @@ own business. In checks.py, `promise(shares=True)` or `switches` lifts a duty fr
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import wraps
 from typing import Any
@@ -28,27 +28,23 @@ PLAIN = (int, float, str, bool, type(None))  # of other things in a list, it is 
 
 
 class Duties:
-    """names: of functions and of "Class.method"s; shares, switches: those of them that may."""
+    """watched: of a module, the functions and "Class.method"s; of each the duties that do not bind it."""
 
-    def __init__(self, names: Collection[str], shares: Collection[str], switches: Collection[str]):
-        self.names, self.shares, self.switches = names, shares, switches
+    def __init__(self, module: Any, watched: Mapping[str, Collection[str]]):
+        self.module, self.watched = module, watched
         self.breach: dict[str, Any] | None = None  # the first: "duty", "function", "name", "before", "after"
         self._results: deque[tuple[str, np.ndarray, np.ndarray, bool]] = deque(maxlen=KEPT)
         self._is_inside = False
 
-    def watched(self, student: Any) -> "View":
-        """Return the student's module with its functions watched; methods are watched in their classes from now on."""
-        functions = {}
-        for name in self.names:
-            owner, _, method = name.partition(".")
-            thing = getattr(student, owner, None)
-            if method and isinstance(thing, type) and inspect.isfunction(vars(thing).get(method)):
-                setattr(thing, method, self._watch(name, vars(thing)[method]))
-            elif not method and inspect.isfunction(thing):
-                functions[name] = self._watch(name, thing)
-        return View(student, functions)
+    def watch(self) -> None:
+        """Watch the functions from now on."""
+        for name in self.watched:
+            *owner, last = name.split(".")
+            holder = getattr(self.module, owner[0], None) if owner else self.module
+            if inspect.isfunction(function := getattr(holder, "__dict__", {}).get(last)):
+                setattr(holder, last, self._watched(name, function))
 
-    def _watch(self, name: str, function: Callable) -> Callable:
+    def _watched(self, name: str, function: Callable) -> Callable:
         parameters = list(inspect.signature(function).parameters)
 
         @wraps(function)
@@ -67,8 +63,7 @@ class Duties:
                 for (place, thing), was in zip(parts, before, strict=True):
                     now = state_of(thing, place)
                     if isinstance(thing, Module):  # its parts may come and go
-                        if name not in self.switches:
-                            self._compare("mode", name, was, was | {path: now[path] for path in was if path in now})
+                        self._compare("mode", name, was, was | {path: now[path] for path in was if path in now})
                     elif was.keys() != now.keys():
                         self._break("changed", name, place, list(was.values()), list(now.values()))
                     else:
@@ -98,30 +93,18 @@ class Duties:
             if not isinstance(array, np.ndarray):
                 continue
             shared = [place for place, other in others if is_plain and _is_shared(array, other)]
-            if shared and name in self.shares:
-                continue
             if shared:
                 self._break("shares", name, shared[0])
+                if "shares" in self.watched[name]:
+                    continue
             if is_plain and array.size:
                 others.append(("another part of it", array[(slice(0, 1),) * array.ndim]))  # parts may be interleaved
             self._results.append((name, array, array.copy(), is_plain))
 
     def _break(self, duty: str, function: str, name: str, before: Any = None, after: Any = None) -> None:
         facts = {"duty": duty, "function": function, "name": name, "before": before, "after": after}
-        self.breach = self.breach or facts
-
-
-class View:
-    """A module in which some functions are others; what is set is set in the module."""
-
-    def __init__(self, module: Any, functions: dict[str, Callable]):
-        vars(self)["_module"], vars(self)["_functions"] = module, functions
-
-    def __getattr__(self, name: str) -> Any:
-        return vars(self)["_functions"].get(name) or getattr(vars(self)["_module"], name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(vars(self)["_module"], name, value)
+        if duty not in self.watched[function]:
+            self.breach = self.breach or facts
 
 
 def parts_of(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -79,9 +79,9 @@ class Reference(LocalSession):
     What was asked once is not computed again: the same checks ask the same.
     """
 
-    def __init__(self, solution: str, driver: str, beside: dict[str, str]):
+    def __init__(self, solution: str, modules: dict[str, str]):
         self._known: dict[bytes, bytes] = {}
-        super().__init__(InProcess(), Job(solution, "solution.py", driver=driver, beside=beside), 0)
+        super().__init__(InProcess(), Job(solution, "solution.py", modules), 0)
 
     def _reply(self, request: bytes) -> bytes:
         if request not in self._known:

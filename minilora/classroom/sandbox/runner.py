@@ -57,16 +57,12 @@ class RunFailed(Exception):
 
 @dataclass
 class Job:
-    """Text of a student, with what the lesson lets it use."""
+    """Text of a student, with what the lesson has beside it."""
 
     source: str
     file: str  # name for messages
-    uses: tuple[str, ...] = ()  # dotted names of minilora that the lesson's exercise may use
-    driver: str = ""  # text of the lesson's driver.py
-    beside: dict[str, str] = field(default_factory=dict)  # name -> text of modules that lie beside the exercise
-    names: tuple[str, ...] = ()  # of functions and "Class.method"s whose duties are watched: see duties.py
-    shares: tuple[str, ...] = ()  # those whose results may share memory with their arguments
-    switches: tuple[str, ...] = ()  # those that may leave a model in another mode
+    modules: dict[str, str] = field(default_factory=dict)  # "driver", and others that it may import: their texts
+    watched: dict[str, list[str]] = field(default_factory=dict)  # name -> duties that do not bind it: see duties.py
 
 
 @dataclass

@@ -19,7 +19,7 @@ from functools import partial
 from importlib import import_module
 
 from minilora.classroom.sandbox import wire
-from minilora.classroom.sandbox.child import OUT_OF_MEMORY, Exercise, close_library
+from minilora.classroom.sandbox.child import OUT_OF_MEMORY, Exercise
 
 LIMITS = {
     "RLIMIT_FSIZE": 16 * 2**20,  # bytes, of what is printed as well
@@ -102,7 +102,6 @@ def run(folder: str, memory: int, connection_fd: int, printed: int, trace: int) 
         faulthandler.dump_traceback_later(0.9 * job["patience"], file=trace)  # a thread: there may be none later
         limit(memory, job["seconds"])
         exercise = Exercise(job)
-        close_library(job["uses"])
         connection.sendall(exercise.load(partial(os.write, trace)))
         while True:
             reply = exercise.answer(wire.receive(connection))
