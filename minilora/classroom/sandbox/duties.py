@@ -11,7 +11,7 @@ own business. In checks.py, `promise(shares=True)` or `switches` lifts a duty fr
 
 import inspect
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import wraps
 from typing import Any
@@ -24,6 +24,7 @@ from minilora.tensor import Tensor
 
 KEPT = 12  # results that are looked at again
 DEEPEST = 4  # of values in values
+DUTIES = {"the mode of ": "mode", "NumPy's ": "settings"}  # what a place begins with: its duty
 PLAIN = (int, float, str, bool, type(None))  # of other things in a list, it is looked at which objects they are
 
 
@@ -52,33 +53,22 @@ class Duties:
             if self._is_inside:
                 return function(*arguments, **named)
             passed = [*zip(parameters, arguments, strict=False), *named.items()]
-            parts = [part for who, value in passed for part in parts_of(value, who)]
-            before = [state_of(thing, place) for place, thing in parts]
-            settings = settings_of_numpy()
+            facts, arrays = state_of(passed)
+            copies = {place: array.copy() for place, array in arrays.items()}
             self._is_inside = True
             try:
                 result = function(*arguments, **named)
             finally:
                 self._is_inside = False
-                for (place, thing), was in zip(parts, before, strict=True):
-                    now = state_of(thing, place)
-                    if isinstance(thing, Module):  # its parts may come and go
-                        self._compare("mode", name, was, was | {path: now[path] for path in was if path in now})
-                    elif was.keys() != now.keys():
-                        self._break("changed", name, place, list(was.values()), list(now.values()))
-                    else:
-                        self._compare("changed", name, was, now)
-                self._compare("settings", name, settings, settings_of_numpy())
-            self._look_at(name, result, [part for part in parts if isinstance(part[1], np.ndarray)])
+                for before, now in ((facts, state_of(passed)[0]), (copies, arrays)):
+                    for place, was in before.items():
+                        if not _same(after := now.get(place, was), was):  # parts of a model may come and go
+                            duty = next((DUTIES[start] for start in DUTIES if place.startswith(start)), "changed")
+                            self._break(duty, name, place, was, after)
+            self._look_at(name, result, [*arrays.items()])
             return result
 
         return call
-
-    def _compare(self, duty: str, function: str, was: dict[str, Any], now: dict[str, Any]) -> None:
-        """Note the first place that is not as it was."""
-        for place, before in was.items():
-            if not _same(now[place], before):
-                self._break(duty, function, place, before, now[place])
 
     def _look_at(self, name: str, result: Any, arguments: list[tuple[str, np.ndarray]]) -> None:
         """Note what of earlier results is not as it was, and what memory this result shares; keep its arrays."""
@@ -107,39 +97,38 @@ class Duties:
             self.breach = self.breach or facts
 
 
-def parts_of(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Yield (where, thing) of what a call could change: "x" (a Tensor's array, too), "batch['labels']", "state.absmax".
+def state_of(passed: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the `parts_of` values, by place: those that are no arrays, with NumPy's settings; and the arrays."""
+    parts = [part for place, value in passed for part in parts_of(value, place)]
+    arrays = {place: part for place, part in parts if isinstance(part, np.ndarray)}
+    drawn: Any = np.random.get_state()
+    settings = {
+        "NumPy's warnings (np.seterr)": str(np.geterr()),
+        "NumPy's global generator": (drawn[2], drawn[1][:3].tolist()),
+    }
+    return {place: part for place, part in parts if not isinstance(part, np.ndarray)} | settings, arrays
 
-    Things are arrays, containers and models.
+
+def parts_of(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield (place, what is there) of all that a call could change: "x", "batch['labels']", "state.absmax".
+
+    Of a Tensor it is the array, of a model the modes, of what else a list or dictionary has, which objects they are.
     """
-    if (array := array_of(value)) is not None or isinstance(value, Module):
-        yield place, value if array is None else array
+    if (array := array_of(value)) is not None:
+        yield place, array
+    elif isinstance(value, Module):
+        for path, part in value.named_modules():
+            yield f"the mode of {place}.{path}".rstrip("."), "training" if part.training else "evaluation"
     elif depth < DEEPEST and isinstance(value, (list, tuple, dict)):
-        yield place, value
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        items = value if isinstance(value, dict) else dict(enumerate(value))
+        facts = {k: item if type(item) in PLAIN else f"{type(item).__name__} {id(item)}" for k, item in items.items()}
+        yield place, facts if isinstance(value, dict) else list(facts.values())
+        for key, item in items.items():
+            yield f"{place}[{key!r}]", facts[key]
             yield from parts_of(item, f"{place}[{key!r}]", depth + 1)
     elif depth < DEEPEST and is_dataclass(value) and hasattr(value, "__dict__") and not isinstance(value, type):
         for key, item in vars(value).items():
             yield from parts_of(item, f"{place}.{key}", depth + 1)
-
-
-def state_of(thing: Any, place: str) -> dict[str, Any]:
-    """Return {where: what is there} of one of `parts_of`, as far as it can be compared later."""
-    if isinstance(thing, np.ndarray):
-        return {place: thing.copy()}
-    if isinstance(thing, Module):
-        modes = {f"{place}.{path}".rstrip("."): part.training for path, part in thing.named_modules()}
-        return {f"the mode of {path}": "training" if is_on else "evaluation" for path, is_on in modes.items()}
-    items = thing.items() if isinstance(thing, dict) else enumerate(thing)
-    return {
-        f"{place}[{key!r}]": item if type(item) in PLAIN else f"{type(item).__name__} {id(item)}" for key, item in items
-    }
-
-
-def settings_of_numpy() -> dict[str, Any]:
-    """Return NumPy's settings, which a function may leave changed for everybody else."""
-    drawn: Any = np.random.get_state()
-    return {"how NumPy warns (np.seterr)": np.geterr(), "NumPy's global generator": (drawn[2], drawn[1][:3].tolist())}
 
 
 def _holds_tensors(value: Any) -> bool:
@@ -155,4 +144,6 @@ def _is_shared(array: np.ndarray, other: np.ndarray) -> bool:
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+    if isinstance(a, (list, dict)):  # whose items have places of their own
+        return len(a) == len(b) and (isinstance(a, list) or a.keys() == b.keys())
     return a is b or a == b  # NaN is what it was
