@@ -8,7 +8,7 @@
 
 Nothing here needs nbgrader; docs/teachers.md says how to go on with it. `course --mark` grades without it
 
-    submitted/ada/08_lora/exercise.py  ada's answer to lesson 08; also ada/08_lora.py, ada/08.py, or deeper down
+    submitted/ada/08_lora/exercise.py  ada's answer to lesson 08; also ada/08_lora.py, or deeper down
     submitted/ada.py                   with a single lesson
 
 each student's files in a sandbox of its own (`sandbox/isolated.py`).
@@ -164,18 +164,17 @@ def write_marks(folder: Path, lessons: list[Lesson], out: Path) -> int:
 def find_answers(folder: Path, lessons: list[Lesson]) -> dict[str, dict[str, Path]]:
     """Return {student: {lesson: file}}. Raises MiniloraError if there is none, or a student has two for a lesson."""
     top = folder.resolve()
-    students: dict[str, dict[str, Path]] = {}
-    for path in sorted(top.rglob("*.py")):
-        parts = path.relative_to(top).parts
-        if any(part.startswith(".") for part in parts):
-            continue
-        answers = students.setdefault(parts[0].removesuffix(".py"), {})
-        word = path.parent.name if path.stem == "exercise" else path.stem
-        is_alone = len(parts) == len(lessons) == 1
-        for lesson in [lesson for lesson in lessons if is_alone or word in (lesson.name, lesson.name[:2])]:
-            if path != (other := answers.setdefault(lesson.name, path)):
-                both = escape(f"{other.relative_to(top)} and {path.relative_to(top)}", 200)
+    students: dict[str, dict[str, Path]] = {path.name: {} for path in sorted(top.glob("[!.]*/"))}
+    for student, answers in students.items():
+        for lesson in lessons:
+            files = [*(top / student).rglob(f"{lesson.name}.py"), *(top / student).rglob(f"{lesson.name}/exercise.py")]
+            if len(files) > 1:
+                both = escape(" and ".join(str(file.relative_to(top)) for file in sorted(files)[:2]), 200)
                 raise MiniloraError(f"two answers of one student to lesson {lesson.number:02}: {both}")
+            if files:
+                answers[lesson.name] = files[0]
+    if len(lessons) == 1:
+        students |= {path.stem: {lessons[0].name: path} for path in sorted(top.glob("*.py"))}
     if not any(students.values()):
         name = f"{lessons[0].name}.py"
         raise MiniloraError(

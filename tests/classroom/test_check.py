@@ -300,7 +300,7 @@ def test_a_notebook_is_its_cells(lesson, capsys):
     head, tail = answered(double="return y * x * ok").split("\n\n\nclass")
     cells = [
         ["# words"],
-        f"%matplotlib inline\n!ls\nfiles = !ls\n%time y = 2\n{head}",
+        f"%matplotlib inline\n!ls\nfiles = !ls\ny = 2\n{head}",
         "%%bash\nls (",
         f"%%time\n%%capture out\nclass{tail}",
         'text = """\n! and\n"""\nok = ("!" in text and 7\n    % 3)  # 1',

@@ -146,7 +146,7 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
         (["course", "--hidden", "in"], "course --hidden is gone: write your check into the lesson's checks.py"),
         (["--mark", "in", "--out", "in"], "--out in exists; choose another name"),
         (["--mark", "empty"], "no exercises in empty: each student has a folder there, with 01_why_transfer.py in it"),
-        (["--mark", "two"], "two answers of one student to lesson 08: ada/08.py and ada/08_lora.py"),
+        (["--mark", "two"], "two answers of one student to lesson 08: ada/08_lora.py and ada/a/08_lora.py"),
         (["course", "--mark", "in"], "course takes a folder for nbgrader, or --mark submitted"),
         (["--kit", "a.zip"], "course --kit is gone: GitHub's Download ZIP"),
         (["course", "--out", "a.csv"], "--out goes with --mark"),
@@ -154,7 +154,7 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
 )
 def test_a_mistake_is_told_in_a_line(typed, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for name in ("in/08_lora.py", "two/ada/08.py", "two/ada/08_lora.py", "empty/notes.txt"):
+    for name in ("in/08_lora.py", "two/ada/a/08_lora.py", "two/ada/08_lora.py", "empty/notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(COUNT)
     before = sorted(tmp_path.rglob("*"))
@@ -256,9 +256,9 @@ READS = f"exec(open({str(LORA.folder.resolve() / 'solution.py')!r}).read())\n"
 HANDED_IN = {  # student: file, text
     "ada": ("08_lora.py", LORA.source.text),
     "ben": ("lessons/08_lora/exercise.py", with_answers(LORA.source, {"start_matrices": "return None, None"})),
-    "cem": ("08.py", exercise_of(LORA.source)),
+    "cem": ("08_lora.py", exercise_of(LORA.source)),
     "dan": ("08_lora.py", exercise_of(LORA.source) + READS),
-    "eve": ("08.py", "def count_parameters(:"),
+    "eve": ("08_lora.py", "def count_parameters(:"),
     "fay": ("notes.py", "x = 1"),
     "=1+1": ("08_lora.py", with_answers(LORA.source, {"count_parameters": "while True: pass"})),
     "hal": ("08_lora.py", None),  # a link
@@ -290,7 +290,7 @@ def test_a_class_gets_a_table(tmp_path, capsys):
         "ben": "task 2 failed",
         "cem": "08_lora: task 1 not started",
         "dan": "task 1 not started",
-        "eve": "08.py, line 1: invalid syntax",
+        "eve": "08_lora.py, line 1: invalid syntax",
         "'=1+1": "task 1 failed still running after 10 s of processor time Does a loop end?",
         "hal": "it is a link",
     }.items():

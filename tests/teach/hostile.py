@@ -5,7 +5,6 @@ Each changes a copy of the released notebook, or returns what is handed in in it
 leads to. COURSE stands for the course's folder.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -168,15 +167,6 @@ def has_magics(notebook, lesson):
         cell = notebook["cells"][cell_of(notebook, task)]
         cell["source"] = f"{magic}\n{cell['source']}"
     put(notebook, "%%bash\nrm -r COURSE", "!rm -r COURSE", "%run COURSE/nbgrader_config.py")
-
-
-@solved(*ALL)
-def has_an_old_format(notebook, lesson):
-    fill(notebook, lesson)
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            cell["input"] = cell.pop("source")
-    return json.dumps({"nbformat": 3, "worksheets": [{"cells": notebook["cells"]}]}).encode()
 
 
 @solved(*ALL)

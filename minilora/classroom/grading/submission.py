@@ -7,7 +7,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from minilora.classroom.lessons.lesson import Lesson
@@ -21,7 +21,6 @@ CELLS_LIMIT, TEXT_LIMIT = 1_000, 100_000  # of a notebook; characters
 ANSWERS = ("solution", "checks", "mistakes")  # of a lesson's files, those that no submission may import
 NBCHECK = "from minilora.classroom.grading import nbcheck"
 MAGIC = re.compile(r"%%(time|capture|prun)\b")  # of cells, those below which Python stands that counts
-TIMED = re.compile(r"^(\s*)%time\s+(?=\S)")  # before a statement
 SHELL = re.compile(r"^(\s*)([%!].*|[^#\s].*\?|[\w, ]+=\s*[%!].*)\s*$")  # a line that only IPython reads
 CALL = re.compile(r"nbcheck\.task\('(\w+)', (\d+)\)")
 NBGRADER_STUB = "raise NotImplementedError()"  # what nbgrader puts in place of a solution
@@ -47,7 +46,7 @@ class Submission:
         else:
             self._take([("", _read(path, self.shown))])
         names = _names_of(lesson)
-        if not set(names) & set(self.defined):
+        if not set(names) & self.defined:
             wanted = f"lesson {lesson.number:02}: it defines none of {', '.join(names)}"
             raise MiniloraError(f"{self.shown} is no exercise of {wanted}")
 
@@ -67,7 +66,10 @@ class Submission:
             raise MiniloraError(f"{self.shown}, {where}: {error.msg}: {text}") from error
         except (ValueError, RecursionError, MemoryError) as error:
             raise MiniloraError(f"{self.shown} cannot be read as Python: {escape(str(error))}") from error
-        self.defined = dict(_defined(self.tree.body))
+        named = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.alias)
+        nodes = list(ast.walk(self.tree))
+        self.defined = {getattr(node, "asname", None) or node.name for node in nodes if isinstance(node, named)}
+        self.defined |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
         self._name_stubs(lines)
         self.source = "\n".join(lines)
 
@@ -91,8 +93,7 @@ class Submission:
         """
         uses, closed = self.lesson.uses, []
         others = set(_names_of(self.lesson)) - set(self.lesson.source.names(task))
-        blocks = [self.defined[name] for name in others & self.defined.keys()]
-        theirs = [(node.lineno, node.end_lineno or 0) for node in blocks if hasattr(node, "body")]
+        theirs = [(node.lineno, node.end_lineno or 0) for node in self.tree.body if getattr(node, "name", "") in others]
         for line, name in used_names(self.tree):
             if any(first <= line <= last for first, last in theirs):
                 continue
@@ -140,9 +141,8 @@ def read_cells(path: Path, shown: str) -> list[Cell]:
     text = _read(path, shown)
     try:
         page = json.loads(text)
-        cells = page["cells"] if "cells" in page else page["worksheets"][0]["cells"]  # until nbformat 3
-        parsed = [_cell(cell) for cell in cells[: CELLS_LIMIT + 1]]
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+        parsed = [_cell(cell) for cell in page["cells"][: CELLS_LIMIT + 1]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         raise MiniloraError(f"{shown} is not a notebook that can be read") from error
     if len(parsed) > CELLS_LIMIT or sum(len(text) for _, text, _ in parsed) > TEXT_LIMIT:
         raise MiniloraError(f"{shown} has more than {CELLS_LIMIT:,} cells or {TEXT_LIMIT:,} characters of text")
@@ -150,7 +150,7 @@ def read_cells(path: Path, shown: str) -> list[Cell]:
 
 
 def _cell(cell: dict) -> Cell:
-    text = "".join(cell.get("source", cell.get("input", "")))
+    text = "".join(cell.get("source", ""))
     name = cell.get("metadata", {}).get("nbgrader", {}).get("grade_id", "")
     kind = "code" if cell.get("cell_type") == "code" else "markdown"  # a raw one would be a part of the page's HTML
     return kind, text.encode("utf-8", "replace").decode(), str(name)
@@ -168,7 +168,7 @@ def _as_python(code: str) -> str:
     if text.lstrip().startswith("%%") or calls_of(text) is not None:
         return ""
     if _parsed(text) is None:
-        text = "\n".join(SHELL.sub(r"\1pass", TIMED.sub(r"\1", line)) for line in lines)
+        text = "\n".join(SHELL.sub(r"\1pass", line) for line in lines)
     return text
 
 
@@ -193,18 +193,3 @@ def _parsed(code: str) -> ast.Module | None:
 
 def _names_of(lesson: Lesson) -> list[str]:
     return list(dict.fromkeys(gap.where.partition(".")[0] for gap in lesson.source.gaps))
-
-
-def _defined(statements: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
-    """Yield (name, node) of what the top of a file binds, also inside if, try and with."""
-    for node in statements:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            yield node.name, node
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield from ((alias.asname or alias.name.partition(".")[0], node) for alias in node.names)
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            yield from ((n.id, node) for target in targets for n in ast.walk(target) if isinstance(n, ast.Name))
-        else:
-            for part in ("body", "orelse", "finalbody"):
-                yield from _defined(getattr(node, part, []))
