@@ -89,11 +89,6 @@ class GPT2Config:
         used = {name: value for name, value in config.items() if name in known}
         return cls(**used, extra={name: value for name, value in config.items() if name not in known})
 
-    def fewest_weights(self) -> int:
-        """Parameters of the body, without biases and norms."""
-        layer = self.n_embd * (4 * self.n_embd + 2 * self.intermediate_size)
-        return (self.vocab_size + self.n_positions) * self.n_embd + self.n_layer * layer
-
     def to_dict(self, architecture: str) -> dict[str, Any]:
         """The content of a config.json that transformers reads. Dropouts are as they were read, else 0."""
         config = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}

@@ -92,7 +92,7 @@ class Body(nn.Module):
 class Pretrained(nn.Module):
     """Loading and saving, shared by the models with a head."""
 
-    config_class: ClassVar[Any]  # the configuration, with `from_dict`, `to_dict` and `fewest_weights`
+    config_class: ClassVar[Any]  # the configuration, with `from_dict` and `to_dict`
     config: Any
     # How files hold the model, where that differs from Hugging Face's folders of today.
     transposed_linears: ClassVar[tuple[str, ...]] = ()  # last names of Linears whose weight is (in, out)
@@ -126,9 +126,10 @@ class Pretrained(nn.Module):
         content, tensors = cls.open(path)
         try:
             config = cls.config_class.from_dict(content)
-            found = sum(tensor.size for tensor in tensors.values())
-            if config.fewest_weights() > 16 * found + 2**20:  # a false claim, before anything is allocated for it
-                raise FormatError(f"config.json claims {config.fewest_weights():,} weights, the files hold {found:,}")
+            held = sum(tensor.size for tensor in tensors.values())
+            claimed = config.hidden_size * (config.vocab_size + config.num_hidden_layers * config.intermediate_size)
+            if claimed > 16 * held + 2**20:  # a false claim, before anything is allocated for it
+                raise FormatError(f"config.json claims {claimed:,} weights or more, the files hold {held:,}")
             model = cls(config, seed=None)  # type: ignore[call-arg]
             tensors = model.named_as_here({name: a for name, a in tensors.items() if not name.endswith(cls.buffers)})
             if integers := [f"{name} ({a.kind})" for name, a in tensors.items() if not a.is_float]:
