@@ -98,18 +98,9 @@ class Pretrained(nn.Module):
     transposed_linears: ClassVar[tuple[str, ...]] = ()  # last names of Linears whose weight is (in, out)
     buffers: ClassVar[tuple[str, ...]] = ()  # ends of the names in old files that are no parameters
 
-    @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-        """Open a model's folder or GGUF file: the content of a config.json, and the tensors by Hugging Face's names,
-        still in their files. FormatError if it cannot be read.
-        """
-        if not is_gguf(path):
-            return huggingface.open_folder(path)
-        return cls.translate_gguf(read_gguf(path), show_path(path))
-
     @staticmethod
     def translate_gguf(gguf: GGUF, where: str) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-        """Return what `open` does, for a GGUF file; `where` names the file in errors."""
+        """Return the content of a config.json, and the tensors by Hugging Face's names; `where` names the file."""
         raise FormatError(f"{where}: models of this family are not read from GGUF files")
 
     @classmethod
@@ -123,7 +114,10 @@ class Pretrained(nn.Module):
         a layer can be quantized before the next one is read. Raises FormatError where files are missing or damaged, or
         weights do not fit the configuration.
         """
-        content, tensors = cls.open(path)
+        if is_gguf(path):
+            content, tensors = cls.translate_gguf(read_gguf(path), show_path(path))
+        else:
+            content, tensors = huggingface.open_folder(path)
         try:
             config = cls.config_class.from_dict(content)
             held = sum(tensor.size for tensor in tensors.values())

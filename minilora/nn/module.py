@@ -86,18 +86,14 @@ class Module:
         self.get_submodule(path)
         if not path:
             raise ValueError("a module cannot replace itself: the path is empty")
-        parts = path.split(".")
-        holders: list[Any] = [self]
-        for part in parts[:-1]:
-            holders.append(_child(holders[-1], part))
-        value: Any = new
-        while isinstance(holders[-1], tuple):  # made anew, and put in its own place in turn
-            old, index = holders.pop(), int(parts.pop())
-            value = (*old[:index], value, *old[index + 1 :])
-        if isinstance(holders[-1], Module):
-            setattr(holders[-1], parts[-1], value)
+        *above, name = path.split(".")
+        holder: Any = self
+        for part in above:
+            holder = _child(holder, part)
+        if isinstance(holder, Module):
+            setattr(holder, name, new)
         else:
-            holders[-1][int(parts[-1]) if isinstance(holders[-1], list) else parts[-1]] = value
+            holder[int(name) if isinstance(holder, list) else name] = new
 
     # Switches
 
