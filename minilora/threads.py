@@ -77,8 +77,7 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
     # A signal can raise nearly anywhere, so each of these changes in a single step, and nothing is locked: not what
     # Python's threads, executors and futures lock, either.
     left = iter(range(len(calls)))  # not begun; each thread takes the next
-    finished: list[int] = []
-    dropped: list[int] = []
+    ended: list[int] = []  # or never begun
     given_up: list[bool] = []
     wake: SimpleQueue[None] = SimpleQueue()
     results: dict[int, Result] = {}
@@ -86,7 +85,7 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
 
     def give_up() -> None:
         given_up.append(True)
-        dropped.extend(left)
+        ended.extend(left)
 
     def compute() -> None:
         for index in left:
@@ -99,21 +98,19 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
                 errors[index] = error
                 give_up()
             finally:
-                finished.append(index)
+                ended.append(index)
                 wake.put(None)
 
-    def help_out() -> None:
-        _given_up.set(given_up)
-        compute()
-
     def wait() -> None:
-        while len(finished) + len(dropped) < len(calls):
+        while len(ended) < len(calls):
             wake.get()
 
     with blas.one_thread():
         try:
             for _ in range(min(count(), len(calls)) - 1):
-                start_new_thread(copy_context().run, (help_out,))
+                context = copy_context()
+                context.run(_given_up.set, given_up)
+                start_new_thread(context.run, (compute,))
             compute()
             wait()
         except BaseException:
