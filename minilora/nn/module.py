@@ -63,7 +63,11 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """(path, parameter), frozen ones too; a parameter that two modules share comes once, under its first path."""
-        return _once((name, tensor) for name, tensor in self.named_tensors() if tensor.is_parameter)
+        seen: set[Tensor] = set()
+        for name, tensor in self.named_tensors():
+            if tensor.is_parameter and tensor not in seen:
+                seen.add(tensor)
+                yield name, tensor
 
     def parameters(self) -> Iterator[Tensor]:
         """Every parameter once, frozen ones too."""
@@ -210,15 +214,6 @@ def _found(name: str, value: object, kind: type[Kind]) -> Iterator[tuple[str, Ki
         for key, item in value.items():
             if isinstance(key, (str, int)):  # a Tensor as a key would be fetched to become a name
                 yield from _found(f"{name}.{key}", item, kind)
-
-
-def _once(named: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor under its first name."""
-    seen: set[Tensor] = set()
-    for name, tensor in named:
-        if tensor not in seen:
-            seen.add(tensor)
-            yield name, tensor
 
 
 def _child(holder: Any, part: str) -> Any:
