@@ -2,12 +2,10 @@
 
 import ctypes
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from math import ceil
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 
@@ -19,25 +17,10 @@ def _controller() -> Any:
     return ThreadpoolController()
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Within the block, each matrix product uses one thread; blocks of several threads may overlap."""
-    global _blocks, _limit
-    with _lock:
-        if not _blocks:
-            _limit = _controller().limit(limits=1, user_api="blas")
-        _blocks += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _blocks -= 1
-            if not _blocks:
-                _limit.restore_original_limits()
-
-
-_lock, _blocks = Lock(), 0  # how many blocks of `one_thread` are open
-_limit: Any = None  # what ends the last
+def one_thread() -> AbstractContextManager[Any]:
+    """Within the block, each matrix product uses one thread."""
+    limit: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
+    return limit
 
 
 @cache

@@ -109,7 +109,7 @@ def gradients_of(roots: dict[Node, Array], ends: Collection[Any] = ()) -> dict[L
                 place = sums if is_end else pending
                 place[x] = _add(place.get(x), _fitted(result, x, identity))
             del rule, results, result
-    return {leaf: _own(sums.pop(leaf)) for leaf in list(sums)}
+    return {leaf: array if is_ours else array.copy() for leaf, (array, is_ours) in sums.items()}
 
 
 def nodes_since(roots: Iterable[Node], since: int) -> list[Node]:
@@ -143,12 +143,6 @@ def _fitted(result: Array, x: Node | Leaf, incoming: int) -> tuple[Array, bool]:
     if result.dtype != x.dtype:
         return result.astype(x.dtype), True
     return result, id(result) != incoming and result.base is None
-
-
-def _own(part: tuple[Array, bool]) -> Array:
-    """Return the array, or a copy if somebody else holds it."""
-    array, ours = part
-    return array if ours else array.copy()
 
 
 def _add(part: tuple[Array, bool] | None, other: tuple[Array, bool]) -> tuple[Array, bool]:

@@ -382,28 +382,6 @@ def getitem(a: Operand, index: Any) -> Tensor:
     return record(x[index], (a, rule))
 
 
-def unbind(a: Operand, axis: int) -> tuple[Tensor, ...]:
-    """a[0], a[1], … along `axis`, which goes (PyTorch's name). Their gradients are written into one array, where as
-    many `getitem` would make as many arrays of the size of `a` and add them up.
-    """
-    x = raw(a)
-    shape, dtype, before = x.shape, x.dtype, (slice(None),) * (axis % x.ndim)
-    made: list[Array] = []  # the gradient of all, once there is one of a part
-
-    def rule(i: int) -> Callable[[Array], Array]:
-        def write(g: Array) -> Array:
-            first = not made
-            if first:
-                made.append(xp.zeros(shape, dtype=dtype))
-            made[0][(*before, i)] = g
-            return made[0] if first else None
-
-        return write
-
-    whole = record(x[...], (a, lambda g: g))
-    return tuple(record(x[(*before, i)], (whole, rule(i))) for i in range(shape[axis]))
-
-
 def _checked_index(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], bool]:
     """The index for an array of the backend, and whether it has no arrays. IndexError if it does not fit `shape`."""
     items = list(index) if isinstance(index, tuple) else [index]

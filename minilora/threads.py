@@ -9,15 +9,13 @@ work whole (its matrices stay in its core's cache), where a threaded matrix prod
 and waits for its threads where the machine has other work. So matrix products use one thread meanwhile.
 """
 
-import os
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
-from functools import cache, partial
 from itertools import accumulate
 from math import prod
 from queue import SimpleQueue
-from threading import Thread
 from typing import Any, TypeVar
 
 from minilora import backend, blas
@@ -76,10 +74,10 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
     calls = list(zip(*arguments, strict=True))
     if len(calls) < 2 or count() == 1:
         return [function(*call) for call in calls]
-    # A signal can raise nearly anywhere, so each of these changes in a single step, and nothing is locked.
+    # A signal can raise nearly anywhere, so each of these changes in a single step, and nothing is locked: not what
+    # Python's threads, executors and futures lock, either.
     left = iter(range(len(calls)))  # not begun; each thread takes the next
-    finished: list[int] = []
-    dropped: list[int] = []
+    ended: list[int] = []  # or never begun
     given_up: list[bool] = []
     wake: SimpleQueue[None] = SimpleQueue()
     results: dict[int, Result] = {}
@@ -87,34 +85,32 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
 
     def give_up() -> None:
         given_up.append(True)
-        dropped.extend(left)
+        ended.extend(left)
 
     def compute() -> None:
         for index in left:
             try:
                 with using(1):
                     results[index] = function(*calls[index])
+            except _GivenUp:
+                pass
             except BaseException as error:  # noqa: BLE001 (raised below)
-                if not isinstance(error, _GivenUp):
-                    errors[index] = error
+                errors[index] = error
                 give_up()
             finally:
-                finished.append(index)
+                ended.append(index)
                 wake.put(None)
 
-    def help_out() -> None:
-        _given_up.set(given_up)
-        compute()
-
     def wait() -> None:
-        while len(finished) + len(dropped) < len(calls):
+        while len(ended) < len(calls):
             wake.get()
 
     with blas.one_thread():
-        jobs = _pool(count() - 1)
         try:
             for _ in range(min(count(), len(calls)) - 1):
-                jobs.put(partial(copy_context().run, help_out))
+                context = copy_context()
+                context.run(_given_up.set, given_up)
+                start_new_thread(context.run, (compute,))
             compute()
             wait()
         except BaseException:
@@ -122,7 +118,7 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
             wait()
             raise
     _raise_first(errors)
-    return [results.pop(index) for index in range(len(calls))]  # a helper that comes late holds on to none
+    return [results.pop(index) for index in range(len(calls))]  # a thread that ends late holds on to none
 
 
 def _raise_first(errors: dict[int, BaseException]) -> None:
@@ -148,28 +144,6 @@ def stop_if_given_up() -> None:
     """
     if _given_up.get():
         raise _GivenUp
-
-
-@cache
-def _pool(threads: int) -> SimpleQueue[Callable[[], None]]:
-    """A queue of jobs, and so many threads that do them.
-
-    Executors and futures take locks in Python code, where what a signal raises can leave one locked for ever. A
-    SimpleQueue waits in C.
-    """
-    jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
-
-    def work() -> None:
-        while True:
-            jobs.get()()
-
-    for number in range(threads):
-        Thread(target=work, name=f"minilora_{number}", daemon=True).start()
-    return jobs
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not come along
 
 
 def joined_loss(run: Callable[[Any], Any], parts: Sequence[Any]) -> tuple[Tensor, Callable[[], Tensor]]:

@@ -572,24 +572,3 @@ def test_gradients_keep_their_leafs_dtype(op, other):
     assert a.grad.dtype == np.float32
     if b.requires_grad:
         assert b.grad.dtype == other
-
-
-@pytest.mark.parametrize("used", [(0, 1, 2), (2,), (1, 0)])
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_unbind_is_as_many_getitems(axis, used):
-    """Parts without a gradient get zeros; what else reads the whole adds to it."""
-    a = Tensor(np.random.default_rng(0).standard_normal((3, 3, 3)), requires_grad=True)
-    index = (slice(None),) * (axis % 3)
-    found = []
-    for parts in (ops.unbind(a, axis), [a[(*index, i)] for i in range(3)]):
-        x = sum((i + 1) * parts[i] * parts[i] for i in used) * parts[used[0]]
-        found.append((x.numpy(), backend.to_numpy(gradients(x.sum() + (a * 2).sum())[a])))
-    np.testing.assert_array_equal(found[0][0], found[1][0])
-    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-14)
-
-
-def test_unbind_leaves_its_input_writable_afterwards():
-    a = Tensor(np.ones((2, 3)), requires_grad=True)
-    (ops.unbind(a, 0)[1] * 2).sum().backward()
-    assert backend.is_writable(a.data)
-    np.testing.assert_array_equal(backend.to_numpy(a.grad), [[0, 0, 0], [2, 2, 2]])

@@ -84,8 +84,8 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
         with np.errstate(all="ignore"):  # a scale may be any 16 bits, infinities too
             return quants.dequantize(raw, quantization).astype(np.float32, copy=False).reshape(shape)
 
-    tensors, end = {}, 0
-    for name, (shape, kind, offset) in sorted(infos.items(), key=lambda item: (item[1][2], prod(item[1][0]))):
+    tensors = {}
+    for name, (shape, kind, offset) in infos.items():
         tensor = f"{where}: tensor {escape(name)}"
         quantization, length = _bytes_of(quants, shape, kind, tensor)
         if offset % alignment or start + offset + length > size:
@@ -93,12 +93,9 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
                 f"{tensor} lies at byte {start + offset:,} with {length:,} bytes; the file has {size:,}, and a place "
                 f"must be a multiple of {alignment}"
             )
-        if offset < end:
-            raise FormatError(f"{tensor} overlaps the one before it")
-        end = offset + length
         make = partial(read, start + offset, length, quantization, shape)
         tensors[name] = StoredTensor(shape, make, quantization.name)
-    return GGUF(metadata, {name: tensors[name] for name in infos})
+    return GGUF(metadata, tensors)
 
 
 def library() -> Any:

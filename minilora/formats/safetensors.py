@@ -16,7 +16,6 @@ import json
 import math
 import os
 from functools import partial
-from io import BufferedReader
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -100,21 +99,17 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict
     Each array is a writable copy in its own memory. F16 stays float16; BF16 becomes float32, exactly. The whole header
     is checked against the size of the file before the first array is allocated. Errors: FormatError.
     """
-    with open_regular(path) as file:
-        entries, metadata = _read_header(file, show_path(path))
-        return {name: _read_array(file, entry, show_path(path)) for name, entry in entries.items()}, metadata
+    tensors, metadata = open_file(path)
+    return {name: tensor.read() for name, tensor in tensors.items()}, metadata
 
 
 def open_file(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """Do as `load_file`, with the arrays still in the file. Errors: FormatError, of `read` too."""
-
-    def read(entry: Entry) -> np.ndarray:
-        with open_regular(path) as file:
-            return _read_array(file, entry, show_path(path))
-
     with open_regular(path) as file:
         entries, metadata = _read_header(file, show_path(path))
-    return {name: StoredTensor(e.shape, partial(read, e), e.dtype) for name, e in entries.items()}, metadata
+    return {
+        name: StoredTensor(e.shape, partial(_read_array, path, e), e.dtype) for name, e in entries.items()
+    }, metadata
 
 
 def _read_header(file: BinaryIO, where: str) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -163,15 +158,16 @@ def _are_counts(value: object) -> bool:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)  # True is no count
 
 
-def _read_array(file: BufferedReader, entry: Entry, where: str) -> np.ndarray:
+def _read_array(path: str | os.PathLike[str], entry: Entry) -> np.ndarray:
     try:
         array = np.empty(entry.shape, DTYPES[entry.dtype])
     except MemoryError as error:  # of a sparse file, which passes the check of sizes
-        raise FormatError(f"{where} is larger than memory: {error}") from error
+        raise FormatError(f"{show_path(path)} is larger than memory: {error}") from error
     raw = array.reshape(-1).view(np.uint8)
-    file.seek(entry.start)
-    if file.readinto(raw.data) != array.nbytes:
-        raise FormatError(f"{where} became shorter while it was read")
+    with open_regular(path) as file:
+        file.seek(entry.start)
+        if file.readinto(raw.data) != array.nbytes:
+            raise FormatError(f"{show_path(path)} became shorter while it was read")
     if entry.dtype == "BF16":  # bfloat16 is the upper half of a float32
         return (array.reshape(-1).astype(np.uint32) << 16).view(np.float32).reshape(entry.shape)
     if entry.dtype == "BOOL":  # only 0 and 1 are booleans to NumPy; a file may hold any byte

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minilora import backend, nn, ops
+from minilora import backend, nn
 from minilora import functional as F
 from minilora.errors import FormatError, MiniloraError, escape
 from minilora.fields import choice, field_problems, flag, number, tokens, whole
@@ -89,11 +89,6 @@ class GPT2Config:
         used = {name: value for name, value in config.items() if name in known}
         return cls(**used, extra={name: value for name, value in config.items() if name not in known})
 
-    def fewest_weights(self) -> int:
-        """Parameters of the body, without biases and norms."""
-        layer = self.n_embd * (4 * self.n_embd + 2 * self.intermediate_size)
-        return (self.vocab_size + self.n_positions) * self.n_embd + self.n_layer * layer
-
     def to_dict(self, architecture: str) -> dict[str, Any]:
         """The content of a config.json that transformers reads. Dropouts are as they were read, else 0."""
         config = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
@@ -114,7 +109,7 @@ class GPT2Attention(nn.Module):
         """x: (B, T, C); mask: booleans that broadcast to (B, H, T, S) or None."""
         batch, length, width = x.shape
         qkv = self.c_attn(x).reshape(batch, length, 3, self.n_head, width // self.n_head)  # (B, T, 3, H, D)
-        q, k, v = (part.swapaxes(1, 2) for part in ops.unbind(qkv, axis=2))  # (B, H, T, D)
+        q, k, v = (qkv[:, :, i].swapaxes(1, 2) for i in range(3))  # (B, H, T, D)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)  # (B, H, S, D)
         y = F.scaled_dot_product_attention(q, k, v, mask=mask, is_causal=True)  # (B, H, T, D)

@@ -92,24 +92,15 @@ class Body(nn.Module):
 class Pretrained(nn.Module):
     """Loading and saving, shared by the models with a head."""
 
-    config_class: ClassVar[Any]  # the configuration, with `from_dict`, `to_dict` and `fewest_weights`
+    config_class: ClassVar[Any]  # the configuration, with `from_dict` and `to_dict`
     config: Any
     # How files hold the model, where that differs from Hugging Face's folders of today.
     transposed_linears: ClassVar[tuple[str, ...]] = ()  # last names of Linears whose weight is (in, out)
     buffers: ClassVar[tuple[str, ...]] = ()  # ends of the names in old files that are no parameters
 
-    @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-        """Open a model's folder or GGUF file: the content of a config.json, and the tensors by Hugging Face's names,
-        still in their files. FormatError if it cannot be read.
-        """
-        if not is_gguf(path):
-            return huggingface.open_folder(path)
-        return cls.translate_gguf(read_gguf(path), show_path(path))
-
     @staticmethod
     def translate_gguf(gguf: GGUF, where: str) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-        """Return what `open` does, for a GGUF file; `where` names the file in errors."""
+        """Return the content of a config.json, and the tensors by Hugging Face's names; `where` names the file."""
         raise FormatError(f"{where}: models of this family are not read from GGUF files")
 
     @classmethod
@@ -123,12 +114,16 @@ class Pretrained(nn.Module):
         a layer can be quantized before the next one is read. Raises FormatError where files are missing or damaged, or
         weights do not fit the configuration.
         """
-        content, tensors = cls.open(path)
+        if is_gguf(path):
+            content, tensors = cls.translate_gguf(read_gguf(path), show_path(path))
+        else:
+            content, tensors = huggingface.open_folder(path)
         try:
             config = cls.config_class.from_dict(content)
-            found = sum(tensor.size for tensor in tensors.values())
-            if config.fewest_weights() > 16 * found + 2**20:  # a false claim, before anything is allocated for it
-                raise FormatError(f"config.json claims {config.fewest_weights():,} weights, the files hold {found:,}")
+            held = sum(tensor.size for tensor in tensors.values())
+            claimed = config.hidden_size * (config.vocab_size + config.num_hidden_layers * config.intermediate_size)
+            if claimed > 16 * held + 2**20:  # a false claim, before anything is allocated for it
+                raise FormatError(f"config.json claims {claimed:,} weights or more, the files hold {held:,}")
             model = cls(config, seed=None)  # type: ignore[call-arg]
             tensors = model.named_as_here({name: a for name, a in tensors.items() if not name.endswith(cls.buffers)})
             if integers := [f"{name} ({a.kind})" for name, a in tensors.items() if not a.is_float]:

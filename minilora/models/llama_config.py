@@ -83,12 +83,6 @@ class LlamaConfig:
         used = {name: value for name, value in config.items() if name in known}
         return cls(**used, extra={name: value for name, value in config.items() if name not in known})
 
-    def fewest_weights(self) -> int:
-        """Parameters of the body, without biases and norms."""
-        attention = 2 * self.head_dim * (self.num_attention_heads + self.num_key_value_heads)
-        layer = self.hidden_size * (attention + 3 * self.intermediate_size)
-        return self.vocab_size * self.hidden_size + self.num_hidden_layers * layer
-
     def to_dict(self, architecture: str) -> dict[str, Any]:
         """The content of a config.json that transformers reads."""
         config = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("extra", "num_labels")}

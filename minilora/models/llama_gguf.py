@@ -6,7 +6,7 @@ and k are stored in another order. (Qwen2's files are not: llama.cpp rotates tho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -149,8 +149,10 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
         if name is None or (suffix == "bias" and part not in BIASED[architecture]):
             homeless.append(path)
             continue
-        order = _in_pairs(rotated[part]) if part in rotated else np.asarray
-        written[f"{name}.{suffix}"] = _stored(parameter, matrices).then(order)
+        stored = _stored(parameter, matrices)
+        if part in rotated:  # back from halves to pairs
+            stored = stored.then(partial(_swapped, groups=(rotated[part], 2, config.head_dim // 2)))
+        written[f"{name}.{suffix}"] = stored
     if homeless:
         raise MiniloraError(
             f"{first_few(homeless)} have no place in a {architecture} model of a GGUF file; an adapter must be merged "
@@ -200,22 +202,12 @@ def _in_halves(tensor: StoredTensor, heads: int, where: str) -> StoredTensor:
     """Rows of q or k (H·D, C), in each head as (D/2, 2), put as (2, D/2)."""
     if heads < 1 or tensor.shape[0] % (2 * heads):
         raise FormatError(f"{where} has {tensor.shape[0]} rows, which do not fit {heads} heads")
-    pairs = tensor.shape[0] // heads // 2
-
-    def halves(array: np.ndarray) -> np.ndarray:
-        return array.reshape(heads, pairs, 2, -1).swapaxes(1, 2).reshape(array.shape)
-
-    return tensor.then(halves)
+    return tensor.then(partial(_swapped, groups=(heads, tensor.shape[0] // heads // 2, 2)))
 
 
-def _in_pairs(heads: int) -> Callable[[np.ndarray], np.ndarray]:
-    """`_in_halves` undone: rows (2, D/2) of each head put as (D/2, 2)."""
-
-    def pairs(array: np.ndarray) -> np.ndarray:
-        half = len(array) // heads // 2
-        return array.reshape(heads, 2, half, -1).swapaxes(1, 2).reshape(array.shape)
-
-    return pairs
+def _swapped(array: np.ndarray, groups: tuple[int, int, int]) -> np.ndarray:
+    """Rows in groups (heads, i, j), put as (heads, j, i)."""
+    return array.reshape(*groups, -1).swapaxes(1, 2).reshape(array.shape)
 
 
 def _llama3_factors(config: Any) -> StoredTensor:

@@ -63,7 +63,11 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """(path, parameter), frozen ones too; a parameter that two modules share comes once, under its first path."""
-        return _once((name, tensor) for name, tensor in self.named_tensors() if tensor.is_parameter)
+        seen: set[Tensor] = set()
+        for name, tensor in self.named_tensors():
+            if tensor.is_parameter and tensor not in seen:
+                seen.add(tensor)
+                yield name, tensor
 
     def parameters(self) -> Iterator[Tensor]:
         """Every parameter once, frozen ones too."""
@@ -86,18 +90,14 @@ class Module:
         self.get_submodule(path)
         if not path:
             raise ValueError("a module cannot replace itself: the path is empty")
-        parts = path.split(".")
-        holders: list[Any] = [self]
-        for part in parts[:-1]:
-            holders.append(_child(holders[-1], part))
-        value: Any = new
-        while isinstance(holders[-1], tuple):  # made anew, and put in its own place in turn
-            old, index = holders.pop(), int(parts.pop())
-            value = (*old[:index], value, *old[index + 1 :])
-        if isinstance(holders[-1], Module):
-            setattr(holders[-1], parts[-1], value)
+        *above, name = path.split(".")
+        holder: Any = self
+        for part in above:
+            holder = _child(holder, part)
+        if isinstance(holder, Module):
+            setattr(holder, name, new)
         else:
-            holders[-1][int(parts[-1]) if isinstance(holders[-1], list) else parts[-1]] = value
+            holder[int(name) if isinstance(holder, list) else name] = new
 
     # Switches
 
@@ -214,15 +214,6 @@ def _found(name: str, value: object, kind: type[Kind]) -> Iterator[tuple[str, Ki
         for key, item in value.items():
             if isinstance(key, (str, int)):  # a Tensor as a key would be fetched to become a name
                 yield from _found(f"{name}.{key}", item, kind)
-
-
-def _once(named: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor under its first name."""
-    seen: set[Tensor] = set()
-    for name, tensor in named:
-        if tensor not in seen:
-            seen.add(tensor)
-            yield name, tensor
 
 
 def _child(holder: Any, part: str) -> Any:

@@ -12,7 +12,7 @@
     merging     none: no weight changes
 
 The adapter stands in the place of the model's body; positions of real tokens begin at P, every token sees all virtual
-ones, and the model's `max_position_embeddings` has to hold both. So it is in prefix tuning, whose virtual tokens are
+ones, and the positions that a model has must hold both. So it is in prefix tuning, whose virtual tokens are
 keys and values (`prefix.py`), and what both need is here.
 
 It does not begin as the base: P more tokens are read. The last virtual position predicts the first token of a text,
@@ -122,22 +122,13 @@ class VirtualTokensLayer(AdapterLayer):
     def forward(self, input_ids, attention_mask=None, past_key_values=None) -> Tensor:
         """input_ids, attention_mask: as of the body, without the virtual tokens. past_key_values: a cache, with room
         for them; an empty one gets them first.
-
-        Raises MiniloraError where virtual and real tokens together pass the model's positions.
         """
         ids = token_ids(input_ids)
-        past = 0 if past_key_values is None else past_key_values.length
-        tokens = max(past - self.virtual_tokens, 0) + ids.shape[1]
-        if self.virtual_tokens + tokens > (limit := self.config.max_position_embeddings):
-            raise MiniloraError(
-                f"{self.virtual_tokens} virtual tokens and {tokens} tokens pass the model's {limit} positions; "
-                "shorten one"
-            )
         if attention_mask is not None:
             real = host_ids(attention_mask)
             virtual = np.ones((len(real), self.virtual_tokens), dtype=real.dtype)
             attention_mask = np.concatenate([virtual, real], axis=1)  # (B, P + S)
-        if past:
+        if past_key_values is not None and past_key_values.length:
             return self.base_layer(ids, attention_mask, past_key_values)
         return self.begin(ids, attention_mask, past_key_values)
 

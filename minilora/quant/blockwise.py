@@ -31,7 +31,7 @@ from minilora.kernels import elementwise
 from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, dynamic_map, midpoints, order, values_of
 from minilora.tensor import Tensor
-from minilora.threads import count, side_by_side, using
+from minilora.threads import count, side_by_side, split_rows, using
 
 BLOCKSIZE, BLOCKSIZES = 64, (32, 64, 128, 256, 512, 1024, 2048, 4096)  # by default, and all that there are
 STATISTICS_BLOCKSIZE = 256  # of the absmax values, in double quantization
@@ -264,11 +264,10 @@ def spread(work: Callable[[slice], None], rows: int, blocksize: int) -> None:
     """
     threads = count() if rows * blocksize >= WORTH_THREADS else 1
     slices = list(backend.row_blocks(rows, 4 * blocksize if threads == 1 else blocksize))
-    threads = max(min(threads, len(slices)), 1)
 
-    def share(index: int) -> None:
-        for s in slices[len(slices) * index // threads : len(slices) * (index + 1) // threads]:
-            work(s)
+    def share(part: range) -> None:
+        for i in part:
+            work(slices[i])
 
     with using(threads):
-        side_by_side(share, range(threads))
+        side_by_side(share, split_rows(range(len(slices)), threads))

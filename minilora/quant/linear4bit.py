@@ -12,7 +12,6 @@ carry an adapter, which is trained in float32 beside it: QLoRA is LoRA over such
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -126,7 +125,7 @@ def quantize_model(
 
     Embeddings, norms and the head stay float: they are few, or read by lookup, and the head's errors go straight into
     the logits. Raises MiniloraError, and changes nothing then: as `quantize_4bit` does, and for a model that
-    is quantized or adapted already, or ties a weight of its blocks to another.
+    is quantized or adapted already.
     """
     check_options(blocksize, quant_type)
     if quantized := quantized_linears(model):
@@ -134,9 +133,6 @@ def quantize_model(
     if adapted := nn.adapted_modules(model):
         raise MiniloraError(f"the model has an adapter: {first_few(adapted)}; quantize the plain model, then adapt it")
     linears: dict[str, Any] = {path: model.get_submodule(path) for path in linears_of_blocks(model)}
-    uses = Counter(id(array) for array in model.state_dict().values())
-    if tied := [path for path, linear in linears.items() if uses[id(linear.weight.data)] > 1]:
-        raise MiniloraError(f"a tied weight cannot be quantized in one place only: {first_few(tied)}")
     for path, linear in linears.items():
         check_array(linear.weight.data, path)
     for path in list(linears):  # one by one: a float weight can go as soon as its codes are there

@@ -46,9 +46,7 @@ class World:
             from mpi4py import MPI
 
             self._in_place = MPI.IN_PLACE
-            self._here = comm.Split_type(MPI.COMM_TYPE_SHARED)  # the ranks on this machine, which share out its GPUs
-            if devices := backend.device_count():
-                backend.set_device(self._here.Get_rank() % devices)
+            self._here = comm.Split_type(MPI.COMM_TYPE_SHARED)  # the ranks on this machine
 
     @property
     def stop(self) -> int:

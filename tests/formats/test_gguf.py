@@ -127,10 +127,6 @@ BAD = {
     "rows that are no whole blocks": (head(tensors=1, rest=info(axes=(33,), kind=2) + b"\0" * 64), "whole blocks"),
     "a crooked offset": (head(tensors=1, rest=info(offset=4) + b"\0" * 99), "multiple of 32"),
     "cut short": (head(tensors=1, rest=info(axes=(400,)) + b"\0" * 64), "1,600 bytes"),
-    "one over another": (
-        head(tensors=2, rest=info() + info(name=b"v") + b"\0" * 99),
-        "overlaps",
-    ),
 }
 
 

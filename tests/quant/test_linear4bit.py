@@ -224,17 +224,12 @@ def with_mark(model):
     model._is_adapted = True
 
 
-def with_tie(model):
-    model.model.layers[1].mlp.up_proj.weight = model.model.layers[0].mlp.up_proj.weight
-
-
 @pytest.mark.parametrize(
     "change, options, words",
     [
         (with_bad_value, {}, ["model.layers.1.mlp.down_proj: 1 of 384", "nan at [2, 5]"]),
         (with_adapter, {}, ["has an adapter: model.layers.0.mlp.up_proj", "quantize the plain model"]),
         (with_mark, {}, ["has an adapter: the model"]),
-        (with_tie, {}, ["tied weight", "model.layers.0.mlp.up_proj, model.layers.1.mlp.up_proj"]),
         (quantize_model, {}, ["quantized already: model.layers.0.self_attn.q_proj", "and 11 more", "dequantize_model"]),
         (lambda model: None, {"blocksize": 100}, ["blocksize", "100"]),
     ],
