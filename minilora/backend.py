@@ -251,4 +251,17 @@ def unlock(array: Array) -> None:
         array.flags.writeable = True
 
 
+# GPUs
+
+
+def device_count() -> int:
+    """Count the GPUs that this process sees; 0 on a backend that uses none."""
+    return _active.namespace.cuda.runtime.getDeviceCount() if _active.name == "cupy" else 0
+
+
+def set_device(number: int) -> None:
+    """Use GPU `number` from here on."""
+    _active.namespace.cuda.Device(number).use()
+
+
 use(os.environ.get("MINILORA_BACKEND", "numpy"))

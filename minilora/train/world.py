@@ -46,7 +46,9 @@ class World:
             from mpi4py import MPI
 
             self._in_place = MPI.IN_PLACE
-            self._here = comm.Split_type(MPI.COMM_TYPE_SHARED)  # the ranks on this machine
+            self._here = comm.Split_type(MPI.COMM_TYPE_SHARED)  # the ranks on this machine, which share out its GPUs
+            if devices := backend.device_count():
+                backend.set_device(self._here.Get_rank() % devices)
 
     @property
     def stop(self) -> int:
