@@ -90,6 +90,11 @@ def entry(name: str) -> Entry:
     return known[name]
 
 
+def hub_name_of(model: str) -> str:
+    """Return the name on the Hub of the model that CATALOG calls so; any other `model` as it is."""
+    return (CATALOG[model].hub_name if model in CATALOG else "") or model
+
+
 def cache_folder() -> Path:
     """$MINILORA_CACHE, or minilora in $XDG_CACHE_HOME, by default ~/.cache/minilora."""
     if folder := os.environ.get(CACHE):
