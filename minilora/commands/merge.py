@@ -6,7 +6,7 @@ from pathlib import Path
 
 from minilora.commands.common import Parser, add_flag, add_model, choice, load_model
 from minilora.errors import MiniloraError, escape, print_notes
-from minilora.formats.atomic import check_free, show_path
+from minilora.formats.atomic import show_path
 
 
 def add(parser: Parser) -> None:
@@ -49,5 +49,5 @@ def _check(arguments: Namespace, out: Path) -> None:
         raise MiniloraError(f"{show_path(out)} exists; choose another --out")
     if to_gguf and not out.parent.is_dir():
         raise MiniloraError(f"there is no folder {show_path(out.parent)} to write {escape(out.name)} into")
-    if not to_gguf:
-        check_free(out)
+    if not to_gguf and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise MiniloraError(f"{show_path(out)} exists and is not an empty folder; choose another --out")

@@ -3,6 +3,7 @@
 What comes out of a file is text from elsewhere: it is shown by `errors.escape` alone.
 """
 
+import os
 from argparse import Namespace
 from collections import Counter
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import Any
 from minilora.commands.common import Parser, add_flag, choice, print_result
 from minilora.data import chat
 from minilora.errors import MiniloraError, escape
-from minilora.formats.atomic import check_free, make_folder, show_path
+from minilora.formats.atomic import make_folder, show_path
 from minilora.formats.gguf import read_gguf
 from minilora.formats.huggingface import WEIGHTS, open_folder
 from minilora.formats.safetensors import open_file
@@ -36,7 +37,7 @@ def add(parser: Parser) -> None:
         "get NAME: fetch a model, or a task: a --data of finetune, evaluate and curve; ORG/NAME is a model of the "
         "Hugging Face Hub\n"
         "info NAME: what is in the files of a model or an adapter; no weight is read\n"
-        "export NAME FOLDER: write a model, in float32, as a folder that transformers opens"
+        "export NAME FOLDER: write a model, in float32, as a new folder that transformers opens"
     )
     parser.epilog = "examples: minilora models get smollm2; minilora models info runs/base"
     actions = ("list", "get", "info", "export")
@@ -49,7 +50,7 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     action, name, folder, revision = (getattr(arguments, n) for n in ("action", "name", "folder", "revision"))
-    if (action == "export") != (folder is not None) or (revision and action != "get"):
+    if (action == "export") != (folder is not None) or (revision and (action != "get" or "/" not in name)):
         raise MiniloraError("a folder belongs to models export NAME FOLDER, --revision to models get ORG/NAME")
     if action == "list":
         facts = known_names()
@@ -77,16 +78,13 @@ def known_names() -> dict:
     """The models and tasks that have a name, each with its licence, its size, and its files if they are here."""
     weights = base_folder() / WEIGHTS
     base: dict = {"name": catalog.BASE, "description": BASE, "licence": "MIT", "bytes": weights.stat().st_size}
-    facts: dict = {
-        "cache": str(catalog.cache_folder()),
-        "models": [base | {"paths": [str(weights.parent)]}],
-        "tasks": [],
-    }
+    base["paths"] = [str(weights.parent)]
+    facts: dict = {"cache": str(catalog.cache_folder()), "models": [base], "tasks": []}
     for kind, names in (("models", catalog.CATALOG), ("tasks", catalog.TASKS)):
         for name, entry in names.items():
             one: dict = {"name": name, "description": entry.description, "licence": entry.licence}
-            paths = catalog.paths_of(name) if catalog.in_cache(name) else []
-            facts[kind].append(one | {"bytes": sum(entry.files.values()), "paths": [str(path) for path in paths]})
+            one["paths"] = [str(path) for path in catalog.paths_of(name) if catalog.in_cache(name)]
+            facts[kind].append(one | {"bytes": sum(entry.files.values())})
     return facts
 
 
@@ -96,23 +94,21 @@ def list_text(facts: dict) -> str:
         lines.append(kind)
         for one in facts[kind]:
             here = [f"here: {show_path(path, WHOLE)}" for path in one["paths"]]
+            here = here or [f"not here yet: minilora models get {one['name']}"]
             about = (f"{one['description']}; {show_size(one['bytes'])}", f"licence: {one['licence']}")
-            told = [line for text in about for line in wrap(text, WIDTH - 11)]
-            told += here or [f"not here yet: minilora models get {one['name']}"]
+            told = [line for text in about for line in wrap(text, WIDTH - 11)] + here
             lines += [f"  {'' if i else one['name']:<9}{line}" for i, line in enumerate(told)]
     return "\n".join([*lines, f"the cache, which MINILORA_CACHE names: {show_path(facts['cache'], WHOLE)}"])
 
 
 def export(source: str, folder: Path) -> None:
-    """Write a model as a folder, which is there when all of it is. MiniloraError if it is there already."""
-    check_free(folder)
+    """Write a model as a folder, which is there once all of it is. MiniloraError if there is one already."""
+    if os.path.lexists(folder):
+        raise MiniloraError(f"{show_path(folder)} exists; choose another folder")
     model, tokenizer = load_model(source)
     make_folder(folder.parent)
     with TemporaryDirectory(prefix=".", dir=folder.parent) as place:
-        made = save_model(model, tokenizer, Path(place) / "model")
-        with suppress(FileNotFoundError):
-            folder.rmdir()
-        made.rename(folder)
+        save_model(model, tokenizer, Path(place) / "model").rename(folder)
     print(f"saved {show_path(folder, WHOLE)}: {count_parameters(model)[1]:,} parameters in float32", flush=True)
 
 

@@ -98,12 +98,6 @@ def make_folder(folder: str | os.PathLike[str]) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
 
 
-def check_free(folder: str | os.PathLike[str]) -> None:
-    """Raise MiniloraError if a folder that is to be written anew is there already, with something in it."""
-    if os.path.lexists(folder) and (not os.path.isdir(folder) or os.listdir(folder)):
-        raise MiniloraError(f"{show_path(folder)} exists and is not an empty folder; choose another")
-
-
 def remove_file(path: str | os.PathLike[str]) -> None:
     """Remove the file at `path`, if there is one. MiniloraError if that cannot be done."""
     with _explained("remove", path):

@@ -86,7 +86,7 @@ TASKS = {
 def entry(name: str) -> Entry:
     """The model or task of that name. Raises MiniloraError that lists them."""
     if name not in (known := CATALOG | TASKS):
-        raise MiniloraError(unknown("model or task", name, known))
+        raise MiniloraError(f"{unknown('model or task', name, known)}; and ORG/NAME of the Hub")
     return known[name]
 
 

@@ -35,9 +35,9 @@ def cached(name: str, revision: str | None = None) -> Path:
             files = {file.name for file in folder.iterdir() if file.exists()}
             if (weights := _weights(folder, files)) and {TOKENIZER, *weights} <= files:
                 return folder
-        copies = [f"; {copy} is a copy of it in 4 bits" for copy, entry in CATALOG.items() if entry.hub_name == name]
-        words = f"no such folder, and no model of the Hub that is here yet: minilora models get {name}"
-        raise MiniloraError("".join([words, *copies]))
+        ways = [f"no such folder, and no model of the Hub that is here yet: minilora models get {name}"]
+        ways += [f"--model {copy} is a copy of it in 4 bits" for copy, e in CATALOG.items() if e.hub_name == name]
+        raise MiniloraError("; ".join(ways))
 
 
 def get(name: str, revision: str | None = None, tell: Callable[[str], None] = lambda line: None) -> Path:

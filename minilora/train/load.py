@@ -105,18 +105,16 @@ def path_of_model(source: str) -> Path:
     path = Path(source)
     if path.suffix == ".gguf":
         return path
-    if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
-        path = path / "model"
-    if not (path / "config.json").is_file():
-        if hub.is_hub_name(source):
-            return hub.cached(source)
-        names = [BASE, *CATALOG]
-        hint = did_you_mean(source, names, after=" Else ")
-        raise MiniloraError(
-            f"{show_path(source)} is no model: {hint}give {', '.join(names)}, a .gguf file, a folder with "
-            "config.json and model.safetensors, or ORG/NAME of the Hub"
-        )
-    return path
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file():
+            return folder
+    if hub.is_hub_name(source):
+        return hub.cached(source)
+    hint = did_you_mean(source, names := [BASE, *CATALOG], after=" Else ")
+    raise MiniloraError(
+        f"{show_path(source)} is no model: {hint}give {', '.join(names)}, ORG/NAME of the Hub, a .gguf file, or a "
+        "folder with config.json and model.safetensors"
+    )
 
 
 def tokenizer_of(path: Path) -> Tokenizer:

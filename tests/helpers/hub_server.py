@@ -38,7 +38,7 @@ class Answer(BaseHTTPRequestHandler):
         listed = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         name, revision = match.groups()[:2] if (match := listed or file) else ("", None)
-        if not name:  # the library asks for more than models
+        if not name:  # something else that the library looks for
             self.refuse(404, "EntryNotFound")
         elif name not in self.server.models:
             self.refuse(401, "RepoNotFound")
@@ -51,6 +51,8 @@ class Answer(BaseHTTPRequestHandler):
             self.send(json.dumps({"id": name, "sha": COMMIT, "siblings": files}).encode())
         elif name == GATED:
             self.refuse(403, "GatedRepo")
+        elif not (self.server.models[name] / file[3]).is_file():
+            self.refuse(404, "EntryNotFound")
         else:
             self.send((self.server.models[name] / file[3]).read_bytes(), file[3])
 

@@ -37,7 +37,7 @@ def models(tmp_path_factory):
     for shard in {*shards.values()}:
         save_file(sharded / shard, {name: tensors[name] for name in tensors if shards[name] == shard}, {"format": "pt"})
     (sharded / "model.safetensors").unlink()
-    (sharded / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    (sharded / INDEX).write_text(json.dumps({"weight_map": shards}))
     for name, change in (("bert", {"model_type": "bert"}), ("act", {"hidden_act": "gelu"})):
         other = shutil.copytree(tiny, place / name)
         config = json.loads((other / "config.json").read_text())
@@ -66,22 +66,22 @@ def run(capsys, *arguments, code: int = 0) -> str:
     return err if code else out
 
 
+INDEX = "model.safetensors.index.json"
+WEIGHTS = {
+    "org/tiny": ["model.safetensors"],
+    "org/sharded": ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+}
 SMALL = ["chat_template.jinja", "config.json", "tokenizer.json", "tokenizer_config.json"]
 
 
-@pytest.mark.parametrize(
-    "name, weights",
-    [
-        ("org/tiny", ["model.safetensors"]),
-        ("org/sharded", [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)] + ["model.safetensors.index.json"]),
-    ],
-)
+@pytest.mark.parametrize("name, weights", WEIGHTS.items())
 def test_get_brings_what_is_read_and_then_no_connection_is_needed(server, models, capsys, name, weights):
     words = f"{name}: no such folder, and no model of the Hub that is here yet: minilora models get {name}\n"
     assert words in run(capsys, "generate", "--model", name, "--prompt", "x", code=2) and not server.requests
     lines = run(capsys, "models", "get", name).splitlines()
-    assert sorted(server.requests) == sorted([*weights, *(n for n in SMALL if (models[name] / n).exists())])
-    after = {*server.requests} - {"config.json", "model.safetensors.index.json"}  # which come before the size is known
+    after = {*weights, *(file for file in SMALL if (models[name] / file).exists())} - {"config.json"}
+    before = {"config.json"} | ({INDEX} if name == "org/sharded" else set())  # the size is known then
+    assert sorted(server.requests) == sorted(before | after)
     size = show_size(sum((models[name] / file).stat().st_size for file in after))
     assert lines == [f"{name}: {size} to download", f"{name} is here: {hub.cached(name)}"]
     server.shutdown()
@@ -119,13 +119,14 @@ def test_no_connection_and_no_library_are_a_line(server, capsys, monkeypatch):
         assert 'needs huggingface_hub: pip install "minilora[hub]"' in run(capsys, *command, code=2)
 
 
-def test_a_download_that_is_interrupted_keeps_the_files_that_have_come(server, capsys):
+@pytest.mark.parametrize("name, weights", WEIGHTS.items())
+def test_a_download_that_is_interrupted_keeps_the_files_that_have_come(server, capsys, name, weights):
     server.at_half = lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-    run(capsys, "models", "get", "org/tiny", code=130)
-    assert "minilora models get org/tiny\n" in run(capsys, "models", "info", "org/tiny", code=2)
+    run(capsys, "models", "get", name, code=130)
+    assert f"minilora models get {name}\n" in run(capsys, "models", "info", name, code=2)
     server.requests.clear()
-    assert "org/tiny is here: " in run(capsys, "models", "get", "org/tiny")
-    assert server.requests == ["model.safetensors"] and load_model("org/tiny")
+    assert f"{name} is here: " in run(capsys, "models", "get", name)
+    assert sorted(server.requests) == weights and load_model(name)
 
 
 def test_a_revision_is_a_folder_of_its_own(server, capsys):
@@ -171,7 +172,6 @@ def test_an_export_is_the_model_as_a_folder_or_nothing(tmp_path, models, capsys,
     monkeypatch.chdir(tmp_path)
     shutil.copytree(models["org/tiny"], "folder")
     save_gguf(*load_model("folder"), tmp_path / "file.gguf")
-    (tmp_path / "out").mkdir()
     model, tokenizer = load_model(source)
     assert run(capsys, "models", "export", source, "out").startswith("saved out: ")
     again, words = load_model("out")
@@ -179,7 +179,7 @@ def test_an_export_is_the_model_as_a_folder_or_nothing(tmp_path, models, capsys,
         assert name == other and a.numpy().dtype == b.numpy().dtype == "float32"
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     assert words.config() == tokenizer.config() and list(words.encode("It is")) == list(tokenizer.encode("It is"))
-    assert "out exists and is not an empty folder" in run(capsys, "models", "export", source, "out", code=2)
+    assert "out exists; choose another folder" in run(capsys, "models", "export", source, "out", code=2)
     monkeypatch.setattr("minilora.train.save.write_json", Mock(side_effect=KeyboardInterrupt))
     before = sorted(tmp_path.iterdir())
     assert main(["models", "export", source, "other"]) == 130 and sorted(tmp_path.iterdir()) == before
