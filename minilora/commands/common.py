@@ -26,6 +26,7 @@ from minilora.errors import MiniloraError, did_you_mean, escape, flag_of, print_
 from minilora.train.config import OPTIMIZERS, SCHEDULES
 
 DATA = f"{', '.join(CORPORA)}, a text file or a folder"
+MODEL = "a name of `models list`, ORG/NAME of the Hub, a folder or a .gguf file"
 CHATS = "conversations (.jsonl), or a task (reviews)"
 
 FOREIGN = {  # flags of transformers, PEFT and llama.cpp that are not spelled like ours, by ours that do the same
@@ -149,7 +150,7 @@ def choice(names: Iterable[str]) -> Callable[[str], str]:
 DEFAULT = "(default: %(default)s)"
 SHARE = checked(float, fields.Kind("above 0 and at most 1", lambda part: 0 < part <= 1), "SHARE")
 FLAGS: dict[str, tuple[str, Any, Any]] = {  # help, type, default; of a flag without a value, bool
-    "--model": (f"a name of `models list`, a folder or a .gguf file {DEFAULT}", None, "base"),
+    "--model": (f"{MODEL} {DEFAULT}", None, "base"),
     "--strength": ("multiplies what the adapter changes; 0 is the model alone", number(), 1.0),
     "--batch-size": (f"sequences per step {DEFAULT}", whole(1), 8),
     "--seq-len": (f"tokens per sequence {DEFAULT}", whole(2), None),
@@ -194,8 +195,7 @@ def add_flags(flags: argparse._ActionsContainer, *names: str) -> None:
 
 def add_model(parser: argparse._ActionsContainer, base: str = "base") -> None:
     """Add the flags of a model with or without adapters. base: the model if none of them names one."""
-    words = f"a name of `models list`, a folder or a .gguf file (default: that of --adapter, else {base})"
-    parser.add_argument("--model", help=words)
+    parser.add_argument("--model", help=f"{MODEL} (default: that of --adapter, else {base})")
     words = "adapter to put on the model; given several times, LoRA adapters are added up"
     parser.add_argument("--adapter", action="append", metavar="FOLDER", help=words)
     add_flag(parser, "--strength")

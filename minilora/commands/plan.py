@@ -12,6 +12,7 @@ from minilora.plan import planner
 from minilora.plan.activations import Step
 from minilora.plan.shapes import PRESETS, find_shape
 from minilora.show.planned import plan_text
+from minilora.train import hub
 
 ASSUMPTIONS = {
     2: "AdamW's moments in float32, no second copy of the weights; fused attention; with checkpointing, each block "
@@ -24,7 +25,7 @@ ASSUMPTIONS = {
 def add(parser: Parser) -> None:
     example = "example: minilora plan llama-65b --method qlora --rank 64"
     parser.epilog = f"models: {', '.join(PRESETS)}\nmethods: {', '.join(METHODS)}\n\n{example}"
-    parser.add_argument("model", help="a preset, a config.json or a model folder")
+    parser.add_argument("model", help="a preset, a config.json, a model folder, or ORG/NAME of the Hub")
     add_flag(parser, "--method", "one, and its own flags, told by --method NAME --help (default: all of them)")
     add_flag(parser, "--batch-size", default=1)
     add_flag(parser, "--seq-len", default=512)
@@ -41,7 +42,8 @@ def run(arguments: Namespace) -> None:
         options = {(method := find(arguments.method)): read_options(arguments, method)}
     size = planner.DTYPES[arguments.dtype]
     step = Step(arguments.batch_size, arguments.seq_len, size, fused=size == 2, workers=blas.cores())
-    shape = find_shape(arguments.model)
+    model = arguments.model  # of the Hub, one that has been downloaded
+    shape = find_shape(str(hub.cached(model)) if hub.is_hub_name(model) else model)
     facts = {name: getattr(arguments, name) for name in ("model", "batch_size", "seq_len", "dtype")}
     facts |= {"workers": step.workers if size == 4 else None, "assumptions": ASSUMPTIONS[size]}
     plans = [_facts(planner.make_plan(shape, *item, step)) for item in options.items()]

@@ -42,7 +42,8 @@ def open_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
     raise FormatError(f"{show_path(folder)} has neither {WEIGHTS} nor {INDEX}")
 
 
-def _open_shards(index: Path) -> dict[str, StoredTensor]:
+def shards_of(index: Path) -> dict[str, list[str]]:
+    """Read which safetensors files an index lists, and the tensors in each. FormatError if it is damaged."""
     where = show_path(index)
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -55,11 +56,15 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
         if not is_plain or not shard.endswith(".safetensors"):
             raise FormatError(f"{where}: tensor {escape(name)} is in {escape(shard)}, not a safetensors file beside it")
         names_in.setdefault(shard, []).append(name)
+    return names_in
 
+
+def _open_shards(index: Path) -> dict[str, StoredTensor]:
     tensors: dict[str, StoredTensor] = {}
-    for shard, names in names_in.items():
+    for shard, names in shards_of(index).items():
         present, _ = open_file(index.parent / shard)
         if lacking := [name for name in names if name not in present]:
+            where = show_path(index)
             raise FormatError(f"{where} does not match its files: {escape(shard)} has no tensor {first_few(lacking)}")
         tensors |= {name: present[name] for name in names}
     return tensors

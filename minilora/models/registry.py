@@ -18,14 +18,14 @@ LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {
 }
 
 
-def family_of(path: str | os.PathLike[str]) -> type[LanguageModel]:
+def family_of(path: str | os.PathLike[str], where: str = "") -> type[LanguageModel]:
     """The class for the language model in a Hugging Face folder or a GGUF file. Raises FormatError for a family that is
-    not in LANGUAGE_MODELS, and where there is no config.json.
+    not in LANGUAGE_MODELS, and where there is no config.json. where: what errors call the model, if not its path.
     """
     if is_gguf(path):
         return LlamaForCausalLM
     kind = read_json(Path(path) / huggingface.CONFIG).get("model_type", "llama")
     if not isinstance(kind, str) or kind not in LANGUAGE_MODELS:
         there = ", ".join(LANGUAGE_MODELS)
-        raise FormatError(f"{show_path(path)} holds a {escape(repr(kind))} model; minilora reads {there}")
+        raise FormatError(f"{where or show_path(path)} holds a {escape(repr(kind))} model; minilora reads {there}")
     return LANGUAGE_MODELS[kind]

@@ -86,8 +86,13 @@ TASKS = {
 def entry(name: str) -> Entry:
     """The model or task of that name. Raises MiniloraError that lists them."""
     if name not in (known := CATALOG | TASKS):
-        raise MiniloraError(unknown("model or task", name, known))
+        raise MiniloraError(f"{unknown('model or task', name, known)}; and ORG/NAME of the Hub")
     return known[name]
+
+
+def hub_name_of(model: str) -> str:
+    """Return the name on the Hub of the model that CATALOG calls so; any other `model` as it is."""
+    return (CATALOG[model].hub_name if model in CATALOG else "") or model
 
 
 def cache_folder() -> Path:

@@ -9,15 +9,17 @@ from typing import Any
 
 from minilora.data.tokenizer import Tokenizer, folder_tokenizer
 from minilora.errors import FormatError, MiniloraError, did_you_mean, escape
-from minilora.formats.atomic import show_path
+from minilora.formats.atomic import read_json, show_path
 from minilora.formats.gguf import read_gguf
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.models.registry import family_of
 from minilora.peft import adapter_quantization, load_adapters
 from minilora.peft.files import named_base
 from minilora.quant import load_4bit
-from minilora.train.catalog import BASE, CATALOG, find, in_cache
+from minilora.train import hub
+from minilora.train.catalog import BASE, CATALOG, find
 
+TRAINING = "training.json"  # beside an adapter: how it came to be
 Adapters = str | os.PathLike | Sequence[tuple[str | os.PathLike, float]]  # a folder, or several with their weights
 
 
@@ -37,12 +39,12 @@ def load_model(
 ):
     """The language model of that name or in a folder or GGUF file, and its tokenizer.
 
-    source: "base" (comes with the package), a name of `minilora models list`, a .gguf file, a Hugging Face folder, or a
-    run folder, which stands for the `model` folder in it (as `adapter`: the `adapter` folder); None: `base_of` the
-    adapter. quantization: arguments of `quantize_model`, to have the model in 4 bits without ever holding all of it in
-    float32. With `adapter`, the adapter in that folder is on top of it, or the sum of several, times `strength`
-    (`peft.load_adapters`), and the model in 4 bits where the first was trained so. Raises MiniloraError where there is
-    none, FormatError for files that are damaged.
+    source: "base" (comes with the package), a name of `minilora models list`, a .gguf file, a Hugging Face folder,
+    ORG/NAME of a model in the Hub's cache, or a run folder, which stands for the `model` folder in it (as `adapter`:
+    the `adapter` folder); None: `base_of` the adapter. quantization: arguments of `quantize_model`, to have the model
+    in 4 bits without ever holding all of it in float32. With `adapter`, the adapter in that folder is on top of it, or
+    the sum of several, times `strength` (`peft.load_adapters`), and the model in 4 bits where the first was trained so.
+    Raises MiniloraError where there is none, FormatError for files that are damaged.
     """
     if adapter is None and strength != 1:
         raise MiniloraError(f"--strength {strength:g} is that of an adapter: give one by --adapter")
@@ -78,19 +80,20 @@ def base_of(adapter: Adapters | None) -> str:
     name, fingerprint = named_base(folder)
     if not name and fingerprint:  # saved without a name: when it is loaded, the fingerprint tells if it is another's
         return BASE
-    for known, entry in CATALOG.items():
-        if name in (known, entry.hub_name) and name:
-            if not in_cache(known):
-                raise MiniloraError(
-                    f"{show_path(folder)} belongs to {known}; get it first: minilora models get {known}"
-                )
-            return known
-    if name:
+    # A copy of a model of the Hub is named as that, for PEFT; training.json has the name that was typed.
+    typed = read_json(folder / TRAINING).get("model") if os.path.lexists(folder / TRAINING) else None
+    copies = [copy for copy, entry in CATALOG.items() if name and name == entry.hub_name and typed in (None, copy)]
+    names = copies if typed in copies else [name, *copies]
+    for name in names:
         with suppress(MiniloraError, OSError):
-            if path_of_model(name).exists():
+            if name and path_of_model(name).exists():
                 return name
-    what = show_path(name) if name else "a base without a name"
-    raise MiniloraError(f"{show_path(folder)} belongs to {what}, not found here: give the base as --model")
+    what, advice = show_path(name) if name else "a base without a name", "give the base as --model"
+    if name in CATALOG:
+        advice = f"minilora models get {name}"
+    elif name and hub.is_hub_name(name):
+        advice += f", or get it from the Hub: minilora models get {name}"
+    raise MiniloraError(f"{show_path(folder)} belongs to {what}, not found here: {advice}")
 
 
 def path_of_model(source: str) -> Path:
@@ -102,16 +105,16 @@ def path_of_model(source: str) -> Path:
     path = Path(source)
     if path.suffix == ".gguf":
         return path
-    if not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
-        path = path / "model"
-    if not (path / "config.json").is_file():
-        names = [BASE, *CATALOG]
-        hint = did_you_mean(source, names, after=" Else ")
-        raise MiniloraError(
-            f"{show_path(source)} is no model: {hint}give {', '.join(names)}, a .gguf file, or a folder with "
-            "config.json and model.safetensors"
-        )
-    return path
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file():
+            return folder
+    if hub.is_hub_name(source):
+        return hub.cached(source)
+    hint = did_you_mean(source, names := [BASE, *CATALOG], after=" Else ")
+    raise MiniloraError(
+        f"{show_path(source)} is no model: {hint}give {', '.join(names)}, ORG/NAME of the Hub, a .gguf file, or a "
+        "folder with config.json and model.safetensors"
+    )
 
 
 def tokenizer_of(path: Path) -> Tokenizer:

@@ -13,8 +13,8 @@ from minilora.formats.atomic import read_json, to_utf8, write_atomic, write_json
 from minilora.formats.gguf import GGUF, read_gguf, write_gguf
 from minilora.models.llama_gguf import gguf_of
 from minilora.peft import METHODS, PeftModel
-from minilora.train.catalog import CATALOG
-from minilora.train.load import adapter_folder, path_of_model
+from minilora.train.catalog import CATALOG, hub_name_of
+from minilora.train.load import TRAINING, adapter_folder, path_of_model
 from minilora.train.run import RECORD
 from minilora.train.text import Chats, Text
 
@@ -26,7 +26,6 @@ def save_model(model, tokenizer: Tokenizer, folder: Path) -> Path:
     return folder
 
 
-TRAINING = "training.json"
 CARD = """---
 {front}
 ---
@@ -40,6 +39,9 @@ CARD = """---
 `training.json` beside this file has all settings and figures.
 
     minilora generate --model {model} --adapter adapter {chat}--prompt "…"
+"""
+OF_COPY = """
+Trained on a copy of {hub_name} in 4 bits: `minilora models export {model} FOLDER` writes exactly its weights.
 """
 IN_PEFT = """
 It is in PEFT's format: `PeftModel.from_pretrained(base, "adapter")`, on the same weights.
@@ -57,9 +59,9 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     """Write the adapter, its base's tokenizer, training.json and a model card.
 
     training: of `training_record`, or at least model, method, data, data_sha256 and minilora. Its "model", the base as
-    the reader named it, is what PEFT calls base_model_name_or_path.
+    the reader named it, is what PEFT calls base_model_name_or_path; a copy has the name of its original on the Hub.
     """
-    model.save_pretrained(folder, training["model"])
+    model.save_pretrained(folder, hub_name_of(training["model"]))
     write_atomic(folder / "tokenizer.json", tokenizer.to_json())
     write_json(folder / "tokenizer_config.json", tokenizer.config())
     write_json(folder / TRAINING, training)
@@ -73,7 +75,7 @@ def model_card(training: dict, in_peft: bool) -> str:
     """
     method, model = METHODS[training["method"]], training["model"]
     front = {
-        "base_model": entry.hub_name if (entry := CATALOG.get(model)) else model,
+        "base_model": hub_name_of(model),
         "library_name": "peft" if in_peft else "minilora",
         "pipeline_tag": "text-generation",
         "tags": ["minilora", method.name],
@@ -91,6 +93,7 @@ def model_card(training: dict, in_peft: bool) -> str:
         model=shlex.quote(escape(model, 400)),
         chat="--chat " if training.get("unit") == Chats.unit else "",
     )
+    card += OF_COPY.format(hub_name=hub_name_of(model), model=model) if model in CATALOG else ""
     return card + in_peft * IN_PEFT
 
 

@@ -93,11 +93,14 @@ def test_a_base_is_found_by_its_name(tmp_path, catalog, monkeypatch):
     "name, message",
     [
         ("runs/gone", "adapter belongs to runs/gone, not found here: give the base as --model"),
-        ("Org/Other", "adapter belongs to Org/Other, not found here"),
+        (
+            "Org/Other",
+            "belongs to Org/Other, not found here: .*, or get it from the Hub: minilora models get Org/Other",
+        ),
         ("", "adapter belongs to a base without a name, not found here"),
         (["base"], "adapter belongs to a base without a name, not found here"),
-        ("tiny", "adapter belongs to tiny; get it first: minilora models get tiny$"),
-        ("Org/Tiny", "adapter belongs to tiny; get it first: minilora models get tiny$"),
+        ("tiny", "adapter belongs to tiny, not found here: minilora models get tiny$"),
+        ("Org/Tiny", "adapter belongs to tiny, not found here: minilora models get tiny$"),
     ],
 )
 def test_a_base_that_is_not_here_is_asked_for_in_a_line(tmp_path, monkeypatch, catalog, capsys, name, message):

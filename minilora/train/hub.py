@@ -1,0 +1,95 @@
+"""Models of the Hugging Face Hub by their names there, ORG/NAME, through `huggingface_hub`: its cache, token, endpoint.
+
+Only `get` downloads. A model whose name is typed elsewhere is read from the cache, or it is said how to get it.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from minilora.errors import MiniloraError, escape
+from minilora.formats.atomic import read_json
+from minilora.formats.huggingface import CONFIG, INDEX, WEIGHTS, shards_of
+from minilora.models.registry import family_of
+from minilora.show.grids import show_size
+from minilora.train.catalog import CATALOG
+
+TOKENIZER = "tokenizer.json"
+SMALL = r"\w*config\.json|tokenizer\.json|special_tokens_map\.json|chat_template\.jinja"  # what is read beside weights
+
+
+def is_hub_name(source: str) -> bool:
+    """True if `source` reads as ORG/NAME and is no folder or file."""
+    return re.fullmatch(r"\w[\w.-]{,95}/[\w.-]{1,96}", source) is not None and not Path(source).exists()
+
+
+def cached(name: str, revision: str | None = None) -> Path:
+    """Return the folder of a model in the Hub's cache. MiniloraError, which says how to get it, if it is not whole."""
+    with _library(name) as library:
+        config = library.try_to_load_from_cache(name, CONFIG, revision=revision)
+        if isinstance(config, str):
+            folder = Path(config).parent
+            files = {file.name for file in folder.iterdir() if file.exists()}
+            if (weights := _weights(folder, files)) and {TOKENIZER, *weights} <= files:
+                return folder
+        ways = [f"no such folder, and no model of the Hub that is here yet: minilora models get {name}"]
+        ways += [f"--model {copy} is a copy of it in 4 bits" for copy, e in CATALOG.items() if e.hub_name == name]
+        raise MiniloraError("; ".join(ways))
+
+
+def get(name: str, revision: str | None = None, tell: Callable[[str], None] = lambda line: None) -> Path:
+    """Download the files of a model that minilora reads, if they are not in the cache; returns their folder.
+
+    revision: a branch, tag or commit (default: main). tell: hears the size before weights come. A model of another
+    family is refused by its config.json, before that. MiniloraError, in a line, for whatever stands in the way.
+    """
+    with suppress(MiniloraError):
+        return cached(name, revision)
+    with _library(name, revision) as library:
+        info = library.HfApi().model_info(name, revision=revision, files_metadata=True)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        if not {CONFIG, TOKENIZER} <= {*sizes} or not {WEIGHTS, INDEX} & {*sizes}:
+            raise MiniloraError(f"it lacks one of {CONFIG}, {TOKENIZER} and {WEIGHTS}, which minilora needs")
+        download = partial(library.hf_hub_download, name, revision=revision)
+        folder = Path(download(CONFIG)).parent
+        family_of(folder, "it").config_class.from_dict(read_json(folder / CONFIG))
+        if WEIGHTS not in sizes:
+            download(INDEX)
+        files = [*(file for file in sizes if re.fullmatch(SMALL, file)), *_weights(folder, sizes)]
+        wanted = [file for file in files if not (folder / file).exists()]
+        tell(f"{name}: {show_size(sum(sizes.get(file, 0) for file in wanted))} to download")
+        for file in wanted:  # in turn: Ctrl-C ends it at once, and keeps the files that have come by then
+            download(file)
+    return folder
+
+
+def _weights(folder: Path, names: Collection[str]) -> list[str]:
+    """List the files of weights that are read from a folder which has files of these names; none if it lacks them."""
+    return [WEIGHTS] if WEIGHTS in names else list(shards_of(folder / INDEX)) if INDEX in names else []
+
+
+@contextmanager
+def _library(name: str, revision: str | None = None) -> Iterator[Any]:
+    """Open `huggingface_hub`; what it raises, and what is wrong with a model, become a line that begins with a name."""
+    try:
+        import huggingface_hub
+        from huggingface_hub import errors
+    except ImportError as error:
+        needs = 'a model of the Hub needs huggingface_hub: pip install "minilora[hub]"'
+        raise MiniloraError(f"{escape(name)}: no such folder, and {needs}") from error
+    meanings = {
+        errors.GatedRepoError: "accept its terms on its page of the Hub, then log in: hf auth login",
+        errors.RepositoryNotFoundError: "the Hub has no such model, or it is private: hf auth login",
+        errors.RevisionNotFoundError: f"it has no revision {escape(str(revision))}",
+        errors.HFValidationError: "a model of the Hub is called ORG/NAME",
+    }
+    try:
+        yield huggingface_hub
+    except (MiniloraError, OSError, errors.HTTPError, errors.HFValidationError) as error:
+        words = "" if isinstance(error, MiniloraError) else "cannot be downloaded: "
+        words += escape(" ".join(str(error).split()), 400)
+        words = next((meaning for kind, meaning in meanings.items() if isinstance(error, kind)), words)
+        raise MiniloraError(f"{escape(name)}: {words}") from error
