@@ -30,9 +30,9 @@ def test_kinds_of_lines_and_keys_that_are_not_read(tmp_path):
     path = write(tmp_path / "x.jsonl", *rows)
     expected = [turns("p", "r"), turns("p", "r"), turns("p\n\nq", "r"), messages, turns("p", "r")]
     assert load_examples(path, notes=notes) == expected
-    assert notes == [f"{path}: what rows have under id, source is not read"]
+    assert notes[0] == f"{path}: what rows have under id, source is not read"
     (tmp_path / "y.jsonl").write_bytes(b'\xef\xbb\xbf{"prompt": "p", "response": "r"}\r\n')
-    assert load_examples(tmp_path / "y.jsonl", notes=notes) == [turns("p", "r")] and len(notes) == 1
+    assert load_examples(tmp_path / "y.jsonl", notes=notes) == [turns("p", "r")] and len(notes) == 2
 
 
 def test_labels_lose_the_spaces_around_them_and_other_answers_keep_them(tmp_path):
@@ -52,16 +52,16 @@ def lines(**changes) -> dict:
 BAD_LINES = {
     "{": "line 2: it is not valid JSON",
     "[1]": "not an object",
-    "{}": "has the columns none; none is called text, prompt, ",
+    "{}": "has the columns none; none is called text or prompt or ",
     json.dumps(lines(messages=[])): "messages in the order none",
     json.dumps({"instruction": "a", "input": [1], "output": "b"}): "input is [1], not text",
     json.dumps(lines(prompt=3)): "prompt is 3, not text: write it in quotes",
-    json.dumps({"messages": turns("a", 0)}): "content of the assistant's message is 0, not text",
-    json.dumps(lines(answer="b")): "has the columns 'response', 'answer': choose one by --label-column",
-    '{"messages": "a"}': "messages must be a list of objects",
+    json.dumps({"messages": turns("a", 0)}): "content is 0, not text",
+    '{"prompt": "a", "labels": "b"}': "none is called label or response or answer or output or completion: choose one",
+    '{"messages": "a"}': "has the columns 'messages'",
     '{"messages": []}': "messages in the order none",
-    '{"messages": [{"role": "user"}]}': "a message has the keys role; give role and content",
-    '{"messages": [{"role": "tool", "content": "a"}]}': "the role 'tool' is none of system, user, assistant",
+    '{"messages": [{"role": "user"}]}': "content is null, not text",
+    '{"messages": [{"role": "tool", "content": "a"}]}': "in the order tool; ",
     json.dumps({"messages": turns("a")}): "the last message is not the assistant's",
     json.dumps({"messages": turns("a", "b") + turns("c", system="s")}): "in the order user, assistant, system, user;",
 }
