@@ -50,7 +50,7 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     action, name, folder, revision = (getattr(arguments, n) for n in ("action", "name", "folder", "revision"))
-    if (action == "export") != (folder is not None) or (revision and (action != "get" or "/" not in name)):
+    if (action == "export") != (folder is not None) or (revision and (action != "get" or "/" not in (name or ""))):
         raise MiniloraError("a folder belongs to models export NAME FOLDER, --revision to models get ORG/NAME")
     if action == "list":
         facts = known_names()
@@ -76,9 +76,8 @@ def run(arguments: Namespace) -> None:
 
 def known_names() -> dict:
     """The models and tasks that have a name, each with its licence, its size, and its files if they are here."""
-    weights = base_folder() / WEIGHTS
-    base: dict = {"name": catalog.BASE, "description": BASE, "licence": "MIT", "bytes": weights.stat().st_size}
-    base["paths"] = [str(weights.parent)]
+    base: dict = {"name": catalog.BASE, "description": BASE, "licence": "MIT", "paths": [str(base_folder())]}
+    base["bytes"] = (base_folder() / WEIGHTS).stat().st_size
     facts: dict = {"cache": str(catalog.cache_folder()), "models": [base], "tasks": []}
     for kind, names in (("models", catalog.CATALOG), ("tasks", catalog.TASKS)):
         for name, entry in names.items():

@@ -42,8 +42,7 @@ def run(arguments: Namespace) -> None:
         options = {(method := find(arguments.method)): read_options(arguments, method)}
     size = planner.DTYPES[arguments.dtype]
     step = Step(arguments.batch_size, arguments.seq_len, size, fused=size == 2, workers=blas.cores())
-    model = arguments.model  # of the Hub, one that has been downloaded
-    shape = find_shape(str(hub.cached(model)) if hub.is_hub_name(model) else model)
+    shape = find_shape(str(hub.cached(arguments.model)) if hub.is_hub_name(arguments.model) else arguments.model)
     facts = {name: getattr(arguments, name) for name in ("model", "batch_size", "seq_len", "dtype")}
     facts |= {"workers": step.workers if size == 4 else None, "assumptions": ASSUMPTIONS[size]}
     plans = [_facts(planner.make_plan(shape, *item, step)) for item in options.items()]

@@ -78,8 +78,7 @@ def _library(name: str, revision: str | None = None) -> Iterator[Any]:
         import huggingface_hub
         from huggingface_hub import errors
     except ImportError as error:
-        needs = 'a model of the Hub needs huggingface_hub: pip install "minilora[hub]"'
-        raise MiniloraError(f"{escape(name)}: no such folder, and {needs}") from error
+        raise MiniloraError(f'{escape(name)}: no such folder; the Hub needs pip install "minilora[hub]"') from error
     meanings = {
         errors.GatedRepoError: "accept its terms on its page of the Hub, then log in: hf auth login",
         errors.RepositoryNotFoundError: "the Hub has no such model, or it is private: hf auth login",

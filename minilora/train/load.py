@@ -89,10 +89,8 @@ def base_of(adapter: Adapters | None) -> str:
             if name and path_of_model(name).exists():
                 return name
     what, advice = show_path(name) if name else "a base without a name", "give the base as --model"
-    if name in CATALOG:
-        advice = f"minilora models get {name}"
-    elif name and hub.is_hub_name(name):
-        advice += f", or get it from the Hub: minilora models get {name}"
+    if name and (name in CATALOG or hub.is_hub_name(name)):
+        advice += f", or get it: minilora models get {name}"
     raise MiniloraError(f"{show_path(folder)} belongs to {what}, not found here: {advice}")
 
 

@@ -41,7 +41,7 @@ CARD = """---
     minilora generate --model {model} --adapter adapter {chat}--prompt "…"
 """
 OF_COPY = """
-Trained on a copy of {hub_name} in 4 bits: `minilora models export {model} FOLDER` writes exactly its weights.
+Trained on a copy of {hub_name} in 4 bits (Q4_1): `minilora models export {model} FOLDER` writes exactly its weights.
 """
 IN_PEFT = """
 It is in PEFT's format: `PeftModel.from_pretrained(base, "adapter")`, on the same weights.

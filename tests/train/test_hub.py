@@ -116,7 +116,7 @@ def test_no_connection_and_no_library_are_a_line(server, capsys, monkeypatch):
     assert "org/tiny: cannot be downloaded: " in run(capsys, "models", "get", "org/tiny", code=2)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for command in (["models", "get", "org/tiny"], ["plan", "org/tiny"]):
-        assert 'needs huggingface_hub: pip install "minilora[hub]"' in run(capsys, *command, code=2)
+        assert 'the Hub needs pip install "minilora[hub]"' in run(capsys, *command, code=2)
 
 
 @pytest.mark.parametrize("name, weights", WEIGHTS.items())
@@ -135,7 +135,12 @@ def test_a_revision_is_a_folder_of_its_own(server, capsys):
     folder = out.splitlines()[-1].removeprefix("org/tiny is here: --model ")
     assert folder.endswith(COMMIT) and load_model(folder)
     assert "minilora models get org/tiny" in run(capsys, "models", "info", "org/tiny", code=2)  # it means main
-    wrong = (["get", "org/tiny", "x"], ["info", "base", "--revision", "x"], ["export", "base"])
+    wrong = (
+        ["get", "org/tiny", "x"],
+        ["info", "base", "--revision", "x"],
+        ["export", "base"],
+        ["get", "--revision", "x"],
+    )
     for words in wrong:
         assert "a folder belongs to models export NAME FOLDER" in run(capsys, "models", *words, code=2)
 
