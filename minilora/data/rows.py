@@ -97,7 +97,7 @@ def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
                     names.pop()
             elif any(field.strip() for field in fields):
                 if len(fields) < len(names) or any(fields[len(names) :]):
-                    problems.append(f"line {line:,} has {len(fields)} fields, not {len(names)}: is a text not quoted?")
+                    problems.append(f"line {line:,} has {len(fields)}, not {len(names)} fields: is a text not quoted?")
                 rows.append((f"line {line:,}", {n: field for n, field in zip(names, fields, strict=False) if n}))
             line = reader.line_num + 1
     except csv.Error as error:
