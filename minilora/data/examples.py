@@ -23,8 +23,8 @@ from minilora.data.rows import read_rows
 from minilora.errors import MiniloraError, did_you_mean, escape, first_few
 from minilora.formats.atomic import show_path, to_utf8
 
-TEXTS = ("text", "prompt", "question", "instruction", "input")  # what a column may be called, in any case; the first of
-ANSWERS = ("label", "response", "answer", "output", "completion")  # these that a row has is read
+TEXTS = ("prompt", "instruction", "text", "question", "input")  # what a column may be called, in any case; the first of
+ANSWERS = ("response", "completion", "output", "label", "answer")  # these that a row has is read
 SETTINGS = ("text_column", "label_column", "instruction")
 
 
