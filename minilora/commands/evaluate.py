@@ -8,7 +8,7 @@ from typing import Any
 
 from minilora.commands import common
 from minilora.commands.common import add_flag, load_model, print_result, whole
-from minilora.errors import MiniloraError, print_notes
+from minilora.errors import MiniloraError, flag_of, print_notes
 
 SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest expected one has, within these
 
@@ -52,11 +52,12 @@ def run(arguments: Namespace) -> None:
 
 def _text(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.data import corpora
+    from minilora.data.examples import SETTINGS
     from minilora.data.tokenizer import encode_documents
     from minilora.train.text import Text
 
-    if arguments.shots or arguments.examples:
-        raise MiniloraError(f"--{'shots' if arguments.shots else 'examples'} is for a file of examples")
+    if typed := [flag_of(name) for name in ("shots", "examples", *SETTINGS) if getattr(arguments, name)]:
+        raise MiniloraError(f"{typed[0]} is for a file of examples")
     corpus, split = corpora.load(arguments.data), arguments.split or "test"
     print_notes(corpus.notes)
     model, tokenizer = load_model(arguments)

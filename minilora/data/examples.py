@@ -23,8 +23,8 @@ from minilora.data.rows import read_rows
 from minilora.errors import MiniloraError, did_you_mean, escape, first_few
 from minilora.formats.atomic import show_path, to_utf8
 
-TEXTS = ("text", "prompt", "question", "instruction", "input")  # what a column may be called, in any case; the first of
-ANSWERS = ("label", "response", "answer", "output", "completion")  # these that a row has is read
+TEXTS = ("prompt", "instruction", "text", "question", "input")  # what a column may be called, in any case; the first of
+ANSWERS = ("response", "completion", "output", "label", "answer")  # these that a row has is read
 SETTINGS = ("text_column", "label_column", "instruction")
 
 
@@ -150,6 +150,34 @@ class Empty(MiniloraError):
     """A row has no text, or no answer."""
 
 
+def _conversation(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list[str], bool]:
+    """Return the messages of a row, the columns that they come from, and if the answer's is one of labels."""
+    messages, used = _question(row, columns)
+    if used == ["messages"]:
+        if messages[-1]["role"] != "assistant":
+            raise MiniloraError("the last message is not the assistant's: there is no response to learn")
+        return messages, used, False
+    column = _find(row, columns.label, ANSWERS, "--label-column")
+    is_label = columns.label is not None or column.strip().lower() == "label"
+    if is_label and isinstance(row[column], int | float):  # in JSON
+        row = row | {column: json.dumps(row[column])}
+    return [*messages, {"role": "assistant", "content": _text(row, column)}], [*used, column], is_label
+
+
+def _question(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list[str]]:
+    """Return the messages of a row as far as it asks, or all of its `messages`; and the columns that they come from."""
+    if isinstance(row.get("messages"), list) and all(isinstance(message, dict) for message in row["messages"]):
+        pairs = [(_text(one, "role"), _text(one, "content", one.get("role") == "system")) for one in row["messages"]]
+        messages = [{"role": role, "content": content} for role, content in pairs]
+        check_messages(messages)
+        return messages, ["messages"]
+    used = [_find(row, columns.text, TEXTS, "--text-column")]
+    if used[0].strip().lower() == "instruction":
+        used += [column for column in row if column.strip().lower() == "input" and row[column]]
+    parts = [*filter(None, [columns.instruction]), *(_text(row, column) for column in used)]
+    return [{"role": "user", "content": "\n\n".join(parts)}], used
+
+
 def _find(row: dict[str, Any], chosen: str | None, names: tuple[str, ...], flag: str) -> str:
     """Return the column of a row that is called as was chosen, else as the first of `names` that is there."""
     by_name = {column.strip().lower(): column for column in row}
@@ -158,52 +186,16 @@ def _find(row: dict[str, Any], chosen: str | None, names: tuple[str, ...], flag:
             return by_name[name]
     there = first_few([escape(repr(column), 40) for column in row], 8) or "none"
     wanted = " or ".join(names) if chosen is None else escape(repr(chosen))
-    advice = did_you_mean(chosen or "", row) or f"choose one by {flag}"
+    advice = did_you_mean(chosen or "", row) or f"name one so, or choose one by {flag}"
     raise MiniloraError(f"has the columns {there}; none is called {wanted}: {advice}")
 
 
-def _conversation(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list[str], bool]:
-    """Return the messages of a row, the columns that they come from, and if the answer's is one of labels."""
-    messages, used = _question(row, columns)
-    if used != ["messages"]:
-        column = _find(row, columns.label, ANSWERS, "--label-column")
-        is_label = columns.label is not None or column.strip().lower() == "label"
-        answer = {"role": "assistant", "content": _cell(row, column, is_label)}
-        return [*messages, answer], [*used, column], is_label
-    if messages[-1]["role"] != "assistant":
-        raise MiniloraError("the last message is not the assistant's: there is no response to learn")
-    return messages, used, False
-
-
-def _question(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list[str]]:
-    """Return the messages of a row as far as it asks, or all of its `messages`; and the columns that they come from."""
-    if isinstance(row.get("messages"), list):
-        if not all(isinstance(message, dict) for message in row["messages"]):
-            raise MiniloraError("messages must be objects")
-        messages = [{key: _text(key, message.get(key)) for key in ("role", "content")} for message in row["messages"]]
-        check_messages(messages)
-        if any(not message["content"].strip() and message["role"] != "system" for message in messages):
-            raise MiniloraError("a message is empty")
-        return messages, ["messages"]
-    used = [_find(row, columns.text, TEXTS, "--text-column")]
-    if used[0].strip().lower() == "instruction":
-        used += [column for column in row if column.strip().lower() == "input" and row[column]]
-    parts = [*filter(None, [columns.instruction]), *(_cell(row, column) for column in used)]
-    return [{"role": "user", "content": "\n\n".join(parts)}], used
-
-
-def _cell(row: dict[str, Any], column: str, is_label: bool = False) -> str:
-    """Return the text in a column of a row; a label may be a number or a boolean in JSON."""
-    value = row[column]
-    if is_label and isinstance(value, int | float):
-        value = json.dumps(value)
-    if value is None or not _text(column, value).strip():
-        raise Empty(f"there is no {escape(column, 40)}")
-    return value
-
-
-def _text(what: str, value: Any) -> str:
+def _text(row: dict[str, Any], column: str, may_be_empty: bool = False) -> str:
+    """Return the text in a column of a row, or in a field of a message."""
+    value, name = row.get(column), escape(column, 40)
+    if value is None or isinstance(value, str) and not value.strip() and not may_be_empty:
+        raise Empty(f"there is no {name}")
     if not isinstance(value, str):
-        raise MiniloraError(f"{escape(what, 40)} is {escape(json.dumps(value), 40)}, not text: write it in quotes")
+        raise MiniloraError(f"{name} is {escape(json.dumps(value), 40)}, not text: write it in quotes")
     to_utf8(value)
     return value

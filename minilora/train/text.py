@@ -29,7 +29,7 @@ class Text:
     validation: TokenStream
     test: TokenStream
     notes: tuple[str, ...] = ()  # for the reader, of what the files hold
-    summary: tuple[str, ...] = ()
+    summary: ClassVar[tuple[str, ...]] = ()
 
     unit: ClassVar[str] = "bits/character"
 
@@ -90,7 +90,7 @@ def read_data(
 def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer) -> Text:
     """The corpus, split and tokenized."""
     parts = corpora.split(corpus)._asdict()
-    streams: dict[str, Any] = {name: encode_documents(tokenizer, documents) for name, documents in parts.items()}
+    streams = {name: encode_documents(tokenizer, documents) for name, documents in parts.items()}
     return Text(corpus.name, corpus.sha256, notes=tuple(corpus.notes), **streams)
 
 
@@ -155,7 +155,9 @@ def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[s
             notes.append(f"{escape(first_few(strange))} never occurs in the training part, but in {name}")
     tested = set(map(chat.response_of, parts.test))
     if untested := [repr(label) for label in labels or () if label not in tested]:
-        notes.append(f"the test part has no example of {first_few(untested)}: each is too rare, or the part too small")
+        notes.append(
+            f"the test part has no example of {first_few(untested)}: too rare for a part of {len(parts.test):,}"
+        )
     return notes
 
 
