@@ -8,7 +8,7 @@ from typing import Any
 
 from minilora.commands import common
 from minilora.commands.common import add_flag, load_model, print_result, whole
-from minilora.errors import MiniloraError, print_notes
+from minilora.errors import MiniloraError, flag_of, print_notes
 
 SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest expected one has, within these
 
@@ -17,7 +17,7 @@ def add(parser: common.Parser) -> None:
     parser.epilog = (
         "Of conversations with few, recurring responses (at most 20, 3 times each on average), the answer is the "
         "likeliest response, and the accuracy is measured; of others the greedy answer, by exact match and the F1 of "
-        "its words.\n\n"
+        "its words; of answers that are JSON objects also by field.\n\n"
         "examples:\n"
         "  minilora evaluate --adapter runs/numpy --data numpy-docs\n"
         "  minilora evaluate --model smollm2 --data r8 --shots 4 --shots-from r8"
@@ -30,6 +30,7 @@ def add(parser: common.Parser) -> None:
     add_flag(flags, "--examples", "measure at most so many conversations (default: all)", whole(1))
     add_flag(flags, "--shots", "conversations in front of each question", whole(0), 0)
     add_flag(flags, "--shots-from", "the .jsonl file that they are drawn from", metavar="FILE")
+    add_flag(flags, "--show-errors", "print at most so many wrong answers, with the text", whole(0), 0)
     add_flag(flags, "--batch-size", default=16)
     add_flag(flags, "--seq-len", "tokens per sequence (default: 128; of conversations up to 512)")
     common.add_flags(flags, "--seed", "--json")
@@ -54,8 +55,8 @@ def _text(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.data.tokenizer import encode_documents
     from minilora.train.text import Text
 
-    if arguments.shots or arguments.examples:
-        raise MiniloraError(f"--{'shots' if arguments.shots else 'examples'} is for a .jsonl file of conversations")
+    if flag := next((name for name in ("shots", "examples", "show_errors") if getattr(arguments, name)), None):
+        raise MiniloraError(f"{flag_of(flag)} is for a .jsonl file of conversations")
     corpus, split = corpora.load(arguments.data), arguments.split or "test"
     print_notes(corpus.notes)
     model, tokenizer = load_model(arguments)
@@ -70,7 +71,7 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
 
     from minilora.data import chat
     from minilora.measure.held_out import draw_shots, select
-    from minilora.measure.task_report import confusion_grid, score_lines
+    from minilora.measure.task_report import confusion_grid, error_lines, score_lines, wrong_answers
     from minilora.show.grids import drawn
     from minilora.train import catalog
     from minilora.train.metrics import measure_task
@@ -101,10 +102,14 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
         print_result(arguments, facts, line)
         print_notes([f"answers are not measured: {error}"])
         return
+    errors = wrong_answers(score, measured)
+    facts |= {"errors": errors[: arguments.show_errors]} if arguments.show_errors else {}
     print_result(arguments, facts | {"task": score.facts()}, "\n".join([line, *score_lines(score)]))
     if score.confusion and not arguments.json:
         print()
         Console(width=80, highlight=False).print(drawn(confusion_grid(score)))
+    if arguments.show_errors and not arguments.json:
+        print("\n".join(["", *error_lines(errors, arguments.show_errors, score.count)]))
 
 
 def _bits(
