@@ -64,10 +64,12 @@ def wrong_answers(score: TaskScore, conversations: Sequence[Conversation]) -> li
         error: dict[str, Any] = {"text": messages[-2]["content"], "expected": expected, "predicted": predicted}
         if score.probabilities:
             right, error["probability"] = predicted == expected, score.probabilities[i]
-        elif score.json:
-            right, error["f1"] = json_fields(predicted) == json_fields(expected), token_f1(predicted, expected)
         else:
-            right, error["f1"] = exact_match(predicted, expected), token_f1(predicted, expected)
+            same_object = json_fields(predicted) == json_fields(expected)
+            right, error["f1"] = (
+                same_object if score.json else exact_match(predicted, expected),
+                token_f1(predicted, expected),
+            )
         errors += [] if right else [error]
     return sorted(errors, key=lambda error: error["f1"] if "f1" in error else -error["probability"])
 
@@ -81,10 +83,10 @@ def error_lines(errors: Sequence[dict[str, Any]], most: int, count: int) -> list
     of = f"; {len(shown):,} of them" if len(shown) < len(errors) else ""
     lines = [f"{len(errors):,} of {count:,} answers are wrong{of}, {order}:"]
     for error in shown:
-        lines.append(f"  {escape(error['text'], WIDTH - 2)}")
-        if "probability" in error:
-            expected, predicted = (escape(error[name], WIDEST) for name in ("expected", "predicted"))
-            lines.append(f"    expected {expected}, predicted {predicted} ({100 * error['probability']:.0f} % sure)")
-        else:
-            lines += [f"    {name:<9} {escape(error[name], WIDTH - 14)}" for name in ("expected", "predicted")]
+        sure = f" ({100 * error['probability']:.0f} % sure)" if "probability" in error else ""
+        lines += [
+            f"  {escape(error['text'], WIDTH - 2)}",
+            f"    expected  {escape(error['expected'], WIDTH - 14)}",
+            f"    predicted {escape(error['predicted'], WIDTH - 14 - len(sure))}{sure}",
+        ]
     return lines

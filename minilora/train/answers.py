@@ -138,15 +138,10 @@ def label_scores(
     """The log-likelihood of each label, with the token that ends the answer, after each prompt, float64 (N, L), and the
     prompts' tokens. Prompts of about one length make a batch.
     """
-    rows = label_rows(tokenizer, asked, labels)
-    return row_scores(model, rows, batch_size, advance), [len(row.prompt) for row in rows]
-
-
-def label_rows(tokenizer: Tokenizer, asked: Sequence[chat.Conversation], labels: Sequence[str]) -> list[Row]:
-    """Encode each prompt with each label after it."""
     told = [answered(messages, label) for messages in asked for label in labels]
     encoded = chat.find_format(tokenizer).encode_many(tokenizer, told)
-    return [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
+    rows = [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
+    return row_scores(model, rows, batch_size, advance), [len(row.prompt) for row in rows]
 
 
 def label_probabilities(scores: np.ndarray) -> np.ndarray:

@@ -148,21 +148,15 @@ def json_score(answers: Sequence[str], gold: Sequence[str]) -> dict[str, Any] | 
     and values and no others. fields: for each field, the share of the expected objects with it whose answer has the
     same value there.
     """
-    parsed, expected = (
-        list(map(json_fields, answers)),
-        [fields for text in gold if (fields := json_fields(text)) is not None],
-    )
-    if len(expected) < len(gold):
+    if any(json_fields(text) is None for text in gold):
         return None
-    pairs = list(zip(parsed, expected, strict=True))
-    same = {
-        name: [fields is not None and fields.get(name) == wanted[name] for fields, wanted in pairs if name in wanted]
-        for name in dict.fromkeys(name for wanted in expected for name in wanted)
-    }
+    pairs = [(json_fields(answer), json_fields(text) or {}) for answer, text in zip(answers, gold, strict=True)]
+    names = dict.fromkeys(name for _, wanted in pairs for name in wanted)
+    same = {n: [(fields or {}).get(n) == wanted[n] for fields, wanted in pairs if n in wanted] for n in names}
     return {
-        "parsed": sum(fields is not None for fields in parsed) / len(gold),
-        "equal": sum(fields == wanted for fields, wanted in pairs) / len(gold),
-        "fields": {name: sum(matches) / len(matches) for name, matches in same.items()},
+        "parsed": float(np.mean([fields is not None for fields, _ in pairs])),
+        "equal": float(np.mean([fields == wanted for fields, wanted in pairs])),
+        "fields": {name: float(np.mean(matches)) for name, matches in same.items()},
     }
 
 

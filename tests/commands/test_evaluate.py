@@ -79,8 +79,9 @@ def test_wrong_answers_are_shown_the_surest_first(evaluate):
     sure = [error["probability"] for error in errors]
     assert sure == sorted((task["probabilities"][i] for i in wrong), reverse=True) and 0.5 <= sure[-1] < sure[0] < 1
     shown = out[out.index(" answers are wrong; 3 of them, the surest first:") :].splitlines()[1:]
-    assert shown[::2] == [f"  {error['text']}" for error in errors[:3]]
-    assert shown[1].startswith(f"    expected {errors[0]['expected']}, predicted {errors[0]['predicted']} (")
+    assert shown[::3] == [f"  {error['text']}" for error in errors[:3]] and len(shown) == 9
+    assert shown[1] == f"    expected  {errors[0]['expected']}"
+    assert shown[2] == f"    predicted {errors[0]['predicted']} ({100 * sure[0]:.0f} % sure)"
     assert "errors" not in json.loads(evaluate("labels", "--json").out)
 
 
