@@ -37,17 +37,17 @@ def add(parser: common.Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
+    from minilora.data.rows import is_rows
     from minilora.train import catalog
     from minilora.train.load import path_of_model
     from minilora.train.save import training_of
-    from minilora.train.text import is_chat_data
 
     if bool(arguments.shots) != (arguments.shots_from is not None):
         raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
     arguments.data = catalog.resolve(arguments.data, "test")
     folders = [*(arguments.adapter or ()), *([path_of_model(arguments.model)] if arguments.model else ())]
     trainings = [training for folder in folders if (training := training_of(folder))]
-    (_conversations if is_chat_data(arguments.data) else _text)(arguments, trainings)
+    (_conversations if is_rows(arguments.data) else _text)(arguments, trainings)
 
 
 def _text(arguments: Namespace, trainings: list[dict]) -> None:
@@ -70,6 +70,7 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     from rich.console import Console
 
     from minilora.data import chat
+    from minilora.data.examples import load_examples
     from minilora.measure.held_out import draw_shots, select
     from minilora.measure.task_report import confusion_grid, error_lines, score_lines, wrong_answers
     from minilora.show.grids import drawn
@@ -78,7 +79,7 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.train.progress import progress_bar
     from minilora.train.text import Chats
 
-    pool = chat.read_jsonl(catalog.resolve(arguments.shots_from)) if arguments.shots else []
+    pool = load_examples(catalog.resolve(arguments.shots_from)) if arguments.shots else []
     chosen = select(arguments.data, arguments.split, trainings, arguments.examples, arguments.seed, pool)
     measured = chosen.conversations
     shots = draw_shots(pool, arguments.shots, arguments.seed, measured)

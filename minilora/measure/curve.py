@@ -22,6 +22,8 @@ import numpy as np
 from minilora import threads
 from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
+from minilora.data.examples import BY_NAME, Columns, Examples, read_examples
+from minilora.data.rows import is_rows
 from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
 from minilora.measure.naive_bayes import NaiveBayes
@@ -31,7 +33,7 @@ from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import catalog, defaults, load, methods
 from minilora.train.metrics import TaskScore, after, check_prompts, measure_task
-from minilora.train.text import Chats, is_chat_data
+from minilora.train.text import Chats
 
 KIND = "curve"
 RECORDS = "records.jsonl"
@@ -44,8 +46,8 @@ class CurveSettings:
     """What is measured, and on what."""
 
     model: str = "smollm2"  # as `load.load_model` takes it
-    data: str = "reviews"  # a .jsonl file of conversations, or a name of `minilora models list`
-    test: str | None = None  # a .jsonl file; None: the task's own, or a fifth of `data`, by question
+    data: str = "reviews"  # a file of examples, or a name of `minilora models list`
+    test: str | None = None  # a file of examples; None: the task's own, or a fifth of `data`, by question
     shots: tuple[int, ...] = (0, 2, 4, 8)
     sizes: tuple[int | str, ...] = (32, 128, 512, "all")  # "all": every example that is not held out
     methods: tuple[str, ...] = ("lora",)
@@ -88,27 +90,28 @@ class TaskData:
         return [chosen[i] for i in np.random.default_rng([seed, k]).permutation(k)]
 
 
-def read_task(data: str, test: str | None = None) -> TaskData:
+def read_task(data: str, test: str | None = None, columns: Columns = BY_NAME) -> TaskData:
     """Return the conversations of `CurveSettings.data` and `.test`, less what stands in both.
 
     MiniloraError where there are too few, or where labels do not suit: one alone, or one that is never learned.
     """
     if test is None and data in catalog.TASKS:
         test = str(catalog.find(data, "test"))
-    notes: list[str] = []
-    train = _read("--data", data, notes)
-    held_out = _read("--test", test, notes) if test else []
-    notes += chat.doubts(train)
-    if test is None:
-        train, *others = chat.split(train, data)
+    examples = _read("--data", data, columns)
+    train, notes = examples.conversations, [*examples.notes, *chat.doubts(examples.conversations, examples.labels)]
+    if test is not None:
+        tested = _read("--test", test, columns)
+        held_out, notes = tested.conversations, [*notes, *tested.notes]
+    else:
+        train, *others = chat.split(train, data, examples.is_labelled)
         held_out = [one for part in others for one in part]
-    tested = set(map(question_of, held_out))
-    learned = [one for one in train if question_of(one) not in tested]
+    questions = set(map(question_of, held_out))
+    learned = [one for one in train if question_of(one) not in questions]
     if both := len(train) - len(learned):
         notes.append(f"{both:,} of the {len(train):,} examples of --data begin as some of --test: not learned from")
     if not learned:
         raise MiniloraError("every example of --data begins as one of --test does: none is left to learn from")
-    labels = labels_of([*learned, *held_out])
+    labels = labels_of([*learned, *held_out], examples.is_labelled)
     if labels is not None and len(labels) == 1:
         raise MiniloraError(f"every response is {escape(repr(labels[0]))}: one label leaves nothing to tell apart")
     if unseen := sorted(set(labels or ()) - set(map(response_of, learned))):
@@ -124,12 +127,12 @@ def read_task(data: str, test: str | None = None) -> TaskData:
     return TaskData(learned, held_out, labels, notes)
 
 
-def _read(flag: str, source: str, notes: list[str]) -> list[Conversation]:
+def _read(flag: str, source: str, columns: Columns) -> Examples:
     path = catalog.resolve(source)
-    if not is_chat_data(path):
+    if not is_rows(path):
         names = f", or {' or '.join(catalog.TASKS)}" if flag == "--data" else ""
-        raise MiniloraError(f"{flag} must be a .jsonl file of prompts and responses{names}, not {show_path(source)}")
-    return chat.read_jsonl(path, notes)
+        raise MiniloraError(f"{flag} must be a .csv or .jsonl file of examples{names}, not {show_path(source)}")
+    return read_examples(path, columns)
 
 
 # The cells

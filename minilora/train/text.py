@@ -9,6 +9,8 @@ from typing import ClassVar
 from minilora.data import chat, corpora
 from minilora.data.batches import ChatBatches, LanguageModelBatches
 from minilora.data.chat import ChatTokens
+from minilora.data.examples import BY_NAME, Columns, read_examples
+from minilora.data.rows import is_rows
 from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
 from minilora.errors import MiniloraError, escape, first_few
 
@@ -53,29 +55,33 @@ class Chats:
 
 
 def read_data(
-    source: str, tokenizer: Tokenizer, validation: str | None = None, test: str | None = None
+    source: str,
+    tokenizer: Tokenizer,
+    validation: str | None = None,
+    test: str | None = None,
+    columns: Columns = BY_NAME,
 ) -> Text | Chats:
-    """Read what `--data` names, split and tokenized: conversations in a .jsonl file, in the chat format of the model
-    that the tokenizer came with; otherwise a corpus.
+    """Read what `--data` names, split and tokenized: a file of examples (`data.examples`), in the chat format of the
+    model that the tokenizer came with; otherwise a corpus.
 
-    validation, test: files of conversations for these parts, for which the first is not split then.
+    validation, test: files of examples for these parts, for which the first is not split then.
     """
-    if not is_chat_data(source):
-        if validation or test:
-            raise MiniloraError(
-                f"a text is divided by itself: --validation and --test are for .jsonl files, not {escape(source)}"
-            )
+    if not is_rows(source):
+        if validation or test or columns != BY_NAME:
+            flags = "--validation, --test, columns and an instruction are for files of examples (.csv, .jsonl)"
+            raise MiniloraError(f"a text is divided by itself: {flags}, not for {escape(source)}")
         return read_text(corpora.load(source), tokenizer)
     notes: list[str] = []
-    parts, digest = split_chats(source, validation, test, notes)  # what is wrong with a file comes first
+    parts, digest, labels = split_chats(
+        source, validation, test, columns, notes
+    )  # what is wrong with a file comes first
     chat_format = chat.find_format(tokenizer)
     if not (chooses := validation is not None or len(parts.validation) >= chat.LEAST_CHOICE):
         parts = parts._replace(validation=[])  # it is in the training part
-    notes += _what_training_lacks(parts)
+    notes += _what_training_lacks(parts, labels)
     tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
     if not chooses:
         tokens["validation"] = tokens["test"]
-    labels = chat.labels_of([messages for part in parts for messages in part])
     return Chats(str(source), digest, notes=tuple(notes), labels=labels, tokenizer=tokenizer, chooses=chooses, **tokens)
 
 
@@ -86,36 +92,39 @@ def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer) -> Text:
     return Text(corpus.name, corpus.sha256, notes=tuple(corpus.notes), **streams)
 
 
-def is_chat_data(source: str | os.PathLike) -> bool:
-    return str(source).lower().endswith((".jsonl", ".ndjson"))
-
-
 def split_chats(
     source: str | os.PathLike,
     validation: str | os.PathLike | None = None,
     test: str | os.PathLike | None = None,
+    columns: Columns = BY_NAME,
     notes: list[str] | None = None,
-) -> tuple[chat.Splits, str]:
-    """Return the parts that `read_data` makes of the files, and the SHA-256 of all that they hold.
+) -> tuple[chat.Splits, str, list[str] | None]:
+    """Return the parts that `read_data` makes of the files, the SHA-256 of all that they hold, and their labels.
 
     A validation part of fewer than `chat.LEAST_CHOICE` conversations could choose nothing, so it is trained on,
     too, unless it is a file of its own.
     """
-    conversations = chat.read_jsonl(source, notes)
-    if notes is not None:
-        notes += chat.doubts(conversations)
+    examples = read_examples(source, columns)
+    conversations, is_labelled = examples.conversations, examples.is_labelled
     files = {"validation": validation, "test": test}
-    own = {name: chat.read_jsonl(path, notes) for name, path in files.items() if path is not None}
-    parts = chat.Splits(conversations, [], []) if len(own) == 2 else chat.split(conversations, str(source))
+    others = {name: read_examples(path, columns) for name, path in files.items() if path is not None}
+    own = {name: other.conversations for name, other in others.items()}
+    if notes is not None:
+        notes += [*examples.notes, *chat.doubts(conversations, examples.labels)]
+        notes += [note for other in others.values() for note in other.notes]
+    if len(own) == 2:
+        parts = chat.Splits(conversations, [], [])
+    else:
+        parts = chat.split(conversations, str(source), is_labelled)
     train = parts.train + [messages for name in own for messages in getattr(parts, name)]
     if validation is None and len(parts.validation) < chat.LEAST_CHOICE:
         train = train + parts.validation
     read = [*conversations, *(messages for part in own.values() for messages in part)]
     digest = chat.sha256(read) if len(own) == 2 else chat.split_sha256(read)
-    return chat.Splits(**parts._asdict() | {"train": train} | own), digest
+    return chat.Splits(**parts._asdict() | {"train": train} | own), digest, chat.labels_of(read, is_labelled)
 
 
-def _what_training_lacks(parts: chat.Splits) -> list[str]:
+def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[str]:
     """Notes on what the training part cannot teach, and on what the other parts have in common with it."""
     responses = set(map(chat.response_of, parts.train))
     questions = {name: list(map(chat.question_of, part)) for name, part in parts._asdict().items()}
@@ -130,8 +139,8 @@ def _what_training_lacks(parts: chat.Splits) -> list[str]:
                 f"{shared:,} of {len(questions[name]):,} {name} conversations begin as one of the {words} part does"
             )
     for name in ("validation", "test"):
-        labels = chat.labels_of(getattr(parts, name)) or []
-        if strange := [repr(label) for label in labels if label not in responses]:
+        there = set(map(chat.response_of, getattr(parts, name)))
+        if strange := [repr(label) for label in labels or () if label in there - responses]:
             notes.append(f"{escape(first_few(strange))} never occurs in the training part, but in {name}")
     return notes
 

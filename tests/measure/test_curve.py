@@ -221,7 +221,7 @@ def test_bad_input(folder, tmp_path, capsys):
         ({"--data": many, "--test": write(tmp_path / "m.jsonl", rows(9, tuple("abcde"), 500)), "--sizes": "4"},
          "--sizes 4 is too small for 5 labels"),
         ({"--methods": "lora,lorra"}, "did you mean 'lora'"),
-        ({"--data": "numpy-docs"}, "--data must be a .jsonl file of prompts and responses, or reviews or r8"),
+        ({"--data": "numpy-docs"}, "--data must be a .csv or .jsonl file of examples, or reviews or r8"),
         ({"--model": "base"}, "chat format"),
     ):  # fmt: skip
         flags = [part for flag in (good | changed).items() for part in flag]
