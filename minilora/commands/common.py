@@ -26,7 +26,7 @@ from minilora.errors import MiniloraError, did_you_mean, escape, flag_of, print_
 from minilora.train.config import OPTIMIZERS, SCHEDULES
 
 DATA = f"{', '.join(CORPORA)}, a text file or a folder"
-CHATS = "conversations (.jsonl), or a task (reviews)"
+CHATS = "examples (.csv, .jsonl), a task (reviews)"
 
 FOREIGN = {  # flags of transformers, PEFT and llama.cpp that are not spelled like ours, by ours that do the same
     "--lr": "learning-rate",
@@ -201,6 +201,13 @@ def add_model(parser: argparse._ActionsContainer, base: str = "base") -> None:
     add_flag(parser, "--strength")
 
 
+def add_columns(flags: argparse._ActionsContainer) -> None:
+    """Add the flags that `data.examples.Columns` is made of."""
+    add_flag(flags, "--text-column", "of examples (default: text, prompt, question …)", metavar="NAME")
+    add_flag(flags, "--label-column", "of examples (default: label, response, answer …)", metavar="NAME")
+    add_flag(flags, "--instruction", "what is asked of each text, in front of it", metavar="TEXT")
+
+
 def add_drawing(parser: Parser, temperature: str) -> None:
     """Add the flags by which an answer is drawn, token by token. temperature: its default, in words."""
     add_flag(parser, "--temperature", f"0 is greedy (default: {temperature})")
@@ -233,10 +240,11 @@ def take_settings(parser: Parser) -> None:
     from minilora.peft.method import known_options
     from minilora.train.run import RECORD, read_record
 
-    left_out = {"eval_examples"} | ({"steps"} if parser.value_of("--epochs") else set())  # follow from others
+    follow = {"eval_examples", "labels"}
+    left_out = follow | ({"steps"} if parser.value_of("--epochs") else set())
     left_out |= known_options().keys() if parser.value_of("--method") else set()
     config = {name: value for name, value in read_record(Path(out) / RECORD)["config"].items() if value is not None}
-    if strange := sorted(config.keys() - {action.dest for action in parser._actions} - {"eval_examples"}):
+    if strange := sorted(config.keys() - {action.dest for action in parser._actions} - follow):
         raise MiniloraError(
             f"the run in {show_path(out)} is of another command: no flag here sets {escape(', '.join(strange))}"
         )
@@ -263,6 +271,19 @@ def load_model(arguments: Namespace, base: str = "base") -> tuple[Any, Any]:
     print_notes(notes)
     notes.clear()
     return model, tokenizer
+
+
+def read_trainings(arguments: Namespace) -> tuple[list[dict], Any]:
+    """Return how the model and the adapters of `add_model`'s flags came to be, as far as that is known, and the columns
+    of examples: those that were typed, else those of the first training.
+    """
+    from minilora.data.examples import Columns
+    from minilora.train.load import path_of_model
+    from minilora.train.save import training_of
+
+    folders = [*(arguments.adapter or ()), *([path_of_model(arguments.model)] if arguments.model else ())]
+    trainings = [training for folder in folders if (training := training_of(folder))]
+    return trainings, Columns.of(next(iter(trainings), {}) | Columns.of(vars(arguments)).settings())
 
 
 def drawing(arguments: Namespace, temperature: float) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from minilora.commands import common
 from minilora.commands.common import add_flag, load_model
-from minilora.errors import MiniloraError, Stopped, escape, first_few, print_notes
+from minilora.errors import MiniloraError, Stopped, first_few, print_notes
 from minilora.formats.atomic import show_path, to_utf8, write_atomic
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # by the suffix of --out
@@ -33,6 +33,7 @@ def add(parser: common.Parser) -> None:
     add_flag(flags, "--out", "their columns and `prediction` (.csv, .tsv, .jsonl)", required=True)
     add_flag(flags, "--max-new-tokens", f"where a free answer is cut {common.DEFAULT}", common.whole(1), 128)
     add_flag(flags, "--batch-size", "rows per batch (default: %(default)s)", default=16)
+    common.add_columns(flags)
     again = flags.add_mutually_exclusive_group()
     add_flag(again, "--resume", "go on after the rows that are in --out")
     add_flag(again, "--overwrite")
@@ -40,9 +41,9 @@ def add(parser: common.Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.data.examples import Columns, read_questions
+    from minilora.data.examples import read_examples, read_questions
+    from minilora.measure.held_out import learned_from
     from minilora.train.progress import progress_bar
-    from minilora.train.save import training_of
 
     out, where = Path(arguments.out), show_path(arguments.out)
     if out.suffix.lower() not in DELIMITERS:
@@ -50,16 +51,21 @@ def run(arguments: Namespace) -> None:
     is_there = out.exists() and out.stat().st_size > 0
     if is_there and not (arguments.resume or arguments.overwrite):
         raise MiniloraError(f"{where} exists; go on with it by --resume, or --overwrite it")
-    trainings = [training for folder in arguments.adapter or () if (training := training_of(folder))]
+    trainings, columns = common.read_trainings(arguments)
     labels = next((one["labels"] for one in trainings if len(one.get("labels") or ()) > 1), None)
-    columns = Columns.of(trainings[0] if trainings else {})
     rows, questions = read_questions(arguments.data, columns)
     if is_there and out.samefile(arguments.data):
         raise MiniloraError(f"--out {where} is the file of --data: give it another name")
     added = ["prediction", "probability"] if labels else ["prediction"]
     table = Table(out, rows, added)
     answers = table.read() if is_there and arguments.resume else []
-    print_notes(_notes(rows, questions, columns, trainings))
+    learned = [messages[:-1] for training in trainings for messages in learned_from(training) or ()]
+    known = set(map(json.dumps, learned))
+    if seen := sum(json.dumps(question) in known for question in questions):
+        print_notes([f"{seen:,} of {len(rows):,} rows were trained on: how they are answered tells little of new ones"])
+    with suppress(MiniloraError):  # there are no answers
+        read_examples(arguments.data, columns)
+        print_notes(["the answers in --data are not read; `minilora evaluate` measures how many the model gives"])
     if len(answers) < len(rows):
         model, tokenizer = load_model(arguments)
         _check_lengths(model, tokenizer, questions, labels, arguments.max_new_tokens)
@@ -87,25 +93,6 @@ def run(arguments: Namespace) -> None:
     facts = {"out": str(out), "rows": len(rows), "failed": len(failed), "labels": dict(counts)}
     by_label = first_few([f"{label} {count:,}" for label, count in counts], 8)
     common.print_result(arguments, facts, f"{len(rows):,} rows in {where}{': ' if counts else ''}{by_label}")
-
-
-def _notes(rows: list[dict], questions: list, columns: Any, trainings: list[dict]) -> list[str]:
-    """Say how many rows were trained on, and if rows have an answer already."""
-    from minilora.measure.held_out import learned_from
-
-    learned = [messages[:-1] for training in trainings for messages in learned_from(training) or ()]
-    known = set(map(json.dumps, learned))
-    seen = sum(json.dumps(question) in known for question in questions)
-    notes = (
-        [f"{seen:,} of {len(rows):,} rows were trained on: how they are answered tells little of new ones"]
-        if seen
-        else []
-    )
-    with suppress(MiniloraError):  # there is no such column
-        column, _ = columns.answer_in(rows[0])
-        if any(row.get(column) for row in rows):
-            notes.append(f"the column {escape(column)} is not read; `minilora evaluate` compares answers to it")
-    return notes
 
 
 def _check_lengths(model: Any, tokenizer: Any, questions: list, labels: list[str] | None, new_tokens: int) -> None:

@@ -71,7 +71,8 @@ def train(
     settings |= {"lr": settings.pop("peak_lr"), "eval_examples": examples}
     trains, total = count_parameters(model)
     if not arguments.json:
-        print(f"{data.name}: {len(data.train.ids):,} tokens; {trains:,} of {total:,} parameters train")
+        tokens = f"{data.name}: {len(data.train.ids):,} tokens; {trains:,} of {total:,} parameters train"
+        print(*data.summary, tokens, sep="\n")
         print(plan(arguments, data, config, examples), flush=True)
     print_notes([*data.notes, *getattr(batches, "notes", [])])
 

@@ -1,8 +1,10 @@
-"""Text and what becomes of it: corpora, the tokenizer, batches, a labelled task, a jargon. Knows nothing of models."""
+"""Text and what becomes of it: corpora, examples, the tokenizer, batches, a labelled task, a jargon. Knows nothing of
+models.
+"""
 
 
 def __getattr__(name: str) -> object:
-    if name == "load_examples":  # when it is asked for: it needs NumPy, which --help does without
+    if name == "load_examples":  # with NumPy, which --help does without
         from minilora.data.examples import load_examples
 
         return load_examples

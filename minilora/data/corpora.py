@@ -32,7 +32,7 @@ SIZE_LIMIT = 256 * 2**20  # bytes of a reader's text; in memory, text, pieces an
 SHORTEST = 40  # characters; a docstring below this is mostly a repetition of the object's name
 SHINGLE = 8  # words; so long a run in common is copied text, not chance
 OVERLAP = 1 / 3  # a document with more than this share of its shingles seen before is a near-duplicate
-SHEETS, TABLES = (".xlsx", ".xls", ".ods", ".parquet"), (".csv", ".tsv")  # no running text
+EXAMPLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")  # no running text: `data.examples` reads them
 CONVERSATION = re.compile(r'[\s\[]*\{\s*"(prompt|instruction|messages|response|completion|output|conversations)"\s*:')
 HELD_OUT = 0.1  # share of the groups in the validation part, and again in the test part
 
@@ -89,10 +89,8 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     if name in CORPORA:
         return _documentation(name)
     texts, skipped = _read_texts(name)
-    if chat_file := next((title for title, text in texts.items() if CONVERSATION.match(text)), None):
-        raise MiniloraError(
-            f"{show_path(chat_file)} holds conversations: give them as a .jsonl file, one object a line"
-        )
+    if name.lower().endswith(EXAMPLES) or any(map(CONVERSATION.match, texts.values())):
+        raise MiniloraError(f"{show_path(name)} holds examples, not running text: give finetune a .csv or .jsonl file")
     size = min(max(sum(map(len, texts.values())) // 40, 200), 2000)
     documents = tuple(
         Document(f"{title}:{number}", piece)
@@ -314,10 +312,6 @@ def _read_texts(name: str) -> tuple[dict[str, str], list[str]]:
     if not os.path.lexists(name):
         hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"
         raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
-    if name.lower().endswith(SHEETS):
-        raise MiniloraError(f"{show_path(name)} is a spreadsheet or the like: save it as CSV")
-    if name.lower().endswith(TABLES):
-        raise MiniloraError(f"{show_path(name)} is a table, not a running text: give it to finetune")
     if not os.path.isdir(name):
         return {os.path.basename(name): read_file(name)}, []
     texts, skipped, total = {}, [], 0
@@ -352,7 +346,9 @@ def read_file(path: str | os.PathLike[str]) -> str:
 def decode(raw: bytes, where: str) -> str:
     """Decode text in UTF-8, with \\n for every line end. MiniloraError, which begins with `where`, otherwise."""
     if (offset := raw.find(b"\0")) >= 0:
-        raise MiniloraError(f"{where} is binary: a zero byte at offset {offset:,}; give text in UTF-8")
+        raise MiniloraError(
+            f"{where} is binary: a zero byte at offset {offset:,}; give text in UTF-8, a spreadsheet as CSV"
+        )
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:

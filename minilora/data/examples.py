@@ -11,75 +11,43 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
+from minilora.data import chat
 from minilora.data.chat import labels_of, response_of
-from minilora.data.chat_format import ROLES, Conversation, check_messages
+from minilora.data.chat_format import Conversation, check_messages
 from minilora.data.rows import read_rows
 from minilora.errors import MiniloraError, did_you_mean, escape, first_few
 from minilora.formats.atomic import show_path, to_utf8
 
-TEXTS = ("text", "prompt", "question", "input", "instruction")  # what columns may be called, in any case
-ANSWERS = ("label", "response", "answer", "output", "completion")
+TEXTS = ("text", "prompt", "question", "instruction", "input")  # what a column may be called, in any case; the first of
+ANSWERS = ("label", "response", "answer", "output", "completion")  # these that a row has is read
+SETTINGS = ("text_column", "label_column", "instruction")
 
 
 @dataclass(frozen=True)
 class Columns:
     """How rows become conversations: the settings that --text-column, --label-column and --instruction give."""
 
-    text: str | None = None  # None: the column is one of TEXTS, or an instruction and its input
+    text: str | None = None  # None: the column is one of TEXTS
     label: str | None = None  # None: it is one of ANSWERS
     instruction: str | None = None  # stands before each text, with an empty line between
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Columns:
         """Take the columns from the settings of a run, or from the flags of a command."""
-        return cls(*(settings.get(name) for name in ("text_column", "label_column", "instruction")))
+        values = map(settings.get, SETTINGS)
+        return cls(*(value if isinstance(value, str) else None for value in values))
 
     def settings(self) -> dict[str, str]:
         """Return what is not None, as `of` reads it."""
-        named = {"text_column": self.text, "label_column": self.label, "instruction": self.instruction}
-        return {name: value for name, value in named.items() if value is not None}
-
-    def texts_in(self, row: Mapping[str, Any]) -> list[str]:
-        """Return the columns of a row that make its text: one, or an instruction and its input."""
-        columns = _called(row, self.text, TEXTS)
-        if [column.strip().lower() for column in columns] == ["input", "instruction"]:
-            return columns[::-1] if row[columns[0]] else columns[1:]
-        return [_only(row, columns, TEXTS, "--text-column")]
-
-    def answer_in(self, row: Mapping[str, Any]) -> tuple[str, bool]:
-        """Return the column of a row that has its answer, and if that is a label: so called, or chosen as one."""
-        column = _only(row, _called(row, self.label, ANSWERS), ANSWERS, "--label-column")
-        return column, self.label is not None or column.strip().lower() == "label"
+        return {name: value for name, value in zip(SETTINGS, astuple(self), strict=True) if value is not None}
 
 
 BY_NAME = Columns()
-
-
-def _called(row: Mapping[str, Any], chosen: str | None, names: tuple[str, ...]) -> list[str]:
-    """Return the columns of a row that are called as was chosen, else as one of `names`, in their order."""
-    by_name = {column.strip().lower(): column for column in row}
-    if chosen is None:
-        return [by_name[name] for name in names if name in by_name]
-    if chosen.strip().lower() not in by_name:
-        near = did_you_mean(chosen, row, after=" ")
-        raise MiniloraError(f"there is no column {escape(repr(chosen))}; {near}there are {_listed(row)}")
-    return [by_name[chosen.strip().lower()]]
-
-
-def _only(row: Mapping[str, Any], columns: list[str], names: tuple[str, ...], flag: str) -> str:
-    if not columns:
-        raise MiniloraError(f"has the columns {_listed(row)}; none is called {', '.join(names)}: choose one by {flag}")
-    if len(columns) > 1:
-        raise MiniloraError(f"has the columns {_listed(columns)}: choose one by {flag}")
-    return columns[0]
-
-
-def _listed(columns: Mapping[str, Any] | list[str]) -> str:
-    return first_few([escape(repr(column), 40) for column in columns], 8) or "none"
 
 
 @dataclass(frozen=True)
@@ -87,14 +55,10 @@ class Examples:
     """The conversations of a file, and how its rows were understood."""
 
     conversations: list[Conversation]
-    columns: list[str]  # "text and label", for each kind of row
     is_labelled: bool  # all answers come from a column of labels
-    notes: list[str]  # for the reader
-
-    @property
-    def labels(self) -> list[str] | None:
-        """The labels of the file; None if its answers are free."""
-        return labels_of(self.conversations, self.is_labelled)
+    labels: list[str] | None  # `chat.labels_of` the conversations
+    summary: list[str]  # lines to readers: how many rows, their columns, the labels with their counts
+    notes: list[str]
 
 
 def load_examples(
@@ -106,9 +70,10 @@ def load_examples(
 ) -> list[Conversation]:
     """Read the conversations in a .csv, .tsv, .jsonl, .ndjson or .json file, maybe compressed (.gz, .bz2, .xz).
 
-    A row has a text and an answer in columns of these names, by default those of TEXTS and ANSWERS; in JSON it may have
-    `messages` instead, with a role and a content each, the assistant's last. Rows without a text or an answer are left
-    out. Labels (`chat.labels_of`) lose the spaces around them. notes: gets a line for what is left out or changed.
+    A row has a text and an answer in columns of these names, by default the first of TEXTS and of ANSWERS that it has;
+    an instruction may have an input beside it. In JSON it may have `messages` instead, with a role and a content each,
+    the assistant's last. Rows without a text or an answer are left out. Labels (`chat.labels_of`) lose the spaces
+    around them. notes: gets a line for what is left out or changed.
 
     Errors: MiniloraError, which names up to three bad rows; FormatError for what cannot be read.
     """
@@ -120,20 +85,13 @@ def load_examples(
 
 def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> Examples:
     """Read the conversations in a file as `load_examples` does."""
-    rows, conversations, empty = read_rows(path), [], []
+    conversations, empty = [], []
     problems: dict[str, str] = {}  # in words, and where each comes first
     kinds: dict[str, bool] = {}  # the columns that are read, and if they have a label
     ignored: dict[str, None] = {}
-    for where, row in rows:
+    for where, row in read_rows(path):
         try:
-            messages, used = _question(row, columns)
-            is_label = False
-            if used != ["messages"]:
-                answer, is_label = columns.answer_in(row)
-                messages.append({"role": "assistant", "content": _cell(row, answer, is_label)})
-                used = [*used, answer]
-            if messages[-1]["role"] != "assistant":
-                raise MiniloraError("the last message is not the assistant's: there is no response to learn")
+            messages, used, is_label = _conversation(row, columns)
             conversations.append(messages)
             kinds[" and ".join(used)] = is_label
             ignored |= {name: None for name in row if name not in used and row[name] not in (None, "", [], {})}
@@ -141,24 +99,29 @@ def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> E
             empty.append(where)
         except MiniloraError as error:
             problems.setdefault(str(error), where)
+    name = show_path(path)
     if problems:
         lines = [f"{where}: {words}" for words, where in problems.items()]
-        raise MiniloraError(f"{show_path(path)}: {first_few(lines, separator='; ')}")
+        raise MiniloraError(f"{name}: {first_few(lines, separator='; ')}")
     if not conversations:
-        raise MiniloraError(f"{show_path(path)}: no row has both a text and an answer")
+        raise MiniloraError(f"{name}: no row has both a text and an answer")
     notes = [f"what rows have under {escape(first_few(list(ignored)))} is not read"] if ignored else []
+    if "messages" in kinds and columns != BY_NAME:
+        notes.append("messages are read as they are, without columns and instruction")
     if empty:
-        notes.append(
-            f"{len(empty):,} of {len(rows):,} rows lack a text or an answer and are left out: {first_few(empty)}"
-        )
-    examples = Examples(conversations, list(kinds), all(kinds.values()), [])
-    spaced = [messages[-1] for messages in conversations if messages[-1]["content"] != response_of(messages)]
-    if spaced and examples.labels:  # labels are compared without, so they are learned without
-        notes.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")
-        for message in spaced:
-            message["content"] = message["content"].strip()
-    examples.notes.extend(f"{show_path(path)}: {words}" for words in notes)
-    return examples
+        notes.append(f"{len(empty):,} rows without a text or an answer are left out: {first_few(empty)}")
+    summary = [f"{name}: {len(conversations):,} examples, from the columns {escape('; '.join(kinds), 200)}"]
+    is_labelled = all(kinds.values())
+    if labels := labels_of(conversations, is_labelled):
+        counts = Counter(map(response_of, conversations)).most_common()
+        summary.append(f"{len(labels)} labels: {first_few([f'{escape(one, 30)} {n:,}' for one, n in counts], 8)}")
+        # Labels are compared without spaces around them, so they are learned without.
+        if spaced := [one[-1] for one in conversations if one[-1]["content"] != response_of(one)]:
+            notes.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")
+            for message in spaced:
+                message["content"] = message["content"].strip()
+    notes += chat.doubts(conversations, labels)
+    return Examples(conversations, is_labelled, labels, summary, [f"{name}: {words}" for words in notes])
 
 
 def read_questions(
@@ -187,45 +150,52 @@ class Empty(MiniloraError):
     """A row has no text, or no answer."""
 
 
+def _conversation(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list[str], bool]:
+    """Return the messages of a row, the columns that they come from, and if the answer's is one of labels."""
+    messages, used = _question(row, columns)
+    if used == ["messages"]:
+        if messages[-1]["role"] != "assistant":
+            raise MiniloraError("the last message is not the assistant's: there is no response to learn")
+        return messages, used, False
+    column = _find(row, columns.label, ANSWERS, "--label-column")
+    is_label = columns.label is not None or column.strip().lower() == "label"
+    if is_label and isinstance(row[column], int | float):  # in JSON
+        row = row | {column: json.dumps(row[column])}
+    return [*messages, {"role": "assistant", "content": _text(row, column)}], [*used, column], is_label
+
+
 def _question(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list[str]]:
     """Return the messages of a row as far as it asks, or all of its `messages`; and the columns that they come from."""
-    if "messages" in row and columns.text is None:
-        if columns.label or columns.instruction:
-            raise MiniloraError("messages have all that is said: leave out --label-column and --instruction")
-        if not isinstance(row["messages"], list) or not all(isinstance(m, dict) for m in row["messages"]):
-            raise MiniloraError("messages must be a list of objects")
-        messages = [_message(message) for message in row["messages"]]
+    if isinstance(row.get("messages"), list) and all(isinstance(message, dict) for message in row["messages"]):
+        pairs = [(_text(one, "role"), _text(one, "content", one.get("role") == "system")) for one in row["messages"]]
+        messages = [{"role": role, "content": content} for role, content in pairs]
         check_messages(messages)
         return messages, ["messages"]
-    used = columns.texts_in(row)
-    parts = [*filter(None, [columns.instruction]), *(_cell(row, column) for column in used)]
+    used = [_find(row, columns.text, TEXTS, "--text-column")]
+    if used[0].strip().lower() == "instruction":
+        used += [column for column in row if column.strip().lower() == "input" and row[column]]
+    parts = [*filter(None, [columns.instruction]), *(_text(row, column) for column in used)]
     return [{"role": "user", "content": "\n\n".join(parts)}], used
 
 
-def _cell(row: dict[str, Any], column: str, is_label: bool = False) -> str:
-    """Return the text in a column of a row; a label may be a number or a boolean in JSON."""
-    value = row[column]
-    if is_label and isinstance(value, int | float):
-        value = json.dumps(value)
-    if value is None or not _text(column, value).strip():
-        raise Empty(f"there is no {escape(column, 40)}")
-    return value
+def _find(row: dict[str, Any], chosen: str | None, names: tuple[str, ...], flag: str) -> str:
+    """Return the column of a row that is called as was chosen, else as the first of `names` that is there."""
+    by_name = {column.strip().lower(): column for column in row}
+    for name in names if chosen is None else [chosen.strip().lower()]:
+        if name in by_name:
+            return by_name[name]
+    there = first_few([escape(repr(column), 40) for column in row], 8) or "none"
+    wanted = " or ".join(names) if chosen is None else escape(repr(chosen))
+    advice = did_you_mean(chosen or "", row) or f"name one so, or choose one by {flag}"
+    raise MiniloraError(f"has the columns {there}; none is called {wanted}: {advice}")
 
 
-def _message(message: dict[str, Any]) -> dict[str, str]:
-    """Check a message, and leave out all but its role and content."""
-    if not message.keys() >= {"role", "content"}:
-        raise MiniloraError(f"a message has the keys {escape(', '.join(message)) or 'none'}; give role and content")
-    role, content = message["role"], message["content"]
-    if role not in ROLES:
-        raise MiniloraError(f"the role {escape(repr(role))} is none of {', '.join(ROLES)}")
-    if not _text(f"the content of the {role}'s message", content).strip() and role != "system":
-        raise MiniloraError(f"the {role}'s message is empty")
-    return {"role": role, "content": content}
-
-
-def _text(what: str, value: Any) -> str:
+def _text(row: dict[str, Any], column: str, may_be_empty: bool = False) -> str:
+    """Return the text in a column of a row, or in a field of a message."""
+    value, name = row.get(column), escape(column, 40)
+    if value is None or isinstance(value, str) and not value.strip() and not may_be_empty:
+        raise Empty(f"there is no {name}")
     if not isinstance(value, str):
-        raise MiniloraError(f"{escape(what, 40)} is {escape(json.dumps(value), 40)}, not text: write it in quotes")
+        raise MiniloraError(f"{name} is {escape(json.dumps(value), 40)}, not text: write it in quotes")
     to_utf8(value)
     return value

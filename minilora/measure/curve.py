@@ -10,6 +10,7 @@ Both ways draw on one order of the training examples for each seed: the first k 
 turn. So k examples are among 2k, and n among 4n. All cells answer the same held-out questions.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,8 +23,7 @@ import numpy as np
 from minilora import threads
 from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
-from minilora.data.examples import BY_NAME, Columns, Examples, read_examples
-from minilora.data.rows import is_rows
+from minilora.data.examples import BY_NAME, Columns, read_examples
 from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
 from minilora.measure.naive_bayes import NaiveBayes
@@ -33,7 +33,7 @@ from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import catalog, defaults, load, methods
 from minilora.train.metrics import TaskScore, after, check_prompts, measure_task
-from minilora.train.text import Chats
+from minilora.train.text import Chats, as_read
 
 KIND = "curve"
 RECORDS = "records.jsonl"
@@ -72,6 +72,7 @@ class TaskData:
     test: list[Conversation]
     labels: list[str] | None
     notes: list[str]
+    summary: list[str]  # of `Examples`
 
     def order(self, seed: int, part: Sequence[Conversation] | None = None) -> list[Conversation]:
         """Return the conversations (by default those to learn from) in an order that the seed draws, the labels in turn
@@ -97,14 +98,14 @@ def read_task(data: str, test: str | None = None, columns: Columns = BY_NAME) ->
     """
     if test is None and data in catalog.TASKS:
         test = str(catalog.find(data, "test"))
-    examples = _read("--data", data, columns)
-    train, notes = examples.conversations, [*examples.notes, *chat.doubts(examples.conversations, examples.labels)]
-    if test is not None:
-        tested = _read("--test", test, columns)
-        held_out, notes = tested.conversations, [*notes, *tested.notes]
-    else:
+    examples = read_examples(catalog.resolve(data), columns)
+    train, notes = examples.conversations, examples.notes
+    if test is None:
         train, *others = chat.split(train, data, examples.is_labelled)
         held_out = [one for part in others for one in part]
+    else:
+        tested = read_examples(catalog.resolve(test), columns)
+        held_out, notes = tested.conversations, notes + tested.notes
     questions = set(map(question_of, held_out))
     learned = [one for one in train if question_of(one) not in questions]
     if both := len(train) - len(learned):
@@ -124,27 +125,25 @@ def read_task(data: str, test: str | None = None, columns: Columns = BY_NAME) ->
         where = "--test" if test else f"the fifth of {show_path(data)} that is held out"
         least = f"at least {FEWEST_TESTED}, better 200, by five times as many in --data or by a file as --test"
         raise MiniloraError(f"{where} has {len(held_out)} examples: give {least}")
-    return TaskData(learned, held_out, labels, notes)
-
-
-def _read(flag: str, source: str, columns: Columns) -> Examples:
-    path = catalog.resolve(source)
-    if not is_rows(path):
-        names = f", or {' or '.join(catalog.TASKS)}" if flag == "--data" else ""
-        raise MiniloraError(f"{flag} must be a .csv or .jsonl file of examples{names}, not {show_path(source)}")
-    return read_examples(path, columns)
+    return TaskData(learned, held_out, labels, notes, examples.summary)
 
 
 # The cells
 
 
-def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrite: bool = False) -> Records:
+def run(
+    out: Path | str,
+    settings: CurveSettings,
+    resume: bool = False,
+    overwrite: bool = False,
+    columns: Columns = BY_NAME,
+) -> Records:
     """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records.
 
     Numbers of examples above those that there are become all. Raises MiniloraError, before anything is written, for
     data, shots and sizes that do not suit; and where the file is there already, or was measured with other settings.
     """
-    task = read_task(settings.data, settings.test)
+    task = read_task(settings.data, settings.test, columns)
     there, notes = len(task.train), list(task.notes)
     if max(settings.shots, default=0) > there:
         raise MiniloraError(
@@ -158,6 +157,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
         raise MiniloraError(f"--sizes {min(sizes)} is too small for {labels} labels, each of which needs an example")
     curve = Curve(replace(settings, sizes=sizes, test_examples=min(settings.test_examples, len(task.test))), task)
     records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
+    print(*task.summary, *as_read(curve.tokenizer, curve.encode(task.train[:1])), sep="\n", file=sys.stderr)
     print_notes(notes)
     records.complete(cells_of(records.header["settings"]), curve.measure, "curve")
     return records

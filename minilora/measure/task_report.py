@@ -53,15 +53,19 @@ def confusion_grid(score: TaskScore) -> Grid:
     return Grid("Predicted:", header, rows, f"Not shown: {left_out} labels expected less often." if left_out else "")
 
 
-def wrong_answers(score: TaskScore, conversations: Sequence[Conversation]) -> list[dict[str, Any]]:
+def wrong_answers(
+    score: TaskScore, conversations: Sequence[Conversation], instruction: str | None = None
+) -> list[dict[str, Any]]:
     """List the wrong answers to what was measured: of labels the surest first, of free answers the lowest F1 first.
 
     A free answer is wrong if it is no exact match; one that is to be a JSON object, if it is another object.
+    instruction: what stands before each text, which is left out.
     """
     errors: list[dict[str, Any]] = []
     for i, (messages, predicted) in enumerate(zip(conversations, score.predicted, strict=True)):
         expected = response_of(messages)
-        error: dict[str, Any] = {"text": messages[-2]["content"], "expected": expected, "predicted": predicted}
+        text = messages[-2]["content"].removeprefix(f"{instruction}\n\n")
+        error: dict[str, Any] = {"text": text, "expected": expected, "predicted": predicted}
         if score.probabilities:
             right, error["probability"] = predicted == expected, score.probabilities[i]
         else:

@@ -50,7 +50,6 @@ def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
     """Tell how a model or an adapter came to be: the settings of its training, its data, and what it reached."""
     learned = {"data": data.name, "data_sha256": data.sha256, "unit": data.unit}
     learned |= {f"{part}_data": settings[part] for part in ("validation", "test") if part in settings}  # files
-    settings |= {"labels": data.labels} if isinstance(data, Chats) and data.has_labels else {}
     return settings | learned | figures | {"minilora": __version__}
 
 

@@ -14,6 +14,7 @@ from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
 
+ASKS = "Yes or no?"
 TRAINED = [{"text": f"Is {i} even?", "label": "yes" if i % 2 == 0 else "no"} for i in range(30)]
 TEXTS = [*(f"Is {i} odd or even?" + " Say." * (i % 3) for i in range(18)), 'a "b",\n c;\té', "Is 7 even?"]
 ROWS = [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)]
@@ -44,6 +45,7 @@ def place(tmp_path_factory):
     write(place / "trained.csv", TRAINED)
     write(place / "new.csv", ROWS)
     flags = ["--model", place / "model", "--data", place / "trained.csv", "--out", place / "run", "--steps", 3]
+    flags += ["--instruction", ASKS]
     assert main(["finetune", *map(str, flags)]) in (0, 3)  # what it learned does not matter here
     return place
 
@@ -63,9 +65,9 @@ def predict(place, tmp_path, capsys, monkeypatch):
 
 
 def likeliest(place) -> list[tuple[str, float]]:
-    """Label and probability of each row, alone."""
+    """Label and probability of each row, alone, asked as in the training."""
     model, tokenizer = load.load_model(None, [(str(place / "run"), 1.0)])
-    asked = [[{"role": "user", "content": text}] for text in TEXTS]
+    asked = [[{"role": "user", "content": f"{ASKS}\n\n{text}"}] for text in TEXTS]
     scores = [answers.label_scores(model, tokenizer, [one], ["no", "yes"])[0] for one in asked]
     shares = [answers.label_probabilities(one)[0] for one in scores]
     return [(["no", "yes"][share.argmax()], share.max()) for share in shares]
@@ -114,9 +116,11 @@ def test_rows_that_cannot_be_asked_stay_without_an_answer(predict, tmp_path):
     assert objects("out.jsonl")[3]["prediction"] is None
 
 
-def test_an_answer_that_is_there_is_left_to_evaluate(predict):
+def test_answers_that_are_there_are_left_to_evaluate(predict):
     rows = [row | {"Label": label} for row, label in zip(ROWS, ["yes", *[""] * 19], strict=True)]
-    assert "the column Label is not read; `minilora evaluate` compares" in predict(data=write("both.csv", rows)).err
+    assert (
+        "the answers in --data are not read; `minilora evaluate` measures" in predict(data=write("both.csv", rows)).err
+    )
     blank = [row | {"label": ""} for row in ROWS]
     assert "not read" not in predict("--overwrite", data=write("blank.csv", blank)).err
 
