@@ -16,7 +16,8 @@ from minilora.errors import MiniloraError, print_notes
 from minilora.measure.curve import Curve, CurveSettings, read_task
 from minilora.measure.lr_search import SEED
 from minilora.train import defaults, load, metrics
-from minilora.train.metrics import Row, after, label_scores, row_scores
+from minilora.train.answers import Row, label_scores, row_scores
+from minilora.train.metrics import after
 from minilora.train.text import Chats, Text
 from notebooks.figures.few_shot import bits_after
 

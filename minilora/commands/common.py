@@ -273,6 +273,19 @@ def load_model(arguments: Namespace, base: str = "base") -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def read_trainings(arguments: Namespace) -> tuple[list[dict], Any]:
+    """Return how the model and the adapters of `add_model`'s flags came to be, as far as that is known, and the columns
+    of examples: those that were typed, else those of the first training.
+    """
+    from minilora.data.examples import Columns
+    from minilora.train.load import path_of_model
+    from minilora.train.save import training_of
+
+    folders = [*(arguments.adapter or ()), *([path_of_model(arguments.model)] if arguments.model else ())]
+    trainings = [training for folder in folders if (training := training_of(folder))]
+    return trainings, Columns.of(next(iter(trainings), {}) | Columns.of(vars(arguments)).settings())
+
+
 def drawing(arguments: Namespace, temperature: float) -> dict[str, Any]:
     """The flags of `add_drawing` as arguments of `generate`, with look-up if it is greedy. temperature: the default."""
     from minilora.models.lookup import NUM_TOKENS

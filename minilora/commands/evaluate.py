@@ -17,7 +17,7 @@ def add(parser: common.Parser) -> None:
     parser.epilog = (
         "Of conversations with few, recurring responses (at most 20, 3 times each on average), the answer is the "
         "likeliest response, and the accuracy is measured; of others the greedy answer, by exact match and the F1 of "
-        "its words.\n\n"
+        "its words; of answers that are JSON objects also by field.\n\n"
         "examples:\n"
         "  minilora evaluate --adapter runs/numpy --data numpy-docs\n"
         "  minilora evaluate --model smollm2 --data r8 --shots 4 --shots-from r8"
@@ -30,6 +30,7 @@ def add(parser: common.Parser) -> None:
     add_flag(flags, "--examples", "measure at most so many conversations (default: all)", whole(1))
     add_flag(flags, "--shots", "conversations in front of each question", whole(0), 0)
     add_flag(flags, "--shots-from", "the file of examples that they are drawn from", metavar="FILE")
+    add_flag(flags, "--show-errors", "print at most so many wrong answers, with the text", whole(0), 0)
     add_flag(flags, "--batch-size", default=16)
     add_flag(flags, "--seq-len", "tokens per sequence (default: 128; of conversations up to 512)")
     common.add_columns(flags)
@@ -39,24 +40,20 @@ def add(parser: common.Parser) -> None:
 def run(arguments: Namespace) -> None:
     from minilora.data.rows import is_rows
     from minilora.train import catalog
-    from minilora.train.load import path_of_model
-    from minilora.train.save import training_of
 
     if bool(arguments.shots) != (arguments.shots_from is not None):
         raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
     arguments.data = catalog.resolve(arguments.data, "test")
-    folders = [*(arguments.adapter or ()), *([path_of_model(arguments.model)] if arguments.model else ())]
-    trainings = [training for folder in folders if (training := training_of(folder))]
-    (_conversations if is_rows(arguments.data) else _text)(arguments, trainings)
+    (_conversations if is_rows(arguments.data) else _text)(arguments, *common.read_trainings(arguments))
 
 
-def _text(arguments: Namespace, trainings: list[dict]) -> None:
+def _text(arguments: Namespace, trainings: list[dict], columns: Any) -> None:
     from minilora.data import corpora
     from minilora.data.examples import SETTINGS
     from minilora.data.tokenizer import encode_documents
     from minilora.train.text import Text
 
-    if typed := [flag_of(name) for name in ("shots", "examples", *SETTINGS) if getattr(arguments, name)]:
+    if typed := [flag_of(name) for name in ("shots", "examples", "show_errors", *SETTINGS) if getattr(arguments, name)]:
         raise MiniloraError(f"{typed[0]} is for a file of examples")
     corpus, split = corpora.load(arguments.data), arguments.split or "test"
     print_notes(corpus.notes)
@@ -67,20 +64,19 @@ def _text(arguments: Namespace, trainings: list[dict]) -> None:
     print_result(arguments, facts, line)
 
 
-def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
+def _conversations(arguments: Namespace, trainings: list[dict], columns: Any) -> None:
     from rich.console import Console
 
     from minilora.data import chat
-    from minilora.data.examples import Columns, read_examples
+    from minilora.data.examples import read_examples
     from minilora.measure.held_out import draw_shots, select
-    from minilora.measure.task_report import confusion_grid, score_lines
+    from minilora.measure.task_report import confusion_grid, error_lines, score_lines, wrong_answers
     from minilora.show.grids import drawn
     from minilora.train import catalog
     from minilora.train.metrics import measure_task
     from minilora.train.progress import progress_bar
     from minilora.train.text import Chats
 
-    columns = Columns.of(next(iter(trainings), {}) | Columns.of(vars(arguments)).settings())
     source = catalog.resolve(arguments.shots_from or arguments.data)
     pool = read_examples(source, columns).conversations if arguments.shots else []
     chosen = select(arguments.data, arguments.split, trainings, arguments.examples, arguments.seed, pool, columns)
@@ -107,10 +103,14 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
         print_result(arguments, facts, line)
         print_notes([f"answers are not measured: {error}"])
         return
+    errors = wrong_answers(score, measured, columns.instruction)
+    facts |= {"errors": errors[: arguments.show_errors]} if arguments.show_errors else {}
     print_result(arguments, facts | {"task": score.facts()}, "\n".join([line, *score_lines(score)]))
     if score.confusion and not arguments.json:
         print()
         Console(width=80, highlight=False).print(drawn(confusion_grid(score)))
+    if arguments.show_errors and not arguments.json:
+        print("\n".join(["", *error_lines(errors, arguments.show_errors, score.count)]))
 
 
 def _bits(

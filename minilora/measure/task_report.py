@@ -1,8 +1,12 @@
-"""A task's score for the terminal: its figures in lines, and the confusion table."""
+"""A task's score for the terminal: its figures in lines, the confusion table, and what was answered wrong."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from minilora.data.chat import Conversation, response_of
 from minilora.errors import escape
 from minilora.show.grids import WIDTH, Grid
-from minilora.train.metrics import TaskScore
+from minilora.train.metrics import TaskScore, exact_match, json_fields, token_f1
 
 MOST_SHOWN = 12  # labels of the confusion table
 WIDEST = 20  # characters of a label
@@ -18,6 +22,10 @@ def score_lines(score: TaskScore) -> list[str]:
         if score.f1_error is not None:
             lines[-1] += f" ± {100 * score.f1_error:.1f}"
             spread += ", after ± the standard error"
+        if score.json is not None:
+            parsed, equal = (f"{100 * score.json[name]:.1f} %" for name in ("parsed", "equal"))
+            lines.append(f"JSON objects: {parsed} parse, {equal} have all that is expected and no more; by field:")
+            lines += [f"  {100 * share:5.1f} %  {escape(name, 60)}" for name, share in score.json["fields"].items()]
     else:
         share = share_with_interval(score.accuracy, score.accuracy_interval)
         lines = [f"accuracy {share} among {len(score.labels or [])} labels"]
@@ -43,3 +51,46 @@ def confusion_grid(score: TaskScore) -> Grid:
     header = ("expected", *(escape(labels[j], width) for j in shown))
     left_out = len(labels) - len(shown)
     return Grid("Predicted:", header, rows, f"Not shown: {left_out} labels expected less often." if left_out else "")
+
+
+def wrong_answers(
+    score: TaskScore, conversations: Sequence[Conversation], instruction: str | None = None
+) -> list[dict[str, Any]]:
+    """List the wrong answers to what was measured: of labels the surest first, of free answers the lowest F1 first.
+
+    A free answer is wrong if it is no exact match; one that is to be a JSON object, if it is another object.
+    instruction: what stands before each text, which is left out.
+    """
+    errors: list[dict[str, Any]] = []
+    for i, (messages, predicted) in enumerate(zip(conversations, score.predicted, strict=True)):
+        expected = response_of(messages)
+        text = messages[-2]["content"].removeprefix(f"{instruction}\n\n")
+        error: dict[str, Any] = {"text": text, "expected": expected, "predicted": predicted}
+        if score.probabilities:
+            right, error["probability"] = predicted == expected, score.probabilities[i]
+        else:
+            same_object = json_fields(predicted) == json_fields(expected)
+            right, error["f1"] = (
+                same_object if score.json else exact_match(predicted, expected),
+                token_f1(predicted, expected),
+            )
+        errors += [] if right else [error]
+    return sorted(errors, key=lambda error: error["f1"] if "f1" in error else -error["probability"])
+
+
+def error_lines(errors: Sequence[dict[str, Any]], most: int, count: int) -> list[str]:
+    """Format the first `most` of `wrong_answers` among `count` answers, in lines of at most 80 characters."""
+    shown = errors[:most]
+    if not shown:
+        return [f"none of {count:,} answers is wrong"]
+    order = "the surest first" if "probability" in shown[0] else "the lowest F1 first"
+    of = f"; {len(shown):,} of them" if len(shown) < len(errors) else ""
+    lines = [f"{len(errors):,} of {count:,} answers are wrong{of}, {order}:"]
+    for error in shown:
+        sure = f" ({100 * error['probability']:.0f} % sure)" if "probability" in error else ""
+        lines += [
+            f"  {escape(error['text'], WIDTH - 2)}",
+            f"    expected  {escape(error['expected'], WIDTH - 14)}",
+            f"    predicted {escape(error['predicted'], WIDTH - 14 - len(sure))}{sure}",
+        ]
+    return lines

@@ -1,4 +1,5 @@
-"""A chat model's answers: to many conversations at once, in pieces as they come, and in one that is kept.
+"""A chat model's answers: to many conversations at once, free or the likeliest of some labels, in pieces as they come,
+and in one that is kept.
 
 session = ChatSession(model, tokenizer)
 for piece in session.ask("What is the capital of France?"):
@@ -8,16 +9,19 @@ for piece in session.ask("What is the capital of France?"):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from minilora import threads
+from minilora import backend, threads
 from minilora.data import chat
-from minilora.data.batches import padded_left
+from minilora.data.batches import pad_rows, padded_left
 from minilora.data.tokenizer import Tokenizer, TokenStream
 from minilora.errors import MiniloraError
 from minilora.models.cache import KVCache
+from minilora.tensor import no_grad
+from minilora.train.text import check_positions
 
 ANSWER_TOKENS = 512  # of an answer, where nothing else is asked for
 CONTEXT = 8192  # tokens of a conversation that are kept at most: 377 MB of keys and values of SmolLM2
@@ -93,6 +97,124 @@ def common_prefix(rows: Sequence[np.ndarray]) -> int:
     shortest = min(map(len, rows))
     same = np.all([row[:shortest] == rows[0][:shortest] for row in rows], axis=0)
     return shortest if same.all() else int(same.argmin())
+
+
+def check_prompts(model: Any, tokenizer: Tokenizer, asked: Sequence[chat.Conversation], more: int) -> list[int]:
+    """The tokens of each prompt. MiniloraError where one and `more` tokens after it pass the model's positions."""
+    chat_format = chat.find_format(tokenizer)
+    lengths = [len(ids) for ids, _ in chat_format.encode_many(tokenizer, asked, add_generation_prompt=True)]
+    _check_length(model, max(lengths), more)
+    return lengths
+
+
+def _check_length(model: Any, prompt: int, answer: int) -> None:
+    what = f"a prompt of {prompt:,} tokens and an answer of {answer:,}"
+    check_positions(model, prompt + answer, what, "give fewer shots, or shorter messages and responses")
+
+
+# The likelihood of labels: what all prompts begin with (a system message, examples) is read once into a cache of keys
+# and values; each prompt's own rest is read once for all labels.
+
+
+class Row(NamedTuple):
+    """A prompt and what may come after it."""
+
+    prompt: np.ndarray  # token ids (P,)
+    answers: list[np.ndarray]  # those that come after it, to the end of the answer, by label
+
+
+def answered(messages: chat.Conversation, answer: str) -> chat.Conversation:
+    return [*messages, {"role": "assistant", "content": answer}]
+
+
+def label_scores(
+    model: Any,
+    tokenizer: Tokenizer,
+    asked: Sequence[chat.Conversation],
+    labels: Sequence[str],
+    batch_size: int = 16,
+    advance: Callable[[int], None] = lambda n: None,
+) -> tuple[np.ndarray, list[int]]:
+    """The log-likelihood of each label, with the token that ends the answer, after each prompt, float64 (N, L), and the
+    prompts' tokens. Prompts of about one length make a batch.
+    """
+    told = [answered(messages, label) for messages in asked for label in labels]
+    encoded = chat.find_format(tokenizer).encode_many(tokenizer, told)
+    rows = [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
+    return row_scores(model, rows, batch_size, advance), [len(row.prompt) for row in rows]
+
+
+def label_probabilities(scores: np.ndarray) -> np.ndarray:
+    """Turn the log-likelihoods of labels, (N, L), into probabilities that add up to 1 in each row: the softmax, which
+    leaves out whatever else the model might say.
+    """
+    likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return likelihoods / likelihoods.sum(axis=1, keepdims=True)
+
+
+def row_scores(
+    model: Any, rows: Sequence[Row], batch_size: int = 16, advance: Callable[[int], None] = lambda n: None
+) -> np.ndarray:
+    """The log-likelihood of each answer after the prompt of its row, float64 (N, answers of a row)."""
+    lengths = [len(row.prompt) for row in rows]
+    _check_length(model, max(lengths), max(len(ids) for row in rows for ids in row.answers))
+    shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # a token stays to predict from
+    shared = shared if len(rows) > 1 else 0  # what one prompt begins with is not read apart
+    base = getattr(model, "base_model", model)
+    prefix = KVCache(base.body.virtual_tokens + shared)
+    if shared:
+        with no_grad():
+            base.body(rows[0].prompt[None, :shared], past_key_values=prefix)
+    scores = np.array(in_batches(partial(_batch_scores, base, prefix, shared), rows, lengths, batch_size, advance))
+    if np.isnan(scores).any():
+        raise MiniloraError("the likelihoods are no numbers: the weights or an adapter's strength are of no use")
+    return scores
+
+
+def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:
+    """encoded: ids and mask of the prompt with each label. The prompt ends where an answer begins, or earlier, where a
+    label's first token has text of the prompt in it.
+    """
+    whole, starts = [], []
+    for ids, mask in encoded:
+        end = int(np.flatnonzero(mask)[-1]) + 1
+        starts.append(int(np.flatnonzero(~mask[:end])[-1]) + 1)
+        whole.append(ids[:end])
+    start = min(*starts, common_prefix(whole))
+    return Row(whole[0][:start], [ids[start:] for ids in whole])
+
+
+def _batch_scores(model: Any, prefix: KVCache, shared: int, rows: list[Row]) -> np.ndarray:
+    """(B, L). prefix: has read the first `shared` tokens of every prompt."""
+    part = padded_left([row.prompt[shared:] for row in rows])  # (B, T)
+    most = max(len(ids) for row in rows for ids in row.answers)
+    mask = np.concatenate([np.ones((len(rows), shared), dtype=np.int64), part["attention_mask"]], axis=1)
+    cache = prefix.expanded(len(rows), part["input_ids"].shape[1] + most)
+    scores = np.empty((len(rows), len(rows[0].answers)))
+    with no_grad():
+        last = model.body(part["input_ids"], mask, cache)[:, -1:]  # (B, 1, C), predicts the answer's first token
+        read, first = cache.length, _log_probabilities(model, last)
+        for label in range(scores.shape[1]):
+            ids, real = pad_rows([row.answers[label] for row in rows], 0)  # (B, M)
+            found = [first]
+            if ids.shape[1] > 1:
+                cache.length = read  # forget the label before
+                hidden = model.body(ids[:, :-1], np.concatenate([mask, real[:, :-1]], axis=1), cache)
+                found.append(_log_probabilities(model, hidden))
+            tokens = np.take_along_axis(np.concatenate(found, axis=1), ids[..., None], axis=2)[..., 0]  # (B, M)
+            scores[:, label] = (tokens * real).sum(axis=1)
+    return scores
+
+
+def _log_probabilities(model: Any, hidden: Any) -> np.ndarray:
+    """(B, T, C) -> (B, T, V), float64 on the host."""
+    logits = backend.to_numpy(model.logits(hidden).data).astype(np.float64)
+    logits -= logits.max(axis=-1, keepdims=True)
+    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return logits
+
+
+# One answer, in pieces
 
 
 def answer_room(model: Any, prompt_length: int) -> int:

@@ -6,38 +6,36 @@ a task: how often a chat model's answer is the expected one, and what a query co
              minus its mean over all measured prompts, which takes off the model's liking for a word whatever is asked
              (Zhou et al. 2024, "Batch calibration", section 3; Zhao et al. 2021, "Calibrate before use", section 4,
              take a prompt without content in place of the mean). It supposes labels of about equal frequency.
-    answers  the response is free: the model's greedy answer, by exact match and F1 of the words (SQuAD's).
-
-What all prompts begin with (a system message, examples) is read once into a cache of keys and values; each prompt's own
-rest is read once for all labels.
+    answers  the response is free: the model's greedy answer, by exact match and F1 of the words (SQuAD's); of responses
+             that are JSON objects also by field.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from math import log, sqrt
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minilora import backend
-from minilora.data import chat
-from minilora.data.batches import chat_windows, evaluation_windows, pad_rows, padded_left
+from minilora.data.batches import chat_windows, evaluation_windows
 from minilora.data.chat import ChatTokens, Conversation, response_of
 from minilora.data.tokenizer import Tokenizer, TokenStream
-from minilora.errors import MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError, escape
+from minilora.formats.atomic import parse_json
 from minilora.models.batch import Output
-from minilora.models.cache import KVCache
 from minilora.tensor import no_grad
-from minilora.train.answers import answers, common_prefix, in_batches
+from minilora.train.answers import answered as answered  # of the module to callers
+from minilora.train.answers import answers, check_prompts, label_probabilities, label_scores
 from minilora.train.progress import progress_bar
-from minilora.train.text import PADDING, check_positions
+from minilora.train.text import PADDING
 from minilora.train.world import Batch, World, rows_of, take
 
 LEAST_CALIBRATED = 10  # prompts; the mean over fewer says little about the model
@@ -143,6 +141,35 @@ def contains(answer: str, accepted: Iterable[str]) -> bool:
     return any(f" {words} " in padded for words in map(normalise, accepted) if words)
 
 
+def json_score(answers: Sequence[str], gold: Sequence[str]) -> dict[str, Any] | None:
+    """Compare answers to expected ones that are JSON objects; None if one of the latter is something else.
+
+    parsed: share of the answers that are JSON objects, with nothing around them. equal: share with the expected fields
+    and values and no others. fields: for each field, the share of the expected objects with it whose answer has the
+    same value there.
+    """
+    if any(json_fields(text) is None for text in gold):
+        return None
+    pairs = [(json_fields(answer), json_fields(text) or {}) for answer, text in zip(answers, gold, strict=True)]
+    names = dict.fromkeys(name for _, wanted in pairs for name in wanted)
+    same = {n: [(fields or {}).get(n) == wanted[n] for fields, wanted in pairs if n in wanted] for n in names}
+    return {
+        "parsed": float(np.mean([fields is not None for fields, _ in pairs])),
+        "equal": float(np.mean([fields == wanted for fields, wanted in pairs])),
+        "fields": {name: float(np.mean(matches)) for name, matches in same.items()},
+    }
+
+
+def json_fields(text: str) -> dict[str, str] | None:
+    """Read a JSON object; None if the text is no such object. A value is given as JSON with sorted keys, which tells
+    1, "1" and true apart.
+    """
+    try:
+        return {name: json.dumps(value, sort_keys=True) for name, value in parse_json(text.encode(), "it").items()}
+    except FormatError:
+        return None
+
+
 def wilson(right: int, count: int) -> tuple[float, float]:
     """Return the 95 % interval of a share, `right` of `count` (Wilson 1927): within 0 and 1, and good for few."""
     z = 1.96
@@ -153,10 +180,6 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 
 
 # Tasks
-
-
-def answered(messages: Conversation, answer: str) -> Conversation:
-    return [*messages, {"role": "assistant", "content": answer}]
 
 
 def after(shots: Sequence[Conversation], messages: Conversation) -> Conversation:
@@ -170,8 +193,8 @@ def after(shots: Sequence[Conversation], messages: Conversation) -> Conversation
 class TaskScore:
     """Result of a model on a task.
 
-    kind: "labels", for which accuracy, calibrated, majority and confusion are known, or "answers", for which exact, f1
-    and f1_error are; the others are None. An interval is Wilson's, of 95 %.
+    kind: "labels", for which accuracy, calibrated, majority and confusion are known, or "answers", for which exact, f1,
+    f1_error and perhaps json are; the others are None. An interval is Wilson's, of 95 %.
     """
 
     kind: str
@@ -180,6 +203,7 @@ class TaskScore:
     seconds: float  # per query, in batches
     predicted: list[str]  # by conversation
     labels: list[str] | None = None
+    probabilities: list[float] | None = None  # of the predicted label among the labels, by conversation
     accuracy: float | None = None  # share of 1
     accuracy_interval: tuple[float, float] | None = None
     calibrated: float | None = None  # accuracy after calibration; None for fewer than 10 prompts
@@ -190,6 +214,7 @@ class TaskScore:
     exact_interval: tuple[float, float] | None = None
     f1: float | None = None
     f1_error: float | None = None  # standard error of the mean; None for a single conversation
+    json: dict[str, Any] | None = None  # of `json_score`
 
     def facts(self) -> dict[str, Any]:
         """Return what is known, for JSON."""
@@ -254,6 +279,7 @@ def _score_answers(predicted: list[str], expected: list[str]) -> dict[str, Any]:
         "exact_interval": wilson(right, count),
         "f1": float(np.mean(f1)),
         "f1_error": float(np.std(f1, ddof=1)) / sqrt(count) if count > 1 else None,
+        "json": json_score(predicted, expected),
     }
 
 
@@ -267,6 +293,7 @@ def _score_labels(scores: np.ndarray, labels: list[str], expected: list[str]) ->
         "kind": "labels",
         "predicted": [labels[i] for i in chosen],
         "labels": labels,
+        "probabilities": label_probabilities(scores).max(axis=1).tolist(),
         "majority": max(Counter(expected).values()) / count,
         "confusion": confusion.tolist(),
     }
@@ -275,105 +302,3 @@ def _score_labels(scores: np.ndarray, labels: list[str], expected: list[str]) ->
             right = int((choice == gold).sum())
             score |= {name: right / count, f"{name}_interval": wilson(right, count)}
     return score
-
-
-def check_prompts(model: Any, tokenizer: Tokenizer, asked: Sequence[Conversation], more: int) -> list[int]:
-    """The tokens of each prompt. MiniloraError where one and `more` tokens after it pass the model's positions."""
-    chat_format = chat.find_format(tokenizer)
-    lengths = [len(ids) for ids, _ in chat_format.encode_many(tokenizer, asked, add_generation_prompt=True)]
-    _check_length(model, max(lengths), more)
-    return lengths
-
-
-def _check_length(model: Any, prompt: int, answer: int) -> None:
-    what = f"a prompt of {prompt:,} tokens and an answer of {answer:,}"
-    check_positions(model, prompt + answer, what, "give fewer shots, or shorter messages and responses")
-
-
-# The likelihood of labels
-
-
-class Row(NamedTuple):
-    """A prompt and what may come after it."""
-
-    prompt: np.ndarray  # token ids (P,)
-    answers: list[np.ndarray]  # those that come after it, to the end of the answer, by label
-
-
-def label_scores(
-    model: Any,
-    tokenizer: Tokenizer,
-    asked: Sequence[Conversation],
-    labels: Sequence[str],
-    batch_size: int = 16,
-    advance: Callable[[int], None] = lambda n: None,
-) -> tuple[np.ndarray, list[int]]:
-    """The log-likelihood of each label, with the token that ends the answer, after each prompt, float64 (N, L), and the
-    prompts' tokens. Prompts of about one length make a batch.
-    """
-    told = [answered(messages, label) for messages in asked for label in labels]
-    encoded = chat.find_format(tokenizer).encode_many(tokenizer, told)
-    rows = [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
-    return row_scores(model, rows, batch_size, advance), [len(row.prompt) for row in rows]
-
-
-def row_scores(
-    model: Any, rows: Sequence[Row], batch_size: int = 16, advance: Callable[[int], None] = lambda n: None
-) -> np.ndarray:
-    """The log-likelihood of each answer after the prompt of its row, float64 (N, answers of a row)."""
-    lengths = [len(row.prompt) for row in rows]
-    _check_length(model, max(lengths), max(len(ids) for row in rows for ids in row.answers))
-    shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # a token stays to predict from
-    shared = shared if len(rows) > 1 else 0  # what one prompt begins with is not read apart
-    base = getattr(model, "base_model", model)
-    prefix = KVCache(base.body.virtual_tokens + shared)
-    if shared:
-        with no_grad():
-            base.body(rows[0].prompt[None, :shared], past_key_values=prefix)
-    scores = np.array(in_batches(partial(_batch_scores, base, prefix, shared), rows, lengths, batch_size, advance))
-    if np.isnan(scores).any():
-        raise MiniloraError("the likelihoods are no numbers: the weights or an adapter's strength are of no use")
-    return scores
-
-
-def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:
-    """encoded: ids and mask of the prompt with each label. The prompt ends where an answer begins, or earlier, where a
-    label's first token has text of the prompt in it.
-    """
-    whole, starts = [], []
-    for ids, mask in encoded:
-        end = int(np.flatnonzero(mask)[-1]) + 1
-        starts.append(int(np.flatnonzero(~mask[:end])[-1]) + 1)
-        whole.append(ids[:end])
-    start = min(*starts, common_prefix(whole))
-    return Row(whole[0][:start], [ids[start:] for ids in whole])
-
-
-def _batch_scores(model: Any, prefix: KVCache, shared: int, rows: list[Row]) -> np.ndarray:
-    """(B, L). prefix: has read the first `shared` tokens of every prompt."""
-    part = padded_left([row.prompt[shared:] for row in rows])  # (B, T)
-    most = max(len(ids) for row in rows for ids in row.answers)
-    mask = np.concatenate([np.ones((len(rows), shared), dtype=np.int64), part["attention_mask"]], axis=1)
-    cache = prefix.expanded(len(rows), part["input_ids"].shape[1] + most)
-    scores = np.empty((len(rows), len(rows[0].answers)))
-    with no_grad():
-        last = model.body(part["input_ids"], mask, cache)[:, -1:]  # (B, 1, C), predicts the answer's first token
-        read, first = cache.length, _log_probabilities(model, last)
-        for label in range(scores.shape[1]):
-            ids, real = pad_rows([row.answers[label] for row in rows], 0)  # (B, M)
-            found = [first]
-            if ids.shape[1] > 1:
-                cache.length = read  # forget the label before
-                hidden = model.body(ids[:, :-1], np.concatenate([mask, real[:, :-1]], axis=1), cache)
-                found.append(_log_probabilities(model, hidden))
-            tokens = np.take_along_axis(np.concatenate(found, axis=1), ids[..., None], axis=2)[..., 0]  # (B, M)
-            scores[:, label] = (tokens * real).sum(axis=1)
-    return scores
-
-
-def _log_probabilities(model: Any, hidden: Any) -> np.ndarray:
-    """(B, T, C) -> (B, T, V), float64 on the host."""
-    logits = backend.to_numpy(model.logits(hidden).data).astype(np.float64)
-    logits -= logits.max(axis=-1, keepdims=True)
-    logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    return logits

@@ -9,8 +9,9 @@ import pytest
 from minilora.cli import main
 from minilora.formats.atomic import write_json
 from minilora.formats.safetensors import load_file, save_file
-from minilora.measure.task_report import confusion_grid, score_lines
+from minilora.measure.task_report import confusion_grid, error_lines, score_lines, wrong_answers
 from minilora.show.grids import drawn, render
+from minilora.train import metrics
 from minilora.train.metrics import TaskScore
 from tests.helpers import tiny_chat
 
@@ -66,6 +67,46 @@ def test_free_answers_and_one_class_give_exact_match_and_f1(evaluate):
     assert "exact match" in evaluate("one").out and "among" not in evaluate("one").out
 
 
+def test_wrong_answers_are_shown_the_surest_first(evaluate):
+    out, facts = (
+        evaluate("labels", "--show-errors", 3).out,
+        json.loads(evaluate("labels", "--show-errors", 99, "--json").out),
+    )
+    errors, task = facts["errors"], facts["task"]
+    expected = [row["response"] for row in ROWS]
+    wrong = [i for i, label in enumerate(task["predicted"]) if label != expected[i]]
+    assert sorted(error["text"] for error in errors) == sorted(ROWS[i]["prompt"] for i in wrong)
+    sure = [error["probability"] for error in errors]
+    assert sure == sorted((task["probabilities"][i] for i in wrong), reverse=True) and 0.5 <= sure[-1] < sure[0] < 1
+    shown = out[out.index(" answers are wrong; 3 of them, the surest first:") :].splitlines()[1:]
+    assert shown[::3] == [f"  {error['text']}" for error in errors[:3]] and len(shown) == 9
+    assert shown[1] == f"    expected  {errors[0]['expected']}"
+    assert shown[2] == f"    predicted {errors[0]['predicted']} ({100 * sure[0]:.0f} % sure)"
+    assert "errors" not in json.loads(evaluate("labels", "--json").out)
+
+
+def test_wrong_answers_fit_80_columns_and_those_that_share_nothing_come_first(evaluate):
+    rows = [{"role": "user", "content": f"{'long ' * 30}\x1b[2J"}, {"role": "assistant", "content": "a red boat"}]
+    score = TaskScore("answers", 3, 9, 1, ["red boat!", "red\nboats of ours", "a green car"])
+    errors = wrong_answers(score, [rows] * 3)
+    assert [error["predicted"] for error in errors] == ["a green car", "red\nboats of ours"]
+    first, *lines = error_lines(errors, 9, 3)
+    assert first == "2 of 3 answers are wrong, the lowest F1 first:" and lines[2] == "    predicted a green car"
+    assert max(map(len, lines)) == 80 and all(line.isprintable() for line in lines)
+    assert error_lines([], 9, 3) == ["none of 3 answers is wrong"]
+
+
+def test_answers_that_are_json_objects_are_measured_by_field(evaluate, place, monkeypatch):
+    monkeypatch.setattr(metrics, "answers", lambda *_: ['{"kind":"a","id":-1}', '{"id": 1, "kind": "b"}', "none"])
+    rows = [{"prompt": str(i), "response": json.dumps({"kind": kind, "id": 1})} for i, kind in enumerate("abc")]
+    (place / "objects.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    out = evaluate("objects", "--show-errors", 3).out
+    assert (
+        "JSON objects: 66.7 % parse, 33.3 % have all that is expected and no more; by field:\n   66.7 %  kind\n" in out
+    )
+    assert "   33.3 %  id\n" in out and "2 of 3 answers are wrong, the lowest F1 first" in out  # 1 is not -1
+
+
 def test_what_a_model_was_trained_on_decides_split_and_length(evaluate, place):
     facts = json.loads(evaluate("labels", "--split", "test", "--json").out)
     record = {"format": "minilora run", "config": {"seq_len": 20, "data": str(place / "labels.jsonl")}}
@@ -91,6 +132,7 @@ def test_a_text_has_a_test_part_and_a_whole(evaluate):
         ("labels", ["--shots", 2], "--shots and --shots-from belong together"),
         ("two", ["--shots", 25, "--shots-from", "labels"], "positions: give fewer shots"),
         ("text.txt", ["--examples", 2], "--examples is for a file of examples"),
+        ("text.txt", ["--show-errors", 2], "--show-errors is for a file of examples"),
     ],
 )
 def test_bad_input_is_one_line(evaluate, place, name, more, words):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minilora.train.metrics import contains, exact_match, normalise, token_f1, wilson
+from minilora.train.metrics import contains, exact_match, json_score, normalise, token_f1, wilson
 
 pytestmark = pytest.mark.host
 
@@ -48,3 +48,20 @@ def test_contains_looks_for_whole_words():
 def test_the_interval_is_wilsons():
     assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
     assert wilson(10, 10)[1] == 1 and wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+
+
+def test_json_answers_are_compared_by_field():
+    gold = ['{"name": "Ann", "seats": 2}', '{"name": "Bob", "seats": 1, "paid": true}', '{"name": "-1"}']
+    answers = [
+        '{"seats": 2,\n "name": "Ann"}',
+        '{"name": "Bob", "seats": "1", "paid": 1, "more": 0}',
+        'So: {"name": "-1"}',
+    ]
+    score = json_score(answers, gold)
+    assert score["parsed"] == score["fields"]["name"] == pytest.approx(2 / 3) and score["equal"] == pytest.approx(1 / 3)
+    assert score["fields"] == {"name": pytest.approx(2 / 3), "seats": 1 / 2, "paid": 0}
+    assert (
+        json_score(gold[:1], ['{"name": "Ann", "seats": 2, "paid": null}'])["fields"]["paid"] == 0
+    )  # left out is wrong
+    assert json_score(['{"name": "Ann"}'], ['{"name": "Ann"}, and more']) is None
+    assert json_score(["{}"], ["[1]"]) is None and json_score(["[" * 9999], ["{}"])["parsed"] == 0

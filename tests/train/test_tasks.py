@@ -11,8 +11,9 @@ from minilora.errors import MiniloraError
 from minilora.models.cache import KVCache
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import no_grad
-from minilora.train import load, metrics
-from minilora.train.metrics import after, answered, label_scores, measure_task
+from minilora.train import answers, load, metrics
+from minilora.train.answers import answered, label_scores
+from minilora.train.metrics import after, measure_task
 from tests.helpers import tiny_chat
 
 WORDS = ("good", "bad", "dull", "a joy", "long", "worth your while, and not too long")
@@ -95,6 +96,7 @@ def test_a_score_of_labels_counts_the_likeliest(taught, monkeypatch):
     assert score.predicted == ["a", "a", "a", "b"] * 3 and score.prompt_tokens == 5
     assert score.calibrated == 1.0  # less their means, -1.25 and -1.875, "b" is the likelier of the third as well
     assert score.facts()["accuracy_interval"] == pytest.approx((0.4677, 0.9111), abs=1e-4)
+    assert score.probabilities[:2] == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.exp(-2))])
     assert "exact" not in score.facts()
 
 
@@ -137,7 +139,7 @@ def test_one_prompt_and_labels_that_are_not_tokenized_alike_in_all_rows(taught):
         found = [label_scores(model, tokenizer, [messages], LABELS)[0] for messages in asked]
     np.testing.assert_allclose(found, alone, atol=1e-4)
     told = chat.find_format(tokenizer).encode_many(tokenizer, [answered(m, x) for m in asked for x in LABELS])
-    first, second = metrics._row(told[:3]), metrics._row(told[3:])
+    first, second = answers._row(told[:3]), answers._row(told[3:])
     rows = [first, second._replace(answers=second.answers[::-1])]  # the labels of one row from the last to the first
-    mixed = metrics._batch_scores(model, KVCache(0), 0, rows)
+    mixed = answers._batch_scores(model, KVCache(0), 0, rows)
     np.testing.assert_allclose(mixed, [alone[0][0], alone[1][0][::-1]], atol=1e-4)

@@ -1,0 +1,183 @@
+"""pytest tests/commands/test_predict.py"""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from minilora.cli import main
+from minilora.commands import common
+from minilora.formats.atomic import read_json
+from minilora.train import answers, load
+from tests.helpers import tiny_chat
+
+pytestmark = pytest.mark.host
+
+ASKS = "Yes or no?"
+TRAINED = [{"text": f"Is {i} even?", "label": "yes" if i % 2 == 0 else "no"} for i in range(30)]
+TEXTS = [*(f"Is {i} odd or even?" + " Say." * (i % 3) for i in range(18)), 'a "b",\n c;\té', "Is 7 even?"]
+ROWS = [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)]
+
+
+def write(path, rows, delimiter=","):
+    with open(path, "w", newline="") as file:
+        table = csv.DictWriter(file, rows[0].keys(), delimiter=delimiter)
+        table.writeheader()
+        table.writerows(rows)
+    return path
+
+
+def table_of(path, delimiter=",") -> list[dict]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter=delimiter))
+
+
+def objects(path) -> list[dict]:
+    return list(map(json.loads, Path(path).read_text("utf-8").splitlines()))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a chat model, an adapter of it that learned labels, and rows to answer."""
+    place = tmp_path_factory.mktemp("predict")
+    tiny_chat.save(place / "model", [row["text"] + row["label"] for row in TRAINED], max_position_embeddings=96)
+    write(place / "trained.csv", TRAINED)
+    write(place / "new.csv", ROWS)
+    flags = ["--model", place / "model", "--data", place / "trained.csv", "--out", place / "run", "--steps", 3]
+    flags += ["--instruction", ASKS]
+    assert main(["finetune", *map(str, flags)]) in (0, 3)  # what it learned does not matter here
+    return place
+
+
+@pytest.fixture
+def predict(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*flags, data=place / "new.csv", out="out.csv", adapter=True, status=0) -> tuple[str, str]:
+        capsys.readouterr()
+        model = ["--adapter", place / "run"] if adapter else ["--model", place / "model"]
+        flags = ["predict", *model, "--data", data, "--out", out, "--batch-size", 2, *flags]
+        assert main(list(map(str, flags))) == status
+        return capsys.readouterr()
+
+    return run
+
+
+def likeliest(place) -> list[tuple[str, float]]:
+    """Label and probability of each row, alone, asked as in the training."""
+    model, tokenizer = load.load_model(None, [(str(place / "run"), 1.0)])
+    asked = [[{"role": "user", "content": f"{ASKS}\n\n{text}"}] for text in TEXTS]
+    scores = [answers.label_scores(model, tokenizer, [one], ["no", "yes"])[0] for one in asked]
+    shares = [answers.label_probabilities(one)[0] for one in scores]
+    return [(["no", "yes"][share.argmax()], share.max()) for share in shares]
+
+
+@pytest.mark.parametrize("suffix, delimiter", [("csv", ","), ("tsv", "\t")])
+def test_rows_keep_their_columns_and_order_and_get_the_likeliest_label(predict, place, suffix, delimiter):
+    assert read_json(place / "run" / "adapter" / "training.json")["labels"] == ["no", "yes"]
+    found = predict(out=f"made/out.{suffix}")
+    rows = table_of(f"made/out.{suffix}", delimiter)
+    assert [list(row) for row in rows] == [["id", "text", "prediction", "probability"]] * len(ROWS)
+    assert [{name: row[name] for name in ("id", "text")} for row in rows] == ROWS
+    expected = likeliest(place)
+    assert [row["prediction"] for row in rows] == [label for label, _ in expected]
+    assert [float(row["probability"]) for row in rows] == pytest.approx([share for _, share in expected], abs=1e-4)
+    assert f"20 rows in made/out.{suffix}: " in found.out and found.err.count("note") == 1
+    assert "1 of 20 rows were trained on" in found.err  # "Is 7 even?"
+
+
+def test_free_answers_without_labels(predict, place):
+    rows = [{"prompt": text, "n": [i, None]} for i, text in enumerate(TEXTS[:5])]
+    (place / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    facts = json.loads(
+        predict("--max-new-tokens", 4, "--json", data=place / "new.jsonl", out="out.jsonl", adapter=False).out
+    )
+    assert facts == {"out": "out.jsonl", "rows": 5, "failed": 0, "labels": {}}
+    found = objects("out.jsonl")
+    asked = [[{"role": "user", "content": text}] for text in TEXTS[:5]]
+    expected = answers.answers(*load.load_model(str(place / "model")), asked, 4)
+    assert found == [row | {"prediction": text} for row, text in zip(rows, expected, strict=True)] and any(expected)
+    predict("--max-new-tokens", 4, data=place / "new.jsonl", adapter=False)
+    assert table_of("out.csv")[1]["n"] == "[1, null]"
+
+
+def test_rows_that_cannot_be_asked_stay_without_an_answer(predict, tmp_path):
+    rows = [dict(ROWS[i]) for i in range(8)]
+    rows[3]["text"], rows[6]["text"] = "", "even " * 90
+    found = predict(data=write("some.csv", rows))
+    assert "2 of 8 rows have no prediction: line 5: there is no text; row 7: a prompt of" in found.err
+    given = table_of("out.csv")
+    assert [row["text"] for row in given] == [row["text"] for row in rows]
+    assert [i for i, row in enumerate(given) if not row["prediction"] and not row["probability"]] == [3, 6]
+    found = predict(data=write("long.csv", [rows[6]] * 2), out="none.csv", status=2)
+    assert "no row can be answered; row 1: a prompt of" in found.err and not (tmp_path / "none.csv").exists()
+    predict(data=write("some.csv", rows), out="out.jsonl")
+    assert objects("out.jsonl")[3]["prediction"] is None
+
+
+def test_answers_that_are_there_are_left_to_evaluate(predict):
+    rows = [row | {"Label": label} for row, label in zip(ROWS, ["yes", *[""] * 19], strict=True)]
+    assert (
+        "the answers in --data are not read; `minilora evaluate` measures" in predict(data=write("both.csv", rows)).err
+    )
+    blank = [row | {"label": ""} for row in ROWS]
+    assert "not read" not in predict("--overwrite", data=write("blank.csv", blank)).err
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_what_is_interrupted_goes_on_to_the_same_bytes(predict, tmp_path, monkeypatch, suffix):
+    rows = [*ROWS[:3], {"id": "3", "text": ""}, *ROWS[3:]]
+    name, data = f"out.{suffix}", write("rows.csv", rows)
+    predict(data=data, out=f"whole.{suffix}")
+    whole, out = (tmp_path / f"whole.{suffix}").read_bytes(), tmp_path / name
+    scores, calls = answers.label_scores, []
+
+    def interrupted(*given):
+        calls.append(len(given[2]))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return scores(*given)
+
+    monkeypatch.setattr(answers, "label_scores", interrupted)
+    assert "16 of 21 rows are answered; go on with --resume" in predict(data=data, out=name, status=130).err
+    assert whole.startswith(out.read_bytes()) and calls == [15, 5]
+    lines = out.read_bytes().splitlines(keepends=True)
+    assert f"{name} exists; go on with it by --resume" in predict(data=data, out=name, status=2).err
+    predict("--resume", data=data, out=name)
+    assert out.read_bytes() == whole and calls[2:] == [5]
+    out.write_bytes(b"".join(lines[:9]))  # cut by hand: what has not all of its batches is answered again
+    predict("--resume", data=data, out=name)
+    assert out.read_bytes() == whole and calls[3:] == [15, 5]
+    monkeypatch.setattr(common, "load_model", None)  # not needed
+    assert "1 of 21 rows have no prediction" in predict("--resume", data=data, out=name).err
+    assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize("change", [{"id": "x"}, {"more": "1"}])
+def test_answers_to_other_rows_are_not_gone_on_with(predict, tmp_path, change):
+    predict()
+    before = (tmp_path / "out.csv").read_bytes()
+    other = write("other.csv", [*ROWS[:-1], ROWS[-1] | change] if "id" in change else [row | change for row in ROWS])
+    assert "out.csv has other rows than --data" in predict("--resume", data=other, status=2).err
+    assert "other rows" in predict("--resume", data=write("few.csv", ROWS[:9]), status=2).err
+    assert "or was changed" in predict("--resume", adapter=False, status=2).err  # it has no probability
+    assert (tmp_path / "out.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ({"out": "out.xlsx"}, "--out out.xlsx ends in none of .csv, .tsv, .jsonl"),
+        ({"data": "none.csv"}, "none.csv: No such file"),
+        ({"data": "answered.csv"}, "--data has a column prediction already: rename it"),
+        ({"data": "answered.csv", "out": "answered.csv"}, "answered.csv exists"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(predict, tmp_path, flags, words):
+    write("answered.csv", [row | {"prediction": "yes"} for row in ROWS])
+    found = predict(status=2, **flags)
+    assert words in found.err and found.err.count("\n") == 1 and found.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["answered.csv"]
+    if "out" in flags and flags["out"] == "answered.csv":
+        assert "is the file of --data" in predict("--overwrite", status=2, **flags).err
