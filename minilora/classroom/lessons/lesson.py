@@ -7,7 +7,8 @@ from types import ModuleType
 
 from minilora.classroom.lessons.checking import Task, promise
 from minilora.classroom.lessons.source import Source
-from minilora.classroom.sandbox.in_process import Reference
+from minilora.classroom.sandbox.in_process import InProcess
+from minilora.classroom.sandbox.runner import Job, Session
 from minilora.errors import MiniloraError, did_you_mean, escape
 
 NAME = re.compile(r"(\d\d)_([a-z0-9_]+)")
@@ -72,9 +73,9 @@ class Lesson:
         return getattr(self.checks, "PROMISES", {})
 
     @cached_property
-    def reference(self) -> Reference:
+    def reference(self) -> Session:
         """Return the solution's functions, which answer as a student's do."""
-        return Reference(self.source.text, self.modules)
+        return InProcess().start(Job(self.source.text, "solution.py", self.modules))
 
     @property
     def tasks(self) -> list[Task]:
