@@ -127,21 +127,6 @@ def test_what_a_block_has_from_elsewhere_gets_its_gradient():
         np.testing.assert_array_equal(backend.to_numpy(found[0][tensor]), backend.to_numpy(found[1][tensor]))
 
 
-def test_checkpoints_may_be_nested():
-    inner = Scaled(Tensor(np.ones(3)))
-
-    class Outer(nn.Module):
-        def forward(self, x):
-            return checkpoint(inner, x) * x
-
-    x = Tensor(np.arange(3.0), requires_grad=True)
-    plain = gradients((inner(x) * x).sum())
-    again = gradients(checkpoint(Outer(), x).sum())
-    assert inner.runs == 1 + 3
-    for tensor in (x, inner.w):
-        np.testing.assert_array_equal(backend.to_numpy(again[tensor]), backend.to_numpy(plain[tensor]))
-
-
 def test_it_is_as_if_absent_where_nothing_is_recorded_or_trains():
     block = Scaled(Tensor(np.ones(3)))
     x = Tensor(np.ones(3), requires_grad=True)

@@ -46,7 +46,7 @@ def data() -> dict:
         spreads = (CURVE.reached("prompt", k), CURVE.calibrated("prompt", k))
         accuracy = round(max(spread.mean for spread in spreads if spread), 2)
         prompts.append({"examples": k, "accuracy": accuracy, "ms": round(CURVE.cost("prompt", k)["milliseconds"], 1)})
-    shots, best = CURVE.best_prompt()
+    shots, best = (prompt := CURVE.best("prompt")).key[1], prompt.spread
     trained = []
     for n in SIZES:
         values = [100 * row["accuracy"] for row in CURVE.records.of("trained", "lora", n)]

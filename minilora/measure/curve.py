@@ -1,7 +1,8 @@
 """Prompt or fine-tune? A chat model on a task, by the examples in its prompt and by those that it is trained on.
 
     ("prompt", k, seed)            the model as it is, with k examples as earlier turns
-    ("bayes", n, seed)             naive Bayes on n examples, where the responses are labels
+    ("words", n, seed)             counts of words (`word_counts`) on n examples, where the responses are labels; on
+                                   all of them too, as they take no time. In older files "bayes".
     ("trained", method, n, seed)   trained on n examples as `minilora finetune` trains by default, to the end
     ("cost", "prompt", k)          milliseconds of processor time and tokens of a query, one at a time on one thread
     ("cost", method)               the same of an adapted model
@@ -26,7 +27,7 @@ from minilora.data.chat import Conversation, labels_of, question_of, response_of
 from minilora.data.examples import BY_NAME, Columns, read_examples
 from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
-from minilora.measure.naive_bayes import NaiveBayes
+from minilora.measure import word_counts
 from minilora.measure.records import Records
 from minilora.peft import base_fingerprint
 from minilora.plan.activations import Step
@@ -162,7 +163,8 @@ def cells_of(facts: dict) -> list[tuple]:
     """Return the keys of a curve whose header has these settings, in the order in which they are measured."""
     shots, sizes, seeds = facts["shots"], facts["sizes"], facts["seeds"]
     cells: list[tuple] = [("prompt", k, seed) for k in shots for seed in (seeds if k else seeds[:1])]
-    cells += [("bayes", n, seed) for n in sizes for seed in seeds if facts["labels"]]
+    counted = sorted({*sizes, facts["examples"]}) if facts["labels"] else []
+    cells += [("words", n, seed) for n in counted for seed in seeds]
     cells += [("cost", "prompt", k) for k in shots]
     for method in facts["methods"]:
         cells += [("cost", method), *(("trained", method, n, seed) for n in sizes for seed in seeds)]
@@ -193,21 +195,21 @@ class Curve:
     def facts(self) -> dict:
         """Return what a resumed run must have alike."""
         hashes = {"train_sha256": chat.sha256(self.task.train), "test_sha256": chat.sha256(self.task.test)}
-        return asdict(self.settings) | {"labels": self.task.labels, "base": base_fingerprint(self.base)} | hashes
+        facts = {"labels": self.task.labels, "examples": len(self.task.train), "words": word_counts.baseline()}
+        return asdict(self.settings) | facts | {"base": base_fingerprint(self.base)} | hashes
 
     def measure(self, kind: str, *key: Any) -> dict:
         """Return the numbers of a cell."""
         return getattr(self, kind)(*key)
 
     def prompt(self, k: int, seed: int) -> dict:
-        return _numbers(self.score(self.base, self.test, self.task.shots(k, seed)))
+        return self.numbers(self.score(self.base, self.test, self.task.shots(k, seed)))
 
-    def bayes(self, n: int, seed: int) -> dict:
+    def words(self, n: int, seed: int) -> dict:
         learned = self.task.order(seed)[:n]
-        model = NaiveBayes([_text(one) for one in learned], [response_of(one) for one in learned])
-        answers = model.predict([_text(one) for one in self.test])
-        right = [answer == response_of(one) for answer, one in zip(answers, self.test, strict=True)]
-        return {"accuracy": sum(right) / len(right)}
+        texts, questions = ([_text(one) for one in part] for part in (learned, self.test))
+        wrong = self.wrong(word_counts.predict(texts, [response_of(one) for one in learned], questions))
+        return {"accuracy": 1 - len(wrong) / len(questions), "accuracy_wrong": wrong}
 
     def trained(self, method: str, n: int, seed: int) -> dict:
         """By the defaults of `minilora finetune`, without evaluations."""
@@ -218,7 +220,7 @@ class Curve:
         history = defaults.fit(model, data, config, show_progress=False)
         facts = {"seconds": history.seconds, "lr": config.peak_lr, "steps": config.steps, "notes": history.notes}
         facts["trainable"] = load.count_parameters(model)[0]
-        return facts | _numbers(self.score(model, self.test))
+        return facts | self.numbers(self.score(model, self.test))
 
     def cost(self, kind: str, k: int = 0) -> dict:
         if kind == "prompt":
@@ -249,12 +251,20 @@ class Curve:
         model, _ = load.load_model(self.settings.model, quantization=quantization)
         return methods.adapt(model, method, options, tokens.ids, seed), tokens
 
+    def numbers(self, score: TaskScore) -> dict:
+        """Return what a cell keeps of a score; of labels also the places of the questions that were answered wrong."""
+        names = ("accuracy", "calibrated", "exact", "f1")
+        known = {name: getattr(score, name) for name in names if getattr(score, name) is not None}
+        if score.labels:
+            known["accuracy_wrong"] = self.wrong(score.predicted)
+        if score.calibrated_predicted:
+            known["calibrated_wrong"] = self.wrong(score.calibrated_predicted)
+        return known | {"tokens": score.prompt_tokens}
+
+    def wrong(self, answers: Sequence[str]) -> list[int]:
+        """Return the places of the test's questions whose label is another than the answer."""
+        return [i for i, one in enumerate(self.test) if answers[i] != response_of(one)]
+
 
 def _text(messages: Conversation) -> str:
     return "\n".join(message["content"] for message in messages[:-1])
-
-
-def _numbers(score: TaskScore) -> dict:
-    names = ("accuracy", "calibrated", "exact", "f1")
-    known = {name: getattr(score, name) for name in names if getattr(score, name) is not None}
-    return known | {"tokens": score.prompt_tokens}

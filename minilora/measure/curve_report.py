@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import ceil
+from math import ceil, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from minilora.errors import escape
+from minilora.measure import word_counts
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
 from minilora.measure.task_report import CALIBRATED
@@ -21,6 +24,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+class Way(NamedTuple):
+    """A way to answer: the key of its cells without the seed, the number that it is judged by, and what came of it."""
+
+    key: tuple
+    number: str
+    spread: Spread
+
+
 class CurveResult(Result):
     """Results of a curve. Accuracy and F1 are in percent."""
 
@@ -31,6 +42,8 @@ class CurveResult(Result):
         model, data = (escape(Path(self.settings[name]).name, 40) for name in ("model", "data"))
         self.where = f"{model} on {data}"
         self.trained = [(method, n) for method in self.parts("trained") for n in self.parts("trained", method)]
+        self.words_kind = "words" if "words" in self.settings else "bayes"  # the latter in files of before
+        self.baseline = self.settings.get("words", word_counts.NAIVE_BAYES)
 
     def reached(self, *start) -> Spread:
         """Return accuracy or F1 over the seeds."""
@@ -41,30 +54,47 @@ class CurveResult(Result):
         is_measured = any("calibrated" in row for row in self.records.of(*start))
         return self.spread("calibrated", *start, scale=100) if is_measured else None
 
-    def best_prompt(self) -> tuple[int, Spread]:
-        """Return how many examples in the prompt have the highest accuracy, calibrated or not, and that accuracy."""
-        reached = {}
-        for k in self.parts("prompt"):
-            plain, calibrated = self.reached("prompt", k), self.calibrated("prompt", k)
-            reached[k] = calibrated if calibrated and calibrated.mean > plain.mean else plain
-        return max(reached.items(), key=lambda item: (item[1].mean, -item[0]))
+    def best(self, kind: str) -> Way:
+        """Return the way of this kind with the highest accuracy or F1: of prompts, calibrated or not."""
+        ways = []
+        for key in dict.fromkeys(key[:-1] for key in self.records.rows if key[0] == kind):
+            ways.append(Way(key, self.number, self.reached(*key)))
+            if kind == "prompt" and (calibrated := self.calibrated(*key)):
+                ways.append(Way(key, "calibrated", calibrated))
+        return max(ways, key=lambda way: way.spread.mean)
 
-    def best_trained(self) -> tuple[str, int, Spread]:
-        """Return the method and the number of examples with the highest accuracy."""
-        reached = [(method, n, self.reached("trained", method, n)) for method, n in self.trained]
-        return max(reached, key=lambda one: one[2].mean)
+    def best_words(self) -> Way | None:
+        """Return the best way to count words; None for free answers."""
+        return self.best(self.words_kind) if self.has_labels else None
 
-    def best_bayes(self) -> Spread | None:
-        """Return the highest accuracy of naive Bayes; None for free answers."""
-        return max((self.reached("bayes", n) for n in self.parts("bayes")), key=lambda one: one.mean, default=None)
+    def is_ahead(self, one: Way, other: Way) -> bool:
+        """True if the mean is higher by more than the seeds scatter, and by more than chance leaves on these questions.
+
+        Both answered the same ones, so their differences, question by question, are held against 1.96 standard errors
+        of the mean difference. Of free answers, and in files of before, the seeds alone count.
+        """
+        if not one.spread.above(other.spread):
+            return False
+        ours, theirs = self.right(one), self.right(other)
+        if ours is None or theirs is None:
+            return True
+        differences = ours - theirs
+        return bool(differences.mean() > 1.96 * differences.std(ddof=1) / sqrt(len(differences)))
+
+    def right(self, way: Way) -> np.ndarray | None:
+        """Return the share of seeds that answer each question right, (questions,); None where that was not kept."""
+        name, count, cells = f"{way.number}_wrong", self.settings["test_examples"], [*self.records.of(*way.key)]
+        if not all(name in row for row in cells):
+            return None
+        return 1 - np.mean([np.bincount(row[name], minlength=count) for row in cells], axis=0)
 
     def cost(self, *kind) -> dict:
-        """Return milliseconds and tokens of a query; nothing for naive Bayes. It is the same for any training."""
+        """Return milliseconds and tokens of a query; nothing for counts of words. It is the same for any training."""
         return self.records.rows.get(("cost", *(kind[1:2] if kind[0] == "trained" else kind)), {})
 
     def crossover(self, method: str, n: int) -> int | None:
         """Return queries after which the time of training is saved, against the best prompt."""
-        prompted, trained = self.cost("prompt", self.best_prompt()[0]), self.cost(method)
+        prompted, trained = self.cost(*self.best("prompt").key), self.cost(method)
         saved = prompted["milliseconds"] - trained["milliseconds"]
         if prompted["tokens"] <= trained["tokens"] or saved <= 0:  # as many tokens take as long
             return None
@@ -74,7 +104,7 @@ class CurveResult(Result):
 
     def grid(self) -> Grid:
         rows: dict[str, tuple] = {_prompted(k): ("prompt", k) for k in self.parts("prompt")}
-        rows |= {f"naive Bayes, {n:,} examples": ("bayes", n) for n in self.parts("bayes")}
+        rows |= {f"{self.baseline}, {n:,} examples": (self.words_kind, n) for n in self.parts(self.words_kind)}
         rows |= {f"{NAMES[method]}, {n:,} examples": ("trained", method, n) for method, n in self.trained}
 
         def of_training(measure: Callable, kind: str, *of) -> Any:
@@ -92,12 +122,15 @@ class CurveResult(Result):
         return table(f"Prompt or fine-tune? {self.where}", columns, rows, self._caption(), first="")
 
     def _caption(self) -> str:
-        count, best, trained = self.settings["test_examples"], self.best_prompt(), self.best_trained()
+        count, best, trained = self.settings["test_examples"], self.best("prompt"), self.best("trained")
         words = f"On {count:,} held-out examples."
         if self.has_labels:
-            words = interval_in_words(count, max(best[-1].mean, trained[-1].mean)) + f" Calibrated: {CALIBRATED}."
+            words = interval_in_words(count, max(best.spread.mean, trained.spread.mean))
+            words += f" Calibrated: {CALIBRATED}."
+        if "words" in self.settings and self.has_labels:
+            words += f" {word_counts.MEANING[self.baseline]}"
         words += " Tokens and milliseconds per query, one at a time on one thread, the whole prompt read for each. "
-        words += f"Pays off: queries that save the time of training, against {_in_words(best[0])}. "
+        words += f"Pays off: queries that save the time of training, against {_in_words(best.key[1])}. "
         if rates := sorted({row["lr"] for row in self.records.of("trained") if "lr" in row}):
             words += f"Trained at a learning rate of {listed(f'{rate:g}' for rate in rates)}. "
         return words + seeds_in_words(len(list(self.records.of("trained", *cell))) for cell in self.trained)
@@ -107,7 +140,7 @@ class CurveResult(Result):
         """Accuracy against the examples that were trained on, and the prompts as levels."""
         figure, axes = style.single(f"Prompt or fine-tune? {self.where}")
         lines: list[tuple] = [(method, NAMES[method], "trained", method) for method in self.parts("trained")]
-        for look, label, *start in [*lines, *[("scratch", "naive Bayes", "bayes")] * any(self.records.of("bayes"))]:
+        for look, label, *start in [*lines, *[("scratch", self.baseline, self.words_kind)] * self.has_labels]:
             sizes = self.parts(*start)
             style.errorbar(axes, look, sizes, [self.reached(*start, n) for n in sizes], label)
         for looks, k in zip(style.SERIES, self.parts("prompt"), strict=False):
@@ -115,36 +148,44 @@ class CurveResult(Result):
             level = calibrated or self.reached("prompt", k)
             label = f"{_prompted(k)}{', calibrated' if calibrated else ''}"
             axes.axhline(level.mean, color=style.GREY, linestyle=looks["linestyle"], linewidth=1.4, label=label)
-        style.log_ticks(axes, sorted({n for _, n in self.trained}))
+        style.log_ticks(axes, sorted({n for _, n in self.trained} | {*self.parts(self.words_kind)}))
         axes.set(xlabel="examples to train on (logarithmic)", ylabel=f"{self.number} on held-out examples (%)")
         axes.set_ylim(None, 102)
         return style.with_legend(figure)
 
     def outcome(self) -> str:
-        """Say what to do: "fine-tune" or "prompt"; "count words" if naive Bayes is no worse than either."""
-        best, trained, words = self.best_prompt(), self.best_trained(), self.best_bayes()
-        if words is not None and not trained[-1].above(words) and not best[1].above(words):
+        """Say what to do: "fine-tune" or "prompt"; "count words" if neither is ahead of that."""
+        prompt, trained, words = self.best("prompt"), self.best("trained"), self.best_words()
+        ahead = [way for way in (prompt, trained) if words is None or self.is_ahead(way, words)]
+        if not ahead:
             return "count words"
-        return "fine-tune" if trained[-1].above(best[1]) else "prompt"
+        return "fine-tune" if prompt not in ahead or self.is_ahead(trained, prompt) else "prompt"
 
     def figures(self) -> str:
         """Return the best of each way."""
-        best, trained, words = self.best_prompt(), self.best_trained(), self.best_bayes()
-        text = f"{trained[-1].show(1)} % {self.unit} by {IN_SENTENCES[trained[0]]} on {trained[1]:,} examples, "
-        text += f"{best[1].show(1)} % by {_in_words(best[0])}"
-        return text + (f", {words.show(1)} % by naive Bayes" if words else "")
+        prompt, trained, words = self.best("prompt"), self.best("trained"), self.best_words()
+        _, method, n = trained.key
+        text = f"{trained.spread.show(1)} % {self.unit} by {IN_SENTENCES[method]} on {n:,} examples, "
+        text += f"{prompt.spread.show(1)} % by {_in_words(prompt.key[1])}"
+        return text + (f", {words.spread.show(1)} % by {self.baseline}" if words else "")
 
     def sentence(self) -> str:
         """Say what to do, and the numbers that say so."""
-        outcome = self.outcome()
+        prompt, trained, words, outcome = self.best("prompt"), self.best("trained"), self.best_words(), self.outcome()
         text = f"{outcome.capitalize()}: {self.figures()}."
-        if outcome == "count words":
-            return f"{text} No language model is needed for this task."
+        if words and outcome == "count words":
+            if words.spread.mean >= max(prompt.spread.mean, trained.spread.mean):
+                return f"{text} No language model is needed for this task."
+            count = self.settings["test_examples"]
+            return f"{text} A language model's lead may be chance on {count:,} held-out examples: none is needed yet."
         if outcome == "prompt":
-            return f"{text} Training is not ahead by more than the seeds scatter."
-        (method, most, _), best = self.best_trained(), self.best_prompt()[1]
-        sizes = self.parts("trained", method)
-        behind = [n for n in sizes if not self.reached("trained", method, n).above(best)]
+            return f"{text} Training is not ahead by more than chance."
+        if not self.is_ahead(trained, prompt):
+            return f"{text} The prompt is not ahead of {self.baseline} by more than chance."
+        _, method, most = trained.key
+        ways = {n: ("trained", method, n) for n in self.parts("trained", method)}
+        sizes = {n: Way(key, self.number, self.reached(*key)) for n, key in ways.items()}
+        behind = [n for n, way in sizes.items() if not self.is_ahead(way, prompt)]
         ahead = [n for n in sizes if not behind or n > behind[-1]]
         if not ahead:
             return f"{text} Training is ahead with {most:,} examples."

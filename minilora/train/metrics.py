@@ -207,6 +207,7 @@ class TaskScore:
     accuracy: float | None = None  # share of 1
     accuracy_interval: tuple[float, float] | None = None
     calibrated: float | None = None  # accuracy after calibration; None for fewer than 10 prompts
+    calibrated_predicted: list[str] | None = None  # by conversation
     calibrated_interval: tuple[float, float] | None = None
     majority: float | None = None  # accuracy of whoever always says the most frequent label
     confusion: list[list[int]] | None = None  # counts, expected x predicted, in the order of labels
@@ -301,4 +302,6 @@ def _score_labels(scores: np.ndarray, labels: list[str], expected: list[str]) ->
         if name == "accuracy" or count >= LEAST_CALIBRATED:
             right = int((choice == gold).sum())
             score |= {name: right / count, f"{name}_interval": wilson(right, count)}
+    if "calibrated" in score:
+        score["calibrated_predicted"] = [labels[i] for i in calibrated]
     return score

@@ -74,7 +74,7 @@ def test_nothing_is_left_of_it(local, capsys):
     text += "def g(): print(2); np.seterr(all='raise'); warnings.simplefilter('error')\nimport warnings"
     with local.start(job(text)) as session, local.start(job("x = 1")):
         assert session.error is None and session.call("f") is True and session.call("g") is None
-    assert (np.geterr(), warnings.filters) == (floats, filters)
+    assert (np.geterr(), warnings.filters) == (floats, filters) and "exercise" not in sys.modules
     assert capsys.readouterr().out == "" and session.printed == b"1\n2\n"
 
 

@@ -142,7 +142,7 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     verdict = page.value("byId('verdict').textContent")
     assert verdict.startswith(f"You said 128. {curve.sentence()}"), "as the README has it"
     close = [n for n in curve.parts("trained", "lora") if f"On {n} examples, LoRA's mean" in verdict]
-    best = curve.best_prompt()[1]
+    best = curve.best("prompt").spread
     assert close == [
         n
         for n in curve.parts("trained", "lora")

@@ -370,5 +370,5 @@ def test_a_line_that_claims_too_much_is_refused(line):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         threading.Thread(target=theirs.send, args=[line[: 2**26] + b"\n"]).start()
-        with pytest.raises(wire.WireError):
+        with pytest.raises(ValueError):
             wire.receive(ours, time.monotonic() + 10)

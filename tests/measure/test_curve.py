@@ -1,18 +1,18 @@
 """pytest tests/measure/test_curve.py: the curve's cells on a tiny chat model, its table and sentence, and bad input."""
 
 import json
+import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from minilora.cli import main
 from minilora.data.chat import response_of
-from minilora.measure import curve, curve_report
+from minilora.measure import curve, curve_report, word_counts
 from minilora.measure.curve import CurveSettings, read_task
-from minilora.measure.naive_bayes import NaiveBayes
 from minilora.measure.records import Records
 from minilora.train import defaults
+from minilora.train.metrics import TaskScore
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -57,14 +57,6 @@ def refused(capsys, *flags) -> str:
     return err
 
 
-def test_naive_bayes_by_hand():
-    model = NaiveBayes(["good good film", "bad film"], ["p", "n"])
-    # vocabulary bad, film, good: p has (1, 2, 3) of 6, n has (2, 2, 1) of 5, each with Laplace's one
-    np.testing.assert_allclose(np.exp(model.likelihood), [[2 / 5, 2 / 5, 1 / 5], [1 / 6, 2 / 6, 3 / 6]])
-    assert model.predict(["Good!", "a BAD one", "unknown words"]) == ["p", "n", "n"]
-    assert NaiveBayes(["x", "x", "y"], ["b", "b", "a"]).predict(["z"]) == ["b"]  # the prior alone
-
-
 def test_orders_are_nested_and_balanced(folder):
     task = read_task(str(folder / "train.jsonl"), str(folder / "test.jsonl"))
     order = task.order(0)
@@ -101,8 +93,11 @@ def test_a_curve_and_going_on_with_it(folder, tmp_path, capsys, monkeypatch):
     s = settings(folder)
     records = curve.run(tmp_path / "a", s)
     kinds = [key[0] for key in records.rows]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"prompt": 3, "bayes": 4, "cost": 3, "trained": 4}
-    assert records.rows["bayes", 16, 0]["accuracy"] == 1  # each label has its word
+    assert {kind: kinds.count(kind) for kind in kinds} == {"prompt": 3, "words": 6, "cost": 3, "trained": 4}
+    assert records.rows["words", 16, 0] == {"key": ["words", 16, 0], "accuracy": 1, "accuracy_wrong": []}
+    for row in (*records.of("prompt"), *records.of("trained")):
+        for name in ("accuracy", "calibrated"):
+            assert len(row[f"{name}_wrong"]) == round(20 * (1 - row[name])) and row[name] < 1
     trained = records.rows["trained", "lora", 16, 1]
     assert 0 <= trained["accuracy"] <= 1 and trained["seconds"] > 0 and trained["lr"] > 0
     assert trained["steps"] == 16 * defaults.EPOCHS // 8
@@ -121,8 +116,11 @@ def test_a_curve_and_going_on_with_it(folder, tmp_path, capsys, monkeypatch):
     write(folder / "other.jsonl", rows(11))
     capsys.readouterr()
     flags = ["--model", s.model, "--test", s.test, "--out", tmp_path / "a", "--resume", "--seeds", 2]
-    message = refused(capsys, "--data", folder / "other.jsonl", "--shots", "0,2", "--sizes", "4,16", *flags)
+    flags += ["--shots", "0,2", "--sizes", "4,16"]
+    message = refused(capsys, "--data", folder / "other.jsonl", *flags)
     assert "other settings" in message and "train_sha256" in message
+    monkeypatch.setattr(word_counts, "baseline", lambda: word_counts.NAIVE_BAYES)
+    assert "other settings (test_examples, timed, words)" in refused(capsys, "--data", s.data, *flags)
 
 
 def test_free_answers_are_measured_by_f1(folder, tmp_path, capsys):
@@ -131,7 +129,7 @@ def test_free_answers_are_measured_by_f1(folder, tmp_path, capsys):
     flags = ["--data", data, "--model", folder / "model", "--shots", "0", "--sizes", "4", "--seeds", "1"]
     assert main(["curve", *map(str, flags), "--out", str(tmp_path / "c")]) == 0
     out = capsys.readouterr().out
-    assert "F1" in out and "naive Bayes" not in out and "calibrated" not in out
+    assert "F1" in out and "TF-IDF" not in out and "calibrated" not in out
     assert max(map(len, out.splitlines())) <= 80 and (tmp_path / "c" / "curve.png").is_file()
 
 
@@ -149,10 +147,98 @@ def test_an_interrupted_curve_says_how_to_go_on(folder, tmp_path, capsys, monkey
     assert "3 of 7 cells are measured; go on with --resume" in err
     assert "--sizes 64, 512: there are 40 examples to learn from, so all are the most" in err
     records = Records.read(tmp_path / "c" / "records.jsonl", curve.KIND)
-    assert records.header["settings"]["sizes"] == [4, 40] and list(records.rows)[-1] == ("bayes", 40, 0)
+    assert records.header["settings"]["sizes"] == [4, 40] and list(records.rows)[-1] == ("words", 40, 0)
+
+
+BOTH = pytest.mark.parametrize("baseline", [word_counts.TF_IDF, word_counts.NAIVE_BAYES])
+
+
+@BOTH
+@pytest.mark.parametrize("decided_by", ["a word", "the order"])
+def test_words_are_enough_where_they_decide_and_not_where_their_order_does(
+    folder, tmp_path, monkeypatch, decided_by, baseline
+):
+    """A model that reads order (here one that is always right) is ahead where "not" has a place of two."""
+    parts = ("plot", "cast", "music", "light", "sound", "end")
+    pairs = [(one, other, i) for one in parts for other in parts if one != other for i in range(2)]
+    told = {"yes": "The {} was good but the {} was not good, {}", "no": "The {} was not good but the {} was good, {}"}
+    if decided_by == "a word":
+        told |= {"no": "The {} was dull but the {} was not good, {}"}
+    made = [{"prompt": told[label].format(*pair), "response": label} for pair in pairs for label in told]
+    data, out = write(tmp_path / "data.jsonl", made), tmp_path / "out"
+
+    def right(self, model, questions, shots=()):
+        answers = list(map(response_of, questions))
+        return TaskScore("labels", len(answers), 40.0, 0.1, answers, ["no", "yes"], accuracy=1.0)
+
+    monkeypatch.setattr(curve.Curve, "score", right)
+    monkeypatch.setattr(word_counts, "baseline", lambda: baseline)
+    few = {"data": str(data), "test": None, "shots": (0,), "sizes": (16,), "seeds": (0,), "timed": 1}
+    result = curve_report.CurveResult(curve.run(out, settings(folder, **few)))
+    assert result.parts("words") == [16, 96]  # on all examples, too, as they take no time
+    by = result.best_words().spread
+    if decided_by == "a word":
+        assert by.mean == 100
+        assert result.sentence().startswith("Count words: ")
+        assert result.sentence().endswith(f"100.0 % by {baseline}. No language model is needed for this task.")
+    else:
+        assert by.mean < 70 and result.outcome() == "prompt"
+
+
+@BOTH
+def test_an_instruction_before_each_text_does_not_count(monkeypatch, baseline):
+    monkeypatch.setattr(word_counts, "baseline", lambda: baseline)
+    texts, labels = ["Where is it?", "It is broken!", "Where do I pay?", "It broke!"], ["ask", "tell", "ask", "tell"]
+    asked = ["Where are you?", "Is it mine?", "All broken!", "Unheard of"]
+    plain = word_counts.predict(texts, labels, asked)
+    assert plain[0] == "ask" and plain[2] == "tell"
+    long = "Does it ask or does it tell? It is to say which!\n\n{}".format
+    assert word_counts.predict(list(map(long, texts)), labels, list(map(long, asked))) == plain
+
+
+def test_naive_bayes_by_hand():
+    # vocabulary bad, film, good: p has (1, 2, 3) of 6, n has (2, 2, 1) of 5, each with Laplace's one
+    asked = ["Good!", "a BAD one", "unknown words", "bad good good bad"]  # the last: (2/5 · 1/5)² and (1/6 · 3/6)²
+    assert word_counts.naive_bayes(["good good film", "bad film"], ["p", "n"], asked) == ["p", "n", "n", "p"]
+    assert word_counts.naive_bayes(["x", "x", "y"], ["b", "b", "a"], ["z"]) == ["b"]  # the prior alone
+
+
+def test_without_scikit_learn_naive_bayes_says_what_it_is(tmp_path, monkeypatch):
+    assert word_counts.baseline() == word_counts.TF_IDF
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert word_counts.baseline() == word_counts.NAIVE_BAYES
+    result = curve_report.CurveResult(made_up(tmp_path / "a"))
+    assert "by naive Bayes" in result.sentence() and "install" not in result.grid().caption  # a file of before
+    result.settings["words"] = word_counts.NAIVE_BAYES
+    assert "Naive Bayes: install minilora[baseline] for TF-IDF" in result.grid().caption
 
 
 # What the records say
+
+
+@pytest.mark.parametrize(
+    "ahead, tested, outcome", [(1, 60, "count words"), (8, 60, "fine-tune"), (3, 12, "count words")]
+)
+def test_a_lead_of_a_question_or_two_may_be_chance(tmp_path, ahead, tested, outcome):
+    """One seed, and a model that answers `ahead` questions more than counts of words do."""
+    records = made_up(tmp_path / "a")
+    records.header["settings"] |= {"words": "TF-IDF", "test_examples": tested}
+    records.rows.clear()
+    for key, wrong in ((("prompt", 0, 0), 11), (("words", 32, 0), 1 + ahead), (("trained", "lora", 32, 0), 1)):
+        places = list(range(wrong))
+        records.rows[key] = {"key": list(key), "accuracy": 1 - wrong / tested, "accuracy_wrong": places}
+    result = curve_report.CurveResult(records)
+    assert result.outcome() == outcome
+    if outcome == "count words":
+        assert result.sentence().endswith(f"may be chance on {tested} held-out examples: none is needed yet.")
+
+
+def test_training_is_advised_where_the_best_prompt_is_no_better_than_words(tmp_path):
+    result = curve_report.CurveResult(made_up(tmp_path / "a", trained=0.7, bayes=0.66))
+    for seed in (0, 1):
+        result.records.rows["prompt", 8, seed] |= {"accuracy": 0.6 + 0.14 * seed}
+    assert result.sentence().startswith("Fine-tune: 70.0 ± 0.0 % right by LoRA on 512 examples, 67.0 ± 7.0 % by the")
+    assert result.sentence().endswith("The prompt is not ahead of naive Bayes by more than chance.")
 
 
 def made_up(path, trained: float = 0.9, bayes: float = 0.7, labels=("n", "p")) -> Records:
@@ -174,7 +260,7 @@ def made_up(path, trained: float = 0.9, bayes: float = 0.7, labels=("n", "p")) -
 
 def test_the_table_and_the_advice(tmp_path):
     result = curve_report.CurveResult(made_up(tmp_path / "a"))
-    assert result.best_prompt()[0] == 8 and result.best_prompt()[1].mean == pytest.approx(65.5)
+    assert result.best("prompt").key == ("prompt", 8) and result.best("prompt").spread.mean == pytest.approx(65.5)
     cells = {row[0]: row[1:] for row in result.grid().rows}
     assert cells["prompt, 8 examples"] == ("65.5 ± 0.5", "62.0 ± 0.0", "48", "120", "–", "–")
     assert cells["LoRA, 512 examples"] == ("90.0 ± 0.0", "90.0 ± 0.0", "40", "20", "60 s", "600")  # 60 s over 100 ms

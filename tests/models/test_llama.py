@@ -180,12 +180,6 @@ def test_fresh_weights():
 # Configuration
 
 
-def test_defaults_are_hugging_faces():
-    config = LlamaConfig()
-    assert (config.hidden_size, config.num_key_value_heads, config.head_dim) == (4096, 32, 128)
-    assert config.rope_theta == 10000.0 and not config.tie_word_embeddings
-
-
 @pytest.mark.parametrize(
     ("settings", "text"),
     [

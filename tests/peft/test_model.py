@@ -173,15 +173,6 @@ def test_merging_gives_the_plain_model_of_another_family_that_computes_the_same(
         model.merge_and_unload()
 
 
-def test_eval_merges_nothing():
-    model = train(adapted("tied"))
-    before = state(model)
-    model.eval()
-    logits(model)
-    model.train()
-    assert same(state(model), before)
-
-
 @cases
 @pytest.mark.parametrize("way", ["unload", "merge_and_unload"])
 def test_flags_and_modules_come_back(case, way):

@@ -92,7 +92,8 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
 
 def job_of(lesson: Lesson, submission: Submission) -> Job:
     """Return what the sandbox runs."""
-    watched = {gap.where: lesson.promises.get(gap.where, promise()).lifted for gap in lesson.source.gaps}
+    promises = {gap.where: lesson.promises.get(gap.where, promise()) for gap in lesson.source.gaps}
+    watched = {name: ["shares"] * one.shares + ["mode"] * one.switches for name, one in promises.items()}
     return Job(submission.source, str(submission.path), lesson.modules, watched)
 
 

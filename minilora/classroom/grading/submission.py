@@ -20,7 +20,7 @@ SIZES = {".py": 5_000_000, ".ipynb": 500_000_000}  # bytes; of a notebook with a
 CELLS_LIMIT, TEXT_LIMIT = 1_000, 100_000  # of a notebook; characters
 ANSWERS = ("solution", "checks", "mistakes")  # of a lesson's files, those that no submission may import
 NBCHECK = "from minilora.classroom.grading import nbcheck"
-MAGIC = re.compile(r"%%(time|capture|prun)\b")  # of cells, those below which Python stands that counts
+MAGIC = re.compile(r"^%%(time|capture|prun)\b.*", re.MULTILINE)  # of cells, those below which Python stands that counts
 SHELL = re.compile(r"^(\s*)([%!].*|[^#\s].*\?|[\w, ]+=\s*[%!].*)\s*$")  # a line that only IPython reads
 CALL = re.compile(r"nbcheck\.task\('(\w+)', (\d+)\)")
 NBGRADER_STUB = "raise NotImplementedError()"  # what nbgrader puts in place of a solution
@@ -158,17 +158,11 @@ def _cell(cell: dict) -> Cell:
 
 def _as_python(code: str) -> str:
     """Return a cell with `pass` for what only IPython reads; "" for another language, and for calls of `nbcheck`."""
-    lines = code.split("\n")
-    for i, line in enumerate(lines):
-        if MAGIC.match(line):
-            lines[i] = "pass"
-        elif line.strip():
-            break
-    text = "\n".join(lines)
+    text = MAGIC.sub("pass", code)
     if text.lstrip().startswith("%%") or calls_of(text) is not None:
         return ""
     if _parsed(text) is None:
-        text = "\n".join(SHELL.sub(r"\1pass", line) for line in lines)
+        text = "\n".join(SHELL.sub(r"\1pass", line) for line in text.split("\n"))
     return text
 
 

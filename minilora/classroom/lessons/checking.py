@@ -119,11 +119,6 @@ class promise:  # noqa: N801 (reads as a word in checks.py)
     within: str = ""
     outside: str = ""
 
-    @property
-    def lifted(self) -> list[str]:
-        """Return the duties that do not bind it."""
-        return ["shares"] * self.shares + ["mode"] * self.switches
-
 
 @dataclass
 class Run:

@@ -1,16 +1,18 @@
 """Where lessons lie, and what a lesson's folder holds."""
 
 import re
+import runpy
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from minilora.classroom.lessons.checking import Task, promise
 from minilora.classroom.lessons.source import Source
-from minilora.classroom.sandbox.in_process import Reference
+from minilora.classroom.sandbox.in_process import InProcess
+from minilora.classroom.sandbox.runner import Job, Session
 from minilora.errors import MiniloraError, did_you_mean, escape
 
-NAME = re.compile(r"(\d\d)_([a-z0-9_]+)")
+SOLUTIONS = "[0-9][0-9]_*/solution.py"  # of all lessons
 
 
 class Lesson:
@@ -31,12 +33,8 @@ class Lesson:
         return Source(self.folder / "solution.py", self.number)
 
     @cached_property
-    def checks(self) -> ModuleType:
-        path = self.folder / "checks.py"
-        module = ModuleType(f"lesson_{self.name}_checks")
-        module.__file__ = str(path)
-        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))
-        return module
+    def checks(self) -> dict[str, Any]:
+        return runpy.run_path(str(self.folder / "checks.py"))
 
     @cached_property
     def driver(self) -> str:
@@ -54,12 +52,12 @@ class Lesson:
     @property
     def uses(self) -> tuple[str, ...]:
         """Return the dotted names of minilora that an exercise may use."""
-        return tuple(self.checks.USES)
+        return tuple(self.checks["USES"])
 
     @property
     def beside(self) -> list[Path]:
         """Return the files in the lesson's folder that an exercise may import."""
-        return [self.folder / f"{name}.py" for name in getattr(self.checks, "BESIDE", ())]
+        return [self.folder / f"{name}.py" for name in self.checks.get("BESIDE", ())]
 
     @property
     def modules(self) -> dict[str, str]:
@@ -69,17 +67,17 @@ class Lesson:
     @property
     def promises(self) -> dict[str, promise]:
         """Return {function or "Class.method": how it differs from what every function owes}."""
-        return getattr(self.checks, "PROMISES", {})
+        return self.checks.get("PROMISES", {})
 
     @cached_property
-    def reference(self) -> Reference:
+    def reference(self) -> Session:
         """Return the solution's functions, which answer as a student's do."""
-        return Reference(self.source.text, self.modules)
+        return InProcess().start(Job(self.source.text, "solution.py", self.modules))
 
     @property
     def tasks(self) -> list[Task]:
         """Return the tasks in order. Raises MiniloraError if checks.py and solution.py have different ones."""
-        found = (thing for thing in vars(self.checks).values() if isinstance(thing, Task))
+        found = (thing for thing in self.checks.values() if isinstance(thing, Task))
         tasks = sorted(found, key=lambda task: task.number)
         numbers = [task.number for task in tasks]
         if numbers != sorted(self.source.titles):
@@ -91,7 +89,7 @@ def lessons_folder() -> Path:
     """Return the folder `lessons` of this checkout, else of a clone here or above. Raises MiniloraError."""
     here, checkout = [Path.cwd(), *Path.cwd().parents], Path(__file__).resolve().parents[3]
     for place in (checkout, *here):
-        if any(place.glob("lessons/[0-9][0-9]_*/solution.py")):
+        if any(place.glob(f"lessons/{SOLUTIONS}")):
             return place / "lessons"
     raise MiniloraError(
         "no lessons here or in a folder above: they come with minilora's repository, not with the installed package; "
@@ -101,8 +99,7 @@ def lessons_folder() -> Path:
 
 def all_lessons() -> list[Lesson]:
     """Return the lessons in order of their numbers."""
-    folders = [folder for folder in lessons_folder().iterdir() if NAME.fullmatch(folder.name)]
-    return [Lesson(folder) for folder in sorted(folders) if (folder / "solution.py").is_file()]
+    return [Lesson(path.parent) for path in sorted(lessons_folder().glob(SOLUTIONS))]
 
 
 def find_lesson(word: str) -> Lesson:

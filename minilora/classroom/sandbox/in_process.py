@@ -51,16 +51,19 @@ class LocalSession(Session):
         np.random.set_state(_RANDOM[1])
 
     def _exchange(self, request: bytes) -> object:
-        return wire.unpack(self._reply(request))
-
-    def _reply(self, request: bytes) -> bytes:
-        with (
-            redirect_stdout(self._output),
-            redirect_stderr(self._output),
-            warnings.catch_warnings(action="default"),
-            np.errstate(),
-        ):
-            return self._context.run(self._answer, wire.unpack(request))
+        before = {name: sys.modules.get(name) for name in ("exercise", "driver", *self.job.modules)}
+        try:
+            with (
+                redirect_stdout(self._output),
+                redirect_stderr(self._output),
+                warnings.catch_warnings(action="default"),
+                np.errstate(),
+            ):
+                return wire.unpack(self._context.run(self._answer, wire.unpack(request)))
+        finally:
+            for name, module in before.items():  # a notebook may have imported its own
+                sys.modules.pop(name, None)
+                sys.modules.update({name: module} if module else {})
 
     def _answer(self, request: dict[str, Any]) -> bytes:
         if self._is_loading:
@@ -71,19 +74,3 @@ class LocalSession(Session):
 
     def _end(self) -> tuple[int | None, float]:
         return None, 0.0
-
-
-class Reference(LocalSession):
-    """The functions of a lesson's solution, as what an answer is compared with.
-
-    What was asked once is not computed again: the same checks ask the same.
-    """
-
-    def __init__(self, solution: str, modules: dict[str, str]):
-        self._known: dict[bytes, bytes] = {}
-        super().__init__(InProcess(), Job(solution, "solution.py", modules), 0)
-
-    def _reply(self, request: bytes) -> bytes:
-        if request not in self._known:
-            self._known[request] = super()._reply(request)
-        return self._known[request]

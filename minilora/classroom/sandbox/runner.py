@@ -31,7 +31,6 @@ from minilora.errors import escape
 
 SECONDS = 10.0  # of processor time for one task, loading the file included
 PATIENCE = 6  # times as many seconds on the wall clock
-MEMORY = 2_500_000_000  # bytes
 PRINTED_KEPT, TRACE_KEPT = 20_000, 2**18  # bytes of what the code prints, and of where it was
 NO_ANSWER, ENDED = "what came back is no answer", "the process ended before it gave an answer"
 TOO_MUCH_MEMORY = "It asked for more memory than an exercise may have."
@@ -162,7 +161,7 @@ class Session(AbstractContextManager):
             raise self._failure("", WAITED) from error
         except (OSError, EOFError) as error:
             raise self._failure(ENDED) from error
-        except wire.WireError as error:
+        except ValueError as error:
             raise self._failure(f"{NO_ANSWER} ({error})") from error
         self._patience = max(deadline - time.monotonic(), 0.01)
         return answer
@@ -194,14 +193,14 @@ class Session(AbstractContextManager):
 class Sandbox(AbstractContextManager):
     """Runs jobs in child processes behind limits. Close it, or use it as a context.
 
-    seconds: of processor time for each session, in whole ones; memory: bytes; patience: times as many seconds may pass
-    while the code is waited for.
+    seconds: of processor time for each session, in whole ones; patience: times as many seconds may pass while the
+    code is waited for.
     """
 
     held: tuple[str, ...] = ("limits",)  # what keeps the code in, for reports
 
-    def __init__(self, seconds: float = SECONDS, memory: int = MEMORY, patience: float = PATIENCE):
-        self.seconds, self.memory, self.patience = seconds, memory, patience
+    def __init__(self, seconds: float = SECONDS, patience: float = PATIENCE):
+        self.seconds, self.patience = seconds, patience
         self.used = 0.0  # seconds of processor time, by all sessions so far
         self._process: subprocess.Popen | None = None
 
@@ -219,7 +218,7 @@ class Sandbox(AbstractContextManager):
         code = (
             f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); "
             "from minilora.classroom.sandbox import server; "
-            f"server.main({theirs.fileno()}, {self.memory}, is_isolated={bool(prefix)})"
+            f"server.main({theirs.fileno()}, is_isolated={bool(prefix)})"
         )
         with theirs:
             self._process = subprocess.Popen(
@@ -243,7 +242,7 @@ class Sandbox(AbstractContextManager):
         try:
             socket.send_fds(self._control, [order], files)
             code, used = wire.receive(self._control, time.monotonic() + 60)
-        except (OSError, EOFError, wire.WireError):
+        except (OSError, EOFError, ValueError):
             self.close()
             return None, 0.0
         self.used += used

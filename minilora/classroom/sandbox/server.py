@@ -22,19 +22,17 @@ from minilora.classroom.sandbox import wire
 from minilora.classroom.sandbox.child import OUT_OF_MEMORY, Exercise
 
 LIMITS = {
+    "RLIMIT_AS": 2_500_000_000,  # bytes
     "RLIMIT_FSIZE": 16 * 2**20,  # bytes, of what is printed as well
     "RLIMIT_NOFILE": 64,
     "RLIMIT_CORE": 0,
     "RLIMIT_NPROC": 4096,  # of this user altogether, so that a bomb of processes ends; it does not bind the superuser
 }
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def main(control_fd: int, memory: int, is_isolated: bool) -> None:
-    """Serve until the checker is gone. memory: bytes for each child; is_isolated: in a namespace of its own."""
+def main(control_fd: int, is_isolated: bool) -> None:
+    """Serve until the checker is gone. is_isolated: in a namespace of its own."""
     assert not is_isolated or os.getpid() < 9, "every process here is killed after each job"
-    for ending in ENDINGS:
-        signal.signal(ending, signal.SIG_IGN)
     for name in ("optim", "nn", "ops"):  # what most lessons use
         import_module(f"minilora.{name}")
     control = socket.socket(fileno=control_fd)
@@ -47,7 +45,7 @@ def main(control_fd: int, memory: int, is_isolated: bool) -> None:
         child = os.fork() if order == b"s" else 0
         if order == b"s" and not child:
             control.close()
-            run(folder, memory, *files)  # never returns
+            run(folder, *files)  # never returns
         for number in files:
             os.close(number)
         if order:
@@ -79,24 +77,19 @@ def clear(folder: str) -> None:
             os.unlink(entry.path)
 
 
-def run(folder: str, memory: int, connection_fd: int, printed: int, trace: int) -> None:
+def run(folder: str, connection_fd: int, printed: int, trace: int) -> None:
     """Answer a job's requests in this new child, and end the process."""
     try:
         os.setpgid(0, 0)
         os.chdir(folder)
-        for ending in ENDINGS:
-            signal.signal(ending, signal.SIG_DFL)
         for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), printed, printed)):
             os.dup2(file, number)
-        for number in set(range(3, 256)) - {connection_fd, trace}:
-            with suppress(OSError):
-                os.close(number)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         connection = socket.socket(fileno=connection_fd)
         job = wire.receive(connection)
         faulthandler.register(signal.SIGXCPU, file=trace, chain=True)  # where it is as its processor time ends
         faulthandler.dump_traceback_later(0.9 * job["patience"], file=trace)  # a thread: there may be none later
-        limit(memory, job["seconds"])
+        limit(job["seconds"])
         exercise = Exercise(job)
         connection.sendall(exercise.load(partial(os.write, trace)))
         while True:
@@ -109,9 +102,9 @@ def run(folder: str, memory: int, connection_fd: int, printed: int, trace: int) 
         os._exit(0)
 
 
-def limit(memory: int, seconds: int) -> None:
-    """Limit this process for good. seconds: of processor time; memory: bytes of address space."""
-    for name, most in {**LIMITS, "RLIMIT_AS": memory, "RLIMIT_CPU": seconds}.items():
+def limit(seconds: int) -> None:
+    """Limit this process for good. seconds: of processor time."""
+    for name, most in {**LIMITS, "RLIMIT_CPU": seconds}.items():
         later = int(name == "RLIMIT_CPU")  # a second from SIGXCPU, which can be ignored, to SIGKILL
         with suppress(OSError, ValueError):  # macOS refuses some; a limit that is lower already stays
             resource.setrlimit(getattr(resource, name), (most, most + later))

@@ -23,10 +23,6 @@ DEPTH_LIMIT = 20  # of values in values
 DTYPE = re.compile(r"\|b1|\|[iu]1|[<>][iuf][248]")
 
 
-class WireError(Exception):
-    """The received bytes are no line of values."""
-
-
 @dataclass
 class Unserializable:
     """Stands for a value that cannot be sent, by the name of its type."""
@@ -73,11 +69,11 @@ def pack(value: object, layout: str = "") -> bytes:
 
 
 def unpack(line: bytes) -> Any:
-    """Read a line. Raises WireError."""
+    """Read a line. Raises ValueError."""
     try:
         return json.loads(line, object_hook=_value)
     except (ValueError, TypeError, RecursionError) as error:
-        raise WireError("no line of values") from error
+        raise ValueError("no line of values") from error
 
 
 def _value(tree: dict[str, Any]) -> Any:
@@ -95,13 +91,13 @@ def _value(tree: dict[str, Any]) -> Any:
                 return np.moveaxis(np.repeat(np.moveaxis(array, -1, 0), 2, axis=0)[::2], 0, -1)
             array.flags.writeable = layout != "read-only"
             return array
-    raise WireError("a value of a kind that is not sent")
+    raise ValueError("a value of a kind that is not sent")
 
 
 def receive(connection: socket.socket, deadline: float = inf) -> Any:
     """Read the next value from a socket.
 
-    Raises EOFError at its end, TimeoutError at the deadline (by time.monotonic()), and WireError.
+    Raises EOFError at its end, TimeoutError at the deadline (by time.monotonic()), and ValueError.
     """
     line = bytearray()
     while not line.endswith(b"\n"):
@@ -113,5 +109,5 @@ def receive(connection: socket.socket, deadline: float = inf) -> Any:
             raise EOFError
         line += piece
         if len(line) > LINE_LIMIT:
-            raise WireError("a line is too long")
+            raise ValueError("a line is too long")
     return unpack(bytes(line))
