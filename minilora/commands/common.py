@@ -148,6 +148,8 @@ def choice(names: Iterable[str]) -> Callable[[str], str]:
 
 DEFAULT = "(default: %(default)s)"
 SHARE = checked(float, fields.Kind("above 0 and at most 1", lambda part: 0 < part <= 1), "SHARE")
+PART = checked(float, fields.Kind("above 0 and below 1", lambda part: 0 < part < 1), "SHARE")
+QUIZ = ("auto", "on", "off")  # auto: if it takes less than a tenth of the training's time
 FLAGS: dict[str, tuple[str, Any, Any]] = {  # help, type, default; of a flag without a value, bool
     "--model": (f"a name of `models list`, a folder or a .gguf file {DEFAULT}", None, "base"),
     "--strength": ("multiplies what the adapter changes; 0 is the model alone", number(), 1.0),
@@ -169,6 +171,9 @@ FLAGS: dict[str, tuple[str, Any, Any]] = {  # help, type, default; of a flag wit
     "--json": ("print the result as JSON", bool, False),
     "--temperature": ("", number(least=0), None),
     "--top-k": ("draw among so many of the likeliest tokens", whole(1), None),
+    "--quiz": (f"what does it forget? {', '.join(QUIZ)} {DEFAULT}", choice(QUIZ), "auto"),
+    "--replay": ("share of rows of the base's own kind, such as 0.1", PART, None),
+    "--dry-run": ("show data, time and the first batch; train nothing", bool, False),
     "--top-p": ("draw among the likeliest that reach this share together", SHARE, None),
 }
 

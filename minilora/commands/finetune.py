@@ -12,10 +12,11 @@ def add(parser: Parser) -> None:
     example = "example: minilora finetune --data numpy-docs --method lora --out runs/numpy"
     parser.epilog = f"methods: {', '.join(METHODS)}\n{example}"
     flags = parser.add_argument_group("flags")
-    add_flag(flags, "--data", f"{DATA}; {CHATS}: their responses are learned", required=True)
+    add_flag(flags, "--data", f"{DATA}; {CHATS}", required=True)
     add_flag(flags, "--model")
     add_flag(flags, "--method", f"--method NAME --help tells of one {DEFAULT}", default="lora")
-    add_flag(flags, "--out", "run folder: metrics, checkpoints and the result", required=True)
+    required = "--dry-run" not in parser.typed
+    add_flag(flags, "--out", "run folder: metrics, checkpoints and the result", required=required)
     words = "its peak, or auto: searched (default: by the method)"
     add_flag(flags, "--lr", words, lambda text: text if text == "auto" else number(above=0)(text))
     length = flags.add_mutually_exclusive_group()
@@ -25,7 +26,9 @@ def add(parser: Parser) -> None:
     data = parser.add_argument_group("data")
     for part in ("validation", "test"):
         add_flag(data, f"--{part}", f"the {part} part, for which --data is then not divided", metavar="FILE")
-    add_flag(data, "--seq-len", "tokens per sequence (default: 128; of conversations up to 512)")
+    add_flag(data, "--seq-len", "tokens a sequence (default: 128; conversations: to 512)")
+    for name in ("--replay", "--quiz", "--dry-run"):
+        add_flag(data, name)
     add_training(parser)
     add_option_flags(parser)
     take_settings(parser)
@@ -48,6 +51,8 @@ def run(arguments: Namespace) -> None:
     sizes = {name: getattr(arguments, name) for name in ("batch_size", "seq_len", "epochs")}
     config = defaults.finetune_config(model, method, data, **sizes, **train_settings(arguments))
     settings = {"model": arguments.model, "method": name}
-    settings |= {part: path for part in ("validation", "test") if (path := getattr(arguments, part)) is not None}
+    settings |= {
+        part: path for part in ("validation", "test", "replay") if (path := getattr(arguments, part)) is not None
+    }
     settings |= {option: getattr(options, option) for option in method.options}
     train(arguments, model, tokenizer, data, config, settings, name, options)
