@@ -25,6 +25,7 @@ from experiments.costs import file_bytes, memory_of_steps, of_process, tokens_pe
 from experiments.processor import in_words
 from experiments.subjects import DomainText, GeneralKnowledge, LabelledTask
 from minilora import threads
+from minilora.data.rows import is_rows
 from minilora.errors import MiniloraError, unknown
 from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED, best_rate
@@ -35,7 +36,7 @@ from minilora.train import defaults, methods, text
 from minilora.train.catalog import TASKS
 from minilora.train.load import count_parameters, load_model, path_of_model
 from minilora.train.loop import History
-from minilora.train.text import Chats, is_chat_data
+from minilora.train.text import Chats
 
 KIND = "comparison on a model"
 RECORDS = "records.jsonl"
@@ -136,7 +137,7 @@ class ModelComparison:
     def __init__(self, settings: ModelSettings):
         self.settings = settings
         path_of_model(settings.model)  # a wrong name is told before a download of the data is asked for
-        self.subject = (LabelledTask if settings.data in TASKS or is_chat_data(settings.data) else DomainText)(settings)
+        self.subject = (LabelledTask if settings.data in TASKS or is_rows(settings.data) else DomainText)(settings)
         self.config = self.subject.base.config
         self.general = GeneralKnowledge(settings, self.subject.tokenizer)
 

@@ -26,7 +26,7 @@ from minilora.errors import MiniloraError, did_you_mean, escape, flag_of, print_
 from minilora.train.config import OPTIMIZERS, SCHEDULES
 
 DATA = f"{', '.join(CORPORA)}, a text file or a folder"
-CHATS = "conversations (.jsonl), or a task (reviews)"
+CHATS = "examples (.csv, .jsonl), a task (reviews)"
 
 FOREIGN = {  # flags of transformers, PEFT and llama.cpp that are not spelled like ours, by ours that do the same
     "--lr": "learning-rate",
@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
         return did_you_mean(f"--{name}", self._option_string_actions, before="; ")
 
     def format_help(self):
-        """Format the help: a usage of what must be given, texts wrapped line by line, groups without a line between."""
+        """Format the help: a usage of what must be given, texts wrapped line by line, groups without a line before."""
         formatter = self._get_formatter()
         if self.usage is None:
             formatter.add_usage(None, [one for one in self._actions if one.required or not one.option_strings], [])
@@ -88,7 +88,7 @@ class Parser(argparse.ArgumentParser):
         for name in ("description", "epilog"):
             lines = (getattr(self, name) or "").splitlines()
             setattr(self, name, "\n".join(fill(line, formatter._width, break_on_hyphens=False) for line in lines))
-        return re.sub(r"(\n +[^\n]*)\n\n(?=[^\n]+:\n  -)", r"\1\n", super().format_help())
+        return re.sub(r"([^\n]\n)\n(?=[^\n]+:\n  -)", r"\1", super().format_help())
 
     def _get_value(self, action, arg_string):
         """Refuse an empty value, such as the shell makes of a variable that is not set, where no `type` accepts it."""
@@ -206,6 +206,13 @@ def add_model(parser: argparse._ActionsContainer, base: str = "base") -> None:
     add_flag(parser, "--strength")
 
 
+def add_columns(flags: argparse._ActionsContainer) -> None:
+    """Add the flags that `data.examples.Columns` is made of."""
+    add_flag(flags, "--text-column", "of examples (default: text, prompt, question …)", metavar="NAME")
+    add_flag(flags, "--label-column", "of examples (default: label, response, answer …)", metavar="NAME")
+    add_flag(flags, "--instruction", "what is asked of each text, in front of it", metavar="TEXT")
+
+
 def add_drawing(parser: Parser, temperature: str) -> None:
     """Add the flags by which an answer is drawn, token by token. temperature: its default, in words."""
     add_flag(parser, "--temperature", f"0 is greedy (default: {temperature})")
@@ -238,10 +245,11 @@ def take_settings(parser: Parser) -> None:
     from minilora.peft.method import known_options
     from minilora.train.run import RECORD, read_record
 
-    left_out = {"eval_examples"} | ({"steps"} if parser.value_of("--epochs") else set())  # follow from others
+    follow = {"eval_examples", "labels"}
+    left_out = follow | ({"steps"} if parser.value_of("--epochs") else set())
     left_out |= known_options().keys() if parser.value_of("--method") else set()
     config = {name: value for name, value in read_record(Path(out) / RECORD)["config"].items() if value is not None}
-    if strange := sorted(config.keys() - {action.dest for action in parser._actions} - {"eval_examples"}):
+    if strange := sorted(config.keys() - {action.dest for action in parser._actions} - follow):
         raise MiniloraError(
             f"the run in {show_path(out)} is of another command: no flag here sets {escape(', '.join(strange))}"
         )

@@ -5,16 +5,17 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from minilora.commands.common import DEFAULT, Parser, add_flag, add_resume, whole
+from minilora.commands.common import DEFAULT, Parser, add_columns, add_flag, add_resume, whole
 
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora curve --data mine.jsonl --model smollm2 --out runs/curve"
     add_flag(parser, "--model", default="smollm2")
-    words = "a .jsonl file of prompts and responses, some 50 or more without --test, or a name of minilora models list"
+    words = "examples (.csv, .jsonl), some 50 or more without --test, or a name of minilora models list"
     add_flag(parser, "--data", words, required=True)
-    words = "a .jsonl file of at least 10 held-out examples (default: the task's own, or a fifth of --data)"
+    words = "a file of at least 10 held-out examples (default: the task's own, or a fifth of --data)"
     add_flag(parser, "--test", words)
+    add_columns(parser)
     add_flag(parser, "--shots", f"examples in the prompt {DEFAULT}", _wholes(0), "0,2,4,8")
     words = f"examples to train on, all of --data among them {DEFAULT}"
     add_flag(parser, "--sizes", words, _wholes(2), "32,128,512,all")
@@ -31,6 +32,7 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     from rich.console import Console
 
+    from minilora.data.examples import Columns
     from minilora.measure import curve, curve_report
     from minilora.train import methods
 
@@ -39,7 +41,7 @@ def run(arguments: Namespace) -> None:
     settings = curve.CurveSettings(**same, methods=names, seeds=tuple(range(arguments.seeds)))
     settings = settings.quick() if arguments.quick else settings
     out, console = Path(arguments.out), Console(width=80, highlight=False, stderr=arguments.json)
-    records = curve.run(out, settings, arguments.resume, arguments.overwrite)
+    records = curve.run(out, settings, arguments.resume, arguments.overwrite, Columns.of(vars(arguments)))
     curve_report.show(records, out, console)
     if arguments.json:
         print(json.dumps(records.as_json()))

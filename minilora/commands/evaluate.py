@@ -8,7 +8,7 @@ from typing import Any
 
 from minilora.commands import common
 from minilora.commands.common import add_flag, load_model, print_result, whole
-from minilora.errors import MiniloraError, print_notes
+from minilora.errors import MiniloraError, flag_of, print_notes
 
 SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest expected one has, within these
 
@@ -25,37 +25,39 @@ def add(parser: common.Parser) -> None:
     flags = parser.add_argument_group("flags")
     common.add_model(flags)
     add_flag(flags, "--data", f"{common.DATA}; {common.CHATS}", required=True)
-    words = "part to measure (default: test; all of a .jsonl file that the model was not trained on)"
+    words = "part to measure (default: test; all of a file of examples that the model was not trained on)"
     add_flag(flags, "--split", words, common.choice(("train", "validation", "test", "all")))
     add_flag(flags, "--examples", "measure at most so many conversations (default: all)", whole(1))
     add_flag(flags, "--shots", "conversations in front of each question", whole(0), 0)
-    add_flag(flags, "--shots-from", "the .jsonl file that they are drawn from", metavar="FILE")
+    add_flag(flags, "--shots-from", "the file of examples that they are drawn from", metavar="FILE")
     add_flag(flags, "--batch-size", default=16)
     add_flag(flags, "--seq-len", "tokens per sequence (default: 128; of conversations up to 512)")
+    common.add_columns(flags)
     common.add_flags(flags, "--seed", "--json")
 
 
 def run(arguments: Namespace) -> None:
+    from minilora.data.rows import is_rows
     from minilora.train import catalog
     from minilora.train.load import path_of_model
     from minilora.train.save import training_of
-    from minilora.train.text import is_chat_data
 
     if bool(arguments.shots) != (arguments.shots_from is not None):
         raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
     arguments.data = catalog.resolve(arguments.data, "test")
     folders = [*(arguments.adapter or ()), *([path_of_model(arguments.model)] if arguments.model else ())]
     trainings = [training for folder in folders if (training := training_of(folder))]
-    (_conversations if is_chat_data(arguments.data) else _text)(arguments, trainings)
+    (_conversations if is_rows(arguments.data) else _text)(arguments, trainings)
 
 
 def _text(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.data import corpora
+    from minilora.data.examples import SETTINGS
     from minilora.data.tokenizer import encode_documents
     from minilora.train.text import Text
 
-    if arguments.shots or arguments.examples:
-        raise MiniloraError(f"--{'shots' if arguments.shots else 'examples'} is for a .jsonl file of conversations")
+    if typed := [flag_of(name) for name in ("shots", "examples", *SETTINGS) if getattr(arguments, name)]:
+        raise MiniloraError(f"{typed[0]} is for a file of examples")
     corpus, split = corpora.load(arguments.data), arguments.split or "test"
     print_notes(corpus.notes)
     model, tokenizer = load_model(arguments)
@@ -69,6 +71,7 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     from rich.console import Console
 
     from minilora.data import chat
+    from minilora.data.examples import Columns, read_examples
     from minilora.measure.held_out import draw_shots, select
     from minilora.measure.task_report import confusion_grid, score_lines
     from minilora.show.grids import drawn
@@ -77,8 +80,10 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     from minilora.train.progress import progress_bar
     from minilora.train.text import Chats
 
-    pool = chat.read_jsonl(catalog.resolve(arguments.shots_from)) if arguments.shots else []
-    chosen = select(arguments.data, arguments.split, trainings, arguments.examples, arguments.seed, pool)
+    columns = Columns.of(next(iter(trainings), {}) | Columns.of(vars(arguments)).settings())
+    source = catalog.resolve(arguments.shots_from or arguments.data)
+    pool = read_examples(source, columns).conversations if arguments.shots else []
+    chosen = select(arguments.data, arguments.split, trainings, arguments.examples, arguments.seed, pool, columns)
     measured = chosen.conversations
     shots = draw_shots(pool, arguments.shots, arguments.seed, measured)
     model, tokenizer = load_model(arguments)
@@ -87,6 +92,7 @@ def _conversations(arguments: Namespace, trainings: list[dict]) -> None:
     of = f" of {chosen.of:,}" if len(measured) < chosen.of else ""
     data, count = Chats(arguments.data, chosen.sha256, none, none, tokens), f"{len(measured):,}{of} conversations, "
     facts, line = _bits(arguments, model, data, trainings, chosen.split, count)
+    line = f"{chosen.summary[0]}\n{line}"
     facts |= {"conversations": len(measured), "of": chosen.of, "trained_on": chosen.trained_on, "shots": len(shots)}
     labels = chosen.labels if len(chosen.labels or ()) > 1 else None  # between fewer there is no choice
     longest = max(len(tokenizer.encode(messages[-1]["content"])) for messages in measured)

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 
+from minilora.commands import common
 from minilora.commands.common import CHATS, DATA, DEFAULT, Parser, add_flag, add_training, number, take_settings
 from minilora.commands.options import add_option_flags, read_options
 from minilora.peft.method import METHODS, find
@@ -25,10 +26,10 @@ def add(parser: Parser) -> None:
     add_flag(flags, "--batch-size")
     data = parser.add_argument_group("data")
     for part in ("validation", "test"):
-        add_flag(data, f"--{part}", f"the {part} part, for which --data is then not divided", metavar="FILE")
-    add_flag(data, "--seq-len", "tokens a sequence (default: 128; conversations: to 512)")
-    for name in ("--replay", "--quiz", "--dry-run"):
-        add_flag(data, name)
+        add_flag(data, f"--{part}", f"the {part} part: --data is then not divided", metavar="FILE")
+    common.add_columns(data)
+    add_flag(data, "--seq-len", "tokens per sequence (default: 128; examples: up to 512)")
+    common.add_flags(data, "--replay", "--quiz", "--dry-run")
     add_training(parser)
     add_option_flags(parser)
     take_settings(parser)
@@ -36,6 +37,7 @@ def add(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     from minilora.commands.training import check_folder, train, train_settings
+    from minilora.data.examples import Columns
     from minilora.train import defaults, load, methods, text
 
     check_folder(arguments)
@@ -44,15 +46,16 @@ def run(arguments: Namespace) -> None:
     method, options = METHODS[name], read_options(arguments, name)
     quantization = options.quantization if method.is_quantized else None  # never all of it in float
     tokenizer = load.tokenizer_of(load.path_of_model(arguments.model))
-    data = text.read_data(arguments.data, tokenizer, arguments.validation, arguments.test)
+    columns = Columns.of(vars(arguments))
+    data = text.read_data(arguments.data, tokenizer, arguments.validation, arguments.test, columns)
     model, tokenizer = load.load_model(arguments.model, quantization=quantization)
     model = methods.adapt(model, name, options, data.train.ids, arguments.seed)
     arguments.seq_len = arguments.seq_len or defaults.seq_len_for(model, data)
     sizes = {name: getattr(arguments, name) for name in ("batch_size", "seq_len", "epochs")}
     config = defaults.finetune_config(model, method, data, **sizes, **train_settings(arguments))
     settings = {"model": arguments.model, "method": name}
-    settings |= {
-        part: path for part in ("validation", "test", "replay") if (path := getattr(arguments, part)) is not None
-    }
+    typed = {name: getattr(arguments, name) for name in ("validation", "test", "replay")}
+    settings |= {name: value for name, value in typed.items() if value is not None}
+    settings |= columns.settings() | ({"labels": labels} if (labels := getattr(data, "labels", None)) else {})
     settings |= {option: getattr(options, option) for option in method.options}
     train(arguments, model, tokenizer, data, config, settings, name, options)

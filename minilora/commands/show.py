@@ -16,10 +16,11 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
+    from minilora.data.rows import is_rows
     from minilora.formats.atomic import show_path
     from minilora.show import style, training
     from minilora.train.run import read_metrics
-    from minilora.train.text import Chats, Text, is_chat_data
+    from minilora.train.text import Chats, Text
 
     folder = Path(arguments.folder)
     out = Path(arguments.out or folder / "run.png")
@@ -28,7 +29,7 @@ def run(arguments: Namespace) -> None:
     record, series = read_metrics(folder)
     data, planned, result = record["config"].get("data"), record["config"].get("steps"), record.get("result")
     step, summary = max(map(max, filter(None, series.values())), default=0), training.summary(series)
-    unit = "" if data is None else Chats.unit if is_chat_data(data) else Text.unit
+    unit = "" if data is None else Chats.unit if is_rows(data) else Text.unit
     draw = partial(training.run_figure, title=escape(style.printable(folder.resolve().name), 50), unit=unit)
     picture = style.save_all({out.stem: draw}, series, out.parent)[0] if summary else None
     state = "done" if result else "no result yet: it is running, or was broken off"

@@ -85,7 +85,8 @@ def train(
         replay_lines = [f"replay: {100 * arguments.replay:g} % of the rows are {words}"]
     trains, total = count_parameters(model)
     if not arguments.json:
-        print(f"{data.name}: {len(data.train.ids):,} tokens; {trains:,} of {total:,} parameters train")
+        tokens = f"{data.name}: {len(data.train.ids):,} tokens; {trains:,} of {total:,} parameters train"
+        print(*data.summary, tokens, sep="\n")
         print(plan(arguments, data, config, examples), *replay_lines, sep="\n", flush=True)
     print_notes([*data.notes, *getattr(batches, "notes", [])])
 

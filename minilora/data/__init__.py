@@ -1,1 +1,11 @@
-"""Text and what becomes of it: corpora, the tokenizer, batches, a labelled task, a jargon. Knows nothing of models."""
+"""Text and what becomes of it: corpora, examples, the tokenizer, batches, a labelled task, a jargon. Knows nothing of
+models.
+"""
+
+
+def __getattr__(name: str) -> object:
+    if name == "load_examples":  # with NumPy, which --help does without
+        from minilora.data.examples import load_examples
+
+        return load_examples
+    raise AttributeError(f"module 'minilora.data' has no attribute {name!r}")

@@ -32,7 +32,7 @@ SIZE_LIMIT = 256 * 2**20  # bytes of a reader's text; in memory, text, pieces an
 SHORTEST = 40  # characters; a docstring below this is mostly a repetition of the object's name
 SHINGLE = 8  # words; so long a run in common is copied text, not chance
 OVERLAP = 1 / 3  # a document with more than this share of its shingles seen before is a near-duplicate
-TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods", ".parquet")  # no running text
+EXAMPLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")  # no running text: `data.examples` reads them
 CONVERSATION = re.compile(r'[\s\[]*\{\s*"(prompt|instruction|messages|response|completion|output|conversations)"\s*:')
 HELD_OUT = 0.1  # share of the groups in the validation part, and again in the test part
 
@@ -89,10 +89,8 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     if name in CORPORA:
         return _documentation(name)
     texts, skipped = _read_texts(name)
-    if chat_file := next((title for title, text in texts.items() if CONVERSATION.match(text)), None):
-        raise MiniloraError(
-            f"{show_path(chat_file)} holds conversations: give them as a .jsonl file, one object a line"
-        )
+    if name.lower().endswith(EXAMPLES) or any(map(CONVERSATION.match, texts.values())):
+        raise MiniloraError(f"{show_path(name)} holds examples, not running text: give finetune a .csv or .jsonl file")
     size = min(max(sum(map(len, texts.values())) // 40, 200), 2000)
     documents = tuple(
         Document(f"{title}:{number}", piece)
@@ -314,18 +312,13 @@ def _read_texts(name: str) -> tuple[dict[str, str], list[str]]:
     if not os.path.lexists(name):
         hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"
         raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
-    if name.lower().endswith(TABLES):
-        raise MiniloraError(
-            f"{show_path(name)} is a table: write each row as a line "
-            '{"prompt": "…", "response": "…"} of a .jsonl file (in Python: csv.DictReader and json.dumps)'
-        )
     if not os.path.isdir(name):
         return {os.path.basename(name): read_file(name)}, []
     texts, skipped, total = {}, [], 0
     for path in filter(Path.is_file, _files(Path(name))):  # links to files are followed; FIFOs and devices left alone
         title, raw = path.relative_to(name).as_posix(), read_bytes(path, SIZE_LIMIT)
         try:
-            texts[title] = _decode(raw, title)
+            texts[title] = decode(raw, title)
             total += len(raw)
         except MiniloraError:
             skipped.append(title)
@@ -347,14 +340,18 @@ def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]
 
 def read_file(path: str | os.PathLike[str]) -> str:
     """Read a file of text in UTF-8, of at most SIZE_LIMIT bytes. MiniloraError, one line, otherwise."""
-    return _decode(read_bytes(path, SIZE_LIMIT), show_path(path))
+    return decode(read_bytes(path, SIZE_LIMIT), show_path(path))
 
 
-def _decode(raw: bytes, where: str) -> str:
+def decode(raw: bytes, where: str) -> str:
+    """Decode text in UTF-8, with \\n for every line end. MiniloraError, which begins with `where`, otherwise."""
     if (offset := raw.find(b"\0")) >= 0:
-        raise MiniloraError(f"{where} is binary: a zero byte at offset {offset:,}; give text in UTF-8")
+        raise MiniloraError(
+            f"{where} is binary: a zero byte at offset {offset:,}; give text in UTF-8, a spreadsheet as CSV"
+        )
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        raise MiniloraError(f"{where} is not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start:,}") from error
+        byte = f"byte 0x{raw[error.start]:02x} at offset {error.start:,}"
+        raise MiniloraError(f"{where} is not UTF-8: {byte}; save it in UTF-8 (a table as CSV UTF-8)") from error
     return re.sub("\r\n?", "\n", text.removeprefix("\ufeff"))  # a byte order mark is not text

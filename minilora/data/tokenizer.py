@@ -127,9 +127,9 @@ class Tokenizer:
             for start in range(0, len(texts), _PORTION):
                 yield from self._inner.encode_batch(texts[start : start + _PORTION], add_special_tokens=False)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`. Special tokens give nothing; a character that is cut in two gives U+FFFD."""
-        return self._inner.decode([int(i) for i in ids], skip_special_tokens=True)
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
+        """Return the text of `ids`. A character that is cut in two gives U+FFFD."""
+        return self._inner.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
 
     def to_json(self) -> str:
         """Return the content of a tokenizer.json."""

@@ -10,6 +10,7 @@ Both ways draw on one order of the training examples for each seed: the first k 
 turn. So k examples are among 2k, and n among 4n. All cells answer the same held-out questions.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from minilora import threads
 from minilora.data import chat
 from minilora.data.chat import Conversation, labels_of, question_of, response_of
+from minilora.data.examples import BY_NAME, Columns, read_examples
 from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
 from minilora.measure.naive_bayes import NaiveBayes
@@ -31,7 +33,7 @@ from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import catalog, defaults, load, methods
 from minilora.train.metrics import TaskScore, after, check_prompts, measure_task
-from minilora.train.text import Chats, is_chat_data
+from minilora.train.text import Chats, as_read
 
 KIND = "curve"
 RECORDS = "records.jsonl"
@@ -44,8 +46,8 @@ class CurveSettings:
     """What is measured, and on what."""
 
     model: str = "smollm2"  # as `load.load_model` takes it
-    data: str = "reviews"  # a .jsonl file of conversations, or a name of `minilora models list`
-    test: str | None = None  # a .jsonl file; None: the task's own, or a fifth of `data`, by question
+    data: str = "reviews"  # a file of examples, or a name of `minilora models list`
+    test: str | None = None  # a file of examples; None: the task's own, or a fifth of `data`, by question
     shots: tuple[int, ...] = (0, 2, 4, 8)
     sizes: tuple[int | str, ...] = (32, 128, 512, "all")  # "all": every example that is not held out
     methods: tuple[str, ...] = ("lora",)
@@ -70,6 +72,7 @@ class TaskData:
     test: list[Conversation]
     labels: list[str] | None
     notes: list[str]
+    summary: list[str]  # of `Examples`
 
     def order(self, seed: int, part: Sequence[Conversation] | None = None) -> list[Conversation]:
         """Return the conversations (by default those to learn from) in an order that the seed draws, the labels in turn
@@ -88,27 +91,28 @@ class TaskData:
         return [chosen[i] for i in np.random.default_rng([seed, k]).permutation(k)]
 
 
-def read_task(data: str, test: str | None = None) -> TaskData:
+def read_task(data: str, test: str | None = None, columns: Columns = BY_NAME) -> TaskData:
     """Return the conversations of `CurveSettings.data` and `.test`, less what stands in both.
 
     MiniloraError where there are too few, or where labels do not suit: one alone, or one that is never learned.
     """
     if test is None and data in catalog.TASKS:
         test = str(catalog.find(data, "test"))
-    notes: list[str] = []
-    train = _read("--data", data, notes)
-    held_out = _read("--test", test, notes) if test else []
-    notes += chat.doubts(train)
+    examples = read_examples(catalog.resolve(data), columns)
+    train, notes = examples.conversations, examples.notes
     if test is None:
-        train, *others = chat.split(train, data)
+        train, *others = chat.split(train, data, examples.is_labelled)
         held_out = [one for part in others for one in part]
-    tested = set(map(question_of, held_out))
-    learned = [one for one in train if question_of(one) not in tested]
+    else:
+        tested = read_examples(catalog.resolve(test), columns)
+        held_out, notes = tested.conversations, notes + tested.notes
+    questions = set(map(question_of, held_out))
+    learned = [one for one in train if question_of(one) not in questions]
     if both := len(train) - len(learned):
         notes.append(f"{both:,} of the {len(train):,} examples of --data begin as some of --test: not learned from")
     if not learned:
         raise MiniloraError("every example of --data begins as one of --test does: none is left to learn from")
-    labels = labels_of([*learned, *held_out])
+    labels = labels_of([*learned, *held_out], examples.is_labelled)
     if labels is not None and len(labels) == 1:
         raise MiniloraError(f"every response is {escape(repr(labels[0]))}: one label leaves nothing to tell apart")
     if unseen := sorted(set(labels or ()) - set(map(response_of, learned))):
@@ -121,27 +125,25 @@ def read_task(data: str, test: str | None = None) -> TaskData:
         where = "--test" if test else f"the fifth of {show_path(data)} that is held out"
         least = f"at least {FEWEST_TESTED}, better 200, by five times as many in --data or by a file as --test"
         raise MiniloraError(f"{where} has {len(held_out)} examples: give {least}")
-    return TaskData(learned, held_out, labels, notes)
-
-
-def _read(flag: str, source: str, notes: list[str]) -> list[Conversation]:
-    path = catalog.resolve(source)
-    if not is_chat_data(path):
-        names = f", or {' or '.join(catalog.TASKS)}" if flag == "--data" else ""
-        raise MiniloraError(f"{flag} must be a .jsonl file of prompts and responses{names}, not {show_path(source)}")
-    return chat.read_jsonl(path, notes)
+    return TaskData(learned, held_out, labels, notes, examples.summary)
 
 
 # The cells
 
 
-def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrite: bool = False) -> Records:
+def run(
+    out: Path | str,
+    settings: CurveSettings,
+    resume: bool = False,
+    overwrite: bool = False,
+    columns: Columns = BY_NAME,
+) -> Records:
     """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records.
 
     Numbers of examples above those that there are become all. Raises MiniloraError, before anything is written, for
     data, shots and sizes that do not suit; and where the file is there already, or was measured with other settings.
     """
-    task = read_task(settings.data, settings.test)
+    task = read_task(settings.data, settings.test, columns)
     there, notes = len(task.train), list(task.notes)
     if max(settings.shots, default=0) > there:
         raise MiniloraError(
@@ -155,6 +157,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
         raise MiniloraError(f"--sizes {min(sizes)} is too small for {labels} labels, each of which needs an example")
     curve = Curve(replace(settings, sizes=sizes, test_examples=min(settings.test_examples, len(task.test))), task)
     records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
+    print(*task.summary, *as_read(curve.tokenizer, curve.encode(task.train[:1])), sep="\n", file=sys.stderr)
     print_notes(notes)
     records.complete(cells_of(records.header["settings"]), curve.measure, "curve")
     return records

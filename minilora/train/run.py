@@ -40,7 +40,7 @@ RECORD = "run.json"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"  # it stays in the folder
 FORMAT = "minilora run"
-MAY_CHANGE = {"data", "validation", "test", "save_every", "checkpointing"}  # the text's hash tells what files hold
+MAY_CHANGE = {"data", "validation", "test", "labels", "save_every", "checkpointing"}  # the hash tells what files hold
 KEPT = 2
 SERIES = ("loss", "evaluation", "lr", "norm")  # what the loop logs
 

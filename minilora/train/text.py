@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from textwrap import wrap
+from typing import Any, ClassVar
 
 from minilora.data import chat, corpora
 from minilora.data.batches import ChatBatches, LanguageModelBatches
 from minilora.data.chat import ChatTokens
+from minilora.data.examples import BY_NAME, Columns, Examples, read_examples
+from minilora.data.rows import is_rows
 from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
 from minilora.errors import MiniloraError, escape, first_few
 
+SHOWN = 600  # characters of an example
 PADDING = 0  # any token will do: the attention mask hides it, and it has no label
 
 
@@ -25,6 +29,7 @@ class Text:
     validation: TokenStream
     test: TokenStream
     notes: tuple[str, ...] = ()  # for the reader, of what the files hold
+    summary: ClassVar[tuple[str, ...]] = ()
 
     unit: ClassVar[str] = "bits/character"
 
@@ -40,6 +45,7 @@ class Chats:
     test: ChatTokens
 
     notes: tuple[str, ...] = ()  # for the reader, of what the files hold
+    summary: tuple[str, ...] = ()  # lines to readers: how the rows were understood
     labels: list[str] | None = None  # of all parts together (`chat.labels_of`); None if the responses are free
     tokenizer: Tokenizer | None = None  # needed to ask for labels during training
     chooses: bool = True  # False if `validation` only watches the run: it is the test part, see `split_chats`
@@ -53,30 +59,32 @@ class Chats:
 
 
 def read_data(
-    source: str, tokenizer: Tokenizer, validation: str | None = None, test: str | None = None
+    source: str,
+    tokenizer: Tokenizer,
+    validation: str | None = None,
+    test: str | None = None,
+    columns: Columns = BY_NAME,
 ) -> Text | Chats:
-    """Read what `--data` names, split and tokenized: conversations in a .jsonl file, in the chat format of the model
-    that the tokenizer came with; otherwise a corpus.
+    """Read what `--data` names, split and tokenized: a file of examples (`data.examples`), in the chat format of the
+    model that the tokenizer came with; otherwise a corpus.
 
-    validation, test: files of conversations for these parts, for which the first is not split then.
+    validation, test: files of examples for these parts, for which the first is not split then.
     """
-    if not is_chat_data(source):
-        if validation or test:
-            raise MiniloraError(
-                f"a text is divided by itself: --validation and --test are for .jsonl files, not {escape(source)}"
-            )
+    if not is_rows(source):
+        if validation or test or columns != BY_NAME:
+            flags = "--validation, --test, columns and an instruction are for a file of examples (.csv, .jsonl)"
+            raise MiniloraError(f"{flags}, and {escape(source)} is a text")
         return read_text(corpora.load(source), tokenizer)
-    notes: list[str] = []
-    parts, digest = split_chats(source, validation, test, notes)  # what is wrong with a file comes first
+    parts, digest, read = split_chats(source, validation, test, columns)  # what is wrong with a file comes first
     chat_format = chat.find_format(tokenizer)
     if not (chooses := validation is not None or len(parts.validation) >= chat.LEAST_CHOICE):
         parts = parts._replace(validation=[])  # it is in the training part
-    notes += _what_training_lacks(parts)
+    notes = (*read.notes, *_what_training_lacks(parts, read.labels))
     tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
     if not chooses:
         tokens["validation"] = tokens["test"]
-    labels = chat.labels_of([messages for part in parts for messages in part])
-    return Chats(str(source), digest, notes=tuple(notes), labels=labels, tokenizer=tokenizer, chooses=chooses, **tokens)
+    known: dict[str, Any] = tokens | {"notes": notes, "labels": read.labels, "tokenizer": tokenizer, "chooses": chooses}
+    return Chats(str(source), digest, **known, summary=(*read.summary, *as_read(tokenizer, known["train"])))
 
 
 def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer) -> Text:
@@ -86,37 +94,49 @@ def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer) -> Text:
     return Text(corpus.name, corpus.sha256, notes=tuple(corpus.notes), **streams)
 
 
-def is_chat_data(source: str | os.PathLike) -> bool:
-    return str(source).lower().endswith((".jsonl", ".ndjson"))
-
-
 def split_chats(
     source: str | os.PathLike,
     validation: str | os.PathLike | None = None,
     test: str | os.PathLike | None = None,
-    notes: list[str] | None = None,
-) -> tuple[chat.Splits, str]:
-    """Return the parts that `read_data` makes of the files, and the SHA-256 of all that they hold.
+    columns: Columns = BY_NAME,
+) -> tuple[chat.Splits, str, Examples]:
+    """Return the parts that `read_data` makes of the files, the SHA-256 of all that they hold, and that together, with
+    the summary of the first.
 
     A validation part of fewer than `chat.LEAST_CHOICE` conversations could choose nothing, so it is trained on,
     too, unless it is a file of its own.
     """
-    conversations = chat.read_jsonl(source, notes)
-    if notes is not None:
-        notes += chat.doubts(conversations)
+    whole = read_examples(source, columns)
     files = {"validation": validation, "test": test}
-    own = {name: chat.read_jsonl(path, notes) for name, path in files.items() if path is not None}
-    parts = chat.Splits(conversations, [], []) if len(own) == 2 else chat.split(conversations, str(source))
+    given = {name: read_examples(path, columns) for name, path in files.items() if path is not None}
+    own, conversations = {name: one.conversations for name, one in given.items()}, whole.conversations
+    undivided = chat.Splits(conversations, [], [])
+    parts = undivided if len(own) == 2 else chat.split(conversations, str(source), whole.is_labelled)
     train = parts.train + [messages for name in own for messages in getattr(parts, name)]
     if validation is None and len(parts.validation) < chat.LEAST_CHOICE:
         train = train + parts.validation
     read = [*conversations, *(messages for part in own.values() for messages in part)]
     digest = chat.sha256(read) if len(own) == 2 else chat.split_sha256(read)
-    return chat.Splits(**parts._asdict() | {"train": train} | own), digest
+    notes = [note for one in (whole, *given.values()) for note in one.notes]
+    together = replace(whole, conversations=read, labels=chat.labels_of(read, whole.is_labelled), notes=notes)
+    return chat.Splits(**parts._asdict() | {"train": train} | own), digest, together
 
 
-def _what_training_lacks(parts: chat.Splits) -> list[str]:
-    """Notes on what the training part cannot teach, and on what the other parts have in common with it."""
+def as_read(tokenizer: Tokenizer, examples: ChatTokens) -> list[str]:
+    """Show the first of the examples as the model reads it, special tokens included; the middle of a long one is left
+    out.
+    """
+    text = tokenizer.decode(examples.rows[0][0], skip_special_tokens=False)
+    if len(text) > SHOWN:
+        text = f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}"
+    lines = [part for line in text.splitlines() for part in wrap(escape(line, SHOWN), 76) or [""]]
+    return ["the first of them as the model reads it:", *(f"  {line}" for line in lines)]
+
+
+def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[str]:
+    """Return notes on what the training part cannot teach, on what the other parts have in common with it, and on
+    labels that are never tested.
+    """
     responses = set(map(chat.response_of, parts.train))
     questions = {name: list(map(chat.question_of, part)) for name, part in parts._asdict().items()}
     notes = []
@@ -130,9 +150,14 @@ def _what_training_lacks(parts: chat.Splits) -> list[str]:
                 f"{shared:,} of {len(questions[name]):,} {name} conversations begin as one of the {words} part does"
             )
     for name in ("validation", "test"):
-        labels = chat.labels_of(getattr(parts, name)) or []
-        if strange := [repr(label) for label in labels if label not in responses]:
+        there = set(map(chat.response_of, getattr(parts, name)))
+        if strange := [repr(label) for label in labels or () if label in there - responses]:
             notes.append(f"{escape(first_few(strange))} never occurs in the training part, but in {name}")
+    tested = set(map(chat.response_of, parts.test))
+    if untested := [repr(label) for label in labels or () if label not in tested]:
+        notes.append(
+            f"the test part has no example of {first_few(untested)}: too rare for a part of {len(parts.test):,}"
+        )
     return notes
 
 

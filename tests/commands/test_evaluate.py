@@ -90,7 +90,7 @@ def test_a_text_has_a_test_part_and_a_whole(evaluate):
     [
         ("labels", ["--shots", 2], "--shots and --shots-from belong together"),
         ("two", ["--shots", 25, "--shots-from", "labels"], "positions: give fewer shots"),
-        ("text.txt", ["--examples", 2], "--examples is for a .jsonl file"),
+        ("text.txt", ["--examples", 2], "--examples is for a file of examples"),
     ],
 )
 def test_bad_input_is_one_line(evaluate, place, name, more, words):

@@ -12,7 +12,7 @@ import pytest
 
 from experiments.__main__ import main as experiments
 from minilora.cli import main
-from minilora.data.chat import read_jsonl
+from minilora.data import load_examples
 from minilora.train import defaults
 from tests.helpers import tiny_chat
 
@@ -54,8 +54,8 @@ def test_the_page_runs(blocks, monkeypatch, capsys):
                 assert PROGRAMS[program](flags) in done, (line, capsys.readouterr().err)
         else:
             Path("shown.jsonl").write_text(code)
-            assert [one[-1]["content"] for one in read_jsonl("shown.jsonl")] == ["positive", "negative", "negative"]
-    assert len(read_jsonl("test.jsonl")) == 64 and len(read_jsonl("mine.jsonl")) == 256
+            assert [one[-1]["content"] for one in load_examples("shown.jsonl")] == ["positive", "negative", "negative"]
+    assert len(load_examples("test.jsonl")) == 64 and len(load_examples("mine.jsonl")) == 256
     told = [json.loads(Path("runs", name, "run.json").read_text()) for name in ("chat", "auto", "short")]
     assert [one["config"]["model"] for one in told] == ["tiny"] * 3
     assert names["adapted"].active_adapter == "sum" and names["both"].strength == 0.5

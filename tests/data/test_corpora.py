@@ -237,9 +237,9 @@ def test_unknown_names(name, fragments):
         (b"abc\0def", ["binary", "offset 3"]),
         (b"\xef\xbb\xbfab\xff", ["not UTF-8", "0xff", "offset 5"]),
         (b"cut short \xc3", ["not UTF-8", "0xc3", "offset 10"]),
-        (b'{"prompt": "a", "response": "b"}\n', ["holds conversations: give them as a .jsonl file"]),
-        (b'[\n  {"messages": []}]', ["holds conversations"]),
-        (b'{ "output" : 1}', ["holds conversations"]),
+        (b'{"prompt": "a", "response": "b"}\n', ["holds examples, not running text"]),
+        (b'[\n  {"messages": []}]', ["holds examples"]),
+        (b'{ "output" : 1}', ["holds examples"]),
     ],
 )
 def test_text_that_is_none(tmp_path, content, fragments):
@@ -250,7 +250,7 @@ def test_text_that_is_none(tmp_path, content, fragments):
 def test_an_empty_folder_and_a_table(tmp_path):
     refused(tmp_path, "no text")
     (tmp_path / "rows.CSV").write_text("a,b")
-    refused(tmp_path / "rows.CSV", "rows.CSV is a table")
+    refused(tmp_path / "rows.CSV", "rows.CSV holds examples")
 
 
 def test_text_that_is_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):

@@ -119,6 +119,7 @@ def test_a_curve_and_going_on_with_it(folder, tmp_path, capsys, monkeypatch):
     curve.run(tmp_path / "a", s, resume=True)
     assert measured == [("trained", "lora", 16, 1)]
     write(folder / "other.jsonl", rows(11))
+    capsys.readouterr()
     flags = ["--model", s.model, "--test", s.test, "--out", tmp_path / "a", "--resume", "--seeds", 2]
     message = refused(capsys, "--data", folder / "other.jsonl", "--shots", "0,2", "--sizes", "4,16", *flags)
     assert "other settings" in message and "train_sha256" in message
@@ -221,7 +222,7 @@ def test_bad_input(folder, tmp_path, capsys):
         ({"--data": many, "--test": write(tmp_path / "m.jsonl", rows(9, tuple("abcde"), 500)), "--sizes": "4"},
          "--sizes 4 is too small for 5 labels"),
         ({"--methods": "lora,lorra"}, "did you mean 'lora'"),
-        ({"--data": "numpy-docs"}, "--data must be a .jsonl file of prompts and responses, or reviews or r8"),
+        ({"--data": "numpy-docs"}, "numpy-docs is no file of examples: .csv, .tsv, "),
         ({"--model": "base"}, "chat format"),
     ):  # fmt: skip
         flags = [part for flag in (good | changed).items() for part in flag]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from minilora.data import chat
+from minilora.data import chat, load_examples
 from minilora.errors import MiniloraError
 from minilora.measure.held_out import draw_shots, learned_from, select
 from minilora.train.text import split_chats
@@ -24,7 +24,7 @@ def write(path, rows) -> str:
 def seen(tmp_path) -> tuple[str, dict]:
     """A file that a model was trained on, and the record of that."""
     path = write(tmp_path / "seen.jsonl", [(f"Film {i}?", LABELS[i % 2]) for i in range(60)])
-    return path, {"data": path, "data_sha256": chat.split_sha256(chat.read_jsonl(path)), "seq_len": 64}
+    return path, {"data": path, "data_sha256": chat.split_sha256(load_examples(path)), "seq_len": 64}
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def fresh(tmp_path) -> str:
 
 def test_all_of_a_file_is_measured_unless_the_model_was_trained_on_it(seen, fresh):
     path, training = seen
-    parts = chat.split(chat.read_jsonl(path), path)
-    assert select(path).split == "all" and select(path).conversations == chat.read_jsonl(path)
+    parts = chat.split(load_examples(path), path)
+    assert select(path).split == "all" and select(path).conversations == load_examples(path)
     own = select(path, trainings=[training])
     assert own.split == "test" and own.conversations == parts.test and own.of == len(parts.test)
     assert own.trained_on == 0 and own.notes == []
@@ -48,9 +48,9 @@ def test_all_of_a_file_is_measured_unless_the_model_was_trained_on_it(seen, fres
 
 def test_what_was_trained_on_is_counted(seen, fresh):
     path, training = seen
-    parts = chat.split(chat.read_jsonl(path), path)
+    parts = chat.split(load_examples(path), path)
     trained = [json.dumps(messages) for messages in [*parts.train, *parts.validation]]  # 6 could choose nothing
-    shared = sum(json.dumps(messages) in trained for messages in chat.read_jsonl(fresh))
+    shared = sum(json.dumps(messages) in trained for messages in load_examples(fresh))
     found = select(fresh, trainings=[training])
     assert 0 < shared < 20 and found.trained_on == shared
     assert found.notes == [f"{shared} of the 40 conversations measured were trained on"]
@@ -72,7 +72,7 @@ def test_a_training_file_that_changed_or_is_gone_is_a_note(seen, fresh, tmp_path
 def test_all_adapters_count(seen, fresh, tmp_path):
     """Of the file, the first learned films and the second plays; a third learned the file itself."""
     plays = write(tmp_path / "plays.jsonl", [(f"Play {i}?", ("good", "so so")[i % 2]) for i in range(20)])
-    hashes = {path: chat.split_sha256(chat.read_jsonl(path)) for path in (plays, fresh)}
+    hashes = {path: chat.split_sha256(load_examples(path)) for path in (plays, fresh)}
     first, second, own = seen[1], *({"data": path, "data_sha256": digest} for path, digest in hashes.items())
     alone = [select(fresh, trainings=[one]).trained_on for one in (first, second)]
     both = select(fresh, trainings=[first, second])
@@ -84,14 +84,14 @@ def test_all_adapters_count(seen, fresh, tmp_path):
 
 def test_a_sample_is_drawn_by_its_seed_in_the_order_of_the_file(seen):
     one, again, other = (select(seen[0], examples=20, seed=seed).conversations for seed in (0, 0, 1))
-    places = list(map(chat.read_jsonl(seen[0]).index, one))
+    places = list(map(load_examples(seen[0]).index, one))
     assert one == again != other and places == sorted(set(places)) and len(one) == 20
     assert select(seen[0], examples=99).of == len(select(seen[0], examples=99).conversations) == 60
 
 
 def test_shots_take_the_labels_in_turn_and_none_that_is_measured(tmp_path):
     rows = [(f"{i}?", "bad" if i % 10 == 0 else "good") for i in range(30)]
-    pool = chat.read_jsonl(write(tmp_path / "rare.jsonl", rows))
+    pool = load_examples(write(tmp_path / "rare.jsonl", rows))
     for seed in range(3):
         drawn = [messages[-1]["content"] for messages in draw_shots(pool, 6, seed)]
         assert sorted(drawn) == ["bad"] * 3 + ["good"] * 3
@@ -105,7 +105,7 @@ def test_shots_take_the_labels_in_turn_and_none_that_is_measured(tmp_path):
 def test_files_of_their_own_for_the_parts_are_known(seen, tmp_path):
     path, record = seen
     test = write(tmp_path / "test.jsonl", [("New?", "good"), ("Film 3?", "bad")])
-    parts, digest = split_chats(path, test=test)
+    parts, digest, _ = split_chats(path, test=test)
     training = record | {"test_data": test, "data_sha256": digest}
     assert learned_from(training) == parts.train
     found = select(test, trainings=[training])

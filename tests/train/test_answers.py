@@ -8,13 +8,14 @@ import pytest
 from minilora import threads
 from minilora.cli import main
 from minilora.data import chat
+from minilora.data.rows import is_rows
 from minilora.data.tokenizer import folder_tokenizer
 from minilora.models.llama import LlamaForCausalLM
 from minilora.quant import quantization
 from minilora.tensor import no_grad
 from minilora.train import load, metrics
 from minilora.train.answers import answers, end_token_ids, question_ids
-from minilora.train.text import is_chat_data, read_data
+from minilora.train.text import read_data
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -46,9 +47,9 @@ def refused(capsys, *arguments) -> str:
     return err
 
 
-@pytest.mark.parametrize("name", ["x.jsonl", "x.JSONL", "x.ndjson"])
+@pytest.mark.parametrize("name", ["x.jsonl", "x.NDJSON", "x.json", "x.csv", "x.Tsv", "x.csv.gz", "x.json.bz2"])
 def test_files_of_conversations_are_known_by_their_names(name):
-    assert is_chat_data(name) and not is_chat_data(name[:-1])
+    assert is_rows(name) and not is_rows(f"{name}x")
 
 
 @pytest.mark.parametrize("method", ["full", "prompt"])
@@ -112,7 +113,7 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
             ["evaluate", *model, "--adapter", place / "model", "--data", place / "x.jsonl"],
             "no adapter: give it as --model",
         ),
-        (["finetune", *model, "--data", tmp_path / "bad.jsonl", *out], "line 1: the assistant's message is empty"),
+        (["finetune", *model, "--data", tmp_path / "bad.jsonl", *out], "no row has both a text and an answer"),
         (["finetune", *model, "--data", tmp_path / "two.jsonl", *out], "9 conversations with 1 different questions"),
         (["finetune", *model, "--data", tmp_path / "no.jsonl", *out], "No such file"),
         (["finetune", *model, "--data", place / "x.jsonl", "--seq-len", 5, *out], "no response fits"),

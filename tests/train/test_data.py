@@ -85,7 +85,7 @@ def test_a_text_has_no_parts_of_its_own_and_says_what_is_left_out(tmp_path, toke
         (tmp_path / "texts" / name).write_bytes(content)
     folder = str(tmp_path / "texts")
     assert read_data(folder, tokenizer).notes == (f"left out of {folder}, not being text in UTF-8: latin.txt",)
-    with pytest.raises(MiniloraError, match="--validation and --test are for .jsonl files, not "):
+    with pytest.raises(MiniloraError, match="are for a file of examples .*texts is a text"):
         read_data(folder, tokenizer, str(tmp_path / "x.jsonl"))
 
 
@@ -95,4 +95,4 @@ def test_data_are_read_before_the_model(tmp_path, model, monkeypatch, capsys):
     bad.write_text('{"prompt": "a"}\n')
     for data in (bad, tmp_path / "no.jsonl", tmp_path / "no.txt"):
         assert main(["finetune", "--model", str(model), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
-    assert "line 1: has the keys prompt" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "line 1: has the columns 'prompt'" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -1,0 +1,201 @@
+"""Examples: the rows of a file as conversations. With the instruction "Which team?",
+
+    text,label
+    My card was charged twice.,billing
+
+is one, [{"role": "user", "content": "Which team?\\n\\nMy card was charged twice."}, {"role": "assistant", "content":
+"billing"}].
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from minilora.data import chat
+from minilora.data.chat import labels_of, response_of
+from minilora.data.chat_format import Conversation, check_messages
+from minilora.data.rows import read_rows
+from minilora.errors import MiniloraError, did_you_mean, escape, first_few
+from minilora.formats.atomic import show_path, to_utf8
+
+TEXTS = ("text", "prompt", "question", "instruction", "input")  # what a column may be called, in any case; the first of
+ANSWERS = ("label", "response", "answer", "output", "completion")  # these that a row has is read
+SETTINGS = ("text_column", "label_column", "instruction")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How rows become conversations: the settings that --text-column, --label-column and --instruction give."""
+
+    text: str | None = None  # None: the column is one of TEXTS
+    label: str | None = None  # None: it is one of ANSWERS
+    instruction: str | None = None  # stands before each text, with an empty line between
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Columns:
+        """Take the columns from the settings of a run, or from the flags of a command."""
+        values = map(settings.get, SETTINGS)
+        return cls(*(value if isinstance(value, str) else None for value in values))
+
+    def settings(self) -> dict[str, str]:
+        """Return what is not None, as `of` reads it."""
+        return {name: value for name, value in zip(SETTINGS, astuple(self), strict=True) if value is not None}
+
+
+BY_NAME = Columns()
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The conversations of a file, and how its rows were understood."""
+
+    conversations: list[Conversation]
+    is_labelled: bool  # all answers come from a column of labels
+    labels: list[str] | None  # `chat.labels_of` the conversations
+    summary: list[str]  # lines to readers: how many rows, their columns, the labels with their counts
+    notes: list[str]
+
+
+def load_examples(
+    path: str | os.PathLike[str],
+    text_column: str | None = None,
+    label_column: str | None = None,
+    instruction: str | None = None,
+    notes: list[str] | None = None,
+) -> list[Conversation]:
+    """Read the conversations in a .csv, .tsv, .jsonl, .ndjson or .json file, maybe compressed (.gz, .bz2, .xz).
+
+    A row has a text and an answer in columns of these names, by default the first of TEXTS and of ANSWERS that it has;
+    an instruction may have an input beside it. In JSON it may have `messages` instead, with a role and a content each,
+    the assistant's last. Rows without a text or an answer are left out. Labels (`chat.labels_of`) lose the spaces
+    around them. notes: gets a line for what is left out or changed.
+
+    Errors: MiniloraError, which names up to three bad rows; FormatError for what cannot be read.
+    """
+    examples = read_examples(path, Columns(text_column, label_column, instruction))
+    if notes is not None:
+        notes += examples.notes
+    return examples.conversations
+
+
+def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> Examples:
+    """Read the conversations in a file as `load_examples` does."""
+    conversations, empty = [], []
+    problems: dict[str, str] = {}  # in words, and where each comes first
+    kinds: dict[str, bool] = {}  # the columns that are read, and if they have a label
+    ignored: dict[str, None] = {}
+    for where, row in read_rows(path):
+        try:
+            messages, used, is_label = _conversation(row, columns)
+            conversations.append(messages)
+            kinds[" and ".join(used)] = is_label
+            ignored |= {name: None for name in row if name not in used and row[name] not in (None, "", [], {})}
+        except Empty:
+            empty.append(where)
+        except MiniloraError as error:
+            problems.setdefault(str(error), where)
+    name = show_path(path)
+    if problems:
+        lines = [f"{where}: {words}" for words, where in problems.items()]
+        raise MiniloraError(f"{name}: {first_few(lines, separator='; ')}")
+    if not conversations:
+        raise MiniloraError(f"{name}: no row has both a text and an answer")
+    notes = [f"what rows have under {escape(first_few(list(ignored)))} is not read"] if ignored else []
+    if "messages" in kinds and columns != BY_NAME:
+        notes.append("messages are read as they are, without columns and instruction")
+    if empty:
+        notes.append(f"{len(empty):,} rows without a text or an answer are left out: {first_few(empty)}")
+    summary = [f"{name}: {len(conversations):,} examples, from the columns {escape('; '.join(kinds), 200)}"]
+    is_labelled = all(kinds.values())
+    if labels := labels_of(conversations, is_labelled):
+        counts = Counter(map(response_of, conversations)).most_common()
+        summary.append(f"{len(labels)} labels: {first_few([f'{escape(one, 30)} {n:,}' for one, n in counts], 8)}")
+        # Labels are compared without spaces around them, so they are learned without.
+        if spaced := [one[-1] for one in conversations if one[-1]["content"] != response_of(one)]:
+            notes.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")
+            for message in spaced:
+                message["content"] = message["content"].strip()
+    notes += chat.doubts(conversations, labels)
+    return Examples(conversations, is_labelled, labels, summary, [f"{name}: {words}" for words in notes])
+
+
+def read_questions(
+    path: str | os.PathLike[str], columns: Columns = BY_NAME
+) -> tuple[list[dict[str, Any]], list[Conversation | str]]:
+    """Read what is to be answered: the rows as they are, and of each the conversation before its answer, or what is
+    wrong with the row, in words. Answers need not be there. Errors: as of `load_examples`, if no row can be asked.
+    """
+    rows = read_rows(path)
+    questions: list[Conversation | str] = []
+    for where, row in rows:
+        try:
+            messages, _ = _question(row, columns)
+            questions.append(messages[:-1] if messages[-1]["role"] == "assistant" else messages)
+        except MiniloraError as error:
+            questions.append(f"{where}: {error}")
+    if all(isinstance(one, str) for one in questions):
+        raise MiniloraError(f"{show_path(path)}: {questions[0]}")
+    return [row for _, row in rows], questions
+
+
+# A row
+
+
+class Empty(MiniloraError):
+    """A row has no text, or no answer."""
+
+
+def _conversation(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list[str], bool]:
+    """Return the messages of a row, the columns that they come from, and if the answer's is one of labels."""
+    messages, used = _question(row, columns)
+    if used == ["messages"]:
+        if messages[-1]["role"] != "assistant":
+            raise MiniloraError("the last message is not the assistant's: there is no response to learn")
+        return messages, used, False
+    column = _find(row, columns.label, ANSWERS, "--label-column")
+    is_label = columns.label is not None or column.strip().lower() == "label"
+    if is_label and isinstance(row[column], int | float):  # in JSON
+        row = row | {column: json.dumps(row[column])}
+    return [*messages, {"role": "assistant", "content": _text(row, column)}], [*used, column], is_label
+
+
+def _question(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list[str]]:
+    """Return the messages of a row as far as it asks, or all of its `messages`; and the columns that they come from."""
+    if isinstance(row.get("messages"), list) and all(isinstance(message, dict) for message in row["messages"]):
+        pairs = [(_text(one, "role"), _text(one, "content", one.get("role") == "system")) for one in row["messages"]]
+        messages = [{"role": role, "content": content} for role, content in pairs]
+        check_messages(messages)
+        return messages, ["messages"]
+    used = [_find(row, columns.text, TEXTS, "--text-column")]
+    if used[0].strip().lower() == "instruction":
+        used += [column for column in row if column.strip().lower() == "input" and row[column]]
+    parts = [*filter(None, [columns.instruction]), *(_text(row, column) for column in used)]
+    return [{"role": "user", "content": "\n\n".join(parts)}], used
+
+
+def _find(row: dict[str, Any], chosen: str | None, names: tuple[str, ...], flag: str) -> str:
+    """Return the column of a row that is called as was chosen, else as the first of `names` that is there."""
+    by_name = {column.strip().lower(): column for column in row}
+    for name in names if chosen is None else [chosen.strip().lower()]:
+        if name in by_name:
+            return by_name[name]
+    there = first_few([escape(repr(column), 40) for column in row], 8) or "none"
+    wanted = " or ".join(names) if chosen is None else escape(repr(chosen))
+    advice = did_you_mean(chosen or "", row) or f"name one so, or choose one by {flag}"
+    raise MiniloraError(f"has the columns {there}; none is called {wanted}: {advice}")
+
+
+def _text(row: dict[str, Any], column: str, may_be_empty: bool = False) -> str:
+    """Return the text in a column of a row, or in a field of a message."""
+    value, name = row.get(column), escape(column, 40)
+    if value is None or isinstance(value, str) and not value.strip() and not may_be_empty:
+        raise Empty(f"there is no {name}")
+    if not isinstance(value, str):
+        raise MiniloraError(f"{name} is {escape(json.dumps(value), 40)}, not text: write it in quotes")
+    to_utf8(value)
+    return value

@@ -1,0 +1,128 @@
+"""Rows of a file: CSV and TSV as spreadsheets write them, JSON and JSON lines, compressed or not.
+
+    text;team
+    "The invoice is wrong,
+    twice";billing
+
+gives ("line 2", {"text": "The invoice is wrong,\\ntwice", "team": "billing"}).
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import json
+import lzma
+import os
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from minilora.data.corpora import SIZE_LIMIT, decode
+from minilora.errors import MiniloraError, escape, first_few
+from minilora.formats.atomic import open_regular, parse_json, show_path
+
+TABLES, JSON, SHEETS = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json"), (".xlsx", ".xls", ".ods", ".parquet")
+OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+DELIMITERS = ",;\t|"
+
+Row = tuple[str, dict[str, Any]]  # where it is, to readers; its fields
+
+
+def is_rows(path: str | os.PathLike[str]) -> bool:
+    """True if a file of this name holds rows: TABLES and JSON, maybe compressed, and SHEETS, which are not read."""
+    return _suffixes(path)[0] in TABLES + JSON + SHEETS
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[Row]:
+    """Read the rows of a file, each with the line that it begins in, or its number in the list of a .json.
+
+    The first row of a table names the columns; fields are text; columns without a name and empty rows are left out.
+    Errors: MiniloraError, which names up to three bad lines; FormatError if the file cannot be read.
+    """
+    (kind, compression), where = _suffixes(path), show_path(path)
+    if not is_rows(path):
+        raise MiniloraError(
+            f"{where} is no file of examples: {', '.join(TABLES + JSON)}, or these with {', '.join(OPENERS)}"
+        )
+    with open_regular(path) as file:
+        try:
+            raw = OPENERS.get(compression, lambda file: file)(file).read(SIZE_LIMIT + 1)
+        except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+            raise MiniloraError(f"{where} cannot be read: {escape(str(error))}") from error
+    if len(raw) > SIZE_LIMIT:
+        raise MiniloraError(f"{where} has more than {SIZE_LIMIT:,} bytes, the most that is read of a file: divide it")
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # a spreadsheet's "Unicode text"
+        raw = raw.decode("utf-16", "replace").encode()
+    text = decode(raw, where)
+    rows, problems = _table(text) if kind in TABLES else _objects(text, kind)
+    if problems:
+        raise MiniloraError(f"{where}: {first_few(problems, separator='; ')}")
+    if not rows:
+        raise MiniloraError(f"{where} has no rows")
+    return rows
+
+
+def _suffixes(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return the suffix that tells the kind, and that of the compression ("" if there is none)."""
+    name = Path(str(path).lower())
+    return (Path(name.stem).suffix, name.suffix) if name.suffix in OPENERS else (name.suffix, "")
+
+
+def _table(text: str) -> tuple[list[Row], list[str]]:
+    """Divide a table by the delimiter that its first line has most of, or by another one that divides all rows alike.
+
+    Returns the rows and what is wrong with them, in words.
+    """
+    header = text.lstrip("\n").partition("\n")[0]
+    delimiters = sorted((one for one in DELIMITERS if one in header), key=header.count, reverse=True)
+    tables = [_divided(text, one) for one in delimiters or "\x1f"]  # a single column: by a character that no text has
+    return min(tables, key=lambda table: bool(table[1]))
+
+
+def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
+    csv.field_size_limit(SIZE_LIMIT)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows, problems, line = [], [], 1
+    names: list[str] = []
+    try:
+        for fields in reader:
+            if not names:
+                names = [field.strip() for field in fields]
+                while names and not names[-1]:  # empty columns, as spreadsheets leave them at the end
+                    names.pop()
+            elif any(field.strip() for field in fields):
+                if len(fields) < len(names) or any(fields[len(names) :]):
+                    problems.append(f"line {line:,} has {len(fields)}, not {len(names)} fields: is a text not quoted?")
+                rows.append((f"line {line:,}", {n: field for n, field in zip(names, fields, strict=False) if n}))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        problems.append(f"line {line:,}: {error}: is a quotation mark left open, or not doubled?")
+    counts = Counter(name.lower() for name in names if name)
+    if twice := [escape(repr(name), 40) for name, count in counts.items() if count > 1]:
+        problems.insert(0, f"the first line names {first_few(twice)} twice: give each column a name of its own")
+    return rows, problems
+
+
+def _objects(text: str, kind: str) -> tuple[list[Row], list[str]]:
+    """Read JSON objects, one a line or in .json a list of them. Returns them and what is wrong with them, in words."""
+    if kind == ".json" and text.lstrip().startswith("["):
+        try:
+            rows = [(f"number {number:,}", value) for number, value in enumerate(json.loads(text), start=1)]
+        except (ValueError, RecursionError) as error:
+            return [], [f"it is not valid JSON: {escape(str(error))}"]
+        return rows, [f"{where} of the list is not an object" for where, value in rows if not isinstance(value, dict)]
+    rows, problems = [], []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                rows.append((f"line {number:,}", parse_json(line.encode(), "it")))
+            except MiniloraError as error:
+                problems.append(f"line {number:,}: {error}")
+    if problems and kind == ".json":
+        problems.insert(0, "it is no list of objects, and not one object a line")
+    return rows, problems
