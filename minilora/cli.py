@@ -79,7 +79,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     **{f"plan --{f}": _CLUSTER for f in ("machines", "link", "link-efficiency", "tokens", "steps")},
 }
 
-PLAIN = str.maketrans(dict(zip("─–−×·µ±…▁▂▃▄▅▆▇█", (*"---x*u", "+-", "...", *".:-=+*#@"), strict=True)))
+PLAIN = str.maketrans(dict(zip("─–−×·µ±…→▁▂▃▄▅▆▇█", (*"---x*u", "+-", "...", "->", *".:-=+*#@"), strict=True)))
 
 
 def main(argv: list[str] | None = None) -> int:

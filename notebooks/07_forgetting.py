@@ -12,7 +12,7 @@ import ipywidgets  # sliders
 import numpy as np
 
 from figures import pictures  # in the folder beside this notebook
-from figures.replay import MixedBatches  # rows of two texts in one batch
+from minilora.data.batches import MixedBatches  # rows of two texts in one batch
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.train import load  # where the base is
 from minilora.train.loop import TrainConfig, train  # how a model is trained

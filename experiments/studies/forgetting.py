@@ -5,9 +5,9 @@ from itertools import product
 
 from experiments.bench import Bench
 from experiments.studies.study import Point, Study, StudySettings, compared, draw_curve
+from minilora.data.batches import MixedBatches
 from minilora.show.grids import NAMES, Grid
 from minilora.show.style import GREY, LOOKS, single, styled, with_legend
-from notebooks.figures.replay import MixedBatches
 
 REPLAY = {"full": ("v", "#56B4E9"), "lora": ("P", "#E69F00")}  # marker and colour of the curves
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from minilora.data.batches import MixedBatches
 from minilora.measure.lab import Lab
 from minilora.train import load
 from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS
-from notebooks.figures.replay import MixedBatches
 
 TITLE = "Learned × forgotten"
 WAYS = {  # method, share of replay

@@ -81,7 +81,7 @@ class Parser(argparse.ArgumentParser):
         return did_you_mean(f"--{name}", self._option_string_actions, before="; ")
 
     def format_help(self):
-        """Format the help: a usage of what must be given, texts wrapped line by line, groups without a line between."""
+        """Format the help: a usage of what must be given, texts wrapped line by line, groups without a line before."""
         formatter = self._get_formatter()
         if self.usage is None:
             formatter.add_usage(None, [one for one in self._actions if one.required or not one.option_strings], [])
@@ -89,7 +89,7 @@ class Parser(argparse.ArgumentParser):
         for name in ("description", "epilog"):
             lines = (getattr(self, name) or "").splitlines()
             setattr(self, name, "\n".join(fill(line, formatter._width, break_on_hyphens=False) for line in lines))
-        return re.sub(r"(\n +[^\n]*)\n\n(?=[^\n]+:\n  -)", r"\1\n", super().format_help())
+        return re.sub(r"([^\n]\n)\n(?=[^\n]+:\n  -)", r"\1", super().format_help())
 
     def _get_value(self, action, arg_string):
         """Refuse an empty value, such as the shell makes of a variable that is not set, where no `type` accepts it."""
@@ -149,6 +149,8 @@ def choice(names: Iterable[str]) -> Callable[[str], str]:
 
 DEFAULT = "(default: %(default)s)"
 SHARE = checked(float, fields.Kind("above 0 and at most 1", lambda part: 0 < part <= 1), "SHARE")
+PART = checked(float, fields.Kind("above 0 and below 1", lambda part: 0 < part < 1), "SHARE")
+QUIZ = ("auto", "on", "off")  # auto: if it takes less than a tenth of the training's time
 FLAGS: dict[str, tuple[str, Any, Any]] = {  # help, type, default; of a flag without a value, bool
     "--model": (f"{MODEL} {DEFAULT}", None, "base"),
     "--strength": ("multiplies what the adapter changes; 0 is the model alone", number(), 1.0),
@@ -170,6 +172,9 @@ FLAGS: dict[str, tuple[str, Any, Any]] = {  # help, type, default; of a flag wit
     "--json": ("print the result as JSON", bool, False),
     "--temperature": ("", number(least=0), None),
     "--top-k": ("draw among so many of the likeliest tokens", whole(1), None),
+    "--quiz": (f"what does it forget? {', '.join(QUIZ)} {DEFAULT}", choice(QUIZ), "auto"),
+    "--replay": ("share of rows of the base's own kind, such as 0.1", PART, None),
+    "--dry-run": ("show data, time and the first batch; train nothing", bool, False),
     "--top-p": ("draw among the likeliest that reach this share together", SHARE, None),
 }
 

@@ -16,7 +16,8 @@ def add(parser: Parser) -> None:
     add_flag(flags, "--data", f"{DATA}; {CHATS}", required=True)
     add_flag(flags, "--model")
     add_flag(flags, "--method", f"--method NAME --help tells of one {DEFAULT}", default="lora")
-    add_flag(flags, "--out", "run folder: metrics, checkpoints and the result", required=True)
+    required = "--dry-run" not in parser.typed
+    add_flag(flags, "--out", "run folder: metrics, checkpoints and the result", required=required)
     words = "its peak, or auto: searched (default: by the method)"
     add_flag(flags, "--lr", words, lambda text: text if text == "auto" else number(above=0)(text))
     length = flags.add_mutually_exclusive_group()
@@ -28,6 +29,7 @@ def add(parser: Parser) -> None:
         add_flag(data, f"--{part}", f"the {part} part: --data is then not divided", metavar="FILE")
     common.add_columns(data)
     add_flag(data, "--seq-len", "tokens per sequence (default: 128; examples: up to 512)")
+    common.add_flags(data, "--replay", "--quiz", "--dry-run")
     add_training(parser)
     add_option_flags(parser)
     take_settings(parser)
@@ -52,7 +54,8 @@ def run(arguments: Namespace) -> None:
     sizes = {name: getattr(arguments, name) for name in ("batch_size", "seq_len", "epochs")}
     config = defaults.finetune_config(model, method, data, **sizes, **train_settings(arguments))
     settings = {"model": arguments.model, "method": name}
-    settings |= {part: path for part in ("validation", "test") if (path := getattr(arguments, part)) is not None}
+    typed = {name: getattr(arguments, name) for name in ("validation", "test", "replay")}
+    settings |= {name: value for name, value in typed.items() if value is not None}
     settings |= columns.settings() | ({"labels": labels} if (labels := getattr(data, "labels", None)) else {})
     settings |= {option: getattr(options, option) for option in method.options}
     train(arguments, model, tokenizer, data, config, settings, name, options)

@@ -31,6 +31,7 @@ def add(parser: Parser) -> None:
     for name, (_, default, words) in SIZES.items():
         add_flag(model, flag_of(name), words, whole(1), default)
     add_training(parser)
+    parser.set_defaults(quiz="off", replay=None, dry_run=False)  # of finetune
     take_settings(parser)
 
 

@@ -4,9 +4,14 @@ from argparse import Namespace
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from functools import partial
+from math import ceil
 from typing import Any
 
 from minilora.commands.common import print_result
+from minilora.commands.dry_run import dry_run
+from minilora.data.batches import MixedBatches
+from minilora.data.chat import response_of
+from minilora.data.jargon import load_quiz
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, NotLearned, print_notes
 from minilora.measure.lr_search import find_lr, search_config
@@ -14,24 +19,25 @@ from minilora.measure.task_report import share_with_interval
 from minilora.peft import Options, PeftModel
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
-from minilora.train import defaults, launch
+from minilora.train import defaults, forgetting, launch
 from minilora.train.answers import write_sample
 from minilora.train.config import TrainConfig
 from minilora.train.load import count_parameters
 from minilora.train.loop import History, check_own
-from minilora.train.metrics import evaluator
+from minilora.train.metrics import evaluator, measure_task
 from minilora.train.run import RunFolder
 from minilora.train.save import save_adapter, save_model, training_record
 from minilora.train.text import Chats, Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import World, this_world
 
 AUTO = "auto"  # --lr: searched for
+BESIDE, LONGEST = 20, 64  # answers to what was trained that are measured beside --test, and tokens of a free one
 
 
 def check_folder(arguments: Namespace) -> None:
     """Before anything slow: join the other ranks, and see whether the run folder is free."""
     this_world()
-    if launch.rank() == 0:
+    if launch.rank() == 0 and not arguments.dry_run:
         RunFolder(arguments.out, arguments.resume, arguments.overwrite).check()
 
 
@@ -57,11 +63,11 @@ def train(
     """
     world, batch_size, seq_len = this_world(), arguments.batch_size, arguments.seq_len
     model.gradient_checkpointing_enable(arguments.checkpointing)
-    batches = training_batches(data.train, batch_size, seq_len, arguments.seed)
+    batches: Any = training_batches(data.train, batch_size, seq_len, arguments.seed)
     check_length(model, data, seq_len)
     step = Step(-(-batch_size // launch.ranks()), longest(data, seq_len))
-    check_fits(model.config, method, step, options=options, checkpointing=arguments.checkpointing)
-    if arguments.lr == AUTO:
+    memory = check_fits(model.config, method, step, options=options, checkpointing=arguments.checkpointing)
+    if arguments.lr == AUTO and not arguments.dry_run:
         found = arguments.before.get("lr") or searched_lr(arguments, model, data, config, world)
         config = replace(config, peak_lr=float(found))
     # Evaluations of a run that is resumed are compared with those before.
@@ -69,27 +75,47 @@ def train(
     settings |= {name: getattr(arguments, name) for name in ("data", "batch_size", "seq_len", "checkpointing")}
     settings |= {name: getattr(config, name) for name in train_settings(arguments)}
     settings |= {"lr": settings.pop("peak_lr"), "eval_examples": examples}
+    row_length = min(seq_len, len(data.train.ids) / num_examples(data.train, seq_len))
+    rows, replay_lines = config.steps * config.accumulate * batch_size, []
+    quiz_size = forgetting.quiz_size(arguments.quiz, tokenizer, rows * row_length)
+    if arguments.replay:
+        source = partial(forgetting.replayed, model, tokenizer, arguments.model, ceil(rows * arguments.replay), seq_len)
+        other, words = world.broadcast(source(config.seed) if world.rank == 0 else None)
+        batches = MixedBatches(batches, other, arguments.replay, batch_size)
+        replay_lines = [f"replay: {100 * arguments.replay:g} % of the rows are {words}"]
     trains, total = count_parameters(model)
     if not arguments.json:
         tokens = f"{data.name}: {len(data.train.ids):,} tokens; {trains:,} of {total:,} parameters train"
         print(*data.summary, tokens, sep="\n")
-        print(plan(arguments, data, config, examples), flush=True)
+        print(plan(arguments, data, config, examples), *replay_lines, sep="\n", flush=True)
     print_notes([*data.notes, *getattr(batches, "notes", [])])
 
     def write(step: int) -> dict:
         model.eval()
         return {"step": step} | write_sample(model, tokenizer, part)
 
+    if arguments.dry_run:
+        return dry_run(arguments, model, tokenizer, data, config, batches, *memory)
+    tested = sample(data.test, defaults.test_examples(config, batch_size, examples), seq_len)
+    measured = partial(measure, arguments, model, tokenizer, data, tested)
     part = data.validation if data.validation.characters else data.train
     world.check_alike({"settings": {**settings, "data": "", "model": ""}, "data": data.sha256}, model)
     own = partial(check_own, model)
     folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, data.sha256, own)
     with world.shared_cores(), folder if world.rank == 0 else nullcontext() as run:
+        model.eval()
+        before = world.broadcast(run.before if run is not None else None)
+        if before is None:
+            with forgetting.as_base(model):
+                before = measured(quiz_size, "quiz before")
+        if run is not None:
+            run.keep(before)
         samples, saved = [] if run is None else [write(0)], None
         model.eval()
         sizes = {"batch_size": batch_size, "seq_len": seq_len, "examples": examples, "batches": batches}
         history = defaults.fit(model, data, config, world=world, run=run, description=arguments.command, **sizes)
-        facts, lines = test(arguments, model, data, config, examples, history)
+        after = measured(len(before.get("quiz", ())), "quiz after")
+        facts, lines = report(arguments, model, data, tested, history, before, after)
         if run is not None:
             if isinstance(model, PeftModel):
                 made_by = training_record(data, settings, facts)
@@ -129,7 +155,7 @@ def plan(arguments: Namespace, data: Text | Chats, config: TrainConfig, examples
     validation = sample(data.validation, examples, seq_len)
     part = "test" if isinstance(data, Chats) and not data.chooses else "validation"
     keeps = "" if defaults.chooses(data, validation) else ",\ntoo few to choose a step by: the end of the run is kept"
-    epochs = config.steps * rows / num_examples(data.train, seq_len)
+    epochs = config.steps * rows * (1 - (arguments.replay or 0)) / num_examples(data.train, seq_len)
     return (
         f"{config.steps:,} steps of {rows:,} sequences of up to {seq_len:,} tokens ({epochs:.2g} epochs), "
         f"learning rate {config.peak_lr:g}; every {config.eval_every:,} steps on "
@@ -137,25 +163,59 @@ def plan(arguments: Namespace, data: Text | Chats, config: TrainConfig, examples
     )
 
 
-def test(
-    arguments: Namespace, model: Any, data: Text | Chats, config: TrainConfig, examples: int, history: History
-) -> tuple[dict, list[str]]:
-    """Measure the weights that were kept on the test part; returns what the run came to, as facts and as lines."""
-    seq_len, at_once = arguments.seq_len, max(arguments.batch_size, defaults.EVALUATION_BATCH)
-    tested = sample(data.test, defaults.test_examples(config, arguments.batch_size, examples), seq_len)
-    bits = evaluator(model, tested, seq_len, at_once, world=this_world())()
-    facts: dict = {"validation": history.best, "best_step": history.best_step, "learned": history.learned, "test": bits}
-    lines = [
-        f"validation {history.best:.3f} {data.unit} at step {history.best_step}, test {bits:.3f} on "
-        f"{share_of(tested, data.test, seq_len)} sequences; {history.seconds:.0f} s"
-    ]
+def measure(
+    arguments: Namespace, model: Any, tokenizer: Tokenizer, data: Text | Chats, tested: Any, quiz_size: int, bar: str
+) -> dict:
+    """Measure the model on the test part and on the quiz. Ranks share the first; rank 0 alone is asked the second."""
+    world, at_once = this_world(), max(arguments.batch_size, defaults.EVALUATION_BATCH)
+    facts: dict = {"test": evaluator(model, tested, arguments.seq_len, at_once, world=world)()}
     if isinstance(data, Chats) and data.has_labels:
-        score = defaults.score(model, data, tested)
-        facts["test_accuracy"] = score.accuracy
-        lines.append(f"test accuracy {share_with_interval(score.accuracy, score.accuracy_interval)}")
+        facts["test_accuracy"] = defaults.score(model, data, tested).accuracy
+    if quiz_size and world.rank == 0 and arguments.quiz != "off":
+        facts["quiz"] = forgetting.answer_quiz(model, tokenizer, load_quiz().questions[:quiz_size], bar)
+    return facts
+
+
+def report(
+    arguments: Namespace, model: Any, data: Text | Chats, tested: Any, history: History, before: dict, after: dict
+) -> tuple[dict, list[str]]:
+    """Tell what the run came to, as facts and as lines. before, after: of `measure`, the base and the kept weights."""
+    facts: dict = {"validation": history.best, "best_step": history.best_step, "learned": history.learned} | after
+    facts |= {"test_examples": num_examples(tested, arguments.seq_len), "seconds": history.seconds}
+    facts |= {f"{name}_before": value for name, value in before.items()}
+    if quiz := facts.pop("quiz", None):
+        facts |= forgetting.quiz_facts(facts["quiz_before"], quiz)
+    lines = [
+        f"validation {history.best:.3f} {data.unit} at step {history.best_step}, test {after['test']:.3f} on "
+        f"{share_of(tested, data.test, arguments.seq_len)} sequences; {history.seconds:.0f} s",
+        *forgetting.learned_and_forgot(facts, data.unit),
+    ]
+    if isinstance(data, Chats) and arguments.test is not None:
+        lines += beside_trained(model, data, tested, facts)
     trains, total = count_parameters(model)
-    facts |= {"test_examples": num_examples(tested, seq_len), "seconds": history.seconds}
     return facts | {"trainable": trains, "parameters": total}, lines
+
+
+def beside_trained(model: Any, data: Chats, tested: Any, facts: dict) -> list[str]:
+    """Measure how often answers to what was trained are right, and those to --test: labels, or short answers word for
+    word. Returns a line, and adds to the facts.
+    """
+    assert data.tokenizer is not None  # `read_data` gives it
+    parts = {"trained": data.train.sample(BESIDE).conversations, "test": tested.sample(BESIDE).conversations}
+    longest = max(len(data.tokenizer.encode(response_of(one))) for part in parts.values() for one in part)
+    labels, words = data.labels if data.has_labels else None, []
+    if labels is None and longest > LONGEST:
+        return []
+    for name, part in parts.items():
+        try:
+            score = measure_task(model, data.tokenizer, part, labels=labels, max_new_tokens=longest + 1)
+        except MiniloraError as error:  # what was trained is there to be saved
+            print_notes([f"answers are not compared: {error}"])
+            return []
+        right = (score.exact, score.exact_interval) if labels is None else (score.accuracy, score.accuracy_interval)
+        facts[f"{name}_right"] = right[0]
+        words.append(f"{share_with_interval(*right)} of {score.count}")
+    return [f"right of what was trained {words[0]}, of --test {words[1]}"]
 
 
 def share_of(measured: Any, stream: Any, seq_len: int) -> str:

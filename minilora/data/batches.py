@@ -10,6 +10,7 @@ A batch is a dict of NumPy arrays, ready for `model(**batch)`: `input_ids` (B, T
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,15 +38,16 @@ class ShuffledEpochs:
     def _shuffled(self, epoch: int) -> np.ndarray:
         return self._epoch(epoch, np.random.default_rng([self.seed, epoch]))
 
-    def _next_items(self) -> np.ndarray:
-        """Return the next B items; if an epoch ends inside a batch, the rest are the first of the next epoch."""
+    def _next_items(self, rows: int | None = None) -> np.ndarray:
+        """Return the next B items, or `rows`; if an epoch ends inside a batch, the rest are the first of the next."""
         items: list[int] = []
-        while len(items) < self.batch_size:
+        rows = self.batch_size if rows is None else rows
+        while len(items) < rows:
             epoch, index = self._position
             if index == len(self._items):
                 epoch, index = epoch + 1, 0
                 self._items = self._shuffled(epoch)
-            part = self._items[index : index + self.batch_size - len(items)]
+            part = self._items[index : index + rows - len(items)]
             items.extend(part)
             self._position = epoch, index + len(part)
         return np.array(items)
@@ -89,8 +91,8 @@ class LanguageModelBatches(ShuffledEpochs):
         offset = rng.integers(min(self.seq_len, len(self.ids) - self.seq_len + 1))
         return rng.permutation(np.arange(offset, len(self.ids) - self.seq_len + 1, self.seq_len))
 
-    def next_batch(self) -> dict[str, np.ndarray]:
-        starts = self._next_items()
+    def next_batch(self, rows: int | None = None) -> dict[str, np.ndarray]:
+        starts = self._next_items(rows)
         input_ids = self.ids[starts[:, None] + np.arange(self.seq_len)]  # (B, T)
         return {"input_ids": input_ids, "labels": input_ids.copy()}
 
@@ -219,8 +221,41 @@ class ChatBatches(ShuffledEpochs):
             grouped += [*rng.permutation(batches), pool[whole:]]
         return np.concatenate(grouped)
 
+    def next_batch(self, rows: int | None = None) -> dict[str, np.ndarray]:
+        return _padded([self._rows[i] for i in self._next_items(rows)], self.pad_token_id)
+
+
+class MixedBatches:
+    """Batches in which a share of the rows is of another source: replay of what a model is not to forget.
+
+    If the share of a batch is not a whole number of rows, it is met over several batches.
+    """
+
+    def __init__(self, main: Any, other: Any, share: float, batch_size: int):
+        """main, other: LanguageModelBatches or ChatBatches. share: of `other`, at least 0 and below 1."""
+        self.main, self.other, self.share, self.batch_size = main, other, share, batch_size
+        self.notes = getattr(main, "notes", [])
+        self._batch = 0
+
     def next_batch(self) -> dict[str, np.ndarray]:
-        return _padded([self._rows[i] for i in self._next_items()], self.pad_token_id)
+        due = [int((self._batch + i) * self.batch_size * self.share + 1e-9) for i in (0, 1)]
+        others = due[1] - due[0]
+        self._batch += 1
+        counts = [(self.main, self.batch_size - others), (self.other, others)]
+        rows = [row for source, count in counts if count for row in unpadded(source.next_batch(count))]
+        return _padded(rows, getattr(self.main, "pad_token_id", 0))
+
+    def state(self) -> dict[str, Any]:
+        """Return the places in both sources, for a checkpoint."""
+        return {"batch": self._batch, "main": self.main.state(), "other": self.other.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go to the places that `state` names, as `ShuffledEpochs.load_state` does."""
+        if not {"batch", "main", "other"} <= state.keys():
+            raise MiniloraError(f"not a place in mixed data: {escape(state)}")
+        self.main.load_state(state["main"])
+        self.other.load_state(state["other"])
+        self._batch = state["batch"]
 
 
 def chat_windows(
@@ -252,6 +287,12 @@ def _padded(rows: Sequence[tuple[np.ndarray, np.ndarray]], pad_token_id: int) ->
     input_ids, mask = pad_rows([ids for ids, _ in rows], pad_token_id)
     labels, _ = pad_rows([labels for _, labels in rows], IGNORED)
     return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+
+
+def unpadded(batch: dict[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the rows of a batch as (ids, labels), without padding."""
+    real = batch.get("attention_mask", np.ones_like(batch["input_ids"])) == 1  # (B, T)
+    return [(batch["input_ids"][i, mask], batch["labels"][i, mask]) for i, mask in enumerate(real)]
 
 
 def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int, left: bool = False) -> tuple[np.ndarray, np.ndarray]:

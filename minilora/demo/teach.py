@@ -7,7 +7,6 @@ with the subject.
 `run` measures everything into one dictionary (also written as results.json); tables are functions of it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +20,6 @@ from rich.console import Console
 from minilora import __version__
 from minilora.data import chat, corpora, jargon
 from minilora.data.chat import Conversation, response_of
-from minilora.data.tasks import first_sentence
 from minilora.data.tokenizer import encode_documents
 from minilora.demo import teach_report
 from minilora.demo.story import RESULTS, check_folder, command
@@ -33,9 +31,9 @@ from minilora.measure.records import machine
 from minilora.peft.files import WEIGHTS
 from minilora.quant import in_float
 from minilora.train import defaults, load, methods, metrics, save
-from minilora.train.answers import answers
+from minilora.train.forgetting import answer_quiz, own_answers, question
 from minilora.train.loop import TrainConfig
-from minilora.train.metrics import TaskScore, after, answered, contains, measure_task, normalise
+from minilora.train.metrics import TaskScore, after, answered, measure_task, normalise
 from minilora.train.progress import progress_bar
 from minilora.train.text import Chats
 
@@ -63,10 +61,6 @@ class TeachSettings:
 
 FULL = TeachSettings(TrainConfig(steps=165, peak_lr=2e-3, warmup=6, weight_decay=0.0))
 QUICK = TeachSettings(TrainConfig(steps=8, peak_lr=2e-3, warmup=1, weight_decay=0.0), test_characters=2_000)
-
-
-def question(text: str) -> Conversation:
-    return [{"role": "user", "content": text}]
 
 
 def glossary(shots: int, quick: bool, seed: int = 0) -> tuple[list[Conversation], Tests, Tests]:
@@ -143,7 +137,7 @@ class _Lesson:
             rows = {"before": self.ask_all(self.model, tests, tokens, "before") | self.other(self.model, "before")}
             rows["few-shot"] = self.ask_all(self.model, self.few_shot(training, tests), tokens, "few-shot")
             rows["open book"] = self.ask_all(self.model, open_book, tokens, "open book")
-            replay = self.own_answers([question(text) for text in self.quiz.general])
+            replay = own_answers(self.model, self.tokenizer, self.quiz.general, self.settings.replay_tokens)
         adapted, trained = self.train([*training, *replay], chat.sha256(training), folder)
         with in_float(adapted):
             rows["after"] = self.ask_all(adapted, tests, tokens, "after") | self.other(adapted, "after")
@@ -198,20 +192,12 @@ class _Lesson:
 
     def other(self, model: Any, what: str) -> dict:
         """Measure what has nothing to do with the subject: answers of the quiz, and bits per character of a text."""
-        questions = [question(q.text) for q in self.quiz.questions]
-        told = self.ask(model, questions, self.settings.quiz_tokens, f"{what}: quiz")
-        right = sum(contains(text, q.answers) for text, q in zip(told, self.quiz.questions, strict=True))
-        return {"quiz": right, "other_text": metrics.evaluator(model, self.other_text, self.settings.seq_len, 16)()}
-
-    def ask(self, model: Any, conversations: Sequence[Conversation], tokens: int, what: str) -> list[str]:
-        with progress_bar(what, len(conversations)) as advance:
-            return answers(model, self.tokenizer, conversations, tokens, advance=advance)
-
-    def own_answers(self, questions: list[Conversation]) -> list[Conversation]:
-        """Answer the questions by the first sentence of the model's own answer, if that comes to an end: for replay."""
-        texts = self.ask(self.model, questions, self.settings.replay_tokens, "its own answers")
-        pairs = zip(questions, map(first_sentence, texts), strict=True)
-        return [answered(asked, first) for asked, first in pairs if first.endswith((".", "!", "?"))]
+        bar, tokens = f"{what}: quiz", self.settings.quiz_tokens
+        right = answer_quiz(model, self.tokenizer, self.quiz.questions, bar, tokens)
+        return {
+            "quiz": sum(right),
+            "other_text": metrics.evaluator(model, self.other_text, self.settings.seq_len, 16)(),
+        }
 
     def train(self, conversations: list[Conversation], sha256: str, folder: Path) -> tuple[Any, dict]:
         """Return the adapted model, saved to a folder, and how it went. sha256: of what is taught."""

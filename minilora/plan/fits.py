@@ -41,8 +41,9 @@ def check_fits(
     options: Options | None = None,
     checkpointing: bool = False,
     new_model: bool = False,
-) -> None:
-    """Raises MiniloraError, which names flags, where `planner.engine_memory` of a step is more bytes than there are.
+) -> tuple[float, float | None]:
+    """Return the bytes that a step needs (`planner.engine_memory`), and those that there are, if that is known. Raises
+    MiniloraError, which names flags, if there are too few.
 
     method: None for evaluation of a model that is loaded already, without gradients. memory: bytes; None: of this
     machine. new_model: whether the model's own sizes are flags, too, as in `pretrain`.
@@ -64,3 +65,4 @@ def check_fits(
             f"{'a batch of evaluation' if method is None else 'a training step'} takes {show_size(needed)} of memory, "
             f"and this machine has {show_size(memory)}: choose a smaller {flags}{'' if new_model else ' or --model'}"
         )
+    return needed, memory

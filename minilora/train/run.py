@@ -164,6 +164,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.checkpoint: Checkpoint | None = None
         self.notes: list[str] = []
+        self.before: dict | None = None
         self._resume, self._overwrite, self._accept = resume, overwrite, accept
         self._start = {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -206,6 +207,11 @@ class RunFolder:
         os.fsync(self._metrics.fileno())
         return save_checkpoint(self.checkpoints, step, arrays, state)
 
+    def keep(self, before: dict) -> None:
+        """Write what was measured before the first step into run.json, from where a resumed run has it (`before`)."""
+        self._record["before"] = self.before = before
+        atomic.write_json(self.path / RECORD, self._record)
+
     def finish(self, result: dict) -> None:
         """Write what the run came to into run.json."""
         atomic.write_json(self.path / RECORD, self._record | {"result": _plain(result)})
@@ -241,6 +247,7 @@ class RunFolder:
             self.notes += self.checkpoint.notes
             again = {"step": self.checkpoint.step, **self._start}
             self._record |= {key: previous.get(key) for key in self._start}
+            self.before = previous.get("before")
             self._record["resumed"] = [*previous["resumed"], again]
         elif self._resume:
             self.notes.append(f"no checkpoint to resume from in {show_path(self.path)}: starting anew")
@@ -280,7 +287,7 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any]:
     record = atomic.read_json(path)
     kinds = {"config": dict, "text_sha256": str | None, "resumed": list}
     is_whole = all(key in record and isinstance(record[key], kind) for key, kind in kinds.items())
-    is_whole &= isinstance(record.get("result"), dict | None)
+    is_whole &= all(isinstance(record.get(key), dict | None) for key in ("result", "before"))
     if not is_whole or record.get("format") != FORMAT:
         raise FormatError(f"{show_path(path)} is damaged, or not the record of a run; choose another folder")
     return record

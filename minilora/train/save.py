@@ -14,6 +14,7 @@ from minilora.formats.gguf import GGUF, read_gguf, write_gguf
 from minilora.models.llama_gguf import gguf_of
 from minilora.peft import METHODS, PeftModel
 from minilora.train.catalog import CATALOG, hub_name_of
+from minilora.train.forgetting import learned_and_forgot
 from minilora.train.load import TRAINING, adapter_folder, path_of_model
 from minilora.train.run import RECORD
 from minilora.train.text import Chats, Text
@@ -85,6 +86,7 @@ def model_card(training: dict, in_peft: bool) -> str:
     facts = f"Data: {data}, SHA-256 {training['data_sha256']}. Made with minilora {training['minilora']}."
     if "test" in training:
         facts += f" Test: {training['test']:.4f} {training['unit']}."
+        facts += "".join(f"\n\n{line}." for line in learned_and_forgot(training, training["unit"]))
     card = CARD.format(
         front="\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items()),  # JSON is YAML
         label=method.label,

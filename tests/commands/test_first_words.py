@@ -83,10 +83,10 @@ def test_nothing_and_a_wrong_flag(capsys, empty, monkeypatch, command):
 
 
 @each_command
-def test_help_is_a_screen_of_80_columns_and_40_lines(capsys, empty, command):
+def test_help_is_a_screen_of_80_columns_and_42_lines(capsys, empty, command):
     code, out, _ = first_words(capsys, empty, [*command.split(), "--help"])
     assert code == 0 and out.startswith(f"usage: {' '.join(('minilora', *command.split()))} ")
-    assert [line for line in out.splitlines() if len(line) > 80] == [] and out.count("\n") <= 40
+    assert [line for line in out.splitlines() if len(line) > 80] == [] and out.count("\n") <= 42
     examples = [line for line in PARSERS[command].epilog.splitlines() if "minilora " in line]
     assert examples and all(line in out for line in examples)  # whole, so that they can be copied
 

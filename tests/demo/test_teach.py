@@ -16,7 +16,7 @@ from minilora.data.chat import Conversation
 from minilora.demo import teach, teach_report
 from minilora.quant import Linear4bit, quantized_linears
 from minilora.show import grids
-from minilora.train import metrics
+from minilora.train import forgetting, metrics
 from minilora.train.loop import TrainConfig
 from minilora.train.save import training_of
 from tests.helpers import tiny_chat
@@ -150,7 +150,7 @@ def test_tests_are_not_in_training_few_shot_prompts_tell_no_answer_and_open_book
 
 def test_short_conversations_are_joined(lesson):
     """All are kept, and none is split."""
-    short = [teach.answered(teach.question(f"q{i}"), f"a{i}") for i in range(9)]
+    short = [metrics.answered(teach.question(f"q{i}"), f"a{i}") for i in range(9)]
     alone = len(lesson.chat_format.encode(lesson.tokenizer, short[0])[0])
     lesson.settings = replace(lesson.settings, together=4 * alone)
     joined = lesson.joined(short)
@@ -163,30 +163,13 @@ def test_short_conversations_are_joined(lesson):
     assert joined != short and joined == lesson.joined(short)
 
 
-def test_replay_holds_first_sentences_that_come_to_an_end(lesson, monkeypatch):
-    own = {"a": "It is so. And then", "b": "It goes on and", "c": "", "d": "Listed\n\n1. One.", "e": "Yes! No."}
-    monkeypatch.setattr(
-        teach, "answers", lambda model, tokenizer, asked, *_, **__: [own[m[-1]["content"]] for m in asked]
-    )
-    replay = lesson.own_answers([teach.question(text) for text in own])
-    assert replay == [teach.answered(teach.question("a"), "It is so."), teach.answered(teach.question("e"), "Yes!")]
-
-
-def test_the_quiz_is_counted_right(lesson, monkeypatch):
-    right = {q.text: f"It is {q.answers[-1]}." for q in lesson.quiz.questions[::2]}
-    monkeypatch.setattr(
-        teach, "answers", lambda m, t, asked, *_, **__: [right.get(a[-1]["content"], "Perhaps.") for a in asked]
-    )
-    assert lesson.other(lesson.model, "x")["quiz"] == len(right) == 3
-
-
 def test_what_was_in_4_bits_is_so_in_training_and_float_when_asked(place, lesson, monkeypatch, tmp_path):
     kinds = []
 
     def noting(work):
         return lambda model, *a, **k: kinds.append(len(quantized_linears(model))) or work(model, *a, **k)
 
-    for where, name in ((teach, "answers"), (teach, "measure_task"), (teach.defaults, "fit")):
+    for where, name in ((forgetting, "answers"), (teach, "measure_task"), (teach.defaults, "fit")):
         monkeypatch.setattr(where, name, noting(getattr(where, name)))
     lesson.teach(*teach.glossary(PLAN.shots, quick=True), tmp_path / "adapter")
     assert kinds == [0] * 8 + [7] + [0] * 3  # 2 tests three times, quiz, own answers; training; 2 tests, quiz

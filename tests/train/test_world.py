@@ -16,6 +16,7 @@ import pytest
 
 from minilora.cli import main
 from minilora.train.run import LOCK, latest_checkpoint
+from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
 
@@ -121,6 +122,24 @@ def test_a_stopped_run_goes_on_with_other_ranks(folder, monkeypatch):
     resumed = losses(folder / "together")
     assert resumed[: len(stopped)] == stopped and len(resumed) == 300
     np.testing.assert_allclose(resumed, losses(folder / "alone"), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_ranks_ask_the_quiz_once_and_replay_the_same(folder):
+    rows = [{"prompt": f"Say {i}.", "response": f"It is {i}."} for i in range(40)]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    tiny_chat.save(folder / "chat", ["Say 1. It is 2. What? Yes."])
+    tiny_chat.save(folder / "plain", ["Say 1. It is 2. What? Yes."], template=None)
+    training = "finetune --steps 4 --save-every 2 --seq-len 32 --out"
+    for command, line in (
+        (f"{training} asked --model chat --data rows.jsonl --quiz on", "forgot: "),
+        (f"{training} replayed --model plain --data text.txt --replay 0.3", "replay: "),
+    ):
+        code, out, errors = run(folder, 2, command)
+        assert (code, errors, out.count(line)) == (0, [], 1)
+        next(folder.glob(f"{command.split()[8]}/checkpoints/step-00000004.*")).unlink()
+        code, out, errors = run(folder, 2, f"{command} --resume")
+        assert (code, errors, out.count(line)) == (0, [], 1)
 
 
 @pytest.mark.slow

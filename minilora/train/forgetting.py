@@ -1,0 +1,150 @@
+"""What a model forgets while it learns something else: a quiz of general knowledge before and after, and replay.
+
+The quiz is that of `data.jargon`, for chat models. Replay mixes rows of the base's own kind into batches: what it says
+by itself, if its training text is not here (Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal").
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from minilora.data import chat, corpora
+from minilora.data.batches import ChatBatches, LanguageModelBatches
+from minilora.data.chat import Conversation
+from minilora.data.jargon import QuizQuestion, load_quiz
+from minilora.data.tasks import first_sentence
+from minilora.data.tokenizer import Tokenizer, encode_documents
+from minilora.errors import MiniloraError
+from minilora.peft import PeftModel
+from minilora.train.answers import answers
+from minilora.train.catalog import BASE
+from minilora.train.metrics import answered, contains, wilson
+from minilora.train.progress import progress_bar
+from minilora.train.text import PADDING
+
+BASE_DATA = "python-docs"  # what the base that comes with minilora was trained on
+QUIZ_TOKENS = 16  # of an answer
+FEW = 20  # questions of the quiz for a short training
+COST = 150  # tokens that a forward pass reads in the time of one question: SmolLM2, 20 questions on two cores
+REPLAY_TOKENS, MOST_WINDOWS = 24, 64  # tokens of a model's own answer, and windows of its own text
+
+
+def question(text: str) -> Conversation:
+    return [{"role": "user", "content": text}]
+
+
+def as_base(model: Any) -> AbstractContextManager:
+    """Return a context within which an adapted model is its base."""
+    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+
+
+def is_chat_model(tokenizer: Tokenizer) -> bool:
+    try:
+        return bool(chat.find_format(tokenizer))
+    except MiniloraError:
+        return False
+
+
+def ask(model: Any, tokenizer: Tokenizer, texts: Sequence[str], max_new_tokens: int, bar: str) -> list[str]:
+    """Return the model's likeliest answer to each question. bar: the words of the progress bar."""
+    with progress_bar(bar, len(texts)) as advance:
+        return answers(model, tokenizer, [question(text) for text in texts], max_new_tokens, advance=advance)
+
+
+# The quiz
+
+
+def quiz_size(choice: str, tokenizer: Tokenizer, tokens: float) -> int:
+    """Number of quiz questions, from the first on, to ask before and after a training that reads `tokens` tokens.
+
+    choice: "off", "on" for all, or "auto": as many (all, FEW or none) as take less than a tenth of the training's time,
+    both times together. Training takes three forward passes' time. MiniloraError for "on" and a model that has no chat
+    format to ask it in.
+    """
+    if choice == "on":
+        chat.find_format(tokenizer)
+    if choice == "off" or not is_chat_model(tokenizer):
+        return 0
+    every = len(load_quiz().questions)
+    return next((size for size in (every, FEW) if choice == "on" or 2 * size * COST < 3 * tokens / 10), 0)
+
+
+def answer_quiz(
+    model: Any, tokenizer: Tokenizer, questions: Sequence[QuizQuestion], bar: str, max_new_tokens: int = QUIZ_TOKENS
+) -> list[bool]:
+    """Find out which questions the model answers right: with an accepted answer in its own."""
+    texts = ask(model, tokenizer, [q.text for q in questions], max_new_tokens, bar)
+    return [contains(text, q.answers) for text, q in zip(texts, questions, strict=True)]
+
+
+def quiz_facts(before: Sequence[bool], after: Sequence[bool]) -> dict[str, float]:
+    """Count the right answers before and after, those lost and those gained. quiz_p: how likely chance alone makes so
+    uneven a change, if a question is as easily lost as gained: two-sided and exact (McNemar 1947).
+    """
+    pairs = list(zip(before, after, strict=True))
+    lost, gained = pairs.count((True, False)), pairs.count((False, True))
+    tail = sum(comb(lost + gained, i) for i in range(min(lost, gained) + 1)) / 2 ** (lost + gained)
+    counts = {"asked": len(pairs), "before": sum(before), "after": sum(after), "lost": lost, "gained": gained}
+    return {f"quiz_{name}": value for name, value in counts.items()} | {"quiz_p": min(1.0, 2 * tail)}
+
+
+def learned_and_forgot(facts: dict, unit: str) -> list[str]:
+    """Say what the test part showed before and after, and what became of the quiz's answers, if that was measured."""
+    lines = []
+    if "test_accuracy_before" in facts:
+        before, after, count = facts["test_accuracy_before"], facts["test_accuracy"], facts["test_examples"]
+        low, high = wilson(round(after * count), count)
+        interval = f"({100 * low:.1f} to {100 * high:.1f})"
+        lines.append(f"learned: test accuracy {100 * before:.1f} → {100 * after:.1f} % {interval}")
+    elif "test_before" in facts:
+        lines.append(f"learned: test {facts['test_before']:.3f} → {facts['test']:.3f} {unit}")
+    if "quiz_asked" in facts:
+        lost, gained, p = facts["quiz_lost"], facts["quiz_gained"], facts["quiz_p"]
+        words = f"forgot: {lost or 'none'} of the {facts['quiz_before']} quiz answers that it knew"
+        words += f" (and {gained} new right)" if gained else ""
+        words += f": {facts['quiz_before']} → {facts['quiz_after']} of {facts['quiz_asked']}"
+        chance = f", {'more than chance makes' if p < 0.05 else 'which may be chance'} (p = {p:.2g})"
+        lines.append(words + (chance if lost or gained else ""))
+    return lines
+
+
+# Replay
+
+
+def own_answers(
+    model: Any, tokenizer: Tokenizer, questions: Sequence[str], max_new_tokens: int = REPLAY_TOKENS
+) -> list[Conversation]:
+    """Return the questions with the first sentence of the model's own answer, if that sentence comes to an end."""
+    texts = map(first_sentence, ask(model, tokenizer, questions, max_new_tokens, "its own answers"))
+    pairs = zip(questions, texts, strict=True)
+    return [answered(question(asked), text) for asked, text in pairs if text.endswith((".", "!", "?"))]
+
+
+def replayed(
+    model: Any, tokenizer: Tokenizer, name: str, rows: int, seq_len: int, seed: int
+) -> tuple[LanguageModelBatches | ChatBatches, str]:
+    """Return a source of rows of the base's own kind, and what they are in words: of a chat model its own answers to
+    general questions (others than the quiz's); of the base that comes with minilora its training text; of others text
+    that they write, from the beginning-of-text token on. name: of the model. rows: so many will be drawn.
+    """
+    model.eval()
+    with as_base(model):
+        if is_chat_model(tokenizer):
+            told = own_answers(model, tokenizer, load_quiz().general[:rows])
+            if not told:
+                raise MiniloraError("none of the model's own answers comes to an end: leave --replay out")
+            tokens = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), told)
+            longest = max(len(ids) for ids, _ in tokens.rows)
+            return ChatBatches(
+                tokens, 1, longest, seed, PADDING
+            ), f"{len(told)} answers of its own to general questions"
+        if name == BASE:
+            ids = encode_documents(tokenizer, corpora.split(corpora.load(BASE_DATA)).train).ids
+            return LanguageModelBatches(ids, 1, seq_len, seed), BASE_DATA
+        windows, start = min(rows, MOST_WINDOWS), tokenizer.bos_token_id
+        begin = np.full((windows, 1), tokenizer.eos_token_id if start is None else start)
+        ids = model.generate(begin, seq_len - 1, eos_token_id=[], seed=[seed + i for i in range(windows)])
+    return LanguageModelBatches(ids.reshape(-1), 1, seq_len, seed), f"{windows} windows of its own text"
