@@ -40,7 +40,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
     },
     "decide": {
         "curve": "prompt or fine-tune? Accuracy by the number of examples",
-        "plan": "how much memory and computing an adaptation would take",
+        "plan": "how much memory an adaptation would take",
     },
     "get": {
         "models": "pretrained models and labelled tasks: list, get, look into",
@@ -50,7 +50,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
 }
 _CHECKOUT = "in a checkout of minilora, `python -m experiments"
 _IN_PYTHON = "in Python does its work"
-_SPEED = "the plan has a step's FLOP: divide them by those that the GPU reaches in a second"
+_SPEED = "in a checkout of minilora, experiments/step_time.py counts a step's operations: divide them by the GPU's"
 _CLUSTER = "in a checkout of minilora, notebooks/figures/cluster.py does its work, as lesson 14 shows"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
     "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",

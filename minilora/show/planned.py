@@ -25,12 +25,10 @@ def plan_text(facts: dict) -> str:
     lines = [f"A training step: {one['method'] + ', ' if one else ''}{of}", render(drawn(grid))]
     lines += [fill(facts["assumptions"], 79), ""]
     if one:
-        work = sum(work for kind, work in one["flops"].items() if kind != "again")
         trained, total = (f"{n:,}" if n < 1e9 else f"{n / 1e9:,.2f} billion" for n in (one["trainable"], one["total"]))
         lines += [
             f"trains {trained} of {total} parameters ({_share(one)})",
             f"saves  {show_size(one['saved_bytes'])}",
-            f"takes  {f'{work / 1e12:,.3g} T' if work >= 1e11 else f'{work / 1e9:,.3g} G'}FLOP a step",
         ]
         lines += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in one["fits"].items()]
     else:
