@@ -123,9 +123,7 @@ def split_chats(
 
 
 def as_read(tokenizer: Tokenizer, examples: ChatTokens) -> list[str]:
-    """Show the first of the examples as the model reads it, special tokens included; the middle of a long one is left
-    out.
-    """
+    """Show the first of the examples as the model reads it, with special tokens; of a long one both ends."""
     text = tokenizer.decode(examples.rows[0][0], skip_special_tokens=False)
     if len(text) > SHOWN:
         text = f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}"
@@ -134,9 +132,7 @@ def as_read(tokenizer: Tokenizer, examples: ChatTokens) -> list[str]:
 
 
 def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[str]:
-    """Return notes on what the training part cannot teach, on what the other parts have in common with it, and on
-    labels that are never tested.
-    """
+    """Return notes on what the training part cannot teach, what others share with it, and labels that none tests."""
     responses = set(map(chat.response_of, parts.train))
     questions = {name: list(map(chat.question_of, part)) for name, part in parts._asdict().items()}
     notes = []
