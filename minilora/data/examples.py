@@ -39,8 +39,7 @@ class Columns:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Columns:
         """Take the columns from the settings of a run, or from the flags of a command."""
-        values = map(settings.get, SETTINGS)
-        return cls(*(value if isinstance(value, str) else None for value in values))
+        return cls(*(value if isinstance(value, str) else None for value in map(settings.get, SETTINGS)))
 
     def settings(self) -> dict[str, str]:
         """Return what is not None, as `of` reads it."""

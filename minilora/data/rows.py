@@ -46,7 +46,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     (kind, compression), where = _suffixes(path), show_path(path)
     if not is_rows(path):
         raise MiniloraError(
-            f"{where} is no file of examples: {', '.join(TABLES + JSON)}, or these with {', '.join(OPENERS)}"
+            f"{where} is no file of examples: {', '.join(TABLES + JSON)}, also with {', '.join(OPENERS)}"
         )
     with open_regular(path) as file:
         try:
@@ -93,7 +93,7 @@ def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
                 while names and not names[-1]:  # empty columns, as spreadsheets leave them at the end
                     names.pop()
             elif any(field.strip() for field in fields):
-                if len(fields) < len(names) or any(fields[len(names) :]):
+                if len(fields) < len(names) or any(map(str.strip, fields[len(names) :])):
                     problems.append(f"line {line:,} has {len(fields)}, not {len(names)} fields: is a text not quoted?")
                 rows.append((f"line {line:,}", {n: field for n, field in zip(names, fields, strict=False) if n}))
             line = reader.line_num + 1
@@ -108,9 +108,8 @@ def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
 def _objects(text: str, kind: str, where: str) -> list[Row]:
     """Read JSON objects: one a line, or in .json a list of them."""
     if kind == ".json" and text.lstrip().startswith("["):
-        rows = [
-            (f"number {number:,}", row) for number, row in enumerate(parse_json(text.encode(), where, list), start=1)
-        ]
+        values = parse_json(text.encode(), where, list)
+        rows = [(f"number {number:,}", value) for number, value in enumerate(values, start=1)]
         if strange := [place for place, row in rows if not isinstance(row, dict)]:
             raise MiniloraError(f"{where} is a list of more than objects: see {first_few(strange)}")
         return rows

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from minilora.cli import main
+from minilora.measure.curve import read_task
 from minilora.train.text import Columns, split_chats
 from tests.helpers import tiny_chat
 
@@ -85,6 +86,13 @@ def test_an_adapter_is_measured_as_it_was_trained(place, trained, capsys):
     assert new["trained_on"] == 3 and new["task"]["labels"] == sorted(set(TEAMS))  # three answers are no labels
     (place / "mails.csv").rename(place / "moved.csv")
     assert facts(*other)["task"]["labels"] == sorted(set(TEAMS))  # as its record has them
+
+
+def test_a_curve_reads_a_table(place, tmp_path, capsys):
+    data = write(tmp_path / "mails.csv", "Mail,team,n")
+    assert main(["curve", "--model", str(place / "model"), "--data", data, *COLUMNS, "--shots", "99"]) == 2
+    assert "--data has 40 examples to learn from, and --shots asks for 99" in capsys.readouterr().err
+    assert read_task(data, columns=Columns("Mail", "Team")).labels == sorted(set(TEAMS))
 
 
 def test_no_columns_of_a_text(place, tmp_path, capsys):
