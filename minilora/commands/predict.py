@@ -97,10 +97,8 @@ def run(arguments: Namespace) -> None:
 
 def _check_lengths(model: Any, tokenizer: Any, questions: list, labels: list[str] | None, new_tokens: int) -> None:
     """Replace questions that are too long by words that say so. MiniloraError if none is left."""
-    from minilora.data.chat import find_format
     from minilora.train.answers import check_prompts
 
-    find_format(tokenizer)
     answer = max(len(tokenizer.encode(label)) + 2 for label in labels) if labels else new_tokens
     for i, question in enumerate(questions):
         try:
