@@ -182,9 +182,9 @@ def report(
     """Tell what the run came to, as facts and as lines. before, after: of `measure`, the base and the kept weights."""
     facts: dict = {"validation": history.best, "best_step": history.best_step, "learned": history.learned} | after
     facts |= {"test_examples": num_examples(tested, arguments.seq_len), "seconds": history.seconds}
-    facts |= {f"{name}_before": value for name, value in before.items()}
+    facts |= {f"{name}_before": value for name, value in before.items() if name != "quiz"}
     if quiz := facts.pop("quiz", None):
-        facts |= forgetting.quiz_facts(facts["quiz_before"], quiz)
+        facts |= forgetting.quiz_facts(before["quiz"], quiz)
     lines = [
         f"validation {history.best:.3f} {data.unit} at step {history.best_step}, test {after['test']:.3f} on "
         f"{share_of(tested, data.test, arguments.seq_len)} sequences; {history.seconds:.0f} s",
