@@ -6,6 +6,7 @@ tables, looks and the planner are made), `sites.py` and `model.py` (adapting), `
 `files.py` (saving and loading).
 """
 
+from minilora.elsewhere import missing
 from minilora.peft.config import AdapterLayer, PeftConfig, TaskType
 from minilora.peft.files import adapter_quantization, base_fingerprint
 from minilora.peft.method import CONFIGS, METHODS, Method, Option, Options
@@ -26,3 +27,7 @@ from minilora.peft.vera import VeraConfig as VeraConfig
 __all__ = ["CONFIGS", "METHODS", "AdapterLayer", "Method", "Option", "Options", "PeftConfig", "PeftModel", "TaskType"]
 __all__ += ["adapter_quantization", "base_fingerprint", "get_peft_model", "load_adapters", "lora_plus_groups"]
 __all__ += [config.__name__ for config in CONFIGS.values()]
+
+
+def __getattr__(name: str) -> object:
+    raise missing("minilora.peft", name)

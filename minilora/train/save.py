@@ -60,8 +60,7 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     the reader named it, is what PEFT calls base_model_name_or_path.
     """
     model.save_pretrained(folder, training["model"])
-    write_atomic(folder / "tokenizer.json", tokenizer.to_json())
-    write_json(folder / "tokenizer_config.json", tokenizer.config())
+    tokenizer.save_pretrained(folder)
     write_json(folder / TRAINING, training)
     write_atomic(folder / "README.md", to_utf8(model_card(training, model.peft_config.in_peft)))
     return folder
