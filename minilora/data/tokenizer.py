@@ -144,15 +144,69 @@ class Tokenizer:
                 yield from self._inner.encode_batch(texts[start : start + _PORTION], add_special_tokens=False)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
-        """Return the text of `ids`. Special tokens give nothing, or else their names; a character that is cut in two
-        gives U+FFFD.
-        """
+        """Return the text of `ids`. A character that is cut in two gives U+FFFD."""
         return self._inner.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
+
+    def to_json(self) -> str:
+        """Return the content of a tokenizer.json."""
+        self._inner.post_processor = self._post_processor
+        try:
+            return self._inner.to_str(pretty=True)
+        finally:
+            self._inner.post_processor = None
+
+    def config(self) -> dict[str, Any]:
+        """Return the content of a tokenizer_config.json, which says what `folder_tokenizer` and transformers are to
+        know.
+        """
+        config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eos_token}
+        if self.bos_token_id is not None:
+            config |= {"bos_token": self._inner.id_to_token(self.bos_token_id), "add_bos_token": self.add_bos_token}
+        return config if self.chat_template is None else config | {"chat_template": self.chat_template}
+
+    def gguf_metadata(self, size: int) -> dict[str, object]:
+        """Return the metadata of a GGUF file that describes this tokenizer, for a model of `size` tokens. MiniloraError
+        if there is none."""
+        metadata = gguf_tokenizer.describe(self._inner, size)
+        roles = {"eos_token_id": self.eos_token_id, "bos_token_id": self.bos_token_id}
+        metadata |= {gguf_tokenizer.PREFIX + role: i for role, i in roles.items() if i is not None}
+        metadata[f"{gguf_tokenizer.PREFIX}add_bos_token"] = self.add_bos_token
+        return metadata if self.chat_template is None else metadata | {"tokenizer.chat_template": self.chat_template}
+
+    @classmethod
+    def from_json(
+        cls, content: str | bytes, eos_token: str | int = END_OF_TEXT, where: str = "the tokenizer", **settings: Any
+    ) -> Tokenizer:
+        """Read the tokenizer whose tokenizer.json has this content; `where` names it in errors. FormatError otherwise.
+        settings: as of `Tokenizer`."""
+        raw = content.encode() if isinstance(content, str) else content
+        model = (parsed := parse_json(raw, where)).get("model")
+        if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or model.get("continuing_subword_prefix"):
+            raise FormatError(f"{where} holds no byte-pair encoding")  # on such a prefix the library can panic
+        with format_errors(f"{where} holds no tokenizer"):
+            library = _library()
+            inner = library.Tokenizer.from_str(raw.decode()) if library else bpe.ByteLevelBPE(parsed, where)
+            return cls(inner, eos_token, **settings)
+
+    @classmethod
+    def from_gguf(cls, metadata: dict[str, Any], where: str) -> Tokenizer:
+        """Read the tokenizer that the metadata of a GGUF file describes; `where` is the file's name. FormatError if it
+        describes none, or one that is not known here."""
+        with format_errors(f"{where} holds no tokenizer"):
+            inner, settings = gguf_tokenizer.build(metadata, where)
+            return cls(inner, **settings)
+
+    def check_fit(self, vocab_size: int, where: str) -> None:
+        """Raise FormatError if a model of `vocab_size` tokens, in the file `where`, has no place for all of this
+        one's.
+        """
+        if self.vocab_size > vocab_size:
+            raise FormatError(f"{where}: the tokenizer has {self.vocab_size} tokens, the model {vocab_size}")
+
+    # As transformers has it
 
     def batch_decode(self, rows: Iterable[Iterable[int]], skip_special_tokens: bool = True) -> list[str]:
         return [self.decode(row, skip_special_tokens) for row in rows]
-
-    # As transformers has it
 
     @property
     def pad_token(self) -> str:
@@ -214,62 +268,6 @@ class Tokenizer:
         """Write tokenizer.json and tokenizer_config.json."""
         write_atomic(Path(folder) / "tokenizer.json", self.to_json())
         write_json(Path(folder) / "tokenizer_config.json", self.config())
-
-    def to_json(self) -> str:
-        """Return the content of a tokenizer.json."""
-        self._inner.post_processor = self._post_processor
-        try:
-            return self._inner.to_str(pretty=True)
-        finally:
-            self._inner.post_processor = None
-
-    def config(self) -> dict[str, Any]:
-        """Return the content of a tokenizer_config.json, which says what `folder_tokenizer` and transformers are to
-        know.
-        """
-        config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eos_token}
-        if self.bos_token_id is not None:
-            config |= {"bos_token": self._inner.id_to_token(self.bos_token_id), "add_bos_token": self.add_bos_token}
-        return config if self.chat_template is None else config | {"chat_template": self.chat_template}
-
-    def gguf_metadata(self, size: int) -> dict[str, object]:
-        """Return the metadata of a GGUF file that describes this tokenizer, for a model of `size` tokens. MiniloraError
-        if there is none."""
-        metadata = gguf_tokenizer.describe(self._inner, size)
-        roles = {"eos_token_id": self.eos_token_id, "bos_token_id": self.bos_token_id}
-        metadata |= {gguf_tokenizer.PREFIX + role: i for role, i in roles.items() if i is not None}
-        metadata[f"{gguf_tokenizer.PREFIX}add_bos_token"] = self.add_bos_token
-        return metadata if self.chat_template is None else metadata | {"tokenizer.chat_template": self.chat_template}
-
-    @classmethod
-    def from_json(
-        cls, content: str | bytes, eos_token: str | int = END_OF_TEXT, where: str = "the tokenizer", **settings: Any
-    ) -> Tokenizer:
-        """Read the tokenizer whose tokenizer.json has this content; `where` names it in errors. FormatError otherwise.
-        settings: as of `Tokenizer`."""
-        raw = content.encode() if isinstance(content, str) else content
-        model = (parsed := parse_json(raw, where)).get("model")
-        if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or model.get("continuing_subword_prefix"):
-            raise FormatError(f"{where} holds no byte-pair encoding")  # on such a prefix the library can panic
-        with format_errors(f"{where} holds no tokenizer"):
-            library = _library()
-            inner = library.Tokenizer.from_str(raw.decode()) if library else bpe.ByteLevelBPE(parsed, where)
-            return cls(inner, eos_token, **settings)
-
-    @classmethod
-    def from_gguf(cls, metadata: dict[str, Any], where: str) -> Tokenizer:
-        """Read the tokenizer that the metadata of a GGUF file describes; `where` is the file's name. FormatError if it
-        describes none, or one that is not known here."""
-        with format_errors(f"{where} holds no tokenizer"):
-            inner, settings = gguf_tokenizer.build(metadata, where)
-            return cls(inner, **settings)
-
-    def check_fit(self, vocab_size: int, where: str) -> None:
-        """Raise FormatError if a model of `vocab_size` tokens, in the file `where`, has no place for all of this
-        one's.
-        """
-        if self.vocab_size > vocab_size:
-            raise FormatError(f"{where}: the tokenizer has {self.vocab_size} tokens, the model {vocab_size}")
 
 
 @contextmanager

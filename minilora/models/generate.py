@@ -61,12 +61,7 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    eos_token_id: int | list[int] | None = None,
-    pad_token_id: int | None = None,
-    seed: int | list[int] = 0,
-    prompt_lookup_num_tokens: int | None = None,
-    do_sample: bool = True,
-    **others: Any,
+    **settings: Any,
 ) -> np.ndarray:
     """Continue each row of `input_ids` (B, T); returns prompts and continuations, integers (B, T + new) on the host.
 
@@ -83,11 +78,8 @@ def generate(
     that drops out, being in training mode, and for logits that are NaN.
     """
     ids, _ = _prompts(input_ids, attention_mask)
-    new = generate_stream(
-        model, input_ids, max_new_tokens, attention_mask, temperature=temperature, top_k=top_k, top_p=top_p,
-        eos_token_id=eos_token_id, pad_token_id=pad_token_id, seed=seed,
-        prompt_lookup_num_tokens=prompt_lookup_num_tokens, do_sample=do_sample, **others,
-    )  # fmt: skip
+    settings |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    new = generate_stream(model, input_ids, max_new_tokens, attention_mask, **settings)
     return np.column_stack([ids, *new])
 
 

@@ -26,7 +26,7 @@ from minilora import functional as F
 from minilora.backend import xp
 from minilora.errors import MiniloraError, escape
 from minilora.fields import checked, flag, is_list_of, is_whole, number, whole
-from minilora.peft.config import AdapterLayer, TargetedConfig, changed, few, meant, tied, with_weight
+from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, changed, few, meant, tied, with_weight
 from minilora.tensor import Tensor, wrap
 
 
@@ -170,7 +170,7 @@ class LoraConfig(TargetedConfig):
     rank_pattern: dict[str, int] = _pattern()  # name or path -> r, where it is another
     alpha_pattern: dict[str, float] = _pattern()  # name or path -> lora_alpha, where it is another
     layers_to_transform: list[int] | int | None = checked(  # only these blocks; whole paths are adapted anyhow
-        None, "the numbers of blocks", lambda v: is_whole(v) or is_list_of(is_whole, v), optional=True
+        None, "numbers of blocks", lambda v: is_list_of(is_whole, v), optional=True
     )
     bias: str = checked("none", "'none' (BitFitConfig trains biases)", lambda v: v == "none")
 
@@ -182,8 +182,8 @@ class LoraConfig(TargetedConfig):
 
     def __post_init__(self):
         self.rank_pattern, self.alpha_pattern = self.rank_pattern or {}, self.alpha_pattern or {}  # PEFT: also None
-        if isinstance(self.layers_to_transform, range | tuple):
-            self.layers_to_transform = list(self.layers_to_transform)
+        blocks = self.layers_to_transform
+        self.layers_to_transform = [blocks] if isinstance(blocks, int) else as_list(blocks)
         super().__post_init__()
 
     def problems(self) -> list[str]:
@@ -223,12 +223,11 @@ class LoraConfig(TargetedConfig):
 
     def _in_blocks(self, paths: list[str]) -> list[str]:
         """The paths in the blocks of `layers_to_transform`, and whole paths, as in PEFT. MiniloraError for others."""
-        blocks = self.layers_to_transform
-        if blocks is None or blocks == []:
+        if not self.layers_to_transform:
             return paths
         block_of = {path: next((int(part) for part in path.split(".") if part.isdigit()), None) for path in paths}
-        blocks = [blocks] if isinstance(blocks, int) else blocks
-        if strange := sorted(set(blocks) - set(block_of.values())):
+        blocks = set(as_list(self.layers_to_transform))
+        if strange := sorted(blocks - set(block_of.values())):
             there = ", ".join(str(block) for block in dict.fromkeys(block_of.values()) if block is not None)
             raise MiniloraError(f"layers_to_transform: no target is in block {strange[0]}; there are {there or 'none'}")
         whole_paths = self.target_modules if isinstance(self.target_modules, list) else []

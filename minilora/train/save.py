@@ -60,7 +60,8 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     the reader named it, is what PEFT calls base_model_name_or_path.
     """
     model.save_pretrained(folder, training["model"])
-    tokenizer.save_pretrained(folder)
+    write_atomic(folder / "tokenizer.json", tokenizer.to_json())
+    write_json(folder / "tokenizer_config.json", tokenizer.config())
     write_json(folder / TRAINING, training)
     write_atomic(folder / "README.md", to_utf8(model_card(training, model.peft_config.in_peft)))
     return folder
