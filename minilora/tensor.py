@@ -337,6 +337,16 @@ class Tensor:
     def broadcast_to(self, shape: int | tuple[int, ...]) -> "Tensor":
         return ops.broadcast_to(self, shape)
 
+    # PyTorch's names
+
+    view, unsqueeze, to = reshape, expand_dims, backend.on_device
+
+    def softmax(self, dim: int = -1) -> "Tensor":
+        return (self - self.logsumexp(dim, keepdims=True)).exp()
+
+    def clone(self) -> "Tensor":
+        return self * 1
+
 
 # Recording
 

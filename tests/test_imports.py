@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "minilora"
 HALVES = {"tensor", "ops"}
 FLOORS = [
     ["errors"],
+    ["elsewhere"],
     ["fields"],
     ["blas"],
     ["backend"],

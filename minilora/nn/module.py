@@ -111,6 +111,12 @@ class Module:
         """train(False)."""
         return self.train(False)
 
+    to = backend.on_device
+
+    @property
+    def device(self) -> str:
+        return backend.device()
+
     def requires_grad_(self, flag: bool = True) -> Self:
         """Freeze (False) or unfreeze every parameter here and below."""
         for parameter in self.parameters():

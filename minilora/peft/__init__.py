@@ -6,7 +6,8 @@ tables, looks and the planner are made), `sites.py` and `model.py` (adapting), `
 `files.py` (saving and loading).
 """
 
-from minilora.peft.config import AdapterLayer, PeftConfig
+from minilora.elsewhere import missing
+from minilora.peft.config import AdapterLayer, PeftConfig, TaskType
 from minilora.peft.files import adapter_quantization, base_fingerprint
 from minilora.peft.method import CONFIGS, METHODS, Method, Option, Options
 from minilora.peft.model import PeftModel, get_peft_model, load_adapters
@@ -23,6 +24,10 @@ from minilora.peft.lora_methods import LoraConfig as LoraConfig, lora_plus_group
 from minilora.peft.vera import VeraConfig as VeraConfig
 # ruff: isort: on
 
-__all__ = ["CONFIGS", "METHODS", "AdapterLayer", "Method", "Option", "Options", "PeftConfig", "PeftModel"]
+__all__ = ["CONFIGS", "METHODS", "AdapterLayer", "Method", "Option", "Options", "PeftConfig", "PeftModel", "TaskType"]
 __all__ += ["adapter_quantization", "base_fingerprint", "get_peft_model", "load_adapters", "lora_plus_groups"]
 __all__ += [config.__name__ for config in CONFIGS.values()]
+
+
+def __getattr__(name: str) -> object:
+    raise missing("minilora.peft", name)

@@ -39,6 +39,7 @@ def weighted_sum(model: nn.Module, adapters: list[Adapter], weights: list[float]
     paths = [path for path, _ in model.named_modules() if path in layers]
     rank = sum(max(site.adapted.lora_A.out_features for site in adapter.sites) for adapter in adapters)
     plain = {"use_rslora": False, "init_lora_weights": True, "rank_pattern": {}, "alpha_pattern": {}}
+    plain |= {"layers_to_transform": None}
     config = changed(configs[0], r=rank, lora_alpha=rank, target_modules=paths, **plain)  # a scaling of 1
     total = build(model, config, name, (paths, []), lambda own, module: own.restore(module))
     for site in total.sites:
