@@ -119,7 +119,10 @@ def test_tables_as_spreadsheets_write_them(tmp_path, delimiter, end, coding, suf
         path.write_bytes(pack(suffix, table(delimiter, end, around).encode(coding)))
         examples = read_examples(path)
         assert examples.conversations == EXPECTED
-        assert examples.summary == [f"{path}: 12 examples, from the columns Text and LABEL", "2 labels: a 6, b; c 6"]
+        assert examples.summary == [
+            f"{path}: 12 examples, from the columns Text and LABEL",
+            "2 labels: a (6), b; c (6)",
+        ]
 
 
 def test_delimiters_in_names_and_rows_without_their_empty_end(tmp_path):
