@@ -126,8 +126,9 @@ def test_tables_as_spreadsheets_write_them(tmp_path, delimiter, end, coding, suf
 
 
 def test_delimiters_in_names_and_rows_without_their_empty_end(tmp_path):
-    (tmp_path / "x.csv").write_text('text;"label, or so";;\na, b;x, y\n;;;\nc, d;z;;\n')
-    assert load_examples(tmp_path / "x.csv", label_column="label, or so") == [turns("a, b", "x, y"), turns("c, d", "z")]
+    (tmp_path / "x.csv").write_text('"the\ntext";"label, or so";;\na, b;x, y\n;;;\nc, d;z;;\n')
+    expected = [turns("a, b", "x, y"), turns("c, d", "z")]
+    assert load_examples(tmp_path / "x.csv", "The\ntext", "label, or so") == expected
 
 
 def test_json_as_pandas_writes_it(tmp_path):
