@@ -70,8 +70,9 @@ def _suffixes(path: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _table(text: str, where: str) -> list[Row]:
-    """Read a table by the delimiter that its first line has most of, or by another one that divides all rows alike."""
-    header = text.lstrip("\n").partition("\n")[0]
+    """Read a table by the delimiter that its header has most of, or by another one that divides all rows alike."""
+    csv.field_size_limit(SIZE_LIMIT)
+    header = "".join(next(csv.reader(io.StringIO(text.lstrip("\n"), newline=""), delimiter="\x1f"), ()))
     delimiters = sorted((one for one in DELIMITERS if one in header), key=header.count, reverse=True)
     tables = [_divided(text, one) for one in delimiters or "\x1f"]  # a single column: by a character that no text has
     rows, problems = min(tables, key=lambda table: bool(table[1]))
@@ -82,7 +83,6 @@ def _table(text: str, where: str) -> list[Row]:
 
 def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
     """Return the rows of a table by a delimiter, and what is wrong with them, in words."""
-    csv.field_size_limit(SIZE_LIMIT)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows, problems, line = [], [], 1
     names: list[str] = []
@@ -98,7 +98,7 @@ def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
                 rows.append((f"line {line:,}", {n: field for n, field in zip(names, fields, strict=False) if n}))
             line = reader.line_num + 1
     except csv.Error as error:
-        problems.append(f"line {line:,}: {error}: is a quotation mark left open, or not doubled?")
+        problems.append(f"line {line:,}: {escape(str(error))}: is a quotation mark left open, or not doubled?")
     counts = Counter(name.lower() for name in names if name)
     if twice := [escape(repr(name), 40) for name, count in counts.items() if count > 1]:
         problems.insert(0, f"the first line names {first_few(twice)} twice: give each column a name of its own")

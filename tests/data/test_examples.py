@@ -119,12 +119,16 @@ def test_tables_as_spreadsheets_write_them(tmp_path, delimiter, end, coding, suf
         path.write_bytes(pack(suffix, table(delimiter, end, around).encode(coding)))
         examples = read_examples(path)
         assert examples.conversations == EXPECTED
-        assert examples.summary == [f"{path}: 12 examples, from the columns Text and LABEL", "2 labels: a 6, b; c 6"]
+        assert examples.summary == [
+            f"{path}: 12 examples, from the columns Text and LABEL",
+            "2 labels: a (6), b; c (6)",
+        ]
 
 
 def test_delimiters_in_names_and_rows_without_their_empty_end(tmp_path):
-    (tmp_path / "x.csv").write_text('text;"label, or so";;\na, b;x, y\n;;;\nc, d;z;;\n')
-    assert load_examples(tmp_path / "x.csv", label_column="label, or so") == [turns("a, b", "x, y"), turns("c, d", "z")]
+    (tmp_path / "x.csv").write_text('"the\ntext";"label, or so";;\na, b;x, y\n;;;\nc, d;z;;\n')
+    expected = [turns("a, b", "x, y"), turns("c, d", "z")]
+    assert load_examples(tmp_path / "x.csv", "The\ntext", "label, or so") == expected
 
 
 def test_json_as_pandas_writes_it(tmp_path):
