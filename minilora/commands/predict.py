@@ -88,7 +88,7 @@ def run(arguments: Namespace) -> None:
             words = f"{len(answers):,} of {len(rows):,} rows are answered; go on with --resume"
             raise Stopped(getattr(error, "signum", signal.SIGINT), words) from error
     if failed := [question for question in questions if isinstance(question, str)]:
-        print_notes([f"{len(failed):,} of {len(rows):,} rows have no prediction: {first_few(failed, separator='; ')}"])
+        print_notes([f"no prediction for {len(failed):,} of {len(rows):,} rows: {first_few(failed, separator='; ')}"])
     counts = Counter(answer["prediction"] for answer in answers if labels and answer["prediction"]).most_common()
     facts = {"out": str(out), "rows": len(rows), "failed": len(failed), "labels": dict(counts)}
     by_label = first_few([f"{label} {count:,}" for label, count in counts], 8)
