@@ -87,6 +87,12 @@ def test_rows_keep_their_columns_and_order_and_get_the_likeliest_label(predict, 
     assert "1 of 20 rows were trained on" in found.err  # "Is 7 even?"
 
 
+def test_rows_that_were_trained_on_are_counted_also_where_their_file_was_moved(predict, place, tmp_path):
+    moved = (place / "trained.csv").rename(tmp_path / "moved.csv")
+    assert "of 30 rows were trained on" in predict(data=moved).err
+    moved.rename(place / "trained.csv")
+
+
 def test_free_answers_without_labels(predict, place):
     rows = [{"prompt": text, "n": [i, None]} for i, text in enumerate(TEXTS[:5])]
     (place / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
