@@ -32,7 +32,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
         "pretrain": "train a language model from nothing",
         "finetune": "adapt a model to a text, or to conversations",
         "evaluate": "measure a model: bits per character, right answers",
-        "predict": "answer the rows of a file, beside them in another one",
+        "predict": "a model's answer to each row of a table, in a file",
         "generate": "continue a prompt, or answer a question",
         "chat": "talk to a chat model, which remembers the conversation",
         "merge": "add an adapter's update into the weights of its base",

@@ -59,8 +59,8 @@ def run(arguments: Namespace) -> None:
     added = ["prediction", "probability"] if labels else ["prediction"]
     table = Table(out, rows, added)
     answers = table.read() if is_there and arguments.resume else []
-    learned = [messages[:-1] for training in trainings for messages in learned_from(training) or ()]
-    known = set(map(json.dumps, learned))
+    parts = [learned_from(training) or learned_from(training, arguments.data) or () for training in trainings]
+    known = {json.dumps(messages[:-1]) for part in parts for messages in part}
     if seen := sum(json.dumps(question) in known for question in questions):
         print_notes([f"{seen:,} of {len(rows):,} rows were trained on: how they are answered tells little of new ones"])
     with suppress(MiniloraError):  # there are no answers
@@ -88,7 +88,7 @@ def run(arguments: Namespace) -> None:
             words = f"{len(answers):,} of {len(rows):,} rows are answered; go on with --resume"
             raise Stopped(getattr(error, "signum", signal.SIGINT), words) from error
     if failed := [question for question in questions if isinstance(question, str)]:
-        print_notes([f"{len(failed):,} of {len(rows):,} rows have no prediction: {first_few(failed, separator='; ')}"])
+        print_notes([f"no prediction for {len(failed):,} of {len(rows):,} rows: {first_few(failed, separator='; ')}"])
     counts = Counter(answer["prediction"] for answer in answers if labels and answer["prediction"]).most_common()
     facts = {"out": str(out), "rows": len(rows), "failed": len(failed), "labels": dict(counts)}
     by_label = first_few([f"{label} {count:,}" for label, count in counts], 8)
@@ -137,7 +137,7 @@ class Table:
         rows = [row | answer for row, answer in zip(self.rows[start : start + len(answers)], answers, strict=True)]
         if not self.delimiter:
             return to_utf8("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        text = io.StringIO(newline="")
+        text = io.StringIO()
         writer = csv.DictWriter(text, self.names + self.added, delimiter=self.delimiter, lineterminator="\n")
         if rows and start == 0:
             writer.writeheader()
