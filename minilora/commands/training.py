@@ -31,7 +31,7 @@ from minilora.train.text import Chats, Text, check_length, longest, num_examples
 from minilora.train.world import World, this_world
 
 AUTO = "auto"  # --lr: searched for
-BESIDE, LONGEST = 20, 64  # answers to what was trained that are measured beside --test, and tokens of a free one
+BESIDE, LONGEST = 20, 64  # free answers to what was trained that are measured beside --test, and tokens of one
 
 
 def check_folder(arguments: Namespace) -> None:
@@ -201,9 +201,10 @@ def beside_trained(model: Any, data: Chats, tested: Any, facts: dict) -> list[st
     word. Returns a line, and adds to the facts.
     """
     assert data.tokenizer is not None  # `read_data` gives it
-    parts = {"trained": data.train.sample(BESIDE).conversations, "test": tested.sample(BESIDE).conversations}
-    longest = max(len(data.tokenizer.encode(response_of(one))) for part in parts.values() for one in part)
     labels, words = data.labels if data.has_labels else None, []
+    count = BESIDE if labels is None else len(tested.rows)
+    parts = {"trained": data.train.sample(count).conversations, "test": tested.sample(count).conversations}
+    longest = max(len(data.tokenizer.encode(response_of(one))) for part in parts.values() for one in part)
     if labels is None and longest > LONGEST:
         return []
     for name, part in parts.items():
