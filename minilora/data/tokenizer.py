@@ -35,7 +35,8 @@ _PORTION = 1000  # texts encoded at a time: what the library returns of each tak
 class Inputs(dict[str, Any]):
     """The arguments of a model by name, as calling a tokenizer gives them: `model.generate(**tokenizer(text))`."""
 
-    to = backend.on_device
+    def to(self, device: object) -> Inputs:
+        return backend.on_device(self, device)
 
     def __getattr__(self, name: str) -> Any:
         if name in self:
