@@ -259,9 +259,9 @@ class Tokenizer:
             raise MiniloraError("texts of different lengths make no array: give padding=True")
         both: Any = rows, [[1] * len(row) for row in rows]  # ids and mask
         if return_tensors or padding:
-            width = (max_length or 0) if padding == "max_length" else 0
-            arrays = pad_rows(rows, self.pad_token_id, self.padding_side == "left", width)
-            both = map(make[return_tensors], arrays)
+            widest = [[0] * (max_length or 0)] if padding == "max_length" else []  # sets the width, and is left out
+            arrays = pad_rows(rows + widest, self.pad_token_id, self.padding_side == "left")
+            both = [make[return_tensors](array[: len(rows)]) for array in arrays]
         ids, mask = (values[0] for values in both) if alone and not return_tensors else both
         return Inputs(input_ids=ids, attention_mask=mask)
 
