@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from minilora.errors import MiniloraError, print_notes, unknown
+from minilora.errors import MiniloraError, escape, print_notes, unknown
 
 INSTEAD = {  # what to use -> in place of which names
     "train.loop.train, or the command minilora finetune": "Trainer SFTTrainer",
@@ -44,7 +44,9 @@ def missing(module: str, name: str) -> Exception:
 def check_arguments(function: str, arguments: Mapping[str, object], known: Iterable[str]) -> None:
     """Raise MiniloraError for arguments that `function` does not have, unless they are IDLE; `known`: those it has."""
     for name, value in arguments.items():
-        if value not in IDLE.get(name, ()):
-            raise MiniloraError(unknown(f"argument of {function}", f"{name}={value!r}", known))
+        if name not in IDLE:
+            raise MiniloraError(unknown(f"argument of {function}", name, known))
+        if value not in IDLE[name]:
+            raise MiniloraError(f"{function} takes {name}={IDLE[name][0]!r} here, not {escape(repr(value))}")
         if value in ("float16", "bfloat16"):
             print_notes([f"weights are float32 here, not {value}; quant.quantize_model has them in 4 bits"])

@@ -337,9 +337,10 @@ class Tensor:
     def broadcast_to(self, shape: int | tuple[int, ...]) -> "Tensor":
         return ops.broadcast_to(self, shape)
 
-    # PyTorch's names
+    view, unsqueeze = reshape, expand_dims  # PyTorch's names
 
-    view, unsqueeze, to = reshape, expand_dims, backend.on_device
+    def to(self, device: object) -> "Tensor":
+        return backend.on_device(self, device)
 
     def softmax(self, dim: int = -1) -> "Tensor":
         return (self - self.logsumexp(dim, keepdims=True)).exp()

@@ -295,12 +295,10 @@ def unpadded(batch: dict[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]
     return [(batch["input_ids"][i, mask], batch["labels"][i, mask]) for i, mask in enumerate(real)]
 
 
-def pad_rows(
-    rows: Sequence[np.ndarray], pad_token_id: int, left: bool = False, width: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pad `rows` on the right to the longest or to `width`; the mask has 1 where a token is real; both (B, T) int64."""
+def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int, left: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Pad `rows` on the right to the longest; the mask has 1 where a token is real; both (B, T) int64."""
     lengths = np.array([len(row) for row in rows])
-    places = np.arange(max(lengths.max(), width))
+    places = np.arange(lengths.max())
     mask = (places[::-1] if left else places) < lengths[:, None]  # (B, T)
     input_ids = np.full(mask.shape, pad_token_id, dtype=np.int64)
     input_ids[mask] = np.concatenate(rows)

@@ -35,7 +35,8 @@ _PORTION = 1000  # texts encoded at a time: what the library returns of each tak
 class Inputs(dict[str, Any]):
     """The arguments of a model by name, as calling a tokenizer gives them: `model.generate(**tokenizer(text))`."""
 
-    to = backend.on_device
+    def to(self, device: object) -> Inputs:
+        return backend.on_device(self, device)
 
     def __getattr__(self, name: str) -> Any:
         if name in self:
@@ -258,9 +259,9 @@ class Tokenizer:
             raise MiniloraError("texts of different lengths make no array: give padding=True")
         both: Any = rows, [[1] * len(row) for row in rows]  # ids and mask
         if return_tensors or padding:
-            width = (max_length or 0) if padding == "max_length" else 0
-            arrays = pad_rows(rows, self.pad_token_id, self.padding_side == "left", width)
-            both = map(make[return_tensors], arrays)
+            widest = [[0] * (max_length or 0)] if padding == "max_length" else []  # sets the width, and is left out
+            arrays = pad_rows(rows + widest, self.pad_token_id, self.padding_side == "left")
+            both = [make[return_tensors](array[: len(rows)]) for array in arrays]
         ids, mask = (values[0] for values in both) if alone and not return_tensors else both
         return Inputs(input_ids=ids, attention_mask=mask)
 

@@ -111,7 +111,8 @@ class Module:
         """train(False)."""
         return self.train(False)
 
-    to = backend.on_device
+    def to(self, device: object) -> Self:
+        return backend.on_device(self, device)
 
     @property
     def device(self) -> str:
