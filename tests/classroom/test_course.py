@@ -112,12 +112,10 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
         (["in/08_lora.py"], "in/08_lora.py exists and is not an empty folder"),
         (["course", "--lessons", "77"], "unknown lesson 77: there are"),
         (["course", "--lessons", ","], "--lessons names none"),
-        (["course", "--hidden", "in"], "course --hidden is gone: write your check into the lesson's checks.py"),
         (["--mark", "in", "--out", "in"], "--out in exists; choose another name"),
         (["--mark", "empty"], "no exercises in empty: each student has a folder there, with 01_why_transfer.py in it"),
         (["--mark", "two"], "two answers of one student to lesson 08: ada/08_lora.py and ada/a/08_lora.py"),
         (["course", "--mark", "in"], "course takes a folder for nbgrader, or --mark submitted"),
-        (["--kit", "a.zip"], "course --kit is gone: GitHub's Download ZIP"),
         (["course", "--out", "a.csv"], "--out goes with --mark"),
     ],
 )

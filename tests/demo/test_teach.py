@@ -192,8 +192,6 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
         ("--model", tmp_path / "unknown", *out): "template is none of those known",
         ("--model", "smollm2", *out): "minilora models get smollm2",
         ("--model", "", *out): "--model must not be empty",
-        (*model, "--jsonl", "few.jsonl", *out): "demo --jsonl is gone: `minilora curve --model smollm2",
-        (*model, "--with", "mine.py", *out): "demo --with is gone: in notebook 08",
         (*model, "--out", tmp_path / "full"): "results.json is no demo's",
     }
     before = sorted(tmp_path.rglob("*"))
