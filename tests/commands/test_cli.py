@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from minilora.cli import GONE, MINILORA, main
+from minilora.cli import GONE, main
 from minilora.formats.gguf import read_gguf
 from minilora.formats.safetensors import load_file
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
