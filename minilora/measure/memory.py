@@ -1,11 +1,7 @@
-"""Memory that work takes: the peak of the process, and of a training's arrays."""
+"""Memory that a process took."""
 
 import re
-import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
-
-from minilora.train.loop import TrainConfig, train
 
 
 def peak_rss() -> int | None:
@@ -15,21 +11,3 @@ def peak_rss() -> int | None:
     except OSError:
         return None
     return int(peak[1]) * 1024 if peak else None
-
-
-def peak_bytes(run: Callable[[], object], held: int = 0) -> int:
-    """Return the most bytes alive at once while `run()` runs, on top of `held` bytes that were there before.
-
-    Python's own allocator and NumPy's report to tracemalloc. It slows `run` down: measure two steps, not a training.
-    """
-    tracemalloc.start()
-    try:
-        run()
-        return held + tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def peak_of_steps(model, batches, held: int) -> int:
-    """Return the most bytes alive in two training steps, with the `held` bytes of the weights."""
-    return peak_bytes(lambda: train(model, batches, TrainConfig(steps=2), show_progress=False), held)
