@@ -227,18 +227,6 @@ def test_a_task_of_ones_choice_is_checked_alone_and_hinted_at(lesson, capsys):
     assert (code, out, err) == (2, "", "minilora: --task 3: lesson 03 has 2 tasks\n")
 
 
-def test_the_answer_is_shown_where_it_is_asked_for_and_is_there(lesson, capsys):
-    code, out, _ = run(capsys, "03", "--task", 2, "--solution")
-    assert code == 0 and out.startswith("This is the answer. Lesson 03, task 2: shift it\n")
-    assert "\nin Shift.__init__:\n\n    self.step = step + step * again\n" in out and "factor" not in out
-    answer = lesson.source.answer(1)
-    for more in (["--solution"], ["--task", 1, "--solution", "--hint"], ["--task", 1, "--solution", "--watch"]):
-        code, out, err = run(capsys, "03", *more)
-        assert (code, out) == (2, "") and "--solution takes --task" in err
-    every_hint = run(capsys, "03", "--task", 1, "--hint", 3)[1]
-    assert not any(line in every_hint for line in answer["double"].splitlines())
-
-
 @pytest.mark.parametrize(
     "file, content, says",
     [

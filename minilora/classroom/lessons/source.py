@@ -8,7 +8,6 @@ What the student writes stands inside functions, between the lines
 
 import ast
 import re
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,14 +63,6 @@ class Source:
     def stub(self, gap: Gap) -> str:
         """Return the message that stands in a gap of exercise.py."""
         return f"{stub_start(self.number, gap.task)}: {gap.title}"
-
-    def answer(self, task: int) -> dict[str, str]:
-        """Return what the solution has in the gaps of a task, by function."""
-        return {
-            gap.where: textwrap.dedent("\n".join(self.lines[gap.first : gap.last])).strip("\n")
-            for gap in self.gaps
-            if gap.task == task
-        }
 
     def names(self, task: int | None = None) -> list[str]:
         """Return the functions and classes, at the top of the file, that a task asks for, or any of them."""
