@@ -65,7 +65,7 @@ def counted(*where) -> dict:
 
 def resident(*where) -> dict:
     """Return the peak of this process after three steps. The last of `where` is the mode."""
-    from minilora.measure.memory import peak_rss
+    from minilora.measure.records import peak_rss
 
     step = make_step(*where[:-1], MODES[where[-1]])[-1]  # before a step keeps freed memory
     for _ in range(3):

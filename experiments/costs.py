@@ -17,7 +17,7 @@ from typing import Any
 from minilora import threads
 from minilora.errors import MiniloraError
 from minilora.measure.lab import Lab
-from minilora.measure.memory import peak_rss
+from minilora.measure.records import peak_rss
 from minilora.optim import AdamW
 from minilora.train import text
 from minilora.train.loop import TrainConfig, train, trainable

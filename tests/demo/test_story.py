@@ -1,6 +1,5 @@
 """pytest tests/demo/test_story.py: the demo's story with everything made tiny."""
 
-import json
 import runpy
 from dataclasses import replace
 
@@ -127,9 +126,3 @@ def test_a_file_of_something_else_is_not_written_over(tmp_path, capsys):
     (tmp_path / "adapter").mkdir()
     story.prepare_folder(tmp_path, "results.json", "adapter")
     assert {path.read_text() for path in tmp_path.glob("*.*")} == {"mine"}
-
-
-def test_the_doctor_says_what_there_is(capsys):
-    assert main(["doctor", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["backend"] == "numpy" and "agrees" in found["gradients"]
