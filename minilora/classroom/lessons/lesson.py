@@ -36,12 +36,6 @@ class Lesson:
     def checks(self) -> dict[str, Any]:
         return runpy.run_path(str(self.folder / "checks.py"))
 
-    @cached_property
-    def driver(self) -> str:
-        """Read driver.py, which runs beside the student's code; empty if there is none."""
-        path = self.folder / "driver.py"
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
-
     @property
     def readings(self) -> dict[str, Path]:
         """Return {path in the lesson's folder: file} of the pages that a student reads, and their pictures."""
@@ -61,8 +55,9 @@ class Lesson:
 
     @property
     def modules(self) -> dict[str, str]:
-        """Return {name: text} of what runs beside an exercise."""
-        return {path.stem: path.read_text(encoding="utf-8") for path in self.beside} | {"driver": self.driver}
+        """Return {name: text} of what runs beside an exercise: the driver, if there is one, and what it may import."""
+        files = [*self.beside, *self.folder.glob("driver.py")]
+        return {path.stem: path.read_text(encoding="utf-8") for path in files}
 
     @property
     def promises(self) -> dict[str, promise]:
