@@ -85,7 +85,11 @@ def test_a_lesson_is_whole(lesson):
     found = {path.name for path in lesson.folder.iterdir() if path.suffix in (".py", ".md")}
     optional = {"driver.py", "pictures.py", "play.py", *lesson.readings, *(path.name for path in lesson.beside)}
     assert found - optional | {"README.md"} == FILES
-    assert len(lesson.tasks) == len(lesson.source.titles) == max(lesson.source.titles)
+    source, numbers = lesson.source, [task.number for task in lesson.tasks]
+    assert numbers == sorted(source.titles) == list(range(1, max(numbers) + 1))
+    markers = re.findall("### (BEGIN|END) SOLUTION", source.text)
+    assert markers == ["BEGIN", "END"] * len(source.gaps)
+    assert {(gap.task, gap.title) for gap in source.gaps} == set(source.titles.items())
     count = Counter(task_of(lesson, mistake) for mistake in bank.wrong(lesson))
     assert all(count[task.number] >= 5 for task in lesson.tasks), f"mistakes a task: {dict(count)}"
     assert {task_of(lesson, right) for right in bank.right(lesson)} == {task.number for task in lesson.tasks}
