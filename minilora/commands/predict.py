@@ -31,7 +31,7 @@ def add(parser: common.Parser) -> None:
     common.add_model(flags)
     add_flag(flags, "--data", "rows to answer (.csv, .tsv, .jsonl, .json)", required=True)
     add_flag(flags, "--out", "their columns and `prediction` (.csv, .tsv, .jsonl)", required=True)
-    add_flag(flags, "--max-new-tokens", f"where a free answer is cut {common.DEFAULT}", common.whole(1), 128)
+    add_flag(flags, "--max-new-tokens", f"where a free answer is cut {common.DEFAULT}", common.whole(1), 512)
     add_flag(flags, "--batch-size", "rows per batch (default: %(default)s)", default=16)
     common.add_columns(flags)
     again = flags.add_mutually_exclusive_group()
