@@ -10,7 +10,7 @@ from minilora.commands import common
 from minilora.commands.common import add_flag, load_model, print_result, whole
 from minilora.errors import MiniloraError, flag_of, print_notes
 
-SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest expected one has, within these
+SHORTEST, LONGEST = 16, 512  # tokens of a free answer: as many as the longest expected one has, within these
 
 
 def add(parser: common.Parser) -> None:

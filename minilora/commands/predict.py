@@ -14,7 +14,7 @@ from typing import Any
 
 from minilora.commands import common
 from minilora.commands.common import add_flag, load_model
-from minilora.errors import MiniloraError, Stopped, first_few, print_notes
+from minilora.errors import MiniloraError, Stopped, escape, first_few, print_notes
 from minilora.formats.atomic import show_path, to_utf8, write_atomic
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # by the suffix of --out
@@ -31,7 +31,7 @@ def add(parser: common.Parser) -> None:
     common.add_model(flags)
     add_flag(flags, "--data", "rows to answer (.csv, .tsv, .jsonl, .json)", required=True)
     add_flag(flags, "--out", "their columns and `prediction` (.csv, .tsv, .jsonl)", required=True)
-    add_flag(flags, "--max-new-tokens", f"where a free answer is cut {common.DEFAULT}", common.whole(1), 128)
+    add_flag(flags, "--max-new-tokens", f"where a free answer is cut {common.DEFAULT}", common.whole(1), 512)
     add_flag(flags, "--batch-size", "rows per batch (default: %(default)s)", default=16)
     common.add_columns(flags)
     again = flags.add_mutually_exclusive_group()
@@ -129,8 +129,8 @@ class Table:
     def __init__(self, path: Path, rows: list[dict[str, Any]], added: list[str]):
         self.path, self.rows, self.added, self.delimiter = path, rows, added, DELIMITERS[path.suffix.lower()]
         self.names = list(dict.fromkeys(name for row in rows for name in row))
-        if taken := [name for name in added if name in self.names]:
-            raise MiniloraError(f"--data has a column {taken[0]} already: rename it, or leave it out")
+        if taken := [name for name in self.names if name.strip().lower() in added]:
+            raise MiniloraError(f"--data has a column {escape(taken[0])} already: rename it, or leave it out")
 
     def encode(self, start: int, answers: list[dict[str, Any]]) -> bytes:
         """Return the lines of the file for answers to the rows from `start` on; before the first one, the header."""

@@ -176,12 +176,12 @@ def test_answers_to_other_rows_are_not_gone_on_with(predict, tmp_path, change):
     [
         ({"out": "out.xlsx"}, "--out out.xlsx ends in none of .csv, .tsv, .jsonl"),
         ({"data": "none.csv"}, "none.csv: No such file"),
-        ({"data": "answered.csv"}, "--data has a column prediction already: rename it"),
+        ({"data": "answered.csv"}, "--data has a column Prediction already: rename it"),
         ({"data": "answered.csv", "out": "answered.csv"}, "answered.csv exists"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(predict, tmp_path, flags, words):
-    write("answered.csv", [row | {"prediction": "yes"} for row in ROWS])
+    write("answered.csv", [row | {"Prediction": "yes"} for row in ROWS])
     found = predict(status=2, **flags)
     assert words in found.err and found.err.count("\n") == 1 and found.out == ""
     assert [path.name for path in tmp_path.iterdir()] == ["answered.csv"]
