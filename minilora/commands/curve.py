@@ -38,10 +38,11 @@ def run(arguments: Namespace) -> None:
 
     names = tuple(dict.fromkeys(methods.find(name.strip()) for name in arguments.methods.split(",")))
     same = {name: getattr(arguments, name) for name in ("model", "data", "test", "shots", "sizes", "test_examples")}
-    settings = curve.CurveSettings(**same, methods=names, seeds=tuple(range(arguments.seeds)))
+    same |= {"methods": names, "seeds": tuple(range(arguments.seeds)), "columns": Columns.of(vars(arguments))}
+    settings = curve.CurveSettings(**same)
     settings = settings.quick() if arguments.quick else settings
     out, console = Path(arguments.out), Console(width=80, highlight=False, stderr=arguments.json)
-    records = curve.run(out, settings, arguments.resume, arguments.overwrite, Columns.of(vars(arguments)))
+    records = curve.run(out, settings, arguments.resume, arguments.overwrite)
     curve_report.show(records, out, console)
     if arguments.json:
         print(json.dumps(records.as_json()))

@@ -313,7 +313,7 @@ def _read_texts(name: str) -> tuple[dict[str, str], list[str]]:
         hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"
         raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
     if not os.path.isdir(name):
-        return {os.path.basename(name): read_file(name)}, []
+        return {os.path.basename(name): decode(read_bytes(name, SIZE_LIMIT), show_path(name))}, []
     texts, skipped, total = {}, [], 0
     for path in filter(Path.is_file, _files(Path(name))):  # links to files are followed; FIFOs and devices left alone
         title, raw = path.relative_to(name).as_posix(), read_bytes(path, SIZE_LIMIT)
@@ -338,16 +338,11 @@ def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
-def read_file(path: str | os.PathLike[str]) -> str:
-    """Read a file of text in UTF-8, of at most SIZE_LIMIT bytes. MiniloraError, one line, otherwise."""
-    return decode(read_bytes(path, SIZE_LIMIT), show_path(path))
-
-
 def decode(raw: bytes, where: str) -> str:
     """Decode text in UTF-8, with \\n for every line end. MiniloraError, which begins with `where`, otherwise."""
     if (offset := raw.find(b"\0")) >= 0:
         raise MiniloraError(
-            f"{where} is binary: a zero byte at offset {offset:,}; give text in UTF-8, a spreadsheet as CSV"
+            f"{where} is binary: a zero byte at offset {offset:,}; give UTF-8 text, a spreadsheet as CSV"
         )
     try:
         text = raw.decode()

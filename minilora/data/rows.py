@@ -14,7 +14,6 @@ import codecs
 import csv
 import gzip
 import io
-import json
 import lzma
 import os
 import zlib
@@ -47,7 +46,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     (kind, compression), where = _suffixes(path), show_path(path)
     if not is_rows(path):
         raise MiniloraError(
-            f"{where} is no file of examples: {', '.join(TABLES + JSON)}, or these with {', '.join(OPENERS)}"
+            f"{where} is no file of examples: {', '.join(TABLES + JSON)}, also with {', '.join(OPENERS)}"
         )
     with open_regular(path) as file:
         try:
@@ -59,10 +58,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # a spreadsheet's "Unicode text"
         raw = raw.decode("utf-16", "replace").encode()
     text = decode(raw, where)
-    rows, problems = _table(text) if kind in TABLES else _objects(text, kind)
-    if problems:
-        raise MiniloraError(f"{where}: {first_few(problems, separator='; ')}")
-    if not rows:
+    if not (rows := _table(text, where) if kind in TABLES else _objects(text, kind, where)):
         raise MiniloraError(f"{where} has no rows")
     return rows
 
@@ -73,19 +69,20 @@ def _suffixes(path: str | os.PathLike[str]) -> tuple[str, str]:
     return (Path(name.stem).suffix, name.suffix) if name.suffix in OPENERS else (name.suffix, "")
 
 
-def _table(text: str) -> tuple[list[Row], list[str]]:
-    """Divide a table by the delimiter that its first line has most of, or by another one that divides all rows alike.
-
-    Returns the rows and what is wrong with them, in words.
-    """
-    header = text.lstrip("\n").partition("\n")[0]
+def _table(text: str, where: str) -> list[Row]:
+    """Read a table by the delimiter that its header has most of, or by another one that divides all rows alike."""
+    csv.field_size_limit(SIZE_LIMIT)
+    header = "".join(next(csv.reader(io.StringIO(text.lstrip("\n"), newline=""), delimiter="\x1f"), ()))
     delimiters = sorted((one for one in DELIMITERS if one in header), key=header.count, reverse=True)
     tables = [_divided(text, one) for one in delimiters or "\x1f"]  # a single column: by a character that no text has
-    return min(tables, key=lambda table: bool(table[1]))
+    rows, problems = min(tables, key=lambda table: bool(table[1]))
+    if problems:
+        raise MiniloraError(f"{where}: {first_few(problems, separator='; ')}")
+    return rows
 
 
 def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
-    csv.field_size_limit(SIZE_LIMIT)
+    """Return the rows of a table by a delimiter, and what is wrong with them, in words."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows, problems, line = [], [], 1
     names: list[str] = []
@@ -96,33 +93,26 @@ def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
                 while names and not names[-1]:  # empty columns, as spreadsheets leave them at the end
                     names.pop()
             elif any(field.strip() for field in fields):
-                if len(fields) < len(names) or any(fields[len(names) :]):
+                if len(fields) < len(names) or any(map(str.strip, fields[len(names) :])):
                     problems.append(f"line {line:,} has {len(fields)}, not {len(names)} fields: is a text not quoted?")
                 rows.append((f"line {line:,}", {n: field for n, field in zip(names, fields, strict=False) if n}))
             line = reader.line_num + 1
     except csv.Error as error:
-        problems.append(f"line {line:,}: {error}: is a quotation mark left open, or not doubled?")
+        problems.append(f"line {line:,}: {escape(str(error))}: is a quotation mark left open, or not doubled?")
     counts = Counter(name.lower() for name in names if name)
     if twice := [escape(repr(name), 40) for name, count in counts.items() if count > 1]:
         problems.insert(0, f"the first line names {first_few(twice)} twice: give each column a name of its own")
     return rows, problems
 
 
-def _objects(text: str, kind: str) -> tuple[list[Row], list[str]]:
-    """Read JSON objects, one a line or in .json a list of them. Returns them and what is wrong with them, in words."""
+def _objects(text: str, kind: str, where: str) -> list[Row]:
+    """Read JSON objects: one a line, or in .json a list of them."""
     if kind == ".json" and text.lstrip().startswith("["):
-        try:
-            rows = [(f"number {number:,}", value) for number, value in enumerate(json.loads(text), start=1)]
-        except (ValueError, RecursionError) as error:
-            return [], [f"it is not valid JSON: {escape(str(error))}"]
-        return rows, [f"{where} of the list is not an object" for where, value in rows if not isinstance(value, dict)]
-    rows, problems = [], []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                rows.append((f"line {number:,}", parse_json(line.encode(), "it")))
-            except MiniloraError as error:
-                problems.append(f"line {number:,}: {error}")
-    if problems and kind == ".json":
-        problems.insert(0, "it is no list of objects, and not one object a line")
-    return rows, problems
+        values = parse_json(text.encode(), where, list)
+        rows = [(f"number {number:,}", value) for number, value in enumerate(values, start=1)]
+        if strange := [place for place, row in rows if not isinstance(row, dict)]:
+            raise MiniloraError(f"{where} is a list of more than objects: see {first_few(strange)}")
+        return rows
+    where += " is no list of objects, and" if kind == ".json" else ":"
+    lines = [(f"line {number:,}", line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    return [(place, parse_json(line.encode(), f"{where} {place}")) for place, line in lines]

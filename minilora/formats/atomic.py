@@ -132,14 +132,14 @@ def read_json(path: str | os.PathLike[str], limit: int = JSON_LIMIT) -> dict[str
     return parse_json(read_bytes(path, limit), show_path(path))
 
 
-def parse_json(raw: bytes, where: str) -> dict[str, Any]:
-    """Parse a JSON object; `where` names it in errors. FormatError if it is not UTF-8, not JSON, nested too deep, or
-    not an object.
+def parse_json(raw: bytes, where: str, kind: type = dict) -> Any:
+    """Parse a JSON object, or a list; `where` names it in errors. FormatError if it is not UTF-8, not JSON, nested too
+    deep, or not of the kind.
     """
     try:
         value = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} is not valid JSON: {escape(str(error))}") from error
-    if not isinstance(value, dict):
-        raise FormatError(f"{where} holds JSON, but not an object in braces")
+    if not isinstance(value, kind):
+        raise FormatError(f"{where} holds JSON, but not {'an object in braces' if kind is dict else 'a list'}")
     return value

@@ -50,6 +50,7 @@ class CurveSettings:
     test: str | None = None  # a file of examples; None: the task's own, or a fifth of `data`, by question
     shots: tuple[int, ...] = (0, 2, 4, 8)
     sizes: tuple[int | str, ...] = (32, 128, 512, "all")  # "all": every example that is not held out
+    columns: Columns = BY_NAME  # of both files
     methods: tuple[str, ...] = ("lora",)
     seeds: tuple[int, ...] = (0, 1, 2)
     test_examples: int = 200
@@ -131,19 +132,13 @@ def read_task(data: str, test: str | None = None, columns: Columns = BY_NAME) ->
 # The cells
 
 
-def run(
-    out: Path | str,
-    settings: CurveSettings,
-    resume: bool = False,
-    overwrite: bool = False,
-    columns: Columns = BY_NAME,
-) -> Records:
+def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrite: bool = False) -> Records:
     """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records.
 
     Numbers of examples above those that there are become all. Raises MiniloraError, before anything is written, for
     data, shots and sizes that do not suit; and where the file is there already, or was measured with other settings.
     """
-    task = read_task(settings.data, settings.test, columns)
+    task = read_task(settings.data, settings.test, settings.columns)
     there, notes = len(task.train), list(task.notes)
     if max(settings.shots, default=0) > there:
         raise MiniloraError(

@@ -6,12 +6,15 @@ import gzip
 import io
 import json
 import lzma
+import tracemalloc
 
 import pytest
 
 from minilora.data import load_examples, rows
 from minilora.data.examples import Columns, read_examples, read_questions
 from minilora.errors import MiniloraError
+from minilora.measure.curve import read_task
+from minilora.train.text import split_chats
 from tests.data.test_chat import turns
 
 pytestmark = pytest.mark.host
@@ -56,14 +59,14 @@ def lines(**changes) -> dict:
 
 
 BAD_LINES = {
-    "{": "line 2: it is not valid JSON",
+    "{": "line 2 is not valid JSON",
     "[1]": "not an object",
-    "{}": "has the columns none; none is called text or prompt or ",
+    "{}": "has the columns none; none is called prompt or ",
     json.dumps(lines(messages=[])): "messages in the order none",
     json.dumps({"instruction": "a", "input": [1], "output": "b"}): "input is [1], not text",
     json.dumps(lines(prompt=3)): "prompt is 3, not text: write it in quotes",
     json.dumps({"messages": turns("a", 0)}): "content is 0, not text",
-    '{"prompt": "a", "labels": "b"}': "none is called label or response or answer or output or completion: name one so",
+    '{"prompt": "a", "labels": "b"}': "none is called response or completion or output or label or answer: name one so",
     '{"messages": "a"}': "has the columns 'messages'",
     '{"messages": []}': "messages in the order none",
     '{"messages": [{"role": "user", "content": 1}]}': "content is 1, not text",
@@ -75,11 +78,11 @@ BAD_LINES = {
 
 @pytest.mark.parametrize("line", BAD_LINES)
 def test_a_bad_line_is_named(tmp_path, line):
-    path = write(tmp_path / "x.jsonl", lines(), line, lines())
+    path = write(tmp_path / "x.jsonl", lines(), line, line)
     with pytest.raises(MiniloraError) as caught:
         load_examples(path)
     message = str(caught.value)
-    assert "x.jsonl: line 2: " in message and BAD_LINES[line] in message and "\n" not in message
+    assert "x.jsonl: line 2" in message and BAD_LINES[line] in message and "\n" not in message
 
 
 # Tables.
@@ -116,7 +119,16 @@ def test_tables_as_spreadsheets_write_them(tmp_path, delimiter, end, coding, suf
         path.write_bytes(pack(suffix, table(delimiter, end, around).encode(coding)))
         examples = read_examples(path)
         assert examples.conversations == EXPECTED
-        assert examples.summary == [f"{path}: 12 examples, from the columns Text and LABEL", "2 labels: a 6, b; c 6"]
+        assert examples.summary == [
+            f"{path}: 12 examples, from the columns Text and LABEL",
+            "2 labels: a (6), b; c (6)",
+        ]
+
+
+def test_delimiters_in_names_and_rows_without_their_empty_end(tmp_path):
+    (tmp_path / "x.csv").write_text('"the\ntext";"label, or so";;\na, b;x, y\n;;;\nc, d;z;;\n')
+    expected = [turns("a, b", "x, y"), turns("c, d", "z")]
+    assert load_examples(tmp_path / "x.csv", "The\ntext", "label, or so") == expected
 
 
 def test_json_as_pandas_writes_it(tmp_path):
@@ -152,6 +164,15 @@ def test_a_label_column_has_labels_whatever_their_number(tmp_path):
     )
 
 
+def test_rare_labels_come_into_the_test_part_first(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("text,label\n" + "".join(f"t{i},{'often' if i < 60 else f'rare {i % 30}'}\n" for i in range(120)))
+    for test in (split_chats(path)[0].test, read_task(str(path)).test[:12]):
+        assert len(test) == 12 and len({one[-1]["content"] for one in test}) == 12
+    mixed = [{"text": f"t{i}", ("label", "answer")[i % 2]: f"a {i % 40}"} for i in range(100)]
+    assert read_examples(write(tmp_path / "x.jsonl", *mixed)).labels is None  # not all are labels
+
+
 def test_rows_without_a_text_or_a_label_are_left_out(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text('text,label\nA,1\n,2\n"B\n",2\nC,\n')
@@ -170,27 +191,27 @@ def test_questions_keep_the_rows_as_they_are(tmp_path):
     (tmp_path / "x.jsonl").write_text(json.dumps({"messages": turns("a", "b", "c", "d")}))
     assert read_questions(tmp_path / "x.jsonl")[1] == [turns("a", "b", "c")]
     path.write_text("a,b\nc,d\n")
-    with pytest.raises(MiniloraError, match="x.csv: line 2: has the columns 'a', 'b'; none is called text or"):
+    with pytest.raises(MiniloraError, match="x.csv: line 2: has the columns 'a', 'b'; none is called prompt or"):
         read_questions(path)
 
 
 BAD_FILES = {
-    "brackets.jsonl": (b"{\n" * 7, r"line 1: .*; line 2: .*; line 3: .*; and 4 more"),
+    "brackets.jsonl": (b"{\n" * 7, "line 1 is not valid JSON"),
     "blank.jsonl": (b"\n \n", "has no rows"),
     "zero.jsonl": (b"a\0", "binary"),
     "empty.csv": (b"", "has no rows"),
     "header.csv": (b"text,label\n", "has no rows"),
     "data.csv": (b"My card was charged,billing\nA,b\n", "has the columns 'My card was charged', 'billing'; none is"),
-    "one.csv": (b"text\na, b\n", "has the columns 'text'; none is called label or .*--label-column"),
+    "one.csv": (b"text\na, b\n", "has the columns 'text'; none is called response or .*--label-column"),
     "ragged.csv": (b"text,label\na,b\n\na,b,c\nd\n", "line 4 has 3, not 2 fields: .*; line 5 has 1, not 2 fields"),
     "open.csv": (b'text,label\na,b\n"a\nb,c\n', "line 3: .* is a quotation mark left open"),
     "twice.csv": (b"text,Team, team \na,b,c\n", "the first line names 'team' twice"),
     "latin.csv": ("text,label\nHäuser,b\n".encode("latin1"), "not UTF-8: .*a table as CSV UTF-8"),
     "sheet.csv": (b"PK\3\4\0\0", "binary: .*a spreadsheet as CSV"),
     "sheet.xlsx": (b"PK\3\4\0\0", "binary: .*a spreadsheet as CSV"),
-    "object.json": (b'{\n"a": 1}', "it is no list of objects, and not one object a line; line 1: "),
-    "number.json": (b'[{"text": "a", "label": "b"}, 3]', "number 2 of the list is not an object"),
-    "broken.json": (b"[{", "it is not valid JSON"),
+    "object.json": (b'{\n"a": 1}', "is no list of objects, and line 1 is not valid JSON"),
+    "number.json": (b'[{"text": "a", "label": "b"}, 3]', "is a list of more than objects: see number 2"),
+    "broken.json": (b"[{", "is not valid JSON"),
     "cut.csv.gz": (gzip.compress(b"text,label\na,b\n")[:-9], "cannot be read: "),
     "plain.csv.xz": (b"text,label\na,b\n", "cannot be read: "),
     "x.txt": (b"a", r"is no file of examples: \.csv, \.tsv, "),
@@ -210,6 +231,9 @@ def test_bad_files(tmp_path, name):
 def test_a_file_that_is_too_large_is_not_read_whole(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(rows, "SIZE_LIMIT", 1000)
     path = tmp_path / f"x.csv{suffix}"
-    path.write_bytes(pack(suffix, b"text,label\n" + b"a" * 10**6))
+    path.write_bytes(pack(suffix, b"text,label\n" + b"a" * 10**7))
+    tracemalloc.start()
     with pytest.raises(MiniloraError, match="has more than 1,000 bytes"):
         load_examples(path)
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
