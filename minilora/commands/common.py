@@ -198,11 +198,19 @@ def add_flags(flags: argparse._ActionsContainer, *names: str) -> None:
         add_flag(flags, name)
 
 
+class OneAdapter(argparse.Action):
+    """The folder of an adapter, typed once: sums are PEFT's."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if getattr(namespace, self.dest):
+            parser.error("--adapter is typed twice; add_weighted_adapter of PEFT writes a sum of two, which opens here")
+        setattr(namespace, self.dest, values)
+
+
 def add_model(parser: argparse._ActionsContainer, base: str = "base") -> None:
-    """Add the flags of a model with or without adapters. base: the model if none of them names one."""
+    """Add the flags of a model with or without an adapter. base: the model if neither names one."""
     parser.add_argument("--model", help=f"{MODEL} (default: that of --adapter, else {base})")
-    words = "adapter to put on the model; given several times, LoRA adapters are added up"
-    parser.add_argument("--adapter", action="append", metavar="FOLDER", help=words)
+    parser.add_argument("--adapter", action=OneAdapter, metavar="FOLDER", help="adapter to put on the model")
     add_flag(parser, "--strength")
 
 
@@ -269,9 +277,8 @@ def load_model(arguments: Namespace, base: str = "base") -> tuple[Any, Any]:
     """Return the model that `add_model`'s flags ask for, and its tokenizer; notes on the way are printed."""
     from minilora.train import load
 
-    adapters = [(folder, 1.0) for folder in arguments.adapter] if arguments.adapter else None
-    source = base if arguments.model is None and adapters is None else arguments.model
-    model, tokenizer = load.load_model(source, adapters, strength=arguments.strength)
+    source = base if arguments.model is None and arguments.adapter is None else arguments.model
+    model, tokenizer = load.load_model(source, arguments.adapter, strength=arguments.strength)
     notes = getattr(model, "notes", [])
     print_notes(notes)
     notes.clear()
@@ -279,14 +286,15 @@ def load_model(arguments: Namespace, base: str = "base") -> tuple[Any, Any]:
 
 
 def read_trainings(arguments: Namespace) -> tuple[list[dict], Any]:
-    """Return how the model and the adapters of `add_model`'s flags came to be, as far as that is known, and the columns
+    """Return how the model and the adapter of `add_model`'s flags came to be, as far as that is known, and the columns
     of examples: those that were typed, else those of the first training.
     """
     from minilora.data.examples import Columns
     from minilora.train.load import path_of_model
     from minilora.train.save import training_of
 
-    folders = [*(arguments.adapter or ()), *([path_of_model(arguments.model)] if arguments.model else ())]
+    folders = [arguments.adapter] if arguments.adapter else []
+    folders += [path_of_model(arguments.model)] if arguments.model else []
     trainings = [training for folder in folders if (training := training_of(folder))]
     return trainings, Columns.of(next(iter(trainings), {}) | Columns.of(vars(arguments)).settings())
 

@@ -27,7 +27,7 @@ def run(arguments: Namespace) -> None:
 
     out = Path(arguments.out)
     _check(arguments, out)
-    source = arguments.model = arguments.model or load.base_of(arguments.adapter and arguments.adapter[0])
+    source = arguments.model = arguments.model or load.base_of(arguments.adapter)
     model, tokenizer = load_model(arguments)
     merged = model if arguments.adapter is None else model.merge_and_unload()
     if out.suffix == ".gguf":

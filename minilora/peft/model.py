@@ -12,10 +12,10 @@ from typing import Any
 
 from minilora import nn
 from minilora.errors import MiniloraError, escape, unknown
+from minilora.fields import checked_value, number
 from minilora.peft.config import PeftConfig
 from minilora.peft.files import loaded_adapter, write_adapter
 from minilora.peft.method import method_of
-from minilora.peft.mixing import checked_number, weighted_sum
 from minilora.peft.sites import Adapter, fresh_adapter
 from minilora.quant import dequantize_model, quantization
 
@@ -116,20 +116,6 @@ class PeftModel(nn.Module):
             self.set_adapter(others[0], inference_mode=not self._adapters[others[0]].trains)
         del self._adapters[adapter_name]
 
-    def add_weighted_adapter(
-        self, adapters: list[str], weights: list[float], adapter_name: str, combination_type: str
-    ) -> None:
-        """Add the weighted sum of LoRA adapters as a new one, not yet in place: `mixing.py` has the formula.
-
-        combination_type: "cat", the exact sum, whose ranks add up. Each enters at the strength that it has, and later
-        changes of it do not change the sum. Raises MiniloraError for other methods and combinations, and for modules
-        that were trained whole.
-        """
-        if combination_type != "cat":
-            raise MiniloraError(f"combination_type must be 'cat', the exact sum, not {escape(repr(combination_type))}")
-        parts = [self._named(name) for name in adapters]
-        self._add(adapter_name, lambda: (weighted_sum(self.base_model, parts, weights, adapter_name), []))
-
     @property
     def strength(self) -> float:
         """λ, by which the adapter's change is multiplied: 1 as it was trained."""
@@ -145,7 +131,7 @@ class PeftModel(nn.Module):
         nothing, where the change is no multiple of something: DoRA, PiSSA, virtual tokens.
         """
         self._must_be_in("scale")
-        strength = checked_number("the strength of an adapter", strength)
+        strength = checked_value("the strength of an adapter", strength, number(None))
         sites = self._active.sites
         neutral = [site.neutral() for site in sites]
         if strength != 1 and None in neutral:
@@ -316,32 +302,3 @@ class PeftModel(nn.Module):
         _check_plain(model)
         adapted = cls(model, *loaded_adapter(model, folder, adapter_name, is_trainable))
         return adapted if is_trainable else adapted.eval()
-
-
-def load_adapters(model: nn.Module, adapters: Sequence[tuple[Any, float]], strength: float = 1.0) -> PeftModel:
-    """`model`, adapted in place by the sum of saved adapters, times `strength`, for use: nothing trains.
-
-    adapters: (folder, weight), at least one. A sum of several is one LoRA adapter, called "sum", exact (`mixing.py`);
-    a lone one may be of any method and has its weight as a strength. Raises as `PeftModel.from_pretrained`,
-    `add_weighted_adapter` and `set_strength` do; the model is then as it was.
-    """
-    if not adapters:
-        raise MiniloraError("there is no adapter to load: give at least one folder with its weight")
-    for value in (strength, *(weight for _, weight in adapters)):
-        checked_number("the strength or weight of an adapter", value)
-    names, weights = [str(folder) for folder, _ in adapters], [weight for _, weight in adapters]
-    adapted = PeftModel.from_pretrained(model, names[0], names[0])
-    try:
-        for name in names[1:]:
-            adapted.load_adapter(name, name)
-        if len(names) > 1:
-            total = " + ".join(names)
-            adapted.add_weighted_adapter(names, weights, total, "cat")
-            adapted.set_adapter(total, inference_mode=True)
-            for name in names:
-                adapted.delete_adapter(name)
-        adapted.set_strength(strength * (weights[0] if len(names) == 1 else 1))
-    except MiniloraError:
-        adapted.unload()
-        raise
-    return adapted
