@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
 }
 _CHECKOUT = "in a checkout of minilora, `python -m experiments"
 _IN_PYTHON = "in Python does its work"
+_SUM = "PEFT's `add_weighted_adapter` adds adapters up, and minilora opens the sum that it saves"
 _SPEED = "the plan has a step's FLOP: divide them by those that the GPU reaches in a second"
 _CLUSTER = "in a checkout of minilora, notebooks/figures/cluster.py does its work, as lesson 14 shows"
 GONE = {  # a command that there was, or one with a flag, and what does its work now
@@ -67,6 +69,7 @@ GONE = {  # a command that there was, or one with a flag, and what does its work
     **{f"{c} --eval-examples": f"`train.defaults.fit(…, examples=…)` {_IN_PYTHON}" for c in ("pretrain", "finetune")},
     "models --file": "`PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER minilora models get NAME` takes the archive from a folder",
     "finetune --pack": "conversations of like length share a batch, so that little of it is padding",
+    **{f"{c} --adapter --adapter": _SUM for c in ("evaluate", "predict", "generate", "chat", "merge")},
     "merge --adapter-only": "without it, `minilora merge --adapter FOLDER --out merged.gguf` writes the merged model",
     "course --hidden": "write your check into the lesson's checks.py, in a clone of your own: docs/teachers.md",
     "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
@@ -158,7 +161,7 @@ class Program:
         name = argv[0] if argv else ""
         for typed, instead in self.gone.items():
             command, *flags = typed.split()
-            if name == command and {*flags} <= {argument.partition("=")[0] for argument in argv}:
+            if name == command and Counter(flags) <= Counter(argument.partition("=")[0] for argument in argv):
                 raise MiniloraError(f"{self.name} {typed} is gone: {instead}")
         try:
             if name.startswith("-"):

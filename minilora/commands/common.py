@@ -198,19 +198,10 @@ def add_flags(flags: argparse._ActionsContainer, *names: str) -> None:
         add_flag(flags, name)
 
 
-class OneAdapter(argparse.Action):
-    """The folder of an adapter, typed once: sums are PEFT's."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        if getattr(namespace, self.dest):
-            parser.error("--adapter is typed twice; add_weighted_adapter of PEFT writes a sum of two, which opens here")
-        setattr(namespace, self.dest, values)
-
-
 def add_model(parser: argparse._ActionsContainer, base: str = "base") -> None:
     """Add the flags of a model with or without an adapter. base: the model if neither names one."""
     parser.add_argument("--model", help=f"{MODEL} (default: that of --adapter, else {base})")
-    parser.add_argument("--adapter", action=OneAdapter, metavar="FOLDER", help="adapter to put on the model")
+    parser.add_argument("--adapter", metavar="FOLDER", help="adapter to put on the model")
     add_flag(parser, "--strength")
 
 

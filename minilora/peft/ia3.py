@@ -25,7 +25,6 @@ from minilora.peft.config import (
     TargetedConfig,
     as_list,
     changed,
-    is_list_of_names,
     meant,
     names,
     of_family,
@@ -70,12 +69,7 @@ class IA3Config(TargetedConfig):
         targets, names = super().targets(model), as_list(self.feedforward_modules)
         there = escape(", ".join(dict.fromkeys(path.rpartition(".")[2] for path in targets)), 400)
         strange = [escape(repr(name)) for name in names if not meant([name], targets)]
-        problems = [f"{name} is not among the adapted modules ({there})" for name in strange]
-        # PEFT compares letters, not names: to it "down_proj" means a target called "my_down_proj", too.
-        own = meant(names, targets)
-        if more := [path for path in targets if path.endswith(tuple(names)) and path not in own]:
-            problems.append(f"PEFT would take {escape(', '.join(more))} for one, too; give whole paths")
-        if problems:
+        if problems := [f"{name} is not among the adapted modules ({there})" for name in strange]:
             raise MiniloraError(f"feedforward_modules: {'; '.join(problems)}")
         return targets
 
@@ -96,13 +90,6 @@ class IA3Config(TargetedConfig):
         if not set(names) <= set(content["target_modules"]):  # PEFT wants the same strings in both
             return content | {"target_modules": targets, "feedforward_modules": meant(names, targets)}
         return content
-
-    @classmethod
-    def from_dict(cls, content: dict) -> Self:
-        names, targets = content.get("feedforward_modules", []), content.get("target_modules")
-        if names in DEFAULT_FEEDFORWARD.values() and is_list_of_names(targets) and not meant(names, targets):
-            content = content | {"feedforward_modules": []}  # PEFT writes its default, whatever the targets are
-        return super().from_dict(content)
 
 
 class IA3Linear(AdapterLayer):

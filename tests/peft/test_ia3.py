@@ -14,11 +14,7 @@ from tests.helpers.peft_invariants import (
     Case,
     adapted,
     base_of,
-    edit_config,
     keeps_every_promise,
-    logits,
-    refused,
-    train,
 )
 
 ALL = {"target_modules": "all-linear", "feedforward_modules": ["down_proj", "o_proj"]}
@@ -108,16 +104,6 @@ def test_one_block_may_differ_from_another():
     assert shapes == [(16, 1), (1, 24)]
 
 
-class Pair(nn.Module):
-    def __init__(self):
-        self.fc, self.my_fc = nn.Linear(6, 20), nn.Linear(20, 10)
-
-
-def test_a_name_that_means_more_to_peft_is_refused():
-    options = {"target_modules": ["fc", "my_fc"], "feedforward_modules": ["fc"]}
-    refused(lambda: get_peft_model(Pair(), IA3Config(**options)), "PEFT would take my_fc for one, too")
-
-
 # Files
 
 
@@ -126,12 +112,3 @@ def test_where_the_two_lists_would_differ_both_hold_paths(tmp_path):
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     targets, feedforward = config["target_modules"], config["feedforward_modules"]
     assert len(targets) == 14 and feedforward == [t for t in targets if t.endswith(("o_proj", "down_proj"))]
-
-
-def test_pefts_default_is_read_where_it_means_nothing(tmp_path):
-    m = train(get_peft_model(base_of(PLAIN, "tied", 0), IA3Config(target_modules=["q_proj"]))).eval()
-    m.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["feedforward_modules"] == []
-    edit_config(tmp_path, feedforward_modules=["down_proj"])
-    loaded = PeftModel.from_pretrained(base_of(PLAIN, "tied", 0), tmp_path)
-    assert np.array_equal(logits(loaded), logits(m))
