@@ -6,7 +6,7 @@ tables, looks and the planner are made), `sites.py` and `model.py` (adapting) an
 """
 
 from minilora.peft.config import AdapterLayer, PeftConfig
-from minilora.peft.files import adapter_quantization, base_fingerprint
+from minilora.peft.files import base_fingerprint
 from minilora.peft.method import CONFIGS, METHODS, Method, Option, Options
 from minilora.peft.model import PeftModel, get_peft_model
 
@@ -23,5 +23,5 @@ from minilora.peft.vera import VeraConfig as VeraConfig
 # ruff: isort: on
 
 __all__ = ["CONFIGS", "METHODS", "AdapterLayer", "Method", "Option", "Options", "PeftConfig", "PeftModel"]
-__all__ += ["adapter_quantization", "base_fingerprint", "get_peft_model", "lora_plus_groups"]
+__all__ += ["base_fingerprint", "get_peft_model", "lora_plus_groups"]
 __all__ += [config.__name__ for config in CONFIGS.values()]

@@ -10,10 +10,11 @@ from minilora.data.tokenizer import Tokenizer, folder_tokenizer
 from minilora.errors import FormatError, MiniloraError, did_you_mean, escape
 from minilora.formats.atomic import read_json, show_path
 from minilora.formats.gguf import read_gguf
+from minilora.formats.safetensors import open_file
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.models.registry import family_of
-from minilora.peft import PeftModel, adapter_quantization
-from minilora.peft.files import named_base
+from minilora.peft import PeftModel
+from minilora.peft.files import SavedAdapter
 from minilora.quant import load_4bit
 from minilora.train import hub
 from minilora.train.catalog import BASE, CATALOG, find
@@ -53,7 +54,8 @@ def load_model(
     path = path_of_model(source)
     family = family_of(path)
     tokenizer = tokenizer_of(path)
-    quantization = quantization if adapter is None else adapter_quantization(adapter_folder(adapter))
+    if adapter is not None:
+        quantization = SavedAdapter.read(adapter_folder(adapter), open_file).quantization
     model: Any = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
     tokenizer.check_fit(model.config.vocab_size, escape(source))
     if adapter is not None:
@@ -76,8 +78,10 @@ def base_of(adapter: str | os.PathLike | None) -> str:
     if adapter is None:
         return BASE
     folder = adapter_folder(adapter)
-    name, fingerprint = named_base(folder)
-    if not name and fingerprint:  # saved without a name: when it is loaded, the fingerprint tells if it is another's
+    saved = SavedAdapter.read(folder, open_file)
+    name = saved.content.get("base_model_name_or_path")
+    name = name if isinstance(name, str) else ""
+    if not name and saved.fingerprint:  # which tells, when the adapter is loaded, if it is another's
         return BASE
     # A copy of a model of the Hub is named as that, for PEFT; training.json has the name that was typed.
     typed = read_json(folder / TRAINING).get("model") if os.path.lexists(folder / TRAINING) else None
