@@ -1,7 +1,7 @@
 """An adapter's files: what is written, and what must be right before an adapter is put on a model.
 
 The files are PEFT's: adapter_config.json and adapter_model.safetensors. What PEFT has no field for (the fingerprint of
-the base, a second record of the configuration, what was untied) is in the metadata of the safetensors file, which PEFT
+the base, a second record of the configuration) is in the metadata of the safetensors file, which PEFT
 does not look at; an unknown field in adapter_config.json would make it warn. The paths that modules have in the plain
 model are the names on disk.
 """
@@ -77,8 +77,6 @@ def write_adapter(folder: Any, base: nn.Module, adapter: Adapter, base_name: str
         "minilora.base": base_fingerprint(base, saved),
         "minilora.config": json.dumps({field.name: content[field.name] for field in fields(config)}),
     }
-    if adapter.untied:
-        metadata["minilora.untied"] = json.dumps(adapter.untied)
     if quantized := quantization(base):
         metadata["minilora.quantization"] = json.dumps(quantized)
     adapts_linears = getattr(config, "target_kind", None) is nn.Linear

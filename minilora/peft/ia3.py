@@ -20,16 +20,7 @@ from typing import Any, ClassVar, Self
 from minilora import nn
 from minilora.backend import xp
 from minilora.errors import MiniloraError, escape
-from minilora.peft.config import (
-    AdapterLayer,
-    TargetedConfig,
-    as_list,
-    changed,
-    meant,
-    names,
-    of_family,
-    with_weight,
-)
+from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, changed, meant, names, of_family, with_weight
 from minilora.peft.method import Counts, Trainable, register
 from minilora.tensor import Tensor
 

@@ -58,9 +58,6 @@ class Options(SimpleNamespace):
             raise TypeError(f"no method has an option {', '.join(sorted(strange))}; there are {', '.join(known)}")
         vars(self).update({name: option.default for name, option in known.items()} | values)
 
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(repr(self))
-
     def with_(self, **values: Any) -> "Options":
         """Return the same options with other values."""
         return Options(**vars(self) | values)

@@ -95,13 +95,11 @@ class PeftModel(nn.Module):
         """Put the adapter of that name in place of the active one. It trains, as in PEFT, unless in inference mode."""
         self._must_be_in("switch")
         adapter = self._named(adapter_name)
-        was_on, before = self._is_on, self._active
-        self._switch(False)
-        self._active = adapter
-        adapter.trains = not inference_mode
-        self._set_what_trains(before)
-        self._set_what_trains(adapter)
-        self._switch(was_on)
+        with self.disable_adapter():
+            before, self._active = self._active, adapter
+            adapter.trains = not inference_mode
+            self._set_what_trains(before)
+            self._set_what_trains(adapter)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Forget an adapter. In place of the active one, the first of the others by name is set, as in PEFT."""

@@ -362,9 +362,8 @@ def test_saving_one_side_of_a_tied_pair_unties_it_on_purpose(name, other, tmp_pa
     assert not plain.config.tie_word_embeddings
 
     model.save_pretrained(tmp_path / "a")
-    tensors, metadata = safetensors.load_file(tmp_path / "a" / "adapter_model.safetensors")
-    path = "lm_head" if name == "lm_head" else "model.embed_tokens"
-    assert f"base_model.model.{path}.weight" in tensors and json.loads(metadata["minilora.untied"]) == [path]
+    tensors, _ = safetensors.load_file(tmp_path / "a" / "adapter_model.safetensors")
+    assert f"base_model.model.{'lm_head' if name == 'lm_head' else 'model.embed_tokens'}.weight" in tensors
     loaded = PeftModel.from_pretrained(tied_llama(), tmp_path / "a")
     assert np.array_equal(logits(loaded), trained)
     again = loaded.unload()
