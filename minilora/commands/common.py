@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -96,10 +95,6 @@ class Parser(argparse.ArgumentParser):
         if arg_string == "" and action.type is None:
             raise argparse.ArgumentError(action, "must not be empty")
         return super()._get_value(action, arg_string)
-
-    def _print_message(self, message, file=None):
-        """Write help as everything else is written: argparse swallows what goes wrong."""
-        (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
         """Raise MiniloraError, in the words that other errors have."""

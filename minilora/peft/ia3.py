@@ -65,9 +65,7 @@ class IA3Config(TargetedConfig):
         return targets
 
     def at(self, path: str) -> Self:
-        return changed(
-            self, target_modules=[path], feedforward_modules=meant(as_list(self.feedforward_modules), [path])
-        )
+        return changed(self, feedforward_modules=meant(as_list(self.feedforward_modules), [path]))
 
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
         return {"ia3_l": (1, module.in_features) if self.feedforward_modules else (module.out_features, 1)}

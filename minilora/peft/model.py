@@ -15,7 +15,6 @@ from minilora.errors import MiniloraError, escape, unknown
 from minilora.fields import checked_value, number
 from minilora.peft.config import PeftConfig
 from minilora.peft.files import loaded_adapter, write_adapter
-from minilora.peft.method import method_of
 from minilora.peft.sites import Adapter, fresh_adapter
 from minilora.quant import dequantize_model, quantization
 
@@ -133,8 +132,10 @@ class PeftModel(nn.Module):
         sites = self._active.sites
         neutral = [site.neutral() for site in sites]
         if strength != 1 and None in neutral:
-            name = method_of(self.peft_config).label
-            raise MiniloraError(f"{name} has no strength but 1, and {strength:g} was given: its change is not linear")
+            raise MiniloraError(
+                f"the adapter has no strength but 1, and {strength:g} was given: the change of DoRA, PiSSA, a prefix "
+                "or a prompt is not linear"
+            )
         for site, values in zip(sites, neutral, strict=True):
             parameters = site.parameters()
             for name, start in (values or {}).items():

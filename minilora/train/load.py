@@ -34,10 +34,7 @@ def base_folder() -> Path:
 
 
 def load_model(
-    source: str | None,
-    adapter: str | os.PathLike | None = None,
-    quantization: dict | None = None,
-    strength: float = 1.0,
+    source: str | None, adapter: str | Path | None = None, quantization: dict | None = None, strength: float = 1.0
 ):
     """The language model of that name or in a folder or GGUF file, and its tokenizer.
 
@@ -64,13 +61,13 @@ def load_model(
     return model, tokenizer
 
 
-def adapter_folder(source: str | os.PathLike) -> Path:
+def adapter_folder(source: str | Path) -> Path:
     """The folder of an adapter: `source`, or `adapter` in it where that is a run folder."""
     inside = Path(source) / "adapter"
     return inside if (inside / "adapter_config.json").is_file() else Path(source)
 
 
-def base_of(adapter: str | os.PathLike | None) -> str:
+def base_of(adapter: str | Path | None) -> str:
     """The base of the adapter in a folder or run folder, as `load_model` takes it; of None, what comes with minilora.
 
     Raises MiniloraError, which says what the adapter was trained on, where that is not here.
