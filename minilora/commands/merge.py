@@ -26,20 +26,6 @@ def run(arguments: Namespace) -> None:
     from minilora.train import load, save
 
     out = Path(arguments.out)
-    _check(arguments, out)
-    source = arguments.model = arguments.model or load.base_of(arguments.adapter)
-    model, tokenizer = load_model(arguments)
-    merged = model if arguments.adapter is None else model.merge_and_unload()
-    if out.suffix == ".gguf":
-        save.save_gguf(merged, tokenizer, out, source, (arguments.quantize or "f16").upper())
-    else:
-        save.save_model(merged, tokenizer, out)
-    print_notes(getattr(model, "notes", []))
-    print(f"saved {out}", flush=True)
-
-
-def _check(arguments: Namespace, out: Path) -> None:
-    """Raise MiniloraError for flags that do not go together, and where `out` is taken."""
     to_gguf = out.suffix == ".gguf"
     if arguments.adapter is None and not to_gguf:
         raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
@@ -47,3 +33,12 @@ def _check(arguments: Namespace, out: Path) -> None:
         raise MiniloraError("--quantize needs a .gguf file as --out")
     if os.path.lexists(out) and (to_gguf or not out.is_dir() or any(out.iterdir())):
         raise MiniloraError(f"{show_path(out)} exists; choose another --out")
+    source = arguments.model = arguments.model or load.base_of(arguments.adapter)
+    model, tokenizer = load_model(arguments)
+    merged = model if arguments.adapter is None else model.merge_and_unload()
+    if to_gguf:
+        save.save_gguf(merged, tokenizer, out, source, (arguments.quantize or "f16").upper())
+    else:
+        save.save_model(merged, tokenizer, out)
+    print_notes(getattr(model, "notes", []))
+    print(f"saved {out}", flush=True)

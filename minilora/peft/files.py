@@ -127,11 +127,6 @@ class SavedAdapter:
         return cls(where, content, tensors, metadata, record)
 
     @property
-    def fingerprint(self) -> str | None:
-        """That of the base; None in PEFT's files."""
-        return self.metadata.get("minilora.base")
-
-    @property
     def quantization(self) -> dict | None:
         """The arguments of `quant.quantize_model` with which the base was quantized; None if it was not."""
         if "minilora.quantization" not in self.metadata:
@@ -156,7 +151,7 @@ def loaded_adapter(model: nn.Module, folder: Any, name: str, trains: bool) -> tu
     if problems := _problems(files, model, config, targets, saved):
         raise FormatError(f"{files.where}: the adapter does not fit {type(model).__name__}: {'; '.join(problems)}")
     notes = _compare_base(files, model, saved)
-    adapter = build(model, config, name, (targets, saved), lambda own, module: own.restore(module))
+    adapter = build(model, config, name, targets, saved, lambda own, module: own.restore(module))
     for site in adapter.sites:
         for on_disk, parameter, turned in site.saved(config, model):
             array = files.tensors[on_disk].astype(parameter.dtype)
@@ -239,7 +234,7 @@ def _compare_base(files: SavedAdapter, model: nn.Module, without: list[str]) -> 
 
     without: paths of the modules that the adapter brings along.
     """
-    if (trained_on := files.fingerprint) is None:
+    if (trained_on := files.metadata.get("minilora.base")) is None:
         return [
             "the adapter carries no fingerprint of its base (PEFT writes none): "
             "whether it was trained on this one could not be checked"

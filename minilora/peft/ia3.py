@@ -24,7 +24,7 @@ from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, changed,
 from minilora.peft.method import Counts, Trainable, register
 from minilora.tensor import Tensor
 
-DEFAULT_FEEDFORWARD = {"llama": ["down_proj"], "gpt2": ["mlp.c_proj"]}
+FEEDFORWARD = {"llama": ["down_proj"], "gpt2": ["mlp.c_proj"]}
 
 
 @dataclass
@@ -52,9 +52,7 @@ class IA3Config(TargetedConfig):
         super().complete(model)
         if self.feedforward_modules is None:
             targets = super().targets(model)
-            self.feedforward_modules = [
-                name for name in of_family(model, DEFAULT_FEEDFORWARD) if meant([name], targets)
-            ]
+            self.feedforward_modules = [name for name in of_family(model, FEEDFORWARD) if meant([name], targets)]
 
     def targets(self, model: nn.Module) -> list[str]:
         targets, names = super().targets(model), as_list(self.feedforward_modules)

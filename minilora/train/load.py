@@ -78,7 +78,7 @@ def base_of(adapter: str | Path | None) -> str:
     saved = SavedAdapter.read(folder, open_file)
     name = saved.content.get("base_model_name_or_path")
     name = name if isinstance(name, str) else ""
-    if not name and saved.fingerprint:  # which tells, when the adapter is loaded, if it is another's
+    if not name and "minilora.base" in saved.metadata:  # the fingerprint, which tells later if it is another's
         return BASE
     # A copy of a model of the Hub is named as that, for PEFT; training.json has the name that was typed.
     typed = read_json(folder / TRAINING).get("model") if os.path.lexists(folder / TRAINING) else None
