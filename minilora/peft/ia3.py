@@ -50,9 +50,9 @@ class IA3Config(TargetedConfig):
 
     def complete(self, model: nn.Module) -> None:
         super().complete(model)
-        if self.feedforward_modules is None:
-            targets = super().targets(model)
-            self.feedforward_modules = [name for name in of_family(model, FEEDFORWARD) if meant([name], targets)]
+        if self.feedforward_modules in (None, *FEEDFORWARD.values()):  # PEFT's files have it, whatever the targets are
+            names, targets = self.feedforward_modules or of_family(model, FEEDFORWARD), super().targets(model)
+            self.feedforward_modules = [name for name in names if meant([name], targets)]
 
     def targets(self, model: nn.Module) -> list[str]:
         targets, names = super().targets(model), as_list(self.feedforward_modules)

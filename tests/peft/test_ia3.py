@@ -14,7 +14,10 @@ from tests.helpers.peft_invariants import (
     Case,
     adapted,
     base_of,
+    edit_config,
     keeps_every_promise,
+    logits,
+    train,
 )
 
 ALL = {"target_modules": "all-linear", "feedforward_modules": ["down_proj", "o_proj"]}
@@ -112,3 +115,12 @@ def test_where_the_two_lists_would_differ_both_hold_paths(tmp_path):
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     targets, feedforward = config["target_modules"], config["feedforward_modules"]
     assert len(targets) == 14 and feedforward == [t for t in targets if t.endswith(("o_proj", "down_proj"))]
+
+
+def test_pefts_default_is_read_where_it_means_nothing(tmp_path):
+    m = train(get_peft_model(base_of(PLAIN, "tied", 0), IA3Config(target_modules=["q_proj"]))).eval()
+    m.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["feedforward_modules"] == []
+    edit_config(tmp_path, feedforward_modules=["down_proj"])
+    loaded = PeftModel.from_pretrained(base_of(PLAIN, "tied", 0), tmp_path)
+    assert np.array_equal(logits(loaded), logits(m))
