@@ -66,7 +66,7 @@ def predict(place, tmp_path, capsys, monkeypatch):
 
 def likeliest(place) -> list[tuple[str, float]]:
     """Label and probability of each row, alone, asked as in the training."""
-    model, tokenizer = load.load_model(None, [(str(place / "run"), 1.0)])
+    model, tokenizer = load.load_model(None, str(place / "run"))
     asked = [[{"role": "user", "content": f"{ASKS}\n\n{text}"}] for text in TEXTS]
     scores = [answers.label_scores(model, tokenizer, [one], ["no", "yes"])[0] for one in asked]
     shares = [answers.label_probabilities(one)[0] for one in scores]
