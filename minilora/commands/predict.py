@@ -42,6 +42,7 @@ def add(parser: common.Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     from minilora.data.examples import read_examples, read_questions
+    from minilora.data.rows import spelling
     from minilora.measure.held_out import learned_from
     from minilora.train.progress import progress_bar
 
@@ -58,6 +59,8 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError(f"--out {where} is the file of --data: give it another name")
     added = ["prediction", "probability"] if labels else ["prediction"]
     table = Table(out, rows, added)
+    if out.suffix.lower() == ".csv":  # for the spreadsheet program that wrote --data
+        table.delimiter, table.mark = spelling(arguments.data)
     answers = table.read() if is_there and arguments.resume else []
     parts = [learned_from(training) or learned_from(training, arguments.data) or () for training in trainings]
     known = {json.dumps(messages[:-1]) for part in parts for messages in part}
@@ -126,6 +129,8 @@ def _answer(
 class Table:
     """The file of answers: the rows of the input, each with the columns that are added to it."""
 
+    mark = ""  # before the header
+
     def __init__(self, path: Path, rows: list[dict[str, Any]], added: list[str]):
         self.path, self.rows, self.added, self.delimiter = path, rows, added, DELIMITERS[path.suffix.lower()]
         self.names = list(dict.fromkeys(name for row in rows for name in row))
@@ -140,6 +145,7 @@ class Table:
         text = io.StringIO()
         writer = csv.DictWriter(text, self.names + self.added, delimiter=self.delimiter, lineterminator="\n")
         if rows and start == 0:
+            text.write(self.mark)
             writer.writeheader()
         nested = (bool, list, dict)  # what a cell has as JSON
         for row in rows:
