@@ -1,8 +1,7 @@
 """Byte-level byte-pair encoding: the alphabet, the ways to cut a text into words, and the rules of a tokenizer.json.
 
-A text is cut into words, and a word into its UTF-8 bytes. Training merges the most frequent pair of neighbours into a
-new token, again and again (Sennrich et al. 2016, arXiv 1508.07909; on bytes as in GPT-2). Encoding repeats these merges
-in each word, in the order in which they were learned.
+A text is cut into words, and a word into its UTF-8 bytes. Encoding repeats in each word the merges that were learned,
+in their order. (How they are learned: `data.tokenizer`.)
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 A text is UTF-8 bytes; training merges the most frequent neighbouring pair into a new token, again and again (Sennrich
 et al. 2016, arXiv 1508.07909; on bytes as in GPT-2). With all 256 bytes in the vocabulary any text comes back as it
-was. The `tokenizers` library does the merging, and writes the tokenizer.json that transformers opens. (It is imported
-where it is used, so that `--help` does without.)
+was. The `tokenizers` library does the merging, and writes the tokenizer.json that transformers opens.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class Tokenizer:
         self.add_bos_token = begins == [self.bos_token_id] if add_bos_token is None else add_bos_token
         self.add_bos_token = self.add_bos_token and self.bos_token_id is not None
         # Special are those that no text gives; others that were added, a text may have.
-        self._special = {t.content: i for i, t in inner.get_added_tokens_decoder().items() if t.special}
+        self.special_ids = {t.content: i for i, t in inner.get_added_tokens_decoder().items() if t.special}
         # Rules for pairs and for bos, which no text here needs, and which move the places of tokens in their text.
         self._post_processor, inner.post_processor = inner.post_processor, None
         # False if a space goes before the first text alone, so that a part of a text cannot be encoded by itself.
@@ -100,20 +99,11 @@ class Tokenizer:
             return index, name
         raise MiniloraError(f"the tokenizer has no token {escape(token)}")
 
-    @property
-    def kind(self) -> str:
-        """Describe what a text is cut into."""
-        has_bytes = self._inner.model.byte_fallback  # SentencePiece's: a character that is no token is its bytes
-        return "BPE on characters, with bytes for rare ones" if has_bytes else "BPE on bytes"
-
-    def has_special(self, name: str) -> bool:
-        return name in self._special
-
     def special_id(self, name: str) -> int:
         """Return the id of the special token of this name, which no text gives. MiniloraError if there is none."""
-        if name not in self._special:
+        if name not in self.special_ids:
             raise MiniloraError(f"the tokenizer has no special token {escape(name)}")
-        return self._special[name]
+        return self.special_ids[name]
 
     def encode(self, text: str) -> np.ndarray:
         """Return the token ids of `text`, int64 (N,); no special token is added, and none is read out of the text."""

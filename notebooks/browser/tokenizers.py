@@ -109,7 +109,6 @@ def follows_rules(content: dict[str, Any]) -> bool:
 class Tokenizer:
     """The methods of the library's Tokenizer that minilora's calls. No text gives a special token."""
 
-    model = SimpleNamespace(byte_fallback=False)
     pre_tokenizer = SimpleNamespace(prepend_scheme="first")  # where tokens lie in a text is not known
     post_processor = None
 
