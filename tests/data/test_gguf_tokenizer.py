@@ -82,7 +82,7 @@ BAD = {
     "nothing": (lambda m: m.clear(), "holds no tokenizer: 'model'"),
     "another kind": (set_to("model", "llama"), "kind 'llama' is not supported"),
     "unknown pre-tokenizer": (set_to("pre", "viking"), "pre-tokenizer 'viking'"),
-    "empty list": (set_to("tokens", []), "a vocabulary of 0 tokens"),
+    "empty list": (set_to("tokens", []), "holds no tokenizer"),
     "a token that is a number": (lambda m: m["tokenizer.ggml.tokens"].__setitem__(5, 7), "holds no tokenizer"),
     "a token twice": (lambda m: m["tokenizer.ggml.tokens"].__setitem__(9, "<|im_end|>"), "im_end.* appears twice"),
     "types too few": (lambda m: m["tokenizer.ggml.token_type"].pop(), "holds no tokenizer"),
