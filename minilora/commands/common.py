@@ -109,7 +109,7 @@ class Once(argparse.Action):
 
     def __call__(self, parser, namespace, values, option_string=None):
         if getattr(namespace, self.dest) is not None:
-            raise argparse.ArgumentError(self, "is given twice: PEFT's add_weighted_adapter adds adapters up")
+            raise argparse.ArgumentError(self, "must be given once; PEFT's `add_weighted_adapter` adds adapters")
         setattr(namespace, self.dest, values)
 
 
