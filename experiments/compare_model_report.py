@@ -12,11 +12,11 @@ from experiments.compare_model import KIND, PROMPTED, RECORDS, ROWS
 from experiments.comparison_report import megabytes, plot_forgetting, plot_quality, show_size
 from minilora.errors import escape
 from minilora.measure.curve_report import interval_in_words
-from minilora.measure.memory import KINDS
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
 from minilora.show import style
 from minilora.show.grids import NAMES, Grid, Spread, listed, seeds_in_words, show_share, show_signed
+from notebooks.figures.memory import KINDS
 from notebooks.figures.pictures import name_far_point
 
 if TYPE_CHECKING:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from minilora.demo.claims import AdaptedResult, accuracy_against_labels, show_bits, show_percent
-from minilora.measure.memory import KINDS
+from experiments.figures import save_all
+from minilora.demo.claims import AdaptedResult, show_bits, show_percent
 from minilora.measure.results import Column, Result, table
 from minilora.show import grids, style
 from minilora.show.grids import NAMES, Grid, Spread
-from notebooks.figures.pictures import name_far_point, origin_lines, stack_bars
+from notebooks.figures.memory import KINDS
+from notebooks.figures.pictures import label_curves, name_far_point, origin_lines, stack_bars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -223,6 +224,19 @@ def memory_by_kind(result: ComparisonResult) -> Figure:
     return figure
 
 
+@style.styled
+def accuracy_against_labels(result: AdaptedResult) -> Figure | None:
+    """Accuracy on the task against the labels per class, from scratch and from the base."""
+    curves = {method: curve for method, curve in result.accuracies().items() if len(curve) > 1}
+    if not curves:
+        return None
+    figure, axes = style.single("Why transfer: accuracy against labels")
+    named = {NAMES[method]: curve for method, curve in curves.items()}
+    label_curves(axes, named, [style.LOOKS[method] for method in curves], result.chance())
+    axes.set_ylim(0, None)
+    return style.with_legend(figure)
+
+
 FIGURES = {
     draw.__name__: draw
     for draw in (quality_against_parameters, learned_against_forgotten, memory_by_kind, accuracy_against_labels)
@@ -234,5 +248,5 @@ def show(tables: Sequence[Grid], figures: Mapping, result: Result, out: Path, co
     for grid in tables:
         console.print(grids.drawn(grid))
         console.print()
-    paths = style.save_all(figures, result, out)
+    paths = save_all(figures, result, out)
     console.print(f"Figures: {', '.join(path.name for path in paths) or 'none yet'} in {out}", markup=False)

@@ -16,13 +16,13 @@ from typing import Any
 
 from minilora import threads
 from minilora.errors import MiniloraError
-from minilora.measure.footprint import peak_of_steps, peak_rss
 from minilora.measure.lab import Lab
-from minilora.measure.memory import live_bytes
+from minilora.measure.memory import peak_of_steps, peak_rss
 from minilora.optim import AdamW
 from minilora.train import text
 from minilora.train.loop import trainable
 from minilora.train.world import batch_gradients
+from notebooks.figures.memory import live_bytes
 
 CHARACTERS = 6_000  # of domain text, for the two steps
 PROMPT = "Return the "

@@ -1,10 +1,10 @@
 """How long a training step takes, by its shape, four rates of the machine and four fixed costs; none fitted to a step.
 
-    products       the planner's operations (`plan.flops`), and with LoRA what it takes to add the updates to the
+    products       the operations of `flops`, and with LoRA what it takes to add the updates to the
                    weights, at the rate of a large product on every core at once
     elementwise    passes: how often an operation goes over a number, times the numbers; at the rate of a multiplication
                    over blocks that stay in a core's cache. They are counted in `functional/`.
-    updates        the same, of clipping and the optimizer (`optim.py`), which are spread over all cores
+    updates        the same, of clipping and the optimizer (`optim`), which are spread over all cores
     exponentials   of the scores that a causal mask leaves, of the logits, and twice of the gate
     memory         bytes to and from memory of what no cache holds: the weights that train, their gradients and moments,
                    in the optimizer's step and where the workers' gradients are added up; at the rate of a plain copy
@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from minilora import threads
 from minilora.peft.method import METHODS, Options
 from minilora.plan.activations import CAUSAL_BLOCK, Step
-from minilora.plan.planner import flops
+from minilora.plan.planner import rows_of
 from minilora.plan.shapes import Shape
 
 # Passes over N·h in a block, forward and backward: two norms, rotary positions of queries and keys, attention outside
@@ -100,4 +100,28 @@ def step_work(shape: Shape, method: str, options: Options, step: Step) -> dict[s
         "updates": count * OPTIMIZER_PASSES,
         "exponentials": scores + logits + 2 * gates,
         "memory": count * (OPTIMIZER_BYTES + SUM_BYTES * (step.workers - 1)),
+    }
+
+
+def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
+    """Operations of a step, by kind: 2 a weight and token for each product that a weight takes part in.
+
+    forward             every product once, and the scores and sums of attention, half of them under the causal mask
+    input gradients     the same again, through frozen weights as well; attention's products come twice
+    weight gradients    for what trains, once
+    again               with checkpointing, the blocks once more
+    """
+    what = METHODS[method].plan(shape, options)
+    length, n = rows_of(step, what)
+    extra = 0 if what.is_base or what.prefix else (what.counts.block + what.frozen_products) * shape.layers
+    blocks, head = 2 * n * (shape.in_linears + extra), 2 * n * shape.in_embedding
+    products = blocks + head
+    attention = 2 * step.batch * length * (length + 2 * what.prefix) * shape.query_width * shape.layers
+    deep = bool(what.counts.block or what.counts.embedding)
+    matrices = what.counts.head + (shape.layers * what.counts.block if what.products else 0)
+    return {
+        "forward": products + attention,
+        "input gradients": products + 2 * attention if deep else 0,
+        "weight gradients": 2 * n * matrices,
+        "again": blocks + attention if deep else 0,
     }

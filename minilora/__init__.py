@@ -8,21 +8,26 @@ from importlib import import_module
 TYPE_CHECKING = False  # typing's own takes as long to import as all else that is loaded before Ctrl-C is handled
 if TYPE_CHECKING:  # what type checkers and editors see of the names below
     from minilora import backend, data, functional, gradcheck, models, nn, ops, optim, peft, quant, train
+    from minilora.optim.lr_scheduler import get_linear_schedule_with_warmup
     from minilora.tensor import Tensor, no_grad
+    from minilora.train.auto import AutoModelForCausalLM, AutoPeftModelForCausalLM, AutoTokenizer
 
 __version__ = "0.2.0"
 __all__ = [
-    "Tensor", "backend", "data", "functional", "gradcheck", "models", "nn", "no_grad", "ops", "optim", "peft", "quant",
-    "train",
+    "AutoModelForCausalLM", "AutoPeftModelForCausalLM", "AutoTokenizer", "Tensor", "backend", "data", "functional",
+    "get_linear_schedule_with_warmup", "gradcheck", "models", "nn", "no_grad", "ops", "optim", "peft", "quant", "train",
 ]  # fmt: skip
+_HOMES = {"Tensor": "tensor", "no_grad": "tensor", "get_linear_schedule_with_warmup": "optim.lr_scheduler"}
 
 
 def __getattr__(name: str) -> object:
-    if name in ("Tensor", "no_grad"):
-        return getattr(import_module("minilora.tensor"), name)
+    name = {"inference_mode": "no_grad"}.get(name, name)
     if name in __all__:
-        return import_module(f"minilora.{name}")
-    raise AttributeError(f"module 'minilora' has no attribute {name!r}")
+        home = "train.auto" if name.startswith("Auto") else _HOMES.get(name)
+        return getattr(import_module(f"minilora.{home}"), name) if home else import_module(f"minilora.{name}")
+    if name in ("float32", "float16", "bfloat16"):  # a dtype, where `import minilora as torch` stands
+        return name
+    raise import_module("minilora.elsewhere").missing("minilora", name)
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from minilora.errors import MiniloraError, escape, unknown
 
 Array: TypeAlias = Any  # NumPy's array or CuPy's, which has no types to check with
 xp: Any = SimpleNamespace()  # NumPy's or CuPy's functions; `use` fills it
+Thing = TypeVar("Thing")
 name = ""
 
 
@@ -189,6 +190,18 @@ def errstate() -> AbstractContextManager[Any]:
 def is_cpu() -> bool:
     """True where work should be cut into blocks that fit a cache: on a CPU."""
     return _active.is_cpu
+
+
+def device() -> str:
+    """The device of the arrays, in PyTorch's words."""
+    return "cpu" if _active.is_cpu else "cuda"
+
+
+def on_device(thing: Thing, wanted: object) -> Thing:
+    """Return `thing`, if arrays are on the device `wanted`, as PyTorch names it ("cuda:0"); else MiniloraError."""
+    if str(wanted).partition(":")[0] != device():
+        raise MiniloraError(f"arrays are on {device()!r}, not {escape(wanted)}: backend.use says where")
+    return thing
 
 
 BLOCK_BYTES = 512 * 1024  # of data that an elementwise chain touches at a time: a CPU core's cache

@@ -9,7 +9,6 @@ import io
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
         "pretrain": "train a language model from nothing",
         "finetune": "adapt a model to a text, or to conversations",
         "evaluate": "measure a model: bits per character, right answers",
-        "predict": "answer the rows of a file, beside them in another one",
+        "predict": "a model's answer to each row of a table, in a file",
         "generate": "continue a prompt, or answer a question",
         "chat": "talk to a chat model, which remembers the conversation",
         "merge": "add an adapter's update into the weights of its base",
@@ -41,7 +40,7 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
     },
     "decide": {
         "curve": "prompt or fine-tune? Accuracy by the number of examples",
-        "plan": "how much memory and computing an adaptation would take",
+        "plan": "how much memory an adaptation would take",
     },
     "get": {
         "models": "pretrained models and labelled tasks: list, get, look into",
@@ -50,36 +49,12 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
     "teach": {"course": "an nbgrader course of the lessons, and marks"},
 }
 _CHECKOUT = "in a checkout of minilora, `python -m experiments"
-_IN_PYTHON = "in Python does its work"
-_SUM = "PEFT's `add_weighted_adapter` adds adapters up, and minilora opens the sum that it saves"
-_SPEED = "the plan has a step's FLOP: divide them by those that the GPU reaches in a second"
-_CLUSTER = "in a checkout of minilora, notebooks/figures/cluster.py does its work, as lesson 14 shows"
-GONE = {  # a command that there was, or one with a flag, and what does its work now
+GONE = {  # a command that there was, and what does its work now
     "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
     "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
     **{name: f"{_CHECKOUT} {name}` does its work" for name in ("study", "compare")},
     "advise": "lesson 13 weighs the answers, and `minilora curve` measures them on your examples",
     "tasks": "`minilora models list` and `minilora models get reviews` do its work",
-    "demo --json": "results.jsonl in the folder of --out has what was measured; with --model, results.json",
-    "demo --with": "in notebook 08, `Lab(…, own=…)` trains with your own LoRA: lessons/08_lora/README.md has the lines",
-    "demo --jsonl": "`minilora curve --model smollm2 --methods qlora --data FILE` measures; finetune keeps the adapter",
-    "demo --test": "`minilora curve --model smollm2 --methods qlora --data FILE --test FILE` measures",
-    "demo --text": "`minilora finetune --model smollm2 --data FILE` learns a text, `minilora evaluate` measures it",
-    **{f"{c} --config": "type the run's command again, which is in its run.json" for c in ("pretrain", "finetune")},
-    **{f"{c} --eval-examples": f"`train.defaults.fit(…, examples=…)` {_IN_PYTHON}" for c in ("pretrain", "finetune")},
-    "models --file": "`PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER minilora models get NAME` takes the archive from a folder",
-    "finetune --pack": "conversations of like length share a batch, so that little of it is padding",
-    **{f"{c} --adapter --adapter": _SUM for c in ("evaluate", "predict", "generate", "chat", "merge")},
-    "merge --adapter-only": "without it, `minilora merge --adapter FOLDER --out merged.gguf` writes the merged model",
-    "course --hidden": "write your check into the lesson's checks.py, in a clone of your own: docs/teachers.md",
-    "course --kit": "GitHub's Download ZIP has the package and the lessons, for students without git",
-    "plan --model": "name the model without a flag: minilora plan llama-7b",
-    "plan --all": "without --method, all methods are planned",
-    "plan --memory": "the plan of each model says on GPUs of which memory it fits",
-    "plan --out": "`minilora plan --json` has the numbers of a picture",
-    "plan --workers": f"`minilora.plan.planner` {_IN_PYTHON}",
-    **{f"plan --{f}": _SPEED for f in ("device", "tflops", "utilization")},
-    **{f"plan --{f}": _CLUSTER for f in ("machines", "link", "link-efficiency", "tokens", "steps")},
 }
 
 PLAIN = str.maketrans(dict(zip("─–−×·µ±…→▁▂▃▄▅▆▇█", (*"---x*u", "+-", "...", "->", *".:-=+*#@"), strict=True)))
@@ -159,10 +134,8 @@ class Program:
         for argument in argv:
             to_utf8(argument)  # a record that names it could not be written
         name = argv[0] if argv else ""
-        for typed, instead in self.gone.items():
-            command, *flags = typed.split()
-            if name == command and Counter(flags) <= Counter(argument.partition("=")[0] for argument in argv):
-                raise MiniloraError(f"{self.name} {typed} is gone: {instead}")
+        if name in self.gone:
+            raise MiniloraError(f"{self.name} {name} is gone: {self.gone[name]}")
         try:
             if name.startswith("-"):
                 self.parser(typed=argv[:1]).parse()  # --help and --version end here

@@ -337,6 +337,17 @@ class Tensor:
     def broadcast_to(self, shape: int | tuple[int, ...]) -> "Tensor":
         return ops.broadcast_to(self, shape)
 
+    view, unsqueeze = reshape, expand_dims  # PyTorch's names
+
+    def to(self, device: object) -> "Tensor":
+        return backend.on_device(self, device)
+
+    def softmax(self, dim: int = -1) -> "Tensor":
+        return (self - self.logsumexp(dim, keepdims=True)).exp()
+
+    def clone(self) -> "Tensor":
+        return self * 1
+
 
 # Recording
 

@@ -12,8 +12,8 @@ import ipywidgets  # sliders
 import numpy as np
 
 from figures import internals, pictures  # in the folder beside this notebook
+from figures.memory import live_bytes  # what is in memory, by kind
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
-from minilora.measure.memory import live_bytes  # what is in memory, by kind
 from minilora.optim import AdamW  # the optimizer
 from minilora.peft.lora import LoraLinear  # a layer with its adapter
 from minilora.plan.planner import make_plan  # memory by arithmetic

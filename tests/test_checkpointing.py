@@ -11,11 +11,11 @@ from minilora import backend, nn, ops
 from minilora.checkpointing import checkpoint
 from minilora.errors import MiniloraError
 from minilora.graph import Node
-from minilora.measure.memory import live_bytes
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 from minilora.peft import LoraConfig, PromptTuningConfig, get_peft_model
 from minilora.tensor import Tensor, enable_grad, gradients, no_grad
+from notebooks.figures.memory import live_bytes
 from tests.helpers.peft_invariants import CASES, GPT2, IDS, MODELS, SIZES, base_of
 
 MASK = np.ones(IDS.shape, dtype=int)

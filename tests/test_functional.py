@@ -22,8 +22,8 @@ from minilora.functional import activations, linears, norms
 from minilora.functional.attention import plain_rotary, plain_scaled_dot_product_attention
 from minilora.functional.losses import plain_cross_entropy
 from minilora.gradcheck import gradcheck
-from minilora.measure.memory import live_bytes
 from minilora.tensor import gradients
+from notebooks.figures.memory import live_bytes
 from tests.helpers import strict
 from tests.test_ops import laid_out, layouts, leaf, seeds
 

@@ -112,6 +112,26 @@ def test_numpy_functions_keep_the_gradient(name):
     assert t.grad is not None and t.grad.shape == t.shape
 
 
+def test_pytorchs_names_are_numpys_operations_with_their_gradients():
+    t, weights = tensor(2, 3), np.array([[1.0, 2.0, 4.0]], "float32")
+    np.testing.assert_array_equal(t.view(3, 2).numpy(), t.reshape(3, 2).numpy())
+    assert t.view(-1).shape == (6,) and t.unsqueeze(0).shape == (1, 2, 3) and t.unsqueeze(-1).shape == (2, 3, 1)
+    for dim in (0, -1):
+        np.testing.assert_allclose(t.softmax(dim).numpy(), F.softmax(t, axis=dim).numpy(), rtol=1e-6)
+    assert np.isfinite((1000 * t).softmax(dim=-1).numpy()).all()
+    (t.softmax() * weights).sum().backward()
+    own, t.grad = t.grad, None
+    (F.softmax(t) * weights).sum().backward()
+    np.testing.assert_allclose(Tensor(own).numpy(), Tensor(t.grad).numpy(), atol=1e-6)
+    t.grad = None
+    copy = t.clone()
+    copy.sum().backward()
+    assert (Tensor(t.grad).numpy() == 1).all() and copy is not t and Tensor(IDS).clone().dtype == IDS.dtype
+    assert t.to(backend.device()) is t and nn.Linear(1, 1).to(backend.device()).device == backend.device()
+    with pytest.raises(ValueError, match="arrays are on .*, not mps"):
+        t.to("mps")
+
+
 def test_a_tensor_of_one_element_is_a_number_and_numpy_asks_for_shapes():
     loss = Tensor(np.full((1, 1), 2.75))
     assert int(loss) == 2 and float(loss) == 2.75 and bool(loss)

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "minilora"
 HALVES = {"tensor", "ops"}
 FLOORS = [
     ["errors"],
+    ["elsewhere"],
     ["fields"],
     ["blas"],
     ["backend"],
@@ -46,7 +47,7 @@ HEIGHT = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 EXEMPT = {"__init__", "__main__"}  # of the package itself: they gather what the floors offer
 LONGEST = 400  # lines of a file
 LONGER = {
-    "tensor": 480,  # all operators and methods of a Tensor
+    "tensor": 490,  # all operators and methods of a Tensor
     "ops": 460,  # every operation with its gradient
 }
 

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from minilora import Tensor, backend, optim, threads
+from minilora.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, get_linear_schedule_with_warmup
 from tests.test_ops import laid_out
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "optim.safetensors")
@@ -311,6 +312,35 @@ def test_clipping_keeps_float32_and_skips_what_has_no_gradient():
     zeros = with_gradients(np.zeros(3))
     optim.clip_grad_norm_(zeros, 1.0)
     np.testing.assert_array_equal(host(zeros[0].grad), 0)
+
+
+# Schedules
+
+
+def rates(make, steps: int) -> list[list[float]]:
+    """The learning rates of two groups, at first 1 and 0.5, at each step, as the optimizer has them."""
+    optimizer = optim.SGD([{"params": [Tensor([1.0])]}, {"params": [Tensor([1.0])], "lr": 0.5}], lr=1.0)
+    scheduler = make(optimizer)
+    found = []
+    for _ in range(steps):
+        found.append([group["lr"] for group in optimizer.param_groups])
+        assert scheduler.get_last_lr() == found[-1]
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_schedules_follow_their_formulas():
+    assert rates(lambda o: LambdaLR(o, lambda step: 1 / (1 + step)), 3) == [[1, 0.5], [0.5, 0.25], [1 / 3, 0.5 / 3]]
+    cosine = rates(lambda o: CosineAnnealingLR(o, T_max=4, eta_min=0.1), 5)
+    expected = [1, 0.1 + 0.9 * (2 + 2**0.5) / 4, 0.55, 0.1 + 0.9 * (2 - 2**0.5) / 4, 0.1]
+    np.testing.assert_allclose([row[0] for row in cosine], expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        [row[1] for row in cosine], [0.1 + (rate - 0.1) * 4 / 9 for rate in expected], rtol=1e-12
+    )
+    linear = rates(lambda o: get_linear_schedule_with_warmup(o, num_warmup_steps=2, num_training_steps=6), 8)
+    assert [row[0] for row in linear] == [0, 0.5, 1, 0.75, 0.5, 0.25, 0, 0]
+    assert rates(lambda o: get_linear_schedule_with_warmup(o, 0, 2), 3) == [[1, 0.5], [0.5, 0.25], [0, 0]]
 
 
 # Over threads

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.figures import save_all
 from experiments.studies import STUDIES, find
 from minilora.commands.common import Parser, add_resume
 from minilora.show.grids import drawn
-from minilora.show.style import save_all
 
 
 def add(parser: Parser) -> None:

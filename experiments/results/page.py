@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import compare_model, compare_model_report, comparison, comparison_report, published, rates
+from experiments.figures import save_all
 from experiments.results import curves, founding, jargon, scaling, speed
 from experiments.results.tables import markdown
 from experiments.studies import STUDIES, Study
@@ -29,7 +30,6 @@ from minilora.measure import curve
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
 from minilora.show.grids import Grid, show_bytes
-from minilora.show.style import save_all
 
 ROOT = Path(__file__).parents[2]
 RECORDS = Path("experiments") / "records"  # study-NAME, curve-TASK, model-SUBJECT, curves .jsonl; speed-* .json

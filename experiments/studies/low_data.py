@@ -7,9 +7,10 @@ from experiments.studies.study import Study, StudySettings, apart
 from minilora.data.tasks import load_task
 from minilora.measure.lab import SCRATCH
 from minilora.show.grids import NAMES, Grid, Spread, listed
-from minilora.show.style import LOOKS, label_curves, single, styled, with_legend
+from minilora.show.style import LOOKS, single, styled, with_legend
 from minilora.train import load
 from minilora.train.config import TrainConfig
+from notebooks.figures.pictures import label_curves
 
 METHODS = (SCRATCH, "feature-extraction", "full", "lora")
 ALL = 0  # among the values: as many labels per class as the task has

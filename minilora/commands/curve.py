@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> None:
     records = curve.run(out, settings, arguments.resume, arguments.overwrite)
     curve_report.show(records, out, console)
     if arguments.json:
-        print(json.dumps(records.as_json()))
+        print(json.dumps({"header": records.header, "cells": [*records.rows.values()]}))
 
 
 def _wholes(least: int) -> Callable[[str], tuple[int | str, ...]]:

@@ -10,7 +10,7 @@ from minilora.commands import common
 from minilora.commands.common import add_flag, load_model, print_result, whole
 from minilora.errors import MiniloraError, flag_of, print_notes
 
-SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest expected one has, within these
+SHORTEST, LONGEST = 16, 512  # tokens of a free answer: as many as the longest expected one has, within these
 
 
 def add(parser: common.Parser) -> None:
@@ -65,13 +65,11 @@ def _text(arguments: Namespace, trainings: list[dict], columns: Any) -> None:
 
 
 def _conversations(arguments: Namespace, trainings: list[dict], columns: Any) -> None:
-    from rich.console import Console
-
     from minilora.data import chat
     from minilora.data.examples import read_examples
     from minilora.measure.held_out import draw_shots, select
     from minilora.measure.task_report import confusion_grid, error_lines, score_lines, wrong_answers
-    from minilora.show.grids import drawn
+    from minilora.show.grids import drawn, render
     from minilora.train import catalog
     from minilora.train.metrics import measure_task
     from minilora.train.progress import progress_bar
@@ -103,14 +101,13 @@ def _conversations(arguments: Namespace, trainings: list[dict], columns: Any) ->
         print_result(arguments, facts, line)
         print_notes([f"answers are not measured: {error}"])
         return
-    errors = wrong_answers(score, measured, columns.instruction)
-    facts |= {"errors": errors[: arguments.show_errors]} if arguments.show_errors else {}
-    print_result(arguments, facts | {"task": score.facts()}, "\n".join([line, *score_lines(score)]))
-    if score.confusion and not arguments.json:
-        print()
-        Console(width=80, highlight=False).print(drawn(confusion_grid(score)))
-    if arguments.show_errors and not arguments.json:
-        print("\n".join(["", *error_lines(errors, arguments.show_errors, score.count)]))
+    lines, errors = [line, *score_lines(score)], wrong_answers(score, measured, columns.instruction)
+    if score.confusion:
+        lines += ["", render(drawn(confusion_grid(score))).rstrip()]
+    if arguments.show_errors:
+        facts |= {"errors": errors[: arguments.show_errors]}
+        lines += ["", *error_lines(errors, arguments.show_errors, score.count)]
+    print_result(arguments, facts | {"task": score.facts()}, "\n".join(lines))
 
 
 def _bits(

@@ -55,5 +55,4 @@ def _facts(plan: planner.Plan) -> dict:
     for name, memory in (("memory", plan.memory), ("with_checkpointing", plan.checkpointed)):
         facts[name] = {kind: round(size) for kind, size in memory.kinds.items()} | {"peak": round(memory.peak)}
     facts["fits"] = {f"{memory} GB": plan.fits(memory * 1e9) for memory in planner.MEMORIES}
-    facts["flops"] = {kind: round(work) for kind, work in plan.flops.items()}
     return facts

@@ -14,7 +14,7 @@ from typing import Any
 
 from minilora.commands import common
 from minilora.commands.common import add_flag, load_model
-from minilora.errors import MiniloraError, Stopped, first_few, print_notes
+from minilora.errors import MiniloraError, Stopped, escape, first_few, print_notes
 from minilora.formats.atomic import show_path, to_utf8, write_atomic
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # by the suffix of --out
@@ -31,7 +31,7 @@ def add(parser: common.Parser) -> None:
     common.add_model(flags)
     add_flag(flags, "--data", "rows to answer (.csv, .tsv, .jsonl, .json)", required=True)
     add_flag(flags, "--out", "their columns and `prediction` (.csv, .tsv, .jsonl)", required=True)
-    add_flag(flags, "--max-new-tokens", f"where a free answer is cut {common.DEFAULT}", common.whole(1), 128)
+    add_flag(flags, "--max-new-tokens", f"where a free answer is cut {common.DEFAULT}", common.whole(1), 512)
     add_flag(flags, "--batch-size", "rows per batch (default: %(default)s)", default=16)
     common.add_columns(flags)
     again = flags.add_mutually_exclusive_group()
@@ -59,8 +59,8 @@ def run(arguments: Namespace) -> None:
     added = ["prediction", "probability"] if labels else ["prediction"]
     table = Table(out, rows, added)
     answers = table.read() if is_there and arguments.resume else []
-    learned = [messages[:-1] for training in trainings for messages in learned_from(training) or ()]
-    known = set(map(json.dumps, learned))
+    parts = [learned_from(training) or learned_from(training, arguments.data) or () for training in trainings]
+    known = {json.dumps(messages[:-1]) for part in parts for messages in part}
     if seen := sum(json.dumps(question) in known for question in questions):
         print_notes([f"{seen:,} of {len(rows):,} rows were trained on: how they are answered tells little of new ones"])
     with suppress(MiniloraError):  # there are no answers
@@ -88,7 +88,7 @@ def run(arguments: Namespace) -> None:
             words = f"{len(answers):,} of {len(rows):,} rows are answered; go on with --resume"
             raise Stopped(getattr(error, "signum", signal.SIGINT), words) from error
     if failed := [question for question in questions if isinstance(question, str)]:
-        print_notes([f"{len(failed):,} of {len(rows):,} rows have no prediction: {first_few(failed, separator='; ')}"])
+        print_notes([f"no prediction for {len(failed):,} of {len(rows):,} rows: {first_few(failed, separator='; ')}"])
     counts = Counter(answer["prediction"] for answer in answers if labels and answer["prediction"]).most_common()
     facts = {"out": str(out), "rows": len(rows), "failed": len(failed), "labels": dict(counts)}
     by_label = first_few([f"{label} {count:,}" for label, count in counts], 8)
@@ -97,10 +97,8 @@ def run(arguments: Namespace) -> None:
 
 def _check_lengths(model: Any, tokenizer: Any, questions: list, labels: list[str] | None, new_tokens: int) -> None:
     """Replace questions that are too long by words that say so. MiniloraError if none is left."""
-    from minilora.data.chat import find_format
     from minilora.train.answers import check_prompts
 
-    find_format(tokenizer)
     answer = max(len(tokenizer.encode(label)) + 2 for label in labels) if labels else new_tokens
     for i, question in enumerate(questions):
         try:
@@ -131,15 +129,15 @@ class Table:
     def __init__(self, path: Path, rows: list[dict[str, Any]], added: list[str]):
         self.path, self.rows, self.added, self.delimiter = path, rows, added, DELIMITERS[path.suffix.lower()]
         self.names = list(dict.fromkeys(name for row in rows for name in row))
-        if taken := [name for name in added if name in self.names]:
-            raise MiniloraError(f"--data has a column {taken[0]} already: rename it, or leave it out")
+        if taken := [name for name in self.names if name.strip().lower() in added]:
+            raise MiniloraError(f"--data has a column {escape(taken[0])} already: rename it, or leave it out")
 
     def encode(self, start: int, answers: list[dict[str, Any]]) -> bytes:
         """Return the lines of the file for answers to the rows from `start` on; before the first one, the header."""
         rows = [row | answer for row, answer in zip(self.rows[start : start + len(answers)], answers, strict=True)]
         if not self.delimiter:
             return to_utf8("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        text = io.StringIO(newline="")
+        text = io.StringIO()
         writer = csv.DictWriter(text, self.names + self.added, delimiter=self.delimiter, lineterminator="\n")
         if rows and start == 0:
             writer.writeheader()

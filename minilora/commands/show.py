@@ -1,7 +1,6 @@
 """`minilora show`: how a run goes or went, in the terminal and as a picture."""
 
 from argparse import Namespace
-from functools import partial
 from pathlib import Path
 
 from minilora.commands.common import Parser, add_flag, print_result
@@ -30,17 +29,16 @@ def run(arguments: Namespace) -> None:
     data, planned, result = record["config"].get("data"), record["config"].get("steps"), record.get("result")
     step, summary = max(map(max, filter(None, series.values())), default=0), training.summary(series)
     unit = "" if data is None else Chats.unit if is_rows(data) else Text.unit
-    draw = partial(training.run_figure, title=escape(style.printable(folder.resolve().name), 50), unit=unit)
-    picture = style.save_all({out.stem: draw}, series, out.parent)[0] if summary else None
+    figure = training.run_figure(series, escape(style.printable(folder.resolve().name), 50), unit)
+    picture = style.save(figure, out) if figure else None
     state = "done" if result else "no result yet: it is running, or was broken off"
     of = f" of {planned:,}" if type(planned) is int else ""
-    lines = [f"{show_path(folder)}: step {step:,}{of}, {state}", "", *training.run_lines(series)]
+    lines = [f"{show_path(folder)}: step {step:,}{of}, {state}", "", *training.run_lines(summary)]
     if best := summary.get("evaluation"):
         start = series["evaluation"].get(0)
         started = "" if start is None else f"{start:.4g} at the start, "
         words = f"{started}best {best['min']:.4g} at step {best['min_step']:,}"
         lines += ["", f"validation{unit and f' ({unit})'}: {words}"]
-    lines += training.sample_lines(result.get("samples") or []) if result else []
     lines.append(f"saved {show_path(picture)}" if picture else "no step has been logged, so there is no picture")
     facts = {"run": arguments.folder, "step": step, "steps": planned, "result": result}
     facts |= {"series": summary, "picture": picture and str(picture)}

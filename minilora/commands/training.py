@@ -31,7 +31,7 @@ from minilora.train.text import Chats, Text, check_length, longest, num_examples
 from minilora.train.world import World, this_world
 
 AUTO = "auto"  # --lr: searched for
-BESIDE, LONGEST = 20, 64  # answers to what was trained that are measured beside --test, and tokens of a free one
+BESIDE, LONGEST = 20, 64  # free answers to what was trained that are measured beside --test, and tokens of one
 
 
 def check_folder(arguments: Namespace) -> None:
@@ -182,9 +182,9 @@ def report(
     """Tell what the run came to, as facts and as lines. before, after: of `measure`, the base and the kept weights."""
     facts: dict = {"validation": history.best, "best_step": history.best_step, "learned": history.learned} | after
     facts |= {"test_examples": num_examples(tested, arguments.seq_len), "seconds": history.seconds}
-    facts |= {f"{name}_before": value for name, value in before.items()}
+    facts |= {f"{name}_before": value for name, value in before.items() if name != "quiz"}
     if quiz := facts.pop("quiz", None):
-        facts |= forgetting.quiz_facts(facts["quiz_before"], quiz)
+        facts |= forgetting.quiz_facts(before["quiz"], quiz)
     lines = [
         f"validation {history.best:.3f} {data.unit} at step {history.best_step}, test {after['test']:.3f} on "
         f"{share_of(tested, data.test, arguments.seq_len)} sequences; {history.seconds:.0f} s",
@@ -201,9 +201,10 @@ def beside_trained(model: Any, data: Chats, tested: Any, facts: dict) -> list[st
     word. Returns a line, and adds to the facts.
     """
     assert data.tokenizer is not None  # `read_data` gives it
-    parts = {"trained": data.train.sample(BESIDE).conversations, "test": tested.sample(BESIDE).conversations}
-    longest = max(len(data.tokenizer.encode(response_of(one))) for part in parts.values() for one in part)
     labels, words = data.labels if data.has_labels else None, []
+    count = BESIDE if labels is None else len(tested.rows)
+    parts = {"trained": data.train.sample(count).conversations, "test": tested.sample(count).conversations}
+    longest = max(len(data.tokenizer.encode(response_of(one))) for part in parts.values() for one in part)
     if labels is None and longest > LONGEST:
         return []
     for name, part in parts.items():

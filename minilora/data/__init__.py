@@ -3,7 +3,7 @@ models.
 """
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str):
     if name == "load_examples":  # with NumPy, which --help does without
         from minilora.data.examples import load_examples
 

@@ -26,9 +26,6 @@ LEAST_RECURRENCE = 3  # conversations per label, on average
 LEAST_CHOICE = 24  # validation conversations that a step is chosen by: measured, see docs/log.md
 
 
-# What is said.
-
-
 def question_of(messages: Conversation) -> str:
     """Return what a conversation begins with: the system message, if there is one, and the first question."""
     first = next(place for place, message in enumerate(messages) if message["role"] == "user")

@@ -57,6 +57,11 @@ class ChatFormat:
         """
         return self.encode_many(tokenizer, [messages], add_generation_prompt)[0]
 
+    def write(self, tokenizer: Tokenizer, messages: Conversation, add_generation_prompt: bool = False) -> str:
+        """Return a conversation as text, in which special tokens stand by their names."""
+        parts = [part for part, _ in self._parts(tokenizer, messages, add_generation_prompt)]
+        return "".join(p if isinstance(p, str) else tokenizer.decode([p], skip_special_tokens=False) for p in parts)
+
     def encode_many(
         self, tokenizer: Tokenizer, conversations: Sequence[Conversation], add_generation_prompt: bool = False
     ) -> list[tuple[np.ndarray, np.ndarray]]:

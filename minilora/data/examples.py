@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
+from textwrap import wrap
 from typing import Any
 
 from minilora.data import chat
@@ -39,8 +40,7 @@ class Columns:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Columns:
         """Take the columns from the settings of a run, or from the flags of a command."""
-        values = map(settings.get, SETTINGS)
-        return cls(*(value if isinstance(value, str) else None for value in values))
+        return cls(*(value if isinstance(value, str) else None for value in map(settings.get, SETTINGS)))
 
     def settings(self) -> dict[str, str]:
         """Return what is not None, as `of` reads it."""
@@ -114,7 +114,8 @@ def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> E
     is_labelled = all(kinds.values())
     if labels := labels_of(conversations, is_labelled):
         counts = Counter(map(response_of, conversations)).most_common()
-        summary.append(f"{len(labels)} labels: {first_few([f'{escape(one, 30)} {n:,}' for one, n in counts], 8)}")
+        counted = first_few([f"{escape(label, 30)} ({count:,})" for label, count in counts], 8)
+        summary += wrap(f"{len(labels)} labels: {counted}", 80, subsequent_indent="  ")
         # Labels are compared without spaces around them, so they are learned without.
         if spaced := [one[-1] for one in conversations if one[-1]["content"] != response_of(one)]:
             notes.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")

@@ -46,7 +46,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     (kind, compression), where = _suffixes(path), show_path(path)
     if not is_rows(path):
         raise MiniloraError(
-            f"{where} is no file of examples: {', '.join(TABLES + JSON)}, or these with {', '.join(OPENERS)}"
+            f"{where} is no file of examples: {', '.join(TABLES + JSON)}, also with {', '.join(OPENERS)}"
         )
     with open_regular(path) as file:
         try:
@@ -70,8 +70,9 @@ def _suffixes(path: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _table(text: str, where: str) -> list[Row]:
-    """Read a table by the delimiter that its first line has most of, or by another one that divides all rows alike."""
-    header = text.lstrip("\n").partition("\n")[0]
+    """Read a table by the delimiter that its header has most of, or by another one that divides all rows alike."""
+    csv.field_size_limit(SIZE_LIMIT)
+    header = "".join(next(csv.reader(io.StringIO(text.lstrip("\n"), newline=""), delimiter="\x1f"), ()))
     delimiters = sorted((one for one in DELIMITERS if one in header), key=header.count, reverse=True)
     tables = [_divided(text, one) for one in delimiters or "\x1f"]  # a single column: by a character that no text has
     rows, problems = min(tables, key=lambda table: bool(table[1]))
@@ -82,7 +83,6 @@ def _table(text: str, where: str) -> list[Row]:
 
 def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
     """Return the rows of a table by a delimiter, and what is wrong with them, in words."""
-    csv.field_size_limit(SIZE_LIMIT)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     rows, problems, line = [], [], 1
     names: list[str] = []
@@ -93,12 +93,12 @@ def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
                 while names and not names[-1]:  # empty columns, as spreadsheets leave them at the end
                     names.pop()
             elif any(field.strip() for field in fields):
-                if len(fields) < len(names) or any(fields[len(names) :]):
+                if len(fields) < len(names) or any(map(str.strip, fields[len(names) :])):
                     problems.append(f"line {line:,} has {len(fields)}, not {len(names)} fields: is a text not quoted?")
                 rows.append((f"line {line:,}", {n: field for n, field in zip(names, fields, strict=False) if n}))
             line = reader.line_num + 1
     except csv.Error as error:
-        problems.append(f"line {line:,}: {error}: is a quotation mark left open, or not doubled?")
+        problems.append(f"line {line:,}: {escape(str(error))}: is a quotation mark left open, or not doubled?")
     counts = Counter(name.lower() for name in names if name)
     if twice := [escape(repr(name), 40) for name, count in counts.items() if count > 1]:
         problems.insert(0, f"the first line names {first_few(twice)} twice: give each column a name of its own")
@@ -108,9 +108,8 @@ def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
 def _objects(text: str, kind: str, where: str) -> list[Row]:
     """Read JSON objects: one a line, or in .json a list of them."""
     if kind == ".json" and text.lstrip().startswith("["):
-        rows = [
-            (f"number {number:,}", row) for number, row in enumerate(parse_json(text.encode(), where, list), start=1)
-        ]
+        values = parse_json(text.encode(), where, list)
+        rows = [(f"number {number:,}", value) for number, value in enumerate(values, start=1)]
         if strange := [place for place, row in rows if not isinstance(row, dict)]:
             raise MiniloraError(f"{where} is a list of more than objects: see {first_few(strange)}")
         return rows

@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from minilora import backend
 from minilora.data import bpe, gguf_tokenizer
 from minilora.data.corpora import Document
-from minilora.errors import FormatError, MiniloraError, escape
-from minilora.formats.atomic import parse_json, read_bytes, read_json, show_path, to_utf8
+from minilora.errors import FormatError, MiniloraError, escape, unknown
+from minilora.formats.atomic import parse_json, read_bytes, read_json, show_path, to_utf8, write_atomic, write_json
+from minilora.tensor import Tensor
 
 END_OF_TEXT = "<|endoftext|>"  # between documents; also what a model starts from (bos) and what pads a batch
 SMALLEST = 257  # END_OF_TEXT and the 256 bytes
@@ -30,10 +32,23 @@ FILE_LIMIT = 100_000_000  # bytes; the tokenizer.json with 256,000 tokens has ab
 _PORTION = 1000  # texts encoded at a time: what the library returns of each takes much memory
 
 
+class Inputs(dict[str, Any]):
+    """The arguments of a model by name, as calling a tokenizer gives them: `model.generate(**tokenizer(text))`."""
+
+    def to(self, device: object) -> Inputs:
+        return backend.on_device(self, device)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        raise AttributeError(name)
+
+
 class Tokenizer:
     """A vocabulary with its merges, and the tokens that are no text.
 
-    eos_token, eos_token_id      what ends a text (and pads a batch)
+    eos_token, eos_token_id      what ends a text
+    pad_token, pad_token_id      what pads a batch, on the `padding_side`; at first what ends a text
     bos_token_id                 what begins one, or None
     add_bos_token                whether the model was trained on texts that begin with it: see `encode_prompt`
     chat_template                the template that came with the model, or None. It is read, never run: see `data.chat`
@@ -56,6 +71,7 @@ class Tokenizer:
         inner.no_padding()
         self.vocab_size: int = max(inner.get_vocab().values(), default=-1) + 1  # ids may have gaps
         self.eos_token_id, self.eos_token = self._find(eos_token)
+        self.pad_token_id, self.padding_side = self.eos_token_id, "right"
         self.chat_template = chat_template
         if chat_template is not None and (not isinstance(chat_template, str) or len(chat_template) > TEMPLATE_LIMIT):
             raise MiniloraError(f"the chat template must be text of up to {TEMPLATE_LIMIT:,} characters")
@@ -119,8 +135,9 @@ class Tokenizer:
             for encoding in self._encodings(texts)
         ]
 
-    def _encodings(self, texts: Sequence[str]) -> Iterator[Any]:
+    def _encodings(self, texts: Sequence[str], reads_special: bool = False) -> Iterator[Any]:
         texts = list(texts)
+        self._inner.encode_special_tokens = not reads_special
         for text in texts:
             to_utf8(text)  # not so half a surrogate pair
         with format_errors("the tokenizer fails"):
@@ -186,6 +203,72 @@ class Tokenizer:
         """
         if self.vocab_size > vocab_size:
             raise FormatError(f"{where}: the tokenizer has {self.vocab_size} tokens, the model {vocab_size}")
+
+    # As transformers has it
+
+    def batch_decode(self, rows: Iterable[Iterable[int]], skip_special_tokens: bool = True) -> list[str]:
+        return [self.decode(row, skip_special_tokens) for row in rows]
+
+    @property
+    def pad_token(self) -> str:
+        return self._find(self.pad_token_id)[1]
+
+    @pad_token.setter
+    def pad_token(self, token: str) -> None:
+        self.pad_token_id, _ = self._find(token)
+
+    def __call__(
+        self, text, padding=False, truncation=False, max_length=None, return_tensors=None, add_special_tokens=True
+    ) -> Inputs:
+        """Encode a text, or several, as arguments of a model: input_ids and attention_mask in lists, in arrays (B, T)
+        (return_tensors "np") or in Tensors ("pt").
+
+        Unlike `encode`, it reads special tokens by their names out of the text: texts of strangers go to `encode` or
+        `apply_chat_template`. padding: True fills up to the longest row, "max_length" to max_length. truncation: rows
+        are cut to max_length. MiniloraError for arrays of rows that differ in length.
+        """
+        alone = isinstance(text, str)
+        rows = [encoding.ids for encoding in self._encodings([text] if alone else text, reads_special=True)]
+        if add_special_tokens and self.add_bos_token:
+            rows = [row if row[:1] == [self.bos_token_id] else [self.bos_token_id, *row] for row in rows]
+        rows = [row[:max_length] for row in rows] if truncation else rows
+        return self._inputs(rows, alone, return_tensors, padding, max_length)
+
+    def apply_chat_template(
+        self, conversation, tokenize=True, add_generation_prompt=False, return_tensors=None, return_dict=False
+    ):
+        """Write a conversation as the model's makers did (`chat_format`): as token ids; with return_dict as arguments
+        of a model; with tokenize=False as text, for a call. Raises MiniloraError if the model has no format.
+        """
+        from minilora.data.chat_format import find_format
+
+        chat_format = find_format(self)
+        if not tokenize:
+            return chat_format.write(self, conversation, add_generation_prompt)
+        ids, _ = chat_format.encode(self, conversation, add_generation_prompt)
+        inputs = self._inputs([ids.tolist()], True, return_tensors)
+        return inputs if return_dict else inputs["input_ids"]
+
+    def _inputs(self, rows, alone, return_tensors, padding=False, max_length=None) -> Inputs:
+        from minilora.data.batches import pad_rows
+
+        make: Any = {"np": np.asarray, "pt": Tensor, None: np.ndarray.tolist}
+        if return_tensors not in make:
+            raise MiniloraError(unknown("return_tensors", return_tensors, ("np", "pt")))
+        if return_tensors and not padding and len({len(row) for row in rows}) > 1:
+            raise MiniloraError("texts of different lengths make no array: give padding=True")
+        both: Any = rows, [[1] * len(row) for row in rows]  # ids and mask
+        if return_tensors or padding:
+            widest = [[0] * (max_length or 0)] if padding == "max_length" else []  # sets the width, and is left out
+            arrays = pad_rows(rows + widest, self.pad_token_id, self.padding_side == "left")
+            both = [make[return_tensors](array[: len(rows)]) for array in arrays]
+        ids, mask = (values[0] for values in both) if alone and not return_tensors else both
+        return Inputs(input_ids=ids, attention_mask=mask)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write tokenizer.json and tokenizer_config.json."""
+        write_atomic(Path(folder) / "tokenizer.json", self.to_json())
+        write_json(Path(folder) / "tokenizer_config.json", self.config())
 
 
 @contextmanager

@@ -1,17 +1,9 @@
-"""The demo's records as three tables that fit 80 columns, the third with verdicts; and as figures."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+"""The demo's records as two tables that fit 80 columns."""
 
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
-from minilora.show import grids, style
+from minilora.show import grids
 from minilora.show.grids import NAMES, Grid, Spread, seeds_in_words, show_count, show_share
-from minilora.show.style import LOOKS, styled
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 UNSHARED = ("base", "few-shot", "scratch")  # which have nothing to forget
 
@@ -122,90 +114,3 @@ def classification_grid(result: AdaptedResult) -> Grid:
         f"{result.chance():.1f} %. "
         f"{seeds_in_words(one.count for of_method in accuracies.values() for one in of_method.values())}",
     )
-
-
-def verdict_grid(result: AdaptedResult) -> Grid:
-    """Compare the ways two by two. Means that lie no further apart than their seeds scatter are called level."""
-    accuracies = result.accuracies()
-    scratch = accuracies.pop("scratch")
-    few, many = min(scratch), max(scratch)
-    best = {n: max(accuracies, key=lambda method: accuracies[method][n].mean) for n in scratch}
-    rows: dict[str, tuple] = {
-        f"{NAMES[a]} / {NAMES[b]}: bits/char": (result.domain(a), result.domain(b), show_bits)
-        for a, b in (("full", "base"), ("lora", "base"), ("scratch", "full"), ("scratch", "lora"))
-    }
-    costs: dict[str, tuple] = {
-        "base text": (result.base_text, show_bits),
-        "parameters": (result.trainable, show_count),
-        "peak memory": (result.peak, grids.show_bytes),
-        "time": (result.seconds, grids.show_seconds),
-    }
-    rows |= {f"LoRA / full: {what}": (of("lora"), of("full"), shown) for what, (of, shown) in costs.items()}
-    for n in scratch:
-        rows[f"{NAMES[best[n]]} / from scratch: {n} labels"] = (accuracies[best[n]][n], scratch[n], show_percent)
-    with_few = f"{NAMES[best[few]]}, {few} / from scratch, {many} labels"
-    rows[with_few] = (accuracies[best[few]][few], scratch[many], show_percent)
-    frozen = f"feature extraction / full: {many} labels"
-    rows[frozen] = (accuracies["feature-extraction"][many], accuracies["full"][many], show_percent)
-    return table(
-        "What transfer bought: the first against the second",
-        [
-            Column("first", lambda one, other, shown: shown(one)),
-            Column("second", lambda one, other, shown: shown(other)),
-            Column("verdict", lambda one, other, shown: _verdict(one, other, shown is show_percent)),
-        ],
-        rows,
-        "Level: no further apart than the seeds scatter; of one seed no spread is known, and a small difference may be "
-        "chance. With labels, the best from the base is compared.",
-        first="first / second",
-    )
-
-
-def _verdict(one: Any, other: Any, in_points: bool) -> str:
-    if isinstance(one, Spread):
-        if one.overlaps(other):
-            return "level"
-        one, other = one.mean, other.mean
-    difference = f"{abs(one - other):.1f} points" if in_points else show_share(abs(one / other - 1))
-    return f"{difference} {'more' if one > other else 'less'}"
-
-
-# Figures
-
-
-@styled
-def adaptation(result: AdaptedResult) -> Figure:
-    """Held-out domain text over the steps of adaptation: a line for each seed, a mark at the step that was kept.
-
-    Where the lines start is what pretraining brought; one that turns up again learns its few characters by heart.
-    """
-    figure, axes = style.single("Adapting to the domain: where each method starts and ends")
-    highest = 0.0
-    for method in result.methods[1:]:  # the base does not train
-        look = LOOKS[method]
-        for row in result.records.of("text", method):
-            curve = dict(row["curve"])
-            axes.plot([*curve], [*curve.values()], **look | {"marker": ""}, linewidth=1.2)
-            axes.plot(row["best_step"], curve[row["best_step"]], color=look["color"], marker=look["marker"])
-            # The first steps from scratch would squeeze all the rest, so its line enters from above.
-            highest = max(highest, min(curve.values()) if method == "scratch" else max(curve.values()))
-        axes.plot([], [], **look, label=NAMES[method])
-    axes.set(xlabel="training step", ylabel=f"domain, validation\n{style.BITS}")
-    axes.set_ylim(None, 1.05 * highest)
-    return style.with_legend(figure)
-
-
-@styled
-def accuracy_against_labels(result: AdaptedResult) -> Figure | None:
-    """Accuracy on the task against the labels per class, from scratch and from the base."""
-    curves = {method: curve for method, curve in result.accuracies().items() if len(curve) > 1}
-    if not curves:
-        return None
-    figure, axes = style.single("Why transfer: accuracy against labels")
-    named = {NAMES[method]: curve for method, curve in curves.items()}
-    style.label_curves(axes, named, [LOOKS[method] for method in curves], result.chance())
-    axes.set_ylim(0, None)
-    return style.with_legend(figure)
-
-
-FIGURES = {"adaptation": adaptation, "accuracy_against_labels": accuracy_against_labels}

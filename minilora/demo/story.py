@@ -1,12 +1,10 @@
 """The story in four steps: a text, a base pretrained on it, the base adapted to a domain, and what that bought.
 
-`run_demo` measures cells into a file of records; tables and figures are functions of the records alone. The report is
-what was told on the terminal as one HTML file, with the figures below.
+`run_demo` measures cells into a file of records; the tables are functions of the records alone. The report is what was
+told on the terminal as one HTML file.
 """
 
-import os
 import shlex
-from collections.abc import Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -20,16 +18,14 @@ from minilora.demo import claims
 from minilora.demo.base import PACKAGE_BASE, QUICK_BASE, Base
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import make_folder, read_json, show_path, write_atomic
-from minilora.measure.footprint import peak_of_steps
 from minilora.measure.lab import BASE_DATA, DOMAIN, SCRATCH, Lab
-from minilora.measure.memory import peak_bytes
+from minilora.measure.memory import peak_bytes, peak_of_steps
 from minilora.measure.records import Records
 from minilora.show.grids import NAMES, drawn
-from minilora.show.style import save_all
 from minilora.train import load
 from minilora.train.loop import TrainConfig
 
-PAGE, RECORDS, RESULTS = "report.html", "results.jsonl", "results.json"  # the last of the other demo, `teach`
+PAGE, RECORDS = "report.html", "results.jsonl"
 KIND = "demo"  # of the records
 PROMPT = "Parameters\n----------\na :"  # that the models go on with
 RATES = {  # learning rates, in place of a search
@@ -65,11 +61,11 @@ QUICK = replace(FULL, base=QUICK_BASE, go_on_with_package_base=False, seeds=(0,)
 
 
 def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
-    """Tell the story on the terminal and leave results.jsonl, figures and report.html in `out`; returns the records."""
+    """Tell the story on the terminal and leave results.jsonl and report.html in `out`; returns the records."""
     started = perf_counter()
     settings = QUICK if quick else FULL
     settings = replace(settings, seeds=tuple(seed + one for one in settings.seeds))
-    check_folder(out)
+    prepare_folder(out, PAGE, RECORDS)
     facts = asdict(settings) | {"command": command(quick, seed), "quick": quick}
     unfinished = out / f".{RECORDS}"  # so that a run that is interrupted leaves the report of before whole
     records = Records.open(unfinished, KIND, facts, overwrite=True)
@@ -92,16 +88,14 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
     records.complete(story.cells(), measure, "fine-tuning", "; the demo begins anew next time")
     console.print("\n[bold]4. What transfer bought[/bold]")
     result = claims.AdaptedResult(records)
-    for grid in (claims.adaptation_grid(result), claims.classification_grid(result), claims.verdict_grid(result)):
+    for grid in (claims.adaptation_grid(result), claims.classification_grid(result)):
         console.print(drawn(grid))
         console.print()
     for row in (row for row in records.of("text") if "continuation" in row):
         console.print(f"\n[bold]{NAMES[row['key'][1]]}[/bold] goes on after {PROMPT!r}:")
         console.print("\n".join(f"  {escape(line, 76)}" for line in row["continuation"].splitlines()[:8]), markup=False)
     seconds = records.add(("run",), seconds=round(perf_counter() - started, 1))["seconds"]
-    pictures = save_all(claims.FIGURES, result, out)
-    images = "".join(f'<p><img src="{path.name}" alt="{path.stem}" width="640"></p>\n' for path in pictures)
-    write_atomic(out / PAGE, console.export_html().replace("</body>", f"{images}</body>"))
+    write_atomic(out / PAGE, console.export_html())
     records.path = unfinished.replace(out / RECORDS)
     console.print(f"\nThe report: {out / PAGE} ({seconds:.0f} s in all)", markup=False)
     return records
@@ -196,12 +190,8 @@ def command(quick: bool, seed: int, *options: str) -> str:
     return shlex.join(["minilora", "demo", *options, *["--seed", str(seed)] * bool(seed), *["--quick"] * quick])
 
 
-def check_folder(folder: Path, unfinished: Set[str] = frozenset()) -> None:
-    """See before anything slow that the folder has a report of before or nothing, and make it where it is missing.
-
-    unfinished: names that a run which was interrupted leaves there. Raises MiniloraError.
-    """
+def prepare_folder(folder: Path, file: str, beside: str) -> None:
+    """Make the folder. Raises MiniloraError where it holds `file` and nothing `beside` it: a demo leaves both."""
     make_folder(folder)
-    names = {name for name in os.listdir(folder) if not name.startswith(".")}
-    if names - unfinished and names.isdisjoint({PAGE, RECORDS, RESULTS}):
-        raise MiniloraError(f"the folder {show_path(folder)} holds other things and no report: choose another --out")
+    if (folder / file).exists() and not (folder / beside).exists():
+        raise MiniloraError(f"{show_path(folder / file)} is no demo's: choose another --out")

@@ -22,11 +22,11 @@ from minilora.data import chat, corpora, jargon
 from minilora.data.chat import Conversation, response_of
 from minilora.data.tokenizer import encode_documents
 from minilora.demo import teach_report
-from minilora.demo.story import RESULTS, check_folder, command
+from minilora.demo.story import command, prepare_folder
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_json
-from minilora.measure.footprint import peak_rss
 from minilora.measure.lab import BASE_DATA
+from minilora.measure.memory import peak_rss
 from minilora.measure.records import machine
 from minilora.peft.files import WEIGHTS
 from minilora.quant import in_float
@@ -95,7 +95,7 @@ def run(out: Path, model: str, quick: bool = False, seed: int = 0) -> dict:
     started = perf_counter()
     settings, console = QUICK if quick else FULL, Console(width=80, highlight=False)
     lesson, (training, tests, open_book) = _Lesson(settings, model, seed), glossary(settings.shots, quick, seed)
-    check_folder(out, unfinished={"adapter"})
+    prepare_folder(out, "results.json", "adapter")
     counts = ", ".join(f"{len(questions)} {name}" for name, questions in tests.items())
     console.print(f"The subject is {SUBJECT}: {len(training)} answers to learn; the test has {counts}.")
     results = {"model": model, "subject": SUBJECT} | lesson.teach(training, tests, open_book, out / "adapter")
@@ -108,9 +108,9 @@ def run(out: Path, model: str, quick: bool = False, seed: int = 0) -> dict:
         "adapter": str(out / "adapter"),
         "machine": machine(),
     }
-    write_json(out / RESULTS, results)
+    write_json(out / "results.json", results)
     teach_report.tell(results, console)
-    console.print(f"\nThe results: {out / RESULTS} ({results['seconds']:.0f} s in all)", markup=False)
+    console.print(f"\nThe results: {out / 'results.json'} ({results['seconds']:.0f} s in all)", markup=False)
     return results
 
 

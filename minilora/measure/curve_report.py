@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+BY_MORE = "by more than seeds and questions scatter"
+
+
 class Way(NamedTuple):
     """A way to answer: the key of its cells without the seed, the number that it is judged by, and what came of it."""
 
@@ -68,10 +71,11 @@ class CurveResult(Result):
         return self.best(self.words_kind) if self.has_labels else None
 
     def is_ahead(self, one: Way, other: Way) -> bool:
-        """True if the mean is higher by more than the seeds scatter, and by more than chance leaves on these questions.
+        """True if the mean is higher by more than the seeds scatter, and by more than a standard error.
 
-        Both answered the same ones, so their differences, question by question, are held against 1.96 standard errors
-        of the mean difference. Of free answers, and in files of before, the seeds alone count.
+        Both answered the same questions, so it is the error of the mean of their differences, question by question.
+        One of it: the simplest way within a standard error of the best is to be preferred (Breiman et al. 1984,
+        "Classification and Regression Trees", section 3.4.3). Of free answers, and in files of before, the seeds alone.
         """
         if not one.spread.above(other.spread):
             return False
@@ -79,7 +83,7 @@ class CurveResult(Result):
         if ours is None or theirs is None:
             return True
         differences = ours - theirs
-        return bool(differences.mean() > 1.96 * differences.std(ddof=1) / sqrt(len(differences)))
+        return bool(differences.mean() > differences.std(ddof=1) / sqrt(len(differences)))
 
     def right(self, way: Way) -> np.ndarray | None:
         """Return the share of seeds that answer each question right, (questions,); None where that was not kept."""
@@ -161,28 +165,22 @@ class CurveResult(Result):
             return "count words"
         return "fine-tune" if prompt not in ahead or self.is_ahead(trained, prompt) else "prompt"
 
-    def figures(self) -> str:
-        """Return the best of each way."""
-        prompt, trained, words = self.best("prompt"), self.best("trained"), self.best_words()
-        _, method, n = trained.key
-        text = f"{trained.spread.show(1)} % {self.unit} by {IN_SENTENCES[method]} on {n:,} examples, "
-        text += f"{prompt.spread.show(1)} % by {_in_words(prompt.key[1])}"
-        return text + (f", {words.spread.show(1)} % by {self.baseline}" if words else "")
-
     def sentence(self) -> str:
         """Say what to do, and the numbers that say so."""
         prompt, trained, words, outcome = self.best("prompt"), self.best("trained"), self.best_words(), self.outcome()
-        text = f"{outcome.capitalize()}: {self.figures()}."
+        _, method, most = trained.key
+        reached = [f"{trained.spread.show(1)} % {self.unit} by {IN_SENTENCES[method]} on {most:,} examples"]
+        reached += [f"{prompt.spread.show(1)} % by {_in_words(prompt.key[1])}"]
+        reached += [f"{words.spread.show(1)} % by {self.baseline}"] if words else []
+        text = f"{outcome.capitalize()}: {', '.join(reached)}."
         if words and outcome == "count words":
             if words.spread.mean >= max(prompt.spread.mean, trained.spread.mean):
                 return f"{text} No language model is needed for this task."
-            count = self.settings["test_examples"]
-            return f"{text} A language model's lead may be chance on {count:,} held-out examples: none is needed yet."
+            return f"{text} No language model is ahead {BY_MORE}."
         if outcome == "prompt":
-            return f"{text} Training is not ahead by more than chance."
+            return f"{text} Training is not ahead {BY_MORE}."
         if not self.is_ahead(trained, prompt):
-            return f"{text} The prompt is not ahead of {self.baseline} by more than chance."
-        _, method, most = trained.key
+            return f"{text} The prompt is not ahead of {self.baseline} {BY_MORE}."
         ways = {n: ("trained", method, n) for n in self.parts("trained", method)}
         sizes = {n: Way(key, self.number, self.reached(*key)) for n, key in ways.items()}
         behind = [n for n, way in sizes.items() if not self.is_ahead(way, prompt)]
@@ -213,5 +211,4 @@ def show(records: Records, out: Path, console: Console) -> None:
     notes = dict.fromkeys(note for row in records.of("trained") for note in row["notes"])
     for line in (result.sentence(), *notes):
         console.print(f"\n{line}", markup=False)
-    paths = style.save_all({"curve": CurveResult.figure}, result, out)
-    console.print(f"\nFigure: {', '.join(path.name for path in paths)} in {out}", markup=False)
+    console.print(f"\nFigure: {style.save(result.figure(), out / 'curve.png').name} in {out}", markup=False)

@@ -1,15 +1,20 @@
-"""How much memory a training step needs: counted array by array, and as the peak that the allocators saw."""
+"""Memory that work takes: the peak of the process, and of a training's arrays."""
 
+import re
 import tracemalloc
 from collections.abc import Callable
-from types import FunctionType
+from pathlib import Path
 
-from minilora import backend, nn
-from minilora.backend import Array
-from minilora.graph import Node
-from minilora.tensor import Tensor
+from minilora.train.loop import TrainConfig, train
 
-KINDS = ("weights", "gradients", "optimizer", "activations")
+
+def peak_rss() -> int | None:
+    """Return the most bytes that this process has had in memory (resident set); None on systems other than Linux."""
+    try:  # not `getrusage`: its maximum begins with that of the process that started this one
+        peak = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(peak[1]) * 1024 if peak else None
 
 
 def peak_bytes(run: Callable[[], object], held: int = 0) -> int:
@@ -25,42 +30,6 @@ def peak_bytes(run: Callable[[], object], held: int = 0) -> int:
         tracemalloc.stop()
 
 
-def live_bytes(model: nn.Module, optimizer=None, *losses: Tensor) -> dict[str, int]:
-    """Return the bytes of the arrays alive, by kind: "weights", "gradients", "optimizer", "activations".
-
-    losses: Tensors whose graphs are alive; activations are all arrays that the graphs' rules hold on to and that are no
-    weights. A view counts as what it looks into, and each array once. Weights are all that the model holds: codes in 4
-    bits as they are, and what an adapter keeps in order to be taken off again.
-    """
-    weights, moments = _arrays_in(model), _arrays_in([] if optimizer is None else optimizer.state_dict())
-    activations = {key: array for key, array in _arrays_in(losses).items() if key not in weights}
-    kinds = (weights, _arrays_in([p.grad for p in model.parameters()]), moments, activations)
-    return {kind: sum(a.nbytes for a in arrays.values()) for kind, arrays in zip(KINDS, kinds, strict=True)}
-
-
-def _arrays_in(start) -> dict[int, Array]:
-    """Return {id: array} of all arrays reached from `start` through objects, graphs, closures and containers."""
-    arrays: dict[int, Array] = {}
-    seen: set[int] = set()
-    waiting = [start]
-    while waiting:
-        item = waiting.pop()
-        if backend.is_array(item):
-            while backend.is_array(getattr(item, "base", None)):
-                item = item.base
-            arrays[id(item)] = item
-            continue
-        if id(item) in seen:
-            continue
-        seen.add(id(item))
-        if isinstance(item, (list, tuple, set, dict)):
-            waiting.extend(item.values() if isinstance(item, dict) else item)
-        elif isinstance(item, Tensor):
-            waiting += [item._data, item._node]
-        elif isinstance(item, Node):
-            waiting.append(item.edges)
-        elif isinstance(item, FunctionType):
-            waiting.extend(cell.cell_contents for cell in item.__closure__ or ())
-        elif type(item).__module__.startswith("minilora.") and hasattr(item, "__dict__"):
-            waiting.append(vars(item))
-    return arrays
+def peak_of_steps(model, batches, held: int) -> int:
+    """Return the most bytes alive in two training steps, with the `held` bytes of the weights."""
+    return peak_bytes(lambda: train(model, batches, TrainConfig(steps=2), show_progress=False), held)

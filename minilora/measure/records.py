@@ -129,10 +129,6 @@ class Records:
         """Return the cells whose key begins so."""
         return (row for key, row in self.rows.items() if key[: len(start)] == start)
 
-    def as_json(self) -> dict:
-        """Return header and cells, for a script."""
-        return {"header": self.header, "cells": list(self.rows.values())}
-
 
 def results_folder() -> Path:
     """Return the folder of the records that come with the package, which notebooks show."""

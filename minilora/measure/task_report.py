@@ -63,18 +63,13 @@ def wrong_answers(
     """
     errors: list[dict[str, Any]] = []
     for i, (messages, predicted) in enumerate(zip(conversations, score.predicted, strict=True)):
-        expected = response_of(messages)
-        text = messages[-2]["content"].removeprefix(f"{instruction}\n\n")
-        error: dict[str, Any] = {"text": text, "expected": expected, "predicted": predicted}
-        if score.probabilities:
-            right, error["probability"] = predicted == expected, score.probabilities[i]
-        else:
-            same_object = json_fields(predicted) == json_fields(expected)
-            right, error["f1"] = (
-                same_object if score.json else exact_match(predicted, expected),
-                token_f1(predicted, expected),
-            )
-        errors += [] if right else [error]
+        text, expected = messages[-2]["content"].removeprefix(f"{instruction}\n\n"), response_of(messages)
+        sure = {"probability": score.probabilities[i]} if score.probabilities else {"f1": token_f1(predicted, expected)}
+        right = predicted == expected if score.kind == "labels" else exact_match(predicted, expected)
+        if score.json:
+            right = json_fields(predicted) == json_fields(expected)
+        if not right:
+            errors.append({"text": text, "expected": expected, "predicted": predicted} | sure)
     return sorted(errors, key=lambda error: error["f1"] if "f1" in error else -error["probability"])
 
 
@@ -88,9 +83,7 @@ def error_lines(errors: Sequence[dict[str, Any]], most: int, count: int) -> list
     lines = [f"{len(errors):,} of {count:,} answers are wrong{of}, {order}:"]
     for error in shown:
         sure = f" ({100 * error['probability']:.0f} % sure)" if "probability" in error else ""
-        lines += [
-            f"  {escape(error['text'], WIDTH - 2)}",
-            f"    expected  {escape(error['expected'], WIDTH - 14)}",
-            f"    predicted {escape(error['predicted'], WIDTH - 14 - len(sure))}{sure}",
-        ]
+        lines.append(f"  {escape(error['text'], WIDTH - 2)}")
+        lines.append(f"    expected  {escape(error['expected'], WIDTH - 14)}")
+        lines.append(f"    predicted {escape(error['predicted'], WIDTH - 14 - len(sure))}{sure}")
     return lines

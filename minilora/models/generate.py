@@ -1,14 +1,15 @@
 """Sampling a continuation, one token at a time, with the keys and values of what was read kept in a cache."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from minilora import backend, nn
+from minilora.elsewhere import check_arguments
 from minilora.errors import MiniloraError, escape
-from minilora.fields import checked, checked_value, field_problems, is_number, number, whole
+from minilora.fields import checked, checked_value, field_problems, flag, is_number, number, whole
 from minilora.models.cache import KVCache
 from minilora.models.lookup import Drafts, host_logits, lookup_stream
 from minilora.ops import raw
@@ -28,10 +29,12 @@ class Sampling:
     pad_token_id: int | None = whole(None, optional=True)
     seed: Any = 0
     prompt_lookup_num_tokens: int | None = whole(None, least=1, optional=True)
+    do_sample: bool = flag(True)
 
     def __post_init__(self) -> None:
         if problems := field_problems(self):
             raise MiniloraError("; ".join(problems))
+        self.temperature = self.temperature if self.do_sample else 0
 
     def ends(self, config: Any) -> tuple[np.ndarray, int]:
         """The tokens that end a row, and the one that fills it up."""
@@ -58,31 +61,25 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    eos_token_id: int | list[int] | None = None,
-    pad_token_id: int | None = None,
-    seed: int | list[int] = 0,
-    prompt_lookup_num_tokens: int | None = None,
+    **settings: Any,
 ) -> np.ndarray:
     """Continue each row of `input_ids` (B, T); returns prompts and continuations, integers (B, T + new) on the host.
 
-    attention_mask: (B, T), 0 for padding, which stands on the left. temperature: divides the logits; 0 takes the most
-    likely token. top_k: keep the k most likely tokens. top_p: keep the most likely tokens that together reach
-    probability p (Holtzman et al. 2020). A row ends with one of `eos_token_id` (by default the configuration's) and
-    is filled up with `pad_token_id` (by default the configuration's, else the first eos). seed: each row draws from a
-    generator of its own with this seed, so that it gets the same continuation alone and in a batch; a list gives each
-    row its seed. prompt_lookup_num_tokens: of one row at temperature 0, at most so many tokens are guessed from the
-    text so far and verified in one pass (see `lookup`): the same tokens, sooner where the text repeats itself. (A pass
-    of several tokens can round otherwise than one of a single token, by about 2e-6 of the largest logit: where the two
-    best tokens are closer than that, either may come.) Raises MiniloraError for settings out of range, for prompts
-    whose continuation would pass the model's positions, for a model that drops out, being in training mode, and for
-    logits that are NaN.
+    attention_mask: (B, T), 0 for padding, which stands on the left. temperature: divides the logits; 0, or do_sample
+    False, takes the most likely token. top_k: keep the k most likely tokens. top_p: keep the most likely tokens that
+    together reach probability p (Holtzman et al. 2020). A row ends with one of `eos_token_id` (by default the
+    configuration's) and is filled up with `pad_token_id` (by default the configuration's, else the first eos). seed:
+    each row draws from a generator of its own with this seed, so that it gets the same continuation alone and in a
+    batch; a list gives each row its seed. prompt_lookup_num_tokens: of one row at temperature 0, at most so many tokens
+    are guessed from the text so far and verified in one pass (see `lookup`): the same tokens, sooner where the text
+    repeats itself. (A pass of several tokens can round otherwise than one of a single token, by about 2e-6 of the
+    largest logit: where the two best tokens are closer than that, either may come.) Raises MiniloraError for settings
+    out of range, for others than these, for prompts whose continuation would pass the model's positions, for a model
+    that drops out, being in training mode, and for logits that are NaN.
     """
     ids, _ = _prompts(input_ids, attention_mask)
-    new = generate_stream(
-        model, input_ids, max_new_tokens, attention_mask, temperature=temperature, top_k=top_k, top_p=top_p,
-        eos_token_id=eos_token_id, pad_token_id=pad_token_id, seed=seed,
-        prompt_lookup_num_tokens=prompt_lookup_num_tokens,
-    )  # fmt: skip
+    settings |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    new = generate_stream(model, input_ids, max_new_tokens, attention_mask, **settings)
     return np.column_stack([ids, *new])
 
 
@@ -106,6 +103,9 @@ def generate_stream(
     filled up with.
     """
     max_new_tokens = checked_value("max_new_tokens", max_new_tokens, whole(0))
+    known = [field.name for field in fields(Sampling)]
+    others = {name: settings.pop(name) for name in settings.keys() - known}
+    check_arguments("generate", others, ["max_new_tokens", "attention_mask", *known])
     sampling = Sampling(**settings)
     ids, mask = _prompts(input_ids, attention_mask)
     if nn.active_dropouts(model):

@@ -111,6 +111,13 @@ class Module:
         """train(False)."""
         return self.train(False)
 
+    def to(self, device: object) -> Self:
+        return backend.on_device(self, device)
+
+    @property
+    def device(self) -> str:
+        return backend.device()
+
     def requires_grad_(self, flag: bool = True) -> Self:
         """Freeze (False) or unfreeze every parameter here and below."""
         for parameter in self.parameters():

@@ -5,7 +5,8 @@ for all of them is in `config.py` (what a method provides, finding modules), `me
 tables, looks and the planner are made), `sites.py` and `model.py` (adapting) and `files.py` (saving and loading).
 """
 
-from minilora.peft.config import AdapterLayer, PeftConfig
+from minilora.elsewhere import missing
+from minilora.peft.config import AdapterLayer, PeftConfig, TaskType
 from minilora.peft.files import base_fingerprint
 from minilora.peft.method import CONFIGS, METHODS, Method, Option, Options
 from minilora.peft.model import PeftModel, get_peft_model
@@ -22,6 +23,10 @@ from minilora.peft.lora_methods import LoraConfig as LoraConfig, lora_plus_group
 from minilora.peft.vera import VeraConfig as VeraConfig
 # ruff: isort: on
 
-__all__ = ["CONFIGS", "METHODS", "AdapterLayer", "Method", "Option", "Options", "PeftConfig", "PeftModel"]
+__all__ = ["CONFIGS", "METHODS", "AdapterLayer", "Method", "Option", "Options", "PeftConfig", "PeftModel", "TaskType"]
 __all__ += ["base_fingerprint", "get_peft_model", "lora_plus_groups"]
 __all__ += [config.__name__ for config in CONFIGS.values()]
+
+
+def __getattr__(name: str) -> object:
+    raise missing("minilora.peft", name)

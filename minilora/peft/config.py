@@ -8,7 +8,8 @@ import json
 import re
 from collections import Counter
 from copy import copy
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from typing import Any, ClassVar, Self, TypeGuard, TypeVar
 
 import numpy as np
@@ -21,11 +22,18 @@ from minilora.quant import linears_of_blocks
 from minilora.tensor import Tensor
 
 PREFIX = "base_model.model."  # before every path of the plain model, on disk
-TASK_TYPES = ("CAUSAL_LM", "SEQ_CLS", "FEATURE_EXTRACTION")
 CLASSIFIER_HEADS = ("classifier", "score")  # what PEFT adds to modules_to_save for SEQ_CLS
 
-
 Config = TypeVar("Config")
+
+
+class TaskType(StrEnum):
+    """The task of an adapter, as adapter_config.json names it. SEQ_CLS trains the classifier's head along."""
+
+    CAUSAL_LM = "CAUSAL_LM"
+    SEQ_CLS = "SEQ_CLS"
+    FEATURE_EXTRACTION = "FEATURE_EXTRACTION"
+
 
 # Fields and values
 
@@ -69,8 +77,9 @@ class PeftConfig:
     """
 
     modules_to_save: list[str] | str | None = names()  # modules that train whole and are saved with the adapter
-    # "CAUSAL_LM" or "SEQ_CLS": the latter adds the classifier's head to modules_to_save
-    task_type: str | None = choice(None, *TASK_TYPES, optional=True)
+    task_type: str | None = choice(None, *TaskType, optional=True)  # SEQ_CLS: the head is among modules_to_save
+    base_model_name_or_path: Any = field(default=None, compare=False)  # the name by which the base was loaded
+    inference_mode: bool = field(default=False, compare=False)  # True: nothing trains; what is saved has it so
 
     peft_type: ClassVar[str]
     # Fields of a file that change nothing that is computed, and values of others that ask for nothing extra.
@@ -85,6 +94,7 @@ class PeftConfig:
 
     def __post_init__(self):
         self.modules_to_save = as_list(self.modules_to_save)
+        self.task_type = self.task_type and str(self.task_type)
         if problems := self.problems():
             raise MiniloraError("; ".join(problems))
 
@@ -141,7 +151,16 @@ class PeftConfig:
 
     def to_dict(self, targets: list[str]) -> dict:
         """The content of adapter_config.json. targets: the paths that were adapted."""
-        return {"peft_type": self.peft_type, "base_model_name_or_path": None, "inference_mode": True} | asdict(self)
+        return {"peft_type": self.peft_type} | asdict(self) | {"inference_mode": True}
+
+    @classmethod
+    def from_pretrained(cls, folder: Any) -> "PeftConfig":
+        """Read the configuration of the adapter in `folder`, of whichever method. Raises FormatError."""
+        from minilora.peft.files import CONFIGS, FAN_IN_FAN_OUT, SavedAdapter
+
+        content = SavedAdapter.read(folder).content
+        content.pop(FAN_IN_FAN_OUT, None)  # the model says it
+        return CONFIGS[content["peft_type"]].from_dict(content)
 
     @classmethod
     def from_dict(cls, content: dict) -> Self:

@@ -63,6 +63,7 @@ def write_adapter(folder: Any, base: nn.Module, adapter: Adapter, base_name: str
     base_name: what the reader calls the base. Raises MiniloraError where writing fails.
     """
     config = adapter.config
+    base_name = config.base_model_name_or_path if base_name is None else base_name
     targets = [site.path for site in adapter.sites if not site.is_whole]
     saved = [site.path for site in adapter.sites if site.is_whole]
     tensors = {}
@@ -75,7 +76,7 @@ def write_adapter(folder: Any, base: nn.Module, adapter: Adapter, base_name: str
     metadata = {
         "format": "pt",
         "minilora.base": base_fingerprint(base, saved),
-        "minilora.config": json.dumps({field.name: content[field.name] for field in fields(config)}),
+        "minilora.config": json.dumps({field.name: content[field.name] for field in fields(config) if field.compare}),
     }
     if quantized := quantization(base):
         metadata["minilora.quantization"] = json.dumps(quantized)
@@ -156,7 +157,7 @@ def loaded_adapter(model: nn.Module, folder: Any, name: str, trains: bool) -> tu
         for on_disk, parameter, turned in site.saved(config, model):
             array = files.tensors[on_disk].astype(parameter.dtype)
             parameter.data = backend.asarray(np.ascontiguousarray(array.T) if turned else array)
-    adapter.trains = trains
+    adapter.trains, config.inference_mode = trains, not trains
     return adapter, notes
 
 

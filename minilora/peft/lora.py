@@ -25,8 +25,8 @@ from minilora import backend, nn
 from minilora import functional as F
 from minilora.backend import xp
 from minilora.errors import MiniloraError, escape
-from minilora.fields import checked, flag, number, whole
-from minilora.peft.config import AdapterLayer, TargetedConfig, changed, few, meant, tied, with_weight
+from minilora.fields import checked, flag, is_list_of, is_whole, number, whole
+from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, changed, few, meant, tied, with_weight
 from minilora.tensor import Tensor, wrap
 
 
@@ -169,16 +169,21 @@ class LoraConfig(TargetedConfig):
     )
     rank_pattern: dict[str, int] = _pattern()  # name or path -> r, where it is another
     alpha_pattern: dict[str, float] = _pattern()  # name or path -> lora_alpha, where it is another
+    layers_to_transform: list[int] | int | None = checked(  # only these blocks; whole paths are adapted anyhow
+        None, "numbers of blocks", lambda v: is_list_of(is_whole, v), optional=True
+    )
+    bias: str = checked("none", "'none' (BitFitConfig trains biases)", lambda v: v == "none")
 
     peft_type: ClassVar[str] = "LORA"
     unused: ClassVar[frozenset[str]] = TargetedConfig.unused | {"megatron_core", "qalora_group_size"}
-    means_off: ClassVar[dict[str, tuple]] = {"bias": ("none",)}
     # As PEFT has it. Spreading a budget over queries and values is best in table 5; GPT-2 computes both, and keys, by
     # one layer.
     defaults: ClassVar[dict[str, list[str]]] = {"llama": ["q_proj", "v_proj"], "gpt2": ["c_attn"]}
 
     def __post_init__(self):
         self.rank_pattern, self.alpha_pattern = self.rank_pattern or {}, self.alpha_pattern or {}  # PEFT: also None
+        blocks = self.layers_to_transform
+        self.layers_to_transform = [blocks] if isinstance(blocks, int) else as_list(blocks)
         super().__post_init__()
 
     def problems(self) -> list[str]:
@@ -199,7 +204,7 @@ class LoraConfig(TargetedConfig):
         return self.init_lora_weights == "pissa"
 
     def targets(self, model: nn.Module) -> list[str]:
-        paths = super().targets(model)
+        paths = self._in_blocks(super().targets(model))
         last_names = ", ".join(sorted({path.rpartition(".")[2] for path in paths}))
         problems = []
         for option in PATTERNS:
@@ -215,6 +220,18 @@ class LoraConfig(TargetedConfig):
         if problems:
             raise MiniloraError(few(problems))
         return paths
+
+    def _in_blocks(self, paths: list[str]) -> list[str]:
+        """The paths in the blocks of `layers_to_transform`, and whole paths, as in PEFT. MiniloraError for others."""
+        if not self.layers_to_transform:
+            return paths
+        block_of = {path: next((int(part) for part in path.split(".") if part.isdigit()), None) for path in paths}
+        blocks = set(as_list(self.layers_to_transform))
+        if strange := sorted(blocks - set(block_of.values())):
+            there = ", ".join(str(block) for block in dict.fromkeys(block_of.values()) if block is not None)
+            raise MiniloraError(f"layers_to_transform: no target is in block {strange[0]}; there are {there or 'none'}")
+        whole_paths = self.target_modules if isinstance(self.target_modules, list) else []
+        return [path for path in paths if path in whole_paths or block_of[path] in blocks]
 
     def at(self, path: str) -> Self:
         own = {

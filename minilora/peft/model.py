@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from minilora import nn
+from minilora.elsewhere import check_arguments
 from minilora.errors import MiniloraError, escape, unknown
 from minilora.fields import checked_value, number
 from minilora.peft.config import PeftConfig
@@ -289,7 +290,7 @@ class PeftModel(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, model: nn.Module, folder, adapter_name: str = "default", is_trainable: bool = False
+        cls, model: nn.Module, folder, adapter_name: str = "default", is_trainable: bool = False, **others
     ) -> "PeftModel":
         """`model`, adapted in place by the adapter in `folder` (minilora's or PEFT's).
 
@@ -298,6 +299,7 @@ class PeftModel(nn.Module):
         listing everything that is wrong, and MiniloraError where the adapter was trained on another base. The model
         is then as it was. An adapter without a fingerprint loads with a note in `notes`.
         """
+        check_arguments("from_pretrained", others, ("adapter_name", "is_trainable"))
         _check_plain(model)
         adapted = cls(model, *loaded_adapter(model, folder, adapter_name, is_trainable))
         return adapted if is_trainable else adapted.eval()

@@ -118,6 +118,7 @@ def fresh_adapter(model: nn.Module, config: PeftConfig, seed: int, name: str) ->
     seed = checked_value("seed", seed, whole(0))
     config = deepcopy(config)
     config.__post_init__()  # its values may have been changed since
+    config.base_model_name_or_path = config.base_model_name_or_path or getattr(model, "name_or_path", None)
     targets, saved = places_of(model, config)
     problems = [problem for path in targets for problem in config.at(path).check(path, model.get_submodule(path))]
     if problems:
@@ -125,4 +126,6 @@ def fresh_adapter(model: nn.Module, config: PeftConfig, seed: int, name: str) ->
     rng = np.random.default_rng(seed)
     frozen = [path for path in CLASSIFIER_HEADS if path in vars(model) and path not in saved + targets]
     notes = [f"the head {path!r} stays frozen; task_type='SEQ_CLS' trains it along" for path in frozen]
-    return build(model, config, name, targets, saved, lambda own, module: own.adapt(module, rng)), notes
+    adapter = build(model, config, name, targets, saved, lambda own, module: own.adapt(module, rng))
+    adapter.trains = not config.inference_mode
+    return adapter, notes

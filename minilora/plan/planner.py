@@ -1,4 +1,4 @@
-"""Plans of memory and computing for a way to adapt a model, before anything is downloaded: arithmetic on its shape.
+"""Plans of memory for a way to adapt a model, before anything is downloaded: arithmetic on its shape.
 
 One arithmetic serves two scales. In 16 bits it is that of the papers: weights and adapters in 2 bytes, or a base in 4
 bits, fused attention, and everything held at once. In float32 it is that of minilora's own engine, array by array
@@ -49,7 +49,6 @@ class Plan(NamedTuple):
     saved_bytes: int  # of what is written after training: the adapter, or what trained
     memory: Memory
     checkpointed: Memory
-    flops: dict[str, float]  # of a step, by kind
 
     def fits(self, memory: float) -> str:
         """ "yes", "with checkpointing" or "no"."""
@@ -76,8 +75,8 @@ def make_plan(shape: Shape, method: str, options: Options | None = None, step: S
     in_all = shape.parameters + added(shape, what)
     arithmetic = engine_memory if step.itemsize == DTYPES["float32"] else memory
     plain, checkpointed = (arithmetic(shape, method, options, step, flag) for flag in (False, True))
-    saved, work = (count + what.frozen) * step.itemsize, flops(shape, method, options, step)
-    return Plan(method, round(count), round(in_all), round(saved), plain, checkpointed, work)
+    saved = (count + what.frozen) * step.itemsize
+    return Plan(method, round(count), round(in_all), round(saved), plain, checkpointed)
 
 
 def added(shape: Shape, what: Trainable) -> float:
@@ -149,27 +148,3 @@ def engine_memory(shape: Shape, method: str, options: Options, step: Step, check
     always = sum(kinds[kind] for kind in ("weights", "constants", "adapters", "optimizer"))
     peak = always + max(peaks.phases.values())
     return Memory(kinds | {"workspace": max(0.0, peak - sum(kinds.values()))}, peak)
-
-
-def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
-    """Operations of a step, by kind: 2 a weight and token for each product that a weight takes part in.
-
-    forward             every product once, and the scores and sums of attention, half of them under the causal mask
-    input gradients     the same again, through frozen weights as well; attention's products come twice
-    weight gradients    for what trains, once
-    again               with checkpointing, the blocks once more
-    """
-    what = METHODS[method].plan(shape, options)
-    length, n = rows_of(step, what)
-    extra = 0 if what.is_base or what.prefix else (what.counts.block + what.frozen_products) * shape.layers
-    blocks, head = 2 * n * (shape.in_linears + extra), 2 * n * shape.in_embedding
-    products = blocks + head
-    attention = 2 * step.batch * length * (length + 2 * what.prefix) * shape.query_width * shape.layers
-    deep = bool(what.counts.block or what.counts.embedding)
-    matrices = what.counts.head + (shape.layers * what.counts.block if what.products else 0)
-    return {
-        "forward": products + attention,
-        "input gradients": products + 2 * attention if deep else 0,
-        "weight gradients": 2 * n * matrices,
-        "again": blocks + attention if deep else 0,
-    }

@@ -25,12 +25,10 @@ def plan_text(facts: dict) -> str:
     lines = [f"A training step: {one['method'] + ', ' if one else ''}{of}", render(drawn(grid))]
     lines += [fill(facts["assumptions"], 79), ""]
     if one:
-        work = sum(work for kind, work in one["flops"].items() if kind != "again")
         trained, total = (f"{n:,}" if n < 1e9 else f"{n / 1e9:,.2f} billion" for n in (one["trainable"], one["total"]))
         lines += [
-            f"trains {trained} of {total} parameters ({_share(one)})",
+            f"trains {trained} of {total} parameters ({show_share(one['trainable'] / one['total'])})",
             f"saves  {show_size(one['saved_bytes'])}",
-            f"takes  {f'{work / 1e12:,.3g} T' if work >= 1e11 else f'{work / 1e9:,.3g} G'}FLOP a step",
         ]
         lines += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in one["fits"].items()]
     else:
@@ -47,11 +45,7 @@ def _several(plans: list[dict]) -> Grid:
         kinds = plan["memory"]
         weights, states = kinds["weights"] + kinds["constants"], kinds["gradients"] + kinds["optimizer"]
         sizes = (weights, kinds["adapters"], states, kinds["activations"], kinds["peak"])
-        rows.append((plan["method"], _share(plan), *map(show_size, (*sizes, plan["with_checkpointing"]["peak"]))))
+        share = show_share(plan["trainable"] / plan["total"])
+        rows.append((plan["method"], share, *map(show_size, (*sizes, plan["with_checkpointing"]["peak"]))))
     header = ("method", "trains", "weights", "adapter", "grads,\nmoments", "activa-\ntions", "peak", "peak,\nckpt")
     return Grid("", header, rows, "")
-
-
-def _share(plan: dict) -> str:
-    share = plan["trainable"] / plan["total"]
-    return show_share(share) if share >= 0.0000995 else f"{100 * share:.4f} %"

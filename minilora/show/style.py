@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from minilora.formats.atomic import remove_file, write_atomic
+from minilora.formats.atomic import write_atomic
 from minilora.peft import METHODS
 from minilora.show.grids import Spread
 
@@ -73,27 +73,16 @@ def styled(draw: Callable) -> Callable:
     return styled
 
 
-def save_all(figures: Mapping[str, Callable], measured: Any, folder: Path | str, dpi: int = 150) -> list[Path]:
-    """Write NAME.png for each of the figures, {NAME: function of `measured`}; returns the paths.
-
-    A figure that is None for lack of measurements is left out, and an older file of its name is removed. The same
-    measurements give the same bytes under the same matplotlib. MiniloraError where the folder cannot be written.
-    """
-    written = []
-    for name, draw in figures.items():
-        path, figure = Path(folder) / f"{name}.png", draw(measured)
-        if figure is None:
-            remove_file(path)
-        else:
-            write_atomic(path, partial(write_png, figure, dpi=dpi))
-            written.append(path)
-    return written
-
-
 @styled
-def write_png(figure: Figure, file: BinaryIO, dpi: int) -> None:
+def write_png(figure: Figure, file: BinaryIO, dpi: int = 150) -> None:
     """Write the figure as a PNG that says nothing of when and by what it was made."""
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure to a PNG file, whose path is returned. MiniloraError where it cannot be written."""
+    write_atomic(path, partial(write_png, figure))
+    return path
 
 
 def printable(text: str) -> str:
@@ -138,24 +127,3 @@ def log_ticks(axes: Axes, amounts: Sequence[float]) -> None:
     axes.set_xscale("log")
     axes.set_xticks(amounts, [f"{amount:,}" for amount in amounts])
     axes.set_xticks([], minor=True)
-
-
-def label_curves(
-    axes: Axes,
-    curves: Mapping[str, Mapping[int, Spread]],
-    looks: Sequence[Mapping[str, Any]],
-    chance: float | None,
-    spacing: float = 1.03,
-) -> None:
-    """Draw accuracy in percent by the number of labels per class, {name: {labels: spread}}, and that of a guess.
-
-    spacing: how far, as a factor, the error bars of two curves stand from each other.
-    """
-    for index, (look, (name, curve)) in enumerate(zip(looks, curves.items(), strict=False)):
-        aside = spacing ** (index - (len(curves) - 1) / 2)
-        heights, bars = [one.mean for one in curve.values()], [one.half_range for one in curve.values()]
-        axes.errorbar([labels * aside for labels in curve], heights, bars, **look, label=name)
-    if chance is not None:
-        base_line(axes, chance, "chance")
-    log_ticks(axes, sorted({labels for curve in curves.values() for labels in curve}))
-    axes.set(xlabel="labels per class (logarithmic)", ylabel="accuracy on held-out sentences (%)")

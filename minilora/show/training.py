@@ -1,34 +1,28 @@
-"""A training's course: a figure, and lines for the terminal. Both take {name: {step: number}}."""
+"""A training's course: a figure, and lines for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minilora.errors import escape
 from minilora.show import style
 from minilora.show.style import styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Points = Mapping[int, float]
+Points = Mapping[int, float]  # {step: number}
 LABELS = {"loss": "loss", "evaluation": "validation", "lr": "learning rate", "norm": "gradient norm"}
-BLOCKS = "▁▂▃▄▅▆▇█"  # from low to high
 _HEIGHTS = {"loss": 2.0, "evaluation": 2.0, "lr": 1.0, "norm": 1.2}  # inches, about
 _RAW, _LINE = "#bbbbbb", "#0072B2"
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
     """Return the mean of (N,) numbers over a window of a twentieth of them, centred."""
-    half = len(values) // 40
-    sums = np.append(0, np.cumsum(values))
-    places = np.arange(len(values))
-    low, high = np.maximum(places - half, 0), np.minimum(places + half + 1, len(values))
-    return (sums[high] - sums[low]) / (high - low)
+    window = np.ones(2 * (len(values) // 40) + 1)
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
 
 
 @styled
@@ -78,41 +72,7 @@ def summary(series: Mapping[str, Points]) -> dict[str, dict[str, float]]:
     return facts
 
 
-def run_lines(series: Mapping[str, Points], width: int = 30) -> list[str]:
-    """Write a line for each series that has a number: its course over the steps, the smallest, the largest and the
-    last.
-    """
-    last = max((step for points in series.values() for step in points), default=0)
-    width = min(width, last + 1)
-    lines = []
-    for name, label in LABELS.items():
-        if numbers := series.get(name):
-            values = list(numbers.values())
-            figures = "".join(f"{value:>11.4g}" for value in (min(values), max(values), values[-1]))
-            lines.append(f"{label:<14}  {_course(numbers, last, width):<{width}}{figures}")
-    return [f"{'':<14}  {'':<{width}}{'min':>11}{'max':>11}{'last':>11}", *lines] if lines else []
-
-
-def sample_lines(samples: Sequence[Mapping[str, Any]], width: int = 80) -> list[str]:
-    """Write what the model wrote before and after training, in lines of at most `width`."""
-    lines = []
-    if samples:
-        lines = ["", *fill(f"after {escape(str(samples[0]['prompt'])[-100:], 100)!r} it writes", width).splitlines()]
-    for one in samples:
-        sample = f"step {one['step']:<6,} {escape(str(one['continuation']), 200)}"
-        lines += fill(sample, width, initial_indent="  ", subsequent_indent=" " * 14).splitlines()
-    return lines
-
-
-def _course(numbers: Points, last: int, width: int) -> str:
-    """Draw the means of the steps that fall into each column, as marks from the lowest to the highest; a blank for
-    none.
-    """
-    columns: dict[int, list[float]] = {}
-    for step, value in numbers.items():
-        columns.setdefault(step * width // (last + 1), []).append(value)
-    means = {column: sum(values) / len(values) for column, values in columns.items()}
-    low, high = min(means.values()), max(means.values())
-    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0
-    marks = {column: BLOCKS[round((mean - low) * scale) if scale else 3] for column, mean in means.items()}
-    return "".join(marks.get(column, " ") for column in range(width))
+def run_lines(summary: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Write the smallest, the largest and the last number of each series that has one, a line each."""
+    rows = [(LABELS[name], *(f"{facts[key]:.4g}" for key in ("min", "max", "last"))) for name, facts in summary.items()]
+    return ["{:<14}{:>11}{:>11}{:>11}".format(*row) for row in [("", "min", "max", "last"), *rows] if rows]

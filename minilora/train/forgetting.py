@@ -26,9 +26,9 @@ from minilora.train.progress import progress_bar
 from minilora.train.text import PADDING
 
 BASE_DATA = "python-docs"  # what the base that comes with minilora was trained on
-QUIZ_TOKENS = 16  # of an answer
+QUIZ_TOKENS = 14  # of an answer
 FEW = 20  # questions of the quiz for a short training
-COST = 150  # tokens that a forward pass reads in the time of one question: SmolLM2, 20 questions on two cores
+COST = 140  # tokens that a forward pass reads in the time of one question: SmolLM2, 20 questions on two cores
 REPLAY_TOKENS, MOST_WINDOWS = 24, 64  # tokens of a model's own answer, and windows of its own text
 
 
@@ -137,10 +137,11 @@ def replayed(
             if not told:
                 raise MiniloraError("none of the model's own answers comes to an end: leave --replay out")
             tokens = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), told)
-            longest = max(len(ids) for ids, _ in tokens.rows)
-            return ChatBatches(
-                tokens, 1, longest, seed, PADDING
-            ), f"{len(told)} answers of its own to general questions"
+            longest, words = (
+                max(len(ids) for ids, _ in tokens.rows),
+                f"{len(told)} answers of its own to general questions",
+            )
+            return ChatBatches(tokens, 1, longest, seed, PADDING), words
         if name == BASE:
             ids = encode_documents(tokenizer, corpora.split(corpora.load(BASE_DATA)).train).ids
             return LanguageModelBatches(ids, 1, seq_len, seed), BASE_DATA

@@ -86,7 +86,7 @@ def model_card(training: dict, in_peft: bool) -> str:
     facts = f"Data: {data}, SHA-256 {training['data_sha256']}. Made with minilora {training['minilora']}."
     if "test" in training:
         facts += f" Test: {training['test']:.4f} {training['unit']}."
-        facts += "".join(f"\n\n{line}." for line in learned_and_forgot(training, training["unit"]))
+        facts += "".join(f"\n\n{line.capitalize()}." for line in learned_and_forgot(training, training["unit"]))
     card = CARD.format(
         front="\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items()),  # JSON is YAML
         label=method.label,

@@ -107,25 +107,24 @@ def split_chats(
     too, unless it is a file of its own.
     """
     whole = read_examples(source, columns)
-    files = {"validation": validation, "test": test}
-    given = {name: read_examples(path, columns) for name, path in files.items() if path is not None}
-    own, conversations = {name: one.conversations for name, one in given.items()}, whole.conversations
-    undivided = chat.Splits(conversations, [], [])
-    parts = undivided if len(own) == 2 else chat.split(conversations, str(source), whole.is_labelled)
+    own = {name: read_examples(path, columns) for name, path in (("validation", validation), ("test", test)) if path}
+    files = [whole, *own.values()]
+    read = [messages for one in files for messages in one.conversations]
+    if len(own) == 2:
+        parts, digest = chat.Splits(whole.conversations, [], []), chat.sha256(read)
+    else:
+        parts, digest = chat.split(whole.conversations, str(source), whole.is_labelled), chat.split_sha256(read)
     train = parts.train + [messages for name in own for messages in getattr(parts, name)]
     if validation is None and len(parts.validation) < chat.LEAST_CHOICE:
         train = train + parts.validation
-    read = [*conversations, *(messages for part in own.values() for messages in part)]
-    digest = chat.sha256(read) if len(own) == 2 else chat.split_sha256(read)
-    notes = [note for one in (whole, *given.values()) for note in one.notes]
-    together = replace(whole, conversations=read, labels=chat.labels_of(read, whole.is_labelled), notes=notes)
-    return chat.Splits(**parts._asdict() | {"train": train} | own), digest, together
+    parts = parts._replace(train=train, **{name: one.conversations for name, one in own.items()})
+    notes = [note for one in files for note in one.notes]
+    labels = chat.labels_of(read, whole.is_labelled)
+    return parts, digest, replace(whole, conversations=read, labels=labels, notes=notes)
 
 
 def as_read(tokenizer: Tokenizer, examples: ChatTokens) -> list[str]:
-    """Show the first of the examples as the model reads it, special tokens included; the middle of a long one is left
-    out.
-    """
+    """Show the first of the examples as the model reads it, with special tokens; of a long one both ends."""
     text = tokenizer.decode(examples.rows[0][0], skip_special_tokens=False)
     if len(text) > SHOWN:
         text = f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}"
@@ -134,9 +133,7 @@ def as_read(tokenizer: Tokenizer, examples: ChatTokens) -> list[str]:
 
 
 def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[str]:
-    """Return notes on what the training part cannot teach, on what the other parts have in common with it, and on
-    labels that are never tested.
-    """
+    """Return notes on what the training part cannot teach, what others share with it, and labels that none tests."""
     responses = set(map(chat.response_of, parts.train))
     questions = {name: list(map(chat.question_of, part)) for name, part in parts._asdict().items()}
     notes = []

@@ -204,6 +204,27 @@ def paths(title: str, series: Mapping[str, Curve], x: str, y: str) -> Figure:
     return style.with_legend(figure)
 
 
+def label_curves(
+    axes: Axes,
+    curves: Mapping[str, Mapping[int, Spread]],
+    looks: Sequence[Mapping[str, Any]],
+    chance: float | None,
+    spacing: float = 1.03,
+) -> None:
+    """Draw accuracy in percent by the number of labels per class, {name: {labels: spread}}, and that of a guess.
+
+    spacing: how far, as a factor, the error bars of two curves stand from each other.
+    """
+    for index, (look, (name, curve)) in enumerate(zip(looks, curves.items(), strict=False)):
+        aside = spacing ** (index - (len(curves) - 1) / 2)
+        heights, bars = [one.mean for one in curve.values()], [one.half_range for one in curve.values()]
+        axes.errorbar([labels * aside for labels in curve], heights, bars, **look, label=name)
+    if chance is not None:
+        style.base_line(axes, chance, "chance")
+    style.log_ticks(axes, sorted({labels for curve in curves.values() for labels in curve}))
+    axes.set(xlabel="labels per class (logarithmic)", ylabel="accuracy on held-out sentences (%)")
+
+
 @style.styled
 def label_budgets(title: str, accuracies: Mapping[str, Mapping[int, Sequence[float]]], chance: float) -> Figure:
     """Draw accuracy against labels on a logarithmic axis: {name: {labels per class: accuracy of each seed}}.
@@ -215,7 +236,7 @@ def label_budgets(title: str, accuracies: Mapping[str, Mapping[int, Sequence[flo
         name: {labels: Spread.of(100 * share for share in shares) for labels, shares in points.items()}
         for name, points in accuracies.items()
     }
-    style.label_curves(axes, curves, style.SERIES, 100 * chance, spacing=1.05)
+    label_curves(axes, curves, style.SERIES, 100 * chance, spacing=1.05)
     axes.set_ylabel("accuracy on the test (%)")
     return style.with_legend(figure)
 

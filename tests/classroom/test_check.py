@@ -16,7 +16,7 @@ from minilora.classroom.lessons import checking
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.lessons.source import Source
 from minilora.classroom.sandbox import runner
-from minilora.classroom.sandbox.runner import Raised, Sandbox
+from minilora.classroom.sandbox.runner import Raised
 from minilora.cli import main
 from minilora.errors import FormatError, MiniloraError
 from tests.helpers.answers import with_answers
@@ -72,12 +72,6 @@ def shifted(student, x, step):
     """Shift(step).apply(x)"""
     return student.Shift(step).apply(x)
 '''
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox() as sandbox:
-        yield sandbox
 
 
 @pytest.fixture

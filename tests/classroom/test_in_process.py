@@ -17,7 +17,7 @@ from minilora.classroom.grading.grade import Result, grade
 from minilora.classroom.grading.submission import Submission
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
 from minilora.classroom.sandbox.in_process import InProcess, sandbox_here
-from minilora.classroom.sandbox.runner import Job, Sandbox
+from minilora.classroom.sandbox.runner import Job
 from minilora.tensor import is_recording
 from tests.helpers import bank
 from tests.helpers.answers import with_answers
@@ -48,12 +48,6 @@ def quiet():
 @pytest.fixture(scope="module")
 def local():
     with InProcess() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox() as sandbox:
         yield sandbox
 
 

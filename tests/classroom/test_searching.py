@@ -13,7 +13,7 @@ from minilora.classroom.lessons.checking import Failure, Run
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.searching import _same
 from minilora.classroom.sandbox.duties import Duties
-from minilora.classroom.sandbox.runner import Raised, Sandbox
+from minilora.classroom.sandbox.runner import Raised
 from minilora.errors import MiniloraError
 from minilora.quant import quantize_4bit
 from tests.helpers.answers import with_answers
@@ -169,12 +169,6 @@ def lesson(tmp_path_factory):
     for name, text in {"solution": SOLUTION, "checks": CHECKS, "driver": DRIVER}.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     return Lesson(folder)
-
-
-@pytest.fixture(scope="module")
-def sandbox():
-    with Sandbox() as sandbox:
-        yield sandbox
 
 
 def changed(lesson, folder, *replacements) -> Lesson:

@@ -86,13 +86,17 @@ def test_wrong_answers_are_shown_the_surest_first(evaluate):
 
 
 def test_wrong_answers_fit_80_columns_and_those_that_share_nothing_come_first(evaluate):
-    rows = [{"role": "user", "content": f"{'long ' * 30}\x1b[2J"}, {"role": "assistant", "content": "a red boat"}]
+    rows = [
+        {"role": "user", "content": f"Say it.\n\n\x1b[2J{'long ' * 30}"},
+        {"role": "assistant", "content": "a red boat"},
+    ]
     score = TaskScore("answers", 3, 9, 1, ["red boat!", "red\nboats of ours", "a green car"])
-    errors = wrong_answers(score, [rows] * 3)
+    errors = wrong_answers(score, [rows] * 3, "Say it.")
     assert [error["predicted"] for error in errors] == ["a green car", "red\nboats of ours"]
     first, *lines = error_lines(errors, 9, 3)
     assert first == "2 of 3 answers are wrong, the lowest F1 first:" and lines[2] == "    predicted a green car"
-    assert max(map(len, lines)) == 80 and all(line.isprintable() for line in lines)
+    assert lines[0].startswith(r"  \x1b[2Jlong long") and all(line.isprintable() for line in lines)
+    assert max(map(len, lines)) == 80
     assert error_lines([], 9, 3) == ["none of 3 answers is wrong"]
 
 

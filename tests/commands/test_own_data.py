@@ -36,6 +36,7 @@ def blocks(tmp_path, monkeypatch) -> list[tuple[str, str]]:
         writer = csv.DictWriter(file, ["text", "label"])
         writer.writeheader()
         writer.writerows(ROWS)
+    Path("new.csv").write_text("text\na joy again\ndull again\n")
     return [(kind, code.replace("smollm2", "tiny")) for kind, code in BLOCK.findall(PAGE.read_text("utf-8"))]
 
 
@@ -55,7 +56,11 @@ def test_the_page_runs(blocks, monkeypatch, capsys):
         else:
             Path("shown.jsonl").write_text(code)
             assert [one[-1]["content"] for one in load_examples("shown.jsonl")] == ["positive", "negative", "negative"]
-    assert len(load_examples("test.jsonl")) == 64 and len(load_examples("mine.jsonl")) == 256
+    assert len(load_examples("test.csv")) == 64 and len(load_examples("mine.csv")) == 256
+    assert [row["text"] for row in csv.DictReader(io.StringIO(Path("answers.csv").read_text()))] == [
+        "a joy again",
+        "dull again",
+    ]
     told = [json.loads(Path("runs", name, "run.json").read_text()) for name in ("chat", "auto", "short")]
     assert [one["config"]["model"] for one in told] == ["tiny"] * 3
     assert names["adapted"].active_adapter == "short" and names["adapted"].strength == 0.5

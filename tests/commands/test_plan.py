@@ -42,7 +42,6 @@ def test_json_says_everything(capsys):
         kinds = plan["memory"]
         assert kinds["peak"] == pytest.approx(sum(v for kind, v in kinds.items() if kind != "peak"), abs=8)
         assert list(plan["fits"]) == [f"{card} GB" for card in MEMORIES]
-        assert plan["flops"]["forward"] > 0
     assert facts["parameters"] == PRESETS["tinyllama-1.1b"].parameters
     own = json.loads(run(capsys, "base", "--method", "lora", "--dtype", "float32", "--json"))
     kept, again = (own["plans"][0][key] for key in ("memory", "with_checkpointing"))

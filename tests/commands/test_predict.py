@@ -87,6 +87,12 @@ def test_rows_keep_their_columns_and_order_and_get_the_likeliest_label(predict, 
     assert "1 of 20 rows were trained on" in found.err  # "Is 7 even?"
 
 
+def test_rows_that_were_trained_on_are_counted_also_where_their_file_was_moved(predict, place, tmp_path):
+    moved = (place / "trained.csv").rename(tmp_path / "moved.csv")
+    assert "of 30 rows were trained on" in predict(data=moved).err
+    moved.rename(place / "trained.csv")
+
+
 def test_free_answers_without_labels(predict, place):
     rows = [{"prompt": text, "n": [i, None]} for i, text in enumerate(TEXTS[:5])]
     (place / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -106,7 +112,7 @@ def test_rows_that_cannot_be_asked_stay_without_an_answer(predict, tmp_path):
     rows = [dict(ROWS[i]) for i in range(8)]
     rows[3]["text"], rows[6]["text"] = "", "even " * 90
     found = predict(data=write("some.csv", rows))
-    assert "2 of 8 rows have no prediction: line 5: there is no text; row 7: a prompt of" in found.err
+    assert "no prediction for 2 of 8 rows: line 5: there is no text; row 7: a prompt of" in found.err
     given = table_of("out.csv")
     assert [row["text"] for row in given] == [row["text"] for row in rows]
     assert [i for i, row in enumerate(given) if not row["prediction"] and not row["probability"]] == [3, 6]
@@ -150,7 +156,7 @@ def test_what_is_interrupted_goes_on_to_the_same_bytes(predict, tmp_path, monkey
     predict("--resume", data=data, out=name)
     assert out.read_bytes() == whole and calls[3:] == [15, 5]
     monkeypatch.setattr(common, "load_model", None)  # not needed
-    assert "1 of 21 rows have no prediction" in predict("--resume", data=data, out=name).err
+    assert "no prediction for 1 of 21 rows" in predict("--resume", data=data, out=name).err
     assert out.read_bytes() == whole
 
 
@@ -170,12 +176,12 @@ def test_answers_to_other_rows_are_not_gone_on_with(predict, tmp_path, change):
     [
         ({"out": "out.xlsx"}, "--out out.xlsx ends in none of .csv, .tsv, .jsonl"),
         ({"data": "none.csv"}, "none.csv: No such file"),
-        ({"data": "answered.csv"}, "--data has a column prediction already: rename it"),
+        ({"data": "answered.csv"}, "--data has a column Prediction already: rename it"),
         ({"data": "answered.csv", "out": "answered.csv"}, "answered.csv exists"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(predict, tmp_path, flags, words):
-    write("answered.csv", [row | {"prediction": "yes"} for row in ROWS])
+    write("answered.csv", [row | {"Prediction": "yes"} for row in ROWS])
     found = predict(status=2, **flags)
     assert words in found.err and found.err.count("\n") == 1 and found.out == ""
     assert [path.name for path in tmp_path.iterdir()] == ["answered.csv"]

@@ -37,23 +37,19 @@ def shown(capsys, *arguments, code=0):
 
 
 def test_a_run_that_is_done(tmp_path, capsys):
-    samples = [{"step": 0, "prompt": "Is it?", "continuation": "no\x1b[2J " * 30}]
-    samples.append({"step": 12_000, "prompt": "Is it?", "continuation": "It is.\nSo."})
-    folder = make_run(tmp_path / "run", rows(20), {"validation": 2.0, "samples": samples})
+    folder = make_run(tmp_path / "run", rows(20), {"validation": 2.0})
     out = shown(capsys, folder).out
     assert out.splitlines()[:9] == [
         f"{folder}: step 20 of 20, done",
         "",
-        "                                             min        max       last",
-        "loss             ██▇▇▇▆▆▅▅▅▄▄▄▃▃▂▂▂▁▁          4       8.75          4",
-        "validation      █   ▁   ▁   ▁   ▂   ▂          2          3       2.12",
-        "learning rate    ▁▁▂▂▂▃▃▄▄▄▅▅▅▆▆▇▇▇██      0.001       0.02       0.02",
-        "gradient norm    ▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄▄          1          1          1",
+        "                      min        max       last",
+        "loss                    4       8.75          4",
+        "validation              2          3       2.12",
+        "learning rate       0.001       0.02       0.02",
+        "gradient norm           1          1          1",
         "",
         "validation (bits/character): 3 at the start, best 2 at step 8",
     ]
-    assert "after 'Is it?' it writes\n  step 0      no\\x1b[2J no" in out and "\x1b" not in out
-    assert "  step 12,000 It is.\\nSo.\n" in out and max(map(len, out.splitlines()[1:-1])) <= 80
     assert out.endswith(f"saved {folder / 'run.png'}\n")
     assert (folder / "run.png").read_bytes().startswith(b"\x89PNG")
     facts = json.loads(shown(capsys, folder, "--json", "--out", tmp_path / "a.png").out)

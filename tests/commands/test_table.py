@@ -5,6 +5,7 @@ import json
 import pytest
 
 from minilora.cli import main
+from minilora.measure.curve import read_task
 from minilora.train.text import Columns, split_chats
 from tests.helpers import tiny_chat
 
@@ -41,13 +42,12 @@ def test_what_was_understood_is_shown(place, tmp_path, capsys):
     assert main([*flags, "--out", str(tmp_path / "a")]) in (0, 3)
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[:3] == [
-        f"{place / 'mails.csv'}: 50 examples, from the columns Mail and team",
-        f"25 labels: {', '.join(f'team {i} 2' for i in range(8))} and 17 more",
-        "the first of them as the model reads it:",
-    ]
+    assert lines[0] == f"{place / 'mails.csv'}: 50 examples, from the columns Mail and team"
+    counted = ", ".join(f"team {i} (2)" for i in range(8))
+    assert f"{lines[1]} {lines[2].strip()}" == f"25 labels: {counted} and 17 more" and len(lines[1]) <= 80
+    assert lines[3] == "the first of them as the model reads it:"
     shown = ["  <|im_start|>user", "  Which team?", "  ", "  No ", "  <|im_start|>assistant", "  team "]
-    assert all(line.startswith(start) for line, start in zip(lines[3:9], shown, strict=True))
+    assert all(line.startswith(start) for line, start in zip(lines[4:10], shown, strict=True))
     assert "the test part has no example of 'team " in err
     assert main([*flags, "--out", str(tmp_path / "b"), "--json"]) in (0, 3)
     json.loads(capsys.readouterr().out)
@@ -85,6 +85,13 @@ def test_an_adapter_is_measured_as_it_was_trained(place, trained, capsys):
     assert new["trained_on"] == 3 and new["task"]["labels"] == sorted(set(TEAMS))  # three answers are no labels
     (place / "mails.csv").rename(place / "moved.csv")
     assert facts(*other)["task"]["labels"] == sorted(set(TEAMS))  # as its record has them
+
+
+def test_a_curve_reads_a_table(place, tmp_path, capsys):
+    data = write(tmp_path / "mails.csv", "Mail,team,n")
+    assert main(["curve", "--model", str(place / "model"), "--data", data, *COLUMNS, "--shots", "99"]) == 2
+    assert "--data has 40 examples to learn from, and --shots asks for 99" in capsys.readouterr().err
+    assert read_task(data, columns=Columns("Mail", "Team")).labels == sorted(set(TEAMS))
 
 
 def test_no_columns_of_a_text(place, tmp_path, capsys):

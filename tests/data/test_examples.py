@@ -6,12 +6,15 @@ import gzip
 import io
 import json
 import lzma
+import tracemalloc
 
 import pytest
 
 from minilora.data import load_examples, rows
 from minilora.data.examples import Columns, read_examples, read_questions
 from minilora.errors import MiniloraError
+from minilora.measure.curve import read_task
+from minilora.train.text import split_chats
 from tests.data.test_chat import turns
 
 pytestmark = pytest.mark.host
@@ -75,7 +78,7 @@ BAD_LINES = {
 
 @pytest.mark.parametrize("line", BAD_LINES)
 def test_a_bad_line_is_named(tmp_path, line):
-    path = write(tmp_path / "x.jsonl", lines(), line, lines())
+    path = write(tmp_path / "x.jsonl", lines(), line, line)
     with pytest.raises(MiniloraError) as caught:
         load_examples(path)
     message = str(caught.value)
@@ -116,7 +119,16 @@ def test_tables_as_spreadsheets_write_them(tmp_path, delimiter, end, coding, suf
         path.write_bytes(pack(suffix, table(delimiter, end, around).encode(coding)))
         examples = read_examples(path)
         assert examples.conversations == EXPECTED
-        assert examples.summary == [f"{path}: 12 examples, from the columns Text and LABEL", "2 labels: a 6, b; c 6"]
+        assert examples.summary == [
+            f"{path}: 12 examples, from the columns Text and LABEL",
+            "2 labels: a (6), b; c (6)",
+        ]
+
+
+def test_delimiters_in_names_and_rows_without_their_empty_end(tmp_path):
+    (tmp_path / "x.csv").write_text('"the\ntext";"label, or so";;\na, b;x, y\n;;;\nc, d;z;;\n')
+    expected = [turns("a, b", "x, y"), turns("c, d", "z")]
+    assert load_examples(tmp_path / "x.csv", "The\ntext", "label, or so") == expected
 
 
 def test_json_as_pandas_writes_it(tmp_path):
@@ -150,6 +162,15 @@ def test_a_label_column_has_labels_whatever_their_number(tmp_path):
     assert read_examples(tmp_path / "answer.csv", Columns(label="answer")).labels == sorted(
         {f"topic {i}" for i in range(40)} | {"only here"}
     )
+
+
+def test_rare_labels_come_into_the_test_part_first(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("text,label\n" + "".join(f"t{i},{'often' if i < 60 else f'rare {i % 30}'}\n" for i in range(120)))
+    for test in (split_chats(path)[0].test, read_task(str(path)).test[:12]):
+        assert len(test) == 12 and len({one[-1]["content"] for one in test}) == 12
+    mixed = [{"text": f"t{i}", ("label", "answer")[i % 2]: f"a {i % 40}"} for i in range(100)]
+    assert read_examples(write(tmp_path / "x.jsonl", *mixed)).labels is None  # not all are labels
 
 
 def test_rows_without_a_text_or_a_label_are_left_out(tmp_path):
@@ -210,6 +231,9 @@ def test_bad_files(tmp_path, name):
 def test_a_file_that_is_too_large_is_not_read_whole(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(rows, "SIZE_LIMIT", 1000)
     path = tmp_path / f"x.csv{suffix}"
-    path.write_bytes(pack(suffix, b"text,label\n" + b"a" * 10**6))
+    path.write_bytes(pack(suffix, b"text,label\n" + b"a" * 10**7))
+    tracemalloc.start()
     with pytest.raises(MiniloraError, match="has more than 1,000 bytes"):
         load_examples(path)
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()

@@ -43,6 +43,40 @@ def test_any_text_comes_back_and_holds_no_end(text):
     assert TOKENIZER.decode(TOKENIZER.encode("é")[:1]) == "\ufffd"
 
 
+def test_called_it_gives_the_arguments_of_a_model():
+    tokenizer = train_tokenizer(TEXTS, 320)
+    short, long = tokenizer.encode("The").tolist(), tokenizer.encode(TEXTS[1]).tolist()
+    assert tokenizer("The") == {"input_ids": short, "attention_mask": [1] * len(short)}
+    assert tokenizer(["The", TEXTS[1]]).input_ids == [short, long]
+    assert tokenizer(TEXTS[1], truncation=True, max_length=4).input_ids == long[:4]
+    gap = len(long) - len(short)
+    for side, row, mask in (("right", short + [0] * gap, [1] * len(short) + [0] * gap),) + (
+        ("left", [0] * gap + short, [0] * gap + [1] * len(short)),
+    ):
+        tokenizer.padding_side = side
+        for kind in ("np", "pt", None):
+            batch = tokenizer(["The", TEXTS[1]], padding=True, return_tensors=kind).to("cpu")
+            assert np.array_equal(batch["input_ids"], [row, long]) and np.array_equal(batch.attention_mask[0], mask)
+            assert kind is None or batch.input_ids.shape == (2, len(long)) and batch.input_ids.dtype == np.int64
+    tokenizer.pad_token = "e"
+    (padded,) = tokenizer(["The"], padding="max_length", max_length=len(short) + 2).input_ids
+    assert tokenizer.pad_token_id == padded[0] == tokenizer.encode("e")[0] and padded[2:] == short
+    with pytest.raises(MiniloraError, match="different lengths make no array: give padding=True"):
+        tokenizer(["The", TEXTS[1]], return_tensors="np")
+    with pytest.raises(MiniloraError, match="unknown return_tensors 'tf': there are np, pt"):
+        tokenizer("The", return_tensors="tf")
+    with pytest.raises(AttributeError):
+        _ = tokenizer("The").token_type_ids
+
+
+def test_a_call_reads_special_tokens_by_name_and_encode_does_not():
+    text = f"a{END_OF_TEXT} The"
+    ids = TOKENIZER(text).input_ids
+    assert ids == [*TOKENIZER.encode("a"), 0, *TOKENIZER.encode(" The")]
+    assert 0 not in TOKENIZER.encode(text) and TOKENIZER.decode(ids) == "a The"
+    assert TOKENIZER.batch_decode([ids], skip_special_tokens=False) == [text]
+
+
 def test_half_a_surrogate_pair_is_refused():
     with pytest.raises(MiniloraError, match="is not UTF-8"):
         TOKENIZER.encode(b"caf\xe9".decode(errors="surrogateescape"))

@@ -9,7 +9,7 @@ import pytest
 from minilora.classroom.lessons.lesson import find_lesson
 from minilora.cli import main
 from minilora.data.tokenizer import Tokenizer
-from minilora.demo import claims, story
+from minilora.demo import story
 from minilora.demo.base import Base
 from minilora.errors import MiniloraError
 from minilora.measure.lab import Lab
@@ -78,7 +78,7 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
     ]
     assert not records.rows["pretraining",]["cached"]
     names = {path.name for path in tiny.iterdir()}
-    assert names == {"report.html", story.RECORDS, *(f"{name}.png" for name in claims.FIGURES)}
+    assert names == {"report.html", story.RECORDS}
 
     attack = "<script>alert(1)</script> \x1b[31m"
     monkeypatch.setattr(Tokenizer, "decode", lambda *_: attack)
@@ -86,7 +86,7 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
     told, page = capsys.readouterr().out, (tiny / "report.html").read_text("utf-8")
     assert "(from the cache)" in told and "\x1b[31m" not in told + page
     assert told.count("<script>") == page.count("&lt;script&gt;") == 3 and "<script" not in page
-    assert page.count("<img src=") == page.count(".png") == len(claims.FIGURES) and "http" not in page
+    assert "http" not in page
     again = Records.read(tiny / story.RECORDS, story.KIND).rows
     same = ("domain", "base_text", "curve", "accuracy")  # training left the cached base as it was
     for key, row in records.rows.items():
@@ -112,23 +112,21 @@ def test_an_interrupted_run_leaves_the_report_of_before_whole(tiny, monkeypatch)
     assert main(["demo", "--quick", "--out", str(tiny)]) == 0
     before = {path.name: path.read_bytes() for path in tiny.iterdir()}
     assert story.RECORDS in before and not any(name.startswith(".") for name in before)
-    monkeypatch.setattr(story, "save_all", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(story, "write_atomic", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["demo", "--quick", "--seed", "1", "--out", str(tiny)]) == 130
     assert {path.name: path.read_bytes() for path in tiny.iterdir() if not path.name.startswith(".")} == before
 
 
-def test_a_folder_is_made_and_may_hold_a_report_of_before_and_nothing_else(tmp_path, capsys):
-    story.check_folder(tmp_path / "runs" / "demo")
-    (tmp_path / "runs" / "demo" / ".hidden").write_text("a system's own")
-    story.check_folder(tmp_path / "runs" / "demo")
-    (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(MiniloraError, match="cannot create the folder .*thesis.tex"):
-        story.check_folder(tmp_path / "thesis.tex")
+def test_a_file_of_something_else_is_not_written_over(tmp_path, capsys):
+    (tmp_path / "report.html").write_text("mine")
     assert main(["demo", "--quick", "--out", str(tmp_path)]) == 2
-    assert "holds other things and no report: choose another --out" in capsys.readouterr().err
-    (tmp_path / "report.html").write_text("old")
-    story.check_folder(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"runs", "thesis.tex", "report.html"}
+    assert capsys.readouterr().err == f"minilora: {tmp_path / 'report.html'} is no demo's: choose another --out\n"
+    (tmp_path / "results.json").write_text("mine")
+    with pytest.raises(MiniloraError, match="results.json is no demo's"):
+        story.prepare_folder(tmp_path, "results.json", "adapter")
+    (tmp_path / "adapter").mkdir()
+    story.prepare_folder(tmp_path, "results.json", "adapter")
+    assert {path.read_text() for path in tmp_path.glob("*.*")} == {"mine"}
 
 
 def test_the_doctor_says_what_there_is(capsys):

@@ -185,16 +185,14 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
     tiny_chat.save(tmp_path / "base model", ["a text"] * 9, template=None)
     tiny_chat.save(tmp_path / "unknown", ["a text"] * 9, template="{{ messages }}")
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "thesis.txt").write_text("x")
+    (tmp_path / "full" / "results.json").write_text("x")
     model, out = ["--model", place / "model"], ["--out", tmp_path / "out"]
     cases = {
         ("--model", tmp_path / "base model", *out): "is a base model: it has no chat format",
         ("--model", tmp_path / "unknown", *out): "template is none of those known",
         ("--model", "smollm2", *out): "minilora models get smollm2",
         ("--model", "", *out): "--model must not be empty",
-        (*model, "--jsonl", "few.jsonl", *out): "demo --jsonl is gone: `minilora curve --model smollm2",
-        (*model, "--with", "mine.py", *out): "demo --with is gone: in notebook 08",
-        (*model, "--out", tmp_path / "full"): "holds other things and no report",
+        (*model, "--out", tmp_path / "full"): "results.json is no demo's",
     }
     before = sorted(tmp_path.rglob("*"))
     for arguments, words in cases.items():

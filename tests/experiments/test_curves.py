@@ -9,11 +9,10 @@ import pytest
 
 from benchmarks.curves import AXES, MIDDLE
 from experiments.results import curves, page
-from experiments.step_time import Rates, step_seconds, step_work
+from experiments.step_time import Rates, flops, step_seconds, step_work
 from minilora.measure.records import Records
 from minilora.plan.activations import Step
-from minilora.plan.planner import flops
-from minilora.plan.shapes import Shape
+from minilora.plan.shapes import PRESETS, Shape
 from minilora.train.methods import Options
 
 pytestmark = pytest.mark.host
@@ -39,6 +38,21 @@ def test_the_work_of_a_step_by_hand():
     assert work["elementwise"] == n * a_token + 7 * scores + 2 * 3 * 64 * h
     assert work["updates"] == 15 * (weights + norms)
     assert work["memory"] == (weights + norms) * (40 + 12)  # two workers, one sum
+
+
+def test_operations_are_counted_by_the_rule():
+    shape, step = PRESETS["llama-7b"], Step(1, 512, 2, fused=True)
+    tokens, weights = 512, shape.in_linears + shape.in_embedding
+    full, lora, head = (flops(shape, m, Options(), step) for m in ("full", "lora", "feature-extraction"))
+    attention = 2 * tokens * tokens * 4096 * 32
+    assert full["forward"] == 2 * weights * tokens + attention
+    assert full["input gradients"] == 2 * weights * tokens + 2 * attention
+    assert full["weight gradients"] == pytest.approx(2 * weights * tokens, rel=1e-3)
+    assert lora["weight gradients"] < 0.01 * full["weight gradients"]
+    assert head["input gradients"] == head["again"] == 0
+    again = full.pop("again")
+    assert sum(full.values()) == pytest.approx(6 * weights * tokens, rel=0.05)
+    assert again == pytest.approx(sum(full.values()) / 3, rel=0.05)
 
 
 def test_lora_adds_its_updates_to_the_weights_where_the_rows_are_many():

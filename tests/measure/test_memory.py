@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from minilora import optim
-from minilora.measure.memory import live_bytes, peak_bytes
+from minilora.measure import memory
+from minilora.measure.memory import peak_bytes
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.train import methods
+from notebooks.figures.memory import live_bytes
 
 pytestmark = pytest.mark.host
 
@@ -47,3 +49,10 @@ def test_by_kind_it_is_what_tracemalloc_sees(method):
 
 def test_peak_counts_what_was_alive_at_once():
     assert 800_000 <= peak_bytes(lambda: [np.ones(100_000).size for _ in range(3)], held=5) - 5 < 900_000
+
+
+def test_the_peak_of_a_process_is_what_linux_says(monkeypatch):
+    monkeypatch.setattr(memory.Path, "read_text", lambda self: "VmPeak:\t 5 kB\nVmHWM:\t    1234 kB\n")
+    assert memory.peak_rss() == 1234 * 1024
+    monkeypatch.setattr(memory.Path, "read_text", lambda self: (_ for _ in ()).throw(FileNotFoundError()))
+    assert memory.peak_rss() is None

@@ -104,6 +104,10 @@ def test_ids_are_those_of_the_template(family, prefix, tmp_path):
             ids, mask = found.encode(ours, messages, generating)
             expected = theirs.apply_chat_template(messages, add_generation_prompt=generating, return_dict=False)
             assert ids.tolist() == expected, (messages, theirs.apply_chat_template(messages, tokenize=False))
+            text = theirs.apply_chat_template(messages, add_generation_prompt=generating, tokenize=False)
+            assert ours.apply_chat_template(messages, add_generation_prompt=generating) == expected
+            assert ours.apply_chat_template(messages, tokenize=False, add_generation_prompt=generating) == text
+            assert ours(text).input_ids == theirs(text).input_ids == expected
             answers = [m["content"] for m in messages if m["role"] == "assistant"]
             edges = (mask[1:] & ~mask[:-1]).sum() + mask[:1].sum()
             assert edges == len(answers)

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from minilora import Tensor, backend, ops  # noqa: E402
+from minilora import Tensor, backend, ops, optim  # noqa: E402
 from tests import test_functional as functional  # noqa: E402
 from tests import test_nn, test_optim  # noqa: E402
 from tests.golden import make_functional, make_nn  # noqa: E402
@@ -24,6 +24,20 @@ def test_functional(name, seed):
 def test_every_case_has_both_halves():
     assert set(make_functional.CASES) == set(functional.CALLS)
     assert set(make_nn.OPTIMIZERS) == set(test_optim.OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name, options", [("LambdaLR", (lambda i: 0.9**i,)), ("CosineAnnealingLR", (7, 0.02))])
+def test_schedules(name, options):
+    groups = [{"params": [1.0], "lr": 0.5}, {"params": [2.0]}]
+    ours = optim.SGD([group | {"params": [Tensor(group["params"], True)]} for group in groups], lr=0.1)
+    theirs = torch.optim.SGD([group | {"params": [torch.ones(1)]} for group in groups], lr=0.1)
+    one = getattr(optim.lr_scheduler, name)(ours, *options)
+    other = getattr(torch.optim.lr_scheduler, name)(theirs, *options)
+    for _ in range(9):
+        np.testing.assert_allclose(one.get_last_lr(), other.get_last_lr(), rtol=1e-12)
+        theirs.step()  # PyTorch warns otherwise
+        one.step()
+        other.step()
 
 
 @pytest.mark.parametrize("name", make_nn.OPTIMIZERS)

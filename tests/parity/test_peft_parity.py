@@ -62,6 +62,12 @@ LORA = {
         "rank_pattern": {"v_proj": 5, "1.mlp.up_proj": 1},
         "alpha_pattern": {"model.layers.0.self_attn.q_proj": 3, "down_proj": 20},
     },
+    "blocks": {"r": 4, "layers_to_transform": [1], "bias": "none", "task_type": "CAUSAL_LM", "inference_mode": False},
+    "a block and a path": {
+        "r": 2,
+        "layers_to_transform": 0,
+        "target_modules": ["v_proj", "model.layers.1.mlp.up_proj"],
+    },
     "dora": {"r": 4, "use_dora": True},
     "dora, all, dropout": {"r": 3, "lora_dropout": 0.3, "use_dora": True, "target_modules": "all-linear"},
     "pissa": {"r": 4, "init_lora_weights": "pissa"},
@@ -95,6 +101,7 @@ SQUARE = ["attn.c_proj"]  # in = out: nothing but the values would tell that suc
 GPT2 = {
     "gpt2": {"r": 4},
     "gpt2, all": {"r": 3, "lora_alpha": 7, "target_modules": "all-linear", "use_rslora": True},
+    "gpt2, blocks": {"r": 3, "layers_to_transform": 1},
     "gpt2, square": {"r": 3, "target_modules": SQUARE},
     "gpt2, adapted head": {"r": 3, "target_modules": ["c_attn", "lm_head"]},
     "gpt2, mlp and positions saved": {"r": 3, "modules_to_save": ["mlp", "wpe"]},

@@ -7,6 +7,7 @@ their vocabularies.
 import json
 import random
 
+import numpy as np
 import pytest
 
 from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, train_tokenizer
@@ -14,6 +15,9 @@ from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, train_tokenizer
 transformers = pytest.importorskip("transformers")
 
 pytestmark = [pytest.mark.parity, pytest.mark.host]
+
+
+PADDED = {"padding": "max_length", "truncation": True, "max_length": 5}
 
 
 def test_transformers_opens_it(tmp_path):
@@ -27,6 +31,18 @@ def test_transformers_opens_it(tmp_path):
         ids = theirs(text)["input_ids"]
         assert ids == tokenizer.encode(text).tolist()
         assert theirs.decode(ids) == text
+    tokenizer.save_pretrained(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    texts = [texts[0], f"a{END_OF_TEXT} b", "", "x"]
+    theirs.pad_token = tokenizer.pad_token
+    for side in ("left", "right"):
+        tokenizer.padding_side = theirs.padding_side = side
+        for how in ({}, {"padding": True}, {"truncation": True, "max_length": 3}, PADDED | {"return_tensors": "np"}):
+            one, other = tokenizer(texts, **how), theirs(texts, **how)
+            for name in ("input_ids", "attention_mask"):
+                assert [list(row) for row in one[name]] == [list(row) for row in other[name]]
+                assert np.array_equal(tokenizer("ab", **how)[name], theirs("ab", **how)[name])
+    assert tokenizer.batch_decode(theirs(texts).input_ids, skip_special_tokens=False) == texts
 
 
 HARD = [

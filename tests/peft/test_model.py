@@ -17,7 +17,9 @@ from minilora.peft import (
     IA3Config,
     LNTuningConfig,
     LoraConfig,
+    PeftConfig,
     PeftModel,
+    TaskType,
     VeraConfig,
     base_fingerprint,
     get_peft_model,
@@ -230,6 +232,41 @@ def test_targets_are_whole_names_or_paths(targets, expected):
     assert [path.rpartition(".")[2] for path in paths_of(model)] == expected
     if targets == ["0.self_attn.o_proj"]:
         assert paths_of(model) == ["model.layers.0.self_attn.o_proj"]
+
+
+@pytest.mark.parametrize(
+    "targets, blocks, expected",
+    [
+        (["up_proj", "q_proj"], 1, ["1.self_attn.q_proj", "1.mlp.up_proj"]),
+        (None, (0,), ["0.self_attn.q_proj", "0.self_attn.v_proj"]),
+        (["0.self_attn.o_proj", "v_proj"], [1], ["1.self_attn.v_proj"]),
+        (["model.layers.0.self_attn.o_proj", "v_proj"], [1], ["0.self_attn.o_proj", "1.self_attn.v_proj"]),
+        ("v_proj", [], ["0.self_attn.v_proj", "1.self_attn.v_proj"]),
+    ],
+)
+def test_layers_to_transform_are_the_blocks_that_are_adapted(targets, blocks, expected):
+    config = LoraConfig(r=2, target_modules=targets, layers_to_transform=blocks)
+    assert paths_of(get_peft_model(untied_llama(), config)) == [f"model.layers.{path}" for path in expected]
+
+
+def test_the_task_and_the_base_are_written_as_peft_has_them(tmp_path):
+    model = tied_llama()
+    model.name_or_path = "org/name"
+    config = LoraConfig(r=2, bias="none", task_type=TaskType.CAUSAL_LM, inference_mode=False, layers_to_transform=[1])
+    get_peft_model(model, config).save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "adapter_config.json").read_text())
+    expected = {"bias": "none", "task_type": "CAUSAL_LM", "inference_mode": True, "layers_to_transform": [1]}
+    assert content.items() >= (expected | {"base_model_name_or_path": "org/name"}).items()
+    read = PeftConfig.from_pretrained(tmp_path)
+    assert read == PeftModel.from_pretrained(tied_llama(), tmp_path).peft_config and read.layers_to_transform == [1]
+    assert type(read.task_type) is str and read.base_model_name_or_path == "org/name"
+
+
+def test_in_inference_mode_nothing_trains():
+    model = get_peft_model(tied_llama(), LoraConfig(r=2, inference_mode=True))
+    assert model.get_nb_trainable_parameters()[0] == 0
+    model.set_adapter("default")
+    assert model.get_nb_trainable_parameters()[0] > 0
 
 
 def test_all_linear_is_everything_where_there_are_no_blocks():
@@ -546,8 +583,10 @@ def test_pefts_names_of_saved_modules_are_read_as_peft_reads_them(tmp_path):
             {"rank_pattern": {"^model.*": 4, "qproj": 4}},
             ["'^model.*' is none of", "'qproj' is none of the targets"],
         ),
-        ({"bias": "all"}, ['bias = "all"']),
-        ({"use_qalora": True, "layers_to_transform": [1]}, ["use_qalora = true", "layers_to_transform = [1]"]),
+        ({"bias": "all"}, ["bias must be 'none' (BitFitConfig trains biases), not 'all'"]),
+        ({"use_qalora": True, "layers_pattern": ["h"]}, ["use_qalora = true", 'layers_pattern = ["h"]']),
+        ({"layers_to_transform": [1]}, ["layers_to_transform is [1]", "unexpected", "layers.0.self_attn.q_proj"]),
+        ({"layers_to_transform": [0, 9]}, ["layers_to_transform: no target is in block 9; there are 0, 1"]),
         ({"new_in_1.0": 3}, ["new_in_1.0 = 3"]),
         ({"target_modules": ".*_proj"}, ["'.*_proj' is not a name (regular expressions are not read)"]),
         ({"target_modules": ["query"]}, ["'query' matches nothing"]),

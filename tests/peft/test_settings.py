@@ -35,6 +35,7 @@ BAD = [  # a configuration, {field: value}, and what the message says of each
     (LoraConfig, {"target_modules": ""}, ["target_modules must be names, one or more"]),
     (LoraConfig, {"target_modules": {"q_proj": 1}}, ["target_modules must be names"]),
     (LoraConfig, {"init_lora_weights": 1}, ["init_lora_weights must be", "not 1"]),
+    (LoraConfig, {"bias": "lora_only", "layers_to_transform": [1.5]}, ["BitFitConfig", "layers_to_transform must be"]),
     (BitFitConfig, {"norms": None, "target_modules": 3}, ["norms must be True or False, not None", "target_modules"]),
     (LNTuningConfig, {"target_modules": 3, "modules_to_save": [1]}, ["target_modules must", "modules_to_save must"]),
     (

@@ -55,11 +55,6 @@ writer(
     "from minilora.classroom.grading import nbcheck\nnbcheck.task = lambda *a: None",
 )
 writer(
-    "sets_everybodys_marks",
-    "import sqlite3\nbook = sqlite3.connect('COURSE/gradebook.db')\n"
-    "book.execute('UPDATE grade SET auto_score = 3, manual_score = 3')\nbook.commit()",
-)
-writer(
     "deletes_a_classmate",
     "import shutil\nfor n in ('submitted', 'autograded'): shutil.rmtree(f'COURSE/{n}/right')",
 )
@@ -94,7 +89,6 @@ def hands_in(name: str, instead: bytes | Path) -> Callable:
 
 
 is_no_notebook = hands_in("is_no_notebook", b"\xff\xfe[1, 2]")
-is_deep = hands_in("is_deep", b"[" * 100_000)
 is_a_link = hands_in("is_a_link", Path("../../../source/08_lora/08_lora.ipynb"))
 
 
@@ -115,14 +109,6 @@ def changes_the_tests(notebook, lesson):
 @solved(*NONE)
 def reads_solution_py(notebook, lesson):
     put_before_tests(notebook, f"exec(open({str(ROOT / 'lessons/08_lora/solution.py')!r}).read())")
-
-
-@solved(*NONE)
-def reads_the_course(notebook, lesson):
-    read = "import json\ncells = json.load(open('COURSE/{}/08_lora.ipynb'))['cells']\n"
-    read += "for cell in cells:\n    try: exec(''.join(cell['source']))\n    except Exception: pass"
-    for folder in ("source/08_lora", "submitted/right/08_lora"):
-        put_before_tests(notebook, read.format(folder))
 
 
 @solved(2, 3, 4, 5, 6)

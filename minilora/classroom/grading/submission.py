@@ -45,7 +45,7 @@ class Submission:
             self._take((str(number), code) for number, (kind, code, _) in cells if kind == "code")
         else:
             self._take([("", _read(path, self.shown))])
-        names = _names_of(lesson)
+        names = lesson.source.names()
         if not set(names) & self.defined:
             wanted = f"lesson {lesson.number:02}: it defines none of {', '.join(names)}"
             raise MiniloraError(f"{self.shown} is no exercise of {wanted}")
@@ -92,7 +92,7 @@ class Submission:
         What the functions of other tasks use is theirs alone.
         """
         uses, closed = self.lesson.uses, []
-        others = set(_names_of(self.lesson)) - set(self.lesson.source.names(task))
+        others = set(self.lesson.source.names()) - set(self.lesson.source.names(task))
         theirs = [(node.lineno, node.end_lineno or 0) for node in self.tree.body if getattr(node, "name", "") in others]
         for line, name in used_names(self.tree):
             if any(first <= line <= last for first, last in theirs):
@@ -183,7 +183,3 @@ def _parsed(code: str) -> ast.Module | None:
             return ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-
-
-def _names_of(lesson: Lesson) -> list[str]:
-    return list(dict.fromkeys(gap.where.partition(".")[0] for gap in lesson.source.gaps))

@@ -73,9 +73,9 @@ class Source:
             if gap.task == task
         }
 
-    def names(self, task: int) -> list[str]:
-        """Return the functions and classes, at the top of the file, that a task asks for."""
-        return list(dict.fromkeys(gap.where.partition(".")[0] for gap in self.gaps if gap.task == task))
+    def names(self, task: int | None = None) -> list[str]:
+        """Return the functions and classes, at the top of the file, that a task asks for, or any of them."""
+        return list(dict.fromkeys(gap.where.partition(".")[0] for gap in self.gaps if task in (None, gap.task)))
 
 
 def stub_start(number: int, task: int | str) -> str:

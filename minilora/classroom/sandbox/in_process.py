@@ -62,8 +62,10 @@ class LocalSession(Session):
                 return wire.unpack(self._context.run(self._answer, wire.unpack(request)))
         finally:
             for name, module in before.items():  # a notebook may have imported its own
-                sys.modules.pop(name, None)
-                sys.modules.update({name: module} if module else {})
+                if module is None:
+                    sys.modules.pop(name, None)
+                else:
+                    sys.modules[name] = module
 
     def _answer(self, request: dict[str, Any]) -> bytes:
         if self._is_loading:

@@ -1,4 +1,4 @@
-"""Optimizers: gradient descent with momentum, AdamW, and clipping of the gradient's norm.
+"""Optimizers: gradient descent with momentum, AdamW, clipping of the gradient's norm, and schedules (`lr_scheduler`).
 
 Parameters are Tensors, or groups of them: `[{"params": [...], "lr": 1e-3}, {"params": [...]}]`; what a group does not
 set comes from the optimizer's arguments. Frozen parameters and those without a gradient are left alone, weight decay
@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from minilora import backend, kernels
 from minilora.backend import Array, xp
+from minilora.elsewhere import missing
 from minilora.errors import unknown
 from minilora.ops import number
 from minilora.tensor import Tensor, writable_data
@@ -204,3 +205,10 @@ def clip_grad_norm_(params: Tensor | Iterable[Tensor], max_norm: float) -> Array
     scale = xp.minimum(max_norm / (norm + 1e-6), 1)
     spread(lambda g: xp.multiply(g, scale, out=g), sized)
     return norm
+
+
+def __getattr__(name: str) -> object:
+    raise missing("minilora.optim", name)
+
+
+from minilora.optim import lr_scheduler as lr_scheduler  # noqa: E402 (it takes an Optimizer)
