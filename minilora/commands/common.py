@@ -106,6 +106,15 @@ class Parser(argparse.ArgumentParser):
         raise MiniloraError(f"{escape(message, 400)} (see {self.prog} --help)")
 
 
+class Once(argparse.Action):
+    """Stores a value, and refuses a second one."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "must be given once; PEFT's `add_weighted_adapter` adds adapters")
+        setattr(namespace, self.dest, values)
+
+
 # Types of flags
 
 
@@ -198,7 +207,7 @@ def add_flags(flags: argparse._ActionsContainer, *names: str) -> None:
 def add_model(parser: argparse._ActionsContainer, base: str = "base") -> None:
     """Add the flags of a model with or without an adapter. base: the model if neither names one."""
     parser.add_argument("--model", help=f"{MODEL} (default: that of --adapter, else {base})")
-    parser.add_argument("--adapter", metavar="FOLDER", help="adapter to put on the model")
+    parser.add_argument("--adapter", action=Once, metavar="FOLDER", help="adapter to put on the model")
     add_flag(parser, "--strength")
 
 

@@ -131,7 +131,7 @@ def find_format(tokenizer: Tokenizer) -> ChatFormat:
             "models get smollm2)"
         )
     chat_format = _recognise(template)
-    if chat_format is None or not tokenizer.encodes_parts or not all(map(tokenizer.has_special, chat_format.marks)):
+    if chat_format is None or not tokenizer.encodes_parts or not set(chat_format.marks) <= tokenizer.special_ids.keys():
         raise MiniloraError(
             "the model's chat template is none of those known here (ChatML, Llama 3); templates from files are not run"
         )

@@ -116,7 +116,7 @@ def test_a_dry_run_shows_the_first_batch_and_writes_nothing(place, tmp_path, cap
             prompt, _, answer = line.partition(" → ")
             if answer.split()[0] != "It":  # replay
                 assert answer.split()[0] in COLOURS and "What colour has number" in prompt
-        assert "0 of more than --seq-len" in out and " for a step" in out and "nothing was trained" in out
+        assert "0 longer than --seq-len" in out and " for a step" in out and "nothing was trained" in out
         assert list(tmp_path.iterdir()) == []
     short = finetune(
         capsys, place, "--data", place / "labels.jsonl", "--dry-run", "--json", "--seq-len", 16, status=(0,)

@@ -1,9 +1,6 @@
 """The tokenizer: `pytest tests/data/test_tokenizer.py`."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -80,14 +77,6 @@ def test_a_call_reads_special_tokens_by_name_and_encode_does_not():
 def test_half_a_surrogate_pair_is_refused():
     with pytest.raises(MiniloraError, match="is not UTF-8"):
         TOKENIZER.encode(b"caf\xe9".decode(errors="surrogateescape"))
-
-
-def test_training_is_the_same_in_every_process():
-    code = f"from minilora.data.tokenizer import train_tokenizer as t; print(t({TEXTS!a}, 320).to_json())"
-    for seed in ("1", "2"):
-        env = os.environ | {"PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, env=env)
-        assert done.stdout == TOKENIZER.to_json() + "\n"
 
 
 def test_settings_of_a_file_from_elsewhere_do_not_cut_or_pad():
@@ -220,13 +209,6 @@ def test_broken_settings_of_a_folder(tmp_path, files, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_saved_configuration_says_it_again(tmp_path):
-    first = folder_tokenizer(folder(tmp_path, tokenizer_config={"eos_token": "</s>", "chat_template": "x"}))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(first.config()))
-    again = folder_tokenizer(tmp_path)
-    assert (again.eos_token_id, again.chat_template) == (321, "x")
-
-
 def test_a_tokenizer_that_does_not_fit():
     TOKENIZER.check_fit(320, "here")
     with pytest.raises(FormatError, match="here: the tokenizer has 320 tokens, the model 319"):
@@ -234,16 +216,6 @@ def test_a_tokenizer_that_does_not_fit():
     content = json.loads(TOKENIZER.to_json())
     content["model"]["vocab"]["zz"] = 5_000
     assert Tokenizer.from_json(json.dumps(content)).vocab_size == 5_001  # room for the largest id
-
-
-def test_where_tokens_begin_in_a_text():
-    trims = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
-    trimming = Tokenizer.from_json(json.dumps(CONTENT | {"post_processor": trims}))
-    for tokenizer in (TOKENIZER, trimming):
-        ((ids, starts),) = tokenizer.encode_placed(["The é value"])
-        assert ids.tolist() == TOKENIZER.encode("The é value").tolist()
-        assert starts[0] == 0 and (np.diff(starts) >= 0).all()
-        assert [TOKENIZER.decode(ids[starts >= n]) for n in (3, 4, 5)] == [" é value", "é value", " value"]
 
 
 def test_a_panic_of_the_library_is_a_format_error(monkeypatch):
