@@ -60,13 +60,11 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self) -> Namespace:
         """Read what was typed. Raises MiniloraError, for a flag that is unknown before anything that is missing."""
-        flags = [argument.partition("=")[0] for argument in takewhile(lambda argument: argument != "--", self.typed)]
-        for flag in flags:
+        for argument in takewhile(lambda argument: argument != "--", self.typed):
+            flag = argument.partition("=")[0]
             is_value = flag[:1] != "-" or flag == "-" or " " in flag or re.fullmatch(r"-\.?[0-9].*", flag)
             if not is_value and flag not in self._option_string_actions:
                 self.error(f"unknown flag {flag}{self._suggestion(flag)}")
-        if flags.count("--adapter") > 1:
-            self.error("--adapter is typed twice; `add_weighted_adapter` of PEFT makes one of two, which opens here")
         return self.parse_args(self.typed)
 
     def value_of(self, flag: str) -> str | None:

@@ -43,7 +43,7 @@ def test_merged_at_a_strength_is_so_much_of_what_it_changes(place, tmp_path):
         (["--strength", "0.5"], "--strength 0.5 is that of an adapter: give one by --adapter"),
         (["--adapter", "a", "--strength", "nan"], "--strength must be a number, not nan"),
         (["--adapter", "other"], "other: the adapter was trained on another base"),
-        (["--adapter", "a", "--adapter", "other"], "--adapter is typed twice; `add_weighted_adapter` of PEFT"),
+        (["--adapter", "a", "--adapter", "other"], "PEFT's `add_weighted_adapter` adds"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(flags, words, place, tmp_path, capsys, monkeypatch):
