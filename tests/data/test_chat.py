@@ -33,7 +33,7 @@ def make_tokenizer(template: str | None = CHATML, special=("<|im_start|>", "<|im
 
 TOKENIZER = make_tokenizer()
 FORMAT = chat.find_format(TOKENIZER)
-START, END = TOKENIZER.special_id("<|im_start|>"), TOKENIZER.special_id("<|im_end|>")
+START, END = TOKENIZER.special_ids["<|im_start|>"], TOKENIZER.special_ids["<|im_end|>"]
 
 
 def turns(*contents: str, system: str | None = None) -> chat.Conversation:

@@ -47,9 +47,7 @@ def test_ids_are_places_in_the_list():
     text = TEXTS[0]
     assert [tokens[i] for i in tokenizer.encode(text)] == pieces(tokenizer, text)
     assert "Ġvalue" in pieces(tokenizer, text) and tokenizer.decode(tokenizer.encode(text)) == text
-    assert [tokenizer.special_id(name) for name in SPECIAL] == [0, 1, 2]
-    with pytest.raises(ValueError, match="no special token <|nothing|>"):
-        tokenizer.special_id("<|nothing|>")
+    assert [tokenizer.special_ids[name] for name in SPECIAL] == [0, 1, 2]
 
 
 @given(st.text())

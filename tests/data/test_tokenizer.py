@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from minilora.data.corpora import Document
 from minilora.data.tokenizer import END_OF_TEXT, Tokenizer, encode_documents, folder_tokenizer, train_tokenizer
 from minilora.errors import FormatError, MiniloraError, Stopped
+from minilora.train import load
+from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
 
@@ -209,13 +211,13 @@ def test_broken_settings_of_a_folder(tmp_path, files, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_tokenizer_that_does_not_fit():
-    TOKENIZER.check_fit(320, "here")
-    with pytest.raises(FormatError, match="here: the tokenizer has 320 tokens, the model 319"):
-        TOKENIZER.check_fit(319, "here")
-    content = json.loads(TOKENIZER.to_json())
-    content["model"]["vocab"]["zz"] = 5_000
-    assert Tokenizer.from_json(json.dumps(content)).vocab_size == 5_001  # room for the largest id
+def test_a_tokenizer_that_does_not_fit(tmp_path):
+    file = tiny_chat.save(tmp_path, TEXTS) / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["vocab"]["zz"] = 5_000  # the largest id counts
+    file.write_text(json.dumps(content))
+    with pytest.raises(FormatError, match=f"{tmp_path}: the tokenizer has 5001 tokens, the model 302"):
+        load.load_model(str(tmp_path))
 
 
 def test_a_panic_of_the_library_is_a_format_error(monkeypatch):
