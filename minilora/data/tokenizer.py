@@ -49,6 +49,7 @@ class Tokenizer:
     eos_token, eos_token_id      what ends a text
     pad_token, pad_token_id      what pads a batch, on the `padding_side`; at first what ends a text
     bos_token_id                 what begins one, or None
+    special_ids                  of the tokens that no text gives, by name; others that were added, a text may have
     add_bos_token                whether the model was trained on texts that begin with it: see `encode_prompt`
     chat_template                the template that came with the model, or None. It is read, never run: see `data.chat`
     """
@@ -80,7 +81,6 @@ class Tokenizer:
             self.bos_token_id = begins[0]
         self.add_bos_token = begins == [self.bos_token_id] if add_bos_token is None else add_bos_token
         self.add_bos_token = self.add_bos_token and self.bos_token_id is not None
-        # Special are those that no text gives; others that were added, a text may have.
         self.special_ids = {t.content: i for i, t in inner.get_added_tokens_decoder().items() if t.special}
         # Rules for pairs and for bos, which no text here needs, and which move the places of tokens in their text.
         self._post_processor, inner.post_processor = inner.post_processor, None
@@ -98,12 +98,6 @@ class Tokenizer:
         if index is not None and name is not None:
             return index, name
         raise MiniloraError(f"the tokenizer has no token {escape(token)}")
-
-    def special_id(self, name: str) -> int:
-        """Return the id of the special token of this name, which no text gives. MiniloraError if there is none."""
-        if name not in self.special_ids:
-            raise MiniloraError(f"the tokenizer has no special token {escape(name)}")
-        return self.special_ids[name]
 
     def encode(self, text: str) -> np.ndarray:
         """Return the token ids of `text`, int64 (N,); no special token is added, and none is read out of the text."""
@@ -186,13 +180,6 @@ class Tokenizer:
         with format_errors(f"{where} holds no tokenizer"):
             inner, settings = gguf_tokenizer.build(metadata, where)
             return cls(inner, **settings)
-
-    def check_fit(self, vocab_size: int, where: str) -> None:
-        """Raise FormatError if a model of `vocab_size` tokens, in the file `where`, has no place for all of this
-        one's.
-        """
-        if self.vocab_size > vocab_size:
-            raise FormatError(f"{where}: the tokenizer has {self.vocab_size} tokens, the model {vocab_size}")
 
     # As transformers has it
 

@@ -54,7 +54,8 @@ def load_model(
     if adapter is not None:
         quantization = SavedAdapter.read(adapter_folder(adapter), open_file).quantization
     model: Any = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
-    tokenizer.check_fit(model.config.vocab_size, escape(source))
+    if tokenizer.vocab_size > (size := model.config.vocab_size):
+        raise FormatError(f"{escape(source)}: the tokenizer has {tokenizer.vocab_size} tokens, the model {size}")
     if adapter is not None:
         model = PeftModel.from_pretrained(model, adapter_folder(adapter))
         model.set_strength(strength)

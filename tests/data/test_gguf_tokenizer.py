@@ -10,6 +10,7 @@ from minilora.data.bpe import PRETOKENIZATIONS, WRITTEN
 from minilora.data.gguf_tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED
 from minilora.data.tokenizer import Tokenizer, train_tokenizer
 from minilora.errors import FormatError, MiniloraError
+from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
 
@@ -47,9 +48,7 @@ def test_ids_are_places_in_the_list():
     text = TEXTS[0]
     assert [tokens[i] for i in tokenizer.encode(text)] == pieces(tokenizer, text)
     assert "Ġvalue" in pieces(tokenizer, text) and tokenizer.decode(tokenizer.encode(text)) == text
-    assert [tokenizer.special_id(name) for name in SPECIAL] == [0, 1, 2]
-    with pytest.raises(ValueError, match="no special token <|nothing|>"):
-        tokenizer.special_id("<|nothing|>")
+    assert [tokenizer.special_ids[name] for name in SPECIAL] == [0, 1, 2]
 
 
 @given(st.text())
@@ -170,8 +169,7 @@ def test_a_tokenizer_of_ours_goes_out():
 def test_added_tokens_keep_their_kind():
     content = json.loads(Tokenizer.from_gguf(byte_level(), "a").to_json())
     size = len(content["model"]["vocab"])
-    token = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    content["added_tokens"].append({"id": size, "content": "value of x", "special": False, **token})
+    tiny_chat.add_tokens(content, "value of x", special=False)
     tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>")
     metadata = tokenizer.gguf_metadata(size + 3)
     assert metadata["tokenizer.ggml.token_type"][-3:] == [USER_DEFINED, UNUSED, UNUSED]
