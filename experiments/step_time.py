@@ -4,7 +4,7 @@
                    weights, at the rate of a large product on every core at once
     elementwise    passes: how often an operation goes over a number, times the numbers; at the rate of a multiplication
                    over blocks that stay in a core's cache. They are counted in `functional/`.
-    updates        the same, of clipping and the optimizer (`optim.py`), which are spread over all cores
+    updates        the same, of clipping and the optimizer (`optim`), which are spread over all cores
     exponentials   of the scores that a causal mask leaves, of the logits, and twice of the gate
     memory         bytes to and from memory of what no cache holds: the weights that train, their gradients and moments,
                    in the optimizer's step and where the workers' gradients are added up; at the rate of a plain copy

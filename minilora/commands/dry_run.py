@@ -38,12 +38,12 @@ def dry_run(
     facts = {"median_tokens": median, "longest_tokens": most, "too_long": too_long, "seconds": in_all, "batch": shown}
     of = f" of {show_size(machine)}" if machine else ""
     lines = [
-        f"rows: {median:,.0f} tokens (median), {most:,} at most; {too_long:,} of more than --seq-len {limit:,}",
+        f"rows: {median:,.0f} tokens (median), {most:,} at most; {too_long:,} longer than --seq-len {limit:,}",
         f"memory: {show_size(memory)}{of} for a step",
-        f"time: {in_all:,.0f} s and evaluations; the first batch took {seconds:.2f} s, forward and backward",
+        f"time: about {in_all:,.0f} s and evaluations; the first batch took {seconds:.2f} s, forward and backward",
         "the first batch, with an arrow before what is learned:",
         *shown,
-        "nothing was trained or written",
+        "nothing was trained or written" + (", and no rate searched" if arguments.lr == "auto" else ""),
     ]
     print_result(arguments, facts | {"memory": memory, "machine_memory": machine}, "\n".join(lines))
 

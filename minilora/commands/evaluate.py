@@ -10,7 +10,7 @@ from minilora.commands import common
 from minilora.commands.common import add_flag, load_model, print_result, whole
 from minilora.errors import MiniloraError, flag_of, print_notes
 
-SHORTEST, LONGEST = 16, 128  # tokens of a free answer: as many as the longest expected one has, within these
+SHORTEST, LONGEST = 16, 512  # tokens of a free answer: as many as the longest expected one has, within these
 
 
 def add(parser: common.Parser) -> None:
@@ -75,8 +75,7 @@ def _conversations(arguments: Namespace, trainings: list[dict], columns: Any) ->
     from minilora.train.progress import progress_bar
     from minilora.train.text import Chats
 
-    source = catalog.resolve(arguments.shots_from or arguments.data)
-    pool = read_examples(source, columns).conversations if arguments.shots else []
+    pool = read_examples(catalog.resolve(arguments.shots_from), columns).conversations if arguments.shots else []
     chosen = select(arguments.data, arguments.split, trainings, arguments.examples, arguments.seed, pool, columns)
     measured = chosen.conversations
     shots = draw_shots(pool, arguments.shots, arguments.seed, measured)

@@ -137,10 +137,9 @@ def replayed(
             if not told:
                 raise MiniloraError("none of the model's own answers comes to an end: leave --replay out")
             tokens = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), told)
-            longest = max(len(ids) for ids, _ in tokens.rows)
-            return ChatBatches(
-                tokens, 1, longest, seed, PADDING
-            ), f"{len(told)} answers of its own to general questions"
+            whole = max(len(ids) for ids, _ in tokens.rows)  # so that none is cut
+            words = f"{len(told)} answers of its own to general questions"
+            return ChatBatches(tokens, 1, whole, seed, PADDING), words
         if name == BASE:
             ids = encode_documents(tokenizer, corpora.split(corpora.load(BASE_DATA)).train).ids
             return LanguageModelBatches(ids, 1, seq_len, seed), BASE_DATA

@@ -86,7 +86,7 @@ def model_card(training: dict, in_peft: bool) -> str:
     facts = f"Data: {data}, SHA-256 {training['data_sha256']}. Made with minilora {training['minilora']}."
     if "test" in training:
         facts += f" Test: {training['test']:.4f} {training['unit']}."
-        facts += "".join(f"\n\n{line}." for line in learned_and_forgot(training, training["unit"]))
+        facts += "".join(f"\n\n{line.capitalize()}." for line in learned_and_forgot(training, training["unit"]))
     card = CARD.format(
         front="\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items()),  # JSON is YAML
         label=method.label,
@@ -99,7 +99,7 @@ def model_card(training: dict, in_peft: bool) -> str:
     return card + in_peft * IN_PEFT
 
 
-def training_of(folder: str | os.PathLike) -> dict | None:
+def training_of(folder: str | Path) -> dict | None:
     """Read how the model or adapter in that folder or run folder came to be, as `training_record` tells it.
 
     There are no figures if only the run's record is there. None if nothing is known. FormatError for damaged files.

@@ -58,7 +58,7 @@ def test_what_was_learned_and_forgotten_is_said_and_recorded(place, tmp_path, ca
     before, after = (100 * record["result"][name] for name in ("test_accuracy_before", "test_accuracy"))
     assert f"learned: test accuracy {before:.1f} → {after:.1f} % (" in out
     line = "forgot: 1 of the 4 quiz answers that it knew: 4 → 3 of 5, which may be chance (p = 1)"
-    assert line in out and f"\n{line}.\n" in (tmp_path / "run" / "adapter" / "README.md").read_text()
+    assert line in out and f"\n{line.capitalize()}.\n" in (tmp_path / "run" / "adapter" / "README.md").read_text()
     training = json.loads((tmp_path / "run" / "adapter" / "training.json").read_text())
     told = {"asked": 5, "before": 4, "after": 3, "lost": 1, "gained": 0}
     assert training.items() >= {f"quiz_{name}": value for name, value in told.items()}.items()
@@ -116,7 +116,7 @@ def test_a_dry_run_shows_the_first_batch_and_writes_nothing(place, tmp_path, cap
             prompt, _, answer = line.partition(" → ")
             if answer.split()[0] != "It":  # replay
                 assert answer.split()[0] in COLOURS and "What colour has number" in prompt
-        assert "0 of more than --seq-len" in out and " for a step" in out and "nothing was trained" in out
+        assert "0 longer than --seq-len" in out and " for a step" in out and "nothing was trained" in out
         assert list(tmp_path.iterdir()) == []
     short = finetune(
         capsys, place, "--data", place / "labels.jsonl", "--dry-run", "--json", "--seq-len", 16, status=(0,)
