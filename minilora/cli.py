@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from types import FrameType
@@ -48,15 +48,6 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
     },
     "teach": {"course": "an nbgrader course of the lessons, and marks"},
 }
-_CHECKOUT = "in a checkout of minilora, `python -m experiments"
-GONE = {  # a command that there was, and what does its work now
-    "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
-    "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
-    **{name: f"{_CHECKOUT} {name}` does its work" for name in ("study", "compare")},
-    "advise": "lesson 13 weighs the answers, and `minilora curve` measures them on your examples",
-    "tasks": "`minilora models list` and `minilora models get reviews` do its work",
-}
-
 PLAIN = str.maketrans(dict(zip("─–−×·µ±…→▁▂▃▄▅▆▇█", (*"---x*u", "+-", "...", "->", *".:-=+*#@"), strict=True)))
 
 
@@ -74,7 +65,6 @@ class Program:
     groups: Mapping[str, Mapping[str, str]]
     description: str
     example: str
-    gone: Mapping[str, str] = field(default_factory=dict)
 
     def parser(self, command: str = "", typed: Sequence[str] = ()) -> Parser:
         """Return the parser of a command, for which no other is imported; of none, that of flags that stand alone."""
@@ -134,8 +124,6 @@ class Program:
         for argument in argv:
             to_utf8(argument)  # a record that names it could not be written
         name = argv[0] if argv else ""
-        if name in self.gone:
-            raise MiniloraError(f"{self.name} {name} is gone: {self.gone[name]}")
         try:
             if name.startswith("-"):
                 self.parser(typed=argv[:1]).parse()  # --help and --version end here
@@ -191,7 +179,6 @@ MINILORA = Program(
     GROUPS,
     "Transfer learning built from arrays up: pretrain a language model, adapt it, measure it.",
     "example: minilora demo --quick; minilora finetune --help tells of a command",
-    GONE,
 )
 
 

@@ -20,7 +20,6 @@ from minilora.peft import Options, PeftModel
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import defaults, forgetting, launch
-from minilora.train.answers import write_sample
 from minilora.train.config import TrainConfig
 from minilora.train.load import count_parameters
 from minilora.train.loop import History, check_own
@@ -90,15 +89,10 @@ def train(
         print(plan(arguments, data, config, examples), *replay_lines, sep="\n", flush=True)
     print_notes([*data.notes, *getattr(batches, "notes", [])])
 
-    def write(step: int) -> dict:
-        model.eval()
-        return {"step": step} | write_sample(model, tokenizer, part)
-
     if arguments.dry_run:
         return dry_run(arguments, model, tokenizer, data, config, batches, *memory)
     tested = sample(data.test, defaults.test_examples(config, batch_size, examples), seq_len)
     measured = partial(measure, arguments, model, tokenizer, data, tested)
-    part = data.validation if data.validation.characters else data.train
     world.check_alike({"settings": {**settings, "data": "", "model": ""}, "data": data.sha256}, model)
     own = partial(check_own, model)
     folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, data.sha256, own)
@@ -110,8 +104,7 @@ def train(
                 before = measured(quiz_size, "quiz before")
         if run is not None:
             run.keep(before)
-        samples, saved = [] if run is None else [write(0)], None
-        model.eval()
+        saved = None
         sizes = {"batch_size": batch_size, "seq_len": seq_len, "examples": examples, "batches": batches}
         history = defaults.fit(model, data, config, world=world, run=run, description=arguments.command, **sizes)
         after = measured(len(before.get("quiz", ())), "quiz after")
@@ -122,7 +115,7 @@ def train(
                 saved = save_adapter(model, tokenizer, run.path / "adapter", made_by)
             else:
                 saved = save_model(model, tokenizer, run.path / "model")
-            run.finish(facts | {"samples": [*samples, write(history.best_step)]})
+            run.finish(facts)
         world.broadcast(None)  # wait for what rank 0 saves
     print_notes(getattr(run, "notes", []) + history.notes)
     print_result(arguments, facts | {"saved": str(saved)}, "\n".join([*lines, f"saved {saved}"]))

@@ -17,7 +17,7 @@ import numpy as np
 from minilora import backend, threads
 from minilora.data import chat
 from minilora.data.batches import pad_rows, padded_left
-from minilora.data.tokenizer import Tokenizer, TokenStream
+from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError
 from minilora.models.cache import KVCache
 from minilora.tensor import no_grad
@@ -221,22 +221,6 @@ def answer_room(model: Any, prompt_length: int) -> int:
     """Number of tokens that an answer may have by default: ANSWER_TOKENS, or what the positions leave; at least 1."""
     left = model.config.max_position_embeddings - model.body.virtual_tokens - prompt_length
     return max(1, min(ANSWER_TOKENS, left))
-
-
-def write_sample(model: Any, tokenizer: Tokenizer, part: TokenStream | chat.ChatTokens, most: int = 24) -> dict:
-    """Let the model write, at its likeliest, where `part` of the data begins: {"prompt": …, "continuation": …}.
-
-    Of conversations, after the first question; of a text, after 16 tokens. most: tokens written.
-    """
-    if isinstance(part, chat.ChatTokens):
-        ids, mask = part.rows[0]
-        ids, ends = ids[: int(mask.argmax())], end_token_ids(tokenizer, model.config)
-    else:
-        ids, ends = part.ids[:16], []
-    ids = ids[-model.config.max_position_embeddings // 2 :]
-    most = min(most, answer_room(model, len(ids)))
-    written = Continuation(model, tokenizer, ids, most, ends, trims=False, temperature=0)
-    return {"prompt": tokenizer.decode(ids), "continuation": "".join(written)}
 
 
 class Continuation:

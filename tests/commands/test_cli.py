@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from minilora.cli import GONE, main
+from minilora.cli import main
 from minilora.formats.gguf import read_gguf
 from minilora.formats.safetensors import load_file
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
@@ -239,13 +239,6 @@ def test_sigterm_before_anything_is_done_is_one_line():
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 143 and (out, err) == (b"", b"minilora: terminated\n")
-
-
-@pytest.mark.parametrize("command", GONE)
-def test_a_command_that_has_gone_names_what_does_its_work(command, capsys):
-    assert main([command, "x"]) == 2
-    assert capsys.readouterr().err == f"minilora: minilora {command} is gone: {GONE[command]}\n"
-    assert main(["show", "study"]) == 2 and "study is no run folder" in capsys.readouterr().err
 
 
 def start(*arguments) -> subprocess.Popen:

@@ -5,13 +5,12 @@ import os
 import numpy as np
 import pytest
 
-from minilora.data.chat import encode_conversations, find_format
-from minilora.data.tokenizer import TokenStream, train_tokenizer
+from minilora.data.tokenizer import train_tokenizer
 from minilora.errors import MiniloraError
 from minilora.models.llama import LlamaModel
 from minilora.peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.train import load
-from minilora.train.answers import ChatSession, Continuation, end_token_ids, write_sample
+from minilora.train.answers import ChatSession, Continuation, end_token_ids
 from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
@@ -145,19 +144,3 @@ def test_a_conversation_that_is_full_is_refused_until_it_is_reset(place):
     assert said(session, "What is 0?")
     with pytest.raises(MiniloraError, match="empty"):
         session.ask(" ")
-
-
-def test_a_sample_follows_the_first_question_or_the_beginning_of_a_text(place):
-    model, tokenizer = load.load_model(str(place))
-    asked, other = ({"role": "user", "content": words} for words in ("What is it?", "And that?"))
-    answer = {"role": "assistant", "content": "It is so."}
-    one, two = [asked, answer], [other, answer]
-    part = encode_conversations(tokenizer, find_format(tokenizer), [[*one, *two], two])
-    found = write_sample(model, tokenizer, part, 5)
-    prompt = find_format(tokenizer).encode(tokenizer, [asked], add_generation_prompt=True)[0]
-    expected = model.generate(prompt[None], 5, temperature=0, eos_token_id=end_token_ids(tokenizer, model.config))
-    assert found["prompt"] == tokenizer.decode(prompt)
-    assert found["continuation"] == tokenizer.decode(expected[0, len(prompt) :])
-    ids = tokenizer.encode("What is it? It is so. And that? " * 4)
-    text = write_sample(model, tokenizer, TokenStream(ids, 128, 1), 5)
-    assert text["prompt"] == tokenizer.decode(ids[:16]) and text["continuation"]
