@@ -28,16 +28,6 @@ CONTEXT = 8192  # tokens of a conversation that are kept at most: 377 MB of keys
 _CUT = "\ufffd"  # what stands for the beginning of a character, until its other bytes come
 
 
-def question_ids(tokenizer: Tokenizer, prompt: str, system: str | None = None) -> np.ndarray:
-    """The token ids, (N,), after which a chat model answers `prompt`."""
-    if not prompt.strip():
-        raise MiniloraError("the prompt is empty; give at least one character")
-    messages = [{"role": "user", "content": prompt}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
-    return chat.find_format(tokenizer).encode(tokenizer, messages, add_generation_prompt=True)[0]
-
-
 def end_token_ids(tokenizer: Tokenizer, config) -> list[int]:
     """The tokens that end an answer: the chat format's, and those that the model's configuration lists."""
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
@@ -217,12 +207,6 @@ def _log_probabilities(model: Any, hidden: Any) -> np.ndarray:
 # One answer, in pieces
 
 
-def answer_room(model: Any, prompt_length: int) -> int:
-    """Number of tokens that an answer may have by default: ANSWER_TOKENS, or what the positions leave; at least 1."""
-    left = model.config.max_position_embeddings - model.body.virtual_tokens - prompt_length
-    return max(1, min(ANSWER_TOKENS, left))
-
-
 class Continuation:
     """Text that `model` writes after the tokens `ids` (N,). Iterating gives it in pieces of whole characters.
 
@@ -306,8 +290,8 @@ class ChatSession:
         held = self._ids[: max(self._cache.length - self._virtual, 0)]  # the last is read again, to predict from
         shared = common_prefix([held, ids[:-1]])
         self._cache.length = min(self._cache.length, self._virtual + shared)
+        how = {"past_key_values": self._cache, "seed": self._seed + len(self._turns), **self._settings}
         self._turns, self._ids = turns, ids
-        how = {"past_key_values": self._cache, "seed": self._seed + len(turns), **self._settings}
         most = min(room, self.max_new_tokens)
         self._answer = Continuation(self._model, self._tokenizer, ids, most, self._ends, trims=True, **how)
         return self._answer
