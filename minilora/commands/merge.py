@@ -23,15 +23,14 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.train import load, save
+    from minilora.train import save
 
     out = Path(arguments.out)
     _check(arguments, out)
-    source = arguments.model = arguments.model or load.base_of(arguments.adapter and arguments.adapter[0])
     model, tokenizer = load_model(arguments)
     merged = model if arguments.adapter is None else model.merge_and_unload()
     if out.suffix == ".gguf":
-        save.save_gguf(merged, tokenizer, out, source, (arguments.quantize or "f16").upper())
+        save.save_gguf(merged, tokenizer, out, (arguments.quantize or "f16").upper())
     else:
         save.save_model(merged, tokenizer, out)
     print_notes(getattr(model, "notes", []))
@@ -45,9 +44,7 @@ def _check(arguments: Namespace, out: Path) -> None:
         raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
     if arguments.quantize and not to_gguf:
         raise MiniloraError("--quantize needs a .gguf file as --out")
-    if to_gguf and os.path.lexists(out):
-        raise MiniloraError(f"{show_path(out)} exists; choose another --out")
     if to_gguf and not out.parent.is_dir():
         raise MiniloraError(f"there is no folder {show_path(out.parent)} to write {escape(out.name)} into")
-    if not to_gguf and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MiniloraError(f"{show_path(out)} exists and is not an empty folder; choose another --out")
+    if os.path.lexists(out) and (to_gguf or not out.is_dir() or any(out.iterdir())):
+        raise MiniloraError(f"{show_path(out)} exists; choose another --out")
