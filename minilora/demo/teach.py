@@ -17,13 +17,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from minilora import __version__
 from minilora.data import chat, corpora, jargon
 from minilora.data.chat import Conversation, response_of
 from minilora.data.tokenizer import encode_documents
 from minilora.demo import teach_report
 from minilora.demo.story import command, prepare_folder
-from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_json
 from minilora.measure.lab import BASE_DATA
 from minilora.measure.memory import peak_rss
@@ -53,7 +51,6 @@ class TeachSettings:
     answer_tokens: int = 16  # and as many as the longest expected answer has, up to longest_answer
     longest_answer: int = 128
     quiz_tokens: int = 32
-    replay_tokens: int = 24
     longest: int = 512  # tokens of a conversation to learn from
     test_characters: int = 8_000  # of python-docs
     seq_len: int = 128  # of text
@@ -120,10 +117,6 @@ class _Lesson:
     def __init__(self, settings: TeachSettings, model: str, seed: int):
         self.settings, self.name, self.seed, self.quiz = settings, model, seed, jargon.load_quiz()
         self.model, self.tokenizer = load.load_model(model, quantization=settings.options.quantization)
-        if self.tokenizer.chat_template is None:
-            raise MiniloraError(
-                f"{escape(model)} is a base model: it has no chat format to ask it in; choose a chat model"
-            )
         self.chat_format = chat.find_format(self.tokenizer)
         documents = corpora.take(corpora.split(corpora.load(BASE_DATA)).test, settings.test_characters, seed)
         self.other_text = encode_documents(self.tokenizer, documents)
@@ -137,7 +130,7 @@ class _Lesson:
             rows = {"before": self.ask_all(self.model, tests, tokens, "before") | self.other(self.model, "before")}
             rows["few-shot"] = self.ask_all(self.model, self.few_shot(training, tests), tokens, "few-shot")
             rows["open book"] = self.ask_all(self.model, open_book, tokens, "open book")
-            replay = own_answers(self.model, self.tokenizer, self.quiz.general, self.settings.replay_tokens)
+            replay = own_answers(self.model, self.tokenizer, self.quiz.general)
         adapted, trained = self.train([*training, *replay], chat.sha256(training), folder)
         with in_float(adapted):
             rows["after"] = self.ask_all(adapted, tests, tokens, "after") | self.other(adapted, "after")
@@ -210,10 +203,9 @@ class _Lesson:
         history = defaults.fit(
             adapted, data, config, batch_size=size, seq_len=length, description="fine-tuning by QLoRA"
         )
-        record: dict = {"data": SUBJECT, "data_sha256": sha256, "unit": Chats.unit}
-        record |= {"model": self.name, "method": "qlora", "minilora": __version__, "seed": self.seed}
-        record |= {"steps": config.steps, "lr": config.peak_lr, "seq_len": length}
-        save.save_adapter(adapted, self.tokenizer, folder, record)
+        made_by = {"model": self.name, "method": "qlora", "seed": self.seed}
+        made_by |= {"steps": config.steps, "lr": config.peak_lr, "seq_len": length}
+        save.save_adapter(adapted, self.tokenizer, folder, save.training_record(data, made_by, {}))
         return adapted, {
             "trainable": load.count_parameters(adapted)[0],
             "steps": config.steps,

@@ -188,7 +188,7 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
     (tmp_path / "full" / "results.json").write_text("x")
     model, out = ["--model", place / "model"], ["--out", tmp_path / "out"]
     cases = {
-        ("--model", tmp_path / "base model", *out): "is a base model: it has no chat format",
+        ("--model", tmp_path / "base model", *out): "it is a base model; choose a chat model",
         ("--model", tmp_path / "unknown", *out): "template is none of those known",
         ("--model", "smollm2", *out): "minilora models get smollm2",
         ("--model", "", *out): "--model must not be empty",
