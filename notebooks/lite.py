@@ -41,6 +41,7 @@ STORAGE |= {"workspacesStorageDrivers": DRIVERS}
 MARK = "jupyter-lite.json"  # a folder with this file in it is a site, and may be built anew
 
 FIGURES = "figures"  # the folder of modules that notebooks import from beside them
+TOKENIZERS = make.FOLDER / "browser" / "tokenizers.py"  # in place of the library
 CHECKED = (
     "exercise.py",
     "solution.py",
@@ -81,6 +82,7 @@ def stage(folder: Path) -> None:
         notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
         text = json.dumps(for_the_browser(notebook), ensure_ascii=False, indent=1)
         (folder / "notebooks" / f"{path.stem}.ipynb").write_text(text, "utf-8")
+    shutil.copyfile(TOKENIZERS, folder / "notebooks" / TOKENIZERS.name)
     (folder / "notebooks" / FIGURES).mkdir()
     for path in make.FOLDER.glob(f"{FIGURES}/*.py"):
         shutil.copyfile(path, folder / "notebooks" / FIGURES / path.name)

@@ -39,10 +39,12 @@ def added(folder: Path):
     path.write_text(file, encoding="utf-8")
     spec = spec_from_file_location("minilora.peft.loha", path)
     module = module_from_spec(spec)
-    with patch.dict(METHODS), patch.dict(CONFIGS), patch.dict(sys.modules, {spec.name: module}):
+    sys.modules[spec.name] = module  # by hand: patch.dict would drop what is imported meanwhile, C modules among them
+    with patch.dict(METHODS), patch.dict(CONFIGS):
         spec.loader.exec_module(module)
         exec(line, dict(vars(peft)))
         yield module
+    del sys.modules[spec.name]
 
 
 @pytest.fixture(scope="module")

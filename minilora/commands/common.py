@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -97,16 +96,21 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, "must not be empty")
         return super()._get_value(action, arg_string)
 
-    def _print_message(self, message, file=None):
-        """Write help as everything else is written: argparse swallows what goes wrong."""
-        (file or sys.stderr).write(message)
-
     def error(self, message: str) -> NoReturn:
         """Raise MiniloraError, in the words that other errors have."""
         message = re.sub("^argument ([^:]+): must", r"\1 must", message)
         message = re.sub("^argument ([^:]+): expected one argument", r"\1 needs a value", message)
         message = re.sub("^argument ([^:]+): not allowed with argument (.*)", r"\1 and \2 exclude each other", message)
         raise MiniloraError(f"{escape(message, 400)} (see {self.prog} --help)")
+
+
+class Once(argparse.Action):
+    """Stores a value, and refuses a second one."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "must be given once; PEFT's `add_weighted_adapter` adds adapters")
+        setattr(namespace, self.dest, values)
 
 
 # Types of flags
@@ -199,10 +203,9 @@ def add_flags(flags: argparse._ActionsContainer, *names: str) -> None:
 
 
 def add_model(parser: argparse._ActionsContainer, base: str = "base") -> None:
-    """Add the flags of a model with or without adapters. base: the model if none of them names one."""
+    """Add the flags of a model with or without an adapter. base: the model if neither names one."""
     parser.add_argument("--model", help=f"{MODEL} (default: that of --adapter, else {base})")
-    words = "adapter to put on the model; given several times, LoRA adapters are added up"
-    parser.add_argument("--adapter", action="append", metavar="FOLDER", help=words)
+    parser.add_argument("--adapter", action=Once, metavar="FOLDER", help="adapter to put on the model")
     add_flag(parser, "--strength")
 
 
@@ -269,9 +272,8 @@ def load_model(arguments: Namespace, base: str = "base") -> tuple[Any, Any]:
     """Return the model that `add_model`'s flags ask for, and its tokenizer; notes on the way are printed."""
     from minilora.train import load
 
-    adapters = [(folder, 1.0) for folder in arguments.adapter] if arguments.adapter else None
-    source = base if arguments.model is None and adapters is None else arguments.model
-    model, tokenizer = load.load_model(source, adapters, strength=arguments.strength)
+    source = base if arguments.model is None and arguments.adapter is None else arguments.model
+    model, tokenizer = load.load_model(source, arguments.adapter, strength=arguments.strength)
     notes = getattr(model, "notes", [])
     print_notes(notes)
     notes.clear()
@@ -279,14 +281,15 @@ def load_model(arguments: Namespace, base: str = "base") -> tuple[Any, Any]:
 
 
 def read_trainings(arguments: Namespace) -> tuple[list[dict], Any]:
-    """Return how the model and the adapters of `add_model`'s flags came to be, as far as that is known, and the columns
+    """Return how the model and the adapter of `add_model`'s flags came to be, as far as that is known, and the columns
     of examples: those that were typed, else those of the first training.
     """
     from minilora.data.examples import Columns
     from minilora.train.load import path_of_model
     from minilora.train.save import training_of
 
-    folders = [*(arguments.adapter or ()), *([path_of_model(arguments.model)] if arguments.model else ())]
+    folders = [arguments.adapter] if arguments.adapter else []
+    folders += [path_of_model(arguments.model)] if arguments.model else []
     trainings = [training for folder in folders if (training := training_of(folder))]
     return trainings, Columns.of(next(iter(trainings), {}) | Columns.of(vars(arguments)).settings())
 

@@ -75,8 +75,7 @@ def _conversations(arguments: Namespace, trainings: list[dict], columns: Any) ->
     from minilora.train.progress import progress_bar
     from minilora.train.text import Chats
 
-    source = catalog.resolve(arguments.shots_from or arguments.data)
-    pool = read_examples(source, columns).conversations if arguments.shots else []
+    pool = read_examples(catalog.resolve(arguments.shots_from), columns).conversations if arguments.shots else []
     chosen = select(arguments.data, arguments.split, trainings, arguments.examples, arguments.seed, pool, columns)
     measured = chosen.conversations
     shots = draw_shots(pool, arguments.shots, arguments.seed, measured)

@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from minilora.commands.common import Parser, add_flag, add_model, choice, load_model
-from minilora.errors import MiniloraError, escape, print_notes
+from minilora.errors import MiniloraError, print_notes
 from minilora.formats.atomic import show_path
 
 
@@ -26,25 +26,18 @@ def run(arguments: Namespace) -> None:
     from minilora.train import save
 
     out = Path(arguments.out)
-    _check(arguments, out)
-    model, tokenizer = load_model(arguments)
-    merged = model if arguments.adapter is None else model.merge_and_unload()
-    if out.suffix == ".gguf":
-        save.save_gguf(merged, tokenizer, out, (arguments.quantize or "f16").upper())
-    else:
-        save.save_model(merged, tokenizer, out)
-    print_notes(getattr(model, "notes", []))
-    print(f"saved {out}", flush=True)
-
-
-def _check(arguments: Namespace, out: Path) -> None:
-    """Raise MiniloraError for flags that do not go together, and where `out` is taken or has no place."""
     to_gguf = out.suffix == ".gguf"
     if arguments.adapter is None and not to_gguf:
         raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
     if arguments.quantize and not to_gguf:
         raise MiniloraError("--quantize needs a .gguf file as --out")
-    if to_gguf and not out.parent.is_dir():
-        raise MiniloraError(f"there is no folder {show_path(out.parent)} to write {escape(out.name)} into")
     if os.path.lexists(out) and (to_gguf or not out.is_dir() or any(out.iterdir())):
         raise MiniloraError(f"{show_path(out)} exists; choose another --out")
+    model, tokenizer = load_model(arguments)
+    merged = model if arguments.adapter is None else model.merge_and_unload()
+    if to_gguf:
+        save.save_gguf(merged, tokenizer, out, (arguments.quantize or "f16").upper())
+    else:
+        save.save_model(merged, tokenizer, out)
+    print_notes(getattr(model, "notes", []))
+    print(f"saved {out}", flush=True)

@@ -24,7 +24,7 @@ from minilora.models.registry import family_of
 from minilora.peft.files import CONFIG, SavedAdapter
 from minilora.show.grids import show_size
 from minilora.train import catalog, hub
-from minilora.train.load import base_folder, count_parameters, load_model, path_of_model, tokenizer_of
+from minilora.train.load import adapter_folder, base_folder, count_parameters, load_model, path_of_model, tokenizer_of
 from minilora.train.save import save_model
 
 BASE = "Llama architecture, F16, trained from nothing on the documentation of Python; comes with minilora"
@@ -116,9 +116,8 @@ def describe(source: str) -> dict:
 
     MiniloraError if there is none, FormatError for damage.
     """
-    adapters = [folder for folder in (Path(source), Path(source) / "adapter") if (folder / CONFIG).is_file()]
-    if adapters:
-        path, saved = adapters[0], SavedAdapter.read(adapters[0], open_file)
+    if ((path := adapter_folder(source)) / CONFIG).is_file():
+        saved = SavedAdapter.read(path, open_file)
         content, tensors = saved.content, dict[str, Any](saved.tensors)
     else:
         path = path_of_model(source)

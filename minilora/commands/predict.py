@@ -42,11 +42,12 @@ def add(parser: common.Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     from minilora.data.examples import read_examples, read_questions
+    from minilora.data.rows import spelling
     from minilora.measure.held_out import learned_from
     from minilora.train.progress import progress_bar
 
     out, where = Path(arguments.out), show_path(arguments.out)
-    if out.suffix.lower() not in DELIMITERS:
+    if (suffix := out.suffix.lower()) not in DELIMITERS:
         raise MiniloraError(f"--out {where} ends in none of {', '.join(DELIMITERS)}")
     is_there = out.exists() and out.stat().st_size > 0
     if is_there and not (arguments.resume or arguments.overwrite):
@@ -57,7 +58,9 @@ def run(arguments: Namespace) -> None:
     if is_there and out.samefile(arguments.data):
         raise MiniloraError(f"--out {where} is the file of --data: give it another name")
     added = ["prediction", "probability"] if labels else ["prediction"]
-    table = Table(out, rows, added)
+    # A .csv is for the spreadsheet program that wrote --data.
+    delimiter, mark = spelling(arguments.data) if suffix == ".csv" else (DELIMITERS[suffix], "")
+    table = Table(out, rows, added, delimiter, mark)
     answers = table.read() if is_there and arguments.resume else []
     parts = [learned_from(training) or learned_from(training, arguments.data) or () for training in trainings]
     known = {json.dumps(messages[:-1]) for part in parts for messages in part}
@@ -126,8 +129,9 @@ def _answer(
 class Table:
     """The file of answers: the rows of the input, each with the columns that are added to it."""
 
-    def __init__(self, path: Path, rows: list[dict[str, Any]], added: list[str]):
-        self.path, self.rows, self.added, self.delimiter = path, rows, added, DELIMITERS[path.suffix.lower()]
+    def __init__(self, path: Path, rows: list[dict[str, Any]], added: list[str], delimiter: str, mark: str):
+        """delimiter: "" for JSON lines. mark: what stands before the header."""
+        self.path, self.rows, self.added, self.delimiter, self.mark = path, rows, added, delimiter, mark
         self.names = list(dict.fromkeys(name for row in rows for name in row))
         if taken := [name for name in self.names if name.strip().lower() in added]:
             raise MiniloraError(f"--data has a column {escape(taken[0])} already: rename it, or leave it out")
@@ -140,6 +144,7 @@ class Table:
         text = io.StringIO()
         writer = csv.DictWriter(text, self.names + self.added, delimiter=self.delimiter, lineterminator="\n")
         if rows and start == 0:
+            text.write(self.mark)
             writer.writeheader()
         nested = (bool, list, dict)  # what a cell has as JSON
         for row in rows:

@@ -102,17 +102,17 @@ class ChatFormat:
             answers = message["role"] == "assistant"
             yield from ((part, inf) for part in header)
             yield f"{gap}{message['content']}", len(str(gap)) if answers else inf
-            yield tokenizer.special_id(self.end), 0 if answers else inf
+            yield tokenizer.special_ids[self.end], 0 if answers else inf
             if self.after_end:
                 yield self.after_end, inf
         if add_generation_prompt:
             yield from ((part, inf) for part in self._header(tokenizer, "assistant"))
 
     def _header(self, tokenizer: Tokenizer, role: str) -> list[int | str]:
-        start = tokenizer.special_id(self.start)
+        start = tokenizer.special_ids[self.start]
         if self.after_role is None:
             return [start, role + self.gap]
-        return [start, role, tokenizer.special_id(self.after_role), self.gap]
+        return [start, role, tokenizer.special_ids[self.after_role], self.gap]
 
 
 CHATML = ChatFormat("ChatML", "<|im_start|>", None, "\n", "<|im_end|>", "\n")  # SmolLM2, Qwen 2 and 2.5
@@ -131,7 +131,7 @@ def find_format(tokenizer: Tokenizer) -> ChatFormat:
             "models get smollm2)"
         )
     chat_format = _recognise(template)
-    if chat_format is None or not tokenizer.encodes_parts or not all(map(tokenizer.has_special, chat_format.marks)):
+    if chat_format is None or not tokenizer.encodes_parts or not set(chat_format.marks) <= tokenizer.special_ids.keys():
         raise MiniloraError(
             "the model's chat template is none of those known here (ChatML, Llama 3); templates from files are not run"
         )

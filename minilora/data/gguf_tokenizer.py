@@ -16,8 +16,6 @@ from minilora.data import bpe
 from minilora.data.bpe import PRETOKENIZATIONS, WRITTEN, Pretokenization
 from minilora.errors import FormatError, MiniloraError, escape, unknown
 
-LARGEST = 2_000_000  # tokens; the largest vocabularies in use have 262,144
-
 PREFIX = "tokenizer.ggml."
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = range(1, 6)  # tokenizer.ggml.token_type
 
@@ -37,8 +35,6 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
         raise FormatError(f"{where}: {unknown('pre-tokenizer', name, PRETOKENIZATIONS)}")
     cut = PRETOKENIZATIONS[name]
     tokens = list(values["tokens"])
-    if not 0 < len(tokens) <= LARGEST:
-        raise FormatError(f"{where}: a vocabulary of {len(tokens):,} tokens; from 1 to {LARGEST:,} are possible")
     vocab = {token: index for index, token in enumerate(tokens)}
     if len(vocab) < len(tokens):
         token = next(token for index, token in enumerate(tokens) if vocab[token] != index)

@@ -43,6 +43,17 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     The first row of a table names the columns; fields are text; columns without a name and empty rows are left out.
     Errors: MiniloraError, which names up to three bad lines; FormatError if the file cannot be read.
     """
+    return _read(path)[0]
+
+
+def spelling(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return the delimiter of a table, a comma if it needs none, and the byte order mark that it begins with, or ""."""
+    _, delimiter, mark = _read(path)
+    return delimiter if delimiter in DELIMITERS else ",", mark
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[list[Row], str, str]:
+    """Return the rows of a file, and its `spelling`."""
     (kind, compression), where = _suffixes(path), show_path(path)
     if not is_rows(path):
         raise MiniloraError(
@@ -56,11 +67,12 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     if len(raw) > SIZE_LIMIT:
         raise MiniloraError(f"{where} has more than {SIZE_LIMIT:,} bytes, the most that is read of a file: divide it")
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # a spreadsheet's "Unicode text"
-        raw = raw.decode("utf-16", "replace").encode()
-    text = decode(raw, where)
-    if not (rows := _table(text, where) if kind in TABLES else _objects(text, kind, where)):
+        raw = codecs.BOM_UTF8 + raw.decode("utf-16", "replace").encode()
+    text, mark = decode(raw, where), "\ufeff" * raw.startswith(codecs.BOM_UTF8)
+    rows, delimiter = _table(text, where) if kind in TABLES else (_objects(text, kind, where), ",")
+    if not rows:
         raise MiniloraError(f"{where} has no rows")
-    return rows
+    return rows, delimiter, mark
 
 
 def _suffixes(path: str | os.PathLike[str]) -> tuple[str, str]:
@@ -69,16 +81,16 @@ def _suffixes(path: str | os.PathLike[str]) -> tuple[str, str]:
     return (Path(name.stem).suffix, name.suffix) if name.suffix in OPENERS else (name.suffix, "")
 
 
-def _table(text: str, where: str) -> list[Row]:
-    """Read a table by the delimiter that its header has most of, or by another one that divides all rows alike."""
+def _table(text: str, where: str) -> tuple[list[Row], str]:
+    """Read a table by the delimiter that its header has most of, or another one that divides all rows alike: both."""
     csv.field_size_limit(SIZE_LIMIT)
     header = "".join(next(csv.reader(io.StringIO(text.lstrip("\n"), newline=""), delimiter="\x1f"), ()))
     delimiters = sorted((one for one in DELIMITERS if one in header), key=header.count, reverse=True)
-    tables = [_divided(text, one) for one in delimiters or "\x1f"]  # a single column: by a character that no text has
-    rows, problems = min(tables, key=lambda table: bool(table[1]))
+    tables = [(*_divided(text, one), one) for one in delimiters or "\x1f"]  # a single column: no text has this
+    rows, problems, delimiter = min(tables, key=lambda table: bool(table[1]))
     if problems:
         raise MiniloraError(f"{where}: {first_few(problems, separator='; ')}")
-    return rows
+    return rows, delimiter
 
 
 def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:

@@ -2,8 +2,7 @@
 
 A text is UTF-8 bytes; training merges the most frequent neighbouring pair into a new token, again and again (Sennrich
 et al. 2016, arXiv 1508.07909; on bytes as in GPT-2). With all 256 bytes in the vocabulary any text comes back as it
-was. The `tokenizers` library does the merging, and writes the tokenizer.json that transformers opens. Where there is no
-build of it, in the browser, `data.bpe` does the same, slower.
+was. The `tokenizers` library does the merging, and writes the tokenizer.json that transformers opens.
 """
 
 from __future__ import annotations
@@ -50,6 +49,7 @@ class Tokenizer:
     eos_token, eos_token_id      what ends a text
     pad_token, pad_token_id      what pads a batch, on the `padding_side`; at first what ends a text
     bos_token_id                 what begins one, or None
+    special_ids                  of the tokens that no text gives, by name; others that were added, a text may have
     add_bos_token                whether the model was trained on texts that begin with it: see `encode_prompt`
     chat_template                the template that came with the model, or None. It is read, never run: see `data.chat`
     """
@@ -62,7 +62,7 @@ class Tokenizer:
         add_bos_token: bool | None = None,
         chat_template: str | None = None,
     ):
-        """`inner` is a tokenizers.Tokenizer or a ByteLevelBPE. eos_token, bos_token: a name or an id. add_bos_token:
+        """`inner` is a tokenizers.Tokenizer. eos_token, bos_token: a name or an id. add_bos_token:
         None asks the rules of `inner` itself, which may also name the token. MiniloraError for a token that it lacks.
         """
         self._inner = inner
@@ -81,8 +81,7 @@ class Tokenizer:
             self.bos_token_id = begins[0]
         self.add_bos_token = begins == [self.bos_token_id] if add_bos_token is None else add_bos_token
         self.add_bos_token = self.add_bos_token and self.bos_token_id is not None
-        # Special are those that no text gives; others that were added, a text may have.
-        self._special = {t.content: i for i, t in inner.get_added_tokens_decoder().items() if t.special}
+        self.special_ids = {t.content: i for i, t in inner.get_added_tokens_decoder().items() if t.special}
         # Rules for pairs and for bos, which no text here needs, and which move the places of tokens in their text.
         self._post_processor, inner.post_processor = inner.post_processor, None
         # False if a space goes before the first text alone, so that a part of a text cannot be encoded by itself.
@@ -99,21 +98,6 @@ class Tokenizer:
         if index is not None and name is not None:
             return index, name
         raise MiniloraError(f"the tokenizer has no token {escape(token)}")
-
-    @property
-    def kind(self) -> str:
-        """Describe what a text is cut into."""
-        has_bytes = self._inner.model.byte_fallback  # SentencePiece's: a character that is no token is its bytes
-        return "BPE on characters, with bytes for rare ones" if has_bytes else "BPE on bytes"
-
-    def has_special(self, name: str) -> bool:
-        return name in self._special
-
-    def special_id(self, name: str) -> int:
-        """Return the id of the special token of this name, which no text gives. MiniloraError if there is none."""
-        if name not in self._special:
-            raise MiniloraError(f"the tokenizer has no special token {escape(name)}")
-        return self._special[name]
 
     def encode(self, text: str) -> np.ndarray:
         """Return the token ids of `text`, int64 (N,); no special token is added, and none is read out of the text."""
@@ -181,13 +165,13 @@ class Tokenizer:
         """Read the tokenizer whose tokenizer.json has this content; `where` names it in errors. FormatError otherwise.
         settings: as of `Tokenizer`."""
         raw = content.encode() if isinstance(content, str) else content
-        model = (parsed := parse_json(raw, where)).get("model")
+        model = parse_json(raw, where).get("model")
         if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or model.get("continuing_subword_prefix"):
             raise FormatError(f"{where} holds no byte-pair encoding")  # on such a prefix the library can panic
+        import tokenizers
+
         with format_errors(f"{where} holds no tokenizer"):
-            library = _library()
-            inner = library.Tokenizer.from_str(raw.decode()) if library else bpe.ByteLevelBPE(parsed, where)
-            return cls(inner, eos_token, **settings)
+            return cls(tokenizers.Tokenizer.from_str(raw.decode()), eos_token, **settings)
 
     @classmethod
     def from_gguf(cls, metadata: dict[str, Any], where: str) -> Tokenizer:
@@ -196,13 +180,6 @@ class Tokenizer:
         with format_errors(f"{where} holds no tokenizer"):
             inner, settings = gguf_tokenizer.build(metadata, where)
             return cls(inner, **settings)
-
-    def check_fit(self, vocab_size: int, where: str) -> None:
-        """Raise FormatError if a model of `vocab_size` tokens, in the file `where`, has no place for all of this
-        one's.
-        """
-        if self.vocab_size > vocab_size:
-            raise FormatError(f"{where}: the tokenizer has {self.vocab_size} tokens, the model {vocab_size}")
 
     # As transformers has it
 
@@ -289,14 +266,6 @@ def format_errors(message: str) -> Iterator[None]:
         raise
 
 
-def _library() -> Any:
-    """Import the tokenizers library; None if it is not installed."""
-    with suppress(ModuleNotFoundError):
-        import tokenizers
-
-        return tokenizers
-
-
 def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     """Read the tokenizer of a Hugging Face folder, which need not be trusted.
 
@@ -339,10 +308,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """
     if vocab_size < SMALLEST:
         raise MiniloraError(f"vocabulary size {vocab_size}: at least {SMALLEST}, for the 256 bytes and {END_OF_TEXT}")
-    if not (library := _library()):
-        return Tokenizer(bpe.ByteLevelBPE.trained(texts, vocab_size, END_OF_TEXT))
-    inner, alphabet = library.Tokenizer.from_str(json.dumps(bpe.RULES)), list(bpe.CHARACTERS.values())
-    trainer = library.trainers.BpeTrainer(
+    import tokenizers
+
+    inner, alphabet = tokenizers.Tokenizer.from_str(json.dumps(bpe.RULES)), list(bpe.CHARACTERS.values())
+    trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
     )
     inner.train_from_iterator(texts, trainer)

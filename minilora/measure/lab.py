@@ -27,9 +27,8 @@ class Lab:
     """A base in `base_folder` and what to measure on it. Every draw has a seed: the same calls give the same numbers.
 
     seq_len, batch_size: of training on text, in tokens and rows. test_characters, validation_characters: of each
-    held-out text. test_examples: of the labelled task, at most,
-    as many of each class. own: {method: function of (model, options, seed)}, code that adapts a model in place, used
-    instead of the library's for that method.
+    held-out text. test_examples: of the labelled task, at most, as many of each class. own: {method: function of
+    (model, options, seed)}, code that adapts a model in place, used instead of the library's for that method.
     """
 
     def __init__(

@@ -2,15 +2,14 @@
 
 A method is one file beside this one (its configuration, its layer and its record) and one line below. What is the same
 for all of them is in `config.py` (what a method provides, finding modules), `method.py` (the record, from which flags,
-tables, looks and the planner are made), `sites.py` and `model.py` (adapting), `mixing.py` (sums of adapters) and
-`files.py` (saving and loading).
+tables, looks and the planner are made), `sites.py` and `model.py` (adapting) and `files.py` (saving and loading).
 """
 
 from minilora.elsewhere import missing
 from minilora.peft.config import AdapterLayer, PeftConfig, TaskType
-from minilora.peft.files import adapter_quantization, base_fingerprint
+from minilora.peft.files import base_fingerprint
 from minilora.peft.method import CONFIGS, METHODS, Method, Option, Options
-from minilora.peft.model import PeftModel, get_peft_model, load_adapters
+from minilora.peft.model import PeftModel, get_peft_model
 
 # The methods, a line each, in the order of all tables.
 # ruff: isort: off
@@ -25,7 +24,7 @@ from minilora.peft.vera import VeraConfig as VeraConfig
 # ruff: isort: on
 
 __all__ = ["CONFIGS", "METHODS", "AdapterLayer", "Method", "Option", "Options", "PeftConfig", "PeftModel", "TaskType"]
-__all__ += ["adapter_quantization", "base_fingerprint", "get_peft_model", "load_adapters", "lora_plus_groups"]
+__all__ += ["base_fingerprint", "get_peft_model", "lora_plus_groups"]
 __all__ += [config.__name__ for config in CONFIGS.values()]
 
 

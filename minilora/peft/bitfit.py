@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from minilora import nn
 from minilora.errors import MiniloraError, escape
 from minilora.fields import flag
-from minilora.peft.config import AdapterLayer, TargetedConfig, matching
+from minilora.peft.config import AdapterLayer, TargetedConfig
 from minilora.peft.method import Counts, Trainable, register
 from minilora.tensor import Tensor
 
@@ -48,7 +48,7 @@ class TunedConfig(TargetedConfig):
 class BitFitConfig(TunedConfig):
     """The biases that train. PEFT has no such method, and does not read its files.
 
-    target_modules: Linears and norms; None: every one that has something to train and is not in modules_to_save.
+    target_modules: Linears and norms; None: every one that has something to train.
     Raises MiniloraError where there is nothing to train.
     """
 
@@ -63,14 +63,8 @@ class BitFitConfig(TunedConfig):
         return ["weight"] * (self.norms and isinstance(module, NORMS)) + ["bias"] * has_bias
 
     def default_targets(self, model: nn.Module) -> list[str]:
-        whole = matching(model, self.saved_names(model), "modules_to_save", nn.Module)
-        return [
-            path
-            for path, module in model.named_modules()
-            if isinstance(module, self.target_kind)
-            and self.trained(module)
-            and not f"{path}.".startswith(tuple(f"{outer}." for outer in whole))
-        ]
+        modules = model.named_modules()
+        return [path for path, module in modules if isinstance(module, self.target_kind) and self.trained(module)]
 
     def targets(self, model: nn.Module) -> list[str]:
         paths = super().targets(model)

@@ -131,10 +131,7 @@ register(
     lr=9e-3,
     large_lr=9e-4,
     config=BottleneckConfig,
-    settings=lambda options, tokens: {
-        "bottleneck_size": options.bottleneck_size,
-        "placement": options.placement,
-    },
+    settings=lambda options, tokens: {"bottleneck_size": options.bottleneck_size, "placement": options.placement},
     options={
         "bottleneck_size": Option(whole(64, least=1), "width of an adapter", int),
         "placement": Option(choice("pfeiffer", *PLACEMENTS), "of adapters: pfeiffer, houlsby or parallel"),

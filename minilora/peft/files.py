@@ -1,7 +1,7 @@
 """An adapter's files: what is written, and what must be right before an adapter is put on a model.
 
 The files are PEFT's: adapter_config.json and adapter_model.safetensors. What PEFT has no field for (the fingerprint of
-the base, a second record of the configuration, what was untied) is in the metadata of the safetensors file, which PEFT
+the base, a second record of the configuration) is in the metadata of the safetensors file, which PEFT
 does not look at; an unknown field in adapter_config.json would make it warn. The paths that modules have in the plain
 model are the names on disk.
 """
@@ -78,8 +78,6 @@ def write_adapter(folder: Any, base: nn.Module, adapter: Adapter, base_name: str
         "minilora.base": base_fingerprint(base, saved),
         "minilora.config": json.dumps({field.name: content[field.name] for field in fields(config) if field.compare}),
     }
-    if adapter.untied:
-        metadata["minilora.untied"] = json.dumps(adapter.untied)
     if quantized := quantization(base):
         metadata["minilora.quantization"] = json.dumps(quantized)
     adapts_linears = getattr(config, "target_kind", None) is nn.Linear
@@ -113,7 +111,8 @@ class SavedAdapter:
         where = show_path(folder)
         if not os.path.exists(folder / WEIGHTS) and os.path.exists(folder / "adapter_model.bin"):
             raise FormatError(f"{where} holds a pickle, which can run any program; save the adapter as safetensors")
-        _check_is_adapter(folder)
+        if not (folder / CONFIG).exists() and any((folder / part / "config.json").exists() for part in ("", "model")):
+            raise FormatError(f"{where} holds a whole model, no adapter: give it as --model")
         content = read_json(folder / CONFIG)
         tensors, metadata = load(folder / WEIGHTS)
         kind = content.get("peft_type")
@@ -127,6 +126,17 @@ class SavedAdapter:
             record = parse_json(metadata["minilora.config"].encode(), f"{where}: the record of the configuration")
         content |= {name: record[name] for name in CONFIGS[kind].own if name in record}
         return cls(where, content, tensors, metadata, record)
+
+    @property
+    def quantization(self) -> dict | None:
+        """The arguments of `quant.quantize_model` with which the base was quantized; None if it was not."""
+        if "minilora.quantization" not in self.metadata:
+            return None
+        what = f"{self.where}: the record of the quantization"
+        record = parse_json(self.metadata["minilora.quantization"].encode(), what)
+        if set(record) != {"quant_type", "blocksize", "compress_statistics"}:
+            raise FormatError(f"{what} is damaged: {escape(json.dumps(record))}")
+        return record
 
 
 def loaded_adapter(model: nn.Module, folder: Any, name: str, trains: bool) -> tuple[Adapter, list[str]]:
@@ -142,7 +152,7 @@ def loaded_adapter(model: nn.Module, folder: Any, name: str, trains: bool) -> tu
     if problems := _problems(files, model, config, targets, saved):
         raise FormatError(f"{files.where}: the adapter does not fit {type(model).__name__}: {'; '.join(problems)}")
     notes = _compare_base(files, model, saved)
-    adapter = build(model, config, name, (targets, saved), lambda own, module: own.restore(module))
+    adapter = build(model, config, name, targets, saved, lambda own, module: own.restore(module))
     for site in adapter.sites:
         for on_disk, parameter, turned in site.saved(config, model):
             array = files.tensors[on_disk].astype(parameter.dtype)
@@ -225,8 +235,7 @@ def _compare_base(files: SavedAdapter, model: nn.Module, without: list[str]) -> 
 
     without: paths of the modules that the adapter brings along.
     """
-    trained_on = files.metadata.get("minilora.base")
-    if trained_on is None:
+    if (trained_on := files.metadata.get("minilora.base")) is None:
         return [
             "the adapter carries no fingerprint of its base (PEFT writes none): "
             "whether it was trained on this one could not be checked"
@@ -236,46 +245,13 @@ def _compare_base(files: SavedAdapter, model: nn.Module, without: list[str]) -> 
             f"{files.where}: the adapter was trained on another base (fingerprint {escape(trained_on, 12)}) than "
             f"this one ({escape(here, 12)}); load it onto a model with the weights that it was trained on"
         )
-    trained_in, here_in = _quantization(files.metadata), quantization(model)
+    trained_in, here_in = files.quantization, quantization(model)
     if trained_in == here_in:
         return []
     words = f"the adapter was trained on this base in {_in_words(trained_in)}"
     if trained_in and here_in:
         raise MiniloraError(f"{files.where}: {words}, not in {_in_words(here_in)}")
     return [f"{words}, and is used on it in {_in_words(here_in)}: results differ a little"]
-
-
-# Of a folder alone
-
-
-def adapter_quantization(folder: Any) -> dict | None:
-    """The arguments of `quant.quantize_model` with which the base of a saved adapter was quantized; None if not."""
-    _check_is_adapter(folder)
-    return _quantization(safetensors.open_file(Path(folder) / WEIGHTS)[1])
-
-
-def named_base(folder: Any) -> tuple[str | None, str | None]:
-    """Read what a saved adapter says of its base: base_model_name_or_path and the fingerprint, None if it has none."""
-    _check_is_adapter(folder)
-    name = read_json(Path(folder) / CONFIG).get("base_model_name_or_path")
-    metadata = safetensors.open_file(Path(folder) / WEIGHTS)[1]
-    return name if isinstance(name, str) else None, metadata.get("minilora.base")
-
-
-def _check_is_adapter(folder: Any) -> None:
-    """FormatError for the folder of a whole model, or of the run that trained one."""
-    folder = Path(folder)
-    if not (folder / CONFIG).exists() and any((folder / part / "config.json").exists() for part in ("", "model")):
-        raise FormatError(f"{show_path(folder)} holds a whole model, no adapter: give it as --model")
-
-
-def _quantization(metadata: dict[str, str]) -> dict | None:
-    if "minilora.quantization" not in metadata:
-        return None
-    record = parse_json(metadata["minilora.quantization"].encode(), "the record of the quantization")
-    if set(record) != {"quant_type", "blocksize", "compress_statistics"}:
-        raise FormatError(f"the record of the quantization is damaged: {escape(json.dumps(record))}")
-    return record
 
 
 def _in_words(settings: dict | None) -> str:

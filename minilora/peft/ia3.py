@@ -20,21 +20,11 @@ from typing import Any, ClassVar, Self
 from minilora import nn
 from minilora.backend import xp
 from minilora.errors import MiniloraError, escape
-from minilora.peft.config import (
-    AdapterLayer,
-    TargetedConfig,
-    as_list,
-    changed,
-    is_list_of_names,
-    meant,
-    names,
-    of_family,
-    with_weight,
-)
+from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, changed, meant, names, of_family, with_weight
 from minilora.peft.method import Counts, Trainable, register
 from minilora.tensor import Tensor
 
-DEFAULT_FEEDFORWARD = {"llama": ["down_proj"], "gpt2": ["mlp.c_proj"]}
+FEEDFORWARD = {"llama": ["down_proj"], "gpt2": ["mlp.c_proj"]}
 
 
 @dataclass
@@ -60,29 +50,20 @@ class IA3Config(TargetedConfig):
 
     def complete(self, model: nn.Module) -> None:
         super().complete(model)
-        if self.feedforward_modules is None:
-            targets = super().targets(model)
-            self.feedforward_modules = [
-                name for name in of_family(model, DEFAULT_FEEDFORWARD) if meant([name], targets)
-            ]
+        if self.feedforward_modules in (None, *FEEDFORWARD.values()):  # PEFT's files have it, whatever the targets are
+            names, targets = self.feedforward_modules or of_family(model, FEEDFORWARD), super().targets(model)
+            self.feedforward_modules = [name for name in names if meant([name], targets)]
 
     def targets(self, model: nn.Module) -> list[str]:
         targets, names = super().targets(model), as_list(self.feedforward_modules)
         there = escape(", ".join(dict.fromkeys(path.rpartition(".")[2] for path in targets)), 400)
         strange = [escape(repr(name)) for name in names if not meant([name], targets)]
-        problems = [f"{name} is not among the adapted modules ({there})" for name in strange]
-        # PEFT compares letters, not names: to it "down_proj" means a target called "my_down_proj", too.
-        own = meant(names, targets)
-        if more := [path for path in targets if path.endswith(tuple(names)) and path not in own]:
-            problems.append(f"PEFT would take {escape(', '.join(more))} for one, too; give whole paths")
-        if problems:
+        if problems := [f"{name} is not among the adapted modules ({there})" for name in strange]:
             raise MiniloraError(f"feedforward_modules: {'; '.join(problems)}")
         return targets
 
     def at(self, path: str) -> Self:
-        return changed(
-            self, target_modules=[path], feedforward_modules=meant(as_list(self.feedforward_modules), [path])
-        )
+        return changed(self, feedforward_modules=meant(as_list(self.feedforward_modules), [path]))
 
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
         return {"ia3_l": (1, module.in_features) if self.feedforward_modules else (module.out_features, 1)}
@@ -96,13 +77,6 @@ class IA3Config(TargetedConfig):
         if not set(names) <= set(content["target_modules"]):  # PEFT wants the same strings in both
             return content | {"target_modules": targets, "feedforward_modules": meant(names, targets)}
         return content
-
-    @classmethod
-    def from_dict(cls, content: dict) -> Self:
-        names, targets = content.get("feedforward_modules", []), content.get("target_modules")
-        if names in DEFAULT_FEEDFORWARD.values() and is_list_of_names(targets) and not meant(names, targets):
-            content = content | {"feedforward_modules": []}  # PEFT writes its default, whatever the targets are
-        return super().from_dict(content)
 
 
 class IA3Linear(AdapterLayer):

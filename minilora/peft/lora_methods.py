@@ -4,9 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from minilora import nn
-from minilora.errors import MiniloraError, escape, unknown
-from minilora.fields import checked, choice, flag, is_number, number, whole
-from minilora.ops import number as plain_number
+from minilora.errors import MiniloraError, unknown
+from minilora.fields import checked, checked_value, choice, flag, number, whole
 from minilora.peft.config import is_list_of_names
 from minilora.peft.lora import LoraConfig
 from minilora.peft.method import Counts, Option, Trainable, register
@@ -161,8 +160,7 @@ def lora_plus_groups(model: nn.Module, lr: float, ratio: float = 16.0, weight_de
     lr is a little lower than without the ratio. Raises MiniloraError where no B trains, or for a ratio that is not a
     positive number.
     """
-    if not is_number(ratio := plain_number(ratio)) or not ratio > 0:
-        raise MiniloraError(f"the ratio of LoRA+ must be a positive number, such as 16, not {escape(repr(ratio))}")
+    ratio = checked_value("the ratio of LoRA+", ratio, number(None, above=0))
     live = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not any(_is_b(name) for name in live):
         raise MiniloraError("LoRA+ sets the learning rate of LoRA's B, and no lora_B trains in this model")

@@ -192,13 +192,3 @@ def find(name: str, others: tuple[str, ...] = ()) -> str:
     if name not in others:
         raise MiniloraError(unknown("method", name, [*others, *METHODS]))
     return name
-
-
-def method_of(config: PeftConfig) -> Method:
-    """The method that a configuration is of."""
-    fitting = [
-        method
-        for method in METHODS.values()
-        if method.config is type(config) and all(getattr(config, n) == v for n, v in method.variant.items())
-    ]
-    return next((method for method in reversed(fitting) if method.variant), fitting[0])

@@ -13,10 +13,9 @@ from typing import Any
 from minilora import nn
 from minilora.elsewhere import check_arguments
 from minilora.errors import MiniloraError, escape, unknown
+from minilora.fields import checked_value, number
 from minilora.peft.config import PeftConfig
 from minilora.peft.files import loaded_adapter, write_adapter
-from minilora.peft.method import method_of
-from minilora.peft.mixing import checked_number, weighted_sum
 from minilora.peft.sites import Adapter, fresh_adapter
 from minilora.quant import dequantize_model, quantization
 
@@ -96,13 +95,11 @@ class PeftModel(nn.Module):
         """Put the adapter of that name in place of the active one. It trains, as in PEFT, unless in inference mode."""
         self._must_be_in("switch")
         adapter = self._named(adapter_name)
-        was_on, before = self._is_on, self._active
-        self._switch(False)
-        self._active = adapter
-        adapter.trains = not inference_mode
-        self._set_what_trains(before)
-        self._set_what_trains(adapter)
-        self._switch(was_on)
+        with self.disable_adapter():
+            before, self._active = self._active, adapter
+            adapter.trains = not inference_mode
+            self._set_what_trains(before)
+            self._set_what_trains(adapter)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Forget an adapter. In place of the active one, the first of the others by name is set, as in PEFT."""
@@ -116,20 +113,6 @@ class PeftModel(nn.Module):
         if adapter is self._active:
             self.set_adapter(others[0], inference_mode=not self._adapters[others[0]].trains)
         del self._adapters[adapter_name]
-
-    def add_weighted_adapter(
-        self, adapters: list[str], weights: list[float], adapter_name: str, combination_type: str
-    ) -> None:
-        """Add the weighted sum of LoRA adapters as a new one, not yet in place: `mixing.py` has the formula.
-
-        combination_type: "cat", the exact sum, whose ranks add up. Each enters at the strength that it has, and later
-        changes of it do not change the sum. Raises MiniloraError for other methods and combinations, and for modules
-        that were trained whole.
-        """
-        if combination_type != "cat":
-            raise MiniloraError(f"combination_type must be 'cat', the exact sum, not {escape(repr(combination_type))}")
-        parts = [self._named(name) for name in adapters]
-        self._add(adapter_name, lambda: (weighted_sum(self.base_model, parts, weights, adapter_name), []))
 
     @property
     def strength(self) -> float:
@@ -146,12 +129,14 @@ class PeftModel(nn.Module):
         nothing, where the change is no multiple of something: DoRA, PiSSA, virtual tokens.
         """
         self._must_be_in("scale")
-        strength = checked_number("the strength of an adapter", strength)
+        strength = checked_value("the strength of an adapter", strength, number(None))
         sites = self._active.sites
         neutral = [site.neutral() for site in sites]
         if strength != 1 and None in neutral:
-            name = method_of(self.peft_config).label
-            raise MiniloraError(f"{name} has no strength but 1, and {strength:g} was given: its change is not linear")
+            raise MiniloraError(
+                f"the adapter has no strength but 1, and {strength:g} was given: the change of DoRA, PiSSA, a prefix "
+                "or a prompt is not linear"
+            )
         for site, values in zip(sites, neutral, strict=True):
             parameters = site.parameters()
             for name, start in (values or {}).items():
@@ -318,32 +303,3 @@ class PeftModel(nn.Module):
         _check_plain(model)
         adapted = cls(model, *loaded_adapter(model, folder, adapter_name, is_trainable))
         return adapted if is_trainable else adapted.eval()
-
-
-def load_adapters(model: nn.Module, adapters: Sequence[tuple[Any, float]], strength: float = 1.0) -> PeftModel:
-    """`model`, adapted in place by the sum of saved adapters, times `strength`, for use: nothing trains.
-
-    adapters: (folder, weight), at least one. A sum of several is one LoRA adapter, called "sum", exact (`mixing.py`);
-    a lone one may be of any method and has its weight as a strength. Raises as `PeftModel.from_pretrained`,
-    `add_weighted_adapter` and `set_strength` do; the model is then as it was.
-    """
-    if not adapters:
-        raise MiniloraError("there is no adapter to load: give at least one folder with its weight")
-    for value in (strength, *(weight for _, weight in adapters)):
-        checked_number("the strength or weight of an adapter", value)
-    names, weights = [str(folder) for folder, _ in adapters], [weight for _, weight in adapters]
-    adapted = PeftModel.from_pretrained(model, names[0], names[0])
-    try:
-        for name in names[1:]:
-            adapted.load_adapter(name, name)
-        if len(names) > 1:
-            total = " + ".join(names)
-            adapted.add_weighted_adapter(names, weights, total, "cat")
-            adapted.set_adapter(total, inference_mode=True)
-            for name in names:
-                adapted.delete_adapter(name)
-        adapted.set_strength(strength * (weights[0] if len(names) == 1 else 1))
-    except MiniloraError:
-        adapted.unload()
-        raise
-    return adapted

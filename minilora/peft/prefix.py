@@ -21,9 +21,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minilora import backend, nn
+from minilora import backend
 from minilora.backend import xp
-from minilora.fields import choice, flag, is_whole, whole
+from minilora.fields import choice, flag, whole
 from minilora.models.beginning import SharedCache
 from minilora.models.language_model import Body
 from minilora.peft.method import Counts, Trainable, register
@@ -35,7 +35,7 @@ from minilora.tensor import Tensor, no_grad
 class PrefixTuningConfig(VirtualTokensConfig):
     """The prefix's length, its start and the way to train it, in PEFT's names and with its defaults.
 
-    init_token_ids is minilora's: P tokens, from whose keys and values the prefix starts.
+    init_token_ids is minilora's: a start from the keys and values of these tokens, whatever init_weights says.
     """
 
     encoder_hidden_size: int | None = whole(None, least=1, optional=True)  # of PEFT's projection, and in its files
@@ -44,25 +44,10 @@ class PrefixTuningConfig(VirtualTokensConfig):
 
     peft_type: ClassVar[str] = "PREFIX_TUNING"
 
-    def problems(self) -> list[str]:
-        found = super().problems()
-        ids = self.init_token_ids
-        if ids is not None:
-            if self.init_weights is not None:
-                found.append("init_token_ids and init_weights are two starts: give one")
-            count = self.num_virtual_tokens
-            if isinstance(ids, list) and is_whole(count, 1) and len(ids) != count:
-                found.append(f"init_token_ids are {len(ids)}, for {count} virtual tokens: give as many")
-        return found
-
     def of_model(self, config) -> dict[str, int]:
         heads = config.num_key_value_heads  # num_attention_heads is PEFT's word for the heads of a prefix
-        return {"token_dim": heads * config.head_dim, "num_attention_heads": heads}
-
-    def complete(self, model: nn.Module) -> None:
-        super().complete(model)
-        if self.encoder_hidden_size is None:
-            self.encoder_hidden_size = self.token_dim
+        width = heads * config.head_dim
+        return {"token_dim": width, "num_attention_heads": heads, "encoder_hidden_size": width}
 
     def shapes(self, module: Body) -> dict[str, tuple[int, ...]]:
         config = module.config
@@ -77,7 +62,7 @@ class PrefixTuningConfig(VirtualTokensConfig):
 
     def adapt(self, module: Body, rng: np.random.Generator) -> "PrefixLayer":
         if self.init_token_ids is not None:
-            return PrefixLayer(module, keys_and_values(module, self.init_token_ids))
+            return PrefixLayer(module, keys_and_values(module, self.first_ids()))
         layer = self.restore(module)
         if self.init_weights is None:
             start = rng.standard_normal(layer.prompt_embeddings.shape, dtype="float32")

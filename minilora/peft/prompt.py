@@ -27,7 +27,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minilora import backend, nn, ops
-from minilora.backend import xp
 from minilora.errors import MiniloraError, escape
 from minilora.fields import checked, choice, is_list_of, is_whole, whole
 from minilora.models.batch import host_ids, token_ids
@@ -64,7 +63,7 @@ class VirtualTokensConfig(PeftConfig):
         super().__post_init__()
 
     def of_model(self, config) -> dict[str, int]:
-        """token_dim and num_attention_heads, as PEFT writes them for this method. config: the body's."""
+        """token_dim and what else of the model PEFT writes for this method alone. config: the body's."""
         raise NotImplementedError
 
     def complete(self, model: nn.Module) -> None:
@@ -75,18 +74,12 @@ class VirtualTokensConfig(PeftConfig):
             )
         body = getattr(model, bodies[0])
         task = "SEQ_CLS" if isinstance(model, LlamaForSequenceClassification) else "CAUSAL_LM"
-        problems = []
         same = {"task_type": task, "num_transformer_submodules": 1, "num_layers": body.config.num_hidden_layers}
         for name, value in (same | self.of_model(body.config)).items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
-            elif getattr(self, name) != value:
-                problems.append(f"{name} is {escape(repr(getattr(self, name)))}, and the model's is {value!r}")
-        room = body.config.max_position_embeddings
-        if self.num_virtual_tokens >= room:
-            problems.append(f"{self.num_virtual_tokens} virtual tokens leave no room in the model's {room} positions")
-        if problems:
-            raise MiniloraError("; ".join(problems))
+        if (count := self.num_virtual_tokens) >= (room := body.config.max_position_embeddings):
+            raise MiniloraError(f"{count} virtual tokens leave no room in the model's {room} positions")
 
     def targets(self, model: nn.Module) -> list[str]:
         return [name for name, part in vars(model).items() if isinstance(part, Body)]
@@ -98,6 +91,10 @@ class VirtualTokensConfig(PeftConfig):
 
     def file_name(self, path: str, name: str) -> str:
         return name
+
+    def first_ids(self) -> list[int]:
+        """init_token_ids, repeated or cut to the number of virtual tokens."""
+        return np.resize(np.array(self.init_token_ids), self.num_virtual_tokens or 0).tolist()
 
 
 class VirtualTokensLayer(AdapterLayer):
@@ -180,15 +177,8 @@ class PromptTuningConfig(VirtualTokensConfig):
         if self.init_token_ids is None and self.prompt_tuning_init == "RANDOM":
             drawn = rng.standard_normal((count, table.shape[1]), dtype="float32")
             return PromptTuningLayer(module, backend.asarray(drawn.astype(table.dtype)))
-        if self.init_token_ids is None:
-            ids = rng.integers(table.shape[0], size=count)
-        else:
-            ids = np.resize(np.asarray(self.init_token_ids), count)  # repeated or cut
+        ids = rng.integers(table.shape[0], size=count) if self.init_token_ids is None else self.first_ids()
         return PromptTuningLayer(module, table[backend.asarray(ids)])
-
-    def restore(self, module: Body) -> "PromptTuningLayer":
-        shape = self.shapes(module)["prompt_embeddings"]
-        return PromptTuningLayer(module, xp.zeros(shape, dtype=module.get_input_embeddings().weight.dtype))
 
 
 class PromptTuningLayer(VirtualTokensLayer):

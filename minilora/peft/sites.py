@@ -94,17 +94,15 @@ def build(
     model: nn.Module,
     config: PeftConfig,
     name: str,
-    places: tuple[list[str], list[str]],
+    targets: list[str],
+    saved: list[str],
     adapt: Callable[[PeftConfig, nn.Module], AdapterLayer],
 ) -> Adapter:
     """An adapter of the plain `model`, not yet in its places. adapt: makes the layer around a module."""
-    targets, saved = places
-    sites = []
-    for path in targets:
-        module = model.get_submodule(path)
-        sites.append(Site(path, module, adapt(config.at(path), module)))
+    modules = {path: model.get_submodule(path) for path in targets + saved}
+    sites = [Site(path, modules[path], adapt(config.at(path), modules[path])) for path in targets]
     for path in saved:
-        module = model.get_submodule(path)
+        module = modules[path]
         copy = deepcopy(module)
         for parameter in copy.parameters():
             parameter.grad = None
@@ -128,6 +126,6 @@ def fresh_adapter(model: nn.Module, config: PeftConfig, seed: int, name: str) ->
     rng = np.random.default_rng(seed)
     frozen = [path for path in CLASSIFIER_HEADS if path in vars(model) and path not in saved + targets]
     notes = [f"the head {path!r} stays frozen; task_type='SEQ_CLS' trains it along" for path in frozen]
-    adapter = build(model, config, name, (targets, saved), lambda own, module: own.adapt(module, rng))
+    adapter = build(model, config, name, targets, saved, lambda own, module: own.adapt(module, rng))
     adapter.trains = not config.inference_mode
     return adapter, notes

@@ -31,7 +31,7 @@ _CUT = "\ufffd"  # what stands for the beginning of a character, until its other
 def end_token_ids(tokenizer: Tokenizer, config) -> list[int]:
     """The tokens that end an answer: the chat format's, and those that the model's configuration lists."""
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    ends = {tokenizer.special_id(chat.find_format(tokenizer).end), tokenizer.eos_token_id, *listed}
+    ends = {tokenizer.special_ids[chat.find_format(tokenizer).end], tokenizer.eos_token_id, *listed}
     return sorted(ends - {None})
 
 

@@ -1,7 +1,6 @@
 """Models with their tokenizers: new, by name, or from files, with or without adapters on top."""
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
@@ -11,16 +10,16 @@ from minilora.data.tokenizer import Tokenizer, folder_tokenizer
 from minilora.errors import FormatError, MiniloraError, did_you_mean, escape
 from minilora.formats.atomic import read_json, show_path
 from minilora.formats.gguf import read_gguf
+from minilora.formats.safetensors import open_file
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.models.registry import family_of
-from minilora.peft import adapter_quantization, load_adapters
-from minilora.peft.files import named_base
+from minilora.peft import PeftModel
+from minilora.peft.files import SavedAdapter
 from minilora.quant import load_4bit
 from minilora.train import hub
 from minilora.train.catalog import BASE, CATALOG, find
 
 TRAINING = "training.json"  # beside an adapter: how it came to be
-Adapters = str | os.PathLike | Sequence[tuple[str | os.PathLike, float]]  # a folder, or several with their weights
 
 
 def new_model(tokenizer: Tokenizer, seed: int, **sizes: Any) -> LlamaForCausalLM:
@@ -35,15 +34,15 @@ def base_folder() -> Path:
 
 
 def load_model(
-    source: str | None, adapter: Adapters | None = None, quantization: dict | None = None, strength: float = 1.0
+    source: str | None, adapter: str | Path | None = None, quantization: dict | None = None, strength: float = 1.0
 ):
     """The language model of that name or in a folder or GGUF file, and its tokenizer.
 
     source: "base" (comes with the package), a name of `minilora models list`, a .gguf file, a Hugging Face folder,
     ORG/NAME of a model in the Hub's cache, or a run folder, which stands for the `model` folder in it (as `adapter`:
     the `adapter` folder); None: `base_of` the adapter. quantization: arguments of `quantize_model`, to have the model
-    in 4 bits without ever holding all of it in float32. With `adapter`, the adapter in that folder is on top of it, or
-    the sum of several, times `strength` (`peft.load_adapters`), and the model in 4 bits where the first was trained so.
+    in 4 bits without ever holding all of it in float32. With `adapter`, the adapter in that folder is on top of it, at
+    that strength, for use: nothing trains; and the model is in 4 bits where the adapter was trained so.
     Raises MiniloraError where there is none, FormatError for files that are damaged.
     """
     if adapter is None and strength != 1:
@@ -52,33 +51,35 @@ def load_model(
     path = path_of_model(source)
     family = family_of(path)
     tokenizer = tokenizer_of(path)
-    quantization = quantization if adapter is None else adapter_quantization(adapter_folder(adapter))
-    model: Any = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
-    tokenizer.check_fit(model.config.vocab_size, escape(source))
     if adapter is not None:
-        several = [(adapter, 1.0)] if isinstance(adapter, str | os.PathLike) else adapter
-        model = load_adapters(model, [(adapter_folder(folder), weight) for folder, weight in several], strength)
+        quantization = SavedAdapter.read(adapter_folder(adapter), open_file).quantization
+    model: Any = load_4bit(family, path, **quantization) if quantization else family.from_pretrained(path)
+    if tokenizer.vocab_size > (size := model.config.vocab_size):
+        raise FormatError(f"{escape(source)}: the tokenizer has {tokenizer.vocab_size} tokens, the model {size}")
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter_folder(adapter))
+        model.set_strength(strength)
     return model, tokenizer
 
 
-def adapter_folder(source: Adapters) -> Path:
-    """The folder of an adapter: `source`, or `adapter` in it where that is a run folder; of several, the first's."""
-    source = source if isinstance(source, str | os.PathLike) else source[0][0]
+def adapter_folder(source: str | Path) -> Path:
+    """The folder of an adapter: `source`, or `adapter` in it where that is a run folder."""
     inside = Path(source) / "adapter"
     return inside if (inside / "adapter_config.json").is_file() else Path(source)
 
 
-def base_of(adapter: Adapters | None) -> str:
+def base_of(adapter: str | Path | None) -> str:
     """The base of the adapter in a folder or run folder, as `load_model` takes it; of None, what comes with minilora.
 
-    Of several adapters, that of the first: whether it is also the others' is seen when they are loaded.
     Raises MiniloraError, which says what the adapter was trained on, where that is not here.
     """
     if adapter is None:
         return BASE
     folder = adapter_folder(adapter)
-    name, fingerprint = named_base(folder)
-    if not name and fingerprint:  # saved without a name: when it is loaded, the fingerprint tells if it is another's
+    saved = SavedAdapter.read(folder, open_file)
+    name = saved.content.get("base_model_name_or_path")
+    name = name if isinstance(name, str) else ""
+    if not name and "minilora.base" in saved.metadata:  # the fingerprint, which tells later if it is another's
         return BASE
     # A copy of a model of the Hub is named as that, for PEFT; training.json has the name that was typed.
     typed = read_json(folder / TRAINING).get("model") if os.path.lexists(folder / TRAINING) else None

@@ -82,8 +82,6 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     if digest != _checksum(content, arrays):
         raise FormatError(f"{show_path(path)} is no checkpoint, or damaged: its content does not match its checksum")
     saved = atomic.parse_json(content.encode(), show_path(path))
-    if type(saved.get("step")) is not int or not isinstance(saved.get("state"), dict):
-        raise FormatError(f"{show_path(path)} is no checkpoint: it has no step or no state")
     return Checkpoint(saved["step"], arrays, saved["state"])
 
 
@@ -114,10 +112,7 @@ def remove_checkpoints(folder: str | os.PathLike, step: int) -> Path | None:
 
 def _saved(folder: Path) -> list[tuple[int, Path]]:
     """(step, path) of each checkpoint in `folder` by its name, newest first."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return []
+    names = os.listdir(folder) if folder.is_dir() else []
     named = [(re.fullmatch(r"step-([0-9]+)\.safetensors", name), folder / name) for name in names]
     return sorted(((int(match[1]), path) for match, path in named if match), reverse=True)
 

@@ -99,7 +99,7 @@ def model_card(training: dict, in_peft: bool) -> str:
     return card + in_peft * IN_PEFT
 
 
-def training_of(folder: str | os.PathLike) -> dict | None:
+def training_of(folder: str | Path) -> dict | None:
     """Read how the model or adapter in that folder or run folder came to be, as `training_record` tells it.
 
     There are no figures if only the run's record is there. None if nothing is known. FormatError for damaged files.

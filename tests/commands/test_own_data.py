@@ -63,7 +63,7 @@ def test_the_page_runs(blocks, monkeypatch, capsys):
     ]
     told = [json.loads(Path("runs", name, "run.json").read_text()) for name in ("chat", "auto", "short")]
     assert [one["config"]["model"] for one in told] == ["tiny"] * 3
-    assert names["adapted"].active_adapter == "sum" and names["both"].strength == 0.5
+    assert names["adapted"].active_adapter == "short" and names["adapted"].strength == 0.5
 
     # In Python as by the command. The search for a rate has left the model as it was.
     assert names["history"].best == pytest.approx(told[0]["result"]["validation"], rel=1e-6)

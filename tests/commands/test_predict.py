@@ -20,8 +20,8 @@ TEXTS = [*(f"Is {i} odd or even?" + " Say." * (i % 3) for i in range(18)), 'a "b
 ROWS = [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)]
 
 
-def write(path, rows, delimiter=","):
-    with open(path, "w", newline="") as file:
+def write(path, rows, delimiter=",", encoding="utf-8"):
+    with open(path, "w", newline="", encoding=encoding) as file:
         table = csv.DictWriter(file, rows[0].keys(), delimiter=delimiter)
         table.writeheader()
         table.writerows(rows)
@@ -66,7 +66,7 @@ def predict(place, tmp_path, capsys, monkeypatch):
 
 def likeliest(place) -> list[tuple[str, float]]:
     """Label and probability of each row, alone, asked as in the training."""
-    model, tokenizer = load.load_model(None, [(str(place / "run"), 1.0)])
+    model, tokenizer = load.load_model(None, str(place / "run"))
     asked = [[{"role": "user", "content": f"{ASKS}\n\n{text}"}] for text in TEXTS]
     scores = [answers.label_scores(model, tokenizer, [one], ["no", "yes"])[0] for one in asked]
     shares = [answers.label_probabilities(one)[0] for one in scores]
@@ -134,9 +134,10 @@ def test_answers_that_are_there_are_left_to_evaluate(predict):
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_what_is_interrupted_goes_on_to_the_same_bytes(predict, tmp_path, monkeypatch, suffix):
     rows = [*ROWS[:3], {"id": "3", "text": ""}, *ROWS[3:]]
-    name, data = f"out.{suffix}", write("rows.csv", rows)
+    name, data = f"out.{suffix}", write("rows.csv", rows, ";", "utf-8-sig")
     predict(data=data, out=f"whole.{suffix}")
     whole, out = (tmp_path / f"whole.{suffix}").read_bytes(), tmp_path / name
+    assert suffix == "jsonl" or whole.startswith("\ufeffid;text;prediction;probability\n".encode())  # as --data has it
     scores, calls = answers.label_scores, []
 
     def interrupted(*given):

@@ -11,7 +11,6 @@ from minilora.data.batches import (
     LanguageModelBatches,
     classification_windows,
     evaluation_windows,
-    padded_left,
 )
 from minilora.data.chat import ChatTokens
 from minilora.errors import MiniloraError
@@ -139,10 +138,3 @@ def test_classification_epochs_have_each_text_once():
     assert len({tuple(row) for row in labels}) > 20
     for batch in drawn:  # text and label stay together
         assert batch["attention_mask"].sum(axis=1).tolist() == [len(TEXTS[label]) for label in batch["labels"]]
-
-
-def test_rows_padded_on_the_left_all_end_at_one_place():
-    batch = padded_left([np.array([1, 2]), np.array([3]), np.array([0, 5, 0])])
-    assert batch["input_ids"].tolist() == [[0, 1, 2], [0, 0, 3], [0, 5, 0]]
-    assert batch["attention_mask"].tolist() == [[0, 1, 1], [0, 0, 1], [1, 1, 1]]
-    assert {array.dtype for array in batch.values()} == {np.dtype(np.int64)}

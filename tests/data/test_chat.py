@@ -11,6 +11,7 @@ from minilora.data import chat
 from minilora.data.batches import IGNORED, ChatBatches, chat_windows
 from minilora.data.tokenizer import Tokenizer, train_tokenizer
 from minilora.errors import MiniloraError
+from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
 
@@ -24,16 +25,13 @@ CHATML = (
 def make_tokenizer(template: str | None = CHATML, special=("<|im_start|>", "<|im_end|>"), **changes) -> Tokenizer:
     """changes: of the tokenizer.json, or of its added tokens."""
     content = json.loads(train_tokenizer(["user\nassistant\nsystem\nthe value of it is 12\n\n"] * 20, 290).to_json())
-    first = len(content["model"]["vocab"])
-    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    settings["special"] = changes.pop("are_special", True)
-    content["added_tokens"] += [{"id": first + i, "content": name, **settings} for i, name in enumerate(special)]
+    tiny_chat.add_tokens(content, *special, special=changes.pop("are_special", True))
     return Tokenizer.from_json(json.dumps(content | changes), special[-1], chat_template=template)
 
 
 TOKENIZER = make_tokenizer()
 FORMAT = chat.find_format(TOKENIZER)
-START, END = TOKENIZER.special_id("<|im_start|>"), TOKENIZER.special_id("<|im_end|>")
+START, END = TOKENIZER.special_ids["<|im_start|>"], TOKENIZER.special_ids["<|im_end|>"]
 
 
 def turns(*contents: str, system: str | None = None) -> chat.Conversation:

@@ -65,10 +65,8 @@ BAD_LINES = {
     json.dumps(lines(messages=[])): "messages in the order none",
     json.dumps({"instruction": "a", "input": [1], "output": "b"}): "input is [1], not text",
     json.dumps(lines(prompt=3)): "prompt is 3, not text: write it in quotes",
-    json.dumps({"messages": turns("a", 0)}): "content is 0, not text",
     '{"prompt": "a", "labels": "b"}': "none is called response or completion or output or label or answer: name one so",
     '{"messages": "a"}': "has the columns 'messages'",
-    '{"messages": []}': "messages in the order none",
     '{"messages": [{"role": "user", "content": 1}]}': "content is 1, not text",
     '{"messages": [{"role": "tool", "content": "a"}]}': "in the order tool; ",
     json.dumps({"messages": turns("a")}): "the last message is not the assistant's",
@@ -197,7 +195,6 @@ def test_questions_keep_the_rows_as_they_are(tmp_path):
 
 BAD_FILES = {
     "brackets.jsonl": (b"{\n" * 7, "line 1 is not valid JSON"),
-    "blank.jsonl": (b"\n \n", "has no rows"),
     "zero.jsonl": (b"a\0", "binary"),
     "empty.csv": (b"", "has no rows"),
     "header.csv": (b"text,label\n", "has no rows"),
@@ -207,7 +204,6 @@ BAD_FILES = {
     "open.csv": (b'text,label\na,b\n"a\nb,c\n', "line 3: .* is a quotation mark left open"),
     "twice.csv": (b"text,Team, team \na,b,c\n", "the first line names 'team' twice"),
     "latin.csv": ("text,label\nHäuser,b\n".encode("latin1"), "not UTF-8: .*a table as CSV UTF-8"),
-    "sheet.csv": (b"PK\3\4\0\0", "binary: .*a spreadsheet as CSV"),
     "sheet.xlsx": (b"PK\3\4\0\0", "binary: .*a spreadsheet as CSV"),
     "object.json": (b'{\n"a": 1}', "is no list of objects, and line 1 is not valid JSON"),
     "number.json": (b'[{"text": "a", "label": "b"}, 3]', "is a list of more than objects: see number 2"),

@@ -10,6 +10,7 @@ from minilora.data.bpe import PRETOKENIZATIONS, WRITTEN
 from minilora.data.gguf_tokenizer import CONTROL, NORMAL, UNUSED, USER_DEFINED
 from minilora.data.tokenizer import Tokenizer, train_tokenizer
 from minilora.errors import FormatError, MiniloraError
+from tests.helpers import tiny_chat
 
 pytestmark = pytest.mark.host
 
@@ -47,9 +48,7 @@ def test_ids_are_places_in_the_list():
     text = TEXTS[0]
     assert [tokens[i] for i in tokenizer.encode(text)] == pieces(tokenizer, text)
     assert "Ġvalue" in pieces(tokenizer, text) and tokenizer.decode(tokenizer.encode(text)) == text
-    assert [tokenizer.special_id(name) for name in SPECIAL] == [0, 1, 2]
-    with pytest.raises(ValueError, match="no special token <|nothing|>"):
-        tokenizer.special_id("<|nothing|>")
+    assert [tokenizer.special_ids[name] for name in SPECIAL] == [0, 1, 2]
 
 
 @given(st.text())
@@ -82,11 +81,8 @@ BAD = {
     "nothing": (lambda m: m.clear(), "holds no tokenizer: 'model'"),
     "another kind": (set_to("model", "llama"), "kind 'llama' is not supported"),
     "unknown pre-tokenizer": (set_to("pre", "viking"), "pre-tokenizer 'viking'"),
-    "empty list": (set_to("tokens", []), "a vocabulary of 0 tokens"),
-    "a token that is a number": (lambda m: m["tokenizer.ggml.tokens"].__setitem__(5, 7), "holds no tokenizer"),
+    "empty list": (set_to("tokens", []), "holds no tokenizer"),
     "a token twice": (lambda m: m["tokenizer.ggml.tokens"].__setitem__(9, "<|im_end|>"), "im_end.* appears twice"),
-    "types too few": (lambda m: m["tokenizer.ggml.token_type"].pop(), "holds no tokenizer"),
-    "a merge of one": (append_merge("abc"), "holds no tokenizer"),
     "a merge of unknown": (append_merge("a zzz"), "zzz"),
     "no end": (set_to("eos_token_id", None), "eos_token_id is None"),
     "end out of range": (set_to("eos_token_id", 9999), "eos_token_id is 9999, not one of"),
@@ -173,8 +169,7 @@ def test_a_tokenizer_of_ours_goes_out():
 def test_added_tokens_keep_their_kind():
     content = json.loads(Tokenizer.from_gguf(byte_level(), "a").to_json())
     size = len(content["model"]["vocab"])
-    token = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    content["added_tokens"].append({"id": size, "content": "value of x", "special": False, **token})
+    tiny_chat.add_tokens(content, "value of x", special=False)
     tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>")
     metadata = tokenizer.gguf_metadata(size + 3)
     assert metadata["tokenizer.ggml.token_type"][-3:] == [USER_DEFINED, UNUSED, UNUSED]

@@ -49,14 +49,6 @@ def test_no_held_out_question_is_in_training():
     assert not [question for question in GLOSSARY.uses if question.answer in answers - meanings]
 
 
-def test_the_uses_of_every_fourth_term_are_held_out():
-    assert [question.term for question in GLOSSARY.uses] == [term.term for term in TERMS[3::4]]
-    assert GLOSSARY.phrasings[: len(HELD_OUT_PHRASINGS)] == tuple(
-        Question(text.format(term="brindle"), "A cabin whose heating has failed.", "brindle")
-        for text in HELD_OUT_PHRASINGS
-    )
-
-
 # The quiz
 
 

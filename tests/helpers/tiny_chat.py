@@ -21,6 +21,14 @@ SIZES = {
 }
 
 
+def add_tokens(content: dict, *names: str, special: bool = True) -> dict:
+    """Add tokens to the content of a tokenizer.json, with the next ids."""
+    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": special}
+    first = len(content["model"]["vocab"])
+    content["added_tokens"] += [{"id": first + i, "content": name, **settings} for i, name in enumerate(names)]
+    return content
+
+
 def save(
     folder: Path,
     texts: Iterable[str],
@@ -29,11 +37,7 @@ def save(
     **sizes,
 ) -> Path:
     """Write the model, with a tokenizer that learned from `texts`. sizes: in place of SIZES and 256 positions."""
-    content = json.loads(train_tokenizer(texts, vocab_size).to_json())
-    settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    size = len(content["model"]["vocab"])
-    for i, name in enumerate(("<|im_start|>", "<|im_end|>")):
-        content["added_tokens"].append({"id": size + i, "content": name, "special": True, **settings})
+    content = add_tokens(json.loads(train_tokenizer(texts, vocab_size).to_json()), "<|im_start|>", "<|im_end|>")
     tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>", chat_template=template)
     model = load.new_model(tokenizer, 0, **({"max_position_embeddings": 256} | SIZES | sizes))
     return save_model(model, tokenizer, folder)

@@ -21,7 +21,7 @@ START = """
 import os, sys, sysconfig, threading
 sysconfig.get_config_vars()
 sys.platform = "emscripten"
-sys.modules |= dict.fromkeys(("tokenizers", "resource", "fcntl", "_posixsubprocess"))
+sys.modules |= dict.fromkeys(("resource", "fcntl", "_posixsubprocess"))
 del os.fork
 def refuse(self):
     raise RuntimeError("can't start new thread")
@@ -34,7 +34,8 @@ exec(compile(sys.stdin.read(), "cells", "exec"))
 
 def run(code: str, folder: Path, package: Path = make.FOLDER.parent) -> subprocess.CompletedProcess:
     """Run code in `folder`, with the minilora that lies in `package`. Raises TimeoutExpired after LIMIT."""
-    more = {"OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONPATH": str(package)}
+    path = os.pathsep.join(map(str, (package, lite.TOKENIZERS.parent)))  # in the site, beside the notebooks
+    more = {"OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONPATH": path}
     return subprocess.run(
         [sys.executable, "-c", START],
         input=code,

@@ -29,7 +29,7 @@ def wheel(site):
 
 def test_every_notebook_is_there_with_its_pictures_and_two_cells_in_front(site):
     found = {path.name for path in (site / "files/notebooks").iterdir()}
-    assert found == {*(path.name for path in NOTEBOOKS), lite.FIGURES}
+    assert found == {*(path.name for path in NOTEBOOKS), lite.FIGURES, lite.TOKENIZERS.name}
     for path in NOTEBOOKS:
         built = json.loads((site / "files/notebooks" / path.name).read_text())
         assert built["cells"][2:] == nbformat.read(path, as_version=4)["cells"]

@@ -69,16 +69,6 @@ def test_orders_are_nested_and_balanced(folder):
     assert {response_of(one) for one in uneven.order(0)[:6]} == {"positive", "negative"}
 
 
-def test_a_file_alone_is_divided_by_question(tmp_path):
-    """Eighty rows are enough: a hash put fewer than ten of them into the test, or a label into it alone."""
-    labels = ("billing", "delivery", "returns", "technical", "account")
-    for start in (0, 16, 1584):
-        task = read_task(str(write(tmp_path / f"{start}.jsonl", rows(16, labels, start))))
-        assert (len(task.train), len(task.test)) == (64, 16)
-        assert set(map(response_of, task.test)) == set(labels) == set(map(response_of, task.train))
-        assert not {str(one[:-1]) for one in task.train} & {str(one[:-1]) for one in task.test}
-
-
 def test_what_stands_in_both_is_not_learned_from(tmp_path):
     train, test = write(tmp_path / "a.jsonl", rows(10)), write(tmp_path / "b.jsonl", rows(10, start=7))
     task = read_task(str(train), str(test))

@@ -114,5 +114,5 @@ def test_ids_are_those_of_the_template(family, prefix, tmp_path):
             # What is learned are the answers and their ends, and nothing else. (A token across the edge is no answer.)
             learned = ours.decode(ids[mask]).replace("\ufffd", "")
             assert "".join(learned.split()) == "".join("".join(answers).split())
-            assert (ids[mask] == ours.special_id(found.end)).sum() == len(answers)
+            assert (ids[mask] == ours.special_ids[found.end]).sum() == len(answers)
             assert mask.any() == bool(answers) and not (answers and generating and mask[-1])

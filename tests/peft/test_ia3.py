@@ -17,7 +17,6 @@ from tests.helpers.peft_invariants import (
     edit_config,
     keeps_every_promise,
     logits,
-    refused,
     train,
 )
 
@@ -106,16 +105,6 @@ def test_one_block_may_differ_from_another():
     m = get_peft_model(base_of(PLAIN, "tied", 0), IA3Config(feedforward_modules=names))
     shapes = [block.mlp.down_proj.ia3_l.shape for block in m.base_model.model.layers]
     assert shapes == [(16, 1), (1, 24)]
-
-
-class Pair(nn.Module):
-    def __init__(self):
-        self.fc, self.my_fc = nn.Linear(6, 20), nn.Linear(20, 10)
-
-
-def test_a_name_that_means_more_to_peft_is_refused():
-    options = {"target_modules": ["fc", "my_fc"], "feedforward_modules": ["fc"]}
-    refused(lambda: get_peft_model(Pair(), IA3Config(**options)), "PEFT would take my_fc for one, too")
 
 
 # Files

@@ -5,8 +5,8 @@ import pytest
 from experiments import comparison
 from minilora import peft
 from minilora.errors import MiniloraError
-from minilora.peft import CONFIGS, METHODS, LoraConfig, Options
-from minilora.peft.method import Counts, find, method_of
+from minilora.peft import CONFIGS, METHODS, Options
+from minilora.peft.method import Counts, find
 from minilora.plan.shapes import PRESETS
 from minilora.show.grids import IN_SENTENCES, NAMES, in_order
 from minilora.show.style import LOOKS
@@ -47,14 +47,7 @@ def test_what_is_not_known_is_an_error_and_never_a_gap():
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.config])
-def test_a_configuration_tells_its_method(name):
+def test_a_configuration_is_found_by_its_type(name):
     method, tokens = METHODS[name], list(range(20))
     config = method.make_config(Options(rank=3), tokens)
     assert CONFIGS[config.peft_type] is type(config) and type(config).__name__ in peft.__all__
-    told = method_of(config)
-    assert told.config is method.config and told.variant == method.variant  # QLoRA's is LoRA's
-    assert told is method or not method.variant
-
-
-def test_of_several_variants_the_largest_change_gives_the_name():
-    assert method_of(LoraConfig(use_rslora=True, use_dora=True)).name == "dora"

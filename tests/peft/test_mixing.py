@@ -1,4 +1,4 @@
-"""pytest tests/peft/test_mixing.py: several adapters on one base: names, switching, sums, strength."""
+"""pytest tests/peft/test_mixing.py: several adapters on one base: names, switching, strength."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,10 @@ import pytest
 from minilora.errors import MiniloraError
 from minilora.peft import (
     BottleneckConfig,
-    IA3Config,
     LoraConfig,
     PeftModel,
     PrefixTuningConfig,
     get_peft_model,
-    load_adapters,
 )
 from tests.helpers.peft_invariants import ALL, CASES, base_of, logits, same, state, train
 
@@ -38,14 +36,6 @@ def pair(tmp_path) -> tuple[PeftModel, np.ndarray, np.ndarray]:
     m = PeftModel.from_pretrained(base(), tmp_path / "a", "a")
     m.load_adapter(tmp_path / "b", "b")
     return m, a, b
-
-
-def update(m: PeftModel) -> dict[str, np.ndarray]:
-    """{name: by how much each weight changes where the adapter in place is merged}, where it does."""
-    before = state(base())
-    after = state(m.merge_and_unload())
-    changes = {name: after[name] - before[name] for name in before}
-    return {name: change for name, change in changes.items() if change.any()}
 
 
 def live(m: PeftModel) -> set[str]:
@@ -130,13 +120,7 @@ def test_the_active_one_is_saved_merged_and_deleted(pair, tmp_path):
         (lambda m, folder: m.load_adapter(folder / "b", 3), "must be text, not 3"),
         (lambda m, folder: m.load_adapter(folder / "other", "c"), "another base"),
         (lambda m, folder: m.add_adapter("c", LoraConfig(target_modules=["nowhere"])), "matches nothing"),
-        (lambda m, folder: m.set_strength("0.7"), "must be a number, such as 0.7, not '0.7'"),
-        (lambda m, folder: m.add_weighted_adapter(["a", "c"], [1, 1], "d", "cat"), "unknown adapter 'c'"),
-        (lambda m, folder: m.add_weighted_adapter(["a", "b"], [1, 1], "b", "cat"), "there is an adapter 'b' already"),
-        (lambda m, folder: m.add_weighted_adapter(["a", "b"], [1], "d", "cat"), "2 adapters need as many weights"),
-        (lambda m, folder: m.add_weighted_adapter(["a", "b"], [1, np.inf], "d", "cat"), "must be a number.*not inf"),
-        (lambda m, folder: m.add_weighted_adapter(["a"], [1], "d", "cats"), "must be 'cat'.*not 'cats'"),
-        (lambda m, folder: m.add_weighted_adapter([], [], "d", "cat"), "at least one"),
+        (lambda m, folder: m.set_strength("0.7"), "must be a number, not '0.7'"),
     ],
 )
 def test_what_is_refused_changes_nothing(wrong, words, pair, tmp_path):
@@ -146,60 +130,6 @@ def test_what_is_refused_changes_nothing(wrong, words, pair, tmp_path):
     with pytest.raises(MiniloraError, match=words):
         wrong(m, tmp_path)
     assert m.adapters == ["a", "b"] and m.strength == 1 and same(state(m), before) and np.array_equal(logits(m), a)
-
-
-# Sums
-
-
-@pytest.mark.parametrize("weights", [(0.7, 0.3), (1, -0.5), (0, 2)])
-def test_cat_is_the_weighted_sum_of_the_updates(weights, pair, tmp_path):
-    m, _, _ = pair
-    m.add_weighted_adapter(["b", "a"], list(weights[::-1]), "sum", "cat")  # the sum is not rank-stabilized, as b is
-    assert m.active_adapter == "a"
-    m.set_adapter("sum", inference_mode=True)
-    assert m.peft_config.r == 4 + 3 and m.peft_config.lora_alpha == 7 and not m.peft_config.rank_pattern
-    m.save_pretrained(tmp_path / "sum")
-    parts = [update(PeftModel.from_pretrained(base(), tmp_path / name)) for name in ("a", "b", "sum")]
-    assert parts[2].keys() == {name for part, w in zip(parts, weights, strict=False) if w for name in part}
-    for name, total in parts[2].items():
-        expected = sum(w * part.get(name, 0) for part, w in zip(parts, weights, strict=False))
-        np.testing.assert_allclose(total, expected, atol=2e-6)
-
-
-def test_a_sum_takes_each_at_its_strength_and_does_not_follow_it(pair):
-    m, _, _ = pair
-    m.set_strength(0.5)
-    m.add_weighted_adapter(["a"], [1], "half", "cat")
-    half = logits(m)
-    m.set_strength(1)
-    m.set_adapter("half")
-    np.testing.assert_allclose(logits(m), half, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "config, words",
-    [
-        (IA3Config(), "only LoRA's updates are summed, and 'b' is of type IA3"),
-        (LoraConfig(use_dora=True), "'b' is DoRA"),
-        (LoraConfig(init_lora_weights="pissa", target_modules=["up_proj"]), "'b' is PiSSA"),
-        (LoraConfig(modules_to_save=["norm"]), "'b' has trained model.norm whole"),
-    ],
-)
-def test_what_has_no_low_rank_update_is_not_summed(config, words):
-    m = get_peft_model(base(), LORA)
-    m.add_adapter("b", config)
-    with pytest.raises(MiniloraError, match=words):
-        m.add_weighted_adapter(["default", "b"], [1, 1], "sum", "cat")
-    assert m.adapters == ["default", "b"]
-
-
-def test_a_base_in_four_bits_takes_several_and_their_sum(tmp_path):
-    qlora = CASES["qlora"]
-    for seed, name in enumerate("ab"):
-        train(get_peft_model(base_of(qlora, "tied", 0), qlora.make(), seed)).save_pretrained(tmp_path / name)
-    m = load_adapters(base_of(qlora, "tied", 0), [(tmp_path / "a", 1), (tmp_path / "b", -1)])
-    assert not m.notes and m.peft_config.r == 8
-    assert logits(m).shape == logits(m.merge_and_unload()).shape and "in floats" in m.notes[0]
 
 
 # Strength: what holds for every method is in helpers/peft_invariants.py
@@ -260,40 +190,3 @@ def test_each_adapter_has_a_strength_of_its_own(pair):
     assert m.strength == 0.3 and not np.array_equal(logits(m), a)
     m.set_strength(1)
     assert np.array_equal(logits(m), a)
-
-
-# From files
-
-
-def test_one_folder_or_several_with_weights_and_a_strength(pair, tmp_path):
-    m, a, b = pair
-    with pytest.raises(MiniloraError, match="no adapter to load"):
-        load_adapters(base(), [])
-    assert np.array_equal(logits(load_adapters(base(), [(tmp_path / "a", 1)])), a)
-    m.set_strength(0.25)
-    assert np.array_equal(logits(load_adapters(base(), [(tmp_path / "a", 0.5)], strength=0.5)), logits(m))
-    m.set_strength(1)
-    m.add_weighted_adapter(["a", "b"], [0.7, 0.3], "sum", "cat")
-    m.set_adapter("sum")
-    m.set_strength(0.5)
-    total = load_adapters(base(), [(tmp_path / "a", 0.7), (tmp_path / "b", 0.3)], strength=0.5)
-    assert np.array_equal(logits(total), logits(m)) and len(total.adapters) == 1 and not live(total)
-
-
-@pytest.mark.parametrize(
-    "others, words",
-    [
-        ([("other", 1)], "other: the adapter was trained on another base"),
-        ([("ia3", 1)], "ia3' is of type IA3"),
-        ([("b", np.nan)], "must be a number, such as 0.7, not nan"),
-        ([("a", 1)], "already"),
-    ],
-)
-def test_a_refused_sum_leaves_the_model_plain(others, words, pair, tmp_path):
-    get_peft_model(base(seed=1), LORA).save_pretrained(tmp_path / "other")
-    trained(IA3Config(), folder=tmp_path / "ia3")
-    model = base()
-    with pytest.raises(MiniloraError, match=words):
-        load_adapters(model, [(tmp_path / "a", 1), *((tmp_path / name, weight) for name, weight in others)])
-    assert same(state(model), state(base())) and np.array_equal(logits(model), logits(base()))
-    get_peft_model(model, LORA)

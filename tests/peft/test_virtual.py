@@ -180,12 +180,10 @@ def test_a_text_is_evaluated_token_by_token():
 
 
 @both
-def test_a_tied_head_stays_tied(kind, tmp_path):
+def test_a_tied_head_stays_tied(kind):
     m = train(adapted(kind))
     assert m.config.tie_word_embeddings
     assert m.base_model.lm_head.weight is m.base_model.model.base_layer.embed_tokens.weight
-    m.save_pretrained(tmp_path)
-    assert "minilora.untied" not in safetensors.load_file(tmp_path / "adapter_model.safetensors")[1]
 
 
 def test_a_norm_inside_the_body_can_train_along(tmp_path):

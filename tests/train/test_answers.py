@@ -86,7 +86,7 @@ def test_bits_are_those_of_the_answers_and_their_ends(place):
 def test_what_ends_an_answer(place):
     tokenizer = folder_tokenizer(place / "model")
     model = LlamaForCausalLM.from_pretrained(place / "model")
-    end = tokenizer.special_id("<|im_end|>")
+    end = tokenizer.special_ids["<|im_end|>"]
     for listed, expected in ((None, [end]), (5, [5, end]), ([5, 7], [5, 7, end])):
         model.config.eos_token_id = listed
         assert end_token_ids(tokenizer, model.config) == expected
@@ -152,7 +152,7 @@ def test_answers_come_in_the_order_asked_and_are_those_of_one_at_a_time(tmp_path
 def test_an_answer_ends_before_its_end_whatever_comes_after(tmp_path, monkeypatch):
     tiny_chat.save(tmp_path / "model", ["it is so"] * 9)
     model, tokenizer = load.load_model(str(tmp_path / "model"))
-    end = tokenizer.special_id("<|im_end|>")
+    end = tokenizer.special_ids["<|im_end|>"]
 
     def generate(self, ids, *_, **options):
         assert options["temperature"] == 0 and options["eos_token_id"] == [end] == [options["pad_token_id"]]

@@ -105,7 +105,7 @@ def test_damaged_cut_off_and_foreign_files_fall_back_with_a_note(tmp_path):
 
     for ruin in (
         lambda: path.write_bytes(b""), lambda: os.truncate(path, 500), lambda: save_file(path, {}), exchange,
-        lambda: flip_bit(path, -1), lambda: crafted("{"), lambda: crafted('{"step": "x", "state": {}}'),
+        lambda: flip_bit(path, -1), lambda: crafted("{"),
     ):  # fmt: skip
         save_steps(tmp_path, 1, 2)
         ruin()

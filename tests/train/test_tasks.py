@@ -51,7 +51,7 @@ def plain_scores(model, tokenizer, asked, labels) -> np.ndarray:
         start = len(chat_format.encode(tokenizer, messages, add_generation_prompt=True)[0])
         for j, label in enumerate(labels):
             ids, _ = chat_format.encode(tokenizer, answered(messages, label))
-            end = len(ids) - ids[::-1].tolist().index(tokenizer.special_id("<|im_end|>"))
+            end = len(ids) - ids[::-1].tolist().index(tokenizer.special_ids["<|im_end|>"])
             with no_grad():
                 logits = model(ids[None, :end]).logits.numpy()[0, -end:].astype(np.float64)
             logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
