@@ -50,8 +50,7 @@ def make_step(model_name: str, method: str, batch: int, length: int, checkpointi
 def counted(*where) -> dict:
     """Bytes at their most, by mode: alive in a step, and beside the weights in a forward pass."""
     from minilora import threads
-    from minilora.measure.memory import peak_bytes
-    from notebooks.figures.memory import live_bytes
+    from notebooks.figures.memory import live_bytes, peak_bytes
 
     found = {}
     with threads.using(1):
@@ -66,7 +65,7 @@ def counted(*where) -> dict:
 
 def resident(*where) -> dict:
     """Return the peak of this process after three steps. The last of `where` is the mode."""
-    from minilora.measure.memory import peak_rss
+    from minilora.measure.records import peak_rss
 
     step = make_step(*where[:-1], MODES[where[-1]])[-1]  # before a step keeps freed memory
     for _ in range(3):

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import textwrap
 import time
 from argparse import Namespace
 from contextlib import suppress
@@ -26,7 +25,6 @@ def add(parser: Parser) -> None:
     hints = "show the first N of three hints (default: 1)"
     parser.add_argument("--hint", nargs="?", type=whole(1, 3), const=1, metavar="N", help=hints)
     parser.add_argument("--task", type=whole(1), metavar="N", help="this task alone (hints: of the first not passed)")
-    parser.add_argument("--solution", action="store_true", help="show the answer to --task; nothing is checked")
     parser.add_argument("--watch", action="store_true", help="check again whenever the file changes")
     add_flag(parser, "--json")
 
@@ -34,20 +32,13 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     """Print the report; 0 if all passed, else 1. Raises MiniloraError for what cannot be checked."""
     if arguments.lesson is None:
-        flags = ("file", "hint", "watch", "task", "solution")
+        flags = ("file", "hint", "watch", "task")
         if typed := next((f"--{name}" for name in flags if getattr(arguments, name)), ""):
             raise MiniloraError(f"{typed} needs a lesson: minilora check 08 {typed}")
         return _progress(arguments.json)
     lesson, task = find_lesson(arguments.lesson), arguments.task
     if task is not None and task not in lesson.source.titles:
         raise MiniloraError(f"--task {task}: lesson {lesson.number:02} has {len(lesson.source.titles)} tasks")
-    if arguments.solution:
-        if task is None or arguments.file or arguments.hint or arguments.watch or arguments.json:
-            raise MiniloraError("--solution takes --task, and no other flag: it checks nothing")
-        print(f"This is the answer. Lesson {lesson.number:02}, task {task}: {lesson.source.titles[task]}")
-        for where, code in lesson.source.answer(task).items():
-            print(f"\nin {where}:\n\n{textwrap.indent(code, '    ')}")
-        return 0
     path = Path(arguments.file) if arguments.file else lesson.exercise
     if arguments.watch:
         _watch(lesson, path, arguments)

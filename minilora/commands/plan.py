@@ -1,17 +1,19 @@
-"""`minilora plan`: its flags, and the facts that they ask for. The arithmetic is in `minilora.plan`."""
+"""`minilora plan`: its flags, the facts that they ask for, and those as text. The arithmetic is in `minilora.plan`."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from textwrap import fill
 
 from minilora import blas
 from minilora.commands.common import DEFAULT, Parser, add_flag, choice, print_result
 from minilora.commands.options import add_option_flags, read_options
+from minilora.errors import escape
 from minilora.peft.method import METHODS, find
 from minilora.plan import planner
 from minilora.plan.activations import Step
 from minilora.plan.shapes import PRESETS, find_shape
-from minilora.show.planned import plan_text
+from minilora.show.grids import Grid, drawn, render, show_share, show_size
 from minilora.train import hub
 
 ASSUMPTIONS = {
@@ -20,6 +22,7 @@ ASSUMPTIONS = {
     4: "minilora's own engine, array by array; with checkpointing, the block that is computed again is workspace. "
     "Each kind is at its largest: they are not all alive at once, so the peak may be less than their sum.",
 }
+SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
 
 
 def add(parser: Parser) -> None:
@@ -56,3 +59,44 @@ def _facts(plan: planner.Plan) -> dict:
         facts[name] = {kind: round(size) for kind, size in memory.kinds.items()} | {"peak": round(memory.peak)}
     facts["fits"] = {f"{memory} GB": plan.fits(memory * 1e9) for memory in planner.MEMORIES}
     return facts
+
+
+def plan_text(facts: dict) -> str:
+    """Write the plan of a model in lines."""
+    plans = facts["plans"]
+    one = plans[0] if len(plans) == 1 else None
+    of = f"{escape(facts['model'], 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
+    if one:
+        columns = [one["memory"], one["with_checkpointing"]]
+        kinds = [kind for kind in columns[0] if any(memory[kind] for memory in columns)]
+        rows = [(kind, *(show_size(memory[kind]) for memory in columns)) for kind in kinds]
+        grid = Grid("", ("kind", "bytes", "with\ncheckpointing"), rows, "")
+    else:
+        grid = _several(plans)
+    lines = [f"A training step: {one['method'] + ', ' if one else ''}{of}", render(drawn(grid))]
+    lines += [fill(facts["assumptions"], 79), ""]
+    if one:
+        trained, total = (f"{n:,}" if n < 1e9 else f"{n / 1e9:,.2f} billion" for n in (one["trainable"], one["total"]))
+        lines += [
+            f"trains {trained} of {total} parameters ({show_share(one['trainable'] / one['total'])})",
+            f"saves  {show_size(one['saved_bytes'])}",
+        ]
+        lines += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in one["fits"].items()]
+    else:
+        rows = [(plan["method"], *(SHORT[answer] for answer in plan["fits"].values())) for plan in plans]
+        caption = "ckpt: with checkpointing." if any("ckpt" in row for row in rows) else ""
+        header = ("method", *plans[0]["fits"])
+        lines.append(render(drawn(Grid("What fits on a GPU of so much memory", header, rows, caption))))
+    return "\n".join(lines)
+
+
+def _several(plans: list[dict]) -> Grid:
+    rows: list[tuple[str, ...]] = []
+    for plan in plans:
+        kinds = plan["memory"]
+        weights, states = kinds["weights"] + kinds["constants"], kinds["gradients"] + kinds["optimizer"]
+        sizes = (weights, kinds["adapters"], states, kinds["activations"], kinds["peak"])
+        share = show_share(plan["trainable"] / plan["total"])
+        rows.append((plan["method"], share, *map(show_size, (*sizes, plan["with_checkpointing"]["peak"]))))
+    header = ("method", "trains", "weights", "adapter", "grads,\nmoments", "activa-\ntions", "peak", "peak,\nckpt")
+    return Grid("", header, rows, "")

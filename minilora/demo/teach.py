@@ -24,8 +24,7 @@ from minilora.demo import teach_report
 from minilora.demo.story import command, prepare_folder
 from minilora.formats.atomic import write_json
 from minilora.measure.lab import BASE_DATA
-from minilora.measure.memory import peak_rss
-from minilora.measure.records import machine
+from minilora.measure.records import machine, peak_rss
 from minilora.peft.files import WEIGHTS
 from minilora.quant import in_float
 from minilora.train import defaults, load, methods, metrics, save

@@ -8,6 +8,7 @@ figures and sentences.
 import json
 import os
 import platform
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +27,7 @@ from minilora.train.progress import progress_bar
 
 VERSION = 1  # of the format; one more whenever older files cannot be read any more
 LIMIT = 50_000_000  # bytes
-CPUINFO = Path("/proc/cpuinfo")
+CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 
 
 class Records:
@@ -160,3 +161,12 @@ def machine() -> dict:
         "blas": "; ".join(kernels),
         "processor": {part: value for part, value in known.items() if value},
     }
+
+
+def peak_rss() -> int | None:
+    """Return the most bytes that this process has had in memory (resident set); None on systems other than Linux."""
+    try:  # not `getrusage`: its maximum begins with that of the process that started this one
+        peak = re.search(r"^VmHWM:\s*(\d+) kB$", STATUS.read_text("utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(peak[1]) * 1024 if peak else None

@@ -117,9 +117,7 @@ def _config_of(
     older = metadata.get(f"{architecture}.rope.scale_linear")  # without a type, as is a factor alone
     factor = metadata.get(f"{architecture}.rope.scaling.factor", older)
     scaling = metadata.get(f"{architecture}.rope.scaling.type", "none" if factor in (None, 0, 1) else "linear")
-    if scaling == "linear":
-        config["rope_scaling"] = {"rope_type": "linear", "factor": factor}
-    elif scaling != "none":
+    if scaling != "none":
         raise FormatError(f"{where} asks for rotary scaling {escape(repr(scaling))}, which is not supported")
     return config
 
@@ -169,11 +167,7 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
     }
     if matrices != "F16":
         metadata["general.quantization_version"] = QUANTIZATION_VERSION
-    scaling = config.rope_scaling
-    if scaling is not None and scaling["rope_type"] == "linear":
-        metadata[f"{architecture}.rope.scaling.type"] = "linear"
-        metadata[f"{architecture}.rope.scaling.factor"] = float(scaling["factor"])
-    elif scaling is not None:
+    if config.rope_scaling is not None:
         written[ROPE_FACTORS] = _llama3_factors(config)
     return GGUF(metadata, written)
 

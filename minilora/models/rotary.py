@@ -1,10 +1,8 @@
 """Rotary positions: the angles by which queries and keys are turned (Su et al. 2021, section 3.2), and how models made
 for short texts stretch them over longer ones.
 
-Pair i of a head of size D turns by `position · f_i`, f_i = theta^(-2i/D). Two ways to stretch them are known here:
-
-    linear     every f_i / factor                                          (Chen et al. 2023, "Position Interpolation")
-    llama3     slow pairs f_i / factor, fast pairs as they are, in between a mixture                    (Llama 3.1)
+Pair i of a head of size D turns by `position · f_i`, f_i = theta^(-2i/D). One way to stretch them is known here, that
+of Llama 3.1, "llama3": slow pairs turn by f_i / factor, fast ones as before, those in between by a mixture.
 """
 
 from math import pi
@@ -15,10 +13,8 @@ import numpy as np
 from minilora.errors import FormatError, escape
 from minilora.fields import is_number
 
-SCALINGS = {  # the fields of each, in Hugging Face's names
-    "linear": ("factor",),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-}
+SCALING = "llama3"
+FIELDS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")  # of Hugging Face's
 
 
 def checked_scaling(scaling: object) -> dict[str, Any] | None:
@@ -33,11 +29,11 @@ def checked_scaling(scaling: object) -> dict[str, Any] | None:
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return None
-    if not isinstance(kind, str) or kind not in SCALINGS:
-        raise FormatError(f"rotary scaling {escape(repr(kind))} is not supported; there are {', '.join(SCALINGS)}")
-    fields: dict[str, Any] = {name: scaling.get(name) for name in SCALINGS[kind]}
+    if kind != SCALING:
+        raise FormatError(f"rotary scaling {escape(repr(kind))} is not supported, {SCALING!r} alone")
+    fields: dict[str, Any] = {name: scaling.get(name) for name in FIELDS}
     wrong = [f"{name} {escape(repr(v))}" for name, v in fields.items() if not (is_number(v) and v > 0)]
-    if not wrong and kind == "llama3" and not fields["low_freq_factor"] < fields["high_freq_factor"]:
+    if not wrong and not fields["low_freq_factor"] < fields["high_freq_factor"]:
         wrong = ["low_freq_factor, which must be below high_freq_factor"]
     if wrong:
         raise FormatError(f"rotary scaling {kind}: not possible with {', '.join(wrong)}")
@@ -51,8 +47,6 @@ def inverse_frequencies(size: int, theta: float, scaling: dict[str, Any] | None 
     if scaling is None:
         return frequencies
     slow = frequencies / np.float32(scaling["factor"])
-    if scaling["rope_type"] == "linear":
-        return slow
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     turns = np.float32(scaling["original_max_position_embeddings"]) * frequencies / np.float32(2 * pi)
     share = np.clip((turns - np.float32(low)) / np.float32(high - low), 0, 1)  # 0: turns less than `low` times, slow

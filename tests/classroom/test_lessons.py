@@ -85,7 +85,11 @@ def test_a_lesson_is_whole(lesson):
     found = {path.name for path in lesson.folder.iterdir() if path.suffix in (".py", ".md")}
     optional = {"driver.py", "pictures.py", "play.py", *lesson.readings, *(path.name for path in lesson.beside)}
     assert found - optional | {"README.md"} == FILES
-    assert len(lesson.tasks) == len(lesson.source.titles) == max(lesson.source.titles)
+    source, numbers = lesson.source, [task.number for task in lesson.tasks]
+    assert numbers == sorted(source.titles) == list(range(1, max(numbers) + 1))
+    markers = re.findall("### (BEGIN|END) SOLUTION", source.text)
+    assert markers == ["BEGIN", "END"] * len(source.gaps)
+    assert {(gap.task, gap.title) for gap in source.gaps} == set(source.titles.items())
     count = Counter(task_of(lesson, mistake) for mistake in bank.wrong(lesson))
     assert all(count[task.number] >= 5 for task in lesson.tasks), f"mistakes a task: {dict(count)}"
     assert {task_of(lesson, right) for right in bank.right(lesson)} == {task.number for task in lesson.tasks}
@@ -119,7 +123,7 @@ def test_no_line_of_a_solution_is_given_away(lesson):
     shown = "".join(path.read_text("utf-8") for path in (lesson.exercise, *pages))
     lines = {line.strip() for line in shown.splitlines()}
     assert not solution_lines(lesson.source) & lines
-    driver = {line.strip() for line in lesson.driver.splitlines()}
+    driver = {line.strip() for line in lesson.modules.get("driver", "").splitlines()}
     assert not solution_lines(lesson.source) & driver
 
 

@@ -215,33 +215,6 @@ def test_an_array_that_comes_back_is_the_same_object(a):
     assert xp.asarray(a) is a and a.astype(xp.float32, copy=False) is a and a.astype(xp.float32) is not a
 
 
-def test_against_numpy(a):
-    host = fetch(a)
-    pairs = [
-        (a.T @ a, host.T @ host),
-        (7 - a, 7 - host),
-        (2**a, 2**host),
-        (1 / a, 1 / host),
-        (a // 2 % 2, host // 2 % 2),
-        (abs(-a), host),
-        ((a > 1) & ~(a > 4), (host > 1) & (host <= 4)),
-        (a != 2, host != 2),
-        (a[:, None, ::-1], host[:, None, ::-1]),
-        (a[..., on_device([2, -3], np.int64)], host[..., [2, 0]]),
-        (a.transpose(1, 0).reshape(2, -1), host.transpose(1, 0).reshape(2, -1)),
-        (a.swapaxes(0, 1).ravel(), host.swapaxes(0, 1).ravel()),
-        (a.var(axis=1, ddof=1), host.var(axis=1, ddof=1)),
-        (a.cumsum(axis=1), host.cumsum(axis=1)),
-        (a.argmax(axis=1), host.argmax(axis=1)),
-        (xp.einsum("ij,kj->ik", a, a), host @ host.T),
-        (xp.concatenate([a, a], axis=1), np.concatenate([host, host], axis=1)),
-        (xp.linalg.norm(a, axis=1), np.linalg.norm(host, axis=1)),
-        (xp.array([1.0, 2.0], dtype=xp.float32), [1, 2]),
-    ]
-    for ours, numpys in pairs:
-        np.testing.assert_array_equal(fetch(ours), numpys)
-
-
 def test_floating_point_warnings_are_silent(a):
     assert fetch(xp.log(a * 0.0) / 0.0)[0, 0] == -np.inf
     big = on_device([3e38])
@@ -308,9 +281,3 @@ def test_names_that_cupy_lacks_are_not_there(a):
         assert not hasattr(xp, name), name
     for name in ("setflags", "strides", "ctypes", "__index__", "__array_interface__", "__imatmul__", "newbyteorder"):
         assert not hasattr(a, name), name
-
-
-def test_names_that_both_have_are_there():
-    for name in "float32 int64 bool_ pi inf newaxis dtype finfo zeros einsum where tri exp add ndarray".split():
-        assert hasattr(xp, name), name
-    assert xp.float32 is np.float32 and xp.pi == np.pi and xp.newaxis is None and xp.ndarray is StrictArray

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from minilora import optim
-from minilora.measure import memory
-from minilora.measure.memory import peak_bytes
+from minilora.measure import records
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.train import methods
-from notebooks.figures.memory import live_bytes
+from notebooks.figures.memory import live_bytes, peak_bytes
 
 pytestmark = pytest.mark.host
 
@@ -52,7 +51,7 @@ def test_peak_counts_what_was_alive_at_once():
 
 
 def test_the_peak_of_a_process_is_what_linux_says(monkeypatch):
-    monkeypatch.setattr(memory.Path, "read_text", lambda self: "VmPeak:\t 5 kB\nVmHWM:\t    1234 kB\n")
-    assert memory.peak_rss() == 1234 * 1024
-    monkeypatch.setattr(memory.Path, "read_text", lambda self: (_ for _ in ()).throw(FileNotFoundError()))
-    assert memory.peak_rss() is None
+    monkeypatch.setattr(records.Path, "read_text", lambda self, encoding: "VmPeak:\t 5 kB\nVmHWM:\t    1234 kB\n")
+    assert records.peak_rss() == 1234 * 1024
+    monkeypatch.setattr(records.Path, "read_text", lambda self, encoding: (_ for _ in ()).throw(FileNotFoundError()))
+    assert records.peak_rss() is None

@@ -108,16 +108,6 @@ def test_one_wait_a_token():
 # As it is drawn
 
 
-def test_a_stream_is_what_generate_returns():
-    model = endless()
-    new = greedy(model, PROMPTS, 8)[:, 4:]
-    eos = int(new[0, 2])
-    settings = {"attention_mask": np.array([[0, 1, 1, 1]] * 3), "eos_token_id": eos, "pad_token_id": PAD, "seed": 3}
-    columns = list(model.generate_stream(PROMPTS, 8, **settings))
-    assert all(column.shape == (3,) and column.dtype == np.int64 for column in columns)
-    np.testing.assert_array_equal(np.stack(columns, axis=1), model.generate(PROMPTS, 8, **settings)[:, 4:])
-
-
 def test_a_stream_refuses_at_once_and_leaves_gradients_on_between_tokens():
     model = endless()
     with pytest.raises(MiniloraError, match="32 positions"):

@@ -313,17 +313,3 @@ def test_what_is_adapted_and_peft_is_told_which_way_the_weights_lie(config, expe
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "adapter_config.json").read_text()).get("fan_in_fan_out") is lies
     PeftModel.from_pretrained(tiny(), tmp_path)
-
-
-def test_ia3_scales_the_input_of_the_last_layer():
-    block = get_peft_model(tiny(), IA3Config()).base_model.transformer.h[0]
-    assert block.attn.c_attn.ia3_l.shape == (24, 1) and block.mlp.c_proj.ia3_l.shape == (1, 32)
-
-
-def test_what_is_saved_whole_lies_as_in_the_base(tmp_path):
-    model = get_peft_model(tiny(), LoraConfig(r=2, modules_to_save=["mlp"]))
-    model.save_pretrained(tmp_path)
-    tensors = load_file(tmp_path / "adapter_model.safetensors")
-    assert tensors["base_model.model.transformer.h.0.mlp.c_fc.weight"].shape == (8, 32)
-    assert tensors["base_model.model.transformer.h.0.mlp.c_proj.weight"].shape == (32, 8)
-    assert tensors["base_model.model.transformer.h.0.attn.c_attn.lora_A.weight"].shape == (2, 8)

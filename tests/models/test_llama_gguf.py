@@ -5,11 +5,10 @@ import pytest
 
 from minilora import backend, nn, quant
 from minilora.errors import FormatError, MiniloraError
-from minilora.formats.gguf import GGUF, read_gguf, write_gguf
-from minilora.formats.stored import StoredTensor
+from minilora.formats.gguf import read_gguf, write_gguf
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
-from minilora.models.llama_gguf import BLOCK_NAMES, NAMES, gguf_of, llama_of
+from minilora.models.llama_gguf import BLOCK_NAMES, NAMES, gguf_of
 from minilora.models.rotary import inverse_frequencies
 from minilora.peft import LoraConfig, PrefixTuningConfig, get_peft_model
 
@@ -134,6 +133,8 @@ FAULTS = {
     "an architecture that is a list": (lambda w, t: w.kv_data[0].update({"general.architecture":
         gguf.gguf_writer.GGUFValue([1, 2], gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)}), r"\[1, 2\]"),
     "YaRN": (lambda w, t: w.add_string("llama.rope.scaling.type", "yarn"), "'yarn'"),
+    "linear scaling": (lambda w, t: w.add_float32("llama.rope.scaling.factor", 4.0), "'linear'"),  # without a type
+    "its older name": (lambda w, t: w.add_float32("llama.rope.scale_linear", 4.0), "'linear'"),
     "a false size": (lambda w, t: w.kv_data[0]["llama.feed_forward_length"].__setattr__("value", 2**30), "claims"),
 }  # fmt: skip
 
@@ -147,32 +148,6 @@ def test_a_file_that_is_no_such_model(tmp_path, name):
     assert "model.gguf" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "scaling",
-    [
-        {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0},
-        {"llama.rope.scaling.factor": 4.0},  # as llama.cpp reads it, and the older name
-        {"llama.rope.scale_linear": 4.0},
-    ],
-    ids=lambda scaling: ", ".join(scaling),
-)
-def test_linear_scaling_from_metadata(scaling):
-    fields = {
-        "llama.embedding_length": 8,
-        "llama.feed_forward_length": 8,
-        "llama.block_count": 0,
-        "llama.attention.head_count": 2,
-        "llama.context_length": 9,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
-    }
-    table = StoredTensor((5, 8), lambda: np.zeros((5, 8), "float32"))
-    known = {"general.architecture": "llama"} | fields
-    config, _ = llama_of(GGUF(known | {"llama.rope.scale_linear": 1.0}, {"token_embd.weight": table}), "it")
-    assert LlamaConfig.from_dict(config).rope_scaling is None
-    config, _ = llama_of(GGUF(known | scaling, {"token_embd.weight": table}), "it")
-    assert LlamaConfig.from_dict(config).rope_scaling == {"rope_type": "linear", "factor": 4.0}
-
-
 # Out again.
 
 VARIANTS = {
@@ -183,7 +158,6 @@ VARIANTS = {
     "wide heads": {"head_dim": 12},
     "biases": {"attention_bias": True, "mlp_bias": True},
     "Llama 3's scaling": {"rope_theta": 5e5, "rope_scaling": LLAMA3},
-    "linear scaling": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}},
 }
 
 

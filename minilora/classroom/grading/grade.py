@@ -116,7 +116,7 @@ def _check(task: Task, run: Run) -> None:
 def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:
     """Return {function of the lesson or its driver: (how its call is shown, its parameters)}."""
     signatures = {}
-    for is_driver, tree in ((False, lesson.source.tree), (True, ast.parse(lesson.driver))):
+    for is_driver, tree in ((False, lesson.source.tree), (True, ast.parse(lesson.modules.get("driver", "")))):
         for node in tree.body:
             if isinstance(node, ast.FunctionDef):
                 shown = (is_driver and ast.get_docstring(node) or node.name).splitlines()[0]

@@ -36,12 +36,6 @@ class Lesson:
     def checks(self) -> dict[str, Any]:
         return runpy.run_path(str(self.folder / "checks.py"))
 
-    @cached_property
-    def driver(self) -> str:
-        """Read driver.py, which runs beside the student's code; empty if there is none."""
-        path = self.folder / "driver.py"
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
-
     @property
     def readings(self) -> dict[str, Path]:
         """Return {path in the lesson's folder: file} of the pages that a student reads, and their pictures."""
@@ -61,8 +55,9 @@ class Lesson:
 
     @property
     def modules(self) -> dict[str, str]:
-        """Return {name: text} of what runs beside an exercise."""
-        return {path.stem: path.read_text(encoding="utf-8") for path in self.beside} | {"driver": self.driver}
+        """Return {name: text} of what runs beside an exercise: the driver, if there is one, and what it may import."""
+        files = [*self.beside, *self.folder.glob("driver.py")]
+        return {path.stem: path.read_text(encoding="utf-8") for path in files}
 
     @property
     def promises(self) -> dict[str, promise]:
@@ -76,13 +71,9 @@ class Lesson:
 
     @property
     def tasks(self) -> list[Task]:
-        """Return the tasks in order. Raises MiniloraError if checks.py and solution.py have different ones."""
-        found = (thing for thing in self.checks.values() if isinstance(thing, Task))
-        tasks = sorted(found, key=lambda task: task.number)
-        numbers = [task.number for task in tasks]
-        if numbers != sorted(self.source.titles):
-            raise MiniloraError(f"{self.name}: checks.py has tasks {numbers}, solution.py {sorted(self.source.titles)}")
-        return tasks
+        """Return the tasks in order."""
+        tasks = (thing for thing in self.checks.values() if isinstance(thing, Task))
+        return sorted(tasks, key=lambda task: task.number)
 
 
 def lessons_folder() -> Path:
