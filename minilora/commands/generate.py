@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> None:
     else:
         ids, listed = tokenizer.encode_prompt(prompt), model.config.eos_token_id
         ends = [] if listed is None else np.atleast_1d(listed).tolist()
-        made = answers.Continuation(model, tokenizer, ids, new_tokens, ends, trims=False, **how)
+        made = answers.Continuation(model, tokenizer, ids, new_tokens, ends, **how)
     if arguments.json:
         deque(made, maxlen=0)
         common.print_result(arguments, {"prompt": prompt, "continuation": made.text, "cut": made.is_cut}, "")

@@ -211,23 +211,21 @@ class Continuation:
     """Text that `model` writes after the tokens `ids` (N,). Iterating gives it in pieces of whole characters.
 
     tokens: those so far, without the one that ends it. text: all of them as text. is_cut: whether it was not ended.
-    trims: whether spaces at either end are left out, as of an answer. settings: of `generate_stream`, whose errors are
-    raised here.
+    settings: of `generate_stream`, whose errors are raised here.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Tokenizer, ids: np.ndarray, max_new_tokens: int, ends: list[int], trims: bool,
+        self, model: Any, tokenizer: Tokenizer, ids: np.ndarray, max_new_tokens: int, ends: list[int],
         **settings: Any,
     ):  # fmt: skip
         self._columns = model.generate_stream(ids[None], max_new_tokens, eos_token_id=ends, **settings)
-        self._tokenizer, self._ends, self._trims = tokenizer, ends, trims
+        self._tokenizer, self._ends = tokenizer, ends
         self.tokens: list[int] = []
         self.is_cut = True
 
     @property
     def text(self) -> str:
-        text = self._tokenizer.decode(self.tokens)
-        return text.strip() if self._trims else text
+        return self._tokenizer.decode(self.tokens)
 
     def __iter__(self) -> Iterator[str]:
         given = 0
@@ -237,7 +235,6 @@ class Continuation:
                 break
             self.tokens.append(int(token))
             whole = self._tokenizer.decode(self.tokens).rstrip(_CUT)
-            whole = whole.strip() if self._trims else whole
             if len(whole) > given:
                 yield whole[given:]
                 given = len(whole)
@@ -293,13 +290,13 @@ class ChatSession:
         how = {"past_key_values": self._cache, "seed": self._seed + len(self._turns), **self._settings}
         self._turns, self._ids = turns, ids
         most = min(room, self.max_new_tokens)
-        self._answer = Continuation(self._model, self._tokenizer, ids, most, self._ends, trims=True, **how)
+        self._answer = Continuation(self._model, self._tokenizer, ids, most, self._ends, **how)
         return self._answer
 
     def _remember_answer(self) -> None:
         if self._answer is None:
             return
-        if text := self._answer.text:
+        if text := self._answer.text.strip():
             self._turns.append({"role": "assistant", "content": text})
         else:
             self._turns.pop()

@@ -151,7 +151,7 @@ BAD = {
     "unknown flag, others missing": (["pretrain", "--stpes", "3"], "--stpes; did you mean '--steps'"),
     "heads that do not divide": (
         [*PRETRAIN, "--num-kv-heads", "3"],
-        "--num-heads 2 is not a multiple of --num-kv-heads",
+        "num_attention_heads 2 is not a multiple of num_key_value_heads 3",
     ),
     "run exists": ([*TRAIN, "--data", "{text}", "--out", "{run}"], "--resume"),
     "both flags": ([*PRETRAIN, "--resume", "--overwrite"], "--overwrite and --resume exclude each other"),
