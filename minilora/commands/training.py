@@ -29,7 +29,6 @@ from minilora.train.save import save_adapter, save_model, training_record
 from minilora.train.text import Chats, Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import World, this_world
 
-AUTO = "auto"  # --lr: searched for
 BESIDE, LONGEST = 20, 64  # free answers to what was trained that are measured beside --test, and tokens of one
 
 
@@ -43,7 +42,7 @@ def check_folder(arguments: Namespace) -> None:
 def train_settings(arguments: Namespace) -> dict:
     """The flags that are fields of TrainConfig; None for one that was not typed and has no default."""
     flags = {field.name: getattr(arguments, field.name) for field in fields(TrainConfig) if field.name in arguments}
-    return flags | {"peak_lr": None if arguments.lr == AUTO else arguments.lr}
+    return flags | {"peak_lr": None if arguments.lr == "auto" else arguments.lr}
 
 
 def train(
@@ -66,7 +65,7 @@ def train(
     check_length(model, data, seq_len)
     step = Step(-(-batch_size // launch.ranks()), longest(data, seq_len))
     memory = check_fits(model.config, method, step, options=options, checkpointing=arguments.checkpointing)
-    if arguments.lr == AUTO and not arguments.dry_run:
+    if arguments.lr == "auto" and not arguments.dry_run:
         found = arguments.before.get("lr") or searched_lr(arguments, model, data, config, world)
         config = replace(config, peak_lr=float(found))
     # Evaluations of a run that is resumed are compared with those before.

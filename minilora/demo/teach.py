@@ -47,8 +47,7 @@ class TeachSettings:
     together: int = 128  # tokens up to which short conversations are joined
     options: methods.Options = methods.Options(rank=4, alpha=16)
     shots: int = 4
-    answer_tokens: int = 16  # and as many as the longest expected answer has, up to longest_answer
-    longest_answer: int = 128
+    answer_tokens: int = 16  # of SmolLM2's, the longest expected answer has 10
     quiz_tokens: int = 32
     longest: int = 512  # tokens of a conversation to learn from
     test_characters: int = 8_000  # of python-docs
@@ -122,8 +121,7 @@ class _Lesson:
 
     def teach(self, training: list[Conversation], tests: Tests, open_book: Tests, folder: Path) -> dict:
         """Ask before, teach, and ask again; returns the results. folder: of the adapter."""
-        longest = max(len(self.tokenizer.encode(response_of(one))) for test in tests.values() for one in test)
-        tokens = min(max(self.settings.answer_tokens, longest + 1), self.settings.longest_answer)
+        tokens = self.settings.answer_tokens
         parameters = load.count_parameters(self.model)[1]
         with in_float(self.model):
             rows = {"before": self.ask_all(self.model, tests, tokens, "before") | self.other(self.model, "before")}
@@ -158,11 +156,10 @@ class _Lesson:
     def few_shot(self, training: list[Conversation], tests: Tests) -> Tests:
         """Return the tests with others before each question, none of which has the expected answer in it."""
         rng = np.random.default_rng(self.seed)
-        spoken = [f" {normalise(response_of(shot))} " for shot in training]
 
         def with_shots(one: Conversation) -> Conversation:
             gold = f" {normalise(response_of(one))} "
-            others = [shot for shot, words in zip(training, spoken, strict=True) if gold not in words]
+            others = [shot for shot in training if gold not in f" {normalise(response_of(shot))} "]
             chosen = rng.choice(len(others), self.settings.shots, replace=False)
             return after([others[i] for i in chosen], one)
 

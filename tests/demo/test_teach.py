@@ -28,7 +28,6 @@ PLAN = teach.TeachSettings(
     TrainConfig(steps=3, peak_lr=1e-2, warmup=1, weight_decay=0.0),
     batch_size=4,
     answer_tokens=3,
-    longest_answer=6,
     quiz_tokens=2,
     test_characters=500,
     seq_len=64,
