@@ -76,5 +76,5 @@ def adaptation_grid(result: AdaptedResult) -> Grid:
         {NAMES[method]: (result, method) for method in result.methods},
         f"Held-out text of {domain} (domain) and {base_text} (base text), after adaptation; less is better. "
         f"{result.spreads_in_words()} Forgot: bits/char lost on {base_text}. Peak memory: the most bytes alive in a "
-        "training step by the planner's arithmetic, weights included (for the base: in reading).",
+        "training step, weights included (for the base: in reading).",
     )

@@ -12,15 +12,15 @@ from typing import Any
 
 from rich.console import Console
 
+from minilora import threads
 from minilora.data import corpora
 from minilora.demo import claims
 from minilora.demo.base import PACKAGE_BASE, QUICK_BASE, Base
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import make_folder, read_json, show_path, write_atomic
 from minilora.measure.lab import BASE_DATA, DOMAIN, SCRATCH, Lab
+from minilora.measure.memory import peak_bytes, peak_of_steps
 from minilora.measure.records import Records
-from minilora.plan.activations import Step
-from minilora.plan.fits import check_fits
 from minilora.show.grids import NAMES, drawn
 from minilora.train import load
 from minilora.train.loop import TrainConfig
@@ -130,12 +130,14 @@ class _Story:
         return cells
 
     def memory(self, method: str) -> dict:
-        """Return the most bytes alive in a training step, weights included (for the base: in reading a batch)."""
-        model, step = self.lab.base(), Step(self.lab.batch_size, self.lab.seq_len)
-        if method != "base":
-            return {"peak": check_fits(model.config, "full" if method == SCRATCH else method, step)[0]}
-        read, _ = check_fits(model.config, None, replace(step, batch=2 * step.batch))
-        return {"peak": read + sum(p.data.nbytes for p in model.parameters())}
+        """Return the most bytes alive in two training steps, weights included (for the base: in reading a batch)."""
+        lab = self.lab
+        model = lab.base() if method == "base" else lab.fresh(method, self.first)
+        held = sum(p.data.nbytes for p in model.parameters())
+        if method == "base":
+            return {"peak": peak_bytes(lambda: lab.bits(model, lab.domain_validation), held)}
+        with threads.using(1):  # whose steps need the same each time
+            return {"peak": peak_of_steps(model, lab.batches(lab.domain_text(6_000, 0), lab.batch_size, 0), held)}
 
     def text(self, method: str, seed: int) -> dict:
         """Measure the base, or a model adapted to the domain's text, on held-out text of both."""
