@@ -1,9 +1,16 @@
-"""The demo's records as a table that fits 80 columns."""
+"""The demo's records as a table that fits 80 columns, and as a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
-from minilora.show import grids
+from minilora.show import grids, style
 from minilora.show.grids import NAMES, Grid, Spread, seeds_in_words, show_count, show_share
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 UNSHARED = ("base", "few-shot", "scratch")  # which have nothing to forget
 
@@ -78,3 +85,14 @@ def adaptation_grid(result: AdaptedResult) -> Grid:
         f"{result.spreads_in_words()} Forgot: bits/char lost on {base_text}. Peak memory: the most bytes alive in a "
         "training step, weights included (for the base: in reading).",
     )
+
+
+@style.styled
+def learned_against_forgotten(result: AdaptedResult) -> Figure:
+    """Draw a point for each method: bits on the domain's text against bits on the base's own; lower left is better."""
+    figure, axes = style.single("What each method learned, and what it forgot")
+    for method in result.methods:
+        forgotten, learned = result.base_text(method), result.domain(method)
+        style.errorbar(axes, method, [forgotten.mean], [learned], NAMES[method], linestyle="")
+    axes.set(xlabel=f"the base's own text, {style.BITS}", ylabel=f"the domain, {style.BITS}")
+    return style.with_legend(figure)

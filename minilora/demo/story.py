@@ -1,11 +1,13 @@
 """The story in four steps: a text, a base pretrained on it, the base adapted to a domain, and what that bought.
 
 `run_demo` measures cells into a file of records; the table is a function of the records alone. The report is what was
-told on the terminal as one HTML file.
+told on the terminal as one HTML file, below a picture.
 """
 
 import shlex
+from base64 import b64encode
 from dataclasses import asdict, dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,12 +23,14 @@ from minilora.formats.atomic import make_folder, read_json, show_path, write_ato
 from minilora.measure.lab import BASE_DATA, DOMAIN, SCRATCH, Lab
 from minilora.measure.memory import peak_bytes, peak_of_steps
 from minilora.measure.records import Records
+from minilora.show import style
 from minilora.show.grids import NAMES, drawn
 from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 PAGE, RECORDS = "report.html", "results.jsonl"
 KIND = "demo"  # of the records
+ALT = "bits per character on the domain against those on the base's own text, a point for each method"
 PROMPT = "Parameters\n----------\na :"  # that the models go on with
 RATES = {SCRATCH: 3e-3, "full": 5e-4, "lora": 7e-4}  # learning rates, in place of a search
 
@@ -78,13 +82,16 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
     measure = lambda kind, *key: getattr(story, kind)(*key)  # noqa: E731
     records.complete(story.cells(), measure, "fine-tuning", "; the demo begins anew next time")
     console.print("\n[bold]4. What transfer bought[/bold]")
-    console.print(drawn(claims.adaptation_grid(claims.AdaptedResult(records))))
+    result = claims.AdaptedResult(records)
+    console.print(drawn(claims.adaptation_grid(result)))
     console.print()
     for row in (row for row in records.of("text") if "continuation" in row):
         console.print(f"\n[bold]{NAMES[row['key'][1]]}[/bold] goes on after {PROMPT!r}:")
         console.print("\n".join(f"  {escape(line, 76)}" for line in row["continuation"].splitlines()[:8]), markup=False)
     seconds = records.add(("run",), seconds=round(perf_counter() - started, 1))["seconds"]
-    write_atomic(out / PAGE, console.export_html())
+    style.write_png(claims.learned_against_forgotten(result), picture := BytesIO())
+    image = f'<img src="data:image/png;base64,{b64encode(picture.getvalue()).decode()}" alt="{ALT}" width="640">'
+    write_atomic(out / PAGE, console.export_html().replace("<body>", f"<body>{image}"))
     console.print(f"\nThe report: {out / PAGE} ({seconds:.0f} s in all)", markup=False)
     return records
 

@@ -105,3 +105,10 @@ def test_the_figure_shows_the_numbers():
     assert list(line.get_ydata()) == pytest.approx([40, 50]) and axes.get_ylabel() and axes.get_xlabel()
     results.records.rows = {key: row for key, row in results.records.rows.items() if key[-1] != 128}
     assert accuracy_against_labels(results) is None  # one number of labels is no curve
+
+
+def test_the_picture_shows_the_numbers(results):
+    axes = claims.learned_against_forgotten(results).axes[0]
+    points = {c.get_label(): (c[0].get_xdata()[0], c[0].get_ydata()[0]) for c in axes.containers}
+    expected = {grids.NAMES[m]: (results.base_text(m).mean, results.domain(m).mean) for m in results.methods}
+    assert points == expected and axes.get_ylabel() != axes.get_xlabel()

@@ -79,7 +79,7 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
     told, page = capsys.readouterr().out, (tiny / "report.html").read_text("utf-8")
     assert "(from the cache)" in told and "\x1b[31m" not in told + page
     assert told.count("<script>") == page.count("&lt;script&gt;") == 3 and "<script" not in page
-    assert "http" not in page
+    assert "http" not in page and "data:image/png;base64," in page
     again = Records.read(tiny / story.RECORDS, story.KIND).rows
     same = ("domain", "base_text", "curve")  # training left the cached base as it was
     for key, row in records.rows.items():
