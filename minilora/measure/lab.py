@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minilora.data import corpora
-from minilora.data.batches import classification_windows
+from minilora.data.batches import ClassificationBatches, classification_windows
 from minilora.data.tasks import Example, load_task
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
@@ -43,7 +43,8 @@ class Lab:
     ):
         self.base_folder, self.seq_len, self.batch_size, self.own = base_folder, seq_len, batch_size, own or {}
         self.tokenizer = load.tokenizer_of(base_folder)
-        self.base_parts, self.domain_parts = (corpora.split(corpora.load(name)) for name in (BASE_DATA, DOMAIN))
+        self.base_corpus = corpora.load(BASE_DATA)
+        self.base_parts, self.domain_parts = map(corpora.split, (self.base_corpus, corpora.load(DOMAIN)))
         self.domain_validation = self._stream(self.domain_parts.validation, validation_characters)
         self.domain_test = self._stream(self.domain_parts.test, test_characters)
         self.base_test = self._stream(self.base_parts.test, test_characters)
@@ -116,6 +117,16 @@ class Lab:
         body, classes = self._start(method, seed), len(self.task.classes)
         model = LlamaForSequenceClassification.from_language_model(body, classes, seed=seed)
         return self._adapted(model, method, options, tokens, seed)
+
+    def classify(
+        self, method: str, examples: Sequence[Example], config: TrainConfig, options: Options | None = None
+    ) -> tuple[Any, History]:
+        """Train a fresh classifier on the examples; returns it and its history. Everything random is of config.seed."""
+        ids = self.tokenizer.encode_many([example.text for example in examples])
+        model = self.classifier(method, config.seed, options, [token for text in ids for token in text])
+        labels = [example.label for example in examples]
+        batches = ClassificationBatches(ids, labels, min(32, len(ids)), self.seq_len, config.seed, 0)
+        return model, train(model, batches, config, show_progress=False)
 
     def accuracy(self, model, examples: Sequence[Example] | None = None) -> float:
         """Return the share of examples (by default the test's) whose most likely class is right."""
