@@ -26,11 +26,14 @@ PROMPTS = ("any", *QUESTIONS)  # any: without look-up, the time does not depend 
 
 def prompt_ids(prompt: str) -> np.ndarray:
     """(1, T)"""
-    from minilora.train import answers, load
+    from minilora.data import chat
+    from minilora.train import load
+    from minilora.train.forgetting import question
 
     if prompt == "any":
         return np.random.default_rng(0).integers(100, 49_000, (1, PROMPT_TOKENS))
-    return answers.question_ids(load.tokenizer_of(step.file_of_model(step.PRETRAINED)), QUESTIONS[prompt])[None]
+    tokenizer, messages = load.tokenizer_of(step.file_of_model(step.PRETRAINED)), question(QUESTIONS[prompt])
+    return chat.find_format(tokenizer).encode(tokenizer, messages, add_generation_prompt=True)[0][None]
 
 
 def minilora_work(prompt: str, lookup: bool):

@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from minilora import cli, no_grad
+from minilora.data.chat import find_format
 from minilora.models.llama import LlamaForCausalLM
 from minilora.optim import AdamW
 from minilora.peft import LoraConfig, PeftModel, get_peft_model
 from minilora.quant import dequantize_model, load_4bit
-from minilora.train import answers, catalog, load
+from minilora.train import catalog, load
+from minilora.train.forgetting import question
 
 NAME = "smollm2"
 GOAL = 1e-4
@@ -87,7 +89,8 @@ def theirs(folder: Path, **options):
 
 def prompt_ids(tokenizer, count: int) -> list[np.ndarray]:
     """Return the token ids (T,) of the first `count` prompts, questions and beginnings in turn."""
-    turns = [[answers.question_ids(tokenizer, q), tokenizer.encode_prompt(b)] for q, b in zip(*PROMPTS, strict=True)]
+    asked = partial(find_format(tokenizer).encode, tokenizer, add_generation_prompt=True)
+    turns = [[asked(question(q))[0], tokenizer.encode_prompt(b)] for q, b in zip(*PROMPTS, strict=True)]
     return [ids for turn in turns for ids in turn][:count]
 
 

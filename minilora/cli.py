@@ -4,14 +4,13 @@ Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad inp
 training in which no evaluation beat the start; 130 after Ctrl-C and 143 after SIGTERM, with the checkpoint saved.
 """
 
-import codecs
 import io
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from types import FrameType
@@ -25,7 +24,7 @@ from minilora.train import launch
 
 GROUPS = {  # by what one wants: commands, which are modules in commands/, and what each does
     "learn": {
-        "demo": "pretrain a base, adapt it to a domain, show what that bought",
+        "demo": "pretrain a base, adapt it every way, show tables and pictures",
         "check": "check a lesson's exercise, or show the progress",
     },
     "adapt": {
@@ -48,16 +47,6 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
     },
     "teach": {"course": "an nbgrader course of the lessons, and marks"},
 }
-_CHECKOUT = "in a checkout of minilora, `python -m experiments"
-GONE = {  # a command that there was, and what does its work now
-    "grade": "`minilora course --mark FOLDER` writes the marks of .py files as a CSV; notebooks are nbgrader's",
-    "similar": "a service made for it, such as MOSS or JPlag, finds answers that are alike",
-    **{name: f"{_CHECKOUT} {name}` does its work" for name in ("study", "compare")},
-    "advise": "lesson 13 weighs the answers, and `minilora curve` measures them on your examples",
-    "tasks": "`minilora models list` and `minilora models get reviews` do its work",
-}
-
-PLAIN = str.maketrans(dict(zip("─–−×·µ±…→▁▂▃▄▅▆▇█", (*"---x*u", "+-", "...", "->", *".:-=+*#@"), strict=True)))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,7 +63,6 @@ class Program:
     groups: Mapping[str, Mapping[str, str]]
     description: str
     example: str
-    gone: Mapping[str, str] = field(default_factory=dict)
 
     def parser(self, command: str = "", typed: Sequence[str] = ()) -> Parser:
         """Return the parser of a command, for which no other is imported; of none, that of flags that stand alone."""
@@ -134,8 +122,6 @@ class Program:
         for argument in argv:
             to_utf8(argument)  # a record that names it could not be written
         name = argv[0] if argv else ""
-        if name in self.gone:
-            raise MiniloraError(f"{self.name} {name} is gone: {self.gone[name]}")
         try:
             if name.startswith("-"):
                 self.parser(typed=argv[:1]).parse()  # --help and --version end here
@@ -152,20 +138,15 @@ class Program:
 
 
 def _prepare_streams() -> None:
-    """Open what the shell closed (`>&-`), and replace or escape characters that an output's encoding lacks."""
+    """Open what the shell closed (`>&-`), and escape characters that an output's encoding lacks."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115 (for as long as the process lives)
 
-    def plain(error: Any) -> tuple[str, int]:
-        text = error.object[error.start : error.end].translate(PLAIN)
-        return text.encode("ascii", "backslashreplace").decode(), error.end
-
-    codecs.register_error("minilora.plain", plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):  # the C locale's
-            stream.reconfigure(errors="minilora.plain")
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(before: Mapping[int, Any], signum: int, frame: FrameType | None) -> None:
@@ -191,7 +172,6 @@ MINILORA = Program(
     GROUPS,
     "Transfer learning built from arrays up: pretrain a language model, adapt it, measure it.",
     "example: minilora demo --quick; minilora finetune --help tells of a command",
-    GONE,
 )
 
 

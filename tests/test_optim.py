@@ -247,9 +247,8 @@ def test_the_state_has_arrays_and_steps_by_position_and_takes_the_dtypes_of_the_
         {"0.step": 1, "0.m": np.ones((3, 4))},
         {"x.m": np.ones((3, 4))},
         {"0.step": 5},
-        {"0.step": -1, "0.m": np.ones((3, 4)), "0.v": np.ones((3, 4))},
     ],
-    ids=["turned", "longer", "beyond", "without v", "no position", "of SGD", "before the first step"],
+    ids=["turned", "longer", "beyond", "without v", "no position", "of SGD"],
 )
 def test_a_state_that_does_not_fit_is_refused(state):
     optimizer, _ = run("adamw", parameters(), [1])

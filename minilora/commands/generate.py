@@ -33,16 +33,15 @@ def run(arguments: Namespace) -> None:
     prompt = common.read_stdin(sys.stdin.read) if arguments.prompt == "-" else arguments.prompt
     if not prompt:
         raise MiniloraError("the prompt is empty; give at least one character")
-    if arguments.chat:
-        ids = answers.question_ids(tokenizer, prompt, arguments.system)
-        ends, new_tokens = answers.end_token_ids(tokenizer, model.config), answers.answer_room(model, len(ids))
-    else:
-        ids, new_tokens, listed = tokenizer.encode_prompt(prompt), NEW_TOKENS, model.config.eos_token_id
-        ends = [] if listed is None else np.atleast_1d(listed).tolist()
-    if arguments.max_new_tokens is not None:
-        new_tokens = arguments.max_new_tokens
     how = common.drawing(arguments, temperature=0 if arguments.chat else 0.8)
-    made = answers.Continuation(model, tokenizer, ids, new_tokens, ends, trims=arguments.chat, **how)
+    new_tokens = answers.ANSWER_TOKENS if arguments.chat else NEW_TOKENS
+    new_tokens = new_tokens if arguments.max_new_tokens is None else arguments.max_new_tokens
+    if arguments.chat:
+        made = answers.ChatSession(model, tokenizer, arguments.system, new_tokens, **how).ask(prompt)
+    else:
+        ids, listed = tokenizer.encode_prompt(prompt), model.config.eos_token_id
+        ends = [] if listed is None else np.atleast_1d(listed).tolist()
+        made = answers.Continuation(model, tokenizer, ids, new_tokens, ends, **how)
     if arguments.json:
         deque(made, maxlen=0)
         common.print_result(arguments, {"prompt": prompt, "continuation": made.text, "cut": made.is_cut}, "")
@@ -51,4 +50,4 @@ def run(arguments: Namespace) -> None:
     common.print_pieces(made)
     print(flush=True)
     if arguments.chat and made.is_cut:
-        print_notes([f"the answer was cut after {new_tokens:,} tokens; --max-new-tokens gives it more"])
+        print_notes([f"the answer was cut after {len(made.tokens):,} tokens; --max-new-tokens gives it more"])

@@ -23,7 +23,7 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from minilora.train import load, save
+    from minilora.train import save
 
     out = Path(arguments.out)
     to_gguf = out.suffix == ".gguf"
@@ -33,11 +33,10 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError("--quantize needs a .gguf file as --out")
     if os.path.lexists(out) and (to_gguf or not out.is_dir() or any(out.iterdir())):
         raise MiniloraError(f"{show_path(out)} exists; choose another --out")
-    source = arguments.model = arguments.model or load.base_of(arguments.adapter)
     model, tokenizer = load_model(arguments)
     merged = model if arguments.adapter is None else model.merge_and_unload()
     if to_gguf:
-        save.save_gguf(merged, tokenizer, out, source, (arguments.quantize or "f16").upper())
+        save.save_gguf(merged, tokenizer, out, (arguments.quantize or "f16").upper())
     else:
         save.save_model(merged, tokenizer, out)
     print_notes(getattr(model, "notes", []))

@@ -8,14 +8,13 @@ from argparse import Namespace
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from textwrap import wrap
 from typing import Any
 
 from minilora.commands.common import Parser, add_flag, choice, print_result
 from minilora.data import chat
 from minilora.errors import MiniloraError, escape
-from minilora.formats.atomic import make_folder, show_path
+from minilora.formats.atomic import show_path
 from minilora.formats.gguf import read_gguf
 from minilora.formats.huggingface import WEIGHTS, open_folder
 from minilora.formats.safetensors import open_file
@@ -101,13 +100,11 @@ def list_text(facts: dict) -> str:
 
 
 def export(source: str, folder: Path) -> None:
-    """Write a model as a folder, which is there once all of it is. MiniloraError if there is one already."""
+    """Write a model as a folder. MiniloraError if there is one already."""
     if os.path.lexists(folder):
         raise MiniloraError(f"{show_path(folder)} exists; choose another folder")
     model, tokenizer = load_model(source)
-    make_folder(folder.parent)
-    with TemporaryDirectory(prefix=".", dir=folder.parent) as place:
-        save_model(model, tokenizer, Path(place) / "model").rename(folder)
+    save_model(model, tokenizer, folder)
     print(f"saved {show_path(folder, WHOLE)}: {count_parameters(model)[1]:,} parameters in float32", flush=True)
 
 

@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from minilora.commands.common import DATA, DEFAULT, Parser, add_flag, add_training, number, take_settings, whole
-from minilora.errors import MiniloraError, flag_of
+from minilora.errors import flag_of
 
 STEPS = 500
 SIZES = {  # of the model: a flag's name, LlamaConfig's, the default, the help
@@ -48,13 +48,7 @@ def run(arguments: Namespace) -> None:
     if arguments.num_kv_heads is None:
         sizes["num_key_value_heads"] = arguments.num_heads // (1 if arguments.num_heads % 2 else 2)
     sizes |= {"max_position_embeddings": max(512, 2 * arguments.seq_len), "tie_word_embeddings": True}
-    try:
-        shape = LlamaConfig(**sizes)
-    except MiniloraError as error:  # it names its fields, and the reader typed flags
-        message = str(error)
-        for name, (field, *_) in SIZES.items():
-            message = message.replace(field, flag_of(name))
-        raise MiniloraError(message) from None
+    shape = LlamaConfig(**sizes)
     step = Step(-(-arguments.batch_size // launch.ranks()), arguments.seq_len)
     check_fits(shape, "full", step, checkpointing=arguments.checkpointing, new_model=True)
     corpus = corpora.load(arguments.data)

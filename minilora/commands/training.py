@@ -20,7 +20,6 @@ from minilora.peft import Options, PeftModel
 from minilora.plan.activations import Step
 from minilora.plan.fits import check_fits
 from minilora.train import defaults, forgetting, launch
-from minilora.train.answers import write_sample
 from minilora.train.config import TrainConfig
 from minilora.train.load import count_parameters
 from minilora.train.loop import History, check_own
@@ -30,7 +29,6 @@ from minilora.train.save import save_adapter, save_model, training_record
 from minilora.train.text import Chats, Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import World, this_world
 
-AUTO = "auto"  # --lr: searched for
 BESIDE, LONGEST = 20, 64  # free answers to what was trained that are measured beside --test, and tokens of one
 
 
@@ -44,7 +42,7 @@ def check_folder(arguments: Namespace) -> None:
 def train_settings(arguments: Namespace) -> dict:
     """The flags that are fields of TrainConfig; None for one that was not typed and has no default."""
     flags = {field.name: getattr(arguments, field.name) for field in fields(TrainConfig) if field.name in arguments}
-    return flags | {"peak_lr": None if arguments.lr == AUTO else arguments.lr}
+    return flags | {"peak_lr": None if arguments.lr == "auto" else arguments.lr}
 
 
 def train(
@@ -67,7 +65,7 @@ def train(
     check_length(model, data, seq_len)
     step = Step(-(-batch_size // launch.ranks()), longest(data, seq_len))
     memory = check_fits(model.config, method, step, options=options, checkpointing=arguments.checkpointing)
-    if arguments.lr == AUTO and not arguments.dry_run:
+    if arguments.lr == "auto" and not arguments.dry_run:
         found = arguments.before.get("lr") or searched_lr(arguments, model, data, config, world)
         config = replace(config, peak_lr=float(found))
     # Evaluations of a run that is resumed are compared with those before.
@@ -90,15 +88,10 @@ def train(
         print(plan(arguments, data, config, examples), *replay_lines, sep="\n", flush=True)
     print_notes([*data.notes, *getattr(batches, "notes", [])])
 
-    def write(step: int) -> dict:
-        model.eval()
-        return {"step": step} | write_sample(model, tokenizer, part)
-
     if arguments.dry_run:
         return dry_run(arguments, model, tokenizer, data, config, batches, *memory)
     tested = sample(data.test, defaults.test_examples(config, batch_size, examples), seq_len)
     measured = partial(measure, arguments, model, tokenizer, data, tested)
-    part = data.validation if data.validation.characters else data.train
     world.check_alike({"settings": {**settings, "data": "", "model": ""}, "data": data.sha256}, model)
     own = partial(check_own, model)
     folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, data.sha256, own)
@@ -110,8 +103,7 @@ def train(
                 before = measured(quiz_size, "quiz before")
         if run is not None:
             run.keep(before)
-        samples, saved = [] if run is None else [write(0)], None
-        model.eval()
+        saved = None
         sizes = {"batch_size": batch_size, "seq_len": seq_len, "examples": examples, "batches": batches}
         history = defaults.fit(model, data, config, world=world, run=run, description=arguments.command, **sizes)
         after = measured(len(before.get("quiz", ())), "quiz after")
@@ -122,7 +114,7 @@ def train(
                 saved = save_adapter(model, tokenizer, run.path / "adapter", made_by)
             else:
                 saved = save_model(model, tokenizer, run.path / "model")
-            run.finish(facts | {"samples": [*samples, write(history.best_step)]})
+            run.finish(facts)
         world.broadcast(None)  # wait for what rank 0 saves
     print_notes(getattr(run, "notes", []) + history.notes)
     print_result(arguments, facts | {"saved": str(saved)}, "\n".join([*lines, f"saved {saved}"]))

@@ -17,13 +17,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from minilora import __version__
 from minilora.data import chat, corpora, jargon
 from minilora.data.chat import Conversation, response_of
 from minilora.data.tokenizer import encode_documents
 from minilora.demo import teach_report
 from minilora.demo.story import command, prepare_folder
-from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_json
 from minilora.measure.lab import BASE_DATA
 from minilora.measure.records import machine, peak_rss
@@ -49,10 +47,8 @@ class TeachSettings:
     together: int = 128  # tokens up to which short conversations are joined
     options: methods.Options = methods.Options(rank=4, alpha=16)
     shots: int = 4
-    answer_tokens: int = 16  # and as many as the longest expected answer has, up to longest_answer
-    longest_answer: int = 128
+    answer_tokens: int = 16  # of SmolLM2's, the longest expected answer has 10
     quiz_tokens: int = 32
-    replay_tokens: int = 24
     longest: int = 512  # tokens of a conversation to learn from
     test_characters: int = 8_000  # of python-docs
     seq_len: int = 128  # of text
@@ -119,24 +115,19 @@ class _Lesson:
     def __init__(self, settings: TeachSettings, model: str, seed: int):
         self.settings, self.name, self.seed, self.quiz = settings, model, seed, jargon.load_quiz()
         self.model, self.tokenizer = load.load_model(model, quantization=settings.options.quantization)
-        if self.tokenizer.chat_template is None:
-            raise MiniloraError(
-                f"{escape(model)} is a base model: it has no chat format to ask it in; choose a chat model"
-            )
         self.chat_format = chat.find_format(self.tokenizer)
         documents = corpora.take(corpora.split(corpora.load(BASE_DATA)).test, settings.test_characters, seed)
         self.other_text = encode_documents(self.tokenizer, documents)
 
     def teach(self, training: list[Conversation], tests: Tests, open_book: Tests, folder: Path) -> dict:
         """Ask before, teach, and ask again; returns the results. folder: of the adapter."""
-        longest = max(len(self.tokenizer.encode(response_of(one))) for test in tests.values() for one in test)
-        tokens = min(max(self.settings.answer_tokens, longest + 1), self.settings.longest_answer)
+        tokens = self.settings.answer_tokens
         parameters = load.count_parameters(self.model)[1]
         with in_float(self.model):
             rows = {"before": self.ask_all(self.model, tests, tokens, "before") | self.other(self.model, "before")}
             rows["few-shot"] = self.ask_all(self.model, self.few_shot(training, tests), tokens, "few-shot")
             rows["open book"] = self.ask_all(self.model, open_book, tokens, "open book")
-            replay = own_answers(self.model, self.tokenizer, self.quiz.general, self.settings.replay_tokens)
+            replay = own_answers(self.model, self.tokenizer, self.quiz.general)
         adapted, trained = self.train([*training, *replay], chat.sha256(training), folder)
         with in_float(adapted):
             rows["after"] = self.ask_all(adapted, tests, tokens, "after") | self.other(adapted, "after")
@@ -165,11 +156,10 @@ class _Lesson:
     def few_shot(self, training: list[Conversation], tests: Tests) -> Tests:
         """Return the tests with others before each question, none of which has the expected answer in it."""
         rng = np.random.default_rng(self.seed)
-        spoken = [f" {normalise(response_of(shot))} " for shot in training]
 
         def with_shots(one: Conversation) -> Conversation:
             gold = f" {normalise(response_of(one))} "
-            others = [shot for shot, words in zip(training, spoken, strict=True) if gold not in words]
+            others = [shot for shot in training if gold not in f" {normalise(response_of(shot))} "]
             chosen = rng.choice(len(others), self.settings.shots, replace=False)
             return after([others[i] for i in chosen], one)
 
@@ -209,10 +199,9 @@ class _Lesson:
         history = defaults.fit(
             adapted, data, config, batch_size=size, seq_len=length, description="fine-tuning by QLoRA"
         )
-        record: dict = {"data": SUBJECT, "data_sha256": sha256, "unit": Chats.unit}
-        record |= {"model": self.name, "method": "qlora", "minilora": __version__, "seed": self.seed}
-        record |= {"steps": config.steps, "lr": config.peak_lr, "seq_len": length}
-        save.save_adapter(adapted, self.tokenizer, folder, record)
+        made_by = {"model": self.name, "method": "qlora", "seed": self.seed}
+        made_by |= {"steps": config.steps, "lr": config.peak_lr, "seq_len": length}
+        save.save_adapter(adapted, self.tokenizer, folder, save.training_record(data, made_by, {}))
         return adapted, {
             "trainable": load.count_parameters(adapted)[0],
             "steps": config.steps,

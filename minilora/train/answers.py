@@ -17,7 +17,7 @@ import numpy as np
 from minilora import backend, threads
 from minilora.data import chat
 from minilora.data.batches import pad_rows, padded_left
-from minilora.data.tokenizer import Tokenizer, TokenStream
+from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError
 from minilora.models.cache import KVCache
 from minilora.tensor import no_grad
@@ -26,16 +26,6 @@ from minilora.train.text import check_positions
 ANSWER_TOKENS = 512  # of an answer, where nothing else is asked for
 CONTEXT = 8192  # tokens of a conversation that are kept at most: 377 MB of keys and values of SmolLM2
 _CUT = "\ufffd"  # what stands for the beginning of a character, until its other bytes come
-
-
-def question_ids(tokenizer: Tokenizer, prompt: str, system: str | None = None) -> np.ndarray:
-    """The token ids, (N,), after which a chat model answers `prompt`."""
-    if not prompt.strip():
-        raise MiniloraError("the prompt is empty; give at least one character")
-    messages = [{"role": "user", "content": prompt}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
-    return chat.find_format(tokenizer).encode(tokenizer, messages, add_generation_prompt=True)[0]
 
 
 def end_token_ids(tokenizer: Tokenizer, config) -> list[int]:
@@ -217,49 +207,25 @@ def _log_probabilities(model: Any, hidden: Any) -> np.ndarray:
 # One answer, in pieces
 
 
-def answer_room(model: Any, prompt_length: int) -> int:
-    """Number of tokens that an answer may have by default: ANSWER_TOKENS, or what the positions leave; at least 1."""
-    left = model.config.max_position_embeddings - model.body.virtual_tokens - prompt_length
-    return max(1, min(ANSWER_TOKENS, left))
-
-
-def write_sample(model: Any, tokenizer: Tokenizer, part: TokenStream | chat.ChatTokens, most: int = 24) -> dict:
-    """Let the model write, at its likeliest, where `part` of the data begins: {"prompt": …, "continuation": …}.
-
-    Of conversations, after the first question; of a text, after 16 tokens. most: tokens written.
-    """
-    if isinstance(part, chat.ChatTokens):
-        ids, mask = part.rows[0]
-        ids, ends = ids[: int(mask.argmax())], end_token_ids(tokenizer, model.config)
-    else:
-        ids, ends = part.ids[:16], []
-    ids = ids[-model.config.max_position_embeddings // 2 :]
-    most = min(most, answer_room(model, len(ids)))
-    written = Continuation(model, tokenizer, ids, most, ends, trims=False, temperature=0)
-    return {"prompt": tokenizer.decode(ids), "continuation": "".join(written)}
-
-
 class Continuation:
     """Text that `model` writes after the tokens `ids` (N,). Iterating gives it in pieces of whole characters.
 
     tokens: those so far, without the one that ends it. text: all of them as text. is_cut: whether it was not ended.
-    trims: whether spaces at either end are left out, as of an answer. settings: of `generate_stream`, whose errors are
-    raised here.
+    settings: of `generate_stream`, whose errors are raised here.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Tokenizer, ids: np.ndarray, max_new_tokens: int, ends: list[int], trims: bool,
+        self, model: Any, tokenizer: Tokenizer, ids: np.ndarray, max_new_tokens: int, ends: list[int],
         **settings: Any,
     ):  # fmt: skip
         self._columns = model.generate_stream(ids[None], max_new_tokens, eos_token_id=ends, **settings)
-        self._tokenizer, self._ends, self._trims = tokenizer, ends, trims
+        self._tokenizer, self._ends = tokenizer, ends
         self.tokens: list[int] = []
         self.is_cut = True
 
     @property
     def text(self) -> str:
-        text = self._tokenizer.decode(self.tokens)
-        return text.strip() if self._trims else text
+        return self._tokenizer.decode(self.tokens)
 
     def __iter__(self) -> Iterator[str]:
         given = 0
@@ -269,7 +235,6 @@ class Continuation:
                 break
             self.tokens.append(int(token))
             whole = self._tokenizer.decode(self.tokens).rstrip(_CUT)
-            whole = whole.strip() if self._trims else whole
             if len(whole) > given:
                 yield whole[given:]
                 given = len(whole)
@@ -322,16 +287,16 @@ class ChatSession:
         held = self._ids[: max(self._cache.length - self._virtual, 0)]  # the last is read again, to predict from
         shared = common_prefix([held, ids[:-1]])
         self._cache.length = min(self._cache.length, self._virtual + shared)
+        how = {"past_key_values": self._cache, "seed": self._seed + len(self._turns), **self._settings}
         self._turns, self._ids = turns, ids
-        how = {"past_key_values": self._cache, "seed": self._seed + len(turns), **self._settings}
         most = min(room, self.max_new_tokens)
-        self._answer = Continuation(self._model, self._tokenizer, ids, most, self._ends, trims=True, **how)
+        self._answer = Continuation(self._model, self._tokenizer, ids, most, self._ends, **how)
         return self._answer
 
     def _remember_answer(self) -> None:
         if self._answer is None:
             return
-        if text := self._answer.text:
+        if text := self._answer.text.strip():
             self._turns.append({"role": "assistant", "content": text})
         else:
             self._turns.pop()

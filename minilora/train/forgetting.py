@@ -114,11 +114,9 @@ def learned_and_forgot(facts: dict, unit: str) -> list[str]:
 # Replay
 
 
-def own_answers(
-    model: Any, tokenizer: Tokenizer, questions: Sequence[str], max_new_tokens: int = REPLAY_TOKENS
-) -> list[Conversation]:
+def own_answers(model: Any, tokenizer: Tokenizer, questions: Sequence[str]) -> list[Conversation]:
     """Return the questions with the first sentence of the model's own answer, if that sentence comes to an end."""
-    texts = map(first_sentence, ask(model, tokenizer, questions, max_new_tokens, "its own answers"))
+    texts = map(first_sentence, ask(model, tokenizer, questions, REPLAY_TOKENS, "its own answers"))
     pairs = zip(questions, texts, strict=True)
     return [answered(question(asked), text) for asked, text in pairs if text.endswith((".", "!", "?"))]
 

@@ -239,7 +239,7 @@ def measure_task(
     `max_new_tokens`. shots: conversations that come first in every prompt, as earlier turns. advance: is
     told of conversations as they are done.
 
-    MiniloraError for no conversation, for fewer than two labels, for a response that is none of them, for prompts that
+    MiniloraError for no conversation, for a response that is none of the labels, for prompts that
     pass the model's positions, and for a model without a chat format.
     """
     if not conversations:
@@ -255,8 +255,6 @@ def measure_task(
             predicted = answers(model, tokenizer, asked, max_new_tokens, batch_size, advance)
             score = _score_answers(predicted, expected)
         else:
-            if len(labels) < 2:
-                raise MiniloraError(f"there is one label to choose from, {escape(labels[0])}; give at least two")
             if strange := set(expected) - set(labels):
                 words = escape(min(strange), 40)
                 raise MiniloraError(f"the response {words!r} is none of the labels {escape(', '.join(labels))}")

@@ -10,12 +10,12 @@ from minilora import __version__
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import escape
 from minilora.formats.atomic import read_json, to_utf8, write_atomic, write_json
-from minilora.formats.gguf import GGUF, read_gguf, write_gguf
+from minilora.formats.gguf import GGUF, write_gguf
 from minilora.models.llama_gguf import gguf_of
 from minilora.peft import METHODS, PeftModel
 from minilora.train.catalog import CATALOG, hub_name_of
 from minilora.train.forgetting import learned_and_forgot
-from minilora.train.load import TRAINING, adapter_folder, path_of_model
+from minilora.train.load import TRAINING, adapter_folder
 from minilora.train.run import RECORD
 from minilora.train.text import Chats, Text
 
@@ -114,22 +114,15 @@ def training_of(folder: str | Path) -> dict | None:
     return config | files | {"data_sha256": run.get("text_sha256")}
 
 
-def save_gguf(model, tokenizer: Tokenizer, path: Path, source: str | None = None, matrices: str = "F16") -> Path:
+def save_gguf(model, tokenizer: Tokenizer, path: Path, matrices: str = "F16") -> Path:
     """Write the model and its tokenizer as a GGUF file for llama.cpp's tools: matrices in F16 or Q8_0, vectors in F32.
 
-    source: what the model was loaded from, as of `load_model`. From a GGUF file the tokenizer and the licence are
-    carried over as they are there; else the tokenizer must be a byte-level byte-pair encoding. MiniloraError for a
-    model or a tokenizer that GGUF cannot hold; there is no file then.
+    MiniloraError for a model or a tokenizer that GGUF cannot hold, of which the latter must be a byte-level byte-pair
+    encoding; there is no file then.
     """
     content = gguf_of(model, matrices)
-    origin = None if source is None else path_of_model(source)
-    metadata: dict[str, object] = {"general.name": path.stem}
-    if origin is not None and origin.suffix == ".gguf":
-        carried = ("tokenizer.", "general.license", "general.author", "general.organization")
-        metadata |= {name: value for name, value in read_gguf(origin).metadata.items() if name.startswith(carried)}
-    else:
-        metadata |= tokenizer.gguf_metadata(model.config.vocab_size)
-        if model.config.pad_token_id is not None:
-            metadata["tokenizer.ggml.padding_token_id"] = model.config.pad_token_id
+    metadata = {"general.name": path.stem} | tokenizer.gguf_metadata(model.config.vocab_size)
+    if model.config.pad_token_id is not None:
+        metadata["tokenizer.ggml.padding_token_id"] = model.config.pad_token_id
     write_gguf(path, GGUF(content.metadata | metadata, content.tensors))
     return path

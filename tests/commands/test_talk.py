@@ -114,7 +114,7 @@ def test_ctrl_c_stops_an_answer_and_at_the_prompt_the_chat(says, typed, monkeypa
 
 
 def test_what_does_not_fit_is_said_and_the_chat_goes_on(says, typed):
-    says(*["It is so. " * 4] * 8)
+    says(*["It is so." * 4] * 8)
     out, err = typed("chat", "--max-new-tokens", 60, lines="word " * 300 + "\n" + "What is it?\n" * 8)
     assert out.count("It is so.\n") == 6
     assert err.count("tokens, and 256 are kept: reset it, or shorten the question") == 3

@@ -28,7 +28,6 @@ PLAN = teach.TeachSettings(
     TrainConfig(steps=3, peak_lr=1e-2, warmup=1, weight_decay=0.0),
     batch_size=4,
     answer_tokens=3,
-    longest_answer=6,
     quiz_tokens=2,
     test_characters=500,
     seq_len=64,
@@ -188,7 +187,7 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
     (tmp_path / "full" / "results.json").write_text("x")
     model, out = ["--model", place / "model"], ["--out", tmp_path / "out"]
     cases = {
-        ("--model", tmp_path / "base model", *out): "is a base model: it has no chat format",
+        ("--model", tmp_path / "base model", *out): "it is a base model; choose a chat model",
         ("--model", tmp_path / "unknown", *out): "template is none of those known",
         ("--model", "smollm2", *out): "minilora models get smollm2",
         ("--model", "", *out): "--model must not be empty",

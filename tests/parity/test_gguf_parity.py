@@ -72,7 +72,7 @@ def test_the_chat_template_arrives(tmp_path):
     words.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     model = LlamaForCausalLM(LlamaConfig(vocab_size=words.vocab_size, **SIZES), seed=0)
     save_model(model, words, tmp_path / "folder")
-    save_gguf(*load_model(str(tmp_path / "folder")), tmp_path / "model.gguf", str(tmp_path / "folder"))
+    save_gguf(*load_model(str(tmp_path / "folder")), tmp_path / "model.gguf")
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
     assert theirs.chat_template == words.chat_template
     assert load_model(str(tmp_path / "model.gguf"))[1].chat_template == words.chat_template

@@ -14,7 +14,7 @@ from minilora.models.llama import LlamaForCausalLM
 from minilora.quant import quantization
 from minilora.tensor import no_grad
 from minilora.train import load, metrics
-from minilora.train.answers import answers, end_token_ids, question_ids
+from minilora.train.answers import answers, end_token_ids
 from minilora.train.text import read_data
 from tests.helpers import tiny_chat
 
@@ -90,9 +90,6 @@ def test_what_ends_an_answer(place):
     for listed, expected in ((None, [end]), (5, [5, end]), ([5, 7], [5, 7, end])):
         model.config.eos_token_id = listed
         assert end_token_ids(tokenizer, model.config) == expected
-    ids = question_ids(tokenizer, "What?", "Be kind.")
-    assert chat.find_format(tokenizer).encode(tokenizer, [{"role": "system", "content": "Be kind."},
-        {"role": "user", "content": "What?"}], True)[0].tolist() == ids.tolist()  # fmt: skip
 
 
 def test_bad_input_is_one_line(place, capsys, tmp_path):
@@ -107,7 +104,7 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
         (["finetune", "--data", place / "x.jsonl", *out], base),
         (["evaluate", "--data", place / "x.jsonl"], base),
         (["generate", "--chat", "--prompt", "x"], f"no chat format: {base}: --model smollm2 is one"),
-        (["generate", *model, "--chat", "--prompt", " "], "the prompt is empty"),
+        (["generate", *model, "--chat", "--prompt", " "], "the question is empty"),
         (["generate", *model, "--system", "x", "--prompt", "y"], "--system goes with --chat"),
         (
             ["evaluate", *model, "--adapter", place / "model", "--data", place / "x.jsonl"],
@@ -145,8 +142,8 @@ def test_answers_come_in_the_order_asked_and_are_those_of_one_at_a_time(tmp_path
         assert answers(model, tokenizer, [], 6) == []
     assert told == [6, 6, 6, 2] and len(widths) == 8 and max(rows for rows, _ in widths) == 3
     alone = []
-    for text in asked:
-        ids = question_ids(tokenizer, text)
+    for messages in conversations:
+        ids = chat.find_format(tokenizer).encode(tokenizer, messages, add_generation_prompt=True)[0]
         out = generate(model, ids[None], 6, temperature=0, eos_token_id=end_token_ids(tokenizer, model.config))
         alone.append(tokenizer.decode(out[0, len(ids) :]).strip())
     assert found == alone and len(set(found)) > 5
