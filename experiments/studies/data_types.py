@@ -42,7 +42,7 @@ def quantized(bench: Bench, name: str, seed: int) -> dict:
         off = sum(float(xp.abs(layer.dequantize() - weights[path]).sum()) for path, layer in layers.items())
         error = off / sum(float(xp.abs(weight).sum()) for weight in weights.values())
         bits = 8 * sum(layer.nbytes for layer in layers.values()) / sum(w.size for w in weights.values())
-    documents = corpora.split(lab.base_corpus).test
+    documents = lab.base_parts.test
     stream = encode_documents(lab.tokenizer, corpora.take(documents, bench.settings.test_characters, seed))
     base_text = lab.bits(model, stream)
     perplexity = 2 ** (base_text * stream.characters / (len(stream.ids) - 1))

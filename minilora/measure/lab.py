@@ -43,8 +43,7 @@ class Lab:
     ):
         self.base_folder, self.seq_len, self.batch_size, self.own = base_folder, seq_len, batch_size, own or {}
         self.tokenizer = load.tokenizer_of(base_folder)
-        self.base_corpus = corpora.load(BASE_DATA)
-        self.base_parts, self.domain_parts = map(corpora.split, (self.base_corpus, corpora.load(DOMAIN)))
+        self.base_parts, self.domain_parts = (corpora.split(corpora.load(name)) for name in (BASE_DATA, DOMAIN))
         self.domain_validation = self._stream(self.domain_parts.validation, validation_characters)
         self.domain_test = self._stream(self.domain_parts.test, test_characters)
         self.base_test = self._stream(self.base_parts.test, test_characters)
