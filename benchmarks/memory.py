@@ -50,7 +50,8 @@ def make_step(model_name: str, method: str, batch: int, length: int, checkpointi
 def counted(*where) -> dict:
     """Bytes at their most, by mode: alive in a step, and beside the weights in a forward pass."""
     from minilora import threads
-    from notebooks.figures.memory import live_bytes, peak_bytes
+    from minilora.measure.memory import peak_bytes
+    from notebooks.figures.memory import live_bytes
 
     found = {}
     with threads.using(1):

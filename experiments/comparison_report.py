@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from experiments.figures import save_all
-from minilora.demo.claims import AdaptedResult, show_bits
+from minilora.demo.claims import AdaptedResult, show_bits, show_percent
 from minilora.measure.results import Column, Result, table
 from minilora.show import grids, style
 from minilora.show.grids import NAMES, Grid, Spread
@@ -43,17 +43,6 @@ class ComparisonResult(AdaptedResult):
         task = [row for row in self.records.of("task", method) if row["key"][3] in (0, self.settings["labels"])]
         return Spread.of(100 * row["accuracy"] for row in task) if task else None
 
-    def accuracies(self) -> dict[str, dict[int, Spread]]:
-        """Return accuracy in percent of each method, by the number of labels per class."""
-        cells: dict[str, dict[int, list[float]]] = {method: {} for method in self.parts("task")}
-        for (_, method, _, labels), row in ((row["key"], row) for row in self.records.of("task")):
-            cells[method].setdefault(labels, []).append(100 * row["accuracy"])
-        return {method: {n: Spread.of(of[n]) for n in sorted(of)} for method, of in cells.items()}
-
-    def chance(self) -> float:
-        """Return the percentage of the labelled task that a guess gets right."""
-        return 100 / len(self.records.rows["classes",]["names"])
-
     def cell(self, kind: str, method: str) -> dict:
         """Return the "memory" or the "speed" of a method, empty where it was not measured."""
         return self.records.rows.get((kind, method), {})
@@ -69,10 +58,6 @@ class ComparisonResult(AdaptedResult):
 
 
 # Tables
-
-
-def show_percent(spread: Spread) -> str:
-    return f"{spread.show(1)} %"
 
 
 def megabytes(number: int) -> str:
@@ -240,7 +225,7 @@ def memory_by_kind(result: ComparisonResult) -> Figure:
 
 
 @style.styled
-def accuracy_against_labels(result: ComparisonResult) -> Figure | None:
+def accuracy_against_labels(result: AdaptedResult) -> Figure | None:
     """Accuracy on the task against the labels per class, from scratch and from the base."""
     curves = {method: curve for method, curve in result.accuracies().items() if len(curve) > 1}
     if not curves:

@@ -17,12 +17,13 @@ from typing import Any
 from minilora import threads
 from minilora.errors import MiniloraError
 from minilora.measure.lab import Lab
+from minilora.measure.memory import peak_of_steps
 from minilora.measure.records import peak_rss
 from minilora.optim import AdamW
 from minilora.train import text
-from minilora.train.loop import TrainConfig, train, trainable
+from minilora.train.loop import trainable
 from minilora.train.world import batch_gradients
-from notebooks.figures.memory import live_bytes, peak_bytes
+from notebooks.figures.memory import live_bytes
 
 CHARACTERS = 6_000  # of domain text, for the two steps
 PROMPT = "Return the "
@@ -76,8 +77,7 @@ def memory_of_steps(fresh: Callable[[], Any], batches: Any) -> dict[str, int | N
         del model, optimizer, gradients, loss
 
         model = fresh()
-        steps = lambda: train(model, batches, TrainConfig(steps=2), show_progress=False)  # noqa: E731
-        peak = peak_bytes(steps, live_bytes(model)["weights"])
+        peak = peak_of_steps(model, batches, live_bytes(model)["weights"])
         return {**kinds, "peak": peak, "process": process}
 
 

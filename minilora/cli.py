@@ -24,7 +24,7 @@ from minilora.train import launch
 
 GROUPS = {  # by what one wants: commands, which are modules in commands/, and what each does
     "learn": {
-        "demo": "pretrain a base, adapt it to a domain, show what that bought",
+        "demo": "pretrain a base, adapt it every way, show tables and pictures",
         "check": "check a lesson's exercise, or show the progress",
     },
     "adapt": {

@@ -1,16 +1,19 @@
 """`minilora check`: a lesson's exercise, or the progress over all lessons."""
 
+import json
 import sys
 import time
 from argparse import Namespace
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
-from minilora.classroom.grading.grade import PASSED, grade, lesson_report, limits_line, summary
+from minilora.classroom.grading.grade import PASSED, Result, grade, hints_for, lesson_report, limits_line, summary
 from minilora.classroom.grading.submission import SIZES, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.in_process import sandbox_here
-from minilora.commands.common import Parser, whole
+from minilora.classroom.sandbox.runner import Sandbox
+from minilora.commands.common import Parser, add_flag, whole
 from minilora.errors import MiniloraError
 from minilora.formats.atomic import read_bytes
 
@@ -23,6 +26,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("--hint", nargs="?", type=whole(1, 3), const=1, metavar="N", help=hints)
     parser.add_argument("--task", type=whole(1), metavar="N", help="this task alone (hints: of the first not passed)")
     parser.add_argument("--watch", action="store_true", help="check again whenever the file changes")
+    add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> int:
@@ -31,7 +35,7 @@ def run(arguments: Namespace) -> int:
         flags = ("file", "hint", "watch", "task")
         if typed := next((f"--{name}" for name in flags if getattr(arguments, name)), ""):
             raise MiniloraError(f"{typed} needs a lesson: minilora check 08 {typed}")
-        return _progress()
+        return _progress(arguments.json)
     lesson, task = find_lesson(arguments.lesson), arguments.task
     if task is not None and task not in lesson.source.titles:
         raise MiniloraError(f"--task {task}: lesson {lesson.number:02} has {len(lesson.source.titles)} tasks")
@@ -42,10 +46,15 @@ def run(arguments: Namespace) -> int:
 
 
 def _check_once(lesson: Lesson, path: Path, arguments: Namespace) -> int:
-    submission, task = Submission(path, lesson), arguments.task
+    submission, task, steps = Submission(path, lesson), arguments.task, arguments.hint or 0
     with sandbox_here() as sandbox:
         results = grade(lesson, submission, sandbox, task)
-    print(lesson_report(submission, results, sandbox.held, arguments.hint or 0, task), flush=True)
+    if arguments.json:
+        number, hints = hints_for(lesson, results, task)
+        hinted = {"hints": {"task": number, "texts": hints[:steps]}} if steps and hints else {}
+        print(json.dumps(_facts(submission, results, sandbox) | hinted), flush=True)
+    else:
+        print(lesson_report(submission, results, sandbox.held, steps, task), flush=True)
     return int(any(result.verdict != PASSED for result in results))
 
 
@@ -65,19 +74,33 @@ def _watch(lesson: Lesson, path: Path, arguments: Namespace) -> None:
             now = path.read_bytes()
 
 
-def _progress() -> int:
+def _progress(as_json: bool) -> int:
     """A line a lesson; what cannot be read says so in its line, and is the error in the end."""
-    all_passed, bad = True, None
+    facts, bad = [], None
     with sandbox_here() as sandbox:
         for lesson in all_lessons():
             try:
-                results = grade(lesson, Submission(lesson.exercise, lesson), sandbox)
+                submission = Submission(lesson.exercise, lesson)
+                results = grade(lesson, submission, sandbox)
+                facts.append(_facts(submission, results, sandbox))
                 says = summary(results)
-                all_passed &= all(result.verdict == PASSED for result in results)
             except MiniloraError as error:
                 bad, says = bad or error, "cannot be read"
-            print(f"{lesson.number:02}  {lesson.title:<42.42}  {says:.32}", flush=True)
+            if not as_json:
+                print(f"{lesson.number:02}  {lesson.title:<42.42}  {says:.32}", flush=True)
     if bad:
         raise bad
-    print(limits_line(sandbox.held))
-    return int(not all_passed)
+    print(json.dumps({"lessons": facts}) if as_json else limits_line(sandbox.held))
+    return int(any(lesson["passed"] < lesson["of"] for lesson in facts))
+
+
+def _facts(submission: Submission, results: list[Result], sandbox: Sandbox) -> dict:
+    return {
+        "lesson": submission.lesson.name,
+        "title": submission.lesson.title,
+        "file": submission.shown,
+        "passed": sum(result.verdict == PASSED for result in results),
+        "of": len(results),
+        "ran_with": list(sandbox.held),
+        "tasks": [{name: value for name, value in asdict(result).items() if value != ""} for result in results],
+    }

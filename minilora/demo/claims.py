@@ -1,4 +1,4 @@
-"""The demo's records as a table that fits 80 columns."""
+"""The demo's records as two tables that fit 80 columns."""
 
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
@@ -9,14 +9,14 @@ UNSHARED = ("base", "few-shot", "scratch")  # which have nothing to forget
 
 
 class AdaptedResult(Result):
-    """What adapting one base to a text came to: of the demo, and of the comparison of methods.
+    """What adapting one base to a text and to a labelled task came to: of the demo, and of the comparison of methods.
 
     Raises MiniloraError for a method whose name the tables do not have.
     """
 
     def __init__(self, records: Records):
         super().__init__(records)
-        self.methods, self.base = self.parts("text"), next(records.of("text", "base"))
+        self.methods, self.on_task, self.base = self.parts("text"), self.parts("task"), next(records.of("text", "base"))
 
     def trainable(self, method: str) -> int | None:
         return next(self.records.of("text", method))["trainable"] or None
@@ -46,6 +46,17 @@ class AdaptedResult(Result):
         """Return bits per character more on the base's own text than the base itself needs."""
         return None if method in UNSHARED else self.base_text(method).mean - self.base["base_text"]
 
+    def accuracies(self) -> dict[str, dict[int, Spread]]:
+        """Return accuracy in percent of each method, by the number of labels per class."""
+        cells: dict[str, dict[int, list[float]]] = {method: {} for method in self.on_task}
+        for (_, method, _, labels), row in ((row["key"], row) for row in self.records.of("task")):
+            cells[method].setdefault(labels, []).append(100 * row["accuracy"])
+        return {method: {n: Spread.of(of[n]) for n in sorted(of)} for method, of in cells.items()}
+
+    def chance(self) -> float:
+        """Return the percentage of the labelled task that a guess gets right."""
+        return 100 / len(self.records.rows["classes",]["names"])
+
     def spreads_in_words(self) -> str:
         """Say what ± means, for the text that the methods were trained on."""
         return seeds_in_words(self.domain(method).count for method in self.methods if method != "base")
@@ -53,6 +64,10 @@ class AdaptedResult(Result):
 
 def show_bits(spread: Spread) -> str:
     return spread.show(3)
+
+
+def show_percent(spread: Spread) -> str:
+    return f"{spread.show(1)} %"
 
 
 COLUMNS = (
@@ -76,5 +91,26 @@ def adaptation_grid(result: AdaptedResult) -> Grid:
         {NAMES[method]: (result, method) for method in result.methods},
         f"Held-out text of {domain} (domain) and {base_text} (base text), after adaptation; less is better. "
         f"{result.spreads_in_words()} Forgot: bits/char lost on {base_text}. Peak memory: the most bytes alive in a "
-        "training step by the planner's arithmetic, weights included (for the base: in reading).",
+        "training step, weights included (for the base: in reading).",
+    )
+
+
+def classification_grid(result: AdaptedResult) -> Grid:
+    """Return accuracy of each way to learn the labelled task, by the number of labels per class."""
+    accuracies, task = result.accuracies(), result.records.rows["classes",]
+    amounts = sorted({amount for of_method in accuracies.values() for amount in of_method})
+    trainable = Column(
+        "trainable", lambda method: next(result.records.of("task", method))["trainable"], grids.show_count
+    )
+
+    def column(labels: int) -> Column:
+        return Column(f"{labels}\nlabels per class", lambda method: accuracies[method].get(labels), show_percent)
+
+    return table(
+        "Classification: accuracy",
+        [trainable, *map(column, amounts)],
+        {NAMES[method]: (method,) for method in accuracies},
+        f"{task['test_examples']:,} held-out sentences of {len(task['names'])} classes; chance is "
+        f"{result.chance():.1f} %. "
+        f"{seeds_in_words(one.count for of_method in accuracies.values() for one in of_method.values())}",
     )

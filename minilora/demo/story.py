@@ -1,6 +1,6 @@
 """The story in four steps: a text, a base pretrained on it, the base adapted to a domain, and what that bought.
 
-`run_demo` measures cells into a file of records; the table is a function of the records alone. The report is what was
+`run_demo` measures cells into a file of records; the tables are functions of the records alone. The report is what was
 told on the terminal as one HTML file.
 """
 
@@ -12,15 +12,15 @@ from typing import Any
 
 from rich.console import Console
 
+from minilora import threads
 from minilora.data import corpora
 from minilora.demo import claims
 from minilora.demo.base import PACKAGE_BASE, QUICK_BASE, Base
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import make_folder, read_json, show_path, write_atomic
 from minilora.measure.lab import BASE_DATA, DOMAIN, SCRATCH, Lab
+from minilora.measure.memory import peak_bytes, peak_of_steps
 from minilora.measure.records import Records
-from minilora.plan.activations import Step
-from minilora.plan.fits import check_fits
 from minilora.show.grids import NAMES, drawn
 from minilora.train import load
 from minilora.train.loop import TrainConfig
@@ -28,7 +28,10 @@ from minilora.train.loop import TrainConfig
 PAGE, RECORDS = "report.html", "results.jsonl"
 KIND = "demo"  # of the records
 PROMPT = "Parameters\n----------\na :"  # that the models go on with
-RATES = {SCRATCH: 3e-3, "full": 5e-4, "lora": 7e-4}  # learning rates, in place of a search
+RATES = {  # learning rates, in place of a search
+    "text": {SCRATCH: 3e-3, "full": 5e-4, "lora": 7e-4},
+    "task": {SCRATCH: 1e-3, "feature-extraction": 1e-2, "full": 2e-3, "lora": 5e-3},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +40,13 @@ class DemoSettings:
 
     base: Base  # what is pretrained in front of the reader
     go_on_with_package_base: bool  # adapt the longer trained base that comes with the package
-    seeds: tuple[int, ...] = (0, 1, 2)  # of adapting; all else has the first
+    seeds: tuple[int, ...] = (0, 1, 2)  # of adapting to text; all else has the first
     characters: int = 12_000  # of the domain's text
     adapt: TrainConfig
+    labels: int = 16  # labelled sentences per class
+    label_curve: tuple[int, ...] = (128,)  # further numbers of them
+    classify: TrainConfig
+    epochs: int = 2  # of classification, and at least the steps of `classify`
     test_characters: int = 20_000  # of each held-out text
     validation_characters: int = 6_000  # that early stopping looks at
 
@@ -48,6 +55,7 @@ FULL = DemoSettings(
     base=replace(PACKAGE_BASE, config=replace(PACKAGE_BASE.config, steps=200, warmup=20, eval_every=20)),
     go_on_with_package_base=True,
     adapt=TrainConfig(steps=60, eval_every=5, patience=3, weight_decay=0.01, warmup=3, lr_floor=0.3),
+    classify=TrainConfig(steps=40),
 )
 QUICK = replace(FULL, base=QUICK_BASE, go_on_with_package_base=False, seeds=(0,))
 
@@ -59,7 +67,8 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
     settings = replace(settings, seeds=tuple(seed + one for one in settings.seeds))
     prepare_folder(out, PAGE, RECORDS)
     facts = asdict(settings) | {"command": command(quick, seed), "quick": quick}
-    records = Records.open(out / RECORDS, KIND, facts, overwrite=True)
+    unfinished = out / f".{RECORDS}"  # so that a run that is interrupted leaves the report of before whole
+    records = Records.open(unfinished, KIND, facts, overwrite=True)
     console = Console(width=80, highlight=False, record=True)
     console.print("\n[bold]1. Text[/bold]")
     base, domain = corpora.load(BASE_DATA), corpora.load(DOMAIN)
@@ -78,13 +87,16 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
     measure = lambda kind, *key: getattr(story, kind)(*key)  # noqa: E731
     records.complete(story.cells(), measure, "fine-tuning", "; the demo begins anew next time")
     console.print("\n[bold]4. What transfer bought[/bold]")
-    console.print(drawn(claims.adaptation_grid(claims.AdaptedResult(records))))
-    console.print()
+    result = claims.AdaptedResult(records)
+    for grid in (claims.adaptation_grid(result), claims.classification_grid(result)):
+        console.print(drawn(grid))
+        console.print()
     for row in (row for row in records.of("text") if "continuation" in row):
         console.print(f"\n[bold]{NAMES[row['key'][1]]}[/bold] goes on after {PROMPT!r}:")
         console.print("\n".join(f"  {escape(line, 76)}" for line in row["continuation"].splitlines()[:8]), markup=False)
     seconds = records.add(("run",), seconds=round(perf_counter() - started, 1))["seconds"]
     write_atomic(out / PAGE, console.export_html())
+    records.path = unfinished.replace(out / RECORDS)
     console.print(f"\nThe report: {out / PAGE} ({seconds:.0f} s in all)", markup=False)
     return records
 
@@ -125,17 +137,20 @@ class _Story:
     def cells(self) -> list[tuple]:
         settings = self.settings
         cells: list[tuple] = [("memory", "base"), ("text", "base", 0)]
-        for method in RATES:
+        for method in RATES["text"]:
             cells += [("memory", method), *(("text", method, seed) for seed in settings.seeds)]
-        return cells
+        amounts = (settings.labels, *settings.label_curve)
+        return [*cells, ("classes",), *(("task", m, self.first, n) for m in RATES["task"] for n in amounts)]
 
     def memory(self, method: str) -> dict:
-        """Return the most bytes alive in a training step, weights included (for the base: in reading a batch)."""
-        model, step = self.lab.base(), Step(self.lab.batch_size, self.lab.seq_len)
-        if method != "base":
-            return {"peak": check_fits(model.config, "full" if method == SCRATCH else method, step)[0]}
-        read, _ = check_fits(model.config, None, replace(step, batch=2 * step.batch))
-        return {"peak": read + sum(p.data.nbytes for p in model.parameters())}
+        """Return the most bytes alive in two training steps, weights included (for the base: in reading a batch)."""
+        lab = self.lab
+        model = lab.base() if method == "base" else lab.fresh(method, self.first)
+        held = sum(p.data.nbytes for p in model.parameters())
+        if method == "base":
+            return {"peak": peak_bytes(lambda: lab.bits(model, lab.domain_validation), held)}
+        with threads.using(1):  # whose steps need the same each time
+            return {"peak": peak_of_steps(model, lab.batches(lab.domain_text(6_000, 0), lab.batch_size, 0), held)}
 
     def text(self, method: str, seed: int) -> dict:
         """Measure the base, or a model adapted to the domain's text, on held-out text of both."""
@@ -144,7 +159,7 @@ class _Story:
             model = lab.base()
             facts |= {"trainable": 0, "total": load.count_parameters(model)[1], "seconds": 0.0}
         else:
-            config = replace(self.settings.adapt, peak_lr=RATES[method], seed=seed)
+            config = replace(self.settings.adapt, peak_lr=RATES["text"][method], seed=seed)
             model, history = lab.adapt(method, lab.domain_text(self.settings.characters, seed), config)
             trainable, total = load.count_parameters(model)
             facts |= {"lr": config.peak_lr, "trainable": trainable, "total": total, "seconds": history.seconds}
@@ -155,6 +170,19 @@ class _Story:
             out = model.generate(ids[None], 70, temperature=0.5, seed=self.first)
             facts["continuation"] = lab.tokenizer.decode(out[0, len(ids) :])
         return facts
+
+    def classes(self) -> dict:
+        """Return the classes of the labelled task, and how many examples the test has."""
+        return {"names": list(self.lab.task.classes), "test_examples": len(self.lab.test_examples)}
+
+    def task(self, method: str, seed: int, labels: int) -> dict:
+        """Measure a classifier trained on so many examples per class."""
+        examples, rate = self.lab.task.few(labels, seed), RATES["task"][method]
+        steps = max(self.settings.classify.steps, self.settings.epochs * len(examples) // 32)
+        config = replace(self.settings.classify, steps=steps, warmup=steps // 10, peak_lr=rate, seed=seed)
+        model, history = self.lab.classify(method, examples, config)
+        facts = {"lr": rate, "trainable": load.count_parameters(model)[0], "seconds": history.seconds}
+        return facts | {"accuracy": self.lab.accuracy(model)}
 
 
 def command(quick: bool, seed: int, *options: str) -> str:

@@ -1,7 +1,5 @@
-"""Counts the bytes that are alive in a training step, array by array, and at their most."""
+"""Counts the bytes that are alive in a training step, array by array."""
 
-import tracemalloc
-from collections.abc import Callable
 from types import FunctionType
 
 from minilora import backend, nn
@@ -23,19 +21,6 @@ def live_bytes(model: nn.Module, optimizer=None, *losses: Tensor) -> dict[str, i
     activations = {key: array for key, array in _arrays_in(losses).items() if key not in weights}
     kinds = (weights, _arrays_in([p.grad for p in model.parameters()]), moments, activations)
     return {kind: sum(a.nbytes for a in arrays.values()) for kind, arrays in zip(KINDS, kinds, strict=True)}
-
-
-def peak_bytes(run: Callable[[], object], held: int = 0) -> int:
-    """Return the most bytes alive at once while `run()` runs, on top of `held` bytes that were there before.
-
-    Python's own allocator and NumPy's report to tracemalloc. It slows `run` down: measure two steps, not a training.
-    """
-    tracemalloc.start()
-    try:
-        run()
-        return held + tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def _arrays_in(start) -> dict[int, Array]:

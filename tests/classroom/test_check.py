@@ -183,6 +183,19 @@ def test_what_the_top_of_the_file_takes_is_waited_for_once(lesson, sandbox, monk
     assert len(starts) == 1
 
 
+def test_json_says_it_all(lesson, capsys):
+    path = write(lesson, answered(double="return x"))
+    code, out, _ = run(capsys, "03", "--file", path, "--json")
+    facts = json.loads(out)
+    assert code == 1 and (facts["lesson"], facts["passed"], facts["of"]) == ("03_toy", 1, 2)
+    first, second = facts["tasks"]
+    assert first["verdict"] == "failed" and first["hint"] == "That is x." and first["expected"] == "[6.]"
+    assert second == {"task": 2, "title": "shift it", "verdict": "passed"}
+    assert facts["ran_with"] == ["limits"]
+    code, out, _ = run(capsys, "--json")
+    assert [lesson["passed"] for lesson in json.loads(out)["lessons"]] == [0]
+
+
 def test_hints_come_in_three_steps(lesson, capsys, monkeypatch):
     steps = [run(capsys, "03", "--hint", *more)[1] for more in ([], ["2"], ["3"])]
     assert [re.findall("hint . +([a-z]+)", s) for s in steps] == [["vague", "plainer", "plain"][:n] for n in (1, 2, 3)]
@@ -202,6 +215,9 @@ def test_a_task_of_ones_choice_is_checked_alone_and_hinted_at(lesson, capsys):
     assert "\nA hint for task 2: minilora check 03 --task 2 --hint\n" in out
     _, out, _ = run(capsys, "03", "--hint", "--task", 2)
     assert "hint 1   vague two" in out and "Next hint for task 2: minilora check 03 --task 2 --hint 2" in out
+    facts = json.loads(run(capsys, "03", "--task", 2, "--hint", 2, "--json")[1])
+    assert facts["hints"] == {"task": 2, "texts": ["vague two", "plainer two"]} and facts["of"] == 1
+    assert "hints" not in json.loads(run(capsys, "03", "--json")[1])
     lesson.exercise.write_text(answered())
     code, out, _ = run(capsys, "03", "--task", 2)
     assert code == 0 and "int for" not in out
@@ -311,8 +327,9 @@ def test_what_one_task_may_not_use_fails_that_task_alone(lesson, capsys):
         "from minilora import functional as F; return F.silu(x)",
         "from minilora.peft import lora; return 2 * x",
     ):
-        out = run(capsys, "03", "--file", write(lesson, answered(double=use)))[1]
-        assert "passed 1 of 2: task 1 failed" in out and "This uses minilora." in out
+        facts = json.loads(run(capsys, "03", "--json", "--file", write(lesson, answered(double=use)))[1])
+        assert [task["verdict"] for task in facts["tasks"]] == ["failed", "passed"]
+        assert "This uses minilora." in facts["tasks"][0]["hint"]
 
 
 @pytest.mark.parametrize(
@@ -333,8 +350,8 @@ def test_what_one_task_may_not_use_fails_that_task_alone(lesson, capsys):
     ],
 )
 def test_no_trick_passes(lesson, capsys, double):
-    code, out, err = run(capsys, "03", "--task", 1, "--file", write(lesson, answered(double=double)))
-    assert code == 1 and not err and re.search("A toy: task 1 (failed|not started)", out)
+    code, out, err = run(capsys, "03", "--file", write(lesson, answered(double=double)), "--json")
+    assert code == 1 and not err and json.loads(out)["tasks"][0]["verdict"] != "passed"
 
 
 def test_watch_checks_again_when_the_file_changes(lesson, capsys, monkeypatch):

@@ -38,6 +38,10 @@ TINY = replace(
     adapt=TrainConfig(steps=2, eval_every=1),
     characters=2_000,
     seeds=(0, 1),
+    labels=2,
+    label_curve=(1,),
+    classify=TrainConfig(steps=4),
+    epochs=1,
     test_characters=1_000,
     validation_characters=1_000,
 )
@@ -54,7 +58,7 @@ def tiny(monkeypatch, tmp_path):
 def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
     assert main(["demo", "--quick", "--out", str(tiny)]) == 0
     told = capsys.readouterr().out
-    for part in ("1. Text", "2. Pretrain", "3. Fine-tune", "4. What transfer bought", "base as it is"):
+    for part in ("1. Text", "2. Pretrain", "3. Fine-tune", "4. What transfer bought", "base as it is", "accuracy"):
         assert part in told
     assert max(map(len, told.splitlines())) <= 80
     records = Records.read(tiny / story.RECORDS, story.KIND)
@@ -66,6 +70,8 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
     peaks = {method: records.rows["memory", method]["peak"] for method in ("base", "scratch", "full", "lora")}
     assert all(peak > 4 * total for peak in peaks.values())  # the float32 weights, and more
     assert peaks["full"] > 4 * 4 * total  # weights, gradients and two moments
+    on_task = ("scratch", "feature-extraction", "full", "lora")
+    assert {key[1:] for key in records.rows if key[0] == "task"} == {(m, 0, n) for m in on_task for n in (1, 2)}
     assert [key for key, row in records.rows.items() if "continuation" in row] == [
         ("text", method, 0) for method in ("base", "full", "lora")
     ]
@@ -81,7 +87,7 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
     assert told.count("<script>") == page.count("&lt;script&gt;") == 3 and "<script" not in page
     assert "http" not in page
     again = Records.read(tiny / story.RECORDS, story.KIND).rows
-    same = ("domain", "base_text", "curve")  # training left the cached base as it was
+    same = ("domain", "base_text", "curve", "accuracy")  # training left the cached base as it was
     for key, row in records.rows.items():
         assert [again[key].get(name) for name in same] == [row.get(name) for name in same]
 
@@ -98,6 +104,16 @@ def test_a_readers_own_lora_trains_in_the_lab(tiny):
     assert load.count_parameters(lab.fresh("lora", 0, Options(rank=2)))[0] == 2 * 2 * (16 + 16)  # on q and v
     _, history = lab.adapt("lora", lab.domain_text(2_000, 0), TrainConfig(steps=2, peak_lr=1e-2, eval_every=2))
     assert history.evaluations[-1]["value"] != history.evaluations[0]["value"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_leaves_the_report_of_before_whole(tiny, monkeypatch):
+    assert main(["demo", "--quick", "--out", str(tiny)]) == 0
+    before = {path.name: path.read_bytes() for path in tiny.iterdir()}
+    assert story.RECORDS in before and not any(name.startswith(".") for name in before)
+    monkeypatch.setattr(story, "write_atomic", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["demo", "--quick", "--seed", "1", "--out", str(tiny)]) == 130
+    assert {path.name: path.read_bytes() for path in tiny.iterdir() if not path.name.startswith(".")} == before
 
 
 def test_a_file_of_something_else_is_not_written_over(tmp_path, capsys):

@@ -7,9 +7,10 @@ import pytest
 
 from minilora import optim
 from minilora.measure import records
+from minilora.measure.memory import peak_bytes
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.train import methods
-from notebooks.figures.memory import live_bytes, peak_bytes
+from notebooks.figures.memory import live_bytes
 
 pytestmark = pytest.mark.host
 

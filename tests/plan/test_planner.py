@@ -6,6 +6,7 @@ import pytest
 from experiments.published import published
 from minilora import threads
 from minilora.errors import FormatError, MiniloraError
+from minilora.measure.memory import peak_bytes
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import PeftModel
 from minilora.plan.activations import Step
@@ -16,7 +17,7 @@ from minilora.show.grids import show_size
 from minilora.train import load, methods
 from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS, Options
-from notebooks.figures.memory import live_bytes, peak_bytes
+from notebooks.figures.memory import live_bytes
 
 pytestmark = pytest.mark.host
 
