@@ -49,21 +49,6 @@ def run(capsys, *arguments) -> str:
     return capsys.readouterr().out
 
 
-def test_evaluate_generate_and_merge_agree(place, capsys):
-    text = place / "text.txt"
-    base = ["--model", place / "run"]
-    evaluate = ["evaluate", *base, "--data", text, "--seq-len", 32, "--json"]
-    plain = json.loads(run(capsys, *evaluate))
-    adapted = json.loads(run(capsys, *evaluate, "--adapter", place / "lora"))
-    assert plain["split"] == "test" and adapted["bits_per_character"] < plain["bits_per_character"]
-    run(capsys, "merge", *base, "--adapter", place / "lora", "--out", place / "merged")
-    merged = json.loads(run(capsys, "evaluate", "--model", place / "merged", *evaluate[3:]))
-    assert merged["bits_per_character"] == pytest.approx(adapted["bits_per_character"], rel=1e-5)
-    prompt = ["generate", "--prompt", "the array", "--max-new-tokens", 8, "--temperature", 0, "--json"]
-    adapted = run(capsys, *prompt, *base, "--adapter", place / "lora")
-    assert adapted == run(capsys, *prompt, "--model", place / "merged") and '"prompt": "the array"' in adapted
-
-
 def test_a_quantized_model_goes_out_as_gguf(place, capsys):
     gguf = pytest.importorskip("gguf")
     small = place / "small.gguf"

@@ -14,9 +14,8 @@ from minilora.cli import main
 from minilora.data import jargon as content
 from minilora.data.chat import Conversation
 from minilora.demo import teach, teach_report
-from minilora.quant import Linear4bit, quantized_linears
 from minilora.show import grids
-from minilora.train import forgetting, metrics
+from minilora.train import metrics
 from minilora.train.loop import TrainConfig
 from minilora.train.save import training_of
 from tests.helpers import tiny_chat
@@ -160,20 +159,6 @@ def test_short_conversations_are_joined(lesson):
             assert asked["content"][1:] == told["content"][1:]
         assert len(lesson.chat_format.encode(lesson.tokenizer, messages)[0]) <= 4 * alone
     assert joined != short and joined == lesson.joined(short)
-
-
-def test_what_was_in_4_bits_is_so_in_training_and_float_when_asked(place, lesson, monkeypatch, tmp_path):
-    kinds = []
-
-    def noting(work):
-        return lambda model, *a, **k: kinds.append(len(quantized_linears(model))) or work(model, *a, **k)
-
-    for where, name in ((forgetting, "answers"), (teach, "measure_task"), (teach.defaults, "fit")):
-        monkeypatch.setattr(where, name, noting(getattr(where, name)))
-    lesson.teach(*teach.glossary(PLAN.shots, quick=True), tmp_path / "adapter")
-    assert kinds == [0] * 8 + [7] + [0] * 3  # 2 tests three times, quiz, own answers; training; 2 tests, quiz
-    layer = lesson.model.get_submodule(quantized_linears(lesson.model)[0])
-    assert isinstance(layer, Linear4bit)
 
 
 # What is refused
