@@ -182,6 +182,8 @@ def report(
         f"{share_of(tested, data.test, arguments.seq_len)} sequences; {history.seconds:.0f} s",
         *forgetting.learned_and_forgot(facts, data.unit),
     ]
+    if facts.get("quiz_p", 1.0) < 0.05 and not arguments.replay:
+        lines.append("(--replay 0.1 keeps more of what it knew)")
     if isinstance(data, Chats) and arguments.test is not None:
         lines += beside_trained(model, data, tested, facts)
     trains, total = count_parameters(model)
