@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad inp
 training in which no evaluation beat the start; 130 after Ctrl-C and 143 after SIGTERM, with the checkpoint saved.
 """
 
+import codecs
 import io
 import os
 import signal
@@ -47,6 +48,8 @@ GROUPS = {  # by what one wants: commands, which are modules in commands/, and w
     },
     "teach": {"course": "an nbgrader course of the lessons, and marks"},
 }
+
+PLAIN = str.maketrans(dict(zip("─–−×·µ±…→▁▂▃▄▅▆▇█", (*"---x*u", "+-", "...", "->", *".:-=+*#@"), strict=True)))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -138,15 +141,20 @@ class Program:
 
 
 def _prepare_streams() -> None:
-    """Open what the shell closed (`>&-`), and escape characters that an output's encoding lacks."""
+    """Open what the shell closed (`>&-`), and replace or escape characters that an output's encoding lacks."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115 (for as long as the process lives)
 
+    def plain(error: Any) -> tuple[str, int]:
+        text = error.object[error.start : error.end].translate(PLAIN)
+        return text.encode("ascii", "backslashreplace").decode(), error.end
+
+    codecs.register_error("minilora.plain", plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):  # the C locale's
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="minilora.plain")
 
 
 def _interrupt(before: Mapping[int, Any], signum: int, frame: FrameType | None) -> None:
