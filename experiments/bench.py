@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from minilora.data.batches import ClassificationBatches
 from minilora.data.tasks import Example
 from minilora.demo.base import Base
 from minilora.errors import MiniloraError
@@ -12,7 +13,7 @@ from minilora.measure.lab import SCRATCH, Lab
 from minilora.measure.lr_search import SEED, best_rate
 from minilora.measure.records import Records
 from minilora.train import load, methods
-from minilora.train.loop import History, TrainConfig
+from minilora.train.loop import History, TrainConfig, train
 from minilora.train.methods import Options
 
 SCRATCH_RATE = 3e-3
@@ -117,8 +118,12 @@ class Bench:
     ) -> tuple[Any, History]:
         """Return a classifier trained on the examples, and its history. steps: None: as many as the settings say."""
         config = self.trained_by(self.settings.classify, method, rate, seed)
-        config = replace(config, steps=steps or config.steps)
-        return self.lab.classify(method, examples, config)
+        config, lab = replace(config, steps=steps or config.steps), self.lab
+        ids = lab.tokenizer.encode_many([example.text for example in examples])
+        labels = [example.label for example in examples]
+        model = lab.classifier(method, seed, tokens=[token for text in ids for token in text])
+        batches = ClassificationBatches(ids, labels, min(32, len(ids)), lab.seq_len, seed, 0)
+        return model, train(model, batches, config, show_progress=False)
 
     def task_rate(self, method: str) -> float:
         """Return the learning rate on the task, by search at the settings' number of labels."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minilora.data import corpora
-from minilora.data.batches import ClassificationBatches, classification_windows
+from minilora.data.batches import classification_windows
 from minilora.data.tasks import Example, load_task
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
@@ -116,16 +116,6 @@ class Lab:
         body, classes = self._start(method, seed), len(self.task.classes)
         model = LlamaForSequenceClassification.from_language_model(body, classes, seed=seed)
         return self._adapted(model, method, options, tokens, seed)
-
-    def classify(
-        self, method: str, examples: Sequence[Example], config: TrainConfig, options: Options | None = None
-    ) -> tuple[Any, History]:
-        """Train a fresh classifier on the examples; returns it and its history. Everything random is of config.seed."""
-        ids = self.tokenizer.encode_many([example.text for example in examples])
-        model = self.classifier(method, config.seed, options, [token for text in ids for token in text])
-        labels = [example.label for example in examples]
-        batches = ClassificationBatches(ids, labels, min(32, len(ids)), self.seq_len, config.seed, 0)
-        return model, train(model, batches, config, show_progress=False)
 
     def accuracy(self, model, examples: Sequence[Example] | None = None) -> float:
         """Return the share of examples (by default the test's) whose most likely class is right."""
