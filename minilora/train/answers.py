@@ -275,7 +275,13 @@ class ChatSession:
         """
         if not question.strip():
             raise MiniloraError("the question is empty; give at least one character")
-        self._remember_answer()
+        if self._answer is not None:
+            if text := self._answer.text.strip():
+                self._turns.append({"role": "assistant", "content": text})
+            else:
+                self._turns.pop()
+            self._ids = np.append(self._ids, self._answer.tokens).astype(np.int64)
+            self._answer = None
         turns = [*self._turns, {"role": "user", "content": question}]
         ids = self._format.encode(self._tokenizer, self._system + turns, add_generation_prompt=True)[0]
         room = self.context - self._virtual - len(ids)
@@ -292,13 +298,3 @@ class ChatSession:
         most = min(room, self.max_new_tokens)
         self._answer = Continuation(self._model, self._tokenizer, ids, most, self._ends, **how)
         return self._answer
-
-    def _remember_answer(self) -> None:
-        if self._answer is None:
-            return
-        if text := self._answer.text.strip():
-            self._turns.append({"role": "assistant", "content": text})
-        else:
-            self._turns.pop()
-        self._ids = np.append(self._ids, self._answer.tokens).astype(np.int64)
-        self._answer = None

@@ -130,7 +130,7 @@ def train(
         try:
             with (
                 on_signals(SIGNALS, hear),
-                progress_bar(description, config.steps, show_progress, unit="steps") as advance,
+                progress_bar(description, config.steps, show_progress) as advance,
             ):
                 advance(loop.step, "")
                 while loop.step < config.steps and not (0 < config.patience <= loop.history.since_gain):

@@ -5,13 +5,10 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(description: str, total: int, show: bool = True, unit: str = ""):
+def progress_bar(description: str, total: int, show: bool = True):
     """Yield `advance(n=1, note="")`, which moves a bar. Only a terminal shows one; elsewhere, `minilora show` tells how
     far a run is.
-
-    unit: of what is counted, as "steps".
     """
-    unit = unit and f" {unit}"
     if not show or not sys.stderr.isatty():
         yield lambda n=1, note="": None
         return
@@ -31,7 +28,7 @@ def progress_bar(description: str, total: int, show: bool = True, unit: str = ""
 
         def advance(n: int = 1, note: str = "") -> None:
             speed = progress.tasks[0].speed
-            rate = f"{speed:.1f}{unit}/s" if speed else ""
+            rate = f"{speed:.1f}/s" if speed else ""
             progress.update(task, advance=n, note=note, rate=rate)
 
         yield advance

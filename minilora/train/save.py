@@ -121,8 +121,6 @@ def save_gguf(model, tokenizer: Tokenizer, path: Path, matrices: str = "F16") ->
     encoding; there is no file then.
     """
     content = gguf_of(model, matrices)
-    metadata = {"general.name": path.stem} | tokenizer.gguf_metadata(model.config.vocab_size)
-    if model.config.pad_token_id is not None:
-        metadata["tokenizer.ggml.padding_token_id"] = model.config.pad_token_id
-    write_gguf(path, GGUF(content.metadata | metadata, content.tensors))
+    metadata = content.metadata | {"general.name": path.stem} | tokenizer.gguf_metadata(model.config.vocab_size)
+    write_gguf(path, GGUF(metadata, content.tensors))
     return path
