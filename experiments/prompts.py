@@ -10,7 +10,7 @@ from minilora.data.tasks import Example
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError
 from minilora.tensor import no_grad
-from minilora.train.world import rows_of, take
+from minilora.train.world import take
 from notebooks.figures.few_shot import prompt_for
 
 
@@ -42,6 +42,7 @@ def classify_by_prompt(
     predicted = []
     for start in range(0, len(prompts), batch_size):
         batch = padded_left(prompts[start : start + batch_size])
-        runs = threads.split_rows(rows_of(batch), min(threads.count(), len(batch["input_ids"])))
+        count = len(batch["input_ids"])
+        runs = threads.split_rows(range(count), min(threads.count(), count))
         predicted += threads.side_by_side(choose, [take(batch, run) for run in runs])
     return np.concatenate(predicted), float(np.mean([len(prompt) for prompt in prompts]))

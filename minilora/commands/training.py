@@ -90,7 +90,7 @@ def train(
 
     if arguments.dry_run:
         return dry_run(arguments, model, tokenizer, data, config, batches, *memory)
-    tested = sample(data.test, defaults.test_examples(config, batch_size, examples), seq_len)
+    tested = sample(data.test, max(examples, min(defaults.TEST_EXAMPLES, rows // 2)), seq_len)
     measured = partial(measure, arguments, model, tokenizer, data, tested)
     world.check_alike({"settings": {**settings, "data": "", "model": ""}, "data": data.sha256}, model)
     own = partial(check_own, model)

@@ -135,11 +135,6 @@ def eval_examples(config: TrainConfig, batch_size: int) -> int:
     return max(LEAST_EXAMPLES, rows // (EVALUATION_SHARE * evaluations))
 
 
-def test_examples(config: TrainConfig, batch_size: int, examples: int) -> int:
-    """Number of sequences that are tested in the end, if each evaluation takes `examples`."""
-    return max(examples, min(TEST_EXAMPLES, config.steps * batch_size * config.accumulate // 2))
-
-
 def seq_len_for(model, data: Text | Chats) -> int:
     """Tokens per sequence: what the longest conversation has, within LONGEST and the model's positions."""
     limit = model.config.max_position_embeddings - getattr(model, "base_model", model).body.virtual_tokens

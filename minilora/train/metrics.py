@@ -36,7 +36,7 @@ from minilora.train.answers import answered as answered  # of the module to call
 from minilora.train.answers import answers, check_prompts, label_probabilities, label_scores
 from minilora.train.progress import progress_bar
 from minilora.train.text import PADDING
-from minilora.train.world import Batch, World, rows_of, take
+from minilora.train.world import Batch, World, take
 
 LEAST_CALIBRATED = 10  # prompts; the mean over fewer says little about the model
 
@@ -48,7 +48,7 @@ def _outputs(model: Any, batches: Iterable[Batch], world: World) -> Iterator[tup
     try:
         with no_grad():
             for batch in batches:
-                if mine := world.share(rows_of(batch)):
+                if mine := world.share(batch):
                     rows = take(batch, mine)
                     yield rows, model(**rows, num_items_in_batch=1)
     finally:

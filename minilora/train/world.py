@@ -69,17 +69,15 @@ class World:
                     stack.enter_context(blas.one_thread())
             yield
 
-    def share(self, rows: range) -> range:
-        """This rank's rows of those of a batch."""
-        return split_rows(rows, self.size)[self.rank]
+    def share(self, batch: Batch) -> range:
+        """This rank's rows of a batch."""
+        return split_rows(range(len(batch["input_ids"])), self.size)[self.rank]
 
     def all_reduce(self, arrays: list) -> list:
         """Each of `arrays` (of the backend) summed over the ranks, which all give the same shapes.
 
         The arrays travel in one buffer, in one Allreduce, with the stop flags; the results are views of that buffer.
         """
-        if self.size == 1:
-            return arrays
         flags = backend.asarray(np.array([s in self.asked for s in SIGNALS], dtype=np.float32))
         host = backend.to_numpy(xp.concatenate([a.reshape(-1) for a in (*arrays, flags)]))
         self._comm.Allreduce(self._in_place, host)
@@ -111,10 +109,6 @@ def this_world() -> World:
 # A step: the rows of each batch are shared out, the gradients added up
 
 
-def rows_of(batch: Batch) -> range:
-    return range(len(batch["input_ids"]))
-
-
 def take(batch: Batch, rows: range) -> Batch:
     return {name: array[rows.start : rows.stop] for name, array in batch.items()}
 
@@ -135,7 +129,7 @@ def batch_gradients(model, batches: list[Batch], seed: tuple[int, ...] = (0,), w
             return model(**take(batch, rows), num_items_in_batch=num_items).loss
 
     for number, batch in enumerate(batches):
-        if mine := world.share(rows_of(batch)):
+        if mine := world.share(batch):
             of_batch = loss_of(number, batch, mine)
             loss = loss + of_batch.data
             totals = threads.add_up([totals, gradients(of_batch)])
