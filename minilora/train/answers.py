@@ -25,7 +25,6 @@ from minilora.train.text import check_positions
 
 ANSWER_TOKENS = 512  # of an answer, where nothing else is asked for
 CONTEXT = 8192  # tokens of a conversation that are kept at most: 377 MB of keys and values of SmolLM2
-_CUT = "\ufffd"  # what stands for the beginning of a character, until its other bytes come
 
 
 def end_token_ids(tokenizer: Tokenizer, config) -> list[int]:
@@ -215,9 +214,8 @@ class Continuation:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Tokenizer, ids: np.ndarray, max_new_tokens: int, ends: list[int],
-        **settings: Any,
-    ):  # fmt: skip
+        self, model: Any, tokenizer: Tokenizer, ids: np.ndarray, max_new_tokens: int, ends: list[int], **settings: Any
+    ):
         self._columns = model.generate_stream(ids[None], max_new_tokens, eos_token_id=ends, **settings)
         self._tokenizer, self._ends = tokenizer, ends
         self.tokens: list[int] = []
@@ -234,7 +232,7 @@ class Continuation:
                 self.is_cut = False
                 break
             self.tokens.append(int(token))
-            whole = self._tokenizer.decode(self.tokens).rstrip(_CUT)
+            whole = self._tokenizer.decode(self.tokens).rstrip("\ufffd")  # of a character whose other bytes will come
             if len(whole) > given:
                 yield whole[given:]
                 given = len(whole)

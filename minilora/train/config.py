@@ -10,7 +10,6 @@ from minilora.errors import MiniloraError
 from minilora.fields import choice, field_problems, number, whole
 
 OPTIMIZERS = ("adamw", "sgd")
-DECAY = 0.1  # of the steps after warm-up in which wsd falls
 
 # What is left of the way from the peak to the floor, where `progress` goes from 0 after the warm-up to 1.
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -18,7 +17,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda progress: 1 - progress,
     "constant": lambda progress: 1.0,
     # warmup-stable-decay: the peak, and a fall in the last tenth (Hu et al. 2024, "MiniCPM", section 4.2)
-    "wsd": lambda progress: min(1.0, (1 - progress) / DECAY),
+    "wsd": lambda progress: min(1.0, (1 - progress) / 0.1),
 }
 
 
