@@ -99,7 +99,10 @@ def cache_folder() -> Path:
     """$MINILORA_CACHE, or minilora in $XDG_CACHE_HOME, by default ~/.cache/minilora."""
     if folder := os.environ.get(CACHE):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minilora"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minilora"
+    except RuntimeError:
+        raise MiniloraError(f"there is no home folder to keep models in; set {CACHE} to a folder") from None
 
 
 def make_cache_folder(folder: Path) -> None:
