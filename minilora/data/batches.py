@@ -156,7 +156,7 @@ class ClassificationBatches(ShuffledEpochs):
 def classification_windows(
     ids: Sequence[np.ndarray], labels: Sequence[int], seq_len: int, batch_size: int, pad_token_id: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the texts in order, each once, in batches like those of `ClassificationBatches`; the last may be smaller."""
+    """Yield the texts in order, each once, in batches as of `ClassificationBatches`; the last may be smaller."""
     texts = ClassificationBatches(ids, labels, batch_size, seq_len, 0, pad_token_id)
     for first in range(0, len(ids), batch_size):
         yield texts.batch(range(first, min(first + batch_size, len(ids))))
