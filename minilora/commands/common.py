@@ -104,15 +104,6 @@ class Parser(argparse.ArgumentParser):
         raise MiniloraError(f"{escape(message, 400)} (see {self.prog} --help)")
 
 
-class Once(argparse.Action):
-    """Stores a value, and refuses a second one."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        if getattr(namespace, self.dest) is not None:
-            raise argparse.ArgumentError(self, "must be given once; PEFT's `add_weighted_adapter` adds adapters")
-        setattr(namespace, self.dest, values)
-
-
 # Types of flags
 
 
@@ -205,7 +196,7 @@ def add_flags(flags: argparse._ActionsContainer, *names: str) -> None:
 def add_model(parser: argparse._ActionsContainer, base: str = "base") -> None:
     """Add the flags of a model with or without an adapter. base: the model if neither names one."""
     parser.add_argument("--model", help=f"{MODEL} (default: that of --adapter, else {base})")
-    parser.add_argument("--adapter", action=Once, metavar="FOLDER", help="adapter to put on the model")
+    parser.add_argument("--adapter", metavar="FOLDER", help="adapter to put on the model")
     add_flag(parser, "--strength")
 
 
@@ -285,13 +276,18 @@ def read_trainings(arguments: Namespace) -> tuple[list[dict], Any]:
     of examples: those that were typed, else those of the first training.
     """
     from minilora.data.examples import Columns
-    from minilora.train.load import path_of_model
+    from minilora.train.load import base_of, path_of_model
     from minilora.train.save import training_of
 
+    if arguments.adapter and not arguments.model:
+        base_of(arguments.adapter)  # a mistyped folder is told before its columns are missed
     folders = [arguments.adapter] if arguments.adapter else []
     folders += [path_of_model(arguments.model)] if arguments.model else []
     trainings = [training for folder in folders if (training := training_of(folder))]
-    return trainings, Columns.of(next(iter(trainings), {}) | Columns.of(vars(arguments)).settings())
+    trained, typed = next(iter(trainings), {}), Columns.of(vars(arguments))
+    if trainings and typed.instruction not in (None, trained.get("instruction")):
+        print_notes(["the model was trained with another --instruction, or with none: its answers may be worse"])
+    return trainings, Columns.of(trained | typed.settings())
 
 
 def drawing(arguments: Namespace, temperature: float) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def report(
         *forgetting.learned_and_forgot(facts, data.unit),
     ]
     if facts.get("quiz_p", 1.0) < 0.05 and not arguments.replay:
-        lines.append("(--replay 0.1 keeps more of what it knew)")
+        lines.append("(it may not matter for this task; --replay 0.1 keeps more of what it knew)")
     if isinstance(data, Chats) and arguments.test is not None:
         lines += beside_trained(model, data, tested, facts)
     trains, total = count_parameters(model)
@@ -210,7 +210,7 @@ def beside_trained(model: Any, data: Chats, tested: Any, facts: dict) -> list[st
         right = (score.exact, score.exact_interval) if labels is None else (score.accuracy, score.accuracy_interval)
         facts[f"{name}_right"] = right[0]
         words.append(f"{share_with_interval(*right)} of {score.count}")
-    return [f"right of what was trained {words[0]}, of --test {words[1]}"]
+    return [f"right on rows that were trained {words[0]}, on --test {words[1]}"]
 
 
 def share_of(measured: Any, stream: Any, seq_len: int) -> str:

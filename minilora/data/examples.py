@@ -105,7 +105,7 @@ def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> E
         raise MiniloraError(f"{name}: {first_few(lines, separator='; ')}")
     if not conversations:
         raise MiniloraError(f"{name}: no row has both a text and an answer")
-    notes = [f"what rows have under {escape(first_few(list(ignored)))} is not read"] if ignored else []
+    notes = [f"columns not used: {escape(first_few(list(ignored)))}"] if ignored else []
     if "messages" in kinds and columns != BY_NAME:
         notes.append("messages are read as they are, without columns and instruction")
     if empty:

@@ -71,8 +71,10 @@ def in_batches(
     """
     order = sorted(range(len(rows)), key=lengths.__getitem__)
     results: dict[int, Any] = {}
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
+    while order:
+        most = 2 * lengths[order[0]] + 32  # one long row would have all others padded to its length
+        chosen = [i for i in order[:batch_size] if lengths[i] <= most]
+        order = order[len(chosen) :]
         runs = threads.split_rows(range(len(chosen)), min(threads.count(), len(chosen)))
         parts = [[rows[i] for i in chosen[run.start : run.stop]] for run in runs]
         found = [result for part in threads.side_by_side(function, parts) for result in part]

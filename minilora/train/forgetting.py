@@ -98,7 +98,7 @@ def learned_and_forgot(facts: dict, unit: str) -> list[str]:
         before, after, count = facts["test_accuracy_before"], facts["test_accuracy"], facts["test_examples"]
         low, high = wilson(round(after * count), count)
         interval = f"({100 * low:.1f} to {100 * high:.1f})"
-        lines.append(f"learned: test accuracy {100 * before:.1f} → {100 * after:.1f} % {interval}")
+        lines.append(f"learned: test accuracy {100 * before:.1f} → {100 * after:.1f} % {interval} of {count}")
     elif "test_before" in facts:
         lines.append(f"learned: test {facts['test_before']:.3f} → {facts['test']:.3f} {unit}")
     if "quiz_asked" in facts:

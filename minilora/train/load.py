@@ -18,6 +18,7 @@ from minilora.peft.files import SavedAdapter
 from minilora.quant import load_4bit
 from minilora.train import hub
 from minilora.train.catalog import BASE, CATALOG, find
+from minilora.train.run import RECORD
 
 TRAINING = "training.json"  # beside an adapter: how it came to be
 
@@ -76,6 +77,8 @@ def base_of(adapter: str | Path | None) -> str:
     if adapter is None:
         return BASE
     folder = adapter_folder(adapter)
+    if not (folder / "adapter_config.json").exists() and (folder / RECORD).exists():
+        raise MiniloraError(f"the run in {show_path(folder)} has no adapter yet; minilora finetune --resume ends it")
     saved = SavedAdapter.read(folder, open_file)
     name = saved.content.get("base_model_name_or_path")
     name = name if isinstance(name, str) else ""

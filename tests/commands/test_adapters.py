@@ -31,7 +31,6 @@ def place(tmp_path_factory):
         (["--strength", "0.5"], "--strength 0.5 is that of an adapter: give one by --adapter"),
         (["--adapter", "a", "--strength", "nan"], "--strength must be a number, not nan"),
         (["--adapter", "other"], "other: the adapter was trained on another base"),
-        (["--adapter", "a", "--adapter", "other"], "PEFT's `add_weighted_adapter` adds"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(flags, words, place, tmp_path, capsys, monkeypatch):

@@ -188,3 +188,18 @@ def test_bad_input_is_one_line_and_writes_nothing(predict, tmp_path, flags, word
     assert [path.name for path in tmp_path.iterdir()] == ["answered.csv"]
     if "out" in flags and flags["out"] == "answered.csv":
         assert "is the file of --data" in predict("--overwrite", status=2, **flags).err
+
+
+def test_another_instruction_than_the_trainings_is_noted(predict):
+    words = "the model was trained with another --instruction"
+    assert words in predict("--instruction", "Which?")[1] and words not in predict("--overwrite")[1]
+
+
+def test_a_folder_without_an_adapter_is_told_before_the_table(place, tmp_path, capsys):
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "run.json").write_text("{}")
+    other = write(tmp_path / "other.csv", [{"Nachricht": "a"}])
+    cases = {"nope": "cannot read", "begun": "begun has no adapter yet; minilora finetune --resume ends it"}
+    for name, says in cases.items():
+        flags = ["--adapter", tmp_path / name, "--data", other, "--out", tmp_path / "out.csv"]
+        assert main(["predict", *map(str, flags)]) == 2 and says in capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_kinds_of_lines_and_keys_that_are_not_read(tmp_path):
     path = write(tmp_path / "x.jsonl", *rows)
     expected = [turns("p", "r"), turns("p", "r"), turns("p\n\nq", "r"), messages, turns("p", "r")]
     assert load_examples(path, notes=notes) == expected
-    assert notes[0] == f"{path}: what rows have under id, source is not read"
+    assert notes[0] == f"{path}: columns not used: id, source"
     (tmp_path / "y.jsonl").write_bytes(b'\xef\xbb\xbf{"prompt": "p", "response": "r"}\r\n')
     assert load_examples(tmp_path / "y.jsonl", notes=notes) == [turns("p", "r")] and len(notes) == 2
 
@@ -143,7 +143,7 @@ def test_columns_and_an_instruction(tmp_path):
     path.write_text("Subject,Body,Team,label\n" + "".join(f"s,b{i},t{i // 30},{i}\n" for i in range(90)))
     examples = read_examples(path, columns := Columns("body", "TEAM ", "Which team?"))
     assert examples.conversations[31] == turns("Which team?\n\nb31", "t1") and examples.labels == ["t0", "t1", "t2"]
-    assert examples.notes == [f"{path}: what rows have under Subject, label is not read"]
+    assert examples.notes == [f"{path}: columns not used: Subject, label"]
     assert Columns.of(columns.settings() | {"seed": 1}) == columns and Columns.of({"instruction": None}) == Columns()
     assert load_examples(path, "Body", "label") == [turns(f"b{i}", str(i)) for i in range(90)]
     assert read_examples(path, Columns("Body", "label")).labels is None  # none comes twice

@@ -14,7 +14,7 @@ from minilora.models.llama import LlamaForCausalLM
 from minilora.quant import quantization
 from minilora.tensor import no_grad
 from minilora.train import load, metrics
-from minilora.train.answers import answers, end_token_ids
+from minilora.train.answers import answers, end_token_ids, in_batches
 from minilora.train.text import read_data
 from tests.helpers import tiny_chat
 
@@ -186,3 +186,11 @@ def test_qlora_holds_no_float_model_and_its_adapter_loads(place, capsys, monkeyp
     after = json.loads(run(capsys, "evaluate", "--model", place / "model", "--adapter", out, *data).out)
     assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
     assert quantization(whole(str(place / "model"), str(out))[0]) == options
+
+
+def test_a_long_row_is_not_what_short_ones_are_padded_to():
+    batches = []
+    with threads.using(1):
+        lengths = [500, 9, 8, 10]
+        results = in_batches(lambda rows: batches.append(rows) or rows, "abcd", lengths, 4, lambda count: None)
+    assert results == list("abcd") and [sorted(batch) for batch in batches] == [["b", "c", "d"], ["a"]]
