@@ -2,10 +2,12 @@
 
 import ctypes
 import os
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from math import ceil
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 
@@ -17,10 +19,14 @@ def _controller() -> Any:
     return ThreadpoolController()
 
 
-def one_thread() -> AbstractContextManager[Any]:
-    """Within the block, each matrix product uses one thread."""
-    limit: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
-    return limit
+_lock = RLock()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block, each matrix product uses one thread; blocks of several threads wait for each other."""
+    with _lock, _controller().limit(limits=1, user_api="blas"):
+        yield
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -65,6 +66,8 @@ class Parser(argparse.ArgumentParser):
             is_value = flag[:1] != "-" or flag == "-" or " " in flag or re.fullmatch(r"-\.?[0-9].*", flag)
             if not is_value and flag not in self._option_string_actions:
                 self.error(f"unknown flag {flag}{self._suggestion(flag)}")
+        if [argument.partition("=")[0] for argument in self.typed].count("--adapter") > 1:
+            self.error("--adapter must be given once; PEFT's `add_weighted_adapter` adds adapters")
         return self.parse_args(self.typed)
 
     def value_of(self, flag: str) -> str | None:
@@ -95,6 +98,10 @@ class Parser(argparse.ArgumentParser):
         if arg_string == "" and action.type is None:
             raise argparse.ArgumentError(action, "must not be empty")
         return super()._get_value(action, arg_string)
+
+    def _print_message(self, message, file=None):
+        """Write help as everything else is written: argparse swallows what goes wrong."""
+        (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
         """Raise MiniloraError, in the words that other errors have."""

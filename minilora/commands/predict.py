@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
 import signal
 from argparse import Namespace
 from collections import Counter
@@ -15,7 +17,7 @@ from typing import Any
 from minilora.commands import common
 from minilora.commands.common import add_flag, load_model
 from minilora.errors import MiniloraError, Stopped, escape, first_few, print_notes
-from minilora.formats.atomic import show_path, to_utf8, write_atomic
+from minilora.formats.atomic import show_path, write_atomic
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # by the suffix of --out
 AT_ONCE = 8  # batches between two writes: rows of about one length share a batch
@@ -44,6 +46,7 @@ def run(arguments: Namespace) -> None:
     from minilora.data.examples import read_examples, read_questions
     from minilora.data.rows import spelling
     from minilora.measure.held_out import learned_from
+    from minilora.peft.config import is_list_of_names
     from minilora.train.progress import progress_bar
 
     out, where = Path(arguments.out), show_path(arguments.out)
@@ -53,7 +56,8 @@ def run(arguments: Namespace) -> None:
     if is_there and not (arguments.resume or arguments.overwrite):
         raise MiniloraError(f"{where} exists; go on with it by --resume, or --overwrite it")
     trainings, columns = common.read_trainings(arguments)
-    labels = next((one["labels"] for one in trainings if len(one.get("labels") or ()) > 1), None)
+    listed = [one.get("labels") for one in trainings]
+    labels = next((one for one in listed if is_list_of_names(one) and len(one) > 1), None)
     rows, questions = read_questions(arguments.data, columns)
     if is_there and out.samefile(arguments.data):
         raise MiniloraError(f"--out {where} is the file of --data: give it another name")
@@ -84,8 +88,13 @@ def run(arguments: Namespace) -> None:
                     made = iter(_answer(model, tokenizer, asked, labels, arguments, advance) if asked else ())
                     advance(len(chosen) - len(asked))
                     more = [dict.fromkeys(added) if isinstance(one, str) else next(made) for one in chosen]
-                    file.write(table.encode(start, more))
-                    file.flush()
+                    size = file.tell()
+                    try:
+                        file.write(table.encode(start, more))
+                        file.flush()
+                    except OSError:  # a full disk: no half row is left, so that --resume can go on
+                        os.truncate(out, size)
+                        raise
                     answers += more
         except (KeyboardInterrupt, Stopped) as error:
             words = f"{len(answers):,} of {len(rows):,} rows are answered; go on with --resume"
@@ -93,7 +102,12 @@ def run(arguments: Namespace) -> None:
     if failed := [question for question in questions if isinstance(question, str)]:
         print_notes([f"no prediction for {len(failed):,} of {len(rows):,} rows: {first_few(failed, separator='; ')}"])
     counts = Counter(answer["prediction"] for answer in answers if labels and answer["prediction"]).most_common()
-    facts = {"out": str(out), "rows": len(rows), "failed": len(failed), "labels": dict(counts)}
+    facts = {
+        "out": str(out),
+        "rows": len(rows),
+        "failed": sum(not answer["prediction"] for answer in answers),
+        "labels": dict(counts),
+    }
     by_label = first_few([f"{label} {count:,}" for label, count in counts], 8)
     common.print_result(arguments, facts, f"{len(rows):,} rows in {where}{': ' if counts else ''}{by_label}")
 
@@ -140,18 +154,15 @@ class Table:
         """Return the lines of the file for answers to the rows from `start` on; before the first one, the header."""
         rows = [row | answer for row, answer in zip(self.rows[start : start + len(answers)], answers, strict=True)]
         if not self.delimiter:
-            return to_utf8("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
         text = io.StringIO()
         writer = csv.DictWriter(text, self.names + self.added, delimiter=self.delimiter, lineterminator="\n")
         if rows and start == 0:
             text.write(self.mark)
             writer.writeheader()
-        nested = (bool, list, dict)  # what a cell has as JSON
         for row in rows:
-            writer.writerow(
-                {n: json.dumps(v, ensure_ascii=False) if isinstance(v, nested) else v for n, v in row.items()}
-            )
-        return to_utf8(text.getvalue())
+            writer.writerow({name: _cell(value) for name, value in row.items()})
+        return text.getvalue().encode("utf-8", "replace")
 
     def read(self) -> list[dict[str, Any]]:
         """Read the answers that are there. MiniloraError if anything but them is not what `encode` writes."""
@@ -162,3 +173,10 @@ class Table:
             words = "has other rows than --data, or was changed: choose another --out, or --overwrite it"
             raise MiniloraError(f"{show_path(self.path)} {words}")
         return answers
+
+
+def _cell(value: Any) -> Any:
+    """Return what a CSV's cell has of a value of a JSON file: lists and objects as JSON, and one kind of line end."""
+    if isinstance(value, (bool, list, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    return re.sub("\r\n?", "\n", value) if isinstance(value, str) else value

@@ -60,6 +60,8 @@ def train(
     Raises NotLearned, when all is written, if no evaluation beat the start.
     """
     world, batch_size, seq_len = this_world(), arguments.batch_size, arguments.seq_len
+    if arguments.patience and isinstance(data, Chats) and not data.chooses:  # the test part would decide
+        raise MiniloraError("--patience has too few validation rows to stop by: give a file as --validation")
     model.gradient_checkpointing_enable(arguments.checkpointing)
     batches: Any = training_batches(data.train, batch_size, seq_len, arguments.seed)
     check_length(model, data, seq_len)
@@ -182,7 +184,7 @@ def report(
         f"{share_of(tested, data.test, arguments.seq_len)} sequences; {history.seconds:.0f} s",
         *forgetting.learned_and_forgot(facts, data.unit),
     ]
-    if facts.get("quiz_p", 1.0) < 0.05 and not arguments.replay:
+    if facts.get("quiz_p", 1.0) < 0.05 and facts["quiz_lost"] > facts["quiz_gained"] and not arguments.replay:
         lines.append("(it may not matter for this task; --replay 0.1 keeps more of what it knew)")
     if isinstance(data, Chats) and arguments.test is not None:
         lines += beside_trained(model, data, tested, facts)

@@ -61,6 +61,9 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    eos_token_id: int | list[int] | None = None,
+    pad_token_id: int | None = None,
+    seed: int | list[int] = 0,
     **settings: Any,
 ) -> np.ndarray:
     """Continue each row of `input_ids` (B, T); returns prompts and continuations, integers (B, T + new) on the host.
@@ -78,7 +81,8 @@ def generate(
     that drops out, being in training mode, and for logits that are NaN.
     """
     ids, _ = _prompts(input_ids, attention_mask)
-    settings |= {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    settings |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
+    settings |= {"eos_token_id": eos_token_id, "pad_token_id": pad_token_id}
     new = generate_stream(model, input_ids, max_new_tokens, attention_mask, **settings)
     return np.column_stack([ids, *new])
 

@@ -121,7 +121,9 @@ class Pretrained(nn.Module):
         try:
             config = cls.config_class.from_dict(content)
             held = sum(tensor.size for tensor in tensors.values())
-            claimed = config.hidden_size * (config.vocab_size + config.num_hidden_layers * config.intermediate_size)
+            layer = config.intermediate_size + config.num_attention_heads * config.head_dim
+            positions = getattr(config, "n_positions", 0)  # GPT-2 learns an embedding of each
+            claimed = config.hidden_size * (config.vocab_size + positions + config.num_hidden_layers * layer)
             if claimed > 16 * held + 2**20:  # a false claim, before anything is allocated for it
                 raise FormatError(f"config.json claims {claimed:,} weights or more, the files hold {held:,}")
             model = cls(config, seed=None)  # type: ignore[call-arg]

@@ -6,6 +6,7 @@ however deep. Names are the paths to them, as in PyTorch ("model.layers.0.mlp.up
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 from minilora import backend
@@ -91,13 +92,20 @@ class Module:
         if not path:
             raise ValueError("a module cannot replace itself: the path is empty")
         *above, name = path.split(".")
+        value: Any = new
         holder: Any = self
         for part in above:
             holder = _child(holder, part)
+        while isinstance(holder, tuple):  # made anew, and put in its own place in turn
+            value = (*holder[: int(name)], value, *holder[int(name) + 1 :])
+            *above, name = above
+            holder = self
+            for part in above:
+                holder = _child(holder, part)
         if isinstance(holder, Module):
-            setattr(holder, name, new)
+            setattr(holder, name, value)
         else:
-            holder[int(name) if isinstance(holder, list) else name] = new
+            holder[int(name) if isinstance(holder, list) else name] = value
 
     # Switches
 
@@ -114,7 +122,7 @@ class Module:
     def to(self, device: object) -> Self:
         return backend.on_device(self, device)
 
-    @property
+    @cached_property  # and not a property, so that a module of yours may have an attribute of this name
     def device(self) -> str:
         return backend.device()
 

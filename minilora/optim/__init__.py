@@ -106,7 +106,8 @@ class Optimizer:
             if not position.isdigit() or int(position) >= len(params) or name not in ("step", *self.arrays):
                 raise ValueError(f"the state does not fit {len(params)} parameters: {key!r} is unknown")
             if name == "step":
-                value = int(value)
+                if (value := int(value)) < 0:
+                    raise ValueError(f"state {key!r} is {value}; it counts steps from 0")
             else:
                 value = backend.asarray(value).astype(params[int(position)].dtype)
                 if value.shape != params[int(position)].shape:

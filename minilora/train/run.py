@@ -82,6 +82,8 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     if digest != _checksum(content, arrays):
         raise FormatError(f"{show_path(path)} is no checkpoint, or damaged: its content does not match its checksum")
     saved = atomic.parse_json(content.encode(), show_path(path))
+    if type(saved.get("step")) is not int or not isinstance(saved.get("state"), dict):
+        raise FormatError(f"{show_path(path)} is no checkpoint: it has no step or no state")
     return Checkpoint(saved["step"], arrays, saved["state"])
 
 
