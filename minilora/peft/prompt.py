@@ -78,7 +78,7 @@ class VirtualTokensConfig(PeftConfig):
         for name, value in (same | self.of_model(body.config)).items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
-            elif getattr(self, name) != value:
+            elif name != "encoder_hidden_size" and getattr(self, name) != value:  # that of a projection is free
                 raise MiniloraError(f"{name} is {escape(repr(getattr(self, name)))}, and the model's is {value!r}")
         if (count := self.num_virtual_tokens) >= (room := body.config.max_position_embeddings):
             raise MiniloraError(f"{count} virtual tokens leave no room in the model's {room} positions")
