@@ -628,15 +628,15 @@ OTHERS = {  # a configuration, what its file is changed to, and what is said
     "vera, more": (VeraConfig(r=5), {"vera_dropout": 0.5, "bias": "all"}, ['have: vera_dropout = 0.5; bias = "all"']),
     "prefix, longer": (PREFIX(3), {"num_virtual_tokens": 4}, ["(3, 32), not (4, 32)", "num_virtual_tokens is 4"]),
     "prefix, endless": (PREFIX(3), {"num_virtual_tokens": 10**12}, ["1000000000000 virtual tokens leave no room"]),
-    "prefix, wide": (PREFIX(3), {"token_dim": 16}, ["token_dim is 16 in adapter_config.json, but was 8"]),
-    "prefix, task": (PREFIX(3), {"task_type": "SEQ_CLS"}, ["'SEQ_CLS' trains a head", "LlamaForCausalLM has none"]),
+    "prefix, wide": (PREFIX(3), {"token_dim": 16}, ["token_dim is 16, and the model's is 8"]),
+    "prefix, task": (PREFIX(3), {"task_type": "SEQ_CLS"}, ["is 'SEQ_CLS', and the model's is 'CAUSAL_LM'"]),
     "prefix, by an MLP": (PREFIX(3), {"prefix_projection": True}, ["is True in adapter_config.json, but was False"]),
     "prefix, unknown": (PREFIX(3), {"prefix_length": 3}, ["prefix_length = 3"]),
     "a prefix as a prompt": (PREFIX(3), {"peft_type": "PROMPT_TUNING"}, ["have: encoder_hidden_size = 8"]),
     "prompt, narrow": (
         PROMPT(3),
         {"token_dim": 8, "num_attention_heads": 2},
-        ["dim is 8 in", "but was 16", "heads is 2"],
+        ["token_dim is 8, and the model's is 16"],
     ),
     "prompt, method": (PROMPT(3), {"peft_type": "P_TUNING"}, ["peft_type is 'P_TUNING'"]),
 }
