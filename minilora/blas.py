@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from math import ceil
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any
 
 
@@ -19,14 +19,25 @@ def _controller() -> Any:
     return ThreadpoolController()
 
 
-_lock = RLock()
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within the block, each matrix product uses one thread; blocks of several threads wait for each other."""
-    with _lock, _controller().limit(limits=1, user_api="blas"):
+    """Within the block, each matrix product uses one thread; blocks of several threads may overlap."""
+    global _blocks, _limit
+    with _lock:
+        if not _blocks:
+            _limit = _controller().limit(limits=1, user_api="blas")
+        _blocks += 1
+    try:
         yield
+    finally:
+        with _lock:
+            _blocks -= 1
+            if not _blocks:
+                _limit.restore_original_limits()
+
+
+_lock, _blocks = Lock(), 0  # how many blocks of `one_thread` are open
+_limit: Any = None  # what ends the last
 
 
 @cache

@@ -36,7 +36,7 @@ def test_the_snippet_runs(chat_model, tmp_path, monkeypatch, capsys):
 
 
 def places(name: str, chat_model: Path) -> list:
-    """Where a name of the table is to be found: of what it begins with, else in minilora and its peft."""
+    """Find a name of the table in the module that it begins with, else in minilora and its peft."""
     first, dot, _ = name.partition(".")
     if not dot or first not in ("model", "tokenizer", "tensor", "torch"):
         return [peft, minilora]

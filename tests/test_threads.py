@@ -454,6 +454,20 @@ def test_products_use_one_thread_while_parts_run(worth, monkeypatch):
     assert [b["num_threads"] for b in blas.describe()] == before
 
 
+def test_blocks_of_several_threads_overlap_and_leave_the_library_as_it_was():
+    before = [b["num_threads"] for b in blas.describe()]
+    first, second = blas.one_thread(), blas.one_thread()
+    first.__enter__()
+    other = threading.Thread(target=second.__enter__, daemon=True)
+    other.start()
+    other.join(20)
+    assert not other.is_alive()  # neither waits for the other
+    first.__exit__(None, None, None)
+    assert max(b["num_threads"] for b in blas.describe()) == 1
+    second.__exit__(None, None, None)
+    assert [b["num_threads"] for b in blas.describe()] == before
+
+
 def test_spread_groups_neighbours_and_keeps_their_order(monkeypatch):
     tasks = []
 

@@ -31,7 +31,7 @@ SETTINGS = ("text_column", "label_column", "instruction")
 
 @dataclass(frozen=True)
 class Columns:
-    """How rows become conversations: the settings that --text-column, --label-column and --instruction give."""
+    """The way from rows to conversations: the settings that --text-column, --label-column and --instruction give."""
 
     text: str | None = None  # None: the column is one of TEXTS
     label: str | None = None  # None: it is one of ANSWERS

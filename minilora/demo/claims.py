@@ -16,7 +16,7 @@ UNSHARED = ("base", "few-shot", "scratch")  # which have nothing to forget
 
 
 class AdaptedResult(Result):
-    """What adapting one base to a text came to: of the demo, and of the comparison of methods.
+    """Results of adapting one base to a text, of the demo and of the comparison of methods.
 
     Raises MiniloraError for a method whose name the tables do not have.
     """

@@ -1,4 +1,4 @@
-"""What a model forgets while it learns something else: a quiz of general knowledge before and after, and replay.
+"""Forgetting while a model learns something else: a quiz of general knowledge before and after, and replay.
 
 The quiz is that of `data.jargon`, for chat models. Replay mixes rows of the base's own kind into batches: what it says
 by itself, if its training text is not here (Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal").

@@ -1,1 +1,1 @@
-"""What the site for the browser has instead of libraries that are not built for it."""
+"""Stand-ins, on the site for the browser, for libraries that are not built for it."""

@@ -1,4 +1,4 @@
-"""What tests of the classroom share: pytest tests/classroom."""
+"""Fixtures that tests of the classroom share: pytest tests/classroom."""
 
 import pytest
 
