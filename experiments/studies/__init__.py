@@ -13,6 +13,7 @@ from experiments.studies.merge_trap import MergeTrap
 from experiments.studies.prefix_length import PrefixLength
 from experiments.studies.prompting import Prompting
 from experiments.studies.rank import Rank
+from experiments.studies.retention import Retention
 from experiments.studies.strength import Strength
 from experiments.studies.study import Study
 from experiments.studies.targets import Targets
@@ -26,6 +27,7 @@ ALL = (
     PrefixLength,
     LowData,
     Forgetting,
+    Retention,
     Strength,
     Prompting,
     MergeTrap,
