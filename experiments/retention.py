@@ -100,3 +100,23 @@ def level_between(learned: Sequence[float], forgotten: Sequence[float], level: f
             share = (level - learned[i - 1]) / (learned[i] - learned[i - 1]) if learned[i] > learned[i - 1] else 0.0
             return forgotten[i - 1] + share * (forgotten[i] - forgotten[i - 1])
     return None
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Return Spearman's rank correlation of x (N,) and y (N,), without ties."""
+    return float(np.corrcoef(x.argsort().argsort(), y.argsort().argsort())[0, 1])
+
+
+def rising_curve(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return for each of x (N,) the value of the curve that never falls and is nearest to y (N,) in least squares:
+    neighbours in the wrong order are put together at their mean (Barlow et al. 1972, pool adjacent violators).
+    """
+    blocks: list[tuple[float, int]] = []  # mean and number of points
+    for value in y[x.argsort(kind="stable")]:
+        blocks.append((float(value), 1))
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (b, n), (a, m) = blocks.pop(), blocks.pop()
+            blocks.append(((a * m + b * n) / (m + n), m + n))
+    curve = np.empty(len(y))
+    curve[x.argsort(kind="stable")] = np.repeat([mean for mean, _ in blocks], [count for _, count in blocks])
+    return curve

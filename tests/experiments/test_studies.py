@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from experiments import english
 from experiments.__main__ import main
 from experiments.bench import SCRATCH_RATE, Bench
 from experiments.studies import (
@@ -42,6 +43,7 @@ SMALL = {
     "prefix-length": {"values": (1, 2)},
     "low-data": {"values": (1, 2), "kinds": (SCRATCH, "full")},
     "forgetting": {"values": (1.0, 3.0), "replay": (0.5,), "replay_at": 1.0},
+    "retention": {"values": (0, 1), "kinds": ("full", "lora", "prefix"), "steps": (2,)},
     "strength": {"values": (0.0, 0.5, 1.0, 1.5), "trainings": ((1 / 3, 2), (1.0, 1), (1.0, 2))},
     "prompting": {"values": (0, 1, 2), "timed": 1},
     "merge-trap": {},
@@ -71,7 +73,11 @@ def tiny(name: str):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
+    """Return a cache with plain English of two articles."""
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / english.FOLDER).mkdir()
+    (folder / english.FOLDER / english.FILE).write_text('{"text": "The city has a mayor."}\n{"text": "It rains."}\n')
+    return str(folder)
 
 
 @pytest.fixture(scope="module")
