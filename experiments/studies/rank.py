@@ -35,7 +35,8 @@ class Rank(Study):
 
     def grid(self) -> Grid:
         rows = {(str(rank),): ("rank", rank) for rank in self.values}
-        return self.learned_grid("LoRA on q and v, by rank (alpha / r = 2)", ("r",), rows)
+        note = f"The rate was searched at r = {SEARCHED} alone: at a fixed alpha / r, another may suit other ranks. "
+        return self.learned_grid("LoRA on q and v, by rank (alpha / r = 2)", ("r",), rows, note)
 
     @styled
     def figure(self):

@@ -161,8 +161,8 @@ class Study(Result):
         """Return the percentage that a guess gets right on the labelled task."""
         return 100 / next(row["classes"] for row in self.records.rows.values() if "classes" in row)
 
-    def learned_grid(self, title: str, header: Sequence[str], rows: dict) -> Grid:
-        """What adapting came to. rows: {cells under `header`: how the keys of the row begin}."""
+    def learned_grid(self, title: str, header: Sequence[str], rows: dict, note: str = "") -> Grid:
+        """Tabulate what adapting came to. rows: {cells under `header`: how the keys of the row begin}."""
         lines = []
         for names, start in rows.items():
             learned = (
@@ -176,7 +176,7 @@ class Study(Result):
             lines.append((*names, *learned))
         caption = (
             "Domain: held-out numpy-docs (less is better); gained: bits/char fewer than the base; forgot: bits/char "
-            f"more on held-out python-docs. {self.in_words(self.gained(*start).count for start in rows.values())}"
+            f"more on held-out python-docs. {note}{self.in_words(self.gained(*start).count for start in rows.values())}"
         )
         header = (*header, "trainable", "share", "rate", "domain\nbits/char", "gained", "forgot")
         return Grid(title, header, lines, caption)
