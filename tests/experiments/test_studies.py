@@ -48,6 +48,10 @@ SMALL = {
     "capacity": {"values": (1, 2), "facts": (1, 4), "searched": 4, "longer": ((1, 4),)}
     | {"target": "layers.0.mlp.down_proj"},
     "intruders": {"values": (1, 4), "faster": (4,), "scales": (1.0, 0.5, 0.0), "gain": 1.0},
+    "rate-rank-alpha": {"values": (1, 4)},
+    "batch-size": {"values": (1, 4), "rows": 8},
+    "dynamic-evaluation": {},
+    "gptq": {},
 }
 
 

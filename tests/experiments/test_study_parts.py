@@ -7,7 +7,9 @@ import pytest
 
 from experiments.studies import (
     STUDIES,
+    bracket,
     capacity,
+    gptq,
     intruders,
     merge_trap,
     targets,
@@ -106,3 +108,31 @@ def test_effective_rank_counts_equal_singular_values():
     q = np.linalg.qr(rng.standard_normal((24, 24)))[0]
     assert intruders.effective_rank(3 * q[:, :7] @ q[:7]) == pytest.approx(7)
     assert 1 < intruders.effective_rank(np.diag([1.0, 0.1, 0.0])) < 2
+
+
+def test_gptq_is_the_nearest_code_where_inputs_are_independent_and_nearer_in_outputs_where_not():
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((48, 128), dtype=np.float32)
+    inputs = rng.standard_normal((400, 16)) @ rng.standard_normal((16, 128)) + 0.3 * rng.standard_normal((400, 128))
+    for name in ("int4", "nf4"):
+        nearest = dequantize_4bit(*quantize_4bit(weight, gptq.BLOCKSIZE, name))
+        assert gptq.gptq(weight, 3.0 * np.eye(128), name) == pytest.approx(nearest, abs=1e-6)
+        chosen = gptq.gptq(weight, inputs.T @ inputs, name)
+        off = [float(((inputs @ (rounded - weight).T) ** 2).sum()) for rounded in (chosen, nearest)]
+        assert off[0] < 0.5 * off[1] and ((chosen - weight) ** 2).sum() > ((nearest - weight) ** 2).sum()
+
+
+def test_a_search_goes_on_until_both_sides_are_worse_and_the_parabola_finds_the_best_between():
+    best, curve = 0.0123, 0.02
+    loss = lambda rate: 2.0 + curve * np.log(rate / best) ** 2  # noqa: E731
+    for start in (0.0005, 0.3):
+        losses = bracket.bracketed(start, loss, 0.01)
+        least = min(losses.values())
+        first, *_, last = losses.values()
+        assert first > least + 0.01 < last
+        assert len(bracket.bracketed(start, loss)) <= len(losses)
+        found = bracket.optimum(losses, 0.01)
+        assert found["lr"] == pytest.approx(best, rel=0.01)
+        assert found["high"] / found["low"] == pytest.approx(np.exp(2 * (0.01 / curve) ** 0.5), rel=0.15)
+    cliff = bracket.bracketed(0.009, lambda rate: None if rate > 0.01 else 2.0 + (0.009 - rate))
+    assert bracket.optimum(cliff, 0.01)["high"] < 0.01

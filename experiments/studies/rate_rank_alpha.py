@@ -1,0 +1,121 @@
+"""Does LoRA's best learning rate depend on the rank, and does the scale decide that?"""
+
+from itertools import product
+from math import exp, log
+
+from experiments.bench import Bench, measured
+from experiments.studies.bracket import bracketed, optimum
+from experiments.studies.study import Study, StudySettings
+from minilora.measure.statistics import Interval, paired_interval, verdict
+from minilora.show.grids import Grid, listed
+from minilora.show.style import SERIES, log_ticks, single, styled, with_legend
+from minilora.train.methods import Options
+
+# alpha by rank. The update's scale is alpha / r, so that rsLoRA's 16 / sqrt(r) is an alpha of 16 sqrt(r).
+RULES = {"2r": lambda rank: 2 * rank, "16": lambda rank: 16, "rs": lambda rank: 16 * rank**0.5}
+WORDS = {"2r": "alpha = 2r", "16": "alpha = 16", "rs": "rsLoRA, alpha = 16"}
+MARGIN = 0.01  # bits per character from the best within which a rate is as good
+SAME = log(2)  # best rates no further apart than by a factor of 2 count as the same
+
+
+class RateRankAlpha(Study):
+    name = "rate-rank-alpha"
+    question = "Is LoRA's best learning rate independent of the rank?"
+    published = (
+        "Approximately independent, if alpha is fixed (32) and the update divided by r (Schulman et al. 2025, LoRA "
+        "without regret). Divided by sqrt(r) the size of its first steps is said to be the same at every rank "
+        "(Kalajdzievski 2023, rsLoRA). With alpha = 2r, as much practice has it, the best rate is searched at each "
+        "rank (Biderman et al. 2024, appendix)."
+    )
+    full = StudySettings(values=(1, 4, 8, 16, 64), kinds=tuple(RULES))
+    quick = full.quick(values=(1, 8, 32))
+    large = full.large(values=(1, 8, 64))
+
+    @staticmethod
+    def cells(settings: StudySettings) -> list[tuple]:
+        return [(*key, seed) for seed, key in product(settings.seeds, product(settings.kinds, settings.values))]
+
+    @staticmethod
+    def measure(bench: Bench, rule: str, rank: int, seed: int) -> dict:
+        alpha = float(RULES[rule](rank))
+
+        def loss(rate: float) -> float | None:
+            train = lambda: bench.adapt("lora", rate, seed, Options(rank=rank, alpha=alpha))[1].best  # noqa: E731
+            return bench.records.measured(("rate", rank, alpha, rate, seed), measured, train)["loss"]
+
+        # Adam's first steps change B by the rate alone, so that the update grows with rate · alpha / sqrt(r) or so.
+        start = bench.first_rate("lora") * 6 * rank**0.5 / alpha
+        return {"alpha": alpha} | optimum(bracketed(start, loss, MARGIN), MARGIN)
+
+    def logs(self, number: str, rule: str, rank: int) -> list[float]:
+        """Return the logarithms of a rate, one a seed."""
+        return [log(row[number]) for row in self.records.of(rule, rank)]
+
+    def rate(self, number: str, rule: str, rank: int) -> float:
+        """Return the geometric mean of a rate over the seeds."""
+        logs = self.logs(number, rule, rank)
+        return exp(sum(logs) / len(logs))
+
+    def change(self, rule: str) -> Interval:
+        """Return how the logarithm of the best rate changes from the first rank to the last, by pairs of one seed."""
+        first, last = (self.logs("lr", rule, rank) for rank in (self.values[0], self.values[-1]))
+        pairs = zip(first, last, strict=False)  # a run that was cut off has fewer of the last
+        return paired_interval([b - a for a, b in pairs], comparisons=len(self.kinds))
+
+    def grid(self) -> Grid:
+        rows = []
+        for rule, rank in product(self.kinds, self.values):
+            alpha = self.first("alpha", rule, rank)
+            low, best, high = (f"{self.rate(number, rule, rank):.2g}" for number in ("low", "lr", "high"))
+            loss = self.spread("loss", rule, rank)
+            rows.append((WORDS[rule], str(rank), f"{alpha / rank:.3g}", best, f"{low} to {high}", loss.show(3)))
+        return Grid(
+            "LoRA's best rate, by rank and scale",
+            ("alpha", "r", "alpha / r", "best rate", f"within {MARGIN}", "bits/char"),
+            rows,
+            "LoRA on all linears. Bits/char: of validation text of numpy-docs at the best rate that was tried. Rates "
+            "in steps of √3; the best is that of a parabola through the three around it, and within "
+            f"{MARGIN} bits/char of the best are the rates in the range. Rates: geometric means over the seeds. "
+            f"{self.in_words(self.spread('loss', rule, self.values[0]).count for rule in self.kinds)}",
+        )
+
+    @styled
+    def figure(self):
+        """The best learning rate against the rank, for each rule for alpha, and the rates that are as good."""
+        figure, axes = single("LoRA's best learning rate, by rank and by alpha")
+        for place, (rule, look) in enumerate(zip(self.kinds, SERIES, strict=False)):
+            low, best, high = ([self.rate(n, rule, rank) for rank in self.values] for n in ("low", "lr", "high"))
+            beside = [rank * 1.06 ** (place - 1) for rank in self.values]  # so that the bars do not cover each other
+            bars = [[b - a for a, b in zip(*ends, strict=True)] for ends in ((low, best), (best, high))]
+            axes.errorbar(beside, best, bars, **look, label=WORDS[rule])
+        axes.set_yscale("log")
+        log_ticks(axes, self.values)
+        axes.set(xlabel="rank r (logarithmic)", ylabel=f"best learning rate;\nbars: within {MARGIN} bits/character")
+        return with_legend(figure, 3)
+
+    def sentence(self) -> str:
+        first, last = self.values[0], self.values[-1]
+        parts = []
+        for rule in self.kinds:
+            one, other = (f"{self.rate('lr', rule, rank):.2g}" for rank in (first, last))
+            parts.append(f"with {WORDS[rule]} it goes from {one} to {other}, {self.factor(rule)}")
+        widths = [self.rate("high", *arm) / self.rate("low", *arm) for arm in product(self.kinds, self.values)]
+        corrected = f" (95 % intervals, corrected for {len(parts)} rules)" * (len(self.settings["seeds"]) > 1)
+        return (
+            f"From rank {first} to {last}, the best rate changes by what alpha does{corrected}: {listed(parts)}. The "
+            f"best is flat: rates a factor of {min(widths):.1f} to {max(widths):.1f} apart are within {MARGIN} "
+            "bits/character of it."
+        )
+
+    def factor(self, rule: str) -> str:
+        """Return the factor between the best rates at the two ends, and whether they count as the same."""
+        change = self.change(rule)
+        if change.count < 2:
+            return f"a factor of {exp(change.mean):.2g} (one seed, so no verdict)"
+        same = {
+            "shown": "the same within a factor of 2",
+            "refuted": "not the same within a factor of 2",
+            "undecided": "so that it is undecided whether they are within a factor of 2",
+        }
+        bounds = f"{exp(change.low):.2g} to {exp(change.high):.2g}"
+        return f"a factor of {exp(change.mean):.2g} ({bounds}): {same[verdict(change, -SAME, SAME)]}"
