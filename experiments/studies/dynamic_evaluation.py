@@ -8,6 +8,7 @@ import numpy as np
 from experiments.bench import Bench, measured
 from experiments.studies.bracket import bracketed
 from experiments.studies.study import Study, StudySettings
+from minilora import backend
 from minilora.data import corpora
 from minilora.data.batches import IGNORED, evaluation_windows
 from minilora.data.tokenizer import TokenStream, encode_documents
@@ -34,16 +35,17 @@ def read(model, stream: TokenStream, seq_len: int, rate: float | None = None, pl
     """
     parameters, bits = list(trainable(model).values()), []
     step = SGD(parameters, rate or 1.0) if plain else AdamW(parameters, rate or 1.0, weight_decay=0.0)
-    for batch in evaluation_windows(stream.ids, seq_len, 1):
-        loss = model(**batch).loss
-        bits.append(float(loss) * int((batch["labels"] != IGNORED).sum()) / log(2))
-        if not np.isfinite(bits[-1]):
-            raise MiniloraError(f"the loss became {bits[-1]} after {len(bits) - 1} windows at a rate of {rate:g}")
-        if rate is not None:
-            loss.backward()
-            clip_grad_norm_(parameters, 1.0)
-            step.step()
-            step.zero_grad()
+    with backend.errstate():  # what overflows is found by the next loss
+        for batch in evaluation_windows(stream.ids, seq_len, 1):
+            loss = model(**batch).loss
+            bits.append(float(loss) * int((batch["labels"] != IGNORED).sum()) / log(2))
+            if not np.isfinite(bits[-1]):
+                raise MiniloraError(f"the loss became {bits[-1]} after {len(bits) - 1} windows at a rate of {rate:g}")
+            if rate is not None:
+                loss.backward()
+                clip_grad_norm_(parameters, 1.0)
+                step.step()
+                step.zero_grad()
     return np.array(bits)
 
 
