@@ -16,7 +16,6 @@ from experiments.studies.merge_trap import MergeTrap
 from experiments.studies.prefix_length import PrefixLength
 from experiments.studies.prompting import Prompting
 from experiments.studies.rank import Rank
-from experiments.studies.rate_rank_alpha import RateRankAlpha
 from experiments.studies.strength import Strength
 from experiments.studies.study import Study
 from experiments.studies.targets import Targets
@@ -35,7 +34,6 @@ ALL = (
     MergeTrap,
     Capacity,
     Intruders,
-    RateRankAlpha,
     BatchSize,
     DynamicEvaluation,
     Gptq,
