@@ -4,9 +4,12 @@ A study more is a file with its class, and a name in the list below.
 """
 
 from experiments.studies.adapter_width import AdapterWidth
+from experiments.studies.batch_size import BatchSize
 from experiments.studies.capacity import Capacity
 from experiments.studies.data_types import DataTypes
+from experiments.studies.dynamic_evaluation import DynamicEvaluation
 from experiments.studies.forgetting import Forgetting
+from experiments.studies.gptq import Gptq
 from experiments.studies.intruders import Intruders
 from experiments.studies.low_data import LowData
 from experiments.studies.merge_trap import MergeTrap
@@ -33,6 +36,9 @@ ALL = (
     MergeTrap,
     Capacity,
     Intruders,
+    BatchSize,
+    DynamicEvaluation,
+    Gptq,
 )
 STUDIES: dict[str, type[Study]] = {study.name: study for study in ALL}
 

@@ -50,6 +50,9 @@ SMALL = {
     "capacity": {"values": (1, 2), "facts": (1, 4), "searched": 4, "longer": ((1, 4),)}
     | {"target": "layers.0.mlp.down_proj"},
     "intruders": {"values": (1, 4), "faster": (4,), "scales": (1.0, 0.5, 0.0), "gain": 1.0},
+    "batch-size": {"values": (1, 4), "rows": 8},
+    "dynamic-evaluation": {},
+    "gptq": {},
 }
 
 
@@ -191,7 +194,7 @@ def test_the_list_names_every_question(capsys):
 @pytest.mark.slow
 def test_a_study_on_another_model(capsys, monkeypatch, tmp_path):
     kind = STUDIES["rank"]
-    few = {"values": (1, 4), "rates": 1, "characters": 2_000, "adapt": TrainConfig(steps=1, eval_every=1)}
+    few = {"values": (1, 4), "kinds": ("2r",), "characters": 2_000, "adapt": TrainConfig(steps=1, eval_every=1)}
     large = replace(kind.large, test_characters=1_000, validation_characters=1_000, **few)
     monkeypatch.setitem(STUDIES, kind.name, type(kind.name, (kind,), {"large": large}))
     model = shutil.copytree(load.base_folder(), tmp_path / "another")
