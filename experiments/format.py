@@ -16,10 +16,8 @@ each other if it lies within NEAR points of 0.
 
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from experiments.beside import Beside
 from experiments.orders import WRITTEN, judged, written
 from experiments.prompts import answers_after
 from minilora.data import chat
@@ -27,8 +25,7 @@ from minilora.data.chat import Conversation
 from minilora.measure.curve import RECORDS, Curve, CurveSettings, TaskData
 from minilora.measure.lr_search import SEED
 from minilora.measure.records import Records
-from minilora.measure.results import Column, Result, table
-from minilora.measure.statistics import Interval, items_interval, verdict
+from minilora.measure.results import table
 from minilora.show.grids import Grid, drawn, render
 from minilora.train.metrics import TaskScore, after
 
@@ -79,55 +76,22 @@ def run(out: Path) -> Records:
     return records
 
 
-class FormatResult(Result):
-    """What the cells say. A way is what begins their keys: ("prompt", k) or ("trained", "lora", n)."""
+class FormatResult(Beside):
+    """Says how each way did beside the best prompt."""
 
     def __init__(self, records: Records):
-        super().__init__(records)
-        self.best = best_shots(records)
-        self.trained = [("trained", "lora", n) for n in SIZES]
-        self.ways: dict[str, tuple] = {
-            "the instruction alone": ("prompt", 0),
-            f"{self.best} orders in the prompt": ("prompt", self.best),
-        }
-        self.ways |= {f"LoRA on {way[-1]} orders": way for way in self.trained}
-
-    def exact(self, way: tuple) -> np.ndarray:
-        """Return (S, N) in points: 100 for each order that was right."""
-        rows = [np.frombuffer(bytes.fromhex(one["exact_items"]), dtype=np.uint8) for one in self.records.of(*way)]
-        return 100.0 * np.unpackbits(np.array(rows), axis=1)[:, : WRITTEN["test"]]
-
-    def ahead(self, *way: Any) -> Interval | None:
-        """Return by how many points of exact matches a way is ahead of the best prompt, order by order."""
-        best = ("prompt", self.best)
-        if way == best:
-            return None
-        return items_interval(self.exact(way) - self.exact(best), comparisons=len(self.ways) - 1)
-
-    def verdict(self, *way: Any) -> str | None:
-        interval = self.ahead(*way)
-        if interval is None:
-            return None
-        if interval.excludes(0):
-            return "better" if interval.mean > 0 else "worse"
-        return "near" if verdict(interval, -NEAR, NEAR) == "shown" else "undecided"
+        best = ("prompt", best_shots(records))
+        ways: dict[str, tuple] = {"the instruction alone": ("prompt", 0), f"{best[1]} orders in the prompt": best}
+        ways |= {f"LoRA on {n} orders": ("trained", "lora", n) for n in SIZES}
+        super().__init__(records, ways, best, {("prompt", 0)}, "exact", WRITTEN["test"], NEAR)
 
     def grid(self) -> Grid:
-        share = lambda name: lambda *way: self.spread(name, *way, scale=100)  # noqa: E731
-        columns = [
-            Column(words, share(name), lambda spread: spread.show(0))
-            for words, name in (
-                ("JSON with\nthese keys, %", "valid"),
-                ("all right, %", "exact"),
-                ("fields\nright, %", "fields"),
-            )
-        ]
-        columns.append(Column("all right, beside\nthe best prompt", self.ahead, lambda interval: interval.show(0)))
-        columns.append(Column("verdict", self.verdict))
+        columns = [self.share("JSON with\nthese keys, %", "valid"), self.share("all\nright, %", "exact")]
+        columns += [self.share("fields\nright, %", "fields"), *self.columns("best prompt")]
         caption = (
-            f"SmolLM2-135M on {WRITTEN['test']} orders in sentences that were in no prompt and no training, with half "
-            "of the words new; greedy answers. Beside the best prompt: points and their 95 % interval over seeds and "
-            f"orders, corrected for {len(self.ways) - 1} comparisons; near: within {NEAR:.0f} points."
+            f"SmolLM2-135M on {self.items} orders in sentences that were in no prompt and no training, with half of "
+            "the words new; greedy answers. Beside the best prompt: points of all right, and their 95 % interval over "
+            f"seeds and orders, corrected for {self.comparisons} comparisons; near: within {NEAR:.0f} points."
         )
         return table("A format, by prompt and by training", columns, self.ways, caption, first="")
 

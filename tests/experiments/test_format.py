@@ -68,7 +68,7 @@ def test_verdicts_follow_the_margins(tmp_path):
     exact |= {("trained", "lora", 128, seed): 0.9 for seed in formats.SEEDS}
     result = formats.FormatResult(_records(tmp_path, exact))
     assert [row[-1] for row in result.grid().rows] == ["worse", "–", "near", "better"]
-    assert result.best == 64
+    assert result.reference == ("prompt", 64)
 
 
 def test_what_prompts_share_is_read_once_with_the_same_answers(tmp_path):
