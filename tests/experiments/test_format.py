@@ -19,7 +19,8 @@ ORDER = {"customer": "Ada", "city": "Bonn", "items": [{"product": "mug", "colour
 def test_parts_share_no_sentence_and_only_some_words():
     words = {part: [json.loads(one[-1]["content"]) for one in written(part)] for part in WRITTEN}
     customers = {part: {order["customer"] for order in orders} for part, orders in words.items()}
-    assert customers["test"] & customers["train"] and customers["test"] - customers["train"]
+    test, train = customers["test"], customers["train"]
+    assert test & train and test - train and train - test
     texts = {part: {one[1]["content"] for one in written(part)} for part in WRITTEN}
     assert not texts["train"] & texts["test"] and not texts["train"] & texts["validation"]
     assert written("test") == written("test")
