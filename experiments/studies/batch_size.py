@@ -60,7 +60,7 @@ class BatchSize(Study):
 
     def lag(self, batch: int) -> list[float]:
         """Return how many bits per character LoRA is behind full fine-tuning, one a seed."""
-        return list(self.paired("domain", ("lora", batch), ("full", batch)).differences)
+        return self.differences("domain", ("lora", batch), ("full", batch))
 
     def growth(self) -> Interval:
         """Return by how much LoRA's lag is greater with the largest batches than with the smallest."""

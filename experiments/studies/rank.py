@@ -69,7 +69,7 @@ class Rank(Study):
 
     def gain(self) -> Interval:
         """Return how many bits per character fewer the last rank needs than the first, each at its own best rate."""
-        return paired_interval(self.paired("loss", (DEFAULT, self.values[0]), (DEFAULT, self.values[-1])).differences)
+        return self.paired("loss", (DEFAULT, self.values[0]), (DEFAULT, self.values[-1]))
 
     def grid(self) -> Grid:
         rows = []

@@ -9,7 +9,7 @@ method lies off the common curve by an interval that excludes 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING
@@ -144,14 +144,41 @@ class Retention(Study):
             found[seed] = level_between([0.0, *learned], [0.0, *lost], level)
         return found
 
-    def against_full(self, row: str, steps: int) -> Interval | None:
-        """Return how much more a method has forgotten than full fine-tuning at equal learning; None: it learns less."""
+    def against_full(self, row: str, steps: int, comparisons: int | None = None) -> Interval | None:
+        """Return how much more a method has forgotten than full fine-tuning at equal learning; None: it learns less.
+
+        comparisons: None for as many as there are other methods.
+        """
         ours, full = self.at_equal(row, steps), self.at_equal("full", steps)
         pairs = [(ours[seed], full[seed]) for seed in ours if seed in full]
         if not pairs or any(one is None or other is None for one, other in pairs):
             return None
-        others = sum(bool(self.seeds(other, steps)) for other in self.rows) - 1
+        others = comparisons or sum(bool(self.seeds(other, steps)) for other in self.rows) - 1
         return paired_interval([a - b for a, b in pairs], comparisons=others)  # type: ignore[operator]
+
+    @property
+    def steps(self) -> int:
+        """Return the most steps that all methods were trained for."""
+        return max(steps for steps in self.lengths if all(self.best(row, steps) for row in self.rows))
+
+    def pairs(self, value: Callable[[dict], float], row: str, other: str, share: float = 1.0) -> Interval:
+        """Return by how much `value` of a row is above a share of that of another, each at its best rate, by seed."""
+        ours, theirs = ({c["key"][3]: value(c) for c in self.best(name, self.steps)} for name in (row, other))
+        return paired_interval([ours[seed] - share * theirs[seed] for seed in ours if seed in theirs])
+
+    def gain(self, row: str) -> float:
+        return float(np.mean([self.learned(cell) for cell in self.best(row, self.steps)]))
+
+    def rate_ratio(self, row: str, other: str) -> Interval:
+        """Return the logarithm of the ratio of two methods' best rates, each found with each seed by itself."""
+        logs = []
+        for seed in self.seeds(row, self.steps):
+            ours, theirs = (
+                min(self.trainings(name, self.steps, seed), key=lambda cell: cell["validation"])["lr"]
+                for name in (row, other)
+            )
+            logs.append(float(np.log(ours / theirs)))
+        return paired_interval(logs)
 
     def judged(self, row: str, steps: int) -> str:
         """Say whether a method forgets less, as much or more than full fine-tuning at equal learning."""
