@@ -153,7 +153,7 @@ class Study(Result):
         return paired_interval(self.differences(number, one, other, scale), comparisons=comparisons)
 
     def differences(self, number: str, one: tuple, other: tuple, scale: float = 1) -> list[float]:
-        """Return by how much a number is greater in `one` than in `other`, for each seed that both were measured with."""
+        """Return by how much a number is greater in `one` than in `other`, for each seed that both have."""
         ones, others = ({row["key"][-1]: row[number] for row in self.records.of(*start)} for start in (one, other))
         return [scale * (ones[seed] - others[seed]) for seed in ones if seed in others]
 
