@@ -89,7 +89,9 @@ class ModelSettings:
     validation_examples: int = 128  # that searches look at; at most a third of those to learn from
     test_examples: int = 200
     shots: tuple[int, ...] = (2, 4, 8)  # examples in the prompt that prompting tries
-    contexts: tuple[int, ...] = (64, 128, 256)  # tokens of the domain before each window, that it tries on text
+    contexts: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 6144)  # tokens of the domain before each window, likewise
+    window: int = defaults.TEXT_LENGTH  # tokens that text is trained on and measured in
+    windows: tuple[int, ...] = (128, 512, 2048)  # others that it is measured in
     characters: int = 60_000  # of text to learn from
     text_steps: int = 30
     test_characters: int = 20_000  # of text, to be measured on
@@ -195,11 +197,11 @@ class ModelComparison:
         counts = {"trainable": trainable, "total": total}
         return counts | self.subject.test(model) | self.general.measure(model)
 
-    def train(self, row: str, rate: float, seed: int) -> tuple[Any, History]:
-        """Return a fresh model, trained on the data that the seed draws, without evaluations."""
+    def train(self, row: str, rate: float, seed: int, **shape: int) -> tuple[Any, History]:
+        """Return a fresh model, trained on the data that the seed draws, without evaluations. shape: `in_windows`."""
         data = self.subject.data(seed)
         model = self.fresh(row, seed, data)
-        return model, self.fit(model, row, data, seed=seed, peak_lr=rate, steps=self.subject.steps)
+        return model, self.fit(model, row, data, seed=seed, peak_lr=rate, **(self.subject.training | shape))
 
     def fresh(self, row: str, seed: int, data: Chats | text.Text) -> Any:
         """Return a model to train as the row says."""
@@ -216,14 +218,16 @@ class ModelComparison:
     @staticmethod
     def fit(model: Any, row: str, data: Chats | text.Text, **given: Any) -> History:
         config = defaults.finetune_config(model, METHODS[ROWS[row].method], data, **given)
-        return defaults.fit(model, data, config, show_progress=False)
+        shape = {name: given[name] for name in ("seq_len", "batch_size") if name in given}
+        return defaults.fit(model, data, config, show_progress=False, **shape)
 
     def measure_cost(self, row: str) -> dict:
         """Seconds of a training step with all cores; of generating and of a query, on one thread."""
         data = self.subject.data(0)
         model = self.fresh(row, 0, data)
-        self.fit(model, row, data, steps=WARM_STEPS, peak_lr=1e-6)
-        seconds = self.fit(model, row, data, steps=TIMED_STEPS, peak_lr=1e-6).seconds / TIMED_STEPS
+        shape = self.subject.training | {"peak_lr": 1e-6}
+        self.fit(model, row, data, **shape | {"steps": WARM_STEPS})
+        seconds = self.fit(model, row, data, **shape | {"steps": TIMED_STEPS}).seconds / TIMED_STEPS
         found = {"step_seconds": seconds, "processor": in_words(machine()["processor"])}
         model.eval()
         with threads.using(1):
@@ -236,8 +240,9 @@ class ModelComparison:
     def memory_here(self, row: str) -> dict:
         """Return the memory of this process, which has done nothing else."""
         data = self.subject.data(0)
-        seq_len = defaults.seq_len_for(self.subject.base, data)
-        batches = text.training_batches(data.train, defaults.BATCH_SIZE, seq_len, 0)
+        shape = {"batch_size": defaults.BATCH_SIZE, "seq_len": defaults.seq_len_for(self.subject.base, data)}
+        shape |= {name: size for name, size in self.subject.training.items() if name in shape}
+        batches = text.training_batches(data.train, seed=0, **shape)
         self.subject.forget_base()
         return memory_of_steps(lambda: self.fresh(row, 0, data), batches)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from notebooks.figures.few_shot import bits_after
 if TYPE_CHECKING:
     from experiments.compare_model import ModelSettings
 
+TOKENS = defaults.BATCH_SIZE * defaults.TEXT_LENGTH  # of a text in a batch
 TEMPERATURES = 2.0 ** np.arange(-2, 6.25, 0.25)
 
 
@@ -33,7 +34,7 @@ TEMPERATURES = 2.0 ** np.arange(-2, 6.25, 0.25)
 class LabelledTask:
     """Conversations whose responses are labels; accuracy counts."""
 
-    steps = None  # as `minilora finetune` has it
+    training: ClassVar[dict[str, int]] = {}  # its steps and batches are those of `minilora finetune`
 
     def __init__(self, settings: ModelSettings):
         self.settings = settings
@@ -113,13 +114,17 @@ class LabelledTask:
 
 
 class DomainText:
-    """The text of a domain; bits per character count."""
+    """The text of a domain; bits per character count. It is read in windows of so many tokens, each by itself: a token
+    is predicted from those before it in its window, so that a wider window is more context.
+    """
 
     def __init__(self, settings: ModelSettings):
         self.settings = settings
         self.base, self.tokenizer = load.load_model(settings.model)
-        self.steps = settings.text_steps
-        self.amounts = settings.contexts
+        positions = self.base.config.max_position_embeddings
+        self.windows = sorted({settings.window, *(size for size in settings.windows if size <= positions)})
+        self.amounts = [tokens for tokens in settings.contexts if tokens + self.windows[-1] <= positions]
+        self.training = self.in_windows(settings.window)
         self.corpus = corpora.load(settings.data)
         print_notes(self.corpus.notes)
         self.parts = corpora.split(self.corpus)
@@ -140,26 +145,43 @@ class DomainText:
         train = self._stream(self.parts.train, self.settings.characters, seed)
         return Text(self.corpus.name, self.corpus.sha256, train, none, none)
 
+    def in_windows(self, window: int) -> dict[str, int]:
+        """Return the shape of a training in windows of so many tokens: as many tokens a step as by default, or a whole
+        window where that is more, and as many tokens in all.
+        """
+        rows = rows_of(window)
+        return {"seq_len": window, "batch_size": rows, "steps": self.settings.text_steps * TOKENS // (rows * window)}
+
     def validation(self, model: Any) -> dict:
         model.eval()
-        return {"loss": bits(model, self.held_back)}
+        return {"loss": bits(model, self.held_back, self.settings.window)}
 
     def test(self, model: Any) -> dict:
-        return {"bits": bits(model, self.tested)}
+        """bits: at the window of the settings; windows: at each."""
+        by_window = {str(window): bits(model, self.tested, window) for window in self.windows}
+        return {"bits": by_window[str(self.settings.window)], "windows": by_window}
 
     def query(self, model: Any) -> dict:
         return {}
 
     def prompted(self, context: int, seed: int, searching: bool) -> dict:
+        """Measure the model after `context` tokens of the text to learn from, in front of each window."""
         ids = self.data(seed).train.ids[:context]
-        stream = self.held_back if searching else self.tested
-        found = bits_after(self.base, ids, stream, defaults.TEXT_LENGTH, defaults.BATCH_SIZE)
-        return {"loss" if searching else "bits": found, "context": context}
+        window = self.settings.window
+        if searching:
+            return {"loss": bits_after(self.base, ids, self.held_back, window, rows_of(window)), "context": len(ids)}
+        by_window = {str(size): bits_after(self.base, ids, self.tested, size, rows_of(size)) for size in self.windows}
+        return {"bits": by_window[str(window)], "windows": by_window, "context": len(ids)}
 
 
-def bits(model: Any, stream: TokenStream) -> float:
-    """Return bits per character."""
-    return metrics.evaluator(model, stream, defaults.TEXT_LENGTH, defaults.BATCH_SIZE)()
+def rows_of(window: int) -> int:
+    """Number of windows in a batch."""
+    return max(1, TOKENS // window)
+
+
+def bits(model: Any, stream: TokenStream, window: int) -> float:
+    """Return bits per character in windows of so many tokens."""
+    return metrics.evaluator(model, stream, window, rows_of(window))()
 
 
 def cross_entropy(scores: np.ndarray, gold: np.ndarray) -> float:
@@ -187,6 +209,7 @@ class GeneralKnowledge:
     """
 
     def __init__(self, settings: ModelSettings, tokenizer: Any):
+        self.window = settings.window
         texts = [chat.question_of(one).rpartition("\n\n")[2] for one in read_task(settings.english).test]
         documents = [corpora.Document(str(i), text) for i, text in enumerate(texts)]
         self.english = encode_documents(tokenizer, corpora.take(documents, settings.validation_characters, 0))
@@ -195,4 +218,4 @@ class GeneralKnowledge:
 
     def measure(self, model: Any) -> dict:
         found = row_scores(model, self.quiz).argmax(axis=1) == 0
-        return {"english": bits(model, self.english), "quiz": float(found.mean())}
+        return {"english": bits(model, self.english, self.window), "quiz": float(found.mean())}
