@@ -5,6 +5,7 @@
     ("rate", row, rate)     a training at a learning rate, or a prompt of so many examples, on validation data
     ("rate", "base", 0)     the model as it is, on the same
     ("prompt", seed)        the task with the best number of examples in the prompt, or the text with text before it
+    ("probe", seed)         the task by logistic regression on the hidden states of the model as it is (`probe`)
     ("trained", row, seed)  trained at the best rate: what it learned, what it forgot, what trains, the file, the time
     ("memory", row)         bytes of a training step by kind, measured in a process of its own
     ("cost", row)           milliseconds of a query, tokens per second, before and after merging
@@ -40,7 +41,7 @@ from minilora.train.text import Chats
 
 KIND = "comparison on a model"
 RECORDS = "records.jsonl"
-BASE, PROMPTED = "base", "few-shot"
+BASE, PROMPTED, PROBE = "base", "few-shot", "probe"
 WARM_STEPS, TIMED_STEPS = 2, 6
 
 
@@ -91,7 +92,6 @@ class ModelSettings:
     shots: tuple[int, ...] = (2, 4, 8)  # examples in the prompt that prompting tries
     contexts: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 6144)  # tokens of the domain before each window, likewise
     window: int = defaults.TEXT_LENGTH  # tokens that text is trained on and measured in
-    windows: tuple[int, ...] = (128, 512, 2048)  # others that it is measured in
     characters: int = 60_000  # of text to learn from
     text_steps: int = 30
     test_characters: int = 20_000  # of text, to be measured on
@@ -99,6 +99,10 @@ class ModelSettings:
     seeds: tuple[int, ...] = (0, 1, 2)
     rates: int = 3  # that a search tries first
     most_rates: int = 7
+
+    @property
+    def has_labels(self) -> bool:
+        return self.data in TASKS or is_rows(self.data)
 
 
 def settings_for(model: str, data: str, chosen: str | None = None, seeds: int | None = None) -> ModelSettings:
@@ -121,6 +125,7 @@ def run(out: Path, settings: ModelSettings, resume: bool = False, overwrite: boo
 def cells_of(settings: ModelSettings) -> list[tuple]:
     """Return the keys of what is measured, in this order; searches come with the cells that need them."""
     cells: list[tuple] = [("base",), ("rate", BASE, 0), *(("prompt", seed) for seed in settings.seeds)]
+    cells += [(PROBE, seed) for seed in settings.seeds if settings.has_labels]
     for row in settings.rows:
         cells += [("base", row)] * METHODS[ROWS[row].method].is_quantized
         cells += [("trained", row, seed) for seed in settings.seeds]
@@ -139,7 +144,7 @@ class ModelComparison:
     def __init__(self, settings: ModelSettings):
         self.settings = settings
         path_of_model(settings.model)  # a wrong name is told before a download of the data is asked for
-        self.subject = (LabelledTask if settings.data in TASKS or is_rows(settings.data) else DomainText)(settings)
+        self.subject = (LabelledTask if settings.has_labels else DomainText)(settings)
         self.config = self.subject.base.config
         self.general = GeneralKnowledge(settings, self.subject.tokenizer)
 
@@ -173,6 +178,10 @@ class ModelComparison:
         }
         return self.subject.prompted(min(losses, key=losses.__getitem__), seed, False)
 
+    def measure_probe(self, seed: int) -> dict:
+        assert isinstance(self.subject, LabelledTask)  # `cells_of` asks for no other
+        return self.subject.probe(seed)
+
     def rate(self, row: str) -> float:
         """Return the learning rate at which a row does best on validation data."""
 
@@ -186,7 +195,10 @@ class ModelComparison:
 
     def measure_trained(self, row: str, seed: int) -> dict:
         rate = self.rate(row)
-        model, history = self.train(row, rate, seed)
+        try:
+            model, history = self.train(row, rate, seed)
+        except MiniloraError as error:  # it diverged
+            return {"lr": rate, "error": str(error)}
         facts = {"lr": rate, "steps": len(history.steps), "seconds": history.seconds, "file_bytes": file_bytes(model)}
         return facts | self.quality(model)
 

@@ -2,6 +2,7 @@
 Bengio 2017, "Understanding intermediate layers using linear classifier probes"), with scikit-learn.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,10 +31,10 @@ def features(model: Any, prompts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def fit(learned: np.ndarray, labels: Sequence[str], seed: int) -> Any:
-    """Return a probe of features (N, C), each with mean 0 and variance 1: its `predict` gives labels.
+    """Return scikit-learn's pipeline: features (N, C) brought to mean 0 and variance 1, then logistic regression.
 
-    The penalty is the one with the least loss in cross-validation on these examples. Raises MiniloraError if
-    scikit-learn is not installed.
+    Its penalty has the least loss in cross-validation on these examples, by folds that the seed draws. Raises
+    MiniloraError if scikit-learn is not installed, or if a label has one example alone, which no fold could hold back.
     """
     try:
         from sklearn.linear_model import LogisticRegression
@@ -43,6 +44,9 @@ def fit(learned: np.ndarray, labels: Sequence[str], seed: int) -> Any:
     except ImportError as error:
         raise MiniloraError("the probe is fitted by scikit-learn: pip install minilora[baseline]") from error
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    folds = StratifiedKFold(min(FOLDS, min(map(list(labels).count, set(labels)))), shuffle=True, random_state=seed)
-    grid = {"logisticregression__C": STRENGTHS}
-    return GridSearchCV(model, grid, scoring="neg_log_loss", cv=folds).fit(learned, labels)
+    fewest = min(Counter(labels).values())
+    if fewest < 2:
+        raise MiniloraError("a label has one example to learn from: the probe's penalty is chosen with two at least")
+    folds = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
+    search = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, scoring="neg_log_loss", cv=folds)
+    return search.fit(learned, labels).best_estimator_

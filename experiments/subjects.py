@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from experiments import probe
 from experiments.costs import seconds_in_turns
 from minilora.data import chat, corpora
 from minilora.data.tokenizer import TokenStream, encode_documents
@@ -91,16 +93,28 @@ class LabelledTask:
         return {"loss": loss, "accuracy": float((scores.argmax(axis=1) == gold).mean())}
 
     def test(self, model: Any, shots: Sequence = ()) -> dict:
-        """right: a bit per question, in hexadecimal."""
         score = self.curve.score(model, self.curve.test, shots)
-        pairs = zip(score.predicted, map(chat.response_of, self.curve.test), strict=True)
-        right = np.packbits([found == expected for found, expected in pairs]).tobytes().hex()
-        return {
-            "accuracy": score.accuracy,
-            "calibrated": score.calibrated,
-            "tokens": score.prompt_tokens,
-            "right": right,
-        }
+        known = {"calibrated": score.calibrated, "tokens": score.prompt_tokens}
+        return self._graded(score.predicted) | known
+
+    def _graded(self, predicted: Sequence[str]) -> dict:
+        """accuracy; and right: a bit per question, in hexadecimal."""
+        expected = map(chat.response_of, self.curve.test)
+        right = [answer == label for answer, label in zip(predicted, expected, strict=True)]
+        return {"accuracy": float(np.mean(right)), "right": np.packbits(right).tobytes().hex()}
+
+    def probe(self, seed: int) -> dict:
+        """Learn as many examples as a training does, from their texts alone; seconds: until the probe is fitted."""
+        examples = self.task.order(seed)[: self.settings.examples]
+        learned, tested = (
+            self.tokenizer.encode_many(list(map(chat.question_of, part))) for part in (examples, self.curve.test)
+        )
+        started = perf_counter()
+        fitted = probe.fit(probe.features(self.base, learned), list(map(chat.response_of, examples)), seed)
+        facts = {"seconds": perf_counter() - started, "tokens": float(np.mean(list(map(len, tested))))}
+        head = fitted[-1]
+        facts |= {"trainable": head.coef_.size + head.intercept_.size, "C": head.C}
+        return facts | self._graded(fitted.predict(probe.features(self.base, tested)))
 
     def query(self, model: Any) -> dict:
         """Return the median time of one question at a time."""
@@ -121,9 +135,7 @@ class DomainText:
     def __init__(self, settings: ModelSettings):
         self.settings = settings
         self.base, self.tokenizer = load.load_model(settings.model)
-        positions = self.base.config.max_position_embeddings
-        self.windows = sorted({settings.window, *(size for size in settings.windows if size <= positions)})
-        self.amounts = [tokens for tokens in settings.contexts if tokens + self.windows[-1] <= positions]
+        self.amounts = self.contexts_before(settings.window)
         self.training = self.in_windows(settings.window)
         self.corpus = corpora.load(settings.data)
         print_notes(self.corpus.notes)
@@ -145,6 +157,11 @@ class DomainText:
         train = self._stream(self.parts.train, self.settings.characters, seed)
         return Text(self.corpus.name, self.corpus.sha256, train, none, none)
 
+    def contexts_before(self, window: int) -> list[int]:
+        """Return the numbers of tokens in front of a window for which the model has positions."""
+        positions = self.base.config.max_position_embeddings
+        return [tokens for tokens in self.settings.contexts if tokens + window <= positions]
+
     def in_windows(self, window: int) -> dict[str, int]:
         """Return the shape of a training in windows of so many tokens: as many tokens a step as by default, or a whole
         window where that is more, and as many tokens in all.
@@ -157,21 +174,17 @@ class DomainText:
         return {"loss": bits(model, self.held_back, self.settings.window)}
 
     def test(self, model: Any) -> dict:
-        """bits: at the window of the settings; windows: at each."""
-        by_window = {str(window): bits(model, self.tested, window) for window in self.windows}
-        return {"bits": by_window[str(self.settings.window)], "windows": by_window}
+        return {"bits": bits(model, self.tested, self.settings.window)}
 
     def query(self, model: Any) -> dict:
         return {}
 
     def prompted(self, context: int, seed: int, searching: bool) -> dict:
         """Measure the model after `context` tokens of the text to learn from, in front of each window."""
-        ids = self.data(seed).train.ids[:context]
-        window = self.settings.window
-        if searching:
-            return {"loss": bits_after(self.base, ids, self.held_back, window, rows_of(window)), "context": len(ids)}
-        by_window = {str(size): bits_after(self.base, ids, self.tested, size, rows_of(size)) for size in self.windows}
-        return {"bits": by_window[str(window)], "windows": by_window, "context": len(ids)}
+        ids, window = self.data(seed).train.ids[:context], self.settings.window
+        stream = self.held_back if searching else self.tested
+        found = bits_after(self.base, ids, stream, window, rows_of(window))
+        return {"loss" if searching else "bits": found, "context": context}
 
 
 def rows_of(window: int) -> int:

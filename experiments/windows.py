@@ -13,12 +13,13 @@ from time import perf_counter
 from typing import Any
 
 from experiments.compare_model import ModelComparison, ModelSettings
-from experiments.subjects import DomainText
+from experiments.subjects import DomainText, bits, rows_of
 from minilora.errors import MiniloraError, escape
 from minilora.measure.records import Records
-from notebooks.figures.few_shot import read_context
+from notebooks.figures.few_shot import bits_beyond, read_context
 
 KIND = "windows of a text"
+WINDOWS = (128, 512, 2048)
 ROWS = ("lora", "full", "lora-qv", "prefix", "pfeiffer")  # those of the founding table that fit a text
 
 
@@ -54,21 +55,28 @@ class Windows:
         """Return the keys of what is measured: all of one seed before the next, what needs no training first."""
         cells: list[tuple] = [("context", 0, 0)]
         for seed in self.settings.seeds:
-            cells += [("context", tokens, seed) for tokens in self.subject.amounts]
-            cells += [("trained", row, size, seed) for size in self.subject.windows for row in self.settings.rows]
+            cells += [("context", tokens, seed) for tokens in self.subject.contexts_before(WINDOWS[-1])]
+            cells += [("trained", row, size, seed) for size in WINDOWS for row in self.settings.rows]
         return cells
 
     def measure(self, kind: str, *key: Any) -> dict:
         return getattr(self, f"measure_{kind}")(*key)
 
     def measure_context(self, tokens: int, seed: int) -> dict:
-        started = perf_counter()
-        read_context(self.subject.base, self.subject.data(seed).train.ids[:tokens])
+        base, tested, started = self.subject.base, self.subject.tested, perf_counter()
+        cache = read_context(base, self.subject.data(seed).train.ids[:tokens])
         seconds = perf_counter() - started
-        return {"bits": self.subject.prompted(tokens, seed, False)["windows"], "seconds": seconds}
+        return {
+            "bits": {str(size): bits_beyond(base, cache, tested, size, rows_of(size)) for size in WINDOWS},
+            "seconds": seconds,
+        }
 
     def measure_trained(self, row: str, window: int, seed: int) -> dict:
         shape = self.subject.in_windows(window)
-        model, history = self.comparison.train(row, self.rates[row], seed, **shape)
-        facts = {"lr": self.rates[row], **shape, "seconds": history.seconds}
-        return facts | {"bits": self.subject.test(model)["windows"]}
+        facts: dict[str, Any] = {"lr": self.rates[row], **shape}
+        try:
+            model, history = self.comparison.train(row, self.rates[row], seed, **shape)
+        except MiniloraError as error:  # it diverged
+            return facts | {"error": str(error)}
+        facts["seconds"] = history.seconds
+        return facts | {"bits": {str(size): bits(model, self.subject.tested, size) for size in WINDOWS}}

@@ -49,7 +49,7 @@ CLAIMS = {
 
 
 def is_measured(row: str, result: ModelResult) -> bool:
-    return any(result.records.of("prompt")) if row == PROMPTED else row in result.rows
+    return bool(result.cells(PROMPTED)) if row == PROMPTED else row in result.rows
 
 
 def reached(row: str, result: ModelResult) -> Spread:
@@ -96,8 +96,8 @@ class Founding:
     def _ahead_of(self, result: ModelResult, row: str) -> str:
         """The row that this one is said to be near and is not, or, of full fine-tuning, that it is said to beat; or "".
 
-        Near is nine tenths of the other's gain. Rows are told apart where they differ, example by example and seed by
-        seed, by more than two standard errors; a prompt where the half ranges do not overlap.
+        Near is nine tenths of the other's gain. Rows are told apart by the interval of 95 % of what they differ by,
+        example by example and seed by seed; a prompt where the half ranges do not overlap.
         """
         near = CLAIMS[row].near
         others = [near] if near else [other for other in result.rows if other in self.rows]
@@ -109,7 +109,7 @@ class Founding:
                 differs = theirs.above(mine) if result.has_labels else mine.above(theirs)
             else:
                 found = result.ahead(other, row) if other in result.rows else None
-                differs = found is not None and found[0] > 2 * found[1]
+                differs = found is not None and found.low > 0
             least = NEAR if near else 1
             if differs and result.gain(reached(row, result)) < least * result.gain(reached(other, result)):
                 return other
@@ -126,7 +126,7 @@ class Founding:
             verdict = f"partly: {against}" if against else "yes"
             said = (claim.share_in_words, self._share_in_words(row), claim.memory, memory, claim.quality)
             rows.append((LABELS[row], *said, *self._levels(row), verdict))
-        names = (SUBJECTS[subject] for subject in self.results)
+        names = map(self._title, self.results)
         header = (
             "",
             "trains: said",
@@ -143,7 +143,7 @@ class Founding:
         """What each row trains and reaches, from the fewest parameters to the most."""
         rows = [(LABELS["base"], "–", *self._as_it_came())]
         rows += [(LABELS[r], self._share_in_words(r), *self._levels(r)) for r in sorted(self.rows, key=self.share)]
-        names = (SUBJECTS[subject] for subject in self.results)
+        names = map(self._title, self.results)
         return Grid("What trains, and what it reaches", ("", "trains", *names), rows, CAPTION)
 
     def rates_in_words(self) -> str:
@@ -158,6 +158,12 @@ class Founding:
             f"LoRA's best learning rate against full fine-tuning's, each found by a search: {listed(found)}; "
             "published: about 10 times (Schulman et al. 2025, LoRA without regret)."
         )
+
+    def _title(self, subject: str) -> str:
+        """Return the subject's column, with the window that its text is read in."""
+        result = self.results[subject]
+        window = f", windows of {result.settings.get('window', '?')} tokens"
+        return SUBJECTS[subject] + window * (not result.has_labels)
 
     def _as_it_came(self) -> list[str]:
         return [r.level(r.base) if r.base else "–" for r in self.results.values()]
@@ -203,19 +209,20 @@ VARIANTS = ("rslora", "lora-plus", "dora", "pissa", "vera", "qlora")  # of LoRA 
 
 def variants(result: ModelResult) -> str:
     """Whether variants of LoRA differ once each has a learning rate of its own, in a sentence."""
-    found = {row: ahead for row in VARIANTS if row in result.rows and (ahead := result.ahead(row))}
+    rows = [row for row in VARIANTS if row in result.rows]
+    found = {row: ahead for row in rows if (ahead := result.ahead(row, comparisons=len(rows)))}
     if not found:
         return "Not all is measured yet."
-    means = sorted(mean for mean, _ in found.values())
+    means = sorted(one.mean for one in found.values())
     unit = "points" if result.has_labels else "bits per character saved"
-    seeds = {row: len(list(result.records.of("trained", row))) for row in found}
+    seeds = {row: len(result.cells(row)) for row in found}
     tell = [row for row in found if seeds[row] > 2]  # fewer hardly say how far they scatter
-    apart = [LABELS[row] for row in tell if abs(found[row][0]) > 2 * found[row][1]]
+    apart = [LABELS[row] for row in tell if found[row].excludes(0)]
     differ, to = ("differ", f" to {means[-1]:+.{result.digits}f}") if len(means) > 1 else ("differs", "")
     said = f"{listed(LABELS[row] for row in found)} {differ} from LoRA by {means[0]:+.{result.digits}f}{to} {unit} "
     said += "(more is better) on the same questions and seeds, each at the best of its own learning rates"
     if tell:
-        said += f"; {listed(apart or ['none'])} by more than two standard errors"
+        said += f"; of {listed(apart or ['none'])} the 95 % interval, corrected for {len(rows)} comparisons, excludes 0"
     said += "."
     for count, words in {1: "One seed", 2: "Two seeds"}.items():
         if few := [LABELS[row] for row in found if seeds[row] == count]:
@@ -227,6 +234,6 @@ CAPTION = (
     "What the text says, and beside it SmolLM2-135M after 60 steps on 128 examples, or 30 steps on 60,000 characters, "
     "each method at the best of 3 to 6 learning rates; means over three seeds ± half their range. ↑ more is better, ↓ "
     "less. Peak: the most bytes of arrays alive in a training step on the first of the data. Near: nine tenths of what "
-    "the other gains over the model as it is, or no further away, over questions and seeds, than two standard errors. "
+    "the other gains over the model as it is, or a difference whose 95 % interval over questions and seeds holds 0. "
     "Good: better than the prompt. The prompt's accuracy is calibrated, which helps it most."
 )

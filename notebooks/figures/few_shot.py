@@ -20,9 +20,14 @@ QUERY = "{text}\nTopic:"
 
 def bits_after(model, context: np.ndarray, stream: TokenStream, seq_len: int, batch_size: int) -> float:
     """Return bits per character of the stream in windows of `seq_len` tokens, each read after `context` (C,), which
-    costs no bits: the context is what prompting has in place of training. It is read once.
+    costs no bits: the context is what prompting has in place of training.
     """
-    cache, nats = read_context(model, context), 0.0
+    return bits_beyond(model, read_context(model, context), stream, seq_len, batch_size)
+
+
+def bits_beyond(model, cache: KVCache, stream: TokenStream, seq_len: int, batch_size: int) -> float:
+    """Return what `bits_after` does, after a context that was read once for all windows (`read_context`)."""
+    nats = 0.0
     with no_grad():
         for batch in evaluation_windows(stream.ids, seq_len, batch_size):
             ids = batch["input_ids"]  # (B, T)
