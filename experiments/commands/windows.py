@@ -3,9 +3,13 @@
 from argparse import Namespace
 from pathlib import Path
 
+from rich.console import Console
+
 from experiments import compare_model, windows
+from experiments.windows_report import WindowsResult
 from minilora.commands.common import Parser, add_resume, whole
 from minilora.measure.records import Records
+from minilora.show import grids
 
 FOLDER = Path("experiments/records")
 
@@ -25,4 +29,5 @@ def run(arguments: Namespace) -> None:
     settings = compare_model.settings_for(arguments.model, arguments.data, arguments.methods, arguments.seeds)
     compared = Path(arguments.compared or FOLDER / f"model-{Path(arguments.data).name}.jsonl")
     known = Records.read(compared, compare_model.KIND)
-    windows.run(Path(arguments.out), settings, known, arguments.resume, arguments.overwrite)
+    records = windows.run(Path(arguments.out), settings, known, arguments.resume, arguments.overwrite)
+    Console(width=80).print(grids.drawn(WindowsResult(records).grid()))

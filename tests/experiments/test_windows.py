@@ -7,7 +7,9 @@ import pytest
 
 from experiments import compare_model, probe, subjects, windows
 from experiments.compare_model import ModelComparison
+from experiments.compare_model_report import ModelResult
 from experiments.windows import Windows
+from experiments.windows_report import READY, WindowsResult, labels_grid, what_each_buys
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
 from notebooks.figures.few_shot import bits_after
@@ -88,3 +90,59 @@ def test_without_scikit_learn_the_probe_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(MiniloraError, match="minilora.baseline"):
         probe.fit(np.eye(4), ["a", "b"] * 2, 0)
+
+
+def result_of(path, *cells) -> WindowsResult:
+    facts = {"data": "text", "characters": 60_000, "test_characters": 20_000}
+    records = Records.open(path, windows.KIND, facts, overwrite=True)
+    for key, level, seconds in cells:
+        records.add(
+            key,
+            **(
+                {"bits": dict(zip(("8", "16"), level, strict=True)), "seconds": seconds}
+                if level
+                else {"error": "not finite"}
+            ),
+        )
+    return WindowsResult(records)
+
+
+CELLS = (
+    (("context", 0, 0), (1.5, 1.25), 0.0),
+    (("context", 4, 0), (1.4, 1.2), 1.0),
+    (("context", 8, 0), (1.3, 1.23), 2.0),
+    (("trained", "lora", 8, 0), (1.0, 1.0), 100.0),
+    (("trained", "lora", 8, 1), (1.2, 1.1), 300.0),
+    (("trained", "full", 16, 0), None, 0.0),
+)
+
+
+def test_the_table_and_the_sentence_say_what_the_records_say(tmp_path):
+    result = result_of(tmp_path / "windows.jsonl", *CELLS)
+    rows = {row[0]: row[1:] for row in result.grid().rows}
+    assert rows["base as it is"] == ("1.500", "1.250", "0.0 s") and rows["prompt, 8 tokens"][-1] == "2.0 s"
+    assert [cell.split(" ")[0] for cell in rows["LoRA on all linears, in 8"]] == ["1.100", "1.050", "200"]
+    assert rows["full, in 16"] == ("diverged", "diverged", "–")
+    assert (result.best_context(8), result.best_context(16)) == (8, 4)
+    assert result.sentence() == (
+        "In windows of 8 and 16 tokens the model as it is has 1.500 and 1.250 bits per character, and 1.300 and 1.200 "
+        "after the prompt that helps most; LoRA on all linears, trained in windows of 8, saves 0.400 and 0.200."
+    )
+
+
+def test_one_picture_of_what_each_buys(tmp_path):
+    header = {"model": "m", "data": "d", "labels": ["a", "b"], "tested": 8, "examples": 4}
+    records = Records.open(tmp_path / "records.jsonl", compare_model.KIND, header)
+    records.add(("base",), accuracy=0.5, tokens=60.0, total=100)
+    records.add(("probe", 0), accuracy=0.75, tokens=20.0, seconds=3.0)
+    records.add(("prompt", 0), accuracy=0.6, calibrated=0.7, tokens=300.0)
+    task = {"reviews": ModelResult(records)}
+    grid = labels_grid(task)
+    rows = {row[0]: row[1:] for row in grid.rows}
+    assert rows["prompt"] == ("70.0", "–", "300") and rows["feature extraction (probe)"] == ("75.0", "3.0 s", "20")
+    assert rows["all weights"] == ("–", "–", "–")
+    figure = what_each_buys(result_of(tmp_path / "windows.jsonl", *CELLS), task)
+    text, of_task, by_tokens, of_task_by_tokens = figure.axes
+    points = lambda axes: {tuple(point) for line in axes.lines for point in line.get_xydata().tolist()}  # noqa: E731
+    assert {(READY, 1.5), (2.0, 1.3), (200.0, 1.1)} <= points(text) and {(8.0, 1.5), (16.0, 1.3)} <= points(by_tokens)
+    assert {(READY, 50.0), (3.0, 75.0)} <= points(of_task) and (300.0, 70.0) in points(of_task_by_tokens)
