@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -109,9 +109,9 @@ class LabelledTask:
         learned, tested = (
             self.tokenizer.encode_many(list(map(chat.question_of, part))) for part in (examples, self.curve.test)
         )
-        started = perf_counter()
+        started = process_time()
         fitted = probe.fit(probe.features(self.base, learned), list(map(chat.response_of, examples)), seed)
-        facts = {"seconds": perf_counter() - started, "tokens": float(np.mean(list(map(len, tested))))}
+        facts = {"seconds": process_time() - started, "tokens": float(np.mean(list(map(len, tested))))}
         head = fitted[-1]
         facts |= {"trainable": head.coef_.size + head.intercept_.size, "C": head.C}
         return facts | self._graded(fitted.predict(probe.features(self.base, tested)))

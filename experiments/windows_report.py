@@ -87,7 +87,7 @@ class WindowsResult(Result):
             "text to learn from that stands in front of every window, and costs no bits. Trained rows: on "
             f"{self.settings['characters']:,} characters, in windows of so many tokens, at the rate found for its own "
             "window (128), on as many tokens in all. Ready after: seconds of training, or of reading the prompt once, "
-            f"on one core. {seeds_in_words(counts)}"
+            f"of processor time. {seeds_in_words(counts)}"
         )
         return table(f"What a window, a prompt and training buy: {self.data}", columns, rows, caption, first="")
 
