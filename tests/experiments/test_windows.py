@@ -8,8 +8,9 @@ import pytest
 from experiments import compare_model, probe, subjects, windows
 from experiments.compare_model import ModelComparison
 from experiments.compare_model_report import ModelResult
+from experiments.what_each_buys import READY, labels_grid, what_each_buys
 from experiments.windows import Windows
-from experiments.windows_report import READY, WindowsResult, labels_grid, what_each_buys
+from experiments.windows_report import WindowsResult
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
 from notebooks.figures.few_shot import bits_after
@@ -123,11 +124,16 @@ def test_the_table_and_the_sentence_say_what_the_records_say(tmp_path):
     assert rows["base as it is"] == ("1.500", "1.250", "0.0 s") and rows["prompt, 8 tokens"][-1] == "2.0 s"
     assert [cell.split(" ")[0] for cell in rows["LoRA on all linears, in 8"]] == ["1.100", "1.050", "200"]
     assert rows["full, in 16"] == ("diverged", "diverged", "–")
-    assert (result.best_context(8), result.best_context(16)) == (8, 4)
     assert result.sentence() == (
-        "In windows of 8 and 16 tokens the model as it is has 1.500 and 1.250 bits per character, and 1.300 and 1.200 "
-        "after the prompt that helps most; LoRA on all linears, trained in windows of 8, saves 0.400 and 0.200."
+        "In windows of 8 and 16 tokens the model as it is has 1.500 and 1.250 bits per character, and 1.300 and 1.230 "
+        "after 8 tokens of the text to learn from; LoRA on all linears, trained in windows of 8, saves 0.400 and 0.200."
     )
+
+
+def test_what_is_missing_is_not_judged(tmp_path):
+    without = result_of(tmp_path / "windows.jsonl", (("trained", "lora", 8), (1.0, 1.0), 1.0))
+    assert [row[:3] for row in without.grid().rows][-1] == ("LoRA on all linears, in 8", "no seed", "no seed")
+    assert without.sentence() == "Not all is measured yet." and what_each_buys(without, {}) is None
 
 
 def test_one_picture_of_what_each_buys(tmp_path):
