@@ -183,9 +183,10 @@ class ModelResult(Result):
             words = f"{settings['characters']:,} characters to learn from, {settings['text_steps']} steps. "
         words += f"{seeds_in_words(len(self.cells(row)) for row in self.rows)} "
         paired, compared = "seeds and questions" if self.has_labels else "seeds", max(1, len(self.rows) - 1)
+        of_one = " (of one seed, it tells of other questions alone)" if self.has_labels else ""
         return words + (
             f"Against LoRA: better by so much on the same {paired}, ± half of the 95 % interval, corrected for "
-            f"{compared} comparisons. English and quiz: the base's level, and what an adapted model has more: "
+            f"{compared} comparisons{of_one}. English and quiz: the base's level, and what an adapted model has more: "
             f"bits/char of plain English lost, points of 60 questions won. {self.window_in_words()}"
         )
 
