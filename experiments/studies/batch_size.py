@@ -100,7 +100,7 @@ class BatchSize(Study):
         claim = {
             "shown": f"LoRA pays more for large batches, as published, by {MARGIN} bits or more",
             "refuted": f"unlike published, LoRA does not pay {MARGIN} bits more for large batches",
-            "undecided": f"whether LoRA pays {MARGIN} bits more for large batches, as published, is undecided",
+            "undecided": f"whether LoRA pays {MARGIN} bits more for large batches is undecided",
         }
         lags = [f"{paired_interval(self.lag(batch)).mean:+.3f} with batches of {batch}" for batch in (first, last)]
         return (

@@ -110,7 +110,7 @@ class Retention(Study):
     def trainings(self, row: str, steps: int, seed: int) -> Iterator[dict]:
         """Return the cells of one method by rising rate, less those that diverged."""
         cells = sorted(self.records.of(row, steps), key=lambda cell: cell["key"][2])
-        return (cell for cell in cells if cell["key"][3] == seed and "error" not in cell)
+        return (cell for cell in cells if cell["key"][3] == seed and "domain" in cell)
 
     def learned(self, cell: dict) -> float:
         return self.base["domain"] - cell["domain"]
@@ -192,7 +192,7 @@ class Retention(Study):
 
     def trained(self) -> list[dict]:
         """Return all trainings that did not diverge."""
-        return [cell for cell in self.records.rows.values() if len(cell["key"]) == 4 and "error" not in cell]
+        return [cell for cell in self.records.rows.values() if len(cell["key"]) == 4 and "domain" in cell]
 
     def law(self) -> tuple[dict[int, float], float, dict[str, Interval]]:
         """Hold forgetting against KL: rank correlation by seed; the share of the variance of what was forgotten that
@@ -211,7 +211,7 @@ class Retention(Study):
             )
             for row in self.rows
         }
-        return ranks, 1 - float(above.var() / lost.var()), offsets
+        return ranks, 1 - float(above.var() / max(lost.var(), 1e-12)), offsets
 
     def grid(self) -> Grid:
         lines = []

@@ -21,6 +21,7 @@ def imagined(study, plan, numbers=lambda key: {}) -> Records:
     ordinary |= {"relative": 1.05, "survives": 0.995, "adapter": 2.4, "float": 2.4, "requantized": 2.4}
     ordinary |= {"recalled": 0.875, "known": 1024.5, "intruders": 2.5, "effective_rank": 108.5, "by_epsilon": [2.5] * 7}
     ordinary |= {"alpha": 16.0, "low": 0.0002, "high": 0.0005, "loss": 2.25, "static": 2.5, "parts": [0.01] * 8}
+    ordinary |= {"kl": 0.5, "validation": 2.5, "quiz_bits": 1.0, "english": 3.0}
     ordinary |= {"lost": 0.004, "weights_off": 0.02, "outputs_off": 0.001}
     settings = json.loads(json.dumps(asdict(plan)))
     rows = {key: {"key": list(key)} | ordinary | numbers(key) for key in study.cells(plan)}
@@ -70,7 +71,7 @@ def test_scatter_alone_is_called_neither_as_published_nor_unlike_it(name):
     def of(key: tuple) -> dict:
         rng = np.random.default_rng(crc32(repr(key).encode()))
         numbers = dict(zip(("domain", "base_text"), rng.normal([2.5, 2.2], 0.05).tolist(), strict=True))
-        numbers |= {"accuracy": rng.normal(0.3, 0.05), "intruders": rng.normal(2.5, 0.5)}
+        numbers |= {"accuracy": rng.normal(0.3, 0.05), "intruders": rng.normal(2.5, 0.5), "loss": rng.normal(2.3, 0.05)}
         return numbers | ({"domain": 3.0, "base_text": 2.0} if key == ("base",) else {})
 
     for plan in ("full", "large"):
