@@ -17,7 +17,7 @@ from minilora.demo.claims import AdaptedResult  # all methods side by side
 from minilora.demo.teach_report import ROWS, claims, sample_lines, scores_grid
 from minilora.formats.atomic import read_json
 from minilora.measure.records import Records, results_folder  # what was measured
-from minilora.measure.statistics import paired_interval  # Student's t
+from minilora.measure.statistics import paired_interval  # of differences
 from minilora.peft import Options  # of the methods
 from minilora.plan.planner import make_plan  # memory by arithmetic
 from minilora.plan.shapes import PRESETS  # the shapes of known models
@@ -63,28 +63,23 @@ pictures.show(
 # %%
 print(f"{len(kept)} of {len(points)} are beaten by nothing:")
 print("  " + ", ".join(NAMES[name] for name in kept))
-best, *others = sorted(points, key=lambda name: points[name][1].mean)
-
-# %% [markdown]
-# The bars overlap, but a seed draws the same text for all methods. So compare seed by seed: how many bits more than the
-# best do the others need? The intervals hold all together with 95 % confidence.
-
-# %%
-runs = {
-    name: {one["key"][2]: one["domain"] for one in found.records.of("text", name)}
-    for name in points
+best = min(points, key=lambda name: points[name][1].mean)
+bits = {
+    name: [row["domain"] for row in found.records.of("text", name)] for name in points
 }
-print(f"best: {NAMES[best]}; bits more than that")
+others = [n for n in points if n != best and len(bits[n]) == len(bits[best])]
+print(f"bits/character more than {NAMES[best]}, and where the true mean lies:")
 for name in others:
-    more = [bits - runs[best][seed] for seed, bits in runs[name].items()]
-    interval = paired_interval(more, comparisons=len(others))
-    said = "behind" if interval.low > 0 else "undecided"
-    print(f"  {NAMES[name]:<20}{interval.show(3):<30}{said}")
+    more = paired_interval(np.subtract(bits[name], bits[best]), comparisons=len(others))
+    print(
+        f"  {NAMES[name]:<20}{more.show(3)}{'' if more.excludes(0) else '  undecided'}"
+    )
 
 # %% [markdown]
-# Undecided is not level: of prompt tuning's 0.31 bits three seeds cannot say that they are there, since these differences
-# scatter and ten comparisons ask for wide intervals. More seeds would tell.
-#
+# The intervals are those of [lesson 01](../lessons/01_why_transfer/README.md): of differences seed by seed, widened because
+# there are so many of them. One that holds 0 says that three seeds do not decide it, and not that the two are as good.
+
+# %% [markdown]
 # ## The rule: a bar, a budget, the cheapest
 #
 # With a kernel running, set what you need and what you have: one line goes across, one upward, and what lies below the one
