@@ -6,7 +6,10 @@ from minilora.classroom import promise, raised, search, task
 from minilora.measure.statistics import t_quantile
 
 USES = ()
-PROMISES = {"bits_per_character": promise(outside="zeros, large")}  # probabilities lie above 0 and not above 1
+PROMISES = {
+    "bits_per_character": promise(outside="zeros, large"),  # probabilities lie above 0 and not above 1
+    "is_better": promise(outside="one row"),  # of one seed there is no interval
+}
 
 TEXTS = ("aab", "ab", "aaaa", "abcd", "Return the mean of an array.", "né été", "aaš")
 
