@@ -14,6 +14,7 @@ from minilora.errors import escape
 from minilora.measure.curve_report import interval_in_words
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
+from minilora.measure.statistics import Interval, items_interval, paired_interval
 from minilora.show import style
 from minilora.show.grids import NAMES, Grid, Spread, listed, seeds_in_words, show_share, show_signed
 from notebooks.figures.memory import KINDS
@@ -71,10 +72,16 @@ class ModelResult(Result):
         return self.spread(self.number, *start, scale=self.scale)
 
     def prompted(self) -> Spread:
-        """What the few-shot prompt reached: of accuracies as they are and calibrated (`calibrated`), the better."""
-        plain = self.reached(PROMPTED)
-        calibrated = [self.scale * one["calibrated"] for one in self.records.of("prompt") if "calibrated" in one]
-        return max([plain, Spread.of(calibrated)], key=lambda one: one.mean) if calibrated else plain
+        """Return what the few-shot prompt reached: of accuracies as they are and calibrated, the better."""
+        return Spread.of(self.scores(PROMPTED).values())
+
+    def scores(self, row: str) -> dict[int, float]:
+        """Return accuracy, or bits per character, by seed: of the prompt, calibrated if that is better on the whole."""
+        number, start = self.number, ("prompt",) if row == PROMPTED else ("trained", row)
+        rows = {one["key"][-1]: one for one in self.records.of(*start)}
+        if row == PROMPTED and all("calibrated" in one for one in rows.values()):
+            number = max((number, "calibrated"), key=lambda name: sum(one[name] for one in rows.values()))
+        return {seed: self.scale * one[number] for seed, one in rows.items()}
 
     def gain(self, reached: Spread) -> float:
         """Points of accuracy more than the base has, or bits per character fewer."""
@@ -97,20 +104,22 @@ class ModelResult(Result):
         """Return points of general knowledge won, as they are shown."""
         return f"{self.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−")
 
-    def ahead(self, row: str, other: str = REFERENCE) -> tuple[float, float] | None:
-        """By how much `row` is better than `other`, seed by seed, and the standard error of that: in points of
-        accuracy, over seeds and questions (`mean_and_error`); in bits per character saved, over the seeds.
+    def ahead(self, row: str, other: str = REFERENCE, comparisons: int = 1) -> Interval | None:
+        """Return by how much `row` is better than `other` with the same seeds: points of accuracy, or bits saved.
 
-        None where no seed was measured of both, or one alone on a text: only questions tell then how far they scatter.
+        Over seeds and questions if both kept their single answers, else over seeds; corrected for `comparisons`. None
+        where it is the same row, or no seed was measured of both.
         """
-        ours, others = ({one["key"][2]: one for one in self.records.of("trained", name)} for name in (row, other))
-        seeds = sorted(ours.keys() & others.keys())
-        if row == other or len(seeds) < (1 if self.has_labels else 2):
+        ours, theirs = self.scores(row), self.scores(other)
+        seeds = sorted(ours.keys() & theirs.keys())
+        if row == other or not seeds:
             return None
-        if self.has_labels:
-            return mean_and_error(np.array([100 * (self._right(ours[s]) - self._right(others[s])) for s in seeds]))
-        differences = np.array([others[s]["bits"] - ours[s]["bits"] for s in seeds])
-        return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))
+        if self.has_labels and len(seeds) > 1 and PROMPTED not in (row, other):
+            cells = [(self.records.rows["trained", row, s], self.records.rows["trained", other, s]) for s in seeds]
+            points = [100 * (self._right(one) - self._right(beside)) for one, beside in cells]
+            return items_interval(np.array(points), comparisons=comparisons)
+        better = 1 if self.has_labels else -1
+        return paired_interval([better * (ours[s] - theirs[s]) for s in seeds], comparisons=comparisons)
 
     def _right(self, one: dict) -> np.ndarray:
         """(N,): 1 for each question that was answered as expected."""
@@ -126,13 +135,14 @@ class ModelResult(Result):
             rows.append((name, "–", "–", self.level(one), "–", f"{one['english']:.3f}", f"{100 * one['quiz']:.1f}"))
         if any(self.records.of("prompt")):
             rows.append((LABELS[PROMPTED], "–", "–", self.reached(PROMPTED).show(self.digits), "–", "–", "–"))
+        compared = sum(len(self.scores(row)) > 1 for row in self.rows if row != REFERENCE)
         for row in self.rows:
-            ahead = self.ahead(row)
+            ahead = self.ahead(row, comparisons=max(1, compared))
             numbers = (
                 show_share(self.share(row)),
                 f"{next(self.records.of('trained', row))['lr']:g}",
                 self.reached(row).show(self.digits),
-                " ± ".join(f"{value:.{self.digits}f}" for value in ahead).replace("-", "−") if ahead else "–",
+                ahead.show(self.digits) if ahead else "–",
                 show_signed(self.forgot(row, "english").mean),
                 self.quiz(row),
             )
@@ -155,8 +165,9 @@ class ModelResult(Result):
         words += f"{seeds_in_words(len(list(self.records.of('trained', row))) for row in self.rows)} "
         paired = "seeds and questions" if self.has_labels else "seeds"
         return words + (
-            f"Against LoRA: better by so much on the same {paired}, ± the standard error. English and quiz: the base's "
-            "level, and what an adapted model has more: bits/char of plain English lost, points of 60 questions won."
+            f"Against LoRA: better by so much on the same {paired}, and the 95 % interval of that, corrected for the "
+            "whole column. English and quiz: the base's level, and what an adapted model has more: bits/char of plain "
+            "English lost, points of 60 questions won."
         )
 
     def cost_grid(self) -> Grid:
@@ -217,7 +228,7 @@ class ModelResult(Result):
         points = {}
         for row in rows:
             won, lost = self.reached(row), self.forgot(row, *(("english", 1) if self.has_labels else ("quiz", -100)))
-            points[row] = (self.gain(won), won.half_range, lost.mean, lost.half_range)
+            points[row] = (self.gain(won), won.deviation, lost.mean, lost.deviation)
         learned = "points of accuracy" if self.has_labels else "bits/character saved on the domain"
         lost_unit = "bits/character\nlost on plain English" if self.has_labels else "points lost\non general knowledge"
         title = f"Learned against forgotten: {self.where}"
@@ -226,19 +237,3 @@ class ModelResult(Result):
 
 
 FIGURES = {draw.__name__: draw for draw in (ModelResult.quality_against_share, ModelResult.learned_against_forgotten)}
-
-
-def mean_and_error(differences: np.ndarray) -> tuple[float, float]:
-    """Return the mean of differences (S, N) on N questions after trainings with S seeds, and its standard error.
-
-    Other questions would change it, and other seeds: the variances of both add up, that of seeds less what the scatter
-    of single answers has put there (a two-way layout of random effects). One seed tells of questions alone.
-    """
-    seeds, questions = differences.shape
-    by_seed, by_question = differences.mean(axis=1), differences.mean(axis=0)
-    variance = by_question.var(ddof=1) / questions
-    if seeds > 1:
-        rest = differences - by_seed[:, None] - by_question + differences.mean()
-        of_answers = (rest**2).sum() / ((seeds - 1) * (questions - 1)) / differences.size
-        variance += max(by_seed.var(ddof=1) / seeds - of_answers, 0.0)
-    return float(differences.mean()), float(np.sqrt(variance))

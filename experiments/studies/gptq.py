@@ -4,10 +4,9 @@ from itertools import product
 
 from experiments.bench import Bench
 from experiments.gptq import BLOCKSIZE, quantize
-from experiments.studies.study import Study, StudySettings
+from experiments.studies.study import Study, StudySettings, compared, seen
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
-from minilora.measure.statistics import Interval, paired_interval
 from minilora.show.grids import Grid, listed
 from minilora.show.style import SERIES, single, styled
 
@@ -40,11 +39,6 @@ class Gptq(Study):
         errors = quantize(model, rows, quant_type, rounding)
         return errors | {"lost": lab.bits(model, stream) - before}
 
-    def more(self, one: tuple, other: tuple) -> Interval:
-        """Return how much more `one` loses than `other`, by pairs of one seed; there are three such comparisons."""
-        pairs = zip(self.records.of(*one), self.records.of(*other), strict=False)  # a run may be cut off between them
-        return paired_interval([a["lost"] - b["lost"] for a, b in pairs], comparisons=3)
-
     def grid(self) -> Grid:
         rows = []
         for key in (runs := list(product(self.values, self.kinds))):
@@ -76,12 +70,14 @@ class Gptq(Study):
         return figure
 
     def sentence(self) -> str:
-        less = [f"{self.more((name, 'gptq'), (name, 'nearest')).show(4)} with {WORDS[name]}" for name in self.values]
-        across = self.more(("int4", "gptq"), ("nf4", "nearest"))
-        order = "loses less than" if across.high < 0 else "loses more than" if across.low > 0 else "cannot be told from"
+        less = {n: self.paired("lost", (n, "gptq"), (n, "nearest"), 3) for n in self.values}
+        across = self.paired("lost", ("int4", "gptq"), ("nf4", "nearest"), 3)
+        order = compared(across, "loses more than", "loses less than", "is not told apart from")
+        costs = listed(f"{one.show(4)} with {WORDS[name]}" for name, one in less.items())
         times = [self.first(n, "int4", "gptq") / self.first(n, "int4", "nearest") for n in OFF]
         return (
-            f"GPTQ changes what 4 bits cost by {listed(less)} bits/character (95 % intervals, corrected for three "
+            f"GPTQ changes what 4 bits cost by {costs} bits/character (95 % intervals, corrected for three "
             f"comparisons). INT4 by GPTQ {order} NF4 by the nearest code: {across.show(4)}. Its weights have "
             f"{times[0]:.1f} times the squared error of nearest codes, but the layers' outputs {times[1]:.2f} times."
+            f"{seen([*less.values(), across], 4)}"
         )
