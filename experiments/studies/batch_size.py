@@ -6,10 +6,10 @@ from math import inf
 
 from experiments.bench import Bench, measured
 from experiments.studies.bracket import bracketed
-from experiments.studies.study import Study, StudySettings
+from experiments.studies.study import Study, StudySettings, seen
 from minilora.measure.lr_search import SEED
 from minilora.measure.statistics import Interval, paired_interval, verdict
-from minilora.show.grids import NAMES, Grid, listed
+from minilora.show.grids import NAMES, Grid, Spread, listed
 from minilora.show.style import errorbar, log_ticks, single, styled, with_legend
 
 MARGIN = 0.01  # bits per character that LoRA's lag has to grow by to count
@@ -58,13 +58,14 @@ class BatchSize(Study):
         model, history = train(bench, method, batch, rate, seed)
         return bench.facts(model, history, rate)
 
-    def lag(self, batch: int) -> list[float]:
+    def lags(self, batch: int) -> list[float]:
         """Return how many bits per character LoRA is behind full fine-tuning, one a seed."""
-        return self.differences("domain", ("lora", batch), ("full", batch))
+        pairs = zip(self.records.of("lora", batch), self.records.of("full", batch), strict=True)
+        return [lora["domain"] - full["domain"] for lora, full in pairs]
 
     def growth(self) -> Interval:
-        """Return by how much LoRA's lag is greater with the largest batches than with the smallest."""
-        first, last = self.lag(self.values[0]), self.lag(self.values[-1])
+        """Return by how much that is greater with the largest batches than with the smallest, by pairs of one seed."""
+        first, last = self.lags(self.values[0]), self.lags(self.values[-1])
         return paired_interval([b - a for a, b in zip(first, last, strict=True)])
 
     def grid(self) -> Grid:
@@ -73,15 +74,23 @@ class BatchSize(Study):
             steps = str(self.settings["rows"] // batch)
             runs = [(method, batch) for method in self.kinds]
             rates = " / ".join(f"{self.first('lr', *run):g}" for run in runs)
-            lag = paired_interval(self.lag(batch), comparisons=len(self.values))
-            rows.append((str(batch), steps, rates, *(self.spread("domain", *run).show(3) for run in runs), lag.show(3)))
+            lag = paired_interval(self.lags(batch), comparisons=len(self.values))
+            rows.append(
+                (
+                    str(batch),
+                    steps,
+                    rates,
+                    *(self.spread("domain", *run).show(3) for run in runs),
+                    lag.show(3),
+                )
+            )
         return Grid(
             "Batches of one amount of text",
             ("batch", "steps", "rates", *(f"{NAMES[method]}\nbits/char" for method in self.kinds), "LoRA behind"),
             rows,
             f"{self.settings['rows']} windows of 128 tokens in each training; rates by a search for each batch size, "
             "in steps of √3. Bits/char of held-out numpy-docs. LoRA behind: with 95 % intervals of pairs of one seed, "
-            f"corrected for all batch sizes. {self.in_words([len(self.lag(self.values[0]))])}",
+            f"corrected for all batch sizes. {self.in_words([self.growth().count])}",
         )
 
     @styled
@@ -100,10 +109,10 @@ class BatchSize(Study):
         claim = {
             "shown": f"LoRA pays more for large batches, as published, by {MARGIN} bits or more",
             "refuted": f"unlike published, LoRA does not pay {MARGIN} bits more for large batches",
-            "undecided": f"whether LoRA pays {MARGIN} bits more for large batches is undecided",
+            "undecided": f"it is undecided whether LoRA pays {MARGIN} bits more for large batches",
         }
-        lags = [f"{paired_interval(self.lag(batch)).mean:+.3f} with batches of {batch}" for batch in (first, last)]
+        lags = [f"{Spread.of(self.lags(batch)).mean:+.3f} with batches of {batch}" for batch in (first, last)]
         return (
             f"LoRA's bits/character less full fine-tuning's are {listed(lags)}, a change of {growth.show(3)} with a "
-            f"95 % interval: {claim[verdict(growth, MARGIN, inf)]}."
+            f"95 % interval: {claim[verdict(growth, MARGIN, inf)]}.{seen([growth])}"
         )

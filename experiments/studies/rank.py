@@ -5,7 +5,7 @@ from math import exp, log
 
 from experiments.bench import Bench, measured
 from experiments.studies.bracket import bracketed, optimum
-from experiments.studies.study import Study, StudySettings
+from experiments.studies.study import Study, StudySettings, seen
 from minilora.measure.records import Records
 from minilora.measure.statistics import Interval, paired_interval, verdict
 from minilora.show.grids import Grid, listed
@@ -119,7 +119,7 @@ class Rank(Study):
             f"Each at its own best rate, rank {last} needs fewer bits/character than rank {first} by {gain.show(3)}, "
             f"{flat[verdict(gain, -MARGIN, MARGIN)]}. Its best rate goes, from {first} to {last}, {listed(parts)}. "
             f"Rates a factor of {min(widths):.1f} to {max(widths):.1f} apart are within {MARGIN} bits/character of the "
-            "best. Intervals are of 95 %, those of rates corrected for all rules."
+            f"best. Intervals are of 95 %, those of rates corrected for all rules.{seen([gain])}"
         )
 
     def factor(self, rule: str) -> str:

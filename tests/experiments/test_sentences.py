@@ -336,7 +336,7 @@ def test_lora_pays_for_large_batches_or_does_not():
         numbers(0.05), "+0.001 with batches of 2 and +0.050 with batches of 64", "more for large batches, as published,"
     )
     says(numbers(0.0), "unlike published, LoRA does not pay 0.01")
-    says(numbers(0.05, scatter=0.05), "is undecided")
+    says(numbers(0.05, scatter=0.05), "it is undecided whether")
 
 
 def test_reading_gains_or_is_not_shown_to():
@@ -367,4 +367,4 @@ def test_gptq_against_the_nearest_code():
 
     says(numbers(0.001), "INT4 by GPTQ loses less than NF4 by the nearest code: −0.0027", "2.0 times", "0.50 times")
     says(numbers(0.0065), "loses more than NF4")
-    says(numbers(0.0037), "cannot be told from NF4")
+    says(numbers(0.0037), "is not told apart from NF4")

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from experiments import gptq
 from experiments.studies import (
     STUDIES,
     bracket,
     capacity,
     dynamic_evaluation,
-    gptq,
     intruders,
     merge_trap,
     targets,
