@@ -63,12 +63,15 @@ class ModelResult(Result):
 
     def cells(self, row: str) -> list[dict]:
         """Return what was learned with each seed, the last part of a cell's key; a cell that diverged has nothing."""
-        start = {PROMPTED: ("prompt",), PROBE: (PROBE,)}.get(row, ("trained", row))
-        return [one for one in self.records.of(*start) if self.number in one]
+        return [one for one in self.records.of(*self._start(row)) if self.number in one]
+
+    @staticmethod
+    def _start(row: str) -> tuple[str, ...]:
+        return {PROMPTED: ("prompt",), PROBE: (PROBE,)}.get(row, ("trained", row))
 
     def flaw(self, row: str) -> str:
         """Return what keeps a row from being judged, in two words, or ""."""
-        start = (PROBE,) if row == PROBE else ("trained", row)
+        start = self._start(row)
         cells = list(self.records.of(*start))
         if any("error" in one for one in cells):
             return "diverged"
@@ -76,7 +79,8 @@ class ModelResult(Result):
             return "no seed"
         if not self.has_labels:
             return "" if "window" in self.settings else "no window"
-        return "" if "tested" in self.settings and all("right" in one for one in cells) else "no items"
+        has_items = row == PROMPTED or ("tested" in self.settings and all("right" in one for one in cells))
+        return "" if has_items else "no items"
 
     def bases(self) -> dict[str, dict]:
         """Return the model as it is, and as methods start that quantize it, by label."""
@@ -92,10 +96,15 @@ class ModelResult(Result):
         return Spread.of(self.scale * one[self.number] for one in self.cells(row))
 
     def prompted(self) -> Spread:
-        """What the few-shot prompt reached: of accuracies as they are and calibrated (`calibrated`), the better."""
-        plain = self.reached(PROMPTED)
-        calibrated = [self.scale * one["calibrated"] for one in self.records.of("prompt") if "calibrated" in one]
-        return max([plain, Spread.of(calibrated)], key=lambda one: one.mean) if calibrated else plain
+        """Return what the few-shot prompt reached: of accuracies as they are and calibrated, the better."""
+        return Spread.of(self.scores(PROMPTED).values())
+
+    def scores(self, row: str) -> dict[int, float]:
+        """Return accuracy, or bits per character, by seed: of the prompt, calibrated if that is better on the whole."""
+        number, rows = self.number, {one["key"][-1]: one for one in self.cells(row)}
+        if row == PROMPTED and all("calibrated" in one for one in rows.values()):
+            number = max((number, "calibrated"), key=lambda name: sum(one[name] for one in rows.values()))
+        return {seed: self.scale * one[number] for seed, one in rows.items()}
 
     def gain(self, reached: Spread) -> float:
         """Points of accuracy more than the base has, or bits per character fewer."""
@@ -119,21 +128,20 @@ class ModelResult(Result):
         return f"{self.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−")
 
     def ahead(self, row: str, other: str = REFERENCE, comparisons: int = 1) -> Interval | None:
-        """Return by how much `row` is better than `other`, paired by seed: in points of accuracy, over seeds and
-        questions; or in bits per character saved, over the seeds. 95 %, corrected for so many comparisons.
+        """Return by how much `row` is better than `other` with the same seeds: points of accuracy, or bits saved.
 
-        None if no seed was measured of both, or if one of them has a `flaw`.
+        Over seeds and questions, but of the prompt over seeds; 95 %, corrected for so many `comparisons`. None where it
+        is the same row, no seed was measured of both, or one of them has a `flaw`.
         """
-        if row == other or self.flaw(row) or self.flaw(other):
+        ours, theirs = self.scores(row), self.scores(other)
+        seeds = sorted(ours.keys() & theirs.keys())
+        if row == other or not seeds or self.flaw(row) or self.flaw(other):
             return None
-        ours, others = ({one["key"][-1]: one for one in self.cells(name)} for name in (row, other))
-        pairs = [(ours[seed], others[seed]) for seed in sorted(ours.keys() & others.keys())]
-        if not pairs:
-            return None
-        if self.has_labels:
-            points = [100 * (self._right(mine) - self._right(theirs)) for mine, theirs in pairs]
-            return items_interval(np.array(points), comparisons=comparisons)
-        return paired_interval([theirs["bits"] - mine["bits"] for mine, theirs in pairs], comparisons=comparisons)
+        if self.has_labels and len(seeds) > 1 and PROMPTED not in (row, other):
+            one, beside = ({c["key"][-1]: self._right(c) for c in self.cells(name)} for name in (row, other))
+            return items_interval(np.array([100 * (one[s] - beside[s]) for s in seeds]), comparisons=comparisons)
+        better = 1 if self.has_labels else -1
+        return paired_interval([better * (ours[s] - theirs[s]) for s in seeds], comparisons=comparisons)
 
     def _right(self, one: dict) -> np.ndarray:
         """(N,): 1 for each question that was answered as expected."""
@@ -149,26 +157,21 @@ class ModelResult(Result):
             rows.append((name, "–", "–", self.level(one), "–", f"{one['english']:.3f}", f"{100 * one['quiz']:.1f}"))
         if self.cells(PROMPTED):
             rows.append((LABELS[PROMPTED], "–", "–", self.reached(PROMPTED).show(self.digits), "–", "–", "–"))
+        compared = sum(len(self.scores(row)) > 1 for row in self.rows if row != REFERENCE)
         for row in self.rows:
+            ahead = self.ahead(row, comparisons=max(1, compared))
+            against = ahead.show(self.digits) if ahead else self.flaw(row) or "–"
             knows = (
                 ("same", "same") if row == PROBE else (show_signed(self.forgot(row, "english").mean), self.quiz(row))
             )
             rate, level = self.cells(row)[0].get("lr"), self.reached(row).show(self.digits)
-            numbers = (show_share(self.share(row)), f"{rate:g}" if rate else "–", level, self._against(row), *knows)
+            numbers = (show_share(self.share(row)), f"{rate:g}" if rate else "–", level, against, *knows)
             rows.append((LABELS[row], *numbers))
         bad = {row: flaw for row in ROWS if row not in self.rows and (flaw := self.flaw(row))}
         rows += [(LABELS[row], "–", "–", flaw, "–", "–", "–") for row, flaw in bad.items()]
         unit = "accuracy\n%" if self.has_labels else "domain\nbits/char"
         header = ("", "trains", "rate", unit, f"against\n{LABELS[REFERENCE].split()[0]}", "English", "quiz\n%")
         return Grid(f"Learned and forgotten: {self.where}", header, rows, self._caption())
-
-    def _against(self, row: str) -> str:
-        """Return the column of what a row is compared with: mean ± half the interval, or why there is none."""
-        ahead = self.ahead(row, comparisons=max(1, len(self.rows) - 1))
-        if ahead is None:
-            return self.flaw(row) or "–"
-        half = f" ± {ahead.high - ahead.mean:.{self.digits}f}" if ahead.df else ""
-        return f"{ahead.mean:.{self.digits}f}{half}".replace("-", "−")
 
     def _caption(self) -> str:
         settings = self.settings
@@ -182,12 +185,11 @@ class ModelResult(Result):
         else:
             words = f"{settings['characters']:,} characters to learn from, {settings['text_steps']} steps. "
         words += f"{seeds_in_words(len(self.cells(row)) for row in self.rows)} "
-        paired, compared = "seeds and questions" if self.has_labels else "seeds", max(1, len(self.rows) - 1)
-        of_one = " (of one seed, it tells of other questions alone)" if self.has_labels else ""
+        paired = "seeds and questions" if self.has_labels else "seeds"
         return words + (
-            f"Against LoRA: better by so much on the same {paired}, ± half of the 95 % interval, corrected for "
-            f"{compared} comparisons{of_one}. English and quiz: the base's level, and what an adapted model has more: "
-            f"bits/char of plain English lost, points of 60 questions won. {self.window_in_words()}"
+            f"Against LoRA: better by so much on the same {paired}, and the 95 % interval of that, corrected for the "
+            "whole column. English and quiz: the base's level, and what an adapted model has more: bits/char of plain "
+            f"English lost, points of 60 questions won. {self.window_in_words()}"
         )
 
     def window_in_words(self) -> str:
@@ -254,7 +256,7 @@ class ModelResult(Result):
         points = {}
         for row in rows:
             won, lost = self.reached(row), self.forgot(row, *(("english", 1) if self.has_labels else ("quiz", -100)))
-            points[row] = (self.gain(won), won.half_range, lost.mean, lost.half_range)
+            points[row] = (self.gain(won), won.deviation, lost.mean, lost.deviation)
         window = f"in windows of {self.settings.get('window', '?')} tokens"
         learned = "points of accuracy" if self.has_labels else f"bits/character saved on the domain, {window}"
         lost_unit = "bits/character\nlost on plain English" if self.has_labels else "points lost\non general knowledge"

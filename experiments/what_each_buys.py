@@ -95,7 +95,7 @@ def what_each_buys(text: WindowsResult, results: Mapping[str, ModelResult]) -> F
             for way in WAYS:
                 if one := _reached(result, way):
                     x = x_of(result, way) or READY
-                    axes.errorbar([x], [one.mean], [one.half_range], **look(way) | {"linestyle": ""}, markersize=8)
+                    axes.errorbar([x], [one.mean], [one.deviation], **look(way) | {"linestyle": ""}, markersize=8)
             axes.set(title=name, ylabel="right answers (%)")
     for axes in above:
         axes.set(xlabel="seconds until it is ready", xscale="log")

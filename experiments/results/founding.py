@@ -96,22 +96,17 @@ class Founding:
     def _ahead_of(self, result: ModelResult, row: str) -> str:
         """The row that this one is said to be near and is not, or, of full fine-tuning, that it is said to beat; or "".
 
-        Near is nine tenths of the other's gain. Rows are told apart by the interval of 95 % of what they differ by,
-        example by example and seed by seed; a prompt where the half ranges do not overlap.
+        Near is nine tenths of the other's gain. Rows are told apart if the whole interval of their difference, seed by
+        seed and question by question, lies on one side of 0; of a prompt, seed by seed.
         """
         near = CLAIMS[row].near
         others = [near] if near else [other for other in result.rows if other in self.rows]
         for other in others:
-            if PROMPTED in (row, other):
-                if not (is_measured(other, result) and is_measured(row, result)):
-                    continue
-                mine, theirs = reached(row, result), reached(other, result)
-                differs = theirs.above(mine) if result.has_labels else mine.above(theirs)
-            else:
-                found = result.ahead(other, row) if other in result.rows else None
-                differs = found is not None and found.low > 0
-            least = NEAR if near else 1
-            if differs and result.gain(reached(row, result)) < least * result.gain(reached(other, result)):
+            if not is_measured(other, result):
+                continue
+            lead = result.ahead(other, row, len(others) * len(self.results))
+            mine, theirs = (result.gain(reached(name, result)) for name in (row, other))
+            if lead and lead.low > 0 and mine < (NEAR if near else 1) * theirs:
                 return other
         return ""
 
@@ -210,30 +205,29 @@ VARIANTS = ("rslora", "lora-plus", "dora", "pissa", "vera", "qlora")  # of LoRA 
 def variants(result: ModelResult) -> str:
     """Whether variants of LoRA differ once each has a learning rate of its own, in a sentence."""
     rows = [row for row in VARIANTS if row in result.rows]
-    found = {row: ahead for row in rows if (ahead := result.ahead(row, comparisons=len(rows)))}
+    compared = max(1, sum(len(result.scores(row)) > 1 for row in rows))
+    found = {row: ahead for row in rows if (ahead := result.ahead(row, comparisons=compared))}
     if not found:
         return "Not all is measured yet."
-    means = sorted(one.mean for one in found.values())
+    means = sorted(ahead.mean for ahead in found.values())
     unit = "points" if result.has_labels else "bits per character saved"
-    seeds = {row: len(result.cells(row)) for row in found}
-    tell = [row for row in found if seeds[row] > 2]  # fewer hardly say how far they scatter
+    tell = [row for row, ahead in found.items() if ahead.count > 1]
     apart = [LABELS[row] for row in tell if found[row].excludes(0)]
     differ, to = ("differ", f" to {means[-1]:+.{result.digits}f}") if len(means) > 1 else ("differs", "")
     said = f"{listed(LABELS[row] for row in found)} {differ} from LoRA by {means[0]:+.{result.digits}f}{to} {unit} "
     said += "(more is better) on the same questions and seeds, each at the best of its own learning rates"
     if tell:
-        said += f"; of {listed(apart or ['none'])} the 95 % interval, corrected for {len(rows)} comparisons, excludes 0"
+        said += f"; told apart at 95 %, corrected for {compared}: {listed(apart or ['none'])}"
     said += "."
-    for count, words in {1: "One seed", 2: "Two seeds"}.items():
-        if few := [LABELS[row] for row in found if seeds[row] == count]:
-            said += f" {words}, too few to tell: {listed(few)}."
+    if few := [LABELS[row] for row in found if row not in tell]:
+        said += f" One seed, so no verdict: {listed(few)}."
     return said.replace("-", "−")
 
 
 CAPTION = (
     "What the text says, and beside it SmolLM2-135M after 60 steps on 128 examples, or 30 steps on 60,000 characters, "
-    "each method at the best of 3 to 6 learning rates; means over three seeds ± half their range. ↑ more is better, ↓ "
-    "less. Peak: the most bytes of arrays alive in a training step on the first of the data. Near: nine tenths of what "
-    "the other gains over the model as it is, or a difference whose 95 % interval over questions and seeds holds 0. "
+    "each method at the best of 3 to 6 learning rates; means ± standard deviation over three seeds. ↑ more is better, "
+    "↓ less. Peak: the most bytes of arrays alive in a training step on the first of the data. Near: nine tenths of "
+    "what the other gains over the model as it is, or not shown to be further away (95 %, seeds paired, corrected). "
     "Good: better than the prompt. The prompt's accuracy is calibrated, which helps it most."
 )

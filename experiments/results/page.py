@@ -133,8 +133,10 @@ def _paragraphs(root: Path) -> Iterator[str]:
     yield (
         "Made by `python -m experiments.results.page` from the records in `experiments/records` and, for what "
         "notebooks show too, in `minilora/assets/results`; measured by the commands that stand with the tables, or "
-        "with those that a table sums up. Numbers over seeds are means ± half their range. Bits per character of the "
-        "same model on the same text differ between sections, which test on excerpts of different lengths."
+        "with those that a table sums up. Numbers over seeds are means ± standard deviation. After a difference "
+        "stands its 95 % interval: Student's, of differences paired by seed, widened for the comparisons that its "
+        "sentence or column makes (Bonferroni). Bits per character of the same model on the same text differ between "
+        "sections, which test on excerpts of different lengths."
     )
     yield "## Methods on one base, one domain and one task"
     yield provenance(compared.records.header, "minilora compare")

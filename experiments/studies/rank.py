@@ -1,8 +1,8 @@
 """How much rank does an update need?"""
 
 from experiments.bench import Bench
-from experiments.studies.study import Study, StudySettings, compared
-from minilora.show.grids import Grid, listed
+from experiments.studies.study import NEAR, Study, StudySettings, nearness, seen
+from minilora.show.grids import Grid
 from minilora.show.style import errorbar, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
 
@@ -46,23 +46,18 @@ class Rank(Study):
         errorbar(axes, "scratch", self.values, lost, "forgotten of the base's text")
         log_ticks(axes, self.values)
         axes.set(xlabel="rank r (logarithmic)", ylabel="bits/character")
-        axes.set_ylim(min(0, *(one.mean - one.half_range for one in lost)) - 0.01, None)
+        axes.set_ylim(min(0, *(one.mean - one.deviation for one in lost)) - 0.01, None)
         return with_legend(figure)
 
     def sentence(self) -> str:
-        by_rank = {rank: self.gained("rank", rank) for rank in self.values}
-        first, last = min(by_rank), max(by_rank)
-        best = max(by_rank, key=lambda rank: by_rank[rank].mean)
-        behind = [rank for rank, one in by_rank.items() if not one.overlaps(by_rank[best])]
-        said = (
-            f"Rank {first} gains {by_rank[first].show(3)} bits/character and rank {last}, with {last // first} times "
-            f"the parameters, {by_rank[last].show(3)}: "
-            f"{compared(by_rank[last], by_rank[first], 'more', 'less', 'level')}. "
-        )
-        if not behind:
-            return said + "No rank falls behind the best by more than the seeds scatter: flat, as published."
-        fall = "rank {} falls" if len(behind) == 1 else "ranks {} fall"
-        return said + (
-            f"Unlike the published table, ours is not flat: {fall.format(listed(behind))} behind rank {best} "
-            f"({by_rank[best].show(3)}) by more than the seeds scatter."
+        first, *_, last = self.values
+        others = [rank for rank in self.values if rank != last]
+        behind = {f"rank {r}": self.gains(("rank", r), ("rank", last), len(others)) for r in others}
+        gain = self.gained("rank", last)
+        judged, words = nearness(behind, NEAR * gain.mean, f"within {100 * NEAR:.0f} % of its gain")
+        flat = "undecided" if judged["undecided"] else "flat, as published"
+        flat = "not flat, unlike published" if judged["refuted"] else flat
+        return (
+            f"Rank {last}, with {last // first} times the parameters of rank {first}, gains {gain.show(3)} "
+            f"bits/character. {words} So the gain by rank is {flat}.{seen(behind.values())}"
         )

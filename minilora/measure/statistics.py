@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import exp, inf, lgamma, log, sqrt
+from math import exp, inf, isfinite, lgamma, log, sqrt
 from statistics import NormalDist
 from typing import Literal
 
@@ -19,7 +19,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Interval:
-    """The mean of differences over `count` seeds, and the bounds of where it lies. One seed alone has infinite ones."""
+    """The mean of differences over `count` seeds, and its bounds, infinite ones if one seed is all, or diverged."""
 
     mean: float
     low: float
@@ -32,9 +32,17 @@ class Interval:
         return self.low > value or self.high < value
 
     def show(self, digits: int, scale: float = 1.0) -> str:
-        """Write `+0.012 (+0.003 to +0.021)`, or `+0.012 (one seed)`; both times `scale`."""
+        """Write `+0.012 (+0.003 to +0.021)`, or `+0.012 (one seed)`; numbers times `scale`."""
         mean, low, high = (f"{scale * x:+.{digits}f}".replace("-", "−") for x in (self.mean, self.low, self.high))
-        return f"{mean} ({low} to {high})" if self.df else f"{mean} (one seed)"
+        if not self.df:
+            return f"{mean} (one seed)" if isfinite(self.mean) else "diverged"
+        return f"{mean} ({low} to {high})"
+
+    def in_words(self, digits: int, scale: float = 1.0) -> str:
+        """Add to `show`, if the interval holds 0, the smallest difference that would have been seen 4 times of 5."""
+        if self.excludes(0) or not self.df:
+            return self.show(digits, scale)
+        return f"{self.show(digits, scale)[:-1]}; {scale * smallest_visible(self):.{digits}f} would have been seen)"
 
 
 def paired_interval(differences: Sequence[float], confidence: float = 0.95, comparisons: int = 1) -> Interval:
@@ -62,7 +70,7 @@ def items_interval(differences: np.ndarray, confidence: float = 0.95, comparison
 
 
 def _interval(mean: float, error: float, df: float, count: int, confidence: float, comparisons: int) -> Interval:
-    if not df:
+    if not df or not isfinite(mean):
         return Interval(mean, -inf, inf, count)
     half = error * t_quantile(1 - (1 - confidence) / comparisons / 2, df)
     return Interval(mean, mean - half, mean + half, count, error, df)

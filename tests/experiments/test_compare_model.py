@@ -115,16 +115,16 @@ def test_one_seed_on_a_text_is_not_compared(tmp_path):
     records = Records.open(tmp_path / "records.jsonl", compare_model.KIND, header)
     for row, bits in (("lora", 1.0), ("dora", 0.9)):
         records.add(("trained", row, 0), bits=bits)
-    assert not ModelResult(records).ahead("dora").excludes(0)
+    assert ModelResult(records).ahead("dora").show(2) == "+0.10 (one seed)"
+    assert founding.variants(ModelResult(records)).endswith("its own learning rates. One seed, so no verdict: DoRA.")
     for row, bits in (("lora", 1.1), ("dora", 1.02)):
         records.add(("trained", row, 1), bits=bits)
-    ahead = ModelResult(records).ahead("dora")
-    assert (ahead.mean, ahead.error) == (pytest.approx(0.09), pytest.approx(0.01))
-    said = founding.variants(ModelResult(records))
-    assert said.endswith("its own learning rates. Two seeds, too few to tell: DoRA.")
+    lead = ModelResult(records).ahead("dora")
+    assert (lead.mean, lead.error) == (pytest.approx(0.09), pytest.approx(0.01))
+    assert founding.variants(ModelResult(records)).endswith("told apart at 95 %, corrected for 1: none.")  # t of 1 df
     for row, bits in (("lora", 1.2), ("dora", 1.1)):
         records.add(("trained", row, 2), bits=bits)
-    assert "of DoRA the 95 % interval" in founding.variants(ModelResult(records))
+    assert founding.variants(ModelResult(records)).endswith("told apart at 95 %, corrected for 1: DoRA.")
 
 
 def test_what_lacks_a_window_items_or_a_seed_or_diverged_is_shown_and_not_judged(tmp_path):
@@ -177,17 +177,15 @@ def test_rows_are_compared_on_the_same_questions(tmp_path):
             facts = {"lr": 1e-3, "trainable": 1, "english": 1.1, "quiz": 0.5, "file_bytes": 1}
             records.add(("trained", row, seed), accuracy=bin(right).count("1") / 8, right=f"{right:02x}", **facts)
     result = ModelResult(records)
-    ahead = result.ahead("full")
-    error = 100 * np.std([0, 0, 0, 0, 1, 1, 0, 0], ddof=1) / np.sqrt(8)
-    assert ahead.mean == 25 and ahead.error == pytest.approx(error)
+    lead = result.ahead("full")
+    assert lead.mean == 25 and lead.error == pytest.approx(100 * np.std([0, 0, 0, 0, 1, 1, 0, 0], ddof=1) / np.sqrt(8))
     assert result.ahead("lora") is None
     full = {name: value for name, value in records.rows["trained", "full", 1].items() if name != "key"}
-    records.add(("trained", "dora", 1), **full)  # one seed: the questions scatter anyway
-    assert ModelResult(records).ahead("dora").error == pytest.approx(error)
+    records.add(("trained", "dora", 1), **full)
+    assert ModelResult(records).ahead("dora").show(1) == "+25.0 (one seed)"
     said = founding.variants(ModelResult(records))
-    assert said.startswith("DoRA differs from LoRA by +25.0 points") and said.endswith(
-        ". One seed, too few to tell: DoRA."
-    )
+    assert said.startswith("DoRA differs from LoRA by +25.0 points")
+    assert said.endswith(". One seed, so no verdict: DoRA.")
     assert result.forgot("full", "english").mean == pytest.approx(0.1)
 
 

@@ -88,7 +88,7 @@ def test_what_texts_may_say(founding):
 def test_variants_in_words(founding):
     said = variants(founding.results["reviews"])
     assert said.startswith("QLoRA differs from LoRA by −37.5 points (more is better)") and said.endswith(
-        "each at the best of its own learning rates. Two seeds, too few to tell: QLoRA."
+        "each at the best of its own learning rates; told apart at 95 %, corrected for 1: QLoRA."
     )
 
 

@@ -40,7 +40,7 @@ def test_one_seed_decides_nothing():
 
 def test_what_did_not_come_to_a_number_decides_nothing():
     diverged = paired_interval([0.5, 0.4, np.nan])
-    assert not diverged.excludes(0) and verdict(diverged, -1, 1) == "undecided"
+    assert not diverged.excludes(0) and verdict(diverged, -1, 1) == "undecided" and diverged.show(3) == "diverged"
 
 
 @pytest.mark.parametrize("seeds, scatter", [(1, 0.0), (3, 0.0), (3, 0.02), (3, 0.1), (5, 0.04)])
@@ -59,8 +59,15 @@ def test_questions_weigh_less_where_there_are_more():
     answers = np.random.default_rng(0).normal(0.1, 0.3, (3, 600))
     few, many = items_interval(answers[:, :100]), items_interval(answers)
     assert many.error < few.error and many.count == 3
-    same = items_interval(np.tile(answers[:1], (3, 1)))  # seeds that agree in all: questions alone are left
-    assert (same.error, same.df) == pytest.approx((answers[0].std(ddof=1) / np.sqrt(600), 599))
+    seeds, questions = np.array([[0.0], [1.0], [11.0]]), answers[:1]
+    of_seeds, of_questions = seeds.std(ddof=1) / np.sqrt(3), questions.std(ddof=1) / np.sqrt(600)
+    for differences, error, df in (
+        (np.tile(seeds, 600), of_seeds, 2),  # of all questions alike
+        (np.tile(questions, (3, 1)), of_questions, 599),  # seeds that agree in all
+        (seeds + questions, np.hypot(of_seeds, of_questions), 2.0),
+    ):
+        interval = items_interval(differences)
+        assert (interval.error, interval.df) == pytest.approx((error, df), rel=1e-3)
 
 
 @pytest.mark.parametrize("df, comparisons", [(2, 1), (2, 10), (9, 1), (29, 3)])
@@ -86,4 +93,6 @@ def test_a_verdict_needs_the_whole_interval(low, high, word):
 
 def test_an_interval_is_written_with_its_signs():
     assert paired_interval([0.01, 0.02, 0.03]).show(3) == "+0.020 (−0.005 to +0.045)"
+    assert paired_interval([0.01, 0.02, 0.03]).in_words(3) == "+0.020 (−0.005 to +0.045; 0.033 would have been seen)"
+    assert paired_interval([0.02, 0.021, 0.022]).in_words(3) == "+0.021 (+0.019 to +0.023)"
     assert paired_interval([0.01, 0.03]).show(0, 100) == "+2 (−11 to +15)"
