@@ -64,12 +64,15 @@ class ModelResult(Result):
 
     def cells(self, row: str) -> list[dict]:
         """Return what was learned with each seed, the last part of a cell's key; a cell that diverged has nothing."""
-        start = {PROMPTED: ("prompt",), PROBE: (PROBE,)}.get(row, ("trained", row))
-        return [one for one in self.records.of(*start) if self.number in one]
+        return [one for one in self.records.of(*self._start(row)) if self.number in one]
+
+    @staticmethod
+    def _start(row: str) -> tuple[str, ...]:
+        return {PROMPTED: ("prompt",), PROBE: (PROBE,)}.get(row, ("trained", row))
 
     def flaw(self, row: str) -> str:
         """Return what keeps a row from being judged, in two words, or ""."""
-        start = (PROBE,) if row == PROBE else ("trained", row)
+        start = self._start(row)
         cells = list(self.records.of(*start))
         if any("error" in one for one in cells):
             return "diverged"
@@ -77,7 +80,8 @@ class ModelResult(Result):
             return "no seed"
         if not self.has_labels:
             return "" if "window" in self.settings else "no window"
-        return "" if "tested" in self.settings and all("right" in one for one in cells) else "no items"
+        has_items = row == PROMPTED or ("tested" in self.settings and all("right" in one for one in cells))
+        return "" if has_items else "no items"
 
     def bases(self) -> dict[str, dict]:
         """Return the model as it is, and as methods start that quantize it, by label."""
@@ -165,21 +169,13 @@ class ModelResult(Result):
                 ("same", "same") if row == PROBE else (show_signed(self.forgot(row, "english").mean), self.quiz(row))
             )
             rate, level = self.cells(row)[0].get("lr"), self.reached(row).show(self.digits)
-            numbers = (show_share(self.share(row)), f"{rate:g}" if rate else "–", level, self._against(row), *knows)
+            numbers = (show_share(self.share(row)), f"{rate:g}" if rate else "–", level, against, *knows)
             rows.append((LABELS[row], *numbers))
         bad = {row: flaw for row in ROWS if row not in self.rows and (flaw := self.flaw(row))}
         rows += [(LABELS[row], "–", "–", flaw, "–", "–", "–") for row, flaw in bad.items()]
         unit = "accuracy\n%" if self.has_labels else "domain\nbits/char"
         header = ("", "trains", "rate", unit, f"against\n{LABELS[REFERENCE].split()[0]}", "English", "quiz\n%")
         return Grid(f"Learned and forgotten: {self.where}", header, rows, self._caption())
-
-    def _against(self, row: str) -> str:
-        """Return the column of what a row is compared with: mean ± half the interval, or why there is none."""
-        ahead = self.ahead(row, comparisons=max(1, len(self.rows) - 1))
-        if ahead is None:
-            return self.flaw(row) or "–"
-        half = f" ± {ahead.high - ahead.mean:.{self.digits}f}" if ahead.df else ""
-        return f"{ahead.mean:.{self.digits}f}{half}".replace("-", "−")
 
     def _caption(self) -> str:
         settings = self.settings

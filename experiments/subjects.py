@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from time import process_time
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -106,15 +107,21 @@ class LabelledTask:
     def probe(self, seed: int) -> dict:
         """Learn as many examples as a training does, from their texts alone; seconds: until the probe is fitted."""
         examples = self.task.order(seed)[: self.settings.examples]
-        learned, tested = (
-            self.tokenizer.encode_many(list(map(chat.question_of, part))) for part in (examples, self.curve.test)
-        )
         started = process_time()
-        fitted = probe.fit(probe.features(self.base, learned), list(map(chat.response_of, examples)), seed)
-        facts = {"seconds": process_time() - started, "tokens": float(np.mean(list(map(len, tested))))}
-        head = fitted[-1]
-        facts |= {"trainable": head.coef_.size + head.intercept_.size, "C": head.C}
-        return facts | self._graded(fitted.predict(probe.features(self.base, tested)))
+        fitted = probe.fit(self._features(examples)[0], list(map(chat.response_of, examples)), seed)
+        seconds, head = process_time() - started, fitted[-1]
+        tested, tokens = self._tested
+        facts = {"trainable": head.coef_.size + head.intercept_.size, "C": head.C, "seconds": seconds, "tokens": tokens}
+        return facts | self._graded(fitted.predict(tested))
+
+    @cached_property
+    def _tested(self) -> tuple[np.ndarray, float]:
+        return self._features(self.curve.test)
+
+    def _features(self, asked: Sequence[chat.Conversation]) -> tuple[np.ndarray, float]:
+        """Return what a probe sees of the questions, (N, C), and how many tokens one has on average."""
+        prompts = self.tokenizer.encode_many(list(map(chat.question_of, asked)))
+        return probe.features(self.base, prompts), float(np.mean(list(map(len, prompts))))
 
     def query(self, model: Any) -> dict:
         """Return the median time of one question at a time."""
