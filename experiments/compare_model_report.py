@@ -131,20 +131,18 @@ class ModelResult(Result):
     def ahead(self, row: str, other: str = REFERENCE, comparisons: int = 1) -> Interval | None:
         """Return by how much `row` is better than `other` with the same seeds: points of accuracy, or bits saved.
 
-        Over seeds and questions if both kept their single answers, else over seeds; corrected for `comparisons`. None
-        if it is the same row, if no seed was measured of both, or if one of them has a `flaw`.
+        Over seeds and questions, but of the prompt over seeds; 95 %, corrected for so many `comparisons`. None where it
+        is the same row, no seed was measured of both, or one of them has a `flaw`.
         """
-        if row == other or any(self.flaw(name) for name in (row, other) if name != PROMPTED):
-            return None
-        ours, theirs = ({one["key"][-1]: one for one in self.cells(name)} for name in (row, other))
+        ours, theirs = self.scores(row), self.scores(other)
         seeds = sorted(ours.keys() & theirs.keys())
-        if not seeds:
+        if row == other or not seeds or self.flaw(row) or self.flaw(other):
             return None
         if self.has_labels and len(seeds) > 1 and PROMPTED not in (row, other):
-            points = [100 * (self.right(ours[s]) - self.right(theirs[s])) for s in seeds]
-            return items_interval(np.array(points), comparisons=comparisons)
-        better, (mine, others) = 1 if self.has_labels else -1, (self.scores(row), self.scores(other))
-        return paired_interval([better * (mine[s] - others[s]) for s in seeds], comparisons=comparisons)
+            one, beside = self.answers(row), self.answers(other)
+            return items_interval(np.array([100 * (one[s] - beside[s]) for s in seeds]), comparisons=comparisons)
+        better = 1 if self.has_labels else -1
+        return paired_interval([better * (ours[s] - theirs[s]) for s in seeds], comparisons=comparisons)
 
     def answers(self, row: str) -> dict[int, np.ndarray]:
         """Return `right` of a row, by seed."""
@@ -164,7 +162,10 @@ class ModelResult(Result):
             rows.append((name, "–", "–", self.level(one), "–", f"{one['english']:.3f}", f"{100 * one['quiz']:.1f}"))
         if self.cells(PROMPTED):
             rows.append((LABELS[PROMPTED], "–", "–", self.reached(PROMPTED).show(self.digits), "–", "–", "–"))
+        compared = sum(len(self.scores(row)) > 1 for row in self.rows if row != REFERENCE)
         for row in self.rows:
+            ahead = self.ahead(row, comparisons=max(1, compared))
+            against = ahead.show(self.digits) if ahead else self.flaw(row) or "–"
             knows = (
                 ("same", "same") if row == PROBE else (show_signed(self.forgot(row, "english").mean), self.quiz(row))
             )
@@ -189,11 +190,11 @@ class ModelResult(Result):
         else:
             words = f"{settings['characters']:,} characters to learn from, {settings['text_steps']} steps. "
         words += f"{seeds_in_words(len(self.cells(row)) for row in self.rows)} "
-        paired, compared = "seeds and questions" if self.has_labels else "seeds", max(1, len(self.rows) - 1)
+        paired = "seeds and questions" if self.has_labels else "seeds"
         return words + (
-            f"Against LoRA: better by so much on the same {paired}, and the 95 % interval of that, corrected for "
-            f"{compared} comparisons. English and quiz: the base's level, and what an adapted model has more: "
-            f"bits/char of plain English lost, points of 60 questions won. {self.window_in_words()}"
+            f"Against LoRA: better by so much on the same {paired}, and the 95 % interval of that, corrected for the "
+            "whole column. English and quiz: the base's level, and what an adapted model has more: bits/char of plain "
+            f"English lost, points of 60 questions won. {self.window_in_words()}"
         )
 
     def window_in_words(self) -> str:
