@@ -2,7 +2,8 @@
 
 A line has a claim as the range in which a true effect must lie, written before the measurement; and for each model the
 effect with its interval of 95 %, the smallest effect that would have been seen 4 times of 5, and a verdict: shown if
-the whole interval lies within the range, refuted if none of it does, else undecided. One seed decides nothing.
+the whole interval lies within the range, refuted if none of it does, else undecided. One seed decides nothing. The lines
+of one family (what learns as full does, the variants of LoRA, the codes) share the 5 %, by Bonferroni's correction.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, log
-from pathlib import Path
 from typing import Any
 
 from experiments.compare_model_report import LABELS, ModelResult
@@ -23,6 +23,7 @@ from minilora.show.grids import Grid, listed
 
 SMALL, LARGE = "2.8 M", "135 M"
 NEAR = 0.9  # of another's gain
+VARIANTS = 6  # of LoRA, lines of one family
 SAME = 0.05  # of LoRA's gain, by which a variant may differ and count as level
 Effect = Interval | None
 
@@ -67,16 +68,19 @@ class Ledger:
         by_size = {SMALL: self.small.get(study), LARGE: self.large.get(study)}
         return {size: ask(one) for size, one in by_size.items() if one is not None}
 
-    def kept(self, row: str, other: str, share: float = NEAR) -> dict[str, Effect]:
-        """Return by how much the gain of `row` on the text is above a share of the gain of `other`, on each model."""
+    def kept(self, row: str, other: str, share: float = NEAR, comparisons: int = 4) -> dict[str, Effect]:
+        """Return by how much the gain of `row` on the text is above a share of the gain of `other`, on each model.
+
+        comparisons: lines of the family.
+        """
         found: dict[str, Effect] = {}
         if retention := self.small.get("retention"):
-            found[SMALL] = retention.pairs(retention.learned, row, other, share)
+            found[SMALL] = retention.pairs(retention.learned, row, other, share, comparisons)
         if text := self.compared.get("numpy-docs"):
             ours, theirs = text.scores(row), text.scores(other)
             base = text.base["bits"]
             pairs = [(base - ours[seed]) - share * (base - theirs[seed]) for seed in ours if seed in theirs]
-            found[LARGE] = paired_interval(pairs) if pairs else None
+            found[LARGE] = paired_interval(pairs, comparisons=comparisons) if pairs else None
         return found
 
     def _learning(self) -> Iterator[Line]:
@@ -104,7 +108,7 @@ class Ledger:
 
     def _lora(self) -> Iterator[Line]:
         for row in ("rslora", "lora-plus", "dora", "pissa", "vera"):
-            for size, one in self.kept(row, "lora", 1.0).items():
+            for size, one in self.kept(row, "lora", 1.0, VARIANTS).items():
                 gain = self.gain("lora", size)
                 level = {size: one}
                 yield Line(
@@ -134,7 +138,14 @@ class Ledger:
 
     def _quantizing(self) -> Iterator[Line]:
         dettmers = "Dettmers et al. 2023"
-        yield Line("QLoRA is near LoRA", dettmers, "bits/char above 0.9 of it", 0, inf, self.kept("qlora", "lora"))
+        yield Line(
+            "QLoRA is near LoRA",
+            dettmers,
+            "bits/char above 0.9 of it",
+            0,
+            inf,
+            self.kept("qlora", "lora", NEAR, VARIANTS),
+        )
         for worse, better in (("fp4", "nf4"), ("int4", "fp4")):
             loss = self.of(
                 "data-types", lambda s, b=better, w=worse: s.paired("base_text", ("base", w), ("base", b), 2)
@@ -171,12 +182,3 @@ class Ledger:
             "else undecided. Visible: the smallest true effect whose interval would have excluded 0 in 4 of 5 such "
             f"experiments. {'; '.join(words)}."
         )
-
-
-def ledger(root: Path) -> Ledger:
-    """Return the ledger of the records in a checkout."""
-    from experiments.results.founding import Founding
-    from experiments.results.page import LARGE as MODEL
-    from experiments.results.page import RECORDS, measured_studies
-
-    return Ledger(measured_studies(root), measured_studies(root, MODEL), Founding(root / RECORDS).results)

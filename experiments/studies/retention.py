@@ -161,10 +161,12 @@ class Retention(Study):
         """Return the most steps that all methods were trained for."""
         return max(steps for steps in self.lengths if all(self.best(row, steps) for row in self.rows))
 
-    def pairs(self, value: Callable[[dict], float], row: str, other: str, share: float = 1.0) -> Interval:
+    def pairs(
+        self, value: Callable[[dict], float], row: str, other: str, share: float = 1.0, comparisons: int = 1
+    ) -> Interval:
         """Return by how much `value` of a row is above a share of that of another, each at its best rate, by seed."""
         ours, theirs = ({c["key"][3]: value(c) for c in self.best(name, self.steps)} for name in (row, other))
-        return paired_interval([ours[seed] - share * theirs[seed] for seed in ours if seed in theirs])
+        return paired_interval([ours[s] - share * theirs[s] for s in ours if s in theirs], comparisons=comparisons)
 
     def gain(self, row: str) -> float:
         return float(np.mean([self.learned(cell) for cell in self.best(row, self.steps)]))
