@@ -31,7 +31,7 @@ def model(**settings) -> LlamaForCausalLM:
 # Refused in one line: what is typed, the error, and words of its message
 
 REFUSED = {
-    "if tensor": (lambda: bool(tensor(3)), ValueError, "shape (3,) is neither true nor false; ask its numpy()"),
+    "if tensor": (lambda: bool(tensor(3)), ValueError, "shape (3,) is neither true nor false; use t.numpy().all()"),
     "a dtype as the second argument": (lambda: Tensor([1], "float64"), TypeError, "True or False, not 'float64'"),
     "a shape": (lambda: Tensor(2, 3), TypeError, "requires_grad must be True or False, not 3"),
     "requires_grad_('no')": (lambda: nn.Linear(2, 2).requires_grad_("no"), TypeError, "True or False, not 'no'"),
