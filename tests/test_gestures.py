@@ -58,7 +58,7 @@ REFUSED = {
     "a misspelt group": (
         lambda: optim.SGD([{"params": [tensor(2)], "learning_rate": 1.0}], 0.1),
         ValueError,
-        "unknown setting of a parameter group 'learning_rate': there are lr, momentum, params, weight_decay",
+        "unknown parameter group setting 'learning_rate': choose from lr, momentum, params, weight_decay",
     ),
     "a group without params": (lambda: optim.SGD([{"param": [tensor(2)]}], 0.1), ValueError, "did you mean 'params'?"),
     "no ids": (lambda: model()(np.zeros((2, 0), int)), ValueError, "shape (batch, length), not (2, 0)"),

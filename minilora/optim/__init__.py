@@ -35,7 +35,7 @@ class Optimizer:
             groups = [{"params": groups}]
         known = {"params", *defaults}
         if strange := [name for group in groups for name in group if name not in known]:
-            raise ValueError(unknown("setting of a parameter group", strange[0], sorted(known)))
+            raise ValueError(unknown("parameter group setting", strange[0], sorted(known)))
         if any(isinstance(given, Tensor) for given in (params, *(group["params"] for group in groups))):
             raise TypeError(f"{type(self).__name__} takes Tensors in a list: [tensor], not the tensor itself")
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]

@@ -62,7 +62,7 @@ def test_called_it_gives_the_arguments_of_a_model():
     assert tokenizer.pad_token_id == padded[0] == tokenizer.encode("e")[0] and padded[2:] == short
     with pytest.raises(MiniloraError, match="different lengths make no array: give padding=True"):
         tokenizer(["The", TEXTS[1]], return_tensors="np")
-    with pytest.raises(MiniloraError, match="unknown return_tensors 'tf': there are np, pt"):
+    with pytest.raises(MiniloraError, match="unknown return_tensors 'tf': choose from np, pt"):
         tokenizer("The", return_tensors="tf")
     with pytest.raises(AttributeError):
         _ = tokenizer("The").token_type_ids
