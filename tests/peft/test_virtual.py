@@ -277,9 +277,9 @@ def test_with_the_cache_as_without(kind, options, model, seed):
 def test_virtual_tokens_take_positions(kind):
     m = adapted(kind, num_virtual_tokens=20)
     assert m.generate(IDS, 5).shape == (3, 12)
-    with pytest.raises(MiniloraError, match="20 virtual tokens, a prompt of 7 and 6 new tokens pass the model's 32"):
+    with pytest.raises(MiniloraError, match="20 virtual tokens, a prompt of 7 and 6 new tokens exceed the model's 32"):
         m.generate(IDS, 6)
-    with pytest.raises(MiniloraError, match="cache of 26 positions cannot take 27"):
+    with pytest.raises(MiniloraError, match="cache of 26 positions has no room for 27"):
         logits(m, past_key_values=KVCache(26))
 
 
