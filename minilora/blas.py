@@ -53,8 +53,8 @@ def keep_freed_memory() -> None:
     except (OSError, AttributeError, TypeError):  # no glibc
         return
     mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: blocks below it come from the heap
-    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's free end up to it is kept
-    mallopt(-8, 1)  # M_ARENA_MAX: heaps
+    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: up to this much free memory stays at the heap's end
+    mallopt(-8, 1)  # M_ARENA_MAX: one heap for all threads
 
 
 def describe() -> list[dict[str, Any]]:

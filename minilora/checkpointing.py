@@ -46,6 +46,7 @@ def checkpoint(
     reads = list({reading for node in nodes for reading in node.reads})
     array = out._data
     del out, nodes  # frees the graph, and the arrays that only the graph held
+    # Guarded arrays that are still alive, such as weights and inputs: the second run has to read the same ones.
     lasting = {reading for reading in reads if reading.guard.array() is not None}
     reruns = [run]  # holds the inputs; popped in backward, so that they can be freed as the walk goes on
 

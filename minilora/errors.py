@@ -8,7 +8,7 @@ from difflib import get_close_matches
 class MiniloraError(ValueError):
     """A request that cannot be carried out. The message is one line: what is wrong, with the value, and what to do."""
 
-    exit_code = 2  # of the command line
+    exit_code = 2  # exit code of the command
 
 
 class FormatError(MiniloraError):

@@ -15,7 +15,7 @@ FULL_JACOBIAN_SIZE = 64  # inputs of up to this many elements are checked elemen
 
 
 class GradientError(AssertionError):
-    """A gradient does not agree with central differences; the message says which input, where, and by how much."""
+    """A gradient that disagrees with central differences. The message says for which input, where, and by how much."""
 
 
 def gradcheck(

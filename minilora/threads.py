@@ -154,7 +154,7 @@ def joined_loss(run: Callable[[Any], Any], parts: Sequence[Any]) -> tuple[Tensor
     with blas.one_thread():
         results = side_by_side(run, parts)
     losses = [result.loss for result in results]
-    more: list[dict[Any, Array]] = [{} for _ in parts]  # gradients that enter through the logits, for each part
+    from_logits: list[dict[Any, Array]] = [{} for _ in parts]  # gradients that enter through each part's logits
 
     def walk_back(g: Array) -> tuple[Array | None, ...]:
         def walk(loss: Tensor, others: dict[Any, Array]) -> dict[Any, Array]:
@@ -162,7 +162,7 @@ def joined_loss(run: Callable[[Any], Any], parts: Sequence[Any]) -> tuple[Tensor
             return gradients_of(roots | others, ends=set(inputs))
 
         with blas.one_thread():
-            sums = add_up(side_by_side(walk, losses, more))
+            sums = add_up(side_by_side(walk, losses, from_logits))
         return tuple(sums.get(x) for x in inputs)
 
     total = sum(loss.data for loss in losses)
@@ -177,7 +177,7 @@ def joined_loss(run: Callable[[Any], Any], parts: Sequence[Any]) -> tuple[Tensor
         ends = list(accumulate(map(len, pieces), initial=0))
 
         def rule(g: Array) -> Array:
-            for others, piece, start, end in zip(more, pieces, ends, ends[1:], strict=False):
+            for others, piece, start, end in zip(from_logits, pieces, ends, ends[1:], strict=False):
                 others[piece._node] = g[start:end]
             return xp.zeros(joined.shape, dtype=joined.dtype)  # leads on to the loss's rule, which walks the parts
 

@@ -184,7 +184,7 @@ class _Head:
 
     def take(self, count: int) -> bytes:
         if count > len(self.raw) - self.place:
-            raise FormatError(f"{self.where} ends at byte {self.size:,}, inside its head")
+            raise FormatError(f"{self.where} is cut off: it ends at byte {self.size:,}, inside its header")
         self.place += count
         return self.raw[self.place - count : self.place]
 
@@ -208,7 +208,7 @@ def write_gguf(path: str | os.PathLike[str], content: GGUF) -> None:
         is_list = isinstance(value, list)
         types, names = set(map(type, value if isinstance(value, list) else [value])), _IN_LISTS if is_list else _ALONE
         if len(types) != 1 or not types <= names.keys():
-            raise MiniloraError(f"the metadata of {escape(key)} cannot be {escape(repr(value))}")
+            raise MiniloraError(f"the metadata {escape(key)} cannot be stored: {escape(repr(value))}")
         kind = gguf.GGUFValueType[names[types.pop()]]
         writer.add_key_value(key, value, *([gguf.GGUFValueType.ARRAY] * is_list), kind)
     for name, tensor in content.tensors.items():

@@ -68,8 +68,8 @@ def linear_cross_entropy(
     for start in range(0, len(target), chunk):
         s = slice(start, start + chunk)
         logits = xp.matmul(used[s], w.T, out=buffer[: len(target) - start])  # (chunk, V)
-        more, sums = _exp_rows(logits, logits, target[s])
-        total = total + more
+        chunk_total, sums = _exp_rows(logits, logits, target[s])
+        total = total + chunk_total
         if x_is_live or weight_is_live:
             # These rows, divided by their sums, are d loss / d logits · num_items. The division comes later, where rows
             # are short: C instead of V.

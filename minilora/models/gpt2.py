@@ -45,7 +45,7 @@ class GPT2Config:
     n_inner: int | None = whole(None, least=1, optional=True)  # width of the MLP; None: 4 n_embd
     activation_function: str = choice("gelu_new", "gelu_new")  # GELU, tanh approximation
     layer_norm_epsilon: float = number(1e-5, above=0)
-    initializer_range: float = number(0.02, above=0)  # standard deviation of fresh weights
+    initializer_range: float = number(0.02, above=0)  # standard deviation of initial weights
     tie_word_embeddings: bool = flag(True)  # the head is the embedding table
     bos_token_id: int | None = whole(50256, optional=True)
     eos_token_id: int | list[int] | None = tokens(50256)

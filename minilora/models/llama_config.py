@@ -30,7 +30,7 @@ class LlamaConfig:
     rope_theta: float = number(10000.0, above=0)  # base of the rotary frequencies
     rope_scaling: dict[str, Any] | None = None  # scales them for long texts, see `rotary`
     rms_norm_eps: float = number(1e-6, above=0)
-    initializer_range: float = number(0.02, above=0)  # standard deviation of fresh weights
+    initializer_range: float = number(0.02, above=0)  # standard deviation of initial weights
     tie_word_embeddings: bool = flag(False)  # the head is the embedding table
     attention_bias: bool = flag(False)  # biases on q, k, v and (except in qwen2) o
     mlp_bias: bool = flag(False)
@@ -39,7 +39,7 @@ class LlamaConfig:
     bos_token_id: int | None = whole(1, optional=True)
     eos_token_id: int | list[int] | None = tokens(2)
     pad_token_id: int | None = whole(None, optional=True)
-    num_labels: int = whole(2, least=1)  # of a sequence classifier
+    num_labels: int = whole(2, least=1)  # number of classes of a sequence classifier
     # Fields of a config.json that minilora does not use
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 

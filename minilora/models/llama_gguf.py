@@ -22,7 +22,7 @@ from minilora.tensor import Tensor
 ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2"}  # general.architecture -> model_type
 WRITTEN = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}  # model_type -> general.architecture
 FILE_TYPES = {"F16": 1, "Q8_0": 7}  # how matrices are stored -> general.file_type
-QUANTIZATION_VERSION = 2  # of ggml
+QUANTIZATION_VERSION = 2  # ggml's version of its formats
 FIELDS = {  # field of config.json -> key after the architecture, and the type of its value
     "hidden_size": ("embedding_length", int),
     "intermediate_size": ("feed_forward_length", int),

@@ -35,7 +35,7 @@ class Drafts:
     def __init__(self, tokens: list[int], most: int):
         self.tokens: list[int] = []
         self._most, self._length = most, min(_FIRST, most)
-        self._ends: dict[tuple[int, ...], int] = {}  # where the latest occurrence of an n-gram ends
+        self._ends: dict[tuple[int, ...], int] = {}  # n-gram -> end of its latest occurrence
         for token in tokens:
             self.append(token)
 

@@ -91,16 +91,16 @@ class Module:
         self.get_submodule(path)
         if not path:
             raise ValueError("a module cannot replace itself: the path is empty")
-        *above, name = path.split(".")
+        *parents, name = path.split(".")
         value: Any = new
         holder: Any = self
-        for part in above:
+        for part in parents:
             holder = _child(holder, part)
         while isinstance(holder, tuple):  # build a new tuple, and put that in place of the old one
             value = (*holder[: int(name)], value, *holder[int(name) + 1 :])
-            *above, name = above
+            *parents, name = parents
             holder = self
-            for part in above:
+            for part in parents:
                 holder = _child(holder, part)
         if isinstance(holder, Module):
             setattr(holder, name, value)

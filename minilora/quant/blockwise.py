@@ -41,7 +41,7 @@ WORTH_THREADS = 2**21  # from this many numbers on, several threads are faster t
 
 @dataclass(eq=False)
 class QuantState:
-    """Everything that dequantization needs besides the codes. The fields are those of bitsandbytes.
+    """The data that dequantization needs besides the codes. The fields are those of bitsandbytes.
 
     absmax: one float32 per block; with double quantization, their 8-bit codes
     shape, dtype: of the original array, and so of the dequantized one
@@ -190,7 +190,7 @@ def check_array(array: Array, name: str) -> None:
         )
 
 
-# On a CPU: blocks that stay in a core's cache, over threads, bit for bit as in `plain.py`
+# On a CPU: the same bits as in `plain.py`, but in blocks that stay in a core's cache, spread over threads
 
 
 def quantize_on_cpu(values: np.ndarray, blocksize: int, quant_type: str) -> tuple[np.ndarray, np.ndarray]:

@@ -250,7 +250,7 @@ UNWRITABLE = {
     ),
     "another shape": ({}, {"w": StoredTensor((3,), lambda: np.zeros(4), "F32")}, r"w has the shape \(4,\), not \(3,\)"),
     "below 0": ({"k": -1}, {}, "metadata holds a number"),
-    "a list of two kinds": ({"k": [1, "a"]}, {}, "metadata of k cannot be .1"),
+    "a list of two kinds": ({"k": [1, "a"]}, {}, "metadata k cannot be stored: .1"),
     "a float too large": ({"k": 1e300}, {}, "metadata holds a number"),
 }
 
