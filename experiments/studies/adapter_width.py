@@ -37,7 +37,8 @@ class AdapterWidth(Study):
     def grid(self) -> Grid:
         rows: dict[tuple, tuple] = {("full", "–"): ("full",)}
         rows |= {(PLACEMENTS[kind], str(width)): (kind, width) for kind, width in product(self.kinds, self.values)}
-        return self.learned_grid("Adapters by width", ("adapters", "m"), rows, ("full",))
+        note = "Pfeiffer: a Llama variant, before the residual; the published one stands after the sum and norm. "
+        return self.learned_grid("Adapters by width", ("adapters", "m"), rows, note, ("full",))
 
     @styled
     def figure(self):

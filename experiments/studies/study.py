@@ -161,8 +161,10 @@ class Study(Result):
         """Return the percentage that a guess gets right on the labelled task."""
         return 100 / next(row["classes"] for row in self.records.rows.values() if "classes" in row)
 
-    def learned_grid(self, title: str, header: Sequence[str], rows: dict, beside: tuple | None = None) -> Grid:
-        """What adapting came to. rows: {cells under `header`: how the keys of the row begin}.
+    def learned_grid(
+        self, title: str, header: Sequence[str], rows: dict, note: str = "", beside: tuple | None = None
+    ) -> Grid:
+        """Tabulate what adapting came to. rows: {cells under `header`: how the keys of the row begin}.
 
         beside: how the keys of the row begin that the gains of all others are compared with.
         """
@@ -185,7 +187,7 @@ class Study(Result):
         caption = (
             "Gained: bits/char fewer than the base on held-out numpy-docs; "
             f"{level if beside else 'domain: what is left of them, less is better'}; forgot: bits/char more on "
-            f"held-out python-docs. {seeds}"
+            f"held-out python-docs. {note}{seeds}"
         )
         header = (*header, "trainable", "share", "rate", "gained", "beside" if beside else "domain", "forgot")
         return Grid(title, header, lines, caption)
