@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import exp, inf, isfinite, lgamma, log, sqrt
+from math import exp, inf, isfinite, lgamma, pi, sqrt, tan
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(60)  # of Gauss's rule for integrals from -1 to 1
 
 
 @dataclass(frozen=True)
@@ -99,40 +101,16 @@ def verdict(interval: Interval, low: float, high: float) -> Literal["shown", "re
 
 @cache
 def t_quantile(probability: float, df: float) -> float:
-    """Return the value that Student's t with `df` degrees of freedom exceeds with 1 - `probability`."""
+    """Return the value that Student's t with `df` degrees of freedom exceeds with 1 - `probability`.
+
+    With t = √df / tan(angle), the tail beyond t is the integral of sin^(df - 1) up to the angle, over that up to π.
+    """
     if probability < 0.5:
         return -t_quantile(1 - probability, df)
-    low, high = 0.0, 1.0
-    while _t_tail(high, df) > 1 - probability:
-        low, high = high, 2 * high
+    whole = lgamma(df / 2) + lgamma(1 / 2) - lgamma((df + 1) / 2)  # logarithm of the integral up to π
+    low, high = 0.0, pi / 2
     for _ in range(60):  # halves what is open to the last bit
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_tail(middle, df) > 1 - probability else (low, middle)
-    return (low + high) / 2
-
-
-def _t_tail(t: float, df: float) -> float:
-    """Return the probability that Student's t is above `t`, which is not negative: half an incomplete beta function."""
-    a, b, x = df / 2, 0.5, df / (df + t * t)
-    if x < (a + 1) / (a + b + 2):  # else the fraction converges slowly, and that of the other end fast
-        return _incomplete_beta(a, b, x) / 2
-    return 0.5 - _incomplete_beta(b, a, t * t / (df + t * t)) / 2
-
-
-def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """Return the regularized incomplete beta function, by its continued fraction (Press et al. 2007, section 6.4)."""
-    if x in (0, 1):
-        return x
-    scale = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log(1 - x)) / a
-    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
-    fraction = d
-    for m in range(1, 300):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        before = fraction
-        for term in (even, odd):
-            c, d = 1 + term / c, 1 / (1 + term * d)
-            fraction *= c * d
-        if abs(fraction - before) < 1e-15 * fraction:
-            break
-    return scale * fraction
+        angle = (low + high) / 2
+        powers = np.exp((df - 1) * np.log(np.sin(angle / 2 * (NODES + 1))) - whole)
+        low, high = (angle, high) if angle / 2 * (WEIGHTS @ powers) < 1 - probability else (low, angle)
+    return sqrt(df) / tan(angle)
