@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.compare_model import KIND, PROMPTED, RECORDS, ROWS
+from experiments.compare_model import KIND, PROBE, PROMPTED, RECORDS, ROWS
 from experiments.comparison_report import megabytes, plot_forgetting, plot_quality, show_size
 from minilora.errors import escape
 from minilora.measure.curve_report import interval_in_words
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABELS = NAMES | {
+    "feature-extraction": "vocabulary head",  # a copy of it trains, with a number for each token
+    PROBE: "feature extraction (probe)",
     "pfeiffer": "adapters",
     "houlsby": "adapters, two per block",
     "lora-qv": "LoRA on q and v",
@@ -34,7 +36,9 @@ REFERENCE = "lora"  # that rows are compared with, example by example
 
 
 def look_of(row: str) -> dict[str, Any]:
-    """That of the method; rows of one method differ in their fill."""
+    """Return the plot style of a row: its method's, with a hollow marker for variants."""
+    if row == PROBE:
+        return style.LOOKS["feature-extraction"] | {"markerfacecolor": "white"}
     if row not in ROWS or row in style.LOOKS:
         return style.LOOKS[row]
     filled = {} if row == "pfeiffer" else {"markerfacecolor": "white"}
@@ -49,7 +53,7 @@ class ModelResult(Result):
         self.has_labels = "labels" in self.settings
         self.number, self.scale, self.digits = ("accuracy", 100, 1) if self.has_labels else ("bits", 1, 3)
         self.base = records.rows.get(("base",), {})
-        self.rows = [row for row in ROWS if any(records.of("trained", row))]
+        self.rows = [row for row in (PROBE, *ROWS) if self.cells(row)]
         model, data = (escape(Path(self.settings[name]).name, 40) for name in ("model", "data"))
         self.where = f"{model} on {data}"
 
@@ -57,6 +61,27 @@ class ModelResult(Result):
     def read(cls, folder: Path) -> ModelResult:
         """Return the records in a comparison's folder. Raises FormatError."""
         return cls(Records.read(Path(folder) / RECORDS, KIND))
+
+    def cells(self, row: str) -> list[dict]:
+        """Return what was learned with each seed, the last part of a cell's key; a cell that diverged has nothing."""
+        return [one for one in self.records.of(*self._start(row)) if self.number in one]
+
+    @staticmethod
+    def _start(row: str) -> tuple[str, ...]:
+        return {PROMPTED: ("prompt",), PROBE: (PROBE,)}.get(row, ("trained", row))
+
+    def flaw(self, row: str) -> str:
+        """Return what keeps a row from being judged, in two words, or ""."""
+        start = self._start(row)
+        cells = list(self.records.of(*start))
+        if any("error" in one for one in cells):
+            return "diverged"
+        if any(len(one["key"]) <= len(start) for one in cells):
+            return "no seed"
+        if not self.has_labels:
+            return "" if "window" in self.settings else "no window"
+        has_items = row == PROMPTED or ("tested" in self.settings and all("right" in one for one in cells))
+        return "" if has_items else "no items"
 
     def bases(self) -> dict[str, dict]:
         """Return the model as it is, and as methods start that quantize it, by label."""
@@ -69,8 +94,7 @@ class ModelResult(Result):
 
     def reached(self, row: str) -> Spread:
         """Return accuracy, or bits per character, over the seeds."""
-        start = ("prompt",) if row == PROMPTED else ("trained", row)
-        return self.spread(self.number, *start, scale=self.scale)
+        return Spread.of(self.scale * one[self.number] for one in self.cells(row))
 
     def prompted(self) -> Spread:
         """Return what the few-shot prompt reached: of accuracies as they are and calibrated, the better."""
@@ -78,8 +102,7 @@ class ModelResult(Result):
 
     def scores(self, row: str) -> dict[int, float]:
         """Return accuracy, or bits per character, by seed: of the prompt, calibrated if that is better on the whole."""
-        number, start = self.number, ("prompt",) if row == PROMPTED else ("trained", row)
-        rows = {one["key"][-1]: one for one in self.records.of(*start)}
+        number, rows = self.number, {one["key"][-1]: one for one in self.cells(row)}
         if row == PROMPTED and all("calibrated" in one for one in rows.values()):
             number = max((number, "calibrated"), key=lambda name: sum(one[name] for one in rows.values()))
         return {seed: self.scale * one[number] for seed, one in rows.items()}
@@ -90,7 +113,7 @@ class ModelResult(Result):
 
     def share(self, row: str) -> float:
         """Of the base's parameters, how many train."""
-        return next(self.records.of("trained", row))["trainable"] / self.base["total"]
+        return self.cells(row)[0]["trainable"] / self.base["total"]
 
     def best_rate(self, row: str) -> float | None:
         """Of the learning rates that were searched; None where none was."""
@@ -98,8 +121,8 @@ class ModelResult(Result):
         return min(found, key=found.__getitem__, default=None)
 
     def forgot(self, row: str, number: str, scale: float = 1) -> Spread:
-        """How much more of "english" or "quiz" an adapted model has than the base."""
-        return Spread.of(scale * (one[number] - self.base[number]) for one in self.records.of("trained", row))
+        """How much more of "english" or "quiz" an adapted model has than the base, which a probe leaves as it is."""
+        return Spread.of(scale * (one.get(number, self.base[number]) - self.base[number]) for one in self.cells(row))
 
     def quiz(self, row: str) -> str:
         """Return points of general knowledge won, as they are shown."""
@@ -108,21 +131,24 @@ class ModelResult(Result):
     def ahead(self, row: str, other: str = REFERENCE, comparisons: int = 1) -> Interval | None:
         """Return by how much `row` is better than `other` with the same seeds: points of accuracy, or bits saved.
 
-        Over seeds and questions if both kept their single answers, else over seeds; corrected for `comparisons`. None
-        where it is the same row, or no seed was measured of both.
+        Over seeds and questions, but of the prompt over seeds; 95 %, corrected for so many `comparisons`. None where it
+        is the same row, no seed was measured of both, or one of them has a `flaw`.
         """
         ours, theirs = self.scores(row), self.scores(other)
         seeds = sorted(ours.keys() & theirs.keys())
-        if row == other or not seeds:
+        if row == other or not seeds or self.flaw(row) or self.flaw(other):
             return None
         if self.has_labels and len(seeds) > 1 and PROMPTED not in (row, other):
-            cells = [(self.records.rows["trained", row, s], self.records.rows["trained", other, s]) for s in seeds]
-            points = [100 * (self._right(one) - self._right(beside)) for one, beside in cells]
-            return items_interval(np.array(points), comparisons=comparisons)
+            one, beside = self.answers(row), self.answers(other)
+            return items_interval(np.array([100 * (one[s] - beside[s]) for s in seeds]), comparisons=comparisons)
         better = 1 if self.has_labels else -1
         return paired_interval([better * (ours[s] - theirs[s]) for s in seeds], comparisons=comparisons)
 
-    def _right(self, one: dict) -> np.ndarray:
+    def answers(self, row: str) -> dict[int, np.ndarray]:
+        """Return `right` of a row, by seed."""
+        return {one["key"][-1]: self.right(one) for one in self.cells(row)}
+
+    def right(self, one: dict) -> np.ndarray:
         """(N,): 1 for each question that was answered as expected."""
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(one["right"]), dtype=np.uint8))
         return bits[: self.settings["tested"]].astype(float)
@@ -134,20 +160,20 @@ class ModelResult(Result):
         rows: list[tuple[str, ...]] = []
         for name, one in self.bases().items():
             rows.append((name, "–", "–", self.level(one), "–", f"{one['english']:.3f}", f"{100 * one['quiz']:.1f}"))
-        if any(self.records.of("prompt")):
+        if self.cells(PROMPTED):
             rows.append((LABELS[PROMPTED], "–", "–", self.reached(PROMPTED).show(self.digits), "–", "–", "–"))
         compared = sum(len(self.scores(row)) > 1 for row in self.rows if row != REFERENCE)
         for row in self.rows:
             ahead = self.ahead(row, comparisons=max(1, compared))
-            numbers = (
-                show_share(self.share(row)),
-                f"{next(self.records.of('trained', row))['lr']:g}",
-                self.reached(row).show(self.digits),
-                ahead.show(self.digits) if ahead else "–",
-                show_signed(self.forgot(row, "english").mean),
-                self.quiz(row),
+            against = ahead.show(self.digits) if ahead else self.flaw(row) or "–"
+            knows = (
+                ("same", "same") if row == PROBE else (show_signed(self.forgot(row, "english").mean), self.quiz(row))
             )
+            rate, level = self.cells(row)[0].get("lr"), self.reached(row).show(self.digits)
+            numbers = (show_share(self.share(row)), f"{rate:g}" if rate else "–", level, against, *knows)
             rows.append((LABELS[row], *numbers))
+        bad = {row: flaw for row in ROWS if row not in self.rows and (flaw := self.flaw(row))}
+        rows += [(LABELS[row], "–", "–", flaw, "–", "–", "–") for row, flaw in bad.items()]
         unit = "accuracy\n%" if self.has_labels else "domain\nbits/char"
         header = ("", "trains", "rate", unit, f"against\n{LABELS[REFERENCE].split()[0]}", "English", "quiz\n%")
         return Grid(f"Learned and forgotten: {self.where}", header, rows, self._caption())
@@ -163,13 +189,18 @@ class ModelResult(Result):
                 words += f"Calibrated: {', '.join(f'{name} {one.show(1)} %' for name, one in known.items())}. "
         else:
             words = f"{settings['characters']:,} characters to learn from, {settings['text_steps']} steps. "
-        words += f"{seeds_in_words(len(list(self.records.of('trained', row))) for row in self.rows)} "
+        words += f"{seeds_in_words(len(self.cells(row)) for row in self.rows)} "
         paired = "seeds and questions" if self.has_labels else "seeds"
         return words + (
             f"Against LoRA: better by so much on the same {paired}, and the 95 % interval of that, corrected for the "
             "whole column. English and quiz: the base's level, and what an adapted model has more: bits/char of plain "
-            "English lost, points of 60 questions won."
+            f"English lost, points of 60 questions won. {self.window_in_words()}"
         )
+
+    def window_in_words(self) -> str:
+        """Return the sentence on how much of a text is read at a time."""
+        window = self.settings.get("window")
+        return f"Texts are read in windows of {window} tokens." if window else "The window is not recorded."
 
     def cost_grid(self) -> Grid:
         """What each row needs, as far as it was measured."""
@@ -180,7 +211,7 @@ class ModelResult(Result):
         columns = [
             *(column("memory", kind, kind[:3], megabytes) for kind in (*KINDS, "peak")),
             column("memory", "process", "all", megabytes),
-            Column("file", lambda row: next(self.records.of("trained", row))["file_bytes"], show_size),
+            Column("file", lambda row: self.cells(row)[0]["file_bytes"], show_size),
             column("cost", "step_seconds", "s per\nstep", "{:.2f}".format),
             column("cost", "adapted", "tok/s", "{:.0f}".format),
             column("cost", "milliseconds", "ms per\nquery", "{:.0f}".format),
@@ -211,11 +242,12 @@ class ModelResult(Result):
             return None
         points = {row: (100 * self.share(row), self.reached(row)) for row in self.rows}
         levels = {"base": self.scale * self.base[self.number]} if self.base else {}
-        levels |= {PROMPTED: self.prompted().mean} if any(self.records.of("prompt")) else {}
+        levels |= {PROMPTED: self.prompted().mean} if self.cells(PROMPTED) else {}
         figure, axes = plot_quality(f"Quality against what trains: {self.where}", points, levels, look_of, LABELS)
         if not self.has_labels:  # then less is better, and far up is bad
             name_far_point(axes, points, levels.values())
-        unit = "right on held-out questions (%)" if self.has_labels else f"domain, {style.BITS}"
+        window = f" in windows of {self.settings.get('window', '?')} tokens"
+        unit = "right on held-out questions (%)" if self.has_labels else f"bits/character{window}\n(less is better)"
         axes.set(xlabel="share of the parameters that trains (%, logarithmic)", ylabel=unit)
         return style.with_legend(figure, 3)
 
@@ -224,7 +256,7 @@ class ModelResult(Result):
         """What was learned against what was forgotten: of plain English where labels were learned, of general knowledge
         where a text was, since training on a text brings a chat model closer to any plain text.
         """
-        aside = {"scratch"} | ({"feature-extraction"} if self.has_labels else set())  # a head for labels writes no text
+        aside = {"scratch", PROBE} | ({"feature-extraction"} if self.has_labels else set())  # heads for labels
         rows = [row for row in self.rows if row not in aside]
         if not rows or not self.base:
             return None
@@ -232,7 +264,8 @@ class ModelResult(Result):
         for row in rows:
             won, lost = self.reached(row), self.forgot(row, *(("english", 1) if self.has_labels else ("quiz", -100)))
             points[row] = (self.gain(won), won.deviation, lost.mean, lost.deviation)
-        learned = "points of accuracy" if self.has_labels else "bits/character saved on the domain"
+        window = f"in windows of {self.settings.get('window', '?')} tokens"
+        learned = "points of accuracy" if self.has_labels else f"bits/character saved on the domain, {window}"
         lost_unit = "bits/character\nlost on plain English" if self.has_labels else "points lost\non general knowledge"
         title = f"Learned against forgotten: {self.where}"
         figure, _ = plot_forgetting(title, points, look_of, LABELS, learned, f"forgotten: {lost_unit}")
