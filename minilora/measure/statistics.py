@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import exp, inf, isfinite, lgamma, pi, sqrt, tan
+from math import exp, inf, isfinite, lgamma, nan, pi, sqrt, tan
 from statistics import NormalDist
 from typing import Literal
 
@@ -35,9 +35,10 @@ class Interval:
 
     def show(self, digits: int, scale: float = 1.0) -> str:
         """Write `+0.012 (+0.003 to +0.021)`, or `+0.012 (one seed)`; numbers times `scale`."""
-        mean, low, high = (f"{scale * x:+.{digits}f}".replace("-", "−") for x in (self.mean, self.low, self.high))
+        rounded = (round(scale * x, digits) + 0 for x in (self.mean, self.low, self.high))  # + 0: no −0.000
+        mean, low, high = (f"{x:+.{digits}f}".replace("-", "−") for x in rounded)
         if not self.df:
-            return f"{mean} (one seed)" if isfinite(self.mean) else "diverged"
+            return f"{mean} (one seed)" if isfinite(self.mean) else "diverged" if self.count else "no seed of both"
         return f"{mean} ({low} to {high})"
 
     def in_words(self, digits: int, scale: float = 1.0) -> str:
@@ -51,7 +52,8 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95, comp
     """Return the interval of the mean of `differences`, one a seed, corrected for so many `comparisons`."""
     values = np.asarray(differences, dtype=float)
     error = float(values.std(ddof=1)) / sqrt(len(values)) if len(values) > 1 else inf
-    return _interval(float(values.mean()), error, len(values) - 1, len(values), confidence, comparisons)
+    mean = float(values.mean()) if len(values) else nan
+    return _interval(mean, error, len(values) - 1, len(values), confidence, comparisons)
 
 
 def items_interval(differences: np.ndarray, confidence: float = 0.95, comparisons: int = 1) -> Interval:
@@ -72,7 +74,7 @@ def items_interval(differences: np.ndarray, confidence: float = 0.95, comparison
 
 
 def _interval(mean: float, error: float, df: float, count: int, confidence: float, comparisons: int) -> Interval:
-    if not df or not isfinite(mean):
+    if df <= 0 or not isfinite(mean):
         return Interval(mean, -inf, inf, count)
     half = error * t_quantile(1 - (1 - confidence) / comparisons / 2, df)
     return Interval(mean, mean - half, mean + half, count, error, df)

@@ -38,6 +38,9 @@ def test_one_seed_decides_nothing():
     one = paired_interval([0.5])
     assert one.show(2) == "+0.50 (one seed)" and not one.excludes(0)
     assert verdict(one, -1, 1) == "undecided" and smallest_visible(one) == np.inf
+    none = paired_interval([])
+    assert none.show(2) == "no seed of both" and not none.excludes(0) and none.count == 0
+    assert paired_interval([-0.0001]).show(3) == "+0.000 (one seed)"
 
 
 def test_what_did_not_come_to_a_number_decides_nothing():
