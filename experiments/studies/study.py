@@ -238,8 +238,9 @@ def nearness(behind: Mapping[str, Interval], margin: float, within: str) -> tupl
 
 def seen(intervals: Iterable[Interval], digits: int = 3) -> str:
     """Return a sentence on the smallest differences that would have shown, "" if no interval holds 0."""
+    intervals = list(intervals)
     sizes = sorted(smallest_visible(one) for one in intervals if one.df and not one.excludes(0))
     if not sizes:
-        return ""
+        return " One seed gives no verdict." if any(one.count == 1 for one in intervals) else ""
     ends = dict.fromkeys(f"{size:.{digits}f}" for size in (sizes[0], sizes[-1]))
     return f" Where an interval holds 0, a true difference of {' to '.join(ends)} would have shown 4 times of 5."
