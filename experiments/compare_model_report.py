@@ -17,6 +17,7 @@ from minilora.measure.results import Column, Result, table
 from minilora.measure.statistics import Interval, items_interval, paired_interval
 from minilora.show import style
 from minilora.show.grids import NAMES, Grid, Spread, listed, seeds_in_words, show_share, show_signed
+from minilora.train.defaults import BATCH_SIZE, TEXT_LENGTH
 from notebooks.figures.memory import KINDS
 from notebooks.figures.pictures import name_far_point
 
@@ -212,10 +213,12 @@ class ModelResult(Result):
             column("cost", "milliseconds", "ms per\nquery", "{:.0f}".format),
         ]
         measured = {row for kind in ("memory", "cost") for _, row in (one["key"] for one in self.records.of(kind))}
+        size = "examples, padded to the longest," if self.has_labels else f"windows of {TEXT_LENGTH} tokens"
         caption = (
-            "MB of a training step on one thread: weights, gradients, optimizer and activations alive after a forward "
-            "pass, the most bytes alive at once (pea), the whole process with Python (all). File: what is saved. "
-            "Seconds of a step with all cores; tokens per second and milliseconds of a question on one thread."
+            f"MB of a training step of {BATCH_SIZE} {size} in float32 on one thread: weights, gradients, optimizer and "
+            "activations alive after a forward pass, the most bytes alive at once (pea), the whole process with Python "
+            "(all). File: what is saved. Seconds of a step with all cores; tokens per second and milliseconds of a "
+            "question on one thread."
         )
         if names := sorted({one["processor"] for one in self.records.of("cost") if "processor" in one}):
             caption += f" Times: {escape(listed(names))}."

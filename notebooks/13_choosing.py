@@ -303,9 +303,9 @@ print(*sample_lines(record, 2), sep="\n")
 # the leftmost of those costs least.
 # </details>
 #
-# <details><summary>2. Two methods are level, and one needs a third of the memory. What more do you ask?</summary>
-# What it forgets (lesson 07), how large its file is, and whether it can be merged. If none of that decides, take the one
-# with less memory.
+# <details><summary>2. Seeds cannot tell two methods apart, and one needs a third of the memory. What more do you ask?</summary>
+# How much worse it may be (where does the interval end?), what it forgets (lesson 07), how large its file is, and whether
+# it can be merged. If none of that decides, take the one with less memory.
 # </details>
 #
 # <details><summary>3. The server keeps the keys and values of a prompt that never changes. What becomes of the

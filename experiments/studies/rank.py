@@ -35,7 +35,9 @@ class Rank(Study):
 
     def grid(self) -> Grid:
         rows = {(str(rank),): ("rank", rank) for rank in self.values}
-        return self.learned_grid("LoRA on q and v, by rank (alpha / r = 2)", ("r",), rows)
+        return self.learned_grid(
+            "LoRA on q and v, by rank (alpha / r = 2)", ("r",), rows, beside=("rank", self.values[-1])
+        )
 
     @styled
     def figure(self):
