@@ -26,7 +26,7 @@ NAMES = LABELS | {
     "lora": "adapter (LoRA)",
     "full": "all weights",
 }
-READY = 0.4  # seconds, where the picture has what needs none
+READY = 0.12  # seconds, where the picture has what needs none
 
 
 def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
@@ -99,7 +99,7 @@ def what_each_buys(text: WindowsResult, results: Mapping[str, ModelResult]) -> F
             axes.set(title=name, ylabel="right answers (%)")
     for axes in above:
         axes.set(xlabel="seconds until it is ready", xscale="log")
-        axes.set_xticks([READY, 10, 100], ["none", "10", "100"])
+        axes.set_xticks([READY, 1, 10, 100], ["none", "1", "10", "100"])
     for axes in below:
         axes.set(xlabel="tokens read at each query", xscale="log")
         axes.margins(x=0.12)
