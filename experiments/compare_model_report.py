@@ -139,12 +139,16 @@ class ModelResult(Result):
         if row == other or not seeds or self.flaw(row) or self.flaw(other):
             return None
         if self.has_labels and len(seeds) > 1 and PROMPTED not in (row, other):
-            one, beside = ({c["key"][-1]: self._right(c) for c in self.cells(name)} for name in (row, other))
+            one, beside = self.answers(row), self.answers(other)
             return items_interval(np.array([100 * (one[s] - beside[s]) for s in seeds]), comparisons=comparisons)
         better = 1 if self.has_labels else -1
         return paired_interval([better * (ours[s] - theirs[s]) for s in seeds], comparisons=comparisons)
 
-    def _right(self, one: dict) -> np.ndarray:
+    def answers(self, row: str) -> dict[int, np.ndarray]:
+        """Return `right` of a row, by seed."""
+        return {one["key"][-1]: self.right(one) for one in self.cells(row)}
+
+    def right(self, one: dict) -> np.ndarray:
         """(N,): 1 for each question that was answered as expected."""
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(one["right"]), dtype=np.uint8))
         return bits[: self.settings["tested"]].astype(float)

@@ -20,7 +20,7 @@ from typing import Any
 
 from experiments import compare_model, compare_model_report, comparison, comparison_report, published, rates
 from experiments.figures import save_all
-from experiments.results import curves, founding, jargon, scaling, speed
+from experiments.results import curves, founding, jargon, ledger, scaling, speed
 from experiments.results.tables import markdown
 from experiments.studies import STUDIES, Study
 from experiments.what_each_buys import PICTURE, labels_grid, what_each_buys
@@ -73,7 +73,9 @@ def values(root: Path = ROOT) -> dict[str, str]:
     found |= {f"{task}.sentence": result.sentence() for task, result in measured_curves(root).items()}
     found |= {f"study.{name}": study.sentence() for name, study in measured_studies(root).items()}
     found |= {f"study.{name}.{LARGE}": study.sentence() for name, study in measured_studies(root, LARGE).items()}
-    found |= founding.Founding(root / RECORDS).values()
+    founded = founding.Founding(root / RECORDS)
+    lines = ledger.Ledger(measured_studies(root), measured_studies(root, LARGE), founded.results)
+    found |= founded.values() | {"ledger.table": f"\n\n{markdown(lines.grid(), numbers=False)}\n\n"}
     found |= jargon.values(jargon.read(root / PACKAGED / jargon.FILE))
     if windows := measured_windows(root):
         found |= {"windows.table": f"\n\n{markdown(windows.grid())}\n\n", "windows.sentence": windows.sentence()}
@@ -138,6 +140,11 @@ def _paragraphs(root: Path) -> Iterator[str]:
         "sentence or column makes (Bonferroni). Bits per character of the same model on the same text differ between "
         "sections, which test on excerpts of different lengths."
     )
+    if found.rows:
+        yield "## The founding table, on a published model"
+        yield _table(found.grid(), numbers=False)
+    yield "## The ledger of claims"
+    yield _table(ledger.Ledger(measured_studies(root), measured_studies(root, LARGE), found.results).grid(), False)
     yield "## Methods on one base, one domain and one task"
     yield provenance(compared.records.header, "minilora compare")
     yield from map(_table, (comparison_report.quality_grid(compared), comparison_report.cost_grid(compared)))
@@ -216,8 +223,6 @@ def _labelled(found: founding.Founding) -> dict[str, compare_model_report.ModelR
 
 def _models(found: founding.Founding) -> Iterator[str]:
     """Methods on a model that others pretrained, as far as it is measured."""
-    yield "## The founding table, on a published model"
-    yield _table(found.grid(), numbers=False)
     for subject, result in found.results.items():
         yield f"## Methods on {result.where}"
         yield provenance(result.records.header, f"python -m experiments compare --model smollm2 --data {subject}")

@@ -38,7 +38,7 @@ class AdapterWidth(Study):
         rows: dict[tuple, tuple] = {("full", "–"): ("full",)}
         rows |= {(PLACEMENTS[kind], str(width)): (kind, width) for kind, width in product(self.kinds, self.values)}
         note = "Pfeiffer: a Llama variant, before the residual; the published one stands after the sum and norm. "
-        return self.learned_grid("Adapters by width", ("adapters", "m"), rows, note, ("full",))
+        return self.learned_grid("Adapters by width", ("adapters", "m"), rows, ("full",), note)
 
     @styled
     def figure(self):

@@ -49,7 +49,7 @@ class PrefixLength(Study):
     def grid(self) -> Grid:
         rows = {(STARTS[kind], str(length)): (kind, length) for kind in self.kinds for length in self.values}
         note = f"Each start has the rate that was searched at {SEARCHED} tokens: another may suit other lengths. "
-        return self.learned_grid("Prefixes by length and start", ("start", "P"), rows, note)
+        return self.learned_grid("Prefixes by length and start", ("start", "P"), rows, note=note)
 
     @styled
     def figure(self):

@@ -150,8 +150,12 @@ class Study(Result):
 
         comparisons: how many are made in one sentence, for which the interval is corrected.
         """
+        return paired_interval(self.differences(number, one, other, scale), comparisons=comparisons)
+
+    def differences(self, number: str, one: tuple, other: tuple, scale: float = 1) -> list[float]:
+        """Return by how much a number is greater in `one` than in `other`, for each seed that both have."""
         ones, others = ({row["key"][-1]: row[number] for row in self.records.of(*start)} for start in (one, other))
-        return paired_interval([scale * (ones[s] - others[s]) for s in ones if s in others], comparisons=comparisons)
+        return [scale * (ones[seed] - others[seed]) for seed in ones if seed in others]
 
     def gains(self, one: tuple, other: tuple, comparisons: int = 1) -> Interval:
         """By how many bits per character `one` gains more on the domain than `other`."""
@@ -162,7 +166,7 @@ class Study(Result):
         return 100 / next(row["classes"] for row in self.records.rows.values() if "classes" in row)
 
     def learned_grid(
-        self, title: str, header: Sequence[str], rows: dict, note: str = "", beside: tuple | None = None
+        self, title: str, header: Sequence[str], rows: dict, beside: tuple | None = None, note: str = ""
     ) -> Grid:
         """Tabulate what adapting came to. rows: {cells under `header`: how the keys of the row begin}.
 

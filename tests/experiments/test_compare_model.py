@@ -103,10 +103,10 @@ def test_nothing_that_is_tested_or_searched_with_is_learned(folder):
 def test_questions_that_are_right_are_kept_one_by_one(folder, measured):
     comparison = ModelComparison(settings(folder))
     for row in (*read(measured).records.of("trained"), *read(measured).records.of("probe")):
-        assert read(measured)._right(row).mean() == row["accuracy"]
+        assert read(measured).right(row).mean() == row["accuracy"]
     score = comparison.subject.curve.score(comparison.subject.base, comparison.subject.curve.test)
     expected = [one[-1]["content"] for one in comparison.subject.curve.test]
-    right = read(measured)._right(read(measured).base)
+    right = read(measured).right(read(measured).base)
     assert right.tolist() == [float(a == b) for a, b in zip(score.predicted, expected, strict=True)]
 
 
