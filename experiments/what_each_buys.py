@@ -48,6 +48,17 @@ def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
     )
 
 
+def sentence(results: Mapping[str, ModelResult]) -> str:
+    """Return by how many points each way is ahead of the prompt, with intervals corrected for all of them."""
+    ways = [way for way in WAYS if way not in (BASE, PROMPTED)]
+    words = []
+    for name, result in results.items():
+        leads = {way: result.ahead(way, PROMPTED, len(ways) * len(results)) for way in ways if result.cells(way)}
+        shown = [f"{NAMES[way]} {lead.show(1)}" for way, lead in leads.items() if lead]
+        words += [f"on {name} {listed(shown)}"] * bool(shown)
+    return f"Points ahead of the prompt, paired by seed: {'; '.join(words)}." if words else "Not all is measured yet."
+
+
 def _cells(result: ModelResult, way: str) -> list[dict]:
     return [result.base] if way == BASE and result.base else result.cells(way)
 
