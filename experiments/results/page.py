@@ -23,7 +23,7 @@ from experiments.figures import save_all
 from experiments.results import curves, founding, jargon, ledger, scaling, speed
 from experiments.results.tables import markdown
 from experiments.studies import STUDIES, Study
-from experiments.what_each_buys import PICTURE, labels_grid, what_each_buys
+from experiments.what_each_buys import PICTURE, labels_grid, sentence, what_each_buys
 from experiments.windows_report import WindowsResult
 from minilora.demo import teach_report
 from minilora.errors import MiniloraError, escape
@@ -170,7 +170,7 @@ def _paragraphs(root: Path) -> Iterator[str]:
         yield _table(windows.grid())
         yield _table(labels_grid(_labelled(found)))
         yield _figure(PICTURE, what_each_buys.__doc__)
-        yield f"**Ours.** {windows.sentence()}"
+        yield f"**Ours.** {windows.sentence()} {sentence(_labelled(found))}"
     for task, on_task in measured_curves(root).items():
         sizes = on_task.settings["sizes"]
         flags = f" --sizes {','.join(map(str, sizes))}" if tuple(sizes) != curve.CurveSettings.sizes else ""
