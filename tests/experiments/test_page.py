@@ -9,9 +9,11 @@ import pytest
 from experiments.results import jargon as jargon_record
 from experiments.results import page as results
 from experiments.studies import STUDIES
+from minilora.data.jargon import HELD_OUT_PHRASINGS
 from minilora.demo import teach_report
 from minilora.errors import FormatError, MiniloraError
 from minilora.formats.atomic import to_json, write_json
+from minilora.show import grids
 from tests.helpers.copies import copy_folder
 
 pytestmark = pytest.mark.host
@@ -55,26 +57,28 @@ def test_a_name_that_was_not_measured_is_an_error():
 @pytest.fixture
 def jargon():
     """The results of a full run, of which some round numbers are known."""
-    record = copy.deepcopy(jargon_record.read(JARGON))
-    record |= {"quick": False, "command": "minilora demo --model smollm2", "adapter": "/tmp/here", "replay": 50}
-    record["training"] |= {"losses": [3.0, 2.0], "seconds": 100.0}
+    run = copy.deepcopy(jargon_record.read(JARGON)["runs"][0])
+    run |= {"quick": False, "command": "minilora demo --model smollm2", "adapter": "/tmp/here", "replay": 50}
+    run["training"] |= {"losses": [3.0, 2.0], "seconds": 100.0}
+    del run["by_wording"]
     times = {"before": 0.5, "few-shot": 0.6, "open book": 0.3, "after": 0.4}
     for number, (name, seconds) in enumerate(times.items(), start=1):
-        row = record["rows"][name]
+        row = run["rows"][name]
         row |= {"seconds": seconds, "prompt_tokens": 10.2 * number}
         row["scores"] = {"phrasings": {"f1": number / 5, "exact": 0.1, "count": 80}, "uses": row["scores"]["uses"]}
-    record["rows"]["after"] |= {"quiz": 27}
-    record["samples"] = [
+    run["rows"]["after"] |= {"quiz": 27}
+    run["samples"] = [
         {
             "test": test,
-            "question": f"{test} {i}?",
+            "question": HELD_OUT_PHRASINGS[i % 3].format(term=f"{test} {i}"),
             "expected": "It.",
             **dict.fromkeys(teach_report.ROWS, "a | *b*\n<i>"),
+            "after": "It." if i % 3 else "It is.",
         }
         for test in ("phrasings", "uses")
         for i in range(9)
     ]
-    return record
+    return run
 
 
 @pytest.fixture
@@ -99,38 +103,52 @@ def test_a_lesson_and_a_notebook_show_it():
     assert {"jargon.caution", "jargon.table", "jargon.after.phrasings.f1", "jargon.few-shot.pays_off"} <= named
     notebook = json.loads((results.ROOT / "notebooks" / "13_choosing.ipynb").read_text("utf-8"))
     printed = "".join("".join(out.get("text", "")) for cell in notebook["cells"] for out in cell.get("outputs", []))
-    for sentence in teach_report.claims(jargon_record.read(JARGON)):
+    for sentence in teach_report.claims(jargon_record.read(JARGON)["runs"]):
         assert sentence in printed, "python -m notebooks.make 13"
 
 
+def other_seed(run: dict) -> dict:
+    """Return the results of another seed, with other scores after training."""
+    other = copy.deepcopy(run)
+    other["rows"]["after"]["scores"]["phrasings"]["f1"] = 0.9
+    other["rows"]["after"]["quiz"], other["seconds"] = 28, run["seconds"] + 100
+    return other
+
+
 @pytest.mark.slow
-def test_a_new_run_is_kept_and_the_texts_follow(a_root, jargon):
-    write_json(a_root / results.PACKAGED / jargon_record.FILE, jargon_record.read(a_root / "results.json"))
+def test_new_runs_are_kept_and_the_texts_follow(a_root, jargon):
+    write_json(a_root / "other.json", other_seed(jargon))
+    files = [a_root / "results.json", a_root / "other.json"]
+    write_json(a_root / results.PACKAGED / jargon_record.FILE, jargon_record.record_of(files))
     results.write(a_root)
     record = jargon_record.read(a_root / results.PACKAGED / jargon_record.FILE)
-    assert "losses" not in record["training"] and "adapter" not in record
-    assert [sample["question"] for sample in record["samples"]] == [
-        f"{test} {i}?" for test in ("phrasings", "uses") for i in range(jargon_record.SAMPLES)
-    ]
+    run = record["runs"][0]
+    assert len(record["runs"]) == 2 and "losses" not in run["training"] and "adapter" not in run
+    asked = [sample["question"] for sample in run["samples"]]
+    assert len(asked) == 2 * jargon_record.SAMPLES and run["by_wording"] == pytest.approx([2 / 3, 1, 1])
     assert "/tmp/here" not in (a_root / results.PACKAGED / jargon_record.FILE).read_text()
-    assert "-->80 %<!--" in (a_root / "README.md").read_text()
+    assert "-->85 ± " in (a_root / "README.md").read_text()
     page = (a_root / results.PAGE).read_text()
-    assert "| fine-tuned | 80 % |" in page and jargon_record.CAUTION not in page
-    assert r"| a \| \*b\* \<i\> |" in page
+    assert "| fine-tuned | 85 ± " in page and jargon_record.CAUTION not in page
+    assert r"| a \| \*b\* \<i\> |" in page and "67 % in “A colleague said" in page
     assert (a_root / results.FIGURES / "jargon.png").is_file()
 
 
 def test_values_of_the_jargon(jargon):
-    known = jargon_record.values(jargon)
+    runs = [jargon | {"by_wording": [0.6, 1, 1]}, other_seed(jargon) | {"by_wording": [0.8, 1, 1]}]
+    known = jargon_record.values({"runs": runs})
     expected = {
         "before.phrasings.f1": "20 %",
-        "after.quiz": "27",
+        "after.quiz": teach_report.mean([27, 28]),
         "few-shot.pays_off": "after 500 questions",  # 100 s / (0.6 s - 0.4 s)
         "open-book.pays_off": "never (a question by prompt took no longer)",
         "trainable": "1,221,120",
         "replay": "50",
+        "time": grids.show_seconds(jargon["seconds"] + 50),
     }
     assert {name: known[f"jargon.{name}"] for name in expected} == expected
+    assert known["jargon.after.phrasings.f1"].startswith("85 ± ") and "; 85 ± " in teach_report.claims(runs)[1]
+    assert known["jargon.wordings"].startswith("Wording by wording: 70 ± ")
 
 
 @pytest.mark.parametrize(
@@ -145,5 +163,9 @@ def test_values_of_the_jargon(jargon):
 def test_other_results_are_no_record(change, words, jargon, tmp_path):
     (tmp_path / "r.json").write_bytes(to_json(jargon | change))
     with pytest.raises(FormatError, match=words):
+        jargon_record.record_of([tmp_path / "r.json"])
+    (tmp_path / "record.json").write_bytes(to_json({"runs": [jargon | change]}))
+    with pytest.raises(FormatError, match=words):
+        jargon_record.read(tmp_path / "record.json")
+    with pytest.raises(FormatError, match="it has no runs"):
         jargon_record.read(tmp_path / "r.json")
-    assert results.main(["--jargon", str(tmp_path / "r.json")]) == 2

@@ -1,0 +1,177 @@
+"""Each file of records against today's code, in small: `python -m experiments check`.
+
+Measuring everything anew takes days, so less stands for it. The settings in a file's header must be those that its
+command uses today, and its searches must take the rates that they took. Of each method one training begins anew, and
+the model, the rows that it reads and its first losses must be those of `fingerprints.json`. A file for which that does
+not hold is in `stale.json`, with the reason, and docs/results.md marks it.
+
+`--update` takes the fingerprints anew. So that they do not vouch for a record that was stale before, trainings on the
+package's base then go to their end: `worst` is the greatest distance of their numbers from those of the record.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, fields
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from experiments import compare_model, comparison, rates
+from experiments.results import jargon
+from experiments.studies import STUDIES
+from minilora.measure import curve
+from minilora.measure.records import Records, machine
+from minilora.peft import base_fingerprint
+from minilora.train import loop
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = (Path("experiments") / "records", Path("minilora") / "assets" / "results")
+FINGERPRINTS, STALE = (FOLDERS[0] / name for name in ("fingerprints.json", "stale.json"))
+LOSSES, LARGE_LOSSES = 10, 3  # of so many first steps; one on SmolLM2 takes seconds
+HERE, ELSEWHERE = 1e-5, 1e-3  # how far losses may differ, as a share: on the processor and kernels of before; on others
+WHOLE = 0.01  # how far the numbers at the end of a training may: what rounding adds grows with every step
+RENAMED = {"lr": "peak_lr"}  # settings, since the oldest files
+CHOSEN = {"seeds", "methods", "model", "sizes"}  # settings that the command line gives
+
+
+class Stale(Exception):
+    """Says why a file of records is stale."""
+
+
+class Enough(Exception):
+    """Ends a training whose first losses are known."""
+
+
+class Kept(Records):
+    """Records in which nothing is measured anew."""
+
+    def measured(self, key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
+        if key not in self:
+            raise Stale(f"its command also measures {' '.join(map(str, key))} today")
+        return self.rows[key]
+
+
+def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
+    """Return the settings that a file's command uses today, and what measures a cell; None for files of times alone."""
+    kind, there = records.header["minilora"], records.header["settings"]
+
+    def as_there(settings: type) -> Any:
+        names = {field.name for field in fields(settings)} & there.keys() - {"columns"}
+        return settings(**{n: tuple(there[n]) if isinstance(there[n], list) else there[n] for n in names})
+
+    if kind.startswith("study "):
+        study = STUDIES[kind.removeprefix("study ")]
+        settings = study.large if there.get("model") else study.full
+        bench = study.bench(settings, records)
+        return asdict(settings), lambda *key: study.measure(bench, *key)
+    if kind == comparison.KIND:
+        full = comparison.FULL
+        return asdict(full), comparison.Comparison(full, comparison.lab_of(full), records).measure
+    if kind == compare_model.KIND:
+        on_model = compare_model.ModelComparison(as_there(compare_model.ModelSettings))
+        on_model.records = records
+        return on_model.facts(), on_model.measure
+    if kind == curve.KIND:
+        on_task = curve.Curve(as_there(curve.CurveSettings), curve.read_task(there["data"], there["test"]))
+        return on_task.facts(), on_task.measure
+    if kind == rates.KIND:
+        empty = Records(records.path, records.header, {})  # no training ends, so that none is written
+        return {}, lambda model, data, method, rate: {"lr": rates.measure(empty, model, method, data)}
+    if kind == jargon.KIND:
+        return jargon.today(there["model"])
+    return None
+
+
+def read(path: Path) -> Records:
+    """Read a file of records, or the record of the jargon, whose runs are its cells."""
+    if path.name == jargon.FILE:
+        return Kept(path, *jargon.as_cells(jargon.read(path)))
+    with path.open() as lines:
+        return Kept.read(path, json.loads(next(lines))["minilora"])
+
+
+def differing(there: dict, now: dict) -> list[str]:
+    """Name the settings that a record and today's code both have, and not alike."""
+    there, now = ({RENAMED.get(name, name): value for name, value in one.items()} for one in (there, now))
+    differences = []
+    for name in sorted(there.keys() & now.keys() - CHOSEN):
+        if isinstance(there[name], dict):
+            differences += [f"{name}.{part}" for part in differing(there[name], now[name])]
+        elif there[name] != now[name]:
+            differences.append(name)
+    return differences
+
+
+def cells(records: Records) -> list[tuple]:
+    """Choose what is trained: the first cell of each method, or of what has no methods the first and the last.
+
+    A key begins with words, of what is measured and by which method; its numbers are ranks, amounts and seeds.
+    """
+    by_method: dict[tuple, list[tuple]] = {}
+    for key, row in records.rows.items():
+        if "lr" in row or records.header["minilora"] == rates.KIND:
+            by_method.setdefault(tuple(takewhile(lambda part: isinstance(part, str), key)), []).append(key)
+    both_ends = not records.header["settings"].get("model")
+    lasts = [keys[-1] for words, keys in by_method.items() if len(words) == 1 and both_ends]
+    return list(dict.fromkeys([keys[0] for keys in by_method.values()] + lasts))
+
+
+def begin(records: Records, key: tuple, measure: Callable[..., dict], most: int, to_the_end: bool) -> dict:
+    """Return what tells a cell's training from others, by its first `most` steps; `worst` if it went to the end."""
+    fingerprint: dict[str, Any] = {"losses": []}
+    losses, rows, gradients = fingerprint["losses"], hashlib.sha256(), loop.batch_gradients
+
+    def counted(model: Any, parts: list, *arguments: Any) -> Any:
+        """Go the way of every training's every step."""
+        fingerprint.setdefault("model", base_fingerprint(model))
+        loss = gradients(model, parts, *arguments)
+        if len(losses) < most:
+            losses.append(float(f"{float(loss):.7g}"))
+            rows.update(b"".join(np.asarray(part[name]).tobytes() for part in parts for name in sorted(part)))
+            fingerprint["rows"] = rows.hexdigest()
+            if len(losses) == most and not to_the_end:
+                raise Enough
+        return loss
+
+    with mock.patch.object(loop, "batch_gradients", counted), suppress(Enough):
+        row, numbers = records.rows[key], measure(*key)
+        pairs = [(row[name], numbers[name]) for name in row if isinstance(row[name], float) and name != "seconds"]
+        fingerprint["worst"] = max(abs(now - then) / max(abs(now), abs(then), 1e-9) for then, now in pairs)
+    return fingerprint
+
+
+def check(path: Path, known: dict, update: bool = False) -> int:
+    """Compare a file of records with today's code; returns how many trainings agree. Raises Stale if one does not.
+
+    known: what `fingerprints.json` holds; `update` replaces the file's part in it.
+    """
+    records = read(path)
+    if (command := today(records)) is None:
+        return 0
+    if names := differing(records.header["settings"], json.loads(json.dumps(command[0]))):
+        raise Stale(f"its command has other settings today: {', '.join(names)}")
+    here = {part: machine()[part] for part in ("processor", "blas")}
+    if update:
+        known[path.name] = {"machine": here, "trainings": {}}
+    there = known.get(path.name, {"machine": here, "trainings": {}})
+    same, large = there["machine"] == here, bool(records.header["settings"].get("model"))
+    whole = update and not large and records.header["minilora"] != rates.KIND
+    for key in cells(records):
+        name = " ".join(map(str, key))
+        now = begin(records, key, command[1], LARGE_LOSSES if large else LOSSES, whole)
+        then = there["trainings"].setdefault(name, now) if update else there["trainings"].get(name)
+        if then is None:
+            raise Stale(f"there is no fingerprint of {name}")
+        if parts := [part for part in ("model", "rows") if same and now[part] != then[part]]:
+            raise Stale(f"{name} trains with other {' and '.join(parts)}")
+        losses = zip(now["losses"], then["losses"], strict=True)
+        if steps := [step for step, (a, b) in enumerate(losses, 1) if abs(a - b) > (HERE if same else ELSEWHERE) * b]:
+            raise Stale(f"{name} has another loss from step {steps[0]} on")
+        if then.get("worst", 0) > WHOLE:
+            raise Stale(f"{name} ends {100 * then['worst']:.1f} % from the record")
+    return len(there["trainings"])
