@@ -260,7 +260,9 @@ print(*(f"`{run['command']}`" for run in runs), sep="\n")
 # %%
 bars = {
     words: {
-        test: float(np.mean([100 * run["rows"][row]["scores"][test]["f1"] for run in runs]))
+        test: float(
+            np.mean([100 * run["rows"][row]["scores"][test]["f1"] for run in runs])
+        )
         for test in ("phrasings", "uses")
     }
     for row, words in ROWS.items()
