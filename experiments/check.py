@@ -83,16 +83,8 @@ def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
         empty = Records(records.path, records.header, {})  # no training ends, so that none is written
         return {}, lambda model, data, method, rate: {"lr": rates.measure(empty, model, method, data)}
     if kind == jargon.KIND:
-        return jargon.today(there["model"])
+        return asdict(jargon.Teaching()), lambda _, seed: jargon.measure(there["model"], seed)
     return None
-
-
-def read(path: Path) -> Records:
-    """Read a file of records, or the record of the jargon, whose runs are its cells."""
-    if path.name == jargon.FILE:
-        return Kept(path, *jargon.as_cells(jargon.read(path)))
-    with path.open() as lines:
-        return Kept.read(path, json.loads(next(lines))["minilora"])
 
 
 def differing(there: dict, now: dict) -> list[str]:
@@ -114,7 +106,7 @@ def cells(records: Records) -> list[tuple]:
     """
     by_method: dict[tuple, list[tuple]] = {}
     for key, row in records.rows.items():
-        if "lr" in row or records.header["minilora"] == rates.KIND:
+        if "lr" in row or records.header["minilora"] in (rates.KIND, jargon.KIND):
             by_method.setdefault(tuple(takewhile(lambda part: isinstance(part, str), key)), []).append(key)
     both_ends = not records.header["settings"].get("model")
     lasts = [keys[-1] for words, keys in by_method.items() if len(words) == 1 and both_ends]
@@ -128,7 +120,8 @@ def begin(records: Records, key: tuple, measure: Callable[..., dict], most: int,
 
     def counted(model: Any, parts: list, *arguments: Any) -> Any:
         """Go the way of every training's every step."""
-        fingerprint.setdefault("model", base_fingerprint(model))
+        if not losses:
+            fingerprint["model"] = base_fingerprint(model)
         loss = gradients(model, parts, *arguments)
         if len(losses) < most:
             losses.append(float(f"{float(loss):.7g}"))
@@ -140,7 +133,9 @@ def begin(records: Records, key: tuple, measure: Callable[..., dict], most: int,
 
     with mock.patch.object(loop, "batch_gradients", counted), suppress(Enough):
         row, numbers = records.rows[key], measure(*key)
-        pairs = [(row[name], numbers[name]) for name in row if isinstance(row[name], float) and name != "seconds"]
+        pairs = [
+            (row[name], numbers[name]) for name in numbers if isinstance(row.get(name), float) and name != "seconds"
+        ]
         fingerprint["worst"] = max(abs(now - then) / max(abs(now), abs(then), 1e-9) for then, now in pairs)
     return fingerprint
 
@@ -150,7 +145,8 @@ def check(path: Path, known: dict, update: bool = False) -> int:
 
     known: what `fingerprints.json` holds; `update` replaces the file's part in it.
     """
-    records = read(path)
+    with path.open() as lines:
+        records = Kept.read(path, json.loads(next(lines))["minilora"])
     if (command := today(records)) is None:
         return 0
     if names := differing(records.header["settings"], json.loads(json.dumps(command[0]))):

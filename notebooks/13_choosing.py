@@ -15,7 +15,6 @@ import numpy as np
 from figures import pictures  # in the folder beside this notebook
 from minilora.demo.claims import AdaptedResult  # all methods side by side
 from minilora.demo.teach_report import ROWS, claims, sample_lines, scores_grid
-from minilora.formats.atomic import read_json
 from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.peft import Options  # of the methods
 from minilora.plan.planner import make_plan  # memory by arithmetic
@@ -253,9 +252,10 @@ else:
 # The record of such runs, one a seed, comes with the package.
 
 # %%
-runs = read_json(results_folder() / "jargon.json")["runs"]
+records = Records.read(results_folder() / "jargon.jsonl", "jargon")
+runs = list(records.rows.values())
 print(render(drawn(scores_grid(runs))))
-print(*(f"`{run['command']}`" for run in runs), sep="\n")
+print(f"{len(runs)} × `minilora demo --model smollm2`")
 
 # %%
 bars = {

@@ -3,7 +3,6 @@
 from argparse import Namespace
 
 from experiments import check
-from experiments.results import jargon
 from minilora.commands.common import Parser
 from minilora.errors import MiniloraError, unknown
 from minilora.formats.atomic import read_json, write_json
@@ -18,7 +17,6 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     """Say of each file how it is, and write which are stale; returns 1 if others were marked so before."""
     there = {path.name: path for folder in check.FOLDERS for path in sorted((check.ROOT / folder).glob("*.jsonl"))}
-    there[jargon.FILE] = check.ROOT / check.FOLDERS[1] / jargon.FILE
     known, marked = read_json(check.ROOT / check.FINGERPRINTS), read_json(check.ROOT / check.STALE)
     if strange := [name for name in arguments.files if name not in there]:
         raise MiniloraError(unknown("file of records", strange[0], there))

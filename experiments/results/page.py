@@ -31,7 +31,7 @@ from minilora.show.grids import Grid, show_bytes
 
 ROOT = Path(__file__).parents[2]
 RECORDS = Path("experiments") / "records"  # study-NAME, curve-TASK, model-SUBJECT, curves .jsonl; speed-* .json
-PACKAGED = Path("minilora") / "assets" / "results"  # compare, scaling, study-prompting .jsonl; jargon .json
+PACKAGED = Path("minilora") / "assets" / "results"  # compare, jargon, scaling, study-prompting .jsonl
 LARGE = "smollm2"  # the published model on which studies are confirmed
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
@@ -150,7 +150,7 @@ def _paragraphs(root: Path) -> Iterator[str]:
         yield _table(on_task.grid())
         yield _figure(f"curve-{task}", CurveResult.figure.__doc__)
         yield f"**Ours.** {on_task.sentence()}"
-    yield from _jargon(root, jargon.read(root / PACKAGED / jargon.FILE))
+    yield from _jargon(root)
     yield f"## {speed.TITLE}"
     of_processors = speed.read_all(root / RECORDS)
     yield _table(speed.grid(of_processors))
@@ -204,15 +204,13 @@ def _models(root: Path, found: founding.Founding) -> Iterator[str]:
     yield f"**Published.** {founding.PUBLISHED}"
 
 
-def _jargon(root: Path, record: dict) -> Iterator[str]:
+def _jargon(root: Path) -> Iterator[str]:
     """What a real pretrained model learned of a glossary, and what prompts reach without learning."""
-    runs, run = record["runs"], record["runs"][0]
-    training = run["training"]
+    path = root / PACKAGED / jargon.FILE
+    records, runs = Records.read(path, jargon.KIND), jargon.read(path)
+    run, training = runs[0], runs[0]["training"]
     yield "## What does a real pretrained model learn of a company's jargon, and what does a prompt do?"
-    yield provenance(run, f"python -m experiments jargon --seeds {len(runs)}")
-    yield from _stale(root, jargon.FILE)
-    if run["quick"]:
-        yield f"**{jargon.CAUTION}**"
+    yield from _origin(root, records, f"python -m experiments jargon --seeds {len(runs)}")
     yield (
         f"SmolLM2-135M-Instruct in 4 bits; QLoRA of rank {training['rank']}, {training['steps']} steps at a learning "
         f"rate of {training['lr']:g}, with {run['replay']} of its own answers to general questions for replay. "
@@ -222,17 +220,13 @@ def _jargon(root: Path, record: dict) -> Iterator[str]:
     yield _table(teach_report.scores_grid(runs))
     yield from (_figure(name, draw.__doc__) for name, draw in jargon.FIGURES.items())
     yield f"**Ours.** {' '.join(teach_report.claims(runs))} {jargon.in_wordings(runs)}"
-    yield _table(jargon.samples_grid(record), numbers=False)
+    yield _table(jargon.samples_grid(runs), numbers=False)
 
 
 def _origin(root: Path, records: Records, command: str) -> Iterator[str]:
     """Say how records were measured, and mark those that today's code does not give."""
     yield provenance(records.header, command)
-    yield from _stale(root, records.path.name)
-
-
-def _stale(root: Path, name: str) -> Iterator[str]:
-    if reason := read_json(root / check.STALE).get(name):
+    if reason := read_json(root / check.STALE).get(records.path.name):
         yield f"**Stale:** measured with other code ({escape(reason)})."
 
 

@@ -54,13 +54,13 @@ def test_a_changed_loss_is_found_once_and_then_no_news(root, retrained):
 
 def test_the_page_marks_what_is_stale(root, monkeypatch):
     paragraphs = page.page().split("\n\n")
-    reason = {"study-rank.jsonl": "rank 1 0 has another loss", "curve-r8.jsonl": "so", "jargon.json": "it was luck"}
+    reason = {"study-rank.jsonl": "rank 1 0 has another loss", "curve-r8.jsonl": "so", "jargon.jsonl": "it was luck"}
     monkeypatch.setattr(page, "read_json", lambda path: reason if path.name == "stale.json" else read_json(path))
     marked = page.page().split("\n\n")
     for name, command in (
         ("study-rank.jsonl", "study rank`"),
         ("curve-r8.jsonl", "--data r8"),
-        ("jargon.json", "jargon"),
+        ("jargon.jsonl", "jargon"),
     ):
         mark = f"**Stale:** measured with other code ({reason[name]})."
         before = marked[marked.index(mark) - 1]
@@ -114,6 +114,6 @@ def test_settings_and_searches_of_today_are_those_of_the_record(retrained):
     with pytest.raises(check.Stale, match=r"other settings today: adapt\.steps, characters"):
         check.check(path, known)
     path.write_text(lines.replace('"rate", "lora", 0.003', '"rate", "lora", 0.004'))
-    records = check.read(path)
+    records = check.Kept.read(path, "study rank")
     with pytest.raises(check.Stale, match="also measures rate lora 0.003 today"):
         check.today(records)[1]("rank", 1, 0)
