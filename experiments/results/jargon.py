@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.results.tables import markdown
+from minilora.data import chat
 from minilora.data.jargon import HELD_OUT_PHRASINGS
 from minilora.demo import teach, teach_report
 from minilora.measure.records import Records
@@ -43,6 +44,7 @@ class Teaching:
     steps: int = teach.FULL.train.steps
     lr: float = teach.FULL.train.peak_lr
     rank: int = teach.FULL.options.rank
+    data_sha256: str = field(default_factory=lambda: chat.sha256(teach.glossary(teach.FULL.shots, quick=False)[0]))
 
 
 def run(out: Path, model: str, seeds: int, resume: bool = False, overwrite: bool = False) -> Records:
@@ -91,7 +93,7 @@ def values(runs: Sequence[dict]) -> dict[str, str]:
         "replay": str(run["replay"]),
         "table": f"\n\n{markdown(teach_report.scores_grid(runs))}\n\n",
         "wordings": in_wordings(runs),
-        "runs": f"{len(runs)} run{'s' * (len(runs) > 1)}",
+        "runs": str(len(runs)),
     }
     for name in run["rows"]:
         start, seconds = name.replace(" ", "-"), average(name, "seconds")

@@ -108,7 +108,7 @@ def test_values_of_the_jargon(runs):
         "trainable": "1,221,120",
         "replay": "50",
         "time": "450 s",
-        "runs": "2 runs",
+        "runs": "2",
     }
     assert {name: known[f"jargon.{name}"] for name in expected} == expected
     assert known["jargon.after.phrasings.f1"].startswith("85 ± ") and "; 85 ± " in teach_report.claims(runs)[1]
