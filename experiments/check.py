@@ -1,12 +1,11 @@
 """Each file of records against today's code, in small: `python -m experiments check`.
 
-Measuring everything anew takes days, so less stands for it. The settings in a file's header must be those that its
-command uses today, and its searches must take the rates that they took. Of each method one training begins anew, and
-the model, the rows that it reads and its first losses must be those of `fingerprints.json`. A file for which that does
-not hold is in `stale.json`, with the reason, and docs/results.md marks it.
-
-`--update` takes the fingerprints anew. So that they do not vouch for a record that was stale before, trainings on the
-package's base then go to their end: `worst` is the greatest distance of their numbers from those of the record.
+Measuring anew takes days, so less stands for it. The settings in a file's header must be those that its command uses
+today, and its searches must try the rates that they tried. Of each method one training begins anew: the model, the rows
+that it reads and its first losses must be those of `fingerprints.json`. A file for which that does not hold is in
+`stale.json`, with the reason, and docs/results.md marks it. `--update` takes the fingerprints anew; so that they do not
+vouch for what was stale before, trainings on the package's base then go to their end, and `worst` is the greatest
+distance of their numbers from those of the record.
 """
 
 import hashlib
@@ -19,8 +18,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
-
 from experiments import compare_model, comparison, rates
 from experiments.results import jargon
 from experiments.studies import STUDIES
@@ -32,10 +29,9 @@ from minilora.train import loop
 ROOT = Path(__file__).parents[1]
 FOLDERS = (Path("experiments") / "records", Path("minilora") / "assets" / "results")
 FINGERPRINTS, STALE = (FOLDERS[0] / name for name in ("fingerprints.json", "stale.json"))
-LOSSES, LARGE_LOSSES = 10, 3  # of so many first steps; one on SmolLM2 takes seconds
-HERE, ELSEWHERE = 1e-5, 1e-3  # how far losses may differ, as a share: on the processor and kernels of before; on others
-WHOLE = 0.01  # how far the numbers at the end of a training may: what rounding adds grows with every step
-RENAMED = {"lr": "peak_lr"}  # settings, since the oldest files
+LOSSES, LARGE_LOSSES = 10, 3  # of so many first steps; on SmolLM2 one takes seconds
+HERE, ELSEWHERE, WHOLE = 1e-5, 1e-3, 1e-2  # shares by which losses may differ, on other processors; and last numbers
+RENAMED = {"adapt.lr": "adapt.peak_lr", "classify.lr": "classify.peak_lr"}  # since the oldest files
 CHOSEN = {"seeds", "methods", "model", "sizes"}  # settings that the command line gives
 
 
@@ -87,25 +83,19 @@ def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
     return None
 
 
-def differing(there: dict, now: dict) -> list[str]:
-    """Name the settings that a record and today's code both have, and not alike."""
-    there, now = ({RENAMED.get(name, name): value for name, value in one.items()} for one in (there, now))
-    differences = []
-    for name in sorted(there.keys() & now.keys() - CHOSEN):
-        if isinstance(there[name], dict):
-            differences += [f"{name}.{part}" for part in differing(there[name], now[name])]
-        elif there[name] != now[name]:
-            differences.append(name)
-    return differences
+def plain(settings: dict) -> dict:
+    """Return settings as JSON has them and by today's names, with those of a training beside the others."""
+    flat: dict[str, Any] = {}
+    for name, value in json.loads(json.dumps(settings)).items():
+        within = {f"{name}.{part}": of for part, of in value.items()} if isinstance(value, dict) else {name: value}
+        flat |= {RENAMED.get(one, one): of for one, of in within.items() if one not in CHOSEN}
+    return flat
 
 
 def cells(records: Records) -> list[tuple]:
-    """Choose what is trained: the first cell of each method, or of what has no methods the first and the last.
-
-    A key begins with words, of what is measured and by which method; its numbers are ranks, amounts and seeds.
-    """
+    """Choose what is trained: the first cell of each method, or of what has no methods the first and the last."""
     by_method: dict[tuple, list[tuple]] = {}
-    for key, row in records.rows.items():
+    for key, row in records.rows.items():  # words of a key tell methods apart; numbers are ranks, amounts and seeds
         if "lr" in row or records.header["minilora"] in (rates.KIND, jargon.KIND):
             by_method.setdefault(tuple(takewhile(lambda part: isinstance(part, str), key)), []).append(key)
     both_ends = not records.header["settings"].get("model")
@@ -119,13 +109,13 @@ def begin(records: Records, key: tuple, measure: Callable[..., dict], most: int,
     losses, rows, gradients = fingerprint["losses"], hashlib.sha256(), loop.batch_gradients
 
     def counted(model: Any, parts: list, *arguments: Any) -> Any:
-        """Go the way of every training's every step."""
+        """Take the place of what every step of every training calls."""
         if not losses:
             fingerprint["model"] = base_fingerprint(model)
         loss = gradients(model, parts, *arguments)
         if len(losses) < most:
             losses.append(float(f"{float(loss):.7g}"))
-            rows.update(b"".join(np.asarray(part[name]).tobytes() for part in parts for name in sorted(part)))
+            rows.update(b"".join(part[name].tobytes() for part in parts for name in sorted(part)))
             fingerprint["rows"] = rows.hexdigest()
             if len(losses) == most and not to_the_end:
                 raise Enough
@@ -141,15 +131,13 @@ def begin(records: Records, key: tuple, measure: Callable[..., dict], most: int,
 
 
 def check(path: Path, known: dict, update: bool = False) -> int:
-    """Compare a file of records with today's code; returns how many trainings agree. Raises Stale if one does not.
-
-    known: what `fingerprints.json` holds; `update` replaces the file's part in it.
-    """
+    """Count the trainings of a file that agree with the known, which `update` replaces. Raises Stale if one does not."""
     with path.open() as lines:
         records = Kept.read(path, json.loads(next(lines))["minilora"])
     if (command := today(records)) is None:
         return 0
-    if names := differing(records.header["settings"], json.loads(json.dumps(command[0]))):
+    before, now = plain(records.header["settings"]), plain(command[0])
+    if names := sorted(name for name in before.keys() & now.keys() if before[name] != now[name]):
         raise Stale(f"its command has other settings today: {', '.join(names)}")
     here = {part: machine()[part] for part in ("processor", "blas")}
     if update:
@@ -159,13 +147,13 @@ def check(path: Path, known: dict, update: bool = False) -> int:
     whole = update and not large and records.header["minilora"] != rates.KIND
     for key in cells(records):
         name = " ".join(map(str, key))
-        now = begin(records, key, command[1], LARGE_LOSSES if large else LOSSES, whole)
-        then = there["trainings"].setdefault(name, now) if update else there["trainings"].get(name)
+        new = begin(records, key, command[1], LARGE_LOSSES if large else LOSSES, whole)
+        then = there["trainings"].setdefault(name, new) if update else there["trainings"].get(name)
         if then is None:
             raise Stale(f"there is no fingerprint of {name}")
-        if parts := [part for part in ("model", "rows") if same and now[part] != then[part]]:
+        if parts := [part for part in ("model", "rows") if same and new[part] != then[part]]:
             raise Stale(f"{name} trains with other {' and '.join(parts)}")
-        losses = zip(now["losses"], then["losses"], strict=True)
+        losses = zip(new["losses"], then["losses"], strict=True)
         if steps := [step for step, (a, b) in enumerate(losses, 1) if abs(a - b) > (HERE if same else ELSEWHERE) * b]:
             raise Stale(f"{name} has another loss from step {steps[0]} on")
         if then.get("worst", 0) > WHOLE:
