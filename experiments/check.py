@@ -131,7 +131,7 @@ def begin(records: Records, key: tuple, measure: Callable[..., dict], most: int,
 
 
 def check(path: Path, known: dict, update: bool = False) -> int:
-    """Count the trainings of a file that agree with the known, which `update` replaces. Raises Stale if one does not."""
+    """Count the trainings of a file that agree with those known; Stale if one does not. update: replace the known."""
     with path.open() as lines:
         records = Kept.read(path, json.loads(next(lines))["minilora"])
     if (command := today(records)) is None:
