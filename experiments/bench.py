@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from experiments.retention import Retention
 from minilora.data.batches import ClassificationBatches
 from minilora.data.tasks import Example
 from minilora.demo.base import Base
@@ -84,6 +85,11 @@ class Bench:
     def first_rate(self, method: str) -> float:
         """Where a search for the learning rate on text begins."""
         return SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].rate(self.base_size)
+
+    @cached_property
+    def retention(self) -> Retention:
+        """What models have kept of the base, and how far they have moved on held-out text of the domain."""
+        return Retention(self.lab.base(), self.lab.tokenizer, self.lab.domain_test)
 
     # On text
 

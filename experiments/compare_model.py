@@ -5,6 +5,7 @@
     ("rate", row, rate)     a training at a learning rate, or a prompt of so many examples, on validation data
     ("rate", "base", 0)     the model as it is, on the same
     ("prompt", seed)        the task with the best number of examples in the prompt, or the text with text before it
+    ("probe", seed)         the task by logistic regression on the hidden states of the model as it is (`probe`)
     ("trained", row, seed)  trained at the best rate: what it learned, what it forgot, what trains, the file, the time
     ("memory", row)         bytes of a training step by kind, measured in a process of its own
     ("cost", row)           milliseconds of a query, tokens per second, before and after merging
@@ -40,7 +41,7 @@ from minilora.train.text import Chats
 
 KIND = "comparison on a model"
 RECORDS = "records.jsonl"
-BASE, PROMPTED = "base", "few-shot"
+BASE, PROMPTED, PROBE = "base", "few-shot", "probe"
 WARM_STEPS, TIMED_STEPS = 2, 6
 
 
@@ -89,7 +90,8 @@ class ModelSettings:
     validation_examples: int = 128  # that searches look at; at most a third of those to learn from
     test_examples: int = 200
     shots: tuple[int, ...] = (2, 4, 8)  # examples in the prompt that prompting tries
-    contexts: tuple[int, ...] = (64, 128, 256)  # tokens of the domain before each window, that it tries on text
+    contexts: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 6144)  # tokens of the domain before each window, likewise
+    window: int = defaults.TEXT_LENGTH  # tokens that text is trained on and measured in
     characters: int = 60_000  # of text to learn from
     text_steps: int = 30
     test_characters: int = 20_000  # of text, to be measured on
@@ -97,6 +99,10 @@ class ModelSettings:
     seeds: tuple[int, ...] = (0, 1, 2)
     rates: int = 3  # that a search tries first
     most_rates: int = 7
+
+    @property
+    def has_labels(self) -> bool:
+        return self.data in TASKS or is_rows(self.data)
 
 
 def settings_for(model: str, data: str, chosen: str | None = None, seeds: int | None = None) -> ModelSettings:
@@ -119,6 +125,7 @@ def run(out: Path, settings: ModelSettings, resume: bool = False, overwrite: boo
 def cells_of(settings: ModelSettings) -> list[tuple]:
     """Return the keys of what is measured, in this order; searches come with the cells that need them."""
     cells: list[tuple] = [("base",), ("rate", BASE, 0), *(("prompt", seed) for seed in settings.seeds)]
+    cells += [(PROBE, seed) for seed in settings.seeds if settings.has_labels]
     for row in settings.rows:
         cells += [("base", row)] * METHODS[ROWS[row].method].is_quantized
         cells += [("trained", row, seed) for seed in settings.seeds]
@@ -137,7 +144,7 @@ class ModelComparison:
     def __init__(self, settings: ModelSettings):
         self.settings = settings
         path_of_model(settings.model)  # a wrong name is told before a download of the data is asked for
-        self.subject = (LabelledTask if settings.data in TASKS or is_rows(settings.data) else DomainText)(settings)
+        self.subject = (LabelledTask if settings.has_labels else DomainText)(settings)
         self.config = self.subject.base.config
         self.general = GeneralKnowledge(settings, self.subject.tokenizer)
 
@@ -171,6 +178,10 @@ class ModelComparison:
         }
         return self.subject.prompted(min(losses, key=losses.__getitem__), seed, False)
 
+    def measure_probe(self, seed: int) -> dict:
+        assert isinstance(self.subject, LabelledTask)  # `cells_of` asks for no other
+        return self.subject.probe(seed)
+
     def rate(self, row: str) -> float:
         """Return the learning rate at which a row does best on validation data."""
 
@@ -184,7 +195,10 @@ class ModelComparison:
 
     def measure_trained(self, row: str, seed: int) -> dict:
         rate = self.rate(row)
-        model, history = self.train(row, rate, seed)
+        try:
+            model, history = self.train(row, rate, seed)
+        except MiniloraError as error:  # it diverged
+            return {"lr": rate, "error": str(error)}
         facts = {"lr": rate, "steps": len(history.steps), "seconds": history.seconds, "file_bytes": file_bytes(model)}
         return facts | self.quality(model)
 
@@ -195,11 +209,11 @@ class ModelComparison:
         counts = {"trainable": trainable, "total": total}
         return counts | self.subject.test(model) | self.general.measure(model)
 
-    def train(self, row: str, rate: float, seed: int) -> tuple[Any, History]:
-        """Return a fresh model, trained on the data that the seed draws, without evaluations."""
+    def train(self, row: str, rate: float, seed: int, **shape: int) -> tuple[Any, History]:
+        """Return a fresh model, trained on the data that the seed draws, without evaluations. shape: `in_windows`."""
         data = self.subject.data(seed)
         model = self.fresh(row, seed, data)
-        return model, self.fit(model, row, data, seed=seed, peak_lr=rate, steps=self.subject.steps)
+        return model, self.fit(model, row, data, seed=seed, peak_lr=rate, **(self.subject.training | shape))
 
     def fresh(self, row: str, seed: int, data: Chats | text.Text) -> Any:
         """Return a model to train as the row says."""
@@ -216,14 +230,16 @@ class ModelComparison:
     @staticmethod
     def fit(model: Any, row: str, data: Chats | text.Text, **given: Any) -> History:
         config = defaults.finetune_config(model, METHODS[ROWS[row].method], data, **given)
-        return defaults.fit(model, data, config, show_progress=False)
+        shape = {name: given[name] for name in ("seq_len", "batch_size") if name in given}
+        return defaults.fit(model, data, config, show_progress=False, **shape)
 
     def measure_cost(self, row: str) -> dict:
         """Seconds of a training step with all cores; of generating and of a query, on one thread."""
         data = self.subject.data(0)
         model = self.fresh(row, 0, data)
-        self.fit(model, row, data, steps=WARM_STEPS, peak_lr=1e-6)
-        seconds = self.fit(model, row, data, steps=TIMED_STEPS, peak_lr=1e-6).seconds / TIMED_STEPS
+        shape = self.subject.training | {"peak_lr": 1e-6}
+        self.fit(model, row, data, **shape | {"steps": WARM_STEPS})
+        seconds = self.fit(model, row, data, **shape | {"steps": TIMED_STEPS}).seconds / TIMED_STEPS
         found = {"step_seconds": seconds, "processor": in_words(machine()["processor"])}
         model.eval()
         with threads.using(1):
@@ -236,8 +252,9 @@ class ModelComparison:
     def memory_here(self, row: str) -> dict:
         """Return the memory of this process, which has done nothing else."""
         data = self.subject.data(0)
-        seq_len = defaults.seq_len_for(self.subject.base, data)
-        batches = text.training_batches(data.train, defaults.BATCH_SIZE, seq_len, 0)
+        shape = {"batch_size": defaults.BATCH_SIZE, "seq_len": defaults.seq_len_for(self.subject.base, data)}
+        shape |= {name: size for name, size in self.subject.training.items() if name in shape}
+        batches = text.training_batches(data.train, seed=0, **shape)
         self.subject.forget_base()
         return memory_of_steps(lambda: self.fresh(row, 0, data), batches)
 

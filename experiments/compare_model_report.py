@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.compare_model import KIND, PROMPTED, RECORDS, ROWS
+from experiments.compare_model import KIND, PROBE, PROMPTED, RECORDS, ROWS
 from experiments.comparison_report import megabytes, plot_forgetting, plot_quality, show_size
 from minilora.errors import escape
 from minilora.measure.curve_report import interval_in_words
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
+from minilora.measure.statistics import Interval, items_interval, paired_interval
 from minilora.show import style
 from minilora.show.grids import NAMES, Grid, Spread, listed, seeds_in_words, show_share, show_signed
+from minilora.train.defaults import BATCH_SIZE, TEXT_LENGTH
 from notebooks.figures.memory import KINDS
 from notebooks.figures.pictures import name_far_point
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABELS = NAMES | {
+    "feature-extraction": "vocabulary head",  # a copy of it trains, with a number for each token
+    PROBE: "feature extraction (probe)",
     "pfeiffer": "adapters",
     "houlsby": "adapters, two per block",
     "lora-qv": "LoRA on q and v",
@@ -32,7 +36,9 @@ REFERENCE = "lora"  # that rows are compared with, example by example
 
 
 def look_of(row: str) -> dict[str, Any]:
-    """That of the method; rows of one method differ in their fill."""
+    """Return the plot style of a row: its method's, with a hollow marker for variants."""
+    if row == PROBE:
+        return style.LOOKS["feature-extraction"] | {"markerfacecolor": "white"}
     if row not in ROWS or row in style.LOOKS:
         return style.LOOKS[row]
     filled = {} if row == "pfeiffer" else {"markerfacecolor": "white"}
@@ -47,7 +53,7 @@ class ModelResult(Result):
         self.has_labels = "labels" in self.settings
         self.number, self.scale, self.digits = ("accuracy", 100, 1) if self.has_labels else ("bits", 1, 3)
         self.base = records.rows.get(("base",), {})
-        self.rows = [row for row in ROWS if any(records.of("trained", row))]
+        self.rows = [row for row in (PROBE, *ROWS) if self.cells(row)]
         model, data = (escape(Path(self.settings[name]).name, 40) for name in ("model", "data"))
         self.where = f"{model} on {data}"
 
@@ -55,6 +61,27 @@ class ModelResult(Result):
     def read(cls, folder: Path) -> ModelResult:
         """Return the records in a comparison's folder. Raises FormatError."""
         return cls(Records.read(Path(folder) / RECORDS, KIND))
+
+    def cells(self, row: str) -> list[dict]:
+        """Return what was learned with each seed, the last part of a cell's key; a cell that diverged has nothing."""
+        return [one for one in self.records.of(*self._start(row)) if self.number in one]
+
+    @staticmethod
+    def _start(row: str) -> tuple[str, ...]:
+        return {PROMPTED: ("prompt",), PROBE: (PROBE,)}.get(row, ("trained", row))
+
+    def flaw(self, row: str) -> str:
+        """Return what keeps a row from being judged, in two words, or ""."""
+        start = self._start(row)
+        cells = list(self.records.of(*start))
+        if any("error" in one for one in cells):
+            return "diverged"
+        if any(len(one["key"]) <= len(start) for one in cells):
+            return "no seed"
+        if not self.has_labels:
+            return "" if "window" in self.settings else "no window"
+        has_items = row == PROMPTED or ("tested" in self.settings and all("right" in one for one in cells))
+        return "" if has_items else "no items"
 
     def bases(self) -> dict[str, dict]:
         """Return the model as it is, and as methods start that quantize it, by label."""
@@ -67,14 +94,18 @@ class ModelResult(Result):
 
     def reached(self, row: str) -> Spread:
         """Return accuracy, or bits per character, over the seeds."""
-        start = ("prompt",) if row == PROMPTED else ("trained", row)
-        return self.spread(self.number, *start, scale=self.scale)
+        return Spread.of(self.scale * one[self.number] for one in self.cells(row))
 
     def prompted(self) -> Spread:
-        """What the few-shot prompt reached: of accuracies as they are and calibrated (`calibrated`), the better."""
-        plain = self.reached(PROMPTED)
-        calibrated = [self.scale * one["calibrated"] for one in self.records.of("prompt") if "calibrated" in one]
-        return max([plain, Spread.of(calibrated)], key=lambda one: one.mean) if calibrated else plain
+        """Return what the few-shot prompt reached: of accuracies as they are and calibrated, the better."""
+        return Spread.of(self.scores(PROMPTED).values())
+
+    def scores(self, row: str) -> dict[int, float]:
+        """Return accuracy, or bits per character, by seed: of the prompt, calibrated if that is better on the whole."""
+        number, rows = self.number, {one["key"][-1]: one for one in self.cells(row)}
+        if row == PROMPTED and all("calibrated" in one for one in rows.values()):
+            number = max((number, "calibrated"), key=lambda name: sum(one[name] for one in rows.values()))
+        return {seed: self.scale * one[number] for seed, one in rows.items()}
 
     def gain(self, reached: Spread) -> float:
         """Points of accuracy more than the base has, or bits per character fewer."""
@@ -82,7 +113,7 @@ class ModelResult(Result):
 
     def share(self, row: str) -> float:
         """Of the base's parameters, how many train."""
-        return next(self.records.of("trained", row))["trainable"] / self.base["total"]
+        return self.cells(row)[0]["trainable"] / self.base["total"]
 
     def best_rate(self, row: str) -> float | None:
         """Of the learning rates that were searched; None where none was."""
@@ -90,29 +121,34 @@ class ModelResult(Result):
         return min(found, key=found.__getitem__, default=None)
 
     def forgot(self, row: str, number: str, scale: float = 1) -> Spread:
-        """How much more of "english" or "quiz" an adapted model has than the base."""
-        return Spread.of(scale * (one[number] - self.base[number]) for one in self.records.of("trained", row))
+        """How much more of "english" or "quiz" an adapted model has than the base, which a probe leaves as it is."""
+        return Spread.of(scale * (one.get(number, self.base[number]) - self.base[number]) for one in self.cells(row))
 
     def quiz(self, row: str) -> str:
         """Return points of general knowledge won, as they are shown."""
         return f"{self.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−")
 
-    def ahead(self, row: str, other: str = REFERENCE) -> tuple[float, float] | None:
-        """By how much `row` is better than `other`, seed by seed, and the standard error of that: in points of
-        accuracy, over seeds and questions (`mean_and_error`); in bits per character saved, over the seeds.
+    def ahead(self, row: str, other: str = REFERENCE, comparisons: int = 1) -> Interval | None:
+        """Return by how much `row` is better than `other` with the same seeds: points of accuracy, or bits saved.
 
-        None where no seed was measured of both, or one alone on a text: only questions tell then how far they scatter.
+        Over seeds and questions, but of the prompt over seeds; 95 %, corrected for so many `comparisons`. None where it
+        is the same row, no seed was measured of both, or one of them has a `flaw`.
         """
-        ours, others = ({one["key"][2]: one for one in self.records.of("trained", name)} for name in (row, other))
-        seeds = sorted(ours.keys() & others.keys())
-        if row == other or len(seeds) < (1 if self.has_labels else 2):
+        ours, theirs = self.scores(row), self.scores(other)
+        seeds = sorted(ours.keys() & theirs.keys())
+        if row == other or not seeds or self.flaw(row) or self.flaw(other):
             return None
-        if self.has_labels:
-            return mean_and_error(np.array([100 * (self._right(ours[s]) - self._right(others[s])) for s in seeds]))
-        differences = np.array([others[s]["bits"] - ours[s]["bits"] for s in seeds])
-        return float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(len(differences)))
+        if self.has_labels and len(seeds) > 1 and PROMPTED not in (row, other):
+            one, beside = self.answers(row), self.answers(other)
+            return items_interval(np.array([100 * (one[s] - beside[s]) for s in seeds]), comparisons=comparisons)
+        better = 1 if self.has_labels else -1
+        return paired_interval([better * (ours[s] - theirs[s]) for s in seeds], comparisons=comparisons)
 
-    def _right(self, one: dict) -> np.ndarray:
+    def answers(self, row: str) -> dict[int, np.ndarray]:
+        """Return `right` of a row, by seed."""
+        return {one["key"][-1]: self.right(one) for one in self.cells(row)}
+
+    def right(self, one: dict) -> np.ndarray:
         """(N,): 1 for each question that was answered as expected."""
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(one["right"]), dtype=np.uint8))
         return bits[: self.settings["tested"]].astype(float)
@@ -124,19 +160,20 @@ class ModelResult(Result):
         rows: list[tuple[str, ...]] = []
         for name, one in self.bases().items():
             rows.append((name, "–", "–", self.level(one), "–", f"{one['english']:.3f}", f"{100 * one['quiz']:.1f}"))
-        if any(self.records.of("prompt")):
+        if self.cells(PROMPTED):
             rows.append((LABELS[PROMPTED], "–", "–", self.reached(PROMPTED).show(self.digits), "–", "–", "–"))
+        compared = sum(len(self.scores(row)) > 1 for row in self.rows if row != REFERENCE)
         for row in self.rows:
-            ahead = self.ahead(row)
-            numbers = (
-                show_share(self.share(row)),
-                f"{next(self.records.of('trained', row))['lr']:g}",
-                self.reached(row).show(self.digits),
-                " ± ".join(f"{value:.{self.digits}f}" for value in ahead).replace("-", "−") if ahead else "–",
-                show_signed(self.forgot(row, "english").mean),
-                self.quiz(row),
+            ahead = self.ahead(row, comparisons=max(1, compared))
+            against = ahead.show(self.digits) if ahead else self.flaw(row) or "–"
+            knows = (
+                ("same", "same") if row == PROBE else (show_signed(self.forgot(row, "english").mean), self.quiz(row))
             )
+            rate, level = self.cells(row)[0].get("lr"), self.reached(row).show(self.digits)
+            numbers = (show_share(self.share(row)), f"{rate:g}" if rate else "–", level, against, *knows)
             rows.append((LABELS[row], *numbers))
+        bad = {row: flaw for row in ROWS if row not in self.rows and (flaw := self.flaw(row))}
+        rows += [(LABELS[row], "–", "–", flaw, "–", "–", "–") for row, flaw in bad.items()]
         unit = "accuracy\n%" if self.has_labels else "domain\nbits/char"
         header = ("", "trains", "rate", unit, f"against\n{LABELS[REFERENCE].split()[0]}", "English", "quiz\n%")
         return Grid(f"Learned and forgotten: {self.where}", header, rows, self._caption())
@@ -152,12 +189,18 @@ class ModelResult(Result):
                 words += f"Calibrated: {', '.join(f'{name} {one.show(1)} %' for name, one in known.items())}. "
         else:
             words = f"{settings['characters']:,} characters to learn from, {settings['text_steps']} steps. "
-        words += f"{seeds_in_words(len(list(self.records.of('trained', row))) for row in self.rows)} "
+        words += f"{seeds_in_words(len(self.cells(row)) for row in self.rows)} "
         paired = "seeds and questions" if self.has_labels else "seeds"
         return words + (
-            f"Against LoRA: better by so much on the same {paired}, ± the standard error. English and quiz: the base's "
-            "level, and what an adapted model has more: bits/char of plain English lost, points of 60 questions won."
+            f"Against LoRA: better by so much on the same {paired}, and the 95 % interval of that, corrected for the "
+            "whole column. English and quiz: the base's level, and what an adapted model has more: bits/char of plain "
+            f"English lost, points of 60 questions won. {self.window_in_words()}"
         )
+
+    def window_in_words(self) -> str:
+        """Return the sentence on how much of a text is read at a time."""
+        window = self.settings.get("window")
+        return f"Texts are read in windows of {window} tokens." if window else "The window is not recorded."
 
     def cost_grid(self) -> Grid:
         """What each row needs, as far as it was measured."""
@@ -168,16 +211,18 @@ class ModelResult(Result):
         columns = [
             *(column("memory", kind, kind[:3], megabytes) for kind in (*KINDS, "peak")),
             column("memory", "process", "all", megabytes),
-            Column("file", lambda row: next(self.records.of("trained", row))["file_bytes"], show_size),
+            Column("file", lambda row: self.cells(row)[0]["file_bytes"], show_size),
             column("cost", "step_seconds", "s per\nstep", "{:.2f}".format),
             column("cost", "adapted", "tok/s", "{:.0f}".format),
             column("cost", "milliseconds", "ms per\nquery", "{:.0f}".format),
         ]
         measured = {row for kind in ("memory", "cost") for _, row in (one["key"] for one in self.records.of(kind))}
+        size = "examples, padded to the longest," if self.has_labels else f"windows of {TEXT_LENGTH} tokens"
         caption = (
-            "MB of a training step on one thread: weights, gradients, optimizer and activations alive after a forward "
-            "pass, the most bytes alive at once (pea), the whole process with Python (all). File: what is saved. "
-            "Seconds of a step with all cores; tokens per second and milliseconds of a question on one thread."
+            f"MB of a training step of {BATCH_SIZE} {size} in float32 on one thread: weights, gradients, optimizer and "
+            "activations alive after a forward pass, the most bytes alive at once (pea), the whole process with Python "
+            "(all). File: what is saved. Seconds of a step with all cores; tokens per second and milliseconds of a "
+            "question on one thread."
         )
         if names := sorted({one["processor"] for one in self.records.of("cost") if "processor" in one}):
             caption += f" Times: {escape(listed(names))}."
@@ -197,11 +242,12 @@ class ModelResult(Result):
             return None
         points = {row: (100 * self.share(row), self.reached(row)) for row in self.rows}
         levels = {"base": self.scale * self.base[self.number]} if self.base else {}
-        levels |= {PROMPTED: self.prompted().mean} if any(self.records.of("prompt")) else {}
+        levels |= {PROMPTED: self.prompted().mean} if self.cells(PROMPTED) else {}
         figure, axes = plot_quality(f"Quality against what trains: {self.where}", points, levels, look_of, LABELS)
         if not self.has_labels:  # then less is better, and far up is bad
             name_far_point(axes, points, levels.values())
-        unit = "right on held-out questions (%)" if self.has_labels else f"domain, {style.BITS}"
+        window = f" in windows of {self.settings.get('window', '?')} tokens"
+        unit = "right on held-out questions (%)" if self.has_labels else f"bits/character{window}\n(less is better)"
         axes.set(xlabel="share of the parameters that trains (%, logarithmic)", ylabel=unit)
         return style.with_legend(figure, 3)
 
@@ -210,15 +256,16 @@ class ModelResult(Result):
         """What was learned against what was forgotten: of plain English where labels were learned, of general knowledge
         where a text was, since training on a text brings a chat model closer to any plain text.
         """
-        aside = {"scratch"} | ({"feature-extraction"} if self.has_labels else set())  # a head for labels writes no text
+        aside = {"scratch", PROBE} | ({"feature-extraction"} if self.has_labels else set())  # heads for labels
         rows = [row for row in self.rows if row not in aside]
         if not rows or not self.base:
             return None
         points = {}
         for row in rows:
             won, lost = self.reached(row), self.forgot(row, *(("english", 1) if self.has_labels else ("quiz", -100)))
-            points[row] = (self.gain(won), won.half_range, lost.mean, lost.half_range)
-        learned = "points of accuracy" if self.has_labels else "bits/character saved on the domain"
+            points[row] = (self.gain(won), won.deviation, lost.mean, lost.deviation)
+        window = f"in windows of {self.settings.get('window', '?')} tokens"
+        learned = "points of accuracy" if self.has_labels else f"bits/character saved on the domain, {window}"
         lost_unit = "bits/character\nlost on plain English" if self.has_labels else "points lost\non general knowledge"
         title = f"Learned against forgotten: {self.where}"
         figure, _ = plot_forgetting(title, points, look_of, LABELS, learned, f"forgotten: {lost_unit}")
@@ -226,19 +273,3 @@ class ModelResult(Result):
 
 
 FIGURES = {draw.__name__: draw for draw in (ModelResult.quality_against_share, ModelResult.learned_against_forgotten)}
-
-
-def mean_and_error(differences: np.ndarray) -> tuple[float, float]:
-    """Return the mean of differences (S, N) on N questions after trainings with S seeds, and its standard error.
-
-    Other questions would change it, and other seeds: the variances of both add up, that of seeds less what the scatter
-    of single answers has put there (a two-way layout of random effects). One seed tells of questions alone.
-    """
-    seeds, questions = differences.shape
-    by_seed, by_question = differences.mean(axis=1), differences.mean(axis=0)
-    variance = by_question.var(ddof=1) / questions
-    if seeds > 1:
-        rest = differences - by_seed[:, None] - by_question + differences.mean()
-        of_answers = (rest**2).sum() / ((seeds - 1) * (questions - 1)) / differences.size
-        variance += max(by_seed.var(ddof=1) / seeds - of_answers, 0.0)
-    return float(differences.mean()), float(np.sqrt(variance))

@@ -157,7 +157,7 @@ def plot_quality(
     figure, axes = style.single(title, style.TALL)
     for name, (trained, one) in points.items():
         look = {**looks(name), "linestyle": ""}
-        axes.errorbar([trained], [one.mean], [one.half_range], **look, label=labels[name])
+        axes.errorbar([trained], [one.mean], [one.deviation], **look, label=labels[name])
     for name, level in levels.items():
         axes.axhline(level, **style.LOOKS[name] | {"marker": ""}, label=labels[name])
     axes.set_xscale("log")
@@ -172,7 +172,7 @@ def plot_forgetting(
     learned: str,
     forgotten: str,
 ) -> tuple[Figure, Axes]:
-    """{row: (learned, half its range, forgotten, half its range)} as points about the base."""
+    """{row: (learned, its deviation, forgotten, its deviation)} as points about the base."""
     figure, axes = style.single(title, style.TALL)
     origin_lines(axes)
     for name, (won, won_bar, lost, lost_bar) in points.items():
@@ -206,7 +206,7 @@ def learned_against_forgotten(result: ComparisonResult) -> Figure:
         if result.forgot(method) is not None:
             won, lost = result.domain(method), result.base_text(method)
             learned, forgotten = base["domain"] - won.mean, lost.mean - base["base_text"]
-            points[method] = (learned, won.half_range, forgotten, lost.half_range)
+            points[method] = (learned, won.deviation, forgotten, lost.deviation)
     figure, axes = plot_forgetting(
         "Learned against forgotten: right is learned, up is forgotten",
         points,

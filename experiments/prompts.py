@@ -1,4 +1,4 @@
-"""The labelled task by a prompt: examples with their labels in front of each text, and the class's name to guess."""
+"""Prompts with examples: the labelled task, with the class's name to guess, and free answers after a long beginning."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,13 @@ import numpy as np
 
 from minilora import threads
 from minilora.data.batches import padded_left
+from minilora.data.chat import Conversation, find_format
 from minilora.data.tasks import Example
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError
+from minilora.models.cache import KVCache
 from minilora.tensor import no_grad
+from minilora.train.answers import check_prompts, common_prefix, end_token_ids, in_batches
 from minilora.train.world import take
 from notebooks.figures.few_shot import prompt_for
 
@@ -46,3 +49,40 @@ def classify_by_prompt(
         runs = threads.split_rows(range(count), min(threads.count(), count))
         predicted += threads.side_by_side(choose, [take(batch, run) for run in runs])
     return np.concatenate(predicted), float(np.mean([len(prompt) for prompt in prompts]))
+
+
+def answers_after(
+    model,
+    tokenizer: Tokenizer,
+    conversations: Sequence[Conversation],
+    max_new_tokens: int,
+    at_once: int = 32_000,
+) -> list[str]:
+    """Return the likeliest answers, as `answers` does; what all prompts begin with is read once, as in `row_scores`.
+
+    at_once: tokens of the prompts in a batch, by which the memory of keys and values is bounded (SmolLM2: 1.5 GB).
+    """
+    lengths = check_prompts(model, tokenizer, conversations, max_new_tokens)
+    encoded = find_format(tokenizer).encode_many(tokenizer, conversations, add_generation_prompt=True)
+    prompts, ends = [ids for ids, _ in encoded], end_token_ids(tokenizer, model.config)
+    prefix = KVCache(shared := common_prefix(prompts))
+    with no_grad():
+        model.body(prompts[0][None, :shared], past_key_values=prefix)
+
+    def continued(rows: list[np.ndarray]) -> list[np.ndarray]:
+        part = padded_left(rows)
+        ids, mask = part["input_ids"], np.pad(part["attention_mask"], ((0, 0), (shared, 0)), constant_values=1)
+        cache, columns = prefix.expanded(len(rows), ids.shape[1] + max_new_tokens), [np.full(len(rows), -1)]
+        while len(columns) <= max_new_tokens and not np.isin(columns, ends).any(axis=0).all():
+            with no_grad():
+                ids = model.logits(model.body(ids, mask, cache)[:, -1]).numpy().argmax(axis=1)[:, None]
+            mask = np.pad(mask, ((0, 0), (0, 1)), constant_values=1)
+            columns.append(ids[:, 0])
+        return list(np.stack(columns[1:], axis=1))
+
+    def text_of(row: np.ndarray) -> str:
+        ended = np.flatnonzero(np.isin(row, ends))
+        return tokenizer.decode(row[: ended[0]] if ended.size else row).strip()
+
+    batch, rests = max(1, min(16, at_once // max(lengths))), [ids[shared:] for ids in prompts]
+    return list(map(text_of, in_batches(continued, rests, lengths, batch, lambda n: None)))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from time import process_time
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from experiments import probe
 from experiments.costs import seconds_in_turns
 from minilora.data import chat, corpora
 from minilora.data.tokenizer import TokenStream, encode_documents
@@ -24,6 +27,7 @@ from notebooks.figures.few_shot import bits_after
 if TYPE_CHECKING:
     from experiments.compare_model import ModelSettings
 
+TOKENS = defaults.BATCH_SIZE * defaults.TEXT_LENGTH  # of a text in a batch
 TEMPERATURES = 2.0 ** np.arange(-2, 6.25, 0.25)
 
 
@@ -33,7 +37,7 @@ TEMPERATURES = 2.0 ** np.arange(-2, 6.25, 0.25)
 class LabelledTask:
     """Conversations whose responses are labels; accuracy counts."""
 
-    steps = None  # as `minilora finetune` has it
+    training: ClassVar[dict[str, int]] = {}  # its steps and batches are those of `minilora finetune`
 
     def __init__(self, settings: ModelSettings):
         self.settings = settings
@@ -90,16 +94,34 @@ class LabelledTask:
         return {"loss": loss, "accuracy": float((scores.argmax(axis=1) == gold).mean())}
 
     def test(self, model: Any, shots: Sequence = ()) -> dict:
-        """right: a bit per question, in hexadecimal."""
         score = self.curve.score(model, self.curve.test, shots)
-        pairs = zip(score.predicted, map(chat.response_of, self.curve.test), strict=True)
-        right = np.packbits([found == expected for found, expected in pairs]).tobytes().hex()
-        return {
-            "accuracy": score.accuracy,
-            "calibrated": score.calibrated,
-            "tokens": score.prompt_tokens,
-            "right": right,
-        }
+        known = {"calibrated": score.calibrated, "tokens": score.prompt_tokens}
+        return self._graded(score.predicted) | known
+
+    def _graded(self, predicted: Sequence[str]) -> dict:
+        """accuracy; and right: a bit per question, in hexadecimal."""
+        expected = map(chat.response_of, self.curve.test)
+        right = [answer == label for answer, label in zip(predicted, expected, strict=True)]
+        return {"accuracy": float(np.mean(right)), "right": np.packbits(right).tobytes().hex()}
+
+    def probe(self, seed: int) -> dict:
+        """Learn as many examples as a training does, from their texts alone; seconds: until the probe is fitted."""
+        examples = self.task.order(seed)[: self.settings.examples]
+        started = process_time()
+        fitted = probe.fit(self._features(examples)[0], list(map(chat.response_of, examples)), seed)
+        seconds, head = process_time() - started, fitted[-1]
+        tested, tokens = self._tested
+        facts = {"trainable": head.coef_.size + head.intercept_.size, "C": head.C, "seconds": seconds, "tokens": tokens}
+        return facts | self._graded(fitted.predict(tested))
+
+    @cached_property
+    def _tested(self) -> tuple[np.ndarray, float]:
+        return self._features(self.curve.test)
+
+    def _features(self, asked: Sequence[chat.Conversation]) -> tuple[np.ndarray, float]:
+        """Return what a probe sees of the questions, (N, C), and how many tokens one has on average."""
+        prompts = self.tokenizer.encode_many(list(map(chat.question_of, asked)))
+        return probe.features(self.base, prompts), float(np.mean(list(map(len, prompts))))
 
     def query(self, model: Any) -> dict:
         """Return the median time of one question at a time."""
@@ -113,13 +135,15 @@ class LabelledTask:
 
 
 class DomainText:
-    """The text of a domain; bits per character count."""
+    """The text of a domain; bits per character count. It is read in windows of so many tokens, each by itself: a token
+    is predicted from those before it in its window, so that a wider window is more context.
+    """
 
     def __init__(self, settings: ModelSettings):
         self.settings = settings
         self.base, self.tokenizer = load.load_model(settings.model)
-        self.steps = settings.text_steps
-        self.amounts = settings.contexts
+        self.amounts = self.contexts_before(settings.window)
+        self.training = self.in_windows(settings.window)
         self.corpus = corpora.load(settings.data)
         print_notes(self.corpus.notes)
         self.parts = corpora.split(self.corpus)
@@ -140,26 +164,44 @@ class DomainText:
         train = self._stream(self.parts.train, self.settings.characters, seed)
         return Text(self.corpus.name, self.corpus.sha256, train, none, none)
 
+    def contexts_before(self, window: int) -> list[int]:
+        """Return the numbers of tokens in front of a window for which the model has positions."""
+        positions = self.base.config.max_position_embeddings
+        return [tokens for tokens in self.settings.contexts if tokens + window <= positions]
+
+    def in_windows(self, window: int) -> dict[str, int]:
+        """Return the shape of a training in windows of so many tokens: as many tokens a step as by default, or a whole
+        window where that is more, and as many tokens in all.
+        """
+        rows = rows_of(window)
+        return {"seq_len": window, "batch_size": rows, "steps": self.settings.text_steps * TOKENS // (rows * window)}
+
     def validation(self, model: Any) -> dict:
         model.eval()
-        return {"loss": bits(model, self.held_back)}
+        return {"loss": bits(model, self.held_back, self.settings.window)}
 
     def test(self, model: Any) -> dict:
-        return {"bits": bits(model, self.tested)}
+        return {"bits": bits(model, self.tested, self.settings.window)}
 
     def query(self, model: Any) -> dict:
         return {}
 
     def prompted(self, context: int, seed: int, searching: bool) -> dict:
-        ids = self.data(seed).train.ids[:context]
+        """Measure the model after `context` tokens of the text to learn from, in front of each window."""
+        ids, window = self.data(seed).train.ids[:context], self.settings.window
         stream = self.held_back if searching else self.tested
-        found = bits_after(self.base, ids, stream, defaults.TEXT_LENGTH, defaults.BATCH_SIZE)
+        found = bits_after(self.base, ids, stream, window, rows_of(window))
         return {"loss" if searching else "bits": found, "context": context}
 
 
-def bits(model: Any, stream: TokenStream) -> float:
-    """Return bits per character."""
-    return metrics.evaluator(model, stream, defaults.TEXT_LENGTH, defaults.BATCH_SIZE)()
+def rows_of(window: int) -> int:
+    """Number of windows in a batch."""
+    return max(1, TOKENS // window)
+
+
+def bits(model: Any, stream: TokenStream, window: int) -> float:
+    """Return bits per character in windows of so many tokens."""
+    return metrics.evaluator(model, stream, window, rows_of(window))()
 
 
 def cross_entropy(scores: np.ndarray, gold: np.ndarray) -> float:
@@ -187,6 +229,7 @@ class GeneralKnowledge:
     """
 
     def __init__(self, settings: ModelSettings, tokenizer: Any):
+        self.window = settings.window
         texts = [chat.question_of(one).rpartition("\n\n")[2] for one in read_task(settings.english).test]
         documents = [corpora.Document(str(i), text) for i, text in enumerate(texts)]
         self.english = encode_documents(tokenizer, corpora.take(documents, settings.validation_characters, 0))
@@ -195,4 +238,4 @@ class GeneralKnowledge:
 
     def measure(self, model: Any) -> dict:
         found = row_scores(model, self.quiz).argmax(axis=1) == 0
-        return {"english": bits(model, self.english), "quiz": float(found.mean())}
+        return {"english": bits(model, self.english, self.window), "quiz": float(found.mean())}

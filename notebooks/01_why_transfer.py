@@ -160,7 +160,7 @@ pictures.show(
 # network from scratch learns its examples by heart and is no better than a guess on others: with so few labels there is
 # nothing in them from which English could be learned.
 #
-# The bars are half the range over the seeds. At one label per class the expert's is long: its accuracy depends on which two
+# The bars are the standard deviation over the seeds. At one label per class the expert's is long: its accuracy depends on which two
 # sentences were drawn, and a single run would not have told.
 #
 # With a kernel running, move the sliders: where does the expert put its threshold between the hills, with how many labels,

@@ -143,7 +143,7 @@ pictures.show(
         "parameters that train (logarithmic)",
         "accuracy on the test (%)",
         log="x",
-        spreads={trained: [spread.half_range for spread in spreads]},
+        spreads={trained: [spread.deviation for spread in spreads]},
     ),
     "Each point is one of the three ways: compare the second step with the third.",
 )

@@ -143,7 +143,7 @@ for way in ("prefix, real tokens", "prefix, random"):
     print(f"{way}: {trains:,} numbers train, {bits:.2f} bits/character")
 
 # %% [markdown]
-# Here the two are about level: given time, the random prefix finds its own way. Both learn little beside what the methods of
+# Here, in one run, the two end alike: given time, the random prefix finds its own way. Both learn little beside what methods of
 # lessons 08 and 09 learn, with few numbers.
 #
 # ## The picture: attention on the prefix

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
-from experiments.compare_model import KIND, PROMPTED
+import numpy as np
+
+from experiments.compare_model import KIND, PROBE, PROMPTED
 from experiments.compare_model_report import LABELS, ModelResult
 from experiments.results.tables import markdown
 from minilora.measure.records import Records
+from minilora.measure.statistics import Interval, items_interval, paired_interval, verdict
 from minilora.peft import METHODS
 from minilora.peft.method import SIZES
 from minilora.show.grids import Grid, Spread, listed, show_bytes, show_share, show_signed
@@ -25,38 +28,35 @@ def file_of(subject: str) -> str:
     return f"model-{subject}.jsonl"
 
 
+NEAR = 0.9  # of another row's gain
+MOST_PEAK = {"very high": 1.0, "low": 0.5, "very low": 0.25}  # of full fine-tuning's, that a word of memory allows
+SIGNS = {"shown": "✓", "refuted": "✗", "undecided": "?", "": ""}
+
+
 @dataclass(frozen=True)
 class Claim:
-    """What the text says of a row."""
+    """What the chapter says of a row. than, part: that it gains at least this part of what the row `than` gains; ""
+    for the best row, than which no other gains more than 1 / NEAR.
+    """
 
     share: tuple[float, float]  # of the parameters, from and to
     share_in_words: str
     memory: str
     quality: str
-    near: str = ""  # the row that it is said to be near
-    below: tuple[str, ...] = ()  # rows that need more memory
+    than: str = ""
+    part: float = NEAR
 
 
 CLAIMS = {
+    PROBE: Claim((0, 0.001), "few", "–", "least adaptable", "full", -inf),
     "full": Claim((1, 1), "100 %", "very high", "best"),
-    "lora-qv": Claim((0.001, 0.01), "0.1–1 %", "low", "near full", "full", ("full",)),
-    "lora": Claim((0.001, 0.01), "0.1–1 %", "low", "near full", "full", ("full",)),
-    "qlora": Claim((0.001, 0.01), "0.1–1 %", "very low", "near LoRA", "lora", ("full", "lora")),
-    "prefix": Claim((0, 0.001), "< 0.1 %", "very low", "good for generation", PROMPTED, ("full", "lora")),
-    "pfeiffer": Claim((0.01, 0.05), "1–5 %", "low", "good across tasks", PROMPTED, ("full",)),
+    "lora-qv": Claim((0.001, 0.01), "0.1–1 %", "low", "near full", "full"),
+    "lora": Claim((0.001, 0.01), "0.1–1 %", "low", "near full", "full"),
+    "qlora": Claim((0.001, 0.01), "0.1–1 %", "very low", "near LoRA", "lora"),
+    "prefix": Claim((0, 0.001), "< 0.1 %", "very low", "good for generation", PROMPTED, 1.0),
+    "pfeiffer": Claim((0.01, 0.05), "1–5 %", "low", "good across tasks", PROMPTED, 1.0),
     PROMPTED: Claim((0, 0), "–", "–", "similar results", "lora"),
 }
-
-
-def is_measured(row: str, result: ModelResult) -> bool:
-    return any(result.records.of("prompt")) if row == PROMPTED else row in result.rows
-
-
-def reached(row: str, result: ModelResult) -> Spread:
-    return result.prompted() if row == PROMPTED else result.reached(row)
-
-
-NEAR = 0.9  # of a gain
 
 
 class Founding:
@@ -65,7 +65,7 @@ class Founding:
     def __init__(self, folder: Path):
         files = {subject: folder / file_of(subject) for subject in SUBJECTS}
         self.results = {s: ModelResult(Records.read(path, KIND)) for s, path in files.items() if path.is_file()}
-        self.rows = [row for row in CLAIMS if any(is_measured(row, result) for result in self.results.values())]
+        self.rows = [row for row in CLAIMS if any(result.cells(row) for result in self.results.values())]
 
     def peak(self, row: str) -> int | None:
         """Bytes alive at once in a training step, of the first subject that has it measured."""
@@ -73,77 +73,77 @@ class Founding:
         return next((cell["peak"] for cell in found if cell), None)
 
     def share(self, row: str) -> float:
-        return (
-            0 if row == PROMPTED else next(result.share(row) for result in self.results.values() if row in result.rows)
-        )
+        """Of the parameters, how many train, on the first subject that has it measured."""
+        if row == PROMPTED:
+            return 0
+        return next(result.share(row) for result in self.results.values() if row in result.rows)
 
-    def disagreements(self, row: str) -> Iterator[str]:
-        """What of the claim does not show, in a few words each."""
-        claim, share, peak = CLAIMS[row], self.share(row), self.peak(row)
-        if not claim.share[0] <= share <= claim.share[1]:
-            yield f"trains {'more' if share > claim.share[1] else 'less'} than said"
-        larger = [other for other in claim.below if (theirs := self.peak(other)) and peak and peak >= theirs]
-        if larger:
-            yield f"no less memory than {listed(LABELS[other] for other in larger)}"
-        behind: dict[str, list[str]] = {}
-        for subject, result in self.results.items():
-            if is_measured(row, result) and (other := self._ahead_of(result, row)):
-                kept = 100 * result.gain(reached(row, result)) / result.gain(reached(other, result))
-                gain = "" if other in behind else f" of the gain of {LABELS[other].removesuffix(' on all linears')}"
-                behind.setdefault(other, []).append(f"{kept:.0f} %{gain} on {SUBJECTS[subject].partition(',')[0]}")
-        yield from map(listed, behind.values())
+    def _trains(self, row: str) -> str:
+        """Return the share, with a sign if it is as said or not; it is counted, so nothing is undecided."""
+        if row == PROMPTED:
+            return "–"
+        least, most = CLAIMS[row].share
+        return f"{show_share(self.share(row))} {SIGNS['shown' if least <= self.share(row) <= most else 'refuted']}"
 
-    def _ahead_of(self, result: ModelResult, row: str) -> str:
-        """The row that this one is said to be near and is not, or, of full fine-tuning, that it is said to beat; or "".
+    def _memory(self, row: str) -> str:
+        """Return the peak, what that is of full fine-tuning's, and if it is as little as the word allows."""
+        peak, full = self.peak(row), self.peak("full")
+        if peak is None or not full:
+            return "–"
+        fits = peak / full <= MOST_PEAK[CLAIMS[row].memory]
+        return f"{show_bytes(peak)} ({peak / full:.2f}) {SIGNS['shown' if fits else 'refuted']}"
 
-        Near is nine tenths of the other's gain. Rows are told apart where they differ, example by example and seed by
-        seed, by more than two standard errors; a prompt where the half ranges do not overlap.
+    def above(self, result: ModelResult, row: str, other: str, part: float) -> Interval | None:
+        """Return by how much the gain of a row is above a part of another's, over seeds and questions: corrected for
+        all claims on one subject. None if one was not measured, or cannot be judged.
         """
-        near = CLAIMS[row].near
-        others = [near] if near else [other for other in result.rows if other in self.rows]
-        for other in others:
-            if PROMPTED in (row, other):
-                if not (is_measured(other, result) and is_measured(row, result)):
-                    continue
-                mine, theirs = reached(row, result), reached(other, result)
-                differs = theirs.above(mine) if result.has_labels else mine.above(theirs)
-            else:
-                found = result.ahead(other, row) if other in result.rows else None
-                differs = found is not None and found[0] > 2 * found[1]
-            least = NEAR if near else 1
-            if differs and result.gain(reached(row, result)) < least * result.gain(reached(other, result)):
-                return other
-        return ""
+        rows = [name for name in (row, other) if name != PROMPTED]
+        if not all(map(result.cells, (row, other))) or any(map(result.flaw, rows)):
+            return None
+        ours, theirs, base = result.scores(row), result.scores(other), result.scale * result.base[result.number]
+        seeds, better = sorted(ours.keys() & theirs.keys()), 1 if result.has_labels else -1
+        claims = sum(bool(result.cells(name)) for name in CLAIMS) - 1
+        if len(rows) == 2 and result.has_labels and len(seeds) > 1 and "right" in result.base:
+            mine, others = result.answers(row), result.answers(other)
+            start = (1 - part) * result.right(result.base)
+            points = [100 * (mine[seed] - part * others[seed] - start) for seed in seeds]
+            return items_interval(np.array(points), comparisons=claims)
+        gains = [better * ((ours[s] - base) - part * (theirs[s] - base)) for s in seeds]
+        return paired_interval(gains, comparisons=claims) if gains else None
+
+    def verdict(self, subject: str, row: str) -> str:
+        """Return "shown", "refuted" or "undecided" of what the chapter says of a row's quality; "" if it says nothing
+        that this subject could show.
+        """
+        claim, result = CLAIMS[row], self.results[subject]
+        if claim.part < 0:
+            return ""
+        if claim.than:
+            interval = self.above(result, row, claim.than, claim.part)
+            return "" if interval is None else verdict(interval, 0, inf)
+        others = [other for other in self.rows if other != row and result.cells(other)]
+        leads = [self.above(result, row, other, NEAR) for other in others]
+        found = {verdict(lead, 0, inf) for lead in leads if lead is not None}
+        return next((word for word in ("refuted", "undecided", "shown") if word in found), "")
 
     def grid(self) -> Grid:
-        """What the text says beside what was measured."""
-        full = self.peak("full")
-        rows: list[tuple[str, ...]] = [(LABELS["base"], *["–"] * 5, *self._as_it_came(), "")]
+        """What the chapter says beside what was measured, with a verdict on each cell."""
+        rows: list[tuple[str, ...]] = [(LABELS["base"], *["–"] * 5, *self._as_it_came())]
         for row in self.rows:
-            claim, peak = CLAIMS[row], self.peak(row)
-            memory = "–" if peak is None else show_bytes(peak) + (f" ({peak / full:.2f})" if full else "")
-            against = "; ".join(self.disagreements(row))
-            verdict = f"partly: {against}" if against else "yes"
-            said = (claim.share_in_words, self._share_in_words(row), claim.memory, memory, claim.quality)
-            rows.append((LABELS[row], *said, *self._levels(row), verdict))
-        names = (SUBJECTS[subject] for subject in self.results)
-        header = (
-            "",
-            "trains: said",
-            "measured",
-            "memory: said",
-            "peak (of full's)",
-            "quality: said",
-            *names,
-            "agrees?",
-        )
+            claim = CLAIMS[row]
+            levels = zip(self._levels(row), self.results, strict=True)
+            judged = [f"{level} {SIGNS[self.verdict(subject, row)]}".strip() for level, subject in levels]
+            said = (claim.share_in_words, self._trains(row), claim.memory, self._memory(row), claim.quality)
+            rows.append((LABELS[row], *said, *judged))
+        titles = map(self._title, self.results)
+        header = ("", "trains: said", "measured", "memory: said", "peak (of full's)", "quality: said", *titles)
         return Grid("The founding table, and what was measured", header, rows, CAPTION)
 
     def levels(self) -> Grid:
         """What each row trains and reaches, from the fewest parameters to the most."""
         rows = [(LABELS["base"], "–", *self._as_it_came())]
         rows += [(LABELS[r], self._share_in_words(r), *self._levels(r)) for r in sorted(self.rows, key=self.share)]
-        names = (SUBJECTS[subject] for subject in self.results)
+        names = map(self._title, self.results)
         return Grid("What trains, and what it reaches", ("", "trains", *names), rows, CAPTION)
 
     def rates_in_words(self) -> str:
@@ -159,11 +159,18 @@ class Founding:
             "published: about 10 times (Schulman et al. 2025, LoRA without regret)."
         )
 
+    def _title(self, subject: str) -> str:
+        """Return the subject's column, with the window that its text is read in."""
+        result = self.results[subject]
+        window = f", windows of {result.settings.get('window', '?')} tokens"
+        return SUBJECTS[subject] + window * (not result.has_labels)
+
     def _as_it_came(self) -> list[str]:
         return [r.level(r.base) if r.base else "–" for r in self.results.values()]
 
     def _levels(self, row: str) -> list[str]:
-        return [reached(row, r).show(r.digits) if is_measured(row, r) else "–" for r in self.results.values()]
+        results = self.results.values()
+        return [Spread.of(r.scores(row).values()).show(r.digits) if r.cells(row) else "–" for r in results]
 
     def _share_in_words(self, row: str) -> str:
         return "–" if row == PROMPTED else show_share(self.share(row))
@@ -181,7 +188,7 @@ class Founding:
                 found[".".join([at, *one["key"]])] = result.level(one)
             if "calibrated" in result.base:
                 found[f"{at}.base.calibrated"] = f"{100 * result.base['calibrated']:.1f}"
-            if any(result.records.of("prompt")):
+            if result.cells(PROMPTED):
                 found[f"{at}.{PROMPTED}"] = result.reached(PROMPTED).show(result.digits)
             for row in result.rows:
                 found[f"{at}.{row}"] = result.reached(row).show(result.digits)
@@ -203,30 +210,32 @@ VARIANTS = ("rslora", "lora-plus", "dora", "pissa", "vera", "qlora")  # of LoRA 
 
 def variants(result: ModelResult) -> str:
     """Whether variants of LoRA differ once each has a learning rate of its own, in a sentence."""
-    found = {row: ahead for row in VARIANTS if row in result.rows and (ahead := result.ahead(row))}
+    rows = [row for row in VARIANTS if row in result.rows]
+    compared = max(1, sum(len(result.scores(row)) > 1 for row in rows))
+    found = {row: ahead for row in rows if (ahead := result.ahead(row, comparisons=compared))}
     if not found:
         return "Not all is measured yet."
-    means = sorted(mean for mean, _ in found.values())
+    means = sorted(ahead.mean for ahead in found.values())
     unit = "points" if result.has_labels else "bits per character saved"
-    seeds = {row: len(list(result.records.of("trained", row))) for row in found}
-    tell = [row for row in found if seeds[row] > 2]  # fewer hardly say how far they scatter
-    apart = [LABELS[row] for row in tell if abs(found[row][0]) > 2 * found[row][1]]
+    tell = [row for row, ahead in found.items() if ahead.count > 1]
+    apart = [LABELS[row] for row in tell if found[row].excludes(0)]
     differ, to = ("differ", f" to {means[-1]:+.{result.digits}f}") if len(means) > 1 else ("differs", "")
     said = f"{listed(LABELS[row] for row in found)} {differ} from LoRA by {means[0]:+.{result.digits}f}{to} {unit} "
     said += "(more is better) on the same questions and seeds, each at the best of its own learning rates"
     if tell:
-        said += f"; {listed(apart or ['none'])} by more than two standard errors"
+        said += f"; told apart at 95 %, corrected for {compared}: {listed(apart or ['none'])}"
     said += "."
-    for count, words in {1: "One seed", 2: "Two seeds"}.items():
-        if few := [LABELS[row] for row in found if seeds[row] == count]:
-            said += f" {words}, too few to tell: {listed(few)}."
+    if few := [LABELS[row] for row in found if row not in tell]:
+        said += f" One seed, so no verdict: {listed(few)}."
     return said.replace("-", "−")
 
 
 CAPTION = (
-    "What the text says, and beside it SmolLM2-135M after 60 steps on 128 examples, or 30 steps on 60,000 characters, "
-    "each method at the best of 3 to 6 learning rates; means over three seeds ± half their range. ↑ more is better, ↓ "
-    "less. Peak: the most bytes of arrays alive in a training step on the first of the data. Near: nine tenths of what "
-    "the other gains over the model as it is, or no further away, over questions and seeds, than two standard errors. "
-    "Good: better than the prompt. The prompt's accuracy is calibrated, which helps it most."
+    "What the chapter says, and beside it SmolLM2-135M (from a file in 4 bits) after 60 steps on 128 examples, or 30 "
+    "steps on 60,000 characters, each method at the best of 3 to 6 learning rates; means ± standard deviation over "
+    "three seeds. ↑ more is better, ↓ less. ✓ shown, ✗ refuted, ? undecided; without a sign: one seed, or nothing to "
+    "judge. Near: at least nine tenths of the other's gain over the model as it is; best: no other gains more than ten "
+    "ninths; good: more than the prompt; by 95 % intervals over seeds and questions, corrected for all claims of a "
+    "column. Low memory: at most half of full's peak; very low: a quarter. Peak: the most bytes of arrays alive in a "
+    "training step of 8 rows of up to 128 tokens."
 )

@@ -18,9 +18,11 @@ from typing import Any
 
 from experiments import check, compare_model, compare_model_report, comparison, comparison_report, published, rates
 from experiments.figures import save_all
-from experiments.results import curves, founding, jargon, scaling, speed
+from experiments.results import curves, founding, jargon, ledger, scaling, speed
 from experiments.results.tables import markdown
 from experiments.studies import STUDIES, Study
+from experiments.what_each_buys import PICTURE, labels_grid, what_each_buys
+from experiments.windows_report import WindowsResult
 from minilora.demo import teach_report
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import read_json, write_atomic
@@ -36,6 +38,7 @@ LARGE = "smollm2"  # the published model on which studies are confirmed
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
+WINDOWS = "model-numpy-docs-windows.jsonl"
 CURVES = {"reviews": "Film reviews", "r8": "News of Reuters in eight topics"}  # {task: what it is about}
 MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->", re.DOTALL)
 
@@ -55,7 +58,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     `comparison.METHOD.NAME` with a name of `comparison_report.IN_TEXTS`; `study.NAME`, a sentence, and
     `study.NAME.smollm2`; `study.NAME.table`, all its runs; `jargon.NAME`, see `jargon.values`; `scaling.speeds`, two
     ranks over each link; `scaling.sentence`, `reviews.table` and `reviews.sentence`, and so of each task of CURVES;
-    those of `Founding.values`.
+    those of `Founding.values`; `windows.table` and `windows.sentence`.
     """
     compared, steps = measured_comparison(root), scaling.read(root / PACKAGED / scaling.FILE)
     grids = {f"{task}.table": result.grid() for task, result in measured_curves(root).items()}
@@ -68,8 +71,12 @@ def values(root: Path = ROOT) -> dict[str, str]:
     found |= {f"{task}.sentence": result.sentence() for task, result in measured_curves(root).items()}
     found |= {f"study.{name}": study.sentence() for name, study in measured_studies(root).items()}
     found |= {f"study.{name}.{LARGE}": study.sentence() for name, study in measured_studies(root, LARGE).items()}
-    found |= founding.Founding(root / RECORDS).values()
+    founded = founding.Founding(root / RECORDS)
+    lines = ledger.Ledger(measured_studies(root), measured_studies(root, LARGE), founded.results)
+    found |= founded.values() | {"ledger.table": f"\n\n{markdown(lines.grid(), numbers=False)}\n\n"}
     found |= jargon.values(jargon.read(root / PACKAGED / jargon.FILE))
+    if windows := measured_windows(root):
+        found |= {"windows.table": f"\n\n{markdown(windows.grid())}\n\n", "windows.sentence": windows.sentence()}
     return found | {"scaling.sentence": scaling.sentence(steps)}
 
 
@@ -106,6 +113,12 @@ def measured_curves(root: Path = ROOT) -> dict[str, CurveResult]:
     return {task: CurveResult(Records.read(path, curve.KIND)) for task, path in files.items() if path.is_file()}
 
 
+def measured_windows(root: Path = ROOT) -> WindowsResult | None:
+    """Return what windows, prompts and training buy of a text."""
+    path = root / RECORDS / WINDOWS
+    return WindowsResult.read(path) if path.is_file() else None
+
+
 # The page
 
 
@@ -120,9 +133,16 @@ def _paragraphs(root: Path) -> Iterator[str]:
     yield (
         "Made by `python -m experiments.results.page` from the records in `experiments/records` and, for what "
         "notebooks show too, in `minilora/assets/results`; measured by the commands that stand with the tables, or "
-        "with those that a table sums up. Numbers over seeds are means ± half their range. Bits per character of the "
-        "same model on the same text differ between sections, which test on excerpts of different lengths."
+        "with those that a table sums up. Numbers over seeds are means ± standard deviation. After a difference "
+        "stands its 95 % interval: Student's, of differences paired by seed, widened for the comparisons that its "
+        "sentence or column makes (Bonferroni). Bits per character of the same model on the same text differ between "
+        "sections, which test on excerpts of different lengths."
     )
+    if found.rows:
+        yield "## The founding table, on a published model"
+        yield _table(found.grid(), numbers=False)
+    yield "## The ledger of claims"
+    yield _table(ledger.Ledger(measured_studies(root), measured_studies(root, LARGE), found.results).grid(), False)
     yield "## Methods on one base, one domain and one task"
     yield from _origin(root, compared.records, "python -m experiments compare")
     yield from map(_table, (comparison_report.quality_grid(compared), comparison_report.cost_grid(compared)))
@@ -142,6 +162,13 @@ def _paragraphs(root: Path) -> Iterator[str]:
             yield _table(large[name].grid())
     if found.rows:
         yield from _models(root, found)
+    if windows := measured_windows(root):
+        yield "## What do context, a probe, a prompt, an adapter and all weights buy?"
+        yield from _origin(root, windows.records, "python -m experiments windows")
+        yield _table(windows.grid())
+        yield _table(labels_grid(_labelled(found)))
+        yield _figure(PICTURE, what_each_buys.__doc__)
+        yield f"**Ours.** {windows.sentence()}"
     for task, on_task in measured_curves(root).items():
         sizes = on_task.settings["sizes"]
         flags = f" --sizes {','.join(map(str, sizes))}" if tuple(sizes) != curve.CurveSettings.sizes else ""
@@ -186,10 +213,14 @@ def _paragraphs(root: Path) -> Iterator[str]:
     yield _table(published.grid())
 
 
+def _labelled(found: founding.Founding) -> dict[str, compare_model_report.ModelResult]:
+    """Return the comparisons on tasks with labels, by what they are about."""
+    names = {subject: words.partition(",")[0] for subject, words in founding.SUBJECTS.items()}
+    return {names[subject]: result for subject, result in found.results.items() if result.has_labels}
+
+
 def _models(root: Path, found: founding.Founding) -> Iterator[str]:
     """Methods on a model that others pretrained, as far as it is measured."""
-    yield "## The founding table, on a published model"
-    yield _table(found.grid(), numbers=False)
     for subject, result in found.results.items():
         yield f"## Methods on {result.where}"
         yield from _origin(root, result.records, f"python -m experiments compare --model smollm2 --data {subject}")
@@ -254,6 +285,9 @@ def figures(root: Path = ROOT) -> dict[str, tuple[Callable, Any]]:
     found += [({f"study-{name}": STUDIES[name].figure}, study) for name, study in measured_studies(root).items()]
     for subject, result in founding.Founding(root / RECORDS).results.items():
         found.append(({f"model-{subject}-{n}": draw for n, draw in compare_model_report.FIGURES.items()}, result))
+    if windows := measured_windows(root):
+        tasks = _labelled(founding.Founding(root / RECORDS))
+        found.append(({PICTURE: lambda one: what_each_buys(one, tasks)}, windows))
     found += [({f"curve-{task}": CurveResult.figure}, result) for task, result in measured_curves(root).items()]
     found.append((jargon.FIGURES, jargon.read(root / PACKAGED / jargon.FILE)))
     found.append((curves.FIGURES, Records.read(root / RECORDS / curves.FILE, curves.KIND)))

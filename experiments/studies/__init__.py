@@ -4,15 +4,19 @@ A study more is a file with its class, and a name in the list below.
 """
 
 from experiments.studies.adapter_width import AdapterWidth
+from experiments.studies.batch_size import BatchSize
 from experiments.studies.capacity import Capacity
 from experiments.studies.data_types import DataTypes
+from experiments.studies.dynamic_evaluation import DynamicEvaluation
 from experiments.studies.forgetting import Forgetting
+from experiments.studies.gptq import Gptq
 from experiments.studies.intruders import Intruders
 from experiments.studies.low_data import LowData
 from experiments.studies.merge_trap import MergeTrap
 from experiments.studies.prefix_length import PrefixLength
 from experiments.studies.prompting import Prompting
 from experiments.studies.rank import Rank
+from experiments.studies.retention import Retention
 from experiments.studies.strength import Strength
 from experiments.studies.study import Study
 from experiments.studies.targets import Targets
@@ -26,11 +30,15 @@ ALL = (
     PrefixLength,
     LowData,
     Forgetting,
+    Retention,
     Strength,
     Prompting,
     MergeTrap,
     Capacity,
     Intruders,
+    BatchSize,
+    DynamicEvaluation,
+    Gptq,
 )
 STUDIES: dict[str, type[Study]] = {study.name: study for study in ALL}
 

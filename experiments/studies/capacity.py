@@ -8,15 +8,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from math import ceil, log, log2, log10
+from math import ceil, inf, log, log2, log10
 
 import numpy as np
 
 from experiments.bench import Bench
-from experiments.studies.study import Study, StudySettings
+from experiments.studies.study import Study, StudySettings, compared
 from minilora.data.batches import IGNORED
 from minilora.data.tokenizer import Tokenizer
 from minilora.measure.lr_search import SEED
+from minilora.measure.statistics import paired_interval, verdict
 from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, SERIES, base_line, log_ticks, single, styled, with_legend
 from minilora.tensor import no_grad
@@ -149,6 +150,7 @@ class Capacity(Study):
         super().__init__(records)
         self.amounts = {count: BITS * count for count in self.settings["facts"]}  # in bits
         self.longer = [("longer", *run) for run in self.settings["longer"]]
+        self.comparisons = 2 + len(self.longer)  # that the sentence makes: of knees, of what is kept, of more steps
 
     def recalled(self, kind: str, rank: int, count: int) -> Spread:
         """Return the percentage of the attributes."""
@@ -158,18 +160,21 @@ class Capacity(Study):
         """Return bits known per trainable parameter."""
         return self.spread("known", kind, rank, count, scale=1 / self.first("trainable", "facts", rank))
 
+    def knees(self, rank: int) -> list[float]:
+        """In bits, one a seed."""
+        rows = [[row["recalled"] for row in self.records.of("facts", rank, count)] for count in self.amounts]
+        return [knee(dict(zip(self.amounts.values(), curve, strict=True))) for curve in zip(*rows, strict=True)]
+
     def knee(self, rank: int) -> Spread:
         """In bits, over the seeds."""
-        rows = [[row["recalled"] for row in self.records.of("facts", rank, count)] for count in self.amounts]
-        curves = zip(*rows, strict=True)
-        return Spread.of(knee(dict(zip(self.amounts.values(), curve, strict=True))) for curve in curves)
+        return Spread.of(self.knees(rank))
 
     def knee_in_words(self, rank: int) -> str:
         """As the table and the sentence have it: past the amounts, only on which side."""
         one, least, most = self.knee(rank), min(self.amounts.values()), max(self.amounts.values())
         if self.recalled("facts", rank, min(self.amounts)).mean < 100 * LEVEL:
             return f"below {least:,}"
-        return f"above {most:,}" if one.mean + one.half_range >= most else one.show(0)
+        return f"above {most:,}" if one.mean + one.deviation >= most else one.show(0)
 
     def grid(self) -> Grid:
         rows = []
@@ -201,7 +206,7 @@ class Capacity(Study):
         for rank, look in looks.items():
             found = [self.recalled("facts", rank, count) for count in self.amounts]
             words = f"r = {rank}: {self.first('trainable', 'facts', rank):,} parameters" if rank else "full fine-tuning"
-            axes.errorbar(bits, [one.mean for one in found], [one.half_range for one in found], **look, label=words)
+            axes.errorbar(bits, [one.mean for one in found], [one.deviation for one in found], **look, label=words)
         for kind, rank, count in self.longer:
             look = looks[rank] | {"fillstyle": "none", "linestyle": "", "markersize": 11}
             label = f"hollow: {self.settings['times']} times the steps" if rank == self.longer[0][1] else None
@@ -229,8 +234,11 @@ class Capacity(Study):
         )
         if min(one.mean for one in knees.values()) >= most:
             return said + "no rank is full."
-        rises = sorted(knees, key=lambda rank: knees[rank].mean) == [*knees] and knees[last].above(knees[first])
-        said += "it moves up with the rank, as published" if rises else "unlike published, it does not move up"
+        moved = [high - low for low, high in zip(self.knees(first), self.knees(last), strict=True)]
+        rise = paired_interval(moved, comparisons=self.comparisons)
+        rises = rise.low > 0
+        said += compared(rise, "it moves up with the rank, as published", "it moves down", "undecided if it moves up")
+        said += f", {rise.in_words(0)} bits from rank {first} to {last}"
         inside = [rank for rank in self.values if self.knee_in_words(rank)[0].isdigit()]
         if rises and len(inside) > 1:
             low, high = inside[0], inside[-1]
@@ -239,22 +247,27 @@ class Capacity(Study):
         kept = {run: self.kept(*run) for run in [*product(["facts"], self.values, self.amounts), *self.longer]}
         best = max(kept, key=lambda run: kept[run].mean)
         steps = self.settings["adapt"]["steps"] * (self.settings["times"] if best[0] == "longer" else 1)
+        trained = self.first("trainable", "facts", best[1])
+        per_parameter = [row["known"] / trained - PUBLISHED[0] for row in self.records.of(*best)]
+        published = verdict(paired_interval(per_parameter, comparisons=self.comparisons), 0, inf)
+        words = {"shown": "at least the published", "refuted": "less than the published"}
         said += (
             f". The most that is kept is {kept[best].show(2)} bits per trained parameter (rank {best[1]}, {steps} "
-            f"steps); the published {PUBLISHED[0]} to {PUBLISHED[1]} "
-            f"{'do not show' if kept[best].mean < PUBLISHED[0] else 'show'}."
+            f"steps): {words.get(published, 'undecided if at least')} {PUBLISHED[0]} to {PUBLISHED[1]}."
         )
         return said + (f" {self.longer_in_words()}" if self.longer else "")
 
     def longer_in_words(self) -> str:
-        """Say if more steps bring what was missing: by that, steps bind, or parameters."""
+        """Say if more steps bring half of what was missing: by that, steps bind, or parameters."""
         words: list[str] = []
-        little: list[int] = []  # ranks
-        much: list[int] = []
+        ranks: dict[str, list[int]] = {}
+        steps, parameters = "more than half of what was missing", "less than half of it, so that the parameters bind,"
         for kind, rank, count in self.longer:
             one, before = self.recalled(kind, rank, count), self.recalled("facts", rank, count)
             words.append(f"{one.show(0)} % of {BITS * count:,} bits at rank {rank} (before: {before.show(0)})")
-            (much if one.mean - before.mean > (100 - before.mean) / 2 else little).append(rank)
-        kinds = ((little, "less than half of what was missing", "parameters bind"), (much, "more", "steps do"))
-        parts = [f"{what} at rank {listed(ranks)}, where the {bind}" for ranks, what, bind in kinds if ranks]
-        return f"After {self.settings['times']} times the steps LoRA recalls {listed(words)}: {', and '.join(parts)}."
+            pairs = zip(self.records.of(kind, rank, count), self.records.of("facts", rank, count), strict=True)
+            beyond = [new["recalled"] - (1 + old["recalled"]) / 2 for new, old in pairs]
+            interval = paired_interval(beyond, comparisons=self.comparisons)
+            ranks.setdefault(compared(interval, steps, parameters, "undecided"), []).append(rank)
+        parts = [f"{what} at rank {listed(alike)}" for what, alike in ranks.items()]
+        return f"After {self.settings['times']} times the steps LoRA recalls {listed(words)}: {'; '.join(parts)}."

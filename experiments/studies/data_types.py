@@ -4,7 +4,7 @@ from itertools import pairwise, product
 from typing import Any
 
 from experiments.bench import Bench
-from experiments.studies.study import Study, StudySettings, compared
+from experiments.studies.study import TEN, Study, StudySettings, compared, nearness, seen
 from minilora.backend import xp
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
@@ -24,6 +24,7 @@ TYPES: dict[str, dict[str, Any]] = {
 WORDS = {FLOAT: "float32", "nf4": "NF4", "nf4+dq": "NF4 + DQ", "fp4": "FP4", "int4": "INT4"}
 PUBLISHED = ("nf4+dq", "fp4", "int4")  # from the least perplexity on
 BLOCKSIZE = 64
+SAME = 0.01  # of the bits per character after LoRA: what is surely no further behind it matches it
 BAR = {"color": LOOKS["prompt"]["color"], "edgecolor": "black", "capsize": 3}
 
 
@@ -56,7 +57,7 @@ class DataTypes(Study):
         "Mean perplexity of models of 125 M to 13 B parameters: INT4 34.34, FP4 31.07 (E2M1) and 29.48 (E3M0), NF4 "
         "with double quantization 27.41 (Dettmers et al. 2023, table 2); QLoRA then matches 16-bit fine-tuning."
     )
-    full = StudySettings(values=(FLOAT, *TYPES))
+    full = StudySettings(values=(FLOAT, *TYPES), seeds=TEN)
     quick = full.quick()
 
     @staticmethod
@@ -111,13 +112,13 @@ class DataTypes(Study):
         figure = figure_of("Data types: what 4 bits cost", 3.6)
         left, right = figure.subplots(1, 2, sharey=True)
         words, costs = [WORDS[name] for name in self.values], [self.lost(name) for name in self.values]
-        left.barh(words, [one.mean for one in costs], xerr=[one.half_range for one in costs], height=0.6, **BAR)
+        left.barh(words, [one.mean for one in costs], xerr=[one.deviation for one in costs], height=0.6, **BAR)
         left.set_title("the base, on its own text", fontsize=11, loc="left")
         left.set_xlabel("bits/character lost")
         left.invert_yaxis()
         found = [self.adapted(name) for name in self.values]
         look = LOOKS["qlora"] | {"linestyle": "", "markersize": 8}
-        right.errorbar([one.mean for one in found], words, xerr=[one.half_range for one in found], **look)
+        right.errorbar([one.mean for one in found], words, xerr=[one.deviation for one in found], **look)
         right.set_title("after QLoRA, on the domain", fontsize=11, loc="left")
         right.set_xlabel("bits/character (less is better)")
         right.margins(x=0.15)
@@ -127,22 +128,16 @@ class DataTypes(Study):
     def sentence(self) -> str:
         four = sorted((name for name in self.values if name != FLOAT), key=lambda name: self.lost(name).mean)
         least, most = (f"{self.lost(name).show(4)} ({WORDS[name]})" for name in (four[0], four[-1]))
-        said = f"Quantizing costs the base from {least} to {most} bits/character on its own text. "
-        order = [name for name in PUBLISHED if name in four]
-        steps = [compared(self.lost(b), self.lost(a), "right", "wrong") for a, b in pairwise(order)]
-        if all(step == "right" for step in steps):
-            said += "NF4 before FP4 before INT4, as published. "
-        elif "wrong" in steps:
-            ours = " before ".join(WORDS[name] for name in four if name in order)
-            said += f"That is {ours}, unlike the published NF4 before FP4 before INT4. "
-        else:
-            said += "The published order, NF4 before FP4 before INT4, shows only in part beyond the samples' scatter. "
-        after = {name: self.adapted(name) for name in self.values}
-        if after[FLOAT].count == 1:  # which tells nothing apart
-            found = listed(f"{after[name].show(3)} ({WORDS[name]})" for name in four)
-            return said + f"After QLoRA the domain needs {found}, after LoRA over float32 {after[FLOAT].show(3)}."
-        worse = [f"{WORDS[name]} ({after[name].show(3)})" for name in four if not after[name].overlaps(after[FLOAT])]
-        if not worse:
-            return said + "After QLoRA, all types are level with LoRA over float32 within the seeds' scatter."
-        verb = "differs" if len(worse) == 1 else "differ"
-        return said + f"After QLoRA, {listed(worse)} {verb} from LoRA over float32 ({after[FLOAT].show(3)})."
+        pairs = [*pairwise(name for name in PUBLISHED if name in four)]
+        steps = [self.paired("base_text", ("base", b), ("base", a), len(pairs)) for a, b in pairs]
+        signs = [compared(step, "more", "less", "undecided") for step in steps]
+        order = "undecided" if "undecided" in signs else "as published"
+        words = listed(f"{WORDS[b]} {s.show(4)} beside {WORDS[a]}" for (a, b), s in zip(pairs, steps, strict=True))
+        bits = self.adapted(FLOAT)
+        behind = {WORDS[n]: self.gains(("adapted", n), ("adapted", FLOAT), len(four)) for n in four}
+        near = nearness(behind, SAME * bits.mean, f"within {100 * SAME:.0f} % of its bits")[1]
+        return (
+            f"Quantizing costs the base from {least} to {most} bits/character on its own text, {words}: the order is "
+            f"{'unlike published' if 'less' in signs else order}.{seen(steps, 4)} LoRA over float32 comes to "
+            f"{bits.show(3)}. QLoRA beside it: {near[0].lower()}{near[1:]}{seen(behind.values())}"
+        )

@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from experiments.bench import Bench
-from experiments.studies.study import Point, Study, StudySettings, compared, draw_curve
+from experiments.studies.study import Point, Study, StudySettings, compared, draw_curve, seen
 from minilora.data.batches import MixedBatches
-from minilora.show.grids import NAMES, Grid
+from minilora.measure.statistics import paired_interval
+from minilora.show.grids import NAMES, Grid, Spread
 from minilora.show.style import GREY, LOOKS, single, styled, with_legend
 
 REPLAY = {"full": ("v", "#56B4E9"), "lora": ("P", "#E69F00")}  # marker and colour of the curves
@@ -22,11 +23,10 @@ class ForgettingSettings(StudySettings):
     base_characters: int = 24_000  # of the base's text to replay
 
 
-def forgot_at(points: list[Point], learned: float) -> float | None:
-    """What a curve of learning rates forgets where it has learned so much: between its points, None outside them."""
+def forgot_at(points: list[tuple[float, float]], learned: float) -> float | None:
+    """Return what a curve of learning rates forgets where it has learned so much: between its points, None outside."""
     start = (0.0, 0.0)  # with no training, nothing is learned or forgotten
-    for won, lost in points:
-        end = (won.mean, lost.mean)
+    for end in points:
         if start[0] <= learned <= end[0] and end[0] > start[0]:
             return start[1] + (end[1] - start[1]) * (learned - start[0]) / (end[0] - start[0])
         start = end
@@ -104,32 +104,37 @@ class Forgetting(Study):
         axes.margins(0.1)
         return with_legend(figure)
 
+    def curve(self, method: str, seed: int) -> list[tuple[float, float]]:
+        """Return what was learned and forgotten with one seed, by learning rate."""
+        rows = [self.records.rows[method, factor, 0.0, seed] for factor in self.values]
+        return [(self.base["domain"] - row["domain"], row["base_text"] - self.base["base_text"]) for row in rows]
+
     def sentence(self) -> str:
-        curves = {method: self.by_rate(method) for method in ("full", "lora")}
-        (full_won, full_lost), (lora_won, lora_lost) = (max(c, key=lambda p: p[0].mean) for c in curves.values())
-        less = compared(lora_won, full_won, "more", "less", "as much")
-        fewer = compared(lora_lost, full_lost, "more", "less", "as much")
-        agrees = (less, fewer) in (("less", "less"), ("as much", "less"))
+        count = 5  # comparisons
+        full, lora = ((m, max(self.values, key=lambda f: self.gained(m, f, 0.0).mean), 0.0) for m in ("full", "lora"))
+        learns, forgets = self.gains(lora, full, count), self.paired("base_text", lora, full, count)
+        orders = [compared(one, "more", "less", "undecided") for one in (learns, forgets)]
+        published = "as published" if orders == ["less", "less"] else "undecided"
         said = (
-            f"Compared with full fine-tuning, each at the rate at which it gains most, LoRA gains {less} and forgets "
-            f"{fewer}: {'as published' if agrees else 'the published pattern does not show'}. "
+            f"Compared with full fine-tuning, each at the rate at which it gains most, LoRA gains {learns.show(3)} "
+            f"bits/character and forgets {forgets.show(3)}: {'unlike published' if 'more' in orders else published}. "
         )
-        level = 0.9 * min(full_won.mean, lora_won.mean)  # short of the peak, where more training only forgets
-        full, lora = (forgot_at(curve, level) for curve in curves.values())
-        if full is not None and lora is not None:
-            less = "LoRA" if lora < full else "full"
+        level = 0.9 * min(self.gained(*full).mean, self.gained(*lora).mean)  # past it more training only forgets
+        lost = {m: [forgot_at(self.curve(m, s), level) for s in self.settings["seeds"]] for m in ("full", "lora")}
+        pairs = [(a, b) for a, b in zip(*lost.values(), strict=True) if a is not None and b is not None]
+        intervals = [learns, forgets]
+        if len(pairs) == len(self.settings["seeds"]):
+            intervals.append(paired_interval([b - a for a, b in pairs], comparisons=count))
+            forgotten = Spread.of(a for a, _ in pairs).show(3)
             said += (
-                f"{'But where' if agrees and less == 'full' else 'Where'} both have gained {level:.3f} bits/character, "
-                f"full fine-tuning has forgotten {full:.3f} and LoRA {lora:.3f}. "
+                f"Where both have gained {level:.3f}, full fine-tuning has forgotten {forgotten}, and LoRA "
+                f"{intervals[-1].show(3)} more. "
             )
         factor, share = self.settings["replay_at"], self.shares()[1]
-        (won, lost), (won_more, lost_more) = self.point("full", factor), self.point("full", factor, share)
-        forgets = compared(lost_more, lost, "more", "less", "as much")
-        gains = compared(won_more, won, "more", "less", "as much")
-        rate = next(self.records.of("full", factor))["lr"]
-        said += (
-            f"With {100 * share:.0f} % replay, full fine-tuning at a rate of {rate:g} forgets {forgets} "
-            f"({lost_more.show(3)}, without {lost.show(3)}) and gains {gains}"
+        plain, replayed = ("full", factor, 0.0), ("full", factor, share)
+        intervals += [self.paired("base_text", replayed, plain, count), self.gains(replayed, plain, count)]
+        return said + (
+            f"Full fine-tuning at a rate of {self.first('lr', *plain):g} forgets {self.forgot(*plain).show(3)}; with "
+            f"{100 * share:.0f} % replay it forgets {intervals[-2].show(3)} and gains {intervals[-1].show(3)} beside "
+            f"that. Where it gains most, it forgets {self.forgot(*full).show(3)} without replay.{seen(intervals)}"
         )
-        better = full_lost.mean < lost_more.mean  # a lower rate alone has saved more
-        return said + (f"; where it gains most, it forgets {full_lost.show(3)} without." if better else ".")

@@ -6,8 +6,9 @@ from itertools import product
 import numpy as np
 
 from experiments.bench import Bench
-from experiments.studies.study import Pairs, Point, Study, StudySettings, draw_curve
+from experiments.studies.study import Point, Study, StudySettings, apart, compared, draw_curve, seen
 from minilora import backend
+from minilora.measure.statistics import Interval, paired_interval
 from minilora.nn import Linear, Module
 from minilora.peft.model import PeftModel
 from minilora.quant import linears_of_blocks
@@ -184,7 +185,7 @@ class Intruders(Study):
         for run, look in zip(self.all, looks, strict=False):
             rows = [row["by_epsilon"] for row in self.records.of(*run, 1.0)]
             found = [Spread.of(numbers) for numbers in zip(*rows, strict=True)]
-            means, bars = [one.mean for one in found], [one.half_range for one in found]
+            means, bars = [one.mean for one in found], [one.deviation for one in found]
             left.errorbar(EPSILONS, means, bars, **look, label=self.name_of(run))
             points = [self.point(run, scale) for scale in drawn]
             draw_curve(right, points, "", look)
@@ -201,7 +202,8 @@ class Intruders(Study):
         steps = sorted({row["best_step"] for run in self.all for row in self.records.of(*run, 1.0)})
         after = f"{steps[0]} to {steps[-1]} steps" if len(steps) > 1 else f"{steps[0]} steps"
         full = counts["own", FULL]
-        more = [rank for _, rank in self.own if counts["own", rank].above(full)]
+        beside = {rank: self.than_full(rank) for _, rank in self.own}
+        more = apart(beside)[0]
         times = self.settings["times"]
         said = (
             f"Where {min(gains):.3f} to {max(gains):.3f} bits/character are gained, after {after}, {full.show(2)} of "
@@ -214,7 +216,7 @@ class Intruders(Study):
             )
             said += f"more than with full fine-tuning{all_of}. "
         else:
-            said += "not more than with full fine-tuning, unlike published. "
+            said += f"not shown to be more than with full fine-tuning.{seen(beside.values(), 2)} "
         said += "".join(
             f"At {times:g} times the learning rate, rank {run[1]} has {counts[run].show(2)} instead of "
             f"{counts['own', run[1]].show(2)}. "
@@ -233,11 +235,12 @@ class Intruders(Study):
         """Say what scaling intruders changes, first of the run that has most of them."""
         mild, least = self.scales[1], self.scales[-1]
         (won, lost), (gained, forgot) = self.point(most, 1.0), self.changes(most, mild)
-        larger = forgot.sign < 0 and forgot.mean / lost.mean < gained.mean / won.mean
-        verdict = "the larger share: as published" if larger else "not the larger share: unlike published"
+        share = self.larger_share(most, mild)
+        larger, smaller = "the larger share: as published", "not the larger share: unlike published"
+        verdict = compared(share, smaller, larger, "undecided which is the larger share")
         said = (
             f"With {self.name_of(most)}, intruders at {mild:g} of their size change what is gained ({won.mean:.3f}) by "
-            f"{gained.show()} and what is forgotten ({lost.mean:.3f}) by {forgot.show()}, {verdict}. "
+            f"{gained.in_words(3)} and what is forgotten ({lost.mean:.3f}) by {forgot.in_words(3)}: {verdict}. "
         )
         gained, forgot = self.changes(most, least)
         said += f"At {least:g} of it these are {show_signed(gained.mean)} and {show_signed(forgot.mean)}."
@@ -247,7 +250,25 @@ class Intruders(Study):
         by = listed(f"{show_signed(self.changes(run, mild)[1].mean)} ({self.name_of(run)})" for run in others)
         return f"{said} Elsewhere intruders at {mild:g} of their size change what is forgotten by {by}."
 
-    def changes(self, run: Run, scale: float) -> tuple[Pairs, Pairs]:
-        """Of what is gained and forgotten when the intruders are scaled, seed by seed."""
+    @property
+    def comparisons(self) -> int:
+        """Return how many the sentence makes: each rank with full fine-tuning, and three of what scaling changes."""
+        return len(self.own) + 3
+
+    def than_full(self, rank: int) -> Interval:
+        """By how many a matrix has more intruders than after full fine-tuning."""
+        return self.paired("intruders", ("own", rank, 1.0), ("own", FULL, 1.0), self.comparisons)
+
+    def changes(self, run: Run, scale: float) -> tuple[Interval, Interval]:
+        """By how much more is gained and forgotten when the intruders are scaled, seed by seed."""
         here, before = (*run, scale), (*run, 1.0)
-        return self.paired("domain", before, here), self.paired("base_text", here, before)
+        return self.gains(here, before, self.comparisons), self.paired("base_text", here, before, self.comparisons)
+
+    def larger_share(self, run: Run, scale: float) -> Interval:
+        """By how much more scaling changes of what was forgotten than of what was gained, as shares, times both."""
+        products = []
+        for before, here in zip(self.records.of(*run, 1.0), self.records.of(*run, scale), strict=True):
+            won, lost = self.base["domain"] - before["domain"], before["base_text"] - self.base["base_text"]
+            gained, forgot = before["domain"] - here["domain"], here["base_text"] - before["base_text"]
+            products.append(forgot * won - gained * lost)  # its sign is that of forgot / lost - gained / won
+        return paired_interval(products, comparisons=self.comparisons)

@@ -1,8 +1,12 @@
 """What is left of an update that is merged into a 4-bit base and rounded to 4 bits again?"""
 
+from itertools import pairwise
+from math import inf
+
 from experiments.bench import Bench
-from experiments.studies.study import Study, StudySettings
+from experiments.studies.study import NEAR, Study, StudySettings
 from minilora.backend import xp
+from minilora.measure.statistics import paired_interval, verdict
 from minilora.peft.lora import LoraLinear
 from minilora.quant import dequantize_4bit, dequantize_model, quantize_4bit, quantize_model
 from minilora.show.grids import Grid, Spread, listed
@@ -139,29 +143,42 @@ class MergeTrap(Study):
         return with_legend(figure)
 
     def sentence(self) -> str:
-        kept = {size: self.percent(size).mean for size in self.scaled()}
-        far = [size for size in kept if size in EXPECTED and abs(kept[size] - EXPECTED[size]) > 10]
+        sizes = self.scaled()
+        count = 2 * len(sizes)  # comparisons: each size with the next and with normal numbers, and the trained one
+        kept = {size: self.percent(size).mean for size in sizes}
         least, most = (f"{kept[size]:.0f} % of an update of {100 * size:g} % of ‖W‖" for size in (min(kept), max(kept)))
-        said = f"Requantizing leaves {least}, and {most}: "
-        grows = [*kept.values()] == sorted(kept.values())
-        said += "the larger, the more survives" if grows else "not always more of a larger one"
-        if far:
-            said += f", more than 10 points from what normal numbers give at {listed(f'{100 * s:g} %' for s in far)}. "
-        else:
-            said += ", as normal numbers give. "
+        grows = all(self.paired("survives", ("merged", b), ("merged", a), count).low > 0 for a, b in pairwise(sizes))
+        said = f"Requantizing leaves {least}, and {most}"
+        if len(self.settings["seeds"]) > 1:
+            said += ": the larger, the more survives" if grows else ": that more survives of a larger one is not shown"
+        verdicts = {size: self.as_normal(size, count) for size in sizes if size in EXPECTED}
+        for word, where in (
+            ("shown", "within 10 points of what normal numbers give at"),
+            ("refuted", "further from it at"),
+        ):
+            if at := [f"{100 * size:g} %" for size in verdicts if verdicts[size] == word]:
+                said += f", {where} {listed(at)}"
         if TRAINED not in self.values:
-            return said.strip()
+            return f"{said}."
         whole, rounded = (self.of_size(column, TRAINED) for column in ("float", "requantized"))
-        size = self.of_size("relative", TRAINED, 100).mean
-        if rounded.overlaps(whole):
-            lost = "is level with that."
-        else:
-            kept = (self.base["domain"] - rounded.mean) / (self.base["domain"] - whole.mean)
-            survives = self.percent(TRAINED).show(0)
-            lost = (
-                f"comes to {rounded.show(3)}: {survives} % of the update and {100 * kept:.0f} % of the gain are left."
-            )
-        return said + (
-            f"The update that training left is {size:.1f} % of ‖W‖: merged into floats, it brings the base from "
-            f"{self.base['domain']:.3f} to {whole.show(3)} bits/character, and rounded to 4 bits again it {lost}"
+        gain = self.base["domain"] - whole.mean
+        differences = [row["requantized"] - row["float"] for row in self.records.of("merged", TRAINED)]
+        costs = paired_interval(differences, comparisons=count)
+        lost = verdict(costs, -inf, NEAR * gain)
+        said += (
+            f". The update that training left is {self.of_size('relative', TRAINED, 100).mean:.1f} % of ‖W‖: merged "
+            f"into floats, it brings the base from {self.base['domain']:.3f} to {whole.show(3)} bits/character. "
+            f"Rounded to 4 bits again it comes to {rounded.show(3)}, {costs.in_words(3)} more"
         )
+        if lost == "shown":
+            return f"{said}, less than {100 * NEAR:.0f} % of the gain."
+        return said + (
+            f"{f', more than {100 * NEAR:.0f} % of the gain' if lost == 'refuted' else ''}: "
+            f"{self.percent(TRAINED).show(0)} % of the update and "
+            f"{100 * (self.base['domain'] - rounded.mean) / gain:.0f} % of the gain are left."
+        )
+
+    def as_normal(self, size: float, comparisons: int) -> str:
+        """Return the verdict on as much surviving as of normal numbers, within 10 points."""
+        off = [100 * row["survives"] - EXPECTED[size] for row in self.records.of("merged", size)]
+        return verdict(paired_interval(off, comparisons=comparisons), -10, 10)

@@ -1,11 +1,12 @@
 """How long should a prefix be, and what should it start from?"""
 
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 from experiments.bench import Bench
-from experiments.studies.study import Study, StudySettings, apart
+from experiments.studies.study import Study, StudySettings, apart, compared, seen
 from minilora.measure import lr_search
+from minilora.measure.statistics import Interval
 from minilora.peft import PrefixTuningConfig, get_peft_model
 from minilora.show.grids import Grid, listed
 from minilora.show.style import base_line, errorbar, log_ticks, single, styled, with_legend
@@ -47,7 +48,8 @@ class PrefixLength(Study):
 
     def grid(self) -> Grid:
         rows = {(STARTS[kind], str(length)): (kind, length) for kind in self.kinds for length in self.values}
-        return self.learned_grid("Prefixes by length and start", ("start", "P"), rows)
+        note = f"Each start has the rate that was searched at {SEARCHED} tokens: another may suit other lengths. "
+        return self.learned_grid("Prefixes by length and start", ("start", "P"), rows, note=note)
 
     @styled
     def figure(self):
@@ -62,25 +64,29 @@ class PrefixLength(Study):
         return with_legend(figure)
 
     def sentence(self) -> str:
-        real, drawn = ({n: self.gained(kind, n) for n in self.values} for kind in ("tokens", "random"))
-        ahead, behind = apart(real, drawn)
-        far = max(self.values, key=lambda n: abs(real[n].mean - drawn[n].mean))
-        if ahead or behind:
-            parts = [f"{more} at {listed(at)} tokens" for more, at in (("more", ahead), ("less", behind)) if at]
-            published = "unlike" if behind else "as" if len(ahead) == len(self.values) else "in part as"
-            start = f"learns {' and '.join(parts)} than one from random numbers, {published} published"
-        else:
-            start = "learns as much as one from random numbers at every length, within the seeds' scatter"
-        best = max(self.values, key=lambda n: real[n].mean)
-        first, last = self.values[0], self.values[-1]
-        if not real[best].above(real[first]):
-            shape = f"its length makes no difference beyond the seeds' scatter from {first} to {best}, unlike published"
-        elif real[best].above(real[last]):
-            shape = f"it learns more up to {best} tokens and less beyond, as published"
-        else:
-            shape = f"the longer the better up to {best} tokens, as published"
+        pairs = [*pairwise(self.values)]
+        comparisons = len(self.values) + len(pairs)
+        starts = {n: self.gains(("tokens", n), ("random", n), comparisons) for n in self.values}
+        steps = {pair: self.gains(("tokens", pair[1]), ("tokens", pair[0]), comparisons) for pair in pairs}
+        ahead, behind = apart(starts)
+        published = "as published" if len(ahead) == len(starts) else "in part as published" if ahead else "undecided"
+        signs = [compared(step, "more", "less", "undecided") for step in steps.values()]
+        shape = {
+            ("less", "more"): "longer is better up to a point, as published",
+            ("more",): "longer is better where it is told apart, as published",
+            ("less",): "longer is worse, unlike published",
+        }.get(tuple(sorted({*signs} - {"undecided"})), "what a longer one brings is undecided")
         return (
-            f"A prefix that starts from real tokens {start} (at {far} tokens {real[far].show(3)} against "
-            f"{drawn[far].show(3)} bits/character gained). From real tokens, {shape} ({first}: {real[first].show(3)}, "
-            f"{best}: {real[best].show(3)})."
+            "In bits/character, a prefix that starts from real tokens gains beside one from random numbers "
+            f"{_decided({f'at length {n}': one for n, one in starts.items()})}: "
+            f"{'unlike published' if behind else published}. From real tokens {shape}: "
+            f"{_decided({f'from {a} to {b}': one for (a, b), one in steps.items()})}."
+            f"{seen([*starts.values(), *steps.values()])}"
         )
+
+
+def _decided(differences: dict[str, Interval]) -> str:
+    """Return the differences that are told from 0, and where they are not."""
+    shown = [f"{one.show(3)} {where}" for where, one in differences.items() if one.excludes(0)]
+    rest = [where for where, one in differences.items() if not one.excludes(0)]
+    return "; ".join([*shown, *([f"undecided {listed(rest)}"] if rest else [])])

@@ -11,6 +11,7 @@ from experiments.prompts import classify_by_prompt
 from experiments.studies.study import Study, StudySettings, apart
 from minilora import threads
 from minilora.data.tasks import Example
+from minilora.measure.statistics import paired_interval
 from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, base_line, errorbar, figure_of, styled, with_legend
 from minilora.tensor import no_grad
@@ -89,11 +90,17 @@ class Prompting(Study):
         return self.spread("accuracy", kind, k, scale=100)
 
     def above_chance(self, kind: str, k: int) -> bool:
-        """Whether more is right, beyond the scatter, than by chance, and of a prompt than without examples."""
-        one, floor = self.reached(kind, k), self.chance()
+        """Return True if it is shown that more is right than by chance, and of a prompt than without examples."""
+        floor = self.chance()
         if kind == "prompt" and 0 in self.values:
             floor = max(floor, self.reached("prompt", 0).mean)
-        return one.mean - one.half_range > floor
+        above = [100 * row["accuracy"] - floor for row in self.records.of(kind, k)]
+        return paired_interval(above, comparisons=self.comparisons).low > 0
+
+    @property
+    def comparisons(self) -> int:
+        """Return how many the sentence makes: for each number of examples two ways, and each of them with chance."""
+        return 3 * len([k for k in self.values if k])
 
     def cost(self, k: int) -> dict:
         return self.records.rows["cost", k]
@@ -147,17 +154,18 @@ class Prompting(Study):
         return with_legend(figure)
 
     def sentence(self) -> str:
-        prompted, trained = ({k: self.reached(kind, k) for k in self.values if k} for kind in ("prompt", "trained"))
-        ahead, behind = apart(trained, prompted)
+        shots = [k for k in self.values if k]
+        leads = {k: self.paired("accuracy", ("trained", k), ("prompt", k), self.comparisons, 100) for k in shots}
+        ahead, behind = apart(leads)
         most, chance = self.values[-1], self.chance()
         queries, cost = self.crossover(most), self.cost(most)
-        said = f"With {most} examples, {prompted[most].show(1)} % are right by prompt and "
-        said += f"{trained[most].show(1)} % after training"
+        said = f"With {most} examples, {self.reached('prompt', most).show(1)} % are right by prompt and "
+        said += f"{self.reached('trained', most).show(1)} % after training, {leads[most].in_words(1)} points"
         per_query = f"A query takes {cost['prompt_ms']:.1f} ms by prompt and {cost['trained_ms']:.1f} ms trained"
-        if not any(self.above_chance(kind, k) for kind in ("prompt", "trained") for k in prompted):
-            return f"{said}; both are at chance ({chance:.1f} %), so that neither way is the better one. {per_query}."
-        if all(one.mean - one.half_range <= chance for one in prompted.values()):
-            said += f"; no prompt is clearly above chance ({chance:.1f} %)"
+        if not any(self.above_chance(kind, k) for kind in ("prompt", "trained") for k in shots):
+            return f"{said}; neither is shown to be above chance ({chance:.1f} %) with any number. {per_query}."
+        if not any(self.above_chance("prompt", k) for k in shots):
+            said += f"; no prompt is shown to be above chance ({chance:.1f} %)"
         if ahead and behind:
             said += f". Training is ahead at k = {listed(ahead)}, the prompt, unlike published, at k = {listed(behind)}"
         elif ahead:
@@ -165,7 +173,7 @@ class Prompting(Study):
         elif behind:
             said += f". Unlike published, the prompt is ahead at k = {listed(behind)}"
         else:
-            said += ". At no k are they apart by more than the seeds scatter, unlike published"
+            said += ". At no k is one of the two shown to be ahead"
         if queries is None:
             return said + ". A query by prompt is no slower here, so the time of training never pays off."
         return f"{said}. {per_query}, so that training has paid off after {queries:,} queries."

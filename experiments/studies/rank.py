@@ -1,68 +1,136 @@
-"""How much rank does an update need?"""
+"""How much rank does LoRA need, and does its best learning rate depend on the rank?"""
 
-from experiments.bench import Bench
-from experiments.studies.study import Study, StudySettings, compared
+from itertools import product
+from math import exp, log
+
+from experiments.bench import Bench, measured
+from experiments.studies.bracket import bracketed, optimum
+from experiments.studies.study import Study, StudySettings, seen
+from minilora.measure.records import Records
+from minilora.measure.statistics import Interval, paired_interval, verdict
 from minilora.show.grids import Grid, listed
-from minilora.show.style import errorbar, log_ticks, single, styled, with_legend
+from minilora.show.style import SERIES, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
 
-TARGETS = ["q_proj", "v_proj"]
-SEARCHED = 8  # the rank whose learning rate all have
-
-
-def options(rank: int) -> Options:
-    """alpha is twice the rank, so that the scale alpha / r is 2 at every rank."""
-    return Options(rank=rank, targets=TARGETS)
+# alpha by rank. The update's scale is alpha / r, so that rsLoRA's 16 / sqrt(r) is an alpha of 16 sqrt(r).
+RULES = {"2r": lambda rank: 2 * rank, "16": lambda rank: 16, "rs": lambda rank: 16 * rank**0.5}
+DEFAULT = "2r"  # of the library
+WORDS = {"2r": "alpha = 2r", "16": "alpha = 16", "rs": "rsLoRA, alpha = 16"}
+MARGIN = 0.01  # bits per character from the best within which a rate is as good
+SAME = log(2)  # best rates no further apart than by a factor of 2 count as the same
 
 
 class Rank(Study):
     name = "rank"
-    question = "How much rank does LoRA's update need?"
+    question = "How much rank does LoRA need, and does its best learning rate depend on the rank?"
     published = (
-        "Flat: WikiSQL 73.4, 73.3, 73.7, 73.8 and 73.5 % at r = 1, 2, 4, 8 and 64 on q and v of GPT-3 (Hu et al. "
-        "2021, table 6)."
+        "Rank: WikiSQL 73.4, 73.3, 73.7, 73.8 and 73.5 % at r = 1, 2, 4, 8 and 64 on q and v of GPT-3 (Hu et al. 2021, "
+        "table 6). Rate: approximately independent of the rank, if alpha is fixed (32) and the update divided by r "
+        "(Schulman et al. 2025, LoRA without regret); divided by sqrt(r), learning is said to be as stable at every "
+        "rank (Kalajdzievski 2023, rsLoRA)."
     )
-    full = StudySettings(values=(1, 2, 4, 8, 16, 64))
-    quick = full.quick(values=(1, 2, 4, 8, 16, 32))
+    full = StudySettings(values=(1, 64, 8, 16, 4), kinds=tuple(RULES))
+    quick = full.quick(values=(1, 32, 8))
+    large = full.large(values=(1, 64, 8))
+
+    def __init__(self, records: Records):
+        super().__init__(records)
+        self.values = sorted(self.values)  # measured are the ends first
 
     @staticmethod
-    def runs(settings: StudySettings) -> list[tuple]:
-        return [("rank", rank) for rank in settings.values]
+    def cells(settings: StudySettings) -> list[tuple]:
+        return [(rule, rank, seed) for rank, seed, rule in product(settings.values, settings.seeds, settings.kinds)]
 
     @staticmethod
-    def measure(bench: Bench, kind: str, rank: int, seed: int) -> dict:
-        return bench.adapted("lora", bench.text_rate("lora", options(SEARCHED)), seed, options(rank))
+    def measure(bench: Bench, rule: str, rank: int, seed: int) -> dict:
+        alpha = float(RULES[rule](rank))
+
+        def loss(rate: float) -> float | None:
+            train = lambda: bench.adapt("lora", rate, seed, Options(rank=rank, alpha=alpha))[1].best  # noqa: E731
+            return bench.records.measured(("rate", rank, alpha, rate, seed), measured, train)["loss"]
+
+        # Adam's first steps change B by the rate alone, so that the update grows with rate · alpha / sqrt(r) or so.
+        start = bench.first_rate("lora") * 6 * rank**0.5 / alpha
+        return {"alpha": alpha} | optimum(bracketed(start, loss, MARGIN), MARGIN)
+
+    def logs(self, number: str, rule: str, rank: int) -> list[float]:
+        """Return the logarithms of a rate, one a seed."""
+        return [log(row[number]) for row in self.records.of(rule, rank)]
+
+    def rate(self, number: str, rule: str, rank: int) -> float:
+        """Return the geometric mean of a rate over the seeds."""
+        logs = self.logs(number, rule, rank)
+        return exp(sum(logs) / len(logs))
+
+    def change(self, rule: str) -> Interval:
+        """Return how the logarithm of the best rate changes from the first rank to the last, by pairs of one seed."""
+        first, last = (self.logs("lr", rule, rank) for rank in (self.values[0], self.values[-1]))
+        return paired_interval([b - a for a, b in zip(first, last, strict=True)], comparisons=len(self.kinds))
+
+    def gain(self) -> Interval:
+        """Return how many bits per character fewer the last rank needs than the first, each at its own best rate."""
+        return self.paired("loss", (DEFAULT, self.values[0]), (DEFAULT, self.values[-1]))
 
     def grid(self) -> Grid:
-        rows = {(str(rank),): ("rank", rank) for rank in self.values}
-        return self.learned_grid("LoRA on q and v, by rank (alpha / r = 2)", ("r",), rows)
+        rows = []
+        for rule, rank in product(self.kinds, self.values):
+            alpha = self.first("alpha", rule, rank)
+            low, best, high = (f"{self.rate(number, rule, rank):.2g}" for number in ("low", "lr", "high"))
+            loss = self.spread("loss", rule, rank)
+            rows.append((WORDS[rule], str(rank), f"{alpha / rank:.3g}", best, f"{low} to {high}", loss.show(3)))
+        return Grid(
+            "LoRA's best rate, by rank and scale",
+            ("alpha", "r", "alpha / r", "best rate", f"within {MARGIN}", "bits/char"),
+            rows,
+            "LoRA on all linears. Bits/char: of validation text of numpy-docs at the best rate that was tried. Rates "
+            "in steps of √3; the best is that of a parabola through the three around it, and within "
+            f"{MARGIN} bits/char of the best are the rates in the range. Rates: geometric means over the seeds. "
+            f"{self.in_words(self.spread('loss', rule, self.values[0]).count for rule in self.kinds)}",
+        )
 
     @styled
     def figure(self):
-        """Learned and forgotten against the rank."""
-        figure, axes = single("Rank: what an update of r learns and forgets")
-        errorbar(axes, "lora", self.values, [self.gained("rank", r) for r in self.values], "gained on the domain")
-        lost = [self.forgot("rank", r) for r in self.values]
-        errorbar(axes, "scratch", self.values, lost, "forgotten of the base's text")
+        """The best learning rate against the rank, for each rule for alpha, and the rates that are as good."""
+        figure, axes = single("LoRA's best learning rate, by rank and by alpha")
+        for place, (rule, look) in enumerate(zip(self.kinds, SERIES, strict=False)):
+            low, best, high = ([self.rate(n, rule, rank) for rank in self.values] for n in ("low", "lr", "high"))
+            beside = [rank * 1.06 ** (place - 1) for rank in self.values]  # so that the bars do not cover each other
+            bars = [[b - a for a, b in zip(*ends, strict=True)] for ends in ((low, best), (best, high))]
+            axes.errorbar(beside, best, bars, **look, label=WORDS[rule])
+        axes.set_yscale("log")
         log_ticks(axes, self.values)
-        axes.set(xlabel="rank r (logarithmic)", ylabel="bits/character")
-        axes.set_ylim(min(0, *(one.mean - one.half_range for one in lost)) - 0.01, None)
-        return with_legend(figure)
+        axes.set(xlabel="rank r (logarithmic)", ylabel=f"best learning rate;\nbars: within {MARGIN} bits/character")
+        return with_legend(figure, 3)
 
     def sentence(self) -> str:
-        by_rank = {rank: self.gained("rank", rank) for rank in self.values}
-        first, last = min(by_rank), max(by_rank)
-        best = max(by_rank, key=lambda rank: by_rank[rank].mean)
-        behind = [rank for rank, one in by_rank.items() if not one.overlaps(by_rank[best])]
-        said = (
-            f"Rank {first} gains {by_rank[first].show(3)} bits/character and rank {last}, with {last // first} times "
-            f"the parameters, {by_rank[last].show(3)}: "
-            f"{compared(by_rank[last], by_rank[first], 'more', 'less', 'level')}. "
+        first, last = self.values[0], self.values[-1]
+        parts = []
+        for rule in self.kinds:
+            one, other = (f"{self.rate('lr', rule, rank):.2g}" for rank in (first, last))
+            parts.append(f"with {WORDS[rule]} from {one} to {other}, {self.factor(rule)}")
+        widths = [self.rate("high", *arm) / self.rate("low", *arm) for arm in product(self.kinds, self.values)]
+        flat = {
+            "shown": "which is flat, as published",
+            "refuted": "which is not flat, unlike published",
+            "undecided": f"so that it is undecided whether the rank matters by {MARGIN}",
+        }
+        gain = self.gain()
+        return (
+            f"Each at its own best rate, rank {last} needs fewer bits/character than rank {first} by {gain.show(3)}, "
+            f"{flat[verdict(gain, -MARGIN, MARGIN)]}. Its best rate goes, from {first} to {last}, {listed(parts)}. "
+            f"Rates a factor of {min(widths):.1f} to {max(widths):.1f} apart are within {MARGIN} bits/character of the "
+            f"best. Intervals are of 95 %, those of rates corrected for all rules.{seen([gain])}"
         )
-        if not behind:
-            return said + "No rank falls behind the best by more than the seeds scatter: flat, as published."
-        fall = "rank {} falls" if len(behind) == 1 else "ranks {} fall"
-        return said + (
-            f"Unlike the published table, ours is not flat: {fall.format(listed(behind))} behind rank {best} "
-            f"({by_rank[best].show(3)}) by more than the seeds scatter."
-        )
+
+    def factor(self, rule: str) -> str:
+        """Return the factor between the best rates at the two ends, and whether they count as the same."""
+        change = self.change(rule)
+        if change.count < 2:
+            return f"times {exp(change.mean):.2g} (one seed)"
+        same = {
+            "shown": "the same within a factor of 2",
+            "refuted": "not the same within a factor of 2",
+            "undecided": "so that it is undecided whether they are within a factor of 2",
+        }
+        bounds = f"{exp(change.low):.2g} to {exp(change.high):.2g}"
+        return f"times {exp(change.mean):.2g} ({bounds}), {same[verdict(change, -SAME, SAME)]}"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from experiments.bench import Bench
-from experiments.studies.study import Pairs, Study, StudySettings, draw_curve
+from experiments.studies.study import Study, StudySettings, draw_curve
+from minilora.measure.statistics import Interval, paired_interval
 from minilora.show.grids import Grid, Spread, listed, show_signed
 from minilora.show.style import GREY, SERIES, TALL, single, styled, with_legend
 from minilora.train.loop import TrainConfig, train
@@ -118,14 +119,23 @@ class Strength(Study):
         return learns, forgets
 
     def is_new(self, strength: float) -> bool:
-        """Whether for every seed no training had learned as much where it had forgotten as little."""
-        return all(more is None or round(more, 3) < 0 for more in self.beside_training(strength)[1])
+        """Return True if it is shown to forget less than any training that learned as much, or if none has, ever."""
+        forgets = [more for more in self.beside_training(strength)[1] if more is not None]
+        interval = self.interval(forgets)
+        return interval is None or interval.high < 0
+
+    def interval(self, differences: Sequence[float | None]) -> Interval | None:
+        """Return that of differences by seed, corrected for the strengths; None where one of them is missing."""
+        there = [one for one in differences if one is not None]
+        if not there or len(there) < len(differences):
+            return None
+        return paired_interval(there, comparisons=2 * len(self.values))
 
     def grid(self) -> Grid:
         rows = []
         for strength in self.values:
-            learns, forgets = map(_pairs, self.beside_training(strength))
-            beside = ["–" if pairs is None else show_signed(pairs.mean) for pairs in (forgets, learns)]
+            learns, forgets = map(self.interval, self.beside_training(strength))
+            beside = ["–" if one is None else show_signed(one.mean) for one in (forgets, learns)]
             won, lost = self.gained("strength", strength), self.forgot("strength", strength)
             rows.append((f"λ = {strength:g}", won.show(3), lost.show(3), *beside))
         *others, own = self.settings["trainings"]
@@ -169,63 +179,55 @@ class Strength(Study):
     def sentence(self) -> str:
         changed = [self.forgot("strength", strength).mean for strength in self.values if strength]
         nothing = "Nothing is forgotten: the base's text gains, too. " * (max(changed) < 0)
+        if len(self.settings["seeds"]) == 1:
+            return f"{nothing}One seed was trained, so that strengths and trainings are not told apart."
         said = f"{nothing}{self.beyond_training()} {self.between_the_ends()}"
         largest = max(self.values)
         if largest <= TRAINED:
             return said
         won, lost = self.than_trained(largest)
-        only_loses = "Above 1 both get worse: " * ((won.sign, lost.sign) == (-1, 1))
-        return f"{said} {only_loses}λ = {largest:g} has learned {won.show()} and forgotten {lost.show()}."
+        only_loses = "Above 1 both get worse: " * (won.high < 0 < lost.low)
+        return f"{said} {only_loses}λ = {largest:g} has learned {won.in_words(3)} and forgotten {lost.in_words(3)}."
 
     def beyond_training(self) -> str:
-        """Whether strengths are where no training came, and by how much."""
+        """Say which strengths are shown to be where no training came, and by how much."""
         new = [strength for strength in self.values if self.is_new(strength)]
         trainings = f"{len(self.settings['trainings'])} trainings"
         if not new:
-            return (
-                f"No strength forgets less for as much learned, {self.with_seeds}, than any of {trainings} at any step."
-            )
+            return f"No strength is shown to forget less for as much learned than any of {trainings} at any step."
         others = [f"{strength:g}" for strength in self.values if strength not in new]
         said = (
-            f"At λ = {listed(f'{strength:g}' for strength in new)}, {self.with_seeds}, LoRA has learned more than any "
-            f"of {trainings} had where it had forgotten as little"
+            f"At λ = {listed(f'{strength:g}' for strength in new)} LoRA has learned more than any of {trainings} had "
+            "where it had forgotten as little"
         )
-        said += f"; at {listed(others)} it has not." if others else "."
-        learns, forgets = ({n: p for n in new if (p := _pairs(self.beside_training(n)[i]))} for i in (0, 1))
+        said += f"; at {listed(others)} that is not shown." if others else "."
+        learns, forgets = ({n: p for n in new if (p := self.interval(self.beside_training(n)[i]))} for i in (0, 1))
         if forgets:
             best = min(forgets, key=lambda strength: forgets[strength].mean)
             said += (
-                f" At λ = {best:g} it has forgotten {forgets[best].show()} bits/character against the least that a "
-                f"training forgot for as much ({self.gained('strength', best).show(3)} learned)."
+                f" At λ = {best:g} it has forgotten {forgets[best].in_words(3)} bits/character against the least that "
+                f"a training forgot for as much ({self.gained('strength', best).show(3)} learned)."
             )
         if learns:
             best = max(learns, key=lambda strength: learns[strength].mean)
             said += (
-                f" At λ = {best:g} it has learned {learns[best].show()} against the most that a training learned for "
-                f"as little ({self.forgot('strength', best).show(3)} forgotten)."
+                f" At λ = {best:g} it has learned {learns[best].in_words(3)} against the most that a training learned "
+                f"for as little ({self.forgot('strength', best).show(3)} forgotten)."
             )
         return said
 
-    def than_trained(self, strength: float) -> tuple[Pairs, Pairs]:
+    def than_trained(self, strength: float) -> tuple[Interval, Interval]:
         """Learned and forgotten more than at the strength of training."""
-        here, trained = ("strength", strength), ("strength", TRAINED)
-        return self.paired("domain", trained, here), self.paired("base_text", here, trained)
+        here, trained, count = ("strength", strength), ("strength", TRAINED), 2 * len(self.values)
+        return self.gains(here, trained, count), self.paired("base_text", here, trained, count)
 
     def between_the_ends(self) -> str:
-        """Whether a strength below 1 is better on both axes."""
+        """Say if a strength below 1 is better on both axes."""
         inner = {strength: self.than_trained(strength) for strength in self.values if 0 < strength < TRAINED}
-        better = [strength for strength, (won, lost) in inner.items() if (won.sign, lost.sign) == (1, -1)]
-        if not better:
-            return f"No strength below 1 is better than 1 on both axes {self.with_seeds}, unlike published."
-        best = max(better, key=lambda strength: inner[strength][0].mean)
+        better = [strength for strength, (won, lost) in inner.items() if won.low > 0 > lost.high]
+        best = max(better or inner, key=lambda strength: inner[strength][0].mean)
         won, lost = inner[best]
-        return (
-            f"As published, what lies between the ends can be better on both axes: against λ = 1, λ = {best:g} has "
-            f"learned {won.show()} and forgotten {lost.show()}."
-        )
-
-
-def _pairs(differences: Sequence[float | None]) -> Pairs | None:
-    """None where one of them is missing."""
-    there = [one for one in differences if one is not None]
-    return Pairs(tuple(there)) if len(there) == len(list(differences)) else None
+        verdict = "As published, what lies between the ends can be better on both axes"
+        if not better:
+            verdict = "No strength below 1 is shown to be better than 1 on both axes"
+        return f"{verdict}: against λ = 1, λ = {best:g} has learned {won.in_words(3)} and forgotten {lost.in_words(3)}."

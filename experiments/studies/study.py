@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from minilora.errors import escape
 from minilora.measure.lab import Lab
 from minilora.measure.records import Records
 from minilora.measure.results import Result
+from minilora.measure.statistics import Interval, paired_interval, smallest_visible, verdict
 from minilora.show.grids import Grid, Spread, listed, seeds_in_words, show_count, show_share, show_signed
 from minilora.train import catalog, load
 from minilora.train.loop import TrainConfig
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RECORDS = "records.jsonl"
+TEN = tuple(range(10))  # seeds of a study whose trainings are short
 Point = tuple[Spread, Spread]  # learned and forgotten
 
 
@@ -148,38 +151,55 @@ class Study(Result):
         """Return bits per character more on the base's text than the base needs."""
         return Spread.of(row["base_text"] - self.base["base_text"] for row in self.records.of(*start))
 
-    def paired(self, number: str, one: tuple, other: tuple) -> Pairs:
-        """By how much a number is greater in `one` than in `other`, seed by seed: both have the same text."""
-        ones, others = ({row["key"][-1]: row[number] for row in self.records.of(*start)} for start in (one, other))
-        return Pairs(tuple(ones[seed] - others[seed] for seed in ones))
+    def paired(self, number: str, one: tuple, other: tuple, comparisons: int = 1, scale: float = 1) -> Interval:
+        """By how much a number is greater in `one` than in `other`, seed by seed: both have the same text.
 
-    @property
-    def with_seeds(self) -> str:
-        """Of what holds for all of them."""
-        return "with every seed" if len(self.settings["seeds"]) > 1 else "with its one seed"
+        comparisons: how many are made in one sentence, for which the interval is corrected.
+        """
+        return paired_interval(self.differences(number, one, other, scale), comparisons=comparisons)
+
+    def differences(self, number: str, one: tuple, other: tuple, scale: float = 1) -> list[float]:
+        """Return by how much a number is greater in `one` than in `other`, for each seed that both have."""
+        ones, others = ({row["key"][-1]: row[number] for row in self.records.of(*start)} for start in (one, other))
+        return [scale * (ones[seed] - others[seed]) for seed in ones if seed in others]
+
+    def gains(self, one: tuple, other: tuple, comparisons: int = 1) -> Interval:
+        """By how many bits per character `one` gains more on the domain than `other`."""
+        return self.paired("domain", other, one, comparisons)
 
     def chance(self) -> float:
         """Return the percentage that a guess gets right on the labelled task."""
         return 100 / next(row["classes"] for row in self.records.rows.values() if "classes" in row)
 
-    def learned_grid(self, title: str, header: Sequence[str], rows: dict) -> Grid:
-        """What adapting came to. rows: {cells under `header`: how the keys of the row begin}."""
-        lines = []
+    def learned_grid(
+        self, title: str, header: Sequence[str], rows: dict, beside: tuple | None = None, note: str = ""
+    ) -> Grid:
+        """Tabulate what adapting came to. rows: {cells under `header`: how the keys of the row begin}.
+
+        beside: how the keys of the row begin that the gains of all others are compared with.
+        """
+        lines, seeds = [], self.in_words(self.gained(*start).count for start in rows.values())
+        other = " ".join(*(cells for cells, start in rows.items() if start == beside)) if beside else ""
         for names, start in rows.items():
+            level = self.spread("domain", *start).show(3)
+            if beside:
+                level = self.gains(start, beside, len(rows) - 1).show(3) if start != beside else "–"
             learned = (
                 show_count(self.first("trainable", *start)),
                 show_share(self.first("trainable", *start) / self.base["total"]),
                 f"{self.first('lr', *start):g}",
-                self.spread("domain", *start).show(3),
                 self.gained(*start).show(3),
+                level,
                 show_signed(self.forgot(*start).mean),
             )
             lines.append((*names, *learned))
+        level = f"beside: more than {other.removesuffix(' –')}, and the 95 % interval of that, corrected for the column"
         caption = (
-            "Domain: held-out numpy-docs (less is better); gained: bits/char fewer than the base; forgot: bits/char "
-            f"more on held-out python-docs. {self.in_words(self.gained(*start).count for start in rows.values())}"
+            "Gained: bits/char fewer than the base on held-out numpy-docs; "
+            f"{level if beside else 'domain: what is left of them, less is better'}; forgot: bits/char more on "
+            f"held-out python-docs. {note}{seeds}"
         )
-        header = (*header, "trainable", "share", "rate", "domain\nbits/char", "gained", "forgot")
+        header = (*header, "trainable", "share", "rate", "gained", "beside" if beside else "domain", "forgot")
         return Grid(title, header, lines, caption)
 
     def in_words(self, counts: Iterable[int]) -> str:
@@ -190,42 +210,42 @@ class Study(Result):
 
 
 def draw_curve(axes: Axes, points: Sequence[Point], label: str, look: Mapping) -> None:
-    """A line through points of what was learned, to the right, and forgotten, upward, with the seeds' scatter."""
+    """Draw a line through points of what was learned, to the right, and forgotten, upward, with standard deviations."""
     won, lost = zip(*points, strict=True)
     x, y = [one.mean for one in won], [one.mean for one in lost]
-    axes.errorbar(x, y, [one.half_range for one in lost], [one.half_range for one in won], **look, label=label)
+    axes.errorbar(x, y, [one.deviation for one in lost], [one.deviation for one in won], **look, label=label)
 
 
 # Sentences
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Differences between two runs, one for each seed."""
-
-    differences: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return Spread.of(self.differences).mean
-
-    @property
-    def sign(self) -> int:
-        """1 where all are above zero, -1 where all are below, 0 where they do not agree, or one is shown as 0."""
-        shown = [round(d, 3) for d in self.differences]
-        return all(d > 0 for d in shown) - all(d < 0 for d in shown)
-
-    def show(self) -> str:
-        """`+0.060 (by seed +0.058, +0.062 and +0.060)`: the mean, and what it is the mean of, where there are more."""
-        of = f" (by seed {listed(map(show_signed, self.differences))})" * (len(self.differences) > 1)
-        return f"{show_signed(self.mean)}{of}"
+def compared(difference: Interval, more: str, less: str, undecided: str = "not told apart from") -> str:
+    """Return `more` or `less` if the whole interval lies on one side of 0, else `undecided`."""
+    return undecided if not difference.excludes(0) else more if difference.mean > 0 else less
 
 
-def compared(one: Spread, other: Spread, more: str, less: str, level: str = "level with") -> str:
-    """Return `more`, `less`, or `level` where the means are no further apart than the seeds scatter."""
-    return level if one.overlaps(other) else more if one.mean > other.mean else less
+def apart(differences: Mapping[int, Interval]) -> tuple[list[int], list[int]]:
+    """Return where the interval lies above 0, and where below."""
+    return [n for n, one in differences.items() if one.low > 0], [n for n, one in differences.items() if one.high < 0]
 
 
-def apart(one: Mapping[int, Spread], other: Mapping[int, Spread]) -> tuple[list[int], list[int]]:
-    """Where `one` is above the other by more than the seeds scatter, and where it is below."""
-    return [n for n in one if one[n].above(other[n])], [n for n in one if other[n].above(one[n])]
+NEAR = 0.1  # of a gain: what is surely no further behind another is near it
+
+
+def nearness(behind: Mapping[str, Interval], margin: float, within: str) -> tuple[dict[str, list[str]], str]:
+    """Judge for each name if it is at most `margin` behind: returns {verdict: names}, and a sentence that says so."""
+    names: dict[str, list[str]] = {"shown": [], "refuted": [], "undecided": []}
+    for name, difference in behind.items():
+        names[verdict(difference, -margin, inf)].append(name)
+    words = {"shown": f"near it ({within})", "refuted": "further behind", "undecided": "undecided"}
+    said = "; ".join(f"{words[judged]}: {listed(ones)}" for judged, ones in names.items() if ones)
+    return names, f"{said[0].upper()}{said[1:]}."
+
+
+def seen(intervals: Iterable[Interval], digits: int = 3) -> str:
+    """Return a sentence on the smallest differences that would have shown, "" if no interval holds 0."""
+    sizes = sorted(smallest_visible(one) for one in intervals if one.df and not one.excludes(0))
+    if not sizes:
+        return ""
+    ends = dict.fromkeys(f"{size:.{digits}f}" for size in (sizes[0], sizes[-1]))
+    return f" Where an interval holds 0, a true difference of {' to '.join(ends)} would have shown 4 times of 5."

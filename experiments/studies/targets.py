@@ -1,11 +1,11 @@
 """Which matrices should a fixed number of parameters change?"""
 
 from experiments.bench import Bench
-from experiments.studies.study import Study, StudySettings, compared
+from experiments.studies.study import NEAR, Study, StudySettings, compared, seen
 from minilora.models.llama import LlamaForCausalLM
 from minilora.nn import Linear
 from minilora.quant import linears_of_blocks
-from minilora.show.grids import Grid, show_count
+from minilora.show.grids import Grid, listed, show_count
 from minilora.show.style import LOOKS, single, styled
 from minilora.train.methods import Options
 
@@ -71,7 +71,8 @@ class Targets(Study):
 
     def grid(self) -> Grid:
         rows = {(WORDS[names], str(self.rank_of(names))): ("targets", names) for names in self.values}
-        return self.learned_grid("LoRA with one budget on different matrices", ("matrices", "r"), rows)
+        title, beside = "LoRA with one budget on different matrices", ("targets", BOTH)
+        return self.learned_grid(title, ("matrices", "r"), rows, beside)
 
     @styled
     def figure(self):
@@ -80,7 +81,7 @@ class Targets(Study):
         gains = [self.gained("targets", names) for names in self.values]
         labels = [f"{WORDS[names]} (r = {self.rank_of(names)})" for names in self.values]
         look = LOOKS["lora"] | {"linestyle": ""}
-        axes.errorbar([one.mean for one in gains], labels, xerr=[one.half_range for one in gains], **look, markersize=9)
+        axes.errorbar([one.mean for one in gains], labels, xerr=[one.deviation for one in gains], **look, markersize=9)
         axes.invert_yaxis()
         axes.margins(x=0.1, y=0.08)
         axes.locator_params(axis="x", nbins=6)
@@ -92,44 +93,35 @@ class Targets(Study):
         return of_attention + self.mlp_sentence()
 
     def mlp_sentence(self) -> str:
-        """Return the MLP against attention, and against both, by pairs of one seed."""
+        """Return the MLP against attention, and against both."""
         count = {names: show_count(self.first("trainable", "targets", names)) for names in (MLP, ATTENTION, ALL)}
-        over, both = (
-            self.paired("domain", ("targets", other), ("targets", one)) for one, other in ((MLP, ATTENTION), (ALL, MLP))
-        )
-        neither = "the seeds do not agree" if len(self.settings["seeds"]) > 1 else "level"
-        leads = {1: "as published", 0: "so the published lead does not show", -1: "unlike published"}
-        adds = {
-            1: "unlike published: attention's matrices add to the MLP's",
-            0: "so attention's matrices add nothing that shows, as published",
-            -1: "attention's matrices add nothing, as published",
-        }
-        order = {1: f"more {self.with_seeds}, ", 0: f"{neither}, ", -1: f"less {self.with_seeds}: "}
+        over, both = (self.gains(("targets", a), ("targets", b), 2) for a, b in ((MLP, ATTENTION), (ALL, MLP)))
+        leads = compared(over, "more, as published", "less, unlike published", "undecided")
+        adds = compared(both, "unlike published, attention's matrices add to the MLP's", "less", "undecided")
+        if both.high <= NEAR * self.gained("targets", MLP).mean:
+            adds = f"attention's matrices add less than {100 * NEAR:.0f} % to the MLP's gain, as published"
         return (
-            f"With {count[MLP]} parameters, the MLP's matrices gain {over.show()} bits/character against attention's "
-            f"with {count[ATTENTION]}: {order[over.sign]}{leads[over.sign]}. All linears with {count[ALL]} gain "
-            f"{both.show()} against the MLP's: {order[both.sign]}{adds[both.sign]}."
+            f"With {count[MLP]} parameters, the MLP's matrices gain {over.show(3)} bits/character against attention's "
+            f"with {count[ATTENTION]}: {leads}. All linears with {count[ALL]} gain {both.show(3)} against the MLP's: "
+            f"{adds}.{seen([over, both])}"
         )
 
     def attention_sentence(self) -> str:
-        """q + v against one matrix alone, and what learns most."""
-        gains = {names: self.gained("targets", names) for names in self.values}
-        best = max(gains, key=lambda names: gains[names].mean)
-        alone = max((names for names in SINGLE if names in gains), key=lambda names: gains[names].mean)
-        both, one = gains[BOTH], gains[alone]
-        verdict = {
-            "ahead of": "spreading a budget over both wins, as published",
-            "level with": "the published lead of q + v does not show beyond the seeds' scatter",
-            "behind": "unlike the published table, one matrix of higher rank wins",
-        }
-        order = compared(both, one, "ahead of", "behind")
-        said = (
-            f"q + v at rank {self.rank_of(BOTH)} gains {both.show(3)} bits/character, {order} the best matrix alone, "
-            f"{WORDS[alone]} at rank {self.rank_of(alone)} ({one.show(3)}): {verdict[order]}. "
-        )
-        if best == BOTH:
-            return said + "No other choice learns more."
-        order = compared(gains[best], both, "more than q + v", "less than q + v", "which is level with q + v")
+        """Return q + v against every other choice, and what that says of one matrix alone."""
+        others = [names for names in self.values if names != BOTH]
+        leads = {n: self.gains(("targets", BOTH), ("targets", n), len(others)) for n in others}
+        orders = {n: compared(leads[n], "more than", "less than") for n in others}
+        alone = [orders[names] for names in SINGLE if names in orders]
+        published = "over each matrix alone is undecided"
+        if "less than" in alone:
+            published = "does not show: one matrix of higher rank wins"
+        elif set(alone) == {"more than"}:
+            published = "over each matrix alone shows"
+        groups: dict[str, list[str]] = {}
+        for n in others:
+            groups.setdefault(orders[n], []).append(WORDS[n])
         return (
-            f"{said}Most is learned with {WORDS[best]} at rank {self.rank_of(best)} ({gains[best].show(3)}), {order}."
+            f"q + v at rank {self.rank_of(BOTH)} gains {self.gained('targets', BOTH).show(3)} bits/character, "
+            f"{', '.join(f'{order} {listed(names)}' for order, names in groups.items())}. The published lead of q + v "
+            f"{published}.{seen(leads.values())}"
         )

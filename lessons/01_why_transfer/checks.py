@@ -3,9 +3,13 @@
 import numpy as np
 
 from minilora.classroom import promise, raised, search, task
+from minilora.measure.statistics import t_quantile
 
 USES = ()
-PROMISES = {"bits_per_character": promise(outside="zeros, large")}  # probabilities lie above 0 and not above 1
+PROMISES = {
+    "bits_per_character": promise(outside="zeros, large"),  # probabilities lie above 0 and not above 1
+    "is_better": promise(outside="one row"),  # of one seed there is no interval
+}
 
 TEXTS = ("aab", "ab", "aaaa", "abcd", "Return the mean of an array.", "né été", "aaš")
 
@@ -445,91 +449,121 @@ def facts_of_experiments(result):
     }
 
 
-NOT_HALF = "That is the whole range: from the mean to either side it is half of it."
-
-
 @task(5)
 def scattering(student):
-    """Over which axis do the seeds lie? What is half the distance from the smallest to the largest?
+    """Over which axis do the seeds lie? And what do both learners share when they draw with the same seed?
 
-    axis=1 is the seeds. Half range: (max - min) / 2. Better means: further apart than both half ranges together.
+    axis=1 is the seeds, ddof=1 divides by n - 1. Better: subtract first, then the mean of the differences must be more
+    than T[n - 1] · s / √n, where s is their standard deviation.
 
-    Seeds that give 0.5, 0.6, 1.0: the mean is 0.7, the half range (1.0 - 0.5) / 2 = 0.25. Another learner's 0.3, 0.4,
-    0.2 are 0.3 ± 0.1. The means are 0.4 apart, which is more than 0.25 + 0.1: better.
+    Ours 0.62, 0.74, 0.71 and theirs 0.55, 0.66, 0.62: the differences 0.07, 0.08, 0.09 have the mean 0.08 and s = 0.01.
+    4.303 · 0.01 / √3 = 0.025, so that the interval goes from 0.055 to 0.105: better.
     """
-    search(student.summarize, lambda d: [d.eighths(d.size(), d.size())])
+    search(student.summarize, lambda d: [d.eighths(d.size(), d.size(2, 5))])
     search(student.is_better, ours_and_theirs)
     rng = np.random.default_rng(5)
     for budgets, seeds in ((1, 3), (2, 3), (3, 5)):
         a = rng.uniform(0.2, 0.9, (budgets, seeds)).round(2)
-        means, ranges = a.mean(axis=1), a.max(axis=1) - a.min(axis=1)
+        means, deviations, half = a.mean(axis=1), a.std(axis=1, ddof=1), np.ptp(a, axis=1) / 2
         mistakes = {
-            NOT_HALF: (means, ranges),
-            "That is one array: return two, the means and half the ranges, with a comma between them.": (
+            "That divides by the number of seeds: divide by one less (ddof=1), since the mean is of these seeds.": (
+                means,
+                a.std(axis=1),
+            ),
+            "That is the variance: take its root.": lambda got, a=a: (
+                np.allclose(got[1], a.var(axis=1)) or np.allclose(got[1], a.var(axis=1, ddof=1))
+            ),
+            "That is the standard error, of the mean: here it is how far single seeds lie from it.": (
+                means,
+                deviations / np.sqrt(seeds),
+            ),
+            "That comes from the range, which only grows with more seeds: take the standard deviation.": (
+                lambda got, half=half: np.allclose(got[1], half) or np.allclose(got[1], 2 * half)
+            ),
+            "That is the mean distance from the mean: take the root of the squares' mean.": (
+                means,
+                np.abs(a - means[:, None]).mean(axis=1),
+            ),
+            "That is one array: return two, the means and the deviations, with a comma between them.": (
                 lambda got: isinstance(got, np.ndarray)
             ),
-            "That is the largest distance from the mean: take half of what lies between the smallest and the "
-            "largest.": (means, np.abs(a - means[:, None]).max(axis=1)),
-            "That is the standard deviation: here it is half the range.": lambda got, a=a: (
-                np.allclose(got[1], a.std(axis=1)) or np.allclose(got[1], a.std(axis=1, ddof=1))
-            ),
-            "The mean and range run over the budgets: the seeds are axis 1.": lambda got, s=seeds, b=budgets: (
+            "They run over the budgets: the seeds are axis 1.": lambda got, s=seeds, b=budgets: (
                 s != b and np.shape(got[0]) == (s,)
             ),
             "All budgets were put together: give one mean for each.": lambda got: np.ndim(got[0]) == 0,
-            "The means come first, then half the ranges.": (ranges / 2, means),
-            "That is the middle between the smallest and the largest: take the mean of all seeds.": (
-                (a.max(axis=1) + a.min(axis=1)) / 2,
-                ranges / 2,
-            ),
-            "That is the median: take the mean.": (np.median(a, axis=1), ranges / 2),
+            "The means come first, then the deviations.": (deviations, means),
+            "That is the median: take the mean.": (np.median(a, axis=1), deviations),
         }
-        student.summarize(a).equals((means, ranges / 2), mistakes)
-    both = "Both scatter: add the half ranges of ours and of theirs."
-    cases = [  # ours, theirs, and what each mistake would answer there
-        ([0.8, 0.9], [0.3, 0.4], {"Theirs is compared with ours: ours must be the one above.": False}),
-        ([0.3, 0.4], [0.8, 0.9], {"Worse is not better: ours must be above theirs.": True}),
-        ([0.5, 0.9], [0.4, 0.8], {"The means differ by less than the seeds scatter: that is no verdict.": True}),
-        ([0.60, 0.70], [0.50, 0.56], {"The whole ranges are compared: take half of each.": False}),
-        (
-            [0.6, 0.8, 0.8],
-            [0.4, 0.4, 0.61],
-            {"Only a gap between all of ours and all of theirs counts here, which asks too much.": False},
-        ),
-        ([0.5, 0.9], [0.5, 0.52], {both: True}),
-        ([0.70, 0.72], [0.5, 0.82], {both: True}),
-        (
-            [0.65, 0.95],
-            [0.4, 0.7],
-            {"One half range is not enough, nor a root of squares: add the two half ranges.": True},
-        ),
-        (
-            [0.6, 0.7, 0.7, 0.7, 0.8],
-            [0.48, 0.56, 0.56, 0.56, 0.64],
-            {"The standard deviations are added: the seeds scatter by half their range.": True},
-        ),
-        (
-            [0.5, 0.7, 0.7, 0.8, 0.8],
-            [0.38, 0.38, 0.48, 0.48, 0.68],
-            {"The range of all seeds together was taken: take half of ours and half of theirs, and add them.": True},
-        ),
-        ([0.5, 0.5, 0.8], [0.3, 0.4, 0.4], {"The medians are compared: take the means.": False}),
-        ([0.5, 1.0], [0.0, 0.5], {"As far apart as the half ranges together is not further: > and not >=.": True}),
-    ]
-    for ours, theirs, instead in cases:
+        student.summarize(a).equals((means, deviations), mistakes)
+    for ours, theirs, instead in CASES:
         ours, theirs = np.array(ours), np.array(theirs)
-        half_ranges = [(s.max() - s.min()) / 2 for s in (ours, theirs)]
-        no_bool = {"Return True or False, as a comparison gives it.": lambda got: type(got) in (int, float, str)}
-        right = bool(ours.mean() - theirs.mean() > sum(half_ranges))
-        student.is_better(ours, theirs).equals(right, instead=no_bool | instead)
+        no_bool = {
+            "Return True or False, as a comparison gives it.": lambda got: type(got) in (int, float, str),
+            "T begins at one degree of freedom, that of two seeds: n seeds have n - 1.": raised("KeyError"),
+        }
+        right = bool((ours - theirs).mean() > half_width(ours - theirs))
+        student.is_better(ours, theirs).equals(right, instead=no_bool | {hint: not right for hint in instead})
+
+
+def half_width(differences):
+    """From the mean to either end of the interval."""
+    return t_quantile(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
+
+
+SPREAD = np.array([-9, -6, -3, -1, 0, 1, 3, 6, 9]) / 100
+CASES = [  # ours, theirs, and the mistakes that answer the opposite there
+    ([0.8, 0.9, 0.88], [0.3, 0.4, 0.37], ["Theirs is compared with ours: ours must be the one above."]),
+    ([0.3, 0.4, 0.37], [0.8, 0.9, 0.88], ["Worse is not better: ours must be above theirs."]),
+    (
+        [0.5, 0.9, 0.5],
+        [0.4, 0.8, 0.6],
+        ["The interval reaches below 0: that is no verdict, though the mean is above it."],
+    ),
+    (
+        [0.55, 0.76, 0.95],
+        [0.5, 0.7, 0.9],
+        ["What a draw does to both is no difference: subtract seed by seed, and let the differences alone scatter."],
+    ),
+    (
+        [0.95, 0.55, 0.76],
+        [0.5, 0.9, 0.7],
+        ["The order of the seeds is what pairs ours with theirs: do not sort them."],
+    ),
+    ([0.51, 0.9, 0.62], [0.5, 0.6, 0.6], ["To be ahead with each seed is not enough: three coins fall alike, too."]),
+    (
+        [0.7, 0.8, 0.6],
+        [0.6, 0.6, 0.56],
+        ["Few seeds hardly tell how far they scatter: take t from T, 4.303 for three of them, and not 1.96."],
+    ),
+    ([0.75, 0.75], [0.4, 0.5], ["n seeds have n - 1 degrees of freedom: T[n - 1]."]),
+    (0.53 + SPREAD, 0.5 + 0 * SPREAD, ["s is divided by n: divide it by √n."]),
+    (
+        [0.602, 0.702, 0.802],
+        [0.5, 0.5, 0.5],
+        ["That t leaves 5 % on one side: T leaves 2.5 % on either."],
+    ),
+    ([0.631, 0.731, 0.831], [0.5, 0.5, 0.5], ["The squares are divided by n: divide by n - 1 (ddof=1)."]),
+    (
+        0.58 + SPREAD,
+        0.5 + 0 * SPREAD,
+        ["How far the mean lies off is asked for, not how far a single seed: divide s by √n."],
+    ),
+    (
+        [0.7, 0.7, 0.7, 0.7, 0.4],
+        [0.5, 0.5, 0.5, 0.5, 0.5],
+        ["The median of the differences is taken: take their mean."],
+    ),
+    ([0.5, 0.75], [0.5, 0.75], ["As good is not better: > and not >=."]),
+]
 
 
 def ours_and_theirs(d):
-    """Seeds whose means lie just as far apart as the half ranges together, or a little less or more; sums are exact."""
-    scale = d.choice(0.125, 128.0, 2.0**-14)
-    ours, theirs = (d.whole(n, least=-8, below=9) * scale for n in [d.choice(1, 2, 4)] * 2)
-    gap = np.ptp(ours) / 2 + np.ptp(theirs) / 2 + scale * d.number(0, 0.25, -0.25, 2, -4)
-    return [(ours + gap - ours.mean() + theirs.mean()).astype(d.dtype), theirs.astype(d.dtype)]
+    """Seeds whose interval begins clearly above 0, or clearly below, by so many of its own half widths."""
+    scale, n = d.choice(0.125, 128.0, 2.0**-14), d.choice(3, 2, 5)
+    theirs, differences = (d.whole(n, least=-8, below=9) * scale for _ in range(2))
+    differences = differences - differences.mean()
+    differences = differences + d.number(1.25, 0.8, 3.0, -1.25) * half_width(differences)
+    return [(theirs + differences).astype(d.dtype), theirs.astype(d.dtype)]
 
 
 def curves(d):

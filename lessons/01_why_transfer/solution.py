@@ -2,7 +2,7 @@
 # # Lesson 01: why transfer
 #
 # Six short tasks, and at the end the pieces of an honest experiment: measure a text, draw a label budget, read and
-# score, repeat over budgets and seeds, say how much the seeds scatter, and read off what pretraining saves. NumPy is
+# score, repeat over budgets and seeds, tell a difference from luck, and read off what pretraining saves. NumPy is
 # all you need. The reading is README.md beside this file. `minilora check 01` says how far you are, `minilora check 01
 # --hint` helps.
 
@@ -131,25 +131,41 @@ def run_experiment(
 # %% [markdown]
 # ## Task 5: how much of it is luck?
 #
-# One number from one seed says little. This course prints the mean over seeds ± half the range, which is half the
-# distance from the smallest to the largest. And it calls one learner better than another only where their means are
-# further apart than the two half ranges together.
+# One number from one seed says little. This course prints the mean over seeds ± their standard deviation: the root of
+# Σ (x - mean)² / (n - 1). Is one learner better than another? With each seed both drew the same labels, so take their
+# differences, seed by seed. In 95 of 100 experiments with n seeds, the mean of those that all possible seeds would give
+# lies no further from the mean of these n than t · s / √n. Here s is the standard deviation of the differences, and t
+# depends on the degrees of freedom, n - 1.
 
 
 # %%
+# {degrees of freedom: t}, for an interval of 95 %
+T = dict(enumerate(
+    [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042],
+    start=1,
+))  # fmt: skip
+
+
 def summarize(accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of accuracies (budgets, seeds): the means over seeds (budgets,), and half the ranges (budgets,)."""
-    ### BEGIN SOLUTION task 5: mean, half range, and a verdict
-    half_ranges = (accuracies.max(axis=1) - accuracies.min(axis=1)) / 2
-    return accuracies.mean(axis=1), half_ranges
+    """Return the means over seeds (budgets,) of accuracies (budgets, seeds), and the standard deviations (budgets,).
+
+    There are at least two seeds. The sum of squares is divided by one less than there are.
+    """
+    ### BEGIN SOLUTION task 5: mean, deviation, and a verdict
+    return accuracies.mean(axis=1), accuracies.std(axis=1, ddof=1)
     ### END SOLUTION
 
 
 def is_better(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """Whether `ours` (seeds,) is better than `theirs` (seeds,) by more than the seeds scatter."""
-    ### BEGIN SOLUTION task 5: mean, half range, and a verdict
-    scatter = (ours.max() - ours.min()) / 2 + (theirs.max() - theirs.min()) / 2
-    return bool(ours.mean() - theirs.mean() > scatter)
+    """Return True if the whole 95 % interval of the mean difference, `ours` less `theirs`, lies above 0.
+
+    ours, theirs (seeds,): of the same 2 to 31 seeds, in one order.
+    """
+    ### BEGIN SOLUTION task 5: mean, deviation, and a verdict
+    differences = ours - theirs
+    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    return bool(differences.mean() - T[len(differences) - 1] * error > 0)
     ### END SOLUTION
 
 

@@ -312,116 +312,133 @@ def memory_inputs(d):
     return drawn_shape(d), method, some(d, 3, 1, 8), some(d, 1, 5), some(d, 2, 4, 512)
 
 
+T = {2: 12.706, 3: 4.303, 4: 3.182}  # of Student's, by the number of seeds, for 95 %
 MEASURED = [
-    {"a": (10, [2.0, 2.0, 2.0]), "b": (1, [3.0, 3.0, 3.0]), "c": (5, [4.0, 4.0, 4.0]), "d": (20, [1.875, 3.5, 3.5])},
-    {"full": (10, [2.0, 2.5]), "lora": (5, [2.0, 2.75])},
-    {"full": (10, [2.0, 2.5]), "lora": (5, [2.25, 2.5]), "ia3": (1, [2.25, 3.0])},
-    {"full": (10, [2.0, 2.5]), "lora": (5, [2.25, 2.5]), "ia3": (1, [2.375, 2.5])},
-    {"full": (10, [2.0, 2.5]), "lora": (5, [2.25, 2.5]), "ia3": (2, [2.75, 3.0]), "norms": (1, [9.0, 9.0])},
-    {"full": (10, [2.0, 2.5]), "lora": (5, [2.5, 3.0]), "ia3": (1, [3.0, 3.5])},  # just level, and a step more
-    {"full": (10, [2.0, 2.0, 2.375]), "lora": (5, [2.25, 2.75, 2.75])},  # ranges that overlap, means far apart
-    {"full": (10, [2.0, 2.5, 2.0]), "lora": (5, [2.5, 2.25]), "ia3": (1, [2.5, 2.625, 2.5])},
-    {"full": (10, [2.0, 2.0, 2.0, 2.5]), "lora": (5, [2.25, 2.25, 2.25, 2.5, 2.5])},
-    {"full": (3, [2.0, 2.0, 2.75]), "lora": (9, [2.125, 2.125, 2.125]), "ia3": (1, [2.5, 2.5, 2.5])},
+    ({"a": (10, [2.0, 2.5]), "b": (1, [4.0, 5.0]), "c": (5, [3.0, 3.5])}, 0.5, T[2]),  # far
+    ({"a": (10, [2.0, 2.5, 3.0]), "b": (5, [2.125, 2.625, 3.125]), "c": (1, [2.5, 3.0, 3.625])}, 0.25, T[3]),  # shown
+    ({"a": (10, [2.0, 2.5, 3.0]), "b": (5, [2.125, 2.625, 3.125]), "c": (1, [2.0, 3.0, 2.75])}, 0.25, T[3]),  # unknown
+    ({"a": (10, [2.0, 2.5, 3.0]), "b": (5, [2.25, 2.75, 3.25])}, 0.25, T[3]),  # ends at the margin
+    ({"a": (10, [2.0, 2.5, 3.0]), "b": (5, [2.25, 2.75, 3.25])}, 0.125, T[3]),  # and a step above
+    ({"a": (10, [2.0, 3.0, 4.0]), "b": (5, [2.125, 3.0, 4.0625])}, 0.25, T[3]),  # pairs agree, runs scatter
+    ({"a": (10, [2.0, 2.0, 2.0]), "b": (5, [2.125, 2.125, 2.125])}, 0.25, T[3]),  # nothing scatters
+    *[({"a": (10, [2.0, 3.0, 4.0]), "b": (5, [2.25, 3.0, 4.0])}, margin, T[3]) for margin in (0.2, 0.33, 0.4)],
+    ({"a": (10, [2.0, 3.0, 4.0]), "b": (5, [4.0, 2.125, 3.0])}, 0.5, T[3]),  # sorted, they would agree
+    ({"a": (10, [2.0, 2.0, 2.0, 3.0]), "b": (5, [2.25, 2.0, 2.0, 3.0]), "c": (1, [9.0, 9.0, 9.0, 1.0])}, 1, T[4]),
+    ({"a": (10, [2.0, 2.0, 5.0]), "b": (5, [2.5, 2.5, 2.5])}, 0.5, T[3]),  # the median has another best
+    ({"a": (10, [2.0, 3.0, 4.0, 5.0]), "b": (5, [2.125, 3.0, 4.0, 5.125])}, 0.25, T[4]),  # over the root of n
 ]
 
 
-def level(measured: dict, share=0.5, own=True, others=True, spread=np.ptp, middle=np.mean) -> str:
-    """The cheapest within so large a share of the ranges of the best (own) and of itself (others)."""
-    means = {name: middle(bits) for name, (_, bits) in measured.items()}
-    ranges = {name: abs(spread(bits)) for name, (_, bits) in measured.items()}
-    best = min(means, key=means.get)
-    near = [n for n in measured if means[n] - means[best] <= share * (others * ranges[n] + own * ranges[best])]
-    return cheapest(measured, near)
+def ends(measured: dict, t, ddof=1, root=True, paired=True, middle=np.mean, sign=1, order=list) -> dict:
+    """By name, where the interval of the differences to the best ends."""
+    runs = {name: np.array(order(bits)) for name, (_, bits) in measured.items()}
+    best = min(runs, key=lambda name: middle(runs[name]))
+    found = {}
+    for name, run in runs.items():
+        difference = sign * (run - runs[best])
+        spread = difference.std(ddof=ddof) if paired else np.hypot(run.std(ddof=ddof), runs[best].std(ddof=ddof))
+        found[name] = middle(difference) + t * (name != best) * spread / (np.sqrt(len(run)) if root else 1)
+    return found
+
+
+def as_good(measured: dict, margin: float, t: float, **changes) -> str:
+    """The cheapest whose interval ends at the margin or below."""
+    return cheapest(measured, [name for name, end in ends(measured, t, **changes).items() if end <= margin])
 
 
 def cheapest(measured: dict, names) -> str:
-    return min(names, key=lambda name: measured[name][0])
+    return min(names, key=lambda name: measured[name][0], default="none")
 
 
 def mean_of(measured: dict, name: str) -> float:
     return float(np.mean(measured[name][1]))
 
 
-def overlapping(measured: dict) -> str:
-    """The cheapest of those whose range meets that of the best."""
-    best = min(measured, key=lambda name: mean_of(measured, name))
-    return cheapest(measured, [n for n in measured if min(measured[n][1]) <= max(measured[best][1])])
+def not_told_apart(measured: dict, margin: float, t: float) -> str:
+    """The cheapest whose interval holds 0 or less."""
+    return cheapest(measured, [name for name, start in ends(measured, -t).items() if start <= 0])
 
 
-def chained(measured: dict) -> str:
-    """The cheapest of those that are level with the best, or with one that is level with it, and so on."""
-    first, *rest = sorted(measured, key=lambda name: mean_of(measured, name))
-    chain = [first]
-    for name in rest:
-        two = {n: measured[n] for n in (chain[-1], name)}
-        if level(two | {name: (-1e9, two[name][1])}) != name:
-            break
-        chain.append(name)
-    return cheapest(measured, chain)
-
-
-NOT_LEVEL = {
-    "This is the cheapest of all: only those that are level with the best come into question.": (
-        lambda measured: cheapest(measured, measured)
+NOT_SHOWN = {
+    "This is the cheapest of all: only those that are as good as the best come into question.": (
+        lambda measured, margin, t: cheapest(measured, measured)
     ),
-    "This is the best mean. Others are level with it, and one of those is cheaper.": (
-        lambda measured: min(measured, key=lambda name: mean_of(measured, name))
+    "This is the best mean. Others are as good, and one of those is cheaper.": (
+        lambda measured, margin, t: min(measured, key=lambda name: mean_of(measured, name))
     ),
-    "Whole ranges were added: half of each counts.": lambda measured: level(measured, 1.0),
-    "Only the best one's range was looked at: the other scatters as well.": (
-        lambda measured: level(measured, others=False)
+    "Not told apart is not as good: the interval must end within the margin, and not only hold 0.": not_told_apart,
+    "The mean of the differences is within the margin: the end of their interval has to be.": (
+        lambda measured, margin, t: as_good(measured, margin, 0)
     ),
-    "Only the other one's range was looked at: the best scatters as well.": lambda measured: level(measured, own=False),
+    "Compare seed by seed: what counts is how far the differences scatter, not each method.": (
+        lambda measured, margin, t: as_good(measured, margin, t, paired=False)
+    ),
+    "np.std divides by n: with few seeds that is too little. Take ddof=1.": (
+        lambda measured, margin, t: as_good(measured, margin, t, ddof=0)
+    ),
+    "That is the standard deviation: the standard error is that over the root of n.": (
+        lambda measured, margin, t: as_good(measured, margin, t, root=False)
+    ),
+    "One standard error is not the interval: it ends t of them above the mean.": (
+        lambda measured, margin, t: as_good(measured, margin, 1)
+    ),
+    "Two standard errors are for many seeds: take the t that is given.": (
+        lambda measured, margin, t: as_good(measured, margin, 2)
+    ),
+    "That is the other end of the interval: what counts is how many bits more it may be.": (
+        lambda measured, margin, t: as_good(measured, margin, -t)
+    ),
+    "The sign is wrong: a method has more bits than the best, on average.": (
+        lambda measured, margin, t: as_good(measured, margin, t, sign=-1)
+    ),
+    "An interval that ends just at the margin is within it.": (
+        lambda measured, margin, t: as_good(measured, margin - 1e-9, t) if margin else None
+    ),
+    "The seeds were put into another order: then a difference compares two seeds.": (
+        lambda measured, margin, t: as_good(measured, margin, t, order=sorted)
+    ),
     "This has the most bits: fewer are better.": (
-        lambda measured: max(measured, key=lambda name: mean_of(measured, name))
+        lambda measured, margin, t: max(measured, key=lambda name: mean_of(measured, name))
     ),
-    "This has the luckiest seed: compare the means.": lambda measured: min(measured, key=lambda n: min(measured[n][1])),
-    "Ranges that overlap are another rule: how far the means lie apart is what counts.": overlapping,
-    "Level with one that is level with the best is not level with the best itself: compare each with the best.": (
-        chained
+    "This has the luckiest seed: compare the means.": (
+        lambda measured, margin, t: min(measured, key=lambda n: min(measured[n][1]))
     ),
-    "The seeds come in any order: a range goes from the least to the largest.": (
-        lambda measured: level(measured, spread=lambda bits: bits[-1] - bits[0])
-    ),
-    "The standard deviation is another measure: half of the range is asked for.": (
-        lambda measured: level(measured, 1.0, spread=np.std)
-    ),
-    "The median is another middle: compare the means.": lambda measured: level(measured, middle=np.median),
-    "No further apart than that: methods exactly so far apart are level, too.": (
-        lambda measured: level(measured, 0.5 - 1e-9)
+    "The median is another middle: compare the means.": (
+        lambda measured, margin, t: as_good(measured, margin, t, middle=np.median)
     ),
 }
 
 
 @task(4)
-def levelling(student):
-    """Which method has the fewest bits on average? Which others are no further away than the seeds scatter?
+def as_good_as_the_best(student):
+    """Which method has the fewest bits on average? How many more may another need, if seeds are compared with seeds?
 
-    Compare each with the best alone: the distance of the means, and half a range of each. The best is level with
-    itself. Then bits have said all that they can, and the cost decides.
+    Take the differences to the best, seed by seed: their mean, and t standard errors above it. The best differs from
+    itself by nothing. Then bits have said all that they can, and the cost decides.
 
-    [2.0, 2.5] has the mean 2.25 and half a range of 0.25; [2.25, 3.0] has 2.625 and 0.375. They lie 0.375 apart, and
-    0.25 + 0.375 is more: level. Were the second [2.75, 3.0], they would be 0.625 apart, and not level.
+    With t = 4.3, [2.25, 2.5, 2.75] and [2.125, 2.375, 2.625] differ by 0.125 with every seed: the interval is 0.125 and
+    nothing else. Were the first [2.0, 2.5, 3.0], it would end at 0.125 + 4.3 · 0.25 / 1.73 = 0.75.
     """
     search(student.cheapest_as_good, measured_inputs)
-    wrong = {hint: lambda measured, rule=rule: [rule(measured)] for hint, rule in NOT_LEVEL.items()}
-    for measured, answer, known in explained(student.cheapest_as_good, MEASURED, wrong):
-        numbers = "Methods may have been measured with different numbers of seeds: take each one's list by itself."
-        answer.equals(level(measured), instead={numbers: raised("ValueError", "inhomogeneous")} | known)
+    wrong = {hint: lambda case, rule=rule: [rule(*case)] for hint, rule in NOT_SHOWN.items()}
+    for case, answer, known in explained(lambda case: student.cheapest_as_good(*case), MEASURED, wrong):
+        answer.equals(as_good(*case), instead=known)
 
 
 def measured_inputs(d):
-    """Means are exact, so that methods may lie just so far apart as is allowed; one alone has the fewest bits."""
-    unit = d.choice(1 / 8, 2**-18)  # exact in float32, too
-    counts = [d.choice(2, 1, 4) for _ in range(d.size(1, 5))]
+    """Differences are exact, so that an interval of no width may end just at the margin; one has the fewest bits."""
+    unit, seeds = d.choice(1 / 8, 2**-18), d.choice(2, 3, 4)  # exact in float32, too
     least, step = d.choice((1, unit), (0, 1), (3e9, 1e9))
-    costs = [least + step * place for place in d.shuffled(range(len(counts)))]
-    bits = [list(d.choice(2, 12) + d.whole(n, below=9) * unit) for n in counts]
+    count = d.size(1, 5)
+    costs = [least + step * place for place in d.shuffled(range(count))]
+    first = d.choice(2, 12) + d.whole(seeds, below=9) * unit
+    steps = [d.whole(1, below=4) + d.choice(0, 1) * d.whole(seeds, below=d.choice(2, 9)) for _ in range(count - 1)]
+    bits = [list(first), *(list(first + step * unit) for step in steps)]
     means = [np.mean(row) for row in bits]
     best = means.index(min(means))
     rows = [[float(x + (i != best and mean == min(means))) for x in bits[i]] for i, mean in enumerate(means)]
-    return ({name: (cost, row) for name, cost, row in zip("abcde", costs, rows, strict=False)},)
+    measured = {name: (cost, row) for name, cost, row in zip("abcde", costs, rows, strict=False)}
+    return measured, d.number(1, 0, 4, 20) * unit, d.number(T[seeds], 2.0)
 
 
 POINTS = [

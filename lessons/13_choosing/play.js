@@ -73,7 +73,7 @@ byId("queries").max = Math.ceil(Math.max(4, ...DATA.trained.map((one) => Math.lo
 accuracies();
 guess((guessed) => {
   const close = DATA.trained.filter((one) => one.isClose).map((one) =>
-    ` On ${examples(one.examples)}, LoRA's mean of ${show(one.accuracy, 1)} % is higher too, but by no more than the seeds scatter.`);
+    ` On ${examples(one.examples)}, LoRA's mean of ${show(one.accuracy, 1)} % is higher too, but is not shown to be ahead.`);
   byId("verdict").textContent = `You said ${guessed || "never"}. ${DATA.sentence}${close.join("")}`;
   byId("queries").focus();
 });

@@ -11,8 +11,8 @@ TITLE = "Prompt or fine-tune?"
 BODY = f"""
 <p>SmolLM2-135M is to say whether film reviews are positive or negative. You may put labelled examples into the
 prompt, train LoRA on them, or do without a language model: naive Bayes counts words. All numbers were measured on
-{CURVE.settings["test_examples"]} held-out reviews; chance is 50 %. A way is <em>ahead</em> of another if its mean over
-the seeds is higher by more than the seeds scatter.</p>
+{CURVE.settings["test_examples"]} held-out reviews; chance is 50 %. A way is <em>ahead</em> of another if
+the 95 % interval of their difference, over seeds and reviews, lies above 0.</p>
 <form id="guess" class="row">
   <label>Your guess first: from how many examples on is training ahead of the best prompt?
   <select name="guess" required><option value="">choose</option>
@@ -57,7 +57,7 @@ def data() -> dict:
                 "accuracy": round(reached.mean, 2),
                 "low": round(min(values), 2),
                 "high": round(max(values), 2),
-                "isClose": reached.mean > best.mean and not reached.above(best),
+                "isClose": reached.mean > best.mean and not CURVE.is_ahead(CURVE.way("trained", "lora", n), prompt),
                 "seconds": round(CURVE.spread("seconds", "trained", "lora", n).mean, 1),
                 "paysFrom": CURVE.crossover("lora", n),
             }

@@ -99,23 +99,28 @@ def memory(shape: dict, method: str, r: int, batch: int, length: int) -> dict:
 # %% [markdown]
 # ## Task 4: as good as the best
 #
-# Every method was measured over some seeds. Two methods are level where their means lie no further apart than half the
-# range of the one and half the range of the other together. Of those that are level with the best, take the cheapest.
+# Every method was measured with the same seeds, so that two of them are compared seed by seed. A method is as good as
+# the best where that is shown: the interval of its differences ends within a margin that was named before. Of those
+# that are as good, take the cheapest.
 
 
 # %%
-def cheapest_as_good(measured: dict) -> str:
-    """The name of the cheapest method that is level with the one with the fewest bits.
+def cheapest_as_good(measured: dict, margin: float, t: float) -> str:
+    """The name of the cheapest method that is as good as the one with the fewest bits, which is as good as itself.
 
-    measured: {name: (cost, [bits per character, one for each seed])}; not all need have as many seeds. No two cost the
-    same, and one alone has the fewest bits, on average.
+    measured: {name: (cost, [bits per character, one for each seed])}; all have the same seeds, two at least, in one
+    order. No two cost the same, and one alone has the fewest bits, on average.
+
+    A method's differences are its bits less those of the best, seed by seed. Their interval ends `t` standard errors
+    above their mean, and must not end above `margin` (0 or more). The standard error is the standard deviation with
+    n - 1 in its divisor, over the root of n, for n seeds.
     """
-    ### BEGIN SOLUTION task 4: look at the spread before you choose
-    means = {name: np.mean(bits) for name, (_, bits) in measured.items()}
-    halves = {name: (max(bits) - min(bits)) / 2 for name, (_, bits) in measured.items()}
-    best = min(means, key=means.get)
-    level = [name for name in measured if means[name] - means[best] <= halves[name] + halves[best]]
-    return min(level, key=lambda name: measured[name][0])
+    ### BEGIN SOLUTION task 4: compare seed by seed
+    runs = {name: np.array(bits) for name, (_, bits) in measured.items()}
+    best = min(runs, key=lambda name: runs[name].mean())
+    differences = {name: run - runs[best] for name, run in runs.items()}
+    ends = {name: d.mean() + t * d.std(ddof=1) / np.sqrt(len(d)) for name, d in differences.items()}
+    return min((name for name in measured if ends[name] <= margin), key=lambda name: measured[name][0])
     ### END SOLUTION
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import ceil, sqrt
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,7 @@ from minilora.errors import escape
 from minilora.measure import word_counts
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
+from minilora.measure.statistics import Interval, items_interval, paired_interval
 from minilora.measure.task_report import CALIBRATED
 from minilora.show import style
 from minilora.show.grids import IN_SENTENCES, NAMES, Grid, Spread, drawn, listed, seeds_in_words, show_seconds
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-BY_MORE = "by more than seeds and questions scatter"
+UNDRAWN = ("prompt", 0)  # no examples, so no seed: its answers stand beside those of every seed
 
 
 class Way(NamedTuple):
@@ -57,11 +58,14 @@ class CurveResult(Result):
         is_measured = any("calibrated" in row for row in self.records.of(*start))
         return self.spread("calibrated", *start, scale=100) if is_measured else None
 
+    def way(self, *key) -> Way:
+        return Way(key, self.number, self.reached(*key))
+
     def best(self, kind: str) -> Way:
         """Return the way of this kind with the highest accuracy or F1: of prompts, calibrated or not."""
         ways = []
         for key in dict.fromkeys(key[:-1] for key in self.records.rows if key[0] == kind):
-            ways.append(Way(key, self.number, self.reached(*key)))
+            ways.append(self.way(*key))
             if kind == "prompt" and (calibrated := self.calibrated(*key)):
                 ways.append(Way(key, "calibrated", calibrated))
         return max(ways, key=lambda way: way.spread.mean)
@@ -70,27 +74,32 @@ class CurveResult(Result):
         """Return the best way to count words; None for free answers."""
         return self.best(self.words_kind) if self.has_labels else None
 
-    def is_ahead(self, one: Way, other: Way) -> bool:
-        """True if the mean is higher by more than the seeds scatter, and by more than a standard error.
+    def lead(self, one: Way, other: Way) -> Interval:
+        """Return by how many points `one` is ahead, where both learned with the same seeds and answered one test.
 
-        Both answered the same questions, so it is the error of the mean of their differences, question by question.
-        One of it: the simplest way within a standard error of the best is to be preferred (Breiman et al. 1984,
-        "Classification and Regression Trees", section 3.4.3). Of free answers, and in files of before, the seeds alone.
+        Corrected for the comparisons of three ways. Over seeds and questions; over seeds alone for free answers and in
+        files of before, which do not say which questions were answered right.
         """
-        if not one.spread.above(other.spread):
-            return False
-        ours, theirs = self.right(one), self.right(other)
-        if ours is None or theirs is None:
-            return True
-        differences = ours - theirs
-        return bool(differences.mean() > differences.std(ddof=1) / sqrt(len(differences)))
+        comparisons = 3 if self.has_labels else 1
+        ours, theirs = ({row["key"][-1]: row for row in self.records.of(*way.key)} for way in (one, other))
+        if one.key == UNDRAWN:
+            ours = dict.fromkeys(theirs, *ours.values())
+        if other.key == UNDRAWN:
+            theirs = dict.fromkeys(ours, *theirs.values())
+        pairs = [(row, theirs[seed]) for seed, row in ours.items() if seed in theirs]
+        if all(f"{way.number}_wrong" in row for pair in pairs for way, row in zip((one, other), pair, strict=True)):
+            points = [100 * (self.right(one, row) - self.right(other, beside)) for row, beside in pairs]
+            return items_interval(np.array(points), comparisons=comparisons)
+        scores = [100 * (row[one.number] - beside[other.number]) for row, beside in pairs]
+        return paired_interval(scores, comparisons=comparisons)
 
-    def right(self, way: Way) -> np.ndarray | None:
-        """Return the share of seeds that answer each question right, (questions,); None where that was not kept."""
-        name, count, cells = f"{way.number}_wrong", self.settings["test_examples"], [*self.records.of(*way.key)]
-        if not all(name in row for row in cells):
-            return None
-        return 1 - np.mean([np.bincount(row[name], minlength=count) for row in cells], axis=0)
+    def right(self, way: Way, row: dict) -> np.ndarray:
+        """Return 1 for each question that was answered right, 0 for the others."""
+        return 1 - np.bincount(row[f"{way.number}_wrong"], minlength=self.settings["test_examples"])
+
+    def is_ahead(self, one: Way, other: Way) -> bool:
+        """True if the whole interval of the lead is above 0."""
+        return self.lead(one, other).low > 0
 
     def cost(self, *kind) -> dict:
         """Return milliseconds and tokens of a query; nothing for counts of words. It is the same for any training."""
@@ -176,18 +185,24 @@ class CurveResult(Result):
         if words and outcome == "count words":
             if words.spread.mean >= max(prompt.spread.mean, trained.spread.mean):
                 return f"{text} No language model is needed for this task."
-            return f"{text} No language model is ahead {BY_MORE}."
+            best = max(prompt, trained, key=lambda way: way.spread.mean)
+            return f"{text} No language model is shown to be ahead: {self._undecided(best, words)}"
         if outcome == "prompt":
-            return f"{text} Training is not ahead {BY_MORE}."
-        if not self.is_ahead(trained, prompt):
-            return f"{text} The prompt is not ahead of {self.baseline} {BY_MORE}."
-        ways = {n: ("trained", method, n) for n in self.parts("trained", method)}
-        sizes = {n: Way(key, self.number, self.reached(*key)) for n, key in ways.items()}
+            return f"{text} Training is not shown to be ahead: {self._undecided(trained, prompt)}"
+        if words and not self.is_ahead(trained, prompt):
+            return f"{text} The prompt is not shown to be ahead of {self.baseline}: {self._undecided(prompt, words)}"
+        sizes = {n: self.way("trained", method, n) for n in self.parts("trained", method)}
+        # From the most examples down to the first that are not ahead: in this fixed order no correction is needed.
         behind = [n for n, way in sizes.items() if not self.is_ahead(way, prompt)]
         ahead = [n for n in sizes if not behind or n > behind[-1]]
+        training = "Training" if self.lead(trained, prompt).count > 1 else "Training with the one seed that was tried"
         if not ahead:
-            return f"{text} Training is ahead with {most:,} examples."
-        return f"{text} Training is ahead from {ahead[0]:,} examples on{'' if behind else ', the fewest tried'}."
+            return f"{text} {training} is ahead with {most:,} examples."
+        return f"{text} {training} is ahead from {ahead[0]:,} examples on{'' if behind else ', the fewest tried'}."
+
+    def _undecided(self, one: Way, other: Way) -> str:
+        lead = self.lead(one, other)
+        return f"{lead.in_words(1)} points.{' One seed was tried: others may differ.' * (lead.count == 1)}"
 
 
 def interval_in_words(count: int, percent: float) -> str:

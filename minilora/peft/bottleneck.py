@@ -5,8 +5,8 @@ transfer learning for NLP", section 2.1).
     h ← h + s (W₂ f(W₁ x + b₁) + b₂)     the parallel form: x (d,) is what the adapted module is given
 
     placements  "houlsby"   two a block: after attention and after the MLP, each before the residual is added
-                "pfeiffer"  one a block: after the MLP, with about the same results for half of the parameters (Pfeiffer
-                            et al. 2021, "AdapterFusion")
+                "pfeiffer"  one a block: after the MLP, before the residual; a Llama variant, as in BERT it stands after
+                            the MLP's sum and norm (Pfeiffer et al. 2021, "AdapterFusion"; He et al. 2022, section 2)
                 "parallel"  one a block: beside the MLP, scaled by s = 4 (He et al. 2022, "Towards a unified view of
                             parameter-efficient transfer learning", sections 4.3 and 4.5)
     shapes      adapter_down.weight W₁, adapter_down.bias b₁, adapter_up.weight W₂, adapter_up.bias b₂

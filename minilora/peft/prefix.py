@@ -8,8 +8,8 @@
                 tokens, which the paper finds better where data are few (section 7). The keys of those were rotated to
                 the positions 0 … P-1, so the adapted model begins as the base that has read the tokens.
     parameters  P · 2·L·H_kv·D: 92,160 for P = 8 in SmolLM2-135M (L = 30, H_kv = 3, D = 64), 0.07 % of it
-    projection  of a smaller matrix by an MLP, which trains in the prefix's place (section 4.3) and is dropped
-                afterwards: PEFT has it, and its files open here, since they hold the prefix. Here the prefix trains.
+    projection  the paper trains an MLP that makes the prefix (section 4.3): steadier there, and a little better. Here
+                the prefix itself trains, so that results are not the paper's. PEFT has both; files of both open here.
     rate        1e-2 … 3e-2 with AdamW
     merging     none: no weight changes
 

@@ -1,6 +1,6 @@
 """Tables before they are drawn, for the terminal and for pages, and how numbers look in them.
 
-A number measured over several seeds is shown as its mean ± half its range.
+A number measured over several seeds is shown as its mean ± its standard deviation over them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from math import sqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,29 +35,23 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Spread:
-    """A number measured over seeds: the mean, half the distance from the smallest to the largest, and how many."""
+    """A number measured over seeds: their mean, their standard deviation (0 of one alone), and how many there are."""
 
     mean: float
-    half_range: float
+    deviation: float
     count: int
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
         values = list(values)
-        return cls(sum(values) / len(values), (max(values) - min(values)) / 2, len(values))
-
-    def overlaps(self, other: Spread) -> bool:
-        """True if the two means are no further apart than the seeds scatter."""
-        return abs(self.mean - other.mean) <= self.half_range + other.half_range
-
-    def above(self, other: Spread) -> bool:
-        """True if the mean is greater by more than the seeds scatter."""
-        return self.mean > other.mean and not self.overlaps(other)
+        mean = sum(values) / len(values)
+        squares = sum((value - mean) ** 2 for value in values)
+        return cls(mean, sqrt(squares / max(1, len(values) - 1)), len(values))
 
     def show(self, digits: int, scale: float = 1.0) -> str:
         """Write `2.523 ± 0.012`, or the mean alone if there was one seed; both times `scale`."""
         text = f"{self.mean * scale:.{digits}f}".replace("-", "−")
-        return text if self.count == 1 else f"{text} ± {self.half_range * scale:.{digits}f}"
+        return text if self.count == 1 else f"{text} ± {self.deviation * scale:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -102,8 +97,8 @@ def seeds_in_words(counts: Iterable[int]) -> str:
     if different in ([], [1]):
         return "One seed, so no spread."
     ends = dict.fromkeys((different[0], different[-1]))
-    spread = "seeds ± half their range" + ("; without ±, of one." if 1 in ends else ".")
-    return f"Mean over {' to '.join(map(str, ends))} {spread}"
+    one = "; without ±, one seed" if 1 in ends else ""
+    return f"Mean ± standard deviation over {' to '.join(map(str, ends))} seeds{one}."
 
 
 def listed(names: Iterable[object]) -> str:

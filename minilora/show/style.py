@@ -112,8 +112,8 @@ def with_legend(figure: Figure, columns: int = 2) -> Figure:
 
 
 def errorbar(axes: Axes, method: str, x: Sequence[float], spreads: list[Spread], label: str, **look: Any) -> None:
-    """Draw means and half ranges in the method's look."""
-    bars = [one.half_range for one in spreads]
+    """Draw means and standard deviations in the method's look."""
+    bars = [one.deviation for one in spreads]
     axes.errorbar(x, [one.mean for one in spreads], bars, **LOOKS[method] | look, label=label)
 
 

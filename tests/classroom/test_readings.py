@@ -16,7 +16,7 @@ from minilora.classroom.lessons.lesson import all_lessons
 pytestmark = pytest.mark.host
 
 LESSONS = [lesson for lesson in all_lessons() if (lesson.folder / diagrams.SCRIPT).is_file()]
-MOST_WORDS, WIDEST, ALT = 2200, 88, 40  # words of a page, characters of an example's line and of an alt text at least
+MOST_WORDS, WIDEST, ALT = 2400, 88, 40  # words of a page, characters of an example's line and of an alt text at least
 PAGES = [
     pytest.param(path, MOST_WORDS, id=f"{lesson.name}-{name}")
     for lesson in LESSONS
@@ -29,12 +29,13 @@ PAGES += [pytest.param(DOCS / f"{name}.md", 350, id=name) for name in WAYS_IN]
 PAGES += [pytest.param(DOCS / "prerequisites.md", 1200, id="prerequisites")]
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)#]+)[^)]*\)")
+MEASURED = re.compile(r"<!-- measured: .*?<!-- / -->", re.DOTALL)  # written by the records, and counted as one word
 
 
 @pytest.mark.parametrize("page, most_words", PAGES)
 def test_a_page_can_be_read(page, most_words):
     text = page.read_text("utf-8")
-    assert len(text.split()) <= most_words
+    assert len(MEASURED.sub("number", text).split()) <= most_words
     examples = [line for line in text.splitlines() if line.startswith("    ")]
     assert max(map(len, examples), default=0) <= WIDEST, [line for line in examples if len(line) > WIDEST]
     assert " a character" not in text and " a token," not in text, "per character, per token"

@@ -1,7 +1,6 @@
 """pytest tests/experiments/test_check.py: records that today's code does not give are found, and marked on the page."""
 
 import copy
-import json
 
 import pytest
 
@@ -11,14 +10,14 @@ from experiments.results import page
 from minilora.formats.atomic import read_json, write_json
 
 pytestmark = pytest.mark.host
-NAME, CELL = "study-rank.jsonl", "rank 1 0"
+NAME, CELL = "study-merge-trap.jsonl", "merged 0.0 0"
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A project with the searches of a study and one of its trainings, which has a fingerprint."""
     lines = (check.ROOT / check.FOLDERS[0] / NAME).read_text().splitlines()
-    kept = [line for line in lines if json.loads(line).get("key", ["rate"])[0] != "rank" or '["rank", 1, 0]' in line]
+    kept = [line for line in lines if '["merged"' not in line or '["merged", 0.0, 0]' in line]
     (tmp_path / check.FOLDERS[0]).mkdir(parents=True)
     (tmp_path / check.FOLDERS[0] / NAME).write_text("\n".join(kept) + "\n")
     write_json(tmp_path / check.STALE, {})
@@ -54,11 +53,11 @@ def test_a_changed_loss_is_found_once_and_then_no_news(root, retrained):
 
 def test_the_page_marks_what_is_stale(root, monkeypatch):
     paragraphs = page.page().split("\n\n")
-    reason = {"study-rank.jsonl": "rank 1 0 has another loss", "curve-r8.jsonl": "so", "jargon.jsonl": "it was luck"}
+    reason = {NAME: f"{CELL} has another loss", "curve-r8.jsonl": "so", "jargon.jsonl": "it was luck"}
     monkeypatch.setattr(page, "read_json", lambda path: reason if path.name == "stale.json" else read_json(path))
     marked = page.page().split("\n\n")
     for name, command in (
-        ("study-rank.jsonl", "study rank`"),
+        (NAME, "study merge-trap`"),
         ("curve-r8.jsonl", "--data r8"),
         ("jargon.jsonl", "jargon"),
     ):
@@ -113,7 +112,7 @@ def test_settings_and_searches_of_today_are_those_of_the_record(retrained):
     path.write_text(lines.replace('"steps": 50', '"steps": 51').replace('"characters": 40000', '"characters": 4'))
     with pytest.raises(check.Stale, match=r"other settings today: adapt\.steps, characters"):
         check.check(path, known)
-    path.write_text(lines.replace('"rate", "lora", 0.003', '"rate", "lora", 0.004'))
-    records = check.Kept.read(path, "study rank")
-    with pytest.raises(check.Stale, match="also measures rate lora 0.003 today"):
-        check.today(records)[1]("rank", 1, 0)
+    path.write_text(lines.replace('"rate", "qlora", 0.003', '"rate", "qlora", 0.004'))
+    records = check.Kept.read(path, "study merge-trap")
+    with pytest.raises(check.Stale, match="also measures rate qlora 0.003 today"):
+        check.today(records)[1]("merged", 0.0, 0)

@@ -1,4 +1,4 @@
-"""pytest tests/measure/test_compare_model.py: the cells of a comparison on a tiny chat model, its tables, bad input."""
+"""pytest tests/experiments/test_compare_model.py: the cells of a comparison on a tiny chat model, tables, bad input."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 from experiments import compare_model, comparison_report, subjects
 from experiments.compare_model import ModelComparison, ModelSettings
-from experiments.compare_model_report import FIGURES, ModelResult, mean_and_error
+from experiments.compare_model_report import FIGURES, ModelResult
 from experiments.results import founding
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
@@ -77,7 +77,7 @@ def test_every_cell_is_measured(measured):
     keys = [tuple(key) for key in read(measured).records.rows]
     assert {key for key in keys if key[0] != "rate"} == {
         ("base",),
-        *(("prompt", seed) for seed in (0, 1)),
+        *((kind, seed) for kind in ("prompt", "probe") for seed in (0, 1)),
         *(("trained", row, seed) for row in ("lora", "full") for seed in (0, 1)),
         *((kind, row) for kind in ("memory", "cost") for row in ("lora", "full")),
     }
@@ -102,28 +102,60 @@ def test_nothing_that_is_tested_or_searched_with_is_learned(folder):
 
 def test_questions_that_are_right_are_kept_one_by_one(folder, measured):
     comparison = ModelComparison(settings(folder))
-    for row in read(measured).records.of("trained"):
-        assert read(measured)._right(row).mean() == row["accuracy"]
+    for row in (*read(measured).records.of("trained"), *read(measured).records.of("probe")):
+        assert read(measured).right(row).mean() == row["accuracy"]
     score = comparison.subject.curve.score(comparison.subject.base, comparison.subject.curve.test)
     expected = [one[-1]["content"] for one in comparison.subject.curve.test]
-    right = read(measured)._right(read(measured).base)
+    right = read(measured).right(read(measured).base)
     assert right.tolist() == [float(a == b) for a, b in zip(score.predicted, expected, strict=True)]
 
 
 def test_one_seed_on_a_text_is_not_compared(tmp_path):
-    header = {"model": "m", "data": "d"}
+    header = {"model": "m", "data": "d", "window": 128}
     records = Records.open(tmp_path / "records.jsonl", compare_model.KIND, header)
     for row, bits in (("lora", 1.0), ("dora", 0.9)):
         records.add(("trained", row, 0), bits=bits)
-    assert ModelResult(records).ahead("dora") is None
+    assert ModelResult(records).ahead("dora").show(2) == "+0.10 (one seed)"
+    assert founding.variants(ModelResult(records)).endswith("its own learning rates. One seed, so no verdict: DoRA.")
     for row, bits in (("lora", 1.1), ("dora", 1.02)):
         records.add(("trained", row, 1), bits=bits)
-    assert ModelResult(records).ahead("dora") == (pytest.approx(0.09), pytest.approx(0.01))
-    said = founding.variants(ModelResult(records))
-    assert said.endswith("its own learning rates. Two seeds, too few to tell: DoRA.")
+    lead = ModelResult(records).ahead("dora")
+    assert (lead.mean, lead.error) == (pytest.approx(0.09), pytest.approx(0.01))
+    assert founding.variants(ModelResult(records)).endswith("told apart at 95 %, corrected for 1: none.")  # t of 1 df
     for row, bits in (("lora", 1.2), ("dora", 1.1)):
         records.add(("trained", row, 2), bits=bits)
-    assert founding.variants(ModelResult(records)).endswith("DoRA by more than two standard errors.")
+    assert founding.variants(ModelResult(records)).endswith("told apart at 95 %, corrected for 1: DoRA.")
+
+
+def test_what_lacks_a_window_items_or_a_seed_or_diverged_is_shown_and_not_judged(tmp_path):
+    facts = {"trainable": 1, "lr": 1e-3, "english": 1.1, "quiz": 0.5, "file_bytes": 1}
+    text = {"model": "m", "data": "d", "characters": 9, "text_steps": 1}
+    labels = {"model": "m", "data": "d", "labels": ["a", "b"], "tested": 8, "examples": 4}
+
+    def result(name, header, *changes) -> ModelResult:
+        records = Records.open(tmp_path / name, compare_model.KIND, header)
+        records.add(("base",), accuracy=0.5, bits=1.5, calibrated=0.5, english=1.0, quiz=0.5, total=100)
+        for row in ("lora", "dora"):
+            for seed in (0, 1):
+                records.add(("trained", row, seed), bits=1.0 + seed * len(row), accuracy=0.75, right="fc", **facts)
+        for key, cell in changes:
+            records.rows[key] = {"key": list(key), **cell}
+        return ModelResult(records)
+
+    dora, whole = ("trained", "dora", 1), {"bits": 1.0, "accuracy": 0.75, "right": "fc", **facts}
+    assert result("whole", text | {"window": 128}).ahead("dora") and result("items", labels).ahead("dora")
+    for flaw, flawed in {
+        "no window": result("a", text),
+        "no items": result("b", labels, (dora, {"accuracy": 0.5, **facts})),
+        "no seed": result("c", labels, (dora[:2], whole)),
+        "diverged": result("d", text | {"window": 128}, (dora, {"lr": 1.0, "error": "not finite"})),
+    }.items():
+        assert flawed.flaw("dora") == flaw and flawed.ahead("dora") is None
+        (shown,) = [row for row in flawed.quality_grid().rows if row[0] == "DoRA"]
+        assert shown[4] == flaw
+    assert "The window is not recorded" in result("e", text).quality_grid().caption
+    every = result("f", labels, *((("trained", "dora", seed), {"error": "not finite"}) for seed in (0, 1)))
+    assert ("DoRA", "–", "–", "diverged", "–", "–", "–") in every.quality_grid().rows
 
 
 def test_being_too_sure_of_itself_does_not_count_against_a_rate():
@@ -133,15 +165,6 @@ def test_being_too_sure_of_itself_does_not_count_against_a_rate():
     losses = [min(subjects.cross_entropy(scores * sure / t, gold) for t in subjects.TEMPERATURES) for sure in (1, 8)]
     assert losses[0] == pytest.approx(losses[1]) and losses[0] < subjects.cross_entropy(8 * scores, gold)
     assert subjects.cross_entropy(np.zeros((5, 2)), gold) == pytest.approx(np.log(2))
-
-
-def test_other_questions_and_other_seeds_would_both_change_a_difference():
-    seeds, questions = np.array([0.0, 1.0, 11.0]), np.random.default_rng(0).integers(-1, 2, 200).astype(float)
-    of_seeds, of_questions = seeds.std(ddof=1) / np.sqrt(3), questions.std(ddof=1) / np.sqrt(200)
-    assert mean_and_error(np.tile(seeds[:, None], 200)) == (pytest.approx(4), pytest.approx(of_seeds))
-    assert mean_and_error(np.tile(questions, (3, 1))) == (pytest.approx(questions.mean()), pytest.approx(of_questions))
-    mean, error = mean_and_error(seeds[:, None] + questions)
-    assert mean == pytest.approx(4 + questions.mean()) and error == pytest.approx(np.hypot(of_seeds, of_questions))
 
 
 def test_rows_are_compared_on_the_same_questions(tmp_path):
@@ -154,16 +177,15 @@ def test_rows_are_compared_on_the_same_questions(tmp_path):
             facts = {"lr": 1e-3, "trainable": 1, "english": 1.1, "quiz": 0.5, "file_bytes": 1}
             records.add(("trained", row, seed), accuracy=bin(right).count("1") / 8, right=f"{right:02x}", **facts)
     result = ModelResult(records)
-    mean, error = result.ahead("full")
-    assert mean == 25 and error == pytest.approx(100 * np.std([0, 0, 0, 0, 1, 1, 0, 0], ddof=1) / np.sqrt(8))
+    lead = result.ahead("full")
+    assert lead.mean == 25 and lead.error == pytest.approx(100 * np.std([0, 0, 0, 0, 1, 1, 0, 0], ddof=1) / np.sqrt(8))
     assert result.ahead("lora") is None
     full = {name: value for name, value in records.rows["trained", "full", 1].items() if name != "key"}
-    records.add(("trained", "dora", 1), **full)  # one seed: the questions scatter anyway
-    assert ModelResult(records).ahead("dora") == (mean, pytest.approx(error))
+    records.add(("trained", "dora", 1), **full)
+    assert ModelResult(records).ahead("dora").show(1) == "+25.0 (one seed)"
     said = founding.variants(ModelResult(records))
-    assert said.startswith("DoRA differs from LoRA by +25.0 points") and said.endswith(
-        ". One seed, too few to tell: DoRA."
-    )
+    assert said.startswith("DoRA differs from LoRA by +25.0 points")
+    assert said.endswith(". One seed, so no verdict: DoRA.")
     assert result.forgot("full", "english").mean == pytest.approx(0.1)
 
 

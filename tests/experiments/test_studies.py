@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from experiments import english
 from experiments.__main__ import main
 from experiments.bench import SCRATCH_RATE, Bench
 from experiments.studies import (
@@ -42,12 +43,16 @@ SMALL = {
     "prefix-length": {"values": (1, 2)},
     "low-data": {"values": (1, 2), "kinds": (SCRATCH, "full")},
     "forgetting": {"values": (1.0, 3.0), "replay": (0.5,), "replay_at": 1.0},
+    "retention": {"values": (0, 1), "kinds": ("full", "lora", "prefix"), "steps": (2,)},
     "strength": {"values": (0.0, 0.5, 1.0, 1.5), "trainings": ((1 / 3, 2), (1.0, 1), (1.0, 2))},
     "prompting": {"values": (0, 1, 2), "timed": 1},
     "merge-trap": {},
     "capacity": {"values": (1, 2), "facts": (1, 4), "searched": 4, "longer": ((1, 4),)}
     | {"target": "layers.0.mlp.down_proj"},
     "intruders": {"values": (1, 4), "faster": (4,), "scales": (1.0, 0.5, 0.0), "gain": 1.0},
+    "batch-size": {"values": (1, 4), "rows": 8},
+    "dynamic-evaluation": {},
+    "gptq": {},
 }
 
 
@@ -71,7 +76,11 @@ def tiny(name: str):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
+    """Return a cache with plain English of two articles."""
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / english.FOLDER).mkdir()
+    (folder / english.FOLDER / english.FILE).write_text('{"text": "The city has a mayor."}\n{"text": "It rains."}\n')
+    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +194,7 @@ def test_the_list_names_every_question(capsys):
 @pytest.mark.slow
 def test_a_study_on_another_model(capsys, monkeypatch, tmp_path):
     kind = STUDIES["rank"]
-    few = {"values": (1, 4), "rates": 1, "characters": 2_000, "adapt": TrainConfig(steps=1, eval_every=1)}
+    few = {"values": (1, 4), "kinds": ("2r",), "characters": 2_000, "adapt": TrainConfig(steps=1, eval_every=1)}
     large = replace(kind.large, test_characters=1_000, validation_characters=1_000, **few)
     monkeypatch.setitem(STUDIES, kind.name, type(kind.name, (kind,), {"large": large}))
     model = shutil.copytree(load.base_folder(), tmp_path / "another")

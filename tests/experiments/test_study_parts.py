@@ -5,23 +5,28 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from experiments import gptq
 from experiments.studies import (
     STUDIES,
+    bracket,
     capacity,
+    dynamic_evaluation,
     intruders,
     merge_trap,
     targets,
 )
+from minilora.data.tokenizer import TokenStream
+from minilora.errors import MiniloraError
+from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.quant import dequantize_4bit, quantize_4bit
 from minilora.tensor import Tensor
-from minilora.train import load
+from minilora.train import load, metrics
 
 pytestmark = pytest.mark.host
 
 
 def test_the_full_plan_has_ranks_that_the_package_base_allows():
     from minilora.demo.base import PACKAGE_BASE, QUICK_BASE
-    from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 
     for base in (PACKAGE_BASE, QUICK_BASE):
         model = LlamaForCausalLM(LlamaConfig(vocab_size=256, **base.sizes))
@@ -106,3 +111,45 @@ def test_effective_rank_counts_equal_singular_values():
     q = np.linalg.qr(rng.standard_normal((24, 24)))[0]
     assert intruders.effective_rank(3 * q[:, :7] @ q[:7]) == pytest.approx(7)
     assert 1 < intruders.effective_rank(np.diag([1.0, 0.1, 0.0])) < 2
+
+
+def test_gptq_is_the_nearest_code_where_inputs_are_independent_and_nearer_in_outputs_where_not():
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((48, 128), dtype=np.float32)
+    inputs = rng.standard_normal((400, 16)) @ rng.standard_normal((16, 128)) + 0.3 * rng.standard_normal((400, 128))
+    for name in ("int4", "nf4"):
+        nearest = dequantize_4bit(*quantize_4bit(weight, gptq.BLOCKSIZE, name))
+        assert gptq.gptq(weight, 3.0 * np.eye(128), name) == pytest.approx(nearest, abs=1e-6)
+        chosen = gptq.gptq(weight, inputs.T @ inputs, name)
+        off = [float(((inputs @ (rounded - weight).T) ** 2).sum()) for rounded in (chosen, nearest)]
+        assert off[0] < 0.5 * off[1] and ((chosen - weight) ** 2).sum() > ((nearest - weight) ** 2).sum()
+
+
+def test_a_search_goes_on_until_both_sides_are_worse_and_the_parabola_finds_the_best_between():
+    best, curve = 0.0123, 0.02
+    loss = lambda rate: 2.0 + curve * np.log(rate / best) ** 2  # noqa: E731
+    for start in (0.0005, 0.3):
+        losses = bracket.bracketed(start, loss, 0.01)
+        least = min(losses.values())
+        first, *_, last = losses.values()
+        assert first > least + 0.01 < last
+        assert len(bracket.bracketed(start, loss)) <= len(losses)
+        found = bracket.optimum(losses, 0.01)
+        assert found["lr"] == pytest.approx(best, rel=0.01)
+        assert found["high"] / found["low"] == pytest.approx(np.exp(2 * (0.01 / curve) ** 0.5), rel=0.15)
+    cliff = bracket.bracketed(0.009, lambda rate: None if rate > 0.01 else 2.0 + (0.009 - rate))
+    assert bracket.optimum(cliff, 0.01)["high"] < 0.01
+
+
+@pytest.mark.parametrize(("plain", "rate"), [(False, 0.01), (True, 1.0)])
+def test_reading_scores_each_window_before_the_step_on_it(plain, rate):
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = lambda: LlamaForCausalLM(LlamaConfig(vocab_size=32, **sizes), seed=0)  # noqa: E731
+    ids = np.tile(np.random.default_rng(0).integers(32, size=15), 8)  # the same in every window, less the last
+    stream = TokenStream(ids, 2 * len(ids))
+    as_it_is = dynamic_evaluation.read(model(), stream, 16)
+    assert as_it_is.sum() / stream.characters == pytest.approx(metrics.evaluator(model(), stream, 16, 2)())
+    bits = dynamic_evaluation.read(model(), stream, 16, rate, plain)
+    assert bits[0] == as_it_is[0] and (np.diff(bits[:-1]) < 0).all() and len(bits) == 8
+    with pytest.raises(MiniloraError, match=r"loss became .* at a rate of 1e"):
+        dynamic_evaluation.read(model(), stream, 16, 1e30, plain)

@@ -1,0 +1,69 @@
+"""Ways that were judged on the same items, each beside one of them: differences, their intervals, and verdicts."""
+
+from typing import Any
+
+import numpy as np
+
+from minilora.measure.records import Records
+from minilora.measure.results import Column, Result
+from minilora.measure.statistics import Interval, items_interval, verdict
+
+
+class Beside(Result):
+    """Results whose cells have `NUMBER_items`, the items that were right as bits in hexadecimal.
+
+    ways: {name: what its cells' keys begin with; the seed comes last}. reference: the way that the others are compared
+    with. fixed: those that no seed changes, of which there is one cell. near: points.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        ways: dict[str, tuple],
+        reference: tuple,
+        fixed: set,
+        number: str,
+        items: int,
+        near: float,
+    ):
+        super().__init__(records)
+        self.ways = {name: way for name, way in ways.items() if any(records.of(*way))}
+        self.reference, self.fixed, self.number, self.items, self.near = reference, fixed, number, items, near
+        self.comparisons = len(ways) - 1
+
+    def right(self, way: tuple) -> dict[Any, np.ndarray]:
+        """Return {seed: (N,)} in points: 100 for each item that was right."""
+        bits = {one["key"][-1]: bytes.fromhex(one[f"{self.number}_items"]) for one in self.records.of(*way)}
+        return {seed: 100.0 * np.unpackbits(np.frombuffer(b, np.uint8))[: self.items] for seed, b in bits.items()}
+
+    def ahead(self, *way: Any) -> Interval | None:
+        """Return by how many points a way is ahead of the reference, item by item and seed by seed."""
+        ours, theirs = self.right(way), self.right(self.reference)
+        if way in self.fixed:
+            ours = dict.fromkeys(theirs, *ours.values())
+        seeds = ours.keys() & theirs.keys()
+        if way == self.reference or not seeds:
+            return None
+        differences = np.array([ours[seed] - theirs[seed] for seed in sorted(seeds)])
+        return items_interval(differences, comparisons=self.comparisons)
+
+    def verdict(self, *way: Any) -> str | None:
+        """Return better or worse if the interval excludes 0, near if it is within `near` points of 0, or undecided.
+
+        One seed says nothing of others, so it has no verdict.
+        """
+        interval = self.ahead(*way)
+        if interval is None or interval.count == 1:
+            return None
+        if interval.excludes(0):
+            return "better" if interval.mean > 0 else "worse"
+        return "near" if verdict(interval, -self.near, self.near) == "shown" else "undecided"
+
+    def share(self, header: str, number: str, digits: int = 0) -> Column:
+        """Return the column of a share, in percent."""
+        return Column(header, lambda *way: self.spread(number, *way, scale=100), lambda spread: spread.show(digits))
+
+    def columns(self, name: str) -> list[Column]:
+        """Return the columns that compare with the reference, which is called `name`."""
+        ahead = Column(f"beside\n{name}", self.ahead, lambda interval: interval.show(0))
+        return [ahead, Column("verdict", self.verdict)]

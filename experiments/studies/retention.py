@@ -1,0 +1,283 @@
+"""Forgotten against learned, and against KL, for every way to adapt and every learning rate of a search.
+
+Written before the measurement: methods are compared at equal learning, where each has learned EQUAL of what full
+fine-tuning learns at its best rate, seed by seed, by intervals corrected for all methods of a table. A method forgets
+less, or more, if its interval excludes 0; "as much" needs an interval within a quarter of what full has forgotten.
+Forgetting follows KL across methods if the rank correlation over all trainings is above 0.9 with every seed, and no
+method lies off the common curve by an interval that excludes 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments.bench import Bench
+from experiments.compare_model import ROWS
+from experiments.compare_model_report import LABELS, look_of
+from experiments.retention import level_between, rank_correlation, rising_curve
+from experiments.studies.study import Study, StudySettings
+from minilora.errors import MiniloraError
+from minilora.measure.lab import SCRATCH
+from minilora.measure.statistics import Interval, paired_interval, verdict
+from minilora.show import style
+from minilora.show.grids import Grid, listed
+from minilora.train.loop import TrainConfig, train
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+EQUAL, MARGIN = 0.75, 0.25
+
+
+@dataclass(frozen=True)
+class RetentionSettings(StudySettings):
+    """values: learning rates, as powers of √3 by which the method's own is multiplied."""
+
+    kinds: tuple[str, ...] = tuple(row for row in ROWS if row != SCRATCH)
+    values: tuple[int, ...] = (-3, -2, -1, 0, 1, 2)
+    steps: tuple[int, ...] = (60, 240)
+    long: tuple[int, ...] = (960,)  # steps, for these methods:
+    long_kinds: tuple[str, ...] = ("full", "lora", "ia3", "prefix")
+    characters: int = 200_000
+    batch_size: int = 4  # windows of 128 tokens
+    test_characters: int = 20_000
+    adapt: TrainConfig = field(default_factory=lambda: TrainConfig(steps=60))  # the rate ends at a tenth of its peak
+
+
+class Retention(Study):
+    name = "retention"
+    question = "What does each method forget, for what it learns and for how far it moves?"
+    published = (
+        "Across ways to train, forgetting follows the KL divergence between base and trained model on the new task "
+        "(Shenfeld et al. 2025, RL's Razor); LoRA learns less and forgets less (Biderman et al. 2024)."
+    )
+    full = RetentionSettings()
+    quick = full.quick(kinds=("full", "lora", "prefix"), values=(-1, 0, 1), steps=(60,), long=())
+    large = RetentionSettings(
+        model="smollm2",
+        kinds=("full", "lora", "lora-qv", "ia3", "prefix"),
+        values=(-2, -1, 0, 1),
+        long=(),
+        seeds=(0, 1),
+        batch_size=2,
+        test_characters=10_000,
+        validation_characters=6_000,
+    )
+
+    @classmethod
+    def cells(cls, settings: RetentionSettings) -> list[tuple]:
+        """Return the keys, a seed of all methods after the other, so that a run that is cut off is balanced."""
+        runs = []
+        for steps, seed in product(settings.steps + settings.long, settings.seeds):
+            kinds = settings.long_kinds if steps in settings.long else settings.kinds
+            runs += [(row, steps, value, seed) for row, value in product(kinds, settings.values)]
+        return [("base",), *runs]
+
+    @staticmethod
+    def measure_base(bench: Bench) -> dict:
+        return Study.measure_base(bench) | bench.retention.measure(bench.lab.base())
+
+    @staticmethod
+    def measure(bench: Bench, row: str, steps: int, value: int, seed: int) -> dict:
+        lab, settings, (method, options) = bench.lab, bench.settings, ROWS[row]
+        rate = float(f"{bench.first_rate(method) * 3 ** (value / 2):.3g}")
+        stream = bench.once(("stream", seed), lambda: lab.domain_text(settings.characters, seed))
+        config = bench.trained_by(replace(settings.adapt, steps=steps, warmup=steps // 20), method, rate, seed)
+        model = lab.fresh(method, seed, options, stream.ids)
+        try:
+            history = train(model, lab.batches(stream, settings.batch_size, seed), config, show_progress=False)
+        except MiniloraError as error:  # it diverged
+            return {"lr": rate, "error": str(error)}
+        validation = {"validation": lab.bits(model, lab.domain_validation)}
+        return bench.facts(model, history, rate) | validation | bench.retention.measure(model)
+
+    # What the records say
+
+    def __init__(self, records):
+        super().__init__(records)
+        self.large_model = self.settings["model"] is not None
+        # A chat model's plain English gets better by any plain text, so that what it has lost shows in the quiz.
+        self.number, self.unit = ("quiz_bits", "bits a question") if self.large_model else ("base_text", "bits/char")
+        self.lengths = sorted({key[1] for key in records.rows if len(key) == 4})
+        self.rows = [row for row in ROWS if any(True for _ in records.of(row))]
+
+    def trainings(self, row: str, steps: int, seed: int) -> Iterator[dict]:
+        """Return the cells of one method by rising rate, less those that diverged."""
+        cells = sorted(self.records.of(row, steps), key=lambda cell: cell["key"][2])
+        return (cell for cell in cells if cell["key"][3] == seed and "domain" in cell)
+
+    def learned(self, cell: dict) -> float:
+        return self.base["domain"] - cell["domain"]
+
+    def forgotten(self, cell: dict) -> float:
+        return cell[self.number] - self.base[self.number]
+
+    def seeds(self, row: str, steps: int) -> list[int]:
+        return sorted({cell["key"][3] for cell in self.records.of(row, steps)})
+
+    def best(self, row: str, steps: int) -> list[dict]:
+        """Return the cells, a seed each, at the rate with the least mean loss on validation text."""
+        by_value: dict[int, list[dict]] = {}
+        for seed in self.seeds(row, steps):
+            for cell in self.trainings(row, steps, seed):
+                by_value.setdefault(cell["key"][2], []).append(cell)
+        whole = [cells for cells in by_value.values() if len(cells) == len(self.seeds(row, steps))]
+        return min(whole, key=lambda cells: sum(cell["validation"] for cell in cells), default=[])
+
+    def level(self, steps: int) -> float:
+        """Return what "equal learning" is: a share of what full fine-tuning learns at its best rate."""
+        return EQUAL * float(np.mean([self.learned(cell) for cell in self.best("full", steps)]))
+
+    def at_equal(self, row: str, steps: int, number: str = "") -> dict[int, float | None]:
+        """Return by seed what a method has forgotten at equal learning, or its `number` there; None: it learns less."""
+        value = self.forgotten if not number else lambda cell: cell[number]
+        level, found = self.level(steps), {}
+        for seed in self.seeds(row, steps):
+            cells = list(self.trainings(row, steps, seed))
+            learned, lost = map(self.learned, cells), map(value, cells)
+            found[seed] = level_between([0.0, *learned], [0.0, *lost], level)
+        return found
+
+    def against_full(self, row: str, steps: int, comparisons: int | None = None) -> Interval | None:
+        """Return how much more a method has forgotten than full fine-tuning at equal learning; None: it learns less.
+
+        comparisons: None for as many as there are other methods.
+        """
+        ours, full = self.at_equal(row, steps), self.at_equal("full", steps)
+        pairs = [(ours[seed], full[seed]) for seed in ours if seed in full]
+        if not pairs or any(one is None or other is None for one, other in pairs):
+            return None
+        others = comparisons or sum(bool(self.seeds(other, steps)) for other in self.rows) - 1
+        return paired_interval([a - b for a, b in pairs], comparisons=others)  # type: ignore[operator]
+
+    @property
+    def steps(self) -> int:
+        """Return the most steps that all methods were trained for."""
+        return max(steps for steps in self.lengths if all(self.best(row, steps) for row in self.rows))
+
+    def pairs(
+        self, value: Callable[[dict], float], row: str, other: str, share: float = 1.0, comparisons: int = 1
+    ) -> Interval:
+        """Return by how much `value` of a row is above a share of that of another, each at its best rate, by seed."""
+        ours, theirs = ({c["key"][3]: value(c) for c in self.best(name, self.steps)} for name in (row, other))
+        return paired_interval([ours[s] - share * theirs[s] for s in ours if s in theirs], comparisons=comparisons)
+
+    def gain(self, row: str) -> float:
+        return float(np.mean([self.learned(cell) for cell in self.best(row, self.steps)]))
+
+    def rate_ratio(self, row: str, other: str) -> Interval:
+        """Return the logarithm of the ratio of two methods' best rates, each found with each seed by itself."""
+        logs = []
+        for seed in self.seeds(row, self.steps):
+            ours, theirs = (
+                min(self.trainings(name, self.steps, seed), key=lambda cell: cell["validation"])["lr"]
+                for name in (row, other)
+            )
+            logs.append(float(np.log(ours / theirs)))
+        return paired_interval(logs)
+
+    def judged(self, row: str, steps: int) -> str:
+        """Say whether a method forgets less, as much or more than full fine-tuning at equal learning."""
+        interval, full = self.against_full(row, steps), [v for v in self.at_equal("full", steps).values() if v]
+        if interval is None:
+            return "learns less"
+        if interval.excludes(0):
+            return "more" if interval.mean > 0 else "less"
+        margin = MARGIN * float(np.mean(full)) if full else 0.0
+        return "as much" if verdict(interval, -margin, margin) == "shown" else "undecided"
+
+    def trained(self) -> list[dict]:
+        """Return all trainings that did not diverge."""
+        return [cell for cell in self.records.rows.values() if len(cell["key"]) == 4 and "domain" in cell]
+
+    def law(self) -> tuple[dict[int, float], float, dict[str, Interval]]:
+        """Hold forgetting against KL: rank correlation by seed; the share of the variance of what was forgotten that
+        the best rising curve through all trainings explains; and how far each method lies above that curve.
+        """
+        cells = self.trained()
+        kl, lost = np.array([cell["kl"] for cell in cells]), np.array([self.forgotten(cell) for cell in cells])
+        seeds = np.array([cell["key"][3] for cell in cells])
+        ranks = {int(s): rank_correlation(kl[seeds == s], lost[seeds == s]) for s in sorted(set(seeds))}
+        above = lost - rising_curve(kl, lost)
+        rows = np.array([cell["key"][0] for cell in cells])
+        offsets = {
+            row: paired_interval(
+                [float(above[(rows == row) & (seeds == s)].mean()) for s in self.seeds(row, self.lengths[0])],
+                comparisons=len(self.rows),
+            )
+            for row in self.rows
+        }
+        return ranks, 1 - float(above.var() / max(lost.var(), 1e-12)), offsets
+
+    def grid(self) -> Grid:
+        lines = []
+        for steps, row in product(self.lengths, self.rows):
+            if not (cells := self.best(row, steps)):
+                continue
+            mean = lambda value, cells=cells: float(np.mean([value(cell) for cell in cells]))  # noqa: E731
+            interval = self.against_full(row, steps)
+            numbers = (f"{mean(self.learned):.3f}", f"{mean(self.forgotten):+.3f}", f"{mean(lambda c: c['kl']):.2f}")
+            shown = interval.show(3) if interval and row != "full" else "–"
+            lines.append(
+                (f"{LABELS[row]}, {steps}", f"{cells[0]['lr']:g}", *numbers, shown)
+                + ("–" if row == "full" else self.judged(row, steps),)
+            )
+        header = ("method, steps", "rate", "learned", f"forgot\n{self.unit}", "KL", "forgot against full", "forgets")
+        caption = (
+            "At the rate that is best on validation text: bits/char gained on held-out numpy-docs, what was forgotten, "
+            "and KL(base ‖ adapted) in bits a token on that text. Forgot against full: at equal learning, "
+            f"{100 * EQUAL:.0f} % of what full fine-tuning learns, seed by seed, with a 95 % interval corrected for "
+            f"all methods. {self.in_words(len(self.seeds(row, self.lengths[0])) for row in self.rows)}"
+        )
+        return Grid("Learned, forgotten, and how far it moved", header, lines, caption)
+
+    @style.styled
+    def figure(self) -> Figure:
+        """What is forgotten against KL from the base, every method at every rate; right: at equal learning."""
+        figure = style.figure_of("Forgotten against KL from the base", style.TALL)
+        axes, inset = figure.subplots(1, 2, width_ratios=(3, 1))
+        self._draw_points(axes)
+        self._draw_equal(inset)
+        return style.with_legend(figure, 3)
+
+    def _draw_points(self, axes: Axes) -> None:
+        for row, steps in product(self.rows, self.lengths):
+            cells = [cell for seed in self.seeds(row, steps) for cell in self.trainings(row, steps, seed)]
+            look = look_of(row) | {"linestyle": "", "markersize": 3 + self.lengths.index(steps), "alpha": 0.7}
+            label = LABELS[row] if steps == self.lengths[0] else None
+            axes.plot([c["kl"] for c in cells], [self.forgotten(c) for c in cells], **look, label=label)
+        axes.set(xscale="log", yscale="symlog", xlabel="KL(base ‖ adapted), bits a token of the new text")
+        axes.set_ylabel(f"forgotten, {self.unit}")
+
+    def _draw_equal(self, axes: Axes) -> None:
+        steps = self.lengths[-1] if len(self.lengths) < 3 else self.lengths[1]
+        for place, row in enumerate(reversed(self.rows)):
+            values = [value for value in self.at_equal(row, steps).values() if value is not None]
+            axes.plot(values, [place] * len(values), **look_of(row) | {"linestyle": "", "markersize": 5})
+        axes.set(yticks=[], xlabel=f"at equal learning,\n{steps} steps")
+
+    def sentence(self) -> str:
+        ranks, explained, offsets = self.law()
+        low, high = (f"{value:.2f}" for value in (min(ranks.values()), max(ranks.values())))
+        off = [f"{LABELS[row]} {one.show(3)}" for row, one in offsets.items() if one.excludes(0)]
+        words = (
+            f"What is forgotten rises with KL: the rank correlation over all trainings is {low} to {high} by seed, and "
+        )
+        words += f"one rising curve explains {100 * explained:.0f} % of the variance. "
+        words += (
+            f"Off that curve lie {listed(off)} {self.unit}. " if off else "No method lies off it by what would show. "
+        )
+        for steps in self.lengths:
+            by_verdict: dict[str, list[str]] = {}
+            for row in self.rows[1:] if self.rows[0] == "full" else [row for row in self.rows if row != "full"]:
+                if self.seeds(row, steps):
+                    by_verdict.setdefault(self.judged(row, steps), []).append(LABELS[row])
+            parts = [f"{verb}: {listed(names)}" for verb, names in by_verdict.items()]
+            words += f"Against full fine-tuning at equal learning, after {steps} steps, forgets {'; '.join(parts)}. "
+        return words.strip()

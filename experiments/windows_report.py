@@ -1,0 +1,99 @@
+"""What the records of `windows` say: a table and a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from experiments.compare_model import BASE
+from experiments.compare_model_report import LABELS
+from experiments.windows import KIND, ROWS
+from minilora.errors import escape
+from minilora.measure.records import Records
+from minilora.measure.results import Column, Result, table
+from minilora.show.grids import Grid, Spread, listed, seeds_in_words, show_seconds
+
+
+class WindowsResult(Result):
+    """Bits per character of a text by the window that it is read in; half measured perhaps."""
+
+    def __init__(self, records: Records):
+        super().__init__(records)
+        self.sizes = sorted({int(size) for row in records.rows.values() for size in row.get("bits", {})})
+        self.contexts = sorted({one["key"][1] for one in records.of("context")} - {0})
+        self.data = escape(Path(self.settings["data"]).name, 40)
+
+    @classmethod
+    def read(cls, path: Path) -> WindowsResult:
+        """Return the records in a file. Raises FormatError."""
+        return cls(Records.read(path, KIND))
+
+    def bits(self, size: int, *start: object) -> Spread | None:
+        """Return bits per character in windows of `size` tokens over the seeds: of the cells whose key begins so."""
+        values = [one["bits"][str(size)] for one in self.records.of(*start) if str(size) in one.get("bits", {})]
+        return Spread.of(values) if values and not self.flaw(*start) else None
+
+    def flaw(self, *start: object) -> str:
+        """Return what keeps cells from being judged, in two words, or "". A seed is the last part of a key."""
+        cells = list(self.records.of(*start))
+        return (
+            "diverged" if any("error" in one for one in cells) else "no seed" * ([*start] in [c["key"] for c in cells])
+        )
+
+    def seconds(self, *start: object) -> float | None:
+        """Return the mean of the seconds until it is ready."""
+        values = [one["seconds"] for one in self.records.of(*start) if "bits" in one]
+        return sum(values) / len(values) if values else None
+
+    def base(self, size: int) -> float:
+        """Return the bits of the model as it is; nothing is drawn by a seed there."""
+        return self.records.rows["context", 0, 0]["bits"][str(size)]
+
+    def trained(self) -> list[tuple[str, int]]:
+        """Return (row, window that it was trained in), as they are in tables."""
+        measured = {tuple(one["key"][1:3]) for one in self.records.of("trained")}
+        return [(row, size) for row in ROWS for size in self.sizes if (row, size) in measured]
+
+    def grid(self) -> Grid:
+        """Return bits per character by window."""
+        rows = {LABELS[BASE]: ("context", 0)} | {f"prompt, {n:,} tokens": ("context", n) for n in self.contexts}
+        rows |= {f"{LABELS[row]}, in {size:,}": ("trained", row, size) for row, size in self.trained()}
+
+        def level(size: int, *start: object) -> Spread | str | None:
+            return self.bits(size, *start) or self.flaw(*start) or None
+
+        show = lambda one: one if isinstance(one, str) else one.show(3)  # noqa: E731
+        columns = [Column(f"window\n{size:,}", partial(level, size), show) for size in self.sizes]
+        columns.append(Column("ready\nafter", self.seconds, show_seconds))
+        counts = [len(list(self.records.of(*start))) for start in rows.values() if start != ("context", 0)]
+        caption = (
+            f"Bits per character of {self.settings['test_characters']:,} characters, less is better. A window is what "
+            "the model reads at a time: a wider one has more of the text's own words before each token. A prompt is "
+            "text to learn from that stands in front of every window, and costs no bits. Trained rows: on "
+            f"{self.settings['characters']:,} characters, in windows of so many tokens, at the rate found for its own "
+            "window (128), on as many tokens in all. Ready after: seconds of training, or of reading the prompt once, "
+            f"of processor time. {seeds_in_words(counts)}"
+        )
+        return table(f"What a window, a prompt and training buy: {self.data}", columns, rows, caption, first="")
+
+    def sentence(self) -> str:
+        """Return what the model as it is, a prompt and LoRA reach at each window."""
+
+        def by_window(values: Iterable[float]) -> str:
+            return listed(f"{value:.3f}" for value in values)
+
+        if ("context", 0, 0) not in self.records:
+            return "Not all is measured yet."
+        base, own = [self.base(size) for size in self.sizes], self.sizes[0]
+        windows = listed(f"{size:,}" for size in self.sizes)
+        words = f"In windows of {windows} tokens the model as it is has {by_window(base)} bits per character"
+        if self.contexts:
+            longest = [self.bits(size, "context", self.contexts[-1]) for size in self.sizes]
+            prompted = by_window(one.mean for one in longest if one)
+            words += f", and {prompted} after {self.contexts[-1]:,} tokens of the text to learn from"
+        for row in ("lora", "full"):
+            reached = [self.bits(size, "trained", row, own) for size in self.sizes]
+            if gains := [as_it_is - one.mean for as_it_is, one in zip(base, reached, strict=True) if one]:
+                words += f"; {LABELS[row]}, trained in windows of {own}, saves {by_window(gains)}"
+        return f"{words}."

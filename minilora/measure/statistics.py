@@ -1,0 +1,138 @@
+"""Intervals of differences, verdicts, and the smallest effect that an experiment could have seen.
+
+Two methods that share seeds and data are compared by their differences, seed by seed: what a seed does to both cancels.
+The mean of a few differences has an interval by Student's t (1908). Of several comparisons each gets a wider interval,
+so that all of them hold together with the confidence that is said (Bonferroni's correction).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from math import exp, inf, isfinite, lgamma, log, sqrt
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The mean of differences over `count` seeds, and its bounds, infinite ones if one seed is all, or diverged."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+    error: float = inf  # standard error of the mean
+    df: float = 0  # degrees of freedom of the error
+
+    def excludes(self, value: float) -> bool:
+        return self.low > value or self.high < value
+
+    def show(self, digits: int, scale: float = 1.0) -> str:
+        """Write `+0.012 (+0.003 to +0.021)`, or `+0.012 (one seed)`; numbers times `scale`."""
+        mean, low, high = (f"{scale * x:+.{digits}f}".replace("-", "−") for x in (self.mean, self.low, self.high))
+        if not self.df:
+            return f"{mean} (one seed)" if isfinite(self.mean) else "diverged"
+        return f"{mean} ({low} to {high})"
+
+    def in_words(self, digits: int, scale: float = 1.0) -> str:
+        """Add to `show`, if the interval holds 0, the smallest difference that would have been seen 4 times of 5."""
+        if self.excludes(0) or not self.df:
+            return self.show(digits, scale)
+        return f"{self.show(digits, scale)[:-1]}; {scale * smallest_visible(self):.{digits}f} would have been seen)"
+
+
+def paired_interval(differences: Sequence[float], confidence: float = 0.95, comparisons: int = 1) -> Interval:
+    """Return the interval of the mean of `differences`, one a seed, corrected for so many `comparisons`."""
+    values = np.asarray(differences, dtype=float)
+    error = float(values.std(ddof=1)) / sqrt(len(values)) if len(values) > 1 else inf
+    return _interval(float(values.mean()), error, len(values) - 1, len(values), confidence, comparisons)
+
+
+def items_interval(differences: np.ndarray, confidence: float = 0.95, comparisons: int = 1) -> Interval:
+    """Return the interval of the mean of `differences` (S, N) on N questions after trainings with S seeds.
+
+    Other questions would change the mean, and other seeds: the variances of both add up. Their degrees of freedom are
+    N - 1 and S - 1, of which the harmonic mean is taken, weighted by the variances. In simulations with 3 and 5 seeds
+    intervals of 95 % so made hold the true mean in 94 to 98 %. One seed tells of other questions alone.
+    """
+    seeds, questions = differences.shape
+    if seeds == 1:
+        return replace(paired_interval(differences[0], confidence, comparisons), count=1)
+    by_question = differences.mean(axis=0).var(ddof=1) / questions
+    by_seed = differences.mean(axis=1).var(ddof=1) / seeds
+    variance = float(by_question + by_seed)
+    df = variance / float(by_question / (questions - 1) + by_seed / (seeds - 1)) if variance else seeds - 1
+    return _interval(float(differences.mean()), sqrt(variance), df, seeds, confidence, comparisons)
+
+
+def _interval(mean: float, error: float, df: float, count: int, confidence: float, comparisons: int) -> Interval:
+    if not df or not isfinite(mean):
+        return Interval(mean, -inf, inf, count)
+    half = error * t_quantile(1 - (1 - confidence) / comparisons / 2, df)
+    return Interval(mean, mean - half, mean + half, count, error, df)
+
+
+def smallest_visible(interval: Interval, power: float = 0.8) -> float:
+    """Return the true difference of which such an experiment's interval excludes 0 in `power` of all repetitions.
+
+    The mean has to pass the quantile times the error that happens to be measured, whose mean and variance, in units of
+    the true error, are those of a chi distribution. For many degrees of freedom it is the usual (1.96 + 0.84) errors.
+    """
+    if not interval.df:
+        return inf
+    mean = sqrt(2 / interval.df) * exp(lgamma((interval.df + 1) / 2) - lgamma(interval.df / 2))
+    half = interval.high - interval.mean
+    deviation = sqrt(interval.error**2 + half**2 * (1 - mean**2))
+    return half * mean + NormalDist().inv_cdf(power) * deviation
+
+
+def verdict(interval: Interval, low: float, high: float) -> Literal["shown", "refuted", "undecided"]:
+    """Judge the claim that the true mean is from `low` to `high`: shown if all of the interval is, refuted if none."""
+    if low <= interval.low and interval.high <= high:
+        return "shown"
+    return "refuted" if interval.low > high or interval.high < low else "undecided"
+
+
+@cache
+def t_quantile(probability: float, df: float) -> float:
+    """Return the value that Student's t with `df` degrees of freedom exceeds with 1 - `probability`."""
+    if probability < 0.5:
+        return -t_quantile(1 - probability, df)
+    low, high = 0.0, 1.0
+    while _t_tail(high, df) > 1 - probability:
+        low, high = high, 2 * high
+    for _ in range(60):  # halves what is open to the last bit
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_tail(middle, df) > 1 - probability else (low, middle)
+    return (low + high) / 2
+
+
+def _t_tail(t: float, df: float) -> float:
+    """Return the probability that Student's t is above `t`, which is not negative: half an incomplete beta function."""
+    a, b, x = df / 2, 0.5, df / (df + t * t)
+    if x < (a + 1) / (a + b + 2):  # else the fraction converges slowly, and that of the other end fast
+        return _incomplete_beta(a, b, x) / 2
+    return 0.5 - _incomplete_beta(b, a, t * t / (df + t * t)) / 2
+
+
+def _incomplete_beta(a: float, b: float, x: float) -> float:
+    """Return the regularized incomplete beta function, by its continued fraction (Press et al. 2007, section 6.4)."""
+    if x in (0, 1):
+        return x
+    scale = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log(1 - x)) / a
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
+    fraction = d
+    for m in range(1, 300):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        before = fraction
+        for term in (even, odd):
+            c, d = 1 + term / c, 1 / (1 + term * d)
+            fraction *= c * d
+        if abs(fraction - before) < 1e-15 * fraction:
+            break
+    return scale * fraction

@@ -1,0 +1,124 @@
+"""pytest tests/experiments/test_retention.py: what is measured of what a model keeps, without training."""
+
+import io
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from experiments import english, retention
+from experiments.retention import (
+    kl_divergence,
+    level_between,
+    log_probabilities,
+    questions,
+    rank_correlation,
+    rising_curve,
+    unpack,
+)
+from experiments.studies import STUDIES
+from minilora.errors import MiniloraError
+from minilora.measure.records import Records
+from minilora.tensor import Tensor
+from tests.train.test_catalog import tar
+
+pytestmark = pytest.mark.host
+
+
+def test_kl_is_of_the_base_and_in_bits():
+    base, adapted = np.log(np.array([[[0.5, 0.5]]])), np.log(np.array([[[0.25, 0.75]]]))
+    assert kl_divergence(base, base) == 0
+    assert kl_divergence(base, adapted) == pytest.approx(0.5 * np.log2(0.5 / 0.25) + 0.5 * np.log2(0.5 / 0.75))
+    assert kl_divergence(adapted, base) != pytest.approx(kl_divergence(base, adapted))
+
+
+def test_log_probabilities_leave_out_virtual_tokens():
+    logits = np.random.default_rng(0).standard_normal((1, 5, 7)).astype(np.float32)
+    found = log_probabilities(lambda input_ids: SimpleNamespace(logits=Tensor(logits)), np.zeros((1, 3), dtype=int))
+    assert found.shape == (1, 3, 7) and np.allclose(np.exp(found).sum(axis=-1), 1, atol=1e-6)
+    assert np.array_equal(found.argmax(axis=-1), logits[:, 2:].argmax(axis=-1))
+
+
+def test_what_is_forgotten_between_two_trainings_is_interpolated():
+    learned, forgotten = [0.0, 0.2, 0.4, 0.3], [0.0, 0.1, 0.5, 2.0]
+    assert level_between(learned, forgotten, 0.3) == pytest.approx(0.3)  # not the 2.0 of a rate that is too high
+    assert level_between(learned, forgotten, 0.1) == pytest.approx(0.05)
+    assert level_between(learned, forgotten, 0.41) is None
+
+
+def test_every_question_has_four_different_ends_and_none_is_asked_twice():
+    quiz = questions()
+    assert len(quiz) >= 200 and len({beginning for beginning, _ in quiz}) == len(quiz)
+    assert all(len(set(ends)) == 4 and all(end.startswith(" ") for end in ends) for _, ends in quiz)
+
+
+def test_correlation_and_rising_curve_are_those_of_the_libraries():
+    from scipy.stats import spearmanr
+    from sklearn.isotonic import isotonic_regression
+
+    x, y = np.random.default_rng(0).standard_normal((2, 40))
+    y += x
+    assert rank_correlation(x, y) == pytest.approx(spearmanr(x, y).statistic)
+    assert rising_curve(x, y)[x.argsort()] == pytest.approx(isotonic_regression(y[x.argsort()]))
+
+
+def test_right_answers_come_back_out_of_a_record():
+    right = np.arange(11) % 3 == 0
+    assert np.array_equal(unpack(np.packbits(right).tobytes().hex(), 11), right)
+
+
+def test_editorials_are_whole_articles(tmp_path, monkeypatch):
+    lines = "1_1\t0.4\tIt''s ''one.''\n1_2\t0.1\tIt goes on &amp; on.\n2_1\t0\tAnother.\n"
+    packed = tar({english.REVIEWS_ARCHIVE: tar({english.EDITORIALS: lines.encode()})})
+    (content,) = english.ENTRY.read(io.BytesIO(packed)).values()
+    assert [json.loads(line)["text"] for line in content.splitlines()] == ['It"s "one." It goes on & on.', "Another."]
+    monkeypatch.setenv("MINILORA_CACHE", str(tmp_path))
+    with pytest.raises(MiniloraError, match="python -m experiments.english"):
+        english.documents()
+    (tmp_path / english.FOLDER).mkdir()
+    (tmp_path / english.FOLDER / english.FILE).write_bytes(content)
+    assert [document.text for document in english.documents()][1] == "Another."
+
+
+def made_up(tmp_path, forgets: dict[str, float], seeds=(0, 1, 2)) -> Records:
+    """Write records of methods that learn alike and forget `forgets` times what they learn, a bit more by seed."""
+    kind = STUDIES["retention"]
+    settings = {"values": (0, 1), "kinds": list(forgets), "seeds": seeds, "model": None, "base": None}
+    records = Records.open(tmp_path / "records.jsonl", kind.kind, settings)
+    records.add(("base",), domain=2.0, base_text=1.0, total=10)
+    for row, factor in forgets.items():
+        for seed in seeds:
+            for value, learned in ((0, 0.2), (1, 0.4)):
+                lost = learned * (factor + 0.01 * seed * (1 + factor))
+                numbers = {"domain": 2.0 - learned, "base_text": 1.0 + lost, "kl": lost, "validation": 2 - learned}
+                records.add((row, 60, value, seed), lr=0.1, **numbers)
+            records.add((row, 60, 2, seed), lr=1.0, error="diverged")
+    return records
+
+
+def test_methods_are_told_apart_where_they_learned_as_much(tmp_path):
+    study = STUDIES["retention"](made_up(tmp_path, {"full": 0.5, "lora": 0.5, "ia3": 2.0, "prefix": 0.1}))
+    judged = {row: study.judged(row, 60) for row in ("lora", "ia3", "prefix")}
+    assert judged == {"lora": "as much", "ia3": "more", "prefix": "less"}
+    assert study.at_equal("ia3", 60)[0] == pytest.approx(0.3 * 2.0)  # 75 % of 0.4 learned
+    rows = {row[0]: row for row in study.grid().rows}
+    ranks, explained, offsets = study.law()
+    assert min(ranks.values()) == 1 and explained == pytest.approx(1) and not offsets["ia3"].excludes(0)
+    assert rows["IA3, 60"][-1] == "more" and rows["full, 60"][-1] == "–"
+
+
+def test_one_seed_tells_nothing_apart(tmp_path):
+    study = STUDIES["retention"](made_up(tmp_path, {"full": 0.5, "ia3": 2.0}, seeds=(0,)))
+    assert study.judged("ia3", 60) == "undecided"
+
+
+def test_quiz_bits_are_those_of_the_right_end(monkeypatch):
+    scores = np.log(np.array([[0.5, 0.25, 0.125, 0.125], [0.1, 0.7, 0.1, 0.1]]))
+    monkeypatch.setattr(retention, "row_scores", lambda model, rows: scores)
+    monkeypatch.setattr(retention.metrics, "evaluator", lambda *a: lambda: 1.5)
+    kept = retention.Retention.__new__(retention.Retention)
+    kept.quiz, kept.english, kept.windows, kept.expected = [], None, [np.zeros((1, 4))], [np.zeros((1, 4, 2))]
+    monkeypatch.setattr(retention, "log_probabilities", lambda model, ids: np.zeros((1, 4, 2)))
+    found = kept.measure(SimpleNamespace(eval=lambda: None))
+    assert found["quiz"] == 0.5 and found["quiz_bits"] == pytest.approx((1 - np.log2(0.1)) / 2) and found["kl"] == 0
