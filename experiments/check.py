@@ -30,7 +30,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = (Path("experiments") / "records", Path("minilora") / "assets" / "results")
 FINGERPRINTS, STALE = (FOLDERS[0] / name for name in ("fingerprints.json", "stale.json"))
 LOSSES, LARGE_LOSSES = 10, 3  # of so many first steps; on SmolLM2 one takes seconds
-HERE, ELSEWHERE, WHOLE = 1e-5, 1e-3, 1e-2  # shares by which losses may differ, on other processors; and last numbers
+HERE, ELSEWHERE = 1e-6, 1e-4  # how far losses may differ, as a share, on the same processor and on another, whose
+WHOLE = 1e-2  # kernels, three that were tried, make 3e-7 in ten steps; and how far the numbers at a training's end may
 RENAMED = {"adapt.lr": "adapt.peak_lr", "classify.lr": "classify.peak_lr"}  # since the oldest files
 CHOSEN = {"seeds", "methods", "model", "sizes"}  # settings that the command line gives
 

@@ -24,7 +24,10 @@ def run(arguments: Namespace) -> int:
     for name in arguments.files or there:
         try:
             trainings = check.check(there[name], known, arguments.update)
-            print(f"{name}: {f'agrees ({trainings} trainings)' if trainings else 'holds times alone'}", flush=True)
+            print(
+                f"{name}: {f'agrees ({trainings} trainings)' if trainings else 'nothing in it is trained again here'}",
+                flush=True,
+            )
             stale.pop(name, None)
         except check.Stale as reason:
             print(f"{name}: stale: {reason}", flush=True)

@@ -70,8 +70,8 @@ def test_the_page_marks_what_is_stale(root, monkeypatch):
     "change, words",
     [
         ({}, ""),
-        ({"losses": [1.00002]}, "another loss from step 1 on"),
-        ({"losses": [1.000002]}, ""),
+        ({"losses": [1.000002]}, "another loss from step 1 on"),
+        ({"losses": [1.0000005]}, ""),
         ({"model": "other"}, "trains with other model"),
         ({"model": "other", "rows": "other"}, "trains with other model and rows"),
     ],
@@ -91,9 +91,9 @@ def test_on_another_processor_losses_may_differ_a_little_and_not_much(retrained)
     now, known, path = retrained
     known[NAME]["machine"] = {"processor": "another", "blas": "another"}
     known[NAME]["trainings"][CELL]["losses"] = [1.0]
-    now |= {"losses": [1.0005], "model": "rounded otherwise"}
+    now |= {"losses": [1.00005], "model": "rounded otherwise"}
     assert check.check(path, known) == 1
-    now["losses"] = [1.005]
+    now["losses"] = [1.0005]
     with pytest.raises(check.Stale, match="another loss"):
         check.check(path, known)
 
