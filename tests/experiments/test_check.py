@@ -40,7 +40,7 @@ def retrained(root, monkeypatch):
 
 def test_a_record_whose_training_begins_as_it_did_agrees(root, capsys):
     assert main(["check", NAME]) == 0
-    assert capsys.readouterr().out == f"{NAME}: agrees (1 trainings)\n"
+    assert capsys.readouterr().out == f"{NAME}: agrees (1 training)\n"
 
 
 def test_a_changed_loss_is_found_once_and_then_no_news(root, retrained):
