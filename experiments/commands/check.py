@@ -24,10 +24,8 @@ def run(arguments: Namespace) -> int:
     for name in arguments.files or there:
         try:
             trainings = check.check(there[name], known, arguments.update)
-            print(
-                f"{name}: {f'agrees ({trainings} trainings)' if trainings else 'nothing in it is trained again here'}",
-                flush=True,
-            )
+            how = f"agrees ({trainings} training{'s' * (trainings > 1)})" if trainings else "has no training to repeat"
+            print(f"{name}: {how}", flush=True)
             stale.pop(name, None)
         except check.Stale as reason:
             print(f"{name}: stale: {reason}", flush=True)
