@@ -21,10 +21,11 @@ from unittest import mock
 from experiments import compare_model, comparison, rates
 from experiments.results import jargon
 from experiments.studies import STUDIES
+from minilora.errors import MiniloraError
 from minilora.measure import curve
 from minilora.measure.records import Records, machine
 from minilora.peft import base_fingerprint
-from minilora.train import loop
+from minilora.train import load, loop
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (Path("experiments") / "records", Path("minilora") / "assets" / "results")
@@ -80,6 +81,7 @@ def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
         empty = Records(records.path, records.header, {})  # no training ends, so that none is written
         return {}, lambda model, data, method, rate: {"lr": rates.measure(empty, model, method, data)}
     if kind == jargon.KIND:
+        load.path_of_model(there["model"])  # which is told if it is not on this machine
         return asdict(jargon.Teaching()), lambda _, seed: jargon.measure(there["model"], seed)
     return None
 
@@ -124,9 +126,8 @@ def begin(records: Records, key: tuple, measure: Callable[..., dict], most: int,
 
     with mock.patch.object(loop, "batch_gradients", counted), suppress(Enough):
         row, numbers = records.rows[key], measure(*key)
-        pairs = [
-            (row[name], numbers[name]) for name in numbers if isinstance(row.get(name), float) and name != "seconds"
-        ]
+        names = [name for name in numbers if isinstance(row.get(name), float) and name != "seconds"]
+        pairs = [(row[name], numbers[name]) for name in names]
         fingerprint["worst"] = max(abs(now - then) / max(abs(now), abs(then), 1e-9) for then, now in pairs)
     return fingerprint
 
@@ -148,7 +149,10 @@ def check(path: Path, known: dict, update: bool = False) -> int:
     whole = update and not large and records.header["minilora"] != rates.KIND
     for key in cells(records):
         name = " ".join(map(str, key))
-        new = begin(records, key, command[1], LARGE_LOSSES if large else LOSSES, whole)
+        try:
+            new = begin(records, key, command[1], LARGE_LOSSES if large else LOSSES, whole)
+        except MiniloraError as error:
+            raise Stale(f"{name} does not train: {error}") from error
         then = there["trainings"].setdefault(name, new) if update else there["trainings"].get(name)
         if then is None:
             raise Stale(f"there is no fingerprint of {name}")

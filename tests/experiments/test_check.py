@@ -7,6 +7,7 @@ import pytest
 from experiments import check
 from experiments.__main__ import main
 from experiments.results import page
+from minilora.errors import MiniloraError
 from minilora.formats.atomic import read_json, write_json
 
 pytestmark = pytest.mark.host
@@ -116,3 +117,16 @@ def test_settings_and_searches_of_today_are_those_of_the_record(retrained):
     records = check.Kept.read(path, "study merge-trap")
     with pytest.raises(check.Stale, match="also measures rate qlora 0.003 today"):
         check.today(records)[1]("merged", 0.0, 0)
+
+
+def test_a_training_that_fails_is_stale_and_a_model_that_is_not_here_is_told(retrained, monkeypatch, capsys):
+    _, known, path = retrained
+
+    def diverged(*arguments):
+        raise MiniloraError("the loss became nan at step 3")
+
+    monkeypatch.setattr(check, "begin", diverged)
+    with pytest.raises(check.Stale, match="does not train: the loss became nan"):
+        check.check(path, known)
+    monkeypatch.setattr(check, "today", diverged)
+    assert main(["check", NAME]) == 0 and "not checked: the loss became nan" in capsys.readouterr().out
