@@ -258,7 +258,7 @@ def _origin(root: Path, records: Records, command: str) -> Iterator[str]:
     """Say how records were measured, and mark those that today's code does not give."""
     yield provenance(records.header, command)
     if reason := read_json(root / check.STALE).get(records.path.name):
-        yield f"**Stale:** measured with other code ({escape(reason)})."
+        yield f"**Stale:** measured with other code ({escape(reason, 300)})."
 
 
 def provenance(header: dict, command: str) -> str:
