@@ -19,7 +19,7 @@ from minilora.measure.lab import Lab
 from minilora.measure.records import Records
 from minilora.measure.results import Result
 from minilora.measure.statistics import Interval, paired_interval, smallest_visible, verdict
-from minilora.show.grids import Grid, Spread, seeds_in_words, show_count, show_share, show_signed
+from minilora.show.grids import Grid, Spread, listed, seeds_in_words, show_count, show_share, show_signed
 from minilora.train import catalog, load
 from minilora.train.loop import TrainConfig
 
@@ -109,17 +109,23 @@ class Study(Result):
         """What the numbers say, and whether that is what was published."""
         raise NotImplementedError
 
+    @staticmethod
+    def bench(settings: StudySettings, records: Records) -> Bench:
+        """Return where the cells are measured."""
+        source = load.path_of_model(settings.model or catalog.BASE)
+        tests = ("test_characters", "validation_characters", "test_examples")
+        folder = source if settings.base is None else settings.base.cached()[0]
+        return Bench(settings, Lab(folder, **{name: getattr(settings, name) for name in tests}), records)
+
     @classmethod
     def run(cls, out: Path, settings: StudySettings, resume: bool = False, overwrite: bool = False) -> Records:
         """Measure all cells into out/records.jsonl, or what is missing there; returns the records.
 
         Raises MiniloraError where the file is there already, or was measured with other settings.
         """
-        source = load.path_of_model(settings.model or catalog.BASE)
+        load.path_of_model(settings.model or catalog.BASE)  # a wrong name is told before a file is made
         records = Records.open(Path(out) / RECORDS, cls.kind, asdict(settings), resume, overwrite)
-        tests = ("test_characters", "validation_characters", "test_examples")
-        folder = source if settings.base is None else settings.base.cached()[0]
-        bench = Bench(settings, Lab(folder, **{name: getattr(settings, name) for name in tests}), records)
+        bench = cls.bench(settings, records)
 
         def measure(*key: Any) -> dict:
             return cls.measure_base(bench) if key == ("base",) else cls.measure(bench, *key)
@@ -165,24 +171,35 @@ class Study(Result):
         """Return the percentage that a guess gets right on the labelled task."""
         return 100 / next(row["classes"] for row in self.records.rows.values() if "classes" in row)
 
-    def learned_grid(self, title: str, header: Sequence[str], rows: dict, note: str = "") -> Grid:
-        """Tabulate what adapting came to. rows: {cells under `header`: how the keys of the row begin}."""
-        lines = []
+    def learned_grid(
+        self, title: str, header: Sequence[str], rows: dict, beside: tuple | None = None, note: str = ""
+    ) -> Grid:
+        """Tabulate what adapting came to. rows: {cells under `header`: how the keys of the row begin}.
+
+        beside: how the keys of the row begin that the gains of all others are compared with.
+        """
+        lines, seeds = [], self.in_words(self.gained(*start).count for start in rows.values())
+        other = " ".join(*(cells for cells, start in rows.items() if start == beside)) if beside else ""
         for names, start in rows.items():
+            level = self.spread("domain", *start).show(3)
+            if beside:
+                level = self.gains(start, beside, len(rows) - 1).show(3) if start != beside else "–"
             learned = (
                 show_count(self.first("trainable", *start)),
                 show_share(self.first("trainable", *start) / self.base["total"]),
                 f"{self.first('lr', *start):g}",
-                self.spread("domain", *start).show(3),
                 self.gained(*start).show(3),
+                level,
                 show_signed(self.forgot(*start).mean),
             )
             lines.append((*names, *learned))
+        level = f"beside: more than {other.removesuffix(' –')}, and the 95 % interval of that, corrected for the column"
         caption = (
-            "Domain: held-out numpy-docs (less is better); gained: bits/char fewer than the base; forgot: bits/char "
-            f"more on held-out python-docs. {note}{self.in_words(self.gained(*start).count for start in rows.values())}"
+            "Gained: bits/char fewer than the base on held-out numpy-docs; "
+            f"{level if beside else 'domain: what is left of them, less is better'}; forgot: bits/char more on "
+            f"held-out python-docs. {note}{seeds}"
         )
-        header = (*header, "trainable", "share", "rate", "domain\nbits/char", "gained", "forgot")
+        header = (*header, "trainable", "share", "rate", "gained", "beside" if beside else "domain", "forgot")
         return Grid(title, header, lines, caption)
 
     def in_words(self, counts: Iterable[int]) -> str:
@@ -221,15 +238,15 @@ def nearness(behind: Mapping[str, Interval], margin: float, within: str) -> tupl
     for name, difference in behind.items():
         names[verdict(difference, -margin, inf)].append(name)
     words = {"shown": f"near it ({within})", "refuted": "further behind", "undecided": "undecided"}
-    shown = {judged: ", ".join(f"{name} {behind[name].show(3)}" for name in ones) for judged, ones in names.items()}
-    said = "; ".join(f"{words[judged]}: {ones}" for judged, ones in shown.items() if ones)
+    said = "; ".join(f"{words[judged]}: {listed(ones)}" for judged, ones in names.items() if ones)
     return names, f"{said[0].upper()}{said[1:]}."
 
 
 def seen(intervals: Iterable[Interval], digits: int = 3) -> str:
     """Return a sentence on the smallest differences that would have shown, "" if no interval holds 0."""
+    intervals = list(intervals)
     sizes = sorted(smallest_visible(one) for one in intervals if one.df and not one.excludes(0))
     if not sizes:
-        return ""
+        return " One seed gives no verdict." if any(one.count == 1 for one in intervals) else ""
     ends = dict.fromkeys(f"{size:.{digits}f}" for size in (sizes[0], sizes[-1]))
     return f" Where an interval holds 0, a true difference of {' to '.join(ends)} would have shown 4 times of 5."
