@@ -35,7 +35,7 @@ IDLE = {  # arguments of other libraries -> values that change nothing, because 
 
 def missing(module: str, name: str) -> Exception:
     """Return the error for a name that `module` lacks. If INSTEAD has a replacement, it is an ImportError, because
-    `from … import …` shows the message of those.
+    `from … import …` would not show the message of an AttributeError.
     """
     for use, names in INSTEAD.items():
         if name in names.split():
@@ -44,7 +44,10 @@ def missing(module: str, name: str) -> Exception:
 
 
 def check_arguments(function: str, arguments: Mapping[str, object], known: Iterable[str]) -> None:
-    """Raise MiniloraError if any of these arguments would change something; `function` has only the `known` ones."""
+    """Raise MiniloraError for arguments that `function` does not have, except for those that change nothing (IDLE).
+
+    known: the arguments that it has, for the message.
+    """
     for name, value in arguments.items():
         if name not in IDLE:
             raise MiniloraError(unknown(f"{function}() argument", name, known))

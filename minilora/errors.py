@@ -12,7 +12,7 @@ class MiniloraError(ValueError):
 
 
 class FormatError(MiniloraError):
-    """A file that cannot be read as what it should be. The message says which file, and where in it."""
+    """A file that is damaged or not in the expected format. The message says which file, and where in it."""
 
 
 class NotLearned(MiniloraError):
@@ -22,8 +22,8 @@ class NotLearned(MiniloraError):
 
 
 class Stopped(BaseException):
-    """A signal ended the run, after its state was saved. Like KeyboardInterrupt this is not an Exception, so that code
-    that handles errors does not catch it.
+    """The end of a run by a signal, after its state was saved. Like KeyboardInterrupt, this is not an Exception, so
+    that code that handles errors does not catch it.
     """
 
     def __init__(self, signum: int, message: str = "stopped; go on with --resume"):

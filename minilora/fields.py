@@ -51,8 +51,9 @@ def field_problems(config: Any) -> list[str]:
 
 
 def checked_value(name: str, value: Any, like: Any) -> Any:
-    """Return `value`, converted if it is a NumPy scalar. MiniloraError, which names it `name`, if the field `like` does
-    not accept it.
+    """Check a value by the rules of the field `like`, and return it, as a Python number if it is a NumPy scalar.
+
+    name: what MiniloraError calls it.
     """
     value = value.item() if _is_scalar(value) else value
     if problems := like.metadata["kind"].problems(name, value):

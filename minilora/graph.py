@@ -132,7 +132,7 @@ def inputs_of(nodes: Iterable[Node]) -> tuple[Any, ...]:
 
 
 def _checked_gradient(result: Array, x: Node | Leaf, incoming: int) -> tuple[Array, bool]:
-    """Check the gradient that a rule returned for the input `x`; returns it in x's dtype, and if we may write into it.
+    """Check the gradient that a rule returned for the input `x`; return (it in x's dtype, True if we own it).
 
     incoming: id of the gradient that was passed to the rule, which may have returned that very array.
     """
@@ -166,7 +166,7 @@ guard_lock = RLock()  # reentrant: a signal handler that looks at a tensor may r
 
 
 class Guard:
-    """Keeps a leaf's array read-only while live graphs read it (NumPy only: CuPy has no such flag).
+    """A lock that keeps a leaf's array read-only while live graphs read it (NumPy only: CuPy has no such flag).
 
     Every node whose rules may read the array holds a `Reading`. Reference counting frees it with the last of those
     nodes, even if their graph is dropped without a backward pass; the next access to the tensor's `data` then unlocks

@@ -155,7 +155,7 @@ def _pick(out: Array, a: Operand, b: Operand, x: Array, y: Array) -> Tensor:
 
 
 def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
-    """Take a where `condition` (booleans) is True, else b."""
+    """Select `a` where `condition` (booleans) is True, and `b` elsewhere."""
     chosen = raw(condition)
     x, y = raw_pair(a, b)
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)

@@ -130,7 +130,7 @@ def _raise_first(errors: dict[int, BaseException]) -> None:
 
 
 class _GivenUp(BaseException):
-    """Raised within a call to end it, because its result is no longer needed."""
+    """The exception that ends a call whose result is no longer needed."""
 
 
 _given_up: ContextVar[Sequence[bool]] = ContextVar("given up", default=())  # not empty: the result is not needed

@@ -52,9 +52,10 @@ def is_gguf(path: str | os.PathLike[str]) -> bool:
 
 
 def read_gguf(path: str | os.PathLike[str]) -> GGUF:
-    """Read the metadata of a file, which need not be trusted; its tensors stay in the file until they are read.
+    """Read the metadata of a file and open its tensors, which stay in the file until they are read.
 
-    Shapes are in NumPy's order, outermost first. Raises FormatError, and MiniloraError without the `gguf` extra.
+    The file need not be trusted. Shapes are in NumPy's order, outermost first. Raises FormatError, and MiniloraError
+    without the `gguf` extra.
     """
     quants = library().quants
     where = show_path(path)

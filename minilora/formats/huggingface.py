@@ -20,11 +20,10 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def open_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-    """Read the configuration of a model folder, which need not be trusted; tensors stay in their files until they are
-    read.
+    """Read the configuration of a model folder and open its tensors, which stay in their files until they are read.
 
-    Links are followed, because the Hugging Face cache consists of links to blobs; so names in an index are checked as
-    text only. Raises FormatError, which names the files or tensors that are missing.
+    The folder need not be trusted. Links are followed, because the Hugging Face cache consists of links to blobs; so
+    names in an index are checked as text only. Raises FormatError, which names the files or tensors that are missing.
     """
     folder = Path(folder)
     try:

@@ -51,7 +51,9 @@ def is_selective() -> bool:
 
 
 def recomputable(out: Tensor, recompute: Callable[[], Array]) -> Tensor:
-    """Return `out`, and let later operations call `recompute()` in backward instead of saving its array."""
+    """Return `out`, and let later operations call `recompute()` in backward instead of saving its array, as long as the
+    rule of `out` has not run yet.
+    """
     if out._node is not None and _selective.get():
         out._node.recompute = recompute
     return out

@@ -60,7 +60,7 @@ LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_positio
 
 
 def llama_of(gguf: GGUF, where: str) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-    """Convert to (content of a config.json, tensors by Hugging Face's names).
+    """Convert a GGUF file to (content of a config.json, tensors by Hugging Face's names).
 
     where: the file, for errors. Raises FormatError if the model is not supported or the file is damaged.
     """

@@ -26,7 +26,7 @@ _FIRST = 2  # tokens in the first draft
 
 
 class Drafts:
-    """Drafts from the text so far. tokens: the text; most: the longest draft.
+    """Guesses of the next tokens, taken from the text so far. tokens: the text; most: length of the longest draft.
 
     A draft is twice as long as the previous one if all of that was accepted, and otherwise as long as the accepted part
     of it (at least 1), so that text without repetitions costs little.

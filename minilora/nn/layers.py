@@ -34,7 +34,7 @@ def _trained(array: Array) -> Tensor:
 
 
 class Linear(Module):
-    """y = x Wᵀ + b, with weight (out_features, in_features) and bias (out_features,).
+    """A linear map y = x Wᵀ + b, with weight (out_features, in_features) and bias (out_features,).
 
     Weight and bias start uniform in ±1/sqrt(in_features), as in PyTorch. rng: a NumPy Generator or a seed; None: the
     default generator (see `manual_seed`).
