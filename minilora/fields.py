@@ -51,10 +51,7 @@ def field_problems(config: Any) -> list[str]:
 
 
 def checked_value(name: str, value: Any, like: Any) -> Any:
-    """Check a value by the rules of the field `like`, and return it, as a Python number if it is a NumPy scalar.
-
-    name: what MiniloraError calls it.
-    """
+    """Check the argument `name` by the rules of the field `like`; return it, a NumPy scalar as a Python number."""
     value = value.item() if _is_scalar(value) else value
     if problems := like.metadata["kind"].problems(name, value):
         raise MiniloraError(problems[0])

@@ -72,10 +72,7 @@ def rms_norm(x: Operand, weight: Operand = None, eps: float = 1e-6) -> Tensor:
 
 
 def layer_norm(x: Operand, weight: Operand = None, bias: Operand = None, eps: float = 1e-5) -> Tensor:
-    """Compute (x - mean) / sqrt(var + eps) · w + b over the last axis (Ba et al. 2016).
-
-    x: (..., C); weight, bias: (C,).
-    """
+    """Compute (x - mean) / sqrt(var + eps) · w + b over the last axis (Ba et al. 2016). x: (..., C); w, b: (C,)."""
     a, eps = raw(x), number(eps)
     w, shift = _factor(weight, a.shape[-1], "weight"), _factor(bias, a.shape[-1], "bias")
     rows = as_rows(a)
