@@ -108,7 +108,7 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
         (["generate", *model, "--system", "x", "--prompt", "y"], "--system goes with --chat"),
         (
             ["evaluate", *model, "--adapter", place / "model", "--data", place / "x.jsonl"],
-            "no adapter: give it as --model",
+            "not an adapter: give it as --model",
         ),
         (["finetune", *model, "--data", tmp_path / "bad.jsonl", *out], "no row has both a text and an answer"),
         (["finetune", *model, "--data", tmp_path / "two.jsonl", *out], "9 conversations with 1 different questions"),
