@@ -103,7 +103,7 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
     for arguments, words in (
         (["finetune", "--data", place / "x.jsonl", *out], base),
         (["evaluate", "--data", place / "x.jsonl"], base),
-        (["generate", "--chat", "--prompt", "x"], f"no chat format: {base}: --model smollm2 is one"),
+        (["generate", "--chat", "--prompt", "x"], f"no chat format, as {base}, such as --model smollm2"),
         (["generate", *model, "--chat", "--prompt", " "], "the question is empty"),
         (["generate", *model, "--system", "x", "--prompt", "y"], "--system goes with --chat"),
         (

@@ -84,7 +84,7 @@ def test_a_text_has_no_parts_of_its_own_and_says_what_is_left_out(tmp_path, toke
     for name, content in (("a.txt", text), ("latin.txt", b"caf\xe9")):
         (tmp_path / "texts" / name).write_bytes(content)
     folder = str(tmp_path / "texts")
-    assert read_data(folder, tokenizer).notes == (f"left out of {folder}, not being text in UTF-8: latin.txt",)
+    assert read_data(folder, tokenizer).notes == (f"left out of {folder}, as they are not UTF-8 text: latin.txt",)
     with pytest.raises(MiniloraError, match="are for a file of examples .*texts is a text"):
         read_data(folder, tokenizer, str(tmp_path / "x.jsonl"))
 
