@@ -120,7 +120,7 @@ class SavedAdapter:
         if not isinstance(kind, str) or kind not in CONFIGS:
             raise FormatError(
                 f"{where}: peft_type is {escape(repr(kind))}, which minilora does not have (PEFT has more methods); "
-                f"it reads {', '.join(CONFIGS)}"
+                f"minilora reads {', '.join(CONFIGS)}"
             )
         record = {}
         if "minilora.config" in metadata:

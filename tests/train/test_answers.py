@@ -165,7 +165,7 @@ def test_an_answer_ends_before_its_end_whatever_comes_after(tmp_path, monkeypatc
 def test_a_context_beyond_the_positions_is_refused_before_the_run(place, capsys, tmp_path):
     (tmp_path / "text.txt").write_text("the array returns a value. " * 900)
     words = {
-        ("lora",): "257 tokens per sequence pass the model's 256",
+        ("lora",): "257 tokens per sequence exceed the model's 256",
         ("prefix",): "10 virtual tokens and 257 tokens per sequence",
     }
     for method, expected in words.items():
