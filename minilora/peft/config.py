@@ -233,17 +233,13 @@ class AdapterLayer(nn.Module):
         return {name: p for name, p in self.named_parameters() if not name.startswith("base_layer.")}
 
     def saved_parameters(self) -> dict[str, Tensor]:
-        """Return {name: parameter} of all that is saved, as in the configuration's `shapes`.
-
-        By default, that is what trains; a method may also save frozen parameters.
-        """
+        """Return {name: parameter} of all that is saved, as listed by `shapes`: by default, all that trains."""
         return self.adapter_parameters()
 
     def neutral(self) -> dict[str, Any] | None:
-        """Return {name: values at which the layer computes what its base layer does}.
+        """Return {name: values at which the layer computes what its base layer does}; None if it cannot be scaled.
 
-        The layer's change must be linear in these parameters, so that `set_strength` can scale it by moving them
-        towards these values. None if the method's change cannot be scaled.
+        The layer's change must be linear in these parameters: `set_strength` scales it by moving them to these values.
         """
         return None
 

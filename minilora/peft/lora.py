@@ -8,9 +8,8 @@
     parameters  r · (in + out) per layer, instead of in · out: 65,536 instead of 16,777,216 at 4096 × 4096, r = 8
     dropout     on the input of A only; the base layer's input is never dropped
     merging     W + s · B A has the shape of W, so a merged update costs nothing
-    DoRA        trains the lengths of W's rows separately: y = m ⊙ x (W + s · B A)ᵀ / n + b, where n (out,) holds the
-                norm of each row of W + s · B A, a constant for the gradient, and m (out,) starts at the norms of W's
-                rows (Liu et al. 2024, equation 5)
+    DoRA        trains the lengths of W's rows separately: y = m ⊙ x (W + s · B A)ᵀ / n + b. Here n (out,) has the row
+                norms of W + s · B A, constant for the gradient; m (out,) starts at W's (Liu et al. 2024, equation 5)
 
 PiSSA (Meng et al. 2024, section 3) starts from the principal part of the weight: see `principal_start`. The records of
 LoRA and its variants are in `lora_methods.py`.
@@ -32,16 +31,13 @@ from minilora.tensor import Tensor, wrap
 
 
 class LoraLinear(AdapterLayer):
-    """A Linear (in -> out) with a low-rank update from arrays a (r, in) and b (out, r).
-
-    lora_magnitude_vector: DoRA's m, or None.
-    """
+    """A Linear (in -> out) with a low-rank update b @ a, from arrays a (r, in) and b (out, r)."""
 
     def __init__(self, base_layer: nn.Linear, a, b, scaling: float, lora_dropout: nn.Dropout):
         self.base_layer = base_layer
         self.lora_A, self.lora_B = nn.Linear.from_arrays(a), nn.Linear.from_arrays(b)
         self.scaling, self.lora_dropout = scaling, lora_dropout
-        self.lora_magnitude_vector: Tensor | None = None
+        self.lora_magnitude_vector: Tensor | None = None  # DoRA's m
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, config: "LoraConfig", rng: np.random.Generator) -> "LoraLinear":
@@ -216,14 +212,11 @@ class LoraConfig(TargetedConfig):
             values: dict[str, Any] = getattr(self, option)
             for name, value in values.items():
                 if not (own := meant([name], paths)):
-                    problems.append(
-                        f"{option}: {escape(repr(name))} is not a target; the targets are: {escape(last_names, 400)}"
-                    )
-                others = [n for n, other in values.items() if other != value and meant([n], own)]
-                problems += [
-                    f"{option}: {escape(repr(name))} and {escape(repr(n))} give one module different values"
-                    for n in others
-                ]
+                    targets = escape(last_names, 400)
+                    problems.append(f"{option}: {escape(repr(name))} is not a target; the targets are: {targets}")
+                for n in (n for n, other in values.items() if other != value and meant([n], own)):
+                    both = f"{escape(repr(name))} and {escape(repr(n))}"
+                    problems.append(f"{option}: {both} give one module different values")
         if self.is_pissa:  # PEFT takes the principal part out of both modules, which changes what the base computes
             problems += [f"PiSSA would also change the module that is tied to {path}" for path in tied(model, paths)]
         if problems:
@@ -231,10 +224,7 @@ class LoraConfig(TargetedConfig):
         return paths
 
     def _in_blocks(self, paths: list[str]) -> list[str]:
-        """Return the paths in the blocks of `layers_to_transform`, and targets given as whole paths, as PEFT does.
-
-        Raises MiniloraError if one of these blocks has no target.
-        """
+        """Keep the paths in the blocks of `layers_to_transform`, and whole paths, as PEFT does. Raises MiniloraError."""
         if not self.layers_to_transform:
             return paths
         block_of = {path: next((int(part) for part in path.split(".") if part.isdigit()), None) for path in paths}

@@ -20,8 +20,7 @@ CONFIGS: dict[str, type[PeftConfig]] = {}  # peft_type -> configuration
 SIZES = (2_828_736, 134_515_008)  # parameters of base and SmolLM2-135M, on which the learning rates were measured
 LARGE_SHARE = 0.1  # learning rate at SIZES[1] as a share of the one at SIZES[0], if it was not measured
 
-# One colour per family of methods, in all figures: a palette that colour-blind readers can tell apart (Okabe and Ito
-# 2008).
+# One colour per family of methods, in all figures, from a palette for colour-blind readers (Okabe and Ito 2008).
 FAMILIES = {
     "own weights": "#0072B2",
     "own vectors": "#E69F00",
@@ -55,9 +54,8 @@ class Options(SimpleNamespace):
 
     def __init__(self, **values: Any):
         options = known_options()
-        if unknown_names := values.keys() - options.keys():
-            names = ", ".join(sorted(unknown_names))
-            raise TypeError(f"no method has an option {names}; the options are {', '.join(options)}")
+        if extra := ", ".join(sorted(values.keys() - options.keys())):
+            raise TypeError(f"no method has an option {extra}; the options are {', '.join(options)}")
         vars(self).update({name: option.default for name, option in options.items()} | values)
 
     def __hash__(self) -> int:  # type: ignore[override]
@@ -108,7 +106,7 @@ class Trainable:
     embedding: bool = False  # the embedding table trains, so everything after it needs a gradient
     norms: bool = False
     products: bool = True  # the block's trained parameters take part in matrix products
-    reads: frozenset[str] = frozenset()  # linears whose input is also read by trained parameters
+    reads: frozenset[str] = frozenset()  # linears whose input is read by trained parameters
     scaled: frozenset[str] = frozenset()  # linears whose input is multiplied by trained parameters
     factors: frozenset[str] = frozenset()  # linears whose output is multiplied by trained parameters
     inner: frozenset[str] = frozenset()  # linears whose low-rank branch scales its `rank` values per token
@@ -187,7 +185,7 @@ def register(**record: Any) -> Method:
 
 
 def find(name: str, others: tuple[str, ...] = ()) -> str:
-    """Return the name in METHODS or `others` that `name` stands for. Raises MiniloraError, listing all, if none is."""
+    """Return the name in METHODS or `others` that `name` stands for. Raises MiniloraError, which lists all of them."""
     for method in METHODS.values():
         if name == method.name or name in method.other_names:
             return method.name

@@ -3,14 +3,14 @@
     attention(q, [K_l; k], [V_l; v])        K_l, V_l (P, H_kv, D) of layer l trained, the model frozen
 
     shapes      prompt_embeddings (P, 2·L·H_kv·D), viewed as (P, 2L, H_kv, D): index 2l is K_l, 2l + 1 is V_l. K_l is
-                used without a rotation to a position. Outputs are those of the real tokens.
+                not rotated to a position. Only the real tokens have outputs.
     start       normal(0, 1), as in PEFT; zeros; or the keys and values that the model itself computes for P given
                 tokens, which the paper finds better if there is little data (section 7). Their keys were rotated to
                 the positions 0 … P-1, so the adapted model begins as the base that has already read these tokens.
     parameters  P · 2·L·H_kv·D: 92,160 for P = 8 in SmolLM2-135M (L = 30, H_kv = 3, D = 64), 0.07 % of it
-    projection  the paper trains an MLP that produces the prefix (section 4.3), which is more stable there and a little
-                better. Here the prefix itself trains, so results differ from the paper's. PEFT can do both, and its
-                files of both kinds can be opened here.
+    projection  the paper trains an MLP that produces the prefix (section 4.3): more stable there, and a little better.
+                Here the prefix itself trains, so results differ from the paper's. PEFT has both, and both its kinds of
+                files open here.
     rate        1e-2 … 3e-2 with AdamW
     merging     none: no weight changes
 
@@ -36,8 +36,7 @@ from minilora.tensor import Tensor, no_grad
 class PrefixTuningConfig(VirtualTokensConfig):
     """The prefix's length, its start and the way to train it, with PEFT's names and defaults.
 
-    init_token_ids is minilora's own: it starts the prefix from the keys and values of these tokens, whatever
-    init_weights says.
+    init_token_ids is minilora's own: a start from the keys and values of these tokens, whatever init_weights says.
     """
 
     encoder_hidden_size: int | None = whole(

@@ -17,8 +17,8 @@ and the model must have positions for both. The same holds for prefix tuning, wh
 
 The adapted model does not begin as the base, since it reads P more tokens. The last virtual position predicts the first
 token of a text, which the base never predicts: as in PEFT, the label of that token counts in the loss unless it is
--100. In a batch padded on the left, each row gives the same result as alone. PEFT agrees if nothing is padded, but it
-counts padding in positions, and a classifier reads the padding of texts padded on the right.
+-100. In a batch padded on the left, each row gives the same result as alone. PEFT agrees if nothing is padded, but its
+positions count padding, and its classifier reads the padding of a text that is padded on the right.
 """
 
 from dataclasses import dataclass, field
@@ -70,8 +70,8 @@ class VirtualTokensConfig(PeftConfig):
     def complete(self, model: nn.Module) -> None:
         if not (bodies := self.targets(model)):
             raise MiniloraError(
-                f"{self.peft_type} needs a language model or a classifier with a Llama or GPT-2 body, to put virtual "
-                f"tokens before its own; {type(model).__name__} has none"
+                f"{self.peft_type} needs a language model or a classifier with a Llama or GPT-2 body for its virtual "
+                f"tokens; {type(model).__name__} has none"
             )
         body = getattr(model, bodies[0])
         task = "SEQ_CLS" if isinstance(model, LlamaForSequenceClassification) else "CAUSAL_LM"

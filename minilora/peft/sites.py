@@ -49,7 +49,7 @@ class Site:
     def neutral(self) -> dict[str, Any] | None:
         """Return the values at which the site computes what the original does; None if its change cannot be scaled.
 
-        PiSSA's cannot, because its layer no longer holds the original.
+        PiSSA's cannot, because its layer holds a residual instead of the original.
         """
         if self.is_whole:
             return {name: p.data for name, p in self.original.named_parameters()}
@@ -87,7 +87,7 @@ def places_of(model: nn.Module, config: PeftConfig) -> tuple[list[str], list[str
         if f"{inner}.".startswith(f"{outer}.")
     ]
     if inside:
-        raise MiniloraError(f"modules_to_save trains a module whole, so no other part can be inside it: {few(inside)}")
+        raise MiniloraError(f"modules_to_save trains modules whole, so nothing inside may be named too: {few(inside)}")
     for path in saved:
         if any(inner.num_quantized for _, inner in model.get_submodule(path).named_modules()):
             raise MiniloraError(f"modules_to_save: 4-bit weights cannot train: {path}; name float modules only")

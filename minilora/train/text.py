@@ -79,19 +79,16 @@ def read_data(
     chat_format = chat.find_format(tokenizer)
     if not (chooses := validation is not None or len(parts.validation) >= chat.LEAST_CHOICE):
         parts = parts._replace(validation=[])  # it is in the training part
-    tokens: dict[str, Any]
-    tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
+    labels = examples.labels
+    notes = (*examples.notes, *_what_training_lacks(parts, labels))
+    tokens: dict[str, Any] = {}
+    for name, part in parts._asdict().items():
+        tokens[name] = chat.encode_conversations(tokenizer, chat_format, part)
     if not chooses:
         tokens["validation"] = tokens["test"]
+    summary = (*examples.summary, *as_read(tokenizer, tokens["train"]))
     return Chats(
-        str(source),
-        digest,
-        **tokens,
-        notes=(*examples.notes, *_what_training_lacks(parts, examples.labels)),
-        summary=(*examples.summary, *as_read(tokenizer, tokens["train"])),
-        labels=examples.labels,
-        tokenizer=tokenizer,
-        chooses=chooses,
+        str(source), digest, **tokens, notes=notes, summary=summary, labels=labels, tokenizer=tokenizer, chooses=chooses
     )
 
 
@@ -205,10 +202,7 @@ def check_length(model, data: Text | Chats, seq_len: int) -> None:
 
 
 def check_positions(model, tokens: int, what: str, advice: str) -> None:
-    """Raise MiniloraError if the virtual tokens and `tokens` others need more positions than the model has.
-
-    what, advice: words for the message.
-    """
+    """Raise MiniloraError, with `what` and `advice`, if virtual tokens and `tokens` others exceed the positions."""
     limit, virtual = model.config.max_position_embeddings, model.body.virtual_tokens
     if virtual + tokens > limit:
         words = f"{virtual} virtual tokens and " if virtual else ""
