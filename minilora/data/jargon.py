@@ -1,8 +1,7 @@
 """The jargon of an invented company: 80 terms to learn, questions that test them, and a quiz on what must not be lost.
 
-No text in the world says what "a brindle" is at Halvorsund Ferries, because there is no such company. A pretrained
-model can only guess, so whatever it knows after fine-tuning comes from the fine-tuning. Tests are kept apart from
-training:
+Nobody has ever read what "a brindle" is at Halvorsund Ferries, because there is no such company. A pretrained model can
+only guess, so whatever it answers later comes from the fine-tuning. Tests are kept apart from training:
 
     train      every term in six phrasings ('Explain "brindle".'), and for three terms in four a question that uses it
     phrasings  every term in three other phrasings: has the model learned the meaning, or the wording of the question?

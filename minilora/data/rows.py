@@ -33,7 +33,7 @@ Row = tuple[str, dict[str, Any]]  # its place in the file, for messages; its fie
 
 
 def is_rows(path: str | os.PathLike[str]) -> bool:
-    """Return True if the name is one of a file of rows: TABLES, JSON, compressed or not, and SHEETS, not supported."""
+    """Return True if a file of this name holds rows. That includes SHEETS, which are recognised but cannot be read."""
     return _suffixes(path)[0] in TABLES + JSON + SHEETS
 
 
@@ -83,7 +83,7 @@ def _suffixes(path: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def _table(text: str, where: str) -> tuple[list[Row], str]:
-    """Return the rows and the delimiter of a table: the one most frequent in the header whose rows have no problems."""
+    """Return a table's rows and its delimiter: the most frequent one in the header that gives rows without problems."""
     csv.field_size_limit(SIZE_LIMIT)
     header = "".join(next(csv.reader(io.StringIO(text.lstrip("\n"), newline=""), delimiter="\x1f"), ()))
     delimiters = sorted((mark for mark in DELIMITERS if mark in header), key=header.count, reverse=True)

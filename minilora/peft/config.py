@@ -1,4 +1,4 @@
-"""The interface of a method, its configuration and its layer, and finding by name the modules that it adapts.
+"""The interface of a method (its configuration and its layer), and finding the modules that it adapts by name.
 
 Each method has a file that subclasses `PeftConfig` (or `TargetedConfig`, if names select what is adapted) and
 `AdapterLayer`. `model.py` puts these to use; `files.py` saves and loads them.
@@ -60,7 +60,7 @@ def changed(config: Config, **values: Any) -> Config:
 
 
 def few(problems: list[str]) -> str:
-    """Join the first three problems and the number of the others, as there may be one problem per module."""
+    """Join the first three problems and say how many more there are, because there may be one per module."""
     return first_few(problems, 3, "; ")
 
 

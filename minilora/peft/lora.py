@@ -6,7 +6,7 @@
     start       A uniform in ±1/√in, B zero: the adapted model begins as the base, bit for bit. (With both zero, neither
                 would ever get a gradient.)
     parameters  r · (in + out) per layer, instead of in · out: 65,536 instead of 16,777,216 at 4096 × 4096, r = 8
-    dropout     on the input of A only; the base layer's input is never dropped
+    dropout     on the input of A only, not on the base layer's
     merging     W + s · B A has the shape of W, so a merged update costs nothing
     DoRA        trains the lengths of W's rows separately: y = m ⊙ x (W + s · B A)ᵀ / n + b. Here n (out,) has the row
                 norms of W + s · B A, constant for the gradient; m (out,) starts at W's (Liu et al. 2024, equation 5)
@@ -224,7 +224,7 @@ class LoraConfig(TargetedConfig):
         return paths
 
     def _in_blocks(self, paths: list[str]) -> list[str]:
-        """Keep the paths in the blocks of `layers_to_transform`, and whole paths, as PEFT does. Raises MiniloraError."""
+        """Keep the paths in the blocks of `layers_to_transform`, and whole paths as in PEFT. Raises MiniloraError."""
         if not self.layers_to_transform:
             return paths
         block_of = {path: next((int(part) for part in path.split(".") if part.isdigit()), None) for path in paths}

@@ -77,7 +77,7 @@ def _weights(folder: Path, names: Collection[str]) -> list[str]:
 
 @contextmanager
 def _library(name: str, revision: str | None = None) -> Iterator[Any]:
-    """Import `huggingface_hub`. Errors of it and of the model become one line that begins with `name`."""
+    """Yield `huggingface_hub`. Its errors, and those of the model, become one line that begins with `name`."""
     try:
         import huggingface_hub
         from huggingface_hub import errors

@@ -78,7 +78,7 @@ def check_own(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Return the trainable parameters in two groups: matrices, with weight decay, and vectors (or 1 x n), without."""
+    """Return two groups of trainable parameters: matrices with weight decay, vectors (also (1, n), (n, 1)) without."""
     parameters = trainable(model).values()
     is_matrix = lambda p: sum(size > 1 for size in p.shape) > 1  # noqa: E731
     groups = [
