@@ -135,7 +135,7 @@ class ClassificationBatches(ShuffledEpochs):
         """Take one array of tokens per text. Raises MiniloraError if there is no text, or an empty one."""
         if len(ids) != len(labels) or not len(ids):
             raise MiniloraError(
-                f"each text needs one label, and there must be a text: {len(ids)} and {len(labels)} given"
+                f"{len(ids)} texts with {len(labels)} labels: give one label per text, and at least one"
             )
         if not all(map(len, ids)):
             raise MiniloraError("a text without tokens cannot be classified")

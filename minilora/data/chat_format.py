@@ -144,7 +144,7 @@ _LINE_END = r"(?:\\n|\n)"
 
 def _recognise(template: str) -> ChatFormat | None:
     family = next((f for f in (CHATML, LLAMA3) if all(mark in template for mark in f.marks)), None)
-    if family is None or "<think>" in template:  # such models drop the reasoning from some turns
+    if family is None or "<think>" in template:  # such templates leave the reasoning out of some turns
         return None
     trims = re.search(r"message(?:\[.content.\]|\.content)\s*(?:\|\s*trim|\.strip\(\))", template) is not None
     family = replace(family, bos="bos_token" in template, trims=trims)

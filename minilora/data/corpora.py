@@ -110,7 +110,7 @@ def split(corpus: Corpus) -> Splits:
     even if another version of Python adds or removes documents. The group of a docstring is the top-level class or
     function that it belongs to, because the methods of a class explain each other. After near-duplicates are removed,
     1 to 2 % of the held-out runs of 10 words also occur in the train part (numpy-docs: 8 %, mostly phrases that its
-    parameter lists share). If the same text is split document by document instead, it is 16 to 29 %.
+    parameter lists share); if the full text is split document by document, 16 to 29 % do.
 
     Each part gets at least one group. Raises MiniloraError if there are fewer than three.
     """

@@ -46,7 +46,7 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     merges = [(left, right) for left, right in (merge.split(" ", 1) for merge in values.get("merges", []))]
     inner.model = models.BPE(vocab=vocab, merges=merges, ignore_merges=cut.ignore_merges)
     types = values.get("token_type", [NORMAL] * len(tokens))
-    for kind in (CONTROL, UNKNOWN, USER_DEFINED):  # only USER_DEFINED tokens can come from a text, and only as a whole
+    for kind in (CONTROL, UNKNOWN, USER_DEFINED):  # USER_DEFINED ones are found whole in any text, the others never
         special = kind != USER_DEFINED
         chosen = [token for token, own in zip(tokens, types, strict=True) if own == kind and token]
         add = inner.add_special_tokens if special else inner.add_tokens
