@@ -92,7 +92,7 @@ def common_prefix(rows: Sequence[np.ndarray]) -> int:
 
 
 def check_prompts(model: Any, tokenizer: Tokenizer, asked: Sequence[chat.Conversation], more: int) -> list[int]:
-    """Return the tokens of each prompt. Raises MiniloraError if a prompt and `more` tokens exceed the positions."""
+    """Return each prompt's number of tokens. Raises MiniloraError if one, plus `more` tokens, exceeds the positions."""
     chat_format = chat.find_format(tokenizer)
     lengths = [len(ids) for ids, _ in chat_format.encode_many(tokenizer, asked, add_generation_prompt=True)]
     _check_length(model, max(lengths), more)
@@ -215,8 +215,8 @@ def _log_probabilities(model: Any, hidden: Any) -> np.ndarray:
 class Continuation:
     """The text that `model` writes after the tokens `ids` (N,). Iterating yields it in pieces of whole characters.
 
-    tokens: the tokens so far, without the one that ends the text. text: the same as text. is_cut: True if the text has
-    not ended. settings: passed to `generate_stream`, whose errors are raised here.
+    tokens: the tokens so far, without the one that ends the text. text: these tokens, decoded. is_cut: True if the text
+    has not ended. settings: passed to `generate_stream`, whose errors are raised here.
     """
 
     def __init__(

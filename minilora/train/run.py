@@ -200,7 +200,7 @@ class RunFolder:
             raise MiniloraError(f"no space is left to write {show_path(self.path / METRICS)}")
 
     def save(self, step: int, arrays: dict[str, np.ndarray], state: dict) -> Path:
-        """Save a checkpoint (see `save_checkpoint`), once the metrics up to `step` are safely on the disk."""
+        """Save a checkpoint (see `save_checkpoint`), after writing the metrics up to `step` safely to the disk."""
         os.fsync(self._metrics.fileno())
         return save_checkpoint(self.checkpoints, step, arrays, state)
 

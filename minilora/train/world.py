@@ -119,7 +119,7 @@ def batch_gradients(model, batches: list[Batch], seed: tuple[int, ...] = (0,), w
     """Return the mean loss over all targets of `batches` (a 0-d array of the backend); its gradient is in `.grad`.
 
     batches: one for a plain step, several to accumulate gradients; each rank of `world` takes its rows of them. seed:
-    for dropout; each row has a random stream of its own, so the result does not depend on how rows are divided.
+    for dropout; each row has a random stream of its own, so the masks do not depend on how rows are divided.
     """
     world = world or World()
     num_items = sum(model.count_targets(batch["labels"]) for batch in batches)
