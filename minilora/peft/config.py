@@ -170,17 +170,17 @@ class PeftConfig:
         Raises MiniloraError, listing the settings that minilora does not support: an adapter loaded without them would
         not compute what was trained.
         """
-        known = {field.name for field in fields(cls)}
+        field_names = {field.name for field in fields(cls)}
         unsupported = [
             f"{escape(name)} = {escape(json.dumps(value))}"
             for name, value in content.items()
-            if name not in known | cls.unused and value and value not in cls.means_off.get(name, ())
+            if name not in field_names | cls.unused and value and value not in cls.means_off.get(name, ())
         ]
         if unsupported:
             raise MiniloraError(
                 f"the adapter uses settings that minilora's {cls.peft_type} does not have: {'; '.join(unsupported)}"
             )
-        return cls(**{name: value for name, value in content.items() if name in known})
+        return cls(**{name: value for name, value in content.items() if name in field_names})
 
 
 @dataclass(kw_only=True)

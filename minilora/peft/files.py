@@ -133,10 +133,10 @@ class SavedAdapter:
         """The arguments for `quant.quantize_model` that quantized the base; None if it was in floats."""
         if "minilora.quantization" not in self.metadata:
             return None
-        what = f"{self.where}: the record of the quantization"
-        record = parse_json(self.metadata["minilora.quantization"].encode(), what)
+        place = f"{self.where}: the record of the quantization"
+        record = parse_json(self.metadata["minilora.quantization"].encode(), place)
         if set(record) != {"quant_type", "blocksize", "compress_statistics"}:
-            raise FormatError(f"{what} is damaged: {escape(json.dumps(record))}")
+            raise FormatError(f"{place} is damaged: {escape(json.dumps(record))}")
         return record
 
 
@@ -203,7 +203,7 @@ def _problems(
         if name in now and now[name] != value
     ]
     missing = [f"missing {name}" for name in expected if name not in files.tensors]
-    own = {f"{config.root}{name}" for name in model.state_dict()}
+    base_names = {f"{config.root}{name}" for name in model.state_dict()}
     wrong, unexpected = [], []
     for name, array in files.tensors.items():
         if name in expected:
@@ -215,7 +215,7 @@ def _problems(
             if not problem and not is_residual and not np.array_equal(base, array.astype(base.dtype)):
                 wrong.append(f"{name} differs from the weights of this base")
         else:
-            hint = ", which modules_to_save does not name" if name in own else ""
+            hint = ", which modules_to_save does not name" if name in base_names else ""
             hint = hint or ("" if name.startswith(config.root) else f" (names begin with {config.root})")
             unexpected.append(f"unexpected {escape(name, 160)}{hint}")
     return [few(problems) for problems in (changed, missing, unexpected, wrong) if problems]

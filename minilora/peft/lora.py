@@ -211,10 +211,10 @@ class LoraConfig(TargetedConfig):
         for option in PATTERNS:
             values: dict[str, Any] = getattr(self, option)
             for name, value in values.items():
-                if not (own := meant([name], paths)):
+                if not (matches := meant([name], paths)):
                     targets = escape(last_names, 400)
                     problems.append(f"{option}: {escape(repr(name))} is not a target; the targets are: {targets}")
-                for n in (n for n, other in values.items() if other != value and meant([n], own)):
+                for n in (n for n, other in values.items() if other != value and meant([n], matches)):
                     both = f"{escape(repr(name))} and {escape(repr(n))}"
                     problems.append(f"{option}: {both} give one module different values")
         if self.is_pissa:  # PEFT takes the principal part out of both modules, which changes what the base computes
@@ -238,13 +238,13 @@ class LoraConfig(TargetedConfig):
         return [path for path in paths if path in whole_paths or block_of[path] in blocks]
 
     def at(self, path: str) -> Self:
-        own = {
+        overrides = {
             field: value
             for option, field in PATTERNS.items()
             for name, value in getattr(self, option).items()
             if meant([name], [path])
         }
-        return changed(self, rank_pattern={}, alpha_pattern={}, **own)
+        return changed(self, rank_pattern={}, alpha_pattern={}, **overrides)
 
     def check(self, path: str, module: nn.Linear) -> list[str]:
         problems = []

@@ -79,8 +79,8 @@ def plan_pissa(shape: Any, options: Any) -> Trainable:
 
 def _lora(**record: Any) -> None:
     """Register LoRA or a variant of it. record: the fields that differ from LoRA's."""
-    own = {"family": "low rank", "config": LoraConfig, "settings": settings, "plan": plan, "options": LORA}
-    register(**own | record)
+    defaults = {"family": "low rank", "config": LoraConfig, "settings": settings, "plan": plan, "options": LORA}
+    register(**defaults | record)
 
 
 _lora(

@@ -193,8 +193,8 @@ class PeftModel(nn.Module):
         self._switch(False)
         base, stored = list(self.base_model.parameters()), sum(m.num_quantized for _, m in self.named_modules())
         self._switch(was_on)
-        own = [p for adapter in self._adapters.values() for p in adapter.parameters()]
-        sizes = [(p.size, p.requires_grad) for p in dict.fromkeys(base + own)]
+        adapter_parameters = [p for adapter in self._adapters.values() for p in adapter.parameters()]
+        sizes = [(p.size, p.requires_grad) for p in dict.fromkeys(base + adapter_parameters)]
         return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes) + stored
 
     def print_trainable_parameters(self) -> None:

@@ -78,9 +78,9 @@ def kept_by_block(  # noqa: C901 (one walk through the block, in the order of th
 ) -> SavedForBackward:
     """Walk through one block and list what it saves. live: True if a gradient has to flow into the block's input."""
     length, n = rows_of(step, trainable)
-    h, q, f, own = shape.hidden, shape.query_width, shape.intermediate, step.selective
+    h, q, f, selective = shape.hidden, shape.query_width, shape.intermediate, step.selective
     keys = step.batch * (length + trainable.prefix) * shape.kv_width
-    kept = SavedForBackward()
+    saved = SavedForBackward()
 
     def keep(where: dict[str, float], name: str, numbers: float) -> None:
         where[name] = step.itemsize * numbers  # an array has one name, however many rules hold it
@@ -108,42 +108,42 @@ def kept_by_block(  # noqa: C901 (one walk through the block, in the order of th
             return False
         if not (trainable.parallel and remade):
             keep(where, "input of gate and up" if trainable.parallel else f"output of {module}", n * h)
-        keep(where, f"inside the adapter of {module}", (1 if own else 2) * n * trainable.bottleneck)
+        keep(where, f"inside the adapter of {module}", (1 if selective else 2) * n * trainable.bottleneck)
         return True
 
-    keep(kept.early, "made of the adapter's parameters", trainable.made)
+    keep(saved.early, "made of the adapter's parameters", trainable.made)
 
     # Attention
     live |= trainable.norms
     if live:
-        keep(kept.early, "input of the first norm", n * h + n)
+        keep(saved.early, "input of the first norm", n * h + n)
     names = ("q_proj", "k_proj", "v_proj")
-    live |= linears(kept.early, "q, k and v", n * h, *names, remade=live and own) or trainable.prefix > 0
+    live |= linears(saved.early, "q, k and v", n * h, *names, remade=live and selective) or trainable.prefix > 0
     if live:
         if not shape.positions:
-            keep(kept.early, "sines", 2 * length * shape.head_dim * min(step.workers, step.batch))
-        keep(kept.early, "queries, keys and values", n * q + 2 * keys)
+            keep(saved.early, "sines", 2 * length * shape.head_dim * min(step.workers, step.batch))
+        keep(saved.early, "queries, keys and values", n * q + 2 * keys)
         if step.fused:
-            keep(kept.early, "input of o", n * q)
-        keep(kept.early, "maxima and sums of scores", (2 if own else 1) * n * shape.heads)
-        if not (step.fused or own):
-            keep(kept.early, "exponentials of scores", score_count(shape, step, trainable))
-    live |= linears(kept.early, "o", n * q, "o_proj")
-    live |= adapter(kept.early, "self_attn")
+            keep(saved.early, "input of o", n * q)
+        keep(saved.early, "maxima and sums of scores", (2 if selective else 1) * n * shape.heads)
+        if not (step.fused or selective):
+            keep(saved.early, "exponentials of scores", score_count(shape, step, trainable))
+    live |= linears(saved.early, "o", n * q, "o_proj")
+    live |= adapter(saved.early, "self_attn")
 
     # MLP
     live |= trainable.norms
     if live:
-        keep(kept.early, "input of the second norm", n * h + n)
+        keep(saved.early, "input of the second norm", n * h + n)
     first = ("gate_proj", "up_proj") if shape.gated else ("up_proj",)
-    normal = live and own
-    live |= linears(kept.early, "gate and up", n * h, *first, remade=normal)
+    normal = live and selective
+    live |= linears(saved.early, "gate and up", n * h, *first, remade=normal)
     if live:
-        keep(kept.early, "gate and up", len(first) * n * f)
-    live |= linears(kept.late, "down", n * f, "down_proj", remade=live and own)
-    live |= adapter(kept.late, "mlp", normal)
-    kept.live = live
-    return kept
+        keep(saved.early, "gate and up", len(first) * n * f)
+    live |= linears(saved.late, "down", n * f, "down_proj", remade=live and selective)
+    live |= adapter(saved.late, "mlp", normal)
+    saved.live = live
+    return saved
 
 
 class Peaks(NamedTuple):
@@ -194,10 +194,10 @@ def engine_peaks(shape: Shape, step: Step, trainable: Trainable, checkpointing: 
     cached = min(workers * CACHE_BLOCK, inner)  # one array of an elementwise chain, a block at a time
     several = cached < inner  # then the arrays of the block before are still alive
 
-    made = dict.fromkeys(("input of the first norm", "input of the second norm", "input of gate and up"), stream)
-    made |= {"gate and up": branches * inner, "input of down": inner}
+    computed = dict.fromkeys(("input of the first norm", "input of the second norm", "input of gate and up"), stream)
+    computed |= {"gate and up": branches * inner, "input of down": inner}
     saved = last.early | last.late
-    mlp = last.total + sum(count for name, count in made.items() if name not in saved)
+    mlp = last.total + sum(count for name, count in computed.items() if name not in saved)
     scores = size * min(step.batch, workers) * shape.heads * CAUSAL_BLOCK * (length + trainable.prefix)
     if not step.selective:  # either saved, and counted above, or alive until the operation ends
         scores = 0 if live else size * score_count(shape, step, trainable)

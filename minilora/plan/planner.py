@@ -70,18 +70,18 @@ def make_plan(shape: Shape, method: str, options: Options | None = None, step: S
     """
     method, options, step = find(method), options or Options(), step or Step(1, 512, 2, fused=True)
     check(shape, method, options, step)
-    what = METHODS[method].plan(shape, options)
-    count = what.counts.total(shape.layers)
-    in_all = shape.parameters + added(shape, what)
+    trainable = METHODS[method].plan(shape, options)
+    count = trainable.counts.total(shape.layers)
+    in_all = shape.parameters + added(shape, trainable)
     arithmetic = engine_memory if step.itemsize == DTYPES["float32"] else memory
     plain, checkpointed = (arithmetic(shape, method, options, step, flag) for flag in (False, True))
-    saved = (count + what.frozen) * step.itemsize
+    saved = (count + trainable.frozen) * step.itemsize
     return Plan(method, round(count), round(in_all), round(saved), plain, checkpointed)
 
 
-def added(shape: Shape, what: Trainable) -> float:
+def added(shape: Shape, trainable: Trainable) -> float:
     """Return how many trainable parameters the adapted model holds beside the base's. (BitFit trains copies, too.)"""
-    return 0 if what.is_base else what.counts.total(shape.layers)
+    return 0 if trainable.is_base else trainable.counts.total(shape.layers)
 
 
 def check(shape: Shape, method: str, options: Options, step: Step) -> None:
@@ -91,21 +91,21 @@ def check(shape: Shape, method: str, options: Options, step: Step) -> None:
             raise MiniloraError(f"the {name} must be from 1 to {most:,}, not {value:,}")
     if METHODS[method].is_quantized:
         check_options(options.blocksize, options.quant_type)
-    what = METHODS[method].plan(shape, options)
-    for name in sorted(what.reads):
-        if what.rank > (width := min(shape.linears[name])):
+    trainable = METHODS[method].plan(shape, options)
+    for name in sorted(trainable.reads):
+        if trainable.rank > (width := min(shape.linears[name])):
             raise MiniloraError(
-                f"rank {what.rank:,} is larger than the width {width:,} of {name}; choose a smaller one"
+                f"rank {trainable.rank:,} is larger than the width {width:,} of {name}; choose a smaller one"
             )
-    used, room = step.length + what.prefix + what.prompt, shape.positions or inf
+    used, room = step.length + trainable.prefix + trainable.prompt, shape.positions or inf
     if used > room:
         raise MiniloraError(f"{used:,} tokens exceed the {room:,} positions that the model has learned; use fewer")
 
 
 def held(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
     """Return the bytes that stay in memory between steps, by kind."""
-    size, what = step.itemsize, METHODS[method].plan(shape, options)
-    count = what.counts.total(shape.layers)
+    size, trainable = step.itemsize, METHODS[method].plan(shape, options)
+    count = trainable.counts.total(shape.layers)
     kinds = {"weights": float(shape.parameters * size), "constants": 0.0}
     if METHODS[method].is_quantized:
         kinds["weights"] -= shape.in_linears * size
@@ -114,23 +114,23 @@ def held(shape: Shape, method: str, options: Options, step: Step) -> dict[str, f
             nested = blocks + 4 * -(-blocks // STATISTICS_BLOCKSIZE) + 4
             kinds["weights"] += shape.layers * ((n_in * n_out + 1) // 2)
             kinds["constants"] += shape.layers * (nested if options.double_quantization else 4 * blocks)
-    kinds["weights"] += size * shape.layers * sum(prod(shape.linears[name]) for name in what.copied)
-    kinds["adapters"] = (added(shape, what) + what.frozen) * size
+    kinds["weights"] += size * shape.layers * sum(prod(shape.linears[name]) for name in trainable.copied)
+    kinds["adapters"] = (added(shape, trainable) + trainable.frozen) * size
     return kinds | {"gradients": count * size, "optimizer": count * MOMENTS}
 
 
 def memory(shape: Shape, method: str, options: Options, step: Step, checkpointing: bool) -> Memory:
     """Calculate the memory as in the papers: everything is in memory at once, and the peak is the sum."""
-    what, kinds = METHODS[method].plan(shape, options), held(shape, method, options, step)
-    _, n = rows_of(step, what)
-    first = kept_by_block(shape, step, what, live=what.embedding or what.prompt > 0)
-    other = kept_by_block(shape, step, what, first.live)
-    live = other.live or what.norms
+    trainable, kinds = METHODS[method].plan(shape, options), held(shape, method, options, step)
+    _, n = rows_of(step, trainable)
+    first = kept_by_block(shape, step, trainable, live=trainable.embedding or trainable.prompt > 0)
+    other = kept_by_block(shape, step, trainable, first.live)
+    live = other.live or trainable.norms
     stream = step.itemsize * n * shape.hidden
     plain = first.total + (shape.layers - 1) * other.total
     # Each block keeps its input, once a gradient can flow into it.
     again = (shape.layers if live else 0) * stream + max(first.total, other.total)
-    ends = live + bool(what.counts.head)  # the inputs of the last norm and of the head
+    ends = live + bool(trainable.counts.head)  # the inputs of the last norm and of the head
     kinds["activations"] = (min(again, plain) if checkpointing else plain) + ends * stream
     kinds["logits"] = n * shape.vocab * (step.itemsize + 3 * 4)
     kinds["workspace"] = step.itemsize * n * shape.intermediate * (3 if live else 1)

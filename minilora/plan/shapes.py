@@ -132,11 +132,11 @@ def shape_from_config(config: dict, where: str = "config.json") -> Shape:
 def shape_of(config: LlamaConfig | GPT2Config) -> Shape:
     """Return the shape of the model that a configuration describes."""
     if isinstance(config, GPT2Config):
-        own = {**_GPT, "positions": config.max_position_embeddings}
+        extra = {**_GPT, "positions": config.max_position_embeddings}
     else:
         of_attention = ATTENTION[:3] if config.model_type == "qwen2" else ATTENTION
         of_mlp = ("gate_proj", "up_proj", "down_proj") if config.mlp_bias else ()
-        own = {"biased": (of_attention if config.attention_bias else ()) + of_mlp}
+        extra = {"biased": (of_attention if config.attention_bias else ()) + of_mlp}
     return Shape(
         config.num_hidden_layers,
         config.hidden_size,
@@ -146,5 +146,5 @@ def shape_of(config: LlamaConfig | GPT2Config) -> Shape:
         config.vocab_size,
         config.head_dim,
         config.tie_word_embeddings,
-        **own,
+        **extra,
     )

@@ -91,10 +91,10 @@ def common_prefix(rows: Sequence[np.ndarray]) -> int:
     return shortest if same.all() else int(same.argmin())
 
 
-def check_prompts(model: Any, tokenizer: Tokenizer, asked: Sequence[chat.Conversation], more: int) -> list[int]:
+def check_prompts(model: Any, tokenizer: Tokenizer, prompts: Sequence[chat.Conversation], more: int) -> list[int]:
     """Return each prompt's number of tokens. Raises MiniloraError if one, plus `more` tokens, exceeds the positions."""
     chat_format = chat.find_format(tokenizer)
-    lengths = [len(ids) for ids, _ in chat_format.encode_many(tokenizer, asked, add_generation_prompt=True)]
+    lengths = [len(ids) for ids, _ in chat_format.encode_many(tokenizer, prompts, add_generation_prompt=True)]
     _check_length(model, max(lengths), more)
     return lengths
 
@@ -122,7 +122,7 @@ def answered(messages: chat.Conversation, answer: str) -> chat.Conversation:
 def label_scores(
     model: Any,
     tokenizer: Tokenizer,
-    asked: Sequence[chat.Conversation],
+    prompts: Sequence[chat.Conversation],
     labels: Sequence[str],
     batch_size: int = 16,
     advance: Callable[[int], None] = lambda n: None,
@@ -131,7 +131,7 @@ def label_scores(
 
     A label's likelihood includes the token that ends the answer. Prompts of similar length form a batch.
     """
-    completed = [answered(messages, label) for messages in asked for label in labels]
+    completed = [answered(messages, label) for messages in prompts for label in labels]
     encoded = chat.find_format(tokenizer).encode_many(tokenizer, completed)
     rows = [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
     return row_scores(model, rows, batch_size, advance), [len(row.prompt) for row in rows]

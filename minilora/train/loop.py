@@ -230,9 +230,9 @@ class _Loop:
                 raise MiniloraError(f"the evaluation is {value} before the first step: the model's weights are broken")
             self.fail(f"the evaluation became {value} after step {self.step}")
         right = {} if self.accuracy is None else {"accuracy": float(self.accuracy())}
-        evaluation, kept = {"step": self.step, "value": value} | right, self.history.kept
+        evaluation, best = {"step": self.step, "value": value} | right, self.history.kept
         self.history.evaluations.append(evaluation)
-        gain = inf if kept is None else _score(evaluation) - _score(kept)
+        gain = inf if best is None else _score(evaluation) - _score(best)
         if self.keep == "last":
             self.history.best_step = self.step
         elif gain > 0 or (gain == 0 and right):

@@ -246,20 +246,20 @@ def measure_task(
     if not conversations:
         raise MiniloraError("there is no conversation to measure")
     expected = [response_of(messages) for messages in conversations]
-    asked = [after(shots, messages[:-1]) for messages in conversations]
+    prompts = [after(shots, messages[:-1]) for messages in conversations]
     was_training = model.training
     model.eval()
     started = perf_counter()
     try:
         if labels is None:
-            lengths = check_prompts(model, tokenizer, asked, max_new_tokens)
-            predicted = answers(model, tokenizer, asked, max_new_tokens, batch_size, advance)
+            lengths = check_prompts(model, tokenizer, prompts, max_new_tokens)
+            predicted = answers(model, tokenizer, prompts, max_new_tokens, batch_size, advance)
             score = _score_answers(predicted, expected)
         else:
             if unlabelled := set(expected) - set(labels):
                 response = escape(min(unlabelled), 40)
                 raise MiniloraError(f"the response {response!r} is not one of the labels {escape(', '.join(labels))}")
-            scores, lengths = label_scores(model, tokenizer, asked, labels, batch_size, advance)
+            scores, lengths = label_scores(model, tokenizer, prompts, labels, batch_size, advance)
             score = _score_labels(scores, list(labels), expected)
     finally:
         model.train(was_training)

@@ -111,18 +111,20 @@ def split_chats(
     is too small to choose the best step, so it is added to the training part, unless it has a file of its own.
     """
     whole = read_examples(source, columns)
-    own = {name: read_examples(path, columns) for name, path in (("validation", validation), ("test", test)) if path}
-    files = [whole, *own.values()]
+    separate = {
+        name: read_examples(path, columns) for name, path in (("validation", validation), ("test", test)) if path
+    }
+    files = [whole, *separate.values()]
     conversations = [messages for file in files for messages in file.conversations]
-    if len(own) == 2:
+    if len(separate) == 2:
         parts, digest = chat.Splits(whole.conversations, [], []), chat.sha256(conversations)
     else:
         parts = chat.split(whole.conversations, str(source), whole.is_labelled)
         digest = chat.split_sha256(conversations)
-    train = parts.train + [messages for name in own for messages in getattr(parts, name)]
+    train = parts.train + [messages for name in separate for messages in getattr(parts, name)]
     if validation is None and len(parts.validation) < chat.LEAST_CHOICE:
         train = train + parts.validation
-    parts = parts._replace(train=train, **{name: file.conversations for name, file in own.items()})
+    parts = parts._replace(train=train, **{name: file.conversations for name, file in separate.items()})
     notes = [note for file in files for note in file.notes]
     labels = chat.labels_of(conversations, whole.is_labelled)
     return parts, digest, replace(whole, conversations=conversations, labels=labels, notes=notes)
