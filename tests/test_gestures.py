@@ -69,12 +69,12 @@ REFUSED = {
     "model and adapter swapped": (
         lambda: PeftModel.from_pretrained("adapter", model()),
         TypeError,
-        "an adapter goes on a model, which comes first, not on 'adapter'",
+        "the first argument must be the model to adapt, not 'adapter'",
     ),
     "config and model swapped": (
         lambda: get_peft_model(LoraConfig(), model()),
         TypeError,
-        "a model, which comes first",
+        "the first argument must be the model to adapt",
     ),
 }
 

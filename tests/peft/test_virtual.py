@@ -216,7 +216,7 @@ def test_a_random_start_is_normal_and_of_the_seed(kind):
 
 def test_a_prefix_starts_at_zero_if_asked_and_not_by_pefts_projection():
     assert not prompt(adapted(PREFIX, init_weights="zero")).any()
-    with pytest.raises(MiniloraError, match="prefix_projection: minilora trains the prefix itself"):
+    with pytest.raises(MiniloraError, match="prefix_projection must be False: minilora trains the prefix itself"):
         adapted(PREFIX, prefix_projection=True)
 
 
