@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from experiments import compare_model, comparison, rates
+from experiments import compare_model, comparison, rates, windows
 from experiments.results import jargon
 from experiments.studies import STUDIES
 from minilora.errors import MiniloraError
@@ -34,6 +34,7 @@ LOSSES, LARGE_LOSSES = 10, 3  # of so many first steps; on SmolLM2 one takes sec
 HERE, ELSEWHERE = 1e-6, 1e-4  # how far losses may differ, as a share, on the same processor and on another, whose
 WHOLE = 1e-2  # kernels, three that were tried, make 3e-7 in ten steps; and how far the numbers at a training's end may
 RENAMED = {"adapt.lr": "adapt.peak_lr", "classify.lr": "classify.peak_lr"}  # since the oldest files
+TIMES = ("curves", "scaling")  # records in which nothing is trained
 CHOSEN = {"seeds", "methods", "model", "sizes"}  # settings that the command line gives
 
 
@@ -74,6 +75,10 @@ def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
         on_model = compare_model.ModelComparison(as_there(compare_model.ModelSettings))
         on_model.records = records
         return on_model.facts(), on_model.measure
+    if kind == windows.KIND:
+        rate_of = {key[1]: row["lr"] for key, row in records.rows.items() if "lr" in row}
+        in_windows = windows.Windows(as_there(compare_model.ModelSettings), rate_of)
+        return in_windows.facts(), in_windows.measure
     if kind == curve.KIND:
         on_task = curve.Curve(as_there(curve.CurveSettings), curve.read_task(there["data"], there["test"]))
         return on_task.facts(), on_task.measure
@@ -83,7 +88,9 @@ def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
     if kind == jargon.KIND:
         load.path_of_model(there["model"])  # which is told if it is not on this machine
         return asdict(jargon.Teaching()), lambda _, seed: jargon.measure(there["model"], seed)
-    return None
+    if kind in TIMES:
+        return None
+    raise MiniloraError(f"nothing here measures cells of {kind!r}")
 
 
 def plain(settings: dict) -> dict:
