@@ -103,9 +103,10 @@ def test_methods_are_told_apart_where_they_learned_as_much(tmp_path):
     assert judged == {"lora": "as much", "ia3": "more", "prefix": "less"}
     assert study.at_equal("ia3", 60, 3 / 4)[0] == pytest.approx(0.3 * 2.0)  # 75 % of 0.4 learned
     rows = {row[0]: row for row in study.grid().rows}
-    ranks, explained, offsets = study.law()
-    assert min(ranks.values()) == 1 and explained == pytest.approx(1) and not offsets["ia3"].excludes(0)
-    assert rows["IA3, 60"][-1].endswith(" more") and rows["full, 60"][-1] == "–"
+    ranks, explained = study.law()
+    assert min(ranks.values()) == 1 and explained == pytest.approx(1)
+    assert study.at_equal("ia3", 60, 0)[0] == pytest.approx(0.5)  # what was forgotten is the KL here
+    assert rows["IA3, 60"][-2].endswith(" more") and rows["full, 60"][-1] == "–"
 
 
 def test_one_seed_tells_nothing_apart(tmp_path):
