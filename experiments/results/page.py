@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import (
+    check,
     compare_model,
     compare_model_report,
     comparison,
