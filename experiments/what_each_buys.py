@@ -34,9 +34,9 @@ def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
             Column("tokens", lambda way, r=result: _tokens(r, way), "{:.0f}".format),
         ]
     caption = (
-        "Right answers on held-out questions (of the prompt, calibrated if that is better); seconds of training, none "
-        "where nothing trains; tokens that a query makes the model read. The probe reads the question alone, the "
-        "others the chat format around it, too."
+        "Right answers on held-out questions (of the prompt, calibrated if that is better); seconds of training by "
+        "the clock, of the probe by the processor's; tokens that a query makes the model read. The probe reads the "
+        "question alone, the others the chat format around it, too."
     )
     return table(
         "What a probe, a prompt and training buy", columns, {NAMES[way]: (way,) for way in WAYS}, caption, first=""

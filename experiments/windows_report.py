@@ -71,9 +71,10 @@ class WindowsResult(Result):
             f"Bits per character of {self.settings['test_characters']:,} characters, less is better. A window is what "
             "the model reads at a time: a wider one has more of the text's own words before each token. A prompt is "
             "text to learn from that stands in front of every window, and costs no bits. Trained rows: on "
-            f"{self.settings['characters']:,} characters, in windows of so many tokens, at the rate found for its own "
-            "window (128), on as many tokens in all. Ready after: seconds of training, or of reading the prompt once, "
-            f"of processor time. {seeds_in_words(counts)}"
+            f"{self.settings['characters']:,} characters, in windows of so many tokens, at the rate found for windows "
+            "of 128, and on as many tokens in all: a window of 2,048 is a step of its own, with twice the tokens, and "
+            "there are half the steps. Ready after: processor seconds of training, or of reading the prompt once. "
+            f"{seeds_in_words(counts)}"
         )
         return table(f"What a window, a prompt and training buy: {self.data}", columns, rows, caption, first="")
 
