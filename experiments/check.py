@@ -97,7 +97,8 @@ def check(path: Path, known: dict, update: bool = False) -> int:
     here = {part: machine()[part] for part in ("processor", "blas")}
     if update:
         known[path.name] = {"machine": here, "trainings": {}}
-    there = known.get(path.name, {"machine": here, "trainings": {}})
+    if (there := known.get(path.name)) is None:
+        raise MiniloraError(f"it has no fingerprints; take them by check --update {path.name}")
     same, large = there["machine"] == here, bool(records.header["settings"].get("model"))
     whole = update and not large and records.header["minilora"] != rates.KIND
     for key in cells(records):

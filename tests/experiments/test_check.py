@@ -132,6 +132,14 @@ def test_a_training_that_fails_is_stale_and_a_model_that_is_not_here_is_told(ret
     assert main(["check", NAME]) == 0 and "not checked: the loss became nan" in capsys.readouterr().out
 
 
+def test_a_file_without_fingerprints_is_not_checked_and_one_that_lacks_some_is_stale(retrained):
+    _, known, path = retrained
+    with pytest.raises(check.Stale, match=f"no fingerprint of {CELL}"):
+        check.check(path, {NAME: known[NAME] | {"trainings": {}}})
+    with pytest.raises(MiniloraError, match=f"check --update {NAME}"):
+        check.check(path, {})
+
+
 def test_records_of_times_have_no_training_and_those_of_another_kind_are_told(tmp_path):
     assert check.today(check.Kept(tmp_path, {"minilora": "scaling", "settings": {}}, {})) is None
     with pytest.raises(MiniloraError, match="nothing here measures cells of 'juggling'"):
