@@ -223,7 +223,7 @@ def test_a_task_of_ones_choice_is_checked_alone_and_hinted_at(lesson, capsys):
     assert code == 0 and "int for" not in out
     assert "hint 1   vague two" in run(capsys, "03", "--task", 2, "--hint")[1]
     code, out, err = run(capsys, "03", "--task", 3)
-    assert (code, out, err) == (2, "", "minilora: --task 3: lesson 03 has 2 tasks\n")
+    assert (code, out, err) == (2, "", "minilora: --task 3: lesson 03 has only 2 tasks\n")
 
 
 @pytest.mark.parametrize(

@@ -115,8 +115,8 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
         (["--mark", "in", "--out", "in"], "--out in exists; choose another name"),
         (["--mark", "empty"], "no exercises in empty: each student has a folder there, with 01_why_transfer.py in it"),
         (["--mark", "two"], "two answers of one student to lesson 08: ada/08_lora.py and ada/a/08_lora.py"),
-        (["course", "--mark", "in"], "course takes a folder for nbgrader, or --mark submitted"),
-        (["course", "--out", "a.csv"], "--out goes with --mark"),
+        (["course", "--mark", "in"], "give either a folder for an nbgrader course, or --mark FOLDER"),
+        (["course", "--out", "a.csv"], "--out is for --mark"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(typed, says, tmp_path, monkeypatch, capsys):
