@@ -2,8 +2,8 @@
 
 A line has a claim as the range in which a true effect must lie, written before the measurement; and for each model the
 effect with its interval of 95 %, the smallest effect that would have been seen 4 times of 5, and a verdict: shown if
-the whole interval lies within the range, refuted if none of it does, else undecided. One seed decides nothing. The lines
-of one family (what learns as full does, the variants of LoRA, the codes) share the 5 %, by Bonferroni's correction.
+the whole interval lies within the range, refuted if none of it does, else undecided. One seed decides nothing. Lines of
+one family (what learns as full does, the variants of LoRA, the codes) share the 5 %, by Bonferroni's correction.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from itertools import product
 
 from experiments.bench import Bench
-from experiments.studies.study import NEAR, Study, StudySettings, nearness, seen
+from experiments.studies.study import NEAR, Study, StudySettings, nearness
 from minilora.show.grids import Grid, show_share
 from minilora.show.style import LOOKS, base_line, errorbar, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
@@ -38,7 +38,7 @@ class AdapterWidth(Study):
         rows: dict[tuple, tuple] = {("full", "–"): ("full",)}
         rows |= {(PLACEMENTS[kind], str(width)): (kind, width) for kind, width in product(self.kinds, self.values)}
         note = "Pfeiffer: a Llama variant, before the residual; the published one stands after the sum and norm. "
-        return self.learned_grid("Adapters by width", ("adapters", "m"), rows, note)
+        return self.learned_grid("Adapters by width", ("adapters", "m"), rows, ("full",), note)
 
     @styled
     def figure(self):
@@ -58,13 +58,14 @@ class AdapterWidth(Study):
     def sentence(self) -> str:
         full, runs = self.gained("full"), [*product(self.kinds, self.values)]
         shares = {run: self.first("trainable", *run) / self.base["total"] for run in runs}
-        names = {run: f"{PLACEMENTS[run[0]]} of width {run[1]} ({show_share(shares[run])})" for run in runs}
-        behind = {names[run]: self.gains(run, ("full",), len(runs)) for run in runs}
+        behind = {f"{PLACEMENTS[run[0]]} {run[1]}": self.gains(run, ("full",), len(runs)) for run in runs}
         judged, words = nearness(behind, NEAR * full.mean, f"within {100 * NEAR:.0f} % of its gain")
-        nearest = names[min(shares, key=lambda run: abs(shares[run] - SHARE))]
+        kind, width = min(shares, key=lambda run: abs(shares[run] - SHARE))
+        nearest = f"{PLACEMENTS[kind]} {width}"
         verdicts = {"shown": "near it, as published", "refuted": "further behind, unlike published"}
         word = verdicts.get(next(verdict for verdict, ones in judged.items() if nearest in ones), "undecided")
         return (
             f"Full fine-tuning gains {full.show(3)} bits/character. {words} With about the published share of the "
-            f"parameters, {nearest}: {word}.{seen(behind.values())}"
+            f"parameters, {nearest} ({show_share(shares[kind, width])}) gains {behind[nearest].in_words(3)} beside it: "
+            f"{word}."
         )

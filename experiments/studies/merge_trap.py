@@ -148,12 +148,15 @@ class MergeTrap(Study):
         kept = {size: self.percent(size).mean for size in sizes}
         least, most = (f"{kept[size]:.0f} % of an update of {100 * size:g} % of ‖W‖" for size in (min(kept), max(kept)))
         grows = all(self.paired("survives", ("merged", b), ("merged", a), count).low > 0 for a, b in pairwise(sizes))
-        said = f"Requantizing leaves {least}, and {most}: "
-        said += "the larger, the more survives" if grows else "that more survives of a larger one is not shown"
+        said = f"Requantizing leaves {least}, and {most}"
+        if len(self.settings["seeds"]) > 1:
+            said += ": the larger, the more survives" if grows else ": that more survives of a larger one is not shown"
         verdicts = {size: self.as_normal(size, count) for size in sizes if size in EXPECTED}
-        words = {"shown": "within 10 points of what normal numbers give at", "refuted": "further from it at"}
-        for judged, where in (words | {"undecided": "undecided at"}).items():
-            if at := [f"{100 * size:g} %" for size, word in verdicts.items() if word == judged]:
+        for word, where in (
+            ("shown", "within 10 points of what normal numbers give at"),
+            ("refuted", "further from it at"),
+        ):
+            if at := [f"{100 * size:g} %" for size in verdicts if verdicts[size] == word]:
                 said += f", {where} {listed(at)}"
         if TRAINED not in self.values:
             return f"{said}."
@@ -170,7 +173,7 @@ class MergeTrap(Study):
         if lost == "shown":
             return f"{said}, less than {100 * NEAR:.0f} % of the gain."
         return said + (
-            f", {'more' if lost == 'refuted' else 'undecided if more'} than {100 * NEAR:.0f} % of the gain: "
+            f"{f', more than {100 * NEAR:.0f} % of the gain' if lost == 'refuted' else ''}: "
             f"{self.percent(TRAINED).show(0)} % of the update and "
             f"{100 * (self.base['domain'] - rounded.mean) / gain:.0f} % of the gain are left."
         )

@@ -6,6 +6,7 @@ from itertools import pairwise, product
 from experiments.bench import Bench
 from experiments.studies.study import Study, StudySettings, apart, compared, seen
 from minilora.measure import lr_search
+from minilora.measure.statistics import Interval
 from minilora.peft import PrefixTuningConfig, get_peft_model
 from minilora.show.grids import Grid, listed
 from minilora.show.style import base_line, errorbar, log_ticks, single, styled, with_legend
@@ -48,7 +49,7 @@ class PrefixLength(Study):
     def grid(self) -> Grid:
         rows = {(STARTS[kind], str(length)): (kind, length) for kind in self.kinds for length in self.values}
         note = f"Each start has the rate that was searched at {SEARCHED} tokens: another may suit other lengths. "
-        return self.learned_grid("Prefixes by length and start", ("start", "P"), rows, note)
+        return self.learned_grid("Prefixes by length and start", ("start", "P"), rows, note=note)
 
     @styled
     def figure(self):
@@ -75,10 +76,17 @@ class PrefixLength(Study):
             ("more",): "longer is better where it is told apart, as published",
             ("less",): "longer is worse, unlike published",
         }.get(tuple(sorted({*signs} - {"undecided"})), "what a longer one brings is undecided")
-        beside = listed(f"{one.show(3)} at length {n}" for n, one in starts.items())
-        longer = listed(f"{one.show(3)} from {a} to {b}" for (a, b), one in steps.items())
         return (
-            f"A prefix that starts from real tokens gains {beside} bits/character beside one from random numbers: "
-            f"{'unlike published' if behind else published}. From real tokens {shape}: {longer}."
+            "In bits/character, a prefix that starts from real tokens gains beside one from random numbers "
+            f"{_decided({f'at length {n}': one for n, one in starts.items()})}: "
+            f"{'unlike published' if behind else published}. From real tokens {shape}: "
+            f"{_decided({f'from {a} to {b}': one for (a, b), one in steps.items()})}."
             f"{seen([*starts.values(), *steps.values()])}"
         )
+
+
+def _decided(differences: dict[str, Interval]) -> str:
+    """Return the differences that are told from 0, and where they are not."""
+    shown = [f"{one.show(3)} {where}" for where, one in differences.items() if one.excludes(0)]
+    rest = [where for where, one in differences.items() if not one.excludes(0)]
+    return "; ".join([*shown, *([f"undecided {listed(rest)}"] if rest else [])])

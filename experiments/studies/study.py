@@ -19,7 +19,7 @@ from minilora.measure.lab import Lab
 from minilora.measure.records import Records
 from minilora.measure.results import Result
 from minilora.measure.statistics import Interval, paired_interval, smallest_visible, verdict
-from minilora.show.grids import Grid, Spread, seeds_in_words, show_count, show_share, show_signed
+from minilora.show.grids import Grid, Spread, listed, seeds_in_words, show_count, show_share, show_signed
 from minilora.train import catalog, load
 from minilora.train.loop import TrainConfig
 
@@ -165,24 +165,35 @@ class Study(Result):
         """Return the percentage that a guess gets right on the labelled task."""
         return 100 / next(row["classes"] for row in self.records.rows.values() if "classes" in row)
 
-    def learned_grid(self, title: str, header: Sequence[str], rows: dict, note: str = "") -> Grid:
-        """Tabulate what adapting came to. rows: {cells under `header`: how the keys of the row begin}."""
-        lines = []
+    def learned_grid(
+        self, title: str, header: Sequence[str], rows: dict, beside: tuple | None = None, note: str = ""
+    ) -> Grid:
+        """Tabulate what adapting came to. rows: {cells under `header`: how the keys of the row begin}.
+
+        beside: how the keys of the row begin that the gains of all others are compared with.
+        """
+        lines, seeds = [], self.in_words(self.gained(*start).count for start in rows.values())
+        other = " ".join(*(cells for cells, start in rows.items() if start == beside)) if beside else ""
         for names, start in rows.items():
+            level = self.spread("domain", *start).show(3)
+            if beside:
+                level = self.gains(start, beside, len(rows) - 1).show(3) if start != beside else "–"
             learned = (
                 show_count(self.first("trainable", *start)),
                 show_share(self.first("trainable", *start) / self.base["total"]),
                 f"{self.first('lr', *start):g}",
-                self.spread("domain", *start).show(3),
                 self.gained(*start).show(3),
+                level,
                 show_signed(self.forgot(*start).mean),
             )
             lines.append((*names, *learned))
+        level = f"beside: more than {other.removesuffix(' –')}, and the 95 % interval of that, corrected for the column"
         caption = (
-            "Domain: held-out numpy-docs (less is better); gained: bits/char fewer than the base; forgot: bits/char "
-            f"more on held-out python-docs. {note}{self.in_words(self.gained(*start).count for start in rows.values())}"
+            "Gained: bits/char fewer than the base on held-out numpy-docs; "
+            f"{level if beside else 'domain: what is left of them, less is better'}; forgot: bits/char more on "
+            f"held-out python-docs. {note}{seeds}"
         )
-        header = (*header, "trainable", "share", "rate", "domain\nbits/char", "gained", "forgot")
+        header = (*header, "trainable", "share", "rate", "gained", "beside" if beside else "domain", "forgot")
         return Grid(title, header, lines, caption)
 
     def in_words(self, counts: Iterable[int]) -> str:
@@ -221,8 +232,7 @@ def nearness(behind: Mapping[str, Interval], margin: float, within: str) -> tupl
     for name, difference in behind.items():
         names[verdict(difference, -margin, inf)].append(name)
     words = {"shown": f"near it ({within})", "refuted": "further behind", "undecided": "undecided"}
-    shown = {judged: ", ".join(f"{name} {behind[name].show(3)}" for name in ones) for judged, ones in names.items()}
-    said = "; ".join(f"{words[judged]}: {ones}" for judged, ones in shown.items() if ones)
+    said = "; ".join(f"{words[judged]}: {listed(ones)}" for judged, ones in names.items() if ones)
     return names, f"{said[0].upper()}{said[1:]}."
 
 

@@ -71,7 +71,8 @@ class Targets(Study):
 
     def grid(self) -> Grid:
         rows = {(WORDS[names], str(self.rank_of(names))): ("targets", names) for names in self.values}
-        return self.learned_grid("LoRA with one budget on different matrices", ("matrices", "r"), rows)
+        title, beside = "LoRA with one budget on different matrices", ("targets", BOTH)
+        return self.learned_grid(title, ("matrices", "r"), rows, beside)
 
     @styled
     def figure(self):
@@ -116,11 +117,11 @@ class Targets(Study):
             published = "does not show: one matrix of higher rank wins"
         elif set(alone) == {"more than"}:
             published = "over each matrix alone shows"
-        groups = {
-            order: [f"{WORDS[n]} {leads[n].show(3)}" for n in others if orders[n] == order] for order in orders.values()
-        }
+        groups: dict[str, list[str]] = {}
+        for n in others:
+            groups.setdefault(orders[n], []).append(WORDS[n])
         return (
-            f"q + v at rank {self.rank_of(BOTH)} gains {self.gained('targets', BOTH).show(3)} bits/character: "
-            f"{'; '.join(f'{order} {listed(names)}' for order, names in groups.items())}. The published lead of q + v "
+            f"q + v at rank {self.rank_of(BOTH)} gains {self.gained('targets', BOTH).show(3)} bits/character, "
+            f"{', '.join(f'{order} {listed(names)}' for order, names in groups.items())}. The published lead of q + v "
             f"{published}.{seen(leads.values())}"
         )
