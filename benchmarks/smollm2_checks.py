@@ -89,8 +89,8 @@ def theirs(folder: Path, **options):
 
 def prompt_ids(tokenizer, count: int) -> list[np.ndarray]:
     """Return the token ids (T,) of the first `count` prompts, questions and beginnings in turn."""
-    asked = partial(find_format(tokenizer).encode, tokenizer, add_generation_prompt=True)
-    turns = [[asked(question(q))[0], tokenizer.encode_prompt(b)] for q, b in zip(*PROMPTS, strict=True)]
+    as_question = partial(find_format(tokenizer).encode, tokenizer, add_generation_prompt=True)
+    turns = [[as_question(question(q))[0], tokenizer.encode_prompt(b)] for q, b in zip(*PROMPTS, strict=True)]
     return [ids for turn in turns for ids in turn][:count]
 
 

@@ -264,7 +264,8 @@ def take_settings(parser: Parser) -> None:
     config = {name: value for name, value in read_record(Path(out) / RECORD)["config"].items() if value is not None}
     if strange := sorted(config.keys() - {action.dest for action in parser._actions} - follow):
         raise MiniloraError(
-            f"the run in {show_path(out)} was made by another command: no flag here sets {escape(', '.join(strange))}"
+            f"the run in {show_path(out)} was made by another command, which must resume it: no flag here sets "
+            f"{escape(', '.join(strange))}"
         )
     parser.set_defaults(before=config)
     typed = []

@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> None:
         "memory": "unknown" if memory is None else show_size(memory),
         "backend": backend.name,
         "cupy": cupy,
-        "gradients": "correct: attention's agree with finite differences",
+        "gradients": "correct (those of attention match finite differences)",
     }
     lines = (fill(f"{name:<14} {value}", 79, subsequent_indent=15 * " ") for name, value in findings.items())
     print_result(arguments, findings, "\n".join(lines))

@@ -82,7 +82,8 @@ def _conversations(arguments: Namespace, trainings: list[dict], columns: Any) ->
     print_notes(selection.notes)
     tokens, none = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), measured), chat.ChatTokens([], [])
     of = f" of {selection.of:,}" if len(measured) < selection.of else ""
-    data, count = Chats(arguments.data, selection.sha256, none, none, tokens), f"{len(measured):,}{of} conversations, "
+    data = Chats(arguments.data, selection.sha256, none, none, tokens)
+    count = f"{len(measured):,}{of} conversation{'s' * (len(measured) > 1)}, "
     facts, line = _bits(arguments, model, data, trainings, selection.split, count)
     line = f"{selection.summary[0]}\n{line}"
     facts |= {"conversations": len(measured), "of": selection.of}

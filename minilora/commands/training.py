@@ -225,4 +225,4 @@ def beside_trained(model: Any, data: Chats, tested: Any, facts: dict) -> list[st
 def share_of(measured: Any, stream: Any, seq_len: int) -> str:
     """Say how many sequences of a part are measured: "12 of 23", or "all 23"."""
     count, total = num_examples(measured, seq_len), num_examples(stream, seq_len)
-    return f"{count:,} of {total:,}" if count < total else f"all {total:,}"
+    return f"all {total:,}" if count == total > 1 else f"{count:,} of {total:,}"

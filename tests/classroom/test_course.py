@@ -188,7 +188,7 @@ def test_what_the_cells_define_is_checked(shell, capsys):
     assert "name 'nothing' is not defined (cell [6], line 2)" in says()
     shell.run(COUNT)
     nbcheck.task("08", 1)
-    assert capsys.readouterr().out.startswith("task 1   passed      count what trains")
+    assert capsys.readouterr().out.startswith("task 1   passed       count what trains")
     shell.run("def lora_forward(x):\n    return x")
     nbcheck.task("08", 1)
     assert "lora_forward() takes 1 positional argument but 6 were given" in says(3)

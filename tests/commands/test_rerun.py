@@ -67,7 +67,7 @@ def test_a_record_that_does_not_suit_is_refused(place, tmp_path, capsys):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "run.json").write_text(json.dumps(record(place / "lora") | {"config": {"rank": 0.5}}))
     for command, path, expected in (
-        ("pretrain", place / "lora", "was made by another command: no flag here sets dropout, method"),
+        ("pretrain", place / "lora", "by another command, which must resume it: no flag here sets dropout, method"),
         ("finetune", tmp_path / "bad", "--rank must be a whole number of at least 1, not 0.5"),
     ):
         before = sorted(path.rglob("*"))

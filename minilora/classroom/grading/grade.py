@@ -164,7 +164,7 @@ def task_report(result: Result, held: Sequence[str]) -> str:
 
 
 def _task_lines(result: Result) -> list[str]:
-    lines = _wrapped(f"task {result.task}", f"{result.verdict:<12}{result.title}", 9)
+    lines = _wrapped(f"task {result.task}", f"{result.verdict:<13}{result.title}", 9)
     place = f"({result.place})" if result.got and result.place else result.place
     rows = {
         "call": result.call,

@@ -218,8 +218,8 @@ class Answer:
     def returns(self, instead: dict[str, raised] | None = None) -> None:
         """Fail if the call raised an exception; `instead` has hints for exceptions."""
         if isinstance(self.raw, Raised):
-            known = self._known(instead)
-            self.fail("a result", known or _why(self.raw), is_known=bool(known))
+            known_hint = self._known(instead)
+            self.fail("a result", known_hint or _why(self.raw), is_known=bool(known_hint))
 
     def equals(
         self, expected: object, instead: dict[str, object] | None = None, hint: str = "", tolerance: float = TOLERANCE
@@ -234,20 +234,20 @@ class Answer:
             problem = difference(expected, self.raw, tolerance)
         if not problem:
             return
-        known = self._known(instead, tolerance)
+        known_hint = self._known(instead, tolerance)
         if isinstance(self.raw, Raised):
             problem = _why(self.raw)
         else:
-            known = known or hint
+            known_hint = known_hint or hint
             if self.raw is None and not (isinstance(expected, raised) or self.part or self.function.is_driver):
                 problem = "The function returned None: is a return missing?"
-        self.fail(show_value(expected), known or problem, is_known=bool(known))
+        self.fail(show_value(expected), known_hint or problem, is_known=bool(known_hint))
 
     def holds(
         self, condition: Callable[[object], bool], expected: str, hint: str, instead: dict[str, object] | None = None
     ) -> None:
         """Fail unless condition(value) is true. expected: the condition in words."""
-        self.returns({known: wrong for known, wrong in (instead or {}).items() if isinstance(wrong, raised)})
+        self.returns({text: wrong for text, wrong in (instead or {}).items() if isinstance(wrong, raised)})
         if not _true_of(condition, self.raw):
             self.fail(expected, self._known(instead) or hint, is_known=True)
 
