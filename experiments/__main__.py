@@ -8,6 +8,8 @@ COMMANDS = {  # the module in commands/, and what it does
     "study": "reproduce the shape of a published figure in small, or list what there is",
     "compare": "measure every method on one base, one domain and one task, each at its own learning rate",
     "windows": "measure what training and a prompt buy of a text, by the window that it is read in",
+    "jargon": "teach a published model a company's jargon at several seeds",
+    "check": "compare each file of records with what today's code does, in small",
 }
 EXPERIMENTS = Program(
     "python -m experiments",

@@ -83,10 +83,14 @@ def run(out: Path, settings: ComparisonSettings, resume: bool = False, overwrite
     Raises MiniloraError where the file is there already or was measured with other settings.
     """
     records = Records.open(Path(out) / RECORDS, KIND, asdict(settings), resume, overwrite)
-    folder = load.base_folder() if settings.base is None else settings.base.cached()[0]
-    lab = Lab(folder, test_characters=settings.test_characters, test_examples=settings.test_examples)
-    records.complete(cells_of(settings), Comparison(settings, lab, records).measure, "comparing")
+    records.complete(cells_of(settings), Comparison(settings, lab_of(settings), records).measure, "comparing")
     return records
+
+
+def lab_of(settings: ComparisonSettings) -> Lab:
+    """Return where the cells are measured."""
+    folder = load.base_folder() if settings.base is None else settings.base.cached()[0]
+    return Lab(folder, test_characters=settings.test_characters, test_examples=settings.test_examples)
 
 
 def cells_of(settings: ComparisonSettings) -> list[tuple]:

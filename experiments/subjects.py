@@ -111,7 +111,12 @@ class LabelledTask:
         fitted = probe.fit(self._features(examples)[0], list(map(chat.response_of, examples)), seed)
         seconds, head = process_time() - started, fitted[-1]
         tested, tokens = self._tested
-        facts = {"trainable": head.coef_.size + head.intercept_.size, "C": head.C, "seconds": seconds, "tokens": tokens}
+        facts = {
+            "trainable": head.coef_.size + head.intercept_.size,
+            "C": float(head.C),
+            "seconds": seconds,
+            "tokens": tokens,
+        }
         return facts | self._graded(fitted.predict(tested))
 
     @cached_property

@@ -88,10 +88,10 @@ class WindowsResult(Result):
         base, own = [self.base(size) for size in self.sizes], self.sizes[0]
         windows = listed(f"{size:,}" for size in self.sizes)
         words = f"In windows of {windows} tokens the model as it is has {by_window(base)} bits per character"
-        if self.contexts:
-            longest = [self.bits(size, "context", self.contexts[-1]) for size in self.sizes]
-            prompted = by_window(one.mean for one in longest if one)
-            words += f", and {prompted} after {self.contexts[-1]:,} tokens of the text to learn from"
+        if as_long := [tokens for tokens in self.contexts if tokens <= self.sizes[-1]]:
+            after = [self.bits(size, "context", as_long[-1]) for size in self.sizes]
+            prompted = by_window(one.mean for one in after if one)
+            words += f", and {prompted} after {as_long[-1]:,} tokens of the text to learn from"
         for row in ("lora", "full"):
             reached = [self.bits(size, "trained", row, own) for size in self.sizes]
             if gains := [as_it_is - one.mean for as_it_is, one in zip(base, reached, strict=True) if one]:

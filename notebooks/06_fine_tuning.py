@@ -153,7 +153,7 @@ pictures.show(
 # each step more of the body adapts, and more sentences are sorted right. The head had only the notes that the body takes
 # anyway, and these were made to predict the next token.
 #
-# The bars are half the range over two seeds. With fewer labels it may come out otherwise: set `budget` to 8 and see.
+# The bars are the standard deviation over two seeds. With fewer labels it may come out otherwise: set `budget` to 8 and see.
 #
 # With a kernel running, move the slider: how much memory does training take when so many of the parameters train? (The
 # picture below it shows the same for all shares.)

@@ -15,7 +15,6 @@ import numpy as np
 from figures import pictures  # in the folder beside this notebook
 from minilora.demo.claims import AdaptedResult  # all methods side by side
 from minilora.demo.teach_report import ROWS, claims, sample_lines, scores_grid
-from minilora.formats.atomic import read_json
 from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.measure.statistics import paired_interval  # of differences
 from minilora.peft import Options  # of the methods
@@ -260,17 +259,23 @@ else:
 # QLoRA, with nothing in front. It asks only what it was not trained on: known terms in *phrasings* that are new, and terms
 # put to *use*. **Guess first:** which of the four is best at the one, and which at the other?
 #
-# The record of such a run comes with the package.
+# The record of such runs, one a seed, comes with the package.
 
 # %%
-record = read_json(results_folder() / "jargon.json")
-print(render(drawn(scores_grid(record))))
-print(f"`{record['command']}`")
+records = Records.read(results_folder() / "jargon.jsonl", "jargon")
+runs = list(records.rows.values())
+print(render(drawn(scores_grid(runs))))
+print(f"{len(runs)} × `minilora demo --model smollm2`")
 
 # %%
 bars = {
-    ROWS[name]: {test: 100 * score["f1"] for test, score in row["scores"].items()}
-    for name, row in record["rows"].items()
+    words: {
+        test: float(
+            np.mean([100 * run["rows"][row]["scores"][test]["f1"] for run in runs])
+        )
+        for test in ("phrasings", "uses")
+    }
+    for row, words in ROWS.items()
 }
 title, across = (
     "The glossary, asked in four ways",
@@ -282,9 +287,9 @@ pictures.show(
 )
 
 # %%
-for sentence in claims(record):
+for sentence in claims(runs):
     print("-", sentence)
-print(*sample_lines(record, 2), sep="\n")
+print(*sample_lines(runs[0], 2), sep="\n")
 
 # %% [markdown]
 # Look at three differences. Between the two bars of one way: a meaning that is known by heart, and one that can be used.

@@ -1,91 +1,134 @@
-"""The record of what teaching the jargon came to: what docs/results.md, the lessons and a notebook show of it.
+"""Teaching the jargon at several seeds: the records, and what docs/results.md, the lessons and a notebook show of them.
 
-    minilora demo --model smollm2 --out runs/demo
-    python -m experiments.results.page --jargon runs/demo/results.json
+    ("taught", seed)    what `minilora demo --model smollm2` has in its results, less most of the answers
 
-keeps of the demo's results what they need, and brings page and texts up to date. Notebook 13, which shows the record
-too, is made anew by `python -m notebooks.make 13`.
+Notebook 13 shows the records too, and is made anew by `python -m notebooks.make 13`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from experiments.results.tables import markdown
-from minilora.demo import teach_report
-from minilora.errors import FormatError, MiniloraError, escape
-from minilora.formats.atomic import read_json, show_path
-from minilora.show.grids import Grid, show_bytes, show_count, show_seconds, show_share
+from minilora.data import chat
+from minilora.data.jargon import HELD_OUT_PHRASINGS
+from minilora.demo import teach, teach_report
+from minilora.measure.records import Records
+from minilora.show.grids import Grid, listed, show_bytes, show_count, show_seconds, show_share
+from minilora.train import load
+from minilora.train.metrics import token_f1
 from notebooks.figures import pictures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FILE = "jargon.json"
-KEPT = ("model", "parameters", "subject", "rows", "training", "replay", "samples", "shots", "quiz_questions", "command",
-        "date", "seconds", "peak_rss", "quick", "machine")  # fmt: skip
+KIND, FILE = "jargon", "jargon.jsonl"
+RECORDS = "records.jsonl"
+KEPT = ("parameters", "subject", "rows", "replay", "shots", "quiz_questions", "seconds", "peak_rss")
 TRAINING = ("trainable", "steps", "seconds", "lr", "rank", "adapter_bytes")
 SAMPLES = 3  # of each test
-CAUTION = "This is a quick run, whose few steps teach next to nothing: its numbers say nothing of the method."
 
 
-def read(path: Path) -> dict:
-    """Return the record in the file at `path`, or what is kept of a demo's results: without its losses, its paths and
-    most of its samples. FormatError for anything else.
-    """
-    results = read_json(path)
-    try:
-        if not {*KEPT} <= results.keys() or [*results["rows"]] != [*teach_report.ROWS]:
-            raise KeyError("the results of minilora demo --model smollm2 have other parts")
-        training = {name: results["training"][name] for name in TRAINING}
-        samples = teach_report.first_samples(results, SAMPLES)
-    except (KeyError, TypeError, AttributeError, MiniloraError) as error:
-        raise FormatError(f"{show_path(path)} is no record of the jargon: {escape(str(error), 300)}") from error
-    return {name: results[name] for name in KEPT} | {"training": training, "samples": samples}
+@dataclass(frozen=True)
+class Teaching:
+    """What is taught, how long, and to which model."""
+
+    model: str = "smollm2"
+    steps: int = teach.FULL.train.steps
+    lr: float = teach.FULL.train.peak_lr
+    rank: int = teach.FULL.options.rank
+    data_sha256: str = field(default_factory=lambda: chat.sha256(teach.glossary(teach.FULL.shots, quick=False)[0]))
 
 
-def values(record: dict) -> dict[str, str]:
+def run(out: Path, model: str, seeds: int, resume: bool = False, overwrite: bool = False) -> Records:
+    """Teach the model at each seed into out/records.jsonl, or at those that are missing there; returns the records."""
+    load.path_of_model(model)  # a wrong name is told before a file is made
+    records = Records.open(out / RECORDS, KIND, asdict(Teaching(model)), resume, overwrite)
+    records.complete([("taught", seed) for seed in range(seeds)], lambda _, seed: measure(model, seed), "teaching")
+    return records
+
+
+def measure(model: str, seed: int) -> dict:
+    """Teach the model in a folder that is not kept; returns the numbers of its cell."""
+    with TemporaryDirectory() as folder:
+        results = teach.run(Path(folder), model, seed=seed)
+    kept = {name: results[name] for name in KEPT}
+    kept |= {"training": {name: results["training"][name] for name in TRAINING}}
+    answered = [(sample["test"], token_f1(sample["after"], sample["expected"])) for sample in results["samples"]]
+    f1 = {test: [round(f1, 4) for of, f1 in answered if of == test] for test in results["rows"]["after"]["scores"]}
+    return kept | {"f1": f1, "samples": teach_report.first_samples(results, SAMPLES)}
+
+
+def read(path: Path) -> list[dict]:
+    """Return the runs in a file of records, those of the first seeds first."""
+    return sorted(Records.read(path, KIND).rows.values(), key=lambda row: row["key"])
+
+
+def values(runs: Sequence[dict]) -> dict[str, str]:
     """Return {name: as it is printed}, each name with `jargon.` before it.
 
     ROW.TEST.f1, ROW.time, .quiz, .other_text of the rows before, few-shot, open-book and after; ROW.pays_off of two;
-    trainable, share, train_time, time, adapter, replay; table, caution.
+    trainable, share, train_time, time, adapter, replay; runs, wordings, table.
     """
-    rows, training = record["rows"], record["training"]
+    run = runs[0]
+    training = run["training"]
+
+    def average(row: str, name: str) -> float:
+        return float(np.mean([one["rows"][row][name] for one in runs]))
+
+    trained = float(np.mean([one["training"]["seconds"] for one in runs]))
     found = {
         "trainable": show_count(training["trainable"]),
-        "share": show_share(training["trainable"] / record["parameters"]),
-        "train_time": show_seconds(training["seconds"]),
-        "time": show_seconds(record["seconds"]),
+        "share": show_share(training["trainable"] / run["parameters"]),
+        "train_time": show_seconds(trained),
+        "time": show_seconds(float(np.mean([one["seconds"] for one in runs]))),
         "adapter": show_bytes(training["adapter_bytes"]),
-        "replay": str(record["replay"]),
-        "table": f"\n\n{markdown(teach_report.scores_grid(record))}\n\n",
-        "caution": CAUTION * record["quick"],
+        "replay": str(run["replay"]),
+        "table": f"\n\n{markdown(teach_report.scores_grid(runs))}\n\n",
+        "wordings": in_wordings(runs),
+        "runs": str(len(runs)),
     }
-    for name, row in rows.items():
-        start, seconds = name.replace(" ", "-"), row["seconds"]
-        found |= {f"{start}.{test}.f1": f"{100 * score['f1']:.0f} %" for test, score in row["scores"].items()}
+    for name in run["rows"]:
+        start, seconds = name.replace(" ", "-"), average(name, "seconds")
+        found |= {f"{start}.{test}.f1": teach_report.percent(runs, name, test) for test in ("phrasings", "uses")}
         found[f"{start}.time"] = f"{seconds:.2f} s"
-        if "quiz" in row:
-            found |= {f"{start}.quiz": str(row["quiz"]), f"{start}.other_text": f"{row['other_text']:.3f}"}
-        elif (saved := seconds - rows["after"]["seconds"]) > 0:
-            found[f"{start}.pays_off"] = f"after {training['seconds'] / saved:,.0f} questions"
+        if "quiz" in run["rows"][name]:
+            for what, digits in (("quiz", 0), ("other_text", 3)):
+                found[f"{start}.{what}"] = teach_report.mean((one["rows"][name][what] for one in runs), digits)
+        elif (saved := seconds - average("after", "seconds")) > 0:
+            found[f"{start}.pays_off"] = f"after {trained / saved:,.0f} questions"
         else:
             found[f"{start}.pays_off"] = "never (a question by prompt took no longer)"
     return {f"jargon.{name}": text for name, text in found.items()}
 
 
-def samples_grid(record: dict) -> Grid:
+def in_wordings(runs: Sequence[dict]) -> str:
+    """Say how well the terms are known in each of the wordings that training did not have, which take turns."""
+    if not all("f1" in run for run in runs):  # a run of before kept the mean alone
+        return ""
+    count, shown = len(HELD_OUT_PHRASINGS), []
+    for number, wording in enumerate(HELD_OUT_PHRASINGS):
+        f1 = teach_report.mean(100 * np.mean(run["f1"]["phrasings"][number::count]) for run in runs)
+        shown.append(f"{f1} % in “{wording.format(term='…')}”")
+    return f"Wording by wording: {listed(shown)}."
+
+
+def samples_grid(runs: Sequence[dict]) -> Grid:
     """What was answered, each way of asking."""
     rows = [
         tuple(_plain(sample[name]) for name in ("question", "expected", *teach_report.ROWS))
-        for sample in record["samples"]
+        for sample in runs[0]["samples"]
     ]
     header = ("question", "expected", *teach_report.ROWS.values())
-    return Grid(
-        "In its own words", header, rows, f"The first {SAMPLES} questions of each test; answers may be cut off."
-    )
+    caption = f"The first {SAMPLES} questions of each test, of the first run; answers may be cut off."
+    return Grid("In its own words", header, rows, caption)
 
 
 def _plain(text: str) -> str:
@@ -94,14 +137,18 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#$&~])", r"\\\1", line) or "–"
 
 
-def scores(record: dict) -> Figure:
+def scores(runs: Sequence[dict]) -> Figure:
     """Words shared with the expected answer, by way of asking, for questions that were never trained on."""
     groups = {
-        teach_report.ROWS[name]: {test: 100 * score["f1"] for test, score in row["scores"].items()}
-        for name, row in record["rows"].items()
+        words: {
+            test: 100 * float(np.mean([run["rows"][name]["scores"][test]["f1"] for run in runs]))
+            for test in runs[0]["rows"][name]["scores"]
+        }
+        for name, words in teach_report.ROWS.items()
     }
-    title = "The glossary, asked in four ways" + " (quick run)" * record["quick"]
-    return pictures.grouped_bars(title, groups, "F1 (%): words shared with the expected answer", 100)
+    return pictures.grouped_bars(
+        "The glossary, asked in four ways", groups, "F1 (%): words shared with the expected answer", 100
+    )
 
 
 FIGURES = {"jargon": scores}

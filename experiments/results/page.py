@@ -1,8 +1,6 @@
 """docs/results.md and every measured number in the project's texts, made from the records.
 
-    python -m experiments.results.page                 writes the page, its figures, and the marked numbers in the texts
-    python -m experiments.results.page --jargon FILE   and first takes for the record of the jargon what it needs of
-                                                       FILE, the results.json of minilora demo --model smollm2
+    python -m experiments.results.page   writes the page, its figures, and the marked numbers in the texts
 
 A number in a text stands between marks that name it, and is replaced by what the records say:
 
@@ -18,16 +16,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import compare_model, compare_model_report, comparison, comparison_report, published, rates
+from experiments import check, compare_model, compare_model_report, comparison, comparison_report, published, rates
 from experiments.figures import save_all
 from experiments.results import curves, founding, jargon, ledger, scaling, speed
 from experiments.results.tables import markdown
 from experiments.studies import STUDIES, Study
-from experiments.what_each_buys import PICTURE, labels_grid, what_each_buys
+from experiments.what_each_buys import PICTURE, labels_grid, sentence, what_each_buys
 from experiments.windows_report import WindowsResult
 from minilora.demo import teach_report
 from minilora.errors import MiniloraError, escape
-from minilora.formats.atomic import write_atomic, write_json
+from minilora.formats.atomic import read_json, write_atomic
 from minilora.measure import curve
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.records import Records
@@ -35,7 +33,7 @@ from minilora.show.grids import Grid, show_bytes
 
 ROOT = Path(__file__).parents[2]
 RECORDS = Path("experiments") / "records"  # study-NAME, curve-TASK, model-SUBJECT, curves .jsonl; speed-* .json
-PACKAGED = Path("minilora") / "assets" / "results"  # compare, scaling, study-prompting .jsonl; jargon .json
+PACKAGED = Path("minilora") / "assets" / "results"  # compare, jargon, scaling, study-prompting .jsonl
 LARGE = "smollm2"  # the published model on which studies are confirmed
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
@@ -146,40 +144,40 @@ def _paragraphs(root: Path) -> Iterator[str]:
     yield "## The ledger of claims"
     yield _table(ledger.Ledger(measured_studies(root), measured_studies(root, LARGE), found.results).grid(), False)
     yield "## Methods on one base, one domain and one task"
-    yield provenance(compared.records.header, "minilora compare")
+    yield from _origin(root, compared.records, "python -m experiments compare")
     yield from map(_table, (comparison_report.quality_grid(compared), comparison_report.cost_grid(compared)))
     yield from (_figure(name, draw.__doc__) for name, draw in comparison_report.FIGURES.items())
     large = measured_studies(root, LARGE)
     for name, study in measured_studies(root).items():
         quick = " --quick" * (study.settings["base"] is not None)  # a smaller base than the package's
         yield f"## {study.question}"
-        yield provenance(study.records.header, f"python -m experiments study {name}{quick}")
+        yield from _origin(root, study.records, f"python -m experiments study {name}{quick}")
         yield _table(study.grid())
         yield _figure(f"study-{name}", study.figure.__doc__)
         yield f"**Ours.** {study.sentence()}"
         yield f"**Published.** {study.published}"
         if name in large:
             yield f"**Once more on SmolLM2-135M.** {large[name].sentence()}"
-            yield provenance(large[name].records.header, f"python -m experiments study {name} --model {LARGE}")
+            yield from _origin(root, large[name].records, f"python -m experiments study {name} --model {LARGE}")
             yield _table(large[name].grid())
     if found.rows:
-        yield from _models(found)
+        yield from _models(root, found)
     if windows := measured_windows(root):
         yield "## What do context, a probe, a prompt, an adapter and all weights buy?"
-        yield provenance(windows.records.header, "python -m experiments windows")
+        yield from _origin(root, windows.records, "python -m experiments windows")
         yield _table(windows.grid())
         yield _table(labels_grid(_labelled(found)))
         yield _figure(PICTURE, what_each_buys.__doc__)
-        yield f"**Ours.** {windows.sentence()}"
+        yield f"**Ours.** {windows.sentence()} {sentence(_labelled(found))}"
     for task, on_task in measured_curves(root).items():
         sizes = on_task.settings["sizes"]
         flags = f" --sizes {','.join(map(str, sizes))}" if tuple(sizes) != curve.CurveSettings.sizes else ""
         yield f"## Prompt or fine-tune? {CURVES[task]}, and a real pretrained model"
-        yield provenance(on_task.records.header, f"minilora curve --data {task}{flags}")
+        yield from _origin(root, on_task.records, f"minilora curve --data {task}{flags}")
         yield _table(on_task.grid())
         yield _figure(f"curve-{task}", CurveResult.figure.__doc__)
         yield f"**Ours.** {on_task.sentence()}"
-    yield from _jargon(jargon.read(root / PACKAGED / jargon.FILE))
+    yield from _jargon(root)
     yield f"## {speed.TITLE}"
     of_processors = speed.read_all(root / RECORDS)
     yield _table(speed.grid(of_processors))
@@ -207,7 +205,7 @@ def _paragraphs(root: Path) -> Iterator[str]:
     on_base = Records.read(root / RECORDS / rates.FILE, rates.KIND)
     paths = [root / RECORDS / founding.file_of(subject) for subject in founding.SUBJECTS]
     yield "## Which learning rate does `finetune` take where none is given?"
-    yield provenance(on_base.header, "python -m experiments.rates")
+    yield from _origin(root, on_base, "python -m experiments.rates")
     yield found.rates_in_words()
     yield _table(rates.grid(on_base, [Records.read(path, compare_model.KIND) for path in paths]), False)
     yield "## The planner beside published figures"
@@ -221,11 +219,11 @@ def _labelled(found: founding.Founding) -> dict[str, compare_model_report.ModelR
     return {names[subject]: result for subject, result in found.results.items() if result.has_labels}
 
 
-def _models(found: founding.Founding) -> Iterator[str]:
+def _models(root: Path, found: founding.Founding) -> Iterator[str]:
     """Methods on a model that others pretrained, as far as it is measured."""
     for subject, result in found.results.items():
         yield f"## Methods on {result.where}"
-        yield provenance(result.records.header, f"python -m experiments compare --model smollm2 --data {subject}")
+        yield from _origin(root, result.records, f"python -m experiments compare --model smollm2 --data {subject}")
         yield from map(_table, result.grids())
         missing = [compare_model_report.LABELS[row] for row in compare_model.ROWS if row not in result.rows]
         if missing:
@@ -237,22 +235,30 @@ def _models(found: founding.Founding) -> Iterator[str]:
     yield f"**Published.** {founding.PUBLISHED}"
 
 
-def _jargon(record: dict) -> Iterator[str]:
+def _jargon(root: Path) -> Iterator[str]:
     """What a real pretrained model learned of a glossary, and what prompts reach without learning."""
-    training = record["training"]
+    path = root / PACKAGED / jargon.FILE
+    records, runs = Records.read(path, jargon.KIND), jargon.read(path)
+    run, training = runs[0], runs[0]["training"]
     yield "## What does a real pretrained model learn of a company's jargon, and what does a prompt do?"
-    yield provenance(record, record["command"])
-    if record["quick"]:
-        yield f"**{jargon.CAUTION}**"
+    yield from _origin(root, records, f"python -m experiments jargon --seeds {len(runs)}")
     yield (
         f"SmolLM2-135M-Instruct in 4 bits; QLoRA of rank {training['rank']}, {training['steps']} steps at a learning "
-        f"rate of {training['lr']:g}, with {record['replay']} of its own answers to general questions for replay. "
-        f"{record['seconds']:.0f} seconds in all, at most {show_bytes(record['peak_rss'])} of memory. One seed."
+        f"rate of {training['lr']:g}, with {run['replay']} of its own answers to general questions for replay. "
+        f"{teach_report.mean(one['seconds'] for one in runs)} seconds a run, at most "
+        f"{show_bytes(max(one['peak_rss'] for one in runs))} of memory."
     )
-    yield _table(teach_report.scores_grid(record))
+    yield _table(teach_report.scores_grid(runs))
     yield from (_figure(name, draw.__doc__) for name, draw in jargon.FIGURES.items())
-    yield f"**Ours.** {' '.join(teach_report.claims(record))}"
-    yield _table(jargon.samples_grid(record), numbers=False)
+    yield f"**Ours.** {' '.join(teach_report.claims(runs))} {jargon.in_wordings(runs)}"
+    yield _table(jargon.samples_grid(runs), numbers=False)
+
+
+def _origin(root: Path, records: Records, command: str) -> Iterator[str]:
+    """Say how records were measured, and mark those that today's code does not give."""
+    yield provenance(records.header, command)
+    if reason := read_json(root / check.STALE).get(records.path.name):
+        yield f"**Stale:** measured with other code ({escape(reason, 300)})."
 
 
 def provenance(header: dict, command: str) -> str:
@@ -302,13 +308,8 @@ def write(root: Path = ROOT) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kept = ROOT / PACKAGED / jargon.FILE
-    parser.add_argument(
-        "--jargon", type=Path, default=kept, metavar="FILE", help="results.json of minilora demo --model smollm2"
-    )
-    arguments = parser.parse_args(argv)
+    parser.parse_args(argv)
     try:
-        write_json(kept, jargon.read(arguments.jargon))  # which may be the record itself
         write()
     except MiniloraError as error:
         print(error, file=sys.stderr)

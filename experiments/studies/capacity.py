@@ -255,6 +255,7 @@ class Capacity(Study):
             f". The most that is kept is {kept[best].show(2)} bits per trained parameter (rank {best[1]}, {steps} "
             f"steps): {words.get(published, 'undecided if at least')} {PUBLISHED[0]} to {PUBLISHED[1]}."
         )
+        said += " One seed gives no verdict." * (rise.count == 1)
         return said + (f" {self.longer_in_words()}" if self.longer else "")
 
     def longer_in_words(self) -> str:

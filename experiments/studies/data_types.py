@@ -138,6 +138,6 @@ class DataTypes(Study):
         near = nearness(behind, SAME * bits.mean, f"within {100 * SAME:.0f} % of its bits")[1]
         return (
             f"Quantizing costs the base from {least} to {most} bits/character on its own text, {words}: the order is "
-            f"{'unlike published' if 'less' in signs else order}.{seen(steps, 4)} LoRA over float32 comes to "
-            f"{bits.show(3)}. QLoRA beside it: {near[0].lower()}{near[1:]}{seen(behind.values())}"
+            f"{'unlike published' if 'less' in signs else order}. LoRA over float32 comes to "
+            f"{bits.show(3)}. QLoRA beside it: {near[0].lower()}{near[1:]}{seen([*steps, *behind.values()], 4)}"
         )

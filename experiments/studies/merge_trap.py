@@ -176,6 +176,7 @@ class MergeTrap(Study):
             f"{f', more than {100 * NEAR:.0f} % of the gain' if lost == 'refuted' else ''}: "
             f"{self.percent(TRAINED).show(0)} % of the update and "
             f"{100 * (self.base['domain'] - rounded.mean) / gain:.0f} % of the gain are left."
+            f"{' One seed gives no verdict.' * (costs.count == 1)}"
         )
 
     def as_normal(self, size: float, comparisons: int) -> str:

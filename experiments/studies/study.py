@@ -109,17 +109,23 @@ class Study(Result):
         """What the numbers say, and whether that is what was published."""
         raise NotImplementedError
 
+    @staticmethod
+    def bench(settings: StudySettings, records: Records) -> Bench:
+        """Return where the cells are measured."""
+        source = load.path_of_model(settings.model or catalog.BASE)
+        tests = ("test_characters", "validation_characters", "test_examples")
+        folder = source if settings.base is None else settings.base.cached()[0]
+        return Bench(settings, Lab(folder, **{name: getattr(settings, name) for name in tests}), records)
+
     @classmethod
     def run(cls, out: Path, settings: StudySettings, resume: bool = False, overwrite: bool = False) -> Records:
         """Measure all cells into out/records.jsonl, or what is missing there; returns the records.
 
         Raises MiniloraError where the file is there already, or was measured with other settings.
         """
-        source = load.path_of_model(settings.model or catalog.BASE)
+        load.path_of_model(settings.model or catalog.BASE)  # a wrong name is told before a file is made
         records = Records.open(Path(out) / RECORDS, cls.kind, asdict(settings), resume, overwrite)
-        tests = ("test_characters", "validation_characters", "test_examples")
-        folder = source if settings.base is None else settings.base.cached()[0]
-        bench = Bench(settings, Lab(folder, **{name: getattr(settings, name) for name in tests}), records)
+        bench = cls.bench(settings, records)
 
         def measure(*key: Any) -> dict:
             return cls.measure_base(bench) if key == ("base",) else cls.measure(bench, *key)
@@ -238,8 +244,9 @@ def nearness(behind: Mapping[str, Interval], margin: float, within: str) -> tupl
 
 def seen(intervals: Iterable[Interval], digits: int = 3) -> str:
     """Return a sentence on the smallest differences that would have shown, "" if no interval holds 0."""
+    intervals = list(intervals)
     sizes = sorted(smallest_visible(one) for one in intervals if one.df and not one.excludes(0))
     if not sizes:
-        return ""
+        return " One seed gives no verdict." if any(one.count == 1 for one in intervals) else ""
     ends = dict.fromkeys(f"{size:.{digits}f}" for size in (sizes[0], sizes[-1]))
     return f" Where an interval holds 0, a true difference of {' to '.join(ends)} would have shown 4 times of 5."

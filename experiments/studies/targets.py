@@ -72,7 +72,7 @@ class Targets(Study):
     def grid(self) -> Grid:
         rows = {(WORDS[names], str(self.rank_of(names))): ("targets", names) for names in self.values}
         title, beside = "LoRA with one budget on different matrices", ("targets", BOTH)
-        return self.learned_grid(title, ("matrices", "r"), rows, beside)
+        return self.learned_grid(title, ("matrices", "r"), rows, beside=beside)
 
     @styled
     def figure(self):

@@ -1,13 +1,14 @@
-"""What teaching the jargon came to: a table, sentences and samples, all functions of the results dictionary."""
+"""What teaching the jargon came to: a table and sentences over runs that differ by the seed, and samples of a run."""
 
 import shlex
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from rich.console import Console
 
 from minilora.errors import escape
 from minilora.measure.results import Column, table
-from minilora.show.grids import Grid, drawn, show_bytes, show_count, show_share
+from minilora.show.grids import Grid, Spread, drawn, seeds_in_words, show_bytes, show_count, show_share
 
 ROWS = {"before": "as it came", "few-shot": "few-shot prompt", "open book": "open book", "after": "fine-tuned"}
 PROMPTED = {"few-shot": "other answers in the prompt", "open book": "the glossary's line in the prompt"}
@@ -17,57 +18,75 @@ def tell(results: dict, console: Console) -> None:
     """Say on the terminal what it came to, and how to ask the model that was taught."""
     say = partial(console.print, markup=False)
     say("\n".join([*sample_lines(results), ""]))
-    console.print(drawn(scores_grid(results)))
-    for sentence in claims(results):
+    console.print(drawn(scores_grid([results])))
+    for sentence in claims([results]):
         say(f"- {sentence}")
     named = ["--model", results["model"], "--adapter", results["adapter"]]
     asked = " ".join(results["samples"][0]["question"].split())
     say(f"\nAsk it yourself: {shlex.join(['minilora', 'generate', *named, '--chat', '--prompt', asked])}")
 
 
-def scores_grid(results: dict) -> Grid:
+def mean(values: Iterable[float], digits: int = 0) -> str:
+    """Write the mean over runs, with its scatter if there is any to be seen."""
+    return Spread.of(values).show(digits).removesuffix(f" ± {0:.{digits}f}")
+
+
+def percent(runs: Sequence[dict], row: str, test: str, what: str = "f1") -> str:
+    """Write a score of a row over the runs."""
+    return f"{mean(100 * run['rows'][row]['scores'][test][what] for run in runs)} %"
+
+
+def scores_grid(runs: Sequence[dict]) -> Grid:
     """Tabulate the scores, a row for each way to ask."""
-    rows = results["rows"]
+    one = runs[0]
+
+    def number(name: str, digits: int) -> Callable[[str], str]:
+        return lambda row: mean((r["rows"][row][name] for r in runs), digits) if name in one["rows"][row] else ""
 
     def score(test: str, what: str) -> Column:
         header = f"{test}\n{what.upper() if what == 'f1' else what}"
-        return Column(header, lambda row: f"{100 * row['scores'][test][what]:.0f} %")
+        return Column(header, partial(percent, runs, test=test, what=what))
 
     return table(
-        f"What the model knows of {results['subject']}",
+        f"What the model knows of {one['subject']}",
         [
-            *(score(test, what) for test in rows["before"]["scores"] for what in ("f1", "exact")),
-            Column(f"quiz\n(of {results['quiz_questions']})", lambda row: row.get("quiz", "")),
-            Column("other\ntext", lambda row: f"{row['other_text']:.3f}" if "other_text" in row else ""),
-            Column("prompt\ntokens", lambda row: f"{row['prompt_tokens']:.0f}"),
-            Column("s", lambda row: f"{row['seconds']:.2f}"),
+            *(score(test, what) for test in one["rows"]["before"]["scores"] for what in ("f1", "exact")),
+            Column(f"quiz\n(of {one['quiz_questions']})", number("quiz", 0)),
+            Column("other\ntext", number("other_text", 3)),
+            Column("prompt\ntokens", number("prompt_tokens", 0)),
+            Column("s", number("seconds", 2)),
         ],
-        {ROWS[name]: (row,) for name, row in rows.items()},
+        {words: (name,) for name, words in ROWS.items()},
         "F1: words shared with the expected answer (SQuAD's measure); exact: all of them. Few-shot: "
-        f"{results['shots']} other questions with their answers come first, none with the expected one. "
-        f"Open book: {results['shots']} lines of the glossary, the one that is asked for among them. "
+        f"{one['shots']} other questions with their answers come first, none with the expected one. "
+        f"Open book: {one['shots']} lines of the glossary, the one that is asked for among them. "
         "Tokens and seconds are a question's. Other text: bits per character. Quiz and other text, from "
-        "Python's documentation, have nothing to do with the subject.",
+        f"Python's documentation, have nothing to do with the subject. {seeds_in_words([len(runs)])}",
         first="",
     )
 
 
-def claims(results: dict) -> list[str]:
+def claims(runs: Sequence[dict]) -> list[str]:
     """Return what the numbers say, in sentences."""
-    before, after, training = results["rows"]["before"], results["rows"]["after"], results["training"]
-    share = show_share(training["trainable"] / results["parameters"])
+    one, number = runs[0], lambda row, name, digits: mean((run["rows"][row][name] for run in runs), digits)
+    training = one["training"]
+    share = show_share(training["trainable"] / one["parameters"])
+    seconds = mean(run["training"]["seconds"] for run in runs)
     sentences = [
         f"{show_count(training['trainable'])} parameters were trained, {share} of the model's, in "
-        f"{training['seconds']:.0f} seconds; the adapter has {show_bytes(training['adapter_bytes'])}."
+        f"{seconds} seconds; the adapter has {show_bytes(training['adapter_bytes'])}."
     ]
-    for test, score in after["scores"].items():
-        rows = {name: f"{100 * row['scores'][test]['f1']:.0f} %" for name, row in results["rows"].items()}
-        beside = "".join(f", {rows[name]} with {words}" for name, words in PROMPTED.items() if name in rows)
-        asked = f"{score['count']} {test} that it was not trained on: {rows['before']} F1"
-        sentences.append(f"{asked}{beside}; {rows['after']} after fine-tuning.")
-    quiz = f"{before['quiz']} of {results['quiz_questions']} quiz questions before and {after['quiz']} after"
-    text = f"{before['other_text']:.3f} bits per character before and {after['other_text']:.3f} after"
-    return [*sentences, f"What it knew besides: {quiz}; other text takes {text}."]
+    for test, score in one["rows"]["after"]["scores"].items():
+        reached = {row: percent(runs, row, test) for row in ROWS}
+        beside = "".join(f", {reached[row]} with {words}" for row, words in PROMPTED.items())
+        asked = f"{score['count']} {test} that it was not trained on: {reached['before']} F1"
+        sentences.append(f"{asked}{beside}; {reached['after']} after fine-tuning.")
+    quiz, text = ([number(row, *name) for row in ("before", "after")] for name in (("quiz", 0), ("other_text", 3)))
+    sentences.append(
+        f"What it knew besides: {quiz[0]} of {one['quiz_questions']} quiz questions before and {quiz[1]} after; "
+        f"other text takes {text[0]} bits per character before and {text[1]} after."
+    )
+    return sentences
 
 
 def sample_lines(results: dict, count: int = 3) -> list[str]:

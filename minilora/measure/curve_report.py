@@ -98,7 +98,7 @@ class CurveResult(Result):
         return 1 - np.bincount(row[f"{way.number}_wrong"], minlength=self.settings["test_examples"])
 
     def is_ahead(self, one: Way, other: Way) -> bool:
-        """True if the whole interval of the lead is above 0."""
+        """Return True if the whole interval of the lead is above 0."""
         return self.lead(one, other).low > 0
 
     def cost(self, *kind) -> dict:

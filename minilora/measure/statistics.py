@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import exp, inf, isfinite, lgamma, log, sqrt
+from math import exp, inf, isfinite, lgamma, nan, pi, sqrt, tan
 from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(60)  # of Gauss's rule for integrals from -1 to 1
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,10 @@ class Interval:
 
     def show(self, digits: int, scale: float = 1.0) -> str:
         """Write `+0.012 (+0.003 to +0.021)`, or `+0.012 (one seed)`; numbers times `scale`."""
-        mean, low, high = (f"{scale * x:+.{digits}f}".replace("-", "−") for x in (self.mean, self.low, self.high))
+        rounded = (round(scale * x, digits) + 0 for x in (self.mean, self.low, self.high))  # + 0: no −0.000
+        mean, low, high = (f"{x:+.{digits}f}".replace("-", "−") for x in rounded)
         if not self.df:
-            return f"{mean} (one seed)" if isfinite(self.mean) else "diverged"
+            return f"{mean} (one seed)" if isfinite(self.mean) else "diverged" if self.count else "no seed of both"
         return f"{mean} ({low} to {high})"
 
     def in_words(self, digits: int, scale: float = 1.0) -> str:
@@ -49,7 +52,8 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95, comp
     """Return the interval of the mean of `differences`, one a seed, corrected for so many `comparisons`."""
     values = np.asarray(differences, dtype=float)
     error = float(values.std(ddof=1)) / sqrt(len(values)) if len(values) > 1 else inf
-    return _interval(float(values.mean()), error, len(values) - 1, len(values), confidence, comparisons)
+    mean = float(values.mean()) if len(values) else nan
+    return _interval(mean, error, len(values) - 1, len(values), confidence, comparisons)
 
 
 def items_interval(differences: np.ndarray, confidence: float = 0.95, comparisons: int = 1) -> Interval:
@@ -70,7 +74,7 @@ def items_interval(differences: np.ndarray, confidence: float = 0.95, comparison
 
 
 def _interval(mean: float, error: float, df: float, count: int, confidence: float, comparisons: int) -> Interval:
-    if not df or not isfinite(mean):
+    if df <= 0 or not isfinite(mean):
         return Interval(mean, -inf, inf, count)
     half = error * t_quantile(1 - (1 - confidence) / comparisons / 2, df)
     return Interval(mean, mean - half, mean + half, count, error, df)
@@ -99,40 +103,16 @@ def verdict(interval: Interval, low: float, high: float) -> Literal["shown", "re
 
 @cache
 def t_quantile(probability: float, df: float) -> float:
-    """Return the value that Student's t with `df` degrees of freedom exceeds with 1 - `probability`."""
+    """Return the value that Student's t with `df` degrees of freedom exceeds with 1 - `probability`.
+
+    With t = √df / tan(angle), the tail beyond t is the integral of sin^(df - 1) up to the angle, over that up to π.
+    """
     if probability < 0.5:
         return -t_quantile(1 - probability, df)
-    low, high = 0.0, 1.0
-    while _t_tail(high, df) > 1 - probability:
-        low, high = high, 2 * high
+    whole = lgamma(df / 2) + lgamma(1 / 2) - lgamma((df + 1) / 2)  # logarithm of the integral up to π
+    low, high = 0.0, pi / 2
     for _ in range(60):  # halves what is open to the last bit
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_tail(middle, df) > 1 - probability else (low, middle)
-    return (low + high) / 2
-
-
-def _t_tail(t: float, df: float) -> float:
-    """Return the probability that Student's t is above `t`, which is not negative: half an incomplete beta function."""
-    a, b, x = df / 2, 0.5, df / (df + t * t)
-    if x < (a + 1) / (a + b + 2):  # else the fraction converges slowly, and that of the other end fast
-        return _incomplete_beta(a, b, x) / 2
-    return 0.5 - _incomplete_beta(b, a, t * t / (df + t * t)) / 2
-
-
-def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """Return the regularized incomplete beta function, by its continued fraction (Press et al. 2007, section 6.4)."""
-    if x in (0, 1):
-        return x
-    scale = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log(1 - x)) / a
-    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
-    fraction = d
-    for m in range(1, 300):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        before = fraction
-        for term in (even, odd):
-            c, d = 1 + term / c, 1 / (1 + term * d)
-            fraction *= c * d
-        if abs(fraction - before) < 1e-15 * fraction:
-            break
-    return scale * fraction
+        angle = (low + high) / 2
+        powers = np.exp((df - 1) * np.log(np.sin(angle / 2 * (NODES + 1))) - whole)
+        low, high = (angle, high) if angle / 2 * (WEIGHTS @ powers) < 1 - probability else (low, angle)
+    return sqrt(df) / tan(angle)

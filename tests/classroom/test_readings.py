@@ -16,7 +16,7 @@ from minilora.classroom.lessons.lesson import all_lessons
 pytestmark = pytest.mark.host
 
 LESSONS = [lesson for lesson in all_lessons() if (lesson.folder / diagrams.SCRIPT).is_file()]
-MOST_WORDS, WIDEST, ALT = 2400, 88, 40  # words of a page, characters of an example's line and of an alt text at least
+MOST_WORDS, WIDEST, ALT = 2200, 88, 40  # words of a page, characters of an example's line and of an alt text at least
 PAGES = [
     pytest.param(path, MOST_WORDS, id=f"{lesson.name}-{name}")
     for lesson in LESSONS

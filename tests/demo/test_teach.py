@@ -74,7 +74,7 @@ def lesson(place):
 def test_the_results_have_a_row_for_each_way_to_ask(ran):
     results, out = ran
     assert json.loads((out / "results.json").read_text("utf-8")) == results
-    assert max(map(len, grids.render(grids.drawn(teach_report.scores_grid(results))).splitlines())) <= 80
+    assert max(map(len, grids.render(grids.drawn(teach_report.scores_grid([results]))).splitlines())) <= 80
     size, training = (out / "adapter" / "adapter_model.safetensors").stat().st_size, training_of(out / "adapter")
     assert results["peak_rss"] > 50e6 and results["training"]["adapter_bytes"] == size
     assert training["model"] == results["model"] and training["method"] == "qlora" and training["data_sha256"]

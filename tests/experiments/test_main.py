@@ -32,6 +32,9 @@ def test_help_has_an_example_and_is_no_wider_than_80_columns(command, capsys, mo
         (["compare", "--quick", "--model", "smollm2"], "--quick is of the package's base"),
         (["compare", "--model", "smollm2", "--methods", "lora,lorra"], "unknown method 'lorra'"),
         (["compare", "--model", "no-such-model"], "no-such-model"),
+        (["check", "study-strenth.jsonl"], "did you mean 'study-strength.jsonl'"),
+        (["jargon", "--seeds", "0"], "--seeds must be from 1 to 100, not 0"),
+        (["jargon", "--model", "no-such-model"], "no-such-model"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(arguments, words, capsys, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from experiments import compare_model, probe, subjects, windows
 from experiments.compare_model import ModelComparison
 from experiments.compare_model_report import ModelResult
-from experiments.what_each_buys import READY, labels_grid, what_each_buys
+from experiments.what_each_buys import READY, labels_grid, sentence, what_each_buys
 from experiments.windows import Windows
 from experiments.windows_report import WindowsResult
 from minilora.errors import MiniloraError
@@ -140,13 +140,15 @@ def test_one_picture_of_what_each_buys(tmp_path):
     header = {"model": "m", "data": "d", "labels": ["a", "b"], "tested": 8, "examples": 4}
     records = Records.open(tmp_path / "records.jsonl", compare_model.KIND, header)
     records.add(("base",), accuracy=0.5, tokens=60.0, total=100)
-    records.add(("probe", 0), accuracy=0.75, tokens=20.0, seconds=3.0)
+    records.add(("probe", 0), accuracy=0.75, right="fc", tokens=20.0, seconds=3.0)
     records.add(("prompt", 0), accuracy=0.6, calibrated=0.7, tokens=300.0)
     task = {"reviews": ModelResult(records)}
     grid = labels_grid(task)
     rows = {row[0]: row[1:] for row in grid.rows}
     assert rows["prompt"] == ("70.0", "–", "300") and rows["feature extraction (probe)"] == ("75.0", "3.0 s", "20")
     assert rows["all weights"] == ("–", "–", "–")
+    assert sentence({}) == "Not all is measured yet."
+    assert sentence(task).endswith("prompt, paired by seed: on reviews feature extraction (probe) +5.0 (one seed).")
     figure = what_each_buys(result_of(tmp_path / "windows.jsonl", *CELLS), task)
     text, of_task, by_tokens, of_task_by_tokens = figure.axes
     points = lambda axes: {tuple(point) for line in axes.lines for point in line.get_xydata().tolist()}  # noqa: E731

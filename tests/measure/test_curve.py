@@ -11,6 +11,7 @@ from minilora.data.chat import response_of
 from minilora.measure import curve, curve_report, word_counts
 from minilora.measure.curve import CurveSettings, read_task
 from minilora.measure.records import Records
+from minilora.measure.statistics import t_quantile
 from minilora.train import defaults
 from minilora.train.metrics import TaskScore
 from tests.helpers import tiny_chat
@@ -256,6 +257,25 @@ def test_seeds_that_differ_decide_as_much_as_questions(tmp_path):
         lead = result.lead(result.best("trained"), result.best("prompt"))
         assert lead.mean == pytest.approx(15) and lead.count == 3
         assert result.outcome() == ("fine-tune" if gains[0] == 30 else "prompt")
+
+
+def test_a_prompt_without_examples_stands_beside_every_seed(tmp_path):
+    """And three ways make three comparisons, so that the interval of each is wider than that of free answers' one."""
+    records = made_up(tmp_path / "a")
+    records.rows.clear()
+    records.rows["prompt", 0, 0] = {"key": ["prompt", 0, 0], "accuracy": 0.5, "f1": 0.5}
+    for seed, accuracy in enumerate((0.6, 0.62, 0.64)):
+        cell = {"accuracy": accuracy, "f1": accuracy}
+        records.rows["trained", "lora", 8, seed] = {"key": ["trained", "lora", 8, seed]} | cell
+    widths = {}
+    for labels in (("n", "p"), None):
+        records.header["settings"]["labels"] = labels
+        result = curve_report.CurveResult(records)
+        trained, prompt = result.best("trained"), result.best("prompt")
+        leads = result.lead(trained, prompt), result.lead(prompt, trained)
+        assert [lead.count for lead in leads] == [3, 3] and leads[0].mean == pytest.approx(12) == -leads[1].mean
+        widths[labels] = leads[0].high - leads[0].low
+    assert widths["n", "p"] / widths[None] == pytest.approx(t_quantile(1 - 0.05 / 6, 2) / t_quantile(0.975, 2))
 
 
 def made_up(path, trained: float = 0.9, bayes: float = 0.7, labels=("n", "p")) -> Records:

@@ -1,0 +1,166 @@
+"""Each file of records against today's code, in small: `python -m experiments check`.
+
+Measuring anew takes days, so less stands for it. The settings in a file's header must be those that its command uses
+today, and its searches must try the rates that they tried. Of each method one training begins anew: the model, the rows
+that it reads and its first losses must be those of `fingerprints.json`. A file for which that does not hold is in
+`stale.json`, with the reason, and docs/results.md marks it. `--update` takes the fingerprints anew; so that they do not
+vouch for what was stale before, trainings on the package's base then go to their end, and `worst` is the greatest
+distance of their numbers from those of the record.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, fields
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from experiments import compare_model, comparison, rates
+from experiments.results import jargon
+from experiments.studies import STUDIES
+from minilora.errors import MiniloraError
+from minilora.measure import curve
+from minilora.measure.records import Records, machine
+from minilora.peft import base_fingerprint
+from minilora.train import load, loop
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = (Path("experiments") / "records", Path("minilora") / "assets" / "results")
+FINGERPRINTS, STALE = (FOLDERS[0] / name for name in ("fingerprints.json", "stale.json"))
+LOSSES, LARGE_LOSSES = 10, 3  # of so many first steps; on SmolLM2 one takes seconds
+HERE, ELSEWHERE = 1e-6, 1e-4  # how far losses may differ, as a share, on the same processor and on another, whose
+WHOLE = 1e-2  # kernels, three that were tried, make 3e-7 in ten steps; and how far the numbers at a training's end may
+RENAMED = {"adapt.lr": "adapt.peak_lr", "classify.lr": "classify.peak_lr"}  # since the oldest files
+CHOSEN = {"seeds", "methods", "model", "sizes"}  # settings that the command line gives
+
+
+class Stale(Exception):
+    """Says why a file of records is stale."""
+
+
+class Enough(Exception):
+    """Ends a training whose first losses are known."""
+
+
+class Kept(Records):
+    """Records in which nothing is measured anew."""
+
+    def measured(self, key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
+        if key not in self:
+            raise Stale(f"its command also measures {' '.join(map(str, key))} today")
+        return self.rows[key]
+
+
+def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
+    """Return the settings that a file's command uses today, and what measures a cell; None for files of times alone."""
+    kind, there = records.header["minilora"], records.header["settings"]
+
+    def as_there(settings: type) -> Any:
+        names = {field.name for field in fields(settings)} & there.keys() - {"columns"}
+        return settings(**{n: tuple(there[n]) if isinstance(there[n], list) else there[n] for n in names})
+
+    if kind.startswith("study "):
+        study = STUDIES[kind.removeprefix("study ")]
+        settings = study.large if there.get("model") else study.full
+        bench = study.bench(settings, records)
+        return asdict(settings), lambda *key: study.measure(bench, *key)
+    if kind == comparison.KIND:
+        full = comparison.FULL
+        return asdict(full), comparison.Comparison(full, comparison.lab_of(full), records).measure
+    if kind == compare_model.KIND:
+        on_model = compare_model.ModelComparison(as_there(compare_model.ModelSettings))
+        on_model.records = records
+        return on_model.facts(), on_model.measure
+    if kind == curve.KIND:
+        on_task = curve.Curve(as_there(curve.CurveSettings), curve.read_task(there["data"], there["test"]))
+        return on_task.facts(), on_task.measure
+    if kind == rates.KIND:
+        empty = Records(records.path, records.header, {})  # no training ends, so that none is written
+        return {}, lambda model, data, method, rate: {"lr": rates.measure(empty, model, method, data)}
+    if kind == jargon.KIND:
+        load.path_of_model(there["model"])  # which is told if it is not on this machine
+        return asdict(jargon.Teaching()), lambda _, seed: jargon.measure(there["model"], seed)
+    return None
+
+
+def plain(settings: dict) -> dict:
+    """Return settings as JSON has them and by today's names, with those of a training beside the others."""
+    flat: dict[str, Any] = {}
+    for name, value in json.loads(json.dumps(settings)).items():
+        within = {f"{name}.{part}": of for part, of in value.items()} if isinstance(value, dict) else {name: value}
+        flat |= {RENAMED.get(one, one): of for one, of in within.items() if one not in CHOSEN}
+    return flat
+
+
+def cells(records: Records) -> list[tuple]:
+    """Choose what is trained: the first cell of each method, or of what has no methods the first and the last."""
+    by_method: dict[tuple, list[tuple]] = {}
+    for key, row in records.rows.items():  # words of a key tell methods apart; numbers are ranks, amounts and seeds
+        if "lr" in row or records.header["minilora"] in (rates.KIND, jargon.KIND):
+            by_method.setdefault(tuple(takewhile(lambda part: isinstance(part, str), key)), []).append(key)
+    both_ends = not records.header["settings"].get("model")
+    lasts = [keys[-1] for words, keys in by_method.items() if len(words) == 1 and both_ends]
+    return list(dict.fromkeys([keys[0] for keys in by_method.values()] + lasts))
+
+
+def begin(records: Records, key: tuple, measure: Callable[..., dict], most: int, to_the_end: bool) -> dict:
+    """Return what tells a cell's training from others, by its first `most` steps; `worst` if it went to the end."""
+    fingerprint: dict[str, Any] = {"losses": []}
+    losses, rows, gradients = fingerprint["losses"], hashlib.sha256(), loop.batch_gradients
+
+    def counted(model: Any, parts: list, *arguments: Any) -> Any:
+        """Take the place of what every step of every training calls."""
+        if not losses:
+            fingerprint["model"] = base_fingerprint(model)
+        loss = gradients(model, parts, *arguments)
+        if len(losses) < most:
+            losses.append(float(f"{float(loss):.7g}"))
+            rows.update(b"".join(part[name].tobytes() for part in parts for name in sorted(part)))
+            fingerprint["rows"] = rows.hexdigest()
+            if len(losses) == most and not to_the_end:
+                raise Enough
+        return loss
+
+    with mock.patch.object(loop, "batch_gradients", counted), suppress(Enough):
+        row, numbers = records.rows[key], measure(*key)
+        names = [name for name in numbers if isinstance(row.get(name), float) and name != "seconds"]
+        pairs = [(row[name], numbers[name]) for name in names]
+        fingerprint["worst"] = max(abs(now - then) / max(abs(now), abs(then), 1e-9) for then, now in pairs)
+    return fingerprint
+
+
+def check(path: Path, known: dict, update: bool = False) -> int:
+    """Count the trainings of a file that agree with those known; Stale if one does not. update: replace the known."""
+    with path.open() as lines:
+        records = Kept.read(path, json.loads(next(lines))["minilora"])
+    if (command := today(records)) is None:
+        return 0
+    before, now = plain(records.header["settings"]), plain(command[0])
+    if names := sorted(name for name in before.keys() & now.keys() if before[name] != now[name]):
+        raise Stale(f"its command has other settings today: {', '.join(names)}")
+    here = {part: machine()[part] for part in ("processor", "blas")}
+    if update:
+        known[path.name] = {"machine": here, "trainings": {}}
+    there = known.get(path.name, {"machine": here, "trainings": {}})
+    same, large = there["machine"] == here, bool(records.header["settings"].get("model"))
+    whole = update and not large and records.header["minilora"] != rates.KIND
+    for key in cells(records):
+        name = " ".join(map(str, key))
+        try:
+            new = begin(records, key, command[1], LARGE_LOSSES if large else LOSSES, whole)
+        except MiniloraError as error:
+            raise Stale(f"{name} does not train: {error}") from error
+        then = there["trainings"].setdefault(name, new) if update else there["trainings"].get(name)
+        if then is None:
+            raise Stale(f"there is no fingerprint of {name}")
+        if parts := [part for part in ("model", "rows") if same and new[part] != then[part]]:
+            raise Stale(f"{name} trains with other {' and '.join(parts)}")
+        losses = zip(new["losses"], then["losses"], strict=True)
+        if steps := [step for step, (a, b) in enumerate(losses, 1) if abs(a - b) > (HERE if same else ELSEWHERE) * b]:
+            raise Stale(f"{name} has another loss from step {steps[0]} on")
+        if then.get("worst", 0) > WHOLE:
+            raise Stale(f"{name} ends {100 * then['worst']:.1f} % from the record")
+    return len(there["trainings"])
