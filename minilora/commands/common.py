@@ -77,10 +77,7 @@ class Parser(argparse.ArgumentParser):
         return next((a.partition("=")[2] or after for a, after in pairs if a.partition("=")[0] == flag), None)
 
     def _suggestion(self, flag: str) -> str:
-        """Suggest the flag that does what `flag` does in another library, or else the one that is spelled most like it.
-
-        Returns "" if there is none.
-        """
+        """Suggest our flag for what `flag` does in another library, or else the one spelled most like it."""
         name = flag.lower().lstrip("-").replace("_", "-")
         if same := [ours for ours, theirs in FOREIGN.items() if name in theirs.split()]:
             return next((f"; did you mean {ours!r}?" for ours in same if ours in self._option_string_actions), "")
@@ -166,7 +163,7 @@ FLAGS: dict[str, tuple[str, Any, Any]] = {  # flag -> (help, type, default); typ
     "--seq-len": (f"tokens per sequence {DEFAULT}", whole(2), None),
     "--steps": ("", whole(1), None),
     "--epochs": ("passes over the training data, instead of --steps", number(above=0), None),
-    "--accumulate": (f"batches to add up the gradients of {DEFAULT}", whole(1), 1),
+    "--accumulate": (f"accumulate gradients over N batches {DEFAULT}", whole(1), 1),
     "--warmup": ("steps until the peak of --lr (default: 5%% of all)", whole(0), None),
     "--schedule": (f"{', '.join(SCHEDULES)} {DEFAULT}", choice(SCHEDULES), "cosine"),
     "--optimizer": (f"{', '.join(OPTIMIZERS)} {DEFAULT}", choice(OPTIMIZERS), "adamw"),
@@ -180,7 +177,7 @@ FLAGS: dict[str, tuple[str, Any, Any]] = {  # flag -> (help, type, default); typ
     "--json": ("print the result as JSON", bool, False),
     "--temperature": ("", number(least=0), None),
     "--top-k": ("sample from the N most likely tokens", whole(1), None),
-    "--quiz": (f"test what is forgotten: {', '.join(QUIZ)} {DEFAULT}", choice(QUIZ), "auto"),
+    "--quiz": (f"test for forgetting: {', '.join(QUIZ)} {DEFAULT}", choice(QUIZ), "auto"),
     "--replay": ("mix in this share of rows like the base's own data", PART, None),
     "--dry-run": ("show data, memory, time, first batch; train nothing", bool, False),
     "--top-p": ("sample from the top tokens up to this total probability", SHARE, None),
@@ -190,10 +187,7 @@ FLAGS: dict[str, tuple[str, Any, Any]] = {  # flag -> (help, type, default); typ
 def add_flag(
     flags: argparse._ActionsContainer, name: str, words: str = "", kind: Any = None, default: Any = None, **more: Any
 ) -> None:
-    """Add a flag with a help text, a type and a default, each taken from FLAGS if it is not given.
-
-    more: further arguments of `add_argument`.
-    """
+    """Add a flag. Its help, type and default are taken from FLAGS if they are not given. more: for `add_argument`."""
     usual = FLAGS.get(name, ("", None, None))
     words, kind, default = words or usual[0], kind or usual[1], usual[2] if default is None else default
     if kind is bool:
@@ -234,10 +228,7 @@ def add_resume(parser: argparse._ActionsContainer) -> None:
 
 
 def add_training(parser: Parser, training: argparse._ActionsContainer) -> None:
-    """Add the flags that `pretrain` and `finetune` share and that a first run does not need.
-
-    training: the group for those of the optimizer. The others get a group of their own.
-    """
+    """Add flags of `pretrain` and `finetune` that a first run does not need, to `training` and to a group "run"."""
     run = parser.add_argument_group("run")
     add_flags(training, "--accumulate", "--warmup", "--schedule", "--optimizer", "--checkpointing", "--seed")
     add_flags(run, "--eval-every", "--patience", "--save-every")
@@ -292,10 +283,8 @@ def load_model(arguments: Namespace, base: str = "base") -> tuple[Any, Any]:
 
 
 def read_trainings(arguments: Namespace) -> tuple[list[dict], Any]:
-    """Read the training records of the adapter and the model that `add_model`'s flags name.
-
-    Returns the records that exist, the adapter's first, and the columns of examples: each as typed, or else as in the
-    first record.
+    """Return the training records of the adapter and the model that were typed, if they have any, and the columns of
+    examples: each as it was typed, or else as in the first record.
     """
     from minilora.data.examples import Columns
     from minilora.train.load import base_of, path_of_model
@@ -313,10 +302,7 @@ def read_trainings(arguments: Namespace) -> tuple[list[dict], Any]:
 
 
 def drawing(arguments: Namespace, temperature: float) -> dict[str, Any]:
-    """Return the flags of `add_drawing` as arguments of `generate`, with prompt look-up if decoding is greedy.
-
-    temperature: the default.
-    """
+    """Return `add_drawing`'s flags as arguments of `generate`, with look-up if greedy. temperature: the default."""
     from minilora.models.lookup import NUM_TOKENS
 
     settings = {name: getattr(arguments, name) for name in ("top_k", "top_p", "seed")}

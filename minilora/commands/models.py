@@ -42,12 +42,9 @@ def add(parser: Parser) -> None:
     parser.epilog = "examples:\n  minilora models get smollm2\n  minilora models info runs/base"
     actions = ("list", "get", "info", "export")
     parser.add_argument("action", type=choice(actions), help=", ".join(actions))
-    parser.add_argument(
-        "name", nargs="?", help="a name from the list; info and export also take a folder or .gguf file"
-    )
+    parser.add_argument("name", nargs="?", help="name in the list; info and export also take a folder or .gguf file")
     parser.add_argument("folder", nargs="?", help="new folder that export writes")
-    words = "branch, tag or commit of a model on the Hub (default: main)"
-    add_flag(parser, "--revision", words, metavar="NAME")
+    add_flag(parser, "--revision", "branch, tag or commit of a Hub model (default: main)", metavar="NAME")
     add_flag(parser, "--json")
 
 

@@ -1,7 +1,4 @@
-"""`minilora plan`: estimate the memory of a training step, and print it as text or JSON.
-
-The arithmetic is in `minilora.plan`.
-"""
+"""`minilora plan`: estimate the memory of a training step, as text or JSON. The arithmetic is in `minilora.plan`."""
 
 from __future__ import annotations
 
@@ -20,12 +17,10 @@ from minilora.show.grids import Grid, drawn, render, show_share, show_size
 from minilora.train import hub
 
 ASSUMPTIONS = {
-    2: "Assumptions: AdamW's moments in float32, no second copy of the weights, fused attention. With checkpointing "
-    "(ckpt), each block keeps only its input and is recomputed. 1 GB is 10^9 bytes; a GPU's driver takes about half "
-    "a GB more.",
-    4: "Assumptions: minilora's own engine, array by array. With checkpointing (ckpt), the block that is recomputed "
-    "counts as workspace. Each kind is shown at its largest; they are not all alive at once, so the peak may be less "
-    "than their sum.",
+    2: "AdamW's moments in float32, no second copy of the weights, fused attention. With checkpointing (ckpt), each "
+    "block keeps only its input and is recomputed. 1 GB is 10^9 bytes; a GPU's driver takes about half a GB more.",
+    4: "minilora's own engine, array by array. With checkpointing (ckpt), the block that is recomputed is workspace. "
+    "Each kind is at its largest; they are not all alive at once, so the peak may be less than their sum.",
 }
 SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
 
@@ -79,7 +74,7 @@ def plan_text(facts: dict) -> str:
     else:
         grid = _several(plans)
     lines = [f"Memory of a training step: {single['method'] + ', ' if single else ''}{setting}", render(drawn(grid))]
-    lines += [fill(facts["assumptions"], 79), ""]
+    lines += [fill(f"Assumptions: {facts['assumptions']}", 79), ""]
     if single:
         counts = (single["trainable"], single["total"])
         trained, total = (f"{n:,}" if n < 1e9 else f"{n / 1e9:,.2f} billion" for n in counts)

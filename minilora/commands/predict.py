@@ -146,10 +146,7 @@ class Table:
     """The file of answers: the rows of --data, each with the columns in `added`."""
 
     def __init__(self, path: Path, rows: list[dict[str, Any]], added: list[str], delimiter: str, mark: str):
-        """Raise MiniloraError if --data already has a column of `added`.
-
-        delimiter: "" for JSON lines. mark: text before the header, such as a byte order mark.
-        """
+        """Raise MiniloraError if --data has a column of `added`. delimiter: "" for JSON lines. mark: the file's start."""
         self.path, self.rows, self.added, self.delimiter, self.mark = path, rows, added, delimiter, mark
         self.names = list(dict.fromkeys(name for row in rows for name in row))
         if clashes := [name for name in self.names if name.strip().lower() in added]:
@@ -170,10 +167,7 @@ class Table:
         return text.getvalue().encode("utf-8", "replace")
 
     def read(self) -> list[dict[str, Any]]:
-        """Read the answers that are already in the file.
-
-        Raises MiniloraError unless the rest of the file is byte for byte what `encode` writes.
-        """
+        """Read the answers in the file. Raises MiniloraError if the rest of the file is not what `encode` writes."""
         from minilora.data.rows import read_rows
 
         answers = [{name: row.get(name) for name in self.added} for _, row in read_rows(self.path)]

@@ -176,10 +176,7 @@ def measure(
 def report(
     arguments: Namespace, model: Any, data: Text | Chats, tested: Any, history: History, before: dict, after: dict
 ) -> tuple[dict, list[str]]:
-    """Report the run's result, as facts and as lines.
-
-    before, after: `measure` of the base and of the weights that are kept.
-    """
+    """Report the run's result, as facts and as lines. before, after: `measure` of the base and of the kept weights."""
     facts: dict = {"validation": history.best, "best_step": history.best_step, "learned": history.learned} | after
     facts |= {"test_examples": num_examples(tested, arguments.seq_len), "seconds": history.seconds}
     facts |= {f"{name}_before": value for name, value in before.items() if name != "quiz"}

@@ -116,10 +116,7 @@ def safe_html(text: str) -> str:
 
 
 class GradeByText(NbGraderPreprocessor):
-    """A preprocessor that gives each test cell its output.
-
-    It derives from NbGraderPreprocessor, because others are disabled by default.
-    """
+    """A preprocessor that gives each test cell its output. (nbgrader enables only its own class by default.)"""
 
     seconds = Float(SECONDS, help="Seconds of processor time per task, and for running all cells.").tag(config=True)
 

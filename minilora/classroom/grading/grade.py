@@ -129,10 +129,7 @@ def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:
 def lesson_report(
     submission: Submission, results: list[Result], held: Sequence[str], hint_steps: int = 0, chosen: int | None = None
 ) -> str:
-    """Report on a lesson: a line for each task, details of failures, and `hint_steps` hints for one task.
-
-    For which task, see `hints_for`.
-    """
+    """Report on a lesson: a line for each task, details of failures, and `hint_steps` hints (see `hints_for`)."""
     lesson = submission.lesson
     title = lesson.title + ":" * (not lesson.title.endswith("?"))
     state = summary(results) if chosen is None else f"task {chosen} {results[0].verdict}"

@@ -157,10 +157,7 @@ def _cell(cell: dict) -> Cell:
 
 
 def _as_python(code: str) -> str:
-    """Return a cell's code with `pass` for lines that only IPython understands.
-
-    Returns "" for a cell in another language, and for one that only calls `nbcheck`.
-    """
+    """Return a cell's code with `pass` for IPython's lines; "" for another language or for calls of `nbcheck`."""
     text = MAGIC.sub("pass", code)
     if text.lstrip().startswith("%%") or calls_of(text) is not None:
         return ""

@@ -56,9 +56,7 @@ class Task:
 
 
 def task(number: int, hints: tuple[str, str, str] | None = None) -> Callable[[Callable], Task]:
-    """Turn the decorated function into a task's check. Its docstring has the three hints, one per paragraph, unless
-    they are given as `hints`.
-    """
+    """Make a function a task's check. Its docstring has the three hints, as paragraphs, unless `hints` has them."""
 
     def make_task(check: Callable) -> Task:
         paragraphs = re.split(r"\n\s*\n", (check.__doc__ or "").strip())

@@ -77,10 +77,7 @@ class Lesson:
 
 
 def lessons_folder() -> Path:
-    """Return the folder `lessons` of this checkout, or else of a clone in the working directory or above it.
-
-    Raises MiniloraError if there is none.
-    """
+    """Find the folder `lessons`: of this checkout, or of a clone here or in a folder above. Raises MiniloraError."""
     here, checkout = [Path.cwd(), *Path.cwd().parents], Path(__file__).resolve().parents[3]
     for place in (checkout, *here):
         if any(place.glob(f"lessons/{SOLUTIONS}")):

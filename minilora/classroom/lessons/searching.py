@@ -49,10 +49,7 @@ Example = tuple[str, Sequence[Any], Sequence[Any]]  # the arrays' layout, argume
 
 
 class Draws:
-    """A source of random inputs. Sizes and choices are the same in an example's second call, values differ.
-
-    A search shrinks sizes and choices towards the first option.
-    """
+    """A source of random inputs. Sizes and choices are the same in an example's calls, and shrink to the first one."""
 
     def __init__(self, choose: Callable[[int], int], twin_of: "Draws | None" = None):
         self._choose, self._twin_of = choose, twin_of
@@ -83,10 +80,7 @@ class Draws:
         return chosen if self._twin_of is None or not others else others[self._rng.integers(len(others))]
 
     def array(self, *shape: int, kinds: Sequence[str] = KINDS, dtype: str | None = None) -> np.ndarray:
-        """Draw an array of numbers with one decimal, of a random kind.
-
-        ties: only two different values; zeros: half are zero; large: up to ±1000; tiny: up to ±1e-4.
-        """
+        """Draw numbers with one decimal. ties: only two values; zeros: half are 0; large: up to ±1000; tiny: ±1e-4."""
         kind = self.choice(*kinds)
         array = np.round(self._rng.standard_normal(shape), 1)
         array = np.where(array == 0, 0.1, array)
@@ -188,10 +182,7 @@ class Search:
         return None
 
     def smaller(self, choices: _Choices, wrong: tuple[int, Failure]) -> tuple[_Choices, int, Failure]:
-        """Shrink an example: lower one choice after the other while it still fails.
-
-        The first choice is left alone: it is a seed, and no seed is simpler than another.
-        """
+        """Shrink an example: lower one choice after the other while it still fails. The first, a seed, stays."""
         left, before = SHRINKS, None
         while choices.made != before:
             before, place = choices.made, 1
@@ -281,7 +272,7 @@ class Search:
             self.fresh()
             if not self.failure(arguments, layout) and self.failure(other, layout):
                 return (
-                    f"After a call with another {name}, this call goes wrong: something that depends on {name} is kept."
+                    f"After a call with another {name}, this one goes wrong: something that depends on {name} is kept."
                 )
         return "This is right in a first call and wrong in a later one: something is kept from one call to the next."
 

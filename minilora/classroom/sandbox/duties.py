@@ -29,10 +29,7 @@ PLAIN = (int, float, str, bool, type(None))  # types compared by value; other it
 
 
 class Duties:
-    """A watch on functions of a module.
-
-    watched: the names ("function" or "Class.method"), each with the duties that do not bind it.
-    """
+    """A watch on functions of a module. watched: {"function" or "Class.method": the duties that do not bind it}."""
 
     def __init__(self, module: Any, watched: Mapping[str, Collection[str]]):
         self.module, self.watched = module, watched
