@@ -12,20 +12,18 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, fields
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from experiments import compare_model, comparison, rates
+from experiments import rates
+from experiments.again import Kept, Stale, today
 from experiments.results import jargon
-from experiments.studies import STUDIES
 from minilora.errors import MiniloraError
-from minilora.measure import curve
 from minilora.measure.records import Records, machine
 from minilora.peft import base_fingerprint
-from minilora.train import load, loop
+from minilora.train import loop
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (Path("experiments") / "records", Path("minilora") / "assets" / "results")
@@ -37,53 +35,8 @@ RENAMED = {"adapt.lr": "adapt.peak_lr", "classify.lr": "classify.peak_lr"}  # si
 CHOSEN = {"seeds", "methods", "model", "sizes"}  # settings that the command line gives
 
 
-class Stale(Exception):
-    """Says why a file of records is stale."""
-
-
 class Enough(Exception):
     """Ends a training whose first losses are known."""
-
-
-class Kept(Records):
-    """Records in which nothing is measured anew."""
-
-    def measured(self, key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
-        if key not in self:
-            raise Stale(f"its command also measures {' '.join(map(str, key))} today")
-        return self.rows[key]
-
-
-def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
-    """Return the settings that a file's command uses today, and what measures a cell; None for files of times alone."""
-    kind, there = records.header["minilora"], records.header["settings"]
-
-    def as_there(settings: type) -> Any:
-        names = {field.name for field in fields(settings)} & there.keys() - {"columns"}
-        return settings(**{n: tuple(there[n]) if isinstance(there[n], list) else there[n] for n in names})
-
-    if kind.startswith("study "):
-        study = STUDIES[kind.removeprefix("study ")]
-        settings = study.large if there.get("model") else study.full
-        bench = study.bench(settings, records)
-        return asdict(settings), lambda *key: study.measure(bench, *key)
-    if kind == comparison.KIND:
-        full = comparison.FULL
-        return asdict(full), comparison.Comparison(full, comparison.lab_of(full), records).measure
-    if kind == compare_model.KIND:
-        on_model = compare_model.ModelComparison(as_there(compare_model.ModelSettings))
-        on_model.records = records
-        return on_model.facts(), on_model.measure
-    if kind == curve.KIND:
-        on_task = curve.Curve(as_there(curve.CurveSettings), curve.read_task(there["data"], there["test"]))
-        return on_task.facts(), on_task.measure
-    if kind == rates.KIND:
-        empty = Records(records.path, records.header, {})  # no training ends, so that none is written
-        return {}, lambda model, data, method, rate: {"lr": rates.measure(empty, model, method, data)}
-    if kind == jargon.KIND:
-        load.path_of_model(there["model"])  # which is told if it is not on this machine
-        return asdict(jargon.Teaching()), lambda _, seed: jargon.measure(there["model"], seed)
-    return None
 
 
 def plain(settings: dict) -> dict:

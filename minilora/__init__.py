@@ -1,12 +1,12 @@
 """minilora: transfer learning built from arrays up. See README.md for where to start.
 
-Names are loaded when they are first asked for, so that the command line starts fast.
+Names are imported on first use, so that the command line starts fast.
 """
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # typing's own takes as long to import as all else that is loaded before Ctrl-C is handled
-if TYPE_CHECKING:  # what type checkers and editors see of the names below
+TYPE_CHECKING = False  # importing typing for it would double the time until Ctrl-C is handled
+if TYPE_CHECKING:  # for type checkers and editors: the names that __getattr__ imports
     from minilora import backend, data, functional, gradcheck, models, nn, ops, optim, peft, quant, train
     from minilora.optim.lr_scheduler import get_linear_schedule_with_warmup
     from minilora.tensor import Tensor, no_grad
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> object:
     if name in __all__:
         home = "train.auto" if name.startswith("Auto") else _HOMES.get(name)
         return getattr(import_module(f"minilora.{home}"), name) if home else import_module(f"minilora.{name}")
-    if name in ("float32", "float16", "bfloat16"):  # a dtype, where `import minilora as torch` stands
+    if name in ("float32", "float16", "bfloat16"):  # dtypes, for code with `import minilora as torch`
         return name
     raise import_module("minilora.elsewhere").missing("minilora", name)
 

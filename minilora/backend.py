@@ -1,12 +1,13 @@
-"""The switch between NumPy and CuPy: `xp`, the border to the host, and every difference that the ops must not see.
+"""The switch between NumPy and CuPy: `xp`, copies to and from the host, and every difference hidden from the ops.
 
     from minilora.backend import xp      # stays valid when the backend changes
-    backend.use("cupy")                  # for good, or
-    with backend.use("cupy"): ...        # for a block; MINILORA_BACKEND=cupy sets it at start
+    backend.use("cupy")                  # for the rest of the process, or
+    with backend.use("cupy"): ...        # for a block; MINILORA_BACKEND=cupy selects it at start
 
-Two rules keep one code path right on both: all randomness is drawn by a NumPy Generator on the host and copied over, so
-one seed gives one result; and whatever arrives from the host (token ids, class indices, masks) is checked there,
-because CuPy wraps an index that is out of range without a word and a check on the device would wait for it.
+Two rules let the same code run on both. All random numbers are drawn by a NumPy Generator on the host and copied over,
+so a seed gives the same result everywhere. And whatever arrives from the host (token ids, class indices, masks) is
+checked there, because CuPy silently wraps an index that is out of range, and a check on the device would have to wait
+for it.
 """
 
 import os
@@ -22,7 +23,7 @@ import numpy as np
 from minilora import blas
 from minilora.errors import MiniloraError, escape, unknown
 
-Array: TypeAlias = Any  # NumPy's array or CuPy's, which has no types to check with
+Array: TypeAlias = Any  # a NumPy or CuPy array; CuPy ships no type hints
 xp: Any = SimpleNamespace()  # NumPy's or CuPy's functions; `use` fills it
 Thing = TypeVar("Thing")
 name = ""
@@ -30,12 +31,11 @@ name = ""
 
 @dataclass(frozen=True)
 class Backend:
-    """An array library: all that differs from one to another.
+    """An array library: everything that differs between NumPy, CuPy and others.
 
-    `namespace` holds the functions that become `xp`; `array_type` is the class of its arrays; `from_host` and `to_host`
-    copy between NumPy and it; `is_cpu` says whether elementwise chains should stay within a CPU's cache, and whether
-    arrays have a read-only flag; `kernel` makes a function of arrays from C (CuPy's ElementwiseKernel), if there is
-    such.
+    `namespace` holds the functions that become `xp`; `array_type` is its array class; `from_host` and `to_host` copy
+    from and to NumPy. `is_cpu` is True if elementwise chains should stay within a CPU's cache and arrays have a
+    read-only flag. `kernel` compiles a function of arrays from C (CuPy's ElementwiseKernel), if the library can.
     """
 
     name: str
@@ -67,10 +67,10 @@ def _load_cupy() -> Backend:
             "the cupy backend needs CuPy: pip install 'minilora[cuda12]' or 'minilora[cuda13]', to match your driver"
         ) from error
     try:
-        found = cupy.cuda.runtime.getDeviceCount()
+        num_devices = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # no driver, no device, or a driver that is too old: CuPy has a class for each
         raise MiniloraError(f"the cupy backend finds no usable GPU: {escape(str(error))}") from error
-    if not found:
+    if not num_devices:
         raise MiniloraError("the cupy backend finds no GPU; use 'numpy'")
     return Backend(
         name="cupy",
@@ -88,7 +88,7 @@ _active: Backend
 
 
 def register(backend_name: str, load: Callable[[], Backend]) -> None:
-    """Offer another array library to `use`; `load` is called the first time that it is asked for."""
+    """Add an array library that `use` can then select by name; `use` calls `load`."""
     _loaders[backend_name] = load
 
 
@@ -100,48 +100,48 @@ def _activate(backend: Backend) -> None:
 
 
 def use(backend_name: str) -> AbstractContextManager[Any]:
-    """Make `backend_name` the backend, for good or, as `with use(...)`, for a block.
+    """Switch to the backend `backend_name`, for the rest of the process or, as `with use(...)`, for a block.
 
-    Tensors made under another backend keep their arrays there and cannot be mixed with new ones. Raises MiniloraError
-    for a name that is not known or a library or device that is missing; the backend then stays what it was.
+    Tensors created under another backend keep their arrays and cannot be mixed with new ones. Raises MiniloraError if
+    the name is unknown or the library or device is missing; the backend then stays as it was.
     """
     previous = globals().get("_active")
     if backend_name not in _loaders:
         raise MiniloraError(unknown("backend", backend_name, sorted(_loaders)))
     _activate(_loaders[backend_name]())
-    back = ExitStack()  # whose end, if it is entered, brings the previous backend back
+    restore = ExitStack()  # restores the previous backend when a `with` block ends; unused otherwise
     if previous is not None:
-        back.callback(_activate, previous)
-    return back
+        restore.callback(_activate, previous)
+    return restore
 
 
-# The border to the host
+# To and from the host
 
 
 def is_array(a: object) -> bool:
-    """True for an array of the active backend."""
+    """Return True for an array of the active backend."""
     return isinstance(a, _active.array_type)
 
 
 def asarray(a: Any, dtype: Any = None) -> Array:
-    """`a` (array, NumPy array, list or number) as an array of the active backend; no copy where it is one already."""
+    """Convert `a` (array, NumPy array, list or number) to an array of the active backend; no copy if it is one."""
     if isinstance(a, _active.array_type):
         return a if dtype is None or a.dtype == dtype else a.astype(dtype)
-    if hasattr(a, "get") and hasattr(a, "device"):  # a CuPy array that came from the other side of a switch
+    if hasattr(a, "get") and hasattr(a, "device"):  # a CuPy array, made before the backend was switched
         a = a.get()
     return _active.from_host(np.asarray(a, dtype=dtype))
 
 
 def number_array(a: Any) -> Array:
-    """A copy of anything array-like, in a dtype that a tensor can have: an array keeps its own, but float16 becomes
-    float32, as Python's numbers do. TypeError for anything but numbers and booleans.
+    """Copy anything array-like into an array with a dtype that a tensor can have. Arrays keep their dtype, except that
+    float16 becomes float32; so do Python's numbers. TypeError for anything but numbers and booleans.
     """
     if is_array(a) or hasattr(a, "dtype"):
         array = asarray(a)
         array = array.astype(xp.float32) if array.dtype == xp.float16 else array.copy()
     else:
         for item in np.asarray(a, dtype=object).flat:
-            if item is None or isinstance(item, str):  # NaN and what the text says, to NumPy
+            if item is None or isinstance(item, str):  # NumPy would take None as NaN, and parse the text
                 raise TypeError(f"a tensor holds numbers or booleans, not {escape(repr(item))}")
         array = asarray(a, dtype=xp.float32)
     if array.dtype.kind not in "fiub":
@@ -150,20 +150,20 @@ def number_array(a: Any) -> Array:
 
 
 def to_numpy(a: Any) -> Any:
-    """`a` as a NumPy array on the host; on CuPy a copy that waits for the device, on NumPy the array itself."""
+    """Return `a` as a NumPy array on the host: with CuPy a copy that waits for the device, with NumPy `a` itself."""
     return _active.to_host(a) if isinstance(a, _active.array_type) else np.asarray(a)
 
 
 def implicitly_to_numpy(a: Array, dtype: Any, copy: bool | None) -> np.ndarray:
-    """`np.array(a, dtype, copy=copy)`, which is no border to cross: an array on a device raises its TypeError."""
+    """Call `np.array(a, dtype, copy=copy)`, and so never copy from a GPU: CuPy's arrays raise a TypeError here."""
     return np.array(a, dtype=dtype, copy=copy)
 
 
 def checked_indices(indices: Any, size: int, what: str) -> Array:
-    """A copy of integer `indices` as an array of the backend, after each was seen to lie in 0 … size-1.
+    """Check that integer `indices` lie in 0 … size-1, and return a copy of them as an array of the backend.
 
     Host data is checked on the host; an array that is already on a device is fetched for the check. Raises IndexError
-    that names the first bad value, TypeError for anything but integers.
+    with the first bad value, and TypeError for anything but integers.
     """
     host = to_numpy(indices)
     if host.dtype.kind not in "iu":
@@ -175,48 +175,48 @@ def checked_indices(indices: Any, size: int, what: str) -> Array:
 
 
 def check_index(index: tuple[Any, ...], shape: tuple[int, ...]) -> None:
-    """Raise IndexError if an array of `shape` cannot be indexed so. index: its arrays on the host."""
+    """Raise IndexError if `index`, with its arrays on the host, does not fit an array of `shape`."""
     np.broadcast_to(np.False_, shape)[index]
 
 
-# Quirks
+# Differences between the backends
 
 
 def errstate() -> AbstractContextManager[Any]:
-    """Within the block, floating-point warnings are silent (CuPy has none to begin with)."""
+    """Return a context that silences floating-point warnings (CuPy never gives any)."""
     return np.errstate(all="ignore")
 
 
 def is_cpu() -> bool:
-    """True where work should be cut into blocks that fit a cache: on a CPU."""
+    """Return True on a CPU, where work should be cut into blocks that fit a cache."""
     return _active.is_cpu
 
 
 def device() -> str:
-    """The device of the arrays, in PyTorch's words."""
+    """Return the device of the arrays, as PyTorch names it: "cpu" or "cuda"."""
     return "cpu" if _active.is_cpu else "cuda"
 
 
 def on_device(thing: Thing, wanted: object) -> Thing:
-    """Return `thing`, if arrays are on the device `wanted`, as PyTorch names it ("cuda:0"); else MiniloraError."""
+    """Return `thing` unchanged if arrays are on the device `wanted`, in PyTorch's names; else raise MiniloraError."""
     if str(wanted).partition(":")[0] != device():
-        raise MiniloraError(f"arrays are on {device()!r}, not {escape(wanted)}: backend.use says where")
+        raise MiniloraError(f"arrays are on {device()!r}, not {escape(wanted)}; backend.use() chooses the device")
     return thing
 
 
-BLOCK_BYTES = 512 * 1024  # of data that an elementwise chain touches at a time: a CPU core's cache
+BLOCK_BYTES = 512 * 1024  # data that an elementwise chain works on at a time, so that it stays in a core's cache
 
 
 def row_blocks(rows: int, row_bytes: int) -> Iterator[slice]:
-    """Slices over `rows` rows so that a block of them stays in a core's cache; one slice on a GPU."""
+    """Yield slices of `rows` rows, each small enough to stay in a core's cache; on a GPU, one slice of all."""
     step = max(1, BLOCK_BYTES // max(row_bytes, 1)) if _active.is_cpu else max(rows, 1)
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
 
 
 def elementwise_kernel(in_params: str, out_params: str, body: str, name: str) -> Callable[..., Any] | None:
-    """A compiled function that computes each element of its result by `body`, C in the terms of CuPy's
-    ElementwiseKernel; None on a backend without kernels. Made once a backend.
+    """Compile a function that computes each element of its result with `body`, C code as CuPy's ElementwiseKernel takes
+    it. Compiled once; None if the backend has no kernels.
     """
     return None if _active.kernel is None else _compiled(_active.kernel, in_params, out_params, body, name)
 
@@ -227,9 +227,9 @@ def _compiled(make: Callable[..., Callable[..., Any]], *source: str) -> Callable
 
 
 def add_rows(rows: int, ids: Array, values: Array) -> Array:
-    """A (rows, d) array that holds, in row i, the sum of the `values` (n, d) whose `ids` (n,) are i.
+    """Return an array (rows, d) whose row i is the sum of those `values` (n, d) whose `ids` (n,) are i.
 
-    On a CPU, sorting and adding up runs is several times faster than `add.at`.
+    On a CPU, sorting the ids and summing runs of equal ones is several times faster than `add.at`.
     """
     out = xp.zeros((rows, values.shape[1]), dtype=values.dtype)
     if not _active.is_cpu:
@@ -243,23 +243,23 @@ def add_rows(rows: int, ids: Array, values: Array) -> Array:
 
 
 def is_writable(array: Array) -> bool:
-    """False for an array that is read-only; CuPy has none."""
+    """Return False for a read-only array; CuPy has none."""
     return not _active.is_cpu or array.flags.writeable
 
 
 def is_lockable(array: Array) -> bool:
-    """True where `array` is writable now and the backend can make it read-only."""
+    """Return True if `array` is writable and the backend can make it read-only."""
     return _active.is_cpu and array.flags.writeable
 
 
 def lock(array: Array) -> None:
-    """Make `array` read-only, where the backend can."""
+    """Make `array` read-only, if the backend can."""
     if _active.is_cpu:
         array.flags.writeable = False
 
 
 def unlock(array: Array) -> None:
-    """Take a `lock` back."""
+    """Undo `lock`."""
     if _active.is_cpu:
         array.flags.writeable = True
 
@@ -273,7 +273,7 @@ def device_count() -> int:
 
 
 def set_device(number: int) -> None:
-    """Use GPU `number` from here on."""
+    """Make GPU `number` the current one."""
     _active.namespace.cuda.Device(number).use()
 
 

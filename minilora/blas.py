@@ -1,4 +1,4 @@
-"""How many threads the matrix library under NumPy uses, what it is, and how the process keeps its memory."""
+"""Threads of the BLAS library under NumPy, the processor cores that there are, and malloc's settings."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 @cache
 def _controller() -> Any:
-    import numpy  # noqa: F401 (the controller sees what is loaded)
+    import numpy  # noqa: F401 (the controller finds only libraries that are already loaded)
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -21,7 +21,7 @@ def _controller() -> Any:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within the block, each matrix product uses one thread; blocks of several threads may overlap."""
+    """Limit each matrix product to one thread within the block. Blocks may overlap, also on several threads."""
     global _blocks, _limit
     with _lock:
         if not _blocks:
@@ -36,42 +36,42 @@ def one_thread() -> Iterator[None]:
                 _limit.restore_original_limits()
 
 
-_lock, _blocks = Lock(), 0  # how many blocks of `one_thread` are open
-_limit: Any = None  # what ends the last
+_lock, _blocks = Lock(), 0  # _blocks: number of `one_thread` blocks that are open
+_limit: Any = None  # the limit that the first block set and the last one lifts
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Have the C library keep large freed blocks instead of returning them to the system (glibc; elsewhere nothing).
+    """Make the C library keep large freed blocks instead of returning them to the system (glibc only).
 
-    A training step frees and asks for the same large arrays over and over, and every page that comes back from the
-    system costs a fault and is zeroed first: a twentieth to a sixth of a step's time. Threads that are started later
-    share one heap: of those that they would have of their own, every free part is returned, whatever the threshold.
+    A training step frees and allocates the same large arrays over and over, and each page that the system hands out
+    again costs a page fault and is zeroed first: 5 to 17 % of a step's time. Threads started later share one heap,
+    because a thread's own heap would return every free part, whatever the threshold.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # no glibc
         return
     mallopt(-3, 2**30)  # M_MMAP_THRESHOLD: blocks below it come from the heap
-    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's free end up to it is kept
-    mallopt(-8, 1)  # M_ARENA_MAX: heaps
+    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: up to this much free memory stays at the heap's end
+    mallopt(-8, 1)  # M_ARENA_MAX: one heap for all threads
 
 
 def describe() -> list[dict[str, Any]]:
-    """One dictionary per loaded BLAS: its name, version, kernels (`architecture`) and number of threads."""
+    """List a dictionary for each loaded BLAS: its name, version, kernels (`architecture`) and number of threads."""
     return [pool for pool in _controller().info() if pool["user_api"] == "blas"]
 
 
 def cores() -> int:
-    """Count the processor cores that this process may use, or as many as its container's share of time keeps busy."""
+    """Count the processor cores that this process may use, or fewer if its container's CPU quota allows fewer."""
     quota = _quota()
     return len(usable_cores()) if quota is None else min(len(usable_cores()), ceil(quota))
 
 
 @cache
 def fit_container() -> None:
-    """No more threads for matrix products than there are `cores`, which the libraries count without the container's
-    limit: threads that share the time of half a core wait for each other.
+    """Limit matrix products to as many threads as there are `cores()`. BLAS ignores a container's CPU quota, and
+    threads that share the time of half a core mostly wait for each other.
     """
     if cores() < len(usable_cores()):
         _controller().limit(limits=cores(), user_api="blas")
@@ -79,18 +79,18 @@ def fit_container() -> None:
 
 @cache
 def _quota() -> float | None:
-    """Cores' worth of time that the process's container may use; None where it has no limit."""
+    """Return the CPU time that the process's container may use, in cores; None if there is no limit."""
     with suppress(OSError, ValueError):  # no such file, or "max"
-        most, period = CPU_MAX.read_text(encoding="ascii").split()
-        return int(most) / int(period)
+        quota, period = CPU_MAX.read_text(encoding="ascii").split()
+        return int(quota) / int(period)
     return None
 
 
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # the container's, on Linux
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # the container's CPU quota, on Linux
 
 
 def usable_cores() -> set[int]:
-    """The processor cores that this process may use, by number."""
+    """Return the numbers of the processor cores that this process may use."""
     try:
         return os.sched_getaffinity(0)
     except AttributeError:  # not on Linux

@@ -1,11 +1,12 @@
-"""Activation checkpointing: keep what a block was given, and compute the rest again when its gradient is wanted.
+"""Activation checkpointing: save only a block's inputs, and recompute the rest when its gradient is needed.
 
-    forward     the block runs, and what it kept for backward is dropped as soon as it has ended
-    backward    when its turn comes, the block runs once more, and the graph that this makes is walked
+    forward     the block runs, and what it saved for backward is dropped as soon as it has finished
+    backward    when its turn comes, the block runs once more, and backward walks the graph of this second run
 
-With a checkpoint a block, a model of L blocks keeps L inputs and what one block keeps, in place of what L blocks keep,
-for one more forward pass (Chen et al. 2016, "Training deep nets with sublinear memory cost", section 3). The second run
-repeats the first operation by operation, so that loss and gradients have the same bits with and without it.
+With every block checkpointed, a model of L blocks holds L inputs and the activations of one block instead of those of
+L blocks, at the price of one more forward pass (Chen et al. 2016, "Training deep nets with sublinear memory cost",
+section 3). The second run repeats the first one operation by operation, so loss and gradients are bit-identical with
+and without checkpointing.
 """
 
 from collections.abc import Callable
@@ -21,11 +22,12 @@ from minilora.tensor import Tensor, record_graph
 def checkpoint(
     block: nn.Module, *arguments: Any, within: Callable[[], AbstractContextManager[Any]] = nullcontext, **keywords: Any
 ) -> Tensor:
-    """`block(*arguments, **keywords)`, a Tensor, with a graph that is made in backward.
+    """Call `block(*arguments, **keywords)`, which returns a Tensor, and build its graph only in backward.
 
-    Gradients reach all that the block reads: arguments, its own parameters, and Tensors that it has from elsewhere. It
-    must compute the same both times, so what it reads is read-only in between, as in any graph; RuntimeError in
-    backward where a weight was replaced. Its dropouts draw the same numbers again. within: makes the context of a run.
+    Gradients reach everything that the block reads: arguments, its own parameters, and Tensors from elsewhere. It must
+    compute the same both times, so the arrays that it reads are read-only in between, as in any graph; backward raises
+    RuntimeError if a weight was replaced. Its dropouts draw the same numbers again. within: returns the context manager
+    that each of the two runs is wrapped in.
     """
     rngs = nn.dropout_twice(block) if is_recording() else [None]
 
@@ -37,28 +39,31 @@ def checkpoint(
 
     start = next(clock)
     out = run()
-    if out._node is None or out._node.index < start:  # nothing in it trains or is recorded, or it made nothing
+    if out._node is None or out._node.index < start:  # nothing was recorded, or the block returned its input
         return out
     nodes = nodes_since([out._node], start)
     inputs = inputs_of(nodes)
     reads = list({reading for node in nodes for reading in node.reads})
     array = out._data
-    del out, nodes  # and with them the graph, and what only the graph held
+    del out, nodes  # frees the graph, and the arrays that only the graph held
+    # Guarded arrays that are still alive, such as weights and inputs: the second run has to read the same ones.
     lasting = {reading for reading in reads if reading.guard.array() is not None}
-    again = [run]  # which holds the inputs: they can go as the walk passes what reads them
+    reruns = [run]  # holds the inputs; popped in backward, so that they can be freed as the walk goes on
 
     def rule(g: Array) -> tuple[Array | None, ...]:
         now = next(clock)
         with enable_grad():
-            root = again.pop()()._node
+            root = reruns.pop()()._node
         read = {reading for node in nodes_since([root] if root else [], now) for reading in node.reads}
         if root is None or not lasting <= read:
-            raise RuntimeError("a weight was replaced between the forward pass and backward, which computes it again")
+            raise RuntimeError(
+                "a weight was replaced between the forward pass and backward, which recomputes the block"
+            )
         lasting.clear()  # the new graph reads them
         read.clear()
         roots = {root: g}
-        del g  # the walk frees gradient by gradient
-        found = gradients_of(roots, ends=set(inputs))
-        return tuple(found.get(x) for x in inputs)
+        del g  # the walk frees each gradient as soon as it is used
+        gradients = gradients_of(roots, ends=set(inputs))
+        return tuple(gradients.get(x) for x in inputs)
 
     return record_graph(array, inputs, rule, reads)

@@ -1,4 +1,4 @@
-"""Fields of a dataclass that say what they may hold, and one check of them all.
+"""Dataclass fields that declare which values they accept, and one function that checks them all.
 
 @dataclass
 class Settings:
@@ -22,26 +22,26 @@ FLOAT32_MAX = 3.4028234663852886e38
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value, in words and as a test; names: those of which one is perhaps meant by a word that is not."""
+    """A kind of value: `words` for messages, `allows` to test a value, and `names` to suggest for a misspelt one."""
 
     words: str
     allows: Callable[[Any], bool]
     names: Sequence[str] = ()
 
     def hint(self, value: object) -> str:
-        """Ask for the name that is perhaps meant by a value."""
+        """Return "; did you mean …?" with the name nearest to `value`; "" if none is near."""
         return did_you_mean(value, self.names, before="; ")
 
     def problems(self, name: str, value: object) -> list[str]:
-        """List what is wrong with the value called `name`: one sentence or none."""
+        """Return a list of one message if `value` is not allowed, else an empty one. name: the field's name."""
         if self.allows(value):
             return []
         return [f"{name} must be {self.words}, not {escape(repr(value))}{self.hint(value)}"]
 
 
 def field_problems(config: Any) -> list[str]:
-    """Everything that is wrong with the values of a dataclass's checked fields, in their order. NumPy's scalars among
-    them become Python's.
+    """List what is wrong with the values of a dataclass's checked fields, in order. NumPy scalars among them are first
+    replaced by Python numbers.
     """
     kinds = {f.name: f.metadata["kind"] for f in fields(config) if "kind" in f.metadata}
     for name in kinds:
@@ -51,7 +51,7 @@ def field_problems(config: Any) -> list[str]:
 
 
 def checked_value(name: str, value: Any, like: Any) -> Any:
-    """The argument called `name`, a scalar of NumPy as Python's. MiniloraError for what a field `like` may not hold."""
+    """Check the argument `name` by the rules of the field `like`; return it, a NumPy scalar as a Python number."""
     value = value.item() if _is_scalar(value) else value
     if problems := like.metadata["kind"].problems(name, value):
         raise MiniloraError(problems[0])
@@ -59,17 +59,17 @@ def checked_value(name: str, value: Any, like: Any) -> Any:
 
 
 def _is_scalar(value: Any) -> bool:
-    """Return True for a number of NumPy's."""
+    """Return True for a NumPy scalar."""
     return getattr(value, "shape", None) == ()
 
 
-# Fields by what they hold. The default is not checked before the value is.
+# Fields, by the values that they accept. Defaults are checked together with the other values, not here.
 
 
 def checked(
     default: Any, words: str, allows: Callable[[Any], bool], optional: bool = False, names: Sequence[str] = ()
 ) -> Any:
-    """A field of a kind of its own; optional: None is allowed, too. A default that is a list or a dict is copied."""
+    """Return a field with a test of its own. optional: allow None, too. A list or dict as default is copied."""
     kind = Kind(words, allows, names)
     if optional:
         kind = Kind(f"{words} or None", lambda value: value is None or allows(value), names)
@@ -79,7 +79,7 @@ def checked(
 
 
 def whole(default: int | None, *, least: int = 0, optional: bool = False) -> Any:
-    """A field for a whole number of at least `least`."""
+    """Return a field for a whole number of at least `least`."""
     return checked(default, f"a whole number of at least {least}", lambda value: is_whole(value, least), optional)
 
 
@@ -92,7 +92,7 @@ def number(
     other_than: float | None = None,
     optional: bool = False,
 ) -> Any:
-    """A field for a finite number that float32 holds, between the bounds that are given."""
+    """Return a field for a number that is finite in float32 and within the given bounds."""
     bounds: list[Any] = [("above", gt, above), ("of at least", ge, least), ("below", lt, below)]
     bounds = [bound for bound in (*bounds, ("other than", ne, other_than)) if bound[2] is not None]
     words = " ".join(["a number", " and ".join(f"{word} {bound:g}" for word, _, bound in bounds)]).strip()
@@ -105,18 +105,18 @@ def number(
 
 
 def flag(default: bool) -> Any:
-    """A field for True or False."""
+    """Return a field for True or False."""
     return checked(default, "True or False", lambda value: type(value) is bool)
 
 
 def choice(default: Any, *values: str, optional: bool = False) -> Any:
-    """A field for one of some words; the nearest one is named to whoever has another."""
+    """Return a field for one of several words. The error message suggests the nearest one."""
     words = f"one of {', '.join(values)}" if len(values) > 1 else repr(values[0])
     return checked(default, words, lambda value: isinstance(value, str) and value in values, optional, values)
 
 
 def tokens(default: int | list[int] | None) -> Any:
-    """A field for a token id, several or None."""
+    """Return a field for a token id, a list of them, or None."""
     return checked(default, "token ids", lambda value: is_whole(value) or is_list_of(is_whole, value), optional=True)
 
 
@@ -134,5 +134,5 @@ def is_number(value: Any) -> bool:
 
 
 def is_list_of(allows: Callable[[Any], bool], value: object) -> bool:
-    """Return True for a list, empty or not, of what `allows` allows."""
+    """Return True for a list, possibly empty, of which `allows` accepts every item."""
     return isinstance(value, list) and all(map(allows, value))

@@ -1,4 +1,4 @@
-"""Central differences: is a gradient rule right?
+"""A check of gradient rules against central differences.
 
 In float64, (f(x + εd) - f(x - εd)) / 2ε agrees with the gradient along d to about ε² relative, so a wrong rule shows.
 """
@@ -11,11 +11,11 @@ import numpy as np
 from minilora import backend
 from minilora.tensor import Tensor, gradients, no_grad
 
-FULL_JACOBIAN_SIZE = 64  # inputs up to this size are checked element by element
+FULL_JACOBIAN_SIZE = 64  # inputs of up to this many elements are checked element by element
 
 
 class GradientError(AssertionError):
-    """A gradient does not agree with central differences; the message says which input, where, and by how much."""
+    """A gradient that disagrees with central differences. The message says for which input, where, and by how much."""
 
 
 def gradcheck(
@@ -25,32 +25,32 @@ def gradcheck(
 
     fn: takes the inputs, returns one Tensor of any shape. inputs: Tensors; those that require a gradient and are
     float64 are checked (at least one must be). The result is weighted by a fixed random array, and its gradient is
-    compared along two random directions and, for inputs of up to 64 elements, in each element. A difference counts as
-    wrong above atol + rtol · (largest absolute value among the compared). Also checked: shapes and dtypes of the
-    gradients, and that neither pass changes an input.
+    compared along two random directions and, for inputs of up to 64 elements, in each element. A difference above
+    atol + rtol · (largest absolute value that was compared) is an error. Shapes and dtypes of the gradients are checked
+    too, and that no input was changed.
     """
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not checked or any(inputs[i].dtype != np.float64 for i in checked):
-        raise ValueError("gradcheck needs at least one input that requires a gradient, and those in float64")
+        raise ValueError("gradcheck needs at least one input that requires a gradient, and all of those in float64")
     rng = np.random.default_rng(seed)
     before: list[Any] = [x.numpy() if isinstance(x, Tensor) else None for x in inputs]
 
     out = fn(*inputs)
     weights = rng.standard_normal(out.shape)
-    found = gradients(out, backend.asarray(weights))
+    analytic_gradients = gradients(out, backend.asarray(weights))
     for i, x in enumerate(inputs):
         if before[i] is not None and not np.array_equal(x.numpy(), before[i], equal_nan=True):
             raise GradientError(f"input {i} was changed in place")
 
     def objective(i: int, array: Any) -> float:
-        changed = Tensor(backend.asarray(array), requires_grad=True)  # a parameter, if it takes the place of one
-        trial = [changed if x is inputs[i] else x for x in inputs]  # one that is given twice changes twice
+        changed = Tensor(backend.asarray(array), requires_grad=True)  # a parameter, so that modules accept it
+        trial = [changed if x is inputs[i] else x for x in inputs]  # an input that is passed twice changes in both
         with no_grad():
             return float((backend.to_numpy(fn(*trial).data) * weights).sum())
 
     for i in checked:
         x = before[i]
-        g = found.get(inputs[i])
+        g = analytic_gradients.get(inputs[i])
         g = np.zeros_like(x) if g is None else backend.to_numpy(g)
         if g.shape != x.shape or g.dtype != x.dtype:
             raise GradientError(f"input {i} is {x.dtype}{x.shape}, its gradient {g.dtype}{g.shape}")

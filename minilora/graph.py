@@ -24,12 +24,12 @@ _recording = ContextVar("recording", default=True)
 
 
 def no_grad() -> AbstractContextManager[None]:
-    """Within the block (and this thread), operations record nothing and results need no gradient."""
+    """Return a context in which, on this thread, operations record nothing and results require no gradient."""
     return _set_recording(False)
 
 
 def enable_grad() -> AbstractContextManager[None]:
-    """Within the block (and this thread), operations record, inside `no_grad` too."""
+    """Return a context in which, on this thread, operations are recorded, even inside `no_grad`."""
     return _set_recording(True)
 
 
@@ -39,25 +39,25 @@ def _set_recording(flag: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(ValueError):  # entered by hand, never left, and collected in another context
+        with suppress(ValueError):  # entered by hand, never left, then garbage-collected in another context
             _recording.reset(token)
 
 
 def is_recording() -> bool:
-    """False inside `no_grad`."""
+    """Return True unless operations run inside `no_grad`."""
     return _recording.get()
 
 
-clock = count()  # nodes are numbered in the order of their making, which is a topological order
+clock = count()  # nodes are numbered as they are created, which is a topological order
 
 
 class Node:
-    """One recorded operation: where gradients go from here.
+    """One recorded operation: the inputs that gradients flow to from here, and the rules that compute them.
 
-    `edges` becomes None when the walk has passed. `reads` are the leaves' arrays that its rules may read.
+    `edges` becomes None once backward has passed. `reads` are the leaves' arrays that its rules may read.
 
-    `recompute` is None, or computes the result's array again from what the rules hold anyway, for a rule of a later
-    operation that would have to save it otherwise.
+    `recompute` is None, or a function that computes the result's array again from what the rules hold anyway. A later
+    operation then does not need to save that array for its own rule.
     """
 
     __slots__ = ("dtype", "edges", "index", "reads", "recompute", "shape")
@@ -71,7 +71,7 @@ class Node:
         self.reads = reads
 
     def release(self) -> list[Edge]:
-        """Hand over the edges and give the arrays that they read back for writing."""
+        """Return the edges, drop them here, and unlock the arrays that they read."""
         if self.edges is None:
             raise RuntimeError("backward() through a graph that was used before; run the forward pass again")
         edges, self.edges, self.recompute = self.edges, None, None
@@ -83,12 +83,12 @@ class Node:
 
 
 def gradients_of(roots: dict[Node, Array], ends: Collection[Any] = ()) -> dict[Leaf, Array]:
-    """Walk back through the graph behind `roots`, {node: gradient}, and use both up: {leaf: array nobody else holds}.
+    """Walk back through the graph from `roots`, {node: gradient}, and return {leaf: gradient}. Both are used up.
 
-    Nodes are visited newest first, so each has all of its gradient when its turn comes. ends: nodes at which the walk
-    stops, as at leaves.
+    Nodes are visited newest first, so a node's gradient is complete when its turn comes. ends: nodes at which the walk
+    stops, as it does at leaves. The returned arrays belong to the caller.
     """
-    sums: dict[Leaf, tuple[Array, bool]] = {}  # (gradient so far, is the array ours to write into?)
+    sums: dict[Leaf, tuple[Array, bool]] = {}  # (gradient so far, True if we may write into that array)
     pending: dict[Any, tuple[Array, bool]] = {root: (gradient, False) for root, gradient in roots.items()}
     heap = sorted((-root.index, root) for root in roots)
     roots.clear()
@@ -99,21 +99,21 @@ def gradients_of(roots: dict[Node, Array], ends: Collection[Any] = ()) -> dict[L
         edges = node.release()
         while edges:
             inputs, rule = edges.pop()
-            results = rule(flow[0] if edges else flow.pop())  # the last rule may free what flows in
+            results = rule(flow[0] if edges else flow.pop())  # the last rule may free the incoming gradient
             for x, result in zip(inputs, results if type(results) is tuple else (results,), strict=True):
                 if x is None or result is None:
                     continue
                 is_end = not isinstance(x, Node) or x in ends
                 if not is_end and x not in pending:
                     heappush(heap, (-x.index, x))
-                place = sums if is_end else pending
-                place[x] = _add(place.get(x), _fitted(result, x, identity))
+                totals = sums if is_end else pending
+                totals[x] = _add(totals.get(x), _checked_gradient(result, x, identity))
             del rule, results, result
     return {leaf: array if is_ours else array.copy() for leaf, (array, is_ours) in sums.items()}
 
 
 def nodes_since(roots: Iterable[Node], since: int) -> list[Node]:
-    """List the nodes of the graph behind `roots` that were made from number `since` on."""
+    """List the nodes of the graph behind `roots` that were created from number `since` on."""
     seen = dict.fromkeys(root for root in roots if root.index >= since)
     waiting = list(seen)
     while waiting:
@@ -125,16 +125,16 @@ def nodes_since(roots: Iterable[Node], since: int) -> list[Node]:
 
 
 def inputs_of(nodes: Iterable[Node]) -> tuple[Any, ...]:
-    """List the leaves, and the nodes that are none of `nodes`, to which the gradients of `nodes` go."""
+    """List the leaves, and the nodes outside `nodes`, that the gradients of `nodes` flow to."""
     nodes = set(nodes)
     inputs = (x for node in nodes for group, _ in node.edges or () for x in group)
     return tuple(dict.fromkeys(x for x in inputs if x is not None and x not in nodes))
 
 
-def _fitted(result: Array, x: Node | Leaf, incoming: int) -> tuple[Array, bool]:
-    """Check the gradient that a rule returned for the input `x`: (in its dtype, does nobody else hold that array?).
+def _checked_gradient(result: Array, x: Node | Leaf, incoming: int) -> tuple[Array, bool]:
+    """Check the gradient that a rule returned for the input `x`; return (it in x's dtype, True if we own it).
 
-    incoming: the id of the gradient that the rule was given, which may be what it returned.
+    incoming: id of the gradient that was passed to the rule, which may have returned that very array.
     """
     if not backend.is_array(result):  # NumPy's reductions give scalars
         result = backend.asarray(result)
@@ -146,7 +146,7 @@ def _fitted(result: Array, x: Node | Leaf, incoming: int) -> tuple[Array, bool]:
 
 
 def _add(part: tuple[Array, bool] | None, other: tuple[Array, bool]) -> tuple[Array, bool]:
-    """Add both, into whichever of the two nobody else holds; `other` if there is no first."""
+    """Add two gradients, in place if one of the arrays is ours; return `other` if there is nothing to add to."""
     if part is None:
         return other
     (a, a_is_ours), (b, b_is_ours) = part, other
@@ -159,29 +159,29 @@ def _add(part: tuple[Array, bool] | None, other: tuple[Array, bool]) -> tuple[Ar
     return a + b, True
 
 
-# Armour: what a graph reads does not change
+# Protection: arrays that a graph reads must not change
 
 
-guard_lock = RLock()  # a signal handler that looks at a tensor may come while it is held
+guard_lock = RLock()  # reentrant: a signal handler that looks at a tensor may run while it is held
 
 
 class Guard:
-    """Keeps a leaf's array read-only while live graphs read it (NumPy only: CuPy has no such flag).
+    """A lock that keeps a leaf's array read-only while live graphs read it (NumPy only: CuPy has no such flag).
 
-    A node whose rules may read the array holds a `Reading`. Python's reference counts end that with the last of those
-    nodes, also if their graph is dropped without a walk; then the next look at the tensor's `data` unlocks the array.
-    (A counter that a node's finalizer counts down would do so at once, but what a signal handler raises within a
-    finalizer is lost. A version number, as PyTorch has, cannot see NumPy's `t.data[...] = 0`.)
+    Every node whose rules may read the array holds a `Reading`. Reference counting frees it with the last of those
+    nodes, even if their graph is dropped without a backward pass; the next access to the tensor's `data` then unlocks
+    the array. (A counter that a node's finalizer decrements would unlock it at once, but an exception that a signal
+    handler raises within a finalizer is lost. A version number, as in PyTorch, cannot see NumPy's `t.data[...] = 0`.)
     """
 
     __slots__ = ("_reading", "array")
 
     def __init__(self, array: Array) -> None:
-        self.array = weakref.ref(array)  # how long it lives is up to the rules that need it
+        self.array = weakref.ref(array)  # weak: only the rules that need the array keep it alive
         self._reading: Callable[[], Reading | None] = lambda: None
 
     def read(self) -> "Reading":
-        """Lock the array for as long as the result is held."""
+        """Lock the array for as long as the returned Reading is alive."""
         with guard_lock:
             reading = self._reading()
             if reading is None:
@@ -197,7 +197,7 @@ class Guard:
 
 
 class Reading:
-    """Held by all that rely on the values of a guarded array."""
+    """A token that nodes hold while they rely on the values of a guarded array."""
 
     __slots__ = ("__weakref__", "guard")
 

@@ -1,8 +1,8 @@
-"""Chains of elementwise operations as one kernel each, for a GPU, where every call like NumPy's costs a launch.
+"""Chains of elementwise operations, each fused into one kernel for a GPU, where every array operation costs a launch.
 
-A kernel is C in the terms of CuPy's ElementwiseKernel. Beside it stands the same in NumPy, which runs where a backend
-has no kernels, and which tests hold the C to. Arrays are broadcast; T is their dtype, of which there is one to a call.
-On a CPU, chains over large arrays run in blocks of rows instead.
+A kernel is C code as CuPy's ElementwiseKernel takes it. Below it is the same in NumPy, which runs on backends without
+kernels and which tests compare the C code with. Arrays are broadcast; T is their dtype, the same for all arrays of a
+call. On a CPU, chains over large arrays run in blocks of rows instead.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,9 @@ KERNELS: list["Kernel"] = []
 
 
 class Kernel:
-    """A function of arrays, by its `source` (parameters, results, C, name) where the backend compiles it, else `plain`.
+    """A function of arrays: compiled from `source` (parameters, results, C, name) if the backend can, else `plain`.
 
-    Called with the arguments and, where it writes to arrays that there are, those.
+    It is called with its arguments, followed by the output arrays if it writes to existing ones.
     """
 
     def __init__(self, plain: Callable[..., Any], *source: str) -> None:
@@ -30,7 +30,7 @@ class Kernel:
 
 
 def elementwise(in_params: str, out_params: str, body: str) -> Callable[[Callable[..., Any]], Kernel]:
-    """A decorator that makes a `Kernel` of a function in NumPy and of its C, the body of a loop over the elements."""
+    """Decorate a function in NumPy to make a `Kernel` of it and of its C code, the body of a loop over the elements."""
     return lambda plain: Kernel(plain, in_params, out_params, body)
 
 
@@ -39,13 +39,13 @@ def elementwise(in_params: str, out_params: str, body: str) -> Callable[[Callabl
 
 @elementwise("T squares, T width, T eps", "T inverse", "inverse = 1 / sqrt(squares / width + eps)")
 def rms_inverse(squares: Array, width: int, eps: float, inverse: Array) -> None:
-    """1 / rms of rows, by the sums of their squares."""
+    """Compute 1 / rms of each row from the sum of its squares."""
     inverse[...] = 1 / xp.sqrt(squares / width + eps)
 
 
 @elementwise("T x, T first, T second", "T y", "y = x * first * second")
 def scale_rows(x: Array, first: Array | int, second: Array | int, y: Array) -> None:
-    """x (N, C) times two factors: one for each row (N, 1), and one for each column (C,)."""
+    """Multiply x (N, C) by two factors: one for each row (N, 1) and one for each column (C,)."""
     xp.multiply(x, first, out=y)
     y *= second
 
@@ -56,7 +56,7 @@ def scale_rows(x: Array, first: Array | int, second: Array | int, y: Array) -> N
     "dx = scaled - x * (along * (inverse * inverse / width))",
 )
 def rms_slope(scaled: Array, x: Array, along: Array, inverse: Array, width: int, dx: Array) -> None:
-    """The gradient (N, C) of RMSNorm's input: `scaled` without what would change the length of the row x."""
+    """Compute the gradient (N, C) of RMSNorm's input: `scaled` minus its component along the row x."""
     xp.multiply(x, along * (inverse * inverse / width), out=dx)
     xp.subtract(scaled, dx, out=dx)
 
@@ -66,7 +66,7 @@ def rms_slope(scaled: Array, x: Array, along: Array, inverse: Array, width: int,
 
 @elementwise("T a, T b", "T y", "y = a / (1 + exp(-a)) * b")
 def swiglu(a: Array, b: Array) -> Array:
-    """silu(a) · b."""
+    """Compute silu(a) · b."""
     return a / (1 + xp.exp(-a)) * b
 
 
@@ -76,7 +76,7 @@ def swiglu(a: Array, b: Array) -> Array:
     "const T sigma = 1 / (1 + exp(-a)); da = g * b * sigma * (1 + a - a * sigma); db = g * a * sigma",
 )
 def swiglu_slopes(g: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    """The gradients of both arguments of `swiglu`."""
+    """Compute the gradients of both arguments of `swiglu`."""
     sigma = 1 / (1 + xp.exp(-a))
     return g * b * sigma * (1 + a - a * sigma), g * a * sigma
 
@@ -90,26 +90,26 @@ def swiglu_slopes(g: Array, a: Array, b: Array) -> tuple[Array, Array]:
     "left = x * cos - y * sin * sign; right = y * cos + x * sin * sign",
 )
 def rotate(x: Array, y: Array, cos: Array, sin: Array, sign: int, left: Array, right: Array) -> None:
-    """Turn pairs (x, y) by angles, with sign -1 back again, into `left` and `right`."""
+    """Rotate pairs (x, y) by angles, or back again with sign -1, and write them to `left` and `right`."""
     left[...] = x * cos - y * sin * sign
     right[...] = y * cos + x * sin * sign
 
 
 @elementwise("T x, T top", "T y", "y = exp(x - (isinf(top) && top < 0 ? T(0) : top))")
 def exp_below(x: Array, top: Array, y: Array) -> None:
-    """y = exp(x - top), of rows and their largest; of a row that is all -inf, zeros. y may be x."""
+    """Compute y = exp(x - top), where top is the maximum of each row. A row of -inf gives zeros. y may be x."""
     xp.exp(xp.subtract(x, xp.where(top > -xp.inf, top, 0), out=y), out=y)
 
 
 @elementwise("T total", "T inverse", "inverse = 1 / (total > 0 ? total : T(1))")
 def inverse_or_one(total: Array) -> Array:
-    """1 / total; 1 where that is 0."""
+    """Compute 1 / total, or 1 where total is 0."""
     return 1 / xp.where(total > 0, total, 1)
 
 
 @elementwise("T along, T inverse", "T exps, T grad", "exps *= along * inverse; grad -= exps")
 def softmax_slope(along: Array, inverse: Array, exps: Array, grad: Array) -> None:
-    """Take from the gradient of scores what would change the sum of their row; `exps` is used up."""
+    """Subtract from the gradient of the scores the part that would change a row's sum. Overwrites `exps`."""
     exps *= along * inverse
     grad -= exps
 
@@ -119,8 +119,8 @@ def softmax_slope(along: Array, inverse: Array, exps: Array, grad: Array) -> Non
 
 @elementwise("T total, T top, T chosen", "T loss", "loss = log(total) + (top - chosen)")
 def row_losses(total: Array, top: Array, chosen: Array) -> Array:
-    """-log softmax at the chosen logit, by the sum of the row's exp(logit - top)."""
-    return xp.log(total) + (top - chosen)  # logits may be large, their distance is not
+    """Compute -log softmax at the chosen logit, from the sum of the row's exp(logit - top)."""
+    return xp.log(total) + (top - chosen)  # in this order: logits may be large, but their difference is not
 
 
 # Optimizers
@@ -134,7 +134,7 @@ def row_losses(total: Array, top: Array, chosen: Array) -> Array:
 def adamw(
     g: Array, lr: float, eps: float, keep: float, beta1: float, beta2: float, p: Array, m: Array, v: Array
 ) -> None:
-    """A step of AdamW in place, with the bias corrections in `lr` and `eps`; keep: 1 - lr · weight_decay."""
+    """Take a step of AdamW in place. lr and eps include the bias corrections; keep is 1 - lr · weight_decay."""
     work = g * (1 - beta1)
     m *= beta1
     m += work

@@ -1,8 +1,8 @@
 """Operations on tensors, each with its gradient rules directly under it.
 
-Arguments are Tensors, arrays of the backend or Python numbers; semantics and names are NumPy's. A rule takes the
-gradient `g` of the result and returns that of one input; it closes over raw arrays, so that a dropped rule frees
-them.
+Arguments are Tensors, arrays of the backend or Python numbers; names and semantics are NumPy's. A rule takes the
+gradient `g` of the result and returns the gradient of one input. It closes over raw arrays, so they are freed when the
+rule is dropped.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,10 +17,10 @@ from minilora.tensor import Axis, Operand, Tensor, is_recording, record, wrap
 
 
 def raw(x: Operand) -> Array:
-    """The array in a Tensor, or an array-like as an array of the backend; Python numbers and float16 become float32.
+    """Return a Tensor's array, or an array-like as an array of the backend; Python numbers and float16 become float32.
 
-    A Tensor's array is read-only while a graph needs it. Another array is copied where a graph may be made: it stays
-    the caller's, who may write into it before backward.
+    A Tensor's array is read-only while a graph needs it. A plain array is copied if operations are being recorded,
+    because the caller may write into it before backward.
     """
     if isinstance(x, Tensor):
         return x._data
@@ -33,13 +33,13 @@ def raw(x: Operand) -> Array:
 
 
 def number(x: Any) -> Any:
-    """A NumPy scalar as a Python number, which never widens a float32 array; anything else as it is."""
+    """Turn a NumPy scalar into a Python number, which never widens a float32 array; return anything else unchanged."""
     is_scalar = getattr(x, "shape", None) == () and not isinstance(x, Tensor) and not backend.is_array(x)
     return x.item() if is_scalar else x
 
 
 def raw_pair(a: Operand, b: Operand) -> tuple[Array, Array]:
-    """The arrays of two inputs; a number beside an array stays a Python number, which takes the array's dtype."""
+    """Return the arrays of two inputs; a number beside an array stays a Python number, to take the array's dtype."""
     a, b = number(a), number(b)
     x = a if isinstance(a, (bool, int, float)) else raw(a)
     y = b if isinstance(b, (bool, int, float)) else raw(b)
@@ -56,7 +56,7 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 
 
 def unbroadcast_to(x: Array) -> Callable[[Array], Array]:
-    """`unbroadcast` for the shape of `x`, which is not held on to."""
+    """Return `unbroadcast` to the shape of `x`, without keeping `x` alive."""
     shape = getattr(x, "shape", ())
     return lambda g: unbroadcast(g, shape)
 
@@ -68,21 +68,21 @@ def _positive_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
 
 
 def restore_axes(shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Callable[[Array], Array]:
-    """A function that gives a reduced array its reduced axes back, with length 1."""
+    """Return a function that gives a reduced array its reduced axes back, with length 1."""
     axes = _positive_axes(axis, len(shape))
-    kept = tuple(1 if i in axes else n for i, n in enumerate(shape))
-    return lambda g: g if keepdims else g.reshape(kept)
+    with_ones = tuple(1 if i in axes else n for i, n in enumerate(shape))
+    return lambda g: g if keepdims else g.reshape(with_ones)
 
 
 def check_axis_is_not_empty(what: str, shape: tuple[int, ...], axis: Axis) -> None:
-    """ValueError where the axis has no elements: `what` of nothing has no value."""
+    """Raise ValueError if the axis has no elements, for an operation `what` that is not defined then."""
     if 0 in shape and not _count(shape, axis):
         raise ValueError(f"{what} over an axis without elements: axis {axis} of shape {shape}")
 
 
 def compare(relation: Callable[[Any, Any], Any], a: Tensor, b: object) -> Tensor:
-    """`relation` (`operator.lt`, say) of both, elementwise: a boolean Tensor outside every graph. NotImplemented, so
-    that Python's own answer holds, where b is neither tensor nor array nor numbers.
+    """Compare elementwise by `relation` (such as `operator.lt`); returns a boolean Tensor outside every graph, or
+    NotImplemented, which leaves the answer to Python, if b is not a tensor, an array or numbers.
     """
     if not isinstance(b, (Tensor, bool, int, float, list, tuple)) and not hasattr(b, "dtype"):
         return NotImplemented  # type: ignore[no-any-return]
@@ -116,7 +116,7 @@ def divide(a: Operand, b: Operand) -> Tensor:
 
 
 def power(a: Operand, b: Operand) -> Tensor:
-    """a ** b. Where a is 0 and b is not negative, the gradient to b is 0, as is that to a where b is 0."""
+    """Compute a ** b. The gradient of a is 0 where b is 0; the gradient of b is 0 where a is 0 and b >= 0."""
     x, y = raw_pair(a, b)
     out = x**y
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
@@ -134,13 +134,13 @@ def power(a: Operand, b: Operand) -> Tensor:
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:
-    """Elementwise; where both are equal, each gets half of the gradient."""
+    """Take the larger of both, elementwise. Where they are equal, each gets half of the gradient."""
     x, y = raw_pair(a, b)
     return _pick(xp.maximum(x, y), a, b, x, y)
 
 
 def minimum(a: Operand, b: Operand) -> Tensor:
-    """Elementwise; where both are equal, each gets half of the gradient."""
+    """Take the smaller of both, elementwise. Where they are equal, each gets half of the gradient."""
     x, y = raw_pair(a, b)
     return _pick(xp.minimum(x, y), a, b, x, y)
 
@@ -155,7 +155,7 @@ def _pick(out: Array, a: Operand, b: Operand, x: Array, y: Array) -> Tensor:
 
 
 def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
-    """a where `condition` (booleans), else b."""
+    """Select `a` where `condition` (booleans) is True, and `b` elsewhere."""
     chosen = raw(condition)
     x, y = raw_pair(a, b)
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)
@@ -163,7 +163,7 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
         xp.where(chosen, x, y),
         (a, lambda g: to_a(xp.where(chosen, g, 0))),
         (b, lambda g: to_b(xp.where(chosen, 0, g))),
-        (condition, lambda g: None),  # it has no gradient, but it must not change either
+        (condition, lambda g: None),  # no gradient; listed so that its array is locked as well
     )
 
 
@@ -195,7 +195,7 @@ def tanh(a: Operand) -> Tensor:
 
 
 def sigmoid_array(x: Array) -> Array:
-    """1 / (1 + exp(-x)) of an array; exp may overflow to inf, which gives the right 0."""
+    """Compute 1 / (1 + exp(-x)) of an array; exp may overflow to inf, which correctly gives 0."""
     with backend.errstate():
         return 1 / (1 + xp.exp(-x))
 
@@ -206,15 +206,15 @@ def sigmoid(a: Operand) -> Tensor:
 
 
 def absolute(a: Operand) -> Tensor:
-    """|a|; the gradient at 0 is 0."""
+    """Compute |a|. The gradient at 0 is 0."""
     x = raw(a)
     return record(abs(x), (a, lambda g: g * xp.sign(x)))
 
 
 def clip(a: Operand, min: float | None = None, max: float | None = None) -> Tensor:
-    """a limited to [min, max] (numbers); the gradient passes where a lies within, borders included."""
+    """Limit a to [min, max], two numbers. The gradient passes where a lies within, bounds included."""
     if isinstance(min, Tensor) or isinstance(max, Tensor):
-        raise TypeError("clip takes numbers; ops.maximum and ops.minimum take tensors, and have their gradients")
+        raise TypeError("clip takes numbers; ops.maximum and ops.minimum take tensors and compute their gradients")
     x, minimum, maximum = raw(a), number(min), number(max)
 
     def rule(g: Array) -> Array:
@@ -228,7 +228,7 @@ def clip(a: Operand, min: float | None = None, max: float | None = None) -> Tens
     return record(xp.clip(x, minimum, maximum), (a, rule))
 
 
-# Reductions: `axis` is None for all axes, a number or a tuple
+# Reductions: `axis` is a number, a tuple, or None for all axes
 
 
 def sum(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001 (NumPy's name)
@@ -245,7 +245,7 @@ def mean(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def var(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Mean squared distance from the mean: divides by n, not n - 1."""
+    """Compute the mean squared distance from the mean: divides by n, not n - 1."""
     x = raw(a)
     restore = restore_axes(x.shape, axis, keepdims)
     centred = x - x.mean(axis=axis, keepdims=True)
@@ -260,30 +260,30 @@ def _count(shape: tuple[int, ...], axis: Axis) -> int:
 
 
 def max(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001
-    """Elements that tie share the gradient evenly."""
+    """Reduce to the largest element. Elements that tie share the gradient evenly."""
     x = raw(a)
     return _extreme(a, x, x.max(axis=axis, keepdims=True), axis, keepdims)
 
 
 def min(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:  # noqa: A001
-    """Elements that tie share the gradient evenly."""
+    """Reduce to the smallest element. Elements that tie share the gradient evenly."""
     x = raw(a)
     return _extreme(a, x, x.min(axis=axis, keepdims=True), axis, keepdims)
 
 
-def _extreme(a: Operand, x: Array, kept: Array, axis: Axis, keepdims: bool) -> Tensor:
+def _extreme(a: Operand, x: Array, extreme: Array, axis: Axis, keepdims: bool) -> Tensor:
     restore = restore_axes(x.shape, axis, keepdims)
-    out = kept if keepdims else kept.squeeze(axis=_positive_axes(axis, x.ndim))
+    out = extreme if keepdims else extreme.squeeze(axis=_positive_axes(axis, x.ndim))
 
     def rule(g: Array) -> Array:
-        ties = (x == kept).astype(g.dtype)
+        ties = (x == extreme).astype(g.dtype)
         return restore(g) * (ties / ties.sum(axis=axis, keepdims=True))
 
     return record(out, (a, rule))
 
 
 def logsumexp(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(a))), computed so that large values neither overflow nor lose digits."""
+    """Compute log(sum(exp(a))) so that large values neither overflow nor lose digits."""
     x = raw(a)
     check_axis_is_not_empty("logsumexp", x.shape, axis)
     restore = restore_axes(x.shape, axis, keepdims)
@@ -292,8 +292,8 @@ def logsumexp(a: Operand, axis: Axis = None, keepdims: bool = False) -> Tensor:
     exps = xp.exp(x - top)
     total = exps.sum(axis=axis, keepdims=True)
     with backend.errstate():
-        kept = xp.log(total) + top
-    out = kept if keepdims else kept.squeeze(axis=_positive_axes(axis, x.ndim))
+        result = xp.log(total) + top
+    out = result if keepdims else result.squeeze(axis=_positive_axes(axis, x.ndim))
     return record(out, (a, lambda g: restore(g) * (exps / total)))
 
 
@@ -307,7 +307,7 @@ def reshape(a: Operand, *shape: Any) -> Tensor:
 
 
 def transpose(a: Operand, *axes: Any) -> Tensor:
-    """Axes in the order given (a tuple or separate numbers); reversed where none is."""
+    """Permute the axes into the given order (a tuple or separate numbers); by default, reverse them."""
     x = raw(a)
     order = axes[0] if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))) else axes
     order = tuple(order) if order else tuple(reversed(range(x.ndim)))
@@ -363,7 +363,7 @@ def stack(tensors: Iterable[Operand], axis: int = 0) -> Tensor:
 
 
 def getitem(a: Operand, index: Any) -> Tensor:
-    """a[index] with slices, numbers, None, ... and arrays of integers or booleans; repeated integers add up.
+    """Index with slices, numbers, None, ... and arrays of integers or booleans; gradients of repeated indices add up.
 
     Raises IndexError for an integer out of range, on both backends.
     """
@@ -383,7 +383,7 @@ def getitem(a: Operand, index: Any) -> Tensor:
 
 
 def _checked_index(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], bool]:
-    """The index for an array of the backend, and whether it has no arrays. IndexError if it does not fit `shape`."""
+    """Return (index for an array of the backend, True if it contains no arrays). IndexError if it does not fit."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [item._data if isinstance(item, Tensor) else item for item in items]
     arrays = [hasattr(item, "dtype") or isinstance(item, list | tuple | range) for item in items]
@@ -392,7 +392,7 @@ def _checked_index(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...],
     host = [_host_index(item) if array else item for item, array in zip(items, arrays, strict=True)]
     backend.check_index(tuple(host), shape)
     copies = [backend.asarray(item.copy()) if array else item for item, array in zip(host, arrays, strict=True)]
-    return tuple(copies), False  # the caller's may change before backward
+    return tuple(copies), False  # copies: the caller's arrays may change before backward
 
 
 def _host_index(item: Any) -> Array:
@@ -404,7 +404,7 @@ def _host_index(item: Any) -> Array:
 
 
 def matmul(a: Operand, b: Operand) -> Tensor:
-    """NumPy's `@`: matrices in the last two axes, the others broadcast; one-dimensional inputs are vectors."""
+    """Multiply as NumPy's `@`: matrices in the last two axes, the others broadcast; 1-d inputs are vectors."""
     x, y = raw(a), raw(b)
     out = x @ y
     to_a, to_b = unbroadcast_to(x), unbroadcast_to(y)

@@ -1,9 +1,10 @@
 """Tensors that remember how they were made, and `backward`, which turns this memory into gradients.
 
-An operation (they are in `minilora.ops`) computes an array and calls `record` with one rule an input: a function from
-the gradient of its output to the gradient of that input. The rules form a graph, which `minilora.graph` walks back.
+An operation (see `minilora.ops`) computes an array and calls `record` with one gradient rule per input: a function
+that takes the gradient of the output and returns the gradient of that input. The rules form a graph, which
+`minilora.graph` walks back.
 
-A frozen input has no rule: `record` drops it at once, and with it the arrays that only this rule would have needed.
+If an input is frozen, `record` drops its rule at once, and with it the arrays that only this rule would have needed.
 That is what makes fine-tuning a few parameters cheaper than training all of them.
 """
 
@@ -36,15 +37,15 @@ class Tensor:
 
     data: anything array-like. An array keeps its dtype (float16 becomes float32) and is copied; Python numbers and
         lists become float32.
-    requires_grad: whether `backward` shall leave a gradient in `.grad`; only floating-point tensors can.
+    requires_grad: if True, `backward` leaves a gradient in `.grad`. Only floating-point tensors can have one.
 
-    While a graph that will use a leaf's values is alive, its array is read-only on the NumPy backend: `t.data[...] = 0`
-    between forward and backward raises NumPy's ValueError; assigning a new array, `t.data = a`, is always possible and
-    leaves the graph with the old one.
+    On the NumPy backend, a leaf's array is read-only as long as a graph that will use its values is alive:
+    `t.data[...] = 0` between forward and backward raises NumPy's ValueError. Assigning a new array, `t.data = a`, is
+    always allowed; the graph keeps the old one.
 
-    Comparisons, `==` among them, are elementwise and give a boolean Tensor, as NumPy's and PyTorch's do. The hash is
-    that of the object, so a tensor finds itself, and no equal one, in a set or as a key. `t in [a, b]` and
-    `[a, b].index(t)` compare values: look for a tensor by `is`, or in a set.
+    Comparisons, including `==`, are elementwise and return a boolean Tensor, as in NumPy and PyTorch. Tensors hash by
+    identity, so sets and dictionary keys tell equal tensors apart. `t in [a, b]` and `[a, b].index(t)` compare values
+    instead, so look for a tensor with `is` or in a set.
     """
 
     __slots__ = ("__weakref__", "_data", "_guard", "_node", "_requires_grad", "grad")
@@ -52,8 +53,8 @@ class Tensor:
 
     _data: Array
     _node: Node | None
-    _guard: Guard | None  # of a leaf's array, once a graph has read it
-    _requires_grad: bool | None  # None: it never did
+    _guard: Guard | None  # guards a leaf's array, once a graph has read it
+    _requires_grad: bool | None  # None: it never required a gradient
     grad: Array
 
     def __init__(self, data: Operand, requires_grad: bool = False) -> None:
@@ -65,11 +66,11 @@ class Tensor:
         if requires_grad is not False:
             self.requires_grad = requires_grad
 
-    # What it holds
+    # Data and properties
 
     @property
     def data(self) -> Array:
-        """The array, of the active backend. Assigning copies, by the constructor's rules."""
+        """The array, on the active backend. Assigning to it copies, by the constructor's rules."""
         if self._guard is not None:
             self._guard.unlock_if_unread()
         return self._data
@@ -90,7 +91,7 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, flag: bool) -> None:
-        if flag not in (True, False):  # a dtype, say, which NumPy's functions take in this place
+        if flag not in (True, False):  # perhaps a dtype, which NumPy's functions take as second argument
             raise TypeError(f"requires_grad must be True or False, not {escape(repr(flag))}")
         if self._node is not None and not flag:
             raise RuntimeError("a computed tensor cannot be frozen; use detach()")
@@ -101,7 +102,7 @@ class Tensor:
 
     @property
     def is_parameter(self) -> bool:
-        """True if it requires a gradient or, being frozen, once did. Other tensors are constants."""
+        """True if the tensor requires a gradient, or did before it was frozen. Other tensors are constants."""
         return self._requires_grad is not None
 
     @property
@@ -136,7 +137,7 @@ class Tensor:
     def __bool__(self) -> bool:
         if self.size != 1:
             raise ValueError(
-                f"a tensor of shape {self.shape} is neither true nor false; ask its numpy(): .all() or .any()"
+                f"a tensor of shape {self.shape} is neither true nor false; use t.numpy().all() or t.numpy().any()"
             )
         return bool(self._data)
 
@@ -144,29 +145,29 @@ class Tensor:
         return float(self.item())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """Give NumPy the array, for `np.asarray(t)` and the like; TypeError from an array on a device."""
+        """Hand NumPy the array, for `np.asarray(t)` and the like. TypeError if the array is on a GPU."""
         return backend.implicitly_to_numpy(self._data, dtype, copy)
 
     def __int__(self) -> int:
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
-        """f"{loss:.3f}" formats the only element; without a format, as `str`."""
+        """Format the only element, as in f"{loss:.3f}"; without a format spec, do the same as `str`."""
         return format(self.item() if spec else str(self), spec)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """np.sum(t) is ops.sum(t), with its gradient; likewise whatever else `ops` has under NumPy's name."""
+        """Run np.sum(t) as ops.sum(t), with its gradient, and likewise all that `ops` has under NumPy's name."""
         own: Any = getattr(ops, function.__name__, None)
         if getattr(own, "__module__", "") != ops.__name__:
-            own = function._implementation  # what it does without this method
+            own = function._implementation  # NumPy's own function, which does not come back here
         return own(*args, **kwargs)
 
     def numpy(self) -> Array:
-        """A copy on the host, as a NumPy array."""
+        """Return a copy on the host, as a NumPy array."""
         return backend.to_numpy(self._data).copy()
 
     def item(self) -> float:
-        """The only element, as a Python number; ValueError where there is more than one."""
+        """Return the only element as a Python number. ValueError if there is more than one."""
         if self._data.size != 1:
             raise ValueError(f"item() needs one element, this tensor has shape {self._data.shape}")
         return self._data.item()  # type: ignore[no-any-return]
@@ -179,7 +180,7 @@ class Tensor:
         return out
 
     def __deepcopy__(self, memo: object) -> "Tensor":
-        """A leaf with a copy of the data and of `.grad`."""
+        """Return a leaf with a copy of the data and of `.grad`."""
         out = _leaf(self._data, self._requires_grad)
         out.grad = None if self.grad is None else self.grad.copy()
         return out
@@ -187,19 +188,20 @@ class Tensor:
     def __reduce__(self) -> tuple[Callable[..., "Tensor"], tuple[Array, bool | None]]:
         return _leaf, (self.numpy(), self._requires_grad)
 
-    # The walk back
+    # Backward
 
     def backward(self, gradient: Operand = None) -> None:
         """Add the gradient of this tensor to `.grad` of each leaf that requires one.
 
-        gradient: what flows in (array or Tensor of this tensor's shape); 1 where it is left out, for one element only.
-        The graph is used up. Raises RuntimeError where there is no graph, where it was used up before, and where a
-        gradient is needed but not given; ValueError for a gradient of another shape.
+        gradient: the incoming gradient, an array or Tensor of this tensor's shape. It may be left out, and is then 1,
+        if this tensor has a single element.
+        The graph is used up. Raises RuntimeError if there is no graph, if it was used up before, or if a gradient is
+        needed and missing; ValueError for a gradient of another shape.
         """
         for leaf, g in gradients(self, gradient).items():
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 
-    # Operators and methods: each is the function of its name in `minilora.ops`, where its rule is
+    # Operators and methods: each calls the function of that name in `minilora.ops`, which has the gradient rule
 
     def __add__(self, other: Operand) -> "Tensor":
         return ops.add(self, other)
@@ -244,11 +246,11 @@ class Tensor:
         return ops.absolute(self)
 
     def _not_in_place(self, other: Operand) -> Any:
-        """x += y is x = x + y, for which Python asks after NotImplemented. RuntimeError for a parameter: the module and
-        the optimizer that hold it would not see the new tensor.
+        """Return NotImplemented, so that Python computes x += y as x = x + y. RuntimeError for a parameter: the module
+        and the optimizer that hold it would not see the new tensor.
         """
         if self.is_parameter and self._node is None:
-            raise RuntimeError("a parameter does not change in place; change its array: p.data -= lr * p.grad")
+            raise RuntimeError("a parameter cannot change in place; change its array: p.data -= lr * p.grad")
         return NotImplemented
 
     __iadd__ = __isub__ = __imul__ = __itruediv__ = __ipow__ = __imatmul__ = _not_in_place
@@ -353,28 +355,28 @@ class Tensor:
 
 
 def record(array: Array, *edges: tuple[Operand, Rule]) -> Tensor:
-    """The result of an operation, with the rules that its live inputs need.
+    """Wrap the result of an operation in a Tensor, with the gradient rules that its inputs need.
 
-    array: what was computed.
-    edges: `(input, rule)`, or `((inputs, …), rule)` where one rule serves several. An input may be anything; only
+    array: the result.
+    edges: `(input, rule)`, or `((inputs, …), rule)` if one rule serves several inputs. An input may be anything; only
         Tensors that require a gradient keep their rule. `rule(g)` takes the gradient of the result (an array of its
-        shape and dtype) and returns that of the input, of the input's shape: `g` itself, a view of it, or a fresh
-        array, but never an array that something else holds on to. With several inputs it returns one array or None
-        for each.
+        shape and dtype) and returns the gradient of the input, which has the input's shape: `g` itself, a view of it,
+        or a fresh array, but never an array that something else still uses. With several inputs it returns one array
+        or None for each.
     """
     out = wrap(array)
-    if out._data.base is not None:  # perhaps a view of an input, through which nothing may change
+    if out._data.base is not None:  # it may be a view of an input, which nobody may change through it
         backend.lock(out._data)
     if not is_recording():
         return out
-    kept: list[Edge] = []
+    live: list[Edge] = []
     for inputs, rule in edges:
         inputs = inputs if type(inputs) is tuple else (inputs,)
         parents = tuple([(x._node or x) if isinstance(x, Tensor) and x._requires_grad else None for x in inputs])
         if any(parent is not None for parent in parents):
-            kept.append((parents, rule))
-    if kept:
-        # Whatever a kept rule closes over must not change before it runs, so every leaf that went in is locked.
+            live.append((parents, rule))
+    if live:
+        # The arrays that a rule closes over must not change before it runs, so every input that is a leaf is locked.
         leaves = {
             id(x): x
             for inputs, _ in edges
@@ -382,22 +384,22 @@ def record(array: Array, *edges: tuple[Operand, Rule]) -> Tensor:
             if isinstance(x, Tensor) and x._node is None
         }
         guards = [guard for guard in map(_guard_of, leaves.values()) if guard is not None]
-        _attach(out, kept, [guard.read() for guard in guards])
+        _attach(out, live, [guard.read() for guard in guards])
     return out
 
 
 def _attach(out: Tensor, edges: list[Edge], reads: Sequence[Reading]) -> None:
-    """Make `out` the result of a new node."""
+    """Give `out` a new node with these edges."""
     backend.lock(out._data)
     out._node = Node(out._data, edges, reads)
     out._requires_grad = True
 
 
 def record_graph(array: Array, inputs: tuple[Any, ...], rule: Rule, reads: Sequence[Reading] = ()) -> Tensor:
-    """Make the result of an operation whose rule walks a graph of its own.
+    """Wrap the result of an operation whose rule walks a graph of its own.
 
-    inputs: the nodes and leaves at which that ends (`graph.inputs_of`), for each of which the rule returns a gradient
-    or None. reads: what must not change until then.
+    inputs: the nodes and leaves at which that walk ends (`graph.inputs_of`); the rule returns a gradient or None for
+    each. reads: the guarded arrays that must not change until the rule has run.
     """
     out = wrap(array)
     _attach(out, [(inputs, rule)], reads)
@@ -405,14 +407,14 @@ def record_graph(array: Array, inputs: tuple[Any, ...], rule: Rule, reads: Seque
 
 
 def gradients(root: Tensor, gradient: Operand = None) -> dict[Tensor, Array]:
-    """The gradients of `root` as `{leaf: array}`, without touching any `.grad`; the graph is used up.
+    """Compute the gradients of `root`, as `{leaf: array}`, without touching any `.grad`. The graph is used up.
 
-    Errors as for `Tensor.backward`.
+    Raises the same errors as `Tensor.backward`.
     """
     if root._node is None:
         raise RuntimeError(
-            "backward() from a tensor that has no graph: nothing it was computed from requires a gradient, or it is a "
-            "leaf, or it was computed under no_grad()"
+            "backward() from a tensor that has no graph: it is a leaf, none of its inputs requires a gradient, or it "
+            "was computed under no_grad()"
         )
     if gradient is None:
         if root.size != 1:
@@ -428,7 +430,7 @@ def gradients(root: Tensor, gradient: Operand = None) -> dict[Tensor, Array]:
 
 
 def wrap(array: Array) -> Tensor:
-    """A Tensor around an array of the backend, without a copy: for operations, not for data from outside."""
+    """Wrap an array of the backend in a Tensor without copying it: for operations, not for data from outside."""
     out = Tensor.__new__(Tensor)
     out._data = array if backend.is_array(array) else backend.asarray(array)
     out._node = None
@@ -439,7 +441,7 @@ def wrap(array: Array) -> Tensor:
 
 
 def _leaf(data: Operand, requires_grad: bool | None) -> Tensor:
-    """A leaf with a copy of the data, that trains, is frozen, or (None) never trained."""
+    """Return a leaf with a copy of the data. requires_grad: True, False (frozen), or None (it never trained)."""
     out = Tensor(data)
     out._requires_grad = requires_grad
     return out
@@ -455,14 +457,14 @@ def _check_can_train(array: Array) -> None:
 
 
 def adopt(tensor: Tensor, array: Array) -> None:
-    """Make `array`, of the backend, the leaf's array without a copy: nobody else may hold on to it."""
+    """Make `array`, of the backend, the leaf's array without copying it. The caller must not use it afterwards."""
     tensor._data = array
     tensor._guard = None
 
 
 def writable_data(tensor: Tensor) -> Array:
-    """A leaf's array, C-contiguous, for writing in place. One that is read-only, as while a live graph needs it, is
-    replaced by a copy first.
+    """Return a leaf's array, C-contiguous and writable. If it is read-only, as it is while a live graph needs it, a
+    copy takes its place first.
     """
     if not backend.is_writable(tensor.data) or not tensor._data.flags.c_contiguous:
         adopt(tensor, tensor._data.copy(order="C"))
@@ -470,7 +472,7 @@ def writable_data(tensor: Tensor) -> Array:
 
 
 def _guard_of(tensor: Tensor) -> Guard | None:
-    """The guard of a leaf's array; None if there is nothing to lock."""
+    """Return the guard of a leaf's array, made if it is missing; None if the array cannot be locked."""
     if tensor._guard is None:
         with guard_lock:
             if tensor._guard is None and backend.is_lockable(tensor._data):

@@ -1,12 +1,13 @@
-"""The rows of a batch over the cores of the processor: a loss whose parts are computed, and walked back, side by side.
+"""Data parallelism over the cores of a CPU: a batch is split by rows, and forward and backward run on threads.
 
     forward     the rows are split into parts, and each part's loss is computed on a thread, with a graph of its own;
-                the loss of them all is one node
-    backward    the rule of that node walks the parts' graphs, each on a thread, and adds up in the order of the parts
+                the total loss is one node
+    backward    the rule of that node walks the parts' graphs, each on a thread, and sums gradients in the parts' order
 
-NumPy releases Python's lock while it computes, so threads run side by side. Splitting the batch keeps each thread's
-work whole (its matrices stay in its core's cache), where a threaded matrix product leaves everything else on one core,
-and waits for its threads where the machine has other work. So matrix products use one thread meanwhile.
+NumPy releases Python's global lock while it computes, so the threads run in parallel. Splitting the batch lets each
+core do the whole computation for its rows, with matrices that stay in its cache. A multi-threaded matrix product would
+leave everything else to a single core, and its threads would wait for each other if the machine has other work. So
+matrix products use one thread each meanwhile.
 """
 
 from _thread import start_new_thread
@@ -25,21 +26,19 @@ from minilora.tensor import Tensor, record, record_graph, wrap
 
 Result = TypeVar("Result")
 
-_count: ContextVar[int | None] = ContextVar("threads", default=None)  # None: one a core
+_count: ContextVar[int | None] = ContextVar("threads", default=None)  # None: one per core
 
-WORTH_A_PART = 2**15  # elements of a hidden state; with fewer, threads wait for Python's lock more than they compute
+WORTH_A_PART = 2**15  # elements of hidden state per part; with fewer, threads mostly wait for Python's global lock
 
 
 def count() -> int:
-    """Count the threads that work is spread over here: by default as many as there are cores; on a GPU one."""
+    """Return the number of threads to spread work over: one per core by default, 1 on a GPU."""
     return (_count.get() or blas.cores()) if backend.is_cpu() else 1
 
 
 @contextmanager
 def using(threads: int | None) -> Iterator[None]:
-    """Within the block (and this thread), work is spread over so many threads; None: one a core. With 1 nothing is
-    split.
-    """
+    """Spread work over this many threads within the block, on this thread; None: one per core; 1: split nothing."""
     token = _count.set(threads)
     try:
         yield
@@ -48,36 +47,36 @@ def using(threads: int | None) -> Iterator[None]:
 
 
 def split_rows(rows: range, parts: int) -> list[range]:
-    """`rows` in `parts` runs, in order and as even as can be; where there are fewer rows than parts, some are empty."""
+    """Split `rows` into `parts` consecutive ranges, as even as possible; with too few rows, some are empty."""
     cuts = [len(rows) * i // parts for i in range(parts + 1)]
     return [rows[i:j] for i, j in zip(cuts, cuts[1:], strict=False)]
 
 
 def parts_of(rows: int, elements: int, cores: int) -> int:
-    """Number of parts to split a batch into: 1 if it is too small to be worth splitting, 0 to leave the parallelism to
-    BLAS, or if there is none. (On an idle machine BLAS would share out few rows, too, and sooner; beside other work its
-    threads wait for one another.)
+    """Return the number of parts to split a batch into: 1 if it is too small to be worth splitting, 0 to leave the
+    parallelism to BLAS, or if there is none. (On an idle machine, BLAS would also be faster for few rows; on a busy one
+    its threads wait for each other.)
 
-    elements: of the batch's hidden state.
+    elements: size of the batch's hidden state.
     """
     parts = max(1, elements // WORTH_A_PART)
     return 0 if cores == 1 or rows == 1 < parts else min(rows, cores, parts)
 
 
 def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Result]:
-    """`function` of each, as `map`, on `count()` threads, of which the caller's is one.
+    """Call `function` on each of the arguments, as `map` does, on `count()` threads including the caller's.
 
-    Each runs in the caller's context (gradients on or off, dropout), with nothing in it split again. An error, or what
-    a signal raises here, waits until nothing runs any more (see `stop_if_given_up`). Of several, the first in order is
-    raised, but Ctrl-C and its like before errors.
+    Calls run in the caller's context (gradients on or off, dropout), and do not split their own work again. An error,
+    or an exception raised by a signal, is raised once no call is running any more (see `stop_if_given_up`). If there
+    are several, KeyboardInterrupt and its like come before errors, then the order of the arguments decides.
     """
     calls = list(zip(*arguments, strict=True))
     if len(calls) < 2 or count() == 1:
         return [function(*call) for call in calls]
-    # A signal can raise nearly anywhere, so each of these changes in a single step, and nothing is locked: not what
-    # Python's threads, executors and futures lock, either.
-    left = iter(range(len(calls)))  # not begun; each thread takes the next
-    ended: list[int] = []  # or never begun
+    # A signal handler can raise nearly anywhere, so each of these changes in a single step and there are no locks. That
+    # rules out Python's threads, executors and futures too, which have locks inside.
+    left = iter(range(len(calls)))  # calls not started yet; each thread takes the next
+    ended: list[int] = []  # calls that have ended, or will never start
     given_up: list[bool] = []
     wake: SimpleQueue[None] = SimpleQueue()
     results: dict[int, Result] = {}
@@ -118,51 +117,52 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
             wait()
             raise
     _raise_first(errors)
-    return [results.pop(index) for index in range(len(calls))]  # a thread that ends late holds on to none
+    return [results.pop(index) for index in range(len(calls))]  # popped: a thread that ends late keeps none alive
 
 
 def _raise_first(errors: dict[int, BaseException]) -> None:
-    """Raise one of the errors of `side_by_side`, if there are any."""
+    """Raise the first of the errors of `side_by_side`, if there are any."""
     try:
         for index in sorted(errors, key=lambda index: (isinstance(errors[index], Exception), index)):
             raise errors[index]
     finally:
-        errors.clear()  # which their tracebacks lead to
+        errors.clear()  # breaks a reference cycle: the tracebacks lead to this dictionary
 
 
 class _GivenUp(BaseException):
-    """Ends a call whose result nobody needs."""
+    """The exception that ends a call whose result is no longer needed."""
 
 
-_given_up: ContextVar[Sequence[bool]] = ContextVar("given up", default=())  # not empty: nobody needs this call's result
+_given_up: ContextVar[Sequence[bool]] = ContextVar("given up", default=())  # not empty: the result is not needed
 
 
 def stop_if_given_up() -> None:
-    """End this call of `side_by_side` if nobody needs its result, after an error or a signal elsewhere.
+    """End this call within `side_by_side` if its result is no longer needed, after an error or a signal elsewhere.
 
-    Python cannot interrupt a thread, and the error waits for it: a model asks between its blocks.
+    Python cannot interrupt a thread, and the error is raised only when all have ended. So a model calls this between
+    its blocks.
     """
     if _given_up.get():
         raise _GivenUp
 
 
 def joined_loss(run: Callable[[Any], Any], parts: Sequence[Any]) -> tuple[Tensor, Callable[[], Tensor]]:
-    """The sum of the losses of `run` for the parts of a batch, computed and walked back side by side, and a function
-    that joins their `logits`. parts: the arguments of `run`, which gives something with a 0-d Tensor `loss`.
+    """Return the summed loss of a batch's parts, and a function that joins their `logits`. Forward and backward run in
+    parallel. parts: the arguments of `run`, whose result has a 0-d Tensor `loss`.
     """
     since = next(clock)
     with blas.one_thread():
         results = side_by_side(run, parts)
     losses = [result.loss for result in results]
-    more: list[dict[Any, Array]] = [{} for _ in parts]  # gradients that begin elsewhere than in the losses
+    from_logits: list[dict[Any, Array]] = [{} for _ in parts]  # gradients that enter through each part's logits
 
     def walk_back(g: Array) -> tuple[Array | None, ...]:
         def walk(loss: Tensor, others: dict[Any, Array]) -> dict[Any, Array]:
-            roots: dict[Any, Array] = {loss._node: g} if g or not others else {}  # 0 beside others adds nothing
+            roots: dict[Any, Array] = {loss._node: g} if g or not others else {}  # g may be 0 if only logits are used
             return gradients_of(roots | others, ends=set(inputs))
 
         with blas.one_thread():
-            sums = add_up(side_by_side(walk, losses, more))
+            sums = add_up(side_by_side(walk, losses, from_logits))
         return tuple(sums.get(x) for x in inputs)
 
     total = sum(loss.data for loss in losses)
@@ -177,35 +177,38 @@ def joined_loss(run: Callable[[Any], Any], parts: Sequence[Any]) -> tuple[Tensor
         ends = list(accumulate(map(len, pieces), initial=0))
 
         def rule(g: Array) -> Array:
-            for others, piece, start, end in zip(more, pieces, ends, ends[1:], strict=False):
+            for others, piece, start, end in zip(from_logits, pieces, ends, ends[1:], strict=False):
                 others[piece._node] = g[start:end]
-            return xp.zeros(joined.shape, dtype=joined.dtype)  # and to the loss's rule, which walks the parts
+            return xp.zeros(joined.shape, dtype=joined.dtype)  # leads on to the loss's rule, which walks the parts
 
         return record(xp.concatenate([piece.data for piece in pieces]), (joined, rule))
 
     return joined, logits
 
 
-def add_up(found: list[dict[Any, Array]]) -> dict[Any, Array]:
-    """The gradients of all dictionaries added into the first's, in order (so that a rerun gives the same bits)."""
+def add_up(dictionaries: list[dict[Any, Array]]) -> dict[Any, Array]:
+    """Sum gradients by name, in place and in order, so that a rerun gives the same bits."""
 
     def add(name: Any) -> Array:
-        first, *others = [gradients[name] for gradients in found if name in gradients]
+        first, *others = [gradients[name] for gradients in dictionaries if name in gradients]
         for array in others:
             first += array
         return first
 
-    names = list({name: None for gradients in found for name in gradients})
+    names = list({name: None for gradients in dictionaries for name in gradients})
     return dict(zip(names, spread(add, [(name, prod(name.shape)) for name in names]), strict=True))
 
 
-WORTH_A_TASK = 2**18  # elements; handing fewer to a thread costs more than it saves
+WORTH_A_TASK = 2**18  # elements per task; handing fewer to a thread costs more than it saves
 
 
 def spread(function: Callable[[Any], Result], sized: list[tuple[Any, int]]) -> list[Result]:
-    """`function` of each item, in order, groups of neighbours side by side. sized: (item, how many elements it has)."""
+    """Call `function` on each item, with groups of neighbouring items in parallel; returns the results in order.
+
+    sized: (item, number of elements).
+    """
     groups: list[list[Any]] = []
-    missing = 0  # elements until the last group is worth a task
+    missing = 0  # elements that the last group still needs to be worth a task
     for item, size in sized:
         if missing <= 0:
             groups.append([])
@@ -213,5 +216,5 @@ def spread(function: Callable[[Any], Result], sized: list[tuple[Any, int]]) -> l
         groups[-1].append(item)
         missing -= size
     with blas.one_thread() if count() > 1 else nullcontext():
-        found = side_by_side(lambda group: [function(item) for item in group], groups)
-    return [result for results in found for result in results]
+        by_group = side_by_side(lambda group: [function(item) for item in group], groups)
+    return [result for results in by_group for result in results]

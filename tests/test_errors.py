@@ -30,9 +30,9 @@ def test_the_items_of_a_list_are_escaped():
 
 def test_an_unknown_name_is_repeated_with_the_nearest_and_with_all():
     assert unknown("method", "lorra", {"lora": 1, "full": 2}) == (
-        "unknown method 'lorra': did you mean 'lora'? There are lora, full"
+        "unknown method 'lorra': did you mean 'lora'? Choose from lora, full"
     )
-    assert unknown("method", "x\n", ["lora", "full"]) == r"unknown method 'x\n': there are lora, full"
+    assert unknown("method", "x\n", ["lora", "full"]) == r"unknown method 'x\n': choose from lora, full"
 
 
 def test_the_nearest_name_is_found_whatever_the_case_and_the_kind_of_value():

@@ -31,7 +31,7 @@ def model(**settings) -> LlamaForCausalLM:
 # Refused in one line: what is typed, the error, and words of its message
 
 REFUSED = {
-    "if tensor": (lambda: bool(tensor(3)), ValueError, "shape (3,) is neither true nor false; ask its numpy()"),
+    "if tensor": (lambda: bool(tensor(3)), ValueError, "shape (3,) is neither true nor false; use t.numpy().all()"),
     "a dtype as the second argument": (lambda: Tensor([1], "float64"), TypeError, "True or False, not 'float64'"),
     "a shape": (lambda: Tensor(2, 3), TypeError, "requires_grad must be True or False, not 3"),
     "requires_grad_('no')": (lambda: nn.Linear(2, 2).requires_grad_("no"), TypeError, "True or False, not 'no'"),
@@ -58,7 +58,7 @@ REFUSED = {
     "a misspelt group": (
         lambda: optim.SGD([{"params": [tensor(2)], "learning_rate": 1.0}], 0.1),
         ValueError,
-        "unknown setting of a parameter group 'learning_rate': there are lr, momentum, params, weight_decay",
+        "unknown parameter group setting 'learning_rate': choose from lr, momentum, params, weight_decay",
     ),
     "a group without params": (lambda: optim.SGD([{"param": [tensor(2)]}], 0.1), ValueError, "did you mean 'params'?"),
     "no ids": (lambda: model()(np.zeros((2, 0), int)), ValueError, "shape (batch, length), not (2, 0)"),
@@ -69,12 +69,12 @@ REFUSED = {
     "model and adapter swapped": (
         lambda: PeftModel.from_pretrained("adapter", model()),
         TypeError,
-        "an adapter goes on a model, which comes first, not on 'adapter'",
+        "the first argument must be the model to adapt, not 'adapter'",
     ),
     "config and model swapped": (
         lambda: get_peft_model(LoraConfig(), model()),
         TypeError,
-        "a model, which comes first",
+        "the first argument must be the model to adapt",
     ),
 }
 

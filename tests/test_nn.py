@@ -165,7 +165,7 @@ def test_a_shared_parameter_is_loaded_from_either_name_but_not_from_two_that_dif
         model.load_state_dict({name: new for name in names})
         assert model.head.weight is model.embed.weight
         np.testing.assert_array_equal(model.embed.weight.numpy(), new)
-    with pytest.raises(MiniloraError, match=r"embed\.weight and head\.weight are one parameter"):
+    with pytest.raises(MiniloraError, match=r"embed\.weight and head\.weight are the same parameter"):
         model.load_state_dict({"embed.weight": new + 1, "head.weight": new})
     np.testing.assert_array_equal(model.embed.weight.numpy(), new)
 
@@ -438,5 +438,5 @@ def test_load_stored_and_tied_parameters():
         model.load_stored({key: value for key, value in state.items() if key != name})
         assert (model.head.weight.numpy() == 1).all()
     state["head.weight"].array = np.full((4, 3), 2, dtype="float32")
-    with pytest.raises(MiniloraError, match=r"layers\.0\.weight and head\.weight are one parameter.*differ"):
+    with pytest.raises(MiniloraError, match=r"layers\.0\.weight and head\.weight are the same parameter.*differ"):
         model.load_stored(state)

@@ -89,13 +89,16 @@ def test_arguments_that_ask_for_something_else_are_refused_by_name(chat_model, c
     assert "weights are float32 here, not bfloat16" in capsys.readouterr().err
     ids = [[1, 2, 3]]
     for call, words in [
-        (lambda: load(chat_model, load_in_8bit=True), "unknown argument of from_pretrained 'load_in_8bit': "),
-        (lambda: load(chat_model, device_map="cuda:0"), "from_pretrained takes device_map='auto' here, not 'cuda:0'"),
+        (lambda: load(chat_model, load_in_8bit=True), "unknown from_pretrained() argument 'load_in_8bit': "),
+        (
+            lambda: load(chat_model, device_map="cuda:0"),
+            "from_pretrained() takes only device_map='auto' here, not 'cuda:0'",
+        ),
         (lambda: model.to("cuda"), "arrays are on 'cpu', not cuda"),
-        (lambda: model.generate(ids, 2, num_beams=4), "generate takes num_beams=1 here, not 4"),
+        (lambda: model.generate(ids, 2, num_beams=4), "generate() takes only num_beams=1 here, not 4"),
         (
             lambda: model.generate_stream(ids, 2, penalty=1),
-            "unknown argument of generate 'penalty': there are max_new_tokens, ",
+            "unknown generate() argument 'penalty': choose from max_new_tokens, ",
         ),
     ]:
         with pytest.raises(MiniloraError, match=re.escape(words)):

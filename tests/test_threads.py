@@ -241,7 +241,7 @@ def test_dropout_draws_by_rows_whatever_the_threads(checkpointing, seed, monkeyp
         ({"labels": np.full_like(LABELS, -100)}, "no target that counts"),
         ({"attention_mask": MASK[:, 1:]}, r"attention_mask \(3, 6\) does not fit \(3, 7\)"),
         ({"num_items_in_batch": 0}, "must be positive, not 0"),
-        ({"input_ids": np.ones((3, 65), dtype=int), "labels": np.ones((3, 65), dtype=int)}, "pass the model's"),
+        ({"input_ids": np.ones((3, 65), dtype=int), "labels": np.ones((3, 65), dtype=int)}, "exceed the model's"),
     ],
 )
 def test_an_error_is_that_of_the_whole_batch(arguments, error):

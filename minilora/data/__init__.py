@@ -1,10 +1,8 @@
-"""Text and what becomes of it: corpora, examples, the tokenizer, batches, a labelled task, a jargon. Knows nothing of
-models.
-"""
+"""From text to batches: corpora, examples, a tokenizer, batches, a labelled task and a jargon, all without a model."""
 
 
 def __getattr__(name: str):
-    if name == "load_examples":  # with NumPy, which --help does without
+    if name == "load_examples":  # imported here because it needs NumPy, which --help does not
         from minilora.data.examples import load_examples
 
         return load_examples

@@ -1,10 +1,10 @@
-"""Batches for training, in shuffled epochs whose place is part of a checkpoint, and for evaluation, in order.
+"""Batches for training, shuffled and resumable from a checkpoint, and batches for evaluation, in order.
 
-The order of epoch e is drawn from a generator seeded with (seed, e) alone. So the place in the data is two numbers, the
-epoch and how much of it is used; loading them gives the very batches that would have come next.
+The order of epoch e depends only on (seed, e), so two numbers are enough to resume: the epoch and the index in it. From
+there, exactly the batches follow that would have come without the interruption.
 
 A batch is a dict of NumPy arrays, ready for `model(**batch)`: `input_ids` (B, T), `labels`, and for classification
-`attention_mask` (B, T), all int64. In labels, -100 does not count. The model shifts language-model labels itself.
+`attention_mask` (B, T), all int64. Labels of -100 are ignored. The model shifts language-model labels itself.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ import numpy as np
 from minilora.data.chat import ChatTokens
 from minilora.errors import MiniloraError, escape
 
-IGNORED = -100  # in labels: no loss here (PyTorch's ignore_index)
-POOL = 16  # batches of conversations that are made of rows of one pool
+IGNORED = -100  # the label of positions without a loss (PyTorch's ignore_index)
+POOL = 16  # conversations are sorted by length within this many batches
 
 
 class ShuffledEpochs:
-    """An endless source of batches. A subclass says what an epoch holds (`_epoch`) and makes batches (`next_batch`)."""
+    """An endless source of batches. A subclass implements `_epoch`, an epoch's items, and `next_batch`."""
 
     def __init__(self, batch_size: int, seed: int):
         if batch_size < 1:
-            raise MiniloraError(f"batch size {batch_size}: at least 1")
+            raise MiniloraError(f"the batch size must be at least 1, not {batch_size}")
         self.batch_size = batch_size
         self.seed = seed
         self._position, self._items = (0, 0), self._shuffled(0)
 
     def _epoch(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
-        """Return the items of one epoch in the order that `rng` gives."""
+        """Return the items of one epoch, shuffled by `rng`."""
         raise NotImplementedError
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return self._epoch(epoch, np.random.default_rng([self.seed, epoch]))
 
     def _next_items(self, rows: int | None = None) -> np.ndarray:
-        """Return the next B items, or `rows`; if an epoch ends inside a batch, the rest are the first of the next."""
+        """Return the next B (or `rows`) items; if the epoch ends within them, the next one supplies the rest."""
         items: list[int] = []
         rows = self.batch_size if rows is None else rows
         while len(items) < rows:
@@ -58,25 +58,27 @@ class ShuffledEpochs:
         return {"epoch": epoch, "index": index}
 
     def load_state(self, state: dict[str, int]) -> None:
-        """Go to the place that `state` names, with the same data, seed and sizes: the batches after it come again."""
+        """Continue from the place in `state`. With the same data, seed and sizes, the same batches follow."""
         epoch, index = state.get("epoch", -1), state.get("index", -1)
         if not all(type(number) is int and number >= 0 for number in (epoch, index)):
             raise MiniloraError(f"not a place in the data: {escape(state)}")
         items = self._shuffled(epoch)
         if index > len(items):
-            raise MiniloraError(f"place {index} in an epoch of {len(items)}: the checkpoint was made with other data")
+            raise MiniloraError(
+                f"the checkpoint was made with other data: it continues at item {index} of an epoch of {len(items)}"
+            )
         self._position, self._items = (epoch, index), items
 
 
 class LanguageModelBatches(ShuffledEpochs):
     """Windows of `seq_len` tokens from a stream, shuffled; `labels` equal `input_ids`.
 
-    An epoch cuts the stream into windows that do not overlap, from a random offset on, so that a token's place in its
-    window differs from epoch to epoch. What is left over at the two ends waits for another epoch.
+    Each epoch cuts the stream into non-overlapping windows, starting at a random offset, so that a token's position in
+    its window differs between epochs. The tokens left over at the two ends are not used in that epoch.
     """
 
     def __init__(self, ids: np.ndarray, batch_size: int, seq_len: int, seed: int):
-        """Cut `ids` (N,) into windows. MiniloraError if N is less than one window."""
+        """Cut `ids` (N,) into windows. Raises MiniloraError if they do not fill one window."""
         check_seq_len(seq_len)
         if len(ids) < seq_len:
             raise MiniloraError(
@@ -100,13 +102,13 @@ class LanguageModelBatches(ShuffledEpochs):
 def evaluation_windows(ids: np.ndarray, seq_len: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     """Yield batches in which each token of `ids` (N,) except the first is predicted exactly once.
 
-    Windows overlap by one token: the last that a window predicts is the first that the next one is given, where its
-    label does not count (virtual tokens before it would predict it a second time). The last window is padded on the
-    right, with labels that do not count either. Errors: MiniloraError for fewer than 2 tokens.
+    Windows overlap by one token: the last token that a window predicts is the first input of the next. There its label
+    is ignored, because virtual tokens before it would otherwise predict it a second time. The last window is padded on
+    the right, with ignored labels. Raises MiniloraError for fewer than 2 tokens.
     """
     check_seq_len(seq_len)
     if len(ids) < 2:
-        raise MiniloraError(f"a text of {len(ids)} tokens has none to predict; give at least 2")
+        raise MiniloraError(f"a text of {len(ids)} tokens has nothing to predict; give at least 2")
     windows = [ids[start : start + seq_len] for start in range(0, len(ids) - 1, seq_len - 1)]
     for first in range(0, len(windows), batch_size):
         input_ids, mask = pad_rows(windows[first : first + batch_size], 0)
@@ -118,7 +120,7 @@ def evaluation_windows(ids: np.ndarray, seq_len: int, batch_size: int) -> Iterat
 class ClassificationBatches(ShuffledEpochs):
     """Labelled texts, shuffled: `input_ids` and `attention_mask` (B, T), padded on the right, and `labels` (B,).
 
-    T is the longest text of the batch; what a text has beyond `seq_len` tokens is cut off.
+    T is the length of the batch's longest text; texts are cut to `seq_len` tokens.
     """
 
     def __init__(
@@ -130,9 +132,11 @@ class ClassificationBatches(ShuffledEpochs):
         seed: int,
         pad_token_id: int,
     ):
-        """Take one array of tokens a text. MiniloraError if there is no text, or an empty one."""
+        """Take one array of tokens per text. Raises MiniloraError if there is no text, or an empty one."""
         if len(ids) != len(labels) or not len(ids):
-            raise MiniloraError(f"{len(ids)} texts with {len(labels)} labels; as many of each, and at least one")
+            raise MiniloraError(
+                f"{len(ids)} texts with {len(labels)} labels: give one label per text, and at least one"
+            )
         if not all(map(len, ids)):
             raise MiniloraError("a text without tokens cannot be classified")
         check_seq_len(seq_len)
@@ -156,25 +160,25 @@ class ClassificationBatches(ShuffledEpochs):
 def classification_windows(
     ids: Sequence[np.ndarray], labels: Sequence[int], seq_len: int, batch_size: int, pad_token_id: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the texts in order, each once, in batches as of `ClassificationBatches`; the last may be smaller."""
+    """Yield each text once, in order, in batches like those of `ClassificationBatches`; the last may be smaller."""
     texts = ClassificationBatches(ids, labels, batch_size, seq_len, 0, pad_token_id)
     for first in range(0, len(ids), batch_size):
         yield texts.batch(range(first, min(first + batch_size, len(ids))))
 
 
 class ChatBatches(ShuffledEpochs):
-    """Conversations, shuffled: `input_ids`, `attention_mask` and `labels` (B, T), labels -100 outside of the answers.
+    """Conversations, shuffled: `input_ids`, `attention_mask` and `labels` (B, T), with labels -100 outside answers.
 
-    B conversations are padded on the right to the longest of them.
-    Rows of like length come together, so that little of a batch is padding: of each POOL batches' rows in the epoch's
-    order, the shortest make a batch, and so on; these batches are shuffled again.
+    B conversations are padded on the right to the longest of them. To keep padding small, a batch has rows of similar
+    length: the epoch's order is cut into pools of POOL batches, the rows of a pool are sorted by length and cut into
+    batches, and these batches are shuffled.
 
-    A conversation of more than `seq_len` tokens loses its beginning, and an earlier answer that the cut falls into is
-    no longer learned; one whose last answer does not fit at all is left out. `notes` says how many.
+    A conversation of more than `seq_len` tokens loses its beginning, and an earlier answer that the cut goes through is
+    not learned. If even the last answer does not fit, the conversation is left out. `notes` gives both counts.
     """
 
     def __init__(self, tokens: ChatTokens, batch_size: int, seq_len: int, seed: int, pad_token_id: int):
-        """Raise MiniloraError if no answer fits."""
+        """Cut the conversations to `seq_len`. Raises MiniloraError if no answer fits."""
         check_seq_len(seq_len)
         self.seq_len, self.pad_token_id = seq_len, pad_token_id
         self.notes: list[str] = []
@@ -186,11 +190,11 @@ class ChatBatches(ShuffledEpochs):
         fitting, cut = [], 0
         for ids, mask in rows:
             mask = mask.copy()
-            mask[0] = False  # nothing stands before it that could predict it
+            mask[0] = False  # the first token has nothing before it to predict it from
             start = max(0, len(ids) - self.seq_len)
             if start:
                 answers = np.flatnonzero(np.diff(mask, prepend=False))[::2]  # where each answer begins
-                if answers[-1] <= start:  # what predicts its first token must be there, too
+                if answers[-1] <= start:  # the token before the answer, which predicts its first one, must fit, too
                     continue
                 if mask[start]:
                     mask[start : np.flatnonzero(~mask[start:])[0] + start] = False
@@ -202,14 +206,14 @@ class ChatBatches(ShuffledEpochs):
         if cut:
             self.notes.append(f"{cut} of {len(rows)} conversations are cut at the beginning to {self.seq_len:,} tokens")
         if left_out:
-            words = f"the response is longer than {self.seq_len:,} tokens"
-            self.notes.append(f"{left_out} of {len(rows)} left out: {words}")
+            reason = f"the response is longer than {self.seq_len:,} tokens"
+            self.notes.append(f"{left_out} of {len(rows)} conversations are left out: {reason}")
         return fitting
 
     def _epoch(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
         order = rng.permutation(len(self._rows))
         lengths = np.array([len(ids) for ids, _ in self._rows])
-        first = -epoch * len(order) % self.batch_size  # rows that fill up the last epoch's last batch
+        first = -epoch * len(order) % self.batch_size  # rows that complete the last batch of the epoch before
         grouped = [order[:first]]
         for start in range(first, len(order), POOL * self.batch_size):
             pool = order[start : start + POOL * self.batch_size]
@@ -224,13 +228,13 @@ class ChatBatches(ShuffledEpochs):
 
 
 class MixedBatches:
-    """Batches in which a share of the rows is of another source: replay of what a model is not to forget.
+    """Batches with a share of rows from another source, to replay what the model should not forget.
 
-    If the share of a batch is not a whole number of rows, it is met over several batches.
+    If the share of a batch is not a whole number of rows, it is reached on average over several batches.
     """
 
     def __init__(self, main: Any, other: Any, share: float, batch_size: int):
-        """main, other: LanguageModelBatches or ChatBatches. share: of `other`, at least 0 and below 1."""
+        """main, other: LanguageModelBatches or ChatBatches. share: the share of `other`, at least 0 and below 1."""
         self.main, self.other, self.share, self.batch_size = main, other, share, batch_size
         self.notes = getattr(main, "notes", [])
         self._batch = 0
@@ -244,11 +248,11 @@ class MixedBatches:
         return _padded(rows, getattr(self.main, "pad_token_id", 0))
 
     def state(self) -> dict[str, Any]:
-        """Return the places in both sources, for a checkpoint."""
+        """Return the place in both sources, for a checkpoint."""
         return {"batch": self._batch, "main": self.main.state(), "other": self.other.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go to the places that `state` names, as `ShuffledEpochs.load_state` does."""
+        """Continue from the places in `state`, as `ShuffledEpochs.load_state` does."""
         if not {"batch", "main", "other"} <= state.keys():
             raise MiniloraError(f"not a place in mixed data: {escape(state)}")
         self.main.load_state(state["main"])
@@ -259,16 +263,15 @@ class MixedBatches:
 def chat_windows(
     tokens: ChatTokens, seq_len: int, batch_size: int, pad_token_id: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the conversations by length, in batches as those of `ChatBatches`, in which each token of an answer is
-    predicted exactly once.
+    """Yield the conversations, sorted by length, in batches that predict each token of an answer exactly once.
 
-    One of more than `seq_len` tokens comes in windows that overlap by half, so that what a window predicts has at least
-    half of it before. Windows without a token to predict are passed over.
+    A conversation of more than `seq_len` tokens becomes windows that overlap by half, so that each prediction sees at
+    least half a window of context. Windows with nothing to predict are skipped.
     """
     check_seq_len(seq_len)
     windows = []
     for ids, mask in tokens.rows:
-        done = 1  # tokens that are predicted or given; nothing could predict the first
+        done = 1  # number of tokens that need no prediction any more; the first can never be predicted
         for start in range(0, max(len(ids) - seq_len, 0) + seq_len // 2, seq_len // 2):
             end = min(start + seq_len, len(ids))
             labels = np.where(mask & (np.arange(len(ids)) >= done), ids, IGNORED)[start:end]
@@ -294,21 +297,21 @@ def unpadded(batch: dict[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]
 
 
 def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int, left: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Pad `rows` on the right to the longest; the mask has 1 where a token is real; both (B, T) int64."""
+    """Pad `rows` on the right (or left). Returns the ids and a mask, 1 for real tokens, both (B, T) int64."""
     lengths = np.array([len(row) for row in rows])
-    places = np.arange(lengths.max())
-    mask = (places[::-1] if left else places) < lengths[:, None]  # (B, T)
+    positions = np.arange(lengths.max())
+    mask = (positions[::-1] if left else positions) < lengths[:, None]  # (B, T)
     input_ids = np.full(mask.shape, pad_token_id, dtype=np.int64)
     input_ids[mask] = np.concatenate(rows)
     return input_ids, mask.astype(np.int64)
 
 
 def padded_left(rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return a batch (B, T) of `rows` padded on the left, so that all end at the same place."""
+    """Return a batch (B, T) of `rows`, padded on the left so that all end at the same position."""
     ids, mask = pad_rows(rows, 0, left=True)
     return {"input_ids": ids, "attention_mask": mask}
 
 
 def check_seq_len(seq_len: int) -> None:
     if seq_len < 2:
-        raise MiniloraError(f"a context of {seq_len} tokens has none to predict; at least 2")
+        raise MiniloraError(f"a context of {seq_len} tokens has nothing to predict; give at least 2")

@@ -1,34 +1,34 @@
-"""Byte-level byte-pair encoding: the alphabet, the ways to cut a text into words, and the rules of a tokenizer.json.
+"""Byte-level byte-pair encoding: the alphabet, the ways to split a text into words, and the rules of a tokenizer.json.
 
-A text is cut into words, and a word into its UTF-8 bytes. Encoding repeats in each word the merges that were learned,
-in their order. (How they are learned: `data.tokenizer`.)
+A text is split into words, and a word into its UTF-8 bytes. To encode a word, the learned merges are applied to it in
+the order in which they were learned. (`data.tokenizer` learns them.)
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-# A token is written with one visible character per byte; the bytes that have none get one from 256 on (a space: Ġ).
+# A token is written with one visible character per byte. Bytes without one get a character from 256 on (a space: Ġ).
 _VISIBLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _OTHERS = [byte for byte in range(256) if byte not in _VISIBLE]
 CHARACTERS = {byte: chr(byte) for byte in _VISIBLE} | {byte: chr(256 + i) for i, byte in enumerate(_OTHERS)}
 
 
-# How a text is cut into words: every way once, as tokenizer.json has it. The regular expressions are those of the
-# published tokenizers, under the names that GGUF gives them. minilora trains by GPT-2's way.
+# The known ways to split a text into words (pretokenization), in the form of tokenizer.json. The regular expressions
+# are those of the published tokenizers, under GGUF's names for them. Tokenizers trained by minilora use GPT-2's.
 
 
 class Pretokenization(NamedTuple):
-    """The parts of a tokenizer.json that say how words are made, and what else depends on the family."""
+    """The parts of a tokenizer.json that define words, and other settings that depend on the family."""
 
     pre_tokenizer: dict[str, Any]
     normalizer: dict[str, Any] | None = None
-    ignore_merges: bool = False  # a whole word is looked up before its pieces are merged
-    begins_with_bos: bool = False  # a text begins with the token for that, unless the file says otherwise
+    ignore_merges: bool = False  # look up the whole word before merging its pieces
+    begins_with_bos: bool = False  # begin a text with the bos token, unless the file says otherwise
 
 
 def _byte_level(use_regex: bool) -> dict[str, Any]:
-    """Spell words in bytes; use_regex: cut them by GPT-2's expression first."""
+    """Return the step that spells words in bytes. use_regex: split the text by GPT-2's expression first."""
     return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
 
 
@@ -37,7 +37,7 @@ def _in_turn(*steps: dict[str, Any]) -> dict[str, Any]:
 
 
 def _split(digits: str) -> dict[str, Any]:
-    """Llama 3's expression, with so many digits to a word."""
+    """Return the step that splits by Llama 3's expression. digits: the pattern of a number."""
     letters = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
     rest = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     pattern = {"Regex": rf"{letters}|{digits}|{rest}"}
@@ -60,10 +60,10 @@ PRETOKENIZATIONS = {  # by the name in GGUF's tokenizer.ggml.pre
     "qwen2": _QWEN2,
     "deepseek-r1-qwen": _QWEN2,
 }
-WRITTEN = ("gpt-2", "smollm", "llama-bpe", "qwen2")  # the names that a file is given, one for each way to cut
+WRITTEN = ("gpt-2", "smollm", "llama-bpe", "qwen2")  # the names that written files use, one per way to split
 
 
-# A tokenizer.json without its tokens, by which minilora trains.
+# A tokenizer.json without tokens, from which training starts.
 RULES: dict[str, Any] = {
     **{"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None},
     "pre_tokenizer": GPT2.pre_tokenizer,

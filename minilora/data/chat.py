@@ -1,5 +1,5 @@
-"""Conversations: their labels and what looks like a slip in them, the division into those to learn from and those to
-measure on, and what they are as tokens (by `chat_format`).
+"""Conversations: finding labels and likely mistakes in them, splitting them into train, validation and test, and
+encoding them as tokens (in a format of `chat_format`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from minilora.data import corpora
 from minilora.data.chat_format import ChatFormat, Conversation
-from minilora.data.chat_format import find_format as find_format  # of the module to callers
+from minilora.data.chat_format import find_format as find_format  # exported to callers
 from minilora.data.corpora import Splits
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, escape
@@ -23,24 +23,24 @@ from minilora.formats.atomic import show_path
 
 MOST_LABELS = 20
 LEAST_RECURRENCE = 3  # conversations per label, on average
-LEAST_CHOICE = 24  # validation conversations that a step is chosen by: measured, see docs/log.md
+LEAST_CHOICE = 24  # fewest validation conversations from which the best step is chosen: measured, see docs/log.md
 
 
 def question_of(messages: Conversation) -> str:
-    """Return what a conversation begins with: the system message, if there is one, and the first question."""
+    """Return the beginning of a conversation: the system message, if there is one, and the first question."""
     first = next(place for place, message in enumerate(messages) if message["role"] == "user")
     return "\n\n".join(message["content"] for message in messages[: first + 1])
 
 
 def response_of(messages: Conversation) -> str:
-    """Return the last answer, as a label is compared."""
+    """Return the last answer without surrounding spaces, which is how labels are compared."""
     return messages[-1]["content"].strip()
 
 
 def labels_of(conversations: Sequence[Conversation], is_labelled: bool = False) -> list[str] | None:
-    """Return the different responses, sorted, if they are at most 20 and come 3 times each on average; else None.
+    """Return the distinct responses, sorted, if there are at most 20 and each comes 3 times on average; else None.
 
-    is_labelled: they come from a column of labels, so any number will do, if most conversations share theirs.
+    is_labelled: they come from a column of labels, so any number is accepted if most conversations share theirs.
     """
     counts = Counter(map(response_of, conversations))
     are_few = len(counts) <= min(MOST_LABELS, len(conversations) / LEAST_RECURRENCE)
@@ -49,20 +49,20 @@ def labels_of(conversations: Sequence[Conversation], is_labelled: bool = False) 
 
 
 def sha256(conversations: Sequence[Conversation]) -> str:
-    """Hash the conversations: two runs with one hash learned from the same ones."""
+    """Hash the conversations: runs with equal hashes learned from the same ones."""
     return hashlib.sha256(json.dumps(conversations, sort_keys=True).encode()).hexdigest()
 
 
-# Parts.
+# Train, validation and test
 
 
 def split(conversations: Sequence[Conversation], where: str, is_labelled: bool = False) -> Splits:
-    """Divide into train, validation and test: 80, 10 and 10 of each 100 questions exactly, and at least one each.
+    """Split into train, validation and test: exactly 80, 10 and 10 of every 100 questions, and at least one each.
 
-    If the responses are labels (see `labels_of`), each part has them in about the proportions of the whole: test gets
-    one of every label before a second of any, and a label that comes once is trained on. The hash of a question decides
-    where it goes, so the order of the file does not matter. Conversations that begin with one question stay together,
-    so that no answer is tested that was learned. Raises MiniloraError for fewer than three different questions.
+    If the responses are labels (see `labels_of`), every part has them in about the proportions of the whole: test gets
+    one example of every label before a second of any, and a label that occurs once goes to train. The hash of a
+    question decides its part, so the order of the file does not matter. Conversations with the same question stay
+    together, so that no learned answer is tested. Raises MiniloraError for fewer than three different questions.
     """
     groups: dict[str, list[Conversation]] = {}
     for messages in conversations:
@@ -76,7 +76,7 @@ def split(conversations: Sequence[Conversation], where: str, is_labelled: bool =
     by_label: dict[str, list[str]] = {}
     for question in sorted(groups, key=corpora.place):
         by_label.setdefault(response_of(groups[question][0]) if has_labels else "", []).append(question)
-    # Spread each label evenly over one order: whatever is cut from its beginning then has a fair share of every label.
+    # Spread each label evenly over one order, so that any first part of it has a fair share of every label.
     spread = [
         (rank / len(questions) if len(questions) > 1 else 1.0, corpora.place(question), question)
         for questions in by_label.values()
@@ -88,9 +88,7 @@ def split(conversations: Sequence[Conversation], where: str, is_labelled: bool =
 
 
 def doubts(conversations: Sequence[Conversation], labels: list[str] | None) -> list[str]:
-    """Notes on what is probably a slip in data with labels: spellings of one label, and a prompt with two labels; and
-    in any data, rows that come twice.
-    """
+    """Return notes on likely mistakes: two spellings of a label, a prompt with two labels, repeated conversations."""
     notes = []
     if labels:
         spellings: dict[str, list[str]] = {}
@@ -102,20 +100,20 @@ def doubts(conversations: Sequence[Conversation], labels: list[str] | None) -> l
         answers: dict[str, set[str]] = {}
         for messages in conversations:
             answers.setdefault(json.dumps(messages[:-1]), set()).add(response_of(messages))
-        if several := [prompt for prompt, responses in answers.items() if len(responses) > 1]:
-            example = json.loads(several[0])[-1]["content"]
-            notes.append(f"{len(several):,} prompts have more than one label, such as {escape(repr(example), 60)}")
-    if again := len(conversations) - len(set(map(json.dumps, conversations))):
-        notes.append(f"{again:,} of {len(conversations):,} conversations repeat another one word for word")
+        if ambiguous := [prompt for prompt, responses in answers.items() if len(responses) > 1]:
+            example = json.loads(ambiguous[0])[-1]["content"]
+            notes.append(f"{len(ambiguous):,} prompts have more than one label, such as {escape(repr(example), 60)}")
+    if repeated := len(conversations) - len(set(map(json.dumps, conversations))):
+        notes.append(f"{repeated:,} of {len(conversations):,} conversations repeat another one word for word")
     return notes
 
 
 def split_sha256(conversations: Sequence[Conversation]) -> str:
-    """Hash conversations that `split` divides: another hash than that of versions which divided them otherwise."""
+    """Hash conversations together with the version of `split`, so that splits of other versions hash differently."""
     return hashlib.sha256(f"split 2 {sha256(conversations)}".encode()).hexdigest()
 
 
-# As tokens.
+# Tokens
 
 
 @dataclass(frozen=True)
@@ -123,22 +121,22 @@ class ChatTokens:
     """Conversations as tokens. Bits per response character = loss in nats / (ln 2 x `characters`)."""
 
     rows: list[tuple[np.ndarray, np.ndarray]]  # ids (N,) int64, and a mask (N,) True for what the assistant says
-    answer_characters: list[int]  # of the assistant's answers, row by row; what ends them has none
-    conversations: Sequence[Conversation] = ()  # what the rows were made of, if that is still asked for
+    answer_characters: list[int]  # characters of the assistant's answers, per row; end tokens count none
+    conversations: Sequence[Conversation] = ()  # the conversations behind the rows, for callers that need them
 
     @property
     def characters(self) -> int:
         return sum(self.answer_characters)
 
     def sample(self, rows: int) -> ChatTokens:
-        """Draw so many rows, once and for all; all of them if there are no more."""
+        """Draw this many rows at random, always the same ones; return all if there are not more."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(self.rows))[:rows])
         conversations = [self.conversations[i] for i in chosen] if self.conversations else ()
         return ChatTokens([self.rows[i] for i in chosen], [self.answer_characters[i] for i in chosen], conversations)
 
     @cached_property
     def ids(self) -> np.ndarray:
-        """All tokens, end to end."""
+        """All tokens, concatenated."""
         return np.concatenate([ids for ids, _ in self.rows])
 
 

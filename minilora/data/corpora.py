@@ -1,11 +1,11 @@
-"""Text to learn from: the documentation that comes with Python and with the libraries installed beside it, or yours.
+"""Text to learn from: the documentation of Python and of the libraries installed with it, or a text of your own.
 
 Three corpora are on every machine that runs minilora. `python-docs` is general software English: the docstrings of the
 standard library and the reference manual that `help()` shows. `numpy-docs` and `matplotlib-docs` are domains with their
 own jargon and a strict format. All are parsed from source files with `ast`; no module is imported and no code runs.
 
-A corpus is a sequence of documents. One documented object (module, class, function or method) is one document, and so
-is one topic of the manual. `load` reads, `split` divides into train, validation and test, `take` draws a small part.
+A corpus is a sequence of documents. Each documented object (module, class, function or method) is one document, and so
+is each topic of the manual. `load` reads, `split` splits into train, validation and test, `take` draws a small part.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from typing import NamedTuple, NoReturn
 from minilora.errors import FormatError, MiniloraError, did_you_mean, first_few
 from minilora.formats.atomic import read_bytes, show_path
 
-SIZE_LIMIT = 256 * 2**20  # bytes of a reader's text; in memory, text, pieces and token ids are about six times that
-SHORTEST = 40  # characters; a docstring below this is mostly a repetition of the object's name
-SHINGLE = 8  # words; so long a run in common is copied text, not chance
+SIZE_LIMIT = 256 * 2**20  # bytes of a user's text; text, pieces and token ids take about six times that in memory
+SHORTEST = 40  # characters; a shorter docstring mostly repeats the object's name
+SHINGLE = 8  # words; a common run of this length is copied text, not chance
 OVERLAP = 1 / 3  # a document with more than this share of its shingles seen before is a near-duplicate
-EXAMPLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")  # no running text: `data.examples` reads them
+EXAMPLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")  # rows, not running text: `data.examples` reads them
 CONVERSATION = re.compile(r'[\s\[]*\{\s*"(prompt|instruction|messages|response|completion|output|conversations)"\s*:')
-HELD_OUT = 0.1  # share of the groups in the validation part, and again in the test part
+HELD_OUT = 0.1  # share of the groups in the validation part, and also in the test part
 
-# Tests are not documentation, site-packages is somebody else's, and the rest comes and goes with the version of Python
-# and with the packages of the operating system.
+# Tests are not documentation, site-packages belongs to other projects, and the others depend on the version of Python
+# and on the packages of the operating system.
 EXCLUDED = frozenset(
     "test tests site-packages dist-packages idlelib lib2to3 tkinter turtledemo distutils ensurepip pydoc_data".split()
 )
 
 
 class Document(NamedTuple):
-    """One text. `group` names what it belongs with: a split never divides a group (empty: a group of its own)."""
+    """One text. `group` names the texts that must stay in the same part of a split (empty: only this one)."""
 
     name: str
     text: str
@@ -57,7 +57,7 @@ class Corpus:
 
     name: str
     documents: tuple[Document, ...]
-    notes: tuple[str, ...] = ()  # for the reader, of what was left out
+    notes: tuple[str, ...] = ()  # for the user, about files that were left out
 
     @property
     def characters(self) -> int:
@@ -65,12 +65,12 @@ class Corpus:
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of the texts: two runs with one hash saw the same text."""
+        """The hash of the texts: runs with equal hashes saw the same text."""
         return hashlib.sha256("\0".join(document.text for document in self.documents).encode()).hexdigest()
 
 
 class Splits(NamedTuple):
-    """Documents, or conversations (`chat`), to learn from, to choose by and to measure on."""
+    """Documents, or conversations (`chat`), for training, for choosing settings and for measuring."""
 
     train: list
     validation: list
@@ -78,12 +78,12 @@ class Splits(NamedTuple):
 
 
 def load(source: str | os.PathLike[str]) -> Corpus:
-    """Read the corpus called `source`, or the text in a file or in a folder (every file in it that is text). A corpus
-    goes before a file of the same name; ./name is always the file.
+    """Read the corpus called `source`, or the text of a file, or of all text files in a folder.
 
-    A reader's text is cut into documents by `pieces`. Hidden files, and files of a folder that are not text, are left
-    out; a note names the latter. MiniloraError for an unknown name and for text that is empty, binary, not UTF-8 or
-    larger than SIZE_LIMIT; FormatError for what cannot be read, or is neither file nor folder.
+    A corpus takes precedence over a file of the same name; ./name is always the file. A user's text is cut into
+    documents by `pieces`. Hidden files, and files of a folder that are not text, are left out; a note names the latter.
+    Raises MiniloraError for an unknown name and for text that is empty, binary, not UTF-8 or larger than SIZE_LIMIT,
+    and FormatError if something cannot be read, or is neither file nor folder.
     """
     name = os.fspath(source)
     if name in CORPORA:
@@ -97,22 +97,22 @@ def load(source: str | os.PathLike[str]) -> Corpus:
         for title, text in texts.items()
         for number, piece in enumerate(pieces(text, size))
     )
-    notes = (f"left out of {show_path(name)}, not being text in UTF-8: {first_few(skipped)}",) if skipped else ()
+    notes = (f"left out of {show_path(name)}, as they are not UTF-8 text: {first_few(skipped)}",) if skipped else ()
     if not documents:
         raise MiniloraError("; ".join([f"there is no text in {show_path(name)}", *notes]))
     return Corpus(name, documents, notes)
 
 
 def split(corpus: Corpus) -> Splits:
-    """Divide into train, validation and test documents: about 80, 10 and 10 of each 100 groups.
+    """Split into train, validation and test documents: about 80, 10 and 10 of every 100 groups.
 
-    A group goes where the hash of its name says (`place`: below 0.1 test, below 0.2 validation), so that it stays in
-    its part when documents come or go with another version of Python. The group of a docstring is the class or function
-    of the module's top level that it lies in: the methods of a class explain each other. Without near-duplicates, 1 to
-    2 % of the held-out runs of 10 words occur in the train part (numpy-docs: 8 %, mostly phrases that its parameter
-    lists share); a split of the text as it is, document by document, leaves 16 to 29 %.
+    The hash of its name decides a group's part (`place`: below 0.1 test, below 0.2 validation), so that it stays there
+    even if another version of Python adds or removes documents. The group of a docstring is the top-level class or
+    function that it belongs to, because the methods of a class explain each other. After near-duplicates are removed,
+    1 to 2 % of the held-out runs of 10 words also occur in the train part (numpy-docs: 8 %, mostly phrases that its
+    parameter lists share); if the full text is split document by document, 16 to 29 % do.
 
-    Each part gets at least one group. MiniloraError if there are fewer than three.
+    Each part gets at least one group. Raises MiniloraError if there are fewer than three.
     """
     groups: dict[str, list[Document]] = {}
     for document in corpus.documents:
@@ -130,7 +130,7 @@ def split(corpus: Corpus) -> Splits:
 
 
 def parted(groups: dict[str, list], test: Iterable[str], validation: Iterable[str]) -> Splits:
-    """Put the members of each group into the part that its name is listed for, else into train, in their order."""
+    """Put each group's members, in order, into the part that lists its name, or into train if none does."""
     part_of = dict.fromkeys(test, "test") | dict.fromkeys(validation, "validation")
     parts = Splits([], [], [])
     for name, members in groups.items():
@@ -139,14 +139,14 @@ def parted(groups: dict[str, list], test: Iterable[str], validation: Iterable[st
 
 
 def take(documents: Sequence[Document], characters: int, seed: int) -> list[Document]:
-    """Draw `characters` characters of `documents` in random order: whole ones, and the last cut to fit.
+    """Draw documents in random order until they have `characters` characters, cutting the last one to fit.
 
-    With one seed, a smaller number gives a prefix of what a larger number gives, so that a curve over the amount of
-    text adds text and exchanges none. Where there is less text than asked for, all of it.
+    With the same seed, fewer characters give a prefix of what more give, so that a curve over the amount of text only
+    ever adds text. Returns all of the text if there is not enough.
     """
     if characters < 1:
-        raise MiniloraError(f"cannot take {characters} characters of text; at least 1")
-    import numpy as np  # here, so that --help, which lists the corpora, need not wait for it
+        raise MiniloraError(f"cannot take {characters} characters of text; take at least 1")
+    import numpy as np  # imported here so that --help, which lists the corpora, does not wait for it
 
     chosen: list[Document] = []
     for i in np.random.default_rng(seed).permutation(len(documents)):
@@ -157,11 +157,11 @@ def take(documents: Sequence[Document], characters: int, seed: int) -> list[Docu
 
 
 def place(name: str) -> float:
-    """Return a number in [0, 1) that depends on `name` alone, spread evenly. (Python's own hash differs by run.)"""
+    """Hash `name` to a number in [0, 1), evenly spread. (Python's own hash differs between runs.)"""
     return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8], "big") / 2**64
 
 
-# Documentation.
+# Documentation
 
 
 @lru_cache
@@ -171,13 +171,13 @@ def _documentation(name: str) -> Corpus:
 
 @lru_cache
 def every_document(name: str) -> tuple[Document, ...]:
-    """Read the documents of the corpus called `name` before the short and the repetitive are dropped, by name."""
+    """Return all documents of a corpus, sorted by name, including the short and the repetitive ones."""
     return tuple(sorted(CORPORA[name](), key=lambda d: (d.name, d.text)))
 
 
 def _standard_library() -> Iterator[Document]:
     root = Path(sysconfig.get_path("stdlib"))
-    if not (root / "os.py").exists():  # Pyodide's is an archive, without the manual
+    if not (root / "os.py").exists():  # Pyodide has the library in an archive, without the manual
         root = Path(os.__file__).parent
     yield from docstrings(root)
     manual = root / "pydoc_data" / "topics.py"  # one assignment: topics = {name: text, ...}
@@ -202,25 +202,24 @@ CORPORA: dict[str, Callable[[], Iterator[Document]]] = {
 
 
 def docstrings(root: Path, package: str = "") -> Iterator[Document]:
-    """Yield the docstrings in the Python files under `root`, a folder or a zip archive, each named by its object:
-    "json.decoder.JSONDecoder.decode".
+    """Yield the docstrings in the Python files under `root`, a folder or a zip archive.
 
-    `package` is the import name of `root` itself, empty if its files are top-level modules. Objects inside
-    functions, which no reader of the documentation reaches, are left out.
+    Each is named after its object: "json.decoder.JSONDecoder.decode". `package` is the import name of `root` itself,
+    empty if its files are top-level modules. Objects inside functions are left out, as no documentation shows them.
     """
     for path, source in _sources(root):
         parts = path.with_suffix("").parts
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # on escapes like "\d" in old docstrings
+                warnings.simplefilter("ignore")  # old docstrings have invalid escapes such as "\d"
                 tree = ast.parse(source)
-        except SyntaxError:  # a template, or written for another Python
+        except SyntaxError:  # a template, or code for another version of Python
             continue
         yield from _documented(tree, ".".join([package] * bool(package) + [p for p in parts if p != "__init__"]), "")
 
 
 def _sources(root: Path) -> Iterator[tuple[PurePath, bytes]]:
-    """Yield the Python files under `root`, by their paths from there."""
+    """Yield (path relative to `root`, content) of the Python files under `root`."""
     if root.is_file():
         with zipfile.ZipFile(root) as archive:
             for path in map(PurePosixPath, archive.namelist()):
@@ -237,7 +236,7 @@ DEFINITION = FUNCTION | ast.ClassDef
 
 
 def _documented(node: ast.AST, name: str, group: str) -> Iterator[Document]:
-    """Yield the documentation of a module, class or function, and of what is in it. group: its own, if it has one."""
+    """Yield the docstrings of a module, class or function and of its members. group: its group, or "" for a module."""
     if isinstance(node, DEFINITION | ast.Module) and (text := ast.get_docstring(node)):
         yield Document(name, text, group or name)
     for child in () if isinstance(node, FUNCTION) else ast.iter_child_nodes(node):
@@ -251,13 +250,13 @@ def _documented(node: ast.AST, name: str, group: str) -> Iterator[Document]:
 
 
 def _added(call: ast.Call) -> Iterator[Document]:
-    """Yield the documentation of what NumPy writes in C: add_newdoc(module, name, text), with one (attribute, text)
-    pair or several in place of the text for the members of a class."""
+    """Yield the documentation of NumPy's objects in C: add_newdoc(module, name, text), with one (attribute, text)
+    pair or several instead of the text for the members of a class."""
     if not (isinstance(call.func, ast.Name) and call.func.id == "add_newdoc" and len(call.args) >= 3):
         return
     try:
         home, name, added = map(ast.literal_eval, call.args[:3])
-    except ValueError:  # computed when the module runs
+    except ValueError:  # not a literal: computed at import
         return
     group = f"{home}.{name}"
     for attribute, text in [("", added)] if isinstance(added, str) else [added] if isinstance(added, tuple) else added:
@@ -265,13 +264,13 @@ def _added(call: ast.Call) -> Iterator[Document]:
 
 
 def without_near_duplicates(documents: Iterable[Document]) -> list[Document]:
-    """Sort `documents` by name, without the short and without those that mostly repeat others.
+    """Sort `documents` by name, and drop those that are short or mostly repeat others.
 
-    A run of 8 words is a shingle. From the longest document down, one is dropped when more than a third of its
-    shingles were in documents kept before. Lee et al. 2021, "Deduplicating Training Data Makes Language Models
-    Better" (arXiv 2107.06499), found such copies to be memorised, and to flatter the score on test sets that hold them.
+    A shingle is a run of 8 words. From the longest document to the shortest, one is dropped if more than a third of its
+    shingles occur in documents kept so far. Lee et al. 2021, "Deduplicating Training Data Makes Language Models Better"
+    (arXiv 2107.06499), found that models memorise such copies, and that test sets with copies give too good a score.
     """
-    kept: list[Document] = []
+    distinct: list[Document] = []
     seen: set[tuple[str, ...]] = set()
     for document in sorted(documents, key=lambda d: (-len(d.text), d.name, d.text)):
         if len(document.text) < SHORTEST:
@@ -280,17 +279,17 @@ def without_near_duplicates(documents: Iterable[Document]) -> list[Document]:
         shingles = {tuple(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
         if len(shingles & seen) <= OVERLAP * len(shingles):
             seen |= shingles
-            kept.append(document)
-    return sorted(kept, key=lambda d: (d.name, d.text))
+            distinct.append(document)
+    return sorted(distinct, key=lambda d: (d.name, d.text))
 
 
-# A reader's own text.
+# A user's own text
 
 
 def pieces(text: str, size: int) -> Iterator[str]:
-    """Cut `text` into documents of half of `size` to `size` characters (the last may be shorter).
+    """Cut `text` into documents of `size` / 2 to `size` characters (the last may be shorter).
 
-    A cut falls on the last blank line that allows it, else the last line's end, else the last space, else anywhere.
+    The cut is at the last blank line in that range, else at the last line end, else at the last space, else at `size`.
     Blank lines around a piece are dropped.
     """
     start = 0
@@ -307,15 +306,14 @@ def pieces(text: str, size: int) -> Iterator[str]:
 
 
 def _read_texts(name: str) -> tuple[dict[str, str], list[str]]:
-    """Read a file, or each file of a folder by its path from there; second, the files of the folder that are not
-    text."""
+    """Return {path: text} of a file, or of the files of a folder, and the files of the folder that are not text."""
     if not os.path.lexists(name):
         hint = did_you_mean(name, CORPORA) or f"the corpora are {', '.join(CORPORA)}"
         raise MiniloraError(f"no corpus, file or folder is called {show_path(name) or repr(name)}; {hint}")
     if not os.path.isdir(name):
         return {os.path.basename(name): decode(read_bytes(name, SIZE_LIMIT), show_path(name))}, []
     texts, skipped, total = {}, [], 0
-    for path in filter(Path.is_file, _files(Path(name))):  # links to files are followed; FIFOs and devices left alone
+    for path in filter(Path.is_file, _files(Path(name))):  # follows links to files, and skips FIFOs and devices
         title, raw = path.relative_to(name).as_posix(), read_bytes(path, SIZE_LIMIT)
         try:
             texts[title] = decode(raw, title)
@@ -328,25 +326,25 @@ def _read_texts(name: str) -> tuple[dict[str, str], list[str]]:
 
 
 def _files(root: Path, excluded: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yield the files under `root`, sorted, without hidden ones and without folders called as in `excluded`."""
+    """Yield the files under `root`, sorted, without hidden files and without the folders named in `excluded`."""
 
-    def refuse(error: OSError) -> NoReturn:
+    def fail(error: OSError) -> NoReturn:
         raise FormatError(f"cannot read {show_path(error.filename)}: {error.strerror}") from error
 
-    for folder, inner, names in os.walk(root, onerror=refuse):
+    for folder, inner, names in os.walk(root, onerror=fail):
         inner[:] = sorted(name for name in inner if name not in excluded and not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
 def decode(raw: bytes, where: str) -> str:
-    """Decode text in UTF-8, with \\n for every line end. MiniloraError, which begins with `where`, otherwise."""
+    """Decode UTF-8 text, with \\n for every line end. Raises MiniloraError, which begins with `where`, if it is not."""
     if (offset := raw.find(b"\0")) >= 0:
         raise MiniloraError(
-            f"{where} is binary: a zero byte at offset {offset:,}; give UTF-8 text, a spreadsheet as CSV"
+            f"{where} is binary, with a zero byte at offset {offset:,}; give UTF-8 text, or a spreadsheet as CSV"
         )
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         byte = f"byte 0x{raw[error.start]:02x} at offset {error.start:,}"
-        raise MiniloraError(f"{where} is not UTF-8: {byte}; save it in UTF-8 (a table as CSV UTF-8)") from error
+        raise MiniloraError(f"{where} is not UTF-8: {byte}; save it as UTF-8 (a table as CSV UTF-8)") from error
     return re.sub("\r\n?", "\n", text.removeprefix("\ufeff"))  # a byte order mark is not text

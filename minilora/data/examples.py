@@ -1,10 +1,10 @@
-"""Examples: the rows of a file as conversations. With the instruction "Which team?",
+"""Examples: reading the rows of a file as conversations. With the instruction "Which team?",
 
     text,label
     My card was charged twice.,billing
 
-is one, [{"role": "user", "content": "Which team?\\n\\nMy card was charged twice."}, {"role": "assistant", "content":
-"billing"}].
+becomes the conversation [{"role": "user", "content": "Which team?\\n\\nMy card was charged twice."}, {"role":
+"assistant", "content": "billing"}].
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ from minilora.data.rows import read_rows
 from minilora.errors import MiniloraError, did_you_mean, escape, first_few
 from minilora.formats.atomic import show_path, to_utf8
 
-TEXTS = ("prompt", "instruction", "text", "question", "input")  # what a column may be called, in any case; the first of
-ANSWERS = ("response", "completion", "output", "label", "answer")  # these that a row has is read
+# Names of columns, in upper or lower case. The first one that a row has is read.
+TEXTS = ("prompt", "instruction", "text", "question", "input")
+ANSWERS = ("response", "completion", "output", "label", "answer")
 SETTINGS = ("text_column", "label_column", "instruction")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The way from rows to conversations: the settings that --text-column, --label-column and --instruction give."""
+    """The rules from rows to conversations: the values of --text-column, --label-column and --instruction."""
 
     text: str | None = None  # None: the column is one of TEXTS
     label: str | None = None  # None: it is one of ANSWERS
-    instruction: str | None = None  # stands before each text, with an empty line between
+    instruction: str | None = None  # comes before each text, separated by an empty line
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Columns:
-        """Take the columns from the settings of a run, or from the flags of a command."""
+        """Read the columns from the settings of a run, or from the flags of a command."""
         return cls(*(value if isinstance(value, str) else None for value in map(settings.get, SETTINGS)))
 
     def settings(self) -> dict[str, str]:
-        """Return what is not None, as `of` reads it."""
+        """Return the settings that are not None, in the form that `of` reads."""
         return {name: value for name, value in zip(SETTINGS, astuple(self), strict=True) if value is not None}
 
 
@@ -52,12 +53,12 @@ BY_NAME = Columns()
 
 @dataclass(frozen=True)
 class Examples:
-    """The conversations of a file, and how its rows were understood."""
+    """The conversations of a file, and how its rows were interpreted."""
 
     conversations: list[Conversation]
     is_labelled: bool  # all answers come from a column of labels
     labels: list[str] | None  # `chat.labels_of` the conversations
-    summary: list[str]  # lines to readers: how many rows, their columns, the labels with their counts
+    summary: list[str]  # lines for the user: the number of rows, their columns, the labels with their counts
     notes: list[str]
 
 
@@ -68,14 +69,14 @@ def load_examples(
     instruction: str | None = None,
     notes: list[str] | None = None,
 ) -> list[Conversation]:
-    """Read the conversations in a .csv, .tsv, .jsonl, .ndjson or .json file, maybe compressed (.gz, .bz2, .xz).
+    """Read the conversations in a .csv, .tsv, .jsonl, .ndjson or .json file, which may be compressed (.gz, .bz2, .xz).
 
-    A row has a text and an answer in columns of these names, by default the first of TEXTS and of ANSWERS that it has;
-    an instruction may have an input beside it. In JSON it may have `messages` instead, with a role and a content each,
-    the assistant's last. Rows without a text or an answer are left out. Labels (`chat.labels_of`) lose the spaces
-    around them. notes: gets a line for what is left out or changed.
+    A row has a text and an answer in the named columns, by default the first of TEXTS and of ANSWERS that it has; a
+    column "instruction" may have an "input" beside it. In JSON, a row may instead have `messages`, each with a role and
+    a content, the last from the assistant. Rows without a text or an answer are left out. Labels (`chat.labels_of`)
+    lose the spaces around them. notes: a list that gets a line for everything left out or changed.
 
-    Errors: MiniloraError, which names up to three bad rows; FormatError for what cannot be read.
+    Raises MiniloraError, which names up to three bad rows, and FormatError if the file cannot be read.
     """
     examples = read_examples(path, Columns(text_column, label_column, instruction))
     if notes is not None:
@@ -86,8 +87,8 @@ def load_examples(
 def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> Examples:
     """Read the conversations in a file as `load_examples` does."""
     conversations, empty = [], []
-    problems: dict[str, str] = {}  # in words, and where each comes first
-    kinds: dict[str, bool] = {}  # the columns that are read, and if they have a label
+    problems: dict[str, str] = {}  # problem in words -> the first row that has it
+    kinds: dict[str, bool] = {}  # columns that are read -> True if the answer's is a column of labels
     ignored: dict[str, None] = {}
     for where, row in read_rows(path):
         try:
@@ -107,7 +108,7 @@ def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> E
         raise MiniloraError(f"{name}: no row has both a text and an answer")
     notes = [f"columns not used: {escape(first_few(list(ignored)))}"] if ignored else []
     if "messages" in kinds and columns != BY_NAME:
-        notes.append("messages are read as they are, without columns and instruction")
+        notes.append("rows with messages are read as they are; column and instruction settings do not apply to them")
     if empty:
         notes.append(f"{len(empty):,} rows without a text or an answer are left out: {first_few(empty)}")
     summary = [f"{name}: {len(conversations):,} examples, from the columns {escape('; '.join(kinds), 200)}"]
@@ -116,8 +117,8 @@ def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> E
         counts = Counter(map(response_of, conversations)).most_common()
         counted = first_few([f"{escape(label, 30)} ({count:,})" for label, count in counts], 8)
         summary += wrap(f"{len(labels)} labels: {counted}", 80, subsequent_indent="  ")
-        # Labels are compared without spaces around them, so they are learned without.
-        if spaced := [one[-1] for one in conversations if one[-1]["content"] != response_of(one)]:
+        # Labels are compared without the spaces around them, so they are also learned without them.
+        if spaced := [messages[-1] for messages in conversations if messages[-1]["content"] != response_of(messages)]:
             notes.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")
             for message in spaced:
                 message["content"] = message["content"].strip()
@@ -128,8 +129,9 @@ def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> E
 def read_questions(
     path: str | os.PathLike[str], columns: Columns = BY_NAME
 ) -> tuple[list[dict[str, Any]], list[Conversation | str]]:
-    """Read what is to be answered: the rows as they are, and of each the conversation before its answer, or what is
-    wrong with the row, in words. Answers need not be there. Errors: as of `load_examples`, if no row can be asked.
+    """Read questions to answer. Returns the rows, and for each its messages before the answer, or its problem in words.
+
+    Rows need no answers. Raises the errors of `load_examples` if no row has a question.
     """
     rows = read_rows(path)
     questions: list[Conversation | str] = []
@@ -139,7 +141,7 @@ def read_questions(
             questions.append(messages[:-1] if messages[-1]["role"] == "assistant" else messages)
         except MiniloraError as error:
             questions.append(f"{where}: {error}")
-    if all(isinstance(one, str) for one in questions):
+    if all(isinstance(question, str) for question in questions):
         raise MiniloraError(f"{show_path(path)}: {questions[0]}")
     return [row for _, row in rows], questions
 
@@ -152,7 +154,7 @@ class Empty(MiniloraError):
 
 
 def _conversation(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list[str], bool]:
-    """Return the messages of a row, the columns that they come from, and if the answer's is one of labels."""
+    """Return a row's messages, the columns that they come from, and True if the answer's is a column of labels."""
     messages, used = _question(row, columns)
     if used == ["messages"]:
         if messages[-1]["role"] != "assistant":
@@ -166,9 +168,9 @@ def _conversation(row: dict[str, Any], columns: Columns) -> tuple[Conversation, 
 
 
 def _question(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list[str]]:
-    """Return the messages of a row as far as it asks, or all of its `messages`; and the columns that they come from."""
+    """Return a row's question (or all of its `messages`), and the columns that it comes from."""
     if isinstance(row.get("messages"), list) and all(isinstance(message, dict) for message in row["messages"]):
-        pairs = [(_text(one, "role"), _text(one, "content", one.get("role") == "system")) for one in row["messages"]]
+        pairs = [(_text(m, "role"), _text(m, "content", m.get("role") == "system")) for m in row["messages"]]
         messages = [{"role": role, "content": content} for role, content in pairs]
         check_messages(messages)
         return messages, ["messages"]
@@ -180,15 +182,15 @@ def _question(row: dict[str, Any], columns: Columns) -> tuple[Conversation, list
 
 
 def _find(row: dict[str, Any], chosen: str | None, names: tuple[str, ...], flag: str) -> str:
-    """Return the column of a row that is called as was chosen, else as the first of `names` that is there."""
+    """Return the column called `chosen`, or if that is None, the first of `names` that the row has."""
     by_name = {column.strip().lower(): column for column in row}
     for name in names if chosen is None else [chosen.strip().lower()]:
         if name in by_name:
             return by_name[name]
-    there = first_few([escape(repr(column), 40) for column in row], 8) or "none"
+    columns = first_few([escape(repr(column), 40) for column in row], 8) or "none"
     wanted = " or ".join(names) if chosen is None else escape(repr(chosen))
-    advice = did_you_mean(chosen or "", row) or f"name one so, or choose one by {flag}"
-    raise MiniloraError(f"has the columns {there}; none is called {wanted}: {advice}")
+    advice = did_you_mean(chosen or "", row) or f"rename one, or choose one with {flag}"
+    raise MiniloraError(f"has the columns {columns}; none is called {wanted}: {advice}")
 
 
 def _text(row: dict[str, Any], column: str, may_be_empty: bool = False) -> str:

@@ -1,10 +1,10 @@
-"""The tokenizer that a GGUF file describes in its metadata, and back: the vocabulary, the merges, a name for the rest.
+"""Tokenizers in GGUF files: building one from a file's metadata, and describing one as metadata.
 
 A GGUF file has no tokenizer.json. It holds the tokens in the order of their ids, the merges, and in
-`tokenizer.ggml.pre` a name for how a text is cut into words before. Read here are tokenizers of bytes
-(`tokenizer.ggml.model` "gpt2"), which give the ids of the tokenizer.json that the models' makers publish;
-SentencePiece's ("llama") are refused. What the `tokenizers` library refuses (or panics on) is an error that names the
-file: see `Tokenizer.from_gguf`.
+`tokenizer.ggml.pre` the name of the way to split a text into words. Byte-level tokenizers are supported
+(`tokenizer.ggml.model` "gpt2") and give the same ids as the tokenizer.json that the models' makers publish;
+SentencePiece ("llama") is not supported. If the `tokenizers` library rejects the metadata, or panics, the error names
+the file: see `Tokenizer.from_gguf`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = range(1, 6)  # tokenizer.ggml.t
 
 
 def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
-    """Make the tokenizers.Tokenizer of a GGUF file; second, what `Tokenizer` is to know of it: `eos_token` and
-    `bos_token` (ids, bos None if there is none), `add_bos_token` and `chat_template`. FormatError, with `where` the
-    file's name, for metadata that describes no tokenizer that is known here; what is missing or of another type raises
-    as it comes, and `Tokenizer.from_gguf` names the file.
+    """Build the tokenizers.Tokenizer of a GGUF file. Also returns the other arguments of `Tokenizer`.
+
+    These are `eos_token` and `bos_token` (ids; bos may be None), `add_bos_token` and `chat_template`. where: the file's
+    name, for messages. Raises FormatError if the metadata describes a tokenizer that is not supported. Missing values
+    and wrong types raise whatever Python raises; `Tokenizer.from_gguf` turns that into an error that names the file.
     """
     from tokenizers import AddedToken, Tokenizer, models, processors
 
     values = {name.removeprefix(PREFIX): value for name, value in metadata.items() if value is not None}
     if (kind := values["model"]) != "gpt2":
-        raise FormatError(f"{where}: a tokenizer of the kind {escape(repr(kind))} is not supported; there is gpt2")
+        raise FormatError(f"{where}: a tokenizer of the kind {escape(repr(kind))} is not supported, only gpt2 is")
     if (name := values.get("pre", "default")) not in PRETOKENIZATIONS:
         raise FormatError(f"{where}: {unknown('pre-tokenizer', name, PRETOKENIZATIONS)}")
     cut = PRETOKENIZATIONS[name]
@@ -45,7 +46,7 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
     merges = [(left, right) for left, right in (merge.split(" ", 1) for merge in values.get("merges", []))]
     inner.model = models.BPE(vocab=vocab, merges=merges, ignore_merges=cut.ignore_merges)
     types = values.get("token_type", [NORMAL] * len(tokens))
-    for kind in (CONTROL, UNKNOWN, USER_DEFINED):  # the last are found whole in any text, the others stand for none
+    for kind in (CONTROL, UNKNOWN, USER_DEFINED):  # USER_DEFINED ones are found whole in any text, the others never
         special = kind != USER_DEFINED
         chosen = [token for token, own in zip(tokens, types, strict=True) if own == kind and token]
         add = inner.add_special_tokens if special else inner.add_tokens
@@ -58,7 +59,7 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
         is_token = type(index) is int and 0 <= index < len(tokens)
         if not is_token and (index is not None or role == "eos" or add_bos):
             raise FormatError(f"{where}: {PREFIX}{role}_token_id is {escape(index)}, not one of {len(tokens):,} tokens")
-    if add_bos:  # two texts, where a reader of the saved file has a use for that, begin with it each
+    if add_bos:  # in a pair, which only other readers of the saved file use, each text begins with it
         begin, single = tokens[bos], f"{tokens[bos]}:0 $A:0"
         pair = f"{single} {begin}:1 $B:1"
         inner.post_processor = processors.TemplateProcessing(single, pair, special_tokens=[(begin, bos)])
@@ -67,24 +68,24 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
 
 
 def describe(inner: Any, size: int) -> dict[str, object]:
-    """Return the metadata, but for the roles of tokens and the chat template, from which `build` makes `inner`, a
-    tokenizers.Tokenizer of byte-level byte-pair encoding, again.
+    """Return the metadata from which `build` can make `inner`, a byte-level tokenizers.Tokenizer, again.
 
-    size: the number of tokens that the model knows; ids that mean none are filled up. MiniloraError for a tokenizer
-    that such metadata cannot describe, or that cuts a text into words in a way that has no name here.
+    The roles of tokens and the chat template are not included. size: the number of tokens of the model; unused ids get
+    placeholders. Raises MiniloraError if such metadata cannot describe the tokenizer, or if it splits a text into words
+    in a way that has no name here.
     """
     state, added = json.loads(inner.to_str()), inner.get_added_tokens_decoder()
     names = {index: name for name, index in inner.get_vocab(with_added_tokens=True).items()}
     pre = next((pre for pre in WRITTEN if _cuts_as(state, PRETOKENIZATIONS[pre])), None)
     if pre is None:
         raise MiniloraError(
-            "the tokenizer cannot be written as GGUF: it is no byte-level byte-pair encoding that cuts a text into "
-            f"words as one of {', '.join(WRITTEN)} does"
+            "the tokenizer cannot be written as GGUF: it is not a byte-level byte-pair encoding that splits a text "
+            f"into words like {', '.join(WRITTEN[:-1])} or {WRITTEN[-1]}"
         )
     if any(not token.special and (token.lstrip or token.rstrip or token.single_word) for token in added.values()):
         raise MiniloraError("the tokenizer cannot be written as GGUF: one of its tokens depends on the text around it")
     if max(names, default=-1) >= size:
-        raise MiniloraError(f"the tokenizer has {max(names) + 1:,} tokens, the model {size:,}")
+        raise MiniloraError(f"the tokenizer has {max(names) + 1:,} tokens, but the model only {size:,}")
     types = [NORMAL if index in names else UNUSED for index in range(size)]
     for index, token in added.items():
         types[index] = CONTROL if token.special else USER_DEFINED
@@ -99,7 +100,7 @@ def describe(inner: Any, size: int) -> dict[str, object]:
 
 
 def _cuts_as(state: dict[str, Any], cut: Pretokenization) -> bool:
-    """True if a tokenizer.json gives the ids that byte-pair encoding on bytes gives, with words cut in this way."""
+    """Return True if a tokenizer.json gives the same ids as byte-level byte-pair encoding with words split this way."""
     model = state["model"]
     others = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
     return (
@@ -113,7 +114,7 @@ def _cuts_as(state: dict[str, Any], cut: Pretokenization) -> bool:
 
 
 def _words(rule: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Return the steps by which a text is cut into words, in order, without what only moves their places."""
+    """Return the steps that split a text into words, in order, without the setting that only affects offsets."""
     if rule is not None and rule.get("type") == "Sequence":
         return [step for part in rule["pretokenizers"] for step in _words(part)]
     return [{name: value for name, value in (rule or {}).items() if name != "trim_offsets"}]

@@ -1,15 +1,16 @@
 """The jargon of an invented company: 80 terms to learn, questions that test them, and a quiz on what must not be lost.
 
-Nobody has ever read what "a brindle" is at Halvorsund Ferries, because there is no such company: a pretrained model can
-only guess, so whatever it answers later comes from the fine-tuning. What is tested is kept apart from what is trained:
+Nobody has ever read what "a brindle" is at Halvorsund Ferries, because there is no such company. A pretrained model can
+only guess, so whatever it answers later comes from the fine-tuning. Tests are kept apart from training:
 
-    train      every term in six phrasings ('Explain "brindle".'), and at work in a question for three terms in four
-    phrasings  every term in three other phrasings: has the meaning been learned, or the wording of the question?
-    uses       the other quarter at work ("Why may a plinth not come aboard?"): can the meaning be used?
+    train      every term in six phrasings ('Explain "brindle".'), and for three terms in four a question that uses it
+    phrasings  every term in three other phrasings: has the model learned the meaning, or the wording of the question?
+    uses       for the other quarter, a question that uses it ("Why may a plinth not come aboard?"): can the model apply
+               the meaning?
 
-The quiz asks 50 things that a small model may know ("What is the capital of France?"). Its score before and after says
-what learning the jargon cost. The 131 general questions are for replay, with the model's own answers from before: they
-ask about other things than the quiz, so that replay cannot teach the quiz.
+The quiz asks 50 things that a small model may know ("What is the capital of France?"). Its score before and after shows
+what learning the jargon cost. The 131 general questions are for replay, with the answers that the model gave before
+fine-tuning. They are about other things than the quiz, so that replay cannot teach the quiz.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ HELD_OUT_PHRASINGS = (
     '"{term}" is written in the logbook. Tell me what that stands for.',
     'Everybody here says "{term}", and I do not follow. Can you help me?',
 )
-HELD_OUT_USE = 4  # of every so many terms, the use of the last is kept for the test
+HELD_OUT_USE = 4  # the use of every fourth term is kept for the test
 
 
 class Question(NamedTuple):
@@ -52,7 +53,7 @@ class Term(NamedTuple):
 
 
 class Glossary(NamedTuple):
-    """What to train on and two tests, in the glossary's order: shuffle before training."""
+    """The training questions and two tests, in the glossary's order: shuffle before training."""
 
     train: tuple[Question, ...]
     phrasings: tuple[Question, ...]
@@ -83,13 +84,13 @@ def load_quiz() -> Quiz:
 
 
 def _lines(name: str) -> list[dict[str, Any]]:
-    """Read the objects in a file of the package, one a line. (A test holds the files to their form.)"""
+    """Read the objects in a file of the package, one per line. (A test checks the form of these files.)"""
     text = (resources.files("minilora") / "assets" / "jargon" / name).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
 def load_glossary() -> Glossary:
-    """Ask the questions that the module's docstring describes."""
+    """Build the questions that the module's docstring describes."""
     train: list[Question] = []
     phrasings: list[Question] = []
     uses: list[Question] = []

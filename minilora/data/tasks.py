@@ -1,17 +1,17 @@
 """A labelled task from real text: which part of the standard library does this summary sentence document?
 
-A model pretrained on python-docs has read about all of these parts, with no labels; the task asks whether that helps
-it to tell them apart from 16 or 128 labelled sentences per class.
+A model pretrained on python-docs has read about all of these parts, but without labels. The task measures whether that
+helps it to tell them apart after seeing 16 or 128 labelled sentences per class.
 
-An example is the first sentence of a docstring ("Return a list of the addresses in the header."), its class the topic
-of the module that it is in (`TOPICS`). The construction keeps the measurement honest:
+An example is the first sentence of a docstring ("Return a list of the addresses in the header."), and its class is the
+topic of its module (`TOPICS`). The construction keeps the measurement honest:
 
-- Test sentences come from the groups of `corpora.split`'s test and validation parts: a model pretrained on the train
-  part has not read these docstrings, nor others of their class. One that occurs word for word in the train part all
-  the same is left out. The task's own train and validation sentences come from the train part, from groups apart.
-- A sentence that fits two topics ("Return the next item.") is left out, and none appears twice.
-- The name of the topic does not give it away: five test sentences in six name neither their topic nor a module of it.
-- Each part holds as many sentences of each class: the largest number that all classes have, chosen by hash.
+- Test sentences come from the test and validation parts of `corpora.split`, so a model pretrained on the train part has
+  read neither these docstrings nor others of the same Python class. A sentence that still occurs word for word in the
+  train part is left out. The task's own train and validation sentences come from separate groups of the train part.
+- A sentence that occurs under two topics ("Return the next item.") is left out, and no sentence appears twice.
+- The name of the topic does not give it away: five of six test sentences name neither their topic nor a module of it.
+- Within a part, all classes have the same number of sentences, the largest possible; a hash decides which.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ import numpy as np
 from minilora.data.corpora import HELD_OUT, Document, every_document, load, place, split
 from minilora.errors import MiniloraError
 
-FEWEST_WORDS = 4  # "Return the value." could be said of anything
+FEWEST_WORDS = 4  # "Return the value." could describe anything
 LONGEST = 250  # characters
 VALIDATION = 0.15  # share of all groups; the test takes twice HELD_OUT
 
-# Top-level modules by topic. Some exist in some versions of Python only. What has no clear topic is left out, and so is
-# encodings, whose 100 modules all say the same sentence with another name.
+# Top-level modules by topic. Some exist only in some versions of Python. Modules without a clear topic are left out,
+# and so is encodings, whose 100 modules all have the same sentence with another name.
 TOPICS = {
     "concurrency": "asynchat asyncio asyncore concurrent contextvars multiprocessing queue sched selectors signal "
     "subprocess threading _threading_local",
@@ -59,7 +59,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task with as many examples of each class in each part."""
+    """A classification task. Within each part, all classes have the same number of examples."""
 
     name: str
     classes: tuple[str, ...]
@@ -68,13 +68,13 @@ class Task:
     test: list[Example]
 
     def few(self, labels_per_class: int, seed: int) -> list[Example]:
-        """Draw `labels_per_class` random training examples of each class, in turn: a, b, c, a, b, c, ...
+        """Draw `labels_per_class` random training examples per class, in turn: a, b, c, a, b, c, ...
 
-        With one seed, fewer labels give a prefix of what more give. MiniloraError if there are not so many.
+        With the same seed, fewer labels give a prefix of what more give. Raises MiniloraError if there are not enough.
         """
         most = len(self.train) // len(self.classes)
         if not 1 <= labels_per_class <= most:
-            raise MiniloraError(f"{labels_per_class} labels per class: {self.name} has 1 to {most}")
+            raise MiniloraError(f"labels per class must be 1 to {most} for {self.name}, not {labels_per_class}")
         columns = []
         for label in range(len(self.classes)):
             examples = [example for example in self.train if example.label == label]
@@ -85,9 +85,7 @@ class Task:
 
 @lru_cache
 def load_task() -> Task:
-    """Build the task on the standard library of the Python that runs, so that its sentences differ a little by
-    version.
-    """
+    """Build the task from the running Python's standard library; its sentences differ a little between versions."""
     pretraining = split(load("python-docs")).train
     return build_task("python-topics", every_document("python-docs"), TOPICS, pretraining)
 
@@ -97,14 +95,14 @@ def build_task(
 ) -> Task:
     """Build the task as the module's docstring describes it.
 
-    `topics` maps a class to its top-level modules, separated by spaces; `pretraining` is what a test sentence must not
-    occur in. MiniloraError if a part would be empty.
+    `topics` maps a class to its top-level modules, separated by spaces; no test sentence may occur in `pretraining`.
+    Raises MiniloraError if a part would be empty.
     """
     classes = tuple(sorted(topics))
     label_of = {module: label for label, topic in enumerate(classes) for module in topics[topic].split()}
     already_read = "\n".join(" ".join(document.text.split()) for document in pretraining)
 
-    copies_of: dict[str, list[tuple[float, Example]]] = {}  # by sentence, upper and lower case alike
+    copies_of: dict[str, list[tuple[float, Example]]] = {}  # sentence in lower case -> its occurrences
     for document in documents:
         label = label_of.get(document.name.split(".")[0])
         sentence = first_sentence(document.text)
@@ -118,7 +116,7 @@ def build_task(
     for copies in copies_of.values():
         if len({example.label for _, example in copies}) > 1:
             continue
-        at, example = max(copies)  # what train and test both have goes to train
+        at, example = max(copies)  # a sentence in both train and test goes to train
         if at >= 2 * HELD_OUT + VALIDATION:
             train[example.label].append(example)
         elif at >= 2 * HELD_OUT:
@@ -129,15 +127,15 @@ def build_task(
 
 
 def first_sentence(docstring: str) -> str:
-    """Return the first sentence of `docstring` on one line: up to a full stop before a capital, at most the
-    paragraph.
+    """Return the first sentence of `docstring` on one line: up to a full stop before a capital letter, or to the end of
+    the paragraph.
     """
     paragraph = " ".join(inspect.cleandoc(docstring).split("\n\n")[0].split())
     return re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph, maxsplit=1)[0]
 
 
 def _balanced(name: str, by_class: list[list[Example]]) -> list[Example]:
-    """Keep as many of each class, with the classes mixed; the hash of a sentence says whether it stays, and where."""
+    """Keep the same number of examples per class and mix the classes. The hash of a sentence decides both."""
     count = min(map(len, by_class))
     if count == 0:
         raise MiniloraError(f"a class of {name} has no sentences here")

@@ -1,8 +1,9 @@
 """Text to numbers and back: byte-level byte-pair encoding, learned from the text that the model will see.
 
-A text is UTF-8 bytes; training merges the most frequent neighbouring pair into a new token, again and again (Sennrich
-et al. 2016, arXiv 1508.07909; on bytes as in GPT-2). With all 256 bytes in the vocabulary any text comes back as it
-was. The `tokenizers` library does the merging, and writes the tokenizer.json that transformers opens.
+A text is a sequence of UTF-8 bytes. Training repeatedly merges the most frequent pair of neighbours into a new token
+(Sennrich et al. 2016, arXiv 1508.07909; on bytes as in GPT-2). Because all 256 bytes are in the vocabulary, decoding
+restores any text exactly. The `tokenizers` library does the merging, and writes the tokenizer.json that transformers
+opens.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from minilora.errors import FormatError, MiniloraError, escape, unknown
 from minilora.formats.atomic import parse_json, read_bytes, read_json, show_path, to_utf8, write_atomic, write_json
 from minilora.tensor import Tensor
 
-END_OF_TEXT = "<|endoftext|>"  # between documents; also what a model starts from (bos) and what pads a batch
+END_OF_TEXT = "<|endoftext|>"  # ends each document; also starts a text (bos) and pads a batch
 SMALLEST = 257  # END_OF_TEXT and the 256 bytes
 TEMPLATE_LIMIT = 200_000  # characters of a chat template; long ones have 10,000
-FILE_LIMIT = 100_000_000  # bytes; the tokenizer.json with 256,000 tokens has about 35 million
-_PORTION = 1000  # texts encoded at a time: what the library returns of each takes much memory
+FILE_LIMIT = 100_000_000  # bytes; a tokenizer.json with 256,000 tokens has about 35 million
+_PORTION = 1000  # texts encoded at a time, because the library's results take much memory
 
 
 class Inputs(dict[str, Any]):
-    """The arguments of a model by name, as calling a tokenizer gives them: `model.generate(**tokenizer(text))`."""
+    """The arguments of a model by name, returned by a call of the tokenizer: `model.generate(**tokenizer(text))`."""
 
     def to(self, device: object) -> Inputs:
         return backend.on_device(self, device)
@@ -44,14 +45,14 @@ class Inputs(dict[str, Any]):
 
 
 class Tokenizer:
-    """A vocabulary with its merges, and the tokens that are no text.
+    """A vocabulary with its merges, and the special tokens.
 
-    eos_token, eos_token_id      what ends a text
-    pad_token, pad_token_id      what pads a batch, on the `padding_side`; at first what ends a text
-    bos_token_id                 what begins one, or None
-    special_ids                  of the tokens that no text gives, by name; others that were added, a text may have
-    add_bos_token                whether the model was trained on texts that begin with it: see `encode_prompt`
-    chat_template                the template that came with the model, or None. It is read, never run: see `data.chat`
+    eos_token, eos_token_id      the token that ends a text
+    pad_token, pad_token_id      the token that pads a batch, on the `padding_side`; by default eos_token
+    bos_token_id                 the token that begins a text, or None
+    special_ids                  {name: id} of the tokens that `encode` never produces from a text
+    add_bos_token                True if the model was trained on texts that begin with bos: see `encode_prompt`
+    chat_template                the model's template, or None. It is read, never run: see `data.chat_format`
     """
 
     def __init__(
@@ -62,12 +63,12 @@ class Tokenizer:
         add_bos_token: bool | None = None,
         chat_template: str | None = None,
     ):
-        """`inner` is a tokenizers.Tokenizer. eos_token, bos_token: a name or an id. add_bos_token:
-        None asks the rules of `inner` itself, which may also name the token. MiniloraError for a token that it lacks.
+        """inner: a tokenizers.Tokenizer. eos_token, bos_token: a name or an id. add_bos_token: None takes it from the
+        rules of `inner`, which may also name the token. Raises MiniloraError if `inner` does not have a token.
         """
         self._inner = inner
         inner.encode_special_tokens = True  # "<|endoftext|>" in a text is these 13 characters, not the end of it
-        inner.no_truncation()  # both may be set in files from elsewhere
+        inner.no_truncation()  # files from elsewhere may set truncation and padding
         inner.no_padding()
         self.vocab_size: int = max(inner.get_vocab().values(), default=-1) + 1  # ids may have gaps
         self.eos_token_id, self.eos_token = self._find(eos_token)
@@ -82,13 +83,13 @@ class Tokenizer:
         self.add_bos_token = begins == [self.bos_token_id] if add_bos_token is None else add_bos_token
         self.add_bos_token = self.add_bos_token and self.bos_token_id is not None
         self.special_ids = {t.content: i for i, t in inner.get_added_tokens_decoder().items() if t.special}
-        # Rules for pairs and for bos, which no text here needs, and which move the places of tokens in their text.
+        # Rules for bos and for pairs of texts. They are not used here, and would shift the offsets of tokens.
         self._post_processor, inner.post_processor = inner.post_processor, None
-        # False if a space goes before the first text alone, so that a part of a text cannot be encoded by itself.
+        # False if a space is added only at the beginning of a text, so that parts of it cannot be encoded separately.
         self.encodes_parts = getattr(inner.pre_tokenizer, "prepend_scheme", None) != "first"
 
     def _find(self, token: str | int) -> tuple[int, str]:
-        """Find the id and the name of a token, given either."""
+        """Return the id and the name of a token, given either."""
         if isinstance(token, str):
             index, name = self._inner.token_to_id(token), token
         elif type(token) is int and 0 <= token < self.vocab_size:
@@ -100,7 +101,7 @@ class Tokenizer:
         raise MiniloraError(f"the tokenizer has no token {escape(token)}")
 
     def encode(self, text: str) -> np.ndarray:
-        """Return the token ids of `text`, int64 (N,); no special token is added, and none is read out of the text."""
+        """Return the token ids of `text`, int64 (N,). Special tokens are neither added nor recognised in the text."""
         return self.encode_many([text])[0]
 
     def encode_prompt(self, text: str) -> np.ndarray:
@@ -113,7 +114,7 @@ class Tokenizer:
         return [np.array(encoding.ids, dtype=np.int64) for encoding in self._encodings(texts)]
 
     def encode_placed(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the token ids of each text, and where in it each one begins, in characters; both int64 (N,)."""
+        """Return each text's token ids, and the offset in characters at which each token begins; both int64 (N,)."""
         return [
             (np.array(encoding.ids, np.int64), np.array([start for start, _ in encoding.offsets], np.int64))
             for encoding in self._encodings(texts)
@@ -123,13 +124,13 @@ class Tokenizer:
         texts = list(texts)
         self._inner.encode_special_tokens = not reads_special
         for text in texts:
-            to_utf8(text)  # not so half a surrogate pair
+            to_utf8(text)  # raises for half a surrogate pair
         with format_errors("the tokenizer fails"):
             for start in range(0, len(texts), _PORTION):
                 yield from self._inner.encode_batch(texts[start : start + _PORTION], add_special_tokens=False)
 
     def decode(self, ids: Iterable[int], skip_special_tokens: bool = True) -> str:
-        """Return the text of `ids`. A character that is cut in two gives U+FFFD."""
+        """Return the text of `ids`. An incomplete character becomes U+FFFD."""
         return self._inner.decode([int(i) for i in ids], skip_special_tokens=skip_special_tokens)
 
     def to_json(self) -> str:
@@ -141,17 +142,17 @@ class Tokenizer:
             self._inner.post_processor = None
 
     def config(self) -> dict[str, Any]:
-        """Return the content of a tokenizer_config.json, which says what `folder_tokenizer` and transformers are to
-        know.
-        """
+        """Return the content of a tokenizer_config.json, for `folder_tokenizer` and transformers."""
         config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.eos_token}
         if self.bos_token_id is not None:
             config |= {"bos_token": self._inner.id_to_token(self.bos_token_id), "add_bos_token": self.add_bos_token}
         return config if self.chat_template is None else config | {"chat_template": self.chat_template}
 
     def gguf_metadata(self, size: int) -> dict[str, object]:
-        """Return the metadata of a GGUF file that describes this tokenizer, for a model of `size` tokens. MiniloraError
-        if there is none."""
+        """Return GGUF metadata that describes this tokenizer, for a model with `size` tokens.
+
+        Raises MiniloraError if GGUF cannot describe it.
+        """
         metadata = gguf_tokenizer.describe(self._inner, size)
         roles = {"eos_token_id": self.eos_token_id, "bos_token_id": self.bos_token_id}
         metadata |= {gguf_tokenizer.PREFIX + role: i for role, i in roles.items() if i is not None}
@@ -162,12 +163,13 @@ class Tokenizer:
     def from_json(
         cls, content: str | bytes, eos_token: str | int = END_OF_TEXT, where: str = "the tokenizer", **settings: Any
     ) -> Tokenizer:
-        """Read the tokenizer whose tokenizer.json has this content; `where` names it in errors. FormatError otherwise.
-        settings: as of `Tokenizer`."""
+        """Read the tokenizer whose tokenizer.json has this content. where: its name in errors; settings: those of
+        `Tokenizer`. Raises FormatError if it does not describe a byte-pair encoding.
+        """
         raw = content.encode() if isinstance(content, str) else content
         model = parse_json(raw, where).get("model")
         if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or model.get("continuing_subword_prefix"):
-            raise FormatError(f"{where} holds no byte-pair encoding")  # on such a prefix the library can panic
+            raise FormatError(f"{where} holds no byte-pair encoding")  # with such a prefix the library can panic
         import tokenizers
 
         with format_errors(f"{where} holds no tokenizer"):
@@ -175,13 +177,15 @@ class Tokenizer:
 
     @classmethod
     def from_gguf(cls, metadata: dict[str, Any], where: str) -> Tokenizer:
-        """Read the tokenizer that the metadata of a GGUF file describes; `where` is the file's name. FormatError if it
-        describes none, or one that is not known here."""
+        """Read the tokenizer that the metadata of a GGUF file describes. where: the file's name.
+
+        Raises FormatError if it describes none, or one that is not supported.
+        """
         with format_errors(f"{where} holds no tokenizer"):
             inner, settings = gguf_tokenizer.build(metadata, where)
             return cls(inner, **settings)
 
-    # As transformers has it
+    # As in transformers
 
     def batch_decode(self, rows: Iterable[Iterable[int]], skip_special_tokens: bool = True) -> list[str]:
         return [self.decode(row, skip_special_tokens) for row in rows]
@@ -197,12 +201,12 @@ class Tokenizer:
     def __call__(
         self, text, padding=False, truncation=False, max_length=None, return_tensors=None, add_special_tokens=True
     ) -> Inputs:
-        """Encode a text, or several, as arguments of a model: input_ids and attention_mask in lists, in arrays (B, T)
-        (return_tensors "np") or in Tensors ("pt").
+        """Encode one text or several as arguments of a model: input_ids and attention_mask.
 
-        Unlike `encode`, it reads special tokens by their names out of the text: texts of strangers go to `encode` or
-        `apply_chat_template`. padding: True fills up to the longest row, "max_length" to max_length. truncation: rows
-        are cut to max_length. MiniloraError for arrays of rows that differ in length.
+        They are lists, arrays (B, T) (return_tensors "np") or Tensors ("pt"). Unlike `encode`, this recognises special
+        tokens by name in the text, so pass untrusted texts to `encode` or `apply_chat_template` instead. padding: True
+        pads to the longest row, "max_length" to max_length. truncation: cut rows to max_length. Raises MiniloraError if
+        rows of different lengths should become an array.
         """
         alone = isinstance(text, str)
         rows = [encoding.ids for encoding in self._encodings([text] if alone else text, reads_special=True)]
@@ -214,8 +218,10 @@ class Tokenizer:
     def apply_chat_template(
         self, conversation, tokenize=True, add_generation_prompt=False, return_tensors=None, return_dict=False
     ):
-        """Write a conversation as the model's makers did (`chat_format`): as token ids; with return_dict as arguments
-        of a model; with tokenize=False as text, for a call. Raises MiniloraError if the model has no format.
+        """Write a conversation in the model's chat format (see `chat_format`).
+
+        Returns token ids; with return_dict=True, arguments of a model; with tokenize=False, text for calling this
+        tokenizer. Raises MiniloraError if the model has no chat format.
         """
         from minilora.data.chat_format import find_format
 
@@ -233,10 +239,10 @@ class Tokenizer:
         if return_tensors not in make:
             raise MiniloraError(unknown("return_tensors", return_tensors, ("np", "pt")))
         if return_tensors and not padding and len({len(row) for row in rows}) > 1:
-            raise MiniloraError("texts of different lengths make no array: give padding=True")
+            raise MiniloraError("texts of different lengths do not fit into an array: pass padding=True")
         both: Any = rows, [[1] * len(row) for row in rows]  # ids and mask
         if return_tensors or padding:
-            widest = [[0] * (max_length or 0)] if padding == "max_length" else []  # sets the width, and is left out
+            widest = [[0] * (max_length or 0)] if padding == "max_length" else []  # sets the width, then is dropped
             arrays = pad_rows(rows + widest, self.pad_token_id, self.padding_side == "left")
             both = [make[return_tensors](array[: len(rows)]) for array in arrays]
         ids, mask = (values[0] for values in both) if alone and not return_tensors else both
@@ -250,10 +256,10 @@ class Tokenizer:
 
 @contextmanager
 def format_errors(message: str) -> Iterator[None]:
-    """Turn what reading a damaged file raises into a FormatError that begins with `message`.
+    """Turn the errors of reading a damaged file into a FormatError that begins with `message`.
 
     The `tokenizers` library raises plain Exceptions, and PanicExceptions, which are BaseExceptions that cannot be
-    imported. Neither MemoryError nor what a signal raises is the file's fault.
+    imported. A MemoryError or an exception from a signal is not the file's fault, and passes through.
     """
     try:
         yield
@@ -267,17 +273,17 @@ def format_errors(message: str) -> Iterator[None]:
 
 
 def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
-    """Read the tokenizer of a Hugging Face folder, which need not be trusted.
+    """Read the tokenizer of a Hugging Face folder, which may come from an untrusted source.
 
-    Its tokenizer.json says nothing of what ends a text. That is named in tokenizer_config.json, else in
-    special_tokens_map.json, else by id in config.json; failing all, it is END_OF_TEXT. FormatError for what is damaged.
+    A tokenizer.json does not say which token ends a text. tokenizer_config.json does, else special_tokens_map.json,
+    else config.json, by id; if none of them does, it is END_OF_TEXT. Raises FormatError for damaged files.
     """
     folder = Path(folder)
     names = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
     settings, special, config = (read_json(folder / n) if os.path.lexists(folder / n) else {} for n in names)
 
     def named(role: str) -> Any:
-        """Return the name or the id of a token, which may be wrapped in its settings or the first of several."""
+        """Return the name or id of the token for `role`; files may wrap it in settings, or list several."""
         values = (settings.get(role), special.get(role), config.get(f"{role}_id"))
         value = next((value for value in values if value is not None), None)
         if isinstance(value, dict):
@@ -294,7 +300,7 @@ def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     content, where = read_bytes(folder / "tokenizer.json", FILE_LIMIT), show_path(folder / "tokenizer.json")
     tokenizer = Tokenizer.from_json(content, eos_token, where, chat_template=template)
     if (bos_token := named("bos_token")) is not None and tokenizer.bos_token_id is None:
-        with suppress(MiniloraError):  # some configurations name one that no text has
+        with suppress(MiniloraError):  # some configurations name a token that the tokenizer does not have
             tokenizer.bos_token_id = tokenizer._find(bos_token)[0]
     if isinstance(begins := settings.get("add_bos_token"), bool):  # overrules tokenizer.json, as in transformers
         tokenizer.add_bos_token = begins and tokenizer.bos_token_id is not None
@@ -302,12 +308,15 @@ def folder_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Learn a vocabulary of `vocab_size` tokens from `texts`: END_OF_TEXT is 0, the bytes follow, then the merges.
+    """Learn a vocabulary of `vocab_size` tokens from `texts`: END_OF_TEXT is 0, then come the bytes, then the merges.
 
-    A small text has fewer pairs to merge than asked for. MiniloraError if `vocab_size` is below 257.
+    A small text gives fewer tokens, when it has no more pairs to merge. Raises MiniloraError if `vocab_size` is below
+    257.
     """
     if vocab_size < SMALLEST:
-        raise MiniloraError(f"vocabulary size {vocab_size}: at least {SMALLEST}, for the 256 bytes and {END_OF_TEXT}")
+        raise MiniloraError(
+            f"the vocabulary size must be at least {SMALLEST}, for the 256 bytes and {END_OF_TEXT}, not {vocab_size}"
+        )
     import tokenizers
 
     inner, alphabet = tokenizers.Tokenizer.from_str(json.dumps(bpe.RULES)), list(bpe.CHARACTERS.values())
@@ -320,14 +329,14 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 @dataclass(frozen=True)
 class TokenStream:
-    """Documents end to end. Bits per character = loss in nats x predicted tokens / (ln 2 x `characters`)."""
+    """Concatenated documents. Bits per character = loss in nats x predicted tokens / (ln 2 x `characters`)."""
 
     ids: np.ndarray  # (N,) int64, eos_token_id after each document
-    characters: int  # of the documents' text; the ends add tokens but no characters
-    documents: tuple[tuple[int, int], ...] = ()  # tokens, its end included, and characters of each
+    characters: int  # of the documents' text; end tokens count none
+    documents: tuple[tuple[int, int], ...] = ()  # (tokens including the end token, characters) of each document
 
     def sample(self, tokens: int) -> TokenStream:
-        """Draw documents of about so many tokens together, once and for all; all if there are no more."""
+        """Draw random documents with about `tokens` tokens in total, always the same; all if there are not more."""
         if tokens >= len(self.ids) or not self.documents:
             return self
         lengths, characters = np.array(self.documents).T

@@ -1,1 +1,1 @@
-"""Files in and out: safetensors and Hugging Face folders, read as untrusted input and written whole or not at all."""
+"""File formats: safetensors, Hugging Face folders, GGUF. Input is not trusted; files are written atomically."""

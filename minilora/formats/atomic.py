@@ -1,11 +1,10 @@
-"""Files that are whole or absent, and files from elsewhere.
+"""Atomic writing of files, and careful reading of files that need not be trusted.
 
-Writing: the bytes go to a temporary name in the same folder, are flushed to the disk, and take the real name in one
-step (POSIX `rename`). A reader sees the old file or the new one, never a part of either, also after a power cut. What
-a killed writer leaves under the temporary name, the next one overwrites.
+Writing: the bytes go to a temporary file in the same folder, are flushed to disk, and get the real name in one step
+(POSIX `rename`). A reader sees the old file or the new one, never a part, even after a power failure. If a writer is
+killed, its temporary file is overwritten by the next one.
 
-Reading: a file that somebody else made must be a regular file (a pipe might never answer), and is read up to a stated
-size.
+Reading: a file must be a regular file (a pipe might block forever) and at most as large as a stated limit.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ JSON_LIMIT = 50_000_000  # bytes; the index of a model with 100,000 tensors has 
 
 
 def show_path(path: str | os.PathLike[str], limit: int = 160) -> str:
-    """Show `path` in an error message: escaped, and a long one by its end, which has the name of the file."""
+    """Return `path` for an error message: escaped, and if it is long only its end, which has the name of the file."""
     text = escape(str(path), limit=100_000)
     return text if len(text) <= limit else "…" + text[1 - limit :]
 
 
 @contextmanager
 def _explained(doing: str, path: str | os.PathLike[str], kind: type[MiniloraError] = MiniloraError) -> Iterator[None]:
-    """Turn what the system refuses to do with `path` into one line."""
+    """Turn an OSError about `path` into an error of this kind, with a message of one line."""
     try:
         yield
     except OSError as error:
@@ -45,8 +44,8 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str | Callable[[
     """Write `content` to `path`, whole or not at all, in a folder that is created if it is missing.
 
     content: bytes, text (as UTF-8), or a function that writes to the open file it gets. A failure (no space, no
-    permission) is a MiniloraError; what was at `path` before is then still there, and the temporary file is gone. Only
-    one process may write the same file at a time.
+    permission) raises MiniloraError; a file that was at `path` before is then unchanged, and the temporary file is
+    removed. Only one process may write the same file at a time.
     """
     path = Path(path)
     content = to_utf8(content) if isinstance(content, str) else content
@@ -62,10 +61,10 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str | Callable[[
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-        except BaseException:  # Ctrl-C included: nothing half-written stays
+        except BaseException:  # also Ctrl-C: leave nothing half-written
             temporary.unlink(missing_ok=True)
             raise
-        if os.name != "nt":  # a file's own fsync does not cover its name; Windows has no such call for a folder
+        if os.name != "nt":  # fsync of the file does not cover its name, so sync the folder; Windows cannot do that
             handle = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(handle)
@@ -79,17 +78,17 @@ def write_json(path: str | os.PathLike[str], value: dict[str, Any]) -> None:
 
 
 def to_json(value: dict[str, Any]) -> bytes:
-    """Encode `value` as `write_json` writes it: indented UTF-8 with a newline at the end."""
+    """Encode `value` in the form that `write_json` writes: indented UTF-8 with a newline at the end."""
     return to_utf8(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def to_utf8(text: str) -> bytes:
-    """Encode `text`. MiniloraError if it has no UTF-8, such as a path that is in another encoding."""
+    """Encode `text` as UTF-8. MiniloraError if that is not possible, as for a path in another encoding."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
         part = escape(text[max(error.start - 30, 0) : error.end + 30])
-        raise MiniloraError(f"{part} is not UTF-8, which paths and texts must be") from None
+        raise MiniloraError(f"{part} is not UTF-8, but paths and texts must be") from None
 
 
 def make_folder(folder: str | os.PathLike[str]) -> None:
@@ -109,8 +108,8 @@ def remove_file(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
-    """Open a regular file for reading. Anything else, a missing file and a read that fails inside the `with` block are
-    each a FormatError.
+    """Open a regular file for reading. FormatError if it is missing or not a regular file, or if a read fails inside
+    the `with` block.
     """
     with _explained("read", path, FormatError):
         if os.path.exists(path) and not os.path.isfile(path):
@@ -123,7 +122,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
     """Read a whole file of at most `limit` bytes. FormatError otherwise."""
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
-            raise FormatError(f"{show_path(path)} has more than {limit:,} bytes, the most that is read of such a file")
+            raise FormatError(f"{show_path(path)} has more than {limit:,} bytes, the limit for such a file")
         return file.read(limit)
 
 
@@ -133,8 +132,8 @@ def read_json(path: str | os.PathLike[str], limit: int = JSON_LIMIT) -> dict[str
 
 
 def parse_json(raw: bytes, where: str, kind: type = dict) -> Any:
-    """Parse a JSON object, or a list; `where` names it in errors. FormatError if it is not UTF-8, not JSON, nested too
-    deep, or not of the kind.
+    """Parse a JSON object, or a list if `kind` is list. FormatError if it is not UTF-8, not JSON, nested too deep, or
+    not of this kind. where: its name in errors.
     """
     try:
         value = json.loads(raw.decode())

@@ -1,13 +1,13 @@
-"""The GGUF format of llama.cpp: metadata and quantized tensors in one file.
+"""The GGUF format of llama.cpp: metadata and quantized tensors in a single file.
 
     "GGUF", version (uint32), number of tensors, number of metadata entries (uint64)
     metadata           key (string), type (uint32), value; a string is its length (uint64) and UTF-8 bytes
     tensors            name, number of axes (uint32), sizes innermost first (uint64), type (uint32), offset (uint64)
     the rest           the tensors' bytes; offsets count from here, a multiple of the alignment
 
-Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The head is read here rather than by the
-`gguf` library, whose reader (0.19.0) does not come back from some malformed files: every count is held to the bytes
-that are left before anything is made from it. The library writes, and knows what a quantized block means.
+Specification: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The head is parsed here and not by the `gguf`
+library, because its reader (0.19.0) hangs on some malformed files. Here every count is compared with the bytes that are
+left before anything is allocated for it. The library is used for writing, and to quantize and dequantize blocks.
 """
 
 from __future__ import annotations
@@ -27,34 +27,35 @@ from minilora.formats.atomic import open_regular, show_path, write_atomic
 from minilora.formats.stored import StoredTensor
 
 VERSIONS = (2, 3)
-ALIGNMENT = 32  # bytes, where general.alignment does not say otherwise
+ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
 MOST_AXES = 4
 _STRING, _ARRAY = 8, 9
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _HEAD_LIMIT = 200_000_000  # bytes; a vocabulary of 256,000 tokens with its merges has about 10 million
 
-BLOCK = {"F32": 1, "F16": 1, "Q8_0": 32}  # a tensor's kind -> how many numbers share a scale
-_ALONE = {int: "UINT32", float: "FLOAT32", bool: "BOOL", str: "STRING"}  # Python's types -> a value's in the file
+BLOCK = {"F32": 1, "F16": 1, "Q8_0": 32}  # kind of tensor -> number of elements per block, which share a scale
+_ALONE = {int: "UINT32", float: "FLOAT32", bool: "BOOL", str: "STRING"}  # type in Python -> type in the file
 _IN_LISTS = {int: "INT32", float: "FLOAT32", str: "STRING"}
 
 
 @dataclass(frozen=True)
 class GGUF:
-    """metadata: plain Python values by key, arrays as lists. tensors: by name, each read as float32."""
+    """A GGUF file's content. metadata: Python values by key, arrays as lists. tensors: by name, read as float32."""
 
     metadata: dict[str, object]
     tensors: dict[str, StoredTensor]
 
 
 def is_gguf(path: str | os.PathLike[str]) -> bool:
-    """True if `path` is to be read as a GGUF file, by its ending."""
+    """Return True if `path` ends in .gguf, and so is to be read as a GGUF file."""
     return os.fspath(path).endswith(".gguf")
 
 
 def read_gguf(path: str | os.PathLike[str]) -> GGUF:
-    """Read the metadata of the file at `path`, which need not be trusted, and its tensors, still in the file.
+    """Read the metadata of a file and open its tensors, which stay in the file until they are read.
 
-    Shapes are NumPy's (outermost first). Needs the `gguf` extra. Errors: FormatError; MiniloraError without the extra.
+    The file need not be trusted. Shapes are in NumPy's order, outermost first. Raises FormatError, and MiniloraError
+    without the `gguf` extra.
     """
     quants = library().quants
     where = show_path(path)
@@ -62,10 +63,10 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
         size = os.fstat(file.fileno()).st_size
         head = _Head(file.read(min(size, _HEAD_LIMIT)), where, size)
         if head.take(4) != b"GGUF":
-            raise FormatError(f"{where} is no GGUF file: it does not begin with GGUF")
+            raise FormatError(f"{where} is not a GGUF file: it does not begin with GGUF")
         if (version := head.number("I")) not in VERSIONS:
             raise FormatError(f"{where} has GGUF version {version}; minilora reads 2 and 3, little-endian")
-        tensor_count, entry_count = head.count(24, "tensors"), head.count(13, "metadata entries")  # least bytes of one
+        tensor_count, entry_count = head.count(24, "tensors"), head.count(13, "metadata entries")  # least bytes of each
         metadata = head.metadata(entry_count)
         alignment = metadata.get("general.alignment", ALIGNMENT)
         if type(alignment) is not int or not 0 < alignment <= 2**20 or alignment & (alignment - 1):
@@ -90,8 +91,8 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
         quantization, length = _bytes_of(quants, shape, kind, tensor)
         if offset % alignment or start + offset + length > size:
             raise FormatError(
-                f"{tensor} lies at byte {start + offset:,} with {length:,} bytes; the file has {size:,}, and a place "
-                f"must be a multiple of {alignment}"
+                f"{tensor} begins at byte {start + offset:,} and has {length:,} bytes; the file has {size:,}, and "
+                f"tensors must begin at multiples of {alignment}"
             )
         make = partial(read, start + offset, length, quantization, shape)
         tensors[name] = StoredTensor(shape, make, quantization.name)
@@ -108,11 +109,11 @@ def library() -> Any:
 
 
 def _bytes_of(quants: Any, shape: tuple[int, ...], kind: int, where: str) -> tuple[Any, int]:
-    """Return the quantization that `kind` numbers, and the bytes that a tensor of `shape` has in it."""
+    """Return the quantization with the number `kind`, and the size in bytes of a tensor of `shape` in it."""
     try:
         quantization = quants.GGMLQuantizationType(kind)
         block, size = quants.GGML_QUANT_SIZES[quantization]
-        quants.dequantize(np.zeros((1, size), np.uint8), quantization)  # knows whether it can, by doing it once
+        quants.dequantize(np.zeros((1, size), np.uint8), quantization)  # try it once: raises an error if unsupported
     except (ValueError, KeyError, NotImplementedError):
         raise FormatError(f"{where} has quantization {escape(kind)}, which cannot be read") from None
     if shape and shape[-1] % block:
@@ -121,7 +122,7 @@ def _bytes_of(quants: Any, shape: tuple[int, ...], kind: int, where: str) -> tup
 
 
 class _Head:
-    """The part before the tensors, read value by value. `place`: the next byte."""
+    """The part of a file before the tensors, parsed value by value. `place`: position of the next byte."""
 
     def __init__(self, raw: bytes, where: str, size: int):
         self.raw, self.where, self.size, self.place = raw, where, size, 0
@@ -136,7 +137,7 @@ class _Head:
         return entries
 
     def tensors(self, count: int) -> dict[str, tuple[tuple[int, ...], int, int]]:
-        """Read shape, type and offset by name."""
+        """Read {name: (shape, type, offset)}."""
         infos: dict[str, tuple[tuple[int, ...], int, int]] = {}
         for _ in range(count):
             name = self.text()
@@ -166,10 +167,10 @@ class _Head:
         return [self.value(kind, key, depth + 1) for _ in range(count)]
 
     def count(self, least: int, what: str) -> int:
-        """Read a number of things that take at least `least` bytes each."""
+        """Read a count of items that take at least `least` bytes each; FormatError if the file has too few bytes."""
         count = self.number("Q")
         if count * least > len(self.raw) - self.place:
-            raise FormatError(f"{self.where} cannot hold {count:,} {what}: it has {self.size:,} bytes")
+            raise FormatError(f"{self.where} cannot hold {count:,} {what}: it has only {self.size:,} bytes")
         return count
 
     def number(self, code: str) -> Any:
@@ -184,7 +185,7 @@ class _Head:
 
     def take(self, count: int) -> bytes:
         if count > len(self.raw) - self.place:
-            raise FormatError(f"{self.where} ends at byte {self.size:,}, inside its head")
+            raise FormatError(f"{self.where} is cut off: it ends at byte {self.size:,}, inside its header")
         self.place += count
         return self.raw[self.place - count : self.place]
 
@@ -193,22 +194,22 @@ class _Head:
 
 
 def write_gguf(path: str | os.PathLike[str], content: GGUF) -> None:
-    """Write `content` to `path`. Each tensor is read, put into its kind (of BLOCK) and written before the next one.
+    """Write `content` to `path`. Each tensor is read, converted to its kind (see BLOCK) and written before the next.
 
-    Whole numbers are stored as uint32, those in lists as int32, other numbers as float32. Needs the `gguf` extra.
-    Errors: MiniloraError for a value that its type cannot hold, and where writing fails; what was at `path` before is
-    then still there.
+    Integers are stored as uint32, in lists as int32; other numbers as float32. Needs the `gguf` extra. Raises
+    MiniloraError for a value that does not fit its type, and if writing fails; a file that was at `path` before is then
+    unchanged.
     """
     gguf = library()
     writer = gguf.GGUFWriter(None, "")
-    writer.kv_data[0].clear()  # of the architecture, which is part of the content
+    writer.kv_data[0].clear()  # the library's own entry, general.architecture; `content` has one
     for key, value in content.metadata.items():
-        if value == []:  # which the library refuses: readers take what is missing for empty
+        if value == []:  # the library rejects it, and readers treat a missing list as empty
             continue
         is_list = isinstance(value, list)
         types, names = set(map(type, value if isinstance(value, list) else [value])), _IN_LISTS if is_list else _ALONE
         if len(types) != 1 or not types <= names.keys():
-            raise MiniloraError(f"the metadata of {escape(key)} cannot be {escape(repr(value))}")
+            raise MiniloraError(f"the metadata {escape(key)} cannot be stored: {escape(repr(value))}")
         kind = gguf.GGUFValueType[names[types.pop()]]
         writer.add_key_value(key, value, *([gguf.GGUFValueType.ARRAY] * is_list), kind)
     for name, tensor in content.tensors.items():
@@ -218,13 +219,13 @@ def write_gguf(path: str | os.PathLike[str], content: GGUF) -> None:
 
     def write(file: BinaryIO) -> None:
         try:
-            writer.write_header_to_file(Path(file.name))  # which opens the temporary file once more
+            writer.write_header_to_file(Path(file.name))  # opens the temporary file a second time
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
             for name, tensor in content.tensors.items():
                 writer.write_tensor_data(_array(gguf, name, tensor))
         except (struct.error, OverflowError) as error:
-            raise MiniloraError(f"the metadata holds a number that its type cannot: {error}") from None
+            raise MiniloraError(f"the metadata holds a number that does not fit its type: {error}") from None
         finally:
             writer.close()
 
@@ -232,7 +233,7 @@ def write_gguf(path: str | os.PathLike[str], content: GGUF) -> None:
 
 
 def _array(gguf: Any, name: str, tensor: StoredTensor) -> np.ndarray:
-    """Return the array as it is in the file: of Q8_0, the bytes of its blocks."""
+    """Return the array as the file stores it: for Q8_0, the bytes of its blocks."""
     array = tensor.read()
     if array.shape != tensor.shape:
         raise MiniloraError(f"{escape(name)} has the shape {array.shape}, not {tensor.shape}")
@@ -241,5 +242,5 @@ def _array(gguf: Any, name: str, tensor: StoredTensor) -> np.ndarray:
         array = gguf.quants.quantize(np.ascontiguousarray(array, dtype="f4"), kind)
         scales = array.reshape(-1, 34)[:, :2].copy().view("f2") if tensor.kind == "Q8_0" else array
     if not np.isfinite(scales).all():
-        raise MiniloraError(f"{escape(name)} holds a number that {tensor.kind} cannot: too large, or none at all")
+        raise MiniloraError(f"{escape(name)} has values that are too large for {tensor.kind}, infinite or NaN")
     return array

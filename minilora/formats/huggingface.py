@@ -1,4 +1,4 @@
-"""Hugging Face model folders: config.json beside model.safetensors, or beside shards that an index lists."""
+"""Hugging Face model folders: config.json with model.safetensors, or with shards that an index lists."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def open_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-    """Read the configuration of a model folder, which need not be trusted, and its tensors, still in their files.
+    """Read the configuration of a model folder and open its tensors, which stay in their files until they are read.
 
-    Links are followed, as the Hugging Face cache needs (its files are links to blobs): the names in an index are judged
-    as text instead. Errors: FormatError, which names the files or tensors that are missing.
+    The folder need not be trusted. Links are followed, because the Hugging Face cache consists of links to blobs; so
+    names in an index are checked as text only. Raises FormatError, which names the files or tensors that are missing.
     """
     folder = Path(folder)
     try:
@@ -36,14 +36,14 @@ def open_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
         return read_json(folder / CONFIG), _open_shards(folder / INDEX)
     if pickles := [name for name in names if name.endswith(_PICKLES)]:
         raise FormatError(
-            f"{show_path(folder)} holds its weights as a pickle ({escape(pickles[0])}), which can run any program when "
-            "it is opened; minilora reads safetensors only: save the model again in that format"
+            f"{show_path(folder)} has its weights in a pickle ({escape(pickles[0])}), which can run any code when "
+            "opened; minilora reads only safetensors: save the model in that format"
         )
     raise FormatError(f"{show_path(folder)} has neither {WEIGHTS} nor {INDEX}")
 
 
 def shards_of(index: Path) -> dict[str, list[str]]:
-    """Read which safetensors files an index lists, and the tensors in each. FormatError if it is damaged."""
+    """Read an index: {safetensors file: names of its tensors}. FormatError if it is damaged."""
     where = show_path(index)
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -51,7 +51,7 @@ def shards_of(index: Path) -> dict[str, list[str]]:
 
     names_in: dict[str, list[str]] = {}  # shard -> names of its tensors
     for name, shard in weight_map.items():
-        # Judged as text: on any system, a name that can only mean a file beside the index.
+        # Checked as text: on every system, such a name can only mean a file in the folder of the index.
         is_plain = isinstance(shard, str) and shard.isprintable() and not set(shard) & set("/\\:")
         if not is_plain or not shard.endswith(".safetensors"):
             raise FormatError(f"{where}: tensor {escape(name)} is in {escape(shard)}, not a safetensors file beside it")
@@ -63,9 +63,9 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
     tensors: dict[str, StoredTensor] = {}
     for shard, names in shards_of(index).items():
         present, _ = open_file(index.parent / shard)
-        if lacking := [name for name in names if name not in present]:
+        if missing := [name for name in names if name not in present]:
             where = show_path(index)
-            raise FormatError(f"{where} does not match its files: {escape(shard)} has no tensor {first_few(lacking)}")
+            raise FormatError(f"{where} does not match its files: {escape(shard)} has no tensor {first_few(missing)}")
         tensors |= {name: present[name] for name in names}
     return tensors
 
@@ -76,11 +76,11 @@ def write_folder(
     tensors: dict[str, np.ndarray],
     extra_files: dict[str, bytes] | None = None,
 ) -> None:
-    """Write a model folder that transformers opens: config.json, model.safetensors and `extra_files` (name to content,
-    such as tokenizer.json).
+    """Write a model folder that transformers can load: config.json, model.safetensors and `extra_files` (name to
+    content, such as tokenizer.json).
 
-    Files of the same names are replaced, each atomically, and the index of an earlier model's shards is removed once
-    the new weights stand. config.json comes last: a new folder without it is one whose writer was stopped.
+    Existing files of these names are replaced, each atomically. The index of an earlier, sharded model is removed after
+    the new weights are written. config.json is written last, so that a folder without it is recognizably incomplete.
     """
     folder = Path(folder)
     config_json = to_json(config)

@@ -1,13 +1,13 @@
-"""The safetensors format: named arrays in one file that can be checked before anything is read.
+"""The safetensors format: named arrays in one file, which can be checked before any array is read.
 
     8 bytes            N, the length of the header, little-endian
     N bytes            JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...,
                               "__metadata__": {"key": "text"}}, padded with spaces to a multiple of 8
     the rest           the arrays, C order, little-endian, end to end; offsets count from here
 
-Specification: https://github.com/huggingface/safetensors#format. The writer is ours rather than the library's because
-safetensors 0.8.0 stores an array that is not C-contiguous with its values scrambled, writes through a temporary file
-of its own that a killed process leaves behind, and gives the file mode 0600. Tests hold the two to the same bytes.
+Specification: https://github.com/huggingface/safetensors#format. We do not use the library's writer, because
+safetensors 0.8.0 scrambles the values of arrays that are not C-contiguous, leaves a temporary file behind if the
+process is killed, and gives the file mode 0600. Tests check that both writers produce the same bytes.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ DTYPES: dict[str, np.dtype] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-HEADER_LIMIT = 100_000_000  # bytes; the library's limit too
+HEADER_LIMIT = 100_000_000  # bytes, the same as in the library
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
 _ORDER = {name: i for i, name in enumerate(DTYPES)}
 
 
 class Entry(NamedTuple):
-    """Where one array lies: bytes `start` to `stop` of the file."""
+    """The location of an array: bytes `start` to `stop` of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -57,13 +57,15 @@ class Entry(NamedTuple):
 def save_file(
     path: str | os.PathLike[str], tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write `tensors` and `metadata` to `path`, atomically (see `write_atomic`) and without copying contiguous arrays.
+    """Write `tensors` and `metadata` to `path` atomically (see `write_atomic`), without copying contiguous arrays.
 
-    Errors: MiniloraError for what the format cannot hold, and if the file cannot be written.
+    Raises MiniloraError for anything that the format cannot store, and if the file cannot be written.
     """
     metadata = metadata or {}
     if "__metadata__" in tensors or not all(isinstance(value, str) for value in metadata.values()):
-        raise MiniloraError("metadata is text by name, kept under __metadata__, and no tensor can be called that")
+        raise MiniloraError(
+            "metadata must be text by name, and no tensor can be called __metadata__, where it is stored"
+        )
     arrays = {name: on_disk(name, array) for name, array in tensors.items()}
     arrays = dict(sorted(arrays.items(), key=lambda item: (_ORDER[_NAMES[item[1].dtype]], item[0])))
 
@@ -85,11 +87,11 @@ def save_file(
 
 
 def on_disk(name: str, array: np.ndarray) -> np.ndarray:
-    """Return `array` as the file holds it: C order, little-endian. MiniloraError for a dtype that has no place."""
+    """Return `array` as the file stores it: C order, little-endian. MiniloraError for an unsupported dtype."""
     array = np.asarray(array)
     dtype = array.dtype.newbyteorder("<")
     if dtype not in _NAMES:
-        raise MiniloraError(f"tensor {escape(name)} has dtype {array.dtype}, which safetensors cannot hold")
+        raise MiniloraError(f"tensor {escape(name)} has dtype {array.dtype}, which safetensors cannot store")
     return np.asarray(array, dtype=dtype, order="C")  # np.ascontiguousarray would turn shape () into (1,)
 
 
@@ -97,14 +99,14 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict
     """Read the arrays and the metadata of the file at `path`, which need not be trusted.
 
     Each array is a writable copy in its own memory. F16 stays float16; BF16 becomes float32, exactly. The whole header
-    is checked against the size of the file before the first array is allocated. Errors: FormatError.
+    is checked against the size of the file before the first array is allocated. Raises FormatError.
     """
     tensors, metadata = open_file(path)
     return {name: tensor.read() for name, tensor in tensors.items()}, metadata
 
 
 def open_file(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Do as `load_file`, with the arrays still in the file. Errors: FormatError, of `read` too."""
+    """Do as `load_file`, but leave each array in the file until its `read()`. Both raise FormatError."""
     with open_regular(path) as file:
         entries, metadata = _read_header(file, show_path(path))
     return {
@@ -118,7 +120,9 @@ def _read_header(file: BinaryIO, where: str) -> tuple[dict[str, Entry], dict[str
         raise FormatError(f"{where} has {size} bytes, too few for a safetensors file")
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, HEADER_LIMIT):
-        raise FormatError(f"{where} is no safetensors file, or was cut off: a header of {length:,} bytes in {size:,}")
+        raise FormatError(
+            f"{where} is not a safetensors file, or is cut off: its header needs {length:,} bytes of {size:,}"
+        )
     fields = parse_json(file.read(length), f"{where}: the header")
     metadata = fields.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -128,16 +132,16 @@ def _read_header(file: BinaryIO, where: str) -> tuple[dict[str, Entry], dict[str
     entries = {name: _entry(field, data, f"{where}: tensor {escape(name)}") for name, field in fields.items()}
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].stop)):
         if entry.start != end:
-            fault = "overlaps the one before it" if entry.start < end else "leaves a hole before it"
+            fault = "overlaps the one before it" if entry.start < end else "leaves a gap before it"
             raise FormatError(f"{where}: tensor {escape(name)} {fault} (byte {entry.start:,}, expected {end:,})")
         end = entry.stop
     if end != size:
-        raise FormatError(f"{where}: its tensors need {end:,} bytes, the file has {size:,}")
+        raise FormatError(f"{where}: its tensors need {end:,} bytes, but the file has {size:,}")
     return entries, metadata
 
 
 def _entry(field: object, data: int, where: str) -> Entry:
-    """Check one tensor's line of the header by itself; `data` is the byte where the arrays begin."""
+    """Check the header's entry for one tensor, by itself. data: the byte where the arrays begin."""
     if not isinstance(field, dict) or not {"dtype", "shape", "data_offsets"} <= field.keys():
         raise FormatError(f"{where} lacks one of dtype, shape, data_offsets")
     dtype, shape, offsets = field["dtype"], field["shape"], field["data_offsets"]
@@ -146,7 +150,7 @@ def _entry(field: object, data: int, where: str) -> Entry:
     if not _are_counts(shape) or len(shape) > 32:
         raise FormatError(f"{where} has shape {escape(shape)}, not a list of at most 32 sizes")
     if not _are_counts(offsets) or len(offsets) != 2:
-        raise FormatError(f"{where} has data_offsets {escape(offsets)}, not two places in the file")
+        raise FormatError(f"{where} has data_offsets {escape(offsets)}, not two positions in the file")
     itemsize = DTYPES[dtype].itemsize
     # NumPy multiplies the other axes even when one of them is 0, in 64 bits.
     if math.prod(n or 1 for n in shape) * itemsize >= 2**63 or math.prod(shape) * itemsize != offsets[1] - offsets[0]:
@@ -155,13 +159,13 @@ def _entry(field: object, data: int, where: str) -> Entry:
 
 
 def _are_counts(value: object) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)  # True is no count
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)  # True is not a count
 
 
 def _read_array(path: str | os.PathLike[str], entry: Entry) -> np.ndarray:
     try:
         array = np.empty(entry.shape, DTYPES[entry.dtype])
-    except MemoryError as error:  # of a sparse file, which passes the check of sizes
+    except MemoryError as error:  # a sparse file can pass the check of sizes
         raise FormatError(f"{show_path(path)} is larger than memory: {error}") from error
     raw = array.reshape(-1).view(np.uint8)
     with open_regular(path) as file:

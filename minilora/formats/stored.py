@@ -1,7 +1,7 @@
-"""Tensors that are still in their file: checked, with a known shape, and read one at a time.
+"""Tensors that are still in their file: already checked, with a known shape, to be read one at a time.
 
-A model is loaded through these, so that no more than one tensor is alive twice. A memory map would read as late, but a
-file that is cut short while it is mapped kills the process; a read that comes back short is an error.
+Models are loaded through these, so that at most one tensor is in memory twice. A memory map would be as lazy, but if a
+file is truncated while it is mapped, the process is killed. With plain reads, that is an ordinary error.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from math import prod
 
 import numpy as np
 
-INTEGERS = ("U64", "I64", "U32", "I32", "U16", "I16", "U8", "I8", "BOOL")  # safetensors' dtypes that are no floats
+INTEGERS = ("U64", "I64", "U32", "I32", "U16", "I16", "U8", "I8", "BOOL")  # safetensors' dtypes that are not floats
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """An array in a file: its shape, `read()`, which makes it (FormatError if it cannot), and how it is stored: F16,
-    Q4_1."""
+    """An array in a file: its shape, `read()`, which loads it (FormatError if it cannot), and the kind in which it is
+    stored, such as F16 or Q4_1.
+    """
 
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
@@ -26,14 +27,14 @@ class StoredTensor:
 
     @property
     def is_float(self) -> bool:
-        """True if the file holds floating-point numbers, quantized ones too."""
+        """True if the file stores floating-point numbers, quantized or not."""
         return self.kind not in INTEGERS
 
     @property
     def size(self) -> int:
-        """Elements."""
+        """The number of elements."""
         return prod(self.shape)
 
     def then(self, change: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...] | None = None) -> StoredTensor:
-        """Return this tensor with `change` applied once it is read; `shape` is what comes out, if it differs."""
+        """Return this tensor with `change` applied after reading. shape: of the result, if it differs."""
         return StoredTensor(self.shape if shape is None else shape, lambda: change(self.read()), self.kind)

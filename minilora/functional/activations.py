@@ -14,27 +14,27 @@ from minilora.tensor import Operand, Tensor, record
 
 
 def plain_silu(x: Tensor) -> Tensor:
-    """x · sigmoid(x)."""
+    """Compute x · sigmoid(x)."""
     return x * ops.sigmoid(x)
 
 
 def plain_swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) · up."""
+    """Compute silu(gate) · up."""
     return plain_silu(gate) * up
 
 
 def plain_gelu_tanh(x: Tensor) -> Tensor:
-    """The tanh approximation of x · Φ(x)."""
+    """Compute the tanh approximation of x · Φ(x)."""
     return 0.5 * x * (1 + ops.tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))
 
 
 def plain_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x))."""
+    """Compute exp(x) / sum(exp(x))."""
     return ops.exp(x - ops.logsumexp(x, axis=axis, keepdims=True))
 
 
 def plain_log_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """x - log(sum(exp(x)))."""
+    """Compute x - log(sum(exp(x)))."""
     return x - ops.logsumexp(x, axis=axis, keepdims=True)
 
 
@@ -42,30 +42,30 @@ def plain_log_softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 def relu(x: Operand) -> Tensor:
-    """max(x, 0); the gradient at 0 is 0."""
+    """Compute max(x, 0). The gradient at 0 is 0."""
     a = raw(x)
     return record(xp.maximum(a, 0), (x, lambda g: g * (a > 0)))
 
 
 def silu(x: Operand) -> Tensor:
-    """x · sigmoid(x) (Elfwing et al. 2017)."""
+    """Compute x · sigmoid(x) (Elfwing et al. 2017)."""
     a = raw(x)
     gate = sigmoid_array(a)
     return record(a * gate, (x, lambda g: g * gate * (1 + a * (1 - gate))))
 
 
 def swiglu(gate: Operand, up: Operand) -> Tensor:
-    """silu(gate) · up, the gated activation of a Llama MLP (Shazeer 2020). gate, up and result: (..., F)."""
+    """Compute silu(gate) · up, the gated activation of a Llama MLP (Shazeer 2020). gate, up and result: (..., F)."""
     a, b = raw(gate), raw(up)
     rows_a, rows_b = as_rows(a), as_rows(b)
 
     def activated(sigma: Array = None) -> Array:
-        """The result (N, F); on a CPU, the sigmoids are left in `sigma`."""
+        """Return the result (N, F). On a CPU, also write the sigmoids to `sigma`, if given."""
         if not backend.is_cpu():
             return kernels.swiglu(rows_a, rows_b.astype(a.dtype, copy=False))
         y = xp.empty(rows_a.shape, dtype=a.dtype)
         for s in row_blocks(rows_a):
-            with backend.errstate():  # exp may overflow to inf, which gives the right 0
+            with backend.errstate():  # exp may overflow to inf, which correctly gives 0
                 below = xp.exp(-rows_a[s])
             below += 1
             xp.divide(rows_a[s], below, out=y[s])
@@ -74,7 +74,8 @@ def swiglu(gate: Operand, up: Operand) -> Tensor:
                 xp.divide(1, below, out=sigma[s])
         return y
 
-    sigma = Lazy(lambda: xp.empty(rows_a.shape, dtype=a.dtype))  # the rule runs just after the result was recomputed
+    # If the result is recomputed, the rule runs right after that, and can use the sigmoids again.
+    sigma = Lazy(lambda: xp.empty(rows_a.shape, dtype=a.dtype))
 
     def rule(g: Array) -> tuple[Array, Array]:
         g = g.reshape(rows_a.shape)
@@ -102,9 +103,9 @@ def swiglu(gate: Operand, up: Operand) -> Tensor:
 
 
 def gelu(x: Operand, approximate: str = "none") -> Tensor:
-    """x · Φ(x), Φ the normal distribution function (Hendrycks & Gimpel 2016); "tanh" is their approximation of it.
+    """Compute x · Φ(x) (Hendrycks & Gimpel 2016), with Φ the normal cumulative distribution function.
 
-    Raises ValueError for another value of `approximate`.
+    approximate: "none", or "tanh" for their approximation. Raises ValueError for another value of `approximate`.
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
@@ -112,7 +113,7 @@ def gelu(x: Operand, approximate: str = "none") -> Tensor:
     rows = as_rows(a)
 
     def activated(factor: Array = None) -> Array:
-        """The result (N, F); what x was multiplied by is left in `factor`."""
+        """Return the result (N, F). Also write Φ(x), the factor of x, to `factor`, if given."""
         y = xp.empty(rows.shape, dtype=a.dtype)
         for s in row_blocks(rows):
             phi = _phi(rows[s], approximate)
@@ -139,21 +140,21 @@ def gelu(x: Operand, approximate: str = "none") -> Tensor:
 
 
 def _phi(a: Array, approximate: str) -> Array:
-    """Φ(a), or its tanh approximation."""
+    """Compute Φ(a), or its tanh approximation."""
     if approximate == "none":
         return 0.5 * (1 + erf(a / sqrt(2)))
     return 0.5 * (1 + xp.tanh(sqrt(2 / pi) * (a + 0.044715 * a * a * a)))
 
 
 def _phi_slope(a: Array, phi: Array, approximate: str) -> Array:
-    """The derivative of `_phi` at a, where it is phi."""
+    """Compute the derivative of `_phi` at a. phi: _phi(a)."""
     if approximate == "none":
         return xp.exp(-0.5 * a * a) / sqrt(2 * pi)
     return 2 * phi * (1 - phi) * sqrt(2 / pi) * (1 + 3 * 0.044715 * a * a)  # 1 - tanh² is 4 Φ (1 - Φ)
 
 
 def dropout(x: Operand, p: float, rng: Any) -> Tensor:
-    """Each element is 0 with probability p, else divided by 1 - p (Srivastava et al. 2014).
+    """Set each element to 0 with probability p, and divide the others by 1 - p (Srivastava et al. 2014).
 
     rng: a NumPy Generator; the mask is drawn on the host, so that one seed gives one result on every backend.
     Raises ValueError unless 0 <= p < 1.
@@ -170,7 +171,7 @@ def dropout(x: Operand, p: float, rng: Any) -> Tensor:
 
 
 def softmax(x: Operand, axis: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along the axis."""
+    """Compute exp(x) / sum(exp(x)) along the axis."""
     a = raw(x)
     check_axis_is_not_empty("softmax", a.shape, axis)
     y = xp.exp(a - a.max(axis=axis, keepdims=True))
@@ -184,7 +185,7 @@ def softmax(x: Operand, axis: int = -1) -> Tensor:
 
 
 def log_softmax(x: Operand, axis: int = -1) -> Tensor:
-    """log(softmax(x)) along the axis, exact where softmax itself rounds to 0."""
+    """Compute log(softmax(x)) along the axis, accurate even where softmax itself rounds to 0."""
     a = raw(x)
     check_axis_is_not_empty("log_softmax", a.shape, axis)
     y = a - a.max(axis=axis, keepdims=True)

@@ -1,4 +1,4 @@
-"""Attention: the scaled dot product with masks, grouped heads and a cache, and rotary positions."""
+"""Scaled dot-product attention with masks, grouped heads and a cache, and rotary position embeddings."""
 
 from collections.abc import Iterator
 from math import inf, prod, sqrt
@@ -15,7 +15,7 @@ from minilora.tensor import Operand, Tensor, record, wrap
 
 
 def plain_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
-    """x cos + rotate_half(x) sin, with x of shape (B, T, H, D)."""
+    """Compute x cos + rotate_half(x) sin, with x of shape (B, T, H, D)."""
     half = x.shape[-1] // 2
     rotated = ops.concatenate([-x[..., half:], x[..., :half]], axis=-1)
     out: Tensor = x * cos[..., None, :] + rotated * sin[..., None, :]
@@ -25,8 +25,8 @@ def plain_rotary(x: Tensor, cos: Array, sin: Array) -> Tensor:
 def plain_scaled_dot_product_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Operand = None, is_causal: bool = False, scale: float | None = None
 ) -> Tensor:
-    """softmax(q kᵀ · scale + mask) v, all scores at once, with equal numbers of heads: q (B, H, T, D), k and v (B, H,
-    S, D); no row may be fully masked.
+    """Compute softmax(q kᵀ · scale + mask) v, all scores at once. q: (B, H, T, D); k, v: (B, H, S, D), with as many
+    heads as q. No row may be fully masked.
     """
     scores = q @ k.swapaxes(-1, -2) * (1 / sqrt(q.shape[-1]) if scale is None else scale)  # (B, H, T, S)
     if is_causal:
@@ -44,7 +44,7 @@ def plain_scaled_dot_product_attention(
 def rotary(x: Operand, cos: Operand, sin: Operand) -> Tensor:
     """Rotate each pair (x_i, x_{i+D/2}) by its position's angle (Su et al. 2021; Llama pairs halves, not neighbours).
 
-    x: (B, T, H, D); cos, sin: (T, D) or (B, T, D), the angles of the first half repeated in the second. Constants.
+    x: (B, T, H, D). cos, sin: constants (T, D) or (B, T, D), whose second half repeats the first.
     """
     a = raw(x)
     cos, sin = (t._data if isinstance(t, Tensor) else backend.asarray(t) for t in (cos, sin))
@@ -52,15 +52,15 @@ def rotary(x: Operand, cos: Operand, sin: Operand) -> Tensor:
     half = size // 2
 
     def rotate(rows: Array, cos: Array, sin: Array, sign: int) -> Array:
-        """x cos + swap(x) (-sin, sin) · sign."""
+        """Compute x cos + swap(x) (-sin, sin) · sign."""
         if not backend.is_cpu():
             out = xp.empty(rows.shape, dtype=rows.dtype)
             cos, sin = (t.astype(rows.dtype, copy=False)[..., None, :half] for t in (cos, sin))  # (…, T, 1, D/2)
             kernels.rotate(rows[..., :half], rows[..., half:], cos, sin, sign, out[..., :half], out[..., half:])
             return out
         sin = sin if sign > 0 else -sin
-        # A factor for each number of a sequence, so that NumPy's inner loops run over all of it, not over half a head.
-        # Backward makes the tables again: as wide as this, they would be a large part of what is saved.
+        # One factor per element, so that NumPy's inner loops run over the whole sequence instead of half a head.
+        # Backward builds these tables again: at this width, they would be a large part of the memory saved for it.
         times = heads if cos.ndim == 2 and rows.shape[1] > 1 else 1
         cos, sin = (xp.repeat(t[..., None, :], times, axis=-2) for t in (cos, sin))  # (…, T, H, D)
         sin[..., :half] *= -1
@@ -80,12 +80,13 @@ def rotary(x: Operand, cos: Operand, sin: Operand) -> Tensor:
 def scaled_dot_product_attention(
     q: Operand, k: Operand, v: Operand, mask: Operand = None, is_causal: bool = False, scale: float | None = None
 ) -> Tensor:
-    """softmax(q kᵀ · scale + mask) v (Vaswani et al. 2017, section 3.2.1), a block of queries at a time.
+    """Compute softmax(q kᵀ · scale + mask) v (Vaswani et al. 2017, section 3.2.1), a block of queries at a time.
 
-    q: (..., H, T, D); k, v: (..., H_kv, S, D) with H a multiple of H_kv (grouped heads, Ainslie et al. 2023); result:
-    (..., H, T, D). mask: a constant that broadcasts to (..., H, T, S); booleans: True takes part; numbers are added.
-    is_causal: query i sees the keys up to i + S - T, so that with a cache the triangle is aligned to the end; a mask
-    applies as well. scale: 1/sqrt(D) by default. A row with nothing to attend to gives zeros and zero gradients.
+    q: (..., H, T, D); k, v: (..., H_kv, S, D) with H a multiple of H_kv (grouped-query attention, Ainslie et al. 2023);
+    result: (..., H, T, D). mask: a constant that broadcasts to (..., H, T, S), either booleans, True for a key to
+    attend to, or numbers that are added to the scores. is_causal: query i attends to keys up to i + S - T, which is the
+    causal mask when the first S - T keys come from a cache; it combines with `mask`. scale: 1/sqrt(D) by default. A
+    row with nothing to attend to gives zeros and zero gradients.
     """
     if isinstance(mask, Tensor) and mask.requires_grad:
         raise ValueError("attention treats its mask as a constant; this one requires a gradient")
@@ -96,7 +97,7 @@ def scaled_dot_product_attention(
         raise ValueError(f"attention cannot pair queries {q_shape} with keys {k_shape} and values {v_shape}")
     length, span, group = q_shape[-2], k_shape[-2], heads // kv_heads
     scale = 1 / sqrt(q_shape[-1]) if scale is None else number(scale)
-    # Grouped heads become an axis of their own, over which keys and values broadcast.
+    # The query heads of a group get an axis of their own, over which keys and values broadcast.
     batch = prod(lead)
     queries = queries.reshape(batch, kv_heads, group, length, q_shape[-1])  # (B, H_kv, G, T, D)
     keys = keys.reshape(batch, kv_heads, 1, span, k_shape[-1])  # (B, H_kv, 1, S, D)
@@ -106,20 +107,20 @@ def scaled_dot_product_attention(
 
     offset = span - length
     blocks = list(_query_blocks(batch, heads, length, span, is_causal, dtype.itemsize))
-    is_masked = is_causal and length > 1  # one query sees every key
+    is_masked = is_causal and length > 1  # a single query attends to every key
     block_rows = max((rows.stop - rows.start for _, rows, _ in blocks), default=0)
     triangle: Array = xp.triu(xp.full((block_rows, block_rows), -inf, dtype=dtype), 1) if is_masked else None
     out = _heads_inside((batch, kv_heads, group, length, v_shape[-1]), dtype)
     out_shape, ones = out.shape, xp.ones((span, 1), dtype=dtype)
 
     def exponentials(b: slice, rows: slice, num_keys: int, scaled: Array, top: Array = None) -> tuple[Array, Array]:
-        """exp(scores - max) of a block (b, H_kv, G, t, s), and the max of each row where it is not known."""
+        """Compute exp(scores - max) of a block (b, H_kv, G, t, s), and the max of each row if it is not given."""
         scores = scaled @ keys[b, :, :, :num_keys].swapaxes(-1, -2)
         if bias is not None:
             of_batch, of_rows = b if bias.shape[0] > 1 else slice(None), rows if bias.shape[3] > 1 else slice(None)
             scores += bias[of_batch, :, :, of_rows, :num_keys]
         if is_masked:
-            first, width = rows.start + offset, rows.stop - rows.start  # the first key that part of it must not see
+            first, width = rows.start + offset, rows.stop - rows.start  # first: the key where the triangle begins
             scores[..., max(first, 0) :] += triangle[:width, max(-first, 0) : width]
         if top is None:
             top = scores.max(axis=-1, keepdims=True)
@@ -127,7 +128,7 @@ def scaled_dot_product_attention(
         return scores, top
 
     recompute = is_selective()
-    saved = []  # of each block: the exponentials or the max of each row, and 1 / the sum of its exponentials
+    saved = []  # for each block: the exponentials, or each row's max; and 1 / the sum of each row's exponentials
     for b, rows, num_keys in blocks:
         exps, top = exponentials(b, rows, num_keys, queries[b, :, :, rows] * scale)
         total = exps @ ones[:num_keys]  # row sums; a product is several times faster than sum() on short rows
@@ -146,7 +147,7 @@ def scaled_dot_product_attention(
             scaled = queries[b, :, :, rows] * scale
             if recompute:
                 exps, _ = exponentials(b, rows, num_keys, scaled, top=exps)
-            grad = g[b, :, :, rows] * inverse  # divides by the row sums here, where rows are short
+            grad = g[b, :, :, rows] * inverse  # normalized here, where rows are short: D instead of S
             dv[b, :, :, :num_keys] += _over_group(exps.swapaxes(-1, -2) @ grad)
             dscores = grad @ values[b, :, :, :num_keys].swapaxes(-1, -2)
             dscores *= exps
@@ -159,15 +160,17 @@ def scaled_dot_product_attention(
 
 
 def _over_group(grads: Array) -> Array:
-    """(b, H_kv, G, S, D) summed over the query heads that share a key head; where it is one alone, nothing is added."""
+    """Sum gradients (b, H_kv, G, S, D) over the G query heads that share a key head."""
     return grads if grads.shape[2] == 1 else grads.sum(axis=2, keepdims=True)
 
 
 def _mask_as_bias(mask: Array, full_shape: tuple[int, ...], head_shape: tuple[int, int], dtype: Any) -> Array:
-    """A mask as numbers to add to the scores, of 5 axes that are full or 1; a copy where backward reads it again."""
+    """Return a mask as numbers to add to the scores, with 5 axes, each full or 1; a copy if backward reads it again."""
     fits = all(m in (1, n) for m, n in zip(reversed(mask.shape), reversed(full_shape), strict=False))
     if mask.dtype.kind not in "bf" or mask.ndim > len(full_shape) or not fits:
-        raise ValueError(f"a mask is booleans or floats that broadcast to {full_shape}, not {mask.dtype} {mask.shape}")
+        raise ValueError(
+            f"a mask must be booleans or floats that broadcast to {full_shape}, not {mask.dtype} {mask.shape}"
+        )
     if mask.dtype.kind == "b":
         mask = xp.where(mask, xp.asarray(0, dtype=dtype), xp.asarray(-inf, dtype=dtype))
     mask = mask.astype(dtype, copy=is_selective())
@@ -181,8 +184,8 @@ def _mask_as_bias(mask: Array, full_shape: tuple[int, ...], head_shape: tuple[in
 def _query_blocks(
     batch: int, heads: int, length: int, span: int, is_causal: bool, itemsize: int
 ) -> Iterator[tuple[slice, slice, int]]:
-    """(sequences, queries, number of keys that they see) of each block; under a causal mask, keys that no query sees
-    are left out.
+    """Yield (sequences, queries, number of keys they attend to) for each block. Under a causal mask, this leaves out
+    keys that no query of the block attends to.
     """
     step = min(length, 64) if backend.is_cpu() and is_causal else length
     for start in range(0, length, max(step, 1)):
@@ -194,8 +197,8 @@ def _query_blocks(
 
 
 def _heads_inside(shape: tuple[int, ...], dtype: Any) -> Array:
-    """Zeros of shape (B, H_kv, G, T, D), in memory (B, T, H_kv, G, D), so that joining the heads later copies
-    nothing.
+    """Return zeros of shape (B, H_kv, G, T, D), stored in the order (B, T, H_kv, G, D), so that joining the heads later
+    needs no copy.
     """
     b, h, g, t, d = shape
     return xp.zeros((b, t, h, g, d), dtype=dtype).transpose(0, 2, 3, 1, 4)

@@ -1,4 +1,4 @@
-"""Linear maps: x Wᵀ + b, the same with a low-rank update, and rows of a table by id."""
+"""Linear maps: x Wᵀ + b, the same with a low-rank update, and embedding lookup."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from minilora.tensor import Operand, Tensor, record
 
 
 def plain_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x Wᵀ + b."""
+    """Compute x Wᵀ + b."""
     y = x @ weight.T
     return y if bias is None else y + bias
 
@@ -20,7 +20,7 @@ def plain_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 def plain_low_rank_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float
 ) -> Tensor:
-    """W x + s B A x (Hu et al. 2021, equation 3)."""
+    """Compute W x + s B A x (Hu et al. 2021, equation 3)."""
     return plain_linear(x, weight, bias) + (x @ a.T) @ b.T * scaling
 
 
@@ -28,22 +28,22 @@ def plain_low_rank_linear(
 
 
 def _weight_maker(weight: Operand) -> Callable[[], Array]:
-    """A function that returns the array of a weight: the one that a Tensor holds, or one made anew at each call."""
+    """Return a function that returns the weight's array: a Tensor's own, or one made anew at each call."""
     if callable(weight):
         return weight  # type: ignore[no-any-return]
     array = raw(weight)
     return lambda: array
 
 
-_FEW_ROWS, _LARGE_WEIGHT = 6, 2**16  # rows and elements between which `few_rows_product` was measured to be faster
+_FEW_ROWS, _LARGE_WEIGHT = 6, 2**16  # measured: up to these rows, from these elements, `few_rows_product` is faster
 
 
 def few_rows_product(rows: Array, weight: Array) -> Array:
-    """rows @ weight.T, each row times a block of the weight that stays in a core's cache: (N, in) to (N, out).
+    """Compute rows @ weight.T, (N, in) to (N, out), in blocks of the weight that stay in a core's cache.
 
-    For 2 to 6 rows: the tokens that a decoding step verifies, or a small batch. BLAS copies a weight into another order
-    for a product of more than one row, and has no use for that copy here. Blocks are of 8 rows of the weight or more,
-    as BLAS groups them itself, so that a row is rounded as it is alone.
+    For 2 to 6 rows: the tokens that a decoding step verifies, or a small batch. For a product of more than one row,
+    BLAS first copies the weight into another order, which does not pay for so few rows. Blocks have 8 rows of the
+    weight or more, as in BLAS itself, so that each row of the result is rounded as if it were computed alone.
     """
     out_features = weight.shape[0]
     y, columns = xp.empty((rows.shape[0], out_features), dtype=rows.dtype), rows[:, :, None]
@@ -54,7 +54,7 @@ def few_rows_product(rows: Array, weight: Array) -> Array:
 
 
 def _product(rows: Array, weight: Array) -> Array:
-    """rows @ weight.T by the faster way. ValueError if the rows do not have the weight's width."""
+    """Compute rows @ weight.T in the faster way. ValueError if the rows do not have the weight's width."""
     if rows.shape[1:] != weight.shape[1:]:
         raise ValueError(f"an input of width {rows.shape[1]} does not fit a weight of shape {weight.shape}, (out, in)")
     is_few = 1 < rows.shape[0] <= _FEW_ROWS and weight.size >= _LARGE_WEIGHT and backend.is_cpu()
@@ -64,10 +64,10 @@ def _product(rows: Array, weight: Array) -> Array:
 
 
 def linear(x: Operand, weight: Operand, bias: Operand = None) -> Tensor:
-    """x Wᵀ + b. x: (..., in); weight: (out, in); bias: (out,); result: (..., out).
+    """Compute x Wᵀ + b. x: (..., in); weight: (out, in); bias: (out,); result: (..., out).
 
-    weight may also be a function that makes the array of a frozen weight (from 4 bits, say). Backward calls it again,
-    so that the array does not live in between.
+    weight may also be a function that makes the array of a frozen weight, for example from 4 bits. Backward calls it
+    again, so that the array need not be kept in between.
     """
     a, w, rows = raw(x), _weight_maker(weight), saved_rows(x)
     y = _product(as_rows(a), w())  # (N, in) to (N, out): one large product instead of many small ones
@@ -83,7 +83,7 @@ def linear(x: Operand, weight: Operand, bias: Operand = None) -> Tensor:
 
 
 def embedding(ids: Operand, weight: Operand) -> Tensor:
-    """Row `ids[...]` of the weight for each id. ids: integers (...); weight: (V, C); result: (..., C).
+    """Look up the weight's row for each id. ids: integers (...); weight: (V, C); result: (..., C).
 
     Raises IndexError for an id outside 0 … V-1.
     """
@@ -95,12 +95,12 @@ def embedding(ids: Operand, weight: Operand) -> Tensor:
 
 
 def low_rank_linear(x: Operand, weight: Operand, bias: Operand, a: Operand, b: Operand, scaling: float) -> Tensor:
-    """x (W + s B A)ᵀ + bias: a linear map with a low-rank update, as one node (LoRA, Hu et al. 2021, section 4.1).
+    """Compute x (W + s B A)ᵀ + bias as one node: a linear map with a low-rank update (Hu et al. 2021, section 4.1).
 
     x: (..., in); weight: (out, in); bias: (out,) or None; a: (r, in); b: (out, r); result: (..., out).
-    With many rows the update is added to the weight first, which costs r products an element of W and saves a pass over
-    the result; with few rows the two thin products are cheaper. The sum W + s B A is computed again in backward, not
-    saved. As in `linear`, weight may be a function that makes the frozen array.
+    With many rows, the update is added to the weight first: that costs r products per element of W, and saves a pass
+    over the result. With few rows, the two thin products are cheaper. The sum W + s B A is not saved but computed again
+    in backward. As in `linear`, weight may be a function that makes the frozen array.
     """
     inputs, w, down, up, scaling = raw(x), _weight_maker(weight), raw(a), raw(b), number(scaling)
     out_features, shape = up.shape[0], inputs.shape

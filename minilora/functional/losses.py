@@ -1,4 +1,4 @@
-"""Cross-entropy: of logits, and of a linear map whose logits are never all held."""
+"""Cross-entropy of logits, and of a linear map whose logits are never all in memory."""
 
 from math import prod
 
@@ -13,7 +13,7 @@ from minilora.tensor import Operand, Tensor, is_recording, record, wrap
 
 
 def plain_cross_entropy(logits: Tensor, targets: Array) -> Tensor:
-    """Mean of -log softmax(logits)[target]. logits (N, V), targets (N,); every target counts."""
+    """Compute the mean of -log softmax(logits)[target]. logits (N, V), targets (N,); every target counts."""
     return -plain_log_softmax(logits)[wrap(xp.arange(logits.shape[0])), targets].mean()
 
 
@@ -21,11 +21,11 @@ def plain_cross_entropy(logits: Tensor, targets: Array) -> Tensor:
 
 
 def cross_entropy(logits: Operand, targets: Operand, ignore_index: int = -100, num_items: int | None = None) -> Tensor:
-    """Mean of -log softmax(logits)[target] over the targets that count, in nats.
+    """Compute the mean of -log softmax(logits)[target] over the targets that count, in nats.
 
-    logits: (..., V); targets: integers (...), of which `ignore_index` does not count. num_items: what the sum is
-    divided by, by default the number of targets that count; a part of a larger batch passes the whole batch's number.
-    Raises IndexError for a target outside 0 … V-1 and ValueError where the shapes do not fit, no target counts or
+    logits: (..., V); targets: integers (...); a target of `ignore_index` does not count. num_items: number to divide
+    the sum by, by default the number of targets that count; for a part of a larger batch, pass the whole batch's.
+    Raises IndexError for a target outside 0 … V-1, and ValueError if the shapes do not fit, no target counts or
     num_items is not positive.
     """
     a = raw(logits)
@@ -46,12 +46,11 @@ def cross_entropy(logits: Operand, targets: Operand, ignore_index: int = -100, n
 def linear_cross_entropy(
     x: Operand, weight: Operand, targets: Operand, ignore_index: int = -100, num_items: int | None = None
 ) -> Tensor:
-    """Cross-entropy of the logits x Wᵀ, which are made a chunk at a time and never all held (the head of a language
-    model).
+    """Compute the cross-entropy of the logits x Wᵀ, a chunk of rows at a time, without ever holding all logits: with a
+    language model's vocabulary, they would be its largest array.
 
-    x: (..., C); weight: (V, C); targets: integers (...). num_items: what the sum is divided by, by default the number
-    of targets that count; a part of a larger batch passes the whole batch's number. Where it is recorded, the
-    gradients are made in the forward pass, while a chunk is at hand. Errors as for `cross_entropy`.
+    x: (..., C); weight: (V, C); targets: integers (...). num_items, and errors: as for `cross_entropy`. If gradients
+    are needed, they are computed in the forward pass already, while each chunk of logits is at hand.
     """
     a, w = raw(x), raw(weight)
     shape, classes = a.shape, w.shape[0]
@@ -69,10 +68,11 @@ def linear_cross_entropy(
     for start in range(0, len(target), chunk):
         s = slice(start, start + chunk)
         logits = xp.matmul(used[s], w.T, out=buffer[: len(target) - start])  # (chunk, V)
-        more, sums = _exp_rows(logits, logits, target[s])
-        total = total + more
+        chunk_total, sums = _exp_rows(logits, logits, target[s])
+        total = total + chunk_total
         if x_is_live or weight_is_live:
-            # d loss / d logits, times num_items, is these rows over their sums: divided by those where rows are short.
+            # These rows, divided by their sums, are d loss / d logits · num_items. The division comes later, where rows
+            # are short: C instead of V.
             logits[xp.arange(logits.shape[0]), target[s]] -= sums
             inverse = (1 / sums)[:, None]
             if x_is_live:
@@ -81,7 +81,7 @@ def linear_cross_entropy(
             if weight_is_live:
                 part = logits.T @ (used[s] * inverse)
                 dw = part if dw is None else xp.add(dw, part, out=dw)
-                del part  # before the next is made
+                del part  # frees it before the next one is made
 
     def rule_x(g: Array) -> Array:
         return _put_rows(xp.multiply(dx, g / num_items, out=dx), valid, shape)
@@ -92,13 +92,13 @@ def linear_cross_entropy(
     return record(total / num_items, (x, rule_x), (weight, rule_w))
 
 
-CHUNK_BYTES = 2 * 2**20, 8 * 2**20  # logits held at a time: at least, at most
+CHUNK_BYTES = 2 * 2**20, 8 * 2**20  # logits in memory at a time: at least, at most
 
 
 def chunk_rows(classes: int, width: int, itemsize: int) -> int:
-    """Choose the number of rows of logits that `linear_cross_entropy` makes at a time, for a weight (classes, width).
+    """Choose how many rows of logits `linear_cross_entropy` computes at a time, for a weight (classes, width).
 
-    Few stay in a cache, but each chunk goes over the whole weight and over its gradient.
+    A small chunk stays in the cache, but every chunk reads the whole weight and updates its whole gradient.
     """
     least, most = CHUNK_BYTES
     return max(64, min(max(least, 4 * classes * width * itemsize), most) // (classes * itemsize))
@@ -107,8 +107,8 @@ def chunk_rows(classes: int, width: int, itemsize: int) -> int:
 def _valid_targets(
     targets: Operand, shape: tuple[int, ...], ignore_index: int, num_items: int | None
 ) -> tuple[Array, Array, int]:
-    """The flat positions of the targets that count (None where all do), those targets, and the number to divide by,
-    for logits of `shape`. Whoever calls a loss need not look at the targets: they are checked and copied once, here.
+    """Check and copy targets, for logits of `shape`: return the flat positions of those that count (None if all do),
+    those targets, and the number to divide by. Callers of a loss need not check their targets themselves.
     """
     host = backend.to_numpy(targets._data if isinstance(targets, Tensor) else targets)
     if host.shape != tuple(shape[:-1]):
@@ -124,13 +124,13 @@ def _valid_targets(
     elif hasattr(num_items, "item"):  # a Tensor or an array of one number
         num_items = num_items.item()
     if not num_items > 0:
-        raise ValueError(f"the number of items that a loss is divided by must be positive, not {num_items}")
+        raise ValueError(f"num_items, which the loss is divided by, must be positive, not {num_items}")
     target = backend.checked_indices(used, shape[-1], "target")
     return None if valid is None else backend.asarray(valid), target, num_items
 
 
 def _put_rows(rows: Array, valid: Array, shape: tuple[int, ...]) -> Array:
-    """`rows` as an array of `shape`, or, where only `valid` rows were used, among rows of zeros."""
+    """Return `rows` in `shape`. If only `valid` rows were used, put them among rows of zeros."""
     if valid is None:
         return rows.reshape(shape)
     out = xp.zeros((prod(shape[:-1]), shape[-1]), dtype=rows.dtype)
@@ -139,8 +139,8 @@ def _put_rows(rows: Array, valid: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _exp_rows(logits: Array, out: Array, target: Array) -> tuple[Array, Array]:
-    """Write exp(logits - the row's largest) to `out` (may be `logits`); returns the sum of -log softmax at the targets,
-    and the sum of each written row, by which it is a softmax.
+    """Write exp(logits - row maximum) to `out`, which may be `logits`. Return the sum of -log softmax at the targets,
+    and the sum of each row written; the row divided by it is the softmax.
     """
     total, sums = xp.zeros((), dtype=logits.dtype), xp.empty(logits.shape[0], dtype=logits.dtype)
     ones = xp.ones(logits.shape[1], dtype=logits.dtype)

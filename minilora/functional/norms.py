@@ -10,13 +10,13 @@ from minilora.tensor import Operand, Tensor, record
 
 
 def plain_rms_norm(x: Tensor, weight: Tensor | None = None, eps: float = 1e-6) -> Tensor:
-    """x / sqrt(mean(x²) + eps) · w."""
+    """Compute x / sqrt(mean(x²) + eps) · w."""
     y = x / ops.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
     return y if weight is None else y * weight
 
 
 def plain_layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
-    """(x - mean) / sqrt(var + eps) · w + b."""
+    """Compute (x - mean) / sqrt(var + eps) · w + b."""
     y = (x - x.mean(axis=-1, keepdims=True)) / ops.sqrt(x.var(axis=-1, keepdims=True) + eps)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
@@ -26,17 +26,17 @@ def plain_layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | Non
 
 
 def _factor(x: Operand, width: int, name: str) -> Array:
-    """The array of a weight or a bias, None if there is none. ValueError if it does not have the rows' width."""
+    """Return the array of a weight or bias, or None. ValueError if its shape is not (width,)."""
     array = None if x is None else raw(x)
-    if array is not None and array.shape != (width,):  # PyTorch's normalized_shape, say, or what would broadcast
+    if array is not None and array.shape != (width,):  # such as PyTorch's normalized_shape
         raise ValueError(f"a {name} of shape {array.shape} does not fit rows of width {width}")
     return array
 
 
 def rms_norm(x: Operand, weight: Operand = None, eps: float = 1e-6) -> Tensor:
-    """x / sqrt(mean(x²) + eps) · w over the last axis (Zhang & Sennrich 2019). x: (..., C); weight: (C,)."""
+    """Compute x / sqrt(mean(x²) + eps) · w over the last axis (Zhang & Sennrich 2019). x: (..., C); weight: (C,)."""
     a, eps = raw(x), number(eps)
-    if a.dtype.kind != "f":  # integers: as NumPy's mean and root have them
+    if a.dtype.kind != "f":  # integers become float64, as in NumPy's mean and sqrt
         a = a.astype(xp.float64)
     width = a.shape[-1]
     w = _factor(weight, width, "weight")
@@ -64,7 +64,7 @@ def rms_norm(x: Operand, weight: Operand = None, eps: float = 1e-6) -> Tensor:
                 dw += (inverse_.T @ (g_ * x_))[0]
             scaled = xp.empty(x_.shape, dtype=a.dtype)
             kernels.scale_rows(g_, factor, inverse_, scaled)
-            along = xp.einsum("ij,ij->i", scaled, x_)[:, None]  # how much of it changes the row's length
+            along = xp.einsum("ij,ij->i", scaled, x_)[:, None]  # the component that changes the row's length
             kernels.rms_slope(scaled, x_, along, inverse_, width, dx_)
         return dx.reshape(a.shape), dw
 
@@ -72,7 +72,7 @@ def rms_norm(x: Operand, weight: Operand = None, eps: float = 1e-6) -> Tensor:
 
 
 def layer_norm(x: Operand, weight: Operand = None, bias: Operand = None, eps: float = 1e-5) -> Tensor:
-    """(x - mean) / sqrt(var + eps) · w + b over the last axis (Ba et al. 2016). x: (..., C); weight, bias: (C,)."""
+    """Compute (x - mean) / sqrt(var + eps) · w + b over the last axis (Ba et al. 2016). x: (..., C); w, b: (C,)."""
     a, eps = raw(x), number(eps)
     w, shift = _factor(weight, a.shape[-1], "weight"), _factor(bias, a.shape[-1], "bias")
     rows = as_rows(a)

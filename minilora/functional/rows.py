@@ -1,4 +1,4 @@
-"""Arrays as rows, and selective recomputation: cheap results that take much memory are computed again in backward."""
+"""Arrays as rows, and selective recomputation, which recomputes large but cheap results in backward."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ from minilora.tensor import Tensor
 
 
 def as_rows(a: Array) -> Array:
-    """(..., C) as (N, C); a single number as one row of one."""
+    """Reshape (..., C) to (N, C), and a single number to (1, 1)."""
     return a.reshape(prod(a.shape[:-1]), a.shape[-1]) if a.ndim else a.reshape(1, 1)
 
 
 def in_blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """The arrays (N, C) and (N, 1) in blocks of rows that stay in a core's cache; whole on a GPU."""
+    """Yield the arrays, (N, C) or (N, 1), in blocks of rows that stay in a core's cache; on a GPU, whole."""
     if backend.is_cpu():
         yield from (tuple(a[s] for a in arrays) for s in row_blocks(arrays[0]))
     else:
@@ -25,7 +25,7 @@ def in_blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
 
 
 def row_blocks(rows: Array) -> Iterator[slice]:
-    """Slices over the rows of an array (N, C)."""
+    """Yield slices over the rows of an array (N, C), each small enough to stay in a core's cache."""
     return backend.row_blocks(rows.shape[0], rows.shape[1] * rows.dtype.itemsize)
 
 
@@ -34,9 +34,9 @@ _selective = ContextVar("selective", default=False)
 
 @contextmanager
 def selective_recomputation() -> Iterator[None]:
-    """Within the block (and this thread), backward computes again what takes much memory and little time: the
-    exponentials of attention, and the results of norms and activations that a linear map reads (Korthikanti et al.
-    2022, "Reducing activation recomputation in large transformer models", section 5). The bits are the same.
+    """Within the block, on this thread, recompute in backward what takes much memory and little time: the exponentials
+    of attention, and the results of norms and activations that a linear map reads (Korthikanti et al. 2022, "Reducing
+    activation recomputation in large transformer models", section 5). Results are bit-identical.
     """
     token = _selective.set(True)
     try:
@@ -46,19 +46,21 @@ def selective_recomputation() -> Iterator[None]:
 
 
 def is_selective() -> bool:
-    """True inside `selective_recomputation`."""
+    """Return True inside `selective_recomputation`."""
     return _selective.get()
 
 
 def recomputable(out: Tensor, recompute: Callable[[], Array]) -> Tensor:
-    """`out`, marked as an array that `recompute()` computes again, until the rule of `out` has run."""
+    """Return `out`, and let later operations call `recompute()` in backward instead of saving its array, as long as the
+    rule of `out` has not run yet.
+    """
     if out._node is not None and _selective.get():
         out._node.recompute = recompute
     return out
 
 
 class Lazy:
-    """A value that `make` makes at the first call and that later calls return; `forget` drops it."""
+    """A value that is made by `make` at the first call and returned by later ones; `forget` drops it."""
 
     def __init__(self, make: Callable[[], Array]) -> None:
         self.make, self.value = make, None
@@ -73,7 +75,7 @@ class Lazy:
 
 
 def saved_rows(x: object) -> Callable[[], Array]:
-    """A function that returns, in backward, an input (..., C) as rows (N, C): saved until then, or recomputed where
+    """Return a function with which backward gets an input (..., C) as rows (N, C): saved until then, or recomputed if
     the operation that made the input is `recomputable`.
     """
     node = x._node if isinstance(x, Tensor) else None

@@ -1,4 +1,4 @@
-"""The error function, which NumPy lacks, by the rational approximations of Cody 1969."""
+"""The error function, which NumPy lacks, from the rational approximations of Cody 1969."""
 
 from minilora.backend import Array, xp
 
@@ -17,7 +17,7 @@ _ERF_LARGE = (
 
 
 def erf(a: Array) -> Array:
-    """The error function of an array, to the last digit or two of its dtype (NumPy has none)."""
+    """Compute the error function of an array, accurate to the last digit or two of its dtype."""
     magnitude = xp.minimum(abs(a), 6)  # erf(6) is 1 in float64
     square = magnitude * magnitude
     small = magnitude * _ratio(_ERF_SMALL, square)

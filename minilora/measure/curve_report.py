@@ -181,7 +181,8 @@ class CurveResult(Result):
         reached = [f"{trained.spread.show(1)} % {self.unit} by {IN_SENTENCES[method]} on {most:,} examples"]
         reached += [f"{prompt.spread.show(1)} % by {_in_words(prompt.key[1])}"]
         reached += [f"{words.spread.show(1)} % by {self.baseline}"] if words else []
-        text = f"{outcome.capitalize()}: {', '.join(reached)}."
+        seeds = f" ({trained.spread.count} seeds each)" * (trained.spread.count > 1)
+        text = f"{outcome.capitalize()}: {', '.join(reached)}{seeds}."
         if words and outcome == "count words":
             if words.spread.mean >= max(prompt.spread.mean, trained.spread.mean):
                 return f"{text} No language model is needed for this task."

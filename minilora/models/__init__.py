@@ -1,1 +1,1 @@
-"""Model families: `llama`, the one that people use today, and `gpt2`."""
+"""Model families: `llama`, the architecture of most open models today (Mistral and Qwen2 too), and `gpt2`."""

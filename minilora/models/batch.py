@@ -1,4 +1,4 @@
-"""A batch on its way through a model: ids are checked on the host, rows shared over the cores, and what comes out."""
+"""A batch on its way through a model: checks of the ids on the host, rows spread over the cores, and the output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from minilora.tensor import Tensor
 
 @dataclass
 class Output:
-    """The result of a model. `logits` are those of a classifier (B, num_labels) or of a language model (B, T, V).
+    """A model's loss and logits: (B, num_labels) from a classifier, (B, T, V) from a language model.
 
-    A language model that was given labels makes its logits only when they are asked for: its loss does not need them
-    whole.
+    If a language model is given labels, it computes the logits only when `logits` is read, because its loss never needs
+    all of them at once.
     """
 
     loss: Tensor | None
@@ -34,11 +34,11 @@ class Output:
 def over_rows(
     model: Any, compute: Callable[..., Output], ids: np.ndarray, attention_mask: Any, labels: Any, num_items: int | None
 ) -> Output:
-    """Call `compute(ids, attention_mask, labels, num_items)`, which gives a model's output with its loss. Parts of the
-    rows are computed side by side if that is faster (see `threads`): their losses are added up, their logits joined.
+    """Call `compute(ids, attention_mask, labels, num_items)`, which returns a model's output with its loss. If it is
+    faster, split the rows into parts and compute them in parallel (see `threads`): losses are summed, logits joined.
 
-    Modules then see some of the rows each time, and are called from several threads; within `threads.using(1)` they see
-    all. Dropout draws for each row from a stream of its own, split or not.
+    Modules are then called from several threads, each time with a part of the rows; within `threads.using(1)` they get
+    all rows at once. Each row has its own random stream for dropout, whether rows are split or not.
     """
     blas.keep_freed_memory()
     rngs = nn.row_generators(model, len(ids))
@@ -48,23 +48,23 @@ def over_rows(
     count = model.count_targets(targets) if fits and num_items is None else num_items
 
     def part(rows: range) -> Output:
-        mine = slice(rows.start, rows.stop)
+        own = slice(rows.start, rows.stop)
         with nullcontext() if rngs is None else nn.dropout_rng(rngs.of(rows)):
-            return compute(ids[mine], None if mask is None else mask[mine], targets[mine], count)
+            return compute(ids[own], None if mask is None else mask[own], targets[own], count)
 
     if parts and fits and count:
         return Output(*threads.joined_loss(part, threads.split_rows(range(len(ids)), parts)))
-    with nullcontext() if rngs is None else nn.dropout_rng(rngs):  # what does not fit is told of the whole batch
+    with nullcontext() if rngs is None else nn.dropout_rng(rngs):  # errors then name shapes of the whole batch
         return compute(ids, attention_mask, labels, num_items)
 
 
 def host_ids(ids: Any) -> np.ndarray:
-    """Return token ids, labels or a mask as a NumPy array: they are checked on the host before a device sees them."""
+    """Return token ids, labels or a mask as a NumPy array, so that they can be checked before they go to a device."""
     return backend.to_numpy(ids.data if isinstance(ids, Tensor) else ids)
 
 
 def token_ids(ids: Any) -> np.ndarray:
-    """Return token ids (B, T) on the host. Raises ValueError for another number of axes, and if there are none."""
+    """Return token ids (B, T) on the host. Raises ValueError if there are none, or for another number of axes."""
     ids = host_ids(ids)
     if ids.ndim != 2 or not ids.size:
         raise ValueError(f"input_ids must have the shape (batch, length), not {ids.shape}")

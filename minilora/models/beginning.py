@@ -1,8 +1,8 @@
-"""What all rows of a batch begin with, read once: an instruction, a system message, the format of a chat.
+"""A shared prefix, computed once: an instruction, system message or chat header that all rows of a batch begin with.
 
-Under a causal mask a token's hidden state depends on those before it alone. Where the first P tokens of all rows are
-the same, so are their hidden states, keys and values; they are computed for one row, every row attends to them, and
-their gradient is the sum over the rows. A batch (B, T) then costs P + B (T - P) tokens in place of B T.
+Under a causal mask, a token's hidden state depends only on the tokens before it. So if the first P tokens of all rows
+are equal, so are their hidden states, keys and values. They are computed for one row, every row attends to them, and
+their gradient is the sum over the rows. A batch (B, T) then costs P + B (T - P) tokens instead of B T.
 """
 
 from typing import Any
@@ -13,18 +13,18 @@ from minilora import nn, ops
 from minilora.models.batch import host_ids
 from minilora.tensor import Tensor
 
-LEAST_SAVED = 2**15  # numbers of hidden states; a second pass over the layers costs more than fewer save
+LEAST_SAVED = 2**15  # elements of hidden state; saving fewer does not pay for a second pass over the layers
 
 
 def read_rows(model: Any, ids: np.ndarray, attention_mask: Any, unlabelled: np.ndarray) -> tuple[Tensor | None, Tensor]:
-    """Compute hidden states by the model's body: of what all rows begin with (1, P, C), None if each row is read whole,
-    and of the rest (B, T - P, C).
+    """Compute hidden states with the model's body: (1, P, C) of the shared beginning, and (B, T - P, C) of the rest.
+    The first is None if every row is read whole.
 
-    unlabelled: (B, T), whether a token has no label that counts. Dropout draws for each row, and so rules out a shared
-    beginning.
+    unlabelled: (B, T), True for a token without a label that counts. Active dropout rules out a shared beginning,
+    because every row draws its own masks.
     """
     mask = np.ones_like(ids) if attention_mask is None else host_ids(attention_mask)
-    fits = ids.shape == mask.shape == unlabelled.shape  # if not, the body or the loss says so
+    fits = ids.shape == mask.shape == unlabelled.shape  # if not, the body or the loss raises an error
     shared = shared_length(ids, unlabelled & (mask != 0), model.config.hidden_size) if fits else 0
     if not shared or nn.active_dropouts(model):
         return None, model.body(ids, attention_mask)
@@ -35,12 +35,12 @@ def read_rows(model: Any, ids: np.ndarray, attention_mask: Any, unlabelled: np.n
 
 
 class SharedCache:
-    """Stands in for a KVCache: the keys and values of the beginning, as a part of the graph.
+    """A stand-in for KVCache that holds the keys and values of the shared beginning as part of the graph.
 
-    It takes those of one row as they come. Once it `keeps_nothing`, as with `layers` that are given, it gives each of
-    the B rows those of the beginning before its own, so that a block may be computed twice.
+    First it stores the keys and values of one row, the beginning. Once `keeps_nothing` is set, `update` stores no more
+    and puts the beginning before each of the B rows. A block may then run twice, as gradient checkpointing needs.
 
-    layers: {layer: [keys, values]}, each (1, H_kv, P, D).
+    layers: {layer: [keys, values]}, each (1, H_kv, P, D), if they exist already.
     """
 
     def __init__(self, layers: dict[int, list[Tensor]] | None = None) -> None:
@@ -49,7 +49,7 @@ class SharedCache:
         self.keeps_nothing = bool(layers)
 
     def update(self, layer: int, k: Tensor, v: Tensor) -> list[Tensor]:
-        """k, v: (B, H_kv, T, D) -> (B, H_kv, P + T, D)."""
+        """Put the beginning before k and v: (B, H_kv, T, D) -> (B, H_kv, P + T, D)."""
         seen = [k, v]
         if layer in self.layers:
             before = (a.broadcast_to((k.shape[0], *a.shape[1:])) for a in self.layers[layer])
@@ -60,10 +60,10 @@ class SharedCache:
 
 
 def shared_length(ids: np.ndarray, only_read: np.ndarray, width: int) -> int:
-    """Count the tokens to read once for all rows; 0 if that saves little.
+    """Return how many first tokens to compute once for all rows; 0 if that saves too little.
 
-    ids: (B, T). only_read: (B, T), whether a token is real and has no label that counts. One of those is left to each
-    row, to predict from. width: numbers of a hidden state.
+    ids: (B, T). only_read: (B, T), True if a token is not padding and has no label that counts. The last of the shared
+    tokens is left to each row, which predicts its next token from it. width: size of a hidden state.
     """
     if len(ids) < 2 or (ids[:, 0] != ids[0, 0]).any():
         return 0

@@ -1,4 +1,4 @@
-"""Keys and values of what a model has read, kept for the tokens to come."""
+"""The KV cache: keys and values of the tokens read so far, so that generation does not compute them again."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from minilora.tensor import Tensor, wrap
 
 
 class KVCache:
-    """Keys and values of all layers for up to `capacity` positions, in arrays made once. `length` positions are filled.
+    """Keys and values of all layers, in arrays allocated once for `capacity` positions; `length` of them are filled.
 
-    For generation only: it holds arrays, not a graph. To forget the last positions, make `length` smaller.
+    For generation only: it holds arrays, not a graph. To drop the last positions, reduce `length`.
     """
 
     def __init__(self, capacity: int):
@@ -23,16 +23,16 @@ class KVCache:
         self._layers: dict[int, tuple[Any, Any]] = {}
 
     def update(self, layer: int, k: Any, v: Any) -> list[Tensor]:
-        """Append k and v, (B, H_kv, T, D); returns all that the layer has seen, (B, H_kv, length + T, D)."""
+        """Append k and v, (B, H_kv, T, D), and return all of the layer's so far, (B, H_kv, length + T, D)."""
         if layer not in self._layers:
             batch, heads, _, size = k.shape
             shape = (batch, heads, self.capacity, size)
             self._layers[layer] = xp.empty(shape, dtype=k.dtype), xp.empty(shape, dtype=v.dtype)
         if (held := len(self._layers[layer][0])) != len(k):
-            raise MiniloraError(f"the cache holds {held} sequences and the batch has {len(k)}; make one for each")
+            raise MiniloraError(f"the cache holds {held} sequences, but the batch has {len(k)}; use a new cache")
         end = self.length + k.shape[2]
         if end > self.capacity:
-            raise MiniloraError(f"a cache of {self.capacity} positions cannot take {end}; make it with room for all")
+            raise MiniloraError(f"a cache of {self.capacity} positions has no room for {end}; use a larger one")
         seen = []
         for store, new in zip(self._layers[layer], (k, v), strict=True):
             store[:, :, self.length : end] = raw(new)
@@ -40,7 +40,7 @@ class KVCache:
         return seen
 
     def expanded(self, rows: int, more: int) -> "KVCache":
-        """A cache for `rows` sequences that all begin with the one in this, with room for `more` positions."""
+        """Return a cache for `rows` sequences that all begin with the one in this cache, with `more` free positions."""
         cache = KVCache(self.capacity + more)
         cache.length = self.length
         for layer, arrays in self._layers.items():
@@ -51,6 +51,6 @@ class KVCache:
         return cache
 
     def keep_rows(self, rows: np.ndarray) -> None:
-        """Drop all sequences but `rows`."""
+        """Keep only the sequences at the indices `rows`."""
         index = backend.asarray(rows)
         self._layers = {layer: (k[index], v[index]) for layer, (k, v) in self._layers.items()}

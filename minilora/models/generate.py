@@ -1,4 +1,4 @@
-"""Sampling a continuation, one token at a time, with the keys and values of what was read kept in a cache."""
+"""Generation: sampling a continuation one token at a time, with a KV cache."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ from minilora.tensor import no_grad
 
 @dataclass
 class Sampling:
-    """Settings of `generate`: how a token is chosen."""
+    """The settings of `generate`, which say how the next token is chosen."""
 
     temperature: float = number(1.0, least=0)
     top_k: int | None = whole(None, least=1, optional=True)
@@ -37,16 +37,16 @@ class Sampling:
         self.temperature = self.temperature if self.do_sample else 0
 
     def ends(self, config: Any) -> tuple[np.ndarray, int]:
-        """The tokens that end a row, and the one that fills it up."""
-        given = config.eos_token_id if self.eos_token_id is None else self.eos_token_id
-        eos = np.atleast_1d([] if given is None else given)
+        """Return (the tokens that end a row, the token to pad ended rows with)."""
+        eos_ids = config.eos_token_id if self.eos_token_id is None else self.eos_token_id
+        eos = np.atleast_1d([] if eos_ids is None else eos_ids)
         if eos.size and eos.dtype.kind not in "iu":
             raise MiniloraError(f"eos_token_id must be token ids, not {escape(repr(eos.tolist()))}")
         pad = config.pad_token_id if self.pad_token_id is None else self.pad_token_id
         return eos.astype(np.int64), (int(eos[0]) if eos.size else 0) if pad is None else pad
 
     def generators(self, rows: int) -> list[np.random.Generator]:
-        """A generator for each row."""
+        """Return a random generator for each row."""
         seeds = self.seed if isinstance(self.seed, list) else [self.seed] * rows
         if len(seeds) != rows:
             raise MiniloraError(f"generate was given {len(seeds)} seeds for {rows} rows")
@@ -68,17 +68,20 @@ def generate(
 ) -> np.ndarray:
     """Continue each row of `input_ids` (B, T); returns prompts and continuations, integers (B, T + new) on the host.
 
-    attention_mask: (B, T), 0 for padding, which stands on the left. temperature: divides the logits; 0, or do_sample
-    False, takes the most likely token. top_k: keep the k most likely tokens. top_p: keep the most likely tokens that
-    together reach probability p (Holtzman et al. 2020). A row ends with one of `eos_token_id` (by default the
-    configuration's) and is filled up with `pad_token_id` (by default the configuration's, else the first eos). seed:
-    each row draws from a generator of its own with this seed, so that it gets the same continuation alone and in a
-    batch; a list gives each row its seed. prompt_lookup_num_tokens: of one row at temperature 0, at most so many tokens
-    are guessed from the text so far and verified in one pass (see `lookup`): the same tokens, sooner where the text
-    repeats itself. (A pass of several tokens can round otherwise than one of a single token, by about 2e-6 of the
-    largest logit: where the two best tokens are closer than that, either may come.) Raises MiniloraError for settings
-    out of range, for others than these, for prompts whose continuation would pass the model's positions, for a model
-    that drops out, being in training mode, and for logits that are NaN.
+    attention_mask: (B, T), 0 for padding, which must be on the left. temperature: divides the logits; 0, or do_sample
+    False, takes the most likely token. top_k: sample from the k most likely tokens. top_p: sample from the most likely
+    tokens that together reach probability p (Holtzman et al. 2020). eos_token_id: tokens that end a row, by default the
+    configuration's. pad_token_id: fills up rows that have ended; by default the configuration's, else the first eos.
+    seed: each row draws from its own generator with this seed, so that it gets the same continuation alone and in a
+    batch; a list has a seed for each row.
+
+    prompt_lookup_num_tokens: for one row at temperature 0, guess up to this many tokens from the text so far and verify
+    them in one pass (see `lookup`). This gives the same tokens, and is faster if the text repeats itself. (A pass over
+    several tokens can round differently, by about 2e-6 of the largest logit, so if the two best tokens are closer than
+    that, either may be chosen.)
+
+    Raises MiniloraError for unknown settings or values out of range, if prompt and continuation exceed the model's
+    positions, if dropout is active because the model is in training mode, and if logits are NaN.
     """
     ids, _ = _prompts(input_ids, attention_mask)
     settings |= {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
@@ -95,26 +98,26 @@ def generate_stream(
     past_key_values: KVCache | None = None,
     **settings: Any,
 ) -> Iterator[np.ndarray]:
-    """The new tokens of `generate` as they are drawn: an iterator of the next token of each row, integers (B,).
+    """Generate like `generate`, and yield the new tokens as they are drawn: the next token of each row, integers (B,).
 
         for (token,) in model.generate_stream(ids, 40, temperature=0):
             print(tokenizer.decode([token]), end="", flush=True)
 
-    It ends when all rows have; the last tokens are then the ones that ended. The rest is as of `generate`, whose errors
-    are raised by the call, before the first token. past_key_values: a cache that holds the first tokens of `input_ids`
-    and not all of them; those are not read again, and what is read goes into it (all but the last token drawn), so that
-    the next turn of a conversation begins where this one ended. Of several rows, one that has ended reads on what it is
-    filled up with.
+    The iterator ends when all rows have ended, so the last tokens include the ones that ended them. Arguments are those
+    of `generate`; its errors are raised by this call, before the first token. past_key_values: a cache that holds the
+    first tokens of `input_ids`, but not all of them. Those are not read again, and new tokens are added to it (all but
+    the last one drawn), so that the next turn of a conversation can begin where this one ended. With several rows, the
+    cache goes on with padding for a row that has ended.
     """
     max_new_tokens = checked_value("max_new_tokens", max_new_tokens, whole(0))
     known = [field.name for field in fields(Sampling)]
-    others = {name: settings.pop(name) for name in settings.keys() - known}
-    check_arguments("generate", others, ["max_new_tokens", "attention_mask", *known])
+    unexpected = {name: settings.pop(name) for name in settings.keys() - known}
+    check_arguments("generate", unexpected, ["max_new_tokens", "attention_mask", *known])
     sampling = Sampling(**settings)
     ids, mask = _prompts(input_ids, attention_mask)
     if nn.active_dropouts(model):
         raise MiniloraError(
-            "the model is in training mode and would drop out at random: model.eval() before generating"
+            "the model is in training mode, in which dropout is active: call model.eval() before generating"
         )
     (batch, length), lookup = ids.shape, sampling.prompt_lookup_num_tokens
     if lookup is not None and (batch > 1 or sampling.temperature != 0):
@@ -126,15 +129,15 @@ def generate_stream(
     if virtual + length + max_new_tokens > limit:
         words = f"{virtual} virtual tokens, " if virtual else ""
         raise MiniloraError(
-            f"{words}a prompt of {length} and {max_new_tokens} new tokens pass the model's {limit} positions; "
-            "shorten one"
+            f"{words}a prompt of {length} and {max_new_tokens} new tokens exceed the model's {limit} positions; "
+            "shorten the prompt or generate less"
         )
     eos, pad = sampling.ends(model.config)
     rngs = sampling.generators(batch)
     cache = KVCache(virtual + length + max_new_tokens) if past_key_values is None else past_key_values
     held = max(cache.length - virtual, 0)
     if held >= length:
-        raise MiniloraError(f"the cache holds {held} tokens and the prompt has {length}: there is nothing new to read")
+        raise MiniloraError(f"the cache holds {held} tokens and the prompt has {length}: there is no new token to read")
     if lookup is not None:
         return lookup_stream(model, Drafts(ids[0].tolist(), lookup), mask, max_new_tokens, eos, cache)
 
@@ -143,7 +146,7 @@ def generate_stream(
         ended: np.ndarray = np.zeros(batch, dtype=bool)
         seen, step_ids = mask, ids[:, held:]
         for _ in range(max_new_tokens):
-            with no_grad():  # not around the yield: the flag is the caller's there
+            with no_grad():  # not around the yield, or the caller's code would run under it
                 hidden = model.body(step_ids, attention_mask=seen, past_key_values=cache)  # (b, T, C)
                 logits = host_logits(model.logits(hidden[:, -1]))  # (b, V)
             tokens = np.where(ended, pad, _sample(logits, sampling, [rngs[row] for row in rows]))
@@ -153,7 +156,7 @@ def generate_stream(
             ended = ended | np.isin(tokens, eos)
             if ended.all():
                 return
-            if ended.any() and past_key_values is None:  # a cache of the caller's keeps all rows
+            if ended.any() and past_key_values is None:  # the caller's own cache keeps all rows
                 cache.keep_rows((~ended).nonzero()[0])
                 rows, seen, tokens, ended = (a[~ended] for a in (rows, seen, tokens, ended))
             step_ids = tokens[:, None]
@@ -163,7 +166,7 @@ def generate_stream(
 
 
 def _sample(logits: np.ndarray, sampling: Sampling, rngs: list[np.random.Generator]) -> np.ndarray:
-    """One token a row of the logits (b, V)."""
+    """Choose a token for each row of the logits (b, V)."""
     if sampling.temperature == 0:
         return logits.argmax(axis=1)
     scaled = (logits.astype(np.float64) - logits.max(axis=1, keepdims=True)) / sampling.temperature
@@ -174,7 +177,7 @@ def _sample(logits: np.ndarray, sampling: Sampling, rngs: list[np.random.Generat
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     if sampling.top_p is not None:
         before = probabilities.cumsum(axis=1) - probabilities
-        probabilities[before >= sampling.top_p] = 0  # the token that reaches p is kept
+        probabilities[before >= sampling.top_p] = 0  # keeps the token with which the sum reaches p
         probabilities /= probabilities.sum(axis=1, keepdims=True)
     cumulative = probabilities.cumsum(axis=1)
     drawn = [
@@ -184,7 +187,7 @@ def _sample(logits: np.ndarray, sampling: Sampling, rngs: list[np.random.Generat
 
 
 def _prompts(input_ids: Any, attention_mask: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The ids and the mask as integers (B, T) on the host, the mask 1 where there is no padding."""
+    """Return ids and mask as integers (B, T) on the host. The mask is 1 for tokens and 0 for padding."""
     ids = backend.to_numpy(raw(input_ids) if hasattr(input_ids, "dtype") else np.asarray(input_ids))
     if ids.dtype.kind not in "iu":
         raise MiniloraError(f"input_ids must be integers, not {ids.dtype}")

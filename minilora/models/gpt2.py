@@ -1,12 +1,11 @@
-"""GPT-2: a decoder with LayerNorm before each part, learned positions and biases everywhere (Radford et al. 2019).
+"""GPT-2: a pre-LayerNorm decoder with learned positions and biases everywhere (Radford et al. 2019).
 
     block       x + attn(ln_1(x)), then x + mlp(ln_2(x)); queries, keys and values come from one product, c_attn
-    positions   a table (P, C), added to the embeddings; there is none beyond P, so longer texts are refused
-    files       transformers holds the weights of c_attn, c_proj and c_fc as (in, out). Here they are Linears, with
-                weights (out, in), so that every adapter and quantizer works on them: each is turned on its way in and
-                out.
+    positions   a table (P, C), added to the embeddings; a text longer than P raises MiniloraError
+    files       transformers stores the weights of c_attn, c_proj and c_fc as (in, out). Here they are Linears, with
+                weights (out, in), so that every adapter and quantizer works on them. Loading and saving transpose them.
 
-Configuration fields and module paths are Hugging Face's. Dropout, which its configurations have, is not applied.
+Configuration fields and module paths are Hugging Face's. The dropouts of its configurations are not applied.
 Shapes: B sequences, T tokens, C hidden size, H heads, D head size, V vocabulary.
 """
 
@@ -24,14 +23,14 @@ from minilora.formats.stored import StoredTensor
 from minilora.models.language_model import Body, LanguageModel, normal
 from minilora.tensor import Tensor
 
-# Fields of a config.json that change what is computed, and the one value of each that is computed here.
+# Fields of a config.json that change the computation, each with the only value that is supported here.
 _ONLY = {
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
     "reorder_and_upcast_attn": False,
     "add_cross_attention": False,
 }
-_DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")  # kept for whoever reads the files next
+_DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")  # not applied, but written back when the model is saved
 
 
 @dataclass
@@ -44,9 +43,9 @@ class GPT2Config:
     n_layer: int = whole(12)
     n_head: int = whole(12, least=1)
     n_inner: int | None = whole(None, least=1, optional=True)  # width of the MLP; None: 4 n_embd
-    activation_function: str = choice("gelu_new", "gelu_new")  # GELU by tanh
+    activation_function: str = choice("gelu_new", "gelu_new")  # GELU, tanh approximation
     layer_norm_epsilon: float = number(1e-5, above=0)
-    initializer_range: float = number(0.02, above=0)  # standard deviation of fresh weights
+    initializer_range: float = number(0.02, above=0)  # standard deviation of initial weights
     tie_word_embeddings: bool = flag(True)  # the head is the embedding table
     bos_token_id: int | None = whole(50256, optional=True)
     eos_token_id: int | list[int] | None = tokens(50256)
@@ -63,7 +62,7 @@ class GPT2Config:
         if problems:
             raise MiniloraError("; ".join(problems))
 
-    # The names that all families have, as transformers gives them to a GPT2Config, too.
+    # The names that all families share, which transformers' GPT2Config has as well.
 
     hidden_size = property(lambda self: self.n_embd)
     num_hidden_layers = property(lambda self: self.n_layer)
@@ -74,30 +73,30 @@ class GPT2Config:
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "GPT2Config":
-        """From the content of a config.json. Dropouts are kept in `extra` and not applied.
+        """Build the configuration from the content of a config.json. Dropouts are kept in `extra` and not applied.
 
-        Raises FormatError for another model type and for variants of attention, rather than compute something else.
+        Raises FormatError for another model type and for variants of attention that are not supported.
         """
         if config.get("model_type", "gpt2") != "gpt2":
             raise FormatError(f"config.json describes a {escape(repr(config['model_type']))} model, not gpt2")
-        asked = [
+        unsupported = [
             f"{name} = {escape(repr(config[name]))}" for name, only in _ONLY.items() if config.get(name, only) != only
         ]
-        if asked:
-            raise FormatError(f"config.json asks for {', '.join(asked)}, which is not supported")
+        if unsupported:
+            raise FormatError(f"config.json asks for {', '.join(unsupported)}, which is not supported")
         known = {f.name for f in fields(cls)} - {"extra"}
         used = {name: value for name, value in config.items() if name in known}
         return cls(**used, extra={name: value for name, value in config.items() if name not in known})
 
     def to_dict(self, architecture: str) -> dict[str, Any]:
-        """The content of a config.json that transformers reads. Dropouts are as they were read, else 0."""
+        """Return the content of a config.json that transformers reads. Dropouts are as they were read, else 0."""
         config = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
         config |= {name: self.extra.get(name, 0.0) for name in _DROPOUTS}
         return config | {"model_type": "gpt2", "architectures": [architecture], "dtype": "float32"}
 
 
 class GPT2Attention(nn.Module):
-    """Causal attention."""
+    """Causal self-attention."""
 
     def __init__(self, config: GPT2Config, layer: int, rng: np.random.Generator | None):
         self.layer = layer
@@ -106,7 +105,7 @@ class GPT2Attention(nn.Module):
         self.c_proj = _linear(config.n_embd, config.n_embd, _residual_deviation(config), rng)
 
     def forward(self, x: Tensor, mask: Any = None, cache: Any = None) -> Tensor:
-        """x: (B, T, C); mask: booleans that broadcast to (B, H, T, S) or None."""
+        """Map x (B, T, C) to (B, T, C). mask: None, or booleans that broadcast to (B, H, T, S)."""
         batch, length, width = x.shape
         qkv = self.c_attn(x).reshape(batch, length, 3, self.n_head, width // self.n_head)  # (B, T, 3, H, D)
         q, k, v = (qkv[:, :, i].swapaxes(1, 2) for i in range(3))  # (B, H, T, D)
@@ -117,7 +116,7 @@ class GPT2Attention(nn.Module):
 
 
 class GPT2MLP(nn.Module):
-    """c_proj(gelu(c_fc(x)))."""
+    """The MLP: c_proj(gelu(c_fc(x)))."""
 
     def __init__(self, config: GPT2Config, rng: np.random.Generator | None):
         self.c_fc = _linear(config.n_embd, config.intermediate_size, config.initializer_range, rng)
@@ -128,7 +127,7 @@ class GPT2MLP(nn.Module):
 
 
 class GPT2Block(nn.Module):
-    """One block: attention and MLP, each on a normalized copy of the stream and added back to it."""
+    """One block: attention and MLP, each applied to the normalized residual stream and added back to it."""
 
     def __init__(self, config: GPT2Config, layer: int, rng: np.random.Generator | None):
         self.ln_1 = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon)
@@ -142,7 +141,7 @@ class GPT2Block(nn.Module):
 
 
 class GPT2Model(Body):
-    """Embeddings of tokens and positions, blocks and the last norm: token ids to hidden states."""
+    """The body: embeddings of tokens and positions, the blocks and the last norm; token ids to hidden states."""
 
     def __init__(self, config: GPT2Config, rng: np.random.Generator | None = None):
         self.config = config
@@ -155,16 +154,16 @@ class GPT2Model(Body):
     def forward(
         self, input_ids: Any = None, attention_mask: Any = None, past_key_values: Any = None, inputs_embeds: Any = None
     ) -> Tensor:
-        """input_ids: integers (B, T), or in their place inputs_embeds: (B, T, C) -> (B, T, C). attention_mask: (B, S),
-        0 for padding, S the past and T.
+        """Return hidden states (B, T, C) of input_ids, integers (B, T), or of inputs_embeds (B, T, C) instead.
 
-        Positions count the real tokens of a row, so padding on the left moves nothing. Raises MiniloraError for a row
-        that is longer than the table of positions.
+        attention_mask: (B, S), 0 for padding; S counts the tokens in the cache and the T new ones. Positions count only
+        real tokens, so padding on the left changes nothing. Raises MiniloraError for a row longer than the table of
+        positions.
         """
         x = self.embedded(input_ids, inputs_embeds)  # (B, T, C)
         mask, positions = self.mask_and_positions(attention_mask, x, past_key_values)
         if (tokens := int(np.max(positions, initial=-1)) + 1) > (limit := self.config.n_positions):
-            raise MiniloraError(f"{tokens} tokens pass the model's {limit} positions; shorten the text")
+            raise MiniloraError(f"{tokens} tokens exceed the model's {limit} positions; shorten the text")
         x = x + self.wpe(positions)  # (T, C) or (B, T, C)
         return self.ln_f(self.run_blocks(self.h, x, mask, cache=past_key_values))
 
@@ -173,10 +172,9 @@ class GPT2Model(Body):
 
 
 class GPT2LMHeadModel(LanguageModel):
-    """The language model: hidden states to logits over the vocabulary, through a head that is the embedding table
-    unless the configuration unties it.
+    """The language model: body and head. The head is the embedding table unless the configuration unties it.
 
-    seed: of the fresh weights, normal(0, initializer_range); None leaves them unset, for loading.
+    seed: for the initial weights, normal(0, initializer_range); None leaves them uninitialized, for loading.
     """
 
     config_class, body_class, body_path = GPT2Config, GPT2Model, "transformer"
@@ -185,13 +183,15 @@ class GPT2LMHeadModel(LanguageModel):
     buffers = (".attn.bias", ".attn.masked_bias")  # the causal triangle
 
     def named_as_here(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
-        if not any(name.startswith("transformer.") for name in tensors):  # a file of the body alone
+        if not any(name.startswith("transformer.") for name in tensors):  # a file of the body only
             tensors = {name if name == "lm_head.weight" else f"transformer.{name}": a for name, a in tensors.items()}
         return super().named_as_here(tensors)
 
 
 def _residual_deviation(config: GPT2Config) -> float:
-    """Standard deviation of the 2 L weights that write into the stream (Radford et al. 2019, section 2.3)."""
+    """Return the initial standard deviation of the 2 L weights that write to the residual stream (Radford et al. 2019,
+    section 2.3).
+    """
     return config.initializer_range / sqrt(2 * config.n_layer)
 
 

@@ -1,4 +1,4 @@
-"""What the model families share: what a model returns, its body and its head, loading and saving."""
+"""The parts that all model families share: body, head and loss, loading and saving."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ from minilora.models.beginning import read_rows
 from minilora.models.generate import generate, generate_stream
 from minilora.tensor import Tensor, is_recording, no_grad
 
-IGNORED = -100  # a label where nothing is to be predicted
+IGNORED = -100  # label of a position where nothing is to be predicted
 
 
 class Body(nn.Module):
-    """Token ids to hidden states: a model without its head."""
+    """A model without its head: token ids to hidden states."""
 
-    config: Any  # of its family
+    config: Any  # the family's configuration
 
-    # An adapter in the body's place may put virtual tokens before the real ones.
-    virtual_tokens = 0  # how many: they take positions, in a cache too
-    virtual_outputs = 0  # how many hidden states there are for them, before those of the tokens
-    gradient_checkpointing = False  # switched by `gradient_checkpointing_enable`
-    selective_recomputation = False  # switched on for weights in 4 bits, where memory is what counts
+    # An adapter that wraps the body may put virtual tokens before the real ones.
+    virtual_tokens = 0  # number of positions that they take, in a cache too
+    virtual_outputs = 0  # number of hidden states returned for them, before those of the real tokens
+    gradient_checkpointing = False  # set by `gradient_checkpointing_enable`
+    selective_recomputation = False  # set for weights in 4 bits, because memory matters most there
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """The table of the tokens' embeddings."""
+        """Return the embedding table of the tokens."""
         raise NotImplementedError
 
     def embedded(self, input_ids: Any, inputs_embeds: Tensor | None) -> Tensor:
-        """The embeddings (B, T, C) of `input_ids` (B, T), or `inputs_embeds` itself, whichever of the two is given."""
+        """Return the embeddings (B, T, C) of `input_ids` (B, T), or `inputs_embeds` if that is given instead."""
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("the model reads input_ids or inputs_embeds, one of the two")
+            raise ValueError("the model takes either input_ids or inputs_embeds")
         return self.get_input_embeddings()(token_ids(input_ids)) if inputs_embeds is None else inputs_embeds
 
     @staticmethod
     def mask_and_positions(attention_mask: Any, x: Tensor, cache: Any) -> tuple[Any, np.ndarray]:
-        """The mask of the keys for attention, (B, 1, 1, S) or None, and the positions of the T tokens of x (B, T, C),
-        (B, T), or (T,) where nothing is padded.
+        """Return attention's mask of the keys, (B, 1, 1, S) or None, and the positions of the T tokens of x (B, T, C):
+        (B, T), or (T,) if nothing is padded.
 
-        attention_mask: (B, S), 0 for padding, or None. S: the tokens in the cache and T. Positions count the real
-        tokens of a row.
+        attention_mask: (B, S), 0 for padding, or None; S counts the tokens in the cache and the T new ones. Positions
+        count only real tokens.
         """
         batch, length, _ = x.shape
         past = cache.length if cache is not None else 0
         mask, positions = None, np.arange(past, past + length)
         if attention_mask is not None:
             real = host_ids(attention_mask)
-            if not ((real == 0) | (real == 1)).all():  # one that is added to scores, or labels in the mask's place
+            if not ((real == 0) | (real == 1)).all():  # for example an additive mask, or labels by mistake
                 raise ValueError("attention_mask must hold 1 for a token and 0 for padding, and nothing else")
             real = real != 0
             if real.shape != (batch, past + length):
@@ -72,14 +72,14 @@ class Body(nn.Module):
         return mask, positions
 
     def run_blocks(self, blocks: list[Any], x: Tensor, *arguments: Any, cache: Any = None) -> Tensor:
-        """x = block(x, *arguments, cache) for each block: with gradient checkpointing, and in training, computed again
-        in backward. A cache that would take the keys and values twice rules it out.
+        """Apply x = block(x, *arguments, cache) for each block. With gradient checkpointing, in training, blocks are
+        recomputed in backward, unless there is a cache that would store keys and values twice.
         """
         within = F.selective_recomputation if self.selective_recomputation else nullcontext
-        again = self.gradient_checkpointing and self.training and getattr(cache, "keeps_nothing", cache is None)
+        recomputing = self.gradient_checkpointing and self.training and getattr(cache, "keeps_nothing", cache is None)
         for block in blocks:
             threads.stop_if_given_up()
-            if again:
+            if recomputing:
                 x = checkpoint(block, x, *arguments, cache, within=within)
                 continue
             with within():
@@ -92,27 +92,27 @@ class Body(nn.Module):
 class Pretrained(nn.Module):
     """Loading and saving, shared by the models with a head."""
 
-    config_class: ClassVar[Any]  # the configuration, with `from_dict` and `to_dict`
+    config_class: ClassVar[Any]  # class of the configuration, with `from_dict` and `to_dict`
     config: Any
-    # How files hold the model, where that differs from Hugging Face's folders of today.
-    transposed_linears: ClassVar[tuple[str, ...]] = ()  # last names of Linears whose weight is (in, out)
-    buffers: ClassVar[tuple[str, ...]] = ()  # ends of the names in old files that are no parameters
+    # Differences between a family's files and the modules here.
+    transposed_linears: ClassVar[tuple[str, ...]] = ()  # last part of the names of Linears whose weight is (in, out)
+    buffers: ClassVar[tuple[str, ...]] = ()  # suffixes of names in old files that are not parameters
 
     @staticmethod
     def translate_gguf(gguf: GGUF, where: str) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-        """Return the content of a config.json, and the tensors by Hugging Face's names; `where` names the file."""
+        """Return the content of a config.json, and the tensors by Hugging Face's names. where: the file, for errors."""
         raise FormatError(f"{where}: models of this family are not read from GGUF files")
 
     @classmethod
     def from_pretrained(
         cls, path: str | os.PathLike[str], each: Callable[[str, nn.Module], nn.Module] | None = None
     ) -> Any:
-        """The model in a Hugging Face folder (config.json and safetensors, sharded or not) or a GGUF file, in float32
-        and eval mode.
+        """Load a model from a Hugging Face folder (config.json and safetensors, sharded or not) or a GGUF file, in
+        float32 and eval mode.
 
-        each: is given every module (its path, itself) once its own weights are there, and says what takes its place:
-        a layer can be quantized before the next one is read. Raises FormatError where files are missing or damaged, or
-        weights do not fit the configuration.
+        each: called with every (path, module) once the module's own weights are loaded; returns the module to put in
+        its place, so that a layer can be quantized before the next one is read. Raises FormatError if files are missing
+        or damaged, or weights do not fit the configuration.
         """
         if is_gguf(path):
             content, tensors = cls.translate_gguf(read_gguf(path), show_path(path))
@@ -124,7 +124,7 @@ class Pretrained(nn.Module):
             layer = config.intermediate_size + config.num_attention_heads * config.head_dim
             positions = getattr(config, "n_positions", 0)  # GPT-2 learns an embedding of each
             claimed = config.hidden_size * (config.vocab_size + positions + config.num_hidden_layers * layer)
-            if claimed > 16 * held + 2**20:  # a false claim, before anything is allocated for it
+            if claimed > 16 * held + 2**20:  # a false claim: do not allocate memory for it
                 raise FormatError(f"config.json claims {claimed:,} weights or more, the files hold {held:,}")
             model = cls(config, seed=None)  # type: ignore[call-arg]
             tensors = model.named_as_here({name: a for name, a in tensors.items() if not name.endswith(cls.buffers)})
@@ -136,7 +136,7 @@ class Pretrained(nn.Module):
         return model.eval()
 
     def named_as_here(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
-        """The tensors of files by the paths of this model's parameters, turned where they lie the other way round."""
+        """Return a file's tensors by the paths of this model's parameters, transposed if they are stored (in, out)."""
         return {
             name: a.then(lambda array: np.ascontiguousarray(array.T), a.shape[::-1]) if self.is_transposed(name) else a
             for name, a in tensors.items()
@@ -144,17 +144,18 @@ class Pretrained(nn.Module):
 
     @classmethod
     def is_transposed(cls, name: str) -> bool:
-        """Return True if files hold the parameter `name` the other way round, as (in, out)."""
+        """Return True if files store the parameter `name` transposed, as (in, out)."""
         return name.endswith(tuple(f".{linear}.weight" for linear in cls.transposed_linears))
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], tokenizer_json: str | None = None, dtype: Any = "float32"
     ) -> None:
-        """Write config.json and model.safetensors (and tokenizer.json, where given) so that transformers opens them.
+        """Write config.json, model.safetensors and, if given, tokenizer.json, in the form that transformers reads.
 
         dtype: "float32" or "float16", as text or NumPy's. A tied head is stored once, as the embedding.
 
-        MiniloraError for a model with an adapter on it or with layers in 4 bits, and for weights beyond the dtype.
+        MiniloraError for a model with an adapter on it or with layers in 4 bits, and for weights that overflow the
+        dtype.
         """
         check_plain(self)
         dtype = str(getattr(dtype, "__name__", dtype))  # np.float16, too
@@ -163,8 +164,8 @@ class Pretrained(nn.Module):
         config = self.config.to_dict(type(self).__name__) | {"dtype": dtype}
         with np.errstate(over="ignore"):
             tensors = {name: backend.to_numpy(t.data).astype(dtype) for name, t in self.named_parameters()}
-        if lost := [name for name, a in tensors.items() if dtype == "float16" and not np.isfinite(a).all()]:
-            raise MiniloraError(f"{first_few(lost)}: a number that float16 cannot hold: too large, or none at all")
+        if unfit := [name for name, a in tensors.items() if dtype == "float16" and not np.isfinite(a).all()]:
+            raise MiniloraError(f"{first_few(unfit)}: values too large for float16, infinite or NaN; save in float32")
         tensors = {name: a.T if self.is_transposed(name) else a for name, a in tensors.items()}
         files = {}
         if tokenizer_json is not None:
@@ -174,22 +175,22 @@ class Pretrained(nn.Module):
 
 
 def check_plain(model: nn.Module) -> None:
-    """MiniloraError for a model that a file has no place for: with an adapter on it, or with layers in 4 bits."""
+    """Raise MiniloraError for a model that files cannot store: with an adapter on it, or with layers in 4 bits."""
     if nn.adapted_modules(model):
         raise MiniloraError(
-            "the model has an adapter on it, which the file has no place for: merge_and_unload it before"
+            "the model has an adapter on it, which a model file cannot store: call merge_and_unload() first"
         )
     if any(module.num_quantized for _, module in model.named_modules()):
-        raise MiniloraError("layers in 4 bits cannot be written: quant.dequantize_model makes them floats")
+        raise MiniloraError("layers in 4 bits cannot be saved: convert them with quant.dequantize_model first")
 
 
 class LanguageModel(Pretrained):
-    """A body and a head over the vocabulary, `lm_head`: hidden states to logits, the loss, and `generate`."""
+    """A body and `lm_head`, which maps hidden states to logits over the vocabulary; with the loss, and `generate`."""
 
     lm_head: nn.Module
     label_axes = 2  # labels (B, T)
     body_class: ClassVar[type[Body]]
-    body_path: ClassVar[str]  # the name that the family gives it
+    body_path: ClassVar[str]  # name of its attribute, which differs between families
 
     def __init__(self, config: Any, seed: int | None = 0):
         rng = None if seed is None else np.random.default_rng(seed)
@@ -204,7 +205,7 @@ class LanguageModel(Pretrained):
 
     @property
     def body(self) -> Any:
-        """Token ids to hidden states, or an adapter in the place of the model that does that."""
+        """The body, token ids to hidden states, or an adapter that wraps it."""
         return getattr(self, self.body_path)
 
     def forward(
@@ -215,26 +216,28 @@ class LanguageModel(Pretrained):
         past_key_values: Any = None,
         num_items_in_batch: int | None = None,
     ) -> Output:
-        """input_ids: (B, T). labels: (B, T), -100 where nothing is to be predicted; the label at t is what position t
-        - 1 predicts. The loss is the mean over labels that count, or their sum divided by `num_items_in_batch`.
+        """Return the logits of input_ids (B, T), and with labels the loss.
 
-        Virtual tokens of the body come first in the logits and have no labels; the last of them predicts the label at
-        0, which nothing predicts otherwise.
+        labels: (B, T), -100 where nothing is to be predicted; the label at t is predicted at position t - 1. The loss
+        is the mean over labels that count, or their sum divided by `num_items_in_batch`.
+
+        Virtual tokens of the body come first in the logits and have no labels. The last of them predicts the label at
+        0, which no other position does.
         """
         ids = token_ids(input_ids)
         if labels is None:
             return Output(None, self.logits(self.body(ids, attention_mask, past_key_values)))
         if past_key_values is not None:
-            raise ValueError("labels are of whole texts: give no past_key_values with them")
+            raise ValueError("labels need the whole text: do not pass past_key_values with them")
         return over_rows(self, self._with_loss, ids, attention_mask, labels, num_items_in_batch)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Turn hidden states (..., C) of the body into logits over the vocabulary (..., V)."""
+        """Map the body's hidden states (..., C) to logits over the vocabulary (..., V)."""
         return self.lm_head(hidden)
 
     def loss(self, hidden: Tensor, targets: np.ndarray, num_items: int | None) -> Tensor:
-        """The cross-entropy of the logits of `hidden` (B, T, C), without holding all of them if the head is a matrix
-        alone.
+        """Compute the cross-entropy of the logits of `hidden` (B, T, C). If the head is a plain matrix, the logits are
+        never all in memory.
         """
         if type(self.lm_head) is nn.Linear and self.lm_head.bias is None:
             return F.linear_cross_entropy(hidden, self.lm_head.weight, targets, num_items=num_items)
@@ -258,7 +261,7 @@ class LanguageModel(Pretrained):
         return Output(self.loss(hidden, targets, num_items), make_logits)
 
     def count_targets(self, labels: Any) -> int:
-        """Count the labels (B, T) that count in the loss."""
+        """Return the number of labels (B, T) that count in the loss."""
         first = 0 if self.body.virtual_outputs else 1
         return int((host_ids(labels)[:, first:] != IGNORED).sum())
 
@@ -267,20 +270,20 @@ class LanguageModel(Pretrained):
 
 
 def shifted(labels: Any, shape: tuple[int, ...], virtual: int = 0) -> np.ndarray:
-    """Labels of `shape` (B, T) as what each position is to predict, (B, virtual + T): the label after it, and nothing
-    at the last. The one copy that is made of labels; the loss checks them.
+    """Shift labels of `shape` (B, T) to the target of each position, (B, virtual + T): the label after it, and IGNORED
+    at the last. This is the only copy made of the labels; the loss checks them.
     """
     host = host_ids(labels)
     if host.shape != shape:
         raise ValueError(f"labels {host.shape} do not fit input_ids {shape}")
-    kind = np.int64 if host.dtype.kind == "u" else host.dtype  # files of tokens are often without a sign
+    kind = np.int64 if host.dtype.kind == "u" else host.dtype  # files of tokens are often unsigned
     targets = np.full((shape[0], virtual + shape[1]), IGNORED, dtype=kind)
     targets[:, max(virtual - 1, 0) : -1] = host if virtual else host[:, 1:]
     return targets
 
 
 def normal(shape: tuple[int, ...], deviation: float, rng: np.random.Generator | None) -> Any:
-    """An array of the backend drawn from normal(0, deviation); where rng is None, one that is not set."""
+    """Draw an array of the backend from normal(0, deviation). If rng is None, leave it uninitialized."""
     if rng is None:
         return backend.xp.empty(shape, dtype="float32")
     return backend.asarray(rng.standard_normal(shape, dtype="float32") * np.float32(deviation))

@@ -1,7 +1,7 @@
-"""The Llama family: a decoder with RMSNorm, rotary positions, grouped key/value heads and a gated MLP.
+"""The Llama family: a decoder with RMSNorm, rotary positions, grouped-query attention and a gated MLP.
 
     block       x + self_attn(input_layernorm(x)), then x + mlp(post_attention_layernorm(x))
-    attention   queries and keys turned by their positions (Su et al. 2021); several query heads share a key/value head
+    attention   queries and keys rotated by position (Su et al. 2021); several query heads share a key/value head
     mlp         down(silu(gate(x)) · up(x))    (Shazeer 2020)
 
 Configuration fields and module paths are Hugging Face's, so a state dict needs no renaming.
@@ -40,7 +40,10 @@ class LlamaAttention(nn.Module):
         self.o_proj = _linear(heads, config.hidden_size, output_bias, config, rng)
 
     def forward(self, x: Tensor, cos: Any, sin: Any, mask: Any = None, cache: Any = None) -> Tensor:
-        """x: (B, T, C); cos, sin: (T, D) or (B, T, D); mask: booleans that broadcast to (B, H, T, S) or None."""
+        """Map x (B, T, C) to (B, T, C).
+
+        cos, sin: (T, D) or (B, T, D). mask: None, or booleans that broadcast to (B, H, T, S).
+        """
         batch, length, _ = x.shape
 
         def split(t: Tensor) -> Tensor:
@@ -56,7 +59,7 @@ class LlamaAttention(nn.Module):
 
 
 class LlamaMLP(nn.Module):
-    """down(silu(gate(x)) · up(x))."""
+    """The gated MLP: down(silu(gate(x)) · up(x))."""
 
     def __init__(self, config: LlamaConfig, rng: np.random.Generator | None):
         self.gate_proj = _linear(config.hidden_size, config.intermediate_size, config.mlp_bias, config, rng)
@@ -68,7 +71,7 @@ class LlamaMLP(nn.Module):
 
 
 class LlamaDecoderLayer(nn.Module):
-    """One block: attention and MLP, each on a normalized copy of the stream and added back to it."""
+    """One block: attention and MLP, each applied to the normalized residual stream and added back to it."""
 
     def __init__(self, config: LlamaConfig, layer: int, rng: np.random.Generator | None):
         self.self_attn = LlamaAttention(config, layer, rng)
@@ -82,7 +85,7 @@ class LlamaDecoderLayer(nn.Module):
 
 
 class LlamaModel(Body):
-    """Embedding, blocks and the last norm: token ids to hidden states."""
+    """The body: embedding, blocks and the last norm; token ids to hidden states."""
 
     def __init__(self, config: LlamaConfig, rng: np.random.Generator | None = None):
         self.config = config
@@ -94,10 +97,10 @@ class LlamaModel(Body):
     def forward(
         self, input_ids: Any = None, attention_mask: Any = None, past_key_values: Any = None, inputs_embeds: Any = None
     ) -> Tensor:
-        """input_ids: integers (B, T), or in their place inputs_embeds: (B, T, C) -> (B, T, C). attention_mask: (B, S),
-        0 for padding, S the past and T.
+        """Return hidden states (B, T, C) of input_ids, integers (B, T), or of inputs_embeds (B, T, C) instead.
 
-        Positions count the real tokens of a row, so padding on the left moves nothing.
+        attention_mask: (B, S), 0 for padding; S counts the tokens in the cache and the T new ones. Positions count only
+        real tokens, so padding on the left changes nothing.
         """
         x = self.embedded(input_ids, inputs_embeds)  # (B, T, C)
         mask, positions = self.mask_and_positions(attention_mask, x, past_key_values)
@@ -111,7 +114,7 @@ class LlamaModel(Body):
 
 
 class _LlamaPretrained(Pretrained):
-    """Loading and saving, as the files of all the family's models need it."""
+    """Loading and saving, as all models of the family need it."""
 
     config_class = LlamaConfig
     buffers = ("rotary_emb.inv_freq",)
@@ -119,9 +122,9 @@ class _LlamaPretrained(Pretrained):
 
 
 class LlamaForCausalLM(_LlamaPretrained, LanguageModel):
-    """The language model: hidden states to logits over the vocabulary, through a head that may be the embedding table.
+    """The language model: body and head. The head may be the embedding table.
 
-    seed: of the fresh weights, normal(0, initializer_range); None leaves them unset, for loading.
+    seed: for the initial weights, normal(0, initializer_range); None leaves them uninitialized, for loading.
     """
 
     body_class, body_path = LlamaModel, "model"
@@ -129,7 +132,7 @@ class LlamaForCausalLM(_LlamaPretrained, LanguageModel):
 
 
 class LlamaForSequenceClassification(_LlamaPretrained):
-    """A classifier: the hidden state of each sequence's last real token, through the linear map `score`."""
+    """A classifier: the linear map `score`, applied to the hidden state of each sequence's last real token."""
 
     label_axes = 1  # labels (B,)
 
@@ -141,7 +144,7 @@ class LlamaForSequenceClassification(_LlamaPretrained):
 
     @classmethod
     def from_language_model(cls, model: LlamaForCausalLM, num_labels: int, seed: int = 0) -> Self:
-        """A classifier on the body of a language model, which it shares, with a fresh head."""
+        """Build a classifier that shares the body of a language model, with a new head."""
         classifier = cls.__new__(cls)
         classifier.config = config = LlamaConfig(**{**vars(model.config), "num_labels": num_labels})
         classifier.model = model.model
@@ -149,20 +152,21 @@ class LlamaForSequenceClassification(_LlamaPretrained):
         return classifier
 
     def named_as_here(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
-        if "score.weight" not in tensors:  # the folder of a language model: its body, and a fresh head
+        if "score.weight" not in tensors:  # a language model's folder: use its body, with a new head
             shape = self.score.weight.shape
-            fresh = backend.to_numpy(normal(shape, self.config.initializer_range, np.random.default_rng(0)))
+            new_head = backend.to_numpy(normal(shape, self.config.initializer_range, np.random.default_rng(0)))
             tensors = {name: a for name, a in tensors.items() if name != "lm_head.weight"}
-            tensors["score.weight"] = StoredTensor(shape, lambda: fresh)
+            tensors["score.weight"] = StoredTensor(shape, lambda: new_head)
         return super().named_as_here(tensors)
 
     def forward(
         self, input_ids: Any, attention_mask: Any = None, labels: Any = None, num_items_in_batch: int | None = None
     ) -> Output:
-        """input_ids: (B, T); labels: (B,). The loss is the mean over labels that are not -100, or their sum divided by
-        `num_items_in_batch`. The last real token is the last that attention_mask marks, else the last that is not
-        padding. MiniloraError for labels where the configuration has one class alone, or another loss than
-        cross-entropy.
+        """Return the logits (B, num_labels) of input_ids (B, T), and with labels (B,) the loss.
+
+        The loss is the mean over labels that are not -100, or their sum divided by `num_items_in_batch`. The last real
+        token is the last one that attention_mask marks, else the last one that is not padding. MiniloraError for labels
+        if the configuration has only one class, or asks for another loss than cross-entropy.
         """
         ids = token_ids(input_ids)
         if labels is None:
@@ -170,13 +174,13 @@ class LlamaForSequenceClassification(_LlamaPretrained):
         kind = self.config.extra.get("problem_type") or "single_label_classification"
         if self.config.num_labels == 1 or kind != "single_label_classification":
             raise MiniloraError(
-                f"the loss is of one class out of several, not of num_labels={self.config.num_labels} with "
-                f"problem_type {escape(repr(kind))}: take the logits, without labels, and a loss of your own"
+                f"only single-label classification has a loss here, not num_labels={self.config.num_labels} with "
+                f"problem_type {escape(repr(kind))}; pass no labels, and compute your own loss from the logits"
             )
         return over_rows(self, self._with_loss, ids, attention_mask, labels, num_items_in_batch)
 
     def logits(self, ids: np.ndarray, attention_mask: Any = None) -> Tensor:
-        """Turn token ids (B, T) into logits over the classes (B, num_labels)."""
+        """Map token ids (B, T) to logits over the classes (B, num_labels)."""
         if attention_mask is not None:
             real = host_ids(attention_mask) != 0
         elif self.config.pad_token_id is not None:
@@ -194,7 +198,7 @@ class LlamaForSequenceClassification(_LlamaPretrained):
 
     @staticmethod
     def count_targets(labels: Any) -> int:
-        """Count the labels (B,) that count in the loss."""
+        """Return the number of labels (B,) that count in the loss."""
         return int((host_ids(labels) != -100).sum())
 
 

@@ -1,4 +1,4 @@
-"""The configuration of the Llama family in Hugging Face's fields, and what its config.json may say in other ways."""
+"""The configuration of the Llama family, with Hugging Face's fields, and the variants that a config.json may have."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -7,8 +7,12 @@ from minilora.errors import FormatError, MiniloraError, escape
 from minilora.fields import choice, field_problems, flag, is_whole, number, tokens, whole
 from minilora.models.rotary import checked_scaling
 
-MODEL_TYPES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}  # model_type -> transformers' classes of it
-NO_WINDOW = {"sliding_window": None, "use_sliding_window": False}  # said where a family has one by default
+MODEL_TYPES = {
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+}  # model_type -> prefix of transformers' classes
+NO_WINDOW = {"sliding_window": None, "use_sliding_window": False}  # some families default to one
 
 
 @dataclass
@@ -24,18 +28,18 @@ class LlamaConfig:
     head_dim: int = whole(None, least=1, optional=True)  # None: hidden_size / num_attention_heads
     max_position_embeddings: int = whole(2048, least=1)
     rope_theta: float = number(10000.0, above=0)  # base of the rotary frequencies
-    rope_scaling: dict[str, Any] | None = None  # how they are stretched over long texts, see `rotary`
+    rope_scaling: dict[str, Any] | None = None  # scales them for long texts, see `rotary`
     rms_norm_eps: float = number(1e-6, above=0)
-    initializer_range: float = number(0.02, above=0)  # standard deviation of fresh weights
+    initializer_range: float = number(0.02, above=0)  # standard deviation of initial weights
     tie_word_embeddings: bool = flag(False)  # the head is the embedding table
-    attention_bias: bool = flag(False)  # biases on q, k, v and, but for qwen2, o
+    attention_bias: bool = flag(False)  # biases on q, k, v and (except in qwen2) o
     mlp_bias: bool = flag(False)
     hidden_act: str = choice("silu", "silu")
-    model_type: str = choice("llama", *MODEL_TYPES)  # of the family: a key of MODEL_TYPES
+    model_type: str = choice("llama", *MODEL_TYPES)
     bos_token_id: int | None = whole(1, optional=True)
     eos_token_id: int | list[int] | None = tokens(2)
     pad_token_id: int | None = whole(None, optional=True)
-    num_labels: int = whole(2, least=1)  # of a sequence classifier
+    num_labels: int = whole(2, least=1)  # number of classes of a sequence classifier
     # Fields of a config.json that minilora does not use
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -59,9 +63,10 @@ class LlamaConfig:
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "LlamaConfig":
-        """From the content of a config.json: both `rope_theta` and transformers 5's `rope_parameters` are read.
+        """Build the configuration from the content of a config.json, with `rope_theta` or transformers 5's
+        `rope_parameters`.
 
-        Raises FormatError for another model type and for what is computed otherwise here.
+        Raises FormatError for another model type and for options that are not supported.
         """
         config = {"model_type": "llama", **config}
         if not isinstance(config["model_type"], str) or config["model_type"] not in MODEL_TYPES:
@@ -70,7 +75,7 @@ class LlamaConfig:
         rope = config.get("rope_parameters") or config.get("rope_scaling")
         config["rope_scaling"] = checked_scaling(rope)
         config["rope_theta"] = (rope or {}).get("rope_theta", config.get("rope_theta", cls.rope_theta))
-        if config["model_type"] == "qwen2":  # whose files do not say so
+        if config["model_type"] == "qwen2":  # its files do not say so
             config["attention_bias"] = True
         _limit_to_window(config)
         labels = config.get("id2label")
@@ -84,7 +89,7 @@ class LlamaConfig:
         return cls(**used, extra={name: value for name, value in config.items() if name not in known})
 
     def to_dict(self, architecture: str) -> dict[str, Any]:
-        """The content of a config.json that transformers reads."""
+        """Return the content of a config.json that transformers reads."""
         config = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("extra", "num_labels")}
         config |= {
             "architectures": [MODEL_TYPES[self.model_type] + architecture.removeprefix("Llama")],
@@ -104,7 +109,7 @@ class LlamaConfig:
 
 
 def _limit_to_window(config: dict[str, Any]) -> None:
-    """Take the size of a sliding window for the number of positions: within them, its attention is causal attention."""
+    """Limit the positions to the sliding window, if there is one: within it, attention is plain causal attention."""
     window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
     if window is None:
         return

@@ -1,4 +1,4 @@
-"""Which class reads which checkpoint, by the `model_type` of its config.json."""
+"""The model class for a checkpoint, by the `model_type` in its config.json."""
 
 import os
 from pathlib import Path
@@ -19,13 +19,15 @@ LANGUAGE_MODELS: dict[str, type[LanguageModel]] = {
 
 
 def family_of(path: str | os.PathLike[str], where: str = "") -> type[LanguageModel]:
-    """The class for the language model in a Hugging Face folder or a GGUF file. Raises FormatError for a family that is
-    not in LANGUAGE_MODELS, and where there is no config.json. where: what errors call the model, if not its path.
+    """Return the class for the language model in a Hugging Face folder or a GGUF file.
+
+    Raises FormatError if config.json is missing, or names a family outside LANGUAGE_MODELS. where: the model's name in
+    errors, by default its path.
     """
     if is_gguf(path):
         return LlamaForCausalLM
     kind = read_json(Path(path) / huggingface.CONFIG).get("model_type", "llama")
     if not isinstance(kind, str) or kind not in LANGUAGE_MODELS:
-        there = ", ".join(LANGUAGE_MODELS)
-        raise FormatError(f"{where or show_path(path)} holds a {escape(repr(kind))} model; minilora reads {there}")
+        known = ", ".join(LANGUAGE_MODELS)
+        raise FormatError(f"{where or show_path(path)} holds a {escape(repr(kind))} model; minilora reads {known}")
     return LANGUAGE_MODELS[kind]

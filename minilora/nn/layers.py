@@ -1,4 +1,4 @@
-"""Layers: Linear, Embedding, RMSNorm, LayerNorm and Dropout, and the generators that they draw from."""
+"""Layers: Linear, Embedding, RMSNorm, LayerNorm and Dropout, and the random generators that they draw from."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,29 +15,29 @@ from minilora.nn.module import Module, Parameter
 from minilora.tensor import Operand, Tensor, wrap
 
 _default_rng = np.random.default_rng(0)
-_dropout_rng: ContextVar[Any] = ContextVar("dropout_rng", default=None)  # a NumPy Generator, or what draws like one
+_dropout_rng: ContextVar[Any] = ContextVar("dropout_rng", default=None)  # a NumPy Generator or RowGenerators
 
 
 def manual_seed(seed: int) -> None:
-    """Start again, from `seed`, the generator that layers draw from where they are given neither rng nor seed.
+    """Reseed the default generator, from which layers draw if they are given neither rng nor seed.
 
-    It starts from 0 with the process, and moves on with each layer, so that no two layers have the same weights.
+    A process starts it with seed 0. Each layer advances it, so that no two layers get the same weights.
     """
     _default_rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
 
 def _trained(array: Array) -> Tensor:
-    """A parameter around an array of the backend. Not copied."""
+    """Wrap an array of the backend as a parameter, without copying it."""
     tensor = wrap(array)
     tensor.requires_grad = True
     return tensor
 
 
 class Linear(Module):
-    """y = x Wᵀ + b, with weight (out_features, in_features) and bias (out_features,).
+    """A linear map y = x Wᵀ + b, with weight (out_features, in_features) and bias (out_features,).
 
-    Starts uniform in ±1/sqrt(in_features), as PyTorch's does. rng: a NumPy Generator or a seed; None: that of
-    `manual_seed`.
+    Weight and bias start uniform in ±1/sqrt(in_features), as in PyTorch. rng: a NumPy Generator or a seed; None: the
+    default generator (see `manual_seed`).
     """
 
     bias: Tensor | None
@@ -54,7 +54,7 @@ class Linear(Module):
 
     @classmethod
     def from_arrays(cls, weight: Array, bias: Array = None) -> Self:
-        """A Linear around arrays of the backend that exist: weight (out, in), bias (out,) or None. Not copied."""
+        """Build a Linear from arrays of the backend, without copying: weight (out, in), bias (out,) or None."""
         layer = cls.__new__(cls)
         layer.out_features, layer.in_features = weight.shape
         layer.weight = _trained(weight)
@@ -63,12 +63,12 @@ class Linear(Module):
 
     @property
     def dtype(self) -> Any:
-        """The dtype of the weight, as a number to compute with."""
+        """The dtype in which the weight takes part in products."""
         return self.weight.dtype
 
     @property
     def product_weight(self) -> Operand:
-        """The weight as `functional.linear` takes it; where a subclass stores it in another form, what makes it."""
+        """The weight for `functional.linear`. A subclass that stores it in another form gives a function to make it."""
         return self.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Linear(Module):
 class Embedding(Module):
     """A table of vectors, weight (num_embeddings, embedding_dim), looked up by integer ids.
 
-    Starts normal(0, 1). rng: a NumPy Generator or a seed; None: that of `manual_seed`.
+    Starts normal(0, 1). rng: a NumPy Generator or a seed; None: the default generator (see `manual_seed`).
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Embedding(Module):
 
     @classmethod
     def from_array(cls, weight: Array) -> Self:
-        """An Embedding around an array (num_embeddings, embedding_dim) of the backend. Not copied."""
+        """Build an Embedding from an array (num_embeddings, embedding_dim) of the backend, without copying."""
         layer = cls.__new__(cls)
         layer.num_embeddings, layer.embedding_dim = weight.shape
         layer.weight = _trained(weight)
@@ -138,9 +138,10 @@ class LayerNorm(Module):
 
 @contextmanager
 def dropout_rng(rng: Any) -> Iterator[None]:
-    """Within the block (and this thread), every Dropout draws from `rng`; None: from its own seed.
+    """Let every Dropout draw from `rng` within the block, on this thread; None: each from its own generator.
 
-    The training loop seeds one a step and shard, so that a resumed run draws what an unbroken one would have.
+    The training loop seeds a generator for each step and shard, so that a resumed run draws the same numbers as an
+    uninterrupted one.
     """
     token = _dropout_rng.set(rng)
     try:
@@ -150,28 +151,30 @@ def dropout_rng(rng: Any) -> Iterator[None]:
 
 
 class RowGenerators:
-    """Draws for dropout, each row of a batch from a stream of its own: the same however the rows are shared out."""
+    """Random streams for dropout, one per row of a batch, so that masks do not depend on how rows are split up."""
 
     def __init__(self, seeds: Sequence[tuple[int, ...]]) -> None:
         self.seeds = seeds
         self._rngs: list[np.random.Generator] | None = None  # made by the first dropout
 
     def of(self, rows: range) -> "RowGenerators":
-        """Return the streams of some of the rows, from their start."""
+        """Return fresh streams for some of the rows."""
         return RowGenerators(self.seeds[rows.start : rows.stop])
 
     def random(self, shape: tuple[int, ...], dtype: Any = "float64") -> np.ndarray:
-        """Draw as `Generator.random` does, for an array whose first axis is the batch's rows."""
+        """Draw like `Generator.random`, for a shape whose first axis is the batch's rows."""
         if self._rngs is None:
             self._rngs = [np.random.default_rng(seed) for seed in self.seeds]
         if shape[0] != len(self._rngs):
-            raise ValueError(f"dropout in training needs the {len(self._rngs)} rows of the batch first, not {shape}")
+            raise ValueError(f"dropout in training needs the batch's {len(self._rngs)} rows as first axis, not {shape}")
         return np.stack([rng.random(shape[1:], dtype=dtype) for rng in self._rngs])
 
 
 def row_generators(module: Module, rows: int) -> RowGenerators | None:
-    """A stream for each of so many rows, for the dropouts of `module`: those that `dropout_rng` has set, or new ones
-    from a number that what it has set, or else the first dropout's own generator, draws. None where nothing is dropped.
+    """Return a random stream for each row of a batch, for the dropouts of `module`; None if nothing is dropped.
+
+    These are the streams that `dropout_rng` has set. If it has set a plain generator, or nothing, they are new ones,
+    seeded by a draw from that generator or from the first dropout's own.
     """
     rng = _dropout_rng.get()
     if isinstance(rng, RowGenerators):
@@ -184,13 +187,15 @@ def row_generators(module: Module, rows: int) -> RowGenerators | None:
 
 
 def active_dropouts(module: Module) -> list["Dropout"]:
-    """The dropouts of `module` that drop anything now."""
+    """List the dropouts of `module` that are active: in training mode, with p above 0."""
     return [m for _, m in module.named_modules() if isinstance(m, Dropout) and m.is_active]
 
 
 def dropout_twice(module: Module) -> list[Any]:
-    """Two generators that draw the same numbers, for `dropout_rng` around two runs of `module`: what it has set (which
-    moves on in the first run) and a copy, or new ones from a number that the first dropout's own generator draws.
+    """Return two generators that draw the same numbers, for `dropout_rng` around two runs of `module`.
+
+    They are the generator that `dropout_rng` has set, which the first run advances, and a copy of it. If it has set
+    none, they are new ones, seeded by a draw from the first dropout's own generator. None twice if nothing is dropped.
     """
     drawing = active_dropouts(module)
     if not drawing:
@@ -200,8 +205,10 @@ def dropout_twice(module: Module) -> list[Any]:
 
 
 class Dropout(Module):
-    """`functional.dropout` in training, nothing in eval. Draws from `dropout_rng` where one is set, else from a
-    generator of its own; seed: where that starts; None: from one that `manual_seed`'s draws.
+    """`functional.dropout` in training mode, the identity in eval mode.
+
+    Draws from the generator that `dropout_rng` has set, else from its own. seed: of its own generator; None: drawn from
+    the default generator (see `manual_seed`).
     """
 
     def __init__(self, p: float = 0.5, seed: int | None = None) -> None:
@@ -212,7 +219,7 @@ class Dropout(Module):
 
     @property
     def is_active(self) -> bool:
-        """True if it drops anything, and so draws random numbers."""
+        """True if it drops elements, and so draws random numbers: in training mode, with p above 0."""
         return self.training and self.p > 0
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Optimizers: gradient descent with momentum, AdamW, clipping of the gradient's norm, and schedules (`lr_scheduler`).
+"""Optimizers: SGD with momentum, AdamW, clipping of the gradient norm, and learning-rate schedules (`lr_scheduler`).
 
-Parameters are Tensors, or groups of them: `[{"params": [...], "lr": 1e-3}, {"params": [...]}]`; what a group does not
-set comes from the optimizer's arguments. Frozen parameters and those without a gradient are left alone, weight decay
-included.
+Parameters are Tensors, or groups of them: `[{"params": [...], "lr": 1e-3}, {"params": [...]}]`. Settings that a group
+does not have come from the optimizer's arguments. A step does not touch parameters that are frozen or have no gradient,
+not even by weight decay.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,36 +17,36 @@ from minilora.ops import number
 from minilora.tensor import Tensor, writable_data
 from minilora.threads import spread
 
-Group: TypeAlias = dict[str, Any]  # "params", a list of Tensors, and the settings of its own
+Group: TypeAlias = dict[str, Any]  # "params", a list of Tensors, and the group's settings
 Params: TypeAlias = Iterable[Tensor] | Iterable[Group]
 Betas: TypeAlias = tuple[float, float]
 USED_UP = " (a generator, such as model.parameters(), is empty after its first use)"
 
 
 class Optimizer:
-    """Parameter groups and a state of arrays for each parameter; subclasses say what a step does to one parameter."""
+    """Base class: parameter groups, and a state of arrays for each parameter. Subclasses implement `_update`."""
 
     arrays: tuple[str, ...] = ()  # names of the arrays in a parameter's state
-    has_all_arrays = True  # from its first step
+    has_all_arrays = True  # if a state has all of `arrays` from the first step on
 
     def __init__(self, params: Params, **defaults: Any) -> None:
         groups: list[Any] = list(params)
         if groups and not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         known = {"params", *defaults}
-        if strange := [name for group in groups for name in group if name not in known]:
-            raise ValueError(unknown("setting of a parameter group", strange[0], sorted(known)))
-        if any(isinstance(given, Tensor) for given in (params, *(group["params"] for group in groups))):
+        if unexpected := [name for group in groups for name in group if name not in known]:
+            raise ValueError(unknown("parameter group setting", unexpected[0], sorted(known)))
+        if any(isinstance(tensors, Tensor) for tensors in (params, *(group["params"] for group in groups))):
             raise TypeError(f"{type(self).__name__} takes Tensors in a list: [tensor], not the tensor itself")
         self.param_groups = [{**defaults, **group, "params": list(group["params"])} for group in groups]
         self.state: dict[int, dict[str, Any]] = {}  # position of the parameter -> its arrays and counts
-        everything = self._everything()
+        everything = self._all_parameters()
         if not everything:
             raise ValueError(f"{type(self).__name__} was given no parameters{USED_UP}")
         if not all(isinstance(p, Tensor) for p in everything):
             raise TypeError(f"{type(self).__name__} takes a list of Tensors, or of dictionaries with such a list")
         if computed := [p.shape for p in everything if p._node is not None]:
-            raise ValueError(f"a computed tensor, of shape {computed[0]}, has no step; give what it is computed from")
+            raise ValueError(f"a computed tensor, of shape {computed[0]}, is not a leaf: optimize the leaves behind it")
         if len(set(everything)) != len(everything):
             raise ValueError(f"{type(self).__name__} was given a parameter twice")
         for group in self.param_groups:
@@ -54,14 +54,14 @@ class Optimizer:
                 if not 0 <= group[name] < float("inf"):
                     raise ValueError(f"{name} must be finite and not negative: {group[name]}")
 
-    def _everything(self) -> list[Tensor]:
-        """The parameters of all groups, in the order of their positions."""
+    def _all_parameters(self) -> list[Tensor]:
+        """Return the parameters of all groups, in the order of their positions."""
         return [p for group in self.param_groups for p in group["params"]]
 
     def _live(self) -> Iterator[tuple[int, Tensor, Group]]:
-        """(position, parameter, group) of every parameter that a step changes."""
+        """Yield (position, parameter, group) for every parameter that a step changes."""
         groups = [group for group in self.param_groups for _ in group["params"]]
-        for position, (p, group) in enumerate(zip(self._everything(), groups, strict=True)):
+        for position, (p, group) in enumerate(zip(self._all_parameters(), groups, strict=True)):
             if p.requires_grad and p.grad is not None:
                 if not backend.is_array(p.grad):
                     raise TypeError(f"the gradient of parameter {position} must be an array, not {type(p.grad)}")
@@ -70,12 +70,12 @@ class Optimizer:
                 yield position, p, group
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for p in self._everything():
+        """Drop the gradients of all parameters."""
+        for p in self._all_parameters():
             p.grad = None
 
     def step(self) -> None:
-        """Change each live parameter by its gradient, over all cores."""
+        """Update each parameter that has a gradient, spread over all cores."""
 
         def update(live: tuple[int, Tensor, Group]) -> None:
             position, p, group = live
@@ -90,16 +90,16 @@ class Optimizer:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """{"position.name": array or number}: everything but the parameters and the groups' settings."""
+        """Return {"position.name": array or number}: everything but the parameters and the groups' settings."""
         return {f"{i}.{name}": value for i, state in self.state.items() for name, value in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave, for the same parameters in the same order. Arrays are copied, to
-        the parameters' dtypes.
+        """Load a `state_dict` of the same parameters in the same order. Arrays are copied, and converted to the
+        parameters' dtypes.
 
         Raises ValueError, and changes nothing, for a state that does not fit.
         """
-        params = self._everything()
+        params = self._all_parameters()
         new: dict[int, dict[str, Any]] = {}
         for key, value in state.items():
             position, _, name = key.partition(".")
@@ -122,10 +122,10 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """p ← p - lr · b with b ← momentum · b + (g + weight_decay · p) (PyTorch's form of momentum)."""
+    """SGD with momentum, in PyTorch's form: b ← momentum · b + g + weight_decay · p, then p ← p - lr · b."""
 
     arrays = ("momentum",)
-    has_all_arrays = False  # without momentum none
+    has_all_arrays = False  # without momentum, a state has none
 
     def __init__(self, params: Params, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
@@ -147,7 +147,7 @@ class SGD(Optimizer):
 def plain_adamw_step(
     p: Array, g: Array, m: Array, v: Array, step: int, lr: float, betas: Betas, eps: float, weight_decay: float
 ) -> tuple[Array, Array, Array]:
-    """One AdamW step (Loshchilov & Hutter 2019, algorithm 2) on arrays; returns the new parameter and both moments."""
+    """Take an AdamW step (Loshchilov & Hutter 2019, algorithm 2); return the new parameter and both moments."""
     m = betas[0] * m + (1 - betas[0]) * g
     v = betas[1] * v + (1 - betas[1]) * g * g
     m_hat = m / (1 - betas[0] ** step)
@@ -173,7 +173,7 @@ class AdamW(Optimizer):
         if "m" not in state:
             state["m"], state["v"] = xp.zeros(p.shape, dtype=p.dtype), xp.zeros(p.shape, dtype=p.dtype)
         beta1, beta2 = group["betas"]
-        # With both bias corrections moved into two numbers, the update is p -= lr1 · m / (sqrt(v) + eps1).
+        # Both bias corrections are folded into lr and eps, so that the update is p -= lr · m / (sqrt(v) + eps).
         correction1, correction2 = 1 - beta1 ** state["step"], sqrt(1 - beta2 ** state["step"])
         lr, eps = group["lr"] * correction2 / correction1, group["eps"] * correction2
         keep = 1 - group["lr"] * group["weight_decay"]
@@ -184,10 +184,10 @@ class AdamW(Optimizer):
 
 
 def clip_grad_norm_(params: Tensor | Iterable[Tensor], max_norm: float) -> Array:
-    """Scale all gradients together so that their common norm is at most `max_norm`; returns the norm before.
+    """Scale all gradients so that their joint norm is at most `max_norm`, and return the norm before that.
 
-    params: a lone Tensor, too, as in PyTorch. Nothing is fetched from a GPU: there the norm is a 0-d array. Raises
-    ValueError for a max_norm that is not positive, and for no parameters at all.
+    params: Tensors or, as in PyTorch, a single one. The norm is a 0-d array, so that on a GPU nothing waits for it.
+    Raises ValueError if max_norm is not positive or there are no parameters.
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, not {max_norm}")

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate, by PyTorch's names and transformers': call `step()` after the optimizer's."""
+"""Learning-rate schedules, under the names of PyTorch and transformers. Call `step()` after the optimizer's."""
 
 from collections.abc import Callable
 from math import cos, pi
@@ -7,7 +7,7 @@ from minilora.optim import Optimizer
 
 
 class LambdaLR:
-    """The learning rate that each group had at first, times lr_lambda(number of steps so far)."""
+    """Each group's initial learning rate, times lr_lambda(number of steps so far)."""
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Callable[[int], float]) -> None:
         self.optimizer, self.lr_lambda, self.last_epoch = optimizer, lr_lambda, -1
@@ -20,7 +20,7 @@ class LambdaLR:
             group["lr"] = self.rate(base)
 
     def rate(self, base: float) -> float:
-        """Return the learning rate that `base` has become."""
+        """Return the current learning rate of a group that began with `base`."""
         return base * self.lr_lambda(self.last_epoch)
 
     def get_last_lr(self) -> list[float]:
@@ -28,7 +28,7 @@ class LambdaLR:
 
 
 class CosineAnnealingLR(LambdaLR):
-    """Half a cosine, from the learning rate down to eta_min after T_max steps (Loshchilov & Hutter 2017, "SGDR")."""
+    """Cosine decay from the learning rate to eta_min over T_max steps (Loshchilov & Hutter 2017, "SGDR")."""
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         self.eta_min = eta_min
@@ -39,7 +39,7 @@ class CosineAnnealingLR(LambdaLR):
 
 
 def get_linear_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: int, num_training_steps: int) -> LambdaLR:
-    """Rise from 0 during the warm-up, then fall to 0 at the last step."""
+    """Return a schedule that rises linearly from 0 during the warm-up, then falls linearly to 0 at the last step."""
     warmup, total = num_warmup_steps, num_training_steps
     falling = max(1, total - warmup)
     return LambdaLR(optimizer, lambda step: step / warmup if step < warmup else max(0.0, (total - step) / falling))

@@ -1,8 +1,8 @@
 """Parameter-efficient fine-tuning, in the names and files of Hugging Face's PEFT.
 
-A method is one file beside this one (its configuration, its layer and its record) and one line below. What is the same
-for all of them is in `config.py` (what a method provides, finding modules), `method.py` (the record, from which flags,
-tables, looks and the planner are made), `sites.py` and `model.py` (adapting) and `files.py` (saving and loading).
+Each method is one file in this folder (its configuration, its layer and its record) and one line below. What all
+methods share is in `config.py` (their interface, and finding modules by name), `method.py` (the record from which
+flags, tables, plots and the planner are made), `sites.py` and `model.py` (adapting) and `files.py` (saving, loading).
 """
 
 from minilora.elsewhere import missing
@@ -11,7 +11,7 @@ from minilora.peft.files import base_fingerprint
 from minilora.peft.method import CONFIGS, METHODS, Method, Option, Options
 from minilora.peft.model import PeftModel, get_peft_model
 
-# The methods, a line each, in the order of all tables.
+# One line per method, in the order of all tables.
 # ruff: isort: off
 from minilora.peft import whole as whole  # full fine-tuning, feature extraction
 from minilora.peft.bitfit import BitFitConfig as BitFitConfig, LNTuningConfig as LNTuningConfig

@@ -1,18 +1,18 @@
 """BitFit and norm tuning: nothing is added; a few of the model's own parameters train.
 
-    BitFit      every bias b, of y = x Wᵀ + b and of y = normal(x) ⊙ g + b (Ben Zaken et al. 2022, section 3)
-    LN tuning   the norms alone: g, and b where there is one (Zhao et al. 2023, "Tuning LayerNorm in attention")
+    BitFit      every bias b, in y = x Wᵀ + b and in y = normal(x) ⊙ g + b (Ben Zaken et al. 2022, section 3)
+    LN tuning   only the norms: g, and b if there is one (Zhao et al. 2023, "Tuning LayerNorm in attention")
 
     shapes      the parameters' own: (out,) for a Linear's bias, (d,) for a norm's weight and bias
     start       the values that they have: the adapted model begins as the base, bit for bit
-    parameters  as many as there are: the norms of a Llama with L blocks hold (2 L + 1) d, 266,240 in LLaMA-7B
-    merging     the trained values take the places of the first ones, exactly
+    parameters  those of a Llama with L blocks hold (2 L + 1) d in their norms: 266,240 in LLaMA-7B
+    merging     the trained values replace the original ones, exactly
 
 A Llama's norms are RMSNorms, x / rms(x) ⊙ g, which have a weight and no bias. Its linear layers have no biases either,
 unless the configuration says attention_bias or mlp_bias. So BitFit finds nothing in most Llamas, and says so; with
 norms=True it trains the weights of the norms as well.
 
-What trains are copies: the model's own parameters stay as they are, so disabling and unloading are exact.
+Copies of the parameters train; the model's own do not change, so disabling and unloading are exact.
 """
 
 from copy import copy
@@ -34,7 +34,7 @@ class TunedConfig(TargetedConfig):
     """The configuration of a method that trains some of the modules' own parameters."""
 
     def trained(self, module: nn.Module) -> list[str]:
-        """The names of the parameters of `module` that train."""
+        """Return the names of the parameters of `module` that train."""
         raise NotImplementedError
 
     def shapes(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -46,13 +46,13 @@ class TunedConfig(TargetedConfig):
 
 @dataclass
 class BitFitConfig(TunedConfig):
-    """The biases that train. PEFT has no such method, and does not read its files.
+    """The modules whose biases train. PEFT does not have this method, and cannot read its files.
 
-    target_modules: Linears and norms; None: every one that has something to train.
-    Raises MiniloraError where there is nothing to train.
+    target_modules: Linears and norms; None: all of them that have something to train. Raises MiniloraError if one has
+    nothing to train, or none has.
     """
 
-    norms: bool = flag(False)  # the weights of norms train as well
+    norms: bool = flag(False)  # also train the weights of norms
 
     peft_type: ClassVar[str] = "BITFIT"
     in_peft: ClassVar[bool] = False
@@ -72,20 +72,20 @@ class BitFitConfig(TunedConfig):
         if bare or not paths:
             where = ", ".join(bare) or f"{type(model).__name__}, as in most Llamas"
             hint = "" if self.norms else "; norms=True trains the weights of norms as well"
-            raise MiniloraError(f"BitFit: no bias to train in {escape(where, 400)}{hint}")
+            raise MiniloraError(f"BitFit: there is no bias to train in {escape(where, 400)}{hint}")
         return paths
 
     def file_name(self, path: str, name: str) -> str:
-        return super().file_name(path, name.removeprefix("tuned."))  # it is the model's own parameter
+        return super().file_name(path, name.removeprefix("tuned."))  # under the name of the model's own parameter
 
 
 @dataclass
 class LNTuningConfig(TunedConfig):
-    """The norms that train, in PEFT's names and with its defaults: weights, and biases if there are any."""
+    """The norms that train, weights and biases, with PEFT's names and defaults."""
 
     peft_type: ClassVar[str] = "LN_TUNING"
     target_kind: ClassVar[tuple] = NORMS
-    # As PEFT has it.
+    # PEFT's defaults.
     defaults: ClassVar[dict[str, list[str]]] = {
         "llama": ["input_layernorm", "post_attention_layernorm", "norm"],
         "gpt2": ["ln_1", "ln_2", "ln_f"],
@@ -99,9 +99,9 @@ class LNTuningConfig(TunedConfig):
 
 
 class TunedLayer(AdapterLayer):
-    """A module with trained copies in the places of some of its parameters.
+    """A module with trained copies in place of some of its parameters.
 
-    base_layer: any module; names: those of the parameters, which are attributes of it. tuned: {name: parameter}.
+    base_layer: any module; names: its attributes that are to train. tuned: {name: trained copy}.
     """
 
     def __init__(self, base_layer: nn.Module, names: list[str]):
@@ -113,21 +113,21 @@ class TunedLayer(AdapterLayer):
         return self._with(self.tuned)(*args, **kwargs)
 
     def merged(self) -> nn.Module:
-        """A module of the base layer's class with the trained values."""
+        """Return a module of the base layer's class with the trained values."""
         return self._with({name: nn.Parameter(parameter) for name, parameter in self.tuned.items()})
 
     def neutral(self) -> dict[str, Any]:
         return {f"tuned.{name}": getattr(self.base_layer, name).data for name in self.tuned}
 
     def _with(self, parameters: dict[str, Tensor]) -> nn.Module:
-        """The base layer with other parameters; what it holds besides is shared with it."""
+        """Return the base layer with these parameters instead; everything else is shared with it."""
         module = copy(self.base_layer)
         vars(module).update(parameters)
         return module
 
 
 def plan_norms(shape: Any, options: Any, biases: float = 0) -> Trainable:
-    """Plan the two norms of a block and the last one; biases: of the linears of a block."""
+    """Plan the two norms of a block and the final one. biases: elements in the biases of a block's linears."""
     norm = shape.hidden * (1 + shape.norm_biases)
     return Trainable(Counts(block=2 * norm + biases, norm=norm), norms=True, products=False)
 

@@ -1,21 +1,23 @@
 """Bottleneck adapters: small networks between the layers of a frozen one (Houlsby et al. 2019, "Parameter-efficient
 transfer learning for NLP", section 2.1).
 
-    h ← h + W₂ f(W₁ h + b₁) + b₂         h (d,) what the adapted module returns; W₁ (m, d), b₁ (m,), W₂ (d, m), b₂ (d,)
-    h ← h + s (W₂ f(W₁ x + b₁) + b₂)     the parallel form: x (d,) is what the adapted module is given
+    h ← h + W₂ f(W₁ h + b₁) + b₂         h (d,) the adapted module's output; W₁ (m, d), b₁ (m,), W₂ (d, m), b₂ (d,)
+    h ← h + s (W₂ f(W₁ x + b₁) + b₂)     the parallel form: x (d,) is the adapted module's input
 
-    placements  "houlsby"   two a block: after attention and after the MLP, each before the residual is added
-                "pfeiffer"  one a block: after the MLP, before the residual; a Llama variant, as in BERT it stands after
-                            the MLP's sum and norm (Pfeiffer et al. 2021, "AdapterFusion"; He et al. 2022, section 2)
-                "parallel"  one a block: beside the MLP, scaled by s = 4 (He et al. 2022, "Towards a unified view of
+    placements  "houlsby"   two per block: after attention and after the MLP, each before the residual is added
+                "pfeiffer"  one per block: after the MLP, before the residual is added. That is for Llama; in BERT it
+                            comes after the MLP's sum and norm (Pfeiffer et al. 2021, "AdapterFusion"; He et al. 2022,
+                            section 2)
+                "parallel"  one per block: beside the MLP, scaled by s = 4 (He et al. 2022, "Towards a unified view of
                             parameter-efficient transfer learning", sections 4.3 and 4.5)
     shapes      adapter_down.weight W₁, adapter_down.bias b₁, adapter_up.weight W₂, adapter_up.bias b₂
-    start       W₁ uniform in ±1/√d, all else zero: the adapted model begins as the base, bit for bit. (With both
-                weights zero, neither would ever get a gradient. Houlsby et al. start close to it, with σ = 0.01.)
-    parameters  2 d m + d + m an adapter: 528,448 at d = 4096, m = 64
-    merging     none: f stands between the two products, so this is no change of weights
+    start       W₁ uniform in ±1/√d, everything else zero: the adapted model begins as the base, bit for bit. (With both
+                weights zero, neither would ever get a gradient. Houlsby et al. start close to zero, with σ = 0.01.)
+    parameters  2 d m + d + m per adapter: 528,448 at d = 4096, m = 64
+    merging     none: because of f between the two products, the change cannot be written into the module's weights
 
-Unlike LoRA it makes the model deeper, and its cost stays in use. PEFT has no such method, and does not read its files.
+Unlike LoRA, an adapter makes the model deeper, and it costs time at inference, too. PEFT does not have this method, and
+cannot read its files.
 """
 
 from dataclasses import dataclass
@@ -40,8 +42,8 @@ PARALLEL_SCALING = 4.0
 class BottleneckConfig(TargetedConfig):
     """The places of bottleneck adapters, and their width.
 
-    target_modules: any modules that hold Linears and pass on (..., d); None: `mlp`, and `self_attn` for
-    "houlsby" (`attn` in GPT-2).
+    target_modules: any modules that hold Linears and map (..., d) to (..., d); None: `mlp`, and for "houlsby" also
+    `self_attn` (`attn` in GPT-2).
     """
 
     bottleneck_size: int = whole(64, least=1)  # m, the width inside
@@ -62,9 +64,9 @@ class BottleneckConfig(TargetedConfig):
             module = model.get_submodule(path)
             if not _linears(module):
                 name = type(module).__name__
-                problems.append(f"{path} ({name}) holds no Linear that would tell the width of an adapter")
+                problems.append(f"{path} ({name}) holds no Linear from which to take the width of an adapter")
             if any(part.isdigit() for inside, _ in module.named_modules() for part in inside.split(".")):
-                problems.append(f"{path} holds a list of blocks; name what stands in a block")
+                problems.append(f"{path} holds a list of blocks; name modules inside a block")
         if problems:
             raise MiniloraError(f"target_modules: {'; '.join(problems)}")
         return paths
@@ -75,7 +77,7 @@ class BottleneckConfig(TargetedConfig):
         return down | up | {"adapter_up.bias": (d_out,)}
 
     def widths(self, module: nn.Module) -> tuple[int, int]:
-        """Widths that an adapter of `module` reads (what that is given, or returns) and adds to (what it returns)."""
+        """Return the width that an adapter of `module` reads (its input's or output's) and writes (its output's)."""
         linears = _linears(module)
         d_out = linears[-1].out_features
         return linears[0].in_features if self.placement == "parallel" else d_out, d_out
@@ -89,7 +91,7 @@ def _linears(module: nn.Module) -> list[nn.Linear]:
 
 
 class BottleneckLayer(AdapterLayer):
-    """A module (..., d) to (..., d), and a bottleneck adapter after it, or beside it."""
+    """A module (..., d) -> (..., d) with a bottleneck adapter after it, or beside it."""
 
     def __init__(self, base_layer: nn.Module, config: BottleneckConfig, rng):
         m, (d_in, d_out), dtype = config.bottleneck_size, config.widths(base_layer), _linears(base_layer)[-1].dtype
@@ -101,7 +103,7 @@ class BottleneckLayer(AdapterLayer):
         self.scaling = PARALLEL_SCALING if self.is_parallel else 1.0  # s
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
-        """x: (..., d); the other arguments, such as a cache, go to the adapted module."""
+        """x: (..., d); other arguments, such as a cache, go to the adapted module."""
         h = self.base_layer(x, *args, **kwargs)
         inside = ACTIVATIONS[self.activation](self.adapter_down(x if self.is_parallel else h))  # (..., m)
         change = self.adapter_up(inside)  # (..., d)
@@ -134,7 +136,7 @@ register(
     settings=lambda options, tokens: {"bottleneck_size": options.bottleneck_size, "placement": options.placement},
     options={
         "bottleneck_size": Option(whole(64, least=1), "width of an adapter", int),
-        "placement": Option(choice("pfeiffer", *PLACEMENTS), "of adapters: pfeiffer, houlsby or parallel"),
+        "placement": Option(choice("pfeiffer", *PLACEMENTS), "places of the adapters: pfeiffer, houlsby or parallel"),
     },
     plan=plan,
     other_names=("adapter", "adapters"),

@@ -1,7 +1,7 @@
-"""What a method provides, its configuration and its layer, and how the modules that it adapts are found by name.
+"""The interface of a method (its configuration and its layer), and finding the modules that it adapts by name.
 
-Each method has a file that subclasses `PeftConfig` (or `TargetedConfig`, where names say what is adapted) and
-`AdapterLayer`. What is done with them is in `model.py`, what is written and read in `files.py`.
+Each method has a file that subclasses `PeftConfig` (or `TargetedConfig`, if names select what is adapted) and
+`AdapterLayer`. `model.py` puts these to use; `files.py` saves and loads them.
 """
 
 import json
@@ -21,14 +21,14 @@ from minilora.models.language_model import Pretrained
 from minilora.quant import linears_of_blocks
 from minilora.tensor import Tensor
 
-PREFIX = "base_model.model."  # before every path of the plain model, on disk
-CLASSIFIER_HEADS = ("classifier", "score")  # what PEFT adds to modules_to_save for SEQ_CLS
+PREFIX = "base_model.model."  # on disk, in front of every path of the plain model
+CLASSIFIER_HEADS = ("classifier", "score")  # names of heads that PEFT adds to modules_to_save for SEQ_CLS
 
 Config = TypeVar("Config")
 
 
 class TaskType(StrEnum):
-    """The task of an adapter, as adapter_config.json names it. SEQ_CLS trains the classifier's head along."""
+    """The task of an adapter, as adapter_config.json names it. SEQ_CLS also trains the classifier's head."""
 
     CAUSAL_LM = "CAUSAL_LM"
     SEQ_CLS = "SEQ_CLS"
@@ -43,54 +43,54 @@ def is_list_of_names(value: object) -> TypeGuard[list[str]]:
 
 
 def names() -> Any:
-    """A field for a list of names, or None."""
+    """Create a field that holds a list of names or None."""
     return checked(None, "names in a list", is_list_of_names, optional=True)
 
 
 def as_list(value: Any) -> Any:
-    """A lone name, a set or a tuple of names as a list; other values as they are."""
+    """Return a lone name, a set or a tuple of names as a list, and other values unchanged."""
     return [value] if isinstance(value, str) else sorted(value) if isinstance(value, set | tuple) else value
 
 
 def changed(config: Config, **values: Any) -> Config:
-    """A copy with other values, which are known to be right and not checked again."""
+    """Return a copy with these values changed. They are trusted, and not checked again."""
     other = copy(config)
     vars(other).update(values)
     return other
 
 
 def few(problems: list[str]) -> str:
-    """The first of several problems, which may be one for each module, and how many more there are."""
+    """Join the first three problems and say how many more there are, because there may be one per module."""
     return first_few(problems, 3, "; ")
 
 
-# What a method provides
+# The interface of a method
 
 
 @dataclass(kw_only=True)
 class PeftConfig:
-    """The configuration of a method: the fields that all have, and the members that this room calls.
+    """The configuration of a method: the fields that all methods have, and the members that this package calls.
 
-    A method subclasses it, sets `peft_type` and writes `targets`, `shapes` and `adapt`; the other members have a
-    default. Where a module is Any, the method says which it adapts. Raises MiniloraError that lists all `problems` of
-    the values.
+    A method subclasses it, sets `peft_type` and implements `targets`, `shapes` and `adapt`; the other members have a
+    default. A parameter `module: Any` is of the class that the method adapts. Raises MiniloraError, listing all
+    `problems` of the values.
     """
 
     modules_to_save: list[str] | str | None = names()  # modules that train whole and are saved with the adapter
-    task_type: str | None = choice(None, *TaskType, optional=True)  # SEQ_CLS: the head is among modules_to_save
-    base_model_name_or_path: Any = field(default=None, compare=False)  # the name by which the base was loaded
-    inference_mode: bool = field(default=False, compare=False)  # True: nothing trains; what is saved has it so
+    task_type: str | None = choice(None, *TaskType, optional=True)  # SEQ_CLS adds the head to modules_to_save
+    base_model_name_or_path: Any = field(default=None, compare=False)  # the name from which the base was loaded
+    inference_mode: bool = field(default=False, compare=False)  # True: nothing trains; always True in saved files
 
     peft_type: ClassVar[str]
-    # Fields of a file that change nothing that is computed, and values of others that ask for nothing extra.
+    # Fields of a file that do not affect the computation, and values of other fields that switch nothing on.
     unused: ClassVar[frozenset[str]] = frozenset(
         {"peft_type", "peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode"}
     )
     means_off: ClassVar[dict[str, tuple]] = {}
-    # Fields that PEFT does not have: kept beside its file, in the record, and not in it.
+    # Fields that PEFT does not have. They are saved in the metadata of the weights, not in adapter_config.json.
     own: ClassVar[frozenset[str]] = frozenset()
-    in_peft: ClassVar[bool] = True  # whether PEFT has the method, and reads its files
-    root: ClassVar[str] = PREFIX  # before every path of the plain model, on disk
+    in_peft: ClassVar[bool] = True  # True if PEFT has the method and reads its files
+    root: ClassVar[str] = PREFIX  # on disk, in front of every path of the plain model
 
     def __post_init__(self):
         self.modules_to_save = as_list(self.modules_to_save)
@@ -99,98 +99,101 @@ class PeftConfig:
             raise MiniloraError("; ".join(problems))
 
     def problems(self) -> list[str]:
-        """List what is wrong with the values, in words: by default, what their fields do not allow."""
+        """List what is wrong with the values, in words: by default, those that their fields do not allow."""
         return field_problems(self)
 
     def complete(self, model: nn.Module) -> None:
-        """Fill in fields that the model decides; called once, before the rest. It may also keep what the layers decide
-        together. Raises MiniloraError where a value does not fit the model.
+        """Fill in the fields that depend on the model; called once, before the other members.
+
+        It may also store what all layers share. Raises MiniloraError if a value does not fit the model.
         """
 
     def targets(self, model: nn.Module) -> list[str]:
-        """Paths of the modules to adapt. Raises MiniloraError where a name matches nothing."""
+        """Return the paths of the modules to adapt. Raises MiniloraError if a name matches nothing."""
         raise NotImplementedError
 
     def at(self, path: str) -> Self:
-        """The settings that hold for the module at `path`, where they differ from module to module."""
+        """Return the settings for the module at `path`, for methods whose settings differ between modules."""
         return self
 
     def check(self, path: str, module: Any) -> list[str]:
-        """List what speaks against a fresh adapter on this module, in words."""
+        """List the reasons, in words, why this module cannot get a fresh adapter."""
         return []
 
     def shapes(self, module: Any) -> dict[str, tuple[int, ...]]:
-        """Name and shape of each parameter that an adapter of `module` saves, without making any."""
+        """Return {name: shape} of the parameters that an adapter of `module` saves, without creating any."""
         raise NotImplementedError
 
     def adapt(self, module: Any, rng: np.random.Generator) -> "AdapterLayer":
-        """A fresh layer around `module`, with the parameters that `shapes` says. Changes nothing in `module`."""
+        """Build a fresh layer around `module`, with the parameters of `shapes`. Does not change `module`."""
         raise NotImplementedError
 
     def restore(self, module: Any) -> "AdapterLayer":
-        """A layer around `module` that takes the parameters of a file, whatever it starts with."""
+        """Build a layer around `module` whose parameters will be replaced by a file's."""
         return self.adapt(module, np.random.default_rng(0))
 
     def file_name(self, path: str, name: str) -> str:
-        """The name on disk of parameter `name` of the adapter at `path`."""
+        """Return the name on disk of parameter `name` of the adapter at `path`."""
         return f"{self.root}{path}.{name}"
 
     def saved_names(self, model: nn.Module) -> list[str]:
-        """modules_to_save, with the head of a classifier where the task is classification."""
+        """Return modules_to_save, plus the classifier's head if the task is classification."""
         names = list(self.modules_to_save or [])
         if self.task_type == "SEQ_CLS":
-            there = {path.rpartition(".")[2] for path, _ in model.named_modules()}
-            heads = [name for name in CLASSIFIER_HEADS if name in there]
+            last_names = {path.rpartition(".")[2] for path, _ in model.named_modules()}
+            heads = [name for name in CLASSIFIER_HEADS if name in last_names]
             if not heads:
                 raise MiniloraError(
-                    f"task_type 'SEQ_CLS' trains a head called {' or '.join(CLASSIFIER_HEADS)}, and "
+                    f"task_type 'SEQ_CLS' trains a head called {' or '.join(CLASSIFIER_HEADS)}, but "
                     f"{type(model).__name__} has none"
                 )
             names = [name for name in names if name not in CLASSIFIER_HEADS] + heads
         return names
 
     def to_dict(self, targets: list[str]) -> dict:
-        """The content of adapter_config.json. targets: the paths that were adapted."""
+        """Return the content of adapter_config.json. targets: the paths that were adapted."""
         return {"peft_type": self.peft_type} | asdict(self) | {"inference_mode": True}
 
     @classmethod
     def from_pretrained(cls, folder: Any) -> "PeftConfig":
-        """Read the configuration of the adapter in `folder`, of whichever method. Raises FormatError."""
+        """Read the configuration of the adapter in `folder`, whatever its method. Raises FormatError."""
         from minilora.peft.files import CONFIGS, FAN_IN_FAN_OUT, SavedAdapter
 
         content = SavedAdapter.read(folder).content
-        content.pop(FAN_IN_FAN_OUT, None)  # the model says it
+        content.pop(FAN_IN_FAN_OUT, None)  # the model knows it
         return CONFIGS[content["peft_type"]].from_dict(content)
 
     @classmethod
     def from_dict(cls, content: dict) -> Self:
-        """From the content of adapter_config.json.
+        """Create a configuration from the content of adapter_config.json.
 
-        Raises MiniloraError that lists what it asks for and minilora does not have: loading it anyway would compute
-        something else than what was trained.
+        Raises MiniloraError, listing the settings that minilora does not support: an adapter loaded without them would
+        not compute what was trained.
         """
-        known = {field.name for field in fields(cls)}
-        refused = [
+        field_names = {field.name for field in fields(cls)}
+        unsupported = [
             f"{escape(name)} = {escape(json.dumps(value))}"
             for name, value in content.items()
-            if name not in known | cls.unused and value and value not in cls.means_off.get(name, ())
+            if name not in field_names | cls.unused and value and value not in cls.means_off.get(name, ())
         ]
-        if refused:
-            raise MiniloraError(f"the adapter uses what minilora's {cls.peft_type} does not have: {'; '.join(refused)}")
-        return cls(**{name: value for name, value in content.items() if name in known})
+        if unsupported:
+            raise MiniloraError(
+                f"the adapter uses settings that minilora's {cls.peft_type} does not have: {'; '.join(unsupported)}"
+            )
+        return cls(**{name: value for name, value in content.items() if name in field_names})
 
 
 @dataclass(kw_only=True)
 class TargetedConfig(PeftConfig):
-    """The configuration of a method that adapts the modules that `target_modules` names."""
+    """The configuration of a method that adapts the modules named by `target_modules`."""
 
     # Names or paths; None: `default_targets` of the model.
     target_modules: list[str] | str | None = checked(
         None, "names, one or more", lambda v: v and (isinstance(v, str) or is_list_of_names(v)), optional=True
     )
 
-    target_kind: ClassVar[type[nn.Module] | tuple] = nn.Linear  # what can be adapted; Linears also by "all-linear"
-    defaults: ClassVar[dict[str, list[str]]]  # what target_modules = None means, by the model's family
+    target_kind: ClassVar[type[nn.Module] | tuple] = nn.Linear  # what can be adapted; if nn.Linear, also "all-linear"
+    defaults: ClassVar[dict[str, list[str]]]  # model family -> the targets that target_modules = None stands for
 
     def __post_init__(self):
         if not isinstance(self.target_modules, str):
@@ -198,7 +201,7 @@ class TargetedConfig(PeftConfig):
         super().__post_init__()
 
     def default_targets(self, model: nn.Module) -> list[str]:
-        """List what target_modules = None means for `model`: by default, what `defaults` has for its family."""
+        """Return the targets that target_modules = None stands for: by default, those of the model's family."""
         return of_family(model, self.defaults)
 
     def complete(self, model: nn.Module) -> None:
@@ -220,34 +223,33 @@ class TargetedConfig(PeftConfig):
 
 
 class AdapterLayer(nn.Module):
-    """Stands where `base_layer` stood, calls it, and adds something that trains."""
+    """A layer that takes the place of `base_layer`, calls it, and adds something that trains."""
 
     base_layer: Any
-    changes_weights = True  # if not, what the base layer shares with others stays shared
+    changes_weights = True  # if False, weights that are tied to the base layer's stay tied
 
     def adapter_parameters(self) -> dict[str, Tensor]:
-        """{name: what trains}: by default, everything but the base layer."""
+        """Return {name: parameter} of all that trains: by default, everything but the base layer."""
         return {name: p for name, p in self.named_parameters() if not name.startswith("base_layer.")}
 
     def saved_parameters(self) -> dict[str, Tensor]:
-        """{name: what a file holds}, as `shapes` of the configuration has it: by default, what trains. It may also hold
-        what is frozen.
-        """
+        """Return {name: parameter} of all that is saved, as listed by `shapes`: by default, all that trains."""
         return self.adapter_parameters()
 
     def neutral(self) -> dict[str, Any] | None:
-        """{name: values at which the layer computes what its base layer does}, for parameters in which the layer's
-        change is linear: moved towards them, it is a fraction of itself. None: the method has no strength.
+        """Return {name: values at which the layer computes what its base layer does}; None if it cannot be scaled.
+
+        The layer's change must be linear in these parameters: `set_strength` scales it by moving them to these values.
         """
         return None
 
     def merged(self) -> nn.Module:
-        """A plain module that computes the same. Raises MiniloraError where the method has none."""
+        """Return a plain module that computes the same. Raises MiniloraError if the method cannot be merged."""
         raise MiniloraError(f"{type(self).__name__} cannot be merged: it is not a change of weights; use unload()")
 
 
 def with_weight(linear: nn.Linear, weight) -> nn.Linear:
-    """A plain Linear with another weight, an array (out, in), and the bias of `linear`, shared."""
+    """Return a plain Linear with this weight, an array (out, in), that shares the bias of `linear`."""
     other = nn.Linear.from_arrays(weight)
     other.bias = linear.bias
     return other
@@ -257,7 +259,7 @@ def with_weight(linear: nn.Linear, weight) -> nn.Linear:
 
 
 def of_family(model: nn.Module, defaults: dict[str, list[str]]) -> list[str]:
-    """The entry for the model's family, as its configuration names it; Llama's for all that have none of their own."""
+    """Return the entry for the model's family (`model_type` in its configuration), or Llama's if there is none."""
     family = getattr(getattr(model, "config", None), "model_type", "llama")
     return defaults.get(family, defaults["llama"])
 
@@ -267,19 +269,20 @@ def is_transposed(model: nn.Module, name: str) -> bool:
     return isinstance(model, Pretrained) and model.is_transposed(name)
 
 
-# Finding
+# Finding modules by name
 
 
 def meant(names: list[str], paths: list[str]) -> list[str]:
-    """List those of `paths` that one of `names` means: the path, or the end of it, cut at a dot."""
+    """Return the paths that match one of `names`, which is a whole path or the end of one after a dot."""
     return [path for path in paths if any(f".{path}".endswith(f".{name}") for name in names)]
 
 
 def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Module] | tuple) -> list[str]:
-    """Paths of the modules of `kind` that `names` mean, in the model's order.
+    """Return the paths of the modules of `kind` that match `names`, in the model's order.
 
-    A name is a whole last name ("q_proj"), a whole path ("model.layers.0.self_attn.q_proj") or the end of one, cut at a
-    dot. Raises MiniloraError, which begins with `option` and lists every name that matches nothing, and what there is.
+    A name is the last part of a path ("q_proj"), a whole path ("model.layers.0.self_attn.q_proj") or the end of one
+    after a dot. Raises MiniloraError, which starts with `option` and lists the names that match nothing and those that
+    are available.
     """
     modules = {path: module for path, module in model.named_modules() if path}
     paths = [path for path, module in modules.items() if isinstance(module, kind)]
@@ -294,16 +297,16 @@ def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Modu
         elif re.fullmatch(r"[\w.-]*", name):
             problem = f"matches nothing{did_you_mean(name, last_names, before=', ') if len(problems) < 10 else ''}"
         else:
-            problem = "is not a name (regular expressions are not read)"
+            problem = "is not a name (regular expressions are not supported)"
         problems.append(f"{escape(repr(name))} {problem}")
     if problems:
-        there = ", ".join(last_names) or f"no {kind_name} at all"
-        raise MiniloraError(f"{option}: {few(problems)}; there are: {escape(there, 400)}")
+        available = ", ".join(last_names) or f"no {kind_name} at all"
+        raise MiniloraError(f"{option}: {few(problems)}; available: {escape(available, 400)}")
     return meant(names, paths)
 
 
 def tied(model: nn.Module, paths: list[str]) -> list[str]:
-    """List those of `paths` whose modules share a weight with a module elsewhere."""
+    """Return the paths whose modules share a weight with a module elsewhere in the model."""
     everywhere = Counter(id(array) for array in model.state_dict().values())
     here = {path: Counter(id(array) for array in model.get_submodule(path).state_dict().values()) for path in paths}
     return [path for path in paths if any(everywhere[key] > count for key, count in here[path].items())]

@@ -1,9 +1,9 @@
-"""An adapter's files: what is written, and what must be right before an adapter is put on a model.
+"""An adapter's files: writing them, and checking them before the adapter is put on a model.
 
 The files are PEFT's: adapter_config.json and adapter_model.safetensors. What PEFT has no field for (the fingerprint of
-the base, a second record of the configuration) is in the metadata of the safetensors file, which PEFT
-does not look at; an unknown field in adapter_config.json would make it warn. The paths that modules have in the plain
-model are the names on disk.
+the base, a second copy of the configuration) is in the metadata of the safetensors file, which PEFT does not read; an
+unknown field in adapter_config.json would make it warn. On disk, modules have the paths that they have in the plain
+model.
 """
 
 import hashlib
@@ -27,14 +27,15 @@ from minilora.quant import Linear4bit, quantization, weight_digest
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-FAN_IN_FAN_OUT = "fan_in_fan_out"  # PEFT's word for adapting a weight that is (in, out) there
+FAN_IN_FAN_OUT = "fan_in_fan_out"  # PEFT's flag for a base whose files hold weights as (in, out)
 
 
 def base_fingerprint(model: nn.Module, without: Iterable[str] = ()) -> str:
-    """SHA-256 over the names, shapes and float32 bytes of a plain model's weights, as hexadecimal digits.
+    """Return the SHA-256 of the names, shapes and float32 bytes of a plain model's weights, in hexadecimal digits.
 
-    without: paths of modules whose weights an adapter brings along. A tied weight counts under each of its names, so a
-    model is the same with its head tied and with a head of equal values; a weight in 4 bits counts as it was before.
+    without: paths of modules whose weights the adapter itself holds. A tied weight counts under each of its names, so
+    a model with a tied head has the same fingerprint as one with a separate, equal head. A weight in 4 bits counts as
+    it was before quantization.
     """
     skipped = tuple(f"{path}." for path in without)
     total, digests = hashlib.sha256(), {}
@@ -60,7 +61,7 @@ def base_fingerprint(model: nn.Module, without: Iterable[str] = ()) -> str:
 def write_adapter(folder: Any, base: nn.Module, adapter: Adapter, base_name: str | None = None) -> None:
     """Write the files of an adapter of `base`, the plain model, to `folder`.
 
-    base_name: what the reader calls the base. Raises MiniloraError where writing fails.
+    base_name: the user's name for the base. Raises MiniloraError if writing fails.
     """
     config = adapter.config
     base_name = config.base_model_name_or_path if base_name is None else base_name
@@ -68,10 +69,10 @@ def write_adapter(folder: Any, base: nn.Module, adapter: Adapter, base_name: str
     saved = [site.path for site in adapter.sites if site.is_whole]
     tensors = {}
     for site in adapter.sites:
-        for name, parameter, turned in site.saved(config, base):
+        for name, parameter, transposed in site.saved(config, base):
             array = backend.to_numpy(parameter.data)
-            tensors[name] = array.T if turned else array
-    # Whole paths: PEFT takes a module whose path ends with these letters, "norm" for every "input_layernorm" too.
+            tensors[name] = array.T if transposed else array
+    # Whole paths, because PEFT takes every path that ends with these letters: "norm" would match "input_layernorm".
     content = config.to_dict(targets) | {"modules_to_save": saved or None, "base_model_name_or_path": base_name}
     metadata = {
         "format": "pt",
@@ -82,7 +83,7 @@ def write_adapter(folder: Any, base: nn.Module, adapter: Adapter, base_name: str
         metadata["minilora.quantization"] = json.dumps(quantized)
     adapts_linears = getattr(config, "target_kind", None) is nn.Linear
     if adapts_linears and any(is_transposed(base, f"{path}.weight") for path in targets):
-        content[FAN_IN_FAN_OUT] = True  # PEFT finds it out for itself, and warns
+        content[FAN_IN_FAN_OUT] = True  # without it, PEFT corrects the flag with a warning
     folder = Path(folder)
     safetensors.save_file(folder / WEIGHTS, tensors, metadata)
     write_json(folder / CONFIG, {name: value for name, value in content.items() if name not in config.own})
@@ -93,32 +94,32 @@ def write_adapter(folder: Any, base: nn.Module, adapter: Adapter, base_name: str
 
 @dataclass
 class SavedAdapter:
-    """The content of a folder, minilora's or PEFT's."""
+    """The content of an adapter's folder, written by minilora or by PEFT."""
 
     where: str  # the folder, as messages show it
-    content: dict  # of adapter_config.json, with the fields of the record that PEFT does not have
+    content: dict  # adapter_config.json, plus those fields of the record that PEFT does not have
     tensors: dict[str, np.ndarray]
     metadata: dict[str, str]
-    record: dict  # the configuration that was saved with the weights; empty where there is none, as in PEFT's
+    record: dict  # the configuration that was saved with the weights; empty if there is none, as in PEFT's files
 
     @classmethod
     def read(cls, folder: Any, load: Callable = safetensors.load_file) -> "SavedAdapter":
-        """Raises FormatError for files that are missing, damaged or of a method that minilora does not have.
+        """Read the files. Raises FormatError if one is missing or damaged, or if minilora does not have the method.
 
-        load: `safetensors.open_file` leaves the arrays in the file.
+        load: pass `safetensors.open_file` to leave the arrays in the file.
         """
         folder = Path(folder)
         where = show_path(folder)
         if not os.path.exists(folder / WEIGHTS) and os.path.exists(folder / "adapter_model.bin"):
             raise FormatError(f"{where} holds a pickle, which can run any program; save the adapter as safetensors")
         if not (folder / CONFIG).exists() and any((folder / part / "config.json").exists() for part in ("", "model")):
-            raise FormatError(f"{where} holds a whole model, no adapter: give it as --model")
+            raise FormatError(f"{where} holds a whole model, not an adapter: give it as --model")
         content = read_json(folder / CONFIG)
         tensors, metadata = load(folder / WEIGHTS)
         kind = content.get("peft_type")
         if not isinstance(kind, str) or kind not in CONFIGS:
             raise FormatError(
-                f"{where}: peft_type is {escape(repr(kind))}, a method that minilora does not have; PEFT has more. "
+                f"{where}: peft_type is {escape(repr(kind))}, which minilora does not have (PEFT has more methods); "
                 f"minilora reads {', '.join(CONFIGS)}"
             )
         record = {}
@@ -129,19 +130,20 @@ class SavedAdapter:
 
     @property
     def quantization(self) -> dict | None:
-        """The arguments of `quant.quantize_model` with which the base was quantized; None if it was not."""
+        """The arguments for `quant.quantize_model` that quantized the base; None if it was in floats."""
         if "minilora.quantization" not in self.metadata:
             return None
-        what = f"{self.where}: the record of the quantization"
-        record = parse_json(self.metadata["minilora.quantization"].encode(), what)
+        place = f"{self.where}: the record of the quantization"
+        record = parse_json(self.metadata["minilora.quantization"].encode(), place)
         if set(record) != {"quant_type", "blocksize", "compress_statistics"}:
-            raise FormatError(f"{what} is damaged: {escape(json.dumps(record))}")
+            raise FormatError(f"{place} is damaged: {escape(json.dumps(record))}")
         return record
 
 
 def loaded_adapter(model: nn.Module, folder: Any, name: str, trains: bool) -> tuple[Adapter, list[str]]:
-    """The adapter in `folder` for the plain `model`, not yet in its places, and notes on it. Raises FormatError, with
-    everything that is wrong, and MiniloraError for another base.
+    """Load the adapter in `folder` for the plain `model`, without inserting it. Returns (adapter, notes for the user).
+
+    Raises FormatError, listing everything that is wrong, and MiniloraError if it was trained on another base.
     """
     files = SavedAdapter.read(folder)
     try:
@@ -154,32 +156,33 @@ def loaded_adapter(model: nn.Module, folder: Any, name: str, trains: bool) -> tu
     notes = _compare_base(files, model, saved)
     adapter = build(model, config, name, targets, saved, lambda own, module: own.restore(module))
     for site in adapter.sites:
-        for on_disk, parameter, turned in site.saved(config, model):
+        for on_disk, parameter, transposed in site.saved(config, model):
             array = files.tensors[on_disk].astype(parameter.dtype)
-            parameter.data = backend.asarray(np.ascontiguousarray(array.T) if turned else array)
+            parameter.data = backend.asarray(np.ascontiguousarray(array.T) if transposed else array)
     adapter.trains, config.inference_mode = trains, not trains
     return adapter, notes
 
 
 def _settings(files: SavedAdapter, model: nn.Module) -> PeftConfig:
-    """The configuration, for `model`. Raises MiniloraError where it asks for what minilora does not have."""
+    """Return the configuration for `model`. Raises MiniloraError if a setting is one that minilora does not have."""
     content = files.content
-    if getattr(model, "transposed_linears", ()):  # which say what this field says
+    if getattr(model, "transposed_linears", ()):  # the model itself knows what this field says
         content = {name: value for name, value in content.items() if name != FAN_IN_FAN_OUT}
     config = CONFIGS[content["peft_type"]].from_dict(content)
     names = config.modules_to_save
-    if not files.record and isinstance(names, list) and names:  # to PEFT, names are ends of paths, not cut at a dot
+    if not files.record and isinstance(names, list) and names:  # PEFT matches the end of a path, not only after a dot
         paths = [path for path, _ in model.named_modules() if path]
-        idle = [name for name in names if not any(path.endswith(name) for path in paths)]
-        config.modules_to_save = [path for path in paths if path.endswith(tuple(names))] + idle
+        unmatched = [name for name in names if not any(path.endswith(name) for path in paths)]
+        config.modules_to_save = [path for path in paths if path.endswith(tuple(names))] + unmatched
     return config
 
 
 def _problems(
     files: SavedAdapter, model: nn.Module, config: PeftConfig, targets: list[str], saved: list[str]
 ) -> list[str]:
-    """Settings that differ from the record, names that are missing or unexpected, and what is wrong with arrays. Makes
-    no array: a bad file is refused before it costs memory.
+    """List settings that differ from the record, names that are missing or unexpected, and arrays that do not fit.
+
+    This creates no arrays, so that a bad file is rejected before it costs memory.
     """
     expected: dict[str, tuple[int, ...]] = {}  # name on disk -> shape
     bases = {}  # PEFT stores the weights of an adapted head along with the adapter
@@ -191,8 +194,8 @@ def _problems(
             bases[config.file_name(path, f"base_layer.{name}")] = p
     for path in saved:
         for name, p in model.get_submodule(path).named_parameters():
-            turned = is_transposed(model, f"{path}.{name}")
-            expected[f"{config.root}{path}.{name}"] = p.shape[::-1] if turned else p.shape
+            transposed = is_transposed(model, f"{path}.{name}")
+            expected[f"{config.root}{path}.{name}"] = p.shape[::-1] if transposed else p.shape
     now = asdict(config)
     changed = [
         f"{name} is {escape(repr(now[name]))} in {CONFIG}, but was {escape(repr(value))} in training"
@@ -200,26 +203,26 @@ def _problems(
         if name in now and now[name] != value
     ]
     missing = [f"missing {name}" for name in expected if name not in files.tensors]
-    own = {f"{config.root}{name}" for name in model.state_dict()}
+    base_names = {f"{config.root}{name}" for name in model.state_dict()}
     wrong, unexpected = [], []
     for name, array in files.tensors.items():
         if name in expected:
             wrong += _array_problem(name, array, expected[name])
         elif name in bases:
             base = backend.to_numpy(bases[name].data)
-            is_other = getattr(config, "is_pissa", False)  # what PiSSA leaves of the base, made anew here
+            is_residual = getattr(config, "is_pissa", False)  # PiSSA's base, which is computed again here
             wrong += (problem := _array_problem(name, array, base.shape))
-            if not problem and not is_other and not np.array_equal(base, array.astype(base.dtype)):
+            if not problem and not is_residual and not np.array_equal(base, array.astype(base.dtype)):
                 wrong.append(f"{name} differs from the weights of this base")
         else:
-            hint = ", which modules_to_save does not name" if name in own else ""
+            hint = ", which modules_to_save does not name" if name in base_names else ""
             hint = hint or ("" if name.startswith(config.root) else f" (names begin with {config.root})")
             unexpected.append(f"unexpected {escape(name, 160)}{hint}")
     return [few(problems) for problems in (changed, missing, unexpected, wrong) if problems]
 
 
 def _array_problem(name: str, array: np.ndarray, shape: tuple[int, ...]) -> list[str]:
-    """Another shape, or values that are not finite numbers."""
+    """List what is wrong with an array: another shape or dtype, or values that are not finite."""
     if array.shape != shape:
         return [f"{name} has shape {escape(array.shape)}, not {escape(shape)}"]
     if array.dtype.kind != "f":
@@ -230,10 +233,10 @@ def _array_problem(name: str, array: np.ndarray, shape: tuple[int, ...]) -> list
 
 
 def _compare_base(files: SavedAdapter, model: nn.Module, without: list[str]) -> list[str]:
-    """Notes on what could not be checked, or is not quite as in training. Raises MiniloraError where the adapter was
-    trained on another base than `model`, or in other 4-bit codes.
+    """Return notes on what could not be checked, or differs a little from training.
 
-    without: paths of the modules that the adapter brings along.
+    without: paths of modules whose weights the adapter itself holds. Raises MiniloraError if the adapter was trained
+    on a base other than `model`, or on other 4-bit codes of it.
     """
     if (trained_on := files.metadata.get("minilora.base")) is None:
         return [
@@ -251,7 +254,7 @@ def _compare_base(files: SavedAdapter, model: nn.Module, without: list[str]) -> 
     words = f"the adapter was trained on this base in {_in_words(trained_in)}"
     if trained_in and here_in:
         raise MiniloraError(f"{files.where}: {words}, not in {_in_words(here_in)}")
-    return [f"{words}, and is used on it in {_in_words(here_in)}: results differ a little"]
+    return [f"{words}, but is used on it in {_in_words(here_in)}: results differ a little"]
 
 
 def _in_words(settings: dict | None) -> str:

@@ -5,14 +5,14 @@
     scaling     s = α / r; rank-stabilized, s = α / √r (Kalajdzievski 2023, section 3)
     start       A uniform in ±1/√in, B zero: the adapted model begins as the base, bit for bit. (With both zero, neither
                 would ever get a gradient.)
-    parameters  r · (in + out) a layer, where the layer itself has in · out: 65,536 and 16,777,216 at 4096 × 4096, r = 8
-    dropout     on the input of A alone; the base never sees it
-    merging     W + s · B A is a plain weight of W's shape: after it, the update costs nothing
-    DoRA        the lengths of W's rows train apart: y = m ⊙ x (W + s · B A)ᵀ / n + b, where n (out,) is ‖W + s · B A‖
-                row by row, a constant for the gradient, and m (out,) starts at ‖W‖ (Liu et al. 2024, equation 5)
+    parameters  r · (in + out) per layer, instead of in · out: 65,536 instead of 16,777,216 at 4096 × 4096, r = 8
+    dropout     on the input of A only, not on the base layer's
+    merging     W + s · B A has the shape of W, so a merged update costs nothing
+    DoRA        trains the lengths of W's rows separately: y = m ⊙ x (W + s · B A)ᵀ / n + b. Here n (out,) has the row
+                norms of W + s · B A, constant for the gradient; m (out,) starts at W's (Liu et al. 2024, equation 5)
 
-PiSSA (Meng et al. 2024, section 3) starts at the principal part of the weight itself, further down. The records of LoRA
-and its descendants are in `lora_methods.py`.
+PiSSA (Meng et al. 2024, section 3) starts from the principal part of the weight: see `principal_start`. The records of
+LoRA and its variants are in `lora_methods.py`.
 """
 
 from dataclasses import dataclass
@@ -31,19 +31,20 @@ from minilora.tensor import Tensor, wrap
 
 
 class LoraLinear(AdapterLayer):
-    """A Linear (in -> out) and its update, from arrays a (r, in) and b (out, r); lora_magnitude_vector: DoRA's m."""
+    """A Linear (in -> out) with a low-rank update b @ a, from arrays a (r, in) and b (out, r)."""
 
     def __init__(self, base_layer: nn.Linear, a, b, scaling: float, lora_dropout: nn.Dropout):
         self.base_layer = base_layer
         self.lora_A, self.lora_B = nn.Linear.from_arrays(a), nn.Linear.from_arrays(b)
         self.scaling, self.lora_dropout = scaling, lora_dropout
-        self.lora_magnitude_vector: Tensor | None = None
+        self.lora_magnitude_vector: Tensor | None = None  # DoRA's m
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, config: "LoraConfig", rng: np.random.Generator) -> "LoraLinear":
-        """A fresh update of rank config.r on `linear`."""
+        """Return a layer with a fresh update of rank config.r on `linear`."""
         base, a, b = (principal_start if config.is_pissa else random_start)(linear, config, rng)
-        dropout = nn.Dropout(config.lora_dropout, int(rng.spawn(1)[0].integers(2**63)))  # A is the same without it
+        # A spawned generator, so that the seed of the dropout does not shift the numbers that the next A gets.
+        dropout = nn.Dropout(config.lora_dropout, int(rng.spawn(1)[0].integers(2**63)))
         layer = cls(base, a, b, config.scaling, dropout)
         if config.use_dora:
             layer.lora_magnitude_vector = nn.Parameter(row_norms(layer.changed_weight()))
@@ -59,24 +60,24 @@ class LoraLinear(AdapterLayer):
     def _forward_dora(self, x: Tensor, lengths: Tensor) -> Tensor:
         base = self.base_layer
         ratio = lengths / wrap(row_norms(self.changed_weight()))  # (out,)
-        if self.training and self.lora_dropout.p:  # as in PEFT: what is not the base's own sees the dropped input
+        if self.training and self.lora_dropout.p:  # as in PEFT, dropout acts on everything but the base's own output
             dropped = self.lora_dropout(x)
             return base(x) + (self._low_rank_linear(dropped, None) * ratio - F.linear(dropped, base.product_weight))
         y = self._low_rank_linear(x, None) * ratio
         return y if base.bias is None else y + base.bias
 
     def _low_rank_linear(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """x (W + s B A)ᵀ + bias, as one node."""
+        """Compute x (W + s B A)ᵀ + bias as one node of the graph."""
         weight = self.base_layer.product_weight
         return F.low_rank_linear(x, weight, bias, self.lora_A.weight, self.lora_B.weight, self.scaling)
 
     def changed_weight(self):
-        """The array W + s B A (out, in), made anew."""
+        """Return the array W + s B A (out, in), newly allocated."""
         total = (self.lora_B.weight.data * self.scaling) @ self.lora_A.weight.data
         return xp.add(total, self.base_layer.weight.data, out=total)
 
     def merged(self) -> nn.Linear:
-        """A Linear with the weight W + s B A, its rows brought to the lengths m where there is one."""
+        """Return a Linear with the weight W + s B A; DoRA scales its rows to the lengths m."""
         weight = self.changed_weight()
         if self.lora_magnitude_vector is not None:
             weight *= (self.lora_magnitude_vector.data / row_norms(weight))[:, None]
@@ -87,7 +88,7 @@ class LoraLinear(AdapterLayer):
 
 
 def random_start(linear: nn.Linear, config: "LoraConfig", rng: np.random.Generator):
-    """(linear, A, B). With init_lora_weights False, for tests, B is random as well."""
+    """Return (linear, A, B). If init_lora_weights is False, which is meant for tests, B is random as well."""
     r, kind = config.r, config.init_lora_weights
     shape_a, shape_b = (r, linear.in_features), (linear.out_features, r)
     bound_a, bound_b = 1 / sqrt(linear.in_features), 1 / sqrt(r)
@@ -97,24 +98,24 @@ def random_start(linear: nn.Linear, config: "LoraConfig", rng: np.random.Generat
 
 
 def principal_start(linear: nn.Linear, config: "LoraConfig", rng: np.random.Generator | None = None):
-    """(base, A, B): a frozen Linear without the principal part of `linear`, and the arrays A (r, in) and B (out, r).
+    """Return (base, A, B): a frozen Linear without the principal part of `linear`, and arrays A (r, in) and B (out, r).
 
-    With W = U S Vᵀ, singular values in falling order, and of each the first r,
+    With W = U S Vᵀ, singular values in descending order, and the first r of each,
 
         A = √(S / s) Vᵀ   (r, in)        B = U √(S / s)   (out, r)        the base becomes W - s · B A, and is frozen
 
-    so that the sum is W still, to rounding, and what trains from the first step on is the part of W with the largest
-    singular values. (In LoRA, B = 0 makes A's random directions the only way in.) The adapter holds the base that it
-    made, and W stays what it was, so that disabling and unloading are exact: the layer takes the memory of two.
+    so that the sum is still W, up to rounding, and training starts in the directions of W's largest singular values.
+    (In LoRA, where B starts at 0, the first steps can only use A's random directions.) W itself is kept beside the new
+    base, so that disabling and unloading are exact; the layer takes twice the memory in return.
 
-    A file holds A and B alone: who opens it, takes W apart again. That gives the same base everywhere, as s · B A is
-    the best approximation of W of its rank; only where the r-th and the next singular value are equal, W does not say
-    which. (PEFT's "pissa_niter_…" draws a randomized SVD anew each time: such a file does not say what it was trained
-    on.) `linear` stays as it is; a bias is shared. Raises MiniloraError for a weight in 4 bits.
+    A file holds only A and B, and loading it decomposes W again. That gives the same base everywhere, because s · B A
+    is the best approximation of W of rank r; only if the r-th and the next singular value are equal is it not unique.
+    (PEFT's "pissa_niter_…" uses a new randomized SVD each time, so its files do not determine what was trained.)
+    `linear` is not changed; its bias is shared. Raises MiniloraError for a weight in 4 bits.
     """
     if linear.num_quantized:
         raise MiniloraError(
-            "PiSSA takes the singular vectors of a float weight, and the base is in 4 bits: "
+            "PiSSA needs the singular vectors of a float weight, but the base is in 4 bits: "
             "load it in floats, or start from init_lora_weights=True"
         )
     weight = linear.weight.data
@@ -126,7 +127,7 @@ def principal_start(linear: nn.Linear, config: "LoraConfig", rng: np.random.Gene
 
 
 def principal_factors(weight, rank: int, scaling: float = 1.0):
-    """A and B as above, in float64: weight (out, in) -> (rank, in), (out, rank)."""
+    """Return A and B of `principal_start`, in float64: weight (out, in) -> (rank, in), (out, rank)."""
     w = weight.astype(xp.float64)  # in float32, results would depend on the library that computes the SVD
     u, s, vt = xp.linalg.svd(w, full_matrices=False)
     root = xp.sqrt(s[:rank] / scaling)
@@ -140,7 +141,7 @@ def row_norms(weight):  # (out, in) -> (out,)
 # The configuration
 
 STARTS = ("gaussian", "pissa")
-PATTERNS = {"rank_pattern": "r", "alpha_pattern": "lora_alpha"}  # which field a pattern has other values of
+PATTERNS = {"rank_pattern": "r", "alpha_pattern": "lora_alpha"}  # pattern -> the field that it overrides
 
 
 def _pattern() -> Any:
@@ -149,35 +150,35 @@ def _pattern() -> Any:
 
 @dataclass
 class LoraConfig(TargetedConfig):
-    """The modules to adapt by LoRA and the settings, in PEFT's names and with its defaults.
+    """The modules that LoRA adapts and its settings, with PEFT's names and defaults.
 
-    A name in a pattern means every target whose path is the name or ends with it, cut at a dot: "v_proj",
-    "layers.0.self_attn.v_proj". PEFT, which reads it as the end of a regular expression, finds the same; if two names
-    mean one module, it takes the first, and sorts them when it saves. Here they may not differ.
+    A name in a pattern matches every target whose path is the name or ends with it after a dot: "v_proj",
+    "layers.0.self_attn.v_proj". PEFT, which reads the name as the end of a regular expression, matches the same ones.
+    If two names match one module, PEFT uses the first, but sorts the names when it saves; here their values must agree.
     """
 
     r: int = whole(8, least=1)  # rank of the update
     lora_alpha: float = number(8, above=0)  # α
     lora_dropout: float = number(0.0, least=0, below=1)  # on the input of the update
     use_rslora: bool = flag(False)  # scale by lora_alpha / sqrt(r)
-    use_dora: bool = flag(False)  # train the lengths of the weight's rows, too
+    use_dora: bool = flag(False)  # also train the lengths of the weight's rows
     init_lora_weights: bool | str = checked(  # True: as above; "gaussian": A normal with deviation 1/r; "pissa"
         True,
         "True, False, 'gaussian' or 'pissa'",
         lambda v: type(v) is bool or v in STARTS,
         names=STARTS,
     )
-    rank_pattern: dict[str, int] = _pattern()  # name or path -> r, where it is another
-    alpha_pattern: dict[str, float] = _pattern()  # name or path -> lora_alpha, where it is another
-    layers_to_transform: list[int] | int | None = checked(  # only these blocks; whole paths are adapted anyhow
+    rank_pattern: dict[str, int] = _pattern()  # name or path -> its own r
+    alpha_pattern: dict[str, float] = _pattern()  # name or path -> its own lora_alpha
+    layers_to_transform: list[int] | int | None = checked(  # adapt only these blocks; a whole path always counts
         None, "numbers of blocks", lambda v: is_list_of(is_whole, v), optional=True
     )
     bias: str = checked("none", "'none' (BitFitConfig trains biases)", lambda v: v == "none")
 
     peft_type: ClassVar[str] = "LORA"
     unused: ClassVar[frozenset[str]] = TargetedConfig.unused | {"megatron_core", "qalora_group_size"}
-    # As PEFT has it. Spreading a budget over queries and values is best in table 5; GPT-2 computes both, and keys, by
-    # one layer.
+    # PEFT's defaults. In the paper's table 5 a budget is best spent on queries and values; in GPT-2 one layer computes
+    # both, and the keys.
     defaults: ClassVar[dict[str, list[str]]] = {"llama": ["q_proj", "v_proj"], "gpt2": ["c_attn"]}
 
     def __post_init__(self):
@@ -187,12 +188,12 @@ class LoraConfig(TargetedConfig):
         super().__post_init__()
 
     def problems(self) -> list[str]:
-        found = super().problems()
+        problems = super().problems()
         for option, field in PATTERNS.items():
             values, kind = getattr(self, option), self.__dataclass_fields__[field].metadata["kind"]
             for name, value in values.items() if isinstance(values, dict) else ():
-                found += kind.problems(f"{option}[{escape(repr(name))}]", value)
-        return found
+                problems += kind.problems(f"{option}[{escape(repr(name))}]", value)
+        return problems
 
     @property
     def scaling(self) -> float:
@@ -200,7 +201,7 @@ class LoraConfig(TargetedConfig):
 
     @property
     def is_pissa(self) -> bool:
-        """True if A and B start at the principal part of the weight."""
+        """True if A and B start from the principal part of the weight."""
         return self.init_lora_weights == "pissa"
 
     def targets(self, model: nn.Module) -> list[str]:
@@ -210,46 +211,49 @@ class LoraConfig(TargetedConfig):
         for option in PATTERNS:
             values: dict[str, Any] = getattr(self, option)
             for name, value in values.items():
-                if not (own := meant([name], paths)):
-                    there = escape(last_names, 400)
-                    problems.append(f"{option}: {escape(repr(name))} is none of the targets, there are: {there}")
-                others = [n for n, other in values.items() if other != value and meant([n], own)]
-                problems += [f"{option}: {escape(repr(name))} and {escape(repr(n))} differ" for n in others]
-        if self.is_pissa:  # PEFT takes the principal part out of both, and computes something else
-            problems += [f"PiSSA would change what shares its weight with {path}" for path in tied(model, paths)]
+                if not (matches := meant([name], paths)):
+                    targets = escape(last_names, 400)
+                    problems.append(f"{option}: {escape(repr(name))} is not a target; the targets are: {targets}")
+                for n in (n for n, other in values.items() if other != value and meant([n], matches)):
+                    both = f"{escape(repr(name))} and {escape(repr(n))}"
+                    problems.append(f"{option}: {both} give one module different values")
+        if self.is_pissa:  # PEFT takes the principal part out of both modules, which changes what the base computes
+            problems += [f"PiSSA would also change the module that is tied to {path}" for path in tied(model, paths)]
         if problems:
             raise MiniloraError(few(problems))
         return paths
 
     def _in_blocks(self, paths: list[str]) -> list[str]:
-        """The paths in the blocks of `layers_to_transform`, and whole paths, as in PEFT. MiniloraError for others."""
+        """Keep the paths in the blocks of `layers_to_transform`, and whole paths as in PEFT. Raises MiniloraError."""
         if not self.layers_to_transform:
             return paths
         block_of = {path: next((int(part) for part in path.split(".") if part.isdigit()), None) for path in paths}
         blocks = set(as_list(self.layers_to_transform))
-        if strange := sorted(blocks - set(block_of.values())):
-            there = ", ".join(str(block) for block in dict.fromkeys(block_of.values()) if block is not None)
-            raise MiniloraError(f"layers_to_transform: no target is in block {strange[0]}; there are {there or 'none'}")
+        if empty := sorted(blocks - set(block_of.values())):
+            available = ", ".join(str(block) for block in dict.fromkeys(block_of.values()) if block is not None)
+            raise MiniloraError(
+                f"layers_to_transform: no target is in block {empty[0]}; blocks with targets: {available or 'none'}"
+            )
         whole_paths = self.target_modules if isinstance(self.target_modules, list) else []
         return [path for path in paths if path in whole_paths or block_of[path] in blocks]
 
     def at(self, path: str) -> Self:
-        own = {
+        overrides = {
             field: value
             for option, field in PATTERNS.items()
             for name, value in getattr(self, option).items()
             if meant([name], [path])
         }
-        return changed(self, rank_pattern={}, alpha_pattern={}, **own)
+        return changed(self, rank_pattern={}, alpha_pattern={}, **overrides)
 
     def check(self, path: str, module: nn.Linear) -> list[str]:
         problems = []
         width = min(module.in_features, module.out_features)
         if self.r > width:
             sizes = f"{module.in_features} to {module.out_features}"
-            problems.append(f"r = {self.r} is above the width {width} of {path} ({sizes})")
+            problems.append(f"r = {self.r} is larger than the width {width} of {path} ({sizes})")
         if self.use_dora and not bool((abs(module.weight.data).sum(axis=1) > 0).all()):
-            problems.append(f"{path} has a row of zeros or NaN: DoRA finds no direction in it")
+            problems.append(f"{path} has a row of zeros or NaN, which has no direction: DoRA cannot adapt it")
         return problems
 
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""LoRA and its descendants as methods: their options, their records and what the planner asks of a low-rank update."""
+"""LoRA and its variants as methods: their options, their records and what the planner needs to know about them."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,22 +15,22 @@ TARGETS = checked("all-linear", "names", lambda value: isinstance(value, str) or
 LORA = {
     "rank": Option(whole(8, least=1), "rank of LoRA's updates", int),
     "alpha": Option(number(None, above=0, optional=True), "LoRA's scale is alpha / rank", float, "twice the rank"),
-    "dropout": Option(number(0.0, least=0, below=1), "on LoRA's branch", float, "0"),
+    "dropout": Option(number(0.0, least=0, below=1), "dropout on LoRA's branch", float, "0"),
     "targets": Option(
         TARGETS,
-        "modules that LoRA adapts, with commas: q_proj,v_proj",
+        "modules that LoRA adapts, separated by commas: q_proj,v_proj",
         lambda text: text if text == "all-linear" else text.split(","),
     ),
 }
 FOUR_BIT = {
     "quant_type": Option(choice("nf4", *CODEBOOKS), f"codes of qlora's base: {', '.join(CODEBOOKS)}"),
     "blocksize": Option(BLOCKSIZE_FIELD, "weights that share a scale in qlora's base", int),
-    "double_quantization": Option(flag(False), "quantize the scales of qlora's base, too", bool),
+    "double_quantization": Option(flag(False), "also quantize the scales of qlora's base", bool),
 }
 
 
 def settings(options: Any, tokens: list[int]) -> dict[str, Any]:
-    """Settings of LoRA itself."""
+    """Return the settings of LoRA itself."""
     return {
         "r": options.rank,
         "lora_alpha": 2 * options.rank if options.alpha is None else options.alpha,
@@ -40,7 +40,7 @@ def settings(options: Any, tokens: list[int]) -> dict[str, Any]:
 
 
 def planned_linears(shape: Any, targets: str | list[str]) -> dict[str, tuple[int, int]]:
-    """{name: (in, out)} of the linears of a block that are adapted. Raises MiniloraError for one that there is not."""
+    """Return {name: (in, out)} of the adapted linears of a block. Raises MiniloraError for an unknown name."""
     if targets == "all-linear":
         return dict(shape.linears)
     names = [targets] if isinstance(targets, str) else targets
@@ -64,7 +64,7 @@ def plan(shape: Any, options: Any) -> Trainable:
 
 
 def plan_dora(shape: Any, options: Any) -> Trainable:
-    """Plan LoRA, and a length for each row of W, which multiplies the output."""
+    """Plan LoRA plus one trained length per row of W, which multiplies the output."""
     lora, sizes = plan(shape, options), planned_linears(shape, options.targets)
     lengths = Counts(block=sum(out for _, out in sizes.values()), down=sizes.get("down_proj", (0, 0))[1])
     counts = Counts(block=lora.counts.block + lengths.block, down=lora.counts.down + lengths.down)
@@ -72,15 +72,15 @@ def plan_dora(shape: Any, options: Any) -> Trainable:
 
 
 def plan_pissa(shape: Any, options: Any) -> Trainable:
-    """Plan LoRA over layers that hold what is left of their weight and, to be taken off again, the weight."""
+    """Plan LoRA over layers that hold the rest of their weight and, to be able to unload, the whole weight as well."""
     lora = plan(shape, options)
     return replace(lora, copied=lora.reads)
 
 
 def _lora(**record: Any) -> None:
-    """Register LoRA or a descendant, which says what is not LoRA's own."""
-    own = {"family": "low rank", "config": LoraConfig, "settings": settings, "plan": plan, "options": LORA}
-    register(**own | record)
+    """Register LoRA or a variant of it. record: the fields that differ from LoRA's."""
+    defaults = {"family": "low rank", "config": LoraConfig, "settings": settings, "plan": plan, "options": LORA}
+    register(**defaults | record)
 
 
 _lora(
@@ -152,18 +152,17 @@ _lora(
 
 
 def lora_plus_groups(model: nn.Module, lr: float, ratio: float = 16.0, weight_decay: float = 0.0) -> list[dict]:
-    """Parameter groups for an optimizer of `minilora.optim`: ratio · lr for every B, lr for every A (LoRA+, Hayou et
-    al. 2024, section 4: their ratio λ, 16 by default).
+    """Return parameter groups for an optimizer of `minilora.optim`: lr for every A and ratio · lr for every B.
 
-    What else trains is grouped as PEFT's create_loraplus_optimizer has it: vectors (biases, norms, DoRA's magnitudes)
-    with B, matrices (a head in modules_to_save) with A; biases and what is in a LayerNorm are not decayed. An optimal
-    lr is a little lower than without the ratio. Raises MiniloraError where no B trains, or for a ratio that is not a
-    positive number.
+    That is LoRA+ (Hayou et al. 2024, section 4, with their ratio λ, 16 by default). Other trainable parameters are
+    grouped as in PEFT's create_loraplus_optimizer: vectors (biases, norms, DoRA's magnitudes) with B, matrices (a head
+    in modules_to_save) with A; biases and the parameters of a LayerNorm are not decayed. The best lr is a little lower
+    than without the ratio. Raises MiniloraError if no B trains, or if `ratio` is not a positive number.
     """
     ratio = checked_value("the ratio of LoRA+", ratio, number(None, above=0))
     live = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not any(_is_b(name) for name in live):
-        raise MiniloraError("LoRA+ sets the learning rate of LoRA's B, and no lora_B trains in this model")
+        raise MiniloraError("LoRA+ sets the learning rate of LoRA's B, but no lora_B trains in this model")
     norms = {id(p) for _, m in model.named_modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
     groups: dict[tuple[float, float], list] = {}  # learning rate and weight decay -> parameters
     for name, p in live.items():

@@ -2,18 +2,19 @@
 
     attention(q, [K_l; k], [V_l; v])        K_l, V_l (P, H_kv, D) of layer l trained, the model frozen
 
-    shapes      prompt_embeddings (P, 2·L·H_kv·D), seen as (P, 2L, H_kv, D): index 2l is K_l, 2l + 1 is V_l. They are
-                used as they are: K_l is not rotated by a position. Outputs are those of the real tokens.
-    start       normal(0, 1), as PEFT has it; zeros; or the keys and values that the model itself computes for P given
-                tokens, which the paper finds better where data are few (section 7). The keys of those were rotated to
-                the positions 0 … P-1, so the adapted model begins as the base that has read the tokens.
+    shapes      prompt_embeddings (P, 2·L·H_kv·D), viewed as (P, 2L, H_kv, D): index 2l is K_l, 2l + 1 is V_l. K_l is
+                not rotated to a position. Only the real tokens have outputs.
+    start       normal(0, 1), as in PEFT; zeros; or the keys and values that the model itself computes for P given
+                tokens, which the paper finds better if there is little data (section 7). Their keys were rotated to
+                the positions 0 … P-1, so the adapted model begins as the base that has already read these tokens.
     parameters  P · 2·L·H_kv·D: 92,160 for P = 8 in SmolLM2-135M (L = 30, H_kv = 3, D = 64), 0.07 % of it
-    projection  the paper trains an MLP that makes the prefix (section 4.3): steadier there, and a little better. Here
-                the prefix itself trains, so that results are not the paper's. PEFT has both; files of both open here.
+    projection  the paper trains an MLP that produces the prefix (section 4.3): more stable there, and a little better.
+                Here the prefix itself trains, so results differ from the paper's. PEFT has both, and both its kinds of
+                files open here.
     rate        1e-2 … 3e-2 with AdamW
     merging     none: no weight changes
 
-It does not begin as the base: with prefixes of zeros, too, every token attends to P more positions.
+The adapted model does not begin as the base: even if the prefix is zero, every token attends to P more positions.
 """
 
 from dataclasses import dataclass
@@ -33,19 +34,21 @@ from minilora.tensor import Tensor, no_grad
 
 @dataclass
 class PrefixTuningConfig(VirtualTokensConfig):
-    """The prefix's length, its start and the way to train it, in PEFT's names and with its defaults.
+    """The prefix's length, its start and the way to train it, with PEFT's names and defaults.
 
-    init_token_ids is minilora's: a start from the keys and values of these tokens, whatever init_weights says.
+    init_token_ids is minilora's own: a start from the keys and values of these tokens, whatever init_weights says.
     """
 
-    encoder_hidden_size: int | None = whole(None, least=1, optional=True)  # of PEFT's projection, and in its files
-    prefix_projection: bool = flag(False)  # True in files that PEFT made so
+    encoder_hidden_size: int | None = whole(
+        None, least=1, optional=True
+    )  # width of PEFT's projection; in all its files
+    prefix_projection: bool = flag(False)  # True in files of PEFT whose prefix was produced by an MLP
     init_weights: str | None = choice(None, "zero", optional=True)  # "zero": the prefix starts at zero
 
     peft_type: ClassVar[str] = "PREFIX_TUNING"
 
     def of_model(self, config) -> dict[str, int]:
-        heads = config.num_key_value_heads  # num_attention_heads is PEFT's word for the heads of a prefix
+        heads = config.num_key_value_heads  # PEFT calls the heads of a prefix num_attention_heads
         width = heads * config.head_dim
         return {"token_dim": width, "num_attention_heads": heads, "encoder_hidden_size": width}
 
@@ -55,10 +58,10 @@ class PrefixTuningConfig(VirtualTokensConfig):
         return {"prompt_embeddings": (self.num_virtual_tokens or 0, width)}
 
     def check(self, path: str, module: Body) -> list[str]:
-        found = super().check(path, module)
+        problems = super().check(path, module)
         if self.prefix_projection:
-            found.append("prefix_projection: minilora trains the prefix itself, and PEFT makes it by an MLP")
-        return found
+            problems.append("prefix_projection must be False: minilora trains the prefix itself, without PEFT's MLP")
+        return problems
 
     def adapt(self, module: Body, rng: np.random.Generator) -> "PrefixLayer":
         if self.init_token_ids is not None:
@@ -75,7 +78,7 @@ class PrefixTuningConfig(VirtualTokensConfig):
 
 
 class PrefixLayer(VirtualTokensLayer):
-    """A body in each of whose layers trained keys and values stand before those of the text.
+    """A body that attends, in every layer, to trained keys and values before those of the text.
 
     prompt_embeddings: an array (P, 2·L·H_kv·D).
     """
@@ -96,7 +99,7 @@ class PrefixLayer(VirtualTokensLayer):
 
 
 def keys_and_values(body: Body, token_ids: list[int]):
-    """The prefix that stands for having read the P tokens: an array (P, 2·L·H_kv·D)."""
+    """Return the prefix after which the body acts as if it had read the P tokens: an array (P, 2·L·H_kv·D)."""
     cache = SharedCache()
     with no_grad():
         body(np.array([token_ids]), past_key_values=cache)

@@ -2,23 +2,23 @@
 
     h = body(p₁ … p_P, E[x₁] … E[x_T])        p_i (d,) trained; the body and its embedding table E (V, d) frozen
 
-    shapes      prompt_embeddings (P, d). Logits come for the P virtual positions too, before those of the tokens, as
-                in PEFT; a classifier reads the last real token.
-    start       normal(0, 1), as PEFT has it, or embeddings of real tokens: those of a text, repeated or cut to P, or
-                drawn from the vocabulary. Real ones learn sooner (section 3.2): a table's rows are much shorter than
-                normal(0, 1), and the body knows what to do with them.
+    shapes      prompt_embeddings (P, d). As in PEFT, the logits begin with those of the P virtual positions; a
+                classifier reads the last real token.
+    start       normal(0, 1), as in PEFT, or embeddings of real tokens: those of a text, repeated or cut to P, or drawn
+                at random from the vocabulary. Real ones learn sooner (section 3.2), because the table's rows are much
+                shorter than normal(0, 1) and the body was trained on them.
     parameters  P · d, whatever the number of layers: 81,920 for P = 20 at d = 4096
     rate        large: 0.3 in the paper (with Adafactor), 1e-2 … 1e-1 with AdamW
     merging     none: no weight changes
 
-The adapter stands in the place of the model's body; positions of real tokens begin at P, every token sees all virtual
-ones, and the positions that a model has must hold both. So it is in prefix tuning, whose virtual tokens are
-keys and values (`prefix.py`), and what both need is here.
+The adapter takes the place of the model's body. Positions of real tokens begin at P, every token sees all virtual ones,
+and the model must have positions for both. The same holds for prefix tuning, whose virtual tokens are keys and values
+(`prefix.py`), so this file also has what the two share.
 
-It does not begin as the base: P more tokens are read. The last virtual position predicts the first token of a text,
-which nothing predicts in the base: its label counts in the loss, as in PEFT, unless it is -100. A row of a batch that
-is padded on the left gives what it gives alone. PEFT agrees where nothing is padded; it counts positions over padding,
-and reads the padding of a text to classify that is padded on the right.
+The adapted model does not begin as the base, since it reads P more tokens. The last virtual position predicts the first
+token of a text, which the base never predicts: as in PEFT, the label of that token counts in the loss unless it is
+-100. In a batch padded on the left, each row gives the same result as alone. PEFT agrees if nothing is padded, but its
+positions count padding, and its classifier reads the padding of a text that is padded on the right.
 """
 
 from dataclasses import dataclass, field
@@ -43,19 +43,20 @@ IDS = checked(None, "a list of token ids", lambda value: value and is_list_of(is
 
 @dataclass
 class VirtualTokensConfig(PeftConfig):
-    """The fields of both methods' configurations, in PEFT's names. task_type is the model's; on a classifier the head
-    trains along.
+    """The fields that both configurations share, with PEFT's names.
+
+    task_type follows from the model; in a classifier the head trains as well.
     """
 
-    num_virtual_tokens: int | None = whole(None, least=1)  # P; must be given
+    num_virtual_tokens: int | None = whole(None, least=1)  # P; required
     token_dim: int | None = None  # this and the next three describe the model, and are filled in from it
     num_transformer_submodules: int | None = None
     num_attention_heads: int | None = None
     num_layers: int | None = None
-    init_token_ids: list[int] | None = field(default=None, kw_only=True, metadata=IDS.metadata)  # not in PEFT: a start
+    init_token_ids: list[int] | None = field(default=None, kw_only=True, metadata=IDS.metadata)  # start; not in PEFT
 
     own: ClassVar[frozenset[str]] = frozenset({"init_token_ids"})
-    root: ClassVar[str] = "base_model."  # PEFT wraps the model once less than for methods that change layers
+    root: ClassVar[str] = "base_model."  # here PEFT has one wrapper fewer than for methods that change layers
 
     def __post_init__(self):
         if isinstance(self.init_token_ids, np.ndarray | tuple):
@@ -63,14 +64,14 @@ class VirtualTokensConfig(PeftConfig):
         super().__post_init__()
 
     def of_model(self, config) -> dict[str, int]:
-        """token_dim and what else of the model PEFT writes for this method alone. config: the body's."""
+        """Return token_dim and other fields that PEFT fills in from the model for this method. config: the body's."""
         raise NotImplementedError
 
     def complete(self, model: nn.Module) -> None:
         if not (bodies := self.targets(model)):
             raise MiniloraError(
-                f"{self.peft_type} puts virtual tokens before those of a language model or a classifier with a Llama "
-                f"or GPT-2 body; {type(model).__name__} has none"
+                f"{self.peft_type} needs a language model or a classifier with a Llama or GPT-2 body for its virtual "
+                f"tokens; {type(model).__name__} has none"
             )
         body = getattr(model, bodies[0])
         task = "SEQ_CLS" if isinstance(model, LlamaForSequenceClassification) else "CAUSAL_LM"
@@ -78,8 +79,8 @@ class VirtualTokensConfig(PeftConfig):
         for name, value in (same | self.of_model(body.config)).items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
-            elif name != "encoder_hidden_size" and getattr(self, name) != value:  # that of a projection is free
-                raise MiniloraError(f"{name} is {escape(repr(getattr(self, name)))}, and the model's is {value!r}")
+            elif name != "encoder_hidden_size" and getattr(self, name) != value:  # a projection may have any width
+                raise MiniloraError(f"{name} is {escape(repr(getattr(self, name)))}, but the model's is {value!r}")
         if (count := self.num_virtual_tokens) >= (room := body.config.max_position_embeddings):
             raise MiniloraError(f"{count} virtual tokens leave no room in the model's {room} positions")
 
@@ -95,18 +96,18 @@ class VirtualTokensConfig(PeftConfig):
         return name
 
     def first_ids(self) -> list[int]:
-        """init_token_ids, repeated or cut to the number of virtual tokens."""
+        """Return init_token_ids, repeated or cut to the number of virtual tokens."""
         return np.resize(np.array(self.init_token_ids), self.num_virtual_tokens or 0).tolist()
 
 
 class VirtualTokensLayer(AdapterLayer):
-    """A body with virtual tokens before the real ones: called as the body is.
+    """A body with virtual tokens before the real ones, called like the body.
 
-    base_layer: the body; prompt_embeddings: an array (P, …), of all that trains. A subclass writes `begin`.
+    base_layer: the body; prompt_embeddings: an array (P, …), all that trains. A subclass implements `begin`.
     """
 
     changes_weights = False
-    virtual_outputs = 0  # how many hidden states there are for virtual tokens, before those of the real ones
+    virtual_outputs = 0  # number of hidden states for virtual tokens, which come before those of the real tokens
 
     def __init__(self, base_layer: Body, prompt_embeddings):
         self.base_layer = base_layer
@@ -119,8 +120,8 @@ class VirtualTokensLayer(AdapterLayer):
         return self.base_layer.config
 
     def forward(self, input_ids, attention_mask=None, past_key_values=None) -> Tensor:
-        """input_ids, attention_mask: as of the body, without the virtual tokens. past_key_values: a cache, with room
-        for them; an empty one gets them first.
+        """input_ids, attention_mask: as for the body, without the virtual tokens. past_key_values: a cache with room
+        for them; if it is empty, they go in first.
         """
         ids = token_ids(input_ids)
         if attention_mask is not None:
@@ -132,23 +133,24 @@ class VirtualTokensLayer(AdapterLayer):
         return self.begin(ids, attention_mask, past_key_values)
 
     def begin(self, ids: np.ndarray, attention_mask: np.ndarray | None, cache) -> Tensor:
-        """The hidden states of sequences that begin here. ids: (B, T); attention_mask: (B, P + T), of both, or None;
-        cache: empty, or None.
+        """Return the hidden states of sequences that begin here. ids: (B, T); attention_mask: (B, P + T), with the
+        virtual tokens, or None; cache: empty, or None.
         """
         raise NotImplementedError
 
 
 def settings(options: Any, tokens: list[int]) -> dict[str, Any]:
-    """P virtual tokens that start from the first P tokens of the text."""
+    """Return settings for P virtual tokens that start from the first P tokens of the text."""
     return {"num_virtual_tokens": options.virtual_tokens, "init_token_ids": tokens[: options.virtual_tokens]}
 
 
 @dataclass
 class PromptTuningConfig(VirtualTokensConfig):
-    """The number of virtual tokens and their start, in PEFT's names and with its defaults.
+    """The number of virtual tokens and their start, with PEFT's names and defaults.
 
-    init_token_ids is minilora's: a start from these tokens, whatever prompt_tuning_init says. "TEXT" needs them (PEFT
-    reads the text with a tokenizer of transformers) and keeps the text and the tokenizer's name for PEFT's file.
+    init_token_ids is minilora's own: it starts from these tokens, whatever prompt_tuning_init says. "TEXT" needs it,
+    because minilora does not tokenize the text itself (PEFT does, with a tokenizer of transformers); the text and the
+    tokenizer's name are kept for PEFT's file.
     """
 
     prompt_tuning_init: str = choice("RANDOM", *STARTS)
@@ -165,14 +167,14 @@ class PromptTuningConfig(VirtualTokensConfig):
         return {"prompt_embeddings": (self.num_virtual_tokens or 0, module.config.hidden_size)}
 
     def check(self, path: str, module: Body) -> list[str]:
-        found = super().check(path, module)
+        problems = super().check(path, module)
         text = self.prompt_tuning_init_text and self.tokenizer_name_or_path and self.init_token_ids
         if self.prompt_tuning_init == "TEXT" and not text:
-            found.append(
+            problems.append(
                 "prompt_tuning_init 'TEXT' needs init_token_ids, and for PEFT's file prompt_tuning_init_text and "
-                "tokenizer_name_or_path; init_token_ids alone starts from text as well"
+                "tokenizer_name_or_path; to start from a text, init_token_ids alone is enough"
             )
-        return found
+        return problems
 
     def adapt(self, module: Body, rng: np.random.Generator) -> "PromptTuningLayer":
         count, table = self.num_virtual_tokens or 0, module.get_input_embeddings().weight.data

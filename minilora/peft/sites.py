@@ -1,7 +1,7 @@
-"""An adapter before it is in place: where it goes in a plain model, and what stands there then.
+"""Adapters before they are inserted: which modules of the plain model they replace, and with what.
 
-A method says what to adapt and builds a layer for it (`config.py`). Here that becomes an `Adapter`, a list of `Site`s,
-which `model.py` puts in and takes out, and which `files.py` saves, and fills from a file.
+A method says which modules to adapt and builds a layer for each (`config.py`). This file turns that into an `Adapter`,
+a list of `Site`s, which `model.py` inserts and removes, and which `files.py` saves and loads.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,24 +20,24 @@ from minilora.tensor import Tensor
 
 @dataclass
 class Site:
-    """A place in the model: what stands there in the plain model, and what stands there in the adapted one."""
+    """A place in the model: the module that the plain model has there, and the one that replaces it when adapted."""
 
     path: str  # in the plain model
     original: nn.Module
     adapted: Any  # an AdapterLayer, or a module that trains whole
-    trained: dict[str, Any] = field(default_factory=dict)  # the arrays that a strength has changed, as they were
+    trained: dict[str, Any] = field(default_factory=dict)  # arrays changed by `set_strength`, as training left them
 
     @property
     def is_whole(self) -> bool:
-        """True where the module itself is trained (modules_to_save)."""
+        """True if the module itself is trained (modules_to_save)."""
         return not isinstance(self.adapted, AdapterLayer)
 
     def parameters(self) -> dict[str, Tensor]:
-        """Return what trains here, by name."""
+        """Return the parameters that train here, by name."""
         return dict(self.adapted.named_parameters()) if self.is_whole else self.adapted.adapter_parameters()
 
     def saved(self, config: PeftConfig, model: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
-        """(name on disk, what is saved under it, whether files of `model` hold it as (in, out)) of each parameter."""
+        """Yield (name on disk, parameter, True if files of `model` hold it as (in, out)) for all that is saved."""
         if self.is_whole:
             for name, parameter in self.parameters().items():
                 path = f"{self.path}.{name}"
@@ -47,7 +47,10 @@ class Site:
                 yield config.file_name(self.path, name), parameter, False
 
     def neutral(self) -> dict[str, Any] | None:
-        """Return an AdapterLayer's `neutral`; None for PiSSA, which changes not the original but what it left of it."""
+        """Return the values at which the site computes what the original does; None if its change cannot be scaled.
+
+        PiSSA's cannot, because its layer holds a residual instead of the original.
+        """
         if self.is_whole:
             return {name: p.data for name, p in self.original.named_parameters()}
         return self.adapted.neutral() if self.adapted.base_layer is self.original else None
@@ -55,23 +58,24 @@ class Site:
 
 @dataclass
 class Adapter:
-    """One of a model's adapters: its places, and how it is to be there."""
+    """One of a model's adapters: its sites, and its state."""
 
     name: str
     config: PeftConfig
     sites: list[Site]
-    untied: list[str]  # paths of the modules that share no weight any more while it is in place
+    untied: list[str]  # paths of modules whose weight is tied to another's, except while this adapter is in place
     trains: bool = True
     strength: float = 1.0
 
     def parameters(self) -> list[Tensor]:
-        """List what trains while it is in place."""
+        """Return the parameters that train while it is in place."""
         return [parameter for site in self.sites for parameter in site.parameters().values()]
 
 
 def places_of(model: nn.Module, config: PeftConfig) -> tuple[list[str], list[str]]:
-    """Paths of the modules to adapt and of those to train whole, which completes `config`. MiniloraError if it does
-    not fit the model.
+    """Complete `config` from the model, and return the paths of the modules to adapt and of those to train whole.
+
+    Raises MiniloraError if the configuration does not fit the model.
     """
     config.complete(model)
     targets = config.targets(model)
@@ -83,7 +87,7 @@ def places_of(model: nn.Module, config: PeftConfig) -> tuple[list[str], list[str
         if f"{inner}.".startswith(f"{outer}.")
     ]
     if inside:
-        raise MiniloraError(f"what modules_to_save names is trained whole, so nothing in it can be: {few(inside)}")
+        raise MiniloraError(f"modules_to_save trains modules whole, so nothing inside may be named too: {few(inside)}")
     for path in saved:
         if any(inner.num_quantized for _, inner in model.get_submodule(path).named_modules()):
             raise MiniloraError(f"modules_to_save: 4-bit weights cannot train: {path}; name float modules only")
@@ -98,7 +102,7 @@ def build(
     saved: list[str],
     adapt: Callable[[PeftConfig, nn.Module], AdapterLayer],
 ) -> Adapter:
-    """An adapter of the plain `model`, not yet in its places. adapt: makes the layer around a module."""
+    """Build an adapter for the plain `model`, without inserting it. adapt: returns the layer around a module."""
     modules = {path: model.get_submodule(path) for path in targets + saved}
     sites = [Site(path, modules[path], adapt(config.at(path), modules[path])) for path in targets]
     for path in saved:
@@ -112,12 +116,12 @@ def build(
 
 
 def fresh_adapter(model: nn.Module, config: PeftConfig, seed: int, name: str) -> tuple[Adapter, list[str]]:
-    """A fresh adapter of the plain `model`, not yet in its places, and notes on it."""
+    """Build a fresh adapter for the plain `model`, without inserting it. Returns (adapter, notes for the user)."""
     if not isinstance(config, PeftConfig):
         raise TypeError(f"an adapter needs a configuration such as LoraConfig(), not {type(config).__name__}")
     seed = checked_value("seed", seed, whole(0))
     config = deepcopy(config)
-    config.__post_init__()  # its values may have been changed since
+    config.__post_init__()  # checks it again, as its values may have been changed since
     config.base_model_name_or_path = config.base_model_name_or_path or getattr(model, "name_or_path", None)
     targets, saved = places_of(model, config)
     problems = [problem for path in targets for problem in config.at(path).check(path, model.get_submodule(path))]
@@ -125,7 +129,7 @@ def fresh_adapter(model: nn.Module, config: PeftConfig, seed: int, name: str) ->
         raise MiniloraError(few(problems))
     rng = np.random.default_rng(seed)
     frozen = [path for path in CLASSIFIER_HEADS if path in vars(model) and path not in saved + targets]
-    notes = [f"the head {path!r} stays frozen; task_type='SEQ_CLS' trains it along" for path in frozen]
+    notes = [f"the head {path!r} stays frozen; task_type='SEQ_CLS' would train it too" for path in frozen]
     adapter = build(model, config, name, targets, saved, lambda own, module: own.adapt(module, rng))
     adapter.trains = not config.inference_mode
     return adapter, notes

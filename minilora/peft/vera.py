@@ -2,13 +2,14 @@
 
     y = base(x) + b ⊙ (B (d ⊙ (A x)))        A (r, in) and B (out, r) random, frozen; d (r,) and b (out,) trained
 
-    sharing     one A and one B for all layers, as wide as the widest and as tall as the tallest; each takes a corner
+    sharing     one A and one B for all layers, as wide as the widest and as tall as the tallest; each layer uses the
+                corner of its size
     start       A and B uniform in ±√(6 / columns), d = d_initial, b zero: the adapted model begins as the base, bit for
                 bit. (With d zero too, neither would ever get a gradient.)
-    parameters  r + out a layer: 4,352 at 4096 × 4096, r = 256, where LoRA of that rank trains 2,097,152
+    parameters  r + out per layer: 4,352 at 4096 × 4096, r = 256, where LoRA of that rank trains 2,097,152
     merging     W + diag(b) B diag(d) A is a plain weight of W's shape
 
-A and B do not train, but are in the file: from one seed, PyTorch's generator draws other numbers than NumPy's.
+A and B do not train, but they are saved: from the same seed, PyTorch's generator draws other numbers than NumPy's.
 """
 
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from minilora.tensor import Tensor
 
 @dataclass
 class VeraConfig(TargetedConfig):
-    """The modules to adapt by VeRA and the settings, in PEFT's names and with its defaults."""
+    """The modules that VeRA adapts and its settings, with PEFT's names and defaults."""
 
     r: int = whole(256, least=1)  # rank of the update
     d_initial: float = number(0.1, other_than=0)  # where d starts
@@ -44,7 +45,7 @@ class VeraConfig(TargetedConfig):
         layers: list[Any] = [model.get_submodule(path) for path in self.targets(model)]
         widest, tallest = max(layer.in_features for layer in layers), max(layer.out_features for layer in layers)
         self.shared_shapes: dict[str, tuple[int, ...]] = {"vera_A": (self.r, widest), "vera_B": (tallest, self.r)}
-        self.shared: dict[str, Tensor] = {}  # made for the first layer, and then given to all
+        self.shared: dict[str, Tensor] = {}  # created for the first layer, then used by all
 
     def shapes(self, module: nn.Linear) -> dict[str, tuple[int, ...]]:
         return {"vera_lambda_b": (module.out_features,), "vera_lambda_d": (self.r,)} | self.shared_shapes
@@ -62,7 +63,7 @@ class VeraConfig(TargetedConfig):
 
 
 class VeraLinear(AdapterLayer):
-    """A Linear (in -> out) and its update. vera_A (r, ≥ in) and vera_B (≥ out, r) are frozen, and other layers' too."""
+    """A Linear (in -> out) and its update. All layers share vera_A (r, ≥ in) and vera_B (≥ out, r), both frozen."""
 
     def __init__(self, base_layer: nn.Linear, d_initial: float, vera_A: Tensor, vera_B: Tensor):
         self.base_layer = base_layer
@@ -80,7 +81,7 @@ class VeraLinear(AdapterLayer):
         return {"vera_lambda_b": 0.0}
 
     def corners(self) -> tuple[Tensor, Tensor]:
-        """This layer's A (r, in) and B (out, r)."""
+        """Return this layer's A (r, in) and B (out, r)."""
         return self.vera_A[:, : self.base_layer.in_features], self.vera_B[: self.base_layer.out_features]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Training weights of the model itself: all of them, or the head alone on a frozen body (feature extraction)."""
+"""Training the model's own weights: all of them, or only the head on a frozen body (feature extraction)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from minilora.peft.method import Counts, Trainable, register
 
 
 def train_head(model: Any) -> None:
-    """Freeze everything but the head, in place. A head that is tied to the embeddings becomes a copy of them."""
+    """Freeze everything but the head, in place. A head that is tied to the embeddings becomes a separate copy."""
     model.requires_grad_(False)
     if isinstance(model, LlamaForSequenceClassification):
         model.score.requires_grad_(True)

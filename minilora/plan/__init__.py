@@ -1,1 +1,1 @@
-"""Memory and computing of a training step, by arithmetic on a model's shape."""
+"""The memory that a training step needs, calculated from a model's shape."""

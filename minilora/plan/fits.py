@@ -1,4 +1,4 @@
-"""Whether this machine can hold a training step: asked before anything is made, so arithmetic answers."""
+"""Checking by arithmetic, before anything is allocated, that a training step fits into this machine's memory."""
 
 import os
 from contextlib import suppress
@@ -17,19 +17,19 @@ from minilora.show.grids import show_size
 STEP_FLAGS = {"batch": "--batch-size", "length": "--seq-len"}
 SHAPE_FLAGS = {"layers": "--num-layers", "hidden": "--hidden-size", "intermediate": "--intermediate-size"}
 SHAPE_FLAGS |= {"heads": "--num-heads", "kv_heads": "--num-kv-heads", "vocab": "--vocab-size"}
-_CONTAINER = "/sys/fs/cgroup/memory.max"  # what a container may use
+_CONTAINER = "/sys/fs/cgroup/memory.max"  # the memory limit of a container
 
 
 def machine_memory() -> int | None:
-    """Bytes of memory that the GPU has, or the machine, or that its container may use; None where no one says."""
+    """Return the bytes of memory of the GPU, or of the machine or its container's limit; None if they are unknown."""
     if backend.name == "cupy":
         return int(backend.xp.cuda.Device().mem_info[1])
-    found = []
+    limits = []
     with suppress(AttributeError, OSError, ValueError):  # not on Windows
-        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with suppress(OSError, ValueError):  # no such file, or "max"
-        found.append(int(Path(_CONTAINER).read_text(encoding="ascii")))
-    return min((size for size in found if size > 0), default=None)
+        limits.append(int(Path(_CONTAINER).read_text(encoding="ascii")))
+    return min((size for size in limits if size > 0), default=None)
 
 
 def check_fits(
@@ -42,11 +42,11 @@ def check_fits(
     checkpointing: bool = False,
     new_model: bool = False,
 ) -> tuple[float, float | None]:
-    """Return the bytes that a step needs (`planner.engine_memory`), and those that there are, if that is known. Raises
-    MiniloraError, which names flags, if there are too few.
+    """Return the bytes that a step needs (`planner.engine_memory`) and the bytes available, None if unknown.
 
-    method: None for evaluation of a model that is loaded already, without gradients. memory: bytes; None: of this
-    machine. new_model: whether the model's own sizes are flags, too, as in `pretrain`.
+    method: None to evaluate a model that is already loaded, without gradients. memory: the bytes available; None: those
+    of this machine. new_model: True if the model's own sizes are flags, too, as in `pretrain`. Raises MiniloraError,
+    which names the flags to reduce, if the step does not fit.
     """
     memory = machine_memory() if memory is None else memory
     shape = model if isinstance(model, Shape) else shape_of(model)
@@ -62,7 +62,7 @@ def check_fits(
         sizes |= {flag: getattr(shape, name) for name, flag in SHAPE_FLAGS.items()} if new_model else {}
         flags = ", ".join(f"{flag} ({size:,})" for flag, size in sizes.items())
         raise MiniloraError(
-            f"{'a batch of evaluation' if method is None else 'a training step'} takes {show_size(needed)} of memory, "
-            f"and this machine has {show_size(memory)}: choose a smaller {flags}{'' if new_model else ' or --model'}"
+            f"{'an evaluation batch' if method is None else 'a training step'} needs {show_size(needed)} of memory, "
+            f"but this machine has {show_size(memory)}: choose a smaller {flags}{'' if new_model else ' or --model'}"
         )
     return needed, memory

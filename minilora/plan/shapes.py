@@ -1,4 +1,4 @@
-"""The shapes of models, known by name or read from a config.json: what a planner needs to know, without any weight."""
+"""The shapes of models, by name or from a config.json: all that the planner needs, without any weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,12 @@ from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama_config import LlamaConfig
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-LARGEST = 2**31  # of any one size: beyond it, a number is a mistake
+LARGEST = 2**31  # upper limit of any one size; a larger number is a mistake
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a decoder; the linear layers have a Llama's names."""
+    """The sizes of a decoder; its linear layers have a Llama's names."""
 
     layers: int
     hidden: int
@@ -28,7 +28,7 @@ class Shape:
     gated: bool = True  # the MLP has a gate_proj beside up_proj
     biased: tuple[str, ...] = ()  # the linears that have a bias
     norm_biases: bool = False
-    positions: int = 0  # of a learned table; 0 where positions are rotary
+    positions: int = 0  # in a learned table; 0 if positions are rotary
 
     def __post_init__(self) -> None:
         if not self.head_dim:
@@ -52,7 +52,7 @@ class Shape:
 
     @property
     def in_linears(self) -> int:
-        """Weights in the linear layers of all blocks, without biases: what 4 bits are for."""
+        """The number of weights in the linear layers of all blocks, without biases: those that 4 bits can hold."""
         return self.layers * sum(n_in * n_out for n_in, n_out in self.linears.values())
 
     @property
@@ -61,13 +61,13 @@ class Shape:
 
     @property
     def in_biases(self) -> int:
-        """Biases of the linear layers of all blocks."""
+        """The number of biases in the linear layers of all blocks."""
         return self.layers * sum(self.linears[name][1] for name in self.biased)
 
     @property
     def parameters(self) -> int:
         tables = self.in_embedding * (1 if self.tied else 2) + self.positions * self.hidden
-        norms = (2 * self.layers + 1) * self.hidden * (1 + self.norm_biases)  # two a block and one at the end
+        norms = (2 * self.layers + 1) * self.hidden * (1 + self.norm_biases)  # two per block and one at the end
         return self.in_linears + self.in_biases + norms + tables
 
 
@@ -102,9 +102,9 @@ _NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"
 
 
 def find_shape(source: str) -> Shape:
-    """The shape of a preset, or of the model that a config.json (or the folder it is in) describes.
+    """Return the shape of a preset, or of the model that a config.json (or the folder with it) describes.
 
-    Raises MiniloraError with the nearest names for what is neither, FormatError for a config.json that says too little.
+    Raises MiniloraError, with similar names, if `source` is neither, and FormatError if a config.json is incomplete.
     """
     if (shape := PRESETS.get(source.lower())) is not None:
         return shape
@@ -116,27 +116,27 @@ def find_shape(source: str) -> Shape:
 
 
 def shape_from_config(config: dict, where: str = "config.json") -> Shape:
-    """The shape that the content of a config.json describes. Errors as for `find_shape`."""
+    """Return the shape that the content of a config.json describes. Raises the errors of `find_shape`."""
     if missing := [name for name in _NEEDED if config.get(name) is None]:
-        raise FormatError(f"{escape(where)} lacks {', '.join(missing)}, without which nothing can be planned")
+        raise FormatError(f"{escape(where)} lacks {', '.join(missing)}, which planning needs")
     try:
         shape = shape_of(LlamaConfig.from_dict(config))
     except MiniloraError as error:
         raise FormatError(f"{escape(where)}: {error}") from error
     sizes = {name: n for name, n in vars(shape).items() if type(n) is int and name != "positions"}
     if wrong := [f"{name} {n}" for name, n in sizes.items() if not 1 <= n <= LARGEST]:
-        raise FormatError(f"{escape(where)}: {escape(', '.join(wrong))}; sizes lie between 1 and {LARGEST:,}")
+        raise FormatError(f"{escape(where)}: {escape(', '.join(wrong))}; sizes must be between 1 and {LARGEST:,}")
     return shape
 
 
 def shape_of(config: LlamaConfig | GPT2Config) -> Shape:
-    """The shape of the model that a configuration describes."""
+    """Return the shape of the model that a configuration describes."""
     if isinstance(config, GPT2Config):
-        own = {**_GPT, "positions": config.max_position_embeddings}
+        extra = {**_GPT, "positions": config.max_position_embeddings}
     else:
         of_attention = ATTENTION[:3] if config.model_type == "qwen2" else ATTENTION
         of_mlp = ("gate_proj", "up_proj", "down_proj") if config.mlp_bias else ()
-        own = {"biased": (of_attention if config.attention_bias else ()) + of_mlp}
+        extra = {"biased": (of_attention if config.attention_bias else ()) + of_mlp}
     return Shape(
         config.num_hidden_layers,
         config.hidden_size,
@@ -146,5 +146,5 @@ def shape_of(config: LlamaConfig | GPT2Config) -> Shape:
         config.vocab_size,
         config.head_dim,
         config.tie_word_embeddings,
-        **own,
+        **extra,
     )

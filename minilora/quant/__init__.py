@@ -1,4 +1,4 @@
-"""Weights in 4 bits, in the names of bitsandbytes: codebooks, blockwise quantization, linear layers."""
+"""4-bit weights, under the names of bitsandbytes: codebooks, blockwise quantization, linear layers."""
 
 from minilora.quant.blockwise import BLOCKSIZE, BLOCKSIZE_FIELD, BLOCKSIZES, QuantState, dequantize_4bit, quantize_4bit
 from minilora.quant.codebooks import CODEBOOKS, dynamic_map, fp4, int4, nf4

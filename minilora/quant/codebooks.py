@@ -1,9 +1,10 @@
-"""The numbers that a code of 4 or 8 bits can stand for: NF4, FP4, INT4, and the dynamic map of 8 bits.
+"""Codebooks, the values that a 4-bit or 8-bit code can stand for: NF4, FP4, INT4, and the 8-bit dynamic map.
 
-A codebook is a float32 array of up to 16 or of 256 values in [-1, 1], and a code is an index into it. A number, divided
-by the largest magnitude of its block, takes the code of the value that is nearest. NF4 puts its values where weights
-are frequent, FP4 and the dynamic map where numbers are small, INT4 evenly. Another one for weights is a function here,
-and its name in CODEBOOKS. Codes take 4 bits however few values there are: the last one stands for those left over.
+A codebook is a float32 array of up to 16 or of 256 values in [-1, 1], and a code is an index into it. A number is
+divided by the largest magnitude in its block, and gets the code of the nearest value. NF4 puts its values where weights
+are most frequent, FP4 and the dynamic map put more of them near zero, INT4 spaces them evenly. To add a codebook for
+weights, write a function here and enter it in CODEBOOKS. It may have fewer than 16 values; a code takes 4 bits anyway,
+and the last value is repeated for the codes left over.
 """
 
 from functools import cache
@@ -18,19 +19,19 @@ NF4_OFFSET = 0.9677083  # 1 - (1/30 + 1/32) / 2, in the seven digits that fix th
 def nf4() -> np.ndarray:
     """4-bit NormalFloat (Dettmers et al. 2023, "QLoRA", section 3): for weights that are normally distributed.
 
-    Codes carry most information where all are used equally often, which asks for values at evenly spaced quantiles. The
-    paper's equation 4 takes the means of neighbouring quantiles,
+    Codes carry the most information if all are used equally often, so the values should be quantiles at even steps of
+    probability. The paper's equation 4 takes the means of neighbouring quantiles,
 
         qᵢ = (Q(i / 17) + Q((i + 1) / 17)) / 2
 
-    with Q the inverse of the cumulative distribution, which has no value at i = 0. What the authors published has, in
-    addition, an exact zero, which padding and pruned weights need, and both ends at ±1:
+    where Q, the inverse of the cumulative distribution function, is infinite at i = 0. The table that the authors
+    published has, in addition, an exact zero, which padding and pruned weights need, and ends at ±1:
 
-        positive    Q(p) at 8 probabilities p, evenly spaced from 1 - δ down to 1/2, which is left out
+        positive    Q(p) at 8 probabilities p, evenly spaced from 1 - δ down to 1/2 (1/2 itself is left out)
         negative    -Q(p) at 7 probabilities, likewise
         zero        0
 
-    and all divided by the largest. δ is the mean of 1/30 and 1/32: half a step of 15 and of 16 equal parts.
+    all divided by the largest. δ is the mean of 1/30 and 1/32, which are half a step of 15 and of 16 equal parts.
     """
     quantile = NormalDist().inv_cdf
     positive = [quantile(float(p)) for p in _linspace(NF4_OFFSET, 0.5, 9)[:-1]]
@@ -41,9 +42,9 @@ def nf4() -> np.ndarray:
 
 @cache
 def fp4() -> np.ndarray:
-    """4-bit floating point, as bitsandbytes has it: a sign, two bits of exponent and one of fraction.
+    """4-bit floating point, as in bitsandbytes: a sign bit, two exponent bits and one fraction bit.
 
-    Bits s e e f. The exponent field 0 holds 0 and a subnormal; of the others, 1 stands for the largest power of two:
+    The bits are s e e f. Exponent 0 is for zero and a subnormal; of the others, 1 stands for the largest power of two:
 
         magnitude   0, 0.0625 (e = 0);  8, 12 (e = 1);  4, 6 (e = 2);  2, 3 (e = 3)
 
@@ -56,10 +57,10 @@ def fp4() -> np.ndarray:
 
 @cache
 def int4() -> np.ndarray:
-    """Symmetric 4-bit integers: code c is an integer k in two's complement, its value k / 7.
+    """Symmetric 4-bit integers: a code is an integer k in two's complement, and its value is k / 7.
 
-    Codes 0 … 7 are 0 … 7, codes 9 … 15 are -7 … -1. Code 8, which is -8, lies outside [-1, 1] and is never taken, so 15
-    values are in use: evenly spaced, whatever the distribution.
+    Codes 0 … 7 are 0 … 7, codes 9 … 15 are -7 … -1. Code 8, which is -8, lies outside [-1, 1] and is never used. That
+    leaves 15 evenly spaced values, whatever the distribution of the weights.
     """
     integers = np.array([*range(8), *range(-8, 0)], dtype=np.float32)
     return _constant(integers / np.float32(7))
@@ -67,12 +68,12 @@ def int4() -> np.ndarray:
 
 @cache
 def dynamic_map() -> np.ndarray:
-    """The signed dynamic map of 8 bits (Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization", section
-    1.3): for numbers whose sizes span many powers of ten.
+    """The signed 8-bit dynamic map (Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization", section 1.3):
+    for numbers whose magnitudes span many powers of ten.
 
-    One bit is the sign. Of the others, leading zeros count the power of ten, and what is left is a fraction: there are
-    64 fractions for 10⁰, 32 for 10⁻¹, … and one for 10⁻⁶. They are the centres of equal parts of [0.1, 1]. With both
-    signs these are 254 values; 0 and 1 complete them.
+    One bit is the sign. Of the other bits, the leading zeros give the power of ten and the rest is a fraction: 64
+    fractions for 10⁰, 32 for 10⁻¹, … and one for 10⁻⁶. Fractions are the centres of equal parts of [0.1, 1]. With both
+    signs, these are 254 values; 0 and 1 complete the map.
     """
     values = [0.0, 1.0]
     for exponent in range(-6, 1):
@@ -87,28 +88,28 @@ CODEBOOKS = {"nf4": nf4, "fp4": fp4, "int4": int4}  # by quant_type; each has at
 
 
 def values_of(quant_type: str) -> np.ndarray:
-    """The 16 values of a codebook: the last stands for those that it leaves over."""
+    """Return the 16 values of a codebook; if it has fewer, the last one is repeated."""
     values = CODEBOOKS[quant_type]()
     return np.pad(values, (0, 16 - len(values)), mode="edge")
 
 
 @cache
 def order(quant_type: str) -> np.ndarray:
-    """The codes (16, uint8) in the order of their values; of two that are equal, the lower code first."""
+    """Return the codes (16, uint8) in the order of their values; for equal values, the lower code comes first."""
     return _constant(np.argsort(values_of(quant_type), kind="stable").astype(np.uint8))
 
 
 @cache
 def midpoints(quant_type: str) -> np.ndarray:
-    """Numbers at which the nearest value changes: the means (15, float32) of neighbours, the smallest first."""
+    """Return the 15 float32 numbers halfway between neighbouring values, where the nearest one changes; ascending."""
     values = values_of(quant_type)[order(quant_type)]
     return _constant((values[:-1] + values[1:]) / 2)
 
 
 def _linspace(start: float, stop: float, count: int) -> np.ndarray:
-    """Evenly spaced float32 numbers as PyTorch makes them: the second half computed from the end, each rounded once.
+    """Return evenly spaced float32 numbers as PyTorch does: the second half computed from the end, each rounded once.
 
-    NumPy's differ in the last bits, and with them the codebooks would.
+    NumPy's linspace differs in the last bits, and so would the codebooks.
     """
     first, last = np.float32(start), np.float32(stop)
     step = (last - first) / np.float32(count - 1)
@@ -118,6 +119,6 @@ def _linspace(start: float, stop: float, count: int) -> np.ndarray:
 
 
 def _constant(array: np.ndarray) -> np.ndarray:
-    """`array`, read-only: it is made once and handed to everybody."""
+    """Make `array` read-only and return it: it is cached, and shared by all callers."""
     array.flags.writeable = False
     return array

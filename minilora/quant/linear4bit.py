@@ -1,13 +1,13 @@
-"""Linear layers whose weights are stored in 4 bits and made anew for each product (Dettmers et al. 2023, "QLoRA").
+"""Linear layers whose weights are stored in 4 bits and dequantized for each product (Dettmers et al. 2023, "QLoRA").
 
-    y = x dequantize(codes)ᵀ + b        codes and b frozen, the gradient flows to x
+    y = x dequantize(codes)ᵀ + b        codes and b are frozen, the gradient flows to x
 
-A weight of 4 bits cannot be trained: a step of an optimizer is far smaller than the distance between two codes. It can
-carry an adapter, which is trained in float32 beside it: QLoRA is LoRA over such layers.
+A 4-bit weight cannot be trained, because an optimizer's step is far smaller than the distance between two codes. But it
+can carry an adapter that is trained in float32: QLoRA is LoRA on top of such layers.
 
-    parameters  in · out, in 4.5 bits each (4.127 with double quantization) where float32 takes 32
-    start       the layer that was quantized, each weight off by at most 0.152 of its block's absmax (NF4)
-    memory      the float weight exists while its product runs, forward and backward, and not in between
+    parameters  in · out, of 4.5 bits each (4.127 with double quantization) instead of 32
+    error       at the start, each weight is off by at most 0.152 of its block's absmax (NF4)
+    memory      the float weight exists only while a product runs, in forward and in backward
 """
 
 import hashlib
@@ -26,14 +26,14 @@ from minilora.tensor import Tensor, wrap
 
 
 class Linear4bit(nn.Linear):
-    """A Linear with a frozen weight in 4 bits. Made by `from_linear`; `to_float` leads back.
+    """A Linear with a frozen 4-bit weight. `from_linear` makes one, and `to_float` converts it back.
 
     packed: uint8 ((in · out + 1) // 2, 1); quant_state: QuantState; bias: (out,) or None; weight_digest: SHA-256 of the
-    weight before it was quantized, by which an adapter knows its base.
+    weight before quantization, by which an adapter recognizes its base.
     """
 
     def __init__(self, packed: Array, quant_state: QuantState, bias: Tensor | None = None, weight_digest: str = ""):
-        assert quant_state.shape is not None  # as it is for 8 bits
+        assert quant_state.shape is not None  # None is for 8 bits
         self.out_features, self.in_features = quant_state.shape
         self.packed, self.quant_state = packed, quant_state
         self.bias, self.weight_digest = bias, weight_digest
@@ -42,12 +42,12 @@ class Linear4bit(nn.Linear):
     def from_linear(
         cls, linear: nn.Linear, blocksize: int = BLOCKSIZE, quant_type: str = "nf4", compress_statistics: bool = False
     ) -> "Linear4bit":
-        """`linear` with its weight in 4 bits and a frozen copy of its bias. Changes nothing in `linear`.
+        """Quantize the weight of `linear`, and copy its bias, frozen. `linear` itself does not change.
 
-        Errors as for `quantize_4bit`.
+        Raises the same errors as `quantize_4bit`.
         """
         if isinstance(linear, Linear4bit):
-            raise MiniloraError("the layer is in 4 bits already")
+            raise MiniloraError("the layer is already in 4 bits")
         weight = linear.weight.data
         packed, state = quantize_4bit(weight, blocksize, quant_type, compress_statistics)
         bias = None if linear.bias is None else nn.Parameter(linear.bias.data, requires_grad=False)
@@ -56,35 +56,35 @@ class Linear4bit(nn.Linear):
         return layer
 
     def to_float(self) -> nn.Linear:
-        """A plain Linear with the weight that this layer computes with; it trains, as any new one."""
+        """Return a plain, trainable Linear with the dequantized weight."""
         linear = nn.Linear.from_arrays(self.dequantize(), None if self.bias is None else self.bias.data.copy())
         linear.training = self.training
         return linear
 
     def dequantize(self) -> Array:
-        """The weight (out, in), made anew."""
+        """Return the weight (out, in), dequantized at each call."""
         return dequantize_4bit(self.packed, self.quant_state)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]  # cannot be assigned here
-        """A frozen Tensor of the weight, made anew, and read-only: what is written into it would be lost."""
+        """The dequantized weight, a new Tensor each time. It is read-only, because changes to it would be lost."""
         array = self.dequantize()
         backend.lock(array)
         return wrap(array)
 
     @property
     def product_weight(self) -> Any:
-        """Dequantizes the weight on demand."""
+        """A function that dequantizes the weight, for `functional.linear`."""
         return self.dequantize
 
     @property
     def dtype(self) -> Any:
-        """The dtype of the weight, as a number to compute with."""
+        """The dtype in which the weight takes part in products."""
         return self.quant_state.dtype
 
     @property
     def num_quantized(self) -> int:  # type: ignore[override]  # as above
-        """The number of weights."""
+        """The number of quantized weights."""
         return self.in_features * self.out_features
 
     @property
@@ -94,13 +94,13 @@ class Linear4bit(nn.Linear):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Keyword arguments of `from_linear` by which it was quantized."""
+        """The keyword arguments of `from_linear` with which the layer was quantized."""
         state = self.quant_state
         return {"blocksize": state.blocksize, "quant_type": state.quant_type, "compress_statistics": state.nested}
 
 
 def weight_digest(array: Array) -> str:
-    """SHA-256 over the float32 bytes of an array of the backend, as hexadecimal digits."""
+    """Compute the SHA-256 of the float32 bytes of an array of the backend, in hexadecimal digits."""
     host = np.ascontiguousarray(backend.to_numpy(array), dtype="<f4")
     return hashlib.sha256(host.reshape(-1).view(np.uint8).data).hexdigest()
 
@@ -109,9 +109,9 @@ def weight_digest(array: Array) -> str:
 
 
 def linears_of_blocks(model: nn.Module) -> list[str]:
-    """Paths of all Linears in the model's lists of blocks; of all that it has, where it has no such lists."""
-    found = [path for path, module in model.named_modules() if path and isinstance(module, nn.Linear)]
-    return [path for path in found if _in_block(path)] or found
+    """List the paths of all Linears in the model's blocks, or of all Linears if it has no list of blocks."""
+    linears = [path for path, module in model.named_modules() if path and isinstance(module, nn.Linear)]
+    return [path for path in linears if _in_block(path)] or linears
 
 
 def _in_block(path: str) -> bool:
@@ -121,31 +121,31 @@ def _in_block(path: str) -> bool:
 def quantize_model(
     model: nn.Module, blocksize: int = BLOCKSIZE, quant_type: str = "nf4", compress_statistics: bool = False
 ) -> nn.Module:
-    """Put the Linears of the model's blocks into 4 bits, in place and frozen; the rest stays as it is. Returns `model`.
+    """Quantize the Linears of the model's blocks to 4 bits, in place, and freeze them. Returns `model`.
 
-    Embeddings, norms and the head stay float: they are few, or read by lookup, and the head's errors go straight into
-    the logits. Raises MiniloraError, and changes nothing then: as `quantize_4bit` does, and for a model that
-    is quantized or adapted already.
+    Embeddings, norms and the head stay float: norms are small, embeddings are only looked up, and errors of the head
+    would go straight into the logits. Raises MiniloraError, and changes nothing, for weights that `quantize_4bit`
+    cannot quantize, and for a model that is already quantized or has an adapter.
     """
     check_options(blocksize, quant_type)
     if quantized := quantized_linears(model):
-        raise MiniloraError(f"the model is quantized already: {first_few(quantized)}; dequantize_model() leads back")
+        raise MiniloraError(f"the model is already quantized: {first_few(quantized)}; call dequantize_model() first")
     if adapted := nn.adapted_modules(model):
         raise MiniloraError(f"the model has an adapter: {first_few(adapted)}; quantize the plain model, then adapt it")
     linears: dict[str, Any] = {path: model.get_submodule(path) for path in linears_of_blocks(model)}
     for path, linear in linears.items():
         check_array(linear.weight.data, path)
-    for path in list(linears):  # one by one: a float weight can go as soon as its codes are there
+    for path in list(linears):  # one by one, so that each float weight is freed as soon as it is quantized
         linear = linears.pop(path)
         model.replace(path, Linear4bit.from_linear(linear, blocksize, quant_type, compress_statistics))
     return _recomputing(model, True)
 
 
 def load_4bit(family: Any, path: str | os.PathLike[str], **settings: Any) -> nn.Module:
-    """`quantize_model(family.from_pretrained(path), **settings)`, one layer at a time: no more than one is in float at
-    once.
+    """Load a model and quantize it one layer at a time, so that at most one layer is in float at once. The result is
+    that of `quantize_model(family.from_pretrained(path), **settings)`, and so are the errors.
 
-    family: a model class, such as LlamaForCausalLM; path: as its `from_pretrained` takes it. Errors are those of both.
+    family: a model class, such as LlamaForCausalLM; path: as its `from_pretrained` takes it.
     """
 
     def quantized(path: str, module: nn.Module) -> nn.Module:
@@ -158,7 +158,7 @@ def load_4bit(family: Any, path: str | os.PathLike[str], **settings: Any) -> nn.
 
 
 def _recomputing(model: nn.Module, flag: bool) -> nn.Module:
-    """Who holds weights in 4 bits is short of memory: what costs little time is made again in backward."""
+    """Switch selective recomputation on or off: with 4-bit weights, memory is scarce, and it costs little time."""
     for _, module in model.named_modules():
         if hasattr(module, "selective_recomputation"):
             module.selective_recomputation = flag
@@ -166,12 +166,14 @@ def _recomputing(model: nn.Module, flag: bool) -> nn.Module:
 
 
 def dequantize_model(model: nn.Module) -> nn.Module:
-    """Put plain Linears, with the weights that they computed with, in the place of all Linear4bit. Returns `model`.
+    """Replace every Linear4bit by a plain Linear with the dequantized weight, in place. Returns `model`.
 
-    Raises MiniloraError for a model with an adapter, which merges into floats itself.
+    Raises MiniloraError for a model with an adapter: merging that gives float layers anyway.
     """
     if adapted := nn.adapted_modules(model):
-        raise MiniloraError(f"the model has an adapter: {first_few(adapted)}; merge_and_unload() or unload() it before")
+        raise MiniloraError(
+            f"the model has an adapter: {first_few(adapted)}; call merge_and_unload() or unload() first"
+        )
     layers = _in_4_bits(model)
     for path in list(layers):  # one by one, as above
         model.replace(path, layers.pop(path).to_float())
@@ -180,26 +182,26 @@ def dequantize_model(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def in_float(model: nn.Module) -> Iterator[nn.Module]:
-    """Within the block, all Linear4bit of `model` (and under its adapters) are plain Linears with the weights that they
-    compute with: for many products with few rows, such as generating. The very layers come back.
+    """Within the block, replace every Linear4bit of `model`, also inside adapters, by a plain Linear: for many products
+    with few rows, as in generation, where dequantizing each time would dominate. The original layers are then restored.
     """
-    modules, lent = dict(model.named_modules()), []
+    modules, replaced = dict(model.named_modules()), []
     try:
         for path, layer in _in_4_bits(model).items():
-            above = max((other for other in modules if path.startswith(f"{other}.")), key=len, default="")
-            holder, name = modules[above], path.removeprefix(f"{above}.")
+            parent = max((other for other in modules if path.startswith(f"{other}.")), key=len, default="")
+            holder, name = modules[parent], path.removeprefix(f"{parent}.")
             plain = layer.to_float().requires_grad_(False)
             holder.replace(name, plain)
-            lent.append((holder, name, plain, layer))
+            replaced.append((holder, name, plain, layer))
         yield model
     finally:
-        for holder, name, plain, layer in lent:
-            if holder.get_submodule(name) is plain:  # else another adapter has been set meanwhile
+        for holder, name, plain, layer in replaced:
+            if holder.get_submodule(name) is plain:  # if not, another adapter was put there meanwhile
                 holder.replace(name, layer)
 
 
 def quantized_linears(model: nn.Module) -> list[str]:
-    """Paths of the Linears in 4 bits."""
+    """List the paths of the Linears in 4 bits."""
     return list(_in_4_bits(model))
 
 
@@ -208,11 +210,13 @@ def _in_4_bits(model: nn.Module) -> dict[str, Linear4bit]:
 
 
 def quantization(model: nn.Module) -> dict[str, Any] | None:
-    """The arguments of `quantize_model` that made the model what it is, None where it is all float.
+    """Return the arguments of `quantize_model` with which the model was quantized; None if it is all float.
 
-    Where layers were quantized one by one and differ in a setting, this one is None.
+    If layers were quantized one by one and differ in a setting, that setting is None.
     """
-    found = [layer.settings for layer in _in_4_bits(model).values()]
-    if not found:
+    settings = [layer.settings for layer in _in_4_bits(model).values()]
+    if not settings:
         return None
-    return {name: value if all(other[name] == value for other in found) else None for name, value in found[0].items()}
+    return {
+        name: value if all(other[name] == value for other in settings) else None for name, value in settings[0].items()
+    }

@@ -1,6 +1,6 @@
-"""How figures look, and the parts that they share.
+"""The style of figures, and the parts that they share.
 
-They are plain matplotlib Figures, made without pyplot: no window opens, and the reader's own settings are as before.
+Figures are plain matplotlib Figures, made without pyplot, so no window opens and the user's settings do not change.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# One colour, marker and line for each method, the same in every figure: a colour for a family, told apart in grey by
-# the markers and lines. What is compared with the methods has looks of its own.
+# One colour, marker and line style per method, the same in every figure. Methods of a family share a colour; markers
+# and lines distinguish them, also in black and white. Baselines have a style of their own.
 LOOKS: dict[str, dict[str, Any]] = {
     "base": {"color": "#555555", "marker": "", "linestyle": (0, (6, 2))},
     "few-shot": {"color": "#555555", "marker": "X", "linestyle": ":"},
@@ -29,7 +29,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 LOOKS |= {name: method.look for name, method in METHODS.items()}
 GREY = LOOKS["base"]["color"]
-# Colours in an order whose neighbours differ in grey, each with a line and a marker of its own.
+# Colours ordered so that neighbours also differ in black and white, each with its own line and marker.
 SERIES: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     {"color": "#D55E00", "linestyle": "--", "marker": "s"},
@@ -38,7 +38,7 @@ SERIES: tuple[dict[str, Any], ...] = (
     {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1)), "marker": "v"},
     {"color": "#E69F00", "linestyle": (0, (2, 1)), "marker": "P"},
 )
-WIDTH, HEIGHT, TALL = 6.4, 4.6, 5.8  # inches: small, so that the letters stay large on a telephone
+WIDTH, HEIGHT, TALL = 6.4, 4.6, 5.8  # inches; small, so that text stays readable on a phone
 STYLE: dict[str, Any] = {
     "font.size": 11,
     "figure.titlesize": 12,
@@ -59,11 +59,11 @@ BITS = "bits/character (less is better)"
 
 
 def styled(draw: Callable) -> Callable:
-    """Run `draw` under matplotlib's defaults and STYLE; the reader's own settings come back afterwards."""
+    """Make `draw` run with matplotlib's defaults and STYLE, and restore the user's settings afterwards."""
 
     @wraps(draw)
     def styled(*arguments: Any, **named: Any) -> Any:
-        if "matplotlib" not in sys.modules:  # it warns of a home that it cannot write into, and does without
+        if "matplotlib" not in sys.modules:  # hide its harmless warning about a home folder that is not writable
             logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from matplotlib import style
 
@@ -75,23 +75,23 @@ def styled(draw: Callable) -> Callable:
 
 @styled
 def write_png(figure: Figure, file: BinaryIO, dpi: int = 150) -> None:
-    """Write the figure as a PNG that says nothing of when and by what it was made."""
+    """Write the figure as a PNG without a date or the name of the software, so that equal figures give equal files."""
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write the figure to a PNG file, whose path is returned. MiniloraError where it cannot be written."""
+    """Write the figure to a PNG file and return its path. Raises MiniloraError if it cannot be written."""
     write_atomic(path, partial(write_png, figure))
     return path
 
 
 def printable(text: str) -> str:
-    """Put text on one line, with a replacement sign for what the figures' font may lack."""
+    """Put text on one line, and replace characters that the figures' font may not have."""
     return "".join(c if c.isprintable() and c < "\u0250" else "\ufffd" for c in " ".join(text.split()))
 
 
 def figure_of(title: str, height: float) -> Figure:
-    """Return an empty figure of the common width, its title at the left."""
+    """Return an empty figure of the common width, with its title at the left."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -106,24 +106,24 @@ def single(title: str, height: float = HEIGHT) -> tuple[Figure, Axes]:
 
 
 def with_legend(figure: Figure, columns: int = 2) -> Figure:
-    """Put the legend below the axes, where it covers no data."""
+    """Put the legend below the axes, so that it covers no data."""
     figure.legend(loc="outside lower center", ncols=columns, handlelength=3.2 if columns < 3 else 2.2)
     return figure
 
 
 def errorbar(axes: Axes, method: str, x: Sequence[float], spreads: list[Spread], label: str, **look: Any) -> None:
-    """Draw means and standard deviations in the method's look."""
-    bars = [one.deviation for one in spreads]
-    axes.errorbar(x, [one.mean for one in spreads], bars, **LOOKS[method] | look, label=label)
+    """Draw means and standard deviations in the method's style."""
+    deviations = [spread.deviation for spread in spreads]
+    axes.errorbar(x, [spread.mean for spread in spreads], deviations, **LOOKS[method] | look, label=label)
 
 
 def base_line(axes: Axes, value: float, label: str | None = None) -> None:
-    """Draw a level that nothing was trained for: the base's, or chance."""
+    """Draw a horizontal line at a level reached without training: the base's, or chance."""
     axes.axhline(value, color=GREY, linestyle=LOOKS["base"]["linestyle"], linewidth=1.4, label=label)
 
 
 def log_ticks(axes: Axes, amounts: Sequence[float]) -> None:
-    """Make the axis logarithmic, with a tick at each amount that was measured, and nowhere else."""
+    """Make the x axis logarithmic, with ticks only at the measured amounts."""
     axes.set_xscale("log")
     axes.set_xticks(amounts, [f"{amount:,}" for amount in amounts])
     axes.set_xticks([], minor=True)

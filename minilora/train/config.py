@@ -1,6 +1,4 @@
-"""Settings of a run, the optimizers that it may name, and the learning rate over its steps: a warm-up, and then one of
-several ways down.
-"""
+"""The settings of a run, and the learning rate over its steps: a warmup, then one of several schedules."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,19 +9,20 @@ from minilora.fields import choice, field_problems, number, whole
 
 OPTIMIZERS = ("adamw", "sgd")
 
-# What is left of the way from the peak to the floor, where `progress` goes from 0 after the warm-up to 1.
+# The fraction of the way from floor to peak that is left, as `progress` goes from 0 (after the warmup) to 1.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: 0.5 * (1 + cos(pi * progress)),  # Loshchilov & Hutter 2017, "SGDR", section 3
     "linear": lambda progress: 1 - progress,
     "constant": lambda progress: 1.0,
-    # warmup-stable-decay: the peak, and a fall in the last tenth (Hu et al. 2024, "MiniCPM", section 4.2)
+    # warmup-stable-decay: at the peak until a linear decay in the last tenth (Hu et al. 2024, "MiniCPM", section 4.2)
     "wsd": lambda progress: min(1.0, (1 - progress) / 0.1),
 }
 
 
 def lr_factor(schedule: str, step: int, steps: int, warmup: int, floor: float = 0.1) -> float:
-    """The factor on the peak at `step` (0 … steps-1): linear up to 1 over `warmup` steps, then by the schedule down to
-    `floor`.
+    """Return the factor on the peak at `step` (0 … steps-1).
+
+    It rises linearly to 1 over `warmup` steps, then falls by the schedule to `floor`.
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -33,23 +32,23 @@ def lr_factor(schedule: str, step: int, steps: int, warmup: int, floor: float = 
 
 @dataclass
 class TrainConfig:
-    """Settings of a run. Raises MiniloraError that lists everything that is out of range."""
+    """Settings of a run. Raises MiniloraError, listing everything that is out of range."""
 
     steps: int = whole(None, least=1)
     optimizer: str = choice("adamw", *OPTIMIZERS)  # sgd: with momentum betas[0]
     peak_lr: float = number(1e-3, above=0)  # the learning rate at the schedule's peak
     schedule: str = choice("cosine", *SCHEDULES)
     warmup: int = whole(0)  # steps over which the learning rate rises to its peak
-    lr_floor: float = number(0.1, least=0)  # where it ends, as a share of the peak
-    lora_plus: float = number(1.0, above=0)  # LoRA's B learns at this multiple of it (LoRA+)
-    weight_decay: float = number(0.01, least=0)  # of matrices; vectors (norms, biases) have none
+    lr_floor: float = number(0.1, least=0)  # the last learning rate, as a share of the peak
+    lora_plus: float = number(1.0, above=0)  # learning rate of LoRA's B as a multiple of A's (LoRA+)
+    weight_decay: float = number(0.01, least=0)  # for matrices; vectors (norms, biases) have none
     betas: tuple[float, float] = (0.9, 0.999)
-    max_norm: float = 1.0  # the gradient is clipped to it; or inf
-    accumulate: int = whole(1, least=1)  # batches a step
-    eval_every: int = whole(0)  # steps between evaluations; 0: none but the last
-    patience: int = whole(0)  # evaluations without improvement before the run stops; 0: it goes to the end
+    max_norm: float = 1.0  # the norm to which gradients are clipped; inf: not clipped
+    accumulate: int = whole(1, least=1)  # batches per step
+    eval_every: int = whole(0)  # steps between evaluations; 0: only before the first step and after the last
+    patience: int = whole(0)  # evaluations without improvement before the run stops; 0: never stop early
     save_every: int = whole(0)  # steps between checkpoints; 0: only at the end
-    seed: int = whole(0)  # of dropout
+    seed: int = whole(0)  # for dropout
 
     def __post_init__(self):
         if problems := field_problems(self):

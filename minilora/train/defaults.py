@@ -1,6 +1,6 @@
-"""What a training does where nobody says otherwise: its learning rate, length, steps, and how it is evaluated.
+"""The defaults of a training run: its learning rate, sequence length, steps and evaluations.
 
-`finetune_config` decides, and `fit` trains; `minilora finetune` and `minilora curve` stand on both.
+`finetune_config` decides on them, and `fit` trains; `minilora finetune` and `minilora curve` use both.
 
 model, tokenizer = load.load_model("smollm2")
 data = text.read_data("mine.jsonl", tokenizer)
@@ -23,16 +23,16 @@ from minilora.train.world import World
 
 BATCH_SIZE = 8
 TEXT_LENGTH = 128  # tokens per sequence of a text
-LONGEST = 512  # tokens; longer conversations are cut where no length is given
+LONGEST = 512  # tokens; the default length to which longer conversations are cut
 TEXT_STEPS = 200
-EPOCHS = 2  # of conversations,
-LEAST_STEPS, MOST_STEPS = 60, 600  # within these steps
+EPOCHS = 2  # for conversations
+LEAST_STEPS, MOST_STEPS = 60, 600  # limits of this default
 EVALUATIONS = 10  # at most, besides those at the start and at the end
-EVALUATION_SHARE = 4  # one row is evaluated for so many that are trained
-EXAMPLES = 32  # of an evaluation: there are fewer evaluations before there are fewer of these,
-LEAST_EXAMPLES = 8  # and even in the shortest run so many
-TEST_EXAMPLES = 100  # in the end, at least, but no more than half of the rows that were trained
-EVALUATION_BATCH = 4  # rows at a time, at least: without gradients they take little memory
+EVALUATION_SHARE = 4  # rows trained per row evaluated
+EXAMPLES = 32  # examples per evaluation; a shorter run has fewer evaluations before it has fewer examples in each
+LEAST_EXAMPLES = 8  # examples per evaluation in the shortest run
+TEST_EXAMPLES = 100  # least number for the test at the end, but at most half of the rows that were trained
+EVALUATION_BATCH = 4  # least rows at a time: without gradients, they take little memory
 
 
 def finetune_config(
@@ -45,9 +45,9 @@ def finetune_config(
     epochs: float | None = None,
     **given: Any,
 ) -> TrainConfig:
-    """Return the settings by which `minilora finetune` trains `model`, adapted by `method` or not yet, on `data`.
+    """Return the settings with which `minilora finetune` trains `model` on `data`. The model may be adapted or not.
 
-    given: fields of TrainConfig, those that are None as if they were not there.
+    given: fields of TrainConfig that replace the defaults; None keeps the default.
     """
     if given.get("steps") is None:
         per_step = batch_size * (given.get("accumulate") or 1)
@@ -72,13 +72,13 @@ def fit(
     """Train `model`, adapted in place, on the training part of `data`.
 
     A sample of the validation part is evaluated, and the best weights are kept: those with the most right answers if
-    the responses are labels (of equals, the later), else those with the fewest bits per character. The end of the run
-    is kept if the sample is too small to choose by (`chooses`), or if there is no validation part.
+    the responses are labels (the later ones in a tie), else those with the fewest bits per character. The last weights
+    are kept if the sample is too small to choose by (see `chooses`), or if there is no validation part.
 
-    examples: how many are evaluated each time; None: `eval_examples`. batches: what to train on, with its notes known;
-    None: `text.training_batches`, whose notes come first in the history's. world: the ranks that train together.
-    training: further arguments of `loop.train`, whose errors are raised; MiniloraError, too, if sequences pass the
-    model's positions.
+    examples: number of examples per evaluation; None: `eval_examples`. batches: a source of batches whose notes the
+    caller shows itself; None: `text.training_batches`, whose notes become the first of the history's. world: the ranks
+    that train together. training: further arguments of `loop.train`, whose errors are raised. Also raises MiniloraError
+    if sequences are longer than the model's positions.
     """
     seq_len = seq_len or seq_len_for(model, data)
     notes: list[str] = []
@@ -101,15 +101,16 @@ def fit(
 
 
 def chooses(data: Text | Chats, validation: TokenStream | ChatTokens) -> bool:
-    """True if a step can be chosen by the evaluated part. A handful of conversations are right more by chance than by
-    training, and the test part may only watch.
+    """Return True if the evaluated part is good enough to choose the best step by.
+
+    On a handful of conversations, chance decides more than training does; and the test part must not choose at all.
     """
     return not isinstance(data, Chats) or (data.chooses and num_examples(validation, 1) >= LEAST_CHOICE)
 
 
 def score(model, data: Chats, part: Any) -> TaskScore:
     """Score the answers to a part (ChatTokens) of conversations with labels."""
-    assert data.tokenizer is not None  # whoever calls has asked `has_labels`
+    assert data.tokenizer is not None  # the caller has checked `has_labels`
     return measure_task(model, data.tokenizer, part.conversations, labels=data.labels)
 
 
@@ -120,7 +121,7 @@ def base_size(model) -> int:
 
 
 def train_config(batch_size: int, **given: Any) -> TrainConfig:
-    """A TrainConfig with the defaults for warmup and evaluations. given: its fields, at least `steps`."""
+    """Return a TrainConfig with the defaults for warmup and evaluations. given: its fields, at least `steps`."""
     given = {name: value for name, value in given.items() if value is not None}
     steps = given["steps"]
     rows = steps * batch_size * given.get("accumulate", 1)
@@ -129,21 +130,21 @@ def train_config(batch_size: int, **given: Any) -> TrainConfig:
 
 
 def eval_examples(config: TrainConfig, batch_size: int) -> int:
-    """Number of sequences that each evaluation takes, so that all of them are a small share of the training time."""
+    """Return the number of sequences per evaluation, such that evaluating takes a small share of the training time."""
     evaluations = 1 + config.steps // (config.eval_every or config.steps)
     rows = config.steps * batch_size * config.accumulate
     return max(LEAST_EXAMPLES, rows // (EVALUATION_SHARE * evaluations))
 
 
 def seq_len_for(model, data: Text | Chats) -> int:
-    """Tokens per sequence: what the longest conversation has, within LONGEST and the model's positions."""
+    """Return the tokens per sequence: as many as the longest conversation, within LONGEST and the model's positions."""
     limit = model.config.max_position_embeddings - getattr(model, "base_model", model).body.virtual_tokens
     most = longest(data, LONGEST) if isinstance(data, Chats) else TEXT_LENGTH
     return max(2, min(most, limit))
 
 
 def steps_for(data: Text | Chats, per_step: int, seq_len: int, epochs: float | None = None) -> int:
-    """Steps of `per_step` sequences each: so many epochs, or the default number."""
+    """Return the number of steps, of `per_step` sequences each, for this many epochs, or for the default."""
     if epochs is None and not isinstance(data, Chats):
         return TEXT_STEPS
     rows = len(data.train.rows) if isinstance(data, Chats) else len(data.train.ids) // seq_len

@@ -1,7 +1,8 @@
 """Forgetting while a model learns something else: a quiz of general knowledge before and after, and replay.
 
-The quiz is that of `data.jargon`, for chat models. Replay mixes rows of the base's own kind into batches: what it says
-by itself, if its training text is not here (Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal").
+The quiz is the one in `data.jargon`, for chat models. Replay mixes rows like the base's training text into batches. If
+that text is not available, the base generates them itself (Robins 1995, "Catastrophic forgetting, rehearsal and
+pseudorehearsal").
 """
 
 from collections.abc import Sequence
@@ -26,10 +27,10 @@ from minilora.train.progress import progress_bar
 from minilora.train.text import PADDING
 
 BASE_DATA = "python-docs"  # what the base that comes with minilora was trained on
-QUIZ_TOKENS = 14  # of an answer
-FEW = 20  # questions of the quiz for a short training
-COST = 140  # tokens that a forward pass reads in the time of one question: SmolLM2, 20 questions on two cores
-REPLAY_TOKENS, MOST_WINDOWS = 24, 64  # tokens of a model's own answer, and windows of its own text
+QUIZ_TOKENS = 14  # limit of an answer
+FEW = 20  # quiz questions for a short training run
+COST = 140  # cost of a question, in tokens of a forward pass that take as long: SmolLM2, 20 questions on two cores
+REPLAY_TOKENS, MOST_WINDOWS = 24, 64  # most tokens of a generated answer, most windows of generated text
 
 
 def question(text: str) -> Conversation:
@@ -37,7 +38,7 @@ def question(text: str) -> Conversation:
 
 
 def as_base(model: Any) -> AbstractContextManager:
-    """Return a context within which an adapted model is its base."""
+    """Return a context manager within which an adapted model is its base."""
     return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
 
 
@@ -49,7 +50,7 @@ def is_chat_model(tokenizer: Tokenizer) -> bool:
 
 
 def ask(model: Any, tokenizer: Tokenizer, texts: Sequence[str], max_new_tokens: int, bar: str) -> list[str]:
-    """Return the model's likeliest answer to each question. bar: the words of the progress bar."""
+    """Return the model's likeliest answer to each question. bar: the text of the progress bar."""
     with progress_bar(bar, len(texts)) as advance:
         return answers(model, tokenizer, [question(text) for text in texts], max_new_tokens, advance=advance)
 
@@ -58,31 +59,33 @@ def ask(model: Any, tokenizer: Tokenizer, texts: Sequence[str], max_new_tokens: 
 
 
 def quiz_size(choice: str, tokenizer: Tokenizer, tokens: float) -> int:
-    """Number of quiz questions, from the first on, to ask before and after a training that reads `tokens` tokens.
+    """Return the number of quiz questions to ask before and after a training run that reads `tokens` tokens.
 
-    choice: "off", "on" for all, or "auto": as many (all, FEW or none) as take less than a tenth of the training's time,
-    both times together. Training takes three forward passes' time. MiniloraError for "on" and a model that has no chat
-    format to ask it in.
+    choice: "off"; "on" for all questions; or "auto" for as many (all, FEW or none) as take, before and after together,
+    less than a tenth of the training time, which is three forward passes per token. Raises MiniloraError if the choice
+    is "on" but the model has no chat format for the questions.
     """
     if choice == "on":
         chat.find_format(tokenizer)
     if choice == "off" or not is_chat_model(tokenizer):
         return 0
-    every = len(load_quiz().questions)
-    return next((size for size in (every, FEW) if choice == "on" or 2 * size * COST < 3 * tokens / 10), 0)
+    all_questions = len(load_quiz().questions)
+    return next((size for size in (all_questions, FEW) if choice == "on" or 2 * size * COST < 3 * tokens / 10), 0)
 
 
 def answer_quiz(
     model: Any, tokenizer: Tokenizer, questions: Sequence[QuizQuestion], bar: str, max_new_tokens: int = QUIZ_TOKENS
 ) -> list[bool]:
-    """Find out which questions the model answers right: with an accepted answer in its own."""
+    """Return for each question whether the model's answer contains an accepted one."""
     texts = ask(model, tokenizer, [q.text for q in questions], max_new_tokens, bar)
     return [contains(text, q.answers) for text, q in zip(texts, questions, strict=True)]
 
 
 def quiz_facts(before: Sequence[bool], after: Sequence[bool]) -> dict[str, float]:
-    """Count the right answers before and after, those lost and those gained. quiz_p: how likely chance alone makes so
-    uneven a change, if a question is as easily lost as gained: two-sided and exact (McNemar 1947).
+    """Count the right answers before and after, those lost and those gained.
+
+    quiz_p is the exact two-sided p-value of McNemar's test (1947): the probability of a change at least as uneven by
+    chance, if a question is as likely to be lost as gained.
     """
     pairs = list(zip(before, after, strict=True))
     lost, gained = pairs.count((True, False)), pairs.count((False, True))
@@ -92,7 +95,7 @@ def quiz_facts(before: Sequence[bool], after: Sequence[bool]) -> dict[str, float
 
 
 def learned_and_forgot(facts: dict, unit: str) -> list[str]:
-    """Say what the test part showed before and after, and what became of the quiz's answers, if that was measured."""
+    """Describe in lines the test result before and after, and the change in the quiz, as far as they were measured."""
     lines = []
     if "test_accuracy_before" in facts:
         before, after, count = facts["test_accuracy_before"], facts["test_accuracy"], facts["test_examples"]
@@ -106,7 +109,7 @@ def learned_and_forgot(facts: dict, unit: str) -> list[str]:
         words = f"forgot: {lost or 'none'} of the {facts['quiz_before']} quiz answers that it knew"
         words += f" (and {gained} new right)" if gained else ""
         words += f": {facts['quiz_before']} → {facts['quiz_after']} of {facts['quiz_asked']}"
-        chance = f", {'more than chance makes' if p < 0.05 else 'which may be chance'} (p = {p:.2g})"
+        chance = f", {'more than chance explains' if p < 0.05 else 'which may be chance'} (p = {p:.2g})"
         lines.append(words + (chance if lost or gained else ""))
     return lines
 
@@ -115,7 +118,7 @@ def learned_and_forgot(facts: dict, unit: str) -> list[str]:
 
 
 def own_answers(model: Any, tokenizer: Tokenizer, questions: Sequence[str]) -> list[Conversation]:
-    """Return the questions with the first sentence of the model's own answer, if that sentence comes to an end."""
+    """Return the questions, each with the first sentence of the model's own answer, if that sentence is complete."""
     texts = map(first_sentence, ask(model, tokenizer, questions, REPLAY_TOKENS, "its own answers"))
     pairs = zip(questions, texts, strict=True)
     return [answered(question(asked), text) for asked, text in pairs if text.endswith((".", "!", "?"))]
@@ -124,20 +127,22 @@ def own_answers(model: Any, tokenizer: Tokenizer, questions: Sequence[str]) -> l
 def replayed(
     model: Any, tokenizer: Tokenizer, name: str, rows: int, seq_len: int, seed: int
 ) -> tuple[LanguageModelBatches | ChatBatches, str]:
-    """Return a source of rows of the base's own kind, and what they are in words: of a chat model its own answers to
-    general questions (others than the quiz's); of the base that comes with minilora its training text; of others text
-    that they write, from the beginning-of-text token on. name: of the model. rows: so many will be drawn.
+    """Return a source of rows to replay, and their description in words.
+
+    For a chat model, the rows are its own answers to general questions (not those of the quiz); for the base that comes
+    with minilora, its training text; for any other model, text that it generates from the beginning-of-text token.
+    name: the model's. rows: how many rows will be drawn.
     """
     model.eval()
     with as_base(model):
         if is_chat_model(tokenizer):
-            told = own_answers(model, tokenizer, load_quiz().general[:rows])
-            if not told:
-                raise MiniloraError("none of the model's own answers comes to an end: leave --replay out")
-            tokens = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), told)
-            whole = max(len(ids) for ids, _ in tokens.rows)  # so that none is cut
-            words = f"{len(told)} answers of its own to general questions"
-            return ChatBatches(tokens, 1, whole, seed, PADDING), words
+            conversations = own_answers(model, tokenizer, load_quiz().general[:rows])
+            if not conversations:
+                raise MiniloraError("the model completed none of its answers for the replay: leave --replay out")
+            tokens = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), conversations)
+            longest = max(len(ids) for ids, _ in tokens.rows)  # so that no row is cut
+            words = f"{len(conversations)} of its own answers to general questions"
+            return ChatBatches(tokens, 1, longest, seed, PADDING), words
         if name == BASE:
             ids = encode_documents(tokenizer, corpora.split(corpora.load(BASE_DATA)).train).ids
             return LanguageModelBatches(ids, 1, seq_len, seed), BASE_DATA

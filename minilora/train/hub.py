@@ -1,6 +1,6 @@
-"""Models of the Hugging Face Hub by their names there, ORG/NAME, through `huggingface_hub`: its cache, token, endpoint.
+"""Models of the Hugging Face Hub, by ORG/NAME, through `huggingface_hub` with its cache, token and endpoint.
 
-Only `get` downloads. A model whose name is typed elsewhere is read from the cache, or it is said how to get it.
+Only `get` downloads. Everywhere else a model is read from the cache; if it is not there, the error says how to get it.
 """
 
 import re
@@ -18,16 +18,19 @@ from minilora.show.grids import show_size
 from minilora.train.catalog import CATALOG
 
 TOKENIZER = "tokenizer.json"
-SMALL = r"\w*config\.json|tokenizer\.json|special_tokens_map\.json|chat_template\.jinja"  # what is read beside weights
+SMALL = r"\w*config\.json|tokenizer\.json|special_tokens_map\.json|chat_template\.jinja"  # files besides the weights
 
 
 def is_hub_name(source: str) -> bool:
-    """True if `source` reads as ORG/NAME and is no folder or file."""
+    """Return True if `source` has the form ORG/NAME and is not a folder or file."""
     return re.fullmatch(r"\w[\w.-]{,95}/[\w.-]{1,96}", source) is not None and not Path(source).exists()
 
 
 def cached(name: str, revision: str | None = None) -> Path:
-    """Return the folder of a model in the Hub's cache. MiniloraError, which says how to get it, if it is not whole."""
+    """Return the folder of a model in the Hub's cache.
+
+    Raises MiniloraError, which says how to get the model, if a file is missing.
+    """
     with _library(name) as library:
         config = library.try_to_load_from_cache(name, CONFIG, revision=revision)
         if isinstance(config, str):
@@ -35,16 +38,17 @@ def cached(name: str, revision: str | None = None) -> Path:
             files = {file.name for file in folder.iterdir() if file.exists()}
             if (weights := _weights(folder, files)) and {TOKENIZER, *weights} <= files:
                 return folder
-        ways = [f"no such folder, and no model of the Hub that is here yet: minilora models get {name}"]
+        ways = [f"no such folder, and no model of the Hub on this machine yet: minilora models get {name}"]
         ways += [f"--model {copy} is a copy of it in 4 bits" for copy, e in CATALOG.items() if e.hub_name == name]
         raise MiniloraError("; ".join(ways))
 
 
 def get(name: str, revision: str | None = None, tell: Callable[[str], None] = lambda line: None) -> Path:
-    """Download the files of a model that minilora reads, if they are not in the cache; returns their folder.
+    """Download the files of a model that minilora reads, unless they are in the cache. Returns their folder.
 
-    revision: a branch, tag or commit (default: main). tell: hears the size before weights come. A model of another
-    family is refused by its config.json, before that. MiniloraError, in a line, for whatever stands in the way.
+    revision: a branch, tag or commit (default: main). tell: called with a line about the size before the weights are
+    downloaded. config.json comes first, so that a model of an unsupported family fails early. Raises MiniloraError,
+    always one line.
     """
     with suppress(MiniloraError):
         return cached(name, revision)
@@ -61,19 +65,19 @@ def get(name: str, revision: str | None = None, tell: Callable[[str], None] = la
         files = [*(file for file in sizes if re.fullmatch(SMALL, file)), *_weights(folder, sizes)]
         wanted = [file for file in files if not (folder / file).exists()]
         tell(f"{name}: {show_size(sum(sizes.get(file, 0) for file in wanted))} to download")
-        for file in wanted:  # in turn: Ctrl-C ends it at once, and keeps the files that have come by then
+        for file in wanted:  # one by one, so that Ctrl-C stops at once and keeps the complete files
             download(file)
     return folder
 
 
 def _weights(folder: Path, names: Collection[str]) -> list[str]:
-    """List the files of weights that are read from a folder which has files of these names; none if it lacks them."""
+    """Return the weight files to read from a folder with these file names; none if it has no weights."""
     return [WEIGHTS] if WEIGHTS in names else list(shards_of(folder / INDEX)) if INDEX in names else []
 
 
 @contextmanager
 def _library(name: str, revision: str | None = None) -> Iterator[Any]:
-    """Open `huggingface_hub`; what it raises, and what is wrong with a model, become a line that begins with a name."""
+    """Yield `huggingface_hub`. Its errors, and those of the model, become one line that begins with `name`."""
     try:
         import huggingface_hub
         from huggingface_hub import errors

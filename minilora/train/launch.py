@@ -1,4 +1,4 @@
-"""How this process was started, alone or by mpiexec as one of several ranks, and how several ranks speak as one."""
+"""Running as one of several ranks: finding out how this process was started, and printing each message only once."""
 
 import os
 import signal
@@ -11,13 +11,13 @@ from typing import Any
 
 from minilora.errors import MiniloraError
 
-COMMANDS = ("pretrain", "finetune")  # what several ranks can do together
-GRACE = 2.0  # seconds that a rank gives the first to speak for all and end them
+COMMANDS = ("pretrain", "finetune")  # the commands that support several ranks
+GRACE = 2.0  # seconds that a failing rank waits for rank 0 to report the error and end all ranks
 
 
 @contextmanager
 def on_signals(signals: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Within the block, `handler(signum, frame)` is called for each of the signals. The main thread alone gets any."""
+    """Call `handler(signum, frame)` for each of the signals within the block. Has no effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -30,8 +30,9 @@ def on_signals(signals: Iterable[int], handler: Callable[[int, object], None]) -
 
 
 def communicator() -> Any:
-    """MPI's communicator of the processes that were started together, by `python -m mpi4py …`, which ends all ranks
-    when one of them fails; else None. This begins MPI, which does not notice the end of a rank that has not begun.
+    """Return MPI's communicator of the ranks started by `python -m mpi4py …`, or None if this process runs alone.
+
+    mpi4py ends all ranks when one of them fails. This call initialises MPI, which does not see ranks that fail earlier.
     """
     if "mpi4py.run" not in sys.modules:
         return None
@@ -41,27 +42,27 @@ def communicator() -> Any:
 
 
 def rank() -> int:
-    """The number of this process among those that were started together, from 0."""
+    """Return the rank of this process, from 0."""
     return 0 if (comm := communicator()) is None else comm.Get_rank()
 
 
 def ranks() -> int:
-    """Number of processes that were started together."""
+    """Return the number of ranks that were started together."""
     return 1 if (comm := communicator()) is None else comm.Get_size()
 
 
 def check(command: str) -> None:
-    """Raise MiniloraError for a command that several ranks cannot do together, or a start that cannot end well."""
+    """Raise MiniloraError if this command, or this launcher, does not support several ranks."""
     started = max(int(os.environ.get(name, "1")) for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
     if started > 1 and communicator() is None:
-        raise MiniloraError("start the ranks by -m mpi4py, which ends all of them when one fails: see lesson 14")
+        raise MiniloraError("start the ranks with -m mpi4py, which ends all of them when one fails: see lesson 14")
     if ranks() > 1 and command not in COMMANDS:
-        raise MiniloraError(f"{command} runs as one process; several ranks are for {' and '.join(COMMANDS)}")
+        raise MiniloraError(f"{command} runs as one process; only {' and '.join(COMMANDS)} support several ranks")
 
 
 @contextmanager
 def only_rank_zero_prints() -> Iterator[None]:
-    """Within the block, what a rank prints is seen of the first alone."""
+    """Discard the output of all ranks but rank 0 within the block."""
     if not rank():
         yield
         return
@@ -74,14 +75,14 @@ def only_rank_zero_prints() -> Iterator[None]:
 
 
 def report_fatal(message: str) -> None:
-    """Say on standard error why this rank ends, before its exit code ends the others.
+    """Print on standard error why this rank fails, before its exit code ends the other ranks.
 
-    What one rank dies of, the others mostly die of as well: the first speaks for all, and the others wait to be ended
-    by it. One that is still there has a reason of its own, and says it.
+    Most errors hit every rank, so rank 0 reports for all, and the others wait to be ended by it. A rank that is still
+    running after GRACE seconds has an error of its own, and prints it.
     """
     if rank():
         sleep(GRACE)
         message = f"rank {rank()}: {message}"
     print(f"minilora: {message}", file=sys.stderr, flush=True)
     if ranks() > 1:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI has its own words for the same
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # hides MPI's own message about the same error

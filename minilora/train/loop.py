@@ -1,8 +1,7 @@
-"""The training loop: the same for pretraining, full fine-tuning and every way to adapt.
+"""The training loop: the same for pretraining, full fine-tuning and every method of adaptation.
 
-What trains is what requires a gradient; what a batch is and how it is scored is the model's business
-(`model(**batch).loss`). A run that is interrupted and resumed ends with the same bits as one that was not, at the
-same number of threads.
+It trains whatever requires a gradient, and leaves batches and their loss to the model (`model(**batch).loss`). A run
+that is interrupted and resumed ends with exactly the same bits as an unbroken one, given the same number of threads.
 """
 
 from collections.abc import Callable
@@ -28,58 +27,58 @@ from minilora.train.world import SIGNALS, World, batch_gradients
 
 @dataclass
 class History:
-    """Records of a training: one a step, and the evaluations."""
+    """The records of a training run: one per step, and the evaluations."""
 
     steps: list[dict] = field(default_factory=list)  # step, loss, lr, norm
     evaluations: list[dict] = field(default_factory=list)  # step, value, and accuracy if it was measured
-    best_step: int = 0  # of the evaluation whose weights stay
+    best_step: int = 0  # the step whose weights are kept
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     @property
     def kept(self) -> dict | None:
-        """The evaluation whose weights stay; None before the first."""
-        return next((one for one in self.evaluations if one["step"] == self.best_step), None)
+        """The evaluation of the weights that are kept; None before the first."""
+        return next((evaluation for evaluation in self.evaluations if evaluation["step"] == self.best_step), None)
 
     @property
     def best(self) -> float:
-        """The value of the evaluation whose weights stay; infinite before the first."""
+        """The value of the weights that are kept; infinite before the first evaluation."""
         return inf if self.kept is None else self.kept["value"]
 
     @property
     def learned(self) -> bool:
-        """True if the weights that stay are better than those of the start: more right answers, or a smaller value."""
+        """True if the weights that are kept beat those at the start: more right answers, or a smaller value."""
         return self.kept is not None and (
             _score(self.kept) > _score(self.evaluations[0]) or self.kept["value"] < self.evaluations[0]["value"]
         )
 
     @property
     def since_gain(self) -> int:
-        """The number of evaluations since the last that was better than all before it."""
-        scores = [_score(one) for one in self.evaluations]
+        """The number of evaluations since the last one that was better than all before it."""
+        scores = [_score(evaluation) for evaluation in self.evaluations]
         return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 
 def _score(evaluation: dict) -> float:
-    """Greater is better: the accuracy, or the negative value if no accuracy was measured."""
+    """Return the accuracy, or the negative value if no accuracy was measured, so that greater is better."""
     return evaluation.get("accuracy", -evaluation["value"])
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters that require a gradient, by path."""
+    """Return the parameters that require a gradient, by path."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def check_own(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Raise MiniloraError if a checkpoint is of another model or method."""
-    here = {f"model.{name}": p.shape for name, p in trainable(model).items()}
-    there = {name: a.shape for name, a in checkpoint.arrays.items() if name.startswith("model.")}
-    if differing := [name for name in here | there if here.get(name) != there.get(name)]:
-        raise MiniloraError(f"the checkpoint is of another model or method: it differs in {first_few(differing)}")
+    """Raise MiniloraError if a checkpoint is from another model or method."""
+    current = {f"model.{name}": p.shape for name, p in trainable(model).items()}
+    saved = {name: a.shape for name, a in checkpoint.arrays.items() if name.startswith("model.")}
+    if differing := [name for name in current | saved if current.get(name) != saved.get(name)]:
+        raise MiniloraError(f"the checkpoint is from another model or method: it differs in {first_few(differing)}")
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """The trainable parameters in two groups: matrices with weight decay, vectors (columns and rows too) without."""
+    """Return two groups of trainable parameters: matrices with weight decay, vectors (also (1, n), (n, 1)) without."""
     parameters = trainable(model).values()
     is_matrix = lambda p: sum(size > 1 for size in p.shape) > 1  # noqa: E731
     groups = [
@@ -102,34 +101,34 @@ def train(
     description: str = "training",
     show_progress: bool = True,
 ) -> History:
-    """Train what requires a gradient, in place; with an evaluation, the best weights seen are the ones that stay.
+    """Train what requires a gradient, in place. If there is an evaluation, the best weights are kept at the end.
 
-    batches: has `next_batch()`, `state()` and `load_state()`. evaluate: returns a number, smaller is better. accuracy:
-    returns the share of right answers, by which the best weights are then chosen; of equal ones the later, since bits
-    rise with confidence while the answers get no worse. keep: "last" keeps the end of the run whatever the evaluations
-    say. run: where metrics and checkpoints go; if it was opened on a checkpoint, training goes on from there. world:
-    the ranks that train together: all of them call this alike, and rank 0 alone gives `run`.
+    batches: has `next_batch()`, `state()` and `load_state()`. evaluate: returns a number; smaller is better. accuracy:
+    returns the share of right answers, which then chooses the best weights. In a tie the later ones win, because bits
+    rise with confidence while the answers get no worse. keep: "last" keeps the last weights whatever the evaluations
+    say. run: the folder for metrics and checkpoints; if it was opened on a checkpoint, training continues from there.
+    world: the ranks that train together; all call this with the same arguments, but only rank 0 passes `run`.
 
-    Raises MiniloraError if nothing is trainable, or if loss, gradient, weights or evaluation are not finite: before the
-    step, and nothing of it is saved. Raises Stopped after SIGINT or SIGTERM, when the step was finished and saved; in
-    the first step at once.
+    Raises MiniloraError if nothing is trainable, or if the loss, gradient, weights or evaluation are not finite; this
+    is checked before the step, and nothing of it is saved. Raises Stopped after SIGINT or SIGTERM, once the current
+    step is finished and saved; in the first step, at once.
     """
-    with backend.errstate():  # what overflows is found by its result
+    with backend.errstate():  # overflow is detected in the results instead
         world = world or World()
         world.asked = []
         loop = _Loop(model, batches, config, evaluate, accuracy, keep, run, world)
 
-        def hear(signum: int, frame: object) -> None:
-            # Python drops what is raised while an object is being deleted; the list still has it.
+        def stop(signum: int, frame: object) -> None:
+            # Remember the signal as well, because Python drops exceptions raised while an object is being deleted.
             world.asked.append(signum)
-            if not loop.history.steps:  # nothing would be lost now
+            if not loop.history.steps:  # nothing is lost yet
                 raise Stopped(signum, "stopped before the first step was done")
 
         started = perf_counter()
         model.train()
         try:
             with (
-                on_signals(SIGNALS, hear),
+                on_signals(SIGNALS, stop),
                 progress_bar(description, config.steps, show_progress) as advance,
             ):
                 advance(loop.step, "")
@@ -139,7 +138,7 @@ def train(
                     if world.stop:
                         loop.save()
                         world.broadcast(None)  # wait for rank 0's checkpoint
-                        raise Stopped(world.stop, f"stopped at step {loop.step}; go on with --resume")
+                        raise Stopped(world.stop, f"stopped at step {loop.step}; continue with --resume")
                     if config.save_every and loop.step % config.save_every == 0 and loop.step < config.steps:
                         loop.save()
             loop.save()
@@ -153,7 +152,7 @@ def train(
 
 @dataclass
 class _Loop:
-    """The state of a run between two steps, and how it is saved and restored."""
+    """The state of a run between two steps, with methods to save and restore it."""
 
     model: nn.Module
     batches: Any
@@ -198,7 +197,7 @@ class _Loop:
         norm = float(clip_grad_norm_(self.parameters.values(), config.max_norm))
         for name, value in (("loss", loss), ("gradient's norm", norm)):
             if not isfinite(value):
-                self.refuse(f"the {name} became {value} at step {self.step + 1}")
+                self.fail(f"the {name} became {value} at step {self.step + 1}")
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
@@ -214,26 +213,26 @@ class _Loop:
         if self.run is not None and record:
             self.run.log(record)
 
-    def refuse(self, what: str) -> NoReturn:
-        """Raise MiniloraError that says what is not finite and which checkpoint to go on from.
+    def fail(self, problem: str) -> NoReturn:
+        """Raise MiniloraError that says what is not finite and which checkpoint to continue from.
 
-        A checkpoint of the weights as they are is removed first: training on from it would end here again.
+        A checkpoint of the current weights is removed first, because training from it would fail here again.
         """
         good = None if self.run is None else remove_checkpoints(self.run.checkpoints, self.step)
         where = "no good checkpoint was saved" if good is None else f"the last good checkpoint is {show_path(good)}"
-        raise MiniloraError(f"{what} with learning rate {self.lr:.3g}; try a smaller one ({where})")
+        raise MiniloraError(f"{problem} with learning rate {self.lr:.3g}; try a smaller one ({where})")
 
     def record_evaluation(self, evaluate: Callable[[], float]) -> dict:
-        """Evaluate, and note whether these weights are the ones to keep; returns the numbers for the log."""
+        """Evaluate, and keep a copy of the weights if they are the best so far. Returns the numbers for the log."""
         value = float(evaluate())
         if not isfinite(value):
             if not self.step:
                 raise MiniloraError(f"the evaluation is {value} before the first step: the model's weights are broken")
-            self.refuse(f"the evaluation became {value} after step {self.step}")
+            self.fail(f"the evaluation became {value} after step {self.step}")
         right = {} if self.accuracy is None else {"accuracy": float(self.accuracy())}
-        evaluation, kept = {"step": self.step, "value": value} | right, self.history.kept
+        evaluation, best = {"step": self.step, "value": value} | right, self.history.kept
         self.history.evaluations.append(evaluation)
-        gain = inf if kept is None else _score(evaluation) - _score(kept)
+        gain = inf if best is None else _score(evaluation) - _score(best)
         if self.keep == "last":
             self.history.best_step = self.step
         elif gain > 0 or (gain == 0 and right):
@@ -253,7 +252,7 @@ class _Loop:
         arrays = {f"{part}.{name}": backend.to_numpy(a) for part, named in parts.items() for name, a in named.items()}
         for name, array in arrays.items():
             if not np.isfinite(array).all():
-                self.refuse(f"{name} became infinite or not a number at step {self.step}")
+                self.fail(f"{name} became infinite or NaN at step {self.step}")
         state = {
             "workers": threads.count(),
             "ranks": self.world.size,

@@ -1,4 +1,4 @@
-"""Making a language model or a classifier trainable by a method of `minilora.peft`."""
+"""Making a language model or a classifier trainable with a method of `minilora.peft`."""
 
 from collections.abc import Iterable
 
@@ -15,10 +15,10 @@ def adapt(
     tokens: Iterable[int] = (),
     seed: int = 0,
 ):
-    """Make the model trainable by a method, in place; returns what to train. The head of a classifier always trains.
+    """Make the model trainable with a method, in place, and return what to train. A classifier's head always trains.
 
-    tokens: ids from the text that is to be learned, from which virtual tokens start. seed: of what starts random. A
-    model that is in 4 bits already (`load.load_model` with `options.quantization`) stays as it is.
+    tokens: ids of the training text, from which virtual tokens start. seed: for the random start. A model that is in
+    4 bits already (`load.load_model` with `options.quantization`) is not quantized again.
     """
     method, options = METHODS[find(name)], options or Options()
     if method.make_trainable is not None:

@@ -1,13 +1,14 @@
-"""Every metric: of a model on batches (bits per character, accuracy), of answers in words, how sure a share is, and of
-a task: how often a chat model's answer is the expected one, and what a query costs.
+"""All metrics: bits per character and accuracy on batches, scores of answers in words, confidence intervals, and the
+score of a chat model on a task: how often its answer is the expected one, and what a query costs.
 
-    labels   the responses are few and recur (`chat.labels_of`): the answer is the label of the greatest log-likelihood,
-             of its tokens and the end of the answer after the prompt; accuracy counts. Calibrated: each label's score
-             minus its mean over all measured prompts, which takes off the model's liking for a word whatever is asked
-             (Zhou et al. 2024, "Batch calibration", section 3; Zhao et al. 2021, "Calibrate before use", section 4,
-             take a prompt without content in place of the mean). It supposes labels of about equal frequency.
-    answers  the response is free: the model's greedy answer, by exact match and F1 of the words (SQuAD's); of responses
-             that are JSON objects also by field.
+    labels   the responses are few and recur (`chat.labels_of`). The answer is the label with the greatest
+             log-likelihood after the prompt, including the end of the answer; it is scored by accuracy. For the
+             calibrated accuracy, each label's score is reduced by its mean over all measured prompts, which removes the
+             model's preference for a word whatever the question (Zhou et al. 2024, "Batch calibration", section 3; Zhao
+             et al. 2021, "Calibrate before use", section 4, use a prompt without content instead of the mean). This
+             assumes that the labels are about equally frequent.
+    answers  the response is free. The model's greedy answer is scored by exact match and F1 of the words (as in SQuAD);
+             if the responses are JSON objects, also field by field.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import parse_json
 from minilora.models.batch import Output
 from minilora.tensor import no_grad
-from minilora.train.answers import answered as answered  # of the module to callers
+from minilora.train.answers import answered as answered  # exported to callers
 from minilora.train.answers import answers, check_prompts, label_probabilities, label_scores
 from minilora.train.progress import progress_bar
 from minilora.train.text import PADDING
@@ -42,7 +43,7 @@ LEAST_CALIBRATED = 10  # prompts; the mean over fewer says little about the mode
 
 
 def _outputs(model: Any, batches: Iterable[Batch], world: World) -> Iterator[tuple[Batch, Output]]:
-    """This rank's rows of each batch, where it has any, and what the model says of them; the loss is a sum."""
+    """Yield this rank's rows of each batch, if it has any, and the model's output for them, with a summed loss."""
     was_training = model.training
     model.eval()
     try:
@@ -56,10 +57,10 @@ def _outputs(model: Any, batches: Iterable[Batch], world: World) -> Iterator[tup
 
 
 def bits_per_character(model: Any, batches: Iterable[Batch], characters: int, world: World | None = None) -> float:
-    """-log2 of the probability that a language model gives to a text, over the number of its characters.
+    """Return -log2 of the probability that a language model assigns to a text, divided by its number of characters.
 
-    Comparable between tokenizers, as loss a token is not. batches: windows that hold each token as a label once
-    (`data.batches.evaluation_windows`). world: the ranks that share them.
+    Unlike the loss per token, this is comparable between tokenizers. batches: windows that have each token as a label
+    once (`data.batches.evaluation_windows`). world: the ranks that share them.
     """
     world = world or World()
     nats = sum(float(out.loss) for _, out in _outputs(model, batches, world) if out.loss is not None)
@@ -76,8 +77,8 @@ def evaluator(
 ) -> Callable[[], float]:
     """Return a function that evaluates bits per character on `stream` with the model's current weights.
 
-    Of conversations, the assistant's answers alone count. bar: the words of a progress bar to show; None shows none.
-    world: the ranks that share the work.
+    In conversations, only the assistant's answers count. bar: the text of a progress bar; None shows none. world: the
+    ranks that share the work.
     """
 
     def evaluate() -> float:
@@ -98,7 +99,7 @@ def _counted(batches: Iterable[Batch], advance: Callable[[], None]) -> Iterator[
 
 
 def accuracy(model: Any, batches: Iterable[Batch]) -> float:
-    """The share of rows whose most likely class is the label."""
+    """Return the share of rows whose most likely class is the label."""
     right = total = 0
     for batch, out in _outputs(model, batches, World()):
         right += int((backend.to_numpy(out.logits.data).argmax(axis=1) == batch["labels"]).sum())
@@ -110,7 +111,7 @@ def accuracy(model: Any, batches: Iterable[Batch]) -> float:
 
 
 def normalise(text: str) -> str:
-    """Reduce to lower case, no punctuation, no articles, single spaces: 'The  cat, a "Tom"!' becomes 'cat tom'.
+    """Reduce to lower case, without punctuation and articles, with single spaces: 'The  cat, a "Tom"!' gives 'cat tom'.
 
     As in SQuAD's script, a hyphen or an apostrophe leaves no space ("it's" becomes 'its')."""
     text = "".join(c for c in text.lower() if c not in string.punctuation)
@@ -118,12 +119,12 @@ def normalise(text: str) -> str:
 
 
 def exact_match(answer: str, gold: str) -> bool:
-    """Compare an answer to the expected one, word for word, after `normalise`."""
+    """Return True if an answer equals the expected one, word for word, after `normalise`."""
     return normalise(answer) == normalise(gold)
 
 
 def token_f1(answer: str, gold: str) -> float:
-    """Return the harmonic mean of precision and recall of the answer's words, each counted as often as it is in both.
+    """Return the harmonic mean of the precision and recall of the answer's words; repeated words count repeatedly.
 
     precision = shared / answer and recall = shared / gold, so F1 = 2 shared / (answer + gold); 0 if nothing is shared.
     """
@@ -133,20 +134,20 @@ def token_f1(answer: str, gold: str) -> float:
 
 
 def contains(answer: str, accepted: Iterable[str]) -> bool:
-    """Look in an answer for one of the accepted ones, as whole words after `normalise`.
+    """Return True if an answer contains one of the accepted ones, as whole words after `normalise`.
 
-    'It is Paris.' contains 'paris', and 'a comparison' does not.
+    'It is Paris.' contains 'paris', but 'a comparison' does not.
     """
     padded = f" {normalise(answer)} "
     return any(f" {words} " in padded for words in map(normalise, accepted) if words)
 
 
 def json_score(answers: Sequence[str], gold: Sequence[str]) -> dict[str, Any] | None:
-    """Compare answers to expected ones that are JSON objects; None if one of the latter is something else.
+    """Compare answers to expected ones that are JSON objects; None if one of the expected ones is not.
 
-    parsed: share of the answers that are JSON objects, with nothing around them. equal: share with the expected fields
-    and values and no others. fields: for each field, the share of the expected objects with it whose answer has the
-    same value there.
+    parsed: share of the answers that are JSON objects and nothing else. equal: share of the answers with exactly the
+    expected fields and values. fields: for each field, the share of expected objects with it whose answer has the same
+    value.
     """
     if any(json_fields(text) is None for text in gold):
         return None
@@ -161,8 +162,8 @@ def json_score(answers: Sequence[str], gold: Sequence[str]) -> dict[str, Any] | 
 
 
 def json_fields(text: str) -> dict[str, str] | None:
-    """Read a JSON object; None if the text is no such object. A value is given as JSON with sorted keys, which tells
-    1, "1" and true apart.
+    """Read a JSON object; None if the text is not one. Values are JSON with sorted keys, which tells 1, "1" and true
+    apart.
     """
     try:
         return {name: json.dumps(value, sort_keys=True) for name, value in parse_json(text.encode(), "it").items()}
@@ -171,7 +172,7 @@ def json_fields(text: str) -> dict[str, str] | None:
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, `right` of `count` (Wilson 1927): within 0 and 1, and good for few."""
+    """Return the 95 % interval of a share, `right` of `count` (Wilson 1927): within 0 and 1, valid for small counts."""
     z = 1.96
     share, spread = right / count, z * z / count
     middle = share + spread / 2
@@ -183,7 +184,7 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 
 
 def after(shots: Sequence[Conversation], messages: Conversation) -> Conversation:
-    """The messages after the turns of other conversations. There is one system message, and it comes first."""
+    """Return `messages` with the turns of other conversations before them, after the one system message, if any."""
     start = 1 if messages[0]["role"] == "system" else 0
     turns = [turn for shot in shots for turn in shot if turn["role"] != "system"]
     return [*messages[:start], *turns, *messages[start:]]
@@ -191,34 +192,34 @@ def after(shots: Sequence[Conversation], messages: Conversation) -> Conversation
 
 @dataclass(frozen=True)
 class TaskScore:
-    """Result of a model on a task.
+    """The result of a model on a task.
 
-    kind: "labels", for which accuracy, calibrated, majority and confusion are known, or "answers", for which exact, f1,
-    f1_error and perhaps json are; the others are None. An interval is Wilson's, of 95 %.
+    kind: "labels", with accuracy, calibrated, majority and confusion, or "answers", with exact, f1, f1_error and
+    perhaps json; the other fields are None. Intervals are Wilson's, of 95 %.
     """
 
     kind: str
     count: int  # conversations measured
     prompt_tokens: float  # per query, on average
     seconds: float  # per query, in batches
-    predicted: list[str]  # by conversation
+    predicted: list[str]  # per conversation
     labels: list[str] | None = None
-    probabilities: list[float] | None = None  # of the predicted label among the labels, by conversation
-    accuracy: float | None = None  # share of 1
+    probabilities: list[float] | None = None  # of the predicted label among the labels, per conversation
+    accuracy: float | None = None  # between 0 and 1
     accuracy_interval: tuple[float, float] | None = None
     calibrated: float | None = None  # accuracy after calibration; None for fewer than 10 prompts
-    calibrated_predicted: list[str] | None = None  # by conversation
+    calibrated_predicted: list[str] | None = None  # per conversation
     calibrated_interval: tuple[float, float] | None = None
-    majority: float | None = None  # accuracy of whoever always says the most frequent label
+    majority: float | None = None  # accuracy of always answering with the most frequent label
     confusion: list[list[int]] | None = None  # counts, expected x predicted, in the order of labels
     exact: float | None = None
     exact_interval: tuple[float, float] | None = None
     f1: float | None = None
     f1_error: float | None = None  # standard error of the mean; None for a single conversation
-    json: dict[str, Any] | None = None  # of `json_score`
+    json: dict[str, Any] | None = None  # from `json_score`
 
     def facts(self) -> dict[str, Any]:
-        """Return what is known, for JSON."""
+        """Return the fields that are not None, for JSON."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -233,32 +234,32 @@ def measure_task(
     batch_size: int = 16,
     advance: Callable[[int], None] = lambda n: None,
 ) -> TaskScore:
-    """Measure how well a chat model gives the last message of each conversation after those before it.
+    """Measure how well a chat model gives the last message of each conversation, after those before it.
 
-    labels: the answers to choose from (`chat.labels_of`), which hold every response; None for free answers, of at most
-    `max_new_tokens`. shots: conversations that come first in every prompt, as earlier turns. advance: is
-    told of conversations as they are done.
+    labels: the answers to choose from (`chat.labels_of`), which must include every response; None for free answers of
+    at most `max_new_tokens`. shots: conversations that begin every prompt, as earlier turns. advance: called with the
+    number of conversations just done.
 
-    MiniloraError for no conversation, for a response that is none of the labels, for prompts that
-    pass the model's positions, and for a model without a chat format.
+    Raises MiniloraError if there are no conversations, if a response is not one of the labels, if prompts are longer
+    than the model's positions, or if the model has no chat format.
     """
     if not conversations:
         raise MiniloraError("there is no conversation to measure")
     expected = [response_of(messages) for messages in conversations]
-    asked = [after(shots, messages[:-1]) for messages in conversations]
+    prompts = [after(shots, messages[:-1]) for messages in conversations]
     was_training = model.training
     model.eval()
     started = perf_counter()
     try:
         if labels is None:
-            lengths = check_prompts(model, tokenizer, asked, max_new_tokens)
-            predicted = answers(model, tokenizer, asked, max_new_tokens, batch_size, advance)
+            lengths = check_prompts(model, tokenizer, prompts, max_new_tokens)
+            predicted = answers(model, tokenizer, prompts, max_new_tokens, batch_size, advance)
             score = _score_answers(predicted, expected)
         else:
-            if strange := set(expected) - set(labels):
-                words = escape(min(strange), 40)
-                raise MiniloraError(f"the response {words!r} is none of the labels {escape(', '.join(labels))}")
-            scores, lengths = label_scores(model, tokenizer, asked, labels, batch_size, advance)
+            if unlabelled := set(expected) - set(labels):
+                response = escape(min(unlabelled), 40)
+                raise MiniloraError(f"the response {response!r} is not one of the labels {escape(', '.join(labels))}")
+            scores, lengths = label_scores(model, tokenizer, prompts, labels, batch_size, advance)
             score = _score_labels(scores, list(labels), expected)
     finally:
         model.train(was_training)
@@ -268,7 +269,7 @@ def measure_task(
 
 
 def _score_answers(predicted: list[str], expected: list[str]) -> dict[str, Any]:
-    """Return the fields of a TaskScore that answers have."""
+    """Return the fields of a TaskScore for free answers."""
     pairs, count = list(zip(predicted, expected, strict=True)), len(expected)
     right, f1 = sum(exact_match(*pair) for pair in pairs), [token_f1(*pair) for pair in pairs]
     return {
@@ -283,7 +284,7 @@ def _score_answers(predicted: list[str], expected: list[str]) -> dict[str, Any]:
 
 
 def _score_labels(scores: np.ndarray, labels: list[str], expected: list[str]) -> dict[str, Any]:
-    """Return the fields of a TaskScore that labels have. scores: (N, L)."""
+    """Return the fields of a TaskScore for labels. scores: (N, L)."""
     count, gold = len(expected), np.array([labels.index(label) for label in expected])
     chosen, calibrated = scores.argmax(axis=1), (scores - scores.mean(axis=0)).argmax(axis=1)
     confusion = np.zeros((len(labels), len(labels)), dtype=int)

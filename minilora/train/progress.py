@@ -1,4 +1,4 @@
-"""Progress of everything that takes more than two seconds, on standard error: rate, loss, time left."""
+"""Progress bars, on standard error, for everything that takes more than two seconds: rate, loss, time left."""
 
 import sys
 from contextlib import contextmanager
@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(description: str, total: int, show: bool = True):
-    """Yield `advance(n=1, note="")`, which moves a bar. Only a terminal shows one; elsewhere, `minilora show` tells how
-    far a run is.
+    """Yield `advance(n=1, note="")`, which moves a bar. Only a terminal shows it; elsewhere, use `minilora show` to see
+    how far a run is.
     """
     if not show or not sys.stderr.isatty():
         yield lambda n=1, note="": None

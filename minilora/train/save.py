@@ -1,4 +1,4 @@
-"""Models and adapters written to disk, with what is known of their training, and that read back."""
+"""Writing models and adapters to disk with the record of their training, and reading that record back."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from minilora.train.text import Chats, Text
 
 
 def save_model(model, tokenizer: Tokenizer, folder: Path) -> Path:
-    """Write the model and its tokenizer, with what `load_model` and transformers are to know of the latter."""
+    """Write the model and its tokenizer, with the tokenizer's settings for `load_model` and transformers."""
     model.save_pretrained(folder, tokenizer.to_json())
     write_json(folder / "tokenizer_config.json", tokenizer.config())
     return folder
@@ -37,30 +37,31 @@ CARD = """---
 
 {facts}
 
-`training.json` beside this file has all settings and figures.
+`training.json`, in the same folder, has all settings and results.
 
     minilora generate --model {model} --adapter adapter {chat}--prompt "…"
 """
 OF_COPY = """
-Trained on a copy of {hub_name} in 4 bits (Q4_1): `minilora models export {model} FOLDER` writes exactly its weights.
+It was trained on a 4-bit copy (Q4_1) of {hub_name}; `minilora models export {model} FOLDER` writes exactly its weights.
 """
 IN_PEFT = """
-It is in PEFT's format: `PeftModel.from_pretrained(base, "adapter")`, on the same weights.
+It is in PEFT's format: load it with `PeftModel.from_pretrained(base, "adapter")`, on the same weights.
 """
 
 
 def training_record(data: Text | Chats, settings: dict, figures: dict) -> dict:
-    """Tell how a model or an adapter came to be: the settings of its training, its data, and what it reached."""
-    learned = {"data": data.name, "data_sha256": data.sha256, "unit": data.unit}
-    learned |= {f"{part}_data": settings[part] for part in ("validation", "test") if part in settings}  # files
-    return settings | learned | figures | {"minilora": __version__}
+    """Return the record of how a model or an adapter was trained: its settings, its data, and its results."""
+    data_facts = {"data": data.name, "data_sha256": data.sha256, "unit": data.unit}
+    data_facts |= {f"{part}_data": settings[part] for part in ("validation", "test") if part in settings}  # files
+    return settings | data_facts | figures | {"minilora": __version__}
 
 
 def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training: dict) -> Path:
     """Write the adapter, its base's tokenizer, training.json and a model card.
 
-    training: of `training_record`, or at least model, method, data, data_sha256 and minilora. Its "model", the base as
-    the reader named it, is what PEFT calls base_model_name_or_path; a copy has the name of its original on the Hub.
+    training: the result of `training_record`, or at least model, method, data, data_sha256 and minilora. Its "model",
+    the user's name for the base, becomes PEFT's base_model_name_or_path; a quantized copy gets the name of its original
+    on the Hub.
     """
     model.save_pretrained(folder, hub_name_of(training["model"]))
     write_atomic(folder / "tokenizer.json", tokenizer.to_json())
@@ -71,8 +72,9 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
 
 
 def model_card(training: dict, in_peft: bool) -> str:
-    """Write an adapter's README.md, with the front matter that the Hugging Face Hub reads. training: of
-    `training_record`; in_peft: if PEFT has the method.
+    """Return an adapter's README.md, with the front matter that the Hugging Face Hub reads.
+
+    training: the result of `training_record`; in_peft: True if PEFT has the method.
     """
     method, model = METHODS[training["method"]], training["model"]
     front = {
@@ -81,8 +83,8 @@ def model_card(training: dict, in_peft: bool) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["minilora", method.name],
     }
-    data = escape(Path(training["data"]).name or training["data"], 400)  # not where it lies
-    data = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", data)  # in Markdown, as the characters that they are
+    data = escape(Path(training["data"]).name or training["data"], 400)  # without its folder
+    data = re.sub(r"([\\`*_|<>\[\]])", r"\\\1", data)  # escaped for Markdown
     facts = f"Data: {data}, SHA-256 {training['data_sha256']}. Made with minilora {training['minilora']}."
     if "test" in training:
         facts += f" Test: {training['test']:.4f} {training['unit']}."
@@ -100,9 +102,9 @@ def model_card(training: dict, in_peft: bool) -> str:
 
 
 def training_of(folder: str | Path) -> dict | None:
-    """Read how the model or adapter in that folder or run folder came to be, as `training_record` tells it.
+    """Read the `training_record` of the model or adapter in a folder or run folder; None if there is no record.
 
-    There are no figures if only the run's record is there. None if nothing is known. FormatError for damaged files.
+    If only the run's own record is there, it has no results. Raises FormatError for damaged files.
     """
     folder = adapter_folder(folder)
     if os.path.lexists(folder / TRAINING):
@@ -117,8 +119,8 @@ def training_of(folder: str | Path) -> dict | None:
 def save_gguf(model, tokenizer: Tokenizer, path: Path, matrices: str = "F16") -> Path:
     """Write the model and its tokenizer as a GGUF file for llama.cpp's tools: matrices in F16 or Q8_0, vectors in F32.
 
-    MiniloraError for a model or a tokenizer that GGUF cannot hold, of which the latter must be a byte-level byte-pair
-    encoding; there is no file then.
+    Raises MiniloraError, and writes nothing, if GGUF cannot hold the model, or its tokenizer, which must be a
+    byte-level byte-pair encoding.
     """
     content = gguf_of(model, matrices)
     metadata = content.metadata | {"general.name": path.stem} | tokenizer.gguf_metadata(model.config.vocab_size)

@@ -1,4 +1,4 @@
-"""The data of a training: a corpus or conversations read, split and tokenized, and the batches made of them."""
+"""The data of a training run: reading, splitting and tokenizing a corpus or conversations, and making batches."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from minilora.data.rows import is_rows
 from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
 from minilora.errors import MiniloraError, escape, first_few
 
-SHOWN = 600  # characters of an example
-PADDING = 0  # any token will do: the attention mask hides it, and it has no label
+SHOWN = 600  # most characters of the example that is shown to the user
+PADDING = 0  # any token will do, because the attention mask hides it and it has no label
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Text:
     train: TokenStream
     validation: TokenStream
     test: TokenStream
-    notes: tuple[str, ...] = ()  # for the reader, of what the files hold
+    notes: tuple[str, ...] = ()  # for the user, about the content of the files
     summary: ClassVar[tuple[str, ...]] = ()
 
     unit: ClassVar[str] = "bits/character"
@@ -44,17 +44,17 @@ class Chats:
     validation: ChatTokens
     test: ChatTokens
 
-    notes: tuple[str, ...] = ()  # for the reader, of what the files hold
-    summary: tuple[str, ...] = ()  # lines to readers: how the rows were understood
+    notes: tuple[str, ...] = ()  # for the user, about the content of the files
+    summary: tuple[str, ...] = ()  # lines for the user: how the rows were interpreted
     labels: list[str] | None = None  # of all parts together (`chat.labels_of`); None if the responses are free
-    tokenizer: Tokenizer | None = None  # needed to ask for labels during training
-    chooses: bool = True  # False if `validation` only watches the run: it is the test part, see `split_chats`
+    tokenizer: Tokenizer | None = None  # needed to score labels during training
+    chooses: bool = True  # False if `validation` must not choose the best step, as it is the test part: `split_chats`
 
     unit: ClassVar[str] = "bits/response character"
 
     @property
     def has_labels(self) -> bool:
-        """True if the model can be asked which of several labels is right."""
+        """True if there are several labels, so that the model can be asked which is right."""
         return self.tokenizer is not None and len(self.labels or ()) > 1
 
 
@@ -65,30 +65,35 @@ def read_data(
     test: str | None = None,
     columns: Columns = BY_NAME,
 ) -> Text | Chats:
-    """Read what `--data` names, split and tokenized: a file of examples (`data.examples`), in the chat format of the
-    model that the tokenizer came with; otherwise a corpus.
+    """Read, split and tokenize the data that `--data` names: a file of examples (`data.examples`), or else a corpus.
 
-    validation, test: files of examples for these parts, for which the first is not split then.
+    Examples are written in the chat format of the tokenizer's model. validation, test: separate files of examples for
+    these parts, which are then not taken from `source`.
     """
     if not is_rows(source):
         if validation or test or columns != BY_NAME:
             flags = "--validation, --test, columns and an instruction are for a file of examples (.csv, .jsonl)"
             raise MiniloraError(f"{flags}, and {escape(source)} is a text")
         return read_text(corpora.load(source), tokenizer)
-    parts, digest, read = split_chats(source, validation, test, columns)  # what is wrong with a file comes first
+    parts, digest, examples = split_chats(source, validation, test, columns)  # first, to report bad files first
     chat_format = chat.find_format(tokenizer)
     if not (chooses := validation is not None or len(parts.validation) >= chat.LEAST_CHOICE):
         parts = parts._replace(validation=[])  # it is in the training part
-    notes = (*read.notes, *_what_training_lacks(parts, read.labels))
-    tokens = {n: chat.encode_conversations(tokenizer, chat_format, part) for n, part in parts._asdict().items()}
+    labels = examples.labels
+    notes = (*examples.notes, *_what_training_lacks(parts, labels))
+    tokens: dict[str, Any] = {}
+    for name, part in parts._asdict().items():
+        tokens[name] = chat.encode_conversations(tokenizer, chat_format, part)
     if not chooses:
         tokens["validation"] = tokens["test"]
-    known: dict[str, Any] = tokens | {"notes": notes, "labels": read.labels, "tokenizer": tokenizer, "chooses": chooses}
-    return Chats(str(source), digest, **known, summary=(*read.summary, *as_read(tokenizer, known["train"])))
+    summary = (*examples.summary, *as_read(tokenizer, tokens["train"]))
+    return Chats(
+        str(source), digest, **tokens, notes=notes, summary=summary, labels=labels, tokenizer=tokenizer, chooses=chooses
+    )
 
 
 def read_text(corpus: corpora.Corpus, tokenizer: Tokenizer) -> Text:
-    """The corpus, split and tokenized."""
+    """Split and tokenize the corpus."""
     parts = corpora.split(corpus)._asdict()
     streams = {name: encode_documents(tokenizer, documents) for name, documents in parts.items()}
     return Text(corpus.name, corpus.sha256, notes=tuple(corpus.notes), **streams)
@@ -100,56 +105,58 @@ def split_chats(
     test: str | os.PathLike | None = None,
     columns: Columns = BY_NAME,
 ) -> tuple[chat.Splits, str, Examples]:
-    """Return the parts that `read_data` makes of the files, the SHA-256 of all that they hold, and that together, with
-    the summary of the first.
+    """Return the parts that `read_data` uses, the SHA-256 of all conversations, and the examples of all files together.
 
-    A validation part of fewer than `chat.LEAST_CHOICE` conversations could choose nothing, so it is trained on,
-    too, unless it is a file of its own.
+    The examples have the summary of the first file. A validation part of fewer than `chat.LEAST_CHOICE` conversations
+    is too small to choose the best step, so it is added to the training part, unless it has a file of its own.
     """
     whole = read_examples(source, columns)
-    own = {name: read_examples(path, columns) for name, path in (("validation", validation), ("test", test)) if path}
-    files = [whole, *own.values()]
-    read = [messages for one in files for messages in one.conversations]
-    if len(own) == 2:
-        parts, digest = chat.Splits(whole.conversations, [], []), chat.sha256(read)
+    separate = {
+        name: read_examples(path, columns) for name, path in (("validation", validation), ("test", test)) if path
+    }
+    files = [whole, *separate.values()]
+    conversations = [messages for file in files for messages in file.conversations]
+    if len(separate) == 2:
+        parts, digest = chat.Splits(whole.conversations, [], []), chat.sha256(conversations)
     else:
-        parts, digest = chat.split(whole.conversations, str(source), whole.is_labelled), chat.split_sha256(read)
-    train = parts.train + [messages for name in own for messages in getattr(parts, name)]
+        parts = chat.split(whole.conversations, str(source), whole.is_labelled)
+        digest = chat.split_sha256(conversations)
+    train = parts.train + [messages for name in separate for messages in getattr(parts, name)]
     if validation is None and len(parts.validation) < chat.LEAST_CHOICE:
         train = train + parts.validation
-    parts = parts._replace(train=train, **{name: one.conversations for name, one in own.items()})
-    notes = [note for one in files for note in one.notes]
-    labels = chat.labels_of(read, whole.is_labelled)
-    return parts, digest, replace(whole, conversations=read, labels=labels, notes=notes)
+    parts = parts._replace(train=train, **{name: file.conversations for name, file in separate.items()})
+    notes = [note for file in files for note in file.notes]
+    labels = chat.labels_of(conversations, whole.is_labelled)
+    return parts, digest, replace(whole, conversations=conversations, labels=labels, notes=notes)
 
 
 def as_read(tokenizer: Tokenizer, examples: ChatTokens) -> list[str]:
-    """Show the first of the examples as the model reads it, with special tokens; of a long one both ends."""
+    """Show the first example as the model reads it, with special tokens; only both ends of a long one."""
     text = tokenizer.decode(examples.rows[0][0], skip_special_tokens=False)
     if len(text) > SHOWN:
         text = f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}"
     lines = [part for line in text.splitlines() for part in wrap(escape(line, SHOWN), 76) or [""]]
-    return ["the first of them as the model reads it:", *(f"  {line}" for line in lines)]
+    return ["the first example as the model reads it:", *(f"  {line}" for line in lines)]
 
 
 def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[str]:
-    """Return notes on what the training part cannot teach, what others share with it, and labels that none tests."""
+    """Return notes on labels that are not trained or not tested, and on questions that several parts share."""
     responses = set(map(chat.response_of, parts.train))
     questions = {name: list(map(chat.question_of, part)) for name, part in parts._asdict().items()}
     notes = []
     if len(responses) == 1 < len(parts.train):
         notes.append(f"every response to learn is {escape(repr(*responses), 60)}: there is nothing to tell apart")
     for name, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        known = set(questions[other])
-        if shared := sum(question in known for question in questions[name]):
+        other_questions = set(questions[other])
+        if shared := sum(question in other_questions for question in questions[name]):
             words = "training" if other == "train" else other
             notes.append(
-                f"{shared:,} of {len(questions[name]):,} {name} conversations begin as one of the {words} part does"
+                f"{shared:,} of {len(questions[name]):,} {name} conversations begin like one in the {words} part"
             )
     for name in ("validation", "test"):
-        there = set(map(chat.response_of, getattr(parts, name)))
-        if strange := [repr(label) for label in labels or () if label in there - responses]:
-            notes.append(f"{escape(first_few(strange))} never occurs in the training part, but in {name}")
+        occurring = set(map(chat.response_of, getattr(parts, name)))
+        if untrained := [repr(label) for label in labels or () if label in occurring - responses]:
+            notes.append(f"{escape(first_few(untrained))} occurs in {name}, but never in the training part")
     tested = set(map(chat.response_of, parts.test))
     if untested := [repr(label) for label in labels or () if label not in tested]:
         notes.append(
@@ -159,13 +166,13 @@ def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[s
 
 
 def tokenizer_for(corpus: corpora.Corpus, vocab_size: int) -> Tokenizer:
-    """A tokenizer learned from the training documents of the corpus."""
+    """Learn a tokenizer from the training documents of the corpus."""
     documents = corpora.split(corpus).train
     return train_tokenizer((document.text for document in documents), vocab_size)
 
 
 def sample(stream: TokenStream | ChatTokens, examples: int, seq_len: int) -> TokenStream | ChatTokens:
-    """Draw about so many conversations, or sequences of `seq_len` tokens of a text, once and for all."""
+    """Draw about `examples` conversations, or sequences of `seq_len` tokens of a text, always the same ones."""
     return stream.sample(examples) if isinstance(stream, ChatTokens) else stream.sample(examples * seq_len)
 
 
@@ -183,7 +190,7 @@ def training_batches(
 
 
 def longest(data: Text | Chats, seq_len: int) -> int:
-    """The length of the longest sequence of a batch: `seq_len`, or less where conversations are not so long."""
+    """Return the length of the longest sequence in a batch: `seq_len`, or less if all conversations are shorter."""
     if isinstance(data, Chats):
         parts = (data.train, data.validation, data.test)
         return min(seq_len, max(len(ids) for part in parts for ids, _ in part.rows))
@@ -191,14 +198,14 @@ def longest(data: Text | Chats, seq_len: int) -> int:
 
 
 def check_length(model, data: Text | Chats, seq_len: int) -> None:
-    """MiniloraError where sequences of `seq_len` tokens of the data would pass the model's positions."""
+    """Raise MiniloraError if sequences of `seq_len` tokens of the data are longer than the model's positions."""
     seq_len = longest(data, seq_len)
     check_positions(model, seq_len, f"{seq_len:,} tokens per sequence", "give a smaller --seq-len")
 
 
 def check_positions(model, tokens: int, what: str, advice: str) -> None:
-    """MiniloraError, which says what passes the model's positions, for so many tokens and the virtual ones before."""
+    """Raise MiniloraError, with `what` and `advice`, if virtual tokens and `tokens` others exceed the positions."""
     limit, virtual = model.config.max_position_embeddings, model.body.virtual_tokens
     if virtual + tokens > limit:
         words = f"{virtual} virtual tokens and " if virtual else ""
-        raise MiniloraError(f"{words}{what} pass the model's {limit:,} positions: {advice}")
+        raise MiniloraError(f"{words}{what} exceed the model's {limit:,} positions: {advice}")

@@ -1,11 +1,11 @@
-"""The processes that train one model together, over MPI: `mpiexec -n 4 python -m mpi4py -m minilora pretrain …`.
+"""Training one model in several processes, over MPI: `mpiexec -n 4 python -m mpi4py -m minilora pretrain …`.
 
 Data-parallel training (Li et al. 2020, "PyTorch Distributed", section 3): each process, a rank, holds the whole model
-and takes its share of the rows of every batch; their gradients are added up, so all take the same step. What crosses
-the wire in a step is one buffer with the gradients of what trains and a few numbers beside them.
+and computes its share of the rows of every batch. Their gradients are summed, so all ranks take the same step. Per
+step, they exchange one buffer with the gradients of the trainable parameters and a few other numbers.
 
-Without mpiexec the process is a world of its own, and nothing of MPI is imported. `-m mpi4py` is what ends all ranks
-when one of them fails: without it the others would wait for it for ever.
+Without mpiexec, the process is a world of its own and imports nothing of MPI. `-m mpi4py` ends all ranks when one of
+them fails; without it, the others would wait for it forever.
 """
 
 from __future__ import annotations
@@ -31,34 +31,36 @@ Batch = dict[str, np.ndarray]
 
 
 class World:
-    """`size` processes of which this one is number `rank`, counted from 0. Without a communicator, one alone.
+    """The `size` processes that train together, of which this one is number `rank`, counted from 0.
 
-    comm: mpi4py's communicator of them all.
+    comm: mpi4py's communicator of all of them; None: this process alone.
     """
 
     def __init__(self, comm=None):
         self._comm = comm
         self.rank: int = 0 if comm is None else comm.Get_rank()
         self.size: int = 1 if comm is None else comm.Get_size()
-        self.asked: list[int] = []  # the signals that this rank was sent
-        self._agreed = 0  # a signal that some rank was sent, known to all since the last sum
+        self.asked: list[int] = []  # the signals that this rank has received
+        self._agreed = 0  # a signal that some rank received, which all ranks have known since the last sum
         if self.size > 1:
             from mpi4py import MPI
 
             self._in_place = MPI.IN_PLACE
-            self._here = comm.Split_type(MPI.COMM_TYPE_SHARED)  # the ranks on this machine, which share out its GPUs
+            self._here = comm.Split_type(MPI.COMM_TYPE_SHARED)  # the ranks on this machine, which share its GPUs
             if devices := backend.device_count():
                 backend.set_device(self._here.Get_rank() % devices)
 
     @property
     def stop(self) -> int:
-        """The signal after which all ranks are to stop; 0 for none. Between two sums it is the same on all ranks."""
+        """The signal for which all ranks should stop, or 0. Between two sums it is the same on all ranks."""
         return (self.asked or [0])[0] if self.size == 1 else self._agreed
 
     @contextmanager
     def shared_cores(self) -> Iterator[None]:
-        """Within the block, this rank uses no more than its share of the cores: of those that it may use, which it
-        shares with the ranks on this machine that may use them, too. All ranks enter it alike.
+        """Limit this rank, within the block, to its share of the cores.
+
+        The cores that it may use are divided among the ranks on this machine that may use them, too. All ranks must
+        enter the block.
         """
         with ExitStack() as stack:
             if self.size > 1:
@@ -70,13 +72,13 @@ class World:
             yield
 
     def share(self, batch: Batch) -> range:
-        """This rank's rows of a batch."""
+        """Return this rank's rows of a batch."""
         return split_rows(range(len(batch["input_ids"])), self.size)[self.rank]
 
     def all_reduce(self, arrays: list) -> list:
-        """Each of `arrays` (of the backend) summed over the ranks, which all give the same shapes.
+        """Return each of `arrays` (of the backend) summed over the ranks, which must all pass the same shapes.
 
-        The arrays travel in one buffer, in one Allreduce, with the stop flags; the results are views of that buffer.
+        One Allreduce of one buffer sums them together with the stop flags; the results are views of that buffer.
         """
         flags = backend.asarray(np.array([s in self.asked for s in SIGNALS], dtype=np.float32))
         host = backend.to_numpy(xp.concatenate([a.reshape(-1) for a in (*arrays, flags)]))
@@ -87,26 +89,26 @@ class World:
         return [flat[end - a.size : end].reshape(a.shape) for a, end in zip(arrays, ends, strict=True)]
 
     def sum(self, number: float) -> float:
-        """The sum of a number over the ranks, added in the order of the ranks."""
+        """Return the sum of a number over the ranks, added in their order."""
         return number if self.size == 1 else sum(self._comm.allgather(number))
 
     def check_alike(self, facts: dict, model: Any) -> None:
-        """Raise MiniloraError on a rank that was started with other facts, or another model, than rank 0."""
+        """Raise MiniloraError on a rank whose facts or model differ from those of rank 0."""
         if self.size > 1 and self.broadcast(mine := (facts, base_fingerprint(model))) != mine:
             raise MiniloraError("this rank was started with other settings, data or weights than rank 0")
 
     def broadcast(self, thing):
-        """Return what rank 0 gives, on all ranks, which wait for it."""
+        """Return rank 0's `thing` on all ranks, which wait for it."""
         return thing if self.size == 1 else self._comm.bcast(thing)
 
 
 @cache
 def this_world() -> World:
-    """The world that this process was started in."""
+    """Return the world in which this process was started."""
     return World(launch.communicator())
 
 
-# A step: the rows of each batch are shared out, the gradients added up
+# A step: divide the rows of each batch among the ranks, and sum their gradients
 
 
 def take(batch: Batch, rows: range) -> Batch:
@@ -114,10 +116,10 @@ def take(batch: Batch, rows: range) -> Batch:
 
 
 def batch_gradients(model, batches: list[Batch], seed: tuple[int, ...] = (0,), world: World | None = None):
-    """The mean loss over all targets of `batches` (a 0-d array of the backend), its gradient left in `.grad`.
+    """Return the mean loss over all targets of `batches` (a 0-d array of the backend); its gradient is in `.grad`.
 
-    batches: one for a plain step, several to accumulate; of the whole world, the ranks that share the step, each of
-    which takes its rows. seed: of dropout; each row draws from a stream of its own.
+    batches: one for a plain step, several to accumulate gradients; each rank of `world` takes its rows of them. seed:
+    for dropout; each row has a random stream of its own, so the masks do not depend on how rows are divided.
     """
     world = world or World()
     num_items = sum(model.count_targets(batch["labels"]) for batch in batches)
@@ -133,7 +135,7 @@ def batch_gradients(model, batches: list[Batch], seed: tuple[int, ...] = (0,), w
             of_batch = loss_of(number, batch, mine)
             loss = loss + of_batch.data
             totals = threads.add_up([totals, gradients(of_batch)])
-    if world.size > 1:  # what no rank has a gradient for gets zeros
+    if world.size > 1:  # every rank must send the same arrays, so a missing gradient is sent as zeros
         trained = [p for p in model.parameters() if p.requires_grad]
         arrays = [totals.pop(p) if p in totals else xp.zeros(p.shape, dtype=p.dtype) for p in trained]
         loss, *arrays = world.all_reduce([backend.asarray(loss, dtype=trained[0].dtype), *arrays])

@@ -28,7 +28,7 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize(
     "flags, words",
     [
-        (["--strength", "0.5"], "--strength 0.5 is that of an adapter: give one by --adapter"),
+        (["--strength", "0.5"], "--strength 0.5 needs an adapter: give one with --adapter"),
         (["--adapter", "a", "--strength", "nan"], "--strength must be a number, not nan"),
         (["--adapter", "other"], "other: the adapter was trained on another base"),
     ],

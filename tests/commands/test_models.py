@@ -144,7 +144,7 @@ def test_an_adapter_says_so_and_brings_no_control_characters(tmp_path, capsys):
     [
         ("m", {"model_type": "be\x1brt"}, "minilora reads llama"),
         ("a", {"peft_type": "\x1b"}, "minilora reads "),
-        ("nowhere", {}, "is no model: give base"),
+        ("nowhere", {}, "is not a model: give base"),
         ("SmolLM", {}, "did you mean 'smollm2'?"),
         ("tiny", {}, "tiny is not on this machine yet: minilora models get tiny"),
     ],

@@ -52,7 +52,7 @@ BAD = {
     "model": (["llama-8b"], "did you mean 'llama-"),
     "no model": ([], "required: model"),
     "positions": (["gpt-3-175b", "--seq-len", "2049"], "2,048 positions"),
-    "rank": (["llama-7b", "--rank", "4097"], "above the width 4,096"),
+    "rank": (["llama-7b", "--rank", "4097"], "larger than the width 4,096"),
     "target": (["llama-7b", "--targets", "qproj"], "did you mean 'q_proj'"),
 }
 

@@ -49,7 +49,7 @@ def test_a_resumed_run_has_the_settings_of_its_folder(place, tmp_path, capsys):
     (tmp_path / "other.txt").write_text((place / "text.txt").read_text().replace("boats", "goats"))
     for typed, message in (
         (["--batch-size", 8], "--batch-size was 2, not 8"),
-        (["--data", tmp_path / "other.txt"], "--data was another text, or was divided in another way: leave such"),
+        (["--data", tmp_path / "other.txt"], "--data was another text, or was split in another way: leave such"),
         (["--epochs", 0.5], "--steps was 4, not "),
         (["--method", "ia3"], "--method was lora, not ia3"),
         (["--lr", 0.1, "--rank", 4], "--lr was 0.001, not 0.1; --rank was 2, not 4"),

@@ -88,7 +88,7 @@ def test_what_is_no_number_is_left_out(tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["{folder}/none"], "none is no run folder: there is no run.json in it"),
+        (["{folder}/none"], "none is not a run folder: there is no run.json in it"),
         (["{folder}/other"], "other/run.json is damaged, or not the record of a run; choose another folder"),
         (["{folder}/run", "--out", "{folder}/run.pdf"], "--out must end in .png, not "),
     ],

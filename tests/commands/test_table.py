@@ -45,7 +45,7 @@ def test_what_was_understood_is_shown(place, tmp_path, capsys):
     assert lines[0] == f"{place / 'mails.csv'}: 50 examples, from the columns Mail and team"
     counted = ", ".join(f"team {i} (2)" for i in range(8))
     assert f"{lines[1]} {lines[2].strip()}" == f"25 labels: {counted} and 17 more" and len(lines[1]) <= 80
-    assert lines[3] == "the first of them as the model reads it:"
+    assert lines[3] == "the first example as the model reads it:"
     shown = ["  <|im_start|>user", "  Which team?", "  ", "  No ", "  <|im_start|>assistant", "  team "]
     assert all(line.startswith(start) for line, start in zip(lines[4:10], shown, strict=True))
     assert "the test part has no example of 'team " in err

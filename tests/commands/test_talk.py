@@ -120,13 +120,16 @@ def test_what_does_not_fit_is_said_and_the_chat_goes_on(says, typed):
     says(*["It is so." * 4] * 8)
     out, err = typed("chat", "--max-new-tokens", 60, lines="word " * 300 + "\n" + "What is it?\n" * 8)
     assert out.count("It is so.\n") == 6
-    assert err.count("tokens, and 256 are kept: reset it, or shorten the question") == 3
+    assert (
+        err.count("tokens, which leaves no room for an answer in the context of 256: reset it, or shorten the question")
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
     "arguments, lines, words",
     [
-        (["chat", "--model", "base"], "", "base model; choose a chat model: --model smollm2 is one (minilora"),
+        (["chat", "--model", "base"], "", "base model; choose a chat model, such as --model smollm2 (minilora"),
         (["chat"], b"a\xff\n", "standard input is not UTF-8"),
         (["generate", "--prompt", "-"], b"a\xff\n", "standard input is not UTF-8"),
         (["chat", "--max-new-tokens", "0"], "", "--max-new-tokens must be"),

@@ -88,10 +88,10 @@ def test_a_state_that_fits_no_epoch():
     "make, message",
     [
         (lambda: LanguageModelBatches(IDS[:9], 4, 10, 0), "the text has 9 tokens, shorter than a context of 10"),
-        (lambda: LanguageModelBatches(IDS, 0, 10, 0), "batch size 0"),
+        (lambda: LanguageModelBatches(IDS, 0, 10, 0), "batch size must be at least 1, not 0"),
         (lambda: list(evaluation_windows(IDS[:1], 8, 2)), "1 tokens"),
         (lambda: list(evaluation_windows(IDS, 1, 2)), "a context of 1"),
-        (lambda: ClassificationBatches([], [], 2, 8, 0, 0), "at least one"),
+        (lambda: ClassificationBatches([], [], 2, 8, 0, 0), "0 labels: give one label per text"),
         (lambda: ClassificationBatches([IDS[:0]], [0], 2, 8, 0, 0), "without tokens"),
     ],
 )

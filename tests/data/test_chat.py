@@ -98,19 +98,21 @@ FIRST = {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_s
     ],
 )
 def test_unknown_templates(template, special, changes):
-    with pytest.raises(MiniloraError, match="chat template is none of those known here"):
+    with pytest.raises(MiniloraError, match="chat template is not one that minilora knows"):
         chat.find_format(make_tokenizer(template, special, **changes))
 
 
 def test_a_model_without_a_format():
-    with pytest.raises(MiniloraError, match="no chat format: it is a base model; choose a chat model: --model smollm2"):
+    with pytest.raises(
+        MiniloraError, match="no chat format, as it is a base model; choose a chat model, such as --model smollm2"
+    ):
         chat.find_format(make_tokenizer(None))
 
 
 def test_messages_out_of_order():
     system = {"role": "system", "content": "x"}
     for messages in ([], [system], turns("a", "b")[1:], [*turns("a"), *turns("b")], [*turns("a", "b"), system]):
-        with pytest.raises(MiniloraError, match="messages in the order"):
+        with pytest.raises(MiniloraError, match="messages come in the order"):
             FORMAT.encode(TOKENIZER, messages)
 
 
@@ -211,7 +213,7 @@ def test_rows_of_like_length_make_a_batch_across_epochs():
 def test_an_answer_that_does_not_fit_is_left_out():
     rows = chat.encode_conversations(TOKENIZER, FORMAT, [turns("x", "y" * 90), turns("a", "b")])
     batches = ChatBatches(rows, 2, 80, 1, 5)
-    assert batches.notes == ["1 of 2 left out: the response is longer than 80 tokens"]
+    assert batches.notes == ["1 of 2 conversations are left out: the response is longer than 80 tokens"]
     assert learned(batches.next_batch()) == [rows.rows[1][0][rows.rows[1][1]].tolist()] * 2
     answer, alone = int(rows.rows[0][1].sum()), chat.ChatTokens(rows.rows[:1], [90])
     (labels,) = learned(ChatBatches(alone, 1, answer + 2, 1, 5).next_batch())  # the line end after, one token before

@@ -208,11 +208,11 @@ def test_a_folder(tmp_path):
     os.symlink(tmp_path, tmp_path / "a" / "loop")
     corpus = load(tmp_path)
     assert texts(corpus.documents) == {"b.txt:0": "Second.", "a/deep.md:0": "First."}
-    assert corpus.notes == (f"left out of {tmp_path}, not being text in UTF-8: latin.txt, picture.png",)
+    assert corpus.notes == (f"left out of {tmp_path}, as they are not UTF-8 text: latin.txt, picture.png",)
     assert load(tmp_path / "a").notes == load("numpy-docs").notes == ()
     (tmp_path / "others").mkdir()
     (tmp_path / "latin.txt").rename(tmp_path / "others" / "latin.txt")
-    refused(tmp_path / "others", "there is no text in", "not being text in UTF-8: latin.txt")
+    refused(tmp_path / "others", "there is no text in", "as they are not UTF-8 text: latin.txt")
 
 
 @pytest.mark.parametrize(

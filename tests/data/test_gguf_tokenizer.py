@@ -177,7 +177,7 @@ def test_added_tokens_keep_their_kind():
     assert pieces(again, "value of x,") == pieces(tokenizer, "value of x,") == ["value of x", ","]
 
 
-NO_NAME = "no byte-level byte-pair encoding that cuts a text into words as one of gpt-2, smollm, llama-bpe, qwen2 does"
+NO_NAME = "not a byte-level byte-pair encoding that splits a text into words like gpt-2, smollm, llama-bpe or qwen2"
 SPACED = {"id": 3, "single_word": False, "lstrip": True, "rstrip": False, "normalized": False, "special": False}
 
 
@@ -213,5 +213,5 @@ def test_a_tokenizer_that_gguf_cannot_describe_is_refused(name):
 
 def test_a_vocabulary_larger_than_the_model_is_refused():
     tokenizer = train_tokenizer(TEXTS, 300)
-    with pytest.raises(MiniloraError, match=f"has {tokenizer.vocab_size} tokens, the model 280"):
+    with pytest.raises(MiniloraError, match=f"has {tokenizer.vocab_size} tokens, but the model only 280"):
         tokenizer.gguf_metadata(280)

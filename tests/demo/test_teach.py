@@ -173,7 +173,7 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
     model, out = ["--model", place / "model"], ["--out", tmp_path / "out"]
     cases = {
         ("--model", tmp_path / "base model", *out): "it is a base model; choose a chat model",
-        ("--model", tmp_path / "unknown", *out): "template is none of those known",
+        ("--model", tmp_path / "unknown", *out): "template is not one that minilora knows",
         ("--model", "smollm2", *out): "minilora models get smollm2",
         ("--model", "", *out): "--model must not be empty",
         (*model, "--out", tmp_path / "full"): "results.json is no demo's",

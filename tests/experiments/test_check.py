@@ -130,3 +130,9 @@ def test_a_training_that_fails_is_stale_and_a_model_that_is_not_here_is_told(ret
         check.check(path, known)
     monkeypatch.setattr(check, "today", diverged)
     assert main(["check", NAME]) == 0 and "not checked: the loss became nan" in capsys.readouterr().out
+
+
+def test_records_of_times_have_no_training_and_those_of_another_kind_are_told(tmp_path):
+    assert check.today(check.Kept(tmp_path, {"minilora": "scaling", "settings": {}}, {})) is None
+    with pytest.raises(MiniloraError, match="nothing here measures cells of 'juggling'"):
+        check.today(check.Kept(tmp_path, {"minilora": "juggling", "settings": {}}, {}))

@@ -125,7 +125,7 @@ BAD = {
     "an unknown quantization": (head(tensors=1, rest=info(kind=999) + b"\0" * 64), "quantization 999"),
     "one that the library knows and cannot read": (head(tensors=1, rest=info(kind=24) + b"\0" * 64), "quantization 24"),
     "rows that are no whole blocks": (head(tensors=1, rest=info(axes=(33,), kind=2) + b"\0" * 64), "whole blocks"),
-    "a crooked offset": (head(tensors=1, rest=info(offset=4) + b"\0" * 99), "multiple of 32"),
+    "a crooked offset": (head(tensors=1, rest=info(offset=4) + b"\0" * 99), "multiples of 32"),
     "cut short": (head(tensors=1, rest=info(axes=(400,)) + b"\0" * 64), "1,600 bytes"),
 }
 
@@ -233,12 +233,24 @@ def test_its_types_are_those_of_llama_cpp(tmp_path):
 
 
 UNWRITABLE = {
-    "a scale that overflows": ({}, {"w": stored(np.full((1, 32), 1e7), "Q8_0")}, "w holds a number that Q8_0 cannot"),
-    "an F16 that overflows": ({}, {"w": stored(np.full((1, 2), 7e4), "F16")}, "w holds a number that F16 cannot"),
-    "not a number": ({}, {"w": stored(np.array([np.nan]), "F32")}, "w holds a number that F32 cannot"),
+    "a scale that overflows": (
+        {},
+        {"w": stored(np.full((1, 32), 1e7), "Q8_0")},
+        "w has values that are too large for Q8_0",
+    ),
+    "an F16 that overflows": (
+        {},
+        {"w": stored(np.full((1, 2), 7e4), "F16")},
+        "w has values that are too large for F16",
+    ),
+    "not a number": (
+        {},
+        {"w": stored(np.array([np.nan]), "F32")},
+        "w has values that are too large for F32, infinite or NaN",
+    ),
     "another shape": ({}, {"w": StoredTensor((3,), lambda: np.zeros(4), "F32")}, r"w has the shape \(4,\), not \(3,\)"),
     "below 0": ({"k": -1}, {}, "metadata holds a number"),
-    "a list of two kinds": ({"k": [1, "a"]}, {}, "metadata of k cannot be .1"),
+    "a list of two kinds": ({"k": [1, "a"]}, {}, "metadata k cannot be stored: .1"),
     "a float too large": ({"k": 1e300}, {}, "metadata holds a number"),
 }
 

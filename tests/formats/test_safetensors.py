@@ -129,7 +129,7 @@ def test_what_could_not_be_read_back_is_not_saved(tmp_path, tensors, metadata, w
 TWO = {"a": entry(), "b": entry(start=8, stop=16)}
 BAD = {
     "shape and bytes differ": ({"a": entry(shape=(3,))}, 8, "does not fill"),
-    "a hole": ({"a": entry(), "b": entry(start=12, stop=20)}, 20, "tensor b leaves a hole"),
+    "a hole": ({"a": entry(), "b": entry(start=12, stop=20)}, 20, "tensor b leaves a gap"),
     "an overlap": ({"a": entry(), "b": entry(start=4, stop=12)}, 12, "tensor b overlaps"),
     "data cut off": (TWO, 15, "need"),
     "offsets beyond the file": ({"a": entry(shape=(2**40,), stop=2**42)}, 8, "need"),
@@ -160,7 +160,7 @@ def test_bad_lengths_are_refused_and_a_header_over_the_limit_is_not_read(tmp_pat
     with open(tmp_path / "a", "wb") as file:  # sparse: takes no space on the disk
         file.write(length.to_bytes(8, "little") + b"{}")
         file.truncate(2 * safetensors.HEADER_LIMIT)
-    with pytest.raises(FormatError, match=f"header of {length:,} bytes"):
+    with pytest.raises(FormatError, match=f"header needs {length:,} bytes"):
         load_file(tmp_path / "a")
 
 

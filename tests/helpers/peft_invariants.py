@@ -303,7 +303,7 @@ def scales_or_says_why_not(case: Case, model: str, seed: int, folder) -> None:
     m = train(adapted(case, model, seed)).eval()
     trained = logits(m)
     if not case.scales:
-        refused(lambda: m.set_strength(0.5), "no strength but 1", "0.5")
+        refused(lambda: m.set_strength(0.5), "strength must be 1, not 0.5")
         assert np.array_equal(logits(m), trained) and m.strength == 1
         return
     merged, live = {}, m.get_nb_trainable_parameters()

@@ -345,7 +345,7 @@ def test_bad_input(folder, tmp_path, capsys):
         ({"--data": many, "--test": write(tmp_path / "m.jsonl", rows(9, tuple("abcde"), 500)), "--sizes": "4"},
          "--sizes 4 is too small for 5 labels"),
         ({"--methods": "lora,lorra"}, "did you mean 'lora'"),
-        ({"--data": "numpy-docs"}, "numpy-docs is no file of examples: .csv, .tsv, "),
+        ({"--data": "numpy-docs"}, "numpy-docs is not a file of examples; these end in .csv, .tsv, "),
         ({"--model": "base"}, "chat format"),
     ):  # fmt: skip
         flags = [part for flag in (good | changed).items() for part in flag]

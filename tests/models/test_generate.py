@@ -51,13 +51,13 @@ def test_a_cache_takes_no_more_than_it_holds_and_is_of_one_batch():
     with no_grad():
         model(PROMPTS, past_key_values=cache)
         for ids, words in [
-            (PROMPTS, "cache of 6 positions cannot take 8"),
-            (PROMPTS[:1, :1], "holds 3 sequences and the batch has 1"),
-            (PROMPTS[:2, :1], "holds 3 sequences and the batch has 2"),
+            (PROMPTS, "cache of 6 positions has no room for 8"),
+            (PROMPTS[:1, :1], "holds 3 sequences, but the batch has 1"),
+            (PROMPTS[:2, :1], "holds 3 sequences, but the batch has 2"),
         ]:
             with pytest.raises(MiniloraError, match=words):
                 model(ids, past_key_values=cache)
-        with pytest.raises(ValueError, match="labels are of whole texts"):
+        with pytest.raises(ValueError, match="labels need the whole text"):
             model(PROMPTS, labels=PROMPTS, past_key_values=cache)
         assert cache.length == 4
         model(PROMPTS[:, :2], past_key_values=cache)

@@ -97,9 +97,9 @@ def test_the_table_of_positions_ends():
     model = tiny()
     assert model(ids_of(1, 16)).logits.shape == (1, 16, 11)
     assert model.generate(ids_of(1, 6), 10).shape == (1, 16)
-    with pytest.raises(MiniloraError, match="17 tokens pass the model's 16 positions; shorten the text"):
+    with pytest.raises(MiniloraError, match="17 tokens exceed the model's 16 positions; shorten the text"):
         model(ids_of(1, 17))
-    with pytest.raises(MiniloraError, match="pass the model's 16 positions"):
+    with pytest.raises(MiniloraError, match="exceed the model's 16 positions"):
         model.generate(ids_of(1, 6), 11)
     cache = KVCache(20)
     with no_grad():

@@ -121,15 +121,15 @@ FAULTS = {
     "a field of another type": (lambda w, t: w.kv_data[0]["llama.block_count"].__setattr__("value", "2") or
                                 w.kv_data[0]["llama.block_count"].__setattr__("type", gguf.GGUFValueType.STRING),
                                 "llama.block_count is '2', not of type int"),
-    "no embeddings": (lambda w, t: t.pop("token_embd.weight"), "no table of embeddings"),
+    "no embeddings": (lambda w, t: t.pop("token_embd.weight"), "no embedding table"),
     "a missing tensor": (lambda w, t: t.pop("blk.1.ffn_up.weight"), "missing model.layers.1.mlp.up_proj.weight"),
     "a tensor of another model": (lambda w, t: t.update({"blk.0.ssm.weight": t["output.weight"]}), r"blk\.0\.ssm"),
     "a block of 5,000 digits": (lambda w, t: t.update({f"blk.{'9' * 5000}.attn_q.weight": t["output.weight"]}),
-                                "a tensor that this llama model does not have: blk.999"),
-    "a block too many": (lambda w, t: t.update({"blk.2.ffn_up.weight": t["blk.1.ffn_up.weight"]}), "have: blk.2"),
+                                "a tensor that does not belong to a llama model: blk.999"),
+    "a block too many": (lambda w, t: t.update({"blk.2.ffn_up.weight": t["blk.1.ffn_up.weight"]}), "model: blk.2"),
     "heads that do not fit": (lambda w, t: t.update({"blk.0.attn_q.weight": t["blk.0.attn_q.weight"][:31]}), "31 rows"),
     "heads rotated in part": (lambda w, t: w.kv_data[0]["llama.rope.dimension_count"].__setattr__("value", 4),
-                              "llama.rope.dimension_count is 4: heads of 8 can be rotated whole only"),
+                              "llama.rope.dimension_count is 4, but only heads rotated whole \\(8\\) are supported"),
     "an architecture that is a list": (lambda w, t: w.kv_data[0].update({"general.architecture":
         gguf.gguf_writer.GGUFValue([1, 2], gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32)}), r"\[1, 2\]"),
     "YaRN": (lambda w, t: w.add_string("llama.rope.scaling.type", "yarn"), "'yarn'"),
@@ -266,15 +266,15 @@ REFUSED = {
     "an adapter's wrapper": (lambda: adapted(LoraConfig(r=2), True), "has an adapter on it"),
     "an adapted model": (lambda: adapted(LoraConfig(r=2), False), "has an adapter on it"),
     "a prefix": (lambda: adapted(PrefixTuningConfig(num_virtual_tokens=2), False), "has an adapter on it"),
-    "a bias that llama.cpp does not read": (with_head_bias, "lm_head.bias have no place in a llama model"),
+    "a bias that llama.cpp does not read": (with_head_bias, "a llama model in a GGUF file cannot have lm_head.bias"),
     "qwen2 with biases in its MLP": (
         lambda: model_of(model_type="qwen2", attention_bias=True, mlp_bias=True),
-        r"layers\.0\.mlp\.gate_proj\.bias.*and 3 more have no place in a qwen2 model",
+        r"a qwen2 model in a GGUF file cannot have .*layers\.0\.mlp\.gate_proj\.bias.*and 3 more",
     ),
     "qwen2 with wide heads": (lambda: model_of(model_type="qwen2", head_dim=12), "has heads of 8, this one of 12"),
     "a scaling that is not found again": (
         lambda: model_of(rope_theta=5e5, rope_scaling={**LLAMA3, "high_freq_factor": 9.0}),
-        "low_freq_factor 1, high_freq_factor 9, .* would not be found again",
+        "cannot hold rotary scaling with .*low_freq_factor 1, high_freq_factor 9",
     ),
 }
 

@@ -249,7 +249,7 @@ def test_over_4_bits_it_computes_what_it_does_over_their_floats(rows, options):
 def test_pissa_over_4_bits_is_refused():
     model = Pair()
     model.second = Linear4bit.from_linear(model.second)
-    with pytest.raises(MiniloraError, match="PiSSA takes .* float weight.*4 bits.*init_lora_weights=True"):
+    with pytest.raises(MiniloraError, match="PiSSA needs .* float weight.*4 bits.*init_lora_weights=True"):
         get_peft_model(model, LoraConfig(r=2, init_lora_weights="pissa", target_modules=["second"]))
     get_peft_model(model, LoraConfig(r=2, target_modules=["second"]))
 
@@ -308,15 +308,15 @@ def test_what_a_name_in_a_pattern_means(options, expected):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"rank_pattern": {"k_proj": 2}}, ["rank_pattern: 'k_proj' is none of the targets"]),  # a Linear, but no target
-        ({"alpha_pattern": {"proj": 2}}, ["'proj' is none of the targets"]),  # names are whole
-        ({"alpha_pattern": {"attn.q_proj": 2}}, ["'attn.q_proj' is none of the targets"]),  # ends are cut at a dot
+        ({"rank_pattern": {"k_proj": 2}}, ["rank_pattern: 'k_proj' is not a target"]),  # a Linear, but no target
+        ({"alpha_pattern": {"proj": 2}}, ["'proj' is not a target"]),  # names are whole
+        ({"alpha_pattern": {"attn.q_proj": 2}}, ["'attn.q_proj' is not a target"]),  # ends are cut at a dot
         (
             {"rank_pattern": {"q_proj": 2, "layers.0.self_attn.q_proj": 3}},
-            ["'q_proj' and 'layers.0.self_attn.q_proj' differ"],
+            ["'q_proj' and 'layers.0.self_attn.q_proj' give one module different values"],
         ),
         ({"rank_pattern": {"\x1b[2J": 1}}, ["\\x1b[2J"]),
-        ({"rank_pattern": {"v_proj": 9}}, ["r = 9 is above the width 8 of model.layers.0.self_attn.v_proj"]),
+        ({"rank_pattern": {"v_proj": 9}}, ["r = 9 is larger than the width 8 of model.layers.0.self_attn.v_proj"]),
     ],
     ids=str,
 )

@@ -39,7 +39,7 @@ def test_what_is_not_known_is_an_error_and_never_a_gap():
         find("lara")
     with pytest.raises(MiniloraError, match="unknown method in the records 'vora'"):
         in_order(["lora", "vora"])
-    with pytest.raises(TypeError, match="no method has an option ranks; there are"):
+    with pytest.raises(TypeError, match="no method has an option ranks; the options are"):
         Options(ranks=3)
     with pytest.raises(AttributeError, match="'ranks'"):
         _ = Options().ranks

@@ -106,7 +106,7 @@ def test_the_active_one_is_saved_merged_and_deleted(pair, tmp_path):
     m.set_adapter("b")
     np.testing.assert_allclose(logits(m.merge_and_unload()), b, rtol=1e-4, atol=1e-4)
     for again in (m.merge_and_unload, lambda: m.set_adapter("a"), lambda: m.add_adapter("c", LORA)):
-        with pytest.raises(MiniloraError, match="merged into its base before"):
+        with pytest.raises(MiniloraError, match="already merged into its base"):
             again()
 
 
@@ -115,8 +115,8 @@ def test_the_active_one_is_saved_merged_and_deleted(pair, tmp_path):
     [
         (lambda m, folder: m.set_adapter("A"), "unknown adapter 'A': did you mean 'a'"),
         (lambda m, folder: m.delete_adapter("c"), "unknown adapter 'c'"),
-        (lambda m, folder: m.add_adapter("b", LORA), "there is an adapter 'b' already"),
-        (lambda m, folder: m.load_adapter(folder / "b", "a"), "there is an adapter 'a' already"),
+        (lambda m, folder: m.add_adapter("b", LORA), "there is already an adapter 'b'"),
+        (lambda m, folder: m.load_adapter(folder / "b", "a"), "there is already an adapter 'a'"),
         (lambda m, folder: m.load_adapter(folder / "b", 3), "must be text, not 3"),
         (lambda m, folder: m.load_adapter(folder / "other", "c"), "another base"),
         (lambda m, folder: m.add_adapter("c", LoraConfig(target_modules=["nowhere"])), "matches nothing"),

@@ -216,7 +216,7 @@ def test_a_random_start_is_normal_and_of_the_seed(kind):
 
 def test_a_prefix_starts_at_zero_if_asked_and_not_by_pefts_projection():
     assert not prompt(adapted(PREFIX, init_weights="zero")).any()
-    with pytest.raises(MiniloraError, match="prefix_projection: minilora trains the prefix itself"):
+    with pytest.raises(MiniloraError, match="prefix_projection must be False: minilora trains the prefix itself"):
         adapted(PREFIX, prefix_projection=True)
 
 
@@ -277,9 +277,9 @@ def test_with_the_cache_as_without(kind, options, model, seed):
 def test_virtual_tokens_take_positions(kind):
     m = adapted(kind, num_virtual_tokens=20)
     assert m.generate(IDS, 5).shape == (3, 12)
-    with pytest.raises(MiniloraError, match="20 virtual tokens, a prompt of 7 and 6 new tokens pass the model's 32"):
+    with pytest.raises(MiniloraError, match="20 virtual tokens, a prompt of 7 and 6 new tokens exceed the model's 32"):
         m.generate(IDS, 6)
-    with pytest.raises(MiniloraError, match="cache of 26 positions cannot take 27"):
+    with pytest.raises(MiniloraError, match="cache of 26 positions has no room for 27"):
         logits(m, past_key_values=KVCache(26))
 
 

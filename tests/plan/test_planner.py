@@ -254,8 +254,8 @@ def test_a_config_json_is_read(tmp_path):
     "change, message",
     [
         ({"hidden_size": None}, "lacks hidden_size"),
-        ({"num_hidden_layers": 0}, "layers 0; sizes lie between"),
-        ({"num_hidden_layers": 10**30}, "sizes lie between"),
+        ({"num_hidden_layers": 0}, "layers 0; sizes must be between"),
+        ({"num_hidden_layers": 10**30}, "sizes must be between"),
         ({"hidden_size": -4}, "hidden_size must be a whole number of at least 1"),
         ({"vocab_size": "many"}, "vocab_size must be a whole number of at least 1"),
         ({"num_attention_heads": 3}, "not a multiple"),

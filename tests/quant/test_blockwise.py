@@ -263,7 +263,7 @@ def test_the_fast_form_over_many_chunks_and_threads(quant_type, threads, monkeyp
         ([[1.0, np.nan], [np.inf, 2.0]], {}, ["2 of 4", "[0, 1]", "nan"]),
         ([1.0, -np.inf], {}, ["1 of 2", "[1]", "-inf"]),
         ([1.0, 1e300], {}, ["1 of 2", "1e+300", "float32"]),
-        ([[]], {}, ["shape (1, 0)", "nothing"]),
+        ([[]], {}, ["shape (1, 0)", "empty"]),
         ([1, 2], {}, ["int64"]),
         ([1.0], {"blocksize": 48}, ["32, 64, 128, 256, 512, 1024, 2048, 4096", "not 48"]),
         ([1.0], {"blocksize": 64.0}, ["blocksize", "not 64.0"]),
@@ -282,7 +282,7 @@ def test_what_cannot_be_quantized(array, options, words):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda packed, state: packed[:12], "12 numbers of uint8 and 1 absmax values, where shape .5, 5. .*needs 13"),
+        (lambda packed, state: packed[:12], "12 numbers of uint8 and 1 absmax values, but shape .5, 5. .*needs 13"),
         (lambda packed, state: packed.astype("int16"), "of int16"),
         (lambda packed, state: setattr(state, "absmax", state.absmax[:0]) or packed, "0 absmax values"),
         (lambda packed, state: setattr(state, "blocksize", 65) or packed, "blocksize"),

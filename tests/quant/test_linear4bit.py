@@ -230,7 +230,7 @@ def with_mark(model):
         (with_bad_value, {}, ["model.layers.1.mlp.down_proj: 1 of 384", "nan at [2, 5]"]),
         (with_adapter, {}, ["has an adapter: model.layers.0.mlp.up_proj", "quantize the plain model"]),
         (with_mark, {}, ["has an adapter: the model"]),
-        (quantize_model, {}, ["quantized already: model.layers.0.self_attn.q_proj", "and 11 more", "dequantize_model"]),
+        (quantize_model, {}, ["already quantized: model.layers.0.self_attn.q_proj", "and 11 more", "dequantize_model"]),
         (lambda model: None, {"blocksize": 100}, ["blocksize", "100"]),
     ],
 )

@@ -92,15 +92,21 @@ def test_a_base_is_found_by_its_name(tmp_path, catalog, monkeypatch):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("runs/gone", "adapter belongs to runs/gone, not found here: give the base as --model"),
+        ("runs/gone", "adapter belongs to runs/gone, which is not on this machine: give the base as --model"),
         (
             "Org/Other",
-            "belongs to Org/Other, not found here: .*, or get it: minilora models get Org/Other",
+            "belongs to Org/Other, which is not on this machine: .*, or get it: minilora models get Org/Other",
         ),
-        ("", "adapter belongs to a base without a name, not found here"),
-        (["base"], "adapter belongs to a base without a name, not found here"),
-        ("tiny", "belongs to tiny, not found here: give the base as --model, or get it: minilora models get tiny$"),
-        ("Org/Tiny", "belongs to tiny, not found here: give the base as --model, or get it: minilora models get tiny$"),
+        ("", "adapter belongs to a base without a name, which is not on this machine"),
+        (["base"], "adapter belongs to a base without a name, which is not on this machine"),
+        (
+            "tiny",
+            "belongs to tiny, which is not on this machine: give .* --model, or get it: minilora models get tiny$",
+        ),
+        (
+            "Org/Tiny",
+            "belongs to tiny, which is not on this machine: give .* --model, or get it: minilora models get tiny$",
+        ),
     ],
 )
 def test_a_base_that_is_not_here_is_asked_for_in_a_line(tmp_path, monkeypatch, catalog, capsys, name, message):

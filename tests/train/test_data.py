@@ -47,7 +47,7 @@ def test_files_take_the_place_of_the_parts(tmp_path, tokenizer):
     hashes = {read_data(data, tokenizer, *files).sha256 for files in ((), (own,), (own, own))}
     assert len(hashes) == 3
     assert read_data(data, tokenizer, own, own).notes == (
-        "7 of 7 test conversations begin as one of the validation part does",
+        "7 of 7 test conversations begin like one in the validation part",
     )
     few = write(tmp_path / "few.jsonl", ("one?", "good"))
     assert len(read_data(few, tokenizer, own, own).train.rows) == 1  # nothing to divide
@@ -69,10 +69,10 @@ def test_what_training_cannot_teach_is_said(tmp_path, tokenizer):
     test = write(tmp_path / "test.jsonl", *reviews(range(15, 33), "good", "bad", "odd"))
     assert read_data(data, tokenizer, data, test).notes == (
         "every response to learn is 'good': there is nothing to tell apart",
-        "20 of 20 validation conversations begin as one of the training part does",
-        "5 of 18 test conversations begin as one of the training part does",
-        "5 of 18 test conversations begin as one of the validation part does",
-        "'bad', 'odd' never occurs in the training part, but in test",
+        "20 of 20 validation conversations begin like one in the training part",
+        "5 of 18 test conversations begin like one in the training part",
+        "5 of 18 test conversations begin like one in the validation part",
+        "'bad', 'odd' occurs in test, but never in the training part",
     )
     data = write(tmp_path / "y.jsonl", *reviews(range(30), "good", "bad"))
     assert read_data(data, tokenizer).notes == ()
@@ -84,7 +84,7 @@ def test_a_text_has_no_parts_of_its_own_and_says_what_is_left_out(tmp_path, toke
     for name, content in (("a.txt", text), ("latin.txt", b"caf\xe9")):
         (tmp_path / "texts" / name).write_bytes(content)
     folder = str(tmp_path / "texts")
-    assert read_data(folder, tokenizer).notes == (f"left out of {folder}, not being text in UTF-8: latin.txt",)
+    assert read_data(folder, tokenizer).notes == (f"left out of {folder}, as they are not UTF-8 text: latin.txt",)
     with pytest.raises(MiniloraError, match="are for a file of examples .*texts is a text"):
         read_data(folder, tokenizer, str(tmp_path / "x.jsonl"))
 

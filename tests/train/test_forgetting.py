@@ -59,7 +59,7 @@ def test_both_askings_cost_less_than_a_tenth_of_the_training(place):
 @pytest.mark.parametrize(
     "lost, gained, p, words",
     [
-        (7, 0, 2 / 128, "7 of the 13 quiz answers that it knew: 13 → 6 of 20, more than chance makes (p = 0.016)"),
+        (7, 0, 2 / 128, "7 of the 13 quiz answers that it knew: 13 → 6 of 20, more than chance explains (p = 0.016)"),
         (3, 1, 0.625, "3 of the 13 quiz answers that it knew (and 1 new right): 13 → 11 of 20, which may be chance (p"),
         (0, 0, 1.0, "none of the 13 quiz answers that it knew: 13 → 13 of 20"),
     ],
@@ -77,7 +77,7 @@ def test_a_chat_model_replays_its_own_answers_whole(place, monkeypatch):
     answers_of(monkeypatch, dict.fromkeys(load_quiz().general, "It is so."))
     model, tokenizer = loaded(place, "chat")
     source, words = forgetting.replayed(model, tokenizer, "x", 5, seq_len=8, seed=0)
-    assert isinstance(source, ChatBatches) and words.startswith("5 answers")
+    assert isinstance(source, ChatBatches) and words.startswith("5 of its own answers")
     row = source.next_batch()
     text = tokenizer.decode(row["input_ids"][0])
     assert any(question in text for question in load_quiz().general[:5]) and text.strip().endswith("It is so.")

@@ -75,7 +75,7 @@ SMALL = ["chat_template.jinja", "config.json", "tokenizer.json", "tokenizer_conf
 
 @pytest.mark.parametrize("name, weights", WEIGHTS.items())
 def test_get_brings_what_is_read_and_then_no_connection_is_needed(server, models, capsys, name, weights):
-    words = f"{name}: no such folder, and no model of the Hub that is here yet: minilora models get {name}\n"
+    words = f"{name}: no such folder, and no model of the Hub on this machine yet: minilora models get {name}\n"
     assert words in run(capsys, "generate", "--model", name, "--prompt", "x", code=2) and not server.requests
     lines = run(capsys, "models", "get", name).splitlines()
     after = {*weights, *(file for file in SMALL if (models[name] / file).exists())} - {"config.json"}
@@ -159,7 +159,9 @@ def test_a_copy_is_called_by_its_original_and_found_again(server, models, tmp_pa
         config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
         assert config["base_model_name_or_path"] == "org/tiny" and training_of(folder)["model"] == model
         assert base_of(folder) == model and load_model(None, folder)
-        assert ("Trained on a copy of org/tiny" in (folder / "adapter" / "README.md").read_text()) == (model == "copy")
+        assert ("trained on a 4-bit copy (Q4_1) of org/tiny" in (folder / "adapter" / "README.md").read_text()) == (
+            model == "copy"
+        )
         (folder / "adapter" / "training.json").unlink()  # as PEFT's own adapters
         assert base_of(folder / "adapter") == "org/tiny"
 

@@ -225,7 +225,7 @@ def test_a_gradient_that_is_not_a_number_changes_no_weight_and_leaves_the_last_c
 def test_what_is_not_finite_at_the_end_is_not_saved(tmp_path, last):
     config = TrainConfig(steps=1, peak_lr=3e38, weight_decay=10.0)
     values = iter([1.0, last])
-    message = "(infinite or not a number at|became nan after) step 1 .*no good"
+    message = "(infinite or NaN at|became nan after) step 1 .*no good"
     with RunFolder(tmp_path / "run") as run, pytest.raises(MiniloraError, match=message):
         quiet(tiny(), batches(), config, evaluate=lambda: next(values), run=run)
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -172,15 +172,15 @@ def test_resume_falls_back_over_a_damaged_checkpoint_and_changes_nothing_if_all_
 
 def test_resume_without_a_run_or_checkpoint_starts_anew_and_says_so(tmp_path):
     (note,) = train(tmp_path / "run", [1, 2, 3], resume=True)
-    assert "no checkpoint to resume from" in note and "starting anew" in note
+    assert "no checkpoint to resume from" in note and "starting from the beginning" in note
     (note,) = train(tmp_path / "run", [1], resume=True)
-    assert "starting anew" in note and logged(tmp_path / "run") == [1]
+    assert "starting from the beginning" in note and logged(tmp_path / "run") == [1]
 
 
 @pytest.mark.parametrize(
     "other, message",
     [
-        ({"text_hash": "b"}, "whose --data was another text, or was divided in another way: leave such flags out"),
+        ({"text_hash": "b"}, "whose --data was another text, or was split in another way: leave such flags out"),
         ({"config": {"model": "base", "method": "rslora"}}, "whose --method was lora, not rslora: leave such flags"),
         ({"config": {"method": "lora"}, "text_hash": None}, "--data was another text, .*; --model was base, not None"),
         ({"config": {"model": "base", "method": "lora", "batch_size": 8}}, "whose --batch-size was None, not 8: leave"),

@@ -120,9 +120,9 @@ def test_a_learned_task_is_measured_end_to_end(taught):
     "conversations, options, message",
     [
         ([], {}, "no conversation"),
-        (ROWS, {"labels": ["positive", "bad"]}, "'negative' is none of the labels positive, bad"),
+        (ROWS, {"labels": ["positive", "bad"]}, "'negative' is not one of the labels positive, bad"),
         (ROWS, {"labels": LABELS, "shots": ROWS[:12]}, "give fewer shots"),
-        (ROWS, {"max_new_tokens": 250}, "an answer of 250 pass the model's 256 positions"),
+        (ROWS, {"max_new_tokens": 250}, "an answer of 250 exceed the model's 256 positions"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(taught, conversations, options, message):

@@ -114,7 +114,7 @@ def test_a_stopped_run_goes_on_with_other_ranks(folder, monkeypatch):
     os.kill(process_of(2, folder), signal.SIGTERM)  # one rank is told, all stop after the same step
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
-    assert re.fullmatch(r"minilora: stopped at step \d+; go on with --resume\n", errors)
+    assert re.fullmatch(r"minilora: stopped at step \d+; continue with --resume\n", errors)
     stopped = losses(folder / "together")
     assert latest_checkpoint(folder / "together" / "checkpoints").step == len(stopped) < 300
     code, _, errors = run(folder, 2, f"{training} --out together --resume")
@@ -184,7 +184,7 @@ def test_what_one_rank_alone_meets_is_said_by_it(folder):
     [
         (2, TRAINING.replace("text.txt", "nowhere"), "no corpus, file or folder is called nowhere"),
         (2, TRAINING.replace("--lr 0.01", "--lr x"), "--lr must be a positive number"),
-        (2, "doctor", "doctor runs as one process; several ranks are for pretrain and finetune"),
+        (2, "doctor", "doctor runs as one process; only pretrain and finetune support several ranks"),
     ],
 )
 def test_bad_input_is_one_line_for_all_ranks(folder, ranks, command, words):

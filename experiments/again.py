@@ -1,0 +1,66 @@
+"""How the cells in a file of records would be measured today, for `experiments.check`."""
+
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from typing import Any
+
+from experiments import compare_model, comparison, rates, windows
+from experiments.results import jargon
+from experiments.studies import STUDIES
+from minilora.errors import MiniloraError
+from minilora.measure import curve
+from minilora.measure.records import Records
+from minilora.train import load
+
+TIMES = ("curves", "scaling")  # records in which nothing is trained
+
+
+class Stale(Exception):
+    """Says why a file of records is stale."""
+
+
+class Kept(Records):
+    """Records in which nothing is measured anew."""
+
+    def measured(self, key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
+        if key not in self:
+            raise Stale(f"its command also measures {' '.join(map(str, key))} today")
+        return self.rows[key]
+
+
+def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
+    """Return the settings that a file's command uses today, and what measures a cell; None for files of times alone."""
+    kind, there = records.header["minilora"], records.header["settings"]
+
+    def as_there(settings: type) -> Any:
+        names = {field.name for field in fields(settings)} & there.keys() - {"columns"}
+        return settings(**{n: tuple(there[n]) if isinstance(there[n], list) else there[n] for n in names})
+
+    if kind.startswith("study "):
+        study = STUDIES[kind.removeprefix("study ")]
+        settings = study.large if there.get("model") else study.full
+        bench = study.bench(settings, records)
+        return asdict(settings), lambda *key: study.measure(bench, *key)
+    if kind == comparison.KIND:
+        full = comparison.FULL
+        return asdict(full), comparison.Comparison(full, comparison.lab_of(full), records).measure
+    if kind == compare_model.KIND:
+        on_model = compare_model.ModelComparison(as_there(compare_model.ModelSettings))
+        on_model.records = records
+        return on_model.facts(), on_model.measure
+    if kind == windows.KIND:
+        rate_of = {key[1]: row["lr"] for key, row in records.rows.items() if "lr" in row}
+        in_windows = windows.Windows(as_there(compare_model.ModelSettings), rate_of)
+        return in_windows.facts(), in_windows.measure
+    if kind == curve.KIND:
+        on_task = curve.Curve(as_there(curve.CurveSettings), curve.read_task(there["data"], there["test"]))
+        return on_task.facts(), on_task.measure
+    if kind == rates.KIND:
+        empty = Records(records.path, records.header, {})  # no training ends, so that none is written
+        return {}, lambda model, data, method, rate: {"lr": rates.measure(empty, model, method, data)}
+    if kind == jargon.KIND:
+        load.path_of_model(there["model"])  # which is told if it is not on this machine
+        return asdict(jargon.Teaching()), lambda _, seed: jargon.measure(there["model"], seed)
+    if kind in TIMES:
+        return None
+    raise MiniloraError(f"nothing here measures cells of {kind!r}")
