@@ -146,7 +146,7 @@ class Table:
     """The file of answers: the rows of --data, each with the columns in `added`."""
 
     def __init__(self, path: Path, rows: list[dict[str, Any]], added: list[str], delimiter: str, mark: str):
-        """Raise MiniloraError if --data has a column of `added`. delimiter: "" for JSON lines. mark: the file's start."""
+        """Raise MiniloraError if --data has a column of `added`. delimiter: "" for JSON. mark: leading characters."""
         self.path, self.rows, self.added, self.delimiter, self.mark = path, rows, added, delimiter, mark
         self.names = list(dict.fromkeys(name for row in rows for name in row))
         if clashes := [name for name in self.names if name.strip().lower() in added]:

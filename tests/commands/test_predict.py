@@ -236,7 +236,10 @@ def test_a_folder_without_an_adapter_is_told_before_the_table(place, tmp_path, c
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "run.json").write_text("{}")
     other = write(tmp_path / "other.csv", [{"Nachricht": "a"}])
-    cases = {"nope": "cannot read", "begun": "begun has no adapter yet; minilora finetune --resume completes it"}
+    cases = {
+        "nope": "nope is not the folder of an adapter or a run",
+        "begun": "begun has no adapter yet; minilora finetune --resume completes it",
+    }
     for name, says in cases.items():
         flags = ["--adapter", tmp_path / name, "--data", other, "--out", tmp_path / "out.csv"]
         assert main(["predict", *map(str, flags)]) == 2 and says in capsys.readouterr().err
