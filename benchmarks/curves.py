@@ -101,7 +101,7 @@ def measure_rates(settings: dict, method: str) -> dict[str, list[float]]:
     for how, prefix in (("whole", ""), ("split", "split_")):  # the seconds of a layer, and of a step without layers
         few, many = seconds[f"1 {how}"], seconds[f"9 {how}"]
         layers = [(large - small) / 8 for small, large in zip(few, many, strict=True)]
-        rates |= {f"{prefix}layer": layers, f"{prefix}step": [s - one for s, one in zip(few, layers, strict=True)]}
+        rates |= {f"{prefix}layer": layers, f"{prefix}step": [s - layer for s, layer in zip(few, layers, strict=True)]}
     return rates
 
 

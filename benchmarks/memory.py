@@ -59,8 +59,8 @@ def counted(*where) -> dict:
         for mode, flag in MODES.items():
             model, ids, step = make_step(*where, flag)
             peak = peak_bytes(lambda step=step: (step(), step()), live_bytes(model)["weights"])
-            kept = peak_bytes(lambda model=model, ids=ids: model(ids, labels=ids).loss)
-            peaks[mode] = {"peak": peak, "kept": kept}
+            forward_peak = peak_bytes(lambda model=model, ids=ids: model(ids, labels=ids).loss)
+            peaks[mode] = {"peak": peak, "kept": forward_peak}
             del model, step
     return peaks
 
@@ -69,7 +69,7 @@ def resident(*where) -> dict:
     """Return the peak resident set of this process after three steps. The last of `where` is the mode."""
     from minilora.measure.records import peak_rss
 
-    step = make_step(*where[:-1], MODES[where[-1]])[-1]
+    step = make_step(*where[:-1], MODES[where[-1]])[-1]  # loads before a step keeps freed memory
     for _ in range(3):
         step()
     return {"resident": peak_rss()}
@@ -102,13 +102,11 @@ def measure(*where, full: float | None) -> float:
     full = full or bytes_["plain"]["kept"]
     for mode in MODES:
         rss = fresh("benchmarks.memory.resident", *where, mode)["resident"]
-        peak, kept, ms = bytes_[mode]["peak"] / 1e6, bytes_[mode]["kept"], 1000 * statistics.median(times[mode])
+        peak, in_forward, ms = bytes_[mode]["peak"] / 1e6, bytes_[mode]["kept"], 1000 * statistics.median(times[mode])
         slower = f"{median_ratio(times[mode], times['plain']):>7.2f}" if mode == "checkpointed" else ""
         name = f"{where[1] if mode == 'plain' else '':<14}{mode:<12}"
-        print(
-            f"{name}{peak:>9,.1f}{kept / 1e6:>9,.1f}{kept / full:>7.0%}{rss / 1e6:>9,.0f}{ms:>9,.0f}{slower}",
-            flush=True,
-        )
+        forward = f"{in_forward / 1e6:>9,.1f}{in_forward / full:>7.0%}"
+        print(f"{name}{peak:>9,.1f}{forward}{rss / 1e6:>9,.0f}{ms:>9,.0f}{slower}", flush=True)
     return full
 
 

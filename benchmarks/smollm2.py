@@ -46,8 +46,8 @@ def show_out() -> None:
     say(f"{'what':<22}{'from':<14}{'opens in':<14}{'apart':>10}{'moved':>10}")
     with tempfile.TemporaryDirectory() as folder:
         for row in checks.out_again(Path(folder)):
-            what = f"{row['kind']}, {row['what']}"
-            say(f"{what:<22}{row['from']:<14}{row['to']:<14}{row['distance']:>10.1e}{row['moved']:>10.1e}")
+            title = f"{row['kind']}, {row['what']}"
+            say(f"{title:<22}{row['from']:<14}{row['to']:<14}{row['distance']:>10.1e}{row['moved']:>10.1e}")
 
 
 PARTS = {"equal": show_equal, "out": show_out}

@@ -195,22 +195,22 @@ def out_again(folder: Path, kinds=("LoRA", "QLoRA")) -> Iterator[dict]:
         model = get_peft_model(fresh(), LoraConfig(**LORA), seed=1)
         train(model, AdamW(trained(model), lr=RATE), ids)
         model.save_pretrained(room / "ours")
-        here = logits(model, ids)
-        there = logits(peft.PeftModel.from_pretrained(theirs(room / "base"), room / "ours"), ids)
-        row = {"kind": kind, "what": "adapter", "from": "minilora", "moved": distance(here, before)}
-        yield row | {"to": "PEFT", "distance": distance(there, here)}
+        our_logits = logits(model, ids)
+        their_logits = logits(peft.PeftModel.from_pretrained(theirs(room / "base"), room / "ours"), ids)
+        row = {"kind": kind, "what": "adapter", "from": "minilora", "moved": distance(our_logits, before)}
+        yield row | {"to": "PEFT", "distance": distance(their_logits, our_logits)}
 
         model.merge_and_unload().save_pretrained(room / "merged")
         del model
         merged = logits(theirs(room / "merged"), ids)
-        yield row | {"what": "merged model", "to": "transformers", "distance": distance(merged, here)}
+        yield row | {"what": "merged model", "to": "transformers", "distance": distance(merged, our_logits)}
 
         torch.manual_seed(0)
         other = peft.get_peft_model(theirs(room / "base"), peft.LoraConfig(**LORA, task_type="CAUSAL_LM"))
         train(other, torch.optim.AdamW(trained(other), lr=RATE), torch.from_numpy(ids))
         other.save_pretrained(room / "theirs")
-        there = logits(other, ids)
+        their_logits = logits(other, ids)
         del other
-        here = logits(PeftModel.from_pretrained(fresh(), room / "theirs"), ids)
-        row |= {"from": "PEFT", "to": "minilora", "moved": distance(there, before)}
-        yield row | {"distance": distance(here, there)}
+        our_logits = logits(PeftModel.from_pretrained(fresh(), room / "theirs"), ids)
+        row |= {"from": "PEFT", "to": "minilora", "moved": distance(their_logits, before)}
+        yield row | {"distance": distance(our_logits, their_logits)}

@@ -237,7 +237,7 @@ def add_training(parser: Parser, training: argparse._ActionsContainer) -> None:
 
 
 def take_settings(parser: Parser) -> None:
-    """With `--resume`, put the settings of the run in --out in front of what was typed, so that typed flags win.
+    """Put the settings of the run that `--resume` continues in front of what was typed, so that typed flags win.
 
     They are also kept as `arguments.before`. Raises MiniloraError if a setting has no flag in this command.
     """

@@ -126,15 +126,15 @@ class _Choices:
 
     def __init__(self, first: Sequence[int] = (), rng: np.random.Generator | None = None):
         self.first, self.rng = first, rng
-        self.made: list[int] = []
+        self.indices: list[int] = []
 
     def __call__(self, bound: int) -> int:
-        i = len(self.made)
+        i = len(self.indices)
         if i < len(self.first):
             index = min(self.first[i], bound - 1)
         else:
             index = int(self.rng.integers(bound)) if self.rng is not None else 0
-        self.made.append(index)
+        self.indices.append(index)
         return index
 
 
@@ -184,12 +184,12 @@ class Search:
     def smaller(self, choices: _Choices, wrong: tuple[int, Failure]) -> tuple[_Choices, int, Failure]:
         """Shrink an example: lower one choice after the other while it still fails. The first, a seed, stays."""
         left, before = SHRINKS, None
-        while choices.made != before:
-            before, place = choices.made, 1
-            while place < len(choices.made):
-                made, value = choices.made, choices.made[place]
+        while choices.indices != before:
+            before, place = choices.indices, 1
+            while place < len(choices.indices):
+                indices, value = choices.indices, choices.indices[place]
                 for lower in [k for k in dict.fromkeys((0, value // 2, value - 1)) if 0 <= k < value]:
-                    smaller = _Choices([*made[:place], lower, *made[place + 1 :]])
+                    smaller = _Choices([*indices[:place], lower, *indices[place + 1 :]])
                     if left and (still_wrong := self.wrong_call(smaller)):
                         choices, wrong = smaller, still_wrong
                         break
@@ -243,7 +243,7 @@ class Search:
         """Return the failure of call number `call` of an example, with what can be said about its cause."""
         if self.function.run.breach is not None:
             return failure
-        layout, arguments, twin = self.drawn(_Choices(choices.made))
+        layout, arguments, twin = self.drawn(_Choices(choices.indices))
         shown = twin if call == 1 else arguments
         self.fresh()
         if first := self.failure(shown, layout):
