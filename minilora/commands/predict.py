@@ -153,7 +153,7 @@ class Table:
             raise MiniloraError(f"--data already has a column {escape(clashes[0])}; rename it or leave it out")
 
     def encode(self, start: int, answers: list[dict[str, Any]]) -> bytes:
-        """Return the file's lines for the answers to rows `start`, `start` + 1, …; from 0 on, with the header."""
+        """Return the file's lines for the answers to rows `start`, `start` + 1, …, with the header if `start` is 0."""
         rows = [row | answer for row, answer in zip(self.rows[start : start + len(answers)], answers, strict=True)]
         if not self.delimiter:
             return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")

@@ -36,8 +36,7 @@ _OF_VALUE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError
 UNEXPECTED_VALUE_ERRORS = (*_OF_VALUE, MemoryError, RecursionError)
 DUTIES = {  # duty -> the hint if it is neglected
     "shares": "The result of {0} shares memory with {1}, so changing one changes the other. Return a copy.",
-    "mode": "{0} left a model in another mode (training or evaluation) than before the call. Restore the mode, also "
-    "after an exception.",
+    "mode": "{0} left a model in another mode (train or eval) than before. Restore it, also after an exception.",
     "settings": "{0} changed {1}, which other code relies on. Use np.errstate, or a generator of your own.",
     "result changed": "This call of {0} changed {1}: is an array kept from one call to the next and used again?",
     "changed": "{0} changed its argument {1}, which the caller may still need. "
@@ -86,8 +85,7 @@ class raised:  # noqa: N801 (reads as a word in a check)
 class Failure(Exception):
     """A wrong answer, as the report shows it.
 
-    is_known: True if the hint names this very mistake. Of a search: cause, the words for what the difference depends
-    on, and is_state, True if it depends on earlier calls.
+    is_known: the hint names this very mistake. Of a search: cause, in words; is_state: earlier calls are the cause.
     """
 
     call: str
@@ -113,8 +111,7 @@ class promise:  # noqa: N801 (reads as a word in checks.py)
 
     shares: the result may share memory with the arguments, or with another result.
     switches: it may leave a model in another mode.
-    within, outside: names of PROPERTIES, separated by commas: inputs that it must handle although functions usually
-    need not, and inputs that it need not handle.
+    within, outside: names of PROPERTIES, with commas: inputs that it must also handle, and that it need not handle.
     """
 
     shares: bool = False
