@@ -33,13 +33,14 @@ class Beside(Result):
 
     def right(self, way: tuple) -> dict[Any, np.ndarray]:
         """Return {seed: (N,)} in points: 100 for each item that was right."""
-        bits = {one["key"][-1]: bytes.fromhex(one[f"{self.number}_items"]) for one in self.records.of(*way)}
+        name = f"{self.number}_items"
+        bits = {one["key"][-1]: bytes.fromhex(one[name]) for one in self.records.of(*way) if name in one}
         return {seed: 100.0 * np.unpackbits(np.frombuffer(b, np.uint8))[: self.items] for seed, b in bits.items()}
 
     def ahead(self, *way: Any) -> Interval | None:
         """Return by how many points a way is ahead of the reference, item by item and seed by seed."""
         ours, theirs = self.right(way), self.right(self.reference)
-        if way in self.fixed:
+        if way in self.fixed and ours:
             ours = dict.fromkeys(theirs, *ours.values())
         seeds = ours.keys() & theirs.keys()
         if way == self.reference or not seeds:
@@ -50,7 +51,7 @@ class Beside(Result):
     def verdict(self, *way: Any) -> str | None:
         """Return better or worse if the interval excludes 0, near if it is within `near` points of 0, or undecided.
 
-        One seed says nothing of others, so it has no verdict.
+        One seed says nothing of others, so it has no verdict; nor has a cell that does not say which items were right.
         """
         interval = self.ahead(*way)
         if interval is None or interval.count == 1:

@@ -20,12 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WAYS = (BASE, PROBE, PROMPTED, "lora", "full")
-NAMES = LABELS | {
-    BASE: "as it is: its own context",
-    PROMPTED: "prompt",
-    "lora": "adapter (LoRA)",
-    "full": "all weights",
-}
+NAMES = LABELS | {PROMPTED: "prompt", "lora": "adapter (LoRA)", "full": "all weights"}
 READY = 0.12  # seconds, where the picture has what needs none
 
 

@@ -83,6 +83,9 @@ class WindowsResult(Result):
         def by_window(values: Iterable[float]) -> str:
             return listed(f"{value:.3f}" for value in values)
 
+        def seeds(spreads: Iterable[Spread | None]) -> str:
+            return " (one seed)" * all(one.count == 1 for one in spreads if one)
+
         if ("context", 0, 0) not in self.records:
             return "Not all is measured yet."
         base, own = [self.base(size) for size in self.sizes], self.sizes[0]
@@ -91,9 +94,9 @@ class WindowsResult(Result):
         if as_long := [tokens for tokens in self.contexts if tokens <= self.sizes[-1]]:
             after = [self.bits(size, "context", as_long[-1]) for size in self.sizes]
             prompted = by_window(one.mean for one in after if one)
-            words += f", and {prompted} after {as_long[-1]:,} tokens of the text to learn from"
+            words += f", and {prompted} after {as_long[-1]:,} tokens of the text to learn from{seeds(after)}"
         for row in ("lora", "full"):
             reached = [self.bits(size, "trained", row, own) for size in self.sizes]
             if gains := [as_it_is - one.mean for as_it_is, one in zip(base, reached, strict=True) if one]:
-                words += f"; {LABELS[row]}, trained in windows of {own}, saves {by_window(gains)}"
+                words += f"; {LABELS[row]}, trained in windows of {own}, saves {by_window(gains)}{seeds(reached)}"
         return f"{words}."

@@ -16,7 +16,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import check, compare_model, compare_model_report, comparison, comparison_report, published, rates
+from experiments import (
+    check,
+    compare_model,
+    compare_model_report,
+    comparison,
+    comparison_report,
+    dollars,
+    judged,
+    published,
+    rates,
+)
+from experiments import format as json_format
 from experiments.figures import save_all
 from experiments.results import curves, founding, jargon, ledger, scaling, speed
 from experiments.results.tables import markdown
@@ -38,6 +49,10 @@ LARGE = "smollm2"  # the published model on which studies are confirmed
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
 COMPARISON = "compare.jsonl"
+JUDGED: tuple[tuple[str, str, str, Callable], ...] = (  # question, kind, file, and what reads it
+    ("Does a format come by a prompt, or by training?", json_format.KIND, "format.jsonl", json_format.FormatResult),
+    ("What do adapted models write?", judged.KIND, "judged.jsonl", judged.JudgedResult),
+)
 WINDOWS = "model-numpy-docs-windows.jsonl"
 CURVES = {"reviews": "Film reviews", "r8": "News of Reuters in eight topics"}  # {task: what it is about}
 MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->", re.DOTALL)
@@ -169,6 +184,12 @@ def _paragraphs(root: Path) -> Iterator[str]:
         yield _table(labels_grid(_labelled(found)))
         yield _figure(PICTURE, what_each_buys.__doc__)
         yield f"**Ours.** {windows.sentence()} {sentence(_labelled(found))}"
+    for title, kind, file, report in JUDGED:
+        if (path := root / RECORDS / file).is_file():
+            records = Records.read(path, kind)
+            yield f"## {title}"
+            yield provenance(records.header, f"python -m experiments.{path.stem} {path.stem}")
+            yield _table(report(records).grid())
     for task, on_task in measured_curves(root).items():
         sizes = on_task.settings["sizes"]
         flags = f" --sizes {','.join(map(str, sizes))}" if tuple(sizes) != curve.CurveSettings.sizes else ""
@@ -211,6 +232,10 @@ def _paragraphs(root: Path) -> Iterator[str]:
     yield "## The planner beside published figures"
     yield "`minilora plan`; arithmetic, so that no machine matters."
     yield _table(published.grid())
+    yield "## What do pretraining and fine-tuning cost, and what does one gaming GPU hold?"
+    yield "`python -m experiments.dollars`; arithmetic, too. No such GPU was at hand."
+    yield _table(dollars.grid())
+    yield _table(dollars.one_gpu())
 
 
 def _labelled(found: founding.Founding) -> dict[str, compare_model_report.ModelResult]:

@@ -8,7 +8,7 @@ from experiments.studies.study import Study, StudySettings, compared, seen
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
 from minilora.show.grids import Grid, listed
-from minilora.show.style import SERIES, single, styled
+from minilora.show.style import GREY, SERIES, single, styled
 
 OFF = ("weights_off", "outputs_off")
 WORDS = {"int4": "INT4", "nf4": "NF4", "nearest": "nearest code", "gptq": "GPTQ"}
@@ -65,7 +65,7 @@ class Gptq(Study):
             axes.plot([sum(lost) / len(lost)], [name], **look | {"linestyle": "", "markersize": 9})
         axes.invert_yaxis()
         axes.margins(y=0.2)
-        axes.set_xlim(0, None)
+        axes.axvline(0, color=GREY, linewidth=1)
         axes.set_xlabel("bits/character lost on held-out text (less is better)")
         return figure
 

@@ -8,7 +8,7 @@ from experiments.studies.bracket import bracketed, optimum
 from experiments.studies.study import Study, StudySettings, seen
 from minilora.measure.records import Records
 from minilora.measure.statistics import Interval, paired_interval, verdict
-from minilora.show.grids import Grid, listed
+from minilora.show.grids import Grid
 from minilora.show.style import SERIES, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
 
@@ -117,7 +117,7 @@ class Rank(Study):
         gain = self.gain()
         return (
             f"Each at its own best rate, rank {last} needs fewer bits/character than rank {first} by {gain.show(3)}, "
-            f"{flat[verdict(gain, -MARGIN, MARGIN)]}. Its best rate goes, from {first} to {last}, {listed(parts)}. "
+            f"{flat[verdict(gain, -MARGIN, MARGIN)]}. The best rate goes, from {first} to {last}: {'; '.join(parts)}. "
             f"Rates a factor of {min(widths):.1f} to {max(widths):.1f} apart are within {MARGIN} bits/character of the "
             f"best. Intervals are of 95 %, those of rates corrected for all rules.{seen([gain])}"
         )

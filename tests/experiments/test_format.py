@@ -72,6 +72,14 @@ def test_verdicts_follow_the_margins(tmp_path):
     assert result.reference == ("prompt", 64)
 
 
+def test_without_items_or_seeds_there_is_no_verdict(tmp_path):
+    records = _records(tmp_path, {("prompt", 4, seed): 0.5 for seed in formats.SEEDS})
+    records.add(("trained", "lora", 32, 0), valid=1.0, exact=0.9, fields=0.9, exact_items="ff" * 13)
+    records.add(("trained", "lora", 128, 0), valid=1.0, exact=0.9, fields=0.9)
+    grid = formats.FormatResult(records).grid()
+    assert {row[0]: row[-1] for row in grid.rows} == dict.fromkeys((row[0] for row in grid.rows), "–")
+
+
 def test_what_prompts_share_is_read_once_with_the_same_answers(tmp_path):
     tiny_chat.save(tmp_path, ["Say mug.", "mug", "Say a much longer word, please."])
     model, tokenizer = load.load_model(str(tmp_path))

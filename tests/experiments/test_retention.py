@@ -99,18 +99,19 @@ def made_up(tmp_path, forgets: dict[str, float], seeds=(0, 1, 2)) -> Records:
 
 def test_methods_are_told_apart_where_they_learned_as_much(tmp_path):
     study = STUDIES["retention"](made_up(tmp_path, {"full": 0.5, "lora": 0.5, "ia3": 2.0, "prefix": 0.1}))
-    judged = {row: study.judged(row, 60) for row in ("lora", "ia3", "prefix")}
+    judged = {row: study.judged(row, 60, 3 / 4) for row in ("lora", "ia3", "prefix")}
     assert judged == {"lora": "as much", "ia3": "more", "prefix": "less"}
-    assert study.at_equal("ia3", 60)[0] == pytest.approx(0.3 * 2.0)  # 75 % of 0.4 learned
+    assert study.at_equal("ia3", 60, 3 / 4)[0] == pytest.approx(0.3 * 2.0)  # 75 % of 0.4 learned
     rows = {row[0]: row for row in study.grid().rows}
-    ranks, explained, offsets = study.law()
-    assert min(ranks.values()) == 1 and explained == pytest.approx(1) and not offsets["ia3"].excludes(0)
-    assert rows["IA3, 60"][-1] == "more" and rows["full, 60"][-1] == "–"
+    ranks, explained = study.law()
+    assert min(ranks.values()) == 1 and explained == pytest.approx(1)
+    assert study.at_equal("ia3", 60, 0)[0] == pytest.approx(0.5)  # what was forgotten is the KL here
+    assert rows["IA3, 60"][-2].endswith(" more") and rows["full, 60"][-1] == "–"
 
 
 def test_one_seed_tells_nothing_apart(tmp_path):
     study = STUDIES["retention"](made_up(tmp_path, {"full": 0.5, "ia3": 2.0}, seeds=(0,)))
-    assert study.judged("ia3", 60) == "undecided"
+    assert study.judged("ia3", 60, 3 / 4) == "undecided"
 
 
 def test_quiz_bits_are_those_of_the_right_end(monkeypatch):

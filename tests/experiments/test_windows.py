@@ -126,7 +126,8 @@ def test_the_table_and_the_sentence_say_what_the_records_say(tmp_path):
     assert rows["full, in 16"] == ("diverged", "diverged", "–")
     assert result.sentence() == (
         "In windows of 8 and 16 tokens the model as it is has 1.500 and 1.250 bits per character, and 1.300 and 1.230 "
-        "after 8 tokens of the text to learn from; LoRA on all linears, trained in windows of 8, saves 0.400 and 0.200."
+        "after 8 tokens of the text to learn from (one seed); LoRA on all linears, trained in windows of 8, saves 0.400"
+        " and 0.200."
     )
 
 
