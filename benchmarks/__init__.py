@@ -1,1 +1,1 @@
-"""Speed and memory, side by side with the tools people would use instead. Each module is a command."""
+"""Benchmarks of speed and memory beside the tools that people would use instead. Most modules are commands."""

@@ -1,11 +1,12 @@
-"""How the speed of a training step changes with depth, width, length, batch and vocabulary.
+"""Curves of a training step's speed over depth, width, length, batch size and vocabulary.
 
     pip install -e ".[parity]" && python -m benchmarks.curves --resume
 
-One size in the middle, and each axis doubled four times around it: minilora, PyTorch and minilora's matrix products
-alone, each in a process of its own, take turns; so do small programs that measure the rates of the machine for the
-cost model (`experiments.step_time`). What the rounds took goes to a file of records, one line an axis and method,
-with which a run that was cut off goes on. `python -m experiments.results.page` shows them beside the model.
+Each axis has five values around a common size in the middle, each twice the one before. minilora, PyTorch and
+minilora's matrix products alone take turns, each in a process of its own. Small programs that measure the machine's
+rates for the cost model (`experiments.step_time`) take turns, too. The times of all rounds go to a file of records, one
+line per axis and method, from which an interrupted run can continue. `python -m experiments.results.page` shows them
+beside the model.
 """
 
 import argparse
@@ -35,18 +36,19 @@ AXES = {  # each doubled four times
     "batch": [1, 2, 4, 8, 16],
     "vocab": [512, 1024, 2048, 4096, 8192],
 }
-ROUNDS, TURN = 7, 0.4  # TURN: seconds
-SIDE = 1024  # of the product that the rate is of
+ROUNDS, TURN = 7, 0.4  # TURN in seconds
+SIDE = 1024  # side of the matrices whose product is timed
 BLOCK, BLOCKS = 64 * 1024, 64  # numbers that stay in a core's cache, and how often a step goes over them
 LARGE = 16 * 2**20  # numbers that no cache holds
-# Next to nothing to compute, but arrays of 1,024 numbers: from 500 on, NumPy hands Python's lock to the other thread.
+# Almost nothing to compute, but arrays of 1,024 elements, because NumPy releases the GIL only from 500 elements on.
 SMALL = {"vocab": 64, "hidden": 32, "intermediate": 32, "heads": 1, "length": 32}
 
 
-# What a process of its own serves to measure a rate, on each core two arrays
+# Steps that measure the machine's rates, each served by a process of its own
 
 
 def _on_each_core(shape: tuple[int, ...], work, times: int = 1):
+    """Return a step that calls `work` on two arrays on each core, `times` times."""
     pairs = [np.random.default_rng(0).random((2, *shape), np.float32) for _ in range(threads.count())]
 
     def part(pair) -> None:
@@ -57,12 +59,12 @@ def _on_each_core(shape: tuple[int, ...], work, times: int = 1):
 
 
 def product_step():
-    """Return a large matrix product on each core."""
+    """Return a step that computes a large matrix product on each core."""
     return _on_each_core((SIDE, SIDE), lambda a, b: a @ b)
 
 
 def element_step():
-    """Multiplications over a block of numbers that stays in each core's cache."""
+    """Return a step that multiplies a block of numbers, which stays in each core's cache."""
     return _on_each_core((BLOCK,), lambda block, out: np.multiply(block, block, out=out), BLOCKS)
 
 
@@ -71,7 +73,7 @@ def exponential_step():
 
 
 def memory_step():
-    """Each core copies an array that no cache holds."""
+    """Return a step in which each core copies an array that no cache holds."""
     return _on_each_core((LARGE,), lambda source, target: np.copyto(target, source))
 
 
@@ -80,9 +82,9 @@ def take_turns(settings: dict, runners: list[Runner]) -> dict[str, list[float]]:
 
 
 def measure_rates(settings: dict, method: str) -> dict[str, list[float]]:
-    """Of each round, the rates of the machine (`experiments.step_time.Rates`)."""
+    """Measure the machine's rates (`experiments.step_time.Rates`) in each round."""
     cores = blas.cores()
-    work = {  # operations, numbers and bytes of a step
+    work = {  # operations, elements or bytes of a step
         "product": cores * 2 * SIDE**3,
         "element": cores * BLOCK * BLOCKS,
         "exponential": cores * BLOCK * BLOCKS,
@@ -95,19 +97,19 @@ def measure_rates(settings: dict, method: str) -> dict[str, list[float]]:
             runners.append(step_runner(library, size, method, name=f"{layers} {how}"))
     seconds = take_turns(settings, runners)
     names = {"product": "products", "element": "elements", "exponential": "exponentials", "memory": "memory"}
-    found = {names[name]: [amount / s for s in seconds[name]] for name, amount in work.items()}
-    for how, before in (("whole", ""), ("split", "split_")):  # of a layer, and of a step without any
+    rates = {names[name]: [amount / s for s in seconds[name]] for name, amount in work.items()}
+    for how, prefix in (("whole", ""), ("split", "split_")):  # the seconds of a layer, and of a step without layers
         few, many = seconds[f"1 {how}"], seconds[f"9 {how}"]
         layers = [(large - small) / 8 for small, large in zip(few, many, strict=True)]
-        found |= {f"{before}layer": layers, f"{before}step": [s - one for s, one in zip(few, layers, strict=True)]}
-    return found
+        rates |= {f"{prefix}layer": layers, f"{prefix}step": [s - layer for s, layer in zip(few, layers, strict=True)]}
+    return rates
 
 
 def measure(settings: dict, method: str, axis: str) -> dict[str, list[list[float]]]:
-    """By library and size, the seconds of a step in each round."""
+    """Measure an axis; returns {library: for each size, the seconds of a step in each round}."""
     values = settings["axes"][axis]
     sizes = {value: json.dumps(size_at(settings["middle"], axis, value)) for value in values}
-    runners = [step_runner(one, sizes[value], method, name=f"{one} {value}") for value in values for one in STEPS]
+    runners = [step_runner(name, sizes[value], method, name=f"{name} {value}") for value in values for name in STEPS]
     seconds = take_turns(settings, runners)
     return {library: [seconds[f"{library} {value}"] for value in values] for library in STEPS}
 
@@ -116,8 +118,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--resume", action="store_true", help="go on with the records in --out")
-    parser.add_argument("--overwrite", action="store_true", help="forget the records in --out")
+    parser.add_argument("--resume", action="store_true", help="continue with the records in --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace the records in --out")
     arguments = parser.parse_args()
     settings = {"middle": MIDDLE, "axes": AXES, "rank": RANK, "rounds": arguments.rounds}
     try:

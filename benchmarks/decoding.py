@@ -1,7 +1,7 @@
-"""Greedy decoding of SmolLM2-135M, 64 tokens for one row, in minilora and transformers, in float32.
+"""Greedy decoding with SmolLM2-135M, 64 tokens for one row, in minilora and transformers, in float32.
 
-`benchmarks.speed` has each library in a process of its own that decodes when it is told to. With
-look-up, the next tokens are guessed from the text so far and verified in one pass.
+`benchmarks.speed` runs each library in a process of its own that decodes on request. With prompt look-up, the next
+tokens are guessed from the text so far, and verified in one pass.
 """
 
 import os
@@ -13,7 +13,7 @@ from benchmarks.harness import call
 from benchmarks.smollm2_checks import QUESTION
 
 NEW_TOKENS, PROMPT_TOKENS = 64, 16
-DRAFT = 10  # tokens of a draft in transformers, as its inventor has it (Saxena 2023)
+DRAFT = 10  # tokens of a draft in transformers, as in Saxena (2023), who proposed prompt look-up
 EDIT = (
     "Repeat this text with every sentence on a line of its own.\n\n"
     "The river Thames rises in Gloucestershire and flows through Oxford, Reading, Windsor and London before it reaches "
@@ -21,11 +21,11 @@ EDIT = (
     "Its floods are held back by the Thames Barrier, which was opened in 1984."
 )
 QUESTIONS = {"chat": QUESTION, "edit": EDIT}
-PROMPTS = ("any", *QUESTIONS)  # any: without look-up, the time does not depend on the tokens
+PROMPTS = ("any", *QUESTIONS)  # any: random tokens, for decoding without look-up, whose time does not depend on them
 
 
 def prompt_ids(prompt: str) -> np.ndarray:
-    """(1, T)"""
+    """Return the token ids of a prompt: (1, T)."""
     from minilora.data import chat
     from minilora.train import load
     from minilora.train.forgetting import question
@@ -53,12 +53,12 @@ def transformers_work(prompt: str, lookup: bool):
     model = step.transformers_model(step.PRETRAINED).eval()
     drafts = {"prompt_lookup_num_tokens": DRAFT} if lookup else {}
     settings = GenerationConfig(max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0, **drafts)
-    model.generation_config.eos_token_id = None  # what `settings` leaves open is taken from here
+    model.generation_config.eos_token_id = None  # used where `settings` has None
     ids = torch.from_numpy(prompt_ids(prompt))
     mask = torch.ones_like(ids)
     return lambda: model.generate(ids, attention_mask=mask, generation_config=settings).shape[1]
 
 
 def arguments_of(library: str, prompt: str, lookup: bool) -> list[str]:
-    """Of a Runner that decodes."""
+    """Return the arguments for a Runner that decodes."""
     return [*call(f"benchmarks.decoding.{library}_work", prompt, lookup), library, "cpu"]

@@ -1,15 +1,15 @@
-"""minilora on an NVIDIA GPU, checked against NumPy and timed against PyTorch on the same card, in one command.
+"""minilora on an NVIDIA GPU: checked against NumPy, and timed against PyTorch on the same card.
 
     pip install -e ".[cuda12,test,parity]" && python -m benchmarks.gpu      (or cuda13, to match the driver)
 
 1. The losses of 20 training steps on NumPy and on CuPy, which must agree to 1e-4.
-2. Training steps against PyTorch, for LoRA with PEFT, for QLoRA with bitsandbytes, too.
+2. The speed of training steps against PyTorch (with PEFT for LoRA, and with bitsandbytes for QLoRA).
 
-Each library has a process of its own; those that are compared take turns. Times are the device's own (CUDA events), in
-medians over the rounds; float32 throughout, TF32 switched off on both sides. What fails, or is not installed, is shown
-as "–", with its reason below the table, and does not stop the rest.
+Each library has a process of its own; those that are compared take turns. Times are measured on the device (CUDA
+events) and are medians over the rounds. Everything is in float32, with TF32 switched off on both sides. A part that
+fails, or whose library is not installed, is shown as "–" with the reason below the table; the other parts still run.
 
-Exit status: 0; 1 where minilora failed; 2, with one line, where there is no GPU to use.
+Exit status: 0 if all is well, 1 if minilora failed, 2 (with one line) if there is no usable GPU.
 """
 
 import argparse
@@ -29,20 +29,20 @@ PACKAGES = ("minilora", "torch", "peft", "bitsandbytes")
 
 
 def no_gpu() -> str | None:
-    """What is missing, in one line; None where CuPy computes."""
+    """Return what is missing, in one line; None if CuPy works."""
     from minilora import backend
     from minilora.errors import escape
 
     try:
         with warnings.catch_warnings(action="ignore"), backend.use("cupy"):
-            ones = backend.xp.ones((2, 2), dtype="float32")
-            (ones @ ones + 1).sum().item()  # the matrix library and the compiler must be there, too
+            matrix = backend.xp.ones((2, 2), dtype="float32")
+            (matrix @ matrix + 1).sum().item()  # needs the matrix library and the compiler, too
     except Exception as error:  # noqa: BLE001 (returned; CuPy has a class for each reason)
         return escape(" ".join(str(error).split()) or type(error).__name__, 300)
 
 
 def about() -> str:
-    """Return the card, its driver, and the versions of what is installed."""
+    """Return the card, its driver, and the versions of the installed packages, in a line."""
     import cupy
     from cupy.cuda import runtime
 
@@ -57,7 +57,7 @@ def about() -> str:
 
 
 def loss_difference(method: str) -> float:
-    """The largest difference between the losses of the same training steps on NumPy and on CuPy; NaN where one is."""
+    """Return the largest difference between the losses of the same training steps on NumPy and on CuPy, or NaN."""
     import numpy as np
 
     losses = []
@@ -68,16 +68,16 @@ def loss_difference(method: str) -> float:
 
 
 def length_of(size: str) -> int:
-    """Tokens in a sequence."""
+    """Return the number of tokens in a sequence."""
     return (step.SIZES | step.LARGE)[size]["length"]
 
 
 def step_rates(size: str, method: str, rounds: int, failed: list[RunnerError]) -> dict[str, float]:
-    """Tokens per second of each library, and how many times faster than PyTorch minilora is."""
+    """Return the tokens per second of each library, and "ratio", how many times faster than PyTorch minilora is."""
     runners = [step.step_runner(library, size, method, "cuda") for library in ("minilora", "torch")]
     seconds = harness.seconds_of(harness.take_turns_with_peers(runners, rounds, failed))
     tokens = step.BATCH * length_of(size)
-    rates = {library: tokens / median(of_library) for library, of_library in seconds.items()}
+    rates = {library: tokens / median(times) for library, times in seconds.items()}
     return rates | ({"ratio": median_ratio(seconds["torch"], seconds["minilora"])} if "torch" in seconds else {})
 
 
@@ -85,11 +85,11 @@ def step_rates(size: str, method: str, rounds: int, failed: list[RunnerError]) -
 
 
 def measure(rounds: int) -> int:
-    """Print each part as it is measured; returns the exit status."""
+    """Print each part as it is measured, and return the exit status."""
     failed: list[RunnerError] = []
 
     def attempt(function, *arguments):
-        """What `function` gives; nothing where minilora's process fails, which is noted."""
+        """Call `function`; if minilora's process fails, note the error and return None."""
         try:
             return function(*arguments)
         except RunnerError as error:
@@ -118,12 +118,12 @@ def _cell(value: float | None, form: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 rounds in place of 7")
+    parser.add_argument("--quick", action="store_true", help="3 rounds instead of 7")
     arguments = parser.parse_args()
-    os.environ.pop("MINILORA_BACKEND", None)  # each process is told its own
+    os.environ.pop("MINILORA_BACKEND", None)  # each process selects its own backend
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     if reason := no_gpu():
-        print(f"there is no GPU to measure: {reason}", file=sys.stderr)
+        print(f"no usable GPU: {reason}", file=sys.stderr)
         return 2
     print(about())
     return measure(3 if arguments.quick else 7)

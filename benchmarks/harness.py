@@ -1,10 +1,10 @@
-"""What the benchmarks share: processes that work when they are told to, taking turns, and medians of their rounds.
+"""Code that the benchmarks share: processes that do steps on request and take turns, and medians over the rounds.
 
-A benchmark starts each side in a process of its own, which calls `serve`; the sides then take turns in one run, so that
-what slows the machine in one round slows both. As a command, this file calls a function of a benchmark:
+A benchmark starts each side in a process of its own, which calls `serve`. The sides then take turns in one run, so that
+a slowdown of the machine in one round slows both. As a command, this file calls a function of a benchmark:
 
-    python -m benchmarks.harness benchmarks.memory.counted '["base", "full", 4, 128]'      prints what it returns
-    python -m benchmarks.harness benchmarks.curves.product_step '[]' minilora cpu          serves what it returns
+    python -m benchmarks.harness benchmarks.memory.counted '["base", "full", 4, 128]'      prints the function's result
+    python -m benchmarks.harness benchmarks.curves.product_step '[]' minilora cpu          serves the function's result
 """
 
 import json
@@ -21,7 +21,7 @@ from time import perf_counter
 
 
 class HostEvent:
-    """A moment by the host's clock, in the form that CUDA's events have."""
+    """A moment by the host's clock, with the interface of CUDA's events."""
 
     def record(self) -> None:
         self.seconds = perf_counter()
@@ -34,7 +34,7 @@ class HostEvent:
 
 
 def events(library: str, device: str):
-    """What makes an event on the device, and a function of two that gives the milliseconds from one to the other."""
+    """Return a function that makes an event on the device, and one that gives the milliseconds between two events."""
     if device == "cpu":
         return HostEvent, HostEvent.elapsed_time
     if library == "torch":
@@ -47,7 +47,10 @@ def events(library: str, device: str):
 
 
 def serve(step, library: str, device: str) -> None:
-    """Do as many steps as each line of standard input says; answer with seconds per step, loss and peak memory."""
+    """Read numbers of steps from standard input, one a line; do each, and print seconds per step, loss and peak memory.
+
+    The answer is a line of JSON. The peak is in MB.
+    """
     make_event, elapsed = events(library, device)
     for line in sys.stdin:
         start, end = make_event(), make_event()
@@ -62,23 +65,24 @@ def serve(step, library: str, device: str) -> None:
 
 
 class RunnerError(RuntimeError):
-    """The process of the runner `name` ended before its work did. `said` is all that it said on standard error."""
+    """The process of the runner `name` ended before its work did. `stderr` is all that it wrote to standard error."""
 
-    def __init__(self, name: str, status: int, said: str):
-        super().__init__(f"{name}: {said.strip().splitlines()[-1] if said.strip() else f'ended with status {status}'}")
-        self.name, self.status, self.said = name, status, said
+    def __init__(self, name: str, status: int, stderr: str):
+        lines = stderr.strip().splitlines()
+        super().__init__(f"{name}: {lines[-1] if lines else f'ended with status {status}'}")
+        self.name, self.status, self.stderr = name, status, stderr
 
 
 def environment(folder=None) -> dict[str, str]:
-    """Of a process that imports minilora and the benchmarks from `folder`, where one is given."""
+    """Return the environment of a process that imports minilora and the benchmarks from `folder`, if it is given."""
     return {**os.environ} if folder is None else {**os.environ, "PYTHONPATH": str(folder)}
 
 
 class Runner:
-    """`python -m` with these arguments: a process that serves until the block ends. folder: of the code that it runs,
-    where that is not this one.
+    """A process, `python -m` with these arguments, that serves until the `with` block ends.
 
-    Where it ends before, `steps` raises RunnerError with the last line that it said.
+    folder: the checkout whose code it runs (default: this one). If the process ends too early, `steps` raises
+    RunnerError with the last line of its standard error.
     """
 
     def __init__(self, name: str, *arguments: str, folder=None):
@@ -102,7 +106,7 @@ class Runner:
         return self
 
     def __exit__(self, *error) -> None:
-        with suppress(BrokenPipeError):  # it ended with a line unread
+        with suppress(BrokenPipeError):  # the process ended before it read the last line
             self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
@@ -110,22 +114,22 @@ class Runner:
 
 
 def call(function: str, *arguments) -> list[str]:
-    """Return what follows `python -m` to call a function, "benchmarks.MODULE.NAME", in a process of its own."""
+    """Return the words after `python -m` that call a function, "benchmarks.MODULE.NAME", in a process of its own."""
     return ["benchmarks.harness", function, json.dumps(arguments)]
 
 
 def fresh(function: str, *arguments) -> dict:
-    """Return what a function returns in a new process, and the seconds of that process."""
+    """Call a function in a new process; returns its result, with the seconds that the process took as "process"."""
     started = perf_counter()
     done = subprocess.run([sys.executable, "-m", *call(function, *arguments)], capture_output=True, text=True)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["ended without a message"])[-1]
         raise SystemExit(f"{function} {' '.join(map(str, arguments))}: {reason}")
     return json.loads(done.stdout.splitlines()[-1]) | {"process": perf_counter() - started}
 
 
 def take_turns(runners: list[Runner], rounds: int, seconds: float = 1.0) -> dict[str, list[dict]]:
-    """By name, what each runner answers in each round, with about so many seconds a turn."""
+    """Let the runners take turns; returns {name: its answer in each round}. seconds: about how long a turn lasts."""
     counts = {}
     for runner in runners:
         runner.first = 2 * runner.steps(2)["seconds"]  # warm up
@@ -137,8 +141,10 @@ def take_turns(runners: list[Runner], rounds: int, seconds: float = 1.0) -> dict
 def take_turns_with_peers(
     runners: list[Runner], rounds: int, failed: list[RunnerError], seconds: float = 1.0
 ) -> dict[str, list[dict]]:
-    """As `take_turns`, with processes that end when it does. A peer that fails is noted in `failed`, and the others go
-    on without it; where minilora fails, its RunnerError is raised.
+    """Do as `take_turns`, and end the processes afterwards.
+
+    A peer that fails is added to `failed`, and the others start again without it. If minilora fails, its RunnerError is
+    raised.
     """
     with ExitStack() as stack:
         for runner in runners:
@@ -149,28 +155,28 @@ def take_turns_with_peers(
             except RunnerError as error:
                 if error.name == "minilora":
                     raise
-                print(error.said, file=sys.stderr)
+                print(error.stderr, file=sys.stderr)
                 failed.append(error)
                 runners = [runner for runner in runners if runner.name != error.name]
 
 
 def seconds_of(answers: dict[str, list[dict]]) -> dict[str, list[float]]:
-    """By name, the seconds per step in each round."""
-    return {name: [answer["seconds"] for answer in of_name] for name, of_name in answers.items()}
+    """Return {name: seconds per step in each round}."""
+    return {name: [answer["seconds"] for answer in rounds] for name, rounds in answers.items()}
 
 
 def median_ratio(above: list[float], below: list[float]) -> float:
-    """Return the median of the rounds' ratios: what slows the machine in one round slows both sides of it."""
+    """Return the median of the rounds' ratios. A slowdown of the machine in one round cancels out in its ratio."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def main(function: str, arguments: str, *serving: str) -> None:
     module, _, name = function.rpartition(".")
-    found = getattr(import_module(module), name)(*json.loads(arguments))
+    result = getattr(import_module(module), name)(*json.loads(arguments))
     if serving:
-        serve(found, *serving)
-    elif found is not None:
-        print(json.dumps(found))
+        serve(result, *serving)
+    elif result is not None:
+        print(json.dumps(result))
 
 
 if __name__ == "__main__":

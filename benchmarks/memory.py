@@ -1,14 +1,15 @@
-"""What gradient checkpointing saves and costs: memory and time of a training step, plain and checkpointed.
+"""The savings and cost of gradient checkpointing: memory and time of a training step, plain and checkpointed.
 
-    python -m benchmarks.memory          the package's base, and SmolLM2-135M where it is in the cache
+    python -m benchmarks.memory          the package's base, and SmolLM2-135M if it is in the cache
 
-A step is forward and backward, clipping and AdamW, by full fine-tuning, LoRA (q and v, and all linears) and QLoRA (all
-linears), of rank 8. Columns, each plain and checkpointed:
+A step is forward and backward pass, clipping and AdamW, for full fine-tuning, LoRA (on q and v, and on all linears) and
+QLoRA (on all linears), with rank 8. The columns, each plain and checkpointed, are
 
-    peak        MB: the most bytes alive in a step, counted by tracemalloc on one worker
-    kept        MB: the most alive in the forward pass beside the weights, and its share of plain full fine-tuning's
-    process     MB: the peak of a fresh process (resident set) that loads and does three steps on all cores
-    ms          of a step on all cores, medians of rounds in which the two take turns; the median of their ratios
+    peak        MB: the most bytes alive in a step, counted by tracemalloc with one worker
+    kept        MB: the most bytes alive in the forward pass besides the weights, and as a share of plain full
+                fine-tuning's
+    process     MB: the peak resident set of a new process that loads the model and does three steps on all cores
+    ms          time of a step on all cores: medians of rounds in which the two take turns, and of their ratios
 """
 
 import argparse
@@ -44,39 +45,39 @@ def make_step(model_name: str, method: str, batch: int, length: int, checkpointi
     return model, ids, minilora_loop(model, ids)
 
 
-# What a process of its own measures
+# Measurements, each in a process of its own
 
 
 def counted(*where) -> dict:
-    """Bytes at their most, by mode: alive in a step, and beside the weights in a forward pass."""
+    """Return {mode: peak bytes}: "peak", alive in a step, and "kept", in a forward pass besides the weights."""
     from minilora import threads
     from minilora.measure.memory import peak_bytes
     from notebooks.figures.memory import live_bytes
 
-    found = {}
+    peaks = {}
     with threads.using(1):
         for mode, flag in MODES.items():
             model, ids, step = make_step(*where, flag)
             peak = peak_bytes(lambda step=step: (step(), step()), live_bytes(model)["weights"])
-            kept = peak_bytes(lambda model=model, ids=ids: model(ids, labels=ids).loss)
-            found[mode] = {"peak": peak, "kept": kept}
+            forward_peak = peak_bytes(lambda model=model, ids=ids: model(ids, labels=ids).loss)
+            peaks[mode] = {"peak": peak, "kept": forward_peak}
             del model, step
-    return found
+    return peaks
 
 
 def resident(*where) -> dict:
-    """Return the peak of this process after three steps. The last of `where` is the mode."""
+    """Return the peak resident set of this process after three steps. The last of `where` is the mode."""
     from minilora.measure.records import peak_rss
 
-    step = make_step(*where[:-1], MODES[where[-1]])[-1]  # before a step keeps freed memory
+    step = make_step(*where[:-1], MODES[where[-1]])[-1]  # loads before a step keeps freed memory
     for _ in range(3):
         step()
     return {"resident": peak_rss()}
 
 
 def seconds(*where) -> dict:
-    """Seconds per step of each round, by mode."""
-    found = {mode: [] for mode in MODES}
+    """Return {mode: seconds per step in each round}."""
+    times = {mode: [] for mode in MODES}
     model, _, step = make_step(*where, False)
     step()
     started = perf_counter()
@@ -88,23 +89,24 @@ def seconds(*where) -> dict:
             started = perf_counter()
             for _ in range(count):
                 step()
-            found[mode].append((perf_counter() - started) / count)
-    return found
+            times[mode].append((perf_counter() - started) / count)
+    return times
 
 
 def measure(*where, full: float | None) -> float:
-    """Print the rows of a method. full: bytes kept by plain full fine-tuning, which are returned."""
+    """Measure a method and print its rows. full: the bytes kept by plain full fine-tuning, if known.
+
+    Returns `full`, or the bytes that this method keeps if it is None.
+    """
     bytes_, times = (fresh(f"benchmarks.memory.{part}", *where) for part in ("counted", "seconds"))
     full = full or bytes_["plain"]["kept"]
     for mode in MODES:
         rss = fresh("benchmarks.memory.resident", *where, mode)["resident"]
-        peak, kept, ms = bytes_[mode]["peak"] / 1e6, bytes_[mode]["kept"], 1000 * statistics.median(times[mode])
+        peak, in_forward, ms = bytes_[mode]["peak"] / 1e6, bytes_[mode]["kept"], 1000 * statistics.median(times[mode])
         slower = f"{median_ratio(times[mode], times['plain']):>7.2f}" if mode == "checkpointed" else ""
         name = f"{where[1] if mode == 'plain' else '':<14}{mode:<12}"
-        print(
-            f"{name}{peak:>9,.1f}{kept / 1e6:>9,.1f}{kept / full:>7.0%}{rss / 1e6:>9,.0f}{ms:>9,.0f}{slower}",
-            flush=True,
-        )
+        forward = f"{in_forward / 1e6:>9,.1f}{in_forward / full:>7.0%}"
+        print(f"{name}{peak:>9,.1f}{forward}{rss / 1e6:>9,.0f}{ms:>9,.0f}{slower}", flush=True)
     return full
 
 

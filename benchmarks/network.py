@@ -1,10 +1,11 @@
-"""Machines of a cluster on this one: network namespaces, joined by links of a chosen bandwidth and delay.
+"""A cluster simulated on one machine: network namespaces, joined by links of a chosen bandwidth and delay.
 
     with Network(4, mbit=100, delay=0.005) as network:
         subprocess.run(network.mpiexec(["python", …]), env=network.environment())
 
-Each rank gets a namespace of its own, on a bridge by a veth pair; `tc` limits what each sends (tbf) and, with a delay,
-holds it back (netem). Needs Linux, root, and `ip` and `tc` of iproute2; a delay also the kernel's module sch_netem.
+Each rank gets a namespace of its own, which a veth pair connects to a bridge. `tc` limits the rate at which each rank
+sends (tbf) and, if there is a delay, holds its packets back (netem). This needs Linux, root, and `ip` and `tc` from
+iproute2; a delay also needs the kernel module sch_netem.
 """
 
 import os
@@ -14,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 SWITCH = "minilora-switch"
-BURST = 256 * 1024  # bytes that may leave at once: more than a packet
+BURST = 256 * 1024  # bytes that may be sent at once; must exceed a packet
 
 
 def sh(command: str) -> None:
@@ -24,7 +25,10 @@ def sh(command: str) -> None:
 
 
 class Network:
-    """`size` namespaces. mbit: Mbit/s that each may send, None as fast as can be; delay: seconds on the way."""
+    """A context with `size` namespaces.
+
+    mbit: the Mbit/s that each may send (None: no limit). delay: the seconds that each packet takes.
+    """
 
     def __init__(self, size: int, mbit: float | None = None, delay: float = 0.0):
         self.size, self.mbit, self.delay = size, mbit, delay
@@ -35,7 +39,7 @@ class Network:
         with ExitStack() as stack:
             names = [SWITCH, *(f"minilora-{rank}" for rank in range(self.size))]
             for name in names:
-                subprocess.run(["ip", "netns", "del", name], capture_output=True)  # of a benchmark that was killed
+                subprocess.run(["ip", "netns", "del", name], capture_output=True)  # left by a benchmark that was killed
                 Path("/run/netns", name).unlink(missing_ok=True)
                 sh(f"ip netns add {name}")
                 stack.callback(sh, f"ip netns del {name}")
@@ -62,10 +66,10 @@ class Network:
         self._stack.close()
 
     def mpiexec(self, command: list[str]) -> list[str]:
-        """Return the command on every rank, each in its namespace."""
+        """Return the command that runs `command` on every rank, each in its namespace."""
         inside = 'exec ip netns exec "minilora-$PMI_RANK" "$@"'
         return ["mpiexec", "-n", str(self.size), "bash", "-c", inside, "rank", *command]
 
     def environment(self) -> dict[str, str]:
-        """For MPICH: ranks on this machine speak over TCP as if they were far apart."""
+        """Return an environment in which MPICH's ranks talk over TCP, as if they were on different machines."""
         return os.environ | {"MPIR_CVAR_NOLOCAL": "1", "MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}

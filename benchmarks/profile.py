@@ -1,20 +1,19 @@
-"""Where the seconds of each row of the speed table go: matrix products, elementwise work, Python, allocation.
+"""A profile of each row of the speed table: the time in matrix products, elementwise work, Python and allocation.
 
-    python -m benchmarks.profile                  two lines a row
+    python -m benchmarks.profile                  prints two lines per row
 
-One thread does the whole of the work, with BLAS on one thread too, so that nothing waits for anything. Two copies of it
-take turns, one as it is, for its CPU seconds, and one over arrays that keep a clock: an ndarray that times what NumPy
-does with it, and nothing else. Shares are of the plain work's seconds.
+All of the work runs on one thread, also in BLAS, so that nothing waits for anything else. Two copies of the work take
+turns: a plain one, whose CPU seconds are measured, and one on ClockedArrays, which time NumPy's calls and do nothing
+else. Shares are relative to the plain copy's seconds.
 
-    products      what `@` and `dot` took, in place
-    allocation    the CPU seconds that the plain work spent in the system: nearly all of them give it memory, page by
-                  page and filled with zeros
-    elementwise   what other ufuncs, reductions, look-ups and copies took in place, less the allocation, which is part
-                  of it
+    products      `@` and `dot`
+    allocation    the CPU seconds that the plain work spent in the system, nearly all of them on giving it memory, page
+                  by page and filled with zeros
+    elementwise   other ufuncs, reductions, look-ups and copies, less the allocation, which happens inside them
     Python        the rest of the plain work: the interpreter, between NumPy's calls
 
-The clock costs a little, too, so that the parts may add up to a few percent more than the whole.
-The second line says how much faster the work is on all cores, and which functions take most for elementwise work.
+The clock itself costs a little, so the parts may add up to a few percent more than the whole. The second line says how
+much faster the work is on all cores, and which functions spend most on elementwise work.
 """
 
 import argparse
@@ -37,14 +36,15 @@ from benchmarks import decoding, quant, step
 from minilora import backend, blas
 
 PRODUCTS = {"matmul", "dot"}
-SECONDS = 3.0  # about how long a row is measured, twice
+SECONDS = 3.0  # about how long each of a row's two measurements takes
 PACKAGE = f"{Path(minilora.__file__).parent}/"
 
-_clock = False  # whether a call is being timed: what NumPy calls in turn belongs to it
-_seconds: Counter[tuple[bool, str]] = Counter()  # (is it a product?, who asked in the package) -> seconds
+_clock = False  # True while a call is timed, so that NumPy's inner calls are not counted twice
+_seconds: Counter[tuple[bool, str]] = Counter()  # (is it a product?, calling function in the package) -> seconds
 
 
 def _timed(name: str, work, *args, **kwargs):
+    """Call `work`, and add its seconds to the function of minilora that asked for it."""
     global _clock
     if _clock:
         return work(*args, **kwargs)
@@ -61,7 +61,7 @@ def _timed(name: str, work, *args, **kwargs):
 
 
 class ClockedArray(np.ndarray):
-    """An array that adds up how long NumPy works on it. One that holds its own data looks so (`base` is None)."""
+    """An array that times NumPy's work on it. `base` is None if it owns its data, as for a plain array."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         plain = [_plain(x) for x in inputs]
@@ -109,7 +109,7 @@ def _is_basic(index) -> bool:
 
 
 def clocked_backend() -> backend.Backend:
-    """NumPy whose arrays are `ClockedArray`s."""
+    """Make a backend that is NumPy with `ClockedArray`s."""
 
     def making(name: str):
         work = getattr(np, name)
@@ -127,17 +127,17 @@ def clocked_backend() -> backend.Backend:
 backend.register("clocked", clocked_backend)
 
 
-# What is profiled
+# Profiling
 
 
 def profile(make: Callable, seconds: float) -> dict:
-    """make: a function of a number of threads (None: all) that gives the work. seconds: about how long to measure on
-    one thread, and again on all.
+    """Profile some work.
 
-    Returns the CPU seconds of the work on one thread ("whole") and of its four parts, the seconds on all cores
-    ("on all cores"), and "functions": {function: its seconds of elementwise work}.
+    make: returns the work for a number of threads (None: all). seconds: about how long to measure on one thread, and
+    again on all. Returns the CPU seconds of the work on one thread ("whole") and of its four parts, the seconds on all
+    cores ("on all cores"), and "functions": {function: its seconds of elementwise work}.
     """
-    blas.keep_freed_memory()  # as training does
+    blas.keep_freed_memory()  # training does this, too
     with backend.use("numpy"):
         work = make(None)
         work()
@@ -156,7 +156,7 @@ def profile(make: Callable, seconds: float) -> dict:
                 before = getrusage(RUSAGE_SELF).ru_stime
                 whole += timed(works["numpy"], process_time)
                 system += getrusage(RUSAGE_SELF).ru_stime - before
-            with backend.use("clocked"), patch("numpy.take", partial(_timed, "take", np.take)):  # it tells no array
+            with backend.use("clocked"), patch("numpy.take", partial(_timed, "take", np.take)):
                 works["clocked"]()
     products = sum(value for (is_product, _), value in _seconds.items() if is_product)
     inside = _seconds.total()
@@ -172,35 +172,35 @@ def timed(work: Callable, clock: Callable) -> float:
     return clock() - started
 
 
-def in_words(found: dict) -> list[str]:
-    """Return the two lines of a profile."""
-    whole = found["whole"]
+def in_words(result: dict) -> list[str]:
+    """Format the result of `profile` as two lines."""
+    whole = result["whole"]
     parts = ("products", "elementwise", "Python", "allocation")
-    shares = ", ".join(f"{name} {max(found[name], 0) / whole:.0%}" for name in parts)
-    most = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in Counter(found["functions"]).most_common(3))
-    faster = f"{whole / found['on all cores']:.2f} times as fast on {blas.cores()} cores"
+    shares = ", ".join(f"{name} {max(result[name], 0) / whole:.0%}" for name in parts)
+    most = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in Counter(result["functions"]).most_common(3))
+    faster = f"{whole / result['on all cores']:.2f} times as fast on {blas.cores()} cores"
     return [f"{1000 * whole:.1f} ms on one thread: {shares}", f"{faster}; elementwise: {most}"]
 
 
 def works() -> dict[str, Callable]:
-    """Return {row: a function of a number of threads (None: all) that gives the work}."""
-    found = {
+    """Return {row: function that makes the row's work for a number of threads (None: all)}."""
+    makers = {
         f"{size}, {method}": partial(step.minilora_step, step.find_size(size), method, None)
         for size in step.IN_DEPTH
         for method in step.METHODS
     }
-    found |= {f"{name} 4096 x 4096": partial(quant.minilora_work, name, 4096) for name in quant.WORKS}
-    return found | {"SmolLM2-135M, greedy": lambda threads: decoding.minilora_work("any", lookup=False)}
+    makers |= {f"{name} 4096 x 4096": partial(quant.minilora_work, name, 4096) for name in quant.WORKS}
+    return makers | {"SmolLM2-135M, greedy": lambda threads: decoding.minilora_work("any", lookup=False)}
 
 
 def of_row(name: str) -> dict:
-    """Return the two lines of a row's profile, as "words"."""
+    """Profile a row; returns its two lines as "words"."""
     return {"words": in_words(profile(works()[name], SECONDS))}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--row", help="a part of the name of the rows to profile (default: all)", default="")
+    parser.add_argument("--row", help="profile only rows whose names contain this text (default: all)", default="")
     arguments = parser.parse_args()
     for name in works():
         if arguments.row in name:

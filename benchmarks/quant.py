@@ -1,6 +1,6 @@
 """Quantizing to NF4 and back, in blocks of 64, in minilora and in bitsandbytes on the CPU.
 
-`benchmarks.speed` has each library in a process of its own that works when it is told to.
+`benchmarks.speed` runs each library in a process of its own that works on request.
 """
 
 from functools import cache
@@ -48,7 +48,7 @@ LIBRARIES = {"minilora": minilora_work, "bitsandbytes": bitsandbytes_work}
 
 
 def step(library: str, name: str, size: int, threads: int | None):
-    """Return a function that works once, for a Runner."""
+    """Return a function that quantizes or dequantizes once, for a Runner."""
     work = LIBRARIES[library](name, size, threads)
 
     def once() -> float:
@@ -59,5 +59,5 @@ def step(library: str, name: str, size: int, threads: int | None):
 
 
 def arguments_of(library: str, name: str, size: int, threads: int | None) -> list[str]:
-    """Return the arguments of a Runner that quantizes or dequantizes."""
+    """Return the arguments for a Runner that quantizes or dequantizes."""
     return [*call("benchmarks.quant.step", library, name, size, threads), library, "cpu"]

@@ -1,17 +1,17 @@
-"""Data-parallel training on 1, 2 and 4 ranks, on this machine and over slow links, beside the cost model.
+"""Data-parallel training on 1, 2 and 4 ranks, on this machine and over slow links, compared with the cost model.
 
     pip install -e ".[mpi]" && python -m benchmarks.scaling --out scaling.jsonl      (links: as root, with iproute2)
 
 A step is that of `benchmarks.step`: hidden 256, 4 layers, 16 x 128 tokens; full, and LoRA of rank 8 on q and v. Every
-point is a fresh mpiexec that does a few steps as training does them, then as many with a barrier before and after the
-sum, which tells computing, waiting and the sum apart. Printed are medians over the rounds.
+point is a new mpiexec that does a few steps as in training, and then as many with a barrier before and after the sum of
+the gradients, which separates computing, waiting and summing. The table shows medians over the rounds.
 
-The model is `notebooks.figures.cluster.step_seconds`. What goes into it, and is measured without any sum of gradients:
+The cost model is `notebooks.figures.cluster.step_seconds`. Its inputs are measured without any sum of gradients:
 
-    compute     the whole batch on one core while all cores compute; more ranks than cores share the cores
-    fixed       reading the batch, clipping and the optimizer's step, likewise
-    link        bandwidth: of a limited link its nominal one times EFFICIENCY, else that of a large
-                message to and fro between two ranks; latency: of one of 64 kB, less its bytes over the bandwidth
+    compute     the whole batch on one core while all cores compute; ranks share the cores if there are more of them
+    fixed       reading the batch, clipping and the optimizer's step, in the same way
+    link        bandwidth: the nominal one of a limited link times EFFICIENCY, or else that of a large message to and
+                fro between two ranks; latency: the time of a 64 kB message, less its bytes over the bandwidth
 """
 
 import argparse
@@ -36,18 +36,21 @@ from notebooks.figures.cluster import Link, step_seconds
 METHODS = ("full", "lora")
 SIZE = SIZES["hidden 256, 4 layers"]
 STEPS, SMALL, LARGE = 8, 1 << 16, 1 << 22
-EFFICIENCY = 0.9  # of a link's rate: of an Ethernet frame, TCP's payload is 1,448 of 1,538 bytes, and software waits
-# What is measured: ranks of a thread each (0: one process, a thread a core; 1: one on one core), Mbit/s and delay.
+EFFICIENCY = 0.9  # share of a link's rate that is used: 1,448 of a frame's 1,538 bytes are payload, and software waits
+# The points, (ranks, Mbit/s, delay): each rank has one thread; 0 is one process with a thread per core, 1 one core.
 HERE = [(ranks, None, 0.0) for ranks in (0, 1, 2, 4)]
 LINKS = [(ranks, mbit, delay) for mbit, delay in ((1000, 0.0), (100, 0.0), (1000, 0.005)) for ranks in (2, 4)]
 LINKS.append((2, 20, 0.02))
 
 
-# On a rank
+# On each rank
 
 
 def train(method: str, sums: bool, count: int, one_core: bool) -> dict | None:
-    """Train `count` steps twice and, on the first rank, return what one took. sums=False leaves out all sums."""
+    """Train for `count` steps twice; on rank 0, return the seconds per step and of its parts.
+
+    sums: False leaves out the sums of gradients.
+    """
     import numpy as np
 
     from minilora.optim import AdamW, clip_grad_norm_
@@ -61,20 +64,20 @@ def train(method: str, sums: bool, count: int, one_core: bool) -> dict | None:
     def timed(arrays):
         nonlocal sent
         start = perf_counter()
-        world.sum(0)  # wait until all ranks have come here
+        world.sum(0)  # wait for all ranks
         ready = perf_counter()
-        found = all_reduce(arrays) if sums else arrays
+        total = all_reduce(arrays) if sums else arrays
         seconds["wait"] += ready - start
         seconds["sum"] += perf_counter() - ready
         sent = sum(a.nbytes for a in arrays)
-        return found
+        return total
 
     model = minilora_model(SIZE | {"targets": ["q_proj", "v_proj"]}, method)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer, rng = AdamW(parameters, lr=1e-3), np.random.default_rng(0)
 
     def step() -> float:
-        """Seconds in computing gradients and their sum."""
+        """Do a step, and return the seconds that computing the gradients and their sum took."""
         ids = rng.integers(0, SIZE["vocab"], (BATCH, SIZE["length"]))
         start = perf_counter()
         batch_gradients(model, [{"input_ids": ids, "labels": ids}], world=world)
@@ -85,7 +88,7 @@ def train(method: str, sums: bool, count: int, one_core: bool) -> dict | None:
         return inside
 
     def steps() -> tuple[float, float]:
-        """Seconds of a step, and of its part in which gradients are computed and summed."""
+        """Do `count` steps; return the seconds of one, and of its part in which gradients are computed and summed."""
         world.sum(0)
         start = perf_counter()
         inside = sum(step() for _ in range(count)) / count
@@ -103,16 +106,16 @@ def train(method: str, sums: bool, count: int, one_core: bool) -> dict | None:
         link = ping(world) if world.size > 1 else {}
     if world.rank:
         return None
-    found = {"step": whole, "compute": inside - sum(apart.values()), "fixed": parted - inside, **apart, "bytes": sent}
-    return found | link | {"workers": threads.count()}
+    parts = {"step": whole, "compute": inside - sum(apart.values()), "fixed": parted - inside, **apart, "bytes": sent}
+    return parts | link | {"workers": threads.count()}
 
 
 def ping(world) -> dict[str, float]:
-    """Seconds that 64 kB and 4 MB take from the first rank to the second, half of there and back."""
+    """Return the seconds that 64 kB and 4 MB take from rank 0 to rank 1: half of a round trip."""
     import numpy as np
     from mpi4py import MPI
 
-    found, comm = {}, MPI.COMM_WORLD
+    medians, comm = {}, MPI.COMM_WORLD
     for name, size in (("small", SMALL), ("large", LARGE)):
         message, times = np.zeros(size, np.uint8), []
         for _ in range(5):
@@ -125,15 +128,15 @@ def ping(world) -> dict[str, float]:
                 comm.Recv(message, 0)
                 comm.Send(message, 0)
             times.append((perf_counter() - start) / 2)
-        found[name] = statistics.median(times)
-    return found
+        medians[name] = statistics.median(times)
+    return medians
 
 
-# From outside
+# In the benchmark's own process
 
 
 def measure(method: str, ranks: int, mbit: float | None = None, delay: float = 0.0, sums: bool = True) -> dict:
-    """One mpiexec, or for ranks 0 and 1 one process."""
+    """Measure one point with mpiexec, or for ranks 0 and 1 in a single process."""
     count = STEPS if mbit is None else 4 if mbit >= 100 else 2
     command = call("benchmarks.scaling.train", method, sums, count, ranks == 1)
     if ranks <= 1:
@@ -153,8 +156,8 @@ def _answer(command: list[str], environment) -> dict:
 
 
 def predicted(row: dict, alone: dict, cores: int) -> float:
-    """Return the cost model's seconds. alone: what a step takes on each of `cores` ranks that sum nothing."""
-    crowd = max(1.0, row["ranks"] / cores)  # ranks on a core
+    """Return the cost model's seconds for a row. alone: the measurement of `cores` ranks without sums."""
+    crowd = max(1.0, row["ranks"] / cores)  # ranks per core
     bandwidth = LARGE / row["large"] if row["mbit"] is None else row["mbit"] * 1e6 / 8 * EFFICIENCY
     link = Link(bandwidth, max(0.0, row["small"] - SMALL / bandwidth))
     compute, fixed = alone["compute"] * cores * crowd, alone["fixed"] * crowd
@@ -168,8 +171,8 @@ def median(answers: list[dict]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, required=True, help="a file for the record, one JSON object a line")
-    parser.add_argument("--here", action="store_true", help="without links, which need root")
+    parser.add_argument("--out", type=Path, required=True, help="file for the record, one JSON object per line")
+    parser.add_argument("--here", action="store_true", help="leave out the slow links, which need root")
     arguments = parser.parse_args()
     cores, answers = blas.cores(), {}
     points = [(method, *place) for place in HERE + ([] if arguments.here else LINKS) for method in METHODS]

@@ -1,7 +1,7 @@
-"""SmolLM2 in minilora and in transformers + PEFT on the same weights: the checks that `benchmarks.smollm2` prints.
+"""Checks of SmolLM2 in minilora against transformers and PEFT on the same weights, for `benchmarks.smollm2`.
 
-tests/parity/test_smollm2_parity.py runs them with fewer prompts. Distances are the largest difference of logits over
-the largest logit.
+tests/parity/test_smollm2_parity.py runs them with fewer prompts. A distance is the largest difference between logits,
+divided by the largest logit.
 """
 
 import json
@@ -39,7 +39,7 @@ BEGINNINGS = [
     "1, 1, 2, 3, 5, 8,",
     "Bonjour, je m'appelle",
 ]
-PROMPTS = [QUESTIONS, BEGINNINGS]  # five that are asked in the chat format, five that are continued
+PROMPTS = [QUESTIONS, BEGINNINGS]  # five prompts in the chat format, and five texts to continue
 NEW_TOKENS = 64
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
 STEPS, RATE = 4, 2e-3
@@ -59,7 +59,7 @@ def is_ours(model) -> bool:
 
 
 def logits(model, ids: np.ndarray) -> np.ndarray:
-    """(B, T, V) of either library's model for ids (B, T)."""
+    """Return the logits of either library's model: ids (B, T) -> (B, T, V)."""
     if is_ours(model):
         with no_grad():
             return model.eval()(ids).logits.numpy()
@@ -75,7 +75,7 @@ def ours(in_4_bits: bool = False):
 
 
 def theirs(folder: Path, **options):
-    """transformers' model of a folder, in float32. Its progress bar is for people who wait."""
+    """Load transformers' model from a folder, in float32 and without a progress bar."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -89,40 +89,40 @@ def theirs(folder: Path, **options):
 
 def prompt_ids(tokenizer, count: int) -> list[np.ndarray]:
     """Return the token ids (T,) of the first `count` prompts, questions and beginnings in turn."""
-    asked = partial(find_format(tokenizer).encode, tokenizer, add_generation_prompt=True)
-    turns = [[asked(question(q))[0], tokenizer.encode_prompt(b)] for q, b in zip(*PROMPTS, strict=True)]
+    as_question = partial(find_format(tokenizer).encode, tokenizer, add_generation_prompt=True)
+    turns = [[as_question(question(q))[0], tokenizer.encode_prompt(b)] for q, b in zip(*PROMPTS, strict=True)]
     return [ids for turn in turns for ids in turn][:count]
 
 
 def long_text(tokenizer, length: int) -> np.ndarray:
-    """(1, length) ids of Python's reference manual."""
+    """Return token ids from Python's reference manual: (1, length)."""
     from pydoc_data.topics import topics
 
     return tokenizer.encode("".join(topics[name] for name in sorted(topics)[:20]))[None, :length]
 
 
 def greedy(model, ids: np.ndarray) -> np.ndarray:
-    """Return the NEW_TOKENS tokens that the model continues ids (T,) with, through an end of text, too."""
+    """Return the NEW_TOKENS tokens with which the model continues ids (T,). An end of text does not stop it."""
     if is_ours(model):
         return model.generate(ids[None], NEW_TOKENS, temperature=0, eos_token_id=[])[0, len(ids) :]
     import torch
     from transformers import GenerationConfig
 
     settings = GenerationConfig(max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0)
-    model.generation_config.eos_token_id = None  # what `settings` leaves open is taken from here
+    model.generation_config.eos_token_id = None  # used where `settings` has None
     prompt = torch.from_numpy(ids[None])
     mask = torch.ones_like(prompt)
     return model.generate(prompt, attention_mask=mask, generation_config=settings)[0, len(ids) :].numpy()
 
 
 def compare(model, other, prompts: list[np.ndarray], answers: list[np.ndarray], text: np.ndarray) -> dict:
-    """What differs between minilora's model, which gave these answers, and transformers'."""
+    """Compare minilora's model, which gave `answers` to the prompts, with transformers'; returns what differs."""
     differing = []
     for index, (ids, answer) in enumerate(zip(prompts, answers, strict=True)):
-        found = greedy(other, ids)
-        if not np.array_equal(found, answer):
-            common = min(len(found), len(answer))
-            place = next((i for i in range(common) if found[i] != answer[i]), common)
+        continuation = greedy(other, ids)
+        if not np.array_equal(continuation, answer):
+            common = min(len(continuation), len(answer))
+            place = next((i for i in range(common) if continuation[i] != answer[i]), common)
             first, second = np.sort(logits(other, np.concatenate([ids, answer[:place]])[None])[0, -1])[-1:-3:-1]
             differing.append({"prompt": index, "token": place, "gap": float(first - second)})
     read = [np.concatenate(pair)[None] for pair in zip(prompts, answers, strict=True)]
@@ -138,19 +138,19 @@ def compare(model, other, prompts: list[np.ndarray], answers: list[np.ndarray], 
 
 
 def capital() -> str:
-    """What `minilora generate --chat` answers to QUESTION."""
-    said = StringIO()
+    """Return the answer of `minilora generate --chat` to QUESTION."""
+    output = StringIO()
     command = ["generate", "--chat", "--model", NAME, "--prompt", QUESTION, "--temperature", "0", "--json"]
-    with redirect_stdout(said):
+    with redirect_stdout(output):
         status = cli.main(command)
-    return json.loads(said.getvalue())["continuation"] if status == 0 else f"(failed with status {status})"
+    return json.loads(output.getvalue())["continuation"] if status == 0 else f"(failed with status {status})"
 
 
 def equal(folder: Path, prompts: int = 10, length: int = 1024) -> dict:
-    """By where transformers has its weights from, what `compare` finds; and the answer to QUESTION.
+    """Return "transformers", the results of `compare` by the source of transformers' weights, and "answer" to QUESTION.
 
-    folder: room for a model. length: tokens of the long text. "gguf" is the file as transformers reads it, with no part
-    of minilora's reading in between.
+    The sources are "saved", a folder that minilora saved, and "gguf", the file as transformers reads it by itself.
+    folder: where to save a model. length: tokens of the long text.
     """
     path = catalog.find(NAME)
     model, tokenizer = ours(), load.tokenizer_of(path)
@@ -166,7 +166,7 @@ def equal(folder: Path, prompts: int = 10, length: int = 1024) -> dict:
 
 
 def train(model, optimizer, ids) -> None:
-    """A few steps, in either library."""
+    """Train for a few steps, in either library."""
     for _ in range(STEPS):
         optimizer.zero_grad()
         model.train()(ids, labels=ids).loss.backward()
@@ -174,10 +174,12 @@ def train(model, optimizer, ids) -> None:
 
 
 def out_again(folder: Path, kinds=("LoRA", "QLoRA")) -> Iterator[dict]:
-    """One row a crossing: what is carried, from where to where, how far training moved the logits and crossing did.
+    """Carry trained models between the libraries; yields a row for each crossing.
 
-    folder: room for a few models. Training is a few steps, enough to move the logits well beyond GOAL. QLoRA's base is
-    in NF4 in minilora, and in transformers a folder that minilora wrote, with the weights that these codes stand for.
+    A row has what is carried, from where to where, and how far training ("moved") and the crossing ("distance") moved
+    the logits. Training takes a few steps, enough to move the logits well beyond GOAL. QLoRA's base is in NF4 in
+    minilora; in transformers it is a folder that minilora wrote, with the dequantized weights. folder: where to save a
+    few models.
     """
     import peft
     import torch
@@ -193,22 +195,22 @@ def out_again(folder: Path, kinds=("LoRA", "QLoRA")) -> Iterator[dict]:
         model = get_peft_model(fresh(), LoraConfig(**LORA), seed=1)
         train(model, AdamW(trained(model), lr=RATE), ids)
         model.save_pretrained(room / "ours")
-        here = logits(model, ids)
-        there = logits(peft.PeftModel.from_pretrained(theirs(room / "base"), room / "ours"), ids)
-        row = {"kind": kind, "what": "adapter", "from": "minilora", "moved": distance(here, before)}
-        yield row | {"to": "PEFT", "distance": distance(there, here)}
+        our_logits = logits(model, ids)
+        their_logits = logits(peft.PeftModel.from_pretrained(theirs(room / "base"), room / "ours"), ids)
+        row = {"kind": kind, "what": "adapter", "from": "minilora", "moved": distance(our_logits, before)}
+        yield row | {"to": "PEFT", "distance": distance(their_logits, our_logits)}
 
         model.merge_and_unload().save_pretrained(room / "merged")
         del model
         merged = logits(theirs(room / "merged"), ids)
-        yield row | {"what": "merged model", "to": "transformers", "distance": distance(merged, here)}
+        yield row | {"what": "merged model", "to": "transformers", "distance": distance(merged, our_logits)}
 
         torch.manual_seed(0)
         other = peft.get_peft_model(theirs(room / "base"), peft.LoraConfig(**LORA, task_type="CAUSAL_LM"))
         train(other, torch.optim.AdamW(trained(other), lr=RATE), torch.from_numpy(ids))
         other.save_pretrained(room / "theirs")
-        there = logits(other, ids)
+        their_logits = logits(other, ids)
         del other
-        here = logits(PeftModel.from_pretrained(fresh(), room / "theirs"), ids)
-        row |= {"from": "PEFT", "to": "minilora", "moved": distance(there, before)}
-        yield row | {"distance": distance(here, there)}
+        our_logits = logits(PeftModel.from_pretrained(fresh(), room / "theirs"), ids)
+        row |= {"from": "PEFT", "to": "minilora", "moved": distance(their_logits, before)}
+        yield row | {"distance": distance(our_logits, their_logits)}

@@ -1,8 +1,8 @@
-"""A training step in minilora, in transformers with PEFT (and bitsandbytes), and in lean PyTorch, eager and compiled:
-the same architecture, batch, optimizer and plain loop.
+"""A training step in minilora, in transformers with PEFT (and bitsandbytes), and in lean PyTorch, eager and compiled.
 
-`benchmarks.speed`, `.curves` and `.gpu` start this file once for each library, in a process of its own that does steps
-when it is told to. Also here: a step's matrix products alone, and other ways to spread it over the cores.
+Architecture, batch, optimizer and plain loop are the same. `benchmarks.speed`, `.curves` and `.gpu` start this file
+once for each library, in a process of its own that does steps on request. This file also has a step's matrix products
+alone, and other ways to spread a step over the cores.
 """
 
 import json
@@ -26,10 +26,10 @@ REAL = {
     f"SmolLM2-135M, {batch} x {length}": SMOLLM2 | PRETRAINED | {"batch": batch, "length": length}
     for batch, length in ((1, 128), (4, 128), (1, 512))
 }
-IN_DEPTH = (*SIZES, "SmolLM2-135M, 4 x 128")  # of which more is measured than the speed
+IN_DEPTH = (*SIZES, "SmolLM2-135M, 4 x 128")  # sizes for which more than the speed is measured
 METHODS = ("full", "lora", "qlora")
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-BATCH, RANK = 16, 8  # a size may have a "batch" of its own
+BATCH, RANK = 16, 8  # BATCH unless a size has its own "batch"
 BACKENDS = {"cpu": "numpy", "cuda": "cupy"}
 
 
@@ -50,7 +50,7 @@ def token_ids(size: dict):
 
 
 def llama_settings(size: dict) -> dict:
-    """Arguments of LlamaConfig, minilora's and transformers'."""
+    """Return the arguments of LlamaConfig, which are the same in minilora and transformers."""
     return {
         "vocab_size": size["vocab"],
         "hidden_size": size["hidden"],
@@ -83,7 +83,7 @@ def minilora_model(size: dict, method: str):
 
 
 def minilora_loop(model, ids):
-    """A function that does one step of the plain loop and returns the loss, which a GPU may still be working on."""
+    """Return a function that does one step of the plain loop and returns the loss, without waiting for a GPU."""
     from minilora.optim import AdamW, clip_grad_norm_
 
     parameters = [p for p in model.train().parameters() if p.requires_grad]
@@ -101,9 +101,9 @@ def minilora_loop(model, ids):
 
 
 def minilora_step(size: dict, method: str, device: str | None = "cpu", count: int | None = None):
-    """Return `minilora_loop` of a model of that size.
+    """Return `minilora_loop` for a model of that size.
 
-    device: None leaves the backend as it is. count: of a CPU's threads; None leaves it to the library.
+    device: None leaves the backend as it is. count: 1 limits a CPU to one thread; None leaves the choice to minilora.
     """
     from minilora import backend, blas, threads
 
@@ -119,7 +119,7 @@ def minilora_step(size: dict, method: str, device: str | None = "cpu", count: in
 
 
 def all_threads_step(size: dict, method: str, device: str):
-    """Return `minilora_step` over all cores, however small the batch."""
+    """Return `minilora_step` spread over all cores, however small the batch is."""
     from minilora import threads
 
     threads.WORTH_A_PART = 1
@@ -140,8 +140,8 @@ def torch_step(size: dict, method: str, device: str = "cpu", compiled: bool = Fa
 
 
 def compiled_step(size: dict, method: str, device: str = "cpu"):
-    """Return `torch_step` compiled by torch.compile; adapters are put in before its first call, which compiles."""
-    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # so that its first step takes what it takes
+    """Return `torch_step` compiled by torch.compile. The first call compiles, after the adapters are put in."""
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # so that the first step includes all of the compilation
     return torch_step(size, method, device, compiled=True)
 
 
@@ -165,8 +165,9 @@ def transformers_model(size: dict):
 
 
 def torch_loop(model, layers, loss_of, size: dict, method: str, device: str):
-    """A function that does one step of PyTorch's plain loop. layers: whose linears LoRA adapts; loss_of: of token ids,
-    through `model`.
+    """Return a function that does one step of PyTorch's plain loop.
+
+    layers: the part of `model` whose linears are adapted. loss_of: computes the loss from token ids.
     """
     import torch
 
@@ -174,7 +175,7 @@ def torch_loop(model, layers, loss_of, size: dict, method: str, device: str):
     if method == "qlora":
         from bitsandbytes.nn import Linear4bit
 
-        model.is_loaded_in_4bit = True  # PEFT asks
+        model.is_loaded_in_4bit = True  # PEFT looks at this
         for block in list(layers.modules()):
             for name, linear in list(block.named_children()):
                 if type(linear) is torch.nn.Linear:
@@ -204,8 +205,9 @@ def torch_loop(model, layers, loss_of, size: dict, method: str, device: str):
 
 
 def products_alone(size: dict, method: str, device: str = "cpu"):
-    """A function that does just the matrix products of a step, over all threads of a CPU; of attention those that
-    a causal mask leaves, 64 queries at a time.
+    """Return a function that does only the matrix products of a step, on all threads of a CPU.
+
+    In attention it does only the products that a causal mask needs, 64 queries at a time.
     """
     import numpy as np
 
@@ -233,8 +235,8 @@ def products_alone(size: dict, method: str, device: str = "cpu"):
             queries, keys = q[:, start : start + 64], q[:, : start + 64]
             block = scores[:, : queries.shape[1], : keys.shape[1]]
             for _ in range(2):
-                _ = queries @ keys.swapaxes(-1, -2)  # scores, and their gradient
-                _ = block @ keys  # the sum of the values, and the gradient of the queries
+                _ = queries @ keys.swapaxes(-1, -2)  # the scores; in backward, their gradient
+                _ = block @ keys  # the sum of the values; in backward, the gradient of the queries
                 _ = block.swapaxes(-1, -2) @ queries  # gradients of keys and values
 
     return lambda: threads.side_by_side(part, range(threads.count())) and 0.0
@@ -246,20 +248,20 @@ WAYS = {"products": products_alone, "one thread": partial(minilora_step, count=1
 
 
 def work(library: str, size: str, method: str, device: str):
-    """Return a function that does one step. size: a name of the table, or a size as JSON."""
+    """Return a function that does one step. size: a name of a table above, or a size as JSON."""
     return (STEPS | PEERS | WAYS)[library](find_size(size), method, device)
 
 
 def arguments_of(library: str, size: str, method: str, device: str = "cpu") -> list[str]:
-    """Return the arguments of a Runner that does steps."""
+    """Return the arguments for a Runner that does steps."""
     return [*call("benchmarks.step.work", library, size, method, device), library, device]
 
 
 def step_runner(library: str, size: str, method: str, device: str = "cpu", name: str = "") -> Runner:
-    """Return a process that does steps. name: by default that of the library."""
+    """Return a Runner that does steps. name: the runner's name (default: the library's)."""
     return Runner(name or library, *arguments_of(library, size, method, device))
 
 
 def find_size(text: str) -> dict:
-    """Return the size of that name, or the one that JSON describes; KeyError or ValueError for anything else."""
+    """Return the size of that name, or the one that `text` has as JSON. Raises KeyError or ValueError."""
     return json.loads(text) if text.startswith("{") else (SIZES | SHORT | LARGE | REAL)[text]

@@ -1,4 +1,4 @@
-"""The same Llama in eager PyTorch, as lean as eager allows: fused attention and norms, no output classes, no cache."""
+"""The same Llama in eager PyTorch, as lean as possible: fused attention and norms, no output classes, no cache."""
 
 import torch
 import torch.nn.functional as F

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """Load the command line and run one command; returns the exit code."""
+    """Load the command line, run one command and return its exit code."""
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, lambda signum, frame: os._exit(128 + signum))
     from minilora import cli

@@ -1,7 +1,7 @@
 """The command line: its parser, the dispatch to a command, and the exit codes. A command is a file in `commands/`.
 
-Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad input (one line on standard error); 3 a
-training in which no evaluation beat the start; 130 after Ctrl-C and 143 after SIGTERM, with the checkpoint saved.
+Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad input (one line on standard error); 3 no
+evaluation of a training run beat the start; 130 after Ctrl-C and 143 after SIGTERM, with the checkpoint saved.
 """
 
 import codecs
@@ -23,43 +23,43 @@ from minilora.errors import MiniloraError, Stopped, unknown
 from minilora.formats.atomic import show_path, to_utf8
 from minilora.train import launch
 
-GROUPS = {  # by what one wants: commands, which are modules in commands/, and what each does
+GROUPS = {  # group -> {command: what it does}; each command is a module in commands/
     "learn": {
-        "demo": "pretrain a base, adapt it to a domain, show what that bought",
-        "check": "check a lesson's exercise, or show the progress",
+        "demo": "pretrain a small model, adapt it to a domain, and show the gain",
+        "check": "check your answers to a lesson's exercise, or show your progress",
     },
     "adapt": {
-        "pretrain": "train a language model from nothing",
-        "finetune": "adapt a model to a text, or to conversations",
-        "evaluate": "measure a model: bits per character, right answers",
-        "predict": "a model's answer to each row of a table, in a file",
+        "pretrain": "train a language model from scratch",
+        "finetune": "adapt a model to a text or to examples",
+        "evaluate": "measure a model: bits per character, share of right answers",
+        "predict": "answer each row of a table, and write the answers to a file",
         "generate": "continue a prompt, or answer a question",
         "chat": "talk to a chat model, which remembers the conversation",
-        "merge": "add an adapter's update into the weights of its base",
-        "show": "how a run went, in the terminal and as a picture",
+        "merge": "merge an adapter into the weights of its base model",
+        "show": "show how a training run went, as a table and a picture",
     },
     "decide": {
-        "curve": "prompt or fine-tune? Accuracy by the number of examples",
-        "plan": "how much memory an adaptation would take",
+        "curve": "compare prompting with fine-tuning, by number of examples",
+        "plan": "estimate the memory that adapting a model takes",
     },
     "get": {
-        "models": "pretrained models and labelled tasks: list, get, look into",
-        "doctor": "what this machine offers, and whether minilora works on it",
+        "models": "list, download, inspect or export models and example tasks",
+        "doctor": "show what this machine offers, and test minilora on it",
     },
-    "teach": {"course": "an nbgrader course of the lessons, and marks"},
+    "teach": {"course": "make an nbgrader course of the lessons, or grade answers"},
 }
 
 PLAIN = str.maketrans(dict(zip("─–−×·µ±…→▁▂▃▄▅▆▇█", (*"---x*u", "+-", "...", "->", *".:-=+*#@"), strict=True)))
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command and return its exit code."""
     return MINILORA.run(sys.argv[1:] if argv is None else argv)
 
 
 @dataclass(frozen=True)
 class Program:
-    """A command line: what is typed for it, the package whose modules are its commands, in groups, and its help."""
+    """A command-line program: its name, the package whose modules are its commands, these in groups, and its help."""
 
     name: str
     package: str
@@ -68,7 +68,7 @@ class Program:
     example: str
 
     def parser(self, command: str = "", typed: Sequence[str] = ()) -> Parser:
-        """Return the parser of a command, for which no other is imported; of none, that of flags that stand alone."""
+        """Return the parser of one command, and import only that command. Without one: the parser of `--help`."""
         if command:
             module, does = import_module(f"{self.package}.{command}"), self.commands[command]
             parser = Parser(typed, prog=f"{self.name} {command}", description=f"{does[0].upper()}{does[1:]}.")
@@ -78,32 +78,32 @@ class Program:
         lines = []
         for group, commands in self.groups.items():
             lines += [group, *(f"  {name:<10}{does}" for name, does in commands.items())]
-        top = Parser(typed, prog=self.name, usage=f"{self.name} command [flags]", description=self.description)
+        top = Parser(typed, prog=self.name, usage=f"{self.name} COMMAND [flags]", description=self.description)
         top.epilog = "\n".join([*lines, "", self.example])
         top.add_argument("--version", action="version", version=f"minilora {__version__}", help="show the version")
         return top
 
     @property
     def commands(self) -> dict[str, str]:
-        """Each command, and what it does."""
+        """The commands of all groups, each with what it does."""
         return {name: does for commands in self.groups.values() for name, does in commands.items()}
 
     def run(self, argv: Sequence[str]) -> int:
-        """Run the command that `argv` begins with, and tell its error in one line; returns the exit code."""
+        """Run the command that `argv` begins with, print an error in one line, and return the exit code."""
         _prepare_streams()
         before = {int(signum): signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
-        heard = [signum for signum, handler in before.items() if handler != signal.SIG_IGN]
+        not_ignored = [signum for signum, handler in before.items() if handler != signal.SIG_IGN]
         message = ""
         with launch.only_rank_zero_prints():
             try:
-                with launch.on_signals(heard, partial(_interrupt, before)):
+                with launch.on_signals(not_ignored, partial(_interrupt, before)):
                     code = self._dispatch(argv)
-                    sys.stdout.flush()  # a full disk is told here, and not after the last word
+                    sys.stdout.flush()  # so that a full disk is reported as an error of the command
             except (MiniloraError, Stopped) as error:
                 code, message = error.exit_code, str(error)
             except KeyboardInterrupt:
                 code, message = 130, "interrupted"
-            except BrokenPipeError:  # whoever reads the output has closed it: the command ends there, as by SIGPIPE
+            except BrokenPipeError:  # the reader of the output has closed it: end as if by SIGPIPE
                 code = 128 + 13
             except OSError as error:
                 where = f": {show_path(error.filename)}" if error.filename else ""
@@ -111,19 +111,19 @@ class Program:
             except MemoryError:
                 code, message = 2, "out of memory; try a smaller --batch-size, --seq-len or model"
         if message:
-            with suppress(OSError):  # standard error is closed or full: the code still tells
+            with suppress(OSError):  # standard error is closed or full: the exit code is all that is left
                 launch.report_fatal(" ".join(message.split()))
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            except OSError:  # what is left cannot be written: Python would try again at its end, and complain
+            except OSError:  # Python would try to write the rest again when it exits, and complain
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return code
 
     def _dispatch(self, argv: Sequence[str]) -> int:
-        """Read the arguments and run their command; returns its exit code."""
+        """Parse the arguments, run their command and return its exit code."""
         for argument in argv:
-            to_utf8(argument)  # a record that names it could not be written
+            to_utf8(argument)  # raises here, because a run's record could not name such a path
         name = argv[0] if argv else ""
         try:
             if name.startswith("-"):
@@ -134,18 +134,18 @@ class Program:
             arguments = self.parser(name, argv[1:]).parse()
             launch.check(name)
             return arguments.run(arguments) or 0
-        except SystemExit as error:  # argparse, after --help and --version; rich, when whoever reads has left
+        except SystemExit as error:  # from argparse after --help and --version; from rich if the pipe is closed
             if isinstance(error.__context__, BrokenPipeError):
                 raise error.__context__ from None
             return int(error.code or 0)
 
 
 def _prepare_streams() -> None:
-    """Open what the shell closed (`>&-`), and replace or escape characters that an output's encoding lacks."""
+    """Open streams that the shell closed (`>&-`), and replace or escape characters that the encoding lacks."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115 (for as long as the process lives)
+            setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115 (open for as long as the process lives)
 
     def plain(error: Any) -> tuple[str, int]:
         text = error.object[error.start : error.end].translate(PLAIN)
@@ -158,10 +158,10 @@ def _prepare_streams() -> None:
 
 
 def _interrupt(before: Mapping[int, Any], signum: int, frame: FrameType | None) -> None:
-    """End the command, with what must be cleaned up; within an import, do as the handler that was there `before`.
+    """Handle a signal: raise, so that the command cleans up. During an import, restore and run the handler `before`.
 
-    The machinery of imports swallows an exception that hits it, and NumPy takes one for a broken installation. So the
-    process ends there and then: see __main__.py. In an import, nothing is half written.
+    The import system swallows an exception that is raised inside it, and NumPy takes one for a broken installation. So
+    during an import the process ends at once (see __main__.py). Nothing is half written at that point.
     """
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
@@ -179,7 +179,7 @@ MINILORA = Program(
     "minilora.commands",
     GROUPS,
     "Transfer learning built from arrays up: pretrain a language model, adapt it, measure it.",
-    "example: minilora demo --quick; minilora finetune --help tells of a command",
+    "examples:\n  minilora demo --quick     the whole story in a minute\n  minilora finetune --help  a command's flags",
 )
 
 

@@ -1,14 +1,15 @@
-"""Lessons, the checker for their exercises, and a class's course and marks.
+"""Lessons, the checker for their exercises, and a teacher's tools: an nbgrader course and marks.
 
-    lessons/    a lesson's folder: tasks, checks
-    sandbox/    runs a student's code: runner (this process), server and child (their own), isolated (in bubblewrap),
-                in_process (where there are no processes), duties (what is watched), wire (what passes between them)
-    grading/    a submission against a lesson's checks: of a file, of a notebook's cells, of an nbgrader course
-    course.py   an nbgrader course, and marks of .py files
+    lessons/    reads a lesson's folder: its tasks and checks
+    sandbox/    runs a student's code: runner (the checker's side), server and child (the processes that run it),
+                isolated (in bubblewrap), in_process (without processes), duties (side effects that are watched),
+                wire (how values are sent between the processes)
+    grading/    grades a submission by a lesson's checks: a file, a notebook's cells, or an nbgrader course
+    course.py   makes an nbgrader course, and marks .py files
 
-`docs/lessons.md` says how a lesson is written, from the names below.
+`docs/lessons.md` explains how to write a lesson with the names below.
 
-Limits protect a student against accidents of their own code. Code of others runs in bubblewrap alone.
+The limits protect students against accidents in their own code. Other people's code only ever runs in bubblewrap.
 """
 
 from minilora.classroom.lessons.checking import draw, promise, raised, task

@@ -1,17 +1,16 @@
-"""`minilora course`: an nbgrader course, one assignment a lesson; and the marks of .py files, in one CSV.
+"""Courses for nbgrader, with one assignment per lesson, and a table of marks for .py files.
 
-    nbgrader_config.py            settings; the course's folder is where this file lies
-    source/08_lora/08_lora.ipynb  solution.py as a notebook: answers between nbgrader's marks, and a locked cell of
-                                  POINTS points after each task, which calls `nbcheck.py`
+    nbgrader_config.py            nbgrader's settings; its folder is the course's folder
+    source/08_lora/08_lora.ipynb  solution.py as a notebook: answers between nbgrader's marks, and after each task a
+                                  locked cell worth POINTS points, which calls `nbcheck.py`
     source/08_lora/README.md      the lesson's reading
     teacher/08_lora.md            what to do in class: the lesson's teaching.md
 
-Nothing here needs nbgrader; docs/teachers.md says how to go on with it. `course --mark` grades without it
+Nothing here needs nbgrader; docs/teachers.md explains the next steps with it. `course --mark` works without it. It
+grades these files, each in a sandbox of its own (`sandbox/isolated.py`):
 
-    submitted/ada/08_lora/exercise.py  ada's answer to lesson 08; also ada/08_lora.py, or deeper down
-    submitted/ada.py                   with a single lesson
-
-each student's files in a sandbox of its own (`sandbox/isolated.py`).
+    submitted/ada/08_lora/exercise.py  ada's answer to lesson 08; also ada/08_lora.py, or in a subfolder
+    submitted/ada.py                   if there is a single lesson
 """
 
 import csv
@@ -29,16 +28,16 @@ from minilora.formats.atomic import write_atomic
 from minilora.train.progress import progress_bar
 
 CONFIG = "nbgrader_config.py"
-TEACHER = "teacher"  # the folder of pages that students do not get
+TEACHER = "teacher"  # folder of the pages that students do not get
 TEACHING, RUBRIC = "teaching.md", "### Rubric"
-POINTS = 10  # of a task
-QUESTION_POINTS = 2  # of an open question, which a person marks
+POINTS = 10  # per task
+QUESTION_POINTS = 2  # per open question, which a person marks
 CONFIG_TEXT = '''"""Settings of nbgrader for this course. Run nbgrader's commands in this folder."""
 
 c = get_config()
 c.CourseDirectory.course_id = "minilora"
 
-# No cell of a student runs here: `nbgrader autograde` has its text checked in a process that may change nothing.
+# No student's cell runs in nbgrader: `nbgrader autograde` checks its text in a process that can change nothing.
 c.Autograde.exporter_class = "minilora.classroom.grading.by_text.HandedIn"
 c.Autograde.autograde_preprocessors = [
     "minilora.classroom.grading.by_text.GradeByText",  # in place of nbgrader's Execute
@@ -47,21 +46,21 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.AssignLatePenalties",
     "nbgrader.preprocessors.CheckCellMetadata",
 ]
-# A script in a student's text does not run in the page that you mark it on.
+# Keep scripts in a student's text from running in the page on which you mark it.
 c.HTMLExporter.filters = {"markdown2html": "minilora.classroom.grading.by_text.safe_html"}
 '''
-METADATA = {  # of a notebook
+METADATA = {  # of each notebook
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-INTRO = """Write in place of `raise NotImplementedError()`. The cell below each task checks what you have run so far and
-says what is wrong. Before you hand in, restart the kernel and run all cells from the top."""
+INTRO = """Replace each `raise NotImplementedError()` with your code. The cell below a task checks what you have run so
+far and says what is wrong. Before you hand in, restart the kernel and run all cells from the top."""
 
 
 def write_course(folder: Path, lessons: list[Lesson]) -> list[Path]:
-    """Write the course; returns the notebooks' paths.
+    """Write the course, and return the paths of its notebooks.
 
-    Raises MiniloraError, and has then written nothing, where the folder has something in it.
+    Raises MiniloraError, before anything is written, if `folder` exists and is not an empty folder.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MiniloraError(f"{escape(str(folder))} exists and is not an empty folder; choose another")
@@ -81,7 +80,7 @@ def write_course(folder: Path, lessons: list[Lesson]) -> list[Path]:
 
 
 def notebook(lesson: Lesson) -> dict:
-    """Make the source notebook of a lesson, as nbformat 4.5 has it."""
+    """Make the source notebook of a lesson, in nbformat 4.5."""
     cells: list[dict] = []
 
     def add(kind: str, name: str, text: str, **marks: object) -> None:
@@ -103,7 +102,7 @@ def notebook(lesson: Lesson) -> dict:
             add("code", f"given-{i:02}", text)
         if i == 0:
             add("markdown", "how", INTRO)
-            add("code", "start", f"{NBCHECK}  # notes from here on which cells have run")
+            add("code", "start", f"{NBCHECK}  # from here on, it notes which cells have run")
         for task in [task for task, part in last.items() if part == i]:
             head = f"# Task {task}, {POINTS} points: {lesson.source.titles[task]}"
             text = f'{head}\n{NBCHECK}\n\nnbcheck.task("{lesson.number:02}", {task})'
@@ -115,7 +114,7 @@ def notebook(lesson: Lesson) -> dict:
 
 
 def questions_of(lesson: Lesson) -> list[tuple[str, str]]:
-    """Read the open questions, with their rubrics, from the lesson's teaching.md."""
+    """Read the open questions and their rubrics from the lesson's teaching.md."""
     path = lesson.folder / TEACHING
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     parts = [part.partition(RUBRIC) for part in re.split(r"^## Question \d+$", text, flags=re.MULTILINE)[1:]]
@@ -123,7 +122,7 @@ def questions_of(lesson: Lesson) -> list[tuple[str, str]]:
 
 
 def parts_of(lines: list[str]) -> list[tuple[int, bool, str]]:
-    """Read the cells of a py:percent file: (line where it begins, is it Markdown?, text)."""
+    """Split a py:percent file into cells: (index of the first line, True if it is Markdown, text)."""
     parts = []
     starts = [i for i, line in enumerate(lines) if line.startswith("# %%")]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
@@ -138,12 +137,13 @@ def parts_of(lines: list[str]) -> list[tuple[int, bool, str]]:
 
 
 def write_marks(folder: Path, lessons: list[Lesson], out: Path) -> int:
-    """Grade what lies in a folder and write the table; return how many students it has. Raises MiniloraError.
+    """Grade the students' files in a folder, write the table of marks, and return the number of students.
 
-    A row has the student, the points of each lesson, empty if nothing was handed in, their sum, and notes.
+    A row has the student, the points for each lesson (empty if nothing was handed in), their sum, and notes. Raises
+    MiniloraError.
     """
     if out.exists():
-        raise MiniloraError(f"--out {escape(str(out))} exists; choose another name")
+        raise MiniloraError(f"--out {escape(str(out))} exists already; choose another --out")
     students = find_answers(folder, lessons)
     bubblewrap()
     table = io.StringIO()
@@ -162,7 +162,7 @@ def write_marks(folder: Path, lessons: list[Lesson], out: Path) -> int:
 
 
 def find_answers(folder: Path, lessons: list[Lesson]) -> dict[str, dict[str, Path]]:
-    """Return {student: {lesson: file}}. Raises MiniloraError if there is none, or a student has two for a lesson."""
+    """Return {student: {lesson: file}}. Raises MiniloraError if there is no file, or a student has two for a lesson."""
     top = folder.resolve()
     students: dict[str, dict[str, Path]] = {path.name: {} for path in sorted(top.glob("[!.]*/"))}
     for student, answers in students.items():
@@ -170,7 +170,7 @@ def find_answers(folder: Path, lessons: list[Lesson]) -> dict[str, dict[str, Pat
             files = [*(top / student).rglob(f"{lesson.name}.py"), *(top / student).rglob(f"{lesson.name}/exercise.py")]
             if len(files) > 1:
                 both = escape(" and ".join(str(file.relative_to(top)) for file in sorted(files)[:2]), 200)
-                raise MiniloraError(f"two answers of one student to lesson {lesson.number:02}: {both}")
+                raise MiniloraError(f"a student has two answers to lesson {lesson.number:02}, remove one: {both}")
             if files:
                 answers[lesson.name] = files[0]
     if len(lessons) == 1:
@@ -178,28 +178,28 @@ def find_answers(folder: Path, lessons: list[Lesson]) -> dict[str, dict[str, Pat
     if not any(students.values()):
         name = f"{lessons[0].name}.py"
         raise MiniloraError(
-            f"no exercises in {escape(str(folder))}: each student has a folder there, with {name} in it"
+            f"no exercises in {escape(str(folder))}: it needs a folder for each student, with {name} in it"
         )
     return students
 
 
 def mark(path: Path, lesson: Lesson) -> tuple[int, str]:
-    """Return the points of a file, and what is to be said of it. Whatever the file is, it raises nothing."""
+    """Grade a file, and return its points and a note. Never raises, whatever is in the file."""
     if path.resolve() != path:
-        return 0, "it is a link, or lies in one"
+        return 0, "it is a link, or in a linked folder"
     try:
         with Isolated() as sandbox:
             results = grade(lesson, Submission(path, lesson), sandbox)
     except (MiniloraError, OSError) as error:
         return 0, str(error)
-    except Exception as error:  # noqa: BLE001 (of a check; the note says so, and the class goes on)
-        return 0, f"the checks came to no verdict ({type(error).__name__}: {escape(str(error))}); grade it by hand"
-    open_ones = [result for result in results if result.verdict != PASSED]
-    notes = [f"task {one.task} {one.verdict} {one.got[:80]} {one.hint}".rstrip() for one in open_ones]
-    return POINTS * (len(results) - len(open_ones)), "; ".join(notes)
+    except Exception as error:  # noqa: BLE001 (a bug in a check must not stop the grading of the other students)
+        return 0, f"the checks themselves failed ({type(error).__name__}: {escape(str(error))}); grade it by hand"
+    not_passed = [result for result in results if result.verdict != PASSED]
+    notes = [f"task {result.task} {result.verdict} {result.got[:80]} {result.hint}".rstrip() for result in not_passed]
+    return POINTS * (len(results) - len(not_passed)), "; ".join(notes)
 
 
 def plain(text: str) -> str:
-    """Return a cell that no spreadsheet takes for a formula, in one line."""
+    """Return text in one line that no spreadsheet takes for a formula."""
     text = escape(" ".join(text.split()), 10_000)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -1,7 +1,7 @@
-"""Properties of a call's arguments on which an answer may be right or wrong: "an axis has length 1", "values repeat".
+"""Properties of a call's arguments that can decide if an answer is right: "an axis has length 1", "values repeat".
 
-The checker names the one that an answer fails on (`lessons/searching.py`), and saboteurs are wrong on one alone
-(`tests/saboteurs`). This file stands alone: its text also runs beside sabotaged answers.
+The checker names the property on which an answer fails (`lessons/searching.py`); saboteurs are answers that fail on a
+single property (`tests/saboteurs`). This file imports only NumPy, because its text also runs beside sabotaged answers.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def array_of(value: Any) -> np.ndarray | None:
-    """Return an array, or the one of a Tensor or of lesson 03's DeviceArray; None for anything else."""
+    """Return the value if it is an array, or the array of a Tensor or of lesson 03's DeviceArray; else None."""
     kinds = {kind.__name__ for kind in type(value).__mro__}
     if "Tensor" in kinds:
         return value.data
@@ -19,7 +19,7 @@ def array_of(value: Any) -> np.ndarray | None:
 
 
 def arrays(values: Any) -> Iterator[np.ndarray]:
-    """Yield all arrays in values, of Tensors too."""
+    """Yield all arrays in nested values, including those of Tensors."""
     for value in values.values() if isinstance(values, dict) else values:
         if (array := array_of(value)) is not None:
             yield array
@@ -42,13 +42,13 @@ def _size(a: np.ndarray) -> float:
 
 
 def _is_padded_first(a: np.ndarray) -> bool:
-    """Return True if a row of labels or of a mask begins with padding (-100, or 0 if there are but 0 and 1)."""
+    """Return True if a row of labels or of a mask begins with padding (-100, or 0 if all values are 0 or 1)."""
     if a.dtype.kind not in "biu" or a.ndim < 2 or not a.size:
         return False
     return bool((a[..., 0] == -100).any() or (set(np.unique(a)) <= {0, 1} and (a[..., 0] == 0).any()))
 
 
-# name -> (whether arguments have it, what a report says)
+# name -> (test of the arguments, words for a report)
 PROPERTIES: dict[str, tuple[Callable[[Sequence], bool], str]] = {
     "empty": (
         lambda values: (

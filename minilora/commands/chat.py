@@ -1,4 +1,4 @@
-"""`minilora chat`: a conversation with a chat model, which stays loaded and remembers it."""
+"""`minilora chat`: talk to a chat model, which stays loaded and remembers the conversation."""
 
 import sys
 from argparse import Namespace
@@ -8,15 +8,15 @@ from minilora.commands import common
 from minilora.errors import MiniloraError, print_notes, unknown
 
 MODEL = "smollm2"
-HELP = "/reset forgets the conversation, /quit or Ctrl-D ends, Ctrl-C stops an answer"
+HELP = "/reset starts a new conversation, /quit or Ctrl-D ends, Ctrl-C stops an answer"
 
 
 def add(parser: common.Parser) -> None:
-    parser.description = f"{parser.description}\n\nA line is a message.\n{HELP}."
+    parser.description = f"{parser.description}\n\nEach line you type is a message.\n{HELP}."
     parser.epilog = "example: minilora chat --model smollm2 --system 'Answer in one sentence.'"
     common.add_model(parser, base=MODEL)
-    common.add_flag(parser, "--system", "the system message (default: the model's own)", str, metavar="TEXT")
-    common.add_flag(parser, "--max-new-tokens", f"of an answer {common.DEFAULT}", common.whole(1), 512)
+    common.add_flag(parser, "--system", "system message (default: the model's own)", str, metavar="TEXT")
+    common.add_flag(parser, "--max-new-tokens", f"length limit of an answer {common.DEFAULT}", common.whole(1), 512)
     common.add_drawing(parser, "0")
 
 
@@ -29,8 +29,8 @@ def run(arguments: Namespace) -> None:
     is_watched = sys.stdin.isatty() and sys.stdout.isatty()
     if is_watched:
         with suppress(ImportError):
-            import readline  # noqa: F401 (lines can be edited)
-        print(f"The model is loaded, and keeps {session.context:,} tokens of conversation. {HELP}.")
+            import readline  # noqa: F401 (makes `input` edit lines)
+        print(f"The model is loaded; it remembers up to {session.context:,} tokens of conversation.\n{HELP}.")
     prompt = "> " if is_watched else ""
     while True:
         try:
@@ -49,13 +49,13 @@ def run(arguments: Namespace) -> None:
 
 
 def _answer(session, question: str) -> None:
-    """Print the answer; what is wrong with one question does not end the conversation."""
+    """Print the answer. An error in one question is printed as a note, and does not end the conversation."""
     try:
         answer = session.ask(question)
         common.print_pieces(answer)
         print(flush=True)
         if answer.is_cut:
-            print_notes([f"the answer was cut after {len(answer.tokens):,} tokens; --max-new-tokens gives it more"])
+            print_notes([f"the answer was cut after {len(answer.tokens):,} tokens; raise --max-new-tokens for more"])
     except MiniloraError as error:
         print_notes([str(error)])
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""`minilora check`: a lesson's exercise, or the progress over all lessons."""
+"""`minilora check`: check a lesson's exercise, or show the progress over all lessons."""
 
 import json
 import sys
@@ -14,31 +14,32 @@ from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.in_process import sandbox_here
 from minilora.classroom.sandbox.runner import Sandbox
 from minilora.commands.common import Parser, add_flag, whole
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import read_bytes
 
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora check 08 --hint"
-    parser.add_argument("lesson", nargs="?", help="number or name of a lesson (default: all)")
-    parser.add_argument("--file", help="a .py file or a notebook (default: the lesson's exercise.py)")
-    hints = "show the first N of three hints (default: 1)"
+    parser.add_argument("lesson", nargs="?", help="number or name of a lesson (default: progress in all lessons)")
+    parser.add_argument("--file", help=".py file or notebook with the answers (default: the lesson's exercise.py)")
+    hints = "show the first N of three hints; --hint alone shows one"
     parser.add_argument("--hint", nargs="?", type=whole(1, 3), const=1, metavar="N", help=hints)
-    parser.add_argument("--task", type=whole(1), metavar="N", help="this task alone (hints: of the first not passed)")
-    parser.add_argument("--watch", action="store_true", help="check again whenever the file changes")
+    words = "check only this task (hints are for the first that is not passed)"
+    parser.add_argument("--task", type=whole(1), metavar="N", help=words)
+    parser.add_argument("--watch", action="store_true", help="check again whenever the file changes, until Ctrl-C")
     add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> int:
-    """Print the report; 0 if all passed, else 1. Raises MiniloraError for what cannot be checked."""
+    """Print the report. Returns 0 if every task passed, else 1. Raises MiniloraError for a file that cannot be read."""
     if arguments.lesson is None:
         flags = ("file", "hint", "watch", "task")
         if typed := next((f"--{name}" for name in flags if getattr(arguments, name)), ""):
-            raise MiniloraError(f"{typed} needs a lesson: minilora check 08 {typed}")
+            raise MiniloraError(f"{typed} needs a lesson, as in: minilora check 08 {typed}")
         return _progress(arguments.json)
     lesson, task = find_lesson(arguments.lesson), arguments.task
     if task is not None and task not in lesson.source.titles:
-        raise MiniloraError(f"--task {task}: lesson {lesson.number:02} has {len(lesson.source.titles)} tasks")
+        raise MiniloraError(f"--task {task}: lesson {lesson.number:02} has only {len(lesson.source.titles)} tasks")
     path = Path(arguments.file) if arguments.file else lesson.exercise
     if arguments.watch:
         _watch(lesson, path, arguments)
@@ -59,37 +60,37 @@ def _check_once(lesson: Lesson, path: Path, arguments: Namespace) -> int:
 
 
 def _watch(lesson: Lesson, path: Path, arguments: Namespace) -> None:
-    """Check whenever the file changes, until Ctrl-C."""
-    now, last = read_bytes(path, SIZES[".ipynb"]), None
+    """Check the file whenever it changes, until Ctrl-C."""
+    current, checked = read_bytes(path, SIZES[".ipynb"]), None
     while True:
-        if now != last:
-            last = now
+        if current != checked:
+            checked = current
             try:
                 _check_once(lesson, path, arguments)
-            except MiniloraError as error:  # half a line is typed: go on
+            except MiniloraError as error:  # the file may be half edited: keep watching
                 print(f"minilora: {error}", file=sys.stderr)
             print(flush=True)
         time.sleep(0.3)
-        with suppress(OSError):  # an editor is just replacing it
-            now = path.read_bytes()
+        with suppress(OSError):  # an editor may be replacing the file just now
+            current = path.read_bytes()
 
 
 def _progress(as_json: bool) -> int:
-    """A line a lesson; what cannot be read says so in its line, and is the error in the end."""
-    facts, bad = [], None
+    """Print one line per lesson. Returns as `run`; raises the first error after all lines are printed."""
+    facts, first_error = [], None
     with sandbox_here() as sandbox:
         for lesson in all_lessons():
             try:
                 submission = Submission(lesson.exercise, lesson)
                 results = grade(lesson, submission, sandbox)
                 facts.append(_facts(submission, results, sandbox))
-                says = summary(results)
+                state = summary(results)
             except MiniloraError as error:
-                bad, says = bad or error, "cannot be read"
+                first_error, state = first_error or error, "cannot be read"
             if not as_json:
-                print(f"{lesson.number:02}  {lesson.title:<42.42}  {says:.32}", flush=True)
-    if bad:
-        raise bad
+                print(f"{lesson.number:02}  {escape(lesson.title, 42):<42}  {state:.32}", flush=True)
+    if first_error:
+        raise first_error
     print(json.dumps({"lessons": facts}) if as_json else limits_line(sandbox.held))
     return int(any(lesson["passed"] < lesson["of"] for lesson in facts))
 

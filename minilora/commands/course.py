@@ -1,4 +1,4 @@
-"""`minilora course`: the lessons as an nbgrader course, and marks of .py files."""
+"""`minilora course`: make an nbgrader course of the lessons, or grade .py files."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -9,11 +9,11 @@ from minilora.errors import MiniloraError
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora course mycourse --lessons 02,08"
-    parser.add_argument("folder", nargs="?", help="of an nbgrader course; a new or an empty folder")
-    mark = "grade .py files, a folder a student: submitted/ada/08_lora.py"
+    parser.add_argument("folder", nargs="?", help="new or empty folder to write the nbgrader course to")
+    mark = "grade .py files instead; FOLDER has a folder for each student: submitted/ada/08_lora.py"
     parser.add_argument("--mark", metavar="FOLDER", help=mark)
-    parser.add_argument("--out", metavar="FILE", help="where the marks go (default: marks.csv)")
-    parser.add_argument("--lessons", help="numbers or names, with commas: 02,08 (default: all)")
+    parser.add_argument("--out", metavar="FILE", help="table of marks that --mark writes (default: marks.csv)")
+    parser.add_argument("--lessons", help="numbers or names, separated by commas: 02,08 (default: all)")
 
 
 def run(arguments: Namespace) -> None:
@@ -22,9 +22,9 @@ def run(arguments: Namespace) -> None:
 
     folder, mark = arguments.folder, arguments.mark
     if (folder is None) == (mark is None):
-        raise MiniloraError("course takes a folder for nbgrader, or --mark submitted")
+        raise MiniloraError("give either a folder for an nbgrader course, or --mark FOLDER to grade .py files")
     if mark is None and arguments.out is not None:
-        raise MiniloraError("--out goes with --mark")
+        raise MiniloraError("--out is for --mark; an nbgrader course goes to its folder")
     lessons = chosen_lessons(arguments.lessons)
     if mark is not None:
         out = arguments.out or "marks.csv"

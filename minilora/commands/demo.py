@@ -1,4 +1,4 @@
-"""`minilora demo`: the whole story on the package's own base, or a company's jargon taught to a chat model."""
+"""`minilora demo`: the whole story with a small model of our own, or teaching a chat model a company's jargon."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -8,10 +8,10 @@ from minilora.commands.common import Parser, add_flag
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora demo --quick --out runs/demo"
-    parser.add_argument("--out", default="runs/demo", help="folder of the report (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="a smaller model and fewer steps: a minute")
+    parser.add_argument("--out", default="runs/demo", help="folder for the report (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="use a smaller model and fewer steps: takes a minute")
     add_flag(parser, "--seed")
-    teach = "teach a pretrained chat model a company's jargon instead: smollm2, a .gguf file …"
+    teach = "teach this chat model a company's jargon instead: smollm2, a .gguf file …"
     parser.add_argument("--model", help=teach)
 
 

@@ -1,6 +1,7 @@
-"""`minilora doctor`: what the machine offers, and a short proof that minilora computes right on it."""
+"""`minilora doctor`: show what the machine offers, and test that minilora computes correct gradients on it."""
 
 from argparse import Namespace
+from textwrap import fill
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Show what is here. Raises MiniloraError where a check of the computation fails."""
+    """Print what the machine offers. Raises MiniloraError if the gradient check fails."""
     rng = np.random.default_rng(0)
     q, k, v = (Tensor(backend.asarray(rng.standard_normal((1, 2, 5, 4))), requires_grad=True) for _ in range(3))
     try:
@@ -33,12 +34,13 @@ def run(arguments: Namespace) -> None:
             cupy = "works"
     except MiniloraError as error:
         cupy = str(error)
-    here, memory = machine(), machine_memory()
-    findings = {name: str(value) for name, value in here.items() if value} | {
-        "processor": here["processor"]["name"],
+    facts, memory = machine(), machine_memory()
+    findings = {name: str(value) for name, value in facts.items() if value} | {
+        "processor": facts["processor"]["name"],
         "memory": "unknown" if memory is None else show_size(memory),
         "backend": backend.name,
         "cupy": cupy,
-        "gradients": "attention agrees with central differences",
+        "gradients": "correct (those of attention match finite differences)",
     }
-    print_result(arguments, findings, "\n".join(f"{name:<14} {value}" for name, value in findings.items()))
+    lines = (fill(f"{name:<14} {value}", 79, subsequent_indent=15 * " ") for name, value in findings.items())
+    print_result(arguments, findings, "\n".join(lines))

@@ -1,4 +1,4 @@
-"""`minilora evaluate`: bits per character of a text under a model; of conversations also how often it answers right."""
+"""`minilora evaluate`: measure a model's bits per character on a text, and on examples also its right answers."""
 
 from __future__ import annotations
 
@@ -10,31 +10,30 @@ from minilora.commands import common
 from minilora.commands.common import add_flag, load_model, print_result, whole
 from minilora.errors import MiniloraError, flag_of, print_notes
 
-SHORTEST, LONGEST = 16, 512  # tokens of a free answer: as many as the longest expected one has, within these
+SHORTEST, LONGEST = 16, 512  # limits of a free answer's tokens; between them, the longest expected answer's count
 
 
 def add(parser: common.Parser) -> None:
     parser.epilog = (
-        "Of conversations with few, recurring responses (at most 20, 3 times each on average), the answer is the "
-        "likeliest response, and the accuracy is measured; of others the greedy answer, by exact match and the F1 of "
-        "its words; of answers that are JSON objects also by field.\n\n"
+        "Answers that are labels (at most 20 different ones, 3 times each on average) are scored by accuracy: the "
+        "model picks the most likely label. Other answers are generated greedily and scored by exact match and word "
+        "F1; JSON objects also by field.\n\n"
         "examples:\n"
         "  minilora evaluate --adapter runs/numpy --data numpy-docs\n"
         "  minilora evaluate --model smollm2 --data r8 --shots 4 --shots-from r8"
     )
-    flags = parser.add_argument_group("flags")
-    common.add_model(flags)
-    add_flag(flags, "--data", f"{common.DATA}; {common.CHATS}", required=True)
-    words = "part to measure (default: test; all of a file of examples that the model was not trained on)"
-    add_flag(flags, "--split", words, common.choice(("train", "validation", "test", "all")))
-    add_flag(flags, "--examples", "measure at most so many conversations (default: all)", whole(1))
-    add_flag(flags, "--shots", "conversations in front of each question", whole(0), 0)
-    add_flag(flags, "--shots-from", "the file of examples that they are drawn from", metavar="FILE")
-    add_flag(flags, "--show-errors", "print at most so many wrong answers, with the text", whole(0), 0)
-    add_flag(flags, "--batch-size", default=16)
-    add_flag(flags, "--seq-len", "tokens per sequence (default: 128; of conversations up to 512)")
-    common.add_columns(flags)
-    common.add_flags(flags, "--seed", "--json")
+    add_flag(parser, "--data", f"{common.DATA}; {common.CHATS}", required=True)
+    common.add_model(parser)
+    words = "train, validation, test or all (default: test; all of the examples if the model was not trained on them)"
+    add_flag(parser, "--split", words, common.choice(("train", "validation", "test", "all")))
+    add_flag(parser, "--examples", "measure at most N examples (default: all)", whole(1))
+    add_flag(parser, "--shots", f"put N solved examples before each question {common.DEFAULT}", whole(0), 0)
+    add_flag(parser, "--shots-from", "file of examples to draw --shots from", metavar="FILE")
+    add_flag(parser, "--show-errors", f"print up to N wrong answers {common.DEFAULT}", whole(0), 0)
+    add_flag(parser, "--batch-size", f"sequences at a time {common.DEFAULT}", default=16)
+    add_flag(parser, "--seq-len", "tokens per sequence (default: 128; examples: up to 512)")
+    common.add_columns(parser)
+    common.add_flags(parser, "--seed", "--json")
 
 
 def run(arguments: Namespace) -> None:
@@ -42,7 +41,7 @@ def run(arguments: Namespace) -> None:
     from minilora.train import catalog
 
     if bool(arguments.shots) != (arguments.shots_from is not None):
-        raise MiniloraError("--shots and --shots-from belong together: how many, and the file that they come from")
+        raise MiniloraError("--shots N needs --shots-from FILE, the file to draw them from, and the other way round")
     arguments.data = catalog.resolve(arguments.data, "test")
     (_conversations if is_rows(arguments.data) else _text)(arguments, *common.read_trainings(arguments))
 
@@ -54,7 +53,7 @@ def _text(arguments: Namespace, trainings: list[dict], columns: Any) -> None:
     from minilora.train.text import Text
 
     if typed := [flag_of(name) for name in ("shots", "examples", "show_errors", *SETTINGS) if getattr(arguments, name)]:
-        raise MiniloraError(f"{typed[0]} is for a file of examples")
+        raise MiniloraError(f"{typed[0]} is only for a file of examples, and --data is a text")
     corpus, split = corpora.load(arguments.data), arguments.split or "test"
     print_notes(corpus.notes)
     model, tokenizer = load_model(arguments)
@@ -76,18 +75,20 @@ def _conversations(arguments: Namespace, trainings: list[dict], columns: Any) ->
     from minilora.train.text import Chats
 
     pool = read_examples(catalog.resolve(arguments.shots_from), columns).conversations if arguments.shots else []
-    chosen = select(arguments.data, arguments.split, trainings, arguments.examples, arguments.seed, pool, columns)
-    measured = chosen.conversations
+    selection = select(arguments.data, arguments.split, trainings, arguments.examples, arguments.seed, pool, columns)
+    measured = selection.conversations
     shots = draw_shots(pool, arguments.shots, arguments.seed, measured)
     model, tokenizer = load_model(arguments)
-    print_notes(chosen.notes)
+    print_notes(selection.notes)
     tokens, none = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), measured), chat.ChatTokens([], [])
-    of = f" of {chosen.of:,}" if len(measured) < chosen.of else ""
-    data, count = Chats(arguments.data, chosen.sha256, none, none, tokens), f"{len(measured):,}{of} conversations, "
-    facts, line = _bits(arguments, model, data, trainings, chosen.split, count)
-    line = f"{chosen.summary[0]}\n{line}"
-    facts |= {"conversations": len(measured), "of": chosen.of, "trained_on": chosen.trained_on, "shots": len(shots)}
-    labels = chosen.labels if len(chosen.labels or ()) > 1 else None  # between fewer there is no choice
+    of = f" of {selection.of:,}" if len(measured) < selection.of else ""
+    data = Chats(arguments.data, selection.sha256, none, none, tokens)
+    count = f"{len(measured):,}{of} conversation{'s' * (len(measured) > 1)}, "
+    facts, line = _bits(arguments, model, data, trainings, selection.split, count)
+    line = f"{selection.summary[0]}\n{line}"
+    facts |= {"conversations": len(measured), "of": selection.of}
+    facts |= {"trained_on": selection.trained_on, "shots": len(shots)}
+    labels = selection.labels if len(selection.labels or ()) > 1 else None  # one label leaves nothing to choose
     longest = max(len(tokenizer.encode(messages[-1]["content"])) for messages in measured)
     how: dict[str, Any] = {"max_new_tokens": min(max(SHORTEST, longest + 1), LONGEST), "labels": labels}
     try:
@@ -98,7 +99,7 @@ def _conversations(arguments: Namespace, trainings: list[dict], columns: Any) ->
         if shots:
             raise
         print_result(arguments, facts, line)
-        print_notes([f"answers are not measured: {error}"])
+        print_notes([f"answers were not measured: {error}"])
         return
     lines, errors = [line, *score_lines(score)], wrong_answers(score, measured, columns.instruction)
     if score.confusion:
@@ -112,8 +113,9 @@ def _conversations(arguments: Namespace, trainings: list[dict], columns: Any) ->
 def _bits(
     arguments: Namespace, model: Any, data: Any, trainings: list[dict], split: str, count: str = ""
 ) -> tuple[dict[str, Any], str]:
-    """Bits per character of the test part of `data`, in the length that the model was trained with, and what it has, as
-    facts and as a line. count: of the conversations, in words.
+    """Measure bits per character on the test part of `data`; returns them as facts and as a line.
+
+    Sequences are as long as in training, unless --seq-len is given. count: how many conversations, in words.
     """
     from minilora.plan.fits import Step, check_fits
     from minilora.train import defaults
@@ -121,14 +123,14 @@ def _bits(
     from minilora.train.text import check_length, longest, num_examples
 
     stream, trained_with = data.test, next(iter(trainings), {}).get("seq_len")
-    known = trained_with if isinstance(trained_with, int) else None
-    seq_len = arguments.seq_len or known or defaults.seq_len_for(model, data)
+    trained_with = trained_with if isinstance(trained_with, int) else None
+    seq_len = arguments.seq_len or trained_with or defaults.seq_len_for(model, data)
     check_length(model, data, seq_len)
     length = longest(data, seq_len)
     check_fits(model.config, None, Step(min(arguments.batch_size, num_examples(stream, length)), length))
     bits = evaluator(model, stream, seq_len, arguments.batch_size, "bits")()
     if not isfinite(bits):
-        raise MiniloraError(f"the evaluation is {bits}: the model's weights or an adapter's strength are of no use")
+        raise MiniloraError(f"the evaluation is {bits}: the weights are damaged, or --strength is too large")
     facts = {"data": data.name, "split": split, "bits_per_character": bits, "characters": stream.characters}
     part = "" if split == "all" else f"the {split} part of "
     line = f"{bits:.4f} {data.unit} on {part}{data.name} ({count}{stream.characters:,} characters, "

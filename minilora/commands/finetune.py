@@ -1,4 +1,4 @@
-"""`minilora finetune`: a model adapted to a text or to conversations, by one of the methods."""
+"""`minilora finetune`: adapt a model to a text or to examples, with one of the methods."""
 
 from argparse import Namespace
 
@@ -12,25 +12,25 @@ from minilora.train import catalog
 def add(parser: Parser) -> None:
     example = "example: minilora finetune --data numpy-docs --method lora --out runs/numpy"
     parser.epilog = f"methods: {', '.join(METHODS)}\n{example}"
-    flags = parser.add_argument_group("flags")
-    add_flag(flags, "--data", f"{DATA}; {CHATS}", required=True)
-    add_flag(flags, "--model")
-    add_flag(flags, "--method", f"--method NAME --help tells of one {DEFAULT}", default="lora")
+    basics, data, training = (parser.add_argument_group(title) for title in ("basics", "data", "training"))
+    add_flag(basics, "--data", f"{DATA}; {CHATS}", required=True)
     required = "--dry-run" not in parser.typed
-    add_flag(flags, "--out", "run folder: metrics, checkpoints and the result", required=required)
-    words = "its peak, or auto: searched (default: by the method)"
-    add_flag(flags, "--lr", words, lambda text: text if text == "auto" else number(above=0)(text))
-    length = flags.add_mutually_exclusive_group()
-    add_flag(length, "--steps", "(default: 2 epochs of conversations; 200 for a text)")
+    add_flag(basics, "--out", "folder for metrics, checkpoints and the result", required=required)
+    add_flag(basics, "--model", f"model name, Hub ORG/NAME, folder, .gguf {DEFAULT}")
+    add_flag(basics, "--method", f"explained by --method NAME --help {DEFAULT}", default="lora")
+    length = basics.add_mutually_exclusive_group()
+    add_flag(length, "--steps", "training steps (default: 200; examples: 2 epochs)")
     add_flag(length, "--epochs")
-    add_flag(flags, "--batch-size")
-    data = parser.add_argument_group("data")
     for part in ("validation", "test"):
-        add_flag(data, f"--{part}", f"the {part} part: --data is then not divided", metavar="FILE")
+        add_flag(data, f"--{part}", f"{part} data, instead of a part of --data", metavar="FILE")
     common.add_columns(data)
-    add_flag(data, "--seq-len", "tokens per sequence (default: 128; examples: up to 512)")
     common.add_flags(data, "--replay", "--quiz", "--dry-run")
-    add_training(parser)
+    words = "peak learning rate; auto searches (default: by method)"
+    rate = lambda text: text if text == "auto" else number(above=0)(text)  # noqa: E731
+    add_flag(training, "--lr", words, rate, metavar="X")
+    add_flag(training, "--batch-size")
+    add_flag(training, "--seq-len", "tokens per sequence (default: 128; examples: up to 512)")
+    add_training(parser, training)
     add_option_flags(parser)
     take_settings(parser)
 
@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> None:
     arguments.data = catalog.resolve(arguments.data)
     name = find(arguments.method)
     method, options = METHODS[name], read_options(arguments, name)
-    quantization = options.quantization if method.is_quantized else None  # never all of it in float
+    quantization = options.quantization if method.is_quantized else None  # so that no float copy is held
     tokenizer = load.tokenizer_of(load.path_of_model(arguments.model))
     columns = Columns.of(vars(arguments))
     data = text.read_data(arguments.data, tokenizer, arguments.validation, arguments.test, columns)
@@ -54,8 +54,8 @@ def run(arguments: Namespace) -> None:
     sizes = {name: getattr(arguments, name) for name in ("batch_size", "seq_len", "epochs")}
     config = defaults.finetune_config(model, method, data, **sizes, **train_settings(arguments))
     settings = {"model": arguments.model, "method": name}
-    typed = {name: getattr(arguments, name) for name in ("validation", "test", "replay")}
-    settings |= {name: value for name, value in typed.items() if value is not None}
+    optional = {name: getattr(arguments, name) for name in ("validation", "test", "replay")}
+    settings |= {name: value for name, value in optional.items() if value is not None}
     settings |= columns.settings() | ({"labels": labels} if (labels := getattr(data, "labels", None)) else {})
     settings |= {option: getattr(options, option) for option in method.options}
     train(arguments, model, tokenizer, data, config, settings, name, options)

@@ -1,4 +1,4 @@
-"""`minilora generate`: a prompt continued, or a question answered by a chat model."""
+"""`minilora generate`: continue a prompt, or have a chat model answer a question."""
 
 import sys
 from argparse import Namespace
@@ -9,16 +9,16 @@ import numpy as np
 from minilora.commands import common
 from minilora.errors import MiniloraError, print_notes
 
-NEW_TOKENS = 60  # of a text that is continued
+NEW_TOKENS = 60  # default length of a continuation
 
 
 def add(parser: common.Parser) -> None:
     parser.epilog = 'example: minilora generate --prompt "Return the" --max-new-tokens 40'
+    common.add_flag(parser, "--prompt", "text to continue, or - to read standard input", required=True)
     common.add_model(parser)
-    common.add_flag(parser, "--prompt", "text to continue; - reads standard input", required=True)
-    common.add_flag(parser, "--chat", "put the prompt as a question to a chat model and print its answer", bool)
-    common.add_flag(parser, "--system", "the system message of --chat (default: the model's own)", str, metavar="TEXT")
-    words = f"(default: {NEW_TOKENS}; with --chat 512, or what the model can hold)"
+    common.add_flag(parser, "--chat", "ask a chat model the prompt as a question, and print its answer", bool)
+    common.add_flag(parser, "--system", "system message for --chat (default: the model's own)", str, metavar="TEXT")
+    words = f"length limit (default: {NEW_TOKENS}; with --chat: 512, or what the model can hold)"
     common.add_flag(parser, "--max-new-tokens", words, common.whole(0))
     common.add_drawing(parser, "0.8; with --chat 0")
     common.add_flag(parser, "--json")
@@ -28,7 +28,7 @@ def run(arguments: Namespace) -> None:
     from minilora.train import answers
 
     if arguments.system is not None and not arguments.chat:
-        raise MiniloraError("--system goes with --chat: only a chat model has a system message")
+        raise MiniloraError("--system needs --chat: only a conversation has a system message")
     model, tokenizer = common.load_model(arguments)
     prompt = common.read_stdin(sys.stdin.read) if arguments.prompt == "-" else arguments.prompt
     if not prompt:
@@ -37,17 +37,17 @@ def run(arguments: Namespace) -> None:
     new_tokens = answers.ANSWER_TOKENS if arguments.chat else NEW_TOKENS
     new_tokens = new_tokens if arguments.max_new_tokens is None else arguments.max_new_tokens
     if arguments.chat:
-        made = answers.ChatSession(model, tokenizer, arguments.system, new_tokens, **how).ask(prompt)
+        pieces = answers.ChatSession(model, tokenizer, arguments.system, new_tokens, **how).ask(prompt)
     else:
-        ids, listed = tokenizer.encode_prompt(prompt), model.config.eos_token_id
-        ends = [] if listed is None else np.atleast_1d(listed).tolist()
-        made = answers.Continuation(model, tokenizer, ids, new_tokens, ends, **how)
+        ids, eos = tokenizer.encode_prompt(prompt), model.config.eos_token_id
+        ends = [] if eos is None else np.atleast_1d(eos).tolist()
+        pieces = answers.Continuation(model, tokenizer, ids, new_tokens, ends, **how)
     if arguments.json:
-        deque(made, maxlen=0)
-        common.print_result(arguments, {"prompt": prompt, "continuation": made.text, "cut": made.is_cut}, "")
+        deque(pieces, maxlen=0)  # generate everything first
+        common.print_result(arguments, {"prompt": prompt, "continuation": pieces.text, "cut": pieces.is_cut}, "")
         return
     common.print_pieces([] if arguments.chat else [prompt])
-    common.print_pieces(made)
+    common.print_pieces(pieces)
     print(flush=True)
-    if arguments.chat and made.is_cut:
-        print_notes([f"the answer was cut after {len(made.tokens):,} tokens; --max-new-tokens gives it more"])
+    if arguments.chat and pieces.is_cut:
+        print_notes([f"the answer was cut after {len(pieces.tokens):,} tokens; raise --max-new-tokens for more"])

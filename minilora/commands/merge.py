@@ -1,4 +1,4 @@
-"""`minilora merge`: an adapter's update in the weights of its base, as a model folder or a GGUF file."""
+"""`minilora merge`: merge an adapter into the weights of its base, and save a model folder or a GGUF file."""
 
 import os
 from argparse import Namespace
@@ -15,10 +15,10 @@ def add(parser: Parser) -> None:
         "  minilora merge --adapter runs/numpy --out runs/numpy-merged\n"
         "  minilora merge --adapter runs/x --out merged.gguf --quantize q8_0"
     )
-    add_model(parser)
-    words = "folder of the merged model, or a .gguf file for llama.cpp (then --adapter may be left out)"
+    words = "folder for the merged model, or a .gguf file for llama.cpp (which needs no --adapter)"
     add_flag(parser, "--out", words, required=True)
-    words = "how matrices are stored in a .gguf file: f16 (default), q8_0"
+    add_model(parser)
+    words = "type of the matrices in a .gguf file: f16, q8_0 (default: f16)"
     add_flag(parser, "--quantize", words, choice(("f16", "q8_0")))
 
 
@@ -28,11 +28,11 @@ def run(arguments: Namespace) -> None:
     out = Path(arguments.out)
     to_gguf = out.suffix == ".gguf"
     if arguments.adapter is None and not to_gguf:
-        raise MiniloraError("merge needs --adapter, the folder of the adapter to merge")
+        raise MiniloraError("merge needs --adapter FOLDER, the adapter to merge, unless --out is a .gguf file")
     if arguments.quantize and not to_gguf:
-        raise MiniloraError("--quantize needs a .gguf file as --out")
+        raise MiniloraError(f"--quantize is for .gguf files, and --out {show_path(out)} is not one")
     if os.path.lexists(out) and (to_gguf or not out.is_dir() or any(out.iterdir())):
-        raise MiniloraError(f"{show_path(out)} exists; choose another --out")
+        raise MiniloraError(f"{show_path(out)} exists already; choose another --out")
     model, tokenizer = load_model(arguments)
     merged = model if arguments.adapter is None else model.merge_and_unload()
     if to_gguf:

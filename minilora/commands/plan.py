@@ -1,4 +1,4 @@
-"""`minilora plan`: its flags, the facts that they ask for, and those as text. The arithmetic is in `minilora.plan`."""
+"""`minilora plan`: estimate the memory of a training step, as text or JSON. The arithmetic is in `minilora.plan`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from minilora.show.grids import Grid, drawn, render, show_share, show_size
 from minilora.train import hub
 
 ASSUMPTIONS = {
-    2: "AdamW's moments in float32, no second copy of the weights; fused attention; with checkpointing, each block "
-    "keeps its input and is computed again. GB are 10^9 bytes; a driver takes about half a GB more.",
-    4: "minilora's own engine, array by array; with checkpointing, the block that is computed again is workspace. "
-    "Each kind is at its largest: they are not all alive at once, so the peak may be less than their sum.",
+    2: "AdamW's moments in float32, no second copy of the weights, fused attention. With checkpointing (ckpt), each "
+    "block keeps only its input and is recomputed. 1 GB is 10^9 bytes; a GPU's driver takes about half a GB more.",
+    4: "minilora's own engine, array by array. With checkpointing (ckpt), the block that is recomputed is workspace. "
+    "Each kind is at its largest; they are not all alive at once, so the peak may be less than their sum.",
 }
 SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
 
@@ -28,18 +28,18 @@ SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
 def add(parser: Parser) -> None:
     example = "example: minilora plan llama-65b --method qlora --rank 64"
     parser.epilog = f"models: {', '.join(PRESETS)}\nmethods: {', '.join(METHODS)}\n\n{example}"
-    parser.add_argument("model", help="a preset, a config.json, a model folder, or ORG/NAME of the Hub")
-    add_flag(parser, "--method", "one, and its own flags, told by --method NAME --help (default: all of them)")
+    parser.add_argument("model", help="one of the models below, a config.json, a model folder, or a Hub ORG/NAME")
+    add_flag(parser, "--method", "plan one method; --method NAME --help has its flags (default: compare all)")
     add_flag(parser, "--batch-size", default=1)
     add_flag(parser, "--seq-len", default=512)
-    words = f"bfloat16, float16, or float32: minilora's own engine {DEFAULT}"
+    words = f"bfloat16, float16, or float32, which plans for minilora's own engine {DEFAULT}"
     add_flag(parser, "--dtype", words, choice(planner.DTYPES), "bfloat16")
     add_flag(parser, "--json")
     add_option_flags(parser)
 
 
 def run(arguments: Namespace) -> None:
-    if arguments.method is None:  # each takes the flags that it reads
+    if arguments.method is None:  # each method takes the flags that it knows
         options = {method: read_options(arguments, method, only_own=True) for method in METHODS}
     else:
         options = {(method := find(arguments.method)): read_options(arguments, method)}
@@ -62,31 +62,33 @@ def _facts(plan: planner.Plan) -> dict:
 
 
 def plan_text(facts: dict) -> str:
-    """Write the plan of a model in lines."""
+    """Format the plan of a model, for one method in detail or for all methods in a table."""
     plans = facts["plans"]
-    one = plans[0] if len(plans) == 1 else None
-    of = f"{escape(facts['model'], 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
-    if one:
-        columns = [one["memory"], one["with_checkpointing"]]
+    single = plans[0] if len(plans) == 1 else None
+    setting = f"{escape(facts['model'], 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
+    if single:
+        columns = [single["memory"], single["with_checkpointing"]]
         kinds = [kind for kind in columns[0] if any(memory[kind] for memory in columns)]
         rows = [(kind, *(show_size(memory[kind]) for memory in columns)) for kind in kinds]
         grid = Grid("", ("kind", "bytes", "with\ncheckpointing"), rows, "")
     else:
         grid = _several(plans)
-    lines = [f"A training step: {one['method'] + ', ' if one else ''}{of}", render(drawn(grid))]
-    lines += [fill(facts["assumptions"], 79), ""]
-    if one:
-        trained, total = (f"{n:,}" if n < 1e9 else f"{n / 1e9:,.2f} billion" for n in (one["trainable"], one["total"]))
+    lines = [f"Memory of a training step: {single['method'] + ', ' if single else ''}{setting}", render(drawn(grid))]
+    lines += [fill(f"Assumptions: {facts['assumptions']}", 79), ""]
+    if single:
+        counts = (single["trainable"], single["total"])
+        trained, total = (f"{n:,}" if n < 1e9 else f"{n / 1e9:,.2f} billion" for n in counts)
         lines += [
-            f"trains {trained} of {total} parameters ({show_share(one['trainable'] / one['total'])})",
-            f"saves  {show_size(one['saved_bytes'])}",
+            f"trains {trained} of {total} parameters ({show_share(counts[0] / counts[1])})",
+            f"saves  {show_size(single['saved_bytes'])}",
+            "fits on a GPU with",
         ]
-        lines += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in one["fits"].items()]
+        lines += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in single["fits"].items()]
     else:
         rows = [(plan["method"], *(SHORT[answer] for answer in plan["fits"].values())) for plan in plans]
-        caption = "ckpt: with checkpointing." if any("ckpt" in row for row in rows) else ""
+        caption = "ckpt: fits with checkpointing." if any("ckpt" in row for row in rows) else ""
         header = ("method", *plans[0]["fits"])
-        lines.append(render(drawn(Grid("What fits on a GPU of so much memory", header, rows, caption))))
+        lines.append(render(drawn(Grid("Does it fit on a GPU with this much memory?", header, rows, caption))))
     return "\n".join(lines)
 
 

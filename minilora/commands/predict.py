@@ -1,4 +1,4 @@
-"""`minilora predict`: the rows of a file, with a model's answer beside each, in another file."""
+"""`minilora predict`: answer each row of a file with a model, and write the rows with their answers to another file."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from minilora.errors import MiniloraError, Stopped, escape, first_few, print_not
 from minilora.formats.atomic import show_path, write_atomic
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # by the suffix of --out
-AT_ONCE = 8  # batches between two writes: rows of about one length share a batch
+AT_ONCE = 8  # batches between two writes; rows of similar length are batched together within them
 
 
 def add(parser: common.Parser) -> None:
     parser.epilog = (
-        "If the adapter has learned labels, the prediction is the likeliest of them, and `probability` is the softmax "
-        "over the log-likelihoods of these labels; else the prediction is the greedy answer.\n\n"
+        "If the adapter was trained on labels, `prediction` is the most likely label, and `probability` is the softmax "
+        "over the labels' log-likelihoods. Otherwise `prediction` is the text that the model generates greedily.\n\n"
         "example: minilora predict --adapter runs/mine --data new.csv --out answers.csv"
     )
-    flags = parser.add_argument_group("flags")
-    common.add_model(flags)
-    add_flag(flags, "--data", "rows to answer (.csv, .tsv, .jsonl, .json)", required=True)
-    add_flag(flags, "--out", "their columns and `prediction` (.csv, .tsv, .jsonl)", required=True)
-    add_flag(flags, "--max-new-tokens", f"where a free answer is cut {common.DEFAULT}", common.whole(1), 512)
-    add_flag(flags, "--batch-size", "rows per batch (default: %(default)s)", default=16)
-    common.add_columns(flags)
-    again = flags.add_mutually_exclusive_group()
-    add_flag(again, "--resume", "go on after the rows that are in --out")
-    add_flag(again, "--overwrite")
-    common.add_flags(flags, "--json")
+    add_flag(parser, "--data", "file of rows to answer (.csv, .tsv, .jsonl, .json)", required=True)
+    words = "file to write the rows to, with a `prediction` column (.csv, .tsv, .jsonl)"
+    add_flag(parser, "--out", words, required=True)
+    common.add_model(parser)
+    words = f"length limit of a generated answer {common.DEFAULT}"
+    add_flag(parser, "--max-new-tokens", words, common.whole(1), 512)
+    add_flag(parser, "--batch-size", f"rows per batch {common.DEFAULT}", default=16)
+    common.add_columns(parser)
+    restart = parser.add_mutually_exclusive_group()
+    add_flag(restart, "--resume", "continue after the rows that are already in --out")
+    add_flag(restart, "--overwrite")
+    common.add_flags(parser, "--json")
 
 
 def run(arguments: Namespace) -> None:
@@ -51,53 +52,53 @@ def run(arguments: Namespace) -> None:
 
     out, where = Path(arguments.out), show_path(arguments.out)
     if (suffix := out.suffix.lower()) not in DELIMITERS:
-        raise MiniloraError(f"--out {where} ends in none of {', '.join(DELIMITERS)}")
-    is_there = out.exists() and out.stat().st_size > 0
-    if is_there and not (arguments.resume or arguments.overwrite):
-        raise MiniloraError(f"{where} exists; go on with it by --resume, or --overwrite it")
+        raise MiniloraError(f"--out {where} must end in one of {', '.join(DELIMITERS)}")
+    has_rows = out.exists() and out.stat().st_size > 0
+    if has_rows and not (arguments.resume or arguments.overwrite):
+        raise MiniloraError(f"{where} exists already; add --resume to continue it, or --overwrite to start again")
     trainings, columns = common.read_trainings(arguments)
-    listed = [one.get("labels") for one in trainings]
-    labels = next((one for one in listed if is_list_of_names(one) and len(one) > 1), None)
+    label_lists = [training.get("labels") for training in trainings]
+    labels = next((names for names in label_lists if is_list_of_names(names) and len(names) > 1), None)
     rows, questions = read_questions(arguments.data, columns)
-    if is_there and out.samefile(arguments.data):
-        raise MiniloraError(f"--out {where} is the file of --data: give it another name")
+    if has_rows and out.samefile(arguments.data):
+        raise MiniloraError(f"--out {where} is also the file of --data; choose another --out")
     added = ["prediction", "probability"] if labels else ["prediction"]
-    # A .csv is for the spreadsheet program that wrote --data.
+    # Write a .csv as --data is written, so that the same spreadsheet program opens it.
     delimiter, mark = spelling(arguments.data) if suffix == ".csv" else (DELIMITERS[suffix], "")
     table = Table(out, rows, added, delimiter, mark)
-    answers = table.read() if is_there and arguments.resume else []
+    answers = table.read() if has_rows and arguments.resume else []
     parts = [learned_from(training) or learned_from(training, arguments.data) or () for training in trainings]
-    known = {json.dumps(messages[:-1]) for part in parts for messages in part}
-    if seen := sum(json.dumps(question) in known for question in questions):
-        print_notes([f"{seen:,} of {len(rows):,} rows were trained on: how they are answered tells little of new ones"])
-    with suppress(MiniloraError):  # there are no answers
+    trained = {json.dumps(messages[:-1]) for part in parts for messages in part}
+    if seen := sum(json.dumps(question) in trained for question in questions):
+        print_notes([f"{seen:,} of {len(rows):,} rows were trained on; their answers say little about new rows"])
+    with suppress(MiniloraError):  # raised if --data has no answers, which is the usual case
         read_examples(arguments.data, columns)
-        print_notes(["the answers in --data are not read; `minilora evaluate` measures how many the model gives"])
+        print_notes(["--data has answers, which are ignored; `minilora evaluate` compares them with the model's"])
     if len(answers) < len(rows):
         model, tokenizer = load_model(arguments)
         _check_lengths(model, tokenizer, questions, labels, arguments.max_new_tokens)
         at_once = AT_ONCE * arguments.batch_size
-        answers = answers[: len(answers) // at_once * at_once]  # so that rows share the batches of an unbroken run
+        answers = answers[: len(answers) // at_once * at_once]  # whole groups: the batches stay those of a full run
         write_atomic(out, table.encode(0, answers))
         try:
             with open(out, "ab") as file, progress_bar("answers", len(rows)) as advance:
                 advance(len(answers))
                 while (start := len(answers)) < len(rows):
-                    chosen = questions[start : start + at_once]
-                    asked = [question for question in chosen if not isinstance(question, str)]
-                    made = iter(_answer(model, tokenizer, asked, labels, arguments, advance) if asked else ())
-                    advance(len(chosen) - len(asked))
-                    more = [dict.fromkeys(added) if isinstance(one, str) else next(made) for one in chosen]
+                    group = questions[start : start + at_once]
+                    valid = [question for question in group if not isinstance(question, str)]
+                    answered = iter(_answer(model, tokenizer, valid, labels, arguments, advance) if valid else ())
+                    advance(len(group) - len(valid))
+                    more = [dict.fromkeys(added) if isinstance(item, str) else next(answered) for item in group]
                     size = file.tell()
                     try:
                         file.write(table.encode(start, more))
                         file.flush()
-                    except OSError:  # a full disk: no half row is left, so that --resume can go on
+                    except OSError:  # a full disk: leave no half row, so that --resume works
                         os.truncate(out, size)
                         raise
                     answers += more
         except (KeyboardInterrupt, Stopped) as error:
-            words = f"{len(answers):,} of {len(rows):,} rows are answered; go on with --resume"
+            words = f"stopped after {len(answers):,} of {len(rows):,} rows; add --resume to continue"
             raise Stopped(getattr(error, "signum", signal.SIGINT), words) from error
     if failed := [question for question in questions if isinstance(question, str)]:
         print_notes([f"no prediction for {len(failed):,} of {len(rows):,} rows: {first_few(failed, separator='; ')}"])
@@ -109,11 +110,11 @@ def run(arguments: Namespace) -> None:
         "labels": dict(counts),
     }
     by_label = first_few([f"{label} {count:,}" for label, count in counts], 8)
-    common.print_result(arguments, facts, f"{len(rows):,} rows in {where}{': ' if counts else ''}{by_label}")
+    common.print_result(arguments, facts, f"wrote {len(rows):,} rows to {where}{': ' if counts else ''}{by_label}")
 
 
 def _check_lengths(model: Any, tokenizer: Any, questions: list, labels: list[str] | None, new_tokens: int) -> None:
-    """Replace questions that are too long by words that say so. MiniloraError if none is left."""
+    """Replace each question that is too long by a message, in place. Raises MiniloraError if none is left."""
     from minilora.train.answers import check_prompts
 
     answer = max(len(tokenizer.encode(label)) + 2 for label in labels) if labels else new_tokens
@@ -124,34 +125,35 @@ def _check_lengths(model: Any, tokenizer: Any, questions: list, labels: list[str
         except MiniloraError as error:
             questions[i] = f"row {i + 1:,}: {error}"
     if all(isinstance(question, str) for question in questions):
-        raise MiniloraError(f"no row can be answered; {questions[0]}")
+        raise MiniloraError(f"none of the rows can be answered; {questions[0]}")
 
 
 def _answer(
-    model: Any, tokenizer: Any, asked: list, labels: list[str] | None, arguments: Namespace, advance: Any
+    model: Any, tokenizer: Any, questions: list, labels: list[str] | None, arguments: Namespace, advance: Any
 ) -> list[dict[str, Any]]:
-    """Answer questions: for each, the columns that are added to its row."""
+    """Answer questions; returns for each the columns to add to its row."""
     from minilora.train.answers import answers, label_probabilities, label_scores
 
     if labels is None:
-        texts = answers(model, tokenizer, asked, arguments.max_new_tokens, arguments.batch_size, advance)
+        texts = answers(model, tokenizer, questions, arguments.max_new_tokens, arguments.batch_size, advance)
         return [{"prediction": text} for text in texts]
-    shares = label_probabilities(label_scores(model, tokenizer, asked, labels, arguments.batch_size, advance)[0])
-    return [{"prediction": labels[row.argmax()], "probability": round(float(row.max()), 4)} for row in shares]
+    scores = label_scores(model, tokenizer, questions, labels, arguments.batch_size, advance)[0]
+    probabilities = label_probabilities(scores)
+    return [{"prediction": labels[row.argmax()], "probability": round(float(row.max()), 4)} for row in probabilities]
 
 
 class Table:
-    """The file of answers: the rows of the input, each with the columns that are added to it."""
+    """The file of answers: the rows of --data, each with the columns in `added`."""
 
     def __init__(self, path: Path, rows: list[dict[str, Any]], added: list[str], delimiter: str, mark: str):
-        """delimiter: "" for JSON lines. mark: what stands before the header."""
+        """Raise MiniloraError if --data has a column of `added`. delimiter: "" for JSON. mark: leading characters."""
         self.path, self.rows, self.added, self.delimiter, self.mark = path, rows, added, delimiter, mark
         self.names = list(dict.fromkeys(name for row in rows for name in row))
-        if taken := [name for name in self.names if name.strip().lower() in added]:
-            raise MiniloraError(f"--data has a column {escape(taken[0])} already: rename it, or leave it out")
+        if clashes := [name for name in self.names if name.strip().lower() in added]:
+            raise MiniloraError(f"--data already has a column {escape(clashes[0])}; rename it or leave it out")
 
     def encode(self, start: int, answers: list[dict[str, Any]]) -> bytes:
-        """Return the lines of the file for answers to the rows from `start` on; before the first one, the header."""
+        """Return the file's lines for the answers to rows `start`, `start` + 1, …, with the header if `start` is 0."""
         rows = [row | answer for row, answer in zip(self.rows[start : start + len(answers)], answers, strict=True)]
         if not self.delimiter:
             return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
@@ -165,18 +167,18 @@ class Table:
         return text.getvalue().encode("utf-8", "replace")
 
     def read(self) -> list[dict[str, Any]]:
-        """Read the answers that are there. MiniloraError if anything but them is not what `encode` writes."""
+        """Read the answers in the file. Raises MiniloraError if the rest of the file is not what `encode` writes."""
         from minilora.data.rows import read_rows
 
         answers = [{name: row.get(name) for name in self.added} for _, row in read_rows(self.path)]
         if len(answers) > len(self.rows) or self.encode(0, answers) != self.path.read_bytes():
-            words = "has other rows than --data, or was changed: choose another --out, or --overwrite it"
+            words = "has other rows than --data, or was edited; choose another --out, or add --overwrite to replace it"
             raise MiniloraError(f"{show_path(self.path)} {words}")
         return answers
 
 
 def _cell(value: Any) -> Any:
-    """Return what a CSV's cell has of a value of a JSON file: lists and objects as JSON, and one kind of line end."""
+    """Convert a value for a cell of a CSV file: lists and objects to JSON, all line ends to \\n."""
     if isinstance(value, (bool, list, dict)):
         return json.dumps(value, ensure_ascii=False)
     return re.sub("\r\n?", "\n", value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""`minilora pretrain`: a tokenizer and a language model from nothing."""
+"""`minilora pretrain`: train a tokenizer and a language model from scratch."""
 
 from argparse import Namespace
 
@@ -6,32 +6,31 @@ from minilora.commands.common import DATA, DEFAULT, Parser, add_flag, add_traini
 from minilora.errors import flag_of
 
 STEPS = 500
-SIZES = {  # of the model: a flag's name, LlamaConfig's, the default, the help
-    "vocab_size": ("vocab_size", 2048, DEFAULT),
-    "hidden_size": ("hidden_size", 192, DEFAULT),
-    "intermediate_size": ("intermediate_size", 512, DEFAULT),
-    "num_layers": ("num_hidden_layers", 4, DEFAULT),
-    "num_heads": ("num_attention_heads", 6, f"of the queries {DEFAULT}"),
-    "num_kv_heads": ("num_key_value_heads", None, "of keys and values (default: half of them, or all if odd)"),
+SIZES = {  # sizes of the model: flag -> (field of LlamaConfig, default, help)
+    "vocab_size": ("vocab_size", 2048, f"tokens in the vocabulary {DEFAULT}"),
+    "hidden_size": ("hidden_size", 192, f"width of the model {DEFAULT}"),
+    "intermediate_size": ("intermediate_size", 512, f"width inside the MLP {DEFAULT}"),
+    "num_layers": ("num_hidden_layers", 4, f"transformer blocks {DEFAULT}"),
+    "num_heads": ("num_attention_heads", 6, f"query heads {DEFAULT}"),
+    "num_kv_heads": ("num_key_value_heads", None, "key and value heads (default: half of the query heads; all if odd)"),
 }
 
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora pretrain --data python-docs --out runs/base --steps 500"
-    flags = parser.add_argument_group("flags")
-    add_flag(flags, "--data", DATA, required=True)
-    add_flag(flags, "--out", "run folder: metrics, checkpoints and the result", required=True)
-    add_flag(flags, "--lr", f"learning rate at its peak {DEFAULT}", number(above=0), 3e-3)
-    length = flags.add_mutually_exclusive_group()
-    add_flag(length, "--steps", f"(default: {STEPS})")
+    basics, model, training = (parser.add_argument_group(title) for title in ("basics", "model", "training"))
+    add_flag(basics, "--data", DATA, required=True)
+    add_flag(basics, "--out", "folder for metrics, checkpoints and the result", required=True)
+    length = basics.add_mutually_exclusive_group()
+    add_flag(length, "--steps", f"training steps (default: {STEPS})")
     add_flag(length, "--epochs")
-    add_flag(flags, "--batch-size", default=16)
-    add_flag(flags, "--seq-len", default=128)
-    model = parser.add_argument_group("model")
     for name, (_, default, words) in SIZES.items():
         add_flag(model, flag_of(name), words, whole(1), default)
-    add_training(parser)
-    parser.set_defaults(quiz="off", replay=None, dry_run=False)  # of finetune
+    add_flag(training, "--lr", f"peak learning rate {DEFAULT}", number(above=0), 3e-3)
+    add_flag(training, "--batch-size", default=16)
+    add_flag(training, "--seq-len", default=128)
+    add_training(parser, training)
+    parser.set_defaults(quiz="off", replay=None, dry_run=False)  # flags of finetune that `train` reads
     take_settings(parser)
 
 
@@ -56,7 +55,7 @@ def run(arguments: Namespace) -> None:
     data = text.read_text(corpus, tokenizer)
     model = load.new_model(tokenizer, arguments.seed, **sizes)
     flags, per_step = train_settings(arguments), arguments.batch_size * arguments.accumulate
-    by_epochs = arguments.epochs and defaults.steps_for(data, per_step, arguments.seq_len, arguments.epochs)
-    flags["steps"] = arguments.steps or by_epochs or STEPS
+    steps_of_epochs = arguments.epochs and defaults.steps_for(data, per_step, arguments.seq_len, arguments.epochs)
+    flags["steps"] = arguments.steps or steps_of_epochs or STEPS
     config = defaults.train_config(arguments.batch_size, weight_decay=0.1, betas=(0.9, 0.95), **flags)
     train(arguments, model, tokenizer, data, config, {name: getattr(arguments, name) for name in SIZES})

@@ -1,4 +1,4 @@
-"""`minilora show`: how a run goes or went, in the terminal and as a picture."""
+"""`minilora show`: show how a training run went, or goes so far, as a table and a picture."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -9,8 +9,8 @@ from minilora.errors import MiniloraError, escape
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora show runs/numpy"
-    parser.add_argument("folder", metavar="RUN", help="run folder of pretrain or finetune, also of one that is running")
-    add_flag(parser, "--out", "the picture, a .png file (default: run.png in the run folder)", metavar="FILE")
+    parser.add_argument("folder", metavar="RUN", help="--out folder of pretrain or finetune, finished or still running")
+    add_flag(parser, "--out", "where to save the picture, a .png file (default: RUN/run.png)", metavar="FILE")
     add_flag(parser, "--json")
 
 
@@ -31,7 +31,7 @@ def run(arguments: Namespace) -> None:
     unit = "" if data is None else Chats.unit if is_rows(data) else Text.unit
     figure = training.run_figure(series, escape(style.printable(folder.resolve().name), 50), unit)
     picture = style.save(figure, out) if figure else None
-    state = "done" if result else "no result yet: it is running, or was broken off"
+    state = "done" if result else "no result yet: still running, or interrupted"
     of = f" of {planned:,}" if type(planned) is int else ""
     lines = [f"{show_path(folder)}: step {step:,}{of}, {state}", "", *training.run_lines(summary)]
     if best := summary.get("evaluation"):
@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> None:
         started = "" if start is None else f"{start:.4g} at the start, "
         words = f"{started}best {best['min']:.4g} at step {best['min_step']:,}"
         lines += ["", f"validation{unit and f' ({unit})'}: {words}"]
-    lines.append(f"saved {show_path(picture)}" if picture else "no step has been logged, so there is no picture")
+    lines.append(f"saved {show_path(picture)}" if picture else "no picture: no step has been logged yet")
     facts = {"run": arguments.folder, "step": step, "steps": planned, "result": result}
     facts |= {"series": summary, "picture": picture and str(picture)}
     print_result(arguments, facts, "\n".join(lines))

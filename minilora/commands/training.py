@@ -1,4 +1,4 @@
-"""The common part of `pretrain` and `finetune`: settle what is open, train in the run folder, test, save and report."""
+"""The common part of `pretrain` and `finetune`: complete the settings, train in a run folder, test, save and report."""
 
 from argparse import Namespace
 from contextlib import nullcontext
@@ -29,18 +29,18 @@ from minilora.train.save import save_adapter, save_model, training_record
 from minilora.train.text import Chats, Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import World, this_world
 
-BESIDE, LONGEST = 20, 64  # free answers to what was trained that are measured beside --test, and tokens of one
+TRAINED_ANSWERS, LONGEST = 20, 64  # free answers to trained rows that are compared with --test; tokens of the longest
 
 
 def check_folder(arguments: Namespace) -> None:
-    """Before anything slow: join the other ranks, and see whether the run folder is free."""
+    """Join the other ranks and check that the run folder is free, before anything slow happens."""
     this_world()
     if launch.rank() == 0 and not arguments.dry_run:
         RunFolder(arguments.out, arguments.resume, arguments.overwrite).check()
 
 
 def train_settings(arguments: Namespace) -> dict:
-    """The flags that are fields of TrainConfig; None for one that was not typed and has no default."""
+    """Return the flags that are fields of TrainConfig; None for a flag that was not typed and has no default."""
     flags = {field.name: getattr(arguments, field.name) for field in fields(TrainConfig) if field.name in arguments}
     return flags | {"peak_lr": None if arguments.lr == "auto" else arguments.lr}
 
@@ -55,22 +55,23 @@ def train(
     method: str = "full",
     options: Options | None = None,
 ) -> None:
-    """Train the model, adapted by `method` if it is to be, in the run folder. settings: for run.json.
+    """Train the model in the run folder and save the result. settings: what to record in run.json.
 
-    Raises NotLearned, when all is written, if no evaluation beat the start.
+    method: how the model was adapted, for the estimate of memory. Raises NotLearned, after everything is saved, if no
+    evaluation beat the start.
     """
     world, batch_size, seq_len = this_world(), arguments.batch_size, arguments.seq_len
-    if arguments.patience and isinstance(data, Chats) and not data.chooses:  # the test part would decide
-        raise MiniloraError("--patience has too few validation rows to stop by: give a file as --validation")
+    if arguments.patience and isinstance(data, Chats) and not data.chooses:  # stopping would depend on the test part
+        raise MiniloraError("--patience needs more validation rows than --data gives: add a file as --validation")
     model.gradient_checkpointing_enable(arguments.checkpointing)
     batches: Any = training_batches(data.train, batch_size, seq_len, arguments.seed)
     check_length(model, data, seq_len)
     step = Step(-(-batch_size // launch.ranks()), longest(data, seq_len))
     memory = check_fits(model.config, method, step, options=options, checkpointing=arguments.checkpointing)
     if arguments.lr == "auto" and not arguments.dry_run:
-        found = arguments.before.get("lr") or searched_lr(arguments, model, data, config, world)
-        config = replace(config, peak_lr=float(found))
-    # Evaluations of a run that is resumed are compared with those before.
+        best_lr = arguments.before.get("lr") or searched_lr(arguments, model, data, config, world)
+        config = replace(config, peak_lr=float(best_lr))
+    # A resumed run evaluates on as many examples as before, so that its evaluations can be compared.
     examples = arguments.before.get("eval_examples") or defaults.eval_examples(config, batch_size)
     settings |= {name: getattr(arguments, name) for name in ("data", "batch_size", "seq_len", "checkpointing")}
     settings |= {name: getattr(config, name) for name in train_settings(arguments)}
@@ -95,8 +96,8 @@ def train(
     tested = sample(data.test, max(examples, min(defaults.TEST_EXAMPLES, rows // 2)), seq_len)
     measured = partial(measure, arguments, model, tokenizer, data, tested)
     world.check_alike({"settings": {**settings, "data": "", "model": ""}, "data": data.sha256}, model)
-    own = partial(check_own, model)
-    folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, data.sha256, own)
+    check = partial(check_own, model)
+    folder = RunFolder(arguments.out, arguments.resume, arguments.overwrite, settings, data.sha256, check)
     with world.shared_cores(), folder if world.rank == 0 else nullcontext() as run:
         model.eval()
         before = world.broadcast(run.before if run is not None else None)
@@ -112,47 +113,49 @@ def train(
         facts, lines = report(arguments, model, data, tested, history, before, after)
         if run is not None:
             if isinstance(model, PeftModel):
-                made_by = training_record(data, settings, facts)
-                saved = save_adapter(model, tokenizer, run.path / "adapter", made_by)
+                training = training_record(data, settings, facts)
+                saved = save_adapter(model, tokenizer, run.path / "adapter", training)
             else:
                 saved = save_model(model, tokenizer, run.path / "model")
             run.finish(facts)
-        world.broadcast(None)  # wait for what rank 0 saves
+        world.broadcast(None)  # wait until rank 0 has saved
     print_notes(getattr(run, "notes", []) + history.notes)
     print_result(arguments, facts | {"saved": str(saved)}, "\n".join([*lines, f"saved {saved}"]))
     if not history.learned:
         raise NotLearned(
-            f"no evaluation beat the start: {history.evaluations[0]['value']:.3f} {data.unit}, and "
-            f"{history.evaluations[-1]['value']:.3f} at the end; {saved} is no better than what training began "
-            f"with: try a smaller --lr than {config.peak_lr:g}"
+            f"no evaluation beat the start ({history.evaluations[0]['value']:.3f} {data.unit}, "
+            f"{history.evaluations[-1]['value']:.3f} at the end), so {saved} is no better than the model that training "
+            f"began with; try a smaller --lr than {config.peak_lr:g}"
         )
 
 
 def searched_lr(arguments: Namespace, model: Any, data: Text | Chats, config: TrainConfig, world: World) -> float:
-    """The learning rate that a search finds, which is told as it goes on."""
+    """Search for the best learning rate, and print each trial."""
     if isinstance(data, Chats) and not data.chooses:
-        raise MiniloraError("--lr auto has too few validation rows to tell rates apart: give a file as --validation")
-    tell = (lambda line: None) if arguments.json else print
-    tell(f"--lr auto: each rate for {search_config(config).steps} steps")
+        raise MiniloraError("--lr auto needs more validation rows than --data gives: add a file as --validation")
+    show = (lambda line: None) if arguments.json else print
+    show(f"--lr auto: trying each rate for {search_config(config).steps} steps")
 
-    def tried(rate: float, loss: float | None) -> None:
-        tell(f"  {rate:<8g} {'diverged' if loss is None else f'validation {loss:.3f} {data.unit}'}")
+    def show_trial(rate: float, loss: float | None) -> None:
+        show(f"  {rate:<8g} {'diverged' if loss is None else f'validation {loss:.3f} {data.unit}'}")
 
     sizes = {"batch_size": arguments.batch_size, "seq_len": arguments.seq_len}
     with world.shared_cores():
-        return find_lr(model, data, config, tried, world=world, **sizes)
+        return find_lr(model, data, config, show_trial, world=world, **sizes)
 
 
 def plan(arguments: Namespace, data: Text | Chats, config: TrainConfig, examples: int) -> str:
-    """Say what is about to be done, in a line."""
+    """Describe the training that is about to start, in two or three lines."""
     seq_len, rows = arguments.seq_len, config.accumulate * arguments.batch_size
     validation = sample(data.validation, examples, seq_len)
     part = "test" if isinstance(data, Chats) and not data.chooses else "validation"
-    keeps = "" if defaults.chooses(data, validation) else ",\ntoo few to choose a step by: the end of the run is kept"
+    keeps = (
+        "" if defaults.chooses(data, validation) else "\n(too few to choose the best step, so the last step is kept)"
+    )
     epochs = config.steps * rows * (1 - (arguments.replay or 0)) / num_examples(data.train, seq_len)
     return (
         f"{config.steps:,} steps of {rows:,} sequences of up to {seq_len:,} tokens ({epochs:.2g} epochs), "
-        f"learning rate {config.peak_lr:g}; every {config.eval_every:,} steps on "
+        f"learning rate {config.peak_lr:g}\nevaluation every {config.eval_every:,} steps on "
         f"{share_of(validation, data.validation, seq_len)} {part} sequences{keeps}"
     )
 
@@ -160,7 +163,7 @@ def plan(arguments: Namespace, data: Text | Chats, config: TrainConfig, examples
 def measure(
     arguments: Namespace, model: Any, tokenizer: Tokenizer, data: Text | Chats, tested: Any, quiz_size: int, bar: str
 ) -> dict:
-    """Measure the model on the test part and on the quiz. Ranks share the first; rank 0 alone is asked the second."""
+    """Measure the model on the test part, which the ranks share, and on the quiz, which only rank 0 answers."""
     world, at_once = this_world(), max(arguments.batch_size, defaults.EVALUATION_BATCH)
     facts: dict = {"test": evaluator(model, tested, arguments.seq_len, at_once, world=world)()}
     if isinstance(data, Chats) and data.has_labels:
@@ -173,7 +176,7 @@ def measure(
 def report(
     arguments: Namespace, model: Any, data: Text | Chats, tested: Any, history: History, before: dict, after: dict
 ) -> tuple[dict, list[str]]:
-    """Tell what the run came to, as facts and as lines. before, after: of `measure`, the base and the kept weights."""
+    """Report the run's result, as facts and as lines. before, after: `measure` of the base and of the kept weights."""
     facts: dict = {"validation": history.best, "best_step": history.best_step, "learned": history.learned} | after
     facts |= {"test_examples": num_examples(tested, arguments.seq_len), "seconds": history.seconds}
     facts |= {f"{name}_before": value for name, value in before.items() if name != "quiz"}
@@ -185,7 +188,7 @@ def report(
         *forgetting.learned_and_forgot(facts, data.unit),
     ]
     if facts.get("quiz_p", 1.0) < 0.05 and facts["quiz_lost"] > facts["quiz_gained"] and not arguments.replay:
-        lines.append("(it may not matter for this task; --replay 0.1 keeps more of what it knew)")
+        lines.append("(this may not matter for your task; training with --replay 0.1 forgets less)")
     if isinstance(data, Chats) and arguments.test is not None:
         lines += beside_trained(model, data, tested, facts)
     trains, total = count_parameters(model)
@@ -193,29 +196,30 @@ def report(
 
 
 def beside_trained(model: Any, data: Chats, tested: Any, facts: dict) -> list[str]:
-    """Measure how often answers to what was trained are right, and those to --test: labels, or short answers word for
-    word. Returns a line, and adds to the facts.
+    """Measure how often the model is right on trained rows and on --test, if answers are labels or short enough.
+
+    Adds the shares to `facts`, and returns a line that compares them, or no line.
     """
-    assert data.tokenizer is not None  # `read_data` gives it
+    assert data.tokenizer is not None  # `read_data` sets it
     labels, words = data.labels if data.has_labels else None, []
-    count = BESIDE if labels is None else len(tested.rows)
+    count = TRAINED_ANSWERS if labels is None else len(tested.rows)
     parts = {"trained": data.train.sample(count).conversations, "test": tested.sample(count).conversations}
-    longest = max(len(data.tokenizer.encode(response_of(one))) for part in parts.values() for one in part)
+    longest = max(len(data.tokenizer.encode(response_of(row))) for part in parts.values() for row in part)
     if labels is None and longest > LONGEST:
         return []
     for name, part in parts.items():
         try:
             score = measure_task(model, data.tokenizer, part, labels=labels, max_new_tokens=longest + 1)
-        except MiniloraError as error:  # what was trained is there to be saved
-            print_notes([f"answers are not compared: {error}"])
+        except MiniloraError as error:  # not worth losing the trained model for
+            print_notes([f"answers to trained rows and to --test were not compared: {error}"])
             return []
         right = (score.exact, score.exact_interval) if labels is None else (score.accuracy, score.accuracy_interval)
         facts[f"{name}_right"] = right[0]
         words.append(f"{share_with_interval(*right)} of {score.count}")
-    return [f"right on rows that were trained {words[0]}, on --test {words[1]}"]
+    return [f"right answers: trained rows {words[0]}, --test {words[1]}"]
 
 
 def share_of(measured: Any, stream: Any, seq_len: int) -> str:
-    """Say how many sequences of a part are measured."""
-    count, of = num_examples(measured, seq_len), num_examples(stream, seq_len)
-    return f"{count:,} of {of:,}" if count < of else f"all {of:,}"
+    """Say how many sequences of a part are measured: "12 of 23", or "all 23"."""
+    count, total = num_examples(measured, seq_len), num_examples(stream, seq_len)
+    return f"all {total:,}" if count == total > 1 else f"{count:,} of {total:,}"

@@ -104,7 +104,7 @@ def test_the_record_is_filled_in_several_sittings(monkeypatch, tmp_path, capsys)
     monkeypatch.setattr(speed, "PACKAGES", ("numpy",))
     with pytest.raises(SystemExit):
         run("--out", str(tmp_path))
-    assert "measured otherwise: peers" in capsys.readouterr().err and read_json(path) == record
+    assert "measured with different peers" in capsys.readouterr().err and read_json(path) == record
 
 
 def test_each_row_has_a_place_in_the_table():

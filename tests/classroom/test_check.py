@@ -223,7 +223,7 @@ def test_a_task_of_ones_choice_is_checked_alone_and_hinted_at(lesson, capsys):
     assert code == 0 and "int for" not in out
     assert "hint 1   vague two" in run(capsys, "03", "--task", 2, "--hint")[1]
     code, out, err = run(capsys, "03", "--task", 3)
-    assert (code, out, err) == (2, "", "minilora: --task 3: lesson 03 has 2 tasks\n")
+    assert (code, out, err) == (2, "", "minilora: --task 3: lesson 03 has only 2 tasks\n")
 
 
 @pytest.mark.parametrize(
@@ -239,8 +239,8 @@ def test_a_task_of_ones_choice_is_checked_alone_and_hinted_at(lesson, capsys):
         ("answer.py", b"(" * 10_000, "answer.py"),
         ("answer.py", b"def halve(x): return x / 2", "none of double, Shift"),
         ("answer.ipynb", b'{"cells": []}', "it defines none of double, Shift"),
-        ("answer.ipynb", b"{}", "not a notebook"),
-        ("answer.ipynb", b"[1]", "not a notebook"),
+        ("answer.ipynb", b"{}", "cannot be read as a notebook"),
+        ("answer.ipynb", b"[1]", "cannot be read as a notebook"),
     ],
 )
 def test_bad_input_is_one_line(lesson, capsys, file, content, says):
@@ -319,7 +319,7 @@ def test_what_is_left_to_the_student_may_not_be_imported(lesson, capsys, line, n
     path = write(lesson, f"{answered()}\n{line}\n")
     code, out, _ = run(capsys, "03", "--file", path)
     assert code == 1 and flat(out).count(f"This uses {name}, which") == 2
-    assert "Of minilora there is minilora.Tensor, minilora.functional.linear." in flat(out)
+    assert "From minilora you may use minilora.Tensor, minilora.functional.linear." in flat(out)
 
 
 def test_what_one_task_may_not_use_fails_that_task_alone(lesson, capsys):
@@ -415,7 +415,7 @@ def test_equal_is_shape_and_value_within_tolerance():
 
 def test_a_wrong_number_is_told_as_a_factor():
     says = [checking.difference(2.0, got, checking.TOLERANCE) for got in (1.0, -2.0, np.nan, 0.0)]
-    assert says[0].endswith("it is 0.5 times the one expected.") and "-1 times" in says[1]
+    assert says[0].endswith("it is 0.5 times the expected one.") and "-1 times" in says[1]
     assert says[2] == says[3] == checking.difference(0.0, 1.0, checking.TOLERANCE) == "The number is wrong."
 
 

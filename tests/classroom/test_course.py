@@ -111,12 +111,15 @@ def test_the_command_writes_what_nbgrader_looks_for(tmp_path, capsys):
         (["in"], "in exists and is not an empty folder; choose another"),
         (["in/08_lora.py"], "in/08_lora.py exists and is not an empty folder"),
         (["course", "--lessons", "77"], "unknown lesson 77: there are"),
-        (["course", "--lessons", ","], "--lessons names none"),
-        (["--mark", "in", "--out", "in"], "--out in exists; choose another name"),
-        (["--mark", "empty"], "no exercises in empty: each student has a folder there, with 01_why_transfer.py in it"),
-        (["--mark", "two"], "two answers of one student to lesson 08: ada/08_lora.py and ada/a/08_lora.py"),
-        (["course", "--mark", "in"], "course takes a folder for nbgrader, or --mark submitted"),
-        (["course", "--out", "a.csv"], "--out goes with --mark"),
+        (["course", "--lessons", ","], "--lessons names no lesson"),
+        (["--mark", "in", "--out", "in"], "--out in exists already; choose another --out"),
+        (
+            ["--mark", "empty"],
+            "no exercises in empty: it needs a folder for each student, with 01_why_transfer.py in it",
+        ),
+        (["--mark", "two"], "a student has two answers to lesson 08, remove one: ada/08_lora.py and ada/a/08_lora.py"),
+        (["course", "--mark", "in"], "give either a folder for an nbgrader course, or --mark FOLDER"),
+        (["course", "--out", "a.csv"], "--out is for --mark"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(typed, says, tmp_path, monkeypatch, capsys):
@@ -170,7 +173,7 @@ def test_cells_from_before_the_import_count(monkeypatch, capsys):
     nbcheck.__spec__.loader.exec_module(module)
     module.task("08", 1)
     shell.run(COUNT.replace("return", "return 0,"))
-    with pytest.raises(module.NotPassed, match="2 results were asked for"):
+    with pytest.raises(module.NotPassed, match="It should be 2 results"):
         module.task("08", 1)
 
 
@@ -185,7 +188,7 @@ def test_what_the_cells_define_is_checked(shell, capsys):
     assert "name 'nothing' is not defined (cell [6], line 2)" in says()
     shell.run(COUNT)
     nbcheck.task("08", 1)
-    assert capsys.readouterr().out.startswith("task 1   passed      count what trains")
+    assert capsys.readouterr().out.startswith("task 1   passed       count what trains")
     shell.run("def lora_forward(x):\n    return x")
     nbcheck.task("08", 1)
     assert "lora_forward() takes 1 positional argument but 6 were given" in says(3)
@@ -198,7 +201,7 @@ def test_the_last_text_of_a_cell_counts(shell):
     shell.run("import numpy", "a")
     nbcheck.task("08", 1)
     shell.run(COUNT.replace("return", "return 0,"), "c")
-    assert "2 results were asked for" in says()
+    assert "It should be 2 results" in says()
     shell.run(COUNT, "b")  # again, and so it is the last
     nbcheck.task("08", 1)
 
@@ -214,7 +217,7 @@ def test_a_cell_that_is_no_python_or_was_interrupted_does_not_count(shell):
 
 
 def test_a_mistaken_call_says_so(shell):
-    assert says(9) == "no check of task 9, but of 1, 2, 3, 4, 5, 6"
+    assert says(9) == "lesson 08 has no task 9; it has 1, 2, 3, 4, 5, 6"
 
 
 # Marks of .py files; the slow ones need bubblewrap
@@ -268,7 +271,7 @@ def test_a_class_gets_a_table(tmp_path, capsys):
 def test_a_check_that_fails_itself_stops_no_class(monkeypatch):
     monkeypatch.setattr("minilora.classroom.course.grade", lambda *_: 1 // 0)
     points, note = mark(LORA.exercise.resolve(), LORA)
-    assert points == 0 and "the checks came to no verdict (ZeroDivisionError" in note and "grade it by hand" in note
+    assert points == 0 and "the checks themselves failed (ZeroDivisionError" in note and "grade it by hand" in note
 
 
 @pytest.mark.slow  # it needs bubblewrap

@@ -25,7 +25,7 @@ from minilora.train import load
 from tests.helpers import chrome
 
 needs_chromium = pytest.mark.skipif(
-    chrome.found() is None, reason=f"no browser here: none of {', '.join(chrome.NAMES)}"
+    chrome.chromium_path() is None, reason=f"no browser here: none of {', '.join(chrome.NAMES)}"
 )
 pytestmark = pytest.mark.host
 OTHER_TEXT = 0.05  # of a number that was measured on the documentation of other versions of Python and NumPy

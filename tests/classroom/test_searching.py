@@ -131,7 +131,7 @@ MEMORY = "kept = shares.__dict__.setdefault('kept', {})\n"
 WRONG = {
     "overflow": (
         "powers = np.exp(np.asarray(scores, 'float64') / temperature)\nreturn powers / powers.sum(-1, keepdims=True)",
-        "wrong only where values are large",
+        "wrong only if values are large",
     ),
     "the argument changed": (f"{POWERS}\nscores -= 1\n{RIGHT}", "changed its argument scores"),
     "a view of one buffer": (
@@ -141,16 +141,19 @@ WRONG = {
     ),
     "warnings switched off": (f"np.seterr(all='ignore')\n{RIGHT}", "np.seterr"),
     "the shared generator": (f"np.random.seed(0)\n{RIGHT}", "global generator"),
-    "a number kept": (f"{MEMORY}temperature = kept.setdefault(0, temperature)\n{RIGHT}", "something of temperature is"),
+    "a number kept": (
+        f"{MEMORY}temperature = kept.setdefault(0, temperature)\n{RIGHT}",
+        "depends on temperature is kept",
+    ),
     "a number ignored": (f"temperature = 1.0\n{RIGHT}", "Another value of temperature makes no difference"),
     "wrong in arrays that are read-only": (
         f"{POWERS}\nreturn powers / powers.sum(axis=-1, keepdims=True) + (not scores.flags.writeable)",
-        "wrong only where an array is read-only",
+        "wrong only if an array is read-only",
     ),
     "float32": (RIGHT.replace("float64", "float32"), "The dtype is float32, not float64"),
     "a list": (
         f"{POWERS}\nreturn (powers / powers.sum(axis=-1, keepdims=True)).tolist()",
-        "An array was asked for; this is a list",
+        "It should be an array, not a list",
     ),
 }
 
@@ -232,7 +235,7 @@ def test_a_gradient_that_is_cut_is_named(lesson, sandbox, tmp_path):
 
 def test_a_report_shows_the_first_part_that_is_wrong(lesson, sandbox, tmp_path):
     result = graded(lesson, sandbox, tmp_path, {"Gate.forward": "return x * self.weight + 1"}, 2)
-    assert "the part ['y']" in result.call and "{" not in result.expected + result.got, result
+    assert "part ['y']" in result.call and "{" not in result.expected + result.got, result
 
 
 @pytest.mark.parametrize(
@@ -241,7 +244,7 @@ def test_a_report_shows_the_first_part_that_is_wrong(lesson, sandbox, tmp_path):
         ("return np.random.default_rng([seed, n]).random(n)", None),  # other numbers that the facts allow
         ("return np.random.default_rng(seed).normal(size=n)", "['between 0 and 1']"),
         ("return np.random.default_rng(0).random(n)", "its own numbers"),
-        ("return 3", "asked for"),
+        ("return 3", "should be"),
     ],
 )
 def test_facts_are_compared_where_numbers_are_free(lesson, sandbox, tmp_path, code, hint):
@@ -276,7 +279,7 @@ def test_a_mistake_that_a_check_knows_goes_before_what_a_part_means(lesson, sand
 
 def test_a_mistake_with_a_name_is_not_said_to_come_from_values_that_repeat():
     named = Failure("f(1)", "2", "3", "Hand the seed on.", 1, is_known=True)
-    for cause, told in (("It goes wrong only where values repeat in labels.", ""), ("It ignores r.", " It ignores r.")):
+    for cause, told in (("It goes wrong only if values repeat in labels.", ""), ("It ignores r.", " It ignores r.")):
         run = Run(None, 1, {}, None, searched=Failure("f(0)", "2", "3", cause, 1, cause=cause))
         assert run.worst(named).hint == f"Hand the seed on.{told}"
         assert run.worst(None).hint == cause

@@ -71,7 +71,7 @@ def test_other_methods_leave_a_model(place, capsys, method):
 def test_what_cannot_go_out_as_gguf_is_one_line(place, capsys, tmp_path):
     (tmp_path / "link.gguf").symlink_to(tmp_path / "nothing")
     merge = ["merge", "--model", place / "run", "--out"]
-    refused(capsys, [*merge, tmp_path / "link.gguf"], "link.gguf exists; choose another --out")
+    refused(capsys, [*merge, tmp_path / "link.gguf"], "link.gguf exists already; choose another --out")
     tokenizer = (place / "run" / "model" / "tokenizer.json").read_text("utf-8")
     gpt2 = GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=1, n_positions=32, eos_token_id=0, bos_token_id=0)
     GPT2LMHeadModel(gpt2).save_pretrained(tmp_path / "gpt2", tokenizer)
@@ -139,7 +139,7 @@ BAD = {
         "num_attention_heads 2 is not a multiple of num_key_value_heads 3",
     ),
     "run exists": ([*TRAIN, "--data", "{text}", "--out", "{run}"], "--resume"),
-    "both flags": ([*PRETRAIN, "--resume", "--overwrite"], "--overwrite and --resume exclude each other"),
+    "both flags": ([*PRETRAIN, "--resume", "--overwrite"], "--overwrite and --resume cannot be used together"),
     "long continuation": (["generate", "--model", "{run}", "--prompt", "x", "--max-new-tokens", "9999"], "positions"),
     "a flag of another method": ([*FINETUNE, "--method", "ia3", "--rank", "4"], "method ia3 does not use --rank"),
     "adapter of another base": (["merge", "--model", "base", "--adapter", "{lora}", "--out", "{out}"], "base"),

@@ -133,10 +133,10 @@ def test_a_text_has_a_test_part_and_a_whole(evaluate):
 @pytest.mark.parametrize(
     "name, more, words",
     [
-        ("labels", ["--shots", 2], "--shots and --shots-from belong together"),
+        ("labels", ["--shots", 2], "--shots N needs --shots-from FILE"),
         ("two", ["--shots", 25, "--shots-from", "labels"], "positions: give fewer shots"),
-        ("text.txt", ["--examples", 2], "--examples is for a file of examples"),
-        ("text.txt", ["--show-errors", 2], "--show-errors is for a file of examples"),
+        ("text.txt", ["--examples", 2], "--examples is only for a file of examples"),
+        ("text.txt", ["--show-errors", 2], "--show-errors is only for a file of examples"),
     ],
 )
 def test_bad_input_is_one_line(evaluate, place, name, more, words):
@@ -151,7 +151,7 @@ def test_broken_weights_are_no_measurement(place, tmp_path, capsys):
     tensors["model.norm.weight"][0] = np.nan
     save_file(tmp_path / "model" / "model.safetensors", tensors)
     assert main(["evaluate", "--model", model, "--data", str(place / "labels.jsonl")]) == 2
-    assert "the evaluation is nan: the model's weights" in capsys.readouterr().err
+    assert "the evaluation is nan: the weights are damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("labels", [2, 12, 20])

@@ -79,8 +79,8 @@ def test_a_test_file_stands_beside_what_was_trained(place, tmp_path, capsys):
         result = json.loads(finetune(capsys, place, *arguments).out)
         assert 0 <= result["trained_right"] <= 1 and 0 <= result["test_right"] <= 1
         said = finetune(capsys, place, *arguments[:-1], "--overwrite").out
-        assert f"right on rows that were trained {100 * result['trained_right']:.1f} % (" in said
-        assert f" of {20 if name == 'free' else 8}, on --test {100 * result['test_right']:.1f} % (" in said
+        assert f"right answers: trained rows {100 * result['trained_right']:.1f} % (" in said
+        assert f" of {20 if name == 'free' else 8}, --test {100 * result['test_right']:.1f} % (" in said
 
 
 @pytest.mark.parametrize("model, data", [("model", "labels.jsonl"), ("model", "text.txt"), ("plain", "text.txt")])

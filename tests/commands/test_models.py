@@ -68,10 +68,10 @@ def no_weight_is_read(monkeypatch):
 
 def test_list_says_what_is_here_and_how_to_get_the_rest(capsys, cache):
     out = run(capsys, "list")
-    assert all(len(line) <= 80 for line in out.splitlines() if "here" not in line and "cache" not in line)
+    assert all(len(line) <= 80 for line in out.splitlines() if "here" not in line and "CACHE" not in line)
     assert "  tiny     a tiny model; 4.00 MB\n" in out and "not here yet: minilora models get tiny\n" in out
     assert "not here yet: minilora models get reviews\n" in out and "licence: for research use only; copyright" in out
-    assert out.endswith(f"the cache, which MINILORA_CACHE names: {cache.parent}\n")
+    assert out.endswith(f"downloads go to {cache.parent} (set MINILORA_CACHE to change it)\n")
     facts = json.loads(run(capsys, "list", "--json"))
     here = [one["name"] for kind in ("models", "tasks") for one in facts[kind] if one["paths"]]
     assert here == ["base"] and [one["name"] for one in facts["tasks"]] == ["reviews", "r8"]
@@ -87,7 +87,7 @@ def test_get_says_where_it_is_or_refuses_in_one_line(capsys, cache, monkeypatch)
     assert "models get needs a name" in refused(capsys, "get") and "list, get, info" in refused(capsys, "x")
     calls = []
     monkeypatch.setattr(catalog, "get", calls.append)
-    assert run(capsys, "get", "tiny") == f"tiny: licence MIT\ntiny is here: {cache}/tiny.gguf\n"
+    assert run(capsys, "get", "tiny") == f"licence of tiny: MIT\ntiny is here: {cache}/tiny.gguf\n"
     assert calls == ["tiny"]
     assert run(capsys, "get", "base").startswith("base comes with minilora: ")
     facts = json.loads(run(capsys, "info", "base", "--json"))

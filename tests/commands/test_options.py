@@ -23,6 +23,7 @@ def test_the_help_of_a_method_has_its_flags_alone(name):
     method = METHODS[name]
     assert method.label in text and method.description in text
     flags = [word for word in text.split() if word.startswith("--")]
+    assert flags.pop() == "--help"  # which has all the others
     assert sorted(flags) == sorted(f"--{option.replace('_', '-')}" for option in method.options)
     for option in method.options.values():
         assert f"{option.help} (default: {option.default_words})" in text

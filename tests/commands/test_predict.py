@@ -83,7 +83,7 @@ def test_rows_keep_their_columns_and_order_and_get_the_likeliest_label(predict, 
     expected = likeliest(place)
     assert [row["prediction"] for row in rows] == [label for label, _ in expected]
     assert [float(row["probability"]) for row in rows] == pytest.approx([share for _, share in expected], abs=1e-4)
-    assert f"20 rows in made/out.{suffix}: " in found.out and found.err.count("note") == 1
+    assert f"wrote 20 rows to made/out.{suffix}: " in found.out and found.err.count("note") == 1
     assert "1 of 20 rows were trained on" in found.err  # "Is 7 even?"
 
 
@@ -117,18 +117,16 @@ def test_rows_that_cannot_be_asked_stay_without_an_answer(predict, tmp_path):
     assert [row["text"] for row in given] == [row["text"] for row in rows]
     assert [i for i, row in enumerate(given) if not row["prediction"] and not row["probability"]] == [3, 6]
     found = predict(data=write("long.csv", [rows[6]] * 2), out="none.csv", status=2)
-    assert "no row can be answered; row 1: a prompt of" in found.err and not (tmp_path / "none.csv").exists()
+    assert "none of the rows can be answered; row 1: a prompt of" in found.err and not (tmp_path / "none.csv").exists()
     predict(data=write("some.csv", rows), out="out.jsonl")
     assert objects("out.jsonl")[3]["prediction"] is None
 
 
 def test_answers_that_are_there_are_left_to_evaluate(predict):
     rows = [row | {"Label": label} for row, label in zip(ROWS, ["yes", *[""] * 19], strict=True)]
-    assert (
-        "the answers in --data are not read; `minilora evaluate` measures" in predict(data=write("both.csv", rows)).err
-    )
+    assert "--data has answers, which are ignored; `minilora evaluate`" in predict(data=write("both.csv", rows)).err
     blank = [row | {"label": ""} for row in ROWS]
-    assert "not read" not in predict("--overwrite", data=write("blank.csv", blank)).err
+    assert "which are ignored" not in predict("--overwrite", data=write("blank.csv", blank)).err
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
@@ -147,10 +145,10 @@ def test_what_is_interrupted_goes_on_to_the_same_bytes(predict, tmp_path, monkey
         return scores(*given)
 
     monkeypatch.setattr(answers, "label_scores", interrupted)
-    assert "16 of 21 rows are answered; go on with --resume" in predict(data=data, out=name, status=130).err
+    assert "stopped after 16 of 21 rows; add --resume to continue" in predict(data=data, out=name, status=130).err
     assert whole.startswith(out.read_bytes()) and calls == [15, 5]
     lines = out.read_bytes().splitlines(keepends=True)
-    assert f"{name} exists; go on with it by --resume" in predict(data=data, out=name, status=2).err
+    assert f"{name} exists already; add --resume to continue it" in predict(data=data, out=name, status=2).err
     predict("--resume", data=data, out=name)
     assert out.read_bytes() == whole and calls[2:] == [5]
     out.write_bytes(b"".join(lines[:9]))  # cut by hand: what has not all of its batches is answered again
@@ -168,17 +166,17 @@ def test_answers_to_other_rows_are_not_gone_on_with(predict, tmp_path, change):
     other = write("other.csv", [*ROWS[:-1], ROWS[-1] | change] if "id" in change else [row | change for row in ROWS])
     assert "out.csv has other rows than --data" in predict("--resume", data=other, status=2).err
     assert "other rows" in predict("--resume", data=write("few.csv", ROWS[:9]), status=2).err
-    assert "or was changed" in predict("--resume", adapter=False, status=2).err  # it has no probability
+    assert "or was edited" in predict("--resume", adapter=False, status=2).err  # it has no probability
     assert (tmp_path / "out.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     "flags, words",
     [
-        ({"out": "out.xlsx"}, "--out out.xlsx ends in none of .csv, .tsv, .jsonl"),
+        ({"out": "out.xlsx"}, "--out out.xlsx must end in one of .csv, .tsv, .jsonl"),
         ({"data": "none.csv"}, "none.csv: No such file"),
-        ({"data": "answered.csv"}, "--data has a column Prediction already: rename it"),
-        ({"data": "answered.csv", "out": "answered.csv"}, "answered.csv exists"),
+        ({"data": "answered.csv"}, "--data already has a column Prediction; rename it"),
+        ({"data": "answered.csv", "out": "answered.csv"}, "answered.csv exists already"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(predict, tmp_path, flags, words):
@@ -187,7 +185,7 @@ def test_bad_input_is_one_line_and_writes_nothing(predict, tmp_path, flags, word
     assert words in found.err and found.err.count("\n") == 1 and found.out == ""
     assert [path.name for path in tmp_path.iterdir()] == ["answered.csv"]
     if "out" in flags and flags["out"] == "answered.csv":
-        assert "is the file of --data" in predict("--overwrite", status=2, **flags).err
+        assert "is also the file of --data" in predict("--overwrite", status=2, **flags).err
 
 
 def test_a_full_disk_leaves_whole_rows_and_a_damaged_record_no_labels(predict, place, tmp_path, monkeypatch):
@@ -230,7 +228,7 @@ def test_a_full_disk_leaves_whole_rows_and_a_damaged_record_no_labels(predict, p
 
 
 def test_another_instruction_than_the_trainings_is_noted(predict):
-    words = "the model was trained with another --instruction"
+    words = "the model was not trained with this --instruction"
     assert words in predict("--instruction", "Which?")[1] and words not in predict("--overwrite")[1]
 
 
@@ -238,7 +236,10 @@ def test_a_folder_without_an_adapter_is_told_before_the_table(place, tmp_path, c
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "run.json").write_text("{}")
     other = write(tmp_path / "other.csv", [{"Nachricht": "a"}])
-    cases = {"nope": "cannot read", "begun": "begun has no adapter yet; minilora finetune --resume completes it"}
+    cases = {
+        "nope": "nope is not the folder of an adapter or a run",
+        "begun": "begun has no adapter yet; minilora finetune --resume completes it",
+    }
     for name, says in cases.items():
         flags = ["--adapter", tmp_path / name, "--data", other, "--out", tmp_path / "out.csv"]
         assert main(["predict", *map(str, flags)]) == 2 and says in capsys.readouterr().err

@@ -67,14 +67,14 @@ def test_a_record_that_does_not_suit_is_refused(place, tmp_path, capsys):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "run.json").write_text(json.dumps(record(place / "lora") | {"config": {"rank": 0.5}}))
     for command, path, expected in (
-        ("pretrain", place / "lora", "is of another command: no flag here sets dropout, method"),
+        ("pretrain", place / "lora", "by another command, which must resume it: no flag here sets dropout, method"),
         ("finetune", tmp_path / "bad", "--rank must be a whole number of at least 1, not 0.5"),
     ):
         before = sorted(path.rglob("*"))
         assert run(command, "--resume", "--out", path) == 2
         assert expected in capsys.readouterr().err and sorted(path.rglob("*")) == before
     assert run("finetune", "--steps", 3, "--epochs", 1, "--data", place / "text.txt", "--out", tmp_path / "out") == 2
-    assert "--epochs and --steps exclude each other" in capsys.readouterr().err
+    assert "--epochs and --steps cannot be used together" in capsys.readouterr().err
 
 
 def test_a_search_finds_the_rate_and_leaves_the_model():
@@ -96,7 +96,7 @@ def test_the_command_says_what_it_found_and_trains_by_it(place, tmp_path, capsys
     assert run(*arguments, "--save-every", 5) == 0
     out = capsys.readouterr().out
     tried = [line.split() for line in out.splitlines() if line.startswith("  ")]
-    assert 3 <= len(tried) <= 5 and "--lr auto: each rate for 15 steps" in out
+    assert 3 <= len(tried) <= 5 and "--lr auto: trying each rate for 15 steps" in out
     losses = {rate: float(loss) for rate, _, loss, _ in tried}
     assert losses[f"{record(tmp_path / 'run')['config']['lr']:g}"] == min(losses.values())
     assert run(*arguments, "--save-every", 5, "--resume") == 0

@@ -65,11 +65,11 @@ def test_a_run_that_was_broken_off_or_has_just_begun(tmp_path, capsys):
     with open(folder / "metrics.jsonl", "ab") as file:
         file.write(b'{"step": 7, "loss": 7.')
     out = shown(capsys, folder).out
-    assert "step 6 of 20, no result yet: it is running, or was broken off" in out
+    assert "step 6 of 20, no result yet: still running, or interrupted" in out
     assert "validation (bits/response character): 3 at the start, best 2.04 at step 4" in out
     folder = make_run(tmp_path / "begun", [])
     out, err = shown(capsys, folder)
-    assert "step 0 of 20" in out and "no step has been logged, so there is no picture" in out and err == ""
+    assert "step 0 of 20" in out and "no picture: no step has been logged yet" in out and err == ""
     (folder / "metrics.jsonl").unlink()
     assert json.loads(shown(capsys, folder, "--json").out)["series"] == {} and not (folder / "run.png").exists()
 

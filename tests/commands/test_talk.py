@@ -72,7 +72,10 @@ def test_a_cut_answer_says_so(says, typed):
     says("xyz" * 100, "xyz", "xyz")
     assert "note: the answer was cut after 2" in typed(*ask).err  # what 256 positions leave
     out, err = typed(*ask, "--max-new-tokens", 2)
-    assert (out, err) == ("xy\n", "minilora: note: the answer was cut after 2 tokens; --max-new-tokens gives it more\n")
+    assert (out, err) == (
+        "xy\n",
+        "minilora: note: the answer was cut after 2 tokens; raise --max-new-tokens for more\n",
+    )
     out, err = typed(*ask, "--max-new-tokens", 2, "--json")
     assert json.loads(out) == {"prompt": "What?", "continuation": "xy", "cut": True} and err == ""
 

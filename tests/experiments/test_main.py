@@ -24,7 +24,7 @@ def test_help_has_an_example_and_is_no_wider_than_80_columns(command, capsys, mo
         (["study", "--no-such-flag"], "unknown flag --no-such-flag"),
         (["study", "rnk"], "did you mean 'rank'"),
         (["study", "data_types"], "did you mean 'data-types'"),
-        (["study", "rank", "--quick", "--model", "smollm2"], "--model and --quick exclude each other"),
+        (["study", "rank", "--quick", "--model", "smollm2"], "--model and --quick cannot be used together"),
         (["study", "rank", "--model", "smolm2"], "did you mean"),
         (["compare", "--quick", "--methods", "lorra"], "did you mean 'lora'"),
         (["compare", "--quick", "--seeds", "0"], "--seeds must be from 1 to 100, not 0"),

@@ -1,10 +1,10 @@
-"""The bank: answers that a lesson's checks are tried on, in tests/bank/08_lora.md and so on.
+"""Reading the bank of answers on which a lesson's checks are tested: tests/bank/08_lora.md and so on.
 
-## Wrong                            what must fail, then what must pass
-### lora_forward: no scale          the function whose gap it fills, and a name
-> not scaled                        a part of the hint that it must get
-a fenced block of Python            in place of what stands between the solution's markers
-#### LoraLayer.__init__             the same for another function, where an answer needs it
+## Wrong                            answers that must fail; below "## Right" are those that must pass
+### lora_forward: no scale          the function whose gap the answer fills, and a name
+> not scaled                        a part of the hint that the checker must give
+a fenced block of Python            replaces the code between the solution's markers
+#### LoraLayer.__init__             the same for another function, if the answer changes several
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[1] / "bank"
 
 @dataclass
 class Answer:
-    """An answer to one task; `codes` has the code for each function, that of `where` first."""
+    """An answer to one task. codes: {function: code}, with the function `where` first."""
 
     where: str
     name: str
@@ -25,12 +25,12 @@ class Answer:
 
 
 def wrong(lesson) -> list[Answer]:
-    """Return the lesson's wrong answers, as people really make them."""
+    """Return the lesson's wrong answers, which are mistakes that people really make."""
     return _read(lesson.name)["Wrong"]
 
 
 def right(lesson) -> list[Answer]:
-    """Return the lesson's odd but right answers."""
+    """Return the lesson's right answers, which are unusual ones."""
     return _read(lesson.name)["Right"]
 
 
@@ -42,7 +42,7 @@ def answers(lesson) -> list[Answer]:
 def _read(name: str) -> dict[str, list[Answer]]:
     sections: dict[str, list[Answer]] = {}
     section: list[Answer] = []
-    where, block = "", None  # block: the lines of code since the fence that is open
+    where, block = "", None  # block: the lines inside a fenced block so far, None outside
     for line in (FOLDER / f"{name}.md").read_text(encoding="utf-8").splitlines():
         if block is not None and line != "```":
             block.append(line)

@@ -1,4 +1,4 @@
-"""Headless Chromium by the DevTools protocol over two pipes: no package needed."""
+"""Headless Chromium, driven by the DevTools protocol over two pipes, without any package."""
 
 import json
 import os
@@ -14,25 +14,25 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1200,900"
-).split() + ["--host-resolver-rules=MAP * ~NOTFOUND"]  # no page reaches the net
-# Chromium looks for the pipes at file descriptors 3 and 4.
+).split() + ["--host-resolver-rules=MAP * ~NOTFOUND"]  # keeps pages off the network
+# Chromium expects the pipes at file descriptors 3 and 4.
 AS_THREE_AND_FOUR = """
 import os, sys
 pipes = [os.dup(int(number)) for number in sys.argv[1:3]]
 for ours, number in zip(pipes, (3, 4)):
     os.dup2(ours, number)
-    os.set_inheritable(number, True)  # dup2 leaves it as it is where both are the same
+    os.set_inheritable(number, True)  # dup2 does nothing if both numbers are the same
 os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
-def found() -> str | None:
-    """Chromium's path, or None."""
+def chromium_path() -> str | None:
+    """Return Chromium's path, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Page:
-    """One page of a Chromium of its own; `with Page() as page`."""
+    """A page in a Chromium of its own: `with Page() as page`."""
 
     def __enter__(self):
         self.profile = tempfile.mkdtemp(prefix="lite-")
@@ -41,7 +41,7 @@ class Page:
 
         self.process = subprocess.Popen(
             [sys.executable, "-c", AS_THREE_AND_FOUR, str(ours_in), str(theirs_out)]
-            + [found(), *FLAGS, f"--user-data-dir={self.profile}", "--remote-debugging-pipe", "about:blank"],
+            + [chromium_path(), *FLAGS, f"--user-data-dir={self.profile}", "--remote-debugging-pipe", "about:blank"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(ours_in, theirs_out),
@@ -64,7 +64,7 @@ class Page:
         shutil.rmtree(self.profile, ignore_errors=True)
 
     def call(self, method: str, seconds: float = 60, **params) -> dict:
-        """The result of a command. AssertionError where Chromium refuses it; TimeoutError."""
+        """Send a DevTools command and return its result. Raises AssertionError if it fails, and TimeoutError."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": params}
         if self.session:
@@ -87,7 +87,7 @@ class Page:
                 self.log.append(" ".join(str(a.get("value", "")) for a in answer["params"]["args"]))
 
     def open(self, path: Path) -> None:
-        """A file from disk, until it has been read."""
+        """Open a file from disk, and wait until it has loaded."""
         self.call("Page.navigate", url=path.resolve().as_uri())
         end = time.monotonic() + 60
         while self.value("document.readyState") != "complete" or not self.value("location.protocol == 'file:'"):
@@ -95,13 +95,13 @@ class Page:
             time.sleep(0.05)
 
     def value(self, expression: str):
-        """What a JavaScript expression gives. AssertionError where it throws."""
+        """Return the value of a JavaScript expression. Raises AssertionError if it throws."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def press(self, *keys: str) -> None:
-        """Keys by name ("Tab", "ArrowRight", "Enter", "7"), to what has the focus."""
+        """Press keys, by name ("Tab", "ArrowRight", "Enter", "7"), in the element that has the focus."""
         codes = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38}
         codes |= {"ArrowRight": 39, "ArrowDown": 40}
         for key in keys:

@@ -1,6 +1,6 @@
-"""Kernels made by the host's C++ compiler, for the stand-in device: the C that a GPU would run, for every element.
+"""GPU kernels compiled by the host's C++ compiler for the stand-in device: the same C code, run for every element.
 
-conftest.py registers it as the backend "kernels", which the tests run on where they are told to:
+conftest.py registers this as the backend "kernels". To run tests on it:
 
     MINILORA_BACKEND=kernels pytest tests/test_functional.py
 """
@@ -30,7 +30,7 @@ C_TYPES = {"float32": "float", "float64": "double", "int32": "int", "uint8": "un
 class Parameter(NamedTuple):
     name: str
     kind: str  # a dtype, or T
-    is_raw: bool  # indexed in the body, instead of read at the element
+    is_raw: bool  # True if the body indexes it; otherwise the body gets one element
     is_result: bool
 
 
@@ -40,7 +40,10 @@ def parameters_of(in_params: str, out_params: str) -> list[Parameter]:
 
 
 def make(in_params: str, out_params: str, body: str, name: str) -> Callable:
-    """What CuPy's ElementwiseKernel makes of the same, for arrays of the stand-in device. Refuses what CuPy refuses."""
+    """Make a kernel as CuPy's ElementwiseKernel does, for arrays of the stand-in device.
+
+    The kernel raises TypeError for arguments that CuPy would not accept.
+    """
     parameters = parameters_of(in_params, out_params)
     inputs = sum(not p.is_result for p in parameters)
 
@@ -48,14 +51,14 @@ def make(in_params: str, out_params: str, body: str, name: str) -> Callable:
         if len(arguments) not in (inputs, len(parameters)):
             raise TypeError(f"{name} takes {inputs} arguments, or {len(parameters)} with results")
         plain = [StrictArray._plain(a) for a in arguments]
-        given = [(p, a) for p, a in zip(parameters, plain, strict=False) if isinstance(a, np.ndarray)]
-        generic = next(a.dtype for p, a in given if p.kind == "T" or not p.is_raw)
+        arrays = [(p, a) for p, a in zip(parameters, plain, strict=False) if isinstance(a, np.ndarray)]
+        generic = next(a.dtype for p, a in arrays if p.kind == "T" or not p.is_raw)
         dtypes = [generic if p.kind == "T" else np.dtype(p.kind) for p in parameters]
-        shape = np.broadcast_shapes(*(a.shape for p, a in given if not p.is_raw))
-        for p, a in given:
+        shape = np.broadcast_shapes(*(a.shape for p, a in arrays if not p.is_raw))
+        for p, a in arrays:
             if a.dtype != (generic if p.kind == "T" else p.kind) or (p.is_result and a.shape != shape):
                 raise TypeError(f"{name} has {p.name} of {a.dtype}, {a.shape}, where T is {generic}, of shape {shape}")
-        # Each argument as numbers one after the other: of all elements, but for raw arrays and single numbers.
+        # Make each argument a contiguous array, broadcast to all elements unless it is raw or a single number.
         flat = [
             np.array(np.broadcast_to(a, shape) if isinstance(a, np.ndarray) and not p.is_raw else a, dtype, order="C")
             for p, a, dtype in zip(parameters, plain, dtypes, strict=False)
@@ -74,7 +77,10 @@ def make(in_params: str, out_params: str, body: str, name: str) -> Callable:
 
 @cache
 def compiled(in_params: str, out_params: str, body: str, name: str, generic: str, singles: frozenset[str]) -> Callable:
-    """The loop over all elements: a function of their number and of pointers to the arguments. singles: numbers."""
+    """Compile the loop over all elements, as a function of their number and of pointers to the arguments.
+
+    singles: names of the arguments that are single numbers.
+    """
     pointers, elements = [], []
     for place, p in enumerate(parameters_of(in_params, out_params)):
         kind = ("" if p.is_result else "const ") + ("T" if p.kind == "T" else C_TYPES[p.kind])
@@ -91,7 +97,7 @@ extern "C" void {name}(long long n, void** pointers) {{
 """
     library = Path(tempfile.gettempdir()) / f"minilora-{os.getuid()}-{hashlib.sha256(source.encode()).hexdigest()}.so"
     if not library.exists():
-        assert COMPILER, "neither g++ nor clang++ is here"
+        assert COMPILER, "neither g++ nor clang++ is installed"
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             (Path(folder) / "kernel.cpp").write_text(source, encoding="utf-8")
             command = [COMPILER, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", "kernel.so", "kernel.cpp"]
@@ -102,5 +108,5 @@ extern "C" void {name}(long long n, void** pointers) {{
 
 
 def load() -> Backend:
-    """The backend "kernels"."""
+    """Make the backend "kernels"."""
     return replace(strict.load(), name="kernels", kernel=make)

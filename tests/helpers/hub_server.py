@@ -1,4 +1,4 @@
-"""A server on this machine that speaks as much of the Hugging Face Hub's protocol as a download needs.
+"""A local server that implements as much of the Hugging Face Hub's protocol as a download needs.
 
 with serving({"org/tiny": folder}) as hub:  # HF_ENDPOINT: hub.address
 """
@@ -13,32 +13,32 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-GATED = "org/gated"  # its files are listed, and not given
+GATED = "org/gated"  # a model whose files are listed but cannot be downloaded
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves folders as models, of one revision, "main" or COMMIT."""
+    """A server of folders as models with a single revision, "main" or COMMIT."""
 
     models: Mapping[str, Path]
-    at_half: Callable[[], None] | None = None  # called once, when half of a .safetensors has gone; no more comes then
+    at_half: Callable[[], None] | None = None  # called once, after half of a .safetensors; the rest is never sent
 
     def __init__(self, models: Mapping[str, Path]):
         super().__init__(("127.0.0.1", 0), Answer)
         self.models, self.address = models, f"http://127.0.0.1:{self.server_port}"
-        self.requests: list[str] = []  # files that went out, or a part: "config.json", "model.safetensors from 100"
+        self.requests: list[str] = []  # files sent, or parts: "config.json", "model.safetensors from 100"
 
 
 class Answer(BaseHTTPRequestHandler):
-    """One request."""
+    """A handler of one request."""
 
     server: Hub
 
-    def do_GET(self):  # noqa: N802 (the library's name)
+    def do_GET(self):  # noqa: N802 (http.server's name)
         path = self.path.partition("?")[0]
         listed = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path)
         file = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         name, revision = match.groups()[:2] if (match := listed or file) else ("", None)
-        if not name:  # something else that the library looks for
+        if not name:  # other files that the client library looks for
             self.refuse(404, "EntryNotFound")
         elif name not in self.server.models:
             self.refuse(401, "RepoNotFound")
@@ -90,7 +90,7 @@ class Answer(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(models: Mapping[str, Path]) -> Iterator[Hub]:
-    """Serve within the block."""
+    """Return a context in which the models are served."""
     with Hub(models) as hub:
         threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         try:

@@ -1,4 +1,4 @@
-"""What must hold for every way to adapt, as functions: test_peft_methods.py asks them of each, on three models.
+"""Invariants of every way to adapt a model, as functions: test_peft_methods.py runs them for each, on three models.
 
 They are functions so that test_peft_faults.py can plant a mistake and see one of them fail.
 """
@@ -53,7 +53,7 @@ MODELS = {
     },
 }
 
-GPT2 = {  # goes by the name "gpt2" where those of MODELS go; test_gpt2.py asks for it
+GPT2 = {  # the model "gpt2", beside those of MODELS; test_gpt2.py uses it
     **{"vocab_size": 40, "initializer_range": 0.3, "n_positions": 64},
     **{"n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 24},
 }
@@ -61,14 +61,14 @@ GPT2 = {  # goes by the name "gpt2" where those of MODELS go; test_gpt2.py asks 
 
 @dataclass(frozen=True)
 class Case:
-    """A way to adapt, and what it promises."""
+    """A way to adapt, and its promises."""
 
     make: Callable[[], PeftConfig]
-    trains: tuple[str, ...]  # how the names of what trains end
-    start: float | None = 0.0  # how far the start may be from the base, relative to the largest logit; None: any
+    trains: tuple[str, ...]  # endings of the names of the parameters that train
+    start: float | None = 0.0  # distance from the base at the start, relative to the largest logit; None: any
     merges: bool = True
-    scales: bool = True  # has a strength other than 1
-    saves_more: bool = False  # than what trains
+    scales: bool = True  # True if it can have a strength other than 1
+    saves_more: bool = False  # True if it saves more than the parameters that train
     quantization: dict | None = None  # of the base
     models: tuple[str, ...] = tuple(MODELS)
 
@@ -126,7 +126,7 @@ def base_of(case: Case, model: str, seed: int) -> LanguageModel:
         base = GPT2LMHeadModel(GPT2Config(**GPT2), seed=seed)
     else:
         base = LlamaForCausalLM(LlamaConfig(**SIZES, **MODELS[model]), seed=seed)
-    if model == "gpt2" or base.config.attention_bias:  # fresh biases are zero, which would hide mistakes with them
+    if model == "gpt2" or base.config.attention_bias:  # new biases are zero, which would hide mistakes
         rng = np.random.default_rng(seed)
         for name, p in base.named_parameters():
             if name.endswith("bias"):
@@ -145,7 +145,7 @@ def logits(model) -> np.ndarray:
 
 
 def train(model: PeftModel, steps: int = 3) -> PeftModel:
-    """Some steps of AdamW over everything that the model has."""
+    """Train all of the model's parameters for a few steps of AdamW."""
     optimizer = optim.AdamW(model.parameters(), lr=0.02, weight_decay=0.1)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -155,7 +155,7 @@ def train(model: PeftModel, steps: int = 3) -> PeftModel:
 
 
 def state(model: nn.Module) -> dict[str, np.ndarray]:
-    """Everything that the model holds, codes in 4 bits too."""
+    """Return copies of everything that the model holds, including 4-bit codes."""
     arrays = {name: backend.to_numpy(array).copy() for name, array in model.state_dict().items()}
     for path, module in model.named_modules():
         if isinstance(module, quant.Linear4bit):
@@ -169,7 +169,7 @@ def same(a: dict, b: dict) -> bool:
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest difference, relative to the largest value."""
+    """Return the largest difference, relative to the largest value."""
     return abs(a - b).max() / abs(b).max()
 
 
@@ -179,7 +179,7 @@ def refused(action: Callable, *words: str) -> None:
     except MiniloraError as error:
         assert all(word in str(error) for word in words), error
     else:
-        raise AssertionError("it was not refused")
+        raise AssertionError("no MiniloraError was raised")
 
 
 def edit_config(folder: Path, **changes) -> None:
@@ -189,7 +189,10 @@ def edit_config(folder: Path, **changes) -> None:
 
 
 def edit_tensors(folder: Path, change: Callable[[dict], dict | None], keep_metadata: bool = True) -> None:
-    """Change saved arrays, in place or by returning others. Without the metadata, the file is as PEFT writes it."""
+    """Change saved arrays: `change` edits them in place or returns others.
+
+    keep_metadata: False writes the file as PEFT does.
+    """
     path = folder / "adapter_model.safetensors"
     tensors, metadata = safetensors.load_file(path)
     safetensors.save_file(path, change(tensors) or tensors, metadata if keep_metadata else {"format": "pt"})
@@ -258,7 +261,7 @@ def round_trips_exactly(case: Case, model: str, seed: int, folder) -> None:
     again = PeftModel.from_pretrained(base_of(case, model, seed), folder, is_trainable=True)
     assert again.get_nb_trainable_parameters() == m.get_nb_trainable_parameters()
     train(again, 1), train(m, 1)
-    assert distance(logits(again), logits(m)) < 0.2  # the moments of the optimizer start anew on both sides
+    assert distance(logits(again), logits(m)) < 0.2  # the optimizer starts with new moments on both sides
 
 
 def refuses_another_base(case: Case, model: str, seed: int, folder) -> None:
@@ -267,7 +270,7 @@ def refuses_another_base(case: Case, model: str, seed: int, folder) -> None:
     before = state(other)
     refused(lambda: PeftModel.from_pretrained(other, folder), "another base")
     assert same(state(other), before)
-    moved = base_of(Case(case.make, case.trains), model, seed)  # one weight, by a little
+    moved = base_of(Case(case.make, case.trains), model, seed)  # the same base, with one weight changed a little
     weight = next(p for name, p in moved.named_parameters() if ".mlp." in name and name.endswith("weight"))
     host = backend.to_numpy(weight.data).copy()
     host[0, 0] = np.nextafter(host[0, 0], np.float32(9))
@@ -286,7 +289,7 @@ def merges_or_says_why_not(case: Case, model: str, seed: int, folder) -> None:
         return
     plain = m.merge_and_unload()
     assert [note for note in m.notes if "in floats" in note] == m.notes and bool(m.notes) == bool(case.quantization)
-    assert distance(logits(plain), expected) <= 10 * ROUNDING  # ROUNDING is a layer's; it adds up over the model's
+    assert distance(logits(plain), expected) <= 10 * ROUNDING  # ROUNDING is for one layer; it adds up over the model
     base = base_of(Case(case.make, case.trains), model, seed)
     assert type(plain) is type(base)
     assert {n: p.shape for n, p in plain.named_parameters()} == {n: p.shape for n, p in base.named_parameters()}
@@ -331,13 +334,13 @@ def reads_once_what_rows_share(case: Case, model: str, seed: int, folder) -> Non
     labels, mask = np.where(np.arange(11) < 6, -100, ids), np.ones_like(ids)
     mask[1, 9:] = 0
     labels[1, 9:] = -100
-    found = []
+    results = []
     for least in (1, 10**9):
         with patch.object(beginning, "LEAST_SAVED", least):
             out = m(ids, attention_mask=mask, labels=labels)
             grads = {p: backend.to_numpy(g) for p, g in gradients(out.loss).items()}
-            found.append((out.loss.numpy(), out.logits.numpy()[mask_of(m, mask) == 1], grads))
-    once, by_each = found
+            results.append((out.loss.numpy(), out.logits.numpy()[mask_of(m, mask) == 1], grads))
+    once, by_each = results
     assert distance(once[0], by_each[0]) < 1e-5 and distance(once[1], by_each[1]) < 1e-5
     assert once[2].keys() == by_each[2].keys() and once[2]
     largest = max(abs(g).max() for g in by_each[2].values())
@@ -345,7 +348,7 @@ def reads_once_what_rows_share(case: Case, model: str, seed: int, folder) -> Non
 
 
 def mask_of(model: PeftModel, mask: np.ndarray) -> np.ndarray:
-    """The mask of the logits, which may have virtual tokens before the real ones."""
+    """Return the mask for the logits, which may have virtual tokens before the real ones."""
     return np.pad(mask, ((0, 0), (model.base_model.body.virtual_outputs, 0)), constant_values=1)
 
 
@@ -363,7 +366,7 @@ INVARIANTS = [
 
 
 def keeps_every_promise(case: Case, folder: Path) -> None:
-    """All of them, with another seed on each model."""
+    """Check all invariants, with another seed on each model."""
     for invariant in INVARIANTS:
         for model, seed in zip(MODELS, SEEDS, strict=True):
             if model in case.models:

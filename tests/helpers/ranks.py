@@ -1,6 +1,8 @@
-"""What tests/train/test_world.py runs: `mpiexec -n 3 python -m mpi4py tests/helpers/ranks.py TEST BACKEND`.
+"""Tests on several ranks, run by tests/train/test_world.py.
 
-Each function is a test; an assertion that fails on any rank ends all of them.
+    mpiexec -n 3 python -m mpi4py tests/helpers/ranks.py TEST BACKEND
+
+Each function is a test. An assertion that fails on one rank ends all ranks.
 """
 
 import sys
@@ -22,7 +24,7 @@ IDS = np.random.default_rng(1).integers(0, 50, (5, 9))
 
 
 def model():
-    """With dropout, whose masks must not depend on who computes a row."""
+    """Return a model with dropout, whose masks must not depend on which rank computes a row."""
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     base = LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes), seed=0)
     return get_peft_model(base, LoraConfig(r=4, lora_dropout=0.3, target_modules="all-linear")).train()
@@ -33,7 +35,7 @@ def host_gradients(of) -> dict:
 
 
 def sums():
-    """Arrays of every shape come back as what all ranks gave, together; so do signals."""
+    """Arrays of every shape come back as the sum over all ranks, and so do signals."""
     world = this_world()
     array = backend.asarray(np.arange(6, dtype="float32").reshape(2, 3) + world.rank)
     scalar = backend.asarray(np.float32(world.rank))
@@ -49,22 +51,22 @@ def sums():
 
 
 def gradients():
-    """Batches shared out, one with fewer rows than ranks, give the gradient that one process gives."""
+    """Batches that the ranks share, one with fewer rows than ranks, give the same gradient as in a single process."""
     labels = IDS.copy()
-    labels[0, 3:] = -100  # rows that count unequally: a mean of means would be wrong
+    labels[0, 3:] = -100  # rows with different numbers of labels, for which a mean of means would be wrong
     batches = [{"input_ids": IDS, "labels": labels}, {"input_ids": IDS[:2], "labels": labels[:2]}]
     alone, together = model(), model()
     with threads.using(2):
         expected = float(batch_gradients(alone, batches, seed=(7, 3)))
     with threads.using(1):
-        found = float(batch_gradients(together, batches, (7, 3), this_world()))
-    assert abs(found - expected) <= 1e-6 * expected, (found, expected)
+        loss = float(batch_gradients(together, batches, (7, 3), this_world()))
+    assert abs(loss - expected) <= 1e-6 * expected, (loss, expected)
     for name, g in host_gradients(alone).items():
         np.testing.assert_allclose(host_gradients(together)[name], g, rtol=2e-5, atol=1e-7, err_msg=name)
 
 
 def evaluation():
-    """Windows shared out, some batches smaller than the world, give the bits of one process, on every rank."""
+    """Windows that the ranks share, some batches smaller than the world, give one process's bits on every rank."""
     measured = [
         bits_per_character(of, evaluation_windows(IDS.reshape(-1), 9, 4), 40, world)
         for of in [model()]

@@ -1,13 +1,13 @@
-"""A stand-in for CuPy over NumPy, which holds code to what CuPy allows and shows where it would wait for the device.
+"""A stand-in for CuPy, built on NumPy, that allows only what CuPy allows and counts when the host waits for the device.
 
-`StrictArray` holds a NumPy array and gives it away nowhere but at the border, `backend.to_numpy`. Refused with a
-TypeError are implicit conversion, mixing with NumPy arrays and NumPy scalars, NumPy's own functions, iteration (CuPy
-iterates, with a kernel an element) and every parameter that CuPy lacks; names that it lacks are not there
-(cupy_names.txt lists what it has). An integer array that indexes out of range raises `SilentWrap`: CuPy would wrap it
-without a word. Reductions give 0-d arrays.
+`StrictArray` holds a NumPy array, which leaves it only through `backend.to_numpy`. It raises TypeError for implicit
+conversion, NumPy arrays and scalars as operands, NumPy's own functions, iteration (which in CuPy works, but launches a
+kernel per element), and every parameter that CuPy lacks. Names that CuPy lacks do not exist (cupy_names.txt lists those
+that it has). An integer array that indexes out of range raises `SilentWrap`, because CuPy would silently wrap it.
+Reductions return 0-d arrays.
 
-What would make the host wait (`bool(a)`, `float(a)`, `a.item()`, a mask as an index, `xp.nonzero`, to_numpy, …) works,
-and is counted:
+Operations that make the host wait (`bool(a)`, `float(a)`, `a.item()`, a mask as an index, `xp.nonzero`, to_numpy, …)
+work, and are counted:
 
     reset_syncs()
     ...
@@ -33,29 +33,31 @@ reset_syncs = device.reset  # start counting again
 
 
 def sync_count() -> int:
-    """How often the host would have waited for the device since `reset_syncs`."""
+    """Return how often the host would have waited for the device since `reset_syncs`."""
     return counts["waited"]
 
 
 class SilentWrap(AssertionError):
-    """An index array is out of range, and CuPy would have wrapped it. Not an IndexError, so that nothing catches it."""
+    """An index array out of range, which CuPy would have wrapped. Not an IndexError, so that no code catches it."""
 
 
 def _in_range(indices: np.ndarray, size: int) -> np.ndarray:
     if indices.size and (indices.min() < -size or indices.max() >= size):
         bad = indices[(indices < -size) | (indices >= size)].flat[0]
-        raise SilentWrap(f"index {bad} is out of range for size {size}: CuPy would wrap it; check before, on the host")
+        raise SilentWrap(
+            f"index {bad} is out of range for size {size}: CuPy would wrap it silently; check indices on the host first"
+        )
     return indices
 
 
 class StrictArray(DeviceArray):
-    """An array of the stand-in device: lesson 03's, with all that CuPy's has; no index wraps."""
+    """An array of the stand-in device: lesson 03's DeviceArray, with everything CuPy's has, and without wrapping."""
 
     __slots__ = ()
     advice = "did you call backend.asarray on your data, or float() on your scalar?"
     _in_range = staticmethod(_in_range)
 
-    # What is known without the device
+    # Properties that need no wait
 
     itemsize = property(lambda self: self._array.itemsize)
     nbytes = property(lambda self: self._array.nbytes)
@@ -70,7 +72,7 @@ class StrictArray(DeviceArray):
         flags = self._array.flags  # CuPy's have no `writeable`
         return SimpleNamespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=flags.owndata)
 
-    # What waits for the device
+    # Methods that wait for the device
 
     def tobytes(self, order="C") -> bytes:
         return self.get().tobytes(order)
@@ -87,7 +89,7 @@ class StrictArray(DeviceArray):
     def __setitem__(self, key, value):
         if not (isinstance(value, StrictArray) or is_number(value)):
             _plain(value)
-            raise TypeError(f"a device array is assigned device arrays and numbers, not {type(value).__name__}")
+            raise TypeError(f"only device arrays and numbers can be assigned, not {type(value).__name__}")
         with np.errstate(all="ignore"):
             self._array[self._key(key)] = _plain(value)  # CuPy counts the True values of a mask
 
@@ -101,11 +103,11 @@ class StrictArray(DeviceArray):
 _plain, _wrap, _compute = StrictArray._plain, StrictArray._wrap, StrictArray._compute
 
 
-# What CuPy has
+# CuPy's names and parameters
 
 
 def _read_names() -> dict[str, str | list[str] | None]:
-    """cupy_names.txt as a dictionary: for a function its parameters, for a ufunc "ufunc", for all else None."""
+    """Read cupy_names.txt: {name: its parameters for a function, "ufunc" for a ufunc, None for anything else}."""
     names = {}
     for line in (Path(__file__).parent / "cupy_names.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -116,28 +118,28 @@ def _read_names() -> dict[str, str | list[str] | None]:
 
 _names = _read_names()
 
-# Parameters where CuPy needs a value of the host.
+# Parameters that must be values of the host in CuPy.
 _host_parameters = frozenset(
     "axis axis1 axis2 axes shape newshape dtype order keepdims ddof k N M n num decimals source destination "
     "start stop step offset indices_or_sections shift".split()
 )
-# First parameters that CuPy expects to be arrays, where NumPy would take a list; and the functions that take lists too.
+# First parameters that must be arrays in CuPy, although NumPy takes lists; and the functions that take lists in CuPy.
 _array_parameters = frozenset("a m x ary arr array ar a1 condition v".split())
 _takes_lists = frozenset(
     "array asarray asanyarray ascontiguousarray asfortranarray shape ndim size isscalar iscomplexobj isrealobj "
     "min_scalar_type".split()
 )
-# Functions that look at values to know the shape or the course of their work.
+# Functions that must look at values, because their result's shape or their steps depend on them.
 _waiting = frozenset(
     "nonzero flatnonzero argwhere unique unique_all unique_counts unique_inverse unique_values extract compress delete "
     "bincount histogram intersect1d union1d setdiff1d setxor1d trim_zeros place putmask choose array2string array_repr "
     "array_str median percentile quantile ravel_multi_index roots".split()
 )
-# Functions where NumPy gives a Python number, CuPy a 0-d array.
+# Functions that return a Python number in NumPy and a 0-d array in CuPy.
 _python_in_numpy = frozenset("allclose array_equal array_equiv count_nonzero".split())
-# Arrays are looked up by a[i] and scattered by add.at, whose indices are checked; take and its like are not offered.
+# Functions left out because their indices would not be checked, as those of a[i] and add.at are.
 _look_ups = frozenset("take take_along_axis put_along_axis put".split())
-# Randomness is drawn on the host (minilora/backend.py); files, text and Python callbacks are the host's too.
+# Functions left out because minilora does this on the host: random numbers, files, text and Python callbacks.
 _left_out = _look_ups | frozenset(
     "random frombuffer fromfile fromfunction fromiter fromstring from_dlpack genfromtxt loadtxt load save savetxt "
     "savez savez_compressed apply_along_axis apply_over_axes piecewise set_printoptions get_printoptions printoptions "
@@ -152,7 +154,7 @@ _scatter_dtypes = {
 
 
 def _check_call(name: str, parameters: list[str], args: tuple, kwargs: dict) -> dict:
-    """The arguments by CuPy's names; TypeError where CuPy has no such parameter, or needs the other kind of value."""
+    """Return the arguments by name. Raises TypeError if CuPy lacks a parameter, or needs the other kind of value."""
     variadic = any(p.startswith("*") for p in parameters)
     unknown = [key for key in kwargs if key not in parameters]
     if unknown:
@@ -170,7 +172,7 @@ def _check_call(name: str, parameters: list[str], args: tuple, kwargs: dict) -> 
 
 
 def _function(name: str, parameters: list[str], function):
-    """NumPy's `function` under CuPy's rules."""
+    """Wrap NumPy's `function` so that it follows CuPy's rules."""
     last = name.rpartition(".")[2]
 
     def call(*args, **kwargs):
@@ -199,7 +201,7 @@ def _function(name: str, parameters: list[str], function):
 
 
 class StrictUfunc:
-    """A NumPy ufunc with the parameters that CuPy's have, and of its methods `at` alone."""
+    """A NumPy ufunc with the parameters of CuPy's ufuncs, and with `at` as its only method."""
 
     def __init__(self, name: str, function):
         self.__name__ = name
@@ -210,8 +212,8 @@ class StrictUfunc:
             _plain(a)
             if not (isinstance(a, StrictArray) or is_number(a)):
                 raise TypeError(f"{self.__name__} on a device takes device arrays and numbers, not {type(a).__name__}")
-        given = {"out": out, "dtype": dtype, "casting": casting}
-        return _compute(self._function, *args, **{key: value for key, value in given.items() if value is not None})
+        named = {"out": out, "dtype": dtype, "casting": casting}
+        return _compute(self._function, *args, **{key: value for key, value in named.items() if value is not None})
 
     def at(self, a, indices, b=None):
         if self.__name__ not in _scatter_dtypes:
@@ -238,7 +240,7 @@ def _method(name: str, parameters: list[str]):
     return call
 
 
-_own = {"get", "item", "tolist", "tobytes"}  # written out above
+_own = {"get", "item", "tolist", "tobytes"}  # defined in StrictArray or DeviceArray
 _left_out_methods = {"tofile", "dump", "dumps", "byteswap"} | _look_ups
 for _name, _parameters in _names.items():
     _name = _name.removeprefix("ndarray.") if _name.startswith("ndarray.") else ""
@@ -250,7 +252,7 @@ for _name, _parameters in _names.items():
 
 
 def _under_rules(name: str, value):
-    """What the namespace offers for NumPy's `value`; None where it is left out."""
+    """Return what the namespace has for NumPy's `value`, or None if it is left out."""
     if name in _left_out:
         return None
     parameters = _names[name]
@@ -280,7 +282,7 @@ def _from_host(array: np.ndarray) -> StrictArray:
 
 
 def load() -> Backend:
-    """The backend "strict"."""
+    """Make the backend "strict"."""
     return Backend(
         name="strict",
         namespace=_namespace(),

@@ -1,6 +1,6 @@
 """pytest tests/helpers/test_strict.py
 
-The stand-in for CuPy refuses what CuPy refuses, and counts where CuPy would wait."""
+The stand-in for CuPy rejects what CuPy rejects, and counts when CuPy would wait."""
 
 import copy
 import operator

@@ -1,4 +1,4 @@
-"""A small untrained chat model in a folder, for tests: a Llama with a tokenizer that has the marks of ChatML."""
+"""A small untrained chat model in a folder, for tests: a Llama whose tokenizer has ChatML's special tokens."""
 
 import json
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ SIZES = {
 
 
 def add_tokens(content: dict, *names: str, special: bool = True) -> dict:
-    """Add tokens to the content of a tokenizer.json, with the next ids."""
+    """Add tokens, with the next free ids, to the content of a tokenizer.json, and return it."""
     settings = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": special}
     first = len(content["model"]["vocab"])
     content["added_tokens"] += [{"id": first + i, "content": name, **settings} for i, name in enumerate(names)]
@@ -36,7 +36,7 @@ def save(
     template: str | None = CHATML,
     **sizes,
 ) -> Path:
-    """Write the model, with a tokenizer that learned from `texts`. sizes: in place of SIZES and 256 positions."""
+    """Save the model, with a tokenizer trained on `texts`, and return its folder. sizes: override SIZES."""
     content = add_tokens(json.loads(train_tokenizer(texts, vocab_size).to_json()), "<|im_start|>", "<|im_end|>")
     tokenizer = Tokenizer.from_json(json.dumps(content), "<|im_end|>", chat_template=template)
     model = load.new_model(tokenizer, 0, **({"max_position_embeddings": 256} | SIZES | sizes))

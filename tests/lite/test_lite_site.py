@@ -102,7 +102,7 @@ def test_an_exercise_is_checked_in_the_page(site, wheel, tmp_path):
         done = like_pyodide.run(CHECK, tmp_path / "drive/notebooks", tmp_path / "package")
         assert done.returncode == 0, done.stderr
         said.append(done.stdout)
-    assert "task 3 passed\n" in said[0] and "(ran in this process, without limits)" in said[0]
+    assert "task 3 passed\n" in said[0] and "(your code ran in this process, without limits)" in said[0]
     assert "task 3 failed" in said[1] and "not scaled" in " ".join(said[1].split()) and "hint 1 " in said[1]
 
 

@@ -38,10 +38,15 @@ def test_what_nobody_writes_is_not_read(tmp_path, cells):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "a.ipynb").write_text(json.dumps({"cells": cells}))
     (tmp_path / "b").symlink_to("a")
-    for folder, says in (("a", "not a notebook" if cells == 3 else "more than"), ("b", "is a link, or lies in one")):
+    for folder, says in (
+        ("a", "as a notebook" if cells == 3 else "more than"),
+        ("b", "is a link, or in a linked folder"),
+    ):
         ((kind, text, name),) = cells_of(tmp_path / folder / "a.ipynb")
         assert (
-            (kind, name) == ("markdown", "") and text.startswith("**No answer here counts:** a.ipynb") and says in text
+            (kind, name) == ("markdown", "")
+            and text.startswith("**This notebook was not graded:** a.ipynb")
+            and says in text
         )
 
 
@@ -55,4 +60,4 @@ def test_endless_cells_share_the_time():
         used = sandbox.used
         out = find_endless([(n, loop) for n in range(9)], find_lesson("08"), sandbox)
         assert sandbox.used - used < 4 + SLACK
-    assert list(out) == list(range(9)) and out[8] == "a cell above used up the time"
+    assert list(out) == list(range(9)) and out[8] == "cells above it used up the time"

@@ -105,7 +105,7 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
         (["evaluate", "--data", place / "x.jsonl"], base),
         (["generate", "--chat", "--prompt", "x"], f"no chat format, as {base}, such as --model smollm2"),
         (["generate", *model, "--chat", "--prompt", " "], "the question is empty"),
-        (["generate", *model, "--system", "x", "--prompt", "y"], "--system goes with --chat"),
+        (["generate", *model, "--system", "x", "--prompt", "y"], "--system needs --chat"),
         (
             ["evaluate", *model, "--adapter", place / "model", "--data", place / "x.jsonl"],
             "not an adapter: give it as --model",

@@ -134,14 +134,10 @@ def test_a_revision_is_a_folder_of_its_own(server, capsys):
     folder = out.splitlines()[-1].removeprefix("org/tiny is here: --model ")
     assert folder.endswith(COMMIT) and load_model(folder)
     assert "minilora models get org/tiny" in run(capsys, "models", "info", "org/tiny", code=2)  # it means main
-    wrong = (
-        ["get", "org/tiny", "x"],
-        ["info", "base", "--revision", "x"],
-        ["export", "base"],
-        ["get", "--revision", "x"],
-    )
-    for words in wrong:
-        assert "a folder belongs to models export NAME FOLDER" in run(capsys, "models", *words, code=2)
+    for words in (["get", "org/tiny", "x"], ["export", "base"]):
+        assert "minilora models export NAME FOLDER" in run(capsys, "models", *words, code=2)
+    for words in (["info", "base", "--revision", "x"], ["get", "--revision", "x"]):
+        assert "--revision is only for a model of the Hub" in run(capsys, "models", *words, code=2)
 
 
 def test_a_copy_is_called_by_its_original_and_found_again(server, models, tmp_path, capsys, monkeypatch):
@@ -185,4 +181,4 @@ def test_an_export_is_the_model_as_a_folder(tmp_path, models, capsys, monkeypatc
         assert name == other and a.numpy().dtype == b.numpy().dtype == "float32"
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     assert words.config() == tokenizer.config() and list(words.encode("It is")) == list(tokenizer.encode("It is"))
-    assert "out exists; choose another folder" in run(capsys, "models", "export", source, "out", code=2)
+    assert "out exists already; choose another folder" in run(capsys, "models", "export", source, "out", code=2)

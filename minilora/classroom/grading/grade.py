@@ -1,4 +1,4 @@
-"""A student's file against the checks of a lesson, and the results as text of at most 80 columns."""
+"""Grading a student's file by the checks of a lesson, and reporting the results in at most 80 columns."""
 
 import ast
 import shlex
@@ -28,7 +28,7 @@ WIDTH = 80
 
 @dataclass
 class Result:
-    """One task's verdict; for a failure, the call that shows it, what was expected and what came, and a hint."""
+    """The verdict on one task; for a failure also the call, its expected and actual result, and a hint."""
 
     task: int
     title: str
@@ -37,33 +37,34 @@ class Result:
     expected: str = ""
     got: str = ""
     hint: str = ""
-    place: str = ""  # of the student's line that raised or was still running
+    place: str = ""  # the student's line that raised or was still running
     printed: str = ""
 
 
 def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | None = None) -> list[Result]:
-    """Return a result a task, each from a process of its own and by itself. only: the number of one task."""
+    """Grade each task in a process of its own, independently of the others. only: grade this task number alone."""
     return [grade_task(lesson, task, submission, sandbox) for task in lesson.tasks if only in (None, task.number)]
 
 
 def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox) -> Result:
-    """Return one task's result; the check need not be one of the lesson's own."""
+    """Grade one task. The check in `task` may be another than the lesson's own."""
     result = Result(task.number, lesson.source.titles[task.number], FAILED)
     line: int | None = None
     if use := submission.forbidden(task.number):
         line, name = use
         result.place = submission.place(line)
         result.hint = f"This uses {name}, which the lesson leaves for you to write."
-        result.hint += f" Of minilora there is {', '.join(lesson.uses)}." if lesson.uses else " It needs NumPy alone."
+        allowed = f"you may use {', '.join(lesson.uses)}" if lesson.uses else "you need nothing"
+        result.hint += f" From minilora {allowed}."
         return result
     if missing := [name for name in lesson.source.names(task.number) if name not in submission.defined]:
         result.verdict, result.hint = NOT_STARTED, f"{submission.shown} does not define {', '.join(missing)}."
         return result
     run: Run | None = None
-    error: Raised | None = None  # of the file's top
-    is_explained = False  # by that error
+    error: Raised | None = None  # the exception at the top level of the file
+    is_explained = False  # True if that exception explains the failure
     try:
-        if submission.failed is not None:  # it would take as long again
+        if submission.failed is not None:  # running the file again would take as long
             raise submission.failed
         session = sandbox.start(job_of(lesson, submission))
         run, error = Run(session, lesson.number, _signatures(lesson), lesson.reference), session.error
@@ -85,36 +86,36 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
             run.session.close()
             result.printed = run.session.printed.decode("utf-8", "replace")
     if error is not None and is_explained:
-        result.hint, line = f"A line at the top of the file failed: {error}", error.line
+        result.hint, line = f"A line outside of all functions failed: {error}", error.line
     result.place = submission.place(line) if line else ""
     return result
 
 
 def job_of(lesson: Lesson, submission: Submission) -> Job:
-    """Return what the sandbox runs."""
+    """Return the job for the sandbox."""
     promises = {gap.where: lesson.promises.get(gap.where, promise()) for gap in lesson.source.gaps}
-    watched = {name: ["shares"] * one.shares + ["mode"] * one.switches for name, one in promises.items()}
+    watched = {name: ["shares"] * own.shares + ["mode"] * own.switches for name, own in promises.items()}
     return Job(submission.source, str(submission.path), lesson.modules, watched)
 
 
 def _check(task: Task, run: Run) -> None:
-    """Run the check. Raises the Failure that says most about the cause."""
-    of_check = surprise = None
+    """Run the check. Raises the Failure that explains most."""
+    own_failure = surprise = None
     try:
-        with np.errstate(all="ignore"):  # whatever it is compared with
+        with np.errstate(all="ignore"):  # comparisons with strange values must not warn
             task.check(Student(run))
     except Failure as failure:
-        of_check = failure
-    except MiniloraError:  # of the lesson, whatever the answer
+        own_failure = failure
+    except MiniloraError:  # an error of the lesson itself, whatever the answer is
         raise
     except UNEXPECTED_VALUE_ERRORS as error:
-        surprise = Failure("", "", "", f"A result has another form than was asked for ({error}).", None)
-    if worst := run.worst(of_check) or surprise:
+        surprise = Failure("", "", "", f"A result does not have the form that the task asks for ({error}).", None)
+    if worst := run.worst(own_failure) or surprise:
         raise worst
 
 
 def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:
-    """Return {function of the lesson or its driver: (how its call is shown, its parameters)}."""
+    """Return the functions of the lesson and its driver: {name: (how a call is shown, parameters)}."""
     signatures = {}
     for is_driver, tree in ((False, lesson.source.tree), (True, ast.parse(lesson.modules.get("driver", "")))):
         for node in tree.body:
@@ -128,11 +129,11 @@ def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:
 def lesson_report(
     submission: Submission, results: list[Result], held: Sequence[str], hint_steps: int = 0, chosen: int | None = None
 ) -> str:
-    """Report a lesson: a line a task, what went wrong, and so many hints; for which task, see `hints_for`."""
+    """Report on a lesson: a line for each task, details of failures, and `hint_steps` hints (see `hints_for`)."""
     lesson = submission.lesson
     title = lesson.title + ":" * (not lesson.title.endswith("?"))
-    says = summary(results) if chosen is None else f"task {chosen} {results[0].verdict}"
-    lines = _wrapped("", f"Lesson {lesson.number:02}, {title} {says}", 0)
+    state = summary(results) if chosen is None else f"task {chosen} {results[0].verdict}"
+    lines = _wrapped("", f"Lesson {lesson.number:02}, {title} {state}", 0)
     lines += [*_wrapped("", submission.shown, 0), ""]
     for result in results:
         lines += [*_task_lines(result), *[""] * (result.verdict == FAILED)]
@@ -149,18 +150,18 @@ def lesson_report(
 
 
 def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tuple[int, tuple[str, ...]]:
-    """Return the chosen task, else the first that is not right, and its hints; (0, ()) if all are."""
+    """Return the number and hints of the chosen task, or of the first that is not passed; (0, ()) if all are."""
     number = chosen or next((result.task for result in results if result.verdict != PASSED), 0)
     return number, next((task.hints for task in lesson.tasks if task.number == number), ())
 
 
 def task_report(result: Result, held: Sequence[str]) -> str:
-    """Report one task alone."""
+    """Report on one task."""
     return "\n".join([*_task_lines(result), limits_line(held)])
 
 
 def _task_lines(result: Result) -> list[str]:
-    lines = _wrapped(f"task {result.task}", f"{result.verdict:<12}{result.title}", 9)
+    lines = _wrapped(f"task {result.task}", f"{result.verdict:<13}{result.title}", 9)
     place = f"({result.place})" if result.got and result.place else result.place
     rows = {
         "call": result.call,
@@ -175,12 +176,13 @@ def _task_lines(result: Result) -> list[str]:
 
 
 def limits_line(held: Sequence[str]) -> str:
-    """Say what kept the code in."""
-    return f"(ran with {', '.join(held)})" if held else "(ran in this process, without limits)"
+    """Say how the code was contained while it ran."""
+    words = ", in ".join(held).replace("limits", "limits on time and memory")
+    return f"(your code ran with {words})" if held else "(your code ran in this process, without limits)"
 
 
 def summary(results: list[Result]) -> str:
-    """Say "passed 3 of 6: task 2 failed"."""
+    """Summarize the results: "passed 3 of 6: task 2 failed"."""
     text = f"passed {sum(result.verdict == PASSED for result in results)} of {len(results)}"
     if all(result.verdict == NOT_STARTED for result in results):
         return NOT_STARTED
@@ -189,10 +191,10 @@ def summary(results: list[Result]) -> str:
 
 
 def _wrapped(label: str, text: str, margin: int) -> list[str]:
-    """Fold `text` behind a label at the width of the page; control characters are made visible."""
+    """Wrap `text` beside a label, to the width of the page, with control characters made visible."""
     text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text.expandtabs(4))
-    out = []
+    lines = []
     for line in text.split("\n"):
-        out += textwrap.wrap(line, WIDTH - margin, replace_whitespace=False) or [""]
-    labels = [label, *[""] * (len(out) - 1)]
-    return [f"{label:<{margin}}{line}".rstrip() for label, line in zip(labels, out, strict=True)]
+        lines += textwrap.wrap(line, WIDTH - margin, replace_whitespace=False) or [""]
+    labels = [label, *[""] * (len(lines) - 1)]
+    return [f"{label:<{margin}}{line}".rstrip() for label, line in zip(labels, lines, strict=True)]

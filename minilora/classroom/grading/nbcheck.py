@@ -1,12 +1,12 @@
-"""Checks a task from inside a notebook. The test cells of a course (see `course.py`) say:
+"""Checking a task from inside a notebook. The test cells of a course (see `course.py`) have these lines:
 
     from minilora.classroom.grading import nbcheck
 
     nbcheck.task("08", 3)
 
-It raises NotPassed, with the report, where the task is not passed. What is checked is the text of the code cells that
-this kernel has run, in a process of its own behind the limits of the sandbox. A cell that is no Python, or that was
-interrupted, counts as not there. This is for the student: the marks are given by `by_text.py`, where no cell runs.
+`task` raises NotPassed, with the report, if the task is not passed. It checks the text of the code cells that this
+kernel has run, in a process with the limits of the sandbox. Cells that are not Python, or that were interrupted, are
+left out. This is for the student's own use: marks are given by `by_text.py`, which does not run notebooks.
 """
 
 import sys
@@ -21,18 +21,18 @@ from minilora.errors import MiniloraError
 
 
 class NotPassed(Exception):
-    """A task is not passed. The message is the report, and it is all that a notebook shows."""
+    """A task that is not passed. The message is the report; a notebook shows it without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return str(self).splitlines()
 
 
 def task(lesson: str, number: int) -> None:
-    """Check a task by the lesson's own check."""
+    """Check a task and print the report. Raises NotPassed."""
     try:
-        known = find_lesson(lesson)
+        this_lesson = find_lesson(lesson)
         with sandbox_here() as sandbox:
-            passed, report = judge(known, number, [*_cells.values()], sandbox)
+            passed, report = judge(this_lesson, number, [*_cells.values()], sandbox)
     except MiniloraError as error:
         raise NotPassed(str(error)) from None
     if not passed:
@@ -41,21 +41,20 @@ def task(lesson: str, number: int) -> None:
 
 
 def judge(lesson: Lesson, number: int, cells: list[tuple[int, str]], sandbox: Sandbox) -> tuple[bool, str]:
-    """Say if the code cells, (number, text) each, pass a task's check; and report. Raises MiniloraError."""
+    """Check code cells, pairs (number, text); returns (True if the task is passed, report). Raises MiniloraError."""
     tasks = {check.number: check for check in lesson.tasks}
     if number not in tasks:
-        raise MiniloraError(f"no check of task {number}, but of {', '.join(map(str, tasks))}")
+        raise MiniloraError(f"lesson {lesson.number:02} has no task {number}; it has {', '.join(map(str, tasks))}")
     result = grade_task(lesson, tasks[number], Cells(cells, lesson), sandbox)
     return result.verdict == PASSED, task_report(result, sandbox.held)
 
 
-_cells: dict[
-    int | str, tuple[int, str]
-] = {}  # that this kernel has run, in their order; of a repeated one the last text
+# The cells that this kernel has run, in order; a cell that ran again is moved to the end.
+_cells: dict[int | str, tuple[int, str]] = {}
 
 
 def _note(result: Any) -> None:
-    """Note a cell that was run, by its id where it has one; IPython calls this."""
+    """Note a cell that was run, by its id if it has one. IPython calls this after each cell."""
     number, name = result.execution_count, result.info.cell_id
     for key in (number, name):
         _cells.pop(key, None)
@@ -63,7 +62,7 @@ def _note(result: Any) -> None:
         _cells[name or number] = number, result.info.raw_cell
 
 
-ipython = sys.modules.get("IPython")  # a kernel has it
+ipython = sys.modules.get("IPython")  # always there in a kernel
 if ipython is not None and (shell := ipython.get_ipython()) is not None:
     _cells.update((number, (number, text)) for number, text in enumerate(shell.history_manager.input_hist_raw))
     shell.events.register("post_run_cell", _note)

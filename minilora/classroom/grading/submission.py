@@ -1,6 +1,6 @@
-"""A student's file, read: a .py file, or a notebook whose code cells are put together.
+"""Reading a student's file: a .py file, or a notebook whose code cells are joined.
 
-Everything here looks at the text alone; nothing of it is run.
+Nothing in the file is run here; only its text is read.
 """
 
 import ast
@@ -16,25 +16,25 @@ from minilora.classroom.sandbox.runner import RunFailed
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import read_bytes, show_path
 
-SIZES = {".py": 5_000_000, ".ipynb": 500_000_000}  # bytes; of a notebook with all outputs
-CELLS_LIMIT, TEXT_LIMIT = 1_000, 100_000  # of a notebook; characters
-ANSWERS = ("solution", "checks", "mistakes")  # of a lesson's files, those that no submission may import
+SIZES = {".py": 5_000_000, ".ipynb": 500_000_000}  # maximum bytes; a notebook includes its outputs
+CELLS_LIMIT, TEXT_LIMIT = 1_000, 100_000  # maximum cells of a notebook, and characters of their text
+ANSWERS = ("solution", "checks", "mistakes")  # files of a lesson that no submission may import
 NBCHECK = "from minilora.classroom.grading import nbcheck"
-MAGIC = re.compile(r"^%%(time|capture|prun)\b.*", re.MULTILINE)  # of cells, those below which Python stands that counts
-SHELL = re.compile(r"^(\s*)([%!].*|[^#\s].*\?|[\w, ]+=\s*[%!].*)\s*$")  # a line that only IPython reads
+MAGIC = re.compile(r"^%%(time|capture|prun)\b.*", re.MULTILINE)  # cell magics that run the Python code below them
+SHELL = re.compile(r"^(\s*)([%!].*|[^#\s].*\?|[\w, ]+=\s*[%!].*)\s*$")  # a line that only IPython understands
 CALL = re.compile(r"nbcheck\.task\('(\w+)', (\d+)\)")
-NBGRADER_STUB = "raise NotImplementedError()"  # what nbgrader puts in place of a solution
+NBGRADER_STUB = "raise NotImplementedError()"  # nbgrader replaces a solution by this
 
-Cell = tuple[str, str, str]  # "code" or "markdown", the text, the id that nbgrader gave it
+Cell = tuple[str, str, str]  # "code" or "markdown", the text, the id that nbgrader gave the cell
 
 
 class Submission:
-    """The text of a file for a lesson, and what it defines.
+    """The text of a file for a lesson, and the names it defines.
 
-    Raises MiniloraError where the file cannot be read as Python, or holds none of the lesson's names.
+    Raises MiniloraError if the file cannot be read as Python, or defines none of the lesson's names.
     """
 
-    failed: RunFailed | None = None  # if a run of the file's own lines did not come to their end
+    failed: RunFailed | None = None  # set if a run of the file did not end
 
     def __init__(self, path: Path, lesson: Lesson):
         self.path, self.lesson, here = path, lesson, Path.cwd()
@@ -48,10 +48,10 @@ class Submission:
         names = lesson.source.names()
         if not set(names) & self.defined:
             wanted = f"lesson {lesson.number:02}: it defines none of {', '.join(names)}"
-            raise MiniloraError(f"{self.shown} is no exercise of {wanted}")
+            raise MiniloraError(f"{self.shown} is not an exercise of {wanted}")
 
     def _take(self, cells: Iterable[tuple[str, str]]) -> None:
-        """Read (name, text) of the cells; a .py file is one without a name. Raises MiniloraError for no Python."""
+        """Parse cells, pairs (name, text); a .py file is a single cell without a name. Raises MiniloraError."""
         self._cells: list[tuple[str, int]] = []  # (name, its first line)
         lines: list[str] = []
         for name, text in cells:
@@ -74,7 +74,7 @@ class Submission:
         self.source = "\n".join(lines)
 
     def _name_stubs(self, lines: list[str]) -> None:
-        """Put the lesson's own messages into nbgrader's stubs, so that a gap is known by its task."""
+        """Put the lesson's own messages into nbgrader's stubs, so that the checker recognises each gap's task."""
         gaps = {gap.where: gap for gap in self.lesson.source.gaps}
         for name, node in functions(self.tree):
             for i in range(node.lineno - 1, node.end_lineno or 0) if name in gaps else ():
@@ -82,14 +82,14 @@ class Submission:
                     lines[i] = lines[i].replace("()", f'("{self.lesson.source.stub(gaps[name])}")')
 
     def place(self, line: int) -> str:
-        """Name a line of the source as the student knows it."""
+        """Describe a line of the joined source as the student sees it: "cell 3, line 2"."""
         name, first = next((cell for cell in reversed(self._cells) if line >= cell[1]), ("", 1))
         return f"{f'cell {name}, ' if name else ''}line {line - first + 1}"
 
     def forbidden(self, task: int) -> tuple[int, str] | None:
-        """Find the first use of a part of minilora that the lesson does not open, or of its solution: (line, name).
+        """Find the first use of a part of minilora that the lesson does not allow, or of its solution: (line, name).
 
-        What the functions of other tasks use is theirs alone.
+        Uses in the functions of other tasks do not count.
         """
         uses, closed = self.lesson.uses, []
         others = set(self.lesson.source.names()) - set(self.lesson.source.names(task))
@@ -97,7 +97,7 @@ class Submission:
         for line, name in used_names(self.tree):
             if any(first <= line <= last for first, last in theirs):
                 continue
-            plain = name.removesuffix(".*")  # all of a module: not even where the lesson uses a part of it
+            plain = name.removesuffix(".*")  # `import *` is forbidden even if the lesson uses a part of the module
             holds_used = plain == name and any(_covers([plain], use) for use in uses)
             is_closed = _covers(["minilora"], plain) and not (_covers(uses, plain) or holds_used)
             if is_closed or _covers(ANSWERS, plain):
@@ -106,7 +106,7 @@ class Submission:
 
 
 class Cells(Submission):
-    """The code cells of a notebook, (number, code) each, less those that are no Python; unreadable: {number: why}."""
+    """The code cells of a notebook, pairs (number, code). Cells that are not Python are in `unreadable`, with why."""
 
     def __init__(self, cells: list[tuple[int, str]], lesson: Lesson):
         self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
@@ -120,7 +120,7 @@ class Cells(Submission):
 
 
 def _covers(uses: Collection[str], name: str) -> bool:
-    """True if `name` is one of the dotted names `uses`, or stands in one of them."""
+    """Return True if `name` is one of the dotted names `uses`, or a part of one of them."""
     return any(name == use or name.startswith(f"{use}.") for use in uses)
 
 
@@ -134,7 +134,7 @@ def _read(path: Path, shown: str) -> str:
 
 
 def read_cells(path: Path, shown: str) -> list[Cell]:
-    """Read a notebook's cells, whoever made the file. Raises MiniloraError if it is none, or larger than people write.
+    """Read the cells of a notebook that may hold anything. Raises MiniloraError if it is too large or not a notebook.
 
     shown: its name for messages.
     """
@@ -143,7 +143,7 @@ def read_cells(path: Path, shown: str) -> list[Cell]:
         page = json.loads(text)
         parsed = [_cell(cell) for cell in page["cells"][: CELLS_LIMIT + 1]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
-        raise MiniloraError(f"{shown} is not a notebook that can be read") from error
+        raise MiniloraError(f"{shown} cannot be read as a notebook") from error
     if len(parsed) > CELLS_LIMIT or sum(len(text) for _, text, _ in parsed) > TEXT_LIMIT:
         raise MiniloraError(f"{shown} has more than {CELLS_LIMIT:,} cells or {TEXT_LIMIT:,} characters of text")
     return parsed
@@ -152,12 +152,12 @@ def read_cells(path: Path, shown: str) -> list[Cell]:
 def _cell(cell: dict) -> Cell:
     text = "".join(cell.get("source", ""))
     name = cell.get("metadata", {}).get("nbgrader", {}).get("grade_id", "")
-    kind = "code" if cell.get("cell_type") == "code" else "markdown"  # a raw one would be a part of the page's HTML
+    kind = "code" if cell.get("cell_type") == "code" else "markdown"  # never "raw", which would enter the page's HTML
     return kind, text.encode("utf-8", "replace").decode(), str(name)
 
 
 def _as_python(code: str) -> str:
-    """Return a cell with `pass` for what only IPython reads; "" for another language, and for calls of `nbcheck`."""
+    """Return a cell's code with `pass` for IPython's lines; "" for another language or for calls of `nbcheck`."""
     text = MAGIC.sub("pass", code)
     if text.lstrip().startswith("%%") or calls_of(text) is not None:
         return ""
@@ -167,7 +167,7 @@ def _as_python(code: str) -> str:
 
 
 def calls_of(text: str) -> list[tuple[str, int]] | None:
-    """Return (lesson, number) of each call of `nbcheck.task` in a cell; None if it has other lines."""
+    """Return (lesson, number) of each call of `nbcheck.task` in a cell; None if the cell has other lines too."""
     tree = _parsed(text) if "nbcheck" in text else None
     try:
         statements = [ast.unparse(node) for node in tree.body] if tree else [""]

@@ -1,1 +1,1 @@
-"""What a lesson's folder holds: tasks and their checks."""
+"""Lessons: the folders they are read from, their tasks and their checks."""

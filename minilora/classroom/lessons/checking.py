@@ -1,4 +1,4 @@
-"""How a check is written: it calls the student's functions, and compares what they give with what is right.
+"""Writing a check: call the student's functions, and compare the results with the right ones.
 
     @task(2)
     def forward(student):
@@ -8,8 +8,8 @@
             mistakes = {"The update is not scaled: multiply it by alpha / r.": x @ W.T + x @ A.T @ B.T}
             student.lora_forward(x, W, A, B, 16.0, r).equals(right, mistakes)
 
-A check ends at the first answer that is wrong, so inputs that come small first show the smallest that is. `instead`
-maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
+A check ends at the first wrong answer, so start with small inputs: the report then shows the smallest that fails.
+`instead` maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
 docs/lessons.md has more.
 """
 
@@ -29,25 +29,25 @@ from minilora.errors import escape
 EXCEPTIONS = {
     "MemoryError": "It asked for more memory than an exercise may have.",
     "RecursionError": "A function calls itself without end.",
-    "SystemExit": "Your code ends the program; return in place of that.",
+    "SystemExit": "Your code ends the program; return from the function instead.",
 }
-# Raised within a check by a value of a kind or size that it does not expect, as int(np.inf) is
+# Errors that a check raises by itself if the student's value has an unexpected type or size, such as int(np.inf)
 _OF_VALUE = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 UNEXPECTED_VALUE_ERRORS = (*_OF_VALUE, MemoryError, RecursionError)
-DUTIES = {  # the hint if one is neglected
-    "shares": "The result of {0} shares memory with {1}: whoever changes one changes the other. Copy it.",
-    "mode": "{0} left a model in another mode than it found it in: put it back, also after an exception.",
-    "settings": "{0} changed {1}, which other code relies on: use np.errstate, or a generator of your own.",
+DUTIES = {  # duty -> the hint if it is neglected
+    "shares": "The result of {0} shares memory with {1}, so changing one changes the other. Return a copy.",
+    "mode": "{0} left a model in another mode (train or eval) than before. Restore it, also after an exception.",
+    "settings": "{0} changed {1}, which other code relies on. Use np.errstate, or a generator of your own.",
     "result changed": "This call of {0} changed {1}: is an array kept from one call to the next and used again?",
-    "changed": "{0} changed its argument {1}; whoever called it may still need it. "
+    "changed": "{0} changed its argument {1}, which the caller may still need. "
     "Work on a copy: x = x - 1 makes a new array, x -= 1 and x[...] = 0 write into the old one.",
 }
-TOLERANCE = 1e-5  # relative to the largest absolute value that is expected, which counts as at least 1e-2
+TOLERANCE = 1e-5  # relative to the largest absolute value that is expected, or to 1e-2 if that is smaller
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a lesson: its number, three hints from vague to plain, and the check."""
+    """One task of a lesson: its number, three hints from vague to explicit, and the check."""
 
     number: int
     hints: tuple[str, ...]
@@ -55,21 +55,21 @@ class Task:
 
 
 def task(number: int, hints: tuple[str, str, str] | None = None) -> Callable[[Callable], Task]:
-    """Make a check of the function below, whose docstring has the three hints as paragraphs, if `hints` has not."""
+    """Make a function a task's check. Its docstring has the three hints, as paragraphs, unless `hints` has them."""
 
-    def made(check: Callable) -> Task:
+    def make_task(check: Callable) -> Task:
         paragraphs = re.split(r"\n\s*\n", (check.__doc__ or "").strip())
         texts = tuple(hints or (" ".join(text.split()) for text in paragraphs))
         if len(texts) != 3:
             raise ValueError(f"task {number} has {len(texts)} hints, not 3")
         return Task(number, texts, check)
 
-    return made
+    return make_task
 
 
 @dataclass(frozen=True)
 class raised:  # noqa: N801 (reads as a word in a check)
-    """An exception as an answer: of this type (or one derived from it), with this text in its message."""
+    """An exception as the expected answer: of this type (or a subclass), with this text in its message."""
 
     kind: str
     message: str = ""
@@ -83,9 +83,9 @@ class raised:  # noqa: N801 (reads as a word in a check)
 
 @dataclass
 class Failure(Exception):
-    """An answer is wrong.
+    """A wrong answer, as the report shows it.
 
-    is_known: the hint names this very mistake; from a search, cause: what it depends on; is_state: on earlier calls.
+    is_known: the hint names this very mistake. Of a search: cause, in words; is_state: earlier calls are the cause.
     """
 
     call: str
@@ -100,18 +100,18 @@ class Failure(Exception):
 
 @dataclass
 class NotStarted(Exception):
-    """The code ran into a gap that nobody has filled."""
+    """The code ran into a gap that is not filled yet."""
 
     task: int
 
 
 @dataclass(frozen=True)
 class promise:  # noqa: N801 (reads as a word in checks.py)
-    """Promise of a docstring beyond, or short of, what every function owes; see `tests/saboteurs`.
+    """Differences between what a function's docstring promises and what every function owes; see `tests/saboteurs`.
 
-    shares: its result may share memory with its arguments, or with another result;
+    shares: the result may share memory with the arguments, or with another result.
     switches: it may leave a model in another mode.
-    within, outside: names of PROPERTIES, with commas, on which it must be right although others need not, or need not.
+    within, outside: names of PROPERTIES, with commas: inputs that it must also handle, and that it need not handle.
     """
 
     shares: bool = False
@@ -122,31 +122,31 @@ class promise:  # noqa: N801 (reads as a word in checks.py)
 
 @dataclass
 class Run:
-    """A student's code that runs, and what its answers are held to."""
+    """A running session with a student's code, beside one with the solution."""
 
     session: Session
     number: int  # of the lesson
     signatures: dict[str, tuple[str, list[str]]]  # name -> (how a call is shown, its parameters)
-    reference: Session  # of the solution
-    breach: Failure | None = None  # a duty that was neglected, whatever the values
-    searched: Failure | None = None  # what a search found
+    reference: Session  # runs the solution
+    breach: Failure | None = None  # the first neglected duty, whatever the values
+    searched: Failure | None = None  # the failure that a search found
 
     def worst(self, failure: Failure | None) -> Failure | None:
-        """Choose the failure that says most about the cause: the check's, a neglected duty, or a search's."""
+        """Choose the failure that explains most: the check's own, a neglected duty, or a search's."""
         searched = self.searched
         if searched and searched.is_state:
             return searched
         cause = searched.cause if searched else ""
         if failure and failure.is_known:
-            told = "" if PROPERTIES["ties"][1] in cause else cause  # of a mistake with a name they are seldom the cause
-            return replace(failure, hint=f"{failure.hint} {told}".strip())
+            words = "" if PROPERTIES["ties"][1] in cause else cause  # ties rarely cause a mistake that has a name
+            return replace(failure, hint=f"{failure.hint} {words}".strip())
         if searched and searched.is_known:
             return searched
         return self.breach or (searched if cause else failure or searched)
 
 
 class Student:
-    """The student's functions, by name; `student.driver` has the driver's."""
+    """The student's functions, as attributes; `student.driver` has the driver's."""
 
     def __init__(self, run: Run, is_driver: bool = False):
         self._run, self._is_driver = run, is_driver
@@ -158,7 +158,7 @@ class Student:
 
 
 class Function:
-    """A function of the student's, or of the driver's. A call gives an Answer."""
+    """A function of the student's, or of the driver's. Calling it returns an Answer."""
 
     def __init__(self, run: Run, name: str, is_driver: bool):
         self.run, self.name, self.is_driver = run, name, is_driver
@@ -179,7 +179,7 @@ class Function:
 
 
 def _breach(call: str, facts: dict[str, Any]) -> Failure:
-    """Describe a neglected duty: see `duties.py`."""
+    """Describe a neglected duty (see `duties.py`)."""
     function, name = escape(facts["function"], 60), escape(facts["name"], 60)
     expected = f"{name} as it was: {show_value(facts.get('before'))}"
     got = f"{name} afterwards: {show_value(facts.get('after'))}"
@@ -190,7 +190,7 @@ def _breach(call: str, facts: dict[str, Any]) -> Failure:
 
 @dataclass(eq=False)
 class Answer:
-    """Result of a call. `value`: as plain values; [key]: a part of it; raw: the value, or a Raised."""
+    """The result of a call: `value` is the value, `raw` the value or a Raised, `answer[key]` a part of the result."""
 
     raw: object
     function: Function
@@ -200,7 +200,7 @@ class Answer:
 
     @property
     def value(self) -> object:
-        """Raises Failure if the call raised an exception."""
+        """The value. Raises Failure if the call raised an exception."""
         self.returns()
         return self.raw
 
@@ -208,56 +208,56 @@ class Answer:
         value = self.value
         if isinstance(value, dict) and key in value or isinstance(value, (list, tuple)) and -1 < key < len(value):
             return replace(self, raw=value[key], part=f"{self.part}[{key!r}]")
-        self.fail(f"something with a part {key!r}", "The result has other parts than those that were asked for.")
+        self.fail(f"something with a part {key!r}", "The result does not have the parts that the task asks for.")
 
     def returns(self, instead: dict[str, raised] | None = None) -> None:
-        """Fail if the call raised; `instead` has hints for what it may raise."""
+        """Fail if the call raised an exception; `instead` has hints for exceptions."""
         if isinstance(self.raw, Raised):
-            known = self._known(instead)
-            self.fail("a result", known or _why(self.raw), is_known=bool(known))
+            known_hint = self._known(instead)
+            self.fail("a result", known_hint or _why(self.raw), is_known=bool(known_hint))
 
     def equals(
         self, expected: object, instead: dict[str, object] | None = None, hint: str = "", tolerance: float = TOLERANCE
     ) -> None:
-        """Fail if it is not as expected, within tolerance; shapes are exact, dtypes free. Also: raised(...).
+        """Fail unless the result equals `expected`, a value or raised(...): shapes exactly, numbers within tolerance.
 
-        instead: hints of wrong answers that are known; hint: of any other value.
+        Dtypes may differ. instead: hints for wrong answers that are known; hint: for any other wrong value.
         """
         if isinstance(expected, raised):
-            problem = None if expected.fits(self.raw) else "That input should be refused."
+            problem = None if expected.fits(self.raw) else "This input should raise an error."
         else:
             problem = difference(expected, self.raw, tolerance)
         if not problem:
             return
-        known = self._known(instead, tolerance)
+        known_hint = self._known(instead, tolerance)
         if isinstance(self.raw, Raised):
             problem = _why(self.raw)
         else:
-            known = known or hint
+            known_hint = known_hint or hint
             if self.raw is None and not (isinstance(expected, raised) or self.part or self.function.is_driver):
-                problem = "The function gave None: is a return missing?"
-        self.fail(show_value(expected), known or problem, is_known=bool(known))
+                problem = "The function returned None: is a return missing?"
+        self.fail(show_value(expected), known_hint or problem, is_known=bool(known_hint))
 
     def holds(
         self, condition: Callable[[object], bool], expected: str, hint: str, instead: dict[str, object] | None = None
     ) -> None:
-        """Fail if condition(value) is not true. expected: what it asks, in words."""
-        self.returns({known: wrong for known, wrong in (instead or {}).items() if isinstance(wrong, raised)})
+        """Fail unless condition(value) is true. expected: the condition in words."""
+        self.returns({text: wrong for text, wrong in (instead or {}).items() if isinstance(wrong, raised)})
         if not _true_of(condition, self.raw):
             self.fail(expected, self._known(instead) or hint, is_known=True)
 
     def fail(self, expected: str, hint: str, is_known: bool = False) -> NoReturn:
-        """End the check. is_known: the hint names this very mistake."""
+        """End the check with a Failure. is_known: the hint names this very mistake."""
         line = self.raw.line if isinstance(self.raw, Raised) else None
         raise Failure(self.call, expected, show_value(self.raw), hint, line, is_known)
 
     def _known(self, instead: Any, tolerance: float = TOLERANCE) -> str:
-        """Return the hint of the first wrong answer that this one is."""
+        """Return the hint of the first known wrong answer that equals this one, or ""."""
         return next((hint for hint, wrong in (instead or {}).items() if _is(wrong, self.raw, tolerance)), "")
 
     @property
     def call(self) -> str:
-        """The call, as a report shows it: in a line where its arguments are short."""
+        """The call, as a report shows it: on one line if its arguments are short."""
         function, arguments = self.function, self.arguments
         names = function.parameters[: len(arguments)]
         names = [*names, *(f"argument {i + 1}" for i in range(len(names), len(arguments)))]
@@ -272,19 +272,19 @@ class Answer:
                 else:
                     lines.append(f"{name} = {show_value(argument)}")
             lines += [f"(the arrays are {self.layout})"] if self.layout else []
-        return "\n".join(lines + ([f"of the result, the part {self.part}"] if self.part else []))
+        return "\n".join(lines + ([f"part {self.part} of the result"] if self.part else []))
 
 
 def _why(exception: Raised) -> str:
     """Make a hint for an exception that no check foresaw."""
     if exception.types[0] == "AttributeError":
-        return f"Something that is asked for is not there: {escape(exception.message, 100)}."
-    plain = f"Your code raises {exception.types[0]} here, where a result was asked for."
+        return f"A name is missing: {escape(exception.message, 100)}."
+    plain = f"Your code raises {exception.types[0]} here, but a result is expected."
     return next((hint for kind, hint in EXCEPTIONS.items() if kind in exception.types), plain)
 
 
 def _is(wrong: Any, value: object, tolerance: float) -> bool:
-    """Return True if the value is this wrong answer: a value, `raised`, or a predicate."""
+    """Return True if the value is the wrong answer `wrong`: a value, `raised`, or a predicate."""
     if isinstance(wrong, raised):
         return wrong.fits(value)
     if callable(wrong):
@@ -293,7 +293,7 @@ def _is(wrong: Any, value: object, tolerance: float) -> bool:
 
 
 def _true_of(condition: Callable[[object], bool], value: object) -> bool:
-    """Evaluate the condition; a value of a form that it did not expect does not hold."""
+    """Evaluate the condition; False if it raises because the value has an unexpected form."""
     try:
         return bool(condition(value))
     except UNEXPECTED_VALUE_ERRORS:
@@ -301,18 +301,18 @@ def _true_of(condition: Callable[[object], bool], value: object) -> bool:
 
 
 def difference(expected: Any, got: Any, tolerance: float) -> str | None:
-    """Say in a sentence what differs; None if nothing does."""
+    """Describe the difference in a sentence; None if there is none."""
     if isinstance(expected, list) and _is_ragged(expected):
         expected = tuple(expected)
     is_list = isinstance(expected, list)
     parts: Iterable[Any] = ()
     if isinstance(expected, dict):
         if not isinstance(got, dict) or set(got) != set(expected):
-            return f"A dictionary with {', '.join(map(repr, expected))} was asked for."
+            return f"It should be a dictionary with {', '.join(map(repr, expected))}."
         parts = expected
     elif isinstance(expected, tuple) or is_list and any(isinstance(x, (dict, tuple)) for x in expected):
         if not isinstance(got, (tuple, list)) or len(got) != len(expected):
-            return f"{len(expected)} results were asked for, as a {type(expected).__name__}."
+            return f"It should be {len(expected)} results, as a {type(expected).__name__}."
         parts = range(len(expected))
     elif is_list and any(isinstance(item, str) for item in expected):
         same = isinstance(got, (list, tuple)) and len(got) == len(expected)
@@ -330,7 +330,7 @@ def difference(expected: Any, got: Any, tolerance: float) -> str | None:
 
 
 def _is_ragged(values: list) -> bool:
-    """Return True if they have different shapes, so that they make no array."""
+    """Return True if the values have different shapes, so that no array can be made of them."""
     try:
         np.asarray(values)
     except ValueError:
@@ -340,14 +340,14 @@ def _is_ragged(values: list) -> bool:
 
 def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> str | None:
     if isinstance(got, (Unserializable, Raised, str, dict)) or got is None:
-        kind = "A number" if expected.ndim == 0 else "An array"
-        return f"{kind} was asked for; there is none." if got is None else f"{kind} was asked for."
+        kind = "a number" if expected.ndim == 0 else "an array"
+        return f"It should be {kind}, not None." if got is None else f"It should be {kind}."
     try:
         array = np.asarray(got)
     except ValueError:
         return "The rows have different lengths."
     if array.dtype.kind not in "biuf" or (array.dtype.kind == "b") != (expected.dtype.kind == "b"):
-        return f"{'Booleans' if expected.dtype.kind == 'b' else 'Numbers'} were asked for."
+        return f"It should hold {'Booleans' if expected.dtype.kind == 'b' else 'numbers'}."
     if array.shape != expected.shape:
         return f"The shape is {array.shape}, not {expected.shape}."
     if expected.size == 0 or np.array_equal(array, expected):
@@ -365,14 +365,14 @@ def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> st
             return "The number is wrong."
         if abs(ratio - 1) < 0.02:
             return f"The number is wrong: {g:.8g}, not {e:.8g}."
-        return f"The number is wrong: it is {ratio:.3g} times the one expected."
+        return f"The number is wrong: it is {ratio:.3g} times the expected one."
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
     where = str(place[0]) if len(place) == 1 else str(place)
     return f"{int(wrong.sum())} of {wrong.size} elements differ, first at {where}: {g[place]:.6g}, not {e[place]:.6g}."
 
 
 def show_value(value: object) -> str:
-    """Show small arrays in full (masks up to a larger size), large ones by shape and first elements."""
+    """Format a value for a report: small arrays in full, large ones as their shape and first elements."""
     if isinstance(value, np.ndarray) and value.ndim:
         if value.size <= (32 if value.dtype == bool else 16):
             return np.array2string(value, precision=4, suppress_small=True, max_line_width=60)
@@ -395,6 +395,6 @@ def _in_one_line(value: object) -> str:
 
 
 def draw(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Draw normal numbers with one decimal, none of them zero: easy to read, and no mistake hides there."""
+    """Draw normal numbers with one decimal: easy to read, and never zero, because zeros hide mistakes."""
     rounded = np.round(rng.standard_normal(shape), 1)
     return np.where(rounded == 0, 0.1, rounded)

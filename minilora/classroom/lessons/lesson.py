@@ -1,4 +1,4 @@
-"""Where lessons lie, and what a lesson's folder holds."""
+"""Finding the lessons, and reading a lesson's folder."""
 
 import re
 import runpy
@@ -12,11 +12,11 @@ from minilora.classroom.sandbox.in_process import InProcess
 from minilora.classroom.sandbox.runner import Job, Session
 from minilora.errors import MiniloraError, did_you_mean, escape
 
-SOLUTIONS = "[0-9][0-9]_*/solution.py"  # of all lessons
+SOLUTIONS = "[0-9][0-9]_*/solution.py"  # pattern of the lessons' solutions, below the folder `lessons`
 
 
 class Lesson:
-    """A folder such as lessons/08_lora."""
+    """A lesson, read from a folder such as lessons/08_lora."""
 
     def __init__(self, folder: Path):
         self.folder, self.name, self.number = folder, folder.name, int(folder.name[:2])
@@ -24,7 +24,7 @@ class Lesson:
 
     @cached_property
     def title(self) -> str:
-        """Read the title: "# 08 LoRA: a small update" in the reading gives "LoRA: a small update"."""
+        """The title: "LoRA: a small update" if README.md has the line "# 08 LoRA: a small update"."""
         match = re.search(r"^# \d\d (.+)$", (self.folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
         return match[1].strip() if match else self.name[3:].replace("_", " ")
 
@@ -38,63 +38,63 @@ class Lesson:
 
     @property
     def readings(self) -> dict[str, Path]:
-        """Return {path in the lesson's folder: file} of the pages that a student reads, and their pictures."""
+        """The pages that a student reads, and their pictures: {path in the lesson's folder: file}."""
         pages = [path for path in self.folder.glob("*.md") if path.name != "teaching.md"]
         files = sorted([*pages, *self.folder.glob("pictures/*.*")])
         return {path.relative_to(self.folder).as_posix(): path for path in files}
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """Return the dotted names of minilora that an exercise may use."""
+        """The dotted names in minilora that an exercise may use."""
         return tuple(self.checks["USES"])
 
     @property
     def beside(self) -> list[Path]:
-        """Return the files in the lesson's folder that an exercise may import."""
+        """The files in the lesson's folder that an exercise may import."""
         return [self.folder / f"{name}.py" for name in self.checks.get("BESIDE", ())]
 
     @property
     def modules(self) -> dict[str, str]:
-        """Return {name: text} of what runs beside an exercise: the driver, if there is one, and what it may import."""
+        """The modules that run beside an exercise, {name: text}: the files `beside`, and the driver if there is one."""
         files = [*self.beside, *self.folder.glob("driver.py")]
         return {path.stem: path.read_text(encoding="utf-8") for path in files}
 
     @property
     def promises(self) -> dict[str, promise]:
-        """Return {function or "Class.method": how it differs from what every function owes}."""
+        """The functions and methods with other duties than usual: {function or "Class.method": its promise}."""
         return self.checks.get("PROMISES", {})
 
     @cached_property
     def reference(self) -> Session:
-        """Return the solution's functions, which answer as a student's do."""
+        """A session with the solution, whose functions are called like a student's."""
         return InProcess().start(Job(self.source.text, "solution.py", self.modules))
 
     @property
     def tasks(self) -> list[Task]:
-        """Return the tasks in order."""
+        """The tasks, in order."""
         tasks = (thing for thing in self.checks.values() if isinstance(thing, Task))
         return sorted(tasks, key=lambda task: task.number)
 
 
 def lessons_folder() -> Path:
-    """Return the folder `lessons` of this checkout, else of a clone here or above. Raises MiniloraError."""
+    """Find the folder `lessons`: of this checkout, or of a clone here or in a folder above. Raises MiniloraError."""
     here, checkout = [Path.cwd(), *Path.cwd().parents], Path(__file__).resolve().parents[3]
     for place in (checkout, *here):
         if any(place.glob(f"lessons/{SOLUTIONS}")):
             return place / "lessons"
     raise MiniloraError(
-        "no lessons here or in a folder above: they come with minilora's repository, not with the installed package; "
-        "clone it and run this in it"
+        "no lessons here or in a folder above: they are in minilora's repository, not in the installed package; clone "
+        "the repository and run this command inside it"
     )
 
 
 def all_lessons() -> list[Lesson]:
-    """Return the lessons in order of their numbers."""
+    """Return the lessons, in order of their numbers."""
     return [Lesson(path.parent) for path in sorted(lessons_folder().glob(SOLUTIONS))]
 
 
 def find_lesson(word: str) -> Lesson:
-    """Find a lesson by number ("8", "08"), name ("lora") or folder. Raises MiniloraError that lists what there is."""
+    """Find a lesson by number ("8", "08"), name ("lora") or folder. Raises MiniloraError, which lists the lessons."""
     lessons = all_lessons()
     names = {name: lesson for lesson in lessons for name in (lesson.name, lesson.name[3:], lesson.name[:2])}
     key = Path(word).name.lower()
@@ -106,10 +106,10 @@ def find_lesson(word: str) -> Lesson:
 
 
 def chosen_lessons(words: str | None) -> list[Lesson]:
-    """Return the lessons that --lessons names, each once; None: all. Raises MiniloraError."""
+    """Return the lessons that --lessons names, each once, or all for None. Raises MiniloraError."""
     if words is None:
         return all_lessons()
     lessons = {(lesson := find_lesson(word.strip())).name: lesson for word in words.split(",") if word.strip()}
     if not lessons:
-        raise MiniloraError("--lessons names none: --lessons 02,08")
+        raise MiniloraError("--lessons names no lesson; write it as --lessons 02,08")
     return list(lessons.values())

@@ -1,4 +1,4 @@
-"""A check that searches: many inputs, each answered by the student's function and by the solution.
+"""Checks by search: call the student's function and the solution on many inputs, and compare.
 
     def forward_inputs(d):
         n, d_in, d_out, r = d.size(), d.size(), d.size(), d.size()
@@ -6,9 +6,9 @@
 
     search(student.lora_forward, forward_inputs)
 
-Of the inputs on which the two differ, small ones are shown. Each shape is asked three times: with some values, with
-others, and with the first ones once more, so that what is kept from a call before does not go unnoticed.
-The report says of a difference what it depends on, as far as that can be seen from the inputs that were tried.
+If the two differ, the search looks for small inputs on which they do, and reports those. Each example makes three calls
+with the same shapes: with some values, with others, and with the first again, which exposes a function that keeps
+something between calls. The report also says what a difference depends on, if the inputs that were tried show it.
 """
 
 from collections import Counter
@@ -35,52 +35,52 @@ from minilora.errors import MiniloraError
 
 SEED = 8  # of the inputs that searches draw
 EXAMPLES = 60
-SEEDS = 1000  # of the values in an example
-SHRINKS = 200  # calls of an example at most that look for smaller inputs
-# A property of all wrong inputs is named where chance would hardly give it to all, or nearly no input with it is right
+SEEDS = 1000  # number of different seeds for the values in an example
+SHRINKS = 200  # limit of the attempts to find smaller inputs
+# A property that all wrong inputs have is reported if that is unlikely by chance, or if few inputs with it are right.
 CHANCE, RARE = 0.001, 0.05
-CONFIRMED = 12  # examples in which an argument is to make no difference
-LAYOUTS = ("", "read-only", "strided")  # of the arguments' arrays in memory
+CONFIRMED = 12  # examples in which an argument must make no difference before the report says so
+LAYOUTS = ("", "read-only", "strided")  # memory layouts of the arguments' arrays
 NORMAL, TIES, ZEROS, LARGE, TINY = "normal", "ties", "zeros", "large", "tiny"
-KINDS = (NORMAL, TIES, ZEROS, LARGE, TINY)  # of an array's values; a search shrinks to the first
+KINDS = (NORMAL, TIES, ZEROS, LARGE, TINY)  # kinds of values in an array; a search shrinks towards the first
 
 Inputs = Callable[["Draws"], Sequence[object]]
-Example = tuple[str, Sequence[Any], Sequence[Any]]  # the layout of arrays, arguments, and others of the same shapes
+Example = tuple[str, Sequence[Any], Sequence[Any]]  # the arrays' layout, arguments, and others of the same shapes
 
 
 class Draws:
-    """Source that `inputs` draws from. Sizes and choices shrink to the first; values are others in the second call."""
+    """A source of random inputs. Sizes and choices are the same in an example's calls, and shrink to the first one."""
 
     def __init__(self, choose: Callable[[int], int], twin_of: "Draws | None" = None):
         self._choose, self._twin_of = choose, twin_of
         self._drawn: list[Any] = []
         self._seed: int = twin_of._seed if twin_of else choose(SEEDS)
         self._rng = np.random.default_rng([self._seed, twin_of is not None])
-        self.dtype = self.choice("float64", "float32")  # of `array`, where it does not say another
+        self.dtype = self.choice("float64", "float32")  # default of `array`
         self.layout = self.choice(*LAYOUTS)
 
     def choice(self, *options: Any) -> Any:
-        """Draw one of them, the same in both calls."""
+        """Draw one of the options, the same in both calls."""
         twin = self._twin_of
         self._drawn.append(twin._drawn[len(self._drawn)] if twin else options[self._choose(len(options))])
         return self._drawn[-1]
 
     def size(self, least: int = 1, most: int = 4) -> int:
-        """Draw from least to most, the same in both calls."""
+        """Draw a whole number from `least` to `most`, the same in both calls."""
         return self.choice(*range(least, most + 1))
 
     def shape(self, axes: tuple[int, ...], least: int = 1, most: int = 3) -> tuple[int, ...]:
-        """Draw leading axes: as many as one of `axes` says, each from least to most long."""
+        """Draw a shape: `axes` has the possible numbers of axes, each of length `least` to `most`."""
         return tuple([self.size(least, most) for _ in range(self.choice(*axes))])
 
     def number(self, *options: float) -> Any:
-        """Draw one of them, another one in the second call."""
+        """Draw one of the options, and a different one in the second call."""
         chosen = self.choice(*options)
         others = [x for x in options if x != chosen]
         return chosen if self._twin_of is None or not others else others[self._rng.integers(len(others))]
 
     def array(self, *shape: int, kinds: Sequence[str] = KINDS, dtype: str | None = None) -> np.ndarray:
-        """Draw numbers with one decimal; ties: two values; zeros: half of them; large: to ±1000; tiny: to ±1e-4."""
+        """Draw numbers with one decimal. ties: only two values; zeros: half are 0; large: up to ±1000; tiny: ±1e-4."""
         kind = self.choice(*kinds)
         array = np.round(self._rng.standard_normal(shape), 1)
         array = np.where(array == 0, 0.1, array)
@@ -93,28 +93,28 @@ class Draws:
         return np.asarray(array).astype(dtype or self.dtype)
 
     def whole(self, *shape: int, below: int, least: int = 0, dtype: str = "int64") -> np.ndarray:
-        """Draw whole numbers from least to below - 1."""
+        """Draw an array of whole numbers from `least` to `below` - 1."""
         return self._rng.integers(least, below, shape).astype(dtype)
 
     def eighths(self, *shape: int) -> np.ndarray:
-        """Draw multiples of 1/8 to ±1, of 128 or of 2⁻¹⁴: sums of a few are the same in any order, to the last bit."""
+        """Draw -8 to 8 times 1/8, 128 or 2⁻¹⁴. Sums of a few of these are exact, so their order does not matter."""
         scale = self.choice(0.125, 128.0, 2.0**-14)
         return (self._rng.integers(-8, 9, shape) * scale).astype(self.dtype)
 
     def mask(self, *shape: int) -> np.ndarray:
-        """Draw booleans."""
+        """Draw an array of booleans."""
         return self._rng.integers(0, 2, shape).astype(bool)
 
     def shuffled(self, items: Sequence[Any]) -> list[Any]:
-        """Return the items in another order in each call."""
+        """Return the items in random order, a different one in each call."""
         return [items[i] for i in self._rng.permutation(len(items))]
 
 
 def search(function: Function, inputs: Inputs, examples: int = EXAMPLES, **options: Any) -> None:
-    """Note, in the run, the smallest inputs found on which the function and the solution differ.
+    """Search for small inputs on which the function and the solution differ, and note the failure in the run.
 
-    The check goes on, since it may know the mistake by name: see `Run.worst`. inputs: of one call, drawn from a Draws;
-    options: see `Search`.
+    The check continues, since it may know the mistake by name (see `Run.worst`). inputs: draws the arguments of a call
+    from a Draws. options: fields of `Search`.
     """
     run = function.run
     if run.searched is None and run.breach is None:
@@ -122,44 +122,44 @@ def search(function: Function, inputs: Inputs, examples: int = EXAMPLES, **optio
 
 
 class _Choices:
-    """Indices, each below some bound: those in `first`, then random ones (0 without an rng)."""
+    """A sequence of indices: those in `first`, then random ones, or 0 without an rng. Each is below a given bound."""
 
     def __init__(self, first: Sequence[int] = (), rng: np.random.Generator | None = None):
         self.first, self.rng = first, rng
-        self.made: list[int] = []
+        self.indices: list[int] = []
 
     def __call__(self, bound: int) -> int:
-        i = len(self.made)
+        i = len(self.indices)
         if i < len(self.first):
             index = min(self.first[i], bound - 1)
         else:
             index = int(self.rng.integers(bound)) if self.rng is not None else 0
-        self.made.append(index)
+        self.indices.append(index)
         return index
 
 
 def _numbered(examples: int) -> Iterator[_Choices]:
-    """Yield the choices of each example, the simplest first."""
+    """Yield the choices of each example, the simplest example first."""
     for i in range(examples):
         yield _Choices(rng=np.random.default_rng([SEED, i]) if i else None)
 
 
 @dataclass
 class Search:
-    """One search."""
+    """A search for inputs on which a function and the solution differ."""
 
     function: Function
     inputs: Inputs
     examples: int
-    parts: Sequence[str] | None = None  # which keys of a driver's result are compared (None: all), in which order
-    hints: Mapping[str, str] = field(default_factory=dict)  # what it means that a part is the first wrong one
+    parts: Sequence[str] | None = None  # keys of a driver's result to compare, in this order (None: all)
+    hints: Mapping[str, str] = field(default_factory=dict)  # part -> the hint if it is the first wrong one
     tolerance: float = TOLERANCE
-    dtypes: bool = False  # whether arrays must have the solution's
-    facts: Callable[[Any], Any] | None = None  # of a result, what is compared in its place (of random ones, bounds)
-    is_answered: bool = False  # by the solution, on some input
+    dtypes: bool = False  # True if arrays must have the solution's dtypes
+    facts: Callable[[Any], Any] | None = None  # maps a result to what is compared instead (bounds, if it is random)
+    is_answered: bool = False  # True once the solution has answered an input without raising
 
     def result(self) -> Failure | None:
-        """Return the smallest difference found, with what can be said about its cause."""
+        """Return the failure on the smallest inputs found, with what can be said about its cause, or None."""
         for choices in _numbered(self.examples):
             if wrong := self.wrong_call(choices):
                 return self.explained(*self.smaller(choices, wrong))
@@ -169,12 +169,12 @@ class Search:
         return None
 
     def drawn(self, choices: _Choices) -> Example:
-        """Draw a layout, arguments, and others of the same shapes."""
+        """Draw an example: a layout, arguments, and other arguments of the same shapes."""
         draws = Draws(choices)
         return draws.layout, tuple(self.inputs(draws)), tuple(self.inputs(Draws(choices, draws)))
 
     def wrong_call(self, choices: _Choices) -> tuple[int, Failure] | None:
-        """Make the three calls of one example; return the first that is wrong: which it is, and its failure."""
+        """Make the three calls of an example, and return (index, failure) of the first that is wrong, or None."""
         layout, arguments, other = self.drawn(choices)
         for call, values in enumerate((arguments, other, arguments)):
             if failure := self.failure(values, layout):
@@ -182,23 +182,23 @@ class Search:
         return None
 
     def smaller(self, choices: _Choices, wrong: tuple[int, Failure]) -> tuple[_Choices, int, Failure]:
-        """Lower one choice after the other while the example still fails. The first is a seed: none is simpler."""
+        """Shrink an example: lower one choice after the other while it still fails. The first, a seed, stays."""
         left, before = SHRINKS, None
-        while choices.made != before:
-            before, place = choices.made, 1
-            while place < len(choices.made):
-                made, value = choices.made, choices.made[place]
+        while choices.indices != before:
+            before, place = choices.indices, 1
+            while place < len(choices.indices):
+                indices, value = choices.indices, choices.indices[place]
                 for lower in [k for k in dict.fromkeys((0, value // 2, value - 1)) if 0 <= k < value]:
-                    tried = _Choices([*made[:place], lower, *made[place + 1 :]])
-                    if left and (now := self.wrong_call(tried)):
-                        choices, wrong = tried, now
+                    smaller = _Choices([*indices[:place], lower, *indices[place + 1 :]])
+                    if left and (still_wrong := self.wrong_call(smaller)):
+                        choices, wrong = smaller, still_wrong
                         break
                     left -= left > 0
                 place += 1
         return choices, *wrong
 
     def failure(self, arguments: Sequence[Any], layout: str) -> Failure | None:
-        """Compare the function's answer with the solution's; None if they agree."""
+        """Compare the function's answer with the solution's, and return the failure; None if they agree."""
         expected, answer = self.expected(arguments), self.answer(arguments, layout)
         if self.function.run.breach is not None:
             return self.function.run.breach
@@ -237,13 +237,13 @@ class Search:
             return value
         return {key: value[key] for key in self.parts if key in value}
 
-    # What a difference depends on
+    # The cause of a difference
 
     def explained(self, choices: _Choices, call: int, failure: Failure) -> Failure:
-        """Return the failure of an example's call, with what can be said about its cause."""
+        """Return the failure of call number `call` of an example, with what can be said about its cause."""
         if self.function.run.breach is not None:
             return failure
-        layout, arguments, twin = self.drawn(_Choices(choices.made))
+        layout, arguments, twin = self.drawn(_Choices(choices.indices))
         shown = twin if call == 1 else arguments
         self.fresh()
         if first := self.failure(shown, layout):
@@ -257,7 +257,7 @@ class Search:
         return failure
 
     def fresh(self) -> None:
-        """Begin a session of its own for what follows, in which nothing has been called yet."""
+        """Start a new session, in which nothing has been called yet."""
         self.function.run.session = self.function.run.session.again()
 
     def others(self, arguments: Sequence[Any], twin: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -267,15 +267,17 @@ class Search:
                 yield name, [*arguments[:i], twin[i], *arguments[i + 1 :]]
 
     def state(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
-        """Say what is kept from an earlier call, if this one is answered right when it comes first."""
+        """Describe what is kept from an earlier call, if the same call is right when it comes first."""
         for name, other in self.others(arguments, twin):
             self.fresh()
             if not self.failure(arguments, layout) and self.failure(other, layout):
-                return f"After a call with another {name}, this one is answered wrong: something of {name} is kept."
-        return "Right as the first call, wrong after others: something is kept from one call to the next."
+                return (
+                    f"After a call with another {name}, this one goes wrong: something that depends on {name} is kept."
+                )
+        return "This is right in a first call and wrong in a later one: something is kept from one call to the next."
 
     def ignored(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
-        """Name an argument that makes no difference, and should; not one that small numbers hide here."""
+        """Name an argument that makes no difference although it should, confirmed on more examples."""
         self.fresh()
         names = [name for name, has in self.effects(layout, arguments, twin).items() if not has]
         for choices in _numbered(CONFIRMED if names else 0):
@@ -284,26 +286,26 @@ class Search:
         return f"Another value of {names[0]} makes no difference to the result, and it should." if names else ""
 
     def effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
-        """Tell for each argument that should make a difference if it does."""
+        """Return, for each argument that should make a difference, True if it does."""
         expected, got = self.expected(arguments), self.answer(arguments, layout).raw
         if isinstance(got, Raised) or isinstance(expected, raised) or _lacks(got, expected):
             return {}
         effects = {}
         for name, other in self.others(arguments, twin):
-            should = self.expected(other)
-            if not isinstance(should, raised) and not _same(should, expected):
+            expected_other = self.expected(other)
+            if not isinstance(expected_other, raised) and not _same(expected_other, expected):
                 effects[name] = not _same(self.answer(other, layout).raw, got)
         return effects
 
     def property(self) -> str:
-        """Name a property of all inputs that are answered wrong, and of few others."""
-        calls: list[tuple[Sequence[Any], str]] = []  # of all examples, as in `wrong_call`
+        """Name a property that all wrongly answered inputs have, and few others."""
+        calls: list[tuple[Sequence[Any], str]] = []  # the calls of all examples, as in `wrong_call`
         tags: list[set[tuple[str, str]]] = []
         for layout, arguments, other in map(self.drawn, _numbered(self.examples)):
             calls += [(arguments, layout), (other, layout), (arguments, layout)]
             tags += [first := self.tags(arguments, layout), self.tags(other, layout), first]
-        having = Counter(tag for of_call in tags for tag in of_call)
-        shared = {tag for tag, count in having.items() if count < len(calls)}  # by all wrong calls so far
+        counts = Counter(tag for call_tags in tags for tag in call_tags)
+        shared = {tag for tag, count in counts.items() if count < len(calls)}  # tags of all wrong calls so far
         wrong: list[int] = []
         for i, call in enumerate(calls):
             if self.failure(*call):
@@ -312,22 +314,22 @@ class Search:
                 if not shared:
                     return ""
         examples_wrong = len({i // 3 for i in wrong})
-        telling = {}
+        shares = {}
         for tag in shared if wrong else ():
-            share = len(wrong) / having[tag]  # of the inputs with it, wrong ones
-            is_chance = (having[tag] / len(calls)) ** examples_wrong > CHANCE
+            share = len(wrong) / counts[tag]  # of the inputs with this tag, those answered wrong
+            is_chance = (counts[tag] / len(calls)) ** examples_wrong > CHANCE
             if share >= 1 - RARE or not is_chance:
-                telling[tag] = share
-        if not telling:
+                shares[tag] = share
+        if not shares:
             return ""
         order = list(PROPERTIES)
         who, name = min(
-            telling, key=lambda tag: (-telling[tag], tag[0] not in ("", "the result"), order.index(tag[1]), tag[0])
+            shares, key=lambda tag: (-shares[tag], tag[0] not in ("", "the result"), order.index(tag[1]), tag[0])
         )
-        return f"It goes wrong only where {PROPERTIES[name][1]}{f' in {who}' if who else ''}."
+        return f"It goes wrong only if {PROPERTIES[name][1]}{f' in {who}' if who else ''}."
 
     def tags(self, arguments: Sequence[Any], layout: str) -> set[tuple[str, str]]:
-        """Return (an argument, "" for any of them, or "the result"; a property that it has)."""
+        """Return the properties of a call as pairs (who, property): who is an argument, "" (any) or "the result"."""
         is_plain = not (self.function.is_driver or self.facts)
         named = {"": arguments, "the result": [self.expected(arguments)] if is_plain else []}
         named |= {name: [value] for name, value in zip(self.function.parameters, arguments, strict=False)}
@@ -337,9 +339,9 @@ class Search:
 
 
 def _form(expected: Any, got: Any, dtypes: bool) -> str:
-    """Say if a result is of the wrong kind, whatever its values."""
+    """Describe a result of the wrong kind or dtype, whatever its values; "" if there is nothing to say."""
     if dtypes and isinstance(expected, np.ndarray) and expected.ndim and isinstance(got, (list, tuple)):
-        return f"An array was asked for; this is a {type(got).__name__}."
+        return f"It should be an array, not a {type(got).__name__}."
     if dtypes and isinstance(expected, np.ndarray) and isinstance(got, np.ndarray) and expected.dtype != got.dtype:
         return f"The dtype is {got.dtype}, not {expected.dtype}."
     if isinstance(expected, tuple) and isinstance(got, (list, tuple)) and len(got) == len(expected):
@@ -350,7 +352,7 @@ def _form(expected: Any, got: Any, dtypes: bool) -> str:
 
 
 def _lacks(got: Any, expected: Any) -> bool:
-    """Return True if a result lacks a part, or has no numbers at all: then no argument makes a difference to it."""
+    """Return True if a result lacks a part, or has no finite number: no argument can make a difference to it then."""
     if isinstance(got, dict) and isinstance(expected, dict):
         return any(_lacks(value, expected.get(key)) for key, value in got.items())
     is_number = isinstance(got, (float, np.ndarray)) and np.size(got) > 0

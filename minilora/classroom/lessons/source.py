@@ -1,6 +1,6 @@
-"""A lesson's solution.py: the one source of its tasks, and of exercise.py.
+"""Reading a lesson's solution.py, from which the tasks and exercise.py are made.
 
-What the student writes stands inside functions, between the lines
+The student's part is inside functions, between the lines
 
     ### BEGIN SOLUTION task 2: scale by alpha / r
     ### END SOLUTION
@@ -18,7 +18,7 @@ END = re.compile(r" *### END SOLUTION *")
 
 @dataclass(frozen=True)
 class Gap:
-    """One place that the student fills: lines[first:last] without the markers, in the function `where`."""
+    """A gap that the student fills: lines[first:last], without the markers, in the function `where`."""
 
     task: int
     title: str
@@ -29,7 +29,7 @@ class Gap:
 
 
 class Source:
-    """solution.py read. Its markers pair and stand in functions: tests/classroom/test_lessons.py holds them to that."""
+    """A solution.py and its gaps. tests/classroom/test_lessons.py checks that markers pair up inside functions."""
 
     def __init__(self, path: Path, number: int):
         self.path, self.number, self.text = path, number, path.read_text(encoding="utf-8")
@@ -47,21 +47,21 @@ class Source:
                 yield Gap(int(task), title.strip(), around[-1], indent, first, i - 1)
 
     def stub(self, gap: Gap) -> str:
-        """Return the message that stands in a gap of exercise.py."""
+        """Return the message of the NotImplementedError in a gap of exercise.py."""
         return f"{stub_start(self.number, gap.task)}: {gap.title}"
 
     def names(self, task: int | None = None) -> list[str]:
-        """Return the functions and classes, at the top of the file, that a task asks for, or any of them."""
+        """Return the top-level functions and classes that a task, or any task, asks for."""
         return list(dict.fromkeys(gap.where.partition(".")[0] for gap in self.gaps if task in (None, gap.task)))
 
 
 def stub_start(number: int, task: int | str) -> str:
-    """Return the beginning of a gap's message, by which the checker tells a task that was not started."""
+    """Return the start of a gap's message, by which the checker recognises a task that was not started."""
     return f"lesson {number:02}, task {task}"
 
 
 def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Yield (dotted name, node) of every function, outer ones first."""
+    """Yield (dotted name, node) for every function, outer functions first."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             name = f"{prefix}{node.name}"
@@ -73,7 +73,7 @@ def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.Functi
 
 
 def used_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield (line, dotted name) of all that is imported and of its attributes; "a.*" for `from a import *`."""
+    """Yield (line, dotted name) for every import and each use of its attributes; "a.*" for `from a import *`."""
     aliases = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,1 +1,1 @@
-"""Running a student's code in a process of its own, behind limits."""
+"""Sandboxes: running a student's code in a process of its own, with limits."""

@@ -1,6 +1,6 @@
-"""A student's file and the calls of its functions, beside their code. It computes and answers; nothing is judged here.
+"""Running a student's file and calling its functions, in the process of their code. Nothing is judged here.
 
-A function's result goes back as plain values, an exception as its types' names, message and line.
+A function's result is sent back as plain values, an exception as the names of its types, its message and its line.
 """
 
 import __future__
@@ -15,11 +15,11 @@ from typing import Any
 from minilora.classroom.sandbox import wire
 from minilora.classroom.sandbox.duties import Duties
 
-OUT_OF_MEMORY = 12  # the exit code of a process that could not answer for want of memory
+OUT_OF_MEMORY = 12  # exit code of a process that had no memory left to answer
 
 
 class Exercise:
-    """A student's file and the lesson's driver, and their functions to be called."""
+    """A student's file and the lesson's driver, whose functions can be called."""
 
     def __init__(self, job: dict[str, Any]):
         self.source, self.file = job["source"], job["file"]
@@ -31,10 +31,11 @@ class Exercise:
             exec(compile(text, f"{name}.py", "exec"), vars(self.modules[name]))
 
     def load(self, note: Callable[[bytes], object] = lambda line: None) -> bytes:
-        """Run the file statement by statement, past those that fail, and return the reply: the first exception.
+        """Run the file statement by statement, continue after those that fail, and reply with the first exception.
 
-        So a line that tries out what is not written yet does no harm to what is. A MemoryError ends the run: what
-        follows would have no room, and every task would wait for it anew. note: gets a statement's line before it runs.
+        So a line that tries out an unfinished function does not stop the rest of the file. A MemoryError does end the
+        run, because the rest would have no memory either, and every task would wait for it again. note: called with the
+        line number of each statement before it runs.
         """
         self.module.__file__ = self.file
         first, flags = None, 0
@@ -45,7 +46,7 @@ class Exercise:
             try:
                 code = compile(ast.Module([statement], []), self.file, "exec", flags=flags, dont_inherit=True)
                 exec(code, vars(self.module))
-            except BaseException as error:  # noqa: BLE001 (what the student's code raises is its answer)
+            except BaseException as error:  # noqa: BLE001 (an exception of the student's code is its answer)
                 described = self._describe(error, statement.lineno)
                 if isinstance(error, MemoryError):
                     return wire.pack({"raised": described})
@@ -54,19 +55,19 @@ class Exercise:
         return wire.pack({"raised": first} if first else {"value": None})
 
     def answer(self, request: dict[str, Any]) -> bytes:
-        """Call, and return the reply: the result or exception, and the first duty that has been neglected."""
+        """Call a function, and reply with its result or exception and the first neglected duty so far."""
         try:
             owner, first = (self.driver, [self.module]) if request["driver"] else (self.module, [])
             value = getattr(owner, request["name"])(*first, *request["arguments"])
             return wire.pack({"value": value, "breach": self.duties.breach})
-        except BaseException as error:  # noqa: BLE001 (what the student's code raises is its answer)
+        except BaseException as error:  # noqa: BLE001 (an exception of the student's code is its answer)
             return wire.pack({"raised": self._describe(error), "breach": self.duties.breach})
 
     def _describe(self, error: BaseException, statement: int | None = None) -> dict[str, Any]:
-        """Describe an exception: its type's names, the message, and the last of the student's lines on its way."""
+        """Describe an exception: the names of its types, the message, and the innermost line of the student's file."""
         try:
             message = str(error)[:500]
-        except BaseException:  # noqa: BLE001 (the __str__ is the student's, too)
+        except BaseException:  # noqa: BLE001 (__str__ may be the student's code, too)
             message = ""
         types = [kind.__name__ for kind in type(error).__mro__]
         lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == self.file]

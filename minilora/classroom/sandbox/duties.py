@@ -1,12 +1,12 @@
-"""What a function owes whoever calls it, whatever it computes: watched in the child, beside the student's code.
+"""Duties of every function towards its caller, whatever it computes. They are watched beside the student's code.
 
-    its arguments are afterwards as they were
-    its result shares no memory with them, nor with a result from before, unless nobody can write there
-    its result stays as it is when the function is called again
-    a model is afterwards in the mode that it was in, and NumPy's own settings are what they were
+    it leaves its arguments unchanged
+    its result shares no memory with them or with an earlier result, unless that memory is read-only
+    its result stays unchanged when the function is called again
+    it leaves a model in the mode (training or evaluation) that it was in, and NumPy's settings as they were
 
-Watched are calls from outside of the names that a lesson asks for: how a student's functions use one another is their
-own business. In checks.py, `promise(shares=True)` or `switches` lifts a duty from a name.
+Only calls from outside are watched, of the functions that a lesson asks for, because a student's functions may treat
+each other as they like. In checks.py, `promise(shares=True)` or `switches` lifts a duty from a function.
 """
 
 import inspect
@@ -22,23 +22,23 @@ from minilora.classroom.properties import array_of
 from minilora.nn import Module
 from minilora.tensor import Tensor
 
-KEPT = 12  # results that are looked at again
-DEEPEST = 4  # of values in values
-DUTIES = {"the mode of ": "mode", "NumPy's ": "settings"}  # what a place begins with: its duty
-PLAIN = (int, float, str, bool, type(None))  # of other things in a list, it is looked at which objects they are
+KEPT = 12  # earlier results that are compared again
+DEEPEST = 4  # levels of nested values that are compared
+DUTIES = {"the mode of ": "mode", "NumPy's ": "settings"}  # start of a place's name -> duty
+PLAIN = (int, float, str, bool, type(None))  # types compared by value; other items of a list by identity
 
 
 class Duties:
-    """watched: of a module, the functions and "Class.method"s; of each the duties that do not bind it."""
+    """A watch on functions of a module. watched: {"function" or "Class.method": the duties that do not bind it}."""
 
     def __init__(self, module: Any, watched: Mapping[str, Collection[str]]):
         self.module, self.watched = module, watched
-        self.breach: dict[str, Any] | None = None  # the first: "duty", "function", "name", "before", "after"
+        self.breach: dict[str, Any] | None = None  # the first breach: "duty", "function", "name", "before", "after"
         self._results: deque[tuple[str, np.ndarray, np.ndarray, bool]] = deque(maxlen=KEPT)
         self._is_inside = False
 
     def watch(self) -> None:
-        """Watch the functions from now on."""
+        """Start watching: replace each function by one that checks its duties."""
         for name in self.watched:
             *owner, last = name.split(".")
             holder = getattr(self.module, owner[0], None) if owner else self.module
@@ -60,24 +60,24 @@ class Duties:
                 result = function(*arguments, **named)
             finally:
                 self._is_inside = False
-                for before, now in ((facts, state_of(passed)[0]), (copies, arrays)):
-                    for place, was in before.items():
-                        if not _same(after := now.get(place, was), was):  # parts of a model may come and go
+                for before, after in ((facts, state_of(passed)[0]), (copies, arrays)):
+                    for place, old in before.items():
+                        if not _same(new := after.get(place, old), old):  # parts of a model may come and go
                             duty = next((DUTIES[start] for start in DUTIES if place.startswith(start)), "changed")
-                            self._break(duty, name, place, was, after)
-            self._look_at(name, result, [*arrays.items()])
+                            self._break(duty, name, place, old, new)
+            self._check_result(name, result, [*arrays.items()])
             return result
 
         return call
 
-    def _look_at(self, name: str, result: Any, arguments: list[tuple[str, np.ndarray]]) -> None:
-        """Note what of earlier results is not as it was, and what memory this result shares; keep its arrays."""
-        for function, array, was, _ in self._results:
-            if not _same(array, was):
-                self._break("result changed", name, f"an earlier result of {function}", was, array.copy())
+    def _check_result(self, name: str, result: Any, arguments: list[tuple[str, np.ndarray]]) -> None:
+        """Check that earlier results are unchanged and that this result shares no memory; keep its arrays for later."""
+        for function, array, old, _ in self._results:
+            if not _same(array, old):
+                self._break("result changed", name, f"an earlier result of {function}", old, array.copy())
         if isinstance(result, Tensor) and result.requires_grad and result._node is None:
             return  # a parameter
-        is_plain = not _holds_tensors(result)  # whether Tensors share memory is the library's own business
+        is_plain = not _holds_tensors(result)  # Tensors may share memory, as the library decides
         others = [*arguments, *((f"an earlier result of {f}", array) for f, array, _, plain in self._results if plain)]
         for _, array in parts_of(result):
             if not isinstance(array, np.ndarray):
@@ -88,7 +88,8 @@ class Duties:
                 if "shares" in self.watched[name]:
                     continue
             if is_plain and array.size:
-                others.append(("another part of it", array[(slice(0, 1),) * array.ndim]))  # parts may be interleaved
+                first = array[(slice(0, 1),) * array.ndim]  # one element, because parts may be interleaved in memory
+                others.append(("another part of it", first))
             self._results.append((name, array, array.copy(), is_plain))
 
     def _break(self, duty: str, function: str, name: str, before: Any = None, after: Any = None) -> None:
@@ -98,21 +99,21 @@ class Duties:
 
 
 def state_of(passed: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the `parts_of` values, by place: those that are no arrays, with NumPy's settings; and the arrays."""
+    """Return the `parts_of` values by place, in two dictionaries: all but arrays, with NumPy's settings; and arrays."""
     parts = [part for place, value in passed for part in parts_of(value, place)]
     arrays = {place: part for place, part in parts if isinstance(part, np.ndarray)}
-    drawn: Any = np.random.get_state()
+    generator: Any = np.random.get_state()
     settings = {
         "NumPy's warnings (np.seterr)": str(np.geterr()),
-        "NumPy's global generator": (drawn[2], drawn[1][:3].tolist()),
+        "NumPy's global generator": (generator[2], generator[1][:3].tolist()),
     }
     return {place: part for place, part in parts if not isinstance(part, np.ndarray)} | settings, arrays
 
 
 def parts_of(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Yield (place, what is there) of all that a call could change: "x", "batch['labels']", "state.absmax".
+    """Yield (place, part) for everything that a call could change: "x", "batch['labels']", "state.absmax".
 
-    Of a Tensor it is the array, of a model the modes, of what else a list or dictionary has, which objects they are.
+    The part is an array (also for a Tensor), a model's mode, or for other items of a list or dictionary their identity.
     """
     if (array := array_of(value)) is not None:
         yield place, array
@@ -144,6 +145,6 @@ def _is_shared(array: np.ndarray, other: np.ndarray) -> bool:
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
-    if isinstance(a, (list, dict)):  # whose items have places of their own
+    if isinstance(a, (list, dict)):  # the items have places of their own
         return len(a) == len(b) and (isinstance(a, list) or a.keys() == b.keys())
-    return a is b or a == b  # NaN is what it was
+    return a is b or a == b  # `is`, because NaN does not equal itself

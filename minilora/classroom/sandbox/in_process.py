@@ -1,11 +1,11 @@
-"""Running a student's code in this process, where there are no others: in a page of a browser, and on Windows.
+"""Running a student's code in this process, for platforms without child processes: a browser page, and Windows.
 
     with InProcess() as sandbox, sandbox.start(job) as session:
         session.call("lora_forward", x, W, A, B, 16.0, 8)
 
-Values pass through the same lines as to a child, and the answers are the same. The process is missing: nobody ends an
-endless loop, memory has no limit, and whoever changes NumPy changes it for the checker. That is good enough for a
-student's own use; marks come from `isolated.py`.
+Values are encoded as for a child process, and the answers are the same. But nothing ends an endless loop, memory has no
+limit, and code that changes NumPy changes it for the checker, too. That is good enough for students who check their own
+work; marks use `isolated.py`.
 """
 
 import io
@@ -22,31 +22,31 @@ from minilora.classroom.sandbox import wire
 from minilora.classroom.sandbox.child import Exercise
 from minilora.classroom.sandbox.runner import Job, Sandbox, Session
 
-_RANDOM = random.getstate(), np.random.get_state()  # every session begins with them, as every forked child does
+_RANDOM = random.getstate(), np.random.get_state()  # every session starts from these, as every forked child does
 
 
 def sandbox_here() -> Sandbox:
-    """Return a sandbox with processes, if there are processes."""
+    """Return a sandbox with child processes if the platform has them, or else one without."""
     return InProcess() if sys.platform in ("emscripten", "win32") else Sandbox()
 
 
 class InProcess(Sandbox):
-    """As Sandbox, without processes and limits."""
+    """A Sandbox without processes and limits."""
 
     held = ()
 
     def start(self, job: Job, seconds: float | None = None) -> Session:
-        """Run the file; seconds means nothing."""
+        """Run the file. seconds is ignored, because there is no limit of time."""
         return LocalSession(self, job, self.seconds)
 
 
 class LocalSession(Session):
-    """As Session, with the student's file in this process."""
+    """A Session with the student's file in this process."""
 
     def _open(self) -> None:
         self._printed, self._trace = io.BytesIO(), io.BytesIO()
         self._output = io.TextIOWrapper(self._printed, "utf-8", "replace", write_through=True)
-        self._context = copy_context()  # no_grad is part of it
+        self._context = copy_context()  # isolates context variables, such as no_grad's
         random.setstate(_RANDOM[0])
         np.random.set_state(_RANDOM[1])
 
@@ -61,7 +61,7 @@ class LocalSession(Session):
             ):
                 return wire.unpack(self._context.run(self._answer, wire.unpack(request)))
         finally:
-            for name, module in before.items():  # a notebook may have imported its own
+            for name, module in before.items():  # restore modules of these names, which a notebook may have imported
                 if module is None:
                     sys.modules.pop(name, None)
                 else:

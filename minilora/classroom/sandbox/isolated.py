@@ -1,7 +1,7 @@
-"""Running the code of others, for marks: the runner of `check`, in a namespace that bubblewrap makes.
+"""Running other people's code, for marks: the sandbox of `check`, inside a namespace made by bubblewrap.
 
-There, files are those of Python, its packages and minilora alone, and cannot be changed; SCRATCH is empty before each
-run. There is no home, no lesson and so no solution, no course, no network, and no process but its own.
+Inside, only the files of Python, its packages and minilora exist, all read-only. The folder SCRATCH is empty before
+each run. There is no home folder, no lesson and so no solution, no course, no network, and no other process.
 """
 
 import shutil
@@ -17,11 +17,11 @@ from minilora.errors import MiniloraError
 
 SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/nix/store")
 SCRATCH = "/scratch"
-CONTAINER = "or grade in a Linux container that has it (docs/teachers.md, Containers)"
+CONTAINER = "or grade in a Linux container that has it (see Containers in docs/teachers.md)"
 
 
 class Isolated(Sandbox):
-    """A Sandbox for marks: one for each student. Raises MiniloraError if bubblewrap cannot be used here."""
+    """A Sandbox for marks; use one per student. Raises MiniloraError if bubblewrap does not work here."""
 
     held = ("limits", "bubblewrap")
 
@@ -31,7 +31,7 @@ class Isolated(Sandbox):
 
 @cache
 def bubblewrap() -> list[str]:
-    """Return the command that stands in front of Python. Raises MiniloraError if it does not work here."""
+    """Return the bubblewrap command to put in front of Python. Raises MiniloraError if it does not work here."""
     program = shutil.which("bwrap")
     if program is None:
         raise MiniloraError(f"marks need bubblewrap, which is not installed: apt install bubblewrap, {CONTAINER}")
@@ -41,12 +41,12 @@ def bubblewrap() -> list[str]:
     for folder in folders:
         command += ["--ro-bind-try", folder, folder]
     command += ["--ro-bind", str(PACKAGE), str(PACKAGE)]
-    for answers in ("lessons", "tests"):  # also if Python's own folder is the clone
+    for answers in ("lessons", "tests"):  # hide them even if one of the folders above is the clone itself
         if (hidden := PACKAGE.parent / answers).is_dir():
             command += ["--tmpfs", str(hidden), "--remount-ro", str(hidden)]
     command += ["--dev", "/dev", "--remount-ro", "/dev", "--tmpfs", SCRATCH, "--remount-ro", "/", "--chdir", SCRATCH]
-    tried = subprocess.run([*command, sys.executable, "-c", ""], capture_output=True, text=True)
-    if tried.returncode:
-        why = " ".join(tried.stderr.split())[:200]
+    trial = subprocess.run([*command, sys.executable, "-c", ""], capture_output=True, text=True)
+    if trial.returncode:
+        why = " ".join(trial.stderr.split())[:200]
         raise MiniloraError(f"marks need bubblewrap, which does not work here ({why}): allow it, {CONTAINER}")
     return command

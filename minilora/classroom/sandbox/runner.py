@@ -1,13 +1,13 @@
-"""Running a student's code, from the checker's side.
+"""Running a student's code in child processes: the checker's side.
 
     with Sandbox() as sandbox, sandbox.start(job) as session:
         session.call("lora_forward", x, W, A, B, 16.0, 8)
 
-Inputs and judgement stay here; what comes back are plain values. Whatever the code does, `call` returns or raises
-RunFailed. The limit is of processor time, so that a right answer is right on a busy machine, too; code that waits uses
-none, and is ended by the wall clock much later.
+Inputs and judgement stay in this process, and only plain values come back. Whatever the code does, `call` returns or
+raises RunFailed. Processor time is limited, so that a right answer also passes on a busy machine. Code that only waits
+uses none, so a much longer limit of wall-clock time ends it.
 
-This protects against accidents, on the student's own machine. Marks run the code of others: see `isolated.py`.
+This protects students from accidents on their own machine. Marks run other people's code: see `isolated.py`.
 """
 
 import os
@@ -29,12 +29,12 @@ from minilora.classroom.sandbox import wire
 from minilora.classroom.sandbox.child import OUT_OF_MEMORY
 from minilora.errors import escape
 
-SECONDS = 10.0  # of processor time for one task, loading the file included
-PATIENCE = 6  # times as many seconds on the wall clock
-PRINTED_KEPT, TRACE_KEPT = 20_000, 2**18  # bytes of what the code prints, and of where it was
-NO_ANSWER, ENDED = "what came back is no answer", "the process ended before it gave an answer"
+SECONDS = 10.0  # processor time for one task, including loading the file
+PATIENCE = 6  # wall-clock time allowed, as a multiple of the processor time
+PRINTED_KEPT, TRACE_KEPT = 20_000, 2**18  # bytes to keep of the printed text, and of the trace
+NO_ANSWER, ENDED = "the process sent something that is not an answer", "the process ended before it gave an answer"
 TOO_MUCH_MEMORY = "It asked for more memory than an exercise may have."
-WAITED = "It waited: for a sleep, a lock or input? If there is none of these, the machine is busy: check again."
+WAITED = "Does it wait for a sleep, a lock or input? If not, the machine may be busy: check again."
 PACKAGE = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -43,10 +43,10 @@ ENVIRONMENT = {
 
 
 class RunFailed(Exception):
-    """The code came to no result: it ran too long, ended its process, or sent what is no answer.
+    """The code gave no result: it ran too long, ended its process, or sent something that is not an answer.
 
-    line: of the student's file, if it is known. statement: the first line of the statement that was running, if the
-    file did not come to its end.
+    line: the line of the student's file, if it is known. statement: if the file did not run to its end, the first line
+    of the statement that was running.
     """
 
     def __init__(self, message: str, line: int | None = None, hint: str = "", statement: int | None = None):
@@ -56,19 +56,19 @@ class RunFailed(Exception):
 
 @dataclass
 class Job:
-    """Text of a student, with what the lesson has beside it."""
+    """A student's code, with the modules that the lesson puts beside it."""
 
     source: str
     file: str  # name for messages
-    modules: dict[str, str] = field(default_factory=dict)  # "driver", and others that it may import: their texts
-    watched: dict[str, list[str]] = field(default_factory=dict)  # name -> duties that do not bind it: see duties.py
+    modules: dict[str, str] = field(default_factory=dict)  # name -> text: "driver", and modules that it may import
+    watched: dict[str, list[str]] = field(default_factory=dict)  # name -> duties that do not bind it (see duties.py)
 
 
 @dataclass
 class Raised:
-    """An exception in the student's code: its type's names (the class's first), the message, the line.
+    """An exception in the student's code: the names of its type and base types, the message, and the line.
 
-    statement: of one at the top of the file, the first line of the statement.
+    statement: for an exception at the top level of the file, the first line of the statement.
     """
 
     types: list[str]
@@ -81,18 +81,18 @@ class Raised:
 
 
 class Session(AbstractContextManager):
-    """One child with a student's file that was run, and its functions to be called.
+    """A child process that has run a student's file and whose functions can be called.
 
-    `error`: the first exception of the file's own lines, or None.
+    `error`: the first exception at the top level of the file, or None.
     """
 
-    breach: dict | None = None  # the first duty that was neglected: see duties.py
-    printed = trace = b""  # once it is closed
+    breach: dict | None = None  # the first neglected duty (see duties.py)
+    printed = trace = b""  # set when the session is closed
     _is_open = _is_loading = True
 
     def __init__(self, sandbox: "Sandbox", job: Job, seconds: float):
-        self.sandbox, self.job, self.seconds = sandbox, job, ceil(seconds)  # the system counts in whole ones
-        self._patience = self.seconds * sandbox.patience  # what is left of it
+        self.sandbox, self.job, self.seconds = sandbox, job, ceil(seconds)  # setrlimit takes whole seconds
+        self._patience = self.seconds * sandbox.patience  # seconds of wall-clock time that are left
         self._open()
         answer = self._ask(vars(job) | {"seconds": self.seconds, "patience": self._patience})
         self.error = answer if isinstance(answer, Raised) else None
@@ -104,19 +104,19 @@ class Session(AbstractContextManager):
         self.close()
 
     def call(self, name: str, *arguments: object, driver: bool = False, layout: str = "") -> object:
-        """Return what the student's function (or the driver's) returns, or a Raised. Raises RunFailed.
+        """Call a function of the student's file (or the driver's), and return its result or a Raised. Raises RunFailed.
 
-        layout: of the arrays among the arguments, "read-only" or "strided".
+        layout: memory layout of the arrays among the arguments, "read-only" or "strided".
         """
         return self._ask({"name": name, "arguments": arguments, "driver": driver}, layout)
 
     def again(self) -> "Session":
-        """Run the same job from its beginning; this session ends."""
+        """Close this session, and start another one with the same job."""
         self.close()
         return self.sandbox.start(self.job, self.seconds)
 
     def close(self) -> tuple[int | None, float]:
-        """End it; return the child's exit code, negative for a signal, and the processor time that it took."""
+        """End the session; return the child's exit code (negative for a signal) and the processor time it took."""
         if not self._is_open:
             return None, 0.0
         self._is_open = False
@@ -128,7 +128,7 @@ class Session(AbstractContextManager):
         return ended
 
     def _ask(self, request: dict[str, Any], layout: str = "") -> object:
-        """Return the value that answers the request, or a Raised."""
+        """Send a request, and return the value of the answer, or a Raised."""
         answer = self._exchange(wire.pack(request, layout))
         match answer:
             case {"breach": {"duty": str(), "function": str(), "name": str()} as breach}:
@@ -141,7 +141,7 @@ class Session(AbstractContextManager):
                 return Raised([str(kind) for kind in types], message, line, at)
         raise self._failure(NO_ANSWER)
 
-    # What passes between the processes; in_process.py has these without any
+    # Communication with the child; in_process.py overrides these methods
 
     def _open(self) -> None:
         self._printed: IO[bytes] = TemporaryFile()  # noqa: SIM115 (`close` closes them)
@@ -151,7 +151,7 @@ class Session(AbstractContextManager):
             self.sandbox.order(b"s", [theirs.fileno(), self._printed.fileno(), self._trace.fileno()])
 
     def _exchange(self, request: bytes) -> object:
-        """Send a request; return the answer. Raises RunFailed."""
+        """Send a packed request, and return the answer. Raises RunFailed."""
         deadline = time.monotonic() + self._patience
         try:
             self._connection.settimeout(self._patience)
@@ -171,44 +171,45 @@ class Session(AbstractContextManager):
         return self.sandbox.order(b"q")
 
     def _failure(self, message: str, hint: str = "", line: int | None = None) -> RunFailed:
-        """End the session; return the error to raise, with the cause as far as the child's end tells it."""
+        """End the session, and return the error to raise, with the cause as far as the child's exit code shows it."""
         if message == ENDED:
-            time.sleep(0.02)  # so that how it ended is known
+            time.sleep(0.02)  # so that the exit code is known
         code, used = self.close()
         trace = self.trace.decode("utf-8", "replace")
-        if code == -signal.SIGXCPU or code in (None, -signal.SIGKILL) and used > 0.8 * self.seconds:  # it counts ticks
+        ran_out = used > 0.8 * self.seconds  # below 1, because the system counts time in ticks
+        if code == -signal.SIGXCPU or code in (None, -signal.SIGKILL) and ran_out:
             message, hint = f"still running after {self.seconds} s of processor time", "Does a loop end?"
         elif hint == WAITED:
             wall = self.seconds * self.sandbox.patience
-            message = f"no answer after {wall:g} s, in which it computed for {used:.1f} s"
+            message = f"no answer after {wall:g} s, of which it computed for {used:.1f} s"
         elif code in (OUT_OF_MEMORY, -signal.SIGKILL):
             message, hint = ENDED, TOO_MUCH_MEMORY
         elif code is not None and code < 0:
             message = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
-        at = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', trace)  # if the child could still tell it
-        begun = re.findall(r"^(\d{1,9})$", trace, re.MULTILINE) if self._is_loading else ()
-        return RunFailed(message, line or (int(at[1]) if at else None), hint, int(begun[-1]) if begun else None)
+        at = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', trace)  # if the child could still write it
+        started = re.findall(r"^(\d{1,9})$", trace, re.MULTILINE) if self._is_loading else ()
+        return RunFailed(message, line or (int(at[1]) if at else None), hint, int(started[-1]) if started else None)
 
 
 class Sandbox(AbstractContextManager):
-    """Runs jobs in child processes behind limits. Close it, or use it as a context.
+    """A runner of jobs in child processes with limits. Close it, or use it as a context manager.
 
-    seconds: of processor time for each session, in whole ones; patience: times as many seconds may pass while the
-    code is waited for.
+    seconds: processor time for each session, rounded up to whole seconds. patience: the wall-clock time that a session
+    may take, as a multiple of `seconds`.
     """
 
-    held: tuple[str, ...] = ("limits",)  # what keeps the code in, for reports
+    held: tuple[str, ...] = ("limits",)  # how the code is contained, for reports
 
     def __init__(self, seconds: float = SECONDS, patience: float = PATIENCE):
         self.seconds, self.patience = seconds, patience
-        self.used = 0.0  # seconds of processor time, by all sessions so far
+        self.used = 0.0  # seconds of processor time used by all sessions so far
         self._process: subprocess.Popen | None = None
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def _command(self) -> tuple[Sequence[str], dict[str, str]]:
-        """Return what stands in front of the command, and its environment."""
+        """Return the words to put in front of the server's command, and its environment."""
         names = {"MINILORA_BACKEND", "PYTHONFAULTHANDLER"}
         return [], {name: value for name, value in os.environ.items() if name not in names}
 
@@ -230,7 +231,7 @@ class Sandbox(AbstractContextManager):
             )
 
     def start(self, job: Job, seconds: float | None = None) -> Session:
-        """Start a child that runs the job. Raises RunFailed if the file does not come to its end."""
+        """Start a child that runs the job. Raises RunFailed if the file does not run to its end."""
         if self._process is not None and self._process.poll() is not None:
             self.close()
         if self._process is None:
@@ -238,7 +239,7 @@ class Sandbox(AbstractContextManager):
         return Session(self, job, seconds or self.seconds)
 
     def order(self, order: bytes, files: Sequence[int] = ()) -> tuple[int | None, float]:
-        """Send an order to the server; return how the child before it ended, and the processor time that it took."""
+        """Send an order to the server; return the previous child's exit code and the processor time it took."""
         try:
             socket.send_fds(self._control, [order], files)
             code, used = wire.receive(self._control, time.monotonic() + 60)
@@ -249,7 +250,7 @@ class Sandbox(AbstractContextManager):
         return code, used
 
     def close(self) -> None:
-        """End whatever runs: the server does so itself as its socket closes."""
+        """End the server, which ends its child when its socket closes."""
         if self._process is None:
             return
         self._control.close()

@@ -1,9 +1,9 @@
-"""The process between the checker and a student's code: it forks one child a job, and ends it.
+"""The process between the checker and a student's code: it forks a child for each job, and ends it.
 
-It has NumPy and minilora's floors loaded, so that a child starts in milliseconds, and never runs what a student wrote.
-The checker speaks to it over a socket. Each order, and the socket's end, ends the child before; b"s" with three files
-starts one: on a socket, with a file for what it prints and one for where it is in the end. The reply says how the child
-before ended, and the processor time that it took.
+NumPy and the parts of minilora that most lessons use are loaded here, so that a child starts in milliseconds. No
+student's code ever runs in this process. The checker talks to it over a socket. Every order, and the end of the socket,
+ends the previous child. The order b"s" starts a new one and brings three files: a socket, a file for what the child
+prints, and a file for its trace. The reply has the previous child's exit code and the processor time it took.
 """
 
 import faulthandler
@@ -23,17 +23,17 @@ from minilora.classroom.sandbox.child import OUT_OF_MEMORY, Exercise
 
 LIMITS = {
     "RLIMIT_AS": 2_500_000_000,  # bytes
-    "RLIMIT_FSIZE": 16 * 2**20,  # bytes, of what is printed as well
+    "RLIMIT_FSIZE": 16 * 2**20,  # bytes per file, including the printed text
     "RLIMIT_NOFILE": 64,
     "RLIMIT_CORE": 0,
-    "RLIMIT_NPROC": 4096,  # of this user altogether, so that a bomb of processes ends; it does not bind the superuser
+    "RLIMIT_NPROC": 4096,  # of all of the user's processes, to stop a fork bomb; it does not bind the superuser
 }
 
 
 def main(control_fd: int, is_isolated: bool) -> None:
-    """Serve until the checker is gone. is_isolated: in a namespace of its own."""
-    assert not is_isolated or os.getpid() < 9, "every process here is killed after each job"
-    for name in ("optim", "nn", "ops"):  # what most lessons use
+    """Serve orders until the checker closes the socket. is_isolated: True in a process namespace of its own."""
+    assert not is_isolated or os.getpid() < 9, "every process of this namespace is killed after each job"
+    for name in ("optim", "nn", "ops"):  # most lessons use these
         import_module(f"minilora.{name}")
     control = socket.socket(fileno=control_fd)
     folder = os.getcwd() if is_isolated else tempfile.mkdtemp(prefix="minilora-check-")
@@ -55,9 +55,9 @@ def main(control_fd: int, is_isolated: bool) -> None:
 
 
 def end(child: int, is_isolated: bool) -> tuple[int | None, float]:
-    """Kill the child and its group; in a namespace of its own, everything there.
+    """Kill the child and its process group, or every process if the namespace is our own.
 
-    Returns the child's exit code, negative for a signal, None if it still ran, and the processor time that it took.
+    Returns the child's exit code (negative for a signal, None if it was still running) and the processor time it took.
     """
     is_over, status, usage = os.wait4(child, os.WNOHANG)
     for pid in (-1,) if is_isolated else (-child,) if is_over else (-child, child):
@@ -69,7 +69,7 @@ def end(child: int, is_isolated: bool) -> tuple[int | None, float]:
 
 
 def clear(folder: str) -> None:
-    """Remove what a child left in its folder."""
+    """Remove everything that a child left in its folder."""
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path, ignore_errors=True)
@@ -78,7 +78,7 @@ def clear(folder: str) -> None:
 
 
 def run(folder: str, connection_fd: int, printed: int, trace: int) -> None:
-    """Answer a job's requests in this new child, and end the process."""
+    """Answer the requests of one job in this new child. Ends the process, so it never returns."""
     try:
         os.setpgid(0, 0)
         os.chdir(folder)
@@ -87,8 +87,8 @@ def run(folder: str, connection_fd: int, printed: int, trace: int) -> None:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         connection = socket.socket(fileno=connection_fd)
         job = wire.receive(connection)
-        faulthandler.register(signal.SIGXCPU, file=trace, chain=True)  # where it is as its processor time ends
-        faulthandler.dump_traceback_later(0.9 * job["patience"], file=trace)  # a thread: there may be none later
+        faulthandler.register(signal.SIGXCPU, file=trace, chain=True)  # writes the line on which the time ran out
+        faulthandler.dump_traceback_later(0.9 * job["patience"], file=trace)  # now: it may get no thread later
         limit(job["seconds"])
         exercise = Exercise(job)
         connection.sendall(exercise.load(partial(os.write, trace)))
@@ -96,15 +96,15 @@ def run(folder: str, connection_fd: int, printed: int, trace: int) -> None:
             reply = exercise.answer(wire.receive(connection))
             sys.stdout.flush()
             connection.sendall(reply)
-    except MemoryError:  # of what the student's code still holds there was no room for the answer
+    except MemoryError:  # the student's code holds so much that no room is left for the answer
         os._exit(OUT_OF_MEMORY)
     finally:
         os._exit(0)
 
 
 def limit(seconds: int) -> None:
-    """Limit this process for good. seconds: of processor time."""
+    """Set the limits of this process; they cannot be raised again. seconds: processor time."""
     for name, most in {**LIMITS, "RLIMIT_CPU": seconds}.items():
-        later = int(name == "RLIMIT_CPU")  # a second from SIGXCPU, which can be ignored, to SIGKILL
-        with suppress(OSError, ValueError):  # macOS refuses some; a limit that is lower already stays
-            resource.setrlimit(getattr(resource, name), (most, most + later))
+        grace = int(name == "RLIMIT_CPU")  # one second from SIGXCPU, which can be ignored, to SIGKILL
+        with suppress(OSError, ValueError):  # macOS rejects some limits; a lower limit that is already set stays
+            resource.setrlimit(getattr(resource, name), (most, most + grace))

@@ -1,8 +1,8 @@
-"""Plain values as lines: numbers, text, lists, tuples, dictionaries and numeric arrays, and nothing that runs.
+"""Encoding of values as lines: numbers, text, lists, tuples, dictionaries and numeric arrays, and no code.
 
 A line is JSON, in which a tuple is {"tuple": [...]}, a dictionary {"dict": [[key, value], ...]}, an array {"array":
-[dtype, shape, bytes in C order as base64]}, and what cannot be sent {"odd": its type's name}. The other side may run a
-student's code: lines have a longest length, and nothing is unpickled.
+[dtype, shape, bytes in C order as base64]}, and any value that cannot be sent {"odd": the name of its type}. The other
+side may be a student's code, so lines have a maximum length and nothing is unpickled.
 """
 
 import json
@@ -19,13 +19,13 @@ import numpy as np
 from minilora.tensor import Tensor
 
 LINE_LIMIT = 2**24  # bytes
-DEPTH_LIMIT = 20  # of values in values
+DEPTH_LIMIT = 20  # levels of nested values
 DTYPE = re.compile(r"\|b1|\|[iu]1|[<>][iuf][248]")
 
 
 @dataclass
 class Unserializable:
-    """Stands for a value that cannot be sent, by the name of its type."""
+    """A placeholder for a value that cannot be sent. kind: the name of its type."""
 
     kind: str
 
@@ -34,10 +34,10 @@ class Unserializable:
 
 
 def pack(value: object, layout: str = "") -> bytes:
-    """Make a line. Tensors are sent as their arrays; what cannot be sent, as its type's name.
+    """Encode a value as a line. Tensors are sent as their arrays, values that cannot be sent as an Unserializable.
 
-    layout: of arrays where they are read; "read-only", or "strided": every second element, the last axis slowest.
-    Raises OverflowError if the line would be too long.
+    layout: how arrays lie in memory after decoding: "", "read-only", or "strided" (every second element, with the last
+    axis varying slowest). Raises OverflowError if the line would be too long.
     """
 
     def tree(x: Any, depth: int) -> Any:
@@ -53,7 +53,7 @@ def pack(value: object, layout: str = "") -> bytes:
             if DTYPE.fullmatch(native.str) and x.nbytes <= LINE_LIMIT:
                 text = b64encode(x.astype(native, copy=False).tobytes()).decode()
                 return {"array": [native.str, x.shape, text, layout]}
-        elif isinstance(x, (list, tuple)) and depth < DEPTH_LIMIT:  # or what is derived from them, as a namedtuple is
+        elif isinstance(x, (list, tuple)) and depth < DEPTH_LIMIT:  # includes subclasses, such as a namedtuple
             items = [tree(item, depth + 1) for item in x]
             return items if isinstance(x, list) else {"tuple": items}
         elif isinstance(x, dict) and depth < DEPTH_LIMIT:
@@ -69,15 +69,15 @@ def pack(value: object, layout: str = "") -> bytes:
 
 
 def unpack(line: bytes) -> Any:
-    """Read a line. Raises ValueError."""
+    """Decode a line. Raises ValueError."""
     try:
         return json.loads(line, object_hook=_value)
     except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError("no line of values") from error
+        raise ValueError("the line does not encode a value") from error
 
 
 def _value(tree: dict[str, Any]) -> Any:
-    """Return the value that `pack` made a tree of, its parts read already."""
+    """Decode a JSON object whose parts are already decoded."""
     match tree:
         case {"tuple": list() as items}:
             return tuple(items)
@@ -91,13 +91,13 @@ def _value(tree: dict[str, Any]) -> Any:
                 return np.moveaxis(np.repeat(np.moveaxis(array, -1, 0), 2, axis=0)[::2], 0, -1)
             array.flags.writeable = layout != "read-only"
             return array
-    raise ValueError("a value of a kind that is not sent")
+    raise ValueError("the line has a value of an unknown kind")
 
 
 def receive(connection: socket.socket, deadline: float = inf) -> Any:
     """Read the next value from a socket.
 
-    Raises EOFError at its end, TimeoutError at the deadline (by time.monotonic()), and ValueError.
+    Raises EOFError if the socket is closed, TimeoutError at the deadline (by time.monotonic()), and ValueError.
     """
     line = bytearray()
     while not line.endswith(b"\n"):
@@ -109,5 +109,5 @@ def receive(connection: socket.socket, deadline: float = inf) -> Any:
             raise EOFError
         line += piece
         if len(line) > LINE_LIMIT:
-            raise ValueError("a line is too long")
+            raise ValueError("the line is too long")
     return unpack(bytes(line))
