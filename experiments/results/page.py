@@ -73,7 +73,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     `comparison.METHOD.NAME` with a name of `comparison_report.IN_TEXTS`; `study.NAME`, a sentence, and
     `study.NAME.smollm2`; `study.NAME.table`, all its runs; `jargon.NAME`, see `jargon.values`; `scaling.speeds`, two
     ranks over each link; `scaling.sentence`, `reviews.table` and `reviews.sentence`, and so of each task of CURVES;
-    those of `Founding.values`; `windows.table` and `windows.sentence`.
+    those of `Founding.values`; `windows.table`, `windows.sentence` and `windows.base.SIZE`.
     """
     compared, steps = measured_comparison(root), scaling.read(root / PACKAGED / scaling.FILE)
     grids = {f"{task}.table": result.grid() for task, result in measured_curves(root).items()}
@@ -92,6 +92,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     found |= jargon.values(jargon.read(root / PACKAGED / jargon.FILE))
     if windows := measured_windows(root):
         found |= {"windows.table": f"\n\n{markdown(windows.grid())}\n\n", "windows.sentence": windows.sentence()}
+        found |= {f"windows.base.{size}": f"{windows.base(size):.3f}" for size in windows.sizes}
     return found | {"scaling.sentence": scaling.sentence(steps)}
 
 
@@ -175,6 +176,10 @@ def _paragraphs(root: Path) -> Iterator[str]:
             yield f"**Once more on SmolLM2-135M.** {large[name].sentence()}"
             yield from _origin(root, large[name].records, f"python -m experiments study {name} --model {LARGE}")
             yield _table(large[name].grid())
+    for name, study in STUDIES.items():
+        if name not in measured_studies(root):
+            yield f"## {study.question}"
+            yield f"Not measured yet: `python -m experiments study {name}`."
     if found.rows:
         yield from _models(root, found)
     if windows := measured_windows(root):
