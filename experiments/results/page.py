@@ -163,23 +163,7 @@ def _paragraphs(root: Path) -> Iterator[str]:
     yield from _origin(root, compared.records, "python -m experiments compare")
     yield from map(_table, (comparison_report.quality_grid(compared), comparison_report.cost_grid(compared)))
     yield from (_figure(name, draw.__doc__) for name, draw in comparison_report.FIGURES.items())
-    large = measured_studies(root, LARGE)
-    for name, study in measured_studies(root).items():
-        quick = " --quick" * (study.settings["base"] is not None)  # a smaller base than the package's
-        yield f"## {study.question}"
-        yield from _origin(root, study.records, f"python -m experiments study {name}{quick}")
-        yield _table(study.grid())
-        yield _figure(f"study-{name}", study.figure.__doc__)
-        yield f"**Ours.** {study.sentence()}"
-        yield f"**Published.** {study.published}"
-        if name in large:
-            yield f"**Once more on SmolLM2-135M.** {large[name].sentence()}"
-            yield from _origin(root, large[name].records, f"python -m experiments study {name} --model {LARGE}")
-            yield _table(large[name].grid())
-    for name, study in STUDIES.items():
-        if name not in measured_studies(root):
-            yield f"## {study.question}"
-            yield f"Not measured yet: `python -m experiments study {name}`."
+    yield from _studies(root)
     if found.rows:
         yield from _models(root, found)
     if windows := measured_windows(root):
@@ -247,6 +231,27 @@ def _labelled(found: founding.Founding) -> dict[str, compare_model_report.ModelR
     """Return the comparisons on tasks with labels, by what they are about."""
     names = {subject: words.partition(",")[0] for subject, words in founding.SUBJECTS.items()}
     return {names[subject]: result for subject, result in found.results.items() if result.has_labels}
+
+
+def _studies(root: Path) -> Iterator[str]:
+    """Return the study sections, and the names of what is not measured yet."""
+    large = measured_studies(root, LARGE)
+    for name, study in measured_studies(root).items():
+        quick = " --quick" * (study.settings["base"] is not None)  # a smaller base than the package's
+        yield f"## {study.question}"
+        yield from _origin(root, study.records, f"python -m experiments study {name}{quick}")
+        yield _table(study.grid())
+        yield _figure(f"study-{name}", study.figure.__doc__)
+        yield f"**Ours.** {study.sentence()}"
+        yield f"**Published.** {study.published}"
+        if name in large:
+            yield f"**Once more on SmolLM2-135M.** {large[name].sentence()}"
+            yield from _origin(root, large[name].records, f"python -m experiments study {name} --model {LARGE}")
+            yield _table(large[name].grid())
+    for name, study in STUDIES.items():
+        if name not in measured_studies(root):
+            yield f"## {study.question}"
+            yield f"Not measured yet: `python -m experiments study {name}`."
 
 
 def _models(root: Path, found: founding.Founding) -> Iterator[str]:

@@ -44,6 +44,7 @@ class RetentionSettings(StudySettings):
     kinds: tuple[str, ...] = tuple(row for row in ROWS if row != SCRATCH)
     values: tuple[int, ...] = (-3, -2, -1, 0, 1, 2)
     steps: tuple[int, ...] = (60, 240)
+    more_seeds: tuple[int, ...] = (3, 4, 5)  # of the shortest trainings: three seeds decide little among 15 methods
     long: tuple[int, ...] = (960,)  # steps, for these methods:
     long_kinds: tuple[str, ...] = ("full", "lora", "ia3", "prefix")
     characters: int = 200_000
@@ -60,13 +61,14 @@ class Retention(Study):
         "(Shenfeld et al. 2025, RL's Razor); LoRA learns less and forgets less (Biderman et al. 2024)."
     )
     full = RetentionSettings()
-    quick = full.quick(kinds=("full", "lora", "prefix"), values=(-1, 0, 1), steps=(60,), long=())
+    quick = full.quick(kinds=("full", "lora", "prefix"), values=(-1, 0, 1), steps=(60,), more_seeds=(), long=())
     large = RetentionSettings(
         model="smollm2",
         kinds=("full", "lora", "lora-qv", "ia3", "prefix"),
         values=(-2, -1, 0, 1),
         long=(),
         seeds=(0, 1),
+        more_seeds=(),
         batch_size=2,
         test_characters=10_000,
         validation_characters=6_000,
@@ -76,7 +78,9 @@ class Retention(Study):
     def cells(cls, settings: RetentionSettings) -> list[tuple]:
         """Return the keys, a seed of all methods after the other, so that a run that is cut off is balanced."""
         runs = []
-        for steps, seed in product(settings.steps + settings.long, settings.seeds):
+        lengths = settings.steps + settings.long
+        trainings = [(lengths[0], seed) for seed in settings.seeds + settings.more_seeds]
+        for steps, seed in trainings + list(product(lengths[1:], settings.seeds)):
             kinds = settings.long_kinds if steps in settings.long else settings.kinds
             runs += [(row, steps, value, seed) for row, value in product(kinds, settings.values)]
         return [("base",), *runs]
