@@ -248,9 +248,9 @@ def _studies(root: Path) -> Iterator[str]:
             yield f"**Once more on SmolLM2-135M.** {large[name].sentence()}"
             yield from _origin(root, large[name].records, f"python -m experiments study {name} --model {LARGE}")
             yield _table(large[name].grid())
-    for name, study in STUDIES.items():
+    for name, kind in STUDIES.items():
         if name not in measured_studies(root):
-            yield f"## {study.question}"
+            yield f"## {kind.question}"
             yield f"Not measured yet: `python -m experiments study {name}`."
 
 
