@@ -152,7 +152,7 @@ class Ledger:
             )
             claim = f"{better.upper()} harms less than {worse.upper()}"
             yield Line(claim, dettmers, "bits/char lost more", 0, inf, loss, 4)
-        gptq = self.of("gptq", lambda study: study.more(("int4", "gptq"), ("int4", "nearest")))
+        gptq = self.of("gptq", lambda study: study.paired("lost", ("int4", "gptq"), ("int4", "nearest")))
         yield Line("GPTQ harms less than rounding", "Frantar et al. 2022", "bits/char lost more", -inf, 0, gptq, 4)
 
     def _others(self) -> Iterator[Line]:
