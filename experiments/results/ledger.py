@@ -176,7 +176,8 @@ class Ledger:
         words = []
         for size in (SMALL, LARGE):
             counts = Counter(line.verdict(size) for line in self.lines if line.measured.get(size))
-            words.append(f"{size}: {listed(f'{count} {word}' for word, count in sorted(counts.items()))}")
+            if counts:
+                words.append(f"{size}: {listed(f'{count} {word}' for word, count in sorted(counts.items()))}")
         return (
             "A claim is shown if the whole 95 % interval of the effect lies where it says, refuted if none of it does, "
             "else undecided. Visible: the smallest true effect whose interval would have excluded 0 in 4 of 5 such "
