@@ -97,14 +97,14 @@ class ModelResult(Result):
         return Spread.of(self.scale * one[self.number] for one in self.cells(row))
 
     def prompted(self) -> Spread:
-        """Return what the few-shot prompt reached: of accuracies as they are and calibrated, the better."""
+        """Return what the few-shot prompt reached, calibrated if that was recorded."""
         return Spread.of(self.scores(PROMPTED).values())
 
     def scores(self, row: str) -> dict[int, float]:
-        """Return accuracy, or bits per character, by seed: of the prompt, calibrated if that is better on the whole."""
-        number, rows = self.number, {one["key"][-1]: one for one in self.cells(row)}
-        if row == PROMPTED and all("calibrated" in one for one in rows.values()):
-            number = max((number, "calibrated"), key=lambda name: sum(one[name] for one in rows.values()))
+        """Return accuracy, or bits per character, by seed; accuracy of the prompt is calibrated, if it was recorded."""
+        rows = {one["key"][-1]: one for one in self.cells(row)}
+        is_calibrated = row == PROMPTED and all("calibrated" in one for one in rows.values())
+        number = "calibrated" if is_calibrated else self.number
         return {seed: self.scale * one[number] for seed, one in rows.items()}
 
     def gain(self, reached: Spread) -> float:

@@ -4,6 +4,7 @@ All three are recorded at every cell of a search, so that methods can be compare
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from math import log
 from pathlib import Path
 from typing import Any
@@ -89,16 +90,17 @@ def unpack(right: str, count: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes.fromhex(right), dtype=np.uint8))[:count].astype(float)
 
 
-def level_between(learned: Sequence[float], forgotten: Sequence[float], level: float) -> float | None:
-    """Interpolate what a method has forgotten where it has learned `level`, along its trainings by rising rate.
+def level_between(measured: Sequence[float], forgotten: Sequence[float], level: float) -> float | None:
+    """Interpolate what a method has forgotten where `measured` rises past `level`, between two neighbouring trainings.
 
-    learned, forgotten: of trainings in the order of their learning rates, beginning with none (0, 0). The first
-    crossing counts: a higher rate that learns less again only forgets more. None if no training learned so much.
+    measured, forgotten: of trainings in the order of their learning rates. The first crossing counts: a higher rate
+    that learns less again only forgets more. None if the lowest rate is above the level already, or none comes so far:
+    a line from no training at all would not do, since forgetting does not rise in proportion.
     """
-    for i in range(1, len(learned)):
-        if learned[i - 1] <= level <= learned[i]:
-            share = (level - learned[i - 1]) / (learned[i] - learned[i - 1]) if learned[i] > learned[i - 1] else 0.0
-            return forgotten[i - 1] + share * (forgotten[i] - forgotten[i - 1])
+    for (low, before), (high, after) in pairwise(zip(measured, forgotten, strict=True)):
+        if low <= level <= high:
+            share = (level - low) / (high - low) if high > low else 0.0
+            return before + share * (after - before)
     return None
 
 

@@ -34,7 +34,7 @@ def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
             Column("tokens", lambda way, r=result: _tokens(r, way), "{:.0f}".format),
         ]
     caption = (
-        "Right answers on held-out questions (of the prompt, calibrated if that is better); seconds of training by "
+        "Right answers on held-out questions (of the prompt, calibrated); seconds of training by "
         "the clock, of the probe by the processor's; tokens that a query makes the model read. The probe reads the "
         "question alone, the others the chat format around it, too."
     )

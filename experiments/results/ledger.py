@@ -99,12 +99,17 @@ class Ledger:
 
     def _forgetting(self) -> Iterator[Line]:
         biderman, razor = "Biderman et al. 2024", "Shenfeld et al. 2025"
-        best = self.of("retention", lambda study: study.pairs(study.forgotten, "full", "lora"))
-        yield Line("LoRA forgets less, each at its best rate", biderman, "forgotten more by full", 0, inf, best)
-        equal = self.of("retention", lambda study: study.against_full("lora", study.steps, 3 / 4, 1))
+        best = self.of("retention", lambda s: s.pairs(s.forgotten, "lora", "full", comparisons=2))
+        yield Line("LoRA forgets less, each at its best rate", biderman, "forgotten more by LoRA", -inf, 0, best)
+        equal = self.of("retention", lambda s: s.against_full("lora", s.steps, 3 / 4))
         yield Line("LoRA forgets less where both learned as much", biderman, "forgotten more by LoRA", -inf, 0, equal)
-        law = self.of("retention", lambda study: paired_interval([*study.law()[0].values()]))
-        yield Line("what is forgotten follows KL", razor, "rank correlation", 0.9, 1, law, 2)
+        law = self.of("retention", lambda s: paired_interval([*s.law(s.steps)[0].values()]))
+        yield Line("what is forgotten rises with KL", razor, "rank correlation", 0.9, 1, law, 2)
+        for row in ("lora", "ia3"):
+            claim, effect = f"at the same KL, {LABELS[row]} forgets as full", "forgotten more at the same KL"
+            at_kl = self.of("retention", lambda s, row=row: s.against_full(row, s.steps, 0))
+            margin = self.small["retention"].margin(self.small["retention"].steps, 0) if SMALL in at_kl else 0.0
+            yield Line(claim, razor, effect, -margin, margin, at_kl)
 
     def _lora(self) -> Iterator[Line]:
         for row in ("rslora", "lora-plus", "dora", "pissa", "vera"):
@@ -123,9 +128,11 @@ class Ledger:
         rate = self.of("retention", lambda study: study.rate_ratio("lora", "full"))
         yield Line("LoRA's best rate is 10 times full's", schulman, "ln of the ratio", log(5), log(20), rate, 1)
         rank = {SMALL: self.small["rank"].change("2r")} if "rank" in self.small else {}
-        yield Line("the best rate hangs not on the rank", schulman, "ln of the change", -log(2), log(2), rank, 1)
+        yield Line("the best rate does not depend on the rank", schulman, "ln of the change", -log(2), log(2), rank, 1)
         batch = self.of("batch-size", lambda study: study.growth())
-        yield Line("LoRA pays for large batches", schulman, "bits/char more, 64 against 2", 0.01, inf, batch)
+        yield Line(
+            "LoRA falls further behind with large batches", schulman, "bits/char more, 64 against 2", 0.01, inf, batch
+        )
         mlp = self.of("targets", lambda s: s.gains(("targets", targets.MLP), ("targets", targets.ATTENTION)))
         yield Line("the MLP's matrices learn more", schulman, "bits/char gained more", 0, inf, mlp)
 
@@ -148,20 +155,20 @@ class Ledger:
         )
         for worse, better in (("fp4", "nf4"), ("int4", "fp4")):
             loss = self.of(
-                "data-types", lambda s, b=better, w=worse: s.paired("base_text", ("base", w), ("base", b), 2)
+                "data-types", lambda s, b=better, w=worse: s.paired("base_text", ("base", w), ("base", b), 3)
             )
             claim = f"{better.upper()} harms less than {worse.upper()}"
             yield Line(claim, dettmers, "bits/char lost more", 0, inf, loss, 4)
-        gptq = self.of("gptq", lambda study: study.paired("lost", ("int4", "gptq"), ("int4", "nearest")))
+        gptq = self.of("gptq", lambda study: study.paired("lost", ("int4", "gptq"), ("int4", "nearest"), 3))
         yield Line("GPTQ harms less than rounding", "Frantar et al. 2022", "bits/char lost more", -inf, 0, gptq, 4)
 
     def _others(self) -> Iterator[Line]:
         labels = self.of("low-data", lambda s: s.paired("accuracy", ("full", 32), (SCRATCH, 32), 1, 100))
         yield Line(
-            "a pretrained start needs fewer labels", "Howard & Ruder 2018", "points at 32 labels", 0, inf, labels, 1
+            "a pretrained start is ahead at 32 labels", "Howard & Ruder 2018", "points at 32 labels", 0, inf, labels, 1
         )
         new = self.of("intruders", lambda study: study.than_full(8))
-        yield Line("LoRA has intruders, full has none", "Shuttleworth et al. 2024", "intruders more", 0, inf, new, 2)
+        yield Line("LoRA has more intruders than full", "Shuttleworth et al. 2024", "intruders more", 0, inf, new, 2)
 
     def grid(self) -> Grid:
         rows = [

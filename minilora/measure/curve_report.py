@@ -77,8 +77,8 @@ class CurveResult(Result):
     def lead(self, one: Way, other: Way) -> Interval:
         """Return by how many points `one` is ahead, where both learned with the same seeds and answered one test.
 
-        Corrected for the comparisons of three ways. Over seeds and questions; over seeds alone for free answers and in
-        files of before, which do not say which questions were answered right.
+        Corrected for the comparisons of three ways. Over seeds and questions (with one seed over questions alone); over
+        seeds alone for free answers and in older files, which do not say which questions were answered right.
         """
         comparisons = 3 if self.has_labels else 1
         ours, theirs = ({row["key"][-1]: row for row in self.records.of(*way.key)} for way in (one, other))
@@ -87,7 +87,9 @@ class CurveResult(Result):
         if other.key == UNDRAWN:
             theirs = dict.fromkeys(ours, *theirs.values())
         pairs = [(row, theirs[seed]) for seed, row in ours.items() if seed in theirs]
-        if all(f"{way.number}_wrong" in row for pair in pairs for way, row in zip((one, other), pair, strict=True)):
+        if pairs and all(
+            f"{way.number}_wrong" in row for pair in pairs for way, row in zip((one, other), pair, strict=True)
+        ):
             points = [100 * (self.right(one, row) - self.right(other, beside)) for row, beside in pairs]
             return items_interval(np.array(points), comparisons=comparisons)
         scores = [100 * (row[one.number] - beside[other.number]) for row, beside in pairs]
@@ -98,8 +100,9 @@ class CurveResult(Result):
         return 1 - np.bincount(row[f"{way.number}_wrong"], minlength=self.settings["test_examples"])
 
     def is_ahead(self, one: Way, other: Way) -> bool:
-        """Return True if the whole interval of the lead is above 0."""
-        return self.lead(one, other).low > 0
+        """Return True if the whole interval of the lead is above 0; if there is none, with one seed, if its mean is."""
+        lead = self.lead(one, other)
+        return lead.low > 0 if lead.df else lead.mean > 0
 
     def cost(self, *kind) -> dict:
         """Return milliseconds and tokens of a query; nothing for counts of words. It is the same for any training."""
@@ -181,7 +184,8 @@ class CurveResult(Result):
         reached = [f"{trained.spread.show(1)} % {self.unit} by {IN_SENTENCES[method]} on {most:,} examples"]
         reached += [f"{prompt.spread.show(1)} % by {_in_words(prompt.key[1])}"]
         reached += [f"{words.spread.show(1)} % by {self.baseline}"] if words else []
-        seeds = f" ({trained.spread.count} seeds each)" * (trained.spread.count > 1)
+        each = "" if UNDRAWN == prompt.key else " each"  # a prompt without examples draws nothing
+        seeds = f" ({trained.spread.count} seeds{each})" * (trained.spread.count > 1)
         text = f"{outcome.capitalize()}: {', '.join(reached)}{seeds}."
         if words and outcome == "count words":
             if words.spread.mean >= max(prompt.spread.mean, trained.spread.mean):

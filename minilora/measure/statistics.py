@@ -43,7 +43,7 @@ class Interval:
 
     def in_words(self, digits: int, scale: float = 1.0) -> str:
         """Add to `show`, if the interval holds 0, the smallest difference that would have been seen 4 times of 5."""
-        if self.excludes(0) or not self.df:
+        if self.excludes(0) or not self.df or not self.error:
             return self.show(digits, scale)
         return f"{self.show(digits, scale)[:-1]}; {scale * smallest_visible(self):.{digits}f} would have been seen)"
 

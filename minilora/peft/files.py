@@ -114,7 +114,7 @@ class SavedAdapter:
             raise FormatError(f"{where} holds a pickle, which can run any program; save the adapter as safetensors")
         if not (folder / CONFIG).exists() and any((folder / part / "config.json").exists() for part in ("", "model")):
             raise FormatError(f"{where} holds a whole model, not an adapter: give it as --model")
-        if not os.path.lexists(folder / CONFIG):
+        if folder.is_dir() and not os.path.lexists(folder / CONFIG):
             raise FormatError(f"{where} is not the folder of an adapter or a run: it has no {CONFIG}")
         content = read_json(folder / CONFIG)
         tensors, metadata = load(folder / WEIGHTS)

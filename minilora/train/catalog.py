@@ -86,7 +86,7 @@ TASKS = {
 def entry(name: str) -> Entry:
     """Return the model or task of this name. Raises MiniloraError, listing all of them, if there is none."""
     if name not in (entries := CATALOG | TASKS):
-        raise MiniloraError(f"{unknown('model or task', name, entries)}; and ORG/NAME of the Hub")
+        raise MiniloraError(f"{unknown('model or task', name, entries)}, or ORG/NAME of the Hub")
     return entries[name]
 
 

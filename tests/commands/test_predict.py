@@ -234,10 +234,12 @@ def test_another_instruction_than_the_trainings_is_noted(predict):
 
 def test_a_folder_without_an_adapter_is_told_before_the_table(place, tmp_path, capsys):
     (tmp_path / "begun").mkdir()
+    (tmp_path / "empty").mkdir()
     (tmp_path / "begun" / "run.json").write_text("{}")
     other = write(tmp_path / "other.csv", [{"Nachricht": "a"}])
     cases = {
-        "nope": "nope is not the folder of an adapter or a run",
+        "nope": "nope/adapter_config.json: No such file",
+        "empty": "empty is not the folder of an adapter or a run",
         "begun": "begun has no adapter yet; minilora finetune --resume completes it",
     }
     for name, says in cases.items():

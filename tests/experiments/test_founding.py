@@ -48,8 +48,8 @@ def test_each_claim_has_one_of_three_verdicts(founding):
         "lora-qv": "undecided",
         "lora": "undecided",
         "qlora": "undecided",  # far behind, and sixteen questions do not say so
-        "prefix": "refuted",  # against the prompt, seed by seed: each has 20 points less
-        "few-shot": "refuted",
+        "prefix": "",  # a level on one task does not show that it is good for generation
+        "few-shot": "",  # its single answers were not kept
     }
 
 
@@ -66,7 +66,7 @@ def test_a_gain_is_held_to_its_part_of_the_other(tmp_path):
 
 def test_one_seed_or_a_row_without_items_gets_no_verdict(tmp_path):
     one = write(tmp_path, seeds=(0,))
-    assert one.verdict("reviews", "few-shot") == one.verdict("reviews", "lora") == "undecided"
+    assert one.verdict("reviews", "qlora") == one.verdict("reviews", "lora") == "undecided"
     flawed = write(tmp_path)
     (result,) = flawed.results.values()
     del result.records.rows["trained", "lora", 1]["right"]
@@ -77,7 +77,7 @@ def test_the_tables(founding):
     grid, levels = founding.grid(), founding.levels().rows
     assert [row[0] for row in grid.rows[:4]] == ["base as it is", "full", "LoRA on q and v", "LoRA on all linears"]
     assert "pfeiffer" in CLAIMS and "pfeiffer" not in founding.rows  # it was not measured
-    assert grid.rows[-1][-1] == "70.0 ± 0.0 ✗"
+    assert grid.rows[-1][-1] == "70.0 ± 0.0"
     said = ("LoRA on q and v", "0.1–1 %", "0.40 % ✓", "low", "0 MB (0.56) ✗", "near full", "87.5 ± 0.0 ?")
     assert grid.rows[2] == said and grid.rows[3][2] == "1.8 % ✗"
     assert grid.rows[0][-1] == "50.0" and all(len(row) == len(grid.header) for row in grid.rows)

@@ -270,7 +270,7 @@ def test_capacity_knee_moves_or_not():
     rising = numbers(lambda rank, count: 1.0 if count <= 2 * rank else 0.5)
     says(rising, "it moves up with the rank, as published, +", "bits from rank 1 to 16 (from rank 1 to 16")
     says(rising, "less than half of it, so that the parameters bind, at rank 1, 4 and 8")
-    says(numbers(lambda rank, count: 1.0 if count <= 8 else 0.5), "undecided if it moves up, +0 (+0 to +0;")
+    says(numbers(lambda rank, count: 1.0 if count <= 8 else 0.5), "undecided if it moves up, +0 (+0 to +0)")
     assert numbers(lambda rank, count: 1.0).endswith("no rank is full.")
     assert numbers(lambda rank, count: 0.5, full=0.8).endswith("the steps end before a capacity shows.")
 

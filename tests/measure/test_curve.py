@@ -295,6 +295,14 @@ def made_up(path, trained: float = 0.9, bayes: float = 0.7, labels=("n", "p")) -
     return records
 
 
+def test_one_seed_advises_by_its_numbers_and_says_that_it_is_one(tmp_path):
+    records = made_up(tmp_path / "one")
+    records.rows = {key: row for key, row in records.rows.items() if key[-1] != 1}
+    result = curve_report.CurveResult(records)
+    assert result.outcome() == "fine-tune" and "the one seed that was tried" in result.sentence()
+    assert curve_report.CurveResult(made_up(tmp_path / "two")).sentence().startswith("Fine-tune")
+
+
 def test_the_table_and_the_advice(tmp_path):
     result = curve_report.CurveResult(made_up(tmp_path / "a"))
     assert result.best("prompt").key == ("prompt", 8) and result.best("prompt").spread.mean == pytest.approx(65.1)
