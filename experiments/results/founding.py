@@ -243,7 +243,7 @@ CAPTION = (
     "three seeds. ↑ more is better, ↓ less. ✓ shown, ✗ refuted, ? undecided; without a sign: one seed, or nothing to "
     "judge, such as generation by a level on one task. Near, similar: at least nine tenths of the other's gain over "
     "the model as it is; best: no other trained row gains more than ten ninths; by 95 % intervals over seeds and "
-    "questions (of the text, over seeds), corrected for all claims of a column. The prompt's accuracy is calibrated. Low memory: "
-    "at most half of full's peak; very low: a quarter. Peak: the most bytes of arrays alive in a training step of 8 "
+    "questions (of the text, over seeds), corrected for all claims of a column. The prompt's accuracy is calibrated. "
+    "Low memory: at most half of full's peak; very low: a quarter. Peak: the most bytes of arrays alive in a step of 8 "
     "film reviews, padded to the longest (at most 106 tokens), in float32 without checkpointing."
 )
