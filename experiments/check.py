@@ -32,6 +32,7 @@ LOSSES, LARGE_LOSSES = 10, 3  # of so many first steps; on SmolLM2 one takes sec
 HERE, ELSEWHERE = 1e-6, 1e-4  # how far losses may differ, as a share, on the same processor and on another, whose
 WHOLE = 1e-2  # kernels, three that were tried, make 3e-7 in ten steps; and how far the numbers at a training's end may
 RENAMED = {"adapt.lr": "adapt.peak_lr", "classify.lr": "classify.peak_lr"}  # since the oldest files
+LIBRARIES = ("python", "numpy")  # whose documentation is the text that studies read
 CHOSEN = {"seeds", "methods", "model", "sizes"}  # settings that the command line gives
 
 
@@ -94,12 +95,13 @@ def check(path: Path, known: dict, update: bool = False) -> int:
     before, now = plain(records.header["settings"]), plain(command[0])
     if names := sorted(name for name in before.keys() & now.keys() if before[name] != now[name]):
         raise Stale(f"its command has other settings today: {', '.join(names)}")
-    here = {part: machine()[part] for part in ("processor", "blas")}
+    here = {part: machine()[part] for part in ("processor", "blas", *LIBRARIES)}
     if update:
         known[path.name] = {"machine": here, "trainings": {}}
     if (there := known.get(path.name)) is None:
         raise MiniloraError(f"it has no fingerprints; take them by check --update {path.name}")
-    same, large = there["machine"] == here, bool(records.header["settings"].get("model"))
+    same = all(there["machine"][part] == here[part] for part in ("processor", "blas"))
+    large = bool(records.header["settings"].get("model"))
     whole = update and not large and records.header["minilora"] != rates.KIND
     for key in cells(records):
         name = " ".join(map(str, key))
@@ -110,7 +112,9 @@ def check(path: Path, known: dict, update: bool = False) -> int:
         then = there["trainings"].setdefault(name, new) if update else there["trainings"].get(name)
         if then is None:
             raise Stale(f"there is no fingerprint of {name}")
-        if parts := [part for part in ("model", "rows") if same and new[part] != then[part]]:
+        if parts := [part for part in ("model", "rows") if new[part] != then[part]]:
+            if other := [f"{part} {here[part]}" for part in LIBRARIES if here[part] != there["machine"][part]]:
+                raise MiniloraError(f"with {' and '.join(other)} it reads another text than its fingerprint")
             raise Stale(f"{name} trains with other {' and '.join(parts)}")
         losses = zip(new["losses"], then["losses"], strict=True)
         if steps := [step for step, (a, b) in enumerate(losses, 1) if abs(a - b) > (HERE if same else ELSEWHERE) * b]:
