@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 EQUAL, KL, MARGIN = (1 / 3, 3 / 4), 0.5, 0.25  # shares of what full learns; bits a token; of what full forgot
 WORDS = {1 / 3: "a third", 3 / 4: "three quarters", 0: f"KL {KL}"}
-LEAST = 2e-3  # that the figure's logarithmic axis shows
+LEAST = 2e-3  # that is shown on a logarithmic axis, and counts in the curve
 
 
 LORAS = ("lora", "rslora", "lora-plus", "dora", "pissa", "qlora")
@@ -275,12 +275,11 @@ class Retention(Study):
         points, equal = figure.subplots(1, 2, width_ratios=(5, 3))
         cells, steps = self.trained(self.steps), self.steps
         for row in self.rows:
-            own = [cell for cell in cells if cell["key"][0] == row]
-            lost = np.maximum([self.forgotten(cell) for cell in own], LEAST)
+            own = [cell for cell in cells if cell["key"][0] == row and self.forgotten(cell) > LEAST]
             look = look_of(row) | {"linestyle": "", "markersize": 5, "alpha": 0.7}
-            points.plot([cell["kl"] for cell in own], lost, **look, label=LABELS[row])
+            points.plot([c["kl"] for c in own], [self.forgotten(c) for c in own], **look, label=LABELS[row])
         points.set(xscale="log", yscale="log", xlabel="KL, bits a token (logarithmic)")
-        points.set_ylabel(f"forgotten, {self.unit} (logarithmic)")
+        points.set_ylabel(f"forgotten, {self.unit}, above {LEAST} (logarithmic)")
         for place, row in enumerate(reversed(self.rows)):
             for share, size in zip(EQUAL, (4, 8), strict=True):
                 values = [value for value in self.at_equal(row, steps, share).values() if value is not None]
