@@ -112,7 +112,7 @@ def check(path: Path, known: dict, update: bool = False) -> int:
         then = there["trainings"].setdefault(name, new) if update else there["trainings"].get(name)
         if then is None:
             raise Stale(f"there is no fingerprint of {name}")
-        if parts := [part for part in ("model", "rows") if new[part] != then[part]]:
+        if parts := [part for part in ("model", "rows") if new[part] != then[part] and (same or part == "rows")]:
             if other := [f"{part} {here[part]}" for part in LIBRARIES if here[part] != there["machine"][part]]:
                 raise MiniloraError(f"with {' and '.join(other)} it reads another text than its fingerprint")
             raise Stale(f"{name} trains with other {' and '.join(parts)}")

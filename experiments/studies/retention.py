@@ -302,7 +302,7 @@ class Retention(Study):
                 if row != "full":
                     by_verdict.setdefault(self.judged(row, steps, share), []).append(LABELS[row])
             where = (
-                f"{WORDS[share]} of what full fine-tuning learns is learned" if share else f"KL is {KL} bits a token"
+                f"{WORDS[share]} of what full fine-tuning learns is learned" if share else f"KL is {KL} bits per token"
             )
             verbs = {"more": "more is forgotten than with it by", "less": "less by", "as much": "as much by"}
             verbs |= {
