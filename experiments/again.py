@@ -1,4 +1,4 @@
-"""How the cells in a file of records would be measured today, for `experiments.check`."""
+"""Measuring the cells in a file of records by today's code, for `experiments.check`."""
 
 from collections.abc import Callable
 from dataclasses import asdict, fields

@@ -88,7 +88,7 @@ class Bench:
 
     @cached_property
     def retention(self) -> Retention:
-        """What models have kept of the base, and how far they have moved on held-out text of the domain."""
+        """The measurements of what models keep of the base, and of how far they move on held-out text of the domain."""
         return Retention(self.lab.base(), self.lab.tokenizer, self.lab.domain_test)
 
     # On text

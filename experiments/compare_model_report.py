@@ -121,7 +121,7 @@ class ModelResult(Result):
         return min(found, key=found.__getitem__, default=None)
 
     def forgot(self, row: str, number: str, scale: float = 1) -> Spread:
-        """How much more of "english" or "quiz" an adapted model has than the base, which a probe leaves as it is."""
+        """Return how much more of "english" or "quiz" an adapted model has than the base, which a probe leaves."""
         return Spread.of(scale * (one.get(number, self.base[number]) - self.base[number]) for one in self.cells(row))
 
     def quiz(self, row: str) -> str:

@@ -1,4 +1,4 @@
-"""What an adapted model has kept of its base: plain English, general knowledge, and how far its predictions have moved.
+"""Measuring what an adapted model has kept of its base: plain English, general knowledge, and its predictions.
 
 All three are recorded at every cell of a search, so that methods can be compared where they have learned the same.
 """

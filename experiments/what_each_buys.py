@@ -1,4 +1,4 @@
-"""What context, a probe, a prompt, an adapter and all weights buy: a table of tasks with labels, and one picture.
+"""The gains of context, a probe, a prompt, an adapter and all weights: a table of tasks with labels, and one picture.
 
 Each is made of the records of `windows` and `compare_model` alone.
 """

@@ -1,4 +1,4 @@
-"""What training and a prompt buy of a text, by the window that it is read in.
+"""Training and prompts on a text, by the window that it is read in.
 
     ("context", tokens, seed)       the model as it is, after so many tokens of the text to learn from, in front of each
                                     window; seconds: of reading them. 0 tokens: the model as it is, each window alone

@@ -1,4 +1,4 @@
-"""What the records of `windows` say: a table and a sentence."""
+"""The report of `windows`, from records: a table and a sentence."""
 
 from __future__ import annotations
 

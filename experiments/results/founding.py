@@ -36,7 +36,7 @@ SIGNS = {"shown": "✓", "refuted": "✗", "undecided": "?", "": ""}
 
 @dataclass(frozen=True)
 class Claim:
-    """What the chapter says of a row. than, part: that it gains at least this part of what the row `than` gains; ""
+    """A sentence of the chapter on a row. than, part: that it gains at least this part of what the row `than` gains; ""
     for the best row, than which no other gains more than 1 / NEAR.
     """
 
@@ -74,7 +74,7 @@ class Founding:
         return next((cell["peak"] for cell in found if cell), None)
 
     def share(self, row: str) -> float:
-        """Of the parameters, how many train, on the first subject that has it measured."""
+        """Return the share of the parameters that trains, on the first subject that has it measured."""
         if row == PROMPTED:
             return 0
         return next(result.share(row) for result in self.results.values() if row in result.rows)
@@ -134,7 +134,7 @@ class Founding:
         return next((word for word in ("refuted", "undecided", "shown") if word in found), "")
 
     def grid(self) -> Grid:
-        """What the chapter says beside what was measured, with a verdict on each cell."""
+        """Return the chapter's table beside what was measured, with a verdict on each cell."""
         rows: list[tuple[str, ...]] = [(LABELS["base"], *["–"] * 5, *self._as_it_came())]
         for row in self.rows:
             claim = CLAIMS[row]

@@ -38,7 +38,7 @@ SAMPLES = 3  # of each test
 
 @dataclass(frozen=True)
 class Teaching:
-    """What is taught, how long, and to which model."""
+    """The settings of a teaching: data, length, model."""
 
     model: str = "smollm2"
     steps: int = teach.FULL.train.steps

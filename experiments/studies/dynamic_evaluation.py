@@ -111,7 +111,7 @@ class DynamicEvaluation(Study):
 
     @styled
     def figure(self):
-        """What reading has gained so far, against how much of the text was read, for what trains on it."""
+        """The gain of reading so far, against how much of the text was read, for what trains on it."""
         figure = figure_of("Training on a text while reading it", 4.2)
         for axes, text in zip(figure.subplots(1, 2, sharey=True), self.values, strict=True):
             for kind in self.kinds:

@@ -270,7 +270,7 @@ class Retention(Study):
 
     @style.styled
     def figure(self) -> Figure:
-        """What is forgotten against KL from the base, every method at every rate; right: where all learned as much."""
+        """Forgotten against KL from the base, every method at every rate; right: where all learned as much."""
         figure = style.figure_of("Forgotten against KL(base ‖ adapted), every method and rate", 6.2)
         points, equal = figure.subplots(1, 2, width_ratios=(5, 3))
         cells, steps = self.trained(self.steps), self.steps
@@ -278,7 +278,10 @@ class Retention(Study):
             own = [cell for cell in cells if cell["key"][0] == row and self.forgotten(cell) > LEAST]
             look = look_of(row) | {"linestyle": "", "markersize": 5, "alpha": 0.7}
             points.plot([c["kl"] for c in own], [self.forgotten(c) for c in own], **look, label=LABELS[row])
-        points.set(xscale="log", yscale="log", xlabel="KL, bits a token (logarithmic)")
+        scale = (
+            "log" if any(self.forgotten(cell) > LEAST for cell in cells) else "linear"
+        )  # log of no point is an error
+        points.set(xscale=scale, yscale=scale, xlabel="KL, bits a token (logarithmic)")
         points.set_ylabel(f"forgotten, {self.unit}, above {LEAST} (logarithmic)")
         for place, row in enumerate(reversed(self.rows)):
             for share, size in zip(EQUAL, (4, 8), strict=True):
