@@ -85,11 +85,6 @@ class Retention:
         }
 
 
-def unpack(right: str, count: int) -> np.ndarray:
-    """Return (count,) ones and zeros from a record's bits in hexadecimal."""
-    return np.unpackbits(np.frombuffer(bytes.fromhex(right), dtype=np.uint8))[:count].astype(float)
-
-
 def level_between(measured: Sequence[float], forgotten: Sequence[float], level: float) -> float | None:
     """Interpolate what a method has forgotten where `measured` rises past `level`, between two neighbouring trainings.
 

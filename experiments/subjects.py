@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from time import process_time
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from experiments import probe
 from experiments.costs import seconds_in_turns
+from experiments.retention import questions
 from minilora.data import chat, corpora
 from minilora.data.tokenizer import TokenStream, encode_documents
 from minilora.errors import MiniloraError, print_notes
@@ -217,15 +217,7 @@ def cross_entropy(scores: np.ndarray, gold: np.ndarray) -> float:
 
 # What is forgotten
 
-QUIZ = Path(__file__).with_name("knowledge.txt")
-
-
-def questions() -> list[tuple[str, list[str]]]:
-    """Return a small quiz of general knowledge: the beginning of a sentence and four ends of it, the right one first;
-    each end begins with a space.
-    """
-    rows = (line.split("|") for line in QUIZ.read_text("utf-8").splitlines())
-    return [(beginning, [f" {end}" for end in ends]) for beginning, *ends in rows]
+ASKED = 60  # questions of the quiz, the first: as many as the records of `compare_model` have
 
 
 class GeneralKnowledge:
@@ -239,7 +231,7 @@ class GeneralKnowledge:
         documents = [corpora.Document(str(i), text) for i, text in enumerate(texts)]
         self.english = encode_documents(tokenizer, corpora.take(documents, settings.validation_characters, 0))
         encode = tokenizer.encode
-        self.quiz = [Row(encode(beginning), [encode(end) for end in ends]) for beginning, ends in questions()]
+        self.quiz = [Row(encode(beginning), [encode(end) for end in ends]) for beginning, ends in questions()[:ASKED]]
 
     def measure(self, model: Any) -> dict:
         found = row_scores(model, self.quiz).argmax(axis=1) == 0

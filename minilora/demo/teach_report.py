@@ -1,4 +1,4 @@
-"""What teaching the jargon came to: a table and sentences over runs that differ by the seed, and samples of a run."""
+"""The results of teaching the jargon: a table and sentences over runs that differ by the seed, and samples of a run."""
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence

@@ -15,7 +15,6 @@ from experiments.retention import (
     questions,
     rank_correlation,
     rising_curve,
-    unpack,
 )
 from experiments.studies import STUDIES
 from minilora.errors import MiniloraError
@@ -61,11 +60,6 @@ def test_correlation_and_rising_curve_are_those_of_the_libraries():
     y += x
     assert rank_correlation(x, y) == pytest.approx(spearmanr(x, y).statistic)
     assert rising_curve(x, y)[x.argsort()] == pytest.approx(isotonic_regression(y[x.argsort()]))
-
-
-def test_right_answers_come_back_out_of_a_record():
-    right = np.arange(11) % 3 == 0
-    assert np.array_equal(unpack(np.packbits(right).tobytes().hex(), 11), right)
 
 
 def test_editorials_are_whole_articles(tmp_path, monkeypatch):
