@@ -26,7 +26,7 @@ class Stopped(BaseException):
     that code that handles errors does not catch it.
     """
 
-    def __init__(self, signum: int, message: str = "stopped; go on with --resume"):
+    def __init__(self, signum: int, message: str = "stopped; --resume continues the run"):
         super().__init__(signum, message)  # unpickling needs these as arguments
         self.signum, self.exit_code = signum, 128 + signum
 

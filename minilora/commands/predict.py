@@ -55,7 +55,7 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError(f"--out {where} must end in one of {', '.join(DELIMITERS)}")
     has_rows = out.exists() and out.stat().st_size > 0
     if has_rows and not (arguments.resume or arguments.overwrite):
-        raise MiniloraError(f"{where} exists already; add --resume to continue it, or --overwrite to start again")
+        raise MiniloraError(f"{where} exists already; --resume continues it, --overwrite starts again")
     trainings, columns = common.read_trainings(arguments)
     label_lists = [training.get("labels") for training in trainings]
     labels = next((names for names in label_lists if is_list_of_names(names) and len(names) > 1), None)
@@ -98,7 +98,7 @@ def run(arguments: Namespace) -> None:
                         raise
                     answers += more
         except (KeyboardInterrupt, Stopped) as error:
-            words = f"stopped after {len(answers):,} of {len(rows):,} rows; add --resume to continue"
+            words = f"stopped after {len(answers):,} of {len(rows):,} rows; --resume continues"
             raise Stopped(getattr(error, "signum", signal.SIGINT), words) from error
     if failed := [question for question in questions if isinstance(question, str)]:
         print_notes([f"no prediction for {len(failed):,} of {len(rows):,} rows: {first_few(failed, separator='; ')}"])

@@ -1,1 +1,1 @@
-"""The story in four steps, and teaching a pretrained model a company's jargon."""
+"""Demos: transfer learning in four steps, and teaching a pretrained model a company's jargon."""

@@ -1,7 +1,7 @@
-"""Make a base: pretrain a model on python-docs and keep it with its history.
+"""Base models: pretrain a model on python-docs and keep it with its history.
 
-The manifest says from what text a base was made, with which settings and to which loss. `python -m experiments.base`
-makes the one that comes with the package.
+The manifest records the text that a base was trained on, the settings and the loss reached. `python -m
+experiments.base` makes the base that comes with the package.
 """
 
 import json
@@ -25,7 +25,7 @@ PROMPT = "Return the "
 
 @dataclass(frozen=True)
 class Base:
-    """A recipe: the shape of a model, and how it is trained."""
+    """Recipe of a base: the shape of a model and its training configuration."""
 
     sizes: dict
     config: TrainConfig
@@ -34,7 +34,7 @@ class Base:
     batch_size: int = 16
 
     def make(self, folder: Path, seed: int = 0, dtype: str = "float32") -> Path:
-        """Pretrain in the run folder `folder`, going on where an earlier try stopped; returns the model's folder."""
+        """Pretrain in the run folder `folder`, continuing an interrupted run, and return the model's folder."""
         corpus = corpora.load(DATA)
         tokenizer = tokenizer_for(corpus, self.vocab_size)
         text = read_text(corpus, tokenizer)
@@ -55,7 +55,9 @@ class Base:
             )
             model.save_pretrained(folder / "model", tokenizer.to_json(), dtype)
         evaluations = [[e["step"], round(e["value"], 4)] for e in history.evaluations]
-        steps = [step for step, _ in evaluations[len(evaluations) - len(samples) :]]  # those of before are not kept
+        steps = [
+            step for step, _ in evaluations[len(evaluations) - len(samples) :]
+        ]  # samples from before an interruption are lost
         facts = asdict(self) | {
             "machine": machine(),
             "data": text.name,
@@ -72,14 +74,14 @@ class Base:
         return folder / "model"
 
     def cached(self, seed: int = 0) -> tuple[Path, bool]:
-        """Return the model's folder in the cache, and whether it was there already; if not, it is made."""
+        """Return (the model's folder in the cache, True if it was there already); make it if it is missing."""
         facts = json.dumps([asdict(self), corpora.load(DATA).sha256, seed, __version__], sort_keys=True)
         folder = cache_folder() / f"base-{sha256(facts.encode()).hexdigest()[:16]}"
-        there = (folder / "model" / "config.json").is_file()
-        if not there:
+        is_cached = (folder / "model" / "config.json").is_file()
+        if not is_cached:
             make_cache_folder(folder)
             self.make(folder, seed)
-        return folder / "model", there
+        return folder / "model", is_cached
 
 
 PACKAGE_BASE = Base(
@@ -96,7 +98,7 @@ PACKAGE_BASE = Base(
         steps=1600, peak_lr=3e-3, warmup=100, lr_floor=0.05, weight_decay=0.1, betas=(0.9, 0.95), eval_every=100
     ),
 )
-QUICK_BASE = Base(  # for a story of a minute
+QUICK_BASE = Base(  # trains in under a minute
     sizes=PACKAGE_BASE.sizes
     | {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
     | {"num_key_value_heads": 2},

@@ -1,4 +1,4 @@
-"""The demo's records as a table that fits 80 columns, and as a picture."""
+"""Table and figure of the demo's records. The table fits 80 columns."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from minilora.show.grids import NAMES, Grid, Spread, seeds_in_words, show_count,
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-UNSHARED = ("base", "few-shot", "scratch")  # which have nothing to forget
+UNSHARED = ("base", "few-shot", "scratch")  # these forget nothing
 
 
 class AdaptedResult(Result):
-    """Results of adapting one base to a text, of the demo and of the comparison of methods.
+    """Results of adapting one base to a text, for the demo and the comparison of methods.
 
-    Raises MiniloraError for a method whose name the tables do not have.
+    Raises MiniloraError for a method whose name the tables do not know.
     """
 
     def __init__(self, records: Records):
@@ -29,16 +29,16 @@ class AdaptedResult(Result):
         return next(self.records.of("text", method))["trainable"] or None
 
     def share(self, method: str) -> float | None:
-        """Return what trains as a share of the base's parameters."""
+        """Return the trainable parameters as a share of the base's parameters."""
         trainable = self.trainable(method)
         return trainable / self.base["total"] if trainable else None
 
     def seconds(self, method: str) -> float | None:
-        """Return the seconds of training on text."""
+        """Return the mean seconds of training on text."""
         return self.spread("seconds", "text", method).mean or None
 
     def peak(self, method: str) -> int | None:
-        """Return the most bytes alive at once in a training step."""
+        """Return the peak bytes of a training step."""
         return self.records.rows.get(("memory", method), {}).get("peak")
 
     def domain(self, method: str) -> Spread:
@@ -46,15 +46,15 @@ class AdaptedResult(Result):
         return self.spread("domain", "text", method)
 
     def base_text(self, method: str) -> Spread:
-        """Return bits per character on held-out text of what the base was pretrained on."""
+        """Return bits per character on held-out text of the base's pretraining data."""
         return self.spread("base_text", "text", method)
 
     def forgot(self, method: str) -> float | None:
-        """Return bits per character more on the base's own text than the base itself needs."""
+        """Return the increase in bits per character on the base's own text, compared with the base."""
         return None if method in UNSHARED else self.base_text(method).mean - self.base["base_text"]
 
     def spreads_in_words(self) -> str:
-        """Say what ± means, for the text that the methods were trained on."""
+        """Say what ± means in the table: the number of seeds behind it."""
         return seeds_in_words(self.domain(method).count for method in self.methods if method != "base")
 
 
@@ -74,22 +74,22 @@ COLUMNS = (
 
 
 def adaptation_grid(result: AdaptedResult) -> Grid:
-    """Tabulate what each way to adapt costs, learns of the domain and forgets of the base's own text."""
+    """Tabulate what each method costs, learns on the domain and forgets on the base's own text."""
     texts = result.records.rows["texts",]
     domain, base_text = texts["domain"]["name"], texts["base"]["name"]
     return table(
         f"Adaptation to {domain}, {texts['domain']['characters']:,} characters",
         COLUMNS,
         {NAMES[method]: (result, method) for method in result.methods},
-        f"Held-out text of {domain} (domain) and {base_text} (base text), after adaptation; less is better. "
-        f"{result.spreads_in_words()} Forgot: bits/char lost on {base_text}. Peak memory: the most bytes alive in a "
-        "training step, weights included (for the base: in reading).",
+        f"Bits/char on held-out text of {domain} (domain) and {base_text} (base text); lower is better. "
+        f"{result.spreads_in_words()} Forgot: increase in bits/char on {base_text}. Peak memory: of a training step, "
+        "weights included (for the base: of evaluation).",
     )
 
 
 @style.styled
 def learned_against_forgotten(result: AdaptedResult) -> Figure:
-    """Draw a point for each method: bits on the domain's text against bits on the base's own; lower left is better."""
+    """Plot each method's bits on the domain's text against its bits on the base's own text; lower left is better."""
     figure, axes = style.single("What each method learned, and what it forgot")
     for method in result.methods:
         forgotten, learned = result.base_text(method), result.domain(method)

@@ -1,7 +1,7 @@
-"""The story in four steps: a text, a base pretrained on it, the base adapted to a domain, and what that bought.
+"""The demo: read a text, pretrain a base on it, adapt the base to a domain, and compare.
 
-`run_demo` measures cells into a file of records; the table is a function of the records alone. The report is what was
-told on the terminal as one HTML file, below a picture.
+`run_demo` measures cells into a file of records, from which the table is made. The report is a single HTML file: a
+figure, and below it everything that was printed in the terminal.
 """
 
 import shlex
@@ -30,22 +30,22 @@ from minilora.train.loop import TrainConfig
 
 PAGE, RECORDS = "report.html", "results.jsonl"
 KIND = "demo"  # of the records
-ALT = "bits per character on the domain against those on the base's own text, a point for each method"
-PROMPT = "Parameters\n----------\na :"  # that the models go on with
-RATES = {SCRATCH: 3e-3, "full": 5e-4, "lora": 7e-4}  # learning rates, in place of a search
+ALT = "bits per character on the domain against those on the base's own text, one point per method"
+PROMPT = "Parameters\n----------\na :"  # for the models to continue
+RATES = {SCRATCH: 3e-3, "full": 5e-4, "lora": 7e-4}  # fixed learning rates, to save a search
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """How much of everything the demo does."""
+    """Settings of the demo: which base, how much text, how many seeds."""
 
-    base: Base  # what is pretrained in front of the reader
-    go_on_with_package_base: bool  # adapt the longer trained base that comes with the package
-    seeds: tuple[int, ...] = (0, 1, 2)  # of adapting; all else has the first
+    base: Base  # pretrained while the reader watches
+    go_on_with_package_base: bool  # then adapt the base in the package, which was trained longer
+    seeds: tuple[int, ...] = (0, 1, 2)  # of adapting; everything else uses the first
     characters: int = 12_000  # of the domain's text
     adapt: TrainConfig
     test_characters: int = 20_000  # of each held-out text
-    validation_characters: int = 6_000  # that early stopping looks at
+    validation_characters: int = 6_000  # for early stopping
 
 
 FULL = DemoSettings(
@@ -57,10 +57,10 @@ QUICK = replace(FULL, base=QUICK_BASE, go_on_with_package_base=False, seeds=(0,)
 
 
 def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
-    """Tell the story on the terminal and leave results.jsonl and report.html in `out`; returns the records."""
+    """Run the demo in the terminal, write results.jsonl and report.html to `out`, and return the records."""
     started = perf_counter()
     settings = QUICK if quick else FULL
-    settings = replace(settings, seeds=tuple(seed + one for one in settings.seeds))
+    settings = replace(settings, seeds=tuple(seed + offset for offset in settings.seeds))
     prepare_folder(out, PAGE, RECORDS)
     facts = asdict(settings) | {"command": command(quick, seed), "quick": quick}
     records = Records.open(out / RECORDS, KIND, facts, overwrite=True)
@@ -69,24 +69,24 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
     base, domain = corpora.load(BASE_DATA), corpora.load(DOMAIN)
     sizes = {"base": (base, base.characters), "domain": (domain, settings.characters)}
     texts = {
-        role: {"name": one.name, "characters": count, "sha256": one.sha256} for role, (one, count) in sizes.items()
+        role: {"name": text.name, "characters": count, "sha256": text.sha256} for role, (text, count) in sizes.items()
     }
     records.add(("texts",), **texts)
     console.print(
-        f"The base learns from {base.name}: {base.characters:,} characters that came with Python.\n"
-        f"The domain is {domain.name}, of which adaptation sees {settings.characters:,} characters."
+        f"The base is pretrained on {base.name}: {base.characters:,} characters that came with Python.\n"
+        f"It is then adapted to {settings.characters:,} characters of the domain, {domain.name}."
     )
-    console.print("\n[bold]2. Pretrain: learn the language from much text[/bold]")
+    console.print("\n[bold]2. Pretrain: learn the language from a lot of text[/bold]")
     story = _Story(settings, _pretrain(settings, records, console))
-    console.print("\n[bold]3. Fine-tune: learn the domain from little text[/bold]")
+    console.print("\n[bold]3. Fine-tune: learn the domain from a little text[/bold]")
     measure = lambda kind, *key: getattr(story, kind)(*key)  # noqa: E731
-    records.complete(story.cells(), measure, "fine-tuning", "; the demo begins anew next time")
-    console.print("\n[bold]4. What transfer bought[/bold]")
+    records.complete(story.cells(), measure, "fine-tuning", "; the demo cannot be resumed")
+    console.print("\n[bold]4. Compare[/bold]")
     result = claims.AdaptedResult(records)
     console.print(drawn(claims.adaptation_grid(result)))
     console.print()
     for row in (row for row in records.of("text") if "continuation" in row):
-        console.print(f"\n[bold]{NAMES[row['key'][1]]}[/bold] goes on after {PROMPT!r}:")
+        console.print(f"\n[bold]{NAMES[row['key'][1]]}[/bold] continues {PROMPT!r}:")
         console.print("\n".join(f"  {escape(line, 76)}" for line in row["continuation"].splitlines()[:8]), markup=False)
     seconds = records.add(("run",), seconds=round(perf_counter() - started, 1))["seconds"]
     style.write_png(claims.learned_against_forgotten(result), picture := BytesIO())
@@ -97,14 +97,14 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
 
 
 def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Path:
-    """Return the folder of the base to adapt, after one was made in front of the reader."""
+    """Pretrain a base, print its progress, and return the folder of the base to adapt: this one, or the package's."""
     base_folder, cached = settings.base.cached(settings.seeds[0])
     facts = read_json(base_folder / "manifest.json")
     first, last = facts["evaluations"][0][1], facts["evaluations"][-1][1]
     console.print(
         f"{facts['parameters']:,} parameters, {settings.base.config.steps} steps in {facts['seconds']} s"
         f"{' (from the cache)' if cached else ''}: "
-        f"{first:.2f} -> {last:.2f} bits/character on held-out text. What it writes:"
+        f"{first:.2f} -> {last:.2f} bits/character on held-out text. Samples:"
     )
     for step, words in facts["samples"][:: max(1, (len(facts["samples"]) - 1) // 2)]:
         console.print(f"  step {step:>4}  {escape(' '.join(words.split()), 66)}", markup=False)
@@ -115,14 +115,14 @@ def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Pat
         base_folder = load.base_folder()
         manifest = read_json(base_folder / "manifest.json")
         console.print(
-            f"The base in the package is this recipe at {manifest['train']['steps']} steps: "
-            f"{manifest['validation_bits_per_character']:.2f}. We go on with that one."
+            f"The package has a base trained by the same recipe for {manifest['train']['steps']} steps, to "
+            f"{manifest['validation_bits_per_character']:.2f} bits/character. The demo continues with it."
         )
     return base_folder
 
 
 class _Story:
-    """Measures the cells of the third step, each by the method that its key begins with."""
+    """Measures the cells of step 3. The first part of a cell's key names the method that measures it."""
 
     def __init__(self, settings: DemoSettings, base_folder: Path):
         self.settings, self.first = settings, settings.seeds[0]
@@ -137,13 +137,13 @@ class _Story:
         return cells
 
     def memory(self, method: str) -> dict:
-        """Return the most bytes alive in two training steps, weights included (for the base: in reading a batch)."""
+        """Measure the peak bytes of two training steps, weights included (for the base: of an evaluation)."""
         lab = self.lab
         model = lab.base() if method == "base" else lab.fresh(method, self.first)
         held = sum(p.data.nbytes for p in model.parameters())
         if method == "base":
             return {"peak": peak_bytes(lambda: lab.bits(model, lab.domain_validation), held)}
-        with threads.using(1):  # whose steps need the same each time
+        with threads.using(1):  # so that every run needs the same memory
             return {"peak": peak_of_steps(model, lab.batches(lab.domain_text(6_000, 0), lab.batch_size, 0), held)}
 
     def text(self, method: str, seed: int) -> dict:
@@ -167,12 +167,12 @@ class _Story:
 
 
 def command(quick: bool, seed: int, *options: str) -> str:
-    """Return what runs a demo again."""
+    """Return the command that runs this demo again."""
     return shlex.join(["minilora", "demo", *options, *["--seed", str(seed)] * bool(seed), *["--quick"] * quick])
 
 
-def prepare_folder(folder: Path, file: str, beside: str) -> None:
-    """Make the folder. Raises MiniloraError where it holds `file` and nothing `beside` it: a demo leaves both."""
+def prepare_folder(folder: Path, file: str, other: str) -> None:
+    """Make the folder. Raises MiniloraError if it has `file` but not `other`, since the demo would have left both."""
     make_folder(folder)
-    if (folder / file).exists() and not (folder / beside).exists():
-        raise MiniloraError(f"{show_path(folder / file)} is no demo's: choose another --out")
+    if (folder / file).exists() and not (folder / other).exists():
+        raise MiniloraError(f"{show_path(folder / file)} was not written by the demo: choose another --out")

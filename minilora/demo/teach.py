@@ -1,10 +1,9 @@
-"""Teaching a pretrained chat model the jargon of a company: what it knows before and after, and what that cost.
+"""Teach a pretrained chat model the jargon of a company, and measure what it learns, what it forgets and the cost.
 
-The subject is the glossary of `data.jargon`. The model is put into 4 bits and adapted by QLoRA. Beside it stands what
-prompting reaches without training, and what else the model knew before: a general quiz, and text that has nothing to do
-with the subject.
+The subject is the glossary of `data.jargon`. The model is quantized to 4 bits and adapted by QLoRA. It is compared with
+prompting, which needs no training. A general quiz and text about something else measure what the model forgets.
 
-`run` measures everything into one dictionary (also written as results.json); tables are functions of it.
+`run` measures everything into one dictionary, which is also written as results.json; the tables are made from it.
 """
 
 from dataclasses import dataclass, replace
@@ -40,16 +39,16 @@ Tests = dict[str, list[Conversation]]
 
 @dataclass(frozen=True)
 class TeachSettings:
-    """How much of everything."""
+    """Settings of the lesson: training, prompts and tests."""
 
     train: TrainConfig
     batch_size: int = 3  # conversations, about 120 tokens each
-    together: int = 128  # tokens up to which short conversations are joined
+    together: int = 128  # short conversations are joined up to this many tokens
     options: methods.Options = methods.Options(rank=4, alpha=16)
     shots: int = 4
-    answer_tokens: int = 16  # of SmolLM2's, the longest expected answer has 10
+    answer_tokens: int = 16  # the longest expected answer has 10 of SmolLM2's tokens
     quiz_tokens: int = 32
-    longest: int = 512  # tokens of a conversation to learn from
+    longest: int = 512  # tokens of a training conversation
     test_characters: int = 8_000  # of python-docs
     seq_len: int = 128  # of text
 
@@ -59,40 +58,40 @@ QUICK = TeachSettings(TrainConfig(steps=8, peak_lr=2e-3, warmup=1, weight_decay=
 
 
 def glossary(shots: int, quick: bool, seed: int = 0) -> tuple[list[Conversation], Tests, Tests]:
-    """Return what to train on, the tests by name, and the same after lines of the glossary, as an open book.
+    """Return (training conversations, tests by name, the same tests as open-book questions).
 
-    The tests have every term in one held-out phrasing, and the held-out uses. shots: lines of an open book, the one
-    that is asked for among them.
+    The tests ask for every term in one held-out phrasing, and contain the held-out uses. An open-book question comes
+    after `shots` lines of the glossary, one of which has the answer.
     """
     content, wordings = jargon.load_glossary(), len(jargon.HELD_OUT_PHRASINGS)
     one_each = [q for i, q in enumerate(content.phrasings) if i % wordings == i // wordings % wordings]
-    asked = {"phrasings": one_each, "uses": list(content.uses)}
+    held_out = {"phrasings": one_each, "uses": list(content.uses)}
     if quick:
-        asked = {name: questions[::8] for name, questions in asked.items()}
+        held_out = {name: questions[::8] for name, questions in held_out.items()}
     lines = {term.term: f"{term.term}: {term.meaning}" for term in jargon.load_terms()}
     rng = np.random.default_rng(seed)
 
-    def opened(q: jargon.Question) -> Conversation:
+    def open_book(q: jargon.Question) -> Conversation:
         others = rng.choice([term for term in lines if term != q.term], shots - 1, replace=False)
         chosen = "\n".join(rng.permutation([lines[q.term], *(lines[term] for term in others)]))
         return answered(question(f"{chosen}\n\nAnswer in a few words. {q.text}"), q.answer)
 
-    tests = {name: [answered(question(q.text), q.answer) for q in questions] for name, questions in asked.items()}
-    book = {name: [opened(q) for q in questions] for name, questions in asked.items()}
+    tests = {name: [answered(question(q.text), q.answer) for q in questions] for name, questions in held_out.items()}
+    book = {name: [open_book(q) for q in questions] for name, questions in held_out.items()}
     return [answered(question(q.text), q.answer) for q in content.train], tests, book
 
 
 def run(out: Path, model: str, quick: bool = False, seed: int = 0) -> dict:
-    """Teach the model, say on the terminal how it goes, and leave results.json and the folder adapter in `out`.
+    """Teach the model, print the results, and write results.json and the folder `adapter` to `out`.
 
-    MiniloraError before `out` is made, if the model will not do.
+    Raises MiniloraError, before `out` is made, if the model cannot be used.
     """
     started = perf_counter()
     settings, console = QUICK if quick else FULL, Console(width=80, highlight=False)
     lesson, (training, tests, open_book) = _Lesson(settings, model, seed), glossary(settings.shots, quick, seed)
     prepare_folder(out, "results.json", "adapter")
     counts = ", ".join(f"{len(questions)} {name}" for name, questions in tests.items())
-    console.print(f"The subject is {SUBJECT}: {len(training)} answers to learn; the test has {counts}.")
+    console.print(f"The subject is {SUBJECT}: {len(training)} answers to train on, and {counts} as tests.")
     results = {"model": model, "subject": SUBJECT} | lesson.teach(training, tests, open_book, out / "adapter")
     results |= {
         "command": command(quick, seed, "--model", model),
@@ -110,7 +109,7 @@ def run(out: Path, model: str, quick: bool = False, seed: int = 0) -> dict:
 
 
 class _Lesson:
-    """One model that is taught."""
+    """The lesson for one model: measures and trains it."""
 
     def __init__(self, settings: TeachSettings, model: str, seed: int):
         self.settings, self.name, self.seed, self.quiz = settings, model, seed, jargon.load_quiz()
@@ -120,7 +119,7 @@ class _Lesson:
         self.other_text = encode_documents(self.tokenizer, documents)
 
     def teach(self, training: list[Conversation], tests: Tests, open_book: Tests, folder: Path) -> dict:
-        """Ask before, teach, and ask again; returns the results. folder: of the adapter."""
+        """Measure the model, train it, and measure it again. folder: for the adapter."""
         tokens = self.settings.answer_tokens
         parameters = load.count_parameters(self.model)[1]
         with in_float(self.model):
@@ -131,10 +130,10 @@ class _Lesson:
         adapted, trained = self.train([*training, *replay], chat.sha256(training), folder)
         with in_float(adapted):
             rows["after"] = self.ask_all(adapted, tests, tokens, "after") | self.other(adapted, "after")
-        told = {name: row.pop("answers") for name, row in rows.items()}
+        answers = {name: row.pop("answers") for name, row in rows.items()}
         samples = [
             {"test": name, "question": messages[-2]["content"], "expected": response_of(messages)}
-            | {row: texts[name][i] for row, texts in told.items()}
+            | {row: texts[name][i] for row, texts in answers.items()}
             for name, questions in tests.items()
             for i, messages in enumerate(questions)
         ]
@@ -142,45 +141,45 @@ class _Lesson:
         return {"parameters": parameters, "rows": rows, "training": trained, "samples": samples} | counts
 
     def joined(self, conversations: list[Conversation]) -> list[Conversation]:
-        """Join short ones, in a random order, so that what they begin with is read once."""
+        """Join short conversations, in random order, so that their common beginning is read only once."""
         order = np.random.default_rng(self.seed).permutation(len(conversations))
-        done: list[Conversation] = [[]]
+        joined: list[Conversation] = [[]]
         for messages in (conversations[i] for i in order):
-            longer = done[-1] + messages
-            if done[-1] and len(self.chat_format.encode(self.tokenizer, longer)[0]) > self.settings.together:
-                done.append(messages)
+            longer = joined[-1] + messages
+            if joined[-1] and len(self.chat_format.encode(self.tokenizer, longer)[0]) > self.settings.together:
+                joined.append(messages)
             else:
-                done[-1] = longer
-        return done
+                joined[-1] = longer
+        return joined
 
     def few_shot(self, training: list[Conversation], tests: Tests) -> Tests:
-        """Return the tests with others before each question, none of which has the expected answer in it."""
+        """Return the tests with training examples before each question, none of which contains the expected answer."""
         rng = np.random.default_rng(self.seed)
 
-        def with_shots(one: Conversation) -> Conversation:
-            gold = f" {normalise(response_of(one))} "
+        def with_shots(messages: Conversation) -> Conversation:
+            gold = f" {normalise(response_of(messages))} "
             others = [shot for shot in training if gold not in f" {normalise(response_of(shot))} "]
             chosen = rng.choice(len(others), self.settings.shots, replace=False)
-            return after([others[i] for i in chosen], one)
+            return after([others[i] for i in chosen], messages)
 
-        return {name: [with_shots(one) for one in questions] for name, questions in tests.items()}
+        return {name: list(map(with_shots, questions)) for name, questions in tests.items()}
 
     def ask_all(self, model: Any, tests: Tests, tokens: int, what: str) -> dict:
-        """Return {"scores" and "answers": by test, "prompt_tokens" and "seconds": a question}."""
+        """Return {"scores", "answers": both by test; "prompt_tokens", "seconds": mean per question}."""
         scores: dict[str, TaskScore] = {}
         for name, questions in tests.items():
             with progress_bar(f"{what}: {name}", len(questions)) as advance:
                 scores[name] = measure_task(model, self.tokenizer, questions, max_new_tokens=tokens, advance=advance)
-        each = partial(np.average, weights=[score.count for score in scores.values()])
+        per_question = partial(np.average, weights=[score.count for score in scores.values()])
         return {
-            "scores": {name: {"f1": one.f1, "exact": one.exact, "count": one.count} for name, one in scores.items()},
-            "prompt_tokens": float(each([one.prompt_tokens for one in scores.values()])),
-            "seconds": float(each([one.seconds for one in scores.values()])),
-            "answers": {name: one.predicted for name, one in scores.items()},
+            "scores": {name: {"f1": s.f1, "exact": s.exact, "count": s.count} for name, s in scores.items()},
+            "prompt_tokens": float(per_question([score.prompt_tokens for score in scores.values()])),
+            "seconds": float(per_question([score.seconds for score in scores.values()])),
+            "answers": {name: score.predicted for name, score in scores.items()},
         }
 
     def other(self, model: Any, what: str) -> dict:
-        """Measure what has nothing to do with the subject: answers of the quiz, and bits per character of a text."""
+        """Measure what the model may forget: correct answers in the quiz, and bits per character on other text."""
         bar, tokens = f"{what}: quiz", self.settings.quiz_tokens
         right = answer_quiz(model, self.tokenizer, self.quiz.questions, bar, tokens)
         return {
@@ -189,7 +188,7 @@ class _Lesson:
         }
 
     def train(self, conversations: list[Conversation], sha256: str, folder: Path) -> tuple[Any, dict]:
-        """Return the adapted model, saved to a folder, and how it went. sha256: of what is taught."""
+        """Train an adapter, save it to `folder`, and return (adapted model, facts of the run). sha256: of the data."""
         settings, none = self.settings, chat.ChatTokens([], [])
         tokens = chat.encode_conversations(self.tokenizer, self.chat_format, self.joined(conversations))
         data = Chats(SUBJECT, sha256, tokens, none, none)

@@ -1,4 +1,4 @@
-"""The results of teaching the jargon: a table and sentences over runs that differ by the seed, and samples of a run."""
+"""Report of teaching the jargon: a table and sentences for runs with different seeds, and samples of one run."""
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -15,29 +15,29 @@ PROMPTED = {"few-shot": "other answers in the prompt", "open book": "the glossar
 
 
 def tell(results: dict, console: Console) -> None:
-    """Say on the terminal what it came to, and how to ask the model that was taught."""
+    """Print samples, the table and the findings, and the command that asks the adapted model a question."""
     say = partial(console.print, markup=False)
     say("\n".join([*sample_lines(results), ""]))
     console.print(drawn(scores_grid([results])))
     for sentence in claims([results]):
         say(f"- {sentence}")
-    named = ["--model", results["model"], "--adapter", results["adapter"]]
-    asked = " ".join(results["samples"][0]["question"].split())
-    say(f"\nAsk it yourself: {shlex.join(['minilora', 'generate', *named, '--chat', '--prompt', asked])}")
+    flags = ["--model", results["model"], "--adapter", results["adapter"]]
+    prompt = " ".join(results["samples"][0]["question"].split())
+    say(f"\nAsk it yourself: {shlex.join(['minilora', 'generate', *flags, '--chat', '--prompt', prompt])}")
 
 
 def mean(values: Iterable[float], digits: int = 0) -> str:
-    """Write the mean over runs, with its scatter if there is any to be seen."""
+    """Format the mean over runs, with ± unless the runs agree."""
     return Spread.of(values).show(digits).removesuffix(f" ± {0:.{digits}f}")
 
 
 def percent(runs: Sequence[dict], row: str, test: str, what: str = "f1") -> str:
-    """Write a score of a row over the runs."""
+    """Format the mean score of a row over the runs, in percent."""
     return f"{mean(100 * run['rows'][row]['scores'][test][what] for run in runs)} %"
 
 
 def scores_grid(runs: Sequence[dict]) -> Grid:
-    """Tabulate the scores, a row for each way to ask."""
+    """Tabulate the scores, one row for each way to ask."""
     one = runs[0]
 
     def number(name: str, digits: int) -> Callable[[str], str]:
@@ -57,17 +57,17 @@ def scores_grid(runs: Sequence[dict]) -> Grid:
             Column("s", number("seconds", 2)),
         ],
         {words: (name,) for name, words in ROWS.items()},
-        "F1: words shared with the expected answer (SQuAD's measure); exact: all of them. Few-shot: "
-        f"{one['shots']} other questions with their answers come first, none with the expected one. "
-        f"Open book: {one['shots']} lines of the glossary, the one that is asked for among them. "
-        "Tokens and seconds are a question's. Other text: bits per character. Quiz and other text, from "
-        f"Python's documentation, have nothing to do with the subject. {seeds_in_words([len(runs)])}",
+        "F1: overlap of words with the expected answer (as in SQuAD); exact: all words equal. Few-shot: "
+        f"after {one['shots']} other questions with their answers, none of which has the expected one. "
+        f"Open book: after {one['shots']} lines of the glossary, one of which has the answer. "
+        "Prompt tokens and s: per question. Other text: bits per character on Python's documentation. Quiz and "
+        f"other text have nothing to do with the subject. {seeds_in_words([len(runs)])}",
         first="",
     )
 
 
 def claims(runs: Sequence[dict]) -> list[str]:
-    """Return what the numbers say, in sentences."""
+    """Return the findings as sentences."""
     one, number = runs[0], lambda row, name, digits: mean((run["rows"][row][name] for run in runs), digits)
     training = one["training"]
     share = show_share(training["trainable"] / one["parameters"])
@@ -79,18 +79,18 @@ def claims(runs: Sequence[dict]) -> list[str]:
     for test, score in one["rows"]["after"]["scores"].items():
         reached = {row: percent(runs, row, test) for row in ROWS}
         beside = "".join(f", {reached[row]} with {words}" for row, words in PROMPTED.items())
-        asked = f"{score['count']} {test} that it was not trained on: {reached['before']} F1"
-        sentences.append(f"{asked}{beside}; {reached['after']} after fine-tuning.")
+        before = f"{score['count']} held-out {test}: {reached['before']} F1 before training"
+        sentences.append(f"{before}{beside}; {reached['after']} after fine-tuning.")
     quiz, text = ([number(row, *name) for row in ("before", "after")] for name in (("quiz", 0), ("other_text", 3)))
     sentences.append(
-        f"What it knew besides: {quiz[0]} of {one['quiz_questions']} quiz questions before and {quiz[1]} after; "
+        f"Forgetting: {quiz[0]} of {one['quiz_questions']} quiz questions right before and {quiz[1]} after; "
         f"other text takes {text[0]} bits per character before and {text[1]} after."
     )
     return sentences
 
 
 def sample_lines(results: dict, count: int = 3) -> list[str]:
-    """Return questions with the answers before and after, for the terminal."""
+    """Return sample questions with their answers before and after, for the terminal."""
     lines = []
     for sample in first_samples(results, count):
         shown = {name: escape(" ".join(text.split()), 400) for name, text in sample.items()}
@@ -100,6 +100,6 @@ def sample_lines(results: dict, count: int = 3) -> list[str]:
 
 
 def first_samples(results: dict, count: int) -> list[dict]:
-    """Return the first so many of each test."""
+    """Return the first `count` samples of each test."""
     tests = dict.fromkeys(sample["test"] for sample in results["samples"])
     return [s for test in tests for s in [s for s in results["samples"] if s["test"] == test][:count]]

@@ -1,1 +1,1 @@
-"""Measuring methods: the lab, records, the comparison, the curve."""
+"""Measurements: the lab, records, statistics, the learning curve and reports of a task."""

@@ -1,14 +1,17 @@
-"""Prompt or fine-tune? A chat model on a task, by the examples in its prompt and by those that it is trained on.
+"""Learning curves of a chat model on a task, to choose between prompting and fine-tuning.
 
-    ("prompt", k, seed)            the model as it is, with k examples as earlier turns
-    ("words", n, seed)             counts of words (`word_counts`) on n examples, where the responses are labels; on
-                                   all of them too, as they take no time. In older files "bayes".
-    ("trained", method, n, seed)   trained on n examples as `minilora finetune` trains by default, to the end
-    ("cost", "prompt", k)          milliseconds of processor time and tokens of a query, one at a time on one thread
-    ("cost", method)               the same of an adapted model
+The cells that are measured, by key:
 
-Both ways draw on one order of the training examples for each seed: the first k and the first n of it, the labels in
-turn. So k examples are among 2k, and n among 4n. All cells answer the same held-out questions.
+    ("prompt", k, seed)            the model unchanged, with k examples as earlier turns of the conversation
+    ("words", n, seed)             the word-count baseline (`word_counts`) on n examples, if the responses are labels;
+                                   also on all examples, because it is cheap. Older files call it "bayes".
+    ("trained", method, n, seed)   the model trained on n examples, to the end, with the defaults of `minilora finetune`
+    ("cost", "prompt", k)          processor time (ms) and tokens per query, for single queries on one thread
+    ("cost", method)               the same for an adapted model
+
+For each seed, the training examples are put into one order in which the labels alternate. Prompts take the first k of
+it and training sets the first n, so every smaller set is part of the larger ones. All cells answer the same held-out
+questions.
 """
 
 import sys
@@ -44,7 +47,7 @@ LONGEST_ANSWER = 64  # tokens of a free answer
 
 @dataclass(frozen=True)
 class CurveSettings:
-    """What is measured, and on what."""
+    """Settings of a curve: the model, the data, and the cells to measure."""
 
     model: str = "smollm2"  # as `load.load_model` takes it
     data: str = "reviews"  # a file of examples, or a name of `minilora models list`
@@ -55,10 +58,10 @@ class CurveSettings:
     methods: tuple[str, ...] = ("lora",)
     seeds: tuple[int, ...] = (0, 1, 2)
     test_examples: int = 200
-    timed: int = 20  # queries whose time is taken, one by one
+    timed: int = 20  # single queries to time
 
     def quick(self) -> "CurveSettings":
-        """Return the same for a first look: fewer of everything."""
+        """Return smaller settings for a first look."""
         shots, tested = tuple(dict.fromkeys([self.shots[0], self.shots[-1]])), min(self.test_examples, 60)
         return replace(self, shots=shots, sizes=self.sizes[:1], seeds=self.seeds[:1], test_examples=tested, timed=5)
 
@@ -68,7 +71,7 @@ class CurveSettings:
 
 @dataclass(frozen=True)
 class TaskData:
-    """Conversations to learn from and held-out ones. labels: None where the responses are free."""
+    """Training and held-out conversations of a task. labels: None if the responses are free text."""
 
     train: list[Conversation]
     test: list[Conversation]
@@ -77,26 +80,28 @@ class TaskData:
     summary: list[str]  # of `Examples`
 
     def order(self, seed: int, part: Sequence[Conversation] | None = None) -> list[Conversation]:
-        """Return the conversations (by default those to learn from) in an order that the seed draws, the labels in turn
-        as far as they last.
+        """Return the conversations (default: the training ones) in random order, with alternating labels as long as
+        there are any left of each.
         """
         rng, part = np.random.default_rng(seed), self.train if part is None else part
-        drawn = [part[i] for i in rng.permutation(len(part))]
+        shuffled = [part[i] for i in rng.permutation(len(part))]
         if self.labels is None:
-            return drawn
-        by_label = [[one for one in drawn if response_of(one) == label] for label in rng.permutation(self.labels)]
-        return [ones[i] for i in range(len(drawn)) for ones in by_label if i < len(ones)]
+            return shuffled
+        labels = rng.permutation(self.labels)
+        by_label = [[messages for messages in shuffled if response_of(messages) == label] for label in labels]
+        return [group[i] for i in range(len(shuffled)) for group in by_label if i < len(group)]
 
     def shots(self, k: int, seed: int) -> list[Conversation]:
-        """Return the first k of the order, shuffled: the last label in a prompt is not always the same."""
+        """Return the first k of the order, shuffled, since otherwise every prompt would end with the same label."""
         chosen = self.order(seed)[:k]
         return [chosen[i] for i in np.random.default_rng([seed, k]).permutation(k)]
 
 
 def read_task(data: str, test: str | None = None, columns: Columns = BY_NAME) -> TaskData:
-    """Return the conversations of `CurveSettings.data` and `.test`, less what stands in both.
+    """Read `CurveSettings.data` and `.test`, and drop training conversations whose question is also held out.
 
-    MiniloraError where there are too few, or where labels do not suit: one alone, or one that is never learned.
+    Raises MiniloraError if there are too few conversations, only one label, or a held-out label that no training
+    conversation has.
     """
     if test is None and data in catalog.TASKS:
         test = str(catalog.find(data, "test"))
@@ -104,29 +109,31 @@ def read_task(data: str, test: str | None = None, columns: Columns = BY_NAME) ->
     train, notes = examples.conversations, examples.notes
     if test is None:
         train, *others = chat.split(train, data, examples.is_labelled)
-        held_out = [one for part in others for one in part]
+        held_out = [messages for part in others for messages in part]
     else:
         tested = read_examples(catalog.resolve(test), columns)
         held_out, notes = tested.conversations, notes + tested.notes
     questions = set(map(question_of, held_out))
-    learned = [one for one in train if question_of(one) not in questions]
+    learned = [messages for messages in train if question_of(messages) not in questions]
     if both := len(train) - len(learned):
-        notes.append(f"{both:,} of the {len(train):,} examples of --data begin as some of --test: not learned from")
+        notes.append(f"left out {both:,} of the {len(train):,} examples of --data: their questions are also in --test")
     if not learned:
-        raise MiniloraError("every example of --data begins as one of --test does: none is left to learn from")
+        raise MiniloraError("every question of --data is also in --test, so no example is left to train on")
     labels = labels_of([*learned, *held_out], examples.is_labelled)
     if labels is not None and len(labels) == 1:
-        raise MiniloraError(f"every response is {escape(repr(labels[0]))}: one label leaves nothing to tell apart")
-    if unseen := sorted(set(labels or ()) - set(map(response_of, learned))):
-        count = sum(response_of(one) == unseen[0] for one in held_out)
         raise MiniloraError(
-            f"the label {escape(repr(unseen[0]))}, which {count:,} held-out examples have, never occurs in training: "
-            "add examples of it to --data, or take it out of --test"
+            f"every response is {escape(repr(labels[0]))}: there is only one label, so nothing to tell apart"
+        )
+    if unseen := sorted(set(labels or ()) - set(map(response_of, learned))):
+        count = sum(response_of(messages) == unseen[0] for messages in held_out)
+        raise MiniloraError(
+            f"the label {escape(repr(unseen[0]))}, which {count:,} held-out examples have, does not occur in training: "
+            "add examples of it to --data, or remove it from --test"
         )
     if len(held_out) < FEWEST_TESTED:
-        where = "--test" if test else f"the fifth of {show_path(data)} that is held out"
-        least = f"at least {FEWEST_TESTED}, better 200, by five times as many in --data or by a file as --test"
-        raise MiniloraError(f"{where} has {len(held_out)} examples: give {least}")
+        where = "--test" if test else f"the held-out fifth of {show_path(data)}"
+        advice = "200 would be better: extend --data to five times as many, or give a file as --test"
+        raise MiniloraError(f"{where} has {len(held_out)} examples; at least {FEWEST_TESTED} are needed, {advice}")
     return TaskData(learned, held_out, labels, notes, examples.summary)
 
 
@@ -134,23 +141,23 @@ def read_task(data: str, test: str | None = None, columns: Columns = BY_NAME) ->
 
 
 def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrite: bool = False) -> Records:
-    """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records.
+    """Measure the cells that out/records.jsonl does not have yet, and return the records.
 
-    Numbers of examples above those that there are become all. Raises MiniloraError, before anything is written, for
-    data, shots and sizes that do not suit; and where the file is there already, or was measured with other settings.
+    Sizes larger than the training set are reduced to it. Raises MiniloraError, before anything is written, if shots or
+    sizes do not fit the data, or if the file exists and `resume` was not given, or has other settings.
     """
     task = read_task(settings.data, settings.test, settings.columns)
-    there, notes = len(task.train), list(task.notes)
-    if max(settings.shots, default=0) > there:
+    available, notes = len(task.train), list(task.notes)
+    if max(settings.shots, default=0) > available:
         raise MiniloraError(
-            f"--data has {there:,} examples to learn from, and --shots asks for {max(settings.shots):,}"
+            f"--shots asks for {max(settings.shots):,} examples, but --data has only {available:,} to train on"
         )
-    requested = [there if n == "all" else int(n) for n in settings.sizes]
-    if too_large := [f"{n:,}" for n in requested if n > there]:
-        notes.append(f"--sizes {', '.join(too_large)}: there are {there:,} examples to learn from, so all are the most")
-    sizes, labels = tuple(sorted({min(n, there) for n in requested})), len(task.labels or ())
+    requested = [available if n == "all" else int(n) for n in settings.sizes]
+    if too_large := [f"{n:,}" for n in requested if n > available]:
+        notes.append(f"--sizes {', '.join(too_large)}: using all {available:,} training examples, there are no more")
+    sizes, labels = tuple(sorted({min(n, available) for n in requested})), len(task.labels or ())
     if min(sizes) < labels:
-        raise MiniloraError(f"--sizes {min(sizes)} is too small for {labels} labels, each of which needs an example")
+        raise MiniloraError(f"--sizes {min(sizes)} is too small: each of the {labels} labels needs an example")
     curve = Curve(replace(settings, sizes=sizes, test_examples=min(settings.test_examples, len(task.test))), task)
     records = Records.open(Path(out) / RECORDS, KIND, curve.facts(), resume, overwrite)
     print(*task.summary, *as_read(curve.tokenizer, curve.encode(task.train[:1])), sep="\n", file=sys.stderr)
@@ -160,7 +167,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
 
 
 def cells_of(facts: dict) -> list[tuple]:
-    """Return the keys of a curve whose header has these settings, in the order in which they are measured."""
+    """Return the keys of the cells for these settings of a header, in measuring order."""
     shots, sizes, seeds = facts["shots"], facts["sizes"], facts["seeds"]
     cells: list[tuple] = [("prompt", k, seed) for k in shots for seed in (seeds if k else seeds[:1])]
     counted = sorted({*sizes, facts["examples"]}) if facts["labels"] else []
@@ -172,7 +179,7 @@ def cells_of(facts: dict) -> list[tuple]:
 
 
 class Curve:
-    """Measures the cells. The model is read anew for each that trains: what a training leaves is nowhere."""
+    """Measures the cells. Each training run loads the model again, so that no run changes another."""
 
     def __init__(self, settings: CurveSettings, task: TaskData):
         """Load the model. Raises MiniloraError if it has no chat format, or if prompts or steps do not fit."""
@@ -181,9 +188,9 @@ class Curve:
         self.base, self.tokenizer = load.load_model(settings.model)
         encoded = self.encode([*task.train, *self.test]).rows
         self.longest_answer = min(LONGEST_ANSWER, max(int(mask.sum()) for _, mask in encoded))
-        longest = sorted(self.test, key=lambda one: sum(len(m["content"]) for m in one))[-5:]
+        longest = sorted(self.test, key=lambda messages: sum(len(m["content"]) for m in messages))[-5:]
         for k in settings.shots:
-            prompts = [after(task.shots(k, seed), one[:-1]) for seed in settings.seeds for one in longest]
+            prompts = [after(task.shots(k, seed), messages[:-1]) for seed in settings.seeds for messages in longest]
             try:
                 check_prompts(self.base, self.tokenizer, prompts, self.longest_answer)
             except MiniloraError as error:
@@ -193,13 +200,13 @@ class Curve:
             check_fits(self.base.config, method, step)
 
     def facts(self) -> dict:
-        """Return what a resumed run must have alike."""
+        """Return the settings and fingerprints that must match to resume a run."""
         hashes = {"train_sha256": chat.sha256(self.task.train), "test_sha256": chat.sha256(self.task.test)}
         facts = {"labels": self.task.labels, "examples": len(self.task.train), "words": word_counts.baseline()}
         return asdict(self.settings) | facts | {"base": base_fingerprint(self.base)} | hashes
 
     def measure(self, kind: str, *key: Any) -> dict:
-        """Return the numbers of a cell."""
+        """Measure one cell by the method that its key names."""
         return getattr(self, kind)(*key)
 
     def prompt(self, k: int, seed: int) -> dict:
@@ -207,12 +214,12 @@ class Curve:
 
     def words(self, n: int, seed: int) -> dict:
         learned = self.task.order(seed)[:n]
-        texts, questions = ([_text(one) for one in part] for part in (learned, self.test))
-        wrong = self.wrong(word_counts.predict(texts, [response_of(one) for one in learned], questions))
+        texts, questions = (list(map(_text, part)) for part in (learned, self.test))
+        wrong = self.wrong(word_counts.predict(texts, list(map(response_of, learned)), questions))
         return {"accuracy": 1 - len(wrong) / len(questions), "accuracy_wrong": wrong}
 
     def trained(self, method: str, n: int, seed: int) -> dict:
-        """By the defaults of `minilora finetune`, without evaluations."""
+        """Train with the defaults of `minilora finetune`, without evaluations, and score the result."""
         model, tokens = self.adapted(method, self.task.order(seed)[:n], seed)
         none = chat.ChatTokens([], [])
         data = Chats(self.settings.data, "", tokens, none, none)
@@ -229,41 +236,42 @@ class Curve:
             model, shots = self.adapted(kind, self.task.train[:1], 0)[0], []
         tokens, seconds = [], []
         with threads.using(1):
-            for one in [self.test[0], *self.test[: self.settings.timed]]:  # the first warms up
-                started = process_time()  # of the clock, beside other work, the same query took from 5.5 to 18.8 s
-                tokens.append(self.score(model, [one], shots).prompt_tokens)
+            for messages in [self.test[0], *self.test[: self.settings.timed]]:  # the first warms up
+                # Processor time, because on a busy machine the wall time of one query varied from 5.5 to 18.8 s.
+                started = process_time()
+                tokens.append(self.score(model, [messages], shots).prompt_tokens)
                 seconds.append(process_time() - started)
         return {"milliseconds": 1000 * median(seconds[1:]), "tokens": float(np.mean(tokens))}
 
-    # What cells are made of
+    # Steps of a cell
 
     def encode(self, conversations: Sequence[Conversation]) -> chat.ChatTokens:
         return chat.encode_conversations(self.tokenizer, chat.find_format(self.tokenizer), conversations)
 
     def score(self, model: Any, questions: Sequence[Conversation], shots: Sequence = ()) -> TaskScore:
-        how: dict[str, Any] = {"labels": self.task.labels, "shots": shots, "max_new_tokens": self.longest_answer}
-        return measure_task(model, self.tokenizer, questions, **how)
+        options: dict[str, Any] = {"labels": self.task.labels, "shots": shots, "max_new_tokens": self.longest_answer}
+        return measure_task(model, self.tokenizer, questions, **options)
 
     def adapted(self, method: str, conversations: Sequence[Conversation], seed: int) -> tuple[Any, chat.ChatTokens]:
-        """Return a fresh model to train by the method, and the conversations as tokens."""
+        """Return a freshly loaded model, adapted by the method, and the encoded conversations."""
         tokens, options = self.encode(conversations), methods.Options()
         quantization = options.quantization if methods.METHODS[method].is_quantized else None
         model, _ = load.load_model(self.settings.model, quantization=quantization)
         return methods.adapt(model, method, options, tokens.ids, seed), tokens
 
     def numbers(self, score: TaskScore) -> dict:
-        """Return what a cell keeps of a score; of labels also the places of the questions that were answered wrong."""
+        """Return the numbers to record from a score; for labels also the indices of the wrong answers."""
         names = ("accuracy", "calibrated", "exact", "f1")
-        known = {name: getattr(score, name) for name in names if getattr(score, name) is not None}
+        numbers = {name: getattr(score, name) for name in names if getattr(score, name) is not None}
         if score.labels:
-            known["accuracy_wrong"] = self.wrong(score.predicted)
+            numbers["accuracy_wrong"] = self.wrong(score.predicted)
         if score.calibrated_predicted:
-            known["calibrated_wrong"] = self.wrong(score.calibrated_predicted)
-        return known | {"tokens": score.prompt_tokens}
+            numbers["calibrated_wrong"] = self.wrong(score.calibrated_predicted)
+        return numbers | {"tokens": score.prompt_tokens}
 
     def wrong(self, answers: Sequence[str]) -> list[int]:
-        """Return the places of the test's questions whose label is another than the answer."""
-        return [i for i, one in enumerate(self.test) if answers[i] != response_of(one)]
+        """Return the indices of the held-out questions that `answers` gets wrong."""
+        return [i for i, messages in enumerate(self.test) if answers[i] != response_of(messages)]
 
 
 def _text(messages: Conversation) -> str:

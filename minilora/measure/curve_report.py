@@ -1,4 +1,4 @@
-"""What a curve's records say: a table, a figure and a sentence."""
+"""Report of a curve: a table, a figure and a sentence of advice, made from its records."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-UNDRAWN = ("prompt", 0)  # no examples, so no seed: its answers stand beside those of every seed
+UNDRAWN = ("prompt", 0)  # without examples nothing is drawn: these answers are compared with every seed's
 
 
 class Way(NamedTuple):
-    """A way to answer: the key of its cells without the seed, the number that it is judged by, and what came of it."""
+    """A way to answer questions: the key of its cells without the seed, the metric to judge it by, and its scores."""
 
     key: tuple
     number: str
@@ -46,11 +46,11 @@ class CurveResult(Result):
         model, data = (escape(Path(self.settings[name]).name, 40) for name in ("model", "data"))
         self.where = f"{model} on {data}"
         self.trained = [(method, n) for method in self.parts("trained") for n in self.parts("trained", method)]
-        self.words_kind = "words" if "words" in self.settings else "bayes"  # the latter in files of before
+        self.words_kind = "words" if "words" in self.settings else "bayes"  # the name in older files
         self.baseline = self.settings.get("words", word_counts.NAIVE_BAYES)
 
     def reached(self, *start) -> Spread:
-        """Return accuracy or F1 over the seeds."""
+        """Return accuracy or F1, in percent, over the seeds."""
         return self.spread(self.number, *start, scale=100)
 
     def calibrated(self, *start) -> Spread | None:
@@ -62,7 +62,7 @@ class CurveResult(Result):
         return Way(key, self.number, self.reached(*key))
 
     def best(self, kind: str) -> Way:
-        """Return the way of this kind with the highest accuracy or F1: of prompts, calibrated or not."""
+        """Return the way of this kind with the highest accuracy or F1; prompts compete with and without calibration."""
         ways = []
         for key in dict.fromkeys(key[:-1] for key in self.records.rows if key[0] == kind):
             ways.append(self.way(*key))
@@ -71,14 +71,15 @@ class CurveResult(Result):
         return max(ways, key=lambda way: way.spread.mean)
 
     def best_words(self) -> Way | None:
-        """Return the best way to count words; None for free answers."""
+        """Return the best word-count baseline; None for free answers."""
         return self.best(self.words_kind) if self.has_labels else None
 
     def lead(self, one: Way, other: Way) -> Interval:
-        """Return by how many points `one` is ahead, where both learned with the same seeds and answered one test.
+        """Return the interval of how many points `one` is ahead of `other`, over the seeds that both have.
 
-        Corrected for the comparisons of three ways. Over seeds and questions (with one seed over questions alone); over
-        seeds alone for free answers and in older files, which do not say which questions were answered right.
+        The interval is corrected for comparing three ways. It covers other seeds and other questions (with one seed,
+        only other questions). For free answers, and in older files without a list of the wrong answers, it covers only
+        other seeds.
         """
         comparisons = 3 if self.has_labels else 1
         ours, theirs = ({row["key"][-1]: row for row in self.records.of(*way.key)} for way in (one, other))
@@ -96,23 +97,23 @@ class CurveResult(Result):
         return paired_interval(scores, comparisons=comparisons)
 
     def right(self, way: Way, row: dict) -> np.ndarray:
-        """Return 1 for each question that was answered right, 0 for the others."""
+        """Return an array with 1 for each question that was answered right, 0 for the others."""
         return 1 - np.bincount(row[f"{way.number}_wrong"], minlength=self.settings["test_examples"])
 
     def is_ahead(self, one: Way, other: Way) -> bool:
-        """Return True if the whole interval of the lead is above 0; if there is none, with one seed, if its mean is."""
+        """Return True if the interval of the lead is above 0, or, without an interval (one seed), its mean."""
         lead = self.lead(one, other)
         return lead.low > 0 if lead.df else lead.mean > 0
 
     def cost(self, *kind) -> dict:
-        """Return milliseconds and tokens of a query; nothing for counts of words. It is the same for any training."""
+        """Return milliseconds and tokens per query, {} for word counts. All trainings of a method cost the same."""
         return self.records.rows.get(("cost", *(kind[1:2] if kind[0] == "trained" else kind)), {})
 
     def crossover(self, method: str, n: int) -> int | None:
-        """Return queries after which the time of training is saved, against the best prompt."""
+        """Return the number of queries after which training has saved its own time, compared with the best prompt."""
         prompted, trained = self.cost(*self.best("prompt").key), self.cost(method)
         saved = prompted["milliseconds"] - trained["milliseconds"]
-        if prompted["tokens"] <= trained["tokens"] or saved <= 0:  # as many tokens take as long
+        if prompted["tokens"] <= trained["tokens"] or saved <= 0:  # shorter times at equal tokens are noise
             return None
         return ceil(1000 * self.spread("seconds", "trained", method, n).mean / saved)
 
@@ -145,15 +146,15 @@ class CurveResult(Result):
             words += f" Calibrated: {CALIBRATED}."
         if "words" in self.settings and self.has_labels:
             words += f" {word_counts.MEANING[self.baseline]}"
-        words += " Tokens and milliseconds per query, one at a time on one thread, the whole prompt read for each. "
-        words += f"Pays off: queries that save the time of training, against {_in_words(best.key[1])}. "
+        words += " Tokens and milliseconds are per query, one at a time on one thread, each reading its whole prompt. "
+        words += f"Pays off after: the queries that make up for the training time, against {_in_words(best.key[1])}. "
         if rates := sorted({row["lr"] for row in self.records.of("trained") if "lr" in row}):
-            words += f"Trained at a learning rate of {listed(f'{rate:g}' for rate in rates)}. "
+            words += f"Learning rate of the training: {listed(f'{rate:g}' for rate in rates)}. "
         return words + seeds_in_words(len(list(self.records.of("trained", *cell))) for cell in self.trained)
 
     @style.styled
     def figure(self) -> Figure:
-        """Accuracy against the examples that were trained on, and the prompts as levels."""
+        """Accuracy against the number of training examples, with prompts as horizontal lines."""
         figure, axes = style.single(f"Prompt or fine-tune? {self.where}")
         lines: list[tuple] = [(method, NAMES[method], "trained", method) for method in self.parts("trained")]
         for look, label, *start in [*lines, *[("scratch", self.baseline, self.words_kind)] * self.has_labels]:
@@ -170,7 +171,7 @@ class CurveResult(Result):
         return style.with_legend(figure)
 
     def outcome(self) -> str:
-        """Say what to do: "fine-tune" or "prompt"; "count words" if neither is ahead of that."""
+        """Return the advice: "fine-tune", "prompt", or "count words" if neither is ahead of the baseline."""
         prompt, trained, words = self.best("prompt"), self.best("trained"), self.best_words()
         ahead = [way for way in (prompt, trained) if words is None or self.is_ahead(way, words)]
         if not ahead:
@@ -178,13 +179,13 @@ class CurveResult(Result):
         return "fine-tune" if prompt not in ahead or self.is_ahead(trained, prompt) else "prompt"
 
     def sentence(self) -> str:
-        """Say what to do, and the numbers that say so."""
+        """Return the advice in a sentence, with the numbers behind it."""
         prompt, trained, words, outcome = self.best("prompt"), self.best("trained"), self.best_words(), self.outcome()
         _, method, most = trained.key
         reached = [f"{trained.spread.show(1)} % {self.unit} by {IN_SENTENCES[method]} on {most:,} examples"]
         reached += [f"{prompt.spread.show(1)} % by {_in_words(prompt.key[1])}"]
         reached += [f"{words.spread.show(1)} % by {self.baseline}"] if words else []
-        each = "" if UNDRAWN == prompt.key else " each"  # a prompt without examples draws nothing
+        each = "" if UNDRAWN == prompt.key else " each"  # a prompt without examples has no seeds
         seeds = f" ({trained.spread.count} seeds{each})" * (trained.spread.count > 1)
         text = f"{outcome.capitalize()}: {', '.join(reached)}{seeds}."
         if words and outcome == "count words":
@@ -197,21 +198,21 @@ class CurveResult(Result):
         if words and not self.is_ahead(trained, prompt):
             return f"{text} The prompt is not shown to be ahead of {self.baseline}: {self._undecided(prompt, words)}"
         sizes = {n: self.way("trained", method, n) for n in self.parts("trained", method)}
-        # From the most examples down to the first that are not ahead: in this fixed order no correction is needed.
+        # Sizes are tested from the largest down to the first that is not ahead: a fixed order needs no correction.
         behind = [n for n, way in sizes.items() if not self.is_ahead(way, prompt)]
         ahead = [n for n in sizes if not behind or n > behind[-1]]
-        training = "Training" if self.lead(trained, prompt).count > 1 else "Training with the one seed that was tried"
+        training = "Training" if self.lead(trained, prompt).count > 1 else "Training, with the one seed tried,"
         if not ahead:
             return f"{text} {training} is ahead with {most:,} examples."
         return f"{text} {training} is ahead from {ahead[0]:,} examples on{'' if behind else ', the fewest tried'}."
 
     def _undecided(self, one: Way, other: Way) -> str:
         lead = self.lead(one, other)
-        return f"{lead.in_words(1)} points.{' One seed was tried: others may differ.' * (lead.count == 1)}"
+        return f"{lead.in_words(1)} points.{' Only one seed was tried; others may differ.' * (lead.count == 1)}"
 
 
 def interval_in_words(count: int, percent: float) -> str:
-    """Say how far a percentage of so many examples reaches."""
+    """Say which interval a percentage of `count` examples stands for."""
     low, high = wilson(round(count * percent / 100), count)
     return f"On {count:,} held-out examples, for which {percent:.0f} % means {100 * low:.0f} to {100 * high:.0f} %."
 
@@ -225,7 +226,7 @@ def _in_words(k: int) -> str:
 
 
 def show(records: Records, out: Path, console: Console) -> None:
-    """Print the table and the sentence, and write the figure to `out`."""
+    """Print the table and the advice, and write the figure to the folder `out`."""
     result = CurveResult(records)
     console.print(drawn(result.grid()))
     notes = dict.fromkeys(note for row in records.of("trained") for note in row["notes"])

@@ -1,4 +1,4 @@
-"""What of a file of conversations measures a model fairly, and what of it the model has learned from."""
+"""Selection of test conversations: those that a model was not trained on, and a warning about those that it was."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Selection:
     sha256: str  # of the whole file
     split: str
     conversations: list[Conversation]
-    of: int  # how many the split has
+    of: int  # number of conversations in the split
     labels: list[str] | None  # to choose from; None for free answers
     summary: list[str]  # of `Examples`
-    trained_on: int | None = None  # of the conversations; None where what was trained on is not known or not here
+    trained_on: int | None = None  # conversations that were trained on; None if the training data is missing
     notes: list[str] = field(default_factory=list)  # for the reader
 
 
@@ -40,12 +40,14 @@ def select(
     pool: Sequence[Conversation] = (),
     columns: Columns = BY_NAME,
 ) -> Selection:
-    """Select what to measure of the file of examples `source`.
+    """Select the conversations of the file `source` to measure a model on.
 
-    split: None means "test" for the file that the model was trained on, and "all" for any other. trainings: how the
-    model and its adapters came to be (`save.training_of`). examples: at most so many conversations, drawn by `seed`.
-    pool: what shots come from. columns: of the file. The labels are those that were trained if the file and the pool
-    have no others; else those of the file, the training data and the pool together; where these have none, the file's.
+    split: None means "test" for the file that the model was trained on, and "all" for any other. trainings: the
+    training records of the model and its adapters (`save.training_of`). examples: the most conversations to take, drawn
+    by `seed`. pool: the conversations that shots come from. columns: of the file.
+
+    The labels to choose from are the trained ones if they cover the file and the pool. Otherwise they are all labels of
+    the file, the training data and the pool; if these have none, those that the file declares.
     """
     own = read_examples(source, columns)
     conversations, notes = own.conversations, own.notes
@@ -61,28 +63,28 @@ def select(
         learned += part or []
         if part is None:
             name = show_path(str(training.get("data")))
-            notes.append(f"the training data ({name}) are not here, so what the two share is not known")
+            notes.append(f"cannot check for overlap with the training data: {name} is missing or has changed")
     labels, trained_on = labels_of([*conversations, *learned, *pool], own.is_labelled) or own.labels, None
-    known_labels = {str(label) for training in trainings for label in training.get("labels") or ()}
-    if {response_of(one) for one in [*conversations, *pool]} <= known_labels:
-        labels = sorted(known_labels)
+    trained_labels = {str(label) for training in trainings for label in training.get("labels") or ()}
+    if set(map(response_of, [*conversations, *pool])) <= trained_labels:
+        labels = sorted(trained_labels)
     if learned:
-        known = set(map(json.dumps, learned))
-        if trained_on := sum(json.dumps(messages) in known for messages in measured):
+        learned_texts = set(map(json.dumps, learned))
+        if trained_on := sum(json.dumps(messages) in learned_texts for messages in measured):
             notes.append(f"{trained_on:,} of the {len(measured):,} conversations measured were trained on")
     return Selection(digest, split, measured, len(whole), labels, own.summary, trained_on, notes)
 
 
 def learned_from(training: dict, source: str | None = None) -> list[Conversation] | None:
-    """Return the training part of the conversations that a model learned from; None if their file is another today.
+    """Return the training part of the conversations that a model learned from; None if the file changed or is gone.
 
-    training: of `save.training_of`. source: where the file lies, if not where it did.
+    training: a record of `save.training_of`. source: the path of the file, if it was moved.
     """
     validation, test = (path and str(path) for path in map(training.get, ("validation_data", "test_data")))
     try:
         path = str(source or training.get("data"))
         parts, digest, _ = split_chats(path, validation, test, Columns.of(training))
-    except MiniloraError:  # it is no such file, or it is not here
+    except MiniloraError:  # missing, or not a file of conversations
         return None
     return parts.train if digest == training.get("data_sha256") else None
 
@@ -90,19 +92,20 @@ def learned_from(training: dict, source: str | None = None) -> list[Conversation
 def draw_shots(
     pool: Sequence[Conversation], count: int, seed: int = 0, measured: Sequence[Conversation] = ()
 ) -> list[Conversation]:
-    """Draw so many conversations of `pool` that are not measured, by `seed`, to stand in a prompt: of each response in
-    turn, if most recur. Raises MiniloraError if there are fewer.
+    """Draw `count` conversations of `pool` as shots for a prompt, leaving out those in `measured`.
+
+    If the responses look like labels, the shots alternate between them. Raises MiniloraError if there are too few.
     """
-    known = set(map(json.dumps, measured))
-    pool = [messages for messages in pool if json.dumps(messages) not in known]
+    excluded = set(map(json.dumps, measured))
+    pool = [messages for messages in pool if json.dumps(messages) not in excluded]
     if len(pool) < count:
-        besides = " besides those measured: give another file, or measure fewer by --split test or --examples"
+        advice = " besides those measured: give another file, or measure fewer by --split test or --examples"
         raise MiniloraError(
-            f"{count:,} shots are more than the {len(pool):,} conversations to draw from{besides if known else ''}"
+            f"{count:,} shots are more than the {len(pool):,} conversations to draw from{advice if excluded else ''}"
         )
-    drawn = [pool[i] for i in np.random.default_rng(seed).permutation(len(pool))]
+    shots = [pool[i] for i in np.random.default_rng(seed).permutation(len(pool))]
     if labels := labels_of(pool, is_labelled=True):
-        by_label = [[one for one in drawn if response_of(one) == label] for label in labels]
-        rounds = {id(one): turn for ones in by_label for turn, one in enumerate(ones)}
-        drawn.sort(key=lambda one: rounds[id(one)])
-    return drawn[:count]
+        by_label = [[messages for messages in shots if response_of(messages) == label] for label in labels]
+        rounds = {id(messages): turn for group in by_label for turn, messages in enumerate(group)}
+        shots.sort(key=lambda messages: rounds[id(messages)])
+    return shots[:count]

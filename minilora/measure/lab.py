@@ -1,7 +1,7 @@
-"""Where methods are measured: a base, a domain to adapt it to and a labelled task, the same for everything compared.
+"""Laboratory in which methods are compared: one base, one domain to adapt it to, and one labelled task.
 
-The base is a pretrained model's folder or GGUF file. What it was pretrained on is read as well (a held-out part),
-because what an adaptation costs there is what it forgets.
+The base is a pretrained model's folder or GGUF file. Held-out text of its pretraining data is measured as well, because
+the loss that an adaptation causes there is what the model forgot.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,15 +20,15 @@ from minilora.train.metrics import accuracy
 from minilora.train.text import training_batches
 
 BASE_DATA, DOMAIN = "python-docs", "numpy-docs"
-SCRATCH = "scratch"  # training every weight, of a model of the base's shape that has learned nothing
+SCRATCH = "scratch"  # full training of a model of the base's shape, from random weights
 
 
 class Lab:
-    """A base in `base_folder` and what to measure on it. Every draw has a seed: the same calls give the same numbers.
+    """The base in `base_folder` and the data to measure it on. Every draw is seeded, so equal calls give equal numbers.
 
-    seq_len, batch_size: of training on text, in tokens and rows. test_characters, validation_characters: of each
-    held-out text. test_examples: of the labelled task, at most, as many of each class. own: {method: function of
-    (model, options, seed)}, code that adapts a model in place, used instead of the library's for that method.
+    seq_len, batch_size: for training on text, in tokens and rows. test_characters, validation_characters: length of
+    each held-out text. test_examples: the most examples of the labelled task, equally many of each class. own: {method:
+    function of (model, options, seed)} that adapts a model in place, instead of the library's code for that method.
     """
 
     def __init__(
@@ -60,19 +60,19 @@ class Lab:
         return encode_documents(self.tokenizer, corpora.take(documents, characters, seed))
 
     def domain_text(self, characters: int, seed: int) -> TokenStream:
-        """Return random documents of the domain's training part, of so many characters together."""
+        """Draw documents from the domain's training part, `characters` long in total."""
         return self._stream(self.domain_parts.train, characters, seed)
 
     def base_text(self, characters: int, seed: int) -> TokenStream:
-        """Return random documents of what the base was pretrained on."""
+        """Draw documents from the base's own training text, `characters` long in total."""
         return self._stream(self.base_parts.train, characters, seed)
 
     def base(self) -> LlamaForCausalLM:
-        """Return the base, read anew."""
+        """Load a new copy of the base."""
         return load.load_model(str(self.base_folder))[0]
 
     def fresh(self, method: str, seed: int, options: Options | None = None, tokens=()):
-        """Make a model to train by `method` (of `methods.METHODS`, or "scratch"). tokens: where virtual ones start."""
+        """Return a model to train by `method`, a key of METHODS or "scratch". tokens: to start virtual ones from."""
         return self._adapted(self._start(method, seed), method, options, tokens, seed)
 
     def _start(self, method: str, seed: int) -> LlamaForCausalLM:
@@ -87,13 +87,13 @@ class Lab:
     # Text
 
     def bits(self, model, stream: TokenStream) -> float:
-        """Return bits per character of the stream under the model."""
+        """Evaluate bits per character on the stream."""
         return metrics.evaluator(model, stream, self.seq_len, 2 * self.batch_size)()
 
     def adapt(
         self, method: str, stream: TokenStream, config: TrainConfig, options: Options | None = None
     ) -> tuple[Any, History]:
-        """Train a fresh model on the stream; returns it in its best state by validation text, and its history.
+        """Train a fresh model on the stream, and return it with its best weights by validation loss, and its history.
 
         Everything random is drawn from config.seed.
         """
@@ -101,11 +101,11 @@ class Lab:
         return model, self.train_on(model, self.batches(stream, self.batch_size, config.seed), config)
 
     def batches(self, stream: TokenStream, rows: int, seed: int):
-        """Return batches of so many windows of the stream."""
+        """Return batches of `rows` windows of the stream."""
         return training_batches(stream, rows, min(self.seq_len, len(stream.ids)), seed)
 
     def train_on(self, model, batches, config: TrainConfig) -> History:
-        """Train the model; the best state by the domain's validation text stays."""
+        """Train the model, and leave it with its best weights by loss on the domain's validation text."""
         evaluate = lambda: self.bits(model, self.domain_validation)  # noqa: E731
         return train(model, batches, config, evaluate=evaluate, show_progress=False)
 
@@ -118,7 +118,7 @@ class Lab:
         return self._adapted(model, method, options, tokens, seed)
 
     def accuracy(self, model, examples: Sequence[Example] | None = None) -> float:
-        """Return the share of examples (by default the test's) whose most likely class is right."""
+        """Return the share of examples (default: the test examples) that are classified right."""
         examples = self.test_examples if examples is None else examples
         ids = self.tokenizer.encode_many([example.text for example in examples])
         labels = [example.label for example in examples]

@@ -1,4 +1,4 @@
-"""Memory that a training's arrays take at their most."""
+"""Peak memory of the arrays of a training run."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -7,9 +7,10 @@ from minilora.train.loop import TrainConfig, train
 
 
 def peak_bytes(run: Callable[[], object], held: int = 0) -> int:
-    """Return the most bytes alive at once while `run()` runs, on top of `held` bytes that were there before.
+    """Return the peak of the bytes allocated during `run()`, plus `held` bytes that were allocated before it.
 
-    Python's own allocator and NumPy's report to tracemalloc. It slows `run` down: measure two steps, not a training.
+    Measured by tracemalloc, to which Python's and NumPy's allocators report. It slows `run` down, so measure two steps,
+    not a whole training run.
     """
     tracemalloc.start()
     try:
@@ -20,5 +21,5 @@ def peak_bytes(run: Callable[[], object], held: int = 0) -> int:
 
 
 def peak_of_steps(model, batches, held: int) -> int:
-    """Return the most bytes alive in two training steps, with the `held` bytes of the weights."""
+    """Return the peak bytes of two training steps, including the `held` bytes of the weights."""
     return peak_bytes(lambda: train(model, batches, TrainConfig(steps=2), show_progress=False), held)

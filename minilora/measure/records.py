@@ -1,8 +1,8 @@
-"""Measurements as they come: a file of JSON lines that a run that was cut off goes on with.
+"""Records of measurements: a file of JSON lines, written one by one so that an interrupted run can be resumed.
 
-The first line says what the measurements are of: kind, version, settings, machine. Every other line is one cell: `key`,
-what was measured, and the numbers. `complete` measures the cells that are missing; `Result` reads them for tables,
-figures and sentences.
+The first line is the header: kind, version, settings, machine. Every other line is one cell: a `key` that names the
+measurement, and its numbers. `complete` measures the missing cells; `Result` reads the cells for tables, figures and
+sentences.
 """
 
 import json
@@ -25,7 +25,7 @@ from minilora.errors import FormatError, MiniloraError, Stopped, print_notes
 from minilora.formats.atomic import parse_json, read_bytes, show_path, write_atomic
 from minilora.train.progress import progress_bar
 
-VERSION = 1  # of the format; one more whenever older files cannot be read any more
+VERSION = 1  # of the format; raised when older files can no longer be read
 LIMIT = 50_000_000  # bytes
 CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 
@@ -39,23 +39,23 @@ class Records:
 
     @classmethod
     def open(cls, path: Path, kind: str, settings: dict, resume: bool = False, overwrite: bool = False) -> "Records":
-        """Return a new file at `path`, or with `resume` the one that is there, less a last line that was cut off.
+        """Create the file at `path`, or with `resume` read the existing one, dropping an incomplete last line.
 
-        Raises MiniloraError where there is a file and neither `resume` nor `overwrite`, or where it is of other
-        settings; FormatError where it is damaged or of another version.
+        Raises MiniloraError if the file exists and neither `resume` nor `overwrite` is given, or if it has other
+        settings; FormatError if it is damaged or of another version.
         """
         path, settings = Path(path), json.loads(json.dumps(settings))
         if path.exists() and resume:
             records = cls.read(path, kind, cut_off=True)
-            there = records.header["settings"]
-            if differ := sorted(name for name in there | settings if there.get(name) != settings.get(name)):
+            before = records.header["settings"]
+            if differ := sorted(name for name in before | settings if before.get(name) != settings.get(name)):
                 raise MiniloraError(
                     f"{show_path(path)} was measured with other settings ({', '.join(differ)}); "
-                    "choose another --out, or --overwrite"
+                    "choose another --out, or add --overwrite to start again"
                 )
             return records
         if path.exists() and not overwrite:
-            raise MiniloraError(f"{show_path(path)} exists; go on with it by --resume, or --overwrite it")
+            raise MiniloraError(f"{show_path(path)} exists already; --resume continues it, --overwrite starts again")
         header = {"minilora": kind, "version": VERSION, "settings": settings, "machine": machine()}
         header["date"] = datetime.now(UTC).isoformat(timespec="seconds")
         write_atomic(path, _line(header))
@@ -63,20 +63,20 @@ class Records:
 
     @classmethod
     def read(cls, path: Path, kind: str, cut_off: bool = False) -> "Records":
-        """Return the measurements in the file at `path`.
+        """Read the measurements in the file at `path`.
 
-        cut_off: a last line without an end is dropped, in the file too, and a note says so. Raises FormatError for
-        a file that is damaged, half written, of another kind or another version.
+        cut_off: drop an incomplete last line, in the file too, and add a note about it. Raises FormatError for a file
+        that is damaged, of another kind or version, or that ends in an incomplete line without `cut_off`.
         """
         where, raw = show_path(path), read_bytes(path, LIMIT)
         *lines, rest = raw.split(b"\n")
         if rest and not cut_off:
-            raise FormatError(f"{where} is half written: its last line has no end; go on with the run by --resume")
+            raise FormatError(f"{where} is half written: its last line is incomplete; --resume continues the run")
         if not lines:
-            raise FormatError(f"{where} holds no measurements")
+            raise FormatError(f"{where} is empty: it holds no measurements")
         header, *cells = (parse_json(line, f"{where}, line {number}") for number, line in enumerate(lines, 1))
         types = {"minilora": str, "version": int, "settings": dict, "machine": dict}
-        is_whole = all(isinstance(header.get(name), one) for name, one in types.items())
+        is_whole = all(isinstance(header.get(name), expected) for name, expected in types.items())
         if not is_whole or header["minilora"] != kind or header["version"] != VERSION:
             raise FormatError(f"{where} holds no measurements of {kind!r} in version {VERSION} of the format")
         records = cls(Path(path), header, {})
@@ -87,11 +87,11 @@ class Records:
             records.rows[tuple(key)] = row
         if rest:
             write_atomic(path, raw[: -len(rest)])
-            records.notes.append(f"the last line of {where} was cut off; it is measured again")
+            records.notes.append(f"the last line of {where} is incomplete; its cell is measured again")
         return records
 
     def add(self, key: Iterable, **numbers) -> dict:
-        """Append a cell, on the disk when this returns."""
+        """Append a cell and flush it to disk."""
         row = {"key": list(key)} | numbers
         with open(self.path, "ab") as file:
             file.write(_line(row))
@@ -101,17 +101,17 @@ class Records:
         return row
 
     def measured(self, key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
-        """Return the cell of `key`: `measure(*arguments)`, if it is not there."""
+        """Return the cell of `key`; if it is missing, measure it by `measure(*arguments)` first."""
         if key not in self:
             self.add(key, **measure(*arguments))
         return self.rows[key]
 
     def complete(
-        self, keys: Sequence[tuple], measure: Callable[..., dict], title: str, go_on: str = "; go on with --resume"
+        self, keys: Sequence[tuple], measure: Callable[..., dict], title: str, advice: str = "; --resume continues"
     ) -> None:
-        """Measure the cells of `keys` that are missing, in this order, each by `measure(*key)`, with a progress bar.
+        """Measure the missing cells of `keys`, in this order, each by `measure(*key)`, with a progress bar.
 
-        Raises Stopped where that is interrupted, with how many cells there are and how to go on.
+        Raises Stopped when interrupted; its message says how many cells are done and ends with `advice`.
         """
         print_notes(self.notes)
         try:
@@ -120,19 +120,19 @@ class Records:
                     self.measured(key, measure, *key)
                     advance(1, " ".join(map(str, key)))
         except (KeyboardInterrupt, Stopped) as error:
-            done = f"{sum(key in self for key in keys)} of {len(keys)} cells are measured{go_on}"
+            done = f"{sum(key in self for key in keys)} of {len(keys)} cells are measured{advice}"
             raise Stopped(getattr(error, "signum", signal.SIGINT), done) from error
 
     def __contains__(self, key: Iterable) -> bool:
         return tuple(key) in self.rows
 
     def of(self, *start) -> Iterator[dict]:
-        """Return the cells whose key begins so."""
+        """Return the cells whose key begins with `start`."""
         return (row for key, row in self.rows.items() if key[: len(start)] == start)
 
 
 def results_folder() -> Path:
-    """Return the folder of the records that come with the package, which notebooks show."""
+    """Return the folder of the records that come with the package and that notebooks show."""
     return Path(str(resources.files("minilora"))) / "assets" / "results"
 
 
@@ -141,9 +141,9 @@ def _line(value: dict) -> bytes:
 
 
 def machine() -> dict:
-    """Return versions, cores, matrix kernels and the processor, which the last digits and every time depend on.
+    """Describe this machine: versions, cores, matrix kernels and processor. Times and last digits depend on these.
 
-    Of the processor its name and, if Linux says them, the maker's numbers for its family and model.
+    The processor has its name and, on Linux, the vendor's family and model numbers.
     """
     fields: dict[str, str] = {}
     with suppress(OSError):
@@ -151,7 +151,7 @@ def machine() -> dict:
             name, _, value = line.partition(":")
             fields.setdefault(name.strip(), " ".join(value.split()))
     name = fields.get("model name") or platform.processor() or platform.machine() or "unknown"
-    known = {"name": name, "family": fields.get("cpu family"), "model": fields.get("model")}
+    processor = {"name": name, "family": fields.get("cpu family"), "model": fields.get("model")}
     kernels = (f"{b['internal_api']} {b['version']} ({b.get('architecture', '?')})" for b in blas.describe())
     return {
         "python": sys.version.split()[0],
@@ -159,13 +159,13 @@ def machine() -> dict:
         "minilora": __version__,
         "cores": blas.cores(),
         "blas": "; ".join(kernels),
-        "processor": {part: value for part, value in known.items() if value},
+        "processor": {part: value for part, value in processor.items() if value},
     }
 
 
 def peak_rss() -> int | None:
-    """Return the most bytes that this process has had in memory (resident set); None on systems other than Linux."""
-    try:  # not `getrusage`: its maximum begins with that of the process that started this one
+    """Return the peak resident set size of this process in bytes; None on systems other than Linux."""
+    try:  # not `getrusage`, whose maximum includes that of the parent process
         peak = re.search(r"^VmHWM:\s*(\d+) kB$", STATUS.read_text("utf-8"), re.MULTILINE)
     except OSError:
         return None

@@ -1,7 +1,7 @@
-"""What records say: numbers over the seeds, and tables of declared columns.
+"""Results read from records: numbers over the seeds, and tables with declared columns.
 
-The curve, the demo and the experiments each have a `Result` with the numbers that only they have. A table is a list of
-`Column`s and the rows that they are asked for.
+The curve, the demo and the experiments each have a subclass of `Result` with their own numbers. A table is made of a
+list of `Column`s and the rows to evaluate them for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,19 +14,19 @@ from minilora.show.grids import Grid, Spread
 
 
 class Result:
-    """Records, which may be half measured, and what their cells say."""
+    """Results of records, which may be incomplete."""
 
     def __init__(self, records: Records):
         self.records, self.settings = records, records.header["settings"]
 
     def spread(self, number: str, *start: Any, scale: float = 1) -> Spread:
-        """Return a number over the seeds: of the cells whose key begins with `start`, as far as it was measured."""
+        """Return `number` over the seeds, from the cells whose key begins with `start` and that have it."""
         return Spread.of(scale * row[number] for row in self.records.of(*start) if number in row)
 
     def parts(self, *start: Any) -> list:
-        """Return what comes after `start` in the keys, each once: names in the order of tables, or numbers, sorted.
+        """Return the distinct parts that follow `start` in the keys: names in the order of tables, or sorted numbers.
 
-        Raises MiniloraError for a name that tables do not have.
+        Raises MiniloraError for a name that the tables do not know.
         """
         measured = {key[len(start)] for key in self.records.rows if key[: len(start)] == start}
         return grids.in_order(measured) if any(isinstance(part, str) for part in measured) else sorted(measured)
@@ -34,9 +34,9 @@ class Result:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. value: a function of what names a row, None if it was not measured; show: how it looks."""
+    """A column of a table. value: function of a row's key, None if it was not measured. show: formats the value."""
 
-    header: str  # a newline where the terminal breaks the line
+    header: str  # a newline breaks the line in the terminal
     value: Callable[..., Any]
     show: Callable[[Any], str] = str
 
@@ -48,6 +48,6 @@ class Column:
 def table(
     title: str, columns: Sequence[Column], rows: Mapping[str, tuple], caption: str, first: str = "method"
 ) -> Grid:
-    """Return the table of these columns. rows: {name in the first column: what `Column.value` is called with}."""
+    """Return the table of these columns. rows: {name in the first column: arguments of `Column.value`}."""
     lines = [(name, *(column.cell(*row) for column in columns)) for name, row in rows.items()]
     return Grid(title, (first, *(column.header for column in columns)), lines, caption)

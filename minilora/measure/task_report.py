@@ -1,4 +1,4 @@
-"""A task's score for the terminal: its figures in lines, the confusion table, and what was answered wrong."""
+"""Report of a task's score for the terminal: the figures, the confusion table, and the wrong answers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,35 +14,35 @@ CALIBRATED = "less each label's mean over all prompts"
 
 
 def score_lines(score: TaskScore) -> list[str]:
-    """Format what was reached, how far chance reaches, and what a query cost."""
-    spread = f"in brackets the 95 % interval that {score.count:,} conversations leave"
+    """Format the score with its interval, the trivial baseline, and the cost of a query."""
+    spread = f"in brackets: 95 % interval for {score.count:,} conversations"
     if score.kind == "answers":
         lines = [f"exact match {share_with_interval(score.exact, score.exact_interval)}"]
         lines.append(f"F1 {100 * (score.f1 or 0):.1f} %")
         if score.f1_error is not None:
             lines[-1] += f" ± {100 * score.f1_error:.1f}"
-            spread += ", after ± the standard error"
+            spread += "; after ±: standard error"
         if score.json is not None:
             parsed, equal = (f"{100 * score.json[name]:.1f} %" for name in ("parsed", "equal"))
-            lines.append(f"JSON objects: {parsed} parse, {equal} have all that is expected and no more; by field:")
+            lines.append(f"JSON objects: {parsed} parse, {equal} equal the expected object; by field:")
             lines += [f"  {100 * share:5.1f} %  {escape(name, 60)}" for name, share in score.json["fields"].items()]
     else:
         share = share_with_interval(score.accuracy, score.accuracy_interval)
         lines = [f"accuracy {share} among {len(score.labels or [])} labels"]
         if score.calibrated is not None:
             lines.append(f"calibrated {share_with_interval(score.calibrated, score.calibrated_interval)}: {CALIBRATED}")
-        lines.append(f"the most frequent label alone {100 * (score.majority or 0):.1f} %")
+        lines.append(f"always answering the most frequent label: {100 * (score.majority or 0):.1f} %")
     return [*lines, spread, f"{score.prompt_tokens:,.0f} tokens and {1000 * score.seconds:,.0f} ms per query"]
 
 
 def share_with_interval(share: float | None, interval: tuple[float, float] | None) -> str:
-    """Format a share of 1 and its 95 % interval in percent: "87.5 % (73.9 to 94.5)"."""
+    """Format a share and its 95 % interval in percent: "87.5 % (73.9 to 94.5)"."""
     low, high = interval or (0, 1)
     return f"{100 * (share or 0):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def confusion_grid(score: TaskScore) -> Grid:
-    """Tabulate counts, expected x predicted, of the labels expected most often; predictions of others are not shown."""
+    """Tabulate the confusion matrix, expected by predicted, for the labels that are expected most often."""
     labels, counts = score.labels or [], score.confusion or []
     shown = sorted(sorted(range(len(labels)), key=lambda i: -sum(counts[i]))[:MOST_SHOWN])
     first = min(max(map(len, ("expected", *labels))), WIDEST)
@@ -56,31 +56,33 @@ def confusion_grid(score: TaskScore) -> Grid:
 def wrong_answers(
     score: TaskScore, conversations: Sequence[Conversation], instruction: str | None = None
 ) -> list[dict[str, Any]]:
-    """List the wrong answers to what was measured: of labels the surest first, of free answers the lowest F1 first.
+    """List the wrong answers: for labels the most confident first, for free answers the lowest F1 first.
 
-    A free answer is wrong if it is no exact match; one that is to be a JSON object, if it is another object.
-    instruction: what stands before each text, which is left out.
+    A free answer is wrong if it is not an exact match, or, if a JSON object is expected, not the same object.
+    instruction: text in front of each question, which is left out.
     """
     errors: list[dict[str, Any]] = []
     for i, (messages, predicted) in enumerate(zip(conversations, score.predicted, strict=True)):
         text, expected = messages[-2]["content"].removeprefix(f"{instruction}\n\n"), response_of(messages)
-        sure = {"probability": score.probabilities[i]} if score.probabilities else {"f1": token_f1(predicted, expected)}
+        confidence = (
+            {"probability": score.probabilities[i]} if score.probabilities else {"f1": token_f1(predicted, expected)}
+        )
         right = predicted == expected if score.kind == "labels" else exact_match(predicted, expected)
         if score.json:
             right = json_fields(predicted) == json_fields(expected)
         if not right:
-            errors.append({"text": text, "expected": expected, "predicted": predicted} | sure)
+            errors.append({"text": text, "expected": expected, "predicted": predicted} | confidence)
     return sorted(errors, key=lambda error: error["f1"] if "f1" in error else -error["probability"])
 
 
 def error_lines(errors: Sequence[dict[str, Any]], most: int, count: int) -> list[str]:
-    """Format the first `most` of `wrong_answers` among `count` answers, in lines of at most 80 characters."""
+    """Format the first `most` of the wrong answers, in lines of at most 80 characters. count: of all answers."""
     shown = errors[:most]
     if not shown:
-        return [f"none of {count:,} answers is wrong"]
-    order = "the surest first" if "probability" in shown[0] else "the lowest F1 first"
-    of = f"; {len(shown):,} of them" if len(shown) < len(errors) else ""
-    lines = [f"{len(errors):,} of {count:,} answers are wrong{of}, {order}:"]
+        return [f"all {count:,} answers are right"]
+    order = "the most confident first" if "probability" in shown[0] else "the lowest F1 first"
+    part = f"; {len(shown):,} of them" if len(shown) < len(errors) else ""
+    lines = [f"{len(errors):,} of {count:,} answers are wrong{part}, {order}:"]
     for error in shown:
         sure = f" ({100 * error['probability']:.0f} % sure)" if "probability" in error else ""
         lines.append(f"  {escape(error['text'], WIDTH - 2)}")

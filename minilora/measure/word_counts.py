@@ -1,10 +1,10 @@
-"""A baseline that counts words, without a language model: what any model ought to beat.
+"""Baseline that counts words, without a language model. Any language model ought to beat it.
 
-Where scikit-learn is installed (the extra `baseline`), logistic regression on TF-IDF: of words and pairs of words, and
-of 2 to 5 characters within a word, which know endings and misspellings. C = 10 did no worse than 1, than 100 and than a
-choice by cross-validation, on tickets, film reviews and news.
+If scikit-learn is installed (the extra `baseline`): logistic regression on TF-IDF features of words, pairs of words and
+2 to 5 characters within a word, which capture endings and misspellings. On tickets, film reviews and news, C = 10 was
+no worse than 1, 100, or a choice by cross-validation.
 
-Else multinomial naive Bayes, with one added to each count (Manning, Raghavan and Schütze 2008, "Introduction to
+Otherwise: multinomial naive Bayes with add-one smoothing (Manning, Raghavan and Schütze 2008, "Introduction to
 Information Retrieval", section 13.2).
 """
 
@@ -17,20 +17,20 @@ import numpy as np
 
 TF_IDF, NAIVE_BAYES = "TF-IDF", "naive Bayes"
 MEANING = {
-    TF_IDF: "TF-IDF: counts of words and characters, weighed by logistic regression.",
+    TF_IDF: "TF-IDF: logistic regression on counts of words and characters.",
     NAIVE_BAYES: "Naive Bayes: install minilora[baseline] for TF-IDF with logistic regression, which is better.",
 }
 
 
 def baseline() -> str:
-    """Return the name of what `predict` does here."""
+    """Return the name of the baseline that `predict` uses here."""
     return TF_IDF if find_spec("sklearn") else NAIVE_BAYES
 
 
 def predict(texts: Sequence[str], labels: Sequence[str], questions: Sequence[str]) -> list[str]:
-    """Learn from texts and the label of each, of at least two; returns the likeliest label of each question.
+    """Learn from texts and their labels (at least two different ones), and return the likeliest label per question.
 
-    Lines that all of them begin with, as an instruction, are left out.
+    Leading lines that all texts and questions share, such as an instruction, are left out.
     """
     start = commonprefix([*texts, *questions]).rfind("\n") + 1
     texts, questions = [text[start:] for text in texts], [text[start:] for text in questions]
@@ -43,7 +43,7 @@ def tf_idf(texts: Sequence[str], labels: Sequence[str], questions: Sequence[str]
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline, make_union
 
-    # A sign is a word, too: a question mark tells a question from a complaint.
+    # Punctuation marks count as words: a question mark tells a question from a complaint.
     words = TfidfVectorizer(token_pattern=r"\w+|[^\w\s]", ngram_range=(1, 2), sublinear_tf=True)
     characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
     model = make_pipeline(make_union(words, characters), LogisticRegression(C=10, max_iter=1000))
@@ -56,10 +56,10 @@ def naive_bayes(texts: Sequence[str], labels: Sequence[str], questions: Sequence
     place = {word: i for i, word in enumerate(sorted({word for text in texts for word in _words(text)}))}
 
     def count(text: str) -> np.ndarray:
-        """Count how often each word of the vocabulary is in the text, (V,); other words do not count."""
+        """Count each word of the vocabulary in the text, (V,), ignoring other words."""
         return np.bincount([place[word] for word in _words(text) if word in place], minlength=len(place))
 
-    counts = np.ones((len(names), len(place)))  # (L, V), with Laplace's one
+    counts = np.ones((len(names), len(place)))  # (L, V), with add-one smoothing
     for text, label in zip(texts, labels, strict=True):
         counts[names.index(label)] += count(text)
     prior = np.log([labels.count(label) / len(labels) for label in names])  # (L,)

@@ -138,7 +138,7 @@ def train(
                     if world.stop:
                         loop.save()
                         world.broadcast(None)  # wait for rank 0's checkpoint
-                        raise Stopped(world.stop, f"stopped at step {loop.step}; continue with --resume")
+                        raise Stopped(world.stop, f"stopped at step {loop.step}; --resume continues the run")
                     if config.save_every and loop.step % config.save_every == 0 and loop.step < config.steps:
                         loop.save()
             loop.save()

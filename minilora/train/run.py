@@ -227,8 +227,8 @@ class RunFolder:
             return None
         if not (self._resume or self._overwrite):
             raise MiniloraError(
-                f"the run folder {where} is not empty: add --resume to continue its run, --overwrite to start again, "
-                "or choose another folder"
+                f"the run folder {where} is not empty: --resume continues its run, --overwrite starts again; or choose "
+                "another folder"
             )
         if RECORD not in names:
             raise MiniloraError(f"{where} is not empty and has no {RECORD}: choose another folder")

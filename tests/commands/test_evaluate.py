@@ -47,7 +47,7 @@ def evaluate(place, capsys):
 def test_labels_give_accuracy_and_a_confusion_table(evaluate):
     out = evaluate("labels").out
     assert "labels.jsonl (30 conversations" in out and "among 2 labels" in out and "calibrated" in out
-    assert "the most frequent label alone 50.0 %" in out and "expected" in out
+    assert "always answering the most frequent label: 50.0 %" in out and "expected" in out
     facts = json.loads(evaluate("labels", "--json").out)
     assert facts["split"] == "all" and facts["conversations"] == facts["of"] == facts["task"]["count"] == 30
     assert sum(map(sum, facts["task"]["confusion"])) == 30 and facts["trained_on"] is None
@@ -78,7 +78,7 @@ def test_wrong_answers_are_shown_the_surest_first(evaluate):
     assert sorted(error["text"] for error in errors) == sorted(ROWS[i]["prompt"] for i in wrong)
     sure = [error["probability"] for error in errors]
     assert sure == sorted((task["probabilities"][i] for i in wrong), reverse=True) and 0.5 <= sure[-1] < sure[0] < 1
-    shown = out[out.index(" answers are wrong; 3 of them, the surest first:") :].splitlines()[1:]
+    shown = out[out.index(" answers are wrong; 3 of them, the most confident first:") :].splitlines()[1:]
     assert shown[::3] == [f"  {error['text']}" for error in errors[:3]] and len(shown) == 9
     assert shown[1] == f"    expected  {errors[0]['expected']}"
     assert shown[2] == f"    predicted {errors[0]['predicted']} ({100 * sure[0]:.0f} % sure)"
@@ -97,7 +97,7 @@ def test_wrong_answers_fit_80_columns_and_those_that_share_nothing_come_first(ev
     assert first == "2 of 3 answers are wrong, the lowest F1 first:" and lines[2] == "    predicted a green car"
     assert lines[0].startswith(r"  \x1b[2Jlong long") and all(line.isprintable() for line in lines)
     assert max(map(len, lines)) == 80
-    assert error_lines([], 9, 3) == ["none of 3 answers is wrong"]
+    assert error_lines([], 9, 3) == ["all 3 answers are right"]
 
 
 def test_answers_that_are_json_objects_are_measured_by_field(evaluate, place, monkeypatch):
@@ -105,9 +105,7 @@ def test_answers_that_are_json_objects_are_measured_by_field(evaluate, place, mo
     rows = [{"prompt": str(i), "response": json.dumps({"kind": kind, "id": 1})} for i, kind in enumerate("abc")]
     (place / "objects.jsonl").write_text("\n".join(map(json.dumps, rows)))
     out = evaluate("objects", "--show-errors", 3).out
-    assert (
-        "JSON objects: 66.7 % parse, 33.3 % have all that is expected and no more; by field:\n   66.7 %  kind\n" in out
-    )
+    assert "JSON objects: 66.7 % parse, 33.3 % equal the expected object; by field:\n   66.7 %  kind\n" in out
     assert "   33.3 %  id\n" in out and "2 of 3 answers are wrong, the lowest F1 first" in out  # 1 is not -1
 
 

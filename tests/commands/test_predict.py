@@ -145,10 +145,13 @@ def test_what_is_interrupted_goes_on_to_the_same_bytes(predict, tmp_path, monkey
         return scores(*given)
 
     monkeypatch.setattr(answers, "label_scores", interrupted)
-    assert "stopped after 16 of 21 rows; add --resume to continue" in predict(data=data, out=name, status=130).err
+    assert "stopped after 16 of 21 rows; --resume continues" in predict(data=data, out=name, status=130).err
     assert whole.startswith(out.read_bytes()) and calls == [15, 5]
     lines = out.read_bytes().splitlines(keepends=True)
-    assert f"{name} exists already; add --resume to continue it" in predict(data=data, out=name, status=2).err
+    assert (
+        f"{name} exists already; --resume continues it, --overwrite starts again"
+        in predict(data=data, out=name, status=2).err
+    )
     predict("--resume", data=data, out=name)
     assert out.read_bytes() == whole and calls[2:] == [5]
     out.write_bytes(b"".join(lines[:9]))  # cut by hand: what has not all of its batches is answered again

@@ -90,7 +90,7 @@ def test_an_adapter_is_measured_as_it_was_trained(place, trained, capsys):
 def test_a_curve_reads_a_table(place, tmp_path, capsys):
     data = write(tmp_path / "mails.csv", "Mail,team,n")
     assert main(["curve", "--model", str(place / "model"), "--data", data, *COLUMNS, "--shots", "99"]) == 2
-    assert "--data has 40 examples to learn from, and --shots asks for 99" in capsys.readouterr().err
+    assert "--shots asks for 99 examples, but --data has only 40 to train on" in capsys.readouterr().err
     assert read_task(data, columns=Columns("Mail", "Team")).labels == sorted(set(TEAMS))
 
 

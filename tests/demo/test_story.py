@@ -54,7 +54,7 @@ def tiny(monkeypatch, tmp_path):
 def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
     assert main(["demo", "--quick", "--out", str(tiny)]) == 0
     told = capsys.readouterr().out
-    for part in ("1. Text", "2. Pretrain", "3. Fine-tune", "4. What transfer bought", "base as it is"):
+    for part in ("1. Text", "2. Pretrain", "3. Fine-tune", "4. Compare", "base as it is"):
         assert part in told
     assert max(map(len, told.splitlines())) <= 80
     records = Records.read(tiny / story.RECORDS, story.KIND)
@@ -103,9 +103,12 @@ def test_a_readers_own_lora_trains_in_the_lab(tiny):
 def test_a_file_of_something_else_is_not_written_over(tmp_path, capsys):
     (tmp_path / "report.html").write_text("mine")
     assert main(["demo", "--quick", "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"minilora: {tmp_path / 'report.html'} is no demo's: choose another --out\n"
+    assert (
+        capsys.readouterr().err
+        == f"minilora: {tmp_path / 'report.html'} was not written by the demo: choose another --out\n"
+    )
     (tmp_path / "results.json").write_text("mine")
-    with pytest.raises(MiniloraError, match="results.json is no demo's"):
+    with pytest.raises(MiniloraError, match="results.json was not written by the demo"):
         story.prepare_folder(tmp_path, "results.json", "adapter")
     (tmp_path / "adapter").mkdir()
     story.prepare_folder(tmp_path, "results.json", "adapter")

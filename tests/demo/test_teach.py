@@ -176,7 +176,7 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
         ("--model", tmp_path / "unknown", *out): "template is not one that minilora knows",
         ("--model", "smollm2", *out): "minilora models get smollm2",
         ("--model", "", *out): "--model must not be empty",
-        (*model, "--out", tmp_path / "full"): "results.json is no demo's",
+        (*model, "--out", tmp_path / "full"): "results.json was not written by the demo",
     }
     before = sorted(tmp_path.rglob("*"))
     for arguments, words in cases.items():

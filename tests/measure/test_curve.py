@@ -74,7 +74,7 @@ def test_what_stands_in_both_is_not_learned_from(tmp_path):
     train, test = write(tmp_path / "a.jsonl", rows(10)), write(tmp_path / "b.jsonl", rows(10, start=7))
     task = read_task(str(train), str(test))
     assert len(task.train) == 14 and len(task.test) == 20
-    assert task.notes == ["6 of the 20 examples of --data begin as some of --test: not learned from"]
+    assert task.notes == ["left out 6 of the 20 examples of --data: their questions are also in --test"]
 
 
 # The cells
@@ -135,8 +135,8 @@ def test_an_interrupted_curve_says_how_to_go_on(folder, tmp_path, capsys, monkey
     flags += ["--shots", "0", "--sizes", "4,64,512", "--seeds", "1", "--out", tmp_path / "c"]
     assert main(["curve", *map(str, flags)]) == 130
     err = capsys.readouterr().err
-    assert "3 of 7 cells are measured; go on with --resume" in err
-    assert "--sizes 64, 512: there are 40 examples to learn from, so all are the most" in err
+    assert "3 of 7 cells are measured; --resume continues" in err
+    assert "--sizes 64, 512: using all 40 training examples, there are no more" in err
     records = Records.read(tmp_path / "c" / "records.jsonl", curve.KIND)
     assert records.header["settings"]["sizes"] == [4, 40] and list(records.rows)[-1] == ("words", 40, 0)
 
@@ -232,7 +232,7 @@ def test_a_lead_of_a_question_or_two_is_none(tmp_path, words, model, tested, out
     if outcome == "count words":
         difference = f"No language model is shown to be ahead: +{100 * (words - model) / tested:.1f} (−"
         assert difference in result.sentence()
-        assert result.sentence().endswith("would have been seen) points. One seed was tried: others may differ.")
+        assert result.sentence().endswith("would have been seen) points. Only one seed was tried; others may differ.")
 
 
 def test_training_is_advised_where_the_best_prompt_is_no_better_than_words(tmp_path):
@@ -299,7 +299,7 @@ def test_one_seed_advises_by_its_numbers_and_says_that_it_is_one(tmp_path):
     records = made_up(tmp_path / "one")
     records.rows = {key: row for key, row in records.rows.items() if key[-1] != 1}
     result = curve_report.CurveResult(records)
-    assert result.outcome() == "fine-tune" and "the one seed that was tried" in result.sentence()
+    assert result.outcome() == "fine-tune" and "with the one seed tried" in result.sentence()
     assert curve_report.CurveResult(made_up(tmp_path / "two")).sentence().startswith("Fine-tune")
 
 
@@ -344,14 +344,14 @@ def test_bad_input(folder, tmp_path, capsys):
     many = write(tmp_path / "many.jsonl", rows(30, labels=tuple("abcde")))
     for changed, message in (
         ({"--test": neutral, "--data": write(tmp_path / "x.jsonl", rows(30, start=60))},
-         "the label 'neutral', which 2 held-out examples have, never occurs in training"),
+         "the label 'neutral', which 2 held-out examples have, does not occur in training"),
         ({"--data": one, "--test": write(tmp_path / "other.jsonl", rows(20, ("positive",), 500))},
-         "every response is 'positive': one label leaves nothing"),
-        ({"--test": write(tmp_path / "few.jsonl", rows(3, start=200))}, "--test has 6 examples: give at least 10"),
+         "every response is 'positive': there is only one label"),
+        ({"--test": write(tmp_path / "few.jsonl", rows(3, start=200))}, "--test has 6 examples; at least 10 are"),
         ({"--shots": "0,30"}, "--shots 30 does not fit: a prompt of"),
-        ({"--shots": "0,50"}, "--data has 40 examples to learn from, and --shots asks for 50"),
+        ({"--shots": "0,50"}, "--shots asks for 50 examples, but --data has only 40 to train on"),
         ({"--data": many, "--test": write(tmp_path / "m.jsonl", rows(9, tuple("abcde"), 500)), "--sizes": "4"},
-         "--sizes 4 is too small for 5 labels"),
+         "--sizes 4 is too small: each of the 5 labels needs an example"),
         ({"--methods": "lora,lorra"}, "did you mean 'lora'"),
         ({"--data": "numpy-docs"}, "numpy-docs is not a file of examples; these end in .csv, .tsv, "),
         ({"--model": "base"}, "chat format"),

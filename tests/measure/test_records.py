@@ -33,7 +33,7 @@ def test_a_cut_line_is_dropped_and_measured_again(path):
     with pytest.raises(FormatError, match="half written"):
         Records.read(path, "comparison")
     records = Records.open(path, "comparison", SETTINGS, resume=True)
-    assert ("task", "lora", 0) not in records and len(records.rows) == 2 and "cut off" in records.notes[0]
+    assert ("task", "lora", 0) not in records and len(records.rows) == 2 and "is incomplete" in records.notes[0]
     records.add(("task", "lora", 0), accuracy=0.5)
     assert path.read_bytes() == whole
 

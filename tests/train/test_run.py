@@ -57,7 +57,7 @@ def test_a_run_describes_itself(tmp_path):
 def test_an_existing_run_is_refused_without_a_flag(tmp_path):
     train(tmp_path / "run", [1], save_at=[1])
     before, touched = contents(tmp_path), (tmp_path / "run").stat().st_mtime_ns
-    with pytest.raises(MiniloraError, match="is not empty: add --resume .* --overwrite"):
+    with pytest.raises(MiniloraError, match="is not empty: --resume continues its run, --overwrite starts again"):
         train(tmp_path / "run", [1])
     assert contents(tmp_path) == before and (tmp_path / "run").stat().st_mtime_ns == touched  # not even a lock
 

@@ -114,7 +114,7 @@ def test_a_stopped_run_goes_on_with_other_ranks(folder, monkeypatch):
     os.kill(process_of(2, folder), signal.SIGTERM)  # one rank is told, all stop after the same step
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 128 + signal.SIGTERM
-    assert re.fullmatch(r"minilora: stopped at step \d+; continue with --resume\n", errors)
+    assert re.fullmatch(r"minilora: stopped at step \d+; --resume continues the run\n", errors)
     stopped = losses(folder / "together")
     assert latest_checkpoint(folder / "together" / "checkpoints").step == len(stopped) < 300
     code, _, errors = run(folder, 2, f"{training} --out together --resume")
