@@ -86,11 +86,11 @@ def scripts() -> list[Path]:
 def written(script: Path) -> bytes:
     """Build the page. Raises MiniloraError if it is larger than it may be, or has no data yet."""
     names = runpy.run_path(str(script))
-    kept = script.with_suffix(".json")
+    cached = script.with_suffix(".json")
     if "data" in names:
         data = as_json(names["data"]())
-    elif kept.is_file():
-        data = kept.read_text("utf-8").strip()
+    elif cached.is_file():
+        data = cached.read_text("utf-8").strip()
     else:
         raise MiniloraError(
             f"{escape(script.parent.name)} has no play.json: --measure {script.parent.name[:2]} makes it"

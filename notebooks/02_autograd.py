@@ -64,7 +64,7 @@ sizes = 10.0 ** np.arange(-13, 0)
 
 
 def wiggled(eps: float, dtype: str) -> float:
-    """The slope of L at x = 2, by two runs."""
+    """Return the slope of L at x = 2, by two runs."""
 
     def run(x):
         y = x + np.tanh(np.asarray(-0.5, dtype) * x + np.asarray(1.5, dtype))
@@ -149,7 +149,7 @@ targets = np.tanh(1.5 * points - 0.8)
 
 
 def descend(rate: float, steps: int = 25) -> np.ndarray:
-    """The (w, b) along a descent, one row per step."""
+    """Return the (w, b) along a descent, one row per step."""
     w, b = (Tensor(value, requires_grad=True) for value in (-0.5, 1.5))
     path = [(w.item(), b.item())]
     for _ in range(steps):
@@ -162,7 +162,7 @@ def descend(rate: float, steps: int = 25) -> np.ndarray:
 
 
 def loss_at(w, b):
-    """The same loss without a graph, for arrays of one shape."""
+    """Compute the same loss without a graph, for arrays of one shape."""
     fit = np.tanh(w[..., None] * points + b[..., None])
     return ((fit - targets) ** 2).mean(axis=-1)
 

@@ -164,8 +164,8 @@ try:
     table[ids]
 except IndexError as error:
     print("NumPy:", error)
-found = device.upload(table)[device.upload(ids)].get()
-print("a card:", " ".join(words[int(i)] for i in found))
+rows = device.upload(table)[device.upload(ids)].get()
+print("a card:", " ".join(words[int(i)] for i in rows))
 
 # %% [markdown]
 # ## How often does a loop wait?
@@ -179,17 +179,17 @@ inputs, truth = rng.standard_normal((64, 8)), rng.standard_normal(8)
 
 
 def descend(is_read: bool) -> dict[str, int]:
-    """What the device was asked for, in 100 steps."""
+    """Return the device's counts after 100 steps."""
     device.reset()
     x, goal = device.upload(inputs), device.upload(inputs @ truth)
-    weights, kept = device.functions.zeros(8), []
+    weights, losses = device.functions.zeros(8), []
     for _ in range(100):
         off = x @ weights - goal
         value = (off * off).mean()
-        kept.append(float(value) if is_read else value)
+        losses.append(float(value) if is_read else value)
         weights = weights - 0.05 * (off @ x) / 32
     if not is_read:
-        device.functions.stack(kept).get()
+        device.functions.stack(losses).get()
     return dict(device.counts)
 
 

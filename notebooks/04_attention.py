@@ -167,7 +167,7 @@ ten = ids[1:11]
 
 
 def changed(model, before, after):
-    """The places at which the hidden states of two texts differ."""
+    """Return the places at which the hidden states of two texts differ."""
     with no_grad():
         a, b = (model(np.asarray(ids)[None]).numpy()[0] for ids in (before, after))
     return np.flatnonzero(np.abs(a - b).max(axis=1) > 1e-5 * np.abs(a).max())

@@ -232,7 +232,7 @@ logits = base(start[None]).logits.numpy()[0, -1]
 
 
 def likeliest(temperature, count=8):
-    """The probabilities of the `count` likeliest tokens, from first to last."""
+    """Return the probabilities of the `count` likeliest tokens, in that order."""
     shares = F.softmax(Tensor(logits / temperature)).numpy()
     return np.sort(shares)[::-1][:count]
 

@@ -66,7 +66,7 @@ test_labels = np.array([example.label for example in lab.test_examples])
 
 
 def features_of(examples) -> np.ndarray:
-    """The hidden state of each sentence's last token, (n, 192)."""
+    """Return the hidden state of each sentence's last token, (n, 192)."""
     ids = lab.tokenizer.encode_many([example.text for example in examples])
     states = []
     with no_grad():
@@ -124,14 +124,14 @@ for name, (paths, rate) in settings.items():
     trains[name] = load.count_parameters(model)[0]
 for name, count in trains.items():
     print(f"{name}: {count:,} parameters train")
-means = [np.mean(found) for found in accuracies.values()]
+means = [np.mean(values) for values in accuracies.values()]
 print(f"with each step more is right: {means == sorted(means)}")
 
 # %% [markdown]
 # ## The picture: accuracy against trainable parameters
 
 # %%
-spreads = [Spread.of(100 * share for share in found) for found in accuracies.values()]
+spreads = [Spread.of(100 * share for share in values) for values in accuracies.values()]
 trained = f"pretrained, then trained on {budget} labels per topic"
 pictures.show(
     pictures.curves(
@@ -163,7 +163,7 @@ total = sizes["everything"]
 
 
 def megabytes(share: float) -> float:
-    """The model, and a gradient and two averages per trained number, 4 bytes each."""
+    """Count the model, and a gradient and two averages per trained number, 4 bytes each."""
     return (4 + 12 * share) * total / 1e6
 
 

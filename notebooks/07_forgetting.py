@@ -42,18 +42,18 @@ settings = {"steps": 20, "warmup": 2, "eval_every": 5}
 
 
 def train_and_probe(method: str, rate: float, share: float):
-    """The trained model, and what was learned and forgotten at each probe."""
-    model, found = lab.fresh(method, seed=0), []
+    """Return the trained model, and what it learned and forgot at each probe."""
+    model, probes = lab.fresh(method, seed=0), []
 
     def look() -> float:
-        found.append(probe(model))
-        return found[-1][0]
+        probes.append(probe(model))
+        return probes[-1][0]
 
     new, old = lab.batches(new_text, 1, seed=0), lab.batches(old_text, 1, seed=0)
     batches = MixedBatches(new, old, share, lab.batch_size)
     config = TrainConfig(peak_lr=rate, **settings)
     train(model, batches, config, evaluate=look, show_progress=False)
-    bits = np.array(found)
+    bits = np.array(probes)
     return model, before[0] - bits[:, 0], bits[:, 1] - before[1]
 
 
@@ -65,8 +65,8 @@ runs = {
 with_lora = runs["LoRA"][0]  # the only model that is looked at below
 runs = {name: curves for name, (_, *curves) in runs.items()}
 for name, (learned, forgotten) in runs.items():
-    kept = learned.argmax()
-    print(f"{name}: learned {learned[kept]:.3f}, forgot {forgotten[kept]:.3f}")
+    best = learned.argmax()
+    print(f"{name}: learned {learned[best]:.3f}, forgot {forgotten[best]:.3f}")
 
 # %% [markdown]
 # ## The picture: old task against new task

@@ -113,7 +113,7 @@ pictures.show(
 # (The picture below it says for all ranks how much that holds.)
 
 # %%
-kept = np.cumsum(energy) / energy.sum()
+held = np.cumsum(energy) / energy.sum()
 left, sizes, right = np.linalg.svd(change_full)
 
 
@@ -122,18 +122,18 @@ def draw(rank: int = 8) -> None:
     shown = {"the whole change": change_full, f"its first {rank} directions": first}
     pictures.show(
         internals.matrices("ΔW, and a part of it", shown, "change of a weight"),
-        f"Look for patterns that are in both: the part holds {kept[rank - 1]:.0%}.",
+        f"Look for patterns that are in both: the part holds {held[rank - 1]:.0%}.",
     )
 
 
-_ = ipywidgets.interact(draw, rank=(1, len(kept)))
+_ = ipywidgets.interact(draw, rank=(1, len(held)))
 
 # %%
-ranks = np.arange(1, len(kept) + 1)
+ranks = np.arange(1, len(held) + 1)
 pictures.show(
     pictures.curves(
         "How much of ΔW is in its first r directions",
-        {"full fine-tuning's change": (ranks, kept)},
+        {"full fine-tuning's change": (ranks, held)},
         "directions kept, r",
         "share of the sum of squares",
     ),

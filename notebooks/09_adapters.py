@@ -130,8 +130,8 @@ pictures.show(
     pictures.curves(
         "What the adapters add, beside what their modules say",
         {
-            f"behind {internals.BLOCK[module]}": (range(1, 7), found)
-            for module, found in shares.items()
+            f"behind {internals.BLOCK[module]}": (range(1, 7), values)
+            for module, values in shares.items()
         },
         "block",
         "size of remark / size of module",
@@ -140,9 +140,9 @@ pictures.show(
 )
 
 # %%
-for module, found in shares.items():
-    said = ", ".join(f"{share:.1f}" for share in found)
-    print(f"behind {internals.BLOCK[module]}, blocks 1 to 6: {said}")
+for module, values in shares.items():
+    numbers = ", ".join(f"{share:.1f}" for share in values)
+    print(f"behind {internals.BLOCK[module]}, blocks 1 to 6: {numbers}")
 
 # %% [markdown]
 # Each is a share: 0.5 means that the remark is half as large as what it comments on. No adapter stayed silent, and the

@@ -88,7 +88,7 @@ sentences = lab.domain_test.ids[: 3 * 32].reshape(3, 1, 32)
 
 
 def race(way: str, ids: np.ndarray, seed: int) -> list[float]:
-    """The loss on one sentence (1, T) before each of eight steps.
+    """Return the loss on one sentence (1, T) before each of eight steps.
 
     Its first token does not count, since the base has nothing to predict it from.
     """

@@ -61,7 +61,7 @@ kinds = ("nf4", "int4")
 
 
 def shares(numbers: np.ndarray, kind: str) -> np.ndarray:
-    """How often each value is used, in the order of the values."""
+    """Return how often each value is used, in the order of the values."""
     packed = quantize_4bit(numbers, quant_type=kind)[0].reshape(-1)
     codes = np.stack([packed >> 4, packed & 15], axis=1).reshape(-1)
     in_order = np.argsort(CODEBOOKS[kind](), kind="stable")
@@ -137,7 +137,7 @@ block = weights[:4096]
 
 
 def with_outlier(outlier: float) -> np.ndarray:
-    """The block, its first number so many standard deviations."""
+    """Return the block with its first number set to so many standard deviations."""
     numbers = block.copy()
     numbers[0] = outlier * block.std()
     return numbers

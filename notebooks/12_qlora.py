@@ -108,7 +108,7 @@ plain = lab.base()
 
 
 def rounded(weight: np.ndarray) -> np.ndarray:
-    """What a 4-bit layer computes with."""
+    """Return the weight as a 4-bit layer computes with it."""
     return dequantize_4bit(*quantize_4bit(weight))
 
 
@@ -138,8 +138,8 @@ pictures.show(
 )
 
 # %%
-kept = gains["that, in 4 bits again"] / gains["the adapter on it"]
-print(f"rounding again leaves less than a fifth of the gain: {kept < 0.2}")
+remains = gains["that, in 4 bits again"] / gains["the adapter on it"]
+print(f"rounding again leaves less than a fifth of the gain: {remains < 0.2}")
 
 # %% [markdown]
 # Two of the merged models gain what the adapter gains, to within a few thousandths. The third is nearly the base.
@@ -183,14 +183,14 @@ sizes = np.array([1, 2, 3, 5, 7, 10, 15, 20, 25, 30])
 
 
 def survives(percent: float) -> float:
-    """The share (%) that rounding leaves of an update of so many % of the weight."""
+    """Return the share (%) that rounding leaves of an update of so many % of the weight."""
     scaled = np.float32(percent / 100 / size) * update
     move = rounded(weight + scaled) - weight
     return 100 * float(np.vdot(move, scaled) / np.vdot(scaled, scaled))
 
 
 def survives_from_original(percent: float) -> float:
-    """The same for the original weight, merged and rounded."""
+    """Return the same for the original weight, merged and rounded."""
     original = plain.get_submodule(path).weight.numpy()
     scaled = np.float32(percent / 100 / size) * update
     move = rounded(original + scaled) - rounded(original)

@@ -23,13 +23,13 @@ from minilora.plan.shapes import PRESETS  # the shapes of known models
 from minilora.show.grids import NAMES, drawn, render  # tables
 
 # %%
-found = AdaptedResult(Records.read(results_folder() / "compare.jsonl", "comparison"))
+result = AdaptedResult(Records.read(results_folder() / "compare.jsonl", "comparison"))
 points = {
-    name: (peak / 1e6, found.domain(name))
-    for name in found.methods
-    if (peak := found.peak(name))
+    name: (peak / 1e6, result.domain(name))
+    for name in result.methods
+    if (peak := result.peak(name))
 }
-levels = {name: found.domain(name).mean for name in ("base", "few-shot")}
+levels = {name: result.domain(name).mean for name in ("base", "few-shot")}
 print(f"{'method':<20}{'MB':>6}  bits/character")
 for name, (cost, quality) in points.items():
     print(f"{NAMES[name]:<20}{cost:>6.0f}  {quality.show(3)}")
@@ -42,10 +42,10 @@ for name, (cost, quality) in points.items():
 # whatever you need. The grey staircase joins those that nothing beats.
 
 # %%
-kept, low = [], np.inf
+frontier, low = [], np.inf
 for name in sorted(points, key=lambda name: (points[name][0], points[name][1].mean)):
     if points[name][1].mean < low:
-        kept.append(name)
+        frontier.append(name)
         low = points[name][1].mean
 pictures.show(
     pictures.methods_at_cost(
@@ -54,17 +54,17 @@ pictures.show(
         "MB alive at once in a training step",
         "domain, bits/character",
         levels,
-        kept,
+        frontier,
     ),
     "For each point, look left and down: if another one is there, it is beaten.",
 )
 
 # %%
-print(f"{len(kept)} of {len(points)} are beaten by nothing:")
-print("  " + ", ".join(NAMES[name] for name in kept))
+print(f"{len(frontier)} of {len(points)} are beaten by nothing:")
+print("  " + ", ".join(NAMES[name] for name in frontier))
 best = min(points, key=lambda name: points[name][1].mean)
 bits = {
-    name: [row["domain"] for row in found.records.of("text", name)] for name in points
+    name: [row["domain"] for row in result.records.of("text", name)] for name in points
 }
 others = [n for n in points if n != best and len(bits[n]) == len(bits[best])]
 print(f"bits/character more than {NAMES[best]}, and where the true mean lies:")
@@ -107,8 +107,8 @@ def draw(bar: float = 2.4, megabytes: int = 100) -> None:
 
 _ = ipywidgets.interact(draw, bar=(2.1, 2.6, 0.02), megabytes=(20, 160, 5))
 for bar, megabytes in ((2.4, 100), (2.3, 100), (2.2, 100), (2.2, 150)):
-    said = choose(bar, megabytes)
-    print(f"at most {bar} bits/character and {megabytes} MB: {said}")
+    method = choose(bar, megabytes)
+    print(f"at most {bar} bits/character and {megabytes} MB: {method}")
 
 # %% [markdown]
 # ## A real model, on paper
@@ -234,7 +234,7 @@ for who, answers in cases.items():
 # %%
 ask = False  # True, once the model is here
 adapter = None  # or what `minilora demo --model smollm2` left: "../runs/demo/adapter"
-asked = ["What is the capital of France?", 'What does "brindle" mean on board?']
+questions = ["What is the capital of France?", 'What does "brindle" mean on board?']
 if ask:
     from minilora.quant import in_float, quantized_linears
     from minilora.train import load
@@ -246,10 +246,10 @@ if ask:
     weights, size = sum(x.num_quantized for x in layers), sum(x.nbytes for x in layers)
     print(f"{weights:,} weights in 4 bits: {size / 1e6:.0f} MB")
     with in_float(model):
-        messages = [[{"role": "user", "content": text}] for text in asked]
-        told = answers(model, tokenizer, messages, 32)
-    for text, said in zip(asked, told, strict=True):
-        print(f"{text}\n  {said}")
+        messages = [[{"role": "user", "content": text}] for text in questions]
+        replies = answers(model, tokenizer, messages, 32)
+    for text, method in zip(questions, replies, strict=True):
+        print(f"{text}\n  {method}")
 else:
     print("not asked: `minilora models get smollm2`, once, and then ask = True")
 

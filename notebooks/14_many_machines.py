@@ -43,12 +43,12 @@ def gradients_of(model, rows, targets=None):
     for p in model.parameters():
         p.grad = None
     model(**part, num_items_in_batch=targets).loss.backward()
-    found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-    return found, model.count_targets(part["labels"])
+    by_name = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    return by_name, model.count_targets(part["labels"])
 
 
 def apart(some, other):
-    """The largest difference, as a share of the largest number."""
+    """Return the largest difference, as a share of the largest number."""
     largest = max(np.abs(g).max() for g in other.values())
     return max(np.abs(some[name] - other[name]).max() for name in other) / largest
 
@@ -77,10 +77,12 @@ print(f"a mean of means is off by {apart(mean_of_means, whole):.0%} of the large
 
 # %%
 for method in ("full", "lora"):
-    found, _ = gradients_of(lab.fresh(method, seed=0), range(2))
-    sent = sum(gradient.nbytes for gradient in found.values())
+    gradients, _ = gradients_of(lab.fresh(method, seed=0), range(2))
+    sent = sum(gradient.nbytes for gradient in gradients.values())
     planned = cluster.gradient_bytes(PRESETS["base"], method)
-    print(f"{method}: {len(found)} gradients, {sent:,} bytes, as planned: {planned:,}")
+    print(
+        f"{method}: {len(gradients)} gradients, {sent:,} bytes, as planned: {planned:,}"
+    )
 
 # %%
 names = ["base", "smollm2-135m", "tinyllama-1.1b", "llama-7b", "llama-65b"]
@@ -131,24 +133,24 @@ def link_of(row):
 
 def of_link(method, column):
     """{link: (ranks, seconds)} of what was measured."""
-    found = {}
+    by_link = {}
     mine = [row for row in rows if row["method"] == method]
     alone = next(row["step"] for row in mine if row["ranks"] == 1)
     for row in mine:
         if row["ranks"] > 1:
-            counts, times = found.setdefault(link_of(row), ([1], [alone]))
+            counts, times = by_link.setdefault(link_of(row), ([1], [alone]))
             counts.append(row["ranks"])
             times.append(row[column])
-    return found
+    return by_link
 
 
-said, clock = (
+predicted, clock = (
     {NAMES[method]: of_link(method, column) for method in methods}
     for column in ("predicted", "step")
 )
 title = "A step, measured (points) and as the model says (lines)"
 pictures.show(
-    pictures.step_times(title, said, clock),
+    pictures.step_times(title, predicted, clock),
     "For each link, look whether its points lie on its line.",
 )
 off = max(abs(r["predicted"] / r["step"] - 1) for r in rows if r["ranks"] > 1)

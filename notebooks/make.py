@@ -24,15 +24,15 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 def sources(numbers: list[str], folder: Path = FOLDER) -> list[Path]:
     """Return the sources in `folder`, or those with these numbers. Raises MiniloraError if there is none."""
-    found = sorted(folder.glob("[0-9][0-9]_*.py"))
+    paths = sorted(folder.glob("[0-9][0-9]_*.py"))
     if unknown := [
-        n for n in numbers if not any(path.name.startswith(f"{n}_") for path in found)
+        n for n in numbers if not any(path.name.startswith(f"{n}_") for path in paths)
     ]:
-        there = ", ".join(path.stem for path in found)
+        there = ", ".join(path.stem for path in paths)
         raise MiniloraError(
             f"no notebook {escape(', '.join(unknown))} in {escape(str(folder))}; there are: {there}"
         )
-    return [path for path in found if not numbers or path.name[:2] in numbers]
+    return [path for path in paths if not numbers or path.name[:2] in numbers]
 
 
 def made(source: Path) -> Any:
@@ -74,19 +74,19 @@ def made(source: Path) -> Any:
 
 def _kept(outputs: list) -> list:
     """Return outputs without sliders, and what was printed in pieces as one."""
-    kept: list[Any] = []
+    shown: list[Any] = []
     for output in outputs:
         if WIDGET in output.get("data", {}):
             continue
         if (
-            kept
-            and output.output_type == "stream" == kept[-1].output_type
-            and output.name == kept[-1].name
+            shown
+            and output.output_type == "stream" == shown[-1].output_type
+            and output.name == shown[-1].name
         ):
-            kept[-1].text += output.text
+            shown[-1].text += output.text
         else:
-            kept.append(output)
-    return kept
+            shown.append(output)
+    return shown
 
 
 def content(notebook: Any) -> bytes:

@@ -111,7 +111,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(autouse=True, scope="module")
 def backend_name(request) -> str:
-    """The name of the backend that the test runs on. A module's fixtures that make arrays must ask for it, too."""
+    """Return the name of the backend that the test runs on. Fixtures that make arrays must request it, too."""
     name = getattr(request, "param", "numpy")
     with backend.use(name):
         yield name

@@ -57,7 +57,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(name, near):
 
 
 def start(variable: str | None) -> subprocess.CompletedProcess:
-    """A fresh Python with MINILORA_BACKEND set, which imports the switch and says what it found."""
+    """Run a fresh Python with MINILORA_BACKEND set that imports the backend and prints the choice."""
     environment = {key: value for key, value in os.environ.items() if key != "MINILORA_BACKEND"}
     if variable is not None:
         environment["MINILORA_BACKEND"] = variable
@@ -80,7 +80,7 @@ def refuse():
 
 @pytest.mark.host
 @pytest.mark.parametrize(
-    "cupy, said",
+    "cupy, message",
     [
         (None, "pip install"),
         (SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=refuse))), "cudaErrorNoDevice"),
@@ -88,11 +88,11 @@ def refuse():
     ],
     ids=["not installed", "no driver", "no device"],
 )
-def test_cupy_without_a_gpu_says_one_clear_line(monkeypatch, cupy, said):
+def test_cupy_without_a_gpu_says_one_clear_line(monkeypatch, cupy, message):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     with pytest.raises(MiniloraError) as caught:
         backend.use("cupy")
-    assert said in str(caught.value) and str(caught.value).isprintable()
+    assert message in str(caught.value) and str(caught.value).isprintable()
     assert backend.name == "numpy"
 
 
@@ -205,7 +205,7 @@ def test_a_kernel_is_made_once_a_backend(monkeypatch):
     made, source = [], ("float32 x", "float32 y", "y = x", "same")
     loaded = vars(backend._loaders["numpy"]())
     for name in ("one", "two"):
-        make = lambda *asked, name=name: made.append((name, asked)) or (lambda x: x)  # noqa: E731
+        make = lambda *arguments, name=name: made.append((name, arguments)) or (lambda x: x)  # noqa: E731
         own = backend.Backend(**{**loaded, "kernel": make})
         monkeypatch.setitem(backend._loaders, name, lambda own=own: own)
     with backend.use("one"):

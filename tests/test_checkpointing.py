@@ -24,7 +24,7 @@ MASK[2, :5] = 0
 
 
 def adapted(name: str, model: str):
-    """A model in training with the adapter of that case; what starts at zero is moved, so that all gradients flow."""
+    """Make a model in training mode with the adapter of a case, moved away from zero so that all gradients flow."""
     case = CASES[name]
     peft_model = get_peft_model(base_of(case, model, 0), case.make(), seed=1).train()
     rng = np.random.default_rng(2)
@@ -60,8 +60,8 @@ def test_every_method_gets_the_same_bits(name, base, mask):
 
 
 def found_by_name(model, loss) -> dict[str, np.ndarray]:
-    found = gradients(loss)
-    arrays = {name: backend.to_numpy(found[p]) for name, p in model.named_parameters() if p in found}
+    by_tensor = gradients(loss)
+    arrays = {name: backend.to_numpy(by_tensor[p]) for name, p in model.named_parameters() if p in by_tensor}
     return {"loss": backend.to_numpy(loss.data), **arrays}
 
 
@@ -102,7 +102,7 @@ def test_dropouts_draw_the_same_numbers_again(seed):
 
 
 class Scaled(nn.Module):
-    """tanh(x w) · outside, where `outside` is no parameter of its own."""
+    """tanh(x w) · outside, where `outside` belongs to another module."""
 
     def __init__(self, outside: Tensor):
         self.w = nn.Parameter(np.array([0.5, -1.0, 2.0], dtype="float32"))
@@ -117,14 +117,16 @@ class Scaled(nn.Module):
 def test_what_a_block_has_from_elsewhere_gets_its_gradient():
     leaf = Tensor(np.ones(3), requires_grad=True)
     x = Tensor(np.arange(3.0), requires_grad=True)
-    block, found = Scaled(leaf), []
+    block, all_gradients = Scaled(leaf), []
     for run in (block, lambda a: checkpoint(block, a)):
         outside = leaf * 2
         block.outside = [lambda outside=outside: outside]
-        found.append(gradients((run(x * 3) * outside).sum()))
-    assert block.runs == 3 and set(found[0]) == {x, leaf, block.w}
-    for tensor in found[0]:
-        np.testing.assert_array_equal(backend.to_numpy(found[0][tensor]), backend.to_numpy(found[1][tensor]))
+        all_gradients.append(gradients((run(x * 3) * outside).sum()))
+    assert block.runs == 3 and set(all_gradients[0]) == {x, leaf, block.w}
+    for tensor in all_gradients[0]:
+        np.testing.assert_array_equal(
+            backend.to_numpy(all_gradients[0][tensor]), backend.to_numpy(all_gradients[1][tensor])
+        )
 
 
 def test_it_is_as_if_absent_where_nothing_is_recorded_or_trains():
@@ -223,9 +225,9 @@ def test_blocks_keep_their_inputs_alone():
     ids = np.random.default_rng(0).integers(0, 50, (2, 32))
     stream = 4 * ids.size * sizes["hidden_size"]
 
-    def kept(flag: bool) -> int:
+    def held(flag: bool) -> int:
         return live_bytes(model, None, model.gradient_checkpointing_enable(flag)(ids, labels=ids).loss)["activations"]
 
     # The inputs of blocks 1 to 5 (block 0 is frozen and leads nowhere), that of the last norm, and the gradient that
     # the loss has made already; with sines, cosines and some numbers per row.
-    assert 7 * stream < kept(True) < 7.5 * stream < kept(False) / 4
+    assert 7 * stream < held(True) < 7.5 * stream < held(False) / 4

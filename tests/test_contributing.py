@@ -26,7 +26,7 @@ TARGETS = ["q_proj", "v_proj", "down_proj"]
 
 
 def page() -> list[str]:
-    """The file and the line."""
+    """Return the page's two code blocks: the file and the line."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 

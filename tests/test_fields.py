@@ -59,10 +59,12 @@ def test_a_value_of_another_kind_is_refused_by_name(name, values, words):
 
 
 def test_scalars_of_numpy_become_those_of_python():
-    given = Settings(np.int64(4), width=np.uint8(3), lr=np.float64(0.5), dropout=np.float32(0.25), bias=np.bool_(True))
-    assert field_problems(given) == []
+    settings = Settings(
+        np.int64(4), width=np.uint8(3), lr=np.float64(0.5), dropout=np.float32(0.25), bias=np.bool_(True)
+    )
+    assert field_problems(settings) == []
     plain = Settings(4, width=3, lr=0.5, dropout=0.25, bias=True)
-    assert given == plain and [type(v) for v in vars(given).values()] == [type(v) for v in vars(plain).values()]
+    assert settings == plain and [type(v) for v in vars(settings).values()] == [type(v) for v in vars(plain).values()]
     assert field_problems(Settings(np.float64(4)))[0].endswith("not 4.0")
 
 

@@ -78,16 +78,18 @@ def run(name: str, arrays: dict[str, np.ndarray], dtype="float64", frozen=()) ->
     for key, t in live.items():
         t.requires_grad = key not in frozen
     out = CALLS[name](**(inputs | live))
-    found = gradients(out, backend.asarray(arrays["flow"]))
+    by_tensor = gradients(out, backend.asarray(arrays["flow"]))
     for key, t in live.items():
         np.testing.assert_array_equal(t.numpy(), inputs[key], err_msg=f"{key} was changed")
-    return {"out": out.numpy()} | {f"grad.{k}": backend.to_numpy(found[t]) for k, t in live.items() if t in found}
+    return {"out": out.numpy()} | {
+        f"grad.{k}": backend.to_numpy(by_tensor[t]) for k, t in live.items() if t in by_tensor
+    }
 
 
-def compare(name: str, found: dict, expected: dict) -> None:
+def compare(name: str, actual: dict, expected: dict) -> None:
     """1e-10 for values, 1e-8 for gradients, relative to the largest element, and every gradient is there."""
-    assert set(found) == {key for key in expected if key.startswith("grad.")} | {"out"}
-    for key, a in found.items():
+    assert set(actual) == {key for key in expected if key.startswith("grad.")} | {"out"}
+    for key, a in actual.items():
         bound = (1e-10 if key == "out" else 1e-8) * max(1, np.abs(expected[key]).max(initial=0))
         assert a.shape == expected[key].shape, f"{name}: {key}"
         np.testing.assert_allclose(a, expected[key], rtol=0, atol=bound, err_msg=f"{name}: {key}")
@@ -135,9 +137,9 @@ def test_float32_all_the_way(name, monkeypatch):
 
         monkeypatch.setattr(strict.StrictArray, "__init__", watched)
     arrays = GOLDEN[name] | {"flow": GOLDEN[name]["flow"].astype("float32")}
-    found = run(name, arrays, "float32")
+    computed = run(name, arrays, "float32")
     assert np.dtype("float64") not in made
-    for key, a in found.items():
+    for key, a in computed.items():
         expected = GOLDEN[name][key]
         assert a.dtype == np.float32 and a.shape == expected.shape
         np.testing.assert_allclose(a, expected, rtol=0, atol=2e-5 * max(1, np.abs(expected).max(initial=0)))
@@ -148,9 +150,9 @@ def test_freezing_changes_no_other_gradient(name):
     everything = run(name, GOLDEN[name])
     live = [key[5:] for key in everything if key.startswith("grad.")]
     for frozen in live if len(live) > 1 else []:
-        found = run(name, GOLDEN[name], frozen=(frozen,))
-        assert set(found) == set(everything) - {f"grad.{frozen}"}
-        for key, a in found.items():
+        computed = run(name, GOLDEN[name], frozen=(frozen,))
+        assert set(computed) == set(everything) - {f"grad.{frozen}"}
+        for key, a in computed.items():
             np.testing.assert_allclose(a, everything[key], rtol=1e-12, atol=1e-12)
 
 
@@ -221,17 +223,17 @@ def test_as_its_plain_form(name, data, layout, seed):
 def test_each_of_few_rows_gets_what_it_gets_alone(rows, out_features, in_features, monkeypatch):
     rng = np.random.default_rng(rows)
     x, weight = (rng.standard_normal((n, in_features), dtype="float32") for n in (rows, out_features))
-    asked, product = [], linears.few_rows_product
-    monkeypatch.setattr(linears, "few_rows_product", lambda *a: asked.append(1) or product(*a))
-    found = F.linear(x, weight).numpy()
-    assert asked
+    calls, product = [], linears.few_rows_product
+    monkeypatch.setattr(linears, "few_rows_product", lambda *a: calls.append(1) or product(*a))
+    together = F.linear(x, weight).numpy()
+    assert calls
     F.linear(rng.standard_normal((7, in_features), dtype="float32"), weight)
     F.linear(x[:1], weight)
     for other in (weight[::-1], weight.astype("float64"), weight[:1]):  # BLAS would copy it; it is small
         linears._product(x, other)
-    assert len(asked) == 1
+    assert len(calls) == 1
     alone = np.concatenate([x[i : i + 1] @ weight.T for i in range(rows)])
-    np.testing.assert_allclose(found, alone, rtol=0, atol=2e-6 * abs(alone).max())
+    np.testing.assert_allclose(together, alone, rtol=0, atol=2e-6 * abs(alone).max())
 
 
 def same(fast, slow, arrays: list[np.ndarray], layout: str = "C") -> None:
@@ -241,9 +243,9 @@ def same(fast, slow, arrays: list[np.ndarray], layout: str = "C") -> None:
     assert out.shape == expected.shape and out.dtype == expected.dtype
     np.testing.assert_allclose(out.numpy(), expected.numpy(), rtol=1e-10, atol=1e-10)
     flow = np.random.default_rng(0).standard_normal(out.shape)
-    found, wanted = gradients(out, flow), gradients(expected, flow)
+    actual, wanted = gradients(out, flow), gradients(expected, flow)
     for t, copy in zip(tensors, copies, strict=True):
-        g, w = backend.to_numpy(found[t]), backend.to_numpy(wanted[copy])
+        g, w = backend.to_numpy(actual[t]), backend.to_numpy(wanted[copy])
         assert g.shape == w.shape and g.dtype == w.dtype
         np.testing.assert_allclose(g, w, rtol=0, atol=1e-10 * max(1, np.abs(w).max(initial=0)))
 
@@ -480,8 +482,8 @@ def test_a_number_of_items_may_be_a_tensor_and_is_positive(loss):
     logits, targets = np.random.default_rng(0).standard_normal((6, 5)), np.array([1, -100, 4, 0, 2, 2])
     expected = loss(Tensor(logits), targets, num_items=4).item()
     for four in (Tensor(4.0), Tensor([4]), np.array(4), np.array([4]), np.int64(4)):
-        found = loss(Tensor(logits), targets, num_items=four)
-        assert found.item() == expected and found.shape == () and found.dtype == "float64"
+        value = loss(Tensor(logits), targets, num_items=four)
+        assert value.item() == expected and value.shape == () and value.dtype == "float64"
     for bad in (0, -1, float("nan"), Tensor(0.0)):
         with pytest.raises(ValueError, match="must be positive, not"):
             loss(Tensor(logits), targets, num_items=bad)
@@ -568,9 +570,9 @@ def test_erf_to_the_last_digits(dtype, ulps):
         [np.linspace(-7, 7, 2801), np.geomspace(1e-30, 1, 200), [0.0, -0.0, 0.46875, np.inf, -np.inf]]
     ).astype(dtype)
     expected = np.array([math.erf(float(v)) for v in x])
-    found = backend.to_numpy(F.erf(backend.asarray(x)))
-    assert found.dtype == dtype
-    np.testing.assert_allclose(found, expected, rtol=ulps * np.finfo(dtype).eps, atol=0)
+    computed = backend.to_numpy(F.erf(backend.asarray(x)))
+    assert computed.dtype == dtype
+    np.testing.assert_allclose(computed, expected, rtol=ulps * np.finfo(dtype).eps, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -645,15 +647,15 @@ def test_a_weight_that_is_made_anew_gives_the_same_and_does_not_live_until_backw
         made.append(weakref.ref(array))
         return array
 
-    found = []
+    runs = []
     for w in (make, backend.asarray(weight)):
         live = [leaf(array) for array in ((x,) if name == "linear" else (x, a, b))]
         y = F.linear(*live, w, bias) if name == "linear" else F.low_rank_linear(live[0], w, bias, *live[1:], 0.5)
         assert all(ref() is None for ref in made)
         of = gradients((y * y).sum())
-        found.append([y.numpy(), *(backend.to_numpy(of[t]) for t in live)])
+        runs.append([y.numpy(), *(backend.to_numpy(of[t]) for t in live)])
     assert len(made) == 2
-    for one, other in zip(*found, strict=True):
+    for one, other in zip(*runs, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -682,17 +684,17 @@ def test_what_is_made_again_gives_the_bits_that_were_kept(name, reader):
     rng = np.random.default_rng(0)
     shapes = {"x": (2, 3, 5), "w": (5,), "a": (4, 5), "b": (20, 2)}
     arrays = {key: rng.standard_normal(shape).astype("float32") for key, shape in shapes.items()}
-    found = []
+    runs = []
     for forgetful in (False, True):
         leaves = {key: Tensor(a, requires_grad=True) for key, a in arrays.items()}
         with nullcontext() if forgetful else F.selective_recomputation():
             y = REMADE[name](leaves["x"], leaves["w"])
         assert (y._node.recompute is None) == forgetful
         grads = gradients((READERS[reader](y, leaves["a"], leaves["b"]) * 3).sum())
-        found.append({key: backend.to_numpy(grads[t]) for key, t in leaves.items() if t in grads})
-    assert {"x", "a"} <= found[0].keys() == found[1].keys()
-    for key in found[0]:
-        np.testing.assert_array_equal(*(one[key] for one in found), err_msg=key)
+        runs.append({key: backend.to_numpy(grads[t]) for key, t in leaves.items() if t in grads})
+    assert {"x", "a"} <= runs[0].keys() == runs[1].keys()
+    for key in runs[0]:
+        np.testing.assert_array_equal(*(one[key] for one in runs), err_msg=key)
 
 
 @pytest.mark.host
@@ -715,18 +717,18 @@ def test_no_reader_keeps_what_can_be_made_again_and_each_is_made_once():
 
 @pytest.mark.host
 def test_attention_that_makes_its_scores_again_keeps_none_and_gives_the_same_bits():
-    rng, found, kept = np.random.default_rng(0), [], []
+    rng, runs, held_bytes = np.random.default_rng(0), [], []
     arrays = [rng.standard_normal((2, heads, 70, 8)).astype("float32") for heads in (4, 2, 2)]
     mask = rng.random((2, 1, 1, 70)) > 0.2
     for context in (nullcontext(), F.selective_recomputation()):
         q, k, v = (Tensor(a, requires_grad=True) for a in arrays)
         with context:
             y = F.scaled_dot_product_attention(q, k, v, mask=mask, is_causal=True)
-        kept.append(live_bytes(nn.Module(), None, y)["activations"])
+        held_bytes.append(live_bytes(nn.Module(), None, y)["activations"])
         (y * y).sum().backward()
-        found.append([backend.to_numpy(a) for a in (y.data, q.grad, k.grad, v.grad)])
-    assert kept[1] < kept[0] / 2
-    for one, other in zip(*found, strict=True):
+        runs.append([backend.to_numpy(a) for a in (y.data, q.grad, k.grad, v.grad)])
+    assert held_bytes[1] < held_bytes[0] / 2
+    for one, other in zip(*runs, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -55,15 +55,15 @@ LONGER = {
 @cache
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name, `minilora` left out."""
-    found = {}
+    paths = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
-    return found
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
+    return paths
 
 
 def imported(source: str, module: str, is_package: bool) -> set[str]:
-    """The absolute dotted names that a module's text imports anywhere in it, `minilora.x.y` for its own package's.
+    """Return the absolute dotted names that a module's text imports anywhere, `minilora.x.y` for its own package's.
 
     `from package import name` counts as `package.name`, whether the name is a module or something in it.
     """
@@ -81,12 +81,12 @@ def imported(source: str, module: str, is_package: bool) -> set[str]:
 
 @cache
 def packages(module: str) -> set[str]:
-    """The top-level packages that a module of the package imports anywhere in it."""
+    """Return the top-level packages that a module of the package imports anywhere."""
     return {name.partition(".")[0] for name in imported(modules()[module].read_text("utf-8"), module, False)}
 
 
 def arrows_up(source: str, module: str, is_package: bool = False) -> list[str]:
-    """What a module imports from its own floor's other rooms or from above; all of it if it stands on no floor."""
+    """Return a module's imports from other rooms of its floor or from above; all imports if it has no floor."""
     room = module.partition(".")[0]
     wrong = []
     for name in sorted(imported(source, module, is_package)):
@@ -130,15 +130,15 @@ def test_the_engine_sees_arrays_through_xp_alone():
 
 
 def strangers(source: str, module: str) -> set[str]:
-    """What a module imports of the checkout beside the package, which an installed package has not got."""
+    """Return a module's imports of checkout folders beside the package, which an installed package lacks."""
     beside = {path.stem for path in PACKAGE.parent.iterdir() if path.is_dir()} - {"minilora"}
     return {name for name in imported(source, module, False) if name.partition(".")[0] in beside}
 
 
 def test_the_package_needs_nothing_beside_it():
-    found = {name: strangers(path.read_text("utf-8"), name) for name, path in modules().items()}
+    foreign = {name: strangers(path.read_text("utf-8"), name) for name, path in modules().items()}
     assert {"experiments", "benchmarks"} <= {path.name for path in PACKAGE.parent.iterdir()}
-    assert {name: names for name, names in found.items() if names} == {}
+    assert {name: names for name, names in foreign.items() if names} == {}
     assert strangers("def f():\n    from experiments.results import page", "cli") == {"experiments.results.page"}
 
 

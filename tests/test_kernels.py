@@ -31,7 +31,7 @@ def wide() -> np.ndarray:
 
 
 def masked() -> np.ndarray:
-    """A row that is masked, and one that is masked in part."""
+    """Make a mask with a fully and a partly masked row."""
     a = normal()
     a[0], a[1, 2:] = -np.inf, -np.inf
     return a
@@ -61,7 +61,7 @@ CASES = {  # arguments, and last what is written to
 
 
 def results_on(name: str, kernel: Kernel, dtype: str, function=None) -> list[np.ndarray]:
-    """What a kernel returns or writes to, on a backend."""
+    """Return the outputs of a kernel, or the arrays that it writes to, on a backend."""
     with backend.use(name):
         arguments = [
             backend.asarray(a, dtype=dtype if a.dtype == np.float64 else None) if isinstance(a, np.ndarray) else a

@@ -121,7 +121,7 @@ def with_a_buffer() -> nn.Module:
 
 
 def test_a_tensor_that_never_trained_is_a_buffer():
-    """It is saved and loaded, and is no parameter; a frozen parameter stays one."""
+    """A buffer is saved and loaded, but is not a parameter; a frozen parameter stays one."""
     model = with_a_buffer()
     assert [name for name, _ in model.named_parameters()] == ["frozen", "layer.weight"]
     assert [name for name, tensor in model.named_tensors() if not tensor.is_parameter] == ["table", "tables.0"]
@@ -395,10 +395,10 @@ class Three(nn.Module):
 
 
 def test_load_stored_replaces_and_lets_go():
-    model, given = Three(0), []
+    model, calls = Three(0), []
 
     def each(path, module):
-        given.append((path, type(module)))
+        calls.append((path, type(module)))
         if not isinstance(module, nn.Linear):
             return module
         np.testing.assert_array_equal(module.weight.numpy(), source[f"{path}.weight"].array)  # it is there already
@@ -406,7 +406,7 @@ def test_load_stored_replaces_and_lets_go():
 
     source = Stored.of(Three(1).state_dict())
     model.load_stored(source, each)
-    assert given == [("", Three), ("layers.0", nn.Linear), ("layers.1", nn.Linear), ("head", nn.Linear)]
+    assert calls == [("", Three), ("layers.0", nn.Linear), ("layers.1", nn.Linear), ("head", nn.Linear)]
     assert [type(module) for _, module in model.named_modules()] == [Three, nn.RMSNorm, nn.RMSNorm, nn.RMSNorm]
     if backend.name == "numpy":
         assert not Stored.beside and not Stored.alive

@@ -24,7 +24,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def laid_out(a: np.ndarray, layout: str):
-    """The values of `a` as an array of the backend, in memory as `layout` says."""
+    """Return the values of `a` as an array of the backend, in memory as `layout` says."""
     if layout == "transposed":
         return backend.asarray(a.T.copy()).T
     if layout == "reversed" and a.ndim:
@@ -39,7 +39,7 @@ def laid_out(a: np.ndarray, layout: str):
 
 
 def leaf(a: np.ndarray, layout: str = "C") -> Tensor:
-    """A Tensor that requires a gradient, with the values of `a` laid out in memory as asked."""
+    """Return a Tensor that requires a gradient, with the values of `a` laid out in memory as `layout` says."""
     t = wrap(laid_out(a, layout))
     t.requires_grad = True
     return t
@@ -260,7 +260,7 @@ def test_sigmoid_and_tanh_are_quiet_at_the_ends():
 
 
 def test_power_at_zero():
-    """Where a formula divides by zero, the limit stands: no nan reaches the gradient, no warning is raised."""
+    """If a formula divides by zero, the gradient is its limit: there is no NaN and no warning."""
     a = Tensor(np.array([0.0, 0.0, 0.0, 2.0]), requires_grad=True)
     b = Tensor(np.array([0.0, 1.0, 2.0, 3.0]), requires_grad=True)
     (a**b).sum().backward()
@@ -502,9 +502,9 @@ def test_what_is_no_number_is_refused(bad):
 
 def test_float16_is_computed_with_in_float32():
     half = backend.asarray(np.full((1, 4), 300, "float16"))
-    for found in (ops.multiply(half, half), Tensor(np.full(4, 300.0)) * half, ops.add(half, half) * 150.0):
-        np.testing.assert_array_equal(found.numpy(), np.full((1, 4), 90_000, "float32"))
-        assert found.dtype.kind == "f" and found.dtype != "float16"
+    for product in (ops.multiply(half, half), Tensor(np.full(4, 300.0)) * half, ops.add(half, half) * 150.0):
+        np.testing.assert_array_equal(product.numpy(), np.full((1, 4), 90_000, "float32"))
+        assert product.dtype.kind == "f" and product.dtype != "float16"
 
 
 SCALARS = [2, 2.0, True, np.float64(2), np.float32(2), np.float16(2), np.int64(2), np.int32(2), np.bool_(True)]

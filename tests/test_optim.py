@@ -39,7 +39,7 @@ def parameters(dtype="float64") -> list[Tensor]:
 
 
 def run(name: str, params: list[Tensor], steps, optimizer=None):
-    """Steps along the golden gradient; the optimizer and, after each step, the parameters."""
+    """Step along the golden gradient; yield the optimizer and, after each step, the parameters."""
     make, settings = OPTIMIZERS[name]
     optimizer = make(params, **settings) if optimizer is None else optimizer
     goals = [backend.asarray(GOLDEN[f"goal_{key}"].astype(params[0].dtype)) for key in ("w", "b")]
@@ -317,16 +317,16 @@ def test_clipping_keeps_float32_and_skips_what_has_no_gradient():
 
 
 def rates(make, steps: int) -> list[list[float]]:
-    """The learning rates of two groups, at first 1 and 0.5, at each step, as the optimizer has them."""
+    """Return the learning rates of two groups, 1 and 0.5 at first, as the optimizer has them at each step."""
     optimizer = optim.SGD([{"params": [Tensor([1.0])]}, {"params": [Tensor([1.0])], "lr": 0.5}], lr=1.0)
     scheduler = make(optimizer)
-    found = []
+    history = []
     for _ in range(steps):
-        found.append([group["lr"] for group in optimizer.param_groups])
-        assert scheduler.get_last_lr() == found[-1]
+        history.append([group["lr"] for group in optimizer.param_groups])
+        assert scheduler.get_last_lr() == history[-1]
         optimizer.step()
         scheduler.step()
-    return found
+    return history
 
 
 def test_schedules_follow_their_formulas():
@@ -350,7 +350,7 @@ def test_threads_change_no_bit():
     shapes = [(3,), (threads.WORTH_A_TASK,), (5, 7), (300, 300), (2,)]
     start = [rng.standard_normal(shape, dtype="float32") for shape in shapes]
     slopes = [rng.standard_normal(shape, dtype="float32") for shape in shapes]
-    found = []
+    runs = []
     for count in (1, 2):
         params = [Tensor(a, requires_grad=True) for a in start]
         optimizer = optim.AdamW(params, lr=0.1)
@@ -360,5 +360,5 @@ def test_threads_change_no_bit():
                     p.grad = backend.asarray(g.copy())
                 norm = optim.clip_grad_norm_(params, 1.0)
                 optimizer.step()
-        found.append([host(norm), *(p.numpy() for p in params)])
-    assert all(np.array_equal(one, two) for one, two in zip(*found, strict=True))
+        runs.append([host(norm), *(p.numpy() for p in params)])
+    assert all(np.array_equal(one, two) for one, two in zip(*runs, strict=True))

@@ -106,8 +106,8 @@ def test_repr_shows_values_dtype_and_training():
 
 def test_equality_is_elementwise_and_the_hash_is_the_objects():
     a, b = Tensor([1.0, 2.0]), Tensor([1.0, 3.0])
-    for found in (a == b, b == a, a == b.numpy(), b.numpy() == a, a == [1, 3], a == backend.asarray(b.numpy())):
-        assert isinstance(found, Tensor) and found.numpy().tolist() == [True, False] and not found.requires_grad
+    for equal in (a == b, b == a, a == b.numpy(), b.numpy() == a, a == [1, 3], a == backend.asarray(b.numpy())):
+        assert isinstance(equal, Tensor) and equal.numpy().tolist() == [True, False] and not equal.requires_grad
     assert (a != b).numpy().tolist() == [False, True] and (a == 2).numpy().tolist() == [False, True]
     assert a in {a} and b not in {a} and Tensor([1.0, 2.0]) not in {a: 1} and {a: 1}[a] == 1
     assert (a == None) is False and (a != "text") is True  # noqa: E711 (Python's own answer)
@@ -286,9 +286,9 @@ def test_leaves_share_no_gradient_array_and_none_with_the_caller(op):
 
 def test_gradients_without_touching_grad():
     x, w = trained([1.0, 2.0]), trained([3.0, 4.0])
-    found = gradients((x * w).sum())
-    assert x.grad is None and w.grad is None and set(found) == {x, w}
-    np.testing.assert_array_equal(host(found[x]), [3, 4])
+    by_tensor = gradients((x * w).sum())
+    assert x.grad is None and w.grad is None and set(by_tensor) == {x, w}
+    np.testing.assert_array_equal(host(by_tensor[x]), [3, 4])
 
 
 def test_a_rule_of_the_wrong_shape_is_named_and_one_may_say_none():
@@ -387,12 +387,12 @@ def test_a_frozen_input_keeps_nothing_alive():
     for frozen in (True, False):
         x = trained(np.ones((4, 3))) * 2.0
         w = Tensor(np.ones((3, 2)), requires_grad=not frozen)
-        kept = weakref.ref(x.data)
+        reference = weakref.ref(x.data)
         y = x @ w
         del x
-        assert (kept() is None) == frozen
+        assert (reference() is None) == frozen
         y.sum().backward()
-        assert kept() is None
+        assert reference() is None
     h = Tensor(np.ones((4, 3))) * 2.0  # features from a frozen body, that meet a trained bias
     gone = weakref.ref(h.data)
     y = h + trained(np.ones(3))
@@ -427,13 +427,13 @@ def test_no_grad_records_nothing():
     assert is_recording()
     with no_grad():
         assert not is_recording()
-        kept = weakref.ref((x * 2).data)
+        reference = weakref.ref((x * 2).data)
         y = (x * x).sum()
         with no_grad():
             pass
         assert not is_recording()
     assert is_recording()
-    assert not y.requires_grad and kept() is None
+    assert not y.requires_grad and reference() is None
     assert x.requires_grad and (x * 2).requires_grad
 
 
@@ -666,7 +666,7 @@ def test_attention_that_recomputes_has_its_own_mask():
     ids=["reshape", "T", "index", "swapaxes", "squeeze"],
 )
 def test_a_change_through_a_view_is_refused_or_harmless(view):
-    """What was taken of a tensor before, without a graph, may share its memory, but not change it under a graph."""
+    """A view taken earlier without a graph may share a tensor's memory, but must not change it under a graph."""
     if backend.name != "numpy":
         return
     t = trained(START)
@@ -680,7 +680,7 @@ def test_a_change_through_a_view_is_refused_or_harmless(view):
 
 
 def test_a_deep_copy_is_a_leaf_of_its_own():
-    """Of its data, its gradient and its lock; what was one parameter stays one."""
+    """A deep copy has its own data, gradient and lock; a shared parameter is copied once."""
     model = nn.Module()
     model.a = model.b = trained([1.0, 2.0])
     (model.a * 3).sum().backward()
@@ -752,8 +752,8 @@ def test_threads_share_frozen_weights():
     def work(seed):
         for _ in range(20):
             x = trained(np.random.default_rng(seed).standard_normal((2, 3)))
-            found = gradients(((x @ w + bias).tanh() @ w).sum())
-        return host(found[x]), host(found[bias])
+            by_tensor = gradients(((x @ w + bias).tanh() @ w).sum())
+        return host(by_tensor[x]), host(by_tensor[bias])
 
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(work, [0, 1, 0, 1, 0, 1]))

@@ -47,13 +47,13 @@ def classifier() -> LlamaForSequenceClassification:
 
 
 def dropping():
-    """A model with dropout."""
+    """Make a model with dropout."""
     config = LoraConfig(r=2, lora_dropout=0.4, target_modules="all-linear")
     return moved(get_peft_model(llama("deep"), config).train())
 
 
 def moved(model):
-    """The model, with what starts at zero moved, so that all gradients flow."""
+    """Move the parameters that start at zero, so that all gradients flow, and return the model."""
     rng = np.random.default_rng(2)
     for p in model.parameters():
         if p.requires_grad:
@@ -62,13 +62,13 @@ def moved(model):
 
 
 def adapted(name: str, model: str):
-    """A model with the adapter of that case."""
+    """Make a model with the adapter of a case."""
     case = CASES[name]
     return moved(get_peft_model(base_of(case, model, 0), case.make(), seed=1).train())
 
 
-def found(model, loss: Tensor) -> dict[str, np.ndarray]:
-    """The loss, and the gradients by the names of the parameters."""
+def loss_and_gradients(model, loss: Tensor) -> dict[str, np.ndarray]:
+    """Return the loss, and the gradients by the names of the parameters."""
     of = gradients(loss)
     return {"loss": loss.data} | {name: of[p] for name, p in model.named_parameters() if p in of}
 
@@ -99,9 +99,9 @@ def seen_rows(model, monkeypatch) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("name", CASES)
 def test_every_method_learns_what_it_learns_unsplit(name, mask):
     model = adapted(name, CASES[name].models[-1])
-    split = found(model, model(IDS, mask, LABELS).loss)
+    split = loss_and_gradients(model, model(IDS, mask, LABELS).loss)
     with threads.using(1):
-        whole = found(model, model(IDS, mask, LABELS).loss)
+        whole = loss_and_gradients(model, model(IDS, mask, LABELS).loss)
     assert len(whole) == 1 + sum(p.requires_grad for p in model.parameters())
     assert_close(split, whole)
 
@@ -116,21 +116,21 @@ def test_every_model_does(name, monkeypatch):
             p.data = p.data.astype("float64")
     labels = np.array([2, -100, 0]) if name == "classifier" else LABELS
     calls = seen_rows(model, monkeypatch)
-    split = found(model, model(IDS, labels=labels).loss)
+    split = loss_and_gradients(model, model(IDS, labels=labels).loss)
     assert sorted(rows for _, rows in calls) == [1, 2]
     with threads.using(1):
-        whole = found(model, model(IDS, labels=labels).loss)
+        whole = loss_and_gradients(model, model(IDS, labels=labels).loss)
     assert split["loss"].dtype == whole["loss"].dtype
     assert_close(split, whole)
 
 
 def test_the_bits_are_those_of_the_parts_added_in_order():
     model = llama()
-    split = found(model, model(IDS, labels=LABELS).loss)
+    split = loss_and_gradients(model, model(IDS, labels=LABELS).loss)
     items = model.count_targets(LABELS)
     with threads.using(1):
         losses = [model(IDS[s], labels=LABELS[s], num_items_in_batch=items).loss for s in (slice(1), slice(1, 3))]
-        first, second = (found(model, loss) for loss in losses)
+        first, second = (loss_and_gradients(model, loss) for loss in losses)
     for name, array in split.items():
         np.testing.assert_array_equal(array, first[name] + second[name], err_msg=name)
 
@@ -162,7 +162,7 @@ def test_parts_of_a_batch_add_up_and_are_used_up():
         with pytest.raises(RuntimeError, match="used before"):
             loss.backward()
     with threads.using(1):
-        whole = found(model, model(IDS, labels=LABELS, num_items_in_batch=30).loss)
+        whole = loss_and_gradients(model, model(IDS, labels=LABELS, num_items_in_batch=30).loss)
     whole.pop("loss")
     assert_close({name: p.grad for name, p in model.named_parameters()}, whole)
 
@@ -177,7 +177,7 @@ def test_logits_have_their_values_and_gradients(name, with_loss):
         out = model(IDS, labels=labels)
         weights = np.random.default_rng(0).standard_normal(out.logits.shape, dtype="float32")
         further = (out.logits * weights).sum()
-        return out.logits.numpy(), found(model, out.loss + further if with_loss else further)
+        return out.logits.numpy(), loss_and_gradients(model, out.loss + further if with_loss else further)
 
     logits, split = run()
     with threads.using(1):
@@ -199,7 +199,7 @@ def test_without_gradients_and_where_nothing_trains_there_is_no_graph():
 
 
 def test_what_was_computed_before_gets_its_gradient():
-    """A weight that a function made is no leaf of the parts' graphs, and both parts read it."""
+    """A weight that a function made is not a leaf of the parts' graphs, and both parts read it."""
     model = llama()
     scale = Tensor(np.float32(1.5), requires_grad=True)
 
@@ -219,7 +219,7 @@ def test_dropout_draws_by_rows_whatever_the_threads(checkpointing, seed, monkeyp
     for count in (1, 2, 3):
         model = dropping().gradient_checkpointing_enable(checkpointing)
         with threads.using(count), nullcontext() if seed is None else nn.dropout_rng(np.random.default_rng(seed)):
-            results.append([found(model, model(IDS, labels=LABELS).loss) for _ in range(2)])
+            results.append([loss_and_gradients(model, model(IDS, labels=LABELS).loss) for _ in range(2)])
     assert sorted(rows for _, rows in calls) == 2 * [1] + 2 * [1, 1, 1] + 2 * [2] + 2 * [3]  # no part failed
     first, second = results[0]
     assert first["loss"] != second["loss"]  # a call draws anew
@@ -300,12 +300,12 @@ def test_an_error_in_a_layer_is_raised_and_not_tried_again(walk, in_main, monkey
 
 
 class Alarm(Exception):
-    """What a signal's handler raises. An Exception, as many programs' own."""
+    """Exception that a signal handler raises, as those of many programs do."""
 
 
 @pytest.fixture
 def alarm():
-    """Sends this process SIGALRM, whose handler raises Alarm."""
+    """Send this process SIGALRM, whose handler raises Alarm."""
 
     def handle(signum, frame):
         raise Alarm
@@ -494,7 +494,7 @@ def test_a_container_with_less_time_than_cores_has_fewer_threads(limit, expected
     monkeypatch.setattr(blas, "usable_cores", lambda: set(range(8)))
     blas._quota.cache_clear()
     limited = []
-    monkeypatch.setattr(blas, "_controller", lambda: SimpleNamespace(limit=lambda **asked: limited.append(asked)))
+    monkeypatch.setattr(blas, "_controller", lambda: SimpleNamespace(limit=lambda **limits: limited.append(limits)))
     try:
         with threads.using(None):
             assert blas.cores() == threads.count() == expected

@@ -36,14 +36,14 @@ class Tensor:
         self.trains = trains or bool(self.edges)
 
     def backward(self):
-        """Of a loss: leave its gradient in .grad of every weight that trains."""
-        found, todo = {self}, [self]
+        """Leave the gradient of this loss in .grad of every weight that trains."""
+        nodes, todo = {self}, [self]
         while todo:
-            new = {x for x, _ in todo.pop().edges} - found
-            found |= new
+            new = {x for x, _ in todo.pop().edges} - nodes
+            nodes |= new
             todo += new
         self.grad = np.ones_like(self.data)
-        for y in sorted(found, key=lambda t: -t.age):  # outputs are younger than their inputs, and so come first
+        for y in sorted(nodes, key=lambda t: -t.age):  # outputs are younger than their inputs, and so come first
             for x, rule in y.edges:
                 g = rule(y.grad)
                 x.grad = g if x.grad is None else x.grad + g  # used twice: the gradients add up
@@ -84,8 +84,8 @@ def embedding(table, ids):
     """The rows of a table (V, C) that ids (B, T) name -> (B, T, C)."""
 
     def rule(g):  # a row that was taken several times gets the sum
-        taken = np.arange(len(table.data))[:, None] == ids.reshape(-1)  # (V, B·T): which row went where
-        return taken.astype(g.dtype) @ flat(g)
+        one_hot = np.arange(len(table.data))[:, None] == ids.reshape(-1)  # (V, B·T): which row went where
+        return one_hot.astype(g.dtype) @ flat(g)
 
     return Tensor(table.data[ids], (table, rule))
 
@@ -186,7 +186,7 @@ def layer(p, name, x):
 
 
 def attention(p, i, x):
-    """What each character collects from those before it: softmax(q kᵀ / √D) v (Vaswani et al. 2017). x (B, T, C)."""
+    """Let each character collect from those before it: softmax(q kᵀ / √D) v (Vaswani et al. 2017). x (B, T, C)."""
     B, T, D = *x.data.shape[:2], C // H
     q, k, v = (layer(p, f"{i}.{name}", x).reshape(B, T, H, D) for name in "qkv")  # (B, T, C) -> (B, T, H, D)
     q, k, v = (t.swapaxes(1, 2) for t in (rotary(q), rotary(k), v))  # -> (B, H, T, D)

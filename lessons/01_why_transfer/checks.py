@@ -23,7 +23,7 @@ def entropy_of(text):
 
 
 def cleaned(text):
-    """What becomes of a text if some of its characters are taken for others, or for none."""
+    """Return the variants of a text in which some characters are confused or ignored."""
     letters = "".join(character for character in text if character.isalpha())
     return text.lower(), letters, letters.lower(), text.replace(" ", "")
 
@@ -73,30 +73,30 @@ def measuring(student):
         ([1e-300, 0.5], 4),
     ]
     for probabilities, characters in cases:
-        given = np.array(probabilities)
-        bits = -np.log2(given)
+        values = np.array(probabilities)
+        bits = -np.log2(values)
         mistakes = {
             "That is in nats: take the logarithm to base 2.": float(bits.sum() * np.log(2) / characters),
             "That is per token: divide by the number of characters, not of tokens.": float(bits.mean()),
             "That is for the whole text: divide by the number of characters.": float(bits.sum()),
             "The sign is wrong: the logarithm of a probability is negative.": float(-bits.sum() / characters),
             "Each surprise is weighted with its probability: each token came once, so each counts once.": float(
-                (given * bits).sum() / characters
+                (values * bits).sum() / characters
             ),
-            "The probabilities are averaged first: take the logarithm of each.": float(-np.log2(given.mean())),
+            "The probabilities are averaged first: take the logarithm of each.": float(-np.log2(values.mean())),
             "The probabilities are added up first: take the logarithm of each.": float(
-                -np.log2(given.sum()) / characters
+                -np.log2(values.sum()) / characters
             ),
             "The surprises were averaged before they were divided: add them up.": float(bits.mean() / characters),
             "The product of many probabilities is 0 to the computer: take logarithms first, and add them up.": (
-                lambda got: np.isinf(got) and np.prod(given) == 0
+                lambda got: np.isinf(got) and np.prod(values) == 0
             ),
             "So small a probability becomes 0 in float32: leave the dtype as it is.": np.inf,
             "A small number in the logarithm caps what a rare token costs: take it of the probability itself.": (
-                lambda got: given.min() < 1e-20 and 0 < got < bits.sum() / characters
+                lambda got: values.min() < 1e-20 and 0 < got < bits.sum() / characters
             ),
         }
-        student.bits_per_character(given, characters).equals(float(bits.sum() / characters), mistakes)
+        student.bits_per_character(values, characters).equals(float(bits.sum() / characters), mistakes)
 
 
 def texts(d):
@@ -112,7 +112,7 @@ def probabilities_of_tokens(d):
 
 ONE_CLASS = "Draw from each class on its own; a draw from all has by chance more of one class."
 ENOUGH = "Each class has enough here: raise ValueError only where one has fewer than `per_class`."
-LEFT_OUT = "Only classes that occur count: no label here is 0, and that is no class with too few. Use np.unique."
+LEFT_OUT = "Only classes that occur count: no label here is 0, so there is no class 0 that has too few. Use np.unique."
 ROW = "What is drawn are neighbours: shuffle the examples of a class, so that any can go with any other."
 TWO_DRAWS = "One seed gives two draws, the second time another: use the rng that `seed` made."
 PLACES = "An index is a place in labels, not a place among the examples of its class."
@@ -214,7 +214,7 @@ def drawing(student):
     )
     student.draw_budget(labels, 5, 0).holds(
         lambda got: not all(are_neighbours([i for i in five if i % 2 == 0]) for _, five, _ in draws),
-        "over 12 seeds, examples that are no neighbours",
+        "over 12 seeds, examples that are not neighbours",
         ROW,
     )
 
@@ -229,7 +229,7 @@ def budgets_to_draw(d):
 
 
 def facts_of_draws(drawn):
-    """What is the same for all right draws."""
+    """Return the facts that all right draws share."""
     few, labels = np.array(drawn["few"]), np.array(drawn["labels"])
     is_inside = few.dtype.kind in "iu" and few.ndim == 1 and bool(np.all((few >= 0) & (few < len(labels))))
     classes, counts = np.unique(labels[few] if is_inside else [], return_counts=True)
@@ -248,7 +248,7 @@ def places_in(drawn):
 
 
 def are_neighbours(places):
-    """Whether these, of the 20 places 0, 2, …, 38, follow upon each other, the first upon the last too."""
+    """Return True if these of the 20 places 0, 2, …, 38 are consecutive; 0 comes after 38."""
     return sum((b - a) % 40 != 2 for a, b in zip(places, places[1:] + places[:1], strict=True)) <= 1
 
 
@@ -394,7 +394,7 @@ def experimenting(student):
             "The seeds were averaged: keep each one's accuracy, (budgets, seeds).": right.mean(axis=1),
             "The numbers come in one row: give a row for each budget, (budgets, seeds).": right.reshape(-1),
             "The learner is given labels: hand it the indices, as draw_budget gives them.": lambda got: all(
-                set(given) <= {0, 1} for given in answer["given"].value
+                set(chosen) <= {0, 1} for chosen in answer["given"].value
             ),
             "The draws are from test_labels: the labels to learn from are in labels.": lambda got: np.array_equal(
                 got, (np.array(answer["from_test"].value) == test_labels).mean(axis=2)
@@ -402,7 +402,7 @@ def experimenting(student):
             "That is the share that is wrong: use accuracy.": 1 - right,
             "The accuracies are cut to whole numbers: a table of zeros for them must be of floats.": np.trunc(right),
             "The learner's examples are not so many of each class: call draw_budget anew for each budget.": (
-                lambda got: any(2 * sum(labels[given]) != len(given) for given in answer["given"].value)
+                lambda got: any(2 * sum(labels[chosen]) != len(chosen) for chosen in answer["given"].value)
             ),
             "The indices are of examples to learn from, and the test is another set: score all of it.": [
                 [
@@ -425,9 +425,9 @@ def experimenting(student):
     )
 
 
-def score_of_others(given, predicted, labels):
+def score_of_others(chosen, predicted, labels):
     """The accuracy without the test examples whose places are those of the examples that were learned from."""
-    others = np.setdiff1d(np.arange(len(labels)), given)
+    others = np.setdiff1d(np.arange(len(labels)), chosen)
     return (predicted == labels)[others].mean() if len(others) else 0.0
 
 
@@ -439,12 +439,12 @@ def experiments(d):
 
 
 def facts_of_experiments(result):
-    """What is the same for all right draws."""
+    """Return the facts that all right draws share."""
     right = (np.array(result["predictions"]) == result["test_labels"]).mean(axis=2)
-    found = np.array(result["found"], dtype="float64")
+    accuracies = np.array(result["found"], dtype="float64")
     return {
-        "shape": found.shape,
-        "accuracies less those of the draws": found - right if found.shape == right.shape else None,
+        "shape": accuracies.shape,
+        "accuracies less those of the draws": accuracies - right if accuracies.shape == right.shape else None,
         "calls of learn": result["calls"],
     }
 
@@ -517,12 +517,12 @@ CASES = [  # ours, theirs, and the mistakes that answer the opposite there
     (
         [0.5, 0.9, 0.5],
         [0.4, 0.8, 0.6],
-        ["The interval reaches below 0: that is no verdict, though the mean is above it."],
+        ["The interval reaches below 0: that is not a verdict, even if the mean is above 0."],
     ),
     (
         [0.55, 0.76, 0.95],
         [0.5, 0.7, 0.9],
-        ["What a draw does to both is no difference: subtract seed by seed, and let the differences alone scatter."],
+        ["A draw that helps both makes no difference: subtract seed by seed, and use the spread of the differences."],
     ),
     (
         [0.95, 0.55, 0.76],

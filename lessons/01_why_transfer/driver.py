@@ -19,13 +19,13 @@ def drawn_by_100(student, labels, per_class):
 
 def experiment(student, labels, test_labels, budgets, seeds):
     """run_experiment(learn, labels, test_labels, budgets, seeds), for a learn that notes what it is given"""
-    given = []
+    subsets = []
 
     def learn(chosen):
-        given.append(np.array(chosen))
+        subsets.append(np.array(chosen))
         return predicted_from(chosen, len(test_labels))
 
-    found = student.run_experiment(learn, labels, test_labels, budgets, seeds)
+    accuracies = student.run_experiment(learn, labels, test_labels, budgets, seeds)
 
     def predictions(numbers, pool=labels):
         try:
@@ -34,8 +34,8 @@ def experiment(student, labels, test_labels, budgets, seeds):
             return None
         return [[predicted_from(chosen, len(test_labels)) for chosen in row] for row in draws]
 
-    facts = {"found": found, "calls": len(given), "sizes": [len(chosen) for chosen in given]}
-    facts["given"] = [[int(i) for i in chosen] for chosen in given]
+    facts = {"found": accuracies, "calls": len(subsets), "sizes": [len(chosen) for chosen in subsets]}
+    facts["given"] = [[int(i) for i in chosen] for chosen in subsets]
     facts["from_test"] = predictions(seeds, test_labels)
     facts["test_labels"] = test_labels
     return facts | {"predictions": predictions(seeds), "by_place": predictions(range(len(seeds)))}

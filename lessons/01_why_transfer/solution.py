@@ -119,12 +119,12 @@ def run_experiment(
     least one budget and one seed, in any order. Raises ValueError where a class has fewer examples than a budget.
     """
     ### BEGIN SOLUTION task 4: for each budget and each seed
-    found = np.zeros((len(budgets), len(seeds)))
+    accuracies = np.zeros((len(budgets), len(seeds)))
     for i, per_class in enumerate(budgets):
         for j, seed in enumerate(seeds):
             predicted = learn(draw_budget(labels, per_class, seed))
-            found[i, j] = accuracy(predicted, test_labels)
-    return found
+            accuracies[i, j] = accuracy(predicted, test_labels)
+    return accuracies
     ### END SOLUTION
 
 

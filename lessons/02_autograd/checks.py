@@ -14,15 +14,15 @@ IN_NUMPY = {"add": np.add, "plus": np.add, "multiply": np.multiply, "matmul": np
 
 def central_differences(function, arrays, i, g):
     """The gradient of (g * function(*arrays)).sum() with respect to arrays[i]."""
-    found = np.zeros(arrays[i].shape)
-    for place in np.ndindex(found.shape):
+    gradient = np.zeros(arrays[i].shape)
+    for place in np.ndindex(gradient.shape):
         sums = []
         for step in (EPS, -EPS):
             changed = [array.copy() for array in arrays]
             changed[i][place] += step
             sums.append((g * function(*changed)).sum())
-        found[place] = (sums[0] - sums[1]) / (2 * EPS)
-    return found
+        gradient[place] = (sums[0] - sums[1]) / (2 * EPS)
+    return gradient
 
 
 @task(1)
@@ -100,7 +100,7 @@ def rules(student, operation, arrays, instead):
     answer.returns(mistakes)
     mistakes = {
         "That is the sum.": lambda y: np.allclose(y, sum(arrays)),
-        "exp overflows for large arguments, and inf / inf is no number; np.tanh is one.": lambda y: np.isnan(y).any(),
+        "exp overflows for large arguments, and inf / inf is NaN; np.tanh avoids that.": lambda y: np.isnan(y).any(),
     }
     answer["value"].equals(function(*arrays), mistakes)
     for i in range(len(arrays)):
@@ -190,7 +190,7 @@ def more_rules(student):
         }
         wrong |= {"The gradients are exchanged.": lambda g: (a.T @ g, g @ b.T)}
         wrong |= {
-            "A reshape is no transpose: the shape fits, and the numbers are in other places.": lambda g: (
+            "A reshape is not a transpose: the shape fits, and the numbers are in other places.": lambda g: (
                 (b @ g.T).reshape(a.shape),
                 (g.T @ a).reshape(b.shape),
             ),
@@ -265,17 +265,17 @@ def graphs(d):
     return parents, d.choice(False, True)
 
 
-def facts_of_orders(found):
-    """What is the same for all right orders."""
-    parents = found["parents"]
-    facts = {"nodes": sorted(found["first"]), "each before its parents": is_in_order(found["first"], parents)}
-    if "again" not in found:
+def facts_of_orders(orders):
+    """Return the facts that all right orders share."""
+    parents = orders["parents"]
+    facts = {"nodes": sorted(orders["first"]), "each before its parents": is_in_order(orders["first"], parents)}
+    if "again" not in orders:
         return facts
     return facts | {
-        "again": sorted(found["again"]) == sorted(found["first"]) and is_in_order(found["again"], parents),
-        "edges": found["edges afterwards"] == parents,
-        "nodes of the node before": sorted(found["of the node before"]),
-        "nodes as before": found["nodes as before"],
+        "again": sorted(orders["again"]) == sorted(orders["first"]) and is_in_order(orders["again"], parents),
+        "edges": orders["edges afterwards"] == parents,
+        "nodes of the node before": sorted(orders["of the node before"]),
+        "nodes as before": orders["nodes as before"],
     }
 
 
@@ -413,16 +413,16 @@ def walking(student):
             answer[len(leaves) + len(program) - 1].equals(g, mistakes)
             answer.raw = tuple(answer.raw[: len(leaves)])
             mistakes = {
-                "No gradient was set.": lambda found: any(part is None for part in found),
-                "The second call adds to what the first one left: begin anew each time.": lambda found: (
-                    times == 2 and all(np.allclose(part, 2 * r) for part, r in zip(found, right, strict=True))
+                "No gradient was set.": lambda gradients: any(part is None for part in gradients),
+                "The second call adds to what the first one left: begin anew each time.": lambda gradients: (
+                    times == 2 and all(np.allclose(part, 2 * r) for part, r in zip(gradients, right, strict=True))
                 ),
-                "Two nodes share an array, and += changes it for both: make a new one, a = a + b.": lambda found: (
+                "Two nodes share an array, and += changes it for both: make a new one, a = a + b.": lambda gradients: (
                     "plus" in program[-1]
-                    and any(np.any(np.abs(part) > np.abs(r) + 1e-3) for part, r in zip(found, right, strict=True))
+                    and any(np.any(np.abs(part) > np.abs(r) + 1e-3) for part, r in zip(gradients, right, strict=True))
                 ),
-                "A node that is used twice keeps only one part of its gradient: add the parts up.": lambda found: any(
-                    np.any(np.abs(part) < np.abs(r) - 1e-3) for part, r in zip(found, right, strict=True)
+                "A node that is used twice keeps only one part of its gradient: add the parts up.": lambda gradients: (
+                    any(np.any(np.abs(part) < np.abs(r) - 1e-3) for part, r in zip(gradients, right, strict=True))
                 ),
             }
             answer.equals(right, mistakes, tolerance=1e-6)

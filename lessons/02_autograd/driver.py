@@ -20,14 +20,14 @@ def rules_of(student, operation, arrays, g, is_same=False):
     """node = operation(*(Node(array) for array in arrays)); the rules of its edges, called with g"""
     leaves = [student.Node(array) for array in arrays]
     node = getattr(student, operation)(*(leaves[:1] * len(leaves) if is_same else leaves))
-    found = {"value": node.array.copy()}
-    given = g.copy()
-    parts = [[rule(given) for parent, rule in node.edges if parent is leaf] for leaf in leaves]
+    facts = {"value": node.array.copy()}
+    flow = g.copy()
+    parts = [[rule(flow) for parent, rule in node.edges if parent is leaf] for leaf in leaves]
     for i, part in enumerate(parts[: 1 if is_same else None]):
-        found[f"gradient {i}"] = sum(part[1:], part[0]) if part else None
-    found["g afterwards"] = given
-    found["arrays afterwards"] = [node.array, *(leaf.array for leaf in leaves)]
-    return found
+        facts[f"gradient {i}"] = sum(part[1:], part[0]) if part else None
+    facts["g afterwards"] = flow
+    facts["arrays afterwards"] = [node.array, *(leaf.array for leaf in leaves)]
+    return facts
 
 
 def order_of(student, parents):
@@ -39,7 +39,7 @@ def order_of(student, parents):
 
 
 def numbers_of(nodes, order):
-    """Which of the nodes they are; -1 for another."""
+    """Return the indices in `nodes` of the nodes in `order`; -1 for any other node."""
     places = {id(node): i for i, node in enumerate(nodes)}
     return [places.get(id(node), -1) for node in order]
 
@@ -51,13 +51,13 @@ def orders_of(student, parents, is_again):
         nodes.append(student.Node(0.0, [(nodes[i], lambda g: g) for i in numbers]))
         nodes[-1].gradient = nodes[-1].array + 1
     before = [dict(vars(node)) for node in nodes]
-    found = {"first": numbers_of(nodes, student.in_order(nodes[-1])), "parents": parents}
+    facts = {"first": numbers_of(nodes, student.in_order(nodes[-1])), "parents": parents}
     if not is_again:
-        return found
-    found["nodes as before"] = [vars(node) for node in nodes] == before
-    found["again"] = numbers_of(nodes, student.in_order(nodes[-1]))
-    found["edges afterwards"] = [numbers_of(nodes, [parent for parent, _ in node.edges]) for node in nodes]
-    return found | {"of the node before": numbers_of(nodes, student.in_order(nodes[max(len(nodes) - 2, 0)]))}
+        return facts
+    facts["nodes as before"] = [vars(node) for node in nodes] == before
+    facts["again"] = numbers_of(nodes, student.in_order(nodes[-1]))
+    facts["edges afterwards"] = [numbers_of(nodes, [parent for parent, _ in node.edges]) for node in nodes]
+    return facts | {"of the node before": numbers_of(nodes, student.in_order(nodes[max(len(nodes) - 2, 0)]))}
 
 
 def length_of_chain(student, length):
@@ -129,19 +129,19 @@ def walks(student, program, leaves, is_again):
     nodes = run(student, program, leaves)
     edges = [len(node.edges) for node in nodes]
     student.backward(nodes[-1])
-    found = {"gradients": copies(nodes)}
+    facts = {"gradients": copies(nodes)}
     if not is_again:
-        return found
+        return facts
     for node in nodes:
         node.gradient = node.array + 7
     student.backward(nodes[-1])
-    found["gradients of the second call"] = copies(nodes)
-    found["edges as before"] = [len(node.edges) for node in nodes] == edges
+    facts["gradients of the second call"] = copies(nodes)
+    facts["edges as before"] = [len(node.edges) for node in nodes] == edges
     nodes.append(student.tanh(nodes[-1]))
     student.backward(nodes[-1])
-    found["gradients after one more operation"] = copies(nodes)
-    found["arrays afterwards"] = [node.array for node in nodes]
-    return found
+    facts["gradients after one more operation"] = copies(nodes)
+    facts["arrays afterwards"] = [node.array for node in nodes]
+    return facts
 
 
 def copies(nodes):

@@ -230,8 +230,8 @@ def looking_up(student):
 
     np.asarray(ids) is on the host. Its min and max say whether all lie in the range; then the ids travel.
 
-    A table of 7 rows has ids 0 … 6: 7 and -1 are refused, and [] is not, though it has no smallest. Likewise, dates are
-    checked before they are sent: np.asarray(days), then days.min() and days.max(), and then the trip.
+    A table of 7 rows has ids 0 … 6: 7 and -1 raise an error, and [] does not, though it has no smallest. Likewise,
+    dates are checked before they are sent: np.asarray(days), then days.min() and days.max(), and then the trip.
     """
     search(student.driver.rows, tables_and_ids, parts=("where", "waited", "values"))
     table = draw(np.random.default_rng(4), 4, 3)
@@ -260,13 +260,13 @@ def looking_up(student):
         for library in LIBRARIES:
             mistakes = {
                 "An id out of range is a mistake of the caller's: it is to be refused, not mended.": (
-                    lambda found: np.array_equal(found["values"], table[np.clip(ids, 0, 3)])
+                    lambda rows: np.array_equal(rows["values"], table[np.clip(ids, 0, 3)])
                 ),
-                "A negative id is refused, too: it is no id of a token, and means the last rows to NumPy.": (
-                    lambda found: min(ids) < 0
+                "A negative id must raise an error, too: it is not a token, and NumPy would take a last row.": (
+                    lambda rows: min(ids) < 0
                 ),
                 "An id out of range went through, and the device made another row of it: check the ids.": (
-                    lambda found: library == "device" or max(ids) >= 4
+                    lambda rows: library == "device" or max(ids) >= 4
                 ),
                 "The error for an index out of range is IndexError.": raised("ValueError"),
             }
@@ -277,13 +277,13 @@ def looking_up(student):
             instead={SMALL: np.array([[86.0, 87.0], [0.0, 1.0], [0.0, 1.0]])},
         )
         student.driver.rows(library, np.arange(20.0).reshape(10, 2), [256]).equals(
-            raised("IndexError"), instead={SMALL: lambda found: found["values"][0][0] == 0}
+            raised("IndexError"), instead={SMALL: lambda rows: rows["values"][0][0] == 0}
         )
         student.driver.rows(library, np.arange(20.0).reshape(10, 2), [2**32]).equals(
-            raised("IndexError"), instead={NARROW: lambda found: found["values"][0][0] == 0}
+            raised("IndexError"), instead={NARROW: lambda rows: rows["values"][0][0] == 0}
         )
     answer = student.driver.rows("numpy", table, [])
-    floats = "np.asarray([]) is an array of floats, which is no index: make the ids whole numbers."
+    floats = "np.asarray([]) is an array of floats, which cannot be an index: make the ids integers."
     answer.returns({floats: raised("IndexError", "integer")})
     answer["values"].equals(table[:0])
 

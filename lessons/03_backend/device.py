@@ -4,9 +4,9 @@
     functions.exp(array) + 1                        # computes there
     device.download(array)                          # a NumPy array again; waits for the device
 
-NumPy's functions, arrays and scalars that meet a DeviceArray are refused with a TypeError, and so is iteration. An
-index out of range wraps without a word, and the random generator gives other numbers than NumPy's. `counts` says what
-the device was asked to do. The library's own tests use a stricter class derived from it (tests/helpers/strict.py).
+Combining a DeviceArray with NumPy's functions, arrays or scalars raises TypeError, and so does iteration. An index out
+of range wraps silently, and the random generator draws other numbers than NumPy's. `counts` records what the device was
+asked to do. The library's own tests use a stricter class derived from it (tests/helpers/strict.py).
 """
 
 import operator
@@ -130,16 +130,16 @@ class DeviceArray:
         """Return an index as NumPy takes it; of one element it gives a view. A mask makes the host wait."""
         parts = key if isinstance(key, tuple) else (key,)
         used = [0 if part is None or part is Ellipsis else part.ndim if _is_mask(part) else 1 for part in parts]
-        taken, axis = [], 0
+        index, axis = [], 0
         for part, axes in zip(parts, used, strict=True):
             if part is Ellipsis:
                 axes = self.ndim - sum(used)
-            taken.append(self._index(part, self.shape[axis] if axis < self.ndim else 1))
+            index.append(self._index(part, self.shape[axis] if axis < self.ndim else 1))
             axis += axes
         if any(map(_is_mask, parts)):
             count("waited")
         has_arrays = any(isinstance(part, DeviceArray) for part in parts)
-        return tuple(taken) if has_arrays or Ellipsis in taken else (*taken, Ellipsis)
+        return tuple(index) if has_arrays or Ellipsis in index else (*index, Ellipsis)
 
     @classmethod
     def _index(cls, part: object, size: int) -> object:

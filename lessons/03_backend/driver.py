@@ -33,7 +33,7 @@ def there(library, a):
 
 
 def described(result) -> dict:
-    """Where it is, its values and dtype, and what the device was asked since the last reset."""
+    """Return where an array is, its values and dtype, and the device's counts since the last reset."""
     facts = dict(device.counts)
     where = {device.DeviceArray: "device", Third: "third"}.get(type(result), "host")
     values = result if where == "host" else result._array
@@ -44,18 +44,18 @@ def described(result) -> dict:
 def switched(student):
     """xp was got hold of before; first = use(DEVICE); second = use(NUMPY); …"""
     held = student.xp
-    found = {}
+    facts = {}
     student.use(student.NUMPY)
     first = student.use(student.DEVICE)
-    found["first"] = getattr(first, "name", None)
-    found["active"] = getattr(student.active, "name", None)
-    found["same object"] = student.xp is held
-    found["xp.exp is the device's"] = getattr(held, "exp", None) is device.functions.exp
-    found["xp has names that only NumPy has"] = hasattr(held, "fromfile")
-    found["second"] = getattr(student.use(student.NUMPY), "name", None)
-    found["active again"] = getattr(student.active, "name", None)
-    found["xp.exp is NumPy's"] = getattr(student.xp, "exp", None) is np.exp
-    return found
+    facts["first"] = getattr(first, "name", None)
+    facts["active"] = getattr(student.active, "name", None)
+    facts["same object"] = student.xp is held
+    facts["xp.exp is the device's"] = getattr(held, "exp", None) is device.functions.exp
+    facts["xp has names that only NumPy has"] = hasattr(held, "fromfile")
+    facts["second"] = getattr(student.use(student.NUMPY), "name", None)
+    facts["active again"] = getattr(student.active, "name", None)
+    facts["xp.exp is NumPy's"] = getattr(student.xp, "exp", None) is np.exp
+    return facts
 
 
 def switches(student, names):
@@ -65,14 +65,14 @@ def switches(student, names):
     libraries = {key: student.Library(*parts, list, list) for key, parts in made.items()}
     libraries |= {"numpy": student.NUMPY, "device": student.DEVICE}
     student.use(student.active)
-    held, found, before = student.xp, [state(student.xp, student.active)], student.active
+    held, states, before = student.xp, [state(student.xp, student.active)], student.active
     for name in names:
         returned = student.use(libraries[name])
-        found.append(state(held, libraries[name]) | {"gives the one before": returned is before})
-        found[-1] |= {"active": student.active is libraries[name], "xp is the same object": student.xp is held}
+        states.append(state(held, libraries[name]) | {"gives the one before": returned is before})
+        states[-1] |= {"active": student.active is libraries[name], "xp is the same object": student.xp is held}
         before = libraries[name]
     student.use(student.NUMPY)
-    return tuple(found)
+    return tuple(states)
 
 
 def at_the_start(student):

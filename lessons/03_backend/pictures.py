@@ -48,7 +48,7 @@ def border() -> Diagram:
         520,
         250,
         "The host's memory on the left, the device's on the right. from_host carries lists and arrays over, to_host "
-        "carries results back, a plain number travels with an order, and np.exp of a device array is refused.",
+        "carries results back, a plain number travels with an order, and np.exp of a device array raises an error.",
     )
     d.box(10, 36, 170, 200, "", MASKED)
     d.box(340, 36, 170, 200, "", MASKED)

@@ -308,7 +308,7 @@ def attention(student):
                     softmax_then(q, k, v, mask_after=after)
                 ),
                 "Queries and keys are exchanged.": attended(k, q, v),
-                "The softmax is missing: scores are no weights.": lambda y: same(
+                "The softmax is missing: scores are not weights yet.": lambda y: same(
                     y, np.where(below, q @ k.swapaxes(-1, -2) / size**0.5, 0) @ v
                 ),
                 "The weights are not divided by their sum.": lambda y: same(
@@ -536,7 +536,7 @@ def mlp(student):
         gate, up, down = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]), np.array([[1.0], [0.0]])
         student.driver.gated(x, gate, up, down, x)["y"].equals(
             np.stack([silu(z), np.zeros(24)], axis=1),
-            hint="That is no silu somewhere between -12 and 12: z · sigmoid(z) has no corner.",
+            hint="That is not silu somewhere between -12 and 12: z · sigmoid(z) has no corner.",
         )
 
 
@@ -629,8 +629,8 @@ def block_inputs(d):
     return x, heads, kv_heads, weights, g
 
 
-def facts_of_texts(found):
-    return found | {"texts": tuple(found["texts"])}
+def facts_of_texts(facts):
+    return facts | {"texts": tuple(facts["texts"])}
 
 
 def texts_inputs(d):

@@ -10,11 +10,11 @@ def with_gradients(function, g, **arrays) -> dict:
     """The result of the function on Tensors of the arrays, and what backward leaves in each when g flows in."""
     tensors = {name: Tensor(array, requires_grad=True) for name, array in arrays.items()}
     y = function(*tensors.values())
-    found = {"kind": type(y).__name__, "y": y} | dict.fromkeys([f"d{name}" for name in arrays])
+    facts = {"kind": type(y).__name__, "y": y} | dict.fromkeys([f"d{name}" for name in arrays])
     if isinstance(y, Tensor) and y.requires_grad and y.shape == g.shape:
         (y * 1.0).backward(g)  # y may be one of the tensors
-        found |= {f"d{name}": tensor.grad for name, tensor in tensors.items()}
-    return found
+        facts |= {f"d{name}": tensor.grad for name, tensor in tensors.items()}
+    return facts
 
 
 def normed(student, x, weight, eps, g):
@@ -68,14 +68,14 @@ def made_block(student, x, heads, kv_heads, weights):
 def block(student, x, heads, kv_heads, weights, g):
     """block = Block(…), with the weights below; y = block(x); y.backward(g)"""
     made = made_block(student, x, heads, kv_heads, weights)
-    found = with_gradients(made, g, x=x)
-    return found | {"dweights": {name: parameter.grad for name, parameter in made.named_parameters()}}
+    facts = with_gradients(made, g, x=x)
+    return facts | {"dweights": {name: parameter.grad for name, parameter in made.named_parameters()}}
 
 
 def texts(student, x, heads, kv_heads, weights, lengths):
     """block = Block(…), with the weights below; block(x[:, :length]) for several lengths; once more, weights halved"""
     made = made_block(student, x, heads, kv_heads, weights)
-    found = [made(Tensor(x[:, :length])) for length in lengths]
+    outputs = [made(Tensor(x[:, :length])) for length in lengths]
     for parameter in made.parameters():
         parameter.data = parameter.data * 0.5
-    return {"texts": found, "after a step": made(Tensor(x[:, : lengths[-1]]))}
+    return {"texts": outputs, "after a step": made(Tensor(x[:, : lengths[-1]]))}

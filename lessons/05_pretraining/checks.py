@@ -98,7 +98,7 @@ def loss(student):
             "The sum is divided by all B · T places: only B · (T - 1) have a next token.": each.sum() / ids.size,
             "The sign is wrong: the loss is positive.": -each.mean(),
             "The loss is in bits: in nats, it takes the natural logarithm.": each.mean() / log(2),
-            "The softmax is missing: a logit is no log-probability.": lambda y: np.allclose(
+            "The softmax is missing: a logit is not a log-probability.": lambda y: np.allclose(
                 y, -np.mean([logits[b, t, ids[b, t + 1]] for b, t in np.ndindex(ids[:, 1:].shape)])
             ),
             "The probability's logarithm is missing: the loss is -log p.": lambda y: (
@@ -131,7 +131,7 @@ def loss(student):
 
 
 def surprise_of_large(logits, targets):
-    """Where logits are so far apart that only the largest count: how far the target's is below these."""
+    """Return the mean surprise for logits so far apart that only the largest count: the target's distance to these."""
     below = []
     for place in np.ndindex(targets.shape):
         row = logits[place]
@@ -224,7 +224,7 @@ def rate(student, step, steps, warmup, peak, floor):
 
 
 def adamw(p, g, m, v, step, lr, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, change=""):
-    """As printed in the paper, with the correction as a sum of weights; `change` names a mistake."""
+    """Take a step as printed in the paper, with the bias correction as a sum of weights; `change` names a mistake."""
     a, b = betas
     if change == "betas exchanged":
         a, b = b, a
@@ -232,16 +232,16 @@ def adamw(p, g, m, v, step, lr, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, c
         g = g + weight_decay * p
     m = a * m + (g if change == "whole gradient" else (1 - a) * g)
     v = b * v + (1 - b) * (np.abs(g) if change == "not squared" else g**2)
-    given = [(1 - x) * sum(x**i for i in range(step)) for x in (a, b)]  # the weights that gradients have had so far
+    weights = [(1 - x) * sum(x**i for i in range(step)) for x in (a, b)]  # the weights that gradients have had so far
     if change == "not corrected":
-        given = [1, 1]
+        weights = [1, 1]
     if change == "corrected as at the first step":
-        given = [1 - a, 1 - b]
+        weights = [1 - a, 1 - b]
     if change == "only m corrected":
-        given[1] = 1
+        weights[1] = 1
     if change == "step from 0":
-        given = [(1 - x) * sum(x**i for i in range(step + 1)) for x in (a, b)]
-    top, bottom = m / given[0], v / given[1]
+        weights = [(1 - x) * sum(x**i for i in range(step + 1)) for x in (a, b)]
+    top, bottom = m / weights[0], v / weights[1]
     size = bottom if change == "no root" else np.sqrt(bottom)
     size = np.sqrt(bottom + eps) if change == "eps inside" else size + eps
     decay = {"no decay": 0, "decay through the means": 0, "decay without lr": weight_decay}.get(
@@ -335,7 +335,7 @@ def known(*arguments):
 
 
 def run(table, bias, fixed, batches, steps, peak, warmup, weight_decay, change=""):
-    """What the loop gives for logits = table[ids] + bias + fixed, whose gradient can be written down."""
+    """Train by hand with logits = table[ids] + bias + fixed, whose gradient can be written down."""
     weights = {"table": table.copy(), "bias": bias.copy()}
     moments = {name: (np.zeros_like(w), np.zeros_like(w)) for name, w in weights.items()}
     gradient = {name: np.zeros_like(w) for name, w in weights.items()}
@@ -401,7 +401,7 @@ RUNS = {
     "loss afterwards": "The loss is measured after the update: keep the one from before.",
 }
 
-NAN = "The weights are no numbers any more: adamw_step counts steps from 1, the loop from 0."
+NAN = "The weights are NaN: adamw_step counts steps from 1, the loop from 0."
 OWN_DECAY = "A matrix whose gradient is all zeros moves by its decay alone: each parameter has its own m and v."
 OWN = "m and v are another parameter's: each parameter has its own."
 WORDS = "the expert reads a text and another text then the expert writes what the text asks".split()
@@ -566,10 +566,10 @@ def probabilities(student):
     cases += [(np.round(rng.permutation(12) * 0.3, 1), 0.8, 4)]
     for logits, temperature, top_k in cases:
         plain = softmax(logits)
-        kept = np.argsort(-logits)[:top_k]
+        top = np.argsort(-logits)[:top_k]
         warm = softmax(logits / temperature)
-        cut = np.where(np.isin(np.arange(len(logits)), kept), warm, 0)
-        hidden = np.where(np.isin(np.arange(len(logits)), kept), logits / temperature, 0)
+        cut = np.where(np.isin(np.arange(len(logits)), top), warm, 0)
+        hidden = np.where(np.isin(np.arange(len(logits)), top), logits / temperature, 0)
         smallest = np.argsort(logits)[:top_k]
         upside_down = np.where(np.isin(np.arange(len(logits)), smallest), warm, 0)
         mistakes = {
@@ -582,7 +582,7 @@ def probabilities(student):
             "Forbidden logits were set to 0, and exp(0) is 1: their probability has to be 0.": softmax(hidden),
             "One token too many was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k + 1)),
             "One token too few was kept.": lambda p: same(p, chosen_from(logits, temperature, top_k - 1)),
-            "Those are no probabilities: divide by the sum.": lambda p: np.sum(p) > 1.001,
+            "Those are not probabilities: divide by the sum.": lambda p: np.sum(p) > 1.001,
             "top_k may be larger than the vocabulary.": raised("Exception", "out of bounds"),
             "top_k None means that all tokens may come.": raised("TypeError"),
         }
@@ -598,7 +598,7 @@ def probabilities(student):
     close = np.array([1.0, 1.0 + 1e-12, 0.5])
     student.next_token_probabilities(close, 0.0, None).equals(
         np.array([0.0, 1.0, 0.0]),
-        hint="Temperature 0 is no small temperature: all goes to the likeliest token, however small its lead is.",
+        hint="Temperature 0 is not a small temperature: the likeliest token is always chosen, however small its lead.",
     )
     for scale in (1000.0, -1000.0, -1e5):
         logits = scale + five

@@ -14,11 +14,11 @@ def loss_of(student, logits, ids):
     """loss = next_token_loss(logits, ids); loss.backward()"""
     logits = Tensor(logits, requires_grad=True)
     loss = student.next_token_loss(logits, ids)
-    found = {"kind": type(loss).__name__, "loss": loss, "gradient": None}
+    facts = {"kind": type(loss).__name__, "loss": loss, "gradient": None}
     if isinstance(loss, Tensor) and loss.requires_grad and loss.shape == ():
         loss.backward()
-        found["gradient"] = logits.grad
-    return found
+        facts["gradient"] = logits.grad
+    return facts
 
 
 class Pairs(nn.Module):

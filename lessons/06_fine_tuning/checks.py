@@ -70,7 +70,7 @@ def counting(student):
                 kind == "twin" and 0 < total - got[1] <= NORM
             ),
             ODD: lambda got: kind == "odd" and total - 25 <= got[1] < total,
-            "A buffer, a Tensor that never trains, is no parameter: named_parameters() has none.": lambda got: (
+            "A buffer, a Tensor that never trains, is not a parameter: named_parameters() has none.": lambda got: (
                 kind == "table" and got[1] == total + 6
             ),
             "Modules in a dictionary were left out: named_parameters() finds them, too.": lambda got: (
@@ -190,12 +190,14 @@ def freezing(student):
             "body.layers is a list and no module: raise ValueError.": lambda kind: (
                 kind == "nothing" and paths == ["body.layers"]
             ),
-            "A path that is no module is a typo: raise ValueError, or nothing would train, without a word.": "nothing",
+            "A path that is not a module is a typo: raise ValueError, or nothing would train, and silently.": "nothing",
         }
         answer["raised"].equals(
             "ValueError", mistakes, hint="Say it by a ValueError: here the library's own error came through."
         )
-        answer["unchanged"].equals(True, hint="It was refused after the model had been changed: check the paths first.")
+        answer["unchanged"].equals(
+            True, hint="It raised ValueError after it had changed the model: check the paths first."
+        )
     mistakes = {
         "The head's weight is also a layer's, and named_parameters() gives it once, under the layer's path: ask "
         "the module at the path for its parameters.": lambda names: len(names) == 0
@@ -203,7 +205,7 @@ def freezing(student):
     student.driver.frozen(["head"], [], ["tied"])["trains"].equals(["body.layers.0.weight"], mistakes)
 
 
-NO_PATHS = "No path at all is no mistake, and means that nothing trains: freeze everything then, too."
+NO_PATHS = "An empty list of paths is not a mistake: it means that nothing trains, so freeze everything."
 NEW = "no new parameter"
 FROZEN = {
     NEW: "A buffer trains now: only parameters may. parameters() has them; named_tensors() has the buffers, too.",
@@ -215,8 +217,8 @@ FROZEN = {
 
 
 REFUSED = {
-    "raised": "A path that is no module must be refused by a ValueError.",
-    "unchanged": "It was refused, and something else trains now than before: check the paths first.",
+    "raised": "A path that is not a module must raise a ValueError.",
+    "unchanged": "It raised ValueError, but other parameters train now than before: check the paths first.",
 }
 
 
@@ -332,10 +334,10 @@ def facts_of_head(result):
     }
 
 
-def facts_of_seeds(found):
-    first, again, other = found["weights"]
+def facts_of_seeds(facts):
+    first, again, other = facts["weights"]
     return {
-        "arrays of their own": found["arrays of their own"],
+        "arrays of their own": facts["arrays of their own"],
         "a seed gives one head": np.array_equal(first, again),
         "another seed, another head": not np.any(first == other),
     }

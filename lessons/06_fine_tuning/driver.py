@@ -130,7 +130,7 @@ def frozen(student, paths, before, kinds):
 
 
 def refused(student, paths, before):
-    """freeze_all_but(model, paths), where the modules at `before` trained, and one of the paths is no module"""
+    """freeze_all_but(model, paths), where the modules at `before` trained, and one of the paths is not a module"""
     model = Model(depth=2)
     mark_below(model, before)
     trained, kind = training(model), "nothing"
@@ -203,10 +203,10 @@ def rows_of(model, groups):
     held = [list(group["params"]) for group in groups]
     rows = [
         [name_of.get(id(p), "unknown"), float(group.get("lr", -1)), float(group.get("weight_decay", -1))]
-        for group, found in zip(groups, held, strict=True)
-        for p in found
+        for group, parameters in zip(groups, held, strict=True)
+        for p in parameters
     ]
-    return {"rows": rows, "sizes": [len(found) for found in held]}
+    return {"rows": rows, "sizes": [len(parameters) for parameters in held]}
 
 
 def groups(student, kinds, classes, paths, body_lr, head_lr, weight_decay):
@@ -214,15 +214,15 @@ def groups(student, kinds, classes, paths, body_lr, head_lr, weight_decay):
     model = Model(kinds=kinds, classes=classes)
     mark_below(model, paths)
     made = student.make_groups(model, body_lr, head_lr, weight_decay)
-    found, trained = rows_of(model, made), training(model)
-    rows = sorted(found["rows"])
+    facts, trained = rows_of(model, made), training(model)
+    rows = sorted(facts["rows"])
     mark_below(model, ["body.norm", "head"])
     again = rows_of(model, student.make_groups(model, body_lr + 1, head_lr + 1, weight_decay + 1))
     return {
         "parameters": [name for name, *_ in rows],
         "learning rates": {name: lr for name, lr, _ in rows},
         "weight decays": {name: decay for name, _, decay in rows},
-        "an empty group": 0 in found["sizes"],
+        "an empty group": 0 in facts["sizes"],
         "what trains afterwards": trained,
         "a second call": [row[0] for row in sorted(again["rows"])],
         "its numbers": [row[1:] for row in sorted(again["rows"])],
@@ -286,7 +286,7 @@ def of_many_classes(student, bias, labels):
 
 
 def features(x):
-    """What the body of a fresh model gives, without dropout."""
+    """Return the features from the body of a fresh model, without dropout."""
     model = Model()
     return model.body(Tensor(x)).numpy()
 
@@ -299,13 +299,13 @@ def extracted(student, batches, paths):
     start = arrays(model)
     for p in model.parameters():
         p.grad = np.ones_like(p.data) if p.requires_grad else None
-    given = [parameter.grad for parameter in model.parameters()]
-    found = student.extract_features(model, batches)
+    gradients = [parameter.grad for parameter in model.parameters()]
+    features = student.extract_features(model, batches)
     still_recording = is_recording()
-    form = type(found).__name__
-    if isinstance(found, np.ndarray) and found.dtype == object:
+    form = type(features).__name__
+    if isinstance(features, np.ndarray) and features.dtype == object:
         form = "ndarray of objects"
-    if form == "list" and all(isinstance(item, list) for item in found):
+    if form == "list" and all(isinstance(item, list) for item in features):
         form = "list of lists"
     calls = list(model.body.calls)
     clean.eval()
@@ -314,12 +314,12 @@ def extracted(student, batches, paths):
         "training": any(module.training for _, module in model.named_modules()),
         "form": form,
         "rows": [rows for rows, _, _ in calls],
-        "found": found if form != "ndarray of objects" else None,
+        "found": features if form != "ndarray of objects" else None,
         "recorded": any(recorded for _, recorded, _ in calls),
         "recording afterwards": still_recording,
         "what trains": training(model),
         "moved": [name for name, array in arrays(model).items() if not np.array_equal(array, start[name])],
-        "gradients": all(p.grad is before for p, before in zip(model.parameters(), given, strict=True)),
+        "gradients": all(p.grad is before for p, before in zip(model.parameters(), gradients, strict=True)),
         "hidden": [clean.body(Tensor(x)).numpy() for x in batches],
         "scores": [clean.head(clean.body(Tensor(x))).numpy() for x in batches],
     }

@@ -103,7 +103,7 @@ def make_groups(model: nn.Module, body_lr: float, head_lr: float, weight_decay: 
             lr = head_lr if id(parameter) in of_head else body_lr
             decay = weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((lr, decay), []).append(parameter)
-    return [{"params": found, "lr": lr, "weight_decay": decay} for (lr, decay), found in groups.items()]
+    return [{"params": parameters, "lr": lr, "weight_decay": decay} for (lr, decay), parameters in groups.items()]
     ### END SOLUTION
 
 

@@ -168,9 +168,9 @@ def probing(student):
             }
             answer["after"].equals({"training": training, "dropout": training}, mistakes)
     bits = sum(nats_of(-table[b["input_ids"]], b["labels"]).sum() for b in batches) / np.log(2) / characters
-    kept = "A second probe, with other weights and another mode, is wrong: is something kept of the first?"
+    hint = "A second probe, with other weights and another mode, is wrong: is something kept of the first?"
     student.driver.probed(table, batches, characters, False)["a second probe"].equals(
-        {"bits": bits, "training": True}, hint=kept
+        {"bits": bits, "training": True}, hint=hint
     )
 
 
@@ -357,18 +357,18 @@ SHARES = [  # share, rows, batches
 
 
 def old_rows(batches: list) -> list[int]:
-    """How many rows of each batch are old."""
+    """Count the old rows of each batch."""
     return [int((np.asarray(batch)[:, 0] >= 1000).sum()) for batch in batches]
 
 
 def is_met(old: list[int], share: float, rows: int) -> bool:
-    """Whether the old rows so far are as many as are due, to within one; sums of shares may be rounded."""
+    """Return True if, after every batch, the number of old rows is within one of what is due; sums may be rounded."""
     due = np.arange(1, len(old) + 1) * rows * share
     return bool((abs(np.cumsum(old) - due) < 1 + 1e-6).all())
 
 
 def is_one_in_so_many(old: list[int], share: float, rows: int) -> bool:
-    """Whether every second, third … row is old, where the share is another."""
+    """Return True if every k-th row is old for a whole k, although the share is not 1 / k."""
     every = {int(near(1 / share)) for near in (np.floor, np.round, np.ceil)} if share else set()
     return any(abs(k * share - 1) > 1e-6 and is_met(old, 1 / k, rows) for k in every)
 
@@ -379,7 +379,7 @@ def comes_again(batches: list) -> bool:
 
 
 def in_order(batches: list, first: int) -> bool:
-    """Whether the rows of one source, by number, are first, first + 1, … (in any order within a batch)."""
+    """Return True if the rows of one source are numbered first, first + 1, … (in any order within a batch)."""
     numbers = []
     for batch in batches:
         mine = [int(row[0]) for row in np.asarray(batch) if (row[0] >= 1000) == (first >= 1000)]
@@ -571,7 +571,7 @@ SWITCHED = {
     "within, the model itself": "The model may be a SideLayer itself: named_modules() has it, too, with the path ''.",
     "within, within a SideLayer": "A SideLayer within another one is on: one may be the base or update of another.",
     "within, of a subclass": "A layer of a subclass is on: it is a SideLayer, too.",
-    "lamp within": "Something was switched that has an is_on and is no SideLayer: look at what a module is.",
+    "lamp within": "Something was switched that has an is_on but is not a SideLayer: look at what a module is.",
     "trains within": "The block changed which parameters train: it switches is_on alone.",
     "trains after": "Afterwards, other parameters train than before: it switches is_on alone.",
 }

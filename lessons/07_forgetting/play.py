@@ -93,7 +93,7 @@ def measure() -> dict:
 
 
 def strengths(lab: Lab, model, probe) -> list[np.ndarray]:
-    """What `probe` finds at each of STRENGTHS of an adapter, or of the change that full fine-tuning made."""
+    """Probe the model at each of STRENGTHS of its adapter, or of the change that full fine-tuning made."""
     starts = {name: p.data for name, p in lab.base().named_parameters()}
     ends = {name: p.data for name, p in model.named_parameters()}
 
@@ -101,8 +101,8 @@ def strengths(lab: Lab, model, probe) -> list[np.ndarray]:
         for name, p in model.named_parameters():
             p.data = ends[name] - np.float32(1 - strength) * (ends[name] - starts[name])
 
-    found = []
+    probes = []
     for strength in STRENGTHS:
         getattr(model, "set_strength", set_strength)(float(strength))
-        found.append(probe(model))
-    return found
+        probes.append(probe(model))
+    return probes

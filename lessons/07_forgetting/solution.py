@@ -78,8 +78,8 @@ def learned_and_forgotten(new: list[float], old: list[float]) -> tuple[int, floa
     equally good, the first is kept.
     """
     ### BEGIN SOLUTION task 3: read it off at the step that is kept
-    kept = int(np.argmin(new))
-    return kept, new[0] - new[kept], old[kept] - old[0]
+    best = int(np.argmin(new))
+    return best, new[0] - new[best], old[best] - old[0]
     ### END SOLUTION
 
 

@@ -267,7 +267,7 @@ FRESH = {
 EARLIER = "The update of an earlier call is used again: A and B change."
 WHEN = {
     "when the layer was called before": EARLIER,
-    "after layer.eval()": "After layer.eval() the layer gives something else: the update is no dropout, and stays.",
+    "after layer.eval()": "After layer.eval() the layer gives something else: an update is not dropout, and stays on.",
     "when it was called before, and A and B changed in place": EARLIER,
     "after layer.eval() and a call before": "After layer.eval() the layer gives something else: it keeps its update, "
     "and not the update of an earlier call: A and B change.",
@@ -320,18 +320,18 @@ def injecting(student):
         wanted = [f"layers.{i}.{name}" for i in range(2) for name in ("v_proj", "q_proj") if name in targets]
         answer = student.driver.injected(x, 2, targets, 2, 4.0)
         answer["kinds"].holds(
-            lambda found: sorted(path for path, kind in found.items() if kind == "LoraLayer") == sorted(wanted),
+            lambda kinds: sorted(path for path, kind in kinds.items() if kind == "LoraLayer") == sorted(wanted),
             f"a LoraLayer at {', '.join(wanted)} alone",
             "Other layers were replaced than those asked for.",
             instead={
                 "kv_proj was replaced too: compare the whole last name, not a part of the path.": (
-                    lambda found: found.get("layers.0.kv_proj") == "LoraLayer"
+                    lambda kinds: kinds.get("layers.0.kv_proj") == "LoraLayer"
                 ),
                 "Nothing was replaced: model.replace(path, new) puts the new layer in.": (
-                    lambda found: "LoraLayer" not in found.values()
+                    lambda kinds: "LoraLayer" not in kinds.values()
                 ),
                 "Only the first match was replaced: there is one in each block.": (
-                    lambda found: list(found.values()).count("LoraLayer") < len(wanted)
+                    lambda kinds: list(kinds.values()).count("LoraLayer") < len(wanted)
                 ),
             },
         )
@@ -457,7 +457,7 @@ def merging(student):
             instead={"The base's own array was changed: make a new one, so that the base can be kept.": np.ndarray.any},
         )
     student.driver.merged_twice().equals(
-        raised("ValueError"), hint="A second merge must be refused: raise ValueError where there is no LoraLayer."
+        raised("ValueError"), hint="A second merge must raise ValueError, since there is no LoraLayer any more."
     )
     student.driver.never_adapted().equals(
         raised("ValueError"), hint="A model that never had a LoraLayer must be refused, too: raise ValueError."

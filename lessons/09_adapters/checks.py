@@ -258,10 +258,10 @@ def module(student):
         start, gradients = answer["start"], answer["gradients"]
         shapes = {"down.weight": (m, d), "down.bias": (m,), "up.weight": (d, m), "up.bias": (d,)}
         start.holds(
-            lambda found: {name: np.shape(a) for name, a in found.items()} == shapes,
+            lambda arrays: {name: np.shape(a) for name, a in arrays.items()} == shapes,
             f"arrays of the shapes {shapes}",
             "A part has another shape: down.weight is (m, d), up.weight is (d, m), and both have a bias.",
-            instead={"Both Linears have a bias.": lambda found: any(a is None for a in found.values())},
+            instead={"Both Linears have a bias.": lambda arrays: any(a is None for a in arrays.values())},
         )
         mistakes = {
             "The residual is missing: a fresh adapter must give h back.": lambda y: not np.any(y),
@@ -295,7 +295,7 @@ def module(student):
             lambda names: sorted(names) == FOUR, f"{', '.join(FOUR)} to train", "All four arrays of the adapter train."
         )
         inside = np.maximum(h @ start["down.weight"].value.T, 0)
-        gradients.holds(lambda found: found["up.weight"] is not None, "a gradient of up.weight", NO_GRADIENT)
+        gradients.holds(lambda gradients: gradients["up.weight"] is not None, "a gradient of up.weight", NO_GRADIENT)
         mistakes = {
             "The nonlinearity is missing.": (2 * h).T @ (h @ start["down.weight"].value.T),
             "up.weight gets a gradient of zero, and would never move: does a ReLU stand behind up?": (
@@ -478,44 +478,44 @@ def inserting(student):
             [], hint="The module itself is gone: what stands there now is Behind(module, Adapter(…))."
         )
         answer["behind"].holds(
-            lambda found: found == wanted,
+            lambda paths: paths == wanted,
             f"a Behind at {', '.join(wanted)}, and nowhere else",
             "Other modules have an adapter than those that the placement names.",
             instead={
                 "Nothing was replaced: model.replace(path, new) puts the new module in.": [],
                 "The adapters stand behind whole blocks, where the residual is added already; they belong behind "
-                "self_attn and mlp.": lambda found: "layers.0" in found,
-                INSIDE: lambda found: any(path.endswith("_proj") for path in found),
+                "self_attn and mlp.": lambda paths: "layers.0" in paths,
+                INSIDE: lambda paths: any(path.endswith("_proj") for path in paths),
                 "pre_mlp has an adapter too: compare the whole last name, not its end.": (
-                    lambda found: "layers.0.pre_mlp" in found
+                    lambda paths: "layers.0.pre_mlp" in paths
                 ),
                 "mlp_norm has an adapter too: compare the whole last name, not its beginning.": (
-                    lambda found: "layers.0.mlp_norm" in found
+                    lambda paths: "layers.0.mlp_norm" in paths
                 ),
                 "Pfeiffer has one adapter per block: behind the MLP.": (
-                    lambda found: placement == "pfeiffer" and "layers.0.self_attn" in found
+                    lambda paths: placement == "pfeiffer" and "layers.0.self_attn" in paths
                 ),
                 "Houlsby has two adapters per block: behind attention and behind the MLP.": (
-                    lambda found: (
-                        placement == "houlsby" and len({f"layers.0.{name}" for name in names} & set(found)) == 1
+                    lambda paths: (
+                        placement == "houlsby" and len({f"layers.0.{name}" for name in names} & set(paths)) == 1
                     )
                 ),
-                "Only the first block has adapters: each block gets its own.": lambda found: len(found) == len(names),
+                "Only the first block has adapters: each block gets its own.": lambda paths: len(paths) == len(names),
             },
         )
         answer["trains"].holds(
-            lambda found: sorted(found) == sorted(f"{path}.adapter.{name}" for path in wanted for name in FOUR),
+            lambda trainable: sorted(trainable) == sorted(f"{path}.adapter.{name}" for path in wanted for name in FOUR),
             "the adapters' arrays to train, and nothing else",
             "Other parameters train than the adapters'.",
             instead={
                 "Nothing trains: the adapters were frozen with the rest. Freeze first, then put them in.": [],
                 "A parameter beside the weights and biases, gate, still trains: freeze all, whatever it is called.": (
-                    lambda found: {name.split(".")[-1] for name in found if ".adapter." not in name} == {"gate"}
+                    lambda trainable: {name.split(".")[-1] for name in trainable if ".adapter." not in name} == {"gate"}
                 ),
-                "The rest of the model still trains: freeze all of it.": lambda found: any(
-                    ".adapter." not in name for name in found
+                "The rest of the model still trains: freeze all of it.": lambda trainable: any(
+                    ".adapter." not in name for name in trainable
                 ),
-                "All places share one adapter: make a new one for each.": lambda found: len(found) == len(FOUR),
+                "All places share one adapter: make a new one for each.": lambda trainable: len(trainable) == len(FOUR),
             },
         )
         mistakes = {
@@ -525,8 +525,8 @@ def inserting(student):
         answer["paths"].equals(wanted, mistakes)
         starts = [student.driver.first_weight(5 + i).value for i in range(len(wanted))]
         mistakes = {
-            "All adapters start alike: the i-th one gets seed + i.": lambda found: all(
-                np.array_equal(found[0], a) for a in found
+            "All adapters start alike: the i-th one gets seed + i.": lambda starts: all(
+                np.array_equal(starts[0], a) for a in starts
             )
         }
         answer["adapters"].equals(

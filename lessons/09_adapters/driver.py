@@ -12,12 +12,12 @@ NAMES = ("down.weight", "down.bias", "up.weight", "up.bias")
 
 def parameters_of(adapter) -> dict:
     """{name: Tensor} of the four that a lesson's adapter has; None for one that is not there."""
-    found = {}
+    tensors = {}
     for name in NAMES:
         part, _, what = name.partition(".")
         tensor = getattr(getattr(adapter, part, None), what, None)
-        found[name] = tensor if isinstance(tensor, Tensor) else None
-    return found
+        tensors[name] = tensor if isinstance(tensor, Tensor) else None
+    return tensors
 
 
 def observe(module, adapter, y) -> dict:
@@ -79,7 +79,7 @@ def trained(student, h, W1, b1, W2, b2, mode="training"):
 
 
 def in_mode(facts, mode):
-    """Where a module is in evaluation mode, y under another name."""
+    """Rename y in the facts if the module is in evaluation mode."""
     if mode == "evaluation" and "y" in facts:
         facts["y, in evaluation mode"] = facts.pop("y")
     return facts

@@ -99,7 +99,7 @@ def prompting(student):
         }
         answer.equals(right, mistakes)
     mistakes = {
-        "Braces and % in a text are no places to fill in: put the texts in last, or join them.": raised("Exception")
+        "Braces and % in a text are not placeholders: put the texts in last, or join them.": raised("Exception")
     }
     student.few_shot_prompt([("{n} of %s", "{text}")], "a {} b").equals(
         "{n} of %s\nTopic: {text}\n\na {} b\nTopic:",
@@ -351,7 +351,7 @@ def attention_inputs(d):
 
 
 def attended(q, k, v, prefix_k, prefix_v, mask, scale=None):
-    """As Tensors, in float64."""
+    """Return (attention's output, weight of the prefix), computed with Tensors in float64."""
     B, P = len(q.data), prefix_k.shape[1]
     first = [t.broadcast_to((B, *t.shape)) for t in (prefix_k, prefix_v)]
     keys, values = (ops.concatenate(pair, axis=2) for pair in zip(first, (k, v), strict=True))

@@ -26,7 +26,7 @@ def tiny() -> LlamaForCausalLM:
 
 
 def observe(module, logits) -> dict:
-    """What a call gave, and where its gradients went."""
+    """Return the logits of a call, and which parameters train and get a gradient."""
     facts = {"logits": logits, "trains": [name for name, p in module.named_parameters() if p.requires_grad]}
     if isinstance(logits, Tensor) and logits.requires_grad:
         (logits * logits).sum().backward()
@@ -83,8 +83,8 @@ def cached(student, keys, values, layer, k, v):
     """cache = PrefixCache(keys, values); found = cache.update(layer, k, v); cache.update(layer, k, v) once more"""
     cache = student.PrefixCache(Tensor(keys), Tensor(values))
     length = cache.length
-    found, again = (cache.update(layer, Tensor(k), Tensor(v)) for _ in range(2))
-    return {"length": length, "found": found, "again": again, "after": cache.length}
+    first, again = (cache.update(layer, Tensor(k), Tensor(v)) for _ in range(2))
+    return {"length": length, "found": first, "again": again, "after": cache.length}
 
 
 def joined(student, keys, values, layer, k, v, other, more_k, more_v):
@@ -93,9 +93,9 @@ def joined(student, keys, values, layer, k, v, other, more_k, more_v):
     cache = student.PrefixCache(*tensors[:2])
     student.PrefixCache(*(t.detach()[:, :, :1] for t in tensors[1::-1]))
     facts = {"length": cache.length}
-    found = cache.update(layer, *tensors[2:])
-    facts |= {"kinds": kinds_of(*found), "k": found[0], "v": found[1]}
-    sum((t * t).sum() for t in found).backward()
+    pair = cache.update(layer, *tensors[2:])
+    facts |= {"kinds": kinds_of(*pair), "k": pair[0], "v": pair[1]}
+    sum((t * t).sum() for t in pair).backward()
     facts |= {f"d{name}": t.grad for name, t in zip(("keys", "values", "k", "v"), tensors, strict=True)}
     again = cache.update(other, Tensor(more_k), Tensor(more_v))
     return facts | {"again": tuple(again), "after": cache.length}

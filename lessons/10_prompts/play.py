@@ -62,16 +62,16 @@ one into every layer.</p>
 
 def scores(model, ids: np.ndarray) -> np.ndarray:
     """q kᵀ / √D (L, H, T, P + T) of a sequence, before the mask; P is 0 for a model without a prefix."""
-    found, attend = [], F.scaled_dot_product_attention
+    calls, attend = [], F.scaled_dot_product_attention
 
     def listening(q, k, v, **options):
         keys = np.repeat(k.numpy()[0], q.shape[1] // k.shape[1], axis=0)  # (H, P + T, D)
-        found.append(q.numpy()[0] @ keys.swapaxes(-1, -2) / np.sqrt(q.shape[-1]))
+        calls.append(q.numpy()[0] @ keys.swapaxes(-1, -2) / np.sqrt(q.shape[-1]))
         return attend(q, k, v, **options)
 
     with patch.object(F, "scaled_dot_product_attention", listening), no_grad():
         model(ids[None])
-    return np.stack(found)
+    return np.stack(calls)
 
 
 def prefixed(lab: Lab, prefix: np.ndarray):

@@ -32,7 +32,7 @@ def over_largest(values: np.ndarray) -> np.ndarray:
 
 
 def nf4_like(part: slice):
-    """Whether a part of the values is right."""
+    """Return a function that is True if this part of the values is that of NF4."""
     return lambda values: np.allclose(values[part], nf4()[part], atol=1e-5)
 
 
@@ -106,7 +106,7 @@ def blocks_of(x: np.ndarray, blocksize: int) -> list[np.ndarray]:
 
 
 def quantized(x, values, blocksize, divide=None, places=None, side="left"):
-    """As task 2 asks it. divide: the scales in place of absmax; places: where the code changes; side: of a tie."""
+    """Quantize as in task 2. divide: scales instead of absmax; places: where the code changes; side: of a tie."""
     flat = np.ravel(x) * 1.0
     absmax = np.array([np.abs(block).max() for block in blocks_of(flat, blocksize)])
     scale = np.repeat(absmax if divide is None else divide(flat), blocksize)[: flat.size]
@@ -115,7 +115,7 @@ def quantized(x, values, blocksize, divide=None, places=None, side="left"):
 
 
 def halfway(x, values, blocksize):
-    """Where a number lies so near the middle of two values that rounding decides on its code; each block's largest."""
+    """Return (the numbers so near the middle of two values that rounding decides, each block's largest number)."""
     largest = np.repeat([block[np.abs(block * 1.0).argmax()] for block in blocks_of(x, blocksize)], blocksize)[: x.size]
     scaled = np.ravel(x) / np.where(largest == 0, 1, np.abs(largest * 1.0))
     return (np.abs(scaled[:, None] - (values[:-1] + values[1:]) / 2) < 0.01 * np.diff(values)).any(axis=1), largest
@@ -127,7 +127,7 @@ def some_book(d):
 
 
 def with_zero(values, x, blocksize):
-    """Where a block is all zeros, it asks for a codebook that has zero."""
+    """Return the codebook, or one that has zero if a block is all zeros."""
     return values if all(np.any(block) for block in blocks_of(x, blocksize)) or 0 in values else UNEVEN
 
 
@@ -150,7 +150,7 @@ FLOOR = "The code is that of the next value above, or below, not of the nearest:
 BY_ROWS = "The numbers are read row by row, whatever the shape, and blocks run on from one row to the next."
 ZEROS_SCALE = "The absmax of a block of zeros is 0: what it is replaced by is for the division alone."
 NO_SIGN = "Whole numbers may be of a dtype without a sign, where -x wraps around: take abs, or make them floats first."
-NOT_ZERO = "A block of very small numbers is no block of zeros: only an absmax of 0 itself is replaced."
+NOT_ZERO = "A block of very small numbers is not a block of zeros: only an absmax of 0 itself is replaced."
 NEAR = "A number close to the middle of two values gets the farther one: something is rounded before they are compared."
 ADDED = "Something is added to absmax before the division, and ties are lost: replace an absmax of 0 alone."
 
@@ -201,52 +201,54 @@ def blocked(student, x, values, blocksize):
     blocks = len(absmax)
     in_rows = [quantized(row, values, blocksize)[1] for row in np.atleast_2d(x)]
     answer[1].holds(
-        lambda found: np.shape(found) == (blocks,),
+        lambda scales: np.shape(scales) == (blocks,),
         f"{blocks} absmax value{'s' * (blocks > 1)}",
         f"{np.size(x)} numbers in blocks of {blocksize} are {blocks} block{'s' * (blocks > 1)}, each with one absmax.",
         instead={
             "The codes come first, then the absmax values.": (
-                lambda found: np.size(found) == x.size and np.size(answer[0].value) == blocks
+                lambda scales: np.size(scales) == x.size and np.size(answer[0].value) == blocks
             ),
-            "The absmax values were asked for in one row, (blocks,).": lambda found: np.size(found) == blocks,
-            ONE_SCALE: lambda found: np.size(found) == 1,
+            "The absmax values were asked for in one row, (blocks,).": lambda scales: np.size(scales) == blocks,
+            ONE_SCALE: lambda scales: np.size(scales) == 1,
             "The last numbers are lost: they are a block too, a shorter one.": (
-                lambda found: np.shape(found) == (np.size(x) // blocksize,)
+                lambda scales: np.shape(scales) == (np.size(x) // blocksize,)
             ),
-            BY_ROWS: lambda found: np.size(found) == sum(map(len, in_rows)),
+            BY_ROWS: lambda scales: np.size(scales) == sum(map(len, in_rows)),
         },
     )
     mistakes = {
-        ZEROS_SCALE: lambda found: np.any(found[absmax == 0]) and np.allclose(found[absmax != 0], absmax[absmax != 0]),
-        NO_MAGNITUDE: lambda found: any(
-            np.allclose(found, [largest(block) for block in blocks_of(x, blocksize)])
+        ZEROS_SCALE: lambda scales: (
+            np.any(scales[absmax == 0]) and np.allclose(scales[absmax != 0], absmax[absmax != 0])
+        ),
+        NO_MAGNITUDE: lambda scales: any(
+            np.allclose(scales, [largest(block) for block in blocks_of(x, blocksize)])
             for largest in (np.max, lambda block: abs(block.max()))
         ),
-        BY_ROWS: lambda found: (
+        BY_ROWS: lambda scales: (
             np.ndim(x) > 1
-            and np.allclose(found, quantized(x.T, values, blocksize)[1])
-            or np.array_equal(found, np.concatenate(in_rows))
+            and np.allclose(scales, quantized(x.T, values, blocksize)[1])
+            or np.array_equal(scales, np.concatenate(in_rows))
         ),
         "The blocks are not runs of neighbours: reshape to (blocks, blocksize), and reduce along axis 1.": (
-            lambda found: (
+            lambda scales: (
                 np.size(x) == blocks * blocksize
-                and np.allclose(found, np.abs(np.reshape(x, (blocksize, blocks))).max(axis=0))
+                and np.allclose(scales, np.abs(np.reshape(x, (blocksize, blocks))).max(axis=0))
             )
         ),
         "A scale is the standard deviation; it must be absmax, so that nothing lies outside -1 … 1.": (
-            lambda found: np.allclose(found, [block.std() for block in blocks_of(x, blocksize)])
+            lambda scales: np.allclose(scales, [block.std() for block in blocks_of(x, blocksize)])
         ),
-        ONE_SCALE: lambda found: blocks > 1 and np.ptp(found) == 0,
-        "An absmax is a magnitude, and never negative.": lambda found: np.allclose(np.abs(found), absmax),
-        NO_SIGN: lambda found: np.asarray(x).dtype.kind == "u" and np.any(found > absmax),
+        ONE_SCALE: lambda scales: blocks > 1 and np.ptp(scales) == 0,
+        "An absmax is a magnitude, and never negative.": lambda scales: np.allclose(np.abs(scales), absmax),
+        NO_SIGN: lambda scales: np.asarray(x).dtype.kind == "u" and np.any(scales > absmax),
         "The last block is shorter, and its absmax is wrong: it is that of its own numbers, and what fills it up "
-        "must not count.": lambda found: x.size % blocksize and np.allclose(found[:-1], absmax[:-1]),
-        "The absmax values have lost digits.": lambda found: np.allclose(found, absmax, rtol=2e-3),
+        "must not count.": lambda scales: x.size % blocksize and np.allclose(scales[:-1], absmax[:-1]),
+        "The absmax values have lost digits.": lambda scales: np.allclose(scales, absmax, rtol=2e-3),
         "An absmax is too small: it is the largest magnitude in its block, so that nothing lies outside -1 … 1.": (
-            lambda found: np.any(found < absmax)
+            lambda scales: np.any(scales < absmax)
         ),
         "An absmax is too large: it is the largest magnitude in its own block, with nothing added.": (
-            lambda found: np.any(found > absmax)
+            lambda scales: np.any(scales > absmax)
         ),
     }
     answer[1].equals(absmax, mistakes)
@@ -345,7 +347,7 @@ def dequantizing(student):
             "All blocks have the first one's scale.": looked_up * absmax[0],
             "All blocks have the largest scale.": looked_up * absmax.max(),
             "The code itself was multiplied: it is an index, look its value up.": codes * scales,
-            "Codes are no evenly spaced integers: look the values up in the codebook.": (
+            "Codes are not evenly spaced integers: look the values up in the codebook.": (
                 lambda got: (
                     np.allclose(got / scales, (codes.astype(int) - ZERO_CODE) / 8)
                     or np.allclose(got / scales, (codes.astype(int) - ZERO_CODE) / 7)

@@ -21,7 +21,7 @@ SAME = 1e-4  # float32 and float64 are as good as one another
 
 
 def rounded(W):
-    """What a 4-bit layer computes with."""
+    """Return the weight as a 4-bit layer computes with it."""
     return dequantize_4bit(*quantize_4bit(W))
 
 
@@ -165,7 +165,7 @@ def multiplying(student):
             ),
             "The gradient passes through the weight: it has x's shape.": g,
             "The result is transposed: dx is (n, d_in).": (g @ rounded(W)).T,
-            "The weight's size is lost: signs alone are no gradient.": g @ np.sign(rounded(W)),
+            "The weight's size is lost: signs alone are not the gradient.": g @ np.sign(rounded(W)),
             "That is a mean over the inputs; the gradient is the product itself.": g @ rounded(W) / n,
             "That undoes the product; the gradient is another product, with the weight itself.": (
                 g @ np.linalg.pinv(rounded(W)).T
@@ -222,7 +222,7 @@ KEPT_IN_EVALUATION = (
 TWICE = {
     "packed": FROZEN,
     "absmax": FROZEN,
-    "y1, in evaluation mode": "In evaluation mode the layer gives something else: the update is no dropout, and stays.",
+    "y1, in evaluation mode": "In evaluation mode the layer gives another y: the update is not dropout, and stays on.",
     "y2, in evaluation mode": "The update of an earlier call is used again: A and B change.",
 }
 NO_BIAS = "A Linear may have no bias: then linear.bias is None, and so is the layer's."

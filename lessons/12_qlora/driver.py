@@ -35,40 +35,40 @@ def alive() -> int:
 
 def products_keep(student, W):
     """the bytes that product and product_gradient leave alive"""
-    kept = {}
+    held = {}
     for weight in (W[:2, :2], W):  # a first time, for what Python keeps of a function that runs
         packed, state = quantize_4bit(weight)
         tracemalloc.start()
         try:
             student.product(np.ones_like(weight[:1]), packed, state)
-            kept["product"] = alive()
+            held["product"] = alive()
             student.product_gradient(np.ones_like(weight[:, :1].T), packed, state)
-            kept["product_gradient"] = alive() - kept["product"]
+            held["product_gradient"] = alive() - held["product"]
         finally:
             tracemalloc.stop()
-    return kept
+    return held
 
 
 def layer_keeps(student, W):
     """the bytes that a QLoraLayer keeps: "made", after y = layer(x), after y.sum().backward(), and so on"""
-    kept = {}
+    held = {}
     for weight in (W[:2, :2], W):
         A, B = np.ones_like(weight[:1]), np.ones_like(weight[:, :1])
         x = Tensor(np.ones_like(A), requires_grad=True)
         tracemalloc.start()
         try:
             layer = student.QLoraLayer(nn.Linear.from_arrays(weight.copy()), A, B, 1.0)
-            kept["made"] = alive()
+            held["made"] = alive()
             y = layer(x)
-            kept["y = layer(x)"] = alive()
+            held["y = layer(x)"] = alive()
             y.sum().backward()
             del y
-            kept["backward"] = alive()
+            held["backward"] = alive()
             y = layer.eval()(x).numpy().copy()
-            kept["y = layer.eval()(x)"] = alive() - y.nbytes
+            held["y = layer.eval()(x)"] = alive() - y.nbytes
         finally:
             tracemalloc.stop()
-    return kept
+    return held
 
 
 def kinds_of(layer) -> dict:

@@ -102,8 +102,8 @@ def memory() -> Diagram:
         if name == "full":
             d.text(x - 10, y + 15, f"{MiB:.0f} MiB", anchor="end")
         else:
-            said = f"{MiB:.1f} MiB: {parts[0][0] / 2**20:.1f} frozen, {parts[1][0] / 2**20:.0f} for A and B"
-            d.text(x + 10, y + 15, said, anchor="start")
+            text = f"{MiB:.1f} MiB: {parts[0][0] / 2**20:.1f} frozen, {parts[1][0] / 2**20:.0f} for A and B"
+            d.text(x + 10, y + 15, text, anchor="start")
     x = 20.0
     for words, kind, wide in (
         ("frozen", FROZEN, 92),

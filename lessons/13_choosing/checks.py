@@ -18,13 +18,13 @@ def some(d, *options):
 def explained(function, cases, variants):
     """(case, answer, {hint: answer}): the hint of the wrong variant that may give all of these answers, if one does."""
     answers = [function(case) for case in cases]
-    found = [
+    matches = [
         hint
         for hint, variant in variants.items()
         if all(answer.raw in variant(case) for case, answer in zip(cases, answers, strict=True))
     ]
     for case, answer in zip(cases, answers, strict=True):
-        yield case, answer, dict.fromkeys(found[:1], answer.raw)
+        yield case, answer, dict.fromkeys(matches[:1], answer.raw)
 
 
 # SmolLM2-135M, a LLaMA in small, and one in which no two sizes are alike.
@@ -49,7 +49,7 @@ def crossing(student):
     queries. At one price never; and what costs nothing has paid for itself before the first query.
     """
     search(student.crossover, crossover_inputs, tolerance=0)
-    never = "A query by prompt is no dearer here, so training never pays: return None."
+    never = "A query by prompt costs no more here, so training never pays: return None."
     for training, prompted, trained in [
         *[(6, 3, 1), (7, 4, 2), (9, 2, 1.5), (10, 1, 3), (4, 2, 2), (0, 3, 1), (0, 1, 2)],
         *[(2_000_001, 5_000_000, 4_000_000), (2**25 + 2, 5 * 2**24, 2**26)],
@@ -286,16 +286,16 @@ def planning(student):
                         what: lambda got, trains=trains: got in [k * trains for k in (1, 2, 4, 8, 12, 16)],
                     }
                     answer[kind].equals(size * trains, mistakes, tolerance=1e-9)
-                kept = shape["layers"] * batch * length * shape["hidden"] * 2
+                inputs = shape["layers"] * batch * length * shape["hidden"] * 2
                 mistakes = {
-                    "The input of *each* block is kept: times `layers`.": kept // shape["layers"],
-                    "Two bytes a number.": lambda got, kept=kept: got in (kept // 2, 2 * kept),
-                    "The batch is missing.": kept // batch if batch > 1 else -1,
+                    "The input of *each* block is kept: times `layers`.": inputs // shape["layers"],
+                    "Two bytes a number.": lambda got, inputs=inputs: got in (inputs // 2, 2 * inputs),
+                    "The batch is missing.": inputs // batch if batch > 1 else -1,
                     "The input of a block is (batch, length, hidden), not as wide as the MLP.": (
-                        kept // shape["hidden"] * shape["intermediate"]
+                        inputs // shape["hidden"] * shape["intermediate"]
                     ),
                 }
-                answer["activations"].equals(kept, mistakes, tolerance=1e-9)
+                answer["activations"].equals(inputs, mistakes, tolerance=1e-9)
     for method in ("prompt", "", "ora", "full, lora"):
         mistakes = {
             "Parts of a name pass for it: `in` a string finds parts, in a tuple of names the whole ones.": (
@@ -333,12 +333,12 @@ def ends(measured: dict, t, ddof=1, root=True, paired=True, middle=np.mean, sign
     """By name, where the interval of the differences to the best ends."""
     runs = {name: np.array(order(bits)) for name, (_, bits) in measured.items()}
     best = min(runs, key=lambda name: middle(runs[name]))
-    found = {}
+    bounds = {}
     for name, run in runs.items():
         difference = sign * (run - runs[best])
         spread = difference.std(ddof=ddof) if paired else np.hypot(run.std(ddof=ddof), runs[best].std(ddof=ddof))
-        found[name] = middle(difference) + t * (name != best) * spread / (np.sqrt(len(run)) if root else 1)
-    return found
+        bounds[name] = middle(difference) + t * (name != best) * spread / (np.sqrt(len(run)) if root else 1)
+    return bounds
 
 
 def as_good(measured: dict, margin: float, t: float, **changes) -> str:
@@ -455,8 +455,8 @@ POINTS = [
 
 
 def unbeaten(points: dict, beats) -> list[str]:
-    kept = [n for n, p in points.items() if not any(beats(q, p) for m, q in points.items() if m != n)]
-    return sorted(kept, key=lambda name: points[name][0])
+    names = [n for n, p in points.items() if not any(beats(q, p) for m, q in points.items() if m != n)]
+    return sorted(names, key=lambda name: points[name][0])
 
 
 def right_beats(a, b) -> bool:
@@ -582,25 +582,25 @@ def held_out(number: int = 24) -> list[dict]:
     return cases
 
 
-def taken(case: dict, bar=True, memory=True, key=None) -> str | None:
+def chosen(case: dict, bar=True, memory=True, key=None) -> str | None:
     key = key or (lambda one: (price(case, one), one["training"]))
-    found = {
+    keys = {
         name: key(one)
         for name, one in case["options"].items()
         if (not bar or one["bits"] <= case["bar"]) and (not memory or one["memory"] <= case["memory"])
     }
-    return min(found, key=found.get) if found else None
+    return min(keys, key=keys.get) if keys else None
 
 
 def least(case: dict, key) -> list[str | None]:
-    """Of those that will do, all with the least key; None where there are none."""
+    """Return all feasible options with the least key, [None] if there are none."""
     fit = {n: key(one) for n, one in case["options"].items() if one["bits"] <= case["bar"]}
     fit = {n: cost for n, cost in fit.items() if case["options"][n]["memory"] <= case["memory"]}
     return [n for n in fit if fit[n] == min(fit.values())] or [None]
 
 
 def one_by_one(case: dict, is_late: bool) -> str | None:
-    """What comes of asking each option, by its training, whether all of that pays compared with the best so far."""
+    """Choose by going through the options in order of training cost: does each pay off against the best so far?"""
     best, options = None, case["options"]
     for name in sorted(options, key=lambda name: options[name]["training"]):
         one = options[name]
@@ -653,7 +653,7 @@ def choosing(student):
     search(student.choose, case_inputs)
     for case, answer, known in explained(student.choose, [*CASES, *held_out()], NOT_CHOSEN):
         answer.equals(
-            taken(case),
+            chosen(case),
             instead={
                 "No option will do here: return None.": raised("ValueError", "empty"),
                 "There may be no queries at all: do not divide by them.": raised("ZeroDivisionError"),
@@ -668,7 +668,7 @@ def choosing(student):
                 ),
                 "An option will do, and None came: at the bar, or with all of the memory, is allowed.": None,
                 "Two cost the same in all: take the one whose training costs less.": (
-                    lambda got, case=case: total(case, got) == total(case, taken(case))
+                    lambda got, case=case: total(case, got) == total(case, chosen(case))
                 ),
             },
         )

@@ -40,7 +40,7 @@ lowest and the highest.</span></figcaption></figure>
 
 
 def data() -> dict:
-    """What the record has of prompts, of LoRA and of their costs, and what it says to do."""
+    """Return the record's numbers for prompts, LoRA and their costs, and its advice."""
     prompts = []
     for k in CURVE.parts("prompt"):
         spreads = (CURVE.reached("prompt", k), CURVE.calibrated("prompt", k))

@@ -143,8 +143,8 @@ def frontier(points: dict) -> list[str]:
     def beats(a: tuple, b: tuple) -> bool:
         return a[0] <= b[0] and a[1] <= b[1] and tuple(a) != tuple(b)
 
-    kept = [name for name, point in points.items() if not any(beats(other, point) for other in points.values())]
-    return sorted(kept, key=lambda name: points[name][0])
+    unbeaten = [name for name, point in points.items() if not any(beats(other, point) for other in points.values())]
+    return sorted(unbeaten, key=lambda name: points[name][0])
     ### END SOLUTION
 
 

@@ -31,7 +31,7 @@ def sharding(student):
     for rows, size in [(1, 1), (3, 2), (2, 2), (4, 2), (5, 2), (7, 4), (9, 4), (10, 3), (15, 11)]:
         batch = np.arange(3 * rows).reshape(rows, 3) + 10
         floor, top = rows // size, ceil(rows / size)
-        taken: list[int] = []
+        seen: list[int] = []
         for rank in range(size):
             part = student.shard(batch, rank, size)
             part.holds(
@@ -48,7 +48,7 @@ def sharding(student):
             )
             own = [int(row[0] - 10) // 3 for row in part.value]
             part.holds(
-                lambda p: not set(own) & set(taken) and len(set(own)) == len(own),
+                lambda p: not set(own) & set(seen) and len(set(own)) == len(own),
                 "rows that no rank before took",
                 "A row is taken twice: it would count twice in the gradient.",
             )
@@ -64,13 +64,13 @@ def sharding(student):
                     "The parts are rounded up, so that the last ranks get less.": lambda p: len(p) < floor,
                 },
             )
-            taken += own
+            seen += own
             numbers = student.shard(np.arange(rows), rank, size)
             for _ in range(3):
                 student.shard(np.arange(rows), rank, size).equals(numbers.value, hint=AGAIN)
             numbers.equals(np.array(own), hint=TARGETS)
         part.holds(
-            lambda p: sorted(taken) == list(range(rows)),
+            lambda p: sorted(seen) == list(range(rows)),
             f"all {rows} rows with one of the {size} ranks",
             "Rows are lost: what the division leaves over must go somewhere.",
         )
@@ -170,12 +170,12 @@ def packing(student):
                 ),
                 "Every array begins at the buffer's start: go on by its size.": walked(right, other, None),
                 "The arrays are flat: give each its shape.": (
-                    lambda found, there=there, g=gradients: (
-                        all(np.ndim(found[name]) == 1 for name in there) and any(g[name].ndim > 1 for name in there)
+                    lambda arrays, there=there, g=gradients: (
+                        all(np.ndim(arrays[name]) == 1 for name in there) and any(g[name].ndim > 1 for name in there)
                     )
                 ),
                 "The frozen ones are missing: what is None in `like` is None here.": (
-                    lambda found, there=there: set(found) == set(there)
+                    lambda arrays, there=there: set(arrays) == set(there)
                 ),
                 "What is None has no size: let it stay None.": raised("AttributeError", "NoneType"),
                 "These are the arrays of `like`: the numbers come from the buffer.": other,
@@ -215,13 +215,13 @@ def unflatten_inputs(d):
 
 
 def walked(buffer: np.ndarray, like: dict, names: list | None) -> dict:
-    """What `unflatten` gives if it goes by the dictionary's order, or (names None) never goes on."""
-    found, place = dict.fromkeys(like), 0
+    """Unflatten in the dictionary's order, or (names None) without ever moving on in the buffer."""
+    arrays, place = dict.fromkeys(like), 0
     for name in names or like:
         if like[name] is not None:
-            found[name] = buffer[place : place + like[name].size].reshape(like[name].shape)
+            arrays[name] = buffer[place : place + like[name].size].reshape(like[name].shape)
             place += like[name].size if names else 0
-    return found
+    return arrays
 
 
 @task(3)
@@ -340,7 +340,7 @@ def weighted(gradients: list[dict], weights: list[float]) -> dict:
 
 
 def is_upside_down(got: dict, gradients: list[dict], counts: list[int]) -> bool:
-    """Whether the weights are one by the counts, times whatever."""
+    """Return True if the weights are proportional to 1 / counts."""
     inverse = [1 / max(count, 1) for count in counts]
     ratio = got["b"] / weighted(gradients, inverse)["b"]
     return np.allclose(ratio, ratio[0])
@@ -701,7 +701,7 @@ COSTS = (4.0, 0.5, 2.25), (1000, 10, 4_000_001), (3, 1, 2, 16), (8000.0, 8.0, 1e
 
 
 def is_clear(compute, nbytes, bandwidth, latency, most) -> bool:
-    """Whether one number of ranks is the best, in whatever order it is added up."""
+    """Return True if one number of ranks is the fastest by more than rounding."""
     times = sorted(seconds(compute, nbytes, n, bandwidth, latency) for n in range(1, most + 1))
     return most == 1 or times[1] > 1.0001 * times[0]
 

@@ -36,7 +36,7 @@ def columns_first(student, gradients):
 
 
 class Line:
-    """What `send` is: notes who sends how many bytes. To the message with the number `false` a million is added."""
+    """A `send` that records who sends how many bytes. It adds a million to the message with number `false`."""
 
     def __init__(self, false=None):
         self.false, self.messages = false, []
@@ -65,12 +65,12 @@ def unheard(student, buffers):
     """sums = all_reduce(buffers, send), each time with another message changed by send: which makes no difference?"""
     line = Line()
     right = student.all_reduce(list(buffers), line)
-    found = []
+    silent = []
     for number, (source, target, size) in enumerate(line.messages):
         sums = student.all_reduce(list(buffers), Line(number))
         if size and all(np.allclose(a, b, atol=1e3) for a, b in zip(right, sums, strict=True)):
-            found.append(f"message {number}, from rank {source} to rank {target}")
-    return found
+            silent.append(f"message {number}, from rank {source} to rank {target}")
+    return silent
 
 
 def averaged(student, gradients, counts):
@@ -115,13 +115,13 @@ def local(student, batch, rank, size):
     x, targets = (student.shard(array, rank, size) for array in batch)
     mean = cross_entropy(model(Tensor(x)), targets)
     mean.backward()
-    found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
     counts = {"count": int(np.sum(targets >= 0)), "count above 0": int(np.sum(targets > 0)), "rows": len(targets)}
-    return {"loss": mean.item(), "gradients": found} | counts
+    return {"loss": mean.item(), "gradients": gradients} | counts
 
 
 def alone(batches, kind):
-    """What one machine does with the whole batches: its losses, and its weights after each step."""
+    """Train on one machine with the whole batches; return its losses, and its weights after each step."""
     model = Model()
     own = optimizer_of(model, kind)
     losses, states, after = [], [], []

@@ -76,13 +76,13 @@ def unflatten(buffer: np.ndarray, like: dict[str, np.ndarray | None]) -> dict[st
     The buffer is in the order of `flatten`. The arrays have the buffer's dtype, and may share its memory.
     """
     ### BEGIN SOLUTION task 2: into one buffer and back
-    found, start = dict.fromkeys(like), 0
+    arrays, start = dict.fromkeys(like), 0
     for name in sorted(like):
         if like[name] is not None:
             end = start + like[name].size
-            found[name] = buffer[start:end].reshape(like[name].shape)
+            arrays[name] = buffer[start:end].reshape(like[name].shape)
             start = end
-    return found
+    return arrays
     ### END SOLUTION
 
 

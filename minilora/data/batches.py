@@ -234,7 +234,7 @@ class MixedBatches:
     """
 
     def __init__(self, main: Any, other: Any, share: float, batch_size: int):
-        """main, other: LanguageModelBatches or ChatBatches. share: the share of `other`, at least 0 and below 1."""
+        """Mix two sources, LanguageModelBatches or ChatBatches. share: of `other`, at least 0 and below 1."""
         self.main, self.other, self.share, self.batch_size = main, other, share, batch_size
         self.notes = getattr(main, "notes", [])
         self._batch = 0

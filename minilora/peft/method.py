@@ -37,7 +37,7 @@ class Option:
     """An option of a method: its default, the check of its value and the help text of its flag."""
 
     def __init__(self, checked: Any, help: str, parse: Callable[[str], Any] = str, default: str = ""):
-        """checked: a field of `minilora.fields`. default: the default in words, if its value does not explain it."""
+        """Declare an option. checked: a field of `minilora.fields`. default: in words, if the value is not clear."""
         assert isinstance(checked, Field)
         self.default: Any = checked.default
         self.kind: Kind = checked.metadata["kind"]

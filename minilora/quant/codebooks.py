@@ -68,8 +68,8 @@ def int4() -> np.ndarray:
 
 @cache
 def dynamic_map() -> np.ndarray:
-    """The signed 8-bit dynamic map (Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization", section 1.3):
-    for numbers whose magnitudes span many powers of ten.
+    """Return the signed 8-bit dynamic map, for numbers whose magnitudes span many powers of ten (Dettmers et al. 2022,
+    "8-bit Optimizers via Block-wise Quantization", section 1.3).
 
     One bit is the sign. Of the other bits, the leading zeros give the power of ten and the rest is a fraction: 64
     fractions for 10⁰, 32 for 10⁻¹, … and one for 10⁻⁶. Fractions are the centres of equal parts of [0.1, 1]. With both

@@ -43,18 +43,18 @@ def finetune_config(
     batch_size: int = BATCH_SIZE,
     seq_len: int | None = None,
     epochs: float | None = None,
-    **given: Any,
+    **settings: Any,
 ) -> TrainConfig:
     """Return the settings with which `minilora finetune` trains `model` on `data`. The model may be adapted or not.
 
-    given: fields of TrainConfig that replace the defaults; None keeps the default.
+    settings: fields of TrainConfig that replace the defaults; None keeps the default.
     """
-    if given.get("steps") is None:
-        per_step = batch_size * (given.get("accumulate") or 1)
-        given["steps"] = steps_for(data, per_step, seq_len or seq_len_for(model, data), epochs)
-    if given.get("peak_lr") is None:
-        given["peak_lr"] = method.rate(base_size(model))
-    return train_config(batch_size, **{"lora_plus": method.lora_plus} | given)
+    if settings.get("steps") is None:
+        per_step = batch_size * (settings.get("accumulate") or 1)
+        settings["steps"] = steps_for(data, per_step, seq_len or seq_len_for(model, data), epochs)
+    if settings.get("peak_lr") is None:
+        settings["peak_lr"] = method.rate(base_size(model))
+    return train_config(batch_size, **{"lora_plus": method.lora_plus} | settings)
 
 
 def fit(
@@ -120,13 +120,13 @@ def base_size(model) -> int:
     return total - trains if isinstance(model, PeftModel) else total
 
 
-def train_config(batch_size: int, **given: Any) -> TrainConfig:
-    """Return a TrainConfig with the defaults for warmup and evaluations. given: its fields, at least `steps`."""
-    given = {name: value for name, value in given.items() if value is not None}
-    steps = given["steps"]
-    rows = steps * batch_size * given.get("accumulate", 1)
+def train_config(batch_size: int, **settings: Any) -> TrainConfig:
+    """Return a TrainConfig with the defaults for warmup and evaluations. settings: its fields, at least `steps`."""
+    settings = {name: value for name, value in settings.items() if value is not None}
+    steps = settings["steps"]
+    rows = steps * batch_size * settings.get("accumulate", 1)
     evaluations = min(max(rows // (EVALUATION_SHARE * EXAMPLES), 1), EVALUATIONS)
-    return TrainConfig(**{"warmup": steps // 20, "eval_every": ceil(steps / evaluations)} | given)
+    return TrainConfig(**{"warmup": steps // 20, "eval_every": ceil(steps / evaluations)} | settings)
 
 
 def eval_examples(config: TrainConfig, batch_size: int) -> int:

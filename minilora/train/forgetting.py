@@ -121,7 +121,7 @@ def own_answers(model: Any, tokenizer: Tokenizer, questions: Sequence[str]) -> l
     """Return the questions, each with the first sentence of the model's own answer, if that sentence is complete."""
     texts = map(first_sentence, ask(model, tokenizer, questions, REPLAY_TOKENS, "its own answers"))
     pairs = zip(questions, texts, strict=True)
-    return [answered(question(asked), text) for asked, text in pairs if text.endswith((".", "!", "?"))]
+    return [answered(question(prompt), text) for prompt, text in pairs if text.endswith((".", "!", "?"))]
 
 
 def replayed(

@@ -94,7 +94,7 @@ _SPECIAL = {"single_word": False, "lstrip": False, "rstrip": False, "normalized"
 
 
 def follows_rules(content: dict[str, Any]) -> bool:
-    """True if a tokenizer.json has RULES, and its tokens are the special ones, the bytes and what its merges make."""
+    """Return True if a tokenizer.json has RULES, and all its tokens are special ones, bytes or made by its merges."""
     special, model = content["added_tokens"], content["model"]
     vocab, made = model["vocab"], [left + right for left, right in model["merges"]]
     return (

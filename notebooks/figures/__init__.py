@@ -1,1 +1,1 @@
-"""What notebooks alone use, their figures above all; `from figures import pictures` finds it beside a notebook."""
+"""Code for notebooks only, mostly figures. A notebook finds it beside itself by `from figures import pictures`."""

@@ -1,4 +1,4 @@
-"""What a step of data-parallel training takes on several machines: plain arithmetic on seconds and bytes.
+"""Cost of a step of data-parallel training on several machines, by plain arithmetic on seconds and bytes.
 
 Each rank computes the gradients of its share of the batch; an allreduce adds them up and leaves the sum with every
 rank; each rank then takes the same optimizer step.
@@ -98,7 +98,7 @@ def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how
 
 
 def best_ranks(compute_seconds: float, nbytes: float, link: Link, most: int, **how: Any) -> int:
-    """The number of ranks, from 1 to `most`, that trains fastest; the fewest, where several do.
+    """Return the number of ranks, from 1 to `most`, that trains fastest; the smallest if several do.
 
     For a batch that divides evenly, it is about √((compute - 2 bytes / bandwidth) / (2 latency)).
     """

@@ -66,11 +66,11 @@ def _layout(
     def visit(item: Any) -> int:
         """Return the number of steps from the leaves to `item`, a leaf Tensor or a Node."""
         if id(item) not in depth:
-            found = parents(item)
-            depth[id(item)] = max((visit(parent) + 1 for parent in found), default=0)
+            inputs = parents(item)
+            depth[id(item)] = max((visit(parent) + 1 for parent in inputs), default=0)
             name = named.get(id(item))
-            labels[id(item)] = "\n".join(filter(None, (operation(item), name))) if found else name or str(item.shape)
-            edges.extend((id(parent), id(item)) for parent in dict.fromkeys(found))
+            labels[id(item)] = "\n".join(filter(None, (operation(item), name))) if inputs else name or str(item.shape)
+            edges.extend((id(parent), id(item)) for parent in dict.fromkeys(inputs))
         return depth[id(item)]
 
     visit(result._node or result)
@@ -105,18 +105,18 @@ def _short(array: ArrayLike) -> str:
 def _all_gradients(result: Tensor) -> dict[int, np.ndarray]:
     """Return the gradient of result.sum() with respect to each node and leaf {id: array}; the graph is not used up."""
     nodes: dict[int, Any] = {id(result._node): result._node}
-    found: dict[int, Any] = {id(result._node): xp.ones(result.shape, dtype=result.dtype)}
+    gradients: dict[int, Any] = {id(result._node): xp.ones(result.shape, dtype=result.dtype)}
     while nodes:
         node = nodes.pop(max(nodes, key=lambda key: nodes[key].index))  # newest first: all that used it were there
         for group, rule in node.edges:
-            parts = rule(found[id(node)])
+            parts = rule(gradients[id(node)])
             for parent, part in zip(group, parts if type(parts) is tuple else (parts,), strict=True):
                 if parent is None or part is None:
                     continue
-                found[id(parent)] = part if id(parent) not in found else found[id(parent)] + part
+                gradients[id(parent)] = part if id(parent) not in gradients else gradients[id(parent)] + part
                 if parents(parent):
                     nodes[id(parent)] = parent
-    return {key: to_numpy(array) for key, array in found.items()}
+    return {key: to_numpy(array) for key, array in gradients.items()}
 
 
 def parents(item: Any) -> list[Any]:

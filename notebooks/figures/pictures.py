@@ -43,15 +43,15 @@ def show(figure: Figure, caption: str) -> None:
 
 def in_words(figure: Figure) -> str:
     """Return the figure for those who hear the page: its title, what is on the axes, and all that is written in it."""
-    said: list[str] = []
+    texts: list[str] = []
     for axes in figure.axes:
-        said += [axes.get_title(), " by ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))]
+        texts += [axes.get_title(), " by ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))]
         for axis in (axes.yaxis, axes.xaxis):
             if type(axis.get_major_formatter()).__name__ == "StrCategoryFormatter":  # names
-                said += [label.get_text() for label in axis.get_ticklabels()]
-        said += [text.get_text() for text in axes.texts]
-    said += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    words = [" ".join(text.split()) for text in said]
+                texts += [label.get_text() for label in axis.get_ticklabels()]
+        texts += [text.get_text() for text in axes.texts]
+    texts += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    words = [" ".join(text.split()) for text in texts]
     return f"{figure.get_suptitle()}: {', '.join(dict.fromkeys(filter(None, words)))}"
 
 

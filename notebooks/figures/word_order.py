@@ -28,7 +28,7 @@ SHORTEST, LONGEST = 8, 20  # words: fewer leave too little to mix, more are list
 
 
 def load_word_order(seed: int = 0) -> Task:
-    """The task; `seed` draws which sentences are mixed up, and how. The methods of one class stay in one part."""
+    """Make the task. `seed` draws which sentences are shuffled, and how. The methods of one class stay in one part."""
     places: dict[str, tuple[str, float]] = {}  # by sentence, upper and lower case alike
     for document in corpora.load("numpy-docs").documents:
         if sentence := _sentence(document):
@@ -45,7 +45,7 @@ def load_word_order(seed: int = 0) -> Task:
 
 
 def _sentence(document: corpora.Document) -> str:
-    """The first sentence where it is prose of a fitting length, else nothing."""
+    """Return the first sentence if it is prose of a suitable length, else nothing."""
     sentence = first_sentence(document.text)
     is_prose = sentence.endswith(".") and ">>>" not in sentence and "(" not in sentence
     words = sentence.split()
@@ -53,7 +53,7 @@ def _sentence(document: corpora.Document) -> str:
 
 
 def mix_up(sentence: str, rng: np.random.Generator) -> str:
-    """The sentence with its words in another order; the first and the last stay where they are."""
+    """Shuffle the words of a sentence; the first and the last stay in place."""
     first, *inner, last = sentence.split()
     order = inner
     while order == inner:
@@ -88,7 +88,7 @@ def frequency_bits(tokenizer: Tokenizer, texts: Sequence[str], known: Sequence[s
 
 
 def by_pairs(tokenizer: Tokenizer, examples: Sequence[Example], texts: Sequence[str]) -> np.ndarray:
-    """The class of each text (N,) by how often each class's examples have its pairs of neighbouring tokens."""
+    """Predict the class of each text (N,) by how often each class's examples have its pairs of neighbouring tokens."""
     counts: list[Counter[tuple[int, int]]] = [Counter(), Counter()]
     for example, ids in zip(examples, tokenizer.encode_many([e.text for e in examples]), strict=True):
         counts[example.label].update(_pairs(ids))

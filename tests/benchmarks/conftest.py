@@ -1,4 +1,4 @@
-"""What tests of benchmarks share: the folder where they can start processes, and a runner without a process."""
+"""Fixtures of the benchmark tests: a folder to start processes in, and a runner without a process."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,7 +10,7 @@ from benchmarks import harness, step
 
 @pytest.fixture(autouse=True)
 def _at_the_root(monkeypatch):
-    """Processes start there; the stand-in device is in the GPU's place."""
+    """Start processes in the checkout, with the stand-in device instead of a GPU."""
     monkeypatch.chdir(Path(__file__).parents[2])
     monkeypatch.setitem(step.BACKENDS, "cuda", "strict")
 

@@ -20,13 +20,15 @@ def test_a_clocked_step_is_the_same_step():
 
 
 def test_each_part_is_counted_where_it_belongs():
-    found = profile.profile(lambda threads: profile.step.minilora_step(SIZE, "qlora", None, threads), 0.01)
-    assert {"swiglu activated", "adamw"} <= found["functions"].keys() and found["products"] > 0
-    assert sum(found[part] for part in ("products", "elementwise", "Python", "allocation")) == pytest.approx(
-        found["whole"]
+    breakdown = profile.profile(lambda threads: profile.step.minilora_step(SIZE, "qlora", None, threads), 0.01)
+    assert {"swiglu activated", "adamw"} <= breakdown["functions"].keys() and breakdown["products"] > 0
+    assert sum(breakdown[part] for part in ("products", "elementwise", "Python", "allocation")) == pytest.approx(
+        breakdown["whole"]
     )
-    first, second = profile.in_words(found)
-    assert first.startswith(f"{1000 * found['whole']:.1f} ms on one thread: products ") and "elementwise: " in second
+    first, second = profile.in_words(breakdown)
+    assert (
+        first.startswith(f"{1000 * breakdown['whole']:.1f} ms on one thread: products ") and "elementwise: " in second
+    )
 
 
 def test_who_owns_its_data_looks_so():

@@ -14,14 +14,14 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture
 def seconds() -> dict[str, list[float]]:
-    """What the runners answer, by name: the first two to warm up."""
+    """Return canned answers of the runners, by name. The first two are warm-up runs."""
     peers = {"transformers": [9, 1, 6, 2], "torch": [9, 1, 3, 7], "torch.compile": [20, 1, 2, 4]}
     return {"minilora": [9, 1, 1, 2]} | peers
 
 
 @pytest.fixture(autouse=True)
 def runners(seconds, monkeypatch):
-    """The runners take `seconds`."""
+    """Return a clock by which the runners take `seconds`."""
     runner = lambda name, *arguments, folder=None: FakeRunner(name, seconds[name])  # noqa: E731
     monkeypatch.setattr(harness, "Runner", runner)
     monkeypatch.setattr(step, "Runner", runner)
@@ -60,7 +60,7 @@ def test_how_a_step_uses_the_cores(seconds):
 
 
 @pytest.mark.parametrize(
-    "said, word",
+    "stderr, word",
     [
         ("UserWarning: x\nModuleNotFoundError: No module named 'peft'\n", "ModuleNotFoundError"),
         (
@@ -71,8 +71,8 @@ def test_how_a_step_uses_the_cores(seconds):
         ("", "ended with status -9"),
     ],
 )
-def test_why_a_peer_ended(said, word):
-    error = harness.RunnerError("torch", -9, said)
+def test_why_a_peer_ended(stderr, word):
+    error = harness.RunnerError("torch", -9, stderr)
     assert speed.reason(error) == word
 
 

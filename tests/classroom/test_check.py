@@ -75,7 +75,7 @@ def shifted(student, x, step):
 
 @pytest.fixture
 def lesson(tmp_path, monkeypatch, sandbox):
-    """A lesson of two tasks, in a folder of lessons that `minilora check` finds."""
+    """Make a lesson of two tasks in a folder of lessons that `minilora check` finds."""
     folder = tmp_path / "lessons" / "03_toy"
     folder.mkdir(parents=True)
     (folder / "solution.py").write_text(SOLUTION)

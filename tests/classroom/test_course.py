@@ -159,7 +159,7 @@ def shell(monkeypatch) -> Shell:
 
 
 def says(number: int = 1) -> str:
-    """The report of a task that is not passed, in one line."""
+    """Return the report of a failed task in one line."""
     with pytest.raises(nbcheck.NotPassed) as caught:
         nbcheck.task("08", number)
     assert caught.value._render_traceback_() == str(caught.value).splitlines()

@@ -31,7 +31,7 @@ ENDLESS = "Does a loop end?"
 
 
 def both(lesson, answer, sandboxes, folder: Path) -> list[Result]:
-    """The results of its task, in each of the sandboxes."""
+    """Return the results of the task in each of the sandboxes."""
     path = folder / "answer.py"
     path.write_text(with_answers(lesson.source, answer.codes), encoding="utf-8")
     task = next(gap.task for gap in lesson.source.gaps if gap.where == answer.where)
@@ -40,7 +40,7 @@ def both(lesson, answer, sandboxes, folder: Path) -> list[Result]:
 
 @pytest.fixture(autouse=True)
 def quiet():
-    """What a student's code warns of is printed where they see it, and no business of pytest's."""
+    """Catch warnings of a student's code, which are shown to the student, so that pytest does not raise them."""
     with warnings.catch_warnings(record=True):
         yield
 

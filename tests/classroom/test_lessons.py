@@ -82,9 +82,9 @@ def test_whatever_a_function_returns_is_judged(lesson, odd, sandbox, tmp_path):
 
 @every_lesson
 def test_a_lesson_is_whole(lesson):
-    found = {path.name for path in lesson.folder.iterdir() if path.suffix in (".py", ".md")}
+    files = {path.name for path in lesson.folder.iterdir() if path.suffix in (".py", ".md")}
     optional = {"driver.py", "pictures.py", "play.py", *lesson.readings, *(path.name for path in lesson.beside)}
-    assert found - optional | {"README.md"} == FILES
+    assert files - optional | {"README.md"} == FILES
     source, numbers = lesson.source, [task.number for task in lesson.tasks]
     assert numbers == sorted(source.titles) == list(range(1, max(numbers) + 1))
     markers = re.findall("### (BEGIN|END) SOLUTION", source.text)

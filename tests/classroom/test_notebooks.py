@@ -23,7 +23,7 @@ WITH_NAMES = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.st
 
 
 def cells_of(source: Path) -> list[str]:
-    """The cells of a py:percent file, as a notebook holds them."""
+    """Return the cells of a py:percent file, as a notebook holds them."""
     cells = []
     for part in re.split(r"^# %%(.*)\n", source.read_text("utf-8"), flags=re.MULTILINE)[1:]:
         cells.append(part)
@@ -87,8 +87,8 @@ def test_no_line_of_a_solution_is_given_away_however_broken(source):
         # In the notebooks of other lessons, short lines are those of any program: `optimizer.step()`, `for x in xs:`.
         shortest = 0 if lesson.name == source.stem else 32
         lines = [line for line in solution_lines(lesson.source) if len(line) >= shortest]
-        found = [line for line in lines if squeezed(line.partition("  #")[0]) in text]
-        assert found == [], f"the solution of lesson {lesson.name} has these lines"
+        revealed = [line for line in lines if squeezed(line.partition("  #")[0]) in text]
+        assert revealed == [], f"the solution of lesson {lesson.name} has these lines"
 
 
 def test_stale_is_another_text_or_number_but_not_another_rounding():

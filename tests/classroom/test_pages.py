@@ -54,13 +54,13 @@ def data_of(number: str) -> dict:
 
 
 def without_scripts(number: str) -> str:
-    """The words of a lesson's page for a browser that runs no script."""
+    """Return the text of a lesson's page as a browser without scripts shows it."""
     (script,) = [script for script in SCRIPTS if script.parent.name.startswith(number)]
     return re.search("<noscript>.*</noscript>", pages.written(script).decode(), re.S)[0].replace("\n", " ")
 
 
 def opened(page, number: str, guess: str) -> None:
-    """The page of a lesson, after a guess by keyboard."""
+    """Open the page of a lesson and make a guess by keyboard."""
     (script,) = [script for script in SCRIPTS if script.parent.name.startswith(number)]
     page.open(script.with_name(pages.PAGE))
     page.value("document.querySelector('#guess input, #guess select').focus()")
@@ -69,10 +69,10 @@ def opened(page, number: str, guess: str) -> None:
 
 
 def number_in(words: str, before: str, after: str) -> float:
-    """The number between two pieces of a text."""
-    found = re.search(re.escape(before) + r"\s*(-?[\d,.]+?)\s*" + re.escape(after), words)
-    assert found, f"no number between {before!r} and {after!r} in {words!r}"
-    return float(found[1].replace(",", ""))
+    """Return the number between two pieces of a text."""
+    match = re.search(re.escape(before) + r"\s*(-?[\d,.]+?)\s*" + re.escape(after), words)
+    assert match, f"no number between {before!r} and {after!r} in {words!r}"
+    return float(match[1].replace(",", ""))
 
 
 def test_pages_are_what_their_sources_make():
@@ -164,9 +164,9 @@ def test_lesson_08_adds_up_pieces_as_numpy_does(page):
     assert "Eight pieces have 2,304 numbers, an eighth of the 18,432, and hold most" in without_scripts("08")
     assert change.size == 18_432 == 8 * 8 * sum(change.shape) and held[7] > 0.5
     page.press("ArrowRight", "ArrowRight", "ArrowRight")
-    said = page.value("byId('said').textContent")
-    assert said.startswith("r = 4: 1,152 numbers, 6.3 % of 18,432")
-    assert number_in(said, "hold", "% of ΔW") == pytest.approx(100 * held[3], abs=0.06)
+    caption = page.value("byId('said').textContent")
+    assert caption.startswith("r = 4: 1,152 numbers, 6.3 % of 18,432")
+    assert number_in(caption, "hold", "% of ΔW") == pytest.approx(100 * held[3], abs=0.06)
     best = (left[:, :4] * sizes[:4]) @ right[:4]
     pixels = "byId('{}').getContext('2d').getImageData(0, 0, 192, 96).data".format
     shown = np.array(list(page.value(f"[...{pixels('sum')}]"))).reshape(96, 192, 4)
@@ -176,7 +176,7 @@ def test_lesson_08_adds_up_pieces_as_numpy_does(page):
 
 
 def quantized(weights: np.ndarray, blocksize: int, kind: str) -> tuple[str, float]:
-    """The bytes of the weights as the page writes them, and the root of the mean square of the errors."""
+    """Return the bytes of the weights as the page writes them, and the root mean square error."""
     packed, absmax = plain.quantize_4bit(weights, blocksize, midpoints(kind), order(kind))
     back = plain.dequantize_4bit(packed, absmax, CODEBOOKS[kind](), blocksize, weights.size)
     return " ".join(f"0x{byte:02X}" for byte in packed), np.sqrt(np.square(back - weights, dtype=float).mean())
@@ -203,8 +203,8 @@ def test_lesson_11_quantizes_as_minilora_does(page):
     check(largest, 16)
     page.press("Tab", "Tab", " ")  # to the button that takes it back
     check(weights, 16)
-    said = page.value("byId('said').textContent")
-    assert said.startswith("Weight 15 is 0.1672, and its block's absmax 0.1672."), "not the first block's"
+    caption = page.value("byId('said').textContent")
+    assert caption.startswith("Weight 15 is 0.1672, and its block's absmax 0.1672."), "not the first block's"
     weights = np.array(data_of("11")["weights"], dtype=np.float32)
     before, after = ([quantized(numbers, 16, kind)[1] for kind in ("nf4", "int4")] for numbers in (weights, largest))
     nf4, int4 = (new / old for new, old in zip(after, before, strict=True))
@@ -233,15 +233,15 @@ def test_lesson_07_moves_the_point_that_was_measured(page):
     assert number_in(verdict, "and", "% of what it had forgotten") == round(100 * half[1] / whole[1])
 
     def check(name: str, place: int) -> None:
-        said = page.value("byId('said').textContent")
+        caption = page.value("byId('said').textContent")
         learned, forgotten = ways[name]["strengths"][place]
-        assert said.startswith(f"{name} at λ = {place / 20:.2f}: learned {learned:.3f}, forgotten {forgotten:.3f}"), (
-            said
-        )
+        assert caption.startswith(
+            f"{name} at λ = {place / 20:.2f}: learned {learned:.3f}, forgotten {forgotten:.3f}"
+        ), caption
         left, ground = (float(page.value(f"ring.getAttribute('{name}')")) for name in ("cx", "cy"))
         where = "(([x, y]) => [x, y])([{}({}), {}({})])".format("x", learned, "y", forgotten)
         assert page.value(where) == pytest.approx([left, ground], abs=0.01)
-        assert ("has gained" in said) == (forgotten < 0)
+        assert ("has gained" in caption) == (forgotten < 0)
 
     page.value("byId('way').focus()")
     page.press("Home")
@@ -256,16 +256,16 @@ def test_lesson_07_moves_the_point_that_was_measured(page):
 
 def attention(model, ids: np.ndarray, is_causal: bool) -> np.ndarray:
     """Weights (L, H, T, P + T): what attention gives for values that are rows of the identity, in each layer."""
-    found, attend = [], F.scaled_dot_product_attention
+    outputs, attend = [], F.scaled_dot_product_attention
 
     def listening(q, k, v, **options):
         values = np.broadcast_to(np.eye(k.shape[2], dtype="float32"), (*k.shape[:-1], k.shape[2]))
-        found.append(attend(q, k, values, is_causal=is_causal).numpy()[0])
+        outputs.append(attend(q, k, values, is_causal=is_causal).numpy()[0])
         return attend(q, k, v, **options)
 
     with patch.object(F, "scaled_dot_product_attention", listening), no_grad():
         model(ids[None])
-    return np.stack(found)
+    return np.stack(outputs)
 
 
 @needs_chromium
@@ -304,8 +304,8 @@ def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
     assert f"{100 * shares.mean():.0f} % of all attention" in without and f"would be {alike:.0f} %." in without
     assert f"gives it {100 * shares.max():.0f} %, another {100 * shares.min():.0f} %." in without
     check(1, 3, 5)
-    said = page.value("byId('said').textContent")
-    assert number_in(said, "the prefix has", "%") == pytest.approx(
+    caption = page.value("byId('said').textContent")
+    assert number_in(caption, "the prefix has", "%") == pytest.approx(
         100 * weights[True][1][0, 2, 4, :virtual].sum(), abs=0.06
     )
     page.press("Tab", " ")  # the mask off

@@ -81,12 +81,12 @@ def attempt(sandbox, body: str, *arguments):
 
 
 def descendants(pid: int) -> list[int]:
-    """The process and all that came from it, but for orphans."""
-    found = [pid]
-    for process in found:
+    """Return the ids of the process and its descendants, without orphans."""
+    pids = [pid]
+    for process in pids:
         with suppress(OSError):
-            found += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
-    return found
+            pids += map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())
+    return pids
 
 
 def test_values_go_there_and_back(sandbox):

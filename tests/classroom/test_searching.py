@@ -175,7 +175,7 @@ def lesson(tmp_path_factory):
 
 
 def changed(lesson, folder, *replacements) -> Lesson:
-    """The lesson with other text in its files."""
+    """Return the lesson with other text in its files."""
     for name in ("solution", "checks", "driver"):
         text = (lesson.folder / f"{name}.py").read_text("utf-8")
         for old, new in replacements:
@@ -272,16 +272,16 @@ def test_an_argument_is_not_called_ignored_where_nothing_could_tell(lesson, sand
 
 def test_a_mistake_that_a_check_knows_goes_before_what_a_part_means(lesson, sandbox, tmp_path):
     knowing = changed(lesson, tmp_path, KNOWN)
-    added, kept = "return x + self.weight", "return x * Gate.forward.__dict__.setdefault(0, self.weight)"
+    added, stored = "return x + self.weight", "return x * Gate.forward.__dict__.setdefault(0, self.weight)"
     assert "They are added." in graded(knowing, sandbox, knowing.folder, {"Gate.forward": added}, 2).hint
-    assert "kept" in graded(knowing, sandbox, knowing.folder, {"Gate.forward": kept}, 2).hint
+    assert "kept" in graded(knowing, sandbox, knowing.folder, {"Gate.forward": stored}, 2).hint
 
 
 def test_a_mistake_with_a_name_is_not_said_to_come_from_values_that_repeat():
     named = Failure("f(1)", "2", "3", "Hand the seed on.", 1, is_known=True)
-    for cause, told in (("It goes wrong only if values repeat in labels.", ""), ("It ignores r.", " It ignores r.")):
+    for cause, suffix in (("It goes wrong only if values repeat in labels.", ""), ("It ignores r.", " It ignores r.")):
         run = Run(None, 1, {}, None, searched=Failure("f(0)", "2", "3", cause, 1, cause=cause))
-        assert run.worst(named).hint == f"Hand the seed on.{told}"
+        assert run.worst(named).hint == f"Hand the seed on.{suffix}"
         assert run.worst(None).hint == cause
 
 
@@ -328,8 +328,8 @@ def test_what_is_deep_in_an_argument_may_not_change_either(body, argument, facts
     duties = Duties(student, {"f": []})
     duties.watch()
     student.f(copy.deepcopy(argument))
-    found = [(duties.breach or {}).get(name) for name in ("duty", "name", "before", "after")]
-    assert found[: len(facts)] == [*facts]
+    recorded = [(duties.breach or {}).get(name) for name in ("duty", "name", "before", "after")]
+    assert recorded[: len(facts)] == [*facts]
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def library_model(story):
 
 
 def with_weights_of(model, p):
-    """The library's model with the story's weights, and its parameters by the story's names."""
+    """Return the library's model with the story's weights, and its parameters by the story's names."""
     parameters = {name_in_story(name): parameter for name, parameter in model.named_parameters()}
     assert parameters.keys() == p.keys()
     for name, parameter in parameters.items():

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A model, an adapter of it, and `other`, of another base."""
+    """Make a model, an adapter of it, and `other`, an adapter of another base."""
     place = tmp_path_factory.mktemp("adapters")
     tiny_chat.save(place / "model", ["What is it? It is so."])
     model = LlamaForCausalLM.from_pretrained(place / "model")

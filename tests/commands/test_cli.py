@@ -33,7 +33,7 @@ def sentences(count: int) -> str:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a text, and a model and an adapter that were trained on it."""
+    """Make a folder with a text, and a model and an adapter trained on it."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "text.txt").write_text(sentences(200))
     data = ["--data", str(folder / "text.txt")]

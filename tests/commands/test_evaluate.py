@@ -24,7 +24,7 @@ FILES["free"] = [{"prompt": row["prompt"], "response": f"{i} it is"} for i, row 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with an untrained chat model and files of conversations."""
+    """Make a folder with an untrained chat model and files of conversations."""
     folder = tmp_path_factory.mktemp("evaluate")
     tiny_chat.save(folder / "model", [row["prompt"] + row["response"] for row in ROWS])
     for name, rows in FILES.items():
@@ -139,8 +139,8 @@ def test_a_text_has_a_test_part_and_a_whole(evaluate):
 )
 def test_bad_input_is_one_line(evaluate, place, name, more, words):
     more = [place / "labels.jsonl" if value == "labels" else value for value in more]
-    found = evaluate(name, *more, status=2)
-    assert words in found.err and found.out == "" and found.err.count("\n") == 1
+    captured = evaluate(name, *more, status=2)
+    assert words in captured.err and captured.out == "" and captured.err.count("\n") == 1
 
 
 def test_broken_weights_are_no_measurement(place, tmp_path, capsys):

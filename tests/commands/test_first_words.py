@@ -50,7 +50,7 @@ def typed(action) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def empty(tmp_path, monkeypatch):
-    """An empty folder to stand in, an empty home, an empty cache, and nothing on standard input."""
+    """Set up an empty working folder, home and cache, and nothing on standard input."""
     for name in ("home", "cache", "here"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -63,7 +63,7 @@ def empty(tmp_path, monkeypatch):
 
 
 def first_words(capsys, folder, arguments) -> tuple[int, str, str]:
-    """Exit code, output and error of a command that succeeds, or is refused in one line and writes nothing."""
+    """Return (exit code, output, error) of a command that succeeds, or fails with one line and writes nothing."""
     code = main(list(arguments))
     out, err = capsys.readouterr()
     if code != 0:
@@ -144,10 +144,10 @@ def test_an_output_that_cannot_be_written(unbuffered):
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "wb") as left, open("/dev/full", "wb") as full:
-        gone, kept = (start("models", "list", stdout=out, env=environment) for out in (left, full))
+        gone, out_of_space = (start("models", "list", stdout=out, env=environment) for out in (left, full))
         assert start("finetune", stderr=full).returncode == 2
     assert (gone.returncode, gone.stderr) == (141, b"")
-    assert (kept.returncode, kept.stderr) == (2, b"minilora: No space left on device\n")
+    assert (out_of_space.returncode, out_of_space.stderr) == (2, b"minilora: No space left on device\n")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_signal_within_an_import_ends_the_command_without_a_traceback(empty, m
 
 
 def test_ctrl_c_is_ignored_if_it_was_when_the_command_started(capsys, monkeypatch):
-    """As in a job that a script has put into the background."""
+    """The command ignores Ctrl-C if it was started with SIGINT ignored, as a script's background jobs are."""
     monkeypatch.setattr(doctor, "run", lambda arguments: os.kill(os.getpid(), signal.SIGINT))
     assert main(["doctor"]) == 130 and capsys.readouterr().err == "minilora: interrupted\n"
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -19,7 +19,7 @@ FREE = [{"prompt": f"Say {i}.", "response": f"It is {i}, so."} for i in range(40
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with an untrained chat model and conversations, with labels and without."""
+    """Make a folder with an untrained chat model and conversations, with labels and without."""
     folder = tmp_path_factory.mktemp("forgetting")
     texts = [*(f"{row['prompt']} {row['response']}" for row in ROWS), *(q.text for q in jargon.load_quiz().questions)]
     tiny_chat.save(folder / "model", texts, 400)
@@ -32,16 +32,18 @@ def place(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """A quiz of five questions, which the base answers right but for the last, and the adapted model but for two."""
+    """Shorten the quiz to five questions, of which the base answers four right and the adapted model three."""
     quiz = jargon.load_quiz()
     monkeypatch.setattr(forgetting, "load_quiz", lambda: quiz._replace(questions=quiz.questions[:5]))
-    told = {"quiz before": 4, "quiz after": 3}
+    correct = {"quiz before": 4, "quiz after": 3}
 
-    def said(model, tokenizer, texts, tokens, bar):
+    def scripted(model, tokenizer, texts, tokens, bar):
         right = [f"It is {q.answers[0]}." for q in quiz.questions]
-        return right[: told[bar]] + ["No."] * (len(texts) - told[bar]) if bar in told else ["It is so."] * len(texts)
+        if bar not in correct:
+            return ["It is so."] * len(texts)
+        return right[: correct[bar]] + ["No."] * (len(texts) - correct[bar])
 
-    monkeypatch.setattr(forgetting, "ask", said)
+    monkeypatch.setattr(forgetting, "ask", scripted)
 
 
 def finetune(capsys, place, *arguments, status=(0, 3)) -> tuple[str, str]:
@@ -60,8 +62,8 @@ def test_what_was_learned_and_forgotten_is_said_and_recorded(place, tmp_path, ca
     line = "forgot: 1 of the 4 quiz answers that it knew: 4 → 3 of 5, which may be chance (p = 1)"
     assert line in out and f"\n{line.capitalize()}.\n" in (tmp_path / "run" / "adapter" / "README.md").read_text()
     training = json.loads((tmp_path / "run" / "adapter" / "training.json").read_text())
-    told = {"asked": 5, "before": 4, "after": 3, "lost": 1, "gained": 0}
-    assert training.items() >= {f"quiz_{name}": value for name, value in told.items()}.items()
+    expected = {"asked": 5, "before": 4, "after": 3, "lost": 1, "gained": 0}
+    assert training.items() >= {f"quiz_{name}": value for name, value in expected.items()}.items()
     assert record["before"]["quiz"] == [True] * 4 + [False]
 
 
@@ -78,9 +80,9 @@ def test_a_test_file_stands_beside_what_was_trained(place, tmp_path, capsys):
         arguments = ["--data", place / f"{name}.jsonl", "--test", test, "--out", tmp_path / name, "--json"]
         result = json.loads(finetune(capsys, place, *arguments).out)
         assert 0 <= result["trained_right"] <= 1 and 0 <= result["test_right"] <= 1
-        said = finetune(capsys, place, *arguments[:-1], "--overwrite").out
-        assert f"right answers: trained rows {100 * result['trained_right']:.1f} % (" in said
-        assert f" of {20 if name == 'free' else 8}, --test {100 * result['test_right']:.1f} % (" in said
+        output = finetune(capsys, place, *arguments[:-1], "--overwrite").out
+        assert f"right answers: trained rows {100 * result['trained_right']:.1f} % (" in output
+        assert f" of {20 if name == 'free' else 8}, --test {100 * result['test_right']:.1f} % (" in output
 
 
 @pytest.mark.parametrize("model, data", [("model", "labels.jsonl"), ("model", "text.txt"), ("plain", "text.txt")])
@@ -93,10 +95,10 @@ def test_a_resumed_run_with_replay_ends_with_the_same_bits_and_does_not_ask_agai
     assert "replay: 30 % of the rows are 5 " in out
     shutil.copytree(tmp_path / "whole", tmp_path / "broken")
     (tmp_path / "broken" / "checkpoints" / "step-00000004.safetensors").unlink()
-    asked, ask = [], forgetting.ask
-    monkeypatch.setattr(forgetting, "ask", lambda *a: asked.append(a[-1]) or ask(*a))
+    titles, ask = [], forgetting.ask
+    monkeypatch.setattr(forgetting, "ask", lambda *a: titles.append(a[-1]) or ask(*a))
     again = finetune(capsys, place, *arguments, "--out", tmp_path / "broken", "--resume").out
-    assert asked == (["its own answers", "quiz after"] if model == "model" else [])
+    assert titles == (["its own answers", "quiz after"] if model == "model" else [])
     file = "adapter/adapter_model.safetensors"
     assert (tmp_path / "broken" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     tail = [line for line in out.splitlines() if line.startswith(("learned", "forgot"))]

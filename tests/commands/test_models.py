@@ -45,7 +45,7 @@ def run(capsys, *arguments) -> str:
 
 
 def refused(capsys, *arguments) -> str:
-    """The one line of an error."""
+    """Return the one line of an error."""
     assert main(["models", *map(str, arguments)]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and err[:-1].isprintable() and "Traceback" not in err

@@ -27,7 +27,7 @@ ROWS = [{"text": f"{TEXTS[label]}, number {i}", "label": label} for i in range(1
 
 @pytest.fixture
 def blocks(tmp_path, monkeypatch) -> list[tuple[str, str]]:
-    """The page's blocks, in a folder that has reviews.csv, with a tiny chat model in place of SmolLM2."""
+    """Set up a folder with reviews.csv and a tiny chat model instead of SmolLM2, and return the page's code blocks."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(defaults, "LEAST_STEPS", 12)
     texts = [f"Positive or negative? {row}" for row in ROWS]
@@ -61,10 +61,10 @@ def test_the_page_runs(blocks, monkeypatch, capsys):
         "a joy again",
         "dull again",
     ]
-    told = [json.loads(Path("runs", name, "run.json").read_text()) for name in ("chat", "auto", "short")]
-    assert [one["config"]["model"] for one in told] == ["tiny"] * 3
+    runs = [json.loads(Path("runs", name, "run.json").read_text()) for name in ("chat", "auto", "short")]
+    assert [one["config"]["model"] for one in runs] == ["tiny"] * 3
     assert names["adapted"].active_adapter == "short" and names["adapted"].strength == 0.5
 
     # In Python as by the command. The search for a rate has left the model as it was.
-    assert names["history"].best == pytest.approx(told[0]["result"]["validation"], rel=1e-6)
-    assert names["rate"] == told[1]["config"]["lr"]
+    assert names["history"].best == pytest.approx(runs[0]["result"]["validation"], rel=1e-6)
+    assert names["rate"] == runs[1]["config"]["lr"]

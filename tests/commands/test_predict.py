@@ -39,7 +39,7 @@ def objects(path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a chat model, an adapter of it that learned labels, and rows to answer."""
+    """Make a folder with a chat model, an adapter that learned labels, and rows to answer."""
     place = tmp_path_factory.mktemp("predict")
     tiny_chat.save(place / "model", [row["text"] + row["label"] for row in TRAINED], max_position_embeddings=96)
     write(place / "trained.csv", TRAINED)
@@ -67,8 +67,8 @@ def predict(place, tmp_path, capsys, monkeypatch):
 def likeliest(place) -> list[tuple[str, float]]:
     """Label and probability of each row, alone, asked as in the training."""
     model, tokenizer = load.load_model(None, str(place / "run"))
-    asked = [[{"role": "user", "content": f"{ASKS}\n\n{text}"}] for text in TEXTS]
-    scores = [answers.label_scores(model, tokenizer, [one], ["no", "yes"])[0] for one in asked]
+    prompts = [[{"role": "user", "content": f"{ASKS}\n\n{text}"}] for text in TEXTS]
+    scores = [answers.label_scores(model, tokenizer, [one], ["no", "yes"])[0] for one in prompts]
     shares = [answers.label_probabilities(one)[0] for one in scores]
     return [(["no", "yes"][share.argmax()], share.max()) for share in shares]
 
@@ -76,15 +76,15 @@ def likeliest(place) -> list[tuple[str, float]]:
 @pytest.mark.parametrize("suffix, delimiter", [("csv", ","), ("tsv", "\t")])
 def test_rows_keep_their_columns_and_order_and_get_the_likeliest_label(predict, place, suffix, delimiter):
     assert read_json(place / "run" / "adapter" / "training.json")["labels"] == ["no", "yes"]
-    found = predict(out=f"made/out.{suffix}")
+    captured = predict(out=f"made/out.{suffix}")
     rows = table_of(f"made/out.{suffix}", delimiter)
     assert [list(row) for row in rows] == [["id", "text", "prediction", "probability"]] * len(ROWS)
     assert [{name: row[name] for name in ("id", "text")} for row in rows] == ROWS
     expected = likeliest(place)
     assert [row["prediction"] for row in rows] == [label for label, _ in expected]
     assert [float(row["probability"]) for row in rows] == pytest.approx([share for _, share in expected], abs=1e-4)
-    assert f"wrote 20 rows to made/out.{suffix}: " in found.out and found.err.count("note") == 1
-    assert "1 of 20 rows were trained on" in found.err  # "Is 7 even?"
+    assert f"wrote 20 rows to made/out.{suffix}: " in captured.out and captured.err.count("note") == 1
+    assert "1 of 20 rows were trained on" in captured.err  # "Is 7 even?"
 
 
 def test_rows_that_were_trained_on_are_counted_also_where_their_file_was_moved(predict, place, tmp_path):
@@ -100,10 +100,10 @@ def test_free_answers_without_labels(predict, place):
         predict("--max-new-tokens", 4, "--json", data=place / "new.jsonl", out="out.jsonl", adapter=False).out
     )
     assert facts == {"out": "out.jsonl", "rows": 5, "failed": 0, "labels": {}}
-    found = objects("out.jsonl")
-    asked = [[{"role": "user", "content": text}] for text in TEXTS[:5]]
-    expected = answers.answers(*load.load_model(str(place / "model")), asked, 4)
-    assert found == [row | {"prediction": text} for row, text in zip(rows, expected, strict=True)] and any(expected)
+    predicted = objects("out.jsonl")
+    prompts = [[{"role": "user", "content": text}] for text in TEXTS[:5]]
+    expected = answers.answers(*load.load_model(str(place / "model")), prompts, 4)
+    assert predicted == [row | {"prediction": text} for row, text in zip(rows, expected, strict=True)] and any(expected)
     predict("--max-new-tokens", 4, data=place / "new.jsonl", adapter=False)
     assert table_of("out.csv")[1]["n"] == "[1, null]"
 
@@ -111,13 +111,15 @@ def test_free_answers_without_labels(predict, place):
 def test_rows_that_cannot_be_asked_stay_without_an_answer(predict, tmp_path):
     rows = [dict(ROWS[i]) for i in range(8)]
     rows[3]["text"], rows[6]["text"] = "", "even " * 90
-    found = predict(data=write("some.csv", rows))
-    assert "no prediction for 2 of 8 rows: line 5: there is no text; row 7: a prompt of" in found.err
-    given = table_of("out.csv")
-    assert [row["text"] for row in given] == [row["text"] for row in rows]
-    assert [i for i, row in enumerate(given) if not row["prediction"] and not row["probability"]] == [3, 6]
-    found = predict(data=write("long.csv", [rows[6]] * 2), out="none.csv", status=2)
-    assert "none of the rows can be answered; row 1: a prompt of" in found.err and not (tmp_path / "none.csv").exists()
+    captured = predict(data=write("some.csv", rows))
+    assert "no prediction for 2 of 8 rows: line 5: there is no text; row 7: a prompt of" in captured.err
+    written = table_of("out.csv")
+    assert [row["text"] for row in written] == [row["text"] for row in rows]
+    assert [i for i, row in enumerate(written) if not row["prediction"] and not row["probability"]] == [3, 6]
+    captured = predict(data=write("long.csv", [rows[6]] * 2), out="none.csv", status=2)
+    assert (
+        "none of the rows can be answered; row 1: a prompt of" in captured.err and not (tmp_path / "none.csv").exists()
+    )
     predict(data=write("some.csv", rows), out="out.jsonl")
     assert objects("out.jsonl")[3]["prediction"] is None
 
@@ -138,11 +140,11 @@ def test_what_is_interrupted_goes_on_to_the_same_bytes(predict, tmp_path, monkey
     assert suffix == "jsonl" or whole.startswith("\ufeffid;text;prediction;probability\n".encode())  # as --data has it
     scores, calls = answers.label_scores, []
 
-    def interrupted(*given):
-        calls.append(len(given[2]))
+    def interrupted(*arguments):
+        calls.append(len(arguments[2]))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return scores(*given)
+        return scores(*arguments)
 
     monkeypatch.setattr(answers, "label_scores", interrupted)
     assert "stopped after 16 of 21 rows; --resume continues" in predict(data=data, out=name, status=130).err
@@ -184,8 +186,8 @@ def test_answers_to_other_rows_are_not_gone_on_with(predict, tmp_path, change):
 )
 def test_bad_input_is_one_line_and_writes_nothing(predict, tmp_path, flags, words):
     write("answered.csv", [row | {"Prediction": "yes"} for row in ROWS])
-    found = predict(status=2, **flags)
-    assert words in found.err and found.err.count("\n") == 1 and found.out == ""
+    captured = predict(status=2, **flags)
+    assert words in captured.err and captured.err.count("\n") == 1 and captured.out == ""
     assert [path.name for path in tmp_path.iterdir()] == ["answered.csv"]
     if "out" in flags and flags["out"] == "answered.csv":
         assert "is also the file of --data" in predict("--overwrite", status=2, **flags).err

@@ -20,7 +20,7 @@ SIZES = ["--hidden-size", 16, "--intermediate-size", 16, "--num-layers", 1, "--n
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A text, a base that was pretrained for a step, and an adapter of it."""
+    """Make a text, a base pretrained for one step, and an adapter of it."""
     folder = tmp_path_factory.mktemp("rerun")
     (folder / "text.txt").write_text("".join(f"line {n} of a text about boats\n" for n in range(400)))
     train = ["--data", folder / "text.txt", "--seq-len", 16, "--steps", 2]
@@ -81,12 +81,12 @@ def test_a_search_finds_the_rate_and_leaves_the_model():
     config = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
     model = LlamaForCausalLM(LlamaConfig(**config, num_attention_heads=1, max_position_embeddings=16), seed=0)
     rows = ChatTokens([(np.arange(8), np.arange(8) > 3)] * 20, [4] * 20)
-    before, told = {n: p.data.copy() for n, p in model.named_parameters()}, {}
+    before, losses = {n: p.data.copy() for n, p in model.named_parameters()}, {}
     start = TrainConfig(steps=20, peak_lr=1e-5)
     with threads.using(1):
-        best = lr_search.find_lr(model, Chats("x", "", rows, rows, rows), start, told.__setitem__)
-    assert best == max(told) == pytest.approx(2.7e-4) and len(told) == 5  # too small, so the largest tried
-    assert list(told.values())[-1] == min(told.values())
+        best = lr_search.find_lr(model, Chats("x", "", rows, rows, rows), start, losses.__setitem__)
+    assert best == max(losses) == pytest.approx(2.7e-4) and len(losses) == 5  # too small, so the largest tried
+    assert list(losses.values())[-1] == min(losses.values())
     assert all((p.data == before[n]).all() for n, p in model.named_parameters())
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.host
 
 
 def rows(steps: int) -> list[dict]:
-    """A loss that falls from 9, its evaluations best at step 8."""
+    """Return log rows whose loss falls from 9 and whose best evaluation is at step 8."""
     trained = [{"step": n, "loss": 9 - n / 4, "lr": 0.001 * n, "norm": 1.0} for n in range(1, steps + 1)]
     for row in trained[3::4]:
         row["evaluation"] = 2 + abs(row["step"] - 8) / 100

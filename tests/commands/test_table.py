@@ -22,7 +22,7 @@ def write(path, header: str, teams=TEAMS) -> str:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a tiny chat model, a table whose columns have other names than usual, and one with the usual."""
+    """Make a folder with a tiny chat model and two tables, one with unusual names of columns, one with the usual."""
     folder = tmp_path_factory.mktemp("table")
     tiny_chat.save(folder / "model", [f"Which team? No {i} {team}" for i, team in enumerate(TEAMS)])
     write(folder / "mails.csv", "Mail,team,n")

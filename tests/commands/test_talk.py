@@ -23,11 +23,11 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def says(model, monkeypatch):
-    """A function of texts: what the model says in its next answers. It gives a list of (prompt, settings), as asked."""
-    tokenizer, asked, texts = folder_tokenizer(model), [], []
+    """Return a function that sets the model's next answers and returns a list for the calls, (prompt, settings)."""
+    tokenizer, calls, texts = folder_tokenizer(model), [], []
 
     def stream(self, ids, max_new_tokens, **settings):
-        asked.append((tokenizer._inner.decode(ids[0].tolist(), skip_special_tokens=False), settings))
+        calls.append((tokenizer._inner.decode(ids[0].tolist(), skip_special_tokens=False), settings))
         text = texts.pop(0)
         yield from (np.array([token]) for token in tokenizer.encode(text)[:max_new_tokens])
         if text == "^C":
@@ -37,7 +37,7 @@ def says(model, monkeypatch):
 
     def says(*answers):
         texts[:] = answers
-        return asked
+        return calls
 
     monkeypatch.setattr(LlamaForCausalLM, "generate_stream", stream)
     return says
@@ -45,7 +45,7 @@ def says(model, monkeypatch):
 
 @pytest.fixture
 def typed(model, capsys, monkeypatch):
-    """A function that runs a command with the model, and these lines on standard input."""
+    """Return a function that runs a command with the model and with lines on standard input."""
 
     def run(command, *arguments, lines="", code=0):
         raw = lines if isinstance(lines, bytes) else lines.encode()
@@ -58,13 +58,13 @@ def typed(model, capsys, monkeypatch):
 
 
 def test_an_answer_is_the_likeliest_unless_asked_otherwise(says, typed):
-    asked = says("It is so.", "b", "a")
+    calls = says("It is so.", "b", "a")
     ask = ["generate", "--prompt", "What?"]
     assert typed(*ask, "--chat") == ("It is so.\n", "")
     for flags in (["--chat", "--temperature", 0.5], []):
         typed(*ask, *flags)
-    assert [settings["temperature"] for _, settings in asked] == [0, 0.5, 0.8]
-    assert [settings["prompt_lookup_num_tokens"] for _, settings in asked] == [NUM_TOKENS, None, None]
+    assert [settings["temperature"] for _, settings in calls] == [0, 0.5, 0.8]
+    assert [settings["prompt_lookup_num_tokens"] for _, settings in calls] == [NUM_TOKENS, None, None]
 
 
 def test_a_cut_answer_says_so(says, typed):
@@ -89,25 +89,25 @@ def test_no_control_character_of_an_answer_reaches_the_terminal(says, typed):
 
 
 def test_a_chat_remembers_until_it_is_told_to_forget(says, typed):
-    asked = says("It is.", "So.", "Is it?")
+    calls = says("It is.", "So.", "Is it?")
     lines = "What?\n\n  \nWhy?\n/forget\n/reset\nHow?\n/quit\nAnd?\n"
     out, err = typed("chat", "--system", "Be kind.", lines=lines)
     assert out == "It is.\nSo.\nIs it?\n" and err.count("\n") == 1
     assert "unknown command '/forget'" in err and "/quit, /reset" in err
     system = "<|im_start|>system\nBe kind.<|im_end|>\n"
     turn = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
-    assert [prompt for prompt, _ in asked] == [
+    assert [prompt for prompt, _ in calls] == [
         system + turn.format("What?"),
         f"{system}{turn.format('What?')}It is.<|im_end|>\n{turn.format('Why?')}",
         system + turn.format("How?"),
     ]
-    assert all(settings["temperature"] == 0 for _, settings in asked)
+    assert all(settings["temperature"] == 0 for _, settings in calls)
 
 
 def test_ctrl_c_stops_an_answer_and_at_the_prompt_the_chat(says, typed, monkeypatch):
-    asked = says("^C", "So.")
+    calls = says("^C", "So.")
     assert typed("chat", lines="What?\nWhy?\n") == ("^C\nSo.\n", "minilora: note: stopped\n")
-    assert "assistant\n^C<|im_end|>" in asked[1][0]
+    assert "assistant\n^C<|im_end|>" in calls[1][0]
 
     def interrupt(prompt=""):
         raise KeyboardInterrupt

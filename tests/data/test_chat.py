@@ -23,7 +23,7 @@ CHATML = (
 
 
 def make_tokenizer(template: str | None = CHATML, special=("<|im_start|>", "<|im_end|>"), **changes) -> Tokenizer:
-    """changes: of the tokenizer.json, or of its added tokens."""
+    """Make a tokenizer. changes: to its tokenizer.json, or to its added tokens."""
     content = json.loads(train_tokenizer(["user\nassistant\nsystem\nthe value of it is 12\n\n"] * 20, 290).to_json())
     tiny_chat.add_tokens(content, *special, special=changes.pop("are_special", True))
     return Tokenizer.from_json(json.dumps(content | changes), special[-1], chat_template=template)
@@ -57,10 +57,10 @@ def test_a_conversation_and_what_is_learned_of_it():
 
 
 def test_the_generation_prompt_is_what_comes_before_an_answer():
-    asked, mask = FORMAT.encode(TOKENIZER, turns("Hello"), add_generation_prompt=True)
+    prompt, mask = FORMAT.encode(TOKENIZER, turns("Hello"), add_generation_prompt=True)
     answered, learned = FORMAT.encode(TOKENIZER, turns("Hello", "the value"))
-    assert answered[: len(asked)].tolist() == asked.tolist() and not mask.any()
-    assert learned.argmax() == len(asked)
+    assert answered[: len(prompt)].tolist() == prompt.tolist() and not mask.any()
+    assert learned.argmax() == len(prompt)
 
 
 @given(st.text(), st.text(min_size=1))
@@ -154,10 +154,10 @@ def test_slips_in_labelled_data_are_said():
 def test_a_split_keeps_questions_together_and_stays():
     conversations = [turns(f"question {i % 60}", f"answer {i}") for i in range(180)]
     parts = chat.split(conversations, "x.jsonl")
-    asked = [{messages[0]["content"] for messages in part} for part in parts]
-    assert sum(map(len, parts)) == 180 and sum(map(len, asked)) == 60
-    assert not (asked[0] & asked[1] or asked[0] & asked[2] or asked[1] & asked[2])
-    assert list(map(len, asked)) == [48, 6, 6]
+    questions = [{messages[0]["content"] for messages in part} for part in parts]
+    assert sum(map(len, parts)) == 180 and sum(map(len, questions)) == 60
+    assert not (questions[0] & questions[1] or questions[0] & questions[2] or questions[1] & questions[2])
+    assert list(map(len, questions)) == [48, 6, 6]
     again = chat.split(conversations[:90], "y.jsonl")
     assert all(messages in parts.test for messages in again.test)
     assert len(chat.split(conversations[:3], "x")) == 3
@@ -175,7 +175,7 @@ LONGEST = max(len(ids) for ids, _ in TOKENS.rows)
 
 
 def learned(batch: dict) -> list[list[int]]:
-    """The labels that count, row by row."""
+    """Return the labels that are not ignored, row by row."""
     return [[int(token) for token in row if token != IGNORED] for row in batch["labels"]]
 
 
@@ -239,15 +239,15 @@ def test_a_conversation_is_cut_from_the_left_and_an_answer_that_is_cut_into_is_n
 def test_each_token_of_an_answer_is_predicted_once(seq_len):
     rows = chat.encode_conversations(TOKENIZER, FORMAT, [*SHORT, turns("x" * 30, "the value " * 20, "y", "é" * 40)])
     expected = sorted(int(i) for ids, mask in rows.rows for i in ids[mask])
-    found = []
+    predicted = []
     for batch in chat_windows(rows, seq_len, 3, 5):
         assert batch["input_ids"].shape[1] <= seq_len and len(batch["input_ids"]) <= 3
         assert (batch["labels"][:, 0] == IGNORED).all()
         counts = batch["labels"] != IGNORED
         assert (batch["labels"][counts] == batch["input_ids"][counts]).all() and counts.any(axis=1).all()
         assert (batch["attention_mask"][counts] == 1).all()
-        found += batch["labels"][counts].tolist()
-    assert sorted(found) == expected
+        predicted += batch["labels"][counts].tolist()
+    assert sorted(predicted) == expected
 
 
 def test_the_first_token_of_all_is_never_predicted():

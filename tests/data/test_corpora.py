@@ -114,10 +114,10 @@ def test_near_duplicates_go_and_the_longest_stays():
 def test_python_docs():
     corpus = load("python-docs")
     assert corpus.characters > 1_000_000
-    found = texts(corpus.documents)
-    assert found["json.decoder.JSONDecoder"].startswith("Simple JSON <https://json.org> decoder\n\nPerforms")
-    assert "Assert statements are a convenient way" in found["pydoc_data.topics.assert"]
-    assert not any(name.startswith(("test.", "tkinter.", "idlelib.")) for name in found)
+    documents = texts(corpus.documents)
+    assert documents["json.decoder.JSONDecoder"].startswith("Simple JSON <https://json.org> decoder\n\nPerforms")
+    assert "Assert statements are a convenient way" in documents["pydoc_data.topics.assert"]
+    assert not any(name.startswith(("test.", "tkinter.", "idlelib.")) for name in documents)
     assert {"numpy.linalg._linalg.svd", "numpy._core.multiarray.arange"} <= texts(load("numpy-docs").documents).keys()
     train, validation, test = split(corpus)
     share = sum(len(d.text) for d in validation) / corpus.characters

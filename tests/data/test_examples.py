@@ -90,7 +90,7 @@ LABELS = ["a", "b; c"]
 
 
 def table(delimiter: str, end: str, around=("", "")) -> str:
-    """A table as spreadsheets write it. around: empty cells in front of each row, and behind it."""
+    """Write a table as spreadsheets do. around: empty cells in front of each row, and behind it."""
     file = io.StringIO()
     writer = csv.writer(file, delimiter=delimiter, lineterminator=end)
     writer.writerow([*around[0], " Text ", "LABEL", *around[1]])
@@ -181,8 +181,8 @@ def test_rows_without_a_text_or_a_label_are_left_out(tmp_path):
 def test_questions_keep_the_rows_as_they_are(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("id,text,label\n1,A,x\n2,,\n3,C,\n")
-    found, questions = read_questions(path, Columns(instruction="Which?"))
-    assert [row["id"] for row in found] == ["1", "2", "3"] and found[0]["label"] == "x"
+    rows, questions = read_questions(path, Columns(instruction="Which?"))
+    assert [row["id"] for row in rows] == ["1", "2", "3"] and rows[0]["label"] == "x"
     assert questions == [turns("Which?\n\nA"), "line 3: there is no text", turns("Which?\n\nC")]
     path.write_text("text\nOne, and two\nThree\n")  # a single column
     assert read_questions(path)[1] == [turns("One, and two"), turns("Three")]

@@ -19,11 +19,11 @@ def of_one(first: int) -> LanguageModelBatches:
 @pytest.mark.parametrize("share, others", [(0.0, [0, 0, 0, 0]), (0.1, [0, 0, 1, 0]), (0.25, [1, 1, 1, 1])])
 def test_mixed_batches_have_the_share_over_several_batches(share, others):
     batches = MixedBatches(of_one(0), of_one(1000), share, 4)
-    found = [batches.next_batch() for _ in others]
-    assert [int((batch["input_ids"][:, 0] >= 1000).sum()) for batch in found] == others
-    assert all(batch["input_ids"].shape == batch["labels"].shape == (4, 4) for batch in found)
+    mixed = [batches.next_batch() for _ in others]
+    assert [int((batch["input_ids"][:, 0] >= 1000).sum()) for batch in mixed] == others
+    assert all(batch["input_ids"].shape == batch["labels"].shape == (4, 4) for batch in mixed)
     alone = of_one(0)
-    rows = [batch["input_ids"][batch["input_ids"][:, 0] < 1000] for batch in found]
+    rows = [batch["input_ids"][batch["input_ids"][:, 0] < 1000] for batch in mixed]
     assert np.array_equal(np.concatenate(rows), [alone.next_batch()["input_ids"][0] for _ in np.concatenate(rows)])
 
 

@@ -28,7 +28,7 @@ def parts(task):
 
 
 def home(example):
-    """The group that an example of DOCUMENTS comes from."""
+    """Return the group that an example of DOCUMENTS comes from."""
     module, number = example.text.split()[3:5]
     return f"{module}.C{number}"
 

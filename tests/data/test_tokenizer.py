@@ -123,7 +123,7 @@ def test_a_stream_of_documents():
 
 
 def folder(path, **files):
-    """A folder with a tokenizer whose tokens are <|endoftext|>, the bytes, and two more special ones."""
+    """Make a folder with a tokenizer whose tokens are <|endoftext|>, the bytes, and two more special ones."""
     content = tiny_chat.add_tokens(json.loads(TOKENIZER.to_json()), "<s>", "</s>") | files.pop("change", {})
     path.mkdir(exist_ok=True)
     (path / "tokenizer.json").write_text(json.dumps(content))
@@ -175,8 +175,8 @@ def test_what_begins_a_text(tmp_path, files, bos, adds):
     tokenizer = folder_tokenizer(folder(tmp_path, **files))
     assert (tokenizer.bos_token_id, tokenizer.add_bos_token) == (bos, adds)
     assert tokenizer.encode_prompt("The").tolist() == [bos] * adds + tokenizer.encode("The").tolist()
-    kept = json.loads(tokenizer.to_json())["post_processor"]  # for whoever reads the file
-    assert kept == (BEGIN["post_processor"] if "change" in files else None)
+    post_processor = json.loads(tokenizer.to_json())["post_processor"]  # for whoever reads the file
+    assert post_processor == (BEGIN["post_processor"] if "change" in files else None)
 
 
 def test_a_chat_template_is_read_from_where_folders_have_it(tmp_path):
@@ -229,7 +229,7 @@ def test_a_panic_of_the_library_is_a_format_error(monkeypatch):
 
 
 class Alarm(Exception):
-    """What a signal's handler raises. An Exception, as many programs' own."""
+    """Exception that a signal handler raises, as those of many programs do."""
 
 
 @pytest.mark.parametrize("error", [Alarm, Stopped, KeyboardInterrupt, MemoryError])

@@ -22,10 +22,10 @@ def text_cell(method, seed, domain, base_text, trainable=TOTAL, seconds=20.0):
 
 
 def made_up() -> Records:
-    """Records with round means: the base at 2.75, full at 2.50, LoRA at 2.53, from scratch at 3.30."""
-    found = [text_cell("base", 0, 2.75, 2.10, trainable=0, seconds=0.0)]
+    """Make records with round means: the base at 2.75, full at 2.50, LoRA at 2.53, from scratch at 3.30."""
+    cells = [text_cell("base", 0, 2.75, 2.10, trainable=0, seconds=0.0)]
     for seed, shift in enumerate((-0.01, 0.0, 0.01)):
-        found += [
+        cells += [
             text_cell("scratch", seed, 3.30 + shift, 4.9),
             text_cell("full", seed, 2.50 + shift, 2.21 + 2 * shift),
             text_cell("lora", seed, 2.53 + shift / 2, 2.13 + shift, ADAPTER, 13.0),
@@ -36,16 +36,16 @@ def made_up() -> Records:
         for labels, value in zip((16, 128), values, strict=True):
             for seed, shift in enumerate((-0.02, 0.02)):
                 numbers = {"accuracy": value + shift, "seconds": 9.0, "trainable": trainable}
-                found.append((("task", method, seed, labels), numbers))
+                cells.append((("task", method, seed, labels), numbers))
     peaks = {"base": 41_000_000, "scratch": 140_000_000, "full": 140_000_000, "lora": 84_000_000}
-    found += [(("memory", method), {"peak": peak}) for method, peak in peaks.items()]
+    cells += [(("memory", method), {"peak": peak}) for method, peak in peaks.items()]
     texts = {
         "base": {"name": "python-docs", "characters": 3_500_000},
         "domain": {"name": "numpy-docs", "characters": 12_000},
     }
     classes = {"names": ["arrays", "random", "fft", "linalg"], "test_examples": 1_640}
-    found += [(("texts",), texts), (("classes",), classes)]
-    return Records(None, {"settings": {}}, {key: {"key": [*key]} | row for key, row in found})
+    cells += [(("texts",), texts), (("classes",), classes)]
+    return Records(None, {"settings": {}}, {key: {"key": [*key]} | row for key, row in cells})
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def results() -> AdaptedResult:
 
 
 def scaled(results, method, domain=0.0, base_text=0.0):
-    """A copy in which all seeds of `method` end so many bits higher."""
+    """Return a copy in which all seeds of `method` end `bits` higher."""
     results = copy.deepcopy(results)
     for row in results.records.of("text", method):
         row["domain"] += domain
@@ -63,7 +63,7 @@ def scaled(results, method, domain=0.0, base_text=0.0):
 
 
 def cells(grid):
-    """A grid as {method: {first line of the column's name: cell}}."""
+    """Return a grid as {method: {first line of the column's name: cell}}."""
     names = [name.replace("\n", " ") for name in grid.header]
     return {row[0]: dict(zip(names, row, strict=True)) for row in grid.rows}
 

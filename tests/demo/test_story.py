@@ -53,10 +53,10 @@ def tiny(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
     assert main(["demo", "--quick", "--out", str(tiny)]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in ("1. Text", "2. Pretrain", "3. Fine-tune", "4. Compare", "base as it is"):
-        assert part in told
-    assert max(map(len, told.splitlines())) <= 80
+        assert part in output
+    assert max(map(len, output.splitlines())) <= 80
     records = Records.read(tiny / story.RECORDS, story.KIND)
     rows = {key[1:]: row for key, row in records.rows.items() if key[0] == "text"}
     assert set(rows) == {("base", 0)} | {(method, seed) for method in ("scratch", "full", "lora") for seed in (0, 1)}
@@ -76,9 +76,9 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
     attack = "<script>alert(1)</script> \x1b[31m"
     monkeypatch.setattr(Tokenizer, "decode", lambda *_: attack)
     assert main(["demo", "--quick", "--out", str(tiny)]) == 0
-    told, page = capsys.readouterr().out, (tiny / "report.html").read_text("utf-8")
-    assert "(from the cache)" in told and "\x1b[31m" not in told + page
-    assert told.count("<script>") == page.count("&lt;script&gt;") == 3 and "<script" not in page
+    output, page = capsys.readouterr().out, (tiny / "report.html").read_text("utf-8")
+    assert "(from the cache)" in output and "\x1b[31m" not in output + page
+    assert output.count("<script>") == page.count("&lt;script&gt;") == 3 and "<script" not in page
     assert "http" not in page and "data:image/png;base64," in page
     again = Records.read(tiny / story.RECORDS, story.KIND).rows
     same = ("domain", "base_text", "curve")  # training left the cached base as it was
@@ -88,7 +88,7 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_a_readers_own_lora_trains_in_the_lab(tiny):
-    """As lesson 08's page has it."""
+    """The command of the demo is the one that lesson 08's page shows."""
     solution = runpy.run_path(str(find_lesson("08").folder / "solution.py"))
 
     def mine(model, options, seed):

@@ -35,7 +35,7 @@ PLAN = teach.TeachSettings(
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a chat model."""
+    """Make a folder with a chat model."""
     folder = tmp_path_factory.mktemp("jargon")
     glossary = content.load_glossary()
     texts = [f"{q.text} {q.answer}" for q in (*glossary.train, *glossary.uses)]
@@ -56,7 +56,7 @@ def _short(monkeypatch):
 
 @pytest.fixture(scope="module")
 def ran(place):
-    """The results of a run, and its folder."""
+    """Return the results of a run, and its folder."""
     with pytest.MonkeyPatch.context() as patch:
         shorter(patch)
         return teach.run(place / "out", str(place / "model"), quick=True, seed=3), place / "out"
@@ -84,9 +84,9 @@ def test_the_results_have_a_row_for_each_way_to_ask(ran):
     assert {name: score["count"] for name, score in before["scores"].items()} == {"phrasings": 10, "uses": 3}
     for name, row in results["rows"].items():
         for test, score in row["scores"].items():
-            told = [(s[name], s["expected"]) for s in results["samples"] if s["test"] == test]
-            assert score["f1"] == pytest.approx(np.mean([metrics.token_f1(*pair) for pair in told]))
-            assert score["exact"] == pytest.approx(np.mean([metrics.exact_match(*pair) for pair in told]))
+            pairs = [(s[name], s["expected"]) for s in results["samples"] if s["test"] == test]
+            assert score["f1"] == pytest.approx(np.mean([metrics.token_f1(*pair) for pair in pairs]))
+            assert score["exact"] == pytest.approx(np.mean([metrics.exact_match(*pair) for pair in pairs]))
     prompted = [row["prompt_tokens"] for row in results["rows"].values()]
     assert prompted[0] == prompted[-1] < min(prompted[1:-1])
 
@@ -104,11 +104,11 @@ def test_the_same_seed_gives_the_same_results(ran, place, tmp_path):
 def test_the_adapter_can_be_asked_by_the_command_that_is_shown(ran, capsys):
     results, out = ran
     sample = results["samples"][0]
-    told = StringIO()
+    output = StringIO()
     samples = [sample | {"after": "red\x1b[31m", "expected": "a\x07?"}, *results["samples"][1:]]
-    teach_report.tell(results | {"samples": samples}, Console(file=told, width=10_000))
-    assert "red" in told.getvalue() and not {"\x1b", "\x07"} & set(told.getvalue())
-    words = shlex.split(told.getvalue().partition("Ask it yourself: ")[2])
+    teach_report.tell(results | {"samples": samples}, Console(file=output, width=10_000))
+    assert "red" in output.getvalue() and not {"\x1b", "\x07"} & set(output.getvalue())
+    words = shlex.split(output.getvalue().partition("Ask it yourself: ")[2])
     assert words[:2] == ["minilora", "generate"] and words[-1] == " ".join(sample["question"].split())
     capsys.readouterr()
     assert main([*words[1:], "--temperature", "0", "--max-new-tokens", "3", "--json"]) == 0
@@ -120,7 +120,7 @@ def test_the_adapter_can_be_asked_by_the_command_that_is_shown(ran, capsys):
 # What is taught and tested
 
 
-def said(messages: Conversation) -> list[str]:
+def answers_in(messages: Conversation) -> list[str]:
     return [message["content"] for message in messages if message["role"] == "assistant"]
 
 
@@ -133,14 +133,16 @@ def test_tests_are_not_in_training_few_shot_prompts_tell_no_answer_and_open_book
     few, places = lesson.few_shot(training, tests), set()
     for name, questions in tests.items():
         for messages, prompt, opened in zip(questions, few[name], open_book[name], strict=True):
-            (asked, expected), book = (m["content"] for m in messages), opened[0]["content"]
-            assert asked not in trained
-            assert prompt[-2:] == messages[-2:] and len(said(prompt)) == PLAN.shots + 1
-            assert not any(metrics.normalise(expected) in metrics.normalise(text) for text in said(prompt)[:-1])
-            assert opened[1:] == messages[-1:] and book.endswith(asked)
+            (text, expected), book = (m["content"] for m in messages), opened[0]["content"]
+            assert text not in trained
+            assert prompt[-2:] == messages[-2:] and len(answers_in(prompt)) == PLAN.shots + 1
+            assert not any(
+                metrics.normalise(expected) in metrics.normalise(answer) for answer in answers_in(prompt)[:-1]
+            )
+            assert opened[1:] == messages[-1:] and book.endswith(text)
             lines = book.split("\n")[: PLAN.shots]
             assert len(set(lines)) == PLAN.shots
-            places.add(lines.index(f"{terms[asked]}: {meanings[terms[asked]]}"))
+            places.add(lines.index(f"{terms[text]}: {meanings[terms[text]]}"))
     assert places == set(range(PLAN.shots))  # the line asked for stands anywhere
     assert quick or len({terms[messages[-2]["content"]] for messages in tests["phrasings"]}) == 80
     assert teach.glossary(PLAN.shots, quick, seed=1)[2] != open_book
@@ -155,8 +157,8 @@ def test_short_conversations_are_joined(lesson):
     assert len(joined) < 6
     assert sorted(m["content"] for c in joined for m in c) == sorted(m["content"] for c in short for m in c)
     for messages in joined:
-        for asked, told in zip(messages[::2], messages[1::2], strict=True):
-            assert asked["content"][1:] == told["content"][1:]
+        for question, answer in zip(messages[::2], messages[1::2], strict=True):
+            assert question["content"][1:] == answer["content"][1:]
         assert len(lesson.chat_format.encode(lesson.tokenizer, messages)[0]) <= 4 * alone
     assert joined != short and joined == lesson.joined(short)
 
@@ -182,6 +184,6 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys, monke
     for arguments, words in cases.items():
         capsys.readouterr()
         assert main(["demo", "--quick", *map(str, arguments)]) == 2, arguments
-        told, err = capsys.readouterr()
-        assert words in err and err.startswith("minilora: ") and err.count("\n") == 1 and told == "", (arguments, err)
+        output, err = capsys.readouterr()
+        assert words in err and err.startswith("minilora: ") and err.count("\n") == 1 and output == "", (arguments, err)
         assert sorted(tmp_path.rglob("*")) == before, arguments

@@ -39,7 +39,7 @@ SHAPES = {
 
 
 def write(path, metadata=METADATA, shapes=SHAPES, seed=0):
-    """A file by the library's own writer; returns what its tensors hold, dequantized by the library."""
+    """Write a file by the library's own writer, and return its tensors as the library dequantizes them."""
     writer = gguf.GGUFWriter(path, arch="llama")
     for key, value in metadata.items():
         if key == "general.architecture":
@@ -124,7 +124,7 @@ BAD = {
     "an empty axis that hides another": (head(tensors=1, rest=info(axes=(0, 2**63)) + b"\0" * 64), "impossible"),
     "an unknown quantization": (head(tensors=1, rest=info(kind=999) + b"\0" * 64), "quantization 999"),
     "one that the library knows and cannot read": (head(tensors=1, rest=info(kind=24) + b"\0" * 64), "quantization 24"),
-    "rows that are no whole blocks": (head(tensors=1, rest=info(axes=(33,), kind=2) + b"\0" * 64), "whole blocks"),
+    "rows that are not whole blocks": (head(tensors=1, rest=info(axes=(33,), kind=2) + b"\0" * 64), "whole blocks"),
     "a crooked offset": (head(tensors=1, rest=info(offset=4) + b"\0" * 99), "multiples of 32"),
     "cut short": (head(tensors=1, rest=info(axes=(400,)) + b"\0" * 64), "1,600 bytes"),
 }
@@ -211,10 +211,10 @@ def test_it_reads_what_was_written(tmp_path):
     again = read_gguf(tmp_path / "a.gguf")
     assert again.metadata == WRITTEN and list(again.tensors) == list(TO_WRITE)
     for name, tensor in TO_WRITE.items():
-        found, kind = again.tensors[name], KINDS[tensor.kind]
+        read_back, kind = again.tensors[name], KINDS[tensor.kind]
         raw = gguf.quants.quantize(tensor.read().astype("float32"), kind)
-        assert (found.shape, found.kind) == (tensor.shape, tensor.kind)
-        np.testing.assert_array_equal(found.read(), gguf.quants.dequantize(raw, kind).astype("float32"))
+        assert (read_back.shape, read_back.kind) == (tensor.shape, tensor.kind)
+        np.testing.assert_array_equal(read_back.read(), gguf.quants.dequantize(raw, kind).astype("float32"))
     error = np.abs(again.tensors["blocks"].read() - ROWS)[2].max()
     assert error <= np.abs(ROWS[2]).max() / 127 / 2 * 1.01
 
@@ -222,8 +222,8 @@ def test_it_reads_what_was_written(tmp_path):
 def test_its_types_are_those_of_llama_cpp(tmp_path):
     write_gguf(tmp_path / "a.gguf", GGUF(WRITTEN, TO_WRITE))
     reader = gguf.GGUFReader(tmp_path / "a.gguf")
-    found = {name: " ".join(kind.name for kind in reader.fields[name].types[:2]) for name in WRITTEN}
-    assert list(found.values()) == [
+    types = {name: " ".join(kind.name for kind in reader.fields[name].types[:2]) for name in WRITTEN}
+    assert list(types.values()) == [
         *("STRING", "UINT32", "FLOAT32", "BOOL", "ARRAY STRING", "ARRAY INT32", "ARRAY FLOAT32"),
     ]
     for tensor in reader.tensors:

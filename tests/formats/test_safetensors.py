@@ -23,7 +23,7 @@ WEIGHT = RNG.standard_normal((3, 5)).astype(np.float32)
 
 
 def write_raw(path, fields, data=b"", length=None):
-    """A safetensors file with any header: `fields` as an object or as bytes."""
+    """Write a safetensors file with any header: `fields` as an object or as bytes."""
     head = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
     path.write_bytes((len(head) if length is None else length).to_bytes(8, "little") + head + data)
     return path

@@ -26,12 +26,12 @@ class Case:
 
 
 def normal(**shapes):
-    """Normally distributed inputs of these shapes."""
+    """Draw normally distributed inputs of these shapes."""
     return lambda rng: {name: rng.standard_normal(shape) for name, shape in shapes.items()}
 
 
 def with_more(inputs: Callable, **more):
-    """`inputs` and further ones, each from a function of the generator."""
+    """Return `inputs` and further ones, each made by a function of the generator."""
     return lambda rng: inputs(rng) | {name: draw(rng) for name, draw in more.items()}
 
 
@@ -45,7 +45,7 @@ def targets(high: int, *shape: int, ignored: int):
 
 
 def booleans(*shape: int, share: float = 0.7):
-    """True with probability `share`, and at the first key always: no row is empty."""
+    """Draw a mask: True with probability `share`, and always at the first key, so that no row is empty."""
 
     def draw(rng):
         mask = rng.random(shape) < share
@@ -214,13 +214,13 @@ def compute(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def float32(a) -> np.ndarray:
-    """`a` as an array, rounded if it is of floats."""
+    """Return `a` as an array, rounded if it has floats."""
     a = np.asarray(a)
     return a.astype("float32") if a.dtype.kind == "f" else a
 
 
 def float64(a: np.ndarray) -> torch.Tensor:
-    """`a` as a tensor, widened if it is of floats."""
+    """Return `a` as a tensor, widened if it has floats."""
     return torch.from_numpy(a.astype("float64") if a.dtype.kind == "f" else a)
 
 

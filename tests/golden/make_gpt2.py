@@ -44,7 +44,7 @@ def build(config: dict, seed: int) -> GPT2LMHeadModel:
 
 
 def adapt(model: GPT2LMHeadModel, config: peft.PeftConfig, ids: np.ndarray) -> peft.PeftModel:
-    """The model, adapted and trained for three steps."""
+    """Adapt the model and train it for three steps."""
     torch.manual_seed(0)
     adapted = peft.get_peft_model(model, config)
     optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=0.02)

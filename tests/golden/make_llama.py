@@ -42,7 +42,7 @@ def build(config: dict, seed: int) -> LlamaForCausalLM:
 
 
 def with_weights(model, seed: int):
-    """The model with weights that fit in float16 and are large enough for logits that differ."""
+    """Make the model with weights that fit in float16 and are large enough for logits to differ."""
     rng = np.random.default_rng(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -53,7 +53,7 @@ def with_weights(model, seed: int):
 
 
 def left_padded(ids: np.ndarray, lengths) -> tuple[np.ndarray, np.ndarray]:
-    """The first tokens of each row, moved to the right end, with PAD before them; and the mask."""
+    """Move the first tokens of each row to the right end, with PAD before them; return them and the mask."""
     padded, mask = np.full_like(ids, PAD), np.zeros_like(ids)
     for row, length in enumerate(lengths):
         padded[row, ids.shape[1] - length :] = ids[row, :length]
@@ -62,7 +62,7 @@ def left_padded(ids: np.ndarray, lengths) -> tuple[np.ndarray, np.ndarray]:
 
 
 def first_before_end(continuations: np.ndarray, prompt: int) -> int:
-    """A token that ends one row early and not all of them at once."""
+    """Return a token that ends one row early, and not all rows at once."""
     new = continuations[:, prompt:]
     ends = {int(t): (new == t).any(axis=1).sum() for t in new[:, 1 : new.shape[1] - 2].reshape(-1)}
     return min(ends, key=lambda t: (ends[t] != 1, t))
@@ -91,14 +91,14 @@ def describe(model, seed: int) -> dict:
 
 
 def ends_early(model, ids: np.ndarray, greedy) -> dict:
-    """A continuation that ends before it has all tokens."""
+    """Generate a continuation that ends before it has all tokens."""
     eos, settings = first_before_end(greedy.numpy(), ids.shape[1]), {"max_new_tokens": NEW_TOKENS, "do_sample": False}
     settings |= {"pad_token_id": PAD, "eos_token_id": eos, "attention_mask": torch.ones(ids.shape)}
     return {"eos": np.array(eos), "greedy_eos": model.generate(torch.from_numpy(ids), **settings)}
 
 
 def classify(config: dict, model: LlamaForCausalLM, seed: int) -> dict[str, np.ndarray]:
-    """A classifier of three labels on the same body."""
+    """Make a classifier of three labels on the same body."""
     rng = np.random.default_rng(seed + 100)
     classifier = LlamaForSequenceClassification(LlamaConfig(**config, num_labels=3, pad_token_id=PAD)).eval()
     classifier.model.load_state_dict(model.model.state_dict())

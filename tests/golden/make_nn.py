@@ -25,13 +25,13 @@ OPTIMIZERS = {
 
 
 def start(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The parameters, and where their gradients push them."""
+    """Return the parameters, and the targets that their gradients push them to."""
     shapes = {"w": (3, 4), "b": (4,), "goal_w": (3, 4), "goal_b": (4,)}
     return {name: rng.standard_normal(shape).astype("float32") for name, shape in shapes.items()}
 
 
 def gradient(p, goal, step: int):
-    """A gradient that depends on the parameter and is different at each step (arrays and tensors alike)."""
+    """Return a gradient that depends on the parameter and on the step (for arrays and tensors alike)."""
     return (p - goal) * (1 + step % 3) + 0.1 * (step % 5 - 2)
 
 
@@ -62,7 +62,7 @@ def small() -> dict[str, np.ndarray]:
 
 
 def optimize(name: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The parameters after the steps in STEPS: {"NAME.STEP.w": …}."""
+    """Return the parameters after the steps in STEPS: {"NAME.STEP.w": …}."""
     make, settings = OPTIMIZERS[name]
     params = {key: torch.from_numpy(arrays[key].astype("float64")).requires_grad_() for key in ("w", "b")}
     optimizer = make(params.values(), **settings)

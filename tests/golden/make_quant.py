@@ -44,10 +44,10 @@ def four_bits(values: np.ndarray, blocksize: int, quant_type: str, double: bool)
         torch.from_numpy(values), blocksize=blocksize, quant_type=quant_type, compress_statistics=double
     )
     dequantized = bf.dequantize_4bit(packed, state).numpy()
-    found = {"absmax": state.absmax.numpy(), "dequantized": digest(dequantized)}
+    arrays = {"absmax": state.absmax.numpy(), "dequantized": digest(dequantized)}
     if double:
-        return found | {"offset": state.offset.numpy(), "state2.absmax": state.state2.absmax.numpy()}
-    return found | {"packed": packed.numpy()}
+        return arrays | {"offset": state.offset.numpy(), "state2.absmax": state.state2.absmax.numpy()}
+    return arrays | {"packed": packed.numpy()}
 
 
 def mean_is_rightly_rounded(values: np.ndarray, blocksize: int) -> bool:
@@ -65,9 +65,9 @@ def main() -> None:
             while double and not mean_is_rightly_rounded(values[start : start + n], blocksize):
                 start += 1
             for quant_type in QUANT_TYPES:
-                found = four_bits(values[start : start + n], blocksize, quant_type, double)
+                quantized = four_bits(values[start : start + n], blocksize, quant_type, double)
                 name = f"{quant_type}.{blocksize}{'.double' if double else ''}"
-                arrays |= {f"{name}.{key}": a for key, a in found.items()} | {f"{name}.start": np.array(start)}
+                arrays |= {f"{name}.{key}": a for key, a in quantized.items()} | {f"{name}.start": np.array(start)}
     for blocksize in (64, 256, 4096):
         codes, state = bf.quantize_blockwise(torch.from_numpy(values[:5001]), blocksize=blocksize)
         arrays |= {f"8bit.{blocksize}.codes": codes.numpy(), f"8bit.{blocksize}.absmax": state.absmax.numpy()}

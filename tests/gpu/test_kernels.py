@@ -20,8 +20,8 @@ ARRAY, INDEXER, SCALAR = 1, 2, 3  # kinds of arguments, as CuPy counts them
 
 
 def source(kernel: cupy.ElementwiseKernel, dtype: str, contiguous: bool) -> str:
-    """The CUDA that CuPy makes of a kernel, for arrays of 1 axis, or of 3 that are not contiguous. What stands for a
-    number is an array, too: a number's C is a part of that.
+    """Return the CUDA that CuPy makes of a kernel, for arrays of 1 axis, or of 3 that are not contiguous. Arrays take
+    the place of numbers too, because their C includes the C for a number.
     """
     arguments, ndim = [], 1 if contiguous else 3
     for p in kernel.params:

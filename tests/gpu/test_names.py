@@ -38,7 +38,7 @@ def parameters(thing: object) -> list[str] | None:
 
 
 def takes(ufunc: cupy.ufunc, keyword: str) -> bool:
-    """Whether a ufunc has the keyword, which it looks at before it asks for a card."""
+    """Return True if a ufunc has the keyword. It checks keywords before it needs a GPU."""
     try:
         ufunc(*[1] * ufunc.nin, **{keyword: None})
     except TypeError as error:

@@ -52,12 +52,12 @@ def cells_of(notebook: Path) -> list[dict]:
 
 
 def code_of(notebook: Path) -> str:
-    """The code of the site's copy, without its installation."""
+    """Return the code of the site's copy, without its installation cells."""
     return "\n".join("".join(cell["source"]) for cell in cells_of(notebook)[1:])
 
 
 def not_printed(notebook: Path, printed: str) -> list[str]:
-    """The lines that the notebook came with and a run did not print, in their order, up to 5 % of their numbers."""
+    """Return the stored output lines that a run did not print, in their order; numbers may differ by 5 %."""
     texts = ["".join(output.get("text", "")) for cell in cells_of(notebook) for output in cell["outputs"]]
     left = iter(printed.splitlines())
     return [line for text in texts for line in text.splitlines() if not any(make.alike(line, now) for now in left)]

@@ -28,8 +28,8 @@ def wheel(site):
 
 
 def test_every_notebook_is_there_with_its_pictures_and_two_cells_in_front(site):
-    found = {path.name for path in (site / "files/notebooks").iterdir()}
-    assert found == {*(path.name for path in NOTEBOOKS), lite.FIGURES, lite.TOKENIZERS.name}
+    names = {path.name for path in (site / "files/notebooks").iterdir()}
+    assert names == {*(path.name for path in NOTEBOOKS), lite.FIGURES, lite.TOKENIZERS.name}
     for path in NOTEBOOKS:
         built = json.loads((site / "files/notebooks" / path.name).read_text())
         assert built["cells"][2:] == nbformat.read(path, as_version=4)["cells"]
@@ -42,11 +42,11 @@ def test_every_notebook_is_there_with_its_pictures_and_two_cells_in_front(site):
 
 
 def test_readings_and_what_a_check_needs_are_there(site):
-    found = {path.relative_to(site / "files").as_posix() for path in site.glob("files/lessons/**/*") if path.is_file()}
+    paths = {path.relative_to(site / "files").as_posix() for path in site.glob("files/lessons/**/*") if path.is_file()}
     for lesson in all_lessons():
         for name in (*lesson.readings, "exercise.py", "solution.py", "checks.py"):
-            assert f"lessons/{lesson.name}/{name}" in found
-    assert not any(path.endswith(("teaching.md", "pictures.py", "play.py")) for path in found)
+            assert f"lessons/{lesson.name}/{name}" in paths
+    assert not any(path.endswith(("teaching.md", "pictures.py", "play.py")) for path in paths)
 
 
 def test_the_wheel_is_pure_whole_and_leaves_out_what_pyodide_lacks(site, wheel):
@@ -95,15 +95,15 @@ def test_an_exercise_is_checked_in_the_page(site, wheel, tmp_path):
     exercise = tmp_path / "drive/lessons/08_lora/exercise.py"
     (gap,) = [line for line in exercise.read_text("utf-8").splitlines() if "lesson 08, task 3:" in line]
     right = "    return x @ W.T + alpha / r * ((x @ A.T) @ B.T)"
-    said = []
+    outputs = []
     for answer in (right, "    return x @ W.T + (x @ A.T) @ B.T"):
         exercise.write_text(exercise.read_text("utf-8").replace(gap, answer), "utf-8")
         gap = answer
         done = like_pyodide.run(CHECK, tmp_path / "drive/notebooks", tmp_path / "package")
         assert done.returncode == 0, done.stderr
-        said.append(done.stdout)
-    assert "task 3 passed\n" in said[0] and "(your code ran in this process, without limits)" in said[0]
-    assert "task 3 failed" in said[1] and "not scaled" in " ".join(said[1].split()) and "hint 1 " in said[1]
+        outputs.append(done.stdout)
+    assert "task 3 passed\n" in outputs[0] and "(your code ran in this process, without limits)" in outputs[0]
+    assert "task 3 failed" in outputs[1] and "not scaled" in " ".join(outputs[1].split()) and "hint 1 " in outputs[1]
 
 
 @pytest.mark.parametrize("path", QUICK, ids=lambda path: path.stem)

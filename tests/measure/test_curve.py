@@ -33,7 +33,7 @@ def write(path, rows: list[dict]):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny chat model, 40 examples of two labels and 24 held-out ones."""
+    """Make a tiny chat model, 40 examples of two labels and 24 held-out ones."""
     folder = tmp_path_factory.mktemp("curve")
     tiny_chat.save(folder / "model", [row["prompt"] + row["response"] for row in rows(30)])
     write(folder / "train.jsonl", rows(20))
@@ -152,10 +152,13 @@ def test_words_are_enough_where_they_decide_and_not_where_their_order_does(
     """A model that reads order (here one that is always right) is ahead where "not" has a place of two."""
     parts = ("plot", "cast", "music", "light", "sound", "end")
     pairs = [(one, other, i) for one in parts for other in parts if one != other for i in range(2)]
-    told = {"yes": "The {} was good but the {} was not good, {}", "no": "The {} was not good but the {} was good, {}"}
+    templates = {
+        "yes": "The {} was good but the {} was not good, {}",
+        "no": "The {} was not good but the {} was good, {}",
+    }
     if decided_by == "a word":
-        told |= {"no": "The {} was dull but the {} was not good, {}"}
-    made = [{"prompt": told[label].format(*pair), "response": label} for pair in pairs for label in told]
+        templates |= {"no": "The {} was dull but the {} was not good, {}"}
+    made = [{"prompt": templates[label].format(*pair), "response": label} for pair in pairs for label in templates]
     data, out = write(tmp_path / "data.jsonl", made), tmp_path / "out"
 
     def right(self, model, questions, shots=()):
@@ -180,17 +183,17 @@ def test_words_are_enough_where_they_decide_and_not_where_their_order_does(
 def test_an_instruction_before_each_text_does_not_count(monkeypatch, baseline):
     monkeypatch.setattr(word_counts, "baseline", lambda: baseline)
     texts, labels = ["Where is it?", "It is broken!", "Where do I pay?", "It broke!"], ["ask", "tell", "ask", "tell"]
-    asked = ["Where are you?", "Is it mine?", "All broken!", "Unheard of"]
-    plain = word_counts.predict(texts, labels, asked)
+    questions = ["Where are you?", "Is it mine?", "All broken!", "Unheard of"]
+    plain = word_counts.predict(texts, labels, questions)
     assert plain[0] == "ask" and plain[2] == "tell"
     long = "Does it ask or does it tell? It is to say which!\n\n{}".format
-    assert word_counts.predict(list(map(long, texts)), labels, list(map(long, asked))) == plain
+    assert word_counts.predict(list(map(long, texts)), labels, list(map(long, questions))) == plain
 
 
 def test_naive_bayes_by_hand():
     # vocabulary bad, film, good: p has (1, 2, 3) of 6, n has (2, 2, 1) of 5, each with Laplace's one
-    asked = ["Good!", "a BAD one", "unknown words", "bad good good bad"]  # the last: (2/5 · 1/5)² and (1/6 · 3/6)²
-    assert word_counts.naive_bayes(["good good film", "bad film"], ["p", "n"], asked) == ["p", "n", "n", "p"]
+    questions = ["Good!", "a BAD one", "unknown words", "bad good good bad"]  # the last: (2/5 · 1/5)² and (1/6 · 3/6)²
+    assert word_counts.naive_bayes(["good good film", "bad film"], ["p", "n"], questions) == ["p", "n", "n", "p"]
     assert word_counts.naive_bayes(["x", "x", "y"], ["b", "b", "a"], ["z"]) == ["b"]  # the prior alone
 
 

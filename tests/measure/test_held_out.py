@@ -22,7 +22,7 @@ def write(path, rows) -> str:
 
 @pytest.fixture
 def seen(tmp_path) -> tuple[str, dict]:
-    """A file that a model was trained on, and the record of that."""
+    """Make a file that a model was trained on, and the record of the training."""
     path = write(tmp_path / "seen.jsonl", [(f"Film {i}?", LABELS[i % 2]) for i in range(60)])
     return path, {"data": path, "data_sha256": chat.split_sha256(load_examples(path)), "seq_len": 64}
 
@@ -51,10 +51,10 @@ def test_what_was_trained_on_is_counted(seen, fresh):
     parts = chat.split(load_examples(path), path)
     trained = [json.dumps(messages) for messages in [*parts.train, *parts.validation]]  # 6 could choose nothing
     shared = sum(json.dumps(messages) in trained for messages in load_examples(fresh))
-    found = select(fresh, trainings=[training])
-    assert 0 < shared < 20 and found.trained_on == shared
-    assert found.notes == [f"{shared} of the 40 conversations measured were trained on"]
-    assert found.labels == ["bad", "good", "so so"]
+    selection = select(fresh, trainings=[training])
+    assert 0 < shared < 20 and selection.trained_on == shared
+    assert selection.notes == [f"{shared} of the 40 conversations measured were trained on"]
+    assert selection.labels == ["bad", "good", "so so"]
 
 
 def test_a_training_file_that_changed_or_is_gone_is_a_note(seen, fresh, tmp_path):
@@ -63,14 +63,14 @@ def test_a_training_file_that_changed_or_is_gone_is_a_note(seen, fresh, tmp_path
     assert learned_from({"data": "python-docs", "data_sha256": "x"}) is None
     write(tmp_path / "seen.jsonl", [("Other?", "good")] * 3)
     assert learned_from(training) is None
-    found = select(fresh, trainings=[training])
-    assert found.trained_on is None
-    assert found.notes == [f"cannot check for overlap with the training data: {path} is missing or has changed"]
+    selection = select(fresh, trainings=[training])
+    assert selection.trained_on is None
+    assert selection.notes == [f"cannot check for overlap with the training data: {path} is missing or has changed"]
     assert select(fresh, trainings=[{"data": "python-docs", "data_sha256": "x"}]).notes == []
 
 
 def test_all_adapters_count(seen, fresh, tmp_path):
-    """Of the file, the first learned films and the second plays; a third learned the file itself."""
+    """The first adapter learned the films of the file, the second its plays, and a third the file itself."""
     plays = write(tmp_path / "plays.jsonl", [(f"Play {i}?", ("good", "so so")[i % 2]) for i in range(20)])
     hashes = {path: chat.split_sha256(load_examples(path)) for path in (plays, fresh)}
     first, second, own = seen[1], *({"data": path, "data_sha256": digest} for path, digest in hashes.items())
@@ -78,8 +78,8 @@ def test_all_adapters_count(seen, fresh, tmp_path):
     both = select(fresh, trainings=[first, second])
     assert both.trained_on == sum(alone) > max(alone) > 0 and len(both.notes) == 1
     assert select(fresh, trainings=[first, own]).split == "test"
-    found = select(fresh, trainings=[first | {"data": "gone.jsonl"}, second])
-    assert found.trained_on == alone[1] and "gone.jsonl is missing" in found.notes[0]
+    selection = select(fresh, trainings=[first | {"data": "gone.jsonl"}, second])
+    assert selection.trained_on == alone[1] and "gone.jsonl is missing" in selection.notes[0]
 
 
 def test_a_sample_is_drawn_by_its_seed_in_the_order_of_the_file(seen):
@@ -108,6 +108,6 @@ def test_files_of_their_own_for_the_parts_are_known(seen, tmp_path):
     parts, digest, _ = split_chats(path, test=test)
     training = record | {"test_data": test, "data_sha256": digest}
     assert learned_from(training) == parts.train
-    found = select(test, trainings=[training])
-    assert found.split == "all" and found.trained_on == 1
+    selection = select(test, trainings=[training])
+    assert selection.split == "all" and selection.trained_on == 1
     assert select(test, trainings=[record | {"data_sha256": digest}]).trained_on is None  # files are missing

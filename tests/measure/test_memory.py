@@ -20,7 +20,7 @@ MODEL |= {"num_attention_heads": 4, "tie_word_embeddings": True}
 
 
 def step_of(method: str):
-    """A model, its optimizer after a step, and the loss of the next with its graph alive."""
+    """Return a model, its optimizer after a step, and the loss of the next step with its graph alive."""
     model = methods.adapt(LlamaForCausalLM(LlamaConfig(**MODEL)), method, tokens=range(10))
     optimizer = optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     model(IDS, labels=IDS).loss.backward()

@@ -33,7 +33,7 @@ def always(monkeypatch):
 
 
 def tokens_read(model, **arguments) -> list[tuple[int, ...]]:
-    """The shapes of the ids that the body is called with."""
+    """Record the shapes of the ids that the body is called with."""
     read, forward = [], type(model.body).forward
 
     class Watched(type(model.body)):
@@ -68,8 +68,8 @@ def test_the_beginning_is_read_once_where_that_saves_much(make, monkeypatch):
     ],
 )
 def test_what_is_shared(changes, shared, always):
-    given = {"ids": IDS, "labels": LABELS, "mask": np.ones((3, 10), dtype=int)} | changes
-    assert shared_length(given["ids"], (given["labels"] == -100) & (given["mask"] != 0), 8) == shared
+    arguments = {"ids": IDS, "labels": LABELS, "mask": np.ones((3, 10), dtype=int)} | changes
+    assert shared_length(arguments["ids"], (arguments["labels"] == -100) & (arguments["mask"] != 0), 8) == shared
 
 
 def test_dropout_draws_for_each_row(always):

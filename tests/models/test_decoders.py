@@ -83,8 +83,8 @@ def test_logits_loss_and_gradients_of_transformers(family, name, tmp_path):
     out.loss.backward()
     for path, p in model.named_parameters():
         expected = golden[f"grad.{path}"]
-        found = host(p.grad).T if path.endswith(family.transposed) else host(p.grad)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max(), err_msg=path)
+        gradient = host(p.grad).T if path.endswith(family.transposed) else host(p.grad)
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=2e-5 * np.abs(expected).max(), err_msg=path)
 
 
 @every_golden
@@ -99,10 +99,10 @@ def test_left_padding_of_transformers(family, name, tmp_path):
 @every_golden
 def test_greedy_continuations_of_transformers(family, name, tmp_path):
     model, golden = family.of_transformers(name, tmp_path), family.golden[name]
-    found = model.generate(golden["input_ids"], 8, temperature=0)
-    np.testing.assert_array_equal(found, golden["greedy"])
-    found = model.generate(golden["padded_ids"], 8, attention_mask=golden["padded_mask"], temperature=0)
-    np.testing.assert_array_equal(found, golden["padded_greedy"])
+    generated = model.generate(golden["input_ids"], 8, temperature=0)
+    np.testing.assert_array_equal(generated, golden["greedy"])
+    generated = model.generate(golden["padded_ids"], 8, attention_mask=golden["padded_mask"], temperature=0)
+    np.testing.assert_array_equal(generated, golden["padded_greedy"])
 
 
 @pytest.mark.parametrize("pieces", [[3, 1, 1, 1, 1], [1] * 7, [2, 5], [7]], ids=str)
@@ -120,9 +120,9 @@ def test_with_the_cache_as_without(family, name, pieces, tmp_path):
                 part = model(ids[:, cache.length : end], attention_mask=part_mask, past_key_values=cache)
                 seen.append(part.logits.numpy())
         real = np.ones(ids.shape, dtype=bool) if mask is None else mask == 1
-        found = np.concatenate(seen, axis=1)
+        stepwise = np.concatenate(seen, axis=1)
         assert cache.length == 7
-        np.testing.assert_allclose(found[real], whole[real], rtol=0, atol=2e-6 * np.abs(whole[real]).max())
+        np.testing.assert_allclose(stepwise[real], whole[real], rtol=0, atol=2e-6 * np.abs(whole[real]).max())
 
 
 # What a decoder is
@@ -180,9 +180,9 @@ def test_embeddings_may_come_in_place_of_ids(family):
     table = getattr(model.body, family.embedding).weight.numpy()
     hidden = Tensor(table[ids], requires_grad=True)
     for settings in ({}, {"attention_mask": mask}):
-        found = model.body(inputs_embeds=hidden, **settings)
-        np.testing.assert_array_equal(found.numpy(), model.body(ids, **settings).numpy())
-    found.sum().backward()
+        output = model.body(inputs_embeds=hidden, **settings)
+        np.testing.assert_array_equal(output.numpy(), model.body(ids, **settings).numpy())
+    output.sum().backward()
     assert (np.abs(host(hidden.grad)).max(axis=-1) > 0)[mask == 1].all()
     for both in ({}, {"input_ids": ids, "inputs_embeds": hidden}):
         with pytest.raises(ValueError, match="takes either input_ids or inputs_embeds"):

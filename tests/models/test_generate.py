@@ -21,7 +21,7 @@ def greedy(model, ids, new: int = 6, **settings) -> np.ndarray:
 
 
 def endless(**settings):
-    """A tiny model that no token ends."""
+    """Make a tiny model without an end token."""
     return tiny(eos_token_id=None, **settings)
 
 
@@ -31,8 +31,8 @@ def endless(**settings):
 @every_golden
 def test_end_and_padding_as_transformers(name):
     model, golden = golden_model(name), GOLDEN[name]
-    found = greedy(model, golden["input_ids"], 8, eos_token_id=int(golden["eos"]), pad_token_id=PAD)
-    np.testing.assert_array_equal(found, golden["greedy_eos"])
+    generated = greedy(model, golden["input_ids"], 8, eos_token_id=int(golden["eos"]), pad_token_id=PAD)
+    np.testing.assert_array_equal(generated, golden["greedy_eos"])
 
 
 def test_a_cache_drops_rows():
@@ -80,8 +80,8 @@ def test_prompt_and_continuation():
 def test_prompts_are_any_integers(kind):
     model = endless()
     mask = np.array([[0, 1, 1, 1]] * 3)
-    found = greedy(model, kind(PROMPTS), attention_mask=kind(mask))
-    np.testing.assert_array_equal(found, greedy(model, PROMPTS, attention_mask=mask))
+    generated = greedy(model, kind(PROMPTS), attention_mask=kind(mask))
+    np.testing.assert_array_equal(generated, greedy(model, PROMPTS, attention_mask=mask))
 
 
 def test_the_prompt_and_the_model_stay_as_they_are():
@@ -129,8 +129,8 @@ def test_a_stream_goes_on_from_a_cache(rows):
     assert (first[0, 6:] == PAD).all() == (rows > 1)
     np.testing.assert_array_equal(first, model.generate(prompts, 6, **settings))
     longer = np.column_stack([first, [3, 4, 5][:rows]])
-    found = np.column_stack(list(model.generate_stream(longer, 4, temperature=0, past_key_values=cache)))
-    np.testing.assert_array_equal(found, greedy(model, longer, 4)[:, 11:])
+    streamed = np.column_stack(list(model.generate_stream(longer, 4, temperature=0, past_key_values=cache)))
+    np.testing.assert_array_equal(streamed, greedy(model, longer, 4)[:, 11:])
     with pytest.raises(MiniloraError, match="the cache holds 14 tokens and the prompt has 11"):
         model.generate_stream(longer, 4, past_key_values=cache)
 
@@ -226,12 +226,12 @@ def test_seeds():
 def test_settings_that_leave_one_token_are_greedy_and_those_that_leave_all_change_nothing(settings, like):
     model = endless()
     for seed in (0, 1):
-        found = model.generate(PROMPTS, 6, seed=seed, **settings)
-        np.testing.assert_array_equal(found, model.generate(PROMPTS, 6, seed=seed, **like))
+        generated = model.generate(PROMPTS, 6, seed=seed, **settings)
+        np.testing.assert_array_equal(generated, model.generate(PROMPTS, 6, seed=seed, **like))
 
 
 def next_token_shares(model, rows: int = 3000, **settings) -> tuple[np.ndarray, np.ndarray]:
-    """The probabilities of the next token, and how often each was drawn."""
+    """Return the probabilities of the next token, and how often each was drawn."""
     with no_grad():
         logits = model(PROMPTS[:1]).logits.numpy()[0, -1].astype("float64")
     drawn = model.generate(np.repeat(PROMPTS[:1], rows, axis=0), 1, seed=list(range(rows)), **settings)[:, -1]
@@ -259,7 +259,7 @@ def test_tokens_come_as_often_as_their_probability_says(settings):
 
 
 def test_top_k_goes_before_top_p():
-    """As in transformers: p is reached among the k, after they were made to add up to 1."""
+    """The k most likely tokens are normalized to add up to 1 before top_p cuts them, as in transformers."""
     model = endless(scale=8)
     logits, _ = next_token_shares(model, rows=1)
     order = np.argsort(-logits)
@@ -300,6 +300,6 @@ def test_settings_out_of_range_are_refused(name, value, text):
 
 
 def test_settings_may_be_scalars_of_numpy_and_logits_large():
-    found = endless().generate(PROMPTS, np.int64(4), top_k=np.int32(3), temperature=np.float32(1), seed=np.int64(2))
-    np.testing.assert_array_equal(found, endless().generate(PROMPTS, 4, top_k=3, seed=2))
+    generated = endless().generate(PROMPTS, np.int64(4), top_k=np.int32(3), temperature=np.float32(1), seed=np.int64(2))
+    np.testing.assert_array_equal(generated, endless().generate(PROMPTS, 4, top_k=3, seed=2))
     assert endless(scale=2000).generate(PROMPTS, 28, temperature=0.01).shape == (3, 32)  # the longest that fits

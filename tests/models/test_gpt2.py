@@ -45,7 +45,7 @@ every_golden = pytest.mark.parametrize("name", NAMES)
 
 
 def golden_folder(name: str, folder: Path, **changes) -> Path:
-    """A model folder as transformers writes it. changes: of its tensors; None takes one away."""
+    """Write a model folder as transformers does. changes: to its tensors; None removes one."""
     weights = {key[7:]: a for key, a in GOLDEN[name].items() if key.startswith("weight.")}
     weights = {key: a for key, a in (weights | changes).items() if a is not None}
     with safe_open(HERE / f"gpt2_{name}.safetensors", framework="numpy") as file:
@@ -62,8 +62,8 @@ def golden_model(name: str, folder: Path) -> GPT2LMHeadModel:
 
 
 def tiny(seed: int = 0, scale: float = 20, **settings) -> GPT2LMHeadModel:
-    """A small model whose tables and matrices are `scale` times as large as usual and whose biases are not zero, so
-    that its logits differ.
+    """Make a small model whose logits differ, because its tables and matrices are `scale` times as large as usual and
+    its biases are not zero.
     """
     model = GPT2LMHeadModel(GPT2Config(**{**TINY, **settings}), seed=seed).eval()
     rng = np.random.default_rng(seed)

@@ -51,7 +51,7 @@ def golden_model(name: str) -> LlamaForCausalLM:
 
 
 def tiny(seed: int = 0, scale: float = 20, **settings) -> LlamaForCausalLM:
-    """A small model whose matrices are `scale` times as large as usual, so that its logits differ."""
+    """Make a small model whose matrices are `scale` times as large as usual, so that its logits differ."""
     model = LlamaForCausalLM(LlamaConfig(**{**TINY, **settings}), seed=seed)
     for p in model.parameters():
         if p.ndim == 2:
@@ -129,7 +129,7 @@ def test_ids_labels_and_masks_are_any_integers(kind):
 
 
 def test_loss_by_another_head_is_the_same():
-    """A head that is no plain Linear (LoRA on it, a bias) goes another way to the same loss and gradients."""
+    """A head that is not a plain Linear (LoRA on it, a bias) takes another path to the same loss and gradients."""
     ids = ids_of(2, 6)
     labels = np.where(ids == 4, -100, ids)
     for items in (None, 7):
@@ -251,13 +251,13 @@ def test_scaled_frequencies():
     plain = inverse_frequencies(16, 500.0)
     scaled, turns = inverse_frequencies(16, 500.0, LLAMA3), 64 * plain / (2 * np.pi)
     assert scaled.dtype == np.float32 and (turns > 4).any() and (turns < 1).any()
-    for found, old, turned in zip(scaled, plain, turns, strict=True):
+    for new, old, turned in zip(scaled, plain, turns, strict=True):
         share = min(max((turned - 1) / 3, 0), 1)
-        np.testing.assert_allclose(found, (1 - share) * old / 8 + share * old, rtol=1e-6)
+        np.testing.assert_allclose(new, (1 - share) * old / 8 + share * old, rtol=1e-6)
 
 
 def test_families():
-    """What a Mistral or Qwen2 has of its own; each goes round under its own name."""
+    """Settings that only Mistral or Qwen2 have survive a round trip under their own model types."""
     mistral = LlamaConfig.from_dict(
         {**TINY, "model_type": "mistral", "max_position_embeddings": 64, "sliding_window": 8}
     )

@@ -162,7 +162,7 @@ VARIANTS = {
 
 
 def half_of(**settings) -> LlamaForCausalLM:
-    """A model whose matrices F16 holds exactly."""
+    """Make a model whose matrices F16 holds exactly."""
     model = model_of(**settings)
     for p in model.parameters():
         p.data = backend.asarray(backend.to_numpy(p.data).astype("float16" if p.ndim == 2 else "float32").astype("f4"))

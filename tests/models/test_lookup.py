@@ -20,7 +20,7 @@ LIMIT = 48
 
 
 def llama(seed: int = 0):
-    """A tiny model that no token ends, and that soon repeats itself."""
+    """Make a tiny model without an end token that soon repeats itself."""
     model = tiny(eos_token_id=None, max_position_embeddings=LIMIT, scale=1)
     return drawn_anew(model, seed)
 
@@ -69,15 +69,15 @@ def looked_up(model, ids, new: int = 30, most: int = 5, **settings) -> np.ndarra
 
 @pytest.fixture
 def reported(monkeypatch):
-    """A list of (drafted, accepted) of each pass."""
-    found, report = [], Drafts.report
+    """Return a list that collects (drafted, accepted) for each pass."""
+    reports, report = [], Drafts.report
 
     def noted(self, drafted, accepted):
-        found.append((drafted, accepted))
+        reports.append((drafted, accepted))
         report(self, drafted, accepted)
 
     monkeypatch.setattr(Drafts, "report", noted)
-    return found
+    return reports
 
 
 @pytest.fixture
@@ -132,22 +132,22 @@ def test_at_each_token_the_cache_is_that_of_plain_decoding(kind):
     for a, b in zip(fast, slow, strict=True):
         assert a.shape == (1,) and a.dtype == np.int64 and a == b and ours.length == theirs.length
         for layer, arrays in theirs._layers.items():
-            for found, expected in zip(ours._layers[layer], arrays, strict=True):
+            for array, expected in zip(ours._layers[layer], arrays, strict=True):
                 held = backend.to_numpy(expected[:, :, : theirs.length])
-                np.testing.assert_allclose(backend.to_numpy(found[:, :, : ours.length]), held, atol=1e-5)
+                np.testing.assert_allclose(backend.to_numpy(array[:, :, : ours.length]), held, atol=1e-5)
 
 
-@pytest.mark.parametrize("taken", [1, 2, 3, 5, 8, 20])
-def test_a_stream_that_is_left_early_can_be_gone_on_from(taken):
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 20])
+def test_a_stream_that_is_left_early_can_be_gone_on_from(count):
     for seed in range(4):
         model, ids, cache = llama(seed), prompts(seed)[1], KVCache(LIMIT)
         settings = {"temperature": 0, "prompt_lookup_num_tokens": 7, "past_key_values": cache}
         stream = model.generate_stream(ids, 20, **settings)
-        first = [int(next(stream)[0]) for _ in range(taken)]
+        first = [int(next(stream)[0]) for _ in range(count)]
         longer = np.array([[*ids[0], *first, 5, 3]])
         assert cache.length == longer.shape[1] - 3
-        found = [int(token) for (token,) in model.generate_stream(longer, 6, **settings)]
-        np.testing.assert_array_equal(found, plain(model, longer, 6)[0, longer.shape[1] :])
+        rest = [int(token) for (token,) in model.generate_stream(longer, 6, **settings)]
+        np.testing.assert_array_equal(rest, plain(model, longer, 6)[0, longer.shape[1] :])
 
 
 # The end, and limits
@@ -184,7 +184,7 @@ def test_a_cache_is_not_filled_beyond_its_capacity():
         model, ids = llama(seed), prompts(seed)[1]
         settings = {"temperature": 0, "eos_token_id": int(plain(model, ids, 9)[0, -1])}
         for capacity in range(ids.shape[1], 24):
-            found = []
+            generated = []
             for lookup in (None, 7):
                 cache, tokens = KVCache(capacity), []
                 stream = model.generate_stream(
@@ -192,8 +192,8 @@ def test_a_cache_is_not_filled_beyond_its_capacity():
                 )
                 with suppress(MiniloraError):
                     tokens += (int(token) for (token,) in stream)
-                found.append(tokens)
-            assert found[0] == found[1]
+                generated.append(tokens)
+            assert generated[0] == generated[1]
 
 
 def test_a_prompt_with_padding():
@@ -201,8 +201,8 @@ def test_a_prompt_with_padding():
         model, ids = llama(seed), prompts(seed)[1]
         padded = np.concatenate([np.full((1, 3), 7), ids], axis=1)
         mask = np.array([[0] * 3 + [1] * ids.shape[1]])
-        found = looked_up(model, padded, attention_mask=mask)
-        np.testing.assert_array_equal(found[:, 3:], plain(model, ids))
+        generated = looked_up(model, padded, attention_mask=mask)
+        np.testing.assert_array_equal(generated[:, 3:], plain(model, ids))
 
 
 @pytest.mark.parametrize(
@@ -217,9 +217,9 @@ def test_a_prompt_with_padding():
     ],
 )
 def test_what_look_up_is_not_for_is_refused(settings, words):
-    given = {"input_ids": np.array([[2, 3]]), "max_new_tokens": 3, "temperature": 0, "prompt_lookup_num_tokens": 4}
+    arguments = {"input_ids": np.array([[2, 3]]), "max_new_tokens": 3, "temperature": 0, "prompt_lookup_num_tokens": 4}
     with pytest.raises(MiniloraError, match=words) as error:
-        llama().generate(**given | settings)
+        llama().generate(**arguments | settings)
     assert "\n" not in str(error.value)
 
 

@@ -53,7 +53,7 @@ def draw(rng, n: int, dtype: str = "float32") -> np.ndarray:
 
 
 def same_bits(ours, theirs) -> None:
-    """Asserts equal dtypes and bits; of a single axis, bitsandbytes makes two."""
+    """Assert equal dtypes and bits; bitsandbytes turns a single axis into two."""
     a, b = ours.reshape(-1), theirs.numpy().reshape(-1)
     assert a.dtype == b.dtype and a.size == b.size
     where = np.flatnonzero(a.view(f"u{a.itemsize}") != b.view(f"u{b.itemsize}"))

@@ -96,12 +96,12 @@ def test_ids_are_those_of_the_template(family, prefix, tmp_path):
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"), **names)
     theirs.chat_template = template
     ours = Tokenizer.from_json(json.dumps(content), special[eos], bos_token=names["bos_token"], chat_template=template)
-    found = chat.find_format(ours)
+    chat_format = chat.find_format(ours)
     for messages in CONVERSATIONS:
         for generating in (False, True):
             if generating and messages[-1]["role"] == "assistant":
                 continue
-            ids, mask = found.encode(ours, messages, generating)
+            ids, mask = chat_format.encode(ours, messages, generating)
             expected = theirs.apply_chat_template(messages, add_generation_prompt=generating, return_dict=False)
             assert ids.tolist() == expected, (messages, theirs.apply_chat_template(messages, tokenize=False))
             text = theirs.apply_chat_template(messages, add_generation_prompt=generating, tokenize=False)
@@ -114,5 +114,5 @@ def test_ids_are_those_of_the_template(family, prefix, tmp_path):
             # What is learned are the answers and their ends, and nothing else. (A token across the edge is no answer.)
             learned = ours.decode(ids[mask]).replace("\ufffd", "")
             assert "".join(learned.split()) == "".join("".join(answers).split())
-            assert (ids[mask] == ours.special_ids[found.end]).sum() == len(answers)
+            assert (ids[mask] == ours.special_ids[chat_format.end]).sum() == len(answers)
             assert mask.any() == bool(answers) and not (answers and generating and mask[-1])

@@ -32,7 +32,7 @@ def tokenizer() -> Tokenizer:
 
 
 def written(folder, **settings) -> tuple[LlamaForCausalLM, Tokenizer]:
-    """A model in `folder`, and as model.gguf in it."""
+    """Save a model in `folder`, also as model.gguf."""
     words = tokenizer()
     model = LlamaForCausalLM(LlamaConfig(vocab_size=words.vocab_size + 3, **SIZES | settings), seed=0)
     rng = np.random.default_rng(0)

@@ -48,7 +48,7 @@ def same_logits(mine, twin) -> np.ndarray:
 
 
 def same_state(mine, twin) -> None:
-    """Which one is active, what trains, what is counted, and the logits."""
+    """Compare the active adapter, the trainable parameters, their counts, and the logits."""
     assert mine.active_adapter == twin.active_adapter
     assert mine.get_nb_trainable_parameters() == twin.get_nb_trainable_parameters()
     same_logits(mine, twin)

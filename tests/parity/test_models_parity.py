@@ -22,7 +22,7 @@ every_config = pytest.mark.parametrize("name", make_llama.CONFIGS)
 
 
 def pair(name: str):
-    """The same weights on both sides."""
+    """Make models with the same weights on both sides."""
     config, theirs = make_llama.CONFIGS[name], make_llama.build(make_llama.CONFIGS[name], 50)
     ours = LlamaForCausalLM(LlamaConfig.from_dict({**config, "eos_token_id": None}), seed=None)
     ours.load_state_dict({key: p.detach().numpy() for key, p in theirs.named_parameters()})
@@ -38,8 +38,8 @@ def logits_of(theirs, ids: np.ndarray) -> np.ndarray:
         return theirs(torch.from_numpy(ids)).logits.numpy()
 
 
-def close(found, expected, tolerance: float = 1e-5) -> None:
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max()))
+def close(actual, expected, tolerance: float = 1e-5) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max()))
 
 
 @every_config

@@ -134,7 +134,7 @@ def settings(case: str) -> tuple:
 
 @pytest.fixture(autouse=True)
 def exact_svd(monkeypatch):
-    """PEFT's PiSSA in float64, as ours: what PyTorch's SVD is off by in float32 is no difference between the two."""
+    """Run PEFT's PiSSA in float64, as ours, so that errors of PyTorch's SVD in float32 do not count."""
     svd = torch.linalg.svd
 
     def in_float64(weight, **options):
@@ -145,8 +145,8 @@ def exact_svd(monkeypatch):
 
 @pytest.fixture
 def base(request, tmp_path):
-    """A model of ours and the folder of its files: tied, or untied and with biases; a classifier where the test's case
-    asks for one.
+    """Make a model of ours and the folder of its files: tied, or untied and with biases; a classifier for a test's case
+    that needs one.
     """
     case = getattr(request.node, "callspec", None)
     case = str(case.params.get("case", "")) if case else ""
@@ -184,7 +184,7 @@ def batch(case: str) -> dict:
 
 
 def steps_of(model, optimizer, arrays: dict, steps: int) -> list[float]:
-    """The losses of some steps, ours or theirs."""
+    """Return the losses of some steps, ours or theirs."""
     losses = []
     for _ in range(steps):
         loss = model(**arrays).loss

@@ -54,7 +54,7 @@ def task(request) -> str:
 
 @pytest.fixture
 def base(task, tmp_path):
-    """A plain model here, and the folder from which transformers opens it."""
+    """Make a plain model of ours, and the folder from which transformers opens it."""
     settings = {"num_labels": 3} if task == "SEQ_CLS" else {"tie_word_embeddings": True}
     sizes = (
         GPT2Config(**make_gpt2.CONFIGS["tied"], initializer_range=0.3)
@@ -136,8 +136,8 @@ def test_ours_opens_in_peft_without_complaint(method, base, task, tmp_path):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         loaded = peft.PeftModel.from_pretrained(opened(base[1]), tmp_path / "adapter")
-    said = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-    assert not [words for words in said if "tie_word_embeddings" not in words]
+    messages = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+    assert not [words for words in messages if "tie_word_embeddings" not in words]
     np.testing.assert_allclose(theirs(loaded), ours(model), rtol=1e-5, atol=1e-5)
     if task == "CAUSAL_LM" and method.startswith("prefix"):  # PEFT counts positions over padding unless it is told them
         positions = np.maximum(MASK.cumsum(axis=1) - 1, 0)

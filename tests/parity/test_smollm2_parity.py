@@ -25,13 +25,13 @@ def smollm2():
 
 
 def test_equal(tmp_path):
-    found = checks.equal(tmp_path, prompts=2, length=200)
-    assert found["transformers"].keys() == {"saved", "gguf"}
-    for source, row in found["transformers"].items():
+    report = checks.equal(tmp_path, prompts=2, length=200)
+    assert report["transformers"].keys() == {"saved", "gguf"}
+    for source, row in report["transformers"].items():
         assert row["weights_equal"], source
         assert row["texts"] == 2 and row["differing"] == [], source
         assert row["answers"] <= checks.GOAL and row["long"] <= checks.GOAL, source
-    assert checks.ANSWER in found["answer"]
+    assert checks.ANSWER in report["answer"]
 
 
 @pytest.mark.parametrize("kind", ["LoRA", "QLoRA"])

@@ -74,7 +74,7 @@ def test_these_settings_keep_the_promises_of_every_method(name, tmp_path):
 
 
 def modules(dtype: str = "float32") -> dict[str, nn.Module]:
-    """A module of each kind, 6 to 6 or 4, with values that are not those of a start."""
+    """Make a module of each kind, 6 to 6 or 4, with values that differ from the initial ones."""
     rng = np.random.default_rng(1)
     made = {"linear": nn.Linear(6, 4), "layer norm": nn.LayerNorm(6, eps=0.1), "rms norm": nn.RMSNorm(6, eps=0.1)}
     for module in made.values():

@@ -30,7 +30,7 @@ sides = pytest.mark.parametrize("is_feedforward", [False, True])
 
 
 def layer_of(is_feedforward: bool, bias: bool = True, seed: int = 0, trained: bool = True, dtype="float32"):
-    """A layer, 12 to 20, and its W, b and l as flat as they are written."""
+    """Make a layer, 12 to 20, and return it with its W, b and l as flat arrays."""
     rng = np.random.default_rng(seed)
     w, b = rng.standard_normal((20, 12)).astype(dtype), rng.standard_normal(20).astype(dtype)
     linear = nn.Linear.from_arrays(backend.asarray(w), backend.asarray(b) if bias else None).requires_grad_(False)

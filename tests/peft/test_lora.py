@@ -135,7 +135,7 @@ def start_of(linear: nn.Linear, **options) -> list[Tensor]:
 
 
 def dora_of(size, seed=0, bias=True, **options) -> LoraLinear:
-    """A layer as after some training: B and m are not what they started as."""
+    """Make a layer as it is after some training: B and m differ from their start."""
     layer = layer_of(size, seed, bias, use_dora=True, **options)
     fill_b(layer)
     m = layer.lora_magnitude_vector.numpy() * np.linspace(0.5, 2, size[1], dtype="float32")

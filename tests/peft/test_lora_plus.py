@@ -31,9 +31,9 @@ def rates(model, **options) -> dict[str, tuple[float, float]]:
     """{name: (lr, weight decay)}; each parameter must be in one group."""
     names = {id(p): name.removeprefix("base_model.") for name, p in model.named_parameters()}
     groups = lora_plus_groups(model, **options)
-    found = [(names[id(p)], (group["lr"], group["weight_decay"])) for group in groups for p in group["params"]]
-    assert len(dict(found)) == len(found)
-    return dict(found)
+    pairs = [(names[id(p)], (group["lr"], group["weight_decay"])) for group in groups for p in group["params"]]
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
 
 
 def test_every_parameter_that_trains_has_its_rate():

@@ -31,7 +31,7 @@ def trained(config=LORA, seed: int = 0, folder=None) -> PeftModel:
 
 @pytest.fixture
 def pair(tmp_path) -> tuple[PeftModel, np.ndarray, np.ndarray]:
-    """A model with two trained adapters, "a" in place and "b", and the logits of both."""
+    """Make a model with two trained adapters, "a" (active) and "b", and the logits of both."""
     a, b = (logits(trained(config, seed, tmp_path / name)) for config, seed, name in ((LORA, 0, "a"), (WIDE, 1, "b")))
     m = PeftModel.from_pretrained(base(), tmp_path / "a", "a")
     m.load_adapter(tmp_path / "b", "b")
@@ -168,7 +168,7 @@ def test_training_goes_on_at_strength_one_alone_and_from_where_it_was():
 
 
 def test_what_was_frozen_by_hand_stays_frozen(tmp_path):
-    """As in LoRA-FA, whose A does not train: whatever comes beside it."""
+    """A frozen A, as in LoRA-FA, stays frozen whatever adapter is added to it."""
     m = trained(folder=tmp_path)
     for name, p in m.named_parameters():
         p.requires_grad = "lora_B" in name

@@ -85,7 +85,7 @@ def logits(model) -> np.ndarray:
 
 
 def train(model, steps: int = 3, lr: float = 0.05) -> PeftModel:
-    """Some steps of AdamW over everything that the model has."""
+    """Run some steps of AdamW over all parameters of the model."""
     optimizer = optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
     for _ in range(steps):
         if isinstance(model.base_model, LlamaForSequenceClassification):
@@ -463,13 +463,13 @@ def test_a_round_trip_of_another_family_is_exact(tmp_path):
 
 @pytest.fixture
 def saved(tmp_path):
-    """The folder of a trained adapter of `tied_llama(0)`."""
+    """Save a trained adapter of `tied_llama(0)`, and return its folder."""
     train(adapted("tied")).save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"
 
 
 def refused(folder, *words, model=None, kind=FormatError):
-    """Loading is an error that says all `words`, and leaves the model as it was."""
+    """Assert that loading raises an error with all `words` and leaves the model unchanged."""
     model = model or tied_llama()
     before, flags = state(model), [p.requires_grad for p in model.parameters()]
     modules = [id(module) for _, module in model.named_modules()]

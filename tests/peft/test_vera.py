@@ -36,7 +36,7 @@ def case() -> Case:
 
 @pytest.fixture
 def saved(case, tmp_path) -> Path:
-    """The folder of a trained adapter of the model "tied"."""
+    """Save a trained adapter of the model "tied", and return its folder."""
     train(adapted(case, "tied", 0)).save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"
 

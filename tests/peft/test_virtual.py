@@ -69,7 +69,7 @@ def close(a: np.ndarray, b: np.ndarray, tolerance: float = 2e-6) -> None:
 
 
 def train(model, steps: int = 3, lr: float = 0.05, ids=IDS, labels=IDS) -> PeftModel:
-    """Some steps of AdamW over everything that the model has."""
+    """Run some steps of AdamW over all parameters of the model."""
     optimizer = optim.AdamW(model.parameters(), lr=lr, weight_decay=0.1)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -172,8 +172,8 @@ def test_a_text_is_evaluated_token_by_token():
         read = np.concatenate([FIRST, window])
         nats += base_of()(read[None], labels=labels[None], num_items_in_batch=1).loss.item()
     with threads.using(1):
-        found = bits_per_character(m, evaluation_windows(text, 7, 2), 50)
-    assert found == pytest.approx(nats / np.log(2) / 50, rel=1e-5)
+        bits = bits_per_character(m, evaluation_windows(text, 7, 2), 50)
+    assert bits == pytest.approx(nats / np.log(2) / 50, rel=1e-5)
 
 
 # What trains
@@ -226,9 +226,9 @@ def test_starts_of_a_prompt():
     ids = (sampled[:, None] == table).all(axis=-1).argmax(axis=1)
     np.testing.assert_array_equal(sampled, table[ids])
     assert len(set(ids)) > 10
-    for given, taken in (([9], [9, 9, 9]), ([1, 2], [1, 2, 1]), ([1, 2, 3, 4, 5], [1, 2, 3])):
+    for init_ids, rows in (([9], [9, 9, 9]), ([1, 2], [1, 2, 1]), ([1, 2, 3, 4, 5], [1, 2, 3])):
         for options in ({}, TEXT):
-            np.testing.assert_array_equal(prompt(adapted(PROMPT, init_token_ids=given, **options)), table[taken])
+            np.testing.assert_array_equal(prompt(adapted(PROMPT, init_token_ids=init_ids, **options)), table[rows])
 
 
 @both
@@ -351,7 +351,7 @@ def test_the_files_say_what_peft_needs_and_nothing_that_it_does_not_know(kind, o
 
 @pytest.fixture
 def saved(kind, tmp_path):
-    """The folder of a trained prefix or prompt of `base_of()`."""
+    """Save a trained prefix or prompt of `base_of()`, and return its folder."""
     train(adapted(kind)).save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"
 

@@ -1,4 +1,4 @@
-"""pytest tests/plan/test_fits.py: sizes that no machine can hold are refused by arithmetic, before anything is made."""
+"""pytest tests/plan/test_fits.py: sizes that no machine can hold raise an error before anything is made."""
 
 import re
 from types import SimpleNamespace

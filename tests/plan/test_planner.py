@@ -53,7 +53,7 @@ def counts(model) -> tuple[int, int]:
 
 
 def measured_peak(model, lora_plus: float = 1.0, batch: int = BATCH, length: int = LENGTH) -> int:
-    """Of two steps, so that the optimizer's moments are there in the second."""
+    """Measure the peak of two steps, so that the second has the optimizer's moments."""
     before, config = live_bytes(model)["weights"], TrainConfig(steps=2, lora_plus=lora_plus)
     batches = Batches(model.config.vocab_size, batch, length)
     with threads.using(1):
@@ -124,8 +124,8 @@ def peaks(plan) -> dict[bool, float]:
 def test_the_predicted_peak_is_the_measured_one(config, method, checkpointing):
     plan = make_plan(shape_from_config(config), method, None, STEP)
     model = adapted(config, method).gradient_checkpointing_enable(checkpointing)
-    found = measured_peak(model, METHODS[method].lora_plus)
-    assert peaks(plan)[checkpointing] == pytest.approx(found, rel=0.05)  # 10 % is asked for
+    measured = measured_peak(model, METHODS[method].lora_plus)
+    assert peaks(plan)[checkpointing] == pytest.approx(measured, rel=0.05)  # 10 % is asked for
 
 
 OPTIONS = [
@@ -153,8 +153,8 @@ def test_parameters_follow_the_options(method, options):
 def test_options_change_the_peak_as_planned(method, options):
     plan = make_plan(shape_from_config(DEEP), method, options, STEP)
     for checkpointing, planned in peaks(plan).items():
-        found = measured_peak(adapted(DEEP, method, options).gradient_checkpointing_enable(checkpointing))
-        assert planned == pytest.approx(found, rel=0.05), checkpointing
+        measured = measured_peak(adapted(DEEP, method, options).gradient_checkpointing_enable(checkpointing))
+        assert planned == pytest.approx(measured, rel=0.05), checkpointing
 
 
 @pytest.mark.slow
@@ -184,13 +184,13 @@ def test_the_peak_is_found_at_other_moments(changes, batch, length, methods_ther
 def test_what_the_graph_holds_is_what_was_planned(method, checkpointing):
     model, ids = adapted(DEEP, method), Batches(DEEP["vocab_size"]).batch["input_ids"]
     loss = model.train().gradient_checkpointing_enable(checkpointing)(ids, labels=ids).loss
-    found = live_bytes(model, None, loss)["activations"]
+    measured = live_bytes(model, None, loss)["activations"]
     shape = shape_from_config(DEEP)
     # The head's gradient is made with the loss, and lives in the graph.
     head = 4 * METHODS[method].plan(shape, Options()).counts.head
     plan = make_plan(shape, method, None, STEP)
     kinds = (plan.checkpointed if checkpointing else plan.memory).kinds
-    assert kinds["activations"] + head == pytest.approx(found, rel=0.02)
+    assert kinds["activations"] + head == pytest.approx(measured, rel=0.02)
 
 
 def test_each_worker_has_gradients_of_its_own():
@@ -206,9 +206,9 @@ def test_each_worker_has_gradients_of_its_own():
 # Published figures
 
 
-@pytest.mark.parametrize("what, source, said, planned", published(), ids=lambda value: str(value)[:30])
-def test_published_figures_within_ten_percent(what, source, said, planned):
-    assert abs(planned / said - 1) < 0.1, f"{show_size(planned)} planned, {show_size(said)} published"
+@pytest.mark.parametrize("what, source, stated, planned", published(), ids=lambda value: str(value)[:30])
+def test_published_figures_within_ten_percent(what, source, stated, planned):
+    assert abs(planned / stated - 1) < 0.1, f"{show_size(planned)} planned, {show_size(stated)} published"
 
 
 def test_65b_on_one_48_gb_gpu_and_what_it_takes():
@@ -227,9 +227,9 @@ def test_checkpointing_keeps_an_input_a_block_and_one_block():
     shape, step = PRESETS["llama-7b"], Step(2, 256, 2, fused=True)
     plan = make_plan(shape, "lora", None, step)
     inputs = shape.layers * 2 * 256 * shape.hidden * 2
-    kept, again = plan.memory.kinds["activations"], plan.checkpointed.kinds["activations"]
-    assert inputs < again < inputs + 2 * kept / shape.layers
-    assert plan.memory.peak - plan.checkpointed.peak == kept - again
+    stored, again = plan.memory.kinds["activations"], plan.checkpointed.kinds["activations"]
+    assert inputs < again < inputs + 2 * stored / shape.layers
+    assert plan.memory.peak - plan.checkpointed.peak == stored - again
 
     plan = make_plan(PRESETS["gpt-3-175b"], "lora", Options(rank=4, targets=["q_proj", "v_proj"]))
     assert plan.trainable == 96 * 2 * 2 * 12288 * 4 and plan.saved_bytes == pytest.approx(37.7e6, rel=0.002)

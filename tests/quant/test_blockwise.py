@@ -43,11 +43,11 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def golden(name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The values of a case (as many as `make_quant.length` says), and what bitsandbytes made of them."""
-    found = {key.removeprefix(f"{name}."): a for key, a in GOLDEN.items() if key.startswith(f"{name}.")}
+    """Return the values of a case (`make_quant.length` of them), and the arrays that bitsandbytes made of them."""
+    arrays = {key.removeprefix(f"{name}."): a for key, a in GOLDEN.items() if key.startswith(f"{name}.")}
     blocksize = int(name.split(".")[1])
     n = (max(2 * blocksize, 9600) if name.endswith("double") else 2 * blocksize) + blocksize // 2 + 1
-    return GOLDEN["values"][found["start"] :][:n], found
+    return GOLDEN["values"][arrays["start"] :][:n], arrays
 
 
 def digest(array: np.ndarray) -> bytes:

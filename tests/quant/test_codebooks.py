@@ -74,10 +74,10 @@ def test_a_codebook_of_fewer_values_works_wherever_a_quant_type_is_named(monkeyp
     monkeypatch.setitem(CODEBOOKS, name, lambda: filled)
     weight = np.random.default_rng(0).standard_normal((3, 47), dtype="float32")
     packed, state = quant.quantize_4bit(weight, 32, name)
-    found = quant.dequantize_4bit(packed, state)
+    dequantized = quant.dequantize_4bit(packed, state)
     absmax = np.repeat(state.absmax, 32)[: weight.size].reshape(weight.shape)
     nearest = abs(weight[..., None] - np.float32(values) * absmax[..., None]).min(axis=-1)
-    np.testing.assert_allclose(abs(found - weight), nearest, atol=1e-6)
+    np.testing.assert_allclose(abs(dequantized - weight), nearest, atol=1e-6)
     layer = quant.Linear4bit.from_linear(nn.Linear(96, 64), 64, name)
     assert layer.settings["quant_type"] == name
     np.testing.assert_array_equal(layer.dequantize(), quant.dequantize_4bit(layer.packed, layer.quant_state))

@@ -54,12 +54,12 @@ def logits(model) -> np.ndarray:
 
 
 def snapshot(model) -> dict[str, np.ndarray]:
-    """Copies of all that a model holds: its tensors, and the codes and statistics of its quantized layers."""
-    found = {name: p.numpy() for name, p in model.named_parameters()}
+    """Copy all that a model holds: its tensors, and the codes and statistics of its quantized layers."""
+    copies = {name: p.numpy() for name, p in model.named_parameters()}
     for path in quantized_linears(model):
         layer = model.get_submodule(path)
-        found |= {f"{path}.packed": host(layer.packed).copy(), f"{path}.absmax": host(layer.quant_state.absmax).copy()}
-    return found
+        copies |= {f"{path}.packed": host(layer.packed).copy(), f"{path}.absmax": host(layer.quant_state.absmax).copy()}
+    return copies
 
 
 def same(a: dict, b: dict) -> bool:
@@ -342,15 +342,15 @@ def test_load_4bit_refuses_what_quantizing_does(tmp_path):
 def test_a_model_in_4_bits_makes_again_what_costs_little():
     """Until it is in float once more; with the same bits of loss and gradients as if all were kept."""
     model = quantize_model(llama(tied=False))
-    found = []
+    runs = []
     for flag in (True, False):
         assert model.model.selective_recomputation
         model.model.selective_recomputation = flag
         loss = model(IDS, labels=IDS).loss
         loss.backward()
-        found.append([host(a) for a in (loss.data, model.model.embed_tokens.weight.grad)])
+        runs.append([host(a) for a in (loss.data, model.model.embed_tokens.weight.grad)])
         model.model.embed_tokens.weight.grad = None
         model.model.selective_recomputation = True
-    for again, kept in zip(*found, strict=True):
-        np.testing.assert_array_equal(again, kept)
+    for again, stored in zip(*runs, strict=True):
+        np.testing.assert_array_equal(again, stored)
     assert not dequantize_model(model).model.selective_recomputation

@@ -1,7 +1,8 @@
-"""How a function is made wrong from outside. This file stands alone: its text runs beside a solution.
+"""Saboteurs: wrappers that make a right function wrong. This file imports nothing of ours, since its text runs beside
+a solution.
 
-`sabotage(names, "Class.method", kind, what)` puts a wrong function in place of a right one. Where it does something to
-be noticed, it prints ACTED, once.
+`sabotage(names, "Class.method", kind, what)` replaces a right function by a wrong one, which prints ACTED, once, when
+it first does something wrong.
 """
 
 import copy
@@ -37,9 +38,9 @@ def sabotage(names, where, kind, what, properties):
 
 def bound(function, arguments, named):
     """Return {name: value}, defaults included."""
-    found = inspect.signature(function).bind(*arguments, **named)
-    found.apply_defaults()
-    return found.arguments
+    bound_arguments = inspect.signature(function).bind(*arguments, **named)
+    bound_arguments.apply_defaults()
+    return bound_arguments.arguments
 
 
 def array_of(x):
@@ -69,21 +70,21 @@ def spoil(x):
 
 def shapes(values):
     """Return the shapes, sizes and words of a call (of a list not its words, of a dictionary not its numbers)."""
-    found: list[object] = []
+    descriptions: list[object] = []
     for value in values:
         array = array_of(value)
         if array is not None:
-            found.append((array.shape, str(array.dtype)))
+            descriptions.append((array.shape, str(array.dtype)))
         elif isinstance(value, (list, tuple)):
-            found.append(tuple(shapes("" if isinstance(item, str) else item for item in value)))
+            descriptions.append(tuple(shapes("" if isinstance(item, str) else item for item in value)))
         elif isinstance(value, dict):
             numbers_left_out = (0.0 if type(item) is int else item for item in value.values())
-            found.append((tuple(value), tuple(shapes(numbers_left_out))))
+            descriptions.append((tuple(value), tuple(shapes(numbers_left_out))))
         elif isinstance(value, (int, str, bool, type(None))):
-            found.append(value)
+            descriptions.append(value)
         else:
-            found.append(type(value).__name__)
-    return found
+            descriptions.append(type(value).__name__)
+    return descriptions
 
 
 # The kinds. Each takes the right function, what it is about, what to call when it acts, and PROPERTIES.
@@ -91,7 +92,7 @@ def shapes(values):
 
 def observe(function, what, act, properties):
     """Right: says what kinds of arguments there are, each once."""
-    told: set[str] = set()
+    written: set[str] = set()
 
     def same(*arguments, **named):
         for name, value in bound(function, arguments, named).items():
@@ -99,9 +100,9 @@ def observe(function, what, act, properties):
                 is_plain = array_of(value) is None or array_of(value) is value
                 kind = "array" if is_plain else type(value).__name__
                 line = f"{SEEN}{name} {kind} {array.dtype.kind} {array.ndim}"
-                if line not in told:
+                if line not in written:
                     print(line)
-                told.add(line)
+                written.add(line)
         return function(*arguments, **named)
 
     return same
@@ -132,7 +133,7 @@ def another_result(function, change):
 
 
 def another_dtype(function, what, act, properties):
-    """Gives its arrays in another dtype."""
+    """Return the function with results in another dtype."""
     others = {"f4": "f8", "f8": "f4", "b1": "i8"}
 
     def cast(x):
@@ -148,26 +149,26 @@ def another_argument(function, what, change):
     """Return the function with `change` of an argument."""
 
     def wrong(*arguments, **named):
-        given = bound(function, arguments, named)
-        given[what] = change(given[what])
+        values = bound(function, arguments, named)
+        values[what] = change(values[what])
         call = inspect.signature(function).bind_partial()
-        call.arguments.update(given)  # *args and **kwargs at their places
+        call.arguments.update(values)  # *args and **kwargs at their places
         return function(*call.args, **call.kwargs)
 
     return wrong
 
 
 def keeps(function, what, act, properties):
-    """Keeps the first value of an argument."""
+    """Return the function with its first value of an argument in all calls."""
     first: list[object] = []
 
-    def kept(value):
+    def first_value(value):
         if first and first[0] != value:
             act()
         first.append(value)
         return first[0]
 
-    return another_argument(function, what, kept)
+    return another_argument(function, what, first_value)
 
 
 def cuts_gradient(function, what, act, properties):
@@ -183,7 +184,7 @@ def cuts_gradient(function, what, act, properties):
 
 
 def trains(function, what, act, properties):
-    """Makes everything in a module train afterwards; what: True, or that nothing does."""
+    """Return the function with all parameters of its modules trainable afterwards; what: True, or False for none."""
 
     def wrong(*arguments, **named):
         result = function(*arguments, **named)

@@ -55,13 +55,13 @@ def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:
     """Make all of a lesson. seen: for each gap, what arrays the checks pass it."""
     nodes = dict(functions(lesson.source.tree))
     for where, task in {gap.where: gap.task for gap in lesson.source.gaps}.items():
-        node, given = nodes[where], seen.get(where, set())
+        node, observed = nodes[where], seen.get(where, set())
         promised = lesson.promises.get(where, promise())
         outside = _words(promised.outside)
-        said = (ast.get_docstring(node) or "") + _class_doc(lesson, where)
-        kinds = [*_of_arguments(node, given), *_of_modules(where, node, said)]
+        docstring = (ast.get_docstring(node) or "") + _class_doc(lesson, where)
+        kinds = [*_of_arguments(node, observed), *_of_modules(where, node, docstring)]
         if not where.endswith("__init__"):
-            kinds += [*_of_results(node, said), *_of_properties(given, promised)]
+            kinds += [*_of_results(node, docstring), *_of_properties(observed, promised)]
         for kind, what, is_promised in kinds:
             is_out = {kind, str(what), f"{kind} {what}"} & set(outside)
             yield Saboteur(where, task, kind, what, is_promised and not is_out)
@@ -70,28 +70,28 @@ def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:
 Kinds = Iterator[tuple[str, Any, bool]]
 
 
-def _of_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, given: Seen) -> Kinds:
+def _of_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, observed: Seen) -> Kinds:
     for argument in node.args.args:
         annotation = ast.unparse(argument.annotation) if argument.annotation else ""
-        kinds = {kind for name, kind, *_ in given if name == argument.arg}
+        kinds = {kind for name, kind, *_ in observed if name == argument.arg}
         if NUMBERS.search(annotation) and not ARRAYS.search(annotation):
             yield "keeps", argument.arg, True
         if "Tensor" in annotation or "Tensor" in kinds:
             yield "cuts_gradient", argument.arg, True
 
 
-def _of_modules(where: str, node: ast.FunctionDef | ast.AsyncFunctionDef, said: str) -> Kinds:
+def _of_modules(where: str, node: ast.FunctionDef | ast.AsyncFunctionDef, docstring: str) -> Kinds:
     if where.endswith("__init__"):
-        yield from (("lacks", name, True) for name in _attributes(node) if re.search(rf"\b{name}\b", said))
+        yield from (("lacks", name, True) for name in _attributes(node) if re.search(rf"\b{name}\b", docstring))
     if where.endswith("__init__") or "Module" in ast.unparse(node.args):
         yield from (("trains", flag, True) for flag in (True, False))
 
 
-def _of_results(node: ast.FunctionDef | ast.AsyncFunctionDef, said: str) -> Kinds:
+def _of_results(node: ast.FunctionDef | ast.AsyncFunctionDef, docstring: str) -> Kinds:
     returns = ast.unparse(node.returns) if node.returns else ""
     yield "remembers", None, not all(map(_is_whole, node.args.args))  # of whole numbers and words, memory is right
     if "ndarray" in returns:
-        yield "another_dtype", None, bool(DTYPE.search(said))
+        yield "another_dtype", None, bool(DTYPE.search(docstring))
 
 
 def _is_whole(argument: ast.arg) -> bool:
@@ -99,11 +99,11 @@ def _is_whole(argument: ast.arg) -> bool:
     return argument.annotation is not None and ast.unparse(argument.annotation) in ("int", "str", "bool")
 
 
-def _of_properties(given: Seen, promised: promise) -> Kinds:
-    yield from (("wrong_later", what, True) for what in LATER if what == LATER[0] or given)
+def _of_properties(observed: Seen, promised: promise) -> Kinds:
+    yield from (("wrong_later", what, True) for what in LATER if what == LATER[0] or observed)
     within = _words(promised.within)
     for name in properties.PROPERTIES:
-        if _can_have(name, given) or name in within:
+        if _can_have(name, observed) or name in within:
             yield "wrong_where", name, name in ALWAYS or name in within
 
 
@@ -111,21 +111,21 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _can_have(name: str, given: Seen) -> bool:
+def _can_have(name: str, observed: Seen) -> bool:
     """Return True if arguments of these kinds can have a property."""
     if name in ("zeros", "large", "tiny", "float64", "float32", "integers"):
-        return any(dtype == "f" for _, _, dtype, _ in given)
+        return any(dtype == "f" for _, _, dtype, _ in observed)
     if name in ("strided", "read-only"):
-        return any(kind == "array" for _, kind, _, _ in given)
+        return any(kind == "array" for _, kind, _, _ in observed)
     # of one axis, "size 1" says no more than "one row"
     least = {"square": 2, "oblong": 2, "padding": 2, "size 1": 2, "empty": 0}.get(name, 1)
-    return any(axes >= least for *_, axes in given)
+    return any(axes >= least for *_, axes in observed)
 
 
 def _attributes(node: ast.AST) -> list[str]:
     """Return the public names that an __init__ gives to self."""
-    found = [x.attr for x in ast.walk(node) if isinstance(x, ast.Attribute) and isinstance(x.ctx, ast.Store)]
-    return [name for name in dict.fromkeys(found) if not name.startswith("_")]
+    assigned = [x.attr for x in ast.walk(node) if isinstance(x, ast.Attribute) and isinstance(x.ctx, ast.Store)]
+    return [name for name in dict.fromkeys(assigned) if not name.startswith("_")]
 
 
 def _class_doc(lesson: Lesson, where: str) -> str:

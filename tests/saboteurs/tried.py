@@ -1,4 +1,4 @@
-"""What a lesson's checks say of its saboteurs."""
+"""Verdicts of a lesson's checks on its saboteurs."""
 
 from collections import defaultdict
 from dataclasses import dataclass

@@ -38,7 +38,7 @@ def put_before_tests(notebook: dict, text: str) -> None:
 
 
 def writer(name: str, *texts: str, is_right: bool = False) -> Callable:
-    """A student who writes cells at the top, of a notebook that is blank or right."""
+    """Return a student who adds cells at the top of a notebook, either blank or with right answers."""
 
     def student(notebook, lesson):
         if is_right:

@@ -41,7 +41,7 @@ class Course(NamedTuple):
         return self.scores[f"{lesson.name} {student.__name__}"]
 
     def page(self, lesson: Lesson, student) -> str:
-        """The page that the student gets, as HTML."""
+        """Return the page that the student gets, as HTML."""
         path = self.folders[lesson.name] / "feedback" / student.__name__ / lesson.name / f"{lesson.name}.html"
         return path.read_text("utf-8")
 
@@ -51,7 +51,7 @@ class Course(NamedTuple):
 
 
 def environment_in(home: Path) -> dict[str, str]:
-    """The variables for nbgrader's commands, with nothing of the person's own."""
+    """Return the environment for nbgrader's commands, without anything of the user's own."""
     environment = os.environ | {"HOME": str(home), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
     environment |= {name: str(home / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
     tools = str(Path(sys.executable).parent)  # nbgrader starts alembic by its name
@@ -77,21 +77,21 @@ def hand_in(folder: Path, lesson: Lesson, students: tuple, environment: dict[str
         target = folder / "submitted" / student.__name__ / lesson.name
         target.mkdir(parents=True)
         notebook = json.loads(released)
-        given = student(notebook, lesson)
-        if isinstance(given, Path):
-            (target / f"{lesson.name}.ipynb").symlink_to(given)
+        submitted = student(notebook, lesson)
+        if isinstance(submitted, Path):
+            (target / f"{lesson.name}.ipynb").symlink_to(submitted)
         else:
-            text = json.dumps(notebook).encode() if given is None else given
+            text = json.dumps(notebook).encode() if submitted is None else submitted
             (target / f"{lesson.name}.ipynb").write_bytes(text.replace(b"COURSE", bytes(folder)))
 
 
 def digests(folder: Path) -> dict[Path, str]:
-    """What a course has before it is graded, but for the gradebook."""
-    found = {}
+    """Return {path: sha256} of the files of a course before grading, without the gradebook."""
+    by_path = {}
     for path in [*folder.glob("*.py"), *(p for name in FOLDERS for p in (folder / name).rglob("*"))]:
         text = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
-        found[path] = hashlib.sha256(text).hexdigest()
-    return found
+        by_path[path] = hashlib.sha256(text).hexdigest()
+    return by_path
 
 
 def grade(folder: Path, lesson: Lesson, environment: dict[str, str]) -> dict[str, dict[str, float]]:
@@ -103,7 +103,7 @@ def grade(folder: Path, lesson: Lesson, environment: dict[str, str]) -> dict[str
 
 
 def full_marks(lesson: Lesson) -> dict[str, float]:
-    """Of the tasks; none for the open questions, which hardly anybody here answers."""
+    """Return the points of the tasks, without those of the open questions, which few of these students answer."""
     return {f"task-{task}": POINTS for task in lesson.source.titles} | {"words-1": 0, "words-2": 0}
 
 
@@ -117,12 +117,12 @@ def fill(notebook: dict, lesson: Lesson, answers: dict[str, str] | None = None) 
 
 
 def cell_of(notebook: dict, task: int) -> int:
-    """The place of the answer just before a task's test."""
+    """Return the index of the answer cell just before a task's test."""
     names = [cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in notebook["cells"]]
     return names.index(f"task-{task}") - 1
 
 
 def code(text: str, **marks: object) -> dict:
-    """A cell that a student wrote."""
+    """Make a cell as a student writes it."""
     metadata = {"nbgrader": marks} if marks else {}
     return {"cell_type": "code", "metadata": metadata, "source": text, "outputs": [], "execution_count": None}

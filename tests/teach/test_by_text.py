@@ -15,7 +15,7 @@ SLACK = 3  # seconds of processor time, which the system cuts into whole ones
 
 
 @pytest.mark.parametrize(
-    "text, found",
+    "text, calls",
     [
         ('# Task 3\nfrom minilora.classroom.grading import nbcheck\n\nnbcheck.task("08", 3)', [("08", 3)]),
         ('nbcheck.task("08", 3)\nnbcheck.task("02", 1)', [("08", 3), ("02", 1)]),
@@ -27,8 +27,8 @@ SLACK = 3  # seconds of processor time, which the system cuts into whole ones
         ("", None),
     ],
 )
-def test_what_a_test_cell_asks(text, found):
-    assert calls_of(text) == found
+def test_what_a_test_cell_asks(text, calls):
+    assert calls_of(text) == calls
 
 
 @pytest.mark.parametrize(

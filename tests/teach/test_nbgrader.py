@@ -51,7 +51,7 @@ def gap_of(lesson: Lesson, task: int) -> str:
 
 
 def first(answers: list, lesson: Lesson, task: int):
-    """The first answer to a task that leaves the other functions as they are."""
+    """Return the first wrong answer to a task that leaves the other functions unchanged."""
     where = {gap.where for gap in lesson.source.gaps if gap.task == task}
     return next(answer for answer in answers if answer.codes.keys() <= where)
 
@@ -80,14 +80,14 @@ def endless(notebook, lesson):
 
 
 def stuck(notebook, lesson):
-    """The loop stands in the cell itself, above the answer."""
+    """Put a loop into the cell itself, above the answer."""
     fill(notebook, lesson)
     cell = notebook["cells"][cell_of(notebook, free_task(lesson))]
     cell["source"] = f"{ENDLESS}\n\n{cell['source']}"
 
 
 def typing(notebook, lesson):
-    """An answer is no Python."""
+    """Answer with text that is not Python."""
     fill(notebook, lesson)
     cell = notebook["cells"][cell_of(notebook, free_task(lesson))]
     cell["source"] = cell["source"].replace("):", ")", 1).replace("]:", "]", 1)

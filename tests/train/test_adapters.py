@@ -31,8 +31,8 @@ def test_a_folder_says_how_its_adapter_came_to_be(tmp_path, capsys):
     training = training_of(out)
     assert training == training_of(tmp_path / "lora" / "adapter")
     assert {name: training[name] for name in ("validation", "test", "best_step")}.items() <= facts.items()
-    asked = {"model": base, "method": "lora", "data": data[1], "seq_len": 16, "steps": 3, "lr": METHODS["lora"].lr}
-    assert training.items() >= asked.items() and training["minilora"] == __version__
+    settings = {"model": base, "method": "lora", "data": data[1], "seq_len": 16, "steps": 3, "lr": METHODS["lora"].lr}
+    assert training.items() >= settings.items() and training["minilora"] == __version__
     assert training["data_sha256"] == json.loads((tmp_path / "lora" / "run.json").read_text())["text_sha256"]
     folder = tmp_path / "lora" / "adapter"
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == base
@@ -60,7 +60,7 @@ def test_a_card_has_what_the_hub_reads_and_what_one_needs():
 
 
 def adapter(folder, base_name, config=None, **edit):
-    """An adapter of the package's base; with edit, as another program may have changed the configuration."""
+    """Save an adapter of the package's base. edit: changes its configuration, as another program might."""
     adapted = get_peft_model(load_model("base")[0], config or LoraConfig(r=1))
     adapted.save_pretrained(folder, base_name)
     if edit:
@@ -71,7 +71,7 @@ def adapter(folder, base_name, config=None, **edit):
 
 @pytest.fixture
 def catalog(tmp_path, monkeypatch):
-    """The package's base under the name "tiny", in the cache as a file that is never read: only its size counts."""
+    """Register the package's base as "tiny", cached as a file that is never read: only its size counts."""
     entry = replace(CATALOG["smollm2"], files={"tiny.gguf": 9}, hub_name="Org/Tiny")
     monkeypatch.setitem(CATALOG, "tiny", entry)
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))

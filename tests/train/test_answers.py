@@ -26,7 +26,7 @@ ROWS = [{"prompt": f"What is a {thing}?", "response": f"A {thing} is it."} for t
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with an untrained chat model and a file of conversations."""
+    """Make a folder with an untrained chat model and a file of conversations."""
     folder = tmp_path_factory.mktemp("chat")
     (folder / "x.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
     tiny_chat.save(folder / "model", [row["prompt"] + row["response"] for row in ROWS])
@@ -128,9 +128,9 @@ def test_cut_conversations_are_noted(place, capsys):
 def test_answers_come_in_the_order_asked_and_are_those_of_one_at_a_time(tmp_path, monkeypatch):
     tiny_chat.save(tmp_path / "model", [row["prompt"] for row in ROWS], initializer_range=0.5)
     model, tokenizer = load.load_model(str(tmp_path / "model"))
-    asked = [f"{'what ' * (7 * i % 11)}is a {thing}?" for i, thing in enumerate(THINGS)]
-    conversations = [[{"role": "user", "content": text}] for text in asked]
-    widths, told, generate = [], [], type(model).generate
+    questions = [f"{'what ' * (7 * i % 11)}is a {thing}?" for i, thing in enumerate(THINGS)]
+    conversations = [[{"role": "user", "content": text}] for text in questions]
+    widths, advances, generate = [], [], type(model).generate
 
     def seen(self, ids, *arguments, **options):
         widths.append(ids.shape)
@@ -138,15 +138,15 @@ def test_answers_come_in_the_order_asked_and_are_those_of_one_at_a_time(tmp_path
 
     monkeypatch.setattr(type(model), "generate", seen)
     with threads.using(2):
-        found = answers(model, tokenizer, conversations, 6, batch_size=6, advance=told.append)
+        batched = answers(model, tokenizer, conversations, 6, batch_size=6, advance=advances.append)
         assert answers(model, tokenizer, [], 6) == []
-    assert told == [6, 6, 6, 2] and len(widths) == 8 and max(rows for rows, _ in widths) == 3
+    assert advances == [6, 6, 6, 2] and len(widths) == 8 and max(rows for rows, _ in widths) == 3
     alone = []
     for messages in conversations:
         ids = chat.find_format(tokenizer).encode(tokenizer, messages, add_generation_prompt=True)[0]
         out = generate(model, ids[None], 6, temperature=0, eos_token_id=end_token_ids(tokenizer, model.config))
         alone.append(tokenizer.decode(out[0, len(ids) :]).strip())
-    assert found == alone and len(set(found)) > 5
+    assert batched == alone and len(set(batched)) > 5
 
 
 def test_an_answer_ends_before_its_end_whatever_comes_after(tmp_path, monkeypatch):
@@ -176,13 +176,15 @@ def test_a_context_beyond_the_positions_is_refused_before_the_run(place, capsys,
 
 
 def test_qlora_holds_no_float_model_and_its_adapter_loads(place, capsys, monkeypatch):
-    asked, whole = [], load.load_model
-    monkeypatch.setattr(load, "load_model", lambda *a, **k: asked.append(k.get("quantization")) or whole(*a, **k))
+    quantizations, whole = [], load.load_model
+    monkeypatch.setattr(
+        load, "load_model", lambda *a, **k: quantizations.append(k.get("quantization")) or whole(*a, **k)
+    )
     four_bit = ["--quant-type", "fp4", "--blocksize", 32, "--double-quantization"]
     data, out = ["--data", place / "x.jsonl", "--seq-len", 64, "--json"], place / "streamed"
     facts = json.loads(run(capsys, "finetune", "--model", place / "model", *data, "--method", "qlora", *four_bit,
         "--steps", 3, "--out", out).out)  # fmt: skip
-    assert asked == [options := {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}]
+    assert quantizations == [options := {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}]
     after = json.loads(run(capsys, "evaluate", "--model", place / "model", "--adapter", out, *data).out)
     assert after["bits_per_character"] == pytest.approx(facts["test"], rel=1e-5)
     assert quantization(whole(str(place / "model"), str(out))[0]) == options

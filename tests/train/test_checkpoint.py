@@ -52,13 +52,13 @@ def test_round_trip(tmp_path):
     state = {"rng": rng.bit_generator.state, "best": float("inf"), "data": [1, 2], "name": "ü\n"}
     path = save(tmp_path / "runs" / "checkpoints", 120, ARRAYS, state)
     assert path.name == "step-00000120.safetensors"
-    found = latest(path.parent)
-    assert (found.step, found.notes, found.state) == (120, (), state)
-    assert found.arrays.keys() == ARRAYS.keys()
+    loaded = latest(path.parent)
+    assert (loaded.step, loaded.notes, loaded.state) == (120, (), state)
+    assert loaded.arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(found.arrays[name], array, strict=name != "big")
+        np.testing.assert_array_equal(loaded.arrays[name], array, strict=name != "big")
     again = np.random.default_rng()
-    again.bit_generator.state = found.state["rng"]
+    again.bit_generator.state = loaded.state["rng"]
     np.testing.assert_array_equal(again.standard_normal(4), rng.standard_normal(4))
 
 
@@ -82,12 +82,12 @@ def test_every_flipped_bit_is_seen(tmp_path):
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
         try:
-            found = load(path)
+            loaded = load(path)
         except FormatError as error:
             assert "step-00000003.safetensors" in str(error)
             continue
-        assert found.state == reference.state and found.step == 3  # a bit of the padding, which means nothing
-        np.testing.assert_array_equal(found.arrays["w"], reference.arrays["w"], strict=True)
+        assert loaded.state == reference.state and loaded.step == 3  # a bit of the padding, which means nothing
+        np.testing.assert_array_equal(loaded.arrays["w"], reference.arrays["w"], strict=True)
 
 
 def test_damaged_cut_off_and_foreign_files_fall_back_with_a_note(tmp_path):
@@ -109,9 +109,9 @@ def test_damaged_cut_off_and_foreign_files_fall_back_with_a_note(tmp_path):
     ):  # fmt: skip
         save_steps(tmp_path, 1, 2)
         ruin()
-        found = latest(tmp_path)
-        assert found.step == 1 and found.state == {"position": 10}
-        assert len(found.notes) == 1 and "step-00000002.safetensors" in found.notes[0]
+        loaded = latest(tmp_path)
+        assert loaded.step == 1 and loaded.state == {"position": 10}
+        assert len(loaded.notes) == 1 and "step-00000002.safetensors" in loaded.notes[0]
 
 
 SAVE_FOREVER = """
@@ -141,10 +141,10 @@ def test_kill_9_never_loses_the_last_good_checkpoint(tmp_path):
         finally:
             writer.kill()
             writer.wait()
-        found = latest(tmp_path)
-        assert found.notes == () and found.step > last and found.state == {"step": found.step}
-        assert (found.arrays["w"] == found.step).all()
-        last = found.step
+        loaded = latest(tmp_path)
+        assert loaded.notes == () and loaded.step > last and loaded.state == {"step": loaded.step}
+        assert (loaded.arrays["w"] == loaded.step).all()
+        last = loaded.step
     save(tmp_path, last + 1, {}, {})
     assert len(os.listdir(tmp_path)) == 2  # and no temporary file of a killed writer beside them
 

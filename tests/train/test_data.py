@@ -1,4 +1,4 @@
-"""What is read for a training, and what is said of it before: `pytest tests/train/test_data.py`."""
+"""Data read for training, and the summary printed before it starts: `pytest tests/train/test_data.py`."""
 
 import json
 
@@ -37,8 +37,8 @@ def test_files_take_the_place_of_the_parts(tmp_path, tokenizer):
     own = write(tmp_path / "own.jsonl", *reviews(range(100, 107), "good", "bad"))
 
     def sizes(*files):
-        found = read_data(data, tokenizer, *files)
-        return [len(part.rows) for part in (found.train, found.validation, found.test)]
+        chats = read_data(data, tokenizer, *files)
+        return [len(part.rows) for part in (chats.train, chats.validation, chats.test)]
 
     assert sizes() == [36, 4, 4]  # 4 validation rows could choose nothing: they are learned, and the test part watches
     assert sizes(own) == [36, 7, 4]
@@ -55,13 +55,13 @@ def test_files_take_the_place_of_the_parts(tmp_path, tokenizer):
 
 @pytest.mark.parametrize("rows, sizes", [(230, [207, 23, 23]), (240, [192, 24, 24])])
 def test_a_validation_part_that_could_choose_nothing_is_trained_on(tmp_path, tokenizer, rows, sizes):
-    found = read_data(write(tmp_path / "x.jsonl", *reviews(range(rows), "good", "bad")), tokenizer)
-    parts = [found.train, found.validation, found.test]
-    assert [len(part.rows) for part in parts] == sizes and found.notes == ()
+    chats = read_data(write(tmp_path / "x.jsonl", *reviews(range(rows), "good", "bad")), tokenizer)
+    parts = [chats.train, chats.validation, chats.test]
+    assert [len(part.rows) for part in parts] == sizes and chats.notes == ()
     learned, validation, test = (set(map(str, part.conversations)) for part in parts)
-    assert len(learned | test) == rows - 24 * found.chooses and not learned & test
-    assert found.chooses == (rows == 240) == (validation != test)
-    assert defaults.chooses(found, found.validation) == found.chooses
+    assert len(learned | test) == rows - 24 * chats.chooses and not learned & test
+    assert chats.chooses == (rows == 240) == (validation != test)
+    assert defaults.chooses(chats, chats.validation) == chats.chooses
 
 
 def test_what_training_cannot_teach_is_said(tmp_path, tokenizer):

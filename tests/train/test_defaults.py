@@ -1,4 +1,4 @@
-"""What a training does where no flag says otherwise: `pytest tests/train/test_defaults.py`."""
+"""Default settings of a training run: `pytest tests/train/test_defaults.py`."""
 
 import numpy as np
 import pytest

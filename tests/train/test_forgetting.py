@@ -15,7 +15,7 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with an untrained chat model, and one without a chat format."""
+    """Make a folder with an untrained chat model, and one without a chat format."""
     folder = tmp_path_factory.mktemp("forgetting")
     tiny_chat.save(folder / "chat", ["What is it? It is a text."])
     tiny_chat.save(folder / "plain", ["What is it? It is a text."], template=None)
@@ -27,9 +27,12 @@ def loaded(place, name: str):
 
 
 def answers_of(monkeypatch, own: dict[str, str]) -> None:
-    """Have every model answer so."""
-    said = lambda model, tokenizer, asked, *_, **__: [own.get(m[-1]["content"], "Perhaps.") for m in asked]  # noqa: E731
-    monkeypatch.setattr(forgetting, "answers", said)
+    """Have every model give the answers of `own`, by question."""
+
+    def scripted(model, tokenizer, conversations, *_, **__):
+        return [own.get(messages[-1]["content"], "Perhaps.") for messages in conversations]
+
+    monkeypatch.setattr(forgetting, "answers", scripted)
 
 
 def test_own_answers_are_first_sentences_that_come_to_an_end(monkeypatch):

@@ -48,7 +48,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def server(models, tmp_path, monkeypatch):
-    """The Hub, as a library sees it that is imported within the test, and an empty cache."""
+    """Start a local Hub for libraries that the test imports, with an empty cache."""
     with serving(models) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.address)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))

@@ -29,7 +29,7 @@ def tiny(seed: int = 0, kind=LlamaForCausalLM):
 
 
 def with_dropout(seed: int = 0):
-    """A model whose training draws random numbers, so that a resumed run can get them wrong."""
+    """Make a model whose training draws random numbers, so that a resumed run could get them wrong."""
     return get_peft_model(tiny(), LoraConfig(r=2, lora_dropout=0.3, target_modules=["v_proj"]), seed=seed)
 
 

@@ -19,7 +19,7 @@ CONFIG = {"lr": 3e-4, "betas": (0.9, 0.999)}
 
 
 def train(path, steps, save_at=(), **options):
-    """A run that logs `steps` and saves at some of them; its notes."""
+    """Run and log `steps`, save at some of them, and return the notes."""
     with RunFolder(path, config=options.pop("config", CONFIG), **options) as run:
         for step in steps:
             run.log({"step": step, "loss": 1.0 / step})

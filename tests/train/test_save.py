@@ -19,7 +19,7 @@ pytestmark = pytest.mark.host
 
 
 def source(path, tokenizer: dict):
-    """A GGUF file with a model and this tokenizer."""
+    """Write a GGUF file with a model and this tokenizer."""
     size = len(tokenizer["tokenizer.ggml.tokens"])
     config = LlamaConfig(
         vocab_size=size, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2
@@ -31,8 +31,8 @@ def source(path, tokenizer: dict):
 
 def test_a_tokenizer_from_a_gguf_file_is_written_as_it_was(tmp_path):
     template = {"tokenizer.chat_template": "{{ messages }}"}
-    given = source(tmp_path / "a.gguf", byte_level() | template)
-    model, tokenizer = load_model(given)
+    path = source(tmp_path / "a.gguf", byte_level() | template)
+    model, tokenizer = load_model(path)
     save_gguf(model, tokenizer, tmp_path / "b.gguf")
     first, second = read_gguf(tmp_path / "a.gguf").metadata, read_gguf(tmp_path / "b.gguf").metadata
     assert second.items() >= (byte_level() | template | {"general.name": "b"}).items()

@@ -34,8 +34,8 @@ class Says:
         return (np.array([token]) for token in self.tokens[:max_new_tokens])
 
 
-def continuation(said, most: int = 99) -> Continuation:
-    tokens = BYTES.encode(said) if isinstance(said, str) else said
+def continuation(text, most: int = 99) -> Continuation:
+    tokens = BYTES.encode(text) if isinstance(text, str) else text
     return Continuation(Says(tokens), BYTES, np.array([1]), most, [END])
 
 
@@ -72,7 +72,7 @@ def loaded(place, config=None):
     return model, tokenizer
 
 
-def said(session: ChatSession, question: str) -> str:
+def answer_to(session: ChatSession, question: str) -> str:
     return "".join(session.ask(question))
 
 
@@ -95,7 +95,7 @@ def test_each_turn_is_answered_as_if_all_were_read_anew_and_only_the_new_is_read
         messages.append({"role": "user", "content": question})
         ids = session._format.encode(tokenizer, messages, add_generation_prompt=True)[0]
         read.clear()
-        answer = said(session, question).strip()
+        answer = answer_to(session, question).strip()
         first_read = read[0]
         alone = model.generate(ids[None], 12, temperature=0, eos_token_id=end_token_ids(tokenizer, model.config))
         assert answer == tokenizer.decode(alone[0, len(ids) :]).strip() != ""
@@ -104,18 +104,18 @@ def test_each_turn_is_answered_as_if_all_were_read_anew_and_only_the_new_is_read
         known = tuple(alone[0, :-1])  # the last one drawn was not read
         messages.append({"role": "assistant", "content": answer})
     session.reset()
-    assert said(session, "What is it?").strip() == messages[2]["content"]
+    assert answer_to(session, "What is it?").strip() == messages[2]["content"]
 
 
 def test_a_question_that_got_no_word_can_be_asked_again(place):
     model, tokenizer = loaded(place)
     session = ChatSession(model, tokenizer, max_new_tokens=5, temperature=0)
-    expected, ends = said(session, "What?"), session._ends
+    expected, ends = answer_to(session, "What?"), session._ends
     session.reset()
     session._ends = list(range(model.config.vocab_size))  # the first token ends the answer
-    assert said(session, "What?") == ""
+    assert answer_to(session, "What?") == ""
     session._ends = ends
-    assert said(session, "What?") == expected and len(session._turns) == 1
+    assert answer_to(session, "What?") == expected and len(session._turns) == 1
 
 
 def test_an_answer_that_was_broken_off_is_remembered_as_far_as_it_came(place):
@@ -138,10 +138,10 @@ def test_a_conversation_that_is_full_is_refused_until_it_is_reset(place):
         match="has 1[0-9][0-9] tokens, .* no room for an answer in the context of 150: reset it, or shorten",
     ):
         for index in range(12):
-            said(session, f"What is {index}?")
+            answer_to(session, f"What is {index}?")
             assert session._cache.length <= 150
     assert len(session._turns) >= 4 and session._turns[-1]["role"] == "assistant"  # what was said stays
     session.reset()
-    assert said(session, "What is 0?")
+    assert answer_to(session, "What is 0?")
     with pytest.raises(MiniloraError, match="empty"):
         session.ask(" ")

@@ -1,6 +1,6 @@
 """pytest tests/train/test_tasks.py
 
-A task's score: the likelihood of labels against each prompt alone, what is counted, and what is refused."""
+A task's score: the likelihood of labels against each prompt alone, the counts, and the errors."""
 
 import numpy as np
 import pytest
@@ -43,11 +43,11 @@ def adapted(model, method: str):
     return get_peft_model(model, configs[method]())
 
 
-def plain_scores(model, tokenizer, asked, labels) -> np.ndarray:
+def plain_scores(model, tokenizer, prompts, labels) -> np.ndarray:
     """Each prompt with each label through the model alone."""
     chat_format = chat.find_format(tokenizer)
-    scores = np.empty((len(asked), len(labels)))
-    for i, messages in enumerate(asked):
+    scores = np.empty((len(prompts), len(labels)))
+    for i, messages in enumerate(prompts):
         start = len(chat_format.encode(tokenizer, messages, add_generation_prompt=True)[0])
         for j, label in enumerate(labels):
             ids, _ = chat_format.encode(tokenizer, answered(messages, label))
@@ -64,11 +64,11 @@ def plain_scores(model, tokenizer, asked, labels) -> np.ndarray:
 def test_scores_are_those_of_each_prompt_and_label_alone(taught, method, shots):
     model, tokenizer = taught
     model = adapted(model, method)
-    asked = [after(ROWS[:shots], row[:-1]) for row in ROWS[shots::3]]
+    prompts = [after(ROWS[:shots], row[:-1]) for row in ROWS[shots::3]]
     try:
         with threads.using(2):
-            scores, lengths = label_scores(model, tokenizer, asked, LABELS, batch_size=3)
-        expected = plain_scores(model, tokenizer, asked, LABELS)
+            scores, lengths = label_scores(model, tokenizer, prompts, LABELS, batch_size=3)
+        expected = plain_scores(model, tokenizer, prompts, LABELS)
     finally:
         if method != "none":
             model.unload()
@@ -132,13 +132,13 @@ def test_what_cannot_be_measured_is_refused(taught, conversations, options, mess
 
 def test_one_prompt_and_labels_that_are_not_tokenized_alike_in_all_rows(taught):
     model, tokenizer = taught
-    asked = [row[:-1] for row in ROWS[:2]]
-    alone = [plain_scores(model, tokenizer, [messages], LABELS) for messages in asked]
+    prompts = [row[:-1] for row in ROWS[:2]]
+    alone = [plain_scores(model, tokenizer, [messages], LABELS) for messages in prompts]
     with threads.using(1):  # alone, all of a prompt is the common beginning
-        found = [label_scores(model, tokenizer, [messages], LABELS)[0] for messages in asked]
-    np.testing.assert_allclose(found, alone, atol=1e-4)
-    told = chat.find_format(tokenizer).encode_many(tokenizer, [answered(m, x) for m in asked for x in LABELS])
-    first, second = answers._row(told[:3]), answers._row(told[3:])
+        scores = [label_scores(model, tokenizer, [messages], LABELS)[0] for messages in prompts]
+    np.testing.assert_allclose(scores, alone, atol=1e-4)
+    encoded = chat.find_format(tokenizer).encode_many(tokenizer, [answered(m, x) for m in prompts for x in LABELS])
+    first, second = answers._row(encoded[:3]), answers._row(encoded[3:])
     rows = [first, second._replace(answers=second.answers[::-1])]  # the labels of one row from the last to the first
     mixed = answers._batch_scores(model, KVCache(0), 0, rows)
     np.testing.assert_allclose(mixed, [alone[0][0], alone[1][0][::-1]], atol=1e-4)

@@ -66,7 +66,7 @@ def until_saved(process: subprocess.Popen, run_folder: Path) -> None:
 
 
 def process_of(rank: int, folder: Path) -> int:
-    """The process number of a rank that runs in `folder`."""
+    """Return the process id of a rank that runs in `folder`."""
     for place in Path("/proc").glob("[0-9]*"):
         try:
             if (place / "cwd").resolve() == folder and f"PMI_RANK={rank}\0" in (place / "environ").read_text() + "\0":
@@ -77,7 +77,7 @@ def process_of(rank: int, folder: Path) -> int:
 
 
 def has_ended(number: int) -> bool:
-    """Whether the process is gone, or waits only for its exit code to be read."""
+    """Return True if the process has ended, even if its exit code has not been read yet."""
     try:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
