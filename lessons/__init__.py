@@ -1,1 +1,1 @@
-"""The lessons, and what draws their pictures and makes their pages."""
+"""The lessons, and the tools that draw their pictures and build their pages."""

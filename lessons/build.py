@@ -1,6 +1,6 @@
 """python -m lessons.build: writes every lesson's exercise.py from its solution.py.
 
-With --check nothing is written; it says what is out of step, and exits 1.
+With --check nothing is written; it lists the files that are out of date, and exits 1.
 """
 
 import sys

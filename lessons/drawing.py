@@ -66,7 +66,7 @@ Point = tuple[float, float]
 
 
 class Diagram:
-    """A picture of so many units; title: what it shows, for those who hear the page (the alt text)."""
+    """A picture of width × height units. title: the alt text, for readers who hear the page."""
 
     def __init__(self, width: float, height: float, title: str):
         self.width, self.height, self.title = width, height, title

@@ -1,4 +1,4 @@
-"""The pages that answer: from a lesson's play.py, play.js and data one self-contained file, play.html.
+"""Interactive pages: make a self-contained play.html from a lesson's play.py, play.js and data.
 
     python -m lessons.pages               writes every lessons/NN_name/play.html
     python -m lessons.pages --check       names those that are not what is committed

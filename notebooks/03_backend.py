@@ -34,7 +34,7 @@ sizes = 10.0 ** np.arange(0, 9)
 
 
 def times_of(order: float) -> dict[str, np.ndarray]:
-    """Seconds by size, if an order takes so many µs to reach the card."""
+    """Return the seconds by size, if a command takes `order` µs to reach the card."""
     start = START | {"a card": order * 1e-6}
     times = {name: start[name] + sizes / RATE[name] for name in start}
     copies = 3 * (COPY_START + sizes / COPY_RATE)
@@ -81,7 +81,7 @@ _ = ipywidgets.interact(draw, order=(2, 200))
 
 # %%
 def crossing(order: float) -> float:
-    """Numbers from which on the card is faster, if an order takes so many µs."""
+    """Return the size from which the card is faster, if a command takes `order` µs."""
     gained = 1 / RATE["NumPy"] - 1 / RATE["a card"]
     return (order * 1e-6 - START["NumPy"]) / gained
 
@@ -100,7 +100,7 @@ measured_sizes = (10, 1_000, 100_000)
 
 
 def best_of(work, repeats: int = 5) -> float:
-    """Seconds of the fastest of some runs: what else the machine does only adds."""
+    """Return the seconds of the fastest of some runs: other work only adds time."""
     seconds = []
     for _ in range(repeats):
         start = perf_counter()
@@ -135,7 +135,7 @@ on_device = device.upload(on_host)
 
 
 def rms_norm(x, xp):
-    """Each row over the root of the mean of its squares."""
+    """Divide each row by the root mean square of its numbers."""
     return x / xp.sqrt((x * x).mean(axis=-1, keepdims=True))
 
 

@@ -82,7 +82,7 @@ def write(model):
 
 
 def school(model, steps, samples=None, **settings):
-    """Train the model; keep what it writes along the way in `samples`."""
+    """Train the model; keep samples of its text along the way in `samples`."""
     bits = metrics.evaluator(model, held_out, 64, 32)
 
     def look():

@@ -163,7 +163,7 @@ total = sizes["everything"]
 
 
 def megabytes(share: float) -> float:
-    """Count the model, and a gradient and two averages per trained number, 4 bytes each."""
+    """Count the model, a gradient and two averages per trained number, 4 bytes each."""
     return (4 + 12 * share) * total / 1e6
 
 

@@ -22,7 +22,7 @@ new_text, old_text = lab.domain_text(12_000, seed=0), lab.base_text(12_000, seed
 
 
 def probe(model) -> tuple[float, float]:
-    """Bits per character: (new text, old text), neither of which is trained on."""
+    """Return bits per character on held-out text: (new, old)."""
     return lab.bits(model, lab.domain_validation), lab.bits(model, lab.base_test)
 
 
@@ -117,7 +117,7 @@ p_new, p_old = (
 
 
 def price(p: np.ndarray, share: float) -> float:
-    """Bits per token that text p costs more under the mixture than under p."""
+    """Return the extra bits per token that text p costs under the mixture."""
     return -float(p @ np.log2((p_new + share * (p_old - p_new)) / p))
 
 

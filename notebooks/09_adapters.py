@@ -37,7 +37,7 @@ m = 32  # the width of the adapters
 
 
 def adapters_of(model) -> dict[str, BottleneckLayer]:
-    """{path: module with its adapter}, in the model's order."""
+    """Return {path: module with its adapter}, in the model's order."""
     pairs = model.base_model.named_modules()
     return {path: layer for path, layer in pairs if isinstance(layer, BottleneckLayer)}
 
@@ -106,7 +106,7 @@ model = trained["Houlsby"]
 
 
 class Listener(nn.Module):
-    """In the place of a module with its adapter: does the same, and notes its part."""
+    """Replaces a module with its adapter: computes the same, and records its share."""
 
     def __init__(self, layer: BottleneckLayer):
         self.layer = layer

@@ -179,7 +179,7 @@ class Listener(nn.Module):
 
 
 def weights_of(model, ids: np.ndarray) -> np.ndarray:
-    """(L, H, T, P + T) of a model with a prefix, which afterwards is as before."""
+    """Return the weights (L, H, T, P + T) of a model with a prefix, and restore it."""
     layers = model.base_model.model.base_layer.layers
     for layer in layers:
         layer.self_attn = Listener(layer.self_attn)

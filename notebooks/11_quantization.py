@@ -101,7 +101,7 @@ sizes = (32, 64, 128, 256, 1024, 4096)
 
 
 def error(kind: str, blocksize: int, double: bool = False) -> float:
-    """Mean error of a weight, in percent of the mean size of a weight."""
+    """Return the mean error of a weight, in percent of the mean size of a weight."""
     back = dequantize_4bit(*quantize_4bit(weights, blocksize, kind, double))
     return 100 * np.abs(back - weights).mean() / np.abs(weights).mean()
 
@@ -144,7 +144,7 @@ def with_outlier(outlier: float) -> np.ndarray:
 
 
 def around(outlier: float, blocksize: int = 64) -> float:
-    """Mean error of the others, in percent of the mean size of a weight."""
+    """Return the mean error of the others, in percent of the mean size of a weight."""
     numbers = with_outlier(outlier)
     back = dequantize_4bit(*quantize_4bit(numbers, blocksize))
     return 100 * np.abs(back - numbers)[1:].mean() / np.abs(block).mean()

@@ -113,7 +113,7 @@ def rounded(weight: np.ndarray) -> np.ndarray:
 
 
 def merged(way) -> float:
-    """Bits per character if each weight is way(original, dequantized, update)."""
+    """Return bits/character if each weight is way(original, dequantized, update)."""
     together = lab.base()
     for path, layer in layers.items():
         original = plain.get_submodule(path).weight.numpy()
@@ -183,7 +183,7 @@ sizes = np.array([1, 2, 3, 5, 7, 10, 15, 20, 25, 30])
 
 
 def survives(percent: float) -> float:
-    """Return the share (%) that rounding leaves of an update of so many % of the weight."""
+    """Return the share (%) that survives of an update of `percent` % of the weight."""
     scaled = np.float32(percent / 100 / size) * update
     move = rounded(weight + scaled) - weight
     return 100 * float(np.vdot(move, scaled) / np.vdot(scaled, scaled))

@@ -151,7 +151,7 @@ queries = np.array([1, 3, 10, 30, 100, 300, 1000, 3000, 10_000])
 
 
 def lines_meet(*prompts: int, caption: str) -> None:
-    """Tokens read by prompts with so many tokens of examples, and by LoRA."""
+    """Plot the tokens read by prompts with examples of n tokens, and by LoRA."""
     series = {f"{n:,} tokens of examples": (queries, n * queries) for n in prompts}
     series["trained by LoRA"] = (queries, np.full(len(queries), training))
     title = "What was read, after so many queries"

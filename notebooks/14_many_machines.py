@@ -38,7 +38,7 @@ print("rows of each rank:", [list(rows) for rows in shares])
 
 # %%
 def gradients_of(model, rows, targets=None):
-    """{name: gradient} of the rows, and how many targets they have."""
+    """Return {name: gradient} for the rows, and their number of targets."""
     part = {name: array[list(rows)] for name, array in batch.items()}
     for p in model.parameters():
         p.grad = None
@@ -132,7 +132,7 @@ def link_of(row):
 
 
 def of_link(method, column):
-    """{link: (ranks, seconds)} of what was measured."""
+    """Return the measurements as {link: (ranks, seconds)}."""
     by_link = {}
     mine = [row for row in rows if row["method"] == method]
     alone = next(row["step"] for row in mine if row["ranks"] == 1)
@@ -177,7 +177,7 @@ nbytes = {m: cluster.gradient_bytes(PRESETS["base"], m) for m in seconds}
 
 
 def line(method, link, counts=ranks):
-    """(ranks, seconds) of steps of the base."""
+    """Return (ranks, seconds) for steps of the base."""
     alone, sent = seconds[method], nbytes[method]
     times = [cluster.step_seconds(alone, sent, n, link) for n in counts]
     return counts, times

@@ -1,1 +1,1 @@
-"""The walk-through notebooks, and what makes them of their sources."""
+"""The walk-through notebooks, and the tool that makes them from their sources."""

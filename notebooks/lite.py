@@ -59,7 +59,7 @@ NOTE = (
 
 
 def for_the_browser(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Return the notebook with two cells in front: what differs there, and the installation."""
+    """Return the notebook with two cells in front: the differences in the browser, and the installation."""
     note: dict[str, Any] = {"cell_type": "markdown", "source": NOTE}
     install: dict[str, Any] = {
         "cell_type": "code",
@@ -73,7 +73,7 @@ def for_the_browser(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def stage(folder: Path) -> None:
-    """Write what the site's reader finds: notebooks, and of each lesson the reading and what a check needs."""
+    """Write the files of the site: notebooks, and each lesson's reading with the files that a check needs."""
     import nbformat
 
     (folder / "notebooks").mkdir(parents=True)
@@ -116,7 +116,7 @@ def run(folder: Path, *command: str) -> None:
 
 
 def build(out: Path) -> None:
-    """Build the site into `out`. Raises MiniloraError for a folder of anything else, and if a step fails or warns."""
+    """Build the site into `out`. Raises MiniloraError if `out` has other files, and if a step fails or warns."""
     out = out.resolve()
     if out.exists() and not (
         out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))

@@ -73,7 +73,7 @@ def made(source: Path) -> Any:
 
 
 def _kept(outputs: list) -> list:
-    """Return outputs without sliders, and what was printed in pieces as one."""
+    """Return the outputs without sliders, with consecutive prints joined into one."""
     shown: list[Any] = []
     for output in outputs:
         if WIDGET in output.get("data", {}):
@@ -97,7 +97,7 @@ def content(notebook: Any) -> bytes:
 
 
 def contents(notebook: Any) -> list[tuple]:
-    """Return what must be equal on every machine: sources, texts, and how many pictures (whose pixels depend on fonts)."""
+    """Return what must be equal on every machine: sources, texts, and the number of pictures (pixels depend on fonts)."""
     cells = []
     for cell in notebook.cells:
         outputs = cell.get("outputs", [])
@@ -111,7 +111,7 @@ def contents(notebook: Any) -> list[tuple]:
 
 
 def is_stale(source: Path, notebook: Any) -> bool:
-    """Return True if the committed notebook says anything else than `notebook`, which was made now."""
+    """Return True if the committed notebook differs from `notebook`, which was just made."""
     import nbformat
 
     target = source.with_suffix(".ipynb")
@@ -121,7 +121,7 @@ def is_stale(source: Path, notebook: Any) -> bool:
 
 
 def alike(some: str, other: str) -> bool:
-    """Return True if texts are equal, numbers in them within 5 %: other processors round otherwise."""
+    """Return True if the texts are equal, with numbers within 5 %, since processors round differently."""
     (words, numbers), (words_now, numbers_now) = _apart(some), _apart(other)
     return words == words_now and all(
         abs(a - b) <= 0.05 * max(abs(a), abs(b))

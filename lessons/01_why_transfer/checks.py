@@ -104,7 +104,7 @@ def texts(d):
 
 
 def probabilities_of_tokens(d):
-    """From 10⁻³⁰⁰, which no small number put in its place comes near, to 1."""
+    """Draw probabilities from 10⁻³⁰⁰ to 1; an answer that replaces 10⁻³⁰⁰ by a small number is far off."""
     kind = d.choice("ordinary", "ties", "tiny", "rare")
     p = d.whole(d.size(), least=1, below=3 if kind == "ties" else 11) / {"tiny": 1e5, "rare": 1e300}.get(kind, 10)
     return p.astype("float64" if kind == "rare" else d.dtype), d.number(1, 4, 10)
@@ -220,7 +220,7 @@ def drawing(student):
 
 
 def budgets_to_draw(d):
-    """Labels with gaps between the classes, two budgets of which each class has enough or not, a seed."""
+    """Draw labels with gaps between the classes, two budgets (perhaps too large for a class), and a seed."""
     of_each = [d.size(1, 4) for _ in range(d.size(1, 3))]
     classes = d.choice([0, 1, 2], [2, 5, 1000])
     labels = np.array(d.shuffled([c for c, count in zip(classes, of_each, strict=False) for _ in range(count)]))
@@ -339,7 +339,7 @@ def reading(student):
 
 
 def examples_of_classes(d):
-    """Rows that belong to one mean clearly, so that it does not matter how distances are computed."""
+    """Draw rows that are clearly nearest to one mean, however distances are computed."""
     dim, classes = d.size(), d.size(1, 3)
     train_y = np.array(d.shuffled([*range(classes), *d.whole(d.size(0, 3), below=classes)]))
     if d.choice("floats", "whole numbers") == "floats":
@@ -426,7 +426,7 @@ def experimenting(student):
 
 
 def score_of_others(chosen, predicted, labels):
-    """The accuracy without the test examples whose places are those of the examples that were learned from."""
+    """Return the accuracy without the test examples at the indices that were chosen for training."""
     others = np.setdiff1d(np.arange(len(labels)), chosen)
     return (predicted == labels)[others].mean() if len(others) else 0.0
 
@@ -506,7 +506,7 @@ def scattering(student):
 
 
 def half_width(differences):
-    """From the mean to either end of the interval."""
+    """Return the distance from the mean to either end of the interval."""
     return t_quantile(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
 
 
@@ -558,7 +558,7 @@ CASES = [  # ours, theirs, and the mistakes that answer the opposite there
 
 
 def ours_and_theirs(d):
-    """Seeds whose interval begins clearly above 0, or clearly below, by so many of its own half widths."""
+    """Draw seeds whose interval begins clearly above or below 0, measured in half widths."""
     scale, n = d.choice(0.125, 128.0, 2.0**-14), d.choice(3, 2, 5)
     theirs, differences = (d.whole(n, least=-8, below=9) * scale for _ in range(2))
     differences = differences - differences.mean()
@@ -567,7 +567,7 @@ def ours_and_theirs(d):
 
 
 def curves(d):
-    """Rising budgets, and a target that is one of the means, lies between two of them, or below or above all."""
+    """Draw rising budgets, and a target equal to a mean, between two means, or below or above all of them."""
     budgets = np.cumsum(d.whole(n := d.size(), least=1, below=6)).tolist()
     means = d.array(n)
     levels = np.unique(means)

@@ -47,5 +47,5 @@ def too_large(student, labels, test_labels):
 
 
 def predicted_from(chosen, count):
-    """Classes 0 and 1 that look random, and depend on which examples were chosen."""
+    """Predict classes 0 and 1 that look random and depend on which examples were chosen."""
     return np.random.default_rng(sorted(int(i) for i in chosen)).integers(0, 2, count)

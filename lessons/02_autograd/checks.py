@@ -13,7 +13,7 @@ IN_NUMPY = {"add": np.add, "plus": np.add, "multiply": np.multiply, "matmul": np
 
 
 def central_differences(function, arrays, i, g):
-    """The gradient of (g * function(*arrays)).sum() with respect to arrays[i]."""
+    """Return the gradient of (g * function(*arrays)).sum() with respect to arrays[i]."""
     gradient = np.zeros(arrays[i].shape)
     for place in np.ndindex(gradient.shape):
         sums = []
@@ -88,7 +88,7 @@ UNUSED = "The rule does not use g, the gradient that arrives."
 
 
 def rules(student, operation, arrays, instead):
-    """Value and rules of an operation. instead: hint -> wrong value of the first, second, … gradient, by g."""
+    """Check the value and rules of an operation. instead: {hint: function of g that gives the wrong gradients}."""
     function = IN_NUMPY[operation]
     g = draw(np.random.default_rng(9), *function(*arrays).shape)
     answer = student.driver.rules_of(operation, arrays, g)
@@ -142,7 +142,7 @@ def product(student):
 
 
 def summed_to(g, shape):
-    """g summed over the axes along which an array of that shape is repeated."""
+    """Sum g over the axes along which an array of this shape was broadcast."""
     g = g.sum(axis=tuple(range(g.ndim - len(shape))))
     return g.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1 < g.shape[i]), keepdims=True)
 
@@ -155,7 +155,7 @@ AFTERWARDS = {
 
 
 def products(d):
-    """Two shapes that broadcast, and sometimes one node as both arguments."""
+    """Draw two shapes that broadcast, sometimes with one node as both arguments."""
     full = d.shape((1, 0, 2, 3))
     one, other = (tuple(1 if d.choice(False, True) else n for n in full[d.choice(0, 1) :]) for _ in range(2))
     a, b = d.array(*one, dtype="float64"), d.array(*other, dtype="float64")
@@ -258,7 +258,7 @@ PATHS = {
 
 
 def graphs(d):
-    """For each node, the nodes before it that it came from; some twice, some not used. Or a chain with short cuts."""
+    """Draw the parents of each node, some of them used twice or not at all; or a chain with shortcuts."""
     parents = [d.whole(d.choice(2, 1, 0, 3) if i else 0, below=max(i, 1)).tolist() for i in range(d.size(1, 8))]
     if d.choice(False, True):
         parents = [d.shuffled([i - 1, *some[:1]]) if i else [] for i, some in enumerate(parents)]
@@ -343,7 +343,7 @@ WALKS = {
 
 
 def programs_and_leaves(d):
-    """Lines that each use what came before, over matrices (2, 3) and a row (3,); plus is for arrays of one shape."""
+    """Draw lines that use earlier results, over matrices (2, 3) and a row (3,); `plus` is for arrays of one shape."""
     wide, n = [0, 2], 3
     program = []
     for _ in range(d.choice(1, 2, 3, 4, 0)):

@@ -5,7 +5,7 @@ The first line of each docstring is how a report shows the call.
 
 
 class Walked(list):
-    """A node's edges, and how often a loop went over those of all nodes; RuntimeError where it is far too often."""
+    """A node's edges that count how often any node's are looped over. Raises RuntimeError if it is far too often."""
 
     count = 0
 
@@ -105,11 +105,11 @@ def gradients(student, program, leaves, times=1):
 
 def run(student, program, leaves):
     def plus(a, b):
-        """For arrays of one shape. Both rules hand on the very array that they are given."""
+        """Add arrays of one shape. Both rules return the very gradient array that they get."""
         return student.Node(a.array + b.array, [(a, lambda g: g), (b, lambda g: g)])
 
     def flip(a):
-        """Its rule hands on a view of what it is given."""
+        """Flip an array. The rule returns a view of the gradient that it gets."""
         return student.Node(a.array[::-1], [(a, lambda g: g[::-1])])
 
     def thrice(a):

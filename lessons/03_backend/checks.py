@@ -1,4 +1,4 @@
-"""The checks of lesson 03. The same ones for NumPy and for the stand-in device; driver.py says where results are."""
+"""The checks of lesson 03, the same for NumPy and for the stand-in device. driver.py reports where results are."""
 
 import numpy as np
 
@@ -24,12 +24,12 @@ TRAVELS = "The data travels to the host and back: the work can be done where the
 
 
 def is_there(answer, library):
-    """The result is an array of the library."""
+    """Check that the result is an array of the library."""
     answer["where"].equals(WHERE[library], instead={STAYED: "host"})
 
 
 def nothing_travelled(answer):
-    """The device was not waited for, and was sent nothing."""
+    """Check that nothing was copied to the device, and that it was not waited for."""
     mistakes = {TRAVELS: lambda n: answer["uploaded"].value > 0}
     answer["waited"].equals(0, mistakes, hint="The host waited for the device, to read a number: leave it there.")
 
@@ -75,7 +75,7 @@ def switching(student):
 
 
 def libraries(d):
-    """The names in the driver of some, of which two have one name, and two have the same functions."""
+    """Draw names of the driver's libraries; two of these share a name, and two share their functions."""
     return [d.shuffled(["numpy", "device", "small", "namesake", "sister"])]
 
 
@@ -293,7 +293,7 @@ SMALL = "Ids that are larger than 255 become others: keep whole numbers of 64 bi
 
 
 def tables_and_ids(d):
-    """Ids of which all lie in the table, or one may lie outside."""
+    """Draw ids that all lie in the table, or one of which lies outside."""
     n = d.choice(3, 1, 2, 4)
     table = d.array(n, d.size())
     if d.choice(False, True):
@@ -360,7 +360,7 @@ SIGN = "The step goes uphill: subtract the gradient."
 
 
 def descent(x, y, steps, rate, factor=2.0, summed=False, late=False):
-    """w and losses of a descent, with one thing changed."""
+    """Return w and the losses of a descent, with one thing changed."""
     w, losses = np.zeros(x.shape[1]), []
     for _ in range(steps):
         error = x @ w - y
@@ -430,7 +430,7 @@ def training(student):
 
 
 def descents(d):
-    """Rates are small enough for the steps to come to an end."""
+    """Draw inputs of a descent, with rates small enough for it to converge."""
     n, dim = d.choice(1, 2, 3, 4, 80), d.size()
     x, y = d.array(n, dim), d.array(n)
     if d.choice(False, True):

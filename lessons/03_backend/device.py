@@ -86,7 +86,7 @@ class DeviceArray:
 
     @classmethod
     def _plain(cls, value: Any) -> Any:
-        """Return what NumPy computes with in place of a device's value. Raises TypeError for one of NumPy's own."""
+        """Return the NumPy array behind a device's value. Raises TypeError for one of NumPy's own arrays."""
         if isinstance(value, DeviceArray):
             return value._array
         if isinstance(value, np.ndarray | np.generic):

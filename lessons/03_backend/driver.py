@@ -26,7 +26,7 @@ def library_of(student, library):
 
 
 def there(library, a):
-    """A NumPy array, list or number on the library's side, without the student's border."""
+    """Put a NumPy array, list or number on the library's side, without the student's functions."""
     if library == "third":
         return a if isinstance(a, Third) else Third(np.asarray(a))
     return device.upload(np.array(a)) if library == "device" else a

@@ -1,4 +1,4 @@
-"""The checks of lesson 04. What is right is computed here by other formulas: loops over tokens, and complex numbers."""
+"""The checks of lesson 04. Right results are computed here by other formulas: loops over tokens, complex numbers."""
 
 from math import erf
 
@@ -29,7 +29,7 @@ def same(got, value):
 
 
 def values(d, first, *others, kinds=KINDS):
-    """Arrays of these shapes, the first of any kind. Large numbers come in float64, where rounding hides nothing."""
+    """Draw arrays of these shapes, the first of any kind. Large numbers are float64, so that rounding is negligible."""
     kind = d.choice(*kinds)
     if kind == LARGE:
         d.dtype = "float64"
@@ -48,12 +48,12 @@ def of_a_long_text(answer, right):
 
 
 def gradients_of(*names):
-    """For `search`: what it means that a part of a driver's result is the first wrong one."""
+    """Return the hints for `search`, by the first part of a driver's result that is wrong."""
     return {"kind": NUMPY} | {f"d{name}": OTHER.format(name) for name in names}
 
 
 def tensor_came(answer, instead=None):
-    """A Tensor was returned; `instead` as for `Answer.returns`."""
+    """Check that a Tensor was returned. instead: as for `Answer.returns`."""
     answer.returns((instead or {}) | {NUMPY: raised("TypeError", "ufunc")})
     answer["kind"].equals("Tensor", hint=NUMPY)
 
@@ -234,7 +234,7 @@ def positions(student):
 
 
 def attended(q, k, v, scale=None, seen=lambda t, length: slice(0, t + 1)):
-    """Token by token: a softmax over what it sees."""
+    """Compute attention token by token: a softmax over the visible tokens."""
     y = np.zeros(v.shape)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     for b, h, t in np.ndindex(q.shape[:3]):
@@ -246,7 +246,7 @@ def attended(q, k, v, scale=None, seen=lambda t, length: slice(0, t + 1)):
 
 
 def softmax_then(q, k, v, mask_before=None, mask_after=None, axis=-1):
-    """Wrong ways to hide the future."""
+    """Compute attention that hides the future in a wrong way."""
     scores = q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5
     scores = scores if mask_before is None else mask_before(scores)
     weights = np.exp(scores - scores.max(axis=axis, keepdims=True))
@@ -544,7 +544,7 @@ def mlp(student):
 
 
 def block(x, weights, heads, kv_heads, *, change=""):
-    """The block by loops; `change` names a mistake."""
+    """Compute the block by loops; `change` names a mistake."""
     w = weights
     size = x.shape[-1] // heads
     angles = np.outer(np.arange(x.shape[1]), 10000.0 ** (-2 * np.arange(size // 2) / size))

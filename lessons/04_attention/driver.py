@@ -7,7 +7,7 @@ from minilora import Tensor
 
 
 def with_gradients(function, g, **arrays) -> dict:
-    """The result of the function on Tensors of the arrays, and what backward leaves in each when g flows in."""
+    """Call the function with the arrays as Tensors; return its result and the gradients that backward(g) leaves."""
     tensors = {name: Tensor(array, requires_grad=True) for name, array in arrays.items()}
     y = function(*tensors.values())
     facts = {"kind": type(y).__name__, "y": y} | dict.fromkeys([f"d{name}" for name in arrays])

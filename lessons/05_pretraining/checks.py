@@ -1,4 +1,4 @@
-"""The checks of lesson 05. Losses, steps and whole runs are computed here anew, without a graph."""
+"""The checks of lesson 05. Losses, steps and whole runs are computed here independently, without a graph."""
 
 from collections import Counter
 from math import cos, log, pi
@@ -24,13 +24,13 @@ def softmax(x):
 
 
 def surprise(logits, targets):
-    """-log of the probability of each target."""
+    """Return -log of the probability of each target."""
     p = softmax(logits)
     return np.array([-np.log(p[place][targets[place]]) for place in np.ndindex(targets.shape)])
 
 
 def loss_gradient(logits, ids):
-    """(p - 1 at the target) / count at each place that has a next token, 0 at the last."""
+    """Return (p - 1 at the target) / count for each place that has a next token, 0 for the last place."""
     g = softmax(logits)
     for b, t in np.ndindex(ids[:, 1:].shape):
         g[b, t, ids[b, t + 1]] -= 1
@@ -319,7 +319,7 @@ ZERO = "Where the gradient is zero, p is passed over: it decays all the same, an
 
 
 def known(*arguments):
-    """hint -> what the mistake gives, for mistakes that make a difference here."""
+    """Return {hint: result of the mistake}, for the mistakes that make a difference here."""
     right = adamw(*arguments)
     wrong = {hint: adamw(*arguments, change=change) for change, hint in STEPS.items()}
 
@@ -408,7 +408,7 @@ WORDS = "the expert reads a text and another text then the expert writes what th
 
 
 def little_text(count, seed):
-    """Characters of words in random order, as ids."""
+    """Draw words in random order, as ids of characters."""
     text = " ".join(np.random.default_rng(seed).choice(WORDS, size=count))
     letters = sorted(set(" ".join(WORDS)))
     return np.array([letters.index(letter) for letter in text]), len(letters)
@@ -535,7 +535,7 @@ def loop(student):
 
 
 def chosen_from(logits, temperature, top_k):
-    """Token by token, from the sorted list."""
+    """Compute the probabilities token by token, from the sorted logits."""
     order = sorted(range(len(logits)), key=lambda i: -logits[i])
     allowed = order if top_k is None else order[:top_k]
     p = np.zeros(len(logits))
@@ -628,7 +628,7 @@ def probabilities(student):
 
 
 def sums(vocabulary, prompt, count, window=0):
-    """window: how many tokens of the text are seen; 0: all."""
+    """Continue a text by its sums. window: the number of tokens that are seen; 0 for all."""
     ids = list(prompt)
     for _ in range(count):
         ids.append((sum(ids[-window:]) + 1) % vocabulary)

@@ -48,7 +48,7 @@ class Scale(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Three matrices of one shape, a vector that is called weight, a bias, a frozen matrix, and a matrix one wide.
+    """A model with three matrices of one shape, a vector named weight, a bias, a frozen matrix, and a matrix one wide.
 
     One matrix, `seldom`, has gradients of zeros where a batch does not begin with token 0.
     """
@@ -137,7 +137,7 @@ def shared_out(student, logits, temperature, top_k):
 
 
 class Sums(nn.Module):
-    """After a text comes (the sum of its tokens + 1) mod V, with near certainty: the whole text is needed."""
+    """A model that needs the whole text: next comes (the sum of its tokens + 1) mod V, with near certainty."""
 
     def __init__(self, vocabulary):
         self.vocabulary = vocabulary
@@ -154,7 +154,7 @@ class Sums(nn.Module):
 
 
 class Dice(nn.Module):
-    """The same logits at every place."""
+    """A model with the same logits at every place."""
 
     def __init__(self, logits):
         self.logits = logits

@@ -480,20 +480,20 @@ def group_inputs(d):
 
 
 def moved(answer, head, times):
-    """The head after a step that is so many times as large."""
+    """Return the head after a step that is `times` as large."""
     start = answer["start"].value
     return {name: start[name] + times * (head[name] - start[name]) for name in head}
 
 
 def loss_of_shares(head, hidden, labels):
-    """The cross-entropy where the softmax of the scores is taken for scores."""
+    """Return the cross-entropy if the softmax is applied twice: its result is taken for scores."""
     scores = hidden @ head["head.weight"].T + head["head.bias"]
     shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     return float((np.log(np.exp(shares).sum(axis=1)) - shares[np.arange(len(labels)), labels]).mean())
 
 
 def loss_and_step(head, hidden, labels):
-    """Loss, and the head after a step of 0.5."""
+    """Return the loss, and the head after a step of 0.5."""
     scores = hidden @ head["head.weight"].T + head["head.bias"]
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)

@@ -231,7 +231,7 @@ def groups(student, kinds, classes, paths, body_lr, head_lr, weight_decay):
 
 
 def leave(model, gradient):
-    """Let a gradient be left, of one number, in each parameter that trains."""
+    """Leave a gradient full of one number in each trainable parameter."""
     for p in model.parameters():
         p.grad = np.full_like(p.data, gradient) if p.requires_grad else None
 

@@ -17,7 +17,7 @@ def log_p_of(logits: np.ndarray) -> np.ndarray:
 
 
 def nats_of(logits: np.ndarray, labels: np.ndarray, shift: int = 1, ignored: bool = True) -> np.ndarray:
-    """The nats of each label that counts, (N,). shift: how far behind its logits a label stands."""
+    """Return the nats of each label that counts, (N,). shift: distance from a label's logits to the label."""
     logits, labels = (logits[:, :-1], labels[:, 1:]) if shift else (logits, labels)
     counts = labels != -100 if ignored else np.ones(labels.shape, bool)
     index = np.where(labels == -100, 0, labels)

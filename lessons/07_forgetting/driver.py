@@ -51,7 +51,7 @@ def probed(student, table, batches, characters, training):
 
 
 def rows_from(first):
-    """Rows that can be told apart: [first, first], [first + 1, first + 1], …"""
+    """Return rows that can be told apart: [first, first], [first + 1, first + 1], …"""
     return (np.array([number, number]) for number in count(first))
 
 
@@ -92,13 +92,13 @@ def rehearsed(student, old, new, share, steps):
 
 
 class Lamp(nn.Module):
-    """No SideLayer, and can be switched all the same."""
+    """A module that can be switched but is not a SideLayer."""
 
     is_on = True
 
 
 class Model(nn.Module):
-    """Two SideLayers in a row, the first of which is off from the beginning where `off` says so; and a Lamp."""
+    """Two SideLayers in a row and a Lamp. off: the first layer is off from the start."""
 
     def __init__(self, side_layer, W, updates, off):
         linears = [(nn.Linear.from_arrays(w), nn.Linear.from_arrays(u)) for w, u in zip(W, updates, strict=True)]

@@ -55,7 +55,7 @@ exercise</a> builds the probe.</p>
 
 
 def measure() -> dict:
-    """Bits per character learned on NumPy's text and forgotten on Python's: of each way every few steps, then by λ."""
+    """Measure bits per character learned on NumPy's text and forgotten on Python's, during training and by λ."""
     lab = Lab(load.base_folder(), test_characters=12_000, validation_characters=6_000)
     new_text, old_text = lab.domain_text(40_000, seed=0), lab.base_text(24_000, seed=0)
 

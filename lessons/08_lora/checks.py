@@ -80,7 +80,7 @@ def starting(student):
 
 
 def filling(A, d_in, d_out, r):
-    """A large A is uniform between the bounds of d_in."""
+    """Check that a large A is uniform between the bounds set by d_in."""
     bound = 1 / np.sqrt(d_in)
     of_another = {
         "The bound is 1/√d_in, not 1/√r.": lambda m: abs(np.abs(m).max() * np.sqrt(r) - 1) < 0.02,
@@ -281,7 +281,7 @@ TRAINED = {f"{part}, {when}": hint for when, hint in WHEN.items() for part in ("
 
 
 def layer_inputs():
-    """x, W, b, A, B, r, alpha; small first."""
+    """Draw x, W, b, A, B, r, alpha, small ones first."""
     rng = np.random.default_rng(4)
     for n, d_in, d_out, r in [(2, 2, 3, 2), (4, 5, 3, 2)]:
         shapes = [(n, d_in), (d_out, d_in), (d_out,), (r, d_in), (d_out, r)]

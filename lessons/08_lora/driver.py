@@ -157,7 +157,7 @@ def seeded(student, targets, r, alpha, seed):
 
 
 def starts(model) -> list:
-    """All A's of a model, as lists."""
+    """Return all A's of a model, as lists."""
     return [p.data.tolist() for name, p in model.named_parameters() if name.endswith(".A")]
 
 
@@ -191,7 +191,7 @@ def merged(student, x, W, b, A, B, r, alpha):
 
 
 def adapted(student, linear):
-    """A model with one LoraLayer."""
+    """Make a model with one LoraLayer."""
     model = nn.Module()
     model.layer = student.LoraLayer(linear, 1, 1.0, 0)
     return model

@@ -44,7 +44,7 @@ it.</p>
 
 
 def measure() -> dict:
-    """The change to one weight by 20 steps of full fine-tuning, taken apart by its singular values."""
+    """Return the change to one weight by 20 steps of full fine-tuning, decomposed into singular values."""
     lab = Lab(load.base_folder(), test_characters=8_000, validation_characters=4_000)
     text = lab.domain_text(8_000, seed=0)
     model, _ = lab.adapt("full", text, TrainConfig(steps=20, warmup=2, eval_every=10, peak_lr=5e-4))

@@ -89,7 +89,7 @@ EXACT = 1e-12  # of a count
 
 
 def arrays(seed: int, d: int, m: int):
-    """W1, b1, W2, b2."""
+    """Draw W1, b1, W2, b2."""
     rng = np.random.default_rng(seed)
     return draw(rng, m, d), draw(rng, m), draw(rng, d, m), draw(rng, d)
 
@@ -213,7 +213,7 @@ def looking(student):
 
 
 def change_inputs(d):
-    """No entry inside is 0, but some are near it, and all may be closed."""
+    """Draw inputs with no inner entry at 0, though some are near it, and perhaps none above it."""
     size, m = d.size(), d.size()
     h, W1, b1, W2 = d.array(size), d.array(m, size), d.array(m), d.array(size, m)
     inside, scale = W1 @ h + b1, 1e-3 * (np.abs(W1) @ np.abs(h) + np.abs(b1) + 1e-6)

@@ -20,7 +20,7 @@ SHOTS = [("Open a file.", "files"), ("Send a\nmessage.", "mail")]
 
 
 def prompt_inputs(d):
-    """Texts may come twice, with other topics, and the question may be one of them."""
+    """Draw shots and a question; texts may repeat with other topics, and the question may be one of them."""
     first = d.number("Open a file.", "Send a\nmessage.", "  Indented", "{}", "%s", "", "a\r\nb\tc")
     shots = [(first, d.number("files", "mail", "C API"))]
     text = d.number("Parse a URL.", "a: b\nc", "{x}", "%", "", " \n", "Open a file.")
@@ -38,7 +38,7 @@ def more_shots(d):
 
 
 def class_inputs(d):
-    """No two of the last place's logits are equal."""
+    """Draw logits that all differ at the last place."""
     T, V = d.size(1, 4), d.size(2, 6)
     logits = d.array(T, V)
     logits[-1] = max(np.abs(logits).max(), 1e-4) * np.array(d.shuffled(list(np.linspace(-1, 1, V))))
@@ -137,7 +137,7 @@ def prompting(student):
 
 
 def mask_inputs(d):
-    """Any row may be padded on the left, and has a real token."""
+    """Draw masks with padding on the left and at least one real token per row."""
     B, T, dtype = d.size(1, 3), d.size(1, 4), d.choice("int64", "int8")
     return d.number(1, 2, 3, 4), (np.arange(T) >= d.whole(B, below=T)[:, None]).astype(dtype)
 
@@ -225,7 +225,7 @@ def seeing(student):
 
 
 def tiny() -> LlamaForCausalLM:
-    """The driver's model."""
+    """Make the driver's model."""
     config = LlamaConfig(
         vocab_size=11,
         hidden_size=8,
@@ -339,7 +339,7 @@ def softly(student):
 
 
 def attention_inputs(d):
-    """Single floats keep small numbers. The prefix is seen by all, as task 2 has it."""
+    """Draw inputs of attention, in float32 only small ones. All tokens see the prefix, as in task 2."""
     B, H, T, D, P = d.size(1, 3), d.size(1, 3), d.size(), d.size(), d.size(1, 3)
     plain = ("normal", "ties", "zeros", "tiny")
     large = (*plain, "large") if d.dtype == "float64" else plain
@@ -466,7 +466,7 @@ def attending(student):
 
 
 def sharp(student):
-    """Scores of ±1500, then ±15,000: what must not be looked at has the largest."""
+    """Check scores of ±1500, then ±15,000, where a hidden key has the largest."""
     k, prefix_k, mask = np.full((1, 1, 1, 1), 15.0), np.full((1, 1, 1), -15.0), np.array([[[True, False]]])
     for q in (np.full((1, 1, 1, 1), size) for size in (100.0, 1000.0)):
         answer = student.driver.attention(q, k, np.full((1, 1, 1, 1), 3.0), prefix_k, np.full((1, 1, 1), 2.0), mask)
@@ -485,7 +485,7 @@ def softmax(scores, axis=-1):
 
 
 class Reference:
-    """A cache with a prefix in it, in ways right and wrong."""
+    """A cache with a prefix in it, right or with a named mistake."""
 
     def __init__(self, keys, values, length=None, of_layer=lambda layer: layer, is_behind=False):
         self.prefix = keys, values
@@ -758,7 +758,7 @@ def same_pair(answer, pair) -> bool:
 
 
 def recorded(token_ids) -> tuple[np.ndarray, np.ndarray]:
-    """keys, values (L, H, P, D) that the tiny model computes for the tokens."""
+    """Return the keys and values (L, H, P, D) that the tiny model computes for the tokens."""
     seen = []
 
     class Seen:

@@ -10,7 +10,7 @@ from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 
 
 def tiny() -> LlamaForCausalLM:
-    """Two layers of two query heads that share one key head; weights large enough to make a difference."""
+    """Make a model of two layers with two query heads sharing one key head, and weights large enough to matter."""
     config = LlamaConfig(
         vocab_size=11,
         hidden_size=8,

@@ -61,7 +61,7 @@ one into every layer.</p>
 
 
 def scores(model, ids: np.ndarray) -> np.ndarray:
-    """q kᵀ / √D (L, H, T, P + T) of a sequence, before the mask; P is 0 for a model without a prefix."""
+    """Return q kᵀ / √D (L, H, T, P + T) of a sequence, before the mask; P is 0 for a model without a prefix."""
     calls, attend = [], F.scaled_dot_product_attention
 
     def listening(q, k, v, **options):
@@ -75,7 +75,7 @@ def scores(model, ids: np.ndarray) -> np.ndarray:
 
 
 def prefixed(lab: Lab, prefix: np.ndarray):
-    """The base with the prefix (P, 2·L·H_kv·D)."""
+    """Return the base with the prefix (P, 2·L·H_kv·D)."""
     model = lab.fresh("prefix", 0, Options(virtual_tokens=len(prefix)), tokens=range(len(prefix)))
     (parameter,) = (p for p in model.parameters() if p.requires_grad)
     parameter.data = prefix.astype("float32")
@@ -83,7 +83,7 @@ def prefixed(lab: Lab, prefix: np.ndarray):
 
 
 def measure() -> dict:
-    """The scores of the base without a prefix, and with one that was trained on NumPy's documentation."""
+    """Return the scores of the base without a prefix, and with one trained on NumPy's documentation."""
     lab = Lab(load.base_folder(), test_characters=8_000, validation_characters=4_000)
     text = lab.domain_text(40_000, seed=0)
     config = TrainConfig(steps=60, warmup=3, eval_every=20, peak_lr=METHODS["prefix"].lr)

@@ -20,7 +20,7 @@ MANY = np.linspace(-1, 1, 201) ** 3  # more than a code of 7 bits reaches, and f
 
 
 def quantiles(positive: int, negative: int, zeros: int = 1, last: int | None = -1) -> np.ndarray:
-    """A codebook made like NF4's from so many quantiles of each sign, before it is divided by its largest."""
+    """Return a codebook made like NF4, from these numbers of quantiles per sign, before the division by the largest."""
     q, offset = NormalDist().inv_cdf, 0.9677083
     up = [q(p) for p in np.linspace(offset, 0.5, positive + 1)[:last]]
     down = [-q(p) for p in np.linspace(offset, 0.5, negative + 1)[:last]]
@@ -132,7 +132,7 @@ def with_zero(values, x, blocksize):
 
 
 def quantize_inputs(d):
-    """No number half way between two values; ties are asked by themselves, where dividing is exact."""
+    """Draw numbers of which none is half way between two values. Ties are checked separately, with exact divisions."""
     shape, values, blocksize = (*d.shape((0, 1, 2)), d.size(1, 7)), some_book(d), d.number(2, 3, 1, 8)
     of_floats = d.array(*shape) * d.choice(1, 1, np.float32(1e-30))
     whole = {"int64": (-9, 10), "int8": (-127, 128), "uint8": (0, 256)}
@@ -296,7 +296,7 @@ def has_other_scales(got, looked_up, absmax):
 
 
 def dequantize_inputs(d):
-    """Any codes, zeros among the absmax values, and a codebook without zero, too."""
+    """Draw any codes, with zeros among the absmax values, and sometimes a codebook without zero."""
     n, values, blocksize = d.size(1, 9), some_book(d), d.number(2, 1, 3, 8)
     return (
         d.whole(n, below=len(values), dtype=d.choice("uint8", "int64")),
@@ -478,7 +478,7 @@ def unpacked(student, packed, codes, first, second):
 
 
 def absmax_inputs(d):
-    """Multiples of 1/8, whose mean is exact; less the mean, none lies half way between two values."""
+    """Draw multiples of 1/8 whose mean is exact, so that no difference to the mean is half way between two values."""
     n, scale, values, blocksize = d.size(1, 9), d.number(1.0, 1024.0, 2.0**-14), some_book(d), d.number(2, 3, 1, 8)
     least, below = d.choice((0, 30), (9, 11))
     absmax = d.whole(n, least=least, below=below) / 8
@@ -489,7 +489,7 @@ def absmax_inputs(d):
 
 
 def restore_inputs(d):
-    """A mean so large that no result is negative; some are far below it."""
+    """Draw a mean so large that no result is negative, though some are far below it."""
     codes, inner, values, blocksize = dequantize_inputs(d)
     return codes, inner, inner.max() * d.number(1.5, 1.0, 1.01, 3.0), values, blocksize
 

@@ -1,4 +1,4 @@
-"""Lesson 11's page: weights of the base, and the marks that they go to. See lessons/pages.py."""
+"""Lesson 11's page: weights of the base, and the values that they are rounded to. See lessons/pages.py."""
 
 from minilora.models.llama import LlamaForCausalLM
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order
@@ -57,7 +57,7 @@ builds them.</p>
 
 
 def measure() -> dict:
-    """Sixteen weights of the base; of each codebook its values, by code, and where the nearest one changes."""
+    """Return sixteen weights of the base, and each codebook's values by code with the midpoints between them."""
     weight = LlamaForCausalLM.from_pretrained(load.base_folder()).get_submodule(LAYER).weight.numpy()
     return {
         "weights": weight[0, :16].tolist(),

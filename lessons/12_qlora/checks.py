@@ -26,7 +26,7 @@ def rounded(W):
 
 
 def count(d, *options):
-    """One of the numbers; in some calls, another one in the second."""
+    """Draw one of the numbers; in some cases, another one for the second call."""
     return d.choice(*options) if d.choice(True, False) else d.number(*options)
 
 
@@ -106,7 +106,7 @@ def counting(student):
 
 
 def not_exact(right) -> dict:
-    """Hints for numbers of bytes that were counted in too few bits."""
+    """Return hints for numbers of bytes that were counted with too few bits."""
     return {
         "The count is too large for 32 bits and wraps around: count with Python's own numbers.": (
             lambda got: right > 2**31 and abs(got - right) > 2**30 and abs((got - right) / 2**29 % 1) < 1e-6
@@ -199,7 +199,7 @@ def multiplying(student):
 
 
 def product_inputs(d, side):
-    """x (n, d_in) or g (n, d_out), a weight of one block or of several, and how it is quantized."""
+    """Draw x (n, d_in) or g (n, d_out), a weight of one or several blocks, and the settings to quantize it."""
     n, (d_in, d_out) = d.size(), d.choice((3, 2), (1, 3), (3, 1), (2, 2), (3, 3), (40, 3))
     x = d.array(n, d_in if side == "d_in" else d_out)
     return x, d.array(d_out, d_in), d.number(64, 32), d.choice(False, True)

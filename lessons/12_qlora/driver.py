@@ -23,12 +23,12 @@ def product_gradient(student, g, W, blocksize, compress_statistics):
 
 
 def gradient(tensor: Tensor):
-    """The array, or None."""
+    """Return the array of the gradient, or None."""
     return None if tensor.grad is None else tensor.grad
 
 
 def alive() -> int:
-    """Bytes that are alive of those asked for since tracemalloc began."""
+    """Return the bytes that are alive of those allocated since tracemalloc started."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
 
@@ -76,7 +76,7 @@ def kinds_of(layer) -> dict:
 
 
 def trained_by(layer) -> list[str]:
-    """A and B, where they train, and the paths of whatever else does."""
+    """Return A and B if they train, and the paths of all other trainable parameters."""
     names = {id(layer.A): "A", id(layer.B): "B"}
     return sorted({names.get(id(p), name) for name, p in layer.named_parameters() if p.requires_grad})
 

@@ -50,7 +50,7 @@ checkpointing QLoRA needs {QLORA.checkpointed.peak / 1e9:.0f} GB, which fits int
 
 
 def data() -> dict:
-    """Megabytes by kind of every choice: {"shape way batch length checkpointing": [weights, …]}."""
+    """Return the megabytes by kind for every choice: {"shape way batch length checkpointing": [weights, …]}."""
     plans = {}
     for shape in SHAPES:
         for way in WAYS:

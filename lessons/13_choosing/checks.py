@@ -11,12 +11,12 @@ PROMISES = {"adapter_sum": promise(shares=True)}  # one adapter's arrays may com
 
 
 def some(d, *options):
-    """One of them; in some calls, another one in the second."""
+    """Draw one of the values; in some cases, another one for the second call."""
     return d.choice(*options) if d.choice(True, False) else d.number(*options)
 
 
 def explained(function, cases, variants):
-    """(case, answer, {hint: answer}): the hint of the wrong variant that may give all of these answers, if one does."""
+    """Yield (case, answer, {hint: answer}), with the hint of a wrong variant if it explains all of these answers."""
     answers = [function(case) for case in cases]
     matches = [
         hint
@@ -105,7 +105,7 @@ FINE, COARSE = 2.0**-30, 1024.0  # units other than 1, in which sums and quotien
 
 
 def crossover_inputs(d):
-    """In any unit; a query may cost nearly as much by both ways."""
+    """Draw costs in any unit; a query may cost nearly the same both ways."""
     unit = d.choice(1, FINE, COARSE)
     costs = (
         some(d, 10, 0, 7.5, 12.5, 1000, 10 + 2**-36),
@@ -330,7 +330,7 @@ MEASURED = [
 
 
 def ends(measured: dict, t, ddof=1, root=True, paired=True, middle=np.mean, sign=1, order=list) -> dict:
-    """By name, where the interval of the differences to the best ends."""
+    """Return, by name, the upper end of the interval of the differences to the best."""
     runs = {name: np.array(order(bits)) for name, (_, bits) in measured.items()}
     best = min(runs, key=lambda name: middle(runs[name]))
     bounds = {}
@@ -342,7 +342,7 @@ def ends(measured: dict, t, ddof=1, root=True, paired=True, middle=np.mean, sign
 
 
 def as_good(measured: dict, margin: float, t: float, **changes) -> str:
-    """The cheapest whose interval ends at the margin or below."""
+    """Return the cheapest whose interval ends at the margin or below."""
     return cheapest(measured, [name for name, end in ends(measured, t, **changes).items() if end <= margin])
 
 
@@ -355,7 +355,7 @@ def mean_of(measured: dict, name: str) -> float:
 
 
 def not_told_apart(measured: dict, margin: float, t: float) -> str:
-    """The cheapest whose interval holds 0 or less."""
+    """Return the cheapest whose interval holds 0 or less."""
     return cheapest(measured, [name for name, start in ends(measured, -t).items() if start <= 0])
 
 
@@ -426,7 +426,7 @@ def as_good_as_the_best(student):
 
 
 def measured_inputs(d):
-    """Differences are exact, so that an interval of no width may end just at the margin; one has the fewest bits."""
+    """Draw runs whose differences are exact, so that an interval without width can end exactly at the margin."""
     unit, seeds = d.choice(1 / 8, 2**-18), d.choice(2, 3, 4)  # exact in float32, too
     least, step = d.choice((1, unit), (0, 1), (3e9, 1e9))
     count = d.size(1, 5)
@@ -525,7 +525,7 @@ def keeping(student):
 
 
 def points_inputs(d):
-    """Places are often the same, or nearly."""
+    """Draw points, often equal or nearly equal."""
     names, bits = d.shuffled("abcdef"[: d.size(0, 6)]), d.choice(0.5, 2**-12)
     (cost, step), least = d.choice((1, 1), (1, 2**-12), (0, 4), (8, 1), (9e9, 100)), d.choice(1, 12)
     return ({name: (cost + step * d.size(0, 3), least + bits * int(d.whole(below=4))) for name in names},)
@@ -565,7 +565,7 @@ CASES = [
 
 
 def held_out(number: int = 24) -> list[dict]:
-    """Cases that nobody has seen before."""
+    """Draw cases that no student has seen."""
     rng = np.random.default_rng(13)
     cases = []
     while len(cases) < number:
@@ -675,7 +675,7 @@ def choosing(student):
 
 
 def case_inputs(d):
-    """Totals are often equal, and options often at a limit, or nearly; no two options have the same training."""
+    """Draw cases, often with equal totals or options at a limit, or nearly; training costs all differ."""
     names = d.shuffled(["prompt", "lora", "qlora", "full", "norms"])[: d.size(0, 5)]
     unit, query, little = d.choice((10, 1, 0), (7, 1, 0), (2**-10, 1, 0), (2**-10, 2**-10, 0), (10, 1, 2**-10))
     rows = {
@@ -700,7 +700,7 @@ def total(case: dict, name: str) -> float:
 
 
 def adapters_inputs(d):
-    """One to three adapters of one weight, of ranks that differ."""
+    """Draw one to three adapters of one weight with different ranks."""
     d_in, d_out = d.size(), d.size()
     adapters = []
     for _ in range(d.choice(2, 1, 3)):

@@ -1,4 +1,4 @@
-"""Lesson 13's page: prompt or fine-tune? Its words and points are those of the record of film reviews.
+"""Lesson 13's page: prompt or fine-tune? Its numbers come from the record of film reviews.
 
 See lessons/pages.py.
 """

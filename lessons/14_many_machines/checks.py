@@ -13,7 +13,7 @@ SAME = 1e-4  # sums in another order are as good
 
 
 def some(d, *options):
-    """One of them; in some calls, another one in the second."""
+    """Draw one of the values; in some cases, another one for the second call."""
     return d.choice(*options) if d.choice(True, False) else d.number(*options)
 
 
@@ -200,7 +200,7 @@ def packing(student):
 
 
 def drawn_gradients(d) -> dict:
-    """Arrays of any shapes, and None for what is frozen, in any order; at least one array."""
+    """Draw arrays of any shapes, and None for frozen parameters, in any order; at least one array."""
     frozen = [False] + [d.choice(False, True) for _ in range(d.size(0, 3))]
     names = d.shuffled(d.choice(["w", "b", "a", "down"], ["layers.10.w", "layers.2.b", "Head", "a"])[: len(frozen)])
     shapes = [d.shape((1, 2, 0, 3)) for _ in frozen]
@@ -442,7 +442,7 @@ LEARNING_RATE = 0.1  # of the driver's optimizers
 
 
 def moved(start: dict, gradients: dict, kind: str) -> dict:
-    """The weights after a first step with these gradients."""
+    """Return the weights after a first step with these gradients."""
     after = dict(start)
     for name, g in gradients.items():
         step = g if kind == "SGD" else g / (np.abs(g) + 1e-8) + 0.01 * start[name]
@@ -451,7 +451,7 @@ def moved(start: dict, gradients: dict, kind: str) -> dict:
 
 
 def some_batches(rows: int, steps: int, kind: str) -> list:
-    """Inputs (rows, 4, 3) and targets (rows, 4), of which in each row another number counts.
+    """Draw inputs (rows, 4, 3) and targets (rows, 4); each row has another number of targets that count.
 
     Where kind is FLAT: (rows, 3) and (rows,), of which one does not count.
     """
@@ -574,7 +574,7 @@ def shares_of(local: list[dict], count="count") -> list[float]:
 
 
 def step_inputs(d):
-    """Batches of which each row has a target that counts; the others may be anywhere.
+    """Draw batches in which each row has a target that counts; the other targets may be anywhere.
 
     Or with one target a row, of which so few do not count that each shard has one that does, however it is cut.
     """

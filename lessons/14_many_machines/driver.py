@@ -110,7 +110,7 @@ def weights(model):
 
 
 def local(student, batch, rank, size):
-    """The mean loss of what a rank takes of a batch, on a fresh model, its gradients, and how many targets counted."""
+    """Return the mean loss of a rank's shard on a fresh model, its gradients, and the number of counted targets."""
     model = Model()
     x, targets = (student.shard(array, rank, size) for array in batch)
     mean = cross_entropy(model(Tensor(x)), targets)

@@ -1,1 +1,1 @@
-"""Stand-ins, on the site for the browser, for libraries that are not built for it."""
+"""Stand-ins for libraries that have no build for the browser."""

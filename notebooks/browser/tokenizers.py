@@ -27,7 +27,7 @@ _WORD = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]
 
 
 class _StandIns(dict[int, str]):
-    """For each character an ASCII one of its kind, so that _WORD need not list the letters and digits of Unicode."""
+    """Map each character to an ASCII one of its kind, so that _WORD need not list the letters and digits of Unicode."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -107,13 +107,13 @@ def follows_rules(content: dict[str, Any]) -> bool:
 
 
 class Tokenizer:
-    """The methods of the library's Tokenizer that minilora's calls. No text gives a special token."""
+    """The methods of the library's Tokenizer that minilora uses. Text is never encoded as a special token."""
 
     pre_tokenizer = SimpleNamespace(prepend_scheme="first")  # where tokens lie in a text is not known
     post_processor = None
 
     def __init__(self, content: dict[str, Any]):
-        """content: of a tokenizer.json."""
+        """Make a tokenizer from the content of a tokenizer.json."""
         self._content, self._vocab = content, content["model"]["vocab"]
         self._names = {index: token for token, index in self._vocab.items()}
         self._special = {token["id"]: SimpleNamespace(**token) for token in content["added_tokens"]}

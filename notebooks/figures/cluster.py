@@ -42,7 +42,7 @@ LINKS = {
 
 
 def gradient_bytes(shape: Shape, method: str, options: Options | None = None, itemsize: int = 4) -> int:
-    """Bytes of the gradients that the ranks add up in a step: what trains, `itemsize` bytes per number.
+    """Return the bytes of the gradients that the ranks add up in a step: `itemsize` bytes per trainable number.
 
     minilora sends float32, 4 bytes; training in 16 bits sends 2, or 4 where it adds up in float32.
     """
@@ -50,7 +50,7 @@ def gradient_bytes(shape: Shape, method: str, options: Options | None = None, it
 
 
 def allreduce_seconds(nbytes: float, ranks: int, link: Link) -> float:
-    """Seconds to add up a buffer of `nbytes` over the ranks, the sum with each of them.
+    """Return the seconds to add up a buffer of `nbytes` over the ranks, leaving the sum on each of them.
 
     One rank, or nothing to send, takes no time. Raises MiniloraError for numbers that cannot be.
     """
@@ -75,7 +75,7 @@ def step_seconds(
     fixed_seconds: float = 0.0,
     rows: int | None = None,
 ) -> float:
-    """Seconds of one training step on so many ranks.
+    """Return the seconds of one training step on `ranks` ranks.
 
     compute_seconds: forward and backward of the whole batch, which the ranks share, on one of them. nbytes: of the
     gradients, which are sent after backward. fixed_seconds: what every rank does whatever their number: the optimizer's
@@ -92,7 +92,7 @@ def step_seconds(
 
 
 def speedup(compute_seconds: float, nbytes: float, ranks: int, link: Link, **how: Any) -> float:
-    """Tokens per second on so many ranks, as a multiple of one rank's. how: as of `step_seconds`."""
+    """Return the tokens per second on `ranks` ranks, as a multiple of one rank's. how: as in `step_seconds`."""
     alone = step_seconds(compute_seconds, nbytes, 1, link, **how)
     return alone / step_seconds(compute_seconds, nbytes, ranks, link, **how)
 

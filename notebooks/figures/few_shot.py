@@ -26,7 +26,7 @@ def bits_after(model, context: np.ndarray, stream: TokenStream, seq_len: int, ba
 
 
 def bits_beyond(model, cache: KVCache, stream: TokenStream, seq_len: int, batch_size: int) -> float:
-    """Return what `bits_after` does, after a context that was read once for all windows (`read_context`)."""
+    """Return the same as `bits_after`, for a context that was read once for all windows (`read_context`)."""
     nats = 0.0
     with no_grad():
         for batch in evaluation_windows(stream.ids, seq_len, batch_size):

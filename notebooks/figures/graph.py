@@ -1,4 +1,4 @@
-"""The graph behind a result as a picture: what `backward` walks, with values and gradients where they are few."""
+"""Pictures of the graph behind a result, as `backward` walks it, with values and gradients of small arrays."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def mix_up(sentence: str, rng: np.random.Generator) -> str:
 
 
 def model_bits(model, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
-    """Bits of each text (N,) under a language model, from the end of another text on."""
+    """Return the bits of each text (N,) under a language model, read after the end of another text."""
 
     def bits(text: str) -> float:
         ids = np.concatenate([[tokenizer.eos_token_id], tokenizer.encode(text)])[None]  # (1, T)
@@ -76,7 +76,7 @@ def model_bits(model, tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
 
 
 def frequency_bits(tokenizer: Tokenizer, texts: Sequence[str], known: Sequence[str]) -> np.ndarray:
-    """Bits of each text (N,) for a reader who knows only how often each token occurs in the texts `known`."""
+    """Return the bits of each text (N,) for a reader who knows only each token's frequency in the texts `known`."""
     counts = np.ones(tokenizer.vocab_size)  # one each, so that nothing is impossible
     for ids in tokenizer.encode_many(known):
         np.add.at(counts, ids, 1)
@@ -111,7 +111,7 @@ def network_from_scratch(
     test_on: Sequence[Example],
     training: TrainConfig,
 ) -> tuple[float, float]:
-    """Accuracies (on what it was trained on, on the test) of a network that starts from random weights and has seen
+    """Return the accuracies (training, test) of a network that starts from random weights and has seen
     nothing but the labelled examples. Everything random is drawn from training.seed.
     """
     classifier = LlamaForSequenceClassification(
