@@ -1,4 +1,4 @@
-"""Runs every test on each backend there is: NumPy, the stand-in for CuPy (strict.py), and CuPy where a GPU is found.
+"""Run every test on each available backend: NumPy, the stand-in for CuPy (strict.py), and CuPy if a GPU is found.
 
 A test that touches no array of the backend (files, data, the command line) says so, for its module or for itself, and
 runs once, on NumPy:
@@ -71,7 +71,7 @@ def _backends() -> list[str]:
 
 
 def _start_as_a_stranger(config) -> None:
-    """Give this process, and all that it starts, an empty home: no settings of the user's, and nothing downloaded."""
+    """Give this process and its children an empty home, without the user's settings and downloads."""
     for name in list(os.environ):
         if name.startswith(USERS):
             del os.environ[name]
@@ -119,7 +119,7 @@ def backend_name(request) -> str:
 
 @pytest.fixture(autouse=True)
 def _same_start(request, backend_name):
-    """Each test starts on its backend, whatever the one before did, with the global generators seeded."""
+    """Start each test on its backend, whatever the previous test did, with the global generators seeded."""
     random.seed(0)
     np.random.seed(0)
     nn.manual_seed(0)

@@ -92,7 +92,7 @@ def dropping(rank: int = 2):
 
 @pytest.mark.parametrize("seed", [3, None], ids=["a stream of the step", "each dropout's own"])
 def test_dropouts_draw_the_same_numbers_again(seed):
-    """Over two steps: what is drawn in the second must not depend on whether the first drew anything again."""
+    """Two steps: the second must draw the same numbers whether or not the first drew some again."""
     one, other = dropping(), dropping()
     for _ in range(2):
         plain, again = loss_and_gradients(one, False, seed=seed), loss_and_gradients(other, True, seed=seed)
@@ -197,7 +197,7 @@ def test_it_is_switched_wherever_the_body_is():
 @pytest.mark.parametrize("checkpointing", [True, False])
 @pytest.mark.parametrize("walked", [True, False])
 def test_a_step_leaves_nothing_behind(walked, checkpointing):
-    """Reference counting alone frees the graphs, the dropped one and the repeated one too."""
+    """Reference counting alone frees all graphs, also the dropped and the repeated one."""
     model = dropping().gradient_checkpointing_enable(checkpointing)
     gc.collect()
     nodes = lambda: {id(thing) for thing in gc.get_objects() if issubclass(type(thing), Node)}  # noqa: E731

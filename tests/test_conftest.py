@@ -22,7 +22,7 @@ def test_nothing_was_downloaded_and_nothing_is_set():
 
 
 def test_children_hear_an_interrupt():
-    """Also of a pytest that a script started in the background, where it is ignored."""
+    """Ctrl-C works also in a pytest that a script started in the background, where it is ignored at first."""
     program = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
     done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     assert done.returncode == -signal.SIGINT

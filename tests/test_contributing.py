@@ -33,7 +33,7 @@ def page() -> list[str]:
 
 @contextmanager
 def added(folder: Path):
-    """Within the block, `minilora.peft` has LoHa as the page adds it. Gives the module that is the page's file."""
+    """Add LoHa to `minilora.peft` within the block as the page does, and yield the module made from the page's file."""
     file, line = page()
     path = folder / "loha.py"
     path.write_text(file, encoding="utf-8")

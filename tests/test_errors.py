@@ -48,7 +48,7 @@ def test_what_a_signal_raises_is_no_error_and_comes_whole_from_another_process()
 
 
 def test_no_block_suppresses_every_error():
-    """ruff forbids `except Exception` without a word why, and does not know `suppress(Exception)`."""
+    """Ruff forbids `except Exception` without a reason, but does not know `suppress(Exception)`."""
     calls = [
         (path.name, node.lineno)
         for path in Path(errors.__file__).parent.rglob("*.py")

@@ -71,7 +71,7 @@ CONSTANTS = ("mask", "angle")  # floats that get no gradient
 
 
 def run(name: str, arrays: dict[str, np.ndarray], dtype="float64", frozen=()) -> dict:
-    """{"out": …, "grad.NAME": …} of one case, from its "in.NAME" and its "flow"; inputs in `frozen` do not train."""
+    """Return {"out": …, "grad.NAME": …} for a case, from its "in.NAME" and "flow"; inputs in `frozen` do not train."""
     inputs = {key[3:]: a for key, a in arrays.items() if key.startswith("in.")}
     inputs = {key: a.astype(dtype) if a.dtype.kind == "f" else a for key, a in inputs.items()}
     live = {key: Tensor(a) for key, a in inputs.items() if a.dtype.kind == "f" and key not in CONSTANTS}
@@ -87,7 +87,7 @@ def run(name: str, arrays: dict[str, np.ndarray], dtype="float64", frozen=()) ->
 
 
 def compare(name: str, actual: dict, expected: dict) -> None:
-    """1e-10 for values, 1e-8 for gradients, relative to the largest element, and every gradient is there."""
+    """Compare values to 1e-10 and gradients to 1e-8 of the largest element; no gradient may be missing."""
     assert set(actual) == {key for key in expected if key.startswith("grad.")} | {"out"}
     for key, a in actual.items():
         bound = (1e-10 if key == "out" else 1e-8) * max(1, np.abs(expected[key]).max(initial=0))
@@ -117,7 +117,7 @@ def test_every_golden_case_is_compared():
 @pytest.mark.parametrize("in_blocks", [False, True], ids=["at once", "block by block"])
 @pytest.mark.parametrize("name", CALLS)
 def test_as_pytorch(name, in_blocks, monkeypatch):
-    """Also where every loop over blocks takes several turns (a device works on everything at once)."""
+    """Blocks are small, so that every loop over blocks takes several turns (a device works on everything at once)."""
     if in_blocks and backend.is_cpu():
         blocks = lambda rows, row_bytes: (slice(i, min(i + 2, rows)) for i in range(0, rows, 2))  # noqa: E731
         monkeypatch.setattr(backend, "row_blocks", blocks)
@@ -126,7 +126,7 @@ def test_as_pytorch(name, in_blocks, monkeypatch):
 
 @pytest.mark.parametrize("name", CALLS)
 def test_float32_all_the_way(name, monkeypatch):
-    """No float64 array is made on the way, and the results are right to float32's digits."""
+    """No float64 array is made in between, and the results are right to float32's precision."""
     made = []
     if backend.name == "strict":
         create = strict.StrictArray.__init__
@@ -162,12 +162,12 @@ leads = st.sampled_from([(), (1,), (3,), (0,), (2, 3), (2, 1, 2)])
 
 
 def rows_of(*names: str):
-    """Arrays (..., C) of one shape."""
+    """Draw arrays (..., C) of one shape."""
     return st.tuples(leads, st.integers(1, 5)).map(lambda p: {name: (*p[0], p[1]) for name in names})
 
 
 def linear_shapes(**more):
-    """x (..., in), weight (out, in), bias (out,) and what `more` makes of (in, out, rank)."""
+    """Draw x (..., in), weight (out, in), bias (out,), and more shapes by `more(in, out, rank)`."""
     numbers = st.tuples(leads, st.integers(0, 4), st.integers(0, 4), st.integers(1, 3))
     return numbers.map(
         lambda p: (
@@ -237,7 +237,7 @@ def test_each_of_few_rows_gets_what_it_gets_alone(rows, out_features, in_feature
 
 
 def same(fast, slow, arrays: list[np.ndarray], layout: str = "C") -> None:
-    """Values and gradients of both agree to 1e-10, relative to the largest."""
+    """Assert that the values and gradients of both agree to 1e-10 of the largest."""
     tensors, copies = [leaf(a, layout) for a in arrays], [leaf(a) for a in arrays]
     out, expected = fast(*tensors), slow(*copies)
     assert out.shape == expected.shape and out.dtype == expected.dtype
@@ -274,7 +274,7 @@ def test_activations_of_any_shape(shape, layout, seed, name):
     seed=seeds,
 )
 def test_attention_of_any_shape(lead, heads, length, span, size, is_causal, mask, layout, seed):
-    """Gradients by central differences; values by the formula, with zeros where a row has nothing to attend to."""
+    """Gradients equal central differences, and values the formula; rows with nothing to attend to are zero."""
     rng = np.random.default_rng(seed)
     q = rng.standard_normal((*lead, heads[0], length, size))
     k, v = rng.standard_normal((2, *lead, heads[1], span, size))
@@ -305,7 +305,7 @@ def test_attention_of_any_shape(lead, heads, length, span, size, is_causal, mask
 
 @pytest.mark.parametrize(("length", "span"), [(150, 150), (70, 131), (64, 64), (65, 65), (1, 130)])
 def test_long_causal_attention_block_by_block(length, span):
-    """Beyond one block of queries, against all scores at once."""
+    """More than one block of queries gives the same as all scores at once."""
     rng = np.random.default_rng(0)
     q, k, v = rng.standard_normal((1, 2, length, 4)), *rng.standard_normal((2, 1, 2, span, 4))
     mask = rng.random((length, span)) < 0.9
@@ -551,7 +551,7 @@ def test_dropout_drops_the_share_and_keeps_the_mean():
 
 
 def test_dropout_follows_its_generator():
-    """One seed, one result, on every backend: the mask is NumPy's draw."""
+    """A seed gives the same result on every backend, because NumPy draws the mask."""
     drawn = F.dropout(Tensor(np.ones(50)), 0.5, np.random.default_rng(1)).numpy()
     np.testing.assert_array_equal(drawn != 0, np.random.default_rng(1).random(50, dtype="float32") >= 0.5)
 
@@ -680,7 +680,7 @@ READERS = {
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", REMADE)
 def test_what_is_made_again_gives_the_bits_that_were_kept(name, reader):
-    """Beside a run in which every reader keeps its input."""
+    """The reference is a run in which every operation saves its input."""
     rng = np.random.default_rng(0)
     shapes = {"x": (2, 3, 5), "w": (5,), "a": (4, 5), "b": (20, 2)}
     arrays = {key: rng.standard_normal(shape).astype("float32") for key, shape in shapes.items()}
@@ -734,7 +734,7 @@ def test_attention_that_makes_its_scores_again_keeps_none_and_gives_the_same_bit
 
 @pytest.mark.parametrize("offset", [1e4, 1e7])
 def test_a_loss_of_large_logits_keeps_its_digits(offset):
-    """Only distances between logits count, and those of large ones are exact."""
+    """The loss depends only on differences of logits, and those of large ones are exact."""
     logits, nothing = np.array([[0, 0, 1]], "float32"), np.zeros((1, 1), "float32")
     expected = F.cross_entropy(Tensor(logits), np.array([0])).item()
     raised = Tensor(logits + np.float32(offset))

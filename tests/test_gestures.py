@@ -19,7 +19,7 @@ IDS = np.array([[1, 2, 3], [4, 5, 6]])
 
 
 def tensor(*shape: int, trains: bool = True) -> Tensor:
-    """1, 2, 3, … in an array of `shape`."""
+    """Return a tensor of `shape` with 1, 2, 3, …"""
     return Tensor(1 + np.arange(np.prod(shape), dtype="float32").reshape(shape), requires_grad=trains)
 
 
@@ -146,7 +146,7 @@ def test_a_tensor_of_one_element_is_a_number_and_numpy_asks_for_shapes():
 @pytest.mark.parametrize("operator", ["+=", "-=", "*=", "/=", "**=", "@="])
 @pytest.mark.parametrize("block", [no_grad, enable_grad])
 def test_a_parameter_does_not_silently_stay_as_it_was(operator, block):
-    """`for p in model.parameters(): p -= lr * p.grad` would bind the name p to another tensor."""
+    """`for p in model.parameters(): p -= lr * p.grad` would only rebind the name p."""
     for p in (tensor(2), nn.Parameter([1.0], requires_grad=False)):
         with block(), pytest.raises(RuntimeError, match=r"change its array: p.data -= lr"):
             exec(f"p {operator} 2.0", {"p": p})

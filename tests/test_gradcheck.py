@@ -15,7 +15,7 @@ def tensor(*shape: int, seed: int = 0, dtype="float64", requires_grad: bool = Tr
 
 
 def square(rule):
-    """x² with the given rule, a function of x and g."""
+    """Compute x² with the given rule, a function of x and g."""
 
     def fn(x):
         a = raw(x)
@@ -64,7 +64,7 @@ def test_a_wrong_rule_is_caught(name, size):
 
 
 def second_rule(rule):
-    """x + y, with the given rule of y."""
+    """Compute x + y with the given rule of y."""
     return lambda a, b: record(raw(a) + raw(b), (a, lambda g: g), (b, rule))
 
 
@@ -78,7 +78,7 @@ def test_a_wrong_rule_of_the_second_input_is_caught():
 
 
 def test_a_change_in_place_is_caught():
-    """In the forward pass, of an input or a constant; in the backward pass maybe by the lock of NumPy's arrays."""
+    """Changes of an input or a constant are caught in the forward pass; in backward, NumPy's lock may catch them."""
 
     def forward(x, c):
         raw(x)[...] *= 2
@@ -104,7 +104,7 @@ def test_a_change_in_place_is_caught():
 
 
 def test_a_discontinuity_and_a_dropped_gradient_are_caught():
-    """detach() in the wrong place: half of the product rule is missing."""
+    """A detach() in the wrong place loses half of the product rule."""
     with pytest.raises(GradientError):
         gradcheck(lambda x: ops.where(x > 0, x + 1, x), Tensor(np.array([0.0]), requires_grad=True))
     with pytest.raises(GradientError):

@@ -54,7 +54,7 @@ LONGER = {
 
 @cache
 def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name, `minilora` left out."""
+    """Return the path of every module of the package by its dotted name without `minilora`."""
     paths = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts

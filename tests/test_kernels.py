@@ -24,7 +24,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def wide() -> np.ndarray:
-    """With numbers whose exp is 0 or overflows."""
+    """Draw numbers, some of whose exp is 0 or overflows."""
     a = normal()
     a[0, :2] = 1e4, -1e4
     return a

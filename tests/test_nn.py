@@ -32,7 +32,7 @@ class Small(nn.Module):
 
 
 class Zoo(nn.Module):
-    """Every way to hold something."""
+    """A module with every way to hold something."""
 
     def __init__(self):
         self.scale = nn.Parameter(np.ones(2, "float32"))
@@ -158,7 +158,7 @@ def test_a_shared_parameter_is_listed_once():
 
 
 def test_a_shared_parameter_is_loaded_from_either_name_but_not_from_two_that_differ():
-    """Silently, the last of the two names would win."""
+    """Otherwise the last of the two names would silently win."""
     new = np.arange(15.0).reshape(5, 3)
     for names in (["embed.weight"], ["head.weight"], ["embed.weight", "head.weight"]):
         model = tied()
@@ -234,7 +234,7 @@ def test_loading_copies_any_kind_of_array_and_keeps_the_parameters_and_their_dty
 
 
 def test_a_state_that_does_not_fit_is_refused_whole():
-    """Missing, unexpected and misshapen names in one message, and no parameter changed."""
+    """One message lists missing, unexpected and misshapen names, and no parameter changes."""
     model = Small()
     before = {name: host(a).copy() for name, a in model.state_dict().items()}
     state = golden_state()
@@ -362,7 +362,7 @@ def test_dropout_follows_its_seed_and_the_generator_that_is_set():
 
 
 class Stored:
-    """An array that is still in a file, and counts what has been read of it and is alive."""
+    """An array that is still in a file, and that counts its reads and the copies that are alive."""
 
     alive: ClassVar[set] = set()
     beside: ClassVar[set] = set()  # what was alive of one layer when another was read

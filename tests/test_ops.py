@@ -46,7 +46,7 @@ def leaf(a: np.ndarray, layout: str = "C") -> Tensor:
 
 
 def draw(rng: np.random.Generator, shape, domain: str) -> np.ndarray:
-    """Values for an operation: "any" real numbers, "positive" ones, or "apart", where no two are equal and none is 0.
+    """Draw values for an operation: "any" real numbers, "positive" ones, or "apart": all different and none of them 0.
 
     "apart" keeps clear of the places where |x|, a clip at -0.5 or 0.7 and a maximum have no derivative.
     """
@@ -62,7 +62,7 @@ def draw(rng: np.random.Generator, shape, domain: str) -> np.ndarray:
 
 
 def check(ours, theirs, arrays: list[np.ndarray], layout: str = "C", tolerance: float = 1e-12) -> None:
-    """Values as NumPy's, gradients as central differences say, and float32 all the way where float32 goes in."""
+    """Check values against NumPy, gradients against central differences, and that float32 stays float32."""
     tensors = [leaf(a, layout) for a in arrays]
     out, expected = ours(*tensors), np.asarray(theirs(*arrays))
     assert out.shape == expected.shape and out.dtype == np.float64
@@ -250,7 +250,7 @@ def test_logsumexp_neither_overflows_nor_vanishes():
 
 
 def test_sigmoid_and_tanh_are_quiet_at_the_ends():
-    """No overflow warning (warnings are errors here), and exact limits."""
+    """Limits are exact and there is no overflow warning (warnings are errors here)."""
     t = Tensor(np.array([-1e4, -90.0, 90.0, 1e4], dtype=np.float32), requires_grad=True)
     out = t.sigmoid()
     np.testing.assert_array_equal(out.numpy()[[0, 2, 3]], [0, 1, 1])
@@ -281,7 +281,7 @@ def test_abs_and_clip_at_their_corners():
 
 
 def of_shape(draw_more):
-    """(shape, parameter) where the parameter fits the shape."""
+    """Draw (shape, parameter) such that the parameter fits the shape."""
     shapes = hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=3)
     return shapes.flatmap(lambda shape: st.tuples(st.just(shape), draw_more(shape)))
 
@@ -297,7 +297,7 @@ def axis_pair(shape):
 
 
 def refactored(shape):
-    """Other shapes of the same size, with and without a -1."""
+    """Draw other shapes of the same size, with and without a -1."""
     size = int(np.prod(shape))
     others = [shape[::-1], (size,), (1, size), (size, 1, 1), (*shape, 1)]
     return st.sampled_from(others + ([(-1,), (1, -1), (-1, shape[-1])] if size else []))
@@ -308,7 +308,7 @@ def new_axes(shape):
 
 
 def wider(shape):
-    """Shapes that `shape` broadcasts to."""
+    """Draw shapes that `shape` broadcasts to."""
     grown = tuple(3 if n == 1 else n for n in shape)
     return st.sampled_from([shape, grown, (2, *grown), (0, *shape), (2, 1, *shape)])
 
@@ -399,7 +399,7 @@ def test_indexing(indices, data, layout, seed):
 
 
 class Where:
-    """`Where()[…]` is the index between the brackets."""
+    """An object with which `Where()[…]` is the index between the brackets."""
 
     def __getitem__(self, index):
         return index
@@ -548,7 +548,7 @@ def test_python_numbers_become_float32():
 @pytest.mark.parametrize("op", "add sub mul truediv pow matmul lt ge".split())
 @pytest.mark.parametrize("on_device", [False, True])
 def test_an_array_on_the_left(op, on_device):
-    """NumPy must hand `array + tensor` over, not walk through the tensor element by element."""
+    """NumPy must leave `array + tensor` to the tensor, not iterate over its elements."""
     op = getattr(operator, op)
     a, b = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 1.0], [2.0, 4.0]])
     out = op(backend.asarray(a) if on_device else a, Tensor(b, requires_grad=True))

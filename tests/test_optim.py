@@ -86,7 +86,7 @@ def test_adamw_is_its_plain_formula(shape):
 
 @optimizers
 def test_frozen_parameters_and_those_without_a_gradient_are_left_alone(name):
-    """Weight decay and momentum included."""
+    """Neither weight decay nor momentum moves them."""
     frozen, idle, live = parameters() + parameters()[:1]
     make, settings = OPTIMIZERS[name]
     optimizer = make([frozen, idle, live], **settings)
@@ -103,7 +103,7 @@ def test_frozen_parameters_and_those_without_a_gradient_are_left_alone(name):
 
 @optimizers
 def test_gradients_are_not_changed_or_kept(name):
-    """The first step must not make one its momentum, and write into it in the second."""
+    """The first step must not use a gradient as its momentum, since the second step would write into it."""
     make, settings = OPTIMIZERS[name]
     p, other = parameters()
     p.grad = g = backend.asarray(np.ones(p.shape))
@@ -208,7 +208,7 @@ def test_parameters_that_cannot_be_are_refused(make):
 
 @optimizers
 def test_the_state_goes_round(name):
-    """50 steps, saved, loaded into a new optimizer, 50 more: bit for bit the 100 without a break."""
+    """50 steps, a save and load into a new optimizer, and 50 more give the same bits as 100 steps."""
     _, unbroken = run(name, parameters(), range(1, 101))
     params = parameters()
     first, _ = run(name, params, range(1, 51))

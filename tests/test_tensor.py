@@ -141,7 +141,7 @@ def test_only_floats_train(dtype):
 
 @pytest.mark.parametrize("give", [lambda a: Tensor(a, requires_grad=True), assigned], ids=["made of", "assigned"])
 def test_the_users_array_is_copied_and_stays_theirs(give):
-    """It is neither changed nor made read-only, and what they write into it later does not matter."""
+    """It is neither changed nor made read-only, and later writes to it do not matter."""
     for a in (np.ones(3), backend.asarray(np.ones(3)), Tensor(np.ones(3)).data):
         t = give(a)
         y = (t * t).sum()
@@ -196,7 +196,7 @@ def test_gradients_add_up_over_uses_and_over_calls():
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.sampled_from("+*-")), min_size=1, max_size=12))
 def test_random_graphs(steps):
-    """Any directed acyclic graph of sums and products, against central differences."""
+    """Any directed acyclic graph of sums and products agrees with central differences."""
 
     def value(x):
         values = [x, x * 0.5]
@@ -317,7 +317,7 @@ def test_a_long_chain():
 @pytest.mark.slow
 @pytest.mark.host
 def test_a_long_chain_that_is_dropped():
-    """A graph that nobody walks must not take the interpreter with it; in a process of its own, for it could."""
+    """Freeing a long unused graph must not crash the interpreter. It runs in a process of its own, because it might."""
     code = """
 from minilora import Tensor
 x = Tensor(1.0, requires_grad=True)
@@ -351,7 +351,7 @@ def test_backward_frees_what_a_rule_held_before_the_next_rule_runs():
 
 
 def test_backward_frees_a_gradient_that_nobody_takes():
-    """A rule that serves two inputs, one of them frozen, made one array too many: it goes before the next rule runs."""
+    """A rule for two inputs, one of them frozen, makes an unused array, which is freed before the next rule runs."""
     x, frozen, seen, made = trained([1.0, 2.0]), Tensor([1.0]), [], []
 
     def both(g):
@@ -366,7 +366,7 @@ def test_backward_frees_a_gradient_that_nobody_takes():
 
 
 def test_backward_frees_gradients_on_the_way():
-    """The gradient of a node is gone when the rules of the node after next run."""
+    """The gradient of a node is freed by the time the rules of the node after the next run."""
     x, seen, made = trained([1.0, 2.0]), [], []
 
     def rule(g):
@@ -606,7 +606,7 @@ CONSTANTS = {
 
 @pytest.mark.parametrize("frozen", CONSTANTS)
 def test_a_change_of_a_constant_tensor_is_refused_or_harmless(frozen):
-    """Also the tensors that get no gradient are part of the graph."""
+    """Tensors that get no gradient are part of the graph, too."""
     if backend.name != "numpy":
         return
     constant, use = CONSTANTS[frozen]
@@ -745,7 +745,7 @@ def test_no_graph_and_an_error_in_the_forward_pass_lock_nothing():
 
 
 def test_threads_share_frozen_weights():
-    """Graphs that live at the same time on one weight, and end in any order, leave right gradients and a free array."""
+    """Graphs that share one weight at the same time and end in any order give right gradients and unlock the array."""
     w = Tensor(np.full((3, 3), 0.5))
     bias = trained(np.zeros(3))
 

@@ -32,7 +32,7 @@ MASK[1, :3] = 0
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
-    """Two threads on any machine, for any work."""
+    """Use two threads on any machine, for any amount of work."""
     monkeypatch.setattr(threads, "WORTH_A_PART", 1)
     with threads.using(2):
         yield
@@ -81,7 +81,7 @@ def assert_close(one: dict, other: dict) -> None:
 
 
 def seen_rows(model, monkeypatch) -> list[tuple[int, int]]:
-    """(thread, rows) of each call of the model's body, as they come."""
+    """Record (thread, rows) for each call of the model's body, in order."""
     calls: list[tuple[int, int]] = []
     owner = getattr(model, "base_model", model)
     body = type(owner.body if hasattr(owner, "body") else owner.model)
@@ -154,7 +154,7 @@ def test_results_come_in_order_and_nothing_is_split_twice():
 
 
 def test_parts_of_a_batch_add_up_and_are_used_up():
-    """A number of items may be a Tensor."""
+    """The number of items may be a Tensor."""
     model = llama()
     for rows in (slice(2), slice(2, 3)):
         loss = model(IDS[rows], labels=LABELS[rows], num_items_in_batch=Tensor(15.0)).loss
@@ -257,7 +257,7 @@ def test_an_error_is_that_of_the_whole_batch(arguments, error):
 
 
 class Passing(nn.Module):
-    """A layer in front of which `forward` is called in the forward pass and `backward` in the backward pass."""
+    """A layer that calls `forward` before its forward pass and `backward` in its backward pass."""
 
     def __init__(self, layer: nn.Module, forward=lambda: None, backward=lambda: None):
         self.layer, self.calls = layer, (forward, backward)
@@ -276,7 +276,7 @@ class Passing(nn.Module):
 @pytest.mark.parametrize("walk", ["forward", "backward"])
 @pytest.mark.parametrize("in_main", [True, False], ids=["caller", "worker"])
 def test_an_error_in_a_layer_is_raised_and_not_tried_again(walk, in_main, monkeypatch):
-    """A second try would find the layer mended."""
+    """A second try would succeed, because the layer fails only once."""
     model, raised = llama(), []
     meet, parts = threading.Barrier(2), iter(range(2))
 
@@ -320,7 +320,7 @@ def alarm():
 @pytest.mark.parametrize("moment", range(20))
 @pytest.mark.parametrize("walk", ["forward", "backward"])
 def test_a_signal_within_a_batch_is_heard(walk, moment, alarm):
-    """At each of 20 layers, while the other part runs or is done."""
+    """The signal comes at each of 20 layers, while the other part is running or done."""
     model, passed = llama(num_hidden_layers=20), itertools.count()
 
     def pass_by():
@@ -370,7 +370,7 @@ def test_the_first_error_in_order_is_raised_and_ctrl_c_before_all():
 
 
 def test_what_a_signal_raises_anywhere_leaves_nothing_locked_and_nothing_waiting():
-    """Raised where Python looks for signals: before a function's first line, and after a function in C returns."""
+    """Python checks for signals before a function's first line and after a C function returns; there it is raised."""
     files = (threads.__file__, threading.__file__, "concurrent/futures")  # of what waits; not of `function`
     heard = []
 

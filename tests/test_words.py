@@ -32,7 +32,7 @@ def files(room: str) -> list[Path]:
 
 
 def names_of(node: ast.AST) -> list[str]:
-    """Return the names that a node binds: of a variable, an argument, or a function outside of classes."""
+    """Return the name that a node binds, of a variable or an argument, in a list."""
     if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
         return [node.id]
     return [node.arg] if isinstance(node, ast.arg) else []

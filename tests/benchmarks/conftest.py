@@ -16,7 +16,7 @@ def _at_the_root(monkeypatch):
 
 
 class FakeRunner(AbstractContextManager):
-    """A runner that answers with the given seconds, one after the other (and as losses); it ends where they do."""
+    """A runner that returns the given seconds in turn (also as its losses), and stops after the last."""
 
     def __init__(self, name: str, seconds):
         self.name, self.seconds = name, iter(seconds)

@@ -44,7 +44,7 @@ def test_in_a_step_the_host_waits_for_nothing(method):
 
 @pytest.mark.parametrize("change, status", [(5e-5, 0), (2e-4, 1), (math.nan, 1), (None, 1)])
 def test_each_part_is_printed_and_losses_must_agree(monkeypatch, capsys, change, status):
-    """change: of a loss on the GPU; None: minilora fails there. Without PyTorch there is no ratio."""
+    """Without PyTorch there is no ratio. change: to a loss on the GPU; None if minilora fails there."""
     losses = {"cpu": [7.0] * 20, "cuda": [] if change is None else [7.0] * 9 + [7.0 - change] + [7.0] * 10}
 
     def runner(library, size, method, device):

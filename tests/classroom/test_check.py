@@ -112,7 +112,7 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
 
 
 def flat(text: str) -> str:
-    """With the line breaks of the page taken out."""
+    """Return the text with its line breaks removed."""
     return " ".join(text.split())
 
 

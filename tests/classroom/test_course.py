@@ -138,7 +138,7 @@ def test_a_mistake_is_told_in_a_line(typed, says, tmp_path, monkeypatch, capsys)
 
 
 class Shell:
-    """Runs cells as a kernel does, as far as nbcheck sees it."""
+    """A shell that runs cells as a kernel does, as far as nbcheck can tell."""
 
     def __init__(self):
         self.history_manager, self.count = SimpleNamespace(input_hist_raw=["", "x = 1", COUNT]), 2

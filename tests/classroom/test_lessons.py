@@ -30,7 +30,7 @@ def task_of(lesson, answer) -> int:
 
 
 def each(answers_of) -> list:
-    """Return a parameter for each answer of every lesson; the first to each task is in the quick tier."""
+    """Return a test parameter for each answer to every lesson; the first one per task is in the quick tier."""
     parameters, seen = [], set()
     for lesson in LESSONS:
         for answer in answers_of(lesson):

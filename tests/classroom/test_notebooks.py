@@ -66,7 +66,7 @@ def test_it_asks_first_and_closes_with_the_exercise_and_three_questions(source):
 
 
 def test_a_slider_that_fails_is_named(tmp_path):
-    """With a kernel, its error is shown in the slider, and the cell passes."""
+    """A kernel shows the error in the slider's output, and the cell itself passes."""
     source = tmp_path / "01_small.py"
     source.write_text("# %%\nimport ipywidgets\n_ = ipywidgets.interact(lambda n: 1 // n, n=(-1, 1))\n")
     pytest.importorskip("nbclient")
@@ -76,7 +76,7 @@ def test_a_slider_that_fails_is_named(tmp_path):
 
 
 def squeezed(code: str) -> str:
-    """Code without its line breaks, blanks and closing commas: two ways to lay out a line are equal."""
+    """Return code without line breaks, blanks and trailing commas, so that its layout does not matter."""
     return re.sub(r",(?=[)\]}])", "", re.sub(r"\s+", "", code))
 
 

@@ -255,7 +255,7 @@ def test_lesson_07_moves_the_point_that_was_measured(page):
 
 
 def attention(model, ids: np.ndarray, is_causal: bool) -> np.ndarray:
-    """Weights (L, H, T, P + T): what attention gives for values that are rows of the identity, in each layer."""
+    """Return the attention weights (L, H, T, P + T): the output in each layer for values that form the identity."""
     outputs, attend = [], F.scaled_dot_product_attention
 
     def listening(q, k, v, **options):

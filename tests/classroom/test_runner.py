@@ -63,7 +63,7 @@ def marks():
 
 
 def attempt(sandbox, body: str, *arguments):
-    """f(*arguments) with this body: its value, a Raised or a RunFailed. It came in time, and no process is left."""
+    """Run f(*arguments) with this body in time and without leaving a process; return its value, Raised or RunFailed."""
     source = START + "def f(*x):\n" + "".join(f"    {line}\n" for line in body.splitlines())
     begin = time.monotonic()
     try:

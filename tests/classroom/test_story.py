@@ -75,7 +75,7 @@ def with_weights_of(model, p):
 
 
 def perturbed(p, rng):
-    """In float64, and nothing is zero or one, so that every path counts."""
+    """Return the weights in float64 with no zeros or ones, so that every path counts."""
     for w in p.values():
         w.data = w.data + 0.1 * rng.standard_normal(w.data.shape)
     return p

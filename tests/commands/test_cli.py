@@ -117,7 +117,7 @@ def test_an_adapter_is_trained_evaluated_generated_from_and_merged(place, capsys
 
 
 def refused(capsys, arguments: list, words: str) -> None:
-    """Exit code 2, and one line on standard error."""
+    """Assert exit code 2 and a single line on standard error, and return the line."""
     capsys.readouterr()
     assert main([str(a) for a in arguments]) == 2
     out, error = capsys.readouterr()

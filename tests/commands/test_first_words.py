@@ -28,7 +28,7 @@ each_command = pytest.mark.parametrize("command", PARSERS, ids=lambda name: name
 
 
 def text_flags() -> dict[str, list[str]]:
-    """For each flag or argument that takes any text: its command, what that requires, and last the flag with a text.
+    """Yield, for each flag or argument that takes any text: its command, required flags, and the flag with a text.
 
     Each text is the path of a file that is not there.
     """
@@ -93,7 +93,7 @@ def test_help_is_a_screen_of_80_columns_and_42_lines(capsys, empty, command):
 
 @pytest.mark.parametrize("name", text_flags())
 def test_a_file_that_is_not_there_and_a_value_that_is_empty(capsys, empty, name):
-    """Empty as the shell makes it of a variable that is not set: `--out "$OUT"` is not the folder in which one is."""
+    """An unset shell variable gives an empty value: `--out "$OUT"` must not mean the current folder."""
     arguments = text_flags()[name]
     code, _, _ = first_words(capsys, empty, arguments)
     assert code == 2 or name == "generate prompt"
@@ -176,7 +176,7 @@ sys.exit(main())
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("module", ["minilora.cli", "minilora.commands.pretrain", "datetime"])
 def test_a_signal_within_an_import_ends_the_command_without_a_traceback(empty, module, signum):
-    """NumPy imports datetime from C, and says that it is not installed properly if that fails."""
+    """NumPy imports datetime from C; if a signal interrupts that, NumPy reports a broken installation."""
     reader, writer = os.pipe()  # the command waits for its text, so a signal that is lost is one that is missed
     command = [sys.executable, "-c", INTERRUPTED_IMPORT, module, str(int(signum)), "pretrain", "--data", "-"]
     with open(reader, "rb") as text, open(writer, "wb"):

@@ -65,7 +65,7 @@ def predict(place, tmp_path, capsys, monkeypatch):
 
 
 def likeliest(place) -> list[tuple[str, float]]:
-    """Label and probability of each row, alone, asked as in the training."""
+    """Return label and probability of each row, asked alone and in the format of the training."""
     model, tokenizer = load.load_model(None, str(place / "run"))
     prompts = [[{"role": "user", "content": f"{ASKS}\n\n{text}"}] for text in TEXTS]
     scores = [answers.label_scores(model, tokenizer, [one], ["no", "yes"])[0] for one in prompts]
@@ -194,7 +194,7 @@ def test_bad_input_is_one_line_and_writes_nothing(predict, tmp_path, flags, word
 
 
 def test_a_full_disk_leaves_whole_rows_and_a_damaged_record_no_labels(predict, place, tmp_path, monkeypatch):
-    """No row is left half written, so that --resume ends with the same file; line ends and half characters pass."""
+    """No incomplete row stays, so that --resume ends with the same file; newlines and split characters are handled."""
     rows = [{"text": f"Is {i} even?", "of": "one\rtwo" if i else "\ud83d"} for i in range(40)]
     data = tmp_path / "rows.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -39,7 +39,7 @@ def record(folder) -> dict:
 
 
 def test_a_resumed_run_has_the_settings_of_its_folder(place, tmp_path, capsys):
-    """Without its flags, a run of 2 rows of 32 tokens at 0.001 went on as one of 8 rows of 128 at the default rate."""
+    """A run of 2 rows of 32 tokens at 0.001, resumed without its flags, once continued with all defaults."""
     out = tmp_path / "run"
     own = ["--seq-len", 16, "--batch-size", 2, "--lr", 0.001, "--rank", 2, "--steps", 4, "--save-every", 2]
     assert run("finetune", "--model", place / "base", "--data", place / "text.txt", *own, "--out", out) in (0, 3)

@@ -46,7 +46,7 @@ def test_random_text_has_equal_ids(text):
 
 
 def test_every_character_is_of_the_same_kind():
-    """Each alone, after a letter, a digit and a sign: with which of them it is one word says what it is."""
+    """Each character is tried alone and after a letter, a digit and a sign: the one it joins to a word is its kind."""
     known = (c for c in map(chr, range(0x3400)) if unicodedata.category(c) not in ("Cs", "Cn"))
     assert_same_encoding("".join(f"\na{c}\n1{c}\n!{c}" for c in known))
 

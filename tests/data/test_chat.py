@@ -40,7 +40,7 @@ def turns(*contents: str, system: str | None = None) -> chat.Conversation:
 
 
 def written(ids) -> str:
-    """Tokens as text, special tokens included."""
+    """Decode tokens to text, special tokens included."""
     return TOKENIZER._inner.decode(list(map(int, ids)), skip_special_tokens=False)
 
 

@@ -49,7 +49,7 @@ def texts(documents):
 
 
 def a_corpus(count=400, members=5):
-    """`count` groups of `members` documents."""
+    """Make a corpus with `count` groups of `members` documents."""
     names = [(f"m.C{i}.f{j}", f"m.C{i}") for i in range(count) for j in range(members)]
     return Corpus("test", tuple(Document(name, "text of " + name, group) for name, group in names))
 

@@ -19,7 +19,7 @@ TEXTS = ["Return the value 12 of x,   or of   y 345 in it.\n\n\tThe value   7 is
 
 
 def byte_level(pre: str | None = "smollm", **more) -> dict:
-    """Metadata as llama.cpp writes it, of a small tokenizer."""
+    """Make the metadata that llama.cpp writes for a small tokenizer."""
     content = json.loads(train_tokenizer(TEXTS, 300).to_json())["model"]
     tokens = SPECIAL + [token for token, index in sorted(content["vocab"].items(), key=lambda v: v[1]) if index]
     values = {

@@ -28,7 +28,7 @@ def test_mixed_batches_have_the_share_over_several_batches(share, others):
 
 
 def ragged() -> ChatBatches:
-    """Rows of 3 to 9 tokens, of which the last two are an answer."""
+    """Make rows of 3 to 9 tokens whose last two are an answer."""
     rows = [(np.arange(100 * n, 100 * n + n), np.arange(n) >= n - 2) for n in range(3, 10)]
     return ChatBatches(ChatTokens(rows, [2] * len(rows)), 4, 9, seed=0, pad_token_id=0)
 

@@ -88,7 +88,7 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_a_readers_own_lora_trains_in_the_lab(tiny):
-    """The command of the demo is the one that lesson 08's page shows."""
+    """A reader's own LoRA is passed to the lab as lesson 08's page shows it."""
     solution = runpy.run_path(str(find_lesson("08").folder / "solution.py"))
 
     def mine(model, options, seed):

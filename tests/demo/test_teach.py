@@ -149,7 +149,7 @@ def test_tests_are_not_in_training_few_shot_prompts_tell_no_answer_and_open_book
 
 
 def test_short_conversations_are_joined(lesson):
-    """All are kept, and none is split."""
+    """No conversation is lost or split."""
     short = [metrics.answered(teach.question(f"q{i}"), f"a{i}") for i in range(9)]
     alone = len(lesson.chat_format.encode(lesson.tokenizer, short[0])[0])
     lesson.settings = replace(lesson.settings, together=4 * alone)

@@ -74,7 +74,7 @@ def test_values_and_metadata(tmp_path):
 
 
 def test_a_file_by_hand(tmp_path):
-    """The layout, written out."""
+    """The layout of the file is written out byte by byte."""
     text = lambda s: struct.pack("<Q", len(s)) + s  # noqa: E731
     head = b"GGUF" + struct.pack("<IQQ", 3, 1, 2)
     head += text(b"general.alignment") + struct.pack("<II", 4, 64)

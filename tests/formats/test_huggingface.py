@@ -29,7 +29,7 @@ def assert_same(folder, tensors=TENSORS):
 
 
 def write_sharded(folder, weight_map=None):
-    """TENSORS over two shards, as transformers cuts large models."""
+    """Write TENSORS in two shards, as transformers splits large models."""
     folder.mkdir()
     shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     for shard, (name, array) in zip(shards, TENSORS.items(), strict=True):

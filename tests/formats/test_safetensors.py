@@ -182,7 +182,7 @@ def test_only_regular_files_are_opened(tmp_path):
 
 
 def mutate(raw, rng):
-    """One file that is a little wrong: bits, numbers of 8 bytes, pieces moved or lost."""
+    """Damage a file a little: flip bits, change 8-byte numbers, move or drop pieces."""
     raw = bytearray(raw)
     kind = rng.randrange(6)
     if kind < 2:  # bits of the first half, where most of the meaning is, or anywhere
@@ -205,7 +205,7 @@ def mutate(raw, rng):
 
 
 def mutate_header(raw, rng):
-    """Exchange a word of the header, its length kept right."""
+    """Replace a word in the header, and correct the header's length."""
     head = raw[8 : 8 + int.from_bytes(raw[:8], "little")]
     words = [b'"a"', b'"bb"', b"F32", b"I64", b"BF16", b"BOOL", b"[2,3]", b"[]", b"[0,24]", b"24", b"3", b":", b","]
     new = rng.choice([*words, b"-1", b"0", b"1e3", b"null", b"9" * 30, b"[" * 50, b'"__metadata__"', b"[0,0]"])

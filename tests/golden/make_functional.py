@@ -40,7 +40,7 @@ def ints(high: int, *shape: int):
 
 
 def targets(high: int, *shape: int, ignored: int):
-    """Class indices, about a third of them `ignored`."""
+    """Draw class indices, about a third of them `ignored`."""
     return lambda rng: np.where(rng.random(shape) < 0.35, ignored, rng.integers(0, high, shape))
 
 
@@ -70,7 +70,7 @@ def floats_with_empty_rows(*shape: int):
 
 
 def wide(*shape: int):
-    """Values from the tails and the middle of an activation's domain, and 0 itself."""
+    """Draw values from the tails and the middle of an activation's domain, and 0 itself."""
 
     def draw(rng):
         values = rng.standard_normal((3, *shape))
@@ -80,12 +80,12 @@ def wide(*shape: int):
 
 
 def triangle(length: int, span: int):
-    """Query i sees the keys up to i + span - length."""
+    """Make the mask in which query i sees the keys up to i + span - length."""
     return torch.ones(length, span, dtype=torch.bool).tril(span - length)
 
 
 def attend(q, k, v, mask=None, scale=None):
-    """PyTorch's attention; rows with nothing to attend to are 0 whichever kernel runs."""
+    """Run PyTorch's attention. Rows with nothing to attend to are set to 0, whichever kernel ran."""
     k, v = (t.repeat_interleave(q.shape[-3] // t.shape[-3], -3) for t in (k, v))
     if mask is None:
         return T.scaled_dot_product_attention(q, k, v, scale=scale)
@@ -106,7 +106,7 @@ def rotate_half(x):
 
 
 def angles(*shape: int):
-    """Rotary angles with the first half repeated in the second."""
+    """Draw rotary angles whose second half repeats the first."""
     return lambda rng: np.tile(rng.uniform(-3, 3, (*shape[:-1], shape[-1] // 2)), 2)
 
 
@@ -200,7 +200,7 @@ CASES = {
 
 
 def compute(case: Case, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """{"in.NAME": …, "flow": …, "out": …, "grad.NAME": …} of one case."""
+    """Return {"in.NAME": …, "flow": …, "out": …, "grad.NAME": …} for one case."""
     inputs = {name: float32(a) for name, a in case.inputs(rng).items()}
     tensors = {name: float64(a) for name, a in inputs.items()}
     live = {name: t for name, t in tensors.items() if t.is_floating_point() and name not in CONSTANTS}

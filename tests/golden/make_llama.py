@@ -69,7 +69,7 @@ def first_before_end(continuations: np.ndarray, prompt: int) -> int:
 
 
 def describe(model, seed: int) -> dict:
-    """Logits, loss, gradients and continuations, of a Llama or a GPT-2."""
+    """Return logits, loss, gradients and continuations of a Llama or a GPT-2."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(2, 40, (2, 7))
     labels = np.where(rng.random(ids.shape) < 0.2, -100, ids)
@@ -113,7 +113,7 @@ def classify(config: dict, model: LlamaForCausalLM, seed: int) -> dict[str, np.n
 
 
 def train(model: LlamaForCausalLM, seed: int) -> dict[str, np.ndarray]:
-    """100 AdamW steps over four batches."""
+    """Take 100 AdamW steps over four batches."""
     rng = np.random.default_rng(seed + 200)
     batches = rng.integers(2, 40, (4, 4, 12))
     optimizer = torch.optim.AdamW(model.parameters(), **TRAINING)

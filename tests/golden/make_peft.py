@@ -51,7 +51,7 @@ def base() -> LlamaForCausalLM:
 
 
 def save(model, folder: Path) -> None:
-    """PEFT's files, without the folders and versions of the machine that made them."""
+    """Save PEFT's files, without the paths and versions of this machine."""
     with TemporaryDirectory() as place:
         model.save_pretrained(place)
         config = json.loads((Path(place) / "adapter_config.json").read_text())

@@ -29,7 +29,7 @@ def draw_values() -> np.ndarray:
 
 
 def length(blocksize: int, double: bool) -> int:
-    """Odd, and no whole number of blocks; with double quantization also a short last block of absmax values."""
+    """Return an odd length with a short last block; with double quantization, the last block of absmax is short too."""
     if double:
         return max(2 * blocksize, 300 * 32) + blocksize // 2 + 1
     return 2 * blocksize + blocksize // 2 + 1

@@ -39,7 +39,7 @@ def source(kernel: cupy.ElementwiseKernel, dtype: str, contiguous: bool) -> str:
 
 
 def compiled(code: str, card: str) -> bytes:
-    """Machine code for a card. Raises AssertionError with what the compiler says, warnings included."""
+    """Compile to machine code for a card. Raises AssertionError with the compiler's output, warnings included."""
     program = nvrtc.createProgram(code, "kernel.cu", (), ())
     options = (*core.assemble_cupy_compiler_options(()), f"-arch=sm_{card}", "--device-as-default-execution-space")
     try:

@@ -22,7 +22,7 @@ def find(name: str) -> object:
 
 
 def parameters(thing: object) -> list[str] | None:
-    """Names of the parameters, by the documented signature or the one that Python knows; None where there is none."""
+    """Return the names of the parameters, from the documented signature or Python's own; None if there is neither."""
     head = (getattr(thing, "__doc__", None) or "").partition("\n")[0]
     embedded = re.fullmatch(r"[\w.]+\((.*)\)(?: -> .*)?", head)
     try:

@@ -252,7 +252,7 @@ for _name, _parameters in _names.items():
 
 
 def _under_rules(name: str, value):
-    """Return what the namespace has for NumPy's `value`, or None if it is left out."""
+    """Return the namespace's counterpart of NumPy's `value`, or None if CuPy lacks it."""
     if name in _left_out:
         return None
     parameters = _names[name]

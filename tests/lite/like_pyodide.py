@@ -1,4 +1,4 @@
-"""The notebooks' code under the browser's limits, in CPython: which of them run to their end, and how long it takes.
+"""Run the notebooks' code in CPython under the browser's limits, and report which reach their end, and how fast.
 
 python -m tests.lite.like_pyodide [NN …]
 """
@@ -64,7 +64,7 @@ def not_printed(notebook: Path, printed: str) -> list[str]:
 
 
 def outcome(code: str, folder: Path, package: Path, notebook: Path | None = None) -> str:
-    """Return "yes" and the seconds, or why not."""
+    """Return "yes" and the seconds, or the reason of a failure."""
     start = perf_counter()
     try:
         done = run(code, folder, package)

@@ -89,7 +89,7 @@ main(["check", "08", "--task", "3", "--hint"])
 
 
 def test_an_exercise_is_checked_in_the_page(site, wheel, tmp_path):
-    """The command in a notebook's cell, with the site's files around it, and no processes."""
+    """The command runs in a notebook's cell, with the site's files and without processes."""
     shutil.copytree(site / "files", tmp_path / "drive")
     zipfile.ZipFile(wheel).extractall(tmp_path / "package")
     exercise = tmp_path / "drive/lessons/08_lora/exercise.py"
@@ -108,7 +108,7 @@ def test_an_exercise_is_checked_in_the_page(site, wheel, tmp_path):
 
 @pytest.mark.parametrize("path", QUICK, ids=lambda path: path.stem)
 def test_a_notebook_runs_to_its_end_in_the_page(path, site):
-    """All of them: python -m tests.lite.like_pyodide."""
+    """One notebook is run here; `python -m tests.lite.like_pyodide` runs all of them."""
     built = site / "files/notebooks" / path.name
     assert json.loads(built.read_text())["cells"][0]["source"] == lite.NOTE
     done = like_pyodide.run(like_pyodide.code_of(built), built.parent)

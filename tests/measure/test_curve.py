@@ -149,7 +149,7 @@ BOTH = pytest.mark.parametrize("baseline", [word_counts.TF_IDF, word_counts.NAIV
 def test_words_are_enough_where_they_decide_and_not_where_their_order_does(
     folder, tmp_path, monkeypatch, decided_by, baseline
 ):
-    """A model that reads order (here one that is always right) is ahead where "not" has a place of two."""
+    """A model that reads word order (here, one that is always right) is ahead if "not" can stand in two places."""
     parts = ("plot", "cast", "music", "light", "sound", "end")
     pairs = [(one, other, i) for one in parts for other in parts if one != other for i in range(2)]
     templates = {
@@ -221,7 +221,7 @@ def test_without_scikit_learn_naive_bayes_says_what_it_is(tmp_path, monkeypatch)
     ],
 )
 def test_a_lead_of_a_question_or_two_is_none(tmp_path, words, model, tested, outcome):
-    """One seed: `words` questions that counts of words alone have wrong, and `model` that a trained model alone has."""
+    """With one seed, only word counts get `words` questions wrong, and only the trained model gets `model` wrong."""
     records = made_up(tmp_path / "a")
     records.header["settings"] |= {"words": "TF-IDF", "test_examples": tested}
     records.rows.clear()
@@ -247,7 +247,7 @@ def test_training_is_advised_where_the_best_prompt_is_no_better_than_words(tmp_p
 
 
 def test_seeds_that_differ_decide_as_much_as_questions(tmp_path):
-    """Training has 30 of 200 questions more: shown with seeds that agree, and not where one of three gains them all."""
+    """Training gets 30 of 200 more right: shown if the seeds agree, but not if one of three gains all of them."""
     records = made_up(tmp_path / "a")
     records.header["settings"]["labels"] = None  # one comparison
     records.rows.clear()
@@ -263,7 +263,7 @@ def test_seeds_that_differ_decide_as_much_as_questions(tmp_path):
 
 
 def test_a_prompt_without_examples_stands_beside_every_seed(tmp_path):
-    """And three ways make three comparisons, so that the interval of each is wider than that of free answers' one."""
+    """Three ways make three comparisons, so each interval is wider than the only one for free answers."""
     records = made_up(tmp_path / "a")
     records.rows.clear()
     records.rows["prompt", 0, 0] = {"key": ["prompt", 0, 0], "accuracy": 0.5, "f1": 0.5}

@@ -29,7 +29,7 @@ def seen(tmp_path) -> tuple[str, dict]:
 
 @pytest.fixture
 def fresh(tmp_path) -> str:
-    """Half of it is in the other file, where 80 % of it was trained on; the label "so so" is new."""
+    """Make a file half of which is in the other one, of which 80 % was trained on; the label "so so" is new."""
     rows = [(f"Film {i}?", LABELS[i % 2]) for i in range(20)]
     return write(tmp_path / "fresh.jsonl", [*rows, *[(f"Play {i}?", ("good", "so so")[i % 2]) for i in range(20)]])
 

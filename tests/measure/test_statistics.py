@@ -50,7 +50,7 @@ def test_what_did_not_come_to_a_number_decides_nothing():
 
 @pytest.mark.parametrize("seeds, scatter", [(1, 0.0), (3, 0.0), (3, 0.02), (3, 0.1), (5, 0.04)])
 def test_intervals_over_seeds_and_questions_cover_the_truth(seeds, scatter):
-    """scatter: of the seeds; 200 questions differ by 0.25, single answers by 0.3. Of one seed, that seed's truth."""
+    """With one seed, the truth is that seed's. scatter: of the seeds; questions scatter by 0.25, answers by 0.3."""
     rng, inside, repetitions, corrected = np.random.default_rng(seeds), 0, 1000, 0
     for _ in range(repetitions):
         answers = rng.normal(0, 0.25, (1, 200)) + rng.normal(0, 0.3, (seeds, 200))

@@ -19,7 +19,7 @@ from tests.models.test_llama import PAD, Given, close, host, ids_of
 
 @dataclass(frozen=True)
 class Family:
-    """A family's small models: fresh, and those that transformers has computed with."""
+    """The small models of a family: freshly initialized, and those of the golden files."""
 
     tiny: Callable[..., LanguageModel]
     of_transformers: Callable  # (name, folder) -> the golden model
@@ -108,7 +108,7 @@ def test_greedy_continuations_of_transformers(family, name, tmp_path):
 @pytest.mark.parametrize("pieces", [[3, 1, 1, 1, 1], [1] * 7, [2, 5], [7]], ids=str)
 @every_golden
 def test_with_the_cache_as_without(family, name, pieces, tmp_path):
-    """Piece by piece, within 2e-6 of the largest logit; padding included."""
+    """Logits computed piece by piece agree within 2e-6 of the largest, also with padding."""
     model, golden = family.of_transformers(name, tmp_path), family.golden[name]
     for ids, mask in [(golden["input_ids"], None), (golden["padded_ids"], golden["padded_mask"])]:
         whole = model(ids, attention_mask=mask).logits.numpy()
@@ -129,7 +129,7 @@ def test_with_the_cache_as_without(family, name, pieces, tmp_path):
 
 
 def random_embeddings(family, model, shape) -> Tensor:
-    """Hidden states in the place of the model's embeddings, whose gradient can be asked for."""
+    """Return hidden states to use instead of the model's embeddings, with a gradient."""
     hidden = Tensor(np.random.default_rng(0).standard_normal((*shape, 8)).astype("float32"), requires_grad=True)
     setattr(model.body, family.embedding, Given(hidden))
     return hidden
@@ -138,7 +138,7 @@ def random_embeddings(family, model, shape) -> Tensor:
 @pytest.mark.parametrize("position", [0, 3, 5])
 @every
 def test_the_future_has_no_influence_and_no_gradient(family, position):
-    """Exactly none: not a rounding error's worth."""
+    """Later tokens have exactly no influence, not even by rounding."""
     model, ids = family.tiny(), ids_of(2, 6)
     before = model(ids).logits.numpy()
     changed = ids.copy()
@@ -155,7 +155,7 @@ def test_the_future_has_no_influence_and_no_gradient(family, position):
 @pytest.mark.parametrize("side", ["left", "right"])
 @every
 def test_padding_changes_nothing(family, side):
-    """Logits of the real tokens as alone, whatever the padding is, and no gradient to it."""
+    """The real tokens' logits are the same as without padding, whatever it contains, and it gets no gradient."""
     model = family.tiny()
     ids, lengths = ids_of(3, 6), (6, 4, 1)
     padded, mask = np.full((3, 8), PAD), np.zeros((3, 8), dtype=int)
@@ -191,7 +191,7 @@ def test_embeddings_may_come_in_place_of_ids(family):
 
 @every
 def test_the_whole_model_by_central_differences(family):
-    """Parameters of each kind, in float64, with the head tied and a padded row."""
+    """Parameters of each kind are checked in float64, with a tied head and a padded row."""
     biases = {"attention_bias": True} if family is FAMILIES["llama"] else {}
     model = family.tiny(scale=10, tie_word_embeddings=True, **biases)
     rng = np.random.default_rng(0)

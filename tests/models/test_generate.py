@@ -96,7 +96,7 @@ def test_the_prompt_and_the_model_stay_as_they_are():
 
 
 def test_one_wait_a_token():
-    """Only the logits are fetched from a device."""
+    """Each token waits for the device once, to fetch the logits."""
     model, waits = endless(), []
     for new in (4, 10):
         strict.reset_syncs()
@@ -120,7 +120,7 @@ def test_a_stream_refuses_at_once_and_leaves_gradients_on_between_tokens():
 
 @pytest.mark.parametrize("rows", [1, 3])
 def test_a_stream_goes_on_from_a_cache(rows):
-    """Rows that have ended stay in it, so that the next turn of all goes on, what they were filled up with included."""
+    """Ended rows stay in the cache with their padding, so that all rows can continue with the next turn."""
     model, cache, prompts = endless(), KVCache(32), PROMPTS[:rows]
     end = int(greedy(model, prompts)[0, 5]) if rows > 1 else []
     settings = {"temperature": 0, "eos_token_id": end, "pad_token_id": PAD}
@@ -150,7 +150,7 @@ def test_several_ends_and_the_last_is_the_end_of_all():
 
 
 def test_end_and_padding_by_default():
-    """The configuration's; and without a pad_token_id, the first eos fills up."""
+    """The tokens come from the configuration; without a pad_token_id, rows are padded with the first eos."""
     free = greedy(endless(), PROMPTS, 8)[:, 4:]
     eos = int(free[0, 1])
     expected = greedy(endless(), PROMPTS, 8, eos_token_id=eos, pad_token_id=PAD)
@@ -182,7 +182,7 @@ def test_a_row_in_a_left_padded_batch_gets_what_it_gets_alone(settings):
 
 @pytest.mark.parametrize("settings", [{"temperature": 0}, {"seed": [4, 5, 6]}], ids=str)
 def test_rows_end_are_filled_up_and_the_others_go_on_as_before(settings):
-    """Each keeps its generator."""
+    """Each row has a generator of its own."""
     model, ended = endless(), 0
     free = model.generate(PROMPTS, 12, **settings)
     for eos in np.unique(free[:, 4:]):

@@ -123,7 +123,7 @@ def test_a_training_step_waits_for_no_device_and_makes_no_float64():
 
 
 def test_fresh_weights():
-    """Normal with deviation initializer_range, less where the stream is written into; the first loss is near log V."""
+    """Weights are normal with deviation initializer_range, less for outputs to the stream; the loss is near log V."""
     config = GPT2Config(vocab_size=300, n_positions=64, n_embd=64, n_layer=8, n_head=2, initializer_range=0.03)
     model = GPT2LMHeadModel(config, seed=0)
     for name, p in model.named_parameters():

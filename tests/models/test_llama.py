@@ -64,12 +64,12 @@ def ids_of(*shape: int, seed: int = 0, vocab: int = 11) -> np.ndarray:
 
 
 def close(a, b, relative: float = 2e-6) -> None:
-    """Equal up to `relative` of the largest: products of one row and of many round differently."""
+    """Assert equality up to `relative` of the largest: products of one row and of many round differently."""
     np.testing.assert_allclose(a, b, rtol=0, atol=relative * np.abs(b).max())
 
 
 class Given(nn.Module):
-    """Stands in for the embedding: gives a tensor that was made outside."""
+    """Stand-in for the embedding that returns a tensor made outside."""
 
     def __init__(self, hidden: Tensor):
         self.hidden = hidden
@@ -161,7 +161,7 @@ def test_logits_come_when_they_are_asked_for():
 
 
 def test_fresh_weights():
-    """Normal with standard deviation initializer_range; norms 1, biases 0; the first loss is near log V."""
+    """Weights are normal with deviation initializer_range, norms 1 and biases 0; the first loss is near log V."""
     sizes = {**TINY, "vocab_size": 300, "hidden_size": 64, "intermediate_size": 128}
     config = LlamaConfig(**sizes, initializer_range=0.03, attention_bias=True)
     model, same, other = (LlamaForCausalLM(config, seed=seed) for seed in (0, 0, 1))
@@ -199,7 +199,7 @@ def test_fresh_weights():
     ids=str,
 )
 def test_a_configuration_that_cannot_be_is_refused(settings, text):
-    """In one line that names the field; from a file, as a FormatError or its family."""
+    """The error is one line that names the field; from a file, it is a FormatError."""
     for make in (lambda: LlamaConfig(**{**TINY, **settings}), lambda: LlamaConfig.from_dict({**TINY, **settings})):
         with pytest.raises(MiniloraError, match=text) as error:
             make()
@@ -247,7 +247,7 @@ def test_what_would_be_computed_wrongly_is_refused(config):
 
 
 def test_scaled_frequencies():
-    """Pairs that turn often within the original length stay, those that turn less than once are slowed in full."""
+    """Pairs that turn often within the original length keep their frequency; those below one turn are slowed fully."""
     plain = inverse_frequencies(16, 500.0)
     scaled, turns = inverse_frequencies(16, 500.0, LLAMA3), 64 * plain / (2 * np.pi)
     assert scaled.dtype == np.float32 and (turns > 4).any() and (turns < 1).any()
@@ -411,7 +411,7 @@ def test_a_folder_that_does_not_fit_is_a_format_error(tmp_path, config, text):
 
 
 def test_integers_for_weights_are_refused_by_name(tmp_path):
-    """Loaded as floats they would be a model that nobody trained."""
+    """Loaded as floats, they would be weights that nobody trained."""
     tiny().save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
     tensors = load_file(path)
@@ -462,7 +462,7 @@ def test_old_checkpoints_carry_rotary_frequencies(tmp_path):
 
 
 def test_the_classifier_pools_the_last_real_token():
-    """By the mask, on either side; else by pad_token_id; else the last."""
+    """It is found by the mask, on either side; without a mask by pad_token_id; otherwise it is the last."""
     config = LlamaConfig(**TINY, num_labels=3)
     model = LlamaForSequenceClassification(config, seed=0)
     ids = ids_of(1, 4)
@@ -501,7 +501,7 @@ def training_step(model, ids, mask=None) -> None:
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("settings", [{}, {"tie_word_embeddings": True, "attention_bias": True}], ids=["plain", "tied"])
 def test_a_training_step_waits_for_no_device_and_makes_no_float64(settings, masked, monkeypatch):
-    """Seen on every node and every gradient, and on the stand-in device on every array there is."""
+    """Every node and gradient is checked and, on the stand-in device, every array."""
     model, ids = tiny(**settings), ids_of(2, 5)
     mask = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]) if masked else None
     wide = []

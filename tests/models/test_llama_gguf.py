@@ -35,14 +35,14 @@ def model_of(**settings) -> LlamaForCausalLM:
 
 
 def pairs(array: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of q or k as llama.cpp has them: number i beside number i + D/2."""
+    """Reorder the rows of q or k as llama.cpp stores them: row i beside row i + D/2."""
     size = len(array) // heads
     order = [head * size + i + half * size // 2 for head in range(heads) for i in range(size // 2) for half in (0, 1)]
     return array[order]
 
 
 def write(path, model: LlamaForCausalLM, change=lambda writer, tensors: None) -> None:
-    """`model` as llama.cpp's converter would write it, in float32."""
+    """Write `model` as llama.cpp's converter would, in float32."""
     config = model.config
     arch = "qwen2" if config.model_type == "qwen2" else "llama"
     writer = gguf.GGUFWriter(path, arch=arch)
@@ -99,7 +99,7 @@ def test_rotary_factors_are_llama_3_s(tmp_path):
 
 
 def test_quantized_as_it_is_read(tmp_path):
-    """The same codes as quantizing the whole model; digests too, by which adapters know their base."""
+    """The codes, and the digests that identify an adapter's base, equal those of quantizing the whole model."""
     path = tmp_path / "model.gguf"
     write(path, model_of())
     for options in ({}, {"quant_type": "fp4", "blocksize": 32, "compress_statistics": True}):
@@ -199,7 +199,7 @@ def test_matrices_go_out_in_q8_0_where_rows_are_whole_blocks(tmp_path):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_file_is_as_llama_cpp_s_converter_writes_it(tmp_path, name):
-    """Names, kinds and bytes of the tensors, and the metadata, against `write`, which knows nothing of `gguf_of`."""
+    """Names, kinds and bytes of tensors, and metadata, equal those of `write`, which is independent of `gguf_of`."""
     model = half_of(**VARIANTS[name])
     write(tmp_path / "theirs.gguf", model)
     write_gguf(tmp_path / "ours.gguf", gguf_of(model))

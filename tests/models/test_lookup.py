@@ -54,7 +54,7 @@ MODELS = {
 
 
 def prompts(seed: int):
-    """Random text, text that repeats itself, and a single token."""
+    """Return random text, text that repeats itself, and a single token."""
     rng = np.random.default_rng(seed)
     return [rng.integers(2, 11, (1, 9)), np.tile(rng.integers(2, 11, (1, 3)), 4), rng.integers(2, 11, (1, 1))]
 
@@ -82,7 +82,7 @@ def reported(monkeypatch):
 
 @pytest.fixture
 def all_wrong(monkeypatch):
-    """Drafts of which no token is ever right: what greedy decoding gives next, moved by one."""
+    """Return drafts that are always wrong: the greedy tokens plus one."""
 
     def start(expected: np.ndarray):
         text = expected[0].tolist()
@@ -179,7 +179,7 @@ def test_the_longest_that_fits(kind, virtual):
 
 
 def test_a_cache_is_not_filled_beyond_its_capacity():
-    """It ends with the token that plain decoding ends with, and no draft stands where there is no room."""
+    """Generation ends with the same token as plain decoding, and no draft is longer than the room left."""
     for seed in range(4):
         model, ids = llama(seed), prompts(seed)[1]
         settings = {"temperature": 0, "eos_token_id": int(plain(model, ids, 9)[0, -1])}

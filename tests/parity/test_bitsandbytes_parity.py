@@ -31,19 +31,19 @@ SEEDS = range(10)
 
 @pytest.fixture(autouse=True)
 def _uncompiled():
-    """bitsandbytes compiles its form for odd lengths, which takes longer than all of these tests."""
+    """Keep bitsandbytes from compiling its code for odd lengths, which takes longer than all of these tests."""
     with torch.compiler.set_stance("force_eager"):
         yield
 
 
 def lengths(blocksize: int, rng) -> list[int]:
-    """Around whole blocks, odd and even, and some at random."""
+    """Return lengths around whole blocks, odd and even, and some random ones."""
     near = [1, 2, blocksize - 1, blocksize, blocksize + 1, 2 * blocksize, 3 * blocksize + blocksize // 2]
     return near + rng.integers(1, 6 * blocksize, 3).tolist()
 
 
 def draw(rng, n: int, dtype: str = "float32") -> np.ndarray:
-    """Weights of some size, with zeros, a constant, ties and very small numbers among them."""
+    """Draw weights that include zeros, a constant, ties and very small numbers."""
     values = rng.standard_normal(n) * 10 ** rng.uniform(-3, 1)
     for special in (0.0, 0.25, 1e-40, rng.choice(midpoints("nf4"))):
         if rng.random() < 0.5:

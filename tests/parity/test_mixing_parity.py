@@ -28,7 +28,7 @@ CONFIGS = {
 
 @pytest.fixture
 def both(tmp_path):
-    """Our model and PEFT's, each with the adapters of CONFIGS; "a" is active. Trained here, saved, loaded there."""
+    """Make our model and PEFT's, each with the adapters of CONFIGS, trained here and loaded there; "a" is active."""
     LlamaForCausalLM(LlamaConfig(**SIZES)).save_pretrained(tmp_path / "base")
     for seed, (name, config) in enumerate(CONFIGS.items()):
         model = LlamaForCausalLM.from_pretrained(tmp_path / "base")

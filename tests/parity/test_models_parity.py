@@ -89,7 +89,7 @@ def test_classifiers(name, tmp_path):
 
 
 def test_defaults_of_configurations_agree(tmp_path):
-    """A value that is not set on one side is not set on the other."""
+    """A value that is unset on one side is unset on the other."""
     config = LlamaConfig(**make_llama.CONFIGS["plain"])
     LlamaForCausalLM(config, seed=0).save_pretrained(tmp_path)
     theirs = transformers.AutoConfig.from_pretrained(tmp_path)

@@ -127,7 +127,7 @@ POSSIBLE_HERE = [case for case in OPTIONS if case not in REFUSED_HERE]
 
 
 def settings(case: str) -> tuple:
-    """Our configuration and PEFT's."""
+    """Return our configuration and PEFT's."""
     kinds = KINDS.get(case.partition(",")[0], (LoraConfig, peft.LoraConfig))
     return tuple(kind(**(OPTIONS | GPT2)[case]) for kind in kinds)
 
@@ -251,7 +251,7 @@ def test_pefts_opens_here(case, base, tmp_path):
 
 
 def test_a_head_under_pissa_comes_with_what_is_left_of_it(tmp_path, monkeypatch):
-    """By PEFT's own SVD, in float32: what it takes out of the base is not quite its principal part."""
+    """PEFT's own SVD runs in float32, so it does not remove exactly the principal part from the base."""
     monkeypatch.undo()
     plain = LlamaForCausalLM(LlamaConfig(**SIZES))  # with a head of its own
     plain.save_pretrained(tmp_path / "base")

@@ -57,7 +57,7 @@ HARD += ["".join(_rng.choices("   \t\n\r123abcthe日👍½é\u0301'I.<>|_▁", k
 
 
 def metadata_and_json(pre: str) -> tuple[dict, dict]:
-    """GGUF metadata of a small byte-level vocabulary, and the same as the parts of a tokenizer.json."""
+    """Return GGUF metadata of a small byte-level vocabulary, and the same as parts of a tokenizer.json."""
     texts = [f"the value {i} of  x\n\n\tis   {i * 7} at 日本語, isn't   it" for i in range(50)]
     model = json.loads(train_tokenizer(texts, 340).to_json())["model"]
     names = ["<|im_start|>", "<|im_end|>", *(t for t, i in sorted(model["vocab"].items(), key=lambda v: v[1]) if i)]

@@ -56,7 +56,7 @@ def live(m: PeftModel) -> list[str]:
 
 
 def move(m: PeftModel, seed: int = 7) -> PeftModel:
-    """Random values in everything that trains."""
+    """Set all trainable parameters to random values."""
     rng = np.random.default_rng(seed)
     for p in m.parameters():
         if p.requires_grad:

@@ -50,7 +50,7 @@ FUNCTIONS = {
 
 
 class Scaled(nn.Module):
-    """A module with an argument of its own, 6 to 6; its first and last Linears are of other widths inside."""
+    """A module, 6 to 6, with an additional argument and another width between its first and last Linear."""
 
     def __init__(self, dtype="float32"):
         rng = np.random.default_rng(1)
@@ -114,7 +114,7 @@ def test_the_gradients_are_right(placement):
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_where_in_a_block_it_acts(placement):
-    """An adapter that adds one number moves the stream by it, before the residual is added."""
+    """An adapter that adds a constant shifts the stream by it, before the residual is added."""
     base = base_of(PLAIN, "tied", 0)
     x = base.model.embed_tokens(IDS)
     frequencies = inverse_frequencies(base.config.head_dim, base.config.rope_theta, base.config.rope_scaling)

@@ -80,7 +80,7 @@ def test_the_gradients_are_right(is_feedforward):
 
 
 def scaled(m: PeftModel) -> dict[str, bool]:
-    """{last name: whether its input is scaled} of the first block."""
+    """Return {last name: True if its input is scaled} for the first block."""
     layers = m.base_model.model.layers[0].named_modules()
     return {path.rpartition(".")[2]: layer.is_feedforward for path, layer in layers if isinstance(layer, AdapterLayer)}
 

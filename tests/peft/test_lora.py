@@ -33,7 +33,7 @@ def layer_of(size, seed, bias=True, **options) -> LoraLinear:
 
 
 def fill_b(layer: LoraLinear, seed: int = 7) -> np.ndarray:
-    """Random values in B, as after some training."""
+    """Fill B with random values, as after some training."""
     values = np.random.default_rng(seed).standard_normal(layer.lora_B.weight.shape).astype("float32")
     layer.lora_B.weight.data = backend.asarray(values)
     return values
@@ -116,7 +116,7 @@ def test_float64_stays_float64(use_dora):
 
 
 def test_the_other_starts():
-    """gaussian: A of deviation 1/r, B zero. False: both uniform, B in ±1/sqrt(r), so that the start is not the base."""
+    """gaussian: A has deviation 1/r, B is zero. False: both uniform, B in ±1/sqrt(r), so the start is not the base."""
     wide = nn.Linear(400, 300, rng=np.random.default_rng(0))
     a, b = (p.numpy() for p in start_of(wide, r=8, init_lora_weights="gaussian"))
     assert not b.any()
@@ -144,7 +144,7 @@ def dora_of(size, seed=0, bias=True, **options) -> LoraLinear:
 
 
 def pieces(layer: LoraLinear) -> list[np.ndarray]:
-    """W, A, B and m in float64."""
+    """Return W, A, B and m in float64."""
     tensors = (layer.base_layer.weight, layer.lora_A.weight, layer.lora_B.weight, layer.lora_magnitude_vector)
     return [t.numpy().astype(float) for t in tensors]
 
@@ -219,7 +219,7 @@ def test_dora_refuses_a_row_without_a_direction(value):
 
 
 def quantized_of(size, seed=0, **options) -> tuple[LoraLinear, LoraLinear]:
-    """Layers of equal adapters on a base in 4 bits, and on the float base that it stands for."""
+    """Return layers with equal adapters, on a 4-bit base and on its float equivalent."""
     linear = nn.Linear(*size, rng=np.random.default_rng(seed)).requires_grad_(False)
     coded = Linear4bit.from_linear(linear, blocksize=32)
     layers = []
@@ -273,7 +273,7 @@ def patterned(**options) -> PeftModel:
 
 
 def settings(model: PeftModel) -> dict[str, tuple[int, float]]:
-    """{path: (r, scaling)} of each layer, its path without what they have in common."""
+    """Return {path: (r, scaling)} of each layer, without the common prefix of the paths."""
     return {
         path.removeprefix("base_model.model.layers.").replace("self_attn.", ""): (m.lora_A.out_features, m.scaling)
         for path, m in model.named_modules()

@@ -10,7 +10,7 @@ from minilora.peft import LoraConfig, get_peft_model, lora_plus_groups
 
 
 class Model(nn.Module):
-    """Everything that can train beside A and B: matrices, biases, norms of both kinds."""
+    """A model with everything that can train beside A and B: matrices, biases, norms of both kinds."""
 
     def __init__(self):
         rng = np.random.default_rng(0)
@@ -28,7 +28,7 @@ def adapted():
 
 
 def rates(model, **options) -> dict[str, tuple[float, float]]:
-    """{name: (lr, weight decay)}; each parameter must be in one group."""
+    """Return {name: (lr, weight decay)}; each parameter must be in exactly one group."""
     names = {id(p): name.removeprefix("base_model.") for name, p in model.named_parameters()}
     groups = lora_plus_groups(model, **options)
     pairs = [(names[id(p)], (group["lr"], group["weight_decay"])) for group in groups for p in group["params"]]

@@ -72,14 +72,14 @@ def rng() -> np.random.Generator:
 
 
 def test_resuming_finds_the_same_base():
-    """A run that goes on builds its model anew; what is not in its checkpoint must come out as before."""
+    """A resumed run builds its model again, so everything that is not in the checkpoint must be the same."""
     config = LoraConfig(r=4, init_lora_weights="pissa", target_modules="all-linear")
     one, two = (get_peft_model(untied_llama(), config, seed=seed).state_dict() for seed in (0, 1))
     assert all(np.array_equal(*map(backend.to_numpy, (one[name], two[name]))) for name in one)
 
 
 def test_what_pissa_leaves_of_an_adapted_head_may_stand_in_the_file(tmp_path):
-    """PEFT stores the base of an adapted head along."""
+    """PEFT stores the base of an adapted head in the file, too."""
     model = train(
         get_peft_model(untied_llama(), LoraConfig(r=4, init_lora_weights="pissa", target_modules=["lm_head"]))
     )

@@ -64,7 +64,7 @@ def logits(model, ids=IDS, **settings) -> np.ndarray:
 
 
 def close(a: np.ndarray, b: np.ndarray, tolerance: float = 2e-6) -> None:
-    """Equal up to `tolerance` of the largest."""
+    """Assert equality up to `tolerance` of the largest."""
     np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
 
 
@@ -83,7 +83,7 @@ def prompt(model) -> np.ndarray:
 
 
 def read_first(base, ids=IDS) -> np.ndarray:
-    """Logits for FIRST and then the ids."""
+    """Return the logits for FIRST followed by the ids."""
     return logits(base, np.concatenate([np.tile(FIRST, (len(ids), 1)), ids], axis=1))
 
 
@@ -162,7 +162,7 @@ def test_the_last_virtual_token_predicts_the_first_token():
 
 
 def test_a_text_is_evaluated_token_by_token():
-    """Each token once: the first of a window is the last of the one before."""
+    """Each token counts once: a window starts with the last token of the previous one."""
     m = adapted(PROMPT, init_token_ids=FIRST)
     text = np.random.default_rng(3).integers(0, 40, 23)
     nats = 0

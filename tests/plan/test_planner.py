@@ -33,7 +33,7 @@ STEP = Step(BATCH, LENGTH)  # in float32: minilora's own engine
 
 
 class Batches:
-    """The same sequences at each step."""
+    """Batches with the same sequences at each step."""
 
     def __init__(self, vocab_size: int, batch: int = BATCH, length: int = LENGTH):
         ids = np.random.default_rng(0).integers(0, vocab_size, (batch, length))
@@ -48,7 +48,7 @@ def adapted(config: dict, method: str, options: Options | None = None):
 
 
 def counts(model) -> tuple[int, int]:
-    """(trainable, all) as PEFT counts them, and as `count_parameters` where there is no adapter."""
+    """Return (trainable, all) parameters as PEFT counts them, or by `count_parameters` without an adapter."""
     return model.get_nb_trainable_parameters() if isinstance(model, PeftModel) else load.count_parameters(model)
 
 
@@ -113,7 +113,7 @@ def test_presets_have_the_parameters_that_the_models_have(name, count):
 
 
 def peaks(plan) -> dict[bool, float]:
-    """Without and with checkpointing."""
+    """Return the peaks without and with checkpointing."""
     return {False: plan.memory.peak, True: plan.checkpointed.peak}
 
 

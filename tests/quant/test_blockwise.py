@@ -140,7 +140,7 @@ def test_very_small_and_very_large_numbers():
     "quant_type, bound", [("nf4", Fraction("0.1519036")), ("int4", Fraction(1, 14)), ("fp4", Fraction(1, 6))]
 )
 def test_largest_error(quant_type, bound):
-    """Half the widest gap of the codebook, in units of the block's absmax; and it is nearly reached."""
+    """The largest error is half the codebook's widest gap, in units of the block's absmax, and it nearly occurs."""
     values = normal(2**16).reshape(-1, 64)
     error = abs(round_trip(values, 64, quant_type) - values) / abs(values).max(axis=1, keepdims=True)
     assert 0.98 * bound < error.max() <= float(bound) * (1 + 1e-5)
@@ -205,7 +205,7 @@ def test_every_backend_gives_the_same_bits():
 
 
 def blocks_of_all_kinds(draw) -> np.ndarray:
-    """Numbers with the block's worst cases among them: zeros, constants, the smallest and largest floats, ties."""
+    """Draw numbers that include the worst cases of blocks: zeros, constants, the smallest and largest floats, ties."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     kinds = {
         "normal": lambda n: rng.standard_normal(n),

@@ -340,7 +340,7 @@ def test_load_4bit_refuses_what_quantizing_does(tmp_path):
 
 
 def test_a_model_in_4_bits_makes_again_what_costs_little():
-    """Until it is in float once more; with the same bits of loss and gradients as if all were kept."""
+    """Loss and gradients have the same bits as with everything saved; the model in float saves everything again."""
     model = quantize_model(llama(tied=False))
     runs = []
     for flag in (True, False):

@@ -44,7 +44,7 @@ def bound(function, arguments, named):
 
 
 def array_of(x):
-    """Return the array of an array or of a Tensor; None of anything else."""
+    """Return an array, or the array of a Tensor; None for anything else."""
     if isinstance(x, np.ndarray):
         return x
     return x.data if type(x).__name__ == "Tensor" else x._array if type(x).__name__ == "DeviceArray" else None
@@ -69,7 +69,7 @@ def spoil(x):
 
 
 def shapes(values):
-    """Return the shapes, sizes and words of a call (of a list not its words, of a dictionary not its numbers)."""
+    """Return the shapes, sizes and words of a call, without the words in lists and the numbers in dictionaries."""
     descriptions: list[object] = []
     for value in values:
         array = array_of(value)
@@ -91,7 +91,7 @@ def shapes(values):
 
 
 def observe(function, what, act, properties):
-    """Right: says what kinds of arguments there are, each once."""
+    """Return the right function, which also prints each kind of argument once."""
     written: set[str] = set()
 
     def same(*arguments, **named):
@@ -109,7 +109,7 @@ def observe(function, what, act, properties):
 
 
 def remembers(function, what, act, properties):
-    """Answers from memory for the same shapes."""
+    """Return the function with answers from memory for arguments of known shapes."""
     memory = {}
 
     def wrong(*arguments, **named):
@@ -172,7 +172,7 @@ def keeps(function, what, act, properties):
 
 
 def cuts_gradient(function, what, act, properties):
-    """Lets no gradient through to an input."""
+    """Return the function without a gradient to one input."""
 
     def cut(value):
         if type(value).__name__ != "Tensor" or not value.requires_grad:
@@ -199,7 +199,7 @@ def trains(function, what, act, properties):
 
 
 def lacks(function, what, act, properties):
-    """Has one attribute less after its __init__."""
+    """Return the __init__ with one attribute deleted afterwards."""
 
     def wrong(self, *arguments, **named):
         function(self, *arguments, **named)
@@ -210,13 +210,13 @@ def lacks(function, what, act, properties):
 
 
 def wrong_where(function, what, act, properties):
-    """Wrong on arguments with one property alone."""
+    """Return the function with wrong results only for arguments with one property."""
     has = properties["PROPERTIES"][what][0]
     return spoiled_if(function, act, lambda values: has(list(values)))
 
 
 def wrong_later(function, what, act, properties):
-    """Wrong from the second call on, or on every second one; what: "second call", or "another length"."""
+    """Return the function with wrong results in later calls. what: "second call" or "another length"."""
     first: list[object] = []
 
     def is_hit(values):

@@ -52,7 +52,7 @@ Seen = set[tuple[str, str, str, int]]  # (argument, "array" or "Tensor" or "Devi
 
 
 def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:
-    """Make all of a lesson. seen: for each gap, what arrays the checks pass it."""
+    """Make all saboteurs of a lesson. seen: the arrays that the checks pass to each gap."""
     nodes = dict(functions(lesson.source.tree))
     for where, task in {gap.where: gap.task for gap in lesson.source.gaps}.items():
         node, observed = nodes[where], seen.get(where, set())
@@ -95,7 +95,7 @@ def _of_results(node: ast.FunctionDef | ast.AsyncFunctionDef, docstring: str) ->
 
 
 def _is_whole(argument: ast.arg) -> bool:
-    """Return True if memory tells all values of this argument apart; see `kit.shapes`."""
+    """Return True if `kit.shapes` tells all values of this argument apart."""
     return argument.annotation is not None and ast.unparse(argument.annotation) in ("int", "str", "bool")
 
 

@@ -26,7 +26,7 @@ class Trial:
 
     @property
     def counts(self) -> bool:
-        """True if it lies within a promise, and could be noticed."""
+        """Return True if the saboteur breaks a promise and could be noticed."""
         return self.saboteur.is_promised and (self.verdict != IDLE or self.saboteur.kind in ASKED)
 
 
@@ -46,7 +46,7 @@ def _grade(lesson: Lesson, text: str, task: int, sandbox: Sandbox, path: Path) -
 
 
 def _seen(lesson: Lesson, sandbox: Sandbox, path: Path) -> dict[str, Seen]:
-    """Return for each gap the kinds of arrays that the checks pass it."""
+    """Return the kinds of arrays that the checks pass to each gap."""
     seen: dict[str, Seen] = defaultdict(set)
     for gap in lesson.source.gaps:
         result = _grade(

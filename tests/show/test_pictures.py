@@ -49,7 +49,7 @@ DRAWN = {
 
 
 def test_a_notebook_shows_a_picture_with_its_caption_and_is_said_in_words(monkeypatch):
-    """JupyterLab has no alternative text for pictures of another kind than HTML."""
+    """JupyterLab shows alternative text only for pictures in HTML."""
     display = pytest.importorskip("IPython.display")
     shown = []
     monkeypatch.setattr(display, "display", lambda data, raw: shown.append((data, raw)))

@@ -28,7 +28,7 @@ def solved(*tasks: int) -> Callable:
 
 
 def put(notebook: dict, *texts: str) -> None:
-    """Cells at the top."""
+    """Put cells at the top of a notebook."""
     notebook["cells"][3:3] = [code(text) for text in texts]
 
 

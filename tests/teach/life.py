@@ -46,7 +46,7 @@ class Course(NamedTuple):
         return path.read_text("utf-8")
 
     def feedback(self, lesson: Lesson, student) -> str:
-        """Its text."""
+        """Return the text of a student's feedback."""
         return " ".join(html.unescape(re.sub(r"<[^>]+>", "", self.page(lesson, student))).split())
 
 
@@ -59,7 +59,7 @@ def environment_in(home: Path) -> dict[str, str]:
 
 
 def run(folder: Path, environment: dict[str, str], *words: str) -> str:
-    """Python with these words, in a course's folder; returns what it prints."""
+    """Run Python with these arguments in a course's folder, and return its output."""
     done = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -95,7 +95,7 @@ def digests(folder: Path) -> dict[Path, str]:
 
 
 def grade(folder: Path, lesson: Lesson, environment: dict[str, str]) -> dict[str, dict[str, float]]:
-    """From what was handed in to the grades; returns the scores."""
+    """Grade what was handed in, and return the scores."""
     run(folder, environment, "-m", "nbgrader", "autograde", lesson.name, f"--GradeByText.seconds={SECONDS}")
     run(folder, environment, "-m", "nbgrader", "generate_feedback", lesson.name)
     run(folder, environment, "-m", "nbgrader", "export", "--to", "grades.csv")
@@ -108,7 +108,7 @@ def full_marks(lesson: Lesson) -> dict[str, float]:
 
 
 def fill(notebook: dict, lesson: Lesson, answers: dict[str, str] | None = None) -> None:
-    """Put the solution into a released notebook, with `answers` in place of some of it, as a student would."""
+    """Put the solution into a released notebook as a student would, with `answers` replacing parts of it."""
     parts = parts_of(with_answers(lesson.source, answers or {}).splitlines())
     for cell in notebook["cells"]:
         name = cell["metadata"]["nbgrader"]["grade_id"]

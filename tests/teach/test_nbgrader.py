@@ -94,7 +94,7 @@ def typing(notebook, lesson):
 
 
 def forger(notebook, lesson):
-    """No answer; one test says that all is well, the next is worth more, and the third is gone."""
+    """Give no answer, but fake the tests: one claims success, the next is worth more, and the third is deleted."""
     tests = [cell for cell in notebook["cells"] if cell["metadata"]["nbgrader"]["grade"]]
     tests[0]["source"] = "print('passed')"
     tests[1]["metadata"]["nbgrader"]["points"] = 1000

@@ -168,7 +168,7 @@ def tar(files: dict[str, bytes]) -> bytes:
 
 
 def source_distribution() -> bytes:
-    """Pack the ratings as vaderSentiment has them."""
+    """Pack the ratings in the form of vaderSentiment's archive."""
     lines = "".join(f"{i}\t{rating}\t{text}\n" for i, (rating, text) in enumerate(RATED))
     return tar({published.REVIEWS_ARCHIVE: tar({published.REVIEWS: lines.encode()})})
 

@@ -91,7 +91,7 @@ def test_a_chat_model_replays_its_own_answers_whole(place, monkeypatch):
 
 
 def test_another_model_replays_text_that_it_writes_as_the_base(place):
-    """The adapter, which has learned nonsense, is off."""
+    """The adapter, which has learned nonsense, is disabled for it."""
     model, tokenizer = loaded(place, "plain")
     alone = forgetting.replayed(model, tokenizer, "x", 3, seq_len=8, seed=0)[0]
     model = methods.adapt(model, "lora")

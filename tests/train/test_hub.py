@@ -25,7 +25,7 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Folders by name: one as it should be, in one file and in two; and what cannot be had."""
+    """Make model folders by name: good ones, in one file and in two, and ones that cannot be loaded."""
     place = tmp_path_factory.mktemp("models")
     tiny = tiny_chat.save(place / "tiny", ["What is it? It is so."])
     for name in ("README.md", "pytorch_model.bin", "model.fp16.safetensors"):  # not read
@@ -58,7 +58,7 @@ def server(models, tmp_path, monkeypatch):
 
 
 def run(capsys, *arguments, code: int = 0) -> str:
-    """Return what a command prints; of an error, its one line."""
+    """Return the output of a command, or the one line of its error."""
     assert main([*map(str, arguments)]) == code
     out, err = capsys.readouterr()
     assert err.count("\n") == (code != 0) and "Traceback" not in err
@@ -141,7 +141,7 @@ def test_a_revision_is_a_folder_of_its_own(server, capsys):
 
 
 def test_a_copy_is_called_by_its_original_and_found_again(server, models, tmp_path, capsys, monkeypatch):
-    """The catalogue's "copy" has other weights than the model of the Hub that its adapters name, for PEFT."""
+    """The catalog's "copy" has other weights than the model on the Hub that its adapters name for PEFT."""
     entry = replace(CATALOG["smollm2"], files={"tiny.gguf": 0}, hub_name="org/tiny")
     monkeypatch.setitem(CATALOG, "copy", entry)
     monkeypatch.setenv("MINILORA_CACHE", str(tmp_path / "cache"))

@@ -193,7 +193,7 @@ def test_a_signal_finishes_the_step_saves_and_stops(tmp_path, signum):
 
 
 class NanGradient(LlamaForCausalLM):
-    """From its fourth step on, the loss is as it was and its gradient is NaN: of 0.sqrt(), times 0."""
+    """A model whose gradient is NaN from the fourth step on, by 0.sqrt() times 0, with an unchanged loss."""
 
     steps = 0
 
@@ -232,7 +232,7 @@ def test_what_is_not_finite_at_the_end_is_not_saved(tmp_path, last):
 
 
 class Signalling(LlamaForCausalLM):
-    """A model that sends this process a signal once: a second try of the batch would be heard."""
+    """A model that sends this process a signal once, so that a second try of the batch would be noticed."""
 
     sent = False
 

@@ -25,7 +25,7 @@ def place(tmp_path_factory):
 
 
 class Says:
-    """Stands in for a model: draws the given tokens, then what ends them."""
+    """Stand-in for a model that generates the given tokens, then an end token."""
 
     def __init__(self, tokens):
         self.tokens = [*tokens, END]

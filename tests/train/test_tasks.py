@@ -44,7 +44,7 @@ def adapted(model, method: str):
 
 
 def plain_scores(model, tokenizer, prompts, labels) -> np.ndarray:
-    """Each prompt with each label through the model alone."""
+    """Score each prompt with each label by a separate pass through the model."""
     chat_format = chat.find_format(tokenizer)
     scores = np.empty((len(prompts), len(labels)))
     for i, messages in enumerate(prompts):

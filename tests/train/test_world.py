@@ -35,14 +35,14 @@ def folder(tmp_path) -> Path:
 
 
 def start(folder: Path, ranks: int, command: str, wrap: str = "") -> subprocess.Popen:
-    """`python -m mpi4py -m minilora` on so many ranks; `wrap` is shell code that each runs before it."""
+    """Start `python -m mpi4py -m minilora` on `ranks` ranks. wrap: shell code that each rank runs first."""
     program = f"{wrap} exec {shlex.quote(sys.executable)} -m mpi4py -m minilora {command}"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([MPIEXEC, "-n", str(ranks), "bash", "-c", program], cwd=folder, **pipes)
 
 
 def run(folder: Path, ranks: int, command: str, wrap: str = "") -> tuple[int, str, list[str]]:
-    """Exit code, output, and the lines on standard error."""
+    """Run to the end, and return exit code, output, and the lines on standard error."""
     process = start(folder, ranks, command, wrap)
     out, errors = process.communicate(timeout=PATIENCE)
     return process.returncode, out, errors.splitlines()
