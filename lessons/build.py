@@ -41,5 +41,5 @@ def build(check: bool = False) -> list[str]:
 if __name__ == "__main__":
     check = "--check" in sys.argv[1:]
     for path in (paths := build(check)):
-        print(f"{'out of step' if check else 'wrote'}: {path}")
+        print(f"{'out of date' if check else 'wrote'}: {path}")
     sys.exit(1 if check and paths else 0)

@@ -39,10 +39,8 @@ def drawn(script: Path) -> dict[Path, bytes]:
     figures = _figures(ROOT / "notebooks" / f"{script.parent.name}.ipynb")
     for file, title in names.get("FROM_NOTEBOOK", {}).items():
         if title not in figures:
-            there = "; ".join(figures)
-            raise MiniloraError(
-                f"{script.parent.name}: the notebook has no figure {escape(title)!r}; there are: {there}"
-            )
+            titles = "; ".join(figures)
+            raise MiniloraError(f"{script.parent.name}: the notebook has no figure {escape(title)!r}; it has: {titles}")
         pictures[folder / file] = figures[title]
     return pictures
 
@@ -67,10 +65,10 @@ def stale() -> list[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--check", action="store_true", help="write nothing, only list what is out of date")
     if parser.parse_args().check:
         for path in (wrong := stale()):
-            print(f"{path.relative_to(ROOT)} is not what its script draws")
+            print(f"{path.relative_to(ROOT)} is out of date: run python -m lessons.diagrams")
         return 1 if wrong else 0
     for script in scripts():
         for path, data in drawn(script).items():

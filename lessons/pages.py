@@ -93,7 +93,7 @@ def written(script: Path) -> bytes:
         data = cached.read_text("utf-8").strip()
     else:
         raise MiniloraError(
-            f"{escape(script.parent.name)} has no play.json: --measure {script.parent.name[:2]} makes it"
+            f"{escape(script.parent.name)} has no play.json: make it with --measure {script.parent.name[:2]}"
         )
     code = [
         f"const DATA = {data};",
@@ -101,7 +101,9 @@ def written(script: Path) -> bytes:
     ]
     page = framed(names["TITLE"], names["BODY"], "\n".join(code))
     if len(page.encode()) > LARGEST:
-        raise MiniloraError(f"{escape(script.parent.name)}: the page has {len(page.encode()):,} bytes of {LARGEST:,}")
+        raise MiniloraError(
+            f"{escape(script.parent.name)}: the page has {len(page.encode()):,} bytes, more than {LARGEST:,}"
+        )
     return page.encode()
 
 
@@ -143,12 +145,12 @@ def stale() -> list[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    parser.add_argument("--measure", nargs="*", default=[], metavar="NN", help="lessons whose data are measured anew")
+    parser.add_argument("--check", action="store_true", help="write nothing, only list what is out of date")
+    parser.add_argument("--measure", nargs="*", default=[], metavar="NN", help="lessons whose data to measure again")
     arguments = parser.parse_args()
     if arguments.check:
         for path in (wrong := stale()):
-            print(f"{path.relative_to(ROOT)} is not what its sources make")
+            print(f"{path.relative_to(ROOT)} is out of date: run python -m lessons.pages")
         return 1 if wrong else 0
     for script in scripts():
         if script.parent.name[:2] in arguments.measure:

@@ -122,7 +122,7 @@ def build(out: Path) -> None:
         out.is_dir() and ((out / MARK).is_file() or not any(out.iterdir()))
     ):
         raise MiniloraError(
-            f"{escape(str(out))} is there already, and no JupyterLite site"
+            f"{escape(str(out))} exists already and is not a JupyterLite site"
         )
     installed = Path(sys.prefix) / "share" / "jupyter" / "labextensions"
     options = ["--config", str(CONFIG)]
@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(
-        f"built; to read it: python -m http.server --bind 127.0.0.1 --directory {arguments.out} 8000"
+        f"built; to open it, run python -m http.server --bind 127.0.0.1 --directory {arguments.out} 8000"
     )
     return 0
 

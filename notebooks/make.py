@@ -28,9 +28,9 @@ def sources(numbers: list[str], folder: Path = FOLDER) -> list[Path]:
     if unknown := [
         n for n in numbers if not any(path.name.startswith(f"{n}_") for path in paths)
     ]:
-        there = ", ".join(path.stem for path in paths)
+        stems = ", ".join(path.stem for path in paths)
         raise MiniloraError(
-            f"no notebook {escape(', '.join(unknown))} in {escape(str(folder))}; there are: {there}"
+            f"no notebook {escape(', '.join(unknown))} in {escape(str(folder))}; there are: {stems}"
         )
     return [path for path in paths if not numbers or path.name[:2] in numbers]
 
@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("numbers", nargs="*", metavar="NN")
     parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 where one is stale"
+        "--check", action="store_true", help="write nothing; exit 1 if one is stale"
     )
     arguments = parser.parse_args(argv)
     try:
@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
             print("made")
     if stale:
         print(
-            f"stale: {', '.join(stale)}; make them anew by python -m notebooks.make",
+            f"stale: {', '.join(stale)}; update with python -m notebooks.make",
             file=sys.stderr,
         )
     return 1 if stale else 0
