@@ -44,10 +44,9 @@ def select(
 
     split: None means "test" for the file that the model was trained on, and "all" for any other. trainings: the
     training records of the model and its adapters (`save.training_of`). examples: the most conversations to take, drawn
-    by `seed`. pool: the conversations that shots come from. columns: of the file.
-
-    The labels to choose from are the trained ones if they cover the file and the pool. Otherwise they are all labels of
-    the file, the training data and the pool; if these have none, those that the file declares.
+    by `seed`. pool: the conversations that shots come from. columns: of the file. The labels to choose from are the
+    trained ones if they cover the file and the pool. Otherwise they are all labels of the file, the training data and
+    the pool; if these have none, those that the file declares.
     """
     own = read_examples(source, columns)
     conversations, notes = own.conversations, own.notes

@@ -96,10 +96,7 @@ def smallest_visible(interval: Interval, power: float = 0.8) -> float:
 
 
 def verdict(interval: Interval, low: float, high: float) -> Literal["shown", "refuted", "undecided"]:
-    """Judge the claim that the true mean lies in [low, high].
-
-    "shown" if the whole interval lies within these limits, "refuted" if it lies outside, else "undecided".
-    """
+    """Judge the claim that the true mean is in [low, high]: shown if all of the interval is, refuted if none of it."""
     if low <= interval.low and interval.high <= high:
         return "shown"
     return "refuted" if interval.low > high or interval.high < low else "undecided"
