@@ -134,7 +134,7 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys):
         ([*data, "--replay", 0], "--replay must be above 0 and below 1, not 0"),
         ([*data, "--quiz", "never"], "--quiz must be one of auto, on, off, not never"),
         ([*text, "--quiz", "on"], "the model has no chat format"),
-        (data[:2], "arguments are required: --out"),
+        (data[:2], "--out is missing; for example: minilora finetune --data"),
     ):
         err = finetune(capsys, place, *arguments, status=(2,)).err
         assert words in err and err.count("\n") == 1 and not (tmp_path / "out").exists()
