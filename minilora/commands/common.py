@@ -254,7 +254,7 @@ def take_settings(parser: Parser) -> None:
     from minilora.peft.method import known_options
     from minilora.train.run import RECORD, read_record
 
-    follow = {"eval_examples", "labels"}
+    follow = {"eval_examples", "evaluated_on", "labels"}
     left_out = follow | ({"steps"} if parser.value_of("--epochs") else set())
     left_out |= known_options().keys() if parser.value_of("--method") else set()
     config = {name: value for name, value in read_record(Path(out) / RECORD)["config"].items() if value is not None}
