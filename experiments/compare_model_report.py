@@ -80,7 +80,8 @@ class ModelResult(Result):
             return "no seed"
         if not self.has_labels:
             return "" if "window" in self.settings else "no window"
-        has_items = row == PROMPTED or ("tested" in self.settings and all("right" in one for one in cells))
+        name = "calibrated_right" if row == PROMPTED else "right"
+        has_items = "tested" in self.settings and all(name in one for one in cells)
         return "" if has_items else "no items"
 
     def bases(self) -> dict[str, dict]:
@@ -131,14 +132,14 @@ class ModelResult(Result):
     def ahead(self, row: str, other: str = REFERENCE, comparisons: int = 1) -> Interval | None:
         """Return by how much `row` is better than `other` with the same seeds: points of accuracy, or bits saved.
 
-        Over seeds and questions, but of the prompt over seeds; 95 %, corrected for so many `comparisons`. None where it
+        Over seeds and questions, or over seeds for a text; 95 %, corrected for so many `comparisons`. None where it
         is the same row, no seed was measured of both, or one of them has a `flaw`.
         """
         ours, theirs = self.scores(row), self.scores(other)
         seeds = sorted(ours.keys() & theirs.keys())
         if row == other or not seeds or self.flaw(row) or self.flaw(other):
             return None
-        if self.has_labels and len(seeds) > 1 and PROMPTED not in (row, other):
+        if self.has_labels and len(seeds) > 1:
             one, beside = self.answers(row), self.answers(other)
             return items_interval(np.array([100 * (one[s] - beside[s]) for s in seeds]), comparisons=comparisons)
         better = 1 if self.has_labels else -1
@@ -149,8 +150,8 @@ class ModelResult(Result):
         return {one["key"][-1]: self.right(one) for one in self.cells(row)}
 
     def right(self, one: dict) -> np.ndarray:
-        """(N,): 1 for each question that was answered as expected."""
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(one["right"]), dtype=np.uint8))
+        """(N,): 1 for each question that was answered as expected, by a prompt after calibration."""
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(one.get("calibrated_right", one["right"])), dtype=np.uint8))
         return bits[: self.settings["tested"]].astype(float)
 
     # Tables
