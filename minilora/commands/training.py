@@ -189,11 +189,11 @@ def report(
     facts |= {f"{name}_before": value for name, value in before.items() if name != "quiz"}
     if quiz := facts.pop("quiz", None):
         facts |= forgetting.quiz_facts(before["quiz"], quiz)
-    kept = f"validation {history.best:.3f} {data.unit} at step {history.best_step}, test {after['test']:.3f}"
+    summary = f"validation {history.best:.3f} {data.unit} at step {history.best_step}, test {after['test']:.3f}"
     if not has_validation(data):
-        kept = f"after {history.best_step} steps, test {after['test']:.3f} {data.unit}"
+        summary = f"after {history.best_step} steps, test {after['test']:.3f} {data.unit}"
     lines = [
-        f"{kept} on {share_of(tested, data.test, arguments.seq_len)} sequences; {history.seconds:.0f} s",
+        f"{summary} on {share_of(tested, data.test, arguments.seq_len)} sequences; {history.seconds:.0f} s",
         *forgetting.learned_and_forgot(facts, data.unit),
     ]
     if facts.get("quiz_p", 1.0) < 0.05 and facts["quiz_lost"] > facts["quiz_gained"] and not arguments.replay:

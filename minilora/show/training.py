@@ -43,9 +43,9 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
         axes.set_ylabel(LABELS[name].replace(" ", "\n") + (f"\n({units[name]})" if units.get(name) else ""))
         if name in ("evaluation", "test"):
             axes.plot(steps, values, color=_LINE, marker="o", markersize=4)
-            kept, word = (int(values.argmin()), "best") if name == "evaluation" else (-1, "last")
-            label = f"{word}: {values[kept]:.4g} at step {steps[kept]:,}"
-            axes.plot(steps[kept], values[kept], "*", color="#D55E00", markersize=13, label=label)
+            marked, word = (int(values.argmin()), "best") if name == "evaluation" else (-1, "last")
+            label = f"{word}: {values[marked]:.4g} at step {steps[marked]:,}"
+            axes.plot(steps[marked], values[marked], "*", color="#D55E00", markersize=13, label=label)
             if steps[0] == 0:
                 style.base_line(axes, values[0], f"start: {values[0]:.4g}")
             axes.legend(loc="best")
