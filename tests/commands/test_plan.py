@@ -50,7 +50,7 @@ def test_json_says_everything(capsys):
 
 BAD = {
     "model": (["llama-8b"], "did you mean 'llama-"),
-    "no model": ([], "required: model"),
+    "no model": ([], "model is missing; for example: minilora plan llama-65b"),
     "positions": (["gpt-3-175b", "--seq-len", "2049"], "2,048 positions"),
     "rank": (["llama-7b", "--rank", "4097"], "larger than the width 4,096"),
     "target": (["llama-7b", "--targets", "qproj"], "did you mean 'q_proj'"),
