@@ -89,7 +89,7 @@ class ModelSettings:
     examples: int = 128  # to learn from
     validation_examples: int = 128  # for searches; at most a third of those to learn from
     test_examples: int = 200
-    shots: tuple[int, ...] = (2, 4, 8)  # numbers of examples that prompting tries
+    shots: tuple[int, ...] = (2, 4, 8, 32, 64)  # numbers of examples that prompting tries; 64 are up to 7,000 tokens
     contexts: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 6144)  # tokens before each window that prompting tries
     window: int = defaults.TEXT_LENGTH  # tokens of a window, in training and measuring on text
     characters: int = 60_000  # of text to learn from

@@ -81,7 +81,8 @@ class ModelResult(Result):
             return "no seed"
         if not self.has_labels:
             return "" if "window" in self.settings else "no window"
-        has_items = row == PROMPTED or ("tested" in self.settings and all("right" in one for one in cells))
+        name = "calibrated_right" if row == PROMPTED else "right"
+        has_items = "tested" in self.settings and all(name in one for one in cells)
         return "" if has_items else "no items"
 
     def bases(self) -> dict[str, dict]:
@@ -132,14 +133,14 @@ class ModelResult(Result):
     def ahead(self, row: str, other: str = REFERENCE, comparisons: int = 1) -> Interval | None:
         """Return how much better `row` is than `other` with the same seeds: points of accuracy, or bits saved.
 
-        The 95 % interval is over seeds and questions (over seeds alone if one is the prompt), corrected for
-        `comparisons`. None if both are the same row, share no seed, or one has a `flaw`.
+        The 95 % interval is over seeds and questions, or over seeds for a text, corrected for `comparisons`. None if
+        both are the same row, share no seed, or one has a `flaw`.
         """
         ours, theirs = self.scores(row), self.scores(other)
         seeds = sorted(ours.keys() & theirs.keys())
         if row == other or not seeds or self.flaw(row) or self.flaw(other):
             return None
-        if self.has_labels and len(seeds) > 1 and PROMPTED not in (row, other):
+        if self.has_labels and len(seeds) > 1:
             answers, others = self.answers(row), self.answers(other)
             return items_interval(np.array([100 * (answers[s] - others[s]) for s in seeds]), comparisons=comparisons)
         better = 1 if self.has_labels else -1
@@ -150,8 +151,8 @@ class ModelResult(Result):
         return {one["key"][-1]: self.right(one) for one in self.cells(row)}
 
     def right(self, one: dict) -> np.ndarray:
-        """Return (N,): 1 for each question that a cell answered as expected, else 0."""
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(one["right"]), dtype=np.uint8))
+        """Return (N,): 1 for each question that a cell answered as expected, a prompt after calibration, else 0."""
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(one.get("calibrated_right", one["right"])), dtype=np.uint8))
         return bits[: self.settings["tested"]].astype(float)
 
     # Tables

@@ -12,7 +12,7 @@ A test fails if a text differs from the records. `values` lists the names.
 import argparse
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,6 @@ from experiments.results.tables import markdown
 from experiments.studies import STUDIES
 from experiments.what_each_buys import PICTURE, labels_grid, sentence, what_each_buys
 from experiments.windows_report import WindowsResult
-from minilora.demo import teach_report
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import read_json, write_atomic
 from minilora.measure import curve
@@ -200,13 +199,11 @@ def _labelled(founded: founding.Founding) -> dict[str, compare_model_report.Mode
 
 def _curves(root: Path) -> Iterator[str]:
     """Return the section on examples in the prompt against examples to train on, task by task."""
+    yield "The tables, with tokens and milliseconds per query, are in [Your own data](own-data.md)."
     for task, result in measured_curves(root).items():
         sizes = result.settings["sizes"]
         flags = f" --sizes {','.join(map(str, sizes))}" if tuple(sizes) != curve.CurveSettings.sizes else ""
         yield f"**{CURVES[task]}.** {result.sentence()}"
-        grid = result.grid()  # docs/own-data.md has all of its columns
-        shown = (grid.header[0], *(name for name in grid.header if name.startswith(("accuracy", "calibrated", "pays"))))
-        yield markdown(_columns(grid, shown))
         yield _figure(f"curve-{task}", CurveResult.figure)
         yield from _origin(root, result.records, f"minilora curve --data {task}{flags}")
 
@@ -229,25 +226,18 @@ def _studies(root: Path) -> Iterator[tuple[str, list[str]]]:
             yield kind.question, [f"Not measured yet: `python -m experiments study {name}`."]
 
 
-def _columns(grid: Grid, names: Collection[str]) -> Grid:
-    """Return the grid with only the columns called `names`."""
-    places = [i for i, name in enumerate(grid.header) if name in names]
-    rows = [tuple(row[i] for i in places) for row in grid.rows]
-    return Grid(grid.title, tuple(grid.header[i] for i in places), rows, grid.caption)
-
-
 def _jargon(root: Path) -> Iterator[str]:
     """Return the section on teaching a published model a glossary."""
     path = root / PACKAGED / jargon.FILE
     records, runs = Records.read(path, jargon.KIND), jargon.read(path)
     training = runs[0]["training"]
     yield jargon.sentence(runs)
-    yield _titled(teach_report.scores_grid(runs))
     yield from (_figure(name, draw) for name, draw in jargon.FIGURES.items())
     yield _titled(jargon.samples_grid(runs), numbers=False)
     yield (
         f"SmolLM2-135M-Instruct in 4 bits; QLoRA of rank {training['rank']}, {training['steps']} steps at a learning "
-        f"rate of {training['lr']:g}, with {runs[0]['replay']} of its own answers to general questions mixed in."
+        f"rate of {training['lr']:g}, with {runs[0]['replay']} of its own answers to general questions mixed in. All "
+        "scores and times are in [lesson 13](../lessons/13_choosing/giant.md)."
     )
     yield from _origin(root, records, f"python -m experiments jargon --seeds {len(runs)}")
 

@@ -23,10 +23,9 @@ class Rank(Study):
     name = "rank"
     question = "How much rank does LoRA need, and does its best rate depend on it?"
     published = (
-        "Rank: WikiSQL 73.4, 73.3, 73.7, 73.8 and 73.5 % at r = 1, 2, 4, 8 and 64 on q and v of GPT-3 (Hu et al. 2021, "
-        "table 6). Rate: approximately independent of the rank, if alpha is fixed (32) and the update divided by r "
-        "(Schulman et al. 2025, LoRA without regret); divided by sqrt(r), learning is said to be as stable at every "
-        "rank (Kalajdzievski 2023, rsLoRA)."
+        "On WikiSQL 73.4, 73.3, 73.7, 73.8 and 73.5 % at r = 1, 2, 4, 8 and 64 on q and v of GPT-3 (Hu et al. 2021, "
+        "table 6). With a fixed alpha, the best rate is approximately independent of the rank (Schulman et al. 2025, "
+        "LoRA without regret); divided by sqrt(r), learning is said to be stable at every rank (Kalajdzievski 2023)."
     )
     full = StudySettings(values=(1, 64, 8, 16, 4), kinds=tuple(RULES))
     quick = full.quick(values=(1, 32, 8))
@@ -72,19 +71,17 @@ class Rank(Study):
 
     def grid(self) -> Grid:
         rows = []
-        for rule, rank in product(self.kinds, self.values):
-            alpha = self.first("alpha", rule, rank)
-            low, best, high = (f"{self.rate(number, rule, rank):.2g}" for number in ("low", "lr", "high"))
-            loss = self.spread("loss", rule, rank)
-            rows.append((WORDS[rule], str(rank), f"{alpha / rank:.3g}", best, f"{low} to {high}", loss.show(3)))
+        for rank in self.values:
+            rates = [f"{self.rate('lr', rule, rank):.2g}" for rule in self.kinds]
+            rows.append((str(rank), *rates, self.spread("loss", DEFAULT, rank).show(3)))
+        rule = WORDS[DEFAULT]
         return Grid(
-            "LoRA's best rate, by rank and scale",
-            ("alpha", "r", "alpha / r", "best rate", f"within {MARGIN}", "bits/char"),
+            "LoRA's best learning rate by rank",
+            ("r", *(f"best rate,\n{WORDS[rule]}" for rule in self.kinds), f"bits/char,\n{rule}"),
             rows,
-            "LoRA on all linears. Bits/char of numpy-docs' validation text at the best rate that was tried. Best rate: "
-            "by a parabola through rates in steps of √3, and the range of rates that come within "
-            f"{MARGIN} bits/char; geometric means over the seeds. "
-            f"{self.in_words(self.spread('loss', rule, self.values[0]).count for rule in self.kinds)}",
+            "LoRA on all linears; bits/char of numpy-docs' validation text at the best rate. Best rate: by a parabola "
+            "through rates in steps of √3, the geometric mean over seeds. "
+            f"{self.in_words(self.spread('loss', DEFAULT, rank).count for rank in self.values)}",
         )
 
     @styled

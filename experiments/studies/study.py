@@ -18,7 +18,7 @@ from minilora.measure.lab import Lab
 from minilora.measure.records import Records
 from minilora.measure.results import Result
 from minilora.measure.statistics import Interval, paired_interval, smallest_visible
-from minilora.show.grids import Grid, Spread, seeds_in_words
+from minilora.show.grids import Grid, Spread
 from minilora.train import catalog, load
 from minilora.train.loop import TrainConfig
 
@@ -177,10 +177,12 @@ class Study(Result):
         return Grid(title, (first, *kinds.values()), rows, f"Bits/char saved on held-out numpy-docs. {note}{seeds}")
 
     def in_words(self, counts: Iterable[int]) -> str:
-        """Name the model, unless it is the package's base, and say what ± means over so many seeds."""
+        """Name the model, unless it is the package's base, and the number of seeds."""
         base, model = self.settings["base"], self.settings.get("model")
         name = "" if base is None else f"Base: a small one, {base['config']['steps']} steps. "
-        return f"{name if model is None else f'Base: {escape(Path(model).name)}. '}{seeds_in_words(counts)}"
+        seeds = [str(count) for count in sorted({*counts})]
+        words = "One seed." if seeds == ["1"] else f"{' to '.join(dict.fromkeys((seeds[0], seeds[-1])))} seeds."
+        return f"{name if model is None else f'Base: {escape(Path(model).name)}. '}{words}"
 
 
 def draw_curve(axes: Axes, points: Sequence[Point], label: str, look: Mapping) -> None:
