@@ -112,10 +112,9 @@ def grid(result: ComparisonResult) -> Grid:
         f"{settings['characters']:,} characters, {settings['labels']} labels per class",
         [*QUALITY.values(), *COST.values()],
         {NAMES[method]: (result, method) for method in result.methods},
-        f"Domain: bits/char of held-out numpy-docs, less is better, after training on {settings['characters']:,} "
-        "characters; forgot: bits/char lost on held-out python-docs; task accuracy: on sentences in eight topics, "
-        f"after {settings['labels']} labels per class. Peak memory of a step, time to train on the domain, and tokens "
-        f"per second of greedy generation. {result.spreads_in_words()}",
+        f"Domain: bits/char of held-out numpy-docs after training on {settings['characters']:,} characters; forgot: "
+        "bits/char lost on held-out python-docs; task accuracy: in eight topics, after "
+        f"{settings['labels']} labels per class. {result.spreads_in_words()}",
     )
 
 

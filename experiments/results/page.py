@@ -45,7 +45,8 @@ from minilora.show.grids import Grid
 
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
-TABLES_ON_LARGE = ("data-types", "merge-trap")  # studies whose repetition comes to another result
+TABLES_ON_LARGE = ("data-types",)  # studies whose repetition needs its table
+FIGURE_ONLY = ("capacity", "strength")  # studies whose figure and sentence have what their table shows
 JUDGED: tuple[tuple[str, str, str, Callable], ...] = (  # question, kind of records, file, reader
     ("Does a format come by a prompt, or by training?", json_format.KIND, "format.jsonl", json_format.FormatResult),
     ("What do adapted models write?", judged.KIND, "judged.jsonl", judged.JudgedResult),
@@ -181,8 +182,8 @@ def _windows(root: Path, windows: WindowsResult, founded: founding.Founding) -> 
     """Return the section on what context, a probe, a prompt and training buy."""
     labelled = _labelled(founded)
     yield f"{windows.sentence()} {sentence(labelled)}"
-    yield _titled(windows.grid())
-    yield _titled(labels_grid(labelled))
+    yield "The table by window is among [the claims](claims.md)."
+    yield _table(labels_grid(labelled))
     yield _figure(PICTURE, what_each_buys)
     yield from _origin(root, windows.records, "python -m experiments windows")
 
@@ -213,7 +214,8 @@ def _studies(root: Path) -> Iterator[tuple[str, list[str]]]:
     small, large = measured_studies(root), measured_studies(root, LARGE)
     for name, study in small.items():
         quick = " --quick" * (study.settings["base"] is not None)  # a smaller base than the package's
-        parts = [study.sentence(), f"*Published:* {study.published}", _table(study.grid())]
+        parts = [study.sentence(), f"*Published:* {study.published}"]
+        parts += [_table(study.grid())] * (name not in FIGURE_ONLY)
         parts.append(_figure(f"study-{name}", study.figure))
         parts += _origin(root, study.records, f"python -m experiments study {name}{quick}")
         if name in large:

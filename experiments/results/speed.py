@@ -27,7 +27,6 @@ GOALS = {  # {prefix of row names: goal}
 }
 SHOWN = (  # prefixes of the rows in the table; the others are in the record, and in the count of goals
     "hidden 64, 2 layers",
-    "hidden 256, 4 layers",
     "SmolLM2-135M, 4 x 128",
     "SmolLM2-135M, 1 x 512",
     "SmolLM2-135M, greedy",

@@ -169,11 +169,10 @@ class Intruders(Study):
             "Intruder dimensions, before and after they are scaled back",
             (*header, "forgot", f"at λ = {mild:g}"),
             rows,
-            f"Intruders: of the first {TOP} left singular vectors of a weight, those whose cosine with every one of "
-            f"the base is below {EPSILON:g}; means over the matrices of the blocks. Gained and forgot: bits/char on "
-            "held-out numpy-docs and python-docs, and once more with the intruders' singular values times λ. Training "
-            f"ends nearest to {self.settings['gain']:g} gained on validation text. "
-            f"{self.in_words(self.of('intruders', run).count for run in self.all)}",
+            f"Intruders: left singular vectors, of the first {TOP} of a matrix, whose cosine with every one of the "
+            f"base is below {EPSILON:g}. Gained, forgot: bits/char on held-out numpy-docs and python-docs, and again "
+            "with the intruders' singular values times λ. Training ends nearest to a gain of "
+            f"{self.settings['gain']:g}. {self.in_words(self.of('intruders', run).count for run in self.all)}",
         )
 
     @styled

@@ -117,20 +117,17 @@ class Prompting(Study):
             cost, tokens = self.cost(k), next(self.records.of("prompt", k))["tokens"]
             prompted = (str(k), self.reached("prompt", k).show(1), f"{tokens:.0f}", f"{cost['prompt_ms']:.1f}")
             if not k:
-                rows.append((*prompted, *["–"] * 5))
+                rows.append((*prompted, *["–"] * 3))
                 continue
-            tokens = next(self.records.of("trained", k))["tokens"]
             queries = self.crossover(k) if self.above_chance("trained", k) else None
-            trained = (self.reached("trained", k).show(1), f"{tokens:.0f}", f"{cost['trained_ms']:.1f}")
-            seconds = f"{self.spread('seconds', 'trained', k).mean:.1f}"
-            rows.append((*prompted, *trained, seconds, "–" if queries is None else f"{queries:,}"))
+            trained = (self.reached("trained", k).show(1), f"{cost['trained_ms']:.1f}")
+            rows.append((*prompted, *trained, "–" if queries is None else f"{queries:,}"))
         return Grid(
             "k examples in the prompt, or k examples trained (LoRA)",
-            ("k", "prompt\n%", "tokens", "ms", "trained\n%", "tokens", "ms", "train\ns", "pays off\nafter"),
+            ("k", "prompt\n%", "tokens", "ms", "trained\n%", "ms", "pays off\nafter"),
             rows,
-            f"Accuracy on held-out sentences (chance {self.chance():.1f} %); tokens and milliseconds per query, one at "
-            "a time on one thread; seconds of training, and the queries after which they are saved, if training is "
-            "above chance. "
+            f"Accuracy on held-out sentences (chance {self.chance():.1f} %); tokens of the prompt and milliseconds per "
+            "query, one at a time on one thread; queries that save the time of training, if it is above chance. "
             f"{self.in_words(self.reached('prompt', k).count for k in self.values if k)}",
         )
 

@@ -1,4 +1,4 @@
-"""pytest tests/results/test_page.py: measured numbers in the project's texts are what the committed records say."""
+"""pytest tests/experiments/test_page.py: measured numbers in the project's texts are what the committed records say."""
 
 import copy
 import json
@@ -24,6 +24,16 @@ def test_the_page_is_what_the_records_say():
     page = results.page()
     assert all(f"## {study.question}\n" in page for study in STUDIES.values())  # what is not measured says so
     assert {name for name in STUDIES if name not in results.measured_studies()} == {"batch-size"}
+
+
+def test_findings_and_contents_link_to_sections_and_texts_to_sections_of_the_page():
+    page = results.page()
+    anchors = {results.anchor(line[3:]) for line in page.splitlines() if line.startswith("## ")}
+    links = set(re.findall(r"\]\((#[^)]+)\)", page))
+    assert len(links) > 20 and links <= anchors
+    for path in results.texts():
+        linked = set(re.findall(r"results\.md(#[^)\s]+)\)", path.read_text("utf-8")))
+        assert linked <= anchors, path
 
 
 @pytest.mark.parametrize("path", results.texts(), ids=lambda path: str(path.relative_to(results.ROOT)))
