@@ -99,14 +99,16 @@ def test_the_texts_follow_new_runs(tmp_path, runs):
     for folder in (results.RECORDS, results.PACKAGED):
         copy_folder(results.ROOT / folder, tmp_path / folder)
     (tmp_path / results.PAGE).parent.mkdir()
-    (tmp_path / "README.md").write_text("<!-- measured: jargon.after.phrasings.f1 -->1 %<!-- / -->")
+    marks = [f"<!-- measured: jargon.{name} -->1 %<!-- / -->" for name in ("after.phrasings.f1", "wordings")]
+    (tmp_path / "README.md").write_text("\n".join(marks))
     path = tmp_path / results.PACKAGED / jargon_record.FILE
     header = path.read_text("utf-8").splitlines()[0]
     path.write_text("".join(f"{line}\n" for line in (header, *map(json.dumps, reversed(runs)))))
     results.write(tmp_path)
-    assert "-->85 ± " in (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text()
+    assert "-->85 ± " in text and "Wording by wording: 70 ± " in text
     page = (tmp_path / results.PAGE).read_text()
-    assert "| fine-tuned | 85 ± " in page and "70 ± " in page and r"| a \| \*b\* \<i\> |" in page
+    assert "SmolLM2 scores 85 ± " in page and r"| a \| \*b\* \<i\> |" in page
     assert (tmp_path / results.FIGURES / "jargon.png").is_file()
 
 
