@@ -187,7 +187,7 @@ def main() -> None:
         if row["ranks"] > 1:
             row["predicted"] = predicted(row, median(answers[row["method"]]), cores)
         records.add([number], **row)
-    print(render(drawn(scaling.grid(list(records.rows.values())))))
+    print(render(drawn(scaling.speeds(list(records.rows.values())))))
 
 
 if __name__ == "__main__":

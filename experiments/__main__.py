@@ -1,21 +1,21 @@
-"""The experiments' command line, `python -m experiments`: exit codes and errors are those of `minilora`."""
+"""The command line `python -m experiments`, with the exit codes and errors of `minilora`."""
 
 import sys
 
 from minilora.cli import Program
 
-COMMANDS = {  # the module in commands/, and what it does
-    "study": "reproduce the shape of a published figure in small, or list what there is",
-    "compare": "measure every method on one base, one domain and one task, each at its own learning rate",
-    "windows": "measure what training and a prompt buy of a text, by the window that it is read in",
+COMMANDS = {  # {module in commands/: its summary}
+    "study": "reproduce a published finding in small, or list the studies",
+    "compare": "compare all methods, each at its own learning rate",
+    "windows": "compare training and prompts on a text, by the window it is read in",
     "jargon": "teach a published model a company's jargon at several seeds",
-    "check": "compare each file of records with what today's code does, in small",
+    "check": "check that today's code would reproduce the records",
 }
 EXPERIMENTS = Program(
     "python -m experiments",
     "experiments.commands",
     {"commands": COMMANDS},
-    "Measure the figures of minilora's documentation anew; README.md beside this file has their costs.",
+    "Measure the figures of minilora's documentation again; experiments/README.md has the costs.",
     "example: python -m experiments study rank --quick",
 )
 

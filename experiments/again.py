@@ -1,4 +1,4 @@
-"""Measuring the cells in a file of records by today's code, for `experiments.check`."""
+"""Measure the cells of a file of records with today's code, for `experiments.check`."""
 
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -12,15 +12,15 @@ from minilora.measure import curve
 from minilora.measure.records import Records
 from minilora.train import load
 
-TIMES = ("curves", "scaling")  # records in which nothing is trained
+TIMES = ("curves", "scaling")  # kinds of records without training
 
 
 class Stale(Exception):
-    """Says why a file of records is stale."""
+    """The reason why a file of records is stale."""
 
 
 class Kept(Records):
-    """Records in which nothing is measured anew."""
+    """Records in which nothing is measured again."""
 
     def measured(self, key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
         if key not in self:
@@ -29,38 +29,38 @@ class Kept(Records):
 
 
 def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
-    """Return the settings that a file's command uses today, and what measures a cell; None for files of times alone."""
-    kind, there = records.header["minilora"], records.header["settings"]
+    """Return today's settings of a file's command, and the function that measures a cell; None for files of times."""
+    kind, recorded = records.header["minilora"], records.header["settings"]
 
-    def as_there(settings: type) -> Any:
-        names = {field.name for field in fields(settings)} & there.keys() - {"columns"}
-        return settings(**{n: tuple(there[n]) if isinstance(there[n], list) else there[n] for n in names})
+    def as_recorded(settings: type) -> Any:
+        names = {field.name for field in fields(settings)} & recorded.keys() - {"columns"}
+        return settings(**{n: tuple(recorded[n]) if isinstance(recorded[n], list) else recorded[n] for n in names})
 
     if kind.startswith("study "):
         study = STUDIES[kind.removeprefix("study ")]
-        settings = study.large if there.get("model") else study.full
+        settings = study.large if recorded.get("model") else study.full
         bench = study.bench(settings, records)
         return asdict(settings), lambda *key: study.measure(bench, *key)
     if kind == comparison.KIND:
         full = comparison.FULL
         return asdict(full), comparison.Comparison(full, comparison.lab_of(full), records).measure
     if kind == compare_model.KIND:
-        on_model = compare_model.ModelComparison(as_there(compare_model.ModelSettings))
+        on_model = compare_model.ModelComparison(as_recorded(compare_model.ModelSettings))
         on_model.records = records
         return on_model.facts(), on_model.measure
     if kind == windows.KIND:
         rate_of = {key[1]: row["lr"] for key, row in records.rows.items() if "lr" in row}
-        in_windows = windows.Windows(as_there(compare_model.ModelSettings), rate_of)
+        in_windows = windows.Windows(as_recorded(compare_model.ModelSettings), rate_of)
         return in_windows.facts(), in_windows.measure
     if kind == curve.KIND:
-        on_task = curve.Curve(as_there(curve.CurveSettings), curve.read_task(there["data"], there["test"]))
+        on_task = curve.Curve(as_recorded(curve.CurveSettings), curve.read_task(recorded["data"], recorded["test"]))
         return on_task.facts(), on_task.measure
     if kind == rates.KIND:
-        empty = Records(records.path, records.header, {})  # no training ends, so that none is written
+        empty = Records(records.path, records.header, {})  # no training ends, so nothing is written
         return {}, lambda model, data, method, rate, *seed: {"lr": rates.measure(empty, model, method, data)}
     if kind == jargon.KIND:
-        load.path_of_model(there["model"])  # which is told if it is not on this machine
-        return asdict(jargon.Teaching()), lambda _, seed: jargon.measure(there["model"], seed)
+        load.path_of_model(recorded["model"])  # raises if it is not on this machine
+        return asdict(jargon.Teaching()), lambda _, seed: jargon.measure(recorded["model"], seed)
     if kind in TIMES:
         return None
     raise MiniloraError(f"nothing here measures cells of {kind!r}")

@@ -1,6 +1,6 @@
-"""Make the base that comes with the package, in about half an hour on two cores: python -m experiments.base
+"""Make the package's base in about half an hour on two cores: python -m experiments.base
 
-Its weights are stored as float16, under 6 MB.
+Its weights are stored in float16 and take less than 6 MB.
 """
 
 import shutil

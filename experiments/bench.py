@@ -1,4 +1,4 @@
-"""Where a comparison and a study measure: cells of records, each measured where it is not there yet."""
+"""The bench on which comparisons and studies measure the cells that their records lack."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ SCRATCH_RATE = 3e-3
 
 
 def measured(loss: Callable[[], float]) -> dict:
-    """Return a record's numbers for one rate: its loss, or None and why."""
+    """Return a record's numbers for one rate: its loss, or None and the error if training diverged."""
     try:
         return {"loss": loss()}
     except MiniloraError as error:  # it diverged
@@ -30,11 +30,11 @@ def measured(loss: Callable[[], float]) -> dict:
 
 @dataclass(frozen=True)
 class Settings:
-    """How much of everything is done."""
+    """The sizes of a measurement."""
 
-    base: Base | None = None  # pretrained first; None: the base that comes with the package
+    base: Base | None = None  # pretrained first; None: the package's base
     seeds: tuple[int, ...] = (0, 1, 2)
-    rates: int = 3  # learning rates that a search tries, and at most two more where the best is the first or last
+    rates: int = 3  # learning rates that a search tries, and up to two more if the best is at an end
     characters: int = 12_000  # of the domain's text
     adapt: TrainConfig = field(
         default_factory=lambda: TrainConfig(steps=60, eval_every=10, patience=3, warmup=3, lr_floor=0.3)
@@ -42,25 +42,25 @@ class Settings:
     labels: int = 32  # labelled sentences per class
     classify: TrainConfig = field(default_factory=lambda: TrainConfig(steps=48, warmup=5))
     test_characters: int = 20_000  # of each held-out text
-    test_examples: int | None = None  # of the labelled task; None: all
+    test_examples: int | None = None  # of the labelled task; None: all of them
 
 
 class Bench:
-    """The settings, the lab and the records."""
+    """Settings, lab and records, with the measurements that several studies share."""
 
-    _kept: tuple = (None, None)
+    _last: tuple = (None, None)
 
     def __init__(self, settings: Any, lab: Lab, records: Records):
         self.settings, self.lab, self.records = settings, lab, records
 
     def once(self, key, make: Callable[[], Any]) -> Any:
-        """Return what `make` gives, kept until another key is asked for."""
-        if self._kept[0] != key:
-            self._kept = (key, make())
-        return self._kept[1]
+        """Return the result of `make`, cached until called with another key."""
+        if self._last[0] != key:
+            self._last = (key, make())
+        return self._last[1]
 
     def rate(self, key: tuple, start: float, loss: Callable[[float], float]) -> float:
-        """Return the learning rate with the least loss by a search around `start`, each that is tried a record."""
+        """Search the learning rate with the least loss around `start`; each that is tried becomes a record."""
 
         def tried(rate: float) -> float | None:
             return self.records.measured(("rate", *key, rate), measured, lambda: loss(rate))["loss"]
@@ -68,43 +68,45 @@ class Bench:
         return best_rate(start, self.settings.rates, tried)
 
     def rate_key(self, part: str, method: str) -> tuple:
-        """What a search for the learning rate of a method on "text" or on the "task" is kept under."""
+        """Return the key of a search for the learning rate of a method on "text" or on the "task"."""
         return (method,)
 
     @staticmethod
     def trained_by(config: TrainConfig, method: str, rate: float, seed: int) -> TrainConfig:
-        """Return the configuration with what is the method's own."""
+        """Return the configuration with the rate, the seed, and the settings of the method."""
         lora_plus = 1.0 if method == SCRATCH else methods.METHODS[method].lora_plus
         return replace(config, peak_lr=rate, lora_plus=lora_plus, seed=seed)
 
     @cached_property
     def base_size(self) -> int:
-        """Parameters of the base."""
+        """The number of parameters of the base."""
         return load.count_parameters(self.lab.base())[1]
 
     def first_rate(self, method: str) -> float:
-        """Where a search for the learning rate on text begins."""
+        """Return the first rate of a search on text."""
         return SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].rate(self.base_size)
 
     @cached_property
     def retention(self) -> Retention:
-        """The measurements of what models keep of the base, and of how far they move on held-out text of the domain."""
+        """The measurements of what a model has kept of the base, and of how far it moved on held-out text of the
+        domain.
+        """
         return Retention(self.lab.base(), self.lab.tokenizer, self.lab.domain_test)
 
     # On text
 
     def adapt(self, method: str, rate: float, seed: int, options: Options | None = None) -> tuple[Any, History]:
-        """Return a model adapted to the domain's text, which the seed draws as well, and its history."""
+        """Adapt a model to the domain's text, which the seed draws, too; return it and its history."""
         config = self.trained_by(self.settings.adapt, method, rate, seed)
         return self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config, options)
 
     def text_rate(self, method: str, options: Options | None = None, key: tuple | None = None) -> float:
-        """The learning rate on text, by search; later calls for the method, or of the same key, give the same."""
+        """Return the searched learning rate on text. key: of the search, by default the method's."""
         loss = lambda rate: self.adapt(method, rate, SEED, options)[1].best  # noqa: E731
         return self.rate(key or self.rate_key("text", method), self.first_rate(method), loss)
 
     def quality(self, model) -> dict:
-        """Return bits per character on held-out text of the domain, and of what the base was pretrained on."""
+        """Return the bits per character on held-out text of the domain, and of what the base was pretrained on."""
         lab = self.lab
         return {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
 
@@ -122,7 +124,7 @@ class Bench:
     def classify(
         self, method: str, rate: float, examples: Sequence[Example], seed: int, steps: int | None = None
     ) -> tuple[Any, History]:
-        """Return a classifier trained on the examples, and its history. steps: None: as many as the settings say."""
+        """Train a classifier on the examples; return it and its history. steps: by default as in the settings."""
         config = self.trained_by(self.settings.classify, method, rate, seed)
         config, lab = replace(config, steps=steps or config.steps), self.lab
         ids = lab.tokenizer.encode_many([example.text for example in examples])
@@ -132,11 +134,11 @@ class Bench:
         return model, train(model, batches, config, show_progress=False)
 
     def first_task_rate(self, method: str) -> float:
-        """Where a search for the learning rate on the task begins."""
+        """Return the first rate of a search on the task."""
         return self.first_rate(method) * (1 / 2 if method == SCRATCH else 2)
 
     def task_rate(self, method: str) -> float:
-        """Return the learning rate on the task, by search at the settings' number of labels."""
+        """Return the searched learning rate on the task, at the settings' number of labels."""
         task, start = self.lab.task, self.first_task_rate(method)
 
         def error(rate: float) -> float:

@@ -1,4 +1,4 @@
-"""Ways that were judged on the same items, each beside one of them: differences, their intervals, and verdicts."""
+"""Comparison of ways that were judged on the same items with one of them: differences, intervals and verdicts."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from minilora.measure.statistics import Interval, items_interval, verdict
 
 
 class Beside(Result):
-    """Results whose cells have `NUMBER_items`, the items that were right as bits in hexadecimal.
+    """Results whose cells have `NUMBER_items`: one bit per item, 1 if it was right, in hexadecimal.
 
-    ways: {name: what its cells' keys begin with; the seed comes last}. reference: the way that the others are compared
-    with. fixed: those that no seed changes, of which there is one cell. near: points.
+    ways: {name: start of its keys; the seed comes last}. reference: the way that the others are compared with. fixed:
+    ways that do not depend on the seed and have a single cell. near: points.
     """
 
     def __init__(
@@ -32,13 +32,13 @@ class Beside(Result):
         self.comparisons = len(ways) - 1
 
     def right(self, way: tuple) -> dict[Any, np.ndarray]:
-        """Return {seed: (N,)} in points: 100 for each item that was right."""
+        """Return {seed: (N,)} in points: 100 for each right item, else 0."""
         name = f"{self.number}_items"
         bits = {one["key"][-1]: bytes.fromhex(one[name]) for one in self.records.of(*way) if name in one}
         return {seed: 100.0 * np.unpackbits(np.frombuffer(b, np.uint8))[: self.items] for seed, b in bits.items()}
 
     def ahead(self, *way: Any) -> Interval | None:
-        """Return by how many points a way is ahead of the reference, item by item and seed by seed."""
+        """Return how many points a way is ahead of the reference, item by item and seed by seed."""
         ours, theirs = self.right(way), self.right(self.reference)
         if way in self.fixed and ours:
             ours = dict.fromkeys(theirs, *ours.values())
@@ -49,9 +49,10 @@ class Beside(Result):
         return items_interval(differences, comparisons=self.comparisons)
 
     def verdict(self, *way: Any) -> str | None:
-        """Return better or worse if the interval excludes 0, near if it is within `near` points of 0, or undecided.
+        """Return "better" or "worse" if the interval excludes 0, "near" if it is within `near` points of 0,
+        "undecided".
 
-        One seed says nothing of others, so it has no verdict; nor has a cell that does not say which items were right.
+        None with a single seed, or if a cell does not record its items.
         """
         interval = self.ahead(*way)
         if interval is None or interval.count == 1:
@@ -61,10 +62,10 @@ class Beside(Result):
         return "near" if verdict(interval, -self.near, self.near) == "shown" else "undecided"
 
     def share(self, header: str, number: str, digits: int = 0) -> Column:
-        """Return the column of a share, in percent."""
+        """Return the column of a share in percent."""
         return Column(header, lambda *way: self.spread(number, *way, scale=100), lambda spread: spread.show(digits))
 
     def columns(self, name: str) -> list[Column]:
-        """Return the columns that compare with the reference, which is called `name`."""
+        """Return the columns that compare with the reference, called `name`."""
         ahead = Column(f"beside\n{name}", self.ahead, lambda interval: interval.show(0))
         return [ahead, Column("verdict", self.verdict)]

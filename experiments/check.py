@@ -1,11 +1,11 @@
-"""Each file of records against today's code, in small: `python -m experiments check`.
+"""Check that today's code would reproduce each file of records: `python -m experiments check`.
 
-Measuring anew takes days, so less stands for it. The settings in a file's header must be those that its command uses
-today, and its searches must try the rates that they tried. Of each method one training begins anew: the model, the rows
-that it reads and its first losses must be those of `fingerprints.json`. A file for which that does not hold is in
-`stale.json`, with the reason, and docs/results.md marks it. `--update` takes the fingerprints anew; so that they do not
-vouch for what was stale before, trainings on the package's base then go to their end, and `worst` is the greatest
-distance of their numbers from those of the record.
+Measuring everything again takes days, so the check is a small one. The settings in a file's header must be those that
+its command uses today, and its searches must try the same rates. For each method one training is started again: its
+model, the rows that it reads, and its first losses must be those of `fingerprints.json`. A file that fails is listed in
+`stale.json` with the reason, and docs/results.md marks it. `--update` replaces the fingerprints. So that they do not
+hide a record that was stale already, trainings on the package's base then run to their end, and `worst` is the largest
+relative difference between their numbers and the record's.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ from minilora.train import loop
 ROOT = Path(__file__).parents[1]
 FOLDERS = (Path("experiments") / "records", Path("minilora") / "assets" / "results")
 FINGERPRINTS, STALE = (FOLDERS[0] / name for name in ("fingerprints.json", "stale.json"))
-LOSSES, LARGE_LOSSES = 10, 3  # of so many first steps; on SmolLM2 one takes seconds
-HERE, ELSEWHERE = 1e-6, 1e-4  # how far losses may differ, as a share, on the same processor and on another, whose
-WHOLE = 1e-2  # kernels, three that were tried, make 3e-7 in ten steps; and how far the numbers at a training's end may
-RENAMED = {"adapt.lr": "adapt.peak_lr", "classify.lr": "classify.peak_lr"}  # since the oldest files
-LIBRARIES = ("python", "numpy")  # whose documentation is the text that studies read
-CHOSEN = {"seeds", "methods", "model", "sizes"}  # settings that the command line gives
+LOSSES, LARGE_LOSSES = 10, 3  # steps whose losses are compared; on SmolLM2 a step takes seconds
+HERE, ELSEWHERE = 1e-6, 1e-4  # relative tolerance of losses on the same processor and on another; three kinds of
+WHOLE = 1e-2  # kernels differed by 3e-7 after ten steps. WHOLE: relative tolerance at the end of a training
+RENAMED = {"adapt.lr": "adapt.peak_lr", "classify.lr": "classify.peak_lr"}  # {name in the oldest files: name today}
+LIBRARIES = ("python", "numpy")  # studies read their documentation
+CHOSEN = {"seeds", "methods", "model", "sizes"}  # settings given on the command line
 
 
 class Enough(Exception):
@@ -41,7 +41,7 @@ class Enough(Exception):
 
 
 def plain(settings: dict) -> dict:
-    """Return settings as JSON has them and by today's names, with those of a training beside the others."""
+    """Return settings as JSON values under today's names, those of a training flattened."""
     flat: dict[str, Any] = {}
     for name, value in json.loads(json.dumps(settings)).items():
         within = {f"{name}.{part}": of for part, of in value.items()} if isinstance(value, dict) else {name: value}
@@ -50,9 +50,9 @@ def plain(settings: dict) -> dict:
 
 
 def cells(records: Records) -> list[tuple]:
-    """Choose what is trained: the first cell of each method, or of what has no methods the first and the last."""
+    """Choose the cells to train: the first of each method; without methods, the first and the last."""
     by_method: dict[tuple, list[tuple]] = {}
-    for key, row in records.rows.items():  # words of a key tell methods apart; numbers are ranks, amounts and seeds
+    for key, row in records.rows.items():  # the words of a key name its method; numbers are ranks, amounts and seeds
         if "lr" in row or records.header["minilora"] in (rates.KIND, jargon.KIND):
             by_method.setdefault(tuple(takewhile(lambda part: isinstance(part, str), key)), []).append(key)
     both_ends = not records.header["settings"].get("model")
@@ -61,12 +61,12 @@ def cells(records: Records) -> list[tuple]:
 
 
 def begin(records: Records, key: tuple, measure: Callable[..., dict], most: int, to_the_end: bool) -> dict:
-    """Return what tells a cell's training from others, by its first `most` steps; `worst` if it went to the end."""
+    """Train a cell and return its fingerprint, from its first `most` steps; with `worst` if it ran to the end."""
     fingerprint: dict[str, Any] = {"losses": []}
     losses, rows, gradients = fingerprint["losses"], hashlib.sha256(), loop.batch_gradients
 
     def counted(model: Any, parts: list, *arguments: Any) -> Any:
-        """Take the place of what every step of every training calls."""
+        """Replace the function that every step of every training calls."""
         if not losses:
             fingerprint["model"] = base_fingerprint(model)
         loss = gradients(model, parts, *arguments)
@@ -87,7 +87,10 @@ def begin(records: Records, key: tuple, measure: Callable[..., dict], most: int,
 
 
 def check(path: Path, known: dict, update: bool = False) -> int:
-    """Count the trainings of a file that agree with those known; Stale if one does not. update: replace the known."""
+    """Count the trainings of a file that agree with their fingerprints. Raises Stale if one does not.
+
+    known: {file: its fingerprints}; update: replace them.
+    """
     with path.open() as lines:
         records = Kept.read(path, json.loads(next(lines))["minilora"])
     if (command := today(records)) is None:
@@ -99,7 +102,7 @@ def check(path: Path, known: dict, update: bool = False) -> int:
     if update:
         known[path.name] = {"machine": here, "trainings": {}}
     if (there := known.get(path.name)) is None:
-        raise MiniloraError(f"it has no fingerprints; take them by check --update {path.name}")
+        raise MiniloraError(f"it has no fingerprints; add them with check --update {path.name}")
     same = all(there["machine"][part] == here[part] for part in ("processor", "blas"))
     large = bool(records.header["settings"].get("model"))
     whole = update and not large and records.header["minilora"] != rates.KIND

@@ -1,9 +1,9 @@
-"""Every method on a pretrained model that others published: a task with real labels, or the text of a domain.
+"""Comparison of every method on a published model: on a task with labels, or on the text of a domain.
 
     ("base",)               the model as it is
-    ("base", row)           and as a row starts that quantizes it
-    ("rate", row, rate)     a training at a learning rate, or a prompt of so many examples, on validation data
-    ("rate", "base", 0)     the model as it is, on the same
+    ("base", row)           the model as quantized for a row
+    ("rate", row, rate)     a training at a learning rate, or a prompt with `rate` examples, on validation data
+    ("rate", "base", 0)     the model as it is, on the same data
     ("prompt", seed)        the task with the best number of examples in the prompt, or the text with text before it
     ("probe", seed)         the task by logistic regression on the hidden states of the model as it is (`probe`)
     ("trained", row, seed)  trained at the best rate: what it learned, what it forgot, what trains, the file, the time
@@ -11,8 +11,8 @@
     ("cost", row)           milliseconds of a query, tokens per second, before and after merging
 
 A row is a method with its options. It trains as `minilora finetune` does, on the first `examples` of an order that the
-seed draws, which is the same for all rows: rows are compared example by example. What is forgotten is measured on plain
-English text and on a quiz of general knowledge, both of which the model knew before.
+seed draws. The order is the same for all rows, so that rows are compared example by example. Forgetting is measured on
+plain English and on a quiz of general knowledge.
 """
 
 import json
@@ -74,27 +74,27 @@ ROWS = {
 
 
 def row_of(method: str) -> str:
-    """Return the row that a method is by default. BitFit's is that of the norms, since a Llama has no biases."""
+    """Return the row of a method with its default options. BitFit's is the norms, since a Llama has no biases."""
     return {"bottleneck": "pfeiffer", "bitfit": "norms"}.get(method, method)
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What is measured, and on what."""
+    """The model, the data and the sizes of a comparison."""
 
     model: str = "smollm2"  # as `load_model` takes it
-    data: str = "reviews"  # conversations with labels, as of `CurveSettings`; or a corpus, whose text is learned
+    data: str = "reviews"  # labelled conversations, as in `CurveSettings`, or a corpus whose text is learned
     english: str = "reviews"  # whose held-out questions are the plain English text
     rows: tuple[str, ...] = tuple(ROWS)
     examples: int = 128  # to learn from
-    validation_examples: int = 128  # that searches look at; at most a third of those to learn from
+    validation_examples: int = 128  # for searches; at most a third of those to learn from
     test_examples: int = 200
-    shots: tuple[int, ...] = (2, 4, 8, 32, 64)  # examples in the prompt that prompting tries; 64 are up to 7,000 tokens
-    contexts: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 6144)  # tokens of the domain before each window, likewise
-    window: int = defaults.TEXT_LENGTH  # tokens that text is trained on and measured in
+    shots: tuple[int, ...] = (2, 4, 8, 32, 64)  # numbers of examples that prompting tries; 64 are up to 7,000 tokens
+    contexts: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 6144)  # tokens before each window that prompting tries
+    window: int = defaults.TEXT_LENGTH  # tokens of a window, in training and measuring on text
     characters: int = 60_000  # of text to learn from
     text_steps: int = 30
-    test_characters: int = 20_000  # of text, to be measured on
+    test_characters: int = 20_000  # of text
     validation_characters: int = 6_000  # of text, and of plain English
     seeds: tuple[int, ...] = (0, 1, 2)
     rates: int = 3  # that a search tries first
@@ -106,16 +106,16 @@ class ModelSettings:
 
 
 def settings_for(model: str, data: str, chosen: str | None = None, seeds: int | None = None) -> ModelSettings:
-    """The settings with only the rows in `chosen` (names with commas) and so many seeds. Raises MiniloraError."""
+    """Return the settings, limited to the rows in `chosen` (names with commas) and `seeds`. Raises MiniloraError."""
     rows = tuple(ROWS) if chosen is None else tuple(name.strip() for name in chosen.split(","))
-    if strange := [name for name in rows if name not in ROWS]:
-        raise MiniloraError(unknown("method", strange[0], ROWS))
+    if unknown_rows := [name for name in rows if name not in ROWS]:
+        raise MiniloraError(unknown("method", unknown_rows[0], ROWS))
     settings = ModelSettings(model, data, rows=rows)
     return settings if seeds is None else replace(settings, seeds=tuple(range(seeds)))
 
 
 def run(out: Path, settings: ModelSettings, resume: bool = False, overwrite: bool = False) -> Records:
-    """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records."""
+    """Measure the cells that out/records.jsonl lacks; return the records."""
     comparison = ModelComparison(settings)
     records = comparison.records = Records.open(Path(out) / RECORDS, KIND, comparison.facts(), resume, overwrite)
     records.complete(cells_of(settings), comparison.measure, "comparing")
@@ -123,7 +123,7 @@ def run(out: Path, settings: ModelSettings, resume: bool = False, overwrite: boo
 
 
 def cells_of(settings: ModelSettings) -> list[tuple]:
-    """Return the keys of what is measured, in this order; searches come with the cells that need them."""
+    """Return the keys of all cells in the order of measuring; searches come with the cells that need them."""
     cells: list[tuple] = [("base",), ("rate", BASE, 0), *(("prompt", seed) for seed in settings.seeds)]
     cells += [(PROBE, seed) for seed in settings.seeds if settings.has_labels]
     for row in settings.rows:
@@ -136,22 +136,22 @@ def cells_of(settings: ModelSettings) -> list[tuple]:
 class ModelComparison:
     """Measures the cells, each by the method that its key begins with.
 
-    The model is read anew for each training: what one leaves is nowhere.
+    The model is loaded again for each training, so that none affects another.
     """
 
-    records: Records  # of `run`
+    records: Records  # set by `run`
 
     def __init__(self, settings: ModelSettings):
         self.settings = settings
-        path_of_model(settings.model)  # a wrong name is told before a download of the data is asked for
+        path_of_model(settings.model)  # a wrong name fails before the data are needed
         self.subject = (LabelledTask if settings.has_labels else DomainText)(settings)
         self.config = self.subject.base.config
         self.general = GeneralKnowledge(settings, self.subject.tokenizer)
 
     def facts(self) -> dict:
-        """Return what a resumed run must have alike."""
+        """Return the settings that a resumed run must share."""
         s = asdict(self.settings)
-        del s["rows"], s["seeds"]  # more may be measured later
+        del s["rows"], s["seeds"]  # more of these may be added later
         return s | {"base": base_fingerprint(self.subject.base)} | self.subject.facts()
 
     def measure(self, kind: str, *key: Any) -> dict:
@@ -161,7 +161,7 @@ class ModelComparison:
         return self.quality(self.subject.base if row is None else self.load(row))
 
     def measure_rate(self, row: str, rate: float) -> dict:
-        """Return a training at a learning rate, or the model as it is, on validation data."""
+        """Measure a training at a learning rate, or the model as it is, on validation data."""
         if row == BASE:
             return self.subject.validation(self.subject.base)
         try:
@@ -171,7 +171,7 @@ class ModelComparison:
         return self.subject.validation(model) | {"seconds": history.seconds}
 
     def measure_prompt(self, seed: int) -> dict:
-        """What needs no training, with as much in the prompt as helps most on validation data."""
+        """Measure prompting with the length of prompt that is best on validation data."""
         tried = {n: ("rate", PROMPTED, n) for n in self.subject.amounts}
         losses = {
             n: self.records.measured(key, self.subject.prompted, n, SEED, True)["loss"] for n, key in tried.items()
@@ -183,7 +183,7 @@ class ModelComparison:
         return self.subject.probe(seed)
 
     def rate(self, row: str) -> float:
-        """Return the learning rate at which a row does best on validation data."""
+        """Search the learning rate with which a row does best on validation data."""
 
         def tried(rate: float) -> float | None:
             return self.records.measured(("rate", row, rate), self.measure_rate, row, rate)["loss"]
@@ -203,54 +203,56 @@ class ModelComparison:
         return facts | self.quality(model)
 
     def quality(self, model: Any) -> dict:
-        """What the model can do: what it was to learn, and what it knew before."""
+        """Measure what the model has learned, and what it has kept."""
         model.eval()
         trainable, total = count_parameters(model)
         counts = {"trainable": trainable, "total": total}
         return counts | self.subject.test(model) | self.general.measure(model)
 
     def train(self, row: str, rate: float, seed: int, **shape: int) -> tuple[Any, History]:
-        """Return a fresh model, trained on the data that the seed draws, without evaluations. shape: `in_windows`."""
+        """Train a fresh model on the data that the seed draws, without evaluations. shape: of
+        `DomainText.in_windows`.
+        """
         data = self.subject.data(seed)
         model = self.fresh(row, seed, data)
         return model, self.fit(model, row, data, seed=seed, peak_lr=rate, **(self.subject.training | shape))
 
     def fresh(self, row: str, seed: int, data: Chats | text.Text) -> Any:
-        """Return a model to train as the row says."""
+        """Return a fresh model for a row, to be trained."""
         if row == SCRATCH:
             return LlamaForCausalLM(self.config, seed=seed)
         return methods.adapt(self.load(row), *ROWS[row], data.train.ids, seed)
 
     def load(self, row: str) -> Any:
-        """Return the model as the row's method takes it."""
+        """Load the model as the row's method takes it, quantized if need be."""
         method, options = ROWS[row]
         quantization = options.quantization if METHODS[method].is_quantized else None
         return load_model(self.settings.model, quantization=quantization)[0]
 
     @staticmethod
-    def fit(model: Any, row: str, data: Chats | text.Text, **given: Any) -> History:
-        config = defaults.finetune_config(model, METHODS[ROWS[row].method], data, **given)
-        shape = {name: given[name] for name in ("seq_len", "batch_size") if name in given}
+    def fit(model: Any, row: str, data: Chats | text.Text, **settings: Any) -> History:
+        config = defaults.finetune_config(model, METHODS[ROWS[row].method], data, **settings)
+        shape = {name: settings[name] for name in ("seq_len", "batch_size") if name in settings}
         return defaults.fit(model, data, config, show_progress=False, **shape)
 
     def measure_cost(self, row: str) -> dict:
-        """Seconds of a training step with all cores; of generating and of a query, on one thread."""
+        """Time a training step with all cores, and generation and a query on one thread."""
         data = self.subject.data(0)
         model = self.fresh(row, 0, data)
         shape = self.subject.training | {"peak_lr": 1e-6}
         self.fit(model, row, data, **shape | {"steps": WARM_STEPS})
         seconds = self.fit(model, row, data, **shape | {"steps": TIMED_STEPS}).seconds / TIMED_STEPS
-        found = {"step_seconds": seconds, "processor": in_words(machine()["processor"])}
+        facts = {"step_seconds": seconds, "processor": in_words(machine()["processor"])}
         model.eval()
         with threads.using(1):
-            found |= tokens_per_second({"base": self.subject.base, "adapted": model}, self.subject.tokenizer, rounds=3)
-            return found | self.subject.query(model)
+            facts |= tokens_per_second({"base": self.subject.base, "adapted": model}, self.subject.tokenizer, rounds=3)
+            return facts | self.subject.query(model)
 
     def measure_memory(self, row: str) -> dict:
         return of_process(__name__, json.dumps(asdict(self.settings)), row)
 
     def memory_here(self, row: str) -> dict:
-        """Return the memory of this process, which has done nothing else."""
+        """Measure the memory of training in this process, which must have done nothing else."""
         data = self.subject.data(0)
         shape = {"batch_size": defaults.BATCH_SIZE, "seq_len": defaults.seq_len_for(self.subject.base, data)}
         shape |= {name: size for name, size in self.subject.training.items() if name in shape}
@@ -260,6 +262,7 @@ class ModelComparison:
 
 
 if __name__ == "__main__":
-    asked, its_row = json.loads(sys.argv[1]), sys.argv[2]
-    asked = {name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()}
-    print(json.dumps(ModelComparison(ModelSettings(**asked)).memory_here(its_row)))
+    fields: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(sys.argv[1]).items()
+    }
+    print(json.dumps(ModelComparison(ModelSettings(**fields)).memory_here(sys.argv[2])))

@@ -1,8 +1,8 @@
-"""What a comparison on a published model says: tables and figures, each a function of the records alone."""
+"""Tables and figures of comparisons on a published model, each a function of the records alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from minilora.measure.statistics import Interval, items_interval, paired_interva
 from minilora.show import style
 from minilora.show.grids import NAMES, Grid, Spread, listed, seeds_in_words, show_share, show_signed
 from minilora.train.defaults import BATCH_SIZE, TEXT_LENGTH
-from notebooks.figures.memory import KINDS
 from notebooks.figures.pictures import name_far_point
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ LABELS = NAMES | {
     "lora-qv": "LoRA on q and v",
     "lora": "LoRA on all linears",
 }
-REFERENCE = "lora"  # that rows are compared with, example by example
+REFERENCE = "lora"  # the row that others are compared with, example by example
 
 
 def look_of(row: str) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def look_of(row: str) -> dict[str, Any]:
 
 
 class ModelResult(Result):
-    """The records of a comparison, which may be half measured. Accuracies are in percent."""
+    """The records of one comparison, which may be incomplete. Accuracies are in percent."""
 
     def __init__(self, records: Records):
         super().__init__(records)
@@ -59,11 +58,13 @@ class ModelResult(Result):
 
     @classmethod
     def read(cls, folder: Path) -> ModelResult:
-        """Return the records in a comparison's folder. Raises FormatError."""
+        """Read the records in a comparison's folder. Raises FormatError."""
         return cls(Records.read(Path(folder) / RECORDS, KIND))
 
     def cells(self, row: str) -> list[dict]:
-        """Return what was learned with each seed, the last part of a cell's key; a cell that diverged has nothing."""
+        """Return the cells of a row, one per seed, without those that diverged. The seed is the last part of the
+        key.
+        """
         return [one for one in self.records.of(*self._start(row)) if self.number in one]
 
     @staticmethod
@@ -71,7 +72,7 @@ class ModelResult(Result):
         return {PROMPTED: ("prompt",), PROBE: (PROBE,)}.get(row, ("trained", row))
 
     def flaw(self, row: str) -> str:
-        """Return what keeps a row from being judged, in two words, or ""."""
+        """Return why a row cannot be judged, in two words, or ""."""
         start = self._start(row)
         cells = list(self.records.of(*start))
         if any("error" in one for one in cells):
@@ -85,12 +86,12 @@ class ModelResult(Result):
         return "" if has_items else "no items"
 
     def bases(self) -> dict[str, dict]:
-        """Return the model as it is, and as methods start that quantize it, by label."""
+        """Return the cells of the model as it is, and as quantized for some methods, by label."""
         name = lambda rows: LABELS["base"] + "".join(f", for {LABELS[row]}" for row in rows)  # noqa: E731
         return {name(one["key"][1:]): one for one in self.records.of("base")}
 
     def level(self, one: dict) -> str:
-        """Return accuracy, or bits per character, of a record, as it is shown."""
+        """Write the accuracy, or the bits per character, of a cell."""
         return f"{self.scale * one[self.number]:.{self.digits}f}"
 
     def reached(self, row: str) -> Spread:
@@ -102,62 +103,62 @@ class ModelResult(Result):
         return Spread.of(self.scores(PROMPTED).values())
 
     def scores(self, row: str) -> dict[int, float]:
-        """Return accuracy, or bits per character, by seed; accuracy of the prompt is calibrated, if it was recorded."""
-        rows = {one["key"][-1]: one for one in self.cells(row)}
-        is_calibrated = row == PROMPTED and all("calibrated" in one for one in rows.values())
+        """Return accuracy, or bits per character, by seed; a prompt's accuracy is calibrated if that was recorded."""
+        cells = {one["key"][-1]: one for one in self.cells(row)}
+        is_calibrated = row == PROMPTED and all("calibrated" in one for one in cells.values())
         number = "calibrated" if is_calibrated else self.number
-        return {seed: self.scale * one[number] for seed, one in rows.items()}
+        return {seed: self.scale * one[number] for seed, one in cells.items()}
 
     def gain(self, reached: Spread) -> float:
-        """Points of accuracy more than the base has, or bits per character fewer."""
+        """Return the points of accuracy won, or the bits per character saved, relative to the base."""
         return (1 if self.has_labels else -1) * (reached.mean - self.scale * self.base[self.number])
 
     def share(self, row: str) -> float:
-        """Of the base's parameters, how many train."""
+        """Return the number of trainable parameters as a share of the base's."""
         return self.cells(row)[0]["trainable"] / self.base["total"]
 
     def best_rate(self, row: str) -> float | None:
-        """Of the learning rates that were searched; None where none was."""
-        found = {one["key"][2]: one["loss"] for one in self.records.of("rate", row) if one["loss"] is not None}
-        return min(found, key=found.__getitem__, default=None)
+        """Return the best learning rate that was searched, None if there was no search."""
+        losses = {one["key"][2]: one["loss"] for one in self.records.of("rate", row) if one["loss"] is not None}
+        return min(losses, key=losses.__getitem__, default=None)
 
     def forgot(self, row: str, number: str, scale: float = 1) -> Spread:
-        """Return how much more of "english" or "quiz" an adapted model has than the base, which a probe leaves."""
+        """Return how much more "english" or "quiz" is than for the base; a probe leaves both as they are."""
         return Spread.of(scale * (one.get(number, self.base[number]) - self.base[number]) for one in self.cells(row))
 
     def quiz(self, row: str) -> str:
-        """Return points of general knowledge won, as they are shown."""
+        """Write the points of general knowledge won."""
         return f"{self.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−")
 
     def ahead(self, row: str, other: str = REFERENCE, comparisons: int = 1) -> Interval | None:
-        """Return by how much `row` is better than `other` with the same seeds: points of accuracy, or bits saved.
+        """Return how much better `row` is than `other` with the same seeds: points of accuracy, or bits saved.
 
-        Over seeds and questions, or over seeds for a text; 95 %, corrected for so many `comparisons`. None where it
-        is the same row, no seed was measured of both, or one of them has a `flaw`.
+        The 95 % interval is over seeds and questions, or over seeds for a text, corrected for `comparisons`. None if
+        both are the same row, share no seed, or one has a `flaw`.
         """
         ours, theirs = self.scores(row), self.scores(other)
         seeds = sorted(ours.keys() & theirs.keys())
         if row == other or not seeds or self.flaw(row) or self.flaw(other):
             return None
         if self.has_labels and len(seeds) > 1:
-            one, beside = self.answers(row), self.answers(other)
-            return items_interval(np.array([100 * (one[s] - beside[s]) for s in seeds]), comparisons=comparisons)
+            answers, others = self.answers(row), self.answers(other)
+            return items_interval(np.array([100 * (answers[s] - others[s]) for s in seeds]), comparisons=comparisons)
         better = 1 if self.has_labels else -1
         return paired_interval([better * (ours[s] - theirs[s]) for s in seeds], comparisons=comparisons)
 
     def answers(self, row: str) -> dict[int, np.ndarray]:
-        """Return `right` of a row, by seed."""
+        """Return the right answers of a row by seed; see `right`."""
         return {one["key"][-1]: self.right(one) for one in self.cells(row)}
 
     def right(self, one: dict) -> np.ndarray:
-        """(N,): 1 for each question that was answered as expected, by a prompt after calibration."""
+        """Return (N,): 1 for each question that a cell answered as expected, a prompt after calibration, else 0."""
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(one.get("calibrated_right", one["right"])), dtype=np.uint8))
         return bits[: self.settings["tested"]].astype(float)
 
     # Tables
 
     def quality_grid(self) -> Grid:
-        """What each row learned, and what it forgot."""
+        """Tabulate what each row learned and forgot."""
         rows: list[tuple[str, ...]] = []
         for name, one in self.bases().items():
             rows.append((name, "–", "–", self.level(one), "–", f"{one['english']:.3f}", f"{100 * one['quiz']:.1f}"))
@@ -185,60 +186,60 @@ class ModelResult(Result):
             top = max((self.reached(row).mean for row in self.rows), default=50)
             words = f"{settings['examples']} examples to learn from. {interval_in_words(settings['tested'], top)} "
             prompts = {LABELS["base"]: [self.base] * bool(self.base), LABELS[PROMPTED]: [*self.records.of("prompt")]}
-            known = {n: Spread.of(100 * one["calibrated"] for one in ones) for n, ones in prompts.items() if ones}
-            if known:
-                words += f"Calibrated: {', '.join(f'{name} {one.show(1)} %' for name, one in known.items())}. "
+            levels = {n: Spread.of(100 * one["calibrated"] for one in ones) for n, ones in prompts.items() if ones}
+            if levels:
+                words += f"Calibrated: {', '.join(f'{name} {one.show(1)} %' for name, one in levels.items())}. "
         else:
             words = f"{settings['characters']:,} characters to learn from, {settings['text_steps']} steps. "
         words += f"{seeds_in_words(len(self.cells(row)) for row in self.rows)} "
         paired = "seeds and questions" if self.has_labels else "seeds"
         return words + (
-            f"Against LoRA: better by so much on the same {paired}, and the 95 % interval of that, corrected for the "
-            "whole column. English and quiz: the base's level, and what an adapted model has more: bits/char of plain "
-            f"English lost, points of 60 questions won. {self.window_in_words()}"
+            f"Against LoRA: how much better, on the same {paired}, with 95 % intervals corrected for the column. "
+            "English and quiz: the base's level, and the change after adapting: bits/char of plain English lost, "
+            f"points of 60 questions won. {self.window_in_words()}"
         )
 
     def window_in_words(self) -> str:
-        """Return the sentence on how much of a text is read at a time."""
+        """Say how much of a text is read at a time."""
         window = self.settings.get("window")
         return f"Texts are read in windows of {window} tokens." if window else "The window is not recorded."
 
-    def cost_grid(self) -> Grid:
-        """What each row needs, as far as it was measured."""
+    def cost_columns(self) -> list[Column]:
+        """Return the columns of what a row costs."""
 
         def column(cell: str, name: str, header: str, show: Callable[[Any], str]) -> Column:
             return Column(header, lambda row: self.records.rows.get((cell, row), {}).get(name), show)
 
-        columns = [
-            *(column("memory", kind, kind[:3], megabytes) for kind in (*KINDS, "peak")),
-            column("memory", "process", "all", megabytes),
-            Column("file", lambda row: self.cells(row)[0]["file_bytes"], show_size),
+        return [
+            column("memory", "peak", "peak\nMB", megabytes),
             column("cost", "step_seconds", "s per\nstep", "{:.2f}".format),
             column("cost", "adapted", "tok/s", "{:.0f}".format),
             column("cost", "milliseconds", "ms per\nquery", "{:.0f}".format),
+            Column("file", lambda row: self.cells(row)[0]["file_bytes"], show_size),
         ]
+
+    def cost_grid(self) -> Grid:
+        """Tabulate memory, speed and file size of the rows for which they were measured."""
         measured = {row for kind in ("memory", "cost") for _, row in (one["key"] for one in self.records.of(kind))}
         size = "examples, padded to the longest," if self.has_labels else f"windows of {TEXT_LENGTH} tokens"
         caption = (
-            f"MB of a training step of {BATCH_SIZE} {size} in float32 on one thread: weights, gradients, optimizer and "
-            "activations alive after a forward pass, the most bytes alive at once (pea), the whole process with Python "
-            "(all). File: what is saved. Seconds of a step with all cores; tokens per second and milliseconds of a "
-            "question on one thread."
+            f"Peak memory and seconds of a training step of {BATCH_SIZE} {size} in float32; tokens per second and "
+            "milliseconds per question on one thread; size of the saved file."
         )
         if names := sorted({one["processor"] for one in self.records.of("cost") if "processor" in one}):
-            caption += f" Times: {escape(listed(names))}."
+            caption += f" Timed on {escape(listed(names))}."
         rows = {LABELS[row]: (row,) for row in self.rows if row in measured}
-        return table(f"What it costs: {self.where}", columns, rows, caption, first="")
+        return table(f"What it costs: {self.where}", self.cost_columns(), rows, caption, first="")
 
     def grids(self) -> list[Grid]:
-        """Return the tables of which anything was measured."""
+        """Return the tables that have rows."""
         return [grid for grid in (self.quality_grid(), self.cost_grid()) if grid.rows]
 
     # Figures
 
     @style.styled
     def quality_against_share(self) -> Figure | None:
-        """Quality on held-out data against the share of the parameters that trains."""
+        """Quality on held-out data against the share of the parameters that trains; lines: base and few-shot prompt."""
         if not self.rows:
             return None
         points = {row: (100 * self.share(row), self.reached(row)) for row in self.rows}
@@ -254,9 +255,7 @@ class ModelResult(Result):
 
     @style.styled
     def learned_against_forgotten(self) -> Figure | None:
-        """What was learned against what was forgotten: of plain English where labels were learned, of general knowledge
-        where a text was, since training on a text brings a chat model closer to any plain text.
-        """
+        """Learned (right) against forgotten (up), of plain English or of general knowledge."""
         aside = {"scratch", PROBE} | ({"feature-extraction"} if self.has_labels else set())  # heads for labels
         rows = [row for row in self.rows if row not in aside]
         if not rows or not self.base:
@@ -274,3 +273,33 @@ class ModelResult(Result):
 
 
 FIGURES = {draw.__name__: draw for draw in (ModelResult.quality_against_share, ModelResult.learned_against_forgotten)}
+
+
+def side_by_side(results: Mapping[str, ModelResult]) -> Grid:
+    """Tabulate what each row trains, reaches on several data sets, and costs. results: {data set: its comparison}."""
+    columns = [one.cost_columns()[:3] for one in results.values()]
+    rows: list[tuple[str, ...]] = []
+    for name in {name: None for result in results.values() for name in result.bases()}:
+        cells = [(result, result.bases().get(name)) for result in results.values()]
+        levels = (result.level(cell) if cell else "–" for result, cell in cells)
+        rows.append((name, "–", *levels, *["–"] * len(columns[0])))
+    for row in (PROMPTED, PROBE, *ROWS):
+        if measured := [result for result in results.values() if result.cells(row)]:
+            share = "–" if row == PROMPTED else show_share(measured[0].share(row))
+            levels = (_reached(result, row) for result in results.values())
+            by_data = ([column.cell(row) for column in of_data] for of_data in columns)
+            costs = max(by_data, key=lambda cells: sum(cell != "–" for cell in cells))  # those of the most complete
+            rows.append((LABELS[row], share, *levels, *costs))
+    names = (f"{name}, {'%' if result.has_labels else 'bits/char'}" for name, result in results.items())
+    caption = (
+        "Accuracy on 200 held-out questions after learning from 128 examples; bits per character after 30 steps on "
+        "60,000 characters, in windows of 128 tokens. Each method is at its best searched learning rate; one seed if "
+        "there is no ±. The prompt's accuracy is calibrated. Peak memory and seconds of a training step of 8 reviews "
+        "in float32; generated tokens per second on one thread."
+    )
+    header = ("", "trains", *names, *(column.header for column in columns[0]))
+    return Grid("What each method reaches and costs", header, rows, caption)
+
+
+def _reached(result: ModelResult, row: str) -> str:
+    return Spread.of(result.scores(row).values()).show(result.digits) if result.cells(row) else "–"

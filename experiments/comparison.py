@@ -1,13 +1,13 @@
-"""Every method on one base, one domain, one task and one budget: what each learns, forgets, needs and costs.
+"""Comparison of every method on one base, domain, task and budget: what it learns, forgets and costs.
 
-    ("classes",)                         what the labelled task is
+    ("classes",)                         the classes of the labelled task
     ("text", method, seed)               adapted to the domain's text, at the best rate
-    ("task", method, seed, labels)       trained on so many labels per class, at the best rate
-    ("rate", part, method, rate)         what a search tried on validation data
+    ("task", method, seed, labels)       trained on `labels` labels per class, at the best rate
+    ("rate", part, method, rate)         a rate that a search tried on validation data
     ("speed", method), ("memory", method)
 
-A method's learning rates, on text and on the task, are what a small search finds best on validation data. Prompting,
-which trains nothing, searches the length of its prompt in the same way.
+Learning rates, on text and on the task, are searched on validation data. Prompting, which trains nothing, searches the
+length of its prompt in the same way.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,19 +33,19 @@ from notebooks.figures.few_shot import bits_after
 KIND = "comparison"
 RECORDS = "records.jsonl"
 PROMPTED = "few-shot"
-LEFT_OUT = {"bitfit", "rslora", "lora-plus", "pissa"}  # measured only if they are named
+LEFT_OUT = {"bitfit", "rslora", "lora-plus", "pissa"}  # measured only on request
 METHODS = ("base", PROMPTED, SCRATCH, *(name for name in methods.METHODS if name not in LEFT_OUT))
 
 
 @dataclass(frozen=True)
 class ComparisonSettings(Settings):
-    """How much of everything a comparison does."""
+    """The sizes of a comparison."""
 
     methods: tuple[str, ...] = METHODS
     label_curve: tuple[int, ...] = (8, 128)  # further numbers of labels, for the methods of `curve_methods`
     curve_methods: tuple[str, ...] = (SCRATCH, "full", "lora")
-    contexts: tuple[int, ...] = (16, 32, 64, 128, 256)  # tokens in front, that prompting tries on text
-    shots: tuple[int, ...] = (2, 4, 8, 16)  # examples in front, that prompting tries on the task
+    contexts: tuple[int, ...] = (16, 32, 64, 128, 256)  # tokens before each window that prompting tries
+    shots: tuple[int, ...] = (2, 4, 8, 16)  # numbers of examples that prompting tries
     speed_rounds: int = 5
 
 
@@ -67,7 +67,7 @@ QUICK = ComparisonSettings(
 
 
 def settings_for(quick: bool, chosen: str | None = None, seeds: int | None = None) -> ComparisonSettings:
-    """The settings with only the methods in `chosen` (names with commas) and so many seeds. Raises MiniloraError."""
+    """Return the settings, limited to the methods in `chosen` (names with commas) and `seeds`. Raises MiniloraError."""
     settings = QUICK if quick else FULL
     if seeds is not None:
         settings = replace(settings, seeds=tuple(range(seeds)))
@@ -78,9 +78,9 @@ def settings_for(quick: bool, chosen: str | None = None, seeds: int | None = Non
 
 
 def run(out: Path, settings: ComparisonSettings, resume: bool = False, overwrite: bool = False) -> Records:
-    """Measure all of the settings into out/records.jsonl, or what is missing there; returns the records.
+    """Measure the cells that out/records.jsonl lacks; return the records.
 
-    Raises MiniloraError where the file is there already or was measured with other settings.
+    Raises MiniloraError if the file exists and neither flag is set, or if it has other settings.
     """
     records = Records.open(Path(out) / RECORDS, KIND, asdict(settings), resume, overwrite)
     records.complete(cells_of(settings), Comparison(settings, lab_of(settings), records).measure, "comparing")
@@ -88,13 +88,13 @@ def run(out: Path, settings: ComparisonSettings, resume: bool = False, overwrite
 
 
 def lab_of(settings: ComparisonSettings) -> Lab:
-    """Return where the cells are measured."""
+    """Return the lab in which the cells are measured."""
     folder = load.base_folder() if settings.base is None else settings.base.cached()[0]
     return Lab(folder, test_characters=settings.test_characters, test_examples=settings.test_examples)
 
 
 def cells_of(settings: ComparisonSettings) -> list[tuple]:
-    """Return the keys of what is measured, in this order; searches and speeds come with the cells that need them."""
+    """Return the keys of all cells in order; searches and speeds come with the cells that need them."""
     cells: list[tuple] = [("classes",)]
     for method in settings.methods:
         if method == "base":
@@ -143,7 +143,7 @@ class Comparison(Bench):
         return facts
 
     def best_amount(self, part: str, amounts: Iterable[int], loss: Callable[[int], float]) -> int:
-        """Find the amount in the prompt that helps most on validation data; each that is tried is a record."""
+        """Find the amount in the prompt that is best on validation data; each that is tried becomes a record."""
         tried = {
             n: self.records.measured(("rate", part, PROMPTED, n), lambda n: {"loss": loss(n)}, n)["loss"]
             for n in amounts
@@ -151,13 +151,13 @@ class Comparison(Bench):
         return min(tried, key=tried.__getitem__)
 
     def best_context(self) -> int:
-        """How many tokens of the domain in front of each window help most on validation text."""
+        """Find the number of tokens in front of each window that is best on validation text."""
         longest = self.lab.base().config.max_position_embeddings - self.lab.seq_len
         lengths = [length for length in self.settings.contexts if length <= longest]
         return self.best_amount("text", lengths, lambda n: self.bits_after(n, SEED, self.lab.domain_validation))
 
     def bits_after(self, length: int, seed: int, stream: TokenStream) -> float:
-        """Bits per character of the stream after so many tokens of the domain's text, in place of training on it."""
+        """Return the bits per character of the stream with `length` tokens of the domain's text before each window."""
         context = self.lab.domain_text(self.settings.characters, seed).ids[:length]
         return bits_after(self.lab.base(), context, stream, self.lab.seq_len, self.lab.batch_size)
 
@@ -174,7 +174,7 @@ class Comparison(Bench):
         return facts | {"accuracy": lab.accuracy(model)}
 
     def best_shots(self) -> int:
-        """How many examples in the prompt help most on validation data."""
+        """Find the number of examples in the prompt that is best on validation data."""
         validation = self.lab.task.validation
         error = lambda n: 1 - self.accuracy_by_prompt(n, SEED, validation)["accuracy"]  # noqa: E731
         return self.best_amount("task", self.settings.shots, error)
@@ -182,10 +182,10 @@ class Comparison(Bench):
     def accuracy_by_prompt(self, shots: int, seed: int, examples: Sequence[Example]) -> dict:
         lab = self.lab
         classes = len(lab.task.classes)
-        chosen = lab.task.few(-(-shots // classes), seed)[:shots] if shots else []
-        np.random.default_rng(seed).shuffle(chosen)
+        examples_shown = lab.task.few(-(-shots // classes), seed)[:shots] if shots else []
+        np.random.default_rng(seed).shuffle(examples_shown)
         texts, labels = [e.text for e in examples], np.array([e.label for e in examples])
-        predicted, tokens = classify_by_prompt(lab.base(), lab.tokenizer, lab.task.classes, chosen, texts)
+        predicted, tokens = classify_by_prompt(lab.base(), lab.tokenizer, lab.task.classes, examples_shown, texts)
         return {"accuracy": float((predicted == labels).mean()), "shots": shots, "tokens": tokens}
 
     # Costs
@@ -195,23 +195,20 @@ class Comparison(Bench):
         return memory_of(lab.base_folder, method, lab.seq_len, lab.batch_size)
 
     def speed(self, method: str, adapted: Any) -> None:
-        """Tokens per second of generation by the base, the adapted model, and the merged one where there is one.
-
-        On one thread of the matrix library for all.
-        """
+        """Record the tokens per second of the base, the adapted model, and the merged model if there is one."""
         base = self.lab.base()
 
         def speeds(**models: Any) -> dict[str, float]:
             return tokens_per_second(models, self.lab.tokenizer, rounds=self.settings.speed_rounds)
 
         def measure() -> dict:
-            found = speeds(base=base) if adapted is None else speeds(base=base, adapted=adapted)
+            rates = speeds(base=base) if adapted is None else speeds(base=base, adapted=adapted)
             if hasattr(adapted, "merge_and_unload"):
                 try:
                     merged = adapted.merge_and_unload()
-                except MiniloraError:  # no change of weights
-                    return found
-                found["merged"] = speeds(base=base, merged=merged)["merged"]
-            return found
+                except MiniloraError:  # the method changes no weights
+                    return rates
+                rates["merged"] = speeds(base=base, merged=merged)["merged"]
+            return rates
 
         self.records.measured(("speed", method), measure)

@@ -1,6 +1,6 @@
-"""Tables and figures of a comparison: a table is made of `QUALITY` or `COST`, a figure is a function.
+"""Tables and figures of the comparison on the package's base: tables from `QUALITY` and `COST`, figures as functions.
 
-The two plots that comparisons on the package's base and on published models (`compare_model_report`) share are here.
+`compare_model_report`, on published models, shares two of the plots.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PROMPTED = ("base", "few-shot")  # nothing trains
-MEMORY = {  # kinds of memory, in colours whose neighbours differ in grey, too; a hatch tells one more apart
+PROMPTED = ("base", "few-shot")  # methods that train nothing
+MEMORY = {  # {kind of memory: (colour, hatch)}; neighbours differ in grey, too
     "weights": ("#0072B2", ""),
     "gradients": ("#F0E442", ""),
     "optimizer": ("#D55E00", "\\\\\\\\"),
@@ -33,37 +33,30 @@ MEMORY = {  # kinds of memory, in colours whose neighbours differ in grey, too; 
 
 
 class ComparisonResult(AdaptedResult):
-    """What the seeds of each method came to; None where it was not measured."""
-
-    def file_bytes(self, method: str) -> int | None:
-        return max((row["file_bytes"] for row in self.records.of("text", method)), default=0) or None
+    """The records of the comparison, with numbers over the seeds; None for what was not measured."""
 
     def accuracy(self, method: str) -> Spread | None:
-        """In percent, by the prompt or with the settings' number of labels."""
+        """Return accuracy in percent, by the prompt or after training on the settings' number of labels."""
         task = [row for row in self.records.of("task", method) if row["key"][3] in (0, self.settings["labels"])]
         return Spread.of(100 * row["accuracy"] for row in task) if task else None
 
     def accuracies(self) -> dict[str, dict[int, Spread]]:
-        """Return accuracy in percent of each method, by the number of labels per class."""
+        """Return the accuracy in percent of each method by the number of labels per class."""
         cells: dict[str, dict[int, list[float]]] = {method: {} for method in self.parts("task")}
         for (_, method, _, labels), row in ((row["key"], row) for row in self.records.of("task")):
             cells[method].setdefault(labels, []).append(100 * row["accuracy"])
         return {method: {n: Spread.of(of[n]) for n in sorted(of)} for method, of in cells.items()}
 
     def chance(self) -> float:
-        """Return the percentage of the labelled task that a guess gets right."""
+        """Return the percentage of the labelled task that guessing gets right."""
         return 100 / len(self.records.rows["classes",]["names"])
 
     def cell(self, kind: str, method: str) -> dict:
-        """Return the "memory" or the "speed" of a method, empty where it was not measured."""
+        """Return the "memory" or the "speed" of a method, empty if it was not measured."""
         return self.records.rows.get((kind, method), {})
 
-    def rate(self, method: str) -> float | None:
-        """Return the learning rate on text that the search found."""
-        return next(self.records.of("text", method)).get("lr")
-
     def generates(self, method: str) -> float | None:
-        """Return tokens per second before merging."""
+        """Return the tokens per second before merging."""
         speed = self.cell("speed", method)
         return speed.get("adapted", speed.get("base"))
 
@@ -76,12 +69,12 @@ def show_percent(spread: Spread) -> str:
 
 
 def megabytes(number: int) -> str:
-    """With one digit after the point where there is but one before it."""
+    """Write megabytes, below ten with one decimal."""
     return f"{number / 1e6:.1f}" if number < 9.95e6 else f"{number / 1e6:.0f}"
 
 
 def show_size(number: int) -> str:
-    """Return `82 kB` or `11.3 MB`."""
+    """Write a size, as `82 kB` or `11.3 MB`."""
     return f"{number / 1e3:.0f} kB" if number < 999_500 else f"{number / 1e6:.1f} MB"
 
 
@@ -90,56 +83,38 @@ def _of(cell: str, part: str, header: str, show: Callable[[Any], str] = "{:.0f}"
 
 
 R = ComparisonResult
-QUALITY = {  # {what texts call a number, after `comparison.METHOD.`: its column}
-    "trainable": Column("trainable", R.trainable, grids.show_count),
+QUALITY = {  # {name of a number in texts, after `comparison.METHOD.`: its column}
     "share": Column("share", R.share, grids.show_share),
-    "rate": Column("rate", R.rate, "{:g}".format),
     "domain": Column("domain\nbits/char", R.domain, show_bits),
     "forgot": Column("forgot", R.forgot, grids.show_signed),
     "accuracy": Column("task\naccuracy", R.accuracy, show_percent),
 }
 COST = {
-    **{kind: _of("memory", kind, kind[:3], megabytes) for kind in KINDS},
-    "peak": _of("memory", "peak", "peak", megabytes),
-    "process": _of("memory", "process", "all", megabytes),
-    "file": Column("file", R.file_bytes, show_size),
+    "peak": _of("memory", "peak", "peak\nMB", megabytes),
     "time": Column("time", R.seconds, grids.show_seconds),
     "speed": Column("tok/s", R.generates, "{:.0f}".format),
-    "speed.merged": _of("speed", "merged", "merged"),
 }
-IN_TEXTS = QUALITY | {name: COST[name] for name in ("file", "time", "speed.merged")}
+IN_TEXTS = QUALITY | {"trainable": Column("", R.trainable, grids.show_count), "time": COST["time"]}
 IN_TEXTS |= {f"memory.{kind}": _of("memory", kind, "", grids.show_bytes) for kind in KINDS}
-IN_TEXTS |= {f"speed.{kind}": _of("speed", kind, "") for kind in ("base", "adapted")}
+IN_TEXTS |= {f"speed.{kind}": _of("speed", kind, "") for kind in ("base", "adapted", "merged")}
 
 
 def in_texts(result: ComparisonResult, method: str) -> dict[str, str]:
-    """Return {name of IN_TEXTS: as a text says it}, of what there is."""
-    found = {name: (column, column.value(result, method)) for name, column in IN_TEXTS.items()}
-    return {name: column.show(value) for name, (column, value) in found.items() if value is not None}
+    """Return {name of IN_TEXTS: its text} for what was measured."""
+    columns = {name: (column, column.value(result, method)) for name, column in IN_TEXTS.items()}
+    return {name: column.show(value) for name, (column, value) in columns.items() if value is not None}
 
 
-def quality_grid(result: ComparisonResult) -> Grid:
-    """What each method learns of the domain and the task, and what it forgets of the base's text."""
+def grid(result: ComparisonResult) -> Grid:
+    """Tabulate what each method learns of the domain and the task, what it forgets, and what it costs."""
     settings = result.settings
     return table(
-        f"Learned and forgotten: {settings['characters']:,} characters, {settings['labels']} labels per class",
-        [*QUALITY.values()],
+        f"{settings['characters']:,} characters, {settings['labels']} labels per class",
+        [*QUALITY.values(), *COST.values()],
         {NAMES[method]: (result, method) for method in result.methods},
-        "Held-out text of numpy-docs (domain; less is better), bits/char lost on held-out python-docs (forgot), and "
-        "held-out sentences of the labelled task. Rate: the learning rate on text, found by search on validation "
-        f"text. {result.spreads_in_words()}",
-    )
-
-
-def cost_grid(result: ComparisonResult) -> Grid:
-    """What each method needs: memory by kind, file, time, speed of generating."""
-    return table(
-        "What it costs",
-        [*COST.values()],
-        {NAMES[method]: (result, method) for method in result.methods},
-        "MB of a training step: weights, gradients, optimizer and activations alive after a forward pass, the most "
-        "bytes alive at once (peak), and the whole process with Python (all). File: what is saved. Time: training on "
-        "the domain. Tokens per second of greedy generation, one prompt, before and after merging.",
+        f"Domain: bits/char of held-out numpy-docs after training on {settings['characters']:,} characters; forgot: "
+        "bits/char lost on held-out python-docs; task accuracy: in eight topics, after "
+        f"{settings['labels']} labels per class. {result.spreads_in_words()}",
     )
 
 
@@ -153,7 +128,7 @@ def plot_quality(
     looks: Callable[[str], Mapping],
     labels: Mapping[str, str],
 ) -> tuple[Figure, Axes]:
-    """{row: (what trains, quality)} as points over a logarithmic axis, and what nothing trains for as lines."""
+    """Plot points {row: (amount that trains, quality)} on a logarithmic axis, and what needs no training as lines."""
     figure, axes = style.single(title, style.TALL)
     for name, (trained, one) in points.items():
         look = {**looks(name), "linestyle": ""}
@@ -172,7 +147,7 @@ def plot_forgetting(
     learned: str,
     forgotten: str,
 ) -> tuple[Figure, Axes]:
-    """{row: (learned, its deviation, forgotten, its deviation)} as points about the base."""
+    """Plot points {row: (learned, its deviation, forgotten, its deviation)} around the base at the origin."""
     figure, axes = style.single(title, style.TALL)
     origin_lines(axes)
     for name, (won, won_bar, lost, lost_bar) in points.items():
@@ -185,7 +160,7 @@ def plot_forgetting(
 
 @style.styled
 def quality_against_parameters(result: ComparisonResult) -> Figure:
-    """Domain quality against how many parameters train, every method one point."""
+    """Bits per character on NumPy's documentation (less is better) against the number of trainable parameters."""
     trained = {method: count for method in result.methods if (count := result.trainable(method))}
     points = {method: (count, result.domain(method)) for method, count in trained.items()}
     levels = {method: result.domain(method).mean for method in PROMPTED if method in result.methods}
@@ -200,7 +175,9 @@ def quality_against_parameters(result: ComparisonResult) -> Figure:
 
 @style.styled
 def learned_against_forgotten(result: ComparisonResult) -> Figure:
-    """Bits gained on the domain against bits lost on the base's text."""
+    """Bits per character gained on NumPy's documentation (right) against bits lost on Python's, which the base was
+    pretrained on (up).
+    """
     base, points = result.base, {}
     for method in result.methods:
         if result.forgot(method) is not None:
@@ -221,7 +198,7 @@ def learned_against_forgotten(result: ComparisonResult) -> Figure:
 
 @style.styled
 def memory_by_kind(result: ComparisonResult) -> Figure:
-    """Bars of the bytes that a training step keeps alive."""
+    """Bytes alive after a forward pass of a training step, by kind; the diamond is the peak of the whole step."""
     memories = {NAMES[method]: memory for method in result.methods if (memory := result.cell("memory", method))}
     figure, axes = style.single("Memory of a training step, by kind", 2.2 + 0.34 * len(memories))
     widths = {kind: [memory[kind] / 1e6 for memory in memories.values()] for kind in MEMORY}
@@ -241,7 +218,9 @@ def memory_by_kind(result: ComparisonResult) -> Figure:
 
 @style.styled
 def accuracy_against_labels(result: ComparisonResult) -> Figure | None:
-    """Accuracy on the task against the labels per class, from scratch and from the base."""
+    """Accuracy on held-out sentences in eight topics against the labels per class, trained from scratch and from the
+    base.
+    """
     curves = {method: curve for method, curve in result.accuracies().items() if len(curve) > 1}
     if not curves:
         return None

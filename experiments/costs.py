@@ -1,6 +1,6 @@
-"""What a method needs at work: the memory of a training step by kind, the size of its file, the speed of generating.
+"""Costs of a method: memory of a training step by kind, size of the saved file, speed of generation.
 
-The memory is measured in a process of its own (`python -m experiments.costs`), where nothing else is alive.
+Memory is measured in a separate process (`python -m experiments.costs`), in which nothing else is alive.
 """
 
 import json
@@ -25,34 +25,36 @@ from minilora.train.loop import trainable
 from minilora.train.world import batch_gradients
 from notebooks.figures.memory import live_bytes
 
-CHARACTERS = 6_000  # of domain text, for the two steps
+CHARACTERS = 6_000  # of domain text, for two steps
 PROMPT = "Return the "
 
 
 def seconds_in_turns(ways: Mapping[str, Callable[[Any], object]], items: Sequence[Any]) -> dict[str, float]:
-    """Return the median time that each way takes for an item. Ways take turns, and the first item warms them up."""
+    """Return the median seconds per item of each way. The ways take turns; the first item is a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number, item in enumerate([items[0], *items]):
-        for name, ask in ways.items():
+        for name, way in ways.items():
             started = perf_counter()
-            ask(item)
+            way(item)
             if number:
                 times[name].append(perf_counter() - started)
     return {name: median(seconds) for name, seconds in times.items()}
 
 
 def memory_of(base_folder: Path, method: str, seq_len: int, batch_size: int) -> dict[str, int]:
-    """Bytes that training by `method` needs, measured in a fresh process on one thread.
+    """Return the bytes that training by `method` needs, measured in a fresh process on one thread.
 
-    "weights", "gradients", "optimizer", "activations": bytes of the arrays alive at the end of a forward pass, when
-    a step has been done before. "peak": the most bytes alive in two steps, weights included. "process": the peak of
-    the whole process (resident set), with Python and the libraries.
+    "weights", "gradients", "optimizer", "activations": bytes of the arrays alive at the end of the second forward
+    pass. "peak": the most bytes alive in two steps, weights included. "process": the peak resident set of the whole
+    process, with Python and the libraries.
     """
     return of_process("experiments.costs", base_folder, method, seq_len, batch_size)
 
 
 def of_process(module: str, *arguments: object) -> dict:
-    """What `python -m module *arguments` prints as JSON. Raises MiniloraError, with the last line of its errors."""
+    """Return the JSON that `python -m module *arguments` prints. Raises MiniloraError with the last line of its
+    errors.
+    """
     done = subprocess.run([sys.executable, "-m", module, *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
@@ -61,7 +63,7 @@ def of_process(module: str, *arguments: object) -> dict:
 
 
 def memory_of_steps(fresh: Callable[[], Any], batches: Any) -> dict[str, int | None]:
-    """What `memory_of` gives, of training steps on one thread in this process. fresh: makes a model to train."""
+    """Return what `memory_of` returns, for training steps in this process. fresh: makes a model to train."""
     with threads.using(1):
         model = fresh()
         optimizer = AdamW(list(trainable(model).values()), lr=1e-4)
@@ -89,18 +91,20 @@ def _measure(base_folder: Path, method: str, seq_len: int, batch_size: int) -> d
 
 
 def file_bytes(model) -> int:
-    """Bytes of the weights that `save_pretrained` writes: an adapter, or the whole model."""
+    """Return the bytes of the weights that `save_pretrained` writes: an adapter's, or the whole model's."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return sum(os.path.getsize(path) for path in Path(folder).glob("*.safetensors"))
 
 
 def tokens_per_second(models: dict, tokenizer, tokens: int = 48, rounds: int = 5) -> dict[str, float]:
-    """{name: tokens per second} of greedy generation, batch 1, for models that take turns; medians over the rounds."""
+    """Return {name: tokens per second} of greedy generation, batch 1. The models take turns; medians over the
+    rounds.
+    """
     prompt = tokenizer.encode(PROMPT)[None]
-    ask = lambda model: lambda prompt: model.generate(prompt, tokens, temperature=0, eos_token_id=[])  # noqa: E731
-    found = seconds_in_turns({name: ask(model) for name, model in models.items()}, [prompt] * rounds)
-    return {name: tokens / seconds for name, seconds in found.items()}
+    generate = lambda model: lambda prompt: model.generate(prompt, tokens, temperature=0, eos_token_id=[])  # noqa: E731
+    times = seconds_in_turns({name: generate(model) for name, model in models.items()}, [prompt] * rounds)
+    return {name: tokens / seconds for name, seconds in times.items()}
 
 
 if __name__ == "__main__":

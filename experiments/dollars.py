@@ -1,11 +1,10 @@
-"""Hours and dollars of pretraining and of fine-tuning, by arithmetic, beside published runs; and what one gaming GPU
-holds.
+"""Hours and dollars of pretraining and fine-tuning, computed and published, and the trainings that fit one gaming GPU.
 
     python -m experiments.dollars
 
 A step takes 6 floating-point operations for each weight and token (Kaplan et al. 2020, section 2.1): 2 forward, 2 for
-the gradients of activations, 2 for those of weights. Adapters spare the last 2, and checkpointing adds 2, so QLoRA with
-checkpointing takes 6, too. PRICE and UTILIZATION are assumptions: put in your own.
+the gradients of activations, 2 for those of weights. Adapters save the last 2 and checkpointing adds 2, so QLoRA with
+checkpointing takes 6, too. PRICE and UTILIZATION are assumptions: change them to your own.
 """
 
 from typing import NamedTuple
@@ -16,19 +15,19 @@ from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
 from minilora.show.grids import Grid, drawn, render, show_size
 
-PRICE = 2.0  # dollars for an hour of an A100: our assumption, of November 2026; half or twice as much is asked, too
-UTILIZATION = 0.4  # of the peak below: our assumption; LLaMA's and Llama 2's published hours come to 39 to 48 %
+PRICE = 2.0  # dollars per hour of an A100: our assumption, November 2026; offers range from half to twice that
+UTILIZATION = 0.4  # of the peak below: our assumption; the published hours of LLaMA and Llama 2 imply 39 to 48 %
 PEAK = {"A100": 312e12, "A40": 149.7e12}  # operations a second in 16 bits, by NVIDIA's data sheets
 
 
 class Run(NamedTuple):
-    """A training: its model and data, and its hours as far as somebody published them."""
+    """A training run: its model, its tokens, and its published hours if there are any."""
 
-    what: str
+    name: str
     preset: str
     tokens: float
-    per_weight: int = 6  # operations for each weight and token
-    published: float | None = None  # hours of one GPU
+    per_weight: int = 6  # operations per weight and token
+    published: float | None = None  # GPU hours
     gpu: str = "A100"
 
     @property
@@ -45,7 +44,7 @@ RUNS = (
     Run("Llama 2 7B", "llama-2-7b", 2e12, published=184_320),
     Run("Llama 2 70B", "llama-2-70b", 2e12, published=1_720_320),
     Run("LLaMA-65B", "llama-65b", 1.4e12, published=1.4e12 / 380 / 3600),  # 380 tokens a second on each GPU
-    # 1,875 steps of 16 sequences of at most 528 tokens, counted as if all were so long
+    # 1,875 steps of 16 sequences of at most 528 tokens, counted as if all had 528
     Run("QLoRA, LLaMA-65B (Guanaco)", "llama-65b", 1875 * 16 * 528, published=24, gpu="A40"),
     Run("LoRA, Llama 2 7B", "llama-2-7b", 3 * 10_000 * 500, per_weight=4),  # 10,000 examples of 500 tokens, three times
     Run("LoRA, SmolLM2 (film reviews)", "smollm2", 35_000, per_weight=4),  # our 60 steps
@@ -53,28 +52,27 @@ RUNS = (
 
 
 def grid() -> Grid:
-    """Set the hours of the arithmetic beside the published ones."""
+    """Tabulate computed and published hours."""
     rows = []
     for run in RUNS:
-        known = run.published
-        difference = "–" if known is None else f"{run.hours / known - 1:+.0%}".replace("-", "−").replace("%", " %")
-        published = "–" if known is None else show_hours(known)
-        dollars = PRICE * (run.hours if known is None else known)
+        hours = run.published
+        difference = "–" if hours is None else f"{run.hours / hours - 1:+.0%}".replace("-", "−").replace("%", " %")
+        published = "–" if hours is None else show_hours(hours)
+        dollars = PRICE * (run.hours if hours is None else hours)
         computed = (f"{run.tokens:.1e}", show_hours(run.hours))
-        rows.append((run.what, *computed, published, difference, show_dollars(dollars)))
+        rows.append((run.name, *computed, published, difference, show_dollars(dollars)))
     header = ("training", "tokens", "GPU hours,\ncomputed", "hours,\npublished", "difference", "dollars")
     caption = (
-        "The first four are pretraining. Computed: 6 operations (LoRA: 4) for each weight and token, at "
-        f"{100 * UTILIZATION:.0f} % of an A100's 312·10¹² a second in 16 bits; for Guanaco of an A40's 149.7, since "
-        "the paper asks for a GPU of 48 GB and names none. LoRA on Llama 2: 10,000 examples of 500 tokens, three "
-        f"times. Dollars: {PRICE:.0f} for an hour, assumed, times the published hours if there are some. Published: "
-        "Touvron et al. 2023 (Llama 2, table 2; LLaMA, section 2.4), Dettmers et al. 2023 (QLoRA, abstract)."
+        "The first four are pretraining. Computed: 6 operations (LoRA: 4) per weight and token, at "
+        f"{100 * UTILIZATION:.0f} % of an A100's 312·10¹² a second in 16 bits (Guanaco: an A40's 149.7·10¹²). Dollars: "
+        f"{PRICE:.0f} per hour, an assumption, for the published hours if there are any. Published: Touvron et al. "
+        "2023 (Llama 2, table 2; LLaMA, section 2.4), Dettmers et al. 2023 (QLoRA, abstract)."
     )
     return Grid("Hours and dollars of pretraining and of fine-tuning", header, rows, caption)
 
 
 def show_hours(hours: float) -> str:
-    """Write hours in three digits, few of them as seconds."""
+    """Write hours with three digits, or seconds if there are few."""
     return (
         f"{float(f'{hours:.3g}'):,.0f}"
         if hours >= 9.5
@@ -88,7 +86,7 @@ def show_dollars(dollars: float) -> str:
     return f"{float(f'{dollars:.2g}'):,.0f}" if dollars >= 9.5 else f"{dollars:.1f}" if dollars >= 0.05 else "under 0.1"
 
 
-CARD, CARD_BYTES = "RTX 4090", 24e9  # a gaming GPU; of its 24 GiB a driver takes some
+CARD, CARD_BYTES = "RTX 4090", 24e9  # a gaming GPU; the driver takes part of its 24 GiB
 
 
 def one_gpu() -> Grid:
@@ -101,8 +99,8 @@ def one_gpu() -> Grid:
             rows.append((f"{preset}, {METHODS[method].label}", *peaks, plan.fits(CARD_BYTES)))
     header = ("training step", "peak", "peak with\ncheckpointing", f"fits {show_size(CARD_BYTES)}")
     caption = (
-        f"By minilora plan, not measured on a GPU: one sequence of 2,048 tokens in 16 bits, AdamW in 32, rank 8 on all "
-        f"linears. {CARD}: {show_size(CARD_BYTES)}, as NVIDIA names it."
+        "Computed by minilora plan, not measured on a GPU: one sequence of 2,048 tokens in 16 bits, AdamW in 32 bits, "
+        "rank 8 on all linears."
     )
     return Grid(f"Which trainings fit one consumer GPU, an {CARD}?", header, rows, caption)
 

@@ -1,9 +1,9 @@
-"""Plain English that belongs to no task, to measure what a model forgets: newspaper editorials, article by article.
+"""Plain English to measure forgetting on: newspaper editorials, article by article, which belong to no task.
 
     python -m experiments.english      downloads them into the cache, once
 
 The sentences come with vaderSentiment (Hutto and Gilbert 2014, "VADER", section 3.3: 500 editorials of the New York
-Times, in sentences). No method is trained on them, and no learning rate is chosen by them.
+Times, in sentences). They are used neither for training nor for choosing learning rates.
 """
 
 import json
@@ -33,7 +33,7 @@ def articles(archive: BinaryIO) -> dict[str, list[dict]]:
         file = inner.extractfile(EDITORIALS)
         assert file is not None  # the archive is known by its hash
         lines = [line.split("\t") for line in TextIOWrapper(file, encoding="utf-8").read().split("\n") if line]
-    # A line is ARTICLE_SENTENCE, rating, text; two single quotes stand for a double one.
+    # A line has ARTICLE_SENTENCE, rating and text; two single quotes stand for a double quote.
     by_article: Iterable = groupby(lines, key=lambda line: line[0].split("_")[0])
     join = lambda group: unescape(" ".join(line[2].strip() for line in group)).replace("''", '"')  # noqa: E731
     return {"editorials": [{"text": join(group)} for _, group in by_article]}
@@ -45,10 +45,10 @@ ENTRY = replace(
 
 
 def documents() -> list[Document]:
-    """Return the articles. MiniloraError, which says how to get them, if they are not in the cache."""
+    """Return the articles. Raises MiniloraError with the command that downloads them if they are not in the cache."""
     path = catalog.cache_folder() / FOLDER / FILE
     if not path.is_file():
-        raise MiniloraError("the plain English is not on this machine yet: python -m experiments.english")
+        raise MiniloraError("the editorials are not on this machine yet; download them: python -m experiments.english")
     lines = path.read_text("utf-8").splitlines()
     return [Document(str(number), json.loads(line)["text"]) for number, line in enumerate(lines)]
 

@@ -1,4 +1,4 @@
-"""Files of figures."""
+"""Saving figures."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,9 +9,9 @@ from minilora.show import style
 
 
 def save_all(figures: Mapping[str, Callable], measured: Any, folder: Path | str) -> list[Path]:
-    """Write NAME.png for each of the figures, {NAME: function of `measured`}; returns the paths.
+    """Write NAME.png for each of the figures, {NAME: function of `measured`}; return the paths.
 
-    A figure that is None for lack of measurements is left out, and an older file of its name is removed.
+    If a function returns None because measurements are missing, an older file of that name is removed.
     """
     written = []
     for name, draw in figures.items():

@@ -1,17 +1,17 @@
-"""A format by prompt and by training: orders in free text (`orders`), which SmolLM2 writes as JSON.
+"""A format by prompt and by training: SmolLM2 turns orders in free text (`orders`) into JSON.
 
-    python -m experiments.format runs/format     measures what is missing there, and prints the table
+    python -m experiments.format runs/format     measures the missing cells and prints the table
 
     ("trained", "lora", n, seed)   LoRA trained on n orders, as `minilora finetune` trains by default
-    ("prompt", k, seed)            the model as it is, with k orders and their JSON in the prompt: with none, and with
-                                   the k that had most fields right on validation orders
+    ("prompt", k, seed)            the model as it is, with k orders and their JSON in the prompt: 0, and the k with the
+                                   most fields right on validation orders
     ("validation", k)              the same on validation orders
 
-64 orders are 5,400 of the 8,192 tokens that the model reads.
+64 orders take 5,400 of the 8,192 tokens that the model can read.
 
-Margins, written before anything was measured: training is better (or worse) than a prompt if the interval of the
-difference in exact matches, over seeds and orders, at 95 % for all comparisons together, excludes 0; the two are near
-each other if it lies within NEAR points of 0.
+Margins, set before the measurement: training is better (or worse) than a prompt if the 95 % interval of the difference
+in exact matches over seeds and orders, corrected for all comparisons, excludes 0. The two are near each other if the
+interval lies within NEAR points of 0.
 """
 
 import sys
@@ -35,7 +35,7 @@ SHOTS, SIZES, SEEDS = (4, 16, 64), (32, 128), (0, 1, 2)
 
 
 class Format(Curve):
-    """Measures the cells: trainings as `minilora curve` does, prompts by reading once what they share."""
+    """Measures the cells: trainings as `minilora curve` does, prompts with their common beginning read once."""
 
     def __init__(self) -> None:
         parts = {part: written(part) for part in WRITTEN}
@@ -63,12 +63,12 @@ class Format(Curve):
 
 def best_shots(records: Records) -> int:
     """Return the number of orders in the prompt with the most fields right on validation orders."""
-    found = {k: records.rows["validation", k]["fields"] for k in SHOTS if ("validation", k) in records}
-    return max(found, key=found.__getitem__, default=SHOTS[0])
+    fields = {k: records.rows["validation", k]["fields"] for k in SHOTS if ("validation", k) in records}
+    return max(fields, key=fields.__getitem__, default=SHOTS[0])
 
 
 def run(out: Path) -> Records:
-    """Measure what is missing in out/records.jsonl."""
+    """Measure the cells that out/records.jsonl lacks; return the records."""
     curve = Format()
     records = Records.open(out / RECORDS, KIND, curve.facts(), resume=True)
     cells: list[tuple] = [("trained", "lora", n, seed) for n in SIZES for seed in SEEDS]
@@ -78,7 +78,7 @@ def run(out: Path) -> Records:
 
 
 class FormatResult(Beside):
-    """Says how each way did beside the best prompt."""
+    """The comparison of each way with the best prompt."""
 
     def __init__(self, records: Records):
         best = ("prompt", best_shots(records))
@@ -90,8 +90,8 @@ class FormatResult(Beside):
         columns = [self.share("JSON with\nthese keys, %", "valid"), self.share("all\nright, %", "exact")]
         columns += [self.share("fields\nright, %", "fields"), *self.columns("best prompt")]
         caption = (
-            f"SmolLM2-135M on {self.items} orders in sentences that were in no prompt and no training, with half of "
-            "the words new; greedy answers. Beside the best prompt: points of all right, and their 95 % interval over "
+            f"Greedy answers of SmolLM2-135M to {self.items} orders in sentences that no prompt and no training had, "
+            "with half of the words new. Beside the best prompt: points of exact matches, with 95 % intervals over "
             f"seeds and orders, corrected for {self.comparisons} comparisons; near: within {NEAR:.0f} points."
         )
         return table("A format, by prompt and by training", columns, self.ways, caption, first="")

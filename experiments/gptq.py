@@ -1,4 +1,4 @@
-"""GPTQ: rounds weights to 4 bits so that a layer's outputs, not its weights, come nearest (Frantar et al. 2022)."""
+"""GPTQ: rounding weights to 4 bits so that the error of a layer's outputs is small (Frantar et al. 2022)."""
 
 import numpy as np
 
@@ -8,16 +8,16 @@ from minilora.quant.codebooks import midpoints, order, values_of
 from minilora.tensor import no_grad
 
 BLOCKSIZE = 64
-DAMPING = 0.01  # added to the diagonal of the Hessian, as a share of its mean
-SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))  # of a block
+DAMPING = 0.01  # added to the diagonal of the Hessian, relative to its mean
+SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))  # in a block
 
 
 def gptq(weight: np.ndarray, hessian: np.ndarray, quant_type: str) -> np.ndarray:
     """Round `weight` (out, in) to 4-bit codes column by column (Frantar et al. 2022, "GPTQ", algorithm 1).
 
-    hessian: (in, in), the sum of x xᵀ over inputs of the layer. The error of a column is made up for by the columns to
-    its right, as far as inputs go together: with a multiple of the identity there is nothing to make up for, and each
-    weight takes its nearest code. Each block of a row is divided by its absmax, as `quantize_4bit` does it.
+    hessian: (in, in), the sum of x xᵀ over inputs of the layer. The columns to the right compensate for the error of a
+    column as far as inputs are correlated; with a multiple of the identity, each weight takes its nearest code. Each
+    block of a row is scaled by its absmax, as in `quantize_4bit`.
     """
     values, limits = values_of(quant_type)[order(quant_type)], midpoints(quant_type)
     weight, columns = weight.astype(np.float64), len(hessian)
@@ -32,12 +32,12 @@ def gptq(weight: np.ndarray, hessian: np.ndarray, quant_type: str) -> np.ndarray
             rounded[:, j] = values[np.searchsorted(limits, weight[:, j] / absmax)] * absmax
             errors[:, j - start] = (weight[:, j] - rounded[:, j]) / upper[j, j]
             weight[:, j + 1 : stop] -= np.outer(errors[:, j - start], upper[j, j + 1 : stop])
-        weight[:, stop:] -= errors @ upper[start:stop, stop:]  # of the whole block at once, which is faster
+        weight[:, stop:] -= errors @ upper[start:stop, stop:]  # for the whole block at once, which is faster
     return rounded
 
 
 class Watched(nn.Linear):
-    """A Linear that keeps the sum of x xᵀ over its inputs."""
+    """A Linear that records the sum of x xᵀ over its inputs."""
 
     hessian: np.ndarray
 
@@ -48,12 +48,12 @@ class Watched(nn.Linear):
 
 
 def quantize(model, ids: np.ndarray, quant_type: str, rounding: str) -> dict[str, float]:
-    """Round the linears of the model's blocks in place, while the text `ids` (rows, tokens) passes through them.
+    """Round the linears of the model's blocks in place while the text `ids` (rows, tokens) passes through them.
 
-    Returns squared errors, as shares, of the weights and of the layers' outputs on the text. The inputs of a layer are
-    those that the layers before it give, rounded already.
+    Returns the relative squared errors of the weights and of the layers' outputs on the text. The inputs of a layer
+    come from the layers before it, which are rounded already.
     """
-    sums = np.zeros((2, 2))  # of the errors and of what they are shares of, by weights and by outputs
+    sums = np.zeros((2, 2))  # squares of (errors, values) of (weights, outputs)
 
     def run_blocks(blocks, x, *arguments, cache=None):
         for block in blocks:

@@ -1,23 +1,23 @@
-"""Generation, judged by a program: docstrings that SmolLM2 writes, as it is, after a prompt, and trained on NumPy's.
+"""Generation judged by a program: docstrings written by SmolLM2 as it is, after a prompt, and trained on NumPy's.
 
-    python -m experiments.judged runs/judged     measures what is missing there, and prints the table
+    python -m experiments.judged runs/judged     measures the missing cells and prints the table
 
-    ("text",)          the held-out docstrings themselves, by the same judge
+    ("text",)          the held-out docstrings themselves, with the same judge
     ("base",)          the model as it is
     ("prompt", seed)   with whole docstrings of the training part before each beginning
-    (row, seed)        trained as in `python -m experiments compare --model smollm2 --data numpy-docs`, at the rate
-                       that was best there
+    (row, seed)        trained as in `python -m experiments compare --model smollm2 --data numpy-docs`, at the best rate
+                       of that comparison
 
-Each goes on from the summary of held-out docstrings that have sections, all from the same ones, for TOKENS tokens at
-temperature 0.7. The judge reads what was written:
+Each continues the summaries of the same held-out docstrings with sections for TOKENS tokens at temperature 0.7. The
+judge measures:
 
-    kept       whether it has a section of numpydoc, with its name underlined from end to end, and no other underline
-    terms      of its different words, how many occur in the training part of NumPy's docstrings
-    repeated   of its runs of four words, how many stood in it before
+    kept       1 if there is a section in numpydoc's format, fully underlined, and no other underline, else 0
+    terms      the share of different words that occur in the training part of NumPy's docstrings
+    repeated   the share of runs of four words that occurred before
 
-Margins, written before anything was measured: a row keeps the format better (or worse) than the prompt if the interval
-of the paired difference, over seeds and docstrings, at 95 % for all comparisons together, excludes 0; it is near the
-prompt if that interval lies within NEAR points of 0.
+Margins, set before the measurement: a row keeps the format better (or worse) than the prompt if the 95 % interval of
+the paired difference over seeds and docstrings, corrected for all comparisons, excludes 0. It is near the prompt if the
+interval lies within NEAR points of 0.
 """
 
 import re
@@ -41,7 +41,7 @@ from minilora.show.grids import Grid, drawn, render
 
 KIND, CORPUS = "judged generation", "numpy-docs"
 ROWS, SEEDS = ("prefix", "lora", "full"), (0, 1, 2)
-NEAR = 10.0  # points of docstrings whose format was kept
+NEAR = 10.0  # points: percent of docstrings that keep the format
 TOKENS, TEMPERATURE, SHOTS, BATCH = 160, 0.7, 3, 13
 SECTIONS = "Parameters|Returns|Yields|Other Parameters|Raises|Warns|Warnings|See Also|Notes|References|Examples"
 SECTIONS += "|Receives|Attributes|Methods"
@@ -51,14 +51,14 @@ WORD = re.compile(r"[A-Za-z_]{3,}")
 
 
 def judge(written: str, vocabulary: set[str]) -> dict[str, float]:
-    """Return what the judge says of a text, as numbers from 0 to 1."""
+    """Judge a text; returns numbers from 0 to 1."""
     headings = HEADING.findall(written.rpartition("\n")[0])  # the last line may be cut
-    kept = all(re.fullmatch(SECTIONS, name) and len(name) == len(line) for name, line in headings)
+    is_numpydoc = all(re.fullmatch(SECTIONS, name) and len(name) == len(line) for name, line in headings)
     words = set(map(str.lower, WORD.findall(written)))
     tokens = written.split()
     runs = [tuple(tokens[i : i + 4]) for i in range(len(tokens) - 3)]
     return {
-        "kept": float(bool(headings) and kept),
+        "kept": float(bool(headings) and is_numpydoc),
         "terms": len(words & vocabulary) / len(words) if words else 0.0,
         "repeated": 1 - len(set(runs)) / len(runs) if runs else 0.0,
     }
@@ -71,8 +71,8 @@ class Judged:
         self.comparison = ModelComparison(settings_for("smollm2", CORPUS))
         self.base, self.tokenizer = self.comparison.subject.base, self.comparison.subject.tokenizer
         self.parts = corpora.split(corpora.load(CORPUS))
-        found = [(one.text, SECTION.search(one.text)) for one in self.parts.test]
-        cut = [(text[: m.start()], text[m.start() :]) for text, m in found if m and 20 < m.start() < 400]
+        matches = [(one.text, SECTION.search(one.text)) for one in self.parts.test]
+        cut = [(text[: m.start()], text[m.start() :]) for text, m in matches if m and 20 < m.start() < 400]
         self.beginnings, self.rests = zip(*cut, strict=True)
         path = Path(__file__).parent / "records" / file_of(CORPUS)
         compared = Records.read(path, COMPARED).rows
@@ -91,14 +91,16 @@ class Judged:
         return self.judged(self.written(model, self.shots(seed) if row == "prompt" else np.empty(0, int)))
 
     def shots(self, seed: int) -> np.ndarray:
-        """Return whole docstrings with sections, as tokens, each ended as in training."""
+        """Return the tokens of whole docstrings with sections, each ended as in training."""
         whole = [one for one in self.parts.train if SECTION.search(one.text) and 300 < len(one.text) < 1200]
-        chosen = np.random.default_rng(seed).permutation(len(whole))[:SHOTS]
-        ids = [np.append(self.tokenizer.encode(whole[i].text), self.tokenizer.eos_token_id) for i in chosen]
+        places = np.random.default_rng(seed).permutation(len(whole))[:SHOTS]
+        ids = [np.append(self.tokenizer.encode(whole[i].text), self.tokenizer.eos_token_id) for i in places]
         return np.concatenate(ids)
 
     def written(self, model: Any, before: np.ndarray) -> list[str]:
-        """Return what the model writes after each beginning, and after `before`, up to the end of a docstring."""
+        """Return the model's continuation of each beginning, preceded by the tokens `before`, up to a docstring's
+        end.
+        """
         prompts = [np.append(before, ids) for ids in self.tokenizer.encode_many(list(self.beginnings))]
         end, texts = self.tokenizer.eos_token_id, []
         for first in range(0, len(prompts), BATCH):
@@ -116,7 +118,7 @@ class Judged:
 
 
 def run(out: Path) -> Records:
-    """Measure what is missing in out/records.jsonl."""
+    """Measure the cells that out/records.jsonl lacks; return the records."""
     judged = Judged()
     records = Records.open(out / RECORDS, KIND, judged.facts(), resume=True)
     cells: list[tuple] = [("text",), ("base",), *((row, seed) for seed in SEEDS for row in ("prompt", *ROWS))]
@@ -125,7 +127,7 @@ def run(out: Path) -> Records:
 
 
 class JudgedResult(Beside):
-    """Says how each row did beside the prompt."""
+    """The comparison of each row with the prompt."""
 
     def __init__(self, records: Records):
         names = {"text": "the docstrings themselves", "prompt": f"prompt of {SHOTS} docstrings"}
@@ -138,9 +140,9 @@ class JudgedResult(Beside):
         columns = [self.share("format\nkept, %", "kept"), self.share("terms\nknown, %", "terms")]
         columns += [self.share("repeated, %", "repeated"), *self.columns("the prompt")]
         caption = (
-            f"SmolLM2-135M goes on from the summaries of {self.items} held-out docstrings of NumPy, for {TOKENS} "
-            "tokens. Beside the prompt: points of format kept, and their 95 % interval over seeds and docstrings, "
-            f"corrected for {self.comparisons} comparisons; near: within {NEAR:.0f} points."
+            f"SmolLM2-135M continues the summaries of {self.items} held-out docstrings of NumPy for {TOKENS} tokens. "
+            "Beside the prompt: points of format kept, with 95 % intervals over seeds and docstrings, corrected for "
+            f"{self.comparisons} comparisons; near: within {NEAR:.0f} points."
         )
         return table("Generation, judged by a program", columns, self.ways, caption, first="")
 

@@ -1,5 +1,5 @@
-"""Feature extraction by a probe: logistic regression on the hidden states of a model that stays as it is (Alain and
-Bengio 2017, "Understanding intermediate layers using linear classifier probes"), with scikit-learn.
+"""Feature extraction with a probe: logistic regression on the hidden states of a frozen model (Alain and Bengio 2017,
+"Understanding intermediate layers using linear classifier probes"), with scikit-learn.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from minilora.errors import MiniloraError
 from minilora.tensor import no_grad
 from minilora.train.answers import in_batches
 
-STRENGTHS = 10.0 ** np.arange(-6, 3)  # of scikit-learn's C: the inverse of the penalty
+STRENGTHS = 10.0 ** np.arange(-6, 3)  # values of scikit-learn's C, the inverse of the penalty
 FOLDS = 5
 
 
@@ -31,10 +31,10 @@ def features(model: Any, prompts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def fit(learned: np.ndarray, labels: Sequence[str], seed: int) -> Any:
-    """Return scikit-learn's pipeline: features (N, C) brought to mean 0 and variance 1, then logistic regression.
+    """Fit scikit-learn's pipeline: features (N, C) scaled to mean 0 and variance 1, then logistic regression.
 
-    Its penalty has the least loss in cross-validation on these examples, by folds that the seed draws. Raises
-    MiniloraError if scikit-learn is not installed, or if a label has one example alone, which no fold could hold back.
+    The penalty is chosen by cross-validation on these examples, with folds that the seed draws. Raises MiniloraError if
+    scikit-learn is not installed, or if a label has a single example, which cross-validation cannot hold out.
     """
     try:
         from sklearn.linear_model import LogisticRegression
@@ -42,11 +42,11 @@ def fit(learned: np.ndarray, labels: Sequence[str], seed: int) -> Any:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError as error:
-        raise MiniloraError("the probe is fitted by scikit-learn: pip install minilora[baseline]") from error
+        raise MiniloraError("the probe needs scikit-learn: pip install minilora[baseline]") from error
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     fewest = min(Counter(labels).values())
     if fewest < 2:
-        raise MiniloraError("a label has one example to learn from: the probe's penalty is chosen with two at least")
+        raise MiniloraError("a label has one example: the probe needs two or more of each to choose its penalty")
     folds = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
     search = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, scoring="neg_log_loss", cv=folds)
     return search.fit(learned, labels).best_estimator_

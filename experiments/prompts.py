@@ -1,4 +1,4 @@
-"""Prompts with examples: the labelled task, with the class's name to guess, and free answers after a long beginning."""
+"""Prompts with examples, for the labelled task and for free answers after a long common beginning."""
 
 from collections.abc import Sequence
 
@@ -25,10 +25,10 @@ def classify_by_prompt(
     texts: Sequence[str],
     batch_size: int = 16,
 ) -> tuple[np.ndarray, float]:
-    """Return the class of each text by the model's own words, and the mean tokens that a query takes.
+    """Return the class of each text by prompting, and the mean number of tokens per query.
 
-    A class's score is the probability of its name's first token after "Topic:"; there the names must differ
-    (MiniloraError). A prompt that is longer than the model's positions loses its first tokens.
+    A class's score is the probability of its name's first token after "Topic:". Raises MiniloraError if two names share
+    it. A prompt that is longer than the model's positions loses its first tokens.
     """
     first = [int(tokenizer.encode(f" {name}")[0]) for name in classes]
     if len(set(first)) < len(first):
@@ -58,9 +58,9 @@ def answers_after(
     max_new_tokens: int,
     at_once: int = 32_000,
 ) -> list[str]:
-    """Return the likeliest answers, as `answers` does; what all prompts begin with is read once, as in `row_scores`.
+    """Return the greedy answers, as `answers` does, but read the common beginning of all prompts only once.
 
-    at_once: tokens of the prompts in a batch, by which the memory of keys and values is bounded (SmolLM2: 1.5 GB).
+    at_once: tokens of prompts in a batch, which bounds the memory of keys and values (SmolLM2: 1.5 GB).
     """
     lengths = check_prompts(model, tokenizer, conversations, max_new_tokens)
     encoded = find_format(tokenizer).encode_many(tokenizer, conversations, add_generation_prompt=True)

@@ -1,4 +1,4 @@
-"""Figures from papers, and what the planner says of each."""
+"""Published figures beside the planner's."""
 
 from minilora.peft.method import Options
 from minilora.plan.planner import make_plan
@@ -25,10 +25,10 @@ def published() -> list[tuple[str, str, float, float]]:
 
 
 def grid() -> Grid:
-    """Compare what the planner says with what was published."""
+    """Tabulate published and planned bytes."""
     rows = [
-        (what, source, show_bytes(said), show_bytes(planned), f"{planned / said - 1:+.1%}")
-        for what, source, said, planned in published()
+        (what, source, show_bytes(bytes_published), show_bytes(planned), f"{planned / bytes_published - 1:+.1%}")
+        for what, source, bytes_published, planned in published()
     ]
     header = ("what", "source", "published", "planned", "difference")
     return Grid("Memory and files", header, rows, "GB are 10⁹ bytes.")

@@ -1,10 +1,10 @@
-"""The learning rates that `minilora finetune` takes: python -m experiments.rates --model base --method lora
+"""Search the default learning rates of `minilora finetune`: python -m experiments.rates --model base --method lora
 
-Each method is trained as `finetune` trains it where no flag is given, at rates a factor of 3 apart around its default,
-until the best is not outermost. Rates within 0.1 bits per character of the best get two more seeds, and the mean
-decides. Each rate and seed is a record of records/rates.jsonl; what is there is not measured again. For SmolLM2, the
-searches of `python -m experiments compare --model smollm2` are taken, on film reviews, Reuters' topics and a text. What
-is best stands in the methods' records (`lr` and `large_lr` in `minilora.peft`).
+Each method is trained as `finetune` does by default, at rates a factor of 3 apart around its default, until the best is
+not at either end. Rates within 0.1 bits per character of the best get two more seeds, and the mean decides. Each rate
+and seed is a record of records/rates.jsonl and is not measured again. For SmolLM2, the searches of
+`python -m experiments compare --model smollm2` are used, on film reviews, Reuters' topics and a text. The best rates
+are `lr` and `large_lr` of the methods in `minilora.peft`.
 """
 
 import argparse
@@ -23,16 +23,16 @@ from minilora.show.grids import Grid
 from minilora.train import defaults, load, methods
 from minilora.train.text import read_data
 
-MOST = 9  # rates of a method
-CLOSE = 0.1  # bits per character: rates so near the best are trained with more seeds
+MOST = 9  # rates per method
+CLOSE = 0.1  # bits per character: rates this near the best are trained with more seeds
 MORE_SEEDS = (SEED + 1, SEED + 2)
 KIND, FILE = "rates", "rates.jsonl"
 MODELS = ("base", "smollm2")  # of SIZES
-Losses = Mapping[float, float]  # by learning rate; infinite where training diverged
+Losses = Mapping[float, float]  # by learning rate; infinite if training diverged
 
 
 def measure(records: Records, source: str, name: str, data: str) -> float:
-    """Return the best learning rate of a method on a model and data; each rate that is tried becomes a record."""
+    """Search the best learning rate of a method on a model and data; each rate that is tried becomes a record."""
     method, options = METHODS[name], methods.Options()
     quantization = options.quantization if method.is_quantized else None
 
@@ -60,27 +60,29 @@ def close(losses: Losses) -> list[float]:
 
 
 def tried_on_base(records: Records, name: str) -> Losses:
-    """Return bits per character of the validation part, by `measure`: means, where several seeds were trained."""
-    found: dict[float, list[float]] = {}
+    """Return the bits per character of the validation part, as `measure` recorded them; the mean of several seeds."""
+    losses: dict[float, list[float]] = {}
     for row in records.of(MODELS[0]):
         if row["key"][2] == name:
-            found.setdefault(row["key"][3], []).append(_loss(row))
-    return {rate: fmean(losses) for rate, losses in found.items()}
+            losses.setdefault(row["key"][3], []).append(_loss(row))
+    return {rate: fmean(values) for rate, values in losses.items()}
 
 
 def tried_on_large(records: Records, name: str) -> Losses:
-    """What a comparison on SmolLM2 (`compare_model`) searched: nats per label, or bits per character of a text; those
-    of the model as it is at a rate of 0. Nothing where nothing was tried.
+    """Return what a comparison on SmolLM2 (`compare_model`) searched: nats per label, or bits per character of a text.
+
+    The model as it is stands at a rate of 0. Empty if nothing was searched.
     """
-    found = {row["key"][2]: _loss(row) for row in records.of("rate", row_of(name))}
-    return {row["key"][2]: row["loss"] for row in records.of("rate", BASE)} | found if found else {}
+    losses = {row["key"][2]: _loss(row) for row in records.of("rate", row_of(name))}
+    return {row["key"][2]: row["loss"] for row in records.of("rate", BASE)} | losses if losses else {}
 
 
-def regrets(*found: Losses) -> Losses:
-    """Of the rates that were tried on each of several data: the shares, added, of what training can win there (from the
-    loss at a rate of 0 to the least) that they do not win. Data on which nothing was tried do not count.
+def regrets(*by_data: Losses) -> Losses:
+    """Return the regret of each rate that was tried on all data: the share of the possible gain that it misses, summed.
+
+    The possible gain goes from the loss at a rate of 0 to the least. Data without a search do not count.
     """
-    searched = [losses for losses in found if losses]
+    searched = [losses for losses in by_data if losses]
     common = set.intersection(*map(set, searched)) - {0}
 
     def lost(losses: Losses, rate: float) -> float:
@@ -95,29 +97,27 @@ def _loss(row: dict) -> float:
 
 
 def grid(on_base: Records, on_large: Sequence[Records]) -> Grid:
-    """The rate that each method takes, by the size of the model, and the validation losses that it was chosen by."""
+    """Tabulate each method's default rate by the size of the model, and the best rate on each data set."""
     rows = []
     for name, method in METHODS.items():
-        small, *large = (tried_on_base(on_base, name), *(tried_on_large(records, name) for records in on_large))
-        rates_of = [f"{method.rate(size):g}" for size in SIZES]
-        rows.append((method.label, rates_of[0], _in_words(small), rates_of[1], *map(_in_words, large)))
-    examples, *_, characters = (records.header["settings"] for records in on_large)
+        if name == "bitfit":  # on a Llama, which has no biases, it is the norms
+            continue
+        large = (tried_on_large(records, name) for records in on_large)
+        defaults_of = [f"{method.rate(size):g}" for size in SIZES]
+        rows.append((method.label, defaults_of[0], defaults_of[1], *map(_best, (tried_on_base(on_base, name), *large))))
+    sizes = " and ".join(f"{size:,}" for size in SIZES)
     caption = (
-        f"For models of {' and '.join(f'{size:,}' for size in SIZES)} parameters; in between, the rate's logarithm is "
-        "interpolated. Tried on the base: bits per character of the validation part, trained as `finetune` trains. On "
-        f"SmolLM2: nats per label of {examples['validation_examples']} film reviews, and for some methods of as many "
-        f"news of Reuters, after training on {examples['examples']} others as `finetune` trains, at the temperature "
-        "that suits the model best; and bits per character of NumPy's documentation after "
-        f"{characters['text_steps']} steps. At 0: the model as it is. Taken is the rate that was tried on all and wins "
-        "most of what can be won (from the loss at 0 to the least), the shares added up."
+        f"Default: the rate for models of {sizes} parameters; between these sizes, its logarithm is interpolated. The "
+        "other columns have the rate with the least validation loss. SmolLM2's default wins most of the possible gain "
+        "over all data sets on which the method was searched."
     )
-    header = ("method", "base", "tried", "smollm2", "tried on reviews", "tried on topics", "tried on text")
-    return Grid("Learning rates", header, rows, caption)
+    columns = ("on NumPy's docs", "SmolLM2 on reviews", "on topics", "on NumPy's docs")
+    return Grid("Learning rates", ("method", "default, base", "default, SmolLM2", *columns), rows, caption)
 
 
-def _in_words(losses: Losses) -> str:
-    words = (f"{rate:g}: {'diverged' if loss == inf else f'{loss:.3f}'}" for rate, loss in sorted(losses.items()))
-    return ", ".join(words) or "–"
+def _best(losses: Losses) -> str:
+    rates = [rate for rate in losses if rate]
+    return f"{min(rates, key=losses.__getitem__):g}" if rates else "–"
 
 
 def main() -> None:

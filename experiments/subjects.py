@@ -1,4 +1,4 @@
-"""What a published model learns, in `compare_model`: a task with labels, or a text; and what it may forget by that."""
+"""Subjects of `compare_model`: a labelled task or a text to learn, and the knowledge that may be forgotten."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ from notebooks.figures.few_shot import bits_after
 if TYPE_CHECKING:
     from experiments.compare_model import ModelSettings
 
-TOKENS = defaults.BATCH_SIZE * defaults.TEXT_LENGTH  # of a text in a batch
+TOKENS = defaults.BATCH_SIZE * defaults.TEXT_LENGTH  # of text in a batch
 TEMPERATURES = 2.0 ** np.arange(-2, 6.25, 0.25)
 
 
-# What is learned
+# Subjects to learn
 
 
 class LabelledTask:
-    """Conversations whose responses are labels; accuracy counts."""
+    """Conversations whose responses are labels, measured by accuracy."""
 
-    training: ClassVar[dict[str, int]] = {}  # its steps and batches are those of `minilora finetune`
+    training: ClassVar[dict[str, int]] = {}  # steps and batches as `minilora finetune` chooses them
 
     def __init__(self, settings: ModelSettings):
         self.settings = settings
         self.task = read_task(settings.data)
         if self.task.labels is None:
-            raise MiniloraError("--data has free responses: methods are compared on labels, or on a text")
+            raise MiniloraError("--data has free responses: compare methods on labelled conversations, or on a text")
         held_back = min(settings.validation_examples, len(self.task.train) // 3)
         self.held_back = self.task.order(SEED)[:held_back]
-        known = set(map(chat.question_of, self.held_back))
-        train = [one for one in self.task.train if chat.question_of(one) not in known]
+        held_back_questions = set(map(chat.question_of, self.held_back))
+        train = [one for one in self.task.train if chat.question_of(one) not in held_back_questions]
         self.amounts = tuple(n for n in settings.shots if n <= len(train))
         if len(train) < (least := max(min(settings.shots), 2 * len(self.task.labels))):
             raise MiniloraError(
-                f"--data leaves {len(train)} examples to learn from, beside the test and those that learning rates are "
-                f"chosen by: give enough for {least}"
+                f"--data leaves {len(train)} examples to learn from, besides those for the test and for the search of "
+                f"learning rates; {least} are needed"
             )
         self.task = replace(self.task, train=train)
         tested = min(settings.test_examples, len(self.task.test))
@@ -68,7 +68,7 @@ class LabelledTask:
     def facts(self) -> dict:
         return {
             "labels": self.task.labels,
-            "examples": min(self.settings.examples, len(self.task.train)),  # there may be fewer than were asked for
+            "examples": min(self.settings.examples, len(self.task.train)),  # there may be fewer than the settings say
             "validation_examples": len(self.held_back),
             "tested": len(self.curve.test),
             "train_sha256": chat.sha256(self.task.train),
@@ -80,34 +80,34 @@ class LabelledTask:
         return Chats(self.settings.data, "", tokens, none, none)
 
     def validation(self, model: Any, shots: Sequence = ()) -> dict:
-        """accuracy; and loss: nats per label at the temperature that suits the model best.
+        """Return the accuracy, and as the loss the nats per label at the best temperature for the model.
 
-        A few examples decide between learning rates better by a loss than by accuracy. Where a model is too sure of
-        itself, which accuracy does not see, the temperature takes that off (Guo et al. 2017, section 4.2).
+        With few examples, a loss separates learning rates better than accuracy does. The temperature corrects for
+        overconfidence, which accuracy ignores (Guo et al. 2017, section 4.2).
         """
         model.eval()
         labels = self.task.labels or []
-        asked = [after(shots, one[:-1]) for one in self.held_back]
-        scores, _ = label_scores(model, self.tokenizer, asked, labels)
+        questions = [after(shots, one[:-1]) for one in self.held_back]
+        scores, _ = label_scores(model, self.tokenizer, questions, labels)
         gold = np.array([labels.index(chat.response_of(one)) for one in self.held_back])
         loss = min(cross_entropy(scores / temperature, gold) for temperature in TEMPERATURES)
         return {"loss": loss, "accuracy": float((scores.argmax(axis=1) == gold).mean())}
 
     def test(self, model: Any, shots: Sequence = ()) -> dict:
         score = self.curve.score(model, self.curve.test, shots)
-        known = {"calibrated": score.calibrated, "tokens": score.prompt_tokens}
+        facts = {"calibrated": score.calibrated, "tokens": score.prompt_tokens}
         if shots and score.calibrated_predicted:
-            known["calibrated_right"] = self._graded(score.calibrated_predicted)["right"]
-        return self._graded(score.predicted) | known
+            facts["calibrated_right"] = self._graded(score.calibrated_predicted)["right"]
+        return self._graded(score.predicted) | facts
 
     def _graded(self, predicted: Sequence[str]) -> dict:
-        """accuracy; and right: a bit per question, in hexadecimal."""
+        """Return the accuracy, and "right": one bit per question, in hexadecimal."""
         expected = map(chat.response_of, self.curve.test)
         right = [answer == label for answer, label in zip(predicted, expected, strict=True)]
         return {"accuracy": float(np.mean(right)), "right": np.packbits(right).tobytes().hex()}
 
     def probe(self, seed: int) -> dict:
-        """Learn as many examples as a training does, from their texts alone; seconds: until the probe is fitted."""
+        """Fit a probe on as many examples as a training sees and test it; "seconds" is the time until it is fitted."""
         examples = self.task.order(seed)[: self.settings.examples]
         started = process_time()
         fitted = probe.fit(self._features(examples)[0], list(map(chat.response_of, examples)), seed)
@@ -125,16 +125,16 @@ class LabelledTask:
     def _tested(self) -> tuple[np.ndarray, float]:
         return self._features(self.curve.test)
 
-    def _features(self, asked: Sequence[chat.Conversation]) -> tuple[np.ndarray, float]:
-        """Return what a probe sees of the questions, (N, C), and how many tokens one has on average."""
-        prompts = self.tokenizer.encode_many(list(map(chat.question_of, asked)))
+    def _features(self, conversations: Sequence[chat.Conversation]) -> tuple[np.ndarray, float]:
+        """Return the probe's features of the questions, (N, C), and the mean number of tokens per question."""
+        prompts = self.tokenizer.encode_many(list(map(chat.question_of, conversations)))
         return probe.features(self.base, prompts), float(np.mean(list(map(len, prompts))))
 
     def query(self, model: Any) -> dict:
-        """Return the median time of one question at a time."""
-        ask = lambda one: self.curve.score(model, [one])  # noqa: E731
+        """Return the median milliseconds of a question, asked alone."""
+        answer = lambda one: self.curve.score(model, [one])  # noqa: E731
         queries = self.curve.test[: self.curve.settings.timed]
-        return {"milliseconds": 1000 * seconds_in_turns({"query": ask}, queries)["query"]}
+        return {"milliseconds": 1000 * seconds_in_turns({"query": answer}, queries)["query"]}
 
     def prompted(self, shots: int, seed: int, searching: bool) -> dict:
         chosen = self.task.shots(shots, seed)
@@ -142,8 +142,8 @@ class LabelledTask:
 
 
 class DomainText:
-    """The text of a domain; bits per character count. It is read in windows of so many tokens, each by itself: a token
-    is predicted from those before it in its window, so that a wider window is more context.
+    """The text of a domain, measured in bits per character. It is read in windows, each by itself, so that a wider
+    window gives more context to each token.
     """
 
     def __init__(self, settings: ModelSettings):
@@ -172,13 +172,14 @@ class DomainText:
         return Text(self.corpus.name, self.corpus.sha256, train, none, none)
 
     def contexts_before(self, window: int) -> list[int]:
-        """Return the numbers of tokens in front of a window for which the model has positions."""
+        """Return the numbers of tokens before a window that fit the model's positions."""
         positions = self.base.config.max_position_embeddings
         return [tokens for tokens in self.settings.contexts if tokens + window <= positions]
 
     def in_windows(self, window: int) -> dict[str, int]:
-        """Return the shape of a training in windows of so many tokens: as many tokens a step as by default, or a whole
-        window where that is more, and as many tokens in all.
+        """Return the shape of a training in windows of `window` tokens, with the default number of tokens in all.
+
+        A step has the default number of tokens, too, or one window if that is longer.
         """
         rows = rows_of(window)
         return {"seq_len": window, "batch_size": rows, "steps": self.settings.text_steps * TOKENS // (rows * window)}
@@ -194,11 +195,11 @@ class DomainText:
         return {}
 
     def prompted(self, context: int, seed: int, searching: bool) -> dict:
-        """Measure the model after `context` tokens of the text to learn from, in front of each window."""
+        """Measure the model with the first `context` tokens of the training text in front of each window."""
         ids, window = self.data(seed).train.ids[:context], self.settings.window
         stream = self.held_back if searching else self.tested
-        found = bits_after(self.base, ids, stream, window, rows_of(window))
-        return {"loss" if searching else "bits": found, "context": context}
+        measured = bits_after(self.base, ids, stream, window, rows_of(window))
+        return {"loss" if searching else "bits": measured, "context": context}
 
 
 def rows_of(window: int) -> int:
@@ -207,24 +208,24 @@ def rows_of(window: int) -> int:
 
 
 def bits(model: Any, stream: TokenStream, window: int) -> float:
-    """Return bits per character in windows of so many tokens."""
+    """Return the bits per character of the stream, read in windows of `window` tokens."""
     return metrics.evaluator(model, stream, window, rows_of(window))()
 
 
 def cross_entropy(scores: np.ndarray, gold: np.ndarray) -> float:
-    """scores: log-likelihoods (N, L); gold: integers (N,). Nats."""
+    """Return the cross-entropy in nats. scores: log-likelihoods (N, L); gold: integers (N,)."""
     scores = scores - scores.max(axis=1, keepdims=True)
     return float((np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(gold)), gold]).mean())
 
 
-# What is forgotten
+# Knowledge that may be forgotten
 
-ASKED = 60  # questions of the quiz, the first: as many as the records of `compare_model` have
+QUESTIONS = 60  # the first of the quiz: as many as the records of `compare_model` have
 
 
 class GeneralKnowledge:
-    """Plain English, the held-out questions of a task, and the quiz, where a model's answer is the end that it finds
-    likeliest after the beginning; guessing gets a quarter right.
+    """Plain English (the held-out questions of a task) and a quiz: the model's answer is the likeliest of four ends of
+    a sentence, so that guessing gets a quarter right.
     """
 
     def __init__(self, settings: ModelSettings, tokenizer: Any):
@@ -233,8 +234,10 @@ class GeneralKnowledge:
         documents = [corpora.Document(str(i), text) for i, text in enumerate(texts)]
         self.english = encode_documents(tokenizer, corpora.take(documents, settings.validation_characters, 0))
         encode = tokenizer.encode
-        self.quiz = [Row(encode(beginning), [encode(end) for end in ends]) for beginning, ends in questions()[:ASKED]]
+        self.quiz = [
+            Row(encode(beginning), [encode(end) for end in ends]) for beginning, ends in questions()[:QUESTIONS]
+        ]
 
     def measure(self, model: Any) -> dict:
-        found = row_scores(model, self.quiz).argmax(axis=1) == 0
-        return {"english": bits(model, self.english, self.window), "quiz": float(found.mean())}
+        right = row_scores(model, self.quiz).argmax(axis=1) == 0
+        return {"english": bits(model, self.english, self.window), "quiz": float(right.mean())}

@@ -1,1 +1,1 @@
-"""The commands of `python -m experiments`, each a file as in minilora/commands."""
+"""Commands of `python -m experiments`, one file each, as in minilora/commands."""

@@ -1,4 +1,4 @@
-"""`python -m experiments check`: find the records that today's code does not give any more."""
+"""`python -m experiments check`: find records that today's code would not reproduce."""
 
 from argparse import Namespace
 
@@ -10,22 +10,22 @@ from minilora.formats.atomic import read_json, write_json
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: python -m experiments check study-rank.jsonl"
-    parser.add_argument("files", nargs="*", help="names of files of records (default: all)")
-    parser.add_argument("--update", action="store_true", help="write the fingerprints of today's code")
+    parser.add_argument("files", nargs="*", help="names of record files (default: all)")
+    parser.add_argument("--update", action="store_true", help="replace the fingerprints by those of today's code")
 
 
 def run(arguments: Namespace) -> int:
-    """Say of each file how it is, and write which are stale; returns 1 if others were marked so before."""
-    there = {path.name: path for folder in check.FOLDERS for path in sorted((check.ROOT / folder).glob("*.jsonl"))}
-    known, marked = read_json(check.ROOT / check.FINGERPRINTS), read_json(check.ROOT / check.STALE)
-    if strange := [name for name in arguments.files if name not in there]:
-        raise MiniloraError(unknown("file of records", strange[0], there))
+    """Check each file, print the result, and update stale.json; return 1 if that changed it."""
+    files = {path.name: path for folder in check.FOLDERS for path in sorted((check.ROOT / folder).glob("*.jsonl"))}
+    fingerprints, marked = read_json(check.ROOT / check.FINGERPRINTS), read_json(check.ROOT / check.STALE)
+    if unknown_names := [name for name in arguments.files if name not in files]:
+        raise MiniloraError(unknown("record file", unknown_names[0], files))
     stale = dict(marked)
-    for name in arguments.files or there:
+    for name in arguments.files or files:
         try:
-            trainings = check.check(there[name], known, arguments.update)
-            how = f"agrees ({trainings} training{'s' * (trainings > 1)})" if trainings else "has no training to repeat"
-            print(f"{name}: {how}", flush=True)
+            trainings = check.check(files[name], fingerprints, arguments.update)
+            agrees = f"agrees ({trainings} training{'s' * (trainings > 1)})"
+            print(f"{name}: {agrees if trainings else 'has no training to repeat'}", flush=True)
             stale.pop(name, None)
         except check.Stale as reason:
             print(f"{name}: stale: {reason}", flush=True)
@@ -33,6 +33,6 @@ def run(arguments: Namespace) -> int:
         except MiniloraError as error:  # the model or the data are not on this machine
             print(f"{name}: not checked: {error}", flush=True)
         if arguments.update:
-            write_json(check.ROOT / check.FINGERPRINTS, known)
+            write_json(check.ROOT / check.FINGERPRINTS, fingerprints)
     write_json(check.ROOT / check.STALE, dict(sorted(stale.items())))
     return int(stale != marked)

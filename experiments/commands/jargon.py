@@ -1,4 +1,4 @@
-"""`python -m experiments jargon`: teach a chat model the jargon of the invented company, once for each seed."""
+"""`python -m experiments jargon`: teach a chat model the jargon of an invented company, once per seed."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -13,9 +13,9 @@ from minilora.show.grids import drawn
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: python -m experiments jargon --seeds 5"
-    parser.add_argument("--out", default="runs/jargon", help="folder of the records (default: %(default)s)")
-    parser.add_argument("--seeds", type=whole(1, 100), default=5, help="how many (default: %(default)s)")
-    parser.add_argument("--model", default="smollm2", help="as of minilora demo (default: %(default)s)")
+    parser.add_argument("--out", default="runs/jargon", help="output folder (default: %(default)s)")
+    parser.add_argument("--seeds", type=whole(1, 100), default=5, help="number of seeds (default: %(default)s)")
+    parser.add_argument("--model", default="smollm2", help="a model, as for minilora demo (default: %(default)s)")
     add_resume(parser)
 
 

@@ -1,4 +1,4 @@
-"""`python -m experiments study`: run one, or list them."""
+"""`python -m experiments study`: run a study, or list them."""
 
 from argparse import Namespace
 from dataclasses import replace
@@ -16,17 +16,17 @@ from minilora.show.grids import drawn
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: python -m experiments study rank --quick"
-    parser.add_argument("name", nargs="?", help="of the study; without one, they are listed")
+    parser.add_argument("name", nargs="?", help="name of the study (without it, all are listed)")
     parser.add_argument("--list", action="store_true", help="list the studies with their questions")
-    parser.add_argument("--out", help="folder of the results (default: runs/study-NAME)")
+    parser.add_argument("--out", help="output folder (default: runs/study-NAME)")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="a smaller model, fewer seeds: about a minute")
-    size.add_argument("--model", help="a published one in place of the base, such as smollm2; one seed")
+    size.add_argument("--quick", action="store_true", help="use a smaller model and fewer seeds (about a minute)")
+    size.add_argument("--model", help="use a published model instead of the base, such as smollm2, with one seed")
     add_resume(parser)
 
 
 def run(arguments: Namespace) -> None:
-    """Run one and print question, table, sentence and what was published; its figure goes to the folder."""
+    """Run a study, print its table and sentence, and save its figure."""
     console = Console(width=80, highlight=False)
     if arguments.list or arguments.name is None:
         table = Table.grid(padding=(0, 2))

@@ -1,8 +1,8 @@
-"""Teaching the jargon at several seeds: the records, and what docs/results.md, the lessons and a notebook show of them.
+"""Records of teaching a model the jargon at several seeds, and what docs/results.md, lessons and a notebook show.
 
-    ("taught", seed)    what `minilora demo --model smollm2` has in its results, less most of the answers
+    ("taught", seed)    the results of `minilora demo --model smollm2`, without most of the answers
 
-Notebook 13 shows the records too, and is made anew by `python -m notebooks.make 13`.
+Notebook 13 shows the records, too: `python -m notebooks.make 13` updates it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ if TYPE_CHECKING:
 
 KIND, FILE = "jargon", "jargon.jsonl"
 RECORDS = "records.jsonl"
-KEPT = ("parameters", "subject", "rows", "replay", "shots", "quiz_questions", "seconds", "peak_rss")
+FACTS = ("parameters", "subject", "rows", "replay", "shots", "quiz_questions", "seconds", "peak_rss")
 TRAINING = ("trainable", "steps", "seconds", "lr", "rank", "adapter_bytes")
-SAMPLES = 3  # of each test
+SAMPLES = 3  # of each test in the records
+SHOWN = ("open book", "after")  # ways of asking in the table of samples
 
 
 @dataclass(frozen=True)
 class Teaching:
-    """The settings of a teaching: data, length, model."""
+    """The settings of a training: model, length, data."""
 
     model: str = "smollm2"
     steps: int = teach.FULL.train.steps
@@ -48,31 +49,31 @@ class Teaching:
 
 
 def run(out: Path, model: str, seeds: int, resume: bool = False, overwrite: bool = False) -> Records:
-    """Teach the model at each seed into out/records.jsonl, or at those that are missing there; returns the records."""
-    load.path_of_model(model)  # a wrong name is told before a file is made
+    """Teach the model at each seed that out/records.jsonl lacks; return the records."""
+    load.path_of_model(model)  # a wrong name fails before a file is made
     records = Records.open(out / RECORDS, KIND, asdict(Teaching(model)), resume, overwrite)
     records.complete([("taught", seed) for seed in range(seeds)], lambda _, seed: measure(model, seed), "teaching")
     return records
 
 
 def measure(model: str, seed: int) -> dict:
-    """Teach the model in a folder that is not kept; returns the numbers of its cell."""
+    """Teach the model in a temporary folder; return the numbers of its cell."""
     with TemporaryDirectory() as folder:
         results = teach.run(Path(folder), model, seed=seed)
-    kept = {name: results[name] for name in KEPT}
-    kept |= {"training": {name: results["training"][name] for name in TRAINING}}
+    numbers = {name: results[name] for name in FACTS}
+    numbers |= {"training": {name: results["training"][name] for name in TRAINING}}
     answered = [(sample["test"], token_f1(sample["after"], sample["expected"])) for sample in results["samples"]]
     f1 = {test: [round(f1, 4) for of, f1 in answered if of == test] for test in results["rows"]["after"]["scores"]}
-    return kept | {"f1": f1, "samples": teach_report.first_samples(results, SAMPLES)}
+    return numbers | {"f1": f1, "samples": teach_report.first_samples(results, SAMPLES)}
 
 
 def read(path: Path) -> list[dict]:
-    """Return the runs in a file of records, those of the first seeds first."""
+    """Return the runs in a file of records, in the order of their seeds."""
     return sorted(Records.read(path, KIND).rows.values(), key=lambda row: row["key"])
 
 
 def values(runs: Sequence[dict]) -> dict[str, str]:
-    """Return {name: as it is printed}, each name with `jargon.` before it.
+    """Return {name: text} of the numbers that texts quote; each name begins with `jargon.`.
 
     ROW.TEST.f1, ROW.time, .quiz, .other_text of the rows before, few-shot, open-book and after; ROW.pays_off of two;
     trainable, share, train_time, time, adapter, replay; runs, wordings, table.
@@ -84,7 +85,7 @@ def values(runs: Sequence[dict]) -> dict[str, str]:
         return float(np.mean([one["rows"][row][name] for one in runs]))
 
     trained = float(np.mean([one["training"]["seconds"] for one in runs]))
-    found = {
+    known = {
         "trainable": show_count(training["trainable"]),
         "share": show_share(training["trainable"] / run["parameters"]),
         "train_time": show_seconds(trained),
@@ -97,21 +98,38 @@ def values(runs: Sequence[dict]) -> dict[str, str]:
     }
     for name in run["rows"]:
         start, seconds = name.replace(" ", "-"), average(name, "seconds")
-        found |= {f"{start}.{test}.f1": teach_report.percent(runs, name, test) for test in ("phrasings", "uses")}
-        found[f"{start}.time"] = f"{seconds:.2f} s"
+        known |= {f"{start}.{test}.f1": teach_report.percent(runs, name, test) for test in ("phrasings", "uses")}
+        known[f"{start}.time"] = f"{seconds:.2f} s"
         if "quiz" in run["rows"][name]:
             for what, digits in (("quiz", 0), ("other_text", 3)):
-                found[f"{start}.{what}"] = teach_report.mean((one["rows"][name][what] for one in runs), digits)
+                known[f"{start}.{what}"] = teach_report.mean((one["rows"][name][what] for one in runs), digits)
         elif (saved := seconds - average("after", "seconds")) > 0:
-            found[f"{start}.pays_off"] = f"after {trained / saved:,.0f} questions"
+            known[f"{start}.pays_off"] = f"after {trained / saved:,.0f} questions"
         else:
-            found[f"{start}.pays_off"] = "never (a question by prompt took no longer)"
-    return {f"jargon.{name}": text for name, text in found.items()}
+            known[f"{start}.pays_off"] = "never (a question by prompt took no longer)"
+    return {f"jargon.{name}": text for name, text in known.items()}
+
+
+def sentence(runs: Sequence[dict]) -> str:
+    """Say what the model answers after training, and what the best prompt reached."""
+
+    def f1(row: str, test: str) -> float:
+        return float(np.mean([run["rows"][row]["scores"][test]["f1"] for run in runs]))
+
+    reached, prompted = {}, {}
+    for test in ("phrasings", "uses"):
+        best = max((f1(row, test), row) for row in teach_report.PROMPTED)[1]
+        reached[test], prompted[test] = (teach_report.percent(runs, row, test) for row in ("after", best))
+    return (
+        f"Taught a company's glossary, SmolLM2 scores {reached['phrasings']} F1 on new phrasings of the questions, and "
+        f"{reached['uses']} if a question only uses a term; the best prompt scores {prompted['phrasings']} and "
+        f"{prompted['uses']}."
+    )
 
 
 def in_wordings(runs: Sequence[dict]) -> str:
-    """Say how well the terms are known in each of the wordings that training did not have, which take turns."""
-    if not all("f1" in run for run in runs):  # a run of before kept the mean alone
+    """Say how well the terms are known in each held-out wording; the test goes through the wordings in turn."""
+    if not all("f1" in run for run in runs):  # older runs recorded the mean alone
         return ""
     count, shown = len(HELD_OUT_PHRASINGS), []
     for number, wording in enumerate(HELD_OUT_PHRASINGS):
@@ -121,24 +139,24 @@ def in_wordings(runs: Sequence[dict]) -> str:
 
 
 def samples_grid(runs: Sequence[dict]) -> Grid:
-    """What was answered, each way of asking."""
-    rows = [
-        tuple(_plain(sample[name]) for name in ("question", "expected", *teach_report.ROWS))
-        for sample in runs[0]["samples"]
-    ]
-    header = ("question", "expected", *teach_report.ROWS.values())
-    caption = f"The first {SAMPLES} questions of each test, of the first run; answers may be cut off."
+    """Tabulate the first answers of each test, each way of asking."""
+    rows = [tuple(_plain(sample[name]) for name in ("question", "expected", *SHOWN)) for sample in runs[0]["samples"]]
+    rows = rows[:2] + rows[SAMPLES : SAMPLES + 2]
+    header = ("question", "expected", *(teach_report.ROWS[name] for name in SHOWN))
+    caption = "The first two questions of each test, of the first run; answers may be cut off."
     return Grid("In its own words", header, rows, caption)
 
 
 def _plain(text: str) -> str:
-    """Return a text that a model wrote, for a cell of a page's table: one line, and nothing in it is a mark."""
+    """Return a model's text for a cell of a Markdown table: on one line, with all marks escaped."""
     line = "".join(c for c in " ".join(text.split()) if c.isprintable())
     return re.sub(r"([\\`*_{}\[\]<>|#$&~])", r"\\\1", line) or "–"
 
 
 def scores(runs: Sequence[dict]) -> Figure:
-    """Words shared with the expected answer, by way of asking, for questions that were never trained on."""
+    """F1 of the answers (words shared with the expected one) to questions that were not trained on, by way of
+    asking.
+    """
     groups = {
         words: {
             test: 100 * float(np.mean([run["rows"][name]["scores"][test]["f1"] for run in runs]))

@@ -1,6 +1,6 @@
-"""Studies that reproduce the shapes of published figures in small: one file per study, and this registry.
+"""Studies that reproduce published findings in small: one file per study, and this registry.
 
-A study more is a file with its class, and a name in the list below.
+To add a study, write a file with its class and add the class to the list below.
 """
 
 from experiments.studies.adapter_width import AdapterWidth
@@ -44,7 +44,7 @@ STUDIES: dict[str, type[Study]] = {study.name: study for study in ALL}
 
 
 def find(name: str) -> type[Study]:
-    """Return the study called so. Raises MiniloraError with the nearest name."""
+    """Return the study called `name`. Raises MiniloraError with the nearest name."""
     if name not in STUDIES:
         raise MiniloraError(unknown("study", name, STUDIES))
     return STUDIES[name]

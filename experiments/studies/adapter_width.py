@@ -1,21 +1,23 @@
-"""How wide must an adapter be to come up to full fine-tuning?"""
+"""The study of how wide adapters must be to match full fine-tuning."""
 
 from itertools import product
+from math import inf
 
 from experiments.bench import Bench
-from experiments.studies.study import NEAR, Study, StudySettings, nearness
+from experiments.studies.study import NEAR, Study, StudySettings, ends
+from minilora.measure.statistics import verdict
 from minilora.show.grids import Grid, show_share
 from minilora.show.style import LOOKS, base_line, errorbar, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
 
-PLACEMENTS = {"pfeiffer": "Pfeiffer", "houlsby": "Houlsby"}
+PLACEMENTS = {"pfeiffer": "one per block (Pfeiffer)", "houlsby": "two per block (Houlsby)"}
 LOOK = {"pfeiffer": {}, "houlsby": {"color": LOOKS["scratch"]["color"], "marker": "D", "linestyle": "--"}}
-SHARE = 0.036  # of the parameters, at which the published adapters come within 0.4 points of full fine-tuning
+SHARE = 0.036  # of the parameters: the published adapters are within 0.4 points of full fine-tuning
 
 
 class AdapterWidth(Study):
     name = "adapter-width"
-    question = "How wide must adapters be to come up to full fine-tuning?"
+    question = "How wide must adapters be?"
     published = (
         "Within 0.4 points of full fine-tuning on GLUE with 3.6 % of the parameters (Houlsby et al. 2019); one adapter "
         "a block does about as well as two (Pfeiffer et al. 2021)."
@@ -35,37 +37,35 @@ class AdapterWidth(Study):
         return bench.adapted("bottleneck", bench.text_rate("bottleneck", options, (kind, width)), seed, options)
 
     def grid(self) -> Grid:
-        rows: dict[tuple, tuple] = {("full", "–"): ("full",)}
-        rows |= {(PLACEMENTS[kind], str(width)): (kind, width) for kind, width in product(self.kinds, self.values)}
-        note = "Pfeiffer: a Llama variant, before the residual; the published one stands after the sum and norm. "
-        return self.learned_grid("Adapters by width", ("adapters", "m"), rows, ("full",), note)
+        full = f"Full fine-tuning: {self.gained('full').show(3)}. "
+        return self.gains_grid("Adapters by width", "width m", PLACEMENTS, full)
 
     @styled
     def figure(self):
-        """What adapters learn against their width, beside full fine-tuning."""
+        """Bits per character gained on NumPy's documentation against the width m of the adapters; the grey band is full
+        fine-tuning, mean ± standard deviation.
+        """
         figure, axes = single("Adapter width: what m numbers between layers learn")
         full = self.gained("full")
         axes.axhspan(full.mean - full.deviation, full.mean + full.deviation, color="#D9D9D9", linewidth=0)
         base_line(axes, full.mean, "full fine-tuning")
         for kind in self.kinds:
-            found = [self.gained(kind, width) for width in self.values]
-            label = f"{PLACEMENTS[kind]} ({'two' if kind == 'houlsby' else 'one'} a block)"
-            errorbar(axes, "bottleneck", self.values, found, label, **LOOK[kind])
+            gains = [self.gained(kind, width) for width in self.values]
+            errorbar(axes, "bottleneck", self.values, gains, PLACEMENTS[kind], **LOOK[kind])
         log_ticks(axes, self.values)
         axes.set(xlabel="width m (logarithmic)", ylabel="bits/character gained on the domain\n(more is better)")
         return with_legend(figure)
 
     def sentence(self) -> str:
         full, runs = self.gained("full"), [*product(self.kinds, self.values)]
+        gains = {f"{width} wide, {PLACEMENTS[kind]}": self.gained(kind, width) for kind, width in runs}
         shares = {run: self.first("trainable", *run) / self.base["total"] for run in runs}
-        behind = {f"{PLACEMENTS[run[0]]} {run[1]}": self.gains(run, ("full",), len(runs)) for run in runs}
-        judged, words = nearness(behind, NEAR * full.mean, f"within {100 * NEAR:.0f} % of its gain")
-        kind, width = min(shares, key=lambda run: abs(shares[run] - SHARE))
-        nearest = f"{PLACEMENTS[kind]} {width}"
-        verdicts = {"shown": "near it, as published", "refuted": "further behind, unlike published"}
-        word = verdicts.get(next(verdict for verdict, ones in judged.items() if nearest in ones), "undecided")
+        kind, width = nearest = min(shares, key=lambda run: abs(shares[run] - SHARE))
+        behind = self.gains(nearest, ("full",), len(runs))
+        words = {"shown": f"less than {100 * NEAR:.0f} % of its gain behind", "refuted": "further behind"}
         return (
-            f"Full fine-tuning gains {full.show(3)} bits/character. {words} With about the published share of the "
-            f"parameters, {nearest} ({show_share(shares[kind, width])}) gains {behind[nearest].in_words(3)} beside it: "
-            f"{word}."
+            f"Full fine-tuning gains {full.show(3)} bits/character, adapters from {ends(gains)}. With about the "
+            f"published share of the parameters ({show_share(shares[nearest])}), adapters {width} wide, "
+            f"{PLACEMENTS[kind]}, gain {behind.show(3)} beside it: "
+            f"{words.get(verdict(behind, -NEAR * full.mean, inf), 'undecided')}."
         )

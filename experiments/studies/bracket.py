@@ -1,19 +1,19 @@
-"""A finer search for a learning rate than the usual one: in steps of √3, until there are worse ones on both sides."""
+"""A finer search for a learning rate than the usual one: in steps of √3, until both ends are worse than the best."""
 
 from collections.abc import Callable
 from math import exp, log
 
 import numpy as np
 
-FINEST, STEP = 1e-3, 3**0.5  # a rate that all searches have in common, and from one rate to the next
-MOST = 12  # rates of a search
-DIVERGED = 9.0  # bits per character that count for a training that diverged
+FINEST, STEP = 1e-3, 3**0.5  # a rate that all searches share, and the factor from one rate to the next
+MOST = 12  # rates per search
+DIVERGED = 9.0  # bits per character assigned to a training that diverged
 
 
 def bracketed(start: float, loss: Callable[[float], float | None], margin: float = 0.0) -> dict[float, float]:
-    """Return {rate: loss} of rates around `start`, until both ends are worse than the best by more than `margin`.
+    """Return {rate: loss} around `start`, extended until both ends are worse than the best by more than `margin`.
 
-    loss: what a rate comes to on validation text, None where training diverged.
+    loss: the validation loss of a rate, None if training diverged.
     """
     losses: dict[int, float] = {}
 
@@ -32,9 +32,9 @@ def bracketed(start: float, loss: Callable[[float], float | None], margin: float
 
 
 def optimum(losses: dict[float, float], margin: float) -> dict[str, float]:
-    """Return the best rate by a parabola through the best one tried and its neighbours, and the range around it.
+    """Return the best rate, by a parabola through the best one tried and its neighbours, and the range of good rates.
 
-    low, high: between them, lines between the losses are within `margin` of the least.
+    low, high: between them, the interpolated losses are within `margin` of the least.
     """
     x, y = np.log(list(losses)), np.array(list(losses.values()))
     best = int(y.argmin())

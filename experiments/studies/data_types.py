@@ -1,16 +1,16 @@
-"""Which 4-bit codes harm a model least?"""
+"""The study of which 4-bit codes harm a model least."""
 
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 from experiments.bench import Bench
-from experiments.studies.study import TEN, Study, StudySettings, compared, nearness, seen
+from experiments.studies.study import TEN, Study, StudySettings, ends
 from minilora.backend import xp
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
 from minilora.nn import Linear
 from minilora.quant import Linear4bit, linears_of_blocks, quantize_model
-from minilora.show.grids import Grid, Spread, listed
+from minilora.show.grids import Grid, Spread
 from minilora.show.style import LOOKS, figure_of, styled
 from minilora.train.methods import Options
 
@@ -22,15 +22,14 @@ TYPES: dict[str, dict[str, Any]] = {
     "int4": {"quant_type": "int4"},
 }
 WORDS = {FLOAT: "float32", "nf4": "NF4", "nf4+dq": "NF4 + DQ", "fp4": "FP4", "int4": "INT4"}
-PUBLISHED = ("nf4+dq", "fp4", "int4")  # from the least perplexity on
 BLOCKSIZE = 64
-SAME = 0.01  # of the bits per character after LoRA: what is surely no further behind it matches it
 BAR = {"color": LOOKS["prompt"]["color"], "edgecolor": "black", "capsize": 3}
 
 
 def quantized(bench: Bench, name: str, seed: int) -> dict:
-    """The base in these codes: bits per character and perplexity per token on a sample of its own held-out text, which
-    the seed draws, the bits that a weight takes, and how far it is off.
+    """Quantize the base and measure it on a sample of its own held-out text, which the seed draws.
+
+    Returns its bits per character and perplexity per token, the bits per weight, and the relative error of the weights.
     """
     lab, model = bench.lab, bench.lab.base()
     linears = {path: model.get_submodule(path) for path in linears_of_blocks(model)}
@@ -52,7 +51,7 @@ def quantized(bench: Bench, name: str, seed: int) -> dict:
 
 class DataTypes(Study):
     name = "data-types"
-    question = "Which 4-bit codes harm a model least, before and after QLoRA?"
+    question = "Which 4-bit codes harm a model least?"
     published = (
         "Mean perplexity of models of 125 M to 13 B parameters: INT4 34.34, FP4 31.07 (E2M1) and 29.48 (E3M0), NF4 "
         "with double quantization 27.41 (Dettmers et al. 2023, table 2); QLoRA then matches 16-bit fine-tuning."
@@ -74,12 +73,12 @@ class DataTypes(Study):
         return bench.adapted("qlora", rate, seed, Options(blocksize=BLOCKSIZE, **TYPES[name]))
 
     def lost(self, name: str) -> Spread:
-        """Return bits per character that quantizing costs the base on its own text, over samples of it."""
+        """Return the bits per character that quantizing costs the base, over samples of its own text."""
         in_float = {row["key"][2]: row["base_text"] for row in self.records.of("base", FLOAT)}
         return Spread.of(row["base_text"] - in_float[row["key"][2]] for row in self.records.of("base", name))
 
     def adapted(self, name: str) -> Spread:
-        """Return bits per character on the domain after LoRA over it."""
+        """Return the bits per character on the domain after LoRA over this base."""
         return self.spread("domain", "adapted", name)
 
     def grid(self) -> Grid:
@@ -100,15 +99,16 @@ class DataTypes(Study):
             "A base in 4 bits",
             ("type", "bits per\nweight", "error", "base\nperplexity", "lost\nbits/char", "adapted\nbits/char"),
             rows,
-            f"Blocks of {BLOCKSIZE}. Bits per weight and its mean error: of the blocks' linears. Base: the quantized "
-            "base on samples of held-out python-docs, perplexity per token and bits/char lost against float32. "
-            "Adapted: bits/char on held-out numpy-docs after LoRA over it. "
+            f"Blocks of {BLOCKSIZE}. Error: mean relative error of a weight. Perplexity and bits/char lost: of the "
+            "quantized base on samples of held-out python-docs. Adapted: bits/char on held-out numpy-docs after LoRA. "
             f"{self.in_words(self.adapted(name).count for name in self.values)}",
         )
 
     @styled
     def figure(self):
-        """What 4-bit codes cost the base, and what is left of it after adapting."""
+        """Bits per character that 4-bit codes cost the base on its own text (left), and bits per character on NumPy's
+        documentation after QLoRA (right).
+        """
         figure = figure_of("Data types: what 4 bits cost", 3.6)
         left, right = figure.subplots(1, 2, sharey=True)
         words, costs = [WORDS[name] for name in self.values], [self.lost(name) for name in self.values]
@@ -116,9 +116,9 @@ class DataTypes(Study):
         left.set_title("the base, on its own text", fontsize=11, loc="left")
         left.set_xlabel("bits/character lost")
         left.invert_yaxis()
-        found = [self.adapted(name) for name in self.values]
+        adapted = [self.adapted(name) for name in self.values]
         look = LOOKS["qlora"] | {"linestyle": "", "markersize": 8}
-        right.errorbar([one.mean for one in found], words, xerr=[one.deviation for one in found], **look)
+        right.errorbar([one.mean for one in adapted], words, xerr=[one.deviation for one in adapted], **look)
         right.set_title("after QLoRA, on the domain", fontsize=11, loc="left")
         right.set_xlabel("bits/character (less is better)")
         right.margins(x=0.15)
@@ -126,18 +126,10 @@ class DataTypes(Study):
         return figure
 
     def sentence(self) -> str:
-        four = sorted((name for name in self.values if name != FLOAT), key=lambda name: self.lost(name).mean)
-        least, most = (f"{self.lost(name).show(4)} ({WORDS[name]})" for name in (four[0], four[-1]))
-        pairs = [*pairwise(name for name in PUBLISHED if name in four)]
-        steps = [self.paired("base_text", ("base", b), ("base", a), len(pairs)) for a, b in pairs]
-        signs = [compared(step, "more", "less", "undecided") for step in steps]
-        order = "undecided" if "undecided" in signs else "as published"
-        words = listed(f"{WORDS[b]} {s.show(4)} beside {WORDS[a]}" for (a, b), s in zip(pairs, steps, strict=True))
-        bits = self.adapted(FLOAT)
-        behind = {WORDS[n]: self.gains(("adapted", n), ("adapted", FLOAT), len(four)) for n in four}
-        near = nearness(behind, SAME * bits.mean, f"within {100 * SAME:.0f} % of its bits")[1]
+        names = [name for name in self.values if name != FLOAT]
+        lost, adapted = ({WORDS[name]: number(name) for name in names} for number in (self.lost, self.adapted))
         return (
-            f"Quantizing costs the base from {least} to {most} bits/character on its own text, {words}: the order is "
-            f"{'unlike published' if 'less' in signs else order}. LoRA over float32 comes to "
-            f"{bits.show(3)}. QLoRA beside it: {near[0].lower()}{near[1:]}{seen([*steps, *behind.values()], 4)}"
+            f"Quantizing costs the base from {ends(lost, 4)} bits/character on its own text. After LoRA over it, the "
+            f"model has {self.adapted(FLOAT).show(3)} bits/character if the base is in float32, and from "
+            f"{ends(adapted)} if it is in 4 bits."
         )

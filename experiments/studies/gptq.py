@@ -1,10 +1,10 @@
-"""Does GPTQ, which sees text, round weights to 4 bits better than the nearest code does?"""
+"""The study of whether GPTQ, which sees text, rounds weights to 4 bits better than the nearest code."""
 
 from itertools import product
 
 from experiments.bench import Bench
 from experiments.gptq import BLOCKSIZE, quantize
-from experiments.studies.study import Study, StudySettings, compared, seen
+from experiments.studies.study import Study, StudySettings, compared
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
 from minilora.show.grids import Grid, listed
@@ -16,7 +16,7 @@ WORDS = {"int4": "INT4", "nf4": "NF4", "nearest": "nearest code", "gptq": "GPTQ"
 
 class Gptq(Study):
     name = "gptq"
-    question = "Does GPTQ, which sees text, round to 4 bits better than the nearest code?"
+    question = "Does GPTQ round better than the nearest code?"
     published = (
         "OPT-125M has a perplexity of 27.66 on WikiText2 in 16 bits, 37.28 with each weight at the nearest of 16 even "
         "codes, 31.12 with the same codes chosen by GPTQ (Frantar et al. 2022, table 3; one scale a row)."
@@ -46,17 +46,19 @@ class Gptq(Study):
             rows.append((*(WORDS[part] for part in key), *off, self.spread("lost", *key).show(4)))
         return Grid(
             "4 bits by the nearest code and by GPTQ",
-            ("codes", "rounding", "weights\noff", "outputs\noff", "lost\nbits/char"),
+            ("codes", "rounding", "error of\nweights", "error of\noutputs", "lost\nbits/char"),
             rows,
-            f"Linears of all blocks, one absmax for {BLOCKSIZE} weights. Off: squared error as a share of the squares, "
-            "of the weights and of what the layers give on the text that GPTQ sees. Lost: bits/char more than in "
-            "float32 on samples of held-out python-docs. A seed draws both texts. "
+            f"Linears of all blocks, one absmax for {BLOCKSIZE} weights. Error: squared, relative, of the weights and "
+            "of the layers' outputs on the text that GPTQ sees. Lost: bits/char against float32 on samples of held-out "
+            "python-docs. "
             f"{self.in_words(self.spread('lost', *key).count for key in runs)}",
         )
 
     @styled
     def figure(self):
-        """Bits per character that 4 bits cost, by codes and by how they are chosen; a thin mark is one seed."""
+        """Bits per character that 4-bit weights cost on held-out text, by code and by rounding; each thin mark is one
+        seed, the large mark their mean.
+        """
         figure, axes = single("4 bits: what the nearest code and what GPTQ cost", 3.2)
         for look, (quant_type, rounding) in zip(SERIES, product(self.values, self.kinds), strict=False):
             lost = [row["lost"] for row in self.records.of(quant_type, rounding)]
@@ -78,6 +80,5 @@ class Gptq(Study):
         return (
             f"GPTQ changes what 4 bits cost by {costs} bits/character (95 % intervals, corrected for three "
             f"comparisons). INT4 by GPTQ {order} NF4 by the nearest code: {across.show(4)}. Its weights have "
-            f"{times[0]:.1f} times the squared error of nearest codes, but the layers' outputs {times[1]:.2f} times."
-            f"{seen([*less.values(), across], 4)}"
+            f"{times[0]:.1f} times the squared error of nearest codes, the layers' outputs {times[1]:.2f} times."
         )

@@ -1,4 +1,4 @@
-"""Which directions of a weight are new after fine-tuning, and do they forget?"""
+"""The study of which directions of the weights are new after fine-tuning, and whether they forget."""
 
 from dataclasses import dataclass, field
 from itertools import product
@@ -6,22 +6,22 @@ from itertools import product
 import numpy as np
 
 from experiments.bench import Bench
-from experiments.studies.study import Point, Study, StudySettings, apart, compared, draw_curve, seen
+from experiments.studies.study import Point, Study, StudySettings, draw_curve
 from minilora import backend
-from minilora.measure.statistics import Interval, paired_interval
+from minilora.measure.statistics import Interval
 from minilora.nn import Linear, Module
 from minilora.peft.model import PeftModel
 from minilora.quant import linears_of_blocks
-from minilora.show.grids import Grid, Spread, listed, show_signed
+from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, SERIES, figure_of, styled, with_legend
 from minilora.train import load
 from minilora.train.config import TrainConfig
 from minilora.train.loop import train
 from minilora.train.methods import Options
 
-FULL = 0  # among the ranks: full fine-tuning
-TOP = 10  # singular vectors per matrix that are looked at
-EPSILON = 0.5  # an intruder's cosine with every singular vector of the base is below it
+FULL = 0  # stands among the ranks for full fine-tuning
+TOP = 10  # number of leading singular vectors that may be intruders
+EPSILON = 0.5  # an intruder's cosine with every singular vector of the base is below this
 Run = tuple[str, int]  # at its "own" learning rate or "faster", and the rank
 EPSILONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -31,36 +31,36 @@ class IntrudersSettings(StudySettings):
     """values: ranks."""
 
     scales: tuple[float, ...] = (1.0, 0.75, 0.5, 0.0)  # of the intruders' singular values
-    faster: tuple[int, ...] = (8,)  # ranks that are trained at `times` their learning rate as well
+    faster: tuple[int, ...] = (8,)  # ranks that are also trained at `times` their learning rate
     times: float = 3.0
-    gain: float = 0.4  # bits per character of validation text nearest to which training ends
+    gain: float = 0.4  # training ends nearest to this gain, in bits per character of validation text
     adapt: TrainConfig = field(
         default_factory=lambda: TrainConfig(steps=60, eval_every=3, patience=3, warmup=3, lr_floor=0.3)
     )
 
 
 class Change:
-    """A weight (out, in) before and after fine-tuning, by singular vectors."""
+    """The singular vectors of a weight (out, in) after fine-tuning, compared with those before."""
 
     def __init__(self, before: np.ndarray, after: np.ndarray):
         self.after = after
         self.u, self.s, self.vt = np.linalg.svd(after, full_matrices=False)
-        known = np.linalg.svd(before, full_matrices=False)[0]
-        self.nearest = np.abs(known.T @ self.u[:, :TOP]).max(axis=0)  # (TOP,): the largest cosine of each
+        old = np.linalg.svd(before, full_matrices=False)[0]
+        self.nearest = np.abs(old.T @ self.u[:, :TOP]).max(axis=0)  # (TOP,): the largest cosine of each
         self.effective_rank = effective_rank(after - before)
 
     def intruders(self, epsilon: float = EPSILON) -> np.ndarray:
-        """Which of the first TOP singular vectors have a cosine below epsilon with every one of the base."""
+        """Return the indices of those of the first TOP singular vectors that are new to the base by `epsilon`."""
         return np.flatnonzero(self.nearest < epsilon)
 
     def scaled(self, scale: float) -> np.ndarray:
-        """The weight after, with the singular values of its intruders times `scale` (Shuttleworth et al. 2024)."""
+        """Return the new weight with its intruders' singular values times `scale` (Shuttleworth et al. 2024)."""
         new = self.intruders()
         return self.after - (1 - scale) * (self.u[:, new] * self.s[new]) @ self.vt[new]
 
 
 def effective_rank(matrix: np.ndarray) -> float:
-    """exp of the entropy of the singular values, which are divided by their sum (Roy & Vetterli 2007)."""
+    """Return exp of the entropy of the singular values, divided by their sum (Roy & Vetterli 2007)."""
     values = np.linalg.svd(matrix, compute_uv=False)
     shares = values[values > 0] / values.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
@@ -73,9 +73,10 @@ def weights_of(model: Module) -> dict[str, np.ndarray]:
 
 
 def trained(bench: Bench, rank: int, times: float, seed: int) -> tuple[Module, dict[str, Change], dict]:
-    """A plain model where it had gained most nearly what the settings say, the changes of its matrices, and facts.
+    """Train until the gain is nearest to the settings' `gain`; return the plain model, its changed matrices, and
+    numbers.
 
-    times: the learning rate, in multiples of the one found.
+    times: the learning rate as a multiple of the searched one.
     """
     lab, settings = bench.lab, bench.settings
     method, options = ("full", None) if rank == FULL else ("lora", Options(rank=rank))
@@ -109,11 +110,11 @@ def trained(bench: Bench, rank: int, times: float, seed: int) -> tuple[Module, d
 
 class Intruders(Study):
     name = "intruders"
-    question = "Which directions of the weights are new after fine-tuning, and do they forget?"
+    question = "Which directions are new after fine-tuning, and do they forget?"
     published = (
-        "LoRA has singular vectors among the first that are like none of the base's, above all at low rank, full "
-        "fine-tuning hardly any; scaling them down brings back much of what was forgotten at little cost of what was "
-        "learned (Shuttleworth et al. 2024)."
+        "After LoRA, above all at low rank, leading singular vectors are unlike any of the base's; after full "
+        "fine-tuning hardly any are. Scaling them down restores much of what was forgotten at little cost "
+        "(Shuttleworth et al. 2024)."
     )
     full = IntrudersSettings(values=(1, 8, 64), rates=2)
     quick = full.quick(values=(1, 8), gain=0.2)
@@ -157,35 +158,35 @@ class Intruders(Study):
         return f"r = {rank}{faster}" if rank else "full"
 
     def grid(self) -> Grid:
-        rows = []
-        for run, scale in product(self.all, self.scales):
-            found = ["", "", ""]
-            if scale == 1:
-                effective = self.of("effective_rank", run).show(1)
-                found = [f"{self.first('lr', *run):g}", self.of("intruders", run).show(2), effective]
-            rows.append((self.name_of(run), *found, f"{scale:g}", *(one.show(3) for one in self.point(run, scale))))
+        mild, rows = self.scales[1], []
+        for run in self.all:
+            (gained, forgot), (gained_mild, forgot_mild) = self.point(run, 1.0), self.point(run, mild)
+            numbers = [self.of("intruders", run).show(2), self.of("effective_rank", run).show(1)]
+            numbers += [one.show(3) for one in (gained, gained_mild, forgot, forgot_mild)]
+            rows.append((self.name_of(run), f"{self.first('lr', *run):g}", *numbers))
+        header = ("method", "rate", f"intruders\nof {TOP}", "effective\nrank of Δ", "gained", f"at λ = {mild:g}")
         return Grid(
-            "Intruder dimensions, and what is left as they are scaled back",
-            ("method", "rate", f"intruders\nof {TOP}", "effective\nrank of Δ", "λ", "gained", "forgot"),
+            "Intruder dimensions, before and after they are scaled back",
+            (*header, "forgot", f"at λ = {mild:g}"),
             rows,
-            f"Full fine-tuning and LoRA. Intruders: of the first {TOP} left singular vectors of a weight, those whose "
-            f"cosine with every one of the base is below {EPSILON:g}, on average over the matrices of the blocks; "
-            "effective rank: of the update, by entropy. λ: what their singular values are multiplied by. Gained and "
-            "forgotten: bits/char on held-out numpy-docs and python-docs. Training ends nearest to "
-            f"{self.settings['gain']:g} gained on validation text; rates by search. "
-            f"{self.in_words(self.of('intruders', run).count for run in self.all)}",
+            f"Intruders: left singular vectors, of the first {TOP} of a matrix, whose cosine with every one of the "
+            f"base is below {EPSILON:g}. Gained, forgot: bits/char on held-out numpy-docs and python-docs, and again "
+            "with the intruders' singular values times λ. Training ends nearest to a gain of "
+            f"{self.settings['gain']:g}. {self.in_words(self.of('intruders', run).count for run in self.all)}",
         )
 
     @styled
     def figure(self):
-        """Intruders by the threshold, and what is learned and forgotten as they are scaled back."""
+        """Intruders per matrix against the cosine ε below which a singular vector counts as new (left), and bits per
+        character forgotten against gained as intruders are scaled back (right), by method and rank.
+        """
         figure = figure_of("Intruder dimensions: how many, and what they forget", 4.6)
         left, right = figure.subplots(1, 2)
         looks, drawn = [LOOKS["full"], *SERIES[1:]], [scale for scale in self.scales if scale]  # at 0, far to the left
         for run, look in zip(self.all, looks, strict=False):
             rows = [row["by_epsilon"] for row in self.records.of(*run, 1.0)]
-            found = [Spread.of(numbers) for numbers in zip(*rows, strict=True)]
-            means, bars = [one.mean for one in found], [one.deviation for one in found]
+            counts = [Spread.of(numbers) for numbers in zip(*rows, strict=True)]
+            means, bars = [one.mean for one in counts], [one.deviation for one in counts]
             left.errorbar(EPSILONS, means, bars, **look, label=self.name_of(run))
             points = [self.point(run, scale) for scale in drawn]
             draw_curve(right, points, "", look)
@@ -197,78 +198,34 @@ class Intruders(Study):
         return with_legend(figure)
 
     def sentence(self) -> str:
-        counts, ranks = ({run: self.of(of, run) for run in self.all} for of in ("intruders", "effective_rank"))
+        counts, mild = {run: self.of("intruders", run) for run in self.all}, self.scales[1]
         gains = [self.point(run, 1.0)[0].mean for run in self.all]
-        steps = sorted({row["best_step"] for run in self.all for row in self.records.of(*run, 1.0)})
-        after = f"{steps[0]} to {steps[-1]} steps" if len(steps) > 1 else f"{steps[0]} steps"
-        full = counts["own", FULL]
-        beside = {rank: self.than_full(rank) for _, rank in self.own}
-        more = apart(beside)[0]
-        times = self.settings["times"]
-        said = (
-            f"Where {min(gains):.3f} to {max(gains):.3f} bits/character are gained, after {after}, {full.show(2)} of "
-            f"the first {TOP} singular vectors of a matrix are new after full fine-tuning and, with LoRA, "
-            f"{listed(f'{counts[run].show(2)} at rank {run[1]}' for run in self.own)}: "
+        ranks = listed(f"{counts[run].show(2)} at rank {run[1]}" for run in self.own)
+        sentence = (
+            f"Where {min(gains):.3f} to {max(gains):.3f} bits/character are gained, {counts['own', FULL].show(2)} of "
+            f"the first {TOP} singular vectors of a matrix are new after full fine-tuning and, with LoRA, {ranks}"
         )
-        if more:
-            all_of = (
-                ", as published" if len(more) == len(self.own) else f" at rank {listed(more)}, in part as published"
-            )
-            said += f"more than with full fine-tuning{all_of}. "
-        else:
-            said += f"not shown to be more than with full fine-tuning.{seen(beside.values(), 2)} "
-        said += "".join(
-            f"At {times:g} times the learning rate, rank {run[1]} has {counts[run].show(2)} instead of "
-            f"{counts['own', run[1]].show(2)}. "
-            for run in self.faster
-        )
-        said += (
-            f"The update's effective rank is {ranks['own', FULL].show(0)} with full fine-tuning and "
-            f"{listed(f'{ranks[run].show(1)} at rank {run[1]}' for run in self.own)}. "
-        )
+        for run in self.faster:
+            sentence += f"; at {self.settings['times']:g} times the rate, {counts[run].show(2)} at rank {run[1]}"
         most = max([*self.own, *self.faster], key=lambda run: counts[run].mean)
         if not counts[most].mean:
-            return said + "There are no intruders to scale back."
-        return said + self.scaled_back(most)
-
-    def scaled_back(self, most: Run) -> str:
-        """Say what scaling intruders changes, first of the run that has most of them."""
-        mild, least = self.scales[1], self.scales[-1]
-        (won, lost), (gained, forgot) = self.point(most, 1.0), self.changes(most, mild)
-        share = self.larger_share(most, mild)
-        larger, smaller = "the larger share: as published", "not the larger share: unlike published"
-        verdict = compared(share, smaller, larger, "undecided which is the larger share")
-        said = (
-            f"With {self.name_of(most)}, intruders at {mild:g} of their size change what is gained ({won.mean:.3f}) by "
-            f"{gained.in_words(3)} and what is forgotten ({lost.mean:.3f}) by {forgot.in_words(3)}: {verdict}. "
+            return f"{sentence}. There are no intruders to scale back."
+        gained, forgot = self.changes(most, mild)
+        return (
+            f"{sentence}. With {self.name_of(most)}, scaling them to {mild:g} of their size changes what is gained by "
+            f"{gained.show(3)} and what is forgotten by {forgot.show(3)}."
         )
-        gained, forgot = self.changes(most, least)
-        said += f"At {least:g} of it these are {show_signed(gained.mean)} and {show_signed(forgot.mean)}."
-        others = [run for run in [*self.own, *self.faster] if run != most]
-        if not others:
-            return said
-        by = listed(f"{show_signed(self.changes(run, mild)[1].mean)} ({self.name_of(run)})" for run in others)
-        return f"{said} Elsewhere intruders at {mild:g} of their size change what is forgotten by {by}."
 
     @property
     def comparisons(self) -> int:
-        """Return how many the sentence makes: each rank with full fine-tuning, and three of what scaling changes."""
-        return len(self.own) + 3
+        """The number of comparisons: each rank with full fine-tuning, and two changes by scaling."""
+        return len(self.own) + 2
 
     def than_full(self, rank: int) -> Interval:
-        """By how many a matrix has more intruders than after full fine-tuning."""
+        """Return how many more intruders a matrix has than after full fine-tuning."""
         return self.paired("intruders", ("own", rank, 1.0), ("own", FULL, 1.0), self.comparisons)
 
     def changes(self, run: Run, scale: float) -> tuple[Interval, Interval]:
-        """By how much more is gained and forgotten when the intruders are scaled, seed by seed."""
+        """Return how much more is gained, and forgotten, when the intruders are scaled, seed by seed."""
         here, before = (*run, scale), (*run, 1.0)
         return self.gains(here, before, self.comparisons), self.paired("base_text", here, before, self.comparisons)
-
-    def larger_share(self, run: Run, scale: float) -> Interval:
-        """By how much more scaling changes of what was forgotten than of what was gained, as shares, times both."""
-        products = []
-        for before, here in zip(self.records.of(*run, 1.0), self.records.of(*run, scale), strict=True):
-            won, lost = self.base["domain"] - before["domain"], before["base_text"] - self.base["base_text"]
-            gained, forgot = before["domain"] - here["domain"], here["base_text"] - before["base_text"]
-            products.append(forgot * won - gained * lost)  # its sign is that of forgot / lost - gained / won
-        return paired_interval(products, comparisons=self.comparisons)

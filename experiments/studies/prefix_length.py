@@ -1,29 +1,27 @@
-"""How long should a prefix be, and what should it start from?"""
+"""The study of how long a prefix should be and what it should start from."""
 
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import product
 
 from experiments.bench import Bench
-from experiments.studies.study import Study, StudySettings, apart, compared, seen
+from experiments.studies.study import Study, StudySettings
 from minilora.measure import lr_search
-from minilora.measure.statistics import Interval
 from minilora.peft import PrefixTuningConfig, get_peft_model
 from minilora.show.grids import Grid, listed
 from minilora.show.style import base_line, errorbar, log_ticks, single, styled, with_legend
 
 STARTS = {"tokens": "real tokens", "random": "random numbers"}
 LOOK = {"tokens": {}, "random": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))}}
-START = 0.1  # of the search: so few steps want more than the 1e-2 … 3e-2 of long runs
-SEARCHED = 16  # the length whose learning rate all lengths of a start have
+START = 0.1  # first rate of the search: short runs want more than the 1e-2 … 3e-2 of long ones
+SEARCHED = 16  # length at which the learning rate of each start is searched
 
 
 class PrefixLength(Study):
     name = "prefix-length"
     question = "How long should a prefix be, and what should it start from?"
     published = (
-        "Longer is better up to a point (200 tokens for summaries, 10 for table-to-text), slightly worse beyond; with "
-        "little data a start from real words is far better and steadier than a random one (Li & Liang 2021, sections "
-        "7.2 and 7.4)."
+        "Longer is better up to 200 tokens for summaries and 10 for table-to-text; with little data, a start from real "
+        "words is far better than a random one (Li & Liang 2021, sections 7.2 and 7.4)."
     )
     full = StudySettings(values=(1, 4, 16, 64), kinds=tuple(STARTS))
     quick = full.quick()
@@ -47,46 +45,33 @@ class PrefixLength(Study):
         return bench.facts(model, history, rate)
 
     def grid(self) -> Grid:
-        rows = {(STARTS[kind], str(length)): (kind, length) for kind in self.kinds for length in self.values}
-        note = f"Each start has the rate that was searched at {SEARCHED} tokens: another may suit other lengths. "
-        return self.learned_grid("Prefixes by length and start", ("start", "P"), rows, note=note)
+        note = f"The rate of each start was searched at length {SEARCHED}. "
+        return self.gains_grid("Prefixes by length and start", "length", STARTS, note)
 
     @styled
     def figure(self):
-        """What prefixes learn against their length, from both starts."""
+        """Bits per character gained on NumPy's documentation against the length of the prefix, for prefixes that start
+        from real tokens and from random numbers.
+        """
         figure, axes = single("Prefix length, and what a prefix starts from")
         for kind in self.kinds:
-            found = [self.gained(kind, length) for length in self.values]
-            errorbar(axes, "prefix", self.values, found, f"starts from {STARTS[kind]}", **LOOK[kind])
+            gains = [self.gained(kind, length) for length in self.values]
+            errorbar(axes, "prefix", self.values, gains, f"starts from {STARTS[kind]}", **LOOK[kind])
         base_line(axes, 0, "the base")
         log_ticks(axes, self.values)
         axes.set(xlabel="virtual tokens (logarithmic)", ylabel="bits/character gained on the domain\n(more is better)")
         return with_legend(figure)
 
     def sentence(self) -> str:
-        pairs = [*pairwise(self.values)]
-        comparisons = len(self.values) + len(pairs)
-        starts = {n: self.gains(("tokens", n), ("random", n), comparisons) for n in self.values}
-        steps = {pair: self.gains(("tokens", pair[1]), ("tokens", pair[0]), comparisons) for pair in pairs}
-        ahead, behind = apart(starts)
-        published = "as published" if len(ahead) == len(starts) else "in part as published" if ahead else "undecided"
-        signs = [compared(step, "more", "less", "undecided") for step in steps.values()]
-        shape = {
-            ("less", "more"): "longer is better up to a point, as published",
-            ("more",): "longer is better where it is told apart, as published",
-            ("less",): "longer is worse, unlike published",
-        }.get(tuple(sorted({*signs} - {"undecided"})), "what a longer one brings is undecided")
+        first, last = self.values[0], self.values[-1]
+        gains = [[self.gained(kind, length).show(3) for length in (first, last)] for kind in ("tokens", "random")]
+        leads = {n: self.gains(("tokens", n), ("random", n), len(self.values)) for n in self.values}
+        decided = [f"{lead.show(3)} at length {n}" for n, lead in leads.items() if lead.excludes(0)]
+        undecided = [n for n, lead in leads.items() if not lead.excludes(0)]
+        parts = [f"is {listed(decided)}"] if decided else []
+        parts += [f"is undecided at length {listed(undecided)}"] if undecided else []
         return (
-            "In bits/character, a prefix that starts from real tokens gains beside one from random numbers "
-            f"{_decided({f'at length {n}': one for n, one in starts.items()})}: "
-            f"{'unlike published' if behind else published}. From real tokens {shape}: "
-            f"{_decided({f'from {a} to {b}': one for (a, b), one in steps.items()})}."
-            f"{seen([*starts.values(), *steps.values()])}"
+            f"A prefix that starts from real tokens gains {gains[0][0]} bits/character at length {first} and "
+            f"{gains[0][1]} at length {last}, one that starts from random numbers {gains[1][0]} and {gains[1][1]}. "
+            f"The difference, real tokens less random numbers, {' and '.join(parts)}."
         )
-
-
-def _decided(differences: dict[str, Interval]) -> str:
-    """Return the differences that are told from 0, and where they are not."""
-    shown = [f"{one.show(3)} {where}" for where, one in differences.items() if one.excludes(0)]
-    rest = [where for where, one in differences.items() if not one.excludes(0)]
-    return "; ".join([*shown, *([f"undecided {listed(rest)}"] if rest else [])])

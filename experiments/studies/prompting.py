@@ -1,4 +1,4 @@
-"""Examples in the prompt, or examples to train on?"""
+"""The study of k examples in the prompt against k examples to train on."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -23,18 +23,19 @@ class PromptingSettings(StudySettings):
 
     values: tuple = (0, 1, 2, 4, 8, 16)
     labels: int = 2
-    timed: int = 24  # queries whose time is taken, one by one
+    timed: int = 24  # queries that are timed, one by one
 
 
 def examples(bench: Bench, k: int, seed: int) -> list[Example]:
-    """The same k examples for both ways: the classes in turn, so that fewer than one per class leave some out."""
+    """Return the same k examples for both ways, the classes in turn; a k below their number leaves some out."""
     task = bench.lab.task
     return task.few(ceil(k / len(task.classes)), seed)[:k] if k else []
 
 
 def cost(bench: Bench, k: int) -> dict:
-    """Milliseconds per query, one query at a time, of a prompt with k examples and of a classifier that was trained;
-    the two take turns, on one thread, and the median counts.
+    """Time a query, one at a time, by a prompt with k examples and by a trained classifier.
+
+    Returns the medians in milliseconds; the two take turns, on one thread.
     """
     lab, base, classifier = bench.lab, bench.lab.base(), bench.lab.classifier("lora", 0)
     shots = examples(bench, k, 0)
@@ -48,16 +49,16 @@ def cost(bench: Bench, k: int) -> dict:
                 classifier(lab.tokenizer.encode(text)[None]).logits.numpy()
 
         queries = [example.text for example in lab.test_examples[: bench.settings.timed]]
-        found = seconds_in_turns({"prompt_ms": prompt, "trained_ms": trained}, queries)
-    return {name: 1000 * seconds for name, seconds in found.items()}
+        times = seconds_in_turns({"prompt_ms": prompt, "trained_ms": trained}, queries)
+    return {name: 1000 * seconds for name, seconds in times.items()}
 
 
 class Prompting(Study):
     name = "prompting"
-    question = "k examples in the prompt or k examples trained: what is better, and what is cheaper?"
+    question = "k examples in the prompt, or k examples trained?"
     published = (
-        "Training few parameters on few examples is more accurate than putting them into the prompt, and far cheaper a "
-        "query (Liu et al. 2022, T-Few); what a prompt teaches grows with the model (Brown et al. 2020)."
+        "Training few parameters on few examples is more accurate than putting them into the prompt, and far cheaper "
+        "per query (Liu et al. 2022, T-Few); larger models learn more from a prompt (Brown et al. 2020)."
     )
     full = PromptingSettings()
     quick = full.quick()
@@ -77,8 +78,8 @@ class Prompting(Study):
         texts = [example.text for example in lab.test_examples]
         if kind == "prompt":
             base, shots = lab.base(), examples(bench, k, seed)
-            found, tokens = classify_by_prompt(base, lab.tokenizer, lab.task.classes, shots, texts)
-            right = found == np.array([example.label for example in lab.test_examples])
+            predicted, tokens = classify_by_prompt(base, lab.tokenizer, lab.task.classes, shots, texts)
+            right = predicted == np.array([example.label for example in lab.test_examples])
             return {"accuracy": float(right.mean()), "tokens": tokens, "classes": len(lab.task.classes)}
         rate = bench.task_rate("lora")
         model, history = bench.classify("lora", rate, examples(bench, k, seed), seed)
@@ -90,7 +91,7 @@ class Prompting(Study):
         return self.spread("accuracy", kind, k, scale=100)
 
     def above_chance(self, kind: str, k: int) -> bool:
-        """Return True if it is shown that more is right than by chance, and of a prompt than without examples."""
+        """Return True if accuracy is shown to be above chance and, for a prompt, above that without examples."""
         floor = self.chance()
         if kind == "prompt" and 0 in self.values:
             floor = max(floor, self.reached("prompt", 0).mean)
@@ -99,14 +100,14 @@ class Prompting(Study):
 
     @property
     def comparisons(self) -> int:
-        """Return how many the sentence makes: for each number of examples two ways, and each of them with chance."""
+        """The number of comparisons: at each k, training with the prompt, and each of them with chance."""
         return 3 * len([k for k in self.values if k])
 
     def cost(self, k: int) -> dict:
         return self.records.rows["cost", k]
 
     def crossover(self, k: int) -> int | None:
-        """Return queries after which the time that training k examples took is saved; None if a prompt is no slower."""
+        """Return the queries after which training on k examples has saved its time; None if a prompt is not slower."""
         saved = self.cost(k)["prompt_ms"] - self.cost(k)["trained_ms"]
         return ceil(1000 * self.spread("seconds", "trained", k).mean / saved) if saved > 0 else None
 
@@ -116,26 +117,25 @@ class Prompting(Study):
             cost, tokens = self.cost(k), next(self.records.of("prompt", k))["tokens"]
             prompted = (str(k), self.reached("prompt", k).show(1), f"{tokens:.0f}", f"{cost['prompt_ms']:.1f}")
             if not k:
-                rows.append((*prompted, *["–"] * 5))
+                rows.append((*prompted, *["–"] * 3))
                 continue
-            tokens = next(self.records.of("trained", k))["tokens"]
             queries = self.crossover(k) if self.above_chance("trained", k) else None
-            trained = (self.reached("trained", k).show(1), f"{tokens:.0f}", f"{cost['trained_ms']:.1f}")
-            seconds = f"{self.spread('seconds', 'trained', k).mean:.1f}"
-            rows.append((*prompted, *trained, seconds, "–" if queries is None else f"{queries:,}"))
+            trained = (self.reached("trained", k).show(1), f"{cost['trained_ms']:.1f}")
+            rows.append((*prompted, *trained, "–" if queries is None else f"{queries:,}"))
         return Grid(
             "k examples in the prompt, or k examples trained (LoRA)",
-            ("k", "prompt\n%", "tokens", "ms", "trained\n%", "tokens", "ms", "train\ns", "pays off\nafter"),
+            ("k", "prompt\n%", "tokens", "ms", "trained\n%", "ms", "pays off\nafter"),
             rows,
-            f"Accuracy on held-out sentences (chance {self.chance():.1f} %), tokens and milliseconds per query, one at "
-            "a time on one thread; seconds of training, and the queries after which they are saved, where training is "
-            "above chance. "
+            f"Accuracy on held-out sentences (chance {self.chance():.1f} %); tokens of the prompt and milliseconds per "
+            "query, one at a time on one thread; queries that save the time of training, if it is above chance. "
             f"{self.in_words(self.reached('prompt', k).count for k in self.values if k)}",
         )
 
     @styled
     def figure(self):
-        """Accuracy and cost a query against the number of examples, prompted and trained."""
+        """Accuracy on held-out sentences (left) and milliseconds per query (right) against the number of examples, in
+        the prompt and trained on.
+        """
         figure = figure_of("Prompting against fine-tuning: k examples", 4.2)
         left, right = figure.subplots(1, 2)
         looks = {"prompt": ("in the prompt", "few-shot"), "trained": ("trained (LoRA)", "lora")}
@@ -156,24 +156,17 @@ class Prompting(Study):
     def sentence(self) -> str:
         shots = [k for k in self.values if k]
         leads = {k: self.paired("accuracy", ("trained", k), ("prompt", k), self.comparisons, 100) for k in shots}
-        ahead, behind = apart(leads)
-        most, chance = self.values[-1], self.chance()
-        queries, cost = self.crossover(most), self.cost(most)
-        said = f"With {most} examples, {self.reached('prompt', most).show(1)} % are right by prompt and "
-        said += f"{self.reached('trained', most).show(1)} % after training, {leads[most].in_words(1)} points"
-        per_query = f"A query takes {cost['prompt_ms']:.1f} ms by prompt and {cost['trained_ms']:.1f} ms trained"
+        most, chance = self.values[-1], f"chance ({self.chance():.1f} %)"
+        by_kind = zip(("training", "the prompt"), apart(leads), strict=True)
+        verdicts = [f"{kind} is shown to be ahead with {listed(ks)}" for kind, ks in by_kind if ks]
         if not any(self.above_chance(kind, k) for kind in ("prompt", "trained") for k in shots):
-            return f"{said}; neither is shown to be above chance ({chance:.1f} %) with any number. {per_query}."
-        if not any(self.above_chance("prompt", k) for k in shots):
-            said += f"; no prompt is shown to be above chance ({chance:.1f} %)"
-        if ahead and behind:
-            said += f". Training is ahead at k = {listed(ahead)}, the prompt, unlike published, at k = {listed(behind)}"
-        elif ahead:
-            said += f". Training is ahead at k = {listed(ahead)}, as published"
-        elif behind:
-            said += f". Unlike published, the prompt is ahead at k = {listed(behind)}"
-        else:
-            said += ". At no k is one of the two shown to be ahead"
-        if queries is None:
-            return said + ". A query by prompt is no slower here, so the time of training never pays off."
-        return f"{said}. {per_query}, so that training has paid off after {queries:,} queries."
+            verdicts = [f"neither is shown to be above {chance} with any number of examples"]
+        prompted, trained = self.reached("prompt", most).show(1), self.reached("trained", most).show(1)
+        cost, queries = self.cost(most), self.crossover(most)
+        pays_off = "" if queries is None else f", so that training has paid off after {queries:,} queries"
+        return (
+            f"With {most} examples, {prompted} % are right by prompt and {trained} % after training; "
+            f"{'; '.join(verdicts or ['with no number is one shown to be ahead'])}. A query takes "
+            f"{cost['prompt_ms']:.1f} ms by prompt and {cost['trained_ms']:.1f} ms trained"
+            f"{pays_off * self.above_chance('trained', most)}."
+        )

@@ -1,33 +1,31 @@
-"""How much rank does LoRA need, and does its best learning rate depend on the rank?"""
+"""The study of how much rank LoRA needs, and whether its best learning rate depends on the rank."""
 
 from itertools import product
 from math import exp, log
 
 from experiments.bench import Bench, measured
 from experiments.studies.bracket import bracketed, optimum
-from experiments.studies.study import Study, StudySettings, seen
+from experiments.studies.study import Study, StudySettings
 from minilora.measure.records import Records
-from minilora.measure.statistics import Interval, paired_interval, verdict
-from minilora.show.grids import Grid
+from minilora.measure.statistics import Interval, paired_interval
+from minilora.show.grids import Grid, listed
 from minilora.show.style import SERIES, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
 
-# alpha by rank. The update's scale is alpha / r, so that rsLoRA's 16 / sqrt(r) is an alpha of 16 sqrt(r).
+# alpha as a function of the rank. The update is scaled by alpha / r, so rsLoRA's 16 / sqrt(r) is alpha = 16 sqrt(r).
 RULES = {"2r": lambda rank: 2 * rank, "16": lambda rank: 16, "rs": lambda rank: 16 * rank**0.5}
-DEFAULT = "2r"  # of the library
+DEFAULT = "2r"  # the library's
 WORDS = {"2r": "alpha = 2r", "16": "alpha = 16", "rs": "rsLoRA, alpha = 16"}
-MARGIN = 0.01  # bits per character from the best within which a rate is as good
-SAME = log(2)  # best rates no further apart than by a factor of 2 count as the same
+MARGIN = 0.01  # a rate within these bits per character of the best counts as good
 
 
 class Rank(Study):
     name = "rank"
-    question = "How much rank does LoRA need, and does its best learning rate depend on the rank?"
+    question = "How much rank does LoRA need, and does its best rate depend on it?"
     published = (
-        "Rank: WikiSQL 73.4, 73.3, 73.7, 73.8 and 73.5 % at r = 1, 2, 4, 8 and 64 on q and v of GPT-3 (Hu et al. 2021, "
-        "table 6). Rate: approximately independent of the rank, if alpha is fixed (32) and the update divided by r "
-        "(Schulman et al. 2025, LoRA without regret); divided by sqrt(r), learning is said to be as stable at every "
-        "rank (Kalajdzievski 2023, rsLoRA)."
+        "On WikiSQL 73.4, 73.3, 73.7, 73.8 and 73.5 % at r = 1, 2, 4, 8 and 64 on q and v of GPT-3 (Hu et al. 2021, "
+        "table 6). With a fixed alpha, the best rate is approximately independent of the rank (Schulman et al. 2025, "
+        "LoRA without regret); divided by sqrt(r), learning is said to be stable at every rank (Kalajdzievski 2023)."
     )
     full = StudySettings(values=(1, 64, 8, 16, 4), kinds=tuple(RULES))
     quick = full.quick(values=(1, 32, 8))
@@ -35,7 +33,7 @@ class Rank(Study):
 
     def __init__(self, records: Records):
         super().__init__(records)
-        self.values = sorted(self.values)  # measured are the ends first
+        self.values = sorted(self.values)  # the settings measure the ends first
 
     @staticmethod
     def cells(settings: StudySettings) -> list[tuple]:
@@ -54,7 +52,7 @@ class Rank(Study):
         return {"alpha": alpha} | optimum(bracketed(start, loss, MARGIN), MARGIN)
 
     def logs(self, number: str, rule: str, rank: int) -> list[float]:
-        """Return the logarithms of a rate, one a seed."""
+        """Return the logarithms of a rate, one per seed."""
         return [log(row[number]) for row in self.records.of(rule, rank)]
 
     def rate(self, number: str, rule: str, rank: int) -> float:
@@ -63,38 +61,38 @@ class Rank(Study):
         return exp(sum(logs) / len(logs))
 
     def change(self, rule: str) -> Interval:
-        """Return how the logarithm of the best rate changes from the first rank to the last, by pairs of one seed."""
+        """Return the change of the logarithm of the best rate from the first rank to the last, seed by seed."""
         first, last = (self.logs("lr", rule, rank) for rank in (self.values[0], self.values[-1]))
         return paired_interval([b - a for a, b in zip(first, last, strict=True)], comparisons=len(self.kinds))
 
     def gain(self) -> Interval:
-        """Return how many bits per character fewer the last rank needs than the first, each at its own best rate."""
+        """Return how many fewer bits per character the last rank needs than the first, each at its best rate."""
         return self.paired("loss", (DEFAULT, self.values[0]), (DEFAULT, self.values[-1]))
 
     def grid(self) -> Grid:
         rows = []
-        for rule, rank in product(self.kinds, self.values):
-            alpha = self.first("alpha", rule, rank)
-            low, best, high = (f"{self.rate(number, rule, rank):.2g}" for number in ("low", "lr", "high"))
-            loss = self.spread("loss", rule, rank)
-            rows.append((WORDS[rule], str(rank), f"{alpha / rank:.3g}", best, f"{low} to {high}", loss.show(3)))
+        for rank in self.values:
+            rates = [f"{self.rate('lr', rule, rank):.2g}" for rule in self.kinds]
+            rows.append((str(rank), *rates, self.spread("loss", DEFAULT, rank).show(3)))
+        rule = WORDS[DEFAULT]
         return Grid(
-            "LoRA's best rate, by rank and scale",
-            ("alpha", "r", "alpha / r", "best rate", f"within {MARGIN}", "bits/char"),
+            "LoRA's best learning rate by rank",
+            ("r", *(f"best rate,\n{WORDS[rule]}" for rule in self.kinds), f"bits/char,\n{rule}"),
             rows,
-            "LoRA on all linears. Bits/char: of validation text of numpy-docs at the best rate that was tried. Rates "
-            "in steps of √3; the best is that of a parabola through the three around it, and within "
-            f"{MARGIN} bits/char of the best are the rates in the range. Rates: geometric means over the seeds. "
-            f"{self.in_words(self.spread('loss', rule, self.values[0]).count for rule in self.kinds)}",
+            "LoRA on all linears; bits/char of numpy-docs' validation text at the best rate. Best rate: by a parabola "
+            "through rates in steps of √3, the geometric mean over seeds. "
+            f"{self.in_words(self.spread('loss', DEFAULT, rank).count for rank in self.values)}",
         )
 
     @styled
     def figure(self):
-        """The best learning rate against the rank, for each rule for alpha, and the rates that are as good."""
+        """LoRA's best learning rate against its rank, for three ways to set alpha; bars show the rates that come
+        within 0.01 bits per character.
+        """
         figure, axes = single("LoRA's best learning rate, by rank and by alpha")
         for place, (rule, look) in enumerate(zip(self.kinds, SERIES, strict=False)):
             low, best, high = ([self.rate(n, rule, rank) for rank in self.values] for n in ("low", "lr", "high"))
-            beside = [rank * 1.06 ** (place - 1) for rank in self.values]  # so that the bars do not cover each other
+            beside = [rank * 1.06 ** (place - 1) for rank in self.values]  # so that the bars do not overlap
             bars = [[b - a for a, b in zip(*ends, strict=True)] for ends in ((low, best), (best, high))]
             axes.errorbar(beside, best, bars, **look, label=WORDS[rule])
         axes.set_yscale("log")
@@ -106,31 +104,15 @@ class Rank(Study):
         first, last = self.values[0], self.values[-1]
         parts = []
         for rule in self.kinds:
-            one, other = (f"{self.rate('lr', rule, rank):.2g}" for rank in (first, last))
-            parts.append(f"with {WORDS[rule]} from {one} to {other}, {self.factor(rule)}")
-        widths = [self.rate("high", *arm) / self.rate("low", *arm) for arm in product(self.kinds, self.values)]
-        flat = {
-            "shown": "which is flat, as published",
-            "refuted": "which is not flat, unlike published",
-            "undecided": f"so that it is undecided whether the rank matters by {MARGIN}",
-        }
-        gain = self.gain()
+            rates = [f"{self.rate('lr', rule, rank):.2g}" for rank in (first, last)]
+            parts.append(f"{' to '.join(rates)} with {WORDS[rule]} ({self.factor(rule)})")
         return (
-            f"Each at its own best rate, rank {last} needs fewer bits/character than rank {first} by {gain.show(3)}, "
-            f"{flat[verdict(gain, -MARGIN, MARGIN)]}. The best rate goes, from {first} to {last}: {'; '.join(parts)}. "
-            f"Rates a factor of {min(widths):.1f} to {max(widths):.1f} apart are within {MARGIN} bits/character of the "
-            f"best. Intervals are of 95 %, those of rates corrected for all rules.{seen([gain])}"
+            f"Each at its best rate, rank {last} needs fewer bits/character than rank {first} by "
+            f"{self.gain().show(3)}. From rank {first} to rank {last} the best rate goes from {listed(parts)}."
         )
 
     def factor(self, rule: str) -> str:
-        """Return the factor between the best rates at the two ends, and whether they count as the same."""
+        """Write the factor between the best rates of the first and the last rank, with its interval."""
         change = self.change(rule)
-        if change.count < 2:
-            return f"times {exp(change.mean):.2g} (one seed)"
-        same = {
-            "shown": "the same within a factor of 2",
-            "refuted": "not the same within a factor of 2",
-            "undecided": "so that it is undecided whether they are within a factor of 2",
-        }
-        bounds = f"{exp(change.low):.2g} to {exp(change.high):.2g}"
-        return f"times {exp(change.mean):.2g} ({bounds}), {same[verdict(change, -SAME, SAME)]}"
+        bounds = f", {exp(change.low):.2g} to {exp(change.high):.2g}" * (change.count > 1)
+        return f"times {exp(change.mean):.2g}{bounds}"

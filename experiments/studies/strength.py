@@ -1,4 +1,4 @@
-"""What the strength of an adapter, set after training, reaches on the plane of learned and forgotten."""
+"""The study of what an adapter's strength, set after training, reaches in learning and forgetting."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from itertools import pairwise
 from experiments.bench import Bench
 from experiments.studies.study import Study, StudySettings, draw_curve
 from minilora.measure.statistics import Interval, paired_interval
-from minilora.show.grids import Grid, Spread, listed, show_signed
+from minilora.show.grids import Grid, Spread
 from minilora.show.style import GREY, SERIES, TALL, single, styled, with_legend
 from minilora.train.loop import TrainConfig, train
 
-Path = Sequence[tuple[float, float]]  # points, joined by lines
+Path = Sequence[tuple[float, float]]  # points joined by lines
 TRAINED = 1.0  # the strength with which an adapter is trained
 
 
@@ -24,45 +24,45 @@ class StrengthSettings(StudySettings):
     adapt: TrainConfig = field(
         default_factory=lambda: TrainConfig(steps=60, eval_every=10, warmup=3, lr_floor=0.0)  # no patience: to the end
     )
-    # The learning rate, in multiples of the one found, and the steps. The last one's adapter is set to the strengths.
+    # (multiple of the searched learning rate, steps); the strengths are those of the last training's adapter
     trainings: tuple[tuple[float, int], ...] = ((1 / 9, 60), (1 / 3, 60), (1 / 3, 120), (0.6, 60), (1.0, 60))
 
 
-def least(paths: Iterable[Path], level: float) -> float | None:
-    """Return the smallest y on the paths where x is at least `level`; None if no path gets there."""
-    found = []
+def most_learned(paths: Iterable[Path], forgotten: float) -> float | None:
+    """Return the most learned on paths of (learned, forgotten) where at most `forgotten` is; None if no path is
+    there.
+    """
+    candidates = []
     for path in paths:
         for (x0, y0), (x1, y1) in pairwise(path):
-            found += [y for x, y in ((x0, y0), (x1, y1)) if x >= level]
-            if min(x0, x1) < level < max(x0, x1):
-                found.append(y0 + (y1 - y0) * (level - x0) / (x1 - x0))
-    return min(found, default=None)
+            candidates += [x for x, y in ((x0, y0), (x1, y1)) if y <= forgotten]
+            if min(y0, y1) < forgotten < max(y0, y1):
+                candidates.append(x0 + (x1 - x0) * (forgotten - y0) / (y1 - y0))
+    return max(candidates, default=None)
 
 
-def train_and_look(bench: Bench, factor: float, steps: int, seed: int):
-    """Return a LoRA in its best state by validation text, and {step: the numbers at that step}."""
+def train_and_evaluate(bench: Bench, factor: float, steps: int, seed: int):
+    """Train LoRA; return it in its best state by validation text, and {step: its numbers at that step}."""
     lab, rate = bench.lab, float(f"{factor * bench.text_rate('lora'):.2g}")
     config = replace(bench.settings.adapt, steps=steps, peak_lr=rate, seed=seed)
-    model, seen = lab.fresh("lora", seed), []
+    model, evaluations = lab.fresh("lora", seed), []
 
-    def look() -> float:
-        seen.append(bench.quality(model))
+    def evaluate() -> float:
+        evaluations.append(bench.quality(model))
         return lab.bits(model, lab.domain_validation)
 
     batches = lab.batches(lab.domain_text(bench.settings.characters, seed), lab.batch_size, seed)
-    history = train(model, batches, config, evaluate=look, show_progress=False)
+    history = train(model, batches, config, evaluate=evaluate, show_progress=False)
     facts = {"lr": rate, "best_step": history.best_step}
-    return model, {e["step"]: facts | numbers for e, numbers in zip(history.evaluations, seen, strict=True)}
+    return model, {e["step"]: facts | numbers for e, numbers in zip(history.evaluations, evaluations, strict=True)}
 
 
 class Strength(Study):
     name = "strength"
     question = "Does an adapter's strength, set after training, reach what training did not?"
     published = (
-        "Weights between those of an image classifier before and after fine-tuning have 1.6 points more on ImageNet "
-        "than the fine-tuned ones, and under five shifts of its distribution 4 to 6 points more than earlier work "
-        "(Wortsman et al. 2022, WiSE-FT). The plane of learned and forgotten, for LoRA and by the length of training "
-        "but without λ, is that of Biderman et al. 2024, section 4.3."
+        "Weights between an image classifier's before and after fine-tuning have 1.6 points more on ImageNet than the "
+        "fine-tuned ones, and 4 to 6 points more than earlier work on shifted data (Wortsman et al. 2022, WiSE-FT)."
     )
     full = StrengthSettings(values=(0.0, 0.25, 0.5, 0.75, TRAINED, 1.25, 1.5))
     quick = full.quick()
@@ -83,82 +83,59 @@ class Strength(Study):
         seed = what[-1]
         factor, steps = what[:2] if kind == "training" else bench.settings.trainings[-1]
         key = (factor, steps, seed)
-        model, numbers = bench.once(key, lambda: train_and_look(bench, *key))
+        model, numbers = bench.once(key, lambda: train_and_evaluate(bench, *key))
         if kind == "training":
             return numbers[what[2]]
         model.set_strength(what[0])
         return {"lr": numbers[0]["lr"], "best_step": numbers[0]["best_step"]} | bench.quality(model)
 
     def point(self, *key) -> tuple[float, float]:
-        """What was learned and what was forgotten in the cell of `key`."""
+        """Return what was learned and what was forgotten in the cell of `key`."""
         row = self.records.rows[key]
         return self.base["domain"] - row["domain"], row["base_text"] - self.base["base_text"]
 
     def steps_of(self, factor: float, steps: int) -> list[int]:
-        """At which a training was looked at."""
+        """Return the steps at which a training was evaluated."""
         return sorted({row["key"][3] for row in self.records.of("training", factor, steps)})
 
-    def beside_training(self, strength: float) -> tuple[list[float | None], list[float | None]]:
-        """For each seed how much more a strength has learned, and how much more it has forgotten, than training.
+    def beside_trainings(self, strength: float) -> Interval | None:
+        """Return how much more a strength has learned than the best training, at any step, that forgot as little.
 
-        Learned: than the most that any training had where it had forgotten no more. Forgotten: than the least that any
-        had where it had learned no less. None where none had.
+        Seed by seed, corrected for all strengths. None if, with some seed, no training forgot as little.
         """
-        learns: list[float | None] = []
-        forgets: list[float | None] = []
+        differences = []
         for seed in self.settings["seeds"]:
             learned, forgotten = self.point("strength", strength, seed)
             paths: list[Path] = [  # every training from the base on
                 [(0.0, 0.0), *(self.point("training", *one, step, seed) for step in self.steps_of(*one))]
                 for one in self.settings["trainings"]
             ]
-            lost = least(paths, learned)
-            missed = least([[(-lost, -won) for won, lost in path] for path in paths], -forgotten)  # the axes exchanged
-            learns.append(None if missed is None else learned + missed)
-            forgets.append(None if lost is None else forgotten - lost)
-        return learns, forgets
-
-    def is_new(self, strength: float) -> bool:
-        """Return True if it is shown to forget less than any training that learned as much, or if none has, ever."""
-        forgets = [more for more in self.beside_training(strength)[1] if more is not None]
-        interval = self.interval(forgets)
-        return interval is None or interval.high < 0
-
-    def interval(self, differences: Sequence[float | None]) -> Interval | None:
-        """Return that of differences by seed, corrected for the strengths; None where one of them is missing."""
-        there = [one for one in differences if one is not None]
-        if not there or len(there) < len(differences):
-            return None
-        return paired_interval(there, comparisons=2 * len(self.values))
+            if (most := most_learned(paths, forgotten)) is None:
+                return None
+            differences.append(learned - most)
+        return paired_interval(differences, comparisons=2 * len(self.values))
 
     def grid(self) -> Grid:
         rows = []
         for strength in self.values:
-            learns, forgets = map(self.interval, self.beside_training(strength))
-            beside = ["–" if one is None else show_signed(one.mean) for one in (forgets, learns)]
-            won, lost = self.gained("strength", strength), self.forgot("strength", strength)
-            rows.append((f"λ = {strength:g}", won.show(3), lost.show(3), *beside))
-        *others, own = self.settings["trainings"]
-        shown = [(*one, self.steps_of(*one)[-1]) for one in others] + [(*own, step) for step in self.steps_of(*own)]
-        for factor, steps, step in shown:
-            key = ("training", factor, steps, step)
-            name = f"{self.first('lr', *key):g}, {step}/{steps}"
-            rows.append((name, self.gained(*key).show(3), self.forgot(*key).show(3), "", ""))
+            learned, forgot = self.gained("strength", strength), self.forgot("strength", strength)
+            beside = self.beside_trainings(strength)
+            rows.append((f"{strength:g}", learned.show(3), forgot.show(3), beside.show(3) if beside else "–"))
         counts = [self.gained("strength", strength).count for strength in self.values]
         return Grid(
-            "Strengths of one LoRA after training, and trainings",
-            ("λ, or rate, step", "learned", "forgot", "forgot\nmore than", "learned\nmore than"),
+            "One LoRA adapter at different strengths after training",
+            ("λ", "learned", "forgot", "more than\ntrainings"),
             rows,
-            "Bits/char gained on held-out numpy-docs and lost on held-out python-docs. λ multiplies what the last "
-            "training changed, in the state that validation text of the domain found best. The last two columns hold "
-            "λ against the trainings, with lines between their steps: forgotten more than by the one that forgot least "
-            "where it had learned as much, learned more than by the one that had learned most where it had forgotten "
-            f"as little; –: with some seed no training had. {self.in_words(counts)}",
+            "Bits/char saved on held-out numpy-docs and lost on held-out python-docs. λ multiplies the trained update. "
+            f"More: learned more than any of {len(self.settings['trainings'])} trainings, at any step, that forgot as "
+            f"little; –: none did with some seed. {self.in_words(counts)}",
         )
 
     @styled
     def figure(self):
-        """Bits forgotten against bits learned: the path of each training, and the path of the strengths."""
+        """Bits per character forgotten (up) against bits learned (right), for each training as it goes on, and for the
+        last one's adapter at strengths λ from 0 to 1.5.
+        """
         figure, axes = single("Strength after training: right is learned, up is forgotten", TALL)
         axes.axhline(0, color=GREY, linewidth=1)
         base = (Spread(0.0, 0.0, 1), Spread(0.0, 0.0, 1))
@@ -177,57 +154,21 @@ class Strength(Study):
         return with_legend(figure)
 
     def sentence(self) -> str:
-        changed = [self.forgot("strength", strength).mean for strength in self.values if strength]
-        nothing = "Nothing is forgotten: the base's text gains, too. " * (max(changed) < 0)
-        if len(self.settings["seeds"]) == 1:
-            return f"{nothing}One seed was trained, so that strengths and trainings are not told apart."
-        said = f"{nothing}{self.beyond_training()} {self.between_the_ends()}"
-        largest = max(self.values)
-        if largest <= TRAINED:
-            return said
-        won, lost = self.than_trained(largest)
-        only_loses = "Above 1 both get worse: " * (won.high < 0 < lost.low)
-        return f"{said} {only_loses}λ = {largest:g} has learned {won.in_words(3)} and forgotten {lost.in_words(3)}."
-
-    def beyond_training(self) -> str:
-        """Say which strengths are shown to be where no training came, and by how much."""
-        new = [strength for strength in self.values if self.is_new(strength)]
-        trainings = f"{len(self.settings['trainings'])} trainings"
-        if not new:
-            return f"No strength is shown to forget less for as much learned than any of {trainings} at any step."
-        others = [f"{strength:g}" for strength in self.values if strength not in new]
-        said = (
-            f"At λ = {listed(f'{strength:g}' for strength in new)} LoRA has learned more than any of {trainings} had "
-            "where it had forgotten as little"
+        lost = [self.forgot("strength", strength).mean for strength in self.values if strength]
+        nothing = "Nothing is forgotten: the base's text improves, too. " * (max(lost) < 0)
+        best = max((s for s in self.values if 0 < s < TRAINED), key=lambda s: self.gained("strength", s).mean)
+        more, worse = self.than_trained(best)
+        beside = self.beside_trainings(best)
+        training = "no training forgot as little with every seed"
+        if beside is not None:
+            training = f"against the best training that forgot as little, it has learned {beside.show(3)}"
+        return (
+            f"{nothing}At λ = {best:g}, LoRA has learned {self.gained('strength', best).show(3)} bits/character and "
+            f"forgotten {self.forgot('strength', best).show(3)}. Against λ = 1 it has learned {more.show(3)} and "
+            f"forgotten {worse.show(3)}; {training}."
         )
-        said += f"; at {listed(others)} that is not shown." if others else "."
-        learns, forgets = ({n: p for n in new if (p := self.interval(self.beside_training(n)[i]))} for i in (0, 1))
-        if forgets:
-            best = min(forgets, key=lambda strength: forgets[strength].mean)
-            said += (
-                f" At λ = {best:g} it has forgotten {forgets[best].in_words(3)} bits/character against the least that "
-                f"a training forgot for as much ({self.gained('strength', best).show(3)} learned)."
-            )
-        if learns:
-            best = max(learns, key=lambda strength: learns[strength].mean)
-            said += (
-                f" At λ = {best:g} it has learned {learns[best].in_words(3)} against the most that a training learned "
-                f"for as little ({self.forgot('strength', best).show(3)} forgotten)."
-            )
-        return said
 
     def than_trained(self, strength: float) -> tuple[Interval, Interval]:
-        """Learned and forgotten more than at the strength of training."""
+        """Return how much more is learned, and forgotten, than at the strength of training."""
         here, trained, count = ("strength", strength), ("strength", TRAINED), 2 * len(self.values)
         return self.gains(here, trained, count), self.paired("base_text", here, trained, count)
-
-    def between_the_ends(self) -> str:
-        """Say if a strength below 1 is better on both axes."""
-        inner = {strength: self.than_trained(strength) for strength in self.values if 0 < strength < TRAINED}
-        better = [strength for strength, (won, lost) in inner.items() if won.low > 0 > lost.high]
-        best = max(better or inner, key=lambda strength: inner[strength][0].mean)
-        won, lost = inner[best]
-        verdict = "As published, what lies between the ends can be better on both axes"
-        if not better:
-            verdict = "No strength below 1 is shown to be better than 1 on both axes"
-        return f"{verdict}: against λ = 1, λ = {best:g} has learned {won.in_words(3)} and forgotten {lost.in_words(3)}."

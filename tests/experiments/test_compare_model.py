@@ -200,7 +200,7 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
     comparison_report.show(result.grids(), FIGURES, result, tmp_path, Console(file=file, width=80))
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= 80 and unit in text
-    for words in ("base as it is", "few-shot prompt", "LoRA on all linears", "full", "Times: ", "Figures: "):
+    for words in ("base as it is", "few-shot prompt", "LoRA on all linears", "full", "Timed on ", "Figures: "):
         assert words in text
     assert {path.name for path in tmp_path.iterdir()} == {"quality_against_share.png", "learned_against_forgotten.png"}
 

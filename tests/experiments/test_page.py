@@ -1,4 +1,4 @@
-"""pytest tests/results/test_page.py: measured numbers in the project's texts are what the committed records say."""
+"""pytest tests/experiments/test_page.py: measured numbers in the project's texts are what the committed records say."""
 
 import copy
 import json
@@ -24,6 +24,16 @@ def test_the_page_is_what_the_records_say():
     page = results.page()
     assert all(f"## {study.question}\n" in page for study in STUDIES.values())  # what is not measured says so
     assert {name for name in STUDIES if name not in results.measured_studies()} == {"batch-size"}
+
+
+def test_findings_and_contents_link_to_sections_and_texts_to_sections_of_the_page():
+    page = results.page()
+    anchors = {results.anchor(line[3:]) for line in page.splitlines() if line.startswith("## ")}
+    links = set(re.findall(r"\]\((#[^)]+)\)", page))
+    assert len(links) > 20 and links <= anchors
+    for path in results.texts():
+        linked = set(re.findall(r"results\.md(#[^)\s]+)\)", path.read_text("utf-8")))
+        assert linked <= anchors, path
 
 
 @pytest.mark.parametrize("path", results.texts(), ids=lambda path: str(path.relative_to(results.ROOT)))
@@ -89,14 +99,16 @@ def test_the_texts_follow_new_runs(tmp_path, runs):
     for folder in (results.RECORDS, results.PACKAGED):
         copy_folder(results.ROOT / folder, tmp_path / folder)
     (tmp_path / results.PAGE).parent.mkdir()
-    (tmp_path / "README.md").write_text("<!-- measured: jargon.after.phrasings.f1 -->1 %<!-- / -->")
+    marks = [f"<!-- measured: jargon.{name} -->1 %<!-- / -->" for name in ("after.phrasings.f1", "wordings")]
+    (tmp_path / "README.md").write_text("\n".join(marks))
     path = tmp_path / results.PACKAGED / jargon_record.FILE
     header = path.read_text("utf-8").splitlines()[0]
     path.write_text("".join(f"{line}\n" for line in (header, *map(json.dumps, reversed(runs)))))
     results.write(tmp_path)
-    assert "-->85 ± " in (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text()
+    assert "-->85 ± " in text and "Wording by wording: 70 ± " in text
     page = (tmp_path / results.PAGE).read_text()
-    assert "| fine-tuned | 85 ± " in page and "70 ± " in page and r"| a \| \*b\* \<i\> |" in page
+    assert "SmolLM2 scores 85 ± " in page and r"| a \| \*b\* \<i\> |" in page
     assert (tmp_path / results.FIGURES / "jargon.png").is_file()
 
 

@@ -1,4 +1,4 @@
-"""pytest tests/results/test_speed.py: records of the speed table, one a processor, and their tables."""
+"""pytest tests/experiments/test_speed.py: records of the speed table, one per processor, and their tables."""
 
 import pytest
 
@@ -22,8 +22,8 @@ INTEL = {
     "blas": "openblas 0.3.31 (SapphireRapids)",
 }
 STEP = {
-    "name": "hidden 256, 4 layers, full",
-    "value": 1.049,
+    "name": "hidden 64, 2 layers, full",
+    "value": 1.299,
     "against": "torch",
     "seconds": {"minilora": 0.3671, "transformers": 0.45, "torch": 0.385},
     "peaks": {"minilora": 512.4, "transformers": 1200, "torch": 900},
@@ -43,7 +43,7 @@ def row(name: str, value: float | None) -> dict:
 
 @pytest.fixture
 def records(tmp_path):
-    """Of two processors, written and read again."""
+    """Return the records of two processors, written and read again."""
     amd = record(AMD, row("import minilora", 0.41), STEP, row("share of products, hidden 256, 4 layers, full", 0.704))
     intel = record(
         INTEL, row("SmolLM2-135M, greedy", 1.3), row("hidden 256, 4 layers, lora", 0.89), row("an older row", None)
@@ -61,46 +61,36 @@ def test_a_file_for_each_processor_and_its_kernels():
     assert speed.file_of(AMD | {"blas": ""}) == "speed-amd-epyc-26-2-unknown.json"
 
 
-def test_two_processors_side_by_side(records):
-    found = speed.grid(records)
-    amd, intel = (
-        "AMD EPYC (family 26, model 2), 2 cores, SkylakeX kernels",
-        "Intel(R) Xeon(R) 6975P, 2 cores, SapphireRapids kernels",
+def test_a_row_has_its_ratio_times_and_memory(records):
+    grid = speed.grid(records[0])
+    assert grid.title == "AMD EPYC (family 26, model 2), 2 cores, SkylakeX kernels"
+    assert grid.header[1:4] == ("times as fast", "minilora, ms", "peer, ms")
+    assert grid.rows == [("hidden 64, 2 layers, full", "1.30", "367", "385", "–", "512", "900")]
+    assert speed.grid(records[1]).rows == []  # without a peer there is nothing to compare
+    assert speed.ratio(records[0], "import minilora") == 0.41 and speed.ratio(records[0], "no such row") is None
+
+
+def test_rows_stand_in_the_order_of_the_table():
+    names = (
+        "SmolLM2-135M, greedy",
+        "SmolLM2-135M, 1 x 512, qlora",
+        "hidden 64, 8 x 64, full",
+        "hidden 64, 2 layers, lora",
     )
-    assert found.header == ("work", "goal", amd, intel)
-    assert found.rows == [
-        ("hidden 256, 4 layers, full", "1.05", "1.05", "–"),
-        ("hidden 256, 4 layers, lora", "1.05", "–", "0.89"),
-        ("SmolLM2-135M, greedy", "1.30", "–", "1.30"),
-        ("import minilora", "0.40 s", "0.41 s", "–"),
-        ("share of products, hidden 256, 4 layers, full", "70 %", "70 %", "–"),
-        ("an older row", "–", "–", "–"),
-    ]
+    compared = [STEP | {"name": name, "seconds": {"minilora": 0.0314, "torch": 0.05}} for name in names]
+    rows = speed.grid(record(AMD, *compared)).rows
+    assert [row[0] for row in rows] == [names[3], names[1], names[0]] and rows[0][2:4] == ("31.4", "50.0")
 
 
 def test_goals_are_met_by_what_was_measured_and_not_by_what_is_shown(records):
-    amd, intel = map(speed.about, records)
-    assert "processor" not in amd and "torch 2.13" in amd
-    assert amd.endswith("1 of 3 goals are met.")  # 1.049 is shown as 1.05, and less is better for the start alone
-    assert "avx512f, amx_tile; L1d 48 KiB; L2 2,048 KiB" in intel and intel.endswith("1 of 2 goals are met.")
+    amd, intel = (speed.grid(one).caption for one in records)
+    assert (
+        "torch 2.13" in amd and "meets 1 of its 3 speed goals" in amd
+    )  # 1.299 is shown as 1.30; less is better at start
+    assert "meets 1 of its 2 speed goals" in intel
 
 
-def test_milliseconds_and_memory_of_each_library():
-    found = speed.details(
-        record(AMD, STEP | {"before": "abc"}, STEP | {"name": "other", "seconds": {"minilora": 0.0314}})
-    )
-    assert found.header == ("work", "measured", "minilora", "transformers", "PyTorch", "torch.compile")
-    assert found.rows[0][1:] == ("2026-12-01", "367; 512", "450; 1,200", "385; 900", "failed")
-    assert found.rows[1][2:] == ("31.4; 512", "–", "–", "failed")
-    assert "torch.compile: InvalidCxxCompiler." in found.caption and "commit abc" in found.caption
-
-
-def test_a_profile_is_shown_once_and_none_is_no_list():
-    assert speed.profiles(record(AMD, STEP)) == ""
-    assert speed.profiles(record(AMD, STEP | {"profile": ["x", "y"]})) == "- **hidden 256, 4 layers, full**: x.\n  y."
-
-
-def test_another_file_is_no_record_of_speed(tmp_path):
+def test_another_file_is_not_a_speed_record(tmp_path):
     (tmp_path / "speed-x.json").write_bytes(to_json({"minilora": "speed", "version": 1}))
-    with pytest.raises(FormatError, match="no record of speed of version 2"):
+    with pytest.raises(FormatError, match="is not a speed record of version 2"):
         speed.read_all(tmp_path)

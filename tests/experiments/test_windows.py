@@ -83,7 +83,7 @@ def test_the_probes_penalty_is_chosen_on_what_it_learns():
     fitted = probe.fit(learned, labels, 0)
     assert probe.STRENGTHS[0] < fitted[-1].C < probe.STRENGTHS[-1]
     assert fitted[-1].coef_.size + fitted[-1].intercept_.size == 62
-    with pytest.raises(MiniloraError, match="one example to learn from"):
+    with pytest.raises(MiniloraError, match="a label has one example"):
         probe.fit(learned[:3], labels[:3], 0)
 
 

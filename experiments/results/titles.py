@@ -1,0 +1,12 @@
+"""Titles of the sections of docs/results.md that no other module names; links go by them."""
+
+LEDGER = "The ledger of claims"
+MODELS = "Every method on SmolLM2-135M"
+BASE = "Every method on the package's base"
+WINDOWS = "What do context, a prompt and training buy?"
+CURVES = "Prompt or fine-tune?"
+JARGON = "What does a model learn of a company's jargon?"
+RATES = "Which learning rate does `finetune` take by default?"
+SHAPES = "How does a step's speed change with the model's shape?"
+PLANNER = "The planner beside published figures"
+DOLLARS = "What do pretraining and fine-tuning cost, and what fits one gaming GPU?"
