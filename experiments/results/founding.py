@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-import numpy as np
-
 from experiments.compare_model import KIND, PROBE, PROMPTED
-from experiments.compare_model_report import LABELS, ModelResult
+from experiments.compare_model_report import FAMILY, LABELS, VARIANTS, ModelResult
 from experiments.results.tables import markdown
 from minilora.measure.records import Records
-from minilora.measure.statistics import Interval, items_interval, paired_interval, verdict
+from minilora.measure.statistics import verdict
 from minilora.peft import METHODS
 from minilora.peft.method import SIZES
 from minilora.show.grids import Grid, Spread, listed, show_bytes, show_share, show_signed
@@ -95,43 +93,22 @@ class Founding:
         fits = peak / full <= MOST_PEAK[CLAIMS[row].memory]
         return f"{show_bytes(peak)} ({peak / full:.2f}) {SIGNS['shown' if fits else 'refuted']}"
 
-    def above(self, result: ModelResult, row: str, other: str, part: float) -> Interval | None:
-        """Return by how much the gain of a row is above a part of another's, over seeds and questions: corrected for
-        all claims on one subject. None if one was not measured, or cannot be judged.
-        """
-        rows = [name for name in (row, other) if name != PROMPTED]
-        if not all(map(result.cells, (row, other))) or any(map(result.flaw, rows)):
-            return None
-        if len(rows) < 2 and result.has_labels:
-            return None  # of the prompt, calibrated, single answers were not kept
-        ours, theirs, base = result.scores(row), result.scores(other), result.scale * result.base[result.number]
-        seeds, better = sorted(ours.keys() & theirs.keys()), 1 if result.has_labels else -1
-        judged = [name for name, claim in CLAIMS.items() if claim.part > 0 and result.cells(name)]
-        claims = len(judged) + len(self.rows) - 2  # "best" is held against every other row
-        if len(rows) == 2 and result.has_labels and len(seeds) > 1 and "right" in result.base:
-            mine, others = result.answers(row), result.answers(other)
-            start = (1 - part) * result.right(result.base)
-            points = [100 * (mine[seed] - part * others[seed] - start) for seed in seeds]
-            return items_interval(np.array(points), comparisons=claims)
-        gains = [better * ((ours[s] - base) - part * (theirs[s] - base)) for s in seeds]
-        return paired_interval(gains, comparisons=claims) if gains else None
-
     def verdict(self, subject: str, row: str) -> str:
         """Return "shown", "refuted" or "undecided" of what the chapter says of a row's quality; "" if it says nothing
-        that this subject could show.
+        that this subject could show, or a record lacks what a verdict needs.
         """
         claim, result = CLAIMS[row], self.results[subject]
-        if claim.part < 0:
+        if claim.part < 0 or not result.cells(row):
             return ""
         if claim.than:
-            interval = self.above(result, row, claim.than, claim.part)
-            return "" if interval is None else verdict(interval, 0, inf)
-        others = [other for other in self.rows if other != row and result.cells(other)]
-        leads = [self.above(result, row, other, NEAR) for other in others if other != PROMPTED]
-        if None in leads:
-            return ""
-        found = {verdict(lead, 0, inf) for lead in leads if lead is not None}
-        return next((word for word in ("refuted", "undecided", "shown") if word in found), "")
+            if row == PROMPTED and result.has_labels:
+                return ""  # its single answers were not kept
+            lead = result.ahead(row, claim.than, FAMILY[claim.than], claim.part)
+            return verdict(lead, 0, inf) if lead else ""
+        others = [other for other in self.rows if other not in (row, PROMPTED) and result.cells(other)]
+        leads = [result.ahead(row, other, len(others), claim.part) for other in others]
+        verdicts = {verdict(lead, 0, inf) if lead else "" for lead in leads}
+        return next((word for word in ("", "refuted", "undecided", "shown") if word in verdicts), "")
 
     def grid(self) -> Grid:
         """Return the chapter's table beside what was measured, with a verdict on each cell."""
@@ -212,14 +189,12 @@ PUBLISHED = (
     "Each with learning rates, batch sizes and ranks searched for it, nine variants end within 1 to 2 % of LoRA at "
     "four kinds of task, and want rates of their own (Lee et al. 2026, Learning rate matters)."
 )
-VARIANTS = ("rslora", "lora-plus", "dora", "pissa", "vera", "qlora")  # of LoRA on all linears
 
 
 def variants(result: ModelResult) -> str:
     """Whether variants of LoRA differ once each has a learning rate of its own, in a sentence."""
     rows = [row for row in VARIANTS if row in result.rows]
-    compared = max(1, sum(len(result.scores(row)) > 1 for row in rows))
-    found = {row: ahead for row in rows if (ahead := result.ahead(row, comparisons=compared))}
+    found = {row: ahead for row in rows if (ahead := result.ahead(row, comparisons=FAMILY["lora"]))}
     if not found:
         return "Not all is measured yet."
     means = sorted(ahead.mean for ahead in found.values())
@@ -230,7 +205,7 @@ def variants(result: ModelResult) -> str:
     said = f"{listed(LABELS[row] for row in found)} {differ} from LoRA by {means[0]:+.{result.digits}f}{to} {unit} "
     said += "(more is better) on the same questions and seeds, each at the best of its own learning rates"
     if tell:
-        said += f"; told apart at 95 %, corrected for {compared}: {listed(apart or ['none'])}"
+        said += f"; told apart at 95 %, corrected for {FAMILY['lora']}: {listed(apart or ['none'])}"
     said += "."
     if few := [LABELS[row] for row in found if row not in tell]:
         said += f" One seed, so no verdict: {listed(few)}."
@@ -243,7 +218,9 @@ CAPTION = (
     "three seeds. ↑ more is better, ↓ less. ✓ shown, ✗ refuted, ? undecided; without a sign: one seed, or nothing to "
     "judge, such as generation by a level on one task. Near, similar: at least nine tenths of the other's gain over "
     "the model as it is; best: no other trained row gains more than ten ninths; by 95 % intervals over seeds and "
-    "questions (of the text, over seeds), corrected for all claims of a column. The prompt's accuracy is calibrated. "
+    f"questions (of the text, over seeds). As in the ledger, the claims against full fine-tuning ({FAMILY['full']}) "
+    f'and against LoRA ({FAMILY["lora"]}) share the 5 %; so do the rows that "best" is held against. The prompt\'s '
+    "accuracy is calibrated. "
     "Low memory: at most half of full's peak; very low: a quarter. Peak: the most bytes of arrays alive in a step of 8 "
     "film reviews, padded to the longest (at most 106 tokens), in float32 without checkpointing."
 )

@@ -73,7 +73,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     `comparison.METHOD.NAME` with a name of `comparison_report.IN_TEXTS`; `study.NAME`, a sentence, and
     `study.NAME.smollm2`; `study.NAME.table`, all its runs; `jargon.NAME`, see `jargon.values`; `scaling.speeds`, two
     ranks over each link; `scaling.sentence`, `reviews.table` and `reviews.sentence`, and so of each task of CURVES;
-    those of `Founding.values`; `windows.table`, `windows.sentence` and `windows.base.SIZE`.
+    those of `Founding.values` and `Ledger.values`; `windows.table`, `windows.sentence` and `windows.base.SIZE`.
     """
     compared, steps = measured_comparison(root), scaling.read(root / PACKAGED / scaling.FILE)
     grids = {f"{task}.table": result.grid() for task, result in measured_curves(root).items()}
@@ -88,7 +88,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     found |= {f"study.{name}.{LARGE}": study.sentence() for name, study in measured_studies(root, LARGE).items()}
     founded = founding.Founding(root / RECORDS)
     lines = ledger.Ledger(measured_studies(root), measured_studies(root, LARGE), founded.results)
-    found |= founded.values() | {"ledger.table": f"\n\n{markdown(lines.grid(), numbers=False)}\n\n"}
+    found |= founded.values() | lines.values()
     found |= jargon.values(jargon.read(root / PACKAGED / jargon.FILE))
     if windows := measured_windows(root):
         found |= {"windows.table": f"\n\n{markdown(windows.grid())}\n\n", "windows.sentence": windows.sentence()}

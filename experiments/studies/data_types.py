@@ -8,6 +8,7 @@ from experiments.studies.study import TEN, Study, StudySettings, compared, nearn
 from minilora.backend import xp
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
+from minilora.measure.statistics import Interval
 from minilora.nn import Linear
 from minilora.quant import Linear4bit, linears_of_blocks, quantize_model
 from minilora.show.grids import Grid, Spread, listed
@@ -125,19 +126,25 @@ class DataTypes(Study):
         right.locator_params(axis="x", nbins=4)
         return figure
 
+    def harms(self) -> dict[str, Interval]:
+        """Return by how many bits per character each code costs more than the one before it in the published order."""
+        pairs = [*pairwise(name for name in PUBLISHED if name in self.values)]
+        return {b: self.paired("base_text", ("base", b), ("base", a), len(pairs)) for a, b in pairs}
+
     def sentence(self) -> str:
         four = sorted((name for name in self.values if name != FLOAT), key=lambda name: self.lost(name).mean)
         least, most = (f"{self.lost(name).show(4)} ({WORDS[name]})" for name in (four[0], four[-1]))
-        pairs = [*pairwise(name for name in PUBLISHED if name in four)]
-        steps = [self.paired("base_text", ("base", b), ("base", a), len(pairs)) for a, b in pairs]
-        signs = [compared(step, "more", "less", "undecided") for step in steps]
+        steps = self.harms()
+        signs = [compared(step, "more", "less", "undecided") for step in steps.values()]
         order = "undecided" if "undecided" in signs else "as published"
-        words = listed(f"{WORDS[b]} {s.show(4)} beside {WORDS[a]}" for (a, b), s in zip(pairs, steps, strict=True))
+        before = dict(zip(PUBLISHED[1:], PUBLISHED, strict=False))
+        words = listed(f"{WORDS[b]} {step.show(4)} beside {WORDS[before[b]]}" for b, step in steps.items())
         bits = self.adapted(FLOAT)
         behind = {WORDS[n]: self.gains(("adapted", n), ("adapted", FLOAT), len(four)) for n in four}
         near = nearness(behind, SAME * bits.mean, f"within {100 * SAME:.0f} % of its bits")[1]
         return (
             f"Quantizing costs the base from {least} to {most} bits/character on its own text, {words}: the order is "
             f"{'unlike published' if 'less' in signs else order}. LoRA over float32 comes to "
-            f"{bits.show(3)}. QLoRA beside it: {near[0].lower()}{near[1:]}{seen([*steps, *behind.values()], 4)}"
+            f"{bits.show(3)}. QLoRA beside it: {near[0].lower()}{near[1:]}"
+            f"{seen([*steps.values(), *behind.values()], 4)}"
         )

@@ -6,6 +6,7 @@ from experiments.bench import Bench
 from experiments.studies.study import TEN, Study, StudySettings, apart, seen
 from minilora.data.tasks import load_task
 from minilora.measure.lab import SCRATCH
+from minilora.measure.statistics import Interval
 from minilora.show.grids import NAMES, Grid, Spread, listed
 from minilora.show.style import LOOKS, single, styled, with_legend
 from minilora.train import load
@@ -81,11 +82,18 @@ class LowData(Study):
         axes.set_ylim(0, None)
         return with_legend(figure)
 
+    def leads(self, beside: int | None = None) -> dict[int, Interval]:
+        """Return by how many points full fine-tuning is ahead of scratch, by the labels that it has. beside: the labels
+        that scratch has, None: as many. Corrected for all comparisons of the sentence.
+        """
+        amounts, comparisons = self.amounts(), 2 * len(self.amounts()) - 1
+        pairs = {n: (("full", n), (SCRATCH, beside or n)) for n in amounts}
+        return {n: self.paired("accuracy", *pair, comparisons, 100) for n, pair in pairs.items()}
+
     def sentence(self) -> str:
         *few, many = self.amounts()
-        comparisons = 2 * len(few) + 1
-        leads = {n: self.paired("accuracy", ("full", n), (SCRATCH, n), comparisons, 100) for n in (*few, many)}
-        fewer = {n: self.paired("accuracy", ("full", n), (SCRATCH, many), comparisons, 100) for n in few}
+        leads, fewer = self.leads(), self.leads(many)
+        del fewer[many]
         ahead, behind = apart(leads)
         enough, _ = apart(fewer)
         if behind:

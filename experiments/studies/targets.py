@@ -2,6 +2,7 @@
 
 from experiments.bench import Bench
 from experiments.studies.study import NEAR, Study, StudySettings, compared, seen
+from minilora.measure.statistics import Interval
 from minilora.models.llama import LlamaForCausalLM
 from minilora.nn import Linear
 from minilora.quant import linears_of_blocks
@@ -92,10 +93,14 @@ class Targets(Study):
         of_attention = f"{self.attention_sentence()} " if set(SINGLE) & set(self.values) else ""
         return of_attention + self.mlp_sentence()
 
+    def mlp_lead(self, names: str = MLP, other: str = ATTENTION) -> Interval:
+        """Return by how much the MLP's matrices gain more than attention's, corrected for two comparisons."""
+        return self.gains(("targets", names), ("targets", other), 2)
+
     def mlp_sentence(self) -> str:
         """Return the MLP against attention, and against both."""
         count = {names: show_count(self.first("trainable", "targets", names)) for names in (MLP, ATTENTION, ALL)}
-        over, both = (self.gains(("targets", a), ("targets", b), 2) for a, b in ((MLP, ATTENTION), (ALL, MLP)))
+        over, both = self.mlp_lead(), self.mlp_lead(ALL, MLP)
         leads = compared(over, "more, as published", "less, unlike published", "undecided")
         adds = compared(both, "unlike published, attention's matrices add to the MLP's", "less", "undecided")
         if both.high <= NEAR * self.gained("targets", MLP).mean:

@@ -57,10 +57,10 @@ def test_a_gain_is_held_to_its_part_of_the_other(tmp_path):
     whole = {row: 0xFFFF for row in ("full", "lora", "lora-qv", "qlora", "prefix")}
     level = write(tmp_path, right=whole)
     (result,) = level.results.values()
-    assert level.above(result, "lora", "full", 0.9).mean == pytest.approx(100 * (0.5 - 0.9 * 0.5))
-    assert level.above(result, "lora", "full", 1.0).mean == 0
+    assert result.ahead("lora", "full", 4, 0.9).mean == pytest.approx(100 * (0.5 - 0.9 * 0.5))
+    assert result.ahead("lora", "full", 4).mean == 0
     # Each question that the base has wrong is won: the gain of 0.5 is 0.05 above nine tenths, over eight of sixteen.
-    assert level.above(result, "lora", "full", 0.9).low > 0 and level.verdict("reviews", "lora") == "shown"
+    assert result.ahead("lora", "full", 4, 0.9).low > 0 and level.verdict("reviews", "lora") == "shown"
     assert level.verdict("reviews", "full") == "shown"
 
 
@@ -93,11 +93,13 @@ def test_what_texts_may_say(founding):
     assert {name: found[f"{start}.{name}"] for name in expected} == expected
 
 
-def test_variants_in_words(founding):
-    said = variants(founding.results["reviews"])
-    assert said.startswith("QLoRA differs from LoRA by −37.5 points (more is better)") and said.endswith(
-        "each at the best of its own learning rates; told apart at 95 %, corrected for 1: QLoRA."
+def test_variants_in_words(tmp_path):
+    words = variants(write(tmp_path).results["reviews"])
+    assert words.startswith("QLoRA differs from LoRA by −37.5 points (more is better)") and words.endswith(
+        "each at the best of its own learning rates; told apart at 95 %, corrected for 7: none."
     )
+    apart = variants(write(tmp_path, right=RIGHT | {"qlora": 0}).results["reviews"])
+    assert apart.endswith("told apart at 95 %, corrected for 7: QLoRA.")
 
 
 def test_rates_in_words_are_of_each_subject_that_searched_both(founding):
