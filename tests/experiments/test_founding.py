@@ -103,9 +103,9 @@ def test_variants_in_words(tmp_path):
 
 
 def test_rates_in_words_are_of_each_subject_that_searched_both(founding):
-    assert "6 times for the package's base; published" in founding.rates_in_words()
+    assert founding.rates_in_words() == "LoRA's best learning rate was not searched on SmolLM2."
     records = founding.results["reviews"].records
     for row, losses in (("full", {1e-4: 0.3, 2e-4: 0.2, 4e-4: None}), ("lora", {1e-3: 0.4, 3e-3: 0.1})):
         for rate, loss in losses.items():
             records.add(("rate", row, rate), loss=loss)
-    assert "6 times for the package's base and 15 for SmolLM2 on film reviews; published" in founding.rates_in_words()
+    assert "so that it is no verdict: 15 on film reviews. The ledger" in founding.rates_in_words()

@@ -110,8 +110,8 @@ def test_methods_are_told_apart_where_they_learned_as_much(tmp_path):
 
 def test_what_diverged_is_counted_by_method(tmp_path):
     study = STUDIES["retention"](made_up(tmp_path, {"full": 0.5, "lora": 0.5}))
-    said = "Of 20 trainings, 6 diverged, and are left out: full 3 and LoRA on all linears 3."
-    assert said in study.grid().caption and study.figure() is not None
+    caption = "Of 20 trainings, 6 diverged, and are left out: full 3 and LoRA on all linears 3."
+    assert caption in study.grid().caption and study.figure() is not None
     for key in [key for key, cell in study.records.rows.items() if "error" in cell]:
         del study.records.rows[key]
     assert study.diverged() == "Of 14 trainings, none diverged."
