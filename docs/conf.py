@@ -1,12 +1,13 @@
-"""The site: lessons, notebooks, documents and the reference, by Sphinx.
+"""Sphinx settings for the site: lessons, notebooks, documents and the API reference.
 
 pip install -e ".[site]" && sphinx-build -W -c docs . build/site      (then open build/site/docs/index.html)
 """
 
+import inspect
 import re
 import sys
+from dataclasses import fields, is_dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -25,47 +26,84 @@ include_patterns = ["docs/*.md", "docs/api/*.md", "lessons/*/*.md", "notebooks/*
 exclude_patterns = ["lessons/*/teaching.md"]
 root_doc = "docs/index"
 html_theme = "furo"
-smartquotes_action = "qe"  # -- is an option's, no dash
+smartquotes_action = "qe"  # leave --option as it is, instead of a dash
 html_title = "minilora"
 html_static_path, html_css_files = ["static"], ["site.css"]
 html_search_scorer = str(Path(__file__).parent / "static" / "scorer.js")
 nb_execution_mode = "off"  # the notebooks are committed with their pictures
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.xref_missing"]  # links to files of the repository that are no pages
+suppress_warnings = ["myst.xref_missing"]  # links to files of the repository that are not pages
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autoclass_content = "both"  # also __init__'s docstring
 autodoc_typehints = "none"
 toc_object_entries_show_parents = "hide"
 
 
-def as_it_is_written(app, what, name, obj, options, lines: list[str]) -> None:
-    """Docstrings here are laid out for a terminal; the page keeps their lines, and joins those that were full."""
-    if not any(lines):
+def docstring_as_prose(app, what, name, obj, options, lines: list[str]) -> None:
+    """Turn a docstring into reStructuredText: paragraphs and lists of arguments; indented parts keep their layout.
+
+    The comments on the fields of a dataclass or a NamedTuple follow its docstring.
+    """
+    if not any(lines) or lines[0].startswith("Create new instance of"):  # of a NamedTuple's __new__
+        lines.clear()
         return
-    kept: list[str] = []
-    for before, line in pairwise(["", *lines]):
-        if _goes_on(before, line):
-            kept[-1] += f" {line.strip()}"
-        else:
-            kept.append(line)
-    lines[:] = [".. code-block:: text", "", *(f"    {line}" for line in kept), ""]
+    names = _parameters(obj)
+    text = "\n".join(lines).strip("\n")
+    text = re.sub(r"(?<=\n)(    .*)\n\n(?=    )", r"\1\n    \n", text)  # what is indented stays together
+    parts = [_part(part.split("\n"), names) for part in re.split(r"\n\n", text)]
+    if inspect.isclass(obj):
+        parts.append([f"* **{field}**: {_inline(comment)}" for field, comment in _fields(obj)])
+    lines[:] = [line for part in parts if part for line in (*part, "")]
 
 
-def _goes_on(before: str, line: str) -> bool:
-    """Whether a sentence goes on in the next line because its first word found no room; columns stay as they are."""
-    word, texts = line.strip().partition(" ")[0], (before.strip(), line.strip())
-    return (
-        all(texts)
-        and len(before) + len(word) >= 120 - 11  # a method's docstring begins there
-        and before.index(texts[0]) <= line.index(texts[1])
-        and not any("  " in text for text in texts)
-        and not word.endswith(("-", ":"))
-    )
+def _parameters(obj) -> set[str]:
+    try:
+        return {*inspect.signature(obj).parameters}
+    except (TypeError, ValueError):  # a module, a property, or a class without a signature
+        return set()
 
 
-def lessons_as_a_table(app, name: str, source: list[str]) -> None:
-    """The front page says of each lesson what the first lines of its reading say."""
+def _part(rows: list[str], names: set[str]) -> list[str]:
+    """Convert a part of a docstring between empty lines. names: arguments, shown in bold if `name:` explains them."""
+    if all(row.startswith("    ") for row in rows):
+        return [".. code-block:: text", "", *(f"    {row}" for row in rows)]
+    is_list = len(rows) > 1 and all(re.match(r"\w[\w, *]*: |    ", row) for row in rows)
+    items = re.split(r"\n(?! )", "\n".join(rows)) if is_list else ["\n".join(rows)]
+    one = "|".join(re.escape(name.replace("_", r"\_")) for name in names) or "(?!)"
+    named = re.compile(rf"(^|[.;)] )((?:{one})(?:, (?:{one}))*)(?=: )")
+    texts = [_inline(re.sub(r"\s*\n\s*", " ", item), named) for item in items]
+    return [f"* {text}" for text in texts] if is_list else texts
+
+
+def _inline(text: str, named: re.Pattern[str] | None = None) -> str:
+    """Convert `code` to reStructuredText, and escape what would be markup there."""
+    plain, *others = re.split(r"(`[^`]+`)", text)
+    parts = [(plain, ""), *zip(others[1::2], others[::2], strict=True)]
+    out = ""
+    for words, code in parts:
+        words = re.sub(r"[\\*|_]", r"\\\g<0>", words)
+        out += f"\\ ``{code.strip('`')}``\\ " * bool(code)
+        out += named.sub(r"\1**\2**", words) if named else words
+    return out.removeprefix("\\ ")
+
+
+def _fields(cls: type) -> list[tuple[str, str]]:
+    """Return (field, comment) of the fields of a dataclass or a NamedTuple that have a comment on their first line.
+
+    Inherited ones come last; those that every method's configuration has are listed with PeftConfig alone.
+    """
+    names = getattr(cls, "_fields", ()) or ([field.name for field in fields(cls)] if is_dataclass(cls) else [])
+    comments: dict[str, str] = {}
+    for owner in cls.__mro__ if names else ():
+        if owner is cls or owner.__module__.startswith("minilora.") and owner.__name__ != "PeftConfig":
+            commented = re.findall(r"^    (\w+): .*?  # (.+)$", inspect.getsource(owner), re.MULTILINE)
+            comments |= {name: comment for name, comment in commented if name not in comments}
+    return [(name, comment) for name, comment in comments.items() if name in names]
+
+
+def add_table_of_lessons(app, name: str, source: list[str]) -> None:
+    """Fill in the table of lessons on the front page, from the first lines of their readings."""
     if name == root_doc:
         source[0] = source[0].replace("<!-- lessons -->", "\n".join(map(_row, [None, *all_lessons()])))
 
@@ -80,8 +118,8 @@ def _row(lesson: Lesson | None) -> str:
     return f"| {lesson.number:02} | [{lesson.title}]({folder}/README.md) | {minutes.split()[0]} | {level} | {links} |"
 
 
-def pages_that_answer(app, name: str, template: str, context: dict, doctree) -> None:
-    """A link to a lesson's play.html opens it, where Sphinx would have it downloaded."""
+def open_play_pages(app, name: str, template: str, context: dict, doctree) -> None:
+    """Make links to a lesson's play.html open the page; Sphinx would make them downloads."""
     for file, (_, copy) in app.env.dlfiles.items():
         if Path(file).name == "play.html":
             here = context["pathto"](str(file), resource=True)
@@ -89,15 +127,15 @@ def pages_that_answer(app, name: str, template: str, context: dict, doctree) -> 
             context["body"] = re.sub(pattern, f'<a class="reference internal" href="{here}">', context.get("body", ""))
 
 
-def whole_options(app, name: str, template: str, context: dict, doctree) -> None:
-    """--option of a command goes to the next line as a whole (a browser would part it at a hyphen)."""
+def keep_options_whole(app, name: str, template: str, context: dict, doctree) -> None:
+    """Keep each --option on one line, since browsers break lines at hyphens."""
     mark = partial(re.sub, r"(?<![\w-])--[a-z][\w-]*", r'<span class="option">\g<0></span>')
     code = re.compile(r"<(pre|code)\b.*?</\1>", re.DOTALL)
-    context["body"] = code.sub(lambda found: mark(found[0]), context.get("body", ""))
+    context["body"] = code.sub(lambda match: mark(match[0]), context.get("body", ""))
 
 
-def copy_pages(app, error) -> None:
-    """The pages, beside the readings of the site that was built, with links to its files."""
+def copy_play_pages(app, error) -> None:
+    """Copy each play.html beside its reading in the site, with links to the site's files."""
     if error is not None:
         return
     downloads = {Path(file): f"_downloads/{copy}" for file, (_, copy) in app.env.dlfiles.items()}
@@ -105,11 +143,11 @@ def copy_pages(app, error) -> None:
         text = (ROOT / page).read_text("utf-8").replace('href="README.md"', 'href="README.html"')
         text = text.replace('href="exercise.py"', f'href="../../{downloads[page.with_name("exercise.py")]}"')
         (Path(app.outdir) / page).write_text(text, "utf-8")
-        (Path(app.outdir) / downloads[page]).unlink(missing_ok=True)  # a second one, where its links lead nowhere
+        (Path(app.outdir) / downloads[page]).unlink(missing_ok=True)  # Sphinx's own copy, whose links are dead
 
 
 def check_links(app, error) -> None:
-    """A warning for each link of the site to a file or a place in a page that it does not have."""
+    """Warn about each link to a file or an anchor that the site does not have."""
     if error is not None:
         return
     pages = {page.resolve(): page.read_text("utf-8") for page in Path(app.outdir).rglob("*.html")}
@@ -123,9 +161,9 @@ def check_links(app, error) -> None:
 
 
 def setup(app) -> None:
-    app.connect("html-page-context", pages_that_answer)
-    app.connect("html-page-context", whole_options)
-    app.connect("build-finished", copy_pages)
+    app.connect("html-page-context", open_play_pages)
+    app.connect("html-page-context", keep_options_whole)
+    app.connect("build-finished", copy_play_pages)
     app.connect("build-finished", check_links)
-    app.connect("source-read", lessons_as_a_table)
-    app.connect("autodoc-process-docstring", as_it_is_written)
+    app.connect("source-read", add_table_of_lessons)
+    app.connect("autodoc-process-docstring", docstring_as_prose)

@@ -1,11 +1,11 @@
-"""The three pictures of the site's front page: python -m lessons.diagrams"""
+"""The three pictures on the front page of the site. Draw them with python -m lessons.diagrams."""
 
 from experiments.results.page import measured_comparison
 from lessons.drawing import FROZEN, MASKED, PLAIN, SMALL, TRAINED, Diagram
 
 COMPARED = measured_comparison()
 LAYERS, WIDTH, HEIGHT = 6, 260, 210
-SHOWN = {  # a name, and where it stands beside its point
+SHOWN = {  # method -> its label, and where to put it beside the point
     "full": ("full", -2, -17, "middle"),
     "lora": ("LoRA", -11, 0, "end"),
     "prefix": ("prefix", 11, 0, "start"),

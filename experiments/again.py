@@ -57,7 +57,7 @@ def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
         return on_task.facts(), on_task.measure
     if kind == rates.KIND:
         empty = Records(records.path, records.header, {})  # no training ends, so that none is written
-        return {}, lambda model, data, method, rate: {"lr": rates.measure(empty, model, method, data)}
+        return {}, lambda model, data, method, rate, *seed: {"lr": rates.measure(empty, model, method, data)}
     if kind == jargon.KIND:
         load.path_of_model(there["model"])  # which is told if it is not on this machine
         return asdict(jargon.Teaching()), lambda _, seed: jargon.measure(there["model"], seed)

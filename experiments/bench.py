@@ -131,9 +131,13 @@ class Bench:
         batches = ClassificationBatches(ids, labels, min(32, len(ids)), lab.seq_len, seed, 0)
         return model, train(model, batches, config, show_progress=False)
 
+    def first_task_rate(self, method: str) -> float:
+        """Where a search for the learning rate on the task begins."""
+        return self.first_rate(method) * (1 / 2 if method == SCRATCH else 2)
+
     def task_rate(self, method: str) -> float:
         """Return the learning rate on the task, by search at the settings' number of labels."""
-        task, start = self.lab.task, self.first_rate(method) * (1 / 2 if method == SCRATCH else 2)
+        task, start = self.lab.task, self.first_task_rate(method)
 
         def error(rate: float) -> float:
             model, _ = self.classify(method, rate, task.few(self.settings.labels, SEED), SEED)

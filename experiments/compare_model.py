@@ -89,7 +89,7 @@ class ModelSettings:
     examples: int = 128  # to learn from
     validation_examples: int = 128  # that searches look at; at most a third of those to learn from
     test_examples: int = 200
-    shots: tuple[int, ...] = (2, 4, 8)  # examples in the prompt that prompting tries
+    shots: tuple[int, ...] = (2, 4, 8, 32, 64)  # examples in the prompt that prompting tries; 64 are up to 7,000 tokens
     contexts: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 6144)  # tokens of the domain before each window, likewise
     window: int = defaults.TEXT_LENGTH  # tokens that text is trained on and measured in
     characters: int = 60_000  # of text to learn from

@@ -84,7 +84,8 @@ class ModelResult(Result):
             return "no seed"
         if not self.has_labels:
             return "" if "window" in self.settings else "no window"
-        has_items = row == PROMPTED or ("tested" in self.settings and all("right" in one for one in cells))
+        name = "calibrated_right" if row == PROMPTED else "right"
+        has_items = "tested" in self.settings and all(name in one for one in cells)
         return "" if has_items else "no items"
 
     def bases(self) -> dict[str, dict]:
@@ -136,8 +137,8 @@ class ModelResult(Result):
         """Return by how much the gain of `row` is above a `part` of the gain of `other`, with the same seeds: points of
         accuracy, or bits saved.
 
-        Over seeds and questions, but of the prompt over seeds; 95 %, corrected for so many `comparisons`. None if it is
-        the same row, no seed was measured of both, one of them has a `flaw`, or the base lacks the items of a part.
+        Over seeds and questions, or over seeds for a text; 95 %, corrected for so many `comparisons`. None if it is the
+        same row, no seed was measured of both, one of them has a `flaw`, or the base lacks the items of a part.
         """
         ours, theirs = self.scores(row), self.scores(other)
         seeds = sorted(ours.keys() & theirs.keys())
@@ -145,7 +146,7 @@ class ModelResult(Result):
             return None
         if part < 1 and self.has_labels and "right" not in self.base:
             return None
-        if self.has_labels and len(seeds) > 1 and PROMPTED not in (row, other):
+        if self.has_labels and len(seeds) > 1:
             one, beside = self.answers(row), self.answers(other)
             start = (1 - part) * self.right(self.base) if part < 1 else 0.0
             points = np.array([100 * (one[s] - part * beside[s] - start) for s in seeds])
@@ -159,8 +160,8 @@ class ModelResult(Result):
         return {one["key"][-1]: self.right(one) for one in self.cells(row)}
 
     def right(self, one: dict) -> np.ndarray:
-        """(N,): 1 for each question that was answered as expected."""
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(one["right"]), dtype=np.uint8))
+        """(N,): 1 for each question that was answered as expected, by a prompt after calibration."""
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(one.get("calibrated_right", one["right"])), dtype=np.uint8))
         return bits[: self.settings["tested"]].astype(float)
 
     # Tables

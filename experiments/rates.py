@@ -1,15 +1,17 @@
 """The learning rates that `minilora finetune` takes: python -m experiments.rates --model base --method lora
 
 Each method is trained as `finetune` trains it where no flag is given, at rates a factor of 3 apart around its default,
-until the best is not outermost. Each rate is a record of records/rates.jsonl; what is there is not measured again. For
-SmolLM2, the searches of `python -m experiments compare --model smollm2` are taken, on film reviews, Reuters' topics and
-a text. What is best stands in the methods' records (`lr` and `large_lr` in `minilora.peft`).
+until the best is not outermost. Rates within 0.1 bits per character of the best get two more seeds, and the mean
+decides. Each rate and seed is a record of records/rates.jsonl; what is there is not measured again. For SmolLM2, the
+searches of `python -m experiments compare --model smollm2` are taken, on film reviews, Reuters' topics and a text. What
+is best stands in the methods' records (`lr` and `large_lr` in `minilora.peft`).
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
+from statistics import fmean
 
 from experiments.bench import measured
 from experiments.compare_model import BASE, row_of
@@ -22,6 +24,8 @@ from minilora.train import defaults, load, methods
 from minilora.train.text import read_data
 
 MOST = 9  # rates of a method
+CLOSE = 0.1  # bits per character: rates so near the best are trained with more seeds
+MORE_SEEDS = (SEED + 1, SEED + 2)
 KIND, FILE = "rates", "rates.jsonl"
 MODELS = ("base", "smollm2")  # of SIZES
 Losses = Mapping[float, float]  # by learning rate; infinite where training diverged
@@ -30,25 +34,38 @@ Losses = Mapping[float, float]  # by learning rate; infinite where training dive
 def measure(records: Records, source: str, name: str, data: str) -> float:
     """Return the best learning rate of a method on a model and data; each rate that is tried becomes a record."""
     method, options = METHODS[name], methods.Options()
-    model, tokenizer = load.load_model(source, quantization=options.quantization if method.is_quantized else None)
-    text = read_data(data, tokenizer)
-    model = methods.adapt(model, name, options, text.train.ids, SEED)
-    config = defaults.finetune_config(model, method, text, seed=SEED)
-    loss = rate_loss(model, text, config)
-    parameters = defaults.base_size(model)
+    quantization = options.quantization if method.is_quantized else None
 
-    def tried(rate: float) -> float | None:
-        facts = {"steps": config.steps, "parameters": parameters, "text_sha256": text.sha256}
-        key = (source, Path(data).name, name, rate)
+    def tried(rate: float, *seed: int) -> float | None:
+        model, tokenizer = load.load_model(source, quantization=quantization)
+        text = read_data(data, tokenizer)
+        config = defaults.finetune_config(model, method, text, seed=seed[0] if seed else SEED)
+        facts = {"steps": config.steps, "parameters": defaults.base_size(model), "text_sha256": text.sha256}
+        model = methods.adapt(model, name, options, text.train.ids, config.seed)
+        key, loss = (source, Path(data).name, name, rate, *seed), rate_loss(model, text, config)
         return records.measured(key, lambda: measured(lambda: loss(rate)) | facts)["loss"]
 
-    return best_rate(method.rate(parameters), 3, tried, MOST)
+    best_rate(method.rate(defaults.base_size(load.load_model(source)[0])), 3, tried, MOST)
+    for rate in close(tried_on_base(records, name)):
+        for seed in MORE_SEEDS:
+            tried(rate, seed)
+    losses = tried_on_base(records, name)
+    return min(losses, key=losses.__getitem__)
+
+
+def close(losses: Losses) -> list[float]:
+    """Return the rates whose losses are within CLOSE of the least, if there are several."""
+    rates = [rate for rate, loss in losses.items() if loss <= min(losses.values()) + CLOSE]
+    return rates if len(rates) > 1 else []
 
 
 def tried_on_base(records: Records, name: str) -> Losses:
-    """Return bits per character of the validation part, by `measure`."""
-    rows = records.of(MODELS[0])
-    return {row["key"][3]: _loss(row) for row in rows if row["key"][2] == name}
+    """Return bits per character of the validation part, by `measure`: means, where several seeds were trained."""
+    found: dict[float, list[float]] = {}
+    for row in records.of(MODELS[0]):
+        if row["key"][2] == name:
+            found.setdefault(row["key"][3], []).append(_loss(row))
+    return {rate: fmean(losses) for rate, losses in found.items()}
 
 
 def tried_on_large(records: Records, name: str) -> Losses:

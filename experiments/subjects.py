@@ -44,12 +44,12 @@ class LabelledTask:
         self.task = read_task(settings.data)
         if self.task.labels is None:
             raise MiniloraError("--data has free responses: methods are compared on labels, or on a text")
-        self.amounts = settings.shots
         held_back = min(settings.validation_examples, len(self.task.train) // 3)
         self.held_back = self.task.order(SEED)[:held_back]
         known = set(map(chat.question_of, self.held_back))
         train = [one for one in self.task.train if chat.question_of(one) not in known]
-        if len(train) < (least := max(*settings.shots, 2 * len(self.task.labels))):
+        self.amounts = tuple(n for n in settings.shots if n <= len(train))
+        if len(train) < (least := max(min(settings.shots), 2 * len(self.task.labels))):
             raise MiniloraError(
                 f"--data leaves {len(train)} examples to learn from, beside the test and those that learning rates are "
                 f"chosen by: give enough for {least}"
@@ -57,7 +57,7 @@ class LabelledTask:
         self.task = replace(self.task, train=train)
         tested = min(settings.test_examples, len(self.task.test))
         self.curve = Curve(
-            CurveSettings(settings.model, settings.data, shots=settings.shots, sizes=(), test_examples=tested),
+            CurveSettings(settings.model, settings.data, shots=self.amounts, sizes=(), test_examples=tested),
             self.task,
         )
         self.base, self.tokenizer = self.curve.base, self.curve.tokenizer
@@ -96,6 +96,8 @@ class LabelledTask:
     def test(self, model: Any, shots: Sequence = ()) -> dict:
         score = self.curve.score(model, self.curve.test, shots)
         known = {"calibrated": score.calibrated, "tokens": score.prompt_tokens}
+        if shots and score.calibrated_predicted:
+            known["calibrated_right"] = self._graded(score.calibrated_predicted)["right"]
         return self._graded(score.predicted) | known
 
     def _graded(self, predicted: Sequence[str]) -> dict:

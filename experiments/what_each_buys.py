@@ -50,7 +50,8 @@ def sentence(results: Mapping[str, ModelResult]) -> str:
     for name, result in results.items():
         leads = {way: result.ahead(way, PROMPTED, len(ways) * len(results)) for way in ways if result.cells(way)}
         shown = [f"{NAMES[way]} {lead.show(1)}" for way, lead in leads.items() if lead]
-        words += [f"on {name} {listed(shown)}"] * bool(shown)
+        if shown:
+            words.append(f"on {name} {listed(shown)}")
     return f"Points ahead of the prompt, paired by seed: {'; '.join(words)}." if words else "Not all is measured yet."
 
 

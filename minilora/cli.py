@@ -126,11 +126,10 @@ class Program:
             to_utf8(argument)  # raises here, because a run's record could not name such a path
         name = argv[0] if argv else ""
         try:
-            if name.startswith("-"):
-                self.parser(typed=argv[:1]).parse()  # --help and --version end here
+            if not name or name.startswith("-"):
+                self.parser(typed=argv[:1] or ["--help"]).parse()  # --help and --version end here
             if name not in self.commands:
-                message = unknown("command", name, self.commands) if name else "a command is required"
-                raise MiniloraError(f"{message} (see {self.name} --help)")
+                raise MiniloraError(f"{unknown('command', name, self.commands)} (see {self.name} --help)")
             arguments = self.parser(name, argv[1:]).parse()
             launch.check(name)
             return arguments.run(arguments) or 0

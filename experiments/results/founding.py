@@ -99,8 +99,6 @@ class Founding:
         if claim.part < 0 or not result.cells(row):
             return ""
         if claim.than:
-            if row == PROMPTED and result.has_labels:
-                return ""  # its single answers were not kept
             lead = result.ahead(row, claim.than, FAMILY[claim.than], claim.part)
             return verdict(lead, 0, inf) if lead else ""
         others = [other for other in self.rows if other not in (row, PROMPTED) and result.cells(other)]

@@ -207,8 +207,8 @@ class Ledger:
             "does, else undecided. Visible: the smallest distance of the true effect from the margin's border that "
             "would have given a verdict in 4 of 5 such experiments (outside a margin of ±, which must be wider to be "
             f"shown so often). Level: within {100 * SAME:.0f} % of LoRA's gain; as full: within a quarter of what full "
-            "has forgotten. Margins were written before the gains and the forgetting of 2.8 M were measured (at the same "
-            "KL: after a look at two seeds), but after the older records, those of 135 M among them. A best rate is "
-            "known to half a step of its grid, whose steps are √3, so that the interval of the ratio is a step wider at "
-            f"both ends. {'; '.join(words)}."
+            "has forgotten. Margins were written before gains and forgetting were measured at 2.8 M (at the same KL: "
+            "after a look at two seeds), but after the older records, those of 135 M among them. A best rate is known "
+            "to half a step of its grid, whose steps are √3, so that the interval of the ratio is a step wider at both "
+            f"ends. {'; '.join(words)}."
         )

@@ -106,6 +106,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise MiniloraError, with argparse's message in the words of our other errors."""
+        if missing := message.partition("the following arguments are required: ")[2]:
+            example = re.search(r"examples?:\s+(.*)", self.epilog or "")
+            such = f"; for example: {example[1]}" if example else f" (see {self.prog} --help)"
+            names = missing.replace(", ", " and ")
+            raise MiniloraError(f"{names} {'are' if ' and ' in names else 'is'} missing{such}")
         message = re.sub("^argument ([^:]+): must", r"\1 must", message)
         message = re.sub("^argument ([^:]+): expected one argument", r"\1 needs a value", message)
         message = re.sub(
@@ -249,7 +254,7 @@ def take_settings(parser: Parser) -> None:
     from minilora.peft.method import known_options
     from minilora.train.run import RECORD, read_record
 
-    follow = {"eval_examples", "labels"}
+    follow = {"eval_examples", "evaluated_on", "labels"}
     left_out = follow | ({"steps"} if parser.value_of("--epochs") else set())
     left_out |= known_options().keys() if parser.value_of("--method") else set()
     config = {name: value for name, value in read_record(Path(out) / RECORD)["config"].items() if value is not None}

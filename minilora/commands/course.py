@@ -28,7 +28,8 @@ def run(arguments: Namespace) -> None:
     lessons = chosen_lessons(arguments.lessons)
     if mark is not None:
         out = arguments.out or "marks.csv"
-        print(f"wrote {out}: {write_marks(Path(mark), lessons, Path(out))} students")
+        count = write_marks(Path(mark), lessons, Path(out))
+        print(f"wrote {out}: {count} student{'s' * (count != 1)}")
         return
     notebooks = write_course(Path(folder), lessons)
     print("\n".join(f"wrote {path}" for path in notebooks))

@@ -140,7 +140,21 @@ def info_text(facts: dict) -> str:
     """Format the facts, one per line; empty ones are left out."""
     lines = [show_path(facts["path"], WHOLE)]
     for name, value in facts.items():
-        words = f"{value:,}" if type(value) is int else value if isinstance(value, str) else str(value)
         if name != "path" and value not in (None, [], {}):
-            lines.append(f"  {escape(name, 30):<25} {escape(words, WIDTH - 28)}")
+            lines.append(f"  {escape(name, 30):<25} {escape(_in_words(value), WIDTH - 28)}")
     return "\n".join(lines)
+
+
+def _in_words(value: Any) -> str:
+    """Format a value of a configuration: yes or no for a truth value, no brackets round lists and dictionaries."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case list():
+            return ", ".join(map(_in_words, value))
+        case dict():
+            return ", ".join(f"{name}: {_in_words(item)}" for name, item in value.items())
+        case _:
+            return str(value)

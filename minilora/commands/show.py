@@ -26,6 +26,8 @@ def run(arguments: Namespace) -> None:
     if out.suffix != ".png":
         raise MiniloraError(f"--out must end in .png, not {show_path(out)}")
     record, series = read_metrics(folder)
+    if record["config"].get("evaluated_on") == "test":  # too few rows for a validation part
+        series["test"] = series.pop("evaluation", {})
     data, planned, result = record["config"].get("data"), record["config"].get("steps"), record.get("result")
     step, summary = max(map(max, filter(None, series.values())), default=0), training.summary(series)
     unit = "" if data is None else Chats.unit if is_rows(data) else Text.unit
@@ -34,11 +36,13 @@ def run(arguments: Namespace) -> None:
     state = "done" if result else "no result yet: still running, or interrupted"
     of = f" of {planned:,}" if type(planned) is int else ""
     lines = [f"{show_path(folder)}: step {step:,}{of}, {state}", "", *training.run_lines(summary)]
-    if best := summary.get("evaluation"):
-        start = series["evaluation"].get(0)
-        started = "" if start is None else f"{start:.4g} at the start, "
-        words = f"{started}best {best['min']:.4g} at step {best['min_step']:,}"
-        lines += ["", f"validation{unit and f' ({unit})'}: {words}"]
+    for name in ("evaluation", "test"):
+        if values := summary.get(name):
+            start = series[name].get(0)
+            words = "" if start is None else f"{start:.4g} at the start, "
+            best = f"best {values['min']:.4g} at step {values['min_step']:,}"
+            words += best if name == "evaluation" else f"{values['last']:.4g} at step {max(series[name]):,}"
+            lines += ["", f"{training.LABELS[name]}{unit and f' ({unit})'}: {words}"]
     lines.append(f"saved {show_path(picture)}" if picture else "no picture: no step has been logged yet")
     facts = {"run": arguments.folder, "step": step, "steps": planned, "result": result}
     facts |= {"series": summary, "picture": picture and str(picture)}

@@ -32,6 +32,11 @@ from minilora.train.world import World, this_world
 TRAINED_ANSWERS, LONGEST = 20, 64  # free answers to trained rows that are compared with --test; tokens of the longest
 
 
+def has_validation(data: Text | Chats) -> bool:
+    """Return whether the data has a validation part, or too few rows for one, so that evaluations use the test part."""
+    return not isinstance(data, Chats) or data.chooses
+
+
 def check_folder(arguments: Namespace) -> None:
     """Join the other ranks and check that the run folder is free, before anything slow happens."""
     this_world()
@@ -61,7 +66,7 @@ def train(
     evaluation beat the start.
     """
     world, batch_size, seq_len = this_world(), arguments.batch_size, arguments.seq_len
-    if arguments.patience and isinstance(data, Chats) and not data.chooses:  # stopping would depend on the test part
+    if arguments.patience and not has_validation(data):  # stopping would depend on the test part
         raise MiniloraError("--patience needs more validation rows than --data gives: add a file as --validation")
     model.gradient_checkpointing_enable(arguments.checkpointing)
     batches: Any = training_batches(data.train, batch_size, seq_len, arguments.seed)
@@ -76,6 +81,8 @@ def train(
     settings |= {name: getattr(arguments, name) for name in ("data", "batch_size", "seq_len", "checkpointing")}
     settings |= {name: getattr(config, name) for name in train_settings(arguments)}
     settings |= {"lr": settings.pop("peak_lr"), "eval_examples": examples}
+    if not has_validation(data):
+        settings["evaluated_on"] = "test"
     row_length = min(seq_len, len(data.train.ids) / num_examples(data.train, seq_len))
     rows, replay_lines = config.steps * config.accumulate * batch_size, []
     quiz_size = forgetting.quiz_size(arguments.quiz, tokenizer, rows * row_length)
@@ -131,7 +138,7 @@ def train(
 
 def searched_lr(arguments: Namespace, model: Any, data: Text | Chats, config: TrainConfig, world: World) -> float:
     """Search for the best learning rate, and print each trial."""
-    if isinstance(data, Chats) and not data.chooses:
+    if not has_validation(data):
         raise MiniloraError("--lr auto needs more validation rows than --data gives: add a file as --validation")
     show = (lambda line: None) if arguments.json else print
     show(f"--lr auto: trying each rate for {search_config(config).steps} steps")
@@ -148,7 +155,7 @@ def plan(arguments: Namespace, data: Text | Chats, config: TrainConfig, examples
     """Describe the training that is about to start, in two or three lines."""
     seq_len, rows = arguments.seq_len, config.accumulate * arguments.batch_size
     validation = sample(data.validation, examples, seq_len)
-    part = "test" if isinstance(data, Chats) and not data.chooses else "validation"
+    part = "validation" if has_validation(data) else "test"
     keeps = (
         "" if defaults.chooses(data, validation) else "\n(too few to choose the best step, so the last step is kept)"
     )
@@ -182,9 +189,11 @@ def report(
     facts |= {f"{name}_before": value for name, value in before.items() if name != "quiz"}
     if quiz := facts.pop("quiz", None):
         facts |= forgetting.quiz_facts(before["quiz"], quiz)
+    kept = f"validation {history.best:.3f} {data.unit} at step {history.best_step}, test {after['test']:.3f}"
+    if not has_validation(data):
+        kept = f"after {history.best_step} steps, test {after['test']:.3f} {data.unit}"
     lines = [
-        f"validation {history.best:.3f} {data.unit} at step {history.best_step}, test {after['test']:.3f} on "
-        f"{share_of(tested, data.test, arguments.seq_len)} sequences; {history.seconds:.0f} s",
+        f"{kept} on {share_of(tested, data.test, arguments.seq_len)} sequences; {history.seconds:.0f} s",
         *forgetting.learned_and_forgot(facts, data.unit),
     ]
     if facts.get("quiz_p", 1.0) < 0.05 and facts["quiz_lost"] > facts["quiz_gained"] and not arguments.replay:

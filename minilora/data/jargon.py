@@ -3,7 +3,8 @@
 Nobody has ever read what "a brindle" is at Halvorsund Ferries, because there is no such company. A pretrained model can
 only guess, so whatever it answers later comes from the fine-tuning. Tests are kept apart from training:
 
-    train      every term in six phrasings ('Explain "brindle".'), and for three terms in four a question that uses it
+    train      every term in six phrasings ('Explain "brindle".'), and for three terms in four a question that uses it.
+               Every second term has six other phrasings: the more wordings it has seen, the less a new one confuses
     phrasings  every term in three other phrasings: has the model learned the meaning, or the wording of the question?
     uses       for the other quarter, a question that uses it ("Why may a plinth not come aboard?"): can the model apply
                the meaning?
@@ -29,7 +30,14 @@ TRAINING_PHRASINGS = (
     'Define "{term}" as we use it on board.',
     f'Look up "{{term}}" in the {COMPANY} glossary.',
     'Give the meaning of "{term}" in a few words.',
+    '"{term}", in other words?',
+    'I read "{term}" on a door. What is it?',
+    'Put "{term}" into plain English, please.',
+    'Somebody mentioned "{term}" at breakfast. Please explain.',
+    'Could a beginner be told about "{term}"?',
+    'The word "{term}" keeps coming up, but I never learned its meaning.',
 )
+PHRASINGS_OF_A_TERM = 6
 HELD_OUT_PHRASINGS = (
     'A colleague said "{term}" on the radio. What was meant?',
     '"{term}" is written in the logbook. Tell me what that stands for.',
@@ -96,7 +104,9 @@ def load_glossary() -> Glossary:
     uses: list[Question] = []
     for number, term in enumerate(load_terms(), start=1):
         answer = sentence(term.meaning)
-        train += (Question(phrasing.format(term=term.term), answer, term.term) for phrasing in TRAINING_PHRASINGS)
+        for turn in range(PHRASINGS_OF_A_TERM):
+            phrasing = TRAINING_PHRASINGS[(number + 2 * turn) % len(TRAINING_PHRASINGS)]
+            train.append(Question(phrasing.format(term=term.term), answer, term.term))
         phrasings += (Question(phrasing.format(term=term.term), answer, term.term) for phrasing in HELD_OUT_PHRASINGS)
         (train if number % HELD_OUT_USE else uses).append(term.use)
     return Glossary(tuple(train), tuple(phrasings), tuple(uses))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Points = Mapping[int, float]  # {step: number}
-LABELS = {"loss": "loss", "evaluation": "validation", "lr": "learning rate", "norm": "gradient norm"}
-_HEIGHTS = {"loss": 2.0, "evaluation": 2.0, "lr": 1.0, "norm": 1.2}  # inches, approximately
+LABELS = {"loss": "loss", "evaluation": "validation", "test": "test", "lr": "learning rate", "norm": "gradient norm"}
+_HEIGHTS = {"loss": 2.0, "evaluation": 2.0, "test": 2.0, "lr": 1.0, "norm": 1.2}  # inches, approximately
 _RAW, _LINE = "#bbbbbb", "#0072B2"
 
 
@@ -27,24 +27,25 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 
 @styled
 def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figure | None:
-    """Draw the loss and gradient norm, per step and smoothed, the validation with its start and best, and the lr.
+    """Draw the loss and gradient norm, per step and smoothed, the evaluations, and the learning rate.
 
-    unit: the validation's. Returns None if there are no numbers to draw.
+    series: "evaluation", of the validation part, shows its best step; "test", if there are too few rows for a
+    validation part, shows the last. unit: that of both. Returns None if there are no numbers to draw.
     """
     shown = [name for name in LABELS if series.get(name)]
     if not shown:
         return None
-    heights, units = [_HEIGHTS[name] for name in shown], {"loss": "nats/token", "evaluation": unit}
+    heights, units = [_HEIGHTS[name] for name in shown], {"loss": "nats/token", "evaluation": unit, "test": unit}
     figure = style.figure_of(title, sum(heights) + 1)
     rows = figure.subplots(len(shown), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     for name, axes in zip(shown, rows, strict=True):
         steps, values = np.array([*series[name]]), np.array([*series[name].values()])
         axes.set_ylabel(LABELS[name].replace(" ", "\n") + (f"\n({units[name]})" if units.get(name) else ""))
-        if name == "evaluation":
+        if name in ("evaluation", "test"):
             axes.plot(steps, values, color=_LINE, marker="o", markersize=4)
-            best = int(values.argmin())
-            label = f"best: {values[best]:.4g} at step {steps[best]:,}"
-            axes.plot(steps[best], values[best], "*", color="#D55E00", markersize=13, label=label)
+            kept, word = (int(values.argmin()), "best") if name == "evaluation" else (-1, "last")
+            label = f"{word}: {values[kept]:.4g} at step {steps[kept]:,}"
+            axes.plot(steps[kept], values[kept], "*", color="#D55E00", markersize=13, label=label)
             if steps[0] == 0:
                 style.base_line(axes, values[0], f"start: {values[0]:.4g}")
             axes.legend(loc="best")

@@ -128,7 +128,6 @@ TRAIN = ["pretrain", "--steps", "2", *TINY]
 PRETRAIN = [*TRAIN, "--data", "{text}", "--out", "{out}"]
 FINETUNE = ["finetune", "--model", "{run}", "--data", "{text}", "--out", "{out}"]
 BAD = {
-    "no command": ([], "a command is required"),
     "unknown command": (["pretrian"], "unknown command 'pretrian': did you mean 'pretrain'?"),
     "short text": ([*TRAIN, "--data", "{short}", "--out", "{out}"], "too few to divide"),
     "a width that no machine holds": ([*PRETRAIN, "--hidden-size", str(10**12)], "--hidden-size (1,000,000,000,000)"),

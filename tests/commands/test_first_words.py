@@ -72,6 +72,20 @@ def first_words(capsys, folder, arguments) -> tuple[int, str, str]:
     return code, out, err
 
 
+def test_no_command_shows_the_help(capsys, empty):
+    typed = [first_words(capsys, empty, argv) for argv in ([], ["--help"])]
+    assert typed[0] == typed[1] and typed[0][0] == 0
+
+
+def test_a_missing_flag_comes_with_an_example(capsys, empty):
+    _, _, err = first_words(capsys, empty, ["finetune"])
+    assert err.startswith("minilora: --data and --out are missing; for example: minilora finetune --data numpy-docs ")
+    _, _, err = first_words(capsys, empty, ["merge"])
+    assert (
+        err == "minilora: --out is missing; for example: minilora merge --adapter runs/numpy --out runs/numpy-merged\n"
+    )
+
+
 @each_command
 def test_nothing_and_a_wrong_flag(capsys, empty, monkeypatch, command):
     if command in BEGIN_AT_ONCE:

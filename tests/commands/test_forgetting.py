@@ -52,6 +52,16 @@ def finetune(capsys, place, *arguments, status=(0, 3)) -> tuple[str, str]:
     return capsys.readouterr()
 
 
+def test_few_rows_are_evaluated_on_the_test_part_which_is_said(place, tmp_path, capsys):
+    few = "".join((place / "labels.jsonl").read_text().splitlines(keepends=True)[:40])
+    (tmp_path / "few.jsonl").write_text(few)
+    out = finetune(capsys, place, "--data", tmp_path / "few.jsonl", "--out", tmp_path / "run", "--quiz", "off").out
+    assert "test sequences\n(too few to choose the best step, so the last step is kept)" in out
+    assert "\nafter 4 steps, test " in out and "validation" not in out
+    main(["show", str(tmp_path / "run")])
+    assert " at the start, " in (shown := capsys.readouterr().out) and "validation" not in shown
+
+
 def test_what_was_learned_and_forgotten_is_said_and_recorded(place, tmp_path, capsys):
     out = finetune(capsys, place, "--data", place / "labels.jsonl", "--out", tmp_path / "run", "--quiz", "on").out
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -134,7 +144,7 @@ def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys):
         ([*data, "--replay", 0], "--replay must be above 0 and below 1, not 0"),
         ([*data, "--quiz", "never"], "--quiz must be one of auto, on, off, not never"),
         ([*text, "--quiz", "on"], "the model has no chat format"),
-        (data[:2], "arguments are required: --out"),
+        (data[:2], "--out is missing; for example: minilora finetune --data"),
     ):
         err = finetune(capsys, place, *arguments, status=(2,)).err
         assert words in err and err.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -60,6 +60,13 @@ def test_a_run_that_is_done(tmp_path, capsys):
     assert facts["picture"] == str(tmp_path / "a.png") and (tmp_path / "a.png").is_file()
 
 
+def test_without_validation_rows_the_last_step_is_shown_and_not_the_best(tmp_path, capsys):
+    folder = make_run(tmp_path / "run", rows(20), {"test": 2.1}, data="mine.jsonl", evaluated_on="test")
+    out = shown(capsys, folder).out
+    assert "test (bits/response character): 3 at the start, 2.12 at step 20" in out
+    assert "\nvalidation" not in out and "best" not in out
+
+
 def test_a_run_that_was_broken_off_or_has_just_begun(tmp_path, capsys):
     folder = make_run(tmp_path / "run", rows(6), data="mine.jsonl")
     with open(folder / "metrics.jsonl", "ab") as file:

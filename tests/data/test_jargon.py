@@ -10,7 +10,7 @@ import pytest
 
 import minilora
 from minilora.data import jargon
-from minilora.data.jargon import HELD_OUT_PHRASINGS, TRAINING_PHRASINGS, Question
+from minilora.data.jargon import HELD_OUT_PHRASINGS, PHRASINGS_OF_A_TERM, TRAINING_PHRASINGS, Question
 from minilora.train.metrics import contains, normalise, token_f1
 
 pytestmark = pytest.mark.host
@@ -26,14 +26,14 @@ EVERY_QUESTION = (*GLOSSARY.train, *GLOSSARY.phrasings, *GLOSSARY.uses)
 
 
 def test_the_parts_hold_what_they_promise():
-    assert len(GLOSSARY.train) == 80 * len(TRAINING_PHRASINGS) + 60
+    assert len(GLOSSARY.train) == 80 * PHRASINGS_OF_A_TERM + 60
     assert len(GLOSSARY.phrasings) == 80 * len(HELD_OUT_PHRASINGS)
     assert len(GLOSSARY.uses) == 20
     assert Question('Explain "brindle".', "A cabin whose heating has failed.", "brindle") in GLOSSARY.train
     trained = Counter(question.term for question in GLOSSARY.train)
     held_out = {question.term for question in GLOSSARY.uses}
-    for term in TERMS:  # a term is learned in all training phrasings, and its use is in one part
-        assert trained[term.term] == len(TRAINING_PHRASINGS) + (term.term not in held_out)
+    for term in TERMS:  # six of the twelve phrasings, and its use in one part
+        assert trained[term.term] == PHRASINGS_OF_A_TERM + (term.term not in held_out)
         assert (term.use in GLOSSARY.train) != (term.use in GLOSSARY.uses)
     assert all(question.term in question.text for question in EVERY_QUESTION)
 

@@ -208,11 +208,13 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
 def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
     write(tmp_path / "few.jsonl", rows(40, start=300))
     asked = settings(folder, examples=128, validation_examples=128, test_examples=5)
-    facts = subjects.LabelledTask(replace(asked, data=str(tmp_path / "few.jsonl"))).facts()
+    task = subjects.LabelledTask(replace(asked, data=str(tmp_path / "few.jsonl"), shots=(2, 4, 64)))
+    assert task.amounts == (2, 4)  # there are no 64
+    facts = task.facts()
     assert facts["validation_examples"] < facts["examples"] < 64
     free = write(tmp_path / "free.jsonl", [{"prompt": f"Say {i}", "response": f"This is {i}"} for i in range(100)])
     with pytest.raises(MiniloraError, match="free responses"):
         ModelComparison(replace(settings(folder), data=str(free)))
     write(tmp_path / "fewest.jsonl", rows(26, start=300))
     with pytest.raises(MiniloraError, match="--data leaves .* examples to learn from"):
-        subjects.LabelledTask(replace(asked, data=str(tmp_path / "fewest.jsonl"), shots=(2, 40)))
+        subjects.LabelledTask(replace(asked, data=str(tmp_path / "fewest.jsonl"), shots=(40,)))

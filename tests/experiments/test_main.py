@@ -19,7 +19,6 @@ def test_help_has_an_example_and_is_no_wider_than_80_columns(command, capsys, mo
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], "a command is required"),
         (["studdy"], "did you mean 'study'"),
         (["study", "--no-such-flag"], "unknown flag --no-such-flag"),
         (["study", "rnk"], "did you mean 'rank'"),

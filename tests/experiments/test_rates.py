@@ -38,3 +38,15 @@ def test_a_method_takes_the_rate_that_does_well_on_all_data(name):
 def test_regrets_are_of_rates_that_were_tried_everywhere():
     found = {0: 0.8, 1e-3: 0.5, 3e-3: 0.4, 9e-3: inf}, {0: 2.5, 3e-4: 3.0, 1e-3: 2.0, 3e-3: 2.2, 9e-3: 2.1}, {}
     assert rates.regrets(*found) == pytest.approx({1e-3: 0.25, 3e-3: 0.4, 9e-3: inf})
+
+
+def test_more_seeds_decide_between_rates_that_are_close(tmp_path):
+    records = Records.open(tmp_path / rates.FILE, rates.KIND, {})
+    for rate, loss in ((1e-3, 2.03), (3e-3, 2.0), (9e-3, 2.2)):
+        records.add(("base", "text", "lora", rate), loss=loss)
+    assert rates.close(rates.tried_on_base(records, "lora")) == [1e-3, 3e-3]
+    for seed, loss in ((101, 2.1), (102, 2.2)):
+        records.add(("base", "text", "lora", 3e-3, seed), loss=loss)
+    records.add(("base", "text", "prefix", 1e-3, 101), loss=9.0)
+    assert rates.tried_on_base(records, "lora") == pytest.approx({1e-3: 2.03, 3e-3: 2.1, 9e-3: 2.2})
+    assert rates.close({1e-3: 2.0, 3e-3: 2.2}) == []

@@ -142,7 +142,10 @@ def test_one_picture_of_what_each_buys(tmp_path):
     records = Records.open(tmp_path / "records.jsonl", compare_model.KIND, header)
     records.add(("base",), accuracy=0.5, tokens=60.0, total=100)
     records.add(("probe", 0), accuracy=0.75, right="fc", tokens=20.0, seconds=3.0)
-    records.add(("prompt", 0), accuracy=0.6, calibrated=0.7, tokens=300.0)
+    prompted = {"accuracy": 0.6, "calibrated": 0.7, "tokens": 300.0}
+    records.add(("prompt", 0), **prompted)
+    assert sentence({"reviews": ModelResult(records)}) == "Not all is measured yet."  # which were right is not known
+    records.rows["prompt", 0] = {"key": ["prompt", 0], "calibrated_right": "f8"} | prompted
     task = {"reviews": ModelResult(records)}
     grid = labels_grid(task)
     rows = {row[0]: row[1:] for row in grid.rows}
