@@ -104,8 +104,11 @@ def what_each_buys(text: WindowsResult, results: Mapping[str, ModelResult]) -> F
                     x = x_of(result, way) or READY
                     axes.errorbar([x], [one.mean], [one.deviation], **look(way) | {"linestyle": ""}, markersize=8)
             axes.set(title=name, ylabel="right answers (%)")
+    above[0].set_xlabel("processor seconds until it is ready")
+    for axes in above[1:]:
+        axes.set_xlabel("seconds by the clock until it is ready\n(of the probe: processor)", fontsize=10)
     for axes in above:
-        axes.set(xlabel="seconds until it is ready", xscale="log")
+        axes.set_xscale("log")
         axes.set_xticks([READY, 1, 10, 100], ["none", "1", "10", "100"])
     for axes in below:
         axes.set(xlabel="tokens read at each query", xscale="log")

@@ -41,6 +41,10 @@ class WindowsResult(Result):
             "diverged" if any("error" in one for one in cells) else "no seed" * ([*start] in [c["key"] for c in cells])
         )
 
+    def seeds(self, *start: object) -> int | None:
+        """Return how many seeds were measured; None for the model as it is, for which nothing is drawn."""
+        return None if start == ("context", 0) else sum("bits" in one for one in self.records.of(*start))
+
     def seconds(self, *start: object) -> float | None:
         """Return the mean of the seconds until it is ready."""
         values = [one["seconds"] for one in self.records.of(*start) if "bits" in one]
@@ -65,8 +69,7 @@ class WindowsResult(Result):
 
         show = lambda one: one if isinstance(one, str) else one.show(3)  # noqa: E731
         columns = [Column(f"window\n{size:,}", partial(level, size), show) for size in self.sizes]
-        columns.append(Column("ready\nafter", self.seconds, show_seconds))
-        counts = [len(list(self.records.of(*start))) for start in rows.values() if start != ("context", 0)]
+        columns += [Column("seeds", self.seeds), Column("ready\nafter", self.seconds, show_seconds)]
         caption = (
             f"Bits per character of {self.settings['test_characters']:,} characters, less is better. A window is what "
             "the model reads at a time: a wider one has more of the text's own words before each token. A prompt is "
@@ -74,7 +77,7 @@ class WindowsResult(Result):
             f"{self.settings['characters']:,} characters, in windows of so many tokens, at the rate found for windows "
             "of 128, and on as many tokens in all: a window of 2,048 is a step of its own, with twice the tokens, and "
             "there are half the steps. Ready after: processor seconds of training, or of reading the prompt once. "
-            f"{seeds_in_words(counts)}"
+            f"{seeds_in_words(count for start in rows.values() if (count := self.seeds(*start)))}"
         )
         return table(f"What a window, a prompt and training buy: {self.data}", columns, rows, caption, first="")
 

@@ -69,7 +69,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     `comparison.METHOD.NAME`, with a name of `comparison_report.IN_TEXTS`; `study.NAME` and `study.NAME.smollm2`, a
     study's sentence, and `study.NAME.table`; `TASK.sentence` and `TASK.table` of each task of CURVES; `jargon.NAME`,
     see `jargon.values`; `scaling.speeds`, two ranks over each link, and `scaling.sentence`; `windows.table`,
-    `windows.sentence` and `windows.base.SIZE`; `ledger.table`; and the names of `Founding.values`.
+    `windows.sentence` and `windows.base.SIZE`; and the names of `Founding.values` and `Ledger.values`.
     """
     compared, steps = measured_comparison(root), scaling.read(root / PACKAGED / scaling.FILE)
     studies, curves_of = measured_studies(root), measured_curves(root)
@@ -84,7 +84,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     known |= {f"study.{name}": study.sentence() for name, study in studies.items()}
     known |= {f"study.{name}.{LARGE}": study.sentence() for name, study in measured_studies(root, LARGE).items()}
     known |= founding.Founding(root / RECORDS).values()
-    known["ledger.table"] = f"\n\n{markdown(measured_ledger(root).grid(), numbers=False)}\n\n"
+    known |= measured_ledger(root).values()
     known |= jargon.values(jargon.read(root / PACKAGED / jargon.FILE))
     if windows := measured_windows(root):
         known |= {"windows.table": f"\n\n{markdown(windows.grid())}\n\n", "windows.sentence": windows.sentence()}

@@ -8,7 +8,6 @@ from experiments.studies.batch_size import BatchSize
 from experiments.studies.capacity import Capacity
 from experiments.studies.data_types import DataTypes
 from experiments.studies.dynamic_evaluation import DynamicEvaluation
-from experiments.studies.forgetting import Forgetting
 from experiments.studies.gptq import Gptq
 from experiments.studies.intruders import Intruders
 from experiments.studies.low_data import LowData
@@ -16,6 +15,7 @@ from experiments.studies.merge_trap import MergeTrap
 from experiments.studies.prefix_length import PrefixLength
 from experiments.studies.prompting import Prompting
 from experiments.studies.rank import Rank
+from experiments.studies.replay import Replay
 from experiments.studies.retention import Retention
 from experiments.studies.strength import Strength
 from experiments.studies.study import Study
@@ -29,7 +29,7 @@ ALL = (
     AdapterWidth,
     PrefixLength,
     LowData,
-    Forgetting,
+    Replay,
     Retention,
     Strength,
     Prompting,

@@ -1,6 +1,6 @@
 """The study of which 4-bit codes harm a model least."""
 
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 from experiments.bench import Bench
@@ -8,6 +8,7 @@ from experiments.studies.study import TEN, Study, StudySettings, ends
 from minilora.backend import xp
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
+from minilora.measure.statistics import Interval
 from minilora.nn import Linear
 from minilora.quant import Linear4bit, linears_of_blocks, quantize_model
 from minilora.show.grids import Grid, Spread
@@ -22,6 +23,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "int4": {"quant_type": "int4"},
 }
 WORDS = {FLOAT: "float32", "nf4": "NF4", "nf4+dq": "NF4 + DQ", "fp4": "FP4", "int4": "INT4"}
+PUBLISHED = ("nf4+dq", "fp4", "int4")  # in the order of perplexity, the lowest first
 BLOCKSIZE = 64
 BAR = {"color": LOOKS["prompt"]["color"], "edgecolor": "black", "capsize": 3}
 
@@ -124,6 +126,11 @@ class DataTypes(Study):
         right.margins(x=0.15)
         right.locator_params(axis="x", nbins=4)
         return figure
+
+    def harms(self) -> dict[str, Interval]:
+        """Return how many more bits per character each code costs than the one before it in the published order."""
+        pairs = [*pairwise(name for name in PUBLISHED if name in self.values)]
+        return {b: self.paired("base_text", ("base", b), ("base", a), len(pairs)) for a, b in pairs}
 
     def sentence(self) -> str:
         names = [name for name in self.values if name != FLOAT]

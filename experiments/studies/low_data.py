@@ -10,6 +10,7 @@ from experiments.studies.study import TEN, Study, StudySettings, apart
 from minilora.data.tasks import Example, load_task
 from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED
+from minilora.measure.statistics import Interval
 from minilora.show.grids import NAMES, Grid, Spread, listed
 from minilora.show.style import LOOKS, single, styled, with_legend
 from minilora.train import load
@@ -107,11 +108,18 @@ class LowData(Study):
         axes.set_ylim(0, None)
         return with_legend(figure)
 
+    def leads(self, beside: int | None = None) -> dict[int, Interval]:
+        """Return by how many points full fine-tuning is ahead of scratch, by the labels that it has. beside: the labels
+        that scratch has, None: as many. Corrected for all comparisons of the sentence.
+        """
+        amounts, comparisons = self.amounts(), 2 * len(self.amounts()) - 1
+        pairs = {n: (("full", n), (SCRATCH, beside or n)) for n in amounts}
+        return {n: self.paired("accuracy", *pair, comparisons, 100) for n, pair in pairs.items()}
+
     def sentence(self) -> str:
         *few, many = self.amounts()
-        comparisons = 2 * len(few) + 1
-        leads = {n: self.paired("accuracy", ("full", n), (SCRATCH, n), comparisons, 100) for n in (*few, many)}
-        fewer = [n for n in few if self.paired("accuracy", ("full", n), (SCRATCH, many), comparisons, 100).low > 0]
+        leads = self.leads()
+        fewer = [n for n, lead in self.leads(many).items() if n != many and lead.low > 0]
         full, scratch = (listed(one.show(1) for one in self.reached(method).values()) for method in ("full", SCRATCH))
         ahead, behind = apart(leads)
         words = "At no number is the base shown to be ahead"

@@ -17,13 +17,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import product
+from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from experiments.bench import Bench
 from experiments.compare_model import ROWS
-from experiments.compare_model_report import LABELS, look_of
+from experiments.compare_model_report import LABELS
 from experiments.retention import level_between, rank_correlation, rising_curve
 from experiments.studies.study import Study, StudySettings
 from minilora.errors import MiniloraError
@@ -38,10 +39,20 @@ if TYPE_CHECKING:
 
 EQUAL, KL, MARGIN = (1 / 3, 3 / 4), 0.5, 0.25  # shares of what full learns; bits a token; of what full forgot
 WORDS = {1 / 3: "a third", 3 / 4: "three quarters", 0: f"KL {KL}"}
+HALF_STEP = log(3) / 4  # of the rates' logarithms: they grow by √3
 LEAST = 2e-3  # that is shown on a logarithmic axis, and counts in the curve
 
 
 LORAS = ("lora", "rslora", "lora-plus", "dora", "pissa", "qlora")
+FAMILIES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # of the figure: their look, and their rows
+    "full": ({"color": "#0072B2", "marker": "o"}, ("full",)),
+    "LoRA on all linears, and its variants": ({"color": "#009E73", "marker": "^"}, LORAS),
+    "LoRA on q and v, VeRA": ({"color": "#D55E00", "marker": "v"}, ("lora-qv", "vera")),
+    "adapters": ({"color": "#000000", "marker": "s"}, ("pfeiffer", "houlsby")),
+    "norms, IA3": ({"color": "#E69F00", "marker": "P"}, ("norms", "ia3")),
+    "prompt and prefix tuning": ({"color": "#56B4E9", "marker": "X"}, ("prompt", "prefix")),
+    "vocabulary head": ({"color": "#CC79A7", "marker": "D"}, ("feature-extraction",)),
+}
 
 
 @dataclass(frozen=True)
@@ -126,6 +137,7 @@ class Retention(Study):
         self.number, self.unit = ("quiz_bits", "bits a question") if self.large_model else ("base_text", "bits/char")
         self.lengths = sorted({key[1] for key in records.rows if len(key) == 4})
         self.rows = [row for row in ROWS if any(True for _ in records.of(row))]
+        self.others = [row for row in self.rows if row != "full"]
 
     def trainings(self, row: str, steps: int, seed: int) -> Iterator[dict]:
         """Return the cells of one method by rising rate, less those that diverged."""
@@ -178,7 +190,7 @@ class Retention(Study):
         if not pairs or any(one is None or other is None for one, other in pairs):
             return None
         differences = [one - other for one, other in pairs]  # type: ignore[operator]
-        return paired_interval(differences, comparisons=len(WORDS) * (len(self.rows) - 1))
+        return paired_interval(differences, comparisons=len(WORDS) * len(self.others))
 
     @property
     def steps(self) -> int:
@@ -196,15 +208,17 @@ class Retention(Study):
         return float(np.mean([self.learned(cell) for cell in self.best(row, self.steps)]))
 
     def rate_ratio(self, row: str, other: str) -> Interval:
-        """Return the logarithm of the ratio of two methods' best rates, each found with each seed by itself."""
+        """Return the logarithm of the ratio of two methods' best rates, each found with each seed by itself, and known
+        to half a step of the grid.
+        """
         logs = []
-        for seed in self.seeds(row, self.steps):
+        for seed in sorted({*self.seeds(row, self.steps)} & {*self.seeds(other, self.steps)}):
             ours, theirs = (
                 min(self.trainings(name, self.steps, seed), key=lambda cell: cell["validation"])["lr"]
                 for name in (row, other)
             )
             logs.append(float(np.log(ours / theirs)))
-        return paired_interval(logs)
+        return paired_interval(logs, rounding=2 * HALF_STEP)
 
     def judged(self, row: str, steps: int, share: float) -> str:
         """Say whether a method forgets less, as much or more than full fine-tuning where both are equal."""
@@ -220,7 +234,7 @@ class Retention(Study):
         """Say why a method has no interval: it never comes so far, or its lowest rate is beyond."""
         measure, level = self.measured_by(share), self.level(steps, share)
         most = [max(map(measure, self.trainings(row, steps, seed)), default=0.0) for seed in self.seeds(row, steps)]
-        return "never" if most and min(most) < level else "not measured so low"
+        return "never so far" if most and min(most) < level else "not measured so low"
 
     def margin(self, steps: int, share: float) -> float:
         """Return the difference up to which a method has forgotten "as much": a quarter of what full has forgotten."""
@@ -257,7 +271,8 @@ class Retention(Study):
             f"({self.unit}), and KL(base ‖ adapted) in bits a token on that text. More than full: forgotten more than "
             "by full fine-tuning where both have learned a third, and three quarters, of what full learns, and where "
             f"both have moved by {KL} bits a token; seed by seed, with a 95 % interval corrected for the whole table. "
-            "As much: within a quarter of what full has forgotten there. Never: it does not come so far at any rate. "
+            "As much: within a quarter of what full has forgotten there. Never so far: with at least one seed, at no "
+            f"rate. {self.diverged()} "
             f"{self.in_words(len(self.seeds(row, self.lengths[0])) for row in self.rows)}"
         )
         header = ("method, steps", "rate", "learned", "forgot", "KL", *titles)
@@ -268,51 +283,63 @@ class Retention(Study):
         judged = self.judged(row, steps, share)
         return judged if interval is None else f"{interval.show(3)} {judged}"
 
+    def verdicts(self) -> Grid:
+        """Return only whether each method forgets more than full fine-tuning, or less, at equal learning and at equal
+        KL, for texts; the intervals are in `grid`.
+        """
+        shares = (3 / 4, 0)
+        rows = [(LABELS[row], *(self.judged(row, self.steps, share) for share in shares)) for row in self.others]
+        titles = (f"at {WORDS[share]}" + " of what full learns" * (share > 0) for share in shares)
+        return Grid("Forgotten beside full fine-tuning", ("method", *titles), rows, self.sentence())
+
+    def diverged(self) -> str:
+        """Return how many trainings diverged, by method, of which nothing else is shown."""
+        trainings = [key for key in self.records.rows if len(key) == 4]
+        counts = Counter(LABELS[key[0]] for key in trainings if "error" in self.records.rows[key])
+        by_method = f", and are left out: {listed(f'{label} {n}' for label, n in counts.items())}" if counts else ""
+        return f"Of {len(trainings):,} trainings, {counts.total() or 'none'} diverged{by_method}."
+
     @style.styled
     def figure(self) -> Figure:
-        """Forgotten against KL from the base, every method at every rate; right: where all learned as much."""
-        figure = style.figure_of("Forgotten against KL(base ‖ adapted), every method and rate", 6.2)
-        points, equal = figure.subplots(1, 2, width_ratios=(5, 3))
-        cells, steps = self.trained(self.steps), self.steps
-        for row in self.rows:
-            own = [cell for cell in cells if cell["key"][0] == row and self.forgotten(cell) > LEAST]
-            look = look_of(row) | {"linestyle": "", "markersize": 5, "alpha": 0.7}
-            points.plot([c["kl"] for c in own], [self.forgotten(c) for c in own], **look, label=LABELS[row])
-        scale = (
-            "log" if any(self.forgotten(cell) > LEAST for cell in cells) else "linear"
-        )  # log of no point is an error
-        points.set(xscale=scale, yscale=scale, xlabel="KL, bits a token (logarithmic)")
-        points.set_ylabel(f"forgotten, {self.unit}, above {LEAST} (logarithmic)")
+        """Left: what was forgotten against KL from the base, a point for every training. Right: what was forgotten
+        where a method has learned a third (hollow) and three quarters (filled) of what full fine-tuning learns, a point
+        for each seed.
+        """
+        figure = style.figure_of("Forgotten against KL, and at equal learning", 6.2)
+        points, equal = figure.subplots(1, 2, width_ratios=(5, 4))
+        steps, looks = self.steps, {row: look for look, rows in FAMILIES.values() for row in rows}
+        cells = [cell for cell in self.trained(steps) if self.forgotten(cell) > LEAST]
+        for family, (look, rows) in FAMILIES.items():
+            own = [cell for cell in cells if cell["key"][0] in rows]
+            x, y = [cell["kl"] for cell in own], [self.forgotten(cell) for cell in own]
+            points.plot(x, y, **look, linestyle="", markersize=5, alpha=0.7, label=family)
+        scale = "log" if cells else "linear"  # a logarithmic axis without a point is an error
+        points.set(xscale=scale, yscale=scale, xlabel="KL(base ‖ adapted),\nbits a token")
+        points.set_ylabel(f"forgotten, {self.unit} (above {LEAST})")
+        points.axvline(KL, color=style.GREY, linewidth=1, linestyle="--", label=f"KL {KL}")
         for place, row in enumerate(reversed(self.rows)):
-            for share, size in zip(EQUAL, (4, 8), strict=True):
+            for share, fill in zip(EQUAL, ("white", looks[row]["color"]), strict=True):
                 values = [value for value in self.at_equal(row, steps, share).values() if value is not None]
-                equal.plot(values, [place] * len(values), **look_of(row) | {"linestyle": "", "markersize": size})
-        equal.set_yticks(range(len(self.rows)), [LABELS[row] for row in reversed(self.rows)], fontsize=8)
+                dots = looks[row] | {"linestyle": "", "markersize": 6, "markerfacecolor": fill}
+                equal.plot(values, [place] * len(values), **dots)
+        equal.set_yticks(range(len(self.rows)), [LABELS[row] for row in reversed(self.rows)], fontsize=9)
         equal.yaxis.tick_right()
-        equal.set_xlabel(f"forgotten, {steps} steps; learned\n⅓ (small) and ¾ of full's", fontsize=9)
-        return style.with_legend(figure, 3)
+        equal.margins(x=0.08)
+        equal.set_xlabel("forgotten where ⅓ (hollow),\n¾ (filled) of full's is learned", fontsize=10)
+        return style.with_legend(figure, 2)
 
     def sentence(self) -> str:
         (ranks, explained), steps = self.law(self.steps), self.steps
         low, high = (f"{value:.2f}" for value in (min(ranks.values()), max(ranks.values())))
         words = (
             f"After {steps} steps, what is forgotten rises with KL: over all methods and rates the rank correlation is "
-            f"{low} to {high} by seed, and a rising curve explains {100 * explained:.0f} % of the variance (of logs). "
+            f"{low} to {high} by seed, and a rising curve explains {100 * explained:.0f} % of the variance (of logs)."
         )
-        for share in (3 / 4, 0):
-            by_verdict: dict[str, list[str]] = {}
-            for row in self.rows:
-                if row != "full":
-                    by_verdict.setdefault(self.judged(row, steps, share), []).append(LABELS[row])
-            where = (
-                f"{WORDS[share]} of what full fine-tuning learns is learned" if share else f"KL is {KL} bits per token"
-            )
-            verbs = {"more": "more is forgotten than with it by", "less": "less by", "as much": "as much by"}
-            verbs |= {
-                "undecided": "undecided:",
-                "never": "never so far:",
-                "not measured so low": "not measured so low:",
-            }
-            parts = [f"{verb} {listed(by_verdict[judged])}" for judged, verb in verbs.items() if judged in by_verdict]
-            words += f"Where {where}, {'; '.join(parts)}. "
-        return words.strip()
+        learned = f"{WORDS[3 / 4]} of what full fine-tuning learns is learned"
+        for share, condition in ((3 / 4, learned), (0, f"KL is {KL} bits a token")):
+            counts = Counter(self.judged(row, steps, share) for row in self.others)
+            more, less = (counts.pop(word, "none") for word in ("more", "less"))
+            rest = f" ({listed(f'{count} {word}' for word, count in counts.items())})" if counts else ""
+            methods = f"{more} of {len(self.others)} methods"
+            words += f" Where {condition}, {methods} forget more than full fine-tuning and {less} less{rest}."
+        return words

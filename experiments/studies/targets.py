@@ -2,6 +2,7 @@
 
 from experiments.bench import Bench
 from experiments.studies.study import Study, StudySettings, ends
+from minilora.measure.statistics import Interval
 from minilora.models.llama import LlamaForCausalLM
 from minilora.nn import Linear
 from minilora.quant import linears_of_blocks
@@ -100,6 +101,10 @@ class Targets(Study):
         axes.locator_params(axis="x", nbins=6)
         axes.set_xlabel("bits/character gained on the domain (more is better)")
         return figure
+
+    def mlp_lead(self) -> Interval:
+        """Return how many more bits per character the MLP's matrices gain than attention's, with a correction for two."""
+        return self.gains(("targets", MLP), ("targets", ATTENTION), 2)
 
     def sentence(self) -> str:
         gains = {WORDS[names]: self.gained("targets", names) for names in self.values}

@@ -29,6 +29,7 @@ class Interval:
     count: int
     error: float = inf  # standard error of the mean
     df: float = 0  # degrees of freedom of the error
+    rounding: float = 0  # by which the mean may be off on a grid, whatever the number of seeds
 
     def excludes(self, value: float) -> bool:
         return self.low > value or self.high < value
@@ -48,12 +49,19 @@ class Interval:
         return f"{self.show(digits, scale)[:-1]}; {scale * smallest_visible(self):.{digits}f} would have been seen)"
 
 
-def paired_interval(differences: Sequence[float], confidence: float = 0.95, comparisons: int = 1) -> Interval:
-    """Return the interval of the mean of `differences`, one per seed, corrected for the number of `comparisons`."""
+def paired_interval(
+    differences: Sequence[float], confidence: float = 0.95, comparisons: int = 1, rounding: float = 0
+) -> Interval:
+    """Return the interval of the mean of `differences`, one per seed, corrected for the number of `comparisons`.
+
+    rounding: how far each difference may be from the true one because it was read from a grid. All seeds share the
+    grid, so the mean may be as far off, and the interval is widened by it at both ends.
+    """
     values = np.asarray(differences, dtype=float)
     error = float(values.std(ddof=1)) / sqrt(len(values)) if len(values) > 1 else inf
     mean = float(values.mean()) if len(values) else nan
-    return _interval(mean, error, len(values) - 1, len(values), confidence, comparisons)
+    one = _interval(mean, error, len(values) - 1, len(values), confidence, comparisons)
+    return replace(one, low=one.low - rounding, high=one.high + rounding, rounding=rounding)
 
 
 def items_interval(differences: np.ndarray, confidence: float = 0.95, comparisons: int = 1) -> Interval:
@@ -83,6 +91,8 @@ def _interval(mean: float, error: float, df: float, count: int, confidence: floa
 def smallest_visible(interval: Interval, power: float = 0.8) -> float:
     """Return the smallest true difference that this experiment would detect with probability `power`.
 
+    For a claim with another border than 0, it is the distance of the true difference from the border.
+
     To detect it, the interval must exclude 0: the measured mean has to exceed the t quantile times the measured
     standard error. That error varies between repetitions as a chi distribution does, whose mean and variance enter
     here. With many degrees of freedom, the result is the usual (1.96 + 0.84) standard errors.
@@ -90,9 +100,9 @@ def smallest_visible(interval: Interval, power: float = 0.8) -> float:
     if not interval.df:
         return inf
     mean = sqrt(2 / interval.df) * exp(lgamma((interval.df + 1) / 2) - lgamma(interval.df / 2))
-    half = interval.high - interval.mean
+    half = interval.high - interval.mean - interval.rounding
     deviation = sqrt(interval.error**2 + half**2 * (1 - mean**2))
-    return half * mean + NormalDist().inv_cdf(power) * deviation
+    return half * mean + NormalDist().inv_cdf(power) * deviation + interval.rounding
 
 
 def verdict(interval: Interval, low: float, high: float) -> Literal["shown", "refuted", "undecided"]:

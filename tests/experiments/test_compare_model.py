@@ -121,10 +121,10 @@ def test_one_seed_on_a_text_is_not_compared(tmp_path):
         records.add(("trained", row, 1), bits=bits)
     lead = ModelResult(records).ahead("dora")
     assert (lead.mean, lead.error) == (pytest.approx(0.09), pytest.approx(0.01))
-    assert founding.variants(ModelResult(records)).endswith("told apart at 95 %, corrected for 1: none.")  # t of 1 df
+    assert founding.variants(ModelResult(records)).endswith("told apart at 95 %, corrected for 7: none.")  # t of 1 df
     for row, bits in (("lora", 1.2), ("dora", 1.1)):
         records.add(("trained", row, 2), bits=bits)
-    assert founding.variants(ModelResult(records)).endswith("told apart at 95 %, corrected for 1: DoRA.")
+    assert founding.variants(ModelResult(records)).endswith("told apart at 95 %, corrected for 7: DoRA.")
 
 
 def test_what_lacks_a_window_items_or_a_seed_or_diverged_is_shown_and_not_judged(tmp_path):

@@ -57,10 +57,10 @@ def test_a_gain_is_held_to_its_part_of_the_other(tmp_path):
     whole = {row: 0xFFFF for row in ("full", "lora", "lora-qv", "qlora", "prefix")}
     level = write(tmp_path, right=whole)
     (result,) = level.results.values()
-    assert level.above(result, "lora", "full", 0.9).mean == pytest.approx(100 * (0.5 - 0.9 * 0.5))
-    assert level.above(result, "lora", "full", 1.0).mean == 0
+    assert result.ahead("lora", "full", 4, 0.9).mean == pytest.approx(100 * (0.5 - 0.9 * 0.5))
+    assert result.ahead("lora", "full", 4).mean == 0
     # Each question that the base has wrong is won: the gain of 0.5 is 0.05 above nine tenths, over eight of sixteen.
-    assert level.above(result, "lora", "full", 0.9).low > 0 and level.verdict("reviews", "lora") == "shown"
+    assert result.ahead("lora", "full", 4, 0.9).low > 0 and level.verdict("reviews", "lora") == "shown"
     assert level.verdict("reviews", "full") == "shown"
 
 
@@ -93,17 +93,19 @@ def test_what_texts_may_say(founding):
     assert {name: found[f"{start}.{name}"] for name in expected} == expected
 
 
-def test_variants_in_words(founding):
-    said = variants(founding.results["reviews"])
-    assert said.startswith("QLoRA differs from LoRA by −37.5 points (more is better)") and said.endswith(
-        "each at the best of its own learning rates; told apart at 95 %, corrected for 1: QLoRA."
+def test_variants_in_words(tmp_path):
+    words = variants(write(tmp_path).results["reviews"])
+    assert words.startswith("QLoRA differs from LoRA by −37.5 points (more is better)") and words.endswith(
+        "each at the best of its own learning rates; told apart at 95 %, corrected for 7: none."
     )
+    apart = variants(write(tmp_path, right=RIGHT | {"qlora": 0}).results["reviews"])
+    assert apart.endswith("told apart at 95 %, corrected for 7: QLoRA.")
 
 
 def test_rates_in_words_are_of_each_subject_that_searched_both(founding):
-    assert "6 times for the package's base; published" in founding.rates_in_words()
+    assert founding.rates_in_words() == "LoRA's best learning rate was not searched on SmolLM2."
     records = founding.results["reviews"].records
     for row, losses in (("full", {1e-4: 0.3, 2e-4: 0.2, 4e-4: None}), ("lora", {1e-3: 0.4, 3e-3: 0.1})):
         for rate, loss in losses.items():
             records.add(("rate", row, rate), loss=loss)
-    assert "6 times for the package's base and 15 for SmolLM2 on film reviews; published" in founding.rates_in_words()
+    assert "so that it is no verdict: 15 on film reviews. The ledger" in founding.rates_in_words()

@@ -104,6 +104,23 @@ def test_methods_are_told_apart_where_they_learned_as_much(tmp_path):
     assert min(ranks.values()) == 1 and explained == pytest.approx(1)
     assert study.at_equal("ia3", 60, 0)[0] == pytest.approx(0.5)  # what was forgotten is the KL here
     assert rows["IA3, 60"][-2].endswith(" more") and rows["full, 60"][-1] == "–"
+    assert ("IA3", "more", "not measured so low") in study.verdicts().rows
+    assert "1 of 3 methods forget more than full fine-tuning and 1 less (1 as much). Where KL" in study.sentence()
+
+
+def test_what_diverged_is_counted_by_method(tmp_path):
+    study = STUDIES["retention"](made_up(tmp_path, {"full": 0.5, "lora": 0.5}))
+    caption = "Of 20 trainings, 6 diverged, and are left out: full 3 and LoRA on all linears 3."
+    assert caption in study.grid().caption and study.figure() is not None
+    for key in [key for key, cell in study.records.rows.items() if "error" in cell]:
+        del study.records.rows[key]
+    assert study.diverged() == "Of 14 trainings, none diverged."
+
+
+def test_a_best_rate_is_known_to_half_a_step_of_the_grid(tmp_path):
+    study = STUDIES["retention"](made_up(tmp_path, {"full": 0.5, "lora": 0.5}))
+    ratio = study.rate_ratio("lora", "full")
+    assert ratio.mean == 0 and np.exp(ratio.high) == pytest.approx(3**0.5)
 
 
 def test_one_seed_tells_nothing_apart(tmp_path):

@@ -42,7 +42,7 @@ SMALL = {
     "adapter-width": {"values": (2, 4)},
     "prefix-length": {"values": (1, 2)},
     "low-data": {"values": (1, 2), "kinds": (SCRATCH, "full")},
-    "forgetting": {"values": (1.0, 3.0), "replay": (0.5,), "replay_at": 1.0},
+    "replay": {"values": (0.0, 0.5)},
     "retention": {"values": (0, 1), "kinds": ("full", "lora", "prefix"), "steps": (2,)},
     "strength": {"values": (0.0, 0.5, 1.0, 1.5), "trainings": ((1 / 3, 2), (1.0, 1), (1.0, 2))},
     "prompting": {"values": (0, 1, 2), "timed": 1},

@@ -60,6 +60,14 @@ def test_intervals_over_seeds_and_questions_cover_the_truth(seeds, scatter):
     assert 0.93 < inside / repetitions < 0.99 and corrected / repetitions > 0.98
 
 
+def test_answers_from_a_grid_are_no_surer_for_being_equal():
+    equal, scattered = paired_interval([1.0] * 4, rounding=0.5), paired_interval([0.9, 1.0, 1.1], rounding=0.5)
+    assert (equal.low, equal.high) == (0.5, 1.5) and smallest_visible(equal) == 0.5
+    exact = paired_interval([0.9, 1.0, 1.1])
+    assert scattered.high == pytest.approx(exact.high + 0.5)
+    assert smallest_visible(scattered) == pytest.approx(smallest_visible(exact) + 0.5)
+
+
 def test_questions_weigh_less_where_there_are_more():
     answers = np.random.default_rng(0).normal(0.1, 0.3, (3, 600))
     few, many = items_interval(answers[:, :100]), items_interval(answers)

@@ -1,0 +1,84 @@
+"""How much of what is forgotten does replay save?"""
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+from experiments.bench import Bench
+from experiments.studies.study import Study, StudySettings, draw_curve, seen
+from minilora.data.batches import MixedBatches
+from minilora.measure.statistics import Interval
+from minilora.show.grids import NAMES, Grid, listed
+from minilora.show.style import GREY, LOOKS, single, styled, with_legend
+
+
+@dataclass(frozen=True)
+class ReplaySettings(StudySettings):
+    """values: shares of a batch that are the base's text."""
+
+    values: tuple[float, ...] = (0.0, 0.1, 0.5)
+    kinds: tuple[str, ...] = ("full", "lora")
+    base_characters: int = 24_000  # of the base's text to replay
+
+
+class Replay(Study):
+    name = "replay"
+    question = "How much of what is forgotten does replay save?"
+    published = "A few per cent of replayed text prevent most forgetting (Ibrahim et al. 2024)."
+    full = ReplaySettings()
+    quick = full.quick()
+
+    @staticmethod
+    def runs(settings: ReplaySettings) -> product:
+        return product(settings.kinds, settings.values)
+
+    @staticmethod
+    def measure(bench: Bench, method: str, share: float, seed: int) -> dict:
+        lab, settings, rate = bench.lab, bench.settings, float(f"{bench.first_rate(method):.2g}")
+        domain = lab.batches(lab.domain_text(settings.characters, seed), 1, seed)
+        model = lab.fresh(method, seed)
+        replayed = lab.batches(lab.base_text(settings.base_characters, seed), 1, seed)
+        mixed = MixedBatches(domain, replayed, share, lab.batch_size)
+        history = lab.train_on(model, mixed, replace(settings.adapt, peak_lr=rate, seed=seed))
+        return bench.facts(model, history, rate)
+
+    def saved(self) -> dict[tuple[str, float], Interval]:
+        """Return by how much less is forgotten with each share of replay than without, corrected for all of them."""
+        runs = [run for run in product(self.kinds, self.values) if run[1]]
+        return {run: self.paired("base_text", (run[0], 0.0), run, len(runs)) for run in runs}
+
+    def grid(self) -> Grid:
+        runs, saved = list(product(self.kinds, self.values)), self.saved()
+        rows = []
+        for method, share in runs:
+            numbers = (self.gained(method, share).show(3), self.forgot(method, share).show(3))
+            less = saved[method, share].show(3) if share else "–"
+            rows.append((NAMES[method], f"{self.first('lr', method):g}", f"{100 * share:.0f} %", *numbers, less))
+        return Grid(
+            "Learned and forgotten, with replay and without",
+            ("method", "rate", "replay", "gained", "forgot", "forgot less"),
+            rows,
+            "Replay: share of each batch. Bits/char gained on held-out numpy-docs and lost on held-out python-docs, at "
+            "the step that validation text of the domain found best. Forgot less: than without replay, with a 95 % "
+            f"interval corrected for the column. {self.in_words(self.gained(*run).count for run in runs)}",
+        )
+
+    @styled
+    def figure(self):
+        """Bits forgotten against bits learned, from no replay to half of each batch."""
+        figure, axes = single("Replay: right is learned, up is forgotten")
+        axes.axhline(0, color=GREY, linewidth=1)
+        words = ", ".join(f"{100 * share:.0f}" for share in self.values)
+        for method in self.kinds:
+            points = [(self.gained(method, share), self.forgot(method, share)) for share in self.values]
+            draw_curve(axes, points, f"{NAMES[method]}, {words} % replay", LOOKS[method])
+        axes.set(xlabel="bits/character gained on the domain", ylabel="bits/character\nlost on the base's text")
+        return with_legend(figure)
+
+    def sentence(self) -> str:
+        by_method = []
+        for method in self.kinds:
+            less = [f"{one.show(3)} with {100 * run[1]:.0f} %" for run, one in self.saved().items() if run[0] == method]
+            name = NAMES[method].replace("full", "full fine-tuning")
+            forgot = f"{name} forgets {self.forgot(method, 0.0).show(3)} without replay"
+            by_method.append(f"{forgot}, and less by {listed(less)}")
+        return f"At its usual rate, {'; '.join(by_method)}.{seen(self.saved().values())}"
