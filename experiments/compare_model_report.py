@@ -207,8 +207,8 @@ class ModelResult(Result):
         return words + (
             f"Against LoRA: how much better, on the same {paired}, with 95 % intervals corrected for the claims about "
             f"LoRA's variants ({FAMILY[REFERENCE]}), about full fine-tuning ({FAMILY['full']}), and for other rows. "
-            "English and quiz: the base's level, and the change after adapting: bits/char of plain English lost, points "
-            f"of 60 questions won. {self.window_in_words()}"
+            "English and quiz: the base's level, and the change after adapting: bits/char of plain English lost, "
+            f"points of 60 questions won. {self.window_in_words()}"
         )
 
     def window_in_words(self) -> str:

@@ -103,8 +103,8 @@ class Targets(Study):
         return figure
 
     def mlp_lead(self) -> Interval:
-        """Return how many more bits per character the MLP's matrices gain than attention's, with a correction for two."""
-        return self.gains(("targets", MLP), ("targets", ATTENTION), 2)
+        """Return how many more bits per character the MLP's matrices gain than attention's."""
+        return self.gains(("targets", MLP), ("targets", ATTENTION))
 
     def sentence(self) -> str:
         gains = {WORDS[names]: self.gained("targets", names) for names in self.values}
