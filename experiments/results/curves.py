@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from experiments.step_time import Rates, product_cores, step_seconds
 from minilora.measure.records import Records
 from minilora.measure.results import Column
+from minilora.palette import ORANGE
 from minilora.plan.activations import Step
 from minilora.plan.shapes import Shape
 from minilora.show.grids import IN_SENTENCES, Grid
@@ -54,7 +55,7 @@ CAUSES = {  # found by profiling, see docs/log.md
 }
 LINES = {
     "minilora": LOOKS["full"],
-    "PyTorch": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))},
+    "PyTorch": {"color": ORANGE, "marker": "s", "linestyle": (0, (1, 1.2))},
     "cost model": {"color": GREY, "marker": "", "linestyle": (0, (6, 2))},
 }
 

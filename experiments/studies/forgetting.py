@@ -10,7 +10,7 @@ from minilora.measure.statistics import paired_interval
 from minilora.show.grids import NAMES, Grid, Spread
 from minilora.show.style import GREY, LOOKS, single, styled, with_legend
 
-REPLAY = {"full": ("v", "#56B4E9"), "lora": ("P", "#E69F00")}  # marker and colour of the curves
+REPLAY = {"full": "v", "lora": "P"}  # markers of the curves; their colours are the methods'
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,8 @@ class Forgetting(Study):
         for method in self.kinds:
             draw_curve(axes, self.by_rate(method), f"{NAMES[method]}, by learning rate", LOOKS[method])
             points = [self.point(method, self.settings["replay_at"], share) for share in self.shares()]
-            marker, color = REPLAY.get(method, ("X", GREY))
-            look = {"color": color, "marker": marker, "linestyle": ":", "markersize": 8}
-            draw_curve(axes, points, f"{NAMES[method]}, {words} % replay", look)
+            hollow = {"marker": REPLAY.get(method, "X"), "markerfacecolor": "white", "linestyle": ":", "markersize": 8}
+            draw_curve(axes, points, f"{NAMES[method]}, {words} % replay", LOOKS[method] | hollow)
         axes.set(xlabel="bits/character gained on the domain", ylabel="bits/character\nlost on the base's text")
         axes.margins(0.1)
         return with_legend(figure)

@@ -7,12 +7,13 @@ from experiments.bench import Bench
 from experiments.studies.study import Study, StudySettings, apart, compared, seen
 from minilora.measure import lr_search
 from minilora.measure.statistics import Interval
+from minilora.palette import ORANGE
 from minilora.peft import PrefixTuningConfig, get_peft_model
 from minilora.show.grids import Grid, listed
 from minilora.show.style import base_line, errorbar, log_ticks, single, styled, with_legend
 
 STARTS = {"tokens": "real tokens", "random": "random numbers"}
-LOOK = {"tokens": {}, "random": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))}}
+LOOK = {"tokens": {}, "random": {"color": ORANGE, "marker": "s", "linestyle": (0, (1, 1.2))}}
 START = 0.1  # of the search: so few steps want more than the 1e-2 … 3e-2 of long runs
 SEARCHED = 16  # the length whose learning rate all lengths of a start have
 
