@@ -35,9 +35,22 @@ SCRIPT, PAGE, PICTURE = "play.py", "play.html", "play.png"
 LARGEST = 200_000  # bytes of a page
 NAMED = ("full", "norms", "prefix", "lora", "scratch")  # methods and baselines that pages draw
 COLORS = {name: LOOKS[name]["color"] for name in NAMED} | {f"memory-{kind}": color for kind, color in MEMORY.items()}
-VARIABLES = " ".join(f"--{name}: {color};" for name, color in COLORS.items())
+
+
+def variables(white: float = 0) -> str:
+    """Return CSS variables with the colours of methods and memory, mixed with this share of white."""
+    mixed = {
+        name: [round(int(color[i : i + 2], 16) * (1 - white) + 255 * white) for i in (1, 3, 5)]
+        for name, color in COLORS.items()
+    }
+    return ":root {{ {} }}".format(" ".join("--{}: #{:02x}{:02x}{:02x};".format(name, *mixed[name]) for name in mixed))
+
+
 STYLE = (
-    f":root {{ {VARIABLES} }}"
+    f"""
+{variables()}
+@media (prefers-color-scheme: dark) {{ {variables(white=0.3)} }}
+"""
     + """
 :root { color-scheme: light dark; --page: #fdfdfb; --ink: #23272b; --soft: #5d656d; --line: #d9dcdf; --panel: #f3f4f2; }
 @media (prefers-color-scheme: dark) {

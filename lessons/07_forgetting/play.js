@@ -56,7 +56,7 @@ function update() {
   const [a, b] = way.strengths[place];
   const [most, cost] = way.strengths.at(-1);
   const isOpen = byId("guess").hidden;
-  groups.forEach((group, i) => group.setAttribute("opacity", !isOpen || DATA.ways[i] === way ? 1 : 0.35));
+  groups.forEach((group, i) => group.setAttribute("opacity", !isOpen || DATA.ways[i] === way ? 1 : 0.45));
   back.setAttribute("d", line(way.strengths));
   ring.setAttribute("cx", x(a));
   ring.setAttribute("cy", y(b));

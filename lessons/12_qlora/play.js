@@ -35,7 +35,7 @@ function update() {
   const largest = Math.max(...plans.map(({ total }) => total), card);
   const room = Math.min(Math.max(1.5 * card, 1.2 * Math.min(...plans.map(({ total }) => total))), largest); // GB of the lower part
   if (isOpen) plans.forEach(({ label, values, total }, i) => {
-    const y = 8 + 15 * i, end = bar(y, 10, values, WIDE / largest);
+    const y = 20 + 15 * i, end = bar(y, 10, values, WIDE / largest);
     words(LEFT - 6, y + 9, label, "end", { style: "font-size: 12px" });
     words(end + 4, y + 9, size(total), "start", { style: "font-size: 12px" });
   });
@@ -44,24 +44,24 @@ function update() {
     draw(byId("bars"), "path", { d: `M${x} ${top}V${bottom}`, class: "axis", "stroke-width": 2, "stroke-dasharray": "5 3" });
     return x;
   };
-  if (isOpen) edge(WIDE / largest, 2, 72);
+  if (isOpen) edge(WIDE / largest, 16, 84);
   if (guessed && guessed <= largest) {
     const at = LEFT + (guessed * WIDE) / largest;
-    draw(byId("bars"), "path", { d: `M${at} 19l-4 6h8Z`, fill: "var(--ink)" });
-    words(at + 7, 27, "your guess", at > 280 ? "end" : "start", { class: "over", style: "font-size: 12px", dx: at > 280 ? -14 : 0 });
+    draw(byId("bars"), "path", { d: `M${at} 17l-4-7h8Z`, fill: "var(--ink)" });
+    words(at > 280 ? at - 7 : at + 7, 14, "your guess", at > 280 ? "end" : "start", { style: "font-size: 12px" });
   }
   const scale = WIDE / room;
   plans.forEach(({ label, values, total }, i) => {
-    const y = 92 + 34 * i;
+    const y = 100 + 34 * i;
     words(LEFT - 6, y + 16, label, "end");
     if (!isOpen) return words(LEFT + 4, y + 16, "?", "start");
     const end = bar(y, 22, values, scale), isCut = total > room;
     if (isCut) draw(byId("bars"), "path", { d: `M${end + 2} ${y}l8 11l-8 11Z`, fill: "var(--soft)" });
     words(end + (isCut ? 13 : 5), y + 16, size(total), "start", { class: "over", style: `font-weight: 600; fill: ${total > card ? "var(--memory-gradients)" : "var(--ink)"}` });
   });
-  const x = edge(scale, 84, 232);
-  words(x, 246, `${card} GB: the card`, x > 340 ? "end" : "middle");
-  let [at, down] = [4, 270];
+  const x = edge(scale, 93, 240);
+  words(x, 254, `${card} GB: the card`, x > 340 ? "end" : "middle");
+  let [at, down] = [4, 276];
   const seen = DATA.kinds.filter((_, k) => plans.some(({ values }) => values[k] > 0.001));
   if (isOpen) seen.forEach((kind) => {
     const wide = 20 + 7.1 * kind.length;

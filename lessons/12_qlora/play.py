@@ -48,7 +48,7 @@ need, with
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="bars" viewBox="0 0 400 300" role="img" aria-labelledby="said"></svg></figure>
+  <figure><svg class="picture" id="bars" viewBox="0 0 400 304" role="img" aria-labelledby="said"></svg></figure>
   <div class="after">
     <div class="row"><label><input type="checkbox" id="checkpointing"> checkpointing</label>
       <label>model <select id="shape"></select></label> <label>texts <select id="batch"></select></label>

@@ -290,9 +290,8 @@ def test_what_changes_is_on_the_first_screen(page, script, width):
         page.value("scrollTo(0, 0)")
         below = "[...document.querySelectorAll('.stage figure, .stage input, .stage select')].map((one) => "
         assert page.value(f"Math.max(...{below}one.getBoundingClientRect().bottom))") <= 800
-        place = (
-            "JSON.stringify([...document.querySelectorAll('.stage input')].map((one) => one.getBoundingClientRect()))"
-        )
+        inputs = "[...document.querySelectorAll('.stage input')]"
+        place = f"JSON.stringify({inputs}.map((one) => one.getBoundingClientRect()))"
         before = page.value(place)
         for end in ("max", "min"):
             page.value(f"{inputs}.forEach((one) => (one.value = one.{end})); update()")
