@@ -3,6 +3,7 @@
     python -m lessons.pages               writes every lessons/NN_name/play.html
     python -m lessons.pages --check       names those that are not what is committed
     python -m lessons.pages --measure 08  first measures the data of a lesson's page anew
+    python -m lessons.pages --pictures    takes the pictures for sharing, play.png, with Chromium
 
 play.py has TITLE, body(data), the page's HTML, and summary(data), which tells its story where no script runs and where
 its link is shared. The data come from play.py's data(), called each time, if they are in the records already or are
@@ -16,7 +17,10 @@ import html
 import json
 import re
 import runpy
+import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -32,6 +36,7 @@ from minilora.show.style import LOOKS
 ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).with_name("play.js")
 SCRIPT, PAGE, PICTURE = "play.py", "play.html", "play.png"
+WIDE, TALL = 1200, 630  # pixels of a picture for sharing
 LARGEST = 200_000  # bytes of a page
 NAMED = ("full", "norms", "prefix", "lora", "scratch")  # methods and baselines that pages draw
 COLORS = {name: LOOKS[name]["color"] for name in NAMED} | {f"memory-{kind}": color for kind, color in MEMORY.items()}
@@ -171,7 +176,7 @@ def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
         "<!-- summary -->",
         f"<noscript><p>Scripts are off, so nothing is drawn here. {html.escape(summary)}</p></noscript>",
     )
-    head = sharing(script, names["TITLE"], summary)
+    head = sharing(names["TITLE"], summary)
     links = navigation(script, is_short=True), navigation(script)
     page = framed(names["TITLE"], body, "\n".join(code), head, links, names.get("LAYOUT", "beside"))
     if len(page.encode()) > LARGEST:
@@ -194,11 +199,9 @@ def navigation(script: Path, is_short: bool = False) -> str:
     return f'<nav><a href="README.md">Lesson {html.escape(lesson[1])}</a> <span>{" ".join(links)}</span></nav>\n'
 
 
-def sharing(script: Path, title: str, summary: str) -> str:
-    """Return what is shown of the page where its link is shared: title, summary, and the picture, if there is one."""
-    about = {"og:title": f"minilora: {title}", "og:description": summary, "og:type": "article"}
-    if script.with_name(PICTURE).is_file():
-        about["og:image"] = PICTURE
+def sharing(title: str, summary: str) -> str:
+    """Return what is shown of the page where its link is shared: title, summary and the picture."""
+    about = {"og:title": f"minilora: {title}", "og:description": summary, "og:type": "article", "og:image": PICTURE}
     return "".join(f'<meta property="{name}" content="{html.escape(text)}">\n' for name, text in about.items())
 
 
@@ -239,6 +242,22 @@ def unpacked(numbers: dict[str, Any]) -> np.ndarray:
     return (codes * numbers["scale"]).reshape(numbers["shape"])
 
 
+def photograph(script: Path) -> None:
+    """Take the picture that stands beside the page's link where it is shared: the page in the state SHOWN."""
+    from PIL import Image
+
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        raise MiniloraError("--pictures needs Chromium")
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}"]
+        flags += [f"--window-size={WIDE},{TALL}", f"--screenshot={folder}/page.png"]
+        address = f"{script.with_name(PAGE).resolve().as_uri()}#{names_of(script)['SHOWN']}"
+        subprocess.run([browser, *flags, address], check=True, capture_output=True, timeout=120)
+        with Image.open(f"{folder}/page.png") as image:
+            image.convert("RGB").quantize(128).save(script.with_name(PICTURE), optimize=True)
+
+
 def stale() -> list[Path]:
     """Return the pages that are not what is committed."""
     pages = {script.with_name(PAGE): written(script) for script in scripts()}
@@ -248,6 +267,7 @@ def stale() -> list[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--pictures", action="store_true", help="take the pictures for sharing, with Chromium")
     parser.add_argument("--measure", nargs="*", default=[], metavar="NN", help="lessons whose data are measured anew")
     arguments = parser.parse_args()
     if arguments.check:
@@ -262,6 +282,8 @@ def main() -> int:
             write_atomic(script.with_suffix(".json"), f"{as_json(names['measure']())}\n".encode())
         write_atomic(script.with_name(PAGE), written(script))
         print(script.with_name(PAGE).relative_to(ROOT))
+        if arguments.pictures:
+            photograph(script)
     return 0
 
 

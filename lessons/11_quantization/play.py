@@ -8,6 +8,7 @@ from minilora.quant.codebooks import CODEBOOKS, midpoints, order
 from minilora.train import load
 
 TITLE = "Sixteen marks"
+SHOWN = "weight=15&value=1.67"  # in the picture for sharing
 LAYER = "model.layers.0.self_attn.q_proj"
 KINDS = {"nf4": "NF4", "int4": "INT4"}
 OUTLIER, TIMES = 15, 10  # the weight that becomes so many times as large

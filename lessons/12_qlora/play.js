@@ -50,16 +50,16 @@ function update() {
     draw(byId("bars"), "path", { d: `M${at} 17l-4-7h8Z`, fill: "var(--ink)" });
     words(at > 280 ? at - 7 : at + 7, 14, "your guess", at > 280 ? "end" : "start", { style: "font-size: 12px" });
   }
-  const scale = WIDE / room;
-  plans.forEach(({ label, values, total }, i) => {
-    const y = 100 + 34 * i;
-    words(LEFT - 6, y + 16, label, "end");
-    if (!isOpen) return words(LEFT + 4, y + 16, "?", "start");
-    const end = bar(y, 22, values, scale), isCut = total > room;
-    if (isCut) draw(byId("bars"), "path", { d: `M${end + 2} ${y}l8 11l-8 11Z`, fill: "var(--soft)" });
-    words(end + (isCut ? 13 : 5), y + 16, size(total), "start", { class: "over", style: `font-weight: 600; fill: ${total > card ? "var(--memory-gradients)" : "var(--ink)"}` });
-  });
+  const scale = WIDE / room, rows = plans.map((_, i) => 100 + 34 * i);
+  plans.forEach(({ label }, i) => words(LEFT - 6, rows[i] + 16, label, "end"));
+  const ends = plans.map(({ values }, i) => (isOpen ? bar(rows[i], 22, values, scale) : LEFT));
   const x = edge(scale, 93, 240);
+  plans.forEach(({ total }, i) => {
+    const isCut = isOpen && total > room, fill = isOpen && total > card ? "var(--memory-gradients)" : "var(--ink)";
+    if (isCut) draw(byId("bars"), "path", { d: `M${ends[i] + 2} ${rows[i]}l8 11l-8 11Z`, fill: "var(--soft)" });
+    const style = `font-weight: 600; fill: ${fill}`;
+    words(ends[i] + (isCut ? 13 : 5), rows[i] + 16, isOpen ? size(total) : "?", "start", { class: "over", style });
+  });
   words(x, 254, `${card} GB: the card`, x > 340 ? "end" : "middle");
   let [at, down] = [4, 276];
   const seen = DATA.kinds.filter((_, k) => plans.some(({ values }) => values[k] > 0.001));

@@ -7,6 +7,7 @@ import html
 import json
 import re
 import runpy
+import struct
 from pathlib import Path
 from unittest.mock import patch
 
@@ -307,6 +308,13 @@ def test_pages_lead_to_each_other_and_to_their_lessons():
             assert (f'rel="{way}"' in text) == (other is not None)
             assert other is None or f'rel="{way}" href="../{other.parent.name}/play.html"' in text
         assert 'href="README.md"' in text and 'property="og:description"' in text
+
+
+@every_page
+def test_a_shared_link_has_a_picture(script):
+    picture = script.with_name(pages.PICTURE).read_bytes()
+    assert struct.unpack(">II", picture[16:24]) == (pages.WIDE, pages.TALL) and len(picture) < 120_000
+    assert f'<meta property="og:image" content="{pages.PICTURE}">' in script.with_name(pages.PAGE).read_text("utf-8")
 
 
 def test_colours_of_methods_and_memory_stand_in_one_file():
