@@ -132,6 +132,7 @@ canvas { display: block; width: 100%; height: auto; image-rendering: pixelated; 
 @media print {
   body { background: none; }
   .hidden { display: revert !important; }
+  .open .lead { display: block; }
   .stage { position: static; }
   #guess, .row, .row > *, nav, figcaption .after { display: none !important; }
   figure, .stage { break-inside: avoid; }

@@ -78,7 +78,8 @@ function remember() {
 }
 
 // Begin the page. names: its controls by their names in the address; update: draws what they say; then(guess): called
-// once when the reader has committed to a guess, or with null if the address has a state, so that there is no guess.
+// once when the reader has committed to a guess, or with null if there is no guess: if the
+// address has a state, or the page is printed.
 function begin(names, update, then) {
   controls = names;
   const form = byId("guess");
@@ -113,6 +114,10 @@ function begin(names, update, then) {
     answers.forEach((one) => one.classList.add("hidden"));
     update();
   }
+  const paper = matchMedia("print"), print = () => form.hidden || open(null); // paper shows the answer
+  addEventListener("beforeprint", print);
+  paper.addEventListener("change", () => paper.matches && print());
+  if (paper.matches) print();
   return redraw;
 }
 

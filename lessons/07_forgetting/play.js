@@ -86,6 +86,7 @@ const redraw = begin({ s: "strength", way: "way" }, update, (percent) => {
     `At half strength, LoRA has ${share(half[0], end[0])} of what it had learned, and ${share(half[1], end[1])} of what it ` +
     `had forgotten.${percent === null ? "" : ` You said ${show(percent)} %.`}`;
   if (percent !== null) glide(byId("strength"), 0.5, () => redraw());
+  else if (!given().has("s")) byId("strength").value = 0.5;
 });
 
 // The ring follows a pointer along its line.

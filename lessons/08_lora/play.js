@@ -42,5 +42,6 @@ begin({ r: "rank" }, update, (pieces) => {
   const said = pieces === null ? "" : `${pieces} pieces hold ${show(100 * held(pieces), 1)} %. `;
   byId("verdict").textContent =
     said + (pieces === right ? "Exactly: fewer hold less than 80 %." : `80 % need ${right} pieces.`) + " Add them up, one by one.";
+  if (pieces === null && !given().has("r")) byId("rank").value = needed(0.8);
   if (pieces !== null) byId("rank").focus({ preventScroll: true });
 });

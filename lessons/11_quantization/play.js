@@ -92,7 +92,8 @@ const redraw = begin({ weight: "which", value: "value", block: "block", ruler: "
   byId("verdict").textContent =
     `With weight ${OUTLIER + 1} ten times as large, NF4's error is ${show(after[0], 4)} and was ${show(before[0], 4)}: ${nf4} times. ` +
     (times === null ? "" : `You said ${show(times, 1)}. `) + `INT4's is ${int4} times as large.`;
-  if (times === null) now.forEach((x, i) => (weights[i] = x));
+  if (times === null && given().has("value")) now.forEach((x, i) => (weights[i] = x));
+  else if (times === null) return;
   else {
     const end = weights[OUTLIER];
     weights[OUTLIER] = single(DATA.weights[OUTLIER]);

@@ -123,6 +123,9 @@ def test_a_page_opens_from_disk_on_a_telephone_in_the_dark(page, script):
             "byId('said').checkVisibility()"
         )
         assert not page.value(seen("input, select, button, figcaption .after", "some")), "nothing to move on paper"
+        page.value("new Promise((done) => setTimeout(done, 300))")
+        assert page.value("document.getElementById('verdict').textContent"), "paper shows the answer"
+        assert page.value(OUTSIDE) == []
         assert all(size > 10 for size in page.value(LETTERS)), "legible on a telephone"
     finally:
         page.call("Emulation.clearDeviceMetricsOverride")
