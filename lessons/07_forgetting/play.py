@@ -44,13 +44,12 @@ def body(data: dict) -> str:
     replayed = next(100 * share for name, (_, share) in WAYS.items() if share)
     return f"""
 <div class="say">
-<p class="lead">A small language model that knows Python's documentation learned NumPy's, in four ways. To the right is
-what
-it learned, upward what it forgot of Python's. Now take the finished change and multiply it by λ: at 1 it is the
-trained model, at 0 the old one.</p>
+<p class="lead">A small language model that knows Python's documentation learned NumPy's, in four ways. To the right
+is what it learned, upward what it forgot of Python's. Now take the finished change and multiply it by λ: at 1 it is
+the trained model, at 0 the old one.</p>
 <form id="guess" class="row"><label><span>Your guess first: at half strength, λ = 0.5, how many per cent of what LoRA
-  learned does it still have?</span> <input type="number" name="guess" min="0" max="200" value="50" required></label>
-  <button>Commit</button></form>
+learned does it still have?</span> <input type="number" name="guess" min="0" max="200" value="50" required></label>
+<button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
@@ -70,16 +69,12 @@ trained model, at 0 the old one.</p>
   <p class="after">Drag λ, or the ring along its dotted line: every point of it is measured. In each way that forgot,
   half the change keeps nearly all that was learned, or more, and little of what was forgotten.</p>
   <p class="after">Why? The old model was trained on the old text until its loss was nearly flat there, like the floor
-  of a
-  valley, so small steps cost next to nothing, and the cost grows faster than the step. The new text's loss is a slope,
-  and
-  the first half of the way leads down most of it.</p>
+  of a valley, so small steps cost next to nothing, and the cost grows faster than the step. The new text's loss is a
+  slope, and the first half of the way leads down most of it.</p>
   <p class="soft">Bits per character on text that was not trained on; one run of each way, {SETTINGS["steps"]} steps.
-  Each
-  path begins at the old model, has a mark every {SETTINGS["eval_every"]} steps, and ends at the large mark, the step
-  that is
-  kept. {replayed:.0f} % replay: that share of each batch is Python's text. Norms alone: the weights of the
-  normalization layers train, and nothing else.</p>
+  Each path begins at the old model, has a mark every {SETTINGS["eval_every"]} steps, and ends at the large mark, the
+  step that is kept. {replayed:.0f} % replay: that share of each batch is Python's text. Norms alone: the weights of
+  the normalization layers train, and nothing else.</p>
   <div class="wide"><table><thead><tr><th scope="col">way</th><th scope="col">learned</th><th scope="col">forgotten</th>
   </tr></thead><tbody id="ends"></tbody></table></div>
   <p><a href="README.md">The reading</a> says how to compare two methods on this plane, and <a href="exercise.py">the

@@ -37,13 +37,12 @@ def body(data: dict) -> str:
     return f"""
 <div class="say">
 <p class="lead">Full fine-tuning was free to change all {height * width:,} numbers of this weight, which maps {width}
-numbers to
-{height}. ΔW is what it changed. LoRA may only add up <em>thin pieces</em>: each is one column times one row, so it has
-{height} + {width} numbers.</p>
+numbers to {height}. ΔW is what it changed. LoRA may only add up <em>thin pieces</em>: each is one column times one
+row, so it has {height} + {width} numbers.</p>
 <div>
 <form id="guess" class="row"><label><span>Your guess first: how many pieces hold 80 % of ΔW (of the sum of its
-  squares)?</span> <input type="number" name="guess" min="1" max="{len(data["sizes"])}" value="48" required></label>
-  <button>Commit</button></form>
+squares)?</span> <input type="number" name="guess" min="1" max="{len(data["sizes"])}" value="48" required></label>
+<button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
 </div>
 <!-- summary -->
@@ -88,11 +87,9 @@ numbers to
 </section>
 <div class="more">
   <p class="soft">One layer of a small language model that learned NumPy's documentation. Blue: less than before;
-  orange:
-  more; white: as before.<span class="after"> Beside the sum and above it are the column and the row of the piece that
-  was added last: their product is the piece. Bars: the sizes of all {len(data["sizes"])} pieces (singular values);
-  green:
-  in use.</span></p>
+  orange: more; white: as before.<span class="after"> Beside the sum and above it are the column and the row of the
+  piece that was added last: their product is the piece. Bars: the sizes of all {len(data["sizes"])} pieces (singular
+  values); green: in use.</span></p>
   <p><a href="README.md">The reading</a> says why LoRA bets on this, and <a href="exercise.py">the exercise</a> builds
   it.</p>
 </div>

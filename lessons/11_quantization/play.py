@@ -37,12 +37,11 @@ def body(data: dict) -> str:
     return f"""
 <div class="say">
 <p class="lead">In 4 bits, each weight must become one of sixteen marks on a ruler, and the ruler of a block is
-stretched until
-its last mark meets the block's largest weight. So what if one weight is far larger than the others?</p>
-<form id="guess" class="row"><label><span>Your guess first: weight {OUTLIER} becomes ten times as large. How many times
-as
-  large is NF4's error then (the root of the mean square over all sixteen)?</span> <input type="number" name="guess"
-  min="0.1" max="100" step="0.1" value="10" required></label> <button>Commit</button></form>
+stretched until its last mark meets the block's largest weight. So what if one weight is far larger than the
+others?</p>
+<form id="guess" class="row"><label><span>Your guess first: weight {OUTLIER} becomes ten times as large. How many
+times as large is NF4's error then (the root of the mean square over all sixteen)?</span> <input type="number"
+name="guess" min="0.1" max="100" step="0.1" value="10" required></label> <button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
@@ -68,22 +67,19 @@ as
 </section>
 <div class="more">
   <p class="after">The lines are the marks that a weight of the block can become. With the outlier, they lie so far
-  apart that
-  all its neighbours fall on two or three of them. Shorter blocks confine the damage to the outlier's own block: choose
-  4.
-  That is why real formats cut weights into blocks, of 64 in QLoRA, where a weight takes 4.5 bits.</p>
+  apart that all its neighbours fall on two or three of them. Shorter blocks confine the damage to the outlier's own
+  block: choose 4. That is why real formats cut weights into blocks, of 64 in QLoRA, where a weight takes 4.5
+  bits.</p>
   <p class="soft">The first sixteen weights of the first layer's <code>q_proj</code>. Circle: a weight. Bar: the mark
-  that is
-  nearest, which is what is read back. Red between them: the error.<span class="after"> Drag a circle up or down, or
-  use the two sliders; a value beyond the picture is written at its edge.</span></p>
+  that is nearest, which is what is read back. Red between them: the error.<span class="after"> Drag a circle up or
+  down, or use the two sliders; a value beyond the picture is written at its edge.</span></p>
   <div class="after">
     <h3>What is stored</h3>
     <p><output id="nf4-says"></output></p>
     <p><output id="int4-says"></output></p>
     <p class="soft">Codes are hexadecimal digits; two share a byte, the first in the high half. Error: the root of the
-    mean
-    square over all sixteen; in the bars above, 100 % is an error as large as the weights before: the root of their
-    mean square.</p>
+    mean square over all sixteen; in the bars above, 100 % is an error as large as the weights before: the root of
+    their mean square.</p>
   </div>
   <p><a href="README.md">The reading</a> says where the marks come from, and <a href="exercise.py">the exercise</a>
   builds them.</p>

@@ -39,12 +39,10 @@ def body(data: dict) -> str:
     return f"""
 <div class="say">
 <p class="lead">One graphics card has {CARD} GB. LLaMA-65B has 65 billion weights, and a training step holds more than
-weights.
-What does fine-tuning it take, and which part of that does QLoRA make smaller?</p>
+weights. What does fine-tuning it take, and which part of that does QLoRA make smaller?</p>
 <form id="guess" class="row"><label><span>Your guess first: how many GB does <em>full</em> fine-tuning of LLaMA-65B
-need, with
-  one text of 512 tokens per step?</span> <input type="number" name="guess" min="1" max="99999" value="130"
-  required></label> <button>Commit</button></form>
+need, with one text of 512 tokens per step?</span> <input type="number" name="guess" min="1" max="99999" value="130"
+required></label> <button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
@@ -60,12 +58,10 @@ need, with
 </section>
 <div class="more">
   <p class="after">Look at the dashed line, where the card ends: turn checkpointing on, which computes activations
-  again in the
-  backward pass instead of keeping them, and see which methods still cross it.</p>
-  <p class="soft">What <code>minilora plan</code> computes for one training step in 16 bits, and 4 for QLoRA's base.
-  (The
-  reading's 1,045 GB are in 32 bits.)<span class="after"> Above, all four bars on one scale; below, the first part of it
-  enlarged, with the bars that go on cut off at the edge.</span></p>
+  again in the backward pass instead of keeping them, and see which methods still cross it.</p>
+  <p class="soft">What <code>minilora plan</code> computes for one training step in 16 bits, and 4 for QLoRA's
+  base.<span class="after"> Above, all four bars on one scale; below, the first part of it enlarged, with the bars
+  that go on cut off at the edge.</span></p>
   <div class="wide after"><table><thead><tr><th scope="col">GB</th>{heads}</tr></thead>
   <tbody id="kinds"></tbody></table></div>
   <p><a href="README.md">The reading</a> counts these bytes by hand.</p>

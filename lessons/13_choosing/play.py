@@ -85,11 +85,10 @@ def body(data: dict) -> str:
     return f"""
 <div class="say">
 <p class="lead">{escape(data["task"])}: {labels}? You have labelled examples for {escape(data["model"])}. You can show
-it a few in every
-prompt, or train {escape(data["method"])} on all of them once.</p>
+it a few in every prompt, or train {escape(data["method"])} on all of them once.</p>
 <form id="guess" class="row"><label><span>Your guess first: from how many examples on is training ahead of the best
-  prompt?</span> <select name="guess" required><option value="">choose</option>{sizes}<option
-  value="0">never</option></select></label> <button>Commit</button></form>
+prompt?</span> <select name="guess" required><option value="">choose</option>{sizes}<option
+value="0">never</option></select></label> <button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
@@ -106,13 +105,11 @@ prompt, or train {escape(data["method"])} on all of them once.</p>
 </section>
 <div class="more">
   <p class="soft">Above: per cent right on {data["test"]} held-out texts; guessing reaches
-  {100 / len(data["labels"]):.0f} %.
-  Lines across are prompts, plain or calibrated (less each answer's mean score over all texts), whichever is better.
-  Points are means over {data["seeds"]} seeds with the lowest and the highest. <em>Ahead</em> means that the 95 %
-  interval of
-  the difference, over seeds and texts, lies above 0.</p>
-  <p class="soft after">Below: seconds of computing in all. A longer prompt is read again with every query; training is
-  paid for once. The lines cross where it has paid for itself.</p>
+  {100 / len(data["labels"]):.0f} %. Lines across are prompts, plain or calibrated (less each answer's mean score over
+  all texts), whichever is better. Points are means over {data["seeds"]} seeds with the lowest and the highest.
+  <em>Ahead</em> means that the 95 % interval of the difference, over seeds and texts, lies above 0.</p>
+  <p class="soft after">Below: seconds of computing in all. A longer prompt is read again with every query; training
+  is paid for once. The lines cross where it has paid for itself.</p>
   <p><a href="README.md">The reading</a> has the rule; <code>minilora curve</code> measures all of this on your own
   examples.</p>
 </div>

@@ -157,6 +157,20 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     assert number_in(verdict, "GB,", "times") == round(full / 100, 1)
     assert number_in(verdict[verdict.index("QLoRA") :], "GB,", "GB with") == pytest.approx(qlora, abs=0.06)
     assert qlora < 48, "it fits into the card"
+    without, kept = without_scripts("12"), gigabytes("llama-65b", "qlora", 1, 512)
+    assert f"needs {full:.0f} GB" in without and f"QLoRA {kept:.1f} GB, which is more than the 48 GB" in without
+    line = page.value(
+        "Number(document.querySelectorAll('#bars path.axis')[1].getAttribute('d').match(/M([\\d.]+)/)[1])"
+    )
+    ends = page.value(
+        "[...document.querySelectorAll('#bars rect')].map((one) => [one.y.baseVal.value, "
+        "one.x.baseVal.value + one.width.baseVal.value])"
+    )
+    longest = [max(end for y, end in ends if y == row) for row in sorted({y for y, _ in ends if 100 <= y < 240})]
+    assert len(longest) == 4 and all(end > line for end in longest), "none fits without checkpointing"
+    page.value("byId('checkpointing').focus()")
+    page.press(" ")
+    assert "QLoRA 40.2 GB fits" in page.value("byId('said').textContent") and qlora == pytest.approx(40.2, abs=0.05)
 
 
 @needs_chromium
@@ -292,7 +306,7 @@ def test_what_changes_is_on_the_first_screen(page, script, width):
     try:
         opened(page, script.parent.name[:2], "1")
         page.value("scrollTo(0, 0)")
-        below = "[...document.querySelectorAll('.stage figure, .stage input, .stage select')].map((one) => "
+        below = "[...document.querySelectorAll('.stage figure, .stage input, .stage select, .said')].map((one) => "
         assert page.value(f"Math.max(...{below}one.getBoundingClientRect().bottom))") <= 800
         inputs = "[...document.querySelectorAll('.stage input')]"
         place = f"JSON.stringify({inputs}.map((one) => one.getBoundingClientRect()))"
