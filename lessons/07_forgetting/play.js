@@ -1,7 +1,8 @@
+const ROUND = "M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0Z";
 // Of the ways: colour, dashes, marker, and where the name stands beside the large mark. Full with replay is full's.
 const LOOKS = {
-  "full fine-tuning": { color: "var(--full)", marker: "M-1-1H1V1H-1Z", name: [0, -12, "middle"] },
-  "full, 25 % replay": { color: "var(--full)", dash: "5 3", marker: "M-1-1H1V1H-1Z", name: [28, -13, "end"] },
+  "full fine-tuning": { color: "var(--full)", marker: ROUND, name: [0, -12, "middle"] },
+  "full, 25 % replay": { color: "var(--full)", dash: "5 3", marker: ROUND, name: [28, -13, "end"] },
   LoRA: { color: "var(--lora)", marker: "M0-1.3L1.2.9H-1.2Z", name: [-10, 18, "end"] },
   "norms alone": { color: "var(--norms)", marker: "M0 1.3L1.2-.9H-1.2Z", name: [2, 20, "start"] },
 };
