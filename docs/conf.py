@@ -5,6 +5,7 @@ pip install -e ".[site]" && sphinx-build -W -c docs . build/site      (then open
 
 import inspect
 import re
+import shutil
 import sys
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -143,6 +144,7 @@ def copy_play_pages(app, error) -> None:
         text = (ROOT / page).read_text("utf-8").replace('href="README.md"', 'href="README.html"')
         text = text.replace('href="exercise.py"', f'href="../../{downloads[page.with_name("exercise.py")]}"')
         (Path(app.outdir) / page).write_text(text, "utf-8")
+        shutil.copy(ROOT / page.with_suffix(".png"), Path(app.outdir) / page.parent)  # for sharing
         (Path(app.outdir) / downloads[page]).unlink(missing_ok=True)  # Sphinx's own copy, whose links are dead
 
 

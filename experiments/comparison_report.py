@@ -14,6 +14,7 @@ from rich.console import Console
 from experiments.figures import save_all
 from minilora.demo.claims import AdaptedResult, show_bits
 from minilora.measure.results import Column, Result, table
+from minilora.palette import MEMORY
 from minilora.show import grids, style
 from minilora.show.grids import NAMES, Grid, Spread
 from notebooks.figures.memory import KINDS
@@ -24,12 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PROMPTED = ("base", "few-shot")  # methods that train nothing
-MEMORY = {  # {kind of memory: (colour, hatch)}; neighbours differ in grey, too
-    "weights": ("#0072B2", ""),
-    "gradients": ("#F0E442", ""),
-    "optimizer": ("#D55E00", "\\\\\\\\"),
-    "activations": ("#CCCCCC", ""),
-}
+HATCHED = ("optimizer",)  # tells it apart from its neighbours in grey, too
 
 
 class ComparisonResult(AdaptedResult):
@@ -201,11 +197,17 @@ def memory_by_kind(result: ComparisonResult) -> Figure:
     """Bytes alive after a forward pass of a training step, by kind; the diamond is the peak of the whole step."""
     memories = {NAMES[method]: memory for method in result.methods if (memory := result.cell("memory", method))}
     figure, axes = style.single("Memory of a training step, by kind", 2.2 + 0.34 * len(memories))
-    widths = {kind: [memory[kind] / 1e6 for memory in memories.values()] for kind in MEMORY}
+    widths = {kind: [memory[kind] / 1e6 for memory in memories.values()] for kind in KINDS}
     peaks = [memory["peak"] / 1e6 for memory in memories.values()]
     looks = {
-        kind: {"color": color, "hatch": hatch, "edgecolor": "black", "linewidth": 0.5, "height": 0.72}
-        for kind, (color, hatch) in MEMORY.items()
+        kind: {
+            "color": MEMORY[kind],
+            "hatch": "\\\\\\\\" * (kind in HATCHED),
+            "edgecolor": "black",
+            "linewidth": 0.5,
+            "height": 0.72,
+        }
+        for kind in KINDS
     }
     whole = stack_bars(axes, list(memories), widths, looks)
     axes.set_xlim(0, 1.04 * max([*whole, *peaks]))

@@ -12,6 +12,8 @@ system is, so that it reads on any page; frozen and trained also differ in grey.
 from collections.abc import Callable
 from html import escape
 
+from minilora.palette import MEMORY
+
 FROZEN, TRAINED, PLAIN, MASKED, NOTE = "frozen", "trained", "plain", "masked", "note"
 SECOND, THIRD, FOURTH = "second", "third", "fourth"  # further colours, where parts are told apart
 FORWARD, GRADIENT = "forward", "gradient"  # of arrows
@@ -30,7 +32,7 @@ _LIGHT = {
     "plain": "#ffffff",
     "masked": "#eceae4",
     "note": "#fff3bf",
-    "gradient": "#c1121f",
+    "gradient": MEMORY["gradients"],
 }
 _DARK = {
     "ground": "#161b22",

@@ -3,18 +3,26 @@
     python -m lessons.pages               writes every lessons/NN_name/play.html
     python -m lessons.pages --check       names those that are not what is committed
     python -m lessons.pages --measure 08  first measures the data of a lesson's page anew
+    python -m lessons.pages --pictures    takes the pictures for sharing, play.png, with Chromium
 
-play.py says TITLE and BODY, the page's HTML, which tells the story where no script runs. What play.js draws comes from
-play.py's data(), called each time, if it is in the records already or is mere arithmetic; if it takes runs of
-minilora, from measure(), whose result play.json keeps. `play.js` beside this file is what the pages share.
+play.py has TITLE, body(data), the page's HTML, and summary(data), which tells its story where no script runs and where
+its link is shared. The data come from play.py's data(), called each time, if they are in the records already or are
+mere arithmetic; if they take runs of minilora, from measure(), whose result play.json keeps. So no number is typed by
+hand. `play.js` beside this file is what the pages share.
 """
 
 import argparse
 import base64
 import html
 import json
+import re
 import runpy
+import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,84 +30,156 @@ import numpy as np
 
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
+from minilora.palette import MEMORY
+from minilora.show.style import LOOKS
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).with_name("play.js")
-SCRIPT, PAGE = "play.py", "play.html"
+SCRIPT, PAGE, PICTURE = "play.py", "play.html", "play.png"
+WIDE, TALL = 1200, 630  # pixels of a picture for sharing
 LARGEST = 200_000  # bytes of a page
-STYLE = """
+NAMED = ("full", "norms", "prefix", "lora", "scratch")  # methods and baselines that pages draw
+COLORS = {name: LOOKS[name]["color"] for name in NAMED} | {f"memory-{kind}": color for kind, color in MEMORY.items()}
+
+
+def variables(white: float = 0) -> str:
+    """Return CSS variables with the colours of methods and memory, mixed with this share of white."""
+    mixed = {
+        name: [round(int(color[i : i + 2], 16) * (1 - white) + 255 * white) for i in (1, 3, 5)]
+        for name, color in COLORS.items()
+    }
+    return ":root {{ {} }}".format(" ".join("--{}: #{:02x}{:02x}{:02x};".format(name, *mixed[name]) for name in mixed))
+
+
+STYLE = (
+    f"""
+{variables()}
+@media (prefers-color-scheme: dark) {{ {variables(white=0.3)} }}
+"""
+    + """
 :root { color-scheme: light dark; --page: #fdfdfb; --ink: #23272b; --soft: #5d656d; --line: #d9dcdf; --panel: #f3f4f2; }
 @media (prefers-color-scheme: dark) {
   :root { --page: #17191c; --ink: #e2e4e6; --soft: #a3abb3; --line: #3a3f45; --panel: #212428; }
 }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 1rem/1.6 system-ui, sans-serif; }
-main { max-width: 52rem; margin: 0 auto; padding: 2rem 1.2rem 4rem; }
-h1 { font-size: 1.8rem; line-height: 1.25; margin: 0 0 .3rem; }
-h2 { font-size: 1.3rem; margin: 3rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--line); }
-h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
+[hidden] { display: none !important; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
+a { color: inherit; text-decoration-color: var(--soft); text-underline-offset: .15em; }
+body > nav, main { max-width: 68rem; margin: 0 auto; padding: .5rem 1.2rem 0; }
+main { padding-bottom: 3rem; }
+nav { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1.5rem; font-size: .9rem;
+  color: var(--soft); }
+nav span { display: flex; gap: 1.2rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: .4rem 0 .5rem; }
+p { margin: .6rem 0; }
 .soft, figcaption { color: var(--soft); font-size: .9rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 thead th { vertical-align: bottom; white-space: normal; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
-.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-.facts th { vertical-align: top; font-weight: 600; }
-figure { margin: 1.6rem 0; }
-img { display: block; width: 100%; max-width: 42rem; height: auto; background: #fff; border-radius: .4rem; }
-figcaption { max-width: 42rem; margin-top: .5rem; }
-.beside { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(15rem, 100%), 1fr)); }
-pre { background: var(--panel); border-radius: .4rem; padding: .8rem; margin: 0; white-space: pre-wrap;
-  overflow-wrap: anywhere; font: .82rem/1.5 ui-monospace, monospace; }
+figure { margin: 0; }
+figcaption { max-width: 42rem; margin-top: .3rem; }
 li { margin: .3rem 0; }
+summary { cursor: pointer; }
 
-.row { display: flex; flex-wrap: wrap; gap: .8rem 1.2rem; align-items: center; margin: .8rem 0; }
-.row label { display: flex; gap: .6rem; align-items: center; flex: 1 1 16rem; }
-input[type=range] { flex: 1 1 8rem; min-width: 0; accent-color: #d9722e; }
-button, select, input[type=number] { font: inherit; padding: .3rem .9rem; border-radius: .4rem;
+/* On a wide screen the picture and its controls stay beside the words; on a narrow one they follow the question. */
+.stage { background: var(--page); padding: .4rem 0; }
+@media (min-height: 40rem) { .stage { position: sticky; top: 0; } }
+@media (max-width: 60rem) {
+  .open .lead { display: none; }
+  h1 { font-size: 1.4rem; }
+  .answer { font-size: .95rem; }
+}
+@media (min-width: 60rem) {
+  .beside { display: grid; grid-template: auto auto 1fr / minmax(0, 1fr) 36rem; gap: 0 2.5rem; }
+  .beside h1 { grid-column: 1 / 3; }
+  .beside .stage { grid-area: 2 / 2 / 4; align-self: start; }
+  .across .say { display: grid; grid-template-columns: 3fr 2fr; gap: 0 2.5rem; align-items: start; }
+  .more { max-width: 46rem; }
+}
+
+.row { display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; align-items: center; margin: .4rem 0; }
+.row label { display: flex; gap: .6rem; align-items: center; flex: 0 1 auto; }
+.row .long { flex: 1 1 14rem; }
+.row .long b { flex: none; white-space: nowrap; text-align: right; font-variant-numeric: tabular-nums; }
+#guess label { display: contents; }
+#guess span { flex: 1 0 100%; }
+#guess { background: var(--panel); border-radius: .4rem; padding: .5rem .8rem; }
+input { accent-color: var(--ink); }
+input[type=range] { flex: 1 1 6rem; min-width: 0; margin: 0; }
+button, select, input[type=number] { font: inherit; padding: .2rem .8rem; border-radius: .4rem;
   border: 1px solid var(--soft); background: var(--panel); color: var(--ink); }
-:focus-visible { outline: 3px solid #d9722e; outline-offset: 2px; }
-input[type=number] { padding: .3rem .5rem; min-width: 4.5rem; }
-canvas, svg.picture { display: block; width: 100%; height: auto; background: var(--panel); border-radius: .4rem; }
-canvas { image-rendering: pixelated; }
-svg.picture { max-width: 40rem; }
+:focus-visible { outline: 3px solid var(--ink); outline-offset: 2px; }
+input[type=number] { padding: .2rem .4rem; width: 4.8rem; background: var(--page); }
+.answer { border-left: .3rem solid var(--ink); padding-left: .8rem; }
+.answer:empty { display: none; }
+.said { display: block; min-height: 4.5em; font-variant-numeric: tabular-nums; }
+svg.picture { display: block; width: 100%; height: auto; }
 svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
-svg .over { paint-order: stroke; stroke: var(--panel); stroke-width: 4px; }
+svg .over { paint-order: stroke; stroke: var(--page); stroke-width: 4px; }
 svg .axis { stroke: var(--soft); fill: none; }
-output, .answer { font-variant-numeric: tabular-nums; }
-.beside figure { margin: 0; }
-.hidden { display: none; }
+canvas { display: block; width: 100%; height: auto; image-rendering: pixelated; }
+
+/* Bars in a row of their own: a name, a share of the line at 100 %, and the number. */
+.gauge { display: grid; grid-template-columns: 6.5rem 1fr 4rem; gap: .6rem; align-items: center; line-height: 1.6; }
+.gauge > span:nth-child(2) { position: relative; height: .9rem; margin-right: 12%; border-right: 2px solid var(--soft);
+  background: var(--panel); }
+.gauge i { position: absolute; inset: 0 auto 0 0; max-width: 113%; }
+.gauge b { text-align: right; font-variant-numeric: tabular-nums; }
+.hidden { display: none !important; }
+@media (scripting: none) { .stage, #guess, .after { display: none; } }
 @media print {
   body { background: none; }
-  .hidden { display: revert; }
-  .row > :not(output), figcaption .after { display: none; }
-  figure { break-inside: avoid; }
+  .hidden { display: revert !important; }
+  .open .lead { display: block; }
+  .stage { position: static; }
+  #guess, .row, .row > *, nav, figcaption .after { display: none !important; }
+  figure, .stage { break-inside: avoid; }
 }
 """
+)
 
 
 def scripts() -> list[Path]:
     return sorted(ROOT.glob(f"lessons/*/{SCRIPT}"))
 
 
+@cache
+def names_of(script: Path) -> dict[str, Any]:
+    """Run a play.py and return its names."""
+    return runpy.run_path(str(script))
+
+
 def written(script: Path) -> bytes:
     """Build the page. Raises MiniloraError if it is larger than it may be, or has no data yet."""
-    names = runpy.run_path(str(script))
+    names = names_of(script)
     cached = script.with_suffix(".json")
     if "data" in names:
-        data = as_json(names["data"]())
+        data = names["data"]()
     elif cached.is_file():
-        data = cached.read_text("utf-8").strip()
+        data = json.loads(cached.read_text("utf-8"))
     else:
         raise MiniloraError(
             f"{escape(script.parent.name)} has no play.json: make it with --measure {script.parent.name[:2]}"
         )
+    return built(script, names, data)
+
+
+def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
+    """Build the page of a play.py, whose names these are, from its data. Raises MiniloraError if it is too large."""
     code = [
-        f"const DATA = {data};",
+        f"const DATA = {as_json(data)};",
         *(p.read_text("utf-8") for p in (SHARED, script.with_suffix(".js"))),
     ]
-    page = framed(names["TITLE"], names["BODY"], "\n".join(code))
+    summary = names["summary"](data)
+    body = names["body"](data).replace(
+        "<!-- summary -->",
+        f"<noscript><p>Scripts are off, so nothing is drawn here. {html.escape(summary)}</p></noscript>",
+    )
+    head = sharing(names["TITLE"], summary)
+    links = navigation(script, is_short=True), navigation(script)
+    page = framed(names["TITLE"], body, "\n".join(code), head, links, names.get("LAYOUT", "beside"))
     if len(page.encode()) > LARGEST:
         raise MiniloraError(
             f"{escape(script.parent.name)}: the page has {len(page.encode()):,} bytes, more than {LARGEST:,}"
@@ -107,21 +187,49 @@ def written(script: Path) -> bytes:
     return page.encode()
 
 
-def framed(title: str, body: str, script: str) -> str:
-    """Write the whole page, which opens from disk, without the network."""
+def navigation(script: Path, is_short: bool = False) -> str:
+    """Return links to the page's lesson, to the page before and to the next one; is_short: by their numbers alone."""
+    lesson = re.search("^# ([^:,\n]+)", (script.parent / "README.md").read_text("utf-8"), re.M)
+    assert lesson, "a reading begins with its title"
+    others = scripts()
+    i = others.index(script)
+    links = []
+    for way, sign, there in (("prev", "\u2190 {}", others[:i][-1:]), ("next", "{} \u2192", others[i + 1 : i + 2])):
+        for other in there:
+            number, title = other.parent.name[:2], names_of(other)["TITLE"]
+            text = sign.format(number if is_short else f"{number} {title}")
+            links.append(f'<a rel="{way}" href="../{other.parent.name}/{PAGE}" title="{html.escape(title)}">{text}</a>')
+    return f'<nav><a href="README.md">Lesson {html.escape(lesson[1])}</a> <span>{" ".join(links)}</span></nav>\n'
+
+
+def sharing(title: str, summary: str) -> str:
+    """Return what is shown of the page where its link is shared: title, summary and the picture."""
+    about = {"og:title": f"minilora: {title}", "og:description": summary, "og:type": "article", "og:image": PICTURE}
+    return "".join(f'<meta property="{name}" content="{html.escape(text)}">\n' for name, text in about.items())
+
+
+def framed(
+    title: str, body: str, script: str, head: str = "", links: Sequence[str] = ("", ""), layout: str = ""
+) -> str:
+    """Write the whole page, which opens from disk, without the network.
+
+    head: further elements of its head; links: the way to other pages, above and below; layout: "beside", the picture
+    beside the words, or "across", the picture as wide as the page.
+    """
     script = script.replace("</", "<\\/")  # which would end it
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
-        f"<title>minilora: {html.escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{title}</h1>\n{body}\n</main>\n<script>\n{script}\n</script>\n</body>\n</html>\n"
+        f"<title>minilora: {html.escape(title)}</title>\n{head}<style>{STYLE}</style>\n</head>\n<body>\n{links[0]}"
+        f'<main class="{layout}">\n<h1>{title}</h1>\n{body}\n</main>\n{links[1]}'
+        f"<script>\n{script}\n</script>\n</body>\n</html>\n"
     )
 
 
 def as_json(data: dict[str, Any]) -> str:
-    return json.dumps(data, separators=(",", ":"))
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
 
 def packed(array: np.ndarray) -> dict[str, Any]:
@@ -137,6 +245,22 @@ def unpacked(numbers: dict[str, Any]) -> np.ndarray:
     return (codes * numbers["scale"]).reshape(numbers["shape"])
 
 
+def photograph(script: Path) -> None:
+    """Take the picture that stands beside the page's link where it is shared: the page in the state SHOWN."""
+    from PIL import Image
+
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        raise MiniloraError("--pictures needs Chromium")
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}"]
+        flags += [f"--window-size={WIDE},{TALL}", f"--screenshot={folder}/page.png"]
+        address = f"{script.with_name(PAGE).resolve().as_uri()}#{names_of(script)['SHOWN']}"
+        subprocess.run([browser, *flags, address], check=True, capture_output=True, timeout=120)
+        with Image.open(f"{folder}/page.png") as image:
+            image.convert("RGB").quantize(128).save(script.with_name(PICTURE), optimize=True)
+
+
 def stale() -> list[Path]:
     """Return the pages that are not what is committed."""
     pages = {script.with_name(PAGE): written(script) for script in scripts()}
@@ -146,6 +270,7 @@ def stale() -> list[Path]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing, only list what is out of date")
+    parser.add_argument("--pictures", action="store_true", help="take the pictures for sharing, with Chromium")
     parser.add_argument("--measure", nargs="*", default=[], metavar="NN", help="lessons whose data to measure again")
     arguments = parser.parse_args()
     if arguments.check:
@@ -160,6 +285,8 @@ def main() -> int:
             write_atomic(script.with_suffix(".json"), f"{as_json(names['measure']())}\n".encode())
         write_atomic(script.with_name(PAGE), written(script))
         print(script.with_name(PAGE).relative_to(ROOT))
+        if arguments.pictures:
+            photograph(script)
     return 0
 
 

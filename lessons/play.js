@@ -12,7 +12,7 @@ function numbers({ shape, scale, codes }) {
 function draw(parent, kind, attributes = {}, text = "") {
   const element = document.createElementNS("http://www.w3.org/2000/svg", kind);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text) element.textContent = text;
+  if (text !== "") element.textContent = text;
   parent.appendChild(element);
   return element;
 }
@@ -37,15 +37,100 @@ function heat(canvas, n, m, at, most) {
   context.putImageData(image, 0, 0);
 }
 
-// The reader commits to a guess before the answer is shown: `then(guess)` is called once.
-function guess(then) {
+// Move places apart until neighbours are `gap` apart, within low and high; closer, if there is not room for all.
+function apart(places, gap, low, high) {
+  gap = Math.min(gap, (high - low) / Math.max(1, places.length - 1));
+  const order = places.map((_, i) => i).sort((a, b) => places[a] - places[b]);
+  const out = [...places];
+  order.forEach((i, k) => (out[i] = Math.max(out[i], low + k * gap, k ? out[order[k - 1]] + gap : low)));
+  for (let k = order.length - 1, most = high; k >= 0; k--, most -= gap) {
+    out[order[k]] = Math.min(out[order[k]], most);
+    most = out[order[k]];
+  }
+  return out;
+}
+
+// A bar that has its end at `share` of the line of 100 %; words: the number beside it.
+function gauge(id, share, words = `${show(100 * share + 0)} %`) {
+  const [, line, number] = byId(id).children;
+  line.firstElementChild.style.width = `${100 * Math.max(0, share)}%`;
+  number.textContent = words;
+}
+
+// Controls by their names in the address, as in play.html#r=8: a link leads to what one sees.
+let controls = {};
+const given = () => new URLSearchParams(location.hash.slice(1));
+function restore() {
+  for (const [name, text] of given()) {
+    const control = name in controls && byId(controls[name]);
+    if (!control) continue;
+    const before = control.value;
+    if (control.type === "checkbox") control.checked = text === "1" || (text !== "0" && control.checked);
+    else if (control.type !== "range" || (text.trim() && Number.isFinite(Number(text)))) control.value = text;
+    if (control.value === "") control.value = before; // a choice that there is not
+    control.dispatchEvent(new Event("input"));
+  }
+}
+function remember() {
+  const state = Object.entries(controls).map(([name, id]) => [name, byId(id)])
+    .map(([name, control]) => [name, control.type === "checkbox" ? Number(control.checked) : control.value]);
+  history.replaceState(null, "", `#${new URLSearchParams(state)}`);
+}
+
+// Begin the page. names: its controls by their names in the address; update: draws what they say; then(guess): called
+// once when the reader has committed to a guess, or with null if there is no guess: if the
+// address has a state, or the page is printed.
+function begin(names, update, then) {
+  controls = names;
   const form = byId("guess");
   const answers = document.querySelectorAll(".after");
-  answers.forEach((one) => one.classList.add("hidden"));
+  const isLinked = [...given().keys()].some((name) => name in controls);
+  const redraw = () => {
+    update();
+    if (form.hidden) remember();
+  };
+  const open = (guess) => {
+    answers.forEach((one) => one.classList.remove("hidden"));
+    form.hidden = true;
+    document.body.classList.add("open");
+    then(guess);
+    redraw();
+  };
+  Object.values(controls).forEach((id) => byId(id).addEventListener("input", redraw));
+  addEventListener("hashchange", () => {
+    if (![...given().keys()].some((name) => name in controls)) return;
+    restore();
+    if (form.hidden) redraw();
+    else open(null);
+  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    answers.forEach((one) => one.classList.remove("hidden"));
-    form.querySelectorAll("input, button, select").forEach((one) => (one.disabled = true));
-    then(Number(new FormData(form).get("guess") ?? form.elements.guess.value));
+    open(Number(new FormData(form).get("guess")));
   }, { once: true });
+  if (isLinked) {
+    restore();
+    open(null);
+  } else {
+    answers.forEach((one) => one.classList.add("hidden"));
+    update();
+  }
+  const paper = matchMedia("print"), print = () => form.hidden || open(null); // paper shows the answer
+  addEventListener("beforeprint", print);
+  paper.addEventListener("change", () => paper.matches && print());
+  if (paper.matches) print();
+  return redraw;
+}
+
+// Move a slider to a value, for the eye; at once, if the reader prefers no motion.
+function glide(slider, end, redraw, milliseconds = 1200) {
+  slider.focus({ preventScroll: true });
+  const start = Number(slider.value), began = performance.now();
+  const step = (now) => {
+    const part = Math.min(1, (now - began) / milliseconds);
+    slider.value = start + (end - start) * part * (2 - part);
+    redraw();
+    if (part < 1) requestAnimationFrame(step);
+  };
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches || document.hidden) step(Infinity);
+  else requestAnimationFrame(step);
 }

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "minilora"
 # two halves of the engine: the operations of `ops` make Tensors, and a Tensor's operators and methods are operations.
 HALVES = {"tensor", "ops"}
 FLOORS = [
-    ["errors"],
+    ["errors", "palette"],
     ["elsewhere"],
     ["fields"],
     ["blas"],

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from experiments.step_time import Rates, step_seconds
 from minilora.measure.records import Records
+from minilora.palette import ORANGE
 from minilora.plan.activations import Step
 from minilora.plan.shapes import Shape
 from minilora.show.grids import IN_SENTENCES
@@ -38,7 +39,7 @@ METHODS = ("full", "lora")
 NEAR = 0.10  # largest relative distance from the expected growth that counts as agreement
 LINES = {
     "minilora": LOOKS["full"],
-    "PyTorch": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))},
+    "PyTorch": {"color": ORANGE, "marker": "s", "linestyle": (0, (1, 1.2))},
     "cost model": {"color": GREY, "marker": "", "linestyle": (0, (6, 2))},
 }
 

@@ -3,6 +3,7 @@
 from experiments.bench import Bench
 from experiments.studies.study import Study, StudySettings
 from minilora.backend import xp
+from minilora.palette import YELLOW
 from minilora.peft.lora import LoraLinear
 from minilora.quant import dequantize_4bit, dequantize_model, quantize_4bit, quantize_model
 from minilora.show.grids import Grid, Spread, listed
@@ -123,7 +124,7 @@ class MergeTrap(Study):
         x = [100 * size for size in self.scaled()]
         errorbar(left, "qlora", x, [self.percent(size) for size in self.scaled()], "survives")
         normal = {100 * size: EXPECTED[size] for size in self.scaled() if size in EXPECTED}
-        look = {"color": "#E69F00", "marker": "x", "linestyle": ":", "markersize": 9}
+        look = {"color": YELLOW, "marker": "x", "linestyle": ":", "markersize": 9}
         left.plot(normal.keys(), normal.values(), **look, label="of normal numbers")
         left.set(ylabel="survives of the update (%)", ylim=(-3, 105))
         for column, like, words in (

@@ -6,12 +6,13 @@ from itertools import product
 from experiments.bench import Bench
 from experiments.studies.study import Study, StudySettings
 from minilora.measure import lr_search
+from minilora.palette import ORANGE
 from minilora.peft import PrefixTuningConfig, get_peft_model
 from minilora.show.grids import Grid, listed
 from minilora.show.style import base_line, errorbar, log_ticks, single, styled, with_legend
 
 STARTS = {"tokens": "real tokens", "random": "random numbers"}
-LOOK = {"tokens": {}, "random": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))}}
+LOOK = {"tokens": {}, "random": {"color": ORANGE, "marker": "s", "linestyle": (0, (1, 1.2))}}
 START = 0.1  # first rate of the search: short runs want more than the 1e-2 … 3e-2 of long ones
 SEARCHED = 16  # length at which the learning rate of each start is searched
 

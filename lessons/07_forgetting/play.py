@@ -9,6 +9,7 @@ from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS
 
 TITLE = "Learned × forgotten"
+SHOWN = "s=0.5&way=LoRA"  # in the picture for sharing
 WAYS = {  # method, share of replay
     "full fine-tuning": ("full", 0.0),
     "full, 25 % replay": ("full", 0.25),
@@ -17,40 +18,68 @@ WAYS = {  # method, share of replay
 }
 STRENGTHS = np.arange(21) / 20
 SETTINGS = {"steps": 40, "warmup": 3, "lr_floor": 0.3, "eval_every": 5}
-BODY = """
-<p>A small language model that knows Python's documentation is trained on NumPy's for 40 steps, in four ways. To the
-right is what it has learned of NumPy's text, upward what it has forgotten of Python's, both in bits per character on
-text that was not trained on. Each path begins at the base, has a mark every five steps, and ends at the large mark,
-the step that is kept.</p>
-<figure><svg class="picture" id="plane" viewBox="0 0 400 340" role="img"
-  aria-label="Four paths of training on the plane of learned and forgotten; the table has their ends"></svg>
-  <figcaption>One run of each way. 25 % replay: two rows of each batch of eight are Python's text. Norms alone: 2,496
-  of 2.8 million weights train.</figcaption></figure>
-<p>The change that training made can be multiplied by λ afterwards: 1 is the trained model, 0 is the base.</p>
-<form id="guess" class="row">
-  <label>Your guess first: at half strength, λ = 0.5, how many per cent of what LoRA had learned does it
-  still have?
-  <input type="number" name="guess" min="0" max="200" value="50" required></label>
-  <button>Commit</button>
-</form>
+
+
+def ends(data: dict, name: str) -> tuple[float, float, float, float]:
+    """What a way has learned and forgotten at half strength, and at full strength."""
+    (way,) = (way for way in data["ways"] if way["name"] == name)
+    return (*way["strengths"][data["strengths"].index(0.5)], *way["strengths"][-1])
+
+
+def summary(data: dict) -> str:
+    learned, forgotten, most, cost = ends(data, "LoRA")
+    text = (
+        f"LoRA learned {most:.3f} and forgot {cost:.3f} bits per character. At half strength it still has "
+        f"{100 * learned / most:.0f} % of what it learned ({learned:.3f}), and only {100 * forgotten / cost:.0f} % of "
+        f"what it forgot ({forgotten:.3f})."
+    )
+    learned, forgotten, most, cost = ends(data, "full fine-tuning")
+    return (
+        f"{text} Full fine-tuning learned {most:.3f} and forgot {cost:.3f}; at half strength {learned:.3f} and "
+        f"{forgotten:.3f}."
+    )
+
+
+def body(data: dict) -> str:
+    replayed = next(100 * share for name, (_, share) in WAYS.items() if share)
+    return f"""
+<div class="say">
+<p class="lead">A small language model that knows Python's documentation learned NumPy's, in four ways. To the right
+is what it learned, upward what it forgot of Python's. Now take the finished change and multiply it by λ: at 1 it is
+the trained model, at 0 the old one.</p>
+<form id="guess" class="row"><label><span>Your guess first: at half strength, λ = 0.5, how many per cent of what LoRA
+learned does it still have?</span> <input type="number" name="guess" min="0" max="200" value="50" required></label>
+<button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
-<noscript><p>Scripts are off here, so nothing is drawn. LoRA learned 0.265 and forgot 0.152 bits per character. At
-half strength it has learned 0.272, which is 103 %, and forgotten 0.028, which is 18 %. Full fine-tuning learned 0.289
-and forgot 0.271; at half strength 0.339 and 0.053.</p></noscript>
-<div class="after">
-  <div class="row">
-    <label>way <select id="way"></select></label>
-    <label>strength λ <input type="range" id="strength" min="0" max="1" step="0.05" value="1"></label>
-  </div>
-  <p><output id="said" aria-live="polite"></output></p>
-  <p class="soft">The dotted line, above, is where λ leads; its ring is the λ of the slider. All points are measured.
-  Near the base, the old text's loss is almost flat, since the base has been trained on it: small changes cost next to
-  nothing there, and the cost grows faster than the change. The new text's loss falls from the first bit on.</p>
+<!-- summary -->
 </div>
-<div class="wide"><table><thead><tr><th scope="col">way</th><th scope="col">learned</th><th scope="col">forgotten</th>
-</tr></thead><tbody id="ends"></tbody></table></div>
-<p><a href="README.md">The reading</a> says how to compare two methods on this plane, and <a href="exercise.py">the
-exercise</a> builds the probe.</p>
+<section class="stage">
+  <figure><svg class="picture" id="plane" viewBox="0 0 400 292" role="img"
+    aria-label="Four paths of training on the plane of learned and forgotten; the table has their ends"></svg></figure>
+  <div class="after">
+    <div class="gauge" id="learned"><span>learned</span><span><i></i></span><b></b></div>
+    <div class="gauge" id="forgotten"><span>forgotten</span><span><i></i></span><b></b></div>
+    <div class="row"><label class="long">strength λ <input type="range" id="strength" min="0" max="1" step="0.05"
+    value="1">
+      <b id="lambda"></b></label> <label>of <select id="way"></select></label></div>
+    <output class="said" id="said" for="strength way" aria-live="polite"></output>
+  </div>
+</section>
+<div class="more">
+  <p class="after">Drag λ, or the ring along its dotted line: every point of it is measured. In each way that forgot,
+  half the change keeps nearly all that was learned, or more, and little of what was forgotten.</p>
+  <p class="after">Why? The old model was trained on the old text until its loss was nearly flat there, like the floor
+  of a valley, so small steps cost next to nothing, and the cost grows faster than the step. The new text's loss is a
+  slope, and the first half of the way leads down most of it.</p>
+  <p class="soft">Bits per character on text that was not trained on; one run of each way, {SETTINGS["steps"]} steps.
+  Each path begins at the old model, has a mark every {SETTINGS["eval_every"]} steps, and ends at the large mark, the
+  step that is kept. {replayed:.0f} % replay: that share of each batch is Python's text. Norms alone: the weights of
+  the normalization layers train, and nothing else.</p>
+  <div class="wide"><table><thead><tr><th scope="col">way</th><th scope="col">learned</th><th scope="col">forgotten</th>
+  </tr></thead><tbody id="ends"></tbody></table></div>
+  <p><a href="README.md">The reading</a> says how to compare two methods on this plane, and <a href="exercise.py">the
+  exercise</a> builds the probe.</p>
+</div>
 """
 
 

@@ -7,11 +7,12 @@ const held = (r) => squares.slice(0, r).reduce((a, x) => a + x, 0) / total; // s
 const needed = (share) => DATA.sizes.findIndex((_, i) => held(i + 1) >= share) + 1;
 
 heat(byId("whole"), height, width, change.at, most);
+const wide = 632 / DATA.sizes.length;
 const bars = DATA.sizes.map((size, i) => {
-  const tall = (160 * size) / DATA.sizes[0];
-  return draw(byId("spectrum"), "rect", { x: 20 + 6.3 * i, y: 180 - tall, width: 5, height: tall });
+  const tall = (120 * size) / DATA.sizes[0];
+  return draw(byId("spectrum"), "rect", { x: 4 + wide * i, y: 125 - tall, width: 0.8 * wide, height: tall });
 });
-draw(byId("spectrum"), "path", { d: "M16 180H630", class: "axis" });
+draw(byId("spectrum"), "path", { d: "M2 125H638", class: "axis" });
 
 function update() {
   const r = Number(byId("rank").value);
@@ -21,20 +22,26 @@ function update() {
   const at = (i, j) => sum[i * width + j];
   heat(byId("sum"), height, width, at, most);
   heat(byId("rest"), height, width, (i, j) => change.at(i, j) - at(i, j), most);
-  const count = r * (height + width);
-  byId("sum-says").textContent = `the sum of the first ${r} of ${DATA.sizes.length} pieces`;
+  const last = r - 1; // with r = 0 there is no piece
+  heat(byId("column"), height, 1, (i) => (r ? columns.at(i, last) / DATA.sizes[last] : 0), 0.25);
+  heat(byId("row"), 1, width, (_, j) => (r ? rows.at(last, j) : 0), 0.25);
+  const count = r * (height + width), part = count / (height * width);
+  byId("sum-says").textContent = r === 0 ? "no pieces yet" : r === 1 ? "column × row" : `${r} pieces`;
   byId("said").textContent =
-    `r = ${r}: ${show(count)} numbers, ${show((100 * count) / (height * width), 1)} % of ${show(height * width)}; ` +
+    `r = ${r}: ${show(count)} numbers, ${show(100 * part, 1)} % of ${show(height * width)}; ` +
     `they hold ${show(100 * held(r), 1)} % of ΔW`;
-  bars.forEach((bar, i) => bar.setAttribute("fill", i < r ? "#d95f02" : "var(--soft)"));
+  byId("r").textContent = r;
+  gauge("count", part, `${show(100 * part, 1)} %`);
+  gauge("held", held(r), `${show(100 * held(r), 1)} %`);
+  bars.forEach((bar, i) => bar.setAttribute("fill", i < r ? "var(--lora)" : "var(--soft)"));
 }
 
-byId("rank").addEventListener("input", update);
-guess((pieces) => {
+byId("rank").value = 1;
+begin({ r: "rank" }, update, (pieces) => {
   const right = needed(0.8);
+  const said = pieces === null ? "" : `${pieces} pieces hold ${show(100 * held(pieces), 1)} %. `;
   byId("verdict").textContent =
-    `${pieces} pieces hold ${show(100 * held(pieces), 1)} %. ` +
-    (pieces === right ? "Exactly: fewer hold less than 80 %." : `80 % need ${right} pieces.`);
-  byId("rank").focus();
+    said + (pieces === right ? "Exactly: fewer hold less than 80 %." : `80 % need ${right} pieces.`) + " Add them up, one by one.";
+  if (pieces === null && !given().has("r")) byId("rank").value = needed(0.8);
+  if (pieces !== null) byId("rank").focus({ preventScroll: true });
 });
-update();

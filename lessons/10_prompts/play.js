@@ -1,7 +1,8 @@
 const { tokens, layers, heads, virtual } = DATA;
 const scores = { off: numbers(DATA.off), on: numbers(DATA.on) };
-const T = tokens.length, LEFT = 78, TOP = 70, WIDE = 26, TALL = 25;
+const T = tokens.length;
 const names = [...Array.from({ length: virtual }, (_, i) => `v${i + 1}`), ...tokens];
+const svg = byId("arrows");
 
 // Attention of a token: softmax of its scores, over the prefix where it is on, and the text that the mask lets it see.
 function weights(layer, head, token, isOn, isMasked = true) {
@@ -21,34 +22,42 @@ const ofHead = (layer, head) => mean(tokens.map((_, token) => share(layer, head,
 const ofAll = Array.from({ length: layers }, (_, l) => Array.from({ length: heads }, (_, h) => ofHead(l, h)));
 const percent = (x, digits = 1) => `${show(100 * x, digits)}\u00a0%`;
 
-const words = (svg, x, y, text, anchor = "middle", style = "") =>
-  draw(svg, "text", { x, y, "text-anchor": anchor, style }, text);
-function cell(svg, x, y, wide, tall, weight) {
-  draw(svg, "rect", { x, y, width: wide - 1, height: tall - 1, fill: "#d95f02", "fill-opacity": weight });
-  words(svg, x + wide / 2, y + tall / 2 + 4, show(100 * weight), "middle", "font-size: 12px");
-}
-const frame = (svg, x, y, wide, tall) =>
-  draw(svg, "rect", { x, y, width: wide, height: tall, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
+const words = (parent, x, y, text, anchor = "middle", style = "") =>
+  draw(parent, "text", { x, y, "text-anchor": anchor, style }, text);
 
-function grid(layer, head, token, isOn, isMasked) {
-  const svg = byId("grid"), front = isOn ? 0 : virtual; // columns that are empty
+// On the left who looks, on the right what is looked at, and arrows from one to the other.
+function arrows(layer, head, token, part, isMasked) {
   svg.replaceChildren();
-  names.forEach((name, j) => {
-    if (j >= front)
-      draw(svg, "text", {
-        transform: `translate(${LEFT + WIDE * (j + 0.5) + 4} ${TOP - 6}) rotate(-60)`,
-      }, name);
-  });
+  const tall = 296 / names.length, row = (j) => tall * (j + 0.5) + 2;
+  const blended = (i) => {
+    const off = weights(layer, head, i, false, isMasked), on = weights(layer, head, i, true, isMasked);
+    return on.map((weight, j) => part * weight + (1 - part) * (j < virtual ? 0 : off[j - virtual]));
+  };
+  const color = (j) => (j < virtual ? "var(--prefix)" : "var(--ink)");
+  const arrow = (i, j, weight, opacity) => {
+    if (weight < 0.004) return;
+    const d = `M132 ${row(virtual + i)}C190 ${row(virtual + i)} 190 ${row(j)} 246 ${row(j)}`;
+    draw(svg, "path", { d, fill: "none", stroke: color(j), "stroke-width": 0.5 + 15 * weight, opacity });
+  };
+  tokens.forEach((_, i) => i !== token && blended(i).forEach((weight, j) => arrow(i, j, weight, 0.12)));
+  const own = blended(token);
+  own.forEach((weight, j) => arrow(token, j, weight, 0.85));
+  if (isOpen) draw(svg, "path", { d: `M236 ${tall * virtual + 2}H398`, class: "axis", "stroke-dasharray": "3 3" });
   tokens.forEach((name, i) => {
-    words(svg, LEFT - 6, TOP + TALL * (i + 0.5) + 4, name, "end");
-    weights(layer, head, i, isOn, isMasked).forEach((weight, k) => {
-      const j = front + k, x = LEFT + WIDE * j, y = TOP + TALL * i;
-      if (isMasked && j - virtual > i) draw(svg, "path", { d: `M${x + 9} ${y + TALL / 2}h8`, class: "axis" });
-      else cell(svg, x, y, WIDE, TALL, weight);
+    const label = words(svg, 124, row(virtual + i) + 5, name, "end", `cursor: pointer; ${i === token ? "font-weight: 700" : "fill: var(--soft)"}`);
+    label.addEventListener("click", () => {
+      byId("token").selectedIndex = i;
+      redraw();
     });
   });
-  draw(svg, "path", { d: `M${LEFT + WIDE * virtual - 0.5} ${TOP - 4}v${TALL * T + 8}`, class: "axis" });
-  frame(svg, LEFT - 1 + WIDE * front, TOP + TALL * token - 1, WIDE * (names.length - front) + 1, TALL + 1);
+  names.forEach((name, j) => {
+    if (j < virtual && !isOpen) return;
+    const isSeen = !isMasked || j - virtual <= token;
+    words(svg, 252, row(j) + 5, name, "start", isSeen ? "" : "fill: var(--soft); opacity: .5");
+    if (!isSeen) return;
+    draw(svg, "rect", { x: 308, y: row(j) - 6, width: Math.max(0.5, 46 * own[j]), height: 12, fill: color(j) });
+    words(svg, 398, row(j) + 5, `${show(100 * own[j])} %`, "end");
+  });
 }
 
 function table(layer, head, token, isMasked) {
@@ -66,39 +75,47 @@ function table(layer, head, token, isMasked) {
 }
 
 function shares(layer, head) {
-  const svg = byId("shares");
-  svg.replaceChildren();
+  const picture = byId("shares");
+  picture.replaceChildren();
   ofAll.forEach((row, l) => {
-    words(svg, 70, 49 + 29 * l, `layer ${l + 1}`, "end");
+    words(picture, 70, 49 + 29 * l, `layer ${l + 1}`, "end");
     row.forEach((one, h) => {
-      if (!l) words(svg, 102 + 52 * h, 20, `head ${h + 1}`);
-      cell(svg, 76 + 52 * h, 30 + 29 * l, 52, 29, one);
+      if (!l) words(picture, 102 + 52 * h, 20, `head ${h + 1}`);
+      const box = { x: 76 + 52 * h, y: 30 + 29 * l, width: 51, height: 28 };
+      draw(picture, "rect", { ...box, fill: "var(--prefix)", "fill-opacity": one });
+      words(picture, box.x + 26, box.y + 19, show(100 * one));
+      const isChosen = l === layer && h === head;
+      const cell = draw(picture, "rect", { ...box, fill: "transparent", stroke: isChosen ? "var(--ink)" : "none", "stroke-width": 2, style: "cursor: pointer" });
+      cell.addEventListener("click", () => {
+        [byId("layer").value, byId("head").value] = [l + 1, h + 1];
+        redraw();
+      });
     });
   });
-  frame(svg, 75 + 52 * head, 29 + 29 * layer, 53, 30);
 }
 
 let isOpen = false; // the prefix waits for the guess
 function update() {
   const [layer, head] = ["layer", "head"].map((id) => Number(byId(id).value) - 1);
   const token = byId("token").selectedIndex;
-  const isOn = isOpen && byId("prefix").checked, isMasked = byId("mask").checked;
-  grid(layer, head, token, isOn, isMasked);
+  const part = isOpen ? Number(byId("prefix").value) : 0, isMasked = byId("mask").checked;
+  arrows(layer, head, token, part, isMasked);
   table(layer, head, token, isMasked);
   shares(layer, head);
-  const own = weights(layer, head, token, isOn, isMasked);
+  const off = weights(layer, head, token, false, isMasked), on = weights(layer, head, token, true, isMasked);
+  const own = on.map((weight, j) => part * weight + (1 - part) * (j < virtual ? 0 : off[j - virtual]));
   const most = own.indexOf(Math.max(...own));
-  const to = names[most + (isOn ? 0 : virtual)];
+  const state = part === 1 ? "on" : part === 0 ? "off" : `${show(100 * part)} % on`;
+  byId("part").textContent = `${show(100 * part)} %`;
   byId("said").textContent =
-    `Layer ${layer + 1}, head ${head + 1}, prefix ${isOn ? "on" : "off"}: “${tokens[token]}” looks most at “${to}”, with ` +
+    `Layer ${layer + 1}, head ${head + 1}, prefix ${state}: “${tokens[token]}” looks most at “${names[most]}”, with ` +
     `${percent(own[most])} of its attention` +
-    (isOn ? `; the prefix has ${percent(sum(own.slice(0, virtual)))}.` : ".");
+    (part ? `; the prefix has ${percent(sum(own.slice(0, virtual)))}.` : ".");
 }
 
-tokens.forEach((token, i) => byId("token").add(new Option(`${i + 1} ${token}`)));
-byId("token").selectedIndex = 4;
-for (const id of ["layer", "head", "token", "prefix", "mask"]) byId(id).addEventListener("input", update);
-guess((percents) => {
+tokens.forEach((token, i) => byId("token").add(new Option(`${i + 1} ${token}`, i + 1)));
+byId("token").selectedIndex = 5;
+const redraw = begin({ layer: "layer", head: "head", token: "token", prefix: "prefix", mask: "mask" }, update, (percents) => {
   const flat = ofAll.flat();
   const alike = mean(tokens.map((_, token) => virtual / (virtual + token + 1)));
   const place = (value) => {
@@ -107,11 +124,11 @@ guess((percents) => {
   };
   const [least, most] = [Math.min(...flat), Math.max(...flat)];
   byId("verdict").textContent =
-    `${percent(mean(flat))} go to the prefix. You said ${show(percents)} %. Were all positions alike that a token sees, it ` +
-    `would be ${percent(alike)}. The heads differ: from ${percent(least)} (${place(least)}) to ${percent(most)} ` +
-    `(${place(most)}).`;
+    `${percent(mean(flat))} go to the prefix. ${percents === null ? "" : `You said ${show(percents)} %. `}Were all positions ` +
+    `alike that a token sees, it would be ${percent(alike)}. The heads differ: from ${percent(least)} (${place(least)}) to ` +
+    `${percent(most)} (${place(most)}).`;
   isOpen = true;
-  update();
-  byId("prefix").focus();
+  if (percents === null) return;
+  byId("prefix").value = 0;
+  glide(byId("prefix"), 1, () => redraw());
 });
-update();

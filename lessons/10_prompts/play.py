@@ -13,50 +13,77 @@ from minilora.train.loop import TrainConfig
 from minilora.train.methods import METHODS, Options
 
 TITLE = "Attention with a prefix"
+SHOWN = "layer=1&head=3&token=6&prefix=1"  # in the picture for sharing
 SENTENCE = "Return the same type as the object."
 P = 4  # virtual tokens
-BODY = """
-<p>A small language model reads eight tokens. Each row says how one of them shares out its attention, in per cent: the
-sum is 100. It may look at itself and at what came before. Four trained keys and values are then put in front, in
-every layer: a prefix, which learned from NumPy's documentation (2.394 bits per character without it, 2.331 with
-it).</p>
-<form id="guess" class="row">
-  <label>Your guess first: with the prefix on, how many per cent of all attention go to it (the mean over all layers,
-  heads and tokens)?
-  <input type="number" name="guess" min="0" max="100" value="10" required></label>
-  <button>Commit</button>
-</form>
+
+
+def shares(data: dict) -> np.ndarray:
+    """Return the prefix's share of the attention in each layer and head (L, H), the mean over the tokens."""
+    tokens, virtual = len(data["tokens"]), data["virtual"]
+    scored = unpacked(data["on"]).reshape(data["layers"], data["heads"], tokens, virtual + tokens)
+    masked = np.where(np.tri(tokens, virtual + tokens, virtual, dtype=bool), scored, -np.inf)
+    weights = np.exp(masked - masked.max(axis=-1, keepdims=True))
+    return (weights / weights.sum(axis=-1, keepdims=True))[..., :virtual].sum(axis=-1).mean(axis=-1)
+
+
+def summary(data: dict) -> str:
+    of_heads, virtual = shares(data), data["virtual"]
+    alike = np.mean([virtual / (virtual + seen) for seen in range(1, len(data["tokens"]) + 1)])
+    return (
+        f"{100 * of_heads.mean():.0f} % of all attention go to the prefix. Were all positions alike that a token "
+        f"sees, it would be {100 * alike:.0f} %. One head gives it {100 * of_heads.max():.0f} %, another "
+        f"{100 * of_heads.min():.0f} %."
+    )
+
+
+def body(data: dict) -> str:
+    off, on = data["bits"]
+    virtual, tokens = data["virtual"], data["tokens"]
+    return f"""
+<div class="say">
+<p class="lead">Each token of a sentence shares out its attention: 100 % in all, to itself and to what came before.
+Now {virtual} trained keys and values are put in front of it, in every layer: a prefix. Whatever it takes, the words
+must give.</p>
+<form id="guess" class="row"><label><span>Your guess first: with the prefix on, how many per cent of all attention go
+to it (the mean over all layers, heads and tokens)?</span> <input type="number" name="guess" min="0" max="100"
+value="10" required></label> <button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
-<div class="row">
-  <label>layer <input type="range" id="layer" min="1" max="6" value="1"></label>
-  <label>head <input type="range" id="head" min="1" max="6" value="3"></label>
-  <label>who looks <select id="token"></select></label>
+<!-- summary -->
 </div>
-<div class="row after">
-  <label><input type="checkbox" id="prefix" checked> prefix on</label>
-  <label><input type="checkbox" id="mask" checked> mask on</label>
-</div>
-<p><output id="said" aria-live="polite"></output></p>
-<figure><svg class="picture" id="grid" viewBox="0 0 400 282" role="img"
-  aria-label="Attention weights: rows look, columns are looked at"></svg>
-  <figcaption>Rows look, columns are looked at; v1 to v4 are the prefix. A stroke: not seen. A frame: who looks.
-  </figcaption></figure>
-<noscript><p>Scripts are off here, so nothing is drawn. 38 % of all attention go to the prefix. Were all positions
-alike that a token sees, it would be 51 %. One head gives it 99 %, another 1 %.</p></noscript>
-<div class="after">
+<section class="stage">
+  <figure><svg class="picture" id="arrows" viewBox="0 0 400 300" role="img" aria-label="The tokens of a sentence, and
+  arrows
+    to what each looks at"></svg></figure>
+  <div class="row after"><label class="long">prefix <input type="range" id="prefix" min="0" max="1" step="0.05"
+  value="1">
+    <b id="part" style="width: 3.6rem"></b></label></div>
+  <div class="row"><label class="long">layer <input type="range" id="layer" min="1" max="{data["layers"]}"
+  value="1"></label>
+    <label class="long">head <input type="range" id="head" min="1" max="{data["heads"]}" value="3"></label></div>
+  <div class="row"><label>who looks <select id="token"></select></label>
+    <label class="after"><input type="checkbox" id="mask" checked> mask on</label></div>
+  <output class="said" id="said" aria-live="polite" style="min-height: 3em"></output>
+</section>
+<div class="more">
+  <p class="after">In layer 1 the prefix takes a share, and leaves the proportions among the words as they were: the
+  arrows grow thin together. In later layers they change too, since the layers before have given other numbers.</p>
+  <p class="soft">A small language model, and a prefix that learned from NumPy's documentation ({off:.3f} bits per
+  character without it, {on:.3f} with it). An arrow is as thick as its share of the attention; v1 to v{virtual} are
+  the prefix.<span class="after"> The slider's two ends are the model without and with its prefix; between them the
+  arrows are blended. With the mask off, in this layer alone, each token sees what comes after it as well; the model
+  was never trained like this.</span></p>
+  <figure class="after"><svg class="picture" id="shares" viewBox="0 0 400 212" role="img"
+    aria-label="The prefix's share in each layer and head"></svg>
+    <figcaption>The prefix's share in each head, in per cent, the mean over the {len(tokens)} tokens. Click one to see
+    it.</figcaption></figure>
+  <details class="after"><summary>The numbers of this token</summary>
   <div class="wide"><table><thead><tr><th scope="col">looks at</th><th scope="col">without prefix</th>
   <th scope="col">with prefix</th><th scope="col">with, of the text's part</th></tr></thead>
-  <tbody id="weights"></tbody></table></div>
-  <p class="soft">In layer 1, the last column equals the one without prefix: the prefix takes a share, and leaves the
-  proportions within the text as they were. In later layers they change, since the layers before have given other
-  numbers. With the mask off, in this layer alone, each token sees what comes after it as well. The model was never
-  trained like this.</p>
-  <figure><svg class="picture" id="shares" viewBox="0 0 400 212" role="img"
-    aria-label="The prefix's share in each layer and head"></svg>
-    <figcaption>The prefix's share in each head, in per cent, the mean over the eight tokens.</figcaption></figure>
+  <tbody id="weights"></tbody></table></div></details>
+  <p><a href="README.md">The reading</a> says where a prefix comes from, and <a href="exercise.py">the exercise</a>
+  puts one into every layer.</p>
 </div>
-<p><a href="README.md">The reading</a> says where a prefix comes from, and <a href="exercise.py">the exercise</a> puts
-one into every layer.</p>
 """
 
 

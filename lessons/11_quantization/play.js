@@ -1,8 +1,11 @@
-const OUTLIER = 14, LEFT = 54, WIDE = 19; // its place; where the first column begins, and a column
+const OUTLIER = 14, LEFT = 40, WIDE = 22.2, MIDDLE = 118, UNIT = 92; // its place; the picture's columns, zero and half
 const single = Math.fround; // minilora computes in float32
 const weights = DATA.weights.map(single);
+const rms = (values) => Math.sqrt(values.reduce((a, x) => a + x * x, 0) / values.length);
+const AXIS = 1.2 * Math.max(...weights.map(Math.abs)); // stays, so that one sees the ruler stretch
+const WHOLE = rms(weights);
 let chosen = OUTLIER;
-let dragged = null; // the axis that a drag began with
+let isDragged = false;
 
 // Codes, absmax, what is read back, bytes and error of the weights, as minilora/quant/plain.py has them.
 function quantized({ values, midpoints, order }, size) {
@@ -19,73 +22,50 @@ function quantized({ values, midpoints, order }, size) {
     }
   }
   for (let i = 0; i < codes.length; i += 2) bytes.push((codes[i] << 4) | codes[i + 1]);
-  const squares = back.map((x, i) => (x - weights[i]) ** 2);
-  return { codes, absmax, back, bytes, error: Math.sqrt(squares.reduce((a, x) => a + x, 0) / squares.length) };
+  return { codes, absmax, back, bytes, error: rms(back.map((x, i) => x - weights[i])) };
 }
 
+const svg = byId("ruler");
 const column = (i) => LEFT + WIDE * (i + 0.5);
-const words = (svg, x, y, text, look = "") =>
-  draw(svg, "text", { x, y, "text-anchor": "middle", style: `font-size: 12px; ${look}` }, String(text));
+const words = (x, y, text, look = {}) => draw(svg, "text", { x, y, "text-anchor": "middle", style: "font-size: 12px", ...look }, String(text));
 const digit = (code) => code.toString(16).toUpperCase();
 const byte = (code) => `0x${digit(code >> 4)}${digit(code & 15)}`;
+const height = (x) => MIDDLE - UNIT * Math.max(-1.06, Math.min(1.06, x / AXIS));
 
-function bars() {
-  const svg = byId("weights"), middle = 72;
-  const axis = dragged ?? 1.25 * Math.max(0.01, ...weights.map(Math.abs));
+function ruler(book, { codes, absmax, back }, size) {
   svg.replaceChildren();
-  svg.dataset.axis = axis;
-  weights.forEach((x, i) => {
-    const tall = (60 * Math.min(Math.abs(x), axis)) / axis;
-    const fill = i === chosen ? "#d95f02" : "var(--soft)";
-    draw(svg, "rect", { x: column(i) - 7, y: x < 0 ? middle : middle - tall, width: 14, height: tall, fill });
-    words(svg, column(i), 152, i + 1, i === chosen ? "font-weight: bold" : "");
-    if (i === chosen) {
-      const inside = Math.min(330, Math.max(30, column(i)));
-      words(svg, inside, x < 0 ? middle + tall + 13 : middle - tall - 4, show(x, 3));
-    }
-  });
-  draw(svg, "path", { d: `M${LEFT} ${middle}h304`, class: "axis" });
-}
-
-function ruler(kind, book, size) {
-  const svg = byId(kind), middle = 116, unit = 92;
-  const found = quantized(book, size);
-  svg.replaceChildren();
-  draw(svg, "rect", { x: column(chosen) - 9, y: 22, width: 18, height: 212, fill: "var(--line)" });
-  for (const mark of new Set(book.values.filter((value) => Math.abs(value) <= 1)))
-    draw(svg, "path", { d: `M${LEFT} ${middle - unit * mark}h304`, class: "axis", "stroke-width": 0.6 });
-  for (const mark of [-1, 0, 1]) words(svg, 42, middle - unit * mark + 4, mark);
-  for (const [y, name] of [[14, "absmax"], [230, "codes"], [258, "bytes"]]) words(svg, 26, y, name);
-  found.absmax.forEach((most, b) => {
-    words(svg, LEFT + WIDE * size * (b + 0.5), 14, show(most, 3));
-    if (b) draw(svg, "path", { d: `M${LEFT + WIDE * size * b} 4v264`, class: "axis", "stroke-dasharray": "4 3" });
+  draw(svg, "rect", { x: column(chosen) - 10, y: 18, width: 20, height: 232, fill: "var(--panel)" });
+  for (const x of [-0.2, -0.1, 0, 0.1, 0.2].filter((x) => Math.abs(x) < AXIS)) words(20, height(x) + 4, x);
+  absmax.forEach((most, b) => {
+    const start = LEFT + WIDE * size * b, long = WIDE * size;
+    for (const mark of new Set(book.values))
+      if (Math.abs(mark * most) < AXIS)
+        draw(svg, "path", { d: `M${start + 3} ${height(mark * most)}h${long - 6}`, class: "axis", "stroke-width": 0.8 });
+    if (b) draw(svg, "path", { d: `M${start} 6v244`, class: "axis", "stroke-dasharray": "4 3" });
   });
   weights.forEach((x, i) => {
-    const most = found.absmax[Math.floor(i / size)] || 1;
-    const at = middle - (unit * x) / most, goes = middle - (unit * found.back[i]) / most;
-    draw(svg, "path", { d: `M${column(i)} ${at}V${goes}`, stroke: "var(--ink)" });
-    draw(svg, "rect", { x: column(i) - 8, y: goes - 2, width: 16, height: 4, fill: "#d95f02" });
-    draw(svg, "circle", { cx: column(i), cy: at, r: 4, fill: "none", stroke: "var(--ink)", "stroke-width": 1.5 });
-    words(svg, column(i), 230, digit(found.codes[i]));
+    const at = height(x), goes = height(back[i]), isOff = Math.abs(x) > AXIS;
+    draw(svg, "path", { d: `M${column(i)} ${at}V${goes}`, stroke: "var(--memory-gradients)", "stroke-width": 4 });
+    draw(svg, "rect", { x: column(i) - 9, y: goes - 2, width: 18, height: 4, fill: "var(--ink)" });
+    draw(svg, "circle", { cx: column(i), cy: at, r: 4.5, fill: i === chosen ? "var(--ink)" : "var(--page)", stroke: "var(--ink)", "stroke-width": 1.5 });
+    if (isOff) words(column(i), x > 0 ? at - 9 : at + 18, show(x, 2), { style: "font-weight: 600" });
+    words(column(i), 246, digit(codes[i]), { style: `font-size: 12px; ${i === chosen ? "font-weight: 700" : ""}` });
   });
-  found.bytes.forEach((one, i) => {
-    draw(svg, "path", { d: `M${column(2 * i) - 8} 236v5h${WIDE + 16}v-5`, class: "axis" });
-    words(svg, LEFT + WIDE * (2 * i + 1), 258, byte(one));
-  });
-  byId(`${kind}-says`).textContent =
-    `${book.name}: error ${show(found.error, 4)}; bytes ${found.bytes.map(byte).join(" ")}`;
-  return found;
+  words(18, 246, "code");
+  absmax.forEach((most, b) => words(LEFT + WIDE * size * (b + 0.5), 265, `${absmax.length < 3 ? "absmax " : ""}${show(most, 3)}`));
 }
 
 function update() {
   const size = Number(byId("block").value), x = weights[chosen];
-  bars();
   byId("which").value = chosen + 1;
   byId("value").value = x;
   byId("value").setAttribute("aria-valuetext", show(x, 3));
   let said = `Weight ${chosen + 1} is ${show(x, 4)}`;
   for (const [kind, book] of Object.entries(DATA.books)) {
-    const { absmax, codes, back } = ruler(kind, book, size);
+    const found = quantized(book, size), { absmax, codes, back, bytes, error } = found;
+    if (kind === byId("book").value) ruler(book, found, size);
+    gauge(`${kind}-gauge`, error / WHOLE, show(error, 4));
+    byId(`${kind}-says`).textContent = `${book.name}: error ${show(error, 4)}; bytes ${bytes.map(byte).join(" ")}`;
     if (kind === "nf4") said += `, and its block's absmax ${show(absmax[Math.floor(chosen / size)], 4)}.`;
     const code = codes[chosen];
     said += ` ${book.name}: code ${code}, mark ${show(book.values[code], 4)}, read back as ${show(back[chosen], 4)}.`;
@@ -93,59 +73,59 @@ function update() {
   byId("said").textContent = `${said} In blocks of ${size}, a weight takes 4 + 32 / ${size} = ${4 + 32 / size} bits.`;
 }
 
-function tenfold() {
-  weights[chosen] = single(Math.max(-2, Math.min(2, 10 * weights[chosen])));
-  update();
-}
+const change = (x) => (weights[chosen] = single(Math.max(-2, Math.min(2, x))));
+for (const [kind, { name }] of Object.entries(DATA.books)) byId("book").add(new Option(name, kind));
 
-byId("which").addEventListener("input", () => {
-  chosen = Number(byId("which").value) - 1;
-  update();
-});
+byId("which").addEventListener("input", () => (chosen = Number(byId("which").value) - 1));
 byId("value").addEventListener("input", () => {
-  weights[chosen] = single(Number(byId("value").value));
-  update();
+  const x = Number(byId("value").value);
+  if (Math.abs(x - weights[chosen]) > 0.0026) change(x); // the slider's steps are coarser
 });
-byId("block").addEventListener("input", update);
-byId("tenfold").addEventListener("click", tenfold);
-byId("reset").addEventListener("click", () => {
-  DATA.weights.forEach((x, i) => (weights[i] = x));
-  update();
-});
-
-function mayBeDragged(svg) {
-  const place = (event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-  svg.style.touchAction = "none";
-  svg.style.cursor = "ns-resize";
-  svg.addEventListener("pointerdown", (event) => {
-    svg.setPointerCapture(event.pointerId);
-    chosen = Math.max(0, Math.min(15, Math.floor((place(event).x - LEFT) / WIDE)));
-    dragged = Number(svg.dataset.axis);
-    update();
-  });
-  svg.addEventListener("pointermove", (event) => {
-    if (dragged === null) return;
-    weights[chosen] = single(Math.max(-dragged, Math.min(dragged, ((72 - place(event).y) / 60) * dragged)));
-    update();
-  });
-  for (const end of ["pointerup", "pointercancel"])
-    svg.addEventListener(end, () => {
-      dragged = null;
-      update();
-    });
-}
-
-guess((times) => {
+const redraw = begin({ weight: "which", value: "value", block: "block", ruler: "book" }, update, (times) => {
   const errors = () => Object.values(DATA.books).map((book) => quantized(book, 16).error);
+  const now = [...weights];
+  DATA.weights.forEach((x, i) => (weights[i] = single(x)));
   const before = errors();
-  tenfold();
+  weights[OUTLIER] = single(10 * weights[OUTLIER]);
   const after = errors();
   const [nf4, int4] = after.map((error, i) => show(error / before[i], 1));
   byId("verdict").textContent =
-    `NF4's error is ${show(after[0], 4)} and was ${show(before[0], 4)}: ${nf4} times. You said ${show(times, 1)}. ` +
-    `INT4's is ${int4} times as large. The other weights crowd around the middle marks. In shorter blocks, only those of ` +
-    "the outlier's own block do: choose 4.";
-  mayBeDragged(byId("weights"));
-  byId("block").focus();
+    `With weight ${OUTLIER + 1} ten times as large, NF4's error is ${show(after[0], 4)} and was ${show(before[0], 4)}: ${nf4} times. ` +
+    (times === null ? "" : `You said ${show(times, 1)}. `) + `INT4's is ${int4} times as large.`;
+  if (times === null && given().has("value")) now.forEach((x, i) => (weights[i] = x));
+  else if (times === null) return;
+  else {
+    const end = weights[OUTLIER];
+    weights[OUTLIER] = single(DATA.weights[OUTLIER]);
+    update();
+    glide(byId("value"), end, () => {
+      const x = Number(byId("value").value);
+      change(Math.abs(x - end) < 0.003 ? end : x);
+      redraw();
+    });
+  }
 });
-update();
+byId("tenfold").addEventListener("click", () => {
+  change(10 * weights[chosen]);
+  redraw();
+});
+byId("reset").addEventListener("click", () => {
+  DATA.weights.forEach((x, i) => (weights[i] = x));
+  redraw();
+});
+
+const place = (event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+svg.style.cursor = "ns-resize";
+svg.addEventListener("pointerdown", (event) => {
+  const i = Math.floor((place(event).x - LEFT) / WIDE);
+  if (!byId("guess").hidden || i < 0 || i > 15) return;
+  svg.setPointerCapture(event.pointerId);
+  [chosen, isDragged] = [i, true];
+  redraw();
+});
+svg.addEventListener("pointermove", (event) => {
+  if (!isDragged) return;
+  change(((MIDDLE - place(event).y) / UNIT) * AXIS);
+  redraw();
+});
+for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, () => (isDragged = false));

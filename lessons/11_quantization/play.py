@@ -1,58 +1,89 @@
 """Lesson 11's page: weights of the base, and the values that they are rounded to. See lessons/pages.py."""
 
+import numpy as np
+
 from minilora.models.llama import LlamaForCausalLM
+from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order
 from minilora.train import load
 
 TITLE = "Sixteen marks"
+SHOWN = "weight=15&value=1.67"  # in the picture for sharing
 LAYER = "model.layers.0.self_attn.q_proj"
 KINDS = {"nf4": "NF4", "int4": "INT4"}
-BODY = """
-<p>In 4 bits, a weight becomes one of sixteen marks, times the largest magnitude of its block, the absmax. Here are
-sixteen weights of a small language model, in one block. One weight that is far larger than the others makes the
-absmax large, and with it the errors of all.</p>
-<form id="guess" class="row">
-  <label>Your guess first: weight 15 becomes ten times as large. How many times as large is NF4's error then (the root
-  of the mean square over all sixteen)?
-  <input type="number" name="guess" min="0.1" max="100" step="0.1" value="10" required></label>
-  <button>Commit</button>
-</form>
+OUTLIER, TIMES = 15, 10  # the weight that becomes so many times as large
+
+
+def error(weights: np.ndarray, kind: str, blocksize: int) -> float:
+    """Return the root of the mean square of the errors."""
+    codes, absmax = plain.quantize_4bit(weights, blocksize, midpoints(kind), order(kind))
+    back = plain.dequantize_4bit(codes, absmax, CODEBOOKS[kind](), blocksize, weights.size)
+    return float(np.sqrt(np.square(back - weights, dtype=float).mean()))
+
+
+def summary(data: dict) -> str:
+    weights = np.array(data["weights"], dtype=np.float32)
+    assert np.abs(weights).argmax() == OUTLIER - 1
+    ruined = np.where(np.arange(weights.size) == OUTLIER - 1, TIMES * weights, weights)
+    (nf4, int4), (nf4_now, int4_now) = ([error(one, kind, 16) for kind in KINDS] for one in (weights, ruined))
+    return (
+        f"NF4's error for these weights is {nf4:.4f}, INT4's {int4:.4f}. With weight {OUTLIER} ten times as large they "
+        f"are {nf4_now:.4f} and {int4_now:.4f}: {nf4_now / nf4:.1f} and {int4_now / int4:.1f} times. In blocks of "
+        f"four, where weight {OUTLIER} has three neighbours, NF4's is {error(ruined, 'nf4', 4):.4f}."
+    )
+
+
+def body(data: dict) -> str:
+    return f"""
+<div class="say">
+<p class="lead">In 4 bits, each weight must become one of sixteen marks on a ruler, and the ruler of a block is
+stretched until its last mark meets the block's largest weight. So what if one weight is far larger than the
+others?</p>
+<form id="guess" class="row"><label><span>Your guess first: weight {OUTLIER} becomes ten times as large. How many
+times as large is NF4's error then (the root of the mean square over all sixteen)?</span> <input type="number"
+name="guess" min="0.1" max="100" step="0.1" value="10" required></label> <button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
-<figure><svg class="picture" id="weights" viewBox="0 0 360 160" style="max-width: 32rem" role="img"
-  aria-label="Sixteen weights as bars, up for positive ones and down for negative ones"></svg>
-  <figcaption>The first sixteen weights of the first layer's <code>q_proj</code>. Orange, with its value: the weight
-  that is chosen.<span class="after"> Drag one up or down, or use the two sliders.</span></figcaption></figure>
-<noscript><p>Scripts are off here, so nothing is drawn. NF4's error for these weights is 0.0059, INT4's 0.0064. With
-weight 15 ten times as large they are 0.0373 and 0.0540: 6.4 and 8.4 times. In blocks of four, where weight 15 has
-three neighbours, NF4's is 0.0199.</p></noscript>
-<div class="after">
-  <div class="row">
-    <label>weight <input type="range" id="which" min="1" max="16" value="15"></label>
-    <label>its value <input type="range" id="value" min="-2" max="2" step="0.005"></label>
-  </div>
-  <div class="row">
-    <label>weights per block <select id="block"><option>4</option><option>8</option><option
-      selected>16</option></select>
-    </label>
-    <button type="button" id="tenfold">ten times as large (at most 2)</button>
-    <button type="button" id="reset">as they were</button>
-  </div>
-  <p><output id="said" aria-live="polite"></output></p>
-  <div class="beside">
-    <figure><svg class="picture" id="nf4" viewBox="0 0 360 276" role="img" aria-label="NF4's marks and the
-      weights"></svg>
-      <figcaption><output id="nf4-says"></output></figcaption></figure>
-    <figure><svg class="picture" id="int4" viewBox="0 0 360 276" role="img" aria-label="INT4's marks and the
-      weights"></svg>
-      <figcaption><output id="int4-says"></output></figcaption></figure>
-  </div>
-  <p class="soft">Lines: the marks, from -1 to 1. Circle: a weight over its block's absmax. Bar: the mark that is
-  nearest. Codes are hexadecimal digits; two share a byte, the first in the high half. Error: the root of the mean
-  square over all sixteen. Real blocks have 64 weights and take 4.5 bits per weight; short ones are here to be looked
-  at.</p>
+<!-- summary -->
 </div>
-<p><a href="README.md">The reading</a> says where the marks come from, and <a href="exercise.py">the exercise</a>
-builds them.</p>
+<section class="stage">
+  <figure><svg class="picture" id="ruler" viewBox="0 0 400 270" role="img" aria-label="Sixteen weights, the marks of
+  their
+    blocks, and the mark that each goes to"></svg></figure>
+  <div class="after">
+    <div class="gauge" id="nf4-gauge"><span>NF4 error</span><span><i style="background:
+    var(--memory-gradients)"></i></span>
+      <b></b></div>
+    <div class="gauge" id="int4-gauge"><span>INT4 error</span><span><i style="background:
+    var(--memory-gradients)"></i></span>
+      <b></b></div>
+    <div class="row"><label class="long">its value <input type="range" id="value" min="-2" max="2" step="0.005"></label>
+      <label class="long">weight <input type="range" id="which" min="1" max="16" value="{OUTLIER}"></label></div>
+    <div class="row"><label>weights per block <select id="block"><option>4</option><option>8</option><option
+      selected>16</option></select></label>
+      <button type="button" id="tenfold">× 10</button> <button type="button" id="reset">as they were</button>
+      <label>ruler <select id="book"></select></label></div>
+    <output class="said" id="said" aria-live="polite"></output>
+  </div>
+</section>
+<div class="more">
+  <p class="after">The lines are the marks that a weight of the block can become. With the outlier, they lie so far
+  apart that all its neighbours fall on two or three of them. Shorter blocks confine the damage to the outlier's own
+  block: choose 4. That is why real formats cut weights into blocks, of 64 in QLoRA, where a weight takes 4.5
+  bits.</p>
+  <p class="soft">The first sixteen weights of the first layer's <code>q_proj</code>. Circle: a weight. Bar: the mark
+  that is nearest, which is what is read back. Red between them: the error.<span class="after"> Drag a circle up or
+  down, or use the two sliders; a value beyond the picture is written at its edge.</span></p>
+  <div class="after">
+    <h3>What is stored</h3>
+    <p><output id="nf4-says"></output></p>
+    <p><output id="int4-says"></output></p>
+    <p class="soft">Codes are hexadecimal digits; two share a byte, the first in the high half. Error: the root of the
+    mean square over all sixteen; in the bars above, 100 % is an error as large as the weights before: the root of
+    their mean square.</p>
+  </div>
+  <p><a href="README.md">The reading</a> says where the marks come from, and <a href="exercise.py">the exercise</a>
+  builds them.</p>
+</div>
 """
 
 

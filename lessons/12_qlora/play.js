@@ -1,12 +1,8 @@
-const CARD = 48; // GB
-const LOOKS = ["#7f8c8d", "#bdc3c7", "#d95f02", "#c1121f", "#8e44ad", "#2980b9", "#16a085", "#b8860b"];
 const options = (id, values) => values.forEach(([value, words]) => byId(id).add(new Option(words, value)));
 options("shape", DATA.shapes.map((name) => [name, name]));
-options("way", DATA.ways);
 options("batch", DATA.batches.map((n) => [n, n]));
 options("length", DATA.lengths.map((n) => [n, n]));
 byId("shape").value = "llama-65b";
-byId("way").value = "full";
 byId("length").value = "512";
 
 const of = (way, isCheckpointed = byId("checkpointing").checked) => {
@@ -14,39 +10,85 @@ const of = (way, isCheckpointed = byId("checkpointing").checked) => {
   return DATA.plans[`${chosen[0]} ${way} ${chosen[1]} ${chosen[2]} ${Number(isCheckpointed)}`].map((mb) => mb / 1000);
 };
 const sum = (values) => values.reduce((a, x) => a + x, 0);
+const size = (gb) => show(gb, gb < 10 ? 2 : gb < 100 ? 1 : 0);
+const LEFT = 86, WIDE = 262;
+const words = (x, y, text, anchor, look = {}) => draw(byId("bars"), "text", { x, y, "text-anchor": anchor, ...look }, text);
 
-function update() {
-  const gigabytes = of(byId("way").value);
-  const total = sum(gigabytes);
-  const digits = total < 10 ? 2 : 1;
-  const largest = DATA.kinds[gigabytes.indexOf(Math.max(...gigabytes))];
-  byId("said").textContent =
-    `${show(total, digits)} GB in all, most of it ${largest}: ` +
-    (total <= CARD ? `it fits into ${CARD} GB.` : `${show(total / CARD, 1)} cards of ${CARD} GB.`);
-  const picture = byId("bar");
-  picture.replaceChildren();
-  const scale = 255 / Math.max(total, CARD);
-  let start = 0;
-  gigabytes.forEach((gb, i) => {
-    const y = 14 + 30 * i;
-    draw(picture, "text", { x: 84, y: y + 15, "text-anchor": "end" }, DATA.kinds[i]);
-    draw(picture, "rect", { x: 90 + scale * start, y, width: Math.max(scale * gb, gb > 0 ? 1 : 0), height: 20, fill: LOOKS[i] });
-    const end = 90 + scale * (start + gb);
-    const isLeft = end > 335;
-    draw(picture, "text", { x: isLeft ? 90 + scale * start - 5 : end + 5, y: y + 15, "text-anchor": isLeft ? "end" : "start" }, gb > 0 ? show(gb, digits) : "–");
-    start += gb;
+let guessed = null; // GB of full fine-tuning
+
+// A row of kinds from the left, as far as the picture goes; returns where it ends.
+function bar(y, tall, values, scale) {
+  let from = 0;
+  values.forEach((gb, i) => {
+    const [start, end] = [from, from + gb].map((at) => LEFT + Math.min(WIDE, at * scale));
+    if (end > start) draw(byId("bars"), "rect", { x: start, y, width: end - start, height: tall, fill: `var(--memory-${DATA.kinds[i]})` });
+    from += gb;
   });
-  const card = 90 + scale * CARD;
-  draw(picture, "path", { d: `M${card} 6V262`, class: "axis", "stroke-dasharray": "6 4" });
-  draw(picture, "text", { x: card, y: 280, "text-anchor": card > 370 ? "end" : "middle" }, `${CARD} GB`);
+  return LEFT + Math.min(WIDE, from * scale);
 }
 
-["shape", "way", "batch", "length", "checkpointing"].forEach((id) => byId(id).addEventListener("input", update));
-guess((gb) => {
-  const right = sum(of("full"));
-  const least = sum(of("qlora", true));
+function update() {
+  const card = Number(byId("card").value);
+  const plans = DATA.ways.map(([way, label]) => ({ label, values: of(way), total: sum(of(way)) }));
+  const isOpen = byId("guess").hidden;
+  byId("bars").replaceChildren();
+  const largest = Math.max(...plans.map(({ total }) => total), card);
+  const room = Math.min(Math.max(1.5 * card, 1.2 * Math.min(...plans.map(({ total }) => total))), largest); // GB of the lower part
+  if (isOpen) plans.forEach(({ label, values, total }, i) => {
+    const y = 20 + 15 * i, end = bar(y, 10, values, WIDE / largest);
+    words(LEFT - 6, y + 9, label, "end", { style: "font-size: 12px" });
+    words(end + 4, y + 9, size(total), "start", { style: "font-size: 12px" });
+  });
+  const edge = (scale, top, bottom) => {
+    const x = LEFT + card * scale;
+    draw(byId("bars"), "path", { d: `M${x} ${top}V${bottom}`, class: "axis", "stroke-width": 2, "stroke-dasharray": "5 3" });
+    return x;
+  };
+  if (isOpen) edge(WIDE / largest, 16, 84);
+  if (guessed && guessed <= largest) {
+    const at = LEFT + (guessed * WIDE) / largest;
+    draw(byId("bars"), "path", { d: `M${at} 17l-4-7h8Z`, fill: "var(--ink)" });
+    words(at > 280 ? at - 7 : at + 7, 14, "your guess", at > 280 ? "end" : "start", { style: "font-size: 12px" });
+  }
+  const scale = WIDE / room, rows = plans.map((_, i) => 100 + 34 * i);
+  plans.forEach(({ label }, i) => words(LEFT - 6, rows[i] + 16, label, "end"));
+  const ends = plans.map(({ values }, i) => (isOpen ? bar(rows[i], 22, values, scale) : LEFT));
+  const x = edge(scale, 93, 240);
+  plans.forEach(({ total }, i) => {
+    const isCut = isOpen && total > room, fill = isOpen && total > card ? "var(--memory-gradients)" : "var(--ink)";
+    if (isCut) draw(byId("bars"), "path", { d: `M${ends[i] + 2} ${rows[i]}l8 11l-8 11Z`, fill: "var(--soft)" });
+    const style = `font-weight: 600; fill: ${fill}`;
+    words(ends[i] + (isCut ? 13 : 5), rows[i] + 16, isOpen ? size(total) : "?", "start", { class: "over", style });
+  });
+  words(x, 254, `${card} GB: the card`, x > 340 ? "end" : "middle");
+  let [at, down] = [4, 276];
+  const seen = DATA.kinds.filter((_, k) => plans.some(({ values }) => values[k] > 0.001));
+  if (isOpen) seen.forEach((kind) => {
+    const wide = 20 + 7.1 * kind.length;
+    if (at + wide > 398) [at, down] = [4, down + 20];
+    draw(byId("bars"), "rect", { x: at, y: down - 10, width: 11, height: 11, fill: `var(--memory-${kind})` });
+    words(at + 15, down, kind, "start", { style: "font-size: 12px" });
+    at += wide + 6;
+  });
+  const said = plans.map(({ label, total }) =>
+    `${label} ${size(total)} GB` + (total <= card ? " fits" : ` (${size(total - card)} too many)`));
+  byId("said").textContent = `On a card of ${card} GB: ${said.join(", ")}.`;
+  byId("kinds").replaceChildren();
+  [...DATA.kinds.map((kind, k) => [kind, ...plans.map(({ values }) => values[k])]), ["in all", ...plans.map(({ total }) => total)]]
+    .forEach(([name, ...values]) => {
+      const row = byId("kinds").insertRow();
+      [name, ...values.map((gb) => (gb ? size(gb) : "–"))].forEach((text) => (row.insertCell().textContent = text));
+    });
+}
+
+begin({ model: "shape", texts: "batch", tokens: "length", card: "card", checkpointing: "checkpointing" }, update, (gb) => {
+  const right = sum(of("full", false));
+  guessed = gb;
+  const [qlora, least] = [sum(of("qlora", false)), sum(of("qlora", true))];
   byId("verdict").textContent =
-    `Full fine-tuning needs ${show(right)} GB, ${show(right / gb, 1)} times your guess; LoRA ${show(sum(of("lora")))} GB, QLoRA ${show(sum(of("qlora")), 1)} GB, ${show(least, 1)} GB with checkpointing.`;
-  byId("way").focus();
+    gb === null
+      ? `Full fine-tuning needs ${show(right)} GB; LoRA ${show(sum(of("lora", false)))} GB, QLoRA ${show(qlora, 1)} GB, ${show(least, 1)} GB with checkpointing.`
+      : `Full fine-tuning needs ${show(right)} GB, ${show(right / gb, 1)} times your guess; LoRA ${show(sum(of("lora", false)))} GB, ` +
+        `QLoRA ${show(qlora, 1)} GB, ${show(least, 1)} GB with checkpointing.`;
+  if (gb !== null) byId("checkpointing").focus({ preventScroll: true });
 });
-update();

@@ -6,8 +6,11 @@ from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
 
 TITLE = "Where the memory goes"
+SHOWN = "checkpointing=1"  # in the picture for sharing
 SHAPES = ("smollm2-135m", "llama-7b", "llama-13b", "llama-33b", "llama-65b")
-WAYS = ("full", "lora", "qlora", "bottleneck", "prefix")
+WAYS = ("full", "bottleneck", "lora", "qlora")
+LABELS = {way: METHODS[way].label if way != "bottleneck" else way for way in WAYS}  # "adapters" are a kind of memory
+CARDS, CARD = (8, 16, 24, 48, 80), 48  # GB
 BATCHES, LENGTHS = (1, 4, 16, 64), (128, 512, 2048)
 KINDS = ("weights", "constants", "adapters", "gradients", "optimizer", "activations", "logits", "workspace")
 
@@ -16,36 +19,53 @@ def plan_of(shape: str, way: str, batch: int, length: int):
     return make_plan(PRESETS[shape], way, step=Step(batch, length, 2, fused=True))
 
 
-FULL, LORA, QLORA = (plan_of("llama-65b", way, 1, 512) for way in ("full", "lora", "qlora"))
-BODY = f"""
-<p>One graphics card has 48 GB. LLaMA-65B has 65 billion weights. What does fine-tuning it take, and which part of
-that does QLoRA make smaller? The bar is what <code>minilora plan</code> computes for one training step, in 16
-bits, and 4 for QLoRA's base. (The reading's 1,045 GB are in 32 bits.)</p>
-<form id="guess" class="row">
-  <label><span>Your guess first: how many GB does <em>full</em> fine-tuning of LLaMA-65B need, with one text of 512
-  tokens per step?</span>
-  <input type="number" name="guess" min="1" max="99999" value="130" required></label>
-  <button>Commit</button>
-</form>
+def gigabytes(data: dict, way: str, is_checkpointed: bool = False) -> float:
+    """Return what a step of a way takes on the largest model, with one text of 512 tokens."""
+    return sum(data["plans"][f"{SHAPES[-1]} {way} 1 512 {int(is_checkpointed)}"]) / 1000
+
+
+def summary(data: dict) -> str:
+    full, lora, qlora = (gigabytes(data, way) for way in ("full", "lora", "qlora"))
+    least = gigabytes(data, "qlora", is_checkpointed=True)
+    return (
+        f"Full fine-tuning of LLaMA-65B needs {full:.0f} GB, LoRA {lora:.0f} GB and QLoRA {qlora:.1f} GB, which is "
+        f"more than the {CARD} GB of one card; with checkpointing QLoRA needs {least:.1f} GB, which fits."
+    )
+
+
+def body(data: dict) -> str:
+    cards = "".join(f"<option{' selected' * (gb == CARD)}>{gb}</option>" for gb in CARDS)
+    heads = "".join(f'<th scope="col">{label}</th>' for label in LABELS.values())
+    return f"""
+<div class="say">
+<p class="lead">One graphics card has {CARD} GB. LLaMA-65B has 65 billion weights, and a training step holds more than
+weights. What does fine-tuning it take, and which part of that does QLoRA make smaller?</p>
+<form id="guess" class="row"><label><span>Your guess first: how many GB does <em>full</em> fine-tuning of LLaMA-65B
+need, with one text of 512 tokens per step?</span> <input type="number" name="guess" min="1" max="99999" value="130"
+required></label> <button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
-<noscript><p>Scripts are off here, so nothing is drawn. Full fine-tuning of LLaMA-65B needs
-{FULL.memory.peak / 1e9:.0f} GB, LoRA {LORA.memory.peak / 1e9:.0f} GB and QLoRA {QLORA.memory.peak / 1e9:.0f} GB; with
-checkpointing QLoRA needs {QLORA.checkpointed.peak / 1e9:.0f} GB, which fits into 48. <code>minilora plan llama-65b
---method qlora</code> prints it.</p></noscript>
-<div class="after">
-  <div class="row">
-    <label>model <select id="shape"></select></label>
-    <label>method <select id="way"></select></label>
-    <label>texts per step <select id="batch"></select></label>
-    <label>tokens per text <select id="length"></select></label>
-    <label><input type="checkbox" id="checkpointing"> checkpointing</label>
-  </div>
-  <p id="said" class="answer" role="status"></p>
-  <figure><svg class="picture" id="bar" viewBox="0 0 400 290" role="img" aria-labelledby="said"></svg>
-  <figcaption>One kind of memory per row, in GB; each bar begins where the one above ends. Dashed: the card of 48
-  GB. With checkpointing, activations are computed again in the backward pass instead of kept.</figcaption></figure>
+<!-- summary -->
 </div>
-<p><a href="README.md">The reading</a> counts these bytes by hand.</p>
+<section class="stage">
+  <figure><svg class="picture" id="bars" viewBox="0 0 400 304" role="img" aria-labelledby="said"></svg></figure>
+  <div class="after">
+    <div class="row"><label><input type="checkbox" id="checkpointing"> checkpointing</label>
+      <label>model <select id="shape"></select></label> <label>texts <select id="batch"></select></label>
+      <label>of <select id="length"></select> tokens</label> <label>card <select id="card">{cards}</select>
+      GB</label></div>
+    <output class="said" id="said" role="status" style="min-height: 3em"></output>
+  </div>
+</section>
+<div class="more">
+  <p class="after">Look at the dashed line, where the card ends: turn checkpointing on, which computes activations
+  again in the backward pass instead of keeping them, and see which methods still cross it.</p>
+  <p class="soft">What <code>minilora plan</code> computes for one training step in 16 bits, and 4 for QLoRA's
+  base.<span class="after"> Above, all four bars on one scale; below, the first part of it enlarged, with the bars
+  that go on cut off at the edge.</span></p>
+  <div class="wide after"><table><thead><tr><th scope="col">GB</th>{heads}</tr></thead>
+  <tbody id="kinds"></tbody></table></div>
+  <p><a href="README.md">The reading</a> counts these bytes by hand.</p>
+</div>
 """
 
 
@@ -62,7 +82,7 @@ def data() -> dict:
                         plans[f"{shape} {way} {batch} {length} {flag}"] = megabytes
     return {
         "shapes": SHAPES,
-        "ways": [[way, METHODS[way].label] for way in WAYS],
+        "ways": list(LABELS.items()),
         "batches": BATCHES,
         "lengths": LENGTHS,
         "kinds": KINDS,

@@ -1,80 +1,105 @@
 const best = DATA.prompts.find((one) => one.examples === DATA.best);
-const examples = (n) => (n ? `${n} example${n === 1 ? "" : "s"}` : "no examples");
+const examples = (n) => (n ? `${show(n)} example${n === 1 ? "" : "s"}` : "no examples");
+const chosen = () => DATA.trained[byId("size").selectedIndex];
+const LEFT = 46, RIGHT = 290, TOP = 22, BOTTOM = 188; // the plot of accuracy
+const words = (svg, x, y, text, anchor = "middle", look = {}) => draw(svg, "text", { x, y, "text-anchor": anchor, ...look }, text);
+
+const sizes = [...new Set([...DATA.trained, ...DATA.words].map((one) => one.examples))].sort((a, b) => a - b);
+const range = Math.log(sizes.at(-1) / sizes[0]) || 1; // one size alone stands at the left
+const place = (n) => LEFT + 34 + ((RIGHT - LEFT - 68) * Math.log(n / sizes[0])) / range;
+const lowest = 10 * Math.floor(Math.min(...DATA.prompts.map((one) => one.accuracy),
+  ...[...DATA.trained, ...DATA.words].map((one) => one.low)) / 10);
+const level = (percent) => BOTTOM - ((BOTTOM - TOP) * (percent - lowest)) / Math.max(10, 100 - lowest);
+
+function curve(parent, points, color, square) {
+  const at = points.map((one) => `${place(one.examples)} ${level(one.accuracy)}`);
+  draw(parent, "path", { d: `M${at.join("L")}`, fill: "none", stroke: color, "stroke-width": 2.5 });
+  for (const one of points) {
+    const x = place(one.examples), y = level(one.accuracy);
+    draw(parent, "path", { d: `M${x} ${level(one.low)}V${level(one.high)}`, stroke: color, "stroke-width": 1.5 });
+    if (square) draw(parent, "rect", { x: x - 4, y: y - 4, width: 8, height: 8, fill: color });
+    else draw(parent, "circle", { cx: x, cy: y, r: 5, fill: color });
+    if (!square && points.length < 6)
+      words(parent, x, level(one.high) - 8, `${show(one.accuracy, 1)} %`, "middle", { class: "over" });
+  }
+}
 
 function accuracies() {
   const picture = byId("accuracy");
-  const [fewest, most] = [DATA.trained[0].examples, DATA.trained.at(-1).examples];
-  const bottom = 10 * Math.floor(Math.min(...DATA.prompts.map((one) => one.accuracy), ...DATA.trained.map((one) => one.low)) / 10);
-  const x = (n) => 80 + (190 * Math.log(n / fewest)) / Math.log(most / fewest);
-  const y = (percent) => 235 - (205 * (percent - bottom)) / (100 - bottom);
-  for (let percent = bottom; percent <= 100; percent += 10) {
-    draw(picture, "path", { d: `M48 ${y(percent)}H296`, class: "axis", "stroke-opacity": 0.25 });
-    draw(picture, "text", { x: 43, y: y(percent) + 4, "text-anchor": "end" }, `${percent} %`);
+  for (let percent = lowest; percent <= 100; percent += lowest < 50 ? 20 : 10) {
+    draw(picture, "path", { d: `M${LEFT} ${level(percent)}H${RIGHT}`, class: "axis", "stroke-opacity": 0.25 });
+    words(picture, LEFT - 5, level(percent) + 4, `${percent} %`, "end");
   }
-  for (const one of DATA.trained) draw(picture, "text", { x: x(one.examples), y: 260, "text-anchor": "middle" }, one.examples);
-  draw(picture, "text", { x: 302, y: 260 }, "to train on");
-  const dashes = ["", "8 4", "3 3", "10 3 2 3"];
-  let last = Infinity;
-  for (const prompt of [...DATA.prompts].sort((a, b) => a.accuracy - b.accuracy)) {
-    const dash = dashes[DATA.prompts.indexOf(prompt) % dashes.length];
-    draw(picture, "path", { d: `M48 ${y(prompt.accuracy)}H296`, class: "axis", "stroke-width": 2, "stroke-dasharray": dash });
-    last = Math.min(last - 15, y(prompt.accuracy) + 4);
-    draw(picture, "text", { x: 302, y: last }, examples(prompt.examples));
-  }
-  draw(picture, "text", { x: 302, y: last - 17 }, "in the prompt:");
+  const ticks = apart(sizes.map(place), 28, LEFT, RIGHT);
+  sizes.forEach((n, i) => words(picture, ticks[i], BOTTOM + 18, n));
+  words(picture, RIGHT + 8, BOTTOM + 18, "to train on", "start");
+  const names = [...DATA.prompts.map((one) => ({ y: level(one.accuracy), text: examples(one.examples) }))];
   const answer = draw(picture, "g", { class: "after" });
-  const points = DATA.trained.map((one) => `${x(one.examples)} ${y(one.accuracy)}`).join("L");
-  draw(answer, "path", { d: `M${points}`, fill: "none", stroke: "#d95f02", "stroke-width": 3 });
-  for (const one of DATA.trained) {
-    draw(answer, "path", { d: `M${x(one.examples)} ${y(one.low)}V${y(one.high)}`, stroke: "#d95f02", "stroke-width": 2 });
-    draw(answer, "circle", { cx: x(one.examples), cy: y(one.accuracy), r: 5, fill: "#d95f02" });
-    const up = y(one.high) - 8;
-    draw(answer, "text", { x: x(one.examples), y: up, "text-anchor": "middle", class: "over" }, `${show(one.accuracy, 1)} %`);
-  }
+  curve(answer, DATA.words, "var(--scratch)", true);
+  curve(answer, DATA.trained, "var(--lora)");
+  draw(answer, "circle", { id: "chosen", r: 9, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
+  words(answer, LEFT + 4, 12, `trained by ${DATA.method}`, "start", { style: "fill: var(--lora); font-weight: 600" });
+  if (DATA.words.length) words(answer, LEFT + 130, 12, DATA.baseline, "start", { style: "fill: var(--scratch); font-weight: 600" });
+  const dashes = ["", "8 4", "3 3", "10 3 2 3"];
+  const places = apart(names.map(({ y }) => y + 4), 15, 30, BOTTOM);
+  DATA.prompts.forEach((prompt, i) => {
+    const y = level(prompt.accuracy), look = { class: "axis", "stroke-width": 1.5 };
+    draw(picture, "path", { d: `M${LEFT} ${y}H${RIGHT}`, ...look, "stroke-dasharray": dashes[i % dashes.length] });
+    draw(picture, "path", { d: `M${RIGHT} ${y}L${RIGHT + 8} ${places[i] - 4}`, ...look, "stroke-width": 0.7 });
+    words(picture, RIGHT + 11, places[i], names[i].text, "start");
+  });
+  words(picture, RIGHT + 8, 12, "in the prompt:", "start");
 }
 
-const tick = (n) => (n < 1 ? n : n < 1e5 ? show(n) : n.toLocaleString("en-US", { notation: "compact" }));
+const tick = (n) => (n < 1 ? String(Number(n.toPrecision(1))) : n < 1e4 ? show(n) : n.toLocaleString("en-US", { notation: "compact" }));
 const prompted = (queries) => (queries * best.ms) / 1000;
 const trained = (one, queries) => one.seconds + (queries * DATA.ms) / 1000;
 
-function costs() {
-  const queries = Math.round(10 ** Number(byId("queries").value));
-  const one = DATA.trained[byId("size").selectedIndex];
+function update() {
+  const queries = Math.round(10 ** Number(byId("queries").value)), one = chosen();
   const [a, b] = [prompted(queries), trained(one, queries)];
+  byId("chosen").setAttribute("cx", place(one.examples));
+  byId("chosen").setAttribute("cy", level(one.accuracy));
   byId("said").textContent =
-    `${show(queries)} queries: ${show(a)} s with ${examples(best.examples)} in the prompt, ${show(b)} s trained on ` +
-    `${one.examples}. Training ${one.paysFrom ? `pays from ${show(one.paysFrom)} queries on` : "never pays: a query by prompt is no slower"}.`;
+    `${show(queries)} queries take ${show(a)} s with ${examples(best.examples)} in the prompt (${show(best.accuracy, 1)} % ` +
+    `right), ${show(b)} s trained on ${show(one.examples)} (${show(one.accuracy, 1)} %). Training ` +
+    (one.paysFrom ? `pays from ${show(one.paysFrom)} queries on.` : "never pays: a query by prompt is no slower.");
   const picture = byId("cost");
   picture.replaceChildren();
-  const end = Number(byId("queries").max);
-  const largest = 10 ** Math.ceil(Math.log10(Math.max(prompted(10 ** end), trained(one, 10 ** end))));
-  const smallest = 10 ** Math.floor(Math.log10(prompted(1)));
-  const x = (n) => 66 + (304 * Math.log10(n)) / end;
-  const y = (seconds) => 205 - (190 * Math.log10(seconds / smallest)) / Math.log10(largest / smallest);
-  for (let seconds = smallest; seconds <= largest; seconds *= 10) {
-    draw(picture, "path", { d: `M66 ${y(seconds)}H380`, class: "axis", "stroke-opacity": 0.25 });
-    draw(picture, "text", { x: 61, y: y(seconds) + 4, "text-anchor": "end" }, `${tick(seconds)} s`);
+  const end = Number(byId("queries").max), ends = [1, 10 ** end].flatMap((n) => [prompted(n), trained(one, n)]);
+  const [smallest, largest] = [Math.floor(Math.log10(Math.min(...ends))), Math.ceil(Math.log10(Math.max(...ends)))];
+  const left = 58, x = (n) => left + 6 + ((378 - left) * Math.log10(n)) / (1.06 * end);
+  const y = (seconds) => 136 - (120 * (Math.log10(seconds) - smallest)) / Math.max(1, largest - smallest);
+  const every = Math.ceil((largest - smallest) / 4);
+  for (let power = smallest; power <= largest; power += every) {
+    const seconds = 10 ** power;
+    draw(picture, "path", { d: `M${left} ${y(seconds)}H384`, class: "axis", "stroke-opacity": 0.25 });
+    words(picture, left - 5, y(seconds) + 4, `${tick(seconds)} s`, "end");
   }
-  for (let n = 1; n <= 10 ** end; n *= 10) draw(picture, "text", { x: x(n), y: 228, "text-anchor": "middle" }, tick(n));
-  const line = (cost) => "M" + Array.from({ length: 81 }, (_, i) => 10 ** ((end * i) / 80)).map((n) => `${x(n)} ${y(cost(n))}`).join("L");
-  draw(picture, "path", { d: line(prompted), class: "axis", "stroke-width": 2.5, "stroke-dasharray": "8 4" });
-  draw(picture, "path", { d: line((n) => trained(one, n)), fill: "none", stroke: "#d95f02", "stroke-width": 3 });
-  draw(picture, "text", { x: x(1) + 8, y: y(trained(one, 1)) - 8 }, "trained");
-  draw(picture, "text", { x: x(12), y: y(prompted(12)) + 20 }, "prompted");
-  draw(picture, "path", { d: `M${x(queries)} 10V208`, class: "axis" });
-  if (one.paysFrom) draw(picture, "circle", { cx: x(one.paysFrom), cy: y(prompted(one.paysFrom)), r: 5, fill: "var(--ink)" });
+  for (let power = 0; power <= end; power += Math.ceil(end / 5)) words(picture, x(10 ** power), 154, tick(10 ** power));
+  words(picture, 398, 168, "queries", "end");
+  const line = (cost) => "M" + Array.from({ length: 61 }, (_, i) => 10 ** ((end * i) / 60)).map((n) => `${x(n)} ${y(cost(n))}`).join("L");
+  draw(picture, "path", { d: line(prompted), class: "axis", "stroke-width": 2, "stroke-dasharray": "8 4" });
+  draw(picture, "path", { d: line((n) => trained(one, n)), fill: "none", stroke: "var(--lora)", "stroke-width": 2.5 });
+  draw(picture, "path", { d: `M${x(queries)} 12V138`, class: "axis" });
+  draw(picture, "circle", { cx: x(queries), cy: y(a), r: 4.5, fill: "var(--soft)" });
+  draw(picture, "circle", { cx: x(queries), cy: y(b), r: 4.5, fill: "var(--lora)" });
+  if (one.paysFrom) {
+    const from = x(one.paysFrom), up = y(prompted(one.paysFrom));
+    draw(picture, "circle", { cx: from, cy: up, r: 6, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
+    words(picture, from, up < 30 ? up + 20 : up - 10, show(one.paysFrom), from > 350 ? "end" : "middle", { class: "over" });
+  }
 }
 
-DATA.trained.forEach((one) => byId("size").add(new Option(`${one.examples} examples`)));
+DATA.trained.forEach((one) => byId("size").add(new Option(examples(one.examples), one.examples)));
 const highest = Math.max(...DATA.trained.map((one) => one.accuracy));
 byId("size").selectedIndex = DATA.trained.findIndex((one) => one.accuracy === highest);
 byId("queries").max = Math.ceil(Math.max(4, ...DATA.trained.map((one) => Math.log10(one.paysFrom || 1))));
-["queries", "size"].forEach((id) => byId(id).addEventListener("input", costs));
 accuracies();
-guess((guessed) => {
-  const close = DATA.trained.filter((one) => one.isClose).map((one) =>
-    ` On ${examples(one.examples)}, LoRA's mean of ${show(one.accuracy, 1)} % is higher too, but is not shown to be ahead.`);
-  byId("verdict").textContent = `You said ${guessed || "never"}. ${DATA.sentence}${close.join("")}`;
-  byId("queries").focus();
+begin({ q: "queries", n: "size" }, update, (guessed) => {
+  const close = DATA.trained.filter((one) => !one.isAhead && one.accuracy > best.accuracy).map((one) =>
+    ` On ${examples(one.examples)}, the mean of ${show(one.accuracy, 1)} % is higher too, but is not shown to be ahead.`);
+  const said = guessed === null ? "" : `You said ${guessed ? show(guessed) : "never"}. `;
+  byId("verdict").textContent = `${said}${DATA.sentence}${close.join("")}`;
+  if (guessed !== null) byId("queries").focus({ preventScroll: true });
 });
-costs();

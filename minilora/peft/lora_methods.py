@@ -6,6 +6,7 @@ from typing import Any
 from minilora import nn
 from minilora.errors import MiniloraError, unknown
 from minilora.fields import checked, checked_value, choice, flag, number, whole
+from minilora.palette import DARK_GREEN
 from minilora.peft.config import is_list_of_names
 from minilora.peft.lora import LoraConfig
 from minilora.peft.method import Counts, Option, Trainable, register
@@ -143,7 +144,7 @@ _lora(
     large_lr=1.5e-3,
     marker="H",
     linestyle="-.",
-    color="#0B5D44",
+    color=DARK_GREEN,
     options=LORA | FOUR_BIT,
 )
 

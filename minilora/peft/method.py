@@ -12,6 +12,7 @@ from typing import Any
 
 from minilora.errors import MiniloraError, unknown
 from minilora.fields import Kind
+from minilora.palette import FAMILIES
 from minilora.peft.config import PeftConfig
 
 METHODS: dict[str, "Method"] = {}  # in the order of all tables; filled by the imports of __init__.py
@@ -19,16 +20,6 @@ CONFIGS: dict[str, type[PeftConfig]] = {}  # peft_type -> configuration
 
 SIZES = (2_828_736, 134_515_008)  # parameters of base and SmolLM2-135M, on which the learning rates were measured
 LARGE_SHARE = 0.1  # learning rate at SIZES[1] as a share of the one at SIZES[0], if it was not measured
-
-# One colour per family of methods, in all figures, from a palette for colour-blind readers (Okabe and Ito 2008).
-FAMILIES = {
-    "own weights": "#0072B2",
-    "own vectors": "#E69F00",
-    "virtual tokens": "#56B4E9",
-    "adapters": "#000000",
-    "low rank": "#009E73",
-}
-
 
 # Options
 
@@ -134,7 +125,7 @@ class Method:
     name: str
     label: str  # in tables and figures
     description: str  # what it trains
-    family: str  # one of FAMILIES
+    family: str  # one of palette.FAMILIES
     marker: str  # in figures; together with `linestyle` it distinguishes methods in black and white
     linestyle: str | tuple
     lr: float  # learning rate for a model with SIZES[0] parameters; searches start here

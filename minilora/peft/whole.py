@@ -4,6 +4,7 @@ from typing import Any
 
 from minilora.models.llama import LlamaForSequenceClassification
 from minilora.nn import Linear
+from minilora.palette import PINK
 from minilora.peft.method import Counts, Trainable, register
 
 
@@ -36,7 +37,7 @@ register(
     label="feature extraction",
     description="the head alone, on a frozen body",
     family="own weights",
-    color="#CC79A7",
+    color=PINK,
     marker="D",
     linestyle="-.",
     lr=9e-3,

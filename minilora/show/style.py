@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from minilora.formats.atomic import write_atomic
+from minilora.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, YELLOW
 from minilora.peft import METHODS
 from minilora.show.grids import Spread
 
@@ -23,20 +24,19 @@ if TYPE_CHECKING:
 # One colour, marker and line style per method, the same in every figure. Methods of a family share a colour; markers
 # and lines distinguish them, also in black and white. Baselines have a style of their own.
 LOOKS: dict[str, dict[str, Any]] = {
-    "base": {"color": "#555555", "marker": "", "linestyle": (0, (6, 2))},
-    "few-shot": {"color": "#555555", "marker": "X", "linestyle": ":"},
-    "scratch": {"color": "#D55E00", "marker": "s", "linestyle": (0, (1, 1.2))},
+    "base": {"color": GREY, "marker": "", "linestyle": (0, (6, 2))},
+    "few-shot": {"color": GREY, "marker": "X", "linestyle": ":"},
+    "scratch": {"color": ORANGE, "marker": "s", "linestyle": (0, (1, 1.2))},
 }
 LOOKS |= {name: method.look for name, method in METHODS.items()}
-GREY = LOOKS["base"]["color"]
 # Colours ordered so that neighbours also differ in black and white, each with its own line and marker.
 SERIES: tuple[dict[str, Any], ...] = (
-    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    {"color": "#009E73", "linestyle": "-.", "marker": "^"},
-    {"color": "#000000", "linestyle": ":", "marker": "D"},
-    {"color": "#CC79A7", "linestyle": (0, (5, 1, 1, 1)), "marker": "v"},
-    {"color": "#E69F00", "linestyle": (0, (2, 1)), "marker": "P"},
+    {"color": BLUE, "linestyle": "-", "marker": "o"},
+    {"color": ORANGE, "linestyle": "--", "marker": "s"},
+    {"color": GREEN, "linestyle": "-.", "marker": "^"},
+    {"color": BLACK, "linestyle": ":", "marker": "D"},
+    {"color": PINK, "linestyle": (0, (5, 1, 1, 1)), "marker": "v"},
+    {"color": YELLOW, "linestyle": (0, (2, 1)), "marker": "P"},
 )
 WIDTH, HEIGHT, TALL = 6.4, 4.6, 5.8  # inches; small, so that text stays readable on a phone
 STYLE: dict[str, Any] = {
@@ -56,6 +56,19 @@ STYLE: dict[str, Any] = {
     "errorbar.capsize": 3,
 }
 BITS = "bits/character (less is better)"
+
+
+def looks_of(runs: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a style for each run: its method's, if its name begins with one, hollow and dotted from the second on.
+
+    Runs that name no method get the styles of SERIES.
+    """
+    names = {METHODS[name].label.lower(): name for name in METHODS}
+    methods = [names.get(run.split(",")[0].removesuffix(" fine-tuning").lower(), "") for run in runs]
+    if not all(methods):
+        return [*SERIES[: len(runs)]]
+    variant = {"linestyle": ":", "markerfacecolor": "white"}
+    return [LOOKS[one] | (variant if one in methods[:i] else {}) for i, one in enumerate(methods)]
 
 
 def styled(draw: Callable) -> Callable:

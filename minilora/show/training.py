@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from minilora.palette import BLUE, ORANGE
 from minilora.show import style
 from minilora.show.style import styled
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 Points = Mapping[int, float]  # {step: number}
 LABELS = {"loss": "loss", "evaluation": "validation", "test": "test", "lr": "learning rate", "norm": "gradient norm"}
 _HEIGHTS = {"loss": 2.0, "evaluation": 2.0, "test": 2.0, "lr": 1.0, "norm": 1.2}  # inches, approximately
-_RAW, _LINE = "#bbbbbb", "#0072B2"
+_RAW, _LINE = "#bbbbbb", BLUE
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
@@ -45,7 +46,7 @@ def run_figure(series: Mapping[str, Points], title: str, unit: str = "") -> Figu
             axes.plot(steps, values, color=_LINE, marker="o", markersize=4)
             marked, word = (int(values.argmin()), "best") if name == "evaluation" else (-1, "last")
             label = f"{word}: {values[marked]:.4g} at step {steps[marked]:,}"
-            axes.plot(steps[marked], values[marked], "*", color="#D55E00", markersize=13, label=label)
+            axes.plot(steps[marked], values[marked], "*", color=ORANGE, markersize=13, label=label)
             if steps[0] == 0:
                 style.base_line(axes, values[0], f"start: {values[0]:.4g}")
             axes.legend(loc="best")

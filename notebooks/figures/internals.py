@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from minilora.palette import ORANGE
 from minilora.show.style import GREY, SERIES, figure_of, single, styled, with_legend
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def weight_histogram(weights: ArrayLike, levels: Sequence[float], title: str) ->
     figure, axes = single(title)
     axes.hist(np.ravel(weights), bins=120, color="#9DB8CC", edgecolor="none", label="weights / absmax")
     for number, level in enumerate(levels):
-        axes.axvline(level, color="#D55E00", linewidth=1.1, label="levels" if not number else None)
+        axes.axvline(level, color=ORANGE, linewidth=1.1, label="levels" if not number else None)
     axes.set(xlabel="weight / absmax of its block", ylabel="how many")
     return with_legend(figure)
 
@@ -125,7 +126,7 @@ def surface(
 
 
 BLOCK = {"self_attn": "attention", "mlp": "MLP"}  # a block's modules, from the bottom up, and what they are called
-TRAINS = {"boxstyle": "round,pad=0.4", "facecolor": "#F6C9A8", "edgecolor": "#D55E00", "linewidth": 2.2}
+TRAINS = {"boxstyle": "round,pad=0.4", "facecolor": "#F6C9A8", "edgecolor": ORANGE, "linewidth": 2.2}
 PLUS = {"boxstyle": "circle,pad=0.15", "facecolor": "white"}
 FROZEN = {"boxstyle": "round,pad=0.4", "facecolor": "#E8F0F7", "edgecolor": "#333333", "linewidth": 0.8}
 

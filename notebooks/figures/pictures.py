@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minilora.palette import MEMORY
 from minilora.show import style
 from minilora.show.grids import NAMES, Spread
 
@@ -192,9 +193,9 @@ def paths(title: str, series: Mapping[str, Curve], x: str, y: str) -> Figure:
     """Draw ways {name: (x values, y values)} through a plane that begin at one point; a large mark ends each."""
     figure, axes = style.single(title)
     origin_lines(axes)
-    for look, (name, (xs, ys)) in zip(style.SERIES, series.items(), strict=False):
+    for look, (name, (xs, ys)) in zip(style.looks_of([*series]), series.items(), strict=False):
         axes.plot(xs, ys, **look, markersize=5, label=name)
-        axes.plot(xs[-1], ys[-1], color=look["color"], marker=look["marker"], markersize=12, markeredgecolor="white")
+        axes.plot(xs[-1], ys[-1], **look | {"linestyle": ""}, markersize=12)
     beginning = next(iter(series.values()))
     axes.plot(
         beginning[0][0], beginning[1][0], color=style.GREY, marker="X", markersize=10, linestyle="", label="the base"
@@ -287,7 +288,7 @@ def stacked_bars(title: str, parts: Mapping[str, Mapping[str, float]], x: str) -
     figure, axes = style.single(title, 1.8 + 0.5 * len(parts))
     kinds = list(dict.fromkeys(kind for values in parts.values() for kind in values))
     looks = {
-        kind: {"color": look["color"], "hatch": hatch, "height": 0.65, "edgecolor": "white"}
+        kind: {"color": MEMORY.get(kind, look["color"]), "hatch": hatch, "height": 0.65, "edgecolor": "white"}
         for kind, look, hatch in zip(kinds, cycle(style.SERIES), cycle(HATCHES), strict=False)
     }
     widths = {kind: [of_name.get(kind, 0) for of_name in parts.values()] for kind in kinds}
