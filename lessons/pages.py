@@ -26,7 +26,6 @@ from minilora.formats.atomic import write_atomic
 ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).with_name("play.js")
 SCRIPT, PAGE = "play.py", "play.html"
-LIVE = "live.py"  # of lesson 08: a page of its own size, live.html
 LARGEST = 200_000  # bytes of a page
 STYLE = """
 :root { color-scheme: light dark; --page: #fdfdfb; --ink: #23272b; --soft: #5d656d; --line: #d9dcdf; --panel: #f3f4f2; }
@@ -84,10 +83,6 @@ def scripts() -> list[Path]:
     return sorted(ROOT.glob(f"lessons/*/{SCRIPT}"))
 
 
-def every_script() -> list[Path]:
-    return [*scripts(), *sorted(ROOT.glob(f"lessons/*/{LIVE}"))]
-
-
 def written(script: Path) -> bytes:
     """Build the page. Raises MiniloraError if it is larger than it may be, or has no data yet."""
     names = runpy.run_path(str(script))
@@ -105,8 +100,8 @@ def written(script: Path) -> bytes:
         *(p.read_text("utf-8") for p in (SHARED, script.with_suffix(".js"))),
     ]
     page = framed(names["TITLE"], names["BODY"], "\n".join(code))
-    if len(page.encode()) > (most := names.get("LARGEST", LARGEST)):
-        raise MiniloraError(f"{escape(script.parent.name)}: the page has {len(page.encode()):,} bytes of {most:,}")
+    if len(page.encode()) > LARGEST:
+        raise MiniloraError(f"{escape(script.parent.name)}: the page has {len(page.encode()):,} bytes of {LARGEST:,}")
     return page.encode()
 
 
@@ -140,9 +135,18 @@ def unpacked(numbers: dict[str, Any]) -> np.ndarray:
     return (codes * numbers["scale"]).reshape(numbers["shape"])
 
 
+def every_script() -> list[Path]:
+    return [*scripts(), *sorted(ROOT.glob("lessons/*/live.py"))]
+
+
+def page_of(script: Path) -> bytes:
+    """Build the page of a play.py, or of a live.py, which does so by itself."""
+    return runpy.run_path(str(script))["page"]() if script.name == "live.py" else written(script)
+
+
 def stale() -> list[Path]:
     """Return the pages that are not what is committed."""
-    pages = {script.with_suffix(".html"): written(script) for script in every_script()}
+    pages = {script.with_suffix(".html"): page_of(script) for script in every_script()}
     return [path for path, page in pages.items() if not path.is_file() or path.read_bytes() != page]
 
 
@@ -161,7 +165,7 @@ def main() -> int:
             if "measure" not in names:
                 parser.error(f"--measure {script.parent.name[:2]}: this page's data are made anew each time")
             write_atomic(script.with_suffix(".json"), f"{as_json(names['measure']())}\n".encode())
-        write_atomic(page := script.with_suffix(".html"), written(script))
+        write_atomic(page := script.with_suffix(".html"), page_of(script))
         print(page.relative_to(ROOT))
     return 0
 

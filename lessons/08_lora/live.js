@@ -375,13 +375,18 @@ function chart(svg, xs, lines, tokens, here) {
     lowest = Math.min(y(end) + 4, lowest - 15);
     const d = "M" + line.map((p, k) => `${x(xs[k])} ${y(p).toFixed(1)}`).join("L");
     const dashes = ["none", "7 3", "2 3"][i];
-    draw(svg, "path", { d, fill: "none", style: "stroke: var(--lora)", "stroke-width": 2.2, "stroke-dasharray": dashes });
+    draw(svg, "path", { d, fill: "none", style: "stroke: var(--green)", "stroke-width": 2.2, "stroke-dasharray": dashes });
     draw(svg, "text", { x: 246, y: lowest }, shown(tokens[i]));
   });
 }
 
+function write(text) { // from elsewhere than the keyboard, so that the end, which counts, has to be shown
+  byId("text").value = text;
+  byId("text").scrollTop = byId("text").scrollHeight;
+}
+
 function append(token) {
-  byId("text").value += textOf(token);
+  write(byId("text").value + textOf(token));
   changed();
 }
 
@@ -400,7 +405,7 @@ function later(name, milliseconds, action) {
 // The state in the address: #t=text&r=8&s=1. A number that is none, or out of range, is the slider's own or its end.
 function fromAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
-  if (given.has("t")) byId("text").value = given.get("t");
+  if (given.has("t")) write(given.get("t"));
   for (const [name, slider] of [["r", "rank"], ["s", "strength"]])
     if (given.get(name) && Number.isFinite(Number(given.get(name)))) byId(slider).value = given.get(name);
 }
@@ -423,7 +428,7 @@ function start() {
   byId("text").addEventListener("input", changed);
   byId("back").addEventListener("click", takeBack);
   byId("example").addEventListener("input", (event) => {
-    byId("text").value = DATA.examples[event.target.value] ?? "";
+    write(DATA.examples[event.target.value] ?? "");
     changed();
   });
   for (const slider of ["rank", "strength"])

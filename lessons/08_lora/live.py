@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from lessons.pages import SHARED, as_json, framed
 from minilora.data.corpora import load as load_corpus
 from minilora.data.corpora import split
+from minilora.errors import MiniloraError
 from minilora.formats.atomic import read_json
 from minilora.formats.safetensors import load_file
 from minilora.measure.lab import Lab
@@ -211,7 +213,7 @@ def table(tokenizer: Any, base: Any, adapted: Any, text: str) -> list[list]:
 # The page
 
 STYLE = """
-:root { --base: #767e87; --lora: #009e73; }
+:root { --base: #767e87; --green: var(--lora, #009e73); }
 main { max-width: 70rem; padding-top: 1.1rem; }
 h1 { font-size: 1.45rem; }
 #stage { display: grid; gap: .4rem 2rem; grid-template-columns: minmax(0, 1fr); }
@@ -220,11 +222,12 @@ h1 { font-size: 1.45rem; }
 #text { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .5rem .6rem; border-radius: .4rem;
   resize: vertical; border: 1px solid var(--soft); background: var(--panel); color: var(--ink); display: block;
   margin-top: .2rem; }
-#stage .row { margin: .5rem 0 0; gap: .3rem 1rem; }
-#stage .row label { flex: 1 1 9rem; white-space: nowrap; }
-#stage .row output { min-width: 2.4rem; font-weight: 600; }
-#stage input[type=range] { accent-color: var(--lora); }
-#stage select { flex: 1 1 9rem; min-width: 0; padding: .2rem .4rem; }
+#stage .controls { display: flex; flex-wrap: wrap; align-items: center; margin: .5rem 0 0; gap: .3rem 1rem; }
+#stage label:has(output) { display: flex; gap: .6rem; align-items: center; flex: 1 1 9rem; white-space: nowrap; }
+#stage label output { min-width: 2.4rem; font-weight: 600; }
+#stage input[type=range] { flex: 1 1 8rem; min-width: 0; accent-color: var(--green); }
+#stage button { padding: .2rem .7rem; }
+#stage select { flex: 1 1 9rem; min-width: 0; padding: .2rem .3rem; font-size: .92rem; }
 #hint { margin: .4rem 0 0; }
 @media (min-width: 60rem) {
   #next tbody :is(th, td) { padding: .32rem .35rem; } #next tbody .bars { padding: .32rem 0; }
@@ -248,15 +251,17 @@ h1 { font-size: 1.45rem; }
 .scale span { position: absolute; left: 0; bottom: .2rem; }
 .scale span + span { left: 50%; transform: translateX(-50%); }
 .scale span + span + span { left: auto; right: 0; transform: none; }
-.base:is(i, b) { background: var(--base); } .lora:is(i, b) { background: var(--lora); }
-.key { display: inline-block; width: .8rem; height: .6rem; margin: 0 .2rem 0 .1rem; }
+.base:is(i, b) { background: var(--base); } .lora:is(i, b) { background: var(--green); }
+.key { display: inline-block; width: .5rem; height: .7rem; margin-right: .25rem; }
+#next thead th { white-space: nowrap; padding-left: 0; }
 #tokens { font: .95rem/1.9 ui-monospace, monospace; margin: .6rem 0; overflow-wrap: anywhere; }
 #tokens span { padding: .1rem .2rem; margin-right: 2px; border-radius: .2rem; border-bottom: 2px solid transparent; }
-.cheaper { background: color-mix(in srgb, var(--lora) calc(var(--full) * .5), transparent); }
+.cheaper { background: color-mix(in srgb, var(--green) calc(var(--full) * .5), transparent); }
 .dearer { background: color-mix(in srgb, #d55e00 calc(var(--full) * .5), transparent); }
 #tokens .dearer { border-bottom: 2px dotted #d55e00; }
-h2 { margin-top: 1.6rem; }
-.beside svg.picture { max-width: 28rem; }
+h2 { font-size: 1.25rem; margin: 1.6rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--line); }
+.charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); }
+.charts figure { margin: 0; } .charts svg.picture { max-width: 28rem; background: var(--panel); border-radius: .4rem; }
 @media (max-width: 30rem) {
   body { font-size: .95rem; line-height: 1.5; } h1 { font-size: 1.2rem; } main { padding: .6rem .9rem 3rem; }
   .lead { font-size: .88rem; margin-bottom: .4rem; } #said { font-size: .9rem; min-height: 4.6em; }
@@ -264,15 +269,14 @@ h2 { margin-top: 1.6rem; }
   #next th:first-child { width: 5.4rem; }
 }
 @media (prefers-reduced-motion: no-preference) { #next i { transition: width .15s; } }
-@media (scripting: none) { .live, #stage .row { display: none; } }
+@media (scripting: none) { .live, #stage .controls { display: none; } }
 @media print { #next i, #next b, #tokens span { print-color-adjust: exact; } #stage { display: block; }
-  .row > label:has(output) { display: flex !important; } .row label input { display: none; } }
+  #stage select, #stage button, #hint, label input { display: none; } }
 """
 
 
-def data() -> dict:
+def data(record: dict) -> dict:
     """Return what live.js needs beside the weights."""
-    record = json.loads(RECORD.read_text("utf-8"))
     config = read_json(load.base_folder() / "config.json")
     rules = read_json(load.base_folder() / "tokenizer.json")["model"]
     of_bytes = len(rules["vocab"]) - len(rules["merges"])
@@ -334,11 +338,11 @@ documentation. Type, and see what each expects next. Nothing is sent anywhere.</
   <textarea id="text" rows="2" spellcheck="false" autocomplete="off" autocapitalize="off"
     >{html.escape(examples[0]["text"])}</textarea>
   <p class="soft" id="note">&nbsp;</p>
-  <div class="row"><select id="example" aria-label="Examples">
-    <option value="0">NumPy, the largest change</option><option value="1">NumPy, a median change</option>
-    <option value="2">Python, a median change</option><option value="-1">your own</option></select>
+  <div class="controls"><select id="example" aria-label="Examples">
+    <option value="0">NumPy, most changed</option><option value="1">NumPy, the median</option>
+    <option value="2">Python, the median</option><option value="-1">your own</option></select>
     <button type="button" id="back">take a token back</button></div>
-  <div class="row">
+  <div class="controls">
     <label for="rank">rank r <input type="range" id="rank" min="0" max="8" value="8">
       <output id="rank-says" for="rank">8</output></label>
     <label for="strength">strength λ <input type="range" id="strength" min="0" max="1.5" step="0.05" value="1">
@@ -354,7 +358,8 @@ documentation. Type, and see what each expects next. Nothing is sent anywhere.</
     <th scope="col" class="base"><b class="key base"></b>base</th>
     <th scope="col" class="lora"><b class="key lora"></b>LoRA</th><th scope="col" class="gain">points</th></tr></thead>
   <tbody>{lines}</tbody></table>
-  <p class="soft" id="hint">Choose a token to append it. ␣ is a space, ↵ a new line.</p>
+  <p class="soft" id="hint">A token is a word or a piece of one: choose one to write on. ␣ is a space, ↵ a
+    new line.</p>
 </div>
 </div>
 <h2>What you are looking at</h2>
@@ -373,7 +378,7 @@ maps together.</p>
 <p id="tokens"></p>
 <p id="cost" class="answer"></p>
 <h2>As r and λ move</h2>
-<div class="beside">
+<div class="charts">
 <figure><svg class="picture" id="by-rank" viewBox="0 0 330 172" role="img"
   aria-label="Probability of three next tokens over the rank"></svg><figcaption>over the rank r, at your λ</figcaption>
 </figure>
@@ -401,4 +406,14 @@ third the median of {record["lines"][1]} such sentences of Python's, {examples[2
 """
 
 
-BODY = body(json.loads(RECORD.read_text("utf-8"))) if RECORD.is_file() else ""
+def page() -> bytes:
+    """Build live.html. Raises MiniloraError if it is too large, or if nothing is measured yet."""
+    if not RECORD.is_file():
+        raise MiniloraError("08_lora has no live.json: --measure 08 makes it")
+    record = json.loads(RECORD.read_text("utf-8"))
+    scripts = (SHARED, Path(__file__).with_suffix(".js"))
+    code = [f"const DATA = {as_json(data(record))};", *(path.read_text("utf-8") for path in scripts)]
+    content = framed(TITLE, body(record), "\n".join(code)).encode()
+    if len(content) > LARGEST:
+        raise MiniloraError(f"08_lora: the page has {len(content):,} bytes of {LARGEST:,}")
+    return content
