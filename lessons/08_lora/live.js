@@ -262,6 +262,7 @@ function chosen(before, after, third) {
 // After a change of the text: its tokens, and all that does not depend on the sliders.
 function read() {
   const text = byId("text").value, all = encode(text), room = DATA.config.context - 1;
+  byId("example").value = String(DATA.examples.indexOf(text));
   ids = [END, ...all.slice(-room)]; // a text begins as a document did in training
   const count = `${show([...text].length)} characters, ${show(all.length)} tokens`;
   byId("note").textContent = all.length > room
@@ -416,7 +417,6 @@ function toAddress() {
 }
 
 function changed() { // the text
-  byId("example").value = String(DATA.examples.indexOf(byId("text").value));
   later("read", ids.length > 40 ? 250 : 30, read);
   later("address", 400, toAddress);
 }
@@ -424,7 +424,6 @@ function changed() { // the text
 function start() {
   model = modelFrom(bytesOf(byId("weights").textContent));
   fromAddress();
-  byId("example").value = String(DATA.examples.indexOf(byId("text").value));
   byId("text").addEventListener("input", changed);
   byId("back").addEventListener("click", takeBack);
   byId("example").addEventListener("input", (event) => {

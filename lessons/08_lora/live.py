@@ -328,8 +328,9 @@ def body(record: dict) -> str:
     weights = as_text(base_bytes() + base64.b64decode(record["adapter"]))
     return f"""
 <style>{STYLE}</style>
-<p class="lead">This page holds a language model of 2.8 million weights and a LoRA adapter that taught it NumPy's
-documentation. Type, and see what each expects next. Nothing is sent anywhere.</p>
+<p class="lead">This page holds a language model of 2.8 million weights and a LoRA adapter
+(<a href="README.md">lesson 08</a>) that taught it NumPy's documentation. Type, and see what each expects next. Nothing
+is sent anywhere.</p>
 <noscript><p><strong>Scripts are off here, so nothing can be typed. The table is from the record:</strong> after
 “{html.escape(examples[0]["text"])}”, at r = 8 and λ = 1.</p></noscript>
 <div id="stage">
@@ -356,7 +357,7 @@ documentation. Type, and see what each expects next. Nothing is sent anywhere.</
   <table id="next"><thead><tr><th scope="col">next token</th>
     <td class="bars scale"><span>0</span><span>50</span><span>100 %</span></td>
     <th scope="col" class="base"><b class="key base"></b>base</th>
-    <th scope="col" class="lora"><b class="key lora"></b>LoRA</th><th scope="col" class="gain">points</th></tr></thead>
+    <th scope="col" class="lora"><b class="key lora"></b>LoRA</th><th scope="col" class="gain">change</th></tr></thead>
   <tbody>{lines}</tbody></table>
   <p class="soft" id="hint">A token is a word or a piece of one: choose one to write on. ␣ is a space, ↵ a
     new line.</p>
