@@ -398,7 +398,8 @@ with their weights as trained, they need {bits["floats"][0]:.3f} and {bits["floa
 {bits["rank"][0]:.3f} and {bits["rank"][8]:.3f}. The forward pass is plain JavaScript, in the source of this page, and a
 test compares its logits with minilora's. The page reads the last {CONTEXT - 1} tokens.</p>
 <p>The examples are chosen by a rule. Of NumPy's held-out docstrings, {record["lines"][0]} begin with a line that is a
-sentence. Each is cut before the word where base and LoRA differ most (KL divergence). In the first example they
+sentence. Each is cut before the word, after at least {LONG_ENOUGH} tokens, where base and LoRA differ most
+(KL divergence). In the first example they
 differ most of all, {examples[0]["bits"]:.1f} bits; the second is the median, {examples[1]["bits"]:.1f} bits, and the
 third the median of {record["lines"][1]} such sentences of Python's, {examples[2]["bits"]:.1f} bits.</p></details>
 <p><a href="README.md">The reading</a> explains LoRA, <a href="play.html">its other page</a> takes an update apart, and
