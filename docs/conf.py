@@ -113,16 +113,20 @@ def _row(lesson: Lesson | None) -> str:
     if lesson is None:
         return "| | lesson | minutes | | | | |\n|---|---|---:|---|---|---|---|"
     folder, notebook = f"../lessons/{lesson.name}", f"../notebooks/{lesson.name}.ipynb"
-    play = f"[page]({folder}/play.html)" if (lesson.folder / "play.html").is_file() else ""
+    pages = [("play.html", "page"), ("live.html", "live")]
+    play = " · ".join(f"[{word}]({folder}/{page})" for page, word in pages if (lesson.folder / page).is_file())
     minutes, level, _ = (lesson.folder / "README.md").read_text("utf-8").partition("\n")[0].strip("*").split(" · ")
     links = f"[notebook]({notebook}) | [exercise]({folder}/exercise.py) | {play}"
     return f"| {lesson.number:02} | [{lesson.title}]({folder}/README.md) | {minutes.split()[0]} | {level} | {links} |"
 
 
+PLAY_PAGES = ("play.html", "live.html")
+
+
 def open_play_pages(app, name: str, template: str, context: dict, doctree) -> None:
-    """Make links to a lesson's play.html open the page; Sphinx would make them downloads."""
+    """Make links to a lesson's page open it; Sphinx would make them downloads."""
     for file, (_, copy) in app.env.dlfiles.items():
-        if Path(file).name == "play.html":
+        if Path(file).name in PLAY_PAGES:
             here = context["pathto"](str(file), resource=True)
             pattern = rf'<a class="reference download internal" download="" href="[^"]*{re.escape(str(copy))}">'
             context["body"] = re.sub(pattern, f'<a class="reference internal" href="{here}">', context.get("body", ""))
@@ -136,11 +140,11 @@ def keep_options_whole(app, name: str, template: str, context: dict, doctree) ->
 
 
 def copy_play_pages(app, error) -> None:
-    """Copy each play.html beside its reading in the site, with links to the site's files."""
+    """Copy each lesson's page beside its reading in the site, with links to the site's files."""
     if error is not None:
         return
     downloads = {Path(file): f"_downloads/{copy}" for file, (_, copy) in app.env.dlfiles.items()}
-    for page in (path.relative_to(ROOT) for path in ROOT.glob("lessons/*/play.html")):
+    for page in (path.relative_to(ROOT) for path in ROOT.glob("lessons/*/*.html") if path.name in PLAY_PAGES):
         text = (ROOT / page).read_text("utf-8").replace('href="README.md"', 'href="README.html"')
         text = text.replace('href="exercise.py"', f'href="../../{downloads[page.with_name("exercise.py")]}"')
         (Path(app.outdir) / page).write_text(text, "utf-8")

@@ -261,9 +261,18 @@ def photograph(script: Path) -> None:
             image.convert("RGB").quantize(128).save(script.with_name(PICTURE), optimize=True)
 
 
+def every_script() -> list[Path]:
+    return [*scripts(), *sorted(ROOT.glob("lessons/*/live.py"))]
+
+
+def page_of(script: Path) -> bytes:
+    """Build the page of a play.py, or of a live.py, which does so by itself."""
+    return runpy.run_path(str(script))["page"]() if script.name == "live.py" else written(script)
+
+
 def stale() -> list[Path]:
     """Return the pages that are not what is committed."""
-    pages = {script.with_name(PAGE): written(script) for script in scripts()}
+    pages = {script.with_suffix(".html"): page_of(script) for script in every_script()}
     return [path for path, page in pages.items() if not path.is_file() or path.read_bytes() != page]
 
 
@@ -277,15 +286,15 @@ def main() -> int:
         for path in (wrong := stale()):
             print(f"{path.relative_to(ROOT)} is out of date: run python -m lessons.pages")
         return 1 if wrong else 0
-    for script in scripts():
+    for script in every_script():
         if script.parent.name[:2] in arguments.measure:
             names = runpy.run_path(str(script))
             if "measure" not in names:
                 parser.error(f"--measure {script.parent.name[:2]}: this page's data are made anew each time")
             write_atomic(script.with_suffix(".json"), f"{as_json(names['measure']())}\n".encode())
-        write_atomic(script.with_name(PAGE), written(script))
-        print(script.with_name(PAGE).relative_to(ROOT))
-        if arguments.pictures:
+        write_atomic(page := script.with_suffix(".html"), page_of(script))
+        print(page.relative_to(ROOT))
+        if arguments.pictures and script.name == SCRIPT:
             photograph(script)
     return 0
 

@@ -21,7 +21,7 @@ SETTINGS = {"steps": 40, "warmup": 3, "lr_floor": 0.3, "eval_every": 5}
 
 
 def ends(data: dict, name: str) -> tuple[float, float, float, float]:
-    """What a way has learned and forgotten at half strength, and at full strength."""
+    """Return what a way has learned and forgotten at half strength, and at full strength."""
     (way,) = (way for way in data["ways"] if way["name"] == name)
     return (*way["strengths"][data["strengths"].index(0.5)], *way["strengths"][-1])
 

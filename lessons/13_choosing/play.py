@@ -17,7 +17,7 @@ TASK = "reviews"
 
 
 def data(curve: CurveResult | None = None) -> dict:
-    """What the record has of prompts, of training and of their costs, and what it says to do.
+    """Return the record's numbers for prompts, training and their costs, and its advice.
 
     Raises MiniloraError if a number in the record cannot be: an accuracy outside of 0 to 100 %, a time that is not
     positive.
@@ -25,7 +25,7 @@ def data(curve: CurveResult | None = None) -> dict:
     curve = curve or measured_curves()[TASK]
     (_, method, _) = curve.best("trained").key
     prompt, settings = curve.best("prompt"), curve.settings
-    found = {
+    facts = {
         "model": CATALOG[settings["model"]].description.split(",")[0],
         "task": CURVES[TASK],
         "labels": settings["labels"],
@@ -40,13 +40,13 @@ def data(curve: CurveResult | None = None) -> dict:
         "ms": round(curve.cost(method)["milliseconds"], 1),
         "sentence": curve.sentence(),
     }
-    for one in found["trained"]:
+    for one in facts["trained"]:
         n = one["examples"]
         one["isAhead"] = curve.is_ahead(curve.way("trained", method, n), prompt)
         one["seconds"] = round(curve.spread("seconds", "trained", method, n).mean, 1)
         one["paysFrom"] = curve.crossover(method, n)
-    _check(found)
-    return found
+    _check(facts)
+    return facts
 
 
 def _prompt(curve: CurveResult, k: int) -> dict:
@@ -61,15 +61,15 @@ def _point(curve: CurveResult, *key) -> dict:
     return {"examples": key[-1], "accuracy": round(mean, 2), "low": round(low, 2), "high": round(high, 2)}
 
 
-def _check(found: dict) -> None:
+def _check(facts: dict) -> None:
     for kind in ("prompts", "words", "trained"):
-        for one in found[kind]:
+        for one in facts[kind]:
             for name, most in (("accuracy", 100), ("low", 100), ("high", 100), ("ms", None), ("seconds", None)):
                 value = one.get(name, 1)
                 if not (0 <= value <= most if most else 0 < value < float("inf")):
                     raise MiniloraError(f"{TASK}: {name} of {kind}, {one['examples']} examples, cannot be {value}")
-    if not 0 < found["ms"] < float("inf"):
-        raise MiniloraError(f"{TASK}: a trained model's query cannot take {found['ms']} ms")
+    if not 0 < facts["ms"] < float("inf"):
+        raise MiniloraError(f"{TASK}: a trained model's query cannot take {facts['ms']} ms")
 
 
 def summary(data: dict) -> str:

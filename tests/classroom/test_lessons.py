@@ -83,7 +83,8 @@ def test_whatever_a_function_returns_is_judged(lesson, odd, sandbox, tmp_path):
 @every_lesson
 def test_a_lesson_is_whole(lesson):
     files = {path.name for path in lesson.folder.iterdir() if path.suffix in (".py", ".md")}
-    optional = {"driver.py", "pictures.py", "play.py", *lesson.readings, *(path.name for path in lesson.beside)}
+    optional = {"driver.py", "pictures.py", "play.py", "live.py"}
+    optional |= {*lesson.readings, *(path.name for path in lesson.beside)}
     assert files - optional | {"README.md"} == FILES
     source, numbers = lesson.source, [task.number for task in lesson.tasks]
     assert numbers == sorted(source.titles) == list(range(1, max(numbers) + 1))

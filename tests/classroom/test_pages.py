@@ -157,8 +157,8 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     assert number_in(verdict, "GB,", "times") == round(full / 100, 1)
     assert number_in(verdict[verdict.index("QLoRA") :], "GB,", "GB with") == pytest.approx(qlora, abs=0.06)
     assert qlora < 48, "it fits into the card"
-    without, kept = without_scripts("12"), gigabytes("llama-65b", "qlora", 1, 512)
-    assert f"needs {full:.0f} GB" in without and f"QLoRA {kept:.1f} GB, which is more than the 48 GB" in without
+    without, of_qlora = without_scripts("12"), gigabytes("llama-65b", "qlora", 1, 512)
+    assert f"needs {full:.0f} GB" in without and f"QLoRA {of_qlora:.1f} GB, which is more than the 48 GB" in without
     line = page.value(
         "Number(document.querySelectorAll('#bars path.axis')[1].getAttribute('d').match(/M([\\d.]+)/)[1])"
     )
@@ -199,9 +199,9 @@ def altered(**more) -> CurveResult:
 
     trained, prompts: {examples: accuracy}, in place of the record's; share: of all accuracies and times.
     """
-    found = measured_curves()["reviews"]
-    rows = {key: dict(row) for key, row in found.records.rows.items()}
-    seeds, shots, sizes = (found.settings[name] for name in ("seeds", "shots", "sizes"))
+    measured = measured_curves()["reviews"]
+    rows = {key: dict(row) for key, row in measured.records.rows.items()}
+    seeds, shots, sizes = (measured.settings[name] for name in ("seeds", "shots", "sizes"))
     for kind, wanted, start in (
         ("prompt", more.get("prompts"), ("prompt",)),
         ("trained", more.get("trained"), ("trained", "lora")),
@@ -220,8 +220,8 @@ def altered(**more) -> CurveResult:
             row |= {name: 3 * row[name] for name in row.keys() & {"seconds"}}
             row.pop("accuracy_wrong", None)
             row.pop("calibrated_wrong", None)
-    settings = found.settings | {"shots": more.get("prompts", shots), "sizes": more.get("trained", sizes)}
-    return CurveResult(Records(found.records.path, found.records.header | {"settings": settings}, rows))
+    settings = measured.settings | {"shots": more.get("prompts", shots), "sizes": more.get("trained", sizes)}
+    return CurveResult(Records(measured.records.path, measured.records.header | {"settings": settings}, rows))
 
 
 EVERY_LEVEL = {0: 0.5, 2: 0.6, 4: 0.7, 8: 0.78, 16: 0.8, 32: 0.81, 64: 0.82}
@@ -286,15 +286,15 @@ def test_the_address_keeps_what_one_sees(page, script):
     name = page.value("Object.keys(controls).find((name) => byId(controls[name]).type === 'range') ?? 'card'")
     page.value(f"byId(controls['{name}']).focus()")
     page.press("ArrowRight", "ArrowLeft", "ArrowLeft")
-    address, said = page.value("location.hash"), page.value("byId('said').textContent")
+    address, sentence = page.value("location.hash"), page.value("byId('said').textContent")
     assert sorted(re.findall(r"(\w+)=", address)) == sorted(controls)
     page.value("history.replaceState(null, '', location.pathname)")
     opened(page, number, "1")
     page.value(f"location.hash = '{address}'; new Promise((done) => setTimeout(done, 100))")
-    assert page.value("byId('said').textContent") == said and page.value("byId('guess').hidden")
+    assert page.value("byId('said').textContent") == sentence and page.value("byId('guess').hidden")
     nonsense = "&".join(f"{name}=NaN%00" for name in controls)
     page.value(f"location.hash = '{nonsense}'; new Promise((done) => setTimeout(done, 100))")
-    assert page.value("byId('said').textContent") == said, "what there is not changes nothing"
+    assert page.value("byId('said').textContent") == sentence, "what there is not changes nothing"
     assert not [line for line in page.log if "rror" in line]
 
 

@@ -46,7 +46,7 @@ def test_readings_and_what_a_check_needs_are_there(site):
     for lesson in all_lessons():
         for name in (*lesson.readings, "exercise.py", "solution.py", "checks.py"):
             assert f"lessons/{lesson.name}/{name}" in paths
-    assert not any(path.endswith(("teaching.md", "pictures.py", "play.py")) for path in paths)
+    assert not any(path.endswith(("teaching.md", "pictures.py", "play.py", "live.py")) for path in paths)
 
 
 def test_the_wheel_is_pure_whole_and_leaves_out_what_pyodide_lacks(site, wheel):

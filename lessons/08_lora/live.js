@@ -1,0 +1,446 @@
+// A language model in plain JavaScript, in four parts: the weights, the tokenizer, the forward pass, and the page.
+// minilora/models/llama.py computes the same with NumPy, and tests/classroom/test_live_page.py compares the two.
+
+// 1. The weights. They stand in the page as text, 5 characters for 4 bytes; live.py wrote them in the order of reading.
+
+function bytesOf(text) {
+  const digit = new Uint8Array(128);
+  for (let i = 0; i < 85; i++) digit[DATA.digits.charCodeAt(i)] = i;
+  const characters = text.replace(/\n/g, "");
+  const words = new Uint32Array(characters.length / 5);
+  for (let i = 0, at = 0; i < words.length; i++) {
+    let word = 0;
+    for (let k = 0; k < 5; k++) word = 85 * word + digit[characters.charCodeAt(at++)];
+    words[i] = word;
+  }
+  return words.buffer;
+}
+
+function modelFrom(buffer) {
+  let at = 0;
+  const floats = (n) => new Float32Array(buffer.slice(at, (at += 4 * n)));
+  // A matrix has one scale per row, and a code from -127 to 127 per weight: weight = scale · code.
+  const matrix = (rows, columns) => {
+    const scales = floats(rows), codes = new Int8Array(buffer, at, rows * columns);
+    const values = new Float32Array(codes.length);
+    for (let i = 0, row = 0; row < rows; row++)
+      for (let k = 0; k < columns; k++, i++) values[i] = scales[row] * codes[i];
+    at += codes.length;
+    if (at % 4) throw new Error("floats begin at a multiple of 4 bytes");
+    return { rows, columns, values };
+  };
+  const { vocabulary, width, inner, layers, heads, groups, size, rank } = DATA.config;
+  const shapes = { // of the seven linear maps in a layer: [out, in]
+    q: [heads * size, width], k: [groups * size, width], v: [groups * size, width], o: [width, heads * size],
+    gate: [inner, width], up: [inner, width], down: [width, inner],
+  };
+  const model = { embedding: matrix(vocabulary, width), layers: [] };
+  for (let i = 0; i < layers; i++) {
+    const layer = { attentionNorm: floats(width), mlpNorm: floats(width) };
+    for (const [name, [out, into]] of Object.entries(shapes)) layer[name] = { weight: matrix(out, into) };
+    model.layers.push(layer);
+  }
+  model.norm = floats(width);
+  for (const layer of model.layers) // the adapter: an A and a B beside each of these maps
+    for (const [name, [out, into]] of Object.entries(shapes))
+      Object.assign(layer[name], { A: matrix(rank, into), B: matrix(rank, out) }); // B is transposed
+  return model;
+}
+
+// 2. The tokenizer: byte-level byte-pair encoding, with GPT-2's rule for what a word is.
+
+const END = 0; // <|endoftext|>, which stands before and after each document
+const WORDS = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+
+// Token 1 … 256 are the bytes, those with a visible character first. Token 257 + i is the i-th merge of two tokens.
+const isVisible = (byte) => (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
+const allBytes = Array.from({ length: 256 }, (_, byte) => byte);
+const bytesOfToken = [[], ...[...allBytes.filter(isVisible), ...allBytes.filter((byte) => !isVisible(byte))].map((b) => [b])];
+const tokenOfByte = new Map(bytesOfToken.slice(1).map(([byte], i) => [byte, i + 1]));
+const merges = new Map(); // the pair as one number → the token that it becomes; an earlier merge has a lower number
+DATA.merges.forEach(([left, right], i) => {
+  merges.set(left * 65536 + right, 257 + i);
+  bytesOfToken.push([...bytesOfToken[left], ...bytesOfToken[right]]);
+});
+
+function encode(text) {
+  const ids = [];
+  for (const [word] of text.matchAll(WORDS)) {
+    const tokens = Array.from(new TextEncoder().encode(word), (byte) => tokenOfByte.get(byte));
+    while (true) { // apply the earliest merge that is possible, wherever it stands first
+      let best = Infinity, place = -1;
+      for (let i = 0; i + 1 < tokens.length; i++) {
+        const merged = merges.get(tokens[i] * 65536 + tokens[i + 1]);
+        if (merged < best) [best, place] = [merged, i];
+      }
+      if (place < 0) break;
+      tokens.splice(place, 2, best);
+    }
+    for (const token of tokens) ids.push(token);
+  }
+  return ids;
+}
+
+// The text of a token, or null if its bytes are only a part of a character.
+function textOf(token) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(new Uint8Array(bytesOfToken[token]));
+  } catch {
+    return null;
+  }
+}
+
+// 3. The forward pass. T tokens are T rows of `width` numbers, the residual stream; each layer adds to it.
+// All arrays have three rows more than are in use, since `linear` takes rows four at a time.
+
+const rowsOf = (n, columns) => new Float32Array((n + 3) * columns);
+
+// y = x Wᵀ: each output is the dot product of a row of x with a row of W.
+function linear(x, n, { rows, columns, values }) {
+  const y = rowsOf(n, rows);
+  for (let t = 0; t < n; t += 4) { // four rows of x at once, so that each weight is loaded once for four products
+    const a = t * columns, b = a + columns, c = b + columns, d = c + columns;
+    for (let row = 0; row < rows; row++) {
+      const start = row * columns;
+      let one = 0, two = 0, three = 0, four = 0;
+      for (let i = 0; i < columns; i++) {
+        const weight = values[start + i];
+        one += x[a + i] * weight;
+        two += x[b + i] * weight;
+        three += x[c + i] * weight;
+        four += x[d + i] * weight;
+      }
+      const at = t * rows + row;
+      y[at] = one;
+      y[at + rows] = two;
+      y[at + 2 * rows] = three;
+      y[at + 3 * rows] = four;
+    }
+  }
+  return y;
+}
+
+// LoRA: y = x Wᵀ + λ · (α/r) · (x Aᵀ) Bᵀ. W is read and never written. The first r rows of A and columns of B are in use;
+// α/r is that of training, 16/8 = 2.
+function adapted(x, n, { weight, A, B }, r, strength) {
+  const y = linear(x, n, weight);
+  const scale = (strength * DATA.config.alpha) / DATA.config.rank;
+  if (r === 0 || scale === 0) return y; // the base, exactly
+  for (let t = 0; t < n; t++)
+    for (let k = 0; k < r; k++) {
+      let found = 0; // how much of direction k is in the input …
+      for (let i = 0; i < A.columns; i++) found += x[t * A.columns + i] * A.values[k * A.columns + i];
+      for (let j = 0; j < B.columns; j++) // … is how much of direction k is added to the output
+        y[t * B.columns + j] += scale * found * B.values[k * B.columns + j];
+    }
+  return y;
+}
+
+// RMSNorm: each row is divided by the root of its mean square, then multiplied by a learned weight.
+function normalized(x, n, weight) {
+  const width = weight.length, y = rowsOf(n, width);
+  for (let t = 0; t < n; t++) {
+    let squares = 0;
+    for (let i = 0; i < width; i++) squares += x[t * width + i] ** 2;
+    const inverse = 1 / Math.sqrt(squares / width + DATA.config.eps);
+    for (let i = 0; i < width; i++) y[t * width + i] = x[t * width + i] * inverse * weight[i];
+  }
+  return y;
+}
+
+// Rotary positions: number i and number i + D/2 of a head are a point in the plane, turned by position · θ^(-2i/D). The
+// product of a query and a key then depends on how far apart they stand.
+function rotate(x, n, heads, size) {
+  const half = size / 2;
+  for (let i = 0; i < half; i++) {
+    const frequency = Math.fround(DATA.config.theta ** ((-2 * i) / size));
+    for (let t = 0; t < n; t++) {
+      const cos = Math.cos(t * frequency), sin = Math.sin(t * frequency);
+      for (let head = 0; head < heads; head++) {
+        const at = (t * heads + head) * size + i, a = x[at], b = x[at + half];
+        x[at] = a * cos - b * sin;
+        x[at + half] = b * cos + a * sin;
+      }
+    }
+  }
+}
+
+// Attention: each token takes a mean of the values of the tokens up to it, weighted by how well its query fits their keys.
+function attention(q, k, v, n, { heads, groups, size }) {
+  const y = rowsOf(n, heads * size), weights = new Float64Array(n);
+  for (let head = 0; head < heads; head++) {
+    const group = Math.floor((head * groups) / heads); // two query heads share one key and value head
+    for (let t = 0; t < n; t++) {
+      const query = (t * heads + head) * size;
+      let most = -Infinity, total = 0;
+      for (let s = 0; s <= t; s++) {
+        const key = (s * groups + group) * size;
+        let score = 0;
+        for (let i = 0; i < size; i++) score += q[query + i] * k[key + i];
+        weights[s] = score / Math.sqrt(size);
+        most = Math.max(most, weights[s]);
+      }
+      for (let s = 0; s <= t; s++) total += weights[s] = Math.exp(weights[s] - most); // softmax
+      for (let s = 0; s <= t; s++) {
+        const share = weights[s] / total, value = (s * groups + group) * size;
+        for (let i = 0; i < size; i++) y[query + i] += share * v[value + i];
+      }
+    }
+  }
+  return y;
+}
+
+// Token ids (n) → hidden states (n, width), with the first r pieces of the adapter at a strength.
+function forward(ids, r, strength) {
+  const { width, inner, heads, groups, size } = DATA.config, n = ids.length;
+  const x = rowsOf(n, width);
+  const add = (y) => { for (let i = 0; i < n * width; i++) x[i] += y[i]; };
+  ids.forEach((id, t) => x.set(model.embedding.values.subarray(id * width, (id + 1) * width), t * width));
+  for (const layer of model.layers) {
+    const a = normalized(x, n, layer.attentionNorm);
+    const [q, k, v] = [layer.q, layer.k, layer.v].map((map) => adapted(a, n, map, r, strength));
+    rotate(q, n, heads, size);
+    rotate(k, n, groups, size);
+    add(adapted(attention(q, k, v, n, DATA.config), n, layer.o, r, strength));
+    const b = normalized(x, n, layer.mlpNorm);
+    const gate = adapted(b, n, layer.gate, r, strength), up = adapted(b, n, layer.up, r, strength);
+    for (let i = 0; i < n * inner; i++) gate[i] = (gate[i] / (1 + Math.exp(-gate[i]))) * up[i]; // SwiGLU
+    add(adapted(gate, n, layer.down, r, strength));
+  }
+  return normalized(x, n, model.norm);
+}
+
+// Logits of the token after each of the last `count` of n tokens: the head is the embedding, read the other way.
+function logits(ids, r, strength, count = 1) {
+  const from = (ids.length - count) * DATA.config.width;
+  const hidden = rowsOf(count, DATA.config.width);
+  hidden.set(forward(ids, r, strength).subarray(from, from + count * DATA.config.width));
+  return linear(hidden, count, model.embedding).subarray(0, count * DATA.config.vocabulary);
+}
+
+// Logits → probabilities, for each row of a vocabulary's length.
+function softmax(scores) {
+  const size = DATA.config.vocabulary, out = new Float64Array(scores.length);
+  for (let start = 0; start < scores.length; start += size) {
+    let most = -Infinity, total = 0;
+    for (let i = start; i < start + size; i++) most = Math.max(most, scores[i]);
+    for (let i = start; i < start + size; i++) total += out[i] = Math.exp(scores[i] - most);
+    for (let i = start; i < start + size; i++) out[i] /= total;
+  }
+  return out;
+}
+
+// 4. The page.
+
+let model; // the weights, once they are read
+let ids = [], rows = [], base, full, now; // the tokens; those in the table; probabilities (n, vocabulary) of three models
+const bitsBetween = (p, q) => p.reduce((sum, _, i) => sum + (p[i] > 0 ? p[i] * Math.log2(p[i] / q[i]) : 0), 0); // KL
+const last = (probabilities) => probabilities.subarray(probabilities.length - DATA.config.vocabulary);
+const percent = (p) => `${show(100 * p, 1)} %`;
+const settings = () => [Number(byId("rank").value), Number(byId("strength").value)];
+const run = (r, strength, count = ids.length) => softmax(logits(ids, r, strength, count));
+
+// A token as it is read: ␣ for a space, ↵ for a new line.
+function shown(token) {
+  if (token === END) return "end of text";
+  const text = textOf(token);
+  if (text === null) return `byte ${bytesOfToken[token].map((b) => b.toString(16).toUpperCase()).join(" ")}`;
+  return text.replace(/ {4,}/g, (run) => `␣×${run.length}`).replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥");
+}
+
+// The tokens that one of two models ranks highest, in turns, and the most likely one of a third. Their order does not
+// depend on the third, so that rows stay in place while the sliders move.
+function chosen(before, after, third) {
+  const [first, second] = [before, after].map((p) => Array.from(p.keys()).sort((a, b) => p[b] - p[a]));
+  const tokens = new Set();
+  for (let i = 0; tokens.size < DATA.rows; i++) tokens.add(first[i]).add(second[i]);
+  const most = third.indexOf(Math.max(...third)), kept = [...tokens].slice(0, DATA.rows);
+  if (!kept.includes(most)) kept[DATA.rows - 1] = most;
+  return kept.sort((a, b) => Math.max(before[b], after[b]) - Math.max(before[a], after[a]));
+}
+
+// After a change of the text: its tokens, and all that does not depend on the sliders.
+function read() {
+  const text = byId("text").value, all = encode(text), room = DATA.config.context - 1;
+  byId("example").value = String(DATA.examples.indexOf(text));
+  ids = [END, ...all.slice(-room)]; // a text begins as a document did in training
+  const count = `${show([...text].length)} characters, ${show(all.length)} tokens`;
+  byId("note").textContent = all.length > room
+    ? `${count}: more than the page reads, so it goes by the last ${room}. Base and adapter trained on ${room + 1} at a time.`
+    : all.length ? `${count}.` : "Nothing is typed, so this is how a document begins.";
+  base = run(0, 0);
+  full = run(DATA.config.rank, 1);
+  update();
+}
+
+// After a change of the text, of r or of λ.
+function update() {
+  const [r, strength] = settings();
+  now = r === 0 || strength === 0 ? base : r === DATA.config.rank && strength === 1 ? full : run(r, strength);
+  const before = last(base), after = last(now);
+  rows = chosen(before, last(full), after);
+  byId("rank-says").textContent = r;
+  byId("strength-says").textContent = strength.toFixed(2);
+  const [expected, instead] = [before, after].map((p) => p.indexOf(Math.max(...p)));
+  byId("said").textContent =
+    `The base expects “${shown(expected)}” first (${percent(before[expected])}). With r = ${r} and λ = ` +
+    `${strength.toFixed(2)} it is “${shown(instead)}” (${percent(after[instead])}). Their predictions ` +
+    `differ by ${show(Math.abs(bitsBetween(after, before)), 2)} bits (KL divergence).`;
+  paintRows(before, after);
+  paintTokens();
+  later("curves", 300, curves);
+}
+
+// One row per token: a button that appends it, a bar and a number for each model, and the difference.
+function paintRows(before, after) {
+  const body = byId("next").tBodies[0];
+  while (body.rows.length < rows.length + 1) {
+    const row = body.insertRow();
+    row.append(Object.assign(document.createElement("th"), { scope: "row" }));
+    for (const name of ["bars", "base", "lora", "gain"]) row.insertCell().className = name;
+    for (const name of ["base", "lora"]) row.cells[1].append(Object.assign(document.createElement("i"), { className: name }));
+  }
+  const sum = (p) => rows.reduce((total, token) => total + p[token], 0);
+  [...rows, null].forEach((token, i) => {
+    const [head, bars, ...numbers] = body.rows[i].cells;
+    const [was, is] = [before, after].map((p) => (token === null ? Math.max(0, 1 - sum(p)) : p[token]));
+    const name = token === null ? "all others" : shown(token);
+    if (head.textContent !== name || head.dataset.token !== String(token)) {
+      const button = document.createElement("button");
+      Object.assign(button, { textContent: name, type: "button", title: "append it to the sentence" });
+      button.addEventListener("click", () => append(token));
+      head.dataset.token = token;
+      head.replaceChildren(token === null || !textOf(token) ? name : button);
+    }
+    bars.children[0].style.width = `${100 * was}%`;
+    bars.children[1].style.width = `${100 * is}%`;
+    const difference = 100 * (is - was);
+    [percent(was), percent(is), (difference > -0.05 ? "+" : "−") + show(Math.abs(difference), 1)].forEach(
+      (text, k) => (numbers[k].textContent = text),
+    );
+  });
+}
+
+// The sentence's own tokens: how many bits each costs either model, -log2 of the probability that it had given to it.
+function paintTokens() {
+  const size = DATA.config.vocabulary, place = byId("tokens");
+  const bits = (p, i) => -Math.log2(p[(i - 1) * size + ids[i]]);
+  let [was, is] = [0, 0];
+  place.replaceChildren(...ids.slice(1).map((token, k) => {
+    const [a, b] = [bits(base, k + 1), bits(now, k + 1)];
+    [was, is] = [was + a, is + b];
+    const piece = document.createElement("span");
+    piece.textContent = shown(token);
+    piece.className = b <= a ? "cheaper" : "dearer";
+    piece.style.setProperty("--full", `${Math.min(100, 20 * Math.abs(a - b))}%`);
+    piece.title = `${show(a, 1)} bits under the base, ${show(b, 1)} now`;
+    return piece;
+  }));
+  byId("cost").textContent = ids.length > 1
+    ? `The whole sentence costs the base ${show(was, 1)} bits, and ${show(is, 1)} with the adapter as it is set.` : "";
+}
+
+// Two small charts of the most likely tokens: one over r at this λ, one over λ at this r. A point takes a forward pass,
+// so they are computed one after the other, while nothing else is to be done.
+function curves() {
+  const [r, strength] = settings(), own = {};
+  const tokens = [...rows].sort((a, b) => Math.max(last(full)[b], last(base)[b]) - Math.max(last(full)[a], last(base)[a])).slice(0, 3);
+  const steps = (n, most) => Array.from({ length: n + 1 }, (_, i) => (most * i) / n);
+  curves.current = own; // a later call ends this one
+  const work = [["by-rank", steps(8, 8), r, (x) => [x, strength]], ["by-strength", steps(6, 1.5), strength, (x) => [r, x]]]
+    .flatMap(([name, xs, here, at]) => {
+      const points = xs.map(() => null);
+      const point = (x, i) => () => {
+        points[i] = last(run(...at(x), 1));
+        if (i === xs.length - 1) chart(byId(name), xs, tokens.map((token) => points.map((p) => p[token])), tokens, here);
+      };
+      return xs.map(point);
+    });
+  const next = () => {
+    if (curves.current !== own || !work.length) return;
+    work.shift()();
+    setTimeout(next, 20);
+  };
+  next();
+}
+
+function chart(svg, xs, lines, tokens, here) {
+  svg.replaceChildren();
+  const most = xs.at(-1), x = (value) => 50 + (190 * value) / most, y = (p) => 150 - 135 * p;
+  draw(svg, "path", { d: "M50 15V150H240", class: "axis" });
+  draw(svg, "path", { d: `M${x(here)} 15V150`, class: "axis", "stroke-dasharray": "2 3" });
+  for (const p of [0, 0.5, 1]) draw(svg, "text", { x: 45, y: y(p) + 4, "text-anchor": "end" }, `${100 * p} %`);
+  for (const value of [0, most / 2, most]) draw(svg, "text", { x: x(value), y: 167, "text-anchor": "middle" }, String(value));
+  let lowest = Infinity; // labels stand at the lines' ends, from the bottom up, and do not touch
+  lines.map((line, i) => [line.at(-1), line, i]).sort((a, b) => a[0] - b[0]).forEach(([end, line, i]) => {
+    lowest = Math.min(y(end) + 4, lowest - 15);
+    const d = "M" + line.map((p, k) => `${x(xs[k])} ${y(p).toFixed(1)}`).join("L");
+    const dashes = ["none", "7 3", "2 3"][i];
+    draw(svg, "path", { d, fill: "none", style: "stroke: var(--green)", "stroke-width": 2.2, "stroke-dasharray": dashes });
+    draw(svg, "text", { x: 246, y: lowest }, shown(tokens[i]));
+  });
+}
+
+function write(text) { // from elsewhere than the keyboard, so that the end, which counts, has to be shown
+  byId("text").value = text;
+  byId("text").scrollTop = byId("text").scrollHeight;
+}
+
+function append(token) {
+  write(byId("text").value + textOf(token));
+  changed();
+}
+
+function takeBack() {
+  const { value } = byId("text"), text = ids.length > 1 ? textOf(ids.at(-1)) : null;
+  byId("text").value = text && value.endsWith(text) ? value.slice(0, -text.length) : [...value].slice(0, -1).join("");
+  changed();
+}
+
+const timers = {};
+function later(name, milliseconds, action) {
+  clearTimeout(timers[name]);
+  timers[name] = setTimeout(action, milliseconds);
+}
+
+// The state in the address: #t=text&r=8&s=1. A number that is none, or out of range, is the slider's own or its end.
+function fromAddress() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  if (given.has("t")) write(given.get("t"));
+  for (const [name, slider] of [["r", "rank"], ["s", "strength"]])
+    if (given.get(name) && Number.isFinite(Number(given.get(name)))) byId(slider).value = given.get(name);
+}
+
+function toAddress() {
+  const [r, s] = settings();
+  history.replaceState(null, "", `#${new URLSearchParams({ t: byId("text").value, r, s })}`);
+}
+
+function changed() { // the text
+  later("read", ids.length > 40 ? 250 : 30, read);
+  later("address", 400, toAddress);
+}
+
+function start() {
+  model = modelFrom(bytesOf(byId("weights").textContent));
+  fromAddress();
+  byId("text").addEventListener("input", changed);
+  byId("back").addEventListener("click", takeBack);
+  byId("example").addEventListener("input", (event) => {
+    write(DATA.examples[event.target.value] ?? "");
+    changed();
+  });
+  for (const slider of ["rank", "strength"])
+    byId(slider).addEventListener("input", () => {
+      later("update", 0, update);
+      later("address", 400, toAddress);
+    });
+  addEventListener("hashchange", () => {
+    fromAddress();
+    read();
+  });
+  read();
+  document.body.dataset.ready = "yes";
+}
+
+requestAnimationFrame(() => setTimeout(start)); // the page is painted first

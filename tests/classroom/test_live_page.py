@@ -1,0 +1,260 @@
+"""pytest tests/classroom/test_live_page.py: lesson 08's page that runs a language model, against minilora.
+
+The page is opened from disk in headless Chromium. Its tokens, logits and words are compared with those of minilora's
+own model of the same 8-bit weights. Without Chromium only the first tests run.
+"""
+
+import base64
+import json
+import re
+import runpy
+import time
+
+import numpy as np
+import pytest
+
+from lessons import pages
+from minilora.data import corpora
+from minilora.tensor import no_grad
+from minilora.train import load
+from tests.helpers import chrome
+
+SCRIPT = pages.ROOT / "lessons/08_lora/live.py"
+PAGE = SCRIPT.with_suffix(".html")
+NAMES = runpy.run_path(str(SCRIPT))
+RECORD = json.loads(SCRIPT.with_suffix(".json").read_text("utf-8"))
+ADAPTER = base64.b64decode(RECORD["adapter"])
+CLOSE = 2e-4  # of logits, which are up to 20 in size: the page adds in float64, minilora in float32
+needs_chromium = pytest.mark.skipif(
+    chrome.chromium_path() is None, reason=f"no browser here: none of {', '.join(chrome.NAMES)}"
+)
+pytestmark = pytest.mark.host
+
+LONG = ("Return the sum of array elements over a given axis. " * 40)[:2000]
+TEXTS = {
+    "first": RECORD["examples"][0]["text"],
+    "plain": "The quick brown fox jumps over the lazy dog.",
+    "code": "def f(x: int) -> str:\n    return f'{x:>8}'\t# £5\n\n\n",
+    "emoji": "🙂👩‍👩‍👧 naïve 東京 \u00a0\u0085x",
+    "empty": "",
+    "long": LONG,
+}
+SETTINGS = [(0, 0.0), (8, 1.0), (3, 0.7), (1, 1.5)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load.tokenizer_of(load.base_folder())
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chrome.Page() as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser):
+    browser.call("Page.navigate", url="about:blank")  # or a change of the address alone would keep the page
+    browser.log.clear()
+    browser.open(PAGE)
+    wait(browser, "document.body.dataset.ready == 'yes'")
+    yield browser
+    assert not [line for line in browser.log if "rror" in line]
+
+
+def wait(page, condition: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not page.value(condition):
+        assert time.monotonic() < end, condition
+        time.sleep(0.05)
+
+
+def wait_for_words(page, beginning: str) -> str:
+    """Wait until the read-out, which follows its inputs a moment later, has these words; return all of them."""
+    wait(page, f"byId('said').textContent.includes({json.dumps(beginning)})")
+    return page.value("byId('said').textContent")
+
+
+def inputs(tokenizer, text: str) -> np.ndarray:
+    """Return the ids that the page reads."""
+    return np.insert(tokenizer.encode(text)[-(NAMES["CONTEXT"] - 1) :], 0, tokenizer.eos_token_id)
+
+
+def type_text(page, text: str) -> None:
+    page.value(f"byId('text').value = {json.dumps(text)}; byId('text').dispatchEvent(new Event('input'))")
+
+
+def test_the_page_opens_from_disk_and_says_what_it_is_without_scripts():
+    page = PAGE.read_text("utf-8")
+    assert PAGE.stat().st_size < 4_000_000 and SCRIPT.with_suffix(".json").stat().st_size < 700_000
+    assert not re.search(r'(src|href)="(https?:)?//', page) and "fetch(" not in page
+    assert "](live.html)" in (SCRIPT.parent / "README.md").read_text("utf-8"), "the reading links to it"
+    assert "<noscript>" in page and RECORD["examples"][0]["text"] in page[: page.index("</noscript>")]
+    before_weights = page[: page.index('id="weights"')]
+    for _, base, adapted in RECORD["table"]:
+        assert f"{100 * base:.1f} %</td>" in before_weights and f"{100 * adapted:.1f} %</td>" in before_weights
+
+
+def test_the_update_is_cut_into_pieces_of_which_the_first_are_the_best():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((8, 20)).astype("float32"), rng.standard_normal((12, 8)).astype("float32")
+    first, second = NAMES["pieces"](a, b)
+    np.testing.assert_allclose(second.T @ first, b @ a, atol=1e-5)
+    sizes = np.linalg.svd(b @ a, compute_uv=False)
+    for r in range(9):
+        missing = np.linalg.norm(b @ a - second[:r].T @ first[:r])
+        assert missing == pytest.approx(np.sqrt((sizes[r:] ** 2).sum()), abs=1e-4), "Eckart and Young"
+
+
+def test_eight_bits_are_off_by_half_a_step_at_most():
+    matrix = np.random.default_rng(0).standard_normal((5, 64)).astype("float32")
+    matrix[2] = 0
+    step = np.abs(matrix).max(axis=1, keepdims=True) / 127
+    assert (np.abs(NAMES["rounded"](matrix) - matrix) <= 0.501 * step).all()
+
+
+def test_the_recorded_table_is_what_minilora_computes(tokenizer):
+    base, adapted = (NAMES["model_in_8_bits"](ADAPTER, r) for r in (0, 8))
+    again = NAMES["table"](tokenizer, base, adapted, RECORD["examples"][0]["text"])
+    for (token, *before), (name, *after) in zip(again, RECORD["table"], strict=True):
+        assert token == name and before == pytest.approx(after, abs=1e-4)
+
+
+@needs_chromium
+def test_tokens_are_those_of_minilora(page, tokenizer):
+    rng = np.random.default_rng(0)
+    texts = [document.text[:400] for name in corpora.CORPORA for document in corpora.load(name).documents[::40]]
+    kinds = [range(32, 127), range(1, 0x300), range(0x2000, 0x2100), range(0x3000, 0x3100), range(0x1F300, 0x1F700)]
+    for _ in range(60):
+        texts.append("".join(chr(rng.choice(kinds[rng.integers(len(kinds))])) for _ in range(rng.integers(1, 40))))
+    texts += [*TEXTS.values(), "  \n\n  a   b \t\n", "it's we'll I'D 12a½²٣", "<|endoftext|>", "\ufeffx\u200b\u180e"]
+    assert len(texts) > 200
+    shown = page.value(f"{json.dumps(texts)}.map(encode)")
+    for text, ids in zip(texts, shown, strict=True):
+        assert ids == tokenizer.encode(text).tolist(), text
+    every = page.value("Array.from({length: DATA.config.vocabulary}, (_, i) => textOf(i))")
+    for i, text in enumerate(every[1:], 1):
+        expected = tokenizer.decode([i])
+        assert text == expected or (text is None and "\ufffd" in expected)
+
+
+@needs_chromium
+def test_logits_are_those_of_minilora(page, tokenizer):
+    greatest = 0.0
+    for r, strength in SETTINGS:
+        model = NAMES["model_in_8_bits"](ADAPTER, r, strength)
+        for name, text in TEXTS.items():
+            ids = inputs(tokenizer, text)
+            count = min(len(ids), 12)
+            with no_grad():
+                expected = model(ids[None]).logits.numpy()[0, -count:]
+            shown = page.value(f"Array.from(logits({ids.tolist()}, {r}, {strength}, {count}))")
+            difference = np.abs(np.reshape(shown, expected.shape) - expected).max()
+            assert difference < CLOSE, (name, r, strength)
+            greatest = max(greatest, difference)
+    print(f"greatest difference of a logit: {greatest:.2g}")
+
+
+@needs_chromium
+def test_rank_0_is_the_base_bit_for_bit(page, tokenizer):
+    ids = inputs(tokenizer, TEXTS["plain"]).tolist()
+    same = "(([a, b]) => a.every((x, i) => x === b[i]))([logits({0}, 0, 1), logits({0}, {1})])".format
+    assert page.value(same(ids, "8, 0")) and not page.value(same(ids, "1, 1"))
+
+
+@needs_chromium
+def test_the_sliders_show_what_minilora_computes(page, tokenizer):
+    text = RECORD["examples"][0]["text"]
+    base = NAMES["log_probabilities"](NAMES["model_in_8_bits"](ADAPTER, 0), inputs(tokenizer, text))
+
+    def check(r: int, strength: float) -> None:
+        wait_for_words(page, f"With r = {r} and λ = {strength:.2f} it is")
+        now = NAMES["log_probabilities"](NAMES["model_in_8_bits"](ADAPTER, r, strength), inputs(tokenizer, text))
+        rows = page.value("[...byId('next').tBodies[0].rows].map(row => [...row.cells].map(c => c.textContent))")
+        tokens = page.value("rows")
+        assert len(rows) == len(tokens) + 1 == NAMES["ROWS"] + 1
+        totals = [0.0, 0.0]
+        for (_, _, *cells), token in zip(rows, tokens, strict=False):
+            for k, p in enumerate((base, now)):
+                shown, right = float(cells[k].removesuffix(" %")), 100 * np.exp(p[-1, token])
+                assert shown == pytest.approx(right, abs=0.051)
+                totals[k] += right
+        assert [float(cell.removesuffix(" %")) for cell in rows[-1][2:4]] == pytest.approx(
+            [100 - total for total in totals], abs=0.06
+        )
+        assert now[-1].argmax() in tokens and base[-1].argmax() in tokens
+        sentence = page.value("byId('said').textContent")
+        bits = (np.exp(now[-1]) * (now[-1] - base[-1])).sum() / np.log(2)
+        assert float(re.search(r"differ by ([\d.]+) bits", sentence)[1]) == pytest.approx(bits, abs=0.006)
+        ids = inputs(tokenizer, text)
+        costs = [-p[np.arange(len(ids) - 1), ids[1:]].sum() / np.log(2) for p in (base, now)]
+        words = page.value("byId('cost').textContent")
+        assert [float(x) for x in re.findall(r"([\d.]+)(?: bits| with)", words)] == pytest.approx(costs, abs=0.051)
+
+    check(8, 1.0)
+    page.value("byId('rank').focus()")
+    page.press("Home", "ArrowRight", "ArrowRight", "ArrowRight")
+    check(3, 1.0)
+    page.press("Tab", "End")
+    check(3, 1.5)
+    page.press("Home")
+    check(3, 0.0)
+    widths = "[...document.querySelectorAll('#next i.{}')].map(bar => bar.style.width)".format
+    assert page.value(widths("lora")) == page.value(widths("base"))
+
+
+@needs_chromium
+def test_one_writes_along_by_keyboard_and_the_address_keeps_it(page):
+    page.value("document.querySelector('#next button').focus()")
+    page.press("Enter")
+    wait(page, "location.hash.startsWith('#t=')")
+    written = page.value("byId('text').value")
+    assert written.startswith(TEXTS["first"]) and len(written) > len(TEXTS["first"])
+    page.value("byId('back').focus()")
+    page.press("Enter")
+    wait(page, f"byId('text').value === {json.dumps(TEXTS['first'])}")
+    page.value("location.hash = '#t=It%20is%20a&r=2&s=0.5'")
+    assert page.value("byId('text').value") == "It is a"
+    wait_for_words(page, "r = 2 and λ = 0.50")
+    page.value("location.hash = '#t=%E0%A4%A&r=99&s=Infinity'")  # half a character, out of range, no number
+    wait_for_words(page, "r = 8 and λ = 0.50")
+
+
+@needs_chromium
+def test_bad_input_is_answered_in_words(page, tokenizer):
+    def note_after(text: str, words: str) -> str:
+        type_text(page, text)
+        wait(page, f"byId('note').textContent.includes({json.dumps(words)})")
+        wait(page, "now.length === ids.length * DATA.config.vocabulary && now.every(Number.isFinite)")
+        return page.value("byId('note').textContent")
+
+    assert note_after("", "Nothing is typed").endswith("this is how a document begins.")
+    assert page.value("byId('cost').textContent") == ""
+    tokens = len(tokenizer.encode(TEXTS["emoji"]))
+    assert note_after(TEXTS["emoji"], f"{tokens} tokens").startswith(f"{len(TEXTS['emoji'])} characters")
+    note = note_after(LONG, "2,000 characters")
+    assert "it goes by the last 127" in note
+    assert page.value("ids") == inputs(tokenizer, LONG).tolist()
+    assert page.value("document.documentElement.scrollWidth <= innerWidth")
+    note_after("x" * 2000, "2,000 characters")  # one word
+    assert page.value("document.documentElement.scrollWidth <= innerWidth")
+
+
+@needs_chromium
+def test_a_telephone_the_dark_and_paper(page):
+    page.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}, {"name": "prefers-reduced-motion", "value": "reduce"}]
+    try:
+        page.call("Emulation.setEmulatedMedia", features=dark)
+        assert page.value("document.documentElement.scrollWidth") <= 390
+        assert page.value("byId('next').getBoundingClientRect().bottom") < 800, "all that moves is on the first screen"
+        assert page.value("getComputedStyle(document.body).backgroundColor") == "rgb(23, 25, 28)"
+        assert page.value("getComputedStyle(document.querySelector('#next i')).transitionDuration") == "0s"
+        wait(page, "byId('by-strength').childElementCount > 5")
+        page.call("Emulation.setEmulatedMedia", media="print")
+        assert page.value("[byId('text'), byId('said'), byId('next')].every(e => e.checkVisibility())")
+        assert not page.value("[...document.querySelectorAll('select, input, #back')].some(e => e.checkVisibility())")
+    finally:
+        page.call("Emulation.clearDeviceMetricsOverride")
+        page.call("Emulation.setEmulatedMedia", media="", features=[])
