@@ -145,9 +145,10 @@ class Ledger:
             rate[LARGE] = paired_interval([log(lora / full)])  # searched with one seed
         ten, same = (log(5), log(20)), (-log(2), log(2))
         yield Line("LoRA's best rate is 10 times full's", schulman, "ratio of the best rates", ten, rate, is_ratio=True)
-        rank = {SMALL: self.small["rank"].change("2r")} if "rank" in self.small else {}
-        claim, effect = "the best rate does not depend on the rank", "ratio, highest rank to lowest, alpha = 2r"
-        yield Line(claim, schulman, effect, same, rank, is_ratio=True)
+        for rule, words in (("16", "alpha = 16"), ("2r", "alpha = 2r")):
+            change = {SMALL: self.small["rank"].change(rule)} if "rank" in self.small else {}
+            claim, effect = f"with {words}, the best rate does not depend on the rank", "ratio, highest rank to lowest"
+            yield Line(claim, schulman, effect, same, change, is_ratio=True)
         batch = self.of("batch-size", lambda s: s.growth())
         claim, effect = "LoRA falls further behind with large batches", "bits/char behind full, batches of 64 against 2"
         yield Line(claim, schulman, effect, (0.01, inf), batch)

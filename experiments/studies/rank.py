@@ -27,7 +27,7 @@ class Rank(Study):
         "table 6). With a fixed alpha, the best rate is approximately independent of the rank (Schulman et al. 2025, "
         "LoRA without regret); divided by sqrt(r), learning is said to be stable at every rank (Kalajdzievski 2023)."
     )
-    full = StudySettings(values=(1, 64, 8, 16, 4), kinds=tuple(RULES))
+    full = StudySettings(values=(1, 64, 8, 16, 4), kinds=tuple(RULES), seeds=(0, 1, 2, 3, 4, 5))
     quick = full.quick(values=(1, 32, 8))
     large = full.large(values=(1, 64, 8))
 
