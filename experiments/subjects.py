@@ -203,7 +203,7 @@ class DomainText:
 
 
 def rows_of(window: int) -> int:
-    """Number of windows in a batch."""
+    """Return the number of windows in a batch."""
     return max(1, TOKENS // window)
 
 

@@ -137,7 +137,7 @@ class Founding:
             return "LoRA's best learning rate was not searched on SmolLM2."
         return (
             "LoRA's best learning rate on SmolLM2 in multiples of full fine-tuning's, each found by a search with one "
-            f"seed, so that it is no verdict: {listed(ratios)}. The ledger has the package's base, and the claim."
+            f"seed, so there is no verdict: {listed(ratios)}. The ledger has the package's base, and the claim."
         )
 
     def _title(self, subject: str) -> str:

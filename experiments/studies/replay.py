@@ -1,4 +1,4 @@
-"""How much of what is forgotten does replay save?"""
+"""The study of how much of what is forgotten replay saves."""
 
 from dataclasses import dataclass, replace
 from itertools import product

@@ -49,7 +49,9 @@ def test_no_sentence_asserts_what_is_undecided():
     lines = Ledger(page.measured_studies(), page.measured_studies(model=page.LARGE), results).lines
     verdicts = {line.claim: {size: line.verdict(size) for size in line.measured} for line in lines}
     assert verdicts.keys() >= ASSERTED.keys()
-    assert {path.parent.name: found for path in TEXTS if (found := asserted(path.read_text("utf-8"), verdicts))} == {}
+    assert {
+        path.parent.name: violations for path in TEXTS if (violations := asserted(path.read_text("utf-8"), verdicts))
+    } == {}
 
 
 def test_a_planted_sentence_is_seen():

@@ -16,11 +16,11 @@ NAME, CELL = "study-merge-trap.jsonl", "merged 0.0 0"
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A project with the searches of a study and one of its trainings, which has a fingerprint."""
+    """Return a project with the searches of a study and one of its trainings, which has a fingerprint."""
     lines = (check.ROOT / check.FOLDERS[0] / NAME).read_text().splitlines()
-    kept = [line for line in lines if '["merged"' not in line or '["merged", 0.0, 0]' in line]
+    lines = [line for line in lines if '["merged"' not in line or '["merged", 0.0, 0]' in line]
     (tmp_path / check.FOLDERS[0]).mkdir(parents=True)
-    (tmp_path / check.FOLDERS[0] / NAME).write_text("\n".join(kept) + "\n")
+    (tmp_path / check.FOLDERS[0] / NAME).write_text("\n".join(lines) + "\n")
     write_json(tmp_path / check.STALE, {})
     fingerprint = read_json(check.ROOT / check.FINGERPRINTS)[NAME]
     fingerprint["trainings"] = {CELL: fingerprint["trainings"][CELL]}
@@ -31,7 +31,10 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def retrained(root, monkeypatch):
-    """What a training gives today, as the test changes it, and the fingerprints."""
+    """Return today's fingerprint of the training, all that are recorded, and the path of the records.
+
+    Today's fingerprint is what `check` will see: a test that changes it changes the training.
+    """
     known = read_json(root / check.FINGERPRINTS)
     known[NAME]["machine"] = {part: check.machine()[part] for part in ("processor", "blas", *check.LIBRARIES)}
     now = copy.deepcopy(known[NAME]["trainings"][CELL])
@@ -40,10 +43,10 @@ def retrained(root, monkeypatch):
 
 
 def test_a_record_whose_training_begins_as_it_did_agrees(root, capsys):
-    taken = read_json(root / check.FINGERPRINTS)[NAME]["machine"]
+    machine = read_json(root / check.FINGERPRINTS)[NAME]["machine"]
     assert main(["check", NAME]) == 0
     out = capsys.readouterr().out
-    if all(check.machine()[part] == taken[part] for part in check.LIBRARIES):
+    if all(check.machine()[part] == machine[part] for part in check.LIBRARIES):
         assert out == f"{NAME}: agrees (1 training)\n"
     else:  # another NumPy has another documentation to learn from
         assert out.startswith(f"{NAME}: not checked: with ") and "another text" in out

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny chat model, 60 examples of two labels, and a text."""
+    """Return a folder with a tiny chat model, 60 examples of two labels, and a text."""
     folder = tmp_path_factory.mktemp("compare")
     texts = [row["prompt"] + row["response"] for row in rows(30)] + [beginning for beginning, _ in subjects.questions()]
     tiny_chat.save(folder / "model", texts)
@@ -60,7 +60,7 @@ def settings(folder, data: str = "train.jsonl", **other) -> ModelSettings:
 
 @pytest.fixture(scope="module")
 def measured(folder, tmp_path_factory):
-    """Records of the task and of the text."""
+    """Return a folder with the records of the task and of the text."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(defaults, "LEAST_STEPS", 2)
         out = tmp_path_factory.mktemp("records")
@@ -94,8 +94,8 @@ def test_a_row_that_quantizes_has_its_start_measured(folder, tmp_path, capsys):
 
 def test_nothing_that_is_tested_or_searched_with_is_learned(folder):
     task = ModelComparison(settings(folder)).subject
-    asked = lambda ones: {one[0]["content"] for one in ones}  # noqa: E731
-    learned, held_back, tested = map(asked, (task.task.train, task.held_back, task.curve.test))
+    questions = lambda conversations: {turns[0]["content"] for turns in conversations}  # noqa: E731
+    learned, held_back, tested = map(questions, (task.task.train, task.held_back, task.curve.test))
     assert len(held_back) == 12 and len(tested) == task.facts()["tested"] and learned
     assert not learned & held_back and not learned & tested and not held_back & tested
 
@@ -183,9 +183,9 @@ def test_rows_are_compared_on_the_same_questions(tmp_path):
     full = {name: value for name, value in records.rows["trained", "full", 1].items() if name != "key"}
     records.add(("trained", "dora", 1), **full)
     assert ModelResult(records).ahead("dora").show(1) == "+25.0 (one seed)"
-    said = founding.variants(ModelResult(records))
-    assert said.startswith("DoRA differs from LoRA by +25.0 points")
-    assert said.endswith(". One seed, so no verdict: DoRA.")
+    words = founding.variants(ModelResult(records))
+    assert words.startswith("DoRA differs from LoRA by +25.0 points")
+    assert words.endswith(". One seed, so no verdict: DoRA.")
     assert result.forgot("full", "english").mean == pytest.approx(0.1)
 
 
@@ -207,8 +207,8 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
 
 def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
     write(tmp_path / "few.jsonl", rows(40, start=300))
-    asked = settings(folder, examples=128, validation_examples=128, test_examples=5)
-    task = subjects.LabelledTask(replace(asked, data=str(tmp_path / "few.jsonl"), shots=(2, 4, 64)))
+    requested = settings(folder, examples=128, validation_examples=128, test_examples=5)
+    task = subjects.LabelledTask(replace(requested, data=str(tmp_path / "few.jsonl"), shots=(2, 4, 64)))
     assert task.amounts == (2, 4)  # there are no 64
     facts = task.facts()
     assert facts["validation_examples"] < facts["examples"] < 64
@@ -217,4 +217,4 @@ def test_fewer_examples_than_were_asked_for_are_counted(folder, tmp_path):
         ModelComparison(replace(settings(folder), data=str(free)))
     write(tmp_path / "fewest.jsonl", rows(26, start=300))
     with pytest.raises(MiniloraError, match="--data leaves .* examples to learn from"):
-        subjects.LabelledTask(replace(asked, data=str(tmp_path / "fewest.jsonl"), shots=(40,)))
+        subjects.LabelledTask(replace(requested, data=str(tmp_path / "fewest.jsonl"), shots=(40,)))

@@ -59,8 +59,8 @@ def tiny(monkeypatch, tmp_path, cache):
 @pytest.mark.slow
 def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
     assert main(["compare", "--quick", "--out", str(tiny)]) == 0
-    said = capsys.readouterr()
-    assert max(map(len, said.out.splitlines())) <= 80 and "prefix tuning" in said.out
+    captured = capsys.readouterr()
+    assert max(map(len, captured.out.splitlines())) <= 80 and "prefix tuning" in captured.out
     path = tiny / comparison.RECORDS
     cells = Records.read(path, comparison.KIND).rows
     keys = [*cells]
@@ -79,7 +79,7 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
     assert main(["compare", "--quick", "--out", str(tiny)]) == 2
     assert "--resume" in capsys.readouterr().err
     assert main(["compare", "--quick", "--out", str(tiny), "--resume"]) == 0
-    assert "cut off" in capsys.readouterr().err
+    assert "is incomplete; its cell is measured again" in capsys.readouterr().err
     again = Records.read(path, comparison.KIND).rows
     same = ("domain", "base_text", "accuracy", "loss", "lr", "trainable")
     assert again.keys() == cells.keys()
@@ -88,13 +88,13 @@ def test_measured_shown_and_resumed_with_the_same_numbers(tiny, capsys):
 
 
 def test_the_search_goes_on_while_the_best_is_outermost_and_not_to_one_that_diverges():
-    def found(losses: dict[float, float | None]) -> tuple[float, int]:
+    def search(losses: dict[float, float | None]) -> tuple[float, int]:
         tried = []
         return best_rate(1e-3, 3, lambda rate: tried.append(rate) or losses[rate]), len(tried)
 
-    assert found({1e-3: 1.0, 3e-3: None, 3.3e-4: 2.0}) == (1e-3, 3)
-    assert found({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 9.0}) == (9e-3, 5)
-    assert found({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 1.0}) == (0.027, 5)
+    assert search({1e-3: 1.0, 3e-3: None, 3.3e-4: 2.0}) == (1e-3, 3)
+    assert search({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 9.0}) == (9e-3, 5)
+    assert search({1e-3: 3.0, 3e-3: 2.0, 3.3e-4: 4.0, 9e-3: 1.5, 0.027: 1.0}) == (0.027, 5)
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_seconds_are_of_the_cores_that_work(step, parts, product_cores, method):
 
 @pytest.fixture
 def measured(tmp_path):
-    """A cell of two sizes, three rounds each, the last of which was disturbed."""
+    """Return records with a cell of two sizes, measured in three rounds, the last of which was disturbed."""
     settings = {"middle": MIDDLE, "axes": {"layers": [1, 2]}, "rank": 8, "rounds": 3}
     records = Records.open(tmp_path / "curves.jsonl", curves.KIND, settings)
     records.header["machine"]["cores"] = 2

@@ -84,5 +84,7 @@ def test_what_prompts_share_is_read_once_with_the_same_answers(tmp_path):
     tiny_chat.save(tmp_path, ["Say mug.", "mug", "Say a much longer word, please."])
     model, tokenizer = load.load_model(str(tmp_path))
     shared = [{"role": "user", "content": "Say mug."}, {"role": "assistant", "content": "mug"}]
-    asked = [[*shared, {"role": "user", "content": text}] for text in ("Say lamp.", "Say a much longer word.", "Hm?")]
-    assert answers_after(model, tokenizer, asked, 6) == answers(model, tokenizer, asked, 6) != [""] * 3
+    conversations = [
+        [*shared, {"role": "user", "content": text}] for text in ("Say lamp.", "Say a much longer word.", "Hm?")
+    ]
+    assert answers_after(model, tokenizer, conversations, 6) == answers(model, tokenizer, conversations, 6) != [""] * 3

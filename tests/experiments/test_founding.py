@@ -78,19 +78,19 @@ def test_the_tables(founding):
     assert [row[0] for row in grid.rows[:4]] == ["base as it is", "full", "LoRA on q and v", "LoRA on all linears"]
     assert "pfeiffer" in CLAIMS and "pfeiffer" not in founding.rows  # it was not measured
     assert grid.rows[-1][-1] == "70.0 ± 0.0"
-    said = ("LoRA on q and v", "0.1–1 %", "0.40 % ✓", "low", "0 MB (0.56) ✗", "near full", "87.5 ± 0.0 ?")
-    assert grid.rows[2] == said and grid.rows[3][2] == "1.8 % ✗"
+    row = ("LoRA on q and v", "0.1–1 %", "0.40 % ✓", "low", "0 MB (0.56) ✗", "near full", "87.5 ± 0.0 ?")
+    assert grid.rows[2] == row and grid.rows[3][2] == "1.8 % ✗"
     assert grid.rows[0][-1] == "50.0" and all(len(row) == len(grid.header) for row in grid.rows)
     assert levels[0] == ("base as it is", "–", "50.0") and levels[1] == ("few-shot prompt", "–", "70.0 ± 0.0")
     assert [row[0] for row in levels[2:5]] == ["prefix tuning", "LoRA on q and v", "QLoRA"]  # by what trains
 
 
 def test_what_texts_may_say(founding):
-    found, start = founding.values(), "model.reviews"
-    assert found["founding.table"].count("\n| ") == 3 + len(founding.rows)
+    values, start = founding.values(), "model.reviews"
+    assert values["founding.table"].count("\n| ") == 3 + len(founding.rows)
     expected = {"base": "50.0", "base.qlora": "40.0", "lora": "87.5 ± 0.0", "few-shot": "60.0 ± 0.0"}
     expected |= {"lora.share": "1.8 %", "lora.forgot": "+0.000", "lora.quiz": "+0.0", "lora.peak": "0 MB"}
-    assert {name: found[f"{start}.{name}"] for name in expected} == expected
+    assert {name: values[f"{start}.{name}"] for name in expected} == expected
 
 
 def test_variants_in_words(tmp_path):
@@ -108,4 +108,4 @@ def test_rates_in_words_are_of_each_subject_that_searched_both(founding):
     for row, losses in (("full", {1e-4: 0.3, 2e-4: 0.2, 4e-4: None}), ("lora", {1e-3: 0.4, 3e-3: 0.1})):
         for rate, loss in losses.items():
             records.add(("rate", row, rate), loss=loss)
-    assert "so that it is no verdict: 15 on film reviews. The ledger" in founding.rates_in_words()
+    assert "so there is no verdict: 15 on film reviews. The ledger" in founding.rates_in_words()

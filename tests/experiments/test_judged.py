@@ -11,7 +11,7 @@ KNOWN = {"returns", "array", "shape", "the", "parameters"}
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "keeps_format"),
     [
         ("Returns\n-------\nthe array\n", 1),
         ("Returns\n------\nthe array\n", 0),
@@ -20,8 +20,8 @@ KNOWN = {"returns", "array", "shape", "the", "parameters"}
         ("Returns\n-------\nthe array\n\nNotes\n---", 1),  # cut, so nobody knows
     ],
 )
-def test_a_format_is_kept_if_all_underlines_are_numpydocs(text, kept):
-    assert judge(text, KNOWN)["kept"] == kept
+def test_a_format_is_kept_if_all_underlines_are_numpydocs(text, keeps_format):
+    assert judge(text, KNOWN)["kept"] == keeps_format
 
 
 def test_terms_and_repetition():

@@ -137,11 +137,11 @@ def test_a_run_is_kept_without_most_of_its_answers(monkeypatch, tmp_path, runs):
     ]
     taught = runs[0] | {"samples": samples, "adapter": "/tmp/here"}
     taught["training"]["losses"] = [3.0, 2.0]
-    asked = []
-    monkeypatch.setattr(jargon_record.teach, "run", lambda folder, model, seed: asked.append((model, seed)) or taught)
+    calls = []
+    monkeypatch.setattr(jargon_record.teach, "run", lambda folder, model, seed: calls.append((model, seed)) or taught)
     for resume in (False, True):
         jargon_record.run(tmp_path, "base", 1 + resume, resume)
-    assert asked == [("base", 0), ("base", 1)]  # the first is not taught again
+    assert calls == [("base", 0), ("base", 1)]  # the first is not taught again
     first, second = jargon_record.read(tmp_path / jargon_record.RECORDS)
     assert first["key"] == ["taught", 0] and first["rows"] == second["rows"] == taught["rows"]
     assert first["f1"]["phrasings"] == [0, 1, 1] * 3 and len(first["samples"]) == 2 * jargon_record.SAMPLES

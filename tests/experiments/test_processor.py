@@ -17,7 +17,7 @@ flags\t\t: fpu sse2 avx2 avx512f amx_tile amx_bf16 avx512_bf16_like
 
 @pytest.fixture
 def system(monkeypatch, tmp_path):
-    """A folder in the place of /proc and /sys, and no variables that choose kernels."""
+    """Return a folder that is read instead of /proc and /sys, and unset the variables that choose kernels."""
     monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(records, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(processor, "CACHES", tmp_path)
@@ -36,9 +36,9 @@ def test_what_linux_says(system, monkeypatch):
         for name, value in zip(("level", "type", "size"), values, strict=True):
             (system / f"index{number}" / name).write_text(f"{value}\n")
     (system / "index4").mkdir()  # a container shows the folder alone
-    found = records.machine()["processor"]
-    assert found == {"name": "Intel(R) Xeon(R) Platinum 8488C", "family": "6", "model": "143"}
-    assert processor.in_words(found) == "Intel(R) Xeon(R) Platinum 8488C (family 6, model 143)"
+    cpu = records.machine()["processor"]
+    assert cpu == {"name": "Intel(R) Xeon(R) Platinum 8488C", "family": "6", "model": "143"}
+    assert processor.in_words(cpu) == "Intel(R) Xeon(R) Platinum 8488C (family 6, model 143)"
     assert processor.details() == {
         "instruction_sets": ["avx2", "avx512f", "amx_tile", "amx_bf16"],
         "caches": {"L1d": 48 * 1024, "L2": 2048 * 1024},

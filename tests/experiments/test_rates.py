@@ -27,17 +27,17 @@ def test_a_method_takes_the_best_rate_that_was_tried_on_the_base(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_takes_the_rate_that_does_well_on_all_data(name):
-    found = [rates.tried_on_large(records, name) for records in ON_LARGE]
-    for losses in filter(None, found):
+    searches = [rates.tried_on_large(records, name) for records in ON_LARGE]
+    for losses in filter(None, searches):
         rates_tried = losses.keys() - {0}
         assert min(rates_tried) < min(rates_tried, key=losses.get) < max(rates_tried)  # none is outermost
-    regrets = rates.regrets(*found)
+    regrets = rates.regrets(*searches)
     assert METHODS[name].rate(SIZES[1]) == pytest.approx(min(regrets, key=regrets.get), rel=0.1)
 
 
 def test_regrets_are_of_rates_that_were_tried_everywhere():
-    found = {0: 0.8, 1e-3: 0.5, 3e-3: 0.4, 9e-3: inf}, {0: 2.5, 3e-4: 3.0, 1e-3: 2.0, 3e-3: 2.2, 9e-3: 2.1}, {}
-    assert rates.regrets(*found) == pytest.approx({1e-3: 0.25, 3e-3: 0.4, 9e-3: inf})
+    searches = {0: 0.8, 1e-3: 0.5, 3e-3: 0.4, 9e-3: inf}, {0: 2.5, 3e-4: 3.0, 1e-3: 2.0, 3e-3: 2.2, 9e-3: 2.1}, {}
+    assert rates.regrets(*searches) == pytest.approx({1e-3: 0.25, 3e-3: 0.4, 9e-3: inf})
 
 
 def test_more_seeds_decide_between_rates_that_are_close(tmp_path):

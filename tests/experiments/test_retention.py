@@ -34,9 +34,9 @@ def test_kl_is_of_the_base_and_in_bits():
 
 def test_log_probabilities_leave_out_virtual_tokens():
     logits = np.random.default_rng(0).standard_normal((1, 5, 7)).astype(np.float32)
-    found = log_probabilities(lambda input_ids: SimpleNamespace(logits=Tensor(logits)), np.zeros((1, 3), dtype=int))
-    assert found.shape == (1, 3, 7) and np.allclose(np.exp(found).sum(axis=-1), 1, atol=1e-6)
-    assert np.array_equal(found.argmax(axis=-1), logits[:, 2:].argmax(axis=-1))
+    log_probs = log_probabilities(lambda input_ids: SimpleNamespace(logits=Tensor(logits)), np.zeros((1, 3), dtype=int))
+    assert log_probs.shape == (1, 3, 7) and np.allclose(np.exp(log_probs).sum(axis=-1), 1, atol=1e-6)
+    assert np.array_equal(log_probs.argmax(axis=-1), logits[:, 2:].argmax(axis=-1))
 
 
 def test_what_is_forgotten_between_two_trainings_is_interpolated():
@@ -132,8 +132,12 @@ def test_quiz_bits_are_those_of_the_right_end(monkeypatch):
     scores = np.log(np.array([[0.5, 0.25, 0.125, 0.125], [0.1, 0.7, 0.1, 0.1]]))
     monkeypatch.setattr(retention, "row_scores", lambda model, rows: scores)
     monkeypatch.setattr(retention.metrics, "evaluator", lambda *a: lambda: 1.5)
-    kept = retention.Retention.__new__(retention.Retention)
-    kept.quiz, kept.english, kept.windows, kept.expected = [], None, [np.zeros((1, 4))], [np.zeros((1, 4, 2))]
+    study = retention.Retention.__new__(retention.Retention)
+    study.quiz, study.english, study.windows, study.expected = [], None, [np.zeros((1, 4))], [np.zeros((1, 4, 2))]
     monkeypatch.setattr(retention, "log_probabilities", lambda model, ids: np.zeros((1, 4, 2)))
-    found = kept.measure(SimpleNamespace(eval=lambda: None))
-    assert found["quiz"] == 0.5 and found["quiz_bits"] == pytest.approx((1 - np.log2(0.1)) / 2) and found["kl"] == 0
+    measures = study.measure(SimpleNamespace(eval=lambda: None))
+    assert (
+        measures["quiz"] == 0.5
+        and measures["quiz_bits"] == pytest.approx((1 - np.log2(0.1)) / 2)
+        and measures["kl"] == 0
+    )

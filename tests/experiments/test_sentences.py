@@ -14,7 +14,7 @@ pytestmark = pytest.mark.host
 
 
 def imagined(study, plan, numbers=lambda key: {}) -> Records:
-    """Records of the plan in memory, every cell with numbers of everything, some of them by `numbers(key)`."""
+    """Return records of the plan in memory. Each cell has every number; `numbers(key)` replaces some of them."""
     ordinary = {"domain": 2.5, "base_text": 2.0, "total": 2_828_736, "trainable": 2_828_736, "lr": 0.00033}
     ordinary |= {"seconds": 22.0, "accuracy": 0.5, "rank": 18, "bits": 4.126, "error": 0.121, "perplexity": 128.25}
     ordinary |= {"best_step": 50, "tokens": 410.0, "prompt_ms": 105.5, "trained_ms": 10.5, "classes": 8, "steps": 48}
@@ -255,9 +255,9 @@ def test_intruders_more_or_not_and_what_they_forget():
                 return {"domain": 3.0, "base_text": 2.0}
             kind, rank, scale, seed = key
             count = faster if kind == "faster" else counts[rank]
-            found = {"intruders": count, "effective_rank": 100.0 / (rank + 1)}
-            found |= {"domain": 2.8 + 0.005 * seed + 0.02 * (1 - scale)}
-            return found | {"base_text": 2.1 + 0.005 * seed - 0.04 * (1 - scale)}
+            row = {"intruders": count, "effective_rank": 100.0 / (rank + 1)}
+            row |= {"domain": 2.8 + 0.005 * seed + 0.02 * (1 - scale)}
+            return row | {"base_text": 2.1 + 0.005 * seed - 0.04 * (1 - scale)}
 
         return sentence("intruders", of)
 

@@ -85,18 +85,18 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory, cache):
-    """{name: (exit code, folder, what was printed)} of every study, each run when it is first asked for."""
-    found = {}
+    """Return a function that runs a study once and returns its (exit code, folder, captured output) each time."""
+    runs = {}
 
     def run(name: str, capsys):
-        if name not in found:
+        if name not in runs:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("MINILORA_CACHE", cache)
                 patch.setitem(STUDIES, name, tiny(name))
                 out = tmp_path_factory.mktemp("runs") / name
                 code = main(["study", name, "--quick", "--out", str(out)])
-            found[name] = code, out, capsys.readouterr()
-        return found[name]
+            runs[name] = code, out, capsys.readouterr()
+        return runs[name]
 
     return run
 
@@ -104,15 +104,15 @@ def measured(tmp_path_factory, cache):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_measured_and_shown(measured, capsys, name):
-    code, out, said = measured(name, capsys)
-    assert code == 0, said.err
+    code, out, captured = measured(name, capsys)
+    assert code == 0, captured.err
     study = tiny(name)
     records = Records.read(out / RECORDS, study.kind)
     assert set(study.cells(study.quick)) <= records.rows.keys()
     sentence = study(records).sentence()
     assert "nan" not in sentence and (out / f"{name}.png").stat().st_size > 5_000
-    assert max(map(len, said.out.splitlines())) <= 80
-    assert "".join(sentence.split()) in "".join(said.out.split())
+    assert max(map(len, captured.out.splitlines())) <= 80
+    assert "".join(sentence.split()) in "".join(captured.out.split())
 
 
 # Numbers that are certain
@@ -139,8 +139,8 @@ def test_the_larger_an_update_the_more_of_it_survives(measured, capsys):
     records = rows_of(measured, capsys, "merge-trap")
     for seed in (0, 1):
         rows = [records.rows["merged", size, seed] for size in merge_trap.EXPECTED]
-        kept = [row["survives"] for row in rows]
-        assert kept == sorted(kept) and kept[0] < 0.3 and kept[-1] > 0.9
+        shares = [row["survives"] for row in rows]
+        assert shares == sorted(shares) and shares[0] < 0.3 and shares[-1] > 0.9
         assert [row["relative"] for row in rows] == pytest.approx(list(merge_trap.EXPECTED), rel=1e-4)
         for row in rows:
             assert row["float"] == pytest.approx(row["adapter"], rel=1e-5)
@@ -154,13 +154,13 @@ def test_strengths_are_of_the_last_training_in_its_best_state(measured, capsys):
     for seed in (0, 1):
         one = records.rows["strength", 1.0, seed]
         best = one["best_step"]
-        kept = base if not best else records.rows["training", 1.0, 2, best, seed]
-        assert quality(one) == quality(kept)
+        best_row = base if not best else records.rows["training", 1.0, 2, best, seed]
+        assert quality(one) == quality(best_row)
         assert quality(records.rows["strength", 0.0, seed]) == quality(base)
         assert quality(records.rows["strength", 1.5, seed]) != quality(one)
     rates = {key[1:3]: row["lr"] for key, row in records.rows.items() if key[0] == "training"}
-    found = min(records.of("rate"), key=lambda row: row["loss"])["key"][-1]
-    assert rates[1.0, 1] == rates[1.0, 2] == found == 3 * rates[1 / 3, 2]
+    best_rate = min(records.of("rate"), key=lambda row: row["loss"])["key"][-1]
+    assert rates[1.0, 1] == rates[1.0, 2] == best_rate == 3 * rates[1 / 3, 2]
     short, whole = (records.rows["training", 1.0, steps, 1, 0] for steps in (1, 2))
     assert quality(short) != quality(base) and quality(whole) != quality(base)
 
@@ -199,9 +199,9 @@ def test_a_study_on_another_model(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(STUDIES, kind.name, type(kind.name, (kind,), {"large": large}))
     model = shutil.copytree(load.base_folder(), tmp_path / "another")
     assert main(["study", "rank", "--model", str(model), "--out", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     assert Records.read(tmp_path / "out" / RECORDS, kind.kind).header["settings"]["model"] == str(model)
-    assert "Base: another. One seed" in " ".join(said.out.split())
+    assert "Base: another. One seed" in " ".join(captured.out.split())
 
 
 def test_a_search_begins_where_the_size_of_the_model_says():

@@ -45,8 +45,8 @@ def test_what_survives_of_normal_numbers():
     base = dequantize_4bit(*quantize_4bit(weight))
     for size, percent in merge_trap.EXPECTED.items():
         scaled = delta * np.float32(size * merge_trap.norm(base) / merge_trap.norm(delta))
-        kept = float((merge_trap.remains(base, scaled) * scaled).sum() / (scaled * scaled).sum())
-        assert 100 * kept == pytest.approx(percent, abs=10)
+        share = float((merge_trap.remains(base, scaled) * scaled).sum() / (scaled * scaled).sum())
+        assert 100 * share == pytest.approx(percent, abs=10)
 
 
 def test_facts_are_of_words_that_nothing_else_tells():
@@ -66,7 +66,7 @@ def test_facts_are_of_words_that_nothing_else_tells():
 
 @pytest.mark.parametrize(("certain", "recalled", "bits"), [(0.0, None, 0.0), (30.0, 1.0, 32.0), (-30.0, 0.0, None)])
 def test_bits_known_are_of_the_alternatives_at_the_place_before_each_attribute(certain, recalled, bits):
-    """A model that is as certain of the next token as is said, or of all others, and likes a word that is no answer."""
+    """Give the next token the logit `certain`, a word that is not an answer 50, and all others 0."""
     alternatives = np.arange(100, 356)
     facts = capacity.Facts(np.array([[1, 2, 100, 355, 200, 200], [3, 4, 101, 102, 103, 104]]), alternatives)
 
@@ -77,12 +77,12 @@ def test_bits_known_are_of_the_alternatives_at_the_place_before_each_attribute(c
         logits[rows, places, ids[:, 1:]] = certain
         return SimpleNamespace(logits=Tensor(logits))
 
-    found = capacity.known(model, facts)
+    measures = capacity.known(model, facts)
     if bits is None:
-        assert found["known"] == pytest.approx(8 * (8 - 30 / np.log(2) - np.log2(255)), abs=0.01)
+        assert measures["known"] == pytest.approx(8 * (8 - 30 / np.log(2) - np.log2(255)), abs=0.01)
     else:
-        assert found["known"] == pytest.approx(2 * bits, abs=1e-6)
-    assert recalled is None or found["recalled"] == recalled
+        assert measures["known"] == pytest.approx(2 * bits, abs=1e-6)
+    assert recalled is None or measures["recalled"] == recalled
 
 
 def test_the_knee_is_between_the_amounts_measured():
@@ -134,9 +134,9 @@ def test_a_search_goes_on_until_both_sides_are_worse_and_the_parabola_finds_the_
         first, *_, last = losses.values()
         assert first > least + 0.01 < last
         assert len(bracket.bracketed(start, loss)) <= len(losses)
-        found = bracket.optimum(losses, 0.01)
-        assert found["lr"] == pytest.approx(best, rel=0.01)
-        assert found["high"] / found["low"] == pytest.approx(np.exp(2 * (0.01 / curve) ** 0.5), rel=0.15)
+        optimum = bracket.optimum(losses, 0.01)
+        assert optimum["lr"] == pytest.approx(best, rel=0.01)
+        assert optimum["high"] / optimum["low"] == pytest.approx(np.exp(2 * (0.01 / curve) ** 0.5), rel=0.15)
     cliff = bracket.bracketed(0.009, lambda rate: None if rate > 0.01 else 2.0 + (0.009 - rate))
     assert bracket.optimum(cliff, 0.01)["high"] < 0.01
 
