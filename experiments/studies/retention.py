@@ -8,7 +8,7 @@ learn three quarters, and an equal KL. A level is read between two trainings on 
 lowest.
 
 Forgetting follows KL if the rank correlation over all trainings is above 0.9. It follows nothing else if no method has
-forgotten more or less than full fine-tuning where both have moved by KL bits a token.
+forgotten more or less than full fine-tuning where both have moved by KL bits per token.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from minilora.train.loop import TrainConfig, train
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EQUAL, KL, MARGIN = (1 / 3, 3 / 4), 0.5, 0.25  # shares of what full learns; bits a token; of what full forgot
+EQUAL, KL, MARGIN = (1 / 3, 3 / 4), 0.5, 0.25  # shares of what full learns; bits per token; of what full forgot
 WORDS = {1 / 3: "a third", 3 / 4: "three quarters", 0: f"KL {KL}"}
 HALF_STEP = log(3) / 4  # of the rates' logarithms: they grow by √3
 LEAST = 2e-3  # that is shown on a logarithmic axis, and counts in the curve
@@ -268,9 +268,9 @@ class Retention(Study):
         titles = (f"more than full\nat {words}" for words in WORDS.values())
         caption = (
             "At the rate that is best on validation text: bits/char gained on held-out numpy-docs, what was forgotten "
-            f"({self.unit}), and KL(base ‖ adapted) in bits a token on that text. More than full: forgotten more than "
+            f"({self.unit}), and KL(base ‖ adapted) in bits per token on that text. More than full: forgotten more than "
             "by full fine-tuning where both have learned a third, and three quarters, of what full learns, and where "
-            f"both have moved by {KL} bits a token; seed by seed, with a 95 % interval corrected for the whole table. "
+            f"both have moved by {KL} bits per token; seed by seed, with a 95 % interval corrected for the whole table. "
             "As much: within a quarter of what full has forgotten there. Never so far: with at least one seed, at no "
             f"rate. {self.diverged()} "
             f"{self.in_words(len(self.seeds(row, self.lengths[0])) for row in self.rows)}"
@@ -314,7 +314,7 @@ class Retention(Study):
             x, y = [cell["kl"] for cell in own], [self.forgotten(cell) for cell in own]
             points.plot(x, y, **look, linestyle="", markersize=5, alpha=0.7, label=family)
         scale = "log" if cells else "linear"  # a logarithmic axis without a point is an error
-        points.set(xscale=scale, yscale=scale, xlabel="KL(base ‖ adapted),\nbits a token")
+        points.set(xscale=scale, yscale=scale, xlabel="KL(base ‖ adapted),\nbits per token")
         points.set_ylabel(f"forgotten, {self.unit} (above {LEAST})")
         points.axvline(KL, color=style.GREY, linewidth=1, linestyle="--", label=f"KL {KL}")
         for place, row in enumerate(reversed(self.rows)):
@@ -336,7 +336,7 @@ class Retention(Study):
             f"{low} to {high} by seed, and a rising curve explains {100 * explained:.0f} % of the variance (of logs)."
         )
         learned = f"{WORDS[3 / 4]} of what full fine-tuning learns is learned"
-        for share, condition in ((3 / 4, learned), (0, f"KL is {KL} bits a token")):
+        for share, condition in ((3 / 4, learned), (0, f"KL is {KL} bits per token")):
             counts = Counter(self.judged(row, steps, share) for row in self.others)
             more, less = (counts.pop(word, "none") for word in ("more", "less"))
             rest = f" ({listed(f'{count} {word}' for word, count in counts.items())})" if counts else ""
