@@ -41,7 +41,7 @@ def log_probabilities(model: Any, ids: np.ndarray) -> np.ndarray:
 
 
 def kl_divergence(base: np.ndarray, adapted: np.ndarray) -> float:
-    """Return KL(base ‖ adapted), the mean over positions of sum p_base · (log p_base - log p_adapted), in bits per token.
+    """Return KL(base ‖ adapted) in bits per token: the mean over positions of sum p_base (log p_base - log p_adapted).
 
     base, adapted: log-probabilities (..., V). Zero where both predict alike; it grows where the adapted model gives
     little to what the base expects.
