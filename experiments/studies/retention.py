@@ -270,8 +270,8 @@ class Retention(Study):
             "At the rate that is best on validation text: bits/char gained on held-out numpy-docs, what was forgotten "
             f"({self.unit}), and KL(base ‖ adapted) in bits per token there. More than full: forgotten more than by "
             "full fine-tuning where both have learned a third, or three quarters, of what full learns, or where both "
-            f"have moved by {KL} bits per token; seed by seed, with a 95 % interval corrected for the table. As much"
-            ": within a quarter of what full has forgotten there. Never so far: with at least one seed, at no "
+            f"have moved by {KL} bits per token; seed by seed, with a 95 % interval corrected for the table. "
+            "As much: within a quarter of what full has forgotten there. Never so far: with at least one seed, at no "
             f"rate. {self.diverged()} "
             f"{self.in_words(len(self.seeds(row, self.lengths[0])) for row in self.rows)}"
         )
