@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ def findings(root: Path) -> Iterator[tuple[str, str, str]]:
         yield "Memory", titles.MODELS, _memory(founded)
     if "retention" in studies:
         yield "Forgetting", studies["retention"].question, _forgetting(studies["retention"])
+    if "rank" in studies:
+        yield "Rank", studies["rank"].question, _rank(studies["rank"])
     if windows := measured.measured_windows(root):
         yield "Context", titles.WINDOWS, _context(windows)
     if reviews := measured.measured_curves(root).get("reviews"):
@@ -72,6 +75,14 @@ def _forgetting(retention: Any) -> str:
     )
 
 
+def _rank(rank: Any) -> str:
+    fixed, default = (f"{exp(rank.change(rule).mean):.2g}" for rule in ("16", "2r"))
+    return (
+        f"From rank {rank.values[0]} to rank {rank.values[-1]}, LoRA's best learning rate changes by a factor of {fixed} "
+        f"if alpha stays at 16, and of {default} if alpha is twice the rank."
+    )
+
+
 def _context(windows: Any) -> str:
     narrow, wide = windows.sizes[0], windows.sizes[-1]
     trained = windows.bits(narrow, "trained", "lora", narrow)
@@ -97,6 +108,6 @@ def _speed(record: dict) -> str:
     shown = listed(f"{ratio:.2f} times with {name}" for name, ratio in ratios.items() if ratio)
     machine = record["machine"]
     return (
-        f"A training step of SmolLM2 reaches the speed of the faster of transformers and PyTorch {shown} "
+        f"minilora trains SmolLM2 {shown} as fast as transformers or PyTorch, whichever is faster "
         f"({machine['cores']} cores of an {machine['processor']['name']})."
     )
