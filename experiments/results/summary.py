@@ -78,8 +78,8 @@ def _forgetting(retention: Any) -> str:
 def _rank(rank: Any) -> str:
     fixed, default = (f"{exp(rank.change(rule).mean):.2g}" for rule in ("16", "2r"))
     return (
-        f"From rank {rank.values[0]} to rank {rank.values[-1]}, LoRA's best learning rate changes by a factor of {fixed} "
-        f"if alpha stays at 16, and of {default} if alpha is twice the rank."
+        f"From rank {rank.values[0]} to rank {rank.values[-1]}, LoRA's best learning rate changes by a factor of "
+        f"{fixed} if alpha stays at 16, and of {default} if alpha is twice the rank."
     )
 
 
@@ -105,9 +105,9 @@ def _merging(study: Any) -> str:
 def _speed(record: dict) -> str:
     rows = {name: f"SmolLM2-135M, 4 x 128, {name.lower()}" for name in ("LoRA", "QLoRA")}
     ratios = {name: speed.ratio(record, row) for name, row in rows.items()}
-    shown = listed(f"{ratio:.2f} times with {name}" for name, ratio in ratios.items() if ratio)
+    shown = listed(f"{ratio:.2f} times ({name})" for name, ratio in ratios.items() if ratio)
     machine = record["machine"]
     return (
-        f"minilora trains SmolLM2 {shown} as fast as transformers or PyTorch, whichever is faster "
-        f"({machine['cores']} cores of an {machine['processor']['name']})."
+        f"A training step of SmolLM2 is {shown} as fast as in transformers or PyTorch, whichever is faster, on "
+        f"{machine['cores']} cores of an {machine['processor']['name']}."
     )
