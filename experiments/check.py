@@ -101,8 +101,7 @@ def check(path: Path, known: dict, update: bool = False) -> int:
     here = {part: machine()[part] for part in ("processor", "blas", *LIBRARIES)}
     if update:
         known[path.name] = {"machine": here, "trainings": {}}
-    if (there := known.get(path.name)) is None:
-        raise MiniloraError(f"it has no fingerprints; add them with check --update {path.name}")
+    there = known.get(path.name, {"machine": here, "trainings": {}})
     same = all(there["machine"][part] == here[part] for part in ("processor", "blas"))
     large = bool(records.header["settings"].get("model"))
     whole = update and not large and records.header["minilora"] != rates.KIND
@@ -112,10 +111,14 @@ def check(path: Path, known: dict, update: bool = False) -> int:
             new = begin(records, key, command[1], LARGE_LOSSES if large else LOSSES, whole)
         except MiniloraError as error:
             raise Stale(f"{name} does not train: {error}") from error
+        if path.name not in known:  # said after one training, which shows if today's search is another
+            raise MiniloraError(f"it has no fingerprints; add them with check --update {path.name}")
         then = there["trainings"].setdefault(name, new) if update else there["trainings"].get(name)
         if then is None:
             raise Stale(f"there is no fingerprint of {name}")
-        if parts := [part for part in ("model", "rows") if new[part] != then[part] and (same or part == "rows")]:
+        if parts := [
+            part for part in ("model", "rows") if new.get(part) != then.get(part) and (same or part == "rows")
+        ]:
             if other := [f"{part} {here[part]}" for part in LIBRARIES if here[part] != there["machine"][part]]:
                 raise MiniloraError(f"with {' and '.join(other)} it reads another text than its fingerprint")
             raise Stale(f"{name} trains with other {' and '.join(parts)}")

@@ -9,6 +9,7 @@ are `lr` and `large_lr` of the methods in `minilora.peft`.
 
 import argparse
 from collections.abc import Mapping, Sequence
+from itertools import product
 from math import inf
 from pathlib import Path
 from statistics import fmean
@@ -27,6 +28,7 @@ MOST = 9  # rates per method
 CLOSE = 0.1  # bits per character: rates this near the best are trained with more seeds
 MORE_SEEDS = (SEED + 1, SEED + 2)
 KIND, FILE = "rates", "rates.jsonl"
+DATA = "numpy-docs"
 MODELS = ("base", "smollm2")  # of SIZES
 Losses = Mapping[float, float]  # by learning rate; infinite if training diverged
 
@@ -46,26 +48,34 @@ def measure(records: Records, source: str, name: str, data: str) -> float:
         return records.measured(key, lambda: measured(lambda: loss(rate)) | facts)["loss"]
 
     best_rate(method.rate(defaults.base_size(load.load_model(source)[0])), 3, tried, MOST)
-    for rate in close(tried_on_base(records, name)):
-        for seed in MORE_SEEDS:
-            tried(rate, seed)
-    losses = tried_on_base(records, name)
-    return min(losses, key=losses.__getitem__)
+    search = (source, Path(data).name, name)
+    for rate, seed in product(close(records, *search), MORE_SEEDS):
+        tried(rate, seed)
+    losses = mean_losses(records, *search)
+    return min(close(records, *search) or losses, key=losses.__getitem__)
 
 
-def close(losses: Losses) -> list[float]:
-    """Return the rates whose losses are within CLOSE of the least, if there are several."""
-    rates = [rate for rate, loss in losses.items() if loss <= min(losses.values()) + CLOSE]
+def close(records: Records, *search: str) -> list[float]:
+    """Return the rates within CLOSE of the best one, by the first seed, if there are several.
+
+    search: a model, a data set and a method.
+    """
+    losses = {row["key"][3]: _loss(row) for row in records.of(*search) if len(row["key"]) == len(search) + 1}
+    rates = [rate for rate, loss in losses.items() if inf > loss <= min(losses.values()) + CLOSE]
     return rates if len(rates) > 1 else []
 
 
-def tried_on_base(records: Records, name: str) -> Losses:
-    """Return the bits per character of the validation part, as `measure` recorded them; the mean of several seeds."""
+def mean_losses(records: Records, *search: str) -> Losses:
+    """Return the bits per character of the validation part by learning rate, means over the seeds that were trained."""
     losses: dict[float, list[float]] = {}
-    for row in records.of(MODELS[0]):
-        if row["key"][2] == name:
-            losses.setdefault(row["key"][3], []).append(_loss(row))
+    for row in records.of(*search):
+        losses.setdefault(row["key"][3], []).append(_loss(row))
     return {rate: fmean(values) for rate, values in losses.items()}
+
+
+def tried_on_base(records: Records, name: str) -> Losses:
+    """Return what `measure` recorded for a method on the package's base."""
+    return mean_losses(records, MODELS[0], DATA, name)
 
 
 def tried_on_large(records: Records, name: str) -> Losses:
@@ -124,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="base")
     parser.add_argument("--method", nargs="*", default=list(METHODS), type=find, help="(default: all)")
-    parser.add_argument("--data", default="numpy-docs")
+    parser.add_argument("--data", default=DATA)
     arguments = parser.parse_args()
     records = Records.open(Path("experiments/records", FILE), KIND, {}, resume=True)
     for name in arguments.method:

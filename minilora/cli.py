@@ -126,7 +126,7 @@ class Program:
             to_utf8(argument)  # raises here, because a run's record could not name such a path
         name = argv[0] if argv else ""
         try:
-            if not name or name.startswith("-"):
+            if not argv or name.startswith("-"):
                 self.parser(typed=argv[:1] or ["--help"]).parse()  # --help and --version end here
             if name not in self.commands:
                 raise MiniloraError(f"{unknown('command', name, self.commands)} (see {self.name} --help)")

@@ -221,6 +221,7 @@ def _studies(root: Path) -> Iterator[tuple[str, list[str]]]:
         if name in large:
             date = large[name].records.header["date"][:10]
             parts.append(f"*On SmolLM2-135M* (`--model {LARGE}`, {date}): {large[name].sentence()}")
+            parts += _warning(root, large[name].records)
             parts += [markdown(large[name].grid())] * (name in TABLES_ON_LARGE)
         yield study.question, parts
     for name, kind in STUDIES.items():
@@ -245,8 +246,13 @@ def _jargon(root: Path) -> Iterator[str]:
 
 
 def _origin(root: Path, records: Records, command: str) -> Iterator[str]:
-    """Return the line on how records were measured, and a warning if today's code would not reproduce them."""
+    """Return the line on how records were measured, and a warning if they are stale."""
     yield _provenance(records.header, command)
+    yield from _warning(root, records)
+
+
+def _warning(root: Path, records: Records) -> Iterator[str]:
+    """Return a warning if today's code would not reproduce the records."""
     if reason := read_json(root / check.STALE).get(records.path.name):
         yield f"**Stale:** measured with other code ({escape(reason, 300)})."
 

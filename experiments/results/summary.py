@@ -86,7 +86,7 @@ def _rank(rank: Any) -> str:
 def _context(windows: Any) -> str:
     narrow, wide = windows.sizes[0], windows.sizes[-1]
     trained = windows.bits(narrow, "trained", "lora", narrow)
-    lora = f"; LoRA, trained in windows of {narrow}, needs {trained.mean:.3f} there" if trained else ""
+    lora = f"; LoRA, trained and read in windows of {narrow}, needs {trained.mean:.3f}" if trained else ""
     return (
         f"On NumPy's documentation, SmolLM2 needs {windows.base(narrow):.3f} bits per character if it reads {narrow} "
         f"tokens at a time and {windows.base(wide):.3f} if it reads {wide:,}{lora}."

@@ -58,8 +58,8 @@ class BatchSize(Study):
 
     def lags(self, batch: int) -> list[float]:
         """Return how many bits per character LoRA is behind full fine-tuning, one number per seed."""
-        pairs = zip(self.records.of("lora", batch), self.records.of("full", batch), strict=True)
-        return [lora["domain"] - full["domain"] for lora, full in pairs]
+        by_seed = {kind: {row["key"][-1]: row["domain"] for row in self.records.of(kind, batch)} for kind in self.kinds}
+        return [bits - by_seed["full"][seed] for seed, bits in sorted(by_seed["lora"].items())]
 
     def growth(self) -> Interval:
         """Return how much LoRA's lag grows from the smallest batches to the largest, seed by seed."""

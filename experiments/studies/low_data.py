@@ -75,7 +75,8 @@ class LowData(Study):
 
     def rates(self, method: str) -> str:
         """Return the range of learning rates that the search chose for the amounts."""
-        low, *_, high = sorted(cell["lr"] for cell in self.records.of(method))
+        rates = [cell["lr"] for cell in self.records.of(method)]
+        low, high = min(rates), max(rates)
         return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
     def reached(self, method: str) -> dict[int, Spread]:

@@ -52,8 +52,9 @@ class Rank(Study):
         return {"alpha": alpha} | optimum(bracketed(start, loss, MARGIN), MARGIN)
 
     def logs(self, number: str, rule: str, rank: int) -> list[float]:
-        """Return the logarithms of a rate, one per seed."""
-        return [log(row[number]) for row in self.records.of(rule, rank)]
+        """Return the logarithms of a rate, by rising seed."""
+        rows = sorted(self.records.of(rule, rank), key=lambda row: row["key"][-1])
+        return [log(row[number]) for row in rows]
 
     def rate(self, number: str, rule: str, rank: int) -> float:
         """Return the geometric mean of a rate over the seeds."""
@@ -63,11 +64,11 @@ class Rank(Study):
     def change(self, rule: str) -> Interval:
         """Return the change of the logarithm of the best rate from the first rank to the last, seed by seed."""
         first, last = (self.logs("lr", rule, rank) for rank in (self.values[0], self.values[-1]))
-        return paired_interval([b - a for a, b in zip(first, last, strict=True)], comparisons=len(self.kinds))
+        return paired_interval([b - a for a, b in zip(first, last, strict=True)], comparisons=len(self.kinds) + 1)
 
     def gain(self) -> Interval:
         """Return how many fewer bits per character the last rank needs than the first, each at its best rate."""
-        return self.paired("loss", (DEFAULT, self.values[0]), (DEFAULT, self.values[-1]))
+        return self.paired("loss", (DEFAULT, self.values[0]), (DEFAULT, self.values[-1]), len(self.kinds) + 1)
 
     def grid(self) -> Grid:
         rows = []

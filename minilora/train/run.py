@@ -40,7 +40,7 @@ RECORD = "run.json"
 METRICS = "metrics.jsonl"
 LOCK = ".lock"  # it stays in the folder
 FORMAT = "minilora run"
-MAY_CHANGE = {"data", "validation", "test", "labels", "save_every", "checkpointing"}  # the hash covers files' content
+MAY_CHANGE = {"data", "validation", "test", "labels", "evaluated_on", "save_every", "checkpointing"}  # hashed: data
 KEPT = 2
 SERIES = ("loss", "evaluation", "lr", "norm")  # logged by the loop
 

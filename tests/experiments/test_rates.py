@@ -41,12 +41,13 @@ def test_regrets_are_of_rates_that_were_tried_everywhere():
 
 
 def test_more_seeds_decide_between_rates_that_are_close(tmp_path):
-    records = Records.open(tmp_path / rates.FILE, rates.KIND, {})
-    for rate, loss in ((1e-3, 2.03), (3e-3, 2.0), (9e-3, 2.2)):
-        records.add(("base", "text", "lora", rate), loss=loss)
-    assert rates.close(rates.tried_on_base(records, "lora")) == [1e-3, 3e-3]
-    for seed, loss in ((101, 2.1), (102, 2.2)):
-        records.add(("base", "text", "lora", 3e-3, seed), loss=loss)
-    records.add(("base", "text", "prefix", 1e-3, 101), loss=9.0)
-    assert rates.tried_on_base(records, "lora") == pytest.approx({1e-3: 2.03, 3e-3: 2.1, 9e-3: 2.2})
-    assert rates.close({1e-3: 2.0, 3e-3: 2.2}) == []
+    records, search = Records.open(tmp_path / rates.FILE, rates.KIND, {}), ("base", rates.DATA, "lora")
+    for rate, loss in ((1e-3, 2.03), (3e-3, 2.0), (9e-3, 2.15)):
+        records.add((*search, rate), loss=loss)
+    assert rates.close(records, *search) == [1e-3, 3e-3]
+    for seed, loss in ((101, 2.3), (102, 2.3)):
+        records.add((*search, 3e-3, seed), loss=loss)
+    records.add(("base", "another text", "lora", 3e-3, 101), loss=9.0)
+    assert rates.tried_on_base(records, "lora") == pytest.approx({1e-3: 2.03, 3e-3: 2.2, 9e-3: 2.15})
+    assert rates.close(records, *search) == [1e-3, 3e-3]  # by the first seed, so that a second run adds nothing
+    assert rates.close(records, "base", "another text", "lora") == []
