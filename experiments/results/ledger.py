@@ -127,7 +127,7 @@ class Ledger:
         equal = self.of("retention", lambda s: s.against_full("lora", s.steps, 3 / 4))
         yield Line("LoRA forgets less where both learned as much", biderman, more, BELOW, equal)
         law = self.of("retention", lambda s: paired_interval([*s.law(s.steps)[0].values()]))
-        yield Line("what is forgotten rises with KL", razor, "rank correlation", (0.9, inf), law, 2)
+        yield Line("what is forgotten follows KL", razor, "rank correlation", (0.9, inf), law, 2)
         margins = self.of("retention", lambda s: (-s.margin(s.steps, 0), s.margin(s.steps, 0)))
         for row in ("lora", "ia3"):
             at_kl = self.of("retention", lambda s, row=row: s.against_full(row, s.steps, 0))

@@ -134,7 +134,7 @@ class Retention(Study):
         super().__init__(records)
         self.large_model = self.settings["model"] is not None
         # A chat model's plain English gets better by any plain text, so that what it has lost shows in the quiz.
-        self.number, self.unit = ("quiz_bits", "bits a question") if self.large_model else ("base_text", "bits/char")
+        self.number, self.unit = ("quiz_bits", "bits per question") if self.large_model else ("base_text", "bits/char")
         self.lengths = sorted({key[1] for key in records.rows if len(key) == 4})
         self.rows = [row for row in ROWS if any(True for _ in records.of(row))]
         self.others = [row for row in self.rows if row != "full"]
