@@ -148,7 +148,8 @@ def copy_play_pages(app, error) -> None:
         text = (ROOT / page).read_text("utf-8").replace('href="README.md"', 'href="README.html"')
         text = text.replace('href="exercise.py"', f'href="../../{downloads[page.with_name("exercise.py")]}"')
         (Path(app.outdir) / page).write_text(text, "utf-8")
-        shutil.copy(ROOT / page.with_suffix(".png"), Path(app.outdir) / page.parent)  # for sharing
+        if (picture := ROOT / page.with_suffix(".png")).is_file():
+            shutil.copy(picture, Path(app.outdir) / page.parent)  # for sharing
         (Path(app.outdir) / downloads[page]).unlink(missing_ok=True)  # Sphinx's own copy, whose links are dead
 
 
