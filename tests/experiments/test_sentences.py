@@ -138,7 +138,7 @@ def test_low_data_saves_labels_or_not():
         return sentence("low-data", lambda key: {"accuracy": noisy(level(key), key[2])})
 
     many = low_data.most()
-    saved = "The base is shown to be ahead at 8, 32, 128 and 270; with 32 labels it is ahead of scratch with"
+    saved = f"The base is shown to be ahead at 8, 32, 128 and {many}; with 32 labels it is ahead of scratch with"
     says(numbers((0.4, 0.6, 0.7, 0.8), (0.2, 0.3, 0.4, 0.5)), f"{saved} {many}.")
     says(numbers((0.2, 0.3, 0.4, 0.5), (0.2, 0.3, 0.4, 0.5)), "At no number is the base shown to be ahead;")
     says(numbers((0.2, 0.3, 0.4, 0.5), (0.3, 0.4, 0.4, 0.5)), "Training from scratch is shown to be ahead at 8 and 32;")
