@@ -156,7 +156,7 @@ def _answer(command: list[str], environment) -> dict:
 
 
 def predicted(row: dict, alone: dict, cores: int) -> float:
-    """Return the cost model's seconds for a row. alone: the measurement of `cores` ranks without sums."""
+    """Predict the seconds of a step for a row. alone: the same ranks measured without the exchange of gradients."""
     crowd = max(1.0, row["ranks"] / cores)  # ranks per core
     bandwidth = LARGE / row["large"] if row["mbit"] is None else row["mbit"] * 1e6 / 8 * EFFICIENCY
     link = Link(bandwidth, max(0.0, row["small"] - SMALL / bandwidth))

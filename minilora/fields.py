@@ -69,7 +69,7 @@ def _is_scalar(value: Any) -> bool:
 def checked(
     default: Any, words: str, allows: Callable[[Any], bool], optional: bool = False, names: Sequence[str] = ()
 ) -> Any:
-    """Return a field with a test of its own. optional: allow None, too. A list or dict as default is copied."""
+    """Return a field whose values `allows` accepts. optional: allow None, too. A list or dict as default is copied."""
     kind = Kind(words, allows, names)
     if optional:
         kind = Kind(f"{words} or None", lambda value: value is None or allows(value), names)

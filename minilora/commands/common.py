@@ -224,7 +224,7 @@ def add_columns(flags: argparse._ActionsContainer) -> None:
 
 def add_drawing(parser: Parser, temperature: str) -> None:
     """Add the flags of sampling. temperature: its default, in words."""
-    add_flag(parser, "--temperature", f"of sampling; 0 is greedy (default: {temperature})")
+    add_flag(parser, "--temperature", f"for sampling; 0 takes the likeliest token (default: {temperature})")
     add_flags(parser, "--top-k", "--top-p", "--seed")
 
 
