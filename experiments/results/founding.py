@@ -7,7 +7,7 @@ from math import inf
 from pathlib import Path
 
 from experiments.compare_model import KIND, PROBE, PROMPTED
-from experiments.compare_model_report import FAMILY, LABELS, VARIANTS, ModelResult
+from experiments.compare_model_report import FAMILY, LABELS, ModelResult
 from experiments.results.tables import markdown
 from minilora.measure.records import Records
 from minilora.measure.statistics import verdict
@@ -179,33 +179,6 @@ class Founding:
                 if (memory := ("memory", row)) in result.records:
                     values[f"{at}.{row}.peak"] = show_bytes(result.records.rows[memory]["peak"])
         return values
-
-
-PUBLISHED = (
-    "Each with learning rates, batch sizes and ranks searched for it, nine variants end within 1 to 2 % of LoRA at "
-    "four kinds of task, and want rates of their own (Lee et al. 2026, Learning rate matters)."
-)
-
-
-def variants(result: ModelResult) -> str:
-    """Say in a sentence which variants of LoRA differ from it, each at a learning rate of its own."""
-    rows = [row for row in VARIANTS if row in result.rows]
-    leads = {row: ahead for row in rows if (ahead := result.ahead(row, comparisons=FAMILY["lora"]))}
-    if not leads:
-        return "Not all is measured yet."
-    means = sorted(ahead.mean for ahead in leads.values())
-    unit = "points" if result.has_labels else "bits per character saved"
-    repeated = [row for row, ahead in leads.items() if ahead.count > 1]
-    apart = [LABELS[row] for row in repeated if leads[row].excludes(0)]
-    differ, to = ("differ", f" to {means[-1]:+.{result.digits}f}") if len(means) > 1 else ("differs", "")
-    words = f"{listed(LABELS[row] for row in leads)} {differ} from LoRA by {means[0]:+.{result.digits}f}{to} {unit} "
-    words += "(more is better) on the same questions and seeds, each at the best of its own learning rates"
-    if repeated:
-        words += f"; told apart at 95 %, corrected for {FAMILY['lora']}: {listed(apart or ['none'])}"
-    words += "."
-    if few := [LABELS[row] for row in leads if row not in repeated]:
-        words += f" One seed, so no verdict: {listed(few)}."
-    return words.replace("-", "−")
 
 
 CAPTION = (

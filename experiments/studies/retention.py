@@ -30,6 +30,7 @@ from experiments.studies.study import Study, StudySettings
 from minilora.errors import MiniloraError
 from minilora.measure.lab import SCRATCH
 from minilora.measure.statistics import Interval, paired_interval, verdict
+from minilora.palette import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW
 from minilora.show import style
 from minilora.show.grids import Grid, listed
 from minilora.train.loop import TrainConfig, train
@@ -45,13 +46,13 @@ LEAST = 2e-3  # that is shown on a logarithmic axis, and counts in the curve
 
 LORAS = ("lora", "rslora", "lora-plus", "dora", "pissa", "qlora")
 FAMILIES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # of the figure: their look, and their rows
-    "full": ({"color": "#0072B2", "marker": "o"}, ("full",)),
-    "LoRA on all linears, and its variants": ({"color": "#009E73", "marker": "^"}, LORAS),
-    "LoRA on q and v, VeRA": ({"color": "#D55E00", "marker": "v"}, ("lora-qv", "vera")),
-    "adapters": ({"color": "#000000", "marker": "s"}, ("pfeiffer", "houlsby")),
-    "norms, IA3": ({"color": "#E69F00", "marker": "P"}, ("norms", "ia3")),
-    "prompt and prefix tuning": ({"color": "#56B4E9", "marker": "X"}, ("prompt", "prefix")),
-    "vocabulary head": ({"color": "#CC79A7", "marker": "D"}, ("feature-extraction",)),
+    "full": ({"color": BLUE, "marker": "o"}, ("full",)),
+    "LoRA on all linears, and its variants": ({"color": GREEN, "marker": "^"}, LORAS),
+    "LoRA on q and v, VeRA": ({"color": ORANGE, "marker": "v"}, ("lora-qv", "vera")),
+    "adapters": ({"color": BLACK, "marker": "s"}, ("pfeiffer", "houlsby")),
+    "norms, IA3": ({"color": YELLOW, "marker": "P"}, ("norms", "ia3")),
+    "prompt and prefix tuning": ({"color": SKY, "marker": "X"}, ("prompt", "prefix")),
+    "vocabulary head": ({"color": PINK, "marker": "D"}, ("feature-extraction",)),
 }
 
 

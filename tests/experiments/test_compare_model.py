@@ -8,7 +8,6 @@ import pytest
 from experiments import compare_model, comparison_report, subjects
 from experiments.compare_model import ModelComparison, ModelSettings
 from experiments.compare_model_report import FIGURES, ModelResult
-from experiments.results import founding
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
 from minilora.train import defaults
@@ -116,15 +115,14 @@ def test_one_seed_on_a_text_is_not_compared(tmp_path):
     for row, bits in (("lora", 1.0), ("dora", 0.9)):
         records.add(("trained", row, 0), bits=bits)
     assert ModelResult(records).ahead("dora").show(2) == "+0.10 (one seed)"
-    assert founding.variants(ModelResult(records)).endswith("its own learning rates. One seed, so no verdict: DoRA.")
     for row, bits in (("lora", 1.1), ("dora", 1.02)):
         records.add(("trained", row, 1), bits=bits)
     lead = ModelResult(records).ahead("dora")
     assert (lead.mean, lead.error) == (pytest.approx(0.09), pytest.approx(0.01))
-    assert founding.variants(ModelResult(records)).endswith("told apart at 95 %, corrected for 7: none.")  # t of 1 df
+    assert not lead.excludes(0)  # two seeds: t of one degree of freedom
     for row, bits in (("lora", 1.2), ("dora", 1.1)):
         records.add(("trained", row, 2), bits=bits)
-    assert founding.variants(ModelResult(records)).endswith("told apart at 95 %, corrected for 7: DoRA.")
+    assert ModelResult(records).ahead("dora", comparisons=7).excludes(0)
 
 
 def test_what_lacks_a_window_items_or_a_seed_or_diverged_is_shown_and_not_judged(tmp_path):
@@ -183,9 +181,6 @@ def test_rows_are_compared_on_the_same_questions(tmp_path):
     full = {name: value for name, value in records.rows["trained", "full", 1].items() if name != "key"}
     records.add(("trained", "dora", 1), **full)
     assert ModelResult(records).ahead("dora").show(1) == "+25.0 (one seed)"
-    words = founding.variants(ModelResult(records))
-    assert words.startswith("DoRA differs from LoRA by +25.0 points")
-    assert words.endswith(". One seed, so no verdict: DoRA.")
     assert result.forgot("full", "english").mean == pytest.approx(0.1)
 
 

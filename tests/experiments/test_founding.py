@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.compare_model import KIND
-from experiments.results.founding import CLAIMS, Founding, file_of, variants
+from experiments.results.founding import CLAIMS, Founding, file_of
 from minilora.measure.records import Records
 
 RIGHT = {
@@ -91,15 +91,6 @@ def test_what_texts_may_say(founding):
     expected = {"base": "50.0", "base.qlora": "40.0", "lora": "87.5 ± 0.0", "few-shot": "60.0 ± 0.0"}
     expected |= {"lora.share": "1.8 %", "lora.forgot": "+0.000", "lora.quiz": "+0.0", "lora.peak": "0 MB"}
     assert {name: values[f"{start}.{name}"] for name in expected} == expected
-
-
-def test_variants_in_words(tmp_path):
-    words = variants(write(tmp_path).results["reviews"])
-    assert words.startswith("QLoRA differs from LoRA by −37.5 points (more is better)") and words.endswith(
-        "each at the best of its own learning rates; told apart at 95 %, corrected for 7: none."
-    )
-    apart = variants(write(tmp_path, right=RIGHT | {"qlora": 0}).results["reviews"])
-    assert apart.endswith("told apart at 95 %, corrected for 7: QLoRA.")
 
 
 def test_rates_in_words_are_of_each_subject_that_searched_both(founding):
