@@ -5,7 +5,6 @@ from minilora.models.llama import LlamaForSequenceClassification
 from minilora.train import load
 
 
-
 def where() -> Diagram:
     d = Diagram(
         520,
