@@ -101,7 +101,7 @@ def share() -> Diagram:
         x = float(left)
         for number, weight in enumerate(weights):
             kind = TRAINED if number < virtual else SECOND
-            d.box(x, y, wide * weight, 36, f"{weight:.2f}", kind, corner=0)
+            d.box(x, y, wide * weight, 36, f"{weight:.2f}", kind, SMALL, corner=0)
             x += wide * weight
 
     d.text(left, 16, "the text alone", SMALL, "start", "soft")
