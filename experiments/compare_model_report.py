@@ -216,6 +216,14 @@ class ModelResult(Result):
         window = self.settings.get("window")
         return f"Texts are read in windows of {window} tokens." if window else "The window is not recorded."
 
+    def generates(self, row: str) -> float | None:
+        """Return a row's tokens per second over those of the base, which took turns with it.
+
+        Rates of two rows cannot be compared: the machine's own speed changed from row to row.
+        """
+        cost = self.records.rows.get(("cost", row), {})
+        return cost["adapted"] / cost["base"] if "adapted" in cost else None
+
     def cost_columns(self) -> list[Column]:
         """Return the columns of what a row costs."""
 
@@ -225,7 +233,7 @@ class ModelResult(Result):
         return [
             column("memory", "peak", "peak\nMB", megabytes),
             column("cost", "step_seconds", "s per\nstep", "{:.2f}".format),
-            column("cost", "adapted", "tok/s", "{:.0f}".format),
+            Column("writes\n× base", self.generates, "{:.2f}".format),
             column("cost", "milliseconds", "ms per\nquery", "{:.0f}".format),
             Column("file", lambda row: self.cells(row)[0]["file_bytes"], show_size),
         ]
@@ -235,8 +243,8 @@ class ModelResult(Result):
         measured = {row for kind in ("memory", "cost") for _, row in (one["key"] for one in self.records.of(kind))}
         size = "examples, padded to the longest," if self.has_labels else f"windows of {TEXT_LENGTH} tokens"
         caption = (
-            f"Peak memory and seconds of a training step of {BATCH_SIZE} {size} in float32; tokens per second and "
-            "milliseconds per question on one thread; size of the saved file."
+            f"Peak memory and seconds of a training step of {BATCH_SIZE} {size} in float32. Writes: tokens per "
+            "second over the base's. Milliseconds per question; both on one thread. Size of the saved file."
         )
         if names := sorted({one["processor"] for one in self.records.of("cost") if "processor" in one}):
             caption += f" Timed on {escape(listed(names))}."
@@ -307,7 +315,9 @@ def side_by_side(results: Mapping[str, ModelResult]) -> Grid:
         "Accuracy on 200 held-out questions after learning from 128 examples; bits per character after 30 steps on "
         "60,000 characters, in windows of 128 tokens. Each method is at its best searched learning rate; one seed if "
         "there is no ±. The prompt's accuracy is calibrated. Peak memory and seconds of a training step of 8 reviews "
-        "in float32; generated tokens per second on one thread."
+        "in float32. Writes: tokens per second over those of the base, which took turns with the row, on one thread, "
+        "LoRA not merged. Rows of one computation (base, full, head) differ by up to 7 %, so smaller differences say "
+        "nothing; seconds per step had no base beside them and are rougher."
     )
     header = ("", "trains", *names, *(column.header for column in columns[0]))
     return Grid("What each method reaches and costs", header, rows, caption)

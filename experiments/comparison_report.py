@@ -52,9 +52,12 @@ class ComparisonResult(AdaptedResult):
         return self.records.rows.get((kind, method), {})
 
     def generates(self, method: str) -> float | None:
-        """Return the tokens per second before merging."""
+        """Return the tokens per second before merging, over those of the base, which took turns with the method.
+
+        Rates of two rows cannot be compared: the machine's own speed changed from row to row.
+        """
         speed = self.cell("speed", method)
-        return speed.get("adapted", speed.get("base"))
+        return speed["adapted"] / speed["base"] if "adapted" in speed else None
 
 
 # Tables
@@ -88,7 +91,7 @@ QUALITY = {  # {name of a number in texts, after `comparison.METHOD.`: its colum
 COST = {
     "peak": _of("memory", "peak", "peak\nMB", megabytes),
     "time": Column("time", R.seconds, grids.show_seconds),
-    "speed": Column("tok/s", R.generates, "{:.0f}".format),
+    "speed": Column("writes\n× base", R.generates, "{:.2f}".format),
 }
 IN_TEXTS = QUALITY | {"trainable": Column("", R.trainable, grids.show_count), "time": COST["time"]}
 IN_TEXTS |= {f"memory.{kind}": _of("memory", kind, "", grids.show_bytes) for kind in KINDS}
@@ -110,7 +113,8 @@ def grid(result: ComparisonResult) -> Grid:
         {NAMES[method]: (result, method) for method in result.methods},
         f"Domain: bits/char of held-out numpy-docs after training on {settings['characters']:,} characters; forgot: "
         "bits/char lost on held-out python-docs; task accuracy: in eight topics, after "
-        f"{settings['labels']} labels per class. {result.spreads_in_words()}",
+        f"{settings['labels']} labels per class. Writes: tokens per second over the base's, one thread, not merged. "
+        f"{result.spreads_in_words()}",
     )
 
 
