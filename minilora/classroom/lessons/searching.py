@@ -25,9 +25,10 @@ from minilora.classroom.lessons.checking import (
     Answer,
     Failure,
     Function,
+    Known,
     difference,
+    fine,
     raised,
-    show_value,
 )
 from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
@@ -114,7 +115,7 @@ def search(function: Function, inputs: Inputs, examples: int = EXAMPLES, **optio
     """Search for small inputs on which the function and the solution differ, and note the failure in the run.
 
     The check continues, since it may know the mistake by name (see `Run.worst`). inputs: draws the arguments of a call
-    from a Draws. options: fields of `Search`.
+    from a Draws. options: fields of `Search`. What depends on the memory layout of the arguments alone is remarked.
     """
     run = function.run
     if run.searched is None and run.breach is None:
@@ -152,17 +153,29 @@ class Search:
     inputs: Inputs
     examples: int
     parts: Sequence[str] | None = None  # keys of a driver's result to compare, in this order (None: all)
-    hints: Mapping[str, str] = field(default_factory=dict)  # part -> the hint if it is the first wrong one
+    hints: Mapping[str, str] = field(default_factory=dict)  # part -> the hint if it is the first wrong one, or is fine
     tolerance: float = TOLERANCE
-    dtypes: bool = False  # True if arrays must have the solution's dtypes
+    dtypes: bool = False  # True if another dtype than the solution's, or a list for an array, is worth a remark
+    instead: Callable[..., Known] | None = None  # maps the arguments to known mistakes, as in Answer.equals
+    remark: str = ""  # for searches of inputs that are a fine clause: the remark instead of a failure
     facts: Callable[[Any], Any] | None = None  # maps a result to what is compared instead (bounds, if it is random)
     is_answered: bool = False  # True once the solution has answered an input without raising
+    has_layouts: bool = True  # False once a layout was remarked
 
     def result(self) -> Failure | None:
         """Return the failure on the smallest inputs found, with what can be said about its cause, or None."""
         for choices in _numbered(self.examples):
-            if wrong := self.wrong_call(choices):
-                return self.explained(*self.smaller(choices, wrong))
+            if not (wrong := self.wrong_call(choices)):
+                continue
+            if self.remark:
+                self.function.run.remark(self.remark)
+                return None
+            smallest = self.smaller(choices, wrong)
+            layout, failure = self.drawn(_Choices(smallest[0].indices))[0], self.explained(*smallest)
+            if not layout or failure.is_state or self.function.run.breach is not None:
+                return failure
+            self.function.run.remark(f"It goes wrong if {PROPERTIES[layout][1]}.")
+            self.has_layouts = False
         if not self.is_answered and self.function.run.breach is None:
             name = self.function.name
             raise MiniloraError(f"the search of {name} compares nothing: the solution raises on every input it draws")
@@ -171,7 +184,8 @@ class Search:
     def drawn(self, choices: _Choices) -> Example:
         """Draw an example: a layout, arguments, and other arguments of the same shapes."""
         draws = Draws(choices)
-        return draws.layout, tuple(self.inputs(draws)), tuple(self.inputs(Draws(choices, draws)))
+        layout = draws.layout if self.has_layouts else ""
+        return layout, tuple(self.inputs(draws)), tuple(self.inputs(Draws(choices, draws)))
 
     def wrong_call(self, choices: _Choices) -> tuple[int, Failure] | None:
         """Make the three calls of an example, and return (index, failure) of the first that is wrong, or None."""
@@ -205,15 +219,21 @@ class Search:
         hint = part = ""
         if isinstance(expected, dict) and isinstance(answer.raw, dict):
             wrong = [key for key in expected if difference(expected[key], answer.raw.get(key), self.tolerance)]
+            for key in [key for key in wrong if key in answer.raw and isinstance(self.hints.get(key), fine)]:
+                self.function.run.remark(self.hints[key])
+                wrong.remove(key)
+                expected, answer.raw = ({k: v for k, v in of.items() if k != key} for of in (expected, answer.raw))
             if wrong and wrong[0] in answer.raw:
                 hint, part = self.hints.get(wrong[0], ""), f"Part [{wrong[0]!r}]:"
                 expected, answer = expected[wrong[0]], answer[wrong[0]]
+        if self.dtypes and (problem := _form(expected, answer.raw)):
+            self.function.run.remark(problem)
+            self.dtypes = False  # one remark is enough
         try:
-            if problem := _form(expected, answer.raw, self.dtypes):
-                answer.fail(show_value(expected), problem)
-            answer.equals(expected, tolerance=self.tolerance)
+            answer.equals(expected, self.instead and self.instead(*arguments), tolerance=self.tolerance)
         except Failure as failure:
-            return replace(failure, hint=hint or f"{part} {failure.hint}".strip(), is_known=bool(hint))
+            is_known = bool(hint) or failure.is_known
+            return replace(failure, hint=hint or f"{part} {failure.hint}".strip(), is_known=is_known)
         return None
 
     def expected(self, arguments: Sequence[Any]) -> Any:
@@ -338,16 +358,16 @@ class Search:
         return tags | ({("", layout)} if is_laid_out else set())
 
 
-def _form(expected: Any, got: Any, dtypes: bool) -> str:
-    """Describe a result of the wrong kind or dtype, whatever its values; "" if there is nothing to say."""
-    if dtypes and isinstance(expected, np.ndarray) and expected.ndim and isinstance(got, (list, tuple)):
+def _form(expected: Any, got: Any) -> str:
+    """Describe a list for an array, or another dtype, whatever the values; "" if there is nothing to say."""
+    if isinstance(expected, np.ndarray) and expected.ndim and isinstance(got, (list, tuple)):
         return f"It should be an array, not a {type(got).__name__}."
-    if dtypes and isinstance(expected, np.ndarray) and isinstance(got, np.ndarray) and expected.dtype != got.dtype:
+    if isinstance(expected, np.ndarray) and isinstance(got, np.ndarray) and expected.dtype != got.dtype:
         return f"The dtype is {got.dtype}, not {expected.dtype}."
     if isinstance(expected, tuple) and isinstance(got, (list, tuple)) and len(got) == len(expected):
-        return next((problem for e, g in zip(expected, got, strict=True) if (problem := _form(e, g, dtypes))), "")
+        return next((problem for e, g in zip(expected, got, strict=True) if (problem := _form(e, g))), "")
     if isinstance(expected, dict) and isinstance(got, dict):
-        return next((problem for key in expected if (problem := _form(expected[key], got.get(key), dtypes))), "")
+        return next((problem for key in expected if (problem := _form(expected[key], got.get(key)))), "")
     return ""
 
 
