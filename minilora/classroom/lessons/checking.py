@@ -15,7 +15,7 @@ docs/lessons.md has more.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -271,7 +271,7 @@ class Answer:
 
     def _known(self, instead: Known, tolerance: float = TOLERANCE) -> str:
         """Return the hint of the first known wrong answer that equals this one, or ""."""
-        return next((hint for hint, wrong in (instead or {}).items() if _is(wrong, self.raw, tolerance)), "")
+        return next((hint for hint, wrong in (instead or {}).items() if is_like(wrong, self.raw, tolerance)), "")
 
     @property
     def call(self) -> str:
@@ -301,7 +301,7 @@ def _why(exception: Raised) -> str:
     return next((hint for kind, hint in EXCEPTIONS.items() if kind in exception.types), plain)
 
 
-def _is(wrong: Any, value: object, tolerance: float) -> bool:
+def is_like(wrong: Any, value: object, tolerance: float) -> bool:
     """Return True if the value is the wrong answer `wrong`: a value, `raised`, or a predicate."""
     if isinstance(wrong, raised):
         return wrong.fits(value)
@@ -316,6 +316,12 @@ def _true_of(condition: Callable[[object], bool], value: object) -> bool:
         return bool(condition(value))
     except UNEXPECTED_VALUE_ERRORS:
         return False
+
+
+def explaining(answers: Sequence[Answer], mistakes: Sequence[Mapping[str, object]]) -> str:
+    """Return the first hint whose wrong answers, one in each mapping, are all of these answers; "" if there is none."""
+    pairs = [*zip(answers, mistakes, strict=True)]
+    return next((hint for hint in mistakes[0] if all(is_like(m[hint], a.raw, TOLERANCE) for a, m in pairs)), "")
 
 
 def difference(expected: Any, got: Any, tolerance: float) -> str | None:
