@@ -36,7 +36,7 @@ def letter_entropy(text: str) -> float:
 def bits_per_character(probabilities: np.ndarray, characters: int) -> float:
     """Bits per character of a text, from the probabilities (n,) that a model gave to its n tokens.
 
-    probabilities: each above 0 and at most 1; a long text has thousands. characters: how many the text has.
+    A long text has thousands of tokens. characters: how many the text has.
     """
     ### BEGIN SOLUTION task 1: measure a text
     return float(-np.log2(probabilities).sum() / characters)
@@ -53,10 +53,10 @@ def bits_per_character(probabilities: np.ndarray, characters: int) -> float:
 
 # %%
 def draw_budget(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
-    """Indices into labels (n,) of `per_class` random examples of each class that occurs, in any order, none twice.
+    """Indices into labels (n,) of `per_class` random examples of each class, in any order, none twice.
 
-    labels: whole numbers from 0, not all of which need occur. per_class: at least 1. One seed gives one draw, and with
-    one seed, a smaller budget is contained in each larger one. Raises ValueError where a class has fewer examples.
+    One seed gives one draw, and with one seed, a smaller budget is contained in each larger one. Raises ValueError
+    where a class has fewer examples.
     """
     rng = np.random.default_rng(seed)
     ### BEGIN SOLUTION task 2: draw as many of each class
@@ -81,8 +81,7 @@ def draw_budget(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
 def nearest_mean(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The class (m,) of each row of x (m, d), learned from the rows of train_x (n, d) and their classes train_y (n,).
 
-    Classes are 0, 1, 2, …, each with at least one example. Features are floats or whole numbers. Which of two classes
-    that are equally near is left open.
+    Classes are 0, 1, 2, …, each with at least one example.
     """
     ### BEGIN SOLUTION task 3: find the nearest mean, and score
     means = np.stack([train_x[train_y == label].mean(axis=0) for label in range(train_y.max() + 1)])  # (classes, d)
@@ -115,8 +114,7 @@ def run_experiment(
 ) -> np.ndarray:
     """Accuracies on the test (budgets, seeds). `learn(indices)` gives the predicted classes of all test examples.
 
-    labels (n,): of the examples from which each budget is drawn, by draw_budget with the seed; test_labels (m,). At
-    least one budget and one seed, in any order. Raises ValueError where a class has fewer examples than a budget.
+    labels (n,): of the examples from which each budget is drawn, by draw_budget with the seed; test_labels (m,).
     """
     ### BEGIN SOLUTION task 4: for each budget and each seed
     accuracies = np.zeros((len(budgets), len(seeds)))
@@ -150,7 +148,7 @@ T = dict(enumerate(
 def summarize(accuracies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the means over seeds (budgets,) of accuracies (budgets, seeds), and the standard deviations (budgets,).
 
-    There are at least two seeds. The sum of squares is divided by one less than there are.
+    The sum of squares is divided by one less than there are seeds.
     """
     ### BEGIN SOLUTION task 5: mean, deviation, and a verdict
     return accuracies.mean(axis=1), accuracies.std(axis=1, ddof=1)
@@ -180,7 +178,7 @@ def is_better(ours: np.ndarray, theirs: np.ndarray) -> bool:
 def labels_needed(budgets: list[int], means: np.ndarray, target: float) -> float | None:
     """The fewest labels per class at which the curve through (budgets, means) reaches `target`, or None.
 
-    None: the curve never does. budgets: rising. means: may fall from one budget to the next. Where the first budget's
+    None: the curve never does. budgets rise, and means may fall from one budget to the next. Where the first budget's
     mean is there already, the answer is that budget.
     """
     ### BEGIN SOLUTION task 6: read off the curve

@@ -33,10 +33,7 @@ class Node:
 
 # %%
 def unbroadcast(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The sum of `gradient` over the axes along which an array of `shape` was repeated. The result has that shape.
-
-    Where nothing was repeated, `gradient` itself may be returned.
-    """
+    """The sum of `gradient` over the axes along which an array of `shape` was repeated. The result has that shape."""
     raise NotImplementedError("lesson 02, task 1: undo broadcasting")
 
 
@@ -60,7 +57,7 @@ def add(a: Node, b: Node) -> Node:
 
 # %%
 def multiply(a: Node, b: Node) -> Node:
-    """a * b, element by element, with broadcasting; a and b may be one node. A rule does not change what it takes."""
+    """a * b, element by element, with broadcasting."""
 
     raise NotImplementedError("lesson 02, task 2: multiply, with both rules")
 
@@ -108,7 +105,6 @@ def in_order(root: Node) -> list[Node]:
 def backward(root: Node) -> None:
     """Set `gradient` of root, and of all nodes that it came from, to the gradient of root.array.sum().
 
-    Each is an array of the node's shape, in float64, also where it is all zeros. What a call before left there is not
-    added to. Arrays and edges stay.
+    Each is an array of the node's shape, also where it is all zeros. What a call before left there is not added to.
     """
     raise NotImplementedError("lesson 02, task 5: walk and add up")

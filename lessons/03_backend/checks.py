@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minilora.classroom import draw, promise, raised, search, task
+from minilora.classroom import draw, fine, promise, raised, search, task
 
 USES = ()
 BESIDE = ("device",)
@@ -44,7 +44,7 @@ def switching(student):
     them with the old one. What is to be returned has to be looked at before `active` is set.
     """
     at_the_start = student.driver.at_the_start()  # before any other call
-    search(student.driver.switches, libraries, examples=25)
+    search(student.driver.switches, libraries, examples=40)
     answer = student.driver.switched()
     answer.returns({"`active` is read before it is set: say `global active` first.": raised("UnboundLocalError")})
     answer["same object"].equals(
@@ -69,14 +69,12 @@ def switching(student):
     at_the_start["xp lacks"].equals(
         "", hint="Some of what NumPy has is not in xp: all of it belongs there, constants and types too."
     )
-    answer = student.driver.switches(["small", "namesake", "small", "sister"])
-    for i in (2, 4):
-        answer[i]["active"].equals(True, hint="A library with the same name, or functions, is another.")
 
 
 def libraries(d):
-    """Draw names of the driver's libraries; two of these share a name, and two share their functions."""
-    return [d.shuffled(["numpy", "device", "small", "namesake", "sister"])]
+    """Draw names of the driver's libraries; small and namesake share a name, small and sister their functions."""
+    more = d.fine("A library with the same name, or the same functions, is another one.", [], ["namesake", "sister"])
+    return [d.shuffled(["numpy", "device", "small", *more])]
 
 
 @task(2)
@@ -88,12 +86,15 @@ def crossing(student):
     So a function that wants a set, of whatever comes in: s if isinstance(s, set) else set(s). What is there already
     stays as it is; the rest is first made what the conversion takes.
     """
-    search(student.driver.from_host, sides_and_values, parts=FORM, examples=100)
-    search(student.driver.from_host_changed, sides_and_arrays, parts=FORM, hints={"values": KEPT}, examples=20)
-    search(student.driver.to_host, sides_and_arrays, parts=FORM, examples=100)
-    travelled = {"uploaded": "What is on the host already travels to the device and back: it can stay there."}
+    search(student.driver.from_host, sides_and_values, parts=FORM, hints=OTHER_DTYPE, examples=100)
+    hints = OTHER_DTYPE | {"values": KEPT}
+    search(student.driver.from_host_changed, sides_and_arrays, parts=FORM, hints=hints, examples=20)
+    search(student.driver.to_host, sides_and_arrays, parts=FORM, hints=OTHER_DTYPE, examples=100)
+    travelled = OTHER_DTYPE | {
+        "uploaded": "What is on the host already travels to the device and back: it can stay there."
+    }
     search(student.driver.to_host_again, sides_and_values, parts=(*FORM, "uploaded"), hints=travelled, examples=20)
-    values = [[3, 1, 2], np.array([[1.5, -2.0]], dtype="float32"), 2.5, np.array([True, False])]
+    values = [[3, 1, 2], np.array([[1.5, -2.0]], dtype="float32"), 2.5]
     calls = [(student.driver.from_host, a) for a in values] + [(student.driver.number_from_host, 3)]
     for library in LIBRARIES:
         for call, a in calls:
@@ -106,7 +107,7 @@ def crossing(student):
                 "A list or number stayed what it is: make an array of it.": lambda kind: kind not in WHERE.values(),
             }
             answer["where"].equals(WHERE[library], mistakes)
-            answer["dtype"].equals(str(np.asarray(a).dtype), hint="The dtype changed on the way: keep NumPy's.")
+            answer["dtype"].equals(str(np.asarray(a).dtype), hint=OTHER_DTYPE["dtype"])
             answer["values"].equals(np.asarray(a))
         a = np.array([1.0, 2.0])
         answer = student.driver.from_host_again(library, a)
@@ -124,9 +125,7 @@ def crossing(student):
                 "A NumPy array was asked for, not a list or a number.": lambda kind: kind not in WHERE.values(),
             }
             answer["where"].equals("host", mistakes)
-            answer["dtype"].equals(
-                str(a.dtype), hint="The dtype changed on the way: a list of numbers does not know it."
-            )
+            answer["dtype"].equals(str(a.dtype), hint=OTHER_DTYPE["dtype"])
             answer["values"].equals(a)
     for a in (np.array([1.0, 2.0]), [1, 2]):
         for library in LIBRARIES:
@@ -140,10 +139,6 @@ def crossing(student):
             answer.returns(mistakes)
             answer["where"].equals("host", hint="A list stayed a list: np.asarray makes an array of it.")
             answer["values"].equals(np.asarray(a))
-    for call, where in ((student.driver.from_host, "third"), (student.driver.to_host, "host")):
-        answer = call("third", np.array([1.0, 2.0]))
-        answer.returns({THIRD: raised("TypeError", "third library")})
-        answer["where"].equals(where, hint=THIRD)
 
 
 def softmax_along(x, axis):
@@ -154,14 +149,19 @@ def softmax_along(x, axis):
 
 FORM = ("where", "dtype", "values")
 KEPT = "The array was changed and taken across again, and its old values came: something is kept from the first time."
+OTHER_DTYPE = {"dtype": fine("The dtype changed on the way: keep the one that NumPy gives it.")}
 THIRD = "A third library is in use here: `active` says what its arrays are and how they cross, whichever it is."
 
 
 def sides_and_arrays(d):
     shape = d.shape((2, 1, 0, 3))
-    kind = d.choice("float", "whole", "float", "boolean", "float")
+    kind = d.fine(OTHER_DTYPE["dtype"], d.choice("float", "whole"), "boolean")
     whole = d.whole(*shape, below=300, dtype=d.choice("int64", "int32", "uint16"))
-    return d.choice(*WHERE), {"float": d.array(*shape), "boolean": d.mask(*shape), "whole": whole}[kind]
+    return d.fine(THIRD, d.choice(*LIBRARIES), "third"), {
+        "float": d.array(*shape),
+        "boolean": d.mask(*shape),
+        "whole": whole,
+    }[kind]
 
 
 def sides_and_values(d):
@@ -181,7 +181,7 @@ def shares(student):
     search(student.driver.softmax, sides_and_scores, parts=("where", "waited", "values"))
     rng = np.random.default_rng(3)
     inputs = [draw(rng, 1, 2), draw(rng, 2, 3), draw(rng, 2, 3, 4)]
-    inputs += [np.array([[1000.0, 999.0, 0.0], [-1000.0, -1001.0, -1000.0]]), np.array([[1, 2, 3]])]
+    inputs += [np.array([[1000.0, 999.0, 0.0], [-1000.0, -1001.0, -1000.0]])]
     for x in inputs:
         for library in LIBRARIES:
             powers = np.exp(x - x.max(axis=-1, keepdims=True))
@@ -210,18 +210,16 @@ def shares(student):
                 "The sum runs along axis 1: the last axis is -1.": softmax_along(x, 1 % x.ndim),
                 "The sum runs over everything, not along the last axis.": all_rows / all_rows.sum(),
                 "The shares are not divided by their sum.": powers,
-                "A small number is added to the sum, which is at least 1 already: the shares come out too small.": (
-                    lambda got, right=right: np.all((got < right) & (got > 0.99 * right))
-                ),
-                "The shares are cut to whole numbers: they are floats, also where the scores are not.": np.trunc(right),
             }
-            answer["values"].equals(right, mistakes, tolerance=5e-7)
+            answer["values"].equals(right, mistakes)
+            exact = "A small number is added to the sum, which is at least 1 already: the shares come out too small."
+            answer["values"].equals(right, hint=fine(exact), tolerance=5e-7)
 
 
 def sides_and_scores(d):
     shape = (*d.shape((1, 0, 2)), d.size())
     whole = d.whole(*shape, least=-4, below=5)
-    return d.choice(*LIBRARIES), whole if d.choice(False, True) else d.array(*shape)
+    return d.choice(*LIBRARIES), d.fine("It goes wrong for scores that are whole numbers.", d.array(*shape), whole)
 
 
 @task(4)
@@ -236,13 +234,12 @@ def looking_up(student):
     search(student.driver.rows, tables_and_ids, parts=("where", "waited", "values"))
     table = draw(np.random.default_rng(4), 4, 3)
     for library in LIBRARIES:
-        for ids in ([1], [3, 0, 3], np.array([[0, 1], [2, 3]]), np.zeros(0, dtype="int64")):
+        for ids in ([1], [3, 0, 3], np.array([[0, 1], [2, 3]])):
             answer = student.driver.rows(library, table, ids)
             mistakes = {
                 "The ids are on the host and the table is not: take the ids across with from_host.": (
                     raised("TypeError", "indexed by device arrays")
                 ),
-                "Of no ids there is no smallest one: look at ids.size first.": raised("ValueError", "zero-size"),
                 "These ids all lie in 0 … n - 1, with n the number of rows.": raised("IndexError"),
             }
             answer.returns(mistakes)
@@ -280,15 +277,11 @@ def looking_up(student):
             raised("IndexError"), instead={SMALL: lambda rows: rows["values"][0][0] == 0}
         )
         student.driver.rows(library, np.arange(20.0).reshape(10, 2), [2**32]).equals(
-            raised("IndexError"), instead={NARROW: lambda rows: rows["values"][0][0] == 0}
+            raised("IndexError"), hint=fine("In 32 bits, 2³² becomes 0: look at the ids as they came.")
         )
-    answer = student.driver.rows("numpy", table, [])
-    floats = "np.asarray([]) is an array of floats, which cannot be an index: make the ids integers."
-    answer.returns({floats: raised("IndexError", "integer")})
-    answer["values"].equals(table[:0])
 
 
-NARROW = "In 32 bits, 2³² becomes 0: look at the ids as they came."
+EMPTY = "No ids give no rows: of none there is no smallest, and np.asarray([]) is an array of floats."
 SMALL = "Ids that are larger than 255 become others: keep whole numbers of 64 bits."
 
 
@@ -296,11 +289,14 @@ def tables_and_ids(d):
     """Draw ids that all lie in the table, or one of which lies outside."""
     n = d.choice(3, 1, 2, 4)
     table = d.array(n, d.size())
-    if d.choice(False, True):
-        table[:, 0] = np.inf  # which a product with the table would make nan of
+    if d.fine("Where a row of the table has an infinity, other rows become NaN: look up, do not multiply.", 0, 1):
+        table[:, 0] = np.inf
     least, below = d.choice(0, 0, -1), n + d.choice(0, 0, 1)
-    ids = d.whole(*d.shape((1, 2, 3, 0)), least=least, below=below, dtype=d.choice("int64", "int32", "uint8"))
-    return d.choice(*LIBRARIES), table, ids.tolist() if d.choice(False, True) and ids.ndim else ids
+    dtype = d.fine("It goes wrong for ids of another integer dtype than int64.", "int64", "int32", "uint8")
+    shape = d.fine("It goes wrong for a single id, an array without axes.", d.shape((1, 2, 3)), ())
+    library, ids = d.choice(*LIBRARIES), d.whole(*shape, least=least, below=below, dtype=dtype)
+    ids = ids.tolist() if d.choice(False, True) and ids.ndim else ids
+    return library, table, d.fine(EMPTY, ids, []) if library == "numpy" else ids
 
 
 @task(5)
@@ -312,14 +308,13 @@ def drawing(student):
     Dice for both sides: rng = np.random.default_rng(5), rng.integers(1, 7, 3), as int8 by .astype, then across: the
     same three numbers on each side. From xp's generator, they would be others on the device.
     """
-    search(student.driver.normal_start, sides_and_shapes, parts=FORM, examples=40)
+    search(student.driver.normal_start, sides_and_shapes, parts=FORM, hints={"dtype": DOUBLE}, examples=40)
     for library in LIBRARIES:
-        for shape, seed in [((2,), 0), ((2, 3), 1), ((), 2), ((0, 3), 3)]:
+        for shape, seed in [((2,), 0), ((2, 3), 1)]:
             rng = np.random.default_rng
             answer = student.driver.normal_start(library, shape, seed)
             answer.returns(
                 REFUSED
-                | {"A shape may have no axes: draw for the whole of it at once.": raised("IndexError", "tuple index")}
                 | {"The device's generator has not got that: draw on the host.": raised("AttributeError", "_Generator")}
             )
             answer["where"].equals(
@@ -339,7 +334,7 @@ def drawing(student):
                 "convert them once, to float32.": lambda got: (
                     np.shape(got) == shape and np.allclose(np.sort(got, None), np.sort(right, None), atol=0.01)
                 ),
-                "Those are not the seed's numbers: make the generator with `seed`.": lambda got: (
+                "Those are not the seed's numbers, as standard_normal gives them.": lambda got: (
                     library == "numpy" and np.shape(got) == shape
                 ),
                 "The device's own generator draws other numbers: draw on the host.": lambda got: (
@@ -347,13 +342,16 @@ def drawing(student):
                 ),
             }
             answer["values"].equals(right, mistakes)
-            answer["dtype"].equals(
-                "float32", instead={"The numbers are float64: convert them before they travel.": "float64"}
-            )
+            answer["dtype"].equals("float32", hint=DOUBLE)
+
+
+DOUBLE = fine("The numbers are not float32: convert them before they travel.")
 
 
 def sides_and_shapes(d):
-    return d.choice(*LIBRARIES), tuple(d.choice(2, 1, 0, 3) for _ in range(d.choice(1, 2, 3, 0))), d.number(0, 1, 7)
+    shape = tuple(d.choice(2, 1, 3) for _ in range(d.choice(1, 2, 3)))
+    odd = d.fine("It goes wrong for a shape without axes, or with one of length 0.", shape, (), (0,), (2, 0))
+    return d.choice(*LIBRARIES), odd, d.number(0, 1, 7)
 
 
 SIGN = "The step goes uphill: subtract the gradient."
@@ -425,7 +423,7 @@ def training(student):
     for library in LIBRARIES:
         student.driver.fit(library, x, y, 1, 1)["w"]["values"].equals(
             descent(x, y, 1, 1)[0],
-            instead={"A rate may be a whole number, and 2 · rate / n is none: it was cut off.": [0]},
+            instead={fine("A rate may be a whole number, and 2 · rate / n is none: it was cut off."): [0]},
         )
 
 
@@ -433,8 +431,8 @@ def descents(d):
     """Draw inputs of a descent, with rates small enough for it to converge."""
     n, dim = d.choice(1, 2, 3, 4, 80), d.size()
     x, y = d.array(n, dim), d.array(n)
-    if d.choice(False, True):
-        x, y = d.whole(n, dim, least=-4, below=5), d.whole(n, least=-4, below=5)
+    whole = d.whole(n, dim, least=-4, below=5), d.whole(n, least=-4, below=5)
+    x, y = d.fine("It goes wrong where x and y are whole numbers.", (x, y), whole)
     return (
         d.choice(*LIBRARIES),
         x,

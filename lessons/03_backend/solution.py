@@ -43,8 +43,8 @@ active = NUMPY  # the library in use
 def use(library: Library) -> Library:
     """Make `library` the one in use, and return the one before.
 
-    `active` is then `library`, and `xp` has all that `library.functions` has, constants such as inf included, and no
-    more. `xp` stays the same object: whoever got hold of it before the switch must find the new functions in it.
+    `active` is then `library`, and `xp` has all that `library.functions` has, and no more. `xp` stays the same object:
+    whoever got hold of it before the switch must find the new functions in it.
     """
     ### BEGIN SOLUTION task 1: switch the library
     global active
@@ -70,10 +70,7 @@ use(NUMPY)
 
 # %%
 def from_host(a) -> object:
-    """A NumPy array, list or number as an array of the library in use, with the dtype that np.asarray gives it.
-
-    What is an array of that library is returned as it is. Arrays of any other library are not given.
-    """
+    """A NumPy array, list or number as an array of the library in use. What is one already is returned as it is."""
     ### BEGIN SOLUTION task 2: cross the border
     return a if isinstance(a, active.array_type) else active.upload(np.asarray(a))
     ### END SOLUTION
@@ -118,8 +115,7 @@ def softmax(x):
 def rows(table, ids):
     """The rows of table (n, d), an array of the library in use, that ids, a list or NumPy array of whole numbers, name.
 
-    Raises IndexError where an id is not in 0 … n - 1. The device is not waited for. ids: of any shape; with NumPy
-    in use also empty.
+    Raises IndexError where an id is not in 0 … n - 1. The device is not waited for. ids may have any shape.
     """
     ### BEGIN SOLUTION task 4: check on the host, look up on the device
     ids = np.asarray(ids)
@@ -139,8 +135,7 @@ def rows(table, ids):
 def normal_start(shape: tuple[int, ...], seed: int):
     """Normal numbers in float32, in an array of the library in use: the same numbers for every library.
 
-    np.random.default_rng(seed).standard_normal draws them in float64; after that they are made float32. A shape may
-    have no axes, or one of length 0.
+    np.random.default_rng(seed).standard_normal draws them in float64; after that they are made float32.
     """
     ### BEGIN SOLUTION task 5: draw on the host
     numbers = np.random.default_rng(seed).standard_normal(shape)

@@ -4,7 +4,7 @@ from math import erf
 
 import numpy as np
 
-from minilora.classroom import draw, promise, raised, search, task
+from minilora.classroom import draw, fine, promise, raised, search, task
 from minilora.classroom.lessons.searching import KINDS, LARGE, NORMAL
 
 USES = (
@@ -19,7 +19,6 @@ USES = (
 PROMISES = {name: promise(within="further axes") for name in ("rms_norm", "swiglu")}
 
 MODERATE = tuple(kind for kind in KINDS if kind != LARGE)  # where gradients are compared
-WIDE = (NORMAL, LARGE)  # where values alone are
 NUMPY = "A NumPy function was used on a Tensor: use the Tensor's own methods, or ops."
 OTHER = "The values are right, the gradient of {} is not: a part was computed without Tensors, by .data or .numpy()."
 
@@ -37,8 +36,8 @@ def values(d, first, *others, kinds=KINDS):
 
 
 LONG = 1030  # tokens
-GRADIENT = "The values are right, the gradient is not where values are large: an exp overflows on its way."
-OVERFLOWN = {"kind": NUMPY} | {f"d{name}": GRADIENT for name in ("q", "k", "v", "x", "gate", "up", "down")}
+GRADIENT = fine("The values are right, the gradient is not where values are large: an exp overflows on its way.")
+OVERFLOWN = {"kind": NUMPY} | {f"d{name}": GRADIENT for name in ("q", "k", "v")}
 
 
 def of_a_long_text(answer, right):
@@ -193,13 +192,11 @@ def positions(student):
             ),
         }
         student.rotary_angles(length, size, theta).equals(right, mistakes)
-    for length in (300, 70000):
-        of_a_long_text(student.driver.last_angles(length, 4, 10000.0), (length - 1) * np.array([1.0, 0.01]))
-    answer = student.driver.last_angles(70000, 8, 10000.0)
-    answer["y"].holds(
-        lambda y: np.allclose(y / np.array([1, 0.1, 0.01, 0.001]), 69999, rtol=1e-5),
-        "69999 · [1, 0.1, 0.01, 0.001], each within 1e-5 of itself",
-        "The angles drift from position to position: multiply each position by its frequency, do not add up.",
+    of_a_long_text(student.driver.last_angles(300, 4, 10000.0), 299 * np.array([1.0, 0.01]))
+    student.rotary_angles(70000, 8, 10000.0).holds(
+        lambda angles: np.allclose(angles[-1] / np.array([1, 0.1, 0.01, 0.001]), 69999, rtol=1e-5),
+        "in the last row, 69999 · [1, 0.1, 0.01, 0.001], each within 1e-5 of itself",
+        fine("The last angles of 70,000 tokens are off: multiply each position by its frequency, in float32."),
     )
     rng = np.random.default_rng(2)
     for batch, heads, length, size in [(1, 1, 2, 2), (1, 1, 2, 4), (2, 3, 4, 6)]:
@@ -259,6 +256,13 @@ def attention_inputs(d, kinds=MODERATE):
     return values(d, *4 * [shape], kinds=kinds)
 
 
+SEEN = fine("What is hidden is seen where the scores are far from 0: put -inf in its place.")
+
+
+def far_inputs(d):
+    return attention_inputs(d, (d.fine(SEEN, NORMAL, LARGE),))
+
+
 @task(3)
 def attention(student):
     """Who is compared with whom? Which of these comparisons may not count?
@@ -270,7 +274,7 @@ def attention(student):
     their sum [0.05, 0.95, 0]. Token 1's result is 0.05 times v of token 0 and 0.95 times its own.
     """
     search(student.driver.attended, attention_inputs, hints=gradients_of("q", "k", "v"), tolerance=1e-4)
-    search(student.driver.attended, lambda d: attention_inputs(d, WIDE), examples=30, hints=OVERFLOWN, tolerance=1e-4)
+    search(student.driver.attended, far_inputs, examples=30, hints=OVERFLOWN, tolerance=1e-4)
     rng = np.random.default_rng(3)
     for batch, heads, length, size in [(1, 1, 2, 2), (1, 1, 3, 2), (2, 2, 1, 3), (2, 2, 4, 3)]:
         q, k, v, g = (draw(rng, batch, heads, length, size) for _ in range(4))
@@ -319,24 +323,21 @@ def attention(student):
     for times, sign in ((40, 1), (1000, 1), (1000, -1)):
         mistakes = {
             "Large scores overflow: subtract each row's largest score before exp.": lambda y: not np.isfinite(y).all(),
-            "What is hidden is seen where all scores are far below zero: put -inf in its place.": (
-                lambda y: not same(y[:, :, 0], v[:, :, 0])
-            ),
         }
         student.driver.attended(times * q, sign * times * k, v, g)["y"].equals(
-            attended(times * q, sign * times * k, v), mistakes
+            attended(times * q, sign * times * k, v), mistakes, hint=SEEN
         )
     q, k, v, g = (draw(rng, 1, 2, 3, 2) for _ in range(4))
     loud = np.where(np.arange(3)[:, None] == 2, 1e100, v)  # the last token's value
     student.driver.attended(q, k, loud, g)["y"].holds(
         lambda y: same(y[:, :, :2], attended(q, k, v)[:, :, :2]),
         "tokens 0 and 1 as they are without token 2, whose v is 1e100",
-        "What is hidden has a small weight still: it has to be exactly 0. Put -inf in place of its score.",
+        fine("What is hidden has a small weight still: put -inf in place of its score, and it is exactly 0."),
     )
     first = [a[:, :, :1] for a in (q, k, v, g)]
     student.driver.attended(*first)["y"].equals(
         first[2],
-        hint="A single token sees itself, with a weight of 1: nothing is added to the sum of weights.",
+        hint=fine("A single token sees itself, with a weight of 1: nothing is added to the sum of weights."),
         tolerance=2e-7,
     )
     q, k, v, g = (draw(rng, 1, 1, LONG, 2) for _ in range(4))
@@ -484,7 +485,6 @@ def mlp(student):
     """
     names = ("x", "gate", "up", "down")
     search(student.driver.gated, mlp_inputs, hints=gradients_of(*names), tolerance=1e-4)
-    search(student.driver.gated, lambda d: mlp_inputs(d, WIDE), examples=30, hints=OVERFLOWN, tolerance=1e-4)
     rng = np.random.default_rng(5)
     for *lead, width, inner in [(1, 1, 2), (2, 3, 5), (2, 2, 3, 4)]:
         x, g = draw(rng, *lead, width), draw(rng, *lead, width)
@@ -513,7 +513,8 @@ def mlp(student):
             "That is a ReLU: silu(z) is z · sigmoid(z).": np.maximum(a, 0) * b @ down.T,
             "That is tanh: silu(z) is z · sigmoid(z).": np.tanh(a) * b @ down.T,
             "That is GELU's curve: silu(z) is z · sigmoid(z).": lambda y: any(
-                np.allclose(y, gelu * b @ down.T, atol=0.01) for gelu in (a * sigmoid(1.702 * a), a * normal_below(a))
+                np.allclose(y, a * gelu * b @ down.T, atol=1e-4)
+                for gelu in (sigmoid(1.702 * a), normal_below(a), sigmoid(1.5957691 * (a + 0.044715 * a**3)))
             ),
             "down is missing: the result has C channels again.": silu(a) * b,
             "A matrix is reshaped where it should be transposed: .T exchanges rows and columns.": lambda y: any(
@@ -524,13 +525,11 @@ def mlp(student):
 
     far = np.array([[1000.0], [-1000.0], [100.0], [-100.0]])
     one = np.ones((1, 1))
+    hint = fine("exp overflows where values are large, or the gradient does: Tensors have a sigmoid that does not.")
     for z in (far, far.astype("float32")):
         answer = student.driver.gated(z, one, one, one, z)
-        right = z * z * (z > 0)
-        hint = "exp overflows where values are large: Tensors have a sigmoid that does not."
-        answer["y"].equals(right, instead={hint: lambda y: not np.isfinite(y).all()})
-        hint = "exp overflows where values are large, and the gradient with it: Tensors have a sigmoid that does not."
-        answer["dx"].equals(2 * z * z * (z > 0), instead={hint: lambda g: not np.isfinite(g).all()})
+        answer["y"].equals(z * z * (z > 0), hint=hint)
+        answer["dx"].equals(2 * z * z * (z > 0), hint=hint)
     for z in (-np.arange(1, 25) / 2, np.arange(1, 25) / 2):  # one channel is z, the other is 1
         x = np.stack([z, np.ones(24)], axis=1)
         gate, up, down = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]), np.array([[1.0], [0.0]])

@@ -43,7 +43,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
 
 # %%
 def rotary_angles(length: int, head_dim: int, theta: float = 10000.0) -> np.ndarray:
-    """The angles, (length, head_dim / 2): a row per position, a column per pair. A text may have 70,000 tokens."""
+    """The angles, (length, head_dim / 2): a row per position, a column per pair."""
     raise NotImplementedError("lesson 04, task 2: turn each pair by its position's angle")
 
 
@@ -61,10 +61,7 @@ def rotate(x: Tensor, angles: np.ndarray) -> Tensor:
 
 # %%
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ / √D) v, in which token t sees tokens 0 … t. q, k, v and the result: (B, H, T, D).
-
-    Scores may be as large as ±10⁶, T is at least 1 and may be large. What is hidden has a weight of exactly 0.
-    """
+    """softmax(q kᵀ / √D) v, in which token t sees tokens 0 … t. q, k, v and the result: (B, H, T, D)."""
     raise NotImplementedError("lesson 04, task 3: look back, and only back")
 
 
@@ -103,10 +100,7 @@ def join_heads(x: Tensor) -> Tensor:
 
 # %%
 def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    """(silu(x gateᵀ) · (x upᵀ)) downᵀ. x (..., C), gate and up (F, C), down (C, F) -> (..., C).
-
-    Where x gateᵀ is ±1000, in float32 too, the result is still right, and so are the gradients.
-    """
+    """(silu(x gateᵀ) · (x upᵀ)) downᵀ. x (..., C), gate and up (F, C), down (C, F) -> (..., C)."""
     raise NotImplementedError("lesson 04, task 5: gate what goes through")
 
 
@@ -138,6 +132,6 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, C) -> (B, T, C). `self.q_proj(h)` applies a layer, `self.gate_proj.weight` is its matrix.
 
-        Your functions' default eps and theta are meant. Weights and T may be others in the next call.
+        Your functions' default eps and theta are meant.
         """
         raise NotImplementedError("lesson 04, task 6: put the block together")

@@ -45,7 +45,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
 
 # %%
 def rotary_angles(length: int, head_dim: int, theta: float = 10000.0) -> np.ndarray:
-    """The angles, (length, head_dim / 2): a row per position, a column per pair. A text may have 70,000 tokens."""
+    """The angles, (length, head_dim / 2): a row per position, a column per pair."""
     ### BEGIN SOLUTION task 2: turn each pair by its position's angle
     frequencies = theta ** (-2 * np.arange(head_dim // 2) / head_dim)
     return (np.arange(length)[:, None] * frequencies).astype("float32")
@@ -71,10 +71,7 @@ def rotate(x: Tensor, angles: np.ndarray) -> Tensor:
 
 # %%
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ / √D) v, in which token t sees tokens 0 … t. q, k, v and the result: (B, H, T, D).
-
-    Scores may be as large as ±10⁶, T is at least 1 and may be large. What is hidden has a weight of exactly 0.
-    """
+    """softmax(q kᵀ / √D) v, in which token t sees tokens 0 … t. q, k, v and the result: (B, H, T, D)."""
     ### BEGIN SOLUTION task 3: look back, and only back
     length, head_dim = q.shape[-2:]
     scores = q @ k.swapaxes(-1, -2) / head_dim**0.5  # (B, H, T, T)
@@ -133,10 +130,7 @@ def join_heads(x: Tensor) -> Tensor:
 
 # %%
 def swiglu(x: Tensor, gate: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    """(silu(x gateᵀ) · (x upᵀ)) downᵀ. x (..., C), gate and up (F, C), down (C, F) -> (..., C).
-
-    Where x gateᵀ is ±1000, in float32 too, the result is still right, and so are the gradients.
-    """
+    """(silu(x gateᵀ) · (x upᵀ)) downᵀ. x (..., C), gate and up (F, C), down (C, F) -> (..., C)."""
     ### BEGIN SOLUTION task 5: gate what goes through
     opening = x @ gate.T  # (..., F)
     activated = opening * opening.sigmoid()
@@ -172,7 +166,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, C) -> (B, T, C). `self.q_proj(h)` applies a layer, `self.gate_proj.weight` is its matrix.
 
-        Your functions' default eps and theta are meant. Weights and T may be others in the next call.
+        Your functions' default eps and theta are meant.
         """
         ### BEGIN SOLUTION task 6: put the block together
         angles = rotary_angles(x.shape[1], self.head_dim)

@@ -3,6 +3,8 @@
 There are no answers here. The first line of each docstring is how a report shows the call.
 """
 
+from copy import copy
+
 import numpy as np
 
 from minilora import Tensor, nn
@@ -48,7 +50,7 @@ class Scale(nn.Module):
 
 
 class Mixed(nn.Module):
-    """A model with three matrices of one shape, a vector named weight, a bias, a frozen matrix, and a matrix one wide.
+    """A model with three matrices of one shape, a vector named weight, a bias, a frozen matrix, and perhaps a thin one.
 
     One matrix, `seldom`, has gradients of zeros where a batch does not begin with token 0.
     """
@@ -56,31 +58,35 @@ class Mixed(nn.Module):
     def __init__(self, table, second, scale, bias, fixed, seldom, thin):
         self.table, self.second, self.scale = nn.Parameter(table), nn.Parameter(second), Scale(scale)
         self.bias, self.fixed = nn.Parameter(bias), nn.Parameter(fixed, requires_grad=False)
-        self.seldom, self.thin = nn.Parameter(seldom), nn.Parameter(thin)
+        self.seldom = nn.Parameter(seldom)
+        self.thin = None if thin is None else nn.Parameter(thin)
 
     def forward(self, ids):
         ids = np.asarray(ids)
         y = self.scale(self.table[ids] + self.second[ids] * 0.5) + self.bias + self.fixed[ids]
-        return y + self.seldom[ids] * float(ids[0, 0] == 0) + self.thin.reshape(-1)
+        y = y + self.seldom[ids] * float(ids[0, 0] == 0)
+        return y if self.thin is None else y + self.thin.reshape(-1)
 
 
 def mixed(student, arrays, batches, steps, peak, warmup, weight_decay):
-    """train(model, batches, steps, peak, warmup, weight_decay); one matrix is frozen, with a gradient from before"""
-    model = Mixed(*(array.copy() for array in arrays))
-    model.fixed.grad = np.ones_like(model.fixed.data)
+    """train(model, batches, steps, peak, warmup, weight_decay); one matrix is frozen"""
+    model = Mixed(*map(copy, arrays))
     losses = student.train(model, batches, steps, peak, warmup, weight_decay)
     facts = {"trains": [name for name, p in model.named_parameters() if p.requires_grad]}
     facts |= {
-        "fixed": model.fixed,
+        "fixed": model.fixed.data.copy(),
         "losses": losses,
         "tensors": any(isinstance(loss, Tensor) for loss in (() if losses is None else losses)),
     }
-    return facts | {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    facts |= {name: parameter.data.copy() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    model.fixed.grad = np.ones_like(model.fixed.data)
+    student.train(model, batches, 1, peak, warmup, weight_decay)
+    return facts | {"fixed, with an old gradient": model.fixed}
 
 
 def in_turns(student, arrays, others, batches, steps, peak, warmup, weight_decay):
     """losses = train(model, batches, …), of one model, then of another, then of the first once more"""
-    first, another = (Mixed(*(array.copy() for array in held)) for held in (arrays, others))
+    first, another = (Mixed(*map(copy, held)) for held in (arrays, others))
     runs = [student.train(model, batches, steps, peak, warmup, weight_decay) for model in (first, another, first)]
     return dict(zip(("first", "another model", "the first again"), runs, strict=True))
 

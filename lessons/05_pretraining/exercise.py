@@ -28,7 +28,7 @@ from minilora import Tensor, nn, no_grad
 
 # %%
 def next_token_loss(logits: Tensor, ids: np.ndarray) -> Tensor:
-    """logits (B, T, V), ids (B, T) of any integer dtype -> one number, a Tensor of shape ()."""
+    """logits (B, T, V), ids (B, T) -> one number, a Tensor of shape ()."""
     raise NotImplementedError("lesson 05, task 1: compare with the next token")
 
 
@@ -67,7 +67,7 @@ def adamw_step(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One step of AdamW on a parameter p with gradient g; returns the new (p, m, v), all of p's shape, as new arrays.
 
-    step counts from 1. m and v are zeros at the first step. Where g is zero, means and decay go on all the same.
+    step counts from 1. m and v are zeros at the first step.
     """
     raise NotImplementedError("lesson 05, task 3: one step of AdamW")
 
@@ -77,9 +77,8 @@ def adamw_step(
 #
 # `model.parameters()` gives the model's Tensors. A Tensor's array is `p.data`, which may be assigned; after
 # `loss.backward()` its gradient is `p.grad`, an array, to which the next backward adds unless it is set to None. Frozen
-# ones have `p.requires_grad == False` and get no gradient; one that is left from before does not move them.
-# `loss.item()` is the loss as a number. Weight decay is for matrices, those with two axes, however short; vectors, such
-# as the weights of norms, have none.
+# ones have `p.requires_grad == False` and get no gradient. `loss.item()` is the loss as a number. Weight decay is for
+# matrices, those with two axes; vectors, such as the weights of norms, have none.
 
 
 # %%
@@ -88,8 +87,8 @@ def train(
 ) -> list[float]:
     """Train the model in place, by the functions above; returns each step's loss, from before its update.
 
-    batches: arrays of ids (B, T), one per step, again from the first when all have been used; B and T may differ
-    among them. Each call begins anew, at step 0 and with m and v of zeros. A matrix whose gradient is all zeros decays.
+    batches: arrays of ids (B, T), one per step, again from the first when all have been used. Each call begins anew,
+    at step 0 and with m and v of zeros.
     """
     raise NotImplementedError("lesson 05, task 4: the training loop")
 
@@ -105,8 +104,7 @@ def train(
 def next_token_probabilities(logits: np.ndarray, temperature: float = 1.0, top_k: int | None = None) -> np.ndarray:
     """logits (V,) -> probabilities (V,), which add up to 1.
 
-    temperature 0: all on the likeliest token, however small its lead. top_k: tokens beyond the k likeliest get 0; None:
-    all may come. Where several are equally likely, no more than k stay (at temperature 0 one), and which is open.
+    temperature 0: all on the likeliest token. top_k: tokens beyond the k likeliest get 0; None: all may come.
     """
     raise NotImplementedError("lesson 05, task 5: temperature and top-k")
 
@@ -124,7 +122,7 @@ def generate(
 ) -> np.ndarray:
     """prompt (T,) -> ids (T + count,): the prompt and `count` tokens that were drawn one after the other.
 
-    The model sees all of the text, however long. prompt may have any integer dtype: the result has room for all ids.
+    The model sees all of the text, however long.
     """
     rng = np.random.default_rng(seed)
     raise NotImplementedError("lesson 05, task 6: write token by token")

@@ -27,7 +27,7 @@ from minilora import Tensor, nn, no_grad
 
 # %%
 def next_token_loss(logits: Tensor, ids: np.ndarray) -> Tensor:
-    """logits (B, T, V), ids (B, T) of any integer dtype -> one number, a Tensor of shape ()."""
+    """logits (B, T, V), ids (B, T) -> one number, a Tensor of shape ()."""
     ### BEGIN SOLUTION task 1: compare with the next token
     predictions, targets = logits[:, :-1], ids[:, 1:]
     row, place = np.indices(targets.shape)
@@ -76,7 +76,7 @@ def adamw_step(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One step of AdamW on a parameter p with gradient g; returns the new (p, m, v), all of p's shape, as new arrays.
 
-    step counts from 1. m and v are zeros at the first step. Where g is zero, means and decay go on all the same.
+    step counts from 1. m and v are zeros at the first step.
     """
     ### BEGIN SOLUTION task 3: one step of AdamW
     m = betas[0] * m + (1 - betas[0]) * g
@@ -93,9 +93,8 @@ def adamw_step(
 #
 # `model.parameters()` gives the model's Tensors. A Tensor's array is `p.data`, which may be assigned; after
 # `loss.backward()` its gradient is `p.grad`, an array, to which the next backward adds unless it is set to None. Frozen
-# ones have `p.requires_grad == False` and get no gradient; one that is left from before does not move them.
-# `loss.item()` is the loss as a number. Weight decay is for matrices, those with two axes, however short; vectors, such
-# as the weights of norms, have none.
+# ones have `p.requires_grad == False` and get no gradient. `loss.item()` is the loss as a number. Weight decay is for
+# matrices, those with two axes; vectors, such as the weights of norms, have none.
 
 
 # %%
@@ -104,8 +103,8 @@ def train(
 ) -> list[float]:
     """Train the model in place, by the functions above; returns each step's loss, from before its update.
 
-    batches: arrays of ids (B, T), one per step, again from the first when all have been used; B and T may differ
-    among them. Each call begins anew, at step 0 and with m and v of zeros. A matrix whose gradient is all zeros decays.
+    batches: arrays of ids (B, T), one per step, again from the first when all have been used. Each call begins anew,
+    at step 0 and with m and v of zeros.
     """
     ### BEGIN SOLUTION task 4: the training loop
     learning = [p for p in model.parameters() if p.requires_grad]
@@ -136,8 +135,7 @@ def train(
 def next_token_probabilities(logits: np.ndarray, temperature: float = 1.0, top_k: int | None = None) -> np.ndarray:
     """logits (V,) -> probabilities (V,), which add up to 1.
 
-    temperature 0: all on the likeliest token, however small its lead. top_k: tokens beyond the k likeliest get 0; None:
-    all may come. Where several are equally likely, no more than k stay (at temperature 0 one), and which is open.
+    temperature 0: all on the likeliest token. top_k: tokens beyond the k likeliest get 0; None: all may come.
     """
     ### BEGIN SOLUTION task 5: temperature and top-k
     if temperature == 0:
@@ -162,7 +160,7 @@ def generate(
 ) -> np.ndarray:
     """prompt (T,) -> ids (T + count,): the prompt and `count` tokens that were drawn one after the other.
 
-    The model sees all of the text, however long. prompt may have any integer dtype: the result has room for all ids.
+    The model sees all of the text, however long.
     """
     rng = np.random.default_rng(seed)
     ### BEGIN SOLUTION task 6: write token by token

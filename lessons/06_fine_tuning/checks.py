@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minilora.classroom import draw, promise, raised, search, task
+from minilora.classroom import draw, fine, promise, raised, search, task
 
 USES = ("minilora.Tensor", "minilora.no_grad", "minilora.nn")
 USES += tuple(f"minilora.functional.{name}" for name in ("cross_entropy", "log_softmax", "softmax"))
@@ -33,14 +33,16 @@ def counting(student):
         ("", []),
         ("tied", ["body"]),
         ("twin", ["twin"]),
-        ("odd", ["body"]),
-        ("table", ["head"]),
         ("shelf", ["shelf.one"]),
+        ("odd", ["body"]),
     ):
         total = ALL + {"tied": -HEAD, "twin": NORM, "odd": 25, "shelf": SHELF}.get(kind, 0)
         trains = total - sum(sizes[path] for path in frozen)
         answer = student.driver.counted([kind], frozen)
-        answer.returns({PAIRS: raised("AttributeError", "'tuple' object"), ODD: raised("IndexError")})
+        if kind == "odd":
+            answer.equals((trains, total), hint=ODD)
+            break
+        answer.returns({PAIRS: raised("AttributeError", "'tuple' object")})
         mistakes = {
             "What trains comes first, then all.": (total, trains),
             "The second number is of all parameters, not of the frozen ones alone.": (trains, total - trains),
@@ -69,10 +71,6 @@ def counting(student):
             "Two parameters with equal numbers are still two: only the same object is shared.": lambda got: (
                 kind == "twin" and 0 < total - got[1] <= NORM
             ),
-            ODD: lambda got: kind == "odd" and total - 25 <= got[1] < total,
-            "A buffer, a Tensor that never trains, is not a parameter: named_parameters() has none.": lambda got: (
-                kind == "table" and got[1] == total + 6
-            ),
             "Modules in a dictionary were left out: named_parameters() finds them, too.": lambda got: (
                 kind == "shelf" and got[1] == ALL
             ),
@@ -80,7 +78,9 @@ def counting(student):
         answer.equals((trains, total), mistakes)
 
 
-ODD = "A parameter may have any number of axes, none as well: its size says how many numbers are in it."
+ODD = fine("A parameter may have three axes, or none: its size says how many numbers are in it.")
+BUFFER = fine("A buffer, a Tensor that never trains, is not a parameter: named_parameters() has none.")
+TIED = fine("It goes wrong for a parameter that two modules share: named_parameters() gives it once, under one path.")
 ANEW = "Right at first, wrong when the model has changed: count anew in each call, and keep nothing."
 COUNTS = {
     "what trains afterwards": "Counting changed what trains: only look at requires_grad.",
@@ -91,7 +91,8 @@ COUNTS = {
 
 
 def some_kinds(d):
-    return [d.choice("", "tied"), d.choice("", "twin", "odd", "table", "inner", "shelf")]
+    odd, table, tied = d.fine(ODD, "", "odd"), d.fine(BUFFER, "", "table"), d.fine(TIED, "", "tied")
+    return [odd, table, tied, d.choice("", "twin", "inner", "shelf")]
 
 
 def count_inputs(d):
@@ -181,56 +182,46 @@ def freezing(student):
             "Return a list.": lambda names: not isinstance(names, (list, tuple)),
         }
         answer["names"].equals(wanted, mistakes)
-    for paths in (["haed"], ["head", "body.layers.2"], ["head.weight"], ["body.layers"]):
+    for paths in (["haed"], ["head", "body.layers.2"]):
         answer = student.driver.refused(paths, [""])
         mistakes = {
-            "head.weight is a parameter and no module: raise ValueError.": lambda kind: (
-                kind == "nothing" and paths == ["head.weight"]
-            ),
-            "body.layers is a list and no module: raise ValueError.": lambda kind: (
-                kind == "nothing" and paths == ["body.layers"]
-            ),
             "A path that is not a module is a typo: raise ValueError, or nothing would train, and silently.": "nothing",
         }
         answer["raised"].equals(
             "ValueError", mistakes, hint="Say it by a ValueError: here the library's own error came through."
         )
-        answer["unchanged"].equals(
-            True, hint="It raised ValueError after it had changed the model: check the paths first."
-        )
-    mistakes = {
-        "The head's weight is also a layer's, and named_parameters() gives it once, under the layer's path: ask "
-        "the module at the path for its parameters.": lambda names: len(names) == 0
-    }
-    student.driver.frozen(["head"], [], ["tied"])["trains"].equals(["body.layers.0.weight"], mistakes)
+        answer["unchanged"].equals(True, hint=REFUSED["unchanged"])
 
 
 NO_PATHS = "An empty list of paths is not a mistake: it means that nothing trains, so freeze everything."
 NEW = "no new parameter"
 FROZEN = {
-    NEW: "A buffer trains now: only parameters may. parameters() has them; named_tensors() has the buffers, too.",
+    NEW: fine("A buffer trains now: only parameters may. named_tensors() has buffers, too; parameters() has none."),
     "trains": "What trains afterwards is not what the modules at the paths have.",
     "names": "What trains is right, but other paths were returned.",
     "with a new head": "Right at first, wrong when the model has another head: ask it for its modules in each call.",
-    "the first names": "A second call changed the list that the first one returned: make a new list in each call.",
+    "the first names": fine("A second call changed the list of the first one: make a new list in each call."),
 }
 
 
 REFUSED = {
     "raised": "A path that is not a module must raise a ValueError.",
-    "unchanged": "It raised ValueError, but other parameters train now than before: check the paths first.",
+    "unchanged": fine("It raised ValueError after it had changed the model: check the paths first."),
 }
 
 
 def freeze_inputs(d):
     paths = ["head"], [], ["body.layers.1"], ["body.layers.10", "head"], ["head", "head"], ["body", "body.norm"]
-    more = ["body.dropout"], ["head_scale", "body.layers.1"], [""], ["", "head"]
-    return d.number(*paths, *more), d.number([], [""], ["body.norm"], ["head_scale", "head"]), some_kinds(d)
+    plain = d.number(*paths, ["head_scale", "body.layers.1"], [""], ["", "head"])
+    paths = d.fine("A module without parameters, such as body.dropout, is a module as well.", plain, ["body.dropout"])
+    return paths, d.number([], [""], ["body.norm"], ["head_scale", "head"]), some_kinds(d)
 
 
 def refuse_inputs(d):
-    paths = ["haed"], ["head", "body.layers.2"], ["body.layers", "head"], ["head.weight"], ["body."], ["head", "Body"]
-    return d.number(*paths), d.number([""], [], ["head_scale", "body.norm"])
+    paths = d.number(["haed"], ["head", "body.layers.2"], ["head", "Body"])
+    odd = d.number(["body.layers", "head"], ["head.weight"], ["body."])
+    is_odd = d.fine("A parameter, a list or a path that ends in a dot is no module either: raise ValueError.", 0, 1)
+    return odd if is_odd else paths, d.number([""], [], ["head_scale", "body.norm"])
 
 
 STILL_OLD = "The head is still the old one: set model.head."
@@ -274,11 +265,7 @@ def heading(student):
         answer["has_bias"].equals(False, hint="No bias: at first no class is preferred.")
         answer["trains"].equals(True, hint="The new head is frozen: it is the one thing that must train.")
         answer["same"].equals(True, hint="Something else was frozen or unfrozen: leave that to freeze_all_but.")
-        answer["weight"].holds(
-            lambda weight: weight.dtype == np.float32,
-            "a weight in float32",
-            "The weight is in float64: all that follows would be, at twice the memory. .astype('float32')",
-        )
+        answer["weight"].holds(lambda weight: weight.dtype == np.float32, "a weight in float32", HEADED["float32"])
     answer["weight"].holds(
         lambda weight: 0.017 < np.std(weight) < 0.023 and abs(np.mean(weight)) < 0.005,
         "numbers around 0 with a standard deviation of 0.02",
@@ -311,11 +298,11 @@ HEADED = {
     "shape": "The new head has another shape: from the old one's in_features to the classes.",
     "names": "The new head has a bias, or something else in the model was added or lost.",
     "what trains": "What trains beside the head has changed, or the new head is frozen.",
-    "float32": "The weight is in another dtype than float32.",
+    "float32": fine("The weight is not in float32: all that follows is in its dtype, too. .astype('float32')"),
     "numbers that differ": "The numbers of the new weight repeat: draw each of them.",
     "small": "The numbers are not normal times 0.02.",
     "a seed gives one head": "Use the rng that `seed` made, so that a seed gives one head.",
-    "arrays of their own": "Two models' heads share one array, and who trains one changes the other: make a new array.",
+    "arrays of their own": fine("Two models' heads share an array, so training one changes the other: make a new one."),
     "another seed, another head": "Another seed gives the same head: use the rng that `seed` made.",
 }
 
@@ -434,15 +421,12 @@ def grouping(student):
         )
     tied = student.driver.grouped(["body.layers.0.weight", "body.norm.bias"], ["tied"], 0.1, 0.5)["rows"]
     tied.holds(
-        lambda rows: sorted(rows) == [["body.layers.0.weight", 0.5, 0.01], ["body.norm.bias", 0.1, 0.0]],
-        "the shared weight once, at 0.5, and body.norm.bias at 0.1",
-        "The head's weight is also a layer's: it is one of model.head.parameters(), so it learns at head_lr.",
+        lambda rows: [row[0] for row in rows].count("body.layers.0.weight") == 1,
+        "the shared weight once",
+        "The head's weight is also a layer's, and is in no group.",
         instead={
             "The head's weight is also a layer's, and is in two groups: it would be stepped twice.": lambda rows: (
                 [row[0] for row in rows].count("body.layers.0.weight") > 1
-            ),
-            "The head's weight is also a layer's, and is in no group.": lambda rows: (
-                "body.layers.0.weight" not in [row[0] for row in rows]
             ),
         },
     )
@@ -463,16 +447,16 @@ GROUPED = {
     "parameters": "The groups hold other parameters than those that train, each once.",
     "learning rates": "A learning rate is wrong: head_lr for the parameters of model.head, body_lr for all others.",
     "weight decays": "A weight decay is wrong: it goes by the axes, so (1, 4) is a matrix and (4,) is none.",
-    "an empty group": "A group is empty: leave it out.",
+    "an empty group": fine("A group is empty: leave it out."),
     "what trains afterwards": "Making groups changed what trains: only look at requires_grad.",
     "a second call": "Right at first, wrong when other parameters train: make the groups anew in each call.",
     "its numbers": "Right at first, wrong with other rates: make the groups anew in each call.",
-    "the first groups": "The groups of the first call were others after the second: make new lists in each call.",
+    "the first groups": fine("The groups of a first call are others after a second one: make new lists in each."),
 }
 
 
 def group_inputs(d):
-    kinds = [d.choice("", "tied"), d.choice("", "twin", "inner", "shelf", "copied")]
+    kinds = [d.fine(TIED, "", "tied"), d.choice("", "twin", "inner", "shelf", "copied")]
     paths = d.number(
         ["head"], [""], [], ["body.norm", "head"], ["body"], ["head_scale", "body.layers.1"], ["body.embed"]
     )
@@ -569,12 +553,9 @@ def stepping(student):
     head = {name: answer["start"].value[name].astype("float64") for name in ("head.weight", "head.bias")}
     after = loss_and_step(head, answer["features"].value, labels)[1]
     answer["head"].equals(after, hint=LEFT, tolerance=1e-4)
-    bias = np.sin(np.arange(70_000.0)).astype("float32")
-    for labels in (np.array([150, 3, 255]), np.array([69_999, 40_000])):
-        loss = np.log(np.exp(bias).sum()) - bias[labels].mean()
-        answer = student.driver.of_many_classes(bias, labels)
-        answer.returns({MANY: raised("IndexError")})
-        answer.equals(float(loss), hint=MANY)
+    bias, labels = np.sin(np.arange(70_000.0)).astype("float32"), np.array([69_999, 40_000])
+    loss = np.log(np.exp(bias).sum()) - bias[labels].mean()
+    student.driver.of_many_classes(bias, labels).equals(float(loss), hint=MANY)
     x = draw(rng, 3, 3).astype("float32")
     ids = student.driver.stepped_once([""], [""], np.array([[7, 0], [2, 2], [8, 5]]), np.array([0, 3, 1]), 0.5, 0.1)
     ids.returns({IDS: raised("TypeError", "must be integers")})
@@ -592,21 +573,19 @@ STEPPED = {
     "dropout is on": "Dropout was off while the model trained: a step leaves the model in training mode.",
     "training mode": "The model is no longer in training mode: later steps would be without dropout.",
     "what trains": "What trains has changed, or what was frozen trains now: a step leaves requires_grad alone.",
-    "frozen, with a gradient": "A frozen parameter has a gradient now: forget gradients by zero_grad(), or by None.",
+    "frozen, with a gradient": fine("A frozen parameter has a gradient now: forget gradients by zero_grad(), or None."),
     "loss": "That is not F.cross_entropy of the whole batch's scores before the step.",
     "after the step": "The parameters are others than optimizer.step() makes of this loss's gradients.",
-    "runs of the body": "The body runs more than once, each time with another dropout: the loss to return is the one "
-    "that the gradients come from.",
+    "runs of the body": fine("The body runs more than once, each time with another dropout: once is enough."),
     "with another optimizer": "A step with a second optimizer is wrong: step with the one that is handed over.",
-    "moved": "A parameter with no part in the loss moved, or one that trains did not: to forget a gradient is to have "
-    "none, and zeros are one, by which weights decay.",
+    "moved": fine("A parameter without a part in the loss moved: zeros are a gradient, too, by which weights decay."),
 }
 
 
 LEFT = "A gradient that was left from before the call counts: zero_grad() comes before backward, not after the step."
-MANY = "Wrong where there are many classes: are labels kept in too few bits?"
+MANY = fine("Wrong where there are 70,000 classes: are labels kept in too few bits?")
 IDS = "x may hold token ids, for which the body's Embedding looks up rows: hand it on as it is, not as floats."
-LOUD = "The loss is wrong where scores are large: F.cross_entropy takes the largest off before exp."
+LOUD = fine("The loss is wrong where scores are large: F.cross_entropy takes the largest off before exp.")
 
 
 def loud_inputs(d):
@@ -621,7 +600,8 @@ def step_inputs(d):
     n = d.size()
     x = floats_or_ids(d, d.choice("floats", "ids"), n, *d.shape((0, 1)), d.size())
     paths = d.choice(["head"], [""], ["body"], ["head", "body.layers.1"], ["body.embed"])
-    labels = d.whole(n, below=4, dtype=d.choice("int64", "int32", "uint8", "uint64", "int16"))
+    dtypes = "int64", "int32", "uint8", "uint64", "int16"
+    labels = d.whole(n, below=4, dtype=d.fine("It goes wrong for labels of another integer dtype than int64.", *dtypes))
     return [d.choice("", "tied")], paths, x, labels, d.number(0.5, 0.1), d.number(0.0, 0.1)
 
 
@@ -709,5 +689,6 @@ EXTRACTED = {
 
 def feature_inputs(d):
     further, inputs, kind = d.shape((0, 1)), d.size(), d.choice("floats", "ids")
-    batches = [floats_or_ids(d, kind, d.choice(1, 2, 3, 4, 0), *further, inputs) for _ in range(d.size(1, 3))]
+    sizes = [d.fine("It goes wrong where a batch has no rows.", d.size(), 0) for _ in range(d.size(1, 3))]
+    batches = [floats_or_ids(d, kind, size, *further, inputs) for size in sizes]
     return batches, d.choice([""], ["head"], [])

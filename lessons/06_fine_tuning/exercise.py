@@ -40,12 +40,10 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 # %%
 def freeze_all_but(model: nn.Module, paths: list[str]) -> list[str]:
-    """Afterwards the parameters of the modules at `paths` train, and no others, whatever trained before. One that two
-    modules share trains if either is named. Without paths, none train. Buffers, a module's Tensors that are no
-    parameters, never train.
+    """Afterwards the parameters of the modules at `paths` train, and no others, whatever trained before.
 
-    Returns a new list: the paths of the parameters that train, in the model's order. Raises ValueError, and changes
-    nothing, where a path is no module of the model; "" is the whole model.
+    Returns the paths of the parameters that train, in the model's order. Raises ValueError where a path is no module of
+    the model; "" is the whole model. Without paths, none train.
     """
     raise NotImplementedError("lesson 06, task 2: freeze, then unfreeze")
 
@@ -60,8 +58,8 @@ def freeze_all_but(model: nn.Module, paths: list[str]) -> list[str]:
 
 # %%
 def new_head(model: nn.Module, classes: int, seed: int) -> None:
-    """Put a fresh Linear (hidden size -> classes) in place of model.head, whatever that is like. The old Linear and the
-    rest of the model stay as they are. One seed gives two models equal heads, each with an array of its own.
+    """Put a fresh Linear (hidden size -> classes) in place of model.head. The old Linear and the rest of the model stay
+    as they are.
     """
     rng = np.random.default_rng(seed)
     raise NotImplementedError("lesson 06, task 3: a small one of the same width")
@@ -77,10 +75,10 @@ def new_head(model: nn.Module, classes: int, seed: int) -> None:
 
 # %%
 def make_groups(model: nn.Module, body_lr: float, head_lr: float, weight_decay: float) -> list[dict]:
-    """Groups with all parameters that train, each once, and none that is frozen; no group is empty.
+    """Groups with all parameters that train, each once, and none that is frozen.
 
-    The parameters of model.head learn at head_lr, also those that it shares with the body; all others learn at body_lr.
-    Those with two axes have the weight decay, those with one have 0. Each call makes new lists.
+    The parameters of model.head learn at head_lr; all others learn at body_lr. Those with two axes have the weight
+    decay, those with one have 0.
     """
     raise NotImplementedError("lesson 06, task 4: each in the group where it belongs")
 
@@ -94,11 +92,10 @@ def make_groups(model: nn.Module, body_lr: float, head_lr: float, weight_decay: 
 
 # %%
 def train_step(model: nn.Module, optimizer, x: np.ndarray, labels: np.ndarray) -> float:
-    """One step on a batch, x (n, …) of floats or of token ids, and labels (n,) of any integer dtype. The body runs
-    once. Returns the loss before the step, as a number.
+    """One step on a batch, x (n, …) of floats or of token ids, and labels (n,). Returns the loss before the step, as a
+    number.
 
-    The model is in training mode and stays there. Gradients that are left from before do not count. Only what trains,
-    and has a part in the loss, gets a gradient and moves.
+    The model is in training mode and stays there. Gradients that are left from before do not count.
     """
     raise NotImplementedError("lesson 06, task 5: forget, forward, backward, step")
 
@@ -114,8 +111,8 @@ def train_step(model: nn.Module, optimizer, x: np.ndarray, labels: np.ndarray) -
 
 # %%
 def extract_features(model: nn.Module, batches: list[np.ndarray]) -> np.ndarray:
-    """The hidden states (n, d) of model.body for all batches, each (some of n, …) of floats or of token ids, in order;
-    a batch may have no rows. Each call runs the body as it is now, and leaves the model in eval mode, and all else in
-    it as it was.
+    """The hidden states (n, d) of model.body for all batches, each (some of n, …) of floats or of token ids, in order.
+
+    Each call runs the body as it is now, and leaves the model in eval mode, and all else in it as it was.
     """
     raise NotImplementedError("lesson 06, task 6: run the body once, without a graph")

@@ -43,8 +43,7 @@ def bits_of(logits: np.ndarray, labels: np.ndarray) -> float:
 def probe(model: nn.Module, batches: list[dict], characters: int) -> float:
     """Bits per character of a text of so many characters, cut into batches {"input_ids": (B, T), "labels": (B, T)}.
 
-    The model computes in evaluation mode and without a graph, and is afterwards in the mode that it was in. What is
-    frozen stays frozen.
+    The model computes in evaluation mode and without a graph, and is afterwards in the mode that it was in.
     """
     raise NotImplementedError("lesson 07, task 2: measure without a trace")
 
@@ -61,8 +60,7 @@ def learned_and_forgotten(new: list[float], old: list[float]) -> tuple[int, floa
     """(the index of the probe that is kept, the bits per character that the new text costs less there than before the
     training, those that the old one costs more).
 
-    new, old: bits per character at each probe; those at index 0 are from before the training. Of probes that are
-    equally good, the first is kept.
+    new, old: bits per character at each probe; those at index 0 are from before the training.
     """
     raise NotImplementedError("lesson 07, task 3: read it off at the step that is kept")
 
@@ -127,19 +125,15 @@ class SideLayer(nn.Module):
         self.is_on = True
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_out): the sum of both; where is_on is False, what the base gives.
-
-        The update is not computed then.
-        """
+        """x (..., d_in) -> (..., d_out): the sum of both; where is_on is False, what the base gives."""
         raise NotImplementedError("lesson 07, task 6: off is the base, exactly")
 
 
 @contextmanager
 def adapter_off(model: nn.Module):
-    """`with adapter_off(model):` all SideLayers of the model, also of subclasses, are off within the block.
+    """`with adapter_off(model):` all SideLayers of the model are off within the block, and nothing else changes.
 
-    Afterwards each is as it was before, also where the block ends by an exception, and where blocks are nested. Nothing
-    else changes: within the block graphs are built and modes are as outside. The model may be a SideLayer itself, and
-    have one layer at two paths, or within other modules. `model.named_modules()` gives (path, module) pairs.
+    Afterwards each is as it was before, also where the block ends by an exception, and where blocks are nested.
+    `model.named_modules()` gives (path, module) pairs of all parts, however deep.
     """
     raise NotImplementedError("lesson 07, task 6: off is the base, exactly")

@@ -33,7 +33,7 @@ def count_parameters(d_in: int, d_out: int, r: int) -> tuple[int, int]:
 
 # %%
 def start_matrices(d_in: int, d_out: int, r: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A (r, d_in), random by `seed`, and B (d_out, r), both in float32 as a model's weights are."""
+    """A (r, d_in), random by `seed`, and B (d_out, r)."""
     rng = np.random.default_rng(seed)
     ### BEGIN SOLUTION task 2: start A and B
     bound = 1 / np.sqrt(d_in)
@@ -50,7 +50,7 @@ def start_matrices(d_in: int, d_out: int, r: int, seed: int) -> tuple[np.ndarray
 
 # %%
 def lora_forward(x: np.ndarray, W: np.ndarray, A: np.ndarray, B: np.ndarray, alpha: float, r: int) -> np.ndarray:
-    """x (n, d_in) -> y (n, d_out): the base's answer plus the update's. n may be 0."""
+    """x (n, d_in) -> y (n, d_out): the base's answer plus the update's."""
     ### BEGIN SOLUTION task 3: add the scaled update
     low = x @ A.T  # (n, d_in) -> (n, r)
     return x @ W.T + (alpha / r) * (low @ B.T)
@@ -69,8 +69,7 @@ def lora_forward(x: np.ndarray, W: np.ndarray, A: np.ndarray, B: np.ndarray, alp
 class LoraLayer(nn.Module):
     """A frozen Linear and its trainable update.
 
-    base: the linear itself, frozen (a checkpoint may be loaded into it later); A (r, d_in) and B (d_out, r): Tensors
-    that train, in float32 where the linear is; scaling: alpha / r.
+    base: the linear itself, frozen; A (r, d_in) and B (d_out, r): Tensors that train; scaling: alpha / r.
     """
 
     def __init__(self, linear: nn.Linear, r: int, alpha: float, seed: int):
@@ -83,7 +82,7 @@ class LoraLayer(nn.Module):
         ### END SOLUTION
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_out); there may be no rows at all."""
+        """x (..., d_in) -> (..., d_out)."""
         ### BEGIN SOLUTION task 4: make it a layer
         update = F.linear(F.linear(x, self.A), self.B)
         return self.base(x) + update * self.scaling
@@ -126,10 +125,10 @@ def inject(model: nn.Module, targets: list[str], r: int, alpha: float, seed: int
 
 # %%
 def merge(model: nn.Module) -> list[str]:
-    """Put a plain Linear that computes the same, of the same dtype, in place of each LoraLayer; returns the paths.
+    """Put a plain Linear that computes the same in place of each LoraLayer; returns the paths.
 
-    The layers' bases stay as they are, and whatever else trains still does. Raises ValueError where there is
-    no LoraLayer: whoever merges twice has lost track.
+    The layers' bases stay as they are, and whatever else trains still does. Raises ValueError where there is no
+    LoraLayer: whoever merges twice has lost track.
     """
     ### BEGIN SOLUTION task 6: merge, once
     layers = [(path, module) for path, module in model.named_modules() if isinstance(module, LoraLayer)]

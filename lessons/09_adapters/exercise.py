@@ -23,7 +23,7 @@ def count_parameters(d: int, m: int, blocks: int, placement: str) -> int:
     """How many numbers train in a model of so many blocks, with adapters of width m on a stream of width d.
 
     placement: "houlsby" (behind attention and behind the MLP of each block) or "pfeiffer" (behind the MLP alone).
-    Raises ValueError for any other. The sizes may be larger than those of any array that fits in memory.
+    Raises ValueError for any other.
     """
     raise NotImplementedError("lesson 09, task 1: count what trains")
 
@@ -36,7 +36,7 @@ def count_parameters(d: int, m: int, blocks: int, placement: str) -> int:
 
 # %%
 def adapter_forward(h: np.ndarray, W1: np.ndarray, b1: np.ndarray, W2: np.ndarray, b2: np.ndarray) -> np.ndarray:
-    """h (n, d), floats or whole numbers, W1 (m, d), b1 (m,), W2 (d, m), b2 (d,) -> (n, d). n may be 0."""
+    """h (n, d), W1 (m, d), b1 (m,), W2 (d, m), b2 (d,) -> (n, d)."""
     raise NotImplementedError("lesson 09, task 2: down, ReLU, up, residual")
 
 
@@ -66,7 +66,6 @@ class Adapter(nn.Module):
     """A bottleneck adapter that begins as the identity.
 
     down: nn.Linear (d -> m); up: nn.Linear (m -> d). down.weight starts uniform in ±1/√d, by `seed`; all else is zero.
-    All four arrays are float32, and its own.
     """
 
     def __init__(self, d: int, m: int, seed: int):
@@ -74,7 +73,7 @@ class Adapter(nn.Module):
         raise NotImplementedError("lesson 09, task 4: make it a module")
 
     def forward(self, h: Tensor) -> Tensor:
-        """h (..., d) -> (..., d); there may be no rows at all."""
+        """h (..., d) -> (..., d)."""
         raise NotImplementedError("lesson 09, task 4: make it a module")
 
 
@@ -90,7 +89,7 @@ class Adapter(nn.Module):
 class Behind(nn.Module):
     """A frozen module, and an adapter that reads what it returns.
 
-    module: any nn.Module that returns (..., d), itself and no copy, frozen; adapter: the Adapter itself, which trains.
+    module: any nn.Module that returns (..., d), frozen; adapter: the Adapter, which trains.
     """
 
     def __init__(self, module: nn.Module, adapter: Adapter):
@@ -104,9 +103,8 @@ class Behind(nn.Module):
 # %% [markdown]
 # ## Task 6: into a model
 #
-# In each block of a model the attention is called self_attn and the MLP mlp: paths such as "layers.0.self_attn". Where
-# blocks stand differs: at "model.layers.0", in a dictionary, or the model is a block itself, and the path is "mlp".
-# `model.named_modules()` gives (path, module) pairs, `model.replace(path, new)` swaps one.
+# In each block of a model the attention is called self_attn and the MLP mlp: paths such as "layers.0.self_attn", or
+# "model.layers.0.mlp". `model.named_modules()` gives (path, module) pairs, `model.replace(path, new)` swaps one.
 
 
 # %%

@@ -22,7 +22,7 @@ def count_parameters(d: int, m: int, blocks: int, placement: str) -> int:
     """How many numbers train in a model of so many blocks, with adapters of width m on a stream of width d.
 
     placement: "houlsby" (behind attention and behind the MLP of each block) or "pfeiffer" (behind the MLP alone).
-    Raises ValueError for any other. The sizes may be larger than those of any array that fits in memory.
+    Raises ValueError for any other.
     """
     ### BEGIN SOLUTION task 1: count what trains
     adapters = {"houlsby": 2, "pfeiffer": 1}
@@ -40,7 +40,7 @@ def count_parameters(d: int, m: int, blocks: int, placement: str) -> int:
 
 # %%
 def adapter_forward(h: np.ndarray, W1: np.ndarray, b1: np.ndarray, W2: np.ndarray, b2: np.ndarray) -> np.ndarray:
-    """h (n, d), floats or whole numbers, W1 (m, d), b1 (m,), W2 (d, m), b2 (d,) -> (n, d). n may be 0."""
+    """h (n, d), W1 (m, d), b1 (m,), W2 (d, m), b2 (d,) -> (n, d)."""
     ### BEGIN SOLUTION task 2: down, ReLU, up, residual
     inside = np.maximum(h @ W1.T + b1, 0)  # (n, d) -> (n, m)
     return h + inside @ W2.T + b2
@@ -76,7 +76,6 @@ class Adapter(nn.Module):
     """A bottleneck adapter that begins as the identity.
 
     down: nn.Linear (d -> m); up: nn.Linear (m -> d). down.weight starts uniform in ±1/√d, by `seed`; all else is zero.
-    All four arrays are float32, and its own.
     """
 
     def __init__(self, d: int, m: int, seed: int):
@@ -89,7 +88,7 @@ class Adapter(nn.Module):
         ### END SOLUTION
 
     def forward(self, h: Tensor) -> Tensor:
-        """h (..., d) -> (..., d); there may be no rows at all."""
+        """h (..., d) -> (..., d)."""
         ### BEGIN SOLUTION task 4: make it a module
         return h + self.up(F.relu(self.down(h)))
         ### END SOLUTION
@@ -107,7 +106,7 @@ class Adapter(nn.Module):
 class Behind(nn.Module):
     """A frozen module, and an adapter that reads what it returns.
 
-    module: any nn.Module that returns (..., d), itself and no copy, frozen; adapter: the Adapter itself, which trains.
+    module: any nn.Module that returns (..., d), frozen; adapter: the Adapter, which trains.
     """
 
     def __init__(self, module: nn.Module, adapter: Adapter):
@@ -126,9 +125,8 @@ class Behind(nn.Module):
 # %% [markdown]
 # ## Task 6: into a model
 #
-# In each block of a model the attention is called self_attn and the MLP mlp: paths such as "layers.0.self_attn". Where
-# blocks stand differs: at "model.layers.0", in a dictionary, or the model is a block itself, and the path is "mlp".
-# `model.named_modules()` gives (path, module) pairs, `model.replace(path, new)` swaps one.
+# In each block of a model the attention is called self_attn and the MLP mlp: paths such as "layers.0.self_attn", or
+# "model.layers.0.mlp". `model.named_modules()` gives (path, module) pairs, `model.replace(path, new)` swaps one.
 
 
 # %%

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minilora import Tensor, no_grad, ops
-from minilora.classroom import draw, promise, raised, search, task
+from minilora.classroom import draw, fine, promise, raised, search, task
 from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 
 USES = (
@@ -21,20 +21,15 @@ SHOTS = [("Open a file.", "files"), ("Send a\nmessage.", "mail")]
 
 def prompt_inputs(d):
     """Draw shots and a question; texts may repeat with other topics, and the question may be one of them."""
-    first = d.number("Open a file.", "Send a\nmessage.", "  Indented", "{}", "%s", "", "a\r\nb\tc")
-    shots = [(first, d.number("files", "mail", "C API"))]
-    text = d.number("Parse a URL.", "a: b\nc", "{x}", "%", "", " \n", "Open a file.")
-    return (shots * d.choice(0, 1) + more_shots(d))[: d.size(0, 4)], text
-
-
-def more_shots(d):
-    return [
-        (
-            d.number("Open a file.", "Wait.", "{text} {topic} {label}", "100 %d", "a\\nb $x ", "Open.\n  \nClose."),
-            d.number("files", "processes", "{0}"),
-        )
-        for _ in range(3)
+    odd = d.fine(AS_IT_IS, (), ("{x}", "%s", "", " \n", "a\r\nb\tc ", "Open.\n  \nClose."))
+    shots = [
+        (d.number("Open a file.", "Send a\nmessage.", "Wait.", *odd), d.number("files", "mail", "C API", *odd[:1]))
+        for _ in range(4)
     ]
+    return shots[: d.size(0, 4)], d.number("Parse a URL.", "a: b\nc", "Open a file.", *odd)
+
+
+AS_IT_IS = fine("Texts stand as they are, whatever is in them: braces, %, spaces at an end.")
 
 
 def class_inputs(d):
@@ -98,16 +93,11 @@ def prompting(student):
             "The question is missing: after the text comes a line with 'Topic:'.": before + text,
         }
         answer.equals(right, mistakes)
-    mistakes = {
-        "Braces and % in a text are not placeholders: put the texts in last, or join them.": raised("Exception")
-    }
     student.few_shot_prompt([("{n} of %s", "{text}")], "a {} b").equals(
-        "{n} of %s\nTopic: {text}\n\na {} b\nTopic:",
-        mistakes,
-        hint="Braces and % in a text stay as they are: put the texts in last, or join them.",
+        "{n} of %s\nTopic: {text}\n\na {} b\nTopic:", hint=AS_IT_IS
     )
     rng = np.random.default_rng(1)
-    for length, classes in [(2, [8, 5]), (3, [5, 10, 4]), (5, [6, 9, 4, 8])]:
+    for length, classes in [(2, [5, 10, 4]), (3, [8, 5]), (5, [6, 9, 4, 8])]:
         logits = draw(rng, length, 11)
         logits[-1, 7] = 9.0  # the most likely of all is no class
         logits[:-1, classes[-1]] += 5.0  # an earlier place, and the mean of all, would say another
@@ -138,10 +128,11 @@ def prompting(student):
 
 def mask_inputs(d):
     """Draw masks with padding on the left and at least one real token per row."""
-    B, T, dtype = d.size(1, 3), d.size(1, 4), d.choice("int64", "int8")
+    B, T, dtype = d.size(1, 3), d.size(1, 4), d.fine(SMALL_INTS, "int64", "int8")
     return d.number(1, 2, 3, 4), (np.arange(T) >= d.whole(B, below=T)[:, None]).astype(dtype)
 
 
+SMALL_INTS = fine("In int8, 127 + 1 is -128: count in a larger dtype than that of `real`.")
 MASKED = {
     "kinds": "Two arrays were asked for.",
     "shapes": "The mask is (B, T, P + T), the positions are (B, T).",
@@ -218,10 +209,7 @@ def seeing(student):
                 "Positions for each row of the batch: (B, T).": lambda got: np.shape(got) != (B, T),
             },
         )
-    student.mask_and_positions(3, np.ones((1, 130), dtype="int8"))[1].equals(
-        3 + np.arange(130)[None],
-        instead={"After 127 an int8 goes on at -128: count in a larger dtype than real's.": np.any},
-    )
+    student.mask_and_positions(3, np.ones((1, 130), dtype="int8"))[1].equals(3 + np.arange(130)[None], hint=SMALL_INTS)
 
 
 def tiny() -> LlamaForCausalLM:
@@ -342,8 +330,9 @@ def attention_inputs(d):
     """Draw inputs of attention, in float32 only small ones. All tokens see the prefix, as in task 2."""
     B, H, T, D, P = d.size(1, 3), d.size(1, 3), d.size(), d.size(), d.size(1, 3)
     plain = ("normal", "ties", "zeros", "tiny")
-    large = (*plain, "large") if d.dtype == "float64" else plain
-    q, k, prefix_k = d.array(B, H, T, D, kinds=large), d.array(B, H, T, D, kinds=plain), d.array(H, P, D, kinds=plain)
+    q, k, prefix_k = (d.array(*shape, kinds=plain) for shape in ((B, H, T, D), (B, H, T, D), (H, P, D)))
+    if d.dtype == "float64":
+        q = q * d.fine(SHARP, 1, 1000)
     kinds = (*plain, "large") if d.dtype == "float64" else ("normal", "zeros")
     own = np.tril(np.ones((T, T), dtype=bool)) & d.mask(B, 1, T)
     mask = np.concatenate([np.ones((B, T, P), dtype=bool), own], axis=2)
@@ -465,18 +454,18 @@ def attending(student):
     sharp(student)
 
 
+SHARP = fine(
+    "Where scores are in the thousands, it goes wrong: F.softmax takes the largest off before exp, and a hidden "
+    "score of -1e9 leaves no weight, where -100 and -1e4 do."
+)
+
+
 def sharp(student):
     """Check scores of ±1500, then ±15,000, where a hidden key has the largest."""
     k, prefix_k, mask = np.full((1, 1, 1, 1), 15.0), np.full((1, 1, 1), -15.0), np.array([[[True, False]]])
     for q in (np.full((1, 1, 1, 1), size) for size in (100.0, 1000.0)):
         answer = student.driver.attention(q, k, np.full((1, 1, 1, 1), 3.0), prefix_k, np.full((1, 1, 1), 2.0), mask)
-        mistakes = {
-            "What must not be looked at still gets weight where its score is thousands larger than the others: "
-            "-1e9 leaves none, -100 and -1e4 do.": np.full((1, 1, 1, 1), 3.0),
-            "exp of a large score is infinite, and of a very negative one 0: F.softmax first takes the largest "
-            "away from all of them.": lambda got: not np.isfinite(got).all() or not np.any(got),
-        }
-        answer["y"].equals(np.full((1, 1, 1, 1), 2.0), mistakes)
+        answer["y"].equals(np.full((1, 1, 1, 1), 2.0), hint=SHARP)
 
 
 def softmax(scores, axis=-1):
@@ -508,7 +497,7 @@ def joined_inputs(d):
 def prefix_inputs(d):
     B, T, P = d.size(1, 3), d.size(), d.size()
     keys, values = (d.array(2, 1, P, 4, kinds=("normal", "ties", "zeros"), dtype="float32") for _ in range(2))
-    real = (np.arange(T) >= d.whole(B, below=T)[:, None]).astype(d.choice("int64", "int8"))
+    real = (np.arange(T) >= d.whole(B, below=T)[:, None]).astype(d.fine(SMALL_INTS, "int64", "int8"))
     ids, more = d.whole(B, T, below=11), d.whole(d.size(1, 3), d.size(), below=11)
     return keys, values, ids, d.choice(None, real), more
 

@@ -29,10 +29,7 @@ from minilora import Tensor, nn, no_grad, ops
 
 # %%
 def few_shot_prompt(shots: list[tuple[str, str]], text: str) -> str:
-    """Each shot (text, topic) with its topic, an empty line after it, and the text with its topic left out.
-
-    Texts stand as they are, whatever is in them: braces, a backslash, spaces at an end.
-    """
+    """Each shot (text, topic) with its topic, an empty line after it, and the text with its topic left out."""
     raise NotImplementedError("lesson 10, task 1: write a prompt, read the answer")
 
 
@@ -55,7 +52,6 @@ def choose_class(logits: np.ndarray, first_tokens: list[int]) -> int:
 def mask_and_positions(P: int, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """real (B, T): 1 for a token, 0 for padding on the left -> mask (B, T, P + T) of booleans, positions (B, T).
 
-    real may be of any dtype of whole numbers, int8 as well.
     mask[b, i, j] is True where token i of row b sees key j: the virtual tokens, which come first, and the real tokens
     up to itself. Positions count virtual and real tokens from 0; what a padding token sees and where it stands is free.
     """
@@ -103,7 +99,7 @@ def prefix_attention(
     """q, k, v (B, H, T, D), prefix_k, prefix_v (H, P, D), mask (B, T, P + T) as in task 2, the same for all heads.
 
     Returns what attention gives, (B, H, T, D), and the share of the weights that lies on the prefix, (B, H, T).
-    Gradients come back through both. Scores may be large, to ±1000 and more.
+    Gradients come back through both.
     """
     raise NotImplementedError("lesson 10, task 4: attend to the prefix")
 

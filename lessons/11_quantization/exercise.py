@@ -38,11 +38,10 @@ def nf4_values() -> np.ndarray:
 
 # %%
 def quantize(x: np.ndarray, values: np.ndarray, blocksize: int) -> tuple[np.ndarray, np.ndarray]:
-    """x (n numbers, any shape) -> codes (n,) of uint8, and the absmax (blocks,) of each block; n is at least 1.
+    """x (n numbers, any shape) -> codes (n,) of uint8, and the absmax (blocks,) of each block.
 
-    x: floats or whole numbers. values: the codebook, ascending, with at most 256 values. Blocks run on from one row of
-    x to the next, and the last one may be shorter. A number half way between two values takes the lower one. A block of
-    zeros has absmax 0, and the codes of the value 0.
+    values: the codebook, ascending, with at most 256 values. Blocks run on from one row of x to the next, and the last
+    one may be shorter. A block of zeros has absmax 0, and the codes of the value 0.
     """
     raise NotImplementedError("lesson 11, task 2: an absmax per block, a code per number")
 
@@ -55,7 +54,7 @@ def quantize(x: np.ndarray, values: np.ndarray, blocksize: int) -> tuple[np.ndar
 
 # %%
 def dequantize(codes: np.ndarray, absmax: np.ndarray, values: np.ndarray, blocksize: int) -> np.ndarray:
-    """codes (n,), of any dtype of whole numbers, and absmax (blocks,) -> the numbers (n,) that they stand for."""
+    """codes (n,) and absmax (blocks,) -> the numbers (n,) that they stand for."""
     raise NotImplementedError("lesson 11, task 3: value times absmax")
 
 
@@ -68,12 +67,12 @@ def dequantize(codes: np.ndarray, absmax: np.ndarray, values: np.ndarray, blocks
 
 # %%
 def pack(codes: np.ndarray) -> np.ndarray:
-    """Codes (n,) from 0 to 15, of any dtype of whole numbers -> bytes ((n + 1) // 2,) of uint8. n may be 0."""
+    """Codes (n,) from 0 to 15 -> bytes ((n + 1) // 2,) of uint8."""
     raise NotImplementedError("lesson 11, task 4: two codes per byte, the first one high")
 
 
 def unpack(packed: np.ndarray, n: int) -> np.ndarray:
-    """Bytes ((n + 1) // 2,) of uint8 -> codes (n,), of any dtype of whole numbers. n may be 0."""
+    """Bytes ((n + 1) // 2,) of uint8 -> codes (n,), whole numbers."""
     raise NotImplementedError("lesson 11, task 4: two codes per byte, the first one high")
 
 

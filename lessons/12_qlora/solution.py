@@ -28,7 +28,7 @@ def training_bytes(frozen: int, trained: int, bits: float) -> dict[str, float]:
     """Bytes of a training step, by kind: {"weights", "gradients", "optimizer"}. (Activations are left out.)
 
     frozen: numbers that are frozen, in `bits` bits each (4.5, say); trained: those that train, in float32, which are
-    not among the frozen ones. Both are among the weights. There may be billions. Bytes are not rounded.
+    not among the frozen ones. Both are among the weights. Bytes are not rounded.
     """
     ### BEGIN SOLUTION task 1: count the memory by kind
     return {"weights": frozen * bits / 8 + 4 * trained, "gradients": 4 * trained, "optimizer": 2 * 4 * trained}
@@ -44,9 +44,9 @@ def training_bytes(frozen: int, trained: int, bits: float) -> dict[str, float]:
 
 # %%
 def product(x: np.ndarray, packed: np.ndarray, state) -> np.ndarray:
-    """x (n, d_in) -> y (n, d_out). n may be 0.
+    """x (n, d_in) -> y (n, d_out).
 
-    packed, state: what quantize_4bit, with any of its options, gave for a weight (d_out, d_in).
+    packed, state: what quantize_4bit gave for a weight (d_out, d_in).
     """
     ### BEGIN SOLUTION task 2: multiply with a weight in 4 bits, forward and backward
     return x @ dequantize_4bit(packed, state).T
@@ -54,10 +54,7 @@ def product(x: np.ndarray, packed: np.ndarray, state) -> np.ndarray:
 
 
 def product_gradient(g: np.ndarray, packed: np.ndarray, state) -> np.ndarray:
-    """g (n, d_out), the gradient of the loss with respect to y -> the gradient with respect to x (n, d_in).
-
-    n may be 0.
-    """
+    """g (n, d_out), the gradient of the loss with respect to y -> the gradient with respect to x (n, d_in)."""
     ### BEGIN SOLUTION task 2: multiply with a weight in 4 bits, forward and backward
     return g @ dequantize_4bit(packed, state)
     ### END SOLUTION
@@ -75,9 +72,9 @@ def product_gradient(g: np.ndarray, packed: np.ndarray, state) -> np.ndarray:
 class QLoraLayer(nn.Module):
     """A Linear whose weight is frozen in 4 bits, and its trainable update.
 
-    packed, state: what quantize_4bit gives for the Linear's weight; bias: a frozen Tensor (d_out,) of its own, or None;
+    packed, state: what quantize_4bit gives for the Linear's weight; bias: a frozen Tensor (d_out,), or None;
     A (r, d_in), B (d_out, r): Tensors that train, of the arrays given; scaling: by which the update is multiplied.
-    The Linear that it is made of stays as it is. In evaluation mode the layer computes the same.
+    The Linear that it is made of stays as it is.
     """
 
     def __init__(self, linear: nn.Linear, A: np.ndarray, B: np.ndarray, scaling: float):
@@ -90,7 +87,7 @@ class QLoraLayer(nn.Module):
         ### END SOLUTION
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_out); there may be no rows at all.
+        """x (..., d_in) -> (..., d_out).
 
         No float array of the weight's size is alive before or after.
         """
@@ -134,8 +131,7 @@ def three_merges(W: np.ndarray, A: np.ndarray, B: np.ndarray, scaling: float) ->
 def survives(before: np.ndarray, after: np.ndarray, update: np.ndarray) -> float:
     """The share for which share · update is nearest to after - before: 1 if all is there, 0 if nothing is.
 
-    All three are arrays of one shape, with one axis or several; update is not all zeros, but may be small beside
-    `before`. The share may be any number.
+    All three are arrays of one shape, with one axis or several; update is not all zeros. The share may be any number.
     """
     ### BEGIN SOLUTION task 5: measure what survives
     update = update.astype("float64")  # whose squares may be too small for float32

@@ -4,7 +4,7 @@ from math import ceil, floor
 
 import numpy as np
 
-from minilora.classroom import promise, raised, search, task
+from minilora.classroom import explaining, fine, promise, raised, search, task
 
 USES = ()
 PROMISES = {"adapter_sum": promise(shares=True)}  # one adapter's arrays may come back as they are
@@ -15,16 +15,12 @@ def some(d, *options):
     return d.choice(*options) if d.choice(True, False) else d.number(*options)
 
 
-def explained(function, cases, variants):
-    """Yield (case, answer, {hint: answer}), with the hint of a wrong variant if it explains all of these answers."""
+def explained(function, cases, mistakes):
+    """Yield (case, answer, {hint: answer}), with the hint of a mistake if it explains all of these answers."""
     answers = [function(case) for case in cases]
-    matches = [
-        hint
-        for hint, variant in variants.items()
-        if all(answer.raw in variant(case) for case, answer in zip(cases, answers, strict=True))
-    ]
+    hint = explaining(answers, [mistakes(case) for case in cases])
     for case, answer in zip(cases, answers, strict=True):
-        yield case, answer, dict.fromkeys(matches[:1], answer.raw)
+        yield case, answer, {hint: answer.raw} if hint else {}
 
 
 # SmolLM2-135M, a LLaMA in small, and one in which no two sizes are alike.
@@ -50,10 +46,7 @@ def crossing(student):
     """
     search(student.crossover, crossover_inputs, tolerance=0)
     never = "A query by prompt costs no more here, so training never pays: return None."
-    for training, prompted, trained in [
-        *[(6, 3, 1), (7, 4, 2), (9, 2, 1.5), (10, 1, 3), (4, 2, 2), (0, 3, 1), (0, 1, 2)],
-        *[(2_000_001, 5_000_000, 4_000_000), (2**25 + 2, 5 * 2**24, 2**26)],
-    ]:
+    for training, prompted, trained in [*[(8, 4, 2), (7, 4, 2), (9, 2, 1.5), (10, 1, 3), (4, 2, 2), (0, 3, 1)]]:
         saved = prompted - trained
         if training and saved <= 0:
             mistakes = {
@@ -73,46 +66,43 @@ def crossing(student):
             "The trained model's queries cost something too; and round up, to a whole number of queries.": (
                 training / prompted
             ),
-            "Rounded, or held in float32, a number loses digits that count.": right - 1 if training > 10**6 else -1,
             "Rounded down, training has not quite been paid for: round up.": floor(training / saved),
             "Queries come in whole numbers: round up.": training / saved,
             "One too many: with exactly this number of queries, both have cost the same.": right + 1,
             "The difference is the wrong way round: prompted - trained is what a query saves.": (
-                lambda n: n is None or n <= 0
+                lambda n, training=training, saved=saved: n in (None, ceil(-training / saved))
             ),
             "Divide what training costs by what a query saves.": saved / training if training else -1,
         }
         student.crossover(training, prompted, trained).equals(right, mistakes, tolerance=0)
+    student.crossover(9, 2, 1.5).holds(
+        lambda n: np.asarray(n).dtype.kind in "iu",
+        "an int",
+        fine("A number of queries is an int, and this is a float: math.ceil gives an int, np.ceil and // give floats."),
+    )
     student.crossover(1_000_000, 2, 1).equals(
         1_000_000, instead={"It gives up: the lines may meet as far out as you like.": None}, tolerance=0
     )
-    for costs in ((1_000_000, 2, 1), (9, 2, 1.5)):
-        student.crossover(*costs).holds(
-            lambda n: np.asarray(n).dtype.kind in "iu",
-            "an int",
-            "A number of queries is an int, and this is a float: math.ceil gives an int, np.ceil and // of floats give "
-            "floats.",
-        )
-    student.crossover(1, 1 + 2**-17, 1).equals(2**17, instead={NEARLY: None})
-    little = "With one query fewer, training has not quite been paid for: round up, however little is missing."
-    student.crossover(1 + 2**-36, 2.0, 1.0).equals(2, instead={little: 1}, tolerance=0)
+    for costs, right, hint in (
+        ((2**25 + 2, 5 * 2**24, 2**26), 3, "Rounded, or held in float32, a number loses digits that count."),
+        ((1, 1 + 2**-17, 1), 2**17, NEARLY),
+        ((1 + 2**-36, 2.0, 1.0), 2, "With one query fewer, training has not been paid for, however little is missing."),
+    ):
+        student.crossover(*costs).equals(right, hint=fine(hint), tolerance=0)
 
 
-NEARLY = (
-    "Prices that are nearly the same are not the same: what is saved may be little, and then it takes many queries."
-)
+NEARLY = fine("Prices that are nearly the same are not the same: what is saved may be little.")
+FREE = fine("Training that costs nothing has cost no more with 0 queries, whatever a query costs then: 0.")
 FINE, COARSE = 2.0**-30, 1024.0  # units other than 1, in which sums and quotients are as exact
 
 
 def crossover_inputs(d):
     """Draw costs in any unit; a query may cost nearly the same both ways."""
-    unit = d.choice(1, FINE, COARSE)
-    costs = (
-        some(d, 10, 0, 7.5, 12.5, 1000, 10 + 2**-36),
-        some(d, 3, 2, 4.5, 8.5, 0, 2 + 2**-9),
-        some(d, 1, 2, 0.5, 3.5, 0),
-    )
-    return [cost * unit for cost in costs]
+    unit = d.fine(NEARLY, d.choice(1, COARSE), FINE)
+    training, prompted, trained = some(d, 10, 7.5, 12.5, 1000), some(d, 3, 2, 4.5, 8.5, 0), some(d, 1, 2, 0.5, 3.5, 0)
+    near = d.fine(NEARLY, (0, 0), (2**-36, 2**-9))
+    training = d.fine(FREE, training if training or prompted > trained else 10, 0)
+    return [cost * unit for cost in (training + near[0] * (training > 0), prompted + near[1], trained)]
 
 
 def linears_of(shape: dict) -> list[tuple[int, int]]:
@@ -121,11 +111,13 @@ def linears_of(shape: dict) -> list[tuple[int, int]]:
 
 
 def drawn_shape(d) -> dict:
-    shape = {"layers": some(d, 2, 1, 3, 30), "hidden": some(d, 4, 1, 6, 4097), "intermediate": some(d, 7, 4, 11009)}
-    return shape | {"kv_width": some(d, 2, 1, 4, 192), "vocab": some(d, 11, 1, 4, 49152), "tied": some(d, True, False)}
+    shape = {"layers": some(d, 2, 1, 3, 30), "hidden": some(d, 4, 1, 6), "intermediate": some(d, 7, 4)}
+    shape |= {"kv_width": some(d, 2, 1, 4), "vocab": some(d, 11, 1, 4), "tied": some(d, True, False)}
+    sizes = {"hidden": 4097, "intermediate": 11009, "kv_width": 192, "vocab": 49152}
+    return shape | d.fine(ROUNDED, {}, sizes)
 
 
-ROUNDED = "That is nearly right: float32 has no room for so many digits, and Python's whole numbers have."
+ROUNDED = fine("In large models that is only nearly right: count with Python's whole numbers, not in float32.")
 
 
 def is_nearly(number: int):
@@ -296,24 +288,27 @@ def planning(student):
                     ),
                 }
                 answer["activations"].equals(inputs, mistakes, tolerance=1e-9)
-    for method in ("prompt", "", "ora", "full, lora"):
+    for method in ("", "ora", "full, lora", "LoRA"):
+        student.memory(SHAPES[0], method, 3, 1, 2).equals(raised("ValueError"), hint=NAME)
+    for method in ("prompt",):
         mistakes = {
-            "Parts of a name pass for it: `in` a string finds parts, in a tuple of names the whole ones.": (
-                lambda got, method=method: method != "prompt"
-            ),
             "A method that the formula is not for must be refused: raise ValueError.": lambda got: True,
             "A method that the formula is not for must be refused by a ValueError, not by chance.": raised("Exception"),
         }
         student.memory(SHAPES[0], method, 3, 1, 2).equals(raised("ValueError"), mistakes)
 
 
+NAME = fine("Parts of a name, or capitals, pass for it: compare whole names, `in` a tuple and not in a string.")
+
+
 def memory_inputs(d):
-    method = some(d, "lora", "full", "qlora", "qlora", "prompt", "LoRA")
+    method = some(d, "lora", "full", "qlora", "qlora", "prompt")
     return drawn_shape(d), method, some(d, 3, 1, 8), some(d, 1, 5), some(d, 2, 4, 512)
 
 
 T = {2: 12.706, 3: 4.303, 4: 3.182}  # of Student's, by the number of seeds, for 95 %
 MEASURED = [
+    ({"a": (10, [2.0, 2.125]), "b": (1, [9.0, 9.125]), "c": (5, [2.0, 2.25])}, 0.0625, 2.0),  # intervals of their own
     ({"a": (10, [2.0, 2.5]), "b": (1, [4.0, 5.0]), "c": (5, [3.0, 3.5])}, 0.5, T[2]),  # far
     ({"a": (10, [2.0, 2.5, 3.0]), "b": (5, [2.125, 2.625, 3.125]), "c": (1, [2.5, 3.0, 3.625])}, 0.25, T[3]),  # shown
     ({"a": (10, [2.0, 2.5, 3.0]), "b": (5, [2.125, 2.625, 3.125]), "c": (1, [2.0, 3.0, 2.75])}, 0.25, T[3]),  # unknown
@@ -359,7 +354,17 @@ def not_told_apart(measured: dict, margin: float, t: float) -> str:
     return cheapest(measured, [name for name, start in ends(measured, -t).items() if start <= 0])
 
 
+def overlapping(measured: dict, margin: float, t: float) -> str:
+    """Return the cheapest whose own interval reaches, within the margin, down to that of the best mean."""
+    own = {name: (mean_of(measured, name), t * np.std(x, ddof=1) / len(x) ** 0.5) for name, (_, x) in measured.items()}
+    end = sum(min(own.values()))
+    return cheapest(measured, [name for name, (mean, half) in own.items() if mean - half <= end + margin])
+
+
 NOT_SHOWN = {
+    "Whether the intervals of two methods overlap is asked: take the interval of their differences, seed by seed.": (
+        overlapping
+    ),
     "This is the cheapest of all: only those that are as good as the best come into question.": (
         lambda measured, margin, t: cheapest(measured, measured)
     ),
@@ -409,6 +414,11 @@ NOT_SHOWN = {
 }
 
 
+def not_shown(*case):
+    """Return {hint: answer of the mistake}."""
+    return {hint: rule(*case) for hint, rule in NOT_SHOWN.items()}
+
+
 @task(4)
 def as_good_as_the_best(student):
     """Which method has the fewest bits on average? How many more may another need, if seeds are compared with seeds?
@@ -419,9 +429,10 @@ def as_good_as_the_best(student):
     With t = 4.3, [2.25, 2.5, 2.75] and [2.125, 2.375, 2.625] differ by 0.125 with every seed: the interval is 0.125 and
     nothing else. Were the first [2.0, 2.5, 3.0], it would end at 0.125 + 4.3 · 0.25 / 1.73 = 0.75.
     """
-    search(student.cheapest_as_good, measured_inputs)
-    wrong = {hint: lambda case, rule=rule: [rule(*case)] for hint, rule in NOT_SHOWN.items()}
-    for case, answer, known in explained(lambda case: student.cheapest_as_good(*case), MEASURED, wrong):
+    search(student.cheapest_as_good, measured_inputs, instead=not_shown)
+    for case, answer, known in explained(
+        lambda case: student.cheapest_as_good(*case), MEASURED, lambda c: not_shown(*c)
+    ):
         answer.equals(as_good(*case), instead=known)
 
 
@@ -494,7 +505,7 @@ def keeping(student):
                 ),
                 "A point that is worse in one and equal in the other is beaten as well.": (
                     lambda got, points=points: (
-                        set(got) == set(unbeaten(points, lambda a, b: a[0] < b[0] and a[1] < b[1]))
+                        sorted(got) == sorted(unbeaten(points, lambda a, b: a[0] < b[0] and a[1] < b[1]))
                     )
                 ),
                 "Two points at one place do not beat each other: both stay.": (
@@ -640,6 +651,11 @@ NOT_CHOSEN = {
 }
 
 
+def not_chosen(case):
+    """Return {hint: whether an answer is one of the mistake's}."""
+    return {hint: lambda got, rule=rule: got in rule(case) for hint, rule in NOT_CHOSEN.items()}
+
+
 @task(6)
 def choosing(student):
     """Which options will do at all? And what does each of those cost, over all queries?
@@ -650,8 +666,8 @@ def choosing(student):
     Three will do, for 10 queries: training 50 and 5 a query are 100, 0 and 10 are 100 as well, 90 and 3 are 120. Of the
     two that cost 100, take the one with no training. (Python compares (100, 0) and (100, 50) like that.)
     """
-    search(student.choose, case_inputs)
-    for case, answer, known in explained(student.choose, [*CASES, *held_out()], NOT_CHOSEN):
+    search(student.choose, case_inputs, instead=not_chosen)
+    for case, answer, known in explained(student.choose, [*CASES, *held_out()], not_chosen):
         answer.equals(
             chosen(case),
             instead={
@@ -740,8 +756,7 @@ def adding(student):
     hints = {
         "A's shape": ROWS,
         "B's shape": "Each adapter keeps its columns: B has as many as all ranks together.",
-        "dtypes": "A and B have the dtype that the adapters have, also where a factor is a number of NumPy: np.float64 "
-        "times float32 is float64.",
+        "dtypes": fine("A and B have another dtype than the adapters: a NumPy number times float32 is float64."),
     }
     search(student.adapter_sum, adapters_inputs, facts=facts_of_sums, hints=hints)
     search(student.driver.sum_of_numpys, adapters_inputs, 10, facts=facts_of_sums, hints=hints)

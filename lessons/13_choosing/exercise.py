@@ -23,8 +23,7 @@ def crossover(training: float, prompted: float, trained: float) -> int | None:
     """The least number of queries, an int, with which training has cost no more than prompting; None: there is none.
 
     training: what it costs once; prompted, trained: what a query costs by a prompt, and by the trained model. All in
-    one unit, such as seconds. Training that costs 0 has cost no more with 0 queries, whatever a query costs. (Where the
-    quotient's last digit is off, it may be one more: 100, 0.35 and 0.1 give 401. That is allowed.)
+    one unit, such as seconds.
     """
     raise NotImplementedError("lesson 13, task 1: find where the two lines meet")
 
@@ -63,7 +62,7 @@ def memory(shape: dict, method: str, r: int, batch: int, length: int) -> dict:
     """Bytes of a training step: {"weights", "adapters", "gradients", "optimizer", "activations"}.
 
     method: "full", "lora" or "qlora"; ValueError for any other. weights: of the base; adapters: of what LoRA adds,
-    which is nothing with "full". Nothing is rounded: 6400 weights have 100/256 of a scale of scales.
+    which is nothing with "full". Nothing is rounded.
     """
     raise NotImplementedError("lesson 13, task 3: add up the bytes by kind")
 
@@ -84,7 +83,7 @@ def cheapest_as_good(measured: dict, margin: float, t: float) -> str:
     order. No two cost the same, and one alone has the fewest bits, on average.
 
     A method's differences are its bits less those of the best, seed by seed. Their interval ends `t` standard errors
-    above their mean, and must not end above `margin` (0 or more). The standard error is the standard deviation with
+    above their mean, and must not end above `margin`. The standard error is the standard deviation with
     n - 1 in its divisor, over the root of n, for n seeds.
     """
     raise NotImplementedError("lesson 13, task 4: compare seed by seed")
@@ -152,10 +151,9 @@ case = {
 
 # %%
 def adapter_sum(adapters: list, strength: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """(A (R, d_in), B (d_out, R)) with B A = strength · (w₁ s₁ B₁ A₁ + w₂ s₂ B₂ A₂ + …), of A's and B's dtype.
+    """(A (R, d_in), B (d_out, R)) with B A = strength · (w₁ s₁ B₁ A₁ + w₂ s₂ B₂ A₂ + …).
 
     adapters: one or more (A (r, d_in), B (d_out, r), s, w). s: the adapter's own alpha / r; w: its weight in the sum,
-    which may be 0 or negative. Ranks may differ; R is the sum of them. strength 0 gives the base, 1 the whole sum. An
-    adapter's array that needs no change may be returned as it is.
+    which may be 0 or negative. Ranks may differ; R is the sum of them. strength 0 gives the base, 1 the whole sum.
     """
     raise NotImplementedError("lesson 13, task 7: several adapters, one update")

@@ -5,7 +5,7 @@ from math import ceil
 
 import numpy as np
 
-from minilora.classroom import draw, promise, raised, search, task
+from minilora.classroom import draw, fine, promise, raised, search, task
 
 USES = ("minilora.nn", "minilora.functional.cross_entropy")
 PROMISES = {"shard": promise(shares=True), "unflatten": promise(shares=True)}
@@ -126,18 +126,12 @@ def packing(student):
             there = [name for name in gradients if gradients[name] is not None]
             right = flat(gradients)
             buffer = student.flatten(gradients)
+            if names is PATHS:
+                buffer.equals(right, hint=AS_TEXT)
+                continue
             mistakes = {
                 "The order is the dictionary's, and another rank may have filled its own in another: sort.": (
                     flat(gradients, there)
-                ),
-                "Numbers in names are text as well: layers.10 comes before layers.2.": (
-                    flat(gradients, sorted(there, key=lambda name: (name[:7], len(name))))
-                ),
-                "Capital letters come first, as Python sorts text: Head before a.": (
-                    flat(gradients, sorted(there, key=str.lower))
-                ),
-                "The whole names are sorted, not their last parts.": (
-                    flat(gradients, sorted(there, key=lambda name: name.split(".")[-1]))
                 ),
                 "A matrix goes in row after row, not column after column.": np.concatenate(
                     [gradients[name].T.reshape(-1) for name in sorted(there)]
@@ -152,15 +146,6 @@ def packing(student):
                 ),
             }
             buffer.equals(right, mistakes)
-            buffer.holds(
-                lambda b, dtype=dtype: b.dtype == dtype,
-                f"{dtype}, as the gradients are",
-                f"The buffer has become another dtype than {dtype}: that changes how many bytes are sent.",
-                instead={
-                    "This is a list: an array was asked for.": lambda b: isinstance(b, list),
-                    "The buffer has become float64: twice the bytes would be sent.": lambda b: b.dtype == np.float64,
-                },
-            )
             other = {name: None if array is None else np.zeros_like(array) for name, array in gradients.items()}
             other = dict(reversed(other.items()))
             back = student.unflatten(right, other)
@@ -175,35 +160,25 @@ def packing(student):
                     )
                 ),
                 "The frozen ones are missing: what is None in `like` is None here.": (
-                    lambda arrays, there=there: set(arrays) == set(there)
+                    lambda arrays, there=there, g=gradients: set(arrays) == set(there) != set(g)
                 ),
                 "What is None has no size: let it stay None.": raised("AttributeError", "NoneType"),
                 "These are the arrays of `like`: the numbers come from the buffer.": other,
             }
             back.equals(gradients, mistakes)
-    columns = {"b": np.float32([[1, 2, 3], [4, 5, 6]]), "a": np.float32([7, 8])}
-    mistakes = {
-        "Row after row, also where an array lies in memory column after column (as W.T does).": (
-            np.array([7, 8, 1, 4, 2, 5, 3, 6])
-        )
-    }
-    student.driver.columns_first(columns).equals(np.array([7, 8, 1, 2, 3, 4, 5, 6]), mistakes)
-    for shape in ((2, 1, 3), ()):
-        like = {"scale": np.zeros(shape, "float32"), "b": np.zeros(2, "float32")}
-        buffer = np.arange(2.0 + np.prod(shape, dtype=int), dtype="float32")
-        mistakes = {
-            "A gradient may have any number of axes, none as well: size says how many numbers it has.": (
-                raised("Exception")
-            )
-        }
-        student.unflatten(buffer, like).equals({"b": buffer[:2], "scale": buffer[2:].reshape(shape)}, mistakes)
+
+
+AS_TEXT = fine("Names are sorted as Python sorts text: Head before a, and layers.10 before layers.2.")
+NO_AXES = fine("A gradient may have no axes, or three: size says how many numbers it has.")
 
 
 def drawn_gradients(d) -> dict:
     """Draw arrays of any shapes, and None for frozen parameters, in any order; at least one array."""
     frozen = [False] + [d.choice(False, True) for _ in range(d.size(0, 3))]
-    names = d.shuffled(d.choice(["w", "b", "a", "down"], ["layers.10.w", "layers.2.b", "Head", "a"])[: len(frozen)])
-    shapes = [d.shape((1, 2, 0, 3)) for _ in frozen]
+    names = d.fine(AS_TEXT, ["w", "b", "a", "down"], ["layers.10.w", "layers.2.b", "Head", "a"])
+    names = d.shuffled(names[: len(frozen)])
+    axes = d.fine(NO_AXES, (1, 2), (0, 3))
+    shapes = [d.shape(axes) for _ in frozen]
     arrays = [None if is_frozen else d.array(*shape) for is_frozen, shape in zip(frozen, shapes, strict=True)]
     return dict(zip(names, arrays, strict=True))
 
@@ -300,9 +275,7 @@ def reducing(student):
             f"Too much is sent: {2 * (n - 1)} pieces of {piece} bytes suffice.",
             instead={
                 "One rank alone has nobody to send to.": lambda sent: len(sent) == 1,
-                "The pieces became float64, and so did what is sent: keep the buffers' dtype.": (
-                    lambda sent, most=most: min(sent) == max(sent) == 2 * most
-                ),
+                DOUBLED: (lambda sent, most=most: min(sent) == max(sent) == 2 * most),
                 "All goes through one rank, whose line must carry everything: let each send as much.": (
                     lambda sent: max(sent) > 1.5 * min(sent)
                 ),
@@ -315,15 +288,15 @@ def reducing(student):
             lambda largest, piece=piece, n=n: largest <= piece or n == 2,
             f"messages of at most {piece} bytes",
             "A message is larger than a piece.",
+            instead={DOUBLED: 2 * piece},
         )
 
     buffers = [np.array([2.0**25 + 1 + rank, 0.1, -3.0]) for rank in range(3)]  # more digits than float32 has
-    mistakes = {
-        "Digits are lost on the way: buffers in float64 are added and sent in float64.": (
-            lambda got: np.allclose(got, np.sum(buffers, axis=0), rtol=1e-3)
-        )
-    }
-    student.driver.reduced(buffers)["sums"].equals(np.stack([np.sum(buffers, axis=0)] * 3), mistakes, tolerance=1e-12)
+    hint = fine("Digits are lost on the way: buffers in float64 are added and sent in float64.")
+    student.driver.reduced(buffers)["sums"].equals(np.stack([np.sum(buffers, axis=0)] * 3), hint=hint, tolerance=1e-12)
+
+
+DOUBLED = fine("The pieces became float64, and so did what is sent: keep the buffers' dtype.")
 
 
 def reduce_inputs(d):
@@ -355,14 +328,11 @@ def averaging(student):
     Means of 1.0 over four targets and of 3.0 over one: 4/5 · 1.0 + 1/5 · 3.0 = 1.4, and not 2.0. Each rank can multiply
     what it has by its share before anything is sent; what arrives is then the average.
     """
-    search(student.driver.averaged, average_inputs, parts=("averages",), dtypes=True, tolerance=SAME)
-    for counts in ([3], [2, 3], [5, 1, 2], [4, 0], [100, 109], [201, 200]):
+    search(student.driver.averaged, average_inputs, parts=("averages",), tolerance=SAME)
+    for counts in ([3], [2, 3], [5, 1, 2], [100, 109], [201, 200]):
         n, total = len(counts), sum(counts)
         names = [NAMES[2], NAMES[1], NAMES[4]] if n < 3 else NAMES
         gradients = [some_gradients(rank, names[::-1] if rank else names) for rank in range(n)]
-        for own, count in zip(gradients, counts, strict=True):
-            if count == 0:
-                own |= {name: array * 0 for name, array in own.items() if array is not None}
         shares = [count / total for count in counts]
         right = weighted(gradients, shares)
         answer = student.driver.averaged(gradients, counts)
@@ -403,8 +373,7 @@ def averaging(student):
         answer["averages"].holds(
             lambda got: all(a.dtype == np.float32 for own in got for a in own.values() if a is not None),
             "gradients in float32, as they came",
-            "The gradients have become float64, and so did what is sent: multiply by a Python float, which keeps "
-            "an array's dtype, and not by a NumPy number or array.",
+            DOUBLE,
         )
         numbers = flat(right).size + 1  # one more, for who sends a count along
         most = 2 * (n - 1) * ceil(numbers / n) * 4
@@ -422,7 +391,14 @@ def averaging(student):
             lambda sent, most=most: max(sent) <= most,
             f"at most {most} bytes sent by each rank",
             "Too much is sent: float32 in one buffer is enough.",
+            instead={DOUBLE: lambda sent, most=most: max(sent) <= 2 * most},
         )
+
+
+DOUBLE = fine(
+    "The gradients have become float64, and so did what is sent: multiply by a Python float, which keeps an array's "
+    "dtype, and not by a NumPy number."
+)
 
 
 def is_near(got: dict, wanted: dict) -> bool:
@@ -435,7 +411,8 @@ def average_inputs(d):
     for _ in range(d.size(0, 3)):
         names = d.shuffled(list(first))
         gradients.append({name: None if first[name] is None else d.array(*first[name].shape) for name in names})
-    return gradients, [some(d, 3, 1, 2, 7, 300), *(some(d, 2, 5, 0, 1, 301) for _ in gradients[1:])]
+    counts = [some(d, 3, 1, 2, 7, 300), *(some(d, 2, 5, 1, 301) for _ in gradients[1:])]
+    return gradients, counts[:1] + [d.fine("A rank may have counted no target at all.", n, 0) for n in counts[1:]]
 
 
 LEARNING_RATE = 0.1  # of the driver's optimizers
@@ -563,7 +540,7 @@ def stepping(student):
 
 FLAT = "SGD, one target a row"
 STEP = {
-    "modes": "A replica computes in the mode that it is in: train_step changes no mode, not for a while either.",
+    "modes": fine("A replica computes in the mode that it is in: train_step changes no mode, not for a while either."),
     "trains": "Other parameters train afterwards than before: what is frozen stays frozen.",
 }
 
@@ -597,6 +574,34 @@ def seconds(compute: float, nbytes: float, n: int, bandwidth: float, latency: fl
     return compute / n + 2 * (n - 1) * (latency + 8 * nbytes / n / bandwidth)
 
 
+def wrong_seconds(compute, nbytes, n, bandwidth, latency):
+    """Return {hint: seconds of the mistake}."""
+    right, wire = seconds(compute, nbytes, n, bandwidth, latency), 8 * nbytes / bandwidth
+    return {
+        "One rank sends nothing: it takes what there is to compute.": lambda got, n=n: n == 1,
+        "Links count bits and buffers bytes: a byte has 8.": seconds(compute, nbytes / 8, n, bandwidth, latency),
+        "The bytes were divided by 8: a byte has 8 bits, so there are more bits than bytes.": (
+            seconds(compute, nbytes / 64, n, bandwidth, latency)
+        ),
+        "Every step was given the whole buffer: it carries 1/n of it.": (
+            seconds(compute, nbytes * n, n, bandwidth, latency)
+        ),
+        "That is one round of the ring: adding up is one, handing on the sums is another.": (
+            compute / n + (n - 1) * (latency + wire / n)
+        ),
+        "The latency is paid in each of the 2 (n - 1) steps, not once.": (
+            compute / n + latency + 2 * (n - 1) / n * wire
+        ),
+        "The latency is missing.": compute / n + 2 * (n - 1) / n * wire,
+        "The computing is shared out: divide it by the ranks.": compute + right - compute / n,
+        "The ring has 2 (n - 1) steps, not 2 n.": compute / n + 2 * n * (latency + wire / n),
+        "The computing is missing.": right - compute / n,
+        "The pieces are taken as equal, with parts of a byte: nothing is rounded.": (
+            compute / n + 2 * (n - 1) * (latency + 8 * ceil(nbytes / n) / bandwidth)
+        ),
+    }
+
+
 @task(6)
 def pricing(student):
     """Two terms: what is shared out gets shorter with n, and what is sent takes 2 (n - 1) steps of the ring.
@@ -606,7 +611,7 @@ def pricing(student):
     6 s of computing, 600 bytes, 1,600 bits a second, a latency of 0.125 s. With 3 ranks: 2 s of computing and 4
     messages of 200 bytes, each 0.125 + 1 s: 6.5 s. With 2 it is 3 + 2 · (0.125 + 1.5) = 6.25 s, and alone 6.
     """
-    search(student.step_seconds, lambda d: [some(d, *options) for options in COSTS])
+    search(student.step_seconds, lambda d: [some(d, *options) for options in COSTS], instead=wrong_seconds)
     search(student.best_ranks, lambda d: some(d, *CLEAR))
     for compute, nbytes, n, bandwidth, latency in [
         (4.0, 1000, 1, 8000.0, 0.25),
@@ -616,31 +621,8 @@ def pricing(student):
         (2.0, 500_000_000, 16, 1e10, 0.00001),
         (2.0, 10, 4, 8.0, 0.125),
     ]:
-        right, wire = seconds(compute, nbytes, n, bandwidth, latency), 8 * nbytes / bandwidth
-        mistakes = {
-            "One rank sends nothing: it takes what there is to compute.": lambda got, n=n: n == 1,
-            "Links count bits and buffers bytes: a byte has 8.": seconds(compute, nbytes / 8, n, bandwidth, latency),
-            "The bytes were divided by 8: a byte has 8 bits, so there are more bits than bytes.": (
-                seconds(compute, nbytes / 64, n, bandwidth, latency)
-            ),
-            "Every step was given the whole buffer: it carries 1/n of it.": (
-                seconds(compute, nbytes * n, n, bandwidth, latency)
-            ),
-            "That is one round of the ring: adding up is one, handing on the sums is another.": (
-                compute / n + (n - 1) * (latency + wire / n)
-            ),
-            "The latency is paid in each of the 2 (n - 1) steps, not once.": (
-                compute / n + latency + 2 * (n - 1) / n * wire
-            ),
-            "The latency is missing.": compute / n + 2 * (n - 1) / n * wire,
-            "The computing is shared out: divide it by the ranks.": compute + right - compute / n,
-            "The ring has 2 (n - 1) steps, not 2 n.": compute / n + 2 * n * (latency + wire / n),
-            "The computing is missing.": right - compute / n,
-            "The pieces are taken as equal, with parts of a byte: nothing is rounded.": (
-                compute / n + 2 * (n - 1) * (latency + 8 * ceil(nbytes / n) / bandwidth)
-            ),
-        }
-        student.step_seconds(compute, nbytes, n, bandwidth, latency).equals(right, mistakes, tolerance=1e-9)
+        right, wrong = (f(compute, nbytes, n, bandwidth, latency) for f in (seconds, wrong_seconds))
+        student.step_seconds(compute, nbytes, n, bandwidth, latency).equals(right, wrong, tolerance=1e-9)
     times = [
         {n: seconds(compute, nbytes, n, bandwidth, latency) for n in range(1, most + 1)}
         for compute, nbytes, bandwidth, latency, most in CASES

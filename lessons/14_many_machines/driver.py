@@ -30,11 +30,6 @@ def shards(student, batch, targets, size):
     return facts
 
 
-def columns_first(student, gradients):
-    """buffer = flatten(gradients), where the arrays lie in memory column after column"""
-    return student.flatten({name: None if g is None else np.asfortranarray(g) for name, g in gradients.items()})
-
-
 class Line:
     """A `send` that records who sends how many bytes. It adds a million to the message with number `false`."""
 

@@ -60,11 +60,7 @@ def shard(batch: np.ndarray, rank: int, size: int) -> np.ndarray:
 
 # %%
 def flatten(gradients: dict[str, np.ndarray | None]) -> np.ndarray:
-    """All gradients in one array (numbers,) of their dtype: name after name, sorted; each row after row.
-
-    Names are sorted as Python sorts text: "Head" before "a", "layers.10" before "layers.2".
-    A gradient has any number of axes, and at least one is not None. The array is a new one.
-    """
+    """All gradients in one array (numbers,): name after name, sorted; each row after row."""
     ### BEGIN SOLUTION task 2: into one buffer and back
     return np.concatenate([gradients[name].reshape(-1) for name in sorted(gradients) if gradients[name] is not None])
     ### END SOLUTION
@@ -73,7 +69,7 @@ def flatten(gradients: dict[str, np.ndarray | None]) -> np.ndarray:
 def unflatten(buffer: np.ndarray, like: dict[str, np.ndarray | None]) -> dict[str, np.ndarray | None]:
     """The way back: the names of `like`, each with its numbers in the shape that it has there; None stays None.
 
-    The buffer is in the order of `flatten`. The arrays have the buffer's dtype, and may share its memory.
+    The buffer is in the order of `flatten`.
     """
     ### BEGIN SOLUTION task 2: into one buffer and back
     arrays, start = dict.fromkeys(like), 0
@@ -99,8 +95,7 @@ def all_reduce(buffers: list[np.ndarray], send) -> list[np.ndarray]:
     """For each rank, the sum of all ranks' buffers. buffers[rank]: (numbers,), of one length at all ranks.
 
     Each of n ranks calls `send` at most 2 (n - 1) times, with at most 1/n of a buffer (rounded up) each time; one rank
-    alone sends nothing. The sums have the buffers' dtype, and are equal at all ranks to the last bit. The buffers that
-    were given stay as they are.
+    alone sends nothing. The sums are equal at all ranks to the last bit. The buffers that were given stay as they are.
     """
     ### BEGIN SOLUTION task 3: a ring
     n = len(buffers)
@@ -128,11 +123,9 @@ def all_reduce(buffers: list[np.ndarray], send) -> list[np.ndarray]:
 
 # %%
 def average(gradients: list[dict[str, np.ndarray | None]], counts: list[int], send) -> list[dict]:
-    """For each rank, the gradient of the mean loss over all targets, in the dtype of gradients[rank].
+    """For each rank, the gradient of the mean loss over all targets, by one all_reduce for all gradients.
 
-    gradients[rank]: of the mean loss over the counts[rank] targets of that rank; a count may be 0, where the
-    gradients are zeros, but not all are.
-    One all_reduce for all gradients.
+    gradients[rank]: of the mean loss over the counts[rank] targets of that rank.
     """
     ### BEGIN SOLUTION task 4: weigh by what was counted
     total = sum(counts)
@@ -155,8 +148,7 @@ def train_step(replicas: list[nn.Module], optimizers: list, x: np.ndarray, targe
     """One step of all replicas on the global batch x (rows, …), targets (rows, …), as one model would take it.
 
     replicas[rank](x) gives logits (rows, …, classes); optimizers[rank] is its own. In each shard at least one target
-    counts. What is in p.grad from before the call does not count. Each replica computes in the mode that it is in, and
-    stays in it; what is frozen stays frozen.
+    counts. What is in p.grad from before the call does not count.
     Returns the mean loss over all targets that count, from before the step, as a number. (The losses of the ranks are
     single numbers: they need no `send`.)
     """

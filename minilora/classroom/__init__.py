@@ -12,7 +12,7 @@
 The limits protect students against accidents in their own code. Other people's code only ever runs in bubblewrap.
 """
 
-from minilora.classroom.lessons.checking import draw, promise, raised, task
+from minilora.classroom.lessons.checking import draw, explaining, fine, promise, raised, task
 from minilora.classroom.lessons.searching import search
 
-__all__ = ["draw", "promise", "raised", "search", "task"]
+__all__ = ["draw", "explaining", "fine", "promise", "raised", "search", "task"]

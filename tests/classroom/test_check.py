@@ -196,6 +196,64 @@ def test_json_says_it_all(lesson, capsys):
     assert [lesson["passed"] for lesson in json.loads(out)["lessons"]] == [0]
 
 
+REMARKED = """
+import numpy as np
+
+from minilora.classroom import fine, search, task
+
+USES = ()
+WHOLE = fine("Right for floats, wrong for whole numbers.")
+
+
+def numbers(d):
+    return [d.fine(WHOLE, d.array(3), d.whole(3, below=9, least=3))]
+
+
+@task(1, hints=("vague", "plainer", "plain"))
+def doubling(student):
+    search(student.double, numbers, dtypes=True)
+    for x in (np.array([3.0]), np.array([300.0])):
+        student.double(x).equals(2 * x, instead={fine("It stops at 500."): lambda got: got[0] == 500})
+
+
+@task(2, hints=("vague two", "plainer two", "plain two"))
+def shifting(student):
+    student.driver.shifted(np.ones(2), 3.0).equals(np.full(2, 4.0), hint=fine("The sum is off."))
+"""
+
+
+@pytest.mark.parametrize(
+    "double, verdict, remarks",
+    [
+        ("return 2 * x", "passed", []),
+        ("return 2 * x * (x.dtype.kind == 'f')", "passed", ["Right for floats, wrong for whole numbers."]),
+        ("return (2 * x).tolist()", "passed", ["It should be an array, not a list."]),
+        ("x += 1; return 2 * x - 2", "failed", None),
+        ("return 3 * x if x.dtype.kind == 'f' else 2 * x", "failed", None),
+        ("return np.minimum(2 * x, 500) if len(x) == 1 else 2 * x", "passed", ["It stops at 500."]),
+        ("y = np.minimum(2 * x, 500) if len(x) == 1 else 2 * x; return y + (x[0] == 3)", "failed", None),
+        ("np.random.seed(0); return 2 * x", "passed", 1),
+        ("x = x.view(); x.shape = 3, -1; return 2 * x.ravel()", "failed", None),
+    ],
+)
+def test_a_fine_clause_costs_a_remark_and_hides_no_mistake(lesson, capsys, double, verdict, remarks):
+    (lesson.folder / "checks.py").write_text(REMARKED)
+    path = write(lesson, answered(double=double))
+    facts = json.loads(run(capsys, "03", "--file", path, "--json")[1])["tasks"][0]
+    assert facts["verdict"] == verdict, facts
+    shown = facts.get("remarks", [])
+    assert len(shown) == 1 if remarks == 1 else shown == (remarks or []), shown
+    _, out, _ = run(capsys, "03", "--file", path, "--task", 1)
+    assert ("    remark    " in out) == bool(remarks) and all(remark in flat(out) for remark in shown)
+
+
+def test_a_remark_is_no_failure(lesson, capsys):
+    (lesson.folder / "checks.py").write_text(REMARKED)
+    shift = SHIFT.replace("return x + self.s", "raise OSError")
+    code, out, _ = run(capsys, "03", "--file", write(lesson, answered(shift=shift)))
+    assert code == 0 and "passed 2 of 2" in out and "    remark    The sum is off." in out
+
+
 def test_hints_come_in_three_steps(lesson, capsys, monkeypatch):
     steps = [run(capsys, "03", "--hint", *more)[1] for more in ([], ["2"], ["3"])]
     assert [re.findall("hint . +([a-z]+)", s) for s in steps] == [["vague", "plainer", "plain"][:n] for n in (1, 2, 3)]
@@ -333,6 +391,22 @@ def test_what_one_task_may_not_use_fails_that_task_alone(lesson, capsys):
 
 
 @pytest.mark.parametrize(
+    "top, double, verdicts",
+    [
+        ("from minilora.functional import silu", "return silu(x)", ["failed", "passed"]),
+        ("import minilora.functional as F\ndef half(x): return F.silu(x)", "return half(x)", ["failed", "passed"]),
+        ("from minilora.functional import silu\ndef half(x): return silu(x)", "return half(x)", ["failed", "passed"]),
+        ("from minilora.functional import silu, linear\ny = silu", "return silu(x)", ["failed", "failed"]),
+    ],
+)
+def test_a_helper_or_an_import_that_one_task_uses_fails_that_task_alone(lesson, capsys, top, double, verdicts):
+    path = write(lesson, f"{top}\n{answered(double=double)}")
+    facts = json.loads(run(capsys, "03", "--json", "--file", path)[1])
+    assert [task["verdict"] for task in facts["tasks"]] == verdicts
+    assert "This uses minilora.functional.silu" in facts["tasks"][0]["hint"]
+
+
+@pytest.mark.parametrize(
     "double",
     [
         "print('passed 2 of 2'); import os; os._exit(0)",
@@ -411,6 +485,15 @@ def test_equal_is_shape_and_value_within_tolerance():
     assert is_equal("a", "a") and not is_equal("a", None) and is_equal(["a"], ["a"]) and not is_equal(["a"], ["b"])
     assert is_equal(["a"], ("a",)) and not is_equal(["a", "b"], [x, x]) and not is_equal(["a"], [x])
     assert not is_equal(x, Raised(["ValueError"], "", 1)) and not is_equal(x, "text") and not is_equal(x, [[1], [1, 2]])
+
+
+def test_numbers_that_differ_look_different():
+    for expected, got in ((183, 183.00001), (1.0, 1.00000095), (np.array([-0.792053]), np.array([-0.792054]))):
+        shown = checking.show_both(expected, got)
+        assert shown[0] != shown[1], shown
+    assert checking.show_both(1.5, 2.0) == ("1.5", "2") and checking.show_both(2, 2) == ("2", "2")
+    far = np.arange(20.0)
+    assert "at 19: 20, not 19" in checking.difference(far, far + (far == 19), checking.TOLERANCE)
 
 
 def test_a_wrong_number_is_told_as_a_factor():

@@ -1,7 +1,8 @@
 """pytest tests/classroom/test_lessons.py
 
 The grader is graded: every lesson's checks are tried on blank exercises, on the solution, on wrong answers (which must
-fail with the hint they deserve) and on odd but right ones.
+fail with the hint they deserve), on answers that break a fine clause (which pass with a remark) and on odd but right
+ones.
 """
 
 import doctest
@@ -61,7 +62,7 @@ def test_a_blank_exercise_is_not_started(lesson, sandbox, tmp_path):
 def test_the_solution_passes_within_ten_seconds_of_processor_time(lesson, sandbox, tmp_path):
     before = time.process_time() + sandbox.used
     results = results_of(lesson, lesson.source.text, sandbox, tmp_path)
-    assert {result.verdict for result in results} == {PASSED}, results
+    assert {(result.verdict, *result.remarks) for result in results} == {(PASSED,)}, results
     assert time.process_time() + sandbox.used - before < 10  # not a timing: what a student may be asked to wait
 
 
@@ -107,11 +108,19 @@ def test_a_wrong_answer_fails_with_its_hint(lesson, wrong, sandbox, tmp_path):
     assert wrong.hint in result.hint, result
 
 
+@pytest.mark.parametrize("lesson, remarked", each(bank.remarked))
+def test_an_answer_that_breaks_a_fine_clause_passes_with_a_remark(lesson, remarked, sandbox, tmp_path):
+    text = with_answers(lesson.source, remarked.codes)
+    (result,) = results_of(lesson, text, sandbox, tmp_path, task_of(lesson, remarked))
+    assert result.verdict == PASSED, result
+    assert any(remarked.hint in remark for remark in result.remarks), result.remarks
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson, right", each(bank.right))
 def test_an_odd_but_right_answer_passes(lesson, right, sandbox, tmp_path):
     results = results_of(lesson, with_answers(lesson.source, right.codes), sandbox, tmp_path)
-    assert {result.verdict for result in results} == {PASSED}, results
+    assert {(result.verdict, *result.remarks) for result in results} == {(PASSED,)}, results
 
 
 def test_exercises_are_in_step_with_solutions():

@@ -139,21 +139,31 @@ WRONG = {
         "buffer[...] = powers / powers.sum(axis=-1, keepdims=True)\nreturn buffer",
         "an earlier result of shares",
     ),
-    "warnings switched off": (f"np.seterr(all='ignore')\n{RIGHT}", "np.seterr"),
-    "the shared generator": (f"np.random.seed(0)\n{RIGHT}", "global generator"),
     "a number kept": (
         f"{MEMORY}temperature = kept.setdefault(0, temperature)\n{RIGHT}",
         "depends on temperature is kept",
     ),
     "a number ignored": (f"temperature = 1.0\n{RIGHT}", "Another value of temperature makes no difference"),
-    "wrong in arrays that are read-only": (
-        f"{POWERS}\nreturn powers / powers.sum(axis=-1, keepdims=True) + (not scores.flags.writeable)",
-        "wrong only if an array is read-only",
+    "the shared generator, and the argument changed": (
+        f"np.random.seed(0)\nscores -= 1\n{RIGHT}",
+        "its argument scores",
     ),
-    "float32": (RIGHT.replace("float64", "float32"), "The dtype is float32, not float64"),
+    "float32, and twice as much": (f"{RIGHT.replace('float64', 'float32')} * 2", "elements differ"),
+}
+
+READ_ONLY = f"{POWERS}\nreturn powers / powers.sum(axis=-1, keepdims=True) + (not scores.flags.writeable)"
+REMARKED = {
+    "warnings switched off": (f"np.seterr(all='ignore')\n{RIGHT}", ["np.seterr"]),
+    "the shared generator": (f"np.random.seed(0)\n{RIGHT}", ["global generator"]),
+    "wrong in arrays that are read-only": (READ_ONLY, ["where an argument's array is read-only"]),
+    "float32": (RIGHT.replace("float64", "float32"), ["The dtype is float32, not float64"]),
+    "float32, wrong in arrays that are read-only": (
+        READ_ONLY.replace("float64", "float32"),
+        ["The dtype is float32, not float64", "where an argument's array is read-only"],
+    ),
     "a list": (
         f"{POWERS}\nreturn (powers / powers.sum(axis=-1, keepdims=True)).tolist()",
-        "It should be an array, not a list",
+        ["It should be an array, not a list"],
     ),
 }
 
@@ -200,7 +210,7 @@ def test_a_result_that_nobody_can_change_may_be_given_twice(lesson, sandbox, tmp
     )
     assert graded(lesson, sandbox, tmp_path, {"shares": code}).verdict == PASSED
     shared = graded(lesson, sandbox, tmp_path, {"shares": code.replace("= False", "= True")})
-    assert "shares memory with an earlier result" in shared.hint
+    assert shared.verdict == PASSED and "shares memory with an earlier result" in shared.remarks[0]
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -209,6 +219,61 @@ def test_a_wrong_answer_is_found_and_its_property_named(lesson, sandbox, tmp_pat
     first = graded(lesson, sandbox, tmp_path, {"shares": code})
     assert first.verdict == FAILED and hint in first.hint, first
     assert graded(lesson, sandbox, tmp_path, {"shares": code}) == first  # the same inputs each time
+
+
+@pytest.mark.parametrize("name", REMARKED)
+def test_an_answer_that_breaks_a_fine_clause_alone_gets_a_remark(lesson, sandbox, tmp_path, name):
+    code, remarks = REMARKED[name]
+    result = graded(lesson, sandbox, tmp_path, {"shares": code})
+    assert result.verdict == PASSED and len(result.remarks) == len(remarks), result
+    assert all(any(words in remark for remark in result.remarks) for words in remarks), result.remarks
+
+
+FINE = (
+    "def scores(d):\n    return ",
+    "def scores(d):\n    d.dtype = d.fine('Wrong in float32.', 'float64', 'float32')\n    return ",
+)
+
+
+@pytest.mark.parametrize(
+    "code, verdict, remarks",
+    [
+        (RIGHT, PASSED, []),
+        (f"{RIGHT} + (scores.dtype == 'float32')", PASSED, ["Wrong in float32."]),
+        (f"{RIGHT} + (scores.dtype == 'float32') + (scores.shape[-1] == 3)", FAILED, []),
+        (f"if scores.dtype == 'float32': raise TypeError\n{RIGHT}", PASSED, ["Wrong in float32."]),
+        (f"{MEMORY}kept[0] = kept.get(0, 0) + (scores.dtype == 'float32')\n{RIGHT} + (kept[0] > 2)", FAILED, []),
+    ],
+)
+def test_inputs_of_a_fine_clause_cost_a_remark_and_hide_nothing(lesson, sandbox, tmp_path, code, verdict, remarks):
+    fine = changed(lesson, tmp_path, FINE)
+    result = graded(fine, sandbox, fine.folder, {"shares": code})
+    assert (result.verdict, result.remarks) == (verdict, remarks), result
+
+
+INSTEAD = (
+    "search(student.shares, scores, dtypes=True)",
+    "search(student.shares, scores, instead=lambda s, t: {'Twice.': 2 * right(s, t), 'Once too often.': wrong(s, t)})",
+)
+RULES = """def right(s, t):
+    p = np.exp((s - s.max(axis=-1, keepdims=True)) / t)
+    return p / p.sum(-1, keepdims=True)
+
+
+def wrong(s, t):
+    return right(s, t) + (s.shape[-1] == 3)
+
+
+"""
+
+
+def test_a_case_that_a_search_found_gets_the_hint_of_the_mistake_that_explains_all(lesson, sandbox, tmp_path):
+    knowing = changed(lesson, tmp_path, INSTEAD, ("@task(1", f"{RULES}@task(1"))
+    hints = {f"{RIGHT} * 2": "Twice.", f"{RIGHT} + (scores.shape[-1] == 3)": "Once too often."}
+    for code, hint in hints.items():
+        assert hint in graded(knowing, sandbox, knowing.folder, {"shares": code}).hint
+    neither = graded(knowing, sandbox, knowing.folder, {"shares": f"{RIGHT} + 0.5 * (scores.shape[-1] == 3)"})
+    assert "Twice." not in neither.hint and "Once" not in neither.hint and "differ" in neither.hint
 
 
 def test_the_smallest_inputs_are_shown(lesson, sandbox, tmp_path):
@@ -255,13 +320,16 @@ def test_facts_are_compared_where_numbers_are_free(lesson, sandbox, tmp_path, co
 @pytest.mark.parametrize(
     "code, hint",
     [
-        ("return {'a': scores}, 1", "shares memory with scores"),  # and not the KeyError of what the check does with it
-        ("return (scores.copy(),) * 2 if len(set(scores)) == 1 else (scores.min(keepdims=True),) * 2", "another part"),
+        ("return {'a': scores}, 1", "It should be an array"),  # and not the KeyError of what the check does with it
+        ("x = np.sort(scores)\nreturn (x[:1],) * 2 if x[0] == x[-1] else (x[:1], x[-1:])", ""),
     ],
 )
 def test_two_parts_are_two_arrays(lesson, sandbox, tmp_path, code, hint):
     result = graded(lesson, sandbox, tmp_path, {"ends": code}, 4)
-    assert result.verdict == FAILED and hint in result.hint, result
+    if hint:
+        assert result.verdict == FAILED and hint in result.hint, result
+    else:
+        assert result.verdict == PASSED and "shares memory with another part" in result.remarks[0], result
 
 
 @pytest.mark.parametrize("code", ["return (x * self.weight).detach() + x * 0", "return x * np.nan"])

@@ -1,8 +1,9 @@
 """Reading the bank of answers on which a lesson's checks are tested: tests/bank/08_lora.md and so on.
 
-## Wrong                            answers that must fail; below "## Right" are those that must pass
+## Wrong                            answers that must fail; below "## Remarked" are those that must pass with a remark,
+                                    below "## Right" those that must pass without one
 ### lora_forward: no scale          the function whose gap the answer fills, and a name
-> not scaled                        a part of the hint that the checker must give
+> not scaled                        a part of the hint or remark that the checker must give
 a fenced block of Python            replaces the code between the solution's markers
 #### LoraLayer.__init__             the same for another function, if the answer changes several
 """
@@ -29,13 +30,18 @@ def wrong(lesson) -> list[Answer]:
     return _read(lesson.name)["Wrong"]
 
 
+def remarked(lesson) -> list[Answer]:
+    """Return the lesson's answers that break a fine clause and nothing else."""
+    return _read(lesson.name)["Remarked"]
+
+
 def right(lesson) -> list[Answer]:
     """Return the lesson's right answers, which are unusual ones."""
     return _read(lesson.name)["Right"]
 
 
 def answers(lesson) -> list[Answer]:
-    return wrong(lesson) + right(lesson)
+    return wrong(lesson) + remarked(lesson) + right(lesson)
 
 
 @cache

@@ -61,5 +61,5 @@ def _seen(lesson: Lesson, sandbox: Sandbox, path: Path) -> dict[str, Seen]:
 
 def _try(lesson: Lesson, saboteur: Saboteur, sandbox: Sandbox, path: Path) -> Trial:
     result = _grade(lesson, saboteur.text(lesson), saboteur.task, sandbox, path)
-    verdict = NOTICED if result.verdict != PASSED else SURVIVED if ACTED in result.printed else IDLE
+    verdict = NOTICED if result.verdict != PASSED or result.remarks else SURVIVED if ACTED in result.printed else IDLE
     return Trial(saboteur, verdict)

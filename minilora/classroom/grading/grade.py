@@ -4,7 +4,7 @@ import ast
 import shlex
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,7 +28,10 @@ WIDTH = 80
 
 @dataclass
 class Result:
-    """The verdict on one task; for a failure also the call, its expected and actual result, and a hint."""
+    """The verdict on one task; for a failure also the call, its expected and actual result, and a hint.
+
+    remarks: the fine clauses that an answer breaks which passes all the same.
+    """
 
     task: int
     title: str
@@ -39,6 +42,7 @@ class Result:
     hint: str = ""
     place: str = ""  # the student's line that raised or was still running
     printed: str = ""
+    remarks: list[str] = field(default_factory=list)
 
 
 def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | None = None) -> list[Result]:
@@ -69,7 +73,7 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
         session = sandbox.start(job_of(lesson, submission))
         run, error = Run(session, lesson.number, _signatures(lesson), lesson.reference), session.error
         _check(task, run)
-        result.verdict = PASSED
+        result.verdict, result.remarks = PASSED, run.remarks
     except RunFailed as failure:
         result.got, line, result.hint = str(failure), failure.line or failure.statement, failure.hint
         submission.failed = failure if failure.statement else submission.failed
@@ -172,6 +176,8 @@ def _task_lines(result: Result) -> list[str]:
     }
     for name, text in rows.items() if result.verdict != PASSED else ():
         lines += _wrapped(f"    {name}", text, 14) if text else []
+    for remark in result.remarks:
+        lines += _wrapped("    remark", remark, 14)
     return lines
 
 

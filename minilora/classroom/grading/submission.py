@@ -89,11 +89,26 @@ class Submission:
     def forbidden(self, task: int) -> tuple[int, str] | None:
         """Find the first use of a part of minilora that the lesson does not allow, or of its solution: (line, name).
 
-        Uses in the functions of other tasks do not count.
+        Uses in the functions of other tasks do not count, nor do helpers and imports that only those functions use.
         """
-        uses, closed = self.lesson.uses, []
-        others = set(self.lesson.source.names()) - set(self.lesson.source.names(task))
-        theirs = [(node.lineno, node.end_lineno or 0) for node in self.tree.body if getattr(node, "name", "") in others]
+        uses, closed, own, names = self.lesson.uses, [], self.lesson.source.names(task), self.lesson.source.names()
+        defined = {getattr(node, "name", ""): node for node in self.tree.body}
+
+        def reach(nodes: Iterable[ast.stmt]) -> set[str]:
+            """Return the names in these statements, and in the helpers that they use."""
+            reached: set[str] = set()
+            to_see = [*nodes]
+            while to_see:
+                new = {node.id for node in ast.walk(to_see.pop()) if isinstance(node, ast.Name)} - reached
+                reached |= new
+                to_see += [defined[name] for name in new if name in defined and name not in names]
+            return reached
+
+        others = set(names) - set(own)
+        ours = [node for node in self.tree.body if getattr(node, "name", own[0]) in own]
+        only_theirs = reach(defined[name] for name in others if name in defined) - reach(ours)
+        nodes = [node for node in self.tree.body if getattr(node, "name", "") in others or _bound(node) <= only_theirs]
+        theirs = [(node.lineno, node.end_lineno or 0) for node in nodes]
         for line, name in used_names(self.tree):
             if any(first <= line <= last for first, last in theirs):
                 continue
@@ -103,6 +118,13 @@ class Submission:
             if is_closed or _covers(ANSWERS, plain):
                 closed.append((line, plain))
         return min(closed, default=None)
+
+
+def _bound(node: ast.stmt) -> set[str]:
+    """Return the name that a definition binds, or those of an import; {""} for any other statement."""
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    return {getattr(node, "name", "")}
 
 
 class Cells(Submission):

@@ -10,18 +10,20 @@
 
 A check ends at the first wrong answer, so start with small inputs: the report then shows the smallest that fails.
 `instead` maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
+A hint in `fine(...)` is about a fine clause: an answer that breaks nothing else passes, with the hint as a remark.
 docs/lessons.md has more.
 """
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from minilora.classroom.lessons.source import stub_start
 from minilora.classroom.properties import PROPERTIES
+from minilora.classroom.sandbox.duties import FINE
 from minilora.classroom.sandbox.runner import Raised, Session
 from minilora.classroom.sandbox.wire import Unserializable
 from minilora.errors import escape
@@ -42,6 +44,7 @@ DUTIES = {  # duty -> the hint if it is neglected
     "changed": "{0} changed its argument {1}, which the caller may still need. "
     "Work on a copy: x = x - 1 makes a new array, x -= 1 and x[...] = 0 write into the old one.",
 }
+Known = Mapping[str, object] | None  # hint -> the wrong answer that deserves it
 TOLERANCE = 1e-5  # relative to the largest absolute value that is expected, or to 1e-2 if that is smaller
 
 
@@ -79,6 +82,10 @@ class raised:  # noqa: N801 (reads as a word in a check)
 
     def __repr__(self) -> str:
         return self.kind + (f" that says {self.message!r}" if self.message else "")
+
+
+class fine(str):  # noqa: N801 (reads as a word in a check)
+    """A hint about a fine clause, which is not the lesson's point: breaking it costs a remark, and no points."""
 
 
 @dataclass
@@ -130,6 +137,10 @@ class Run:
     reference: Session  # runs the solution
     breach: Failure | None = None  # the first neglected duty, whatever the values
     searched: Failure | None = None  # the failure that a search found
+    remarks: list[str] = field(default_factory=list)  # for the student, if the answer passes
+
+    def remark(self, text: str) -> None:
+        self.remarks += [] if text in self.remarks else [str(text)]
 
     def worst(self, failure: Failure | None) -> Failure | None:
         """Choose the failure that explains most: the check's own, a neglected duty, or a search's."""
@@ -174,18 +185,20 @@ class Function:
             if gap:
                 raise NotStarted(int(gap[1]))
         if run.session.breach and not run.breach:
-            run.breach = _breach(answer.call, run.session.breach)
+            breach = _breach(answer.call, run.session.breach)
+            if run.session.breach["duty"] in FINE:
+                run.remark(breach.hint)
+            else:
+                run.breach = breach
         return answer
 
 
 def _breach(call: str, facts: dict[str, Any]) -> Failure:
     """Describe a neglected duty (see `duties.py`)."""
     function, name = escape(facts["function"], 60), escape(facts["name"], 60)
-    expected = f"{name} as it was: {show_value(facts.get('before'))}"
-    got = f"{name} afterwards: {show_value(facts.get('after'))}"
-    if facts["duty"] == "shares":
-        expected, got = "an array of its own", f"an array that shares memory with {name}"
-    return Failure(call, expected, got, DUTIES[facts["duty"]].format(function, name), None)
+    before, after = show_both(facts.get("before"), facts.get("after"))
+    hint = DUTIES[facts["duty"]].format(function, name)
+    return Failure(call, f"{name} as it was: {before}", f"{name} afterwards: {after}", hint, None)
 
 
 @dataclass(eq=False)
@@ -208,7 +221,9 @@ class Answer:
         value = self.value
         if isinstance(value, dict) and key in value or isinstance(value, (list, tuple)) and -1 < key < len(value):
             return replace(self, raw=value[key], part=f"{self.part}[{key!r}]")
-        self.fail(f"something with a part {key!r}", "The result does not have the parts that the task asks for.")
+        raise self.failure(
+            f"something with a part {key!r}", "The result does not have the parts that the task asks for."
+        )
 
     def returns(self, instead: dict[str, raised] | None = None) -> None:
         """Fail if the call raised an exception; `instead` has hints for exceptions."""
@@ -216,9 +231,7 @@ class Answer:
             known_hint = self._known(instead)
             self.fail("a result", known_hint or _why(self.raw), is_known=bool(known_hint))
 
-    def equals(
-        self, expected: object, instead: dict[str, object] | None = None, hint: str = "", tolerance: float = TOLERANCE
-    ) -> None:
+    def equals(self, expected: object, instead: Known = None, hint: str = "", tolerance: float = TOLERANCE) -> None:
         """Fail unless the result equals `expected`, a value or raised(...): shapes exactly, numbers within tolerance.
 
         Dtypes may differ. instead: hints for wrong answers that are known; hint: for any other wrong value.
@@ -230,30 +243,35 @@ class Answer:
         if not problem:
             return
         known_hint = self._known(instead, tolerance)
+        if isinstance(hint, fine) or not isinstance(self.raw, Raised):
+            known_hint = known_hint or hint
         if isinstance(self.raw, Raised):
             problem = _why(self.raw)
-        else:
-            known_hint = known_hint or hint
-            if self.raw is None and not (isinstance(expected, raised) or self.part or self.function.is_driver):
-                problem = "The function returned None: is a return missing?"
-        self.fail(show_value(expected), known_hint or problem, is_known=bool(known_hint))
+        elif self.raw is None and not (isinstance(expected, raised) or self.part or self.function.is_driver):
+            problem = "The function returned None: is a return missing?"
+        texts = show_both(expected, self.raw)
+        self.fail(texts[0], known_hint or problem, is_known=bool(known_hint), got=texts[1])
 
-    def holds(
-        self, condition: Callable[[object], bool], expected: str, hint: str, instead: dict[str, object] | None = None
-    ) -> None:
+    def holds(self, condition: Callable[[object], bool], expected: str, hint: str, instead: Known = None) -> None:
         """Fail unless condition(value) is true. expected: the condition in words."""
-        self.returns({text: wrong for text, wrong in (instead or {}).items() if isinstance(wrong, raised)})
-        if not _true_of(condition, self.raw):
+        if not isinstance(hint, fine):
+            self.returns({text: wrong for text, wrong in (instead or {}).items() if isinstance(wrong, raised)})
+        if isinstance(self.raw, Raised) or not _true_of(condition, self.raw):
             self.fail(expected, self._known(instead) or hint, is_known=True)
 
-    def fail(self, expected: str, hint: str, is_known: bool = False) -> NoReturn:
-        """End the check with a Failure. is_known: the hint names this very mistake."""
-        line = self.raw.line if isinstance(self.raw, Raised) else None
-        raise Failure(self.call, expected, show_value(self.raw), hint, line, is_known)
+    def fail(self, expected: str, hint: str, is_known: bool = False, got: str = "") -> None:
+        """End the check with a Failure, or note a hint that is `fine`. is_known: the hint names this very mistake."""
+        if not isinstance(hint, fine):
+            raise self.failure(expected, hint, is_known, got)
+        self.function.run.remark(hint)
 
-    def _known(self, instead: Any, tolerance: float = TOLERANCE) -> str:
+    def failure(self, expected: str, hint: str, is_known: bool = False, got: str = "") -> Failure:
+        line = self.raw.line if isinstance(self.raw, Raised) else None
+        return Failure(self.call, expected, got or show_value(self.raw), hint, line, is_known)
+
+    def _known(self, instead: Known, tolerance: float = TOLERANCE) -> str:
         """Return the hint of the first known wrong answer that equals this one, or ""."""
-        return next((hint for hint, wrong in (instead or {}).items() if _is(wrong, self.raw, tolerance)), "")
+        return next((hint for hint, wrong in (instead or {}).items() if is_like(wrong, self.raw, tolerance)), "")
 
     @property
     def call(self) -> str:
@@ -283,7 +301,7 @@ def _why(exception: Raised) -> str:
     return next((hint for kind, hint in EXCEPTIONS.items() if kind in exception.types), plain)
 
 
-def _is(wrong: Any, value: object, tolerance: float) -> bool:
+def is_like(wrong: Any, value: object, tolerance: float) -> bool:
     """Return True if the value is the wrong answer `wrong`: a value, `raised`, or a predicate."""
     if isinstance(wrong, raised):
         return wrong.fits(value)
@@ -298,6 +316,12 @@ def _true_of(condition: Callable[[object], bool], value: object) -> bool:
         return bool(condition(value))
     except UNEXPECTED_VALUE_ERRORS:
         return False
+
+
+def explaining(answers: Sequence[Answer], mistakes: Sequence[Mapping[str, object]]) -> str:
+    """Return the first hint whose wrong answers, one in each mapping, are all of these answers; "" if there is none."""
+    pairs = [*zip(answers, mistakes, strict=True)]
+    return next((hint for hint in mistakes[0] if all(is_like(m[hint], a.raw, TOLERANCE) for a, m in pairs)), "")
 
 
 def difference(expected: Any, got: Any, tolerance: float) -> str | None:
@@ -364,34 +388,45 @@ def _array_difference(expected: np.ndarray, got: object, tolerance: float) -> st
         if not np.isfinite(ratio) or ratio == 0:
             return "The number is wrong."
         if abs(ratio - 1) < 0.02:
-            return f"The number is wrong: {g:.8g}, not {e:.8g}."
+            return "The number is wrong: {1}, not {0}.".format(*show_both(float(e), float(g)))
         return f"The number is wrong: it is {ratio:.3g} times the expected one."
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
     where = str(place[0]) if len(place) == 1 else str(place)
-    return f"{int(wrong.sum())} of {wrong.size} elements differ, first at {where}: {g[place]:.6g}, not {e[place]:.6g}."
+    numbers = "{1}, not {0}".format(*show_both(float(e[place]), float(g[place])))
+    return f"{int(wrong.sum())} of {wrong.size} elements differ, first at {where}: {numbers}."
 
 
-def show_value(value: object) -> str:
+def show_value(value: object, digits: int = 4) -> str:
     """Format a value for a report: small arrays in full, large ones as their shape and first elements."""
     if isinstance(value, np.ndarray) and value.ndim:
         if value.size <= (32 if value.dtype == bool else 16):
-            return np.array2string(value, precision=4, suppress_small=True, max_line_width=60)
-        first = ", ".join(f"{x:.4g}" for x in value.reshape(-1)[:4])
+            return np.array2string(value, precision=digits, suppress_small=digits == 4, max_line_width=60)
+        first = ", ".join(f"{x:.{digits}g}" for x in value.reshape(-1)[:4])
         return f"an array of shape {value.shape}: {first}, …"
     if isinstance(value, np.ndarray):
         value = value.item()
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.{digits + 2}g}"
     if isinstance(value, dict):
-        return escape("{" + ", ".join(f"{key!r}: {_in_one_line(item)}" for key, item in value.items()) + "}", 300)
+        parts = ", ".join(f"{key!r}: {_in_one_line(item, digits)}" for key, item in value.items())
+        return escape("{" + parts + "}", 300)
     if isinstance(value, (list, tuple)):
-        parts = ", ".join(map(_in_one_line, value))
+        parts = ", ".join(_in_one_line(item, digits) for item in value)
         return escape(f"[{parts}]" if isinstance(value, list) else f"({parts})", 300)
     return escape(repr(value), 300)
 
 
-def _in_one_line(value: object) -> str:
-    return " ".join(show_value(value).split())
+def show_both(expected: object, got: object) -> tuple[str, str]:
+    """Format two values, with as many digits as it takes to tell them apart."""
+    for digits in (4, 6, 8, 11, 15):
+        texts = show_value(expected, digits), show_value(got, digits)
+        if texts[0] != texts[1]:
+            return texts
+    return show_value(expected), show_value(got)
+
+
+def _in_one_line(value: object, digits: int = 4) -> str:
+    return " ".join(show_value(value, digits).split())
 
 
 def draw(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -12,7 +12,7 @@ something between calls. The report also says what a difference depends on, if t
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,9 +25,11 @@ from minilora.classroom.lessons.checking import (
     Answer,
     Failure,
     Function,
+    Known,
     difference,
+    fine,
+    is_like,
     raised,
-    show_value,
 )
 from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
@@ -41,6 +43,7 @@ SHRINKS = 200  # limit of the attempts to find smaller inputs
 CHANCE, RARE = 0.001, 0.05
 CONFIRMED = 12  # examples in which an argument must make no difference before the report says so
 LAYOUTS = ("", "read-only", "strided")  # memory layouts of the arguments' arrays
+LAYOUT = "It goes wrong where an argument's array is read-only, or not contiguous (a slice, or transposed)."
 NORMAL, TIES, ZEROS, LARGE, TINY = "normal", "ties", "zeros", "large", "tiny"
 KINDS = (NORMAL, TIES, ZEROS, LARGE, TINY)  # kinds of values in an array; a search shrinks towards the first
 
@@ -51,19 +54,33 @@ Example = tuple[str, Sequence[Any], Sequence[Any]]  # the arrays' layout, argume
 class Draws:
     """A source of random inputs. Sizes and choices are the same in an example's calls, and shrink to the first one."""
 
-    def __init__(self, choose: Callable[[int], int], twin_of: "Draws | None" = None):
-        self._choose, self._twin_of = choose, twin_of
+    def __init__(
+        self, choose: Callable[[int], int], twin_of: "Draws | None" = None, waived: Container[str] = frozenset()
+    ):
+        self._choose, self._twin_of, self._waived = choose, twin_of, waived
+        self.clauses: list[str] = []  # the remarks on what was drawn by `fine`, if that was not the plain option
         self._drawn: list[Any] = []
         self._seed: int = twin_of._seed if twin_of else choose(SEEDS)
         self._rng = np.random.default_rng([self._seed, twin_of is not None])
         self.dtype = self.choice("float64", "float32")  # default of `array`
-        self.layout = self.choice(*LAYOUTS)
+        self.layout = self.fine(LAYOUT, *LAYOUTS)
 
     def choice(self, *options: Any) -> Any:
         """Draw one of the options, the same in both calls."""
         twin = self._twin_of
         self._drawn.append(twin._drawn[len(self._drawn)] if twin else options[self._choose(len(options))])
         return self._drawn[-1]
+
+    def fine(self, remark: str, plain: Any, *others: Any) -> Any:
+        """Draw an option as `choice` does. An answer that is right with the plain one, and not with another, passes.
+
+        remark: says so to the student. Once it is in `waived`, the plain option is drawn.
+        """
+        chosen = self.choice(*range(1 + len(others)))
+        if chosen == 0 or remark in self._waived:
+            return plain
+        self.clauses.append(remark)
+        return others[chosen - 1]
 
     def size(self, least: int = 1, most: int = 4) -> int:
         """Draw a whole number from `least` to `most`, the same in both calls."""
@@ -152,17 +169,27 @@ class Search:
     inputs: Inputs
     examples: int
     parts: Sequence[str] | None = None  # keys of a driver's result to compare, in this order (None: all)
-    hints: Mapping[str, str] = field(default_factory=dict)  # part -> the hint if it is the first wrong one
+    hints: Mapping[str, str] = field(default_factory=dict)  # part -> the hint if it is the first wrong one, or is fine
     tolerance: float = TOLERANCE
-    dtypes: bool = False  # True if arrays must have the solution's dtypes
+    dtypes: bool = False  # True if another dtype than the solution's, or a list for an array, is worth a remark
+    instead: Callable[..., Known] | None = None  # maps the arguments to known mistakes, as in Answer.equals
     facts: Callable[[Any], Any] | None = None  # maps a result to what is compared instead (bounds, if it is random)
     is_answered: bool = False  # True once the solution has answered an input without raising
+    waived: set[str] = field(default_factory=set)  # remarks made already (see `Draws.fine`)
 
     def result(self) -> Failure | None:
         """Return the failure on the smallest inputs found, with what can be said about its cause, or None."""
         for choices in _numbered(self.examples):
-            if wrong := self.wrong_call(choices):
-                return self.explained(*self.smaller(choices, wrong))
+            while wrong := self.wrong_call(choices):
+                smallest, call, failure = self.smaller(choices, wrong)
+                draws = Draws(_Choices(smallest.indices), waived=self.waived)
+                self.inputs(draws)
+                failure = self.explained(smallest, call, failure)
+                if not draws.clauses or failure.is_state or self.function.run.breach is not None:
+                    return failure
+                self.function.run.remark(draws.clauses[0])
+                self.waived.add(draws.clauses[0])
+                choices = _Choices(choices.indices)
         if not self.is_answered and self.function.run.breach is None:
             name = self.function.name
             raise MiniloraError(f"the search of {name} compares nothing: the solution raises on every input it draws")
@@ -170,8 +197,8 @@ class Search:
 
     def drawn(self, choices: _Choices) -> Example:
         """Draw an example: a layout, arguments, and other arguments of the same shapes."""
-        draws = Draws(choices)
-        return draws.layout, tuple(self.inputs(draws)), tuple(self.inputs(Draws(choices, draws)))
+        draws = Draws(choices, waived=self.waived)
+        return draws.layout, tuple(self.inputs(draws)), tuple(self.inputs(Draws(choices, draws, self.waived)))
 
     def wrong_call(self, choices: _Choices) -> tuple[int, Failure] | None:
         """Make the three calls of an example, and return (index, failure) of the first that is wrong, or None."""
@@ -205,12 +232,17 @@ class Search:
         hint = part = ""
         if isinstance(expected, dict) and isinstance(answer.raw, dict):
             wrong = [key for key in expected if difference(expected[key], answer.raw.get(key), self.tolerance)]
+            for key in [key for key in wrong if key in answer.raw and isinstance(self.hints.get(key), fine)]:
+                self.function.run.remark(self.hints[key])
+                wrong.remove(key)
+                expected, answer.raw = ({k: v for k, v in of.items() if k != key} for of in (expected, answer.raw))
             if wrong and wrong[0] in answer.raw:
                 hint, part = self.hints.get(wrong[0], ""), f"Part [{wrong[0]!r}]:"
                 expected, answer = expected[wrong[0]], answer[wrong[0]]
+        if self.dtypes and (problem := _form(expected, answer.raw)):
+            self.function.run.remark(problem)
+            self.dtypes = False  # one remark is enough
         try:
-            if problem := _form(expected, answer.raw, self.dtypes):
-                answer.fail(show_value(expected), problem)
             answer.equals(expected, tolerance=self.tolerance)
         except Failure as failure:
             return replace(failure, hint=hint or f"{part} {failure.hint}".strip(), is_known=bool(hint))
@@ -251,10 +283,22 @@ class Search:
         else:
             hint = f"{self.state(layout, arguments, twin)} {failure.hint if failure.is_known else ''}".strip()
             return replace(failure, hint=hint, is_known=True, is_state=True)
+        if name := self.name():
+            failure = replace(failure, hint=name, is_known=True)
         if cause := self.ignored(layout, arguments, twin) or self.property():
             texts = (failure.hint, cause) if failure.is_known else (cause, failure.hint)
             return replace(failure, hint=" ".join(texts), cause=cause)
         return failure
+
+    def name(self) -> str:
+        """Return the hint of the one mistake in `instead` that explains all wrong answers to the examples, or ""."""
+        hints: set[str] | None = None
+        for layout, arguments, _ in map(self.drawn, _numbered(self.examples)):
+            if self.instead and self.failure(arguments, layout):
+                raw, known = self.answer(arguments, layout).raw, self.instead(*arguments) or {}
+                fit = {hint for hint, wrong in known.items() if is_like(wrong, raw, self.tolerance)}
+                hints = fit if hints is None else hints & fit
+        return hints.pop() if hints and len(hints) == 1 else ""
 
     def fresh(self) -> None:
         """Start a new session, in which nothing has been called yet."""
@@ -268,6 +312,9 @@ class Search:
 
     def state(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
         """Describe what is kept from an earlier call, if the same call is right when it comes first."""
+        self.fresh()
+        if any(self.failure(arguments, layout) for _ in range(CONFIRMED)):
+            return "Asked again, it gives something else: nothing may be drawn at random, or kept from an earlier call."
         for name, other in self.others(arguments, twin):
             self.fresh()
             if not self.failure(arguments, layout) and self.failure(other, layout):
@@ -288,7 +335,7 @@ class Search:
     def effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
         """Return, for each argument that should make a difference, True if it does."""
         expected, got = self.expected(arguments), self.answer(arguments, layout).raw
-        if isinstance(got, Raised) or isinstance(expected, raised) or _lacks(got, expected):
+        if isinstance(got, Raised) or isinstance(expected, (raised, bool)) or _lacks(got, expected):
             return {}
         effects = {}
         for name, other in self.others(arguments, twin):
@@ -338,16 +385,16 @@ class Search:
         return tags | ({("", layout)} if is_laid_out else set())
 
 
-def _form(expected: Any, got: Any, dtypes: bool) -> str:
-    """Describe a result of the wrong kind or dtype, whatever its values; "" if there is nothing to say."""
-    if dtypes and isinstance(expected, np.ndarray) and expected.ndim and isinstance(got, (list, tuple)):
+def _form(expected: Any, got: Any) -> str:
+    """Describe a list for an array, or another dtype, whatever the values; "" if there is nothing to say."""
+    if isinstance(expected, np.ndarray) and expected.ndim and isinstance(got, (list, tuple)):
         return f"It should be an array, not a {type(got).__name__}."
-    if dtypes and isinstance(expected, np.ndarray) and isinstance(got, np.ndarray) and expected.dtype != got.dtype:
+    if isinstance(expected, np.ndarray) and isinstance(got, np.ndarray) and expected.dtype != got.dtype:
         return f"The dtype is {got.dtype}, not {expected.dtype}."
     if isinstance(expected, tuple) and isinstance(got, (list, tuple)) and len(got) == len(expected):
-        return next((problem for e, g in zip(expected, got, strict=True) if (problem := _form(e, g, dtypes))), "")
+        return next((problem for e, g in zip(expected, got, strict=True) if (problem := _form(e, g))), "")
     if isinstance(expected, dict) and isinstance(got, dict):
-        return next((problem for key in expected if (problem := _form(expected[key], got.get(key), dtypes))), "")
+        return next((problem for key in expected if (problem := _form(expected[key], got.get(key)))), "")
     return ""
 
 

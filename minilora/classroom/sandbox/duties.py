@@ -25,6 +25,7 @@ from minilora.tensor import Tensor
 KEPT = 12  # earlier results that are compared again
 DEEPEST = 4  # levels of nested values that are compared
 DUTIES = {"the mode of ": "mode", "NumPy's ": "settings"}  # start of a place's name -> duty
+FINE = ("shares", "settings")  # duties whose neglect is only remarked, so that any other is reported before them
 PLAIN = (int, float, str, bool, type(None))  # types compared by value; other items of a list by identity
 
 
@@ -94,8 +95,9 @@ class Duties:
 
     def _break(self, duty: str, function: str, name: str, before: Any = None, after: Any = None) -> None:
         facts = {"duty": duty, "function": function, "name": name, "before": before, "after": after}
-        if duty not in self.watched[function]:
-            self.breach = self.breach or facts
+        first = self.breach
+        if duty not in self.watched[function] and (not first or first["duty"] in FINE and duty not in FINE):
+            self.breach = facts
 
 
 def state_of(passed: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
