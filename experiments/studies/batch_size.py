@@ -35,7 +35,7 @@ class BatchSize(Study):
         "Yes: with large batches LoRA falls behind full fine-tuning, and the more so the larger they are, whatever its "
         "rank (Schulman et al. 2025, LoRA without regret, on 10,000 examples of OpenThoughts)."
     )
-    full = BatchSettings(values=(2, 8, 32, 64), kinds=("full", "lora"), characters=120_000)
+    full = BatchSettings(values=(2, 8, 32, 64), kinds=("full", "lora"), seeds=(0, 1, 2, 3, 4, 5), characters=120_000)
     quick = full.quick(values=(2, 8, 32), rows=128)
     large = full.large(values=(2, 16), rows=64)
 
