@@ -1,4 +1,4 @@
-"""The savings and cost of gradient checkpointing: memory and time of a training step, plain and checkpointed.
+"""Memory and time of a training step with and without gradient checkpointing.
 
     python -m benchmarks.memory          the package's base, and SmolLM2-135M if it is in the cache
 

@@ -42,7 +42,7 @@ def show_equal() -> None:
 def show_out() -> None:
     from benchmarks import smollm2_checks as checks
 
-    say(f"Files both ways: how far apart logits are (goal {checks.GOAL:.0e}), and how far training had moved them")
+    say(f"Files opened in the other library: how far apart logits are (goal {checks.GOAL:.0e}), and moved by training")
     say(f"{'what':<22}{'from':<14}{'opens in':<14}{'apart':>10}{'moved':>10}")
     with tempfile.TemporaryDirectory() as folder:
         for row in checks.out_again(Path(folder)):

@@ -174,9 +174,9 @@ def train(model, optimizer, ids) -> None:
 
 
 def out_again(folder: Path, kinds=("LoRA", "QLoRA")) -> Iterator[dict]:
-    """Carry trained models between the libraries; yields a row for each crossing.
+    """Save trained models in one library and load them in the other; yields a row per direction.
 
-    A row has what is carried, from where to where, and how far training ("moved") and the crossing ("distance") moved
+    A row has what is carried, from where to where, and how far training ("moved") and the conversion ("distance") moved
     the logits. Training takes a few steps, enough to move the logits well beyond GOAL. QLoRA's base is in NF4 in
     minilora; in transformers it is a folder that minilora wrote, with the dequantized weights. folder: where to save a
     few models.

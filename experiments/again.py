@@ -20,7 +20,7 @@ class Stale(Exception):
 
 
 class Kept(Records):
-    """Records in which nothing is measured again."""
+    """Records whose measured cells are only read, never measured again."""
 
     def measured(self, key: tuple, measure: Callable[..., dict], *arguments: Any) -> dict:
         if key not in self:

@@ -106,16 +106,16 @@ class Bench:
         return self.rate(key or self.rate_key("text", method), self.first_rate(method), loss)
 
     def quality(self, model) -> dict:
-        """Return the bits per character on held-out text of the domain, and of what the base was pretrained on."""
+        """Return the bits per character on held-out text of the domain and of the base's own corpus."""
         lab = self.lab
         return {"domain": lab.bits(model, lab.domain_test), "base_text": lab.bits(model, lab.base_test)}
 
     def adapted(self, method: str, rate: float, seed: int, options: Options | None = None) -> dict:
-        """Return the numbers of a model adapted so."""
+        """Adapt a model, and return its numbers."""
         return self.facts(*self.adapt(method, rate, seed, options), rate)
 
     def facts(self, model, history: History, rate: float) -> dict:
-        """Return the numbers of a model that was adapted."""
+        """Return the numbers of an adapted model."""
         facts = {"lr": rate, "trainable": load.count_parameters(model)[0], "best_step": history.best_step}
         return facts | {"seconds": history.seconds} | self.quality(model)
 

@@ -1,4 +1,4 @@
-"""Comparison of ways that were judged on the same items with one of them: differences, intervals and verdicts."""
+"""Comparison of several ways with one of them on the same items: differences, intervals and verdicts."""
 
 from typing import Any
 

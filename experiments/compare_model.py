@@ -203,7 +203,7 @@ class ModelComparison:
         return facts | self.quality(model)
 
     def quality(self, model: Any) -> dict:
-        """Measure what the model has learned, and what it has kept."""
+        """Measure what the model has learned and what it has not forgotten."""
         model.eval()
         trainable, total = count_parameters(model)
         counts = {"trainable": trainable, "total": total}

@@ -25,7 +25,7 @@ READY = 0.12  # seconds, where the picture has what needs none
 
 
 def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
-    """Return accuracy, seconds until ready and tokens of a query, {what is learned: its records}."""
+    """Tabulate accuracy, seconds until ready and tokens per query. results: {task: its comparison}."""
     columns = []
     for name, result in results.items():
         columns += [
@@ -44,15 +44,17 @@ def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
 
 
 def sentence(results: Mapping[str, ModelResult]) -> str:
-    """Return by how many points each way is ahead of the prompt, with intervals corrected for all of them."""
+    """Say by how many points each way is ahead of the prompt, with intervals corrected for all of them."""
     ways = [way for way in WAYS if way not in (BASE, PROMPTED)]
     words = []
     for name, result in results.items():
         leads = {way: result.ahead(way, PROMPTED, len(ways) * len(results)) for way in ways if result.cells(way)}
-        shown = [f"{NAMES[way]} {lead.show(1)}" for way, lead in leads.items() if lead]
+        shown = [f"{lead.show(1)} with {NAMES[way]}" for way, lead in leads.items() if lead]
         if shown:
-            words.append(f"on {name} {listed(shown)}")
-    return f"Points ahead of the prompt, paired by seed: {'; '.join(words)}." if words else "Not all is measured yet."
+            words.append(f"on {name}, {listed(shown)}")
+    if not words:
+        return "Not all is measured yet."
+    return f"The lead over the prompt, in points of accuracy and paired by seed, is {'; '.join(words)}."
 
 
 def _cells(result: ModelResult, way: str) -> list[dict]:

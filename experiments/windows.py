@@ -1,4 +1,4 @@
-"""Training and prompts on a text, by the window that it is read in.
+"""Training and prompts on a text, by the window in which it is read.
 
     ("context", tokens, seed)       the model as it is, after so many tokens of the text to learn from, in front of each
                                     window; seconds: of reading them. 0 tokens: the model as it is, each window alone
@@ -48,7 +48,7 @@ class Windows:
         self.subject = self.comparison.subject
 
     def facts(self) -> dict:
-        """Return what a resumed run must have alike."""
+        """Return the settings that a resumed run must share."""
         facts, names = self.comparison.facts(), ("model", "data", "characters", "text_steps", "test_characters", "base")
         return {name: facts[name] for name in (*names, "text_sha256")}
 

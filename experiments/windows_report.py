@@ -16,7 +16,7 @@ from minilora.show.grids import Grid, Spread, listed, seeds_in_words, show_secon
 
 
 class WindowsResult(Result):
-    """Bits per character of a text by the window that it is read in; half measured perhaps."""
+    """Bits per character of a text by the window in which it is read. The records may be incomplete."""
 
     def __init__(self, records: Records):
         super().__init__(records)
@@ -30,32 +30,32 @@ class WindowsResult(Result):
         return cls(Records.read(path, KIND))
 
     def bits(self, size: int, *start: object) -> Spread | None:
-        """Return bits per character in windows of `size` tokens over the seeds: of the cells whose key begins so."""
+        """Return the bits per character in windows of `size` tokens over the seeds. start: the beginning of the key."""
         values = [one["bits"][str(size)] for one in self.records.of(*start) if str(size) in one.get("bits", {})]
         return Spread.of(values) if values and not self.flaw(*start) else None
 
     def flaw(self, *start: object) -> str:
-        """Return what keeps cells from being judged, in two words, or "". A seed is the last part of a key."""
+        """Return why cells cannot be judged, in two words, or "". The seed is the last part of a key."""
         cells = list(self.records.of(*start))
         return (
             "diverged" if any("error" in one for one in cells) else "no seed" * ([*start] in [c["key"] for c in cells])
         )
 
     def seeds(self, *start: object) -> int | None:
-        """Return how many seeds were measured; None for the model as it is, for which nothing is drawn."""
+        """Return how many seeds were measured; None for the model as it is, which has no seed."""
         return None if start == ("context", 0) else sum("bits" in one for one in self.records.of(*start))
 
     def seconds(self, *start: object) -> float | None:
-        """Return the mean of the seconds until it is ready."""
+        """Return the mean seconds until a way is ready for the first query."""
         values = [one["seconds"] for one in self.records.of(*start) if "bits" in one]
         return sum(values) / len(values) if values else None
 
     def base(self, size: int) -> float:
-        """Return the bits of the model as it is; nothing is drawn by a seed there."""
+        """Return the bits per character of the model as it is."""
         return self.records.rows["context", 0, 0]["bits"][str(size)]
 
     def trained(self) -> list[tuple[str, int]]:
-        """Return (row, window that it was trained in), as they are in tables."""
+        """Return (row, window) of each training, in the order of the tables."""
         measured = {tuple(one["key"][1:3]) for one in self.records.of("trained")}
         return [(row, size) for row in ROWS for size in self.sizes if (row, size) in measured]
 
@@ -82,7 +82,7 @@ class WindowsResult(Result):
         return table(f"What a window, a prompt and training buy: {self.data}", columns, rows, caption, first="")
 
     def sentence(self) -> str:
-        """Return what the model as it is, a prompt and LoRA reach at each window."""
+        """Summarize what the model as it is, a prompt and LoRA reach at each window."""
 
         def by_window(values: Iterable[float]) -> str:
             return listed(f"{value:.3f}" for value in values)
@@ -94,13 +94,15 @@ class WindowsResult(Result):
             return "Not all is measured yet."
         base, own = [self.base(size) for size in self.sizes], self.sizes[0]
         windows = listed(f"{size:,}" for size in self.sizes)
-        words = f"In windows of {windows} tokens the model as it is has {by_window(base)} bits per character"
+        words = f"Read in windows of {windows} tokens, the model as it is needs {by_window(base)} bits per character."
         if as_long := [tokens for tokens in self.contexts if tokens <= self.sizes[-1]]:
             after = [self.bits(size, "context", as_long[-1]) for size in self.sizes]
             prompted = by_window(one.mean for one in after if one)
-            words += f", and {prompted} after {as_long[-1]:,} tokens of the text to learn from{seeds(after)}"
+            text = f"{as_long[-1]:,} tokens of the training text"
+            words += f" With {text} in front of each window, it needs {prompted}{seeds(after)}."
         for row in ("lora", "full"):
             reached = [self.bits(size, "trained", row, own) for size in self.sizes]
             if gains := [as_it_is - one.mean for as_it_is, one in zip(base, reached, strict=True) if one]:
-                words += f"; {LABELS[row]}, trained in windows of {own}, saves {by_window(gains)}{seeds(reached)}"
-        return f"{words}."
+                saved = f"saves {by_window(gains)} over the model as it is{seeds(reached)}"
+                words += f" {LABELS[row]}, trained in windows of {own}, {saved}."
+        return words

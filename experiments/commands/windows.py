@@ -1,4 +1,4 @@
-"""`python -m experiments windows`: what training and a prompt buy of a text, by the window that it is read in."""
+"""`python -m experiments windows`: how much training and prompts gain on a text, by the window in which it is read."""
 
 from argparse import Namespace
 from pathlib import Path

@@ -45,7 +45,7 @@ LINES = {
 
 
 def size_at(middle: dict, axis: str, value: int) -> dict:
-    """Return the middle size with another value on one axis. The MLP and the number of heads grow with the width."""
+    """Return the middle size with one axis changed. The MLP and the number of heads grow with the width."""
     size = middle | {axis: value}
     if axis == "hidden":
         for name in ("intermediate", "heads"):

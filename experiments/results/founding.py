@@ -65,18 +65,18 @@ class Founding:
         self.rows = [row for row in CLAIMS if any(result.cells(row) for result in self.results.values())]
 
     def peak(self, row: str) -> int | None:
-        """Return the most bytes alive at once in a training step, of the first subject that has it measured."""
+        """Return the peak memory of a training step in bytes, from the first subject that has it."""
         cells = (result.records.rows.get(("memory", row)) for result in self.results.values())
         return next((cell["peak"] for cell in cells if cell), None)
 
     def share(self, row: str) -> float:
-        """Return the share of the parameters that trains, on the first subject that has it measured."""
+        """Return the share of the parameters that trains, from the first subject that has it."""
         if row == PROMPTED:
             return 0
         return next(result.share(row) for result in self.results.values() if row in result.rows)
 
     def _trains(self, row: str) -> str:
-        """Return the share, with a sign if it is as said or not; it is counted, so nothing is undecided."""
+        """Write the share of trained parameters with ✓ or ✗. It is counted, so it is never undecided."""
         if row == PROMPTED:
             return "–"
         least, most = CLAIMS[row].share
@@ -84,7 +84,7 @@ class Founding:
         return f"{share} {SIGNS['shown' if least <= self.share(row) <= most else 'refuted']}"
 
     def _memory(self, row: str) -> str:
-        """Return the peak, what that is of full fine-tuning's, and if it is as little as the word allows."""
+        """Write the peak, its ratio to full fine-tuning's, and ✓ if the chapter's word for it holds, else ✗."""
         peak, full = self.peak(row), self.peak("full")
         if peak is None or not full:
             return "–"

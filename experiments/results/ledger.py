@@ -187,14 +187,15 @@ class Ledger:
         return Grid("The ledger of claims", ("claim", "source", "effect is", "margin", *sizes), rows, self.caption())
 
     def values(self) -> dict[str, str]:
-        """{name: as a text says it}: `ledger.table`; `ledger.CLAIM, SIZE`, the effect of a claim; `ledger.forgotten`,
-        which methods forget more than full fine-tuning on the small base.
+        """Return {name: text} of what texts quote.
+
+        `ledger.CLAIM, SIZE`, the effect of a claim; `ledger.forgotten`, a table of the methods that forget more than
+        full fine-tuning on the small base.
         """
-        effects = {f"ledger.{line.claim}, {size}": line.cells(size)[0] for line in self.lines for size in line.measured}
-        grids = {"ledger.table": self.grid()}
+        known = {f"ledger.{line.claim}, {size}": line.cells(size)[0] for line in self.lines for size in line.measured}
         if retention := self.small.get("retention"):
-            grids["ledger.forgotten"] = retention.verdicts()
-        return effects | {name: f"\n\n{markdown(grid, numbers=False)}\n\n" for name, grid in grids.items()}
+            known["ledger.forgotten"] = f"\n\n{markdown(retention.verdicts(), numbers=False)}\n\n"
+        return known
 
     def caption(self) -> str:
         counts = {size: Counter(line.verdict(size) for line in self.lines if line.measured.get(size)) for size in SIZES}
@@ -204,12 +205,13 @@ class Ledger:
             if of_size
         ]
         return (
-            "A claim is shown if the whole 95 % interval of the effect lies within the margin, refuted if none of it "
-            "does, else undecided. Visible: the smallest distance of the true effect from the margin's border that "
-            "would have given a verdict in 4 of 5 such experiments (outside a margin of ±, which must be wider to be "
-            f"shown so often). Level: within {100 * SAME:.0f} % of LoRA's gain; as full: within a quarter of what full "
-            "has forgotten. Margins were written before gains and forgetting were measured at 2.8 M (at the same KL: "
-            "after a look at two seeds), but after the older records, those of 135 M among them. A best rate is known "
-            "to half a step of its grid, whose steps are √3, so that the interval of the ratio is a step wider at both "
-            f"ends. {'; '.join(words)}."
+            "Margin: the range in which the true effect must lie if the claim holds. The claim is shown if the whole "
+            "95 % interval of the measured effect lies within the margin, refuted if none of it does, and undecided "
+            "otherwise. Visible: how far beyond the margin's border the true effect must be for 4 of 5 such "
+            "experiments to reach a verdict (for a margin of ±, outside of it). Level with LoRA: within "
+            f"{100 * SAME:.0f} % of LoRA's gain; forgets as full: within a quarter of what full has forgotten. The "
+            "margins were set before gains and forgetting were measured at 2.8 M (those at the same KL after a look at "
+            "two seeds), but after the older records, which include those of 135 M. A best learning rate is known to "
+            "half a step of its grid (steps of √3), which widens the interval of a ratio by a step at each end. "
+            f"{'; '.join(words)}."
         )

@@ -62,7 +62,7 @@ class BatchSize(Study):
         return [bits - by_seed["full"][seed] for seed, bits in sorted(by_seed["lora"].items())]
 
     def growth(self) -> Interval:
-        """Return how much LoRA's lag grows from the smallest batches to the largest, seed by seed."""
+        """Return how much LoRA's lag grows from the smallest batches to the largest, paired by seed."""
         first, last = self.lags(self.values[0]), self.lags(self.values[-1])
         return paired_interval([b - a for a, b in zip(first, last, strict=True)])
 

@@ -28,7 +28,7 @@ from minilora.train.methods import Options
 NAME = 2  # words
 ATTRIBUTES, ALTERNATIVES = 4, 256
 BITS = round(ATTRIBUTES * log2(ALTERNATIVES))  # per fact
-FULL = 0  # stands among the ranks for full fine-tuning
+FULL = 0  # the "rank" of full fine-tuning
 LEVEL = 0.9  # share recalled up to the knee
 
 

@@ -19,7 +19,7 @@ from minilora.train.config import TrainConfig
 from minilora.train.loop import train
 from minilora.train.methods import Options
 
-FULL = 0  # stands among the ranks for full fine-tuning
+FULL = 0  # the "rank" of full fine-tuning
 TOP = 10  # number of leading singular vectors that may be intruders
 EPSILON = 0.5  # an intruder's cosine with every singular vector of the base is below this
 Run = tuple[str, int]  # at its "own" learning rate or "faster", and the rank
@@ -50,11 +50,11 @@ class Change:
         self.effective_rank = effective_rank(after - before)
 
     def intruders(self, epsilon: float = EPSILON) -> np.ndarray:
-        """Return the indices of those of the first TOP singular vectors that are new to the base by `epsilon`."""
+        """Return the indices of the intruders among the first TOP singular vectors."""
         return np.flatnonzero(self.nearest < epsilon)
 
     def scaled(self, scale: float) -> np.ndarray:
-        """Return the new weight with its intruders' singular values times `scale` (Shuttleworth et al. 2024)."""
+        """Return the fine-tuned weight with its intruders' singular values times `scale` (Shuttleworth et al. 2024)."""
         new = self.intruders()
         return self.after - (1 - scale) * (self.u[:, new] * self.s[new]) @ self.vt[new]
 
@@ -73,8 +73,9 @@ def weights_of(model: Module) -> dict[str, np.ndarray]:
 
 
 def trained(bench: Bench, rank: int, times: float, seed: int) -> tuple[Module, dict[str, Change], dict]:
-    """Train until the gain is nearest to the settings' `gain`; return the plain model, its changed matrices, and
-    numbers.
+    """Train until the gain is nearest to the settings' `gain`.
+
+    Returns the plain model, the changes of its matrices, and the numbers of its cell.
 
     times: the learning rate as a multiple of the searched one.
     """
@@ -146,7 +147,7 @@ class Intruders(Study):
         self.all: list[Run] = [("own", FULL), *self.own, *self.faster]
 
     def of(self, number: str, run: Run) -> Spread:
-        """Return a number of the trained model."""
+        """Return a number of the trained model, over the seeds."""
         return self.spread(number, *run, 1.0)
 
     def point(self, run: Run, scale: float) -> Point:
@@ -169,10 +170,11 @@ class Intruders(Study):
             "Intruder dimensions, before and after they are scaled back",
             (*header, "forgot", f"at λ = {mild:g}"),
             rows,
-            f"Intruders: left singular vectors, of the first {TOP} of a matrix, whose cosine with every one of the "
-            f"base is below {EPSILON:g}. Gained, forgot: bits/char on held-out numpy-docs and python-docs, and again "
-            "with the intruders' singular values times λ. Training ends nearest to a gain of "
-            f"{self.settings['gain']:g}. {self.in_words(self.of('intruders', run).count for run in self.all)}",
+            f"Intruders: those of a matrix's first {TOP} left singular vectors whose cosine with each of the base's is "
+            f"below {EPSILON:g}. Gained: bits/char saved on held-out numpy-docs; forgot: lost on held-out python-docs. "
+            f"At λ = {mild:g}: the same after the intruders' singular values are multiplied by it. Each training ends "
+            f"at the step whose gain on validation text is nearest to {self.settings['gain']:g}. "
+            f"{self.in_words(self.of('intruders', run).count for run in self.all)}",
         )
 
     @styled
@@ -202,18 +204,20 @@ class Intruders(Study):
         gains = [self.point(run, 1.0)[0].mean for run in self.all]
         ranks = listed(f"{counts[run].show(2)} at rank {run[1]}" for run in self.own)
         sentence = (
-            f"Where {min(gains):.3f} to {max(gains):.3f} bits/character are gained, {counts['own', FULL].show(2)} of "
-            f"the first {TOP} singular vectors of a matrix are new after full fine-tuning and, with LoRA, {ranks}"
+            f"An intruder is one of a matrix's first {TOP} singular vectors that resembles none of the base's. After "
+            f"trainings that gained {min(gains):.3f} to {max(gains):.3f} bits/character, a matrix has "
+            f"{counts['own', FULL].show(2)} intruders with full fine-tuning and, with LoRA, {ranks}"
         )
         for run in self.faster:
-            sentence += f"; at {self.settings['times']:g} times the rate, {counts[run].show(2)} at rank {run[1]}"
+            times = f"{self.settings['times']:g} times the learning rate"
+            sentence += f"; {counts[run].show(2)} at rank {run[1]} with {times}"
         most = max([*self.own, *self.faster], key=lambda run: counts[run].mean)
         if not counts[most].mean:
             return f"{sentence}. There are no intruders to scale back."
         gained, forgot = self.changes(most, mild)
         return (
-            f"{sentence}. With {self.name_of(most)}, scaling them to {mild:g} of their size changes what is gained by "
-            f"{gained.show(3)} and what is forgotten by {forgot.show(3)}."
+            f"{sentence}. Scaled to {mild:g} of their size, the intruders of {self.name_of(most)} change what is "
+            f"gained by {gained.show(3)} and what is forgotten by {forgot.show(3)}."
         )
 
     @property
@@ -226,6 +230,6 @@ class Intruders(Study):
         return self.paired("intruders", ("own", rank, 1.0), ("own", FULL, 1.0), self.comparisons)
 
     def changes(self, run: Run, scale: float) -> tuple[Interval, Interval]:
-        """Return how much more is gained, and forgotten, when the intruders are scaled, seed by seed."""
+        """Return by how much scaling the intruders changes what is gained and what is forgotten, paired by seed."""
         here, before = (*run, scale), (*run, 1.0)
         return self.gains(here, before, self.comparisons), self.paired("base_text", here, before, self.comparisons)

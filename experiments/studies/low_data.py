@@ -18,12 +18,12 @@ from minilora.train.config import TrainConfig
 from notebooks.figures.pictures import label_curves
 
 METHODS = (SCRATCH, "feature-extraction", "full", "lora")
-ALL = 0  # stands among the values for all labels of the task
+ALL = 0  # the "number" that means all labels of the task
 SEARCHED = (SEED, SEED + 1, SEED + 2)  # one seed once chose a rate at which more labels did not help
 
 
 def most() -> int:
-    """Return the number of labels per class of the task."""
+    """Return how many labels per class the task has."""
     task = load_task()
     return len(task.train) // len(task.classes)
 

@@ -10,7 +10,7 @@ from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import base_line, errorbar, figure_of, log_ticks, styled, with_legend
 
 EXPECTED = {0.02: 2, 0.05: 32, 0.1: 84, 0.3: 99}  # percent of Δ that survive for normal weights and updates
-TRAINED = 0.0  # stands among the values for the update as training left it
+TRAINED = 0.0  # the "size" of the update as training left it, unscaled
 
 
 def layers_of(model) -> dict[str, LoraLinear]:
@@ -25,7 +25,7 @@ def with_updates(model):
 
 
 def remains(base, delta):
-    """Return what is left of the update `delta` after base + delta is rounded to NF4. base: values that NF4 has."""
+    """Return what is left of the update `delta` after base + delta is rounded to NF4. base: a weight from NF4."""
     return dequantize_4bit(*quantize_4bit(base + delta)) - base
 
 
@@ -142,10 +142,11 @@ class MergeTrap(Study):
 
     def sentence(self) -> str:
         survives = {size: self.percent(size).mean for size in self.scaled()}
-        least, most = (
-            f"{survives[size]:.0f} % of an update of {100 * size:g} % of ‖W‖" for size in (min(survives), max(survives))
+        least, most = min(survives), max(survives)
+        sentence = (
+            f"If an update has {100 * least:g} % of the weight's norm ‖W‖, rounding to 4 bits again leaves "
+            f"{survives[least]:.0f} % of it; at {100 * most:g} % of the norm, it leaves {survives[most]:.0f} %."
         )
-        sentence = f"Rounding to 4 bits again leaves {least}, and {most}."
         if TRAINED not in self.values:
             return sentence
         merged, rounded = (self.of_size(column, TRAINED) for column in ("float", "requantized"))

@@ -107,7 +107,7 @@ class Prompting(Study):
         return self.records.rows["cost", k]
 
     def crossover(self, k: int) -> int | None:
-        """Return the queries after which training on k examples has saved its time; None if a prompt is not slower."""
+        """Return the queries after which training on k examples has paid off; None if a prompt is not slower."""
         saved = self.cost(k)["prompt_ms"] - self.cost(k)["trained_ms"]
         return ceil(1000 * self.spread("seconds", "trained", k).mean / saved) if saved > 0 else None
 

@@ -62,12 +62,12 @@ class Rank(Study):
         return exp(sum(logs) / len(logs))
 
     def change(self, rule: str) -> Interval:
-        """Return the change of the logarithm of the best rate from the first rank to the last, seed by seed."""
+        """Return the change of log(best rate) from the lowest rank to the highest, paired by seed."""
         first, last = (self.logs("lr", rule, rank) for rank in (self.values[0], self.values[-1]))
         return paired_interval([b - a for a, b in zip(first, last, strict=True)], comparisons=len(self.kinds) + 1)
 
     def gain(self) -> Interval:
-        """Return how many fewer bits per character the last rank needs than the first, each at its best rate."""
+        """Return how many bits per character the highest rank saves over the lowest, each at its best rate."""
         return self.paired("loss", (DEFAULT, self.values[0]), (DEFAULT, self.values[-1]), len(self.kinds) + 1)
 
     def grid(self) -> Grid:
@@ -113,7 +113,7 @@ class Rank(Study):
         )
 
     def factor(self, rule: str) -> str:
-        """Write the factor between the best rates of the first and the last rank, with its interval."""
+        """Write the factor between the best rates of the lowest and the highest rank, with its interval."""
         change = self.change(rule)
         bounds = f", {exp(change.low):.2g} to {exp(change.high):.2g}" * (change.count > 1)
         return f"times {exp(change.mean):.2g}{bounds}"

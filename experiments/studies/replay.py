@@ -42,7 +42,7 @@ class Replay(Study):
         return bench.facts(model, history, rate)
 
     def saved(self) -> dict[tuple[str, float], Interval]:
-        """Return by how much less is forgotten with each share of replay than without, corrected for all of them."""
+        """Return how much less is forgotten with each share of replay than without, corrected for all comparisons."""
         runs = [run for run in product(self.kinds, self.values) if run[1]]
         return {run: self.paired("base_text", (run[0], 0.0), run, len(runs)) for run in runs}
 

@@ -56,6 +56,14 @@ FAMILIES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # of the figure
 }
 
 
+REST = {  # verdicts neither more nor less, of one method and of several
+    "as much": ("forgets as much", "forget as much"),
+    "never so far": ("never comes so far", "never come so far"),
+    "not measured so low": ("was not measured so low", "were not measured so low"),
+    "undecided": ("is undecided", "are undecided"),
+}
+
+
 @dataclass(frozen=True)
 class RetentionSettings(StudySettings):
     """values: learning rates, as powers of √3 by which the method's own is multiplied."""
@@ -141,7 +149,7 @@ class Retention(Study):
         self.others = [row for row in self.rows if row != "full"]
 
     def trainings(self, row: str, steps: int, seed: int) -> Iterator[dict]:
-        """Return the cells of one method by rising rate, less those that diverged."""
+        """Return the cells of one method by rising rate, without those that diverged."""
         cells = sorted(self.records.of(row, steps), key=lambda cell: cell["key"][2])
         return (cell for cell in cells if cell["key"][3] == seed and "domain" in cell)
 
@@ -152,12 +160,12 @@ class Retention(Study):
         return cell[self.number] - self.base[self.number]
 
     def seeds(self, row: str, steps: int) -> list[int]:
-        """Return the seeds with which all rates were trained that were trained with any."""
+        """Return the complete seeds: those with which every rate was trained."""
         counts = Counter(cell["key"][3] for cell in self.records.of(row, steps))
         return sorted(seed for seed, count in counts.items() if count == max(counts.values()))
 
     def best(self, row: str, steps: int) -> list[dict]:
-        """Return the cells, a seed each, at the rate with the least mean loss on validation text."""
+        """Return one cell per seed, at the learning rate with the lowest mean validation loss."""
         by_value: dict[int, list[dict]] = {}
         for seed in self.seeds(row, steps):
             for cell in self.trainings(row, steps, seed):
@@ -173,8 +181,9 @@ class Retention(Study):
         return share * float(np.mean([self.learned(cell) for cell in self.best("full", steps)])) if share else KL
 
     def at_equal(self, row: str, steps: int, share: float) -> dict[int, float | None]:
-        """Return by seed what a method has forgotten where it has learned a `share` of what full fine-tuning learns at
-        its best rate; for a share of 0, where it has moved by KL. None if no two trainings lie on either side.
+        """Return {seed: what a method has forgotten at a level}; None for a seed without trainings on both sides of it.
+
+        share: the level is this share of what full fine-tuning learns at its best rate; 0: it is the constant KL.
         """
         measure, level, forgotten = self.measured_by(share), self.level(steps, share), {}
         for seed in self.seeds(row, steps):
@@ -183,8 +192,9 @@ class Retention(Study):
         return forgotten
 
     def against_full(self, row: str, steps: int, share: float) -> Interval | None:
-        """Return how much more a method has forgotten than full fine-tuning where both are equal, as in `at_equal`,
-        corrected for all of the table's comparisons. None if one of them was not measured there with a seed.
+        """Return how much more a method has forgotten than full fine-tuning at the level of `at_equal`.
+
+        Corrected for all of the table's comparisons. None if, with some seed, either was not measured at that level.
         """
         ours, full = self.at_equal(row, steps, share), self.at_equal("full", steps, share)
         pairs = [(ours[seed], full[seed]) for seed in ours if seed in full]
@@ -195,13 +205,13 @@ class Retention(Study):
 
     @property
     def steps(self) -> int:
-        """Return the length with most seeds of all methods; the longer of two."""
+        """The training length with the most seeds; the longer one in a tie."""
         return max(self.lengths, key=lambda n: (min(len(self.best(row, n)) for row in self.rows), n))
 
     def pairs(
         self, value: Callable[[dict], float], row: str, other: str, share: float = 1.0, comparisons: int = 1
     ) -> Interval:
-        """Return by how much `value` of a row is above a share of that of another, each at its best rate, by seed."""
+        """Return by how much `value` of a row exceeds a share of another's, each at its best rate, paired by seed."""
         ours, theirs = ({c["key"][3]: value(c) for c in self.best(name, self.steps)} for name in (row, other))
         return paired_interval([ours[s] - share * theirs[s] for s in ours if s in theirs], comparisons=comparisons)
 
@@ -209,8 +219,9 @@ class Retention(Study):
         return float(np.mean([self.learned(cell) for cell in self.best(row, self.steps)]))
 
     def rate_ratio(self, row: str, other: str) -> Interval:
-        """Return the logarithm of the ratio of two methods' best rates, each found with each seed by itself, and known
-        to half a step of the grid.
+        """Return the logarithm of the ratio of two methods' best rates, which are searched with each seed separately.
+
+        A best rate is known to half a step of the grid.
         """
         logs = []
         for seed in sorted({*self.seeds(row, self.steps)} & {*self.seeds(other, self.steps)}):
@@ -232,23 +243,25 @@ class Retention(Study):
         return "as much" if verdict(interval, -margin, margin) == "shown" else "undecided"
 
     def why_not(self, row: str, steps: int, share: float) -> str:
-        """Say why a method has no interval: it never comes so far, or its lowest rate is beyond."""
+        """Say why a method has no interval: no rate takes it that far, or its lowest rate already goes beyond."""
         measure, level = self.measured_by(share), self.level(steps, share)
         most = [max(map(measure, self.trainings(row, steps, seed)), default=0.0) for seed in self.seeds(row, steps)]
         return "never so far" if most and min(most) < level else "not measured so low"
 
     def margin(self, steps: int, share: float) -> float:
-        """Return the difference up to which a method has forgotten "as much": a quarter of what full has forgotten."""
+        """Return the margin within which a method has forgotten "as much": a quarter of what full has forgotten."""
         full = [value for value in self.at_equal("full", steps, share).values() if value is not None]
         return MARGIN * float(np.mean(full)) if full else 0.0
 
     def trained(self, steps: int) -> list[dict]:
-        """Return the trainings of a length with whole seeds, less those that diverged."""
+        """Return the trainings of a length that did not diverge, from seeds that are complete."""
         return [c for row in self.rows for s in self.seeds(row, steps) for c in self.trainings(row, steps, s)]
 
     def law(self, steps: int) -> tuple[dict[int, float], float]:
-        """Hold forgetting against KL over all trainings of a length: the rank correlation by seed, and the share of the
-        variance of its logarithm that the best rising curve explains, of trainings that forgot more than LEAST.
+        """Compare forgetting with KL over all trainings of a length.
+
+        Returns the rank correlation by seed, and how much of the variance of log(forgotten) the best rising curve
+        explains, among trainings that forgot more than LEAST.
         """
         cells = self.trained(steps)
         kl, lost = np.array([cell["kl"] for cell in cells]), np.array([self.forgotten(cell) for cell in cells])
@@ -268,12 +281,13 @@ class Retention(Study):
             lines.append((f"{LABELS[row]}, {steps}", f"{cells[0]['lr']:g}", *numbers, *equal))
         titles = (f"more than full\nat {words}" for words in WORDS.values())
         caption = (
-            "At the rate that is best on validation text: bits/char gained on held-out numpy-docs, what was forgotten "
-            f"({self.unit}), and KL(base ‖ adapted) in bits per token there. More than full: forgotten more than by "
-            "full fine-tuning where both have learned a third, or three quarters, of what full learns, or where both "
-            f"have moved by {KL} bits per token; seed by seed, with a 95 % interval corrected for the table. "
-            "As much: within a quarter of what full has forgotten there. Never so far: with at least one seed, at no "
-            f"rate. {self.diverged()} "
+            "Each method at the learning rate that is best on validation text. Learned: bits/char gained on held-out "
+            f"numpy-docs; forgot: {self.unit}; KL: KL(base ‖ adapted) there, in bits per token. More than full: how "
+            "much more is forgotten than with full fine-tuning where both have learned a third, or three quarters, "
+            f"of what full learns, or where both have a KL of {KL}; paired by seed, with a 95 % interval corrected for "
+            "the table. As much: within a quarter of what full has forgotten there. Never so far: with at least one "
+            "seed, no rate reaches this level. Not measured so low: the lowest rate is already beyond it. "
+            f"{self.diverged()} "
             f"{self.in_words(len(self.seeds(row, self.lengths[0])) for row in self.rows)}"
         )
         header = ("method, steps", "rate", "learned", "forgot", "KL", *titles)
@@ -285,8 +299,9 @@ class Retention(Study):
         return judged if interval is None else f"{interval.show(3)} {judged}"
 
     def verdicts(self) -> Grid:
-        """Return only whether each method forgets more than full fine-tuning, or less, at equal learning and at equal
-        KL, for texts; the intervals are in `grid`.
+        """Tabulate for texts which methods forget more or less than full fine-tuning, at equal learning and equal KL.
+
+        `grid` has the intervals.
         """
         shares = (3 / 4, 0)
         rows = [(LABELS[row], *(self.judged(row, self.steps, share) for share in shares)) for row in self.others]
@@ -294,7 +309,7 @@ class Retention(Study):
         return Grid("Forgotten beside full fine-tuning", ("method", *titles), rows, self.sentence())
 
     def diverged(self) -> str:
-        """Return how many trainings diverged, by method, of which nothing else is shown."""
+        """Say how many trainings diverged, by method; nothing else is shown of them."""
         trainings = [key for key in self.records.rows if len(key) == 4]
         counts = Counter(LABELS[key[0]] for key in trainings if "error" in self.records.rows[key])
         by_method = f", and are left out: {listed(f'{label} {n}' for label, n in counts.items())}" if counts else ""
@@ -334,13 +349,14 @@ class Retention(Study):
         low, high = (f"{value:.2f}" for value in (min(ranks.values()), max(ranks.values())))
         words = (
             f"After {steps} steps, what is forgotten rises with KL: over all methods and rates the rank correlation is "
-            f"{low} to {high} by seed, and a rising curve explains {100 * explained:.0f} % of the variance (of logs)."
+            f"{low}{f' to {high}' * (high != low)} by seed, and a rising curve explains {100 * explained:.0f} % of the "
+            "variance (of logs)."
         )
-        learned = f"{WORDS[3 / 4]} of what full fine-tuning learns is learned"
-        for share, condition in ((3 / 4, learned), (0, f"KL is {KL} bits per token")):
+        learned = f" with full fine-tuning where both have learned {WORDS[3 / 4]} of what it learns"
+        for share, condition in ((3 / 4, learned), (0, f" where both have moved by a KL of {KL} bits per token")):
             counts = Counter(self.judged(row, steps, share) for row in self.others)
             more, less = (counts.pop(word, "none") for word in ("more", "less"))
-            rest = f" ({listed(f'{count} {word}' for word, count in counts.items())})" if counts else ""
-            methods = f"{more} of {len(self.others)} methods"
-            words += f" Where {condition}, {methods} forget more than full fine-tuning and {less} less{rest}."
+            rest = listed(f"{count} {REST[word][count > 1]}" for word, count in counts.items()) if counts else ""
+            words += f" Compared{condition}, {more} of {len(self.others)} methods forget more and {less} less"
+            words += f"; {rest}." if rest else "."
         return words

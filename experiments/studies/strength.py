@@ -29,8 +29,9 @@ class StrengthSettings(StudySettings):
 
 
 def most_learned(paths: Iterable[Path], forgotten: float) -> float | None:
-    """Return the most learned on paths of (learned, forgotten) where at most `forgotten` is; None if no path is
-    there.
+    """Return the most that any path of (learned, forgotten) has learned before it has forgotten more than `forgotten`.
+
+    None if every path has forgotten more throughout.
     """
     candidates = []
     for path in paths:
@@ -99,9 +100,9 @@ class Strength(Study):
         return sorted({row["key"][3] for row in self.records.of("training", factor, steps)})
 
     def beside_trainings(self, strength: float) -> Interval | None:
-        """Return how much more a strength has learned than the best training, at any step, that forgot as little.
+        """Return how much more a strength has learned than the best training, at any step, that forgot no more.
 
-        Seed by seed, corrected for all strengths. None if, with some seed, no training forgot as little.
+        Paired by seed, and corrected for all strengths. None if all trainings with some seed forgot more.
         """
         differences = []
         for seed in self.settings["seeds"]:
@@ -127,8 +128,8 @@ class Strength(Study):
             ("λ", "learned", "forgot", "more than\ntrainings"),
             rows,
             "Bits/char saved on held-out numpy-docs and lost on held-out python-docs. λ multiplies the trained update. "
-            f"More: learned more than any of {len(self.settings['trainings'])} trainings, at any step, that forgot as "
-            f"little; –: none did with some seed. {self.in_words(counts)}",
+            "More: learned more than the best training, at any step, that forgot no more (of "
+            f"{len(self.settings['trainings'])}); –: with some seed, all forgot more. {self.in_words(counts)}",
         )
 
     @styled
@@ -159,16 +160,17 @@ class Strength(Study):
         best = max((s for s in self.values if 0 < s < TRAINED), key=lambda s: self.gained("strength", s).mean)
         more, worse = self.than_trained(best)
         beside = self.beside_trainings(best)
-        training = "no training forgot as little with every seed"
+        training = "No training forgot as little with every seed"
         if beside is not None:
-            training = f"against the best training that forgot as little, it has learned {beside.show(3)}"
+            training = f"Its lead in learning over the best training that forgot no more is {beside.show(3)}"
         return (
-            f"{nothing}At λ = {best:g}, LoRA has learned {self.gained('strength', best).show(3)} bits/character and "
-            f"forgotten {self.forgot('strength', best).show(3)}. Against λ = 1 it has learned {more.show(3)} and "
-            f"forgotten {worse.show(3)}; {training}."
+            f"{nothing}At the strength λ = {best:g}, set after training, LoRA has learned "
+            f"{self.gained('strength', best).show(3)} bits/character and forgotten "
+            f"{self.forgot('strength', best).show(3)}. Beside full strength (λ = 1), that is {more.show(3)} in what "
+            f"is learned and {worse.show(3)} in what is forgotten. {training}."
         )
 
     def than_trained(self, strength: float) -> tuple[Interval, Interval]:
-        """Return how much more is learned, and forgotten, than at the strength of training."""
+        """Return the differences in what is learned and in what is forgotten from full strength (λ = 1)."""
         here, trained, count = ("strength", strength), ("strength", TRAINED), 2 * len(self.values)
         return self.gains(here, trained, count), self.paired("base_text", here, trained, count)

@@ -79,9 +79,12 @@ class Parser(argparse.ArgumentParser):
     def _suggestion(self, flag: str) -> str:
         """Suggest our flag for what `flag` does in another library, or else the one spelled most like it."""
         name = flag.lower().lstrip("-").replace("_", "-")
+        if name == "adapter":
+            return ": finetune makes a new adapter; evaluate, predict, generate, chat and merge take one"
         if same := [ours for ours, theirs in FOREIGN.items() if name in theirs.split()]:
             return next((f"; did you mean {ours!r}?" for ours in same if ours in self._option_string_actions), "")
-        return did_you_mean(f"--{name}", self._option_string_actions, before="; ")
+        near = did_you_mean(name, (ours.lstrip("-") for ours in self._option_string_actions), before="; ")
+        return near.replace("'", "'--", 1)
 
     def format_help(self):
         """Format the help so that it fits a screen: required arguments in the usage, no blank line between groups."""
@@ -248,9 +251,14 @@ def take_settings(parser: Parser) -> None:
     """
     out = parser.value_of("--out")
     parser.set_defaults(before={})
-    if "--resume" not in parser.typed or not out or not Path(out, "run.json").exists():
+    if "--resume" not in parser.typed or not out:
         return
     from minilora.formats.atomic import show_path  # imports NumPy, which would slow --help down
+
+    if not Path(out, "run.json").exists():
+        if parser.value_of("--data") is None:
+            raise MiniloraError(f"--resume has nothing to continue: there is no run in {show_path(out)}")
+        return
     from minilora.peft.method import known_options
     from minilora.train.run import RECORD, read_record
 

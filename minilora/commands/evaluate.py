@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> None:
     from minilora.train import catalog
 
     if bool(arguments.shots) != (arguments.shots_from is not None):
-        raise MiniloraError("--shots N needs --shots-from FILE, the file to draw them from, and the other way round")
+        raise MiniloraError("give --shots N and --shots-from FILE together: how many examples, and from which file")
     arguments.data = catalog.resolve(arguments.data, "test")
     (_conversations if is_rows(arguments.data) else _text)(arguments, *common.read_trainings(arguments))
 

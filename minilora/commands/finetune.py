@@ -17,7 +17,7 @@ def add(parser: Parser) -> None:
     required = "--dry-run" not in parser.typed
     add_flag(basics, "--out", "folder for metrics, checkpoints and the result", required=required)
     add_flag(basics, "--model", f"model name, Hub ORG/NAME, folder, .gguf {DEFAULT}")
-    add_flag(basics, "--method", f"explained by --method NAME --help {DEFAULT}", default="lora")
+    add_flag(basics, "--method", f"see below, and --method NAME --help {DEFAULT}", default="lora")
     length = basics.add_mutually_exclusive_group()
     add_flag(length, "--steps", "training steps (default: 200; examples: 2 epochs)")
     add_flag(length, "--epochs")

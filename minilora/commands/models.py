@@ -51,7 +51,8 @@ def add(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     action, name, folder, revision = (getattr(arguments, n) for n in ("action", "name", "folder", "revision"))
     if (action == "export") != (folder is not None):
-        raise MiniloraError("only export takes a folder, and it needs one: minilora models export NAME FOLDER")
+        problem = "needs a folder to write to" if action == "export" else "takes no folder, only models export does"
+        raise MiniloraError(f"models {action} {problem}: minilora models export NAME FOLDER")
     if revision and (action != "get" or "/" not in (name or "")):
         raise MiniloraError("--revision is only for a model of the Hub: minilora models get ORG/NAME --revision NAME")
     if action == "list":

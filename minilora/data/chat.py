@@ -69,8 +69,8 @@ def split(conversations: Sequence[Conversation], where: str, is_labelled: bool =
         groups.setdefault(question_of(messages), []).append(messages)
     if len(groups) < 3:
         raise MiniloraError(
-            f"{show_path(where)} has {len(conversations)} conversations with {len(groups)} different questions, "
-            "too few to divide into train, validation and test; give at least 3, better 30"
+            f"{show_path(where)} has {len(conversations)} examples with {len(groups)} different questions, too few to "
+            "divide into training, validation and test data; give at least 3, better 30"
         )
     has_labels = labels_of(conversations, is_labelled) is not None
     by_label: dict[str, list[str]] = {}

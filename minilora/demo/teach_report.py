@@ -57,11 +57,11 @@ def scores_grid(runs: Sequence[dict]) -> Grid:
             Column("s", number("seconds", 2)),
         ],
         {words: (name,) for name, words in ROWS.items()},
-        "F1: overlap of words with the expected answer (as in SQuAD); exact: all words equal. Few-shot: "
-        f"after {one['shots']} other questions with their answers, none of which has the expected one. "
-        f"Open book: after {one['shots']} lines of the glossary, one of which has the answer. "
-        "Prompt tokens and s: per question. Other text: bits per character on Python's documentation. Quiz and "
-        f"other text have nothing to do with the subject. {seeds_in_words([len(runs)])}",
+        "F1: how many words an answer shares with the expected one (as in SQuAD); exact: all of them. The few-shot "
+        f"prompt begins with {one['shots']} other questions and their answers, the open book with {one['shots']} lines "
+        "of the glossary, one of which has the answer. Prompt tokens and seconds (s) are per question. Two columns "
+        "show what was forgotten: right answers to a general quiz, and bits per character on other text (Python's "
+        f"documentation). {seeds_in_words([len(runs)])}",
         first="",
     )
 

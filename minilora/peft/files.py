@@ -114,8 +114,9 @@ class SavedAdapter:
             raise FormatError(f"{where} holds a pickle, which can run any program; save the adapter as safetensors")
         if not (folder / CONFIG).exists() and any((folder / part / "config.json").exists() for part in ("", "model")):
             raise FormatError(f"{where} holds a whole model, not an adapter: give it as --model")
-        if folder.is_dir() and not os.path.lexists(folder / CONFIG):
-            raise FormatError(f"{where} is not the folder of an adapter or a run: it has no {CONFIG}")
+        if not os.path.lexists(folder / CONFIG):
+            problem = f"it has no {CONFIG}" if folder.is_dir() else "there is no such folder"
+            raise FormatError(f"{where} is not the folder of an adapter or a run: {problem}")
         content = read_json(folder / CONFIG)
         tensors, metadata = load(folder / WEIGHTS)
         kind = content.get("peft_type")

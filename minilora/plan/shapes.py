@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from minilora.errors import FormatError, MiniloraError, escape, unknown
-from minilora.formats.atomic import read_json
+from minilora.formats.atomic import read_json, show_path
 from minilora.models.gpt2 import GPT2Config
 from minilora.models.llama_config import LlamaConfig
 
@@ -112,6 +112,8 @@ def find_shape(source: str) -> Shape:
     for file in (path / "config.json", path / "model" / "config.json", path):  # a run folder has its model inside
         if file.is_file():
             return shape_from_config(read_json(file), source)
+    if path.is_dir():
+        raise MiniloraError(f"{show_path(path)} is not a model folder: there is no config.json in it")
     raise MiniloraError(f"{unknown('model', source, PRESETS)}; or give a config.json or a model folder")
 
 

@@ -223,6 +223,8 @@ class RunFolder:
             names = os.listdir(self.path)
         except FileNotFoundError:
             return None
+        except NotADirectoryError:
+            raise MiniloraError(f"--out {where} is a file; choose a folder") from None
         if all(name == LOCK or name.endswith(".tmp") for name in names):
             return None
         if not (self._resume or self._overwrite):

@@ -243,7 +243,7 @@ def test_a_folder_without_an_adapter_is_told_before_the_table(place, tmp_path, c
     (tmp_path / "begun" / "run.json").write_text("{}")
     other = write(tmp_path / "other.csv", [{"Nachricht": "a"}])
     cases = {
-        "nope": "nope/adapter_config.json: No such file",
+        "nope": "nope is not the folder of an adapter or a run: there is no such folder",
         "empty": "empty is not the folder of an adapter or a run",
         "begun": "begun has no adapter yet; minilora finetune --resume completes it",
     }

@@ -161,9 +161,7 @@ def test_a_split_keeps_questions_together_and_stays():
     again = chat.split(conversations[:90], "y.jsonl")
     assert all(messages in parts.test for messages in again.test)
     assert len(chat.split(conversations[:3], "x")) == 3
-    with pytest.raises(
-        MiniloraError, match="x.jsonl has 9 conversations with 2 different questions, too few to divide"
-    ):
+    with pytest.raises(MiniloraError, match="x.jsonl has 9 examples with 2 different questions, too few to divide"):
         chat.split([turns(f"question {i % 2}", "a") for i in range(9)], "x.jsonl")
 
 

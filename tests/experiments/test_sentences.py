@@ -200,7 +200,8 @@ def test_merge_trap_says_what_is_left():
 
     says(
         numbers(2.5),
-        "leaves 2 % of an update of 2 % of ‖W‖, and 99 % of an update of 30 % of ‖W‖.",
+        "If an update has 2 % of the weight's norm ‖W‖, rounding to 4 bits again leaves 2 % of it; at 30 % of the",
+        "norm, it leaves 99 %.",
         "100 % of the gain",
     )
     says(numbers(2.8), "the model has 2.800 ± 0.010. 100 ± 0 % of the update and 40 % of the gain are left.")
@@ -209,9 +210,12 @@ def test_merge_trap_says_what_is_left():
 @pytest.mark.parametrize(
     ("points", "words"),
     [
-        ({0.5: (0.3, 0.05)}, "against the best training that forgot as little, it has learned +0.200 ("),
-        ({0.75: (0.5, 0.1)}, "At λ = 0.75, LoRA has learned 0.500 ± 0.010 bits/character and forgotten 0.100 ± 0.000"),
-        ({0.75: (0.5, -0.1)}, "no training forgot as little with every seed"),
+        ({0.5: (0.3, 0.05)}, "Its lead in learning over the best training that forgot no more is +0.200 ("),
+        (
+            {0.75: (0.5, 0.1)},
+            "λ = 0.75, set after training, LoRA has learned 0.500 ± 0.010 bits/character and forgotten 0.100 ± ",
+        ),
+        ({0.75: (0.5, -0.1)}, "No training forgot as little with every seed"),
     ],
 )
 def test_strength_reaches_what_training_did_not_or_does_not(points, words):
@@ -263,11 +267,16 @@ def test_intruders_more_or_not_and_what_they_forget():
 
     says(
         numbers(some),
-        "0.10 ± 0.00 of the first 10",
+        "a matrix has 0.10 ± 0.00 intruders with full fine-tuning",
         "3.00 ± 0.00 at rank 1",
-        "at 3 times the rate, 2.00 ± 0.00 at rank 8",
+        "2.00 ± 0.00 at rank 8 with 3 times the learning rate",
     )
-    says(numbers(some), "With r = 1, scaling them to 0.75", "gained by −0.005 (", "forgotten by −0.010 (")
+    says(
+        numbers(some),
+        "Scaled to 0.75 of their size, the intruders of r = 1",
+        "gained by −0.005 (",
+        "forgotten by −0.010 (",
+    )
     assert numbers(dict.fromkeys(some, 0.0), faster=0.0).endswith("There are no intruders to scale back.")
 
 

@@ -125,9 +125,9 @@ def test_the_table_and_the_sentence_say_what_the_records_say(tmp_path):
     assert [cell.split(" ")[0] for cell in rows["LoRA on all linears, in 8"]] == ["1.100", "1.050", "2", "200"]
     assert rows["full, in 16"] == ("diverged", "diverged", "0", "–")
     assert result.sentence() == (
-        "In windows of 8 and 16 tokens the model as it is has 1.500 and 1.250 bits per character, and 1.300 and 1.230 "
-        "after 8 tokens of the text to learn from (one seed); LoRA on all linears, trained in windows of 8, saves 0.400"
-        " and 0.200."
+        "Read in windows of 8 and 16 tokens, the model as it is needs 1.500 and 1.250 bits per character. With 8 "
+        "tokens of the training text in front of each window, it needs 1.300 and 1.230 (one seed). LoRA on all "
+        "linears, trained in windows of 8, saves 0.400 and 0.200 over the model as it is."
     )
 
 
