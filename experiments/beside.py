@@ -61,6 +61,16 @@ class Beside(Result):
             return "better" if interval.mean > 0 else "worse"
         return "near" if verdict(interval, -self.near, self.near) == "shown" else "undecided"
 
+    def compared(self, name: str) -> str:
+        """Compare the way called `name` with the reference in words, to follow the names of both."""
+        words = {"better": "shown to be better", "worse": "shown to be worse", "near": "shown to be near"}
+        way = self.ways[name]
+        interval, verdict = self.ahead(*way), self.verdict(*way)
+        return f"{interval.show(0)} points, {words.get(verdict or '', 'undecided')}" if interval else "no verdict"
+
+    def percent(self, number: str, name: str) -> str:
+        return f"{self.spread(number, *self.ways[name], scale=100).show(0)} %"
+
     def share(self, header: str, number: str, digits: int = 0) -> Column:
         """Return the column of a share in percent."""
         return Column(header, lambda *way: self.spread(number, *way, scale=100), lambda spread: spread.show(digits))

@@ -26,7 +26,7 @@ from minilora.measure.curve import RECORDS, Curve, CurveSettings, TaskData
 from minilora.measure.lr_search import SEED
 from minilora.measure.records import Records
 from minilora.measure.results import table
-from minilora.show.grids import Grid, drawn, render
+from minilora.show.grids import Grid, drawn, listed, render
 from minilora.train.metrics import TaskScore, after
 
 KIND = "format"
@@ -85,6 +85,15 @@ class FormatResult(Beside):
         ways: dict[str, tuple] = {"the instruction alone": ("prompt", 0), f"{best[1]} orders in the prompt": best}
         ways |= {f"LoRA on {n} orders": ("trained", "lora", n) for n in SIZES}
         super().__init__(records, ways, best, {("prompt", 0)}, "exact", WRITTEN["test"], NEAR)
+
+    def sentence(self) -> str:
+        _, prompt, *trained = self.ways
+        shares = [f"{self.percent('exact', name)} after {name}" for name in trained]
+        return (
+            f"Of {self.items} orders in free text, SmolLM2-135M turns {self.percent('exact', prompt)} into exactly the "
+            f"right JSON with {prompt}, and {listed(shares)}. {trained[-1]} beside that prompt: "
+            f"{self.compared(trained[-1])}."
+        )
 
     def grid(self) -> Grid:
         columns = [self.share("JSON with\nthese keys, %", "valid"), self.share("all\nright, %", "exact")]

@@ -37,7 +37,7 @@ from minilora.data.batches import padded_left
 from minilora.measure.curve import RECORDS
 from minilora.measure.records import Records
 from minilora.measure.results import table
-from minilora.show.grids import Grid, drawn, render
+from minilora.show.grids import Grid, drawn, listed, render
 
 KIND, CORPUS = "judged generation", "numpy-docs"
 ROWS, SEEDS = ("prefix", "lora", "full"), (0, 1, 2)
@@ -134,6 +134,15 @@ class JudgedResult(Beside):
         ways = {names.get(row, LABELS.get(row, row)): (row,) for row in ("text", "base", "prompt", *ROWS)}
         super().__init__(
             records, ways, ("prompt",), {("text",), ("base",)}, "kept", records.header["settings"]["docstrings"], NEAR
+        )
+
+    def sentence(self) -> str:
+        prompt, *trained = (name for name, way in self.ways.items() if way[0] in ("prompt", "lora", "full"))
+        shares = [f"{self.percent('kept', name)} after training ({name})" for name in trained]
+        return (
+            f"SmolLM2-135M, asked to continue {self.items} held-out docstrings of NumPy, keeps their format in "
+            f"{self.percent('kept', prompt)} of them with a {prompt}, and in {listed(shares)}. "
+            f"{LABELS['lora']} beside the prompt: {self.compared(LABELS['lora'])}."
         )
 
     def grid(self) -> Grid:

@@ -54,6 +54,15 @@ JUDGED: tuple[tuple[str, str, str, Callable], ...] = (  # question, kind of reco
 MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->", re.DOTALL)
 
 
+def measured_judged(root: Path = ROOT) -> dict[str, tuple[str, Any]]:
+    """Return {name: (question, result)} of what programs judged and is measured."""
+    results = {}
+    for title, kind, file, report in JUDGED:
+        if (path := root / RECORDS / file).is_file():
+            results[path.stem] = title, report(Records.read(path, kind))
+    return results
+
+
 # Numbers in texts
 
 
@@ -89,6 +98,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     if windows := measured_windows(root):
         known |= {"windows.table": f"\n\n{markdown(windows.grid())}\n\n", "windows.sentence": windows.sentence()}
         known |= {f"windows.base.{size}": f"{windows.base(size):.3f}" for size in windows.sizes}
+    known |= {f"{name}.sentence": result.sentence() for name, (_, result) in measured_judged(root).items()}
     return known | {"scaling.sentence": scaling.sentence(steps)}
 
 
@@ -144,11 +154,9 @@ def _sections(root: Path) -> Iterator[tuple[str, list[str]]]:
     yield titles.BASE, [_table(comparison_report.grid(compared)), *figures, *origin]
     if windows:
         yield titles.WINDOWS, [*_windows(root, windows, founded)]
-    for title, kind, file, report in JUDGED:
-        if (path := root / RECORDS / file).is_file():
-            records = Records.read(path, kind)
-            command = f"python -m experiments.{path.stem} {path.stem}"
-            yield title, [_table(report(records).grid()), *_origin(root, records, command)]
+    for name, (title, result) in measured_judged(root).items():
+        origin = _origin(root, result.records, f"python -m experiments.{name} {name}")
+        yield title, [result.sentence(), _table(result.grid()), *origin]
     yield titles.CURVES, [*_curves(root)]
     yield titles.JARGON, [*_jargon(root)]
     yield from _studies(root)
