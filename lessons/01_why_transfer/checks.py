@@ -547,6 +547,12 @@ def verdicts(ours, theirs):
         "A draw that helps both makes no difference: subtract seed by seed, and use the spread of the differences.": (
             d.mean() - t * apart / n**0.5
         ),
+        "Half ranges are added up: subtract seed by seed, and take the spread of the differences.": (
+            d.mean() - (np.ptp(ours) + np.ptp(theirs)) / 2
+        ),
+        "Standard deviations are added up: subtract seed by seed, and take the spread of the differences.": (
+            d.mean() - ours.std(ddof=1) - theirs.std(ddof=1)
+        ),
         "The order of the seeds is what pairs ours with theirs: do not sort them.": (
             d.mean() - t * (np.sort(ours) - np.sort(theirs)).std(ddof=1) / n**0.5
         ),
@@ -556,6 +562,9 @@ def verdicts(ours, theirs):
         ),
         "Few seeds hardly tell how far they scatter: take t from T, 4.303 for three of them, and not 2.": (
             d.mean() - 2 * s / n**0.5
+        ),
+        "n seeds have n - 1 degrees of freedom, whatever n is: T[n - 1], and not always T[2].": (
+            d.mean() - t_quantile(0.975, 2) * s / n**0.5
         ),
         "n seeds have n - 1 degrees of freedom: T[n - 1].": d.mean() - t_quantile(0.975, n) * s / n**0.5,
         "s is divided by n: divide it by √n.": d.mean() - t * s / n,

@@ -170,7 +170,7 @@ def more_rules(student):
     search(student.driver.rules_of, matrices, parts=PARTS, hints=AFTERWARDS)
     search(student.driver.rules_of, curves, parts=PARTS, hints=AFTERWARDS)
     rng = np.random.default_rng(3)
-    for n, k, m in [(1, 2, 3), (2, 2, 2), (4, 3, 2)]:
+    for n, k, m in [(2, 2, 2), (1, 2, 3), (4, 3, 2)]:
         a, b = draw(rng, n, k), draw(rng, k, m)
         wrong = {
             "The order is wrong: matrices do not commute.": lambda g: (
@@ -184,11 +184,10 @@ def more_rules(student):
         }
         wrong |= {"The gradients are exchanged.": lambda g: (a.T @ g, g @ b.T)}
         wrong |= {
-            "A reshape is not a transpose: the shape fits, and the numbers are in other places.": lambda g: (
+            "The right numbers stand in other places: (p q)ᵀ is qᵀ pᵀ, and a reshape does not transpose.": lambda g: (
                 (b @ g.T).reshape(a.shape),
                 (g.T @ a).reshape(b.shape),
             ),
-            "That is the right product transposed: (p q)ᵀ is qᵀ pᵀ.": lambda g: (b @ g.T, g.T @ a),
             "b's gradient is the sum over the rows, not their mean.": lambda g: (g @ b.T, a.T @ g / len(a)),
         }
         wrong |= {

@@ -262,7 +262,7 @@ def looking_up(student):
                 "A negative id must raise an error, too: it is not a token, and NumPy would take a last row.": (
                     lambda rows: min(ids) < 0
                 ),
-                "An id out of range went through, and the device made another row of it: check the ids.": (
+                "An id out of range went through, and another row came: check the ids.": (
                     lambda rows: library == "device" or max(ids) >= 4
                 ),
                 "The error for an index out of range is IndexError.": raised("ValueError"),
@@ -380,7 +380,7 @@ def training(student):
     search(student.driver.fit, descents, facts=facts_of_fit, tolerance=1e-4)
     rng = np.random.default_rng(6)
     for library in LIBRARIES:
-        for n, d, steps in [(2, 1, 1), (3, 2, 2), (4, 2, 8)]:
+        for n, d, steps in [(3, 2, 1), (3, 2, 2), (4, 2, 8)]:
             x, y, rate = draw(rng, n, d), draw(rng, n), 0.1
             answer = student.driver.fit(library, x, y, steps, rate)
             answer.returns(REFUSED)

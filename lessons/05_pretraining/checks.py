@@ -153,7 +153,7 @@ def schedule(student):
     With peak 1, floor 0.2, warmup 2 of 10 steps: 0.5, 1, then 1 at step 2 (progress 0). Step 6 is halfway down, where
     the cosine is 0: halfway between 1 and 0.2, so 0.6. Step 10 would be 0.2.
     """
-    search(student.learning_rate, rate_inputs, tolerance=1e-6, instead=rates)
+    search(student.learning_rate, rate_inputs, tolerance=1e-6)
     for steps, warmup, peak, floor in [(10, 4, 1.0, 0.1), (10, 0, 2.0, 0.0), (100, 7, 0.003, 0.25)]:
         for step in dict.fromkeys([0, 1, warmup - 1, warmup, warmup + 1, (steps + warmup) // 2, steps - 1, steps]):
             if step < 0:

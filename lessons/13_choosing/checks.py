@@ -316,6 +316,7 @@ MEASURED = [
     ({"a": (10, [2.0, 2.5, 3.0]), "b": (5, [2.25, 2.75, 3.25])}, 0.125, T[3]),  # and a step above
     ({"a": (10, [2.0, 3.0, 4.0]), "b": (5, [2.125, 3.0, 4.0625])}, 0.25, T[3]),  # pairs agree, runs scatter
     ({"a": (10, [2.0, 2.0, 2.0]), "b": (5, [2.125, 2.125, 2.125])}, 0.25, T[3]),  # nothing scatters
+    ({"a": (10, [2.0, 3.0, 4.0]), "b": (5, [2.25, 3.25, 4.0])}, 0.25, T[3]),  # each seed is within the margin
     *[({"a": (10, [2.0, 3.0, 4.0]), "b": (5, [2.25, 3.0, 4.0])}, margin, T[3]) for margin in (0.2, 0.33, 0.4)],
     ({"a": (10, [2.0, 3.0, 4.0]), "b": (5, [4.0, 2.125, 3.0])}, 0.5, T[3]),  # sorted, they would agree
     ({"a": (10, [2.0, 2.0, 2.0, 3.0]), "b": (5, [2.25, 2.0, 2.0, 3.0]), "c": (1, [9.0, 9.0, 9.0, 1.0])}, 1, T[4]),
@@ -361,6 +362,11 @@ def overlapping(measured: dict, margin: float, t: float) -> str:
     return cheapest(measured, [name for name, (mean, half) in own.items() if mean - half <= end + margin])
 
 
+def seeds_within(measured: dict, margin: float) -> list[str]:
+    best = min(measured, key=lambda name: mean_of(measured, name))
+    return [name for name in measured if max(np.subtract(measured[name][1], measured[best][1])) <= margin]
+
+
 NOT_SHOWN = {
     "Whether the intervals of two methods overlap is asked: take the interval of their differences, seed by seed.": (
         overlapping
@@ -383,6 +389,9 @@ NOT_SHOWN = {
     ),
     "That is the standard deviation: the standard error is that over the root of n.": (
         lambda measured, margin, t: as_good(measured, margin, t, root=False)
+    ),
+    "That each seed is within the margin is not enough: the interval of the differences has to be.": (
+        lambda measured, margin, t: cheapest(measured, seeds_within(measured, margin))
     ),
     "One standard error is not the interval: it ends t of them above the mean.": (
         lambda measured, margin, t: as_good(measured, margin, 1)
@@ -448,8 +457,8 @@ def measured_inputs(d):
     means = [np.mean(row) for row in bits]
     best = means.index(min(means))
     rows = [[float(x + (i != best and mean == min(means))) for x in bits[i]] for i, mean in enumerate(means)]
-    measured = {name: (cost, row) for name, cost, row in zip("abcde", costs, rows, strict=False)}
-    return measured, d.number(1, 0, 4, 20) * unit, d.number(T[seeds], 2.0)
+    named = [(name, (cost, row)) for name, cost, row in zip(d.shuffled("abcde"), costs, rows, strict=False)]
+    return dict(d.shuffled(named)), d.number(1, 0, 4, 20) * unit, d.number(T[seeds], 2.0)
 
 
 POINTS = [

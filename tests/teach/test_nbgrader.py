@@ -71,6 +71,11 @@ def wrong(notebook, lesson):
     fill(notebook, lesson, chosen.codes)
 
 
+def remarked(notebook, lesson):
+    """Answer in a way that breaks only a fine clause."""
+    fill(notebook, lesson, first(bank.remarked(lesson), lesson, free_task(lesson)).codes)
+
+
 def blank(notebook, lesson):
     pass
 
@@ -101,7 +106,7 @@ def forger(notebook, lesson):
     notebook["cells"].remove(tests[2])
 
 
-ALL, ONLY_08 = (right, wrong, blank, endless), (stuck, typing, forger, *HOSTILE)
+ALL, ONLY_08 = (right, wrong, remarked, blank, endless), (stuck, typing, forger, *HOSTILE)
 
 
 def students(lesson: Lesson) -> tuple:
@@ -146,6 +151,12 @@ def test_right_answers_get_all_points_and_a_blank_page_none(course, lesson):
     assert course.of(lesson, right) == full_marks(lesson) | {"words-1": None}  # which is left for the teacher
     assert course.of(lesson, blank) == dict.fromkeys(full_marks(lesson), 0)
     assert "not started" in course.feedback(lesson, blank)
+
+
+@every_lesson
+def test_a_fine_clause_costs_a_remark_and_no_points(course, lesson):
+    assert course.of(lesson, remarked) == full_marks(lesson)
+    assert first(bank.remarked(lesson), lesson, free_task(lesson)).hint in course.feedback(lesson, remarked)
 
 
 @every_lesson

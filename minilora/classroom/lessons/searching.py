@@ -291,14 +291,17 @@ class Search:
         return failure
 
     def name(self) -> str:
-        """Return the hint of the one mistake in `instead` that explains all wrong answers to the examples, or ""."""
-        hints: set[str] | None = None
+        """Return the hint of the one mistake in `instead` that explains all answers to the examples, or ""."""
+        fitting, others = None, set()
         for layout, arguments, _ in map(self.drawn, _numbered(self.examples)):
-            if self.instead and self.failure(arguments, layout):
-                raw, known = self.answer(arguments, layout).raw, self.instead(*arguments) or {}
+            known = self.instead(*arguments) or {} if self.instead else {}
+            if known:
+                is_wrong, raw = self.failure(arguments, layout) is not None, self.answer(arguments, layout).raw
                 fit = {hint for hint, wrong in known.items() if is_like(wrong, raw, self.tolerance)}
-                hints = fit if hints is None else hints & fit
-        return hints.pop() if hints and len(hints) == 1 else ""
+                fitting = fitting if not is_wrong else fit if fitting is None else fitting & fit
+                others |= known.keys() - fit
+        hints = (fitting or set()) - others
+        return hints.pop() if len(hints) == 1 else ""
 
     def fresh(self) -> None:
         """Start a new session, in which nothing has been called yet."""
@@ -326,11 +329,12 @@ class Search:
     def ignored(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
         """Name an argument that makes no difference although it should, confirmed on more examples."""
         self.fresh()
-        names = [name for name, has in self.effects(layout, arguments, twin).items() if not has]
-        for choices in _numbered(CONFIRMED if names else 0):
-            effects = self.effects(*self.drawn(choices))
-            names = [name for name in names if not effects.get(name)]
-        return f"Another value of {names[0]} makes no difference to the result, and it should." if names else ""
+        idle = Counter(name for name, has in self.effects(layout, arguments, twin).items() if not has)
+        for choices in _numbered(CONFIRMED if idle else 0):
+            for name, has in self.effects(*self.drawn(choices)).items():
+                idle[name] = idle[name] + 1 if idle[name] and not has else 0
+        name = next((name for name, times in idle.items() if times > CONFIRMED / 4), "")
+        return name and f"Another value of {name} makes no difference to the result, and it should."
 
     def effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
         """Return, for each argument that should make a difference, True if it does."""
