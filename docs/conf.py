@@ -116,7 +116,7 @@ def _row(lesson: Lesson | None) -> str:
     if lesson is None:
         return "| | lesson | minutes | | | | |\n|---|---|---:|---|---|---|---|"
     folder, notebook = f"../lessons/{lesson.name}", f"../notebooks/{lesson.name}.ipynb"
-    pages = [("play.html", "page"), ("live.html", "live")]
+    pages = [("play.html", "play"), ("live.html", "live")]
     play = " · ".join(f"[{word}]({folder}/{page})" for page, word in pages if (lesson.folder / page).is_file())
     minutes, level, _ = (lesson.folder / "README.md").read_text("utf-8").partition("\n")[0].strip("*").split(" · ")
     links = f"[notebook]({notebook}) | [exercise]({folder}/exercise.py) | {play}"
