@@ -103,7 +103,7 @@ def test_pages_are_what_their_sources_make():
 @and_the_live_one
 def test_a_page_says_what_it_is_without_scripts(script):
     page = script.with_suffix(".html").read_text("utf-8")
-    assert re.search(r"<noscript>.*\d.*</noscript>", page, re.S)
+    assert re.search(r"\d", page[page.index("<noscript>") : page.index("</noscript>")])
     assert not re.search(r'(src|href)="(https?:)?//', page) and "fetch(" not in page, "it works from disk, offline"
     reading = (script.parent / "README.md").read_text("utf-8")
     assert f"]({script.stem}.html)" in reading, "the reading links to it"
@@ -363,7 +363,9 @@ def test_no_number_of_lesson_13_is_typed_by_hand():
 
     def numbers(data: dict) -> set[str]:
         words = f"{names['summary'](data)} {names['body'](data)}"
-        return set(re.findall(r"\d[\d.,]*\d|\d", re.sub(r'viewBox="[^"]*"|(min|max|step|value)="[\d.]*"', "", words)))
+        return set(
+            re.findall(r"\d[\d.,]*\d|\d", re.sub(r'(viewBox|style)="[^"]*"|(min|max|step|value)="[\d.]*"', "", words))
+        )
 
     assert numbers(was) & numbers(other) <= {"0", "95"}, "only the 95 % interval stays as it is"
 
@@ -496,7 +498,7 @@ def test_a_record_that_cannot_be_makes_no_page(record):
 @pytest.mark.parametrize(
     ("number", "other", "typed"),
     [
-        ("07", lambda: trained_ways(9, 0.83), "0 0.5 1 5 25 40"),
+        ("07", lambda: trained_ways(9, 0.6), "0 0.5 1 5 25 40"),
         ("08", lambda: names_of("08")["taken_apart"](matrix(51, 77)), "8 80"),
         ("10", lambda: scored(WORDS[:5], 3, 7, 9), "1 100"),
         ("11", lambda: weights(14, 0.3), "4 4.5 8 10 16 64 100"),
