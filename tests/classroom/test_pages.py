@@ -125,6 +125,14 @@ def test_a_browser_without_scripts_shows_the_record(page, script):
         page.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
+def worked(page) -> float:
+    """Return the processor seconds of a page's main thread."""
+    (seconds,) = [
+        one["value"] for one in page.call("Performance.getMetrics")["metrics"] if one["name"] == "TaskDuration"
+    ]
+    return seconds
+
+
 @needs_chromium
 @and_the_live_one
 def test_little_is_done_before_the_first_paint(page, script):
@@ -133,16 +141,17 @@ def test_little_is_done_before_the_first_paint(page, script):
     painted = until.format("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
     seconds = []
     for _ in range(3):
+        page.call("Page.navigate", url="about:blank")
         page.call("Performance.disable")
-        page.open(script.with_suffix(".html"))
         page.call("Performance.enable", timeDomain="threadTicks")
+        before = worked(page)
+        page.open(script.with_suffix(".html"))
         at = page.value(painted)
+        seconds.append(worked(page) - before)
         if script.name == "live.py":
             assert at < page.value(until.format("document.body.dataset.ready"))
             return
-        done = {one["name"]: one["value"] for one in page.call("Performance.getMetrics")["metrics"]}
-        seconds.append(done["ScriptDuration"] + done["LayoutDuration"] + done["RecalcStyleDuration"])
-    assert min(seconds) < 0.1, seconds
+    assert 0 < min(seconds) < 0.1, seconds
 
 
 @needs_chromium
