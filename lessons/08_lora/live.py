@@ -235,7 +235,7 @@ textarea { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .5rem .
 #stage select { flex: 1 1 9rem; min-width: 0; padding: .2rem .3rem; font-size: .92rem; }
 #next { table-layout: fixed; }
 #next th, #next td { padding: .2rem .35rem; }
-#next thead th { padding: 0 0 .1rem; white-space: nowrap; vertical-align: bottom; }
+#next thead th { padding: 0 .35rem .1rem 0; white-space: nowrap; vertical-align: bottom; }
 #next th:first-child { width: 6.4rem; padding-left: 0; overflow: hidden; font-weight: 400; }
 #next :is(th, td):is(.base, .lora, .gain) { width: 4rem; }
 #next td.lora { font-weight: 600; }
@@ -264,11 +264,11 @@ h2 { font-size: 1.25rem; margin: 1.6rem 0 .6rem; padding-top: 1rem; border-top: 
 @media (max-width: 30rem) {
   h1 { font-size: 1.2rem; } .lead { font-size: .88rem; margin-bottom: .4rem; } .said { font-size: .9rem; }
   #next :is(th, td):is(.base, .lora, .gain) { width: 3.5rem; font-size: .85rem; }
-  #next th:first-child { width: 5.4rem; } #next thead th { font-size: .8rem; }
-  #stage button { padding: .2rem .5rem; }
+  #next th:first-child { width: 5.4rem; } #next thead th { font-size: .72rem; padding-right: .25rem; }
+  #stage select { font-size: .82rem; }
 }
 @media (prefers-reduced-motion: no-preference) { #next i { transition: width .15s; } }
-@media (scripting: none) { .live, #stage .row { display: none; } }
+@media (scripting: none) { .live, #stage .row, #said { display: none; } }
 @media print { #next i, #next b, #tokens span { print-color-adjust: exact; } #hint { display: none; } }
 """
 
@@ -314,8 +314,8 @@ def first_words(data: dict) -> str:
 
 def summary(data: dict) -> str:
     return (
-        f"A language model of {data['weights'] / 1e6:.1f} million weights runs in this page, with a LoRA adapter. What "
-        f"comes after “{data['examples'][0]}”? {first_words(data)}"
+        f"This page runs a language model of {data['weights'] / 1e6:.1f} million weights, and a LoRA adapter, on your "
+        f"own sentence. What comes after “{data['examples'][0]}”? {first_words(data)}"
     )
 
 

@@ -64,7 +64,8 @@ function paint(bars) {
     const isCut = isOpen && total > room, fill = isOpen && total > card ? "var(--memory-gradients)" : "var(--ink)";
     if (isCut) draw(byId("bars"), "path", { d: `M${ends[i] + 2} ${rows[i]}l8 ${tall / 2}l-8 ${tall / 2}Z`, fill: "var(--soft)" });
     const style = `font-weight: 600; fill: ${fill}`;
-    words(ends[i] + (isCut ? 13 : 5), rows[i] + tall / 2 + 5, isOpen ? size(total) : "?", "start", { class: "over", style });
+    const after = ends[i] + (isCut ? 13 : 5), isOnLine = isOpen && after < x && after + 42 > x;
+    words(isOnLine ? x + 7 : after, rows[i] + tall / 2 + 5, isOpen ? size(total) : "?", "start", { class: "over", style });
   });
   words(x, 254, `${card} GB: the card`, x > 340 ? "end" : "middle");
   let [at, down] = [4, 276];
