@@ -38,7 +38,7 @@ function arrows(layer, head, token, part, isMasked) {
   const arrow = (i, j, weight, opacity) => {
     if (weight < 0.004) return;
     const d = `M132 ${row(virtual + i)}C190 ${row(virtual + i)} 190 ${row(j)} 246 ${row(j)}`;
-    draw(svg, "path", { d, fill: "none", stroke: color(j), "stroke-width": 0.5 + 15 * weight, opacity });
+    draw(svg, "path", { d, fill: "none", stroke: color(j), "stroke-width": 0.5 + 15 * weight, "stroke-opacity": opacity });
   };
   tokens.forEach((_, i) => i !== token && blended(i).forEach((weight, j) => arrow(i, j, weight, 0.12)));
   const own = blended(token);
