@@ -87,7 +87,7 @@ function shares(layer, head) {
       const box = { x: 76 + wide * h, y: 30 + tall * l, width: wide - 1, height: tall - 1 };
       if (!l) words(picture, box.x + wide / 2, 20, h + 1);
       draw(picture, "rect", { ...box, fill: "var(--prefix)", "fill-opacity": one });
-      words(picture, box.x + wide / 2, box.y + tall / 2 + 5, show(100 * one));
+      words(picture, box.x + wide / 2, box.y + tall / 2 + 5, show(100 * one), "middle", one > 0.5 ? "fill: #000" : "");
       const isChosen = l === layer && h === head;
       const cell = draw(picture, "rect", { ...box, fill: "transparent", stroke: isChosen ? "var(--ink)" : "none", "stroke-width": 2, style: "cursor: pointer" });
       cell.addEventListener("click", () => {
