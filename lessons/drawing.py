@@ -49,19 +49,22 @@ _DARK = {
     "gradient": "#ff7b72",
 }
 _STYLE = """
-text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: var(--ink); }
+text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
 .mono { font-family: ui-monospace, "DejaVu Sans Mono", monospace; }
-.soft { fill: var(--soft); }
 .bold { font-weight: 600; }
-.area { stroke: var(--ink); stroke-width: 1.4; }
+.area { stroke-width: 1.4; }
 .trained { stroke-width: 2.6; }
-.line { stroke: var(--ink); stroke-width: 1.8; fill: none; }
-.gradient { stroke: var(--gradient); stroke-dasharray: 7 4; stroke-width: 2.2; }
-text.gradient { fill: var(--gradient); stroke: none; }
+.line { stroke-width: 1.8; fill: none; }
+.gradient { stroke-dasharray: 7 4; stroke-width: 2.2; }
+text.gradient { stroke: none; }
 .flow { stroke-linecap: round; stroke-width: 4; stroke-dasharray: 0.1 11; }
 @media (prefers-reduced-motion: no-preference) { .flow { animation: flow 1s linear infinite; } }
 @keyframes flow { from { stroke-dashoffset: 11.1; } to { stroke-dashoffset: 0; } }
-.faint { fill: none; stroke: var(--soft); stroke-width: 1; stroke-dasharray: 2 4; }
+.faint { fill: none; stroke-width: 1; stroke-dasharray: 2 4; }
+"""
+# Plain colours, not variables of CSS: programs that do not know these would draw everything in black.
+_COLOURS = """text { fill: %(ink)s; } .soft { fill: %(soft)s; } text.gradient { fill: %(gradient)s; }
+.area, .line { stroke: %(ink)s; } .line.gradient { stroke: %(gradient)s; } .faint { stroke: %(soft)s; }
 """
 
 Point = tuple[float, float]
@@ -160,11 +163,12 @@ class Diagram:
     def svg(self) -> str:
         """Return the picture as a file's text."""
         light, dark = (
-            "; ".join(f"--{name}: {colour}" for name, colour in colours.items()) for colours in (_LIGHT, _DARK)
+            _COLOURS % colours + " ".join(f".in-{name} {{ fill: {colour}; }}" for name, colour in colours.items())
+            for colours in (_LIGHT, _DARK)
         )
         heads = "".join(
             f'<marker id="{kind}" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="6.5" markerHeight="6.5" '
-            f'orient="auto-start-reverse"><path d="M0 0 10 5 0 10z" fill="var(--{ink})"/></marker>'
+            f'orient="auto-start-reverse"><path d="M0 0 10 5 0 10z" class="in-{ink}" fill="{_LIGHT[ink]}"/></marker>'
             for kind, ink in ((FORWARD, "ink"), (GRADIENT, GRADIENT))
         )
         size = f"{_n(self.width)} {_n(self.height)}"
@@ -172,11 +176,11 @@ class Diagram:
             [
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" width="{_n(self.width)}" role="img">',
                 f"<title>{escape(self.title)}</title>",
-                f"<style>:root {{ {light} }}",
-                f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}",
-                f"@media print {{ :root {{ {light} }} }}{_STYLE}</style>",
+                f"<style>{_STYLE}{light}",
+                f"@media (prefers-color-scheme: dark) {{\n{dark} }}",
+                f"@media print {{\n{light} }}</style>",
                 f"<defs>{heads}</defs>",
-                '<rect width="100%" height="100%" rx="8" fill="var(--ground)"/>',
+                f'<rect width="100%" height="100%" rx="8" class="in-ground" fill="{_LIGHT["ground"]}"/>',
                 *self._parts,
                 "</svg>\n",
             ]
@@ -184,11 +188,12 @@ class Diagram:
 
     def _area(self, shape: str, kind: str) -> None:
         look = "area trained" if kind == TRAINED else "area"
-        self._parts.append(f'{shape} class="{look}" fill="var(--{kind})"/>')
+        self._parts.append(f'{shape} class="{look} in-{kind}" fill="{_LIGHT[kind]}" stroke="{_LIGHT["ink"]}"/>')
 
     def _path(self, points: tuple[Point, ...], look: str, head: str) -> None:
         way = " ".join(f"{_n(x)} {_n(y)}" for x, y in points)
-        self._parts.append(f'<path d="M{way}" class="{look}"{head}/>')
+        ink = _LIGHT[{"line gradient": "gradient", "faint": "soft"}.get(look, "ink")]
+        self._parts.append(f'<path d="M{way}" class="{look}" fill="none" stroke="{ink}"{head}/>')
 
 
 def _n(number: float) -> str:

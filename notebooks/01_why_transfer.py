@@ -65,10 +65,14 @@ hills = {
     name: (middles, np.histogram(ratio[labels == label], edges)[0])
     for label, name in enumerate(task.classes)
 }
+top = max(max(counts) for _, counts in hills.values())
+number_of = dict(zip(texts, ratio, strict=True))
+few = [number_of[example.text] for example in task.few(4, seed=0)]
+border = {"border, from 4 labels of each class": ([np.mean(few)] * 2, [0, top])}
 axes = ("the model's bits, over the words' own", "sentences")
 pictures.show(
-    pictures.curves("One number for each sentence", hills, *axes),
-    "Look for the place where the two hills cross: no threshold separates them wholly.",
+    pictures.curves("One number for each sentence", hills | border, *axes),
+    "Left of the border is taken for written: on either side are some of the other.",
 )
 
 # %% [markdown]
@@ -86,7 +90,6 @@ pictures.show(
 budgets, seeds = (1, 2, 4, 8, 16, 32, 64, 128), range(10)
 test_texts = [example.text for example in task.test]
 test_labels = np.array([example.label for example in task.test])
-number_of = dict(zip(texts, ratio, strict=True))
 test_numbers = np.array([number_of[text] for text in test_texts])
 
 
@@ -110,8 +113,8 @@ accuracies = {
         for budget in budgets
     }
     for name, learn in (
-        ("pretrained, then labels", ask_the_expert),
-        ("labels alone: counting pairs", count_pairs),
+        ("reads", ask_the_expert),
+        ("counts pairs", count_pairs),
     )
 }
 for name, points in accuracies.items():
@@ -146,7 +149,7 @@ for budget in (4, 32):
 # ## The picture: accuracy against labels
 
 # %%
-accuracies["labels alone: the same network"] = scratch
+accuracies["from scratch"] = scratch
 pictures.show(
     pictures.label_budgets(
         "Is this sentence mixed up?", accuracies, 1 / len(task.classes)
@@ -166,10 +169,8 @@ pictures.show(
 # With a kernel running, move the sliders: where does the expert put its threshold between the hills, with how many labels,
 # and with which draw of them? (The picture above shows what each budget comes to.)
 
+
 # %%
-top = max(max(counts) for _, counts in hills.values())
-
-
 def draw(budget: int = 4, seed: int = 0) -> None:
     few = task.few(budget, seed)
     threshold = np.mean([number_of[e.text] for e in few])  # as many of each class

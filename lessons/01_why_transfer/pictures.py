@@ -1,9 +1,13 @@
 """The diagrams of lesson 01: python -m lessons.diagrams"""
 
 import json
+from math import log
 
-from lessons.drawing import FROZEN, SMALL, TRAINED, Diagram
-from minilora.train.load import base_folder
+import numpy as np
+
+from lessons.drawing import FROZEN, SECOND, SMALL, TRAINED, Diagram
+from minilora.tensor import no_grad
+from minilora.train.load import base_folder, load_model
 
 FROM_NOTEBOOK = {"hills.png": "One number for each sentence", "accuracy.png": "Is this sentence mixed up?"}
 
@@ -37,3 +41,34 @@ def stages() -> Diagram:
         d.line((10, 128 + 44 * j), (510, 128 + 44 * j), look="faint")
     d.text(10, 64, "trained:\norange", SMALL, "start", "soft")
     return d
+
+
+def surprise() -> Diagram:
+    model, tokenizer = load_model("base")
+    sentences = ("Raise an error if two objects are not equal.", "Raise not are objects error two an if equal.")
+    d = Diagram(
+        520,
+        376,
+        "The bits of each token of a sentence under the base, as bars. As written, they add up to 54.5, and only the "
+        "token two costs more than 8. With the words mixed up they add up to 120.7, and most cost more than 9.",
+    )
+    for column, (sentence, name) in enumerate(zip(sentences, ("as written", "mixed up"), strict=True)):
+        left, ids = 70 + 260 * column, tokenizer.encode(sentence)
+        bits = _bits(model, tokenizer.eos_token_id, ids)
+        d.text(left + 80, 20, name, look="bold")
+        for row, (token, one) in enumerate(zip(ids, bits, strict=True)):
+            y = 52 + 26 * row
+            d.text(left - 8, y, tokenizer.decode([token]).strip(), SMALL, "end")
+            d.box(left, y - 9, 8 * one, 18, kind=TRAINED if column else SECOND, corner=0)
+            d.text(left + 8 * one + 6, y, f"{one:.1f}", SMALL, "start", "soft")
+        d.text(left + 80, 350, f"{sum(bits):.1f} bits in all")
+    return d
+
+
+def _bits(model, before: int, ids) -> list[float]:
+    """Return the bits of each token of a text, to two decimals."""
+    row = [before, *ids]
+    with no_grad():
+        logits = model(np.array([row])).logits.numpy()[0].astype(float)
+    logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return [round(float(-logs[place, token] / log(2)), 2) for place, token in enumerate(row[1:])]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lessons.drawing import FOURTH, SECOND, SMALL, THIRD, Diagram
+from lessons.drawing import FOURTH, MASKED, PLAIN, SECOND, SMALL, THIRD, Diagram
 
 FROM_NOTEBOOK = {"heads.png": "Four heads, one sentence"}
 
@@ -32,6 +32,34 @@ def block() -> Diagram:
         d.arrow((347, plus + 78), (347, plus), (stream + 18, plus))
         d.text(414, plus + 100, what, SMALL, "start", "soft")
     d.text(240, 20, "the stream is only added to", SMALL, look="soft")
+    return d
+
+
+def sentence() -> Diagram:
+    words, cell, left, top = ("read", "the", "file", "close", "it"), (72, 38), 110, 52
+    scores = np.zeros((5, 5))
+    scores[4, 2] = 3 * 2 / np.sqrt(2)  # "it" looks for a thing, and "file" is one
+    powers = np.tril(np.exp(scores))
+    weights = powers / powers.sum(axis=1, keepdims=True)
+    d = Diagram(
+        520,
+        268,
+        "Attention weights of five words. Each row is a word that looks at itself and at the words before it; the "
+        f'cells of later words are hidden. The row of "it" has {weights[4, 2]:.2f} at "file", the others are even.',
+    )
+    d.text(left + 2.5 * cell[0], 12, "is looked at", SMALL, look="soft")
+    d.text(10, 36, "looks", SMALL, "start", "soft")
+    for i, word in enumerate(words):
+        d.text(left + (i + 0.5) * cell[0], 36, word, SMALL)
+        d.text(left - 14, top + (i + 0.5) * cell[1], word, SMALL, "end")
+
+    def kind(i: int, j: int) -> str:
+        return MASKED if j > i else SECOND if weights[i, j] > 0.5 else PLAIN
+
+    def share(i: int, j: int) -> str:
+        return "hidden" if j > i else f"{weights[i, j]:.2f}"
+
+    d.grid(left, top, 5, 5, cell, kind, share)
     return d
 
 

@@ -57,7 +57,7 @@ def schedule() -> Diagram:
             d.text(x, bottom + 46, str(step + 1), SMALL)
     d.text(10, bottom + 20, "step", SMALL, "start", "soft")
     d.text(10, bottom + 46, "k (AdamW)", SMALL, "start", "soft")
-    d.text(left + right * 1.8, 22, "warm-up", SMALL)
+    d.text(left + right * 1.8, 22, "warmup", SMALL)
     d.text(left + right * 8.5, 22, "half a cosine", SMALL)
     d.text(points[-1][0], bottom + 74, "one past the last step", SMALL, "end", "soft")
     return d

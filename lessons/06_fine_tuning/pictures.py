@@ -4,8 +4,6 @@ from lessons.drawing import FROZEN, GRADIENT, SMALL, TRAINED, Diagram
 from minilora.models.llama import LlamaForSequenceClassification
 from minilora.train import load
 
-FROM_NOTEBOOK = {"how_much.png": "How much of the model has to move?"}
-
 
 def where() -> Diagram:
     d = Diagram(

@@ -37,15 +37,17 @@ def four_ways() -> Diagram:
     return d
 
 
+WORDS = ("array", "axis", "data", "file")
 P_NEW, P_OLD, SHARE = (1 / 2, 1 / 4, 1 / 4, 0), (0, 1 / 8, 3 / 8, 1 / 2), 0.1
 
 
 def mixture() -> Diagram:
     d = Diagram(
         520,
-        206,
-        "Three bar charts over four tokens: what comes in the new text, 0.50, 0.25, 0.25 and nothing; in the old "
-        "text, nothing, 0.12, 0.38 and 0.50; and in nine parts of new and one of old: 0.45, 0.24, 0.26 and 0.05.",
+        190,
+        "Three bar charts over the words array, axis, data and file: what comes in the new text, 0.50, 0.25, 0.25 and "
+        "nothing; in the old text, nothing, 0.12, 0.38 and 0.50; and in nine parts of new and one of old: 0.45, 0.24, "
+        "0.26 and 0.05.",
     )
     mixed = [(1 - SHARE) * new + SHARE * old for new, old in zip(P_NEW, P_OLD, strict=True)]
     charts = (("new text", P_NEW, SECOND), ("old text", P_OLD, THIRD), ("0.9 new + 0.1 old", mixed, TRAINED))
@@ -57,7 +59,6 @@ def mixture() -> Diagram:
             if share:
                 d.box(x + 4, bottom - tall, 29, tall, "", kind, corner=0)
             d.text(x + 18.5, bottom - tall - 12, f"{share:.2f}" if share else "0", SMALL)
-            d.text(x + 18.5, bottom + 16, str(i), SMALL, look="soft")
+            d.text(x + 18.5, bottom + 16, WORDS[i], SMALL, look="soft")
         d.line((left, bottom), (left + 148, bottom))
-    d.text(14, 196, "token", SMALL, "start", "soft")
     return d

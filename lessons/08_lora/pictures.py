@@ -3,6 +3,7 @@
 from lessons.drawing import FROZEN, MASKED, SMALL, TRAINED, Diagram
 
 FROM_NOTEBOOK = {"singular_values.png": "Singular values of a weight and of two changes to it"}
+COLUMN, ROW = (-2, 0, 2, 1), (0, 1, 0, 0)  # of the change that the reading works out
 
 
 def layer() -> Diagram:
@@ -33,30 +34,32 @@ def layer() -> Diagram:
     return d
 
 
-def gradients() -> Diagram:
+def outer() -> Diagram:
     d = Diagram(
-        460,
-        190,
-        "At the first step, with B = 0, dA is zero and dB is not. At the second step B is no longer zero, and neither "
-        "gradient is.",
+        520,
+        212,
+        "A change of a weight as a table of 4 by 4 numbers. It is the product of the column -2, 0, 2, 1, what to add, "
+        "and the row 0, 1, 0, 0, what to look for: each number of the table is one of the column times one of the row.",
     )
-    for j, word in enumerate(("dA", "dB")):
-        d.text(245 + 130 * j, 22, word, look="bold")
-    for i, (step, state) in enumerate((("step 1", "B = 0"), ("step 2", "B moved"))):
-        d.text(20, 72 + 72 * i, f"{step}\n{state}", anchor="start")
+    names, side, top = ("animal", "ship", "broken", "room"), 34, 62
 
-    def is_zero(i: int, j: int) -> bool:
-        return i == j == 0
+    def sign(number: int) -> str:
+        return f"{number}".replace("-", "−")
 
-    d.grid(
-        180,
-        44,
-        2,
-        2,
-        (130, 68),
-        lambda i, j: MASKED if is_zero(i, j) else TRAINED,
-        lambda i, j: "0" if is_zero(i, j) else "not 0",
-    )
+    def place(number: int) -> str:
+        return TRAINED if number else MASKED
+
+    d.grid(76, top, 4, 4, side, lambda i, j: place(COLUMN[i] * ROW[j]), lambda i, j: sign(COLUMN[i] * ROW[j]))
+    d.grid(304, top, 4, 1, side, lambda i, j: place(COLUMN[i]), lambda i, j: sign(COLUMN[i]))
+    d.grid(370, top + 1.5 * side, 1, 4, side, lambda i, j: place(ROW[j]), lambda i, j: sign(ROW[j]))
+    for i, name in enumerate(names):
+        d.text(68, top + side * (i + 0.5), name, SMALL, "end", "soft")
+    d.text(76 + 2 * side, 28, "ΔW: 16 numbers", look="bold")
+    d.text(258, top + 2 * side, "=")
+    d.text(321, 28, "add", look="bold")
+    d.text(354, top + 2 * side, "·")
+    d.text(370 + 2 * side, top + side, "look for", look="bold")
+    d.text(404, 180, "4 + 4 numbers", SMALL, look="soft")
     return d
 
 

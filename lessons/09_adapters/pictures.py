@@ -4,8 +4,6 @@ import numpy as np
 
 from lessons.drawing import FROZEN, MASKED, SMALL, TRAINED, Diagram
 
-FROM_NOTEBOOK = {"where.png": "Where adapters sit in a block", "width.png": "What adapters of width m train"}
-
 
 def bottleneck() -> Diagram:
     d = Diagram(
@@ -33,6 +31,31 @@ def bottleneck() -> Diagram:
     d.text(352, 44, "the remark  (n, d)", SMALL, "start", "soft")
     d.circle(200, 40, 17, "+")
     d.arrow((200, 23), (200, 4))
+    return d
+
+
+def where() -> Diagram:
+    d = Diagram(
+        520,
+        440,
+        "A block on its stream, twice. By Houlsby, an adapter stands behind attention and one behind the MLP, each "
+        "before the sum. By Pfeiffer, one adapter stands behind the MLP alone.",
+    )
+    for left, name, adapted in ((30, "Houlsby", ("attention", "MLP")), (290, "Pfeiffer", ("MLP",))):
+        d.text(left + 100, 20, name, look="bold")
+        d.arrow((left, 432), (left, 44))
+        for bottom, module in ((424, "attention"), (238, "MLP")):
+            middle = left + 130
+            parts = ("norm", module, "adapter") if module in adapted else ("norm", module)
+            d.line((left, bottom), (middle, bottom))
+            d.arrow((middle, bottom), (middle, bottom - 14))
+            for i, part in enumerate(parts):
+                top = bottom - 14 - 32 - 46 * i
+                d.box(middle - 55, top, 110, 32, part, TRAINED if part == "adapter" else FROZEN)
+                if i:
+                    d.line((middle, top + 46), (middle, top + 32))
+            d.arrow((middle, bottom - 46 * len(parts)), (middle, bottom - 164), (left + 15, bottom - 164))
+            d.circle(left, bottom - 164, 14, "+")
     return d
 
 

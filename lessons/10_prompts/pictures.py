@@ -85,12 +85,9 @@ def mask() -> Diagram:
 
 
 def share() -> Diagram:
-    rng = np.random.default_rng(278)
-    q, k, _, prefix_k = (rng.standard_normal((n, 4)) for n in (1, 3, 3, 2))
-    alone = np.exp(q @ k.T / 2)[0]
-    prefix = np.exp(q @ prefix_k.T / 2)[0]
-    both = np.concatenate([prefix, alone]) / (prefix.sum() + alone.sum())
-    alone = alone / alone.sum()
+    text, prefix = np.array([4, 2, 2]), np.array([3, 1])  # exp of the scores, as on the page
+    alone = text / text.sum()
+    both = np.concatenate([prefix, text]) / (prefix.sum() + text.sum())
     part = both[:2].sum()
     d = Diagram(
         520,
@@ -104,7 +101,7 @@ def share() -> Diagram:
         x = float(left)
         for number, weight in enumerate(weights):
             kind = TRAINED if number < virtual else SECOND
-            d.box(x, y, wide * weight, 36, f"{weight:.2f}", kind, corner=0)
+            d.box(x, y, wide * weight, 36, f"{weight:.2f}", kind, SMALL, corner=0)
             x += wide * weight
 
     d.text(left, 16, "the text alone", SMALL, "start", "soft")

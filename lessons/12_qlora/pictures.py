@@ -79,39 +79,42 @@ def twice() -> Diagram:
 
 
 def memory() -> Diagram:
-    frozen, trained = 4096 * 4096, 8 * (4096 + 4096)
+    layers, h, f, r, vocabulary = 80, 8192, 22016, 64, 32_000  # LLaMA-65B, as on the page
+    linear, embeddings = layers * (4 * h * h + 3 * h * f), 2 * vocabulary * h
+    update = r * layers * (4 * (h + h) + 3 * (h + f))
+    base = linear + embeddings
     d = Diagram(
         520,
-        196,
-        "Bars of memory for one layer of 4,096 times 4,096 with rank 8. Full fine-tuning takes 256 MiB of weights, "
-        "gradients and moments, LoRA 65 MiB, nearly all of them frozen weights, and QLoRA 9.3 MiB.",
+        250,
+        "Bars of memory for a model of 65 billion weights, on one scale. Full fine-tuning takes 783 GB of weights, "
+        "gradients and moments, LoRA 140 GB, nearly all of them frozen weights, and QLoRA 44 GB. A line marks where a "
+        "card of 48 GB ends: only QLoRA stays before it.",
     )
     ways = (
-        ("full", ((4 * frozen, TRAINED), (4 * frozen, SECOND), (8 * frozen, THIRD))),
-        ("LoRA", ((4 * frozen, FROZEN), (16 * trained, TRAINED))),
-        ("QLoRA", ((4.127 / 8 * frozen, FROZEN), (16 * trained, TRAINED))),
+        ("full", ((2 * base, TRAINED), (2 * base, SECOND), (8 * base, THIRD))),
+        ("LoRA", ((2 * base, FROZEN), (12 * update, TRAINED))),
+        ("QLoRA", ((4.127 / 8 * linear + 2 * embeddings, FROZEN), (12 * update, TRAINED))),
     )
-    left, unit = 76, 424 / (16 * frozen)
+    left, unit = 76, 424 / (12 * base)
+    end = left + 48e9 * unit
     for i, (name, parts) in enumerate(ways):
         x, y = float(left), 14 + 42 * i
         d.text(66, y + 15, name, anchor="end")
         for size, kind in parts:
             d.box(x, y, size * unit, 30, "", kind, corner=0)
             x += size * unit
-        MiB = sum(size for size, _ in parts) / 2**20
+        total = sum(size for size, _ in parts)
         if name == "full":
-            d.text(x - 10, y + 15, f"{MiB:.0f} MiB", anchor="end")
+            d.text(x - 10, y + 15, f"{total / 1e9:.0f} GB", anchor="end")
         else:
-            text = f"{MiB:.1f} MiB: {parts[0][0] / 2**20:.1f} frozen, {parts[1][0] / 2**20:.0f} for A and B"
-            d.text(x + 10, y + 15, text, anchor="start")
-    x = 20.0
-    for words, kind, wide in (
-        ("frozen", FROZEN, 92),
-        ("trained", TRAINED, 98),
-        ("gradients", SECOND, 116),
-        ("moments", THIRD, 0),
+            words = f"{total / 1e9:.0f} GB, {parts[1][0] / 1e9:.0f} of them for A and B"
+            d.text(max(x, end) + 12, y + 15, words, anchor="start")
+    d.line((end, 6), (end, 146))
+    d.text(end + 12, 148, "48 GB: here the card ends", SMALL, "start", "soft")
+    for i, (words, kind) in enumerate(
+        (("frozen weights", FROZEN), ("trained weights", TRAINED), ("gradients", SECOND), ("moments", THIRD))
     ):
-        d.box(x, 154, 20, 20, "", kind, corner=0)
-        d.text(x + 28, 164, words, SMALL, "start")
-        x += wide + 18
+        x, y = (20, 260)[i % 2], 178 + 34 * (i // 2)
+        d.box(x, y, 20, 20, "", kind, corner=0)
+        d.text(x + 28, y + 10, words, SMALL, "start")
     return d
