@@ -105,6 +105,7 @@ begin({ q: "queries", n: "size" }, update, (guessed) => {
   const close = DATA.trained.filter((one) => !one.isAhead && one.accuracy > best.accuracy).map((one) =>
     ` On ${examples(one.examples)}, the mean of ${show(one.accuracy, 1)} % is higher too, but is not shown to be ahead.`);
   const said = guessed === null ? "" : `You said ${guessed ? show(guessed) : "never"}. `;
-  byId("verdict").textContent = `${said}${DATA.sentence}${close.join("")}`;
+  const parts = `${said}${DATA.sentence}${close.join("")}`.split(/(Training[^.]* is ahead [^.]*\.)/); // the answer stands out
+  byId("verdict").replaceChildren(...parts.map((text, i) => (i % 2 ? Object.assign(document.createElement("b"), { textContent: text }) : text)));
   if (guessed !== null) byId("queries").focus({ preventScroll: true });
 });
