@@ -1,6 +1,10 @@
 """Sphinx settings for the site: lessons, notebooks, documents and the API reference.
 
-pip install -e ".[site]" && sphinx-build -W -c docs . build/site      (then open build/site/docs/index.html)
+    pip install -e ".[site]"
+    sphinx-build -W -c docs . build/site        (then open build/site/index.html)
+    python -m docs.crawl build/site             follows every link of it
+
+.github/workflows/pages.yml does so as well, with -D html_baseurl=ADDRESS, which pictures for sharing need.
 """
 
 import inspect
@@ -10,11 +14,9 @@ import sys
 from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import urljoin
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from sphinx.util import logging
 
 from minilora import __version__
 from minilora.classroom.lessons.lesson import Lesson, all_lessons
@@ -29,6 +31,7 @@ root_doc = "docs/index"
 html_theme = "furo"
 smartquotes_action = "qe"  # leave --option as it is, instead of a dash
 html_title = "minilora"
+html_domain_indices = False  # no link leads to the list of modules
 html_static_path, html_css_files = ["static"], ["site.css"]
 html_search_scorer = str(Path(__file__).parent / "static" / "scorer.js")
 nb_execution_mode = "off"  # the notebooks are committed with their pictures
@@ -113,7 +116,7 @@ def _row(lesson: Lesson | None) -> str:
     if lesson is None:
         return "| | lesson | minutes | | | | |\n|---|---|---:|---|---|---|---|"
     folder, notebook = f"../lessons/{lesson.name}", f"../notebooks/{lesson.name}.ipynb"
-    pages = [("play.html", "page"), ("live.html", "live")]
+    pages = [("play.html", "play"), ("live.html", "live")]
     play = " · ".join(f"[{word}]({folder}/{page})" for page, word in pages if (lesson.folder / page).is_file())
     minutes, level, _ = (lesson.folder / "README.md").read_text("utf-8").partition("\n")[0].strip("*").split(" · ")
     links = f"[notebook]({notebook}) | [exercise]({folder}/exercise.py) | {play}"
@@ -153,24 +156,36 @@ def copy_play_pages(app, error) -> None:
         (Path(app.outdir) / downloads[page]).unlink(missing_ok=True)  # Sphinx's own copy, whose links are dead
 
 
-def check_links(app, error) -> None:
-    """Warn about each link to a file or an anchor that the site does not have."""
+def write_the_entrance(app, error) -> None:
+    """Lead from the site's root to its front page, and show the same where the link to either is shared."""
     if error is not None:
         return
-    pages = {page.resolve(): page.read_text("utf-8") for page in Path(app.outdir).rglob("*.html")}
-    places = {page: {unquote(place) for place in re.findall(r'\bid="([^"]+)"', text)} for page, text in pages.items()}
-    for page, text in pages.items():
-        for link in sorted(set(re.findall(r'<[^>]* (?:href|src)="(?!\w+:)([^"]*)"', text))):
-            path, _, place = unquote(link.partition("?")[0]).partition("#")
-            target = (page.parent / path).resolve() if path else page
-            if not target.is_file() or (place and target in pages and place not in places[target]):
-                logging.getLogger(__name__).warning("%s leads to nothing: %s", page.relative_to(app.outdir), link)
+    front = Path(app.outdir, f"{root_doc}.html")
+    shown = "\n".join(re.findall(r'<meta content="[^"]*" property="[^"]*" />', front.read_text("utf-8")))
+    shown = shown.replace("../", "")
+    Path(app.outdir, "index.html").write_text(
+        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{html_title}</title>\n{shown}\n'
+        f'<meta http-equiv="refresh" content="0; url={root_doc}.html">\n'
+        f'<p><a href="{root_doc}.html">{html_title}</a></p>\n</html>\n',
+        "utf-8",
+    )
+
+
+def complete_addresses(app, error) -> None:
+    """Make the addresses of pictures for sharing absolute, which most sites ask for, once html_baseurl is known."""
+    base = app.config.html_baseurl
+    for page in Path(app.outdir).rglob("*.html") if base and error is None else ():
+        text = page.read_text("utf-8")
+        there = urljoin(base, page.relative_to(app.outdir).as_posix())
+        picture = r'(?<=property="og:image" content=")[^"]*|(?<=<meta content=")[^"]*(?=" property="og:image")'
+        page.write_text(re.sub(picture, lambda match, there=there: urljoin(there, match[0]), text), "utf-8")
 
 
 def setup(app) -> None:
     app.connect("html-page-context", open_play_pages)
     app.connect("html-page-context", keep_options_whole)
     app.connect("build-finished", copy_play_pages)
-    app.connect("build-finished", check_links)
+    app.connect("build-finished", write_the_entrance)
+    app.connect("build-finished", complete_addresses)
     app.connect("source-read", add_table_of_lessons)
     app.connect("autodoc-process-docstring", docstring_as_prose)

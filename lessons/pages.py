@@ -1,14 +1,14 @@
-"""Interactive pages: make a self-contained play.html from a lesson's play.py, play.js and data.
+"""Interactive pages: make a self-contained play.html from a lesson's play.py, play.js and data (08: live.html, too).
 
-    python -m lessons.pages               writes every lessons/NN_name/play.html
+    python -m lessons.pages               writes every lessons/NN_name/play.html, and live.html
     python -m lessons.pages --check       names those that are not what is committed
-    python -m lessons.pages --measure 08  first measures the data of a lesson's page anew
+    python -m lessons.pages --measure 08  first measures the data of a lesson's pages anew
     python -m lessons.pages --pictures    takes the pictures for sharing, play.png, with Chromium
 
-play.py has TITLE, body(data), the page's HTML, and summary(data), which tells its story where no script runs and where
-its link is shared. The data come from play.py's data(), called each time, if they are in the records already or are
-mere arithmetic; if they take runs of minilora, from measure(), whose result play.json keeps. So no number is typed by
-hand. `play.js` beside this file is what the pages share.
+play.py has TITLE, body(data), the page's HTML, summary(data), which tells its story where no script runs and where its
+link is shared, and SHOWN, the state in its picture for sharing. The data come from play.py's data(), called each time,
+if they are in the records already or are mere arithmetic; if they take runs of minilora, from measure(), whose result
+play.json keeps. So no number is typed by hand. `play.js` beside this file is what the pages share.
 """
 
 import argparse
@@ -35,9 +35,9 @@ from minilora.show.style import LOOKS
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).with_name("play.js")
-SCRIPT, PAGE, PICTURE = "play.py", "play.html", "play.png"
-WIDE, TALL = 1200, 630  # pixels of a picture for sharing
-LARGEST = 200_000  # bytes of a page
+SCRIPTS = ("play.py", "live.py")
+WIDE, TALL, LARGER = 1200, 630, 1.2  # pixels of a picture for sharing, which shows the page that much larger
+LARGEST = 200_000  # bytes of a page that does not set its own limit
 NAMED = ("full", "norms", "prefix", "lora", "scratch")  # methods and baselines that pages draw
 COLORS = {name: LOOKS[name]["color"] for name in NAMED} | {f"memory-{kind}": color for kind, color in MEMORY.items()}
 
@@ -87,6 +87,7 @@ summary { cursor: pointer; }
 .stage { background: var(--page); padding: .4rem 0; }
 @media (min-height: 40rem) { .stage { position: sticky; top: 0; } }
 @media (max-width: 60rem) {
+  .beside .stage { max-width: 36rem; }
   .open .lead { display: none; }
   h1 { font-size: 1.4rem; }
   .answer { font-size: .95rem; }
@@ -142,12 +143,13 @@ canvas { display: block; width: 100%; height: auto; image-rendering: pixelated; 
 
 
 def scripts() -> list[Path]:
-    return sorted(ROOT.glob(f"lessons/*/{SCRIPT}"))
+    """Return the scripts of all pages, in the order in which the pages follow one another."""
+    return [one for lesson in sorted(ROOT.glob("lessons/*/")) for name in SCRIPTS if (one := lesson / name).is_file()]
 
 
 @cache
 def names_of(script: Path) -> dict[str, Any]:
-    """Run a play.py and return its names."""
+    """Run a page's script and return its names."""
     return runpy.run_path(str(script))
 
 
@@ -161,13 +163,13 @@ def written(script: Path) -> bytes:
         data = json.loads(cached.read_text("utf-8"))
     else:
         raise MiniloraError(
-            f"{escape(script.parent.name)} has no play.json: make it with --measure {script.parent.name[:2]}"
+            f"{escape(script.parent.name)} has no {cached.name}: make it with --measure {script.parent.name[:2]}"
         )
     return built(script, names, data)
 
 
 def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
-    """Build the page of a play.py, whose names these are, from its data. Raises MiniloraError if it is too large."""
+    """Build the page of a script, whose names these are, from its data. Raises MiniloraError if it is too large."""
     code = [
         f"const DATA = {as_json(data)};",
         *(p.read_text("utf-8") for p in (SHARED, script.with_suffix(".js"))),
@@ -175,16 +177,15 @@ def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
     summary = names["summary"](data)
     body = names["body"](data).replace(
         "<!-- summary -->",
-        f"<noscript><p>Scripts are off, so nothing is drawn here. {html.escape(summary)}</p></noscript>",
+        f"<noscript><p>Scripts are off, so nothing moves here. {html.escape(summary)}</p></noscript>",
     )
-    head = sharing(names["TITLE"], summary)
+    head = sharing(names["TITLE"], summary, script.with_suffix(".png").name)
     links = navigation(script, is_short=True), navigation(script)
     page = framed(names["TITLE"], body, "\n".join(code), head, links, names.get("LAYOUT", "beside"))
-    if len(page.encode()) > LARGEST:
-        raise MiniloraError(
-            f"{escape(script.parent.name)}: the page has {len(page.encode()):,} bytes, more than {LARGEST:,}"
-        )
-    return page.encode()
+    content, most = page.encode(), names.get("LARGEST", LARGEST)
+    if len(content) > most:
+        raise MiniloraError(f"{escape(script.parent.name)}: the page has {len(content):,} bytes, more than {most:,}")
+    return content
 
 
 def navigation(script: Path, is_short: bool = False) -> str:
@@ -197,14 +198,24 @@ def navigation(script: Path, is_short: bool = False) -> str:
     for way, sign, there in (("prev", "\u2190 {}", others[:i][-1:]), ("next", "{} \u2192", others[i + 1 : i + 2])):
         for other in there:
             number, title = other.parent.name[:2], names_of(other)["TITLE"]
-            text = sign.format(number if is_short else f"{number} {title}")
-            links.append(f'<a rel="{way}" href="../{other.parent.name}/{PAGE}" title="{html.escape(title)}">{text}</a>')
+            text = sign.format(number + " live" * (other.name == "live.py") if is_short else f"{number} {title}")
+            page = f"../{other.parent.name}/{other.with_suffix('.html').name}"
+            links.append(f'<a rel="{way}" href="{page}" title="{html.escape(title)}">{text}</a>')
     return f'<nav><a href="README.md">Lesson {html.escape(lesson[1])}</a> <span>{" ".join(links)}</span></nav>\n'
 
 
-def sharing(title: str, summary: str) -> str:
-    """Return what is shown of the page where its link is shared: title, summary and the picture."""
-    about = {"og:title": f"minilora: {title}", "og:description": summary, "og:type": "article", "og:image": PICTURE}
+def sharing(title: str, summary: str, picture: str) -> str:
+    """Return what is shown of the page where its link is shared: title, summary and the picture, as wide as it is.
+
+    The picture's address is relative until the site's own is known, which docs/conf.py puts before it.
+    """
+    about = {"og:title": f"minilora: {title}", "og:description": summary, "og:type": "article", "og:image": picture}
+    about |= {
+        "og:site_name": "minilora",
+        "og:image:width": str(WIDE),
+        "og:image:height": str(TALL),
+        "twitter:card": "summary_large_image",
+    }
     return "".join(f'<meta property="{name}" content="{html.escape(text)}">\n' for name, text in about.items())
 
 
@@ -222,6 +233,7 @@ def framed(
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
+        '<base target="_top">\n'  # the front page shows a page in a frame
         f"<title>minilora: {html.escape(title)}</title>\n{head}<style>{STYLE}</style>\n</head>\n<body>\n{links[0]}"
         f'<main class="{layout}">\n<h1>{title}</h1>\n{body}\n</main>\n{links[1]}'
         f"<script>\n{script}\n</script>\n</body>\n</html>\n"
@@ -254,25 +266,17 @@ def photograph(script: Path) -> None:
         raise MiniloraError("--pictures needs Chromium")
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}"]
-        flags += [f"--window-size={WIDE},{TALL}", f"--screenshot={folder}/page.png"]
-        address = f"{script.with_name(PAGE).resolve().as_uri()}#{names_of(script)['SHOWN']}"
+        flags += [f"--force-device-scale-factor={LARGER}", f"--screenshot={folder}/page.png"]
+        flags += [f"--window-size={round(WIDE / LARGER)},{round(TALL / LARGER)}"]
+        address = f"{script.with_suffix('.html').resolve().as_uri()}#{names_of(script)['SHOWN']}"
         subprocess.run([browser, *flags, address], check=True, capture_output=True, timeout=120)
         with Image.open(f"{folder}/page.png") as image:
-            image.convert("RGB").quantize(128).save(script.with_name(PICTURE), optimize=True)
-
-
-def every_script() -> list[Path]:
-    return [*scripts(), *sorted(ROOT.glob("lessons/*/live.py"))]
-
-
-def page_of(script: Path) -> bytes:
-    """Build the page of a play.py, or of a live.py, which does so by itself."""
-    return runpy.run_path(str(script))["page"]() if script.name == "live.py" else written(script)
+            image.convert("RGB").quantize(128).save(script.with_suffix(".png"), optimize=True)
 
 
 def stale() -> list[Path]:
     """Return the pages that are not what is committed."""
-    pages = {script.with_suffix(".html"): page_of(script) for script in every_script()}
+    pages = {script.with_suffix(".html"): written(script) for script in scripts()}
     return [path for path, page in pages.items() if not path.is_file() or path.read_bytes() != page]
 
 
@@ -286,15 +290,15 @@ def main() -> int:
         for path in (wrong := stale()):
             print(f"{path.relative_to(ROOT)} is out of date: run python -m lessons.pages")
         return 1 if wrong else 0
-    for script in every_script():
+    for script in scripts():
         if script.parent.name[:2] in arguments.measure:
             names = runpy.run_path(str(script))
             if "measure" not in names:
                 parser.error(f"--measure {script.parent.name[:2]}: this page's data are made anew each time")
             write_atomic(script.with_suffix(".json"), f"{as_json(names['measure']())}\n".encode())
-        write_atomic(page := script.with_suffix(".html"), page_of(script))
+        write_atomic(page := script.with_suffix(".html"), written(script))
         print(page.relative_to(ROOT))
-        if arguments.pictures and script.name == SCRIPT:
+        if arguments.pictures:
             photograph(script)
     return 0
 

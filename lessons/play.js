@@ -3,8 +3,9 @@ const byId = (id) => document.getElementById(id);
 
 // An array of pages.packed, as { shape, at(i, j) }.
 function numbers({ shape, scale, codes }) {
-  const bytes = Uint8Array.from(atob(codes), (c) => c.charCodeAt(0));
-  const values = Float64Array.from(new Int16Array(bytes.buffer), (code) => code * scale);
+  const text = atob(codes), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  const values = new Float64Array(new Int16Array(bytes.buffer)).map((code) => code * scale);
   return { shape, values, at: (i, j = 0) => values[i * (shape[1] || 1) + j] };
 }
 
@@ -25,14 +26,12 @@ function heat(canvas, n, m, at, most) {
   canvas.width = m;
   canvas.height = n;
   const context = canvas.getContext("2d");
-  const image = context.createImageData(m, n);
-  for (let i = 0; i < n; i++)
+  const image = context.createImageData(m, n), pixels = image.data, cold = [0, 68, 136], warm = [217, 95, 2];
+  for (let i = 0, place = 0; i < n; i++)
     for (let j = 0; j < m; j++) {
-      const x = Math.max(-1, Math.min(1, at(i, j) / most));
-      const full = x < 0 ? [0, 68, 136] : [217, 95, 2];
-      const place = 4 * (i * m + j);
-      for (let k = 0; k < 3; k++) image.data[place + k] = 255 + Math.abs(x) * (full[k] - 255);
-      image.data[place + 3] = 255;
+      const x = Math.max(-1, Math.min(1, at(i, j) / most)), full = x < 0 ? cold : warm;
+      for (let k = 0; k < 3; k++) pixels[place++] = 255 + Math.abs(x) * (full[k] - 255);
+      pixels[place++] = 255;
     }
   context.putImageData(image, 0, 0);
 }
@@ -67,7 +66,7 @@ function restore() {
     const before = control.value;
     if (control.type === "checkbox") control.checked = text === "1" || (text !== "0" && control.checked);
     else if (control.type !== "range" || (text.trim() && Number.isFinite(Number(text)))) control.value = text;
-    if (control.value === "") control.value = before; // a choice that there is not
+    if (control.value === "" && control.type !== "textarea") control.value = before; // a choice that there is not
     control.dispatchEvent(new Event("input"));
   }
 }
@@ -121,16 +120,25 @@ function begin(names, update, then) {
   return redraw;
 }
 
-// Move a slider to a value, for the eye; at once, if the reader prefers no motion.
-function glide(slider, end, redraw, milliseconds = 1200) {
-  slider.focus({ preventScroll: true });
-  const start = Number(slider.value), began = performance.now();
+// Call frame(part) while part goes from 0 to 1; at once with 1, if the reader prefers no motion.
+function move(frame, milliseconds) {
+  const began = performance.now(), own = (move.current = {}); // a later call ends this one
   const step = (now) => {
     const part = Math.min(1, (now - began) / milliseconds);
-    slider.value = start + (end - start) * part * (2 - part);
-    redraw();
+    if (move.current !== own) return;
+    frame(part * (2 - part));
     if (part < 1) requestAnimationFrame(step);
   };
   if (matchMedia("(prefers-reduced-motion: reduce)").matches || document.hidden) step(Infinity);
-  else requestAnimationFrame(step);
+  else step(began);
+}
+
+// Move a slider to a value, for the eye.
+function glide(slider, end, redraw) {
+  slider.focus({ preventScroll: true });
+  const start = Number(slider.value);
+  move((part) => {
+    slider.value = start + (end - start) * part;
+    redraw();
+  }, 1200);
 }

@@ -8,10 +8,10 @@ const LOOKS = {
 };
 const svg = byId("plane");
 const all = DATA.ways.flatMap((way) => [...way.path, ...way.strengths]);
-const highest = (k) => 1.12 * Math.max(...all.map((point) => point[k]));
-const lowest = Math.min(-0.04, 1.2 * Math.min(...all.map((point) => point[1])));
-const x = (learned) => 52 + (338 * learned) / highest(0);
-const y = (forgotten) => 12 + (236 * (highest(1) - forgotten)) / (highest(1) - lowest);
+const highest = (k) => Math.max(0.04, 1.12 * Math.max(...all.map((point) => point[k])));
+const lowest = (k) => Math.min(k ? -0.04 : 0, 1.2 * Math.min(...all.map((point) => point[k])));
+const x = (learned) => 52 + (338 * (learned - lowest(0))) / (highest(0) - lowest(0));
+const y = (forgotten) => 12 + (236 * (highest(1) - forgotten)) / (highest(1) - lowest(1));
 const line = (points) => "M" + points.map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("L");
 const kept = (way) => way.path[way.steps.indexOf(way.kept)];
 const words = (parent, at, up, text, anchor = "middle", look = {}) =>
@@ -26,8 +26,8 @@ for (let tenth = 0; tenth / 10 < Math.max(highest(0), highest(1)); tenth++) {
   if (tenth / 10 < highest(0)) words(svg, x(tenth / 10), 266, (tenth / 10).toFixed(1));
   if (tenth / 10 < highest(1)) words(svg, 46, y(tenth / 10) + 4, (tenth / 10).toFixed(1), "end");
 }
-words(svg, 220, 286, "learned →");
-draw(svg, "text", { transform: "translate(14 130) rotate(-90)", "text-anchor": "middle" }, "forgotten →");
+words(svg, 220, 286, "learned, in bits per character →");
+draw(svg, "text", { transform: "translate(14 130) rotate(-90)", "text-anchor": "middle" }, "forgotten, in bits per character →");
 draw(svg, "path", { d: `M${x(0)} 12V248M${x(0)} ${y(0)}H392`, class: "axis" });
 
 const groups = DATA.ways.map((way) => {
@@ -37,7 +37,8 @@ const groups = DATA.ways.map((way) => {
   draw(group, "path", { d: line(path), fill: "none", stroke: look.color, "stroke-width": 1.8, "stroke-dasharray": look.dash ?? "" });
   path.forEach((point) => mark(group, look, point, 2.5));
   mark(group, look, [a, b], 6);
-  words(group, x(a) + right, y(b) + down, way.name, anchor, { style: `fill: ${look.color}; font-weight: 600` });
+  const [from, to] = { start: [54, 300], middle: [110, 340], end: [170, 398] }[anchor]; // so that a name stays inside
+  words(group, Math.max(from, Math.min(to, x(a) + right)), Math.max(14, y(b) + down), way.name, anchor, { style: `fill: ${look.color}; font-weight: 600` });
   const row = byId("ends").insertRow();
   [way.name, show(a, 3), show(b, 3)].forEach((text) => (row.insertCell().textContent = text));
   byId("way").add(new Option(way.name));
@@ -57,7 +58,7 @@ function update() {
   const [a, b] = way.strengths[place];
   const [most, cost] = way.strengths.at(-1);
   const isOpen = byId("guess").hidden;
-  groups.forEach((group, i) => group.setAttribute("opacity", !isOpen || DATA.ways[i] === way ? 1 : 0.45));
+  groups.forEach((group, i) => group.setAttribute("opacity", !isOpen || DATA.ways[i] === way ? 1 : 0.6));
   back.setAttribute("d", line(way.strengths));
   ring.setAttribute("cx", x(a));
   ring.setAttribute("cy", y(b));

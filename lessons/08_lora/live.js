@@ -82,12 +82,10 @@ function encode(text) {
 }
 
 // The text of a token, or null if its bytes are only a part of a character.
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 function textOf(token) {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(new Uint8Array(bytesOfToken[token]));
-  } catch {
-    return null;
-  }
+  const text = decoder.decode(new Uint8Array(bytesOfToken[token]));
+  return text.includes("\ufffd") ? null : text;
 }
 
 // 3. The forward pass. T tokens are T rows of `width` numbers, the residual stream; each layer adds to it.
@@ -233,9 +231,10 @@ function softmax(scores) {
 // 4. The page.
 
 let model; // the weights, once they are read
-let ids = [], rows = [], base, full, now; // the tokens; those in the table; probabilities (n, vocabulary) of three models
+let ids, rows, base, full, now; // the tokens; those in the table; probabilities (n, vocabulary) of three models
 const bitsBetween = (p, q) => p.reduce((sum, _, i) => sum + (p[i] > 0 ? p[i] * Math.log2(p[i] / q[i]) : 0), 0); // KL
 const last = (probabilities) => probabilities.subarray(probabilities.length - DATA.config.vocabulary);
+const likeliest = (p) => p.indexOf(Math.max(...p));
 const percent = (p) => `${show(100 * p, 1)} %`;
 const settings = () => [Number(byId("rank").value), Number(byId("strength").value)];
 const run = (r, strength, count = ids.length) => softmax(logits(ids, r, strength, count));
@@ -254,7 +253,7 @@ function chosen(before, after, third) {
   const [first, second] = [before, after].map((p) => Array.from(p.keys()).sort((a, b) => p[b] - p[a]));
   const tokens = new Set();
   for (let i = 0; tokens.size < DATA.rows; i++) tokens.add(first[i]).add(second[i]);
-  const most = third.indexOf(Math.max(...third)), kept = [...tokens].slice(0, DATA.rows);
+  const most = likeliest(third), kept = [...tokens].slice(0, DATA.rows);
   if (!kept.includes(most)) kept[DATA.rows - 1] = most;
   return kept.sort((a, b) => Math.max(before[b], after[b]) - Math.max(before[a], after[a]));
 }
@@ -281,7 +280,7 @@ function update() {
   rows = chosen(before, last(full), after);
   byId("rank-says").textContent = r;
   byId("strength-says").textContent = strength.toFixed(2);
-  const [expected, instead] = [before, after].map((p) => p.indexOf(Math.max(...p)));
+  const [expected, instead] = [before, after].map(likeliest);
   byId("said").textContent =
     `The base expects “${shown(expected)}” first (${percent(before[expected])}). With r = ${r} and λ = ` +
     `${strength.toFixed(2)} it is “${shown(instead)}” (${percent(after[instead])}). Their predictions ` +
@@ -293,108 +292,89 @@ function update() {
 
 // One row per token: a button that appends it, a bar and a number for each model, and the difference.
 function paintRows(before, after) {
-  const body = byId("next").tBodies[0];
-  while (body.rows.length < rows.length + 1) {
-    const row = body.insertRow();
-    row.append(Object.assign(document.createElement("th"), { scope: "row" }));
-    for (const name of ["bars", "base", "lora", "gain"]) row.insertCell().className = name;
-    for (const name of ["base", "lora"]) row.cells[1].append(Object.assign(document.createElement("i"), { className: name }));
-  }
-  const sum = (p) => rows.reduce((total, token) => total + p[token], 0);
+  const rest = (p) => Math.max(0, 1 - rows.reduce((total, token) => total + p[token], 0));
   [...rows, null].forEach((token, i) => {
-    const [head, bars, ...numbers] = body.rows[i].cells;
-    const [was, is] = [before, after].map((p) => (token === null ? Math.max(0, 1 - sum(p)) : p[token]));
-    const name = token === null ? "all others" : shown(token);
-    if (head.textContent !== name || head.dataset.token !== String(token)) {
-      const button = document.createElement("button");
-      Object.assign(button, { textContent: name, type: "button", title: "append it to the sentence" });
-      button.addEventListener("click", () => append(token));
+    const [head, bars, ...cells] = byId("next").tBodies[0].rows[i].cells;
+    const shares = [before, after].map((p) => (token === null ? rest(p) : p[token]));
+    if (head.dataset.token !== String(token)) {
       head.dataset.token = token;
-      head.replaceChildren(token === null || !textOf(token) ? name : button);
+      head.textContent = token === null ? "all others" : shown(token);
+      if (token !== null && textOf(token)) {
+        const button = document.createElement("button");
+        Object.assign(button, { textContent: shown(token), type: "button", title: "append it to the sentence" });
+        button.addEventListener("click", () => write(byId("text").value + textOf(token)));
+        head.replaceChildren(button);
+      }
     }
-    bars.children[0].style.width = `${100 * was}%`;
-    bars.children[1].style.width = `${100 * is}%`;
-    const difference = 100 * (is - was);
-    [percent(was), percent(is), (difference > -0.05 ? "+" : "−") + show(Math.abs(difference), 1)].forEach(
-      (text, k) => (numbers[k].textContent = text),
-    );
+    shares.forEach((share, k) => (bars.children[k].style.width = `${100 * share}%`));
+    const difference = 100 * (shares[1] - shares[0]);
+    const change = (difference > -0.05 ? "+" : "−") + show(Math.abs(difference), 1);
+    [...shares.map(percent), change].forEach((text, k) => (cells[k].textContent = text));
   });
 }
 
 // The sentence's own tokens: how many bits each costs either model, -log2 of the probability that it had given to it.
 function paintTokens() {
-  const size = DATA.config.vocabulary, place = byId("tokens");
-  const bits = (p, i) => -Math.log2(p[(i - 1) * size + ids[i]]);
-  let [was, is] = [0, 0];
-  place.replaceChildren(...ids.slice(1).map((token, k) => {
-    const [a, b] = [bits(base, k + 1), bits(now, k + 1)];
-    [was, is] = [was + a, is + b];
+  const bits = (p, i) => -Math.log2(p[(i - 1) * DATA.config.vocabulary + ids[i]]);
+  const totals = [0, 0];
+  byId("tokens").replaceChildren(...ids.slice(1).map((token, k) => {
+    const costs = [base, now].map((p) => bits(p, k + 1)), [a, b] = costs;
+    costs.forEach((cost, i) => (totals[i] += cost));
     const piece = document.createElement("span");
-    piece.textContent = shown(token);
-    piece.className = b <= a ? "cheaper" : "dearer";
+    Object.assign(piece, { textContent: shown(token), className: b <= a ? "cheaper" : "dearer" });
     piece.style.setProperty("--full", `${Math.min(100, 20 * Math.abs(a - b))}%`);
     piece.title = `${show(a, 1)} bits under the base, ${show(b, 1)} now`;
     return piece;
   }));
+  const [was, is] = totals.map((total) => show(total, 1));
   byId("cost").textContent = ids.length > 1
-    ? `The whole sentence costs the base ${show(was, 1)} bits, and ${show(is, 1)} with the adapter as it is set.` : "";
+    ? `The whole sentence costs the base ${was} bits, and ${is} with the adapter as it is set.` : "";
 }
 
-// Two small charts of the most likely tokens: one over r at this λ, one over λ at this r. A point takes a forward pass,
-// so they are computed one after the other, while nothing else is to be done.
-function curves() {
-  const [r, strength] = settings(), own = {};
-  const tokens = [...rows].sort((a, b) => Math.max(last(full)[b], last(base)[b]) - Math.max(last(full)[a], last(base)[a])).slice(0, 3);
+// Two small charts of the most likely tokens: over r at this λ, and over λ at this r. A point takes a forward pass, so
+// they are computed one after the other, and no further once a later call has begun.
+async function curves() {
+  const [r, strength] = settings(), own = (curves.current = {});
+  const highest = (token) => Math.max(last(full)[token], last(base)[token]);
+  const tokens = [...rows].sort((a, b) => highest(b) - highest(a)).slice(0, 3);
   const steps = (n, most) => Array.from({ length: n + 1 }, (_, i) => (most * i) / n);
-  curves.current = own; // a later call ends this one
-  const work = [["by-rank", steps(8, 8), r, (x) => [x, strength]], ["by-strength", steps(6, 1.5), strength, (x) => [r, x]]]
-    .flatMap(([name, xs, here, at]) => {
-      const points = xs.map(() => null);
-      const point = (x, i) => () => {
-        points[i] = last(run(...at(x), 1));
-        if (i === xs.length - 1) chart(byId(name), xs, tokens.map((token) => points.map((p) => p[token])), tokens, here);
-      };
-      return xs.map(point);
-    });
-  const next = () => {
-    if (curves.current !== own || !work.length) return;
-    work.shift()();
-    setTimeout(next, 20);
-  };
-  next();
+  for (const [name, xs, here, at] of [
+    ["by-rank", steps(8, 8), r, (x) => [x, strength]], ["by-strength", steps(6, 1.5), strength, (x) => [r, x]],
+  ]) {
+    const points = [];
+    for (const x of xs) {
+      await new Promise((done) => setTimeout(done, 20));
+      if (curves.current !== own) return;
+      points.push(last(run(...at(x), 1)));
+    }
+    chart(byId(name), xs, tokens.map((token) => points.map((p) => p[token])), tokens, here);
+  }
 }
 
 function chart(svg, xs, lines, tokens, here) {
   svg.replaceChildren();
   const most = xs.at(-1), x = (value) => 50 + (190 * value) / most, y = (p) => 150 - 135 * p;
-  draw(svg, "path", { d: "M50 15V150H240", class: "axis" });
-  draw(svg, "path", { d: `M${x(here)} 15V150`, class: "axis", "stroke-dasharray": "2 3" });
+  draw(svg, "path", { d: `M50 15V150H240M${x(here)} 15V150`, class: "axis" });
   for (const p of [0, 0.5, 1]) draw(svg, "text", { x: 45, y: y(p) + 4, "text-anchor": "end" }, `${100 * p} %`);
   for (const value of [0, most / 2, most]) draw(svg, "text", { x: x(value), y: 167, "text-anchor": "middle" }, String(value));
-  let lowest = Infinity; // labels stand at the lines' ends, from the bottom up, and do not touch
-  lines.map((line, i) => [line.at(-1), line, i]).sort((a, b) => a[0] - b[0]).forEach(([end, line, i]) => {
-    lowest = Math.min(y(end) + 4, lowest - 15);
-    const d = "M" + line.map((p, k) => `${x(xs[k])} ${y(p).toFixed(1)}`).join("L");
-    const dashes = ["none", "7 3", "2 3"][i];
-    draw(svg, "path", { d, fill: "none", style: "stroke: var(--green)", "stroke-width": 2.2, "stroke-dasharray": dashes });
-    draw(svg, "text", { x: 246, y: lowest }, shown(tokens[i]));
+  const places = apart(lines.map((line) => y(line.at(-1)) + 4), 15, 15, 154); // of the names, at the lines' ends
+  lines.forEach((line, i) => {
+    const d = "M" + line.map((p, k) => `${x(xs[k])} ${y(p).toFixed(1)}`).join("L"), dashes = ["none", "7 3", "2 3"][i];
+    draw(svg, "path", { d, fill: "none", stroke: "var(--lora)", "stroke-width": 2.2, "stroke-dasharray": dashes });
+    draw(svg, "text", { x: 246, y: places[i] }, shown(tokens[i]));
   });
 }
 
-function write(text) { // from elsewhere than the keyboard, so that the end, which counts, has to be shown
+const toEnd = () => (byId("text").scrollTop = byId("text").scrollHeight); // of a long text, which is what counts
+function write(text) {
   byId("text").value = text;
-  byId("text").scrollTop = byId("text").scrollHeight;
-}
-
-function append(token) {
-  write(byId("text").value + textOf(token));
+  toEnd();
   changed();
 }
 
 function takeBack() {
   const { value } = byId("text"), text = ids.length > 1 ? textOf(ids.at(-1)) : null;
-  byId("text").value = text && value.endsWith(text) ? value.slice(0, -text.length) : [...value].slice(0, -1).join("");
-  changed();
+  write(text && value.endsWith(text) ? value.slice(0, -text.length) : [...value].slice(0, -1).join(""));
 }
 
 const timers = {};
@@ -403,44 +383,30 @@ function later(name, milliseconds, action) {
   timers[name] = setTimeout(action, milliseconds);
 }
 
-// The state in the address: #t=text&r=8&s=1. A number that is none, or out of range, is the slider's own or its end.
-function fromAddress() {
-  const given = new URLSearchParams(location.hash.slice(1));
-  if (given.has("t")) write(given.get("t"));
-  for (const [name, slider] of [["r", "rank"], ["s", "strength"]])
-    if (given.get(name) && Number.isFinite(Number(given.get(name)))) byId(slider).value = given.get(name);
-}
-
-function toAddress() {
-  const [r, s] = settings();
-  history.replaceState(null, "", `#${new URLSearchParams({ t: byId("text").value, r, s })}`);
-}
-
 function changed() { // the text
   later("read", ids.length > 40 ? 250 : 30, read);
-  later("address", 400, toAddress);
+  later("address", 400, remember);
 }
 
 function start() {
   model = modelFrom(bytesOf(byId("weights").textContent));
-  fromAddress();
+  controls = { t: "text", r: "rank", s: "strength" };
+  restore();
+  toEnd();
+  read();
   byId("text").addEventListener("input", changed);
   byId("back").addEventListener("click", takeBack);
-  byId("example").addEventListener("input", (event) => {
-    write(DATA.examples[event.target.value] ?? "");
-    changed();
-  });
+  byId("example").addEventListener("input", (event) => write(DATA.examples[event.target.value] ?? ""));
   for (const slider of ["rank", "strength"])
     byId(slider).addEventListener("input", () => {
       later("update", 0, update);
-      later("address", 400, toAddress);
+      later("address", 400, remember);
     });
   addEventListener("hashchange", () => {
-    fromAddress();
-    read();
+    restore();
+    toEnd();
   });
-  read();
-  document.body.dataset.ready = "yes";
+  document.body.dataset.ready = performance.now();
 }
 
 requestAnimationFrame(() => setTimeout(start)); // the page is painted first

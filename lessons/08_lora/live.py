@@ -12,7 +12,6 @@ has the adapter and what was measured with it: COMMAND trains it, in a minute or
 
 import base64
 import html
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,10 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from lessons.pages import SHARED, as_json, framed
 from minilora.data.corpora import load as load_corpus
 from minilora.data.corpora import split
-from minilora.errors import MiniloraError
 from minilora.formats.atomic import read_json
 from minilora.formats.safetensors import load_file
 from minilora.measure.lab import Lab
@@ -33,6 +30,7 @@ from minilora.train import load, methods
 
 COMMAND = "minilora finetune --data numpy-docs --method lora --steps 200 --seed 0"
 TITLE = "LoRA at work on your own sentence"
+SHOWN, LAYOUT = "r=8&s=1", ""
 LARGEST = 4_000_000  # bytes of the page
 RANK, ALPHA, CONTEXT = 8, 16, 128  # of the command; the context is what base and adapter were trained on
 LINEARS = [f"self_attn.{name}_proj" for name in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
@@ -40,6 +38,17 @@ RECORD = Path(__file__).with_suffix(".json")
 DIGITS = "".join(chr(code) for code in range(33, 127) if chr(code) not in "\"$&'/<>\\`")  # 85, none special in HTML
 LONG_ENOUGH = 6  # tokens before the cut of an example
 ROWS = 7  # tokens that are shown
+SIZES = {  # the base's, by their names in live.js and in config.json
+    "vocabulary": "vocab_size",
+    "width": "hidden_size",
+    "inner": "intermediate_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "groups": "num_key_value_heads",
+    "size": "head_dim",
+    "theta": "rope_theta",
+    "eps": "rms_norm_eps",
+}
 
 
 # Numbers as bytes
@@ -71,9 +80,13 @@ def as_text(data: bytes) -> str:
     return "\n".join(text[start : start + 1000] for start in range(0, len(text), 1000))
 
 
+def base_weights() -> dict[str, np.ndarray]:
+    return load_file(load.base_folder() / "model.safetensors")[0]
+
+
 def base_bytes() -> bytes:
     """Write the base in the order in which live.js reads it."""
-    weights = load_file(load.base_folder() / "model.safetensors")[0]
+    weights = base_weights()
     layers = 1 + max(int(name.split(".")[2]) for name in weights if ".layers." in name)
     names = ["model.embed_tokens"]
     for layer in range(layers):
@@ -213,94 +226,73 @@ def table(tokenizer: Any, base: Any, adapted: Any, text: str) -> list[list]:
 # The page
 
 STYLE = """
-:root { --base: #767e87; --green: var(--lora, #009e73); }
-main { max-width: 70rem; padding-top: 1.1rem; }
-h1 { font-size: 1.45rem; }
+:root { --base: #767e87; }
 #stage { display: grid; gap: .4rem 2rem; grid-template-columns: minmax(0, 1fr); }
-@media (min-width: 60rem) { #stage { grid-template-columns: minmax(0, 4fr) minmax(0, 5fr); } }
-.lead { margin: .2rem 0 .7rem; }
-#text { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .5rem .6rem; border-radius: .4rem;
-  resize: vertical; border: 1px solid var(--soft); background: var(--panel); color: var(--ink); display: block;
-  margin-top: .2rem; }
-#stage .controls { display: flex; flex-wrap: wrap; align-items: center; margin: .5rem 0 0; gap: .3rem 1rem; }
-#stage label:has(output) { display: flex; gap: .6rem; align-items: center; flex: 1 1 9rem; white-space: nowrap; }
-#stage label output { min-width: 2.4rem; font-weight: 600; }
-#stage input[type=range] { flex: 1 1 8rem; min-width: 0; accent-color: var(--green); }
-#stage button { padding: .2rem .7rem; }
+h1 { font-size: 1.45rem; } .lead { margin: .2rem 0 .7rem; }
+textarea { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .5rem .6rem; border-radius: .4rem;
+  resize: vertical; border: 1px solid var(--soft); background: var(--panel); color: var(--ink); display: block; }
+#note, #hint { margin: .3rem 0 0; min-height: 1.6em; }
 #stage select { flex: 1 1 9rem; min-width: 0; padding: .2rem .3rem; font-size: .92rem; }
-#hint { margin: .4rem 0 0; }
-@media (min-width: 60rem) {
-  #next tbody :is(th, td) { padding: .32rem .35rem; } #next tbody .bars { padding: .32rem 0; }
-}
-#note { margin: .3rem 0 0; min-height: 1.6em; }
-#said { display: block; min-height: 4.8em; margin: .5rem 0 0; }
 #next { table-layout: fixed; }
 #next th, #next td { padding: .2rem .35rem; }
-#next thead th { padding-top: 0; }
-#next th:first-child { width: 6.4rem; padding-left: 0; text-align: left; overflow: hidden; font-weight: 400; }
+#next thead th { padding: 0 .35rem .1rem 0; white-space: nowrap; vertical-align: bottom; }
+#next th:first-child { width: 6.4rem; padding-left: 0; overflow: hidden; font-weight: 400; }
 #next :is(th, td):is(.base, .lora, .gain) { width: 4rem; }
 #next td.lora { font-weight: 600; }
 #next button { font: .95rem ui-monospace, monospace; padding: .05rem .45rem; max-width: 100%; overflow: hidden;
   text-overflow: ellipsis; white-space: nowrap; display: block; cursor: pointer; }
 #next i { display: block; height: .5rem; min-width: 1px; border-radius: 0 .15rem .15rem 0; }
 #next i + i { margin-top: 2px; }
-.bars { background: linear-gradient(var(--line), var(--line)) 50% 0 / 1px 100% no-repeat; }
-#next .bars { padding: .2rem 0; border-right: 1px solid var(--line); }
-#next .scale { background: none; border-right: 0; position: relative; vertical-align: bottom; font-size: .78rem;
-  color: var(--soft); height: 1.6rem; }
-.scale span { position: absolute; left: 0; bottom: .2rem; }
-.scale span + span { left: 50%; transform: translateX(-50%); }
-.scale span + span + span { left: auto; right: 0; transform: none; }
-.base:is(i, b) { background: var(--base); } .lora:is(i, b) { background: var(--green); }
+#next .bars { padding: .2rem 0; border-right: 1px solid var(--line);
+  background: linear-gradient(var(--line), var(--line)) 50% 0 / 1px 100% no-repeat; }
+#next .scale { display: flex; justify-content: space-between; padding: .5rem 0 0; background: none; border-right: 0;
+  font-size: .78rem; color: var(--soft); }
+:is(i, b).base { background: var(--base); } :is(i, b).lora { background: var(--lora); }
 .key { display: inline-block; width: .5rem; height: .7rem; margin-right: .25rem; }
-#next thead th { white-space: nowrap; padding-left: 0; }
 #tokens { font: .95rem/1.9 ui-monospace, monospace; margin: .6rem 0; overflow-wrap: anywhere; }
-#tokens span { padding: .1rem .2rem; margin-right: 2px; border-radius: .2rem; border-bottom: 2px solid transparent; }
-.cheaper { background: color-mix(in srgb, var(--green) calc(var(--full) * .5), transparent); }
-.dearer { background: color-mix(in srgb, #d55e00 calc(var(--full) * .5), transparent); }
-#tokens .dearer { border-bottom: 2px dotted #d55e00; }
+#tokens span { padding: .1rem .2rem; margin-right: 2px; border-radius: .2rem; }
+.cheaper { background: color-mix(in srgb, var(--lora) calc(var(--full) * .5), transparent); }
+.dearer { background: color-mix(in srgb, var(--scratch) calc(var(--full) * .5), transparent);
+  border-bottom: 2px dotted var(--scratch); }
 h2 { font-size: 1.25rem; margin: 1.6rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--line); }
 .charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); }
-.charts figure { margin: 0; } .charts svg.picture { max-width: 28rem; background: var(--panel); border-radius: .4rem; }
+.charts svg.picture { max-width: 28rem; background: var(--panel); border-radius: .4rem; }
+@media (min-width: 60rem) {
+  #stage { grid-template-columns: minmax(0, 4fr) minmax(0, 5fr); }
+  #next tbody :is(th, td):not(.bars) { padding: .32rem .35rem; }
+}
 @media (max-width: 30rem) {
-  body { font-size: .95rem; line-height: 1.5; } h1 { font-size: 1.2rem; } main { padding: .6rem .9rem 3rem; }
-  .lead { font-size: .88rem; margin-bottom: .4rem; } #said { font-size: .9rem; min-height: 4.6em; }
+  h1 { font-size: 1.2rem; } .lead { font-size: .88rem; margin-bottom: .4rem; } .said { font-size: .9rem; }
   #next :is(th, td):is(.base, .lora, .gain) { width: 3.5rem; font-size: .85rem; }
-  #next th:first-child { width: 5.4rem; }
+  #next th:first-child { width: 5.4rem; } #next thead th { font-size: .72rem; padding-right: .25rem; }
+  #stage select { font-size: .82rem; }
 }
 @media (prefers-reduced-motion: no-preference) { #next i { transition: width .15s; } }
-@media (scripting: none) { .live, #stage .controls { display: none; } }
-@media print { #next i, #next b, #tokens span { print-color-adjust: exact; } #stage { display: block; }
-  #stage select, #stage button, #hint, label input { display: none; } }
+@media (scripting: none) { .live, #stage .row, #said { display: none; } }
+@media print { #next i, #next b, #tokens span { print-color-adjust: exact; } #hint { display: none; } }
 """
 
 
-def data(record: dict) -> dict:
-    """Return what live.js needs beside the weights."""
+def data() -> dict:
+    """Return the record, and what live.js needs beside the weights."""
     config = read_json(load.base_folder() / "config.json")
     rules = read_json(load.base_folder() / "tokenizer.json")["model"]
     of_bytes = len(rules["vocab"]) - len(rules["merges"])
     merges = [[rules["vocab"][part] for part in pair] for pair in rules["merges"]]
     assert [rules["vocab"]["".join(pair)] for pair in rules["merges"]] == list(range(of_bytes, len(rules["vocab"])))
+    record, weights = read_json(RECORD), base_weights()
+    maps = [weight.shape for name, weight in weights.items() if name.removesuffix(".weight").endswith(tuple(LINEARS))]
     return {
-        "config": {
-            "vocabulary": config["vocab_size"],
-            "width": config["hidden_size"],
-            "inner": config["intermediate_size"],
-            "layers": config["num_hidden_layers"],
-            "heads": config["num_attention_heads"],
-            "groups": config["num_key_value_heads"],
-            "size": config["head_dim"],
-            "theta": config["rope_theta"],
-            "eps": config["rms_norm_eps"],
-            "rank": RANK,
-            "alpha": ALPHA,
-            "context": CONTEXT,
-        },
+        "config": {name: config[key] for name, key in SIZES.items()}
+        | {"rank": RANK, "alpha": ALPHA, "context": CONTEXT},
+        "weights": sum(weight.size for weight in weights.values()),
+        "maps": len(maps),
+        "piece": sum(out + into for out, into in maps),
         "merges": merges,
         "digits": DIGITS,
         "rows": ROWS,
         "examples": [example["text"] for example in record["examples"]],
+        "record": {name: value for name, value in record.items() if name != "adapter"},
     }
 
 
@@ -309,49 +301,64 @@ def readable(token: str) -> str:
     return token.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
 
 
-def body(record: dict) -> str:
+def first_words(data: dict) -> str:
+    """Return the read-out of the first example."""
+    rows = data["record"]["table"]
+    first, then = (max(rows, key=lambda row, k=k: row[k]) for k in (1, 2))
+    return (
+        f"The base expects “{readable(first[0])}” first ({100 * first[1]:.1f} %). With r = {RANK} and λ = 1.00 it is "
+        f"“{readable(then[0])}” ({100 * then[2]:.1f} %). Their predictions differ by "
+        f"{data['record']['examples'][0]['bits']:.2f} bits (KL divergence)."
+    )
+
+
+def summary(data: dict) -> str:
+    return (
+        f"This page runs a language model of {data['weights'] / 1e6:.1f} million weights, and a LoRA adapter, on your "
+        f"own sentence. What comes after “{data['examples'][0]}”? {first_words(data)}"
+    )
+
+
+def body(data: dict) -> str:
     """Write the page's HTML. It has the record of the first example until the script has read the weights."""
+    record = data["record"]
     bits, examples, rows = record["bits"], record["examples"], record["table"]
     rows = [
-        *sorted(rows, key=lambda row: -max(row[1:])),
+        *sorted(([readable(token), *numbers] for token, *numbers in rows), key=lambda row: -max(row[1:])),
         ["all others", 1 - sum(row[1] for row in rows), 1 - sum(row[2] for row in rows)],
     ]
     lines = "\n".join(
-        f'<tr><th scope="row">{html.escape(readable(token) if token != "all others" else token)}</th><td class="bars">'
-        f'<i class="base" style="width:{100 * was:.1f}%"></i><i class="lora" style="width:{100 * now:.1f}%"></i></td>'
-        f'<td class="base">{100 * was:.1f} %</td><td class="lora">{100 * now:.1f} %</td>'
-        f'<td class="gain">{100 * (now - was):+.1f}</td></tr>'.replace(">-", ">−")
+        f'<tr><th scope="row">{html.escape(token)}</th><td class="bars"><i class="base" style="width:{100 * was:.1f}%">'
+        f'</i><i class="lora" style="width:{100 * now:.1f}%"></i></td><td class="base">{100 * was:.1f} %</td>'
+        f'<td class="lora">{100 * now:.1f} %</td><td class="gain">{100 * (now - was):+.1f}</td></tr>'.replace(
+            ">-", ">−"
+        )
         for token, was, now in rows
     )
-    first, then = (max(rows[:-1], key=lambda row, k=k: row[k]) for k in (1, 2))
     ranks = ", ".join(f"{value:.2f} at r = {r}" for r, value in enumerate(bits["rank"]) if r in (1, 2, 4))
-    weights = as_text(base_bytes() + base64.b64decode(record["adapter"]))
+    weights = as_text(base_bytes() + base64.b64decode(read_json(RECORD)["adapter"]))
     return f"""
 <style>{STYLE}</style>
-<p class="lead">This page holds a language model of 2.8 million weights and a LoRA adapter
-(<a href="README.md">lesson 08</a>) that taught it NumPy's documentation. Type, and see what each expects next. Nothing
-is sent anywhere.</p>
-<noscript><p><strong>Scripts are off here, so nothing can be typed. The table is from the record:</strong> after
-“{html.escape(examples[0]["text"])}”, at r = 8 and λ = 1.</p></noscript>
+<p class="lead">This page holds a language model of {data["weights"] / 1e6:.1f} million weights and a LoRA adapter
+that taught it NumPy's documentation. Type, and see what each expects next. Nothing is sent anywhere.</p>
+<!-- summary -->
 <div id="stage">
 <div>
   <label for="text">Your sentence</label>
   <textarea id="text" rows="2" spellcheck="false" autocomplete="off" autocapitalize="off"
     >{html.escape(examples[0]["text"])}</textarea>
-  <p class="soft" id="note">&nbsp;</p>
-  <div class="controls"><select id="example" aria-label="Examples">
+  <p class="soft" id="note"></p>
+  <div class="row"><select id="example" aria-label="Examples">
     <option value="0">NumPy, most changed</option><option value="1">NumPy, the median</option>
     <option value="2">Python, the median</option><option value="-1">your own</option></select>
     <button type="button" id="back">take a token back</button></div>
-  <div class="controls">
-    <label for="rank">rank r <input type="range" id="rank" min="0" max="8" value="8">
-      <output id="rank-says" for="rank">8</output></label>
-    <label for="strength">strength λ <input type="range" id="strength" min="0" max="1.5" step="0.05" value="1">
-      <output id="strength-says" for="strength">1.00</output></label>
+  <div class="row">
+    <label class="long">rank r <input type="range" id="rank" min="0" max="{RANK}" value="{RANK}">
+      <b id="rank-says">{RANK}</b></label>
+    <label class="long">strength λ <input type="range" id="strength" min="0" max="1.5" step="0.05" value="1">
+      <b id="strength-says">1.00</b></label>
   </div>
-  <output id="said" for="text rank strength" aria-live="polite">The base expects “{readable(first[0])}” first
-    ({100 * first[1]:.1f} %). With r = 8 and λ = 1.00 it is “{readable(then[0])}” ({100 * then[2]:.1f} %). Their
-    predictions differ by {examples[0]["bits"]:.2f} bits (KL divergence).</output>
+  <output class="said" id="said" for="text rank strength" aria-live="polite">{first_words(data)}</output>
 </div>
 <div>
   <table id="next"><thead><tr><th scope="col">next token</th>
@@ -365,13 +372,14 @@ is sent anywhere.</p>
 </div>
 <h2>What you are looking at</h2>
 <ol>
-<li>The base's 2,828,736 weights never change: grey and green bars come from the same ones.</li>
-<li>Beside each of its 42 linear maps W stand two thin matrices, and the map becomes W + λ · (α/r) · B · A.</li>
-<li>Rank 0 is the base, and so is λ = 0; r = 8 with λ = 1 is the adapter as it was trained.</li>
+<li>The base's {data["weights"]:,} weights never change: grey and green bars come from the same ones.</li>
+<li>Beside each of its {data["maps"]} linear maps W stand two thin matrices, and the map becomes
+W + λ · (α/r) · B · A.</li>
+<li>Rank 0 is the base, and so is λ = 0; r = {RANK} with λ = 1 is the adapter as it was trained.</li>
 </ol>
-<p class="soft">Training made one update of rank 8 per map. The slider keeps its first r pieces, the largest by a
+<p class="soft">Training made one update of rank {RANK} per map. The slider keeps its first r pieces, the largest by a
 singular value decomposition, which is the best update of that rank; training at rank r would have found another.
-α/r stays at its value in training, {ALPHA}/{RANK} = {ALPHA // RANK}. A piece has 20,736 numbers in all
+α/r stays at its value in training, {ALPHA}/{RANK} = {ALPHA // RANK}. A piece has {data["piece"]:,} numbers in all
 maps together.</p>
 <section class="live">
 <h2>Your sentence, token by token</h2>
@@ -390,13 +398,13 @@ maps together.</p>
 </section>
 <h2>Is it more than one sentence?</h2>
 <p>On {record["characters"]:,} characters of NumPy's documentation that the adapter was not trained on, the base needs
-{bits["rank"][0]:.2f} bits per character, and {ranks}, {bits["rank"][8]:.2f} at r = 8. It has a price: on Python's
-documentation, which the base was trained on, {bits["old"][0]:.2f} become {bits["old"][1]:.2f}.</p>
+{bits["rank"][0]:.2f} bits per character, and {ranks}, {bits["rank"][RANK]:.2f} at r = {RANK}. It has a price: on
+Python's documentation, which the base was trained on, {bits["old"][0]:.2f} become {bits["old"][1]:.2f}.</p>
 <details><summary>How the page was made</summary>
 <p>The adapter comes from <code>{COMMAND}</code>. Base and adapter have 8 bits per weight here, with one scale per row;
 with their weights as trained, they need {bits["floats"][0]:.3f} and {bits["floats"][1]:.3f} bits per character, not
-{bits["rank"][0]:.3f} and {bits["rank"][8]:.3f}. The forward pass is plain JavaScript, in the source of this page, and a
-test compares its logits with minilora's. The page reads the last {CONTEXT - 1} tokens.</p>
+{bits["rank"][0]:.3f} and {bits["rank"][RANK]:.3f}. The forward pass is plain JavaScript, in the source of this page,
+and a test compares its logits with minilora's. The page reads the last {CONTEXT - 1} tokens.</p>
 <p>The examples are chosen by a rule. Of NumPy's held-out docstrings, {record["lines"][0]} begin with a line that is a
 sentence. Each is cut before the word, after at least {LONG_ENOUGH} tokens, where base and LoRA differ most
 (KL divergence). In the first example they
@@ -406,16 +414,3 @@ third the median of {record["lines"][1]} such sentences of Python's, {examples[2
 <a href="exercise.py">the exercise</a> builds one.</p>
 <script type="text/plain" id="weights">{weights}</script>
 """
-
-
-def page() -> bytes:
-    """Build live.html. Raises MiniloraError if it is too large, or if nothing is measured yet."""
-    if not RECORD.is_file():
-        raise MiniloraError("08_lora has no live.json: --measure 08 makes it")
-    record = json.loads(RECORD.read_text("utf-8"))
-    scripts = (SHARED, Path(__file__).with_suffix(".js"))
-    code = [f"const DATA = {as_json(data(record))};", *(path.read_text("utf-8") for path in scripts)]
-    content = framed(TITLE, body(record), "\n".join(code)).encode()
-    if len(content) > LARGEST:
-        raise MiniloraError(f"08_lora: the page has {len(content):,} bytes of {LARGEST:,}")
-    return content

@@ -15,6 +15,7 @@ const bars = DATA.sizes.map((size, i) => {
 draw(byId("spectrum"), "path", { d: "M2 125H638", class: "axis" });
 
 function update() {
+  if (!document.body.classList.contains("open")) return; // all of it waits for the guess
   const r = Number(byId("rank").value);
   const sum = new Float64Array(height * width);
   for (let k = 0; k < r; k++)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lessons.pages import packed
+from minilora.errors import MiniloraError
 from minilora.measure.lab import Lab
 from minilora.train import load
 from minilora.train.loop import TrainConfig
@@ -22,6 +23,9 @@ def held(data: dict, pieces: int) -> float:
 
 
 def summary(data: dict) -> str:
+    """Tell the page's story. Raises MiniloraError if the pieces' sizes cannot be: NaN, below 0, rising, all 0."""
+    if not (np.diff([*data["sizes"], 0]) <= 0).all() or not data["sizes"][0] > 0:
+        raise MiniloraError("lesson 08's page: singular values of a change fall from one above 0 to 0")
     height, width = data["change"]["shape"]
     numbers, whole = SOME * (height + width), height * width
     needed = next(r for r in range(1, len(data["sizes"]) + 1) if held(data, r) >= 0.8)
@@ -33,7 +37,7 @@ def summary(data: dict) -> str:
 
 
 def body(data: dict) -> str:
-    height, width = data["change"]["shape"]
+    (height, width), pieces = data["change"]["shape"], data["rows"]["shape"][0]
     return f"""
 <div class="say">
 <p class="lead">Full fine-tuning was free to change all {height * width:,} numbers of this weight, which maps {width}
@@ -41,7 +45,8 @@ numbers to {height}. ΔW is what it changed. LoRA may only add up <em>thin piece
 row, so it has {height} + {width} numbers.</p>
 <div>
 <form id="guess" class="row"><label><span>Your guess first: how many pieces hold 80 % of ΔW (of the sum of its
-squares)?</span> <input type="number" name="guess" min="1" max="{len(data["sizes"])}" value="48" required></label>
+squares)?</span> <input type="number" name="guess" min="1" max="{len(data["sizes"])}"
+value="{len(data["sizes"]) // 2}" required></label>
 <button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
 </div>
@@ -49,33 +54,40 @@ squares)?</span> <input type="number" name="guess" min="1" max="{len(data["sizes
 </div>
 <section class="stage">
   <style>
-    .sums {{ display: grid; grid-template-columns: 1fr auto 4% 1fr auto 1fr; gap: 5px; align-items: center;
-      text-align: center; margin-bottom: .4rem; }}
-    .row-piece, .column-piece {{ outline: 2px solid var(--lora); }}
+    .sums {{ display: grid; gap: 5px; align-items: center; text-align: center; margin-bottom: .4rem;
+      grid: ". . . row . ." auto "whole is column sum plus rest" auto "whole-says . sum-says sum-says . rest-says" auto
+        / 1fr auto 4% 1fr auto 1fr; }}
+    #row, #column {{ outline: 2px solid var(--lora); }}
+    #row {{ grid-area: row; height: .7rem; }} #column {{ grid-area: column; height: 0; min-height: 100%; }}
+    #whole {{ grid-area: whole; }} #sum {{ grid-area: sum; }} #rest {{ grid-area: rest; }}
     .sums b {{ padding: 0 .2rem; }}
-    .sums .row-piece {{ grid-column: 4; height: .7rem; }}
-    .sums .column-piece {{ height: 0; min-height: 100%; }}
     .sums p {{ margin: .2rem 0 0; font-size: .9rem; line-height: 1.3; color: var(--soft); align-self: start; }}
+    #whole-says {{ grid-area: whole-says; }} #sum-says {{ grid-area: sum-says; }} #rest-says {{ grid-area: rest-says; }}
+    @media (max-width: 40rem) {{ /* what moves comes first, and is as wide as the screen */
+      .sums {{ grid: ". row row" auto "column sum sum" auto "sum-says sum-says sum-says" auto "whole whole rest" auto
+        "whole-says whole-says rest-says" auto / 5% 1fr calc(50% - 3px); }}
+      body:not(.open) :is(#whole, #whole-says) {{ grid-column: 1 / -1; }}
+      .sums b {{ display: none; }}
+      #row {{ height: .6rem; }}
+      .sums p {{ margin: 0; font-size: .8rem; }}
+    }}
     #spectrum {{ height: 8.5rem; }}
-    @media (max-width: 60rem) {{ .sums .row-piece {{ height: .5rem; }} .sums p {{ font-size: .8rem; }} }}
   </style>
   <figure class="sums">
-    <canvas id="row" class="row-piece after" aria-hidden="true"></canvas>
-    <canvas id="whole" style="grid-area: 2 / 1" role="img" aria-label="Heat map of the change by full
-    fine-tuning"></canvas>
-    <b style="grid-area: 2 / 2" class="after">=</b>
-    <canvas id="column" class="column-piece after" style="grid-area: 2 / 3" aria-hidden="true"></canvas>
-    <canvas id="sum" class="after" style="grid-area: 2 / 4" role="img" aria-label="Heat map of the sum of the first r
-      pieces; its frame: the column and the row of the last of them"></canvas>
-    <b style="grid-area: 2 / 5" class="after">+</b>
-    <canvas id="rest" class="after" style="grid-area: 2 / 6" role="img" aria-label="Heat map of what the pieces leave
-      out"></canvas>
-    <p style="grid-area: 3 / 1">ΔW</p>
-    <p style="grid-area: 3 / 3 / 4 / 5" id="sum-says" class="after"></p>
-    <p style="grid-area: 3 / 6" class="after">the rest</p>
+    <canvas id="row" class="after" aria-hidden="true"></canvas>
+    <canvas id="whole" role="img" aria-label="Heat map of the change by full fine-tuning"></canvas>
+    <b style="grid-area: is" class="after">=</b>
+    <canvas id="column" class="after" aria-hidden="true"></canvas>
+    <canvas id="sum" class="after" role="img" aria-label="Heat map of the sum of the first r pieces; its frame: the
+      column and the row of the last of them"></canvas>
+    <b style="grid-area: plus" class="after">+</b>
+    <canvas id="rest" class="after" role="img" aria-label="Heat map of what the pieces leave out"></canvas>
+    <p id="whole-says">ΔW</p>
+    <p id="sum-says" class="after"></p>
+    <p id="rest-says" class="after">the rest: ΔW − sum</p>
   </figure>
   <div class="after">
-    <div class="row"><label class="long">pieces r <input type="range" id="rank" min="0" max="{PIECES}" value="0">
+    <div class="row"><label class="long">pieces r <input type="range" id="rank" min="0" max="{pieces}" value="0">
       <b id="r" style="width: 1.6rem"></b></label></div>
     <div class="gauge" id="count"><span>numbers</span><span><i style="background: var(--soft)"></i></span><b></b></div>
     <div class="gauge" id="held"><span>of ΔW</span><span><i style="background: var(--lora)"></i></span><b></b></div>
@@ -97,11 +109,15 @@ squares)?</span> <input type="number" name="guess" min="1" max="{len(data["sizes
 
 
 def measure() -> dict:
-    """Return the change to one weight by 20 steps of full fine-tuning, decomposed into singular values."""
+    """Return the change to one weight by 20 steps of full fine-tuning, taken apart."""
     lab = Lab(load.base_folder(), test_characters=8_000, validation_characters=4_000)
     text = lab.domain_text(8_000, seed=0)
     model, _ = lab.adapt("full", text, TrainConfig(steps=20, warmup=2, eval_every=10, peak_lr=5e-4))
-    change = model.get_submodule(LAYER).weight.numpy() - lab.base().get_submodule(LAYER).weight.numpy()
+    return taken_apart(model.get_submodule(LAYER).weight.numpy() - lab.base().get_submodule(LAYER).weight.numpy())
+
+
+def taken_apart(change: np.ndarray) -> dict:
+    """Return a matrix, its singular values, and the columns and rows of its first pieces."""
     left, values, right = np.linalg.svd(change.astype("float64"), full_matrices=False)
     return {
         "change": packed(change),

@@ -28,7 +28,8 @@ const words = (parent, x, y, text, anchor = "middle", style = "") =>
 // On the left who looks, on the right what is looked at, and arrows from one to the other.
 function arrows(layer, head, token, part, isMasked) {
   svg.replaceChildren();
-  const tall = 296 / names.length, row = (j) => tall * (j + 0.5) + 2;
+  const tall = 296 / names.length, row = (j) => tall * (j + 0.5) + 2, top = isOpen ? 0 : tall * virtual;
+  svg.setAttribute("viewBox", `0 ${top} 400 ${300 - top}`); // before the guess, the prefix is not there
   const blended = (i) => {
     const off = weights(layer, head, i, false, isMasked), on = weights(layer, head, i, true, isMasked);
     return on.map((weight, j) => part * weight + (1 - part) * (j < virtual ? 0 : off[j - virtual]));
@@ -37,14 +38,15 @@ function arrows(layer, head, token, part, isMasked) {
   const arrow = (i, j, weight, opacity) => {
     if (weight < 0.004) return;
     const d = `M132 ${row(virtual + i)}C190 ${row(virtual + i)} 190 ${row(j)} 246 ${row(j)}`;
-    draw(svg, "path", { d, fill: "none", stroke: color(j), "stroke-width": 0.5 + 15 * weight, opacity });
+    draw(svg, "path", { d, fill: "none", stroke: color(j), "stroke-width": 0.5 + 15 * weight, "stroke-opacity": opacity });
   };
   tokens.forEach((_, i) => i !== token && blended(i).forEach((weight, j) => arrow(i, j, weight, 0.12)));
   const own = blended(token);
   own.forEach((weight, j) => arrow(token, j, weight, 0.85));
   if (isOpen) draw(svg, "path", { d: `M236 ${tall * virtual + 2}H398`, class: "axis", "stroke-dasharray": "3 3" });
+  const short = (name) => (name.length > 8 ? `${name.slice(0, 7)}…` : name);
   tokens.forEach((name, i) => {
-    const label = words(svg, 124, row(virtual + i) + 5, name, "end", `cursor: pointer; ${i === token ? "font-weight: 700" : "fill: var(--soft)"}`);
+    const label = words(svg, 124, row(virtual + i) + 5, short(name), "end", `cursor: pointer; ${i === token ? "font-weight: 700" : "fill: var(--soft)"}`);
     label.addEventListener("click", () => {
       byId("token").selectedIndex = i;
       redraw();
@@ -53,7 +55,7 @@ function arrows(layer, head, token, part, isMasked) {
   names.forEach((name, j) => {
     if (j < virtual && !isOpen) return;
     const isSeen = !isMasked || j - virtual <= token;
-    words(svg, 252, row(j) + 5, name, "start", isSeen ? "" : "fill: var(--soft); opacity: .5");
+    words(svg, 252, row(j) + 5, short(name), "start", isSeen ? "" : "fill: var(--soft); opacity: .5");
     if (!isSeen) return;
     draw(svg, "rect", { x: 308, y: row(j) - 6, width: Math.max(0.5, 46 * own[j]), height: 12, fill: color(j) });
     words(svg, 398, row(j) + 5, `${show(100 * own[j])} %`, "end");
@@ -68,7 +70,7 @@ function table(layer, head, token, isMasked) {
     const isText = j >= virtual, isSeen = !isMasked || j - virtual <= token;
     const row = byId("weights").insertRow();
     const columns = isSeen
-      ? [isText ? percent(off[j - virtual]) : "–", percent(on[j]), isText ? percent(on[j] / text) : "–"]
+      ? [isText ? percent(off[j - virtual]) : "–", percent(on[j]), isText && text ? percent(on[j] / text) : "–"]
       : ["not seen", "not seen", "not seen"];
     [name, ...columns].forEach((words) => (row.insertCell().textContent = words));
   });
@@ -77,13 +79,15 @@ function table(layer, head, token, isMasked) {
 function shares(layer, head) {
   const picture = byId("shares");
   picture.replaceChildren();
+  const wide = 312 / heads, tall = 174 / layers;
+  words(picture, 70, 20, "head", "end");
   ofAll.forEach((row, l) => {
-    words(picture, 70, 49 + 29 * l, `layer ${l + 1}`, "end");
+    words(picture, 70, 35 + tall * (l + 0.5), `layer ${l + 1}`, "end");
     row.forEach((one, h) => {
-      if (!l) words(picture, 102 + 52 * h, 20, `head ${h + 1}`);
-      const box = { x: 76 + 52 * h, y: 30 + 29 * l, width: 51, height: 28 };
+      const box = { x: 76 + wide * h, y: 30 + tall * l, width: wide - 1, height: tall - 1 };
+      if (!l) words(picture, box.x + wide / 2, 20, h + 1);
       draw(picture, "rect", { ...box, fill: "var(--prefix)", "fill-opacity": one });
-      words(picture, box.x + 26, box.y + 19, show(100 * one));
+      words(picture, box.x + wide / 2, box.y + tall / 2 + 5, show(100 * one), "middle", one > 0.5 ? "fill: #000" : "");
       const isChosen = l === layer && h === head;
       const cell = draw(picture, "rect", { ...box, fill: "transparent", stroke: isChosen ? "var(--ink)" : "none", "stroke-width": 2, style: "cursor: pointer" });
       cell.addEventListener("click", () => {
@@ -114,7 +118,7 @@ function update() {
 }
 
 tokens.forEach((token, i) => byId("token").add(new Option(`${i + 1} ${token}`, i + 1)));
-byId("token").selectedIndex = 5;
+byId("token").selectedIndex = Math.min(5, T - 1);
 const redraw = begin({ layer: "layer", head: "head", token: "token", prefix: "prefix", mask: "mask" }, update, (percents) => {
   const flat = ofAll.flat();
   const alike = mean(tokens.map((_, token) => virtual / (virtual + token + 1)));

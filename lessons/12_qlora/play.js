@@ -2,19 +2,21 @@ const options = (id, values) => values.forEach(([value, words]) => byId(id).add(
 options("shape", DATA.shapes.map((name) => [name, name]));
 options("batch", DATA.batches.map((n) => [n, n]));
 options("length", DATA.lengths.map((n) => [n, n]));
-byId("shape").value = "llama-65b";
-byId("length").value = "512";
+byId("shape").value = DATA.shapes.at(-1);
+byId("length").value = DATA.length;
 
 const of = (way, isCheckpointed = byId("checkpointing").checked) => {
   const chosen = ["shape", "batch", "length"].map((id) => byId(id).value);
   return DATA.plans[`${chosen[0]} ${way} ${chosen[1]} ${chosen[2]} ${Number(isCheckpointed)}`].map((mb) => mb / 1000);
 };
 const sum = (values) => values.reduce((a, x) => a + x, 0);
-const size = (gb) => show(gb, gb < 10 ? 2 : gb < 100 ? 1 : 0);
-const LEFT = 86, WIDE = 262;
+const size = (gb) =>
+  gb < 1e5 ? show(gb, gb < 10 ? 2 : gb < 100 ? 1 : 0) : gb.toLocaleString("en-US", { notation: "compact" });
+const LEFT = 86, WIDE = 252;
 const words = (x, y, text, anchor, look = {}) => draw(byId("bars"), "text", { x, y, "text-anchor": anchor, ...look }, text);
 
 let guessed = null; // GB of full fine-tuning
+let drawn = null; // the values of the bars, which move to those of another choice
 
 // A row of kinds from the left, as far as the picture goes; returns where it ends.
 function bar(y, tall, values, scale) {
@@ -27,21 +29,25 @@ function bar(y, tall, values, scale) {
   return LEFT + Math.min(WIDE, from * scale);
 }
 
-function update() {
-  const card = Number(byId("card").value);
-  const plans = DATA.ways.map(([way, label]) => ({ label, values: of(way), total: sum(of(way)) }));
-  const isOpen = byId("guess").hidden;
+// Draw all four bars on one scale, and below them the first part of it enlarged.
+function paint(bars) {
+  const card = Number(byId("card").value), isOpen = byId("guess").hidden;
+  const plans = DATA.ways.map(([, label], i) => ({ label, values: bars[i], total: sum(bars[i]) }));
   byId("bars").replaceChildren();
+  byId("bars").setAttribute("viewBox", isOpen ? "0 0 400 304" : "0 88 400 176");
   const largest = Math.max(...plans.map(({ total }) => total), card);
   const room = Math.min(Math.max(1.5 * card, 1.2 * Math.min(...plans.map(({ total }) => total))), largest); // GB of the lower part
+  const [small, large] = [60, 136].map((tall) => tall / plans.length); // of a row
   if (isOpen) plans.forEach(({ label, values, total }, i) => {
-    const y = 20 + 15 * i, end = bar(y, 10, values, WIDE / largest);
-    words(LEFT - 6, y + 9, label, "end", { style: "font-size: 12px" });
-    words(end + 4, y + 9, size(total), "start", { style: "font-size: 12px" });
+    const y = 20 + small * i, end = bar(y, 0.67 * small, values, WIDE / largest);
+    words(LEFT - 6, y + small / 3 + 4, label, "end", { style: "font-size: 12px" });
+    words(end + 4, y + small / 3 + 4, size(total), "start", { style: "font-size: 12px" });
   });
   const edge = (scale, top, bottom) => {
     const x = LEFT + card * scale;
-    draw(byId("bars"), "path", { d: `M${x} ${top}V${bottom}`, class: "axis", "stroke-width": 2, "stroke-dasharray": "5 3" });
+    const d = `M${x} ${top}V${bottom}`, dashed = { class: "axis", style: "stroke: var(--ink)", "stroke-dasharray": "5 3" };
+    draw(byId("bars"), "path", { d, stroke: "var(--page)", "stroke-width": 5, "stroke-opacity": 0.7 });
+    draw(byId("bars"), "path", { d, ...dashed, "stroke-width": 2 });
     return x;
   };
   if (isOpen) edge(WIDE / largest, 16, 84);
@@ -50,15 +56,16 @@ function update() {
     draw(byId("bars"), "path", { d: `M${at} 17l-4-7h8Z`, fill: "var(--ink)" });
     words(at > 280 ? at - 7 : at + 7, 14, "your guess", at > 280 ? "end" : "start", { style: "font-size: 12px" });
   }
-  const scale = WIDE / room, rows = plans.map((_, i) => 100 + 34 * i);
-  plans.forEach(({ label }, i) => words(LEFT - 6, rows[i] + 16, label, "end"));
-  const ends = plans.map(({ values }, i) => (isOpen ? bar(rows[i], 22, values, scale) : LEFT));
+  const scale = WIDE / room, rows = plans.map((_, i) => 100 + large * i), tall = 0.65 * large;
+  plans.forEach(({ label }, i) => words(LEFT - 6, rows[i] + tall / 2 + 5, label, "end"));
+  const ends = plans.map(({ values }, i) => (isOpen ? bar(rows[i], tall, values, scale) : LEFT));
   const x = edge(scale, 93, 240);
   plans.forEach(({ total }, i) => {
     const isCut = isOpen && total > room, fill = isOpen && total > card ? "var(--memory-gradients)" : "var(--ink)";
-    if (isCut) draw(byId("bars"), "path", { d: `M${ends[i] + 2} ${rows[i]}l8 11l-8 11Z`, fill: "var(--soft)" });
+    if (isCut) draw(byId("bars"), "path", { d: `M${ends[i] + 2} ${rows[i]}l8 ${tall / 2}l-8 ${tall / 2}Z`, fill: "var(--soft)" });
     const style = `font-weight: 600; fill: ${fill}`;
-    words(ends[i] + (isCut ? 13 : 5), rows[i] + 16, isOpen ? size(total) : "?", "start", { class: "over", style });
+    const after = ends[i] + (isCut ? 13 : 5), isOnLine = isOpen && after < x && after + 42 > x;
+    words(isOnLine ? x + 7 : after, rows[i] + tall / 2 + 5, isOpen ? size(total) : "?", "start", { class: "over", style });
   });
   words(x, 254, `${card} GB: the card`, x > 340 ? "end" : "middle");
   let [at, down] = [4, 276];
@@ -70,6 +77,16 @@ function update() {
     words(at + 15, down, kind, "start", { style: "font-size: 12px" });
     at += wide + 6;
   });
+}
+
+function update() {
+  const card = Number(byId("card").value);
+  const plans = DATA.ways.map(([way, label]) => ({ label, values: of(way), total: sum(of(way)) }));
+  const start = drawn;
+  move((part) => {
+    drawn = plans.map(({ values }, i) => values.map((gb, k) => (start ? start[i][k] + part * (gb - start[i][k]) : gb)));
+    paint(drawn);
+  }, 700);
   const said = plans.map(({ label, total }) =>
     `${label} ${size(total)} GB` + (total <= card ? " fits" : ` (${size(total - card)} too many)`));
   byId("said").textContent = `On a card of ${card} GB: ${said.join(", ")}.`;
@@ -84,6 +101,7 @@ function update() {
 begin({ model: "shape", texts: "batch", tokens: "length", card: "card", checkpointing: "checkpointing" }, update, (gb) => {
   const right = sum(of("full", false));
   guessed = gb;
+  if (gb !== null) drawn = DATA.ways.map(() => DATA.kinds.map(() => 0)); // the bars grow
   const [qlora, least] = [sum(of("qlora", false)), sum(of("qlora", true))];
   byId("verdict").textContent =
     gb === null

@@ -1,5 +1,6 @@
 """Lesson 12's page: where the memory goes. See lessons/pages.py."""
 
+from minilora.errors import MiniloraError
 from minilora.peft import METHODS
 from minilora.plan.activations import Step
 from minilora.plan.planner import make_plan
@@ -11,7 +12,7 @@ SHAPES = ("smollm2-135m", "llama-7b", "llama-13b", "llama-33b", "llama-65b")
 WAYS = ("full", "bottleneck", "lora", "qlora")
 LABELS = {way: METHODS[way].label if way != "bottleneck" else way for way in WAYS}  # "adapters" are a kind of memory
 CARDS, CARD = (8, 16, 24, 48, 80), 48  # GB
-BATCHES, LENGTHS = (1, 4, 16, 64), (128, 512, 2048)
+BATCHES, LENGTHS, LENGTH = (1, 4, 16, 64), (128, 512, 2048), 512
 KINDS = ("weights", "constants", "adapters", "gradients", "optimizer", "activations", "logits", "workspace")
 
 
@@ -20,11 +21,15 @@ def plan_of(shape: str, way: str, batch: int, length: int):
 
 
 def gigabytes(data: dict, way: str, is_checkpointed: bool = False) -> float:
-    """Return what a step of a way takes on the largest model, with one text of 512 tokens."""
-    return sum(data["plans"][f"{SHAPES[-1]} {way} 1 512 {int(is_checkpointed)}"]) / 1000
+    """Return what a step of a way takes on the largest model, with one text of LENGTH tokens."""
+    return sum(data["plans"][f"{data['shapes'][-1]} {way} 1 {data['length']} {int(is_checkpointed)}"]) / 1000
 
 
 def summary(data: dict) -> str:
+    """Tell the page's story. Raises MiniloraError if a plan cannot be: negative, NaN, infinite, or nothing at all."""
+    for name, plan in data["plans"].items():
+        if not all(0 <= megabytes < float("inf") for megabytes in plan) or not sum(plan):
+            raise MiniloraError(f"lesson 12's page: the plan of {name} cannot be {plan}")
     full, lora, qlora = (gigabytes(data, way) for way in ("full", "lora", "qlora"))
     least = gigabytes(data, "qlora", is_checkpointed=True)
     return (
@@ -35,14 +40,15 @@ def summary(data: dict) -> str:
 
 def body(data: dict) -> str:
     cards = "".join(f"<option{' selected' * (gb == CARD)}>{gb}</option>" for gb in CARDS)
+    billions = data["plans"][f"{data['shapes'][-1]} full 1 {data['length']} 0"][0] / 2000  # of weights, 16 bits each
     heads = "".join(f'<th scope="col">{label}</th>' for label in LABELS.values())
     return f"""
 <div class="say">
-<p class="lead">One graphics card has {CARD} GB. LLaMA-65B has 65 billion weights, and a training step holds more than
-weights. What does fine-tuning it take, and which part of that does QLoRA make smaller?</p>
+<p class="lead">One graphics card has {CARD} GB. LLaMA-65B has {billions:.0f} billion weights, and a training step
+holds more than weights. What does fine-tuning it take, and which part of that does QLoRA make smaller?</p>
 <form id="guess" class="row"><label><span>Your guess first: how many GB does <em>full</em> fine-tuning of LLaMA-65B
-need, with one text of 512 tokens per step?</span> <input type="number" name="guess" min="1" max="99999" value="130"
-required></label> <button>Commit</button></form>
+need, with one text of {data["length"]} tokens per step?</span> <input type="number" name="guess" min="1" max="99999"
+value="{2 * billions:.0f}" required></label> <button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
@@ -85,6 +91,7 @@ def data() -> dict:
         "ways": list(LABELS.items()),
         "batches": BATCHES,
         "lengths": LENGTHS,
+        "length": LENGTH,
         "kinds": KINDS,
         "plans": plans,
     }

