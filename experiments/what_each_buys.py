@@ -54,7 +54,7 @@ def sentence(results: Mapping[str, ModelResult]) -> str:
             words.append(f"on {name}, {listed(shown)}")
     if not words:
         return "Not all is measured yet."
-    return f"The lead over the prompt, in points of accuracy and paired by seed, is {'; '.join(words)}."
+    return f"Points of accuracy ahead of the prompt, paired by seed: {'; '.join(words)}."
 
 
 def _cells(result: ModelResult, way: str) -> list[dict]:

@@ -152,7 +152,9 @@ def test_one_picture_of_what_each_buys(tmp_path):
     assert rows["prompt"] == ("70.0", "–", "300") and rows["feature extraction (probe)"] == ("75.0", "3.0 s", "20")
     assert rows["all weights"] == ("–", "–", "–")
     assert sentence({}) == "Not all is measured yet."
-    assert sentence(task).endswith("prompt, paired by seed: on reviews feature extraction (probe) +5.0 (one seed).")
+    assert sentence(task).endswith(
+        "prompt, paired by seed: on reviews, +5.0 (one seed) with feature extraction (probe)."
+    )
     figure = what_each_buys(result_of(tmp_path / "windows.jsonl", *CELLS), task)
     text, of_task, by_tokens, of_task_by_tokens = figure.axes
     points = lambda axes: {tuple(point) for line in axes.lines for point in line.get_xydata().tolist()}  # noqa: E731
