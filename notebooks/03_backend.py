@@ -127,7 +127,8 @@ _ = ipywidgets.interact_manual(measure)
 # ## One function, two sides
 #
 # `rms_norm` does not say which library it means: `xp` does. On the stand-in, it gives the same numbers. The second
-# function has one `np.` in it, and works only where everything is NumPy's.
+# function has one `np.` in it. CuPy would hand that call to its own `sqrt`; the stand-in refuses it, so that the slip
+# shows without a card.
 
 # %%
 on_host = np.array([[3.0, 4.0], [1.0, -1.0]])

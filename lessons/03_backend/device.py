@@ -1,12 +1,14 @@
-"""A stand-in for a graphics card: it computes with NumPy, and behaves as CuPy's arrays do.
+"""A stand-in for a graphics card: it computes with NumPy, and refuses what CuPy refuses, and more.
 
     array = device.upload(np.array([1.0, 2.0]))     # a DeviceArray
     functions.exp(array) + 1                        # computes there
     device.download(array)                          # a NumPy array again; waits for the device
 
-Combining a DeviceArray with NumPy's functions, arrays or scalars raises TypeError, and so does iteration. An index out
-of range wraps silently, and the random generator draws other numbers than NumPy's. `counts` records what the device was
-asked to do. The library's own tests use a stricter class derived from it (tests/helpers/strict.py).
+As in CuPy, a NumPy array beside a DeviceArray and an implicit conversion raise TypeError, an index out of range wraps
+silently, and the random generator draws other numbers than NumPy's. What CuPy lets through raises TypeError here, so
+that a slip shows without a card: NumPy's functions (CuPy's arrays pass most of them on to CuPy's own), NumPy's scalars,
+NumPy arrays and lists as indices, and iteration. `counts` records what the device was asked to do. The library's own
+tests use a stricter class derived from it (tests/helpers/strict.py).
 """
 
 import operator

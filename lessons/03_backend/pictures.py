@@ -48,14 +48,14 @@ def border() -> Diagram:
         520,
         250,
         "The host's memory on the left, the device's on the right. from_host carries lists and arrays over, to_host "
-        "carries results back, a plain number travels with an order, and np.exp of a device array raises an error.",
+        "carries results back, a plain number travels with an order, and a NumPy array in an order raises an error.",
     )
     d.box(10, 36, 170, 200, "", MASKED)
     d.box(340, 36, 170, 200, "", MASKED)
     d.text(95, 20, "host", look="bold")
     d.text(425, 20, "device", look="bold")
     d.text(260, 20, "border", SMALL, look="soft")
-    rows = (("[1, 2], ndarray", "array"), ("print, save", "array"), ("2.5", "x * 2.5"), ("np.exp", "array"))
+    rows = (("[1, 2], ndarray", "array"), ("print, save", "array"), ("2.5", "x * 2.5"), ("ndarray", "x + ndarray"))
     for i, (here, there) in enumerate(rows):
         y = 46 + 47 * i
         d.box(20, y, 150, 36, here, SECOND, SMALL)

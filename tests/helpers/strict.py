@@ -1,10 +1,13 @@
 """A stand-in for CuPy, built on NumPy, that allows only what CuPy allows and counts when the host waits for the device.
 
 `StrictArray` holds a NumPy array, which leaves it only through `backend.to_numpy`. It raises TypeError for implicit
-conversion, NumPy arrays and scalars as operands, NumPy's own functions, iteration (which in CuPy works, but launches a
-kernel per element), and every parameter that CuPy lacks. Names that CuPy lacks do not exist (cupy_names.txt lists those
-that it has). An integer array that indexes out of range raises `SilentWrap`, because CuPy would silently wrap it.
-Reductions return 0-d arrays.
+conversion, NumPy arrays as operands, and every parameter that CuPy lacks. Names that CuPy lacks do not exist
+(cupy_names.txt lists those that it has). An integer array that indexes out of range raises `SilentWrap`, because CuPy
+would silently wrap it. Reductions return 0-d arrays.
+
+It is stricter than CuPy where code that works there would be slow, or would work by chance. It also raises TypeError
+for NumPy's own functions (CuPy's arrays pass most of them on to CuPy's), NumPy scalars as operands (they can widen
+float32), NumPy arrays and lists as indices (CuPy copies them silently), and iteration (a kernel per element).
 
 Operations that make the host wait (`bool(a)`, `float(a)`, `a.item()`, a mask as an index, `xp.nonzero`, to_numpy, …)
 work, and are counted:

@@ -47,7 +47,7 @@ def test_operators_refuse_numpys_arrays_and_scalars(a, name, host):
 @pytest.mark.parametrize(
     "call",
     [
-        # implicit conversion, and NumPy's own functions
+        # implicit conversion, and NumPy's own functions, which CuPy would pass on to its own
         lambda a, host: np.asarray(a),
         lambda a, host: np.array([a, a]),
         lambda a, host: np.float32(a[0, 0]),
