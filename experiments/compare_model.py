@@ -4,7 +4,7 @@
     ("base", row)           the model as quantized for a row
     ("rate", row, rate)     a training at a learning rate, or a prompt with `rate` examples, on validation data
     ("rate", "base", 0)     the model as it is, on the same data
-    ("prompt", seed)        the task with the best number of examples in the prompt, or the text with text before it
+    ("prompt", seed)        the task with the best number of examples in the prompt; a text, after other text
     ("probe", seed)         the task by logistic regression on the hidden states of the model as it is (`probe`)
     ("trained", row, seed)  trained at the best rate: what it learned, what it forgot, what trains, the file, the time
     ("memory", row)         bytes of a training step by kind, measured in a process of its own
@@ -74,7 +74,7 @@ ROWS = {
 
 
 def row_of(method: str) -> str:
-    """Return the row of a method with its default options. BitFit's is the norms, since a Llama has no biases."""
+    """Return the row of a method with its default options. For BitFit it is "norms", since a Llama has no biases."""
     return {"bottleneck": "pfeiffer", "bitfit": "norms"}.get(method, method)
 
 

@@ -94,7 +94,7 @@ def learn(bench: Bench, rank: int, facts: Facts, rate: float, seed: int, times: 
 
 
 def rate_of(bench: Bench, rank: int) -> float:
-    """Search the learning rate of a rank."""
+    """Return the best learning rate of a rank, found by search."""
     facts = made_up(bench.lab.tokenizer, bench.settings.searched, SEED)
 
     def missing(rate: float) -> float:
@@ -186,7 +186,7 @@ class Capacity(Study):
             rows,
             f"A fact has {BITS} bits. Recalled: attributes that are the likeliest of {ALTERNATIVES} words; chance is "
             f"{100 / ALTERNATIVES:.1f} %. Knee: bits up to which {100 * LEVEL:.0f} % are recalled, interpolated. Bits "
-            "per parameter: known bits, for each trained parameter, at the best amount. "
+            "per parameter: most bits known, over the parameters that train. "
             f"{self.settings['adapt']['steps']} steps with all facts in each. "
             f"{self.in_words(self.knee(rank).count for rank in self.values)}",
         )

@@ -111,7 +111,7 @@ def trained(bench: Bench, rank: int, times: float, seed: int) -> tuple[Module, d
 
 class Intruders(Study):
     name = "intruders"
-    question = "Which directions are new after fine-tuning, and do they forget?"
+    question = "Which directions of a weight are new after fine-tuning, and do they make the model forget?"
     published = (
         "After LoRA, above all at low rank, leading singular vectors are unlike any of the base's; after full "
         "fine-tuning hardly any are. Scaling them down restores much of what was forgotten at little cost "

@@ -62,8 +62,8 @@ class Strength(Study):
     name = "strength"
     question = "Does an adapter's strength, set after training, reach what training did not?"
     published = (
-        "Weights between an image classifier's before and after fine-tuning have 1.6 points more on ImageNet than the "
-        "fine-tuned ones, and 4 to 6 points more than earlier work on shifted data (Wortsman et al. 2022, WiSE-FT)."
+        "Averaging an image classifier's weights before and after fine-tuning gains 1.6 points on ImageNet over the "
+        "fine-tuned weights, and 4 to 6 points over earlier work on shifted data (Wortsman et al. 2022, WiSE-FT)."
     )
     full = StrengthSettings(values=(0.0, 0.25, 0.5, 0.75, TRAINED, 1.25, 1.5))
     quick = full.quick()

@@ -4,8 +4,9 @@
 #
 # Six tasks: the switch, the border, an operation that runs on both sides, an index that is checked in time, random
 # numbers that are the same everywhere, and a training loop that does not wait. The reading is README.md beside this
-# file. You need no graphics card: a stand-in is here that refuses what a real one refuses. `minilora check 03` says how
-# far you are, `minilora check 03 --hint` helps.
+# file. You need no graphics card: a stand-in is here that refuses to mix host and device, as CuPy does, and that is
+# stricter: `np.exp` of its arrays raises an error, too. `minilora check 03` says how far you are, and
+# `minilora check 03 --hint` helps.
 
 # %%
 from collections.abc import Callable

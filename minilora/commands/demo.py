@@ -11,7 +11,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("--out", default="runs/demo", help="folder for the report (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="use a smaller model and fewer steps: takes a minute")
     add_flag(parser, "--seed")
-    teach = "teach this chat model a company's jargon instead: smollm2, a .gguf file …"
+    teach = "teach a chat model a company's jargon instead; the model: smollm2, a .gguf file …"
     parser.add_argument("--model", help=teach)
 
 

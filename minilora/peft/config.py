@@ -99,7 +99,7 @@ class PeftConfig:
             raise MiniloraError("; ".join(problems))
 
     def problems(self) -> list[str]:
-        """List what is wrong with the values, in words: by default, those that their fields do not allow."""
+        """List in words what is wrong with the values: by default, what their fields do not allow."""
         return field_problems(self)
 
     def complete(self, model: nn.Module) -> None:
