@@ -63,9 +63,9 @@ def slices() -> Diagram:
     d = Diagram(
         520,
         372,
-        "A bell curve, cut into eight slices of equal area right of the middle and seven left of it. Under its sixteen "
-        "borders stand NF4's sixteen marks, close together in the middle. INT4's fifteen marks, below, are evenly "
-        "spaced.",
+        "A bell curve, cut into eight slices right of the middle, each 5.8 % of its area, and seven left of it, each "
+        "6.7 %. Under its sixteen borders stand NF4's sixteen marks, close together in the middle. INT4's fifteen "
+        "marks, below, are evenly spaced.",
     )
     bell = NormalDist()
     widest = bell.inv_cdf(NF4_OFFSET)  # where the largest mark stands
@@ -83,10 +83,10 @@ def slices() -> Diagram:
         d.shape((x(a), ground), *curve, (x(b), ground), kind=(FROZEN, PLAIN)[number % 2])
     for sign in (-1, 1):
         d.line(*((x(sign * z), y(z)) for z in np.linspace(widest, 2.08, 7)))
-    d.text(430, 62, "8 slices", anchor="middle")
-    d.text(430, 84, "of equal area", SMALL, look="soft")
-    d.text(90, 62, "7 slices", anchor="middle")
-    d.text(90, 84, "of equal area", SMALL, look="soft")
+    d.text(442, 62, "8 slices", anchor="middle")
+    d.text(442, 84, "of 5.8 % each", SMALL, look="soft")
+    d.text(78, 62, "7 slices", anchor="middle")
+    d.text(78, 84, "of 6.7 % each", SMALL, look="soft")
     for name, marks, top in (("NF4: the sixteen borders", nf4(), 214), ("INT4: evenly spaced", int4(), 294)):
         d.line((x(-widest), top + 14), (x(widest), top + 14))
         for mark in sorted(set(marks[np.abs(marks) <= 1])):

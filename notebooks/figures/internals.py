@@ -90,7 +90,7 @@ def weight_histogram(weights: ArrayLike, levels: Sequence[float], title: str) ->
     figure, axes = single(title)
     axes.hist(np.ravel(weights), bins=120, color="#9DB8CC", edgecolor="none", label="weights / absmax")
     for number, level in enumerate(levels):
-        axes.axvline(level, color=ORANGE, linewidth=1.1, label="levels" if not number else None)
+        axes.axvline(level, color=ORANGE, linewidth=1.1, label="values of the codebook" if not number else None)
     axes.set(xlabel="weight / absmax of its block", ylabel="how many")
     return with_legend(figure)
 
