@@ -4,7 +4,8 @@
     python -m lessons.diagrams --check  names those that are not what is committed
 
 A function of pictures.py without an underscore returns a `Diagram`, which becomes NAME.svg. FROM_NOTEBOOK says which
-pictures are taken from the committed notebook of the same name: {"file.png": "title of the figure"}.
+pictures are taken from the committed notebook of the same name: {"file.svg": "title of the figure"}. Lines and bars are
+SVG there, maps are PNG.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from minilora.formats.atomic import write_atomic
 
 ROOT = Path(__file__).parents[1]
 SCRIPT, FOLDER = "pictures.py", "pictures"
-PICTURE = re.compile(r'src="data:image/png;base64,([^"]+)"')
+PICTURE = re.compile(r'src="data:image/(?:png|svg\+xml);base64,([^"]+)"')
 
 
 def scripts() -> list[Path]:
@@ -46,7 +47,7 @@ def drawn(script: Path) -> dict[Path, bytes]:
 
 
 def _figures(notebook: Path) -> dict[str, bytes]:
-    """Return the figures of a committed notebook, {title: PNG}, as `pictures.show` left them."""
+    """Return the figures of a committed notebook, {title: SVG or PNG}, as `pictures.show` left them."""
     cells = json.loads(notebook.read_text("utf-8"))["cells"] if notebook.is_file() else []
     shown = [output["data"] for cell in cells for output in cell.get("outputs", []) if "data" in output]
     return {

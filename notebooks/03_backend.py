@@ -8,17 +8,35 @@
 # **Write down a guess first.** Two arrays are to be added up. From how many numbers on is a card faster than NumPy, if
 # both arrays are there already? And if they have to be copied over first, and the sum back?
 
+# %% [markdown]
+# ## The idea, in a few lines
+#
+# A function that names no library, only `xp`, runs on whichever one `xp` is. Here that is NumPy, and then a stand-in for a
+# graphics card, which refuses what a card refuses.
+
 # %%
 import sys
-from time import perf_counter  # a clock
 
-import ipywidgets  # sliders and a button
 import numpy as np
-
-from figures import pictures  # in the folder beside this notebook
 
 sys.path.append("../lessons/03_backend")  # the exercise's folder
 import device  # a stand-in for a graphics card
+
+
+def unit(x, xp):
+    return x / xp.sqrt((x * x).sum())
+
+
+for xp, to_library in ((np, np.asarray), (device.functions, device.upload)):
+    shortened = unit(to_library(np.array([3.0, 4.0])), xp)
+    print(f"{type(shortened).__name__}: sum {float(shortened.sum()):.1f}")
+
+# %%
+from time import perf_counter  # a clock
+
+import ipywidgets  # sliders and a button
+
+from figures import pictures, yours  # in the folder beside this notebook
 
 # %% [markdown]
 # ## The picture: time against size
@@ -232,3 +250,25 @@ pictures.show(
 # Little: NumPy converts, checks and waits without a word. On a stand-in that refuses to, the same tests say much more,
 # and on a card they say the rest.
 # </details>
+
+# %% [markdown]
+# ## Your own functions at work
+#
+# When all tasks pass, run this cell again: your own loop fits the hundred numbers on both sides.
+
+# %%
+mine = yours.functions("03")
+fitted = {}
+for library in (mine.NUMPY, mine.DEVICE):
+    mine.use(library)
+    device.reset()
+    weights, losses = mine.fit(inputs, inputs @ truth, steps=100, rate=0.05)
+    fitted[library.name] = (range(100), losses)
+    print(f"{library.name}: {device.counts['waited']} waits in 100 steps")
+mine.use(mine.NUMPY)
+apart = np.abs(fitted["numpy"][1] - fitted["device"][1]).max()
+print(f"largest difference between their losses: {apart:.1g}")
+pictures.show(
+    pictures.curves("Your loop, on two sides", fitted, "step", "loss", log="y"),
+    "Two curves that lie on each other: the switch changes where, and not what.",
+)

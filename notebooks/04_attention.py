@@ -8,12 +8,26 @@
 # **Write down a guess first.** In "If the file is empty, return None", where does a head look when it stands at "empty"?
 # At "empty" itself, at the word before, at "file", at the beginning of the text? Divide 100 % among the four.
 
+# %% [markdown]
+# ## The idea, in a few lines
+#
+# Each token asks a question, a query, and every token has a key that may fit. The better it fits, the more of that token's
+# value is taken. Here are four tokens of eight numbers, all of them random: a row is a token that looks.
+
 # %%
-import ipywidgets  # sliders
 import numpy as np
 
+q, k, v = np.random.default_rng(0).standard_normal((3, 4, 8))  # 4 tokens, 8 numbers
+fit = np.exp(q @ k.T / np.sqrt(8))  # how well each key fits each query
+fit = np.tril(fit)  # nobody looks ahead
+weights = fit / fit.sum(axis=1, keepdims=True)  # each row adds up to 1
+print(weights.round(2), "\nwhat the tokens take along:", (weights @ v).shape)
+
+# %%
+import ipywidgets  # sliders
+
 import minilora.functional as F  # softmax, rotary positions
-from figures import internals, pictures  # in the folder beside this notebook
+from figures import internals, pictures, yours  # in the folder beside this notebook
 from minilora import Tensor, nn, no_grad  # arrays with gradients, and their modules
 from minilora.models import llama  # the kind of model that the base is
 from minilora.train import load  # loads the language model
@@ -60,9 +74,8 @@ for path in layers:
 with no_grad():
     model(ids[None])
 weights = np.stack([model.get_submodule(path).weights for path in layers])
-print(
-    "weights:", weights.shape, "- each row sums to 1:", np.allclose(weights.sum(-1), 1)
-)
+off = np.abs(weights.sum(axis=-1) - 1).max()
+print(f"weights {weights.shape}; a row's sum differs from 1 by {off:.0e} at most")
 
 # %% [markdown]
 # ## The picture: four heads
@@ -178,7 +191,7 @@ body = load.load_model("base")[0].model
 print("last token changed: ", changed(body, ten, [*ten[:-1], other]))
 print("first token changed:", changed(body, ten, [other, *ten[1:]]))
 
-exchanged = [ten[1], ten[0], *ten[2:]]
+exchanged, with_positions = [ten[1], ten[0], *ten[2:]], llama.rotary_tables
 llama.rotary_tables = lambda positions, frequencies: (  # no angle anywhere
     np.ones((*positions.shape, 32)),
     np.zeros((*positions.shape, 32)),
@@ -188,6 +201,7 @@ body.layers = all_layers[:1]
 print("two exchanged, one block without positions: ", changed(body, ten, exchanged))
 body.layers = all_layers
 print("two exchanged, six blocks without positions:", changed(body, ten, exchanged))
+llama.rotary_tables = with_positions
 
 # %% [markdown]
 # The last token changes its own output only, the first one all of them. In one block without positions, an exchange is
@@ -209,7 +223,7 @@ for t in range(len(ten)):
     reach[t] = np.abs(x.grad[0]).sum(axis=1)
 ahead = np.triu(np.ones_like(reach), 1) > 0
 print("largest gradient from what lies ahead:", reach[ahead].max())
-print("smallest from what lies behind is positive:", bool(reach[~ahead].min() > 0))
+print(f"smallest from what lies behind: {reach[~ahead].min():.1e}")
 
 # %% [markdown]
 # ## Your turn
@@ -229,3 +243,33 @@ print("smallest from what lies behind is positive:", bool(reach[~ahead].min() > 
 # None. The norm, the four maps and the MLP are applied to each token; positions are turned by a formula, and the looking
 # itself has no weights. What grows is the work: with the square of the length.
 # </details>
+
+# %% [markdown]
+# ## Your own functions at work
+#
+# When all tasks pass, run this cell again: six blocks of your own take the base's weights and read the sentence. (Attention
+# with the identity in place of the values gives back its weights.)
+
+# %%
+mine, body = yours.functions("04"), load.load_model("base")[0].model
+x, maps = body.embed_tokens(ids[None]), {}
+angles = mine.rotary_angles(len(ids), 32)
+for depth, layer in enumerate(body.layers):
+    block = mine.Block(192, 512, heads=6, kv_heads=3)
+    theirs = {name.split(".")[-2]: p.data for name, p in layer.named_parameters()}
+    for name, p in block.named_parameters():
+        p.data = theirs[name.removesuffix(".weight")]
+    read = mine.rms_norm(x, block.input_layernorm)
+    queries = mine.rotate(mine.split_heads(block.q_proj(read), 6), angles)
+    keys = mine.rotate(mine.split_heads(block.k_proj(read), 3), angles)
+    values = Tensor(np.tile(np.eye(len(ids), dtype="float32"), (1, 6, 1, 1)))
+    maps[depth] = mine.causal_attention(queries, mine.share_heads(keys, 6), values)
+    x = block(x)
+away = np.abs(body.norm(x).numpy() - body(ids[None]).numpy()).max()
+print(f"largest difference from the library's hidden states: {away:.0e}")
+places = ((0, 0), (3, 2), (1, 5), (4, 0))  # (layer, head)
+own = {f"layer {i}, head {head}": maps[i].numpy()[0, head] for i, head in places}
+pictures.show(
+    internals.attention_maps(own, "The four heads, by your block", tokens=tokens),
+    "The same four as above, and now you wrote all that made them.",
+)

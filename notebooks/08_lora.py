@@ -8,11 +8,27 @@
 # **Write down a guess first.** Full fine-tuning may change a weight matrix (96, 192) in any of its 96 directions. What
 # share of the change that it does make lies in the 8 largest?
 
+# %% [markdown]
+# ## The idea, in a few lines
+#
+# `W` is frozen. Beside it stand two thin matrices: `A` leads the input through 8 numbers, and `B` leads those to the output.
+# Only the two are trained, and in the end their product can be added to `W`. Here all of them are random.
+
 # %%
-import ipywidgets  # sliders
 import numpy as np
 
-from figures import internals, pictures  # in the folder beside this notebook
+rng, s = np.random.default_rng(0), 2.0  # s is LoRA's alpha / r
+W, x = rng.standard_normal((96, 192)), rng.standard_normal((5, 192))
+A, B = rng.standard_normal((8, 192)), rng.standard_normal((96, 8))
+y = x @ W.T + s * (x @ A.T) @ B.T
+merged = x @ (W + s * B @ A).T
+print(f"{A.size + B.size:,} numbers train beside {W.size:,} that do not")
+print(f"largest difference after merging: {np.abs(merged - y).max():.0e}")
+
+# %%
+import ipywidgets  # sliders
+
+from figures import internals, pictures, yours  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.models.llama import LlamaForCausalLM  # the kind of model the base is
 from minilora.peft import LoraConfig, get_peft_model  # puts LoRA into a model
@@ -45,7 +61,7 @@ for method, rate in (("full", 5e-4), ("lora", 4e-3)):
     results[method], gains[method] = model, start - bits
     print(f"{method}: {trains:,} parameters train, {bits:.2f} bits/character")
 share = gains["lora"] / gains["full"]
-print(f"LoRA gains more than half of what full fine-tuning gains: {share > 0.5}")
+print(f"LoRA gains {share:.0%} of what full fine-tuning gains")
 
 # %% [markdown]
 # With a seventeenth of the parameters, LoRA gains about two thirds as much.
@@ -152,7 +168,7 @@ merged = results["lora"].merge_and_unload()
 difference = (
     np.abs(merged(ids).logits.numpy() - with_adapter).max() / np.abs(with_adapter).max()
 )
-print(f"{type(merged).__name__}; largest difference under 2e-6: {difference < 2e-6}")
+print(f"{type(merged).__name__}; largest difference, relative: {difference:.0e}")
 assert isinstance(merged, LlamaForCausalLM)
 
 # %% [markdown]
@@ -173,3 +189,36 @@ assert isinstance(merged, LlamaForCausalLM)
 # Some: no gradient of W is needed. But W is still multiplied with, forward and backward, so far less than the count of
 # parameters suggests. What shrinks most is the optimizer's memory and the file.
 # </details>
+
+# %% [markdown]
+# ## Your own functions at work
+#
+# When all tasks pass, run this cell again: your own LoRA is put into the base, learns NumPy's documentation, and is merged.
+
+# %%
+mine = yours.functions("08")
+
+
+layers = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def your_lora(model, options, seed):
+    mine.inject(model, layers, options.rank, 2 * options.rank, seed)
+
+
+lab.own = {"lora": your_lora}
+model, _ = lab.adapt("lora", text, config, Options(rank=8))
+gain = start - lab.bits(model, lab.domain_test)
+print(f"{load.count_parameters(model)[0]:,} parameters train, gain {gain:.2f}")
+logits = model(ids).logits.numpy()
+print(f"{len(mine.merge(model))} layers merged; largest difference: ", end="")
+print(f"{np.abs(model(ids).logits.numpy() - logits).max() / np.abs(logits).max():.0e}")
+changes = {
+    "full fine-tuning": change_full,
+    "your LoRA, rank 8": model.get_submodule(path).weight.numpy() - before,
+    "the weight itself": before,
+}
+pictures.show(
+    internals.singular_values(changes, "Singular values, with the change of your LoRA"),
+    "Your change ends after eight values too: it is the product of two thin matrices.",
+)

@@ -8,12 +8,28 @@
 # single sentence. Which start is better before the first step, and which after seven? And does it still matter after
 # sixteen steps on more text?
 
+# %% [markdown]
+# ## The idea, in a few lines
+#
+# Attention looks at whatever keys it is given. So keys that belong to no word can be put in front of those of the text, with
+# values of their own: each query then spends a part of its attention on them. Such keys and values are what trains. Here
+# they are random.
+
 # %%
-import ipywidgets  # sliders
 import numpy as np
 
+rng = np.random.default_rng(0)
+q, k = rng.standard_normal((2, 6, 32))  # a text of six tokens
+prefix = rng.standard_normal((8, 32))  # eight keys that belong to no word
+fit = np.exp(q @ np.concatenate([prefix, k]).T / np.sqrt(32))
+share = fit[:, :8].sum(axis=1) / fit.sum(axis=1)
+print("of each token's attention, on the prefix:", share.round(2))
+
+# %%
+import ipywidgets  # sliders
+
 import minilora.functional as F  # rotary positions
-from figures import internals, pictures  # in the folder beside this notebook
+from figures import internals, pictures, yours  # in the folder beside this notebook
 from figures.few_shot import bits_after, prompt_for  # plain prompts
 from minilora import nn, no_grad, optim  # modules, no gradients, AdamW
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
@@ -263,3 +279,50 @@ for way, values in shares.items():
 # It begins as the base that has read these tokens. Its attention is spent on them, too, so its answers are those after a
 # plain prompt.
 # </details>
+
+# %% [markdown]
+# ## Your own functions at work
+#
+# When all tasks pass, run this cell again: your own prefix and your own soft prompt run the race.
+
+# %%
+mine = yours.functions("10")
+shape = (6, 3, P, 32)  # layers, heads of keys, virtual tokens, numbers
+
+
+def random_prefix(model):
+    return mine.Prefix(model, *np.random.default_rng(0).normal(0, 0.02, (2, *shape)))
+
+
+starts = {
+    "prefix, real tokens": lambda b: mine.Prefix(b, *mine.real_start(b, first)),
+    "prefix, random": random_prefix,
+    "soft prompt, real tokens": lambda b: mine.SoftPrompt(b, first),
+}
+
+
+def own_race(way, ids):
+    model = starts[way](lab.base())
+    optimizer = optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    losses = []
+    for _ in range(8):
+        loss = F.cross_entropy(model(ids)[:, :-1], ids[:, 1:])
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses
+
+
+raced = {way: np.mean([own_race(way, s) for s in sentences], axis=0) for way in starts}
+for way, values in raced.items():
+    print(f"{way}: loss {values[0]:.1f} before, {values[-1]:.1f} after seven steps")
+pictures.show(
+    pictures.curves(
+        "The race, with your virtual tokens",
+        {way: (range(8), values) for way, values in raced.items()},
+        "steps",
+        "loss on the sentence (nats per token)",
+    ),
+    "Compare the curves with those of the same names above.",
+)

@@ -7,11 +7,26 @@
 # **Write down a guess first.** NF4 was built so that each of its sixteen values would be used equally often by numbers
 # that are normal. Are these weights normal? And which of the sixteen will be used least?
 
+# %% [markdown]
+# ## The idea, in a few lines
+#
+# Sixteen values are agreed upon, and each weight is stored as the number of the nearest one: 4 bits. One scale for a block
+# of weights, its largest magnitude, says how far the values reach. Here the sixteen are evenly spaced.
+
 # %%
-import ipywidgets  # sliders
 import numpy as np
 
-from figures import internals, pictures  # in the folder beside this notebook
+weights = np.random.default_rng(0).standard_normal(64)  # one block
+values, scale = np.linspace(-1, 1, 16), np.abs(weights).max()
+codes = np.abs(weights[:, None] / scale - values).argmin(axis=1)  # 0 to 15
+back = scale * values[codes]
+off = np.abs(back - weights).mean() / np.abs(weights).mean()
+print(f"codes {codes[:8]} …, off by {off:.0%} of a weight's size on average")
+
+# %%
+import ipywidgets  # sliders
+
+from figures import internals, pictures, yours  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, and text to test it on
 from minilora.quant import (
     CODEBOOKS,  # the sixteen values of each type
@@ -230,3 +245,41 @@ pictures.show(
 # No. Each number read back is a value of the codebook times its absmax, and the largest of each block is exact, so the
 # same scale and the same codes come out. (With double quantization the scales are rounded, and that need not hold.)
 # </details>
+
+# %% [markdown]
+# ## Your own functions at work
+#
+# When all tasks pass, run this cell again: your sixteen values and your blocks, on the base's weights.
+
+# %%
+mine = yours.functions("11")
+values = mine.nf4_values()
+print(
+    f"largest difference from the library's sixteen: {np.abs(values - nf4()).max():.0e}"
+)
+off = {}
+for size in sizes:
+    codes, absmax = mine.quantize(weights, values, size)
+    back = mine.dequantize(
+        mine.unpack(mine.pack(codes), codes.size), absmax, values, size
+    )
+    off[mine.bits_per_weight(size)] = np.abs(back - weights).mean()
+percents = 100 * np.array([*off.values()]) / np.abs(weights).mean()
+pictures.show(
+    pictures.curves(
+        "Error against bits, by your functions",
+        {"your NF4": ([*off], percents)},
+        "bits per weight",
+        "mean error (% of the mean size)",
+    ),
+    "It is the first of the three curves above.",
+)
+absmax = np.abs(weights).reshape(-1, 64).max(axis=1)
+pictures.show(
+    internals.weight_histogram(
+        weights.reshape(-1, 64) / absmax[:, None],
+        values,
+        "The base's weights, and your sixteen values",
+    ),
+    "The lines are where your quantiles put them.",
+)

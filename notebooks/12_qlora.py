@@ -7,11 +7,28 @@
 # **Write down a guess first.** The adapter makes the model better on this text, by hundredths of a bit per character.
 # Merged, and rounded to 4 bits again: what share of that gain is left?
 
+# %% [markdown]
+# ## The idea, in a few lines
+#
+# The frozen weight is kept as codes, and read back each time that it is multiplied with. Beside it, LoRA's two thin matrices
+# train in full precision. Here the sixteen values are evenly spaced, and all numbers are random.
+
 # %%
-import ipywidgets  # sliders
 import numpy as np
 
-from figures import internals, pictures  # in the folder beside this notebook
+rng, s = np.random.default_rng(0), 2.0
+W, x = rng.standard_normal((96, 192)), rng.standard_normal((5, 192))
+A, B = rng.standard_normal((8, 192)), rng.standard_normal((96, 8))
+scale = np.abs(W).max(axis=1, keepdims=True) / 7
+codes = np.round(W / scale).astype("int8")  # -7 to 7: four bits each
+y = x @ (scale * codes).T + s * (x @ A.T) @ B.T
+print(f"W: {32 * W.size / 8e3:.0f} kB in float32, {4 * W.size / 8e3:.0f} kB as codes")
+print(f"A and B: {32 * (A.size + B.size) / 8e3:.0f} kB, and they alone get gradients")
+
+# %%
+import ipywidgets  # sliders
+
+from figures import internals, pictures, yours  # in the folder beside this notebook
 from figures.memory import live_bytes  # what is in memory, by kind
 from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.optim import AdamW  # the optimizer
@@ -85,11 +102,11 @@ layers = {
     for path, module in model.named_modules()
     if isinstance(module, LoraLinear)
 }
-same = all(
-    np.array_equal(before.get_submodule(path).packed, layer.base_layer.packed)
+changed = sum(
+    np.count_nonzero(before.get_submodule(path).packed != layer.base_layer.packed)
     for path, layer in layers.items()
 )
-print(f"codes of {len(layers)} layers, all as they were: {same}")
+print(f"bytes of codes that changed, in {len(layers)} layers: {changed}")
 bits = {
     "the base in 4 bits": lab.bits(before, lab.domain_test),
     "the adapter on it": lab.bits(model, lab.domain_test),
@@ -139,7 +156,7 @@ pictures.show(
 
 # %%
 remains = gains["that, in 4 bits again"] / gains["the adapter on it"]
-print(f"rounding again leaves less than a fifth of the gain: {remains < 0.2}")
+print(f"rounding again leaves {remains:.0%} of the gain")
 
 # %% [markdown]
 # Two of the merged models gain what the adapter gains, to within a few thousandths. The third is nearly the base.
@@ -160,7 +177,7 @@ new_codes = quantize_4bit(weight + update)[0]
 halves = new_codes ^ layer.base_layer.packed
 moved = np.mean([halves >> 4 != 0, halves & 15 != 0])
 print(f"the update's size: {size:.1%} of the weight's")
-print(f"fewer than one weight in a hundred gets another code: {moved < 0.01}")
+print(f"weights that get another code: {moved:.2%}")
 pictures.show(
     internals.matrices(
         "An update, and what rounding leaves of it",
@@ -252,3 +269,30 @@ pictures.show(
 # To keep it would mean to keep every layer's float weight until backward comes to it: all of them at once, and the memory
 # that 4 bits had saved would be gone.
 # </details>
+
+# %% [markdown]
+# ## Your own functions at work
+#
+# When all tasks pass, run this cell again: your own merges of the trained update, at all sizes.
+
+# %%
+mine = yours.functions("12")
+A, B = (getattr(layer, f"lora_{name}").weight.numpy() for name in "AB")
+W = plain.get_submodule(path).weight.numpy()
+marks = rounded(W)  # the weight that the adapter was trained on
+left = []
+for percent in sizes:
+    scaling = np.float32(percent / 100 * np.linalg.norm(marks) / np.linalg.norm(B @ A))
+    merges = mine.three_merges(W, A, B, scaling)
+    left.append(100 * mine.survives(marks, merges["requantized"], scaling * (B @ A)))
+for percent, share in zip(sizes[::3], left[::3]):
+    print(f"an update of {percent} % of the weight's size: {share:.0f} % survive")
+pictures.show(
+    pictures.curves(
+        "What survives, by your functions",
+        {"dequantized weight + update": (sizes, left)},
+        "size of the update (% of the weight's)",
+        "survives (%)",
+    ),
+    "Find the size from which on most of the update is still there.",
+)

@@ -8,11 +8,26 @@
 # **Write down two guesses first.** Of all the methods, how many are beaten by another that is no worse *and* needs no
 # more memory? And after how many queries has training by LoRA cost less than 256 tokens of examples in every prompt?
 
+# %% [markdown]
+# ## The idea, in a few lines
+#
+# A method is beaten if another one is no worse and costs no more. Whatever you need, the answer is among the others. Here
+# are four made-up methods.
+
 # %%
-import ipywidgets  # sliders
 import numpy as np
 
-from figures import pictures  # in the folder beside this notebook
+names = ["one", "two", "three", "four"]
+costs, errors = np.array([20, 60, 70, 120]), np.array([2.5, 2.2, 2.3, 2.1])
+as_cheap, as_good = costs <= costs[:, None], errors <= errors[:, None]
+beaten = (as_cheap & as_good).sum(axis=1) > 1  # everybody is as good as oneself
+for name, is_beaten in zip(names, beaten, strict=True):
+    print(f"{name}: {'beaten' if is_beaten else 'beaten by nothing'}")
+
+# %%
+import ipywidgets  # sliders
+
+from figures import pictures, yours  # in the folder beside this notebook
 from minilora.demo.claims import AdaptedResult  # all methods side by side
 from minilora.demo.teach_report import ROWS, claims, sample_lines, scores_grid
 from minilora.measure.records import Records, results_folder  # what was measured
@@ -318,3 +333,27 @@ print(*sample_lines(runs[0], 2), sep="\n")
 # It moves to the right: the prompt is read once. A query then pays only for looking at what was kept, and for the room
 # that it takes.
 # </details>
+
+# %% [markdown]
+# ## Your own functions at work
+#
+# When all tasks pass, run this cell again: your own functions find the staircase and the crossing.
+
+# %%
+mine = yours.functions("13")
+staircase = mine.frontier({n: (cost, one.mean) for n, (cost, one) in points.items()})
+print("beaten by nothing:", ", ".join(NAMES[name] for name in staircase))
+for tokens in (64, 256, 1024):
+    count = mine.crossover(training, tokens, 0)
+    print(f"{tokens:,} tokens in each prompt: training pays after {count:,} queries")
+pictures.show(
+    pictures.methods_at_cost(
+        "Quality against memory, with your staircase",
+        points,
+        "MB alive at once in a training step",
+        "domain, bits/character",
+        levels,
+        staircase,
+    ),
+    "The staircase joins the methods that your `frontier` returned.",
+)

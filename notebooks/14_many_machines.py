@@ -8,11 +8,27 @@
 # Mbit/s. With the base that comes with the package, full fine-tuning sends 11 MB per step, LoRA 0.7 MB. How many machines
 # are best for the one, and how many for the other?
 
+# %% [markdown]
+# ## The idea, in a few lines
+#
+# Every machine takes some rows and adds up its part. If each divides by the number of *all* targets, the parts add up to
+# what one machine would have got. If each divides by its own, the mean of their means is another number. Here are the
+# losses of four machines, with 128, 16, 90 and 8 targets.
+
 # %%
-import ipywidgets  # sliders
 import numpy as np
 
-from figures import cluster, pictures  # in the folder beside this notebook
+rng = np.random.default_rng(0)
+losses = [rng.exponential(scale, n) for scale, n in zip((1, 4, 2, 6), (128, 16, 90, 8))]
+total = sum(len(own) for own in losses)
+print(f"one machine: {np.concatenate(losses).mean():.3f}")
+print(f"four, each divided by all: {sum(own.sum() / total for own in losses):.3f}")
+print(f"a mean of means: {np.mean([own.mean() for own in losses]):.3f}")
+
+# %%
+import ipywidgets  # sliders
+
+from figures import cluster, pictures, yours  # in the folder beside this notebook
 from minilora.measure.lab import Lab  # the base, and text in batches
 from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.plan.shapes import PRESETS  # the shapes of known models
@@ -58,7 +74,7 @@ whole, targets = gradients_of(base, range(7))
 parts = [gradients_of(base, rows, targets) for rows in shares]
 print("targets of each rank:", [count for _, count in parts], "of", targets)
 summed = {name: sum(part[name] for part, _ in parts) for name in whole}
-print(f"added up, the same to one in a million: {apart(summed, whole) < 1e-6}")
+print(f"added up, they are off by {apart(summed, whole):.0e} of the largest")
 
 # %% [markdown]
 # And if each rank divides by its own count, and the four gradients are averaged? That is a mean of means. It looks right,
@@ -294,3 +310,34 @@ for name, (_, gain) in gains.items():
 # Where links are fast enough, hardly by what is sent: both are then held back by what there is to compute, and by the
 # latency. LoRA's thousandth part of the bytes matters where the link is slow, and it makes many more links fast enough.
 # </details>
+
+# %% [markdown]
+# ## Your own functions at work
+#
+# When all tasks pass, run this cell again: your ring adds up the gradients of the four ranks, and your formula looks for the
+# best number of machines.
+
+# %%
+mine = yours.functions("14")
+own_parts = [gradients_of(base, rows) for rows in shares]  # each divided by its own
+send = mine.Transport()
+averaged = mine.average(*zip(*own_parts), send)
+off = max(apart(gradients, whole) for gradients in averaged)
+print(f"largest difference from one machine: {off:.0e}")
+print(f"sent by each rank: {max(send.sent.values()) / 1e6:.1f} MB")
+most = {
+    NAMES[m]: [
+        mine.best_ranks(seconds[m], nbytes[m], 1e6 * r, 1e-3, 1000) for r in megabits
+    ]
+    for m in seconds
+}
+pictures.show(
+    pictures.curves(
+        "How many ranks are best, by your formula",
+        {name: (megabits, counts) for name, counts in most.items()},
+        "bandwidth (Mbit/s)",
+        "ranks",
+        "xy",
+    ),
+    "The picture above, from your own two functions: put in your own connection.",
+)

@@ -121,10 +121,13 @@ def is_stale(source: Path, notebook: Any) -> bool:
 
 
 def alike(some: str, other: str) -> bool:
-    """Return True if the texts are equal, with numbers within 5 %, since processors round differently."""
+    """Return True if the texts are equal, with numbers within 5 %, since processors round differently.
+
+    Numbers below 0.00001 are alike: they are what rounding left of a zero.
+    """
     (words, numbers), (words_now, numbers_now) = _apart(some), _apart(other)
     return words == words_now and all(
-        abs(a - b) <= 0.05 * max(abs(a), abs(b))
+        abs(a - b) <= max(0.05 * max(abs(a), abs(b)), 1e-5)
         for a, b in zip(numbers, numbers_now, strict=True)
     )
 

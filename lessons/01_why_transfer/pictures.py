@@ -9,7 +9,7 @@ from lessons.drawing import FROZEN, SECOND, SMALL, TRAINED, Diagram
 from minilora.tensor import no_grad
 from minilora.train.load import base_folder, load_model
 
-FROM_NOTEBOOK = {"hills.png": "One number for each sentence", "accuracy.png": "Is this sentence mixed up?"}
+FROM_NOTEBOOK = {"hills.svg": "One number for each sentence", "accuracy.svg": "Is this sentence mixed up?"}
 
 
 def stages() -> Diagram:

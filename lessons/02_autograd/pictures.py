@@ -4,7 +4,7 @@ import numpy as np
 
 from lessons.drawing import GRADIENT, MASKED, NOTE, PLAIN, SECOND, SMALL, Diagram
 
-FROM_NOTEBOOK = {"wiggle.png": "Error of a wiggled gradient"}
+FROM_NOTEBOOK = {"wiggle.svg": "Error of a wiggled gradient"}
 
 A, X, U, Y = 10, 150, 290, 430  # left edges of the four nodes
 WIDE = 80

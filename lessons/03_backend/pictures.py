@@ -2,7 +2,7 @@
 
 from lessons.drawing import MASKED, NOTE, SECOND, SMALL, THIRD, Diagram
 
-FROM_NOTEBOOK = {"time.png": "Time of one addition, by round figures"}
+FROM_NOTEBOOK = {"time.svg": "Time of one addition, by round figures"}
 
 ORDER, WORK, ANSWER, STEPS = 10, 30, 10, 4  # microseconds of each step
 

@@ -5,7 +5,7 @@ from math import exp
 from lessons.drawing import MASKED, NOTE, PLAIN, SECOND, SMALL, TRAINED, Diagram
 from minilora.train.config import lr_factor
 
-FROM_NOTEBOOK = {"base.png": "The base's pretraining"}
+FROM_NOTEBOOK = {"base.svg": "The base's pretraining"}
 
 
 def shift() -> Diagram:

@@ -2,7 +2,7 @@
 
 from lessons.drawing import FROZEN, SECOND, SMALL, THIRD, TRAINED, Diagram
 
-FROM_NOTEBOOK = {"learned_forgotten.png": "Right is learned, up is forgotten"}
+FROM_NOTEBOOK = {"learned_forgotten.svg": "Right is learned, up is forgotten"}
 
 
 def four_ways() -> Diagram:

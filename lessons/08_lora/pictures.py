@@ -2,7 +2,7 @@
 
 from lessons.drawing import FROZEN, MASKED, SMALL, TRAINED, Diagram
 
-FROM_NOTEBOOK = {"singular_values.png": "Singular values of a weight and of two changes to it"}
+FROM_NOTEBOOK = {"singular_values.svg": "Singular values of a weight and of two changes to it"}
 COLUMN, ROW = (-2, 0, 2, 1), (0, 1, 0, 0)  # of the change that the reading works out
 
 

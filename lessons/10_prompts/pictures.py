@@ -5,7 +5,7 @@ import numpy as np
 from lessons.drawing import FROZEN, MASKED, PLAIN, SECOND, SMALL, TRAINED, Diagram
 
 FROM_NOTEBOOK = {
-    "race.png": "Eight virtual tokens learn a sentence",
+    "race.svg": "Eight virtual tokens learn a sentence",
 }
 
 

@@ -8,8 +8,8 @@ from lessons.drawing import FROZEN, NOTE, PLAIN, SECOND, SMALL, Diagram
 from minilora.quant.codebooks import NF4_OFFSET, int4, nf4
 
 FROM_NOTEBOOK = {
-    "weights.png": "The base's weights, and NF4's sixteen values",
-    "outlier.png": "One outlier among 4,096 weights",
+    "weights.svg": "The base's weights, and NF4's sixteen values",
+    "outlier.svg": "One outlier among 4,096 weights",
 }
 WEIGHTS = np.array([-0.35, 0.5, 0.11, -0.04, 0.9, -0.3, 0.0, -1.2])
 BLOCK = 4

@@ -5,7 +5,7 @@ import numpy as np
 from lessons.drawing import FROZEN, SECOND, SMALL, THIRD, TRAINED, Diagram
 from minilora.quant.codebooks import nf4
 
-FROM_NOTEBOOK = {"survives.png": "What survives of an update that is rounded to 4 bits"}
+FROM_NOTEBOOK = {"survives.svg": "What survives of an update that is rounded to 4 bits"}
 
 
 def ruler() -> Diagram:

@@ -16,8 +16,8 @@ QUESTIONS = (  # the answers that speak for a prompt, and for training, each + a
     ("a prototype?", ["yes ++"], []),
 )
 FROM_NOTEBOOK = {
-    "step.png": "A step of LoRA on SmolLM2-135M",
-    "glossary.png": "The glossary, asked in four ways",
+    "step.svg": "A step of LoRA on SmolLM2-135M",
+    "glossary.svg": "The glossary, asked in four ways",
 }
 
 

@@ -7,8 +7,9 @@ from argparse import Namespace
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import shorten
 
-from minilora.classroom.grading.grade import PASSED, Result, grade, hints_for, lesson_report, limits_line, summary
+from minilora.classroom.grading.grade import PASSED, Result, grade, hints_for, lesson_report, summary
 from minilora.classroom.grading.submission import SIZES, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.in_process import sandbox_here
@@ -88,11 +89,14 @@ def _progress(as_json: bool) -> int:
             except MiniloraError as error:
                 first_error, state = first_error or error, "cannot be read"
             if not as_json:
-                print(f"{lesson.number:02}  {escape(lesson.title, 42):<42}  {state:.32}", flush=True)
+                title = shorten(escape(lesson.title), 42, placeholder=" …")
+                print(f"{lesson.number:02}  {title:<42}  {state:.32}", flush=True)
     if first_error:
         raise first_error
-    print(json.dumps({"lessons": facts}) if as_json else limits_line(sandbox.held))
-    return int(any(lesson["passed"] < lesson["of"] for lesson in facts))
+    unfinished = [fact["lesson"][:2] for fact in facts if fact["passed"] < fact["of"]]
+    following = f"next: minilora check {unfinished[0]}" if unfinished else "all passed"
+    print(json.dumps({"lessons": facts}) if as_json else following)
+    return int(bool(unfinished))
 
 
 def _facts(submission: Submission, results: list[Result], sandbox: Sandbox) -> dict:

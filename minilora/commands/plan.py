@@ -22,7 +22,9 @@ ASSUMPTIONS = {
     4: "minilora's own engine, array by array. With checkpointing (ckpt), the block that is recomputed is workspace. "
     "Each kind is at its largest; they are not all alive at once, so the peak may be less than their sum.",
 }
-SHORT = {"yes": "yes", "with checkpointing": "ckpt", "no": "–"}
+
+
+CKPT = "with checkpointing"
 
 
 def add(parser: Parser) -> None:
@@ -81,15 +83,25 @@ def plan_text(facts: dict) -> str:
         lines += [
             f"trains {trained} of {total} parameters ({show_share(counts[0] / counts[1])})",
             f"saves  {show_size(single['saved_bytes'])}",
-            "fits on a GPU with",
+            f"GPU:   {fits_from(single['fits'])}",
         ]
-        lines += [f"{card:>6}: {answer.replace('with', 'yes, with')}" for card, answer in single["fits"].items()]
     else:
-        rows = [(plan["method"], *(SHORT[answer] for answer in plan["fits"].values())) for plan in plans]
-        caption = "ckpt: fits with checkpointing." if any("ckpt" in row for row in rows) else ""
-        header = ("method", *plans[0]["fits"])
-        lines.append(render(drawn(Grid("Does it fit on a GPU with this much memory?", header, rows, caption))))
+        by_words: dict[str, list[str]] = {}
+        for plan in sorted(plans, key=lambda plan: [*plan["fits"].values()].count("no")):
+            by_words.setdefault(fits_from(plan["fits"]), []).append(plan["method"])
+        lines.append("On a GPU:")
+        lines += [fill(f"{words}: {', '.join(names)}", 79, subsequent_indent="  ") for words, names in by_words.items()]
     return "\n".join(lines)
+
+
+def fits_from(fits: dict[str, str]) -> str:
+    """Say from which memory on a step fits: "fits from 16 GB up with checkpointing, from 24 GB up without"."""
+    any_way, plain = ([card for card, answer in fits.items() if answer in ok] for ok in (("yes", CKPT), ("yes",)))
+    if not any_way:
+        return f"does not fit into {[*fits][-1]}"
+    if plain[:1] == any_way[:1]:
+        return f"fits from {plain[0]} up"
+    return f"fits from {any_way[0]} up with checkpointing{f', from {plain[0]} up without' if plain else ''}"
 
 
 def _several(plans: list[dict]) -> Grid:

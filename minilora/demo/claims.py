@@ -1,16 +1,11 @@
-"""Table and figure of the demo's records. The table fits 80 columns."""
+"""Numbers and table of the demo's records. The table fits 80 columns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from minilora.measure.records import Records
 from minilora.measure.results import Column, Result, table
-from minilora.show import grids, style
-from minilora.show.grids import NAMES, Grid, Spread, seeds_in_words, show_count, show_share
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from minilora.show import grids
+from minilora.show.grids import NAMES, Grid, Spread, seeds_in_words, show_count, show_share, show_signed
 
 UNSHARED = ("base", "few-shot", "scratch")  # these forget nothing
 
@@ -53,6 +48,10 @@ class AdaptedResult(Result):
         """Return the increase in bits per character on the base's own text, compared with the base."""
         return None if method in UNSHARED else self.base_text(method).mean - self.base["base_text"]
 
+    def learned(self, method: str) -> float:
+        """Return the decrease in bits per character on the domain's text, compared with the base."""
+        return self.base["domain"] - self.domain(method).mean
+
     def spreads_in_words(self) -> str:
         """Say what ± means in the table: the number of seeds behind it."""
         return seeds_in_words(self.domain(method).count for method in self.methods if method != "base")
@@ -69,7 +68,7 @@ COLUMNS = (
     Column("time", AdaptedResult.seconds, grids.show_seconds),
     Column("domain\nbits/char", AdaptedResult.domain, show_bits),
     Column("base text\nbits/char", AdaptedResult.base_text, show_bits),
-    Column("forgot", AdaptedResult.forgot, grids.show_signed),
+    Column("forgot", AdaptedResult.forgot, show_signed),
 )
 
 
@@ -87,12 +86,32 @@ def adaptation_grid(result: AdaptedResult) -> Grid:
     )
 
 
-@style.styled
-def learned_against_forgotten(result: AdaptedResult) -> Figure:
-    """Plot each method's bits on the domain's text against its bits on the base's own text; lower left is better."""
-    figure, axes = style.single("What each method learned, and what it forgot")
-    for method in result.methods:
-        forgotten, learned = result.base_text(method), result.domain(method)
-        style.errorbar(axes, method, [forgotten.mean], [learned], NAMES[method], linestyle="")
-    axes.set(xlabel=f"the base's own text, {style.BITS}", ylabel=f"the domain, {style.BITS}")
-    return style.with_legend(figure)
+def three_numbers(result: AdaptedResult) -> list[tuple[str, str]]:
+    """Return what pretraining was worth, what LoRA learned, and what it forgot, each with its words."""
+    texts = result.records.rows["texts",]
+    domain, base_text, full, lora = texts["domain"]["name"], texts["base"]["name"], "full", "lora"
+    worth = result.domain("scratch").mean - result.domain(full).mean
+    return [
+        (
+            f"{worth:.2f}",
+            f"bits/character that pretraining saves on {domain}: fine-tuned, the base needs that much less than the "
+            "same network trained from scratch",
+        ),
+        (
+            show_share(result.share(lora) or 0),
+            f"of the base's weights is all that LoRA trains. It gains {result.learned(lora):.3f} bits/character on "
+            f"{domain}; full fine-tuning, which trains all of them, {result.learned(full):.3f}",
+        ),
+        (
+            show_signed(result.forgot(lora) or 0),
+            f"bits/character on {base_text}, from which the base came, is what LoRA has forgotten; full fine-tuning "
+            f"{show_signed(result.forgot(full) or 0)}",
+        ),
+    ]
+
+
+def learned_and_forgot(result: AdaptedResult) -> dict[str, float]:
+    """Return the bars of the demo's chart."""
+    methods = ("full", "lora")
+    learned = {f"{NAMES[method]} learned": result.learned(method) for method in methods}
+    return learned | {f"{NAMES[method]} forgot": result.forgot(method) or 0 for method in methods}

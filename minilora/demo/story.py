@@ -1,13 +1,11 @@
 """The demo: read a text, pretrain a base on it, adapt the base to a domain, and compare.
 
-`run_demo` measures cells into a file of records, from which the table is made. The report is a single HTML file: a
-figure, and below it everything that was printed in the terminal.
+`run_demo` measures cells into a file of records, from which three numbers, a chart and a table are made, for the
+terminal and for a single HTML file.
 """
 
 import shlex
-from base64 import b64encode
 from dataclasses import asdict, dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,22 +14,27 @@ from rich.console import Console
 
 from minilora import threads
 from minilora.data import corpora
-from minilora.demo import claims
+from minilora.demo import claims, page
 from minilora.demo.base import PACKAGE_BASE, QUICK_BASE, Base
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import make_folder, read_json, show_path, write_atomic
 from minilora.measure.lab import BASE_DATA, DOMAIN, SCRATCH, Lab
 from minilora.measure.memory import peak_bytes, peak_of_steps
 from minilora.measure.records import Records
-from minilora.show import style
-from minilora.show.grids import NAMES, drawn
+from minilora.show.grids import NAMES, drawn, show_signed
 from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 PAGE, RECORDS = "report.html", "results.jsonl"
 KIND = "demo"  # of the records
-ALT = "bits per character on the domain against those on the base's own text, one point per method"
+CHART = "Learned and forgotten, in bits/character"
 PROMPT = "Parameters\n----------\na :"  # for the models to continue
+SAMPLES = "What each writes after “Parameters … a :”, with seed {}; not chosen, so the number judges"
+TITLE = "What does it take to teach a model something?"
+LEAD = (
+    "A small network has read Python's documentation. Then it learns a little of NumPy's: with all of its weights, by "
+    "LoRA, and, to compare, from random weights."
+)
 RATES = {SCRATCH: 3e-3, "full": 5e-4, "lora": 7e-4}  # fixed learning rates, to save a search
 
 
@@ -82,18 +85,25 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
     measure = lambda kind, *key: getattr(story, kind)(*key)  # noqa: E731
     records.complete(story.cells(), measure, "fine-tuning", "; the demo cannot be resumed")
     console.print("\n[bold]4. Compare[/bold]")
-    result = claims.AdaptedResult(records)
-    console.print(drawn(claims.adaptation_grid(result)))
-    console.print()
-    for row in (row for row in records.of("text") if "continuation" in row):
-        console.print(f"\n[bold]{NAMES[row['key'][1]]}[/bold] continues {PROMPT!r}:")
-        console.print("\n".join(f"  {escape(line, 76)}" for line in row["continuation"].splitlines()[:8]), markup=False)
+    result, beginning = claims.AdaptedResult(records), console.export_text()
+    numbers, grid = claims.three_numbers(result), claims.adaptation_grid(result)
+    samples = "\n\n".join(map(_sample, (row for row in records.of("text") if "continuation" in row)))
+    chart = CHART, claims.learned_and_forgot(result), show_signed
+    page.tell(console, numbers, *chart)
+    console.print(drawn(grid))
+    console.print(f"\n[bold]{SAMPLES.format(seed)}[/bold]\n")
+    console.print(samples, markup=False)
     seconds = records.add(("run",), seconds=round(perf_counter() - started, 1))["seconds"]
-    style.write_png(claims.learned_against_forgotten(result), picture := BytesIO())
-    image = f'<img src="data:image/png;base64,{b64encode(picture.getvalue()).decode()}" alt="{ALT}" width="640">'
-    write_atomic(out / PAGE, console.export_html().replace("<body>", f"<body>{image}"))
+    below = [(SAMPLES.format(seed), samples), ("How it went", beginning)]
+    write_atomic(out / PAGE, page.page(TITLE, LEAD, numbers, page.chart(*chart), grid, below))
     console.print(f"\nThe report: {out / PAGE} ({seconds:.0f} s in all)", markup=False)
     return records
+
+
+def _sample(row: dict) -> str:
+    """Return what a model wrote, below a caption that judges it."""
+    caption = f"{NAMES[row['key'][1]]}, {row['domain']:.3f} bits/character on held-out text of {DOMAIN}:"
+    return "\n".join([caption, *(f"  {escape(line, 76)}" for line in row["continuation"].splitlines()[:5])])
 
 
 def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Path:

@@ -20,8 +20,8 @@ from minilora.data import chat, corpora, jargon
 from minilora.data.chat import Conversation, response_of
 from minilora.data.tokenizer import encode_documents
 from minilora.demo import teach_report
-from minilora.demo.story import command, prepare_folder
-from minilora.formats.atomic import write_json
+from minilora.demo.story import PAGE, command, prepare_folder
+from minilora.formats.atomic import write_atomic, write_json
 from minilora.measure.lab import BASE_DATA
 from minilora.measure.records import machine, peak_rss
 from minilora.peft.files import WEIGHTS
@@ -82,7 +82,7 @@ def glossary(shots: int, quick: bool, seed: int = 0) -> tuple[list[Conversation]
 
 
 def run(out: Path, model: str, quick: bool = False, seed: int = 0) -> dict:
-    """Teach the model, print the results, and write results.json and the folder `adapter` to `out`.
+    """Teach the model, print the results, and write report.html, results.json and the folder `adapter` to `out`.
 
     Raises MiniloraError, before `out` is made, if the model cannot be used.
     """
@@ -103,8 +103,8 @@ def run(out: Path, model: str, quick: bool = False, seed: int = 0) -> dict:
         "machine": machine(),
     }
     write_json(out / "results.json", results)
-    teach_report.tell(results, console)
-    console.print(f"\nThe results: {out / 'results.json'} ({results['seconds']:.0f} s in all)", markup=False)
+    write_atomic(out / PAGE, teach_report.tell(results, console))
+    console.print(f"\nThe report: {out / PAGE} ({results['seconds']:.0f} s in all)", markup=False)
     return results
 
 

@@ -6,24 +6,64 @@ from functools import partial
 
 from rich.console import Console
 
+from minilora.demo import page
 from minilora.errors import escape
 from minilora.measure.results import Column, table
 from minilora.show.grids import Grid, Spread, drawn, seeds_in_words, show_bytes, show_count, show_share
+from minilora.train.metrics import token_f1
 
 ROWS = {"before": "as it came", "few-shot": "few-shot prompt", "open book": "open book", "after": "fine-tuned"}
 PROMPTED = {"few-shot": "other answers in the prompt", "open book": "the glossary's line in the prompt"}
 
 
-def tell(results: dict, console: Console) -> None:
-    """Print samples, the table and the findings, and the command that asks the adapted model a question."""
-    say = partial(console.print, markup=False)
-    say("\n".join([*sample_lines(results), ""]))
-    console.print(drawn(scores_grid([results])))
-    for sentence in claims([results]):
-        say(f"- {sentence}")
+def tell(results: dict, console: Console) -> str:
+    """Print one question, three numbers, a chart, the table and more, and return the same as an HTML page."""
+    say, grid, numbers = partial(console.print, markup=False), scores_grid([results]), three_numbers(results)
+    test = results["samples"][0]["test"]
+    scores = {words: results["rows"][row]["scores"][test]["f1"] for row, words in ROWS.items()}
+    first, *others = "\n".join(sample_lines(results)).strip().split("\n\n")
+    question = f"{first}\n\n{judgement(results)}"
+    say(f"\n{question}\n")
+    chart = f"F1 on {test}, asked in {len(ROWS)} ways", scores, lambda f1: f"{100 * f1:.0f} %"
+    page.tell(console, numbers, *chart)
+    console.print(drawn(grid))
+    findings, samples = "\n".join(f"- {sentence}" for sentence in claims([results])), "\n\n".join(others)
+    say(f"{findings}\n\n{samples}")
     flags = ["--model", results["model"], "--adapter", results["adapter"]]
     prompt = " ".join(results["samples"][0]["question"].split())
-    say(f"\nAsk it yourself: {shlex.join(['minilora', 'generate', *flags, '--chat', '--prompt', prompt])}")
+    command = shlex.join(["minilora", "generate", *flags, "--chat", "--prompt", prompt])
+    say(f"\nAsk it yourself: {command}")
+    texts = [("In words", findings), ("The next questions of each test", samples), ("Ask it yourself", command)]
+    return page.page(f"Teaching {results['subject']}", question, numbers, page.chart(*chart), grid, texts)
+
+
+def three_numbers(results: dict) -> list[tuple[str, str]]:
+    """Return what the model learned, what that took, and what it forgot, each with its words."""
+    training, (before, after) = results["training"], (results["rows"][name] for name in ("before", "after"))
+    test, score = next(iter(after["scores"].items()))
+    share = show_share(training["trainable"] / results["parameters"])
+    return [
+        (
+            f"{100 * before['scores'][test]['f1']:.0f} → {100 * score['f1']:.0f} %",
+            f"F1 on {score['count']} held-out {test}",
+        ),
+        (
+            show_bytes(training["adapter_bytes"]),
+            f"in the adapter, {share} as many numbers as the model has, trained for {training['seconds']:.0f} seconds",
+        ),
+        (f"{before['quiz']} → {after['quiz']}", f"of {results['quiz_questions']} questions of a general quiz right"),
+    ]
+
+
+def judgement(results: dict) -> str:
+    """Say how the answers to all questions of the first test changed, since the question shown is only its first."""
+    of_test = [sample for sample in results["samples"] if sample["test"] == results["samples"][0]["test"]]
+    gains = [token_f1(s["after"], s["expected"]) - token_f1(s["before"], s["expected"]) for s in of_test]
+    better, worse = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+    return (
+        f"This is the test's first question, not its best. Of {len(gains)} answers, {better} became better "
+        f"and {worse} worse (F1)."
+    )
 
 
 def mean(values: Iterable[float], digits: int = 0) -> str:

@@ -6,7 +6,6 @@ Each is a function of plain numbers and gives a matplotlib Figure; `show` puts i
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from io import BytesIO
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minilora.palette import MEMORY
+from minilora.peft import METHODS
 from minilora.show import style
 from minilora.show.grids import NAMES, Spread
 
@@ -31,13 +31,15 @@ Curve = tuple[Sequence[float], Sequence[float]]  # x and y values
 def show(figure: Figure, caption: str) -> None:
     """Show the figure in a notebook, with a caption under it and `in_words` as its alternative text.
 
-    It is shown as HTML, since JupyterLab takes no alternative text for a picture of any other kind; as plain text it is
-    its title. The same figure gives the same bytes each time.
+    Lines and bars are an SVG, which suits a dark page too; maps are a PNG. Either is shown as HTML, since JupyterLab
+    takes no alternative text for a picture of any other kind; as plain text it is its title. The same figure gives the
+    same bytes each time.
     """
     from IPython.display import display
 
-    data, width = base64.b64encode(_in_few_colours(figure)).decode(), round(figure.get_figwidth() * 100)
-    picture = f'<img src="data:image/png;base64,{data}" width="{width}" alt="{escape(in_words(figure))}">'
+    layers = [layer for axes in figure.axes for layer in (*axes.images, *axes.collections)]
+    is_map = any(layer.get_array() is not None for layer in layers)  # whose colours stand for numbers
+    picture = style.image(figure, in_words(figure), _in_few_colours(figure) if is_map else b"")
     page = f'<figure style="margin: 0">{picture}<figcaption>{escape(caption, quote=False)}</figcaption></figure>'
     display({"text/plain": figure.get_suptitle(), "text/html": page}, raw=True)
 
@@ -65,6 +67,19 @@ def _in_few_colours(figure: Figure) -> bytes:
     picture = Image.open(drawn).convert("RGB")
     picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(few, "png", optimize=True)
     return few.getvalue()
+
+
+def looks_of(runs: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a style for each run: its method's, if its name begins with one, hollow and dotted from the second on.
+
+    Runs that name no method get the styles of `style.SERIES`.
+    """
+    names = {METHODS[name].label.lower(): name for name in METHODS}
+    methods = [names.get(run.split(",")[0].removesuffix(" fine-tuning").lower(), "") for run in runs]
+    if not all(methods):
+        return [*style.SERIES[: len(runs)]]
+    variant = {"linestyle": ":", "markerfacecolor": "white"}
+    return [style.LOOKS[one] | (variant if one in methods[:i] else {}) for i, one in enumerate(methods)]
 
 
 def stack_bars(
@@ -193,7 +208,7 @@ def paths(title: str, series: Mapping[str, Curve], x: str, y: str) -> Figure:
     """Draw ways {name: (x values, y values)} through a plane that begin at one point; a large mark ends each."""
     figure, axes = style.single(title)
     origin_lines(axes)
-    for look, (name, (xs, ys)) in zip(style.looks_of([*series]), series.items(), strict=False):
+    for look, (name, (xs, ys)) in zip(looks_of([*series]), series.items(), strict=False):
         axes.plot(xs, ys, **look, markersize=5, label=name)
         axes.plot(xs[-1], ys[-1], **look | {"linestyle": ""}, markersize=12)
     beginning = next(iter(series.values()))

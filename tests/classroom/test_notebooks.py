@@ -7,13 +7,15 @@ python -m notebooks.make --check
 import html
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from minilora.classroom.lessons.lesson import all_lessons
+from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.errors import MiniloraError
 from notebooks import make
+from notebooks.figures import yours
 from tests.helpers.answers import solution_lines
 
 pytestmark = pytest.mark.host
@@ -57,12 +59,26 @@ def test_the_notebook_is_its_source_run_once_with_pictures(source):
 
 @WITH_NAMES
 def test_it_asks_first_and_closes_with_the_exercise_and_three_questions(source):
-    first, *_, last = cells_of(source)
+    first, idea, code, *_, turn, last, reward = cells_of(source)
     assert first.startswith(f"# {source.stem[:2]} ") and "?" in first
-    assert last.startswith("## Your turn") and last.count("<details><summary>") == 3
-    links = re.findall(r"\]\((\.\./[^)]+)\)", first + last)
+    assert turn.startswith("## Your turn") and turn.count("<details><summary>") == 3
+    links = re.findall(r"\]\((\.\./[^)]+)\)", first + turn)
     assert f"../lessons/{source.stem}/exercise.py" in links
     assert all((make.FOLDER / link).exists() for link in links)
+    assert idea.startswith("## The idea, in a few lines\n") and "import numpy as np" in code and "minilora" not in code
+    assert last.startswith("## Your own functions at work\n")
+    assert f'yours.functions("{source.stem[:2]}")' in reward and "pictures.show(" in reward and "mine." in reward
+
+
+def test_the_last_cell_takes_the_readers_functions_once_all_tasks_are_done(tmp_path, monkeypatch, capsys):
+    lesson = Lesson(shutil.copytree(find_lesson("08").folder, tmp_path / "08_lora"))
+    monkeypatch.setattr(yours, "find_lesson", lambda number: lesson)
+    assert yours.functions("08").count_parameters(192, 96, 8) == (2304, 18432)
+    assert "Open in lessons/08_lora/exercise.py: task 1, 2, 3, 4, 5, 6." in capsys.readouterr().out
+    text = lesson.source.text.replace("return r * (d_in + d_out), d_in * d_out", "return 'mine'")
+    lesson.exercise.write_text(text, "utf-8")
+    assert yours.functions("08").count_parameters(192, 96, 8) == "mine"
+    assert capsys.readouterr().out == "With your functions of lessons/08_lora/exercise.py:\n"
 
 
 def test_a_slider_that_fails_is_named(tmp_path):
@@ -94,6 +110,7 @@ def test_no_line_of_a_solution_is_given_away_however_broken(source):
 def test_stale_is_another_text_or_number_but_not_another_rounding():
     text = "loss 2.31, 1,024 tokens"
     assert make.alike(text, "loss 2.30, 1,000 tokens")
+    assert make.alike("off by 3e-07", "off by 8.1e-08") and not make.alike("off by 3e-07", "off by 0.003")
     assert not make.alike(text, "loss 2.31, 1,124 tokens") and not make.alike(text, "loss 2.31, 1,024 ids")
 
 

@@ -1,11 +1,13 @@
 """pytest tests/commands/test_plan.py: `minilora plan` says what the planner says, as text, JSON and a picture."""
 
 import json
+import re
 
 import pytest
 
 from minilora import blas
 from minilora.cli import main
+from minilora.commands.plan import fits_from
 from minilora.plan.planner import MEMORIES
 from minilora.plan.shapes import PRESETS
 from minilora.train.methods import METHODS
@@ -23,7 +25,7 @@ def run(capsys, *arguments) -> str:
 def test_a_plan_is_a_table_and_what_fits(capsys):
     issue = ["llama-65b", "--method", "qlora", "--batch-size", "1", "--seq-len", "512", "--rank", "64"]
     out = run(capsys, *issue, "--double-quantization")
-    assert "48 GB: yes, with checkpointing" in out and "40 GB: no" in out and "80 GB: yes\n" in out
+    assert "\nGPU:   fits from 48 GB up with checkpointing, from 80 GB up without\n" in out
     for kind in ("weights", "constants", "adapters", "gradients", "optimizer", "activations", "logits", "peak"):
         assert f"\n{kind} " in out
 
@@ -31,7 +33,22 @@ def test_a_plan_is_a_table_and_what_fits(capsys):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_all_methods_as_one_table(capsys, dtype):
     out = run(capsys, "smollm2-135m", "--dtype", dtype, "--rank", "4", "--bottleneck-size", "16")
-    assert all(out.count(f"\n{method} ") >= 2 for method in METHODS)
+    assert all(f"\n{method} " in out for method in METHODS)
+    fits = " ".join(out.partition("On a GPU:")[2].split())
+    assert "fits from 8 GB up: " in fits and all(re.search(f"[:,] {method}\\b", fits) for method in METHODS)
+
+
+def test_from_which_memory_on_a_step_fits():
+    cards = ("8 GB", "16 GB", "24 GB")
+    cases = {
+        ("yes", "yes", "yes"): "fits from 8 GB up",
+        ("no", "no", "yes"): "fits from 24 GB up",
+        ("no", "with checkpointing", "yes"): "fits from 16 GB up with checkpointing, from 24 GB up without",
+        ("no", "no", "with checkpointing"): "fits from 24 GB up with checkpointing",
+        ("no", "no", "no"): "does not fit into 24 GB",
+    }
+    for answers, words in cases.items():
+        assert fits_from(dict(zip(cards, answers, strict=True))) == words
 
 
 def test_json_says_everything(capsys):

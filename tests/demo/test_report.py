@@ -1,11 +1,13 @@
 """Tables, sentences and figures made from results: `pytest tests/demo/test_report.py`."""
 
 import copy
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
 from experiments.comparison_report import ComparisonResult, accuracy_against_labels
-from minilora.demo import claims
+from minilora.demo import claims, page
 from minilora.demo.claims import AdaptedResult
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
@@ -107,8 +109,23 @@ def test_the_figure_shows_the_numbers():
     assert accuracy_against_labels(results) is None  # one number of labels is no curve
 
 
-def test_the_picture_shows_the_numbers(results):
-    axes = claims.learned_against_forgotten(results).axes[0]
-    points = {c.get_label(): (c[0].get_xdata()[0], c[0].get_ydata()[0]) for c in axes.containers}
-    expected = {grids.NAMES[m]: (results.base_text(m).mean, results.domain(m).mean) for m in results.methods}
-    assert points == expected and axes.get_ylabel() != axes.get_xlabel()
+def test_the_demo_begins_with_three_numbers_and_a_chart(results):
+    (worth, _), (share, learned), (forgot, beside) = claims.three_numbers(results)
+    assert (worth, share, forgot) == ("0.80", "4.0 %", "+0.030")
+    assert "gains 0.220 " in learned and learned.endswith(" 0.250") and beside.endswith(" +0.110")
+    bars = claims.learned_and_forgot(scaled(results, "lora", base_text=-0.05))
+    expected = {"full learned": 0.25, "LoRA learned": 0.22, "full forgot": 0.11, "LoRA forgot": -0.02}
+    assert bars == pytest.approx(expected)
+    output = StringIO()
+    page.tell(Console(file=output, width=80), [("0.80", "bits")], "A chart", bars, grids.show_signed)
+    lengths = [line.count("█") for line in output.getvalue().splitlines() if line.startswith(("full", "LoRA"))]
+    assert lengths == [40, 35, 17, 0] and "−0.020" in output.getvalue() and "0.80  bits" in output.getvalue()
+
+
+def test_the_page_has_the_chart_as_an_image_and_shows_markup_as_text(results):
+    bars, grid = claims.learned_and_forgot(results), claims.adaptation_grid(results)
+    image = page.chart("A <chart>", bars, grids.show_signed)
+    assert 'alt="A &lt;chart&gt;: full learned +0.250, LoRA learned +0.220' in image and "image/svg+xml" in image
+    html = page.page("<b>", "<i>", [("<1>", "<2>")], image, grid, [("<h>", "<p>")])
+    assert all(f"&lt;{name}&gt;" in html for name in ("b", "i", "1", "2", "h")) and "<h2>&lt;h&gt;</h2>" in html
+    assert html.count("<tr>") == 1 + len(grid.rows) and "2.530 ± 0.005" in html and "http" not in html

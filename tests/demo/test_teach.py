@@ -106,7 +106,10 @@ def test_the_adapter_can_be_asked_by_the_command_that_is_shown(ran, capsys):
     sample = results["samples"][0]
     output = StringIO()
     samples = [sample | {"after": "red\x1b[31m", "expected": "a\x07?"}, *results["samples"][1:]]
-    teach_report.tell(results | {"samples": samples}, Console(file=output, width=10_000))
+    page = teach_report.tell(results | {"samples": samples}, Console(file=output, width=10_000))
+    assert not {"\x1b", "\x07"} & set(page) and (out / "report.html").read_text("utf-8").startswith("<!doctype html>")
+    order = [page.index(part) for part in ("expected", "Of 10 answers", "<dt>", "<img", "<table>", "Ask it yourself")]
+    assert order == sorted(order) and page.count("<dt>") == 3
     assert "red" in output.getvalue() and not {"\x1b", "\x07"} & set(output.getvalue())
     words = shlex.split(output.getvalue().partition("Ask it yourself: ")[2])
     assert words[:2] == ["minilora", "generate"] and words[-1] == " ".join(sample["question"].split())

@@ -86,10 +86,10 @@ def main(numbers: list[str]) -> int:
         shutil.copytree(make.FOLDER.with_name("minilora"), package / "minilora")
         for source in make.sources(numbers):
             lesson = find_lesson(source.stem[:2])
-            (files / "lessons" / lesson.name / "exercise.py").write_text(lesson.source.text, encoding="utf-8")
-            check = f"from minilora.cli import main\nassert not main(['check', '{lesson.number:02d}'])"
             notebook = files / "notebooks" / f"{source.stem}.ipynb"
             outcomes.append(outcome(code_of(notebook), notebook.parent, package, notebook))
+            (files / "lessons" / lesson.name / "exercise.py").write_text(lesson.source.text, encoding="utf-8")
+            check = f"from minilora.cli import main\nassert not main(['check', '{lesson.number:02d}'])"
             outcomes.append(outcome(check, notebook.parent, package))
             print(f"{source.stem}: the notebook ends: {outcomes[-2]}; the solution passes: {outcomes[-1]}", flush=True)
     return 0 if all(outcome.startswith("yes") for outcome in outcomes) else 1

@@ -58,10 +58,24 @@ def test_a_notebook_shows_a_picture_with_its_caption_and_is_said_in_words(monkey
     (data, raw), page = shown[0], shown[0][0]["text/html"]
     assert raw and data["text/plain"] == 'A "title"'
     assert 'alt="A &quot;title&quot;: labels per class, one, two, 1, 2,000"' in page
-    assert "<figcaption>Is a &lt; b?</figcaption>" in page
+    assert "<figcaption>Is a &lt; b?</figcaption>" in page and "data:image/svg+xml;base64," in page
+    pictures.show(internals.matrices("A map", {"before": np.eye(3)}, "size"), "A map is a PNG.")
+    page = shown[1][0]["text/html"]
+    assert "data:image/png;base64," in page
     picture = Image.open(BytesIO(base64.b64decode(page.split("base64,")[1].split('"')[0])))
     assert picture.mode == "P" and picture.width == round(pictures.DPI * figure.get_figwidth())
     assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_an_svg_has_the_same_text_each_time_and_turns_its_ink_on_a_dark_system():
+    first, again = (style.svg(pictures.curves("The title", WAYS, "x", "y"), "a < b") for _ in range(2))
+    assert first == again and "<dc:" not in first and "<title>a &lt; b</title>" in first
+    dark = first.partition("prefers-color-scheme: dark")[2].partition("</style>")[0]
+    for light, colour in style.DARK.items():
+        assert light == light.lower(), "as matplotlib writes it"
+        assert f'[style*="fill: {light}"] {{ fill: {colour} !important }}' in dark
+    assert "var(" not in first, "programs without CSS variables would draw it black"
+    assert "stroke: #000000" in first.partition("</style>")[2]
 
 
 @pytest.mark.parametrize("name", DRAWN)
