@@ -124,10 +124,10 @@ def test_growth_is_the_median_of_the_rounds_own_beside_the_cost_model(measured):
 def test_a_growth_that_is_off_is_counted(measured):
     point = curves.curve(measured, "full", "layers")[1]
     measured.rows["full", "layers"]["minilora"][1] = [0.1 * point.expected * 0.8] * 3
-    assert "0 of 1 doublings" in curves.in_words(measured)
+    assert "Of 1 doublings, 0 lengthen" in curves.in_words(measured)
     assert "−20 %: full fine-tuning, layers 1 to 2" in curves.in_words(measured)
     measured.rows["full", "layers"]["minilora"][1] = [0.1 * point.expected * 0.897] * 3  # shown as 10 %
-    assert "1 of 1 doublings" in curves.in_words(measured)
+    assert "Of 1 doublings, 1 lengthen" in curves.in_words(measured)
 
 
 def test_with_the_width_grow_mlp_and_heads():
