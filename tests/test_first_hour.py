@@ -101,5 +101,7 @@ def test_the_evening_ends_with_the_readers_own_lora(change, tmp_path, monkeypatc
     code = code.replace("STRENGTH = 1.0", "STRENGTH = 0.0") if change == "strength" else code
     monkeypatch.setattr(LoraLinear, "forward", LoraLinear.forward)  # put back after the test
     exec(compile(code, "docs/one-evening.md", "exec"), {})
-    library, own = (line.partition(":")[2].strip() for line in capsys.readouterr().out.split("your LoRA", 1))
+    answers, *strengths = re.split(r"^strength [\d.]+:", capsys.readouterr().out, flags=re.MULTILINE)
+    library, own = (line.partition(":")[2].strip() for line in answers.split("your LoRA", 1))
+    assert len(strengths) == 6 and len({text.strip() for text in strengths}) > 1, "the strength makes a difference"
     assert library and (own == library) == (not change)
