@@ -137,7 +137,7 @@ def course(tmp_path_factory) -> Course:
 @every_lesson
 def test_nothing_is_given_away(course, lesson):
     released = list((course.folders[lesson.name] / "release" / lesson.name).rglob("*.*"))
-    assert {path.suffix for path in released} == {".ipynb", ".md", ".svg", ".png"}
+    assert {path.suffix for path in released} - {".png"} == {".ipynb", ".md", ".svg"}
     for path in released:
         text = path.read_bytes().decode("utf-8", "replace")
         if path.suffix == ".ipynb":
