@@ -65,10 +65,11 @@ class Beside(Result):
         """Compare the way called `name` with the reference in words, to follow the names of both."""
         words = {"better": "shown to be better", "worse": "shown to be worse", "near": "shown to be near"}
         way = self.ways[name]
-        interval, verdict = self.ahead(*way), self.verdict(*way)
-        return f"{interval.show(0)} points, {words.get(verdict or '', 'undecided')}" if interval else "no verdict"
+        interval, judged = self.ahead(*way), self.verdict(*way)
+        return f"{interval.show(0)} points, {words.get(judged or '', 'undecided')}" if interval else "no verdict"
 
     def percent(self, number: str, name: str) -> str:
+        """Return a share of the way called `name` in percent, as mean ± standard deviation over its seeds."""
         return f"{self.spread(number, *self.ways[name], scale=100).show(0)} %"
 
     def share(self, header: str, number: str, digits: int = 0) -> Column:

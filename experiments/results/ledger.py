@@ -20,7 +20,6 @@ from math import exp, inf, log
 from typing import Any
 
 from experiments.compare_model_report import FAMILY, LABELS, VARIANTS, ModelResult
-from experiments.results.tables import markdown
 from minilora.measure.statistics import Interval, paired_interval, smallest_visible, verdict
 from minilora.show.grids import Grid, listed
 
@@ -187,15 +186,8 @@ class Ledger:
         return Grid("The ledger of claims", ("claim", "source", "effect is", "margin", *sizes), rows, self.caption())
 
     def values(self) -> dict[str, str]:
-        """Return {name: text} of what texts quote.
-
-        `ledger.CLAIM, SIZE`, the effect of a claim; `ledger.forgotten`, a table of the methods that forget more than
-        full fine-tuning on the small base.
-        """
-        known = {f"ledger.{line.claim}, {size}": line.cells(size)[0] for line in self.lines for size in line.measured}
-        if retention := self.small.get("retention"):
-            known["ledger.forgotten"] = f"\n\n{markdown(retention.verdicts(), numbers=False)}\n\n"
-        return known
+        """Return {`ledger.CLAIM, SIZE`: the effect of a claim}, which texts quote."""
+        return {f"ledger.{line.claim}, {size}": line.cells(size)[0] for line in self.lines for size in line.measured}
 
     def caption(self) -> str:
         counts = {size: Counter(line.verdict(size) for line in self.lines if line.measured.get(size)) for size in SIZES}

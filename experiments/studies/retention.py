@@ -298,16 +298,6 @@ class Retention(Study):
         judged = self.judged(row, steps, share)
         return judged if interval is None else f"{interval.show(3)} {judged}"
 
-    def verdicts(self) -> Grid:
-        """Tabulate for texts which methods forget more or less than full fine-tuning, at equal learning and equal KL.
-
-        `grid` has the intervals.
-        """
-        shares = (3 / 4, 0)
-        rows = [(LABELS[row], *(self.judged(row, self.steps, share) for share in shares)) for row in self.others]
-        titles = (f"at {WORDS[share]}" + " of what full learns" * (share > 0) for share in shares)
-        return Grid("Forgotten beside full fine-tuning", ("method", *titles), rows, self.sentence())
-
     def diverged(self) -> str:
         """Say how many trainings diverged, by method; nothing else is shown of them."""
         trainings = [key for key in self.records.rows if len(key) == 4]

@@ -5,7 +5,7 @@ from math import erf
 import numpy as np
 
 from minilora.classroom import draw, fine, promise, raised, search, task
-from minilora.classroom.lessons.drawing import KINDS, LARGE, NORMAL
+from minilora.classroom.lessons.draws import KINDS, LARGE, NORMAL
 
 USES = (
     "minilora.Tensor",

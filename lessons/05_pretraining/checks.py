@@ -6,7 +6,7 @@ from math import cos, log, pi
 import numpy as np
 
 from minilora.classroom import draw, fine, raised, search, task
-from minilora.classroom.lessons.drawing import KINDS, LARGE, NORMAL
+from minilora.classroom.lessons.draws import KINDS, LARGE, NORMAL
 from minilora.classroom.sandbox.runner import Raised
 
 USES = ("minilora.Tensor", "minilora.no_grad", "minilora.ops", "minilora.nn.Module")

@@ -107,5 +107,5 @@ def _facts(submission: Submission, results: list[Result], sandbox: Sandbox) -> d
         "passed": sum(result.verdict == PASSED for result in results),
         "of": len(results),
         "ran_with": list(sandbox.held),
-        "tasks": [{name: value for name, value in asdict(result).items() if value} for result in results],
+        "tasks": [{name: value for name, value in asdict(result).items() if value != ""} for result in results],
     }

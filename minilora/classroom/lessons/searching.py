@@ -31,7 +31,7 @@ from minilora.classroom.lessons.checking import (
     is_like,
     raised,
 )
-from minilora.classroom.lessons.drawing import Draws
+from minilora.classroom.lessons.draws import Draws
 from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
 from minilora.errors import MiniloraError
