@@ -104,7 +104,7 @@ def test_methods_are_told_apart_where_they_learned_as_much(tmp_path):
     assert min(ranks.values()) == 1 and explained == pytest.approx(1)
     assert study.at_equal("ia3", 60, 0)[0] == pytest.approx(0.5)  # what was forgotten is the KL here
     assert rows["IA3, 60"][-2].endswith(" more") and rows["full, 60"][-1] == "–"
-    assert ("IA3", "more", "not measured so low") in study.verdicts().rows
+    assert study.judged("ia3", 60, 0) == "not measured so low"
     assert "1 of 3 methods forget more and 1 less; 1 forgets as much. " in study.sentence()
 
 
