@@ -9,6 +9,7 @@ from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 TITLE = "LoRA as a sum of thin pieces"
+NAME = "pieces"  # in the links of other pages
 SHOWN = "r=8"  # in the picture for sharing
 LAYER = "model.layers.5.self_attn.v_proj"
 PIECES = 32  # that the page can add up
