@@ -135,9 +135,10 @@ canvas { display: block; width: 100%; height: auto; image-rendering: pixelated; 
   body { background: none; }
   .hidden { display: revert !important; }
   .open .lead { display: block; }
-  .stage { position: static; }
+  .stage { position: static; background: none; }
   #guess, .row, .row > *, nav, figcaption .after { display: none !important; }
-  figure, .stage { break-inside: avoid; }
+  figure, .stage, table { break-inside: avoid; }
+  h2 { break-after: avoid; }
 }
 """
 )

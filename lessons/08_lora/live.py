@@ -161,12 +161,7 @@ def measure() -> dict:
     """Train the adapter, and measure with it all that the page says."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", *COMMAND.split(), "--out", f"{folder}/run"], check=True)
-        return recorded(Path(folder, "run"))
-
-
-def recorded(run: Path) -> dict:
-    """Measure with the adapter of a run folder."""
-    trained = load.load_model("base", run)[0]
+        trained = load.load_model("base", f"{folder}/run")[0]
     adapter = b"".join(map(as_bytes, adapter_of(trained)))
     lab = Lab(load.base_folder())
     base, adapted = model_in_8_bits(adapter, 0), model_in_8_bits(adapter)
@@ -270,7 +265,8 @@ h2 { font-size: 1.25rem; margin: 1.6rem 0 .6rem; padding-top: 1rem; border-top: 
 }
 @media (prefers-reduced-motion: no-preference) { #next i { transition: width .15s; } }
 @media (scripting: none) { #stage .row, #look, #said { display: none; } }
-@media print { #next i, #next b, .sheets p { print-color-adjust: exact; } #look { display: none; } }
+@media print { #next i, #next b, .sheets p { print-color-adjust: exact; } #look { display: none; }
+  #brindle { break-inside: avoid; } #brindle img { max-width: 24rem; } }
 """
 
 
