@@ -76,9 +76,10 @@ def values(root: Path = ROOT) -> dict[str, str]:
     """Return {name: text} of everything that a text may quote.
 
     `comparison.METHOD.NAME`, with a name of `comparison_report.IN_TEXTS`; `study.NAME` and `study.NAME.smollm2`, a
-    study's sentence, and `study.NAME.table`; `TASK.sentence` and `TASK.table` of each task of CURVES; `jargon.NAME`,
-    see `jargon.values`; `scaling.speeds`, two ranks over each link, and `scaling.sentence`; `windows.table`,
-    `windows.sentence` and `windows.base.SIZE`; and the names of `Founding.values` and `Ledger.values`.
+    study's sentence, `study.NAME.table`, and `study.NAME.X` with the names of its `in_texts`; `TASK.sentence` and
+    `TASK.table` of each task of CURVES; `jargon.NAME`, see `jargon.values`; `scaling.speeds`, two ranks over each link,
+    and `scaling.sentence`; `windows.table`, `windows.sentence` and `windows.base.SIZE`; and the names of
+    `Founding.values` and `Ledger.values`.
     """
     compared, steps = measured_comparison(root), scaling.read(root / PACKAGED / scaling.FILE)
     studies, curves_of = measured_studies(root), measured_curves(root)
@@ -91,6 +92,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
         known |= {f"comparison.{method}.{name}": text for name, text in in_texts.items()}
     known |= {f"{task}.sentence": result.sentence() for task, result in curves_of.items()}
     known |= {f"study.{name}": study.sentence() for name, study in studies.items()}
+    known |= {f"study.{name}.{one}": text for name, study in studies.items() for one, text in study.in_texts().items()}
     known |= {f"study.{name}.{LARGE}": study.sentence() for name, study in measured_studies(root, LARGE).items()}
     known |= founding.Founding(root / RECORDS).values()
     known |= measured_ledger(root).values()
