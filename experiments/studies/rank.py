@@ -114,8 +114,8 @@ class Rank(Study):
 
     def in_texts(self) -> dict[str, str]:
         """Return `RULE.RANK.rate`, the best one, and `RULE.RANK.bits` at it; `RULE.factor` between the best rates of
-        the lowest and the highest rank; and `saved`, by how many bits per character the highest rank ends
-        lower, or higher, with alpha = 16 than with the default rule.
+        the lowest and the highest rank; and `difference`, the bits per character of the default rule less those of
+        alpha = 16, both at the highest rank.
         """
         numbers, top = {}, self.values[-1]
         for rule in self.kinds:
@@ -124,7 +124,7 @@ class Rank(Study):
                 numbers[f"{rule}.{rank}.bits"] = f"{self.spread('loss', rule, rank).mean:.3f}"
             change = self.change(rule)
             numbers[f"{rule}.factor"] = f"{exp(change.mean):.2g} ({exp(change.low):.2g} to {exp(change.high):.2g})"
-        return numbers | {"saved": self.paired("loss", (DEFAULT, top), ("16", top)).show(3)}
+        return numbers | {"difference": self.paired("loss", (DEFAULT, top), ("16", top)).show(3)}
 
     def factor(self, rule: str) -> str:
         """Write the factor between the best rates of the lowest and the highest rank, with its interval."""

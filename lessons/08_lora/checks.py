@@ -185,9 +185,7 @@ def wrong_ways(x, W, A, B, alpha, r):
             base + alpha / r * x @ A.reshape(A.T.shape) @ B.reshape(B.T.shape)
         ),
         "A product has the wrong shape: A is (r, d_in), B is (d_out, r). x Aᵀ Bᵀ has both transposed; as "
-        "one matrix, the change is B A, in this order.": (
-            raised("ValueError", "matmul")
-        ),
+        "one matrix, the change is B A, in this order.": (raised("ValueError", "matmul")),
     }
 
 
