@@ -237,7 +237,7 @@ def train(p, text, steps, rate, tell=False, B=16, betas=(0.9, 0.99), decay=0.01)
         for w, m, v in state:  # m and v: running means of the gradient and of its square
             m += (1 - betas[0]) * (w.grad - m)
             v += (1 - betas[1]) * (w.grad * w.grad - v)
-            m_hat, v_hat = m / (1 - betas[0] ** step), v / (1 - betas[1] ** step)  # both began at zero, and so are too small
+            m_hat, v_hat = m / (1 - betas[0] ** step), v / (1 - betas[1] ** step)  # both begin at 0, so too small
             w.data -= now * (m_hat / (np.sqrt(v_hat) + 1e-8) + decay * w.data)
             w.grad = None
         if tell and step % (steps // 5) == 0:
