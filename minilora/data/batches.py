@@ -3,8 +3,8 @@
 The order of epoch e depends only on (seed, e), so two numbers are enough to resume: the epoch and the index in it. From
 there, exactly the batches follow that would have come without the interruption.
 
-A batch is a dict of NumPy arrays, ready for `model(**batch)`: `input_ids` (B, T), `labels`, and for classification
-`attention_mask` (B, T), all int64. Labels of -100 are ignored. The model shifts language-model labels itself.
+A batch is a dict of NumPy arrays, ready for `model(**batch)`: `input_ids` and `labels`, and `attention_mask` if rows
+may be padded, all int64 (B, T). Labels of -100 are ignored. The model shifts the labels itself.
 """
 
 from __future__ import annotations
@@ -115,55 +115,6 @@ def evaluation_windows(ids: np.ndarray, seq_len: int, batch_size: int) -> Iterat
         labels = np.where(mask == 1, input_ids, IGNORED)
         labels[:, 0] = IGNORED
         yield {"input_ids": input_ids, "labels": labels}
-
-
-class ClassificationBatches(ShuffledEpochs):
-    """Labelled texts, shuffled: `input_ids` and `attention_mask` (B, T), padded on the right, and `labels` (B,).
-
-    T is the length of the batch's longest text; texts are cut to `seq_len` tokens.
-    """
-
-    def __init__(
-        self,
-        ids: Sequence[np.ndarray],
-        labels: Sequence[int],
-        batch_size: int,
-        seq_len: int,
-        seed: int,
-        pad_token_id: int,
-    ):
-        """Take one array of tokens per text. Raises MiniloraError if there is no text, or an empty one."""
-        if len(ids) != len(labels) or not len(ids):
-            raise MiniloraError(
-                f"{len(ids)} texts with {len(labels)} labels: give one label per text, and at least one"
-            )
-        if not all(map(len, ids)):
-            raise MiniloraError("a text without tokens cannot be classified")
-        check_seq_len(seq_len)
-        self.ids = [text[:seq_len] for text in ids]
-        self.labels = np.asarray(labels, dtype=np.int64)
-        self.pad_token_id = pad_token_id
-        super().__init__(batch_size, seed)
-
-    def _epoch(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
-        return rng.permutation(len(self.ids))
-
-    def next_batch(self) -> dict[str, np.ndarray]:
-        return self.batch(self._next_items())
-
-    def batch(self, chosen: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """Return the batch of the texts with these indices."""
-        input_ids, mask = pad_rows([self.ids[i] for i in chosen], self.pad_token_id)
-        return {"input_ids": input_ids, "attention_mask": mask, "labels": self.labels[np.asarray(chosen)]}
-
-
-def classification_windows(
-    ids: Sequence[np.ndarray], labels: Sequence[int], seq_len: int, batch_size: int, pad_token_id: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yield each text once, in order, in batches like those of `ClassificationBatches`; the last may be smaller."""
-    texts = ClassificationBatches(ids, labels, batch_size, seq_len, 0, pad_token_id)
-    for first in range(0, len(ids), batch_size):
-        yield texts.batch(range(first, min(first + batch_size, len(ids))))
 
 
 class ChatBatches(ShuffledEpochs):

@@ -5,8 +5,10 @@ that text is not available, the base generates them itself (Robins 1995, "Catast
 pseudorehearsal").
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from inspect import cleandoc
 from math import comb
 from typing import Any
 
@@ -16,7 +18,6 @@ from minilora.data import chat, corpora
 from minilora.data.batches import ChatBatches, LanguageModelBatches
 from minilora.data.chat import Conversation
 from minilora.data.jargon import QuizQuestion, load_quiz
-from minilora.data.tasks import first_sentence
 from minilora.data.tokenizer import Tokenizer, encode_documents
 from minilora.errors import MiniloraError
 from minilora.peft import PeftModel
@@ -122,6 +123,14 @@ def own_answers(model: Any, tokenizer: Tokenizer, questions: Sequence[str]) -> l
     texts = map(first_sentence, ask(model, tokenizer, questions, REPLAY_TOKENS, "its own answers"))
     pairs = zip(questions, texts, strict=True)
     return [answered(question(prompt), text) for prompt, text in pairs if text.endswith((".", "!", "?"))]
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of `text` on one line: up to a full stop before a capital letter, or to the end of the
+    paragraph.
+    """
+    paragraph = " ".join(cleandoc(text).split("\n\n")[0].split())
+    return re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph, maxsplit=1)[0]
 
 
 def replayed(

@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from minilora import backend
 from minilora.data.batches import chat_windows, evaluation_windows
 from minilora.data.chat import ChatTokens, Conversation, response_of
 from minilora.data.tokenizer import Tokenizer, TokenStream
@@ -96,15 +95,6 @@ def _counted(batches: Iterable[Batch], advance: Callable[[], None]) -> Iterator[
     for batch in batches:
         yield batch
         advance()
-
-
-def accuracy(model: Any, batches: Iterable[Batch]) -> float:
-    """Return the share of rows whose most likely class is the label."""
-    right = total = 0
-    for batch, out in _outputs(model, batches, World()):
-        right += int((backend.to_numpy(out.logits.data).argmax(axis=1) == batch["labels"]).sum())
-        total += len(batch["labels"])
-    return right / total
 
 
 # Answers in words: the scores of SQuAD (Rajpurkar et al. 2016, section 6.1, and its evaluation script)

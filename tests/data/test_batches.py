@@ -5,15 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilora.data.batches import (
-    ChatBatches,
-    ClassificationBatches,
-    LanguageModelBatches,
-    classification_windows,
-    evaluation_windows,
-)
+from minilora.data.batches import ChatBatches, LanguageModelBatches, evaluation_windows
 from minilora.data.chat import ChatTokens
 from minilora.errors import MiniloraError
+from notebooks.figures.labelled import ClassificationBatches, classification_windows
 
 pytestmark = pytest.mark.host
 
