@@ -25,7 +25,6 @@ from minilora.train.answers import answers
 from minilora.train.catalog import BASE
 from minilora.train.metrics import answered, contains, wilson
 from minilora.train.progress import progress_bar
-from minilora.train.text import PADDING
 
 BASE_DATA = "python-docs"  # what the base that comes with minilora was trained on
 QUIZ_TOKENS = 14  # limit of an answer
@@ -151,7 +150,7 @@ def replayed(
             tokens = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), conversations)
             longest = max(len(ids) for ids, _ in tokens.rows)  # so that no row is cut
             words = f"{len(conversations)} of its own answers to general questions"
-            return ChatBatches(tokens, 1, longest, seed, PADDING), words
+            return ChatBatches(tokens, 1, longest, seed), words
         if name == BASE:
             ids = encode_documents(tokenizer, corpora.split(corpora.load(BASE_DATA)).train).ids
             return LanguageModelBatches(ids, 1, seq_len, seed), BASE_DATA

@@ -16,7 +16,6 @@ from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents, tr
 from minilora.errors import MiniloraError, escape, first_few
 
 SHOWN = 600  # most characters of the example that is shown to the user
-PADDING = 0  # any token will do, because the attention mask hides it and it has no label
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ def training_batches(
     stream: TokenStream | ChatTokens, batch_size: int, seq_len: int, seed: int
 ) -> LanguageModelBatches | ChatBatches:
     if isinstance(stream, ChatTokens):
-        return ChatBatches(stream, batch_size, seq_len, seed, PADDING)
+        return ChatBatches(stream, batch_size, seq_len, seed)
     return LanguageModelBatches(stream.ids, batch_size, seq_len, seed)
 
 
