@@ -278,3 +278,11 @@ def normal(shape: tuple[int, ...], deviation: float, rng: np.random.Generator | 
     if rng is None:
         return backend.xp.empty(shape, dtype="float32")
     return backend.asarray(rng.standard_normal(shape, dtype="float32") * np.float32(deviation))
+
+
+def new_linear(
+    in_features: int, out_features: int, bias: bool, deviation: float, rng: np.random.Generator | None
+) -> nn.Linear:
+    """Create a Linear with a weight from `normal` and, if it has a bias, one of zeros."""
+    weight = normal((out_features, in_features), deviation, rng)
+    return nn.Linear.from_arrays(weight, backend.xp.zeros(out_features, dtype="float32") if bias else None)
