@@ -61,9 +61,9 @@ def ask(model: Any, tokenizer: Tokenizer, texts: Sequence[str], max_new_tokens: 
 def quiz_size(choice: str, tokenizer: Tokenizer, tokens: float) -> int:
     """Return the number of quiz questions to ask before and after a training run that reads `tokens` tokens.
 
-    choice: "off"; "on" for all questions; or "auto" for as many (all, FEW or none) as take, before and after together,
-    less than a tenth of the training time, which is three forward passes per token. Raises MiniloraError if the choice
-    is "on" but the model has no chat format for the questions.
+    choice: "on" asks all questions and "off" none. "auto" asks all, else FEW, else none, so that both times together
+    take less than a tenth of the training, which costs three forward passes per token. Raises MiniloraError if the
+    choice is "on" but the model has no chat format for the questions.
     """
     if choice == "on":
         chat.find_format(tokenizer)
