@@ -246,8 +246,9 @@ class Tensor:
         return ops.absolute(self)
 
     def _not_in_place(self, other: Operand) -> Any:
-        """Return NotImplemented, so that Python computes x += y as x = x + y. Raises RuntimeError for a parameter, because
-        the module and the optimizer that hold it would not see the new tensor.
+        """Return NotImplemented, so that Python computes x += y as x = x + y.
+
+        Raises RuntimeError for a parameter: the module and the optimizer that hold it would not see the new tensor.
         """
         if self.is_parameter and self._node is None:
             raise RuntimeError("a parameter cannot change in place; change its array: p.data -= lr * p.grad")
