@@ -105,10 +105,10 @@ class Optimizer:
             if not position.isdigit() or int(position) >= len(params) or name not in ("step", *self.arrays):
                 raise ValueError(f"the state does not fit {len(params)} parameters: {key!r} is unknown")
             p = params[int(position)]
-            value = int(value) if name == "step" else backend.asarray(value).astype(p.dtype)
-            if name != "step" and value.shape != p.shape:
-                raise ValueError(f"state {key!r} has shape {value.shape}, not {p.shape}")
-            new.setdefault(int(position), {})[name] = value
+            entry: Any = int(value) if name == "step" else backend.asarray(value).astype(p.dtype)
+            if name != "step" and entry.shape != p.shape:
+                raise ValueError(f"state {key!r} has shape {entry.shape}, not {p.shape}")
+            new.setdefault(int(position), {})[name] = entry
         self.state = new
 
 
