@@ -229,7 +229,7 @@ function softmax(scores) {
 
 let model; // the weights, once they are read
 let ids, rows, base, full, now; // the tokens; those in the table; what three models expect next: probabilities (vocabulary)
-const rests = new Map(); // token in the table → the letters that complete it to a word, as far as they are known
+let rests; // token in the table → the letters that complete it to a word, as far as they are known
 const likeliest = (p) => p.indexOf(Math.max(...p));
 const percent = (p) => `${show(100 * p, 1)} %`;
 const settings = () => [Number(byId("rank").value), Number(byId("strength").value)];
@@ -267,7 +267,7 @@ function read() {
   byId("note").textContent = ids.length > room
     ? `${count}: more than the page reads, so it goes by the last ${room}. Base and adapter trained on ${room + 1} at a time.`
     : ids.length ? `${count}.` : "Nothing is typed, so this is how a document begins.";
-  rests.clear();
+  rests = new Map(DATA.examples[own]?.rows.map(([token, , rest]) => [token, rest])); // from the record, or none yet
   base = run(ids, 0, 0);
   full = run(ids, DATA.config.rank, 1);
   update();

@@ -183,7 +183,7 @@ def few(numbers: list[float]) -> list[float]:
 def example(tokenizer: Any, base: Any, adapted: Any, text: str) -> dict:
     """Return what the page shows of a text: both continuations, and rows for the tokens that come next.
 
-    A row has a token, the letters that complete it to a word, and its probability under the base and the adapted model.
+    A row has a token, its text, the letters that complete it to a word, and its two probabilities: of base and adapted.
     """
 
     def expected(model: Any, more: Sequence[int] = ()) -> np.ndarray:
@@ -212,8 +212,8 @@ def example(tokenizer: Any, base: Any, adapted: Any, text: str) -> dict:
         if len(shown) >= ROWS:
             break
     rows = [
-        [names[i], rest_of(i, adapted if after[i] > before[i] else base), *few([before[i], after[i]])]
-        for i in sorted(shown[:ROWS], key=lambda i: -max(before[i], after[i]))
+        [i, names[i], rest_of(i, adapted if after[i] > before[i] else base), *few([before[i], after[i]])]
+        for i in sorted(map(int, shown[:ROWS]), key=lambda i: -max(before[i], after[i]))
     ]
     return {"text": text, "base": continued(base), "lora": continued(adapted), "rows": rows}
 
@@ -295,17 +295,18 @@ def data() -> dict:
     }
 
 
-def readable(token: str, rest: str) -> str:
-    """Write a token and what completes it to a word as `shown` of live.js does, after a space or a whole word."""
-    return re.sub("^ (?=[^ ])", "", token).replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥") + rest
+def readable(row: list) -> str:
+    """Write a row's token, completed to a word, as `shown` of live.js does after a space or a whole word."""
+    text = row[1] + row[2]
+    return re.sub("^ (?=[^ ])", "", text).replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
 
 
 def first_words(one: dict) -> str:
     """Return the read-out of an example."""
-    first, then = (max(one["rows"], key=lambda row, k=k: row[k]) for k in (2, 3))
+    first, then = (max(one["rows"], key=lambda row, k=k: row[k]) for k in (3, 4))
     return (
-        f"The base expects “{readable(*first[:2])}” first ({100 * first[2]:.1f} %). With r = {RANK} and λ = 1.00 it is "
-        f"“{readable(*then[:2])}” ({100 * then[3]:.1f} %)."
+        f"The base expects “{readable(first)}” first ({100 * first[3]:.1f} %). With r = {RANK} and λ = 1.00 it is "
+        f"“{readable(then)}” ({100 * then[4]:.1f} %)."
     )
 
 
@@ -318,20 +319,22 @@ def summary(data: dict) -> str:
 
 
 def table(rows: list[list]) -> str:
-    """Return the table's rows as HTML, and one for all other tokens."""
-    most = next(end for end in (0.1, 0.2, 0.5, 1) if max(max(row[2:]) for row in rows) <= end)
+    """Return the table as HTML: a row for each token, and one for all others."""
+    most = next(end for end in (0.1, 0.2, 0.5, 1) if max(max(row[3:]) for row in rows) <= end)
+    marks = "".join(f"<span>{50 * i * most:.0f}{' %' * (i == 2)}</span>" for i in range(3))
+
+    def line(head: str, kind: str, bars: str, was: float, now: float) -> str:
+        numbers = f'<td class="base">{100 * was:.1f} %</td><td class="lora">{100 * now:.1f} %</td>'
+        return f'<tr><th scope="row">{head}</th><td class="bars {kind}">{bars}</td>{numbers}</tr>\n'
+
+    def bar(name: str, p: float) -> str:
+        return f'<i class="{name}" style="width:{100 * p / most:.1f}%"></i>'
+
     lines = ""
-    for name, was, now in [(readable(*row[:2]), *row[2:]) for row in rows] + [
-        ("all others", *(1 - sum(row[k] for row in rows) for k in (2, 3)))
-    ]:
-        bars = "".join(
-            f'<i class="{kind}" style="width:{100 * p / most:.1f}%"></i>' for kind, p in (("base", was), ("lora", now))
-        )
-        cells = '<td class="bars none"></td>' if name == "all others" else f'<td class="bars">{bars}</td>'
-        cells += f'<td class="base">{100 * was:.1f} %</td><td class="lora">{100 * now:.1f} %</td>'
-        button = name if name == "all others" else f'<button type="button" disabled>{html.escape(name)}</button>'
-        lines += f'<tr><th scope="row">{button}</th>{cells}</tr>\n'
-    marks = "".join(f"<span>{100 * part * most:.0f}{' %' * (part == 1)}</span>" for part in (0, 0.5, 1))
+    for row in rows:
+        button = f'<button type="button" disabled>{html.escape(readable(row))}</button>'
+        lines += line(button, "", bar("base", row[3]) + bar("lora", row[4]), *row[3:])
+    lines += line("all others", "none", "", *(1 - sum(row[k] for row in rows) for k in (3, 4)))
     return f"""<table id="next"><thead><tr><th scope="col">next word</th><td class="bars" id="scale">{marks}</td>
     <th scope="col" class="base"><b class="key base"></b>base</th>
     <th scope="col" class="lora"><b class="key lora"></b>LoRA</th></tr></thead>
