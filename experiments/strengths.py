@@ -31,7 +31,7 @@ def measure(run: str, model: str = "smollm2", strengths: tuple[float, ...] = STR
         with in_float(adapted):  # quicker, with the same numbers
             score = metrics.measure_task(adapted, tokenizer, questions, max_new_tokens=TOKENS)
         rows.append({"strength": strength, "f1": score.f1, "exact": score.exact, "answer": score.predicted[0]})
-        print(f"{strength:4}  F1 {100 * score.f1:3.0f} %  {score.predicted[0]!r}", flush=True)
+        print(strength, score.f1, score.predicted[0], flush=True)
     first, count = questions[0], len(questions)
     return {
         "command": f"minilora demo --model {model}",
@@ -44,4 +44,4 @@ def measure(run: str, model: str = "smollm2", strengths: tuple[float, ...] = STR
 
 
 if __name__ == "__main__":
-    write_json(RECORD, measure(*sys.argv[1:]))
+    write_json(RECORD, measure(sys.argv[1]))
