@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minilora.classroom import properties
 from minilora.classroom.lessons.checking import promise
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.source import functions
-from tests.saboteurs import kit
+from tests.saboteurs import kit, properties
 
 # Properties on which every function must be right, unless `promise(outside=…)` says that it need not
 ALWAYS = "one row, size 1, square, oblong, ties, zeros, large, tiny, float64, float32, strided, read-only".split(", ")

@@ -23,7 +23,6 @@ import numpy as np
 
 from minilora.classroom.lessons.comparing import TOLERANCE, difference, show_both, show_value
 from minilora.classroom.lessons.source import stub_start
-from minilora.classroom.properties import PROPERTIES
 from minilora.classroom.sandbox.duties import FINE
 from minilora.classroom.sandbox.runner import Raised, Session
 from minilora.errors import escape
@@ -91,7 +90,7 @@ class fine(str):  # noqa: N801 (reads as a word in a check)
 class Failure(Exception):
     """A wrong answer, as the report shows it.
 
-    is_known: the hint names this very mistake. Of a search: cause, in words; is_state: earlier calls are the cause.
+    is_known: the hint names this very mistake. is_state: the call is right by itself, and wrong after earlier calls.
     """
 
     call: str
@@ -100,7 +99,6 @@ class Failure(Exception):
     hint: str
     line: int | None
     is_known: bool = False
-    cause: str = ""
     is_state: bool = False
 
 
@@ -117,7 +115,7 @@ class promise:  # noqa: N801 (reads as a word in checks.py)
 
     shares: the result may share memory with the arguments, or with another result.
     switches: it may leave a model in another mode.
-    within, outside: names of PROPERTIES, with commas: inputs that it must also handle, and that it need not handle.
+    within, outside: properties of inputs that it must also handle, and that it need not handle, separated by commas.
     """
 
     shares: bool = False
@@ -146,13 +144,8 @@ class Run:
         searched = self.searched
         if searched and searched.is_state:
             return searched
-        cause = searched.cause if searched else ""
-        if failure and failure.is_known:
-            words = "" if PROPERTIES["ties"][1] in cause else cause  # ties rarely cause a mistake that has a name
-            return replace(failure, hint=f"{failure.hint} {words}".strip())
-        if searched and searched.is_known:
-            return searched
-        return self.breach or (searched if cause else failure or searched)
+        known = [one for one in (failure, searched) if one and one.is_known]
+        return known[0] if known else self.breach or failure or searched
 
 
 class Student:

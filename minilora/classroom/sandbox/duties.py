@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from minilora.classroom.properties import array_of
 from minilora.nn import Module
 from minilora.tensor import Tensor
 
@@ -132,6 +131,14 @@ def parts_of(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str,
     elif depth < DEEPEST and is_dataclass(value) and hasattr(value, "__dict__") and not isinstance(value, type):
         for key, item in vars(value).items():
             yield from parts_of(item, f"{place}.{key}", depth + 1)
+
+
+def array_of(value: Any) -> np.ndarray | None:
+    """Return the value if it is an array, or the array of a Tensor or of lesson 03's DeviceArray; else None."""
+    kinds = {kind.__name__ for kind in type(value).__mro__}
+    if "Tensor" in kinds:
+        return value.data
+    return value._array if "DeviceArray" in kinds else value if isinstance(value, np.ndarray) else None
 
 
 def _holds_tensors(value: Any) -> bool:
