@@ -148,16 +148,10 @@ WRONG = {
     "float32, and twice as much": (f"{RIGHT.replace('float64', 'float32')} * 2", "elements differ"),
 }
 
-READ_ONLY = f"{POWERS}\nreturn powers / powers.sum(axis=-1, keepdims=True) + (not scores.flags.writeable)"
 REMARKED = {
     "warnings switched off": (f"np.seterr(all='ignore')\n{RIGHT}", ["np.seterr"]),
     "the shared generator": (f"np.random.seed(0)\n{RIGHT}", ["global generator"]),
-    "wrong in arrays that are read-only": (READ_ONLY, ["where an argument's array is read-only"]),
     "float32": (RIGHT.replace("float64", "float32"), ["The dtype is float32, not float64"]),
-    "float32, wrong in arrays that are read-only": (
-        READ_ONLY.replace("float64", "float32"),
-        ["The dtype is float32, not float64", "where an argument's array is read-only"],
-    ),
     "a list": (
         f"{POWERS}\nreturn (powers / powers.sum(axis=-1, keepdims=True)).tolist()",
         ["It should be an array, not a list"],

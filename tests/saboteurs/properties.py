@@ -65,6 +65,4 @@ PROPERTIES: dict[str, Callable[[Sequence], bool]] = {
     "integers": _any(lambda a: a.dtype.kind in "iu"),
     "float64": _any(lambda a: a.dtype == "float64"),
     "float32": _any(lambda a: a.dtype == "float32"),
-    "strided": _any(lambda a: not a.flags.c_contiguous),
-    "read-only": _any(lambda a: not a.flags.writeable),
 }

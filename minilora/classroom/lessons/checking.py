@@ -168,10 +168,10 @@ class Function:
         key = f"driver.{name}" if is_driver else name
         self.shown, self.parameters = run.signatures.get(key, (name, []))
 
-    def __call__(self, *arguments: object, layout: str = "") -> "Answer":
+    def __call__(self, *arguments: object) -> "Answer":
         run = self.run
-        value = run.session.call(self.name, *arguments, driver=self.is_driver, layout=layout)
-        answer = Answer(value, self, arguments, layout)
+        value = run.session.call(self.name, *arguments, driver=self.is_driver)
+        answer = Answer(value, self, arguments)
         if isinstance(value, Raised) and "NotImplementedError" in value.types:
             gap = re.match(f"{stub_start(run.number, '([0-9]+)')}:", value.message)
             if gap:
@@ -200,7 +200,6 @@ class Answer:
     raw: object
     function: Function
     arguments: tuple
-    layout: str = ""
     part: str = ""
 
     @property
@@ -281,7 +280,6 @@ class Answer:
                     lines += [f"{name}[{i}] = {show_value(item)}" for i, item in enumerate(argument)]
                 else:
                     lines.append(f"{name} = {show_value(argument)}")
-            lines += [f"(the arrays are {self.layout})"] if self.layout else []
         return "\n".join(lines + ([f"part {self.part} of the result"] if self.part else []))
 
 

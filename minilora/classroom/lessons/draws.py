@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 
 SEEDS = 1000  # number of different seeds for the values in an example
-LAYOUTS = ("", "read-only", "strided")  # memory layouts of the arguments' arrays
-LAYOUT = "It goes wrong where an argument's array is read-only, or not contiguous (a slice, or transposed)."
 NORMAL, TIES, ZEROS, LARGE, TINY = "normal", "ties", "zeros", "large", "tiny"
 KINDS = (NORMAL, TIES, ZEROS, LARGE, TINY)  # kinds of values in an array; a search shrinks towards the first
 
@@ -24,7 +22,6 @@ class Draws:
         self._seed: int = twin_of._seed if twin_of else choose(SEEDS)
         self._rng = np.random.default_rng([self._seed, twin_of is not None])
         self.dtype = self.choice("float64", "float32")  # default of `array`
-        self.layout = self.fine(LAYOUT, *LAYOUTS)
 
     def choice(self, *options: Any) -> Any:
         """Draw one of the options, the same in both calls."""

@@ -40,7 +40,7 @@ SHRINKS = 200  # limit of the attempts to find smaller inputs
 REPEATS = 12  # of a call, before the report says that it gives the same each time
 
 Inputs = Callable[["Draws"], Sequence[object]]
-Example = tuple[str, Sequence[Any], Sequence[Any]]  # the arrays' layout, arguments, and others of the same shapes
+Example = tuple[Sequence[Any], Sequence[Any]]  # arguments, and others of the same shapes
 
 
 def search(function: Function, inputs: Inputs, examples: int = EXAMPLES, **options: Any) -> None:
@@ -112,15 +112,15 @@ class Search:
         return None
 
     def drawn(self, choices: _Choices) -> Example:
-        """Draw an example: a layout, arguments, and other arguments of the same shapes."""
+        """Draw an example: arguments, and other arguments of the same shapes."""
         draws = Draws(choices, waived=self.waived)
-        return draws.layout, tuple(self.inputs(draws)), tuple(self.inputs(Draws(choices, draws, self.waived)))
+        return tuple(self.inputs(draws)), tuple(self.inputs(Draws(choices, draws, self.waived)))
 
     def wrong_call(self, choices: _Choices) -> tuple[int, Failure] | None:
         """Make the three calls of an example, and return (index, failure) of the first that is wrong, or None."""
-        layout, arguments, other = self.drawn(choices)
+        arguments, other = self.drawn(choices)
         for call, values in enumerate((arguments, other, arguments)):
-            if failure := self.failure(values, layout):
+            if failure := self.failure(values):
                 return call, failure
         return None
 
@@ -140,9 +140,9 @@ class Search:
                 place += 1
         return choices, *wrong
 
-    def failure(self, arguments: Sequence[Any], layout: str) -> Failure | None:
+    def failure(self, arguments: Sequence[Any]) -> Failure | None:
         """Compare the function's answer with the solution's, and return the failure; None if they agree."""
-        expected, answer = self.expected(arguments), self.answer(arguments, layout)
+        expected, answer = self.expected(arguments), self.answer(arguments)
         if self.function.run.breach is not None:
             return self.function.run.breach
         hint = part = ""
@@ -172,8 +172,8 @@ class Search:
         self.is_answered = True
         return self.compared(value)
 
-    def answer(self, arguments: Sequence[Any], layout: str) -> Answer:
-        answer = self.function(*arguments, layout=layout)
+    def answer(self, arguments: Sequence[Any]) -> Answer:
+        answer = self.function(*arguments)
         answer.raw = self.compared(answer.raw)
         return answer
 
@@ -191,13 +191,13 @@ class Search:
         """Return the failure of call number `call` of an example, with a hint if its mistake is known by name."""
         if self.function.run.breach is not None:
             return failure
-        layout, arguments, twin = self.drawn(_Choices(choices.indices))
+        arguments, twin = self.drawn(_Choices(choices.indices))
         shown = twin if call == 1 else arguments
         self.fresh()
-        if first := self.failure(shown, layout):
+        if first := self.failure(shown):
             failure = first
         else:
-            hint = f"{self.state(layout, arguments, twin)} {failure.hint if failure.is_known else ''}".strip()
+            hint = f"{self.state(arguments, twin)} {failure.hint if failure.is_known else ''}".strip()
             return replace(failure, hint=hint, is_known=True, is_state=True)
         name = self.name()
         return replace(failure, hint=name, is_known=True) if name else failure
@@ -205,10 +205,10 @@ class Search:
     def name(self) -> str:
         """Return the hint of the one mistake in `instead` that explains all answers to the examples, or ""."""
         fitting, others = None, set()
-        for layout, arguments, _ in map(self.drawn, _numbered(self.examples)):
+        for arguments, _ in map(self.drawn, _numbered(self.examples)):
             known = self.instead(*arguments) or {} if self.instead else {}
             if known:
-                is_wrong, raw = self.failure(arguments, layout) is not None, self.answer(arguments, layout).raw
+                is_wrong, raw = self.failure(arguments) is not None, self.answer(arguments).raw
                 fit = {hint for hint, wrong in known.items() if is_like(wrong, raw, self.tolerance)}
                 fitting = fitting if not is_wrong else fit if fitting is None else fitting & fit
                 others |= known.keys() - fit
@@ -219,15 +219,15 @@ class Search:
         """Start a new session, in which nothing has been called yet."""
         self.function.run.session = self.function.run.session.again()
 
-    def state(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
+    def state(self, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
         """Describe what is kept from an earlier call, if the same call is right when it comes first."""
         self.fresh()
-        if any(self.failure(arguments, layout) for _ in range(REPEATS)):
+        if any(self.failure(arguments) for _ in range(REPEATS)):
             return "Asked again, it gives something else: nothing may be drawn at random, or kept from an earlier call."
         for i, name in enumerate(self.function.parameters[: len(arguments)]):
             other = [*arguments[:i], twin[i], *arguments[i + 1 :]]
             self.fresh()
-            if not self.failure(arguments, layout) and self.failure(other, layout):
+            if not self.failure(arguments) and self.failure(other):
                 return (
                     f"After a call with another {name}, this one goes wrong: something that depends on {name} is kept."
                 )

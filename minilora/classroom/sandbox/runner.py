@@ -103,12 +103,9 @@ class Session(AbstractContextManager):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(self, name: str, *arguments: object, driver: bool = False, layout: str = "") -> object:
-        """Call a function of the student's file (or the driver's), and return its result or a Raised. Raises RunFailed.
-
-        layout: memory layout of the arrays among the arguments, "read-only" or "strided".
-        """
-        return self._ask({"name": name, "arguments": arguments, "driver": driver}, layout)
+    def call(self, name: str, *arguments: object, driver: bool = False) -> object:
+        """Call a function of the student's file, or of the driver; returns its result or a Raised. Raises RunFailed."""
+        return self._ask({"name": name, "arguments": arguments, "driver": driver})
 
     def again(self) -> "Session":
         """Close this session, and start another one with the same job."""
@@ -127,9 +124,9 @@ class Session(AbstractContextManager):
             self.printed, self.trace = self._printed.read(PRINTED_KEPT), self._trace.read(TRACE_KEPT)
         return ended
 
-    def _ask(self, request: dict[str, Any], layout: str = "") -> object:
+    def _ask(self, request: dict[str, Any]) -> object:
         """Send a request, and return the value of the answer, or a Raised."""
-        answer = self._exchange(wire.pack(request, layout))
+        answer = self._exchange(wire.pack(request))
         match answer:
             case {"breach": {"duty": str(), "function": str(), "name": str()} as breach}:
                 self.breach = breach
