@@ -38,8 +38,6 @@ UNEXPECTED_VALUE_ERRORS = (*_OF_VALUE, MemoryError, RecursionError)
 DUTIES = {  # duty -> the hint if it is neglected
     "shares": "The result of {0} shares memory with {1}, so changing one changes the other. Return a copy.",
     "mode": "{0} left a model in another mode (train or eval) than before. Restore it, also after an exception.",
-    "settings": "{0} changed {1}, which other code relies on. Use np.errstate, or a generator of your own.",
-    "result changed": "This call of {0} changed {1}: is an array kept from one call to the next and used again?",
     "changed": "{0} changed its argument {1}, which the caller may still need. "
     "Work on a copy: x = x - 1 makes a new array, x -= 1 and x[...] = 0 write into the old one.",
 }
@@ -113,7 +111,7 @@ class NotStarted(Exception):
 class promise:  # noqa: N801 (reads as a word in checks.py)
     """Differences between what a function's docstring promises and what every function owes; see `tests/saboteurs`.
 
-    shares: the result may share memory with the arguments, or with another result.
+    shares: the result may share memory with the arguments.
     switches: it may leave a model in another mode.
     within, outside: properties of inputs that it must also handle, and that it need not handle, separated by commas.
     """
@@ -178,7 +176,7 @@ class Function:
                 raise NotStarted(int(gap[1]))
         if run.session.breach and not run.breach:
             breach = _breach(answer.call, run.session.breach)
-            if run.session.breach["duty"] in FINE:
+            if run.session.breach["duty"] == FINE:
                 run.remark(breach.hint)
             else:
                 run.breach = breach
