@@ -225,3 +225,29 @@ def test_a_home_that_cannot_be_written(empty, command, error):
     done = start(*command.split(), env=environment | {"HOME": "/dev/null/home"}, text=True)
     assert done.returncode == (2 if error else 0) and done.stderr.count("\n") == bool(error)
     assert done.stderr.endswith(error)
+
+
+CUPY = """
+import os
+from pathlib import Path
+
+Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy").mkdir(exist_ok=True)
+
+
+class cuda:
+    class runtime:
+        def getDeviceCount():
+            raise RuntimeError("CUDA driver version is insufficient")
+"""
+
+
+@pytest.mark.parametrize("home", ["home", "nowhere/home"])
+def test_the_doctor_says_that_cupy_finds_no_gpu_and_leaves_nothing_in_the_home(empty, tmp_path, home):
+    """The stand-in makes its cache folder when it is imported, as CuPy does, wherever that is."""
+    (tmp_path / "cupy.py").write_text(CUPY)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {name: value for name, value in os.environ.items() if name not in ("CUPY_CACHE_DIR",)}
+    done = start("doctor", env=environment | {"HOME": str(tmp_path / home), "PYTHONPATH": path}, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert "cupy           the cupy backend finds no usable GPU: CUDA driver" in done.stdout
+    assert not list((tmp_path / "home").iterdir())
