@@ -66,15 +66,11 @@ class Job:
 
 @dataclass
 class Raised:
-    """An exception in the student's code: the names of its type and base types, the message, and the line.
-
-    statement: for an exception at the top level of the file, the first line of the statement.
-    """
+    """An exception in the student's code: the names of its type and base types, the message, and the line."""
 
     types: list[str]
     message: str
     line: int | None
-    statement: int | None = None
 
     def __repr__(self) -> str:
         return f"{self.types[0]}: {escape(self.message, 300)}" if self.message else self.types[0]
@@ -134,8 +130,8 @@ class Session(AbstractContextManager):
             case {"value": value}:
                 return value
             case {"raised": {"types": [str(), *_] as types, "message": str() as message, **more}}:
-                line, at = (n if isinstance(n := more.get(key), int) else None for key in ("line", "statement"))
-                return Raised([str(kind) for kind in types], message, line, at)
+                line = more.get("line")
+                return Raised([str(kind) for kind in types], message, line if isinstance(line, int) else None)
         raise self._failure(NO_ANSWER)
 
     # Communication with the child; in_process.py overrides these methods
