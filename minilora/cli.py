@@ -4,7 +4,6 @@ Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad inp
 evaluation of a training run beat the start; 130 after Ctrl-C and 143 after SIGTERM, with the checkpoint saved.
 """
 
-import codecs
 import io
 import os
 import signal
@@ -49,8 +48,6 @@ GROUPS = {  # group -> {command: what it does}; each command is a module in comm
     "teach": {"course": "make an nbgrader course of the lessons, or grade answers"},
 }
 
-PLAIN = str.maketrans(dict(zip("─–−×·µ±…→▁▂▃▄▅▆▇█", (*"---x*u", "+-", "...", "->", *".:-=+*#@"), strict=True)))
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
@@ -90,7 +87,8 @@ class Program:
 
     def run(self, argv: Sequence[str]) -> int:
         """Run the command that `argv` begins with, print an error in one line, and return the exit code."""
-        _prepare_streams()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # an older Windows encoding has no bars and arrows
         before = {int(signum): signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
         not_ignored = [signum for signum, handler in before.items() if handler != signal.SIG_IGN]
         message = ""
@@ -137,23 +135,6 @@ class Program:
             if isinstance(error.__context__, BrokenPipeError):
                 raise error.__context__ from None
             return int(error.code or 0)
-
-
-def _prepare_streams() -> None:
-    """Open streams that the shell closed (`>&-`), and replace or escape characters that the encoding lacks."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115 (open for as long as the process lives)
-
-    def plain(error: Any) -> tuple[str, int]:
-        text = error.object[error.start : error.end].translate(PLAIN)
-        return text.encode("ascii", "backslashreplace").decode(), error.end
-
-    codecs.register_error("minilora.plain", plain)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):  # the C locale's
-            stream.reconfigure(errors="minilora.plain")
 
 
 def _interrupt(before: Mapping[int, Any], signum: int, frame: FrameType | None) -> None:
