@@ -10,7 +10,7 @@ from rich.table import Table
 from minilora.palette import BLUE
 from minilora.show.grids import Grid
 
-Numbers = Sequence[tuple[str, str]]  # a number, and what it says
+Numbers = Sequence[tuple[str, str]]  # pairs of a number and its explanation
 STYLE = """
 :root { color-scheme: light dark; }
 body { margin: 2rem auto; max-width: 52rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }
@@ -38,7 +38,7 @@ def tell(console: Console, numbers: Numbers, title: str, bars: Mapping[str, floa
     for number in numbers:
         table.add_row(*number)
     chart = Table.grid(padding=(0, 2))
-    for name, length in bars.items():  # one of a negative length has none
+    for name, length in bars.items():  # a negative length has no bar
         chart.add_row(name, Bar(max(*bars.values(), 1e-9), 0, max(length, 0), width=40), show(length))
     console.print(table, f"\n[bold]{title}[/bold]", chart, "", sep="\n")
 

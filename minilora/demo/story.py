@@ -29,7 +29,7 @@ PAGE, RECORDS = "report.html", "results.jsonl"
 KIND = "demo"  # of the records
 CHART = "Learned and forgotten, in bits/character"
 PROMPT = "Parameters\n----------\na :"  # for the models to continue
-SAMPLES = "What each writes after “Parameters … a :”, with seed {}; not chosen, so the number judges"
+SAMPLES = "What each model writes after “Parameters … a :” (seed {}; unselected, so judge by the number)"
 TITLE = "What does it take to teach a model something?"
 LEAD = (
     "A small network has read Python's documentation. Then it learns a little of NumPy's: with all of its weights, by "
@@ -101,7 +101,7 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
 
 
 def _sample(row: dict) -> str:
-    """Return what a model wrote, below a caption that judges it."""
+    """Return what a model wrote, below its name and its bits per character."""
     caption = f"{NAMES[row['key'][1]]}, {row['domain']:.3f} bits/character on held-out text of {DOMAIN}:"
     return "\n".join([caption, *(f"  {escape(line, 76)}" for line in row["continuation"].splitlines()[:5])])
 

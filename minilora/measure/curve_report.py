@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-UNDRAWN = ("prompt", 0)  # without examples nothing is drawn: these answers are compared with every seed's
+UNDRAWN = ("prompt", 0)  # has no examples to draw and so a single cell, which is compared with every seed of others
 
 
 class Way(NamedTuple):

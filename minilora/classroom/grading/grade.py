@@ -30,7 +30,7 @@ WIDTH = 80
 class Result:
     """The verdict on one task; for a failure also the call, its expected and actual result, and a hint.
 
-    remarks: the fine clauses that an answer breaks which passes all the same.
+    remarks: on fine clauses that the answer breaks, which cost no points.
     """
 
     task: int
@@ -51,7 +51,7 @@ def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | 
 
 
 def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox) -> Result:
-    """Grade one task. The check in `task` may be another than the lesson's own."""
+    """Grade one task, with the check in `task`, which need not be the lesson's own."""
     result = Result(task.number, lesson.source.titles[task.number], FAILED)
     line: int | None = None
     if use := submission.forbidden(task.number):

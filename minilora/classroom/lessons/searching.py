@@ -55,7 +55,7 @@ def search(function: Function, inputs: Inputs, examples: int = EXAMPLES, **optio
 
 
 class _Choices:
-    """A sequence of indices: those in `first`, then random ones, or 0 without an rng. Each is below a given bound."""
+    """A source of indices below a given bound: first those in `first`, then random ones (0 without an rng)."""
 
     def __init__(self, first: Sequence[int] = (), rng: np.random.Generator | None = None):
         self.first, self.rng = first, rng
@@ -220,7 +220,7 @@ class Search:
         self.function.run.session = self.function.run.session.again()
 
     def state(self, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
-        """Describe what is kept from an earlier call, if the same call is right when it comes first."""
+        """Describe what is kept between calls, for a call that is right when it comes first."""
         self.fresh()
         if any(self.failure(arguments) for _ in range(REPEATS)):
             return "Asked again, it gives something else: nothing may be drawn at random, or kept from an earlier call."
