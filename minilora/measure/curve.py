@@ -80,7 +80,7 @@ class TaskData:
     summary: list[str]  # of `Examples`
 
     def order(self, seed: int, part: Sequence[Conversation] | None = None) -> list[Conversation]:
-        """Return conversations (default: the training ones) in random order; labels alternate until one runs out."""
+        """Return conversations (default: the training ones) in random order; the labels alternate while they last."""
         rng, part = np.random.default_rng(seed), self.train if part is None else part
         shuffled = [part[i] for i in rng.permutation(len(part))]
         if self.labels is None:

@@ -72,7 +72,7 @@ class Lab:
         return load.load_model(str(self.base_folder))[0]
 
     def fresh(self, method: str, seed: int, options: Options | None = None, tokens=()):
-        """Return a model to train by `method`, a key of METHODS or "scratch". tokens: for virtual tokens to start from."""
+        """Return a model to train by `method`, a key of METHODS or "scratch". tokens: first ones of virtual tokens."""
         return self._adapted(self._start(method, seed), method, options, tokens, seed)
 
     def _start(self, method: str, seed: int) -> LlamaForCausalLM:
