@@ -69,7 +69,7 @@ def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:
 Kinds = Iterator[tuple[str, Any, bool]]
 
 
-def _of_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, observed: Seen) -> Kinds:
+def _of_arguments(node: ast.FunctionDef, observed: Seen) -> Kinds:
     for argument in node.args.args:
         annotation = ast.unparse(argument.annotation) if argument.annotation else ""
         kinds = {kind for name, kind, *_ in observed if name == argument.arg}
@@ -79,14 +79,14 @@ def _of_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, observed: Seen) 
             yield "cuts_gradient", argument.arg, True
 
 
-def _of_modules(where: str, node: ast.FunctionDef | ast.AsyncFunctionDef, docstring: str) -> Kinds:
+def _of_modules(where: str, node: ast.FunctionDef, docstring: str) -> Kinds:
     if where.endswith("__init__"):
         yield from (("lacks", name, True) for name in _attributes(node) if re.search(rf"\b{name}\b", docstring))
     if where.endswith("__init__") or "Module" in ast.unparse(node.args):
         yield from (("trains", flag, True) for flag in (True, False))
 
 
-def _of_results(node: ast.FunctionDef | ast.AsyncFunctionDef, docstring: str) -> Kinds:
+def _of_results(node: ast.FunctionDef, docstring: str) -> Kinds:
     returns = ast.unparse(node.returns) if node.returns else ""
     yield "remembers", None, not all(map(_is_whole, node.args.args))  # of whole numbers and words, memory is right
     if "ndarray" in returns:

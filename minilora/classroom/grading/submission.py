@@ -66,7 +66,7 @@ class Submission:
             raise MiniloraError(f"{self.shown}, {where}: {error.msg}: {text}") from error
         except (ValueError, RecursionError, MemoryError) as error:
             raise MiniloraError(f"{self.shown} cannot be read as Python: {escape(str(error))}") from error
-        named = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.alias)
+        named = (ast.FunctionDef, ast.ClassDef, ast.alias)
         nodes = list(ast.walk(self.tree))
         self.defined = {getattr(node, "asname", None) or node.name for node in nodes if isinstance(node, named)}
         self.defined |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
