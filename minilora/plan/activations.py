@@ -161,8 +161,6 @@ def engine_peaks(shape: Shape, step: Step, trainable: Trainable, checkpointing: 
     loss                    what all blocks save; the hidden states twice, all of them and those with a label; their
                             gradient and the head's; a chunk of logits. If there are several chunks, two are alive
                             while one is computed, with the sum of the head's gradient and the shares of two chunks.
-    last block again        with checkpointing: the same as in the forward pass, plus the gradients of the block's
-                            output and of the head
     backward, last MLP      almost nothing is freed yet; the gradients of the residual stream and around the
                             activation, or the linear's copies, are added
     backward, last adapter  everything is still saved; a bottleneck's exact GELU and its slope take nine arrays, a
@@ -222,8 +220,6 @@ def engine_peaks(shape: Shape, step: Step, trainable: Trainable, checkpointing: 
         down = stream + inner + again + copy
         start = whole - sum(last.late.values()) + head
         phases["backward, last MLP"] = start + max(around, down)
-        if checkpointing and first.live:
-            phases["last block again"] = phases["forward, last block"] + stream + head
         if trainable.bottleneck:
             inside = size * n * trainable.bottleneck
             gelu = 2 * inside + 9 * min(workers * CACHE_BLOCK, inside)
