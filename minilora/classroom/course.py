@@ -200,6 +200,6 @@ def mark(path: Path, lesson: Lesson) -> tuple[int, str]:
 
 
 def plain(text: str) -> str:
-    """Return text in one line that no spreadsheet takes for a formula."""
+    """Return text on one line, behind an apostrophe if a spreadsheet would take it for a formula."""
     text = escape(" ".join(text.split()), 10_000)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

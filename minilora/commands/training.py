@@ -39,7 +39,7 @@ def has_validation(data: Text | Chats) -> bool:
 
 
 def check_folder(arguments: Namespace) -> None:
-    """Join the other ranks and check that the run folder is free, before anything slow happens."""
+    """Join the other ranks, and check that the run folder is free before anything slow happens."""
     this_world()
     if launch.rank() == 0 and not arguments.dry_run:
         RunFolder(arguments.out, arguments.resume, arguments.overwrite).check()

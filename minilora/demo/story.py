@@ -132,7 +132,7 @@ def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Pat
 
 
 class _Story:
-    """Measures the cells of step 3. The first part of a cell's key names the method that measures it."""
+    """The measurement of step 3's cells. The first part of a cell's key names the method that measures it."""
 
     def __init__(self, settings: DemoSettings, base_folder: Path):
         self.settings, self.first = settings, settings.seeds[0]

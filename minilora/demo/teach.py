@@ -109,7 +109,7 @@ def run(out: Path, model: str, quick: bool = False, seed: int = 0) -> dict:
 
 
 class _Lesson:
-    """The lesson for one model: measures and trains it."""
+    """The lesson for one model, which it measures and trains."""
 
     def __init__(self, settings: TeachSettings, model: str, seed: int):
         self.settings, self.name, self.seed, self.quiz = settings, model, seed, jargon.load_quiz()
@@ -119,7 +119,7 @@ class _Lesson:
         self.other_text = encode_documents(self.tokenizer, documents)
 
     def teach(self, training: list[Conversation], tests: Tests, open_book: Tests, folder: Path) -> dict:
-        """Measure the model, train it, and measure it again. folder: for the adapter."""
+        """Measure the model, train it, and measure it again. folder: where to save the adapter."""
         tokens = self.settings.answer_tokens
         parameters = load.count_parameters(self.model)[1]
         with in_float(self.model):

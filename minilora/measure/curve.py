@@ -165,7 +165,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
 
 
 def cells_of(facts: dict) -> list[tuple]:
-    """Return the keys of the cells for these settings of a header, in measuring order."""
+    """Return the keys of the cells that a header's settings ask for, in the order in which they are measured."""
     shots, sizes, seeds = facts["shots"], facts["sizes"], facts["seeds"]
     cells: list[tuple] = [("prompt", k, seed) for k in shots for seed in (seeds if k else seeds[:1])]
     counted = sorted({*sizes, facts["examples"]}) if facts["labels"] else []
@@ -177,7 +177,7 @@ def cells_of(facts: dict) -> list[tuple]:
 
 
 class Curve:
-    """Measures the cells. Each training run loads the model again, so that no run changes another."""
+    """The measurement of a curve's cells. Each training run loads the model again, so that no run changes another."""
 
     def __init__(self, settings: CurveSettings, task: TaskData):
         """Load the model. Raises MiniloraError if it has no chat format, or if prompts or steps do not fit."""

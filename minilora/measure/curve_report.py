@@ -212,7 +212,7 @@ class CurveResult(Result):
 
 
 def interval_in_words(count: int, percent: float) -> str:
-    """Say which interval a percentage of `count` examples stands for."""
+    """Say in which interval the true percentage lies, if `percent` of `count` examples were right."""
     low, high = wilson(round(count * percent / 100), count)
     return f"On {count:,} held-out examples, for which {percent:.0f} % means {100 * low:.0f} to {100 * high:.0f} %."
 

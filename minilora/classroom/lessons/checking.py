@@ -299,7 +299,7 @@ def is_like(wrong: Any, value: object, tolerance: float) -> bool:
 
 
 def _true_of(condition: Callable[[object], bool], value: object) -> bool:
-    """Evaluate the condition; False if it raises because the value has an unexpected form."""
+    """Evaluate the condition. A value of an unexpected form, on which it raises, does not meet it."""
     try:
         return bool(condition(value))
     except UNEXPECTED_VALUE_ERRORS:
@@ -307,7 +307,7 @@ def _true_of(condition: Callable[[object], bool], value: object) -> bool:
 
 
 def explaining(answers: Sequence[Answer], mistakes: Sequence[Mapping[str, object]]) -> str:
-    """Return the first hint whose wrong answers, one in each mapping, are all of these answers; "" if there is none."""
+    """Return the first hint that explains all answers, or "". mistakes: for each answer, {hint: wrong answer}."""
     pairs = [*zip(answers, mistakes, strict=True)]
     return next((hint for hint in mistakes[0] if all(is_like(m[hint], a.raw, TOLERANCE) for a, m in pairs)), "")
 

@@ -235,7 +235,7 @@ class Search:
 
 
 def _form(expected: Any, got: Any) -> str:
-    """Describe a list for an array, or another dtype, whatever the values; "" if there is nothing to say."""
+    """Describe a list instead of an array, or another dtype, whatever the values; "" if the form is right."""
     if isinstance(expected, np.ndarray) and expected.ndim and isinstance(got, (list, tuple)):
         return f"It should be an array, not a {type(got).__name__}."
     if isinstance(expected, np.ndarray) and isinstance(got, np.ndarray) and expected.dtype != got.dtype:
