@@ -55,9 +55,7 @@ class Base:
             )
             model.save_pretrained(folder / "model", tokenizer.to_json(), dtype)
         evaluations = [[e["step"], round(e["value"], 4)] for e in history.evaluations]
-        steps = [
-            step for step, _ in evaluations[len(evaluations) - len(samples) :]
-        ]  # samples from before an interruption are lost
+        sampled = [step for step, _ in evaluations][-len(samples) :]  # samples from before an interruption are lost
         facts = asdict(self) | {
             "machine": machine(),
             "data": text.name,
@@ -68,7 +66,7 @@ class Base:
             "seconds": round(history.seconds),
             "validation_bits_per_character": history.best,
             "evaluations": evaluations,
-            "samples": list(zip(steps, samples, strict=True)),
+            "samples": list(zip(sampled, samples, strict=True)),
         }
         write_json(folder / "model" / "manifest.json", facts)
         return folder / "model"
