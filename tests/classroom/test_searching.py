@@ -131,6 +131,11 @@ WRONG = {
         "nan, not 1",
     ),
     "the argument changed": (f"{POWERS}\nscores -= 1\n{RIGHT}", "changed its argument scores"),
+    "one buffer for all calls": (
+        f"{MEMORY}{POWERS}\nbuffer = kept.setdefault(powers.shape, powers)\n"
+        "buffer[...] = powers / powers.sum(axis=-1, keepdims=True)\nreturn buffer",
+        "an earlier result of shares",
+    ),
     "a number kept": (
         f"{MEMORY}temperature = kept.setdefault(0, temperature)\n{RIGHT}",
         "depends on temperature is kept",

@@ -38,6 +38,7 @@ UNEXPECTED_VALUE_ERRORS = (*_OF_VALUE, MemoryError, RecursionError)
 DUTIES = {  # duty -> the hint if it is neglected
     "shares": "The result of {0} shares memory with {1}, so changing one changes the other. Return a copy.",
     "mode": "{0} left a model in another mode (train or eval) than before. Restore it, also after an exception.",
+    "result changed": "This call of {0} changed {1}: is an array kept from one call to the next and used again?",
     "changed": "{0} changed its argument {1}, which the caller may still need. "
     "Work on a copy: x = x - 1 makes a new array, x -= 1 and x[...] = 0 write into the old one.",
 }

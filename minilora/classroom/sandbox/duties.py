@@ -2,6 +2,7 @@
 
     it leaves its arguments unchanged
     it leaves a model in the mode (training or evaluation) that it was in
+    its result stays unchanged when the function is called again
     its result shares no memory with the arguments, unless that memory is read-only
 
 Only calls from outside are watched, of the functions that a lesson asks for, because a student's functions may treat
@@ -9,6 +10,7 @@ each other as they like. In checks.py, `promise(shares=True)` or `switches` lift
 """
 
 import inspect
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import is_dataclass
 from functools import wraps
@@ -18,6 +20,7 @@ import numpy as np
 
 from minilora.nn import Module
 
+KEPT = 12  # arrays of earlier results that are compared again
 DEEPEST = 4  # levels of nested values that are compared
 MODE = "the mode of "  # start of the name of a model's mode
 FINE = "shares"  # a duty whose neglect is only remarked, so that any other is reported before it
@@ -30,6 +33,7 @@ class Duties:
     def __init__(self, module: Any, watched: Mapping[str, Collection[str]]):
         self.module, self.watched = module, watched
         self.breach: dict[str, Any] | None = None  # the first breach: "duty", "function", "name", "before", "after"
+        self._results: deque[tuple[str, np.ndarray, np.ndarray]] = deque(maxlen=KEPT)  # (function, array, its copy)
         self._is_inside = False
 
     def watch(self) -> None:
@@ -59,9 +63,14 @@ class Duties:
                 for place, old in before.items():
                     if not _same(new := after.get(place, old), old):  # parts of a model may come and go
                         self._break("mode" if place.startswith(MODE) else "changed", name, place, old, new)
-            for place, part in parts.items():
-                if isinstance(part, np.ndarray) and _is_shared(part, result):
-                    self._break("shares", name, place)
+            for earlier, array, old in self._results:
+                if not _same(array, old):
+                    self._break("result changed", name, f"an earlier result of {earlier}", old, array.copy())
+            for array in arrays_in(result):
+                if shared := [place for place, part in parts.items() if _is_shared(part, array)]:
+                    self._break("shares", name, shared[0])
+                else:
+                    self._results.append((name, array, array.copy()))
             return result
 
         return call
@@ -102,12 +111,18 @@ def array_of(value: Any) -> np.ndarray | None:
     return value._array if "DeviceArray" in kinds else value if isinstance(value, np.ndarray) else None
 
 
-def _is_shared(array: np.ndarray, result: Any) -> bool:
-    """Return True if an array in the result shares memory with `array`. Tensors may, as the library decides."""
-    if isinstance(result, (list, tuple, dict)):
-        return any(_is_shared(array, item) for item in (result.values() if isinstance(result, dict) else result))
-    is_array = isinstance(result, np.ndarray) and (array.flags.writeable or result.flags.writeable)
-    return is_array and np.may_share_memory(array, result)
+def arrays_in(result: Any) -> Iterator[np.ndarray]:
+    """Yield the arrays in a result, without those of Tensors, whose memory is the library's affair."""
+    if isinstance(result, np.ndarray):
+        yield result
+    elif isinstance(result, (list, tuple, dict)):
+        for item in result.values() if isinstance(result, dict) else result:
+            yield from arrays_in(item)
+
+
+def _is_shared(part: Any, array: np.ndarray) -> bool:
+    is_array = isinstance(part, np.ndarray) and (part.flags.writeable or array.flags.writeable)
+    return is_array and np.may_share_memory(part, array)
 
 
 def _same(a: Any, b: Any) -> bool:
