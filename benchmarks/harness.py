@@ -65,7 +65,9 @@ def serve(step, library: str, device: str) -> None:
 
 
 class RunnerError(RuntimeError):
-    """The process of the runner `name` ended before its work did. `stderr` is all that it wrote to standard error."""
+    """The process of the runner `name` ended before its work did. `stderr` is all that the process wrote to standard
+    error.
+    """
 
     def __init__(self, name: str, status: int, stderr: str):
         lines = stderr.strip().splitlines()

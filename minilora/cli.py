@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Program:
-    """A command-line program: its name, the package whose modules are its commands, these in groups, and its help."""
+    """A command-line program: its name, the package with one module per command, the commands by group, and its help.
+    """
 
     name: str
     package: str

@@ -182,7 +182,9 @@ def command(quick: bool, seed: int, *options: str) -> str:
 
 
 def prepare_folder(folder: Path, file: str, other: str) -> None:
-    """Make the folder. Raises MiniloraError if it has `file` but not `other`, since the demo would have left both."""
+    """Make the folder. Raises MiniloraError if the folder has `file` but not `other`, since the demo would have left
+    both.
+    """
     make_folder(folder)
     if (folder / file).exists() and not (folder / other).exists():
         raise MiniloraError(f"{show_path(folder / file)} was not written by the demo: choose another --out")

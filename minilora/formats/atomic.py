@@ -83,7 +83,7 @@ def to_json(value: dict[str, Any]) -> bytes:
 
 
 def to_utf8(text: str) -> bytes:
-    """Encode `text` as UTF-8. MiniloraError if that is not possible, as for a path in another encoding."""
+    """Encode `text` as UTF-8. Raises MiniloraError if that is not possible, as for a path in another encoding."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -92,13 +92,13 @@ def to_utf8(text: str) -> bytes:
 
 
 def make_folder(folder: str | os.PathLike[str]) -> None:
-    """Create `folder` and its parents if they are missing. MiniloraError if that cannot be done."""
+    """Create `folder` and its parents if they are missing. Raises MiniloraError if that cannot be done."""
     with _explained("create the folder", folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:
-    """Remove the file at `path`, if there is one. MiniloraError if that cannot be done."""
+    """Remove the file at `path`, if there is one. Raises MiniloraError if that cannot be done."""
     with _explained("remove", path):
         Path(path).unlink(missing_ok=True)
 
@@ -108,8 +108,8 @@ def remove_file(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
-    """Open a regular file for reading. FormatError if it is missing or not a regular file, or if a read fails inside
-    the `with` block.
+    """Open a regular file for reading. Raises FormatError if it is missing or not a regular file, or if a read fails
+    inside the `with` block.
     """
     with _explained("read", path, FormatError):
         if os.path.exists(path) and not os.path.isfile(path):
@@ -132,8 +132,8 @@ def read_json(path: str | os.PathLike[str], limit: int = JSON_LIMIT) -> dict[str
 
 
 def parse_json(raw: bytes, where: str, kind: type = dict) -> Any:
-    """Parse a JSON object, or a list if `kind` is list. FormatError if it is not UTF-8, not JSON, nested too deep, or
-    not of this kind. where: its name in errors.
+    """Parse a JSON object, or a list if `kind` is list. Raises FormatError if it is not UTF-8, not JSON, nested too
+    deep, or not of this kind. where: its name in errors.
     """
     try:
         value = json.loads(raw.decode())

@@ -100,7 +100,7 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
 
 
 def library() -> Any:
-    """Import the gguf library. MiniloraError if it is not installed."""
+    """Import the gguf library. Raises MiniloraError if it is not installed."""
     try:
         import gguf
     except ImportError:

@@ -43,7 +43,7 @@ def open_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
 
 
 def shards_of(index: Path) -> dict[str, list[str]]:
-    """Read an index: {safetensors file: names of its tensors}. FormatError if it is damaged."""
+    """Read an index: {safetensors file: names of its tensors}. Raises FormatError if it is damaged."""
     where = show_path(index)
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:

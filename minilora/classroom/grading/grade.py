@@ -51,7 +51,7 @@ def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | 
 
 
 def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox) -> Result:
-    """Grade one task. The check in `task` may be another than the lesson's own."""
+    """Grade one task. `task` may bring a check that is not the lesson's own."""
     result = Result(task.number, lesson.source.titles[task.number], FAILED)
     line: int | None = None
     if use := submission.forbidden(task.number):

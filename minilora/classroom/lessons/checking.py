@@ -91,7 +91,8 @@ class fine(str):  # noqa: N801 (reads as a word in a check)
 class Failure(Exception):
     """A wrong answer, as the report shows it.
 
-    is_known: the hint names this very mistake. Of a search: cause, in words; is_state: earlier calls are the cause.
+    is_known: the hint names this very mistake. For a failure that a search found, `cause` says why, in words, and
+    is_state is True if earlier calls are the cause.
     """
 
     call: str
@@ -117,7 +118,8 @@ class promise:  # noqa: N801 (reads as a word in checks.py)
 
     shares: the result may share memory with the arguments, or with another result.
     switches: it may leave a model in another mode.
-    within, outside: names of PROPERTIES, with commas: inputs that it must also handle, and that it need not handle.
+    within, outside: names of PROPERTIES, separated by commas, for inputs that the function must also handle, or need
+    not handle.
     """
 
     shares: bool = False

@@ -89,7 +89,7 @@ class Search:
     inputs: Inputs
     examples: int
     parts: Sequence[str] | None = None  # keys of a driver's result to compare, in this order (None: all)
-    hints: Mapping[str, str] = field(default_factory=dict)  # part -> the hint if it is the first wrong one, or is fine
+    hints: Mapping[str, str] = field(default_factory=dict)  # part -> hint if it is the first wrong one, or a `fine` one
     tolerance: float = TOLERANCE
     dtypes: bool = False  # True if another dtype than the solution's, or a list for an array, is worth a remark
     instead: Callable[..., Known] | None = None  # maps the arguments to known mistakes, as in Answer.equals

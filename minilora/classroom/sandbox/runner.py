@@ -186,7 +186,7 @@ class Session(AbstractContextManager):
             message, hint = ENDED, TOO_MUCH_MEMORY
         elif code is not None and code < 0:
             message = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
-        at = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', trace)  # if the child could still write it
+        at = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', trace)  # if the child lived to write it
         started = re.findall(r"^(\d{1,9})$", trace, re.MULTILINE) if self._is_loading else ()
         return RunFailed(message, line or (int(at[1]) if at else None), hint, int(started[-1]) if started else None)
 

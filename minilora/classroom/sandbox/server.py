@@ -88,7 +88,7 @@ def run(folder: str, connection_fd: int, printed: int, trace: int) -> None:
         connection = socket.socket(fileno=connection_fd)
         job = wire.receive(connection)
         faulthandler.register(signal.SIGXCPU, file=trace, chain=True)  # writes the line on which the time ran out
-        faulthandler.dump_traceback_later(0.9 * job["patience"], file=trace)  # now: it may get no thread later
+        faulthandler.dump_traceback_later(0.9 * job["patience"], file=trace)  # now: later it may not get a thread
         limit(job["seconds"])
         exercise = Exercise(job)
         connection.sendall(exercise.load(partial(os.write, trace)))
