@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Program:
-    """A command-line program: its name, the package with one module per command, the commands by group, and its help."""
+    """A command-line program: its name, the package with a module per command, the commands by group, and its help."""
 
     name: str
     package: str

@@ -61,7 +61,7 @@ class ShuffledEpochs:
         """Continue from the place in `state`. With the same data, seed and sizes, the same batches follow."""
         epoch, index = state.get("epoch", -1), state.get("index", -1)
         if not all(type(number) is int and number >= 0 for number in (epoch, index)):
-            raise MiniloraError(f"not a place in the data: {escape(state)}")
+            raise MiniloraError(f"the state is not a place in the data: {escape(state)}")
         items = self._shuffled(epoch)
         if index > len(items):
             raise MiniloraError(
@@ -254,7 +254,7 @@ class MixedBatches:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from the places in `state`, as `ShuffledEpochs.load_state` does."""
         if not {"batch", "main", "other"} <= state.keys():
-            raise MiniloraError(f"not a place in mixed data: {escape(state)}")
+            raise MiniloraError(f"the state is not a place in mixed data: {escape(state)}")
         self.main.load_state(state["main"])
         self.other.load_state(state["other"])
         self._batch = state["batch"]

@@ -122,7 +122,7 @@ def read_task(data: str, test: str | None = None, columns: Columns = BY_NAME) ->
     labels = labels_of([*learned, *held_out], examples.is_labelled)
     if labels is not None and len(labels) == 1:
         raise MiniloraError(
-            f"every response is {escape(repr(labels[0]))}: there is only one label, so nothing to tell apart"
+            f"every response is {escape(repr(labels[0]))}: there is only one label, so there is nothing to tell apart"
         )
     if unseen := sorted(set(labels or ()) - set(map(response_of, learned))):
         count = sum(response_of(messages) == unseen[0] for messages in held_out)
@@ -154,7 +154,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
         )
     requested = [available if n == "all" else int(n) for n in settings.sizes]
     if too_large := [f"{n:,}" for n in requested if n > available]:
-        notes.append(f"--sizes {', '.join(too_large)}: using all {available:,} training examples, there are no more")
+        notes.append(f"--sizes {', '.join(too_large)}: using all {available:,} training examples, as there are no more")
     sizes, labels = tuple(sorted({min(n, available) for n in requested})), len(task.labels or ())
     if min(sizes) < labels:
         raise MiniloraError(f"--sizes {min(sizes)} is too small: each of the {labels} labels needs an example")

@@ -141,7 +141,7 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
     config = model.config
     architecture, usual = WRITTEN[config.model_type], config.hidden_size / config.num_attention_heads
     if architecture == "qwen2" and config.head_dim != usual:
-        raise MiniloraError(f"in a GGUF file a qwen2 model has heads of {usual:g}, this one of {config.head_dim}")
+        raise MiniloraError(f"in a GGUF file, a qwen2 model has heads of size {usual:g}, not {config.head_dim}")
     rotated = _rotated(architecture, config.num_attention_heads, config.num_key_value_heads)
     names = {path: name for name, path in _paths_by_name(config.num_hidden_layers).items()}
     written, unsupported = {}, []

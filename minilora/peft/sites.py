@@ -87,7 +87,7 @@ def places_of(model: nn.Module, config: PeftConfig) -> tuple[list[str], list[str
         if f"{inner}.".startswith(f"{outer}.")
     ]
     if inside:
-        raise MiniloraError(f"modules_to_save trains modules whole, so nothing inside may be named too: {few(inside)}")
+        raise MiniloraError(f"modules_to_save trains whole modules, so name nothing inside them as well: {few(inside)}")
     for path in saved:
         if any(inner.num_quantized for _, inner in model.get_submodule(path).named_modules()):
             raise MiniloraError(f"modules_to_save: 4-bit weights cannot train: {path}; name float modules only")

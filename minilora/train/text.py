@@ -151,7 +151,8 @@ def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[s
         if shared := sum(question in other_questions for question in questions[name]):
             words = "training" if other == "train" else other
             notes.append(
-                f"{shared:,} of {len(questions[name]):,} {name} conversations begin like one in the {words} part"
+                f"{shared:,} of {len(questions[name]):,} {name} conversations "
+                f"have the question of one in the {words} part"
             )
     for name in ("validation", "test"):
         occurring = set(map(chat.response_of, getattr(parts, name)))

@@ -29,7 +29,7 @@ from minilora.classroom.sandbox.runner import Raised, Session
 from minilora.errors import escape
 
 EXCEPTIONS = {
-    "MemoryError": "It asked for more memory than an exercise may have.",
+    "MemoryError": "Your code asked for more memory than an exercise may have.",
     "RecursionError": "A function calls itself without end.",
     "SystemExit": "Your code ends the program; return from the function instead.",
 }

@@ -237,7 +237,7 @@ class Search:
         """Describe what is kept from an earlier call, if the same call is right when it comes first."""
         self.fresh()
         if any(self.failure(arguments, layout) for _ in range(CONFIRMED)):
-            return "Asked again, it gives something else: nothing may be drawn at random, or kept from an earlier call."
+            return "A second, equal call returns something else: draw nothing at random, keep nothing between calls."
         for name, other in self.others(arguments, twin):
             self.fresh()
             if not self.failure(arguments, layout) and self.failure(other, layout):
@@ -254,7 +254,7 @@ class Search:
             for name, has in self.effects(*self.drawn(choices)).items():
                 idle[name] = idle[name] + 1 if idle[name] and not has else 0
         name = next((name for name, times in idle.items() if times > CONFIRMED / 4), "")
-        return name and f"Another value of {name} makes no difference to the result, and it should."
+        return name and f"Another value of {name} makes no difference to the result, but it should."
 
     def effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
         """Return, for each argument that should make a difference, True if it does."""

@@ -33,7 +33,7 @@ SECONDS = 10.0  # processor time for one task, including loading the file
 PATIENCE = 6  # wall-clock time allowed, as a multiple of the processor time
 PRINTED_KEPT, TRACE_KEPT = 20_000, 2**18  # bytes to keep of the printed text, and of the trace
 NO_ANSWER, ENDED = "the process sent something that is not an answer", "the process ended before it gave an answer"
-TOO_MUCH_MEMORY = "It asked for more memory than an exercise may have."
+TOO_MUCH_MEMORY = "Your code asked for more memory than an exercise may have."
 WAITED = "Does it wait for a sleep, a lock or input? If not, the machine may be busy: check again."
 PACKAGE = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -178,7 +178,7 @@ class Session(AbstractContextManager):
         trace = self.trace.decode("utf-8", "replace")
         ran_out = used > 0.8 * self.seconds  # below 1, because the system counts time in ticks
         if code == -signal.SIGXCPU or code in (None, -signal.SIGKILL) and ran_out:
-            message, hint = f"still running after {self.seconds} s of processor time", "Does a loop end?"
+            message, hint = f"still running after {self.seconds} s of processor time", "Is there an endless loop?"
         elif hint == WAITED:
             wall = self.seconds * self.sandbox.patience
             message = f"no answer after {wall:g} s, of which it computed for {used:.1f} s"
