@@ -237,7 +237,7 @@ class Search:
         """Describe what is kept from an earlier call, if the same call is right when it comes first."""
         self.fresh()
         if any(self.failure(arguments, layout) for _ in range(CONFIRMED)):
-            return "A second, equal call returns something else: draw nothing at random, keep nothing between calls."
+            return "A second, equal call returns something else: is something drawn at random, or kept between calls?"
         for name, other in self.others(arguments, twin):
             self.fresh()
             if not self.failure(arguments, layout) and self.failure(other, layout):
