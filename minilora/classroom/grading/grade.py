@@ -30,7 +30,7 @@ WIDTH = 80
 class Result:
     """The verdict on one task; for a failure also the call, its expected and actual result, and a hint.
 
-    remarks: the fine clauses that an answer breaks which passes all the same.
+    remarks: on the side conditions that an answer breaks although it passes.
     """
 
     task: int

@@ -10,7 +10,7 @@
 
 A check ends at the first wrong answer, so start with small inputs: the report then shows the smallest that fails.
 `instead` maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
-A hint in `fine(...)` is about a fine clause: an answer that breaks nothing else passes, with the hint as a remark.
+A hint in `fine(...)` is about a side condition: an answer that breaks nothing else passes, with the hint as a remark.
 docs/lessons.md has more.
 """
 
@@ -84,7 +84,9 @@ class raised:  # noqa: N801 (reads as a word in a check)
 
 
 class fine(str):  # noqa: N801 (reads as a word in a check)
-    """A hint about a fine clause, which is not the lesson's point: breaking it costs a remark, and no points."""
+    """A hint about a side condition that is not the lesson's point: an answer that breaks it gets a remark and all
+    points.
+    """
 
 
 @dataclass
