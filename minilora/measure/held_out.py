@@ -1,4 +1,4 @@
-"""Selection of test conversations: those that a model was not trained on, and a warning about those that it was."""
+"""Selection of test conversations that a model was not trained on, and a warning if it was trained on some of them."""
 
 from __future__ import annotations
 

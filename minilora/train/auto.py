@@ -1,6 +1,7 @@
 """Loading models and tokenizers by the class names of transformers and PEFT.
 
-`others` are arguments that have no effect here, such as device_map="auto". Raises MiniloraError for any that would.
+`others` are arguments that have no effect here, such as device_map="auto". Raises MiniloraError for arguments that
+would have one.
 """
 
 from minilora.elsewhere import check_arguments

@@ -154,7 +154,7 @@ def lesson_report(
 
 
 def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tuple[int, tuple[str, ...]]:
-    """Return the number and hints of the chosen task, or of the first that is not passed; (0, ()) if all are."""
+    """Return the number and hints of the chosen task, or of the first that is not passed; (0, ()) if all are passed."""
     number = chosen or next((result.task for result in results if result.verdict != PASSED), 0)
     return number, next((task.hints for task in lesson.tasks if task.number == number), ())
 
