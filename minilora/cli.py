@@ -85,7 +85,7 @@ class Program:
 
     @property
     def commands(self) -> dict[str, str]:
-        """The commands of all groups, each with what it does."""
+        """The commands of all groups, {name: what it does}."""
         return {name: does for commands in self.groups.values() for name, does in commands.items()}
 
     def run(self, argv: Sequence[str]) -> int:

@@ -92,7 +92,9 @@ class PeftModel(nn.Module):
         self._add(adapter_name, lambda: loaded_adapter(self.base_model, folder, adapter_name, is_trainable))
 
     def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
-        """Replace the active adapter by this one. As in PEFT, it trains unless `inference_mode` is True."""
+        """Put the adapter of this name in place of the active one. As in PEFT, it trains unless `inference_mode` is
+        True.
+        """
         self._must_be_in("switch")
         adapter = self._named(adapter_name)
         with self.disable_adapter():
