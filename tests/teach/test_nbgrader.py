@@ -72,7 +72,7 @@ def wrong(notebook, lesson):
 
 
 def remarked(notebook, lesson):
-    """Answer in a way that breaks only a fine clause."""
+    """Answer in a way that breaks only a side condition."""
     fill(notebook, lesson, first(bank.remarked(lesson), lesson, free_task(lesson)).codes)
 
 
