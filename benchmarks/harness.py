@@ -143,7 +143,7 @@ def take_turns(runners: list[Runner], rounds: int, seconds: float = 1.0) -> dict
 def take_turns_with_peers(
     runners: list[Runner], rounds: int, failed: list[RunnerError], seconds: float = 1.0
 ) -> dict[str, list[dict]]:
-    """Do as `take_turns`, and end the processes afterwards.
+    """Let the runners take turns as in `take_turns`, and end the processes afterwards.
 
     A peer that fails is added to `failed`, and the others start again without it. If minilora fails, its RunnerError is
     raised.

@@ -106,7 +106,7 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict
 
 
 def open_file(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Do as `load_file`, but leave each array in the file until its `read()`. Both raise FormatError."""
+    """Open a file as `load_file` does, but leave each array in it until its `read()`. Both raise FormatError."""
     with open_regular(path) as file:
         entries, metadata = _read_header(file, show_path(path))
     return {

@@ -144,7 +144,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
     """Measure the cells that out/records.jsonl does not have yet, and return the records.
 
     Sizes larger than the training set are reduced to it. Raises MiniloraError, before anything is written, if shots or
-    sizes do not fit the data, or if the file exists and `resume` was not given, or has other settings.
+    sizes do not fit the data, or if the file exists and `resume` was not given or the file has other settings.
     """
     task = read_task(settings.data, settings.test, settings.columns)
     available, notes = len(task.train), list(task.notes)

@@ -231,9 +231,9 @@ class PeftModel(nn.Module):
     def merge_and_unload(self) -> nn.Module:
         """Return the plain model with the adapter's change, at its strength, added to its weights.
 
-        A merged layer has weights of its own, so a weight that was tied to another no longer is. After merging into a
-        base in 4 bits, the model is in floats, and a note says so: rounding to 4 bits again would erase small changes.
-        Raises MiniloraError, and changes nothing, if the method cannot be merged.
+        A merged layer has weights of its own, so a weight that was tied to another is no longer tied. After merging
+        into a base in 4 bits, the model is in floats, and a note says so: rounding to 4 bits again would erase small
+        changes. Raises MiniloraError, and changes nothing, if the method cannot be merged.
         """
         self._must_be_in("merge")
         # Merge every layer before replacing the first, so that an error changes nothing.

@@ -149,9 +149,9 @@ def settings(options: Any, tokens: list[int]) -> dict[str, Any]:
 class PromptTuningConfig(VirtualTokensConfig):
     """The number of virtual tokens and their start, with PEFT's names and defaults.
 
-    init_token_ids is minilora's own: it starts from these tokens, whatever prompt_tuning_init says. "TEXT" needs it,
-    because minilora does not tokenize the text itself (PEFT does, with a tokenizer of transformers); the text and the
-    tokenizer's name are kept for PEFT's file.
+    init_token_ids is a field of minilora's own: the prompt starts from these tokens, whatever prompt_tuning_init says.
+    "TEXT" needs it, because minilora does not tokenize the text itself (PEFT does, with a tokenizer of transformers);
+    the text and the tokenizer's name are kept for PEFT's file.
     """
 
     prompt_tuning_init: str = choice("RANDOM", *STARTS)

@@ -143,7 +143,7 @@ def contains(answer: str, accepted: Iterable[str]) -> bool:
 
 
 def json_score(answers: Sequence[str], gold: Sequence[str]) -> dict[str, Any] | None:
-    """Compare answers to expected ones that are JSON objects; None if one of the expected ones is not.
+    """Compare answers to expected ones that are JSON objects; None if an expected answer is not a JSON object.
 
     parsed: share of the answers that are JSON objects and nothing else. equal: share of the answers with exactly the
     expected fields and values. fields: for each field, the share of expected objects with it whose answer has the same
