@@ -43,14 +43,21 @@ def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
     )
 
 
-def sentence(results: Mapping[str, ModelResult]) -> str:
-    """Say by how many points each way is ahead of the prompt, with intervals corrected for all of them."""
+def leads(results: Mapping[str, ModelResult]) -> dict[str, dict[str, str]]:
+    """Return {task: {way: its points ahead of the prompt}}, with intervals corrected for all of them."""
     ways = [way for way in WAYS if way not in (BASE, PROMPTED)]
+    ahead = {
+        name: {way: result.ahead(way, PROMPTED, len(ways) * len(results)) for way in ways if result.cells(way)}
+        for name, result in results.items()
+    }
+    return {name: {way: lead.show(1) for way, lead in of_task.items() if lead} for name, of_task in ahead.items()}
+
+
+def sentence(results: Mapping[str, ModelResult]) -> str:
+    """Say by how many points each way is ahead of the prompt."""
     words = []
-    for name, result in results.items():
-        leads = {way: result.ahead(way, PROMPTED, len(ways) * len(results)) for way in ways if result.cells(way)}
-        shown = [f"{lead.show(1)} with {NAMES[way]}" for way, lead in leads.items() if lead]
-        if shown:
+    for name, by_way in leads(results).items():
+        if shown := [f"{lead} with {NAMES[way]}" for way, lead in by_way.items()]:
             words.append(f"on {name}, {listed(shown)}")
     if not words:
         return "Not all is measured yet."

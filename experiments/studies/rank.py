@@ -112,6 +112,20 @@ class Rank(Study):
             f"{self.gain().show(3)}. From rank {first} to rank {last} the best rate goes from {listed(parts)}."
         )
 
+    def in_texts(self) -> dict[str, str]:
+        """Return `RULE.RANK.rate`, the best one, and `RULE.RANK.bits` at it; `RULE.factor` between the best rates of
+        the lowest and the highest rank; and `difference`, the bits per character of the default rule less those of
+        alpha = 16, both at the highest rank.
+        """
+        numbers, top = {}, self.values[-1]
+        for rule in self.kinds:
+            for rank in self.values:
+                numbers[f"{rule}.{rank}.rate"] = f"{self.rate('lr', rule, rank):.2g}"
+                numbers[f"{rule}.{rank}.bits"] = f"{self.spread('loss', rule, rank).mean:.3f}"
+            change = self.change(rule)
+            numbers[f"{rule}.factor"] = f"{exp(change.mean):.2g} ({exp(change.low):.2g} to {exp(change.high):.2g})"
+        return numbers | {"difference": self.paired("loss", (DEFAULT, top), ("16", top)).show(3)}
+
     def factor(self, rule: str) -> str:
         """Write the factor between the best rates of the lowest and the highest rank, with its interval."""
         change = self.change(rule)

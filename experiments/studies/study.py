@@ -108,6 +108,10 @@ class Study(Result):
         """Summarize the table in one or two sentences; verdicts on published claims are in the ledger."""
         raise NotImplementedError
 
+    def in_texts(self) -> dict[str, str]:
+        """Return {name: number} of single numbers that a text may quote as `study.STUDY.NAME`."""
+        return {}
+
     @staticmethod
     def bench(settings: StudySettings, records: Records) -> Bench:
         """Return the bench on which the cells are measured."""
