@@ -44,7 +44,7 @@ class DemoSettings:
 
     base: Base  # pretrained while the reader watches
     go_on_with_package_base: bool  # then adapt the base in the package, which was trained longer
-    seeds: tuple[int, ...] = (0, 1, 2)  # of adapting; everything else uses the first
+    seeds: tuple[int, ...] = (0, 1, 2)  # seeds of adapting; everything else uses the first one
     characters: int = 12_000  # of the domain's text
     adapt: TrainConfig
     test_characters: int = 20_000  # of each held-out text

@@ -117,7 +117,7 @@ def _config_of(
     head_dim = config.get("head_dim", config["hidden_size"] // max(config["num_attention_heads"], 1))
     if (key := f"{architecture}.{ROTATED}") in metadata and read(key, int) != head_dim:
         raise FormatError(f"{where}: {key} is {metadata[key]}, but only heads rotated whole ({head_dim}) are supported")
-    older = metadata.get(f"{architecture}.rope.scale_linear")  # a linear factor; so is a factor without a type
+    older = metadata.get(f"{architecture}.rope.scale_linear")  # a linear factor, as any factor without a type is
     factor = metadata.get(f"{architecture}.rope.scaling.factor", older)
     scaling = metadata.get(f"{architecture}.rope.scaling.type", "none" if factor in (None, 0, 1) else "linear")
     if scaling != "none":

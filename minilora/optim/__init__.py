@@ -27,7 +27,7 @@ class Optimizer:
     """Base class: parameter groups, and a state of arrays for each parameter. Subclasses implement `_update`."""
 
     arrays: tuple[str, ...] = ()  # names of the arrays in a parameter's state
-    has_all_arrays = True  # if a state has all of `arrays` from the first step on
+    has_all_arrays = True  # True if a state has all of `arrays` from the first step on
 
     def __init__(self, params: Params, **defaults: Any) -> None:
         groups: list[Any] = list(params)

@@ -173,7 +173,7 @@ class Session(AbstractContextManager):
     def _failure(self, message: str, hint: str = "", line: int | None = None) -> RunFailed:
         """End the session, and return the error to raise, with the cause as far as the child's exit code shows it."""
         if message == ENDED:
-            time.sleep(0.02)  # so that the exit code is known
+            time.sleep(0.02)  # so that the child's exit code is known
         code, used = self.close()
         trace = self.trace.decode("utf-8", "replace")
         ran_out = used > 0.8 * self.seconds  # below 1, because the system counts time in ticks
