@@ -54,7 +54,7 @@ class CurveSettings:
     test: str | None = None  # a file of examples; None: the task's own, or a fifth of `data`, by question
     shots: tuple[int, ...] = (0, 2, 4, 8)
     sizes: tuple[int | str, ...] = (32, 128, 512, "all")  # "all": every example that is not held out
-    columns: Columns = BY_NAME  # of both files
+    columns: Columns = BY_NAME  # columns of both files
     methods: tuple[str, ...] = ("lora",)
     seeds: tuple[int, ...] = (0, 1, 2)
     test_examples: int = 200
@@ -77,7 +77,7 @@ class TaskData:
     test: list[Conversation]
     labels: list[str] | None
     notes: list[str]
-    summary: list[str]  # of `Examples`
+    summary: list[str]  # summary of the `Examples`
 
     def order(self, seed: int, part: Sequence[Conversation] | None = None) -> list[Conversation]:
         """Return the conversations (default: the training ones) in random order, with alternating labels as long as

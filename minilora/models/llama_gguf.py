@@ -152,7 +152,7 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
             unsupported.append(path)
             continue
         stored = _stored(parameter, matrices)
-        if part in rotated:  # from halves back to pairs
+        if part in rotated:  # reorder from halves back to pairs
             stored = stored.then(partial(_swapped, groups=(rotated[part], 2, config.head_dim // 2)))
         written[f"{name}.{suffix}"] = stored
     if unsupported:

@@ -123,10 +123,10 @@ class Method:
     """A way to adapt a model."""
 
     name: str
-    label: str  # in tables and figures
+    label: str  # name in tables and figures
     description: str  # what it trains
     family: str  # one of palette.FAMILIES
-    marker: str  # in figures; together with `linestyle` it distinguishes methods in black and white
+    marker: str  # marker in figures; together with `linestyle` it distinguishes methods in black and white
     linestyle: str | tuple
     lr: float  # learning rate for a model with SIZES[0] parameters; searches start here
     plan: Callable[[Any, Any], Trainable]  # takes a shape (`minilora.plan.shapes.Shape`) and the options

@@ -268,7 +268,7 @@ class ChatSession:
     def reset(self) -> None:
         """Forget everything but the system message."""
         self._turns: chat.Conversation = []
-        self._answer: Continuation | None = None  # to the last of the turns
+        self._answer: Continuation | None = None  # the answer to the last of the turns
         self._ids = np.empty(0, np.int64)  # tokens read before the answer
         self._cache = KVCache(self.context)
 

@@ -46,7 +46,7 @@ class Chats:
 
     notes: tuple[str, ...] = ()  # for the user, about the content of the files
     summary: tuple[str, ...] = ()  # lines for the user: how the rows were interpreted
-    labels: list[str] | None = None  # of all parts together (`chat.labels_of`); None if the responses are free
+    labels: list[str] | None = None  # labels of all parts together (`chat.labels_of`); None if the responses are free
     tokenizer: Tokenizer | None = None  # needed to score labels during training
     chooses: bool = True  # False if `validation` must not choose the best step, as it is the test part: `split_chats`
 

@@ -135,7 +135,7 @@ class Run:
     """A running session with a student's code, beside one with the solution."""
 
     session: Session
-    number: int  # of the lesson
+    number: int  # number of the lesson
     signatures: dict[str, tuple[str, list[str]]]  # name -> (how a call is shown, its parameters)
     reference: Session  # runs the solution
     breach: Failure | None = None  # the first neglected duty, whatever the values

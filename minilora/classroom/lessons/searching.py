@@ -36,7 +36,7 @@ from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
 from minilora.errors import MiniloraError
 
-SEED = 8  # of the inputs that searches draw
+SEED = 8  # seed of the inputs that searches draw
 EXAMPLES = 60
 SHRINKS = 200  # limit of the attempts to find smaller inputs
 # A property that all wrong inputs have is reported if that is unlikely by chance, or if few inputs with it are right.
@@ -287,7 +287,7 @@ class Search:
         examples_wrong = len({i // 3 for i in wrong})
         shares = {}
         for tag in shared if wrong else ():
-            share = len(wrong) / counts[tag]  # of the inputs with this tag, those answered wrong
+            share = len(wrong) / counts[tag]  # share of the inputs with this tag that are answered wrong
             is_chance = (counts[tag] / len(calls)) ** examples_wrong > CHANCE
             if share >= 1 - RARE or not is_chance:
                 shares[tag] = share

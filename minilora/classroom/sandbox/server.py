@@ -26,7 +26,7 @@ LIMITS = {
     "RLIMIT_FSIZE": 16 * 2**20,  # bytes per file, including the printed text
     "RLIMIT_NOFILE": 64,
     "RLIMIT_CORE": 0,
-    "RLIMIT_NPROC": 4096,  # of all of the user's processes, to stop a fork bomb; it does not bind the superuser
+    "RLIMIT_NPROC": 4096,  # processes of the user in all, to stop a fork bomb; it does not bind the superuser
 }
 
 
