@@ -76,15 +76,16 @@ def values(root: Path = ROOT) -> dict[str, str]:
     """Return {name: text} of everything that a text may quote.
 
     `comparison.METHOD.NAME`, with a name of `comparison_report.IN_TEXTS`; `study.NAME` and `study.NAME.smollm2`, a
-    study's sentence, `study.NAME.table`, and `study.NAME.X` with the names of its `in_texts`; `TASK.sentence` and
+    study's sentence, and both with `.table`, and `study.NAME.X` with the names of its `in_texts`; `TASK.sentence` and
     `TASK.table` of each task of CURVES; `jargon.NAME`, see `jargon.values`; `scaling.speeds`, two ranks over each
     link, and `scaling.sentence`; `windows.table`, `windows.sentence`, `windows.base.SIZE`; `ahead of the
     prompt.TASK.WAY`; and the names of `Founding.values` and `Ledger.values`.
     """
     compared, steps = measured_comparison(root), scaling.read(root / PACKAGED / scaling.FILE)
-    studies, curves_of = measured_studies(root), measured_curves(root)
+    studies, large, curves_of = measured_studies(root), measured_studies(root, LARGE), measured_curves(root)
     grids = {f"{task}.table": result.grid() for task, result in curves_of.items()}
     grids |= {f"study.{name}.table": study.grid() for name, study in studies.items()}
+    grids |= {f"study.{name}.{LARGE}.table": study.grid() for name, study in large.items()}
     grids["scaling.speeds"] = scaling.speeds(steps)
     known = {name: f"\n\n{markdown(grid)}\n\n" for name, grid in grids.items()}
     for method in compared.methods:
@@ -93,7 +94,7 @@ def values(root: Path = ROOT) -> dict[str, str]:
     known |= {f"{task}.sentence": result.sentence() for task, result in curves_of.items()}
     known |= {f"study.{name}": study.sentence() for name, study in studies.items()}
     known |= {f"study.{name}.{one}": text for name, study in studies.items() for one, text in study.in_texts().items()}
-    known |= {f"study.{name}.{LARGE}": study.sentence() for name, study in measured_studies(root, LARGE).items()}
+    known |= {f"study.{name}.{LARGE}": study.sentence() for name, study in large.items()}
     founded = founding.Founding(root / RECORDS)
     known |= founded.values()
     by_task = leads(_labelled(founded)).items()

@@ -60,7 +60,8 @@ def product_gradient(g: np.ndarray, packed: np.ndarray, state) -> np.ndarray:
 #
 # The same with Tensors, and with the update from lesson 08 beside it. `F.linear(x, weight, bias)` also takes a function
 # in place of the weight: it calls it for the array, and calls it once more in backward. (A Tensor or an array would be
-# kept from the forward pass to the backward pass. In a model, all layers' would be alive at once.)
+# kept from the forward pass to the backward pass. In a model, all layers' would be alive at once.) `.data` is the array
+# of a Tensor, as in lesson 08.
 
 
 # %%
