@@ -87,7 +87,7 @@ class Module:
         return module
 
     def replace(self, path: str, new: "Module") -> None:
-        """Put `new` in place of the module at `path`. Raises AttributeError if there is none, ValueError for ""."""
+        """Put `new` in place of the module at `path`. Raises AttributeError if there is none, and ValueError for ""."""
         self.get_submodule(path)
         if not path:
             raise ValueError("a module cannot replace itself: the path is empty")
