@@ -36,7 +36,7 @@ from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
 from minilora.errors import MiniloraError
 
-SEED = 8  # of the inputs that searches draw
+SEED = 8  # seed of the inputs that searches draw
 EXAMPLES = 60
 SHRINKS = 200  # limit of the attempts to find smaller inputs
 # A property that all wrong inputs have is reported if that is unlikely by chance, or if few inputs with it are right.
@@ -89,7 +89,7 @@ class Search:
     inputs: Inputs
     examples: int
     parts: Sequence[str] | None = None  # keys of a driver's result to compare, in this order (None: all)
-    hints: Mapping[str, str] = field(default_factory=dict)  # part -> the hint if it is the first wrong one, or is fine
+    hints: Mapping[str, str] = field(default_factory=dict)  # part -> hint if it is the first wrong one, or a `fine` one
     tolerance: float = TOLERANCE
     dtypes: bool = False  # True if another dtype than the solution's, or a list for an array, is worth a remark
     instead: Callable[..., Known] | None = None  # maps the arguments to known mistakes, as in Answer.equals
@@ -237,7 +237,7 @@ class Search:
         """Describe what is kept from an earlier call, if the same call is right when it comes first."""
         self.fresh()
         if any(self.failure(arguments, layout) for _ in range(CONFIRMED)):
-            return "Asked again, it gives something else: nothing may be drawn at random, or kept from an earlier call."
+            return "A second, equal call returns something else: is something drawn at random, or kept between calls?"
         for name, other in self.others(arguments, twin):
             self.fresh()
             if not self.failure(arguments, layout) and self.failure(other, layout):
@@ -254,7 +254,7 @@ class Search:
             for name, has in self.effects(*self.drawn(choices)).items():
                 idle[name] = idle[name] + 1 if idle[name] and not has else 0
         name = next((name for name, times in idle.items() if times > CONFIRMED / 4), "")
-        return name and f"Another value of {name} makes no difference to the result, and it should."
+        return name and f"Another value of {name} makes no difference to the result, but it should."
 
     def effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
         """Return, for each argument that should make a difference, True if it does."""
@@ -287,7 +287,7 @@ class Search:
         examples_wrong = len({i // 3 for i in wrong})
         shares = {}
         for tag in shared if wrong else ():
-            share = len(wrong) / counts[tag]  # of the inputs with this tag, those answered wrong
+            share = len(wrong) / counts[tag]  # share of the inputs with this tag that are answered wrong
             is_chance = (counts[tag] / len(calls)) ** examples_wrong > CHANCE
             if share >= 1 - RARE or not is_chance:
                 shares[tag] = share
