@@ -83,7 +83,8 @@ class ChatFormat:
     def _parts(
         self, tokenizer: Tokenizer, messages: Conversation, add_generation_prompt: bool
     ) -> Iterator[tuple[int | str, float]]:
-        """Yield special tokens by id and the texts between them, each with the offset from which it is an answer.
+        """Yield special tokens by id and the texts between them, each with the character at which the answer in it
+        begins (inf: there is none).
 
         The end of a header and the message after it form one text, because a token may span both.
         """

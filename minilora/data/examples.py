@@ -32,7 +32,7 @@ SETTINGS = ("text_column", "label_column", "instruction")
 
 @dataclass(frozen=True)
 class Columns:
-    """The rules from rows to conversations: the values of --text-column, --label-column and --instruction."""
+    """Settings that turn rows into conversations: the values of --text-column, --label-column and --instruction."""
 
     text: str | None = None  # None: the column is one of TEXTS
     label: str | None = None  # None: it is one of ANSWERS

@@ -87,7 +87,7 @@ def save_file(
 
 
 def on_disk(name: str, array: np.ndarray) -> np.ndarray:
-    """Return `array` as the file stores it: C order, little-endian. MiniloraError for an unsupported dtype."""
+    """Return `array` as the file stores it: C order, little-endian. Raises MiniloraError for an unsupported dtype."""
     array = np.asarray(array)
     dtype = array.dtype.newbyteorder("<")
     if dtype not in _NAMES:

@@ -129,9 +129,9 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
     """Convert a language model of this family to the content of a GGUF file, without a tokenizer. `llama_of` converts
     it back, to the same model except for rounding.
 
-    matrices: how to store matrices, one of FILE_TYPES; vectors are stored as F32. MiniloraError for a model that a GGUF
-    file cannot hold: one of another family, with layers in 4 bits or an adapter that is not merged, or with a rotary
-    scaling or biases that llama.cpp does not support.
+    matrices: how to store matrices, one of FILE_TYPES; vectors are stored as F32. Raises MiniloraError for a model that
+    a GGUF file cannot hold: one of another family, with layers in 4 bits or an adapter that is not merged, or with a
+    rotary scaling or biases that llama.cpp does not support.
     """
     check_plain(model)
     kind = getattr(getattr(model, "config", None), "model_type", None)

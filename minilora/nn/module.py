@@ -87,7 +87,7 @@ class Module:
         return module
 
     def replace(self, path: str, new: "Module") -> None:
-        """Put `new` in place of the module at `path`. AttributeError if there is none, ValueError for the path ""."""
+        """Put `new` in place of the module at `path`. Raises AttributeError if there is none, and ValueError for ""."""
         self.get_submodule(path)
         if not path:
             raise ValueError("a module cannot replace itself: the path is empty")
@@ -134,7 +134,7 @@ class Module:
 
     def gradient_checkpointing_enable(self, flag: bool = True) -> Self:
         """Make each model body in this module save only its blocks' inputs in training, and recompute the blocks in
-        backward (see `checkpointing`). False switches this off. MiniloraError if there is no model body.
+        backward (see `checkpointing`). False switches this off. Raises MiniloraError if there is no model body.
         """
         bodies: list[Any] = [module for _, module in self.named_modules() if hasattr(module, "gradient_checkpointing")]
         if not bodies:

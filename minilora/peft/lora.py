@@ -24,9 +24,9 @@ import numpy as np
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.backend import xp
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, first_few
 from minilora.fields import checked, flag, is_list_of, is_whole, number, whole
-from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, changed, few, meant, tied, with_weight
+from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, changed, meant, tied, with_weight
 from minilora.tensor import Tensor, wrap
 
 
@@ -220,7 +220,7 @@ class LoraConfig(TargetedConfig):
         if self.is_pissa:  # PEFT takes the principal part out of both modules, which changes what the base computes
             problems += [f"PiSSA would also change the module that is tied to {path}" for path in tied(model, paths)]
         if problems:
-            raise MiniloraError(few(problems))
+            raise MiniloraError(first_few(problems, separator="; "))
         return paths
 
     def _in_blocks(self, paths: list[str]) -> list[str]:

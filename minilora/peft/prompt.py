@@ -120,8 +120,10 @@ class VirtualTokensLayer(AdapterLayer):
         return self.base_layer.config
 
     def forward(self, input_ids, attention_mask=None, past_key_values=None) -> Tensor:
-        """input_ids, attention_mask: as for the body, without the virtual tokens. past_key_values: a cache with room
-        for them; if it is empty, they go in first.
+        """Return the body's hidden states of the tokens, which attend to the virtual tokens as well.
+
+        input_ids, attention_mask: as for the body, without the virtual tokens. past_key_values: a cache with room for
+        them; if it is empty, they go in first.
         """
         ids = token_ids(input_ids)
         if attention_mask is not None:

@@ -190,7 +190,7 @@ def _batch_scores(model: Any, prefix: KVCache, shared: int, rows: list[Row]) -> 
         last = model.body(part["input_ids"], mask, cache)[:, -1:]  # (B, 1, C), predicts the answer's first token
         read, first = cache.length, _log_probabilities(model, last)
         for label in range(scores.shape[1]):
-            ids, real = pad_rows([row.answers[label] for row in rows], 0)  # (B, M)
+            ids, real = pad_rows([row.answers[label] for row in rows])  # (B, M)
             predictions = [first]
             if ids.shape[1] > 1:
                 cache.length = read  # drop the previous label
