@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Program:
-    """A command-line program: its name, the package whose modules are its commands, these in groups, and its help."""
+    """A command-line program: its name, the package with a module per command, the commands by group, and its help."""
 
     name: str
     package: str
@@ -82,7 +82,7 @@ class Program:
 
     @property
     def commands(self) -> dict[str, str]:
-        """The commands of all groups, each with what it does."""
+        """The commands of all groups, {name: what it does}."""
         return {name: does for commands in self.groups.values() for name, does in commands.items()}
 
     def run(self, argv: Sequence[str]) -> int:

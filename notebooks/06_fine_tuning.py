@@ -33,15 +33,15 @@ import ipywidgets  # sliders
 
 import minilora.functional as F  # cross-entropy
 from figures import pictures, yours  # in the folder beside this notebook
+from figures.labelled import ClassificationBatches, classification_windows
+from figures.topics import TopicLab  # the base, labelled sentences, a test
 from minilora import Tensor, nn, no_grad, optim  # arrays with gradients, modules, AdamW
-from minilora.data.batches import ClassificationBatches, classification_windows
-from minilora.measure.lab import Lab  # the base, labelled sentences, a test
 from minilora.show.grids import Spread  # a mean and its scatter
 from minilora.tensor import gradients  # of a loss, for each parameter
 from minilora.train import load  # where the base is
 from minilora.train.loop import TrainConfig, train  # how a model is trained
 
-lab = Lab(
+lab = TopicLab(
     load.base_folder(),
     seq_len=24,  # of each sentence, the first 24 tokens are read
     test_characters=2_000,

@@ -305,7 +305,7 @@ def read_trainings(arguments: Namespace) -> tuple[list[dict], Any]:
     from minilora.train.save import training_of
 
     if arguments.adapter and not arguments.model:
-        base_of(arguments.adapter)  # report a mistyped folder before its columns are missed
+        base_of(arguments.adapter)  # so that a mistyped folder is reported first, not the columns that are then missing
     folders = [arguments.adapter] if arguments.adapter else []
     folders += [path_of_model(arguments.model)] if arguments.model else []
     trainings = [training for folder in folders if (training := training_of(folder))]

@@ -77,7 +77,7 @@ def run(arguments: Namespace) -> None:
         model, tokenizer = load_model(arguments)
         _check_lengths(model, tokenizer, questions, labels, arguments.max_new_tokens)
         at_once = AT_ONCE * arguments.batch_size
-        answers = answers[: len(answers) // at_once * at_once]  # whole groups: the batches stay those of a full run
+        answers = answers[: len(answers) // at_once * at_once]  # whole groups, so that batches are those of a full run
         write_atomic(out, table.encode(0, answers))
         try:
             with open(out, "ab") as file, progress_bar("answers", len(rows)) as advance:

@@ -26,7 +26,7 @@ from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 PAGE, RECORDS = "report.html", "results.jsonl"
-KIND = "demo"  # of the records
+KIND = "demo"  # kind of the records
 CHART = "Learned and forgotten, in bits/character"
 PROMPT = "Parameters\n----------\na :"  # for the models to continue
 SAMPLES = "What each model writes after “Parameters … a :” (seed {}; unselected, so judge by the number)"
@@ -44,10 +44,10 @@ class DemoSettings:
 
     base: Base  # pretrained while the reader watches
     go_on_with_package_base: bool  # then adapt the base in the package, which was trained longer
-    seeds: tuple[int, ...] = (0, 1, 2)  # of adapting; everything else uses the first
-    characters: int = 12_000  # of the domain's text
+    seeds: tuple[int, ...] = (0, 1, 2)  # seeds of adapting; everything else uses the first one
+    characters: int = 12_000  # characters of the domain's text
     adapt: TrainConfig
-    test_characters: int = 20_000  # of each held-out text
+    test_characters: int = 20_000  # characters of each held-out text
     validation_characters: int = 6_000  # for early stopping
 
 
@@ -182,7 +182,9 @@ def command(quick: bool, seed: int, *options: str) -> str:
 
 
 def prepare_folder(folder: Path, file: str, other: str) -> None:
-    """Make the folder. Raises MiniloraError if it has `file` but not `other`, since the demo would have left both."""
+    """Make the folder. Raises MiniloraError if the folder has `file` but not `other`, since the demo would have left
+    both.
+    """
     make_folder(folder)
     if (folder / file).exists() and not (folder / other).exists():
         raise MiniloraError(f"{show_path(folder / file)} was not written by the demo: choose another --out")

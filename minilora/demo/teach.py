@@ -49,8 +49,8 @@ class TeachSettings:
     answer_tokens: int = 16  # the longest expected answer has 10 of SmolLM2's tokens
     quiz_tokens: int = 32
     longest: int = 512  # tokens of a training conversation
-    test_characters: int = 8_000  # of python-docs
-    seq_len: int = 128  # of text
+    test_characters: int = 8_000  # characters of python-docs
+    seq_len: int = 128  # tokens of a window of text
 
 
 FULL = TeachSettings(TrainConfig(steps=165, peak_lr=2e-3, warmup=6, weight_decay=0.0))

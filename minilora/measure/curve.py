@@ -54,7 +54,7 @@ class CurveSettings:
     test: str | None = None  # a file of examples; None: the task's own, or a fifth of `data`, by question
     shots: tuple[int, ...] = (0, 2, 4, 8)
     sizes: tuple[int | str, ...] = (32, 128, 512, "all")  # "all": every example that is not held out
-    columns: Columns = BY_NAME  # of both files
+    columns: Columns = BY_NAME  # columns of both files
     methods: tuple[str, ...] = ("lora",)
     seeds: tuple[int, ...] = (0, 1, 2)
     test_examples: int = 200
@@ -77,7 +77,7 @@ class TaskData:
     test: list[Conversation]
     labels: list[str] | None
     notes: list[str]
-    summary: list[str]  # of `Examples`
+    summary: list[str]  # summary of the `Examples`
 
     def order(self, seed: int, part: Sequence[Conversation] | None = None) -> list[Conversation]:
         """Return conversations (default: the training ones) in random order; the labels alternate while they last."""
@@ -120,7 +120,7 @@ def read_task(data: str, test: str | None = None, columns: Columns = BY_NAME) ->
     labels = labels_of([*learned, *held_out], examples.is_labelled)
     if labels is not None and len(labels) == 1:
         raise MiniloraError(
-            f"every response is {escape(repr(labels[0]))}: there is only one label, so nothing to tell apart"
+            f"every response is {escape(repr(labels[0]))}: there is only one label, so there is nothing to tell apart"
         )
     if unseen := sorted(set(labels or ()) - set(map(response_of, learned))):
         count = sum(response_of(messages) == unseen[0] for messages in held_out)
@@ -142,7 +142,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
     """Measure the cells that out/records.jsonl does not have yet, and return the records.
 
     Sizes larger than the training set are reduced to it. Raises MiniloraError, before anything is written, if shots or
-    sizes do not fit the data, or if the file exists and `resume` was not given, or has other settings.
+    sizes do not fit the data, or if the file exists and `resume` was not given or the file has other settings.
     """
     task = read_task(settings.data, settings.test, settings.columns)
     available, notes = len(task.train), list(task.notes)
@@ -152,7 +152,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
         )
     requested = [available if n == "all" else int(n) for n in settings.sizes]
     if too_large := [f"{n:,}" for n in requested if n > available]:
-        notes.append(f"--sizes {', '.join(too_large)}: using all {available:,} training examples, there are no more")
+        notes.append(f"--sizes {', '.join(too_large)}: using all {available:,} training examples, as there are no more")
     sizes, labels = tuple(sorted({min(n, available) for n in requested})), len(task.labels or ())
     if min(sizes) < labels:
         raise MiniloraError(f"--sizes {min(sizes)} is too small: each of the {labels} labels needs an example")

@@ -101,7 +101,7 @@ class CurveResult(Result):
         return 1 - np.bincount(row[f"{way.number}_wrong"], minlength=self.settings["test_examples"])
 
     def is_ahead(self, one: Way, other: Way) -> bool:
-        """Return True if the interval of the lead is above 0, or, without an interval (one seed), its mean."""
+        """Return True if the whole interval of the lead is above 0; without an interval (one seed), if its mean is."""
         lead = self.lead(one, other)
         return lead.low > 0 if lead.df else lead.mean > 0
 

@@ -26,7 +26,7 @@ WIDTH = 80
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Return the keys in the order of NAMES, each once. Raises MiniloraError for a key that is not in NAMES."""
+    """Sort names of what was measured, each once, in the order of NAMES. Raises MiniloraError for any other name."""
     measured = set(names)
     if unknown_names := sorted(measured - NAMES.keys()):
         raise MiniloraError(unknown("method in the records", unknown_names[0], NAMES))
@@ -35,7 +35,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Spread:
-    """The mean, standard deviation and count of a number over seeds. With one seed, the deviation is 0."""
+    """A number measured over seeds: its mean, its standard deviation (0 for a single seed), and the number of seeds."""
 
     mean: float
     deviation: float

@@ -30,7 +30,7 @@ Curve = tuple[Sequence[float], Sequence[float]]  # x and y values
 # The colours of an SVG that change if the reader's system is dark.
 DARK = {BLACK: "#e6edf3", "#ffffff": "#161b22", style.GREY: "#a9b4c0", style.GRID: "#3a3f46", "#333333": "#a9b4c0"}
 DARK |= {DARK_GREEN.lower(): "#3fae86"}
-DARK |= {"#e8f0f7": "#22344a", "#fbefe3": "#4a3418", "#f6c9a8": "#7a3f12"}  # of boxes with text in them
+DARK |= {"#e8f0f7": "#22344a", "#fbefe3": "#4a3418", "#f6c9a8": "#7a3f12"}  # colours of boxes with text in them
 
 
 def show(figure: Figure, caption: str) -> None:

@@ -169,7 +169,7 @@ def test_a_mask_is_shown_in_full_up_to_a_size():
 @pytest.mark.parametrize(
     "top, says, line",
     [
-        ("while True: pass", ("still running after 1 s of processor time", "Does a loop end?"), 7),
+        ("while True: pass", ("still running after 1 s of processor time", "Is there an endless loop?"), 7),
         ("kept = []\nwhile True:\n    kept.append([0] * 10**6)", ("MemoryError", runner.TOO_MUCH_MEMORY), 9),
     ],
     ids=["loop", "memory"],

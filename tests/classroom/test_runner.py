@@ -118,7 +118,7 @@ def test_values_go_there_and_back(sandbox):
 def test_what_does_not_end_is_ended(brief, body):
     used, failure = brief.used, attempt(brief, body)
     assert isinstance(failure, RunFailed) and f"still running after {LIMIT} s of processor time" == str(failure)
-    assert failure.hint == "Does a loop end?" and 0 < brief.used - used < LIMIT + 2
+    assert failure.hint == "Is there an endless loop?" and 0 < brief.used - used < LIMIT + 2
 
 
 @pytest.mark.slow

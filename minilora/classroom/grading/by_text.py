@@ -116,7 +116,7 @@ def safe_html(text: str) -> str:
 
 
 class GradeByText(NbGraderPreprocessor):
-    """A preprocessor that gives each test cell its output. nbgrader ignores classes that are not its own."""
+    """A preprocessor that gives each test cell its output; nbgrader disables those of any other base class."""
 
     seconds = Float(SECONDS, help="Seconds of processor time per task, and for running all cells.").tag(config=True)
 

@@ -10,7 +10,7 @@
 
 A check ends at the first wrong answer, so start with small inputs: the report then shows the smallest that fails.
 `instead` maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
-A hint in `fine(...)` is about a fine clause: an answer that breaks nothing else passes, with the hint as a remark.
+A hint in `fine(...)` is about a side condition: an answer that breaks nothing else passes, with the hint as a remark.
 docs/lessons.md has more.
 """
 
@@ -28,7 +28,7 @@ from minilora.classroom.sandbox.runner import Raised, Session
 from minilora.errors import escape
 
 EXCEPTIONS = {
-    "MemoryError": "It asked for more memory than an exercise may have.",
+    "MemoryError": "Your code asked for more memory than an exercise may have.",
     "RecursionError": "A function calls itself without end.",
     "SystemExit": "Your code ends the program; return from the function instead.",
 }
@@ -82,7 +82,9 @@ class raised:  # noqa: N801 (reads as a word in a check)
 
 
 class fine(str):  # noqa: N801 (reads as a word in a check)
-    """A hint about a fine clause, which is not the lesson's point: breaking it costs a remark, and no points."""
+    """A hint about a side condition that is not the lesson's point: an answer that breaks it gets a remark and all
+    points.
+    """
 
 
 @dataclass
@@ -128,7 +130,7 @@ class Run:
     """A running session with a student's code, beside one with the solution."""
 
     session: Session
-    number: int  # of the lesson
+    number: int  # number of the lesson
     signatures: dict[str, tuple[str, list[str]]]  # name -> (how a call is shown, its parameters)
     reference: Session  # runs the solution
     breach: Failure | None = None  # the first neglected duty, whatever the values

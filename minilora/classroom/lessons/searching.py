@@ -34,7 +34,7 @@ from minilora.classroom.lessons.draws import Draws
 from minilora.classroom.sandbox.runner import Raised
 from minilora.errors import MiniloraError
 
-SEED = 8  # of the inputs that searches draw
+SEED = 8  # seed of the inputs that searches draw
 EXAMPLES = 60
 SHRINKS = 200  # limit of the attempts to find smaller inputs
 REPEATS = 12  # of a call, before the report says that it gives the same each time
@@ -85,7 +85,7 @@ class Search:
     inputs: Inputs
     examples: int
     parts: Sequence[str] | None = None  # keys of a driver's result to compare, in this order (None: all)
-    hints: Mapping[str, str] = field(default_factory=dict)  # part -> the hint if it is the first wrong one, or is fine
+    hints: Mapping[str, str] = field(default_factory=dict)  # part -> hint if it is the first wrong one, or a `fine` one
     tolerance: float = TOLERANCE
     dtypes: bool = False  # True if another dtype than the solution's, or a list for an array, is worth a remark
     instead: Callable[..., Known] | None = None  # maps the arguments to known mistakes, as in Answer.equals
@@ -223,7 +223,7 @@ class Search:
         """Describe what is kept between calls, for a call that is right when it comes first."""
         self.fresh()
         if any(self.failure(arguments) for _ in range(REPEATS)):
-            return "Asked again, it gives something else: nothing may be drawn at random, or kept from an earlier call."
+            return "A second, equal call returns something else: is something drawn at random, or kept between calls?"
         for i, name in enumerate(self.function.parameters[: len(arguments)]):
             other = [*arguments[:i], twin[i], *arguments[i + 1 :]]
             self.fresh()

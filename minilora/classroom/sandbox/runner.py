@@ -33,7 +33,7 @@ SECONDS = 10.0  # processor time for one task, including loading the file
 PATIENCE = 6  # wall-clock time allowed, as a multiple of the processor time
 PRINTED_KEPT, TRACE_KEPT = 20_000, 2**18  # bytes to keep of the printed text, and of the trace
 NO_ANSWER, ENDED = "the process sent something that is not an answer", "the process ended before it gave an answer"
-TOO_MUCH_MEMORY = "It asked for more memory than an exercise may have."
+TOO_MUCH_MEMORY = "Your code asked for more memory than an exercise may have."
 WAITED = "Does it wait for a sleep, a lock or input? If not, the machine may be busy: check again."
 PACKAGE = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -166,12 +166,12 @@ class Session(AbstractContextManager):
     def _failure(self, message: str, hint: str = "", line: int | None = None) -> RunFailed:
         """End the session, and return the error to raise, with the cause as far as the child's exit code shows it."""
         if message == ENDED:
-            time.sleep(0.02)  # so that the exit code is known
+            time.sleep(0.02)  # so that the child's exit code is known
         code, used = self.close()
         trace = self.trace.decode("utf-8", "replace")
         ran_out = used > 0.8 * self.seconds  # below 1, because the system counts time in ticks
         if code == -signal.SIGXCPU or code in (None, -signal.SIGKILL) and ran_out:
-            message, hint = f"still running after {self.seconds} s of processor time", "Does a loop end?"
+            message, hint = f"still running after {self.seconds} s of processor time", "Is there an endless loop?"
         elif hint == WAITED:
             wall = self.seconds * self.sandbox.patience
             message = f"no answer after {wall:g} s, of which it computed for {used:.1f} s"
@@ -179,7 +179,7 @@ class Session(AbstractContextManager):
             message, hint = ENDED, TOO_MUCH_MEMORY
         elif code is not None and code < 0:
             message = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
-        at = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', trace)  # if the child could still write it
+        at = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', trace)  # if the child lived to write it
         started = re.findall(r"^(\d{1,9})$", trace, re.MULTILINE) if self._is_loading else ()
         return RunFailed(message, line or (int(at[1]) if at else None), hint, int(started[-1]) if started else None)
 
