@@ -414,8 +414,8 @@ def gradients(root: Tensor, gradient: Operand = None) -> dict[Tensor, Array]:
     """
     if root._node is None:
         raise RuntimeError(
-            "backward() from a tensor that has no graph: it is a leaf, none of its inputs requires a gradient, or it "
-            "was computed under no_grad()"
+            "backward() needs a graph, which this tensor does not have: it is a leaf, none of its inputs requires a "
+            "gradient, or it was computed under no_grad()"
         )
     if gradient is None:
         if root.size != 1:

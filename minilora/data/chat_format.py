@@ -161,7 +161,7 @@ def _chatml(template: str, family: ChatFormat) -> ChatFormat | None:
     """Return ChatML with the template's default system message, or None if the template is not plain ChatML."""
     if not re.search(rf"<\|im_end\|>['\"]?\s*(?:\+\s*['\"])?{_LINE_END}", template):
         return None
-    if re.search(r"set\s+\w{0,40}system\w{0,40}\s*=\s*['\"][^'\"]", template):  # unclear when such a default is used
+    if re.search(r"set\s+\w{0,40}system\w{0,40}\s*=\s*['\"][^'\"]", template):  # unclear when this default is used
         return None
     literal = rf"(['\"])<\|im_start\|>system{_LINE_END}((?:\\.|(?!\1)[^\\])+?)<\|im_end\|>"
     default = re.search(literal, template)

@@ -162,7 +162,7 @@ def _conversation(row: dict[str, Any], columns: Columns) -> tuple[Conversation, 
         return messages, used, False
     column = _find(row, columns.label, ANSWERS, "--label-column")
     is_label = columns.label is not None or column.strip().lower() == "label"
-    if is_label and isinstance(row[column], int | float):  # in JSON
+    if is_label and isinstance(row[column], int | float):  # a number in JSON
         row = row | {column: json.dumps(row[column])}
     return [*messages, {"role": "assistant", "content": _text(row, column)}], [*used, column], is_label
 

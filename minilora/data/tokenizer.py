@@ -334,7 +334,7 @@ class TokenStream:
     """Concatenated documents. Bits per character = loss in nats x predicted tokens / (ln 2 x `characters`)."""
 
     ids: np.ndarray  # (N,) int64, eos_token_id after each document
-    characters: int  # of the documents' text; end tokens count none
+    characters: int  # characters of the documents' text; end tokens count none
     documents: tuple[tuple[int, int], ...] = ()  # (tokens including the end token, characters) of each document
 
     def sample(self, tokens: int) -> TokenStream:

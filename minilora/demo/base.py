@@ -56,9 +56,7 @@ class Base:
             )
             save_model(model, tokenizer, folder / "model", dtype)
         evaluations = [[e["step"], round(e["value"], 4)] for e in history.evaluations]
-        steps = [
-            step for step, _ in evaluations[len(evaluations) - len(samples) :]
-        ]  # samples from before an interruption are lost
+        sampled = [step for step, _ in evaluations][-len(samples) :]  # samples from before an interruption are lost
         facts = asdict(self) | {
             "machine": machine(),
             "data": text.name,
@@ -69,7 +67,7 @@ class Base:
             "seconds": round(history.seconds),
             "validation_bits_per_character": history.best,
             "evaluations": evaluations,
-            "samples": list(zip(steps, samples, strict=True)),
+            "samples": list(zip(sampled, samples, strict=True)),
         }
         write_json(folder / "model" / "manifest.json", facts)
         return folder / "model"

@@ -40,7 +40,7 @@ def tell(results: dict, console: Console) -> str:
 
 
 def three_numbers(results: dict) -> list[tuple[str, str]]:
-    """Return what the model learned, what that took, and what it forgot, each with its words."""
+    """Return three numbers with their explanations: what the model learned, what that took, what it forgot."""
     training, (before, after) = results["training"], (results["rows"][name] for name in ("before", "after"))
     test, score = next(iter(after["scores"].items()))
     share = show_share(training["trainable"] / results["parameters"])

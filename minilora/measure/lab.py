@@ -60,7 +60,10 @@ class Lab:
         return load.load_model(str(self.base_folder))[0]
 
     def fresh(self, method: str, seed: int, options: Options | None = None, tokens=()):
-        """Return a model to train by `method`, a key of METHODS or "scratch". tokens: to start virtual ones from."""
+        """Return a model to train by `method`, a key of METHODS or "scratch".
+
+        tokens: ids of a text, from whose embeddings virtual tokens start.
+        """
         return self._adapted(self._start(method, seed), method, options, tokens, seed)
 
     def _start(self, method: str, seed: int) -> LlamaForCausalLM:

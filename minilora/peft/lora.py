@@ -109,9 +109,9 @@ def principal_start(linear: nn.Linear, config: "LoraConfig", rng: np.random.Gene
     base, so that disabling and unloading are exact; the layer takes twice the memory in return.
 
     A file holds only A and B, and loading it decomposes W again. That gives the same base everywhere, because s · B A
-    is the best approximation of W of rank r; only if the r-th and the next singular value are equal is it not unique.
-    (PEFT's "pissa_niter_…" uses a new randomized SVD each time, so its files do not determine what was trained.)
-    `linear` is not changed; its bias is shared. Raises MiniloraError for a weight in 4 bits.
+    is the best approximation of W of rank r, which is unique unless the r-th singular value equals the next. (PEFT's
+    "pissa_niter_…" uses a new randomized SVD each time, so its files do not determine what was trained.) `linear` is
+    not changed; its bias is shared. Raises MiniloraError for a weight in 4 bits.
     """
     if linear.num_quantized:
         raise MiniloraError(

@@ -22,7 +22,7 @@ from minilora.tensor import Tensor
 class Site:
     """A place in the model: the module that the plain model has there, and the one that replaces it when adapted."""
 
-    path: str  # in the plain model
+    path: str  # path in the plain model
     original: nn.Module
     adapted: Any  # an AdapterLayer, or a module that trains whole
     trained: dict[str, Any] = field(default_factory=dict)  # arrays changed by `set_strength`, as training left them

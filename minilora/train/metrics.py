@@ -125,7 +125,7 @@ def contains(answer: str, accepted: Iterable[str]) -> bool:
 
 
 def json_score(answers: Sequence[str], gold: Sequence[str]) -> dict[str, Any] | None:
-    """Compare answers to expected ones that are JSON objects; None if one of the expected ones is not.
+    """Compare answers to expected ones that are JSON objects; None if an expected answer is not a JSON object.
 
     parsed: share of the answers that are JSON objects and nothing else. equal: share of the answers with exactly the
     expected fields and values. fields: for each field, the share of expected objects with it whose answer has the same
@@ -182,15 +182,15 @@ class TaskScore:
 
     kind: str
     count: int  # conversations measured
-    prompt_tokens: float  # per query, on average
-    seconds: float  # per query, in batches
-    predicted: list[str]  # per conversation
+    prompt_tokens: float  # tokens per query, on average
+    seconds: float  # seconds per query, in batches
+    predicted: list[str]  # the model's answer to each conversation
     labels: list[str] | None = None
-    probabilities: list[float] | None = None  # of the predicted label among the labels, per conversation
+    probabilities: list[float] | None = None  # probability of each predicted label, among the labels
     accuracy: float | None = None  # between 0 and 1
     accuracy_interval: tuple[float, float] | None = None
     calibrated: float | None = None  # accuracy after calibration; None for fewer than 10 prompts
-    calibrated_predicted: list[str] | None = None  # per conversation
+    calibrated_predicted: list[str] | None = None  # the same after calibration
     calibrated_interval: tuple[float, float] | None = None
     majority: float | None = None  # accuracy of always answering with the most frequent label
     confusion: list[list[int]] | None = None  # counts, expected x predicted, in the order of labels

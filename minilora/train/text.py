@@ -45,7 +45,7 @@ class Chats:
 
     notes: tuple[str, ...] = ()  # for the user, about the content of the files
     summary: tuple[str, ...] = ()  # lines for the user: how the rows were interpreted
-    labels: list[str] | None = None  # of all parts together (`chat.labels_of`); None if the responses are free
+    labels: list[str] | None = None  # labels of all parts together (`chat.labels_of`); None if the responses are free
     tokenizer: Tokenizer | None = None  # needed to score labels during training
     chooses: bool = True  # False if there were too few rows for validation: it is then the test part, and only monitors
 
@@ -145,7 +145,8 @@ def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[s
         if shared := sum(question in other_questions for question in questions[name]):
             words = "training" if other == "train" else other
             notes.append(
-                f"{shared:,} of {len(questions[name]):,} {name} conversations begin like one in the {words} part"
+                f"{shared:,} of {len(questions[name]):,} {name} conversations "
+                f"have the question of one in the {words} part"
             )
     for name in ("validation", "test"):
         occurring = set(map(chat.response_of, getattr(parts, name)))
