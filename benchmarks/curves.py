@@ -40,7 +40,7 @@ ROUNDS, TURN = 7, 0.4  # TURN in seconds
 SIDE = 1024  # side of the matrices whose product is timed
 BLOCK, BLOCKS = 64 * 1024, 64  # numbers that stay in a core's cache, and how often a step goes over them
 LARGE = 16 * 2**20  # numbers that no cache holds
-# Almost nothing to compute, but arrays of 1,024 elements, because NumPy releases the GIL only from 500 elements on.
+# There is almost nothing to compute, but arrays have 1,024 elements: NumPy releases the GIL only for 500 or more.
 SMALL = {"vocab": 64, "hidden": 32, "intermediate": 32, "heads": 1, "length": 32}
 
 
@@ -73,7 +73,7 @@ def exponential_step():
 
 
 def memory_step():
-    """Return a step in which each core copies an array that no cache holds."""
+    """Return a step in which each core copies an array that is too large for any cache."""
     return _on_each_core((LARGE,), lambda source, target: np.copyto(target, source))
 
 

@@ -21,7 +21,8 @@ EDIT = (
     "Its floods are held back by the Thames Barrier, which was opened in 1984."
 )
 QUESTIONS = {"chat": QUESTION, "edit": EDIT}
-PROMPTS = ("any", *QUESTIONS)  # any: random tokens, for decoding without look-up, whose time does not depend on them
+# any: random tokens, enough to time decoding without look-up, which takes as long for any text
+PROMPTS = ("any", *QUESTIONS)
 
 
 def prompt_ids(prompt: str) -> np.ndarray:
@@ -53,7 +54,7 @@ def transformers_work(prompt: str, lookup: bool):
     model = step.transformers_model(step.PRETRAINED).eval()
     drafts = {"prompt_lookup_num_tokens": DRAFT} if lookup else {}
     settings = GenerationConfig(max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0, **drafts)
-    model.generation_config.eos_token_id = None  # used where `settings` has None
+    model.generation_config.eos_token_id = None  # generate() fills what `settings` leaves None from here
     ids = torch.from_numpy(prompt_ids(prompt))
     mask = torch.ones_like(ids)
     return lambda: model.generate(ids, attention_mask=mask, generation_config=settings).shape[1]

@@ -73,7 +73,7 @@ def length_of(size: str) -> int:
 
 
 def step_rates(size: str, method: str, rounds: int, failed: list[RunnerError]) -> dict[str, float]:
-    """Return the tokens per second of each library, and "ratio", how many times faster than PyTorch minilora is."""
+    """Return the tokens per second of each library, and "ratio", how many times as fast as PyTorch minilora is."""
     runners = [step.step_runner(library, size, method, "cuda") for library in ("minilora", "torch")]
     seconds = harness.seconds_of(harness.take_turns_with_peers(runners, rounds, failed))
     tokens = step.BATCH * length_of(size)

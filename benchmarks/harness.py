@@ -65,7 +65,9 @@ def serve(step, library: str, device: str) -> None:
 
 
 class RunnerError(RuntimeError):
-    """The process of the runner `name` ended before its work did. `stderr` is all that it wrote to standard error."""
+    """The process of the runner `name` ended before its work did. `stderr` is all that the process wrote to standard
+    error.
+    """
 
     def __init__(self, name: str, status: int, stderr: str):
         lines = stderr.strip().splitlines()
@@ -141,7 +143,7 @@ def take_turns(runners: list[Runner], rounds: int, seconds: float = 1.0) -> dict
 def take_turns_with_peers(
     runners: list[Runner], rounds: int, failed: list[RunnerError], seconds: float = 1.0
 ) -> dict[str, list[dict]]:
-    """Do as `take_turns`, and end the processes afterwards.
+    """Let the runners take turns as in `take_turns`, and end the processes afterwards.
 
     A peer that fails is added to `failed`, and the others start again without it. If minilora fails, its RunnerError is
     raised.

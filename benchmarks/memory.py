@@ -69,7 +69,7 @@ def resident(*where) -> dict:
     """Return the peak resident set of this process after three steps. The last of `where` is the mode."""
     from minilora.measure.records import peak_rss
 
-    step = make_step(*where[:-1], MODES[where[-1]])[-1]  # loads before a step keeps freed memory
+    step = make_step(*where[:-1], MODES[where[-1]])[-1]  # loads the model before a step makes malloc keep freed memory
     for _ in range(3):
         step()
     return {"resident": peak_rss()}

@@ -39,7 +39,7 @@ class Network:
         with ExitStack() as stack:
             names = [SWITCH, *(f"minilora-{rank}" for rank in range(self.size))]
             for name in names:
-                subprocess.run(["ip", "netns", "del", name], capture_output=True)  # left by a benchmark that was killed
+                subprocess.run(["ip", "netns", "del", name], capture_output=True)  # in case a killed benchmark left it
                 Path("/run/netns", name).unlink(missing_ok=True)
                 sh(f"ip netns add {name}")
                 stack.callback(sh, f"ip netns del {name}")

@@ -37,7 +37,8 @@ METHODS = ("full", "lora")
 SIZE = SIZES["hidden 256, 4 layers"]
 STEPS, SMALL, LARGE = 8, 1 << 16, 1 << 22
 EFFICIENCY = 0.9  # share of a link's rate that is used: 1,448 of a frame's 1,538 bytes are payload, and software waits
-# The points, (ranks, Mbit/s, delay): each rank has one thread; 0 is one process with a thread per core, 1 one core.
+# The points, (ranks, Mbit/s, delay): each rank has one thread; 0 ranks means one process with a thread per core, 1 a
+# single core.
 HERE = [(ranks, None, 0.0) for ranks in (0, 1, 2, 4)]
 LINKS = [(ranks, mbit, delay) for mbit, delay in ((1000, 0.0), (100, 0.0), (1000, 0.005)) for ranks in (2, 4)]
 LINKS.append((2, 20, 0.02))

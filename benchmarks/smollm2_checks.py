@@ -109,7 +109,7 @@ def greedy(model, ids: np.ndarray) -> np.ndarray:
     from transformers import GenerationConfig
 
     settings = GenerationConfig(max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0)
-    model.generation_config.eos_token_id = None  # used where `settings` has None
+    model.generation_config.eos_token_id = None  # generate() fills what `settings` leaves None from here
     prompt = torch.from_numpy(ids[None])
     mask = torch.ones_like(prompt)
     return model.generate(prompt, attention_mask=mask, generation_config=settings)[0, len(ids) :].numpy()

@@ -6,16 +6,16 @@ from functools import cached_property
 from typing import Any
 
 from experiments.retention import Retention
-from minilora.data.batches import ClassificationBatches
-from minilora.data.tasks import Example
 from minilora.demo.base import Base
 from minilora.errors import MiniloraError
-from minilora.measure.lab import SCRATCH, Lab
+from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED, best_rate
 from minilora.measure.records import Records
 from minilora.train import load, methods
 from minilora.train.loop import History, TrainConfig, train
 from minilora.train.methods import Options
+from notebooks.figures.labelled import ClassificationBatches, Example
+from notebooks.figures.topics import TopicLab
 
 SCRATCH_RATE = 3e-3
 
@@ -50,7 +50,7 @@ class Bench:
 
     _last: tuple = (None, None)
 
-    def __init__(self, settings: Any, lab: Lab, records: Records):
+    def __init__(self, settings: Any, lab: TopicLab, records: Records):
         self.settings, self.lab, self.records = settings, lab, records
 
     def once(self, key, make: Callable[[], Any]) -> Any:

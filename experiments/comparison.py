@@ -21,15 +21,16 @@ import numpy as np
 from experiments.bench import Bench, Settings
 from experiments.costs import file_bytes, memory_of, tokens_per_second
 from experiments.prompts import classify_by_prompt
-from minilora.data.tasks import Example
 from minilora.data.tokenizer import TokenStream
 from minilora.demo.base import QUICK_BASE
 from minilora.errors import MiniloraError
-from minilora.measure.lab import SCRATCH, Lab
+from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED
 from minilora.measure.records import Records
 from minilora.train import load, methods
 from notebooks.figures.few_shot import bits_after
+from notebooks.figures.labelled import Example
+from notebooks.figures.topics import TopicLab
 
 KIND = "comparison"
 RECORDS = "records.jsonl"
@@ -88,10 +89,10 @@ def run(out: Path, settings: ComparisonSettings, resume: bool = False, overwrite
     return records
 
 
-def lab_of(settings: ComparisonSettings) -> Lab:
+def lab_of(settings: ComparisonSettings) -> TopicLab:
     """Return the lab in which the cells are measured."""
     folder = load.base_folder() if settings.base is None else settings.base.cached()[0]
-    return Lab(folder, test_characters=settings.test_characters, test_examples=settings.test_examples)
+    return TopicLab(folder, test_characters=settings.test_characters, test_examples=settings.test_examples)
 
 
 def cells_of(settings: ComparisonSettings) -> list[tuple]:

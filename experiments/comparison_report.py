@@ -93,7 +93,7 @@ COST = {
     "time": Column("time", R.seconds, grids.show_seconds),
     "speed": Column("writes\n× base", R.generates, "{:.2f}".format),
 }
-IN_TEXTS = QUALITY | {"trainable": Column("", R.trainable, grids.show_count), "time": COST["time"]}
+IN_TEXTS = QUALITY | {"trainable": Column("", R.trainable, grids.show_count), **COST}
 IN_TEXTS |= {f"memory.{kind}": _of("memory", kind, "", grids.show_bytes) for kind in KINDS}
 IN_TEXTS |= {f"speed.{kind}": _of("speed", kind, "") for kind in ("base", "adapted", "merged")}
 

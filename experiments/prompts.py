@@ -7,7 +7,6 @@ import numpy as np
 from minilora import threads
 from minilora.data.batches import padded_left
 from minilora.data.chat import Conversation, find_format
-from minilora.data.tasks import Example
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError
 from minilora.models.cache import KVCache
@@ -15,6 +14,7 @@ from minilora.tensor import no_grad
 from minilora.train.answers import check_prompts, common_prefix, end_token_ids, in_batches
 from minilora.train.world import take
 from notebooks.figures.few_shot import prompt_for
+from notebooks.figures.labelled import Example
 
 
 def classify_by_prompt(

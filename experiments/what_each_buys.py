@@ -28,11 +28,11 @@ READY = 0.12  # seconds, where the picture has what needs none
 
 def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
     """Tabulate accuracy, seconds until ready and tokens per query. results: {task: its comparison}."""
-    columns, shows = [], {"show": lambda one: one.show(1)}
+    columns, ahead, shows = [], leads(results), {"show": lambda one: one.show(1)}
     for name, result in results.items():
         columns += [
             Column(f"{name}\n%", lambda way, r=result: _reached(r, way), **shows),
-            Column("ahead of\nthe prompt", lambda way, r=result: lead(r, way, len(results)), **shows),
+            Column("ahead of\nthe prompt", ahead[name].get, **shows),
             Column("ready\nafter", lambda way, r=result: _ready(r, way), show_seconds),
             Column("tokens", lambda way, r=result: _tokens(r, way), "{:.0f}".format),
         ]
@@ -47,18 +47,21 @@ def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
     )
 
 
-def lead(result: ModelResult, way: str, tasks: int) -> Interval | None:
-    """Return how many points a trained way is ahead of the prompt, corrected for all of them on so many tasks."""
-    return result.ahead(way, PROMPTED, len(TRAINED) * tasks) if way in TRAINED and result.cells(way) else None
+def leads(results: Mapping[str, ModelResult]) -> dict[str, dict[str, Interval]]:
+    """Return {task: {way: its points ahead of the prompt}}, with intervals corrected for all of them."""
+    ahead = {
+        name: {way: result.ahead(way, PROMPTED, len(TRAINED) * len(results)) for way in TRAINED if result.cells(way)}
+        for name, result in results.items()
+    }
+    return {name: {way: lead for way, lead in of_task.items() if lead} for name, of_task in ahead.items()}
 
 
 def sentence(results: Mapping[str, ModelResult]) -> str:
     """Say on each task which ways are shown to be ahead of the prompt."""
     words = []
-    for name, result in results.items():
-        leads = {way: interval for way in TRAINED if (interval := lead(result, way, len(results)))}
-        ahead = [NAMES[way] for way, interval in leads.items() if interval.low > 0]
-        if leads:
+    for name, by_way in leads(results).items():
+        ahead = [NAMES[way] for way, lead in by_way.items() if lead.low > 0]
+        if by_way:
             shown = f"{listed(ahead)} {'is' if len(ahead) == 1 else 'are'}" if ahead else "no way to train is"
             words.append(f"On {name}, {shown} shown to be ahead of the prompt.")
     return " ".join(words) or "Not all is measured yet."
@@ -123,7 +126,7 @@ def what_each_buys(text: WindowsResult, results: Mapping[str, ModelResult]) -> F
         axes.set(xlabel="tokens read at each query", xscale="log")
         axes.margins(x=0.12)
         left, right = axes.get_xlim()
-        ticks = [2**power for power in range(5, 15) if left < 2**power < right]
+        ticks = [2**power for power in range(5, 15, 2) if left < 2**power < right]  # 128, 512 and 2,048 among them
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     for axes in (*above, *below):
         axes.set_xticks([], minor=True)

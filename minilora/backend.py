@@ -134,7 +134,7 @@ def asarray(a: Any, dtype: Any = None) -> Array:
 
 def number_array(a: Any) -> Array:
     """Copy anything array-like into an array with a dtype that a tensor can have. Arrays keep their dtype, except that
-    float16 becomes float32; so do Python's numbers. TypeError for anything but numbers and booleans.
+    float16 becomes float32, and so do Python's numbers. Raises TypeError for anything but numbers and booleans.
     """
     if is_array(a) or hasattr(a, "dtype"):
         array = asarray(a)

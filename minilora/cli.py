@@ -4,7 +4,6 @@ Exit codes: 0 done; 1 `check` found an exercise failed or not started; 2 bad inp
 evaluation of a training run beat the start; 130 after Ctrl-C and 143 after SIGTERM, with the checkpoint saved.
 """
 
-import codecs
 import io
 import os
 import signal
@@ -49,8 +48,6 @@ GROUPS = {  # group -> {command: what it does}; each command is a module in comm
     "teach": {"course": "make an nbgrader course of the lessons, or grade answers"},
 }
 
-PLAIN = str.maketrans(dict(zip("─–−×·µ±…→▁▂▃▄▅▆▇█", (*"---x*u", "+-", "...", "->", *".:-=+*#@"), strict=True)))
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
@@ -59,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Program:
-    """A command-line program: its name, the package whose modules are its commands, these in groups, and its help."""
+    """A command-line program: its name, the package with a module per command, the commands by group, and its help."""
 
     name: str
     package: str
@@ -85,12 +82,13 @@ class Program:
 
     @property
     def commands(self) -> dict[str, str]:
-        """The commands of all groups, each with what it does."""
+        """The commands of all groups, {name: what it does}."""
         return {name: does for commands in self.groups.values() for name, does in commands.items()}
 
     def run(self, argv: Sequence[str]) -> int:
         """Run the command that `argv` begins with, print an error in one line, and return the exit code."""
-        _prepare_streams()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # an older Windows encoding has no bars and arrows
         before = {int(signum): signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
         not_ignored = [signum for signum, handler in before.items() if handler != signal.SIG_IGN]
         message = ""
@@ -137,23 +135,6 @@ class Program:
             if isinstance(error.__context__, BrokenPipeError):
                 raise error.__context__ from None
             return int(error.code or 0)
-
-
-def _prepare_streams() -> None:
-    """Open streams that the shell closed (`>&-`), and replace or escape characters that the encoding lacks."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            null = os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, open(null, mode, closefd=False))  # noqa: SIM115 (open for as long as the process lives)
-
-    def plain(error: Any) -> tuple[str, int]:
-        text = error.object[error.start : error.end].translate(PLAIN)
-        return text.encode("ascii", "backslashreplace").decode(), error.end
-
-    codecs.register_error("minilora.plain", plain)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):  # the C locale's
-            stream.reconfigure(errors="minilora.plain")
 
 
 def _interrupt(before: Mapping[int, Any], signum: int, frame: FrameType | None) -> None:

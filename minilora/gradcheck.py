@@ -31,7 +31,7 @@ def gradcheck(
     """
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not checked or any(inputs[i].dtype != np.float64 for i in checked):
-        raise ValueError("gradcheck needs at least one input that requires a gradient, and all of those in float64")
+        raise ValueError("gradcheck needs at least one input that requires a gradient, and each such input in float64")
     rng = np.random.default_rng(seed)
     before: list[Any] = [x.numpy() if isinstance(x, Tensor) else None for x in inputs]
 

@@ -383,7 +383,7 @@ def getitem(a: Operand, index: Any) -> Tensor:
 
 
 def _checked_index(index: Any, shape: tuple[int, ...]) -> tuple[tuple[Any, ...], bool]:
-    """Return (index for an array of the backend, True if it contains no arrays). IndexError if it does not fit."""
+    """Return (index for an array of the backend, True if no array is in it). Raises IndexError if it does not fit."""
     items = list(index) if isinstance(index, tuple) else [index]
     items = [item._data if isinstance(item, Tensor) else item for item in items]
     arrays = [hasattr(item, "dtype") or isinstance(item, list | tuple | range) for item in items]

@@ -145,7 +145,7 @@ class Tensor:
         return float(self.item())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """Hand NumPy the array, for `np.asarray(t)` and the like. TypeError if the array is on a GPU."""
+        """Hand NumPy the array, for `np.asarray(t)` and the like. Raises TypeError if the array is on a GPU."""
         return backend.implicitly_to_numpy(self._data, dtype, copy)
 
     def __int__(self) -> int:
@@ -167,7 +167,7 @@ class Tensor:
         return backend.to_numpy(self._data).copy()
 
     def item(self) -> float:
-        """Return the only element as a Python number. ValueError if there is more than one."""
+        """Return the only element as a Python number. Raises ValueError if there is more than one."""
         if self._data.size != 1:
             raise ValueError(f"item() needs one element, this tensor has shape {self._data.shape}")
         return self._data.item()  # type: ignore[no-any-return]
@@ -196,7 +196,7 @@ class Tensor:
         gradient: the incoming gradient, an array or Tensor of this tensor's shape. It may be left out, and is then 1,
         if this tensor has a single element.
         The graph is used up. Raises RuntimeError if there is no graph, if it was used up before, or if a gradient is
-        needed and missing; ValueError for a gradient of another shape.
+        needed and missing, and ValueError for a gradient of another shape.
         """
         for leaf, g in gradients(self, gradient).items():
             leaf.grad = g if leaf.grad is None else leaf.grad + g
@@ -246,8 +246,9 @@ class Tensor:
         return ops.absolute(self)
 
     def _not_in_place(self, other: Operand) -> Any:
-        """Return NotImplemented, so that Python computes x += y as x = x + y. RuntimeError for a parameter: the module
-        and the optimizer that hold it would not see the new tensor.
+        """Return NotImplemented, so that Python computes x += y as x = x + y.
+
+        Raises RuntimeError for a parameter: the module and the optimizer that hold it would not see the new tensor.
         """
         if self.is_parameter and self._node is None:
             raise RuntimeError("a parameter cannot change in place; change its array: p.data -= lr * p.grad")
@@ -413,8 +414,8 @@ def gradients(root: Tensor, gradient: Operand = None) -> dict[Tensor, Array]:
     """
     if root._node is None:
         raise RuntimeError(
-            "backward() from a tensor that has no graph: it is a leaf, none of its inputs requires a gradient, or it "
-            "was computed under no_grad()"
+            "backward() needs a graph, which this tensor does not have: it is a leaf, none of its inputs requires a "
+            "gradient, or it was computed under no_grad()"
         )
     if gradient is None:
         if root.size != 1:

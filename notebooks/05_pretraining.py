@@ -70,7 +70,7 @@ for name, loss in landmarks.items():
 # %% [markdown]
 # ## To school
 #
-# Two blocks of lesson 04 with 96 channels, AdamW, a short warm-up, then half a cosine. Every 60 steps the model reads the
+# Two blocks of lesson 04 with 96 channels, AdamW, a short warmup, then half a cosine. Every 60 steps the model reads the
 # held-out text, and writes on from "Return the".
 
 # %%
@@ -215,15 +215,15 @@ print("lowest at the end:", min(final, key=final.get))
 #
 # ## The schedule
 #
-# A step's learning rate is a share of the peak. It rises during warm-up, and falls along half a cosine to a floor. The
+# A step's learning rate is a share of the peak. It rises during warmup, and falls along half a cosine to a floor. The
 # models above were trained with the first of these three, over as many steps as they had:
 
 # %%
 pictures.show(
     pictures.curves(
-        "Warm-up and half a cosine",
+        "Warmup and half a cosine",
         {
-            f"warm-up {warmup}, floor {floor:g}": (
+            f"warmup {warmup}, floor {floor:g}": (
                 range(300),
                 [lr_factor("cosine", step, 300, warmup, floor) for step in range(300)],
             )

@@ -182,7 +182,8 @@ assert isinstance(merged, LlamaForCausalLM)
 # </details>
 #
 # <details><summary>2. Twice the rank at the same alpha: what happens to the update's scale?</summary>
-# It is alpha / r, so it halves. That keeps the size of the update about the same when the rank changes.
+# It is alpha / r, so it halves. Twice as many entries push about twice as far, so a first step stays about as large,
+# and the learning rate can stay.
 # </details>
 #
 # <details><summary>3. Does LoRA make a step faster?</summary>

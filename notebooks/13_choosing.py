@@ -242,7 +242,7 @@ for who, answers in cases.items():
 # %% [markdown]
 # ## Standing on a giant
 #
-# SmolLM2-135M-Instruct was pretrained by others, on trillions of tokens. `minilora models get smollm2` fetches it once (93
+# SmolLM2-135M-Instruct was pretrained by others, on trillions of tokens. `minilora models get smollm2` fetches it once (98
 # MB); from then on it works offline. With `ask = True`, the next cell asks it something that it has read about, and what
 # a word means at a company that we invented. With the folder of an adapter, it asks the model that you taught.
 

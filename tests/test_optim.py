@@ -244,11 +244,10 @@ def test_the_state_has_arrays_and_steps_by_position_and_takes_the_dtypes_of_the_
         {"0.step": 1, "0.m": np.ones((4, 3)), "0.v": np.ones((3, 4))},
         {"0.step": 1, "0.m": np.ones(13), "0.v": np.ones((3, 4))},
         {"2.step": 1, "2.m": np.ones(2), "2.v": np.ones(2)},
-        {"0.step": 1, "0.m": np.ones((3, 4))},
         {"x.m": np.ones((3, 4))},
-        {"0.step": 5},
+        {"0.step": 1, "0.momentum": np.ones((3, 4))},
     ],
-    ids=["turned", "longer", "beyond", "without v", "no position", "of SGD"],
+    ids=["turned", "longer", "beyond", "no position", "of SGD"],
 )
 def test_a_state_that_does_not_fit_is_refused(state):
     optimizer, _ = run("adamw", parameters(), [1])

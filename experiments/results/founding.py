@@ -159,8 +159,8 @@ class Founding:
 
     def values(self) -> dict[str, str]:
         """{name: as a text says it}: `founding.table`, `founding.levels`; `model.SUBJECT.ROW`, what a row reached, of
-        which `.forgot` (plain English), `.quiz` (points won), `.share` and `.peak` (memory) follow; those of the base
-        and of few-shot.
+        which `.forgot` (plain English), `.quiz` (points won), `.share`, `.peak` (memory) and `.speed` (over the base's)
+        follow; those of the base and of few-shot.
         """
         grids = {"founding.table": self.grid, "founding.levels": self.levels} if self.rows else {}
         values = {name: f"\n\n{markdown(grid(), numbers=False)}\n\n" for name, grid in grids.items()}
@@ -172,11 +172,14 @@ class Founding:
                 values[f"{at}.base.calibrated"] = f"{100 * result.base['calibrated']:.1f}"
             if result.cells(PROMPTED):
                 values[f"{at}.{PROMPTED}"] = result.reached(PROMPTED).show(result.digits)
+                values[f"{at}.{PROMPTED}.calibrated"] = result.prompted().show(result.digits)
             for row in result.rows:
                 values[f"{at}.{row}"] = result.reached(row).show(result.digits)
                 values[f"{at}.{row}.forgot"] = show_signed(result.forgot(row, "english").mean)
                 values[f"{at}.{row}.quiz"] = result.quiz(row)
                 values[f"{at}.{row}.share"] = show_share(result.share(row))
+                if rate := result.generates(row):
+                    values[f"{at}.{row}.speed"] = f"{rate:.2f}"
                 if (memory := ("memory", row)) in result.records:
                     values[f"{at}.{row}.peak"] = show_bytes(result.records.rows[memory]["peak"])
         return values

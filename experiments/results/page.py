@@ -34,7 +34,7 @@ from experiments.results.measured import (
 )
 from experiments.results.tables import markdown
 from experiments.studies import STUDIES
-from experiments.what_each_buys import PICTURE, labels_grid, sentence, what_each_buys
+from experiments.what_each_buys import PICTURE, labels_grid, leads, sentence, what_each_buys
 from experiments.windows_report import WindowsResult
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import read_json, write_atomic
@@ -75,14 +75,16 @@ def values(root: Path = ROOT) -> dict[str, str]:
     """Return {name: text} of everything that a text may quote.
 
     `comparison.METHOD.NAME`, with a name of `comparison_report.IN_TEXTS`; `study.NAME` and `study.NAME.smollm2`, a
-    study's sentence, and `study.NAME.table`; `TASK.sentence` and `TASK.table` of each task of CURVES; `jargon.NAME`,
-    see `jargon.values`; `scaling.speeds`, two ranks over each link, and `scaling.sentence`; `windows.table`,
-    `windows.sentence` and `windows.base.SIZE`; and the names of `Founding.values` and `Ledger.values`.
+    study's sentence, and both with `.table`, and `study.NAME.X` with the names of its `in_texts`; `TASK.sentence` and
+    `TASK.table` of each task of CURVES; `jargon.NAME`, see `jargon.values`; `scaling.speeds`, two ranks over each
+    link, and `scaling.sentence`; `windows.table`, `windows.sentence`, `windows.base.SIZE`; `ahead of the
+    prompt.TASK.WAY`; and the names of `Founding.values` and `Ledger.values`.
     """
     compared, steps = measured_comparison(root), scaling.read(root / PACKAGED / scaling.FILE)
-    studies, curves_of = measured_studies(root), measured_curves(root)
+    studies, large, curves_of = measured_studies(root), measured_studies(root, LARGE), measured_curves(root)
     grids = {f"{task}.table": result.grid() for task, result in curves_of.items()}
     grids |= {f"study.{name}.table": study.grid() for name, study in studies.items()}
+    grids |= {f"study.{name}.{LARGE}.table": study.grid() for name, study in large.items()}
     grids["scaling.speeds"] = scaling.speeds(steps)
     known = {name: f"\n\n{markdown(grid)}\n\n" for name, grid in grids.items()}
     for method in compared.methods:
@@ -90,8 +92,12 @@ def values(root: Path = ROOT) -> dict[str, str]:
         known |= {f"comparison.{method}.{name}": text for name, text in in_texts.items()}
     known |= {f"{task}.sentence": result.sentence() for task, result in curves_of.items()}
     known |= {f"study.{name}": study.sentence() for name, study in studies.items()}
-    known |= {f"study.{name}.{LARGE}": study.sentence() for name, study in measured_studies(root, LARGE).items()}
-    known |= founding.Founding(root / RECORDS).values()
+    known |= {f"study.{name}.{one}": text for name, study in studies.items() for one, text in study.in_texts().items()}
+    known |= {f"study.{name}.{LARGE}": study.sentence() for name, study in large.items()}
+    founded = founding.Founding(root / RECORDS)
+    known |= founded.values()
+    by_task = leads(_labelled(founded)).items()
+    known |= {f"ahead of the prompt.{task}.{way}": lead.show(1) for task, of in by_task for way, lead in of.items()}
     known |= measured_ledger(root).values()
     known |= jargon.values(jargon.read(root / PACKAGED / jargon.FILE))
     if windows := measured_windows(root):

@@ -7,7 +7,6 @@ from typing import Any
 
 from experiments.bench import Bench
 from experiments.studies.study import TEN, Study, StudySettings, apart
-from minilora.data.tasks import Example, load_task
 from minilora.measure.lab import SCRATCH
 from minilora.measure.lr_search import SEED
 from minilora.measure.statistics import Interval
@@ -15,7 +14,9 @@ from minilora.show.grids import NAMES, Grid, Spread, listed
 from minilora.show.style import LOOKS, single, styled, with_legend
 from minilora.train import load
 from minilora.train.config import TrainConfig
+from notebooks.figures.labelled import Example
 from notebooks.figures.pictures import label_curves
+from notebooks.figures.topics import load_task
 
 METHODS = (SCRATCH, "feature-extraction", "full", "lora")
 ALL = 0  # the "number" that means all labels of the task

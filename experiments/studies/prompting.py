@@ -10,11 +10,11 @@ from experiments.costs import seconds_in_turns
 from experiments.prompts import classify_by_prompt
 from experiments.studies.study import Study, StudySettings, apart
 from minilora import threads
-from minilora.data.tasks import Example
 from minilora.measure.statistics import paired_interval
 from minilora.show.grids import Grid, Spread, listed
 from minilora.show.style import LOOKS, base_line, errorbar, figure_of, styled, with_legend
 from minilora.tensor import no_grad
+from notebooks.figures.labelled import Example
 
 
 @dataclass(frozen=True)

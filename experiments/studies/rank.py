@@ -109,6 +109,20 @@ class Rank(Study):
             f"{first}. How that rate changes from rank {first} to rank {last} depends on alpha. {changes}"
         )
 
+    def in_texts(self) -> dict[str, str]:
+        """Return `RULE.RANK.rate`, the best one, and `RULE.RANK.bits` at it; `RULE.factor` between the best rates of
+        the lowest and the highest rank; and `difference`, the bits per character of the default rule less those of
+        alpha = 16, both at the highest rank.
+        """
+        numbers, top = {}, self.values[-1]
+        for rule in self.kinds:
+            for rank in self.values:
+                numbers[f"{rule}.{rank}.rate"] = f"{self.rate('lr', rule, rank):.2g}"
+                numbers[f"{rule}.{rank}.bits"] = f"{self.spread('loss', rule, rank).mean:.3f}"
+            change = self.change(rule)
+            numbers[f"{rule}.factor"] = f"{exp(change.mean):.2g} ({exp(change.low):.2g} to {exp(change.high):.2g})"
+        return numbers | {"difference": self.paired("loss", (DEFAULT, top), ("16", top)).show(3)}
+
     def change_in_words(self, rule: str) -> str:
         """Say by which factor the best rate of the highest rank differs from that of the lowest."""
         change = self.change(rule)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from experiments.bench import Bench, Settings
 from minilora.demo.base import QUICK_BASE
 from minilora.errors import escape
-from minilora.measure.lab import Lab
 from minilora.measure.records import Records
 from minilora.measure.results import Result
 from minilora.measure.statistics import Interval, paired_interval, smallest_visible
 from minilora.show.grids import Grid, Spread
 from minilora.train import catalog, load
 from minilora.train.loop import TrainConfig
+from notebooks.figures.topics import TopicLab
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,13 +108,17 @@ class Study(Result):
         """Summarize the table in one or two sentences; verdicts on published claims are in the ledger."""
         raise NotImplementedError
 
+    def in_texts(self) -> dict[str, str]:
+        """Return {name: number} of single numbers that a text may quote as `study.STUDY.NAME`."""
+        return {}
+
     @staticmethod
     def bench(settings: StudySettings, records: Records) -> Bench:
         """Return the bench on which the cells are measured."""
         source = load.path_of_model(settings.model or catalog.BASE)
         tests = ("test_characters", "validation_characters", "test_examples")
         folder = source if settings.base is None else settings.base.cached()[0]
-        return Bench(settings, Lab(folder, **{name: getattr(settings, name) for name in tests}), records)
+        return Bench(settings, TopicLab(folder, **{name: getattr(settings, name) for name in tests}), records)
 
     @classmethod
     def run(cls, out: Path, settings: StudySettings, resume: bool = False, overwrite: bool = False) -> Records:

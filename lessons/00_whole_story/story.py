@@ -95,7 +95,7 @@ def rms_norm(x, w, eps=1e-6):
     inverse = 1 / np.sqrt((x.data * x.data).mean(axis=-1, keepdims=True) + eps)  # (..., 1)
     n = x.data * inverse
 
-    def rule(g):  # a step along n makes x longer, which changes nothing: that part of g is taken off
+    def rule(g):  # a step along n only makes x longer, and the output stays: so that part of g is taken off
         g = g * w.data
         return inverse * (g - n * (g * n).mean(axis=-1, keepdims=True))
 
@@ -237,7 +237,7 @@ def train(p, text, steps, rate, tell=False, B=16, betas=(0.9, 0.99), decay=0.01)
         for w, m, v in state:  # m and v: running means of the gradient and of its square
             m += (1 - betas[0]) * (w.grad - m)
             v += (1 - betas[1]) * (w.grad * w.grad - v)
-            m_hat, v_hat = m / (1 - betas[0] ** step), v / (1 - betas[1] ** step)  # both began at zero: too small
+            m_hat, v_hat = m / (1 - betas[0] ** step), v / (1 - betas[1] ** step)  # both begin at 0, so too small
             w.data -= now * (m_hat / (np.sqrt(v_hat) + 1e-8) + decay * w.data)
             w.grad = None
         if tell and step % (steps // 5) == 0:

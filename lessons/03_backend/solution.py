@@ -109,7 +109,8 @@ def softmax(x):
 #
 # A language model has a table with a row for each word, and a text comes as the numbers of its words, the token ids.
 # They come from the host, and the device does not check them: 1,000 in a table of 7 rows is row 6 there, without a
-# word. A check on the device would have to wait for it.
+# word. A check on the device would have to wait for it. (Ids may be an empty list. `np.asarray([])` is an array of
+# floats, which cannot be indices, so say `dtype="int64"`.)
 
 
 # %%

@@ -2,8 +2,8 @@
 # # Lesson 04: the attention block
 #
 # Six tasks: a norm, rotary positions, causal attention, heads in groups, the gated MLP, and the block that puts them
-# together. The reading is README.md beside this file. `minilora check 04` says how far you are, `minilora check 04
-# --hint` helps.
+# together. The reading is README.md beside this file for tasks 2 to 4, and block.md for the others. `minilora check 04`
+# says how far you are, `minilora check 04 --hint` helps.
 #
 # Everything is a Tensor of minilora, so that gradients flow by themselves. Tensors have `+ - * / @`, indexing, `.T`,
 # and the methods `mean, sum, max, exp, sqrt, sigmoid, logsumexp, reshape, swapaxes`, with NumPy's arguments;

@@ -169,9 +169,9 @@ def rates(step, steps, warmup, peak, floor):
     if step < warmup:
         return {
             "The first step has the rate 0 and does nothing: the line is (step + 1) / warmup.": peak * step / warmup,
-            "The warm-up is missing: the rate rises to its peak first.": lambda y: y >= peak * 0.999,
-            "The warm-up goes over all steps: it ends after `warmup`.": peak * (step + 1) / steps,
-            "The warm-up starts at the floor: it rises from peak / warmup.": (
+            "The warmup is missing: the rate rises to its peak first.": lambda y: y >= peak * 0.999,
+            "The warmup goes over all steps: it ends after `warmup`.": peak * (step + 1) / steps,
+            "The warmup starts at the floor: it rises from peak / warmup.": (
                 peak * (floor + (1 - floor) * (step + 1) / warmup)
             ),
             "The rate is to be multiplied by the peak.": lambda y: peak != 1 and same(y, (step + 1) / warmup),
@@ -179,7 +179,7 @@ def rates(step, steps, warmup, peak, floor):
     progress = (step - warmup) / (steps - warmup)
     height = cos(pi / 2 * progress) ** 2  # half a cosine, from 1 to 0
     shapes = {
-        "The cosine begins before the warm-up has ended: progress is (step - warmup) / (steps - warmup).": (
+        "The cosine begins before the warmup has ended: progress is (step - warmup) / (steps - warmup).": (
             floor + (1 - floor) * cos(pi / 2 * step / steps) ** 2
         ),
         "The progress is divided by `steps`: the way down is steps - warmup long.": (
@@ -200,7 +200,7 @@ def rates(step, steps, warmup, peak, floor):
             floor + (1 - floor) * cos(pi / 2 * (step - warmup) / (steps - warmup - 1)) ** 2
         ),
         "warmup 0 is treated as 1: the way down begins at step 0.": 1.0 if warmup == 0 and step == 1 else -1,
-        "The rate stays at its peak: after the warm-up it comes down.": 1.0,
+        "The rate stays at its peak: after the warmup it comes down.": 1.0,
     }
     wrong = {"The floor is a share of the peak: multiply by the peak.": floor + (peak - floor) * height}
     if floor == 0.1 and peak == 1:
@@ -209,7 +209,7 @@ def rates(step, steps, warmup, peak, floor):
     wrong |= {
         "The rate is to be multiplied by the peak.": lambda y: peak != 1 and same(y, floor + (1 - floor) * height),
         "warmup may be 0: do not divide by it.": raised("ZeroDivisionError"),
-        "The rate rises one step too long: step warmup - 1 is the last of the warm-up.": lambda y: (
+        "The rate rises one step too long: step warmup - 1 is the last of the warmup.": lambda y: (
             y > peak * 1.0001 and step == warmup
         ),
     }
@@ -381,7 +381,7 @@ RUNS = {
     "1 twice": "adamw_step is told 1 twice: the second step is 2.",
     "accumulated": "The gradients of earlier steps are still there: set p.grad to None after each step.",
     "constant rate": "The learning rate stays at its peak: ask learning_rate at each step.",
-    "no warmup": "There is no warm-up: hand `warmup` on to learning_rate.",
+    "no warmup": "There is no warmup: hand `warmup` on to learning_rate.",
     "rate from step 1": "learning_rate counts steps from 0.",
     "rate at the end": "learning_rate is asked for the last step only: ask at each step.",
     "always step 1": "adamw_step is told step 1 each time: its count goes up.",

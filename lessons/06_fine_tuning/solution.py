@@ -109,7 +109,8 @@ def make_groups(model: nn.Module, body_lr: float, head_lr: float, weight_decay: 
 # ## Task 5: a step
 #
 # The same however much trains: what is frozen gets no gradient, and the optimizer leaves it alone.
-# `F.cross_entropy(scores, labels)` is the mean loss.
+# `F.cross_entropy(scores, labels)` is the mean loss, a Tensor. `optimizer.zero_grad()` drops the gradients that are
+# left from before, and `optimizer.step()` moves the parameters.
 
 
 # %%

@@ -479,7 +479,7 @@ def switching(student):
     within `try`, and in `finally` give each its own state back. Noted before the first is switched off.
     """
     search(student.driver.one_layer, layer_inputs, parts=LAYER_PARTS, hints=LAYER)
-    search(student.driver.switched, model_inputs, hints=SWITCHED)
+    search(student.driver.switched, model_inputs, examples=120, hints=SWITCHED)
     rng = np.random.default_rng(6)
     for n, width, size in [(1, 2, 1.0), (3, 2, 1.0), (3, 4, 1e6)]:
         x, W, U = draw(rng, n, width), draw(rng, width, width), size * draw(rng, width, width)

@@ -184,9 +184,8 @@ def wrong_ways(x, W, A, B, alpha, r):
         "reshape does not transpose, it fills the other shape row by row: A.T does.": (
             base + alpha / r * x @ A.reshape(A.T.shape) @ B.reshape(B.T.shape)
         ),
-        "A product has the wrong shape: A is (r, d_in) and B is (d_out, r), so both are transposed.": (
-            raised("ValueError", "matmul")
-        ),
+        "A product has the wrong shape: A is (r, d_in), B is (d_out, r). x Aᵀ Bᵀ has both transposed; as "
+        "one matrix, the change is B A, in this order.": (raised("ValueError", "matmul")),
     }
 
 

@@ -100,7 +100,7 @@ def inject(model: nn.Module, targets: list[str], r: int, alpha: float, seed: int
 def merge(model: nn.Module) -> list[str]:
     """Put a plain Linear that computes the same in place of each LoraLayer; returns the paths.
 
-    The layers' bases stay as they are, and whatever else trains still does. Raises ValueError where there is no
-    LoraLayer: whoever merges twice has lost track.
+    The layers' bases stay as they are, and whatever else trains still does; whether the new Linears train is up to you.
+    Raises ValueError where there is no LoraLayer: whoever merges twice has lost track.
     """
     raise NotImplementedError("lesson 08, task 6: merge, once")

@@ -204,13 +204,14 @@ NEAR = fine("Where an entry inside is close to 0, a step crosses the ReLU's bend
 
 
 def change_inputs(d):
-    """Draw inputs with no inner entry at 0, though some are near it, and perhaps none above it."""
+    """Draw inputs with no inner entry at 0, perhaps some near it, and perhaps none above it."""
     size, m = d.size(), d.size()
     h, W1, b1, W2 = d.array(size), d.array(m, size), d.array(m), d.array(size, m)
-    inside, scale = W1 @ h + b1, 1e-3 * (np.abs(W1) @ np.abs(h) + np.abs(b1) + 1e-6)
+    inside, near = W1 @ h + b1, 1e-3 * (np.abs(W1) @ np.abs(h) + np.abs(b1) + 1e-6)
+    far = near + 1e-3 * np.abs(W1).sum(axis=1)  # which a small step of h does not cross, even from h = 0
     where = d.fine(NEAR, d.choice("", "closed"), "near zero")
-    wanted = np.where(np.abs(inside) < scale, scale, inside)
-    wanted = np.sign(wanted) * scale if where == "near zero" else -np.abs(wanted) if where == "closed" else wanted
+    wanted = np.where(np.abs(inside) < far, far, inside)
+    wanted = np.sign(wanted) * near if where == "near zero" else -np.abs(wanted) if where == "closed" else wanted
     return h, W1, (b1 + wanted - inside).astype(b1.dtype), W2
 
 

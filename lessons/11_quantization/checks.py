@@ -166,7 +166,7 @@ def quantizing(student):
     (0.5, -1): three midpoints lie below 0.5 and none below -1, so the codes are 3 and 0. np.searchsorted counts like
     this.
     """
-    search(student.quantize, quantize_inputs, tolerance=1e-7)
+    search(student.quantize, quantize_inputs, examples=160, tolerance=1e-7)
     rng = np.random.default_rng(2)
     blocked(student, np.array([0.4, -2.0, 1.0, 1.8]), HALVES, 4)
     blocked(student, np.array([0.3, -2.0, -0.1, 0.2]), UNEVEN, 2)

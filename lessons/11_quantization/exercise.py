@@ -80,7 +80,7 @@ def unpack(packed: np.ndarray, n: int) -> np.ndarray:
 # ## Task 5: double quantization
 #
 # The absmax values are numbers too. Subtract one mean, that of all of them, since they are all positive, and quantize
-# the rest: with the functions from above, a codebook of 256 values and larger blocks.
+# the rest: with the functions from above, a codebook of 256 values (the dynamic map) and larger blocks.
 
 
 # %%
@@ -96,7 +96,7 @@ def compress_absmax(absmax: np.ndarray, values: np.ndarray, blocksize: int) -> t
 def restore_absmax(
     codes: np.ndarray, inner_absmax: np.ndarray, mean: float, values: np.ndarray, blocksize: int
 ) -> np.ndarray:
-    """What compress_absmax gave -> absmax (blocks,), close to what it was."""
+    """The three that compress_absmax gave -> absmax (blocks,), close to what it was."""
     raise NotImplementedError("lesson 11, task 5: quantize the scales")
 
 

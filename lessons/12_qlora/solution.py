@@ -65,7 +65,8 @@ def product_gradient(g: np.ndarray, packed: np.ndarray, state) -> np.ndarray:
 #
 # The same with Tensors, and with the update from lesson 08 beside it. `F.linear(x, weight, bias)` also takes a function
 # in place of the weight: it calls it for the array, and calls it once more in backward. (A Tensor or an array would be
-# kept from the forward pass to the backward pass. In a model, all layers' would be alive at once.)
+# kept from the forward pass to the backward pass. In a model, all layers' would be alive at once.) `.data` is the array
+# of a Tensor, as in lesson 08.
 
 
 # %%
@@ -73,8 +74,8 @@ class QLoraLayer(nn.Module):
     """A Linear whose weight is frozen in 4 bits, and its trainable update.
 
     packed, state: what quantize_4bit gives for the Linear's weight; bias: a frozen Tensor (d_out,), or None;
-    A (r, d_in), B (d_out, r): Tensors that train, of the arrays given; scaling: by which the update is multiplied.
-    The Linear that it is made of stays as it is.
+    A (r, d_in), B (d_out, r): the arrays given, as Tensors that train (`nn.Parameter(array)`, as in lesson 08);
+    scaling: by which the update is multiplied. The Linear that it is made of stays as it is.
     """
 
     def __init__(self, linear: nn.Linear, A: np.ndarray, B: np.ndarray, scaling: float):

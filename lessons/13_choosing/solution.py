@@ -198,7 +198,7 @@ case = {
 
 # %%
 def adapter_sum(adapters: list, strength: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """(A (R, d_in), B (d_out, R)) with B A = strength · (w₁ s₁ B₁ A₁ + w₂ s₂ B₂ A₂ + …).
+    """(A (R, d_in), B (d_out, R)) with B A = strength · (w₁ s₁ B₁ A₁ + w₂ s₂ B₂ A₂ + …), in the adapters' dtype.
 
     adapters: one or more (A (r, d_in), B (d_out, r), s, w). s: the adapter's own alpha / r; w: its weight in the sum,
     which may be 0 or negative. Ranks may differ; R is the sum of them. strength 0 gives the base, 1 the whole sum.

@@ -100,7 +100,8 @@ def all_reduce(buffers: list[np.ndarray], send) -> list[np.ndarray]:
 def average(gradients: list[dict[str, np.ndarray | None]], counts: list[int], send) -> list[dict]:
     """For each rank, the gradient of the mean loss over all targets, by one all_reduce for all gradients.
 
-    gradients[rank]: of the mean loss over the counts[rank] targets of that rank.
+    gradients[rank]: of the mean loss over the counts[rank] targets of that rank. A count may be 0, though
+    not all of them (in task 5, each rank has at least one target).
     """
     raise NotImplementedError("lesson 14, task 4: weigh by what was counted")
 

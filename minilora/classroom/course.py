@@ -30,8 +30,8 @@ from minilora.train.progress import progress_bar
 CONFIG = "nbgrader_config.py"
 TEACHER = "teacher"  # folder of the pages that students do not get
 TEACHING, RUBRIC = "teaching.md", "### Rubric"
-POINTS = 10  # per task
-QUESTION_POINTS = 2  # per open question, which a person marks
+POINTS = 10  # points per task
+QUESTION_POINTS = 2  # points per open question, which a person marks
 CONFIG_TEXT = '''"""Settings of nbgrader for this course. Run nbgrader's commands in this folder."""
 
 c = get_config()
@@ -40,7 +40,7 @@ c.CourseDirectory.course_id = "minilora"
 # No student's cell runs in nbgrader: `nbgrader autograde` checks its text in a process that can change nothing.
 c.Autograde.exporter_class = "minilora.classroom.grading.by_text.HandedIn"
 c.Autograde.autograde_preprocessors = [
-    "minilora.classroom.grading.by_text.GradeByText",  # in place of nbgrader's Execute
+    "minilora.classroom.grading.by_text.GradeByText",  # instead of nbgrader's Execute
     "nbgrader.preprocessors.LimitOutput",
     "nbgrader.preprocessors.SaveAutoGrades",
     "nbgrader.preprocessors.AssignLatePenalties",
@@ -49,7 +49,7 @@ c.Autograde.autograde_preprocessors = [
 # Keep scripts in a student's text from running in the page on which you mark it.
 c.HTMLExporter.filters = {"markdown2html": "minilora.classroom.grading.by_text.safe_html"}
 '''
-METADATA = {  # of each notebook
+METADATA = {  # metadata of each notebook
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
@@ -200,6 +200,6 @@ def mark(path: Path, lesson: Lesson) -> tuple[int, str]:
 
 
 def plain(text: str) -> str:
-    """Return text in one line that no spreadsheet takes for a formula."""
+    """Return text on one line, behind an apostrophe if a spreadsheet would take it for a formula."""
     text = escape(" ".join(text.split()), 10_000)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -21,7 +21,7 @@ from minilora.formats.atomic import read_bytes
 
 def add(parser: Parser) -> None:
     parser.epilog = "example: minilora check 08 --hint"
-    parser.add_argument("lesson", nargs="?", help="number or name of a lesson (default: progress in all lessons)")
+    parser.add_argument("lesson", nargs="?", help="number or name of a lesson (default: show progress in all lessons)")
     parser.add_argument("--file", help=".py file or notebook with the answers (default: the lesson's exercise.py)")
     hints = "show the first N of three hints; --hint alone shows one"
     parser.add_argument("--hint", nargs="?", type=whole(1, 3), const=1, metavar="N", help=hints)

@@ -296,15 +296,16 @@ def load_model(arguments: Namespace, base: str = "base") -> tuple[Any, Any]:
 
 
 def read_trainings(arguments: Namespace) -> tuple[list[dict], Any]:
-    """Return the training records of the adapter and the model that were typed, if they have any, and the columns of
-    examples: each as it was typed, or else as in the first record.
+    """Return the training records of the typed adapter and model, and the columns of examples to read.
+
+    A column is the typed one, or else that of the first record.
     """
     from minilora.data.examples import Columns
     from minilora.train.load import base_of, path_of_model
     from minilora.train.save import training_of
 
     if arguments.adapter and not arguments.model:
-        base_of(arguments.adapter)  # report a mistyped folder before its columns are missed
+        base_of(arguments.adapter)  # so that a mistyped folder is reported first, not the columns that are then missing
     folders = [arguments.adapter] if arguments.adapter else []
     folders += [path_of_model(arguments.model)] if arguments.model else []
     trainings = [training for folder in folders if (training := training_of(folder))]

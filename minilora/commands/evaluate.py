@@ -10,7 +10,7 @@ from minilora.commands import common
 from minilora.commands.common import add_flag, load_model, print_result, whole
 from minilora.errors import MiniloraError, flag_of, print_notes
 
-SHORTEST, LONGEST = 16, 512  # limits of a free answer's tokens; between them, the longest expected answer's count
+SHORTEST, LONGEST = 16, 512  # a free answer may have as many tokens as the longest expected one, within these limits
 
 
 def add(parser: common.Parser) -> None:

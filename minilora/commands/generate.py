@@ -16,7 +16,7 @@ def add(parser: common.Parser) -> None:
     parser.epilog = 'example: minilora generate --prompt "Return the" --max-new-tokens 40'
     common.add_flag(parser, "--prompt", "text to continue, or - to read standard input", required=True)
     common.add_model(parser)
-    common.add_flag(parser, "--chat", "ask a chat model the prompt as a question, and print its answer", bool)
+    common.add_flag(parser, "--chat", "ask a chat model the prompt, and print its answer", bool)
     common.add_flag(parser, "--system", "system message for --chat (default: the model's own)", str, metavar="TEXT")
     words = f"length limit (default: {NEW_TOKENS}; with --chat: 512, or what the model can hold)"
     common.add_flag(parser, "--max-new-tokens", words, common.whole(0))

@@ -27,7 +27,8 @@ from minilora.train.load import adapter_folder, base_folder, count_parameters, l
 from minilora.train.save import save_model
 
 BASE = "Llama architecture, F16, pretrained from scratch on Python's documentation; comes with minilora"
-WIDTH, WHOLE = 79, 10_000  # the width of a line; the limit of a path, which must be whole to be copied
+WIDTH = 79  # of a line
+WHOLE = 10_000  # characters of a path: so many that it is never cut, because it is to be copied
 
 
 def add(parser: Parser) -> None:

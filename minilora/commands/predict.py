@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 import signal
 from argparse import Namespace
@@ -78,7 +77,7 @@ def run(arguments: Namespace) -> None:
         model, tokenizer = load_model(arguments)
         _check_lengths(model, tokenizer, questions, labels, arguments.max_new_tokens)
         at_once = AT_ONCE * arguments.batch_size
-        answers = answers[: len(answers) // at_once * at_once]  # whole groups: the batches stay those of a full run
+        answers = answers[: len(answers) // at_once * at_once]  # whole groups, so that batches are those of a full run
         write_atomic(out, table.encode(0, answers))
         try:
             with open(out, "ab") as file, progress_bar("answers", len(rows)) as advance:
@@ -89,13 +88,8 @@ def run(arguments: Namespace) -> None:
                     answered = iter(_answer(model, tokenizer, valid, labels, arguments, advance) if valid else ())
                     advance(len(group) - len(valid))
                     more = [dict.fromkeys(added) if isinstance(item, str) else next(answered) for item in group]
-                    size = file.tell()
-                    try:
-                        file.write(table.encode(start, more))
-                        file.flush()
-                    except OSError:  # a full disk: leave no half row, so that --resume works
-                        os.truncate(out, size)
-                        raise
+                    file.write(table.encode(start, more))
+                    file.flush()
                     answers += more
         except (KeyboardInterrupt, Stopped) as error:
             words = f"stopped after {len(answers):,} of {len(rows):,} rows; --resume continues"

@@ -29,16 +29,17 @@ from minilora.train.save import save_adapter, save_model, training_record
 from minilora.train.text import Chats, Text, check_length, longest, num_examples, sample, training_batches
 from minilora.train.world import World, this_world
 
-TRAINED_ANSWERS, LONGEST = 20, 64  # free answers to trained rows that are compared with --test; tokens of the longest
+TRAINED_ANSWERS = 20  # number of trained rows whose free answers are compared with those of --test
+LONGEST = 64  # tokens; free answers that are longer are not compared
 
 
 def has_validation(data: Text | Chats) -> bool:
-    """Return whether the data has a validation part, or too few rows for one, so that evaluations use the test part."""
+    """Return False if the data has too few rows for a validation part, so that evaluations use the test part."""
     return not isinstance(data, Chats) or data.chooses
 
 
 def check_folder(arguments: Namespace) -> None:
-    """Join the other ranks and check that the run folder is free, before anything slow happens."""
+    """Join the other ranks, and check that the run folder is free before anything slow happens."""
     this_world()
     if launch.rank() == 0 and not arguments.dry_run:
         RunFolder(arguments.out, arguments.resume, arguments.overwrite).check()
@@ -229,6 +230,6 @@ def beside_trained(model: Any, data: Chats, tested: Any, facts: dict) -> list[st
 
 
 def share_of(measured: Any, stream: Any, seq_len: int) -> str:
-    """Say how many sequences of a part are measured: "12 of 23", or "all 23"."""
+    """Format how many sequences of a part are measured: "12 of 23", or "all 23"."""
     count, total = num_examples(measured, seq_len), num_examples(stream, seq_len)
     return f"all {total:,}" if count == total > 1 else f"{count:,} of {total:,}"

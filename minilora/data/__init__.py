@@ -1,4 +1,4 @@
-"""From text to batches: corpora, examples, a tokenizer, batches, a labelled task and a jargon, all without a model."""
+"""From text to batches: corpora, examples, a tokenizer, batches and a jargon, all without a model."""
 
 
 def __getattr__(name: str):

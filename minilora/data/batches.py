@@ -3,8 +3,8 @@
 The order of epoch e depends only on (seed, e), so two numbers are enough to resume: the epoch and the index in it. From
 there, exactly the batches follow that would have come without the interruption.
 
-A batch is a dict of NumPy arrays, ready for `model(**batch)`: `input_ids` (B, T), `labels`, and for classification
-`attention_mask` (B, T), all int64. Labels of -100 are ignored. The model shifts language-model labels itself.
+A batch is a dict of NumPy arrays, ready for `model(**batch)`: `input_ids` and `labels`, and `attention_mask` if rows
+may be padded, all int64 (B, T). Labels of -100 are ignored. The model shifts the labels itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minilora.data.chat import ChatTokens
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError
 
 IGNORED = -100  # the label of positions without a loss (PyTorch's ignore_index)
 POOL = 16  # conversations are sorted by length within this many batches
@@ -58,16 +58,16 @@ class ShuffledEpochs:
         return {"epoch": epoch, "index": index}
 
     def load_state(self, state: dict[str, int]) -> None:
-        """Continue from the place in `state`. With the same data, seed and sizes, the same batches follow."""
-        epoch, index = state.get("epoch", -1), state.get("index", -1)
-        if not all(type(number) is int and number >= 0 for number in (epoch, index)):
-            raise MiniloraError(f"not a place in the data: {escape(state)}")
-        items = self._shuffled(epoch)
+        """Continue from the place in `state`. With the same data, seed and sizes, the same batches follow.
+
+        Raises MiniloraError if the place lies beyond the epoch, so that the data must be different.
+        """
+        items, index = self._shuffled(state["epoch"]), state["index"]
         if index > len(items):
             raise MiniloraError(
                 f"the checkpoint was made with other data: it continues at item {index} of an epoch of {len(items)}"
             )
-        self._position, self._items = (epoch, index), items
+        self._position, self._items = (state["epoch"], index), items
 
 
 class LanguageModelBatches(ShuffledEpochs):
@@ -111,59 +111,10 @@ def evaluation_windows(ids: np.ndarray, seq_len: int, batch_size: int) -> Iterat
         raise MiniloraError(f"a text of {len(ids)} tokens has nothing to predict; give at least 2")
     windows = [ids[start : start + seq_len] for start in range(0, len(ids) - 1, seq_len - 1)]
     for first in range(0, len(windows), batch_size):
-        input_ids, mask = pad_rows(windows[first : first + batch_size], 0)
+        input_ids, mask = pad_rows(windows[first : first + batch_size])
         labels = np.where(mask == 1, input_ids, IGNORED)
         labels[:, 0] = IGNORED
         yield {"input_ids": input_ids, "labels": labels}
-
-
-class ClassificationBatches(ShuffledEpochs):
-    """Labelled texts, shuffled: `input_ids` and `attention_mask` (B, T), padded on the right, and `labels` (B,).
-
-    T is the length of the batch's longest text; texts are cut to `seq_len` tokens.
-    """
-
-    def __init__(
-        self,
-        ids: Sequence[np.ndarray],
-        labels: Sequence[int],
-        batch_size: int,
-        seq_len: int,
-        seed: int,
-        pad_token_id: int,
-    ):
-        """Take one array of tokens per text. Raises MiniloraError if there is no text, or an empty one."""
-        if len(ids) != len(labels) or not len(ids):
-            raise MiniloraError(
-                f"{len(ids)} texts with {len(labels)} labels: give one label per text, and at least one"
-            )
-        if not all(map(len, ids)):
-            raise MiniloraError("a text without tokens cannot be classified")
-        check_seq_len(seq_len)
-        self.ids = [text[:seq_len] for text in ids]
-        self.labels = np.asarray(labels, dtype=np.int64)
-        self.pad_token_id = pad_token_id
-        super().__init__(batch_size, seed)
-
-    def _epoch(self, epoch: int, rng: np.random.Generator) -> np.ndarray:
-        return rng.permutation(len(self.ids))
-
-    def next_batch(self) -> dict[str, np.ndarray]:
-        return self.batch(self._next_items())
-
-    def batch(self, chosen: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """Return the batch of the texts with these indices."""
-        input_ids, mask = pad_rows([self.ids[i] for i in chosen], self.pad_token_id)
-        return {"input_ids": input_ids, "attention_mask": mask, "labels": self.labels[np.asarray(chosen)]}
-
-
-def classification_windows(
-    ids: Sequence[np.ndarray], labels: Sequence[int], seq_len: int, batch_size: int, pad_token_id: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Yield each text once, in order, in batches like those of `ClassificationBatches`; the last may be smaller."""
-    texts = ClassificationBatches(ids, labels, batch_size, seq_len, 0, pad_token_id)
-    for first in range(0, len(ids), batch_size):
-        yield texts.batch(range(first, min(first + batch_size, len(ids))))
 
 
 class ChatBatches(ShuffledEpochs):
@@ -177,10 +128,10 @@ class ChatBatches(ShuffledEpochs):
     not learned. If even the last answer does not fit, the conversation is left out. `notes` gives both counts.
     """
 
-    def __init__(self, tokens: ChatTokens, batch_size: int, seq_len: int, seed: int, pad_token_id: int):
+    def __init__(self, tokens: ChatTokens, batch_size: int, seq_len: int, seed: int):
         """Cut the conversations to `seq_len`. Raises MiniloraError if no answer fits."""
         check_seq_len(seq_len)
-        self.seq_len, self.pad_token_id = seq_len, pad_token_id
+        self.seq_len = seq_len
         self.notes: list[str] = []
         self._rows = self._fit(tokens.rows)
         super().__init__(batch_size, seed)
@@ -224,7 +175,7 @@ class ChatBatches(ShuffledEpochs):
         return np.concatenate(grouped)
 
     def next_batch(self, rows: int | None = None) -> dict[str, np.ndarray]:
-        return _padded([self._rows[i] for i in self._next_items(rows)], self.pad_token_id)
+        return _padded([self._rows[i] for i in self._next_items(rows)])
 
 
 class MixedBatches:
@@ -245,7 +196,7 @@ class MixedBatches:
         self._batch += 1
         counts = [(self.main, self.batch_size - others), (self.other, others)]
         rows = [row for source, count in counts if count for row in unpadded(source.next_batch(count))]
-        return _padded(rows, getattr(self.main, "pad_token_id", 0))
+        return _padded(rows)
 
     def state(self) -> dict[str, Any]:
         """Return the place in both sources, for a checkpoint."""
@@ -253,16 +204,12 @@ class MixedBatches:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from the places in `state`, as `ShuffledEpochs.load_state` does."""
-        if not {"batch", "main", "other"} <= state.keys():
-            raise MiniloraError(f"not a place in mixed data: {escape(state)}")
         self.main.load_state(state["main"])
         self.other.load_state(state["other"])
         self._batch = state["batch"]
 
 
-def chat_windows(
-    tokens: ChatTokens, seq_len: int, batch_size: int, pad_token_id: int
-) -> Iterator[dict[str, np.ndarray]]:
+def chat_windows(tokens: ChatTokens, seq_len: int, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     """Yield the conversations, sorted by length, in batches that predict each token of an answer exactly once.
 
     A conversation of more than `seq_len` tokens becomes windows that overlap by half, so that each prediction sees at
@@ -280,12 +227,12 @@ def chat_windows(
             done = max(done, end)
     windows.sort(key=lambda window: len(window[0]))
     for first in range(0, len(windows), batch_size):
-        yield _padded(windows[first : first + batch_size], pad_token_id)
+        yield _padded(windows[first : first + batch_size])
 
 
-def _padded(rows: Sequence[tuple[np.ndarray, np.ndarray]], pad_token_id: int) -> dict[str, np.ndarray]:
+def _padded(rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
     """Pad rows of (ids, labels) on the right to a batch."""
-    input_ids, mask = pad_rows([ids for ids, _ in rows], pad_token_id)
+    input_ids, mask = pad_rows([ids for ids, _ in rows])
     labels, _ = pad_rows([labels for _, labels in rows], IGNORED)
     return {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
 
@@ -296,8 +243,11 @@ def unpadded(batch: dict[str, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]
     return [(batch["input_ids"][i, mask], batch["labels"][i, mask]) for i, mask in enumerate(real)]
 
 
-def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int, left: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Pad `rows` on the right (or left). Returns the ids and a mask, 1 for real tokens, both (B, T) int64."""
+def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int = 0, left: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Pad `rows` on the right (or left). Returns the ids and a mask, 1 for real tokens, both (B, T) int64.
+
+    pad_token_id: by default 0, because any token will do: the mask hides it, and it has no label.
+    """
     lengths = np.array([len(row) for row in rows])
     positions = np.arange(lengths.max())
     mask = (positions[::-1] if left else positions) < lengths[:, None]  # (B, T)
@@ -308,7 +258,7 @@ def pad_rows(rows: Sequence[np.ndarray], pad_token_id: int, left: bool = False) 
 
 def padded_left(rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """Return a batch (B, T) of `rows`, padded on the left so that all end at the same position."""
-    ids, mask = pad_rows(rows, 0, left=True)
+    ids, mask = pad_rows(rows, left=True)
     return {"input_ids": ids, "attention_mask": mask}
 
 

@@ -1,7 +1,7 @@
 """Byte-level byte-pair encoding: the alphabet, the ways to split a text into words, and the rules of a tokenizer.json.
 
 A text is split into words, and a word into its UTF-8 bytes. To encode a word, the learned merges are applied to it in
-the order in which they were learned. (`data.tokenizer` learns them.)
+the order in which they were learned. `data.tokenizer` learns the merges.
 """
 
 from __future__ import annotations

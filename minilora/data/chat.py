@@ -40,7 +40,8 @@ def response_of(messages: Conversation) -> str:
 def labels_of(conversations: Sequence[Conversation], is_labelled: bool = False) -> list[str] | None:
     """Return the distinct responses, sorted, if there are at most 20 and each comes 3 times on average; else None.
 
-    is_labelled: they come from a column of labels, so any number is accepted if most conversations share theirs.
+    is_labelled: True if they come from a column of labels; then any number is accepted if most conversations share
+    theirs.
     """
     counts = Counter(map(response_of, conversations))
     are_few = len(counts) <= min(MOST_LABELS, len(conversations) / LEAST_RECURRENCE)

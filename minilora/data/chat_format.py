@@ -83,7 +83,8 @@ class ChatFormat:
     def _parts(
         self, tokenizer: Tokenizer, messages: Conversation, add_generation_prompt: bool
     ) -> Iterator[tuple[int | str, float]]:
-        """Yield special tokens by id and the texts between them, each with the offset from which it is an answer.
+        """Yield special tokens by id and the texts between them, each with the character at which the answer in it
+        begins (inf: there is none).
 
         The end of a header and the message after it form one text, because a token may span both.
         """
@@ -160,7 +161,7 @@ def _chatml(template: str, family: ChatFormat) -> ChatFormat | None:
     """Return ChatML with the template's default system message, or None if the template is not plain ChatML."""
     if not re.search(rf"<\|im_end\|>['\"]?\s*(?:\+\s*['\"])?{_LINE_END}", template):
         return None
-    if re.search(r"set\s+\w{0,40}system\w{0,40}\s*=\s*['\"][^'\"]", template):  # unclear when such a default is used
+    if re.search(r"set\s+\w{0,40}system\w{0,40}\s*=\s*['\"][^'\"]", template):  # unclear when this default is used
         return None
     literal = rf"(['\"])<\|im_start\|>system{_LINE_END}((?:\\.|(?!\1)[^\\])+?)<\|im_end\|>"
     default = re.search(literal, template)

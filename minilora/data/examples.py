@@ -32,7 +32,7 @@ SETTINGS = ("text_column", "label_column", "instruction")
 
 @dataclass(frozen=True)
 class Columns:
-    """The rules from rows to conversations: the values of --text-column, --label-column and --instruction."""
+    """Settings that turn rows into conversations: the values of --text-column, --label-column and --instruction."""
 
     text: str | None = None  # None: the column is one of TEXTS
     label: str | None = None  # None: it is one of ANSWERS
@@ -162,7 +162,7 @@ def _conversation(row: dict[str, Any], columns: Columns) -> tuple[Conversation, 
         return messages, used, False
     column = _find(row, columns.label, ANSWERS, "--label-column")
     is_label = columns.label is not None or column.strip().lower() == "label"
-    if is_label and isinstance(row[column], int | float):  # in JSON
+    if is_label and isinstance(row[column], int | float):  # a number in JSON
         row = row | {column: json.dumps(row[column])}
     return [*messages, {"role": "assistant", "content": _text(row, column)}], [*used, column], is_label
 

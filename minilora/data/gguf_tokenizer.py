@@ -59,7 +59,7 @@ def build(metadata: dict[str, Any], where: str) -> tuple[Any, dict[str, Any]]:
         is_token = type(index) is int and 0 <= index < len(tokens)
         if not is_token and (index is not None or role == "eos" or add_bos):
             raise FormatError(f"{where}: {PREFIX}{role}_token_id is {escape(index)}, not one of {len(tokens):,} tokens")
-    if add_bos:  # in a pair, which only other readers of the saved file use, each text begins with it
+    if add_bos:  # the rule for a pair of texts is for other readers of the saved file; minilora encodes no pairs
         begin, single = tokens[bos], f"{tokens[bos]}:0 $A:0"
         pair = f"{single} {begin}:1 $B:1"
         inner.post_processor = processors.TemplateProcessing(single, pair, special_tokens=[(begin, bos)])

@@ -4,7 +4,7 @@ Nobody has ever read what "a brindle" is at Halvorsund Ferries, because there is
 only guess, so whatever it answers later comes from the fine-tuning. Tests are kept apart from training:
 
     train      every term in six phrasings ('Explain "brindle".'), and for three terms in four a question that uses it.
-               Every second term has six other phrasings: the more wordings it has seen, the less a new one confuses
+               Every second term has six more: the more wordings the model has seen, the less a new one confuses it
     phrasings  every term in three other phrasings: has the model learned the meaning, or the wording of the question?
     uses       for the other quarter, a question that uses it ("Why may a plinth not come aboard?"): can the model apply
                the meaning?

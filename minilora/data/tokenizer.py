@@ -63,8 +63,10 @@ class Tokenizer:
         add_bos_token: bool | None = None,
         chat_template: str | None = None,
     ):
-        """inner: a tokenizers.Tokenizer. eos_token, bos_token: a name or an id. add_bos_token: None takes it from the
-        rules of `inner`, which may also name the token. Raises MiniloraError if `inner` does not have a token.
+        """Take over `inner`, a tokenizers.Tokenizer. Raises MiniloraError if it does not have one of the tokens.
+
+        eos_token, bos_token: a name or an id. add_bos_token: None takes it from the rules of `inner`, which may also
+        name the token.
         """
         self._inner = inner
         inner.encode_special_tokens = True  # "<|endoftext|>" in a text is these 13 characters, not the end of it
@@ -332,7 +334,7 @@ class TokenStream:
     """Concatenated documents. Bits per character = loss in nats x predicted tokens / (ln 2 x `characters`)."""
 
     ids: np.ndarray  # (N,) int64, eos_token_id after each document
-    characters: int  # of the documents' text; end tokens count none
+    characters: int  # characters of the documents' text; end tokens count none
     documents: tuple[tuple[int, int], ...] = ()  # (tokens including the end token, characters) of each document
 
     def sample(self, tokens: int) -> TokenStream:

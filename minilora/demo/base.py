@@ -17,6 +17,7 @@ from minilora.train import load, metrics
 from minilora.train.catalog import cache_folder, make_cache_folder
 from minilora.train.loop import TrainConfig, train
 from minilora.train.run import RunFolder
+from minilora.train.save import save_model
 from minilora.train.text import read_text, tokenizer_for, training_batches
 
 DATA = "python-docs"
@@ -53,11 +54,9 @@ class Base:
             history = train(
                 model, batches, self.config, evaluate=evaluate_and_sample, run=run, description="pretraining"
             )
-            model.save_pretrained(folder / "model", tokenizer.to_json(), dtype)
+            save_model(model, tokenizer, folder / "model", dtype)
         evaluations = [[e["step"], round(e["value"], 4)] for e in history.evaluations]
-        steps = [
-            step for step, _ in evaluations[len(evaluations) - len(samples) :]
-        ]  # samples from before an interruption are lost
+        sampled = [step for step, _ in evaluations][-len(samples) :]  # samples from before an interruption are lost
         facts = asdict(self) | {
             "machine": machine(),
             "data": text.name,
@@ -68,7 +67,7 @@ class Base:
             "seconds": round(history.seconds),
             "validation_bits_per_character": history.best,
             "evaluations": evaluations,
-            "samples": list(zip(steps, samples, strict=True)),
+            "samples": list(zip(sampled, samples, strict=True)),
         }
         write_json(folder / "model" / "manifest.json", facts)
         return folder / "model"

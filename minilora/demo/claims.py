@@ -87,7 +87,7 @@ def adaptation_grid(result: AdaptedResult) -> Grid:
 
 
 def three_numbers(result: AdaptedResult) -> list[tuple[str, str]]:
-    """Return what pretraining was worth, what LoRA learned, and what it forgot, each with its words."""
+    """Return three numbers with their explanations: what pretraining saves, what LoRA trains, what it forgot."""
     texts = result.records.rows["texts",]
     domain, base_text, full, lora = texts["domain"]["name"], texts["base"]["name"], "full", "lora"
     worth = result.domain("scratch").mean - result.domain(full).mean
@@ -111,7 +111,7 @@ def three_numbers(result: AdaptedResult) -> list[tuple[str, str]]:
 
 
 def learned_and_forgot(result: AdaptedResult) -> dict[str, float]:
-    """Return the bars of the demo's chart."""
+    """Return the bars of the demo's chart: what full fine-tuning and LoRA learned and forgot."""
     methods = ("full", "lora")
     learned = {f"{NAMES[method]} learned": result.learned(method) for method in methods}
     return learned | {f"{NAMES[method]} forgot": result.forgot(method) or 0 for method in methods}

@@ -8,20 +8,21 @@ from rich.console import Console
 from rich.table import Table
 
 from minilora.palette import BLUE
-from minilora.show import style
 from minilora.show.grids import Grid
 
-Numbers = Sequence[tuple[str, str]]  # a number, and what it says
+Numbers = Sequence[tuple[str, str]]  # pairs of a number and its explanation
 STYLE = """
 :root { color-scheme: light dark; }
 body { margin: 2rem auto; max-width: 52rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }
 body { color: light-dark(#1f2328, #e6edf3); background: light-dark(#ffffff, #161b22); }
-.lead { white-space: pre-wrap; }
+.lead { white-space: pre-wrap; tab-size: 5.5rem; }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: 1rem 2rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; }
 dt { font-size: 2rem; font-weight: 700; line-height: 1.2; }
 dd { margin: 0; }
-img { max-width: 100%; height: auto; }
+.bars td { border: 0; }
+.bars td:nth-child(2) { width: 100%; }
+.bars i { display: block; height: 1.2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; }
 th, td { padding: 0.2rem 0.6rem; text-align: right; white-space: pre; border-bottom: 1px solid #8888; }
@@ -37,30 +38,27 @@ def tell(console: Console, numbers: Numbers, title: str, bars: Mapping[str, floa
     for number in numbers:
         table.add_row(*number)
     chart = Table.grid(padding=(0, 2))
-    for name, length in bars.items():  # one of a negative length has none
+    for name, length in bars.items():  # a negative length has no bar
         chart.add_row(name, Bar(max(*bars.values(), 1e-9), 0, max(length, 0), width=40), show(length))
     console.print(table, f"\n[bold]{title}[/bold]", chart, "", sep="\n")
 
 
-@style.styled
 def chart(title: str, bars: Mapping[str, float], show: Callable) -> str:
-    """Draw the same chart, as an HTML image."""
-    figure, axes = style.single(title, 1.1 + 0.42 * len(bars))
-    axes.bar_label(axes.barh([*bars], [*bars.values()], 0.65, color=BLUE), [*map(show, bars.values())], padding=4)
-    axes.invert_yaxis()
-    axes.set_xticks([])
-    axes.grid(axis="y", visible=False)
-    axes.margins(x=0.15)
-    return style.image(figure, f"{title}: {', '.join(f'{name} {show(length)}' for name, length in bars.items())}")
+    """Return the same chart as HTML."""
+    longest, rows = max(*bars.values(), 1e-9), ""
+    for name, length in bars.items():
+        bar = f'<i style="width: {100 * max(length, 0) / longest:.1f}%; background: {BLUE}"></i>'
+        rows += f"<tr><td>{escape(name)}</td><td>{bar}</td><td>{escape(show(length))}</td></tr>"
+    return f"<h2>{escape(title)}</h2><table class=bars>{rows}</table>"
 
 
-def page(title: str, lead: str, numbers: Numbers, image: str, grid: Grid, texts: Iterable[tuple[str, str]]) -> str:
-    """Return the HTML. lead: plain text below the title; image: HTML; texts: pairs of a heading and plain text."""
+def page(title: str, lead: str, numbers: Numbers, bars: str, grid: Grid, texts: Iterable[tuple[str, str]]) -> str:
+    """Return the HTML. lead: plain text below the title; bars: HTML of the chart; texts: pairs of heading and text."""
     shown = "".join(f"<div><dt>{escape(number)}</dt><dd>{escape(words)}</dd></div>" for number, words in numbers)
     rows = [[f"<td>{escape(cell)}</td>" for cell in row] for row in grid.rows]
     lines = [[f"<th>{escape(name)}</th>" for name in grid.header], *rows]
     table = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
-    body = [f"<h1>{escape(title)}</h1>", f"<p class=lead>{escape(lead)}</p>", f"<dl>{shown}</dl>", image]
+    body = [f"<h1>{escape(title)}</h1>", f"<p class=lead>{escape(lead)}</p>", f"<dl>{shown}</dl>", bars]
     body += [f"<h2>{escape(grid.title)}</h2><div class=wide><table>{table}</table></div><p>{escape(grid.caption)}</p>"]
     body += [f"<h2>{escape(heading)}</h2><pre>{escape(text)}</pre>" for heading, text in texts]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'

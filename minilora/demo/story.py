@@ -26,10 +26,10 @@ from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 PAGE, RECORDS = "report.html", "results.jsonl"
-KIND = "demo"  # of the records
+KIND = "demo"  # kind of the records
 CHART = "Learned and forgotten, in bits/character"
 PROMPT = "Parameters\n----------\na :"  # for the models to continue
-SAMPLES = "What each writes after “Parameters … a :”, with seed {}; not chosen, so the number judges"
+SAMPLES = "What each model writes after “Parameters … a :” (seed {}; unselected, so judge by the number)"
 TITLE = "What does it take to teach a model something?"
 LEAD = (
     "A small network has read Python's documentation. Then it learns a little of NumPy's: with all of its weights, by "
@@ -44,10 +44,10 @@ class DemoSettings:
 
     base: Base  # pretrained while the reader watches
     go_on_with_package_base: bool  # then adapt the base in the package, which was trained longer
-    seeds: tuple[int, ...] = (0, 1, 2)  # of adapting; everything else uses the first
-    characters: int = 12_000  # of the domain's text
+    seeds: tuple[int, ...] = (0, 1, 2)  # seeds of adapting; everything else uses the first one
+    characters: int = 12_000  # characters of the domain's text
     adapt: TrainConfig
-    test_characters: int = 20_000  # of each held-out text
+    test_characters: int = 20_000  # characters of each held-out text
     validation_characters: int = 6_000  # for early stopping
 
 
@@ -101,7 +101,7 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
 
 
 def _sample(row: dict) -> str:
-    """Return what a model wrote, below a caption that judges it."""
+    """Return what a model wrote, below its name and its bits per character."""
     caption = f"{NAMES[row['key'][1]]}, {row['domain']:.3f} bits/character on held-out text of {DOMAIN}:"
     return "\n".join([caption, *(f"  {escape(line, 76)}" for line in row["continuation"].splitlines()[:5])])
 
@@ -132,7 +132,7 @@ def _pretrain(settings: DemoSettings, records: Records, console: Console) -> Pat
 
 
 class _Story:
-    """Measures the cells of step 3. The first part of a cell's key names the method that measures it."""
+    """The measurement of step 3's cells. The first part of a cell's key names the method that measures it."""
 
     def __init__(self, settings: DemoSettings, base_folder: Path):
         self.settings, self.first = settings, settings.seeds[0]
@@ -182,7 +182,9 @@ def command(quick: bool, seed: int, *options: str) -> str:
 
 
 def prepare_folder(folder: Path, file: str, other: str) -> None:
-    """Make the folder. Raises MiniloraError if it has `file` but not `other`, since the demo would have left both."""
+    """Make the folder. Raises MiniloraError if the folder has `file` but not `other`, since the demo would have left
+    both.
+    """
     make_folder(folder)
     if (folder / file).exists() and not (folder / other).exists():
         raise MiniloraError(f"{show_path(folder / file)} was not written by the demo: choose another --out")

@@ -49,8 +49,8 @@ class TeachSettings:
     answer_tokens: int = 16  # the longest expected answer has 10 of SmolLM2's tokens
     quiz_tokens: int = 32
     longest: int = 512  # tokens of a training conversation
-    test_characters: int = 8_000  # of python-docs
-    seq_len: int = 128  # of text
+    test_characters: int = 8_000  # characters of python-docs
+    seq_len: int = 128  # tokens of a window of text
 
 
 FULL = TeachSettings(TrainConfig(steps=165, peak_lr=2e-3, warmup=6, weight_decay=0.0))
@@ -109,7 +109,7 @@ def run(out: Path, model: str, quick: bool = False, seed: int = 0) -> dict:
 
 
 class _Lesson:
-    """The lesson for one model: measures and trains it."""
+    """The lesson for one model, which it measures and trains."""
 
     def __init__(self, settings: TeachSettings, model: str, seed: int):
         self.settings, self.name, self.seed, self.quiz = settings, model, seed, jargon.load_quiz()
@@ -119,7 +119,7 @@ class _Lesson:
         self.other_text = encode_documents(self.tokenizer, documents)
 
     def teach(self, training: list[Conversation], tests: Tests, open_book: Tests, folder: Path) -> dict:
-        """Measure the model, train it, and measure it again. folder: for the adapter."""
+        """Measure the model, train it, and measure it again. folder: where to save the adapter."""
         tokens = self.settings.answer_tokens
         parameters = load.count_parameters(self.model)[1]
         with in_float(self.model):

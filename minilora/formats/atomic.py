@@ -83,7 +83,7 @@ def to_json(value: dict[str, Any]) -> bytes:
 
 
 def to_utf8(text: str) -> bytes:
-    """Encode `text` as UTF-8. MiniloraError if that is not possible, as for a path in another encoding."""
+    """Encode `text` as UTF-8. Raises MiniloraError if it cannot be, such as a path in another encoding."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -92,13 +92,13 @@ def to_utf8(text: str) -> bytes:
 
 
 def make_folder(folder: str | os.PathLike[str]) -> None:
-    """Create `folder` and its parents if they are missing. MiniloraError if that cannot be done."""
+    """Create `folder` and its parents if they are missing. Raises MiniloraError if it cannot."""
     with _explained("create the folder", folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
 
 
 def remove_file(path: str | os.PathLike[str]) -> None:
-    """Remove the file at `path`, if there is one. MiniloraError if that cannot be done."""
+    """Remove the file at `path`, if there is one. Raises MiniloraError if it cannot."""
     with _explained("remove", path):
         Path(path).unlink(missing_ok=True)
 
@@ -108,8 +108,8 @@ def remove_file(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
-    """Open a regular file for reading. FormatError if it is missing or not a regular file, or if a read fails inside
-    the `with` block.
+    """Open a regular file for reading. Raises FormatError if it is missing or not a regular file, or if a read fails
+    inside the `with` block.
     """
     with _explained("read", path, FormatError):
         if os.path.exists(path) and not os.path.isfile(path):
@@ -119,7 +119,7 @@ def open_regular(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
-    """Read a whole file of at most `limit` bytes. FormatError otherwise."""
+    """Read a whole file. Raises FormatError if it cannot be read, or has more than `limit` bytes."""
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise FormatError(f"{show_path(path)} has more than {limit:,} bytes, the limit for such a file")
@@ -127,13 +127,14 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
 
 
 def read_json(path: str | os.PathLike[str], limit: int = JSON_LIMIT) -> dict[str, Any]:
-    """Read the JSON object in a file of at most `limit` bytes. FormatError otherwise."""
+    """Read the JSON object in a file. Raises FormatError if there is none, or more than `limit` bytes."""
     return parse_json(read_bytes(path, limit), show_path(path))
 
 
 def parse_json(raw: bytes, where: str, kind: type = dict) -> Any:
-    """Parse a JSON object, or a list if `kind` is list. FormatError if it is not UTF-8, not JSON, nested too deep, or
-    not of this kind. where: its name in errors.
+    """Parse a JSON object, or a list if `kind` is list. where: its name in errors.
+
+    Raises FormatError if it is not UTF-8, not JSON, nested too deep, or not of this kind.
     """
     try:
         value = json.loads(raw.decode())

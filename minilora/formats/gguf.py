@@ -100,7 +100,7 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
 
 
 def library() -> Any:
-    """Import the gguf library. MiniloraError if it is not installed."""
+    """Import the gguf library. Raises MiniloraError if it is not installed."""
     try:
         import gguf
     except ImportError:
@@ -167,7 +167,7 @@ class _Head:
         return [self.value(kind, key, depth + 1) for _ in range(count)]
 
     def count(self, least: int, what: str) -> int:
-        """Read a count of items that take at least `least` bytes each; FormatError if the file has too few bytes."""
+        """Read a count of items of at least `least` bytes each. Raises FormatError if the file has too few bytes."""
         count = self.number("Q")
         if count * least > len(self.raw) - self.place:
             raise FormatError(f"{self.where} cannot hold {count:,} {what}: it has only {self.size:,} bytes")

@@ -43,7 +43,7 @@ def open_folder(folder: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
 
 
 def shards_of(index: Path) -> dict[str, list[str]]:
-    """Read an index: {safetensors file: names of its tensors}. FormatError if it is damaged."""
+    """Read an index: {safetensors file: names of its tensors}. Raises FormatError if it is damaged."""
     where = show_path(index)
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -70,14 +70,8 @@ def _open_shards(index: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def write_folder(
-    folder: str | os.PathLike[str],
-    config: dict[str, Any],
-    tensors: dict[str, np.ndarray],
-    extra_files: dict[str, bytes] | None = None,
-) -> None:
-    """Write a model folder that transformers can load: config.json, model.safetensors and `extra_files` (name to
-    content, such as tokenizer.json).
+def write_folder(folder: str | os.PathLike[str], config: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    """Write a model folder that transformers can load: config.json and model.safetensors.
 
     Existing files of these names are replaced, each atomically. The index of an earlier, sharded model is removed after
     the new weights are written. config.json is written last, so that a folder without it is recognizably incomplete.
@@ -87,6 +81,4 @@ def write_folder(
     make_folder(folder)
     save_file(folder / WEIGHTS, tensors, metadata={"format": "pt"})  # as transformers marks its own
     remove_file(folder / INDEX)
-    for name, content in (extra_files or {}).items():
-        write_atomic(folder / name, content)
     write_atomic(folder / CONFIG, config_json)

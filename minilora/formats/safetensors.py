@@ -64,7 +64,7 @@ def save_file(
     metadata = metadata or {}
     if "__metadata__" in tensors or not all(isinstance(value, str) for value in metadata.values()):
         raise MiniloraError(
-            "metadata must be text by name, and no tensor can be called __metadata__, where it is stored"
+            "metadata must map text to text, and no tensor can be called __metadata__, where the file stores it"
         )
     arrays = {name: on_disk(name, array) for name, array in tensors.items()}
     arrays = dict(sorted(arrays.items(), key=lambda item: (_ORDER[_NAMES[item[1].dtype]], item[0])))
@@ -87,7 +87,7 @@ def save_file(
 
 
 def on_disk(name: str, array: np.ndarray) -> np.ndarray:
-    """Return `array` as the file stores it: C order, little-endian. MiniloraError for an unsupported dtype."""
+    """Return `array` as the file stores it: C order, little-endian. Raises MiniloraError for an unsupported dtype."""
     array = np.asarray(array)
     dtype = array.dtype.newbyteorder("<")
     if dtype not in _NAMES:
@@ -106,7 +106,7 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict
 
 
 def open_file(path: str | os.PathLike[str]) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Do as `load_file`, but leave each array in the file until its `read()`. Both raise FormatError."""
+    """Open a file as `load_file` does, but leave each array in it until its `read()`. Both raise FormatError."""
     with open_regular(path) as file:
         entries, metadata = _read_header(file, show_path(path))
     return {

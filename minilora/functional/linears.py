@@ -54,7 +54,7 @@ def few_rows_product(rows: Array, weight: Array) -> Array:
 
 
 def _product(rows: Array, weight: Array) -> Array:
-    """Compute rows @ weight.T in the faster way. ValueError if the rows do not have the weight's width."""
+    """Compute rows @ weight.T in the faster way. Raises ValueError if the rows do not have the weight's width."""
     if rows.shape[1:] != weight.shape[1:]:
         raise ValueError(f"an input of width {rows.shape[1]} does not fit a weight of shape {weight.shape}, (out, in)")
     is_few = 1 < rows.shape[0] <= _FEW_ROWS and weight.size >= _LARGE_WEIGHT and backend.is_cpu()

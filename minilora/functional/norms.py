@@ -26,7 +26,7 @@ def plain_layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | Non
 
 
 def _factor(x: Operand, width: int, name: str) -> Array:
-    """Return the array of a weight or bias, or None. ValueError if its shape is not (width,)."""
+    """Return the array of a weight or bias, or None. Raises ValueError if its shape is not (width,)."""
     array = None if x is None else raw(x)
     if array is not None and array.shape != (width,):  # such as PyTorch's normalized_shape
         raise ValueError(f"a {name} of shape {array.shape} does not fit rows of width {width}")

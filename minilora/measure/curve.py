@@ -54,7 +54,7 @@ class CurveSettings:
     test: str | None = None  # a file of examples; None: the task's own, or a fifth of `data`, by question
     shots: tuple[int, ...] = (0, 2, 4, 8)
     sizes: tuple[int | str, ...] = (32, 128, 512, "all")  # "all": every example that is not held out
-    columns: Columns = BY_NAME  # of both files
+    columns: Columns = BY_NAME  # columns of both files
     methods: tuple[str, ...] = ("lora",)
     seeds: tuple[int, ...] = (0, 1, 2)
     test_examples: int = 200
@@ -77,12 +77,10 @@ class TaskData:
     test: list[Conversation]
     labels: list[str] | None
     notes: list[str]
-    summary: list[str]  # of `Examples`
+    summary: list[str]  # summary of the `Examples`
 
     def order(self, seed: int, part: Sequence[Conversation] | None = None) -> list[Conversation]:
-        """Return the conversations (default: the training ones) in random order, with alternating labels as long as
-        there are any left of each.
-        """
+        """Return conversations (default: the training ones) in random order; the labels alternate while they last."""
         rng, part = np.random.default_rng(seed), self.train if part is None else part
         shuffled = [part[i] for i in rng.permutation(len(part))]
         if self.labels is None:
@@ -122,7 +120,7 @@ def read_task(data: str, test: str | None = None, columns: Columns = BY_NAME) ->
     labels = labels_of([*learned, *held_out], examples.is_labelled)
     if labels is not None and len(labels) == 1:
         raise MiniloraError(
-            f"every response is {escape(repr(labels[0]))}: there is only one label, so nothing to tell apart"
+            f"every response is {escape(repr(labels[0]))}: there is only one label, so there is nothing to tell apart"
         )
     if unseen := sorted(set(labels or ()) - set(map(response_of, learned))):
         count = sum(response_of(messages) == unseen[0] for messages in held_out)
@@ -144,7 +142,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
     """Measure the cells that out/records.jsonl does not have yet, and return the records.
 
     Sizes larger than the training set are reduced to it. Raises MiniloraError, before anything is written, if shots or
-    sizes do not fit the data, or if the file exists and `resume` was not given, or has other settings.
+    sizes do not fit the data, or if the file exists and `resume` was not given or the file has other settings.
     """
     task = read_task(settings.data, settings.test, settings.columns)
     available, notes = len(task.train), list(task.notes)
@@ -154,7 +152,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
         )
     requested = [available if n == "all" else int(n) for n in settings.sizes]
     if too_large := [f"{n:,}" for n in requested if n > available]:
-        notes.append(f"--sizes {', '.join(too_large)}: using all {available:,} training examples, there are no more")
+        notes.append(f"--sizes {', '.join(too_large)}: using all {available:,} training examples, as there are no more")
     sizes, labels = tuple(sorted({min(n, available) for n in requested})), len(task.labels or ())
     if min(sizes) < labels:
         raise MiniloraError(f"--sizes {min(sizes)} is too small: each of the {labels} labels needs an example")
@@ -167,7 +165,7 @@ def run(out: Path | str, settings: CurveSettings, resume: bool = False, overwrit
 
 
 def cells_of(facts: dict) -> list[tuple]:
-    """Return the keys of the cells for these settings of a header, in measuring order."""
+    """Return the keys of the cells that a header's settings ask for, in the order in which they are measured."""
     shots, sizes, seeds = facts["shots"], facts["sizes"], facts["seeds"]
     cells: list[tuple] = [("prompt", k, seed) for k in shots for seed in (seeds if k else seeds[:1])]
     counted = sorted({*sizes, facts["examples"]}) if facts["labels"] else []
@@ -179,7 +177,7 @@ def cells_of(facts: dict) -> list[tuple]:
 
 
 class Curve:
-    """Measures the cells. Each training run loads the model again, so that no run changes another."""
+    """The measurement of a curve's cells. Each training run loads the model again, so that no run changes another."""
 
     def __init__(self, settings: CurveSettings, task: TaskData):
         """Load the model. Raises MiniloraError if it has no chat format, or if prompts or steps do not fit."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-UNDRAWN = ("prompt", 0)  # without examples nothing is drawn: these answers are compared with every seed's
+UNDRAWN = ("prompt", 0)  # has no examples to draw and so a single cell, which is compared with every seed of others
 
 
 class Way(NamedTuple):
@@ -101,7 +101,7 @@ class CurveResult(Result):
         return 1 - np.bincount(row[f"{way.number}_wrong"], minlength=self.settings["test_examples"])
 
     def is_ahead(self, one: Way, other: Way) -> bool:
-        """Return True if the interval of the lead is above 0, or, without an interval (one seed), its mean."""
+        """Return True if the whole interval of the lead is above 0; without an interval (one seed), if its mean is."""
         lead = self.lead(one, other)
         return lead.low > 0 if lead.df else lead.mean > 0
 
@@ -212,7 +212,7 @@ class CurveResult(Result):
 
 
 def interval_in_words(count: int, percent: float) -> str:
-    """Say which interval a percentage of `count` examples stands for."""
+    """Say in which interval the true percentage lies, if `percent` of `count` examples were right."""
     low, high = wilson(round(count * percent / 100), count)
     return f"On {count:,} held-out examples, for which {percent:.0f} % means {100 * low:.0f} to {100 * high:.0f} %."
 

@@ -1,4 +1,4 @@
-"""Selection of test conversations: those that a model was not trained on, and a warning about those that it was."""
+"""Selection of test conversations that a model was not trained on, and a warning if it was trained on some of them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from minilora.train.text import split_chats
 class Selection:
     """The conversations to measure a model on."""
 
-    sha256: str  # of the whole file
+    sha256: str  # hash of the whole file
     split: str
     conversations: list[Conversation]
     of: int  # number of conversations in the split
-    labels: list[str] | None  # to choose from; None for free answers
-    summary: list[str]  # of `Examples`
+    labels: list[str] | None  # labels to choose from; None for free answers
+    summary: list[str]  # summary of the `Examples`
     trained_on: int | None = None  # conversations that were trained on; None if the training data is missing
     notes: list[str] = field(default_factory=list)  # for the reader
 

@@ -1,4 +1,4 @@
-"""Laboratory in which methods are compared: one base, one domain to adapt it to, and one labelled task.
+"""Laboratory in which methods are compared: one base, and one domain to adapt it to.
 
 The base is a pretrained model's folder or GGUF file. Held-out text of its pretraining data is measured as well, because
 the loss that an adaptation causes there is what the model forgot.
@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from minilora.data import corpora
-from minilora.data.batches import classification_windows
-from minilora.data.tasks import Example, load_task
 from minilora.data.tokenizer import TokenStream, encode_documents
-from minilora.models.llama import LlamaForCausalLM, LlamaForSequenceClassification
+from minilora.models.llama import LlamaForCausalLM
 from minilora.train import load, methods, metrics
 from minilora.train.loop import History, TrainConfig, train
 from minilora.train.methods import Options
-from minilora.train.metrics import accuracy
 from minilora.train.text import training_batches
 
 BASE_DATA, DOMAIN = "python-docs", "numpy-docs"
@@ -27,8 +24,8 @@ class Lab:
     """The base in `base_folder` and the data to measure it on. Every draw is seeded, so equal calls give equal numbers.
 
     seq_len, batch_size: for training on text, in tokens and rows. test_characters, validation_characters: length of
-    each held-out text. test_examples: the most examples of the labelled task, equally many of each class. own: {method:
-    function of (model, options, seed)} that adapts a model in place, instead of the library's code for that method.
+    each held-out text. own: {method: function of (model, options, seed)} that adapts a model in place, instead of the
+    library's code for that method.
     """
 
     def __init__(
@@ -38,7 +35,6 @@ class Lab:
         batch_size: int = 8,
         test_characters: int = 20_000,
         validation_characters: int = 6_000,
-        test_examples: int | None = None,
         own: Mapping[str, Callable] | None = None,
     ):
         self.base_folder, self.seq_len, self.batch_size, self.own = base_folder, seq_len, batch_size, own or {}
@@ -47,14 +43,6 @@ class Lab:
         self.domain_validation = self._stream(self.domain_parts.validation, validation_characters)
         self.domain_test = self._stream(self.domain_parts.test, test_characters)
         self.base_test = self._stream(self.base_parts.test, test_characters)
-        self.task = load_task()
-        self.test_examples = self.task.test
-        if test_examples is not None:
-            left = [test_examples // len(self.task.classes)] * len(self.task.classes)
-            self.test_examples = []
-            for example in self.task.test:
-                left[example.label] -= 1
-                self.test_examples += [example] if left[example.label] >= 0 else []
 
     def _stream(self, documents: Sequence[corpora.Document], characters: int, seed: int = 0) -> TokenStream:
         return encode_documents(self.tokenizer, corpora.take(documents, characters, seed))
@@ -72,7 +60,10 @@ class Lab:
         return load.load_model(str(self.base_folder))[0]
 
     def fresh(self, method: str, seed: int, options: Options | None = None, tokens=()):
-        """Return a model to train by `method`, a key of METHODS or "scratch". tokens: to start virtual ones from."""
+        """Return a model to train by `method`, a key of METHODS or "scratch".
+
+        tokens: ids of a text, from whose embeddings virtual tokens start.
+        """
         return self._adapted(self._start(method, seed), method, options, tokens, seed)
 
     def _start(self, method: str, seed: int) -> LlamaForCausalLM:
@@ -108,18 +99,3 @@ class Lab:
         """Train the model, and leave it with its best weights by loss on the domain's validation text."""
         evaluate = lambda: self.bits(model, self.domain_validation)  # noqa: E731
         return train(model, batches, config, evaluate=evaluate, show_progress=False)
-
-    # The labelled task
-
-    def classifier(self, method: str, seed: int, options: Options | None = None, tokens=()):
-        """Return a classifier with a fresh head on the body of the base, to train by `method`."""
-        body, classes = self._start(method, seed), len(self.task.classes)
-        model = LlamaForSequenceClassification.from_language_model(body, classes, seed=seed)
-        return self._adapted(model, method, options, tokens, seed)
-
-    def accuracy(self, model, examples: Sequence[Example] | None = None) -> float:
-        """Return the share of examples (default: the test examples) that are classified right."""
-        examples = self.test_examples if examples is None else examples
-        ids = self.tokenizer.encode_many([example.text for example in examples])
-        labels = [example.label for example in examples]
-        return accuracy(model, classification_windows(ids, labels, self.seq_len, 64, 0))

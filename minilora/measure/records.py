@@ -25,7 +25,7 @@ from minilora.errors import FormatError, MiniloraError, Stopped, print_notes
 from minilora.formats.atomic import parse_json, read_bytes, show_path, write_atomic
 from minilora.train.progress import progress_bar
 
-VERSION = 1  # of the format; raised when older files can no longer be read
+VERSION = 1  # version of the format; raised when older files can no longer be read
 LIMIT = 50_000_000  # bytes
 CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 

@@ -29,7 +29,7 @@ class Interval:
     count: int
     error: float = inf  # standard error of the mean
     df: float = 0  # degrees of freedom of the error
-    rounding: float = 0  # by which the mean may be off on a grid, whatever the number of seeds
+    rounding: float = 0  # amount by which the mean may be off on a grid, whatever the number of seeds
 
     def excludes(self, value: float) -> bool:
         return self.low > value or self.high < value

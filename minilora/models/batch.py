@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,12 +48,12 @@ def over_rows(
 
     def part(rows: range) -> Output:
         own = slice(rows.start, rows.stop)
-        with nullcontext() if rngs is None else nn.dropout_rng(rngs.of(rows)):
+        with nn.dropout_rng(rngs and rngs.of(rows)):
             return compute(ids[own], None if mask is None else mask[own], targets[own], count)
 
     if parts and fits and count:
         return Output(*threads.joined_loss(part, threads.split_rows(range(len(ids)), parts)))
-    with nullcontext() if rngs is None else nn.dropout_rng(rngs):  # errors then name shapes of the whole batch
+    with nn.dropout_rng(rngs):  # errors then name shapes of the whole batch
         return compute(ids, attention_mask, labels, num_items)
 
 

@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minilora import backend, nn
 from minilora import functional as F
+from minilora import nn
 from minilora.errors import FormatError, MiniloraError, escape
 from minilora.fields import choice, field_problems, flag, number, tokens, whole
 from minilora.formats.stored import StoredTensor
-from minilora.models.language_model import Body, LanguageModel, normal
+from minilora.models.language_model import Body, LanguageModel, new_linear, normal
 from minilora.tensor import Tensor
 
 # Fields of a config.json that change the computation, each with the only value that is supported here.
@@ -101,8 +101,8 @@ class GPT2Attention(nn.Module):
     def __init__(self, config: GPT2Config, layer: int, rng: np.random.Generator | None):
         self.layer = layer
         self.n_head = config.n_head
-        self.c_attn = _linear(config.n_embd, 3 * config.n_embd, config.initializer_range, rng)
-        self.c_proj = _linear(config.n_embd, config.n_embd, _residual_deviation(config), rng)
+        self.c_attn = new_linear(config.n_embd, 3 * config.n_embd, True, config.initializer_range, rng)
+        self.c_proj = new_linear(config.n_embd, config.n_embd, True, _residual_deviation(config), rng)
 
     def forward(self, x: Tensor, mask: Any = None, cache: Any = None) -> Tensor:
         """Map x (B, T, C) to (B, T, C). mask: None, or booleans that broadcast to (B, H, T, S)."""
@@ -119,8 +119,8 @@ class GPT2MLP(nn.Module):
     """The MLP: c_proj(gelu(c_fc(x)))."""
 
     def __init__(self, config: GPT2Config, rng: np.random.Generator | None):
-        self.c_fc = _linear(config.n_embd, config.intermediate_size, config.initializer_range, rng)
-        self.c_proj = _linear(config.intermediate_size, config.n_embd, _residual_deviation(config), rng)
+        self.c_fc = new_linear(config.n_embd, config.intermediate_size, True, config.initializer_range, rng)
+        self.c_proj = new_linear(config.intermediate_size, config.n_embd, True, _residual_deviation(config), rng)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
@@ -193,8 +193,3 @@ def _residual_deviation(config: GPT2Config) -> float:
     section 2.3).
     """
     return config.initializer_range / sqrt(2 * config.n_layer)
-
-
-def _linear(in_features: int, out_features: int, deviation: float, rng: np.random.Generator | None) -> nn.Linear:
-    weight = normal((out_features, in_features), deviation, rng)
-    return nn.Linear.from_arrays(weight, backend.xp.zeros(out_features, dtype="float32"))

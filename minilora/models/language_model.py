@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -147,13 +145,10 @@ class Pretrained(nn.Module):
         """Return True if files store the parameter `name` transposed, as (in, out)."""
         return name.endswith(tuple(f".{linear}.weight" for linear in cls.transposed_linears))
 
-    def save_pretrained(
-        self, folder: str | os.PathLike[str], tokenizer_json: str | None = None, dtype: Any = "float32"
-    ) -> None:
-        """Write config.json, model.safetensors and, if given, tokenizer.json, in the form that transformers reads.
+    def save_pretrained(self, folder: str | os.PathLike[str], dtype: Any = "float32") -> None:
+        """Write config.json and model.safetensors, in the form that transformers reads.
 
-        dtype: "float32" or "float16", as text or NumPy's. A tied head is stored once, as the embedding.
-
+        dtype: "float32" or "float16", as text or NumPy's. A tied head is stored once, as the embedding. Raises
         MiniloraError for a model with an adapter on it or with layers in 4 bits, and for weights that overflow the
         dtype.
         """
@@ -167,11 +162,7 @@ class Pretrained(nn.Module):
         if unfit := [name for name, a in tensors.items() if dtype == "float16" and not np.isfinite(a).all()]:
             raise MiniloraError(f"{first_few(unfit)}: values too large for float16, infinite or NaN; save in float32")
         tensors = {name: a.T if self.is_transposed(name) else a for name, a in tensors.items()}
-        files = {}
-        if tokenizer_json is not None:
-            files["tokenizer.json"] = tokenizer_json.encode()
-            files["tokenizer_config.json"] = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}).encode()
-        huggingface.write_folder(Path(folder), config, tensors, files)
+        huggingface.write_folder(folder, config, tensors)
 
 
 def check_plain(model: nn.Module) -> None:
@@ -287,3 +278,11 @@ def normal(shape: tuple[int, ...], deviation: float, rng: np.random.Generator | 
     if rng is None:
         return backend.xp.empty(shape, dtype="float32")
     return backend.asarray(rng.standard_normal(shape, dtype="float32") * np.float32(deviation))
+
+
+def new_linear(
+    in_features: int, out_features: int, bias: bool, deviation: float, rng: np.random.Generator | None
+) -> nn.Linear:
+    """Create a Linear with a weight from `normal` and, if it has a bias, one of zeros."""
+    weight = normal((out_features, in_features), deviation, rng)
+    return nn.Linear.from_arrays(weight, backend.xp.zeros(out_features, dtype="float32") if bias else None)

@@ -10,6 +10,7 @@ Shapes: B sequences, T tokens, C hidden size, H query heads, H_kv key/value head
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +20,7 @@ from minilora import functional as F
 from minilora.errors import MiniloraError, escape
 from minilora.formats.stored import StoredTensor
 from minilora.models.batch import Output, host_ids, over_rows, token_ids
-from minilora.models.language_model import Body, LanguageModel, Pretrained, normal
+from minilora.models.language_model import Body, LanguageModel, Pretrained, new_linear, normal
 from minilora.models.llama_config import LlamaConfig
 from minilora.models.llama_gguf import llama_of
 from minilora.models.rotary import inverse_frequencies, rotary_tables
@@ -32,12 +33,12 @@ class LlamaAttention(nn.Module):
     def __init__(self, config: LlamaConfig, layer: int, rng: np.random.Generator | None):
         self.layer = layer
         self.head_dim = config.head_dim
+        linear = partial(new_linear, deviation=config.initializer_range, rng=rng)
         heads, kv_heads = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-        self.q_proj = _linear(config.hidden_size, heads, config.attention_bias, config, rng)
-        self.k_proj = _linear(config.hidden_size, kv_heads, config.attention_bias, config, rng)
-        self.v_proj = _linear(config.hidden_size, kv_heads, config.attention_bias, config, rng)
-        output_bias = config.attention_bias and config.model_type != "qwen2"
-        self.o_proj = _linear(heads, config.hidden_size, output_bias, config, rng)
+        self.q_proj = linear(config.hidden_size, heads, config.attention_bias)
+        self.k_proj = linear(config.hidden_size, kv_heads, config.attention_bias)
+        self.v_proj = linear(config.hidden_size, kv_heads, config.attention_bias)
+        self.o_proj = linear(heads, config.hidden_size, config.attention_bias and config.model_type != "qwen2")
 
     def forward(self, x: Tensor, cos: Any, sin: Any, mask: Any = None, cache: Any = None) -> Tensor:
         """Map x (B, T, C) to (B, T, C).
@@ -62,9 +63,10 @@ class LlamaMLP(nn.Module):
     """The gated MLP: down(silu(gate(x)) · up(x))."""
 
     def __init__(self, config: LlamaConfig, rng: np.random.Generator | None):
-        self.gate_proj = _linear(config.hidden_size, config.intermediate_size, config.mlp_bias, config, rng)
-        self.up_proj = _linear(config.hidden_size, config.intermediate_size, config.mlp_bias, config, rng)
-        self.down_proj = _linear(config.intermediate_size, config.hidden_size, config.mlp_bias, config, rng)
+        linear = partial(new_linear, bias=config.mlp_bias, deviation=config.initializer_range, rng=rng)
+        self.gate_proj = linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.swiglu(self.gate_proj(x), self.up_proj(x)))
@@ -140,15 +142,15 @@ class LlamaForSequenceClassification(_LlamaPretrained):
         rng = None if seed is None else np.random.default_rng(seed)
         self.config = config
         self.model = LlamaModel(config, rng)
-        self.score = _linear(config.hidden_size, config.num_labels, False, config, rng)
+        self.score = new_linear(config.hidden_size, config.num_labels, False, config.initializer_range, rng)
 
     @classmethod
     def from_language_model(cls, model: LlamaForCausalLM, num_labels: int, seed: int = 0) -> Self:
         """Build a classifier that shares the body of a language model, with a new head."""
-        classifier = cls.__new__(cls)
+        classifier, rng = cls.__new__(cls), np.random.default_rng(seed)
         classifier.config = config = LlamaConfig(**{**vars(model.config), "num_labels": num_labels})
         classifier.model = model.model
-        classifier.score = _linear(config.hidden_size, num_labels, False, config, np.random.default_rng(seed))
+        classifier.score = new_linear(config.hidden_size, num_labels, False, config.initializer_range, rng)
         return classifier
 
     def named_as_here(self, tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
@@ -165,8 +167,8 @@ class LlamaForSequenceClassification(_LlamaPretrained):
         """Return the logits (B, num_labels) of input_ids (B, T), and with labels (B,) the loss.
 
         The loss is the mean over labels that are not -100, or their sum divided by `num_items_in_batch`. The last real
-        token is the last one that attention_mask marks, else the last one that is not padding. MiniloraError for labels
-        if the configuration has only one class, or asks for another loss than cross-entropy.
+        token is the last one that attention_mask marks; without a mask, the last one that is not padding. With labels,
+        raises MiniloraError if the configuration has only one class, or asks for another loss than cross-entropy.
         """
         ids = token_ids(input_ids)
         if labels is None:
@@ -200,10 +202,3 @@ class LlamaForSequenceClassification(_LlamaPretrained):
     def count_targets(labels: Any) -> int:
         """Return the number of labels (B,) that count in the loss."""
         return int((host_ids(labels) != -100).sum())
-
-
-def _linear(
-    in_features: int, out_features: int, bias: bool, config: LlamaConfig, rng: np.random.Generator | None
-) -> nn.Linear:
-    weight = normal((out_features, in_features), config.initializer_range, rng)
-    return nn.Linear.from_arrays(weight, backend.xp.zeros(out_features, dtype="float32") if bias else None)

@@ -12,7 +12,7 @@ MODEL_TYPES = {
     "mistral": "Mistral",
     "qwen2": "Qwen2",
 }  # model_type -> prefix of transformers' classes
-NO_WINDOW = {"sliding_window": None, "use_sliding_window": False}  # some families default to one
+NO_WINDOW = {"sliding_window": None, "use_sliding_window": False}  # some families have a window by default
 
 
 @dataclass
@@ -28,7 +28,7 @@ class LlamaConfig:
     head_dim: int = whole(None, least=1, optional=True)  # None: hidden_size / num_attention_heads
     max_position_embeddings: int = whole(2048, least=1)
     rope_theta: float = number(10000.0, above=0)  # base of the rotary frequencies
-    rope_scaling: dict[str, Any] | None = None  # scales them for long texts, see `rotary`
+    rope_scaling: dict[str, Any] | None = None  # scaling of the rotary positions for long texts, see `rotary`
     rms_norm_eps: float = number(1e-6, above=0)
     initializer_range: float = number(0.02, above=0)  # standard deviation of initial weights
     tie_word_embeddings: bool = flag(False)  # the head is the embedding table
@@ -75,7 +75,7 @@ class LlamaConfig:
         rope = config.get("rope_parameters") or config.get("rope_scaling")
         config["rope_scaling"] = checked_scaling(rope)
         config["rope_theta"] = (rope or {}).get("rope_theta", config.get("rope_theta", cls.rope_theta))
-        if config["model_type"] == "qwen2":  # its files do not say so
+        if config["model_type"] == "qwen2":  # Qwen2 has biases, but its files do not say so
             config["attention_bias"] = True
         _limit_to_window(config)
         labels = config.get("id2label")

@@ -117,7 +117,7 @@ def _config_of(
     head_dim = config.get("head_dim", config["hidden_size"] // max(config["num_attention_heads"], 1))
     if (key := f"{architecture}.{ROTATED}") in metadata and read(key, int) != head_dim:
         raise FormatError(f"{where}: {key} is {metadata[key]}, but only heads rotated whole ({head_dim}) are supported")
-    older = metadata.get(f"{architecture}.rope.scale_linear")  # a linear factor; so is a factor without a type
+    older = metadata.get(f"{architecture}.rope.scale_linear")  # a linear factor, as any factor without a type is
     factor = metadata.get(f"{architecture}.rope.scaling.factor", older)
     scaling = metadata.get(f"{architecture}.rope.scaling.type", "none" if factor in (None, 0, 1) else "linear")
     if scaling != "none":
@@ -129,9 +129,9 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
     """Convert a language model of this family to the content of a GGUF file, without a tokenizer. `llama_of` converts
     it back, to the same model except for rounding.
 
-    matrices: how to store matrices, one of FILE_TYPES; vectors are stored as F32. MiniloraError for a model that a GGUF
-    file cannot hold: one of another family, with layers in 4 bits or an adapter that is not merged, or with a rotary
-    scaling or biases that llama.cpp does not support.
+    matrices: how to store matrices, one of FILE_TYPES; vectors are stored as F32. Raises MiniloraError for a model that
+    a GGUF file cannot hold: one of another family, with layers in 4 bits or an adapter that is not merged, or with a
+    rotary scaling or biases that llama.cpp does not support.
     """
     check_plain(model)
     kind = getattr(getattr(model, "config", None), "model_type", None)
@@ -141,7 +141,7 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
     config = model.config
     architecture, usual = WRITTEN[config.model_type], config.hidden_size / config.num_attention_heads
     if architecture == "qwen2" and config.head_dim != usual:
-        raise MiniloraError(f"in a GGUF file a qwen2 model has heads of {usual:g}, this one of {config.head_dim}")
+        raise MiniloraError(f"in a GGUF file, a qwen2 model has heads of size {usual:g}, not {config.head_dim}")
     rotated = _rotated(architecture, config.num_attention_heads, config.num_key_value_heads)
     names = {path: name for name, path in _paths_by_name(config.num_hidden_layers).items()}
     written, unsupported = {}, []
@@ -152,7 +152,7 @@ def gguf_of(model: Any, matrices: str = "F16") -> GGUF:
             unsupported.append(path)
             continue
         stored = _stored(parameter, matrices)
-        if part in rotated:  # from halves back to pairs
+        if part in rotated:  # reorder from halves back to pairs
             stored = stored.then(partial(_swapped, groups=(rotated[part], 2, config.head_dim // 2)))
         written[f"{name}.{suffix}"] = stored
     if unsupported:

@@ -63,7 +63,7 @@ class Drafts:
 
 
 def host_logits(logits: Tensor) -> np.ndarray:
-    """Return the logits on the host. MiniloraError if one is NaN, because then no token is the likeliest."""
+    """Return the logits on the host. Raises MiniloraError if one is NaN, because then no token is the likeliest."""
     host: np.ndarray = backend.to_numpy(logits.data)
     if np.isnan(host).any():
         raise MiniloraError("the model's logits are NaN: its weights are NaN or infinite, or too large for their dtype")

@@ -21,7 +21,7 @@ def checked_scaling(scaling: object) -> dict[str, Any] | None:
     """Check the `rope_scaling` (or `rope_parameters`) of a config.json; return its known fields, or None if there is no
     scaling.
 
-    FormatError for an unknown kind, and for fields that are missing or not positive numbers.
+    Raises FormatError for an unknown kind, and for fields that are missing or not positive numbers.
     """
     if not scaling:
         return None

@@ -166,7 +166,7 @@ class RowGenerators:
         if self._rngs is None:
             self._rngs = [np.random.default_rng(seed) for seed in self.seeds]
         if shape[0] != len(self._rngs):
-            raise ValueError(f"dropout in training needs the batch's {len(self._rngs)} rows as first axis, not {shape}")
+            raise ValueError(f"dropout needs the {len(self._rngs)} rows of the batch as first axis, not {shape}")
         return np.stack([rng.random(shape[1:], dtype=dtype) for rng in self._rngs])
 
 

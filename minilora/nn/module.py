@@ -87,7 +87,7 @@ class Module:
         return module
 
     def replace(self, path: str, new: "Module") -> None:
-        """Put `new` in place of the module at `path`. AttributeError if there is none, ValueError for the path ""."""
+        """Put `new` in place of the module at `path`. Raises AttributeError if there is none, and ValueError for ""."""
         self.get_submodule(path)
         if not path:
             raise ValueError("a module cannot replace itself: the path is empty")
@@ -116,7 +116,7 @@ class Module:
         return self
 
     def eval(self) -> Self:
-        """Do train(False)."""
+        """Switch to eval mode, as train(False) does."""
         return self.train(False)
 
     def to(self, device: object) -> Self:
@@ -134,7 +134,7 @@ class Module:
 
     def gradient_checkpointing_enable(self, flag: bool = True) -> Self:
         """Make each model body in this module save only its blocks' inputs in training, and recompute the blocks in
-        backward (see `checkpointing`). False switches this off. MiniloraError if there is no model body.
+        backward (see `checkpointing`). False switches this off. Raises MiniloraError if there is no model body.
         """
         bodies: list[Any] = [module for _, module in self.named_modules() if hasattr(module, "gradient_checkpointing")]
         if not bodies:
@@ -144,7 +144,7 @@ class Module:
         return self
 
     def gradient_checkpointing_disable(self) -> Self:
-        """Do gradient_checkpointing_enable(False)."""
+        """Switch gradient checkpointing off."""
         return self.gradient_checkpointing_enable(False)
 
     # State
@@ -176,10 +176,10 @@ class Module:
         """Load like `load_state_dict`, but read arrays one by one: the values of `state` have a `shape` and `read()`.
 
         each: called with every (path, module) once the module's own parameters are loaded, parents first; the module
-        that it returns takes the place. A module that was replaced can be freed before the next array is read.
+        that it returns takes its place. A module that was replaced can be freed before the next array is read.
 
         Wrong names and shapes raise an error before anything is read. A failed read, or two names of one parameter that
-        differ, raise one in the middle: the module is then partly loaded and must not be used.
+        differ, raise an error halfway: the module is then partly loaded and must not be used.
         """
         _check(self, state, strict=True)
         first: dict[int, str] = {}  # id of a tensor (unique while all are alive) -> name to read it under
@@ -188,7 +188,7 @@ class Module:
             self._load_one(path, state, read_as, each)
 
     def _load_one(self, path: str, state: Mapping[str, Any], read_as: dict[str, str], each: Any) -> None:
-        """Do `load_stored` for the tensors of the module at `path` itself, not of modules below it."""
+        """Load the tensors of the module at `path` itself, as `load_stored` does, but not those of modules below it."""
         module = self.get_submodule(path)
         for part, tensor in module._parts(Tensor):
             name = f"{path}.{part}" if path else part

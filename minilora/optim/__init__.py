@@ -27,7 +27,6 @@ class Optimizer:
     """Base class: parameter groups, and a state of arrays for each parameter. Subclasses implement `_update`."""
 
     arrays: tuple[str, ...] = ()  # names of the arrays in a parameter's state
-    has_all_arrays = True  # if a state has all of `arrays` from the first step on
 
     def __init__(self, params: Params, **defaults: Any) -> None:
         groups: list[Any] = list(params)
@@ -105,27 +104,18 @@ class Optimizer:
             position, _, name = key.partition(".")
             if not position.isdigit() or int(position) >= len(params) or name not in ("step", *self.arrays):
                 raise ValueError(f"the state does not fit {len(params)} parameters: {key!r} is unknown")
-            if name == "step":
-                if (value := int(value)) < 0:
-                    raise ValueError(f"state {key!r} is {value}; it counts steps from 0")
-            else:
-                value = backend.asarray(value).astype(params[int(position)].dtype)
-                if value.shape != params[int(position)].shape:
-                    raise ValueError(f"state {key!r} has shape {value.shape}, not {params[int(position)].shape}")
-            new.setdefault(int(position), {})[name] = value
-        for index, entries in new.items():
-            if "step" not in entries or self.has_all_arrays and len(entries) - 1 < len(self.arrays):
-                raise ValueError(
-                    f"the state of parameter {index} is incomplete or another optimizer's: it has {', '.join(entries)}"
-                )
+            p = params[int(position)]
+            entry: Any = int(value) if name == "step" else backend.asarray(value).astype(p.dtype)
+            if name != "step" and entry.shape != p.shape:
+                raise ValueError(f"state {key!r} has shape {entry.shape}, not {p.shape}")
+            new.setdefault(int(position), {})[name] = entry
         self.state = new
 
 
 class SGD(Optimizer):
     """SGD with momentum, in PyTorch's form: b ← momentum · b + g + weight_decay · p, then p ← p - lr · b."""
 
-    arrays = ("momentum",)
-    has_all_arrays = False  # without momentum, a state has none
+    arrays = ("momentum",)  # missing without momentum
 
     def __init__(self, params: Params, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)

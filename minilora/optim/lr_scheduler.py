@@ -39,7 +39,7 @@ class CosineAnnealingLR(LambdaLR):
 
 
 def get_linear_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: int, num_training_steps: int) -> LambdaLR:
-    """Return a schedule that rises linearly from 0 during the warm-up, then falls linearly to 0 at the last step."""
+    """Return a schedule that rises linearly from 0 during the warmup, then falls linearly to 0 at the last step."""
     warmup, total = num_warmup_steps, num_training_steps
     falling = max(1, total - warmup)
     return LambdaLR(optimizer, lambda step: step / warmup if step < warmup else max(0.0, (total - step) / falling))

@@ -48,8 +48,8 @@ class TunedConfig(TargetedConfig):
 class BitFitConfig(TunedConfig):
     """The modules whose biases train. PEFT does not have this method, and cannot read its files.
 
-    target_modules: Linears and norms; None: all of them that have something to train. Raises MiniloraError if one has
-    nothing to train, or none has.
+    target_modules: Linears and norms; None: all of them that have something to train. Raises MiniloraError if a named
+    module has nothing to train, or if no module has.
     """
 
     norms: bool = flag(False)  # also train the weights of norms

@@ -103,7 +103,7 @@ class BottleneckLayer(AdapterLayer):
         self.scaling = PARALLEL_SCALING if self.is_parallel else 1.0  # s
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
-        """x: (..., d); other arguments, such as a cache, go to the adapted module."""
+        """Map x (..., d) to (..., d). Other arguments, such as a cache, go to the adapted module."""
         h = self.base_layer(x, *args, **kwargs)
         inside = ACTIVATIONS[self.activation](self.adapter_down(x if self.is_parallel else h))  # (..., m)
         change = self.adapter_up(inside)  # (..., d)

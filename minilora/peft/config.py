@@ -59,11 +59,6 @@ def changed(config: Config, **values: Any) -> Config:
     return other
 
 
-def few(problems: list[str]) -> str:
-    """Join the first three problems and say how many more there are, because there may be one per module."""
-    return first_few(problems, 3, "; ")
-
-
 # The interface of a method
 
 
@@ -301,7 +296,7 @@ def matching(model: nn.Module, names: list[str], option: str, kind: type[nn.Modu
         problems.append(f"{escape(repr(name))} {problem}")
     if problems:
         available = ", ".join(last_names) or f"no {kind_name} at all"
-        raise MiniloraError(f"{option}: {few(problems)}; available: {escape(available, 400)}")
+        raise MiniloraError(f"{option}: {first_few(problems, separator='; ')}; available: {escape(available, 400)}")
     return meant(names, paths)
 
 

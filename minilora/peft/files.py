@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from minilora import backend, nn
-from minilora.errors import FormatError, MiniloraError, escape
+from minilora.errors import FormatError, MiniloraError, escape, first_few
 from minilora.formats import safetensors
 from minilora.formats.atomic import parse_json, read_json, show_path, write_json
-from minilora.peft.config import PeftConfig, few, is_transposed
+from minilora.peft.config import PeftConfig, is_transposed
 from minilora.peft.method import CONFIGS
 from minilora.peft.sites import Adapter, build, places_of
 from minilora.quant import Linear4bit, quantization, weight_digest
@@ -221,7 +221,7 @@ def _problems(
             hint = ", which modules_to_save does not name" if name in base_names else ""
             hint = hint or ("" if name.startswith(config.root) else f" (names begin with {config.root})")
             unexpected.append(f"unexpected {escape(name, 160)}{hint}")
-    return [few(problems) for problems in (changed, missing, unexpected, wrong) if problems]
+    return [first_few(problems, separator="; ") for problems in (changed, missing, unexpected, wrong) if problems]
 
 
 def _array_problem(name: str, array: np.ndarray, shape: tuple[int, ...]) -> list[str]:

@@ -24,9 +24,9 @@ import numpy as np
 from minilora import backend, nn
 from minilora import functional as F
 from minilora.backend import xp
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, first_few
 from minilora.fields import checked, flag, is_list_of, is_whole, number, whole
-from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, changed, few, meant, tied, with_weight
+from minilora.peft.config import AdapterLayer, TargetedConfig, as_list, changed, meant, tied, with_weight
 from minilora.tensor import Tensor, wrap
 
 
@@ -109,9 +109,9 @@ def principal_start(linear: nn.Linear, config: "LoraConfig", rng: np.random.Gene
     base, so that disabling and unloading are exact; the layer takes twice the memory in return.
 
     A file holds only A and B, and loading it decomposes W again. That gives the same base everywhere, because s · B A
-    is the best approximation of W of rank r; only if the r-th and the next singular value are equal is it not unique.
-    (PEFT's "pissa_niter_…" uses a new randomized SVD each time, so its files do not determine what was trained.)
-    `linear` is not changed; its bias is shared. Raises MiniloraError for a weight in 4 bits.
+    is the best approximation of W of rank r, which is unique unless the r-th singular value equals the next. (PEFT's
+    "pissa_niter_…" uses a new randomized SVD each time, so its files do not determine what was trained.) `linear` is
+    not changed; its bias is shared. Raises MiniloraError for a weight in 4 bits.
     """
     if linear.num_quantized:
         raise MiniloraError(
@@ -220,7 +220,7 @@ class LoraConfig(TargetedConfig):
         if self.is_pissa:  # PEFT takes the principal part out of both modules, which changes what the base computes
             problems += [f"PiSSA would also change the module that is tied to {path}" for path in tied(model, paths)]
         if problems:
-            raise MiniloraError(few(problems))
+            raise MiniloraError(first_few(problems, separator="; "))
         return paths
 
     def _in_blocks(self, paths: list[str]) -> list[str]:

@@ -123,17 +123,17 @@ class Method:
     """A way to adapt a model."""
 
     name: str
-    label: str  # in tables and figures
+    label: str  # name in tables and figures
     description: str  # what it trains
     family: str  # one of palette.FAMILIES
-    marker: str  # in figures; together with `linestyle` it distinguishes methods in black and white
+    marker: str  # marker in figures; together with `linestyle` it distinguishes methods in black and white
     linestyle: str | tuple
     lr: float  # learning rate for a model with SIZES[0] parameters; searches start here
     plan: Callable[[Any, Any], Trainable]  # takes a shape (`minilora.plan.shapes.Shape`) and the options
     large_lr: float | None = None  # learning rate at SIZES[1] parameters; None: not measured, LARGE_SHARE * lr
     config: type[PeftConfig] | None = None  # None: some of the model's own weights train, without an adapter
-    variant: Mapping[str, Any] = field(default_factory=dict)  # settings that set it apart within its configuration
-    settings: Callable[[Any, list[int]], dict[str, Any]] = lambda options, tokens: {}  # of the config, from the options
+    variant: Mapping[str, Any] = field(default_factory=dict)  # settings that set it apart from others with this config
+    settings: Callable[[Any, list[int]], dict[str, Any]] = lambda options, tokens: {}  # settings of the config
     make_trainable: Callable[[Any], None] | None = None  # instead of a config: sets which weights of a model train
     options: Mapping[str, Option] = field(default_factory=dict)
     other_names: tuple[str, ...] = ()

@@ -92,7 +92,9 @@ class PeftModel(nn.Module):
         self._add(adapter_name, lambda: loaded_adapter(self.base_model, folder, adapter_name, is_trainable))
 
     def set_adapter(self, adapter_name: str, inference_mode: bool = False) -> None:
-        """Replace the active adapter by this one. As in PEFT, it trains unless `inference_mode` is True."""
+        """Put the adapter of this name in place of the active one. As in PEFT, it trains unless `inference_mode` is
+        True.
+        """
         self._must_be_in("switch")
         adapter = self._named(adapter_name)
         with self.disable_adapter():
@@ -207,7 +209,9 @@ class PeftModel(nn.Module):
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:
-        """Make the model exactly the base within a `with` block. Blocks may be nested, and end on exceptions, too."""
+        """Make the model exactly the base within a `with` block. Blocks may be nested, and an exception that leaves a
+        block switches the adapter on again.
+        """
         self._must_be_in("disable")
         was_on = self._is_on
         self._switch(False)
@@ -227,9 +231,9 @@ class PeftModel(nn.Module):
     def merge_and_unload(self) -> nn.Module:
         """Return the plain model with the adapter's change, at its strength, added to its weights.
 
-        A merged layer has weights of its own, so a weight that was tied to another no longer is. After merging into a
-        base in 4 bits, the model is in floats, and a note says so: rounding to 4 bits again would erase small changes.
-        Raises MiniloraError, and changes nothing, if the method cannot be merged.
+        A merged layer has weights of its own, so a weight that was tied to another is no longer tied. After merging
+        into a base in 4 bits, the model is in floats, and a note says so: rounding to 4 bits again would erase small
+        changes. Raises MiniloraError, and changes nothing, if the method cannot be merged.
         """
         self._must_be_in("merge")
         # Merge every layer before replacing the first, so that an error changes nothing.

@@ -36,7 +36,8 @@ from minilora.tensor import Tensor, no_grad
 class PrefixTuningConfig(VirtualTokensConfig):
     """The prefix's length, its start and the way to train it, with PEFT's names and defaults.
 
-    init_token_ids is minilora's own: a start from the keys and values of these tokens, whatever init_weights says.
+    init_token_ids is a field of minilora's own: the prefix starts from the keys and values of these tokens, whatever
+    init_weights says.
     """
 
     encoder_hidden_size: int | None = whole(

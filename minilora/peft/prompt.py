@@ -53,7 +53,8 @@ class VirtualTokensConfig(PeftConfig):
     num_transformer_submodules: int | None = None
     num_attention_heads: int | None = None
     num_layers: int | None = None
-    init_token_ids: list[int] | None = field(default=None, kw_only=True, metadata=IDS.metadata)  # start; not in PEFT
+    # Ids of the tokens that the virtual tokens start from; not in PEFT.
+    init_token_ids: list[int] | None = field(default=None, kw_only=True, metadata=IDS.metadata)
 
     own: ClassVar[frozenset[str]] = frozenset({"init_token_ids"})
     root: ClassVar[str] = "base_model."  # here PEFT has one wrapper fewer than for methods that change layers
@@ -120,8 +121,10 @@ class VirtualTokensLayer(AdapterLayer):
         return self.base_layer.config
 
     def forward(self, input_ids, attention_mask=None, past_key_values=None) -> Tensor:
-        """input_ids, attention_mask: as for the body, without the virtual tokens. past_key_values: a cache with room
-        for them; if it is empty, they go in first.
+        """Return the body's hidden states of the tokens, which attend to the virtual tokens as well.
+
+        input_ids, attention_mask: as for the body, without the virtual tokens. past_key_values: a cache with room for
+        them; if it is empty, they go in first.
         """
         ids = token_ids(input_ids)
         if attention_mask is not None:
@@ -148,9 +151,9 @@ def settings(options: Any, tokens: list[int]) -> dict[str, Any]:
 class PromptTuningConfig(VirtualTokensConfig):
     """The number of virtual tokens and their start, with PEFT's names and defaults.
 
-    init_token_ids is minilora's own: it starts from these tokens, whatever prompt_tuning_init says. "TEXT" needs it,
-    because minilora does not tokenize the text itself (PEFT does, with a tokenizer of transformers); the text and the
-    tokenizer's name are kept for PEFT's file.
+    init_token_ids is a field of minilora's own: the prompt starts from these tokens, whatever prompt_tuning_init says.
+    "TEXT" needs it, because minilora does not tokenize the text itself (PEFT does, with a tokenizer of transformers);
+    the text and the tokenizer's name are kept for PEFT's file.
     """
 
     prompt_tuning_init: str = choice("RANDOM", *STARTS)

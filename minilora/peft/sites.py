@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from minilora import nn
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, first_few
 from minilora.fields import checked_value, whole
-from minilora.peft.config import CLASSIFIER_HEADS, AdapterLayer, PeftConfig, few, is_transposed, matching, tied
+from minilora.peft.config import CLASSIFIER_HEADS, AdapterLayer, PeftConfig, is_transposed, matching, tied
 from minilora.tensor import Tensor
 
 
@@ -22,7 +22,7 @@ from minilora.tensor import Tensor
 class Site:
     """A place in the model: the module that the plain model has there, and the one that replaces it when adapted."""
 
-    path: str  # in the plain model
+    path: str  # path in the plain model
     original: nn.Module
     adapted: Any  # an AdapterLayer, or a module that trains whole
     trained: dict[str, Any] = field(default_factory=dict)  # arrays changed by `set_strength`, as training left them
@@ -87,7 +87,8 @@ def places_of(model: nn.Module, config: PeftConfig) -> tuple[list[str], list[str
         if f"{inner}.".startswith(f"{outer}.")
     ]
     if inside:
-        raise MiniloraError(f"modules_to_save trains modules whole, so nothing inside may be named too: {few(inside)}")
+        names = first_few(inside, separator="; ")
+        raise MiniloraError(f"modules_to_save trains modules whole, so nothing inside may be named too: {names}")
     for path in saved:
         if any(inner.num_quantized for _, inner in model.get_submodule(path).named_modules()):
             raise MiniloraError(f"modules_to_save: 4-bit weights cannot train: {path}; name float modules only")
@@ -126,7 +127,7 @@ def fresh_adapter(model: nn.Module, config: PeftConfig, seed: int, name: str) ->
     targets, saved = places_of(model, config)
     problems = [problem for path in targets for problem in config.at(path).check(path, model.get_submodule(path))]
     if problems:
-        raise MiniloraError(few(problems))
+        raise MiniloraError(first_few(problems, separator="; "))
     rng = np.random.default_rng(seed)
     frozen = [path for path in CLASSIFIER_HEADS if path in vars(model) and path not in saved + targets]
     notes = [f"the head {path!r} stays frozen; task_type='SEQ_CLS' would train it too" for path in frozen]

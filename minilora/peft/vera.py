@@ -6,7 +6,7 @@
                 corner of its size
     start       A and B uniform in ±√(6 / columns), d = d_initial, b zero: the adapted model begins as the base, bit for
                 bit. (With d zero too, neither would ever get a gradient.)
-    parameters  r + out per layer: 4,352 at 4096 × 4096, r = 256, where LoRA of that rank trains 2,097,152
+    parameters  r + out per layer: 4,352 at 4096 × 4096, r = 256, while LoRA of that rank trains 2,097,152
     merging     W + diag(b) B diag(d) A is a plain weight of W's shape
 
 A and B do not train, but they are saved: from the same seed, PyTorch's generator draws other numbers than NumPy's.

@@ -8,7 +8,8 @@ trains read this array? The terms are the closures of `functional/` and `peft/`,
 
     norm                    its input N·h, and 1/rms of each row
     linear                  its input, if its weight or an update of it trains; nothing if it is frozen. On a base in
-                            4 bits, minilora recomputes the outputs of norms and gated activations instead of saving.
+                            4 bits, minilora recomputes the outputs of norms and gated activations instead of saving
+                            them.
     rotary                  a signed copy of the sines, T · head size, once for queries and once for keys
     attention               queries N·q, keys and values 2·N·kv, and the exponentials of the scores: with a causal mask,
                             in blocks of 64 queries, about half of heads · B · T². On a base in 4 bits the exponentials
@@ -150,7 +151,7 @@ class Peaks(NamedTuple):
     """Bytes alive in a step besides weights and optimizer."""
 
     activations: float  # saved for backward at the end of the forward pass, plus the gradient of the last hidden states
-    logits: float  # in memory at the same time
+    logits: float  # bytes of logits in memory at the same time
     phases: dict[str, float]  # everything that is alive, at each moment that can be the peak
 
 
@@ -161,8 +162,6 @@ def engine_peaks(shape: Shape, step: Step, trainable: Trainable, checkpointing: 
     loss                    what all blocks save; the hidden states twice, all of them and those with a label; their
                             gradient and the head's; a chunk of logits. If there are several chunks, two are alive
                             while one is computed, with the sum of the head's gradient and the shares of two chunks.
-    last block again        with checkpointing: the same as in the forward pass, plus the gradients of the block's
-                            output and of the head
     backward, last MLP      almost nothing is freed yet; the gradients of the residual stream and around the
                             activation, or the linear's copies, are added
     backward, last adapter  everything is still saved; a bottleneck's exact GELU and its slope take nine arrays, a
@@ -173,7 +172,7 @@ def engine_peaks(shape: Shape, step: Step, trainable: Trainable, checkpointing: 
     size, workers = step.itemsize, min(step.workers, step.batch)
     gradients = Counts(**{name: size * count for name, count in vars(trainable.counts).items()})
     length, n = rows_of(step, trainable)
-    sequences = -(-step.batch // workers)  # per worker
+    sequences = -(-step.batch // workers)  # sequences per worker
     stream, inner = size * n * shape.hidden, size * n * shape.intermediate  # bytes of N·h and N·f
     branches = 2 if shape.gated else 1
     first = kept_by_block(shape, step, trainable, live=trainable.embedding or trainable.prompt > 0)
@@ -205,7 +204,7 @@ def engine_peaks(shape: Shape, step: Step, trainable: Trainable, checkpointing: 
     in_block = max(mlp + 2 * cached, mlp + stream + copy, attention)
 
     chunk = chunk_rows(shape.vocab, shape.hidden, size)
-    rows = sequences * max(1, step.length - (trainable.prompt == 0))  # with a label
+    rows = sequences * max(1, step.length - (trainable.prompt == 0))  # rows with a label
     chunks = -(-rows // chunk)
     logits, head = workers * min(rows, chunk) * shape.vocab * size, workers * gradients.head
     loss = min(chunks, 2) * head + logits
@@ -222,8 +221,6 @@ def engine_peaks(shape: Shape, step: Step, trainable: Trainable, checkpointing: 
         down = stream + inner + again + copy
         start = whole - sum(last.late.values()) + head
         phases["backward, last MLP"] = start + max(around, down)
-        if checkpointing and first.live:
-            phases["last block again"] = phases["forward, last block"] + stream + head
         if trainable.bottleneck:
             inside = size * n * trainable.bottleneck
             gelu = 2 * inside + 9 * min(workers * CACHE_BLOCK, inside)

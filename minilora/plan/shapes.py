@@ -28,7 +28,7 @@ class Shape:
     gated: bool = True  # the MLP has a gate_proj beside up_proj
     biased: tuple[str, ...] = ()  # the linears that have a bias
     norm_biases: bool = False
-    positions: int = 0  # in a learned table; 0 if positions are rotary
+    positions: int = 0  # rows of a learned table; 0 if positions are rotary
 
     def __post_init__(self) -> None:
         if not self.head_dim:
@@ -67,7 +67,7 @@ class Shape:
     @property
     def parameters(self) -> int:
         tables = self.in_embedding * (1 if self.tied else 2) + self.positions * self.hidden
-        norms = (2 * self.layers + 1) * self.hidden * (1 + self.norm_biases)  # two per block and one at the end
+        norms = (2 * self.layers + 1) * self.hidden * (1 + self.norm_biases)  # two norms per block and one at the end
         return self.in_linears + self.in_biases + norms + tables
 
 

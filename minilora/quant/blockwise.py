@@ -27,7 +27,7 @@ import numpy as np
 from minilora import backend
 from minilora.backend import Array, xp
 from minilora.errors import MiniloraError, unknown
-from minilora.fields import checked
+from minilora.fields import checked, checked_value
 from minilora.kernels import elementwise
 from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, dynamic_map, midpoints, order, values_of
@@ -165,9 +165,8 @@ BLOCKSIZE_FIELD = checked(
 
 
 def check_options(blocksize: int, quant_type: str | None = "nf4") -> str:
-    """Check blocksize and quant_type, and return the quant_type. MiniloraError if there is no such choice."""
-    if problems := BLOCKSIZE_FIELD.metadata["kind"].problems("blocksize", blocksize):
-        raise MiniloraError(problems[0])
+    """Check blocksize and quant_type, and return the quant_type. Raises MiniloraError if there is no such choice."""
+    checked_value("blocksize", blocksize, BLOCKSIZE_FIELD)
     if not isinstance(quant_type, str) or quant_type not in CODEBOOKS:
         raise MiniloraError(unknown("quant_type", quant_type, CODEBOOKS))
     return quant_type

@@ -142,8 +142,8 @@ def quantize_model(
 
 
 def load_4bit(family: Any, path: str | os.PathLike[str], **settings: Any) -> nn.Module:
-    """Load a model and quantize it one layer at a time, so that at most one layer is in float at once. The result is
-    that of `quantize_model(family.from_pretrained(path), **settings)`, and so are the errors.
+    """Load a model and quantize it one layer at a time, so that at most one layer is in float at once. Result and
+    errors are those of `quantize_model(family.from_pretrained(path), **settings)`.
 
     family: a model class, such as LlamaForCausalLM; path: as its `from_pretrained` takes it.
     """

@@ -1,6 +1,6 @@
-"""Tables before they are drawn, for the terminal and for pages, and how numbers look in them.
+"""Tables for the terminal and for pages, and the formats of the numbers in them.
 
-A number measured over several seeds is shown as its mean ± its standard deviation over them.
+A number that was measured with several seeds is shown as mean ± standard deviation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 from minilora.errors import MiniloraError, unknown
 from minilora.peft import METHODS
 
-# Every table, figure and sentence names what is compared so, in this order; a name that is not here is an error.
+# The names of the rows of tables, in their order. Figures and sentences use them too; an unknown key is an error.
 NAMES = {"base": "base as it is", "few-shot": "few-shot prompt", "scratch": "from scratch"}
 NAMES |= {name: method.label for name, method in METHODS.items()}
 IN_SENTENCES = NAMES | {"full": "full fine-tuning"}
@@ -26,7 +26,7 @@ WIDTH = 80
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sort names of what was measured, each once, as NAMES has them. MiniloraError for one that is not there."""
+    """Sort names of what was measured, each once, in the order of NAMES. Raises MiniloraError for any other name."""
     measured = set(names)
     if unknown_names := sorted(measured - NAMES.keys()):
         raise MiniloraError(unknown("method in the records", unknown_names[0], NAMES))
@@ -35,7 +35,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Spread:
-    """A number measured over seeds: their mean, their standard deviation (0 of one alone), and how many there are."""
+    """A number measured over seeds: its mean, its standard deviation (0 for a single seed), and the number of seeds."""
 
     mean: float
     deviation: float
@@ -49,23 +49,23 @@ class Spread:
         return cls(mean, sqrt(squares / max(1, len(values) - 1)), len(values))
 
     def show(self, digits: int, scale: float = 1.0) -> str:
-        """Write `2.523 ± 0.012`, or the mean alone if there was one seed; both times `scale`."""
+        """Format as `2.523 ± 0.012`, or without ± if there is one seed; the numbers are multiplied by `scale`."""
         text = f"{self.mean * scale:.{digits}f}".replace("-", "−")
         return text if self.count == 1 else f"{text} ± {self.deviation * scale:.{digits}f}"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table before it is drawn: the terminal and the report draw the same one."""
+    """A table's texts, from which both the terminal's and the report's table are drawn."""
 
     title: str
-    header: tuple[str, ...]  # a newline where the terminal breaks the line
+    header: tuple[str, ...]  # the terminal breaks a line at a newline
     rows: Sequence[tuple[str, ...]]
     caption: str
 
 
 def render(table: Table) -> str:
-    """Write `table` as plain text, for a file."""
+    """Return the table as plain text, without colours."""
     from rich.console import Console
 
     file = StringIO()
@@ -75,7 +75,7 @@ def render(table: Table) -> str:
 
 
 def drawn(grid: Grid) -> Table:
-    """Draw the grid for a terminal."""
+    """Make a table for the terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -92,7 +92,7 @@ def drawn(grid: Grid) -> Table:
 
 
 def seeds_in_words(counts: Iterable[int]) -> str:
-    """Say what `±` means under a table whose numbers are over so many seeds each."""
+    """Explain ± below a table. counts: the number of seeds behind each of its numbers."""
     different = sorted(set(counts))
     if different in ([], [1]):
         return "One seed, so no spread."
@@ -102,7 +102,7 @@ def seeds_in_words(counts: Iterable[int]) -> str:
 
 
 def listed(names: Iterable[object]) -> str:
-    """Join as `a`, `a and b`, `a, b and c`."""
+    """Join names as in a sentence: `a`, `a and b`, `a, b and c`."""
     *before, last = map(str, names)
     return f"{', '.join(before)} and {last}" if before else last
 
@@ -111,24 +111,24 @@ _BYTES = ((1e18, "EB"), (1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1
 
 
 def show_count(number: int) -> str:
-    """Write a count: `167,424`, or `10.2 M`."""
+    """Format a count: `167,424`, or in millions `10.2 M`."""
     return f"{number:,}" if number < 10_000_000 else f"{number / 1e6:,.1f} M"
 
 
 def show_share(share: float) -> str:
-    """Write a share of one as a percentage with digits that say something: 4.1 %, 0.18 %, 0.004 %, 100 %."""
+    """Format a share in percent, small ones with more decimals: 100 %, 4.1 %, 0.18 %, 0.004 %."""
     percent = 100 * share
     digits = 0 if percent >= 9.95 else 1 if percent >= 0.995 else 2 if percent >= 0.0095 else 3
     return f"{percent:.{digits}f} %"
 
 
 def show_bytes(number: float) -> str:
-    """Write bytes that were measured, and scatter: `41 MB`, `1.2 GB`."""
+    """Format measured bytes with few digits, because they vary from run to run: `41 MB`, `1.2 GB`."""
     return f"{number / 1e6:.0f} MB" if number < 999.5e6 else f"{number / 1e9:.1f} GB"
 
 
 def show_size(number: float) -> str:
-    """Write bytes that were counted, in three digits: `37.7 MB`, `349 GB`."""
+    """Format counted bytes with three digits: `37.7 MB`, `349 GB`."""
     for size, unit in _BYTES:
         if (units := number / size) >= 0.9995:
             return f"{units:,.{0 if units >= 99.95 else 1 if units >= 9.995 else 2}f} {unit}"
@@ -136,9 +136,10 @@ def show_size(number: float) -> str:
 
 
 def show_seconds(seconds: float) -> str:
+    """Format seconds: `4.2 s`, `31 s`."""
     return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
 
 
 def show_signed(value: float) -> str:
-    """Write `+0.123` or `−0.123`."""
+    """Format a difference with its sign: `+0.123`, `−0.123`."""
     return f"{round(value, 3) + 0:+.3f}".replace("-", "−")

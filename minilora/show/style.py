@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
-from html import escape
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from minilora.formats.atomic import write_atomic
-from minilora.palette import BLACK, BLUE, DARK_GREEN, GREEN, GREY, ORANGE, PINK, YELLOW
+from minilora.palette import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, YELLOW
 from minilora.peft import METHODS
 from minilora.show.grids import Spread
 
@@ -43,10 +40,6 @@ SERIES: tuple[dict[str, Any], ...] = (
 )
 WIDTH, HEIGHT, TALL = 6.4, 4.6, 5.8  # inches; small, so that text stays readable on a phone
 GRID = "#e4e4e4"
-# The colours of an SVG that change if the reader's system is dark.
-DARK = {BLACK: "#e6edf3", "#ffffff": "#161b22", GREY: "#a9b4c0", GRID: "#3a3f46", "#333333": "#a9b4c0"}
-DARK |= {DARK_GREEN.lower(): "#3fae86"}
-DARK |= {"#e8f0f7": "#22344a", "#fbefe3": "#4a3418", "#f6c9a8": "#7a3f12"}  # of boxes with text in them
 STYLE: dict[str, Any] = {
     "font.size": 11,
     "figure.titlesize": 12,
@@ -86,32 +79,6 @@ def styled(draw: Callable) -> Callable:
 def write_png(figure: Figure, file: BinaryIO, dpi: int = 150) -> None:
     """Write the figure as a PNG without a date or the name of the software, so that equal figures give equal files."""
     figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
-
-
-@styled
-def svg(figure: Figure, words: str) -> str:
-    """Draw the figure as an SVG with light ink on a dark ground where the reader's system is dark.
-
-    It has a ground of its own, since the page around it may not follow the system. Equal figures give equal text.
-    words: its title, for readers who hear the page.
-    """
-    no_facts = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(file := BytesIO(), format="svg", metadata=no_facts)
-    rules = [
-        f'[style*="{part}: {light}"] {{ {part}: {dark} !important }}'
-        for light, dark in DARK.items()
-        for part in ("fill", "stroke")
-    ]
-    look = f"@media (prefers-color-scheme: dark) {{ svg {{ fill: {DARK[BLACK]} }} {' '.join(rules)} }}</style>"
-    title = f"<title>{escape(words)}</title>\n <defs>"
-    return file.getvalue().decode().replace("<defs>", title, 1).replace("</style>", look, 1)
-
-
-def image(figure: Figure, words: str, png: bytes = b"") -> str:
-    """Return the figure as an HTML image: `png` if there is one, else an SVG. words: the alternative text."""
-    kind, data = ("png", png) if png else ("svg+xml", svg(figure, words).encode())
-    source, width = f"data:image/{kind};base64,{b64encode(data).decode()}", round(figure.get_figwidth() * 100)
-    return f'<img src="{source}" width="{width}" alt="{escape(words)}">'
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -73,7 +73,7 @@ def in_batches(
     order = sorted(range(len(rows)), key=lengths.__getitem__)
     results: dict[int, Any] = {}
     while order:
-        most = 2 * lengths[order[0]] + 32  # a long row would make all others be padded to its length
+        most = 2 * lengths[order[0]] + 32  # a single long row would have all others padded to its length
         chosen = [i for i in order[:batch_size] if lengths[i] <= most]
         order = order[len(chosen) :]
         runs = threads.split_rows(range(len(chosen)), min(threads.count(), len(chosen)))
@@ -190,7 +190,7 @@ def _batch_scores(model: Any, prefix: KVCache, shared: int, rows: list[Row]) -> 
         last = model.body(part["input_ids"], mask, cache)[:, -1:]  # (B, 1, C), predicts the answer's first token
         read, first = cache.length, _log_probabilities(model, last)
         for label in range(scores.shape[1]):
-            ids, real = pad_rows([row.answers[label] for row in rows], 0)  # (B, M)
+            ids, real = pad_rows([row.answers[label] for row in rows])  # (B, M)
             predictions = [first]
             if ids.shape[1] > 1:
                 cache.length = read  # drop the previous label
@@ -268,7 +268,7 @@ class ChatSession:
     def reset(self) -> None:
         """Forget everything but the system message."""
         self._turns: chat.Conversation = []
-        self._answer: Continuation | None = None  # to the last of the turns
+        self._answer: Continuation | None = None  # the answer to the last of the turns
         self._ids = np.empty(0, np.int64)  # tokens read before the answer
         self._cache = KVCache(self.context)
 

@@ -1,6 +1,7 @@
 """Loading models and tokenizers by the class names of transformers and PEFT.
 
-`others` are arguments that have no effect here, such as device_map="auto". Raises MiniloraError for any that would.
+`others` are arguments that have no effect here, such as device_map="auto". Raises MiniloraError for arguments that
+would have one.
 """
 
 from minilora.elsewhere import check_arguments
@@ -20,7 +21,7 @@ class AutoModelForCausalLM:
 
 
 class AutoTokenizer:
-    """The tokenizer of such a model."""
+    """The tokenizer of a model that `AutoModelForCausalLM` loads."""
 
     @staticmethod
     def from_pretrained(name, padding_side="right", **others):
@@ -36,6 +37,8 @@ class AutoPeftModelForCausalLM:
 
     @staticmethod
     def from_pretrained(folder, **others):
-        """Load the adapter in `folder` on its base, for inference. Raises MiniloraError if the base is not here."""
+        """Load the adapter in `folder` on its base, for inference. Raises MiniloraError if the base is not on this
+        machine.
+        """
         check_arguments("from_pretrained", others, ("dtype", "device_map"))
         return load_model(None, folder)[0]

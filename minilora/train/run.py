@@ -168,7 +168,7 @@ class RunFolder:
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "versions": {"python": platform.python_version(), "numpy": np.__version__, "minilora": __version__},
         }
-        config = json.loads(json.dumps(config or {}))  # as in the file, with lists for tuples and text for keys
+        config = json.loads(json.dumps(config or {}))  # as the file will have it: lists for tuples, text for keys
         self._record: dict[str, Any] = {"format": FORMAT, "config": config, "text_sha256": text_hash}
         self._record |= self._start | {"resumed": []}
 

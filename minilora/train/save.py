@@ -20,10 +20,10 @@ from minilora.train.run import RECORD
 from minilora.train.text import Chats, Text
 
 
-def save_model(model, tokenizer: Tokenizer, folder: Path) -> Path:
-    """Write the model and its tokenizer, with the tokenizer's settings for `load_model` and transformers."""
-    model.save_pretrained(folder, tokenizer.to_json())
-    write_json(folder / "tokenizer_config.json", tokenizer.config())
+def save_model(model, tokenizer: Tokenizer, folder: Path, dtype: str = "float32") -> Path:
+    """Write the model and its tokenizer to a folder for `load_model` and transformers; returns the folder."""
+    tokenizer.save_pretrained(folder)  # first, because a folder without the model's config.json is incomplete
+    model.save_pretrained(folder, dtype)
     return folder
 
 
@@ -64,8 +64,7 @@ def save_adapter(model: PeftModel, tokenizer: Tokenizer, folder: Path, training:
     on the Hub.
     """
     model.save_pretrained(folder, hub_name_of(training["model"]))
-    write_atomic(folder / "tokenizer.json", tokenizer.to_json())
-    write_json(folder / "tokenizer_config.json", tokenizer.config())
+    tokenizer.save_pretrained(folder)
     write_json(folder / TRAINING, training)
     write_atomic(folder / "README.md", to_utf8(model_card(training, model.peft_config.in_peft)))
     return folder

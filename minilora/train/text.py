@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from textwrap import wrap
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from minilora.data import chat, corpora
 from minilora.data.batches import ChatBatches, LanguageModelBatches
@@ -16,7 +16,6 @@ from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents, tr
 from minilora.errors import MiniloraError, escape, first_few
 
 SHOWN = 600  # most characters of the example that is shown to the user
-PADDING = 0  # any token will do, because the attention mask hides it and it has no label
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,9 @@ class Chats:
 
     notes: tuple[str, ...] = ()  # for the user, about the content of the files
     summary: tuple[str, ...] = ()  # lines for the user: how the rows were interpreted
-    labels: list[str] | None = None  # of all parts together (`chat.labels_of`); None if the responses are free
+    labels: list[str] | None = None  # labels of all parts together (`chat.labels_of`); None if the responses are free
     tokenizer: Tokenizer | None = None  # needed to score labels during training
-    chooses: bool = True  # False if `validation` must not choose the best step, as it is the test part: `split_chats`
+    chooses: bool = True  # False if there were too few rows for validation: it is then the test part, and only monitors
 
     unit: ClassVar[str] = "bits/response character"
 
@@ -67,8 +66,8 @@ def read_data(
 ) -> Text | Chats:
     """Read, split and tokenize the data that `--data` names: a file of examples (`data.examples`), or else a corpus.
 
-    Examples are written in the chat format of the tokenizer's model. validation, test: separate files of examples for
-    these parts, which are then not taken from `source`.
+    Conversations are encoded in the chat format of the tokenizer's model. validation, test: separate files of examples
+    for these parts, which are then not taken from `source`.
     """
     if not is_rows(source):
         if validation or test or columns != BY_NAME:
@@ -76,15 +75,10 @@ def read_data(
             raise MiniloraError(f"{flags}, and {escape(source)} is a text")
         return read_text(corpora.load(source), tokenizer)
     parts, digest, examples = split_chats(source, validation, test, columns)  # first, to report bad files first
-    chat_format = chat.find_format(tokenizer)
-    if not (chooses := validation is not None or len(parts.validation) >= chat.LEAST_CHOICE):
-        parts = parts._replace(validation=[])  # it is in the training part
-    labels = examples.labels
+    chat_format, labels = chat.find_format(tokenizer), examples.labels
     notes = (*examples.notes, *_what_training_lacks(parts, labels))
-    tokens: dict[str, Any] = {}
-    for name, part in parts._asdict().items():
-        tokens[name] = chat.encode_conversations(tokenizer, chat_format, part)
-    if not chooses:
+    tokens = {name: chat.encode_conversations(tokenizer, chat_format, part) for name, part in parts._asdict().items()}
+    if not (chooses := bool(parts.validation)):
         tokens["validation"] = tokens["test"]
     summary = (*examples.summary, *as_read(tokenizer, tokens["train"]))
     return Chats(
@@ -107,8 +101,8 @@ def split_chats(
 ) -> tuple[chat.Splits, str, Examples]:
     """Return the parts that `read_data` uses, the SHA-256 of all conversations, and the examples of all files together.
 
-    The examples have the summary of the first file. A validation part of fewer than `chat.LEAST_CHOICE` conversations
-    is too small to choose the best step, so it is added to the training part, unless it has a file of its own.
+    The examples have the summary of the first file. Without a file for validation, that part may get fewer than
+    `chat.LEAST_CHOICE` conversations, too few to choose the best step: it is then left empty, and they are trained on.
     """
     whole = read_examples(source, columns)
     separate = {
@@ -123,7 +117,7 @@ def split_chats(
         digest = chat.split_sha256(conversations)
     train = parts.train + [messages for name in separate for messages in getattr(parts, name)]
     if validation is None and len(parts.validation) < chat.LEAST_CHOICE:
-        train = train + parts.validation
+        train, parts = train + parts.validation, parts._replace(validation=[])
     parts = parts._replace(train=train, **{name: file.conversations for name, file in separate.items()})
     notes = [note for file in files for note in file.notes]
     labels = chat.labels_of(conversations, whole.is_labelled)
@@ -151,7 +145,8 @@ def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[s
         if shared := sum(question in other_questions for question in questions[name]):
             words = "training" if other == "train" else other
             notes.append(
-                f"{shared:,} of {len(questions[name]):,} {name} conversations begin like one in the {words} part"
+                f"{shared:,} of {len(questions[name]):,} {name} conversations "
+                f"have the question of one in the {words} part"
             )
     for name in ("validation", "test"):
         occurring = set(map(chat.response_of, getattr(parts, name)))
@@ -185,7 +180,7 @@ def training_batches(
     stream: TokenStream | ChatTokens, batch_size: int, seq_len: int, seed: int
 ) -> LanguageModelBatches | ChatBatches:
     if isinstance(stream, ChatTokens):
-        return ChatBatches(stream, batch_size, seq_len, seed, PADDING)
+        return ChatBatches(stream, batch_size, seq_len, seed)
     return LanguageModelBatches(stream.ids, batch_size, seq_len, seed)
 
 

@@ -8,11 +8,12 @@ from math import log
 import numpy as np
 
 from minilora.data.batches import evaluation_windows
-from minilora.data.tasks import Example
 from minilora.data.tokenizer import TokenStream
 from minilora.models.cache import KVCache
 from minilora.models.language_model import shifted
 from minilora.tensor import no_grad
+
+from .labelled import Example
 
 SHOT = "{text}\nTopic: {label}\n\n"
 QUERY = "{text}\nTopic:"

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from minilora.palette import ORANGE
-from minilora.show.style import GREY, SERIES, figure_of, single, styled, with_legend
+from minilora.peft.method import METHODS
+from minilora.show.style import GREY, figure_of, single, styled, with_legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUES = "cividis"  # a map of colours whose brightness rises evenly
+CHANGES = (METHODS["full"].look, METHODS["lora"].look, {"color": GREY, "linestyle": ":", "marker": "s"})
 
 
 @styled
@@ -97,9 +99,9 @@ def weight_histogram(weights: ArrayLike, levels: Sequence[float], title: str) ->
 
 @styled
 def singular_values(matrices: Mapping[str, np.ndarray], title: str) -> Figure:
-    """Draw the first 64 singular values of matrices, each divided by its largest."""
+    """Draw the first 64 singular values, each over the largest, of full fine-tuning's change, LoRA's and the weight."""
     figure, axes = single(title)
-    for look, (name, matrix) in zip(SERIES, matrices.items(), strict=False):
+    for look, (name, matrix) in zip(CHANGES, matrices.items(), strict=True):
         values = np.linalg.svd(np.asarray(matrix, dtype="float64"), compute_uv=False)[:64]
         axes.plot(range(1, len(values) + 1), values / values[0], **look, markersize=4, label=name)
     axes.set(xlabel="number of the singular value", ylabel="size, over the largest")

@@ -6,6 +6,7 @@ Each is a function of plain numbers and gives a matplotlib Figure; `show` puts i
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from io import BytesIO
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minilora.palette import MEMORY
+from minilora.palette import BLACK, DARK_GREEN, MEMORY
 from minilora.peft import METHODS
 from minilora.show import style
 from minilora.show.grids import NAMES, Spread
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 DPI = 220  # of a figure in a notebook
 HATCHES = ("", "//", "..", "", "xx", "--")  # of stacked bars, so that neighbours differ in grey
 Curve = tuple[Sequence[float], Sequence[float]]  # x and y values
+# The colours of an SVG that change if the reader's system is dark.
+DARK = {BLACK: "#e6edf3", "#ffffff": "#161b22", style.GREY: "#a9b4c0", style.GRID: "#3a3f46", "#333333": "#a9b4c0"}
+DARK |= {DARK_GREEN.lower(): "#3fae86"}
+DARK |= {"#e8f0f7": "#22344a", "#fbefe3": "#4a3418", "#f6c9a8": "#7a3f12"}  # colours of boxes with text in them
 
 
 def show(figure: Figure, caption: str) -> None:
@@ -39,9 +44,35 @@ def show(figure: Figure, caption: str) -> None:
 
     layers = [layer for axes in figure.axes for layer in (*axes.images, *axes.collections)]
     is_map = any(layer.get_array() is not None for layer in layers)  # whose colours stand for numbers
-    picture = style.image(figure, in_words(figure), _in_few_colours(figure) if is_map else b"")
+    picture = image(figure, in_words(figure), _in_few_colours(figure) if is_map else b"")
     page = f'<figure style="margin: 0">{picture}<figcaption>{escape(caption, quote=False)}</figcaption></figure>'
     display({"text/plain": figure.get_suptitle(), "text/html": page}, raw=True)
+
+
+@style.styled
+def svg(figure: Figure, words: str) -> str:
+    """Draw the figure as an SVG with light ink on a dark ground where the reader's system is dark.
+
+    It has a ground of its own, since the page around it may not follow the system. Equal figures give equal text.
+    words: its title, for readers who hear the page.
+    """
+    no_facts = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(file := BytesIO(), format="svg", metadata=no_facts)
+    rules = [
+        f'[style*="{part}: {light}"] {{ {part}: {dark} !important }}'
+        for light, dark in DARK.items()
+        for part in ("fill", "stroke")
+    ]
+    look = f"@media (prefers-color-scheme: dark) {{ svg {{ fill: {DARK[BLACK]} }} {' '.join(rules)} }}</style>"
+    title = f"<title>{escape(words)}</title>\n <defs>"
+    return file.getvalue().decode().replace("<defs>", title, 1).replace("</style>", look, 1)
+
+
+def image(figure: Figure, words: str, png: bytes = b"") -> str:
+    """Return the figure as an HTML image: `png` if there is one, else an SVG. words: the alternative text."""
+    kind, data = ("png", png) if png else ("svg+xml", svg(figure, words).encode())
+    source, width = f"data:image/{kind};base64,{b64encode(data).decode()}", round(figure.get_figwidth() * 100)
+    return f'<img src="{source}" width="{width}" alt="{escape(words)}">'
 
 
 def in_words(figure: Figure) -> str:

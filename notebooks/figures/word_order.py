@@ -14,13 +14,13 @@ import numpy as np
 
 from minilora import threads
 from minilora.data import corpora
-from minilora.data.batches import ClassificationBatches, classification_windows
-from minilora.data.tasks import Example, Task, first_sentence
 from minilora.data.tokenizer import Tokenizer
 from minilora.models.llama import LlamaConfig, LlamaForSequenceClassification
 from minilora.tensor import no_grad
+from minilora.train.forgetting import first_sentence
 from minilora.train.loop import TrainConfig, train
-from minilora.train.metrics import accuracy
+
+from .labelled import ClassificationBatches, Example, Task, accuracy, classification_windows
 
 CLASSES = ("as written", "mixed up")
 TEST = 0.3  # the share of all groups

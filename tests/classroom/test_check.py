@@ -169,7 +169,7 @@ def test_a_mask_is_shown_in_full_up_to_a_size():
 @pytest.mark.parametrize(
     "top, says, line",
     [
-        ("while True: pass", ("still running after 1 s of processor time", "Does a loop end?"), 7),
+        ("while True: pass", ("still running after 1 s of processor time", "Is there an endless loop?"), 7),
         ("kept = []\nwhile True:\n    kept.append([0] * 10**6)", ("MemoryError", runner.TOO_MUCH_MEMORY), 9),
     ],
     ids=["loop", "memory"],
@@ -233,7 +233,6 @@ def shifting(student):
         ("return 3 * x if x.dtype.kind == 'f' else 2 * x", "failed", None),
         ("return np.minimum(2 * x, 500) if len(x) == 1 else 2 * x", "passed", ["It stops at 500."]),
         ("y = np.minimum(2 * x, 500) if len(x) == 1 else 2 * x; return y + (x[0] == 3)", "failed", None),
-        ("np.random.seed(0); return 2 * x", "passed", 1),
         ("x = x.view(); x.shape = 3, -1; return 2 * x.ravel()", "failed", None),
     ],
 )
@@ -243,7 +242,7 @@ def test_a_fine_clause_costs_a_remark_and_hides_no_mistake(lesson, capsys, doubl
     facts = json.loads(run(capsys, "03", "--file", path, "--json")[1])["tasks"][0]
     assert facts["verdict"] == verdict, facts
     shown = facts["remarks"]  # a list, if only an empty one
-    assert len(shown) == 1 if remarks == 1 else shown == (remarks or []), shown
+    assert shown == (remarks or []), shown
     _, out, _ = run(capsys, "03", "--file", path, "--task", 1)
     assert ("    remark    " in out) == bool(remarks) and all(remark in flat(out) for remark in shown)
 

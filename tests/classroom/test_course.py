@@ -261,7 +261,7 @@ def test_a_class_gets_a_table(tmp_path, capsys):
         "cem": "08_lora: task 1 not started",
         "dan": "task 1 not started",
         "eve": "08_lora.py, line 1: invalid syntax",
-        "'=1+1": "task 1 failed still running after 10 s of processor time Does a loop end?",
+        "'=1+1": "task 1 failed still running after 10 s of processor time Is there an endless loop?",
         "hal": "it is a link",
     }.items():
         assert says in rows[student]["notes"], student

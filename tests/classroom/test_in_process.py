@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.host, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 PART = slice(3, None, 10)  # of a lesson's answers
-ENDLESS = "Does a loop end?"
+ENDLESS = "Is there an endless loop?"
 
 
 def both(lesson, answer, sandboxes, folder: Path) -> list[Result]:

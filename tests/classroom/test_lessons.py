@@ -1,7 +1,7 @@
 """pytest tests/classroom/test_lessons.py
 
 The grader is graded: every lesson's checks are tried on blank exercises, on the solution, on wrong answers (which must
-fail with the hint they deserve), on answers that break a fine clause (which pass with a remark) and on odd but right
+fail with the hint they deserve), on answers that break a side condition (which pass with a remark) and on odd but right
 ones.
 """
 

@@ -9,11 +9,8 @@ import pytest
 from minilora import nn
 from minilora.classroom.grading.grade import FAILED, PASSED, grade
 from minilora.classroom.grading.submission import Submission
-from minilora.classroom.lessons.checking import Failure, Run
 from minilora.classroom.lessons.lesson import Lesson
-from minilora.classroom.lessons.searching import _same
 from minilora.classroom.sandbox.duties import Duties
-from minilora.classroom.sandbox.runner import Raised
 from minilora.errors import MiniloraError
 from minilora.quant import quantize_4bit
 from tests.helpers.answers import with_answers
@@ -131,10 +128,10 @@ MEMORY = "kept = shares.__dict__.setdefault('kept', {})\n"
 WRONG = {
     "overflow": (
         "powers = np.exp(np.asarray(scores, 'float64') / temperature)\nreturn powers / powers.sum(-1, keepdims=True)",
-        "wrong only if values are large",
+        "nan, not 1",
     ),
     "the argument changed": (f"{POWERS}\nscores -= 1\n{RIGHT}", "changed its argument scores"),
-    "a view of one buffer": (
+    "one buffer for all calls": (
         f"{MEMORY}{POWERS}\nbuffer = kept.setdefault(powers.shape, powers)\n"
         "buffer[...] = powers / powers.sum(axis=-1, keepdims=True)\nreturn buffer",
         "an earlier result of shares",
@@ -143,24 +140,12 @@ WRONG = {
         f"{MEMORY}temperature = kept.setdefault(0, temperature)\n{RIGHT}",
         "depends on temperature is kept",
     ),
-    "a number ignored": (f"temperature = 1.0\n{RIGHT}", "Another value of temperature makes no difference"),
-    "the shared generator, and the argument changed": (
-        f"np.random.seed(0)\nscores -= 1\n{RIGHT}",
-        "its argument scores",
-    ),
+    "a number ignored": (f"temperature = 1.0\n{RIGHT}", "elements differ"),
     "float32, and twice as much": (f"{RIGHT.replace('float64', 'float32')} * 2", "elements differ"),
 }
 
-READ_ONLY = f"{POWERS}\nreturn powers / powers.sum(axis=-1, keepdims=True) + (not scores.flags.writeable)"
 REMARKED = {
-    "warnings switched off": (f"np.seterr(all='ignore')\n{RIGHT}", ["np.seterr"]),
-    "the shared generator": (f"np.random.seed(0)\n{RIGHT}", ["global generator"]),
-    "wrong in arrays that are read-only": (READ_ONLY, ["where an argument's array is read-only"]),
     "float32": (RIGHT.replace("float64", "float32"), ["The dtype is float32, not float64"]),
-    "float32, wrong in arrays that are read-only": (
-        READ_ONLY.replace("float64", "float32"),
-        ["The dtype is float32, not float64", "where an argument's array is read-only"],
-    ),
     "a list": (
         f"{POWERS}\nreturn (powers / powers.sum(axis=-1, keepdims=True)).tolist()",
         ["It should be an array, not a list"],
@@ -203,18 +188,8 @@ def test_the_solution_agrees_with_itself(lesson, sandbox, tmp_path):
     assert {graded(lesson, sandbox, tmp_path, {}, task).verdict for task in (1, 2, 3, 4)} == {PASSED}
 
 
-def test_a_result_that_nobody_can_change_may_be_given_twice(lesson, sandbox, tmp_path):
-    code = (
-        f"{MEMORY}{POWERS}\nresult = powers / powers.sum(axis=-1, keepdims=True)\nresult.flags.writeable = False\n"
-        "return kept.setdefault((str(scores.dtype), scores.shape, scores.tobytes(), temperature), result)"
-    )
-    assert graded(lesson, sandbox, tmp_path, {"shares": code}).verdict == PASSED
-    shared = graded(lesson, sandbox, tmp_path, {"shares": code.replace("= False", "= True")})
-    assert shared.verdict == PASSED and "shares memory with an earlier result" in shared.remarks[0]
-
-
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_answer_is_found_and_its_property_named(lesson, sandbox, tmp_path, name):
+def test_a_wrong_answer_is_found(lesson, sandbox, tmp_path, name):
     code, hint = WRONG[name]
     first = graded(lesson, sandbox, tmp_path, {"shares": code})
     assert first.verdict == FAILED and hint in first.hint, first
@@ -283,16 +258,6 @@ def test_the_smallest_inputs_are_shown(lesson, sandbox, tmp_path):
     )
 
 
-def test_a_coincidence_of_few_inputs_is_no_cause(lesson, sandbox, tmp_path):
-    for wrong in (
-        "temperature = 1.0 if scores.size == 2 else temperature",
-        "scores = scores * (1 + (scores.size == 6))",
-    ):
-        result = graded(lesson, sandbox, tmp_path, {"shares": f"{wrong}\n{RIGHT}"})
-        assert result.verdict == FAILED and "only where" not in result.hint, result.hint
-        assert "makes no difference" not in result.hint
-
-
 def test_a_gradient_that_is_cut_is_named(lesson, sandbox, tmp_path):
     result = graded(lesson, sandbox, tmp_path, {"Gate.forward": "return x.detach() * self.weight"}, 2)
     assert result.verdict == FAILED and "No gradient." in result.hint
@@ -317,25 +282,17 @@ def test_facts_are_compared_where_numbers_are_free(lesson, sandbox, tmp_path, co
     assert (result.verdict == PASSED) if hint is None else hint in result.hint + result.call, result
 
 
-@pytest.mark.parametrize(
-    "code, hint",
-    [
-        ("return {'a': scores}, 1", "It should be an array"),  # and not the KeyError of what the check does with it
-        ("x = np.sort(scores)\nreturn (x[:1],) * 2 if x[0] == x[-1] else (x[:1], x[-1:])", ""),
-    ],
-)
-def test_two_parts_are_two_arrays(lesson, sandbox, tmp_path, code, hint):
+def test_a_result_that_is_a_part_of_the_argument_gets_a_remark(lesson, sandbox, tmp_path):
+    code = "i, j = scores.argmin(), scores.argmax()\nreturn scores[i : i + 1], scores[j : j + 1]"
     result = graded(lesson, sandbox, tmp_path, {"ends": code}, 4)
-    if hint:
-        assert result.verdict == FAILED and hint in result.hint, result
-    else:
-        assert result.verdict == PASSED and "shares memory with another part" in result.remarks[0], result
+    assert result.verdict == PASSED and "shares memory with scores" in result.remarks[0], result
+    result = graded(lesson, sandbox, tmp_path, {"ends": code.replace("1]", "1].copy()")}, 4)
+    assert result.verdict == PASSED and not result.remarks
 
 
-@pytest.mark.parametrize("code", ["return (x * self.weight).detach() + x * 0", "return x * np.nan"])
-def test_an_argument_is_not_called_ignored_where_nothing_could_tell(lesson, sandbox, tmp_path, code):
-    result = graded(lesson, sandbox, tmp_path, {"Gate.forward": code}, 2)
-    assert result.verdict == FAILED and "makes no difference" not in result.hint, result.hint
+def test_a_part_of_another_kind_is_wrong_whatever_the_check_does_with_it(lesson, sandbox, tmp_path):
+    result = graded(lesson, sandbox, tmp_path, {"ends": "return {'a': scores}, 1"}, 4)
+    assert result.verdict == FAILED and "It should be an array" in result.hint, result
 
 
 def test_a_mistake_that_a_check_knows_goes_before_what_a_part_means(lesson, sandbox, tmp_path):
@@ -343,14 +300,6 @@ def test_a_mistake_that_a_check_knows_goes_before_what_a_part_means(lesson, sand
     added, stored = "return x + self.weight", "return x * Gate.forward.__dict__.setdefault(0, self.weight)"
     assert "They are added." in graded(knowing, sandbox, knowing.folder, {"Gate.forward": added}, 2).hint
     assert "kept" in graded(knowing, sandbox, knowing.folder, {"Gate.forward": stored}, 2).hint
-
-
-def test_a_mistake_with_a_name_is_not_said_to_come_from_values_that_repeat():
-    named = Failure("f(1)", "2", "3", "Hand the seed on.", 1, is_known=True)
-    for cause, suffix in (("It goes wrong only if values repeat in labels.", ""), ("It ignores r.", " It ignores r.")):
-        run = Run(None, 1, {}, None, searched=Failure("f(0)", "2", "3", cause, 1, cause=cause))
-        assert run.worst(named).hint == f"Hand the seed on.{suffix}"
-        assert run.worst(None).hint == cause
 
 
 def test_a_search_of_inputs_that_the_solution_refuses_is_no_check(lesson, sandbox, tmp_path):
@@ -367,7 +316,6 @@ def test_what_ends_the_process_in_a_search_is_told(lesson, sandbox, tmp_path):
 def test_what_is_raised_for_some_numbers_is_told(lesson, sandbox, tmp_path):
     code = "if seed == 7: raise ValueError\nreturn 1.0"  # of no axis, as an exception on the other side is
     assert graded(lesson, sandbox, tmp_path, {"noise": code}, 3).verdict == FAILED
-    assert not _same(Raised(["ValueError"], "", None), 1.0) and not _same(1.0, Raised(["ValueError"], "", None))
 
 
 def model() -> nn.Module:

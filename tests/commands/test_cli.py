@@ -15,7 +15,9 @@ from minilora.cli import main
 from minilora.formats.gguf import read_gguf
 from minilora.formats.safetensors import load_file
 from minilora.models.gpt2 import GPT2Config, GPT2LMHeadModel
+from minilora.train import load
 from minilora.train.methods import METHODS
+from minilora.train.save import save_model
 
 pytestmark = pytest.mark.host
 
@@ -72,9 +74,9 @@ def test_what_cannot_go_out_as_gguf_is_one_line(place, capsys, tmp_path):
     (tmp_path / "link.gguf").symlink_to(tmp_path / "nothing")
     merge = ["merge", "--model", place / "run", "--out"]
     refused(capsys, [*merge, tmp_path / "link.gguf"], "link.gguf exists already; choose another --out")
-    tokenizer = (place / "run" / "model" / "tokenizer.json").read_text("utf-8")
+    tokenizer = load.tokenizer_of(place / "run" / "model")
     gpt2 = GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=1, n_positions=32, eos_token_id=0, bos_token_id=0)
-    GPT2LMHeadModel(gpt2).save_pretrained(tmp_path / "gpt2", tokenizer)
+    save_model(GPT2LMHeadModel(gpt2), tokenizer, tmp_path / "gpt2")
     refused(
         capsys, ["merge", "--model", tmp_path / "gpt2", "--out", tmp_path / "a.gguf"], "of type gpt2 cannot be written"
     )

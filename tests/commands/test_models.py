@@ -16,6 +16,7 @@ from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.train import catalog
 from minilora.train.catalog import Entry
+from minilora.train.save import save_model
 
 pytestmark = pytest.mark.host
 
@@ -100,7 +101,7 @@ def test_get_says_where_it_is_or_refuses_in_one_line(capsys, cache, monkeypatch)
 @pytest.mark.parametrize("is_tied", [False, True])
 def test_a_folder_is_described_as_it_loads(tmp_path, capsys, is_tied):
     model = llama(tie_word_embeddings=is_tied)
-    model.save_pretrained(tmp_path, TOKENIZER.to_json(), "float16")
+    save_model(model, TOKENIZER, tmp_path, "float16")
     facts = json.loads(run(capsys, "info", tmp_path, "--json"))
     total = sum(p.size for p in model.parameters())
     assert (facts["vocab_size"], facts["parameters"], facts["stored"]) == (SIZES["vocab_size"], total, {"F16": total})
@@ -151,7 +152,7 @@ def test_an_adapter_says_so_and_brings_no_control_characters(tmp_path, capsys):
 )
 def test_damage_is_one_line(tmp_path, cache, capsys, monkeypatch, part, change, expected):
     monkeypatch.chdir(tmp_path)
-    llama().save_pretrained(tmp_path / "m", TOKENIZER.to_json())
+    save_model(llama(), TOKENIZER, tmp_path / "m")
     get_peft_model(llama(), LoraConfig()).save_pretrained(tmp_path / "a")
     if change:
         edit(tmp_path / part / ("config.json" if part == "m" else "adapter_config.json"), **change)

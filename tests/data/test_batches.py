@@ -5,15 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilora.data.batches import (
-    ChatBatches,
-    ClassificationBatches,
-    LanguageModelBatches,
-    classification_windows,
-    evaluation_windows,
-)
+from minilora.data.batches import ChatBatches, LanguageModelBatches, evaluation_windows
 from minilora.data.chat import ChatTokens
 from minilora.errors import MiniloraError
+from notebooks.figures.labelled import ClassificationBatches, classification_windows
 
 pytestmark = pytest.mark.host
 
@@ -31,9 +26,7 @@ def make_classification():
 
 
 def make_chats():
-    return ChatBatches(
-        ChatTokens([(ids, ids > 10) for ids in TEXTS if len(ids) > 1], [1] * 4), 3, 64, 1, pad_token_id=9
-    )
+    return ChatBatches(ChatTokens([(ids, ids > 10) for ids in TEXTS if len(ids) > 1], [1] * 4), 3, 64, 1)
 
 
 def same(a, b):
@@ -78,9 +71,8 @@ def test_resume_gives_the_same_batches(make):
 def test_a_state_that_fits_no_epoch():
     batches, expected = make_language_model(), make_language_model()
     same(batches.next_batch(), expected.next_batch())
-    for state in ({}, {"epoch": 0}, {"epoch": -1, "index": 0}, {"epoch": 0.5, "index": 0}, {"epoch": 1, "index": 99}):
-        with pytest.raises(MiniloraError):
-            batches.load_state(state)
+    with pytest.raises(MiniloraError, match="other data: it continues at item 99 of an epoch of 10"):
+        batches.load_state({"epoch": 1, "index": 99})
     same(batches.next_batch(), expected.next_batch())
 
 

@@ -178,7 +178,7 @@ def learned(batch: dict) -> list[list[int]]:
 
 
 def test_rows_are_padded_and_only_answers_have_labels():
-    batches = ChatBatches(TOKENS, batch_size=3, seq_len=LONGEST, seed=1, pad_token_id=5)
+    batches = ChatBatches(TOKENS, batch_size=3, seq_len=LONGEST, seed=1)
     assert batches.notes == []
     rows = {tuple(ids): [int(i) for i in ids[mask]] for ids, mask in TOKENS.rows}
     seen = []
@@ -187,7 +187,7 @@ def test_rows_are_padded_and_only_answers_have_labels():
         assert {array.dtype for array in batch.values()} == {np.dtype("int64")}
         for ids, mask, labels in zip(*(batch[n] for n in ("input_ids", "attention_mask", "labels")), strict=True):
             length = mask.sum()
-            assert (mask[:length] == 1).all() and (ids[length:] == 5).all() and (labels[length:] == IGNORED).all()
+            assert (mask[:length] == 1).all() and (ids[length:] == 0).all() and (labels[length:] == IGNORED).all()
             counts = labels != IGNORED
             assert (labels[counts] == ids[counts]).all()  # the model shifts them itself
             assert labels[counts].tolist() == rows[tuple(ids[:length])]
@@ -199,7 +199,7 @@ def test_rows_are_padded_and_only_answers_have_labels():
 def test_rows_of_like_length_make_a_batch_across_epochs():
     rng = np.random.default_rng(0)
     rows = [(np.arange(n), np.arange(n) > 0) for n in rng.integers(2, 99, 50)]
-    batches = ChatBatches(chat.ChatTokens(rows, [1] * 50), 4, 99, seed=3, pad_token_id=0)
+    batches = ChatBatches(chat.ChatTokens(rows, [1] * 50), 4, 99, seed=3)
     masks = [batches.next_batch()["attention_mask"] for _ in range(125)]  # ten epochs, every other one ends in a batch
     lengths = [tuple(sorted(mask.sum(axis=1))) for mask in masks]
     assert sorted(n for row in lengths for n in row) == sorted(10 * [len(ids) for ids, _ in rows])
@@ -210,14 +210,14 @@ def test_rows_of_like_length_make_a_batch_across_epochs():
 
 def test_an_answer_that_does_not_fit_is_left_out():
     rows = chat.encode_conversations(TOKENIZER, FORMAT, [turns("x", "y" * 90), turns("a", "b")])
-    batches = ChatBatches(rows, 2, 80, 1, 5)
+    batches = ChatBatches(rows, 2, 80, 1)
     assert batches.notes == ["1 of 2 conversations are left out: the response is longer than 80 tokens"]
     assert learned(batches.next_batch()) == [rows.rows[1][0][rows.rows[1][1]].tolist()] * 2
     answer, alone = int(rows.rows[0][1].sum()), chat.ChatTokens(rows.rows[:1], [90])
-    (labels,) = learned(ChatBatches(alone, 1, answer + 2, 1, 5).next_batch())  # the line end after, one token before
+    (labels,) = learned(ChatBatches(alone, 1, answer + 2, 1).next_batch())  # the line end after, one token before
     assert len(labels) == answer
     with pytest.raises(MiniloraError, match=f"no response fits into a context of {answer + 1} tokens"):
-        ChatBatches(alone, 1, answer + 1, 1, 5)
+        ChatBatches(alone, 1, answer + 1, 1)
 
 
 def test_a_conversation_is_cut_from_the_left_and_an_answer_that_is_cut_into_is_not_learned():
@@ -225,7 +225,7 @@ def test_a_conversation_is_cut_from_the_left_and_an_answer_that_is_cut_into_is_n
     ids, mask = rows.rows[0]
     first = int(mask.argmax())
     for start, answers in ((first - 1, ["y" * 90, "z"]), (first, ["z"]), (first + 40, ["z"])):
-        batches = ChatBatches(rows, 1, len(ids) - start, 1, 5)
+        batches = ChatBatches(rows, 1, len(ids) - start, 1)
         assert batches.notes == [f"1 of 1 conversations are cut at the beginning to {len(ids) - start} tokens"]
         batch = batches.next_batch()
         (labels,) = learned(batch)
@@ -238,7 +238,7 @@ def test_each_token_of_an_answer_is_predicted_once(seq_len):
     rows = chat.encode_conversations(TOKENIZER, FORMAT, [*SHORT, turns("x" * 30, "the value " * 20, "y", "é" * 40)])
     expected = sorted(int(i) for ids, mask in rows.rows for i in ids[mask])
     predicted = []
-    for batch in chat_windows(rows, seq_len, 3, 5):
+    for batch in chat_windows(rows, seq_len, 3):
         assert batch["input_ids"].shape[1] <= seq_len and len(batch["input_ids"]) <= 3
         assert (batch["labels"][:, 0] == IGNORED).all()
         counts = batch["labels"] != IGNORED
@@ -250,5 +250,5 @@ def test_each_token_of_an_answer_is_predicted_once(seq_len):
 
 def test_the_first_token_of_all_is_never_predicted():
     rows = chat.ChatTokens([(np.arange(5), np.ones(5, dtype=bool))], [1])
-    assert [learned(batch) for batch in chat_windows(rows, 9, 1, 0)] == [[[1, 2, 3, 4]]]
-    assert learned(ChatBatches(rows, 1, 9, 1, 0).next_batch()) == [[1, 2, 3, 4]]
+    assert [learned(batch) for batch in chat_windows(rows, 9, 1)] == [[[1, 2, 3, 4]]]
+    assert learned(ChatBatches(rows, 1, 9, 1).next_batch()) == [[1, 2, 3, 4]]

@@ -1,6 +1,7 @@
 """Tables, sentences and figures made from results: `pytest tests/demo/test_report.py`."""
 
 import copy
+import re
 from io import StringIO
 
 import pytest
@@ -122,10 +123,11 @@ def test_the_demo_begins_with_three_numbers_and_a_chart(results):
     assert lengths == [40, 35, 17, 0] and "−0.020" in output.getvalue() and "0.80  bits" in output.getvalue()
 
 
-def test_the_page_has_the_chart_as_an_image_and_shows_markup_as_text(results):
-    bars, grid = claims.learned_and_forgot(results), claims.adaptation_grid(results)
-    image = page.chart("A <chart>", bars, grids.show_signed)
-    assert 'alt="A &lt;chart&gt;: full learned +0.250, LoRA learned +0.220' in image and "image/svg+xml" in image
-    html = page.page("<b>", "<i>", [("<1>", "<2>")], image, grid, [("<h>", "<p>")])
-    assert all(f"&lt;{name}&gt;" in html for name in ("b", "i", "1", "2", "h")) and "<h2>&lt;h&gt;</h2>" in html
-    assert html.count("<tr>") == 1 + len(grid.rows) and "2.530 ± 0.005" in html and "http" not in html
+def test_the_page_has_the_chart_and_shows_markup_as_text(results):
+    bars, grid = claims.learned_and_forgot(scaled(results, "lora", base_text=-0.05)), claims.adaptation_grid(results)
+    chart = page.chart("A <chart>", bars, grids.show_signed)
+    assert re.findall(r"width: ([0-9.]+)%", chart) == ["100.0", "88.0", "44.0", "0.0"] and "<td>−0.020</td>" in chart
+    html = page.page("<b>", "<i>", [("<1>", "<2>")], chart, grid, [("<h>", "<p>")])
+    assert all(f"&lt;{name}&gt;" in html for name in ("b", "i", "1", "2", "h", "chart"))
+    assert "<h2>&lt;h&gt;</h2>" in html
+    assert html.count("<tr>") == 4 + 1 + len(grid.rows) and "2.530 ± 0.005" in html and "http" not in html

@@ -10,11 +10,11 @@ from experiments.__main__ import main
 from experiments.prompts import classify_by_prompt
 from minilora import threads
 from minilora.demo.base import Base
-from minilora.measure.lab import Lab
 from minilora.measure.lr_search import best_rate
 from minilora.measure.records import Records
 from minilora.train.loop import TrainConfig
 from notebooks.figures.few_shot import bits_after, prompt_for
+from notebooks.figures.topics import TopicLab
 
 pytestmark = pytest.mark.host
 
@@ -140,7 +140,7 @@ def lab(cache):
     with pytest.MonkeyPatch.context() as patch, threads.using(1):
         patch.setenv("MINILORA_CACHE", str(cache))
         folder = BASE.cached()[0]
-        yield Lab(folder, 32, 4, 1_000, 1_000, 16)
+        yield TopicLab(folder, 32, 4, 1_000, 1_000, test_examples=16)
 
 
 @pytest.mark.slow

@@ -41,10 +41,9 @@ def write_sharded(folder, weight_map=None):
 
 
 def test_round_trip(tmp_path):
-    write_folder(tmp_path / "deep" / "model", CONFIG, TENSORS, {"tokenizer.json": b"{}"})
+    write_folder(tmp_path / "deep" / "model", CONFIG, TENSORS)
     assert_same(tmp_path / "deep" / "model")
-    names = ["config.json", "model.safetensors", "tokenizer.json"]
-    assert sorted(os.listdir(tmp_path / "deep" / "model")) == names
+    assert sorted(os.listdir(tmp_path / "deep" / "model")) == ["config.json", "model.safetensors"]
     path = tmp_path / "deep" / "model" / "model.safetensors"
     with safe_open(path, "np") as file:
         assert file.metadata() == {"format": "pt"}

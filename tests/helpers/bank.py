@@ -31,7 +31,7 @@ def wrong(lesson) -> list[Answer]:
 
 
 def remarked(lesson) -> list[Answer]:
-    """Return the lesson's answers that break a fine clause and nothing else."""
+    """Return the lesson's answers that break a side condition and nothing else."""
     return _read(lesson.name)["Remarked"]
 
 

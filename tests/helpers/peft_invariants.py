@@ -69,7 +69,7 @@ class Case:
     merges: bool = True
     scales: bool = True  # True if it can have a strength other than 1
     saves_more: bool = False  # True if it saves more than the parameters that train
-    quantization: dict | None = None  # of the base
+    quantization: dict | None = None  # quantization of the base
     models: tuple[str, ...] = tuple(MODELS)
 
 

@@ -54,7 +54,9 @@ def _in_range(indices: np.ndarray, size: int) -> np.ndarray:
 
 
 class StrictArray(DeviceArray):
-    """An array of the stand-in device: lesson 03's DeviceArray, with everything CuPy's has, and without wrapping."""
+    """An array of the stand-in device: lesson 03's DeviceArray with all that CuPy's arrays have, except silent
+    wrapping.
+    """
 
     __slots__ = ()
     advice = "did you call backend.asarray on your data, or float() on your scalar?"

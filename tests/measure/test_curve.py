@@ -136,7 +136,7 @@ def test_an_interrupted_curve_says_how_to_go_on(folder, tmp_path, capsys, monkey
     assert main(["curve", *map(str, flags)]) == 130
     err = capsys.readouterr().err
     assert "3 of 7 cells are measured; --resume continues" in err
-    assert "--sizes 64, 512: using all 40 training examples, there are no more" in err
+    assert "--sizes 64, 512: using all 40 training examples, as there are no more" in err
     records = Records.read(tmp_path / "c" / "records.jsonl", curve.KIND)
     assert records.header["settings"]["sizes"] == [4, 40] and list(records.rows)[-1] == ("words", 40, 0)
 

@@ -30,6 +30,7 @@ from minilora.peft import (
     get_peft_model,
 )
 from minilora.train import load
+from minilora.train.save import save_model
 from tests.helpers import strict
 from tests.helpers.peft_invariants import CASES, INVARIANTS, distance
 from tests.models.test_llama import close, ids_of, training_step
@@ -248,7 +249,7 @@ def test_a_folder_is_read_by_its_own_class_and_an_unknown_family_is_a_format_err
 def test_the_commands_load_it_with_its_tokenizer(tmp_path):
     tokenizer = train_tokenizer(["to be or not to be"] * 3, 270)
     model = tiny(vocab_size=tokenizer.vocab_size, n_positions=32, eos_token_id=tokenizer.eos_token_id)
-    model.save_pretrained(tmp_path / "base", tokenizer.to_json())
+    save_model(model, tokenizer, tmp_path / "base")
     loaded, _ = load.load_model(str(tmp_path / "base"))
     assert type(loaded) is GPT2LMHeadModel
     adapted = get_peft_model(quant.quantize_model(loaded), LoraConfig(init_lora_weights=False))

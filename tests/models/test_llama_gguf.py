@@ -271,7 +271,7 @@ REFUSED = {
         lambda: model_of(model_type="qwen2", attention_bias=True, mlp_bias=True),
         r"a qwen2 model in a GGUF file cannot have .*layers\.0\.mlp\.gate_proj\.bias.*and 3 more",
     ),
-    "qwen2 with wide heads": (lambda: model_of(model_type="qwen2", head_dim=12), "has heads of 8, this one of 12"),
+    "qwen2 with wide heads": (lambda: model_of(model_type="qwen2", head_dim=12), "heads of size 8, not 12"),
     "a scaling that is not found again": (
         lambda: model_of(rope_theta=5e5, rope_scaling={**LLAMA3, "high_freq_factor": 9.0}),
         "cannot hold rotary scaling with .*low_freq_factor 1, high_freq_factor 9",

@@ -64,7 +64,9 @@ def base(task, tmp_path):
     model = TASKS[task](sizes, seed=1).eval()
     words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(40)}, unk_token="w0"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    model.save_pretrained(tmp_path / "base", words.to_str())
+    model.save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "tokenizer.json").write_text(words.to_str())
+    (tmp_path / "base" / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     return model, tmp_path / "base"
 
 

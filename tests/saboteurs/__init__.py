@@ -6,5 +6,5 @@
 
 `python -m tests.saboteurs 08` tries all of a lesson. Small changes of a solution's syntax (mutants) are
 noticed by any check of values; these are right nearly always, as the answers of people are. What the sandbox watches in
-every call (`minilora/classroom/sandbox/duties.py`) has no saboteur: a changed argument, one buffer for all results.
+every call (`minilora/classroom/sandbox/duties.py`) has no saboteur: a changed argument, a model left in another mode.
 """

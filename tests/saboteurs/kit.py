@@ -211,7 +211,7 @@ def lacks(function, what, act, properties):
 
 def wrong_where(function, what, act, properties):
     """Return the function with wrong results only for arguments with one property."""
-    has = properties["PROPERTIES"][what][0]
+    has = properties["PROPERTIES"][what]
     return spoiled_if(function, act, lambda values: has(list(values)))
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minilora.classroom import properties
 from minilora.classroom.lessons.checking import promise
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.lessons.source import functions
-from tests.saboteurs import kit
+from tests.saboteurs import kit, properties
 
 # Properties on which every function must be right, unless `promise(outside=…)` says that it need not
-ALWAYS = "one row, size 1, square, oblong, ties, zeros, large, tiny, float64, float32, strided, read-only".split(", ")
+ALWAYS = "one row, size 1, square, oblong, ties, zeros, large, tiny, float64, float32".split(", ")
 LATER = ("second call", "another length")
 NUMBERS = re.compile(r"\b(int|float|bool|str)\b")
 ARRAYS = re.compile(r"ndarray|Tensor|list|dict|Sequence|Iterable")
@@ -70,7 +69,7 @@ def saboteurs(lesson: Lesson, seen: dict[str, Seen]) -> Iterator[Saboteur]:
 Kinds = Iterator[tuple[str, Any, bool]]
 
 
-def _of_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, observed: Seen) -> Kinds:
+def _of_arguments(node: ast.FunctionDef, observed: Seen) -> Kinds:
     for argument in node.args.args:
         annotation = ast.unparse(argument.annotation) if argument.annotation else ""
         kinds = {kind for name, kind, *_ in observed if name == argument.arg}
@@ -80,14 +79,14 @@ def _of_arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, observed: Seen) 
             yield "cuts_gradient", argument.arg, True
 
 
-def _of_modules(where: str, node: ast.FunctionDef | ast.AsyncFunctionDef, docstring: str) -> Kinds:
+def _of_modules(where: str, node: ast.FunctionDef, docstring: str) -> Kinds:
     if where.endswith("__init__"):
         yield from (("lacks", name, True) for name in _attributes(node) if re.search(rf"\b{name}\b", docstring))
     if where.endswith("__init__") or "Module" in ast.unparse(node.args):
         yield from (("trains", flag, True) for flag in (True, False))
 
 
-def _of_results(node: ast.FunctionDef | ast.AsyncFunctionDef, docstring: str) -> Kinds:
+def _of_results(node: ast.FunctionDef, docstring: str) -> Kinds:
     returns = ast.unparse(node.returns) if node.returns else ""
     yield "remembers", None, not all(map(_is_whole, node.args.args))  # of whole numbers and words, memory is right
     if "ndarray" in returns:
@@ -115,8 +114,6 @@ def _can_have(name: str, observed: Seen) -> bool:
     """Return True if arguments of these kinds can have a property."""
     if name in ("zeros", "large", "tiny", "float64", "float32", "integers"):
         return any(dtype == "f" for _, _, dtype, _ in observed)
-    if name in ("strided", "read-only"):
-        return any(kind == "array" for _, kind, _, _ in observed)
     # of one axis, "size 1" says no more than "one row"
     least = {"square": 2, "oblong": 2, "padding": 2, "size 1": 2, "empty": 0}.get(name, 1)
     return any(axes >= least for *_, axes in observed)

@@ -68,10 +68,10 @@ def test_a_notebook_shows_a_picture_with_its_caption_and_is_said_in_words(monkey
 
 
 def test_an_svg_has_the_same_text_each_time_and_turns_its_ink_on_a_dark_system():
-    first, again = (style.svg(pictures.curves("The title", WAYS, "x", "y"), "a < b") for _ in range(2))
+    first, again = (pictures.svg(pictures.curves("The title", WAYS, "x", "y"), "a < b") for _ in range(2))
     assert first == again and "<dc:" not in first and "<title>a &lt; b</title>" in first
     dark = first.partition("prefers-color-scheme: dark")[2].partition("</style>")[0]
-    for light, colour in style.DARK.items():
+    for light, colour in pictures.DARK.items():
         assert light == light.lower(), "as matplotlib writes it"
         assert f'[style*="fill: {light}"] {{ fill: {colour} !important }}' in dark
     assert "var(" not in first, "programs without CSS variables would draw it black"

@@ -72,7 +72,7 @@ def wrong(notebook, lesson):
 
 
 def remarked(notebook, lesson):
-    """Answer in a way that breaks only a fine clause."""
+    """Answer in a way that breaks only a side condition."""
     fill(notebook, lesson, first(bank.remarked(lesson), lesson, free_task(lesson)).codes)
 
 
@@ -199,11 +199,11 @@ def test_nothing_is_changed_and_nothing_goes_on(course):
 
 def test_what_is_wrong_is_said_on_the_page(course):
     says = partial(course.feedback, LESSONS[0])
-    looped = f"still running after {round(SECONDS / 2)} s of processor time. Does a loop end?"
+    looped = f"still running after {round(SECONDS / 2)} s of processor time. Is there an endless loop?"
     assert f"This cell was left out: {looped}" in says(never_ends)
     assert "This cell was left out: the process ended before it gave an answer." in says(exits)
     for student in (takes_all_memory, takes_all_memory_in_an_answer):
-        assert "It asked for more memory than an exercise may have." in says(student)
+        assert "Your code asked for more memory than an exercise may have." in says(student)
     assert "This notebook was not graded: 08_lora.ipynb is not UTF-8 text (byte 0)." in says(is_no_notebook)
     assert "This notebook was not graded: 08_lora.ipynb is a link, or in a linked folder." in says(is_a_link)
     assert "it is not Python: cell [4], line 1" in says(has_odd_text)

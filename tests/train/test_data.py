@@ -47,7 +47,7 @@ def test_files_take_the_place_of_the_parts(tmp_path, tokenizer):
     hashes = {read_data(data, tokenizer, *files).sha256 for files in ((), (own,), (own, own))}
     assert len(hashes) == 3
     assert read_data(data, tokenizer, own, own).notes == (
-        "7 of 7 test conversations begin like one in the validation part",
+        "7 of 7 test conversations have the question of one in the validation part",
     )
     few = write(tmp_path / "few.jsonl", ("one?", "good"))
     assert len(read_data(few, tokenizer, own, own).train.rows) == 1  # nothing to divide
@@ -69,9 +69,9 @@ def test_what_training_cannot_teach_is_said(tmp_path, tokenizer):
     test = write(tmp_path / "test.jsonl", *reviews(range(15, 33), "good", "bad", "odd"))
     assert read_data(data, tokenizer, data, test).notes == (
         "every response to learn is 'good': there is nothing to tell apart",
-        "20 of 20 validation conversations begin like one in the training part",
-        "5 of 18 test conversations begin like one in the training part",
-        "5 of 18 test conversations begin like one in the validation part",
+        "20 of 20 validation conversations have the question of one in the training part",
+        "5 of 18 test conversations have the question of one in the training part",
+        "5 of 18 test conversations have the question of one in the validation part",
         "'bad', 'odd' occurs in test, but never in the training part",
     )
     data = write(tmp_path / "y.jsonl", *reviews(range(30), "good", "bad"))

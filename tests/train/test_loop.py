@@ -15,8 +15,9 @@ from minilora.models.llama import LlamaConfig, LlamaForCausalLM
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.train.config import lr_factor
 from minilora.train.loop import TrainConfig, train
-from minilora.train.metrics import accuracy, bits_per_character
+from minilora.train.metrics import bits_per_character
 from minilora.train.run import RunFolder
+from notebooks.figures.labelled import accuracy
 
 IDS = np.random.default_rng(0).integers(0, 40, 400)
 

@@ -106,7 +106,7 @@ def is_test(cell: Any) -> bool:
 
 
 def failed(report: str) -> Any:
-    """Make the output of a test cell that gets no points."""
+    """Make the output of a cell that gets no points, with the reason."""
     return v4.new_output("error", ename="NotPassed", evalue="", traceback=report.splitlines())
 
 
@@ -116,7 +116,7 @@ def safe_html(text: str) -> str:
 
 
 class GradeByText(NbGraderPreprocessor):
-    """A preprocessor that gives each test cell its output. nbgrader would disable one that is not its own kind."""
+    """A preprocessor that gives each test cell its output; nbgrader disables those of any other base class."""
 
     seconds = Float(SECONDS, help="Seconds of processor time per task, and for running all cells.").tag(config=True)
 

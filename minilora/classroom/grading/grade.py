@@ -30,7 +30,7 @@ WIDTH = 80
 class Result:
     """The verdict on one task; for a failure also the call, its expected and actual result, and a hint.
 
-    remarks: the fine clauses that an answer breaks which passes all the same.
+    remarks: on the side conditions that an answer breaks although it passes.
     """
 
     task: int
@@ -51,7 +51,7 @@ def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | 
 
 
 def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox) -> Result:
-    """Grade one task. The check in `task` may be another than the lesson's own."""
+    """Grade one task. `task` may bring a check that is not the lesson's own."""
     result = Result(task.number, lesson.source.titles[task.number], FAILED)
     line: int | None = None
     if use := submission.forbidden(task.number):
@@ -154,7 +154,7 @@ def lesson_report(
 
 
 def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tuple[int, tuple[str, ...]]:
-    """Return the number and hints of the chosen task, or of the first that is not passed; (0, ()) if all are."""
+    """Return the number and hints of the chosen task, or of the first that is not passed; (0, ()) if all are passed."""
     number = chosen or next((result.task for result in results if result.verdict != PASSED), 0)
     return number, next((task.hints for task in lesson.tasks if task.number == number), ())
 

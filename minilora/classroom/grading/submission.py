@@ -17,7 +17,7 @@ from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import read_bytes, show_path
 
 SIZES = {".py": 5_000_000, ".ipynb": 500_000_000}  # maximum bytes; a notebook includes its outputs
-CELLS_LIMIT, TEXT_LIMIT = 1_000, 100_000  # maximum cells of a notebook, and characters of their text
+CELLS_LIMIT, TEXT_LIMIT = 1_000, 100_000  # most cells that a notebook may have, and most characters in them
 ANSWERS = ("solution", "checks", "mistakes")  # files of a lesson that no submission may import
 NBCHECK = "from minilora.classroom.grading import nbcheck"
 MAGIC = re.compile(r"^%%(time|capture|prun)\b.*", re.MULTILINE)  # cell magics that run the Python code below them
@@ -66,7 +66,7 @@ class Submission:
             raise MiniloraError(f"{self.shown}, {where}: {error.msg}: {text}") from error
         except (ValueError, RecursionError, MemoryError) as error:
             raise MiniloraError(f"{self.shown} cannot be read as Python: {escape(str(error))}") from error
-        named = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.alias)
+        named = (ast.FunctionDef, ast.ClassDef, ast.alias)
         nodes = list(ast.walk(self.tree))
         self.defined = {getattr(node, "asname", None) or node.name for node in nodes if isinstance(node, named)}
         self.defined |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}

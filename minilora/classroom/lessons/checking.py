@@ -10,7 +10,7 @@
 
 A check ends at the first wrong answer, so start with small inputs: the report then shows the smallest that fails.
 `instead` maps hints to the wrong answers that deserve them: values, `raised("ValueError")`, or predicates on the value.
-A hint in `fine(...)` is about a fine clause: an answer that breaks nothing else passes, with the hint as a remark.
+A hint in `fine(...)` is about a side condition: an answer that breaks nothing else passes, with the hint as a remark.
 docs/lessons.md has more.
 """
 
@@ -23,13 +23,12 @@ import numpy as np
 
 from minilora.classroom.lessons.comparing import TOLERANCE, difference, show_both, show_value
 from minilora.classroom.lessons.source import stub_start
-from minilora.classroom.properties import PROPERTIES
 from minilora.classroom.sandbox.duties import FINE
 from minilora.classroom.sandbox.runner import Raised, Session
 from minilora.errors import escape
 
 EXCEPTIONS = {
-    "MemoryError": "It asked for more memory than an exercise may have.",
+    "MemoryError": "Your code asked for more memory than an exercise may have.",
     "RecursionError": "A function calls itself without end.",
     "SystemExit": "Your code ends the program; return from the function instead.",
 }
@@ -39,7 +38,6 @@ UNEXPECTED_VALUE_ERRORS = (*_OF_VALUE, MemoryError, RecursionError)
 DUTIES = {  # duty -> the hint if it is neglected
     "shares": "The result of {0} shares memory with {1}, so changing one changes the other. Return a copy.",
     "mode": "{0} left a model in another mode (train or eval) than before. Restore it, also after an exception.",
-    "settings": "{0} changed {1}, which other code relies on. Use np.errstate, or a generator of your own.",
     "result changed": "This call of {0} changed {1}: is an array kept from one call to the next and used again?",
     "changed": "{0} changed its argument {1}, which the caller may still need. "
     "Work on a copy: x = x - 1 makes a new array, x -= 1 and x[...] = 0 write into the old one.",
@@ -84,14 +82,16 @@ class raised:  # noqa: N801 (reads as a word in a check)
 
 
 class fine(str):  # noqa: N801 (reads as a word in a check)
-    """A hint about a fine clause, which is not the lesson's point: breaking it costs a remark, and no points."""
+    """A hint about a side condition that is not the lesson's point: an answer that breaks it gets a remark and all
+    points.
+    """
 
 
 @dataclass
 class Failure(Exception):
     """A wrong answer, as the report shows it.
 
-    is_known: the hint names this very mistake. Of a search: cause, in words; is_state: earlier calls are the cause.
+    is_known: the hint names this very mistake. is_state: the call is right by itself, and wrong after earlier calls.
     """
 
     call: str
@@ -100,7 +100,6 @@ class Failure(Exception):
     hint: str
     line: int | None
     is_known: bool = False
-    cause: str = ""
     is_state: bool = False
 
 
@@ -115,9 +114,9 @@ class NotStarted(Exception):
 class promise:  # noqa: N801 (reads as a word in checks.py)
     """Differences between what a function's docstring promises and what every function owes; see `tests/saboteurs`.
 
-    shares: the result may share memory with the arguments, or with another result.
+    shares: the result may share memory with the arguments.
     switches: it may leave a model in another mode.
-    within, outside: names of PROPERTIES, with commas: inputs that it must also handle, and that it need not handle.
+    within, outside: properties of inputs that it must also handle, and that it need not handle, separated by commas.
     """
 
     shares: bool = False
@@ -131,7 +130,7 @@ class Run:
     """A running session with a student's code, beside one with the solution."""
 
     session: Session
-    number: int  # of the lesson
+    number: int  # number of the lesson
     signatures: dict[str, tuple[str, list[str]]]  # name -> (how a call is shown, its parameters)
     reference: Session  # runs the solution
     breach: Failure | None = None  # the first neglected duty, whatever the values
@@ -146,13 +145,8 @@ class Run:
         searched = self.searched
         if searched and searched.is_state:
             return searched
-        cause = searched.cause if searched else ""
-        if failure and failure.is_known:
-            words = "" if PROPERTIES["ties"][1] in cause else cause  # ties rarely cause a mistake that has a name
-            return replace(failure, hint=f"{failure.hint} {words}".strip())
-        if searched and searched.is_known:
-            return searched
-        return self.breach or (searched if cause else failure or searched)
+        known = [one for one in (failure, searched) if one and one.is_known]
+        return known[0] if known else self.breach or failure or searched
 
 
 class Student:
@@ -175,17 +169,17 @@ class Function:
         key = f"driver.{name}" if is_driver else name
         self.shown, self.parameters = run.signatures.get(key, (name, []))
 
-    def __call__(self, *arguments: object, layout: str = "") -> "Answer":
+    def __call__(self, *arguments: object) -> "Answer":
         run = self.run
-        value = run.session.call(self.name, *arguments, driver=self.is_driver, layout=layout)
-        answer = Answer(value, self, arguments, layout)
+        value = run.session.call(self.name, *arguments, driver=self.is_driver)
+        answer = Answer(value, self, arguments)
         if isinstance(value, Raised) and "NotImplementedError" in value.types:
             gap = re.match(f"{stub_start(run.number, '([0-9]+)')}:", value.message)
             if gap:
                 raise NotStarted(int(gap[1]))
         if run.session.breach and not run.breach:
             breach = _breach(answer.call, run.session.breach)
-            if run.session.breach["duty"] in FINE:
+            if run.session.breach["duty"] == FINE:
                 run.remark(breach.hint)
             else:
                 run.breach = breach
@@ -207,7 +201,6 @@ class Answer:
     raw: object
     function: Function
     arguments: tuple
-    layout: str = ""
     part: str = ""
 
     @property
@@ -288,7 +281,6 @@ class Answer:
                     lines += [f"{name}[{i}] = {show_value(item)}" for i, item in enumerate(argument)]
                 else:
                     lines.append(f"{name} = {show_value(argument)}")
-            lines += [f"(the arrays are {self.layout})"] if self.layout else []
         return "\n".join(lines + ([f"part {self.part} of the result"] if self.part else []))
 
 
@@ -310,7 +302,7 @@ def is_like(wrong: Any, value: object, tolerance: float) -> bool:
 
 
 def _true_of(condition: Callable[[object], bool], value: object) -> bool:
-    """Evaluate the condition; False if it raises because the value has an unexpected form."""
+    """Evaluate the condition. A value of an unexpected form, on which it raises, does not meet it."""
     try:
         return bool(condition(value))
     except UNEXPECTED_VALUE_ERRORS:
@@ -318,7 +310,7 @@ def _true_of(condition: Callable[[object], bool], value: object) -> bool:
 
 
 def explaining(answers: Sequence[Answer], mistakes: Sequence[Mapping[str, object]]) -> str:
-    """Return the first hint whose wrong answers, one in each mapping, are all of these answers; "" if there is none."""
+    """Return the first hint that explains all answers, or "". mistakes: for each answer, {hint: wrong answer}."""
     pairs = [*zip(answers, mistakes, strict=True)]
     return next((hint for hint in mistakes[0] if all(is_like(m[hint], a.raw, TOLERANCE) for a, m in pairs)), "")
 

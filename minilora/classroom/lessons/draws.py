@@ -6,25 +6,22 @@ from typing import Any
 import numpy as np
 
 SEEDS = 1000  # number of different seeds for the values in an example
-LAYOUTS = ("", "read-only", "strided")  # memory layouts of the arguments' arrays
-LAYOUT = "It goes wrong where an argument's array is read-only, or not contiguous (a slice, or transposed)."
 NORMAL, TIES, ZEROS, LARGE, TINY = "normal", "ties", "zeros", "large", "tiny"
 KINDS = (NORMAL, TIES, ZEROS, LARGE, TINY)  # kinds of values in an array; a search shrinks towards the first
 
 
 class Draws:
-    """A source of random inputs. Sizes and choices are the same in an example's calls, and shrink to the first one."""
+    """A source of random inputs. An example's calls share their sizes and choices, which shrink to the first option."""
 
     def __init__(
         self, choose: Callable[[int], int], twin_of: "Draws | None" = None, waived: Container[str] = frozenset()
     ):
         self._choose, self._twin_of, self._waived = choose, twin_of, waived
-        self.clauses: list[str] = []  # the remarks on what was drawn by `fine`, if that was not the plain option
+        self.clauses: list[str] = []  # the remarks of all draws by `fine` that were not plain
         self._drawn: list[Any] = []
         self._seed: int = twin_of._seed if twin_of else choose(SEEDS)
         self._rng = np.random.default_rng([self._seed, twin_of is not None])
         self.dtype = self.choice("float64", "float32")  # default of `array`
-        self.layout = self.fine(LAYOUT, *LAYOUTS)
 
     def choice(self, *options: Any) -> Any:
         """Draw one of the options, the same in both calls."""
@@ -33,9 +30,10 @@ class Draws:
         return self._drawn[-1]
 
     def fine(self, remark: str, plain: Any, *others: Any) -> Any:
-        """Draw an option as `choice` does. An answer that is right with the plain one, and not with another, passes.
+        """Draw an option as `choice` does; all but `plain` test a fine clause.
 
-        remark: says so to the student. Once it is in `waived`, the plain option is drawn.
+        An answer that is wrong only for one of the others passes, with the remark. After that, the remark is in
+        `waived`, and only the plain option is drawn.
         """
         chosen = self.choice(*range(1 + len(others)))
         if chosen == 0 or remark in self._waived:

@@ -8,10 +8,9 @@
 
 If the two differ, the search looks for small inputs on which they do, and reports those. Each example makes three calls
 with the same shapes: with some values, with others, and with the first again, which exposes a function that keeps
-something between calls. The report also says what a difference depends on, if the inputs that were tried show it.
+something between calls.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,19 +31,16 @@ from minilora.classroom.lessons.checking import (
     raised,
 )
 from minilora.classroom.lessons.draws import Draws
-from minilora.classroom.properties import PROPERTIES, arrays
 from minilora.classroom.sandbox.runner import Raised
 from minilora.errors import MiniloraError
 
-SEED = 8  # of the inputs that searches draw
+SEED = 8  # seed of the inputs that searches draw
 EXAMPLES = 60
 SHRINKS = 200  # limit of the attempts to find smaller inputs
-# A property that all wrong inputs have is reported if that is unlikely by chance, or if few inputs with it are right.
-CHANCE, RARE = 0.001, 0.05
-CONFIRMED = 12  # examples in which an argument must make no difference before the report says so
+REPEATS = 12  # of a call, before the report says that it gives the same each time
 
 Inputs = Callable[["Draws"], Sequence[object]]
-Example = tuple[str, Sequence[Any], Sequence[Any]]  # the arrays' layout, arguments, and others of the same shapes
+Example = tuple[Sequence[Any], Sequence[Any]]  # arguments, and others of the same shapes
 
 
 def search(function: Function, inputs: Inputs, examples: int = EXAMPLES, **options: Any) -> None:
@@ -59,7 +55,7 @@ def search(function: Function, inputs: Inputs, examples: int = EXAMPLES, **optio
 
 
 class _Choices:
-    """A sequence of indices: those in `first`, then random ones, or 0 without an rng. Each is below a given bound."""
+    """A source of indices below a given bound: first those in `first`, then random ones (0 without an rng)."""
 
     def __init__(self, first: Sequence[int] = (), rng: np.random.Generator | None = None):
         self.first, self.rng = first, rng
@@ -89,7 +85,7 @@ class Search:
     inputs: Inputs
     examples: int
     parts: Sequence[str] | None = None  # keys of a driver's result to compare, in this order (None: all)
-    hints: Mapping[str, str] = field(default_factory=dict)  # part -> the hint if it is the first wrong one, or is fine
+    hints: Mapping[str, str] = field(default_factory=dict)  # part -> hint if it is the first wrong one, or a `fine` one
     tolerance: float = TOLERANCE
     dtypes: bool = False  # True if another dtype than the solution's, or a list for an array, is worth a remark
     instead: Callable[..., Known] | None = None  # maps the arguments to known mistakes, as in Answer.equals
@@ -98,7 +94,7 @@ class Search:
     waived: set[str] = field(default_factory=set)  # remarks made already (see `Draws.fine`)
 
     def result(self) -> Failure | None:
-        """Return the failure on the smallest inputs found, with what can be said about its cause, or None."""
+        """Return the failure on the smallest inputs found, or None."""
         for choices in _numbered(self.examples):
             while wrong := self.wrong_call(choices):
                 smallest, call, failure = self.smaller(choices, wrong)
@@ -116,15 +112,15 @@ class Search:
         return None
 
     def drawn(self, choices: _Choices) -> Example:
-        """Draw an example: a layout, arguments, and other arguments of the same shapes."""
+        """Draw an example: arguments, and other arguments of the same shapes."""
         draws = Draws(choices, waived=self.waived)
-        return draws.layout, tuple(self.inputs(draws)), tuple(self.inputs(Draws(choices, draws, self.waived)))
+        return tuple(self.inputs(draws)), tuple(self.inputs(Draws(choices, draws, self.waived)))
 
     def wrong_call(self, choices: _Choices) -> tuple[int, Failure] | None:
         """Make the three calls of an example, and return (index, failure) of the first that is wrong, or None."""
-        layout, arguments, other = self.drawn(choices)
+        arguments, other = self.drawn(choices)
         for call, values in enumerate((arguments, other, arguments)):
-            if failure := self.failure(values, layout):
+            if failure := self.failure(values):
                 return call, failure
         return None
 
@@ -144,9 +140,9 @@ class Search:
                 place += 1
         return choices, *wrong
 
-    def failure(self, arguments: Sequence[Any], layout: str) -> Failure | None:
+    def failure(self, arguments: Sequence[Any]) -> Failure | None:
         """Compare the function's answer with the solution's, and return the failure; None if they agree."""
-        expected, answer = self.expected(arguments), self.answer(arguments, layout)
+        expected, answer = self.expected(arguments), self.answer(arguments)
         if self.function.run.breach is not None:
             return self.function.run.breach
         hint = part = ""
@@ -176,8 +172,8 @@ class Search:
         self.is_answered = True
         return self.compared(value)
 
-    def answer(self, arguments: Sequence[Any], layout: str) -> Answer:
-        answer = self.function(*arguments, layout=layout)
+    def answer(self, arguments: Sequence[Any]) -> Answer:
+        answer = self.function(*arguments)
         answer.raw = self.compared(answer.raw)
         return answer
 
@@ -189,34 +185,30 @@ class Search:
             return value
         return {key: value[key] for key in self.parts if key in value}
 
-    # The cause of a difference
+    # What a report says of a difference
 
     def explained(self, choices: _Choices, call: int, failure: Failure) -> Failure:
-        """Return the failure of call number `call` of an example, with what can be said about its cause."""
+        """Return the failure of call number `call` of an example, with a hint if its mistake is known by name."""
         if self.function.run.breach is not None:
             return failure
-        layout, arguments, twin = self.drawn(_Choices(choices.indices))
+        arguments, twin = self.drawn(_Choices(choices.indices))
         shown = twin if call == 1 else arguments
         self.fresh()
-        if first := self.failure(shown, layout):
+        if first := self.failure(shown):
             failure = first
         else:
-            hint = f"{self.state(layout, arguments, twin)} {failure.hint if failure.is_known else ''}".strip()
+            hint = f"{self.state(arguments, twin)} {failure.hint if failure.is_known else ''}".strip()
             return replace(failure, hint=hint, is_known=True, is_state=True)
-        if name := self.name():
-            failure = replace(failure, hint=name, is_known=True)
-        if cause := self.ignored(layout, arguments, twin) or self.property():
-            texts = (failure.hint, cause) if failure.is_known else (cause, failure.hint)
-            return replace(failure, hint=" ".join(texts), cause=cause)
-        return failure
+        name = self.name()
+        return replace(failure, hint=name, is_known=True) if name else failure
 
     def name(self) -> str:
         """Return the hint of the one mistake in `instead` that explains all answers to the examples, or ""."""
         fitting, others = None, set()
-        for layout, arguments, _ in map(self.drawn, _numbered(self.examples)):
+        for arguments, _ in map(self.drawn, _numbered(self.examples)):
             known = self.instead(*arguments) or {} if self.instead else {}
             if known:
-                is_wrong, raw = self.failure(arguments, layout) is not None, self.answer(arguments, layout).raw
+                is_wrong, raw = self.failure(arguments) is not None, self.answer(arguments).raw
                 fit = {hint for hint, wrong in known.items() if is_like(wrong, raw, self.tolerance)}
                 fitting = fitting if not is_wrong else fit if fitting is None else fitting & fit
                 others |= known.keys() - fit
@@ -227,90 +219,23 @@ class Search:
         """Start a new session, in which nothing has been called yet."""
         self.function.run.session = self.function.run.session.again()
 
-    def others(self, arguments: Sequence[Any], twin: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
-        """Yield (an argument's name, the arguments with another value of it)."""
-        for i, name in enumerate(self.function.parameters[: len(arguments)]):
-            if not _same(arguments[i], twin[i]):
-                yield name, [*arguments[:i], twin[i], *arguments[i + 1 :]]
-
-    def state(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
-        """Describe what is kept from an earlier call, if the same call is right when it comes first."""
+    def state(self, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
+        """Describe what is kept between calls, for a call that is right when it comes first."""
         self.fresh()
-        if any(self.failure(arguments, layout) for _ in range(CONFIRMED)):
-            return "Asked again, it gives something else: nothing may be drawn at random, or kept from an earlier call."
-        for name, other in self.others(arguments, twin):
+        if any(self.failure(arguments) for _ in range(REPEATS)):
+            return "A second, equal call returns something else: is something drawn at random, or kept between calls?"
+        for i, name in enumerate(self.function.parameters[: len(arguments)]):
+            other = [*arguments[:i], twin[i], *arguments[i + 1 :]]
             self.fresh()
-            if not self.failure(arguments, layout) and self.failure(other, layout):
+            if not self.failure(arguments) and self.failure(other):
                 return (
                     f"After a call with another {name}, this one goes wrong: something that depends on {name} is kept."
                 )
         return "This is right in a first call and wrong in a later one: something is kept from one call to the next."
 
-    def ignored(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> str:
-        """Name an argument that makes no difference although it should, confirmed on more examples."""
-        self.fresh()
-        idle = Counter(name for name, has in self.effects(layout, arguments, twin).items() if not has)
-        for choices in _numbered(CONFIRMED if idle else 0):
-            for name, has in self.effects(*self.drawn(choices)).items():
-                idle[name] = idle[name] + 1 if idle[name] and not has else 0
-        name = next((name for name, times in idle.items() if times > CONFIRMED / 4), "")
-        return name and f"Another value of {name} makes no difference to the result, and it should."
-
-    def effects(self, layout: str, arguments: Sequence[Any], twin: Sequence[Any]) -> dict[str, bool]:
-        """Return, for each argument that should make a difference, True if it does."""
-        expected, got = self.expected(arguments), self.answer(arguments, layout).raw
-        if isinstance(got, Raised) or isinstance(expected, (raised, bool)) or _lacks(got, expected):
-            return {}
-        effects = {}
-        for name, other in self.others(arguments, twin):
-            expected_other = self.expected(other)
-            if not isinstance(expected_other, raised) and not _same(expected_other, expected):
-                effects[name] = not _same(self.answer(other, layout).raw, got)
-        return effects
-
-    def property(self) -> str:
-        """Name a property that all wrongly answered inputs have, and few others."""
-        calls: list[tuple[Sequence[Any], str]] = []  # the calls of all examples, as in `wrong_call`
-        tags: list[set[tuple[str, str]]] = []
-        for layout, arguments, other in map(self.drawn, _numbered(self.examples)):
-            calls += [(arguments, layout), (other, layout), (arguments, layout)]
-            tags += [first := self.tags(arguments, layout), self.tags(other, layout), first]
-        counts = Counter(tag for call_tags in tags for tag in call_tags)
-        shared = {tag for tag, count in counts.items() if count < len(calls)}  # tags of all wrong calls so far
-        wrong: list[int] = []
-        for i, call in enumerate(calls):
-            if self.failure(*call):
-                wrong.append(i)
-                shared &= tags[i]
-                if not shared:
-                    return ""
-        examples_wrong = len({i // 3 for i in wrong})
-        shares = {}
-        for tag in shared if wrong else ():
-            share = len(wrong) / counts[tag]  # of the inputs with this tag, those answered wrong
-            is_chance = (counts[tag] / len(calls)) ** examples_wrong > CHANCE
-            if share >= 1 - RARE or not is_chance:
-                shares[tag] = share
-        if not shares:
-            return ""
-        order = list(PROPERTIES)
-        who, name = min(
-            shares, key=lambda tag: (-shares[tag], tag[0] not in ("", "the result"), order.index(tag[1]), tag[0])
-        )
-        return f"It goes wrong only if {PROPERTIES[name][1]}{f' in {who}' if who else ''}."
-
-    def tags(self, arguments: Sequence[Any], layout: str) -> set[tuple[str, str]]:
-        """Return the properties of a call as pairs (who, property): who is an argument, "" (any) or "the result"."""
-        is_plain = not (self.function.is_driver or self.facts)
-        named = {"": arguments, "the result": [self.expected(arguments)] if is_plain else []}
-        named |= {name: [value] for name, value in zip(self.function.parameters, arguments, strict=False)}
-        tags = {(who, name) for who, values in named.items() for name, (has, _) in PROPERTIES.items() if has(values)}
-        is_laid_out = layout and any(array.size > (layout == "strided") for array in arrays(arguments))
-        return tags | ({("", layout)} if is_laid_out else set())
-
 
 def _form(expected: Any, got: Any) -> str:
-    """Describe a list for an array, or another dtype, whatever the values; "" if there is nothing to say."""
+    """Describe a list instead of an array, or another dtype, whatever the values; "" if the form is right."""
     if isinstance(expected, np.ndarray) and expected.ndim and isinstance(got, (list, tuple)):
         return f"It should be an array, not a {type(got).__name__}."
     if isinstance(expected, np.ndarray) and isinstance(got, np.ndarray) and expected.dtype != got.dtype:
@@ -320,15 +245,3 @@ def _form(expected: Any, got: Any) -> str:
     if isinstance(expected, dict) and isinstance(got, dict):
         return next((problem for key in expected if (problem := _form(expected[key], got.get(key)))), "")
     return ""
-
-
-def _lacks(got: Any, expected: Any) -> bool:
-    """Return True if a result lacks a part, or has no finite number: no argument can make a difference to it then."""
-    if isinstance(got, dict) and isinstance(expected, dict):
-        return any(_lacks(value, expected.get(key)) for key, value in got.items())
-    is_number = isinstance(got, (float, np.ndarray)) and np.size(got) > 0
-    return got is None and expected is not None or is_number and not np.isfinite(got).any()
-
-
-def _same(a: Any, b: Any) -> bool:
-    return not isinstance(a, Raised) and difference(a, b, 1e-12) is None

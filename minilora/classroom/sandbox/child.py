@@ -3,8 +3,6 @@
 A function's result is sent back as plain values, an exception as the names of its types, its message and its line.
 """
 
-import __future__
-
 import ast
 import sys
 from collections.abc import Callable
@@ -38,16 +36,14 @@ class Exercise:
         line number of each statement before it runs.
         """
         self.module.__file__ = self.file
-        first, flags = None, 0
+        first = None
         for statement in ast.parse(self.source, self.file).body:
-            if isinstance(statement, ast.ImportFrom) and statement.module == "__future__":
-                flags |= sum(getattr(__future__, alias.name).compiler_flag for alias in statement.names)
             note(b"%d\n" % statement.lineno)
             try:
-                code = compile(ast.Module([statement], []), self.file, "exec", flags=flags, dont_inherit=True)
+                code = compile(ast.Module([statement], []), self.file, "exec", dont_inherit=True)
                 exec(code, vars(self.module))
             except BaseException as error:  # noqa: BLE001 (an exception of the student's code is its answer)
-                described = self._describe(error, statement.lineno)
+                described = self._describe(error)
                 if isinstance(error, MemoryError):
                     return wire.pack({"raised": described})
                 first = first or described
@@ -63,7 +59,7 @@ class Exercise:
         except BaseException as error:  # noqa: BLE001 (an exception of the student's code is its answer)
             return wire.pack({"raised": self._describe(error), "breach": self.duties.breach})
 
-    def _describe(self, error: BaseException, statement: int | None = None) -> dict[str, Any]:
+    def _describe(self, error: BaseException) -> dict[str, Any]:
         """Describe an exception: the names of its types, the message, and the innermost line of the student's file."""
         try:
             message = str(error)[:500]
@@ -71,4 +67,4 @@ class Exercise:
             message = ""
         types = [kind.__name__ for kind in type(error).__mro__]
         lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == self.file]
-        return {"types": types, "message": message, "line": lines[-1] if lines else None, "statement": statement}
+        return {"types": types, "message": message, "line": lines[-1] if lines else None}

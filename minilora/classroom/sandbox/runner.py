@@ -33,7 +33,7 @@ SECONDS = 10.0  # processor time for one task, including loading the file
 PATIENCE = 6  # wall-clock time allowed, as a multiple of the processor time
 PRINTED_KEPT, TRACE_KEPT = 20_000, 2**18  # bytes to keep of the printed text, and of the trace
 NO_ANSWER, ENDED = "the process sent something that is not an answer", "the process ended before it gave an answer"
-TOO_MUCH_MEMORY = "It asked for more memory than an exercise may have."
+TOO_MUCH_MEMORY = "Your code asked for more memory than an exercise may have."
 WAITED = "Does it wait for a sleep, a lock or input? If not, the machine may be busy: check again."
 PACKAGE = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -66,15 +66,11 @@ class Job:
 
 @dataclass
 class Raised:
-    """An exception in the student's code: the names of its type and base types, the message, and the line.
-
-    statement: for an exception at the top level of the file, the first line of the statement.
-    """
+    """An exception in the student's code: the names of its type and base types, the message, and the line."""
 
     types: list[str]
     message: str
     line: int | None
-    statement: int | None = None
 
     def __repr__(self) -> str:
         return f"{self.types[0]}: {escape(self.message, 300)}" if self.message else self.types[0]
@@ -103,12 +99,9 @@ class Session(AbstractContextManager):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(self, name: str, *arguments: object, driver: bool = False, layout: str = "") -> object:
-        """Call a function of the student's file (or the driver's), and return its result or a Raised. Raises RunFailed.
-
-        layout: memory layout of the arrays among the arguments, "read-only" or "strided".
-        """
-        return self._ask({"name": name, "arguments": arguments, "driver": driver}, layout)
+    def call(self, name: str, *arguments: object, driver: bool = False) -> object:
+        """Call a function of the student's file, or of the driver; returns its result or a Raised. Raises RunFailed."""
+        return self._ask({"name": name, "arguments": arguments, "driver": driver})
 
     def again(self) -> "Session":
         """Close this session, and start another one with the same job."""
@@ -127,9 +120,9 @@ class Session(AbstractContextManager):
             self.printed, self.trace = self._printed.read(PRINTED_KEPT), self._trace.read(TRACE_KEPT)
         return ended
 
-    def _ask(self, request: dict[str, Any], layout: str = "") -> object:
+    def _ask(self, request: dict[str, Any]) -> object:
         """Send a request, and return the value of the answer, or a Raised."""
-        answer = self._exchange(wire.pack(request, layout))
+        answer = self._exchange(wire.pack(request))
         match answer:
             case {"breach": {"duty": str(), "function": str(), "name": str()} as breach}:
                 self.breach = breach
@@ -137,8 +130,8 @@ class Session(AbstractContextManager):
             case {"value": value}:
                 return value
             case {"raised": {"types": [str(), *_] as types, "message": str() as message, **more}}:
-                line, at = (n if isinstance(n := more.get(key), int) else None for key in ("line", "statement"))
-                return Raised([str(kind) for kind in types], message, line, at)
+                line = more.get("line")
+                return Raised([str(kind) for kind in types], message, line if isinstance(line, int) else None)
         raise self._failure(NO_ANSWER)
 
     # Communication with the child; in_process.py overrides these methods
@@ -173,12 +166,12 @@ class Session(AbstractContextManager):
     def _failure(self, message: str, hint: str = "", line: int | None = None) -> RunFailed:
         """End the session, and return the error to raise, with the cause as far as the child's exit code shows it."""
         if message == ENDED:
-            time.sleep(0.02)  # so that the exit code is known
+            time.sleep(0.02)  # so that the child's exit code is known
         code, used = self.close()
         trace = self.trace.decode("utf-8", "replace")
         ran_out = used > 0.8 * self.seconds  # below 1, because the system counts time in ticks
         if code == -signal.SIGXCPU or code in (None, -signal.SIGKILL) and ran_out:
-            message, hint = f"still running after {self.seconds} s of processor time", "Does a loop end?"
+            message, hint = f"still running after {self.seconds} s of processor time", "Is there an endless loop?"
         elif hint == WAITED:
             wall = self.seconds * self.sandbox.patience
             message = f"no answer after {wall:g} s, of which it computed for {used:.1f} s"
@@ -186,7 +179,7 @@ class Session(AbstractContextManager):
             message, hint = ENDED, TOO_MUCH_MEMORY
         elif code is not None and code < 0:
             message = f"the process crashed ({signal.Signals(-code).name}) before it gave an answer"
-        at = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', trace)  # if the child could still write it
+        at = re.search(rf'File "{re.escape(self.job.file)}", line (\d+)', trace)  # if the child lived to write it
         started = re.findall(r"^(\d{1,9})$", trace, re.MULTILINE) if self._is_loading else ()
         return RunFailed(message, line or (int(at[1]) if at else None), hint, int(started[-1]) if started else None)
 

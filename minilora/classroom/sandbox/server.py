@@ -26,7 +26,7 @@ LIMITS = {
     "RLIMIT_FSIZE": 16 * 2**20,  # bytes per file, including the printed text
     "RLIMIT_NOFILE": 64,
     "RLIMIT_CORE": 0,
-    "RLIMIT_NPROC": 4096,  # of all of the user's processes, to stop a fork bomb; it does not bind the superuser
+    "RLIMIT_NPROC": 4096,  # processes of the user in all, to stop a fork bomb; it does not bind the superuser
 }
 
 
@@ -88,7 +88,7 @@ def run(folder: str, connection_fd: int, printed: int, trace: int) -> None:
         connection = socket.socket(fileno=connection_fd)
         job = wire.receive(connection)
         faulthandler.register(signal.SIGXCPU, file=trace, chain=True)  # writes the line on which the time ran out
-        faulthandler.dump_traceback_later(0.9 * job["patience"], file=trace)  # now: it may get no thread later
+        faulthandler.dump_traceback_later(0.9 * job["patience"], file=trace)  # now: later it may not get a thread
         limit(job["seconds"])
         exercise = Exercise(job)
         connection.sendall(exercise.load(partial(os.write, trace)))

@@ -33,11 +33,10 @@ class Unserializable:
         return f"an object of type {self.kind}"
 
 
-def pack(value: object, layout: str = "") -> bytes:
+def pack(value: object) -> bytes:
     """Encode a value as a line. Tensors are sent as their arrays, values that cannot be sent as an Unserializable.
 
-    layout: how arrays lie in memory after decoding: "", "read-only", or "strided" (every second element, with the last
-    axis varying slowest). Raises OverflowError if the line would be too long.
+    Raises OverflowError if the line would be too long.
     """
 
     def tree(x: Any, depth: int) -> Any:
@@ -52,7 +51,7 @@ def pack(value: object, layout: str = "") -> bytes:
             native = x.dtype.newbyteorder("=")
             if DTYPE.fullmatch(native.str) and x.nbytes <= LINE_LIMIT:
                 text = b64encode(x.astype(native, copy=False).tobytes()).decode()
-                return {"array": [native.str, x.shape, text, layout]}
+                return {"array": [native.str, x.shape, text]}
         elif isinstance(x, (list, tuple)) and depth < DEPTH_LIMIT:  # includes subclasses, such as a namedtuple
             items = [tree(item, depth + 1) for item in x]
             return items if isinstance(x, list) else {"tuple": items}
@@ -85,12 +84,8 @@ def _value(tree: dict[str, Any]) -> Any:
             return dict(items)
         case {"odd": str() as kind}:
             return Unserializable(kind)
-        case {"array": [str() as kind, list() as shape, str() as text, layout]} if DTYPE.fullmatch(kind):
-            array: np.ndarray = np.frombuffer(bytearray(b64decode(text)), kind).reshape(shape)
-            if layout == "strided" and array.ndim:
-                return np.moveaxis(np.repeat(np.moveaxis(array, -1, 0), 2, axis=0)[::2], 0, -1)
-            array.flags.writeable = layout != "read-only"
-            return array
+        case {"array": [str() as kind, list() as shape, str() as text]} if DTYPE.fullmatch(kind):
+            return np.frombuffer(bytearray(b64decode(text)), kind).reshape(shape)
     raise ValueError("the line has a value of an unknown kind")
 
 

@@ -16,17 +16,18 @@ topic of its module (`TOPICS`). The construction keeps the measurement honest:
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any
 
 from minilora.data.corpora import HELD_OUT, Document, every_document, load, place, split
 from minilora.errors import MiniloraError
+from minilora.measure.lab import Lab
+from minilora.models.llama import LlamaForSequenceClassification
+from minilora.train.forgetting import first_sentence
+from minilora.train.methods import Options
+
+from .labelled import Example, Task, accuracy, classification_windows
 
 FEWEST_WORDS = 4  # "Return the value." could describe anything
 LONGEST = 250  # characters
@@ -50,37 +51,6 @@ TOPICS = {
     "web": "cgi cgitb ftplib html http ipaddress _markupbase netrc socket socketserver ssl telnetlib urllib webbrowser "
     "wsgiref xmlrpc",
 }
-
-
-class Example(NamedTuple):
-    text: str
-    label: int  # index into Task.classes
-
-
-@dataclass(frozen=True)
-class Task:
-    """A classification task. Within each part, all classes have the same number of examples."""
-
-    name: str
-    classes: tuple[str, ...]
-    train: list[Example]
-    validation: list[Example]
-    test: list[Example]
-
-    def few(self, labels_per_class: int, seed: int) -> list[Example]:
-        """Draw `labels_per_class` random training examples per class, in turn: a, b, c, a, b, c, ...
-
-        With the same seed, fewer labels give a prefix of what more give. Raises MiniloraError if there are not enough.
-        """
-        most = len(self.train) // len(self.classes)
-        if not 1 <= labels_per_class <= most:
-            raise MiniloraError(f"labels per class must be 1 to {most} for {self.name}, not {labels_per_class}")
-        columns = []
-        for label in range(len(self.classes)):
-            examples = [example for example in self.train if example.label == label]
-            order = np.random.default_rng([seed, label]).permutation(most)[:labels_per_class]
-            columns.append([examples[i] for i in order])
-        return [example for row in zip(*columns, strict=True) for example in row]
 
 
 @lru_cache
@@ -126,14 +96,6 @@ def build_task(
     return Task(name, classes, *(_balanced(name, part) for part in parts))
 
 
-def first_sentence(docstring: str) -> str:
-    """Return the first sentence of `docstring` on one line: up to a full stop before a capital letter, or to the end of
-    the paragraph.
-    """
-    paragraph = " ".join(inspect.cleandoc(docstring).split("\n\n")[0].split())
-    return re.split(r"(?<=[.!?]) (?=[A-Z])", paragraph, maxsplit=1)[0]
-
-
 def _balanced(name: str, by_class: list[list[Example]]) -> list[Example]:
     """Keep the same number of examples per class and mix the classes. The hash of a sentence decides both."""
     count = min(map(len, by_class))
@@ -141,3 +103,34 @@ def _balanced(name: str, by_class: list[list[Example]]) -> list[Example]:
         raise MiniloraError(f"a class of {name} has no sentences here")
     chosen = (sorted(examples, key=lambda example: place(example.text))[:count] for examples in by_class)
     return sorted((example for examples in chosen for example in examples), key=lambda example: place(example.text))
+
+
+class TopicLab(Lab):
+    """A lab that also has the task, and makes classifiers for it.
+
+    test_examples: the most examples to test on, equally many of each class; None: all. settings: those of a Lab.
+    """
+
+    def __init__(self, *arguments: Any, test_examples: int | None = None, **settings: Any):
+        super().__init__(*arguments, **settings)
+        self.task = load_task()
+        self.test_examples = self.task.test
+        if test_examples is not None:
+            left = [test_examples // len(self.task.classes)] * len(self.task.classes)
+            self.test_examples = []
+            for example in self.task.test:
+                left[example.label] -= 1
+                self.test_examples += [example] if left[example.label] >= 0 else []
+
+    def classifier(self, method: str, seed: int, options: Options | None = None, tokens=()):
+        """Return a classifier with a fresh head on the body of the base, to train by `method`."""
+        body, classes = self._start(method, seed), len(self.task.classes)
+        model = LlamaForSequenceClassification.from_language_model(body, classes, seed=seed)
+        return self._adapted(model, method, options, tokens, seed)
+
+    def accuracy(self, model, examples: Sequence[Example] | None = None) -> float:
+        """Return the share of examples (default: the test examples) that are classified right."""
+        examples = self.test_examples if examples is None else examples
+        ids = self.tokenizer.encode_many([example.text for example in examples])
+        labels = [example.label for example in examples]
+        return accuracy(model, classification_windows(ids, labels, self.seq_len, 64, 0))

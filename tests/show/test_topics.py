@@ -1,12 +1,14 @@
-"""The labelled task: `pytest tests/data/test_tasks.py`."""
+"""The labelled task: `pytest tests/show/test_topics.py`."""
 
 from collections import Counter
 
 import pytest
 
 from minilora.data.corpora import Document, every_document, load, split
-from minilora.data.tasks import Example, build_task, first_sentence, load_task
 from minilora.errors import MiniloraError
+from minilora.train.forgetting import first_sentence
+from notebooks.figures.labelled import Example
+from notebooks.figures.topics import build_task, load_task
 
 pytestmark = pytest.mark.host
 
