@@ -47,7 +47,14 @@ def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
     if kind == compare_model.KIND:
         on_model = compare_model.ModelComparison(as_recorded(compare_model.ModelSettings))
         on_model.records = records
-        return on_model.facts(), on_model.measure
+
+        def at_the_same_rate(kind: str, *key: Any) -> dict:
+            """Measure a cell whose search still chooses the recorded rate; its first losses would not show it."""
+            if kind == "trained" and (rate := on_model.rate(key[0])) != (then := records.rows[kind, *key]["lr"]):
+                raise Stale(f"{key[0]} was trained at {then:g}, and its search chooses {rate:g} today")
+            return on_model.measure(kind, *key)
+
+        return on_model.facts(), at_the_same_rate
     if kind == windows.KIND:
         rate_of = {key[1]: row["lr"] for key, row in records.rows.items() if "lr" in row}
         in_windows = windows.Windows(as_recorded(compare_model.ModelSettings), rate_of)

@@ -83,8 +83,16 @@ class Bench:
         return load.count_parameters(self.lab.base())[1]
 
     def first_rate(self, method: str) -> float:
-        """Return the first rate of a search on text."""
-        return SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].rate(self.base_size)
+        """Return the first rate of a search on text: the default of `minilora finetune` when the search was made.
+
+        It is a cell of the records because searches like this one choose the defaults: a default that changes later
+        must not change which rates an older search has tried.
+        """
+
+        def default() -> dict:
+            return {"rate": SCRATCH_RATE if method == SCRATCH else methods.METHODS[method].rate(self.base_size)}
+
+        return self.records.measured(("first rate", method), default)["rate"]
 
     @cached_property
     def retention(self) -> Retention:

@@ -62,11 +62,12 @@ class Beside(Result):
         return "near" if verdict(interval, -self.near, self.near) == "shown" else "undecided"
 
     def compared(self, name: str) -> str:
-        """Compare the way called `name` with the reference in words, to follow the names of both."""
-        words = {"better": "shown to be better", "worse": "shown to be worse", "near": "shown to be near"}
+        """Compare the way called `name` with the prompt that is the reference, in a sentence."""
+        words = {"better": "is shown to be better than", "worse": "is shown to be worse than"}
+        words |= {"near": "is shown to be near"}
         way = self.ways[name]
-        interval, judged = self.ahead(*way), self.verdict(*way)
-        return f"{interval.show(0)} points, {words.get(judged or '', 'undecided')}" if interval else "no verdict"
+        interval, verb = self.ahead(*way), words.get(self.verdict(*way) or "", "is not told apart from")
+        return f"{name} {verb} that prompt: {interval.show(0)} points." if interval else f"{name} has no verdict."
 
     def percent(self, number: str, name: str) -> str:
         """Return a share of the way called `name` in percent, as mean ± standard deviation over its seeds."""

@@ -4,6 +4,7 @@
     ("base", row)           the model as quantized for a row
     ("rate", row, rate)     a training at a learning rate, or a prompt with `rate` examples, on validation data
     ("rate", "base", 0)     the model as it is, on the same data
+    ("first rate", row)     the learning rate that a row's search begins at: the default of `minilora finetune` then
     ("prompt", seed)        the task with the best number of examples in the prompt; a text, after other text
     ("probe", seed)         the task by logistic regression on the hidden states of the model as it is (`probe`)
     ("trained", row, seed)  trained at the best rate: what it learned, what it forgot, what trains, the file, the time
@@ -188,10 +189,13 @@ class ModelComparison:
         def tried(rate: float) -> float | None:
             return self.records.measured(("rate", row, rate), self.measure_rate, row, rate)["loss"]
 
-        start = (
-            SCRATCH_RATE if row == SCRATCH else METHODS[ROWS[row].method].rate(defaults.base_size(self.subject.base))
-        )
+        start = self.records.measured(("first rate", row), self.measure_first_rate, row)["rate"]
         return best_rate(start, self.settings.rates, tried, self.settings.most_rates)
+
+    def measure_first_rate(self, row: str) -> dict:
+        """Return the rate at which a search begins today; a cell for the reason that `Bench.first_rate` gives."""
+        method = METHODS[ROWS[row].method]
+        return {"rate": SCRATCH_RATE if row == SCRATCH else method.rate(defaults.base_size(self.subject.base))}
 
     def measure_trained(self, row: str, seed: int) -> dict:
         rate = self.rate(row)

@@ -4,6 +4,7 @@
     ("text", method, seed)               adapted to the domain's text, at the best rate
     ("task", method, seed, labels)       trained on `labels` labels per class, at the best rate
     ("rate", part, method, rate)         a rate that a search tried on validation data
+    ("first rate", method)               the rate that its search on text begins at (`Bench.first_rate`)
     ("speed", method), ("memory", method)
 
 Learning rates, on text and on the task, are searched on validation data. Prompting, which trains nothing, searches the

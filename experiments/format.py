@@ -91,8 +91,7 @@ class FormatResult(Beside):
         shares = [f"{self.percent('exact', name)} after {name}" for name in trained]
         return (
             f"Of {self.items} orders in free text, SmolLM2-135M turns {self.percent('exact', prompt)} into exactly the "
-            f"right JSON with {prompt}, and {listed(shares)}. {trained[-1]} beside that prompt: "
-            f"{self.compared(trained[-1])}."
+            f"right JSON with {prompt}, and {listed(shares)}. {self.compared(trained[-1])}"
         )
 
     def grid(self) -> Grid:

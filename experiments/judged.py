@@ -142,7 +142,7 @@ class JudgedResult(Beside):
         return (
             f"SmolLM2-135M, asked to continue {self.items} held-out docstrings of NumPy, keeps their format in "
             f"{self.percent('kept', prompt)} of them with a {prompt}, and in {listed(shares)}. "
-            f"{LABELS['lora']} beside the prompt: {self.compared(LABELS['lora'])}."
+            f"{self.compared(LABELS['lora'])}"
         )
 
     def grid(self) -> Grid:

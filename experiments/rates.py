@@ -16,7 +16,7 @@ from statistics import fmean
 
 from experiments.bench import measured
 from experiments.compare_model import BASE, row_of
-from minilora.measure.lr_search import SEED, best_rate, rate_loss
+from minilora.measure.lr_search import FACTOR, SEED, best_rate, rate_loss
 from minilora.measure.records import Records
 from minilora.peft import METHODS
 from minilora.peft.method import SIZES, find
@@ -49,10 +49,15 @@ def measure(records: Records, source: str, name: str, data: str) -> float:
 
     best_rate(method.rate(defaults.base_size(load.load_model(source)[0])), 3, tried, MOST)
     search = (source, Path(data).name, name)
-    for rate, seed in product(close(records, *search), MORE_SEEDS):
-        tried(rate, seed)
-    losses = mean_losses(records, *search)
-    return min(close(records, *search) or losses, key=losses.__getitem__)
+    while True:
+        for rate, seed in product(close(records, *search), MORE_SEEDS):
+            tried(rate, seed)
+        losses = mean_losses(records, *search)
+        best = min(close(records, *search) or losses, key=losses.__getitem__)
+        if min(losses) < best < max(losses) or len(losses) >= MOST:
+            return best
+        beyond = best * FACTOR if best == max(losses) else best / FACTOR  # the mean has put an end first
+        tried(float(f"{beyond:.2g}"))
 
 
 def close(records: Records, *search: str) -> list[float]:

@@ -12,6 +12,7 @@ from experiments.compare_model import BASE, PROBE, PROMPTED
 from experiments.compare_model_report import LABELS, ModelResult, look_of
 from experiments.windows_report import WindowsResult
 from minilora.measure.results import Column, table
+from minilora.measure.statistics import Interval
 from minilora.show import style
 from minilora.show.grids import Grid, Spread, listed, show_seconds
 
@@ -20,48 +21,50 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WAYS = (BASE, PROBE, PROMPTED, "lora", "full")
+TRAINED = (PROBE, "lora", "full")
 NAMES = LABELS | {PROMPTED: "prompt", "lora": "adapter (LoRA)", "full": "all weights"}
 READY = 0.12  # seconds, where the picture has what needs none
 
 
 def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
     """Tabulate accuracy, seconds until ready and tokens per query. results: {task: its comparison}."""
-    columns = []
+    columns, ahead, shows = [], leads(results), {"show": lambda one: one.show(1)}
     for name, result in results.items():
         columns += [
-            Column(f"{name}\n%", lambda way, r=result: _reached(r, way), lambda one: one.show(1)),
+            Column(f"{name}\n%", lambda way, r=result: _reached(r, way), **shows),
+            Column("ahead of\nthe prompt", ahead[name].get, **shows),
             Column("ready\nafter", lambda way, r=result: _ready(r, way), show_seconds),
             Column("tokens", lambda way, r=result: _tokens(r, way), "{:.0f}".format),
         ]
     caption = (
-        "Right answers on held-out questions (of the prompt, calibrated); seconds of training by "
-        "the clock, of the probe by the processor's; tokens that a query makes the model read. The probe reads the "
-        "question alone, the others the chat format around it, too."
+        "Right answers on held-out questions; the prompt's are calibrated. Ahead of the prompt: points, paired by "
+        "seed, with intervals corrected for all of them. Ready after: seconds of training by the clock, of the probe "
+        "by the processor's. Tokens: those that a query makes the model read. The probe reads the question alone, the "
+        "others the chat format around it, too."
     )
     return table(
         "What a probe, a prompt and training buy", columns, {NAMES[way]: (way,) for way in WAYS}, caption, first=""
     )
 
 
-def leads(results: Mapping[str, ModelResult]) -> dict[str, dict[str, str]]:
+def leads(results: Mapping[str, ModelResult]) -> dict[str, dict[str, Interval]]:
     """Return {task: {way: its points ahead of the prompt}}, with intervals corrected for all of them."""
-    ways = [way for way in WAYS if way not in (BASE, PROMPTED)]
     ahead = {
-        name: {way: result.ahead(way, PROMPTED, len(ways) * len(results)) for way in ways if result.cells(way)}
+        name: {way: result.ahead(way, PROMPTED, len(TRAINED) * len(results)) for way in TRAINED if result.cells(way)}
         for name, result in results.items()
     }
-    return {name: {way: lead.show(1) for way, lead in of_task.items() if lead} for name, of_task in ahead.items()}
+    return {name: {way: lead for way, lead in of_task.items() if lead} for name, of_task in ahead.items()}
 
 
 def sentence(results: Mapping[str, ModelResult]) -> str:
-    """Say by how many points each way is ahead of the prompt."""
+    """Say on each task which ways are shown to be ahead of the prompt."""
     words = []
     for name, by_way in leads(results).items():
-        if shown := [f"{lead} with {NAMES[way]}" for way, lead in by_way.items()]:
-            words.append(f"on {name}, {listed(shown)}")
-    if not words:
-        return "Not all is measured yet."
-    return f"Points of accuracy ahead of the prompt, paired by seed: {'; '.join(words)}."
+        ahead = [NAMES[way] for way, lead in by_way.items() if lead.low > 0]
+        if by_way:
+            shown = f"{listed(ahead)} {'is' if len(ahead) == 1 else 'are'}" if ahead else "no way to train is"
+            words.append(f"On {name}, {shown} shown to be ahead of the prompt.")
+    return " ".join(words) or "Not all is measured yet."
 
 
 def _cells(result: ModelResult, way: str) -> list[dict]:

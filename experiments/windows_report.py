@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -84,25 +83,20 @@ class WindowsResult(Result):
     def sentence(self) -> str:
         """Summarize what the model as it is, a prompt and LoRA reach at each window."""
 
-        def by_window(values: Iterable[float]) -> str:
-            return listed(f"{value:.3f}" for value in values)
-
-        def seeds(spreads: Iterable[Spread | None]) -> str:
-            return " (one seed)" * all(one.count == 1 for one in spreads if one)
-
         if ("context", 0, 0) not in self.records:
             return "Not all is measured yet."
-        base, own = [self.base(size) for size in self.sizes], self.sizes[0]
-        windows = listed(f"{size:,}" for size in self.sizes)
-        words = f"Read in windows of {windows} tokens, the model as it is needs {by_window(base)} bits per character."
+        own = self.sizes[0]
+        by_size = (f"{self.base(size):.3f} in {'windows of ' * (size == own)}{size:,}" for size in self.sizes)
+        words = "How many bits per character the model as it is needs depends on how many tokens it reads at a time: "
+        words += f"{listed(by_size)}."
+        ways: dict[str, tuple] = {}
         if as_long := [tokens for tokens in self.contexts if tokens <= self.sizes[-1]]:
-            after = [self.bits(size, "context", as_long[-1]) for size in self.sizes]
-            prompted = by_window(one.mean for one in after if one)
-            text = f"{as_long[-1]:,} tokens of the training text"
-            words += f" With {text} in front of each window, it needs {prompted}{seeds(after)}."
+            prompt = f"With a prompt, {as_long[-1]:,} tokens of the training text in front of each window"
+            ways[prompt] = ("context", as_long[-1])
         for row in ("lora", "full"):
-            reached = [self.bits(size, "trained", row, own) for size in self.sizes]
-            if gains := [as_it_is - one.mean for as_it_is, one in zip(base, reached, strict=True) if one]:
-                saved = f"saves {by_window(gains)} over the model as it is{seeds(reached)}"
-                words += f" {LABELS[row]}, trained in windows of {own}, {saved}."
+            ways[f"After training ({LABELS[row]}) in windows of {own}"] = ("trained", row, own)
+        for way, start in ways.items():
+            if reached := [one for size in self.sizes if (one := self.bits(size, *start))]:
+                seeds = " (one seed)" * (reached[0].count == 1)
+                words += f" {way}, it needs {listed(f'{one.mean:.3f}' for one in reached)}{seeds}."
         return words

@@ -5,10 +5,11 @@
     python -m lessons.pages --measure 08  first measures the data of a lesson's pages anew
     python -m lessons.pages --pictures    takes the pictures for sharing, play.png, with Chromium
 
-play.py has TITLE, body(data), the page's HTML, summary(data), which tells its story where no script runs and where its
-link is shared, and SHOWN, the state in its picture for sharing. The data come from play.py's data(), called each time,
-if they are in the records already or are mere arithmetic; if they take runs of minilora, from measure(), whose result
-play.json keeps. So no number is typed by hand. `play.js` beside this file is what the pages share.
+play.py has TITLE, NAME, which other pages call it in their links, body(data), the page's HTML, summary(data), which
+tells its story where no script runs and where its link is shared, and SHOWN, the state in its picture for sharing. The
+data come from play.py's data(), called each time, if they are in the records already or are mere arithmetic; if they
+take runs of minilora, from measure(), whose result play.json keeps. So no number is typed by hand. `play.js` beside
+this file is what the pages share.
 """
 
 import argparse
@@ -134,9 +135,10 @@ canvas { display: block; width: 100%; height: auto; image-rendering: pixelated; 
   body { background: none; }
   .hidden { display: revert !important; }
   .open .lead { display: block; }
-  .stage { position: static; }
+  .stage { position: static; background: none; }
   #guess, .row, .row > *, nav, figcaption .after { display: none !important; }
-  figure, .stage { break-inside: avoid; }
+  figure, .stage, table { break-inside: avoid; }
+  h2 { break-after: avoid; }
 }
 """
 )
@@ -189,7 +191,7 @@ def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
 
 
 def navigation(script: Path, is_short: bool = False) -> str:
-    """Return links to the page's lesson, to the page before and to the next one; is_short: by their numbers alone."""
+    """Return links to the page's lesson, to the page before and to the next one; is_short: by number and NAME."""
     lesson = re.search("^# ([^:,\n]+)", (script.parent / "README.md").read_text("utf-8"), re.M)
     assert lesson, "a reading begins with its title"
     others = scripts()
@@ -198,7 +200,7 @@ def navigation(script: Path, is_short: bool = False) -> str:
     for way, sign, there in (("prev", "\u2190 {}", others[:i][-1:]), ("next", "{} \u2192", others[i + 1 : i + 2])):
         for other in there:
             number, title = other.parent.name[:2], names_of(other)["TITLE"]
-            text = sign.format(number + " live" * (other.name == "live.py") if is_short else f"{number} {title}")
+            text = sign.format(f"{number} {names_of(other)['NAME'] if is_short else title}")
             page = f"../{other.parent.name}/{other.with_suffix('.html').name}"
             links.append(f'<a rel="{way}" href="{page}" title="{html.escape(title)}">{text}</a>')
     return f'<nav><a href="README.md">Lesson {html.escape(lesson[1])}</a> <span>{" ".join(links)}</span></nav>\n'

@@ -136,8 +136,9 @@ class Founding:
         if not ratios:
             return "LoRA's best learning rate was not searched on SmolLM2."
         return (
-            "LoRA's best learning rate on SmolLM2 in multiples of full fine-tuning's, each found by a search with one "
-            f"seed, so there is no verdict: {listed(ratios)}. The ledger has the package's base, and the claim."
+            f"On SmolLM2, LoRA's best learning rate is so many times full fine-tuning's: {listed(ratios)}. Each was "
+            "found by a search with one seed, so they give no verdict. The ledger has the claim, and what the "
+            "package's base says to it."
         )
 
     def _title(self, subject: str) -> str:

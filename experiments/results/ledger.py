@@ -197,13 +197,13 @@ class Ledger:
             if of_size
         ]
         return (
-            "Margin: the range in which the true effect must lie if the claim holds. The claim is shown if the whole "
-            "95 % interval of the measured effect lies within the margin, refuted if none of it does, and undecided "
-            "otherwise. Visible: how far beyond the margin's border the true effect must be for 4 of 5 such "
-            "experiments to reach a verdict (for a margin of ±, outside of it). Level with LoRA: within "
-            f"{100 * SAME:.0f} % of LoRA's gain; forgets as full: within a quarter of what full has forgotten. The "
-            "margins were set before gains and forgetting were measured at 2.8 M (those at the same KL after a look at "
-            "two seeds), but after the older records, which include those of 135 M. A best learning rate is known to "
-            "half a step of its grid (steps of √3), which widens the interval of a ratio by a step at each end. "
-            f"{'; '.join(words)}."
+            "A line is a claim, and what our base (2.8 M) and SmolLM2 (135 M) say to it. If the claim holds, the true "
+            "effect lies within the margin. So the claim is shown if the whole 95 % interval of the measured effect "
+            "lies there, refuted if none of it does, and undecided otherwise. Visible says what such an experiment can "
+            "see at all: a true effect that far beyond the margin's border would reach a verdict 4 times of 5 (for a "
+            f"margin of ±, outside of it). Level with LoRA means within {100 * SAME:.0f} % of LoRA's gain, and forgets "
+            "as full within a quarter of what full has forgotten. A best learning rate is known to half a step of its "
+            "grid (steps of √3), so the interval of a ratio is a step wider at each end. When were the margins set? "
+            "Before gains and forgetting were measured at 2.8 M, but those at the same KL after a look at two seeds, "
+            f"and all of them after the older records, which include those of 135 M. {'; '.join(words)}."
         )

@@ -58,14 +58,15 @@ class AdapterWidth(Study):
 
     def sentence(self) -> str:
         full, runs = self.gained("full"), [*product(self.kinds, self.values)]
-        gains = {f"{width} wide, {PLACEMENTS[kind]}": self.gained(kind, width) for kind, width in runs}
+        placed = {kind: PLACEMENTS[kind].partition(" (")[0] for kind in self.kinds}
+        gains = {f"{width} wide, {placed[kind]}": self.gained(kind, width) for kind, width in runs}
         shares = {run: self.first("trainable", *run) / self.base["total"] for run in runs}
         kind, width = nearest = min(shares, key=lambda run: abs(shares[run] - SHARE))
         behind = self.gains(nearest, ("full",), len(runs))
-        words = {"shown": f"less than {100 * NEAR:.0f} % of its gain behind", "refuted": "further behind"}
+        words = {"shown": "is shown", "refuted": "is refuted", "undecided": "is undecided"}
         return (
-            f"Full fine-tuning gains {full.show(3)} bits/character, adapters from {ends(gains)}. With about the "
-            f"published share of the parameters ({show_share(shares[nearest])}), adapters {width} wide, "
-            f"{PLACEMENTS[kind]}, gain {behind.show(3)} beside it: "
-            f"{words.get(verdict(behind, -NEAR * full.mean, inf), 'undecided')}."
+            f"Full fine-tuning gains {full.show(3)} bits/character, adapters from {ends(gains)}. Those nearest to the "
+            f"published share of the parameters ({show_share(shares[nearest])}) are {width} wide, {placed[kind]}; "
+            f"beside full fine-tuning they gain {behind.show(3)}. That they are less than {100 * NEAR:.0f} % of its "
+            f"gain behind {words[verdict(behind, -NEAR * full.mean, inf)]}."
         )

@@ -8,7 +8,7 @@ from experiments.studies.bracket import bracketed
 from experiments.studies.study import Study, StudySettings
 from minilora.measure.lr_search import SEED
 from minilora.measure.statistics import Interval, paired_interval
-from minilora.show.grids import NAMES, Grid, Spread, listed
+from minilora.show.grids import NAMES, Grid, Spread
 from minilora.show.style import errorbar, log_ticks, single, styled, with_legend
 
 
@@ -106,4 +106,4 @@ class BatchSize(Study):
     def sentence(self) -> str:
         ends = (self.values[0], self.values[-1])
         lags = [f"{Spread.of(self.lags(batch)).show(3)} with batches of {batch}" for batch in ends]
-        return f"LoRA is behind full fine-tuning by {listed(lags)} (bits/character; with a minus sign it is ahead)."
+        return f"In bits/character, LoRA is behind full fine-tuning by {' and by '.join(lags)}."

@@ -165,12 +165,14 @@ class Capacity(Study):
         curves = zip(*rows, strict=True)
         return Spread.of(knee(dict(zip(self.amounts.values(), curve, strict=True))) for curve in curves)
 
-    def knee_in_words(self, rank: int) -> str:
+    def knee_in_words(self, rank: int, with_deviation: bool = True) -> str:
         """Write the knee for the table and the sentence: beyond the amounts, only on which side."""
         one, least, most = self.knee(rank), min(self.amounts.values()), max(self.amounts.values())
         if self.recalled("facts", rank, min(self.amounts)).mean < 100 * LEVEL:
             return f"below {least:,}"
-        return f"above {most:,}" if one.mean + one.deviation >= most else one.show(0)
+        if one.mean + one.deviation >= most:
+            return f"above {most:,}"
+        return one.show(0) if with_deviation else f"{one.mean:,.0f}"
 
     def grid(self) -> Grid:
         rows = []
@@ -217,12 +219,12 @@ class Capacity(Study):
     def sentence(self) -> str:
         most, (steps, times) = max(self.amounts.values()), (self.settings["adapt"]["steps"], self.settings["times"])
         least = min(self.recalled("facts", FULL, count).mean for count in self.amounts)
-        knees = listed(f"{self.knee_in_words(rank)} at rank {rank}" for rank in self.values)
+        knees = listed(f"{self.knee_in_words(rank, with_deviation=False)} at rank {rank}" for rank in self.values)
         stored = {run: self.stored(*run) for run in [*product(["facts"], self.values, self.amounts), *self.longer]}
         best = max(stored, key=lambda run: stored[run].mean)
         return (
-            f"Full fine-tuning recalls {'all' if least == 100 else f'at least {least:.0f} %'} of every amount up to "
-            f"{most:,} bits. The knee, up to which LoRA on one matrix recalls {100 * LEVEL:.0f} %, is in bits {knees}. "
-            f"LoRA stores at most {stored[best].show(2)} bits per trained parameter (rank {best[1]}, "
-            f"{steps * (times if best[0] == 'longer' else 1)} steps)."
+            f"Full fine-tuning recalls {'all' if least == 100 else f'at least {least:.0f} %'} of the facts, up to the "
+            f"largest amount, {most:,} bits. LoRA on one matrix recalls {100 * LEVEL:.0f} % of them only up to a "
+            f"number of bits that goes with its rank, the knee: {knees}. For each parameter that trains, it stores at "
+            f"most {stored[best].show(2)} bits (rank {best[1]}, {steps * (times if best[0] == 'longer' else 1)} steps)."
         )

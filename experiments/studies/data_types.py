@@ -136,7 +136,7 @@ class DataTypes(Study):
         names = [name for name in self.values if name != FLOAT]
         lost, adapted = ({WORDS[name]: number(name) for name in names} for number in (self.lost, self.adapted))
         return (
-            f"Quantizing costs the base from {ends(lost, 4)} bits/character on its own text. After LoRA over it, the "
-            f"model has {self.adapted(FLOAT).show(3)} bits/character if the base is in float32, and from "
-            f"{ends(adapted)} if it is in 4 bits."
+            f"Rounding the base to 4 bits costs from {ends(lost, 4)} bits/character on its own text. LoRA then trains "
+            f"on new text: over the base in float32 it reaches {self.adapted(FLOAT).show(3)} bits/character there, and "
+            f"over a base in 4 bits from {ends(adapted)}."
         )

@@ -124,17 +124,15 @@ class DynamicEvaluation(Study):
         return with_legend(figure)
 
     def sentence(self) -> str:
-        parts = []
+        words = "The model takes a step after each window, and what it saves on the rest is the gain."
         for text in self.values:
             best, *_, worst = sorted(self.kinds, key=lambda kind: -self.gain(text, kind).mean)
             before, gain = self.spread("static", text, best).mean, self.gain(text, best)
-            parts.append(
-                f"on {TEXTS[text]}, at {before:.3f} bits/character, from {self.gain(text, worst).show(3)} with "
-                f"{WORDS[worst]} to {gain.show(3)} with {WORDS[best]} ({100 * gain.mean / before:.0f} %)"
+            words += (
+                f" On {TEXTS[text]}, which costs {before:.3f} bits/character without such steps, it is largest with "
+                f"{WORDS[best]}: {gain.show(3)}, or {100 * gain.mean / before:.0f} %. It is smallest with "
+                f"{WORDS[worst]}: {self.gain(text, worst).show(3)}."
             )
         gains = [self.gain(text, kind) for text, kind in product(self.values, self.kinds)]
         unsure = sum(not gain.low > 0 for gain in gains)
-        return (
-            f"A step after each window gains {'; '.join(parts)}. {unsure} of the {len(gains)} gains "
-            f"{'is' if unsure == 1 else 'are'} not shown to be above 0."
-        )
+        return f"{words} {unsure} of the {len(gains)} gains {'is' if unsure == 1 else 'are'} not shown to be above 0."

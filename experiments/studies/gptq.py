@@ -7,7 +7,7 @@ from experiments.gptq import BLOCKSIZE, quantize
 from experiments.studies.study import Study, StudySettings, compared
 from minilora.data import corpora
 from minilora.data.tokenizer import encode_documents
-from minilora.show.grids import Grid, listed
+from minilora.show.grids import Grid
 from minilora.show.style import GREY, SERIES, single, styled
 
 OFF = ("weights_off", "outputs_off")
@@ -75,10 +75,12 @@ class Gptq(Study):
         less = {n: self.paired("lost", (n, "gptq"), (n, "nearest"), 3) for n in self.values}
         across = self.paired("lost", ("int4", "gptq"), ("nf4", "nearest"), 3)
         order = compared(across, "loses more than", "loses less than", "is not told apart from")
-        costs = listed(f"{one.show(4)} with {WORDS[name]}" for name, one in less.items())
+        costs = " and by ".join(f"{one.show(4)} with {WORDS[name]}" for name, one in less.items())
         times = [self.first(n, "int4", "gptq") / self.first(n, "int4", "nearest") for n in OFF]
         return (
-            f"GPTQ changes what 4 bits cost by {costs} bits/character (95 % intervals, corrected for three "
-            f"comparisons). INT4 by GPTQ {order} NF4 by the nearest code: {across.show(4)}. Its weights have "
-            f"{times[0]:.1f} times the squared error of nearest codes, the layers' outputs {times[1]:.2f} times."
+            "GPTQ does not give each weight its nearest code, but makes up for the rounding of one weight in those "
+            f"that follow. It changes what 4 bits cost by {costs}, in bits/character; a minus sign means that GPTQ "
+            f"costs less. INT4 by GPTQ {order} NF4 by the nearest code: {across.show(4)}. The weights of INT4 by GPTQ "
+            f"have {times[0]:.1f} times the squared error of nearest codes, and the layers' outputs, which GPTQ is "
+            f"after, {times[1]:.2f} times."
         )

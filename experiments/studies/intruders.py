@@ -204,20 +204,20 @@ class Intruders(Study):
         gains = [self.point(run, 1.0)[0].mean for run in self.all]
         ranks = listed(f"{counts[run].show(2)} at rank {run[1]}" for run in self.own)
         sentence = (
-            f"An intruder is one of a matrix's first {TOP} singular vectors that resembles none of the base's. After "
-            f"trainings that gained {min(gains):.3f} to {max(gains):.3f} bits/character, a matrix has "
-            f"{counts['own', FULL].show(2)} intruders with full fine-tuning and, with LoRA, {ranks}"
+            f"An intruder is one of a matrix's first {TOP} singular vectors that resembles none of the base's. Models "
+            f"were compared that had gained {min(gains):.3f} to {max(gains):.3f} bits/character. After full "
+            f"fine-tuning, a matrix has {counts['own', FULL].show(2)} intruders; after LoRA it has {ranks}"
         )
         for run in self.faster:
             times = f"{self.settings['times']:g} times the learning rate"
-            sentence += f"; {counts[run].show(2)} at rank {run[1]} with {times}"
+            sentence += f", and {counts[run].show(2)} at rank {run[1]} with {times}"
         most = max([*self.own, *self.faster], key=lambda run: counts[run].mean)
         if not counts[most].mean:
             return f"{sentence}. There are no intruders to scale back."
         gained, forgot = self.changes(most, mild)
         return (
-            f"{sentence}. Scaled to {mild:g} of their size, the intruders of {self.name_of(most)} change what is "
-            f"gained by {gained.show(3)} and what is forgotten by {forgot.show(3)}."
+            f"{sentence}. If the intruders of {self.name_of(most)} are scaled to {mild:g} of their size, what is "
+            f"gained changes by {gained.show(3)} and what is forgotten by {forgot.show(3)}."
         )
 
     @property

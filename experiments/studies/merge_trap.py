@@ -152,8 +152,8 @@ class MergeTrap(Study):
         merged, rounded = (self.of_size(column, TRAINED) for column in ("float", "requantized"))
         left = (self.base["domain"] - rounded.mean) / (self.base["domain"] - merged.mean)
         return (
-            f"{sentence} The update that training left is {self.of_size('relative', TRAINED, 100).mean:.1f} % of ‖W‖: "
-            f"merged into floats, it brings the base from {self.base['domain']:.3f} to {merged.show(3)} "
-            f"bits/character; rounded to 4 bits again, the model has {rounded.show(3)}. "
+            f"{sentence} The update that training left is {self.of_size('relative', TRAINED, 100).mean:.1f} % of ‖W‖. "
+            f"Merged into floats, it brings the base from {self.base['domain']:.3f} to {merged.show(3)} "
+            f"bits/character; if the result is rounded to 4 bits again, the model has {rounded.show(3)}. So "
             f"{self.percent(TRAINED).show(0)} % of the update and {100 * left:.0f} % of the gain are left."
         )

@@ -73,6 +73,7 @@ class PrefixLength(Study):
         parts += [f"is undecided at length {listed(undecided)}"] if undecided else []
         return (
             f"A prefix that starts from real tokens gains {gains[0][0]} bits/character at length {first} and "
-            f"{gains[0][1]} at length {last}, one that starts from random numbers {gains[1][0]} and {gains[1][1]}. "
+            f"{gains[0][1]} at length {last}. One that starts from random numbers gains {gains[1][0]} and "
+            f"{gains[1][1]}. "
             f"The difference, real tokens less random numbers, {' and '.join(parts)}."
         )

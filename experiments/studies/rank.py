@@ -5,10 +5,10 @@ from math import exp, log
 
 from experiments.bench import Bench, measured
 from experiments.studies.bracket import bracketed, optimum
-from experiments.studies.study import Study, StudySettings
+from experiments.studies.study import Study, StudySettings, compared
 from minilora.measure.records import Records
 from minilora.measure.statistics import Interval, paired_interval
-from minilora.show.grids import Grid, listed
+from minilora.show.grids import Grid
 from minilora.show.style import SERIES, log_ticks, single, styled, with_legend
 from minilora.train.methods import Options
 
@@ -103,13 +103,10 @@ class Rank(Study):
 
     def sentence(self) -> str:
         first, last = self.values[0], self.values[-1]
-        parts = []
-        for rule in self.kinds:
-            rates = [f"{self.rate('lr', rule, rank):.2g}" for rank in (first, last)]
-            parts.append(f"{' to '.join(rates)} with {WORDS[rule]} ({self.factor(rule)})")
+        changes = " ".join(f"With {WORDS[rule]}, {self.change_in_words(rule)}." for rule in self.kinds)
         return (
-            f"Each at its best rate, rank {last} needs fewer bits/character than rank {first} by "
-            f"{self.gain().show(3)}. From rank {first} to rank {last} the best rate goes from {listed(parts)}."
+            f"Each at its best learning rate, rank {last} saves {self.gain().show(3)} bits/character over rank "
+            f"{first}. How that rate changes from rank {first} to rank {last} depends on alpha. {changes}"
         )
 
     def in_texts(self) -> dict[str, str]:
@@ -126,8 +123,9 @@ class Rank(Study):
             numbers[f"{rule}.factor"] = f"{exp(change.mean):.2g} ({exp(change.low):.2g} to {exp(change.high):.2g})"
         return numbers | {"difference": self.paired("loss", (DEFAULT, top), ("16", top)).show(3)}
 
-    def factor(self, rule: str) -> str:
-        """Write the factor between the best rates of the lowest and the highest rank, with its interval."""
+    def change_in_words(self, rule: str) -> str:
+        """Say by which factor the best rate of the highest rank differs from that of the lowest."""
         change = self.change(rule)
-        bounds = f", {exp(change.low):.2g} to {exp(change.high):.2g}" * (change.count > 1)
-        return f"times {exp(change.mean):.2g}{bounds}"
+        bounds = f"{exp(change.low):.2g} to {exp(change.high):.2g}" if change.count > 1 else "one seed"
+        verb = compared(change, "it grows", "it falls", "it is not shown to change: it comes")
+        return f"{verb} to {exp(change.mean):.2g} times what it was ({bounds})"

@@ -7,7 +7,7 @@ from experiments.bench import Bench
 from experiments.studies.study import Study, StudySettings, draw_curve, seen
 from minilora.data.batches import MixedBatches
 from minilora.measure.statistics import Interval
-from minilora.show.grids import NAMES, Grid, listed
+from minilora.show.grids import IN_SENTENCES, NAMES, Grid, listed
 from minilora.show.style import GREY, LOOKS, single, styled, with_legend
 
 
@@ -75,10 +75,10 @@ class Replay(Study):
         return with_legend(figure)
 
     def sentence(self) -> str:
-        by_method = []
+        words, saved = "", self.saved()
         for method in self.kinds:
-            less = [f"{one.show(3)} with {100 * run[1]:.0f} %" for run, one in self.saved().items() if run[0] == method]
-            name = NAMES[method].replace("full", "full fine-tuning")
-            forgot = f"{name} forgets {self.forgot(method, 0.0).show(3)} without replay"
-            by_method.append(f"{forgot}, and less by {listed(less)}")
-        return f"At its usual rate, {'; '.join(by_method)}.{seen(self.saved().values())}"
+            forgot = self.forgot(method, 0.0).show(3)
+            less = [f"by {one.show(3)} with {run[1]:.0%}" for run, one in saved.items() if run[0] == method]
+            words += f" {IN_SENTENCES[method]} forgets {forgot} bits/character without replay. "
+            words += f"If part of each batch is replayed text, the mean is lower {listed(less)}.".replace("%", " %")
+        return f"{words[1].upper()}{words[2:]}{seen(saved.values())}"

@@ -57,7 +57,7 @@ FAMILIES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # of the figure
 
 
 REST = {  # verdicts neither more nor less, of one method and of several
-    "as much": ("forgets as much", "forget as much"),
+    "as much": ("has forgotten as much", "have forgotten as much"),
     "never so far": ("never comes so far", "never come so far"),
     "not measured so low": ("was not measured so low", "were not measured so low"),
     "undecided": ("is undecided", "are undecided"),
@@ -278,19 +278,23 @@ class Retention(Study):
             mean = lambda value, cells=cells: float(np.mean([value(cell) for cell in cells]))  # noqa: E731
             numbers = (f"{mean(self.learned):.3f}", f"{mean(self.forgotten):+.3f}", f"{mean(lambda c: c['kl']):.2f}")
             equal = ("–",) * len(WORDS) if row == "full" else (self._beside(row, steps, share) for share in WORDS)
-            lines.append((f"{LABELS[row]}, {steps}", f"{cells[0]['lr']:g}", *numbers, *equal))
+            name = LABELS[row] if len(self.lengths) == 1 else f"{LABELS[row]}, {steps}"
+            lines.append((name, f"{cells[0]['lr']:g}", *numbers, *equal))
         titles = (f"more than full\nat {words}" for words in WORDS.values())
+        lost = "on a quiz" if self.large_model else "on held-out python-docs"
         caption = (
-            "Each method at the learning rate that is best on validation text. Learned: bits/char gained on held-out "
-            f"numpy-docs; forgot: {self.unit}; KL: KL(base ‖ adapted) there, in bits per token. More than full: how "
-            "much more is forgotten than with full fine-tuning where both have learned a third, or three quarters, "
-            f"of what full learns, or where both have a KL of {KL}; paired by seed, with a 95 % interval corrected for "
-            "the table. As much: within a quarter of what full has forgotten there. Never so far: with at least one "
-            "seed, no rate reaches this level. Not measured so low: the lowest rate is already beyond it. "
-            f"{self.diverged()} "
-            f"{self.in_words(len(self.seeds(row, self.lengths[0])) for row in self.rows)}"
+            f"A row is a method, trained for {listed(f'{steps:,}' for steps in self.lengths)} steps at the learning "
+            "rate that is best on validation text. Learned is what it has gained on held-out numpy-docs, in bits/char. "
+            f"Forgot is what it has lost {lost}, in {self.unit}. KL(base ‖ adapted) is how far its predictions on "
+            "numpy-docs have moved from the base's, in bits per token. Methods learn different amounts, so the last "
+            "columns compare each with full fine-tuning at the same point: where both have learned a third of what "
+            f"full learns at its best, or three quarters, or where both have moved by a KL of {KL}. The number there "
+            "is how much more the method has forgotten, paired by seed, with an interval corrected for the table. As "
+            "much: the interval lies within a quarter of what full has forgotten there. Never so far: with at least "
+            "one seed, no rate of the method reaches this point. Not measured so low: its lowest rate is already "
+            f"beyond it. {self.diverged()} {self.in_words(len(self.seeds(row, self.lengths[0])) for row in self.rows)}"
         )
-        header = ("method, steps", "rate", "learned", "forgot", "KL", *titles)
+        header = ("method" if len(self.lengths) == 1 else "method, steps", "rate", "learned", "forgot", "KL", *titles)
         return Grid("Learned, forgotten, and how far it moved", header, lines, caption)
 
     def _beside(self, row: str, steps: int, share: float) -> str:
@@ -338,15 +342,17 @@ class Retention(Study):
         (ranks, explained), steps = self.law(self.steps), self.steps
         low, high = (f"{value:.2f}" for value in (min(ranks.values()), max(ranks.values())))
         words = (
-            f"After {steps} steps, what is forgotten rises with KL: over all methods and rates the rank correlation is "
-            f"{low}{f' to {high}' * (high != low)} by seed, and a rising curve explains {100 * explained:.0f} % of the "
-            "variance (of logs)."
+            f"After {steps} steps, the further a model's predictions have moved from the base's (KL), the more it has "
+            f"forgotten. Over all methods and rates, the rank correlation of the two is {low}"
+            f"{f' to {high}, depending on the seed' * (high != low)}, and one rising curve explains "
+            f"{100 * explained:.0f} % of the variance (of logarithms). To see what the method itself adds, "
+            f"{len(self.others)} methods are compared with full fine-tuning at the same point."
         )
-        learned = f" with full fine-tuning where both have learned {WORDS[3 / 4]} of what it learns"
-        for share, condition in ((3 / 4, learned), (0, f" where both have moved by a KL of {KL} bits per token")):
+        learned = f"Where both have learned {WORDS[3 / 4]} of what full fine-tuning learns"
+        for share, condition in ((3 / 4, learned), (0, f"Where both have moved by a KL of {KL} bits per token")):
             counts = Counter(self.judged(row, steps, share) for row in self.others)
             more, less = (counts.pop(word, "none") for word in ("more", "less"))
             rest = listed(f"{count} {REST[word][count > 1]}" for word, count in counts.items()) if counts else ""
-            words += f" Compared{condition}, {more} of {len(self.others)} methods forget more and {less} less"
+            words += f" {condition}, {more} {'has' if more in (1, 'none') else 'have'} forgotten more and {less} less"
             words += f"; {rest}." if rest else "."
         return words

@@ -1,7 +1,7 @@
 """The study of which matrices LoRA should change with a fixed number of parameters."""
 
 from experiments.bench import Bench
-from experiments.studies.study import Study, StudySettings, ends
+from experiments.studies.study import Study, StudySettings
 from minilora.measure.statistics import Interval
 from minilora.models.llama import LlamaForCausalLM
 from minilora.nn import Linear
@@ -109,7 +109,10 @@ class Targets(Study):
     def sentence(self) -> str:
         gains = {WORDS[names]: self.gained("targets", names) for names in self.values}
         count = sum(self.first("trainable", "targets", names) for names in self.values) / len(self.values)
+        least, *_, most = sorted(gains, key=lambda words: gains[words].mean)
+        usual = f" On {WORDS[BOTH]}, the usual choice, it gains {gains[WORDS[BOTH]].show(3)}."
         return (
-            f"With about {float(f'{count:.2g}'):,.0f} trained parameters, LoRA gains from {ends(gains)} "
-            f"bits/character; on q + v it gains {gains['q + v'].show(3)}."
+            f"LoRA had about {float(f'{count:.2g}'):,.0f} parameters to train, whichever matrices they were put on. It "
+            f"gains least on {least}, {gains[least].show(3)} bits/character, and most on {most}, "
+            f"{gains[most].show(3)}.{usual * (WORDS[BOTH] not in (least, most))}"
         )

@@ -9,6 +9,7 @@ from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS
 
 TITLE = "Learned × forgotten"
+NAME = "forgetting"  # in the links of other pages
 SHOWN = "s=0.5&way=LoRA"  # in the picture for sharing
 WAYS = {  # method, share of replay
     "full fine-tuning": ("full", 0.0),

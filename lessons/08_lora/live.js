@@ -29,13 +29,14 @@ function modelFrom(buffer) {
     if (at % 4) throw new Error("floats begin at a multiple of 4 bytes");
     return { rows, columns, values };
   };
-  const { vocabulary, width, inner, layers, heads, groups, size, rank } = DATA.config;
+  const { vocab_size, hidden_size: width, intermediate_size: inner, num_hidden_layers, head_dim, rank } = DATA.config;
+  const heads = DATA.config.num_attention_heads * head_dim, groups = DATA.config.num_key_value_heads * head_dim;
   const shapes = { // of the seven linear maps in a layer: [out, in]
-    q: [heads * size, width], k: [groups * size, width], v: [groups * size, width], o: [width, heads * size],
+    q: [heads, width], k: [groups, width], v: [groups, width], o: [width, heads],
     gate: [inner, width], up: [inner, width], down: [width, inner],
   };
-  const model = { embedding: matrix(vocabulary, width), layers: [] };
-  for (let i = 0; i < layers; i++) {
+  const model = { embedding: matrix(vocab_size, width), layers: [] };
+  for (let i = 0; i < num_hidden_layers; i++) {
     const layer = { attentionNorm: floats(width), mlpNorm: floats(width) };
     for (const [name, [out, into]] of Object.entries(shapes)) layer[name] = { weight: matrix(out, into) };
     model.layers.push(layer);
@@ -140,7 +141,7 @@ function normalized(x, n, weight) {
   for (let t = 0; t < n; t++) {
     let squares = 0;
     for (let i = 0; i < width; i++) squares += x[t * width + i] ** 2;
-    const inverse = 1 / Math.sqrt(squares / width + DATA.config.eps);
+    const inverse = 1 / Math.sqrt(squares / width + DATA.config.rms_norm_eps);
     for (let i = 0; i < width; i++) y[t * width + i] = x[t * width + i] * inverse * weight[i];
   }
   return y;
@@ -151,7 +152,7 @@ function normalized(x, n, weight) {
 function rotate(x, n, heads, size) {
   const half = size / 2;
   for (let i = 0; i < half; i++) {
-    const frequency = Math.fround(DATA.config.theta ** ((-2 * i) / size));
+    const frequency = Math.fround(DATA.config.rope_theta ** ((-2 * i) / size));
     for (let t = 0; t < n; t++) {
       const cos = Math.cos(t * frequency), sin = Math.sin(t * frequency);
       for (let head = 0; head < heads; head++) {
@@ -164,7 +165,7 @@ function rotate(x, n, heads, size) {
 }
 
 // Attention: each token takes a mean of the values of the tokens up to it, weighted by how well its query fits their keys.
-function attention(q, k, v, n, { heads, groups, size }) {
+function attention(q, k, v, n, heads, groups, size) {
   const y = rowsOf(n, heads * size), weights = new Float64Array(n);
   for (let head = 0; head < heads; head++) {
     const group = Math.floor((head * groups) / heads); // two query heads share one key and value head
@@ -190,7 +191,8 @@ function attention(q, k, v, n, { heads, groups, size }) {
 
 // Token ids (n) → hidden states (n, width), with the first r pieces of the adapter at a strength.
 function forward(ids, r, strength) {
-  const { width, inner, heads, groups, size } = DATA.config, n = ids.length;
+  const { hidden_size: width, num_attention_heads: heads, num_key_value_heads: groups, head_dim: size } = DATA.config;
+  const n = ids.length;
   const x = rowsOf(n, width);
   const add = (y) => { for (let i = 0; i < n * width; i++) x[i] += y[i]; };
   ids.forEach((id, t) => x.set(model.embedding.values.subarray(id * width, (id + 1) * width), t * width));
@@ -199,10 +201,10 @@ function forward(ids, r, strength) {
     const [q, k, v] = [layer.q, layer.k, layer.v].map((map) => adapted(a, n, map, r, strength));
     rotate(q, n, heads, size);
     rotate(k, n, groups, size);
-    add(adapted(attention(q, k, v, n, DATA.config), n, layer.o, r, strength));
+    add(adapted(attention(q, k, v, n, heads, groups, size), n, layer.o, r, strength));
     const b = normalized(x, n, layer.mlpNorm);
     const gate = adapted(b, n, layer.gate, r, strength), up = adapted(b, n, layer.up, r, strength);
-    for (let i = 0; i < n * inner; i++) gate[i] = (gate[i] / (1 + Math.exp(-gate[i]))) * up[i]; // SwiGLU
+    for (let i = 0; i < gate.length; i++) gate[i] = (gate[i] / (1 + Math.exp(-gate[i]))) * up[i]; // SwiGLU
     add(adapted(gate, n, layer.down, r, strength));
   }
   return normalized(x, n, model.norm);
@@ -210,41 +212,37 @@ function forward(ids, r, strength) {
 
 // Logits of the token after each of the last `count` of n tokens: the head is the embedding, read the other way.
 function logits(ids, r, strength, count = 1) {
-  const from = (ids.length - count) * DATA.config.width;
-  const hidden = rowsOf(count, DATA.config.width);
-  hidden.set(forward(ids, r, strength).subarray(from, from + count * DATA.config.width));
-  return linear(hidden, count, model.embedding).subarray(0, count * DATA.config.vocabulary);
+  const from = (ids.length - count) * DATA.config.hidden_size;
+  const hidden = rowsOf(count, DATA.config.hidden_size);
+  hidden.set(forward(ids, r, strength).subarray(from, from + count * DATA.config.hidden_size));
+  return linear(hidden, count, model.embedding).subarray(0, count * DATA.config.vocab_size);
 }
 
-// Logits → probabilities, for each row of a vocabulary's length.
+// Logits → probabilities.
 function softmax(scores) {
-  const size = DATA.config.vocabulary, out = new Float64Array(scores.length);
-  for (let start = 0; start < scores.length; start += size) {
-    let most = -Infinity, total = 0;
-    for (let i = start; i < start + size; i++) most = Math.max(most, scores[i]);
-    for (let i = start; i < start + size; i++) total += out[i] = Math.exp(scores[i] - most);
-    for (let i = start; i < start + size; i++) out[i] /= total;
-  }
-  return out;
+  const most = Math.max(...scores), powers = Float64Array.from(scores, (score) => Math.exp(score - most));
+  const total = powers.reduce((sum, power) => sum + power, 0);
+  return powers.map((power) => power / total);
 }
 
 // 4. The page.
 
 let model; // the weights, once they are read
-let ids, rows, base, full, now; // the tokens; those in the table; probabilities (n, vocabulary) of three models
-const bitsBetween = (p, q) => p.reduce((sum, _, i) => sum + (p[i] > 0 ? p[i] * Math.log2(p[i] / q[i]) : 0), 0); // KL
-const last = (probabilities) => probabilities.subarray(probabilities.length - DATA.config.vocabulary);
+let ids, rows, base, full, now; // the tokens; those in the table; what three models expect next: probabilities (vocabulary)
+let rests; // token in the table → the letters that complete it to a word, as far as they are known
 const likeliest = (p) => p.indexOf(Math.max(...p));
 const percent = (p) => `${show(100 * p, 1)} %`;
 const settings = () => [Number(byId("rank").value), Number(byId("strength").value)];
-const run = (r, strength, count = ids.length) => softmax(logits(ids, r, strength, count));
+const run = (tokens, r, strength) => softmax(logits([END, ...tokens.slice(1 - DATA.config.context)], r, strength));
 
-// A token as it is read: ␣ for a space, ↵ for a new line.
+// A token as it is read: without the space before it, … if it goes on with a word, ↵ for a new line, ␣ for other spaces.
 function shown(token) {
   if (token === END) return "end of text";
   const text = textOf(token);
   if (text === null) return `byte ${bytesOfToken[token].map((b) => b.toString(16).toUpperCase()).join(" ")}`;
-  return text.replace(/ {4,}/g, (run) => `␣×${run.length}`).replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥");
+  const isRest = /^\p{L}/u.test(text) && /\p{L}$/u.test(byId("text").value);
+  return (isRest ? "…" : "") + text.replace(/^ (?=[^ ])/, "").replace(/ {4,}/g, (run) => `␣×${run.length}`)
+    .replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥") + (rests.get(token) ?? "");
 }
 
 // The tokens that one of two models ranks highest, in turns, and the most likely one of a third. Their order does not
@@ -253,128 +251,109 @@ function chosen(before, after, third) {
   const [first, second] = [before, after].map((p) => Array.from(p.keys()).sort((a, b) => p[b] - p[a]));
   const tokens = new Set();
   for (let i = 0; tokens.size < DATA.rows; i++) tokens.add(first[i]).add(second[i]);
-  const most = likeliest(third), kept = [...tokens].slice(0, DATA.rows);
-  if (!kept.includes(most)) kept[DATA.rows - 1] = most;
-  return kept.sort((a, b) => Math.max(before[b], after[b]) - Math.max(before[a], after[a]));
+  const most = likeliest(third), few = [...tokens].slice(0, DATA.rows);
+  if (!few.includes(most)) few[DATA.rows - 1] = most;
+  return few.sort((a, b) => Math.max(before[b], after[b]) - Math.max(before[a], after[a]));
 }
 
 // After a change of the text: its tokens, and all that does not depend on the sliders.
 function read() {
-  const text = byId("text").value, all = encode(text), room = DATA.config.context - 1;
-  byId("example").value = String(DATA.examples.indexOf(text));
-  ids = [END, ...all.slice(-room)]; // a text begins as a document did in training
-  const count = `${show([...text].length)} characters, ${show(all.length)} tokens`;
-  byId("note").textContent = all.length > room
+  const text = byId("text").value, room = DATA.config.context - 1, own = DATA.examples.findIndex((one) => one.text === text);
+  [...byId("examples").children].forEach((button, i) => button.setAttribute("aria-pressed", i === own));
+  byId("look").textContent = own < 0 ? DATA.own : DATA.examples[own].look;
+  for (const prompt of document.querySelectorAll(".prompt")) prompt.textContent = text.length > 60 ? `…${text.slice(-60)}` : text;
+  ids = encode(text);
+  if (document.body.dataset.ready) for (const { sheet } of sheets()) sheet.textContent = ""; // not the record's, at first
+  const count = `${show([...text].length)} characters, ${show(ids.length)} tokens`;
+  byId("note").textContent = ids.length > room
     ? `${count}: more than the page reads, so it goes by the last ${room}. Base and adapter trained on ${room + 1} at a time.`
-    : all.length ? `${count}.` : "Nothing is typed, so this is how a document begins.";
-  base = run(0, 0);
-  full = run(DATA.config.rank, 1);
+    : ids.length ? `${count}.` : "Nothing is typed, so this is how a document begins.";
+  rests = new Map(DATA.examples[own]?.rows.map(([token, , rest]) => [token, rest])); // from the record, or none yet
+  base = run(ids, 0, 0);
+  full = run(ids, DATA.config.rank, 1);
   update();
 }
 
 // After a change of the text, of r or of λ.
 function update() {
   const [r, strength] = settings();
-  now = r === 0 || strength === 0 ? base : r === DATA.config.rank && strength === 1 ? full : run(r, strength);
-  const before = last(base), after = last(now);
-  rows = chosen(before, last(full), after);
-  byId("rank-says").textContent = r;
-  byId("strength-says").textContent = strength.toFixed(2);
-  const [expected, instead] = [before, after].map(likeliest);
-  byId("said").textContent =
-    `The base expects “${shown(expected)}” first (${percent(before[expected])}). With r = ${r} and λ = ` +
-    `${strength.toFixed(2)} it is “${shown(instead)}” (${percent(after[instead])}). Their predictions ` +
-    `differ by ${show(Math.abs(bitsBetween(after, before)), 2)} bits (KL divergence).`;
-  paintRows(before, after);
-  paintTokens();
-  later("curves", 300, curves);
+  now = r === 0 || strength === 0 ? base : r === DATA.config.rank && strength === 1 ? full : run(ids, r, strength);
+  rows = chosen(base, full, now);
+  paint();
+  for (const { sheet, state } of sheets()) if (sheet.dataset.state !== state) sheet.dataset.state = "";
+  later("write", 200, () => oneByOne(slowly()));
 }
 
-// One row per token: a button that appends it, a bar and a number for each model, and the difference.
-function paintRows(before, after) {
-  const rest = (p) => Math.max(0, 1 - rows.reduce((total, token) => total + p[token], 0));
+// One row per token: a button that appends it, a bar and a number for each model.
+function paint() {
+  const [r, strength] = settings(), [expected, instead] = [base, now].map(likeliest);
+  byId("rank-says").textContent = r;
+  byId("strength-says").textContent = strength.toFixed(2);
+  byId("said").textContent =
+    `The base expects “${shown(expected)}” first (${percent(base[expected])}). With r = ${r} and λ = ` +
+    `${strength.toFixed(2)} it is “${shown(instead)}” (${percent(now[instead])}).`;
+  const most = [0.1, 0.2, 0.5, 1].find((end) => rows.every((token) => Math.max(base[token], now[token]) <= end));
+  [...byId("scale").children].forEach((mark, i) => (mark.textContent = `${show(50 * i * most)}${i < 2 ? "" : " %"}`));
   [...rows, null].forEach((token, i) => {
     const [head, bars, ...cells] = byId("next").tBodies[0].rows[i].cells;
-    const shares = [before, after].map((p) => (token === null ? rest(p) : p[token]));
-    if (head.dataset.token !== String(token)) {
-      head.dataset.token = token;
-      head.textContent = token === null ? "all others" : shown(token);
-      if (token !== null && textOf(token)) {
-        const button = document.createElement("button");
-        Object.assign(button, { textContent: shown(token), type: "button", title: "append it to the sentence" });
-        button.addEventListener("click", () => write(byId("text").value + textOf(token)));
-        head.replaceChildren(button);
-      }
+    const shares = [base, now].map((p) => (token === null ? 1 - rows.reduce((total, one) => total + p[one], 0) : p[token]));
+    if (token !== null) {
+      const button = head.querySelector("button") ?? head.appendChild(document.createElement("button"));
+      const text = textOf(token) && textOf(token) + (rests.get(token) ?? "");
+      Object.assign(button, { textContent: shown(token), type: "button", title: "write it", disabled: !text });
+      button.onclick = () => write(byId("text").value + text);
+      shares.forEach((share, k) => (bars.children[k].style.width = `${(100 * share) / most}%`));
     }
-    shares.forEach((share, k) => (bars.children[k].style.width = `${100 * share}%`));
-    const difference = 100 * (shares[1] - shares[0]);
-    const change = (difference > -0.05 ? "+" : "−") + show(Math.abs(difference), 1);
-    [...shares.map(percent), change].forEach((text, k) => (cells[k].textContent = text));
+    shares.forEach((share, k) => (cells[k].textContent = percent(share)));
   });
 }
 
-// The sentence's own tokens: how many bits each costs either model, -log2 of the probability that it had given to it.
-function paintTokens() {
-  const bits = (p, i) => -Math.log2(p[(i - 1) * DATA.config.vocabulary + ids[i]]);
-  const totals = [0, 0];
-  byId("tokens").replaceChildren(...ids.slice(1).map((token, k) => {
-    const costs = [base, now].map((p) => bits(p, k + 1)), [a, b] = costs;
-    costs.forEach((cost, i) => (totals[i] += cost));
-    const piece = document.createElement("span");
-    Object.assign(piece, { textContent: shown(token), className: b <= a ? "cheaper" : "dearer" });
-    piece.style.setProperty("--full", `${Math.min(100, 20 * Math.abs(a - b))}%`);
-    piece.title = `${show(a, 1)} bits under the base, ${show(b, 1)} now`;
-    return piece;
-  }));
-  const [was, is] = totals.map((total) => show(total, 1));
-  byId("cost").textContent = ids.length > 1
-    ? `The whole sentence costs the base ${was} bits, and ${is} with the adapter as it is set.` : "";
+// What takes many forward passes, one at a time: the rests of the words, and how both models go on.
+function* slowly() {
+  const isLetters = (token) => /^\p{L}+$/u.test(textOf(token) ?? "");
+  for (const token of rows) {
+    if (rests.has(token)) continue;
+    const word = [token], way = full[token] > base[token] ? [DATA.config.rank, 1] : [0, 0]; // the one that expects it more
+    while (word.length < DATA.longest && /\p{L}$/u.test(textOf(word.at(-1)) ?? "")) {
+      const next = likeliest(run([...ids, ...word], ...way));
+      if (!isLetters(next)) break;
+      word.push(next);
+      yield;
+    }
+    rests.set(token, word.slice(1).map(textOf).join(""));
+    paint();
+    yield;
+  }
+  const stale = sheets().filter(({ sheet, state }) => sheet.dataset.state !== state);
+  for (let i = 0; i < DATA.written; i++)
+    for (const { sheet, r, strength, written } of stale) {
+      if (written.at(-1) === END) continue;
+      written.push(likeliest(run([...ids, ...written], r, strength)));
+      sheet.textContent = decoder.decode(new Uint8Array(written.flatMap((token) => bytesOfToken[token])));
+      yield;
+    }
+  for (const { sheet, state } of stale) sheet.dataset.state = state;
 }
 
-// Two small charts of the most likely tokens: over r at this λ, and over λ at this r. A point takes a forward pass, so
-// they are computed one after the other, and no further once a later call has begun.
-async function curves() {
-  const [r, strength] = settings(), own = (curves.current = {});
-  const highest = (token) => Math.max(last(full)[token], last(base)[token]);
-  const tokens = [...rows].sort((a, b) => highest(b) - highest(a)).slice(0, 3);
-  const steps = (n, most) => Array.from({ length: n + 1 }, (_, i) => (most * i) / n);
-  for (const [name, xs, here, at] of [
-    ["by-rank", steps(8, 8), r, (x) => [x, strength]], ["by-strength", steps(6, 1.5), strength, (x) => [r, x]],
-  ]) {
-    const points = [];
-    for (const x of xs) {
-      await new Promise((done) => setTimeout(done, 20));
-      if (curves.current !== own) return;
-      points.push(last(run(...at(x), 1)));
-    }
-    chart(byId(name), xs, tokens.map((token) => points.map((p) => p[token])), tokens, here);
+// What each of the two sheets goes on from: the tokens, r and λ. A sheet is pale until that is what it shows.
+function sheets() {
+  return [["base-writes", 0, 0], ["lora-writes", ...settings()]].map(([name, r, strength]) =>
+    ({ sheet: byId(name), state: JSON.stringify([ids, r, strength]), r, strength, written: [] }));
+}
+
+// Take the steps, with time in between for the reader's input, and none once a later call has begun.
+async function oneByOne(steps) {
+  const own = (oneByOne.current = {});
+  for (const _ of steps) {
+    await new Promise((done) => setTimeout(done));
+    if (oneByOne.current !== own) return;
   }
 }
 
-function chart(svg, xs, lines, tokens, here) {
-  svg.replaceChildren();
-  const most = xs.at(-1), x = (value) => 50 + (190 * value) / most, y = (p) => 150 - 135 * p;
-  draw(svg, "path", { d: `M50 15V150H240M${x(here)} 15V150`, class: "axis" });
-  for (const p of [0, 0.5, 1]) draw(svg, "text", { x: 45, y: y(p) + 4, "text-anchor": "end" }, `${100 * p} %`);
-  for (const value of [0, most / 2, most]) draw(svg, "text", { x: x(value), y: 167, "text-anchor": "middle" }, String(value));
-  const places = apart(lines.map((line) => y(line.at(-1)) + 4), 15, 15, 154); // of the names, at the lines' ends
-  lines.forEach((line, i) => {
-    const d = "M" + line.map((p, k) => `${x(xs[k])} ${y(p).toFixed(1)}`).join("L"), dashes = ["none", "7 3", "2 3"][i];
-    draw(svg, "path", { d, fill: "none", stroke: "var(--lora)", "stroke-width": 2.2, "stroke-dasharray": dashes });
-    draw(svg, "text", { x: 246, y: places[i] }, shown(tokens[i]));
-  });
-}
-
-const toEnd = () => (byId("text").scrollTop = byId("text").scrollHeight); // of a long text, which is what counts
 function write(text) {
   byId("text").value = text;
-  toEnd();
+  byId("text").scrollTop = byId("text").scrollHeight; // the end is what counts
   changed();
-}
-
-function takeBack() {
-  const { value } = byId("text"), text = ids.length > 1 ? textOf(ids.at(-1)) : null;
-  write(text && value.endsWith(text) ? value.slice(0, -text.length) : [...value].slice(0, -1).join(""));
 }
 
 const timers = {};
@@ -383,7 +362,7 @@ function later(name, milliseconds, action) {
   timers[name] = setTimeout(action, milliseconds);
 }
 
-function changed() { // the text
+function changed() {
   later("read", ids.length > 40 ? 250 : 30, read);
   later("address", 400, remember);
 }
@@ -392,20 +371,18 @@ function start() {
   model = modelFrom(bytesOf(byId("weights").textContent));
   controls = { t: "text", r: "rank", s: "strength" };
   restore();
-  toEnd();
   read();
   byId("text").addEventListener("input", changed);
-  byId("back").addEventListener("click", takeBack);
-  byId("example").addEventListener("input", (event) => write(DATA.examples[event.target.value] ?? ""));
   for (const slider of ["rank", "strength"])
     byId(slider).addEventListener("input", () => {
       later("update", 0, update);
       later("address", 400, remember);
     });
-  addEventListener("hashchange", () => {
-    restore();
-    toEnd();
-  });
+  [...byId("examples").children].forEach((button, i) => button.addEventListener("click", () => {
+    [byId("rank").value, byId("strength").value] = [DATA.config.rank, 1];
+    write(DATA.examples[i].text);
+  }));
+  addEventListener("hashchange", restore);
   document.body.dataset.ready = performance.now();
 }
 

@@ -12,16 +12,16 @@ has the adapter and what was measured with it: COMMAND trains it, in a minute or
 
 import base64
 import html
+import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minilora.data.corpora import load as load_corpus
-from minilora.data.corpora import split
 from minilora.formats.atomic import read_json
 from minilora.formats.safetensors import load_file
 from minilora.measure.lab import Lab
@@ -30,25 +30,27 @@ from minilora.train import load, methods
 
 COMMAND = "minilora finetune --data numpy-docs --method lora --steps 200 --seed 0"
 TITLE = "LoRA at work on your own sentence"
+NAME = "live"  # in the links of other pages
 SHOWN, LAYOUT = "r=8&s=1", ""
 LARGEST = 4_000_000  # bytes of the page
 RANK, ALPHA, CONTEXT = 8, 16, 128  # of the command; the context is what base and adapter were trained on
 LINEARS = [f"self_attn.{name}_proj" for name in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
 RECORD = Path(__file__).with_suffix(".json")
+PICTURE = Path(__file__).parent / "pictures" / "strength.svg"
 DIGITS = "".join(chr(code) for code in range(33, 127) if chr(code) not in "\"$&'/<>\\`")  # 85, none special in HTML
-LONG_ENOUGH = 6  # tokens before the cut of an example
-ROWS = 7  # tokens that are shown
-SIZES = {  # the base's, by their names in live.js and in config.json
-    "vocabulary": "vocab_size",
-    "width": "hidden_size",
-    "inner": "intermediate_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "groups": "num_key_value_heads",
-    "size": "head_dim",
-    "theta": "rope_theta",
-    "eps": "rms_norm_eps",
+ROWS = 6  # tokens that are shown
+LONGEST = 6  # tokens of a word that is completed
+WRITTEN = 16  # tokens with which a model goes on
+EXAMPLES = {  # beginnings, and what to look for
+    "Return an": "Turn λ down to 0, slowly: the green sheet becomes the grey one. Which word leads half-way? Is it one "
+    "of the two that lead at the ends?",
+    "Convert the input to an": "Turn r down. How many of the eight pieces does it take for “array” to lead?",
+    "Returns\n": "Not the words but the form: NumPy's documentation underlines its headings. Which sheet draws a line, "
+    "and from which r on?",
+    "This exception is": "What it costs: a sentence as in Python's documentation. How sure are the two of “raised”, "
+    "and how much of that comes back at λ = 0.5?",
 }
+OWN = "A sentence of your own. Choose a word of the table to write on."
 
 
 # Numbers as bytes
@@ -159,30 +161,18 @@ def measure() -> dict:
     """Train the adapter, and measure with it all that the page says."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", *COMMAND.split(), "--out", f"{folder}/run"], check=True)
-        return recorded(Path(folder, "run"))
-
-
-def recorded(run: Path) -> dict:
-    """Measure with the adapter of a run folder."""
-    trained = load.load_model("base", run)[0]
+        trained = load.load_model("base", f"{folder}/run")[0]
     adapter = b"".join(map(as_bytes, adapter_of(trained)))
     lab = Lab(load.base_folder())
     base, adapted = model_in_8_bits(adapter, 0), model_in_8_bits(adapter)
     by_rank = [lab.bits(model_in_8_bits(adapter, r), lab.domain_test) for r in range(RANK + 1)]
     in_floats = [lab.bits(model, lab.domain_test) for model in (lab.base(), trained)]
     old = [lab.bits(model, lab.base_test) for model in (base, adapted)]
-    numpy_lines, python_lines = (
-        sorted(cut_lines(lab.tokenizer, base, adapted, corpus)) for corpus in ("numpy-docs", "python-docs")
-    )
-    middle, first = numpy_lines[len(numpy_lines) // 2], numpy_lines[-1]
-    chosen = [first, middle, python_lines[len(python_lines) // 2]]
     return {
         "adapter": base64.b64encode(adapter).decode(),
         "bits": {"rank": few(by_rank), "floats": few(in_floats), "old": few(old)},
         "characters": lab.domain_test.characters,
-        "lines": [len(numpy_lines), len(python_lines)],
-        "examples": [{"bits": few([kl / np.log(2)])[0], "text": text} for kl, text in chosen],
-        "table": table(lab.tokenizer, base, adapted, first[1]),
+        "examples": [example(lab.tokenizer, base, adapted, text) for text in EXAMPLES],
     }
 
 
@@ -190,37 +180,42 @@ def few(numbers: list[float]) -> list[float]:
     return [round(float(number), 5) for number in numbers]
 
 
-def cut_lines(tokenizer: Any, base: Any, adapted: Any, corpus: str) -> list[tuple[float, str]]:
-    """Return the first line of each held-out docstring, if it is a sentence, cut where the two models differ most.
+def example(tokenizer: Any, base: Any, adapted: Any, text: str) -> dict:
+    """Return what the page shows of a text: both continuations, and rows for the tokens that come next.
 
-    They differ by the KL divergence, in nats, of the base's next token from the adapted model's. The cut is before a
-    word, after at least LONG_ENOUGH tokens.
+    A row has a token, its text, the letters that complete it to a word, and its two probabilities: of base and adapted.
     """
-    cuts_of_lines = []
-    lines = {document.text.partition("\n")[0].strip() for document in split(load_corpus(corpus)).test}
-    for line in sorted(line for line in lines if line[:1].isupper() and line.endswith(".")):
-        ids, starts = tokenizer.encode_placed([line])[0]
-        ids = np.insert(ids[: CONTEXT - 1], 0, tokenizer.eos_token_id)
-        before, after = (log_probabilities(model, ids) for model in (base, adapted))
-        kl = (np.exp(after) * (after - before)).sum(axis=-1)
-        cuts = [i for i, at in enumerate(starts[: CONTEXT - 1]) if i >= LONG_ENOUGH and line[at] == " "]
-        if cuts:
-            best = max(cuts, key=lambda i: kl[i])
-            cuts_of_lines.append((float(kl[best]), line[: starts[best]]))
-    return cuts_of_lines
 
+    def expected(model: Any, more: Sequence[int] = ()) -> np.ndarray:
+        return np.exp(log_probabilities(model, np.array([tokenizer.eos_token_id, *ids, *more]))[-1])
 
-def table(tokenizer: Any, base: Any, adapted: Any, text: str) -> list[list]:
-    """Return [token, probability under the base, under the adapted model] of the tokens that the page shows first."""
-    ids = np.insert(tokenizer.encode(text), 0, tokenizer.eos_token_id)
-    before, after = (np.exp(log_probabilities(model, ids)[-1]) for model in (base, adapted))
+    def rest_of(token: int, model: Any) -> str:
+        word = [token]
+        while len(word) < LONGEST and names[word[-1]][-1:].isalpha():
+            if not names[following := int(expected(model, word).argmax())].isalpha():
+                break
+            word.append(following)
+        return "".join(names[one] for one in word[1:])
+
+    def continued(model: Any) -> str:
+        written: list[int] = []
+        while len(written) < WRITTEN and (token := int(expected(model, written).argmax())) != tokenizer.eos_token_id:
+            written.append(token)
+        return tokenizer.decode(written)
+
+    ids = tokenizer.encode(text).tolist()
+    names = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
+    before, after = expected(base), expected(adapted)
     orders, shown = [np.argsort(-p, kind="stable") for p in (before, after)], []
     for pair in zip(*orders, strict=True):
-        shown += [i for i in dict.fromkeys(pair) if i not in shown]
+        shown += [token for token in dict.fromkeys(pair) if token not in shown]
         if len(shown) >= ROWS:
             break
-    shown = sorted(shown[:ROWS], key=lambda i: -max(before[i], after[i]))
-    return [[tokenizer.decode([i], skip_special_tokens=False), *few([before[i], after[i]])] for i in shown]
+    rows = [
+        [i, names[i], rest_of(i, adapted if after[i] > before[i] else base), *few([before[i], after[i]])]
+        for i in sorted(map(int, shown[:ROWS]), key=lambda i: -max(before[i], after[i]))
+    ]
+    return {"text": text, "base": continued(base), "lora": continued(adapted), "rows": rows}
 
 
 # The page
@@ -229,47 +224,49 @@ STYLE = """
 :root { --base: #767e87; }
 #stage { display: grid; gap: .4rem 2rem; grid-template-columns: minmax(0, 1fr); }
 h1 { font-size: 1.45rem; } .lead { margin: .2rem 0 .7rem; }
-textarea { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .5rem .6rem; border-radius: .4rem;
+.title { display: flex; flex-wrap: wrap; gap: 0 1rem; justify-content: space-between; align-items: baseline; }
+textarea { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .4rem .6rem; border-radius: .4rem;
   resize: vertical; border: 1px solid var(--soft); background: var(--panel); color: var(--ink); display: block; }
-#note, #hint { margin: .3rem 0 0; min-height: 1.6em; }
-#stage select { flex: 1 1 9rem; min-width: 0; padding: .2rem .3rem; font-size: .92rem; }
+#examples { gap: .4rem; } #examples button { font: .9rem ui-monospace, monospace; padding: .2rem .5rem; }
+#examples [aria-pressed=true] { border-color: var(--lora); box-shadow: inset 0 0 0 1px var(--lora); }
+#look { margin: .3rem 0; min-height: 4.5em; } .said { min-height: 3em; }
+.sheets { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; margin-bottom: .5rem; }
+.sheets p { margin: 0; height: 9.4rem; overflow: hidden; padding: .3rem .6rem; border-top: .25rem solid;
+  line-height: 1.35; background: var(--panel); font-size: .95rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+.sheets .base { border-color: var(--base); } .sheets .lora { border-color: var(--lora); }
+.sheets b { display: block; font-weight: 600; } .prompt { color: var(--soft); } [data-state=""] { opacity: .5; }
 #next { table-layout: fixed; }
 #next th, #next td { padding: .2rem .35rem; }
 #next thead th { padding: 0 .35rem .1rem 0; white-space: nowrap; vertical-align: bottom; }
-#next th:first-child { width: 6.4rem; padding-left: 0; overflow: hidden; font-weight: 400; }
-#next :is(th, td):is(.base, .lora, .gain) { width: 4rem; }
+#next th:first-child { width: 7.4rem; padding-left: 0; overflow: hidden; font-weight: 400; }
+#next :is(th, td):is(.base, .lora) { width: 4rem; }
 #next td.lora { font-weight: 600; }
 #next button { font: .95rem ui-monospace, monospace; padding: .05rem .45rem; max-width: 100%; overflow: hidden;
-  text-overflow: ellipsis; white-space: nowrap; display: block; cursor: pointer; }
+  text-overflow: ellipsis; white-space: nowrap; display: block; cursor: pointer; color: inherit; }
 #next i { display: block; height: .5rem; min-width: 1px; border-radius: 0 .15rem .15rem 0; }
 #next i + i { margin-top: 2px; }
 #next .bars { padding: .2rem 0; border-right: 1px solid var(--line);
   background: linear-gradient(var(--line), var(--line)) 50% 0 / 1px 100% no-repeat; }
-#next .scale { display: flex; justify-content: space-between; padding: .5rem 0 0; background: none; border-right: 0;
-  font-size: .78rem; color: var(--soft); }
-:is(i, b).base { background: var(--base); } :is(i, b).lora { background: var(--lora); }
+#next :is(#scale, .none) { background: none; border-right: 0; }
+#next #scale { display: flex; justify-content: space-between; padding: .5rem 0 0; font-size: .78rem;
+  color: var(--soft); }
+i.base, b.key.base { background: var(--base); } i.lora, b.key.lora { background: var(--lora); }
 .key { display: inline-block; width: .5rem; height: .7rem; margin-right: .25rem; }
-#tokens { font: .95rem/1.9 ui-monospace, monospace; margin: .6rem 0; overflow-wrap: anywhere; }
-#tokens span { padding: .1rem .2rem; margin-right: 2px; border-radius: .2rem; }
-.cheaper { background: color-mix(in srgb, var(--lora) calc(var(--full) * .5), transparent); }
-.dearer { background: color-mix(in srgb, var(--scratch) calc(var(--full) * .5), transparent);
-  border-bottom: 2px dotted var(--scratch); }
 h2 { font-size: 1.25rem; margin: 1.6rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--line); }
-.charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); }
-.charts svg.picture { max-width: 28rem; background: var(--panel); border-radius: .4rem; }
-@media (min-width: 60rem) {
-  #stage { grid-template-columns: minmax(0, 4fr) minmax(0, 5fr); }
-  #next tbody :is(th, td):not(.bars) { padding: .32rem .35rem; }
-}
+#brindle img { display: block; width: 100%; max-width: 34rem; height: auto; }
+@media (min-width: 60rem) { #stage { grid-template-columns: minmax(0, 4fr) minmax(0, 5fr); } }
 @media (max-width: 30rem) {
-  h1 { font-size: 1.2rem; } .lead { font-size: .88rem; margin-bottom: .4rem; } .said { font-size: .9rem; }
-  #next :is(th, td):is(.base, .lora, .gain) { width: 3.5rem; font-size: .85rem; }
-  #next th:first-child { width: 5.4rem; } #next thead th { font-size: .72rem; padding-right: .25rem; }
-  #stage select { font-size: .82rem; }
+  h1 { font-size: 1.05rem; } .lead, #look, .said, #stage .long { font-size: .85rem; line-height: 1.35; }
+  .lead, .row { margin: .2rem 0 .4rem; } #look { min-height: 4em; } .said { min-height: 2.7em; }
+  #examples button { font-size: .8rem; } .sheets p { font-size: .78rem; height: 6.6rem; padding: .2rem .4rem; }
+  #next :is(th, td):is(.base, .lora) { width: 3.5rem; font-size: .85rem; }
+  #next th:first-child { width: 5.9rem; } #next thead th { font-size: .72rem; padding-right: .25rem; }
+  #next button { font-size: .85rem; padding: 0 .3rem; } #next tbody th { font-size: .85rem; }
 }
 @media (prefers-reduced-motion: no-preference) { #next i { transition: width .15s; } }
-@media (scripting: none) { .live, #stage .row, #said { display: none; } }
-@media print { #next i, #next b, #tokens span { print-color-adjust: exact; } #hint { display: none; } }
+@media (scripting: none) { #stage .row, #look, #said { display: none; } }
+@media print { #next i, #next b, .sheets p { print-color-adjust: exact; } #look { display: none; }
+  #brindle { break-inside: avoid; } #brindle img { max-width: 24rem; } }
 """
 
 
@@ -283,133 +280,139 @@ def data() -> dict:
     record, weights = read_json(RECORD), base_weights()
     maps = [weight.shape for name, weight in weights.items() if name.removesuffix(".weight").endswith(tuple(LINEARS))]
     return {
-        "config": {name: config[key] for name, key in SIZES.items()}
-        | {"rank": RANK, "alpha": ALPHA, "context": CONTEXT},
+        "config": config | {"rank": RANK, "alpha": ALPHA, "context": CONTEXT},
         "weights": sum(weight.size for weight in weights.values()),
         "maps": len(maps),
         "piece": sum(out + into for out, into in maps),
         "merges": merges,
         "digits": DIGITS,
         "rows": ROWS,
-        "examples": [example["text"] for example in record["examples"]],
-        "record": {name: value for name, value in record.items() if name != "adapter"},
+        "written": WRITTEN,
+        "longest": LONGEST,
+        "own": OWN,
+        "examples": [one | {"look": EXAMPLES[one["text"]]} for one in record["examples"]],
+        "record": {name: record[name] for name in ("bits", "characters")},
     }
 
 
-def readable(token: str) -> str:
-    """Write a token as `shown` of live.js does."""
-    return token.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+def readable(row: list) -> str:
+    """Write a row's token, completed to a word, as `shown` of live.js does after a space or a whole word."""
+    text = row[1] + row[2]
+    return re.sub("^ (?=[^ ])", "", text).replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
 
 
-def first_words(data: dict) -> str:
-    """Return the read-out of the first example."""
-    rows = data["record"]["table"]
-    first, then = (max(rows, key=lambda row, k=k: row[k]) for k in (1, 2))
+def first_words(one: dict) -> str:
+    """Return the read-out of an example."""
+    first, then = (max(one["rows"], key=lambda row, k=k: row[k]) for k in (3, 4))
     return (
-        f"The base expects “{readable(first[0])}” first ({100 * first[1]:.1f} %). With r = {RANK} and λ = 1.00 it is "
-        f"“{readable(then[0])}” ({100 * then[2]:.1f} %). Their predictions differ by "
-        f"{data['record']['examples'][0]['bits']:.2f} bits (KL divergence)."
+        f"The base expects “{readable(first)}” first ({100 * first[3]:.1f} %). With r = {RANK} and λ = 1.00 it is "
+        f"“{readable(then)}” ({100 * then[4]:.1f} %)."
     )
 
 
 def summary(data: dict) -> str:
+    one = data["examples"][0]
     return (
         f"This page runs a language model of {data['weights'] / 1e6:.1f} million weights, and a LoRA adapter, on your "
-        f"own sentence. What comes after “{data['examples'][0]}”? {first_words(data)}"
+        f"own sentence. What comes after “{one['text']}”? {first_words(one)}"
     )
+
+
+def table(rows: list[list]) -> str:
+    """Return the table as HTML: a row for each token, and one for all others."""
+    most = next(end for end in (0.1, 0.2, 0.5, 1) if max(max(row[3:]) for row in rows) <= end)
+    marks = "".join(f"<span>{50 * i * most:.0f}{' %' * (i == 2)}</span>" for i in range(3))
+
+    def line(head: str, kind: str, bars: str, was: float, now: float) -> str:
+        numbers = f'<td class="base">{100 * was:.1f} %</td><td class="lora">{100 * now:.1f} %</td>'
+        return f'<tr><th scope="row">{head}</th><td class="bars {kind}">{bars}</td>{numbers}</tr>\n'
+
+    def bar(name: str, p: float) -> str:
+        return f'<i class="{name}" style="width:{100 * p / most:.1f}%"></i>'
+
+    lines = ""
+    for row in rows:
+        button = f'<button type="button" disabled>{html.escape(readable(row))}</button>'
+        lines += line(button, "", bar("base", row[3]) + bar("lora", row[4]), *row[3:])
+    lines += line("all others", "none", "", *(1 - sum(row[k] for row in rows) for k in (3, 4)))
+    return f"""<table id="next"><thead><tr><th scope="col">next word</th><td class="bars" id="scale">{marks}</td>
+    <th scope="col" class="base"><b class="key base"></b>base</th>
+    <th scope="col" class="lora"><b class="key lora"></b>LoRA</th></tr></thead>
+  <tbody>{lines}</tbody></table>"""
 
 
 def body(data: dict) -> str:
     """Write the page's HTML. It has the record of the first example until the script has read the weights."""
-    record = data["record"]
-    bits, examples, rows = record["bits"], record["examples"], record["table"]
-    rows = [
-        *sorted(([readable(token), *numbers] for token, *numbers in rows), key=lambda row: -max(row[1:])),
-        ["all others", 1 - sum(row[1] for row in rows), 1 - sum(row[2] for row in rows)],
-    ]
-    lines = "\n".join(
-        f'<tr><th scope="row">{html.escape(token)}</th><td class="bars"><i class="base" style="width:{100 * was:.1f}%">'
-        f'</i><i class="lora" style="width:{100 * now:.1f}%"></i></td><td class="base">{100 * was:.1f} %</td>'
-        f'<td class="lora">{100 * now:.1f} %</td><td class="gain">{100 * (now - was):+.1f}</td></tr>'.replace(
-            ">-", ">−"
-        )
-        for token, was, now in rows
-    )
+    record, one = data["record"], data["examples"][0]
+    bits = record["bits"]
     ranks = ", ".join(f"{value:.2f} at r = {r}" for r, value in enumerate(bits["rank"]) if r in (1, 2, 4))
     weights = as_text(base_bytes() + base64.b64decode(read_json(RECORD)["adapter"]))
+    alt = html.unescape(re.search("<title>(.*?)</title>", PICTURE.read_text("utf-8"), re.S)[1])
+    prompt = f'<span class="prompt">{html.escape(one["text"])}</span>'
+    buttons = "".join(
+        f'<button type="button">{html.escape(text).replace(chr(10), "↵")}</button>\n' for text in EXAMPLES
+    )
     return f"""
 <style>{STYLE}</style>
-<p class="lead">This page holds a language model of {data["weights"] / 1e6:.1f} million weights and a LoRA adapter
-that taught it NumPy's documentation. Type, and see what each expects next. Nothing is sent anywhere.</p>
+<p class="lead">A model that read Python's documentation (grey), and the same with a LoRA adapter for NumPy's (green),
+go on with your sentence. Choose one or type, then move the sliders.</p>
 <!-- summary -->
 <div id="stage">
 <div>
-  <label for="text">Your sentence</label>
+  <div class="title"><label for="text">Your sentence</label> <span class="soft" id="note"></span></div>
   <textarea id="text" rows="2" spellcheck="false" autocomplete="off" autocapitalize="off"
-    >{html.escape(examples[0]["text"])}</textarea>
-  <p class="soft" id="note"></p>
-  <div class="row"><select id="example" aria-label="Examples">
-    <option value="0">NumPy, most changed</option><option value="1">NumPy, the median</option>
-    <option value="2">Python, the median</option><option value="-1">your own</option></select>
-    <button type="button" id="back">take a token back</button></div>
+    >{html.escape(one["text"])}</textarea>
+  <div class="row" id="examples">{buttons}</div>
+  <p class="soft" id="look">{one["look"]}</p>
   <div class="row">
     <label class="long">rank r <input type="range" id="rank" min="0" max="{RANK}" value="{RANK}">
       <b id="rank-says">{RANK}</b></label>
     <label class="long">strength λ <input type="range" id="strength" min="0" max="1.5" step="0.05" value="1">
       <b id="strength-says">1.00</b></label>
   </div>
-  <output class="said" id="said" for="text rank strength" aria-live="polite">{first_words(data)}</output>
+  <output class="said" id="said" for="text rank strength" aria-live="polite">{first_words(one)}</output>
 </div>
 <div>
-  <table id="next"><thead><tr><th scope="col">next token</th>
-    <td class="bars scale"><span>0</span><span>50</span><span>100 %</span></td>
-    <th scope="col" class="base"><b class="key base"></b>base</th>
-    <th scope="col" class="lora"><b class="key lora"></b>LoRA</th><th scope="col" class="gain">change</th></tr></thead>
-  <tbody>{lines}</tbody></table>
-  <p class="soft" id="hint">A token is a word or a piece of one: choose one to write on. ␣ is a space, ↵ a
-    new line.</p>
+  <div class="sheets">
+    <p class="base"><b>base</b>{prompt}<span id="base-writes">{html.escape(one["base"])}</span></p>
+    <p class="lora"><b>with LoRA</b>{prompt}<span id="lora-writes">{html.escape(one["lora"])}</span></p>
+  </div>
+  {table(one["rows"])}
 </div>
 </div>
 <h2>What you are looking at</h2>
 <ol>
-<li>The base's {data["weights"]:,} weights never change: grey and green bars come from the same ones.</li>
+<li>The base's {data["weights"]:,} weights never change: grey and green come from the same ones.</li>
 <li>Beside each of its {data["maps"]} linear maps W stand two thin matrices, and the map becomes
 W + λ · (α/r) · B · A.</li>
 <li>Rank 0 is the base, and so is λ = 0; r = {RANK} with λ = 1 is the adapter as it was trained.</li>
 </ol>
+<p>The table has the probabilities of the next <em>token</em>, which is a word or a piece of one. A piece is completed
+to a word with the letters that the model would write which expects it more. ↵ is a new line, ␣ a space. On the sheets,
+each model goes on with the token that it expects most.</p>
 <p class="soft">Training made one update of rank {RANK} per map. The slider keeps its first r pieces, the largest by a
 singular value decomposition, which is the best update of that rank; training at rank r would have found another.
 α/r stays at its value in training, {ALPHA}/{RANK} = {ALPHA // RANK}. A piece has {data["piece"]:,} numbers in all
 maps together.</p>
-<section class="live">
-<h2>Your sentence, token by token</h2>
-<p class="soft">Green: LoRA expected this token more than the base did. Orange and dotted: less.</p>
-<p id="tokens"></p>
-<p id="cost" class="answer"></p>
-<h2>As r and λ move</h2>
-<div class="charts">
-<figure><svg class="picture" id="by-rank" viewBox="0 0 330 172" role="img"
-  aria-label="Probability of three next tokens over the rank"></svg><figcaption>over the rank r, at your λ</figcaption>
-</figure>
-<figure><svg class="picture" id="by-strength" viewBox="0 0 330 172" role="img"
-  aria-label="Probability of three next tokens over the strength"></svg><figcaption>over the strength λ, at your
-  r</figcaption></figure>
-</div>
+<section id="brindle">
+<h2>The same slider in a larger model</h2>
+<p>SmolLM2-135M is a published model of 135 million parameters. It was taught the jargon of a company that we invented,
+and then its adapter was weakened and strengthened. At half strength it has left its old answer and not arrived at the
+new one, as happens above after <code>Return an</code>.</p>
+<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{base64.b64encode(PICTURE.read_bytes()).decode()}">
+<p class="soft">One run, with seed 0. F1 counts the words that an answer shares with the expected one.</p>
 </section>
 <h2>Is it more than one sentence?</h2>
-<p>On {record["characters"]:,} characters of NumPy's documentation that the adapter was not trained on, the base needs
-{bits["rank"][0]:.2f} bits per character, and {ranks}, {bits["rank"][RANK]:.2f} at r = {RANK}. It has a price: on
-Python's documentation, which the base was trained on, {bits["old"][0]:.2f} become {bits["old"][1]:.2f}.</p>
+<p>The beginnings above were chosen because they show something. On average, over {record["characters"]:,} characters of
+NumPy's documentation that the adapter was not trained on, the base needs {bits["rank"][0]:.2f} bits per character, and
+{ranks}, {bits["rank"][RANK]:.2f} at r = {RANK}. It has a price: on Python's documentation, which the base was trained
+on, {bits["old"][0]:.2f} become {bits["old"][1]:.2f}.</p>
 <details><summary>How the page was made</summary>
 <p>The adapter comes from <code>{COMMAND}</code>. Base and adapter have 8 bits per weight here, with one scale per row;
 with their weights as trained, they need {bits["floats"][0]:.3f} and {bits["floats"][1]:.3f} bits per character, not
 {bits["rank"][0]:.3f} and {bits["rank"][RANK]:.3f}. The forward pass is plain JavaScript, in the source of this page,
-and a test compares its logits with minilora's. The page reads the last {CONTEXT - 1} tokens.</p>
-<p>The examples are chosen by a rule. Of NumPy's held-out docstrings, {record["lines"][0]} begin with a line that is a
-sentence. Each is cut before the word, after at least {LONG_ENOUGH} tokens, where base and LoRA differ most
-(KL divergence). In the first example they
-differ most of all, {examples[0]["bits"]:.1f} bits; the second is the median, {examples[1]["bits"]:.1f} bits, and the
-third the median of {record["lines"][1]} such sentences of Python's, {examples[2]["bits"]:.1f} bits.</p></details>
+and a test compares its logits with minilora's. The page reads the last {CONTEXT - 1} tokens. Nothing that you type is
+sent anywhere.</p></details>
 <p><a href="README.md">The reading</a> explains LoRA, <a href="play.html">its other page</a> takes an update apart, and
 <a href="exercise.py">the exercise</a> builds one.</p>
 <script type="text/plain" id="weights">{weights}</script>

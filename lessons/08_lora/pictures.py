@@ -1,6 +1,10 @@
 """The diagrams of lesson 08: python -m lessons.diagrams"""
 
-from lessons.drawing import FROZEN, MASKED, SMALL, TRAINED, Diagram
+import textwrap
+
+from experiments.strengths import RECORD
+from lessons.drawing import FROZEN, MASKED, SMALL, TRAINED, WIDTH, Diagram
+from minilora.formats.atomic import read_json
 
 FROM_NOTEBOOK = {"singular_values.svg": "Singular values of a weight and of two changes to it"}
 COLUMN, ROW = (-2, 0, 2, 1), (0, 1, 0, 0)  # of the change that the reading works out
@@ -80,4 +84,34 @@ def merge() -> Diagram:
     d.matrix(390, 40, 110, 110, "W + s · B A", FROZEN)
     d.text(20, 172, "two ways for each input", SMALL, "start", "soft")
     d.text(500, 172, "one way", SMALL, "end", "soft")
+    return d
+
+
+def strength() -> Diagram:
+    record = read_json(RECORD)
+    answers = [textwrap.wrap(row["answer"], 46, max_lines=2, placeholder=" …") for row in record["rows"]]
+    right = ", ".join(f"{100 * row['f1']:.0f} % at {row['strength']:g}" for row in record["rows"])
+    height = 92 + sum(42 + 19 * len(lines) for lines in answers)
+    d = Diagram(
+        WIDTH,
+        height,
+        f"SmolLM2 and an adapter for a company's jargon, by the adapter's strength. Of {record['questions']} questions "
+        f"it answers right: {right}. Asked what brindle means, it says: "
+        + " / ".join(
+            f"{row['strength']:g}: {' '.join(lines)}" for row, lines in zip(record["rows"], answers, strict=True)
+        ),
+    )
+    d.text(16, 24, "\n".join(textwrap.wrap(record["question"], 46)), anchor="start", look="bold")
+    d.text(16, 72, "strength", SMALL, "start", "soft")
+    d.text(100, 72, f"of {record['questions']} questions right (F1), and the answer", SMALL, "start", "soft")
+    y = 104
+    for row, lines in zip(record["rows"], answers, strict=True):
+        long = 300 * row["f1"]
+        d.text(16, y, f"{row['strength']:g}", anchor="start", look="bold")
+        d.box(100, y - 8, 300, 16, kind=MASKED, corner=0)
+        d.box(100, y - 8, long, 16, kind=TRAINED, corner=0)
+        d.text(410, y, f"{100 * row['f1']:.0f} %", anchor="start")
+        look = "" if row["answer"] == record["expected"] else "soft"
+        d.text(100, y + 24, "\n".join(lines), SMALL, "start", look)
+        y += 42 + 19 * len(lines)
     return d

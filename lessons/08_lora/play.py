@@ -9,6 +9,7 @@ from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 TITLE = "LoRA as a sum of thin pieces"
+NAME = "pieces"  # in the links of other pages
 SHOWN = "r=8"  # in the picture for sharing
 LAYER = "model.layers.5.self_attn.v_proj"
 PIECES = 32  # that the page can add up
@@ -60,13 +61,13 @@ value="{len(data["sizes"]) // 2}" required></label>
     #row, #column {{ outline: 2px solid var(--lora); }}
     #row {{ grid-area: row; height: .7rem; }} #column {{ grid-area: column; height: 0; min-height: 100%; }}
     #whole {{ grid-area: whole; }} #sum {{ grid-area: sum; }} #rest {{ grid-area: rest; }}
+    body:not(.open) :is(#whole, #whole-says) {{ grid-column: 1 / -1; max-width: 44rem; }} /* alone before the guess */
     .sums b {{ padding: 0 .2rem; }}
     .sums p {{ margin: .2rem 0 0; font-size: .9rem; line-height: 1.3; color: var(--soft); align-self: start; }}
     #whole-says {{ grid-area: whole-says; }} #sum-says {{ grid-area: sum-says; }} #rest-says {{ grid-area: rest-says; }}
     @media (max-width: 40rem) {{ /* what moves comes first, and is as wide as the screen */
       .sums {{ grid: ". row row" auto "column sum sum" auto "sum-says sum-says sum-says" auto "whole whole rest" auto
         "whole-says whole-says rest-says" auto / 5% 1fr calc(50% - 3px); }}
-      body:not(.open) :is(#whole, #whole-says) {{ grid-column: 1 / -1; }}
       .sums b {{ display: none; }}
       #row {{ height: .6rem; }}
       .sums p {{ margin: 0; font-size: .8rem; }}

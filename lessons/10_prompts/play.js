@@ -19,7 +19,7 @@ const sum = (list) => list.reduce((a, x) => a + x, 0);
 const mean = (list) => sum(list) / list.length;
 const share = (layer, head, token) => sum(weights(layer, head, token, true).slice(0, virtual));
 const ofHead = (layer, head) => mean(tokens.map((_, token) => share(layer, head, token)));
-const ofAll = Array.from({ length: layers }, (_, l) => Array.from({ length: heads }, (_, h) => ofHead(l, h)));
+let ofAll; // ofHead of all layers and heads, once the reader has guessed
 const percent = (x, digits = 1) => `${show(100 * x, digits)}\u00a0%`;
 
 const words = (parent, x, y, text, anchor = "middle", style = "") =>
@@ -104,8 +104,10 @@ function update() {
   const token = byId("token").selectedIndex;
   const part = isOpen ? Number(byId("prefix").value) : 0, isMasked = byId("mask").checked;
   arrows(layer, head, token, part, isMasked);
-  table(layer, head, token, isMasked);
-  shares(layer, head);
+  if (isOpen) {
+    table(layer, head, token, isMasked);
+    shares(layer, head);
+  }
   const off = weights(layer, head, token, false, isMasked), on = weights(layer, head, token, true, isMasked);
   const own = on.map((weight, j) => part * weight + (1 - part) * (j < virtual ? 0 : off[j - virtual]));
   const most = own.indexOf(Math.max(...own));
@@ -120,6 +122,7 @@ function update() {
 tokens.forEach((token, i) => byId("token").add(new Option(`${i + 1} ${token}`, i + 1)));
 byId("token").selectedIndex = Math.min(5, T - 1);
 const redraw = begin({ layer: "layer", head: "head", token: "token", prefix: "prefix", mask: "mask" }, update, (percents) => {
+  ofAll = Array.from({ length: layers }, (_, l) => Array.from({ length: heads }, (_, h) => ofHead(l, h)));
   const flat = ofAll.flat();
   const alike = mean(tokens.map((_, token) => virtual / (virtual + token + 1)));
   const place = (value) => {

@@ -13,6 +13,7 @@ from minilora.train.loop import TrainConfig
 from minilora.train.methods import METHODS, Options
 
 TITLE = "Attention with a prefix"
+NAME = "prefix"  # in the links of other pages
 SHOWN = "layer=1&head=3&token=6&prefix=1"  # in the picture for sharing
 SENTENCE = "Return the same type as the object."
 P = 4  # virtual tokens

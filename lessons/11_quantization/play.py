@@ -9,6 +9,7 @@ from minilora.quant.codebooks import CODEBOOKS, midpoints, order
 from minilora.train import load
 
 TITLE = "Sixteen marks"
+NAME = "4 bits"  # in the links of other pages
 SHOWN = "weight=15&value=1.67"  # in the picture for sharing
 LAYER = "model.layers.0.self_attn.q_proj"
 KINDS = {"nf4": "NF4", "int4": "INT4"}

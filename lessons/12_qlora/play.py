@@ -7,6 +7,7 @@ from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
 
 TITLE = "Where the memory goes"
+NAME = "memory"  # in the links of other pages
 SHOWN = "checkpointing=1"  # in the picture for sharing
 SHAPES = ("smollm2-135m", "llama-7b", "llama-13b", "llama-33b", "llama-65b")
 WAYS = ("full", "bottleneck", "lora", "qlora")

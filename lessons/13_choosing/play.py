@@ -12,6 +12,7 @@ from minilora.show.grids import IN_SENTENCES
 from minilora.train.catalog import CATALOG
 
 TITLE = "Prompt or fine-tune?"
+NAME = "choosing"  # in the links of other pages
 SHOWN = "q=3"  # in the picture for sharing
 TASK = "reviews"
 

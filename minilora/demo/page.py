@@ -15,7 +15,7 @@ STYLE = """
 :root { color-scheme: light dark; }
 body { margin: 2rem auto; max-width: 52rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }
 body { color: light-dark(#1f2328, #e6edf3); background: light-dark(#ffffff, #161b22); }
-.lead { white-space: pre-wrap; }
+.lead { white-space: pre-wrap; tab-size: 5.5rem; }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: 1rem 2rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; }
 dt { font-size: 2rem; font-weight: 700; line-height: 1.2; }

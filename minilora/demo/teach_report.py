@@ -1,5 +1,6 @@
 """Report of teaching the jargon: a table and sentences for runs with different seeds, and samples of one run."""
 
+import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -34,7 +35,8 @@ def tell(results: dict, console: Console) -> str:
     command = shlex.join(["minilora", "generate", *flags, "--chat", "--prompt", prompt])
     say(f"\nAsk it yourself: {command}")
     texts = [("In words", findings), ("The next questions of each test", samples), ("Ask it yourself", command)]
-    return page.page(f"Teaching {results['subject']}", question, numbers, page.chart(*chart), grid, texts)
+    lead = re.sub(r"^  (\w+) +", r"\1\t", question, flags=re.MULTILINE)  # aligned in any font
+    return page.page(f"Teaching {results['subject']}", lead, numbers, page.chart(*chart), grid, texts)
 
 
 def three_numbers(results: dict) -> list[tuple[str, str]]:

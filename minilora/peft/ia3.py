@@ -121,7 +121,7 @@ register(
     family="own vectors",
     marker=">",
     linestyle=(0, (2, 1)),
-    lr=0.27,
+    lr=0.09,
     large_lr=2.7e-2,
     config=IA3Config,
     plan=plan,

@@ -107,7 +107,7 @@ _lora(
     name="lora-plus",
     label="LoRA+",
     description="LoRA whose B learns 16 times faster than A",
-    lr=1e-3,
+    lr=3e-3,
     large_lr=3e-4,
     marker="*",
     linestyle=(0, (6, 1)),

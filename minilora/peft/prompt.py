@@ -213,7 +213,7 @@ register(
     family="virtual tokens",
     marker="p",
     linestyle=(0, (1, 2)),
-    lr=0.27,
+    lr=0.09,
     large_lr=2.7e-2,
     config=PromptTuningConfig,
     settings=settings,

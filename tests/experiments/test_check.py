@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from experiments import check
+from experiments import again, check, compare_model
 from experiments.__main__ import main
 from experiments.results import page
 from minilora.errors import MiniloraError
@@ -125,6 +125,22 @@ def test_settings_and_searches_of_today_are_those_of_the_record(retrained):
     records = check.Kept.read(path, "study merge-trap")
     with pytest.raises(check.Stale, match="also measures rate qlora 0.003 today"):
         check.today(records)[1]("merged", 0.0, 0)
+
+
+def test_a_search_that_chooses_another_rate_is_stale(tmp_path, monkeypatch):
+    class Comparison:
+        def __init__(self, settings):
+            self.facts = dict
+
+        rate, measure = staticmethod(lambda row: 0.003), staticmethod(lambda *key: {"lr": 0.003})
+
+    monkeypatch.setattr(again.compare_model, "ModelComparison", Comparison)
+    header = {"minilora": compare_model.KIND, "settings": {}}
+    records = check.Kept(tmp_path, header, {("trained", row, 0): {"lr": lr} for row, lr in (("a", 1e-3), ("b", 3e-3))})
+    measure = check.today(records)[1]
+    assert measure("trained", "b", 0) == {"lr": 0.003}
+    with pytest.raises(check.Stale, match="a was trained at 0.001, and its search chooses 0.003 today"):
+        measure("trained", "a", 0)
 
 
 def test_a_training_that_fails_is_stale_and_a_model_that_is_not_here_is_told(retrained, monkeypatch, capsys):

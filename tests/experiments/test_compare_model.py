@@ -78,7 +78,7 @@ def test_every_cell_is_measured(measured):
         ("base",),
         *((kind, seed) for kind in ("prompt", "probe") for seed in (0, 1)),
         *(("trained", row, seed) for row in ("lora", "full") for seed in (0, 1)),
-        *((kind, row) for kind in ("memory", "cost") for row in ("lora", "full")),
+        *((kind, row) for kind in ("first rate", "memory", "cost") for row in ("lora", "full")),
     }
     assert {key[1] for key in keys if key[0] == "rate"} == {"base", "few-shot", "lora", "full"}
 

@@ -83,10 +83,12 @@ def test_which_matrices():
     text = sentence("targets", by_value({targets.BOTH: 2.4, "o_proj": 2.2, "k_proj": 2.8}))
     says(
         text,
-        "about 2,800,000 trained parameters",
-        "from 0.200 ± 0.010 (k) to 0.800 ± 0.010 (o)",
-        "on q + v it gains 0.600",
+        "about 2,800,000 parameters",
+        "gains least on k, 0.200 ± 0.010 bits/character, and most on o, 0.800 ± 0.010.",
+        "On q + v, the usual choice, it gains 0.600",
     )
+    least = sentence("targets", by_value({targets.BOTH: 2.8, "o_proj": 2.2}))
+    assert "least on q + v, 0.200" in least and "usual" not in least
 
 
 def test_data_types_from_the_least_loss_to_the_greatest():
@@ -97,7 +99,7 @@ def test_data_types_from_the_least_loss_to_the_greatest():
         return {"base_text": 2 + lost[name], "domain": noisy(2.5 + lost[name], seed % 3)}
 
     text = sentence("data-types", numbers)
-    says(text, "from 0.0100 ± 0.0000 (NF4) to 0.0400 ± 0.0000 (FP4)", "(NF4) to 2.539", "if the base is in float32")
+    says(text, "from 0.0100 ± 0.0000 (NF4) to 0.0400 ± 0.0000 (FP4)", "(NF4) to 2.539", "base in float32 it reaches")
 
 
 def test_adapter_width_against_full():
@@ -111,9 +113,10 @@ def test_adapter_width_against_full():
         sentence("adapter-width", numbers(2.5)),
         "(4 wide, one per block",
         "(3.6 %)",
-        "less than 10 % of its gain behind.",
+        "less than 10 % of its gain behind is shown.",
     )
-    says(sentence("adapter-width", numbers(2.2)), "gain −0.300 (−0.300 to −0.300) beside it: further behind.")
+    far = "fine-tuning they gain −0.300 (−0.300 to −0.300). That they are less than 10 % of its gain behind is refuted."
+    says(sentence("adapter-width", numbers(2.2)), far)
 
 
 def test_prefix_start_and_length():
@@ -156,8 +159,12 @@ def test_replay_saves_or_is_not_shown_to():
 
         return sentence("replay", of)
 
-    says(numbers(0.001), "full fine-tuning forgets 0.300 ± 0.000 without replay, and less by +0.019 (+0.0")
-    says(numbers(0.001), "LoRA forgets 0.300 ± 0.000 without replay, and less by +0.020 (+0.020 to +0.020) with 10 %")
+    says(numbers(0.001), "Full fine-tuning forgets 0.300 ± 0.000 bits/character without", "lower by +0.019 (+0.0")
+    says(
+        numbers(0.001),
+        "LoRA forgets 0.300 ± 0.000",
+        "mean is lower by +0.020 (+0.020 to +0.020) with 10 % and by +0.100",
+    )
     says(numbers(0.1), "would have shown 4 times of 5")
 
 
@@ -204,7 +211,7 @@ def test_merge_trap_says_what_is_left():
         "norm, it leaves 99 %.",
         "100 % of the gain",
     )
-    says(numbers(2.8), "the model has 2.800 ± 0.010. 100 ± 0 % of the update and 40 % of the gain are left.")
+    says(numbers(2.8), "the model has 2.800 ± 0.010. So 100 ± 0 % of the update and 40 % of the gain are left.")
 
 
 @pytest.mark.parametrize(
@@ -245,9 +252,13 @@ def test_capacity_knee_and_bits_per_parameter():
         return sentence("capacity", of)
 
     rising = numbers(lambda rank, count: 1.0 if count <= 2 * rank else 0.5)
-    says(rising, "recalls all of every amount", "in bits 84 ± 0 at rank 1, 84 ± 0 at rank 2, 338 ± 0 at rank 4")
-    says(rising, "stores at most 0.13 ± 0.00 bits per trained parameter")
-    says(numbers(lambda rank, count: 1.0, full=0.8), "recalls at least 80 % of every", "above 4,096 at rank 16")
+    says(
+        rising,
+        "recalls all of the facts",
+        "the knee: 84 at rank 1, 84 at rank 2, 338 at rank 4, 338 at rank 8 and 1,351",
+    )
+    says(rising, "For each parameter that trains, it stores at most 0.13 ± 0.00 bits")
+    says(numbers(lambda rank, count: 1.0, full=0.8), "recalls at least 80 % of the", "above 4,096 at rank 16")
 
 
 def test_intruders_more_or_not_and_what_they_forget():
@@ -267,14 +278,14 @@ def test_intruders_more_or_not_and_what_they_forget():
 
     says(
         numbers(some),
-        "a matrix has 0.10 ± 0.00 intruders with full fine-tuning",
+        "After full fine-tuning, a matrix has 0.10 ± 0.00 intruders",
         "3.00 ± 0.00 at rank 1",
         "2.00 ± 0.00 at rank 8 with 3 times the learning rate",
     )
     says(
         numbers(some),
-        "Scaled to 0.75 of their size, the intruders of r = 1",
-        "gained by −0.005 (",
+        "If the intruders of r = 1 are scaled to 0.75 of their size",
+        "gained changes by −0.005 (",
         "forgotten by −0.010 (",
     )
     assert numbers(dict.fromkeys(some, 0.0), faster=0.0).endswith("There are no intruders to scale back.")
@@ -289,15 +300,15 @@ def test_rank_and_its_best_rate():
     text = sentence("rank", of)
     says(
         text,
-        "fewer bits/character than rank 1 by +0.050 (",
-        "0.01 to 0.0013 with alpha = 2r (times 0.12, 0.12 to 0.12)",
+        "rank 64 saves +0.050 (",
+        "With alpha = 2r, it falls to 0.12 times what it was (0.12 to 0.12).",
     )
-    says(text, "0.01 to 0.01 with alpha = 16 (times 1, 1 to 1)")
+    says(text, "With alpha = 16, it is not shown to change: it comes to 1 times what it was (1 to 1).")
 
 
 def test_lora_lags_with_large_batches():
     text = sentence("batch-size", lambda key: {"domain": 2.5 + 0.05 * (key[:2] == ("lora", 64))})
-    says(text, "by 0.000 ± 0.000 with batches of 2 and 0.050 ± 0.000 with batches of 64")
+    says(text, "by 0.000 ± 0.000 with batches of 2 and by 0.050 ± 0.000 with batches of 64")
 
 
 def test_reading_gains_or_is_not_shown_to():
@@ -306,7 +317,8 @@ def test_reading_gains_or_is_not_shown_to():
         of = lambda key: {"parts": [gain[key[1]] + scatter * (key[2] - 2)] * 8}  # noqa: E731
         return sentence("dynamic-evaluation", of)
 
-    says(numbers(0.0001), "on numpy-docs, at 2.500 bits/character, from +0.040 (", "with norms to +0.240 (", "(10 %)")
+    best = "On numpy-docs, which costs 2.500 bits/character without such steps, it is largest with all weights, plain"
+    says(numbers(0.0001), best, "+0.240 (+0.237 to +0.243), or 10 %. It is smallest with norms: +0.040 (")
     says(numbers(0.0001), "0 of the 8 gains are not shown to be above 0.")
     says(numbers(0.01), "8 of the 8 gains are not shown")
 

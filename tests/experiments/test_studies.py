@@ -204,8 +204,11 @@ def test_a_study_on_another_model(capsys, monkeypatch, tmp_path):
     assert "Base: another. One seed" in " ".join(captured.out.split())
 
 
-def test_a_search_begins_where_the_size_of_the_model_says():
-    bench = Bench(None, None, None)
+def test_a_search_begins_where_the_size_of_the_model_says_and_keeps_to_it(tmp_path, monkeypatch):
+    records = Records.open(tmp_path / RECORDS, "any", {})
+    bench = Bench(None, None, records)
     bench.base_size = SIZES[1]
-    assert bench.first_rate("lora") == METHODS["lora"].large_lr
-    assert bench.first_rate("scratch") == SCRATCH_RATE
+    first = METHODS["lora"].large_lr
+    assert bench.first_rate("lora") == first and bench.first_rate("scratch") == SCRATCH_RATE
+    monkeypatch.setitem(METHODS, "lora", replace(METHODS["lora"], large_lr=10 * first))
+    assert bench.first_rate("lora") == first
