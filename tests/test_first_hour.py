@@ -65,7 +65,7 @@ def test_the_table_of_lessons_is_what_the_lessons_say():
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_command_has_the_flags_that_a_page_types(path):
-    typed = re.findall(r"^    (?:.*&& )?minilora (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    typed = re.findall(r"^(?:> )?    (?:.*&& )?minilora (.+)$", path.read_text("utf-8"), re.MULTILINE)
     assert typed
     for line in typed:
         command, *arguments = shlex.split(line, comments=True)
@@ -103,5 +103,5 @@ def test_the_evening_ends_with_the_readers_own_lora(change, tmp_path, monkeypatc
     exec(compile(code, "docs/one-evening.md", "exec"), {})
     answers, *strengths = re.split(r"^strength [\d.]+:", capsys.readouterr().out, flags=re.MULTILINE)
     library, own = (line.partition(":")[2].strip() for line in answers.split("your LoRA", 1))
-    assert len(strengths) == 6 and len({text.strip() for text in strengths}) > 1, "the strength makes a difference"
+    assert len(strengths) == 7 and len({text.strip() for text in strengths}) > 1, "the strength makes a difference"
     assert library and (own == library) == (not change)
