@@ -51,15 +51,15 @@ def test_the_question_is_the_first_of_the_record_and_every_seed_gives_the_answer
 
 
 def test_the_table_of_lessons_is_what_the_lessons_say():
-    cells = dict(re.findall(r"\| \[(\d\d [^\]]+)\]\(lessons/[^)]+\)<br>([^|]+) ", README))
+    cells = dict(re.findall(r"^\| \[(\d\d [^\]]+)\]\(lessons/[^)]+\) (\| \d+ \| .*)\|$", README, re.MULTILINE))
     expected = {}
     for lesson in all_lessons():
         minutes = (lesson.folder / "README.md").read_text("utf-8").strip("*").split()[0]
         files = [lesson.folder / f"{name}.html" for name in ("play", "live")]
         links = [f"[{file.stem}](lessons/{lesson.name}/{file.name})" for file in files if file.is_file()]
         title = f"{lesson.number:02} {lesson.title.partition(':')[0]}"
-        expected[title] = " · ".join([f"{minutes} minutes", *links])
-        assert f"lessons/{lesson.name}/README.md" in README and f"lessons/{lesson.name}/pictures/" in README
+        expected[title] = f"| {minutes} | {' · '.join(links)} "
+        assert f"(lessons/{lesson.name}/README.md)" in README
     assert cells == expected
 
 
