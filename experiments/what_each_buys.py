@@ -1,6 +1,6 @@
 """The gains of context, a probe, a prompt, an adapter and all weights: a table of tasks with labels, and one picture.
 
-Each is made of the records of `windows` and `compare_model` alone.
+Both are made from the records of `windows` and `compare_model` alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WAYS = (BASE, PROBE, PROMPTED, "lora", "full")
 TRAINED = (PROBE, "lora", "full")
 NAMES = LABELS | {PROMPTED: "prompt", "lora": "adapter (LoRA)", "full": "all weights"}
-READY = 0.12  # seconds, where the picture has what needs none
+READY = 0.12  # seconds at which the picture shows a way that is ready at once
 
 
 def labels_grid(results: Mapping[str, ModelResult]) -> Grid:

@@ -1,4 +1,4 @@
-"""The report of `windows`, from records: a table and a sentence."""
+"""The report of `windows`: a table and a sentence, made from its records."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ from minilora.show.grids import Grid
 
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
-TABLES_ON_LARGE = ("data-types",)  # studies whose repetition needs its table
+TABLES_ON_LARGE = ("data-types",)  # studies whose repetition on SmolLM2 is shown with its table
 JUDGED: tuple[tuple[str, str, str, Callable], ...] = (  # question, kind of records, file, reader
     ("Does a format come by a prompt, or by training?", json_format.KIND, "format.jsonl", json_format.FormatResult),
     ("What do adapted models write?", judged.KIND, "judged.jsonl", judged.JudgedResult),
@@ -54,7 +54,7 @@ MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->
 
 
 def measured_judged(root: Path = ROOT) -> dict[str, tuple[str, Any]]:
-    """Return {name: (question, result)} of what programs judged and is measured."""
+    """Return {name: (question, result)} of the experiments that a program judges, if they are measured."""
     results = {}
     for title, kind, file, report in JUDGED:
         if (path := root / RECORDS / file).is_file():
@@ -206,12 +206,12 @@ def _windows(root: Path, windows: WindowsResult, founded: founding.Founding) -> 
 
 
 def _by_subject(results: dict[str, compare_model_report.ModelResult]) -> dict[str, compare_model_report.ModelResult]:
-    """Return comparisons by what they are about."""
+    """Return {subject: its comparison}."""
     return {founding.SUBJECTS[subject].partition(",")[0]: result for subject, result in results.items()}
 
 
 def _labelled(founded: founding.Founding) -> dict[str, compare_model_report.ModelResult]:
-    """Return the comparisons on tasks with labels by what they are about."""
+    """Return {subject: its comparison} for tasks with labels."""
     return {name: result for name, result in _by_subject(founded.results).items() if result.has_labels}
 
 

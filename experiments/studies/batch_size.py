@@ -14,7 +14,9 @@ from minilora.show.style import errorbar, log_ticks, single, styled, with_legend
 
 @dataclass(frozen=True)
 class BatchSettings(StudySettings):
-    """values: windows of 128 tokens per batch. All trainings see the same number: larger batches, fewer steps."""
+    """values: windows of 128 tokens per batch. All trainings see the same number of windows, so larger batches mean
+    fewer steps.
+    """
 
     rows: int = 768
 
@@ -93,8 +95,8 @@ class BatchSize(Study):
 
     @styled
     def figure(self):
-        """Bits per character on NumPy's documentation against the batch size, for the same text in fewer, larger
-        steps.
+        """Bits per character on NumPy's documentation against the batch size. All trainings read the same text, so
+        larger batches mean fewer steps.
         """
         figure, axes = single("Batch size: the same text in fewer, larger steps")
         for method in self.kinds:

@@ -20,7 +20,7 @@ from minilora.show.style import LOOKS, base_line, figure_of, styled, with_legend
 from minilora.train.loop import trainable
 
 TEXTS = {"domain": "numpy-docs", "base_text": "python-docs"}
-PARTS = 8  # of a text; the gain is recorded after each
+PARTS = 8  # parts of a text; the gain is recorded after each of them
 PLAIN = "sgd"  # all weights by plain gradient descent; the others use Adam
 WORDS = {"full": "all weights", PLAIN: "all weights, plain steps", "lora": "LoRA", "norms": "norms"}
 

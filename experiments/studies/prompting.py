@@ -27,7 +27,9 @@ class PromptingSettings(StudySettings):
 
 
 def examples(bench: Bench, k: int, seed: int) -> list[Example]:
-    """Return the same k examples for both ways, the classes in turn; a k below their number leaves some out."""
+    """Return the same k examples for both ways, the classes in turn; if k is below their number, some classes have
+    none.
+    """
     task = bench.lab.task
     return task.few(ceil(k / len(task.classes)), seed)[:k] if k else []
 

@@ -64,7 +64,9 @@ class Replay(Study):
 
     @styled
     def figure(self):
-        """Bits forgotten against bits learned, from no replay to half of each batch."""
+        """Bits per character forgotten (up) against bits learned (right), without replay and with up to half of each
+        batch replayed.
+        """
         figure, axes = single("Replay: right is learned, up is forgotten")
         axes.axhline(0, color=GREY, linewidth=1)
         words = ", ".join(f"{100 * share:.0f}" for share in self.values)

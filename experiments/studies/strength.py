@@ -148,7 +148,7 @@ class Strength(Study):
         points = [(self.gained("strength", strength), self.forgot("strength", strength)) for strength in self.values]
         draw_curve(axes, points, "λ, after the last training", SERIES[0] | {"linewidth": 2.6})
         for strength, (won, lost) in zip(self.values, points, strict=True):
-            beside = (8, 2) if strength >= TRAINED else (8, -14)  # where the path does not go
+            beside = (8, 2) if strength >= TRAINED else (8, -14)  # on the side where the path does not run
             axes.annotate(f"λ = {strength:g}", (won.mean, lost.mean), beside, textcoords="offset points")
         axes.set(xlabel="bits/character gained on the domain", ylabel="bits/character\nlost on the base's text")
         axes.margins(0.1)

@@ -1,4 +1,4 @@
-"""The base class of a study: one question, what was published about it, and cells that measure the same in small.
+"""The base class of a study: one question, the published answer, and cells that measure it on a small scale.
 
 A cell is a key; `measure` returns its numbers, which go into a file of records, so that an interrupted run can
 continue. The table, the figure and the sentence are functions of the records alone.
@@ -43,7 +43,7 @@ class StudySettings(Settings):
     validation_characters: int = 12_000  # for searches and early stopping
     model: str | None = None  # instead of a base, as `load.load_model` takes it
     values: tuple = ()  # what the study varies
-    kinds: tuple[str, ...] = ()  # a second thing that it varies
+    kinds: tuple[str, ...] = ()  # values of a second quantity that the study varies
 
     def quick(self, **changes) -> Self:
         """Return these settings for a smaller base and fewer seeds."""
@@ -58,7 +58,7 @@ class StudySettings(Settings):
 
 
 class Study(Result):
-    """A question and how it is measured: a subclass each. An instance reads the records of one run."""
+    """A question and how it is measured; each study is a subclass. An instance reads the records of one run."""
 
     name: ClassVar[str]
     question: ClassVar[str]
@@ -79,7 +79,7 @@ class Study(Result):
 
     @staticmethod
     def runs(settings) -> Iterable[tuple]:
-        """Return the keys, without a seed, of what is measured with every seed."""
+        """Return the keys of the cells that are measured with every seed, without the seed."""
         raise NotImplementedError
 
     @classmethod
