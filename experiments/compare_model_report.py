@@ -318,12 +318,12 @@ def side_by_side(results: Mapping[str, ModelResult]) -> Grid:
     names = (f"{name}, {'%' if result.has_labels else 'bits/char'}" for name, result in results.items())
     caption = (
         "A row is a method at its best searched learning rate, with three seeds if there is a ± and else with one. "
-        "Reviews and topics: percent of 200 held-out questions that are right, after learning from 128 examples; the "
-        "prompt's are calibrated. NumPy's docs: bits per character after 30 steps on 60,000 characters, in windows of "
-        "128 tokens. Peak and s per step: memory and time of a training step of 8 reviews in float32. Writes × base: "
-        "tokens per second over the base's, on one thread, LoRA not merged. The base took turns with the row, but rows "
-        "that compute the same (base, full, head) still differ by up to 7 %, so smaller differences say nothing. "
-        "Seconds per step had no base beside them and are rougher."
+        "Reviews and topics: percent of 200 held-out questions answered right, after learning from 128 examples; the "
+        "prompt's answers are calibrated. NumPy's docs: bits per character after 30 steps on 60,000 characters, in "
+        "windows of 128 tokens. Peak MB and s per step: the memory and the time of a training step on 8 reviews in "
+        "float32. Writes × base: tokens per second over the base's, on one thread, LoRA not merged. The base took "
+        "turns with each row, but rows that compute the same (base, full, head) still differ by up to 7 %, so smaller "
+        "differences mean nothing. Seconds per step were measured without such turns, so they are rougher."
     )
     header = ("", "trains", *names, *(column.header for column in columns[0]))
     return Grid("What each method reaches and costs", header, rows, caption)

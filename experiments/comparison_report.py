@@ -113,7 +113,7 @@ def grid(result: ComparisonResult) -> Grid:
         [*QUALITY.values(), *COST.values()],
         {NAMES[method]: (result, method) for method in result.methods},
         f"Domain: bits/char of held-out numpy-docs after training on {settings['characters']:,} characters; forgot: "
-        "bits/char lost on held-out python-docs; task accuracy: in eight topics, after "
+        "bits/char lost on held-out python-docs; task accuracy: on sentences in eight topics, after training on "
         f"{settings['labels']} labels per class. Writes: tokens per second over the base's, one thread, not merged. "
         f"{result.spreads_in_words()}",
     )

@@ -99,8 +99,9 @@ class FormatResult(Beside):
         columns += [self.share("fields\nright, %", "fields"), *self.columns("best prompt")]
         caption = (
             f"Greedy answers of SmolLM2-135M to {self.items} orders in sentences that no prompt and no training had, "
-            "with half of the words new. Beside the best prompt: points of exact matches, with 95 % intervals over "
-            f"seeds and orders, corrected for {self.comparisons} comparisons; near: within {NEAR:.0f} points."
+            "with half of the words new. Beside the best prompt: the difference in points of exact matches, with 95 % "
+            f"intervals over seeds and orders, corrected for {self.comparisons} comparisons; near: within {NEAR:.0f} "
+            "points."
         )
         return table("A format, by prompt and by training", columns, self.ways, caption, first="")
 

@@ -150,8 +150,8 @@ class JudgedResult(Beside):
         columns += [self.share("repeated, %", "repeated"), *self.columns("the prompt")]
         caption = (
             f"SmolLM2-135M continues the summaries of {self.items} held-out docstrings of NumPy for {TOKENS} tokens. "
-            "Beside the prompt: points of format kept, with 95 % intervals over seeds and docstrings, corrected for "
-            f"{self.comparisons} comparisons; near: within {NEAR:.0f} points."
+            "Beside the prompt: the difference in points of format kept, with 95 % intervals over seeds and "
+            f"docstrings, corrected for {self.comparisons} comparisons; near: within {NEAR:.0f} points."
         )
         return table("Generation, judged by a program", columns, self.ways, caption, first="")
 

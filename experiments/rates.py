@@ -124,8 +124,8 @@ def grid(on_base: Records, on_large: Sequence[Records]) -> Grid:
     sizes = " and ".join(f"{size:,}" for size in SIZES)
     caption = (
         f"Default: the rate for models of {sizes} parameters; between these sizes, its logarithm is interpolated. The "
-        "other columns have the rate with the least validation loss. SmolLM2's default wins most of the possible gain "
-        "over all data sets on which the method was searched."
+        "other columns have the rate with the least validation loss. SmolLM2's default is the rate that reaches most "
+        "of the possible gain over all data sets on which the method's rate was searched."
     )
     columns = ("on NumPy's docs", "SmolLM2 on reviews", "on topics", "on NumPy's docs")
     return Grid("Learning rates", ("method", "default, base", "default, SmolLM2", *columns), rows, caption)

@@ -136,9 +136,9 @@ class Founding:
         if not ratios:
             return "LoRA's best learning rate was not searched on SmolLM2."
         return (
-            f"On SmolLM2, LoRA's best learning rate is so many times full fine-tuning's: {listed(ratios)}. Each was "
-            "found by a search with one seed, so they give no verdict. The ledger has the claim, and what the "
-            "package's base says to it."
+            f"On SmolLM2, LoRA's best learning rate as a multiple of full fine-tuning's is {listed(ratios)}. Each "
+            "rate was found by a search with one seed, so these ratios give no verdict. The ledger judges the claim "
+            "on the package's base."
         )
 
     def _title(self, subject: str) -> str:

@@ -144,7 +144,7 @@ def samples_grid(runs: Sequence[dict]) -> Grid:
     rows = [tuple(_plain(sample[name]) for name in ("question", "expected", *SHOWN)) for sample in runs[0]["samples"]]
     rows = rows[:2] + rows[SAMPLES : SAMPLES + 2]
     header = ("question", "expected", *(teach_report.ROWS[name] for name in SHOWN))
-    caption = "The first two questions of each test, of the first run; answers may be cut off."
+    caption = "The first two questions of each test in the first run; an answer may be cut off."
     return Grid("In its own words", header, rows, caption)
 
 

@@ -198,13 +198,14 @@ class Ledger:
             if of_size
         ]
         return (
-            "A line is a claim, and what our base (2.8 M) and SmolLM2 (135 M) say to it. If the claim holds, the true "
-            "effect lies within the margin. So the claim is shown if the whole 95 % interval of the measured effect "
-            "lies there, refuted if none of it does, and undecided otherwise. Visible says what such an experiment can "
-            "see at all: a true effect that far beyond the margin's border would reach a verdict 4 times of 5 (for a "
-            f"margin of ±, outside of it). Level with LoRA means within {100 * SAME:.0f} % of LoRA's gain, and forgets "
-            "as full within a quarter of what full has forgotten. A best learning rate is known to half a step of its "
-            "grid (steps of √3), so the interval of a ratio is a step wider at each end. When were the margins set? "
-            "Before gains and forgetting were measured at 2.8 M, but those at the same KL after a look at two seeds, "
-            f"and all of them after the older records, which include those of 135 M. {'; '.join(words)}."
+            "Each line has a claim and its effect as measured on our base (2.8 M) and on SmolLM2 (135 M). If the "
+            "claim holds, the true effect lies within the margin. So the claim is shown if the whole 95 % interval of "
+            "the measured effect lies there, refuted if none of it does, and undecided otherwise. Visible says what "
+            "such an experiment can see at all: a true effect that lies so far beyond the margin's border (for a "
+            "margin of ±, outside of it) would reach a verdict 4 times out of 5. *Level with LoRA* means a gain "
+            f"within {100 * SAME:.0f} % of LoRA's, and *forgets as full* means within a quarter of the amount that "
+            "full fine-tuning has forgotten. A best learning rate is known to half a step of its grid (steps of √3), "
+            "so the interval of a ratio is a step wider at each end. The margins were set before gains and forgetting "
+            "were measured at 2.8 M, except that those at the same KL were set after a look at two seeds; all were "
+            f"set after the older records, which include those of 135 M. {'; '.join(words)}."
         )

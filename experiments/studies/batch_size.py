@@ -89,8 +89,8 @@ class BatchSize(Study):
             ("batch", "steps", "rates", *(f"{NAMES[method]}\nbits/char" for method in self.kinds), "LoRA behind"),
             rows,
             f"{self.settings['rows']} windows of 128 tokens in each training; the rate is searched for each batch "
-            "size. Bits/char of held-out numpy-docs. LoRA behind: by so much, with 95 % intervals over the seeds, "
-            f"corrected for all batch sizes. {self.in_words([self.growth().count])}",
+            "size. Bits/char of held-out numpy-docs. LoRA behind: its bits/char less those of full fine-tuning, with "
+            f"95 % intervals over the seeds, corrected for all batch sizes. {self.in_words([self.growth().count])}",
         )
 
     @styled

@@ -189,11 +189,11 @@ class Capacity(Study):
             f"Percent recalled of facts: LoRA on {self.settings['target']}, by rank",
             ("r", *bits, "knee\nbits", "bits per\nparam."),
             rows,
-            f"A fact has {BITS} bits. Recalled: attributes that are the likeliest of {ALTERNATIVES} words; chance is "
-            f"{100 / ALTERNATIVES:.1f} %. Knee: bits up to which {100 * LEVEL:.0f} % are recalled, interpolated. Bits "
-            "per parameter: most bits known, over the parameters that train. "
-            f"{self.settings['adapt']['steps']} steps with all facts in each. "
-            f"{self.in_words(self.knee(rank).count for rank in self.values)}",
+            f"A fact has {BITS} bits. The columns of bits have the percentage of attributes recalled, those that the "
+            f"model finds likeliest of {ALTERNATIVES} words; chance is {100 / ALTERNATIVES:.1f} %. Knee: the number "
+            f"of bits up to which {100 * LEVEL:.0f} % are recalled (interpolated). Bits per parameter: the most bits "
+            f"known, divided by the number of trained parameters. Training takes {self.settings['adapt']['steps']} "
+            f"steps, each with all facts. {self.in_words(self.knee(rank).count for rank in self.values)}",
         )
 
     @styled
@@ -228,6 +228,7 @@ class Capacity(Study):
         return (
             f"Full fine-tuning recalls {'all' if least == 100 else f'at least {least:.0f} %'} of the facts, up to the "
             f"largest amount, {most:,} bits. LoRA on one matrix recalls {100 * LEVEL:.0f} % of them only up to a "
-            f"number of bits that goes with its rank, the knee: {knees}. For each parameter that trains, it stores at "
-            f"most {stored[best].show(2)} bits (rank {best[1]}, {steps * (times if best[0] == 'longer' else 1)} steps)."
+            f"number of bits that depends on its rank, the knee: {knees}. For each parameter that trains, it stores "
+            f"at most {stored[best].show(2)} bits (rank {best[1]}, {steps * (times if best[0] == 'longer' else 1)} "
+            "steps)."
         )

@@ -172,7 +172,7 @@ class Intruders(Study):
             rows,
             f"Intruders: those of a matrix's first {TOP} left singular vectors whose cosine with each of the base's is "
             f"below {EPSILON:g}. Gained: bits/char saved on held-out numpy-docs; forgot: lost on held-out python-docs. "
-            f"At λ = {mild:g}: the same after the intruders' singular values are multiplied by it. Each training ends "
+            f"At λ = {mild:g}: the same after the intruders' singular values are multiplied by λ. Each training ends "
             f"at the step whose gain on validation text is nearest to {self.settings['gain']:g}. "
             f"{self.in_words(self.of('intruders', run).count for run in self.all)}",
         )

@@ -100,8 +100,8 @@ class LowData(Study):
             "Accuracy by labels per class",
             ("method", "rate", *(f"{n} labels" for n in self.amounts())),
             rows,
-            f"Percent of held-out sentences; chance is {self.chance():.1f} %. {max(self.amounts())} labels per "
-            "class is all that the task has. "
+            f"Percent of held-out sentences that are classified right; chance is {self.chance():.1f} %. The task has "
+            f"at most {max(self.amounts())} labels per class. "
             f"{self.in_words(one.count for curve in curves.values() for one in curve.values())}",
         )
 

@@ -127,9 +127,10 @@ class Strength(Study):
             "One LoRA adapter at different strengths after training",
             ("λ", "learned", "forgot", "more than\ntrainings"),
             rows,
-            "Bits/char saved on held-out numpy-docs and lost on held-out python-docs. λ multiplies the trained update. "
-            "More: learned more than the best training, at any step, that forgot no more (of "
-            f"{len(self.settings['trainings'])}); –: with some seed, all forgot more. {self.in_words(counts)}",
+            "Bits/char saved on held-out numpy-docs and lost on held-out python-docs. λ multiplies the trained "
+            "update. More than trainings: how much more the adapter has learned than the best training, at any step, "
+            f"that forgot no more (of {len(self.settings['trainings'])}); –: with some seed, every training forgot "
+            f"more. {self.in_words(counts)}",
         )
 
     @styled

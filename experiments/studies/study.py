@@ -225,4 +225,4 @@ def seen(intervals: Iterable[Interval], digits: int = 3) -> str:
     if not sizes:
         return " One seed gives no verdict." if any(one.count == 1 for one in intervals) else ""
     ends = dict.fromkeys(f"{size:.{digits}f}" for size in (sizes[0], sizes[-1]))
-    return f" Where an interval holds 0, a true difference of {' to '.join(ends)} would have shown 4 times of 5."
+    return f" Where an interval holds 0, a true difference of {' to '.join(ends)} would have shown 4 times out of 5."
