@@ -90,6 +90,7 @@ summary { cursor: pointer; }
 @media (max-width: 60rem) {
   .beside .stage { max-width: 36rem; }
   .open .lead { display: none; }
+  th, td { padding: .3rem .25rem; }
   h1 { font-size: 1.4rem; }
   .answer { font-size: .95rem; }
 }

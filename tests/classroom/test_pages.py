@@ -250,6 +250,11 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
         plan = make_plan(PRESETS[shape], way, step=Step(*step, 2, fused=True))
         return (plan.checkpointed if is_checkpointed else plan.memory).peak / 1e9
 
+    (script,) = [script for script in SCRIPTS if script.parent.name.startswith("12")]
+    page.open(script.with_suffix(".html"))
+    assert page.value("document.querySelectorAll('#bars rect').length") == 1, "the weights alone, before the guess"
+    weights = make_plan(PRESETS["llama-65b"], "full", step=Step(1, 512, 2, fused=True)).memory.kinds["weights"] / 1e9
+    assert f"{weights:.0f} GB" in page.value("byId('bars').textContent")
     opened(page, "12", "100")
     verdict = page.value("byId('verdict').textContent")
     full, qlora = gigabytes("llama-65b", "full", 1, 512), gigabytes("llama-65b", "qlora", 1, 512, is_checkpointed=True)
@@ -271,6 +276,18 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     page.value("byId('checkpointing').focus()")
     page.press(" ")
     assert "QLoRA 40.2 GB fits" in page.value("byId('said').textContent") and qlora == pytest.approx(40.2, abs=0.05)
+    page.value(
+        "location.hash = 'model=llama-7b&texts=4&card=24&checkpointing=1'; new Promise((done) => setTimeout(done, 100))"
+    )
+    lines, numbers = (
+        page.value(f"[...document.querySelectorAll('#bars {one}')].map((one) => one.getBoundingClientRect())"
+                   ".map(({left, right, top, bottom}) => [left, right, top, bottom])")
+        for one in ("path.axis", "text.over")
+    )  # fmt: skip
+    assert len(numbers) >= 8
+    for left, right, top, bottom in numbers:
+        for at, _, start, end in lines:
+            assert not left < at < right or bottom <= start or top >= end, "no number stands on the line of the card"
 
 
 @needs_chromium
