@@ -293,6 +293,10 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
 @needs_chromium
 def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     curve = measured_curves()["reviews"]
+    script, _ = choosing()
+    page.open(script.with_suffix(".html"))
+    points = page.value("document.querySelectorAll('#accuracy circle:not(.hidden *)').length")
+    assert points == 1, "before the guess, only what training on the fewest examples reaches"
     opened(page, "13", "1")
     verdict = page.value("byId('verdict').textContent")
     assert verdict.startswith(f"You said 128. {curve.sentence()}"), "as the README has it"
@@ -765,6 +769,9 @@ def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
 
     shares = weights[True][1][..., :virtual].sum(axis=-1).mean(axis=-1)
     alike = 100 * np.mean([4 / (4 + seen) for seen in range(1, 9)])
+    page.open(script.with_suffix(".html"))
+    rows = page.value("byId('arrows').textContent")
+    assert all(f"v{i + 1}0 %" in rows for i in range(virtual)), "before the guess, the prefix is seen, and off"
     opened(page, "10", "20")
     verdict = page.value("byId('verdict').textContent")
     assert number_in(verdict, "", "% go to") == pytest.approx(100 * shares.mean(), abs=0.06)
