@@ -41,8 +41,8 @@ def summary(data: dict) -> str:
     full, lora, qlora = (gigabytes(data, way) for way in ("full", "lora", "qlora"))
     least = gigabytes(data, "qlora", is_checkpointed=True)
     return (
-        f"Full fine-tuning of LLaMA-65B needs {full:.0f} GB, LoRA {lora:.0f} GB and QLoRA {qlora:.1f} GB, which is "
-        f"more than the {CARD} GB of one card; with checkpointing QLoRA needs {least:.1f} GB, which fits."
+        f"Fine-tuning LLaMA-65B needs {full:.0f} GB, by LoRA {lora:.0f} GB, by QLoRA {qlora:.1f} GB, which is more "
+        f"than the {CARD} GB of a card. With checkpointing, it is {least:.1f} GB."
     )
 
 

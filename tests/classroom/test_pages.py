@@ -604,7 +604,10 @@ def test_pages_lead_to_each_other_and_to_their_lessons():
 def test_a_shared_link_has_a_picture(script):
     picture = script.with_suffix(".png").read_bytes()
     assert struct.unpack(">II", picture[16:24]) == (pages.WIDE, pages.TALL) and len(picture) < 120_000
-    assert f'<meta property="og:image" content="{script.stem}.png">' in script.with_suffix(".html").read_text("utf-8")
+    head = script.with_suffix(".html").read_text("utf-8").partition("</head>")[0]
+    assert f'<meta property="og:image" content="{script.stem}.png">' in head and 'property="og:image:alt"' in head
+    for description in (r'<meta name="description" content="(.*)">', r'property="og:description" content="(.*)">'):
+        assert 60 < len(words := html.unescape(re.search(description, head)[1])) <= 150 and words[-1] in ".?", words
 
 
 def test_colours_of_methods_and_memory_stand_in_one_file():
