@@ -232,7 +232,8 @@ textarea { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .4rem .
 #look { margin: .3rem 0; min-height: 4.5em; } .said { min-height: 3em; }
 .sheets { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; margin-bottom: .5rem; }
 .sheets p { margin: 0; height: calc(7 * 1.35em + .55rem); overflow: hidden; padding: .3rem .6rem 0;
-  border-top: .25rem solid; line-height: 1.35; background: var(--panel); font-size: .95rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+  border-top: .25rem solid; line-height: 1.35;
+  background: var(--panel); font-size: .95rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 .sheets .base { border-color: var(--base); } .sheets .lora { border-color: var(--lora); }
 .sheets b { display: block; font-weight: 600; } .prompt { color: var(--soft); } [data-state=""] { opacity: .5; }
 #next { table-layout: fixed; }
@@ -259,7 +260,8 @@ h2 { font-size: 1.25rem; margin: 1.6rem 0 .6rem; padding-top: 1rem; border-top: 
   h1 { font-size: 1.05rem; } .lead, #look, .said, #stage .long { font-size: .85rem; line-height: 1.35; }
   .lead, .row { margin: .2rem 0 .4rem; } #look { min-height: 4em; } .said { min-height: 2.7em; }
   #examples button { font-size: .8rem; }
-  .sheets p { font-size: .78rem; height: calc(5 * 1.35em + .45rem); padding: .2rem .4rem 0; }
+  .sheets p { font-size: .78rem; height: calc(5 * 1.35em + .45rem);
+    padding: .2rem .4rem 0; }
   #next :is(th, td):is(.base, .lora) { width: 3.6rem; font-size: .85rem; padding: .2rem 0; }
   #next th:first-child { width: 5.9rem; } #next thead th { font-size: .72rem; padding-right: .25rem; }
   #next button { font-size: .85rem; padding: 0 .3rem; } #next tbody th { font-size: .85rem; }
