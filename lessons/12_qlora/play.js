@@ -100,7 +100,8 @@ function update() {
   }, 700);
   const said = plans.map(({ label, total }) =>
     `${label} ${size(total)} GB` + (total <= card ? " fits" : ` (${size(total - card)} too many)`));
-  byId("said").textContent = `${nameOf(byId("shape").value)} on a card of ${card} GB: ${said.join(", ")}.`;
+  byId("said").textContent = `${nameOf(byId("shape").value)} on a card of ${card} GB` +
+    `${byId("checkpointing").checked ? ", with checkpointing" : ""}: ${said.join(", ")}.`;
   byId("kinds").replaceChildren();
   [...DATA.kinds.map((kind, k) => [kind, ...plans.map(({ values }) => values[k])]), ["in all", ...plans.map(({ total }) => total)]]
     .forEach(([name, ...values]) => {

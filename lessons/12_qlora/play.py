@@ -8,7 +8,7 @@ from minilora.plan.shapes import PRESETS
 
 TITLE = "Where the memory goes"
 NAME = "memory"  # in the links of other pages
-SHOWN = "checkpointing=1"  # in the picture for sharing
+SHOWN = "checkpointing=0"  # in the picture for sharing
 NAMES = {
     "smollm2-135m": "SmolLM2-135M",
     "llama-7b": "LLaMA-7B",
