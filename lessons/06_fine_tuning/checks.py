@@ -506,7 +506,7 @@ def stepping(student):
     for n, steps in ((1, 1), (3, 1), (4, 3)):
         x, labels = draw(rng, n, 3).astype("float32"), rng.integers(0, 2, n)
         answer = student.driver.stepped(below(["head"]), x, labels, steps)
-        answer.returns({NO_GRAPH: raised("RuntimeError", "no graph")})
+        answer.returns({NO_GRAPH: raised("RuntimeError", "needs a graph")})
         hidden = answer["features"].value
         head = {name: answer["start"].value[name].astype("float64") for name in ("head.weight", "head.bias")}
         losses = []
