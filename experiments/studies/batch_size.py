@@ -88,7 +88,7 @@ class BatchSize(Study):
             rows,
             f"{self.settings['rows']} windows of 128 tokens in each training; the rate is searched for each batch "
             "size. Bits/char of held-out numpy-docs. LoRA behind: by so much, with 95 % intervals over the seeds, "
-            f"corrected for all batch sizes. {self.in_words([self.growth().count])}",
+            f"corrected for all batch sizes. {self.in_words()}",
         )
 
     @styled

@@ -190,7 +190,7 @@ class Capacity(Study):
             f"{100 / ALTERNATIVES:.1f} %. Knee: bits up to which {100 * LEVEL:.0f} % are recalled, interpolated. Bits "
             "per parameter: most bits known, over the parameters that train. "
             f"{self.settings['adapt']['steps']} steps with all facts in each. "
-            f"{self.in_words(self.knee(rank).count for rank in self.values)}",
+            f"{self.in_words()}",
         )
 
     @styled

@@ -103,7 +103,7 @@ class DataTypes(Study):
             rows,
             f"Blocks of {BLOCKSIZE}. Error: mean relative error of a weight. Perplexity and bits/char lost: of the "
             "quantized base on samples of held-out python-docs. Adapted: bits/char on held-out numpy-docs after LoRA. "
-            f"{self.in_words(self.adapted(name).count for name in self.values)}",
+            f"{self.in_words()}",
         )
 
     @styled

@@ -101,7 +101,7 @@ class LowData(Study):
             rows,
             f"Percent of held-out sentences; chance is {self.chance():.1f} %. {max(self.amounts())} labels per "
             "class is all that the task has. "
-            f"{self.in_words(one.count for curve in curves.values() for one in curve.values())}",
+            f"{self.in_words()}",
         )
 
     @styled

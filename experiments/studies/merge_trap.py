@@ -104,7 +104,7 @@ class MergeTrap(Study):
             "A LoRA update over NF4, scaled to a share of each weight's norm. Survives: ⟨what rounding leaves, "
             "Δ⟩/‖Δ‖²; normal: the same for normal weights and updates. Bits/char on held-out numpy-docs of the adapter "
             f"on its 4-bit base ({self.base['domain']:.3f} without), merged into floats, and rounded to 4 bits again. "
-            f"{self.overshoot()}{self.in_words(self.of_size('adapter', size).count for size in self.values)}",
+            f"{self.overshoot()}{self.in_words()}",
         )
 
     def overshoot(self) -> str:

@@ -128,7 +128,7 @@ class Prompting(Study):
             rows,
             f"Accuracy on held-out sentences (chance {self.chance():.1f} %); tokens of the prompt and milliseconds per "
             "query, one at a time on one thread; queries that save the time of training, if it is above chance. "
-            f"{self.in_words(self.reached('prompt', k).count for k in self.values if k)}",
+            f"{self.in_words()}",
         )
 
     @styled

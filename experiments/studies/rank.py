@@ -82,7 +82,7 @@ class Rank(Study):
             rows,
             "LoRA on all linears; bits/char of numpy-docs' validation text at the best rate. Best rate: by a parabola "
             "through rates in steps of √3, the geometric mean over seeds. "
-            f"{self.in_words(self.spread('loss', DEFAULT, rank).count for rank in self.values)}",
+            f"{self.in_words()}",
         )
 
     @styled

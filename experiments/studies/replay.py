@@ -59,7 +59,7 @@ class Replay(Study):
             rows,
             "Replay: share of each batch. Bits/char gained on held-out numpy-docs and lost on held-out python-docs, at "
             "the step that validation text of the domain found best. Forgot less: than without replay, with a 95 % "
-            f"interval corrected for the column. {self.in_words(self.gained(*run).count for run in runs)}",
+            f"interval corrected for the column. {self.in_words()}",
         )
 
     @styled

@@ -122,14 +122,13 @@ class Strength(Study):
             learned, forgot = self.gained("strength", strength), self.forgot("strength", strength)
             beside = self.beside_trainings(strength)
             rows.append((f"{strength:g}", learned.show(3), forgot.show(3), beside.show(3) if beside else "–"))
-        counts = [self.gained("strength", strength).count for strength in self.values]
         return Grid(
             "One LoRA adapter at different strengths after training",
             ("λ", "learned", "forgot", "more than\ntrainings"),
             rows,
             "Bits/char saved on held-out numpy-docs and lost on held-out python-docs. λ multiplies the trained update. "
             "More: learned more than the best training, at any step, that forgot no more (of "
-            f"{len(self.settings['trainings'])}); –: with some seed, all forgot more. {self.in_words(counts)}",
+            f"{len(self.settings['trainings'])}); –: with some seed, all forgot more. {self.in_words()}",
         )
 
     @styled

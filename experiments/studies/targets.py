@@ -24,7 +24,6 @@ WORDS = {
     MLP: "all MLP",
     ALL: "all linears",
 }
-SINGLE = ("q_proj", "k_proj", "v_proj", "o_proj")
 SPREAD = 2  # rank over all linears that sets the number of parameters
 
 
@@ -83,7 +82,7 @@ class Targets(Study):
             ("matrices", "r", "gained", f"more than\n{WORDS[BOTH]}", "forgot"),
             rows,
             "Bits/char saved on held-out numpy-docs, and lost on held-out python-docs. More: with 95 % intervals "
-            f"corrected for the column. {self.in_words(self.gained('targets', names).count for names in self.values)}",
+            f"corrected for the column. {self.in_words()}",
         )
 
     @styled
