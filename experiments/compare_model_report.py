@@ -249,12 +249,12 @@ def side_by_side(results: Mapping[str, ModelResult]) -> Grid:
         rows.append((name, "–", *levels, *["–"] * len(leads + columns[0])))
     for row in (PROMPTED, PROBE, *ROWS):
         measured = [result for result in results.values() if result.cells(row)]
-        levels = [_reached(result, row) for result in results.values()]
-        if {*levels} != {"–"}:
+        reached = [_reached(result, row) for result in results.values()]
+        if {*reached} != {"–"}:
             share = "–" if row == PROMPTED or not measured else show_share(measured[0].share(row))
             by_data = ([column.cell(row) for column in of_data] for of_data in columns)
             costs = max(by_data, key=lambda cells: sum(cell != "–" for cell in cells))  # those of the most complete
-            rows.append((LABELS[row], share, *levels, *(lead.cell(row) for lead in leads), *costs))
+            rows.append((LABELS[row], share, *reached, *(lead.cell(row) for lead in leads), *costs))
     names = (f"{name}, {'%' if result.has_labels else 'bits/char'}" for name, result in results.items())
     header = ("", "trains", *names, *(column.header for column in leads + columns[0]))
     return Grid("What each method reaches and costs", header, rows, _caption(results.values()))
@@ -271,12 +271,12 @@ def _caption(results: Iterable[ModelResult]) -> str:
     for one in {result.has_labels: result.settings for result in results}.values():
         if "labels" in one:
             words += (
-                f"%: right of {one['tested']} held-out questions, after learning from {one['examples']} examples; the "
-                "prompt's are calibrated. "
+                f"In %: how many of {one['tested']} held-out questions are right, after learning from "
+                f"{one['examples']} examples; the prompt's are calibrated. "
             )
         else:
             words += (
-                f"Bits/char: on held-out text, after {one['text_steps']} steps on {one['characters']:,} characters, in "
+                f"Bits/char: of held-out text, after {one['text_steps']} steps on {one['characters']:,} characters, in "
                 f"windows of {one.get('window', '?')} tokens. "
             )
     return words + (

@@ -225,6 +225,6 @@ class Capacity(Study):
         return (
             f"Full fine-tuning recalls {'all' if least == 100 else f'at least {least:.0f} %'} of the facts, up to the "
             f"largest amount, {most:,} bits. LoRA on one matrix recalls {100 * LEVEL:.0f} % of them only up to a "
-            f"number of bits that goes with its rank, the knee: {knees}. For each parameter that trains, it stores at "
+            f"knee, a number of bits that depends on its rank: {knees}. For each parameter that trains, it stores at "
             f"most {stored[best].show(2)} bits (rank {best[1]}, {steps * (times if best[0] == 'longer' else 1)} steps)."
         )

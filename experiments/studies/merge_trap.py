@@ -37,8 +37,8 @@ class MergeTrap(Study):
     name = "merge-trap"
     question = "What is left of an update that is rounded to 4 bits?"
     published = (
-        "No figure; the column normal is arithmetic. Rounding moves a weight only if the update passes half the "
-        "distance between two codes."
+        "No figure. Rounding moves a weight only if the update passes half the distance between two codes, so what "
+        "survives can be computed; the column normal has it for weights and updates that are normal numbers."
     )
     full = StudySettings(values=(TRAINED, *EXPECTED))
     quick = full.quick()

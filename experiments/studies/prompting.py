@@ -126,9 +126,9 @@ class Prompting(Study):
             "k examples in the prompt, or k examples trained (LoRA)",
             ("k", "prompt\n%", "tokens", "ms", "trained\n%", "ms", "pays off\nafter"),
             rows,
-            f"Accuracy on held-out sentences (chance {self.chance():.1f} %); tokens of the prompt and milliseconds per "
-            "query, one at a time on one thread; queries that save the time of training, if it is above chance. "
-            f"{self.in_words()}",
+            f"Accuracy on held-out sentences (chance {self.chance():.1f} %); tokens of the prompt, and milliseconds "
+            "per query, one at a time on one thread. Pays off after: so many queries save the time that training "
+            f"took; – if its accuracy is not shown to be above chance. {self.in_words()}",
         )
 
     @styled

@@ -126,9 +126,10 @@ class Strength(Study):
             "One LoRA adapter at different strengths after training",
             ("λ", "learned", "forgot", "more than\ntrainings"),
             rows,
-            "Bits/char saved on held-out numpy-docs and lost on held-out python-docs. λ multiplies the trained update. "
-            "More: learned more than the best training, at any step, that forgot no more (of "
-            f"{len(self.settings['trainings'])}); –: with some seed, all forgot more. {self.in_words()}",
+            "Bits/char saved on held-out numpy-docs and lost on held-out python-docs. λ multiplies the trained "
+            f"update. More than trainings: {len(self.settings['trainings'])} trainings were evaluated as they went "
+            "on, and this is how much more λ has learned than the best of them that had forgotten no more. –: with "
+            f"some seed, all of them had forgotten more. {self.in_words()}",
         )
 
     @styled
