@@ -242,7 +242,7 @@ pictures.show(
         "size of the update (% of the weight's)",
         "survives (%)",
     ),
-    "One curve lies at 95 % or more throughout; look where the other one begins to rise.",
+    "One curve is at 95 % or more throughout; look where the other begins to rise.",
 )
 
 # %% [markdown]

@@ -120,7 +120,7 @@ def knee(shares: Mapping[int, float]) -> float:
 
 class Capacity(Study):
     name = "capacity"
-    question = "How many bits does an update of rank r store?"
+    question = "How many bits of made-up facts does an update of rank r hold?"
     published = (
         "LoRA learns like full fine-tuning until the data exceed the adapter's capacity (Schulman et al. 2025, LoRA "
         "without regret). A model that sees each fact 1000 times stores 2 bits per parameter, one that sees it 100 "

@@ -53,7 +53,7 @@ def quantized(bench: Bench, name: str, seed: int) -> dict:
 
 class DataTypes(Study):
     name = "data-types"
-    question = "Which 4-bit codes harm a model least?"
+    question = "Which 4-bit codes harm a model least, before and after QLoRA?"
     published = (
         "Mean perplexity of models of 125 M to 13 B parameters: INT4 34.34, FP4 31.07 (E2M1) and 29.48 (E3M0), NF4 "
         "with double quantization 27.41 (Dettmers et al. 2023, table 2); QLoRA then matches 16-bit fine-tuning."

@@ -1,4 +1,4 @@
-"""The base class of a study: one question, what was published about it, and cells that measure the same in small.
+"""The base class of a study: a question, what was published about it, and cells that measure the same on a small scale.
 
 A cell is a key; `measure` returns its numbers, which go into a file of records, so that an interrupted run can
 continue. The table, the figure and the sentence are functions of the records alone.

@@ -263,6 +263,7 @@ function read() {
   byId("look").textContent = own < 0 ? DATA.own : DATA.examples[own].look;
   for (const prompt of document.querySelectorAll(".prompt")) prompt.textContent = text.length > 60 ? `…${text.slice(-60)}` : text;
   ids = encode(text);
+  if (document.body.dataset.ready) for (const { sheet } of sheets()) sheet.textContent = ""; // not the record's, at first
   const count = `${show([...text].length)} characters, ${show(ids.length)} tokens`;
   byId("note").textContent = ids.length > room
     ? `${count}: more than the page reads, so it goes by the last ${room}. Base and adapter trained on ${room + 1} at a time.`
@@ -279,6 +280,7 @@ function update() {
   now = r === 0 || strength === 0 ? base : r === DATA.config.rank && strength === 1 ? full : run(ids, r, strength);
   rows = chosen(base, full, now);
   paint();
+  for (const { sheet, state } of sheets()) if (sheet.dataset.state !== state) sheet.dataset.state = "";
   later("write", 200, () => oneByOne(slowly()));
 }
 
@@ -322,19 +324,21 @@ function* slowly() {
     paint();
     yield;
   }
-  for (const [name, r, strength] of [["base-writes", 0, 0], ["lora-writes", ...settings()]]) {
-    const sheet = byId(name), state = JSON.stringify([ids, r, strength]), written = [];
-    if (sheet.dataset.state === state) continue; // it is written already
-    sheet.dataset.state = "";
-    while (written.length < DATA.written) {
-      const token = likeliest(run([...ids, ...written], r, strength));
-      if (token === END) break;
-      written.push(token);
-      sheet.textContent = decoder.decode(new Uint8Array(written.flatMap((one) => bytesOfToken[one])));
+  const stale = sheets().filter(({ sheet, state }) => sheet.dataset.state !== state);
+  for (let i = 0; i < DATA.written; i++)
+    for (const { sheet, r, strength, written } of stale) {
+      if (written.at(-1) === END) continue;
+      written.push(likeliest(run([...ids, ...written], r, strength)));
+      sheet.textContent = decoder.decode(new Uint8Array(written.flatMap((token) => bytesOfToken[token])));
       yield;
     }
-    sheet.dataset.state = state;
-  }
+  for (const { sheet, state } of stale) sheet.dataset.state = state;
+}
+
+// What each of the two sheets goes on from: the tokens, r and λ. A sheet is pale until that is what it shows.
+function sheets() {
+  return [["base-writes", 0, 0], ["lora-writes", ...settings()]].map(([name, r, strength]) =>
+    ({ sheet: byId(name), state: JSON.stringify([ids, r, strength]), r, strength, written: [] }));
 }
 
 // Take the steps, with time in between for the reader's input, and none once a later call has begun.

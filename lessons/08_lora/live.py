@@ -234,7 +234,7 @@ textarea { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .4rem .
 .sheets p { margin: 0; height: 9.4rem; overflow: hidden; padding: .3rem .6rem; border-top: .25rem solid;
   line-height: 1.35; background: var(--panel); font-size: .95rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 .sheets .base { border-color: var(--base); } .sheets .lora { border-color: var(--lora); }
-.sheets b { display: block; font-weight: 600; } .prompt { color: var(--soft); }
+.sheets b { display: block; font-weight: 600; } .prompt { color: var(--soft); } [data-state=""] { opacity: .5; }
 #next { table-layout: fixed; }
 #next th, #next td { padding: .2rem .35rem; }
 #next thead th { padding: 0 .35rem .1rem 0; white-space: nowrap; vertical-align: bottom; }

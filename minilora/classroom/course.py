@@ -102,7 +102,7 @@ def notebook(lesson: Lesson) -> dict:
             add("code", f"given-{i:02}", text)
         if i == 0:
             add("markdown", "how", INTRO)
-            add("code", "start", f"{NBCHECK}  # from here on, it notes which cells have run")
+            add("code", "start", f"{NBCHECK}  # notes which cells run after this one")
         for task in [task for task, part in last.items() if part == i]:
             head = f"# Task {task}, {POINTS} points: {lesson.source.titles[task]}"
             text = f'{head}\n{NBCHECK}\n\nnbcheck.task("{lesson.number:02}", {task})'

@@ -50,7 +50,7 @@ def labels_of(conversations: Sequence[Conversation], is_labelled: bool = False) 
 
 
 def sha256(conversations: Sequence[Conversation]) -> str:
-    """Hash the conversations: runs with equal hashes learned from the same ones."""
+    """Hash the conversations: two runs whose hashes are equal were trained on the same conversations."""
     return hashlib.sha256(json.dumps(conversations, sort_keys=True).encode()).hexdigest()
 
 

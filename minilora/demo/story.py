@@ -83,7 +83,7 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
     story = _Story(settings, _pretrain(settings, records, console))
     console.print("\n[bold]3. Fine-tune: learn the domain from a little text[/bold]")
     measure = lambda kind, *key: getattr(story, kind)(*key)  # noqa: E731
-    records.complete(story.cells(), measure, "fine-tuning", "; the demo cannot be resumed")
+    records.complete(story.cells(), measure, "fine-tuning", "; the next demo starts from the beginning")
     console.print("\n[bold]4. Compare[/bold]")
     result, beginning = claims.AdaptedResult(records), console.export_text()
     numbers, grid = claims.three_numbers(result), claims.adaptation_grid(result)

@@ -56,7 +56,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table's texts, from which both the terminal's and the report's table are drawn."""
+    """A table before it is drawn: the terminal and the report draw the same one."""
 
     title: str
     header: tuple[str, ...]  # the terminal breaks a line at a newline

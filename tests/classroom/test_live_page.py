@@ -223,6 +223,20 @@ def test_the_sliders_show_what_minilora_computes(page, tokenizer):
 
 
 @needs_chromium
+def test_words_and_sheets_of_a_sentence_that_is_not_recorded(page, tokenizer):
+    text = "Create a new"
+    models = [NAMES["model_in_8_bits"](ADAPTER, r) for r in (0, 8)]
+    expected = NAMES["example"](tokenizer, *models, text)
+    type_text(page, text)
+    names = "[...document.querySelectorAll('#next button')].map((one) => one.textContent)"
+    words = [NAMES["readable"](row) for row in expected["rows"]]
+    assert {"cleanup", "dtype"} < {*words}, "one is completed by the base, one by the adapted model"
+    wait(page, f"{names}.join() === {json.dumps(','.join(words))}")
+    for sheet, name in (("base-writes", "base"), ("lora-writes", "lora")):
+        wait(page, f"byId('{sheet}').textContent === {json.dumps(expected[name])}")
+
+
+@needs_chromium
 def test_one_writes_along_by_keyboard_and_the_address_keeps_it(page):
     wait(page, "rests.size === DATA.rows")
     page.value("document.querySelector('#next button').focus()")

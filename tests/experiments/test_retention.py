@@ -103,9 +103,12 @@ def test_methods_are_told_apart_where_they_learned_as_much(tmp_path):
     ranks, explained = study.law(60)
     assert min(ranks.values()) == 1 and explained == pytest.approx(1)
     assert study.at_equal("ia3", 60, 0)[0] == pytest.approx(0.5)  # what was forgotten is the KL here
-    assert rows["IA3, 60"][-2].endswith(" more") and rows["full, 60"][-1] == "–"
+    assert rows["IA3"][-2].endswith(" more") and rows["full"][-1] == "–"
     assert study.judged("ia3", 60, 0) == "not measured so low"
-    assert "1 of 3 methods forget more and 1 less; 1 forgets as much. " in study.sentence()
+    assert (
+        "3 methods are compared" in study.sentence()
+        and "1 has forgotten more and 1 less; 1 has forgotten as much. " in study.sentence()
+    )
 
 
 def test_what_diverged_is_counted_by_method(tmp_path):

@@ -174,7 +174,7 @@ class Session(AbstractContextManager):
             message, hint = f"still running after {self.seconds} s of processor time", "Is there an endless loop?"
         elif hint == WAITED:
             wall = self.seconds * self.sandbox.patience
-            message = f"no answer after {wall:g} s, of which it computed for {used:.1f} s"
+            message = f"no answer after {wall:g} s ({used:.1f} s of them on the processor)"
         elif code in (OUT_OF_MEMORY, -signal.SIGKILL):
             message, hint = ENDED, TOO_MUCH_MEMORY
         elif code is not None and code < 0:
