@@ -29,7 +29,7 @@ MIDDLE = {
     **{"vocab": 2048, "hidden": 256, "intermediate": 688, "layers": 4, "heads": 8},
     **{"length": 128, "batch": 4},
 }
-AXES = {  # each doubled four times
+AXES = {  # axis: its values, each twice the one before
     "layers": [1, 2, 4, 8, 16],
     "hidden": [64, 128, 256, 512, 1024],
     "length": [32, 64, 128, 256, 512],

@@ -37,7 +37,7 @@ def no_gpu() -> str | None:
         with warnings.catch_warnings(action="ignore"), backend.use("cupy"):
             matrix = backend.xp.ones((2, 2), dtype="float32")
             (matrix @ matrix + 1).sum().item()  # needs the matrix library and the compiler, too
-    except Exception as error:  # noqa: BLE001 (returned; CuPy has a class for each reason)
+    except Exception as error:  # noqa: BLE001 (the error is returned; CuPy raises another class for each reason)
         return escape(" ".join(str(error).split()) or type(error).__name__, 300)
 
 

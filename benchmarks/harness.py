@@ -168,7 +168,9 @@ def seconds_of(answers: dict[str, list[dict]]) -> dict[str, list[float]]:
 
 
 def median_ratio(above: list[float], below: list[float]) -> float:
-    """Return the median of the rounds' ratios. A slowdown of the machine in one round cancels out in its ratio."""
+    """Return the median of the rounds' ratios. If the machine is slower in one round, both sides are, so it cancels out
+    in that round's ratio.
+    """
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 

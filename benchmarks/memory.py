@@ -49,7 +49,9 @@ def make_step(model_name: str, method: str, batch: int, length: int, checkpointi
 
 
 def counted(*where) -> dict:
-    """Return {mode: peak bytes}: "peak", alive in a step, and "kept", in a forward pass besides the weights."""
+    """Return {mode: bytes}: "peak", the most bytes alive in a step, and "kept", the most in a forward pass besides the
+    weights.
+    """
     from minilora import threads
     from minilora.measure.memory import peak_bytes
     from notebooks.figures.memory import live_bytes
@@ -66,7 +68,7 @@ def counted(*where) -> dict:
 
 
 def resident(*where) -> dict:
-    """Return the peak resident set of this process after three steps. The last of `where` is the mode."""
+    """Return the peak resident set of this process after three steps. The last item of `where` is the mode."""
     from minilora.measure.records import peak_rss
 
     step = make_step(*where[:-1], MODES[where[-1]])[-1]  # loads the model before a step makes malloc keep freed memory

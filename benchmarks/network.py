@@ -25,7 +25,7 @@ def sh(command: str) -> None:
 
 
 class Network:
-    """A context with `size` namespaces.
+    """A context manager that sets up `size` linked namespaces and removes them at the end.
 
     mbit: the Mbit/s that each may send (None: no limit). delay: the seconds that each packet takes.
     """

@@ -2,15 +2,16 @@
 
     pip install -e ".[mpi]" && python -m benchmarks.scaling --out scaling.jsonl      (links: as root, with iproute2)
 
-A step is that of `benchmarks.step`: hidden 256, 4 layers, 16 x 128 tokens; full, and LoRA of rank 8 on q and v. Every
-point is a new mpiexec that does a few steps as in training, and then as many with a barrier before and after the sum of
-the gradients, which separates computing, waiting and summing. The table shows medians over the rounds.
+A step is that of `benchmarks.step` (hidden 256, 4 layers, 16 x 128 tokens), by full fine-tuning and by LoRA of rank 8
+on q and v. Every point is a new mpiexec. It does a few steps as in training, and then as many again with a barrier
+before and after the sum of the gradients, so that computing, waiting and summing can be timed separately. The table
+shows medians over the rounds.
 
 The cost model is `notebooks.figures.cluster.step_seconds`. Its inputs are measured without any sum of gradients:
 
     compute     the whole batch on one core while all cores compute; ranks share the cores if there are more of them
     fixed       reading the batch, clipping and the optimizer's step, in the same way
-    link        bandwidth: the nominal one of a limited link times EFFICIENCY, or else that of a large message to and
+    link        bandwidth: a limited link's nominal one times EFFICIENCY; else measured by a large message sent to and
                 fro between two ranks; latency: the time of a 64 kB message, less its bytes over the bandwidth
 """
 

@@ -84,7 +84,7 @@ def theirs(folder: Path, **options):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
 
 
-# Equal
+# The same results
 
 
 def prompt_ids(tokenizer, count: int) -> list[np.ndarray]:
@@ -147,7 +147,8 @@ def capital() -> str:
 
 
 def equal(folder: Path, prompts: int = 10, length: int = 1024) -> dict:
-    """Return "transformers", the results of `compare` by the source of transformers' weights, and "answer" to QUESTION.
+    """Compare the libraries; return "transformers" {source of its weights: result of `compare`}, and the "answer" to
+    QUESTION.
 
     The sources are "saved", a folder that minilora saved, and "gguf", the file as transformers reads it by itself.
     folder: where to save a model. length: tokens of the long text.
@@ -162,7 +163,7 @@ def equal(folder: Path, prompts: int = 10, length: int = 1024) -> dict:
     return {"transformers": rows, "answer": capital()}
 
 
-# Out again
+# Files that the other library opens
 
 
 def train(model, optimizer, ids) -> None:
@@ -176,10 +177,10 @@ def train(model, optimizer, ids) -> None:
 def out_again(folder: Path, kinds=("LoRA", "QLoRA")) -> Iterator[dict]:
     """Save trained models in one library and load them in the other; yields a row per direction.
 
-    A row has what is carried, from where to where, and how far training ("moved") and the conversion ("distance") moved
-    the logits. Training takes a few steps, enough to move the logits well beyond GOAL. QLoRA's base is in NF4 in
-    minilora; in transformers it is a folder that minilora wrote, with the dequantized weights. folder: where to save a
-    few models.
+    A row says what is carried over, from which library to which, and how far training ("moved") and the conversion
+    ("distance") moved the logits. Training takes a few steps, enough to move the logits well beyond GOAL. QLoRA's base
+    is in NF4 in minilora; in transformers it is a folder that minilora wrote, with the dequantized weights. folder:
+    where to save a few models.
     """
     import peft
     import torch

@@ -65,7 +65,7 @@ def row(name: str, seconds: dict[str, list[float]]) -> dict:
 
 
 def reason(error: harness.RunnerError) -> str:
-    """Return in a word why a peer ended: the class of its error, or of the error that this one wraps."""
+    """Return the reason why a peer ended, in one word: the class of its error, or of the error that its error wraps."""
     matches = re.findall(r"^[\w.]*?(\w+(?:Error|Exception|Exit))\b(?:: ([A-Z]\w+)(?=:))?", error.stderr, re.MULTILINE)
     return matches[-1][1] or matches[-1][0] if matches else f"ended with status {error.status}"
 

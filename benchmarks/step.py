@@ -63,7 +63,7 @@ def llama_settings(size: dict) -> dict:
 
 
 def minilora_model(size: dict, method: str):
-    """Return a model of that size, fresh or pretrained, adapted by the method."""
+    """Return a model of `size`, fresh or pretrained, adapted by the method."""
     from minilora.models.llama import LlamaConfig, LlamaForCausalLM
     from minilora.peft import LoraConfig, get_peft_model
     from minilora.quant import load_4bit, quantize_model
@@ -101,7 +101,7 @@ def minilora_loop(model, ids):
 
 
 def minilora_step(size: dict, method: str, device: str | None = "cpu", count: int | None = None):
-    """Return `minilora_loop` for a model of that size.
+    """Return `minilora_loop` for a model of `size`.
 
     device: None leaves the backend as it is. count: 1 limits a CPU to one thread; None leaves the choice to minilora.
     """
@@ -152,7 +152,7 @@ def transformers_step(size: dict, method: str, device: str = "cpu"):
 
 
 def transformers_model(size: dict):
-    """Return a model of that size, fresh or pretrained, in float32."""
+    """Return a model of `size`, fresh or pretrained, in float32."""
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging
@@ -263,5 +263,5 @@ def step_runner(library: str, size: str, method: str, device: str = "cpu", name:
 
 
 def find_size(text: str) -> dict:
-    """Return the size of that name, or the one that `text` has as JSON. Raises KeyError or ValueError."""
+    """Return the size called `text`, or the size that `text` describes in JSON. Raises KeyError or ValueError."""
     return json.loads(text) if text.startswith("{") else (SIZES | SHORT | LARGE | REAL)[text]

@@ -13,11 +13,15 @@ import shutil
 import sys
 from dataclasses import fields, is_dataclass
 from functools import partial
+from html import escape, unescape
 from pathlib import Path
 from urllib.parse import urljoin
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from docutils import nodes
+
+from lessons.pages import shortened
 from minilora import __version__
 from minilora.classroom.lessons.lesson import Lesson, all_lessons
 
@@ -32,7 +36,7 @@ html_theme = "furo"
 smartquotes_action = "qe"  # leave --option as it is, instead of a dash
 html_title = "minilora"
 html_domain_indices = False  # no link leads to the list of modules
-html_static_path, html_css_files = ["static"], ["site.css"]
+html_static_path, html_css_files, html_favicon = ["static"], ["site.css"], "static/icon.svg"
 html_search_scorer = str(Path(__file__).parent / "static" / "scorer.js")
 nb_execution_mode = "off"  # the notebooks are committed with their pictures
 myst_enable_extensions = ["dollarmath"]
@@ -135,6 +139,25 @@ def open_play_pages(app, name: str, template: str, context: dict, doctree) -> No
             context["body"] = re.sub(pattern, f'<a class="reference internal" href="{here}">', context.get("body", ""))
 
 
+def describe(app, name: str, template: str, context: dict, doctree) -> None:
+    """Give each page what is shown where its link is shared: a lesson's question, or the first paragraph of others."""
+    if doctree is None or "og:" in context.get("metatags", ""):
+        return
+    texts = [paragraph.astext().replace("\n", " ") for paragraph in doctree.findall(nodes.paragraph)]
+    questions = [question for text in texts if (question := text.partition("A question first. ")[2])]
+    sentences = [text for text in texts if len(text) > 60 and text[-1] in ".?:" and " · " not in text]
+    title = unescape(re.sub("<[^>]*>", "", context["title"]))
+    about = {"og:title": f"minilora: {title}", "og:type": "article", "twitter:card": "summary_large_image"}
+    about["og:image"] = context["pathto"]("_static/share.png", resource=True)
+    description = ""
+    if questions + sentences:
+        description = shortened((questions + sentences)[0])
+        about["og:description"] = description
+    context["metatags"] += f'\n<meta name="description" content="{escape(description)}" />' * bool(description)
+    for key, text in about.items():
+        context["metatags"] += f'\n<meta property="{key}" content="{escape(text)}" />'
+
+
 def keep_options_whole(app, name: str, template: str, context: dict, doctree) -> None:
     """Keep each --option on one line, since browsers break lines at hyphens."""
     mark = partial(re.sub, r"(?<![\w-])--[a-z][\w-]*", r'<span class="option">\g<0></span>')
@@ -182,6 +205,7 @@ def complete_addresses(app, error) -> None:
 
 
 def setup(app) -> None:
+    app.connect("html-page-context", describe)
     app.connect("html-page-context", open_play_pages)
     app.connect("html-page-context", keep_options_whole)
     app.connect("build-finished", copy_play_pages)

@@ -1,15 +1,16 @@
 """The three pictures on the front page of the site. Draw them with python -m lessons.diagrams."""
 
 from experiments.results.page import measured_comparison
-from lessons.drawing import FROZEN, MASKED, PLAIN, SMALL, TRAINED, Diagram
+from lessons.drawing import FROZEN, LETTERS, PLAIN, SMALL, TRAINED, Diagram
 
 COMPARED = measured_comparison()
-LAYERS, WIDTH, HEIGHT = 6, 260, 210
+LAYERS, WIDTH, HEIGHT = 6, 260, 225
+SCALE = 600  # units per bit per character, on both axes
 SHOWN = {  # method -> its label, and where to put it beside the point
     "full": ("full", -2, -17, "middle"),
-    "lora": ("LoRA", -11, 0, "end"),
+    "lora": ("LoRA", -4, -17, "middle"),
     "prefix": ("prefix", 11, 0, "start"),
-    "feature-extraction": ("head only", -2, 18, "middle"),
+    "feature-extraction": ("head only", -11, 1, "end"),
 }
 
 
@@ -25,7 +26,9 @@ def pretrain() -> Diagram:
     for i in range(LAYERS):
         d.box(12 + 5 * (i % 3), 40 + 21 * i, 70, 16, kind=PLAIN, corner=2)
         d.flow((92 + 5 * (i % 3), 48 + 21 * i), (146, 48 + 21 * i))
-    d.text(12, 188, f"much text, once: {COMPARED.trainable('full') / 1e6:.1f} M weights", SMALL, "start", "soft")
+    d.text(
+        12, 186, f"much text, once:\n{COMPARED.trainable('full') / 1e6:.1f} M weights train", LETTERS, "start", "soft"
+    )
     return d
 
 
@@ -40,7 +43,9 @@ def adapt() -> Diagram:
         d.box(228, 40 + 21 * i, 20, 5, kind=TRAINED, corner=1)
     d.box(12, 92, 46, 16, kind=PLAIN, corner=2)
     d.flow((62, 100), (116, 100))
-    d.text(12, 188, f"a few pages: {100 * COMPARED.share('lora'):.0f} % of it trains", SMALL, "start", "soft")
+    d.text(
+        12, 186, f"a few pages:\n{100 * COMPARED.share('lora'):.0f} % of the weights train", LETTERS, "start", "soft"
+    )
     return d
 
 
@@ -50,13 +55,20 @@ def measure() -> Diagram:
     listed = "; ".join(f"{SHOWN[name][0]} {learned:.2f} and {forgot:.2f}" for name, (learned, forgot) in points.items())
     d = Diagram(WIDTH, HEIGHT, f"Measure: bits per character that each method learned and forgot. {listed}.")
     d.text(12, 18, "3  Measure", anchor="start", look="bold")
-    d.arrow((40, 166), (252, 166))
-    d.arrow((40, 166), (40, 36))
-    d.text(146, 188, "learned", SMALL, look="soft")
-    d.text(22, 101, "forgot", SMALL, look="soft", turn=-90)
+    left, low = 42, 166
+    d.arrow((left, low), (250, low))
+    d.arrow((left, low), (left, 36))
+    for tick in (0.1, 0.2, 0.3):
+        d.line((left + SCALE * tick, low), (left + SCALE * tick, low + 5))
+        d.text(left + SCALE * tick, low + 15, f"{tick}", SMALL, look="soft")
+        if tick < 0.2:  # higher up is the arrow
+            d.line((left - 5, low - SCALE * tick), (left, low - SCALE * tick))
+            d.text(left - 8, low - SCALE * tick, f"{tick}", SMALL, "end", "soft")
+    d.text(WIDTH / 2 + 6, 206, "learned, bits per character", LETTERS, look="soft")
+    d.text(left + 9, 44, "forgot", LETTERS, "start", "soft")
     for name, (learned, forgot) in points.items():
-        x, y = 40 + 560 * learned, 166 - 850 * forgot
-        d.circle(x, y, 6, kind=MASKED if name == "feature-extraction" else TRAINED)
+        x, y = left + SCALE * learned, low - SCALE * forgot
+        d.circle(x, y, 6, kind=TRAINED)
         words, right, down, anchor = SHOWN[name]
         d.text(x + right, y + down, words, SMALL, anchor)
     return d

@@ -13,7 +13,7 @@ from minilora.measure import curve
 from minilora.measure.records import Records
 from minilora.train import load
 
-TIMES = ("curves", "scaling")  # kinds of records without training
+TIMES = ("curves", "scaling")  # kinds of records that hold times alone, without a training
 
 
 class Stale(Exception):
@@ -37,7 +37,9 @@ def at_the_same_rate(on_model: Any, records: Records, kind: str, *key: Any) -> d
 
 
 def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
-    """Return today's settings of a file's command, and the function that measures a cell; None for files of times."""
+    """Return today's settings of a file's command, and the function that measures a cell; None for a file that holds
+    times alone.
+    """
     kind, recorded = records.header["minilora"], records.header["settings"]
 
     def as_recorded(settings: type) -> Any:

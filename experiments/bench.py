@@ -34,15 +34,15 @@ class Settings:
 
     base: Base | None = None  # pretrained first; None: the package's base
     seeds: tuple[int, ...] = (0, 1, 2)
-    rates: int = 3  # learning rates that a search tries, and up to two more if the best is at an end
-    characters: int = 12_000  # of the domain's text
+    rates: int = 3  # learning rates that a search tries first; if the best is at an end, it tries up to two more
+    characters: int = 12_000  # characters of the domain's text to train on
     adapt: TrainConfig = field(
         default_factory=lambda: TrainConfig(steps=60, eval_every=10, patience=3, warmup=3, lr_floor=0.3)
     )
     labels: int = 32  # labelled sentences per class
     classify: TrainConfig = field(default_factory=lambda: TrainConfig(steps=48, warmup=5))
-    test_characters: int = 20_000  # of each held-out text
-    test_examples: int | None = None  # of the labelled task; None: all of them
+    test_characters: int = 20_000  # characters of each held-out text
+    test_examples: int | None = None  # held-out examples of the labelled task; None: all of them
 
 
 class Bench:
@@ -113,7 +113,7 @@ class Bench:
         return self.lab.adapt(method, self.lab.domain_text(self.settings.characters, seed), config, options)
 
     def text_rate(self, method: str, options: Options | None = None, key: tuple | None = None) -> float:
-        """Return the searched learning rate on text. key: of the search, by default the method's."""
+        """Return the searched learning rate on text. key: the search's key (default: the one of the method)."""
         loss = lambda rate: self.adapt(method, rate, SEED, options)[1].best  # noqa: E731
         return self.rate(key or self.rate_key("text", method), self.first_rate(method), loss)
 
@@ -136,7 +136,9 @@ class Bench:
     def classify(
         self, method: str, rate: float, examples: Sequence[Example], seed: int, steps: int | None = None
     ) -> tuple[Any, History]:
-        """Train a classifier on the examples; return it and its history. steps: by default as in the settings."""
+        """Train a classifier on the examples; return it and its history. steps: the number of steps (default: as in the
+        settings).
+        """
         config = self.trained_by(self.settings.classify, method, rate, seed)
         config, lab = replace(config, steps=steps or config.steps), self.lab
         ids = lab.tokenizer.encode_many([example.text for example in examples])

@@ -1,4 +1,4 @@
-"""Comparison of several ways with one of them on the same items: differences, intervals and verdicts."""
+"""Comparison of several ways to do a task with one of them, on the same items: differences, intervals and verdicts."""
 
 from typing import Any
 
@@ -13,7 +13,8 @@ class Beside(Result):
     """Results whose cells have `NUMBER_items`: one bit per item, 1 if it was right, in hexadecimal.
 
     ways: {name: start of its keys; the seed comes last}. reference: the way that the others are compared with. fixed:
-    ways that do not depend on the seed and have a single cell. near: points.
+    ways that do not depend on the seed and have a single cell. near: the points within which two ways count as near
+    each other.
     """
 
     def __init__(

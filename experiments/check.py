@@ -37,7 +37,7 @@ CHOSEN = {"seeds", "methods", "model", "sizes"}  # settings given on the command
 
 
 class Enough(Exception):
-    """Ends a training whose first losses are known."""
+    """An exception that ends a training once its first losses are known."""
 
 
 def plain(settings: dict) -> dict:
@@ -66,7 +66,7 @@ def begin(records: Records, key: tuple, measure: Callable[..., dict], most: int,
     losses, rows, gradients = fingerprint["losses"], hashlib.sha256(), loop.batch_gradients
 
     def counted(model: Any, parts: list, *arguments: Any) -> Any:
-        """Replace the function that every step of every training calls."""
+        """Do the work of the function that every training step calls, and note the loss."""
         if not losses:
             fingerprint["model"] = base_fingerprint(model)
         loss = gradients(model, parts, *arguments)
@@ -111,7 +111,7 @@ def check(path: Path, known: dict, update: bool = False) -> int:
             new = begin(records, key, command[1], LARGE_LOSSES if large else LOSSES, whole)
         except MiniloraError as error:
             raise Stale(f"{name} does not train: {error}") from error
-        if path.name not in known:  # said after one training, which shows if today's search is another
+        if path.name not in known:  # raised only now, because a training also shows whether the search has changed
             raise MiniloraError(f"it has no fingerprints; add them with check --update {path.name}")
         then = there["trainings"].setdefault(name, new) if update else there["trainings"].get(name)
         if then is None:

@@ -5,7 +5,7 @@
     ("rate", row, rate)     a training at a learning rate, or a prompt with `rate` examples, on validation data
     ("rate", "base", 0)     the model as it is, on the same data
     ("first rate", row)     the learning rate that a row's search begins at: the default of `minilora finetune` then
-    ("prompt", seed)        the task with the best number of examples in the prompt; a text, after other text
+    ("prompt", seed)        the task with the best number of examples in the prompt; a text with other text before it
     ("probe", seed)         the task by logistic regression on the hidden states of the model as it is (`probe`)
     ("trained", row, seed)  trained at the best rate: what it learned, what it forgot, what trains, the file, the time
     ("memory", row)         bytes of a training step by kind, measured in a process of its own
@@ -83,20 +83,20 @@ class ModelSettings:
 
     model: str = "smollm2"  # as `load_model` takes it
     data: str = "reviews"  # labelled conversations, as in `CurveSettings`, or a corpus whose text is learned
-    english: str = "reviews"  # whose held-out questions are the plain English text
+    english: str = "reviews"  # data whose held-out questions serve as plain English
     rows: tuple[str, ...] = tuple(ROWS)
-    examples: int = 128  # to learn from
-    validation_examples: int = 128  # for searches; at most a third of those to learn from
+    examples: int = 128  # training examples
+    validation_examples: int = 128  # for searches; at most a third of the training examples
     test_examples: int = 200
     shots: tuple[int, ...] = (2, 4, 8, 32, 64)  # numbers of examples that prompting tries; 64 are up to 7,000 tokens
-    contexts: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 6144)  # tokens before each window that prompting tries
+    contexts: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 6144)  # the same for a text, in tokens of the prompt
     window: int = defaults.TEXT_LENGTH  # tokens of a window, in training and measuring on text
-    characters: int = 60_000  # of text to learn from
+    characters: int = 60_000  # characters of the training text
     text_steps: int = 30
-    test_characters: int = 20_000  # of text
-    validation_characters: int = 6_000  # of text, and of plain English
+    test_characters: int = 20_000  # characters of the held-out text
+    validation_characters: int = 6_000  # characters of the validation text, and of plain English
     seeds: tuple[int, ...] = (0, 1, 2)
-    rates: int = 3  # that a search tries first
+    rates: int = 3  # learning rates that a search tries first
     most_rates: int = 7
 
     @property
@@ -133,7 +133,7 @@ def cells_of(settings: ModelSettings) -> list[tuple]:
 
 
 class ModelComparison:
-    """Measures the cells, each by the method that its key begins with.
+    """Measures each cell with the method that the first part of its key names.
 
     The model is loaded again for each training, so that none affects another.
     """
@@ -205,15 +205,15 @@ class ModelComparison:
         return facts | self.quality(model)
 
     def quality(self, model: Any) -> dict:
-        """Measure what the model has learned and what it has not forgotten."""
+        """Measure how much the model has learned, and how much it still knows."""
         model.eval()
         trainable, total = count_parameters(model)
         counts = {"trainable": trainable, "total": total}
         return counts | self.subject.test(model) | self.general.measure(model)
 
     def train(self, row: str, rate: float, seed: int, **shape: int) -> tuple[Any, History]:
-        """Train a fresh model on the data that the seed draws, without evaluations. shape: of
-        `DomainText.in_windows`.
+        """Train a fresh model on the data that the seed draws, without evaluations. shape: what `DomainText.in_windows`
+        returns, or nothing.
         """
         data = self.subject.data(seed)
         model = self.fresh(row, seed, data)
@@ -226,7 +226,7 @@ class ModelComparison:
         return methods.adapt(self.load(row), *ROWS[row], data.train.ids, seed)
 
     def load(self, row: str) -> Any:
-        """Load the model as the row's method takes it, quantized if need be."""
+        """Load the model that the row's method adapts, quantized for QLoRA."""
         method, options = ROWS[row]
         quantization = options.quantization if METHODS[method].is_quantized else None
         return load_model(self.settings.model, quantization=quantization)[0]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABELS = NAMES | {
-    "feature-extraction": "vocabulary head",  # a copy of it trains, with a number for each token
+    "feature-extraction": "vocabulary head",  # trained as a copy, with one more number for each token
     PROBE: "feature extraction (probe)",
     "pfeiffer": "adapters",
     "houlsby": "adapters, two per block",
@@ -31,9 +31,10 @@ LABELS = NAMES | {
     "lora": "LoRA on all linears",
 }
 REFERENCE = "lora"  # the row that others are compared with, example by example
-VARIANTS = ("rslora", "lora-plus", "dora", "pissa", "vera", "qlora")  # of LoRA on all linears
+VARIANTS = ("rslora", "lora-plus", "dora", "pissa", "vera", "qlora")  # variants of LoRA on all linears
 # Claims of the ledger and the founding table about gains against these rows. They share the 5 %, so that a contrast has
-# the same interval wherever it is printed: full: three rows are near it, LoRA gains less; LoRA: its variants, a prompt.
+# the same interval wherever it is printed. Four claims are about full: that three rows are near it, and that LoRA gains
+# less. Those about LoRA are one for each variant, and one for the prompt.
 FAMILY = {"full": 4, "lora": len(VARIANTS) + 1}
 
 
@@ -126,15 +127,16 @@ class ModelResult(Result):
         return min(losses, key=losses.__getitem__, default=None)
 
     def forgot(self, row: str, number: str, scale: float = 1) -> Spread:
-        """Return how much more "english" or "quiz" is than for the base; a probe leaves both as they are."""
+        """Return how much "english" or "quiz" has risen over the base's; a probe changes neither."""
         return Spread.of(scale * (one.get(number, self.base[number]) - self.base[number]) for one in self.cells(row))
 
     def ahead(self, row: str, other: str = REFERENCE, comparisons: int = 1, part: float = 1) -> Interval | None:
-        """Return by how much the gain of `row` is above a `part` of the gain of `other`, with the same seeds: points of
-        accuracy, or bits saved.
+        """Return the interval of the gain of `row` minus `part` times the gain of `other`, seed by seed, in points of
+        accuracy or in bits saved.
 
-        Over seeds and questions, or over seeds for a text; 95 %, corrected for so many `comparisons`. None if it is the
-        same row, no seed was measured of both, one of them has a `flaw`, or the base lacks the items of a part.
+        The interval covers other seeds and other questions (for a text, other seeds), with 95 % corrected for the
+        number of `comparisons`. None if it is the same row, no seed was measured of both, one of them has a `flaw`, or
+        the base lacks the items of a part.
         """
         ours, theirs = self.scores(row), self.scores(other)
         seeds = sorted(ours.keys() & theirs.keys())
@@ -156,7 +158,7 @@ class ModelResult(Result):
         return {one["key"][-1]: self.right(one) for one in self.cells(row)}
 
     def right(self, one: dict) -> np.ndarray:
-        """Return (N,): 1 for each question that a cell answered as expected, a prompt after calibration, else 0."""
+        """Return (N,): 1 for each question that a cell answered as expected (a prompt: after calibration), else 0."""
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(one.get("calibrated_right", one["right"])), dtype=np.uint8))
         return bits[: self.settings["tested"]].astype(float)
 
@@ -199,14 +201,16 @@ class ModelResult(Result):
 
     @style.styled
     def quality_against_share(self) -> Figure | None:
-        """Quality on held-out data against the share of the parameters that trains; lines: base and few-shot prompt."""
+        """Quality on held-out data against the share of the parameters that trains; the lines are the base and the
+        few-shot prompt.
+        """
         if not self.rows:
             return None
         points = {row: (100 * self.share(row), self.reached(row)) for row in self.rows}
         levels = {"base": self.scale * self.base[self.number]} if self.base else {}
         levels |= {PROMPTED: self.prompted().mean} if self.cells(PROMPTED) else {}
         figure, axes = plot_quality(f"Quality against what trains: {self.where}", points, levels, look_of, LABELS)
-        if not self.has_labels:  # then less is better, and far up is bad
+        if not self.has_labels:  # bits: less is better, and scratch lies far up
             name_far_point(axes, points, levels.values())
         window = f" in windows of {self.settings.get('window', '?')} tokens"
         unit = "right on held-out questions (%)" if self.has_labels else f"bits/character{window}\n(less is better)"
@@ -215,7 +219,7 @@ class ModelResult(Result):
 
     @style.styled
     def learned_against_forgotten(self) -> Figure | None:
-        """Learned (right) against forgotten (up), of plain English or of general knowledge."""
+        """Learning (right) against forgetting of plain English or of general knowledge (up), a mark for each method."""
         aside = {"scratch", PROBE} | ({"feature-extraction"} if self.has_labels else set())  # heads for labels
         rows = [row for row in self.rows if row not in aside]
         if not rows or not self.base:
@@ -253,7 +257,8 @@ def side_by_side(results: Mapping[str, ModelResult]) -> Grid:
         if {*reached} != {"–"}:
             share = "–" if row == PROMPTED or not measured else show_share(measured[0].share(row))
             by_data = ([column.cell(row) for column in of_data] for of_data in columns)
-            costs = max(by_data, key=lambda cells: sum(cell != "–" for cell in cells))  # those of the most complete
+            # the costs are those of the comparison that measured most of them
+            costs = max(by_data, key=lambda cells: sum(cell != "–" for cell in cells))
             rows.append((LABELS[row], share, *reached, *(lead.cell(row) for lead in leads), *costs))
     names = (f"{name}, {'%' if result.has_labels else 'bits/char'}" for name, result in results.items())
     header = ("", "trains", *names, *(column.header for column in leads + columns[0]))
@@ -271,8 +276,8 @@ def _caption(results: Iterable[ModelResult]) -> str:
     for one in {result.has_labels: result.settings for result in results}.values():
         if "labels" in one:
             words += (
-                f"In %: how many of {one['tested']} held-out questions are right, after learning from "
-                f"{one['examples']} examples; the prompt's are calibrated. "
+                f"In %: the share of {one['tested']} held-out questions that are answered right, after learning from "
+                f"{one['examples']} examples; the prompt's answers are calibrated. "
             )
         else:
             words += (
@@ -280,8 +285,8 @@ def _caption(results: Iterable[ModelResult]) -> str:
                 f"windows of {one.get('window', '?')} tokens. "
             )
     return words + (
-        f"Peak and s per step: memory and time of a training step of {BATCH_SIZE} rows in float32. Writes × base: "
-        "tokens per second over the base's, on one thread, LoRA not merged. The base took turns with the row, but rows "
-        "that compute the same (base, full, head) still differ by up to 7 %, so smaller differences say nothing. "
-        "Seconds per step had no base beside them and are rougher."
+        f"Peak MB and s per step: the memory and the time of a training step on {BATCH_SIZE} rows in float32. Writes × "
+        "base: tokens per second over the base's, on one thread, LoRA not merged. The base took turns with each row, "
+        "but rows that compute the same (base, full, head) still differ by up to 7 %, so smaller differences mean "
+        "nothing. Seconds per step were measured without such turns, so they are rougher."
     )

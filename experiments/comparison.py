@@ -46,7 +46,7 @@ class ComparisonSettings(Settings):
     methods: tuple[str, ...] = METHODS
     label_curve: tuple[int, ...] = (8, 128)  # further numbers of labels, for the methods of `curve_methods`
     curve_methods: tuple[str, ...] = (SCRATCH, "full", "lora")
-    contexts: tuple[int, ...] = (16, 32, 64, 128, 256)  # tokens before each window that prompting tries
+    contexts: tuple[int, ...] = (16, 32, 64, 128, 256)  # prompts that are tried, in tokens before each window
     shots: tuple[int, ...] = (2, 4, 8, 16)  # numbers of examples that prompting tries
     speed_rounds: int = 5
 
@@ -111,7 +111,7 @@ def cells_of(settings: ComparisonSettings) -> list[tuple]:
 
 
 class Comparison(Bench):
-    """Measures the cells, each by the method that its key begins with."""
+    """Measures each cell with the method that the first part of its key names."""
 
     def rate_key(self, part: str, method: str) -> tuple:
         return part, method

@@ -1,4 +1,5 @@
-"""Tables and figures of the comparison on the package's base: tables from `QUALITY` and `COST`, figures as functions.
+"""Tables and figures of the comparison on the package's base: the tables list `QUALITY` and `COST`, and each figure is
+a function.
 
 `compare_model_report`, on published models, shares two of the plots.
 """
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PROMPTED = ("base", "few-shot")  # methods that train nothing
-HATCHED = ("optimizer",)  # tells it apart from its neighbours in grey, too
+HATCHED = ("optimizer",)  # hatched, so that it differs from its neighbours in grey, too
 
 
 class ComparisonResult(AdaptedResult):
@@ -107,7 +108,7 @@ def grid(result: ComparisonResult) -> Grid:
         [*QUALITY.values(), *COST.values()],
         {NAMES[method]: (result, method) for method in result.methods},
         f"Domain: bits/char of held-out numpy-docs after training on {settings['characters']:,} characters; forgot: "
-        "bits/char lost on held-out python-docs; task accuracy: in eight topics, after "
+        "bits/char lost on held-out python-docs; task accuracy: on sentences in eight topics, after training on "
         f"{settings['labels']} labels per class. Writes: tokens per second over the base's, one thread, not merged. "
         f"{result.spreads_in_words()}",
     )

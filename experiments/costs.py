@@ -25,7 +25,7 @@ from minilora.train.loop import trainable
 from minilora.train.world import batch_gradients
 from notebooks.figures.memory import live_bytes
 
-CHARACTERS = 6_000  # of domain text, for two steps
+CHARACTERS = 6_000  # characters of domain text, enough for two steps
 PROMPT = "Return the "
 
 
@@ -61,7 +61,7 @@ def in_fresh_process(measure: Callable[..., dict], *arguments: Any) -> dict:
 
 
 def memory_of_steps(fresh: Callable[[], Any], batches: Any) -> dict[str, int | None]:
-    """Return what `memory_of` returns, for training steps in this process. fresh: makes a model to train."""
+    """Measure the numbers of `memory_of` for training steps in this process. fresh: makes a model to train."""
     with threads.using(1):
         model = fresh()
         optimizer = AdamW(list(trainable(model).values()), lr=1e-4)

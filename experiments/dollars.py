@@ -64,9 +64,10 @@ def grid() -> Grid:
     header = ("training", "tokens", "GPU hours,\ncomputed", "hours,\npublished", "difference", "dollars")
     caption = (
         "The first four are pretraining. Computed: 6 operations (LoRA: 4) per weight and token, at "
-        f"{100 * UTILIZATION:.0f} % of an A100's 312·10¹² a second in 16 bits (Guanaco: an A40's 149.7·10¹²). Dollars: "
-        f"{PRICE:.0f} per hour, an assumption, for the published hours if there are any. Published: Touvron et al. "
-        "2023 (Llama 2, table 2; LLaMA, section 2.4), Dettmers et al. 2023 (QLoRA, abstract)."
+        f"{100 * UTILIZATION:.0f} % of an A100's 312·10¹² a second in 16 bits (Guanaco: an A40's 149.7·10¹²). "
+        f"Dollars: {PRICE:.0f} per hour (an assumption) times the published hours, or the computed ones if none are "
+        "published. Published: Touvron et al. 2023 (Llama 2, table 2; LLaMA, section 2.4), Dettmers et al. 2023 "
+        "(QLoRA, abstract)."
     )
     return Grid("Hours and dollars of pretraining and of fine-tuning", header, rows, caption)
 

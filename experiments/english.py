@@ -25,13 +25,13 @@ FOLDER, FILE = "editorials", "editorials.jsonl"
 
 
 def articles(archive: BinaryIO) -> dict[str, list[dict]]:
-    """Return {"editorials": {"text"} of each article}, in the order of the file, from the source distribution."""
+    """Return {"editorials": [{"text": an article}, ...]} in the order of the file in the source distribution."""
     with (
         tarfile.open(fileobj=archive, mode="r:gz") as outer,
         tarfile.open(fileobj=outer.extractfile(REVIEWS_ARCHIVE), mode="r:gz") as inner,
     ):
         file = inner.extractfile(EDITORIALS)
-        assert file is not None  # the archive is known by its hash
+        assert file is not None  # the archive's hash was checked, so the file is in it
         lines = [line.split("\t") for line in TextIOWrapper(file, encoding="utf-8").read().split("\n") if line]
     # A line has ARTICLE_SENTENCE, rating and text; two single quotes stand for a double quote.
     by_article: Iterable = groupby(lines, key=lambda line: line[0].split("_")[0])

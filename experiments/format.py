@@ -1,10 +1,10 @@
-"""A format by prompt and by training: SmolLM2 turns orders in free text (`orders`) into JSON.
+"""A format, taught by a prompt and by training: SmolLM2 turns orders in free text (`orders`) into JSON.
 
     python -m experiments.format runs/format     measures the missing cells and prints the table
 
     ("trained", "lora", n, seed)   LoRA trained on n orders, as `minilora finetune` trains by default
-    ("prompt", k, seed)            the model as it is, with k orders and their JSON in the prompt: 0, and the k with the
-                                   most fields right on validation orders
+    ("prompt", k, seed)            the model as it is, with k orders and their JSON in the prompt; k is 0, or the number
+                                   with the most fields right on validation orders
     ("validation", k)              the same on validation orders
 
 64 orders take 5,400 of the 8,192 tokens that the model can read.
@@ -35,7 +35,7 @@ SHOTS, SIZES, SEEDS = (4, 16, 64), (32, 128), (0, 1, 2)
 
 
 class Format(Curve):
-    """Measures the cells: trainings as `minilora curve` does, prompts with their common beginning read once."""
+    """Measures the cells. It trains as `minilora curve` does, and reads the common beginning of all prompts once."""
 
     def __init__(self) -> None:
         parts = {part: written(part) for part in WRITTEN}
@@ -99,8 +99,9 @@ class FormatResult(Beside):
         columns += [self.share("fields\nright, %", "fields"), *self.columns("best prompt")]
         caption = (
             f"Greedy answers of SmolLM2-135M to {self.items} orders in sentences that no prompt and no training had, "
-            "with half of the words new. Beside the best prompt: points of exact matches, with 95 % intervals over "
-            f"seeds and orders, corrected for {self.comparisons} comparisons; near: within {NEAR:.0f} points."
+            "with half of the words new. Beside the best prompt: the difference in points of exact matches, with 95 % "
+            f"intervals over seeds and orders, corrected for {self.comparisons} comparisons; near: within {NEAR:.0f} "
+            "points."
         )
         return table("A format, by prompt and by training", columns, self.ways, caption, first="")
 

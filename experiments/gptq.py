@@ -9,15 +9,16 @@ from minilora.tensor import no_grad
 
 BLOCKSIZE = 64
 DAMPING = 0.01  # added to the diagonal of the Hessian, relative to its mean
-SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))  # in a block
+# The layers of a block, grouped by their input.
+SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 
 
 def gptq(weight: np.ndarray, hessian: np.ndarray, quant_type: str) -> np.ndarray:
     """Round `weight` (out, in) to 4-bit codes column by column (Frantar et al. 2022, "GPTQ", algorithm 1).
 
     hessian: (in, in), the sum of x xᵀ over inputs of the layer. The columns to the right compensate for the error of a
-    column as far as inputs are correlated; with a multiple of the identity, each weight takes its nearest code. Each
-    block of a row is scaled by its absmax, as in `quantize_4bit`.
+    column as far as inputs are correlated; if the Hessian is a multiple of the identity, each weight takes its nearest
+    code. Each block of a row is scaled by its absmax, as in `quantize_4bit`.
     """
     values, limits = values_of(quant_type)[order(quant_type)], midpoints(quant_type)
     weight, columns = weight.astype(np.float64), len(hessian)
@@ -53,7 +54,7 @@ def quantize(model, ids: np.ndarray, quant_type: str, rounding: str) -> dict[str
     Returns the relative squared errors of the weights and of the layers' outputs on the text. The inputs of a layer
     come from the layers before it, which are rounded already.
     """
-    sums = np.zeros((2, 2))  # squares of (errors, values) of (weights, outputs)
+    sums = np.zeros((2, 2))  # sums of the squared (errors, values) of (weights, outputs)
 
     def run_blocks(blocks, x, *arguments, cache=None):
         for block in blocks:

@@ -1,8 +1,8 @@
-"""Generation judged by a program: docstrings written by SmolLM2 as it is, after a prompt, and trained on NumPy's.
+"""Generation judged by a program: docstrings that SmolLM2 writes as it is, after a prompt, and trained on NumPy's.
 
     python -m experiments.judged runs/judged     measures the missing cells and prints the table
 
-    ("text",)          the held-out docstrings themselves, with the same judge
+    ("text",)          the held-out docstrings themselves, scored by the same judge
     ("base",)          the model as it is
     ("prompt", seed)   with whole docstrings of the training part before each beginning
     (row, seed)        trained as in `python -m experiments compare --model smollm2 --data numpy-docs`, at the best rate
@@ -12,8 +12,8 @@ Each continues the summaries of the same held-out docstrings with sections for T
 judge measures:
 
     kept       1 if there is a section in numpydoc's format, fully underlined, and no other underline, else 0
-    terms      the share of different words that occur in the training part of NumPy's docstrings
-    repeated   the share of runs of four words that occurred before
+    terms      the share of the text's distinct words that occur in the training part of NumPy's docstrings
+    repeated   the share of four-word sequences that occurred earlier in the text
 
 Margins, set before the measurement: a row keeps the format better (or worse) than the prompt if the 95 % interval of
 the paired difference over seeds and docstrings, corrected for all comparisons, excludes 0. It is near the prompt if the
@@ -65,7 +65,7 @@ def judge(written: str, vocabulary: set[str]) -> dict[str, float]:
 
 
 class Judged:
-    """Measures the cells."""
+    """Measures the cells: has the model write docstrings, and the judge score them."""
 
     def __init__(self) -> None:
         self.comparison = ModelComparison(settings_for("smollm2", CORPUS))
@@ -150,8 +150,8 @@ class JudgedResult(Beside):
         columns += [self.share("repeated, %", "repeated"), *self.columns("the prompt")]
         caption = (
             f"SmolLM2-135M continues the summaries of {self.items} held-out docstrings of NumPy for {TOKENS} tokens. "
-            "Beside the prompt: points of format kept, with 95 % intervals over seeds and docstrings, corrected for "
-            f"{self.comparisons} comparisons; near: within {NEAR:.0f} points."
+            "Beside the prompt: the difference in points of format kept, with 95 % intervals over seeds and "
+            f"docstrings, corrected for {self.comparisons} comparisons; near: within {NEAR:.0f} points."
         )
         return table("Generation, judged by a program", columns, self.ways, caption, first="")
 

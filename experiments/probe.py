@@ -13,7 +13,7 @@ from minilora.errors import MiniloraError
 from minilora.tensor import no_grad
 from minilora.train.answers import in_batches
 
-STRENGTHS = 10.0 ** np.arange(-6, 3)  # values of scikit-learn's C, the inverse of the penalty
+STRENGTHS = 10.0 ** np.arange(-6, 3)  # values of scikit-learn's C, the inverse of the penalty, that are tried
 FOLDS = 5
 
 

@@ -7,11 +7,11 @@ from minilora.show.grids import Grid, show_bytes
 
 
 def published() -> list[tuple[str, str, float, float]]:
-    """Return (figure, source, published, planned), in bytes.
+    """Return rows of (figure, source, published bytes, planned bytes).
 
     QLoRA's totals are for one sequence of 512 tokens, rank 64 on all linears, double quantization and checkpointing
     (Dettmers et al. 2023, figure 6); LoRA's checkpoint is of rank 4 on queries and values of GPT-3 (Hu et al. 2021,
-    section 4.2), its 35 MB are 36.0 of 2^20 bytes.
+    section 4.2). The planned size is 36.0 times 2^20 bytes, so the paper's 35 MB may be in such units.
     """
     qlora, rows = Options(rank=64, double_quantization=True), []
     for name, gigabytes in (("7b", 6.9), ("13b", 11.3), ("33b", 24.7), ("65b", 45.0)):

@@ -56,7 +56,8 @@ def measure(records: Records, source: str, name: str, data: str) -> float:
         best = min(close(records, *search) or losses, key=losses.__getitem__)
         if min(losses) < best < max(losses) or len(losses) >= MOST:
             return best
-        beyond = best * FACTOR if best == max(losses) else best / FACTOR  # the mean has put an end first
+        # the means may have made a rate at an end the best
+        beyond = best * FACTOR if best == max(losses) else best / FACTOR
         tried(float(f"{beyond:.2g}"))
 
 
@@ -84,9 +85,9 @@ def tried_on_base(records: Records, name: str) -> Losses:
 
 
 def tried_on_large(records: Records, name: str) -> Losses:
-    """Return what a comparison on SmolLM2 (`compare_model`) searched: nats per label, or bits per character of a text.
+    """Return {rate: loss} as searched by a comparison on SmolLM2: nats per label, or bits per character of a text.
 
-    The model as it is stands at a rate of 0. Empty if nothing was searched.
+    The loss of the model as it is stands at a rate of 0. Empty if nothing was searched.
     """
     losses = {row["key"][2]: _loss(row) for row in records.of("rate", row_of(name))}
     return {row["key"][2]: row["loss"] for row in records.of("rate", BASE)} | losses if losses else {}
@@ -115,7 +116,7 @@ def grid(on_base: Records, on_large: Sequence[Records]) -> Grid:
     """Tabulate each method's default rate by the size of the model, and the best rate on each data set."""
     rows = []
     for name, method in METHODS.items():
-        if name == "bitfit":  # on a Llama, which has no biases, it is the norms
+        if name == "bitfit":  # a Llama has no biases, so there BitFit trains the norms
             continue
         large = (tried_on_large(records, name) for records in on_large)
         defaults_of = [f"{method.rate(size):g}" for size in SIZES]
@@ -123,8 +124,8 @@ def grid(on_base: Records, on_large: Sequence[Records]) -> Grid:
     sizes = " and ".join(f"{size:,}" for size in SIZES)
     caption = (
         f"Default: the rate for models of {sizes} parameters; between these sizes, its logarithm is interpolated. The "
-        "other columns have the rate with the least validation loss. SmolLM2's default wins most of the possible gain "
-        "over all data sets on which the method was searched."
+        "other columns have the rate with the least validation loss. SmolLM2's default is the rate that reaches most "
+        "of the possible gain over all data sets on which the method's rate was searched."
     )
     columns = ("on NumPy's docs", "SmolLM2 on reviews", "on topics", "on NumPy's docs")
     return Grid("Learning rates", ("method", "default, base", "default, SmolLM2", *columns), rows, caption)

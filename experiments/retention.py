@@ -35,7 +35,7 @@ def questions() -> list[tuple[str, list[str]]]:
 def log_probabilities(model: Any, ids: np.ndarray) -> np.ndarray:
     """Return the log-probability of each next token, float32 (B, T, V), after the tokens ids (B, T)."""
     with no_grad():
-        logits = model(input_ids=ids).logits.numpy()[:, -ids.shape[1] :]  # without those of virtual tokens
+        logits = model(input_ids=ids).logits.numpy()[:, -ids.shape[1] :]  # without the logits of virtual tokens
     logits = logits - logits.max(axis=-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
@@ -52,8 +52,8 @@ def kl_divergence(base: np.ndarray, adapted: np.ndarray) -> float:
 class Retention:
     """The measurements, for one base.
 
-    base: as it is, left alone afterwards. inputs: held-out text of the new task, whose first KL_TOKENS tokens the
-    distributions of base and adapted model are compared on.
+    base: the model before training; it is not used after this call. inputs: held-out text of the new task; the
+    predictions of base and adapted model are compared on its first KL_TOKENS tokens.
     """
 
     def __init__(self, base: Any, tokenizer: Tokenizer, inputs: TokenStream):
@@ -88,9 +88,10 @@ class Retention:
 def level_between(measured: Sequence[float], forgotten: Sequence[float], level: float) -> float | None:
     """Interpolate what a method has forgotten where `measured` rises past `level`, between two neighbouring trainings.
 
-    measured, forgotten: of trainings in the order of their learning rates. The first crossing counts: a higher rate
-    that learns less again only forgets more. None if the lowest rate is above the level already, or none comes so far:
-    a line from no training at all would not do, since forgetting does not rise in proportion.
+    measured, forgotten: a number for each training, in the order of their learning rates. The first crossing counts: a
+    higher rate that learns less again only forgets more. None if the lowest rate is above the level already, or if no
+    rate reaches it. A line from the untrained model's (0, 0) would not do below the lowest rate, because forgetting
+    does not rise in proportion.
     """
     for (low, before), (high, after) in pairwise(zip(measured, forgotten, strict=True)):
         if low <= level <= high:

@@ -35,7 +35,7 @@ LOGIT_PASSES = 3
 OPTIMIZER_PASSES = 2 + 13  # over P: clipping, and AdamW
 TABLE_PASSES = 3  # over a trained embedding: summing rows, and adding the head's gradient
 OPTIMIZER_BYTES = 4 * (3 + 7)  # per parameter: clipping scales a gradient; AdamW reads four arrays and writes three
-SUM_BYTES = 4 * 3  # per parameter, for each worker but the first
+SUM_BYTES = 4 * 3  # bytes moved per parameter to add up the gradients of each further worker
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def step_seconds(shape: Shape, method: str, options: Options, step: Step, rates:
     """Return the seconds of a training step by kind, on as many cores as the step has workers."""
     parts = _parts(shape, step)
     work = step_work(shape, method, options, replace(step, workers=parts or 1))
-    slower = step.workers / (parts or 1)  # all cores over those that do more than matrix products
+    slower = step.workers / (parts or 1)  # all cores, over those that also work outside of matrix products
     whole = rates.step + rates.layer * shape.layers
     return {
         "products": work["products"] / rates.products * step.workers / product_cores(shape, step),

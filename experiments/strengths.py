@@ -1,4 +1,4 @@
-"""The strength of an adapter: what SmolLM2, which was taught the jargon, answers when its adapter counts less or more.
+"""The strength of an adapter: SmolLM2's answers about the jargon when its adapter's update is scaled down or up.
 
     minilora demo --model smollm2 --out runs/evening     trains the adapter: nine minutes on one core
     python -m experiments.strengths runs/evening         asks at each strength: three minutes on one core
@@ -18,7 +18,7 @@ from minilora.train import load, metrics
 
 RECORD = Path(__file__).parent / "records" / "strengths.json"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-TOKENS = 40  # of an answer at most, as in docs/one-evening.md
+TOKENS = 40  # at most in an answer, as in docs/one-evening.md
 
 
 def measure(run: str, model: str = "smollm2", strengths: tuple[float, ...] = STRENGTHS) -> dict:

@@ -27,7 +27,7 @@ from notebooks.figures.few_shot import bits_after
 if TYPE_CHECKING:
     from experiments.compare_model import ModelSettings
 
-TOKENS = defaults.BATCH_SIZE * defaults.TEXT_LENGTH  # of text in a batch
+TOKENS = defaults.BATCH_SIZE * defaults.TEXT_LENGTH  # tokens of text in a batch
 TEMPERATURES = 2.0 ** np.arange(-2, 6.25, 0.25)
 
 
@@ -220,7 +220,7 @@ def cross_entropy(scores: np.ndarray, gold: np.ndarray) -> float:
 
 # Knowledge that may be forgotten
 
-QUESTIONS = 60  # the first of the quiz: as many as the records of `compare_model` have
+QUESTIONS = 60  # how many of the quiz are asked, from the first: as many as in the records of `compare_model`
 
 
 class GeneralKnowledge:

@@ -1,6 +1,6 @@
 """The gains of context, a probe, a prompt, an adapter and all weights: a table of tasks with labels, and one picture.
 
-Each is made of the records of `windows` and `compare_model` alone.
+Both are made from the records of `windows` and `compare_model` alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WAYS = (BASE, PROBE, PROMPTED, "lora", "full")
 TRAINED = (PROBE, "lora", "full")
 NAMES = LABELS | {PROMPTED: "prompt", "lora": "adapter (LoRA)", "full": "all weights"}
-READY = 0.12  # seconds, where the picture has what needs none
+READY = 0.12  # seconds at which the picture shows a way that is ready at once
 
 
 def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
@@ -37,10 +37,10 @@ def labels_grid(results: Mapping[str, ModelResult]) -> Grid:
             Column("tokens", lambda way, r=result: _tokens(r, way), "{:.0f}".format),
         ]
     caption = (
-        "Right answers on held-out questions; the prompt's are calibrated. Ahead of the prompt: points, paired by "
-        "seed, with intervals corrected for all of them. Ready after: seconds of training by the clock, of the probe "
-        "by the processor's. Tokens: those that a query makes the model read. The probe reads the question alone, the "
-        "others the chat format around it, too."
+        "Percent of held-out questions answered right; the prompt's answers are calibrated. Ahead of the prompt: the "
+        "difference in points, paired by seed, with intervals corrected for all of them. Ready after: the seconds "
+        "that training takes by the clock, and for the probe by the processor's time. Tokens: the number that the "
+        "model reads at each query. The probe reads the question alone, the others also the chat format around it."
     )
     return table(
         "What a probe, a prompt and training buy", columns, {NAMES[way]: (way,) for way in WAYS}, caption, first=""

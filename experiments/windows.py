@@ -1,7 +1,7 @@
 """Training and prompts on a text, by the window in which it is read.
 
-    ("context", tokens, seed)       the model as it is, after so many tokens of the text to learn from, in front of each
-                                    window; seconds: of reading them. 0 tokens: the model as it is, each window alone
+    ("context", tokens, seed)       the model as it is, with so many tokens of the training text in front of each
+                                    window (0: each window alone); "seconds" is the time to read them
     ("trained", row, window, seed)  trained in windows of so many tokens, at the rate that `compare_model` found for its
                                     own window, and on as many tokens in all
 
@@ -27,7 +27,7 @@ ROWS = ("lora", "full", "lora-qv", "prefix", "pfeiffer")  # those of the foundin
 def run(path: Path, settings: ModelSettings, compared: Records, resume: bool, overwrite: bool) -> Records:
     """Measure all of the settings into the file at `path`, or what is missing there; returns the records.
 
-    compared: the comparison on the same text, whose learning rates are taken. Raises MiniloraError if it lacks one.
+    compared: the comparison on the same text, whose learning rates are used. Raises MiniloraError if it lacks one.
     """
     rates = {row: next((cell["lr"] for cell in compared.of("trained", row)), None) for row in settings.rows}
     if missing := [row for row, rate in rates.items() if rate is None]:
@@ -53,7 +53,9 @@ class Windows:
         return {name: facts[name] for name in (*names, "text_sha256")}
 
     def cells(self) -> list[tuple]:
-        """Return the keys of what is measured: all of one seed before the next, what needs no training first."""
+        """Return the keys of what is measured: all of one seed before the next, and first the cells that need no
+        training.
+        """
         cells: list[tuple] = [("context", 0, 0)]
         for seed in self.settings.seeds:
             cells += [("context", tokens, seed) for tokens in self.subject.contexts_before(WINDOWS[-1])]

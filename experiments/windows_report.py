@@ -1,4 +1,4 @@
-"""The report of `windows`, from records: a table and a sentence."""
+"""The report of `windows`: a table and a sentence, made from its records."""
 
 from __future__ import annotations
 
@@ -70,12 +70,13 @@ class WindowsResult(Result):
         columns = [Column(f"window\n{size:,}", partial(level, size), show) for size in self.sizes]
         columns += [Column("seeds", self.seeds), Column("ready\nafter", self.seconds, show_seconds)]
         caption = (
-            f"Bits per character of {self.settings['test_characters']:,} characters, less is better. A window is what "
-            "the model reads at a time: a wider one has more of the text's own words before each token. A prompt is "
-            "text to learn from that stands in front of every window, and costs no bits. Trained rows: on "
-            f"{self.settings['characters']:,} characters, in windows of so many tokens, at the rate found for windows "
-            "of 128, and on as many tokens in all: a window of 2,048 is a step of its own, with twice the tokens, and "
-            "there are half the steps. Ready after: processor seconds of training, or of reading the prompt once. "
+            f"Bits per character of {self.settings['test_characters']:,} characters, less is better. A window is the "
+            "stretch of text that the model reads at a time: in a wider one, more of the text's own words stand "
+            "before each token. A prompt is training text in front of every window, whose own bits are not counted. "
+            f"Rows that are trained learn from {self.settings['characters']:,} characters, in windows of so many "
+            "tokens, at the rate found for windows of 128, and on as many tokens in all: a window of 2,048 is a step "
+            "of its own, with twice the tokens, and there are half the steps. Ready after: processor seconds of "
+            "training, or of reading the prompt once. "
             f"{seeds_in_words(count for start in rows.values() if (count := self.seeds(*start)))}"
         )
         return table(f"What a window, a prompt and training buy: {self.data}", columns, rows, caption, first="")

@@ -16,12 +16,14 @@ import argparse
 import base64
 import html
 import json
+import math
 import re
 import runpy
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -36,8 +38,11 @@ from minilora.show.style import LOOKS
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).with_name("play.js")
+ICON = ROOT / "docs/static/icon.svg"
 SCRIPTS = ("play.py", "live.py")
-WIDE, TALL, LARGER = 1200, 630, 1.2  # pixels of a picture for sharing, which shows the page that much larger
+WIDE, TALL, LARGER = 1200, 630, 1.15  # pixels of a picture for sharing, which shows the page that much larger
+LEFT_OUT = "nav, .more, .stage :is(.row, .said, .after > figure) { display: none !important }"  # of that picture
+SHOWN_WHOLE = 150  # characters of a description where a link is shared
 LARGEST = 200_000  # bytes of a page that does not set its own limit
 NAMED = ("full", "norms", "prefix", "lora", "scratch")  # methods and baselines that pages draw
 COLORS = {name: LOOKS[name]["color"] for name in NAMED} | {f"memory-{kind}": color for kind, color in MEMORY.items()}
@@ -90,6 +95,7 @@ summary { cursor: pointer; }
 @media (max-width: 60rem) {
   .beside .stage { max-width: 36rem; }
   .open .lead { display: none; }
+  th, td { padding: .3rem .25rem; }
   h1 { font-size: 1.4rem; }
   .answer { font-size: .95rem; }
 }
@@ -206,19 +212,33 @@ def navigation(script: Path, is_short: bool = False) -> str:
     return f'<nav><a href="README.md">Lesson {html.escape(lesson[1])}</a> <span>{" ".join(links)}</span></nav>\n'
 
 
+def shortened(text: str) -> str:
+    """Return the first sentences of a text that are shown whole where a link to it is shared."""
+    first, *others = re.split(r"(?<=[.?!:]) ", text)
+    for sentence in others:
+        if len(first) + 1 + len(sentence) > SHOWN_WHOLE:
+            break
+        first += f" {sentence}"
+    return textwrap.shorten(first, SHOWN_WHOLE, placeholder=" …")
+
+
 def sharing(title: str, summary: str, picture: str) -> str:
     """Return what is shown of the page where its link is shared: title, summary and the picture, as wide as it is.
 
     The picture's address is relative until the site's own is known, which docs/conf.py puts before it.
     """
-    about = {"og:title": f"minilora: {title}", "og:description": summary, "og:type": "article", "og:image": picture}
+    description = shortened(summary)
+    about = {"og:title": f"minilora: {title}", "og:description": description, "og:type": "article", "og:image": picture}
     about |= {
         "og:site_name": "minilora",
+        "og:image:alt": f"The picture of the page “{title}”",
         "og:image:width": str(WIDE),
         "og:image:height": str(TALL),
         "twitter:card": "summary_large_image",
     }
-    return "".join(f'<meta property="{name}" content="{html.escape(text)}">\n' for name, text in about.items())
+    icon = f"data:image/svg+xml;base64,{base64.b64encode(ICON.read_bytes()).decode()}"
+    head = f'<meta name="description" content="{html.escape(description)}">\n<link rel="icon" href="{icon}">\n'
+    return head + "".join(f'<meta property="{name}" content="{html.escape(text)}">\n' for name, text in about.items())
 
 
 def framed(
@@ -269,11 +289,15 @@ def photograph(script: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}"]
         flags += [f"--force-device-scale-factor={LARGER}", f"--screenshot={folder}/page.png"]
-        flags += [f"--window-size={round(WIDE / LARGER)},{round(TALL / LARGER)}"]
-        address = f"{script.with_suffix('.html').resolve().as_uri()}#{names_of(script)['SHOWN']}"
+        flags += [f"--window-size={math.ceil(WIDE / LARGER)},{math.ceil(TALL / LARGER)}"]
+        copy = Path(folder, "page.html")
+        copy.write_text(
+            script.with_suffix(".html").read_text("utf-8").replace("</style>", f"{LEFT_OUT}</style>", 1), "utf-8"
+        )
+        address = f"{copy.as_uri()}#{names_of(script)['SHOWN']}"
         subprocess.run([browser, *flags, address], check=True, capture_output=True, timeout=120)
         with Image.open(f"{folder}/page.png") as image:
-            image.convert("RGB").quantize(128).save(script.with_suffix(".png"), optimize=True)
+            image.convert("RGB").crop((0, 0, WIDE, TALL)).quantize(128).save(script.with_suffix(".png"), optimize=True)
 
 
 def stale() -> list[Path]:

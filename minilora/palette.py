@@ -14,6 +14,7 @@ BLUE, ORANGE, GREEN, BLACK, PINK, YELLOW, SKY = (
 )
 GREY = "#555555"  # nothing trains
 DARK_GREEN = "#0B5D44"
+RED = "#c1121f"  # gradients, and what was forgotten
 
 # One colour per family of methods. Methods of a family are told apart by their markers and lines.
 FAMILIES = {
@@ -30,7 +31,7 @@ MEMORY = {
     "weights": "#6C7A89",
     "constants": "#C3C9CF",
     "adapters": "#E08214",
-    "gradients": "#c1121f",
+    "gradients": RED,
     "optimizer": "#7B3294",
     "activations": "#92C5DE",
     "logits": "#2A9D8F",

@@ -51,21 +51,21 @@ def test_the_question_is_the_first_of_the_record_and_every_seed_gives_the_answer
 
 
 def test_the_table_of_lessons_is_what_the_lessons_say():
-    cells = dict(re.findall(r"\| \[(\d\d [^\]]+)\]\(lessons/[^)]+\)<br>([^|]+) ", README))
+    cells = dict(re.findall(r"^\| \[(\d\d [^\]]+)\]\(lessons/[^)]+\) (\| \d+ \| .*)\|$", README, re.MULTILINE))
     expected = {}
     for lesson in all_lessons():
         minutes = (lesson.folder / "README.md").read_text("utf-8").strip("*").split()[0]
         files = [lesson.folder / f"{name}.html" for name in ("play", "live")]
         links = [f"[{file.stem}](lessons/{lesson.name}/{file.name})" for file in files if file.is_file()]
         title = f"{lesson.number:02} {lesson.title.partition(':')[0]}"
-        expected[title] = " · ".join([f"{minutes} minutes", *links])
-        assert f"lessons/{lesson.name}/README.md" in README and f"lessons/{lesson.name}/pictures/" in README
+        expected[title] = f"| {minutes} | {' · '.join(links)} "
+        assert f"(lessons/{lesson.name}/README.md)" in README
     assert cells == expected
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_every_command_has_the_flags_that_a_page_types(path):
-    typed = re.findall(r"^    (?:.*&& )?minilora (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    typed = re.findall(r"^(?:> )?    (?:.*&& )?minilora (.+)$", path.read_text("utf-8"), re.MULTILINE)
     assert typed
     for line in typed:
         command, *arguments = shlex.split(line, comments=True)
@@ -103,5 +103,5 @@ def test_the_evening_ends_with_the_readers_own_lora(change, tmp_path, monkeypatc
     exec(compile(code, "docs/one-evening.md", "exec"), {})
     answers, *strengths = re.split(r"^strength [\d.]+:", capsys.readouterr().out, flags=re.MULTILINE)
     library, own = (line.partition(":")[2].strip() for line in answers.split("your LoRA", 1))
-    assert len(strengths) == 6 and len({text.strip() for text in strengths}) > 1, "the strength makes a difference"
+    assert len(strengths) == 7 and len({text.strip() for text in strengths}) > 1, "the strength makes a difference"
     assert library and (own == library) == (not change)

@@ -113,9 +113,9 @@ def in_words(records: Records) -> str:
     shares = [p.theory / p.minilora for points in measured.values() for p in points]
     off = f"{round(point.off or 0, 2) + 0:+.0%}".replace("-", "−")  # + 0: no −0
     return (
-        f"Each axis is doubled four times. Of {len(growths)} doublings, {near} lengthen a step by what the cost model "
-        f"expects, within {NEAR:.0%}. The farthest is {off}: {IN_SENTENCES[method]}, {LABELS[axis]} "
-        f"{before.value:,} to {point.value:,}. Nothing in the model is fitted to a step; it accounts for "
+        f"Each axis is doubled four times. Of {len(growths)} doublings, {near} lengthen a step as the cost model "
+        f"expects, give or take {NEAR:.0%}. The largest deviation is {off}: {IN_SENTENCES[method]}, {LABELS[axis]} "
+        f"{before.value:,} to {point.value:,}. Nothing in the cost model is fitted to a step; it accounts for "
         f"{min(shares):.0%} to {max(shares):.0%} of a step's seconds."
     ).replace("%", " %")
 

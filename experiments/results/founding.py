@@ -24,19 +24,19 @@ def file_of(subject: str) -> str:
     return f"model-{subject}.jsonl"
 
 
-NEAR = 0.9  # of another row's gain
-UNTESTED = -inf  # a claim that a level on one task cannot show
-MOST_PEAK = {"very high": 1.0, "low": 0.5, "very low": 0.25}  # of full fine-tuning's, that a word of memory allows
+NEAR = 0.9  # share of another row's gain from which a gain counts as near it
+UNTESTED = -inf  # marks a claim that a level on one task cannot show
+MOST_PEAK = {"very high": 1.0, "low": 0.5, "very low": 0.25}  # largest share of full fine-tuning's peak for each word
 SIGNS = {"shown": "✓", "refuted": "✗", "undecided": "?", "": ""}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the chapter on a row. than, part: that it gains at least this part of what the row `than` gains; ""
-    for the best row, than which no other gains more than 1 / NEAR.
+    """A claim of the chapter about a row: that it gains at least `part` of what the row `than` gains. than: "" for the
+    claim that it is the best row, so that no other gains more than 1 / NEAR times as much.
     """
 
-    share: tuple[float, float]  # of the parameters, from and to
+    share: tuple[float, float]  # least and greatest share of the parameters that may train
     share_in_words: str
     memory: str
     quality: str
@@ -92,8 +92,8 @@ class Founding:
         return f"{show_bytes(peak)} ({peak / full:.2f}) {SIGNS['shown' if fits else 'refuted']}"
 
     def verdict(self, subject: str, row: str) -> str:
-        """Return "shown", "refuted" or "undecided" of what the chapter says of a row's quality; "" if it says nothing
-        that this subject could show, or a record lacks what a verdict needs.
+        """Return the verdict on the chapter's claim about a row's quality: "shown", "refuted" or "undecided"; "" if
+        this subject cannot show it, or if the records lack the numbers.
         """
         claim, result = CLAIMS[row], self.results[subject]
         if claim.part < 0 or not result.cells(row):
@@ -136,13 +136,13 @@ class Founding:
         if not ratios:
             return "LoRA's best learning rate was not searched on SmolLM2."
         return (
-            f"On SmolLM2, LoRA's best learning rate is so many times full fine-tuning's: {listed(ratios)}. Each was "
-            "found by a search with one seed, so they give no verdict. The ledger has the claim, and what the "
-            "package's base says to it."
+            f"On SmolLM2, LoRA's best learning rate as a multiple of full fine-tuning's is {listed(ratios)}. Each "
+            "rate was found by a search with one seed, so these ratios give no verdict. The ledger judges the claim "
+            "on the package's base."
         )
 
     def _title(self, subject: str) -> str:
-        """Return the subject's column, with the window that its text is read in."""
+        """Return the header of the subject's column, with the window in which its text is read."""
         result = self.results[subject]
         window = f", windows of {result.settings.get('window', '?')} tokens"
         return SUBJECTS[subject] + window * (not result.has_labels)

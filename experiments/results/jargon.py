@@ -33,7 +33,7 @@ KIND, FILE = "jargon", "jargon.jsonl"
 RECORDS = "records.jsonl"
 FACTS = ("parameters", "subject", "rows", "replay", "shots", "quiz_questions", "seconds", "peak_rss")
 TRAINING = ("trainable", "steps", "seconds", "lr", "rank", "adapter_bytes")
-SAMPLES = 3  # of each test in the records
+SAMPLES = 3  # answers of each test that the records keep
 SHOWN = ("open book", "after")  # ways of asking in the table of samples
 
 
@@ -75,8 +75,9 @@ def read(path: Path) -> list[dict]:
 def values(runs: Sequence[dict]) -> dict[str, str]:
     """Return {name: text} of the numbers that texts quote; each name begins with `jargon.`.
 
-    ROW.TEST.f1, ROW.time, .quiz, .other_text of the rows before, few-shot, open-book and after; ROW.pays_off of two;
-    trainable, share, train_time, time, adapter, replay; runs, wordings, table.
+    Of the rows before, few-shot, open-book and after: ROW.TEST.f1 and ROW.time. Of those without a prompt: ROW.quiz and
+    ROW.other_text; of the two prompts: ROW.pays_off. Of all: trainable, share, train_time, time, adapter, replay, runs,
+    wordings and table.
     """
     run = runs[0]
     training = run["training"]
@@ -143,7 +144,7 @@ def samples_grid(runs: Sequence[dict]) -> Grid:
     rows = [tuple(_plain(sample[name]) for name in ("question", "expected", *SHOWN)) for sample in runs[0]["samples"]]
     rows = rows[:2] + rows[SAMPLES : SAMPLES + 2]
     header = ("question", "expected", *(teach_report.ROWS[name] for name in SHOWN))
-    caption = "The first two questions of each test, of the first run; answers may be cut off."
+    caption = "The first two questions of each test in the first run; an answer may be cut off."
     return Grid("In its own words", header, rows, caption)
 
 

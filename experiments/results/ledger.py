@@ -1,13 +1,13 @@
-"""The ledger: what papers and the chapter claim, and what two models of ours say to each claim.
+"""The ledger: claims of papers and of the chapter, and what was measured for each on two models.
 
 A claim has a margin, the range in which the true effect must lie. For each model a line has the effect with its 95 %
-interval, the smallest distance from the margin's border that would have been seen 4 times of 5, and a verdict: shown if
-the whole interval lies within the margin, refuted if none of it does, else undecided. One seed decides nothing, and a
-record with a flaw is not judged.
+interval, the smallest distance from the margin's border that would have been seen 4 times out of 5, and a verdict:
+shown if the whole interval lies within the margin, refuted if none of it does, else undecided. One seed decides
+nothing, and a record with a flaw is not judged.
 
 The claims of one family share the 5 %, by Bonferroni's correction. The same contrast has the same interval wherever it
-is printed: gains against full fine-tuning and against LoRA are of the families of `FAMILY`, and what a study compares
-in its own table or sentence is asked of the study.
+is printed: gains against full fine-tuning and against LoRA belong to the families in `FAMILY`, and a contrast that a
+study has in its own table or sentence is taken from the study.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from minilora.show.grids import Grid, listed
 
 SIZES = SMALL, LARGE = "2.8 M", "135 M"
 NEAR = 0.9  # of another's gain
-SAME = 0.05  # of LoRA's gain, by which a variant may differ and count as level
+SAME = 0.05  # share of LoRA's gain by which a variant may differ and still count as level
 Effect = Interval | str | None  # a string is the flaw of the record
 Margin = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A claim. margin: where the true effect must lie, on every model or {model: on that}; measured: what each model
-    says, None if it was not asked; is_ratio: the effect is the logarithm of a ratio, which is shown.
+    """A claim. margin: where the true effect must lie if the claim holds, on every model or by model; measured: {model:
+    effect}, without models on which it was not measured; is_ratio: the effect is the logarithm of a ratio, and the
+    table shows the ratio.
     """
 
     claim: str
@@ -96,12 +97,12 @@ class Ledger:
         return [line for line in lines if line.measured]
 
     def of(self, study: str, ask: Callable[..., Any]) -> dict[str, Any]:
-        """Return what `ask` makes of a study on each model on which it was measured."""
+        """Return {model: what `ask` returns for the study}, for the models on which the study was measured."""
         by_size = {SMALL: self.small.get(study), LARGE: self.large.get(study)}
         return {size: ask(one) for size, one in by_size.items() if one is not None}
 
     def gains(self, row: str, other: str, part: float = 1) -> dict[str, Effect]:
-        """Return by how much the gain of `row` on the text is above a part of the gain of `other`, on each model."""
+        """Return the gain of `row` on the text minus `part` times the gain of `other`, on each model."""
         effects: dict[str, Effect] = {}
         if retention := self.small.get("retention"):
             effects[SMALL] = retention.pairs(retention.learned, row, other, part, FAMILY[other])
@@ -197,13 +198,14 @@ class Ledger:
             if of_size
         ]
         return (
-            "A line is a claim, and what our base (2.8 M) and SmolLM2 (135 M) say to it. If the claim holds, the true "
-            "effect lies within the margin. So the claim is shown if the whole 95 % interval of the measured effect "
-            "lies there, refuted if none of it does, and undecided otherwise. Visible says what such an experiment can "
-            "see at all: a true effect that far beyond the margin's border would reach a verdict 4 times of 5 (for a "
-            f"margin of ±, outside of it). Level with LoRA means within {100 * SAME:.0f} % of LoRA's gain, and forgets "
-            "as full within a quarter of what full has forgotten. A best learning rate is known to half a step of its "
-            "grid (steps of √3), so the interval of a ratio is a step wider at each end. When were the margins set? "
-            "Before gains and forgetting were measured at 2.8 M, but those at the same KL after a look at two seeds, "
-            f"and all of them after the older records, which include those of 135 M. {'; '.join(words)}."
+            "Each line has a claim and its effect as measured on our base (2.8 M) and on SmolLM2 (135 M). If the "
+            "claim holds, the true effect lies within the margin. So the claim is shown if the whole 95 % interval of "
+            "the measured effect lies there, refuted if none of it does, and undecided otherwise. Visible says what "
+            "such an experiment can see at all: a true effect that lies so far beyond the margin's border (for a "
+            "margin of ±, outside of it) would reach a verdict 4 times out of 5. *Level with LoRA* means a gain "
+            f"within {100 * SAME:.0f} % of LoRA's, and *forgets as full* means within a quarter of the amount that "
+            "full fine-tuning has forgotten. A best learning rate is known to half a step of its grid (steps of √3), "
+            "so the interval of a ratio is a step wider at each end. The margins were set before gains and forgetting "
+            "were measured at 2.8 M, except that those at the same KL were set after a look at two seeds; all were "
+            f"set after the older records, which include those of 135 M. {'; '.join(words)}."
         )

@@ -45,7 +45,7 @@ from minilora.show.grids import Grid
 
 PAGE = Path("docs") / "results.md"
 FIGURES = Path("docs") / "figures"
-TABLES_ON_LARGE = ("data-types",)  # studies whose repetition needs its table
+TABLES_ON_LARGE = ("data-types",)  # studies whose repetition on SmolLM2 is shown with its table
 JUDGED: tuple[tuple[str, str, str, Callable], ...] = (  # question, kind of records, file, reader
     ("Does a format come by a prompt, or by training?", json_format.KIND, "format.jsonl", json_format.FormatResult),
     ("What do adapted models write?", judged.KIND, "judged.jsonl", judged.JudgedResult),
@@ -54,7 +54,7 @@ MARKED = re.compile(r"<!--\s+measured:\s+(?P<name>[^>]*?)\s+-->.*?<!--\s+/\s+-->
 
 
 def measured_judged(root: Path = ROOT) -> dict[str, tuple[str, Any]]:
-    """Return {name: (question, result)} of what programs judged and is measured."""
+    """Return {name: (question, result)} of the experiments that a program judges, if they are measured."""
     results = {}
     for title, kind, file, report in JUDGED:
         if (path := root / RECORDS / file).is_file():
@@ -123,15 +123,16 @@ def fill(text: str, known: dict[str, str], where: str = "the text") -> str:
 
 INTRODUCTION = (
     "`python -m experiments.results.page` makes this page from the records in `experiments/records` and "
-    "`minilora/assets/results`. The first line of a record has the machine and all versions.",
+    "`minilora/assets/results`. The first line of a record names the machine and the versions of all packages.",
     "**The model.** Unless a section names another, it is the package's base of 2.8 M parameters, pretrained on "
     "Python's documentation (`python-docs`) and adapted to NumPy's (`numpy-docs`). On text, quality is in bits per "
-    "character of held-out text (bits/char), where less is better; a gain is what a training saves of them.",
+    "character of held-out text (bits/char), where less is better; a gain is the number of bits per character that "
+    "training saves.",
     "**The numbers.** 0.383 ± 0.016 is a mean over seeds and their standard deviation. +0.143 (+0.092 to +0.195) is a "
     "difference and its 95 % interval. Both sides of a difference share their seeds, so it is taken seed by seed, and "
-    "the interval is Student's t over these differences. Where several stand in one column or sentence, each is made "
-    "wider, so that together they hold with 95 % (Bonferroni). If an interval holds 0, the seeds do not show which "
-    "side is ahead.",
+    "the interval is Student's t over these differences. Where several intervals stand in one column or sentence, "
+    "each is made wider, so that all of them hold together with 95 % (Bonferroni). If an interval holds 0, the seeds "
+    "do not show which side is ahead.",
 )
 
 
@@ -182,7 +183,10 @@ def _sections(root: Path) -> Iterator[tuple[str, list[str]]]:
     steps = Records.read(root / PACKAGED / scaling.FILE, scaling.KIND)
     rows, measured = list(steps.rows.values()), _provenance(steps.header, "python -m benchmarks.scaling")
     yield scaling.TITLE, [scaling.sentence(rows), _table(scaling.speeds(rows)), measured]
-    yield titles.PLANNER, ["Computed by `minilora plan`, so that no machine matters.", _table(published.grid())]
+    yield (
+        titles.PLANNER,
+        ["Computed by `minilora plan`, so the numbers are the same on every machine.", _table(published.grid())],
+    )
     yield titles.DOLLARS, [_titled(dollars.grid()), _titled(dollars.one_gpu()), "`python -m experiments.dollars`"]
 
 
@@ -206,12 +210,12 @@ def _windows(root: Path, windows: WindowsResult, founded: founding.Founding) -> 
 
 
 def _by_subject(results: dict[str, compare_model_report.ModelResult]) -> dict[str, compare_model_report.ModelResult]:
-    """Return comparisons by what they are about."""
+    """Return {subject: its comparison}."""
     return {founding.SUBJECTS[subject].partition(",")[0]: result for subject, result in results.items()}
 
 
 def _labelled(founded: founding.Founding) -> dict[str, compare_model_report.ModelResult]:
-    """Return the comparisons on tasks with labels by what they are about."""
+    """Return {subject: its comparison} for tasks with labels."""
     return {name: result for name, result in _by_subject(founded.results).items() if result.has_labels}
 
 

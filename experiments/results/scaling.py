@@ -40,8 +40,9 @@ def speeds(rows: list[dict]) -> Grid:
     sizes = (next(row["bytes"] for row in rows if row["method"] == m and row["ranks"] > 1) for m in ("full", "lora"))
     full, lora = sizes
     caption = (
-        "Steps of 16 × 128 tokens, hidden size 256, 4 layers, as multiples of one core's speed; LoRA of rank 8 on q "
-        f"and v. A step sums {show_bytes(full)} of gradients with full fine-tuning and {lora / 1000:.0f} kB with LoRA."
+        "The speed of a training step (16 × 128 tokens, hidden size 256, 4 layers) as a multiple of one core's; LoRA "
+        f"of rank 8 on q and v. A step sums {show_bytes(full)} of gradients with full fine-tuning and "
+        f"{lora / 1000:.0f} kB with LoRA."
     )
     return Grid("Two ranks", ("link", "full fine-tuning", "LoRA"), list(lines.values()), caption)
 
@@ -57,6 +58,6 @@ def sentence(rows: list[dict]) -> str:
     worst = max(abs(row["predicted"] / row["step"] - 1) for row in rows if row["ranks"] > 1)
     return (
         f"Over 100 Mbit/s, two ranks reach {speedup(rows, 'full', 100):.2f} times the speed of one core with full "
-        f"fine-tuning, and {speedup(rows, 'lora', 100):.2f} times with LoRA. The cost model is at most "
+        f"fine-tuning, and {speedup(rows, 'lora', 100):.2f} times with LoRA. The cost model's step times are at most "
         f"{100 * worst:.0f} % off."
     )

@@ -70,9 +70,9 @@ def grid(record: dict) -> Grid:
     peers = ", ".join(f"{name} {version}" for name, version in record["peers"].items())
     met = [_is_met(row) for row in record["rows"] if _goal(row["name"]) and row["value"] is not None]
     caption = (
-        "Milliseconds of a training step, of 64 generated tokens, or of a matrix; MiB: peak memory of the process. "
-        "Peer: the faster of transformers (with PEFT, and with bitsandbytes for QLoRA) and plain PyTorch, both eager; "
-        "for a matrix, bitsandbytes. Medians of rounds in which all sides take turns. "
+        "Milliseconds to do a training step, to generate 64 tokens, or to convert a matrix; MiB: peak memory of the "
+        "process. Peer: the faster of transformers (with PEFT, and with bitsandbytes for QLoRA) and plain PyTorch, "
+        "both eager; for a matrix, bitsandbytes. All sides take turns, and the times are medians over the rounds. "
         f"Peers: {peers}. minilora meets {sum(met)} of its {len(met)} speed goals on this machine."
     )
     header = ("work", "times as fast", "minilora, ms", "peer, ms", "torch.compile, ms", "minilora, MiB", "peer, MiB")

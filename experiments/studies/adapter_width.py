@@ -12,15 +12,15 @@ from minilora.train.methods import Options
 
 PLACEMENTS = {"pfeiffer": "one per block (Pfeiffer)", "houlsby": "two per block (Houlsby)"}
 LOOK = {"pfeiffer": {}, "houlsby": {"color": LOOKS["scratch"]["color"], "marker": "D", "linestyle": "--"}}
-SHARE = 0.036  # of the parameters: the published adapters are within 0.4 points of full fine-tuning
+SHARE = 0.036  # share of the parameters in the published adapters, which come within 0.4 points of full fine-tuning
 
 
 class AdapterWidth(Study):
     name = "adapter-width"
     question = "How wide must adapters be?"
     published = (
-        "Within 0.4 points of full fine-tuning on GLUE with 3.6 % of the parameters (Houlsby et al. 2019); one adapter "
-        "a block does about as well as two (Pfeiffer et al. 2021)."
+        "Adapters come within 0.4 points of full fine-tuning on GLUE with 3.6 % of the parameters (Houlsby et al. "
+        "2019); one adapter a block does about as well as two (Pfeiffer et al. 2021)."
     )
     full = StudySettings(values=(4, 16, 64, 256), kinds=tuple(PLACEMENTS))
     quick = full.quick(values=(4, 16, 64))
@@ -67,6 +67,6 @@ class AdapterWidth(Study):
         return (
             f"Full fine-tuning gains {full.show(3)} bits/character, adapters from {ends(gains)}. Those nearest to the "
             f"published share of the parameters ({show_share(shares[nearest])}) are {width} wide, {placed[kind]}; "
-            f"beside full fine-tuning they gain {behind.show(3)}. That they are less than {100 * NEAR:.0f} % of its "
-            f"gain behind {words[verdict(behind, -NEAR * full.mean, inf)]}."
+            f"compared with full fine-tuning, their gain differs by {behind.show(3)}. That they are less than "
+            f"{100 * NEAR:.0f} % of its gain behind {words[verdict(behind, -NEAR * full.mean, inf)]}."
         )

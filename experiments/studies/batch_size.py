@@ -14,7 +14,9 @@ from minilora.show.style import errorbar, log_ticks, single, styled, with_legend
 
 @dataclass(frozen=True)
 class BatchSettings(StudySettings):
-    """values: windows of 128 tokens per batch. All trainings see the same number: larger batches, fewer steps."""
+    """values: windows of 128 tokens per batch. All trainings see the same number of windows, so larger batches mean
+    fewer steps.
+    """
 
     rows: int = 768
 
@@ -87,14 +89,14 @@ class BatchSize(Study):
             ("batch", "steps", "rates", *(f"{NAMES[method]}\nbits/char" for method in self.kinds), "LoRA behind"),
             rows,
             f"{self.settings['rows']} windows of 128 tokens in each training; the rate is searched for each batch "
-            "size. Bits/char of held-out numpy-docs. LoRA behind: by so much, with 95 % intervals over the seeds, "
-            f"corrected for all batch sizes. {self.in_words()}",
+            "size. Bits/char of held-out numpy-docs. LoRA behind: its bits/char less those of full fine-tuning, with "
+            f"95 % intervals over the seeds, corrected for all batch sizes. {self.in_words()}",
         )
 
     @styled
     def figure(self):
-        """Bits per character on NumPy's documentation against the batch size, for the same text in fewer, larger
-        steps.
+        """Bits per character on NumPy's documentation against the batch size. All trainings read the same text, so
+        larger batches mean fewer steps.
         """
         figure, axes = single("Batch size: the same text in fewer, larger steps")
         for method in self.kinds:

@@ -1,7 +1,8 @@
 """The study of how many bits of made-up facts an update of rank r can store.
 
 A fact is a made-up name of two words and four attributes, each drawn at random from 256 words: 4 · log2 256 = 32 bits
-that cannot be guessed. LoRA is on a single matrix, since with more of them all facts that a short run can learn fit.
+that cannot be guessed. LoRA changes a single matrix, because in more of them it could store all the facts that a short
+run can learn.
 """
 
 import re
@@ -25,7 +26,7 @@ from minilora.train.config import TrainConfig
 from minilora.train.loop import History, train
 from minilora.train.methods import Options
 
-NAME = 2  # words
+NAME = 2  # words of a name
 ATTRIBUTES, ALTERNATIVES = 4, 256
 BITS = round(ATTRIBUTES * log2(ALTERNATIVES))  # per fact
 FULL = 0  # the "rank" of full fine-tuning
@@ -41,7 +42,7 @@ class CapacitySettings(StudySettings):
     target: str = "layers.3.mlp.down_proj"  # the matrix that LoRA changes
     lora_rate: float = 0.1  # first rate of the search
     longer: tuple[tuple[int, int], ...] = ((1, 8), (4, 32), (8, 128))  # (rank, facts) that are also trained longer
-    times: int = 3  # multiple of the steps for these
+    times: int = 3  # multiple of the steps for `longer`
     adapt: TrainConfig = field(default_factory=lambda: TrainConfig(steps=100, warmup=5, weight_decay=0.0))
 
 
@@ -166,7 +167,9 @@ class Capacity(Study):
         return Spread.of(knee(dict(zip(self.amounts.values(), curve, strict=True))) for curve in curves)
 
     def knee_in_words(self, rank: int, with_deviation: bool = True) -> str:
-        """Write the knee for the table and the sentence: beyond the amounts, only on which side."""
+        """Write the knee for the table and the sentence; if it lies beyond the amounts that were tried, say only on
+        which side.
+        """
         one, least, most = self.knee(rank), min(self.amounts.values()), max(self.amounts.values())
         if self.recalled("facts", rank, min(self.amounts)).mean < 100 * LEVEL:
             return f"below {least:,}"
@@ -186,11 +189,11 @@ class Capacity(Study):
             f"Percent recalled of facts: LoRA on {self.settings['target']}, by rank",
             ("r", *bits, "knee\nbits", "bits per\nparam."),
             rows,
-            f"A fact has {BITS} bits. Recalled: attributes that are the likeliest of {ALTERNATIVES} words; chance is "
-            f"{100 / ALTERNATIVES:.1f} %. Knee: bits up to which {100 * LEVEL:.0f} % are recalled, interpolated. Bits "
-            "per parameter: most bits known, over the parameters that train. "
-            f"{self.settings['adapt']['steps']} steps with all facts in each. "
-            f"{self.in_words()}",
+            f"A fact has {BITS} bits. The columns of bits have the percentage of attributes recalled, those that the "
+            f"model finds likeliest of {ALTERNATIVES} words; chance is {100 / ALTERNATIVES:.1f} %. Knee: the number "
+            f"of bits up to which {100 * LEVEL:.0f} % are recalled (interpolated). Bits per parameter: the most bits "
+            f"known, divided by the number of trained parameters. Training takes {self.settings['adapt']['steps']} "
+            f"steps, each with all facts. {self.in_words()}",
         )
 
     @styled
@@ -225,6 +228,7 @@ class Capacity(Study):
         return (
             f"Full fine-tuning recalls {'all' if least == 100 else f'at least {least:.0f} %'} of the facts, up to the "
             f"largest amount, {most:,} bits. LoRA on one matrix recalls {100 * LEVEL:.0f} % of them only up to a "
-            f"knee, a number of bits that depends on its rank: {knees}. For each parameter that trains, it stores at "
-            f"most {stored[best].show(2)} bits (rank {best[1]}, {steps * (times if best[0] == 'longer' else 1)} steps)."
+            f"number of bits that depends on its rank, the knee: {knees}. For each parameter that trains, it stores "
+            f"at most {stored[best].show(2)} bits (rank {best[1]}, {steps * (times if best[0] == 'longer' else 1)} "
+            "steps)."
         )

@@ -101,9 +101,9 @@ class DataTypes(Study):
             "A base in 4 bits",
             ("type", "bits per\nweight", "error", "base\nperplexity", "lost\nbits/char", "adapted\nbits/char"),
             rows,
-            f"Blocks of {BLOCKSIZE}. Error: mean relative error of a weight. Perplexity and bits/char lost: of the "
-            "quantized base on samples of held-out python-docs. Adapted: bits/char on held-out numpy-docs after LoRA. "
-            f"{self.in_words()}",
+            f"Blocks of {BLOCKSIZE}. Error: the mean relative error of a weight. Base perplexity, and the bits/char "
+            "lost by rounding, are measured on samples of held-out python-docs. Adapted: bits/char on held-out "
+            f"numpy-docs after LoRA. {self.in_words()}",
         )
 
     @styled

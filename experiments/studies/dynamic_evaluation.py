@@ -20,7 +20,7 @@ from minilora.show.style import LOOKS, base_line, figure_of, styled, with_legend
 from minilora.train.loop import trainable
 
 TEXTS = {"domain": "numpy-docs", "base_text": "python-docs"}
-PARTS = 8  # of a text; the gain is recorded after each
+PARTS = 8  # parts of a text; the gain is recorded after each of them
 PLAIN = "sgd"  # all weights by plain gradient descent; the others use Adam
 WORDS = {"full": "all weights", PLAIN: "all weights, plain steps", "lora": "LoRA", "norms": "norms"}
 
@@ -59,8 +59,8 @@ class DynamicEvaluation(Study):
     name = "dynamic-evaluation"
     question = "What does a model gain by training on a text while reading it?"
     published = (
-        "With a step of gradient descent on each piece that they have read, character models need 1.08 instead of 1.24 "
-        "bits on the Hutter prize's text, and 1.19 instead of 1.27 on text8 (Krause et al. 2018)."
+        "With a step of gradient descent on each piece after it is read, character models need 1.08 instead of 1.24 "
+        "bits per character on the Hutter prize's text, and 1.19 instead of 1.27 on text8 (Krause et al. 2018)."
     )
     full = StudySettings(kinds=("full", PLAIN, "lora", "norms"), values=tuple(TEXTS), seeds=(0, 1, 2, 3, 4))
     quick = full.quick()
@@ -100,8 +100,9 @@ class DynamicEvaluation(Study):
             "Training on a text while reading it",
             ("trained", *(TEXTS[text] for text in self.values)),
             rows,
-            "Bits/char saved on held-out text, read in windows of 128 tokens, by a step on each after it is scored, at "
-            f"the best rate on validation text; 95 % intervals corrected for all cells. {self.in_words()}",
+            "Bits/char saved on held-out text, read in windows of 128 tokens, by a training step on each window after "
+            "it is scored, at the rate that is best on validation text; 95 % intervals corrected for all cells. "
+            f"{self.in_words()}",
         )
 
     @styled
@@ -123,13 +124,15 @@ class DynamicEvaluation(Study):
         return with_legend(figure)
 
     def sentence(self) -> str:
-        words = "The model takes a step after each window, and what it saves on the rest is the gain."
+        words = (
+            "The model takes a training step after each window; the gain is what these steps save on the text after it."
+        )
         for text in self.values:
             best, *_, worst = sorted(self.kinds, key=lambda kind: -self.gain(text, kind).mean)
             before, gain = self.spread("static", text, best).mean, self.gain(text, best)
             words += (
-                f" On {TEXTS[text]}, which costs {before:.3f} bits/character without such steps, it is largest with "
-                f"{WORDS[best]}: {gain.show(3)}, or {100 * gain.mean / before:.0f} %. It is smallest with "
+                f" On {TEXTS[text]}, which costs {before:.3f} bits/character without such steps, the gain is largest "
+                f"with {WORDS[best]}: {gain.show(3)}, or {100 * gain.mean / before:.0f} %. It is smallest with "
                 f"{WORDS[worst]}: {self.gain(text, worst).show(3)}."
             )
         gains = [self.gain(text, kind) for text, kind in product(self.values, self.kinds)]

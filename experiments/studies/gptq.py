@@ -18,8 +18,8 @@ class Gptq(Study):
     name = "gptq"
     question = "Does GPTQ round better than the nearest code?"
     published = (
-        "OPT-125M has a perplexity of 27.66 on WikiText2 in 16 bits, 37.28 with each weight at the nearest of 16 even "
-        "codes, 31.12 with the same codes chosen by GPTQ (Frantar et al. 2022, table 3; one scale a row)."
+        "OPT-125M has a perplexity of 27.66 on WikiText2 in 16 bits, 37.28 if each weight takes the nearest of 16 "
+        "even codes, and 31.12 if GPTQ chooses among the same codes (Frantar et al. 2022, table 3; one scale a row)."
     )
     full = StudySettings(values=("int4", "nf4"), kinds=("nearest", "gptq"), seeds=tuple(range(8)), characters=20_000)
     quick = full.quick()
@@ -48,9 +48,9 @@ class Gptq(Study):
             "4 bits by the nearest code and by GPTQ",
             ("codes", "rounding", "error of\nweights", "error of\noutputs", "lost\nbits/char"),
             rows,
-            f"Linears of all blocks, one absmax for {BLOCKSIZE} weights. Error: squared, relative, of the weights and "
-            "of the layers' outputs on the text that GPTQ sees. Lost: bits/char against float32 on samples of held-out "
-            "python-docs. "
+            f"All linears of the blocks are rounded, with one absmax for {BLOCKSIZE} weights. Error: the relative "
+            "squared error of the weights and of the layers' outputs on the text that GPTQ sees. Lost: bits/char "
+            "against float32 on samples of held-out python-docs. "
             f"{self.in_words()}",
         )
 

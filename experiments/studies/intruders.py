@@ -1,4 +1,4 @@
-"""The study of which directions of the weights are new after fine-tuning, and whether they forget."""
+"""The study of which directions of the weights are new after fine-tuning, and whether they make the model forget."""
 
 from dataclasses import dataclass, field
 from itertools import product
@@ -22,7 +22,7 @@ from minilora.train.methods import Options
 FULL = 0  # the "rank" of full fine-tuning
 TOP = 10  # number of leading singular vectors that may be intruders
 EPSILON = 0.5  # an intruder's cosine with every singular vector of the base is below this
-Run = tuple[str, int]  # at its "own" learning rate or "faster", and the rank
+Run = tuple[str, int]  # ("own" or "faster" learning rate, rank)
 EPSILONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -30,7 +30,7 @@ EPSILONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 class IntrudersSettings(StudySettings):
     """values: ranks."""
 
-    scales: tuple[float, ...] = (1.0, 0.75, 0.5, 0.0)  # of the intruders' singular values
+    scales: tuple[float, ...] = (1.0, 0.75, 0.5, 0.0)  # factors for the intruders' singular values
     faster: tuple[int, ...] = (8,)  # ranks that are also trained at `times` their learning rate
     times: float = 3.0
     gain: float = 0.4  # training ends nearest to this gain, in bits per character of validation text
@@ -172,7 +172,7 @@ class Intruders(Study):
             rows,
             f"Intruders: those of a matrix's first {TOP} left singular vectors whose cosine with each of the base's is "
             f"below {EPSILON:g}. Gained: bits/char saved on held-out numpy-docs; forgot: lost on held-out python-docs. "
-            f"At λ = {mild:g}: the same after the intruders' singular values are multiplied by it. Each training ends "
+            f"At λ = {mild:g}: the same after the intruders' singular values are multiplied by λ. Each training ends "
             f"at the step whose gain on validation text is nearest to {self.settings['gain']:g}. "
             f"{self.in_words()}",
         )
@@ -184,7 +184,8 @@ class Intruders(Study):
         """
         figure = figure_of("Intruder dimensions: how many, and what they forget", 4.6)
         left, right = figure.subplots(1, 2)
-        looks, drawn = [LOOKS["full"], *SERIES[1:]], [scale for scale in self.scales if scale]  # at 0, far to the left
+        # The points at scale 0 lie so far to the left that they would squeeze the others.
+        looks, drawn = [LOOKS["full"], *SERIES[1:]], [scale for scale in self.scales if scale]
         for run, look in zip(self.all, looks, strict=False):
             rows = [row["by_epsilon"] for row in self.records.of(*run, 1.0)]
             counts = [Spread.of(numbers) for numbers in zip(*rows, strict=True)]

@@ -37,7 +37,8 @@ class LowData(Study):
         "as many film reviews and 20 times as many news articles (Howard & Ruder 2018, ULMFiT, section 5)."
     )
     full = StudySettings(
-        # Three rates, as one below the first is needed: LoRA on all labels ended at chance at the first and above it.
+        # Three rates, because one below the first is needed: with all labels, LoRA ended at chance at the first rate
+        # and above.
         values=(8, 32, 128, ALL),
         kinds=METHODS,
         seeds=TEN,
@@ -99,8 +100,8 @@ class LowData(Study):
             "Accuracy by labels per class",
             ("method", "rate", *(f"{n} labels" for n in self.amounts())),
             rows,
-            f"Percent of held-out sentences; chance is {self.chance():.1f} %. {max(self.amounts())} labels per "
-            "class is all that the task has. "
+            f"Percent of held-out sentences that are classified right; chance is {self.chance():.1f} %. The task has "
+            f"at most {max(self.amounts())} labels per class. "
             f"{self.in_words()}",
         )
 
@@ -116,8 +117,8 @@ class LowData(Study):
         return with_legend(figure)
 
     def leads(self, beside: int | None = None) -> dict[int, Interval]:
-        """Return by how many points full fine-tuning is ahead of scratch, by the labels that it has. beside: the labels
-        that scratch has, None: as many. Corrected for all comparisons of the sentence.
+        """Return {labels per class: by how many points full fine-tuning with them is ahead of scratch}. beside: the
+        labels that scratch has (None: as many). Corrected for all comparisons of the sentence.
         """
         amounts, comparisons = self.amounts(), 2 * len(self.amounts()) - 1
         pairs = {n: (("full", n), (SCRATCH, beside or n)) for n in amounts}

@@ -37,8 +37,8 @@ class MergeTrap(Study):
     name = "merge-trap"
     question = "What is left of an update that is rounded to 4 bits?"
     published = (
-        "No figure. Rounding moves a weight only if the update passes half the distance between two codes, so what "
-        "survives can be computed; the column normal has it for weights and updates that are normal numbers."
+        "There is no published figure; the column *normal* is computed for normally distributed weights and updates. "
+        "Rounding moves a weight only if the update passes half the distance between two codes."
     )
     full = StudySettings(values=(TRAINED, *EXPECTED))
     quick = full.quick()
@@ -102,8 +102,9 @@ class MergeTrap(Study):
             ("‖Δ‖/‖W‖", "survives", "normal", "adapter", "float", "4 bits"),
             rows,
             "A LoRA update over NF4, scaled to a share of each weight's norm. Survives: ⟨what rounding leaves, "
-            "Δ⟩/‖Δ‖²; normal: the same for normal weights and updates. Bits/char on held-out numpy-docs of the adapter "
-            f"on its 4-bit base ({self.base['domain']:.3f} without), merged into floats, and rounded to 4 bits again. "
+            "Δ⟩/‖Δ‖²; normal: the same, computed for normally distributed weights and updates. The last columns are "
+            f"bits/char on held-out numpy-docs: of the adapter on its 4-bit base ({self.base['domain']:.3f} without), "
+            "merged into floats, and rounded to 4 bits again. "
             f"{self.overshoot()}{self.in_words()}",
         )
 

@@ -21,8 +21,9 @@ class PrefixLength(Study):
     name = "prefix-length"
     question = "How long should a prefix be, and what should it start from?"
     published = (
-        "Longer is better up to 200 tokens for summaries and 10 for table-to-text; with little data, a start from real "
-        "words is far better than a random one (Li & Liang 2021, sections 7.2 and 7.4)."
+        "Longer is better up to a point (200 tokens for summaries, 10 for table-to-text) and slightly worse beyond; "
+        "with little data, a start from real words is far better than a random one (Li & Liang 2021, sections 7.2 and "
+        "7.4)."
     )
     full = StudySettings(values=(1, 4, 16, 64), kinds=tuple(STARTS))
     quick = full.quick()

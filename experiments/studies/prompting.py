@@ -27,7 +27,9 @@ class PromptingSettings(StudySettings):
 
 
 def examples(bench: Bench, k: int, seed: int) -> list[Example]:
-    """Return the same k examples for both ways, the classes in turn; a k below their number leaves some out."""
+    """Return the same k examples for both ways, the classes in turn; if k is below their number, some classes have
+    none.
+    """
     task = bench.lab.task
     return task.few(ceil(k / len(task.classes)), seed)[:k] if k else []
 
@@ -126,9 +128,10 @@ class Prompting(Study):
             "k examples in the prompt, or k examples trained (LoRA)",
             ("k", "prompt\n%", "tokens", "ms", "trained\n%", "ms", "pays off\nafter"),
             rows,
-            f"Accuracy on held-out sentences (chance {self.chance():.1f} %); tokens of the prompt, and milliseconds "
-            "per query, one at a time on one thread. Pays off after: so many queries save the time that training "
-            f"took; – if its accuracy is not shown to be above chance. {self.in_words()}",
+            f"Accuracy on held-out sentences (chance {self.chance():.1f} %); tokens of the prompt; milliseconds per "
+            "query, asked one at a time on one thread. Training pays off after the number of queries that save as "
+            "much time as it took, if its accuracy is above chance. "
+            f"{self.in_words()}",
         )
 
     @styled
@@ -166,7 +169,7 @@ class Prompting(Study):
         pays_off = "" if queries is None else f", so that training has paid off after {queries:,} queries"
         return (
             f"With {most} examples, {prompted} % are right by prompt and {trained} % after training; "
-            f"{'; '.join(verdicts or ['with no number is one shown to be ahead'])}. A query takes "
+            f"{'; '.join(verdicts or ['neither is shown to be ahead with any number'])}. A query takes "
             f"{cost['prompt_ms']:.1f} ms by prompt and {cost['trained_ms']:.1f} ms trained"
             f"{pays_off * self.above_chance('trained', most)}."
         )

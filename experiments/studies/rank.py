@@ -23,9 +23,10 @@ class Rank(Study):
     name = "rank"
     question = "How much rank does LoRA need, and does its best rate depend on it?"
     published = (
-        "On WikiSQL 73.4, 73.3, 73.7, 73.8 and 73.5 % at r = 1, 2, 4, 8 and 64 on q and v of GPT-3 (Hu et al. 2021, "
-        "table 6). With a fixed alpha, the best rate is approximately independent of the rank (Schulman et al. 2025, "
-        "LoRA without regret); divided by sqrt(r), learning is said to be stable at every rank (Kalajdzievski 2023)."
+        "On WikiSQL, LoRA reaches 73.4, 73.3, 73.7, 73.8 and 73.5 % at r = 1, 2, 4, 8 and 64 on q and v of GPT-3 (Hu "
+        "et al. 2021, table 6). With a fixed alpha, the best rate is approximately independent of the rank (Schulman "
+        "et al. 2025, LoRA without regret); if the update is divided by sqrt(r), learning is said to be stable at "
+        "every rank (Kalajdzievski 2023)."
     )
     full = StudySettings(values=(1, 64, 8, 16, 4), kinds=tuple(RULES), seeds=(0, 1, 2, 3, 4, 5))
     quick = full.quick(values=(1, 32, 8))
@@ -80,8 +81,8 @@ class Rank(Study):
             "LoRA's best learning rate by rank",
             ("r", *(f"best rate,\n{WORDS[rule]}" for rule in self.kinds), f"bits/char,\n{rule}"),
             rows,
-            "LoRA on all linears; bits/char of numpy-docs' validation text at the best rate. Best rate: by a parabola "
-            "through rates in steps of √3, the geometric mean over seeds. "
+            "LoRA on all linears; bits/char are on numpy-docs' validation text, at the best rate. The best rate is "
+            "the lowest point of a parabola through rates in steps of √3, as a geometric mean over the seeds. "
             f"{self.in_words()}",
         )
 

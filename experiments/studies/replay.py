@@ -57,14 +57,17 @@ class Replay(Study):
             "Learned and forgotten, with replay and without",
             ("method", "rate", "replay", "gained", "forgot", "forgot less"),
             rows,
-            "Replay: share of each batch. Bits/char gained on held-out numpy-docs and lost on held-out python-docs, at "
-            "the step that validation text of the domain found best. Forgot less: than without replay, with a 95 % "
-            f"interval corrected for the column. {self.in_words()}",
+            "Replay: the share of each batch that is the base's text. Bits/char gained on held-out numpy-docs and "
+            "lost on held-out python-docs, at the step that is best on validation text of the domain. Forgot less: "
+            "the difference from training without replay, with a 95 % interval corrected for the column. "
+            f"{self.in_words()}",
         )
 
     @styled
     def figure(self):
-        """Bits forgotten against bits learned, from no replay to half of each batch."""
+        """Bits per character forgotten (up) against bits learned (right), without replay and with up to half of each
+        batch replayed.
+        """
         figure, axes = single("Replay: right is learned, up is forgotten")
         axes.axhline(0, color=GREY, linewidth=1)
         words = ", ".join(f"{100 * share:.0f}" for share in self.values)

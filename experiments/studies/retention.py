@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 EQUAL, KL, MARGIN = (1 / 3, 3 / 4), 0.5, 0.25  # shares of what full learns; bits per token; of what full forgot
 WORDS = {1 / 3: "a third", 3 / 4: "three quarters", 0: f"KL {KL}"}
-HALF_STEP = log(3) / 4  # of the rates' logarithms: they grow by √3
-LEAST = 2e-3  # that is shown on a logarithmic axis, and counts in the curve
+HALF_STEP = log(3) / 4  # half a step of the rates' logarithms, because the rates grow by √3
+LEAST = 2e-3  # least forgetting that a logarithmic axis shows and the rising curve counts
 
 
 LORAS = ("lora", "rslora", "lora-plus", "dora", "pissa", "qlora")
-FAMILIES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # of the figure: their look, and their rows
+FAMILIES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # in the figure: each family's look and its rows
     "full": ({"color": BLUE, "marker": "o"}, ("full",)),
     "LoRA on all linears, and its variants": ({"color": GREEN, "marker": "^"}, LORAS),
     "LoRA on q and v, VeRA": ({"color": ORANGE, "marker": "v"}, ("lora-qv", "vera")),
@@ -56,7 +56,7 @@ FAMILIES: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {  # of the figure
 }
 
 
-REST = {  # verdicts neither more nor less, of one method and of several
+REST = {  # the other verdicts, besides more and less: in words for one method and for several
     "as much": ("has forgotten as much", "have forgotten as much"),
     "never so far": ("never comes so far", "never come so far"),
     "not measured so low": ("was not measured so low", "were not measured so low"),
@@ -70,10 +70,10 @@ class RetentionSettings(StudySettings):
 
     kinds: tuple[str, ...] = tuple(row for row in ROWS if row != SCRATCH)
     values: tuple[int, ...] = (-3, -2, -1, 0, 1, 2)
-    lower: tuple[int, ...] = (-8, -7, -6, -5, -4)  # further rates, of the methods that learn much at the lowest:
+    lower: tuple[int, ...] = (-8, -7, -6, -5, -4)  # further rates, for the methods that learn much at the lowest:
     lower_kinds: tuple[str, ...] = ("full", "feature-extraction", "pfeiffer", "houlsby", *LORAS)
     steps: tuple[int, ...] = (60, 240)
-    more_seeds: tuple[int, ...] = (3, 4, 5)  # of the shortest trainings: three seeds decide little among 15 methods
+    more_seeds: tuple[int, ...] = (3, 4, 5)  # for the shortest trainings: three seeds decide little among 15 methods
     long: tuple[int, ...] = (960,)  # steps, for these methods:
     long_kinds: tuple[str, ...] = ("full", "lora", "ia3", "prefix")
     characters: int = 200_000
@@ -108,7 +108,9 @@ class Retention(Study):
 
     @classmethod
     def cells(cls, settings: RetentionSettings) -> list[tuple]:
-        """Return the keys, a seed of all methods after the other, so that a run that is cut off is balanced."""
+        """Return the keys: one seed of all methods, then the next, so that an interrupted run has the same seeds of
+        each.
+        """
         runs = []
         lengths = settings.steps + settings.long
         trainings = [(lengths[0], seed) for seed in settings.seeds + settings.more_seeds]
@@ -142,7 +144,7 @@ class Retention(Study):
     def __init__(self, records):
         super().__init__(records)
         self.large_model = self.settings["model"] is not None
-        # A chat model's plain English gets better by any plain text, so that what it has lost shows in the quiz.
+        # Training on any plain text improves a chat model's plain English, so its forgetting shows only in the quiz.
         self.number, self.unit = ("quiz_bits", "bits per question") if self.large_model else ("base_text", "bits/char")
         self.lengths = sorted({key[1] for key in records.rows if len(key) == 4})
         self.rows = [row for row in ROWS if any(True for _ in records.of(row))]
@@ -233,7 +235,7 @@ class Retention(Study):
         return paired_interval(logs, rounding=2 * HALF_STEP)
 
     def judged(self, row: str, steps: int, share: float) -> str:
-        """Say whether a method forgets less, as much or more than full fine-tuning where both are equal."""
+        """Say whether a method forgets less, as much or more than full fine-tuning at the level of `at_equal`."""
         interval = self.against_full(row, steps, share)
         if interval is None:
             return self.why_not(row, steps, share)

@@ -127,9 +127,9 @@ class Strength(Study):
             ("λ", "learned", "forgot", "more than\ntrainings"),
             rows,
             "Bits/char saved on held-out numpy-docs and lost on held-out python-docs. λ multiplies the trained "
-            f"update. More than trainings: {len(self.settings['trainings'])} trainings were evaluated as they went "
-            "on, and this is how much more λ has learned than the best of them that had forgotten no more. –: with "
-            f"some seed, all of them had forgotten more. {self.in_words()}",
+            "update. More than trainings: how much more the adapter has learned than the best training, at any step, "
+            f"that forgot no more (of {len(self.settings['trainings'])}); –: with some seed, every training forgot "
+            f"more. {self.in_words()}",
         )
 
     @styled
@@ -148,7 +148,7 @@ class Strength(Study):
         points = [(self.gained("strength", strength), self.forgot("strength", strength)) for strength in self.values]
         draw_curve(axes, points, "λ, after the last training", SERIES[0] | {"linewidth": 2.6})
         for strength, (won, lost) in zip(self.values, points, strict=True):
-            beside = (8, 2) if strength >= TRAINED else (8, -14)  # where the path does not go
+            beside = (8, 2) if strength >= TRAINED else (8, -14)  # on the side where the path does not run
             axes.annotate(f"λ = {strength:g}", (won.mean, lost.mean), beside, textcoords="offset points")
         axes.set(xlabel="bits/character gained on the domain", ylabel="bits/character\nlost on the base's text")
         axes.margins(0.1)

@@ -43,7 +43,7 @@ class StudySettings(Settings):
     validation_characters: int = 12_000  # for searches and early stopping
     model: str | None = None  # instead of a base, as `load.load_model` takes it
     values: tuple = ()  # what the study varies
-    kinds: tuple[str, ...] = ()  # a second thing that it varies
+    kinds: tuple[str, ...] = ()  # values of a second quantity that the study varies
 
     def quick(self, **changes) -> Self:
         """Return these settings for a smaller base and fewer seeds."""
@@ -58,7 +58,7 @@ class StudySettings(Settings):
 
 
 class Study(Result):
-    """A question and how it is measured: a subclass each. An instance reads the records of one run."""
+    """A question and how it is measured; each study is a subclass. An instance reads the records of one run."""
 
     name: ClassVar[str]
     question: ClassVar[str]
@@ -79,7 +79,7 @@ class Study(Result):
 
     @staticmethod
     def runs(settings) -> Iterable[tuple]:
-        """Return the keys, without a seed, of what is measured with every seed."""
+        """Return the keys of the cells that are measured with every seed, without the seed."""
         raise NotImplementedError
 
     @classmethod
@@ -227,4 +227,4 @@ def seen(intervals: Iterable[Interval], digits: int = 3) -> str:
     if not sizes:
         return " One seed gives no verdict." if any(one.count == 1 for one in intervals) else ""
     ends = dict.fromkeys(f"{size:.{digits}f}" for size in (sizes[0], sizes[-1]))
-    return f" Where an interval holds 0, a true difference of {' to '.join(ends)} would have shown 4 times of 5."
+    return f" Where an interval holds 0, a true difference of {' to '.join(ends)} would have shown 4 times out of 5."

@@ -3,7 +3,7 @@ const ROUND = "M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0Z";
 const LOOKS = {
   "full fine-tuning": { color: "var(--full)", marker: ROUND, name: [0, -12, "middle"] },
   "full, 25 % replay": { color: "var(--full)", dash: "5 3", marker: ROUND, name: [28, -13, "end"] },
-  LoRA: { color: "var(--lora)", marker: "M0-1.3L1.2.9H-1.2Z", name: [-10, 18, "end"] },
+  LoRA: { color: "var(--lora)", marker: "M0-1.3L1.2.9H-1.2Z", name: [-22, 34, "end"] },
   "norms alone": { color: "var(--norms)", marker: "M0 1.3L1.2-.9H-1.2Z", name: [2, 20, "start"] },
 };
 const svg = byId("plane");

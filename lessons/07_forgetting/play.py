@@ -30,9 +30,9 @@ def ends(data: dict, name: str) -> tuple[float, float, float, float]:
 def summary(data: dict) -> str:
     learned, forgotten, most, cost = ends(data, "LoRA")
     text = (
-        f"LoRA learned {most:.3f} and forgot {cost:.3f} bits per character. At half strength it still has "
-        f"{100 * learned / most:.0f} % of what it learned ({learned:.3f}), and only {100 * forgotten / cost:.0f} % of "
-        f"what it forgot ({forgotten:.3f})."
+        f"At half strength, LoRA still has {100 * learned / most:.0f} % of what it learned ({learned:.3f}), and only "
+        f"{100 * forgotten / cost:.0f} % of what it forgot ({forgotten:.3f}). At full strength, LoRA learned "
+        f"{most:.3f} and forgot {cost:.3f} bits per character."
     )
     learned, forgotten, most, cost = ends(data, "full fine-tuning")
     return (

@@ -27,7 +27,7 @@ def count_parameters(d_in: int, d_out: int, r: int) -> tuple[int, int]:
 # ## Task 2: where do A and B start?
 #
 # The adapted model must begin as the base, so B A must be zero. But not everything may be zero, or nothing would ever
-# learn. Draw A uniformly between -1/√d_in and 1/√d_in.
+# learn. Draw A uniformly between -1/√d_in and 1/√d_in. Both are float32, as the base is.
 
 
 # %%

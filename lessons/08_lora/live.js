@@ -387,3 +387,4 @@ function start() {
 }
 
 requestAnimationFrame(() => setTimeout(start)); // the page is painted first
+addEventListener("beforeprint", () => (byId("brindle").open = true)); // paper shows all of it

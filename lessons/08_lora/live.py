@@ -231,8 +231,9 @@ textarea { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .4rem .
 #examples [aria-pressed=true] { border-color: var(--lora); box-shadow: inset 0 0 0 1px var(--lora); }
 #look { margin: .3rem 0; min-height: 4.5em; } .said { min-height: 3em; }
 .sheets { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; margin-bottom: .5rem; }
-.sheets p { margin: 0; height: 9.4rem; overflow: hidden; padding: .3rem .6rem; border-top: .25rem solid;
-  line-height: 1.35; background: var(--panel); font-size: .95rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+.sheets p { margin: 0; height: calc(7 * 1.35em + .55rem); overflow: hidden; padding: .3rem .6rem 0;
+  border-top: .25rem solid; line-height: 1.35;
+  background: var(--panel); font-size: .95rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 .sheets .base { border-color: var(--base); } .sheets .lora { border-color: var(--lora); }
 .sheets b { display: block; font-weight: 600; } .prompt { color: var(--soft); } [data-state=""] { opacity: .5; }
 #next { table-layout: fixed; }
@@ -258,8 +259,10 @@ h2 { font-size: 1.25rem; margin: 1.6rem 0 .6rem; padding-top: 1rem; border-top: 
 @media (max-width: 30rem) {
   h1 { font-size: 1.05rem; } .lead, #look, .said, #stage .long { font-size: .85rem; line-height: 1.35; }
   .lead, .row { margin: .2rem 0 .4rem; } #look { min-height: 4em; } .said { min-height: 2.7em; }
-  #examples button { font-size: .8rem; } .sheets p { font-size: .78rem; height: 6.6rem; padding: .2rem .4rem; }
-  #next :is(th, td):is(.base, .lora) { width: 3.5rem; font-size: .85rem; }
+  #examples button { font-size: .8rem; }
+  .sheets p { font-size: .78rem; height: calc(5 * 1.35em + .45rem);
+    padding: .2rem .4rem 0; }
+  #next :is(th, td):is(.base, .lora) { width: 3.6rem; font-size: .85rem; padding: .2rem 0; }
   #next th:first-child { width: 5.9rem; } #next thead th { font-size: .72rem; padding-right: .25rem; }
   #next button { font-size: .85rem; padding: 0 .3rem; } #next tbody th { font-size: .85rem; }
 }
@@ -354,8 +357,8 @@ def body(data: dict) -> str:
     )
     return f"""
 <style>{STYLE}</style>
-<p class="lead">A model that read Python's documentation (grey), and the same with a LoRA adapter for NumPy's (green),
-go on with your sentence. Choose one or type, then move the sliders.</p>
+<p class="lead">A model that has read only Python's documentation (grey), and the same with a LoRA adapter for NumPy's
+(green), go on with your sentence; other kinds of text puzzle them. Choose one or type, then move the sliders.</p>
 <!-- summary -->
 <div id="stage">
 <div>
@@ -394,14 +397,14 @@ each model goes on with the token that it expects most.</p>
 singular value decomposition, which is the best update of that rank; training at rank r would have found another.
 α/r stays at its value in training, {ALPHA}/{RANK} = {ALPHA // RANK}. A piece has {data["piece"]:,} numbers in all
 maps together.</p>
-<section id="brindle">
-<h2>The same slider in a larger model</h2>
+<details id="brindle"><summary>The same slider in a larger model (the last step of “One evening to LoRA”,
+which lets you guess first)</summary>
 <p>SmolLM2-135M is a published model of 135 million parameters. It was taught the jargon of a company that we invented,
 and then its adapter was weakened and strengthened. At half strength it has left its old answer and not arrived at the
 new one, as happens above after <code>Return an</code>.</p>
 <img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{base64.b64encode(PICTURE.read_bytes()).decode()}">
 <p class="soft">One run, with seed 0. F1 counts the words that an answer shares with the expected one.</p>
-</section>
+</details>
 <h2>Is it more than one sentence?</h2>
 <p>The beginnings above were chosen because they show something. On average, over {record["characters"]:,} characters of
 NumPy's documentation that the adapter was not trained on, the base needs {bits["rank"][0]:.2f} bits per character, and

@@ -8,14 +8,13 @@ const needed = (share) => DATA.sizes.findIndex((_, i) => held(i + 1) >= share) +
 
 heat(byId("whole"), height, width, change.at, most);
 const wide = 632 / DATA.sizes.length;
-const bars = DATA.sizes.map((size, i) => {
-  const tall = (120 * size) / DATA.sizes[0];
+const bars = squares.map((square, i) => {
+  const tall = (120 * square) / squares[0];
   return draw(byId("spectrum"), "rect", { x: 4 + wide * i, y: 125 - tall, width: 0.8 * wide, height: tall });
 });
 draw(byId("spectrum"), "path", { d: "M2 125H638", class: "axis" });
 
 function update() {
-  if (!document.body.classList.contains("open")) return; // all of it waits for the guess
   const r = Number(byId("rank").value);
   const sum = new Float64Array(height * width);
   for (let k = 0; k < r; k++)
@@ -27,7 +26,7 @@ function update() {
   heat(byId("column"), height, 1, (i) => (r ? columns.at(i, last) / DATA.sizes[last] : 0), 0.25);
   heat(byId("row"), 1, width, (_, j) => (r ? rows.at(last, j) : 0), 0.25);
   const count = r * (height + width), part = count / (height * width);
-  byId("sum-says").textContent = r === 0 ? "no pieces yet" : r === 1 ? "column × row" : `${r} pieces`;
+  byId("sum-says").textContent = r === 0 ? "no pieces yet" : r === 1 ? "a piece: column × row" : `${r} pieces`;
   byId("said").textContent =
     `r = ${r}: ${show(count)} numbers, ${show(100 * part, 1)} % of ${show(height * width)}; ` +
     `they hold ${show(100 * held(r), 1)} % of ΔW`;

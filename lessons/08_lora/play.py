@@ -33,7 +33,7 @@ def summary(data: dict) -> str:
     return (
         f"Full fine-tuning changed all {whole:,} numbers of a weight. The first {SOME} of {len(data['sizes'])} thin "
         f"pieces have {numbers:,} numbers, {100 * numbers / whole:.1f} %, and hold {100 * held(data, SOME):.1f} % of "
-        f"the change; 80 % need {needed} pieces."
+        f"the change. 80 % need {needed} pieces."
     )
 
 
@@ -61,13 +61,15 @@ value="{len(data["sizes"]) // 2}" required></label>
     #row, #column {{ outline: 2px solid var(--lora); }}
     #row {{ grid-area: row; height: .7rem; }} #column {{ grid-area: column; height: 0; min-height: 100%; }}
     #whole {{ grid-area: whole; }} #sum {{ grid-area: sum; }} #rest {{ grid-area: rest; }}
-    body:not(.open) :is(#whole, #whole-says) {{ grid-column: 1 / -1; max-width: 44rem; }} /* alone before the guess */
+    body:not(.open) .sums {{ grid-template-columns: 1fr 0 4% 1fr 0 0; }} /* before the guess: ΔW and one piece */
     .sums b {{ padding: 0 .2rem; }}
     .sums p {{ margin: .2rem 0 0; font-size: .9rem; line-height: 1.3; color: var(--soft); align-self: start; }}
     #whole-says {{ grid-area: whole-says; }} #sum-says {{ grid-area: sum-says; }} #rest-says {{ grid-area: rest-says; }}
     @media (max-width: 40rem) {{ /* what moves comes first, and is as wide as the screen */
       .sums {{ grid: ". row row" auto "column sum sum" auto "sum-says sum-says sum-says" auto "whole whole rest" auto
         "whole-says whole-says rest-says" auto / 5% 1fr calc(50% - 3px); }}
+      body:not(.open) .sums {{ grid-template-columns: 5% 1fr calc(50% - 3px); }}
+      body:not(.open) :is(#whole, #whole-says) {{ grid-column: 1 / -1; }}
       .sums b {{ display: none; }}
       #row {{ height: .6rem; }}
       .sums p {{ margin: 0; font-size: .8rem; }}
@@ -75,16 +77,16 @@ value="{len(data["sizes"]) // 2}" required></label>
     #spectrum {{ height: 8.5rem; }}
   </style>
   <figure class="sums">
-    <canvas id="row" class="after" aria-hidden="true"></canvas>
+    <canvas id="row" aria-hidden="true"></canvas>
     <canvas id="whole" role="img" aria-label="Heat map of the change by full fine-tuning"></canvas>
     <b style="grid-area: is" class="after">=</b>
-    <canvas id="column" class="after" aria-hidden="true"></canvas>
-    <canvas id="sum" class="after" role="img" aria-label="Heat map of the sum of the first r pieces; its frame: the
+    <canvas id="column" aria-hidden="true"></canvas>
+    <canvas id="sum" role="img" aria-label="Heat map of the sum of the first r pieces; its frame: the
       column and the row of the last of them"></canvas>
     <b style="grid-area: plus" class="after">+</b>
     <canvas id="rest" class="after" role="img" aria-label="Heat map of what the pieces leave out"></canvas>
     <p id="whole-says">ΔW</p>
-    <p id="sum-says" class="after"></p>
+    <p id="sum-says"></p>
     <p id="rest-says" class="after">the rest: ΔW − sum</p>
   </figure>
   <div class="after">
@@ -95,14 +97,15 @@ value="{len(data["sizes"]) // 2}" required></label>
     <output class="said" id="said" for="rank" aria-live="polite" style="min-height: 3em"></output>
     <figure><svg class="picture" id="spectrum" viewBox="0 0 640 130" preserveAspectRatio="none" role="img"
     aria-label="The
-      {len(data["sizes"])} singular values of the change; those of the pieces in use are filled"></svg></figure>
+      shares of the change that {len(data["sizes"])} pieces hold; those of the pieces in use are green"></svg></figure>
   </div>
 </section>
 <div class="more">
   <p class="soft">One layer of a small language model that learned NumPy's documentation. Blue: less than before;
-  orange: more; white: as before.<span class="after"> Beside the sum and above it are the column and the row of the
-  piece that was added last: their product is the piece. Bars: the sizes of all {len(data["sizes"])} pieces (singular
-  values); green: in use.</span></p>
+  orange: more; white: as before. Beside the sum and above it are the column and the row of the
+  piece that was added last: their product is the piece.<span class="after"> Bars: the share of ΔW that each of the
+  {len(data["sizes"])} pieces holds, which is its singular value squared, over the sum of all squares; the first holds
+  {100 * held(data, 1):.1f} %. Green: in use.</span></p>
   <p><a href="README.md">The reading</a> says why LoRA bets on this, and <a href="exercise.py">the exercise</a> builds
   it.</p>
 </div>

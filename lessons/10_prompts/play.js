@@ -28,8 +28,7 @@ const words = (parent, x, y, text, anchor = "middle", style = "") =>
 // On the left who looks, on the right what is looked at, and arrows from one to the other.
 function arrows(layer, head, token, part, isMasked) {
   svg.replaceChildren();
-  const tall = 296 / names.length, row = (j) => tall * (j + 0.5) + 2, top = isOpen ? 0 : tall * virtual;
-  svg.setAttribute("viewBox", `0 ${top} 400 ${300 - top}`); // before the guess, the prefix is not there
+  const tall = 296 / names.length, row = (j) => tall * (j + 0.5) + 2;
   const blended = (i) => {
     const off = weights(layer, head, i, false, isMasked), on = weights(layer, head, i, true, isMasked);
     return on.map((weight, j) => part * weight + (1 - part) * (j < virtual ? 0 : off[j - virtual]));
@@ -43,7 +42,7 @@ function arrows(layer, head, token, part, isMasked) {
   tokens.forEach((_, i) => i !== token && blended(i).forEach((weight, j) => arrow(i, j, weight, 0.12)));
   const own = blended(token);
   own.forEach((weight, j) => arrow(token, j, weight, 0.85));
-  if (isOpen) draw(svg, "path", { d: `M236 ${tall * virtual + 2}H398`, class: "axis", "stroke-dasharray": "3 3" });
+  draw(svg, "path", { d: `M236 ${tall * virtual + 2}H398`, class: "axis", "stroke-dasharray": "3 3" });
   const short = (name) => (name.length > 8 ? `${name.slice(0, 7)}…` : name);
   tokens.forEach((name, i) => {
     const label = words(svg, 124, row(virtual + i) + 5, short(name), "end", `cursor: pointer; ${i === token ? "font-weight: 700" : "fill: var(--soft)"}`);
@@ -53,8 +52,8 @@ function arrows(layer, head, token, part, isMasked) {
     });
   });
   names.forEach((name, j) => {
-    if (j < virtual && !isOpen) return;
     const isSeen = !isMasked || j - virtual <= token;
+    if (j < virtual) draw(svg, "rect", { x: 308, y: row(j) - 6, width: 46, height: 12, fill: "none", stroke: color(j) });
     words(svg, 252, row(j) + 5, short(name), "start", isSeen ? "" : "fill: var(--soft); opacity: .5");
     if (!isSeen) return;
     draw(svg, "rect", { x: 308, y: row(j) - 6, width: Math.max(0.5, 46 * own[j]), height: 12, fill: color(j) });

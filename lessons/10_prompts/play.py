@@ -44,8 +44,8 @@ def body(data: dict) -> str:
     return f"""
 <div class="say">
 <p class="lead">Each token of a sentence shares out its attention: 100 % in all, to itself and to what came before.
-Now {virtual} trained keys and values are put in front of it, in every layer: a prefix. Whatever it takes, the words
-must give.</p>
+A prefix of {virtual} trained keys and values, v1 to v{virtual}, goes in front of it in every layer; as long as it is
+off, the blue rows stay empty. Whatever it takes, the words must give.</p>
 <form id="guess" class="row"><label><span>Your guess first: with the prefix on, how many per cent of all attention go
 to it (the mean over all layers, heads and tokens)?</span> <input type="number" name="guess" min="0" max="100"
 value="10" required></label> <button>Commit</button></form>
@@ -70,8 +70,8 @@ value="10" required></label> <button>Commit</button></form>
   <p class="after">In layer 1 the prefix takes a share, and leaves the proportions among the words as they were: the
   arrows grow thin together. In later layers they change too, since the layers before have given other numbers.</p>
   <p class="soft">A small language model, and a prefix that learned from NumPy's documentation ({off:.3f} bits per
-  character without it, {on:.3f} with it). An arrow is as thick as its share of the attention; v1 to v{virtual} are
-  the prefix.<span class="after"> The slider's two ends are the model without and with its prefix; between them the
+  character without it, {on:.3f} with it). An arrow is as thick as its share of the attention.<span
+  class="after"> The slider's two ends are the model without and with its prefix; between them the
   arrows are blended. With the mask off, in this layer alone, each token sees what comes after it as well; the model
   was never trained like this.</span></p>
   <figure class="after"><svg class="picture" id="shares" viewBox="0 0 400 212" role="img"

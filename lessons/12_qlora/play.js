@@ -1,10 +1,12 @@
 const options = (id, values) => values.forEach(([value, words]) => byId(id).add(new Option(words, value)));
-options("shape", DATA.shapes.map((name) => [name, name]));
+const nameOf = (shape) => DATA.names[shape] ?? shape;
+options("shape", DATA.shapes.map((shape) => [shape, nameOf(shape)]));
 options("batch", DATA.batches.map((n) => [n, n]));
 options("length", DATA.lengths.map((n) => [n, n]));
 byId("shape").value = DATA.shapes.at(-1);
 byId("length").value = DATA.length;
 
+const asked = (way, flag) => DATA.plans[`${DATA.shapes.at(-1)} ${way} 1 ${DATA.length} ${flag}`].map((mb) => mb / 1000); // of the guess
 const of = (way, isCheckpointed = byId("checkpointing").checked) => {
   const chosen = ["shape", "batch", "length"].map((id) => byId(id).value);
   return DATA.plans[`${chosen[0]} ${way} ${chosen[1]} ${chosen[2]} ${Number(isCheckpointed)}`].map((mb) => mb / 1000);
@@ -29,20 +31,17 @@ function bar(y, tall, values, scale) {
   return LEFT + Math.min(WIDE, from * scale);
 }
 
-// Draw all four bars on one scale, and below them the first part of it enlarged.
+// Draw all four bars on one scale, and below them, if they differ much, the first part of it enlarged. Before the guess
+// there is one bar: the weights alone.
 function paint(bars) {
   const card = Number(byId("card").value), isOpen = byId("guess").hidden;
   const plans = DATA.ways.map(([, label], i) => ({ label, values: bars[i], total: sum(bars[i]) }));
   byId("bars").replaceChildren();
-  byId("bars").setAttribute("viewBox", isOpen ? "0 0 400 304" : "0 88 400 176");
-  const largest = Math.max(...plans.map(({ total }) => total), card);
+  byId("bars").setAttribute("viewBox", isOpen ? "0 0 400 304" : "0 52 400 212");
+  const largest = Math.max(...plans.map(({ total }) => total), card), weights = bars[0][0];
   const room = Math.min(Math.max(1.5 * card, 1.2 * Math.min(...plans.map(({ total }) => total))), largest); // GB of the lower part
-  const [small, large] = [60, 136].map((tall) => tall / plans.length); // of a row
-  if (isOpen) plans.forEach(({ label, values, total }, i) => {
-    const y = 20 + small * i, end = bar(y, 0.67 * small, values, WIDE / largest);
-    words(LEFT - 6, y + small / 3 + 4, label, "end", { style: "font-size: 12px" });
-    words(end + 4, y + small / 3 + 4, size(total), "start", { style: "font-size: 12px" });
-  });
+  const isTwice = isOpen && room < largest, top = isOpen && !isTwice ? 24 : 100; // where the lower part begins
+  const [small, large] = [60, 236 - top].map((tall) => tall / plans.length); // of a row
   const edge = (scale, top, bottom) => {
     const x = LEFT + card * scale;
     const d = `M${x} ${top}V${bottom}`, dashed = { class: "axis", style: "stroke: var(--ink)", "stroke-dasharray": "5 3" };
@@ -50,22 +49,34 @@ function paint(bars) {
     draw(byId("bars"), "path", { d, ...dashed, "stroke-width": 2 });
     return x;
   };
-  if (isOpen) edge(WIDE / largest, 16, 84);
-  if (guessed && guessed <= largest) {
+  const beside = (after, x) => (after < x + 4 && after + 42 > x ? x + 7 : after); // a number's place, not on the line
+  if (isTwice) {
+    const ends = plans.map(({ values }, i) => bar(20 + small * i, 0.67 * small, values, WIDE / largest));
+    const x = edge(WIDE / largest, 16, 84), look = { class: "over", style: "font-size: 12px" };
+    plans.forEach(({ label, total }, i) => {
+      words(LEFT - 6, 24 + small * (i + 1 / 3), label, "end", look);
+      words(beside(ends[i] + 4, x), 24 + small * (i + 1 / 3), size(total), "start", look);
+    });
+  }
+  if (guessed && isTwice && guessed <= largest && byId("shape").value === DATA.shapes.at(-1)) {
     const at = LEFT + (guessed * WIDE) / largest;
     draw(byId("bars"), "path", { d: `M${at} 17l-4-7h8Z`, fill: "var(--ink)" });
     words(at > 280 ? at - 7 : at + 7, 14, "your guess", at > 280 ? "end" : "start", { style: "font-size: 12px" });
   }
-  const scale = WIDE / room, rows = plans.map((_, i) => 100 + large * i), tall = 0.65 * large;
+  const scale = WIDE / (isOpen ? room : 1.2 * Math.max(weights, card));
+  const rows = plans.map((_, i) => top + large * i), tall = (isTwice || !isOpen ? 0.65 : 0.5) * large;
   plans.forEach(({ label }, i) => words(LEFT - 6, rows[i] + tall / 2 + 5, label, "end"));
   const ends = plans.map(({ values }, i) => (isOpen ? bar(rows[i], tall, values, scale) : LEFT));
-  const x = edge(scale, 93, 240);
+  const endOfWeights = isOpen ? 0 : bar(68, tall, [weights], scale);
+  if (!isOpen) words(LEFT - 6, 68 + tall / 2 + 5, "weights", "end");
+  const x = edge(scale, isOpen ? top - 7 : 60, 240);
+  if (!isOpen) words(beside(endOfWeights + 5, x), 68 + tall / 2 + 5, `${size(weights)} GB`, "start", { class: "over", style: "font-weight: 600" });
   plans.forEach(({ total }, i) => {
     const isCut = isOpen && total > room, fill = isOpen && total > card ? "var(--memory-gradients)" : "var(--ink)";
     if (isCut) draw(byId("bars"), "path", { d: `M${ends[i] + 2} ${rows[i]}l8 ${tall / 2}l-8 ${tall / 2}Z`, fill: "var(--soft)" });
     const style = `font-weight: 600; fill: ${fill}`;
-    const after = ends[i] + (isCut ? 13 : 5), isOnLine = isOpen && after < x && after + 42 > x;
-    words(isOnLine ? x + 7 : after, rows[i] + tall / 2 + 5, isOpen ? size(total) : "?", "start", { class: "over", style });
+    const after = ends[i] + (isCut ? 13 : 5);
+    words(isOpen ? beside(after, x) : after, rows[i] + tall / 2 + 5, isOpen ? size(total) : "?", "start", { class: "over", style });
   });
   words(x, 254, `${card} GB: the card`, x > 340 ? "end" : "middle");
   let [at, down] = [4, 276];
@@ -89,7 +100,8 @@ function update() {
   }, 700);
   const said = plans.map(({ label, total }) =>
     `${label} ${size(total)} GB` + (total <= card ? " fits" : ` (${size(total - card)} too many)`));
-  byId("said").textContent = `On a card of ${card} GB: ${said.join(", ")}.`;
+  byId("said").textContent = `${nameOf(byId("shape").value)} on a card of ${card} GB` +
+    `${byId("checkpointing").checked ? ", with checkpointing" : ""}: ${said.join(", ")}.`;
   byId("kinds").replaceChildren();
   [...DATA.kinds.map((kind, k) => [kind, ...plans.map(({ values }) => values[k])]), ["in all", ...plans.map(({ total }) => total)]]
     .forEach(([name, ...values]) => {
@@ -99,14 +111,14 @@ function update() {
 }
 
 begin({ model: "shape", texts: "batch", tokens: "length", card: "card", checkpointing: "checkpointing" }, update, (gb) => {
-  const right = sum(of("full", false));
+  const [full, lora, qlora] = ["full", "lora", "qlora"].map((way) => sum(asked(way, 0)));
+  document.querySelector(".lead").hidden = true; // its model and its card can be changed from now on
   guessed = gb;
   if (gb !== null) drawn = DATA.ways.map(() => DATA.kinds.map(() => 0)); // the bars grow
-  const [qlora, least] = [sum(of("qlora", false)), sum(of("qlora", true))];
   byId("verdict").textContent =
-    gb === null
-      ? `Full fine-tuning needs ${show(right)} GB; LoRA ${show(sum(of("lora", false)))} GB, QLoRA ${show(qlora, 1)} GB, ${show(least, 1)} GB with checkpointing.`
-      : `Full fine-tuning needs ${show(right)} GB, ${show(right / gb, 1)} times your guess; LoRA ${show(sum(of("lora", false)))} GB, ` +
-        `QLoRA ${show(qlora, 1)} GB, ${show(least, 1)} GB with checkpointing.`;
+    `Full fine-tuning of ${nameOf(DATA.shapes.at(-1))} needs ${size(full)} GB, ` +
+    (gb === null ? "" : `${show(full / gb, 1)} times your guess; `) +
+    `LoRA ${size(lora)} GB, QLoRA ${size(qlora)} GB, ${size(sum(asked("qlora", 1)))} GB with checkpointing. That is for ` +
+    `one text of ${DATA.length} tokens per step.`;
   if (gb !== null) byId("checkpointing").focus({ preventScroll: true });
 });

@@ -8,8 +8,15 @@ from minilora.plan.shapes import PRESETS
 
 TITLE = "Where the memory goes"
 NAME = "memory"  # in the links of other pages
-SHOWN = "checkpointing=1"  # in the picture for sharing
-SHAPES = ("smollm2-135m", "llama-7b", "llama-13b", "llama-33b", "llama-65b")
+SHOWN = "checkpointing=0"  # in the picture for sharing
+NAMES = {
+    "smollm2-135m": "SmolLM2-135M",
+    "llama-7b": "LLaMA-7B",
+    "llama-13b": "LLaMA-13B",
+    "llama-33b": "LLaMA-33B",
+    "llama-65b": "LLaMA-65B",
+}
+SHAPES = tuple(NAMES)
 WAYS = ("full", "bottleneck", "lora", "qlora")
 LABELS = {way: METHODS[way].label if way != "bottleneck" else way for way in WAYS}  # "adapters" are a kind of memory
 CARDS, CARD = (8, 16, 24, 48, 80), 48  # GB
@@ -34,8 +41,8 @@ def summary(data: dict) -> str:
     full, lora, qlora = (gigabytes(data, way) for way in ("full", "lora", "qlora"))
     least = gigabytes(data, "qlora", is_checkpointed=True)
     return (
-        f"Full fine-tuning of LLaMA-65B needs {full:.0f} GB, LoRA {lora:.0f} GB and QLoRA {qlora:.1f} GB, which is "
-        f"more than the {CARD} GB of one card; with checkpointing QLoRA needs {least:.1f} GB, which fits."
+        f"Fine-tuning LLaMA-65B needs {full:.0f} GB, by LoRA {lora:.0f} GB, by QLoRA {qlora:.1f} GB, which is more "
+        f"than the {CARD} GB of a card. With checkpointing, it is {least:.1f} GB."
     )
 
 
@@ -67,8 +74,8 @@ value="{2 * billions:.0f}" required></label> <button>Commit</button></form>
   <p class="after">Look at the dashed line, where the card ends: turn checkpointing on, which computes activations
   again in the backward pass instead of keeping them, and see which methods still cross it.</p>
   <p class="soft">What <code>minilora plan</code> computes for one training step in 16 bits, and 4 for QLoRA's
-  base.<span class="after"> Above, all four bars on one scale; below, the first part of it enlarged, with the bars
-  that go on cut off at the edge.</span></p>
+  base.<span class="after"> The thin bars are all on one scale. The thick ones enlarge its first part, and are cut off
+  where they go on. If all of them fit, there are only thick ones.</span></p>
   <div class="wide after"><table><thead><tr><th scope="col">GB</th>{heads}</tr></thead>
   <tbody id="kinds"></tbody></table></div>
   <p><a href="README.md">The reading</a> counts these bytes by hand.</p>
@@ -89,6 +96,7 @@ def data() -> dict:
                         plans[f"{shape} {way} {batch} {length} {flag}"] = megabytes
     return {
         "shapes": SHAPES,
+        "names": NAMES,
         "ways": list(LABELS.items()),
         "batches": BATCHES,
         "lengths": LENGTHS,

@@ -1,7 +1,7 @@
 const best = DATA.prompts.find((one) => one.examples === DATA.best);
 const examples = (n) => (n ? `${show(n)} example${n === 1 ? "" : "s"}` : "no examples");
 const chosen = () => DATA.trained[byId("size").selectedIndex];
-const LEFT = 46, RIGHT = 290, TOP = 22, BOTTOM = 188; // the plot of accuracy
+const LEFT = 62, RIGHT = 290, TOP = 22, BOTTOM = 188; // the plot of accuracy
 const words = (svg, x, y, text, anchor = "middle", look = {}) => draw(svg, "text", { x, y, "text-anchor": anchor, ...look }, text);
 
 const sizes = [...new Set([...DATA.trained, ...DATA.words].map((one) => one.examples))].sort((a, b) => a - b);
@@ -24,6 +24,7 @@ function curve(parent, points, color, square) {
   }
 }
 
+let hook; // what training on the fewest examples reaches, until the reader has guessed the rest
 function accuracies() {
   const picture = byId("accuracy");
   for (let percent = lowest; percent <= 100; percent += lowest < 50 ? 20 : 10) {
@@ -33,13 +34,14 @@ function accuracies() {
   const ticks = apart(sizes.map(place), 28, LEFT, RIGHT);
   sizes.forEach((n, i) => words(picture, ticks[i], BOTTOM + 18, n));
   words(picture, RIGHT + 8, BOTTOM + 18, "to train on", "start");
+  draw(picture, "text", { transform: `translate(12 ${(TOP + BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" }, `${DATA.texts} right`);
   const names = [...DATA.prompts.map((one) => ({ y: level(one.accuracy), text: examples(one.examples) }))];
   const answer = draw(picture, "g", { class: "after" });
   curve(answer, DATA.words, "var(--scratch)", true);
   curve(answer, DATA.trained, "var(--lora)");
   draw(answer, "circle", { id: "chosen", r: 9, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
-  words(answer, LEFT + 4, 12, `trained by ${DATA.method}`, "start", { style: "fill: var(--lora); font-weight: 600" });
-  if (DATA.words.length) words(answer, LEFT + 130, 12, DATA.baseline, "start", { style: "fill: var(--scratch); font-weight: 600" });
+  words(picture, 50, 12, `trained by ${DATA.method}`, "start", { style: "fill: var(--lora); font-weight: 600" });
+  if (DATA.words.length) words(answer, 176, 12, DATA.baseline, "start", { style: "fill: var(--scratch); font-weight: 600" });
   const dashes = ["", "8 4", "3 3", "10 3 2 3"];
   const places = apart(names.map(({ y }) => y + 4), 15, 30, BOTTOM);
   DATA.prompts.forEach((prompt, i) => {
@@ -49,6 +51,10 @@ function accuracies() {
     words(picture, RIGHT + 11, places[i], names[i].text, "start");
   });
   words(picture, RIGHT + 8, 12, "in the prompt:", "start");
+  hook = draw(picture, "g");
+  curve(hook, DATA.trained.slice(0, 1), "var(--lora)");
+  DATA.trained.slice(1).forEach((one) =>
+    words(hook, place(one.examples), BOTTOM - 8, "?", "middle", { style: "fill: var(--lora); font-weight: 600" }));
 }
 
 const tick = (n) => (n < 1 ? String(Number(n.toPrecision(1))) : n < 1e4 ? show(n) : n.toLocaleString("en-US", { notation: "compact" }));
@@ -102,6 +108,7 @@ byId("size").selectedIndex = DATA.trained.findIndex((one) => one.accuracy === hi
 byId("queries").max = Math.ceil(Math.max(4, ...DATA.trained.map((one) => Math.log10(one.paysFrom || 1))));
 accuracies();
 begin({ q: "queries", n: "size" }, update, (guessed) => {
+  hook.remove();
   const close = DATA.trained.filter((one) => !one.isAhead && one.accuracy > best.accuracy).map((one) =>
     ` On ${examples(one.examples)}, the mean of ${show(one.accuracy, 1)} % is higher too, but is not shown to be ahead.`);
   const said = guessed === null ? "" : `You said ${guessed ? show(guessed) : "never"}. `;

@@ -29,6 +29,7 @@ def data(curve: CurveResult | None = None) -> dict:
     facts = {
         "model": CATALOG[settings["model"]].description.split(",")[0],
         "task": CURVES[TASK],
+        "texts": TASK,
         "labels": settings["labels"],
         "test": settings["test_examples"],
         "seeds": len(settings["seeds"]),
@@ -105,12 +106,12 @@ value="0">never</option></select></label> <button>Commit</button></form>
   </div>
 </section>
 <div class="more">
-  <p class="soft">Above: per cent right on {data["test"]} held-out texts; guessing reaches
+  <p class="soft">First picture: per cent right on {data["test"]} held-out texts; guessing reaches
   {100 / len(data["labels"]):.0f} %. Lines across are prompts, plain or calibrated (less each answer's mean score over
   all texts), whichever is better. Points are means over {data["seeds"]} seeds with the lowest and the highest.
   <em>Ahead</em> means that the 95 % interval of the difference, over seeds and texts, lies above 0.</p>
-  <p class="soft after">Below: seconds of computing in all. A longer prompt is read again with every query; training
-  is paid for once. The lines cross where it has paid for itself.</p>
+  <p class="soft after">Second picture: seconds of computing in all. A longer prompt is read again with every
+  query; training is paid for once. The lines cross where it has paid for itself.</p>
   <p><a href="README.md">The reading</a> has the rule; <code>minilora curve</code> measures all of this on your own
   examples.</p>
 </div>

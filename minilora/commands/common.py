@@ -114,6 +114,8 @@ class Parser(argparse.ArgumentParser):
             such = f"; for example: {example[1]}" if example else f" (see {self.prog} --help)"
             names = missing.replace(", ", " and ")
             raise MiniloraError(f"{names} {'are' if ' and ' in names else 'is'} missing{such}")
+        if "--file" in self._option_string_actions:
+            message = re.sub(r"^unrecognized arguments: (\S+)$", r"a file needs its flag: --file \1", message)
         message = re.sub("^argument ([^:]+): must", r"\1 must", message)
         message = re.sub("^argument ([^:]+): expected one argument", r"\1 needs a value", message)
         message = re.sub(

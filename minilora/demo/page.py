@@ -31,23 +31,40 @@ pre { white-space: pre-wrap; font-size: 0.85rem; }
 """
 
 
-def tell(console: Console, numbers: Numbers, title: str, bars: Mapping[str, float], show: Callable) -> None:
-    """Print the numbers and a chart of bars {name: length}, each with its length as `show` writes it."""
+def tell(
+    console: Console,
+    numbers: Numbers,
+    title: str,
+    bars: Mapping[str, float],
+    show: Callable,
+    colours: Mapping[str, str] | None = None,
+) -> None:
+    """Print the numbers and a chart of bars {name: length}, each with its length as `show` writes it.
+
+    colours: {last word of a bar's name: its colour}.
+    """
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", style="bold", no_wrap=True)
     for number in numbers:
         table.add_row(*number)
     chart = Table.grid(padding=(0, 2))
     for name, length in bars.items():  # a negative length has no bar
-        chart.add_row(name, Bar(max(*bars.values(), 1e-9), 0, max(length, 0), width=40), show(length))
+        bar = Bar(max(*bars.values(), 1e-9), 0, max(length, 0), width=40, color=_colour(name, colours, "default"))
+        chart.add_row(name, bar, show(length))
     console.print(table, f"\n[bold]{title}[/bold]", chart, "", sep="\n")
 
 
-def chart(title: str, bars: Mapping[str, float], show: Callable) -> str:
+def _colour(name: str, colours: Mapping[str, str] | None, other: str) -> str:
+    return (colours or {}).get(name.split()[-1], other)
+
+
+def chart(title: str, bars: Mapping[str, float], show: Callable, colours: Mapping[str, str] | None = None) -> str:
     """Return the same chart as HTML."""
     longest, rows = max(*bars.values(), 1e-9), ""
     for name, length in bars.items():
-        bar = f'<i style="width: {100 * max(length, 0) / longest:.1f}%; background: {BLUE}"></i>'
+        bar = (
+            f'<i style="width: {100 * max(length, 0) / longest:.1f}%; background: {_colour(name, colours, BLUE)}"></i>'
+        )
         rows += f"<tr><td>{escape(name)}</td><td>{bar}</td><td>{escape(show(length))}</td></tr>"
     return f"<h2>{escape(title)}</h2><table class=bars>{rows}</table>"
 

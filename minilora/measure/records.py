@@ -117,8 +117,11 @@ class Records:
         try:
             with progress_bar(title, len(keys)) as advance:
                 for key in keys:
+                    kind, *rest = map(str, key)
+                    label = ": ".join([kind, ", ".join(rest)] if rest else [kind])
+                    advance(0, label)
                     self.measured(key, measure, *key)
-                    advance(1, " ".join(map(str, key)))
+                    advance(1, label)
         except (KeyboardInterrupt, Stopped) as error:
             done = f"{sum(key in self for key in keys)} of {len(keys)} cells are measured{advice}"
             raise Stopped(getattr(error, "signum", signal.SIGINT), done) from error

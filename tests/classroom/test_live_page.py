@@ -250,7 +250,7 @@ def test_one_writes_along_by_keyboard_and_the_address_keeps_it(page):
     wait(page, "byId('look').textContent === DATA.examples[3].look")
     wait_for_words(page, "The base expects “raised” first (60.9 %). With r = 8 and λ = 1.00")
     page.value("location.hash = '#t=It%20is%20a&r=2&s=0.5'")
-    assert page.value("byId('text').value") == "It is a"
+    wait(page, "byId('text').value === 'It is a'")
     wait_for_words(page, "r = 2 and λ = 0.50")
     page.value("location.hash = '#t=%E0%A4%A&r=99&s=Infinity'")  # half a character, out of range, no number
     wait_for_words(page, "r = 8 and λ = 0.50")
@@ -283,6 +283,8 @@ def test_a_telephone_the_dark_and_paper(page):
         page.call("Emulation.setEmulatedMedia", features=dark)
         assert page.value("document.documentElement.scrollWidth") <= 390
         assert page.value("byId('next').getBoundingClientRect().bottom") < 800, "all that moves is on the first screen"
+        wide = "[...document.querySelectorAll('#next td')].filter((cell) => cell.scrollWidth > cell.clientWidth)"
+        assert page.value(f"{wide}.map((cell) => cell.textContent)") == [], "numbers stay in their cells"
         assert page.value("getComputedStyle(document.body).backgroundColor") == "rgb(23, 25, 28)"
         assert page.value("getComputedStyle(document.querySelector('#next i')).transitionDuration") == "0s"
         page.call("Emulation.setEmulatedMedia", media="print")

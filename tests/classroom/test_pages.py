@@ -250,6 +250,11 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
         plan = make_plan(PRESETS[shape], way, step=Step(*step, 2, fused=True))
         return (plan.checkpointed if is_checkpointed else plan.memory).peak / 1e9
 
+    (script,) = [script for script in SCRIPTS if script.parent.name.startswith("12")]
+    page.open(script.with_suffix(".html"))
+    assert page.value("document.querySelectorAll('#bars rect').length") == 1, "the weights alone, before the guess"
+    weights = make_plan(PRESETS["llama-65b"], "full", step=Step(1, 512, 2, fused=True)).memory.kinds["weights"] / 1e9
+    assert f"{weights:.0f} GB" in page.value("byId('bars').textContent")
     opened(page, "12", "100")
     verdict = page.value("byId('verdict').textContent")
     full, qlora = gigabytes("llama-65b", "full", 1, 512), gigabytes("llama-65b", "qlora", 1, 512, is_checkpointed=True)
@@ -271,11 +276,27 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     page.value("byId('checkpointing').focus()")
     page.press(" ")
     assert "QLoRA 40.2 GB fits" in page.value("byId('said').textContent") and qlora == pytest.approx(40.2, abs=0.05)
+    page.value(
+        "location.hash = 'model=llama-7b&texts=4&card=24&checkpointing=1'; new Promise((done) => setTimeout(done, 100))"
+    )
+    lines, numbers = (
+        page.value(f"[...document.querySelectorAll('#bars {one}')].map((one) => one.getBoundingClientRect())"
+                   ".map(({left, right, top, bottom}) => [left, right, top, bottom])")
+        for one in ("path.axis", "text.over")
+    )  # fmt: skip
+    assert len(numbers) >= 8
+    for left, right, top, bottom in numbers:
+        for at, _, start, end in lines:
+            assert not left < at < right or bottom <= start or top >= end, "no number stands on the line of the card"
 
 
 @needs_chromium
 def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     curve = measured_curves()["reviews"]
+    script, _ = choosing()
+    page.open(script.with_suffix(".html"))
+    points = page.value("document.querySelectorAll('#accuracy circle:not(.hidden *)').length")
+    assert points == 1, "before the guess, only what training on the fewest examples reaches"
     opened(page, "13", "1")
     verdict = page.value("byId('verdict').textContent")
     assert verdict.startswith(f"You said 128. {curve.sentence()}"), "as the README has it"
@@ -583,7 +604,10 @@ def test_pages_lead_to_each_other_and_to_their_lessons():
 def test_a_shared_link_has_a_picture(script):
     picture = script.with_suffix(".png").read_bytes()
     assert struct.unpack(">II", picture[16:24]) == (pages.WIDE, pages.TALL) and len(picture) < 120_000
-    assert f'<meta property="og:image" content="{script.stem}.png">' in script.with_suffix(".html").read_text("utf-8")
+    head = script.with_suffix(".html").read_text("utf-8").partition("</head>")[0]
+    assert f'<meta property="og:image" content="{script.stem}.png">' in head and 'property="og:image:alt"' in head
+    for description in (r'<meta name="description" content="(.*)">', r'property="og:description" content="(.*)">'):
+        assert 60 < len(words := html.unescape(re.search(description, head)[1])) <= 150 and words[-1] in ".?", words
 
 
 def test_colours_of_methods_and_memory_stand_in_one_file():
@@ -748,6 +772,9 @@ def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
 
     shares = weights[True][1][..., :virtual].sum(axis=-1).mean(axis=-1)
     alike = 100 * np.mean([4 / (4 + seen) for seen in range(1, 9)])
+    page.open(script.with_suffix(".html"))
+    rows = page.value("byId('arrows').textContent")
+    assert all(f"v{i + 1}0 %" in rows for i in range(virtual)), "before the guess, the prefix is seen, and off"
     opened(page, "10", "20")
     verdict = page.value("byId('verdict').textContent")
     assert number_in(verdict, "", "% go to") == pytest.approx(100 * shares.mean(), abs=0.06)

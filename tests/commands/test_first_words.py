@@ -86,6 +86,13 @@ def test_a_missing_flag_comes_with_an_example(capsys, empty):
     )
 
 
+def test_a_file_without_its_flag_names_the_flag(capsys, empty):
+    _, _, err = first_words(capsys, empty, ["check", "08", "mine.py"])
+    assert err == "minilora: a file needs its flag: --file mine.py (see minilora check --help)\n"
+    _, _, err = first_words(capsys, empty, ["plan", "base", "mine.py"])
+    assert err.startswith("minilora: unrecognized arguments: mine.py ")
+
+
 @each_command
 def test_nothing_and_a_wrong_flag(capsys, empty, monkeypatch, command):
     if command in BEGIN_AT_ONCE:

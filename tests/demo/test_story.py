@@ -85,6 +85,9 @@ def test_the_story_is_told_measured_and_cached(tiny, capsys, monkeypatch):
         for part in ("<dt>", "<table class=bars>", "<table>", "bits/character on held-out text", "1. Text")
     ]
     assert order == sorted(order) and page.count("<dt>") == 3
+    for text in (" ".join(output.split()), page):
+        assert story.BEHIND in text and story.NEXT in text
+    assert "3. Fine-tune" not in page, "a heading with nothing below it"
     again = Records.read(tiny / story.RECORDS, story.KIND).rows
     same = ("domain", "base_text", "curve")  # training left the cached base as it was
     for key, row in records.rows.items():

@@ -99,4 +99,7 @@ def test_rates_in_words_are_of_each_subject_that_searched_both(founding):
     for row, losses in (("full", {1e-4: 0.3, 2e-4: 0.2, 4e-4: None}), ("lora", {1e-3: 0.4, 3e-3: 0.1})):
         for rate, loss in losses.items():
             records.add(("rate", row, rate), loss=loss)
-    assert "so many times full fine-tuning's: 15 on film reviews. Each was found by a" in founding.rates_in_words()
+    assert (
+        "as a multiple of full fine-tuning's is 15 on film reviews. Each rate was found by a"
+        in founding.rates_in_words()
+    )

@@ -115,7 +115,7 @@ def test_adapter_width_against_full():
         "(3.6 %)",
         "less than 10 % of its gain behind is shown.",
     )
-    far = "fine-tuning they gain −0.300 (−0.300 to −0.300). That they are less than 10 % of its gain behind is refuted."
+    far = "their gain differs by −0.300 (−0.300 to −0.300). That they are less than 10 % of its gain behind is refuted."
     says(sentence("adapter-width", numbers(2.2)), far)
 
 
@@ -165,7 +165,7 @@ def test_replay_saves_or_is_not_shown_to():
         "LoRA forgets 0.300 ± 0.000",
         "mean is lower by +0.020 (+0.020 to +0.020) with 10 % and by +0.100",
     )
-    says(numbers(0.1), "would have shown 4 times of 5")
+    says(numbers(0.1), "would have shown 4 times out of 5")
 
 
 def test_curves_are_read_between_their_points():
@@ -188,7 +188,7 @@ def test_prompting_ahead_and_behind_and_when_training_pays_off():
     slower = numbers(0.5, 0.3, ms=10.0)
     says(slower, "the prompt is shown to be ahead with 1, 2, 4, 8 and 16. A query takes 10.0 ms")
     assert "paid off" not in slower
-    says(numbers(0.3, 0.3), "with no number is one shown to be ahead")
+    says(numbers(0.3, 0.3), "neither is shown to be ahead with any number")
     at_chance = numbers(0.14, 0.13)  # the prompt without examples has 14 % as well
     assert "neither is shown to be above chance (12.5 %)" in at_chance and "paid off" not in at_chance
 
@@ -317,8 +317,8 @@ def test_reading_gains_or_is_not_shown_to():
         of = lambda key: {"parts": [gain[key[1]] + scatter * (key[2] - 2)] * 8}  # noqa: E731
         return sentence("dynamic-evaluation", of)
 
-    best = "On numpy-docs, which costs 2.500 bits/character without such steps, it is largest with all weights, plain"
-    says(numbers(0.0001), best, "+0.240 (+0.237 to +0.243), or 10 %. It is smallest with norms: +0.040 (")
+    best = "On numpy-docs, which costs 2.500 bits/character without such steps, the gain is largest with all weights,"
+    says(numbers(0.0001), best, "plain steps: +0.240 (+0.237 to +0.243), or 10 %. It is smallest with norms: +0.040 (")
     says(numbers(0.0001), "0 of the 8 gains are not shown to be above 0.")
     says(numbers(0.01), "8 of the 8 gains are not shown")
 
