@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from functools import partial
 from typing import Any
 
 from experiments import compare_model, comparison, rates, windows
@@ -28,6 +29,13 @@ class Kept(Records):
         return self.rows[key]
 
 
+def at_the_same_rate(on_model: Any, records: Records, kind: str, *key: Any) -> dict:
+    """Measure a cell of a comparison whose search still chooses the recorded rate: first losses would not show it."""
+    if kind == "trained" and (rate := on_model.rate(key[0])) != (then := records.rows[kind, *key]["lr"]):
+        raise Stale(f"{key[0]} was trained at {then:g}, and its search chooses {rate:g} today")
+    return on_model.measure(kind, *key)
+
+
 def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
     """Return today's settings of a file's command, and the function that measures a cell; None for a file that holds
     times alone.
@@ -42,21 +50,19 @@ def today(records: Records) -> tuple[dict, Callable[..., dict]] | None:
         study = STUDIES[kind.removeprefix("study ")]
         settings = study.large if recorded.get("model") else study.full
         bench = study.bench(settings, records)
-        return asdict(settings), lambda *key: study.measure(bench, *key)
+
+        def trained_anew(*key: Any) -> dict:
+            bench.forget()  # or a cell of the same training as the last one would train nothing
+            return study.measure(bench, *key)
+
+        return asdict(settings), trained_anew
     if kind == comparison.KIND:
         full = comparison.FULL
         return asdict(full), comparison.Comparison(full, comparison.lab_of(full), records).measure
     if kind == compare_model.KIND:
         on_model = compare_model.ModelComparison(as_recorded(compare_model.ModelSettings))
         on_model.records = records
-
-        def at_the_same_rate(kind: str, *key: Any) -> dict:
-            """Measure a cell whose search still chooses the recorded rate; its first losses would not show it."""
-            if kind == "trained" and (rate := on_model.rate(key[0])) != (then := records.rows[kind, *key]["lr"]):
-                raise Stale(f"{key[0]} was trained at {then:g}, and its search chooses {rate:g} today")
-            return on_model.measure(kind, *key)
-
-        return on_model.facts(), at_the_same_rate
+        return on_model.facts(), partial(at_the_same_rate, on_model, records)
     if kind == windows.KIND:
         rate_of = {key[1]: row["lr"] for key, row in records.rows.items() if "lr" in row}
         in_windows = windows.Windows(as_recorded(compare_model.ModelSettings), rate_of)

@@ -53,6 +53,10 @@ class Bench:
     def __init__(self, settings: Any, lab: TopicLab, records: Records):
         self.settings, self.lab, self.records = settings, lab, records
 
+    def forget(self) -> None:
+        """Forget the last result of `once`."""
+        self._last = (None, None)
+
     def once(self, key, make: Callable[[], Any]) -> Any:
         """Return the result of `make`, cached until called with another key."""
         if self._last[0] != key:

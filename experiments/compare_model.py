@@ -16,14 +16,12 @@ seed draws. The order is the same for all rows, so that rows are compared exampl
 plain English and on a quiz of general knowledge.
 """
 
-import json
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.bench import SCRATCH_RATE
-from experiments.costs import file_bytes, memory_of_steps, of_process, tokens_per_second
+from experiments.costs import file_bytes, in_fresh_process, memory_of_steps, tokens_per_second
 from experiments.processor import in_words
 from experiments.subjects import DomainText, GeneralKnowledge, LabelledTask
 from minilora import threads
@@ -253,7 +251,7 @@ class ModelComparison:
             return facts | self.subject.query(model)
 
     def measure_memory(self, row: str) -> dict:
-        return of_process(__name__, json.dumps(asdict(self.settings)), row)
+        return in_fresh_process(_memory_of, self.settings, row)
 
     def memory_here(self, row: str) -> dict:
         """Measure the memory of training in this process, which must have done nothing else."""
@@ -265,8 +263,5 @@ class ModelComparison:
         return memory_of_steps(lambda: self.fresh(row, 0, data), batches)
 
 
-if __name__ == "__main__":
-    fields: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in json.loads(sys.argv[1]).items()
-    }
-    print(json.dumps(ModelComparison(ModelSettings(**fields)).memory_here(sys.argv[2])))
+def _memory_of(settings: ModelSettings, row: str) -> dict:
+    return ModelComparison(settings).memory_here(row)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments.compare_model import KIND, PROBE, PROMPTED, RECORDS, ROWS
-from experiments.comparison_report import megabytes, plot_forgetting, plot_quality, show_size
+from experiments.comparison_report import megabytes, plot_forgetting, plot_quality
 from minilora.errors import escape
-from minilora.measure.curve_report import interval_in_words
 from minilora.measure.records import Records
-from minilora.measure.results import Column, Result, table
+from minilora.measure.results import Column, Result
 from minilora.measure.statistics import Interval, items_interval, paired_interval
 from minilora.show import style
-from minilora.show.grids import NAMES, Grid, Spread, listed, seeds_in_words, show_share, show_signed
-from minilora.train.defaults import BATCH_SIZE, TEXT_LENGTH
+from minilora.show.grids import NAMES, Grid, Spread, show_share
+from minilora.train.defaults import BATCH_SIZE
 from notebooks.figures.pictures import name_far_point
 
 if TYPE_CHECKING:
@@ -131,10 +130,6 @@ class ModelResult(Result):
         """Return how much "english" or "quiz" has risen over the base's; a probe changes neither."""
         return Spread.of(scale * (one.get(number, self.base[number]) - self.base[number]) for one in self.cells(row))
 
-    def quiz(self, row: str) -> str:
-        """Write the points of general knowledge won."""
-        return f"{self.forgot(row, 'quiz', 100).mean:+.1f}".replace("-", "−")
-
     def ahead(self, row: str, other: str = REFERENCE, comparisons: int = 1, part: float = 1) -> Interval | None:
         """Return the interval of the gain of `row` minus `part` times the gain of `other`, seed by seed, in points of
         accuracy or in bits saved.
@@ -169,55 +164,6 @@ class ModelResult(Result):
 
     # Tables
 
-    def quality_grid(self) -> Grid:
-        """Tabulate what each row learned and forgot."""
-        rows: list[tuple[str, ...]] = []
-        for name, one in self.bases().items():
-            rows.append((name, "–", "–", self.level(one), "–", f"{one['english']:.3f}", f"{100 * one['quiz']:.1f}"))
-        if self.cells(PROMPTED):
-            rows.append((LABELS[PROMPTED], "–", "–", self.reached(PROMPTED).show(self.digits), "–", "–", "–"))
-        families = dict.fromkeys(VARIANTS, FAMILY[REFERENCE]) | {"full": FAMILY["full"]}
-        others = sum(len(self.scores(row)) > 1 for row in self.rows if row not in (*families, REFERENCE))
-        for row in self.rows:
-            ahead = self.ahead(row, comparisons=families.get(row, max(1, others)))
-            against = ahead.show(self.digits) if ahead else self.flaw(row) or "–"
-            knows = (
-                ("same", "same") if row == PROBE else (show_signed(self.forgot(row, "english").mean), self.quiz(row))
-            )
-            rate, level = self.cells(row)[0].get("lr"), self.reached(row).show(self.digits)
-            numbers = (show_share(self.share(row)), f"{rate:g}" if rate else "–", level, against, *knows)
-            rows.append((LABELS[row], *numbers))
-        bad = {row: flaw for row in ROWS if row not in self.rows and (flaw := self.flaw(row))}
-        rows += [(LABELS[row], "–", "–", flaw, "–", "–", "–") for row, flaw in bad.items()]
-        unit = "accuracy\n%" if self.has_labels else "domain\nbits/char"
-        header = ("", "trains", "rate", unit, f"against\n{LABELS[REFERENCE].split()[0]}", "English", "quiz\n%")
-        return Grid(f"Learned and forgotten: {self.where}", header, rows, self._caption())
-
-    def _caption(self) -> str:
-        settings = self.settings
-        if self.has_labels:
-            top = max((self.reached(row).mean for row in self.rows), default=50)
-            words = f"{settings['examples']} examples to learn from. {interval_in_words(settings['tested'], top)} "
-            prompts = {LABELS["base"]: [self.base] * bool(self.base), LABELS[PROMPTED]: [*self.records.of("prompt")]}
-            levels = {n: Spread.of(100 * one["calibrated"] for one in ones) for n, ones in prompts.items() if ones}
-            if levels:
-                words += f"Calibrated: {', '.join(f'{name} {one.show(1)} %' for name, one in levels.items())}. "
-        else:
-            words = f"{settings['characters']:,} characters to learn from, {settings['text_steps']} steps. "
-        words += f"{seeds_in_words(len(self.cells(row)) for row in self.rows)} "
-        paired = "seeds and questions" if self.has_labels else "seeds"
-        return words + (
-            f"Against LoRA: how much better, on the same {paired}, with 95 % intervals corrected for the claims about "
-            f"LoRA's variants ({FAMILY[REFERENCE]}), about full fine-tuning ({FAMILY['full']}), and for other rows. "
-            "English and quiz: the base's level, and the change after adapting: bits/char of plain English lost, "
-            f"points of 60 questions won. {self.window_in_words()}"
-        )
-
-    def window_in_words(self) -> str:
-        """Say how much of a text is read at a time."""
-        window = self.settings.get("window")
-        return f"Texts are read in windows of {window} tokens." if window else "The window is not recorded."
-
     def generates(self, row: str) -> float | None:
         """Return a row's tokens per second over those of the base, which took turns with it.
 
@@ -236,26 +182,20 @@ class ModelResult(Result):
             column("memory", "peak", "peak\nMB", megabytes),
             column("cost", "step_seconds", "s per\nstep", "{:.2f}".format),
             Column("writes\n× base", self.generates, "{:.2f}".format),
-            column("cost", "milliseconds", "ms per\nquery", "{:.0f}".format),
-            Column("file", lambda row: self.cells(row)[0]["file_bytes"], show_size),
         ]
 
-    def cost_grid(self) -> Grid:
-        """Tabulate memory, speed and file size of the rows for which they were measured."""
-        measured = {row for kind in ("memory", "cost") for _, row in (one["key"] for one in self.records.of(kind))}
-        size = "examples, padded to the longest," if self.has_labels else f"windows of {TEXT_LENGTH} tokens"
-        caption = (
-            f"Peak memory and seconds of a training step of {BATCH_SIZE} {size} in float32. Writes: tokens per "
-            "second over the base's. Milliseconds per question; both on one thread. Size of the saved file."
-        )
-        if names := sorted({one["processor"] for one in self.records.of("cost") if "processor" in one}):
-            caption += f" Timed on {escape(listed(names))}."
-        rows = {LABELS[row]: (row,) for row in self.rows if row in measured}
-        return table(f"What it costs: {self.where}", self.cost_columns(), rows, caption, first="")
+    def against(self) -> Column:
+        """Return the column of how far a row is ahead of LoRA, corrected for the claims that it belongs to, or of the
+        flaw for which it is not compared.
+        """
+        families = dict.fromkeys(VARIANTS, FAMILY[REFERENCE]) | {"full": FAMILY["full"]}
+        others = sum(len(self.scores(row)) > 1 for row in self.rows if row not in (*families, REFERENCE))
 
-    def grids(self) -> list[Grid]:
-        """Return the tables that have rows."""
-        return [grid for grid in (self.quality_grid(), self.cost_grid()) if grid.rows]
+        def ahead(row: str) -> str | None:
+            lead = self.ahead(row, comparisons=families.get(row, max(1, others))) if row in self.rows else None
+            return lead.show(self.digits) if lead else self.flaw(row) or None
+
+        return Column("ahead of\nLoRA", ahead)
 
     # Figures
 
@@ -300,34 +240,53 @@ FIGURES = {draw.__name__: draw for draw in (ModelResult.quality_against_share, M
 
 
 def side_by_side(results: Mapping[str, ModelResult]) -> Grid:
-    """Tabulate what each row trains, reaches on several data sets, and costs. results: {data set: its comparison}."""
-    columns = [one.cost_columns()[:3] for one in results.values()]
+    """Tabulate what each row trains, reaches on several data sets, and costs. results: {data set: its comparison}.
+
+    For one data set alone, the table says how far each row is ahead of LoRA, too.
+    """
+    columns = [one.cost_columns() for one in results.values()]
+    leads = [one.against() for one in results.values()] if len(results) == 1 else []
     rows: list[tuple[str, ...]] = []
     for name in {name: None for result in results.values() for name in result.bases()}:
         cells = [(result, result.bases().get(name)) for result in results.values()]
         levels = (result.level(cell) if cell else "–" for result, cell in cells)
-        rows.append((name, "–", *levels, *["–"] * len(columns[0])))
+        rows.append((name, "–", *levels, *["–"] * len(leads + columns[0])))
     for row in (PROMPTED, PROBE, *ROWS):
-        if measured := [result for result in results.values() if result.cells(row)]:
-            share = "–" if row == PROMPTED else show_share(measured[0].share(row))
-            levels = (_reached(result, row) for result in results.values())
+        measured = [result for result in results.values() if result.cells(row)]
+        reached = [_reached(result, row) for result in results.values()]
+        if {*reached} != {"–"}:
+            share = "–" if row == PROMPTED or not measured else show_share(measured[0].share(row))
             by_data = ([column.cell(row) for column in of_data] for of_data in columns)
             # the costs are those of the comparison that measured most of them
             costs = max(by_data, key=lambda cells: sum(cell != "–" for cell in cells))
-            rows.append((LABELS[row], share, *levels, *costs))
+            rows.append((LABELS[row], share, *reached, *(lead.cell(row) for lead in leads), *costs))
     names = (f"{name}, {'%' if result.has_labels else 'bits/char'}" for name, result in results.items())
-    caption = (
-        "A row is a method at its best searched learning rate, with three seeds if there is a ± and else with one. "
-        "Reviews and topics: percent of 200 held-out questions answered right, after learning from 128 examples; the "
-        "prompt's answers are calibrated. NumPy's docs: bits per character after 30 steps on 60,000 characters, in "
-        "windows of 128 tokens. Peak MB and s per step: the memory and the time of a training step on 8 reviews in "
-        "float32. Writes × base: tokens per second over the base's, on one thread, LoRA not merged. The base took "
-        "turns with each row, but rows that compute the same (base, full, head) still differ by up to 7 %, so smaller "
-        "differences mean nothing. Seconds per step were measured without such turns, so they are rougher."
-    )
-    header = ("", "trains", *names, *(column.header for column in columns[0]))
-    return Grid("What each method reaches and costs", header, rows, caption)
+    header = ("", "trains", *names, *(column.header for column in leads + columns[0]))
+    return Grid("What each method reaches and costs", header, rows, _caption(results.values()))
 
 
 def _reached(result: ModelResult, row: str) -> str:
-    return Spread.of(result.scores(row).values()).show(result.digits) if result.cells(row) else "–"
+    """Write what a row reached, or the flaw for which it has nothing that counts."""
+    reached = result.scores(row).values()
+    return Spread.of(reached).show(result.digits) if reached else result.flaw(row) or "–"
+
+
+def _caption(results: Iterable[ModelResult]) -> str:
+    words = "A row is a method at its best searched learning rate; without a ±, it has one seed. "
+    for one in {result.has_labels: result.settings for result in results}.values():
+        if "labels" in one:
+            words += (
+                f"In %: the share of {one['tested']} held-out questions that are answered right, after learning from "
+                f"{one['examples']} examples; the prompt's answers are calibrated. "
+            )
+        else:
+            words += (
+                f"Bits/char: of held-out text, after {one['text_steps']} steps on {one['characters']:,} characters, in "
+                f"windows of {one.get('window', '?')} tokens. "
+            )
+    return words + (
+        f"Peak MB and s per step: the memory and the time of a training step on {BATCH_SIZE} rows in float32. Writes × "
+        "base: tokens per second over the base's, on one thread, LoRA not merged. The base took turns with each row, "
+        "but rows that compute the same (base, full, head) still differ by up to 7 %, so smaller differences mean "
+        "nothing. Seconds per step were measured without such turns, so they are rougher."
+    )

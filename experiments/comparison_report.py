@@ -6,7 +6,7 @@ a function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +71,6 @@ def show_percent(spread: Spread) -> str:
 def megabytes(number: int) -> str:
     """Write megabytes, below ten with one decimal."""
     return f"{number / 1e6:.1f}" if number < 9.95e6 else f"{number / 1e6:.0f}"
-
-
-def show_size(number: int) -> str:
-    """Write a size, as `82 kB` or `11.3 MB`."""
-    return f"{number / 1e3:.0f} kB" if number < 999_500 else f"{number / 1e6:.1f} MB"
 
 
 def _of(cell: str, part: str, header: str, show: Callable[[Any], str] = "{:.0f}".format) -> Column:
@@ -244,10 +239,9 @@ FIGURES = {
 }
 
 
-def show(tables: Sequence[Grid], figures: Mapping, result: Result, out: Path, console: Console) -> None:
-    """Print the tables and write the figures to `out`."""
-    for grid in tables:
-        console.print(grids.drawn(grid))
-        console.print()
+def show(grid: Grid, figures: Mapping, result: Result, out: Path, console: Console) -> None:
+    """Print the table and write the figures to `out`."""
+    console.print(grids.drawn(grid))
+    console.print()
     paths = save_all(figures, result, out)
     console.print(f"Figures: {', '.join(path.name for path in paths) or 'none yet'} in {out}", markup=False)

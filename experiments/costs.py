@@ -1,14 +1,14 @@
 """Costs of a method: memory of a training step by kind, size of the saved file, speed of generation.
 
-Memory is measured in a separate process (`python -m experiments.costs`), in which nothing else is alive.
+Memory is measured in a separate process, in which nothing else is alive.
 """
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -48,18 +48,16 @@ def memory_of(base_folder: Path, method: str, seq_len: int, batch_size: int) -> 
     pass. "peak": the most bytes alive in two steps, weights included. "process": the peak resident set of the whole
     process, with Python and the libraries.
     """
-    return of_process("experiments.costs", base_folder, method, seq_len, batch_size)
+    return in_fresh_process(_measure, base_folder, method, seq_len, batch_size)
 
 
-def of_process(module: str, *arguments: object) -> dict:
-    """Return the JSON that `python -m module *arguments` prints. Raises MiniloraError with the last line of its
-    errors.
-    """
-    done = subprocess.run([sys.executable, "-m", module, *map(str, arguments)], capture_output=True, text=True)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
-        raise MiniloraError(f"measuring the memory of {arguments[1]} failed: {reason[0]}")
-    return json.loads(done.stdout)
+def in_fresh_process(measure: Callable[..., dict], *arguments: Any) -> dict:
+    """Return what `measure` returns in a process of its own. Raises MiniloraError if the process is killed."""
+    try:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            return pool.submit(measure, *arguments).result()
+    except BrokenProcessPool as error:
+        raise MiniloraError(f"measuring memory failed: {error}") from error
 
 
 def memory_of_steps(fresh: Callable[[], Any], batches: Any) -> dict[str, int | None]:
@@ -105,8 +103,3 @@ def tokens_per_second(models: dict, tokenizer, tokens: int = 48, rounds: int = 5
     generate = lambda model: lambda prompt: model.generate(prompt, tokens, temperature=0, eos_token_id=[])  # noqa: E731
     times = seconds_in_turns({name: generate(model) for name, model in models.items()}, [prompt] * rounds)
     return {name: tokens / seconds for name, seconds in times.items()}
-
-
-if __name__ == "__main__":
-    folder, name, length, rows = sys.argv[1:]
-    print(json.dumps(_measure(Path(folder), name, int(length), int(rows))))

@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from minilora import threads
 from minilora.peft.method import METHODS, Options
 from minilora.plan.activations import CAUSAL_BLOCK, Step
-from minilora.plan.planner import rows_of
 from minilora.plan.shapes import Shape
 
 # Passes over N·h in a block, forward and backward: two norms, rotary positions of queries and keys, attention apart
@@ -80,7 +79,6 @@ def _parts(shape: Shape, step: Step) -> int:
 
 def step_work(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
     """Return the operations, passes, exponentials and bytes of a training step."""
-    operations = flops(shape, method, options, step)
     n, what = step.batch * step.length, METHODS[method].plan(shape, options)
     count = what.counts.total(shape.layers)
     scores = step.batch * shape.heads * shape.layers * step.length * (step.length + min(CAUSAL_BLOCK, step.length)) / 2
@@ -90,12 +88,12 @@ def step_work(shape: Shape, method: str, options: Options, step: Step) -> dict[s
     if what.embedding:
         passes += step.workers * shape.in_embedding * TABLE_PASSES + 2 * shape.layers * n * shape.hidden
     extra = 0
-    if what.adds_up and not METHODS[method].is_quantized:  # each worker computes W + s B A, forward and backward
+    if what.adds_up:  # each worker computes W + s B A, forward and backward
         sizes = [shape.linears[name] for name in what.reads]
         made = sum(i * o for i, o in sizes if 2 * n > step.workers * o) * shape.layers * step.workers * 2
         extra, passes = 2 * what.rank * made, passes + 2 * made
     return {
-        "products": sum(work for kind, work in operations.items() if kind != "again") + extra,
+        "products": sum(flops(shape, method, options, step).values()) + extra,
         "elementwise": passes,
         "updates": count * OPTIMIZER_PASSES,
         "exponentials": scores + logits + 2 * gates,
@@ -104,24 +102,18 @@ def step_work(shape: Shape, method: str, options: Options, step: Step) -> dict[s
 
 
 def flops(shape: Shape, method: str, options: Options, step: Step) -> dict[str, float]:
-    """Return the operations of a step by kind: 2 per weight and token for each product with that weight.
+    """Return the operations of a step of full fine-tuning or LoRA: 2 per weight and token for each product.
 
     forward             every product, and attention's scores and sums, half of them because of the causal mask
     input gradients     the same, through frozen weights as well; attention's products twice
     weight gradients    the products of the trained weights
-    again               with checkpointing, the blocks a second time
     """
-    what = METHODS[method].plan(shape, options)
-    length, n = rows_of(step, what)
-    extra = 0 if what.is_base or what.prefix else (what.counts.block + what.frozen_products) * shape.layers
-    blocks, head = 2 * n * (shape.in_linears + extra), 2 * n * shape.in_embedding
-    products = blocks + head
-    attention = 2 * step.batch * length * (length + 2 * what.prefix) * shape.query_width * shape.layers
-    deep = bool(what.counts.block or what.counts.embedding)
-    matrices = what.counts.head + (shape.layers * what.counts.block if what.products else 0)
+    what, n = METHODS[method].plan(shape, options), step.batch * step.length
+    adapters = 0 if what.is_base else what.counts.block * shape.layers
+    products = 2 * n * (shape.in_linears + adapters + shape.in_embedding)
+    attention = 2 * n * step.length * shape.query_width * shape.layers
     return {
         "forward": products + attention,
-        "input gradients": products + 2 * attention if deep else 0,
-        "weight gradients": 2 * n * matrices,
-        "again": blocks + attention if deep else 0,
+        "input gradients": products + 2 * attention,
+        "weight gradients": 2 * n * (what.counts.head + what.counts.block * shape.layers),
     }

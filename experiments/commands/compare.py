@@ -32,11 +32,12 @@ def run(arguments: Namespace) -> None:
             raise MiniloraError("--data needs --model, for example --model smollm2")
         settings = comparison.settings_for(arguments.quick, arguments.methods, arguments.seeds)
         result = comparison_report.ComparisonResult(comparison.run(out, settings, *resume))
-        comparison_report.show([comparison_report.grid(result)], comparison_report.FIGURES, result, out, console)
+        comparison_report.show(comparison_report.grid(result), comparison_report.FIGURES, result, out, console)
         return
     if arguments.quick:
         raise MiniloraError("--quick works on the package's base only; with --model, limit --methods and --seeds")
     data = "reviews" if arguments.data is None else arguments.data
     on_model = compare_model.settings_for(arguments.model, data, arguments.methods, arguments.seeds)
     compared = compare_model_report.ModelResult(compare_model.run(out, on_model, *resume))
-    comparison_report.show(compared.grids(), compare_model_report.FIGURES, compared, out, console)
+    table = compare_model_report.side_by_side({Path(data).name: compared})
+    comparison_report.show(table, compare_model_report.FIGURES, compared, out, console)

@@ -11,7 +11,7 @@ from experiments.compare_model_report import FAMILY, LABELS, ModelResult
 from experiments.results.tables import markdown
 from minilora.measure.records import Records
 from minilora.measure.statistics import verdict
-from minilora.show.grids import Grid, Spread, listed, show_bytes, show_share, show_signed
+from minilora.show.grids import Grid, Spread, listed, show_bytes, show_share
 
 SUBJECTS = {
     "reviews": "film reviews, % ↑",
@@ -117,14 +117,14 @@ class Founding:
             rows.append((LABELS[row], *needs, claim.quality, *judged))
         titles = map(self._title, self.results)
         header = ("", "trains: said", "measured", "memory: said", "peak (of full's)", "quality: said", *titles)
-        return Grid("The founding table, and what was measured", header, rows, CAPTION)
+        return Grid("The founding table, and what was measured", header, rows, "")
 
     def levels(self) -> Grid:
         """Return what each row trains and reaches, from the fewest parameters to the most."""
         rows = [(LABELS["base"], "–", *self._as_it_came())]
         rows += [(LABELS[r], self._share_in_words(r), *self._levels(r)) for r in sorted(self.rows, key=self.share)]
         names = map(self._title, self.results)
-        return Grid("What trains, and what it reaches", ("", "trains", *names), rows, CAPTION)
+        return Grid("What trains, and what it reaches", ("", "trains", *names), rows, "")
 
     def rates_in_words(self) -> str:
         """Return LoRA's best learning rate in multiples of full fine-tuning's on each subject, in a sentence."""
@@ -159,8 +159,7 @@ class Founding:
 
     def values(self) -> dict[str, str]:
         """{name: as a text says it}: `founding.table`, `founding.levels`; `model.SUBJECT.ROW`, what a row reached, of
-        which `.forgot` (plain English), `.quiz` (points won), `.share`, `.peak` (memory) and `.speed` (over the base's)
-        follow; those of the base and of few-shot.
+        which `.share`, `.peak` (memory) and `.speed` (over the base's) follow; those of the base and of few-shot.
         """
         grids = {"founding.table": self.grid, "founding.levels": self.levels} if self.rows else {}
         values = {name: f"\n\n{markdown(grid(), numbers=False)}\n\n" for name, grid in grids.items()}
@@ -175,25 +174,9 @@ class Founding:
                 values[f"{at}.{PROMPTED}.calibrated"] = result.prompted().show(result.digits)
             for row in result.rows:
                 values[f"{at}.{row}"] = result.reached(row).show(result.digits)
-                values[f"{at}.{row}.forgot"] = show_signed(result.forgot(row, "english").mean)
-                values[f"{at}.{row}.quiz"] = result.quiz(row)
                 values[f"{at}.{row}.share"] = show_share(result.share(row))
                 if rate := result.generates(row):
                     values[f"{at}.{row}.speed"] = f"{rate:.2f}"
                 if (memory := ("memory", row)) in result.records:
                     values[f"{at}.{row}.peak"] = show_bytes(result.records.rows[memory]["peak"])
         return values
-
-
-CAPTION = (
-    "What the chapter says, and beside it SmolLM2-135M (from a file in 4 bits) after 60 steps on 128 examples, or 30 "
-    "steps on 60,000 characters, each method at the best of 3 to 6 learning rates; means ± standard deviation over "
-    "three seeds. ↑ more is better, ↓ less. ✓ shown, ✗ refuted, ? undecided; without a sign: one seed, or nothing to "
-    "judge, such as generation by a level on one task. Near, similar: at least nine tenths of the other's gain over "
-    "the model as it is; best: no other trained row gains more than ten ninths; by 95 % intervals over seeds and "
-    f"questions (of the text, over seeds). As in the ledger, the claims against full fine-tuning ({FAMILY['full']}) "
-    f'and against LoRA ({FAMILY["lora"]}) share the 5 %; so do the rows that "best" is held against. The prompt\'s '
-    "accuracy is calibrated. "
-    "Low memory: at most half of full's peak; very low: a quarter. Peak: the most bytes of arrays alive in a step of 8 "
-    "film reviews, padded to the longest (at most 106 tokens), in float32 without checkpointing."
-)

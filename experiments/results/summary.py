@@ -47,7 +47,9 @@ def _claims(root: Path) -> str:
     lines, parts = measured.measured_ledger(root).lines, []
     for size, name in ((SMALL, f"a base of {SMALL} parameters"), (LARGE, f"SmolLM2 ({LARGE})")):
         counts = Counter(line.verdict(size) for line in lines if line.measured.get(size))
-        parts.append(f"on {name}, {counts['shown']} are shown, {counts['refuted']} refuted, {counts['undecided']} open")
+        parts.append(
+            f"on {name}, {counts['shown']} are shown, {counts['refuted']} refuted, {counts['undecided']} undecided"
+        )
     return f"The ledger judges claims from papers: {'; '.join(parts)}."
 
 

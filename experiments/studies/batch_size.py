@@ -90,7 +90,7 @@ class BatchSize(Study):
             rows,
             f"{self.settings['rows']} windows of 128 tokens in each training; the rate is searched for each batch "
             "size. Bits/char of held-out numpy-docs. LoRA behind: its bits/char less those of full fine-tuning, with "
-            f"95 % intervals over the seeds, corrected for all batch sizes. {self.in_words([self.growth().count])}",
+            f"95 % intervals over the seeds, corrected for all batch sizes. {self.in_words()}",
         )
 
     @styled

@@ -193,7 +193,7 @@ class Capacity(Study):
             f"model finds likeliest of {ALTERNATIVES} words; chance is {100 / ALTERNATIVES:.1f} %. Knee: the number "
             f"of bits up to which {100 * LEVEL:.0f} % are recalled (interpolated). Bits per parameter: the most bits "
             f"known, divided by the number of trained parameters. Training takes {self.settings['adapt']['steps']} "
-            f"steps, each with all facts. {self.in_words(self.knee(rank).count for rank in self.values)}",
+            f"steps, each with all facts. {self.in_words()}",
         )
 
     @styled

@@ -103,7 +103,7 @@ class DataTypes(Study):
             rows,
             f"Blocks of {BLOCKSIZE}. Error: the mean relative error of a weight. Base perplexity, and the bits/char "
             "lost by rounding, are measured on samples of held-out python-docs. Adapted: bits/char on held-out "
-            f"numpy-docs after LoRA. {self.in_words(self.adapted(name).count for name in self.values)}",
+            f"numpy-docs after LoRA. {self.in_words()}",
         )
 
     @styled

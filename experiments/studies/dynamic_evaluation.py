@@ -96,14 +96,13 @@ class DynamicEvaluation(Study):
 
     def grid(self) -> Grid:
         rows = [(WORDS[kind], *(self.gain(text, kind).show(3) for text in self.values)) for kind in self.kinds]
-        seeds = self.in_words(self.spread("static", *run).count for run in product(self.values, self.kinds))
         return Grid(
             "Training on a text while reading it",
             ("trained", *(TEXTS[text] for text in self.values)),
             rows,
             "Bits/char saved on held-out text, read in windows of 128 tokens, by a training step on each window after "
             "it is scored, at the rate that is best on validation text; 95 % intervals corrected for all cells. "
-            f"{seeds}",
+            f"{self.in_words()}",
         )
 
     @styled

@@ -41,7 +41,7 @@ class Gptq(Study):
 
     def grid(self) -> Grid:
         rows = []
-        for key in (runs := list(product(self.values, self.kinds))):
+        for key in product(self.values, self.kinds):
             off = (f"{self.spread(number, *key, scale=100).mean:.2f} %" for number in OFF)
             rows.append((*(WORDS[part] for part in key), *off, self.spread("lost", *key).show(4)))
         return Grid(
@@ -51,7 +51,7 @@ class Gptq(Study):
             f"All linears of the blocks are rounded, with one absmax for {BLOCKSIZE} weights. Error: the relative "
             "squared error of the weights and of the layers' outputs on the text that GPTQ sees. Lost: bits/char "
             "against float32 on samples of held-out python-docs. "
-            f"{self.in_words(self.spread('lost', *key).count for key in runs)}",
+            f"{self.in_words()}",
         )
 
     @styled

@@ -174,7 +174,7 @@ class Intruders(Study):
             f"below {EPSILON:g}. Gained: bits/char saved on held-out numpy-docs; forgot: lost on held-out python-docs. "
             f"At λ = {mild:g}: the same after the intruders' singular values are multiplied by λ. Each training ends "
             f"at the step whose gain on validation text is nearest to {self.settings['gain']:g}. "
-            f"{self.in_words(self.of('intruders', run).count for run in self.all)}",
+            f"{self.in_words()}",
         )
 
     @styled

@@ -102,7 +102,7 @@ class LowData(Study):
             rows,
             f"Percent of held-out sentences that are classified right; chance is {self.chance():.1f} %. The task has "
             f"at most {max(self.amounts())} labels per class. "
-            f"{self.in_words(one.count for curve in curves.values() for one in curve.values())}",
+            f"{self.in_words()}",
         )
 
     @styled

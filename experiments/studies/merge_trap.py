@@ -105,7 +105,7 @@ class MergeTrap(Study):
             "Δ⟩/‖Δ‖²; normal: the same, computed for normally distributed weights and updates. The last columns are "
             f"bits/char on held-out numpy-docs: of the adapter on its 4-bit base ({self.base['domain']:.3f} without), "
             "merged into floats, and rounded to 4 bits again. "
-            f"{self.overshoot()}{self.in_words(self.of_size('adapter', size).count for size in self.values)}",
+            f"{self.overshoot()}{self.in_words()}",
         )
 
     def overshoot(self) -> str:

@@ -131,7 +131,7 @@ class Prompting(Study):
             f"Accuracy on held-out sentences (chance {self.chance():.1f} %); tokens of the prompt; milliseconds per "
             "query, asked one at a time on one thread. Training pays off after the number of queries that save as "
             "much time as it took, if its accuracy is above chance. "
-            f"{self.in_words(self.reached('prompt', k).count for k in self.values if k)}",
+            f"{self.in_words()}",
         )
 
     @styled

@@ -83,7 +83,7 @@ class Rank(Study):
             rows,
             "LoRA on all linears; bits/char are on numpy-docs' validation text, at the best rate. The best rate is "
             "the lowest point of a parabola through rates in steps of √3, as a geometric mean over the seeds. "
-            f"{self.in_words(self.spread('loss', DEFAULT, rank).count for rank in self.values)}",
+            f"{self.in_words()}",
         )
 
     @styled

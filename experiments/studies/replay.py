@@ -60,7 +60,7 @@ class Replay(Study):
             "Replay: the share of each batch that is the base's text. Bits/char gained on held-out numpy-docs and "
             "lost on held-out python-docs, at the step that is best on validation text of the domain. Forgot less: "
             "the difference from training without replay, with a 95 % interval corrected for the column. "
-            f"{self.in_words(self.gained(*run).count for run in runs)}",
+            f"{self.in_words()}",
         )
 
     @styled

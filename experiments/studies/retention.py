@@ -284,6 +284,7 @@ class Retention(Study):
             lines.append((name, f"{cells[0]['lr']:g}", *numbers, *equal))
         titles = (f"more than full\nat {words}" for words in WORDS.values())
         lost = "on a quiz" if self.large_model else "on held-out python-docs"
+        seeds = (len(self.seeds(row, self.lengths[0])) for row in self.rows)
         caption = (
             f"A row is a method, trained for {listed(f'{steps:,}' for steps in self.lengths)} steps at the learning "
             "rate that is best on validation text. Learned is what it has gained on held-out numpy-docs, in bits/char. "
@@ -294,7 +295,7 @@ class Retention(Study):
             "is how much more the method has forgotten, paired by seed, with an interval corrected for the table. As "
             "much: the interval lies within a quarter of what full has forgotten there. Never so far: with at least "
             "one seed, no rate of the method reaches this point. Not measured so low: its lowest rate is already "
-            f"beyond it. {self.diverged()} {self.in_words(len(self.seeds(row, self.lengths[0])) for row in self.rows)}"
+            f"beyond it. {self.diverged()} {self.in_words(*seeds)}"
         )
         header = ("method" if len(self.lengths) == 1 else "method, steps", "rate", "learned", "forgot", "KL", *titles)
         return Grid("Learned, forgotten, and how far it moved", header, lines, caption)

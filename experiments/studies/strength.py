@@ -122,7 +122,6 @@ class Strength(Study):
             learned, forgot = self.gained("strength", strength), self.forgot("strength", strength)
             beside = self.beside_trainings(strength)
             rows.append((f"{strength:g}", learned.show(3), forgot.show(3), beside.show(3) if beside else "–"))
-        counts = [self.gained("strength", strength).count for strength in self.values]
         return Grid(
             "One LoRA adapter at different strengths after training",
             ("λ", "learned", "forgot", "more than\ntrainings"),
@@ -130,7 +129,7 @@ class Strength(Study):
             "Bits/char saved on held-out numpy-docs and lost on held-out python-docs. λ multiplies the trained "
             "update. More than trainings: how much more the adapter has learned than the best training, at any step, "
             f"that forgot no more (of {len(self.settings['trainings'])}); –: with some seed, every training forgot "
-            f"more. {self.in_words(counts)}",
+            f"more. {self.in_words()}",
         )
 
     @styled

@@ -177,14 +177,16 @@ class Study(Result):
     def gains_grid(self, title: str, first: str, kinds: Mapping[str, str], note: str = "") -> Grid:
         """Tabulate the gains by value (rows, called `first`) and kind (columns). kinds: {kind: its header}."""
         rows = [(str(value), *(self.gained(kind, value).show(3) for kind in kinds)) for value in self.values]
-        seeds = self.in_words(self.gained(kind, value).count for kind in kinds for value in self.values)
-        return Grid(title, (first, *kinds.values()), rows, f"Bits/char saved on held-out numpy-docs. {note}{seeds}")
+        caption = f"Bits/char saved on held-out numpy-docs. {note}{self.in_words()}"
+        return Grid(title, (first, *kinds.values()), rows, caption)
 
-    def in_words(self, counts: Iterable[int]) -> str:
-        """Name the model, unless it is the package's base, and the number of seeds."""
+    def in_words(self, *counts: int) -> str:
+        """Name the model, unless it is the package's base, and the number of seeds: those of the settings, or counts
+        that differ from row to row.
+        """
         base, model = self.settings["base"], self.settings.get("model")
         name = "" if base is None else f"Base: a small one, {base['config']['steps']} steps. "
-        seeds = [str(count) for count in sorted({*counts})]
+        seeds = [str(count) for count in sorted({*counts} or {len(self.settings["seeds"])})]
         words = "One seed." if seeds == ["1"] else f"{' to '.join(dict.fromkeys((seeds[0], seeds[-1])))} seeds."
         return f"{name if model is None else f'Base: {escape(Path(model).name)}. '}{words}"
 

@@ -24,7 +24,6 @@ WORDS = {
     MLP: "all MLP",
     ALL: "all linears",
 }
-SINGLE = ("q_proj", "k_proj", "v_proj", "o_proj")
 SPREAD = 2  # rank over all linears that sets the number of parameters
 
 
@@ -84,7 +83,7 @@ class Targets(Study):
             rows,
             "Bits/char saved on held-out numpy-docs, and lost on held-out python-docs. More than q + v: the "
             "difference in bits gained, with 95 % intervals corrected for the column. "
-            f"{self.in_words(self.gained('targets', names).count for names in self.values)}",
+            f"{self.in_words()}",
         )
 
     @styled

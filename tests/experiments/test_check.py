@@ -127,6 +127,16 @@ def test_settings_and_searches_of_today_are_those_of_the_record(retrained):
         check.today(records)[1]("merged", 0.0, 0)
 
 
+def test_cells_of_one_training_are_trained_each_by_itself(monkeypatch):
+    """A study trains once for all strengths of an adapter; a check that did so would see no losses of the second."""
+    count = iter(range(2))
+    numbers = staticmethod(lambda bench, *key: {"trainings": bench.once("the same", lambda: next(count))})
+    monkeypatch.setattr(again.STUDIES["strength"], "measure", numbers)
+    path = check.ROOT / check.FOLDERS[0] / "study-strength.jsonl"
+    measure = check.today(check.Kept.read(path, "study strength"))[1]
+    assert [measure("strength", strength, 2)["trainings"] for strength in (1.25, 1.5)] == [0, 1]
+
+
 def test_a_search_that_chooses_another_rate_is_stale(tmp_path, monkeypatch):
     class Comparison:
         def __init__(self, settings):

@@ -1,13 +1,14 @@
 """pytest tests/experiments/test_compare_model.py: the cells of a comparison on a tiny chat model, tables, bad input."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments import compare_model, comparison_report, subjects
 from experiments.compare_model import ModelComparison, ModelSettings
-from experiments.compare_model_report import FIGURES, ModelResult
+from experiments.compare_model_report import FIGURES, ModelResult, side_by_side
 from minilora.errors import MiniloraError
 from minilora.measure.records import Records
 from minilora.train import defaults
@@ -87,7 +88,8 @@ def test_a_row_that_quantizes_has_its_start_measured(folder, tmp_path, capsys):
     compare_model.run(tmp_path, settings(folder, "text", rows=("qlora",), seeds=(0,)))
     result = ModelResult.read(tmp_path)
     assert result.records.rows["base", "qlora"]["bits"] != result.base["bits"]
-    assert [row[0] for row in result.quality_grid().rows[:2]] == ["base as it is", "base as it is, for QLoRA"]
+    rows = side_by_side({"text": result}).rows
+    assert [row[0] for row in rows[:2]] == ["base as it is", "base as it is, for QLoRA"]
     assert "note: left out of" in capsys.readouterr().err  # the file that is not text
 
 
@@ -149,11 +151,11 @@ def test_what_lacks_a_window_items_or_a_seed_or_diverged_is_shown_and_not_judged
         "diverged": result("d", text | {"window": 128}, (dora, {"lr": 1.0, "error": "not finite"})),
     }.items():
         assert flawed.flaw("dora") == flaw and flawed.ahead("dora") is None
-        (shown,) = [row for row in flawed.quality_grid().rows if row[0] == "DoRA"]
-        assert shown[4] == flaw
-    assert "The window is not recorded" in result("e", text).quality_grid().caption
+        (shown,) = [row for row in side_by_side({"d": flawed}).rows if row[0] == "DoRA"]
+        assert shown[3] == flaw
+    assert "in windows of ? tokens" in side_by_side({"d": result("e", text)}).caption
     every = result("f", labels, *((("trained", "dora", seed), {"error": "not finite"}) for seed in (0, 1)))
-    assert ("DoRA", "–", "–", "diverged", "–", "–", "–") in every.quality_grid().rows
+    assert ("DoRA", "–", "diverged", "diverged", "–", "–", "–") in side_by_side({"d": every}).rows
 
 
 def test_being_too_sure_of_itself_does_not_count_against_a_rate():
@@ -184,7 +186,7 @@ def test_rows_are_compared_on_the_same_questions(tmp_path):
     assert result.forgot("full", "english").mean == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("data, unit", [("train.jsonl", "accuracy"), ("text", "bits/char")])
+@pytest.mark.parametrize("data, unit", [("train.jsonl", "questions"), ("text", "bits/char")])
 def test_tables_and_figures(measured, data, unit, tmp_path):
     from io import StringIO
 
@@ -192,10 +194,11 @@ def test_tables_and_figures(measured, data, unit, tmp_path):
 
     file = StringIO()
     result = read(measured, data)
-    comparison_report.show(result.grids(), FIGURES, result, tmp_path, Console(file=file, width=80))
+    table = side_by_side({Path(data).name: result})
+    comparison_report.show(table, FIGURES, result, tmp_path, Console(file=file, width=80))
     text = file.getvalue()
     assert max(map(len, text.splitlines())) <= 80 and unit in text
-    for words in ("base as it is", "few-shot prompt", "LoRA on all linears", "full", "Timed on ", "Figures: "):
+    for words in ("base as it is", "few-shot prompt", "LoRA on all linears", "full", "Figures: "):
         assert words in text
     assert {path.name for path in tmp_path.iterdir()} == {"quality_against_share.png", "learned_against_forgotten.png"}
 

@@ -255,7 +255,7 @@ def test_capacity_knee_and_bits_per_parameter():
     says(
         rising,
         "recalls all of the facts",
-        "the knee: 84 at rank 1, 84 at rank 2, 338 at rank 4, 338 at rank 8 and 1,351",
+        "84 at rank 1, 84 at rank 2, 338 at rank 4, 338 at rank 8 and 1,351",
     )
     says(rising, "For each parameter that trains, it stores at most 0.13 ± 0.00 bits")
     says(numbers(lambda rank, count: 1.0, full=0.8), "recalls at least 80 % of the", "above 4,096 at rank 16")
