@@ -78,7 +78,7 @@ class Lab:
     # Text
 
     def bits(self, model, stream: TokenStream) -> float:
-        """Evaluate bits per character on the stream."""
+        """Return the bits per character of the stream under the model."""
         return metrics.evaluator(model, stream, self.seq_len, 2 * self.batch_size)()
 
     def adapt(
