@@ -8,7 +8,7 @@ from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order
 from minilora.train import load
 
-TITLE = "Sixteen marks"
+TITLE = "4 bits: sixteen marks for every weight"
 NAME = "4 bits"  # in the links of other pages
 SHOWN = "weight=15&value=1.67"  # in the picture for sharing
 LAYER = "model.layers.0.self_attn.q_proj"

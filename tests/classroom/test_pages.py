@@ -617,10 +617,12 @@ def test_what_changes_is_on_the_first_screen(page, script, width):
 def test_pages_lead_to_each_other_and_to_their_lessons():
     for before, script, after in zip([None, *EVERY], EVERY, [*EVERY[1:], None], strict=False):
         text = script.with_suffix(".html").read_text("utf-8")
+        assert ('rel="next" href="../../docs/own-data.md"' in text) == (after is None), "the last one leads on, too"
         for way, other in (("prev", before), ("next", after)):
-            assert (f'rel="{way}"' in text) == (other is not None)
+            assert text.count(f'rel="{way}"') == (0 if way == "prev" and other is None else 2)
             assert other is None or f'rel="{way}" href="../{other.parent.name}/{other.stem}.html"' in text
-        assert 'href="README.md"' in text and 'property="og:description"' in text
+        assert text.count('<nav><span><a href="../../README.md">minilora</a> <a href="README.md">Lesson ') == 2
+        assert 'property="og:description"' in text
         assert '<base target="_top">' in text, "its links leave the front page's frame"
 
 
@@ -632,6 +634,7 @@ def test_a_shared_link_has_a_picture(script):
     assert f'<meta property="og:image" content="{script.stem}.png">' in head and 'property="og:image:alt"' in head
     for description in (r'<meta name="description" content="(.*)">', r'property="og:description" content="(.*)">'):
         assert 60 < len(words := html.unescape(re.search(description, head)[1])) <= 150 and words[-1] in ".?", words
+        assert script.name == "live.py" or words.startswith("Your guess first: ") and words[-1] == "?", "no answer yet"
 
 
 def test_colours_of_methods_and_memory_stand_in_one_file():
