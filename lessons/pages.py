@@ -5,11 +5,11 @@
     python -m lessons.pages --measure 08  first measures the data of a lesson's pages anew
     python -m lessons.pages --pictures    takes the pictures for sharing, play.png, with Chromium
 
-play.py has TITLE, NAME, which other pages call it in their links, body(data), the page's HTML, summary(data), which
-tells its story where no script runs and where its link is shared, and SHOWN, the state in its picture for sharing. The
-data come from play.py's data(), called each time, if they are in the records already or are mere arithmetic; if they
-take runs of minilora, from measure(), whose result play.json keeps. So no number is typed by hand. `play.js` beside
-this file is what the pages share.
+play.py has TITLE, NAME, which other pages call it in their links, body(data), the page's HTML, whose question is also
+shown where its link is shared, summary(data), which tells its story where no script runs, and SHOWN, the state in its
+picture for sharing. The data come from play.py's data(), called each time, if they are in the records already or are
+mere arithmetic; if they take runs of minilora, from measure(), whose result play.json keeps. So no number is typed by
+hand. `play.js` beside this file is what the pages share.
 """
 
 import argparse
@@ -97,6 +97,7 @@ summary { cursor: pointer; }
   .open .lead { display: none; }
   th, td { padding: .3rem .25rem; }
   h1 { font-size: 1.4rem; }
+  nav, nav span { gap: 0 .8rem; font-size: .85rem; }
   .answer { font-size: .95rem; }
 }
 @media (min-width: 60rem) {
@@ -187,7 +188,7 @@ def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
         "<!-- summary -->",
         f"<noscript><p>Scripts are off, so nothing moves here. {html.escape(summary)}</p></noscript>",
     )
-    head = sharing(names["TITLE"], summary, script.with_suffix(".png").name)
+    head = sharing(names["TITLE"], question(body) or summary, script.with_suffix(".png").name)
     links = navigation(script, is_short=True), navigation(script)
     page = framed(names["TITLE"], body, "\n".join(code), head, links, names.get("LAYOUT", "beside"))
     content, most = page.encode(), names.get("LARGEST", LARGEST)
@@ -197,7 +198,10 @@ def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
 
 
 def navigation(script: Path, is_short: bool = False) -> str:
-    """Return links to the page's lesson, to the page before and to the next one; is_short: by number and NAME."""
+    """Return links home, to the page's lesson, to the page before and to the next one; is_short: by number and NAME.
+
+    The last page leads to the reader's own data. docs/conf.py leads all of them to the site's pages.
+    """
     lesson = re.search("^# ([^:,\n]+)", (script.parent / "README.md").read_text("utf-8"), re.M)
     assert lesson, "a reading begins with its title"
     others = scripts()
@@ -209,7 +213,18 @@ def navigation(script: Path, is_short: bool = False) -> str:
             text = sign.format(f"{number} {names_of(other)['NAME'] if is_short else title}")
             page = f"../{other.parent.name}/{other.with_suffix('.html').name}"
             links.append(f'<a rel="{way}" href="{page}" title="{html.escape(title)}">{text}</a>')
-    return f'<nav><a href="README.md">Lesson {html.escape(lesson[1])}</a> <span>{" ".join(links)}</span></nav>\n'
+    if script == others[-1]:
+        text = "own data" if is_short else "Your own data"
+        links.append(f'<a rel="next" href="../../docs/own-data.md" title="Your own data">{text} →</a>')
+    name = f"Lesson {lesson[1].split()[0] if is_short else html.escape(lesson[1])}"
+    home = f'<a href="../../README.md">minilora</a> <a href="README.md">{name}</a>'
+    return f"<nav><span>{home}</span> <span>{' '.join(links)}</span></nav>\n"
+
+
+def question(body: str) -> str:
+    """Return what a page asks before it answers, or nothing if it does not ask."""
+    form = re.search(r'<form id="guess".*?<span>(.*?)</span>', body, re.S)
+    return " ".join(html.unescape(re.sub("<[^>]*>", "", form[1])).split()) if form else ""
 
 
 def shortened(text: str) -> str:
@@ -222,12 +237,12 @@ def shortened(text: str) -> str:
     return textwrap.shorten(first, SHOWN_WHOLE, placeholder=" …")
 
 
-def sharing(title: str, summary: str, picture: str) -> str:
-    """Return what is shown of the page where its link is shared: title, summary and the picture, as wide as it is.
+def sharing(title: str, words: str, picture: str) -> str:
+    """Return what is shown of the page where its link is shared: title, words and the picture, as wide as it is.
 
     The picture's address is relative until the site's own is known, which docs/conf.py puts before it.
     """
-    description = shortened(summary)
+    description = shortened(words)
     about = {"og:title": f"minilora: {title}", "og:description": description, "og:type": "article", "og:image": picture}
     about |= {
         "og:site_name": "minilora",

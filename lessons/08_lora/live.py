@@ -348,6 +348,9 @@ def body(data: dict) -> str:
     """Write the page's HTML. It has the record of the first example until the script has read the weights."""
     record, one = data["record"], data["examples"][0]
     bits = record["bits"]
+    trained, here = (
+        "{:.3f} and {:.3f}".format(*pair) for pair in (bits["floats"], (bits["rank"][0], bits["rank"][RANK]))
+    )
     ranks = ", ".join(f"{value:.2f} at r = {r}" for r, value in enumerate(bits["rank"]) if r in (1, 2, 4))
     weights = as_text(base_bytes() + base64.b64decode(read_json(RECORD)["adapter"]))
     alt = html.unescape(re.search("<title>(.*?)</title>", PICTURE.read_text("utf-8"), re.S)[1])
@@ -412,9 +415,9 @@ NumPy's documentation that the adapter was not trained on, the base needs {bits[
 on, {bits["old"][0]:.2f} become {bits["old"][1]:.2f}.</p>
 <details><summary>How the page was made</summary>
 <p>The adapter comes from <code>{COMMAND}</code>. Base and adapter have 8 bits per weight here, with one scale per row;
-with their weights as trained, they need {bits["floats"][0]:.3f} and {bits["floats"][1]:.3f} bits per character, not
-{bits["rank"][0]:.3f} and {bits["rank"][RANK]:.3f}. The forward pass is plain JavaScript, in the source of this page,
-and a test compares its logits with minilora's. The page reads the last {CONTEXT - 1} tokens. Nothing that you type is
+with their weights as trained, they need {trained} bits per character,
+{"the same to three digits" if trained == here else f"not {here}"}. The forward pass is plain JavaScript, in the source
+of this page, and a test compares its logits with minilora's. The page reads the last {CONTEXT - 1} tokens. Nothing that you type is
 sent anywhere.</p></details>
 <p><a href="README.md">The reading</a> explains LoRA, <a href="play.html">its other page</a> takes an update apart, and
 <a href="exercise.py">the exercise</a> builds one.</p>

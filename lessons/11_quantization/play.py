@@ -8,7 +8,7 @@ from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order
 from minilora.train import load
 
-TITLE = "Sixteen marks"
+TITLE = "4 bits: sixteen marks for every weight"
 NAME = "4 bits"  # in the links of other pages
 SHOWN = "weight=15&value=1.67"  # in the picture for sharing
 LAYER = "model.layers.0.self_attn.q_proj"
@@ -47,9 +47,9 @@ def body(data: dict) -> str:
     most = float(f"{1.2 * TIMES * abs(weights[place]):.2g}")  # that a weight can be made
     return f"""
 <div class="say">
-<p class="lead">In 4 bits, each weight must become one of sixteen marks on a ruler, and the ruler of a block is
-stretched until its last mark meets the block's largest weight. So what if one weight is far larger than the
-others?</p>
+<p class="lead">In 4 bits, each weight must become one of sixteen marks on a ruler. NF4, QLoRA's ruler, has its marks
+closer together near zero; INT4's are evenly spaced. The ruler of a block is stretched until its last mark meets the
+block's largest weight. So what if one weight is far larger than the others?</p>
 <form id="guess" class="row"><label><span>Your guess first: weight {place + 1} becomes ten times as large. How many
 times as large is NF4's error then (the root of the mean square over all {weights.size})?</span> <input type="number"
 name="guess" min="0.1" max="100" step="0.1" value="10" required></label> <button>Commit</button></form>
@@ -83,7 +83,7 @@ name="guess" min="0.1" max="100" step="0.1" value="10" required></label> <button
   block: choose 4. That is why real formats cut weights into blocks, of 64 in QLoRA, where a weight takes 4.5
   bits.</p>
   <p class="soft">The first {weights.size} weights of the first layer's <code>q_proj</code>. Circle: a weight. Bar: the
-  mark that is nearest, which is what is read back. Red between them: the error.<span class="after"> Drag a circle up or
+  mark that is nearest, which is what is read back.<span class="after"> Red between them: the error. Drag a circle up or
   down, or use the two sliders; a value beyond the picture is written at its edge.</span></p>
   <div class="after">
     <h3>What is stored</h3>

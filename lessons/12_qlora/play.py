@@ -18,7 +18,7 @@ NAMES = {
 }
 SHAPES = tuple(NAMES)
 WAYS = ("full", "bottleneck", "lora", "qlora")
-LABELS = {way: METHODS[way].label if way != "bottleneck" else way for way in WAYS}  # "adapters" are a kind of memory
+LABELS = {way: METHODS[way].label for way in WAYS}
 CARDS, CARD = (8, 16, 24, 48, 80), 48  # GB
 BATCHES, LENGTHS, LENGTH = (1, 4, 16, 64), (128, 512, 2048), 512
 KINDS = ("weights", "constants", "adapters", "gradients", "optimizer", "activations", "logits", "workspace")
@@ -74,8 +74,8 @@ value="{2 * billions:.0f}" required></label> <button>Commit</button></form>
   <p class="after">Look at the dashed line, where the card ends: turn checkpointing on, which computes activations
   again in the backward pass instead of keeping them, and see which methods still cross it.</p>
   <p class="soft">What <code>minilora plan</code> computes for one training step in 16 bits, and 4 for QLoRA's
-  base.<span class="after"> The thin bars are all on one scale. The thick ones enlarge its first part, and are cut off
-  where they go on. If all of them fit, there are only thick ones.</span></p>
+  base.<span class="after"> The thick bars are all on one scale. The thin ones enlarge it around the line of the card,
+  and are cut off where they go on; they are left out if all of them fit.</span></p>
   <div class="wide after"><table><thead><tr><th scope="col">GB</th>{heads}</tr></thead>
   <tbody id="kinds"></tbody></table></div>
   <p><a href="README.md">The reading</a> counts these bytes by hand.</p>

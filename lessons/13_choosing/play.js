@@ -77,6 +77,11 @@ function update() {
   const [smallest, largest] = [Math.floor(Math.log10(Math.min(...ends))), Math.ceil(Math.log10(Math.max(...ends)))];
   const left = 58, x = (n) => left + 6 + ((378 - left) * Math.log10(n)) / (1.06 * end);
   const y = (seconds) => 136 - (120 * (Math.log10(seconds) - smallest)) / Math.max(1, largest - smallest);
+  if (one.paysFrom) {
+    const from = x(one.paysFrom), look = { style: "fill: var(--lora); font-size: 12px" };
+    draw(picture, "rect", { x: from, y: 12, width: 384 - from, height: 126, fill: "var(--lora)", "fill-opacity": 0.14 });
+    if (from < 320) ["training", "is cheaper"].forEach((text, i) => words(picture, 381, 116 + 15 * i, text, "end", look));
+  }
   const every = Math.ceil((largest - smallest) / 4);
   for (let power = smallest; power <= largest; power += every) {
     const seconds = 10 ** power;
@@ -98,7 +103,8 @@ function update() {
   if (one.paysFrom) {
     const from = x(one.paysFrom), up = y(prompted(one.paysFrom));
     draw(picture, "circle", { cx: from, cy: up, r: 6, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
-    words(picture, from, up < 30 ? up + 20 : up - 10, show(one.paysFrom), from > 350 ? "end" : "middle", { class: "over" });
+    if (from < 340) words(picture, from + 8, Math.min(98, up + 20), show(one.paysFrom), "start");
+    else words(picture, from, up < 30 ? up + 20 : up - 10, show(one.paysFrom), "end", { class: "over" });
   }
 }
 
@@ -112,7 +118,9 @@ begin({ q: "queries", n: "size" }, update, (guessed) => {
   const close = DATA.trained.filter((one) => !one.isAhead && one.accuracy > best.accuracy).map((one) =>
     ` On ${examples(one.examples)}, the mean of ${show(one.accuracy, 1)} % is higher too, but is not shown to be ahead.`);
   const said = guessed === null ? "" : `You said ${guessed ? show(guessed) : "never"}. `;
-  const parts = `${said}${DATA.sentence}${close.join("")}`.split(/(Training[^.]* is ahead [^.]*\.)/); // the answer stands out
-  byId("verdict").replaceChildren(...parts.map((text, i) => (i % 2 ? Object.assign(document.createElement("b"), { textContent: text }) : text)));
+  const ahead = DATA.sentence.match(/Training[^.]* is ahead [^.]*\./)?.[0] ?? ""; // the answer comes first
+  const others = DATA.sentence.replace(ahead, "").trim().replace(DATA.baseline, DATA.counting);
+  const answer = Object.assign(document.createElement("b"), { textContent: ahead });
+  byId("verdict").replaceChildren(answer, `${ahead && " "}${said}${others}${close.join("")}`);
   if (guessed !== null) byId("queries").focus({ preventScroll: true });
 });

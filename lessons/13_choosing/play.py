@@ -35,6 +35,7 @@ def data(curve: CurveResult | None = None) -> dict:
         "seeds": len(settings["seeds"]),
         "method": IN_SENTENCES[method],
         "baseline": curve.baseline,
+        "counting": f"{curve.baseline}, which only counts words",
         "prompts": [_prompt(curve, k) for k in curve.parts("prompt")],
         "best": prompt.key[1],
         "words": [_point(curve, curve.words_kind, n) for n in curve.parts(curve.words_kind)],
@@ -106,11 +107,11 @@ value="0">never</option></select></label> <button>Commit</button></form>
   </div>
 </section>
 <div class="more">
-  <p class="soft">First picture: per cent right on {data["test"]} held-out texts; guessing reaches
-  {100 / len(data["labels"]):.0f} %. Lines across are prompts, plain or calibrated (less each answer's mean score over
-  all texts), whichever is better. Points are means over {data["seeds"]} seeds with the lowest and the highest.
-  <em>Ahead</em> means that the 95 % interval of the difference, over seeds and texts, lies above 0.</p>
-  <p class="soft after">Second picture: seconds of computing in all. A longer prompt is read again with every
+  <p class="soft">{data["test"]} unseen {data["texts"]}; a bar goes from the lowest to the highest of {data["seeds"]}
+  seeds.<span class="after"> Guessing reaches {100 / len(data["labels"]):.0f} %. Lines across are prompts, plain or
+  calibrated (less each answer's mean score over all texts), whichever is better. <em>Ahead</em> means that the 95 %
+  interval of the difference, over seeds and texts, lies above 0.</span></p>
+  <p class="soft after">The picture of costs: seconds of computing in all. A longer prompt is read again with every
   query; training is paid for once. The lines cross where it has paid for itself.</p>
   <p><a href="README.md">The reading</a> has the rule; <code>minilora curve</code> measures all of this on your own
   examples.</p>

@@ -264,14 +264,12 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     assert qlora < 48, "it fits into the card"
     without, of_qlora = without_scripts("12"), gigabytes("llama-65b", "qlora", 1, 512)
     assert f"needs {full:.0f} GB" in without and f"QLoRA {of_qlora:.1f} GB, which is more than the 48 GB" in without
-    line = page.value(
-        "Number(document.querySelectorAll('#bars path.axis')[1].getAttribute('d').match(/M([\\d.]+)/)[1])"
-    )
+    line = page.value("Number(document.querySelector('#near path.axis').getAttribute('d').match(/M([\\d.]+)/)[1])")
     ends = page.value(
-        "[...document.querySelectorAll('#bars rect')].map((one) => [one.y.baseVal.value, "
+        "[...document.querySelectorAll('#near rect')].map((one) => [one.y.baseVal.value, "
         "one.x.baseVal.value + one.width.baseVal.value])"
     )
-    longest = [max(end for y, end in ends if y == row) for row in sorted({y for y, _ in ends if 100 <= y < 240})]
+    longest = [max(end for y, end in ends if y == row) for row in sorted({y for y, _ in ends})]
     assert len(longest) == 4 and all(end > line for end in longest), "none fits without checkpointing"
     page.value("byId('checkpointing').focus()")
     page.press(" ")
@@ -291,6 +289,28 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
 
 
 @needs_chromium
+def test_lesson_12_draws_a_link_at_once_and_never_a_number_in_between(page):
+    numbers = "[...document.querySelectorAll('#all text.over, #near text.over')].map((one) => one.textContent)"
+    widths = "[...document.querySelectorAll('#bars rect')].map((one) => one.width.baseVal.value)"
+    later = "new Promise((done) => setTimeout(() => done({}), {}))".format
+    opened(page, "12", "100")
+    page.call("Emulation.setEmulatedMedia", media="", features=[])
+    try:
+        page.value("byId('checkpointing').focus()")
+        page.press(" ")
+        assert page.value(numbers)[3] == page.value(numbers)[7] == "40.2", "of the choice, while the bars move"
+        assert page.value(widths) != page.value(later(widths, 1000)), "the bars do move"
+        page.value("location.hash = 'model=llama-7b&texts=4&card=24'")
+        at_once, shown = page.value(later(f"[{widths}, {numbers}]", 50)), page.value("byId('said').textContent")
+        assert at_once == page.value(later(f"[{widths}, {numbers}]", 1000))
+        assert all(f" {one} GB" in shown for one in at_once[1])
+        verdict = page.value("byId('verdict').textContent")
+        assert "LLaMA-7B needs" in verdict and "4 texts" in verdict and "guess" not in verdict
+    finally:
+        still(page)
+
+
+@needs_chromium
 def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     curve = measured_curves()["reviews"]
     script, _ = choosing()
@@ -299,7 +319,10 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     assert points == 1, "before the guess, only what training on the fewest examples reaches"
     opened(page, "13", "1")
     verdict = page.value("byId('verdict').textContent")
-    assert verdict.startswith(f"You said 128. {curve.sentence()}"), "as the README has it"
+    advice, ahead = re.fullmatch(r"(.*) (Training is ahead .*)", curve.sentence()).groups()  # as the README has it
+    meaning = "naive Bayes, which only counts words"
+    assert verdict.startswith(f"{ahead} You said 128. {advice.replace('naive Bayes', meaning)}")
+    assert page.value("document.querySelector('#verdict b').textContent") == ahead
     close = [n for n in curve.parts("trained", "lora") if f"On {n} examples, the mean of " in verdict]
     best = curve.best("prompt")
     assert close == [
@@ -368,7 +391,8 @@ def test_every_point_of_any_record_is_inside_its_picture(page, tmp_path, name):
     path.write_bytes(pages.built(script, names, data))
     guessed(page, path, str(data["trained"][0]["examples"])[0])
     assert not [line for line in page.log if "rror" in line]
-    assert data["sentence"] in page.value("byId('verdict').textContent")
+    verdict = page.value("byId('verdict').textContent").replace(data["counting"], data["baseline"])
+    assert all(sentence in verdict for sentence in re.split(r"(?<=\.) (?=[A-Z])", data["sentence"]))
     points = page.value("document.querySelectorAll('#accuracy circle:not(#chosen)').length")
     assert points == len(data["trained"]) == page.value("byId('size').options.length")
     assert page.value("document.querySelectorAll('#accuracy rect').length") == len(data["words"])
@@ -593,10 +617,12 @@ def test_what_changes_is_on_the_first_screen(page, script, width):
 def test_pages_lead_to_each_other_and_to_their_lessons():
     for before, script, after in zip([None, *EVERY], EVERY, [*EVERY[1:], None], strict=False):
         text = script.with_suffix(".html").read_text("utf-8")
+        assert ('rel="next" href="../../docs/own-data.md"' in text) == (after is None), "the last one leads on, too"
         for way, other in (("prev", before), ("next", after)):
-            assert (f'rel="{way}"' in text) == (other is not None)
+            assert text.count(f'rel="{way}"') == (0 if way == "prev" and other is None else 2)
             assert other is None or f'rel="{way}" href="../{other.parent.name}/{other.stem}.html"' in text
-        assert 'href="README.md"' in text and 'property="og:description"' in text
+        assert text.count('<nav><span><a href="../../README.md">minilora</a> <a href="README.md">Lesson ') == 2
+        assert 'property="og:description"' in text
         assert '<base target="_top">' in text, "its links leave the front page's frame"
 
 
@@ -608,6 +634,7 @@ def test_a_shared_link_has_a_picture(script):
     assert f'<meta property="og:image" content="{script.stem}.png">' in head and 'property="og:image:alt"' in head
     for description in (r'<meta name="description" content="(.*)">', r'property="og:description" content="(.*)">'):
         assert 60 < len(words := html.unescape(re.search(description, head)[1])) <= 150 and words[-1] in ".?", words
+        assert script.name == "live.py" or words.startswith("Your guess first: ") and words[-1] == "?", "no answer yet"
 
 
 def test_colours_of_methods_and_memory_stand_in_one_file():
