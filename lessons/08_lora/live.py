@@ -417,8 +417,8 @@ on, {bits["old"][0]:.2f} become {bits["old"][1]:.2f}.</p>
 <p>The adapter comes from <code>{COMMAND}</code>. Base and adapter have 8 bits per weight here, with one scale per row;
 with their weights as trained, they need {trained} bits per character,
 {"the same to three digits" if trained == here else f"not {here}"}. The forward pass is plain JavaScript, in the source
-of this page, and a test compares its logits with minilora's. The page reads the last {CONTEXT - 1} tokens. Nothing that you type is
-sent anywhere.</p></details>
+of this page, and a test compares its logits with minilora's. The page reads the last {CONTEXT - 1} tokens. Nothing that
+you type is sent anywhere.</p></details>
 <p><a href="README.md">The reading</a> explains LoRA, <a href="play.html">its other page</a> takes an update apart, and
 <a href="exercise.py">the exercise</a> builds one.</p>
 <script type="text/plain" id="weights">{weights}</script>

@@ -75,7 +75,7 @@ value="{2 * billions:.0f}" required></label> <button>Commit</button></form>
   again in the backward pass instead of keeping them, and see which methods still cross it.</p>
   <p class="soft">What <code>minilora plan</code> computes for one training step in 16 bits, and 4 for QLoRA's
   base.<span class="after"> The thick bars are all on one scale. The thin ones enlarge it around the line of the card,
-  and are cut off where they go on; they are left out if all of them fit.</span></p>
+  and are cut off where they go on; they are left out where they would show no more.</span></p>
   <div class="wide after"><table><thead><tr><th scope="col">GB</th>{heads}</tr></thead>
   <tbody id="kinds"></tbody></table></div>
   <p><a href="README.md">The reading</a> counts these bytes by hand.</p>

@@ -77,11 +77,8 @@ function update() {
   const [smallest, largest] = [Math.floor(Math.log10(Math.min(...ends))), Math.ceil(Math.log10(Math.max(...ends)))];
   const left = 58, x = (n) => left + 6 + ((378 - left) * Math.log10(n)) / (1.06 * end);
   const y = (seconds) => 136 - (120 * (Math.log10(seconds) - smallest)) / Math.max(1, largest - smallest);
-  if (one.paysFrom) {
-    const from = x(one.paysFrom), look = { style: "fill: var(--lora); font-size: 12px" };
-    draw(picture, "rect", { x: from, y: 12, width: 384 - from, height: 126, fill: "var(--lora)", "fill-opacity": 0.14 });
-    if (from < 320) ["training", "is cheaper"].forEach((text, i) => words(picture, 381, 116 + 15 * i, text, "end", look));
-  }
+  const from = x(one.paysFrom || 1), shade = { x: from, y: 12, width: 384 - from, height: 126, fill: "var(--lora)" };
+  if (one.paysFrom) draw(picture, "rect", { ...shade, "fill-opacity": 0.14 });
   const every = Math.ceil((largest - smallest) / 4);
   for (let power = smallest; power <= largest; power += every) {
     const seconds = 10 ** power;
@@ -101,9 +98,11 @@ function update() {
   words(picture, x(10 ** (0.42 * end)) + 8, y(prompted(10 ** (0.42 * end))) + 14, "by prompt", "start", { class: "over" });
   words(picture, left + 8, 14, "seconds in all", "start", { class: "over", style: "font-size: 12px" });
   if (one.paysFrom) {
-    const from = x(one.paysFrom), up = y(prompted(one.paysFrom));
+    const up = y(prompted(one.paysFrom)), halo = "stroke: color-mix(in srgb, var(--lora) 14%, var(--page))";
+    const look = { class: "over", style: `${halo}; fill: var(--lora); font-size: 12px` };
     draw(picture, "circle", { cx: from, cy: up, r: 6, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
-    if (from < 340) words(picture, from + 8, Math.min(98, up + 20), show(one.paysFrom), "start");
+    if (from < 320) ["training", "is cheaper"].forEach((text, i) => words(picture, 381, 116 + 15 * i, text, "end", look));
+    if (from < 340) words(picture, from + 8, Math.min(98, up + 20), show(one.paysFrom), "start", { class: "over", style: halo });
     else words(picture, from, up < 30 ? up + 20 : up - 10, show(one.paysFrom), "end", { class: "over" });
   }
 }
