@@ -31,15 +31,15 @@ import ipywidgets  # sliders
 import minilora.functional as F  # rotary positions
 from figures import internals, pictures, yours  # in the folder beside this notebook
 from figures.few_shot import bits_after, prompt_for  # plain prompts
+from figures.topics import TopicLab  # the base, texts and labelled sentences
 from minilora import nn, no_grad, optim  # modules, no gradients, AdamW
-from minilora.measure.lab import Lab  # the base, texts to learn and to test on
 from minilora.measure.records import Records, results_folder  # what was measured
 from minilora.peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from minilora.train import load  # where the base is, counts of parameters
 from minilora.train.loop import TrainConfig  # how a model is trained
 
 # %%
-lab = Lab(load.base_folder(), test_characters=4_000, validation_characters=3_000)
+lab = TopicLab(load.base_folder(), test_characters=4_000, validation_characters=3_000)
 text = lab.domain_text(8_000, seed=0)
 print(f"the base: {load.count_parameters(lab.base())[1]:,} parameters, all frozen")
 
