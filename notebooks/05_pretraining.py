@@ -326,7 +326,7 @@ for temperature in (0.0, 0.7, 1.5):
 # ## Your own functions at work
 #
 # When all tasks pass, run this cell again: your own loop sends the small model to school for 80 steps, and your own sampling
-# lets it write.
+# lets the pretrained base write.
 
 
 # %%
@@ -354,4 +354,5 @@ pictures.show(
     ),
     "They differ a little: the library also limits the length of the gradient.",
 )
-print(repr(tokenizer.decode(mine.generate(pupil, prompt, 20, 0.7, 20, seed=0))))
+words = mine.generate(Logits(base), start, 20, 0.7, 20, seed=0)
+print(base_tokenizer.decode(words))
