@@ -1,7 +1,13 @@
-"""The three pictures on the front page of the site. Draw them with python -m lessons.diagrams."""
+"""The pictures on the site's front page; the README has the first. Draw them with python -m lessons.diagrams."""
 
-from experiments.results.page import measured_comparison
+from textwrap import fill
+
+import numpy as np
+
+from experiments.results import jargon as taught
+from experiments.results.page import PACKAGED, ROOT, measured_comparison
 from lessons.drawing import FROZEN, LETTERS, PLAIN, SMALL, TRAINED, Diagram
+from minilora.show.grids import show_bytes
 
 COMPARED = measured_comparison()
 LAYERS, WIDTH, HEIGHT = 6, 260, 225
@@ -12,6 +18,31 @@ SHOWN = {  # method -> its label, and where to put it beside the point
     "prefix": ("prefix", 11, 0, "start"),
     "feature-extraction": ("head only", -11, 1, "end"),
 }
+
+
+def jargon() -> Diagram:
+    """Draw a question of the jargon's test, its answer before and after training, and how many are right over seeds."""
+    runs = taught.read(ROOT / PACKAGED / taught.FILE)
+    first = runs[0]["samples"][0]
+    count = runs[0]["rows"]["after"]["scores"]["phrasings"]["count"]
+    right = {
+        row: float(np.mean([run["rows"][row]["scores"]["phrasings"]["f1"] for run in runs]))
+        for row in ("before", "after")
+    }
+    shares = {row: f"{100 * share:.0f} % right" for row, share in right.items()}
+    words = " ".join(f"{row.capitalize()} ({shares[row]} of {count} questions): {first[row]}" for row in shares)
+    d = Diagram(520, 262, f"{first['question']} {words}")
+    d.text(12, 24, fill(first["question"], 44), anchor="start", look="bold")
+    adapter = show_bytes(runs[0]["training"]["adapter_bytes"])
+    sides = (("before", FROZEN, "SmolLM2-135M answers:"), ("after", TRAINED, f"with LoRA ({adapter}):"))
+    for (row, kind, title), x in zip(sides, (12, 266), strict=True):
+        d.text(x, 90, title, anchor="start", look="soft")
+        d.box(x, 108, 242, 62, fill(first[row], 24), kind)
+        d.text(x, 198, shares[row], anchor="start", look="bold")
+        d.text(x + 242, 198, f"of {count} questions", SMALL, "end", "soft")
+        d.box(x, 216, 242, 26, corner=3)
+        d.box(x, 216, 242 * right[row], 26, kind=kind, corner=3)
+    return d
 
 
 def _layers(d: Diagram, x: float, width: float, kind: str) -> None:
