@@ -66,6 +66,7 @@ class Adapter(nn.Module):
     """A bottleneck adapter that begins as the identity.
 
     down: nn.Linear (d -> m); up: nn.Linear (m -> d). down.weight starts uniform in ±1/√d, by `seed`; all else is zero.
+    All four arrays are float32.
     """
 
     def __init__(self, d: int, m: int, seed: int):
