@@ -6,17 +6,17 @@
     python -m lessons.pages --pictures    takes the pictures for sharing, play.png, with Chromium
 
 play.py has TITLE, NAME, which other pages call it in their links, body(data), the page's HTML, whose question is also
-shown where its link is shared, summary(data), which tells its story where no script runs, and SHOWN, the state in its
-picture for sharing. The data come from play.py's data(), called each time, if they are in the records already or are
-mere arithmetic; if they take runs of minilora, from measure(), whose result play.json keeps. So no number is typed by
-hand. `play.js` beside this file is what the pages share.
+shown where its link is shared, beside its picture before the guess, and summary(data), which tells its story where no
+script runs. (The live page asks nothing; the state in its picture is SHOWN.) The data come from play.py's data(),
+called each time, if they are in the records already or are mere arithmetic; if they take runs of minilora, from
+measure(), whose result play.json keeps. So no number is typed by hand. `play.js` beside this file is what the pages
+share.
 """
 
 import argparse
 import base64
 import html
 import json
-import math
 import re
 import runpy
 import shutil
@@ -40,8 +40,25 @@ ROOT = Path(__file__).parents[1]
 SHARED = Path(__file__).with_name("play.js")
 ICON = ROOT / "docs/static/icon.svg"
 SCRIPTS = ("play.py", "live.py")
-WIDE, TALL, LARGER = 1200, 630, 1.15  # pixels of a picture for sharing, which shows the page that much larger
-LEFT_OUT = "nav, .more, .stage :is(.row, .said, .after > figure) { display: none !important }"  # of that picture
+WIDE, TALL = 1200, 630  # pixels of a picture for sharing
+PICTURE = """
+body:has(#guess) {
+  height: 630px; overflow: hidden; padding: 36px 44px; display: flex; flex-direction: column-reverse;
+  .more, .lead, nav span + span, main ~ nav, .stage :is(.row, .said), #guess :not(label, span, em) { display: none }
+  main { display: grid; grid: auto 1fr / 25.5rem 1fr; gap: 20px 32px; max-width: none; width: 100%; flex: 1; padding: 0;
+  }
+  main.across { grid: auto auto 1fr / 1fr }
+  h1 { font-size: 3.2rem; line-height: 1.1; margin: 0; grid-area: auto }
+  .say { display: block }
+  #guess { background: none; padding: 0; font-size: 2rem; line-height: 1.3; margin: 0 }
+  .stage { grid-area: 1 / 2 / 3; position: static; align-self: center; padding: 0 }
+  .across .stage { grid-area: auto }
+  nav { font-size: 1.4rem; margin: 0; padding: 0 }
+  nav a { text-decoration: none }
+  nav a::after { content: none }
+}
+body:not(:has(#guess)) { zoom: 1.15; .more, nav { display: none } }
+"""  # in its style: the question and what it is about, or the live page's beginning
 SHOWN_WHOLE = 150  # characters of a description where a link is shared
 LARGEST = 200_000  # bytes of a page that does not set its own limit
 NAMED = ("full", "norms", "prefix", "lora", "scratch")  # methods and baselines that pages draw
@@ -98,6 +115,7 @@ summary { cursor: pointer; }
   th, td { padding: .3rem .25rem; }
   h1 { font-size: 1.4rem; }
   nav, nav span { gap: 0 .8rem; font-size: .85rem; }
+  body > nav:first-child a[href="../../README.md"] { display: none; } /* there is room for it below */
   .answer { font-size: .95rem; }
 }
 @media (min-width: 60rem) {
@@ -106,6 +124,7 @@ summary { cursor: pointer; }
   .beside .stage { grid-area: 2 / 2 / 4; align-self: start; }
   .across .say { display: grid; grid-template-columns: 3fr 2fr; gap: 0 2.5rem; align-items: start; }
   .more { max-width: 46rem; }
+  body:not(.open) .say :is(.lead, #guess) { font-size: 1.25rem; }
 }
 
 .row { display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; align-items: center; margin: .4rem 0; }
@@ -123,6 +142,8 @@ button, select, input[type=number] { font: inherit; padding: .2rem .8rem; border
 input[type=number] { padding: .2rem .4rem; width: 4.8rem; background: var(--page); }
 .answer { border-left: .3rem solid var(--ink); padding-left: .8rem; }
 .answer:empty { display: none; }
+.again { margin: -.3rem 0 .3rem 1.1rem; font-size: .9rem; }
+a[href$=".md"]::after { content: " (text)"; font-size: .85em; color: var(--soft); } /* from disk; on the site, a page */
 .said { display: block; min-height: 4.5em; font-variant-numeric: tabular-nums; }
 svg.picture { display: block; width: 100%; height: auto; }
 svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
@@ -143,7 +164,7 @@ canvas { display: block; width: 100%; height: auto; image-rendering: pixelated; 
   .hidden { display: revert !important; }
   .open .lead { display: block; }
   .stage { position: static; background: none; }
-  #guess, .row, .row > *, nav, figcaption .after { display: none !important; }
+  #guess, .again, .row, .row > *, nav, figcaption .after { display: none !important; }
   figure, .stage, table { break-inside: avoid; }
   h2 { break-after: avoid; }
 }
@@ -295,7 +316,7 @@ def unpacked(numbers: dict[str, Any]) -> np.ndarray:
 
 
 def photograph(script: Path) -> None:
-    """Take the picture that stands beside the page's link where it is shared: the page in the state SHOWN."""
+    """Take the picture that stands beside the page's link where it is shared: its question, before the guess."""
     from PIL import Image
 
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -303,14 +324,11 @@ def photograph(script: Path) -> None:
         raise MiniloraError("--pictures needs Chromium")
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}"]
-        flags += [f"--force-device-scale-factor={LARGER}", f"--screenshot={folder}/page.png"]
-        flags += [f"--window-size={math.ceil(WIDE / LARGER)},{math.ceil(TALL / LARGER)}"]
-        copy = Path(folder, "page.html")
-        copy.write_text(
-            script.with_suffix(".html").read_text("utf-8").replace("</style>", f"{LEFT_OUT}</style>", 1), "utf-8"
-        )
-        address = f"{copy.as_uri()}#{names_of(script)['SHOWN']}"
-        subprocess.run([browser, *flags, address], check=True, capture_output=True, timeout=120)
+        flags += [f"--screenshot={folder}/page.png", f"--window-size={WIDE},{TALL}"]
+        copy, page = Path(folder, "page.html"), script.with_suffix(".html").read_text("utf-8")
+        copy.write_text(page.replace("</style>", f"{PICTURE}</style>", 1), "utf-8")
+        state = "" if question(page) else f"#{names_of(script)['SHOWN']}"
+        subprocess.run([browser, *flags, copy.as_uri() + state], check=True, capture_output=True, timeout=120)
         with Image.open(f"{folder}/page.png") as image:
             image.convert("RGB").crop((0, 0, WIDE, TALL)).quantize(128).save(script.with_suffix(".png"), optimize=True)
 

@@ -92,6 +92,8 @@ function begin(names, update, then) {
     answers.forEach((one) => one.classList.remove("hidden"));
     form.hidden = true;
     document.body.classList.add("open");
+    byId("verdict").insertAdjacentHTML("afterend", `<p class="again"><a target="_self">guess ${guess === null ? "for yourself" : "again"}</a></p>`);
+    document.querySelector(".again a").href = location.pathname; // which, without a state, begins anew
     then(guess);
     redraw();
   };

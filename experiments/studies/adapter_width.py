@@ -67,6 +67,7 @@ class AdapterWidth(Study):
         return (
             f"Full fine-tuning gains {full.show(3)} bits/character, adapters from {ends(gains)}. Those nearest to the "
             f"published share of the parameters ({show_share(shares[nearest])}) are {width} wide, {placed[kind]}; "
-            f"compared with full fine-tuning, their gain differs by {behind.show(3)}. That they are less than "
-            f"{100 * NEAR:.0f} % of its gain behind {words[verdict(behind, -NEAR * full.mean, inf)]}."
+            f"compared with full fine-tuning, their gain differs by {behind.show(3)}. That they come within "
+            f"{100 * NEAR:.0f} % of its gain, which is {NEAR * full.mean:.3f}, "
+            f"{words[verdict(behind, -NEAR * full.mean, inf)]}."
         )

@@ -11,7 +11,8 @@
 # `broadcast_to((2, 3))` takes a shape. `ops.where(condition, a, b)` and `ops.concatenate([a, b], axis)` are functions.
 # A NumPy array may stand where a constant is meant, but NumPy's functions do not take Tensors.
 #
-# Shapes: B texts, T tokens, C channels (hidden size), H heads, D channels of a head, F width of the MLP.
+# Shapes: B texts, T tokens, C channels (hidden size), H heads, H_kv heads for keys and values, D channels of a head,
+# F width of the MLP.
 
 # %%
 import numpy as np

@@ -11,7 +11,7 @@ def block() -> Diagram:
     d = Diagram(
         520,
         380,
-        "A line, the stream x, runs from the bottom to the top. Twice a copy branches off to the right: through a norm "
+        "A line of vectors, x, runs from the bottom to the top. Twice a copy branches off to the right: through a norm "
         "and attention, then through a norm and the MLP. Each result is added to the line.",
     )
     stream = 90
@@ -19,7 +19,7 @@ def block() -> Diagram:
     d.arrow((stream, 184), (stream, 66))
     d.arrow((stream, 34), (stream, 8))
     d.text(stream - 16, 352, "x", anchor="end", look="bold")
-    d.text(stream + 16, 352, "(B, T, C)", SMALL, "start", "soft")
+    d.text(stream + 16, 352, "(T, C)", SMALL, "start", "soft")
     for plus, norm, words, kind, what in (
         (200, "norm₁", "attention", SECOND, "looks at\nother tokens"),
         (50, "norm₂", "MLP", THIRD, "each token\nby itself"),
@@ -31,7 +31,7 @@ def block() -> Diagram:
         d.box(292, plus + 78, 110, 64, words, kind)
         d.arrow((347, plus + 78), (347, plus), (stream + 18, plus))
         d.text(414, plus + 100, what, SMALL, "start", "soft")
-    d.text(240, 20, "the stream is only added to", SMALL, look="soft")
+    d.text(240, 20, "the line is only added to", SMALL, look="soft")
     return d
 
 

@@ -13,28 +13,30 @@ COLUMN, ROW = (-2, 0, 2, 1), (0, 1, 0, 0)  # of the change that the reading work
 def layer() -> Diagram:
     d = Diagram(
         520,
-        446,
-        "The input x goes two ways: through the large frozen square W, and through the thin matrices A and B, "
-        "which train. The second way is scaled by alpha / r. Both are added to y.",
+        500,
+        "The input x goes two ways: through the large frozen square W, and through the thin matrices A and B, which "
+        "train. Each row of A is what to look for, each column of B what to add; between them are r numbers, how much "
+        "of each is there. The second way is scaled by alpha / r. Both are added to y.",
     )
-    d.box(190, 398, 140, 34, "x  (n, d_in)")
-    d.arrow((220, 398), (220, 376), (130, 376), (130, 348))
-    d.arrow((300, 398), (300, 376), (385, 376), (385, 348))
+    d.box(180, 452, 140, 34, "x  (n, d_in)")
+    d.arrow((210, 452), (210, 430), (130, 430), (130, 348))
+    d.arrow((290, 452), (290, 430), (355, 430), (355, 368))
     d.matrix(40, 168, 180, 180, "W", FROZEN)
     d.text(130, 284, "(d_out, d_in)", SMALL, look="soft")
-    d.matrix(295, 318, 180, 30, "A  (r, d_in)", TRAINED)
-    d.arrow((385, 318), (385, 286))
-    d.matrix(370, 106, 30, 180, "B", TRAINED)
-    d.text(408, 196, "(d_out, r)", SMALL, "start", "soft")
-    d.text(408, 302, "r numbers", SMALL, "start", "soft")
-    d.arrow((385, 106), (385, 40), (292, 40))
-    d.text(395, 72, "· alpha / r", anchor="start")
+    d.grid(265, 332, 3, 1, (180, 12), lambda i, j: TRAINED)
+    d.text(367, 384, "A  (r, d_in):\nin each row\nwhat to look for", SMALL, "start")
+    d.arrow((355, 332), (355, 284))
+    d.text(367, 300, "r numbers:\nhow much of each", SMALL, "start", "soft")
+    d.grid(337, 104, 1, 3, (12, 180), lambda i, j: TRAINED)
+    d.text(383, 168, "B  (d_out, r):\nin each column\nwhat to add", SMALL, "start")
+    d.arrow((355, 104), (355, 40), (292, 40))
+    d.text(365, 70, "· alpha / r", anchor="start")
     d.arrow((130, 168), (130, 40), (228, 40))
     d.circle(260, 40, 16, "+")
     d.arrow((260, 24), (260, 6))
     d.text(276, 12, "y", anchor="start", look="bold")
     d.text(40, 148, "frozen", SMALL, "start", "soft")
-    d.text(475, 366, "trained", SMALL, "end", "soft")
+    d.text(383, 118, "trained", SMALL, "start", "soft")
     return d
 
 

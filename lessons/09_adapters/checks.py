@@ -156,11 +156,11 @@ def forward_inputs(d):
 
 @task(3)
 def looking(student):
-    """An entry inside is below zero, or above. What does a small change of h do to its ReLU in each case?
+    """The sum of a note, W₁ h + b₁, is below zero, or above. What does a small change of h do to the note in each case?
 
-    An open entry (W₁ h + b₁ > 0) passes the change on, a closed one gives nothing. As a matrix?
+    An open note (W₁ h + b₁ > 0) passes the change on, a closed one gives nothing. As a matrix?
 
-    Two entries inside, 0.4 and -0.1, W₁ = [[1, 2], [3, 4]], W₂ = [[5, 6], [7, 8]]: the first alone is open, so its
+    Two notes with the sums 0.4 and -0.1, W₁ = [[1, 2], [3, 4]], W₂ = [[5, 6], [7, 8]]: the first alone is open, so its
     column of W₂ times its row of W₁ is left: [[5 · 1, 5 · 2], [7 · 1, 7 · 2]].
     """
     search(student.change_at, change_inputs)
@@ -171,18 +171,18 @@ def looking(student):
             gate = (low > 0).astype(float)
             right = (W2 * gate) @ W1
             mistakes = {
-                "Every entry was taken as open: only those with W₁ h + b₁ > 0 pass a change on.": W2 @ W1,
+                "Every note was taken as open: only those with W₁ h + b₁ > 0 pass a change on.": W2 @ W1,
                 "The residual's share is in it: J is without the identity.": right + np.eye(d),
                 "J is transposed: it maps a change of h to a change of the output, J δ.": right.T,
-                "The bias decides too: an entry is open where W₁ h + b₁ > 0.": (W2 * (W1 @ h > 0)) @ W1,
-                "A slope was asked for: an open entry passes on 1 times the change, not its own value.": (
+                "The bias decides too: a note is open where W₁ h + b₁ > 0.": (W2 * (W1 @ h > 0)) @ W1,
+                "A slope was asked for: an open note passes on 1 times the change, not its own value.": (
                     lambda got: np.allclose(got, (W2 * np.maximum(low, 0)) @ W1) or np.allclose(got, (W2 * low) @ W1)
                 ),
-                "The closed entries were taken: those above zero pass a change on.": (W2 * (1 - gate)) @ W1,
+                "The closed notes were taken: those above zero pass a change on.": (W2 * (1 - gate)) @ W1,
                 "That is what the adapter adds, a vector: J is a matrix (d, d).": lambda got: np.ndim(got) == 1,
                 "The order is W₂ diag(open) W₁: first down, then up.": lambda got: np.shape(got) == (m, m) != (d, d),
-                "A closed entry passes nothing on: 0 in its place, where np.sign gives -1.": (W2 * np.sign(low)) @ W1,
-                "An entry inside is open where W₁ h + b₁ > 0: it is not the entries of h that decide.": (
+                "A closed note passes nothing on: 0 in its place, where np.sign gives -1.": (W2 * np.sign(low)) @ W1,
+                "A note is open where W₁ h + b₁ > 0: it is not the entries of h that decide.": (
                     lambda got: np.allclose(got, W2 @ W1 * (h > 0)) or np.allclose(got, W2 @ (W1 * (h > 0)))
                 ),
                 "A product has the wrong shape: W₂ is (d, m), diag(open) is (m, m) and W₁ is (m, d).": raised(
@@ -196,15 +196,15 @@ def looking(student):
     shut = np.ones(2), np.ones((3, 2)), np.full(3, -9.0), np.ones((2, 3))
     student.change_at(*shut).equals(
         np.zeros((2, 2)),
-        instead={"Where no entry is open, J is a matrix (d, d) all the same: of zeros.": lambda got: np.ndim(got) != 2},
+        instead={"Where no note is open, J is a matrix (d, d) all the same: of zeros.": lambda got: np.ndim(got) != 2},
     )
 
 
-NEAR = fine("Where an entry inside is close to 0, a step crosses the ReLU's bend: which entries are open at h itself?")
+NEAR = fine("Where a sum inside is close to 0, a step crosses the ReLU's bend: which notes are open at h itself?")
 
 
 def change_inputs(d):
-    """Draw inputs with no inner entry at 0, perhaps some near it, and perhaps none above it."""
+    """Draw inputs with no sum inside at 0, perhaps some near it, and perhaps none above it."""
     size, m = d.size(), d.size()
     h, W1, b1, W2 = d.array(size), d.array(m, size), d.array(m), d.array(size, m)
     inside, near = W1 @ h + b1, 1e-3 * (np.abs(W1) @ np.abs(h) + np.abs(b1) + 1e-6)

@@ -44,12 +44,12 @@ def adapter_forward(h: np.ndarray, W1: np.ndarray, b1: np.ndarray, W2: np.ndarra
 # ## Task 3: which update is it, at this input?
 #
 # Move h by a small δ (d,). The adapter's output moves by δ + J δ, with a matrix J (d, d). For LoRA that matrix would be
-# the same at every input. Which is it here? Think of the m entries inside: which of them pass δ on, and which do not?
+# the same at every input. Which is it here? Think of the m notes: which of them pass δ on, and which do not?
 
 
 # %%
 def change_at(h: np.ndarray, W1: np.ndarray, b1: np.ndarray, W2: np.ndarray) -> np.ndarray:
-    """J (d, d) at the one input h (d,), without the residual's share. No entry inside is exactly 0."""
+    """J (d, d) at the one input h (d,), without the residual's share. None of the m sums W1 @ h + b1 is exactly 0."""
     raise NotImplementedError("lesson 09, task 3: find the update at one input")
 
 
@@ -66,6 +66,7 @@ class Adapter(nn.Module):
     """A bottleneck adapter that begins as the identity.
 
     down: nn.Linear (d -> m); up: nn.Linear (m -> d). down.weight starts uniform in ±1/√d, by `seed`; all else is zero.
+    All four arrays are float32.
     """
 
     def __init__(self, d: int, m: int, seed: int):

@@ -63,7 +63,7 @@ def switches() -> Diagram:
     d = Diagram(
         520,
         200,
-        "One adapter of width 3 at two inputs. At each, the entries inside that are above zero keep their row of W1 "
+        "One adapter of width 3 at two inputs. At each, the sums inside that are above zero keep their row of W1 "
         "and their column of W2; the others are switched off. The two inputs switch different ones.",
     )
     rng = np.random.default_rng(82)

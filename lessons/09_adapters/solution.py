@@ -42,8 +42,8 @@ def count_parameters(d: int, m: int, blocks: int, placement: str) -> int:
 def adapter_forward(h: np.ndarray, W1: np.ndarray, b1: np.ndarray, W2: np.ndarray, b2: np.ndarray) -> np.ndarray:
     """h (n, d), W1 (m, d), b1 (m,), W2 (d, m), b2 (d,) -> (n, d)."""
     ### BEGIN SOLUTION task 2: down, ReLU, up, residual
-    inside = np.maximum(h @ W1.T + b1, 0)  # (n, d) -> (n, m)
-    return h + inside @ W2.T + b2
+    notes = np.maximum(h @ W1.T + b1, 0)  # (n, d) -> (n, m)
+    return h + notes @ W2.T + b2
     ### END SOLUTION
 
 
@@ -51,12 +51,12 @@ def adapter_forward(h: np.ndarray, W1: np.ndarray, b1: np.ndarray, W2: np.ndarra
 # ## Task 3: which update is it, at this input?
 #
 # Move h by a small δ (d,). The adapter's output moves by δ + J δ, with a matrix J (d, d). For LoRA that matrix would be
-# the same at every input. Which is it here? Think of the m entries inside: which of them pass δ on, and which do not?
+# the same at every input. Which is it here? Think of the m notes: which of them pass δ on, and which do not?
 
 
 # %%
 def change_at(h: np.ndarray, W1: np.ndarray, b1: np.ndarray, W2: np.ndarray) -> np.ndarray:
-    """J (d, d) at the one input h (d,), without the residual's share. No entry inside is exactly 0."""
+    """J (d, d) at the one input h (d,), without the residual's share. None of the m sums W1 @ h + b1 is exactly 0."""
     ### BEGIN SOLUTION task 3: find the update at one input
     is_open = W1 @ h + b1 > 0  # (m,)
     return W2[:, is_open] @ W1[is_open]
@@ -76,6 +76,7 @@ class Adapter(nn.Module):
     """A bottleneck adapter that begins as the identity.
 
     down: nn.Linear (d -> m); up: nn.Linear (m -> d). down.weight starts uniform in ±1/√d, by `seed`; all else is zero.
+    All four arrays are float32.
     """
 
     def __init__(self, d: int, m: int, seed: int):

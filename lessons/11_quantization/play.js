@@ -1,17 +1,23 @@
 const single = Math.fround; // minilora computes in float32
-const weights = DATA.weights.map(single), N = weights.length;
-const OUTLIER = weights.map(Math.abs).indexOf(Math.max(...weights.map(Math.abs)));
+const OWN = DATA.weights.map(single), N = OWN.length;
+const LARGEST = Math.max(...OWN.map(Math.abs)), OUTLIER = OWN.findIndex((x) => Math.abs(x) === LARGEST);
 const LEFT = 40, WIDE = 355 / N, MIDDLE = 118, UNIT = 92; // of the picture: its columns, zero and half
+const AXIS = 1.2 * LARGEST; // stays, so that one sees the ruler stretch
 const rms = (values) => Math.sqrt(values.reduce((a, x) => a + x * x, 0) / values.length);
-const AXIS = 1.2 * Math.max(...weights.map(Math.abs)); // stays, so that one sees the ruler stretch
-const WHOLE = rms(weights);
-let chosen = OUTLIER;
-let isDragged = false;
+const svg = byId("ruler"), slider = byId("value"), step = Number(slider.step);
+const SIZE = Number(byId("block").value); // of the blocks that the guess is about
+const chosen = () => Number(byId("which").value) - 1;
 
-// Codes, absmax, what is read back, bytes and error of the weights, as minilora/quant/plain.py has them.
-function quantized({ values, midpoints, order }, size) {
+// The weights, one of them changed. The slider's steps are coarse, so near its own value and ten times that it has them.
+function changed(i, x) {
+  const near = [OWN[i], 10 * OWN[i]].find((one) => Math.abs(one - x) < 0.52 * step);
+  return OWN.map((own, j) => (j === i ? single(near ?? x) : own));
+}
+
+// Codes, scales, what is read back, bytes and error of weights, as minilora/quant/plain.py has them.
+function quantized(weights, { values, midpoints, order }, size) {
   const codes = [], absmax = [], back = [], bytes = [], codeOf = (x) => order[midpoints.filter((limit) => limit < x).length];
-  for (let start = 0; start < weights.length; start += size) {
+  for (let start = 0; start < N; start += size) {
     const block = weights.slice(start, start + size);
     const most = Math.max(...block.map(Math.abs));
     const inverse = single(1 / Math.max(most, single(1e-38)));
@@ -22,20 +28,22 @@ function quantized({ values, midpoints, order }, size) {
       back.push(single(values[code] * most));
     }
   }
-  for (let i = 0; i < codes.length; i += 2) bytes.push((codes[i] << 4) | (codes[i + 1] ?? codeOf(0)));
+  for (let i = 0; i < N; i += 2) bytes.push((codes[i] << 4) | (codes[i + 1] ?? codeOf(0)));
   return { codes, absmax, back, bytes, error: rms(back.map((x, i) => x - weights[i])) };
 }
+// Values of the others in the block of weight i.
+const others = (values, i, size) => values.filter((_, j) => j !== i && Math.floor(j / size) === Math.floor(i / size));
+const marks = ({ codes }, i, size) => new Set(others(codes, i, size)).size;
 
-const svg = byId("ruler");
 const column = (i) => LEFT + WIDE * (i + 0.5);
 const words = (x, y, text, look = {}) => draw(svg, "text", { x, y, "text-anchor": "middle", style: "font-size: 12px", ...look }, String(text));
 const digit = (code) => code.toString(16).toUpperCase();
 const byte = (code) => `0x${digit(code >> 4)}${digit(code & 15)}`;
 const height = (x) => MIDDLE - UNIT * Math.max(-1.06, Math.min(1.06, x / AXIS));
 
-function ruler(book, { codes, absmax, back }, size) {
+function ruler(weights, book, { codes, absmax, back }, size) {
   svg.replaceChildren();
-  draw(svg, "rect", { x: column(chosen) - WIDE * 0.45, y: 18, width: WIDE * 0.9, height: 232, fill: "var(--panel)" });
+  draw(svg, "rect", { x: column(chosen()) - WIDE * 0.45, y: 18, width: WIDE * 0.9, height: 232, fill: "var(--panel)" });
   const power = Math.floor(Math.log10(AXIS)), isPlain = power > -3 && power < 3;
   for (const k of [-4, -2, -1, 0, 1, 2, 4]) {
     const at = k * 10 ** power;
@@ -46,96 +54,72 @@ function ruler(book, { codes, absmax, back }, size) {
     for (const mark of new Set(book.values))
       if (Math.abs(mark * most) < AXIS)
         draw(svg, "path", { d: `M${start + 3} ${height(mark * most)}h${long - 6}`, class: "axis", "stroke-width": 0.8 });
-    if (b) draw(svg, "path", { d: `M${start} 6v244`, class: "axis", "stroke-dasharray": "4 3" });
+    if (b) draw(svg, "path", { d: `M${start} 6v264`, class: "axis", "stroke-dasharray": "4 3" });
+    words(Math.max(66, Math.min(372, start + long / 2)), 265, Number(most.toPrecision(3)));
   });
   weights.forEach((x, i) => {
-    const at = height(x), goes = height(back[i]), isOff = Math.abs(x) > AXIS;
+    const at = height(x), goes = height(back[i]), isOff = Math.abs(x) > AXIS, bold = i === chosen() ? "font-weight: 700" : "";
     draw(svg, "path", { d: `M${column(i)} ${at}V${goes}`, stroke: "var(--memory-gradients)", "stroke-width": 4 });
     draw(svg, "rect", { x: column(i) - WIDE * 0.4, y: goes - 2, width: WIDE * 0.8, height: 4, fill: "var(--ink)" });
-    draw(svg, "circle", { cx: column(i), cy: at, r: 4.5, fill: i === chosen ? "var(--ink)" : "var(--page)", stroke: "var(--ink)", "stroke-width": 1.5 });
-    if (isOff) words(column(i), x > 0 ? at - 9 : at + 18, show(x, 2), { style: "font-weight: 600" });
-    words(column(i), 246, digit(codes[i]), { style: `font-size: 12px; ${i === chosen ? "font-weight: 700" : ""}` });
+    draw(svg, "circle", { cx: column(i), cy: at, r: 4.5, fill: bold ? "var(--ink)" : "var(--page)", stroke: "var(--ink)", "stroke-width": 1.5, style: "touch-action: none" });
+    if (isOff) words(Math.min(372, column(i)), x > 0 ? at - 9 : at + 18, Number(x.toPrecision(3)), { style: "font-weight: 600" });
+    words(column(i), 246, digit(codes[i]), { style: `font-size: 12px; ${bold}` });
   });
   words(18, 246, "code");
-  words(0, 265, "absmax", { "text-anchor": "start" });
-  absmax.forEach((most, b) => {
-    const middle = LEFT + WIDE * (size * b + Math.min(size, N - size * b) / 2);
-    words(Math.max(70, Math.min(380, middle)), 265, show(most, 3));
-  });
+  words(0, 265, "scale", { "text-anchor": "start" });
 }
 
 function update() {
-  const size = Number(byId("block").value), x = weights[chosen];
-  byId("which").value = chosen + 1;
-  byId("value").value = x;
-  byId("value").setAttribute("aria-valuetext", show(x, 3));
-  let said = `Weight ${chosen + 1} is ${show(x, 4)}`;
+  const size = Number(byId("block").value), i = chosen(), weights = changed(i, Number(slider.value));
+  slider.setAttribute("aria-valuetext", show(weights[i], 3));
+  const used = [];
   for (const [kind, book] of Object.entries(DATA.books)) {
-    const found = quantized(book, size), { absmax, codes, back, bytes, error } = found;
-    if (kind === byId("book").value) ruler(book, found, size);
-    gauge(`${kind}-gauge`, error / WHOLE, show(error, 4));
-    byId(`${kind}-says`).textContent = `${book.name}: error ${show(error, 4)}; bytes ${bytes.map(byte).join(" ")}`;
-    if (kind === "nf4") said += `, and its block's absmax ${show(absmax[Math.floor(chosen / size)], 4)}.`;
-    const code = codes[chosen];
-    said += ` ${book.name}: code ${code}, mark ${show(book.values[code], 4)}, read back as ${show(back[chosen], 4)}.`;
+    const now = quantized(weights, book, size);
+    if (kind === byId("book").value) ruler(weights, book, now, size);
+    gauge(`${kind}-gauge`, now.error / rms(OWN));
+    byId(`${kind}-says`).textContent = `${book.name}: error ${show(now.error, 4)}; bytes ${now.bytes.map(byte).join(" ")}`;
+    used.push(`${marks(now, i, size)} of ${book.name}'s`);
   }
-  byId("said").textContent = `${said} In blocks of ${size}, a weight takes 4 + 32 / ${size} = ${4 + 32 / size} bits.`;
+  byId("said").textContent =
+    `Weight ${i + 1} is ${show(weights[i], 4)}. The other ${others(weights, i, size).length} of its block use ${used.join(" marks, ")}. ` +
+    `A weight takes 4 + 32 / ${size} = ${4 + 32 / size} bits.`;
 }
 
-const most = Number(byId("value").max), step = Number(byId("value").step);
-const change = (x) => (weights[chosen] = single(Math.max(-most, Math.min(most, x))));
+const choose = (i) => ([byId("which").value, slider.value] = [i + 1, OWN[i]]);
 for (const [kind, { name }] of Object.entries(DATA.books)) byId("book").add(new Option(name, kind));
+choose(OUTLIER);
+byId("which").addEventListener("input", () => choose(chosen()));
+const redraw = begin({ weight: "which", value: "value", block: "block", ruler: "book" }, update, (guess) => {
+  const end = 10 * OWN[OUTLIER];
+  const [nf4, int4] = Object.values(DATA.books).map((book) => {
+    const [before, after] = [OWN[OUTLIER], end].map((x) => quantized(changed(OUTLIER, x), book, SIZE));
+    return { marks: marks(after, OUTLIER, SIZE), times: show(after.error / before.error, 1) };
+  });
+  const answer = Object.assign(document.createElement("b"), { textContent: `${nf4.marks} mark${nf4.marks === 1 ? "" : "s"}.` });
+  byId("verdict").replaceChildren(answer, (guess === null ? "" : ` You said ${show(guess)}.`) +
+    ` The one large weight pulls the marks apart, and the error of the others, in red, is ${nf4.times} times as large. ` +
+    `INT4's evenly spaced marks do worse: the others share ${int4.marks}, and the error is ${int4.times} times as large.`);
+  if (guess !== null) glide(slider, end, () => redraw());
+  else if (!given().has("value")) slider.value = end;
+});
+for (const [id, times] of [["tenfold", 10], ["reset", 1]])
+  byId(id).addEventListener("click", () => {
+    slider.value = times * OWN[chosen()];
+    redraw();
+  });
 
-byId("which").addEventListener("input", () => (chosen = Number(byId("which").value) - 1));
-byId("value").addEventListener("input", () => {
-  const x = Number(byId("value").value);
-  if (Math.abs(x - weights[chosen]) > 0.52 * step) change(x); // the slider's steps are coarser
-});
-const redraw = begin({ weight: "which", value: "value", block: "block", ruler: "book" }, update, (times) => {
-  const errors = () => Object.values(DATA.books).map((book) => quantized(book, 16).error);
-  const now = [...weights];
-  DATA.weights.forEach((x, i) => (weights[i] = single(x)));
-  const before = errors();
-  weights[OUTLIER] = single(10 * weights[OUTLIER]);
-  const after = errors();
-  const [nf4, int4] = after.map((error, i) => show(error / before[i], 1));
-  byId("verdict").textContent =
-    `With weight ${OUTLIER + 1} ten times as large, NF4's error is ${show(after[0], 4)} and was ${show(before[0], 4)}: ${nf4} times. ` +
-    (times === null ? "" : `You said ${show(times, 1)}. `) + `INT4's is ${int4} times as large.`;
-  if (times === null && given().has("value")) now.forEach((x, i) => (weights[i] = x));
-  else if (times === null) return;
-  else {
-    const end = weights[OUTLIER];
-    weights[OUTLIER] = single(DATA.weights[OUTLIER]);
-    update();
-    glide(byId("value"), end, () => {
-      const x = Number(byId("value").value);
-      change(Math.abs(x - end) < 0.6 * step ? end : x);
-      redraw();
-    });
-  }
-});
-byId("tenfold").addEventListener("click", () => {
-  change(10 * weights[chosen]);
-  redraw();
-});
-byId("reset").addEventListener("click", () => {
-  DATA.weights.forEach((x, i) => (weights[i] = x));
-  redraw();
-});
-
+// A circle follows the pointer.
 const place = (event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
 svg.style.cursor = "ns-resize";
 svg.addEventListener("pointerdown", (event) => {
   const i = Math.floor((place(event).x - LEFT) / WIDE);
   if (!byId("guess").hidden || i < 0 || i >= N) return;
   svg.setPointerCapture(event.pointerId);
-  [chosen, isDragged] = [i, true];
+  if (i !== chosen()) choose(i);
   redraw();
 });
 svg.addEventListener("pointermove", (event) => {
-  if (!isDragged) return;
-  change(((MIDDLE - place(event).y) / UNIT) * AXIS);
+  if (!svg.hasPointerCapture(event.pointerId)) return;
+  slider.value = ((MIDDLE - place(event).y) / UNIT) * AXIS;
   redraw();
 });
-for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, () => (isDragged = false));

@@ -8,7 +8,6 @@ from minilora.plan.shapes import PRESETS
 
 TITLE = "Where the memory goes"
 NAME = "memory"  # in the links of other pages
-SHOWN = "checkpointing=0"  # in the picture for sharing
 NAMES = {
     "smollm2-135m": "SmolLM2-135M",
     "llama-7b": "LLaMA-7B",
@@ -17,11 +16,20 @@ NAMES = {
     "llama-65b": "LLaMA-65B",
 }
 SHAPES = tuple(NAMES)
-WAYS = ("full", "bottleneck", "lora", "qlora")
+WAYS = ("full", "lora", "qlora")
 LABELS = {way: METHODS[way].label for way in WAYS}
 CARDS, CARD = (8, 16, 24, 48, 80), 48  # GB
 BATCHES, LENGTHS, LENGTH = (1, 4, 16, 64), (128, 512, 2048), 512
-KINDS = ("weights", "constants", "adapters", "gradients", "optimizer", "activations", "logits", "workspace")
+KINDS = {
+    "weights": "the model itself",
+    "constants": "scales of the weights in 4 bits",
+    "adapters": "LoRA's two thin matrices per map",
+    "gradients": "how each weight that trains should move",
+    "optimizer": "AdamW's two averages of each gradient",
+    "activations": "layers' results, to compute gradients from",
+    "logits": "scores of all possible next tokens",
+    "workspace": "what a step needs in between",
+}
 
 
 def plan_of(shape: str, way: str, batch: int, length: int):
@@ -48,36 +56,45 @@ def summary(data: dict) -> str:
 
 def body(data: dict) -> str:
     cards = "".join(f"<option{' selected' * (gb == CARD)}>{gb}</option>" for gb in CARDS)
-    billions = data["plans"][f"{data['shapes'][-1]} full 1 {data['length']} 0"][0] / 2000  # of weights, 16 bits each
-    heads = "".join(f'<th scope="col">{label}</th>' for label in LABELS.values())
+    gb = data["plans"][f"{data['shapes'][-1]} full 1 {data['length']} 0"][0] / 1000  # of weights, 16 bits each
+    name = data["names"].get(data["shapes"][-1], data["shapes"][-1])
+    heads = "".join(f'<th scope="col">{label}</th>' for _, label in data["ways"])
+    rows = "".join(
+        f'<tr><td><i style="background: var(--memory-{kind})"></i>{kind}: <span class="soft">{meaning}</span></td>'
+        f"{'<td></td>' * len(data['ways'])}</tr>"
+        for kind, meaning in KINDS.items()
+    )
     return f"""
+<style>
+  #kinds td:first-child {{ white-space: normal; line-height: 1.3; }}
+  #kinds i {{ display: inline-block; width: .7em; height: .7em; margin-right: .4em; }}
+</style>
 <div class="say">
-<p class="lead">One graphics card has {CARD} GB. LLaMA-65B has {billions:.0f} billion weights, and a training step
-holds more than weights. What does fine-tuning it take, and which part of that does QLoRA make smaller?</p>
-<form id="guess" class="row"><label><span>Your guess first: how many GB does <em>full</em> fine-tuning of LLaMA-65B
-need, with one text of {data["length"]} tokens per step?</span> <input type="number" name="guess" min="1" max="99999"
-value="{2 * billions:.0f}" required></label> <button>Commit</button></form>
+<p class="lead">The language model {name} has {gb / 2:.0f} billion weights. In 16 bits each, they alone take {gb:.0f}
+GB, and a good graphics card has {CARD}. Training needs more than the weights: what tells it how to change each of them
+is in memory, too.</p>
+<form id="guess" class="row"><label><span>Your guess first: how many GB does it take to train all weights of {name}
+(full fine-tuning), one text of {data["length"]} tokens at a time?</span> <input type="number" name="guess" min="1"
+max="99999" placeholder="GB" required></label> <button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="bars" viewBox="0 0 400 304" role="img" aria-labelledby="said"></svg></figure>
+  <figure><svg class="picture" id="bars" viewBox="0 0 400 306" role="img" aria-labelledby="said"></svg></figure>
   <div class="after">
-    <div class="row"><label><input type="checkbox" id="checkpointing"> checkpointing</label>
-      <label>model <select id="shape"></select></label> <label>texts <select id="batch"></select></label>
+    <div class="row"><label><input type="checkbox" id="checkpointing"> <span><b>checkpointing</b>: recompute activations
+      instead of keeping them</span></label></div>
+    <div class="row"><label>model <select id="shape"></select></label> <label>texts <select id="batch"></select></label>
       <label>of <select id="length"></select> tokens</label> <label>card <select id="card">{cards}</select>
       GB</label></div>
     <output class="said" id="said" role="status" style="min-height: 3em"></output>
   </div>
 </section>
 <div class="more">
-  <p class="after">Look at the dashed line, where the card ends: turn checkpointing on, which computes activations
-  again in the backward pass instead of keeping them, and see which methods still cross it.</p>
-  <p class="soft">What <code>minilora plan</code> computes for one training step in 16 bits, and 4 for QLoRA's
-  base.<span class="after"> The thick bars are all on one scale. The thin ones enlarge it around the line of the card,
-  and are cut off where they go on; they are left out where they would show no more.</span></p>
   <div class="wide after"><table><thead><tr><th scope="col">GB</th>{heads}</tr></thead>
-  <tbody id="kinds"></tbody></table></div>
+  <tbody id="kinds">{rows}<tr><td>in all</td>{"<td></td>" * len(data["ways"])}</tr></tbody></table></div>
+  <p class="soft">Computed by <code>minilora plan</code> for one training step: 16 bits per number, 32 for the
+  optimizer's, and 4 for QLoRA's base.</p>
   <p><a href="README.md">The reading</a> counts these bytes by hand.</p>
 </div>
 """
@@ -101,6 +118,6 @@ def data() -> dict:
         "batches": BATCHES,
         "lengths": LENGTHS,
         "length": LENGTH,
-        "kinds": KINDS,
+        "kinds": list(KINDS),
         "plans": plans,
     }

@@ -41,7 +41,7 @@ function accuracies() {
   curve(answer, DATA.trained, "var(--lora)");
   draw(answer, "circle", { id: "chosen", r: 9, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
   words(picture, 50, 12, `trained by ${DATA.method}`, "start", { style: "fill: var(--lora); font-weight: 600" });
-  if (DATA.words.length) words(answer, 176, 12, DATA.baseline, "start", { style: "fill: var(--scratch); font-weight: 600" });
+  if (DATA.words.length) words(answer, 176, 12, "counting words", "start", { style: "fill: var(--scratch); font-weight: 600" });
   const dashes = ["", "8 4", "3 3", "10 3 2 3"];
   const places = apart(names.map(({ y }) => y + 4), 15, 30, BOTTOM);
   DATA.prompts.forEach((prompt, i) => {
@@ -62,64 +62,68 @@ const prompted = (queries) => (queries * best.ms) / 1000;
 const trained = (one, queries) => one.seconds + (queries * DATA.ms) / 1000;
 
 function update() {
-  const queries = Math.round(10 ** Number(byId("queries").value)), one = chosen();
-  byId("count").textContent = show(queries);
-  const [a, b] = [prompted(queries), trained(one, queries)];
+  const most = Number(byId("queries").max), wanted = Number(byId("queries").value), one = chosen(), from = one.cheaperFrom;
+  const queries = Math.min(most, Math.max(1, Math.round(wanted))), [a, b] = [prompted(queries), trained(one, queries)];
+  const end = Math.ceil(Math.max(4, ...DATA.trained.map((one) => Math.log10(one.cheaperFrom || 1)), Math.log10(queries)));
+  byId("slide").max = end;
+  byId("slide").value = Math.log10(queries);
+  byId("slide").setAttribute("aria-valuetext", show(queries));
   byId("chosen").setAttribute("cx", place(one.examples));
   byId("chosen").setAttribute("cy", level(one.accuracy));
+  const isMore = one.accuracy > best.accuracy, isSure = !isMore || one.isAhead;
   byId("said").textContent =
-    `${show(queries)} queries take ${show(a)} s with ${examples(best.examples)} in the prompt (${show(best.accuracy, 1)} % ` +
-    `right), ${show(b)} s trained on ${show(one.examples)} (${show(one.accuracy, 1)} %). Training ` +
-    (one.paysFrom ? `pays from ${show(one.paysFrom)} queries on.` : "never pays: a query by prompt is no slower.");
-  const picture = byId("cost");
+    `Trained on ${show(one.examples)}, ${show(one.accuracy, 1)} % are right: ` +
+    `${isSure ? "" : "not clearly "}${isMore ? "more" : "fewer"} than by prompt (${show(best.accuracy, 1)} %). ` +
+    `${queries === 1 ? "One query takes" : `${show(queries)} queries take`} ${show(b)} s, by prompt ${show(a)} s` +
+    `${wanted > most ? " (no more are counted here)" : ""}: training is ` +
+    (from ? `cheaper from ${show(from)} queries on.` : "never cheaper.");
+  const picture = byId("cost"), color = isMore && isSure ? "var(--lora)" : "var(--soft)";
   picture.replaceChildren();
-  const end = Number(byId("queries").max), ends = [1, 10 ** end].flatMap((n) => [prompted(n), trained(one, n)]);
+  const ends = [1, 10 ** end].flatMap((n) => [prompted(n), trained(one, n)]);
   const [smallest, largest] = [Math.floor(Math.log10(Math.min(...ends))), Math.ceil(Math.log10(Math.max(...ends)))];
-  const left = 58, x = (n) => left + 6 + ((378 - left) * Math.log10(n)) / (1.06 * end);
+  const x = (n) => 64 + (302 * Math.log10(n)) / end;
   const y = (seconds) => 136 - (120 * (Math.log10(seconds) - smallest)) / Math.max(1, largest - smallest);
-  const from = x(one.paysFrom || 1), shade = { x: from, y: 12, width: 384 - from, height: 126, fill: "var(--lora)" };
-  if (one.paysFrom) draw(picture, "rect", { ...shade, "fill-opacity": 0.14 });
-  const every = Math.ceil((largest - smallest) / 4);
-  for (let power = smallest; power <= largest; power += every) {
-    const seconds = 10 ** power;
-    draw(picture, "path", { d: `M${left} ${y(seconds)}H384`, class: "axis", "stroke-opacity": 0.25 });
-    words(picture, left - 5, y(seconds) + 4, `${tick(seconds)} s`, "end");
+  if (from) draw(picture, "rect", { x: x(from), y: 12, width: 384 - x(from), height: 126, fill: color, "fill-opacity": 0.14 });
+  for (let power = smallest; power <= largest; power += Math.ceil((largest - smallest) / 4)) {
+    draw(picture, "path", { d: `M58 ${y(10 ** power)}H384`, class: "axis", "stroke-opacity": 0.25 });
+    words(picture, 53, y(10 ** power) + 4, `${tick(10 ** power)} s`, "end");
   }
   for (let power = 0; power <= end; power += Math.ceil(end / 5)) words(picture, x(10 ** power), 154, tick(10 ** power));
-  words(picture, 398, 168, "queries", "end");
   const line = (cost) => "M" + Array.from({ length: 61 }, (_, i) => 10 ** ((end * i) / 60)).map((n) => `${x(n)} ${y(cost(n))}`).join("L");
   draw(picture, "path", { d: line(prompted), class: "axis", "stroke-width": 2, "stroke-dasharray": "8 4" });
   draw(picture, "path", { d: line((n) => trained(one, n)), fill: "none", stroke: "var(--lora)", "stroke-width": 2.5 });
   draw(picture, "path", { d: `M${x(queries)} 12V138`, class: "axis" });
   draw(picture, "circle", { cx: x(queries), cy: y(a), r: 4.5, fill: "var(--soft)" });
   draw(picture, "circle", { cx: x(queries), cy: y(b), r: 4.5, fill: "var(--lora)" });
-  const label = { class: "over", style: "fill: var(--lora); font-weight: 600" };
-  words(picture, left + 8, Math.max(28, y(trained(one, 1)) - 8), `trained once on ${show(one.examples)}`, "start", label);
-  words(picture, x(10 ** (0.42 * end)) + 8, y(prompted(10 ** (0.42 * end))) + 14, "by prompt", "start", { class: "over" });
-  words(picture, left + 8, 14, "seconds in all", "start", { class: "over", style: "font-size: 12px" });
-  if (one.paysFrom) {
-    const up = y(prompted(one.paysFrom)), halo = "stroke: color-mix(in srgb, var(--lora) 14%, var(--page))";
-    const look = { class: "over", style: `${halo}; fill: var(--lora); font-size: 12px` };
-    draw(picture, "circle", { cx: from, cy: up, r: 6, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
-    if (from < 320) ["training", "is cheaper"].forEach((text, i) => words(picture, 381, 116 + 15 * i, text, "end", look));
-    if (from < 340) words(picture, from + 8, Math.min(98, up + 20), show(one.paysFrom), "start", { class: "over", style: halo });
-    else words(picture, from, up < 30 ? up + 20 : up - 10, show(one.paysFrom), "end", { class: "over" });
-  }
+  words(picture, 66, Math.max(28, y(trained(one, 1)) - 8), `trained once on ${show(one.examples)}`, "start",
+    { class: "over", style: "fill: var(--lora); font-weight: 600" });
+  words(picture, x(10 ** (0.15 * end)) + 8, y(prompted(10 ** (0.15 * end))) + 14, "by prompt", "start", { class: "over" });
+  words(picture, 66, 14, "seconds in all", "start", { class: "over", style: "font-size: 12px" });
+  if (!from) return;
+  const up = y(prompted(from)), halo = `stroke: color-mix(in srgb, ${color} 14%, var(--page))`;
+  draw(picture, "circle", { cx: x(from), cy: up, r: 6, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
+  const quality = isMore ? (isSure ? ["cheaper,", "and better"] : ["cheaper, not", "clearly better"]) : ["cheaper,", "but worse"];
+  if (x(from) < 320) quality.forEach((text, i) =>
+    words(picture, 381, 116 + 15 * i, text, "end", { class: "over", style: `${halo}; fill: ${color}; font-size: 12px` }));
+  const side = x(from) < 340 ? 1 : -1;
+  words(picture, x(from) + 8 * side, Math.min(98, up + 20), show(from), side > 0 ? "start" : "end", { class: "over", style: halo });
 }
 
 DATA.trained.forEach((one) => byId("size").add(new Option(examples(one.examples), one.examples)));
-const highest = Math.max(...DATA.trained.map((one) => one.accuracy));
-byId("size").selectedIndex = DATA.trained.findIndex((one) => one.accuracy === highest);
-byId("queries").max = Math.ceil(Math.max(4, ...DATA.trained.map((one) => Math.log10(one.paysFrom || 1))));
+const highest = DATA.trained.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
+byId("size").value = highest.examples;
 accuracies();
-begin({ q: "queries", n: "size" }, update, (guessed) => {
+const redraw = begin({ queries: "queries", n: "size" }, update, (guessed) => {
   hook.remove();
   const close = DATA.trained.filter((one) => !one.isAhead && one.accuracy > best.accuracy).map((one) =>
-    ` On ${examples(one.examples)}, the mean of ${show(one.accuracy, 1)} % is higher too, but is not shown to be ahead.`);
-  const said = guessed === null ? "" : `You said ${guessed ? show(guessed) : "never"}. `;
-  const ahead = DATA.sentence.match(/Training[^.]* is ahead [^.]*\./)?.[0] ?? ""; // the answer comes first
-  const others = DATA.sentence.replace(ahead, "").trim().replace(DATA.baseline, DATA.counting);
-  const answer = Object.assign(document.createElement("b"), { textContent: ahead });
-  byId("verdict").replaceChildren(answer, `${ahead && " "}${said}${others}${close.join("")}`);
-  if (guessed !== null) byId("queries").focus({ preventScroll: true });
+    ` On ${examples(one.examples)}, ${show(one.accuracy, 1)} % is more too, but that could be chance.`);
+  const said = guessed === null ? "" : ` You said ${guessed ? show(guessed) : "never"}.`;
+  const answer = Object.assign(document.createElement("b"), { textContent: DATA.answer });
+  byId("verdict").replaceChildren(answer, `${said} Trained on ${examples(highest.examples)}, ${show(highest.accuracy, 1)} % are right; ` +
+    `by the best prompt, with ${examples(best.examples)} in it, ${show(best.accuracy, 1)} %.${close.join("")}`);
+  if (guessed !== null) byId("slide").focus({ preventScroll: true });
+});
+byId("slide").addEventListener("input", () => {
+  byId("queries").value = Math.round(10 ** byId("slide").value);
+  redraw();
 });

@@ -3,6 +3,7 @@
 See lessons/pages.py.
 """
 
+import re
 from html import escape
 
 from experiments.results.page import CURVES, measured_curves
@@ -13,8 +14,8 @@ from minilora.train.catalog import CATALOG
 
 TITLE = "Prompt or fine-tune?"
 NAME = "choosing"  # in the links of other pages
-SHOWN = "q=3"  # in the picture for sharing
 TASK = "reviews"
+MOST = 10**9  # queries
 
 
 def data(curve: CurveResult | None = None) -> dict:
@@ -35,19 +36,19 @@ def data(curve: CurveResult | None = None) -> dict:
         "seeds": len(settings["seeds"]),
         "method": IN_SENTENCES[method],
         "baseline": curve.baseline,
-        "counting": f"{curve.baseline}, which only counts words",
         "prompts": [_prompt(curve, k) for k in curve.parts("prompt")],
         "best": prompt.key[1],
         "words": [_point(curve, curve.words_kind, n) for n in curve.parts(curve.words_kind)],
         "trained": [_point(curve, "trained", method, n) for n in curve.parts("trained", method)],
         "ms": round(curve.cost(method)["milliseconds"], 1),
-        "sentence": curve.sentence(),
     }
+    facts["numbers"], *answers = re.split(r"(?<=\.) (?=[A-Z])", curve.sentence())
+    facts["answer"] = " ".join(answers)
     for one in facts["trained"]:
         n = one["examples"]
         one["isAhead"] = curve.is_ahead(curve.way("trained", method, n), prompt)
         one["seconds"] = round(curve.spread("seconds", "trained", method, n).mean, 1)
-        one["paysFrom"] = curve.crossover(method, n)
+        one["cheaperFrom"] = curve.crossover(method, n)
     _check(facts)
     return facts
 
@@ -76,9 +77,10 @@ def _check(facts: dict) -> None:
 
 
 def summary(data: dict) -> str:
-    best = data["trained"][-1]
-    pays = f"pays from {best['paysFrom']:,} queries on" if best["paysFrom"] else "never pays for itself in time"
-    return f"{data['sentence']} With {best['examples']:,} examples, training takes {best['seconds']:.0f} s and {pays}."
+    best, n = data["trained"][-1], data["trained"][-1]["cheaperFrom"]
+    training = f"With {best['examples']:,} examples, training takes {best['seconds']:.0f} s"
+    cost = f"from {n:,} queries on it has cost less than the prompt" if n else "it never costs less than the prompt"
+    return f"{data['numbers']} {data['answer']} {training}; {cost}."
 
 
 def body(data: dict) -> str:
@@ -87,32 +89,37 @@ def body(data: dict) -> str:
     first, last = (data["trained"][i]["examples"] for i in (0, -1))
     return f"""
 <div class="say">
-<p class="lead">{escape(data["task"])}: {labels}? You have labelled examples for {escape(data["model"])}. You can show
-it a few in every prompt, or train {escape(data["method"])} on all of them once.</p>
-<form id="guess" class="row"><label><span>Your guess first: from how many examples on is training ahead of the best
-prompt?</span> <select name="guess" required><option value="">choose</option>{sizes}<option
+<p class="lead">{escape(data["task"])}: {labels}? A language model, {escape(data["model"])}, is to tell, and people have
+labelled some examples. You can write a few of them into every prompt, or train the model on all of them once.</p>
+<form id="guess" class="row"><label><span>Your guess first: from how many examples on does training get more right than
+the best prompt?</span> <select name="guess" required><option value="">choose</option>{sizes}<option
 value="0">never</option></select></label> <button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
 <section class="stage">
   <figure><svg class="picture" id="accuracy" viewBox="0 0 400 220" role="img" aria-label="Accuracy by prompts, by
-  counting
-    words, and by training on {first} to {last} examples"></svg></figure>
+  counting words, and by training on {first} to {last} examples"></svg></figure>
   <div class="after">
-    <figure><svg class="picture" id="cost" viewBox="0 0 400 172" role="img" aria-labelledby="said"></svg></figure>
-    <div class="row"><label class="long">queries <input type="range" id="queries" min="0" max="4" step="0.02" value="3">
-      <b id="count" style="width: 3.4rem"></b></label> <label>trained on <select id="size"></select></label></div>
+    <figure><svg class="picture" id="cost" viewBox="0 0 400 158" role="img" aria-labelledby="said"></svg></figure>
+    <div class="row"><input type="range" id="slide" aria-label="queries" min="0" step="any" style="flex: 0 0
+      calc(75.5% + 16px); margin-left: calc(16% - 8px)"></div>
+    <div class="row"><label>queries <input type="number" id="queries" min="1" max="{MOST}" value="1000"
+      style="width: 8rem"></label> <label>trained on <select id="size"></select></label></div>
     <output class="said" id="said" for="queries size" aria-live="polite"></output>
   </div>
 </section>
 <div class="more">
-  <p class="soft">{data["test"]} unseen {data["texts"]}; a bar goes from the lowest to the highest of {data["seeds"]}
-  seeds.<span class="after"> Guessing reaches {100 / len(data["labels"]):.0f} %. Lines across are prompts, plain or
-  calibrated (less each answer's mean score over all texts), whichever is better. <em>Ahead</em> means that the 95 %
-  interval of the difference, over seeds and texts, lies above 0.</span></p>
-  <p class="soft after">The picture of costs: seconds of computing in all. A longer prompt is read again with every
-  query; training is paid for once. The lines cross where it has paid for itself.</p>
+  <p class="soft">Each number is a share of {data["test"]} {data["texts"]} that were not trained on; a bar goes from the
+  lowest to the highest of {data["seeds"]} runs. Lines across are prompts. Trained by {escape(data["method"])}: a small
+  addition to the model learns, the model itself stays.</p>
+  <p class="soft after">The lower picture counts seconds of computing, on axes that grow tenfold per step. A longer
+  prompt is read again with every query; training is paid for once.</p>
+  <details class="after"><summary>How sure is this?</summary>
+    <p class="soft">{escape(data["numbers"])} Counting words is {escape(data["baseline"])}, without a language model;
+    guessing gets {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the 95 % interval of the difference, over runs and
+    texts, lies above 0. Prompts are plain or calibrated (less each answer's mean score over all texts), whichever is
+    better.</p></details>
   <p><a href="README.md">The reading</a> has the rule; <code>minilora curve</code> measures all of this on your own
   examples.</p>
 </div>

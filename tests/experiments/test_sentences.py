@@ -113,9 +113,9 @@ def test_adapter_width_against_full():
         sentence("adapter-width", numbers(2.5)),
         "(4 wide, one per block",
         "(3.6 %)",
-        "less than 10 % of its gain behind is shown.",
+        "within 10 % of its gain, which is 0.050, is shown.",
     )
-    far = "their gain differs by −0.300 (−0.300 to −0.300). That they are less than 10 % of its gain behind is refuted."
+    far = "differs by −0.300 (−0.300 to −0.300). That they come within 10 % of its gain, which is 0.080, is refuted."
     says(sentence("adapter-width", numbers(2.2)), far)
 
 
