@@ -303,6 +303,7 @@ def photograph(script: Path) -> None:
         raise MiniloraError("--pictures needs Chromium")
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}"]
+        flags += ["--virtual-time-budget=2000"]  # ms, in which the live page writes
         flags += [f"--force-device-scale-factor={LARGER}", f"--screenshot={folder}/page.png"]
         flags += [f"--window-size={math.ceil(WIDE / LARGER)},{math.ceil(TALL / LARGER)}"]
         copy = Path(folder, "page.html")
