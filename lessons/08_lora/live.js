@@ -221,7 +221,7 @@ function read() {
   const text = byId("text").value, room = DATA.config.context - 1, own = DATA.examples.findIndex((one) => one.text === text);
   [...byId("examples").children].forEach((button, i) => button.setAttribute("aria-pressed", i === own));
   byId("look").textContent = own < 0 ? OWN : DATA.examples[own].look;
-  for (const prompt of document.querySelectorAll(".prompt")) prompt.textContent = text.length > 60 ? `…${text.slice(-60)}` : text;
+  for (const prompt of document.querySelectorAll(".prompt")) prompt.textContent = text.replace(/^.+(?=.{60}$)/s, "…");
   ids = encode(text);
   byId("note").textContent = ids.length > room ? `reads the last ${room} of ${show(ids.length)} tokens`
     : ids.length ? `${show([...text].length)} characters, ${show(ids.length)} tokens` : "empty: how a document begins";

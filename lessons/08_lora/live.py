@@ -45,7 +45,7 @@ EXAMPLES = {  # beginnings, and what to look for
 }
 
 
-# Numbers as bytes
+# Weights as bytes
 
 
 def quantized(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,15 +60,11 @@ def as_bytes(array: np.ndarray) -> bytes:
     return b"".join(part.astype(part.dtype.newbyteorder("<")).tobytes() for part in parts)
 
 
-# The adapter
-
-
 def pieces(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return A (r, in) and Bᵀ (r, out) with the same product B A, whose rows are in order of importance."""
     left, sizes, right = np.linalg.svd(b.astype("float64") @ a, full_matrices=False)
     roots = np.sqrt(sizes[: len(a)])[:, None]
-    signs = np.sign(right[: len(a)].sum(axis=1, keepdims=True))  # an SVD leaves them open
-    return (signs * roots * right[: len(a)]).astype("float32"), (signs * roots * left.T[: len(a)]).astype("float32")
+    return (roots * right[: len(a)]).astype("float32"), (roots * left.T[: len(a)]).astype("float32")
 
 
 def adapter_of(model: Any) -> list[tuple[Any, Any]]:
@@ -139,7 +135,7 @@ textarea { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .4rem .
 #look { margin: .3rem 0; min-height: 4.5em; } .said { min-height: 3em; }
 #stage .long b { width: 7.3em; }
 .sheets { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; margin-bottom: .5rem; }
-.sheets p { margin: 0; height: 10rem; overflow: hidden; padding: .3rem .6rem 0; border-top: .25rem solid;
+.sheets p { margin: 0; height: 9rem; overflow: hidden; padding: .3rem .6rem 0; border-top: .25rem solid;
   background: var(--panel); font-size: .95rem; line-height: 1.35; white-space: pre-wrap; overflow-wrap: anywhere; }
 #stage :is(p, thead th).base { border-color: var(--base); } #stage :is(p, thead th).lora { border-color: var(--lora); }
 .sheets b { display: block; } .prompt { color: var(--soft); } .pale { opacity: .5; }
