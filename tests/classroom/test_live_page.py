@@ -248,6 +248,22 @@ def test_words_and_sheets(page, tokenizer, text):
 
 
 @needs_chromium
+def test_what_is_being_written_stops_when_a_slider_moves(page):
+    wait(page, "!document.querySelector('.pale')")
+    page.value(
+        """globalThis.seen = [];
+        const slider = byId('strength'), sheet = byId('lora-writes');
+        const set = (value) => { slider.value = value; update(); };
+        new MutationObserver(() => slider.value === '0.5' ? set(0.1) : seen.push(sheet.textContent))
+          .observe(sheet, { childList: true });
+        set(0.5);"""
+    )
+    wait(page, "seen.length && !document.querySelector('.pale')")
+    seen = page.value("seen")
+    assert all(seen[-1].startswith(text) for text in seen), seen
+
+
+@needs_chromium
 def test_one_writes_along_by_keyboard_and_the_address_keeps_it(page):
     wait(page, "rests.size === ROWS")
     page.value("document.querySelector('#next button').focus()")
