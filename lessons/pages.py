@@ -325,6 +325,7 @@ def photograph(script: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={folder}"]
         flags += [f"--screenshot={folder}/page.png", f"--window-size={WIDE},{TALL}"]
+        flags += ["--virtual-time-budget=2000"]  # ms, in which the live page writes
         copy, page = Path(folder, "page.html"), script.with_suffix(".html").read_text("utf-8")
         copy.write_text(page.replace("</style>", f"{PICTURE}</style>", 1), "utf-8")
         state = "" if question(page) else f"#{names_of(script)['SHOWN']}"

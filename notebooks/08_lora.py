@@ -125,8 +125,9 @@ pictures.show(
 )
 
 # %% [markdown]
-# With a kernel running, move the slider: what does the change look like when only its first r directions are kept?
-# (The picture below it says for all ranks how much that holds.)
+# With a kernel running, move the slider: what does the change look like when only its first r directions are kept? The
+# picture after it needs no kernel. It has the shares for each r, and beside them those of two other matrices of this shape:
+# would any matrix fit into so few directions?
 
 # %%
 held = np.cumsum(energy) / energy.sum()
@@ -145,15 +146,20 @@ def draw(rank: int = 8) -> None:
 _ = ipywidgets.interact(draw, rank=(1, len(held)))
 
 # %%
-ranks = np.arange(1, len(held) + 1)
+ranks = np.arange(1, 25)
+spectra = {
+    "full fine-tuning's change": energy,
+    "the weight itself": energy_of_weight,
+    "W of the first cell, random": np.linalg.svd(W, compute_uv=False) ** 2,
+}
 pictures.show(
     pictures.curves(
-        "How much of ΔW is in its first r directions",
-        {"full fine-tuning's change": (ranks, held)},
+        "How much of a matrix is in its first r directions",
+        {name: (ranks, (e.cumsum() / e.sum())[:24]) for name, e in spectra.items()},
         "directions kept, r",
         "share of the sum of squares",
     ),
-    "Read the curve at r = 8: that much of the change would fit into LoRA's rank.",
+    "Read them at r = 8, LoRA's rank: the change fits best, random numbers do not.",
 )
 
 # %% [markdown]

@@ -72,9 +72,10 @@ learned does it still have?</span> <input type="number" name="guess" min="0" max
   <p class="after">Why? The old model was trained on the old text until its loss was nearly flat there, like the floor
   of a valley, so small steps cost next to nothing, and the cost grows faster than the step. The new text's loss is a
   slope, and the first half of the way leads down most of it.</p>
-  <p class="soft">Bits per character on text that was not trained on; one run of each way, {SETTINGS["steps"]} steps.
-  Each path begins at the old model, has a mark every {SETTINGS["eval_every"]} steps, and ends at the large mark, the
-  step that is kept. {replayed:.0f} % replay: that share of each batch is Python's text. Norms alone: the weights of
+  <p class="soft">Learned: by how many bits per character NumPy's text surprises the model less than before; forgotten:
+  by how many Python's surprises it more. Neither text was trained on. One run of each way, {SETTINGS["steps"]} steps:
+  a path begins at the old model, has a mark every {SETTINGS["eval_every"]} steps, and ends at the large mark, the step
+  that is kept. {replayed:.0f} % replay: that share of each batch is Python's text. Norms alone: the weights of
   the normalization layers train, and nothing else.</p>
   <div class="wide"><table><thead><tr><th scope="col">way</th><th scope="col">learned</th><th scope="col">forgotten</th>
   </tr></thead><tbody id="ends"></tbody></table></div>

@@ -7,12 +7,28 @@ const held = (r) => squares.slice(0, r).reduce((a, x) => a + x, 0) / total; // s
 const needed = (share) => DATA.sizes.findIndex((_, i) => held(i + 1) >= share) + 1;
 
 heat(byId("whole"), height, width, change.at, most);
-const wide = 632 / DATA.sizes.length;
-const bars = squares.map((square, i) => {
-  const tall = (120 * square) / squares[0];
-  return draw(byId("spectrum"), "rect", { x: 4 + wide * i, y: 125 - tall, width: 0.8 * wide, height: tall });
-});
-draw(byId("spectrum"), "path", { d: "M2 125H638", class: "axis" });
+
+// A bar for each piece: its share of ΔW. One unit of the picture is a pixel, so that letters have the size of the page's.
+function spectrum(r) {
+  const svg = byId("spectrum"), wide = svg.clientWidth || 640, left = 52, step = (wide - left) / squares.length;
+  const most = squares[0] / total, x = (piece) => left + step * (piece - 0.5), y = (share) => 112 - (98 * share) / most;
+  const write = (x, y, text, anchor, style = "") => draw(svg, "text", { x, y, "text-anchor": anchor, style, class: "over" }, text);
+  const tick = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5].find((tick) => most / tick <= 3);
+  svg.setAttribute("viewBox", `0 0 ${wide} 136`);
+  svg.replaceChildren();
+  for (let share = 0; share <= most; share += tick) {
+    draw(svg, "path", { d: `M${left} ${y(share)}H${wide}`, class: "axis", "stroke-opacity": share ? 0.3 : 1 });
+    write(left - 6, y(share) + 5, `${show(100 * share)} %`, "end");
+  }
+  squares.forEach((square, i) => {
+    const box = { x: x(i + 1) - 0.4 * step, y: y(square / total), width: 0.8 * step, height: 112 - y(square / total) };
+    draw(svg, "rect", { ...box, fill: i < r ? "var(--lora)" : "var(--soft)" });
+  });
+  write(left, 130, "piece 1", "start");
+  write(wide, 130, `piece ${squares.length}`, "end");
+  write(wide, 36, "share of ΔW that each piece holds", "end");
+  if (r) write(wide, 56, `piece ${r} adds ${show((100 * squares[r - 1]) / total, 1)} %`, "end", "fill: var(--lora); font-weight: 600");
+}
 
 function update() {
   const r = Number(byId("rank").value);
@@ -33,7 +49,7 @@ function update() {
   byId("r").textContent = r;
   gauge("count", part, `${show(100 * part, 1)} %`);
   gauge("held", held(r), `${show(100 * held(r), 1)} %`);
-  bars.forEach((bar, i) => bar.setAttribute("fill", i < r ? "var(--lora)" : "var(--soft)"));
+  spectrum(r);
 }
 
 byId("rank").value = 1;
@@ -45,3 +61,4 @@ begin({ r: "rank" }, update, (pieces) => {
   if (pieces === null && !given().has("r")) byId("rank").value = needed(0.8);
   if (pieces !== null) byId("rank").focus({ preventScroll: true });
 });
+addEventListener("resize", update);

@@ -95,17 +95,15 @@ value="{len(data["sizes"]) // 2}" required></label>
     <div class="gauge" id="count"><span>numbers</span><span><i style="background: var(--soft)"></i></span><b></b></div>
     <div class="gauge" id="held"><span>of ΔW</span><span><i style="background: var(--lora)"></i></span><b></b></div>
     <output class="said" id="said" for="rank" aria-live="polite" style="min-height: 3em"></output>
-    <figure><svg class="picture" id="spectrum" viewBox="0 0 640 130" preserveAspectRatio="none" role="img"
-    aria-label="The
-      shares of the change that {len(data["sizes"])} pieces hold; those of the pieces in use are green"></svg></figure>
+    <figure><svg class="picture" id="spectrum" role="img" aria-label="The shares of the change that
+      {len(data["sizes"])} pieces hold; those of the pieces in use are green"></svg></figure>
   </div>
 </section>
 <div class="more">
   <p class="soft">One layer of a small language model that learned NumPy's documentation. Blue: less than before;
   orange: more; white: as before. Beside the sum and above it are the column and the row of the
-  piece that was added last: their product is the piece.<span class="after"> Bars: the share of ΔW that each of the
-  {len(data["sizes"])} pieces holds, which is its singular value squared, over the sum of all squares; the first holds
-  {100 * held(data, 1):.1f} %. Green: in use.</span></p>
+  piece that was added last: their product is the piece.<span class="after"> A piece's share of ΔW is its
+  singular value squared, over the sum of all squares.</span></p>
   <p><a href="README.md">The reading</a> says why LoRA bets on this, and <a href="exercise.py">the exercise</a> builds
   it.</p>
 </div>

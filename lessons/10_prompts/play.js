@@ -43,6 +43,7 @@ function arrows(layer, head, token, part, isMasked) {
   const own = blended(token);
   own.forEach((weight, j) => arrow(token, j, weight, 0.85));
   draw(svg, "path", { d: `M236 ${tall * virtual + 2}H398`, class: "axis", "stroke-dasharray": "3 3" });
+  words(svg, 236, row(0) + 5, "prefix:", "end");
   const short = (name) => (name.length > 8 ? `${name.slice(0, 7)}…` : name);
   tokens.forEach((name, i) => {
     const label = words(svg, 124, row(virtual + i) + 5, short(name), "end", `cursor: pointer; ${i === token ? "font-weight: 700" : "fill: var(--soft)"}`);
@@ -112,6 +113,8 @@ function update() {
   const most = own.indexOf(Math.max(...own));
   const state = part === 1 ? "on" : part === 0 ? "off" : `${show(100 * part)} % on`;
   byId("part").textContent = `${show(100 * part)} %`;
+  byId("layer-says").textContent = `${layer + 1} of ${layers}`;
+  byId("head-says").textContent = `${head + 1} of ${heads}`;
   byId("said").textContent =
     `Layer ${layer + 1}, head ${head + 1}, prefix ${state}: “${tokens[token]}” looks most at “${names[most]}”, with ` +
     `${percent(own[most])} of its attention` +
@@ -130,8 +133,8 @@ const redraw = begin({ layer: "layer", head: "head", token: "token", prefix: "pr
   };
   const [least, most] = [Math.min(...flat), Math.max(...flat)];
   byId("verdict").textContent =
-    `${percent(mean(flat))} go to the prefix. ${percents === null ? "" : `You said ${show(percents)} %. `}Were all positions ` +
-    `alike that a token sees, it would be ${percent(alike)}. The heads differ: from ${percent(least)} (${place(least)}) to ` +
+    `${percent(mean(flat))} go to the prefix. ${percents === null ? "" : `You said ${show(percents)} %. `}If each token ` +
+    `shared its attention out evenly, it would be ${percent(alike)}. The heads differ: from ${percent(least)} (${place(least)}) to ` +
     `${percent(most)} (${place(most)}).`;
   isOpen = true;
   if (percents === null) return;

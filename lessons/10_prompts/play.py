@@ -32,8 +32,8 @@ def summary(data: dict) -> str:
     of_heads, virtual = shares(data), data["virtual"]
     alike = np.mean([virtual / (virtual + seen) for seen in range(1, len(data["tokens"]) + 1)])
     return (
-        f"{100 * of_heads.mean():.0f} % of all attention go to the prefix. Were all positions alike that a token "
-        f"sees, it would be {100 * alike:.0f} %. One head gives it {100 * of_heads.max():.0f} %, another "
+        f"{100 * of_heads.mean():.0f} % of all attention go to the prefix. If each token shared its attention out "
+        f"evenly, it would be {100 * alike:.0f} %. One head gives it {100 * of_heads.max():.0f} %, another "
         f"{100 * of_heads.min():.0f} %."
     )
 
@@ -59,11 +59,12 @@ value="10" required></label> <button>Commit</button></form>
   <div class="row after"><label class="long">prefix <input type="range" id="prefix" min="0" max="1" step="0.05"
   value="1">
     <b id="part" style="width: 3.6rem"></b></label></div>
-  <div class="row"><label class="long">layer <input type="range" id="layer" min="1" max="{data["layers"]}"
-  value="1"></label>
-    <label class="long">head <input type="range" id="head" min="1" max="{data["heads"]}" value="3"></label></div>
+  <div class="row"><label class="long">layer <input type="range" id="layer" min="1" max="{data["layers"]}" value="1">
+    <b id="layer-says" style="width: 3.6rem"></b></label>
+    <label class="long">head <input type="range" id="head" min="1" max="{data["heads"]}" value="3">
+    <b id="head-says" style="width: 3.6rem"></b></label></div>
   <div class="row"><label>who looks <select id="token"></select></label>
-    <label class="after"><input type="checkbox" id="mask" checked> mask on</label></div>
+    <label class="after"><input type="checkbox" id="mask" checked> mask: nobody looks ahead</label></div>
   <output class="said" id="said" aria-live="polite" style="min-height: 3em"></output>
 </section>
 <div class="more">

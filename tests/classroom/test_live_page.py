@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from lessons import pages
+from minilora import functional as F
 from minilora.data import corpora
 from minilora.tensor import no_grad
 from minilora.train import load
@@ -30,8 +31,9 @@ needs_chromium = pytest.mark.skipif(
 pytestmark = pytest.mark.host
 
 LONG = ("Return the sum of array elements over a given axis. " * 40)[:2000]
+FIRST = next(iter(NAMES["EXAMPLES"]))
 TEXTS = {
-    "first": RECORD["examples"][0]["text"],
+    "first": FIRST,
     "plain": "The quick brown fox jumps over the lazy dog.",
     "code": "def f(x: int) -> str:\n    return f'{x:>8}'\t# £5\n\n\n",
     "emoji": "🙂👩‍👩‍👧 naïve 東京 \u00a0\u0085x",
@@ -80,17 +82,23 @@ def inputs(tokenizer, text: str) -> np.ndarray:
     return np.insert(tokenizer.encode(text)[-(NAMES["CONTEXT"] - 1) :], 0, tokenizer.eos_token_id)
 
 
+def expected(model, ids) -> np.ndarray:
+    """Return the probabilities of the token after others, (V,)."""
+    with no_grad():
+        return F.softmax(model(np.asarray(ids)[None]).logits[:, -1]).numpy()[0]
+
+
 def type_text(page, text: str) -> None:
     page.value(f"byId('text').value = {json.dumps(text)}; byId('text').dispatchEvent(new Event('input'))")
 
 
-def test_the_page_is_small_and_has_its_record_before_its_weights():
+def test_the_page_is_small_and_tells_of_its_first_sentence_without_scripts():
     page = PAGE.read_text("utf-8")
     assert PAGE.stat().st_size < 4_000_000 and SCRIPT.with_suffix(".json").stat().st_size < 700_000
-    assert RECORD["examples"][0]["text"] in page[: page.index("</noscript>")]
-    before_weights = page[: page.index('id="weights"')]
-    for *_, base, adapted in RECORD["examples"][0]["rows"]:
-        assert f"{100 * base:.1f} %</td>" in before_weights and f"{100 * adapted:.1f} %</td>" in before_weights
+    words = page[page.index("<noscript>") : page.index("</noscript>")]
+    assert all(written.strip().split("\n")[0] in words for written in [FIRST, *RECORD["written"]])
+    weights = page[page.index('id="weights"') :].partition("</script>")[0]
+    assert len(weights) > 3_800_000 and "<!--" not in weights and "<script" not in weights.lower()
 
 
 def test_the_update_is_cut_into_pieces_of_which_the_first_are_the_best():
@@ -108,30 +116,26 @@ def test_eight_bits_are_off_by_half_a_step_at_most():
     matrix = np.random.default_rng(0).standard_normal((5, 64)).astype("float32")
     matrix[2] = 0
     step = np.abs(matrix).max(axis=1, keepdims=True) / 127
-    assert (np.abs(NAMES["rounded"](matrix) - matrix) <= 0.501 * step).all()
+    assert (np.abs(np.multiply(*NAMES["quantized"](matrix)) - matrix) <= 0.501 * step).all()
 
 
 def test_the_record_is_what_minilora_computes_and_what_the_captions_ask_for(tokenizer):
     models = {setting: NAMES["model_in_8_bits"](ADAPTER, *setting) for setting in ((0, 1), (8, 1), (1, 1), (8, 0.5))}
-    base, adapted = models[0, 1], models[8, 1]
-    for recorded in RECORD["examples"]:
-        again = NAMES["example"](tokenizer, base, adapted, recorded["text"])
-        assert all(again[name] == recorded[name] for name in ("text", "base", "lora"))
-        for (*names, before, after), (*others, p, q) in zip(again["rows"], recorded["rows"], strict=True):
-            assert names == others and (before, after) == pytest.approx((p, q), abs=1e-4)
+    ends = models[0, 1], models[8, 1]
+    assert [NAMES["continued"](tokenizer, model, FIRST) for model in ends] == RECORD["written"]
 
-    def expected(text: str, setting: tuple) -> dict[str, float]:
+    def ranked(text: str, setting: tuple) -> dict[str, float]:
         """Return {token: probability} of the token after a text, the likeliest first."""
-        p = np.exp(NAMES["log_probabilities"](models[setting], inputs(tokenizer, text))[-1])
+        p = expected(models[setting], inputs(tokenizer, text))
         return {tokenizer.decode([i]): p[i] for i in np.argsort(-p)}
 
     half_way, pieces, form, price = NAMES["EXAMPLES"]
-    leading = [next(iter(expected(half_way, setting))) for setting in ((0, 1), (8, 0.5), (8, 1))]
+    leading = [next(iter(ranked(half_way, setting))) for setting in ((0, 1), (8, 0.5), (8, 1))]
     assert leading == [" iterator", " object", " ar"]
-    assert [next(iter(expected(pieces, setting))) for setting in ((0, 1), (1, 1), (8, 1))] == [" address", " ar", " ar"]
-    (line,) = [one for one in RECORD["examples"] if one["text"] == form]
-    assert line["lora"].startswith("----") and "----" not in line["base"]
-    sure, back, unsure = (expected(price, setting)[" raised"] for setting in ((0, 1), (8, 0.5), (8, 1)))
+    assert [next(iter(ranked(pieces, setting))) for setting in ((0, 1), (1, 1), (8, 1))] == [" address", " ar", " ar"]
+    without, lined = (NAMES["continued"](tokenizer, model, form) for model in ends)
+    assert lined.startswith("----") and "----" not in without
+    sure, back, unsure = (ranked(price, setting)[" raised"] for setting in ((0, 1), (8, 0.5), (8, 1)))
     assert sure > back + 0.1 > unsure + 0.2
 
 
@@ -147,10 +151,8 @@ def test_tokens_are_those_of_minilora(page, tokenizer):
     shown = page.value(f"{json.dumps(texts)}.map(encode)")
     for text, ids in zip(texts, shown, strict=True):
         assert ids == tokenizer.encode(text).tolist(), text
-    every = page.value("Array.from({length: DATA.config.vocab_size}, (_, i) => textOf(i))")
-    for i, text in enumerate(every[1:], 1):
-        expected = tokenizer.decode([i])
-        assert text == expected or (text is None and "\ufffd" in expected)
+    every = page.value("Array.from({length: DATA.config.vocab_size}, (_, i) => decode([i]))")
+    assert every[1:] == [tokenizer.decode([i]) for i in range(1, tokenizer.vocab_size)]
 
 
 @needs_chromium
@@ -162,9 +164,9 @@ def test_logits_are_those_of_minilora(page, tokenizer):
             ids = inputs(tokenizer, text)
             count = min(len(ids), 12)
             with no_grad():
-                expected = model(ids[None]).logits.numpy()[0, -count:]
-            shown = page.value(f"Array.from(logits({ids.tolist()}, {r}, {strength}, {count}))")
-            difference = np.abs(np.reshape(shown, expected.shape) - expected).max()
+                right = model(ids[None]).logits.numpy()[0, -count:]
+            shown = page.value(f"logits({ids.tolist()}, {r}, {strength}, {count}).map((row) => [...row])")
+            difference = np.abs(np.array(shown) - right).max()
             assert difference < CLOSE, (name, r, strength)
             greatest = max(greatest, difference)
     print(f"greatest difference of a logit: {greatest:.2g}")
@@ -173,24 +175,16 @@ def test_logits_are_those_of_minilora(page, tokenizer):
 @needs_chromium
 def test_rank_0_is_the_base_bit_for_bit(page, tokenizer):
     ids = inputs(tokenizer, TEXTS["plain"]).tolist()
-    same = "(([a, b]) => a.every((x, i) => x === b[i]))([logits({0}, 0, 1), logits({0}, {1})])".format
+    same = "(([[a], [b]]) => a.every((x, i) => x === b[i]))([logits({0}, 0, 1), logits({0}, {1})])".format
     assert page.value(same(ids, "8, 0")) and not page.value(same(ids, "1, 1"))
 
 
 @needs_chromium
 def test_the_sliders_show_what_minilora_computes(page, tokenizer):
-    text = RECORD["examples"][0]["text"]
-
-    def continued(model) -> str:
-        ids = inputs(tokenizer, text)
-        for _ in range(NAMES["WRITTEN"]):
-            ids = np.append(ids, NAMES["log_probabilities"](model, ids)[-1].argmax())
-        return tokenizer.decode(ids[-NAMES["WRITTEN"] :])
-
     def check(r: int, strength: float) -> None:
-        wait_for_words(page, f"With r = {r} and λ = {strength:.2f} it is")
+        wait_for_words(page, f"Base + {strength:.2f} × {r} pieces: ")
         models = [NAMES["model_in_8_bits"](ADAPTER, *setting) for setting in ((0, 1), (r, strength))]
-        base, now = (np.exp(NAMES["log_probabilities"](model, inputs(tokenizer, text))[-1]) for model in models)
+        base, now = (expected(model, inputs(tokenizer, FIRST)) for model in models)
         rows = page.value("[...byId('next').tBodies[0].rows].map(row => [...row.cells].map(c => c.textContent))")
         tokens = page.value("rows")
         assert len(rows) == len(tokens) + 1 == NAMES["ROWS"] + 1
@@ -205,12 +199,9 @@ def test_the_sliders_show_what_minilora_computes(page, tokenizer):
         )
         assert now.argmax() in tokens and base.argmax() in tokens
         for sheet, model in zip(("base-writes", "lora-writes"), models, strict=True):
-            wait(page, f"byId('{sheet}').textContent === {json.dumps(continued(model))}")
+            wait(page, f"byId('{sheet}').textContent === {json.dumps(NAMES['continued'](tokenizer, model, FIRST))}")
 
     check(8, 1.0)
-    assert page.value("rows") == [row[0] for row in RECORD["examples"][0]["rows"]]
-    names = "[...document.querySelectorAll('#next button')].map((one) => one.textContent)"
-    assert page.value(names) == [NAMES["readable"](row) for row in RECORD["examples"][0]["rows"]]
     page.value("byId('rank').focus()")
     page.press("Home", "ArrowRight", "ArrowRight", "ArrowRight")
     check(3, 1.0)
@@ -222,38 +213,74 @@ def test_the_sliders_show_what_minilora_computes(page, tokenizer):
     assert page.value(widths("lora")) == page.value(widths("base"))
 
 
+def words_after(tokenizer, base, adapted, text: str) -> list[str]:
+    """Return the words of the page's table for a text, in their order."""
+
+    def whole(token: int) -> str:
+        model, word = adapted if after[token] > before[token] else base, [token]
+        while len(word) < 6 and names[word[-1]][-1:].isalpha():
+            if not names[following := int(expected(model, [*ids, *word]).argmax())].isalpha():
+                break
+            word.append(following)
+        return "".join(names[one] for one in word)
+
+    ids, names = inputs(tokenizer, text), [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
+    before, after = expected(base, ids), expected(adapted, ids)
+    in_turns = np.column_stack([np.argsort(-p, kind="stable") for p in (before, after)]).ravel()
+    shown = list(dict.fromkeys(in_turns.tolist()))[: NAMES["ROWS"]]
+    words = [whole(token) for token in sorted(shown, key=lambda token: -max(before[token], after[token]))]
+    return [word.removeprefix(" ").replace("\n", "↵") for word in words]
+
+
 @needs_chromium
-def test_words_and_sheets_of_a_sentence_that_is_not_recorded(page, tokenizer):
-    text = "Create a new"
-    models = [NAMES["model_in_8_bits"](ADAPTER, r) for r in (0, 8)]
-    expected = NAMES["example"](tokenizer, *models, text)
+@pytest.mark.parametrize("text", [*NAMES["EXAMPLES"], "Create a new"])
+def test_words_and_sheets(page, tokenizer, text):
+    base, adapted = (NAMES["model_in_8_bits"](ADAPTER, r) for r in (0, 8))
     type_text(page, text)
+    words = words_after(tokenizer, base, adapted, text)
+    assert text != "Create a new" or {"cleanup", "dtype"} < {*words}, "one completed by the base, one by the adapted"
     names = "[...document.querySelectorAll('#next button')].map((one) => one.textContent)"
-    words = [NAMES["readable"](row) for row in expected["rows"]]
-    assert {"cleanup", "dtype"} < {*words}, "one is completed by the base, one by the adapted model"
     wait(page, f"{names}.join() === {json.dumps(','.join(words))}")
-    for sheet, name in (("base-writes", "base"), ("lora-writes", "lora")):
-        wait(page, f"byId('{sheet}').textContent === {json.dumps(expected[name])}")
+    for name, model in (("base", base), ("lora", adapted)):
+        written = NAMES["continued"](tokenizer, model, text)
+        wait(page, f"byId('{name}-writes').textContent === {json.dumps(written)}")
+    wait(page, "!document.querySelector('.pale')")
+
+
+@needs_chromium
+def test_what_is_being_written_stops_when_a_slider_moves(page):
+    wait(page, "!document.querySelector('.pale')")
+    page.value(
+        """globalThis.seen = [];
+        const slider = byId('strength'), sheet = byId('lora-writes');
+        const set = (value) => { slider.value = value; update(); };
+        new MutationObserver(() => slider.value === '0.5' ? set(0.1) : seen.push(sheet.textContent))
+          .observe(sheet, { childList: true });
+        set(0.5);"""
+    )
+    wait(page, "seen.length && !document.querySelector('.pale')")
+    seen = page.value("seen")
+    assert all(seen[-1].startswith(text) for text in seen), seen
 
 
 @needs_chromium
 def test_one_writes_along_by_keyboard_and_the_address_keeps_it(page):
-    wait(page, "rests.size === DATA.rows")
+    wait(page, "rests.size === ROWS")
     page.value("document.querySelector('#next button').focus()")
     page.press("Enter")
     wait(page, "location.hash.startsWith('#t=')")
-    assert page.value("byId('text').value") == TEXTS["first"] + " array", "the whole word"
-    wait(page, "byId('look').textContent === DATA.own")
+    assert page.value("byId('text').value") == FIRST + " array", "the whole word"
+    wait(page, "byId('look').textContent === OWN")
     page.value("byId('rank').value = 2")
     page.value("byId('examples').children[3].focus()")
     page.press("Enter")
     wait(page, "byId('look').textContent === DATA.examples[3].look")
-    wait_for_words(page, "The base expects “raised” first (60.9 %). With r = 8 and λ = 1.00")
+    wait_for_words(page, "Base: “raised” leads (60.9 %). Base + 1.00 × 8 pieces")
     page.value("location.hash = '#t=It%20is%20a&r=2&s=0.5'")
     wait(page, "byId('text').value === 'It is a'")
-    wait_for_words(page, "r = 2 and λ = 0.50")
+    wait_for_words(page, "0.50 × 2 pieces")
     page.value("location.hash = '#t=%E0%A4%A&r=99&s=Infinity'")  # half a character, out of range, no number
-    wait_for_words(page, "r = 8 and λ = 0.50")
+    wait_for_words(page, "0.50 × 8 pieces")
 
 
 @needs_chromium
@@ -264,14 +291,13 @@ def test_bad_input_is_answered_in_words(page, tokenizer):
         wait(page, "now.length === DATA.config.vocab_size && now.every(Number.isFinite)")
         return page.value("byId('note').textContent")
 
-    assert note_after("", "Nothing is typed").endswith("this is how a document begins.")
+    note_after("", "empty: how a document begins")
     tokens = len(tokenizer.encode(TEXTS["emoji"]))
     assert note_after(TEXTS["emoji"], f"{tokens} tokens").startswith(f"{len(TEXTS['emoji'])} characters")
-    note = note_after(LONG, "2,000 characters")
-    assert "it goes by the last 127" in note
+    note_after(LONG, f"reads the last 127 of {len(tokenizer.encode(LONG))} tokens")
     assert page.value("ids") == tokenizer.encode(LONG).tolist()
     assert page.value("document.documentElement.scrollWidth <= innerWidth")
-    note_after("x" * 2000, "2,000 characters")  # one word
+    note_after("x" * 2000, "reads the last 127 of")  # one word
     assert page.value("document.documentElement.scrollWidth <= innerWidth")
 
 
