@@ -349,7 +349,7 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     opened(page, "13", "1")
     verdict = page.value("byId('verdict').textContent")
     advice, ahead = re.fullmatch(r"(.*) (Training is ahead .*)", curve.sentence()).groups()  # as the README has it
-    assert verdict.startswith(f"{ahead} You said 128. Trained on 512 examples, ")
+    assert verdict.startswith(f"{ahead} You said 128: right. Trained on 512 examples, ")
     assert page.value("document.querySelector('#verdict b').textContent") == ahead
     assert advice in " ".join(page.value("document.querySelector('.more').textContent").split())
     close = [n for n in curve.parts("trained", "lora") if f"On {n} examples, " in verdict]
