@@ -71,7 +71,7 @@ function paint(plans, bars) {
   if (isTwice) {
     const end = LEFT + (WIDE * room) / largest, low = 20 + 0.68 * apart + apart * (plans.length - 1);
     draw(picture, "path", { d: `M${LEFT} ${low + 4}V182M${end} ${low + 4}L${LEFT + WIDE} 182`, stroke: "var(--soft)", fill: "none", "stroke-width": 0.8 });
-    words(LEFT + 2, 178, "the same bar, enlarged", "start", { class: "over", style: "font-size: 12px" });
+    words(LEFT + 2, 178, "the same bar, enlarged", "start", { style: "font-size: 12px" });
     x = rows(all.slice(-1), 188, 0, 50, room);
   }
   if (guessed && byId("shape").value === DATA.shapes.at(-1)) {
@@ -106,12 +106,12 @@ function verdict() {
   const answer = `Full fine-tuning takes ${size(total)}${guessed && isAsked && !isTicked ? `, ${compared(total)}.` : "."}`;
   const most = full.indexOf(Math.max(...full)), kind = DATA.kinds[most], meaning = byId("kinds").rows[most].querySelector("span").textContent;
   const largest = kind === "optimizer"
-    ? `The optimizer alone holds ${size(full[most])}: two numbers of 32 bits for each weight that trains.`
-    : `Of this, ${kind} (${meaning}) take${kind.endsWith("s") ? "" : "s"} most, ${size(full[most])}.`;
-  const why = ` ${largest} LoRA trains only a few new weights beside the old ones: ${size(sum(lora))}. ` +
-    `QLoRA also rounds the old ones to 4 bits: ${size(sum(qlora))}. `;
+    ? `The optimizer alone holds ${size(full[most])}: two 32-bit numbers for each weight that trains.`
+    : `Of this, ${size(full[most])} is ${kind}: ${meaning}.`;
+  const why = ` ${largest} LoRA trains only a few new weights: ${size(sum(lora))}. ` +
+    `QLoRA also rounds the others to 4 bits: ${size(sum(qlora))}. `;
   const end = over > 0
-    ? `${size(over)} over the card${isTicked || sum(of("qlora", true)) > card ? "." : ": tick checkpointing, and it fits."}`
+    ? `${size(over)} over the card${isTicked || sum(of("qlora", true)) > card ? "." : ": tick checkpointing."}`
     : `It fits${isTicked && sum(of("qlora", false)) > card ? ", because of checkpointing!" : "."}`;
   const bold = (textContent) => Object.assign(document.createElement("b"), { textContent });
   if (byId("verdict").textContent !== answer + why + end) byId("verdict").replaceChildren(bold(answer), why, bold(end));

@@ -1,7 +1,7 @@
 const best = DATA.prompts.find((one) => one.examples === DATA.best);
 const examples = (n) => (n ? `${show(n)} example${n === 1 ? "" : "s"}` : "no examples");
 const chosen = () => DATA.trained[byId("size").selectedIndex];
-const LEFT = 62, RIGHT = 290, TOP = 22, BOTTOM = 188; // the plot of accuracy
+const LEFT = 62, RIGHT = 290, TOP = 22, BOTTOM = 184; // the plot of accuracy
 const words = (svg, x, y, text, anchor = "middle", look = {}) => draw(svg, "text", { x, y, "text-anchor": anchor, ...look }, text);
 
 const sizes = [...new Set([...DATA.trained, ...DATA.words].map((one) => one.examples))].sort((a, b) => a - b);
@@ -108,10 +108,10 @@ function update() {
   draw(picture, "path", { d: line(prompted), class: "axis", "stroke-width": 2, "stroke-dasharray": "8 4" });
   draw(picture, "path", { d: line((n) => trained(one, n)), fill: "none", stroke: "var(--lora)", "stroke-width": 2.5 });
   draw(picture, "path", { d: `M${x(queries)} 12V138`, class: "axis" });
-  [["by prompt", a, "var(--soft)"], ["trained", b, "var(--lora)"]].forEach(([name, seconds, fill], i) => { // bars, not in powers of ten
-    const width = (240 * seconds) / Math.max(a, b), base = 17 * i - 27;
+  [["prompt", a, "var(--soft)"], ["trained", b, "var(--lora)"]].forEach(([name, seconds, fill], i) => { // bars, not in powers of ten
+    const width = (240 * seconds) / Math.max(a, b), base = 15 * i - 18;
     words(picture, 60, base, name, "end");
-    draw(picture, "rect", { x: 64, y: base - 11, width, height: 13, fill });
+    draw(picture, "rect", { x: 64, y: base - 10, width, height: 12, fill });
     words(picture, 69 + width, base, duration(seconds), "start", { style: "font-weight: 600" });
   });
   draw(picture, "circle", { cx: x(queries), cy: y(a), r: 4.5, fill: "var(--soft)" });
