@@ -13,7 +13,7 @@ const of = (way, isCheckpointed = byId("checkpointing").checked) => {
 const sum = (values) => values.reduce((a, x) => a + x, 0);
 const size = (gb) =>
   `${gb < 1e5 ? show(gb, gb < 10 ? 2 : gb < 100 ? 1 : 0) : gb.toLocaleString("en-US", { notation: "compact" })} GB`;
-const LEFT = 76, WIDE = 240, LABELLED = ["weights", "optimizer"]; // of a bar: its place, and the parts dark enough for words
+const LEFT = 76, WIDE = 240, DARK = ["weights", "optimizer", "gradients"]; // of a bar: its place, and the parts with light words
 const picture = byId("bars"), bold = { class: "over", style: "font-weight: 600" };
 const words = (x, y, text, anchor, look = {}) => draw(picture, "text", { x, y, "text-anchor": anchor, ...look }, text);
 
@@ -32,8 +32,8 @@ function rows(plans, top, apart, tall, most) {
     values.forEach((gb, k) => {
       const width = Math.min((gb * WIDE) / most, LEFT + WIDE - from), text = wanted && `${DATA.kinds[k]} ${size(wanted[k])}`.slice(0, -3);
       if (width > 0) draw(picture, "rect", { x: from, y, width, height: tall, fill: `var(--memory-${DATA.kinds[k]})` });
-      if (text && LABELLED.includes(DATA.kinds[k]) && width > 8 * text.length)
-        words(from + width / 2, middle, text, "middle", { style: "fill: var(--page); font-weight: 600" });
+      if (text && width > 8 * text.length)
+        words(from + width / 2, middle, text, "middle", { style: `fill: ${DARK.includes(DATA.kinds[k]) ? "var(--page)" : "#000"}; font-weight: 600` });
       from += Math.max(0, width);
     });
     return from;
@@ -71,13 +71,13 @@ function paint(plans, bars) {
   if (isTwice) {
     const end = LEFT + (WIDE * room) / largest, low = 20 + 0.68 * apart + apart * (plans.length - 1);
     draw(picture, "path", { d: `M${LEFT} ${low + 4}V182M${end} ${low + 4}L${LEFT + WIDE} 182`, stroke: "var(--soft)", fill: "none", "stroke-width": 0.8 });
-    words(398, 170, "enlarged", "end", { style: "font-size: 12px" });
+    words(LEFT + 2, 178, "the same bar, enlarged", "start", { style: "font-size: 12px" });
     x = rows(all.slice(-1), 188, 0, 50, room);
   }
-  if (guessed && guessed <= largest && byId("shape").value === DATA.shapes.at(-1)) {
-    const at = LEFT + (guessed * WIDE) / largest, side = at > 280 ? -1 : 1;
+  if (guessed && byId("shape").value === DATA.shapes.at(-1)) {
+    const isOff = guessed > largest, at = LEFT + WIDE * Math.min(1, guessed / largest), side = at > 280 ? -1 : 1;
     draw(picture, "path", { d: `M${at} 17l-4-7h8Z`, fill: "var(--ink)" });
-    words(at + 7 * side, 14, "your guess", side < 0 ? "end" : "start", { style: "font-size: 12px" });
+    words(at + 7 * side, 14, `your guess${isOff ? " →" : ""}`, side < 0 ? "end" : "start", { style: "font-size: 12px" });
   }
   words(x, 262, `the card: ${card} GB`, x > 340 ? "end" : "middle");
   let [at, down] = [4, 284];
@@ -92,15 +92,29 @@ function paint(plans, bars) {
   });
 }
 
-// The answer, and what stands behind it, for the model that is chosen.
+// A guess beside what is right: whichever is more, so many times as much as the other.
+function compared(total) {
+  const ratio = Math.max(total / guessed, guessed / total), times = `${show(ratio, ratio < 10 ? 1 : 0)} times`;
+  return ratio < 1.1 ? `very close to your ${show(guessed)}` : guessed < total ? `${times} your guess` : `you said ${times} as much`;
+}
+
+// The answer, and what stands behind it, for what is chosen; and if it fits, or would with checkpointing.
 function verdict() {
-  const [full, lora, qlora] = ["full", "lora", "qlora"].map((way) => of(way, false)), total = sum(full);
+  const [full, lora, qlora] = ["full", "lora", "qlora"].map((way) => of(way)), card = Number(byId("card").value);
+  const isTicked = byId("checkpointing").checked, total = sum(full), over = sum(qlora) - card;
   const isAsked = byId("shape").value === DATA.shapes.at(-1) && byId("batch").value === "1" && byId("length").value === String(DATA.length);
-  const answer = `Full fine-tuning takes ${size(total)}${guessed && isAsked ? `, ${show(total / guessed, 1)} times your guess.` : "."}`;
-  const why = ` The optimizer alone holds ${size(full[DATA.kinds.indexOf("optimizer")])}: two numbers of 32 bits for each weight ` +
-    `that trains. LoRA trains only a few new ones beside them: ${size(sum(lora))}. QLoRA also rounds the old ones to 4 bits: ${size(sum(qlora))}.`;
-  if (byId("verdict").textContent !== answer + why)
-    byId("verdict").replaceChildren(Object.assign(document.createElement("b"), { textContent: answer }), why);
+  const answer = `Full fine-tuning takes ${size(total)}${guessed && isAsked && !isTicked ? `, ${compared(total)}.` : "."}`;
+  const most = full.indexOf(Math.max(...full)), kind = DATA.kinds[most], meaning = byId("kinds").rows[most].querySelector("span").textContent;
+  const largest = kind === "optimizer"
+    ? `The optimizer alone holds ${size(full[most])}: two 32-bit numbers for each weight that trains.`
+    : `Of this, ${size(full[most])} is ${kind}: ${meaning}.`;
+  const why = ` ${largest} LoRA trains only a few new weights: ${size(sum(lora))}. ` +
+    `QLoRA also rounds the others to 4 bits: ${size(sum(qlora))}. `;
+  const end = over > 0
+    ? `${size(over)} over the card${isTicked || sum(of("qlora", true)) > card ? "." : ": tick checkpointing."}`
+    : `It fits${isTicked && sum(of("qlora", false)) > card ? ", because of checkpointing!" : "."}`;
+  const bold = (textContent) => Object.assign(document.createElement("b"), { textContent });
+  if (byId("verdict").textContent !== answer + why + end) byId("verdict").replaceChildren(bold(answer), why, bold(end));
 }
 
 function update() {
@@ -113,7 +127,7 @@ function update() {
     paint(plans, drawn);
   }, 700);
   const said = plans.map(({ label, total }) =>
-    `${label} ${size(total)}` + (total <= card ? " fits" : ` (${size(total - card)} too many)`));
+    `${label} ${size(total)}` + (total <= card ? " fits" : ` (${size(total - card)} over)`));
   byId("said").textContent = `${nameOf(byId("shape").value)} on a card of ${card} GB: ${said.join(", ")}.`;
   if (byId("guess").hidden) verdict();
   [...DATA.kinds.map((_, k) => plans.map(({ values }) => values[k])), plans.map(({ total }) => total)].forEach((row, k) =>

@@ -91,8 +91,9 @@ max="99999" placeholder="GB" required></label> <button>Commit</button></form>
   </div>
 </section>
 <div class="more">
-  <div class="wide after"><table><thead><tr><th scope="col">GB</th>{heads}</tr></thead>
-  <tbody id="kinds">{rows}<tr><td>in all</td>{"<td></td>" * len(data["ways"])}</tr></tbody></table></div>
+  <details class="after"><summary>All parts, in GB</summary>
+  <div class="wide"><table><thead><tr><th scope="col">GB</th>{heads}</tr></thead>
+  <tbody id="kinds">{rows}<tr><td>in all</td>{"<td></td>" * len(data["ways"])}</tr></tbody></table></div></details>
   <p class="soft">Computed by <code>minilora plan</code> for one training step: 16 bits per number, 32 for the
   optimizer's, and 4 for QLoRA's base.</p>
   <p><a href="README.md">The reading</a> counts these bytes by hand.</p>

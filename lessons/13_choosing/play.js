@@ -1,7 +1,7 @@
 const best = DATA.prompts.find((one) => one.examples === DATA.best);
 const examples = (n) => (n ? `${show(n)} example${n === 1 ? "" : "s"}` : "no examples");
 const chosen = () => DATA.trained[byId("size").selectedIndex];
-const LEFT = 62, RIGHT = 290, TOP = 22, BOTTOM = 188; // the plot of accuracy
+const LEFT = 62, RIGHT = 290, TOP = 22, BOTTOM = 184; // the plot of accuracy
 const words = (svg, x, y, text, anchor = "middle", look = {}) => draw(svg, "text", { x, y, "text-anchor": anchor, ...look }, text);
 
 const sizes = [...new Set([...DATA.trained, ...DATA.words].map((one) => one.examples))].sort((a, b) => a - b);
@@ -20,11 +20,20 @@ function curve(parent, points, color, square) {
     if (square) draw(parent, "rect", { x: x - 4, y: y - 4, width: 8, height: 8, fill: color });
     else draw(parent, "circle", { cx: x, cy: y, r: 5, fill: color });
     if (!square && points.length < 6)
-      words(parent, x, level(one.high) - 8, `${show(one.accuracy, 1)} %`, "middle", { class: "over" });
+      words(parent, x, Math.max(12, Math.min(level(one.high) - 8, y - 13)), `${show(one.accuracy, 1)} %`, "middle", { class: "over" });
   }
 }
 
-let hook; // what training on the fewest examples reaches, until the reader has guessed the rest
+let hook, answer; // what training on the fewest examples reaches, until the reader has guessed the rest; and the rest
+
+// The guess: where training would begin to be more right than the best prompt.
+function mark(guess) {
+  byId("mine").replaceChildren();
+  if (guess === "") return;
+  const x = guess > 0 ? place(Number(guess)) : RIGHT, text = `your guess${guess > 0 ? "" : ": never"}`;
+  draw(byId("mine"), "path", { d: `M${x} ${level(best.accuracy)}V${BOTTOM}`, stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": "3 3" });
+  words(byId("mine"), x > RIGHT - 40 ? x - 5 : x + 5, BOTTOM - 22, text, x > RIGHT - 40 ? "end" : "start", { class: "over", style: "font-size: 12px" });
+}
 function accuracies() {
   const picture = byId("accuracy");
   for (let percent = lowest; percent <= 100; percent += lowest < 50 ? 20 : 10) {
@@ -36,21 +45,21 @@ function accuracies() {
   words(picture, RIGHT + 8, BOTTOM + 18, "to train on", "start");
   draw(picture, "text", { transform: `translate(12 ${(TOP + BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" }, `${DATA.texts} right`);
   const names = [...DATA.prompts.map((one) => ({ y: level(one.accuracy), text: examples(one.examples) }))];
-  const answer = draw(picture, "g", { class: "after" });
+  answer = draw(picture, "g", { class: "after" });
   curve(answer, DATA.words, "var(--scratch)", true);
   curve(answer, DATA.trained, "var(--lora)");
   draw(answer, "circle", { id: "chosen", r: 9, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
   words(picture, 50, 12, `trained by ${DATA.method}`, "start", { style: "fill: var(--lora); font-weight: 600" });
   if (DATA.words.length) words(answer, 176, 12, "counting words", "start", { style: "fill: var(--scratch); font-weight: 600" });
-  const dashes = ["", "8 4", "3 3", "10 3 2 3"];
   const places = apart(names.map(({ y }) => y + 4), 15, 30, BOTTOM);
   DATA.prompts.forEach((prompt, i) => {
-    const y = level(prompt.accuracy), look = { class: "axis", "stroke-width": 1.5 };
-    draw(picture, "path", { d: `M${LEFT} ${y}H${RIGHT}`, ...look, "stroke-dasharray": dashes[i % dashes.length] });
-    draw(picture, "path", { d: `M${RIGHT} ${y}L${RIGHT + 8} ${places[i] - 4}`, ...look, "stroke-width": 0.7 });
-    words(picture, RIGHT + 11, places[i], names[i].text, "start");
+    const y = level(prompt.accuracy), isBest = prompt === best;
+    draw(picture, "path", { d: `M${LEFT} ${y}H${RIGHT}`, class: "axis", "stroke-width": isBest ? 2.5 : 1, "stroke-opacity": isBest ? 1 : 0.5 });
+    draw(picture, "path", { d: `M${RIGHT} ${y}L${RIGHT + 8} ${places[i] - 4}`, class: "axis", "stroke-width": 0.7 });
+    words(picture, RIGHT + 11, places[i], names[i].text, "start", isBest ? { style: "font-weight: 600" } : {});
   });
   words(picture, RIGHT + 8, 12, "in the prompt:", "start");
+  draw(picture, "g", { id: "mine" });
   hook = draw(picture, "g");
   curve(hook, DATA.trained.slice(0, 1), "var(--lora)");
   DATA.trained.slice(1).forEach((one) =>
@@ -58,6 +67,12 @@ function accuracies() {
 }
 
 const tick = (n) => (n < 1 ? String(Number(n.toPrecision(1))) : n < 1e4 ? show(n) : n.toLocaleString("en-US", { notation: "compact" }));
+const times = [[60, "s"], [60, "min"], [24, "hours"], [365, "days"], [Infinity, "years"]];
+function duration(seconds) { // 0.37 → "0.4 s", 1860 → "31 min"
+  let [rest, i] = [seconds, 0];
+  for (; rest >= (i ? 2 : 3) * times[i][0]; i++) rest /= times[i][0];
+  return `${show(rest, rest < 9.95 ? 1 : 0)} ${times[i][1]}`;
+}
 const prompted = (queries) => (queries * best.ms) / 1000;
 const trained = (one, queries) => one.seconds + (queries * DATA.ms) / 1000;
 
@@ -74,7 +89,7 @@ function update() {
   byId("said").textContent =
     `Trained on ${show(one.examples)}, ${show(one.accuracy, 1)} % are right: ` +
     `${isSure ? "" : "not clearly "}${isMore ? "more" : "fewer"} than by prompt (${show(best.accuracy, 1)} %). ` +
-    `${queries === 1 ? "One query takes" : `${show(queries)} queries take`} ${show(b)} s, by prompt ${show(a)} s` +
+    `${queries === 1 ? "One query takes" : `${show(queries)} queries take`} ${duration(b)}, by prompt ${duration(a)}` +
     `${wanted > most ? " (no more are counted here)" : ""}: training is ` +
     (from ? `cheaper from ${show(from)} queries on.` : "never cheaper.");
   const picture = byId("cost"), color = isMore && isSure ? "var(--lora)" : "var(--soft)";
@@ -93,9 +108,16 @@ function update() {
   draw(picture, "path", { d: line(prompted), class: "axis", "stroke-width": 2, "stroke-dasharray": "8 4" });
   draw(picture, "path", { d: line((n) => trained(one, n)), fill: "none", stroke: "var(--lora)", "stroke-width": 2.5 });
   draw(picture, "path", { d: `M${x(queries)} 12V138`, class: "axis" });
+  [["prompt", a, "var(--soft)"], ["trained", b, "var(--lora)"]].forEach(([name, seconds, fill], i) => { // bars, not in powers of ten
+    const width = (240 * seconds) / Math.max(a, b), base = 15 * i - 18;
+    words(picture, 60, base, name, "end");
+    draw(picture, "rect", { x: 64, y: base - 10, width, height: 12, fill });
+    words(picture, 69 + width, base, duration(seconds), "start", { style: "font-weight: 600" });
+  });
   draw(picture, "circle", { cx: x(queries), cy: y(a), r: 4.5, fill: "var(--soft)" });
   draw(picture, "circle", { cx: x(queries), cy: y(b), r: 4.5, fill: "var(--lora)" });
-  words(picture, 66, Math.max(28, y(trained(one, 1)) - 8), `trained once on ${show(one.examples)}`, "start",
+  const start = y(trained(one, 1)) - (from && x(from) < 200 ? 27 : 8); // above the ring
+  words(picture, 66, Math.max(28, start), `trained once on ${show(one.examples)}`, "start",
     { class: "over", style: "fill: var(--lora); font-weight: 600" });
   words(picture, x(10 ** (0.15 * end)) + 8, y(prompted(10 ** (0.15 * end))) + 14, "by prompt", "start", { class: "over" });
   words(picture, 66, 14, "seconds in all", "start", { class: "over", style: "font-size: 12px" });
@@ -113,15 +135,30 @@ DATA.trained.forEach((one) => byId("size").add(new Option(examples(one.examples)
 const highest = DATA.trained.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
 byId("size").value = highest.examples;
 accuracies();
+const guess = byId("guess").elements.guess;
+guess.addEventListener("input", () => mark(guess.value));
+
+// What the record says of a guess.
+function judged(guess) {
+  const mine = DATA.trained.find((one) => one.examples === guess), first = DATA.trained.find((one) => one.isAhead);
+  if (mine === first) return ` You said ${guess ? show(guess) : "never"}: right.`;
+  if (!mine) return " You said never.";
+  const more = `${show(mine.accuracy, 1)} % are`;
+  return ` You said ${show(guess)}: ` + (mine.isAhead ? "clearly more there, too, but so it is earlier."
+    : mine.accuracy > best.accuracy ? `on average yes (${more} right), but that could be chance.` : `not more yet (${more} right).`);
+}
+
 const redraw = begin({ queries: "queries", n: "size" }, update, (guessed) => {
   hook.remove();
-  const close = DATA.trained.filter((one) => !one.isAhead && one.accuracy > best.accuracy).map((one) =>
+  const close = DATA.trained.filter((one) => one.examples !== guessed && !one.isAhead && one.accuracy > best.accuracy).map((one) =>
     ` On ${examples(one.examples)}, ${show(one.accuracy, 1)} % is more too, but that could be chance.`);
-  const said = guessed === null ? "" : ` You said ${guessed ? show(guessed) : "never"}.`;
-  const answer = Object.assign(document.createElement("b"), { textContent: DATA.answer });
-  byId("verdict").replaceChildren(answer, `${said} Trained on ${examples(highest.examples)}, ${show(highest.accuracy, 1)} % are right; ` +
+  const said = guessed === null ? "" : judged(guessed);
+  const truth = Object.assign(document.createElement("b"), { textContent: DATA.answer });
+  byId("verdict").replaceChildren(truth, `${said} Trained on ${examples(highest.examples)}, ${show(highest.accuracy, 1)} % are right; ` +
     `by the best prompt, with ${examples(best.examples)} in it, ${show(best.accuracy, 1)} %.${close.join("")}`);
-  if (guessed !== null) byId("slide").focus({ preventScroll: true });
+  if (guessed === null) return mark("");
+  byId("slide").focus({ preventScroll: true });
+  move((part) => (answer.style.clipPath = part < 1 ? `inset(0 ${100 - 100 * part}% 0 0)` : ""), 1500); // from left to right
 });
 byId("slide").addEventListener("input", () => {
   byId("queries").value = Math.round(10 ** byId("slide").value);

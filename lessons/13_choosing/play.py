@@ -48,6 +48,7 @@ def data(curve: CurveResult | None = None) -> dict:
         n = one["examples"]
         one["isAhead"] = curve.is_ahead(curve.way("trained", method, n), prompt)
         one["seconds"] = round(curve.spread("seconds", "trained", method, n).mean, 1)
+        one["steps"] = max(row["steps"] for row in curve.records.of("trained", method, n))
         one["cheaperFrom"] = curve.crossover(method, n)
     _check(facts)
     return facts
@@ -83,43 +84,60 @@ def summary(data: dict) -> str:
     return f"{data['numbers']} {data['answer']} {training}; {cost}."
 
 
+def surprises(data: dict) -> str:
+    """Tell what the pictures let one wonder about, as far as the record knows why."""
+    last = max(data["prompts"], key=lambda one: one["examples"])
+    best = next(one for one in data["prompts"] if one["examples"] == data["best"])
+    same = [one for one in data["trained"] if one["steps"] == data["trained"][0]["steps"]]
+    words = ""
+    if last["accuracy"] < best["accuracy"]:
+        words += f"More examples in the prompt are not always better: with {best['examples']}, "
+        words += f"{best['accuracy']:.1f} % are right, with {last['examples']}, {last['accuracy']:.1f} %; the record "
+        words += "does not say why. "
+    if len(same) > 1 and same[0]["seconds"] >= same[-1]["seconds"]:
+        words += f"Training on {same[0]['examples']} examples is not cheaper than on {same[-1]['examples']}: both take "
+        words += f"{same[0]['steps']} steps, the few again and again."
+    return f'<p class="soft after">{words}</p>' if words else ""
+
+
 def body(data: dict) -> str:
     labels = " or ".join(map(escape, data["labels"]))
-    sizes = "".join(f"<option>{one['examples']}</option>" for one in data["trained"])
+    sizes = "".join(f"<option>{one['examples']}</option>" for one in data["trained"][1:])  # the first is seen
     first, last = (data["trained"][i]["examples"] for i in (0, -1))
     return f"""
 <div class="say">
 <p class="lead">{escape(data["task"])}: {labels}? A language model, {escape(data["model"])}, is to tell, and people have
 labelled some examples. You can write a few of them into every prompt, or train the model on all of them once.</p>
-<form id="guess" class="row"><label><span>Your guess first: from how many examples on does training get more right than
-the best prompt?</span> <select name="guess" required><option value="">choose</option>{sizes}<option
+<form id="guess" class="row"><label><span>Your guess first: from how many examples on does training get <em>clearly</em>
+more right than the best prompt?</span> <select name="guess" required><option value="">choose</option>{sizes}<option
 value="0">never</option></select></label> <button>Commit</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="accuracy" viewBox="0 0 400 220" role="img" aria-label="Accuracy by prompts, by
+  <figure><svg class="picture" id="accuracy" viewBox="0 0 400 206" role="img" aria-label="Accuracy by prompts, by
   counting words, and by training on {first} to {last} examples"></svg></figure>
   <div class="after">
-    <figure><svg class="picture" id="cost" viewBox="0 0 400 158" role="img" aria-labelledby="said"></svg></figure>
+    <figure><svg class="picture" id="cost" viewBox="0 -30 400 188" role="img" aria-labelledby="said"></svg></figure>
     <div class="row"><input type="range" id="slide" aria-label="queries" min="0" step="any" style="flex: 0 0
       calc(75.5% + 16px); margin-left: calc(16% - 8px)"></div>
     <div class="row"><label>queries <input type="number" id="queries" min="1" max="{MOST}" value="1000"
-      style="width: 8rem"></label> <label>trained on <select id="size"></select></label></div>
+      style="width: 8.5rem"></label> <label>trained on <select id="size"></select></label></div>
     <output class="said" id="said" for="queries size" aria-live="polite"></output>
   </div>
 </section>
 <div class="more">
   <p class="soft">Each number is a share of {data["test"]} {data["texts"]} that were not trained on; a bar goes from the
   lowest to the highest of {data["seeds"]} runs. Lines across are prompts. Trained by {escape(data["method"])}: a small
-  addition to the model learns, the model itself stays.</p>
-  <p class="soft after">The lower picture counts seconds of computing, on axes that grow tenfold per step. A longer
-  prompt is read again with every query; training is paid for once.</p>
+  addition to the model learns, the model itself stays. <span class="after">Counting words is
+  {escape(data["baseline"])}, without a language model.</span></p>
+  {surprises(data)}
+  <p class="soft after">The bars and the lower picture count the time of computing, the picture on axes that grow
+  tenfold per step. A longer prompt is read again with every query; training is paid for once.</p>
   <details class="after"><summary>How sure is this?</summary>
-    <p class="soft">{escape(data["numbers"])} Counting words is {escape(data["baseline"])}, without a language model;
-    guessing gets {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the 95 % interval of the difference, over runs and
-    texts, lies above 0. Prompts are plain or calibrated (less each answer's mean score over all texts), whichever is
-    better.</p></details>
+    <p class="soft">{escape(data["numbers"])} Guessing gets {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the
+    95 % interval of the difference, over runs and texts, lies above 0. Prompts are plain or calibrated (less
+    each answer's mean score over all texts), whichever is better.</p></details>
   <p><a href="README.md">The reading</a> has the rule; <code>minilora curve</code> measures all of this on your own
   examples.</p>
 </div>

@@ -333,7 +333,7 @@ def test_lesson_12_draws_a_link_at_once_and_never_a_number_in_between(page):
         assert at_once == page.value(later(f"[{widths}, {numbers}]", 1000))
         assert all(f" {one}" in shown for one in at_once[1])
         verdict = page.value("byId('verdict').textContent")
-        assert verdict.startswith("Full fine-tuning takes 90.6 GB. ") and "guess" not in verdict, "of another model"
+        assert verdict.startswith("Full fine-tuning takes 82.8 GB. ") and "guess" not in verdict, "of another model"
     finally:
         still(page)
 
@@ -349,7 +349,7 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     opened(page, "13", "1")
     verdict = page.value("byId('verdict').textContent")
     advice, ahead = re.fullmatch(r"(.*) (Training is ahead .*)", curve.sentence()).groups()  # as the README has it
-    assert verdict.startswith(f"{ahead} You said 128. Trained on 512 examples, ")
+    assert verdict.startswith(f"{ahead} You said 128: right. Trained on 512 examples, ")
     assert page.value("document.querySelector('#verdict b').textContent") == ahead
     assert advice in " ".join(page.value("document.querySelector('.more').textContent").split())
     close = [n for n in curve.parts("trained", "lora") if f"On {n} examples, " in verdict]
@@ -472,7 +472,11 @@ def test_a_number_that_cannot_be_makes_no_page(value):
 
 def test_no_number_of_lesson_13_is_typed_by_hand():
     script, names = choosing()
-    was, other = names["data"](), names["data"](altered(share=0.83, trained={9: 0.4, 77: 0.6, 301: 0.9}))
+    was, other = (
+        names["data"](),
+        names["data"](altered(share=0.83, trained={9: 0.4, 77: 0.6, 301: 0.9}, prompts={0: 0.7, 6: 0.8, 7: 0.75})),
+    )
+    other["trained"] = [one | {"steps": 71} for one in other["trained"]]
     other |= {"test": 31, "seeds": 7, "labels": [*"abc"], "model": "a model", "numbers": "a sentence", "answer": ""}
 
     def numbers(data: dict) -> set[str]:
