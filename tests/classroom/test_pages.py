@@ -698,7 +698,9 @@ def test_a_shared_link_has_a_picture(script):
     assert f'<meta property="og:image" content="{script.stem}.png">' in head and 'property="og:image:alt"' in head
     for description in (r'<meta name="description" content="(.*)">', r'property="og:description" content="(.*)">'):
         assert 60 < len(words := html.unescape(re.search(description, head)[1])) <= 150 and words[-1] in ".?", words
-        assert words.startswith("An interactive page of minilora") and not re.search(r": .*\d\d", words), "no answer yet"
+        assert words.startswith("An interactive page of minilora") and not re.search(r": .*\d\d", words), (
+            "no answer yet"
+        )
 
 
 def test_colours_of_methods_and_memory_stand_in_one_file():
