@@ -197,13 +197,17 @@ def write_the_entrance(app, error) -> None:
 
 
 def complete_addresses(app, error) -> None:
-    """Make the addresses of pictures for sharing absolute, which most sites ask for, once html_baseurl is known."""
+    """Make the addresses of pictures for sharing absolute, and add the page's own, once html_baseurl is known."""
     base = app.config.html_baseurl
     for page in Path(app.outdir).rglob("*.html") if base and error is None else ():
         text = page.read_text("utf-8")
         there = urljoin(base, page.relative_to(app.outdir).as_posix())
         picture = r'(?<=property="og:image" content=")[^"]*|(?<=<meta content=")[^"]*(?=" property="og:image")'
-        page.write_text(re.sub(picture, lambda match, there=there: urljoin(there, match[0]), text), "utf-8")
+        text = re.sub(picture, lambda match, there=there: urljoin(there, match[0]), text)
+        own = f'<meta property="og:url" content="{there}">\n' if 'property="og:image"' in text else ""
+        if page.name in PLAY_PAGES:  # Sphinx adds it to the others
+            own += f'<link rel="canonical" href="{there}">\n'
+        page.write_text(text.replace("<title>", f"{own}<title>", 1), "utf-8")
 
 
 def setup(app) -> None:

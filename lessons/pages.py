@@ -5,12 +5,12 @@
     python -m lessons.pages --measure 08  first measures the data of a lesson's pages anew
     python -m lessons.pages --pictures    takes the pictures for sharing, play.png, with Chromium
 
-play.py has TITLE, NAME, which other pages call it in their links, body(data), the page's HTML, whose question is also
-shown where its link is shared, beside its picture before the guess, and summary(data), which tells its story where no
-script runs. (The live page asks nothing; the state in its picture is SHOWN.) The data come from play.py's data(),
-called each time, if they are in the records already or are mere arithmetic; if they take runs of minilora, from
-measure(), whose result play.json keeps. So no number is typed by hand. `play.js` beside this file is what the pages
-share.
+play.py has TITLE, NAME, which other pages call it in their links, ABOUT, which says where its link is shared what it
+shows, body(data), the page's HTML, whose question is in the picture for sharing, before the guess, and summary(data),
+which tells its story where no script runs. (The live page asks nothing; the state in its picture is SHOWN.) The data
+come from play.py's data(), called each time, if they are in the records already or are mere arithmetic; if they take
+runs of minilora, from measure(), whose result play.json keeps. So no number is typed by hand. `play.js` beside this
+file is what the pages share.
 """
 
 import argparse
@@ -53,6 +53,7 @@ body:has(#guess) {
   #guess { background: none; padding: 0; font-size: 2rem; line-height: 1.3; margin: 0 }
   .stage { grid-area: 1 / 2 / 3; position: static; align-self: center; padding: 0 }
   .across .stage { grid-area: auto }
+  .sums p { font-size: 1.6rem }
   nav { font-size: 1.4rem; margin: 0; padding: 0 }
   nav a { text-decoration: none }
   nav a::after { content: none }
@@ -111,7 +112,7 @@ summary { cursor: pointer; }
 @media (min-height: 40rem) { .stage { position: sticky; top: 0; } }
 @media (max-width: 60rem) {
   .beside .stage { max-width: 36rem; }
-  .open .lead { display: none; }
+  .open:not(.linked) .lead { display: none; }
   th, td { padding: .3rem .25rem; }
   h1 { font-size: 1.4rem; }
   nav, nav span { gap: 0 .8rem; font-size: .85rem; }
@@ -164,7 +165,7 @@ canvas { display: block; width: 100%; height: auto; image-rendering: pixelated; 
   .hidden { display: revert !important; }
   .open .lead { display: block; }
   .stage { position: static; background: none; }
-  #guess, .again, .row, .row > *, nav, figcaption .after { display: none !important; }
+  #guess, .again, .row, .row > *, main button, nav, figcaption .after { display: none !important; }
   figure, .stage, table { break-inside: avoid; }
   h2 { break-after: avoid; }
 }
@@ -209,7 +210,9 @@ def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
         "<!-- summary -->",
         f"<noscript><p>Scripts are off, so nothing moves here. {html.escape(summary)}</p></noscript>",
     )
-    head = sharing(names["TITLE"], question(body) or summary, script.with_suffix(".png").name)
+    label = re.search(r'role="img"\s+aria-label="([^"]*)"', body)
+    shown = " ".join([f"{names['TITLE']}.", question(body), *(label[1].split() if label else [])])
+    head = sharing(names["TITLE"], names["ABOUT"], script.with_suffix(".png").name, shown)
     links = navigation(script, is_short=True), navigation(script)
     page = framed(names["TITLE"], body, "\n".join(code), head, links, names.get("LAYOUT", "beside"))
     content, most = page.encode(), names.get("LARGEST", LARGEST)
@@ -258,23 +261,28 @@ def shortened(text: str) -> str:
     return textwrap.shorten(first, SHOWN_WHOLE, placeholder=" …")
 
 
-def sharing(title: str, words: str, picture: str) -> str:
-    """Return what is shown of the page where its link is shared: title, words and the picture, as wide as it is.
+def sharing(title: str, about: str, picture: str, shown: str) -> str:
+    """Return what is shown of the page where its link is shared: title, description and picture, which shows `shown`.
 
     The picture's address is relative until the site's own is known, which docs/conf.py puts before it.
     """
-    description = shortened(words)
-    about = {"og:title": f"minilora: {title}", "og:description": description, "og:type": "article", "og:image": picture}
-    about |= {
+    description = f"An interactive page of minilora, a course on fine-tuning in NumPy: {about}. No install."
+    properties = {
+        "og:title": title,
+        "og:description": description,
+        "og:type": "article",
+        "og:image": picture,
         "og:site_name": "minilora",
-        "og:image:alt": f"The picture of the page “{title}”",
+        "og:image:alt": shown,
         "og:image:width": str(WIDE),
         "og:image:height": str(TALL),
         "twitter:card": "summary_large_image",
     }
     icon = f"data:image/svg+xml;base64,{base64.b64encode(ICON.read_bytes()).decode()}"
     head = f'<meta name="description" content="{html.escape(description)}">\n<link rel="icon" href="{icon}">\n'
-    return head + "".join(f'<meta property="{name}" content="{html.escape(text)}">\n' for name, text in about.items())
+    return head + "".join(
+        f'<meta property="{name}" content="{html.escape(text)}">\n' for name, text in properties.items()
+    )
 
 
 def framed(
@@ -292,7 +300,7 @@ def framed(
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
         '<base target="_top">\n'  # the front page shows a page in a frame
-        f"<title>minilora: {html.escape(title)}</title>\n{head}<style>{STYLE}</style>\n</head>\n<body>\n{links[0]}"
+        f"<title>{html.escape(title)} | minilora</title>\n{head}<style>{STYLE}</style>\n</head>\n<body>\n{links[0]}"
         f'<main class="{layout}">\n<h1>{title}</h1>\n{body}\n</main>\n{links[1]}'
         f"<script>\n{script}\n</script>\n</body>\n</html>\n"
     )

@@ -74,6 +74,17 @@ function remember() {
   const state = Object.entries(controls).map(([name, id]) => [name, byId(id)])
     .map(([name, control]) => [name, control.type === "checkbox" ? Number(control.checked) : control.value]);
   history.replaceState(null, "", `#${new URLSearchParams(state)}`);
+  const link = byId("view"); // which the live page has not
+  if (link) link.href = location.href;
+}
+
+// Copy the address of a link; where the browser does not let us, the link is followed.
+function copy(event) {
+  if (!navigator.clipboard) return;
+  event.preventDefault();
+  const link = event.target, words = link.textContent;
+  navigator.clipboard.writeText(link.href).then(() => (link.textContent = "copied"), () => (link.textContent = link.href));
+  setTimeout(() => (link.textContent = words), 2000);
 }
 
 // Begin the page. names: its controls by their names in the address; update: draws what they say; then(guess): called
@@ -92,9 +103,17 @@ function begin(names, update, then) {
     answers.forEach((one) => one.classList.remove("hidden"));
     form.hidden = true;
     document.body.classList.add("open");
-    byId("verdict").insertAdjacentHTML("afterend", `<p class="again"><a target="_self">guess ${guess === null ? "for yourself" : "again"}</a></p>`);
-    document.querySelector(".again a").href = location.pathname; // which, without a state, begins anew
+    byId("verdict").insertAdjacentHTML("afterend", `<p class="again"><a target="_self">guess ${guess === null ? "for yourself" : "again"}</a>
+      · copy link: <a id="question">question</a> · <a id="view">this view</a></p>`);
+    document.querySelectorAll(".again a").forEach((link) => (link.href = location.pathname)); // without a state, it begins anew
+    for (const id of ["question", "view"]) byId(id).addEventListener("click", copy);
     then(guess);
+    if (guess === null) { // who follows a link sees what the answer answers
+      const lead = document.querySelector(".lead"), words = form.querySelector("span").textContent;
+      document.body.classList.add("linked");
+      lead.hidden = false;
+      lead.after(Object.assign(document.createElement("p"), { textContent: words.replace("Your guess first", "The question") }));
+    }
     redraw();
   };
   Object.values(controls).forEach((id) => byId(id).addEventListener("input", redraw));
@@ -126,7 +145,7 @@ function begin(names, update, then) {
 function move(frame, milliseconds) {
   const began = performance.now(), own = (move.current = {}); // a later call ends this one
   const step = (now) => {
-    const part = Math.min(1, (now - began) / milliseconds);
+    const part = Math.max(0, Math.min(1, (now - began) / milliseconds)); // a frame may have begun before
     if (move.current !== own) return;
     frame(part * (2 - part));
     if (part < 1) requestAnimationFrame(step);
@@ -136,11 +155,11 @@ function move(frame, milliseconds) {
 }
 
 // Move a slider to a value, for the eye.
-function glide(slider, end, redraw) {
+function glide(slider, end, redraw, milliseconds = 1200) {
   slider.focus({ preventScroll: true });
   const start = Number(slider.value);
   move((part) => {
     slider.value = start + (end - start) * part;
-    redraw();
-  }, 1200);
+    redraw(part);
+  }, milliseconds);
 }

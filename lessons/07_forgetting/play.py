@@ -10,6 +10,7 @@ from minilora.train.methods import METHODS
 
 TITLE = "Learned × forgotten"
 NAME = "forgetting"  # in the links of other pages
+ABOUT = "what is left of a training at half its strength"
 SHOWN = "s=0.5&way=LoRA"  # in the picture for sharing
 WAYS = {  # method, share of replay
     "full fine-tuning": ("full", 0.0),
@@ -50,7 +51,7 @@ is what it learned, upward what it forgot of Python's. Now take the finished cha
 the trained model, at 0 the old one.</p>
 <form id="guess" class="row"><label><span>Your guess first: at half strength, λ = 0.5, how many per cent of what LoRA
 learned does it still have?</span> <input type="number" name="guess" min="0" max="200" value="50" required></label>
-<button>Commit</button></form>
+<button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>

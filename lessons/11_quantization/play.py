@@ -8,8 +8,9 @@ from minilora.quant import plain
 from minilora.quant.codebooks import CODEBOOKS, midpoints, order
 from minilora.train import load
 
-TITLE = "4 bits: sixteen marks for every weight"
+TITLE = "4 bits: sixteen values to choose from"
 NAME = "4 bits"  # in the links of other pages
+ABOUT = "what one large weight does to 4-bit rounding"
 LAYER = "model.layers.0.self_attn.q_proj"
 KINDS = {"nf4": "NF4", "int4": "INT4"}
 TIMES, SIZE = 10, 16  # as large becomes the largest weight, in blocks of so many
@@ -53,29 +54,30 @@ def summary(data: dict) -> str:
 
 def body(data: dict) -> str:
     weights, place = weights_of(data)
-    most = float(f"{1.2 * TIMES * abs(weights[place]):.2g}")  # that a weight can be made
     beside = min(SIZE, weights.size - place // SIZE * SIZE) - 1
     return f"""
+<style>.gauge s {{ position: absolute; inset: -2px auto -2px 0; border-left: 2px solid var(--ink); }}</style>
 <div class="say">
 <p class="lead">To fit into 4 bits, each weight of a model is rounded to one of sixteen marks on a ruler. The ruler is
 stretched until its last mark meets the largest weight: here, number {place + 1}. What if that one were far larger?</p>
 <form id="guess" class="row"><label><span>Your guess first: the other {beside} weights use
 {quantized(weights, "nf4", SIZE)[0]} of the sixteen marks. How many will they use when weight {place + 1} is ten times
-as large?</span> <input type="number" name="guess" min="1" max="16" required></label> <button>Commit</button></form>
+as large?</span> <input type="number" name="guess" min="1" max="16" required></label>
+<button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="ruler" viewBox="0 0 400 270" role="img" aria-label="{weights.size} weights, the
-    marks of their blocks, and the mark that each goes to"></svg></figure>
+  <figure><svg class="picture" id="ruler" viewBox="0 0 400 287" role="img" aria-label="{weights.size} weights, the
+    marks of their blocks, the mark that each goes to, and how many marks are used"></svg></figure>
   <div class="after">
     <div class="gauge" id="nf4-gauge"><span>NF4 error</span><span><i style="background:
-    var(--memory-gradients)"></i></span><b></b></div>
+    var(--memory-gradients)"></i><s></s></span><b></b></div>
     <div class="gauge" id="int4-gauge"><span>INT4 error</span><span><i style="background:
-    var(--memory-gradients)"></i></span><b></b></div>
+    var(--memory-gradients)"></i><s></s></span><b></b></div>
     <div class="row"><label class="long">weight <input type="range" id="which" min="1" max="{weights.size}"></label>
-      <label class="long">its value <input type="range" id="value" min="{-most}" max="{most}"
-      step="{most / 400}"></label></div>
+      <label class="long">its value <input type="range" id="slide" min="-1" max="1"
+      step="0.002"><input type="number" step="any" id="value" hidden></label></div>
     <div class="row"><button type="button" id="tenfold">× 10</button>
       <button type="button" id="reset">as it was</button>
       <label>block <select id="block"><option>4</option><option>8</option><option
@@ -84,13 +86,15 @@ as large?</span> <input type="number" name="guess" min="1" max="16" required></l
   </div>
 </section>
 <div class="more">
-  <p class="after">How to limit the damage? Choose blocks of 4: each block has a ruler of its own, so only the outlier's
-  neighbours suffer. But each ruler costs 32 bits for its scale. QLoRA takes blocks of 64, which is 4.5 bits per
-  weight.</p>
+  <p class="after">How to limit the damage? With blocks of 4, each block has a ruler of its own, so only the
+  outlier's neighbours suffer. But each ruler costs 32 bits for its scale.
+  <button type="button" id="remedy">Try blocks of 4</button><output id="remedied"></output>
+  QLoRA takes blocks of 64, which is 4.5 bits per weight.</p>
   <p class="soft">Circle: a weight, from a language model's first layer. Bar: the mark that it is rounded to. Lines:
-  the other marks.<span class="after"> Drag a circle, or use the sliders; one weight at a time is changed. Red: the
-  error; at 100 %, it is as large as the weights themselves (root mean squares). NF4 has its marks closer together near
-  zero, INT4's are evenly spaced.</span></p>
+  the other marks. On the right: the whole ruler, with the marks that the other weights use in green.<span
+  class="after"> Drag a circle, or use the sliders; one weight at a time is changed. Red: the error; at 100 %, it is as
+  large as the weights themselves (root mean squares). The tick in its line: the error before anything was changed. NF4
+  has its marks closer together near zero, INT4's are evenly spaced.</span></p>
   <details class="after"><summary>What is stored</summary>
     <p><output id="nf4-says"></output></p>
     <p><output id="int4-says"></output></p>

@@ -60,6 +60,7 @@ function paint(plans, bars) {
     picture.setAttribute("viewBox", "0 0 400 240");
     const x = rows([{ label: "weights", values: [weights], number: weights }, { label: "training", values: [], number }], 14, 96, 78, most);
     if (guess) draw(picture, "rect", { x: LEFT, y: 111, width: (guess * WIDE) / most, height: 76, fill: "none", class: "axis", "stroke-dasharray": "3 3" });
+    else draw(picture, "path", { d: `M${LEFT + 300} 111H${LEFT}v76h300`, fill: "none", stroke: "var(--memory-optimizer)", "stroke-width": 2, "stroke-dasharray": "6 4" });
     words(x, 216, `the card: ${card} GB`, "middle");
     return;
   }

@@ -8,6 +8,7 @@ from minilora.plan.shapes import PRESETS
 
 TITLE = "Where the memory goes"
 NAME = "memory"  # in the links of other pages
+ABOUT = "which graphics card a training fits into, and why"
 NAMES = {
     "smollm2-135m": "SmolLM2-135M",
     "llama-7b": "LLaMA-7B",
@@ -75,7 +76,7 @@ GB, and a good graphics card has {CARD}. Training needs more than the weights: w
 is in memory, too.</p>
 <form id="guess" class="row"><label><span>Your guess first: how many GB does it take to train all weights of {name}
 (full fine-tuning), one text of {data["length"]} tokens at a time?</span> <input type="number" name="guess" min="1"
-max="99999" placeholder="GB" required></label> <button>Commit</button></form>
+max="99999" placeholder="GB" required></label> <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>

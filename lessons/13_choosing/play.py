@@ -14,6 +14,7 @@ from minilora.train.catalog import CATALOG
 
 TITLE = "Prompt or fine-tune?"
 NAME = "choosing"  # in the links of other pages
+ABOUT = "examples in the prompt, or training on them"
 TASK = "reviews"
 MOST = 10**9  # queries
 
@@ -110,7 +111,7 @@ def body(data: dict) -> str:
 labelled some examples. You can write a few of them into every prompt, or train the model on all of them once.</p>
 <form id="guess" class="row"><label><span>Your guess first: from how many examples on does training get <em>clearly</em>
 more right than the best prompt?</span> <select name="guess" required><option value="">choose</option>{sizes}<option
-value="0">never</option></select></label> <button>Commit</button></form>
+value="0">never</option></select></label> <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
