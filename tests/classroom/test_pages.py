@@ -366,7 +366,7 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
         if best.spread.mean < (way := curve.way("trained", "lora", n)).spread.mean and not curve.is_ahead(way, best)
     ]
     for i, quality, short in ((0, "fewer", "worse"), (1, "not clearly more", "clearly better"), (2, "more", "better")):
-        n, verdict = curve.parts("trained", "lora")[i], page.value(f"{choose.format(i)}; byId('verdict').textContent")
+        n, verdict = curve.parts("trained", "lora")[i], page.value(f"{choose.format(i)}; byId('said').textContent")
         assert f"% are right: {quality} than by prompt (84.7 %)" in verdict
         assert number_in(verdict, "cheaper from", "queries on") == curve.crossover("lora", n)
         assert page.value("byId('cost').textContent").count(short) == 1
@@ -381,7 +381,7 @@ def test_lesson_13_counts_any_number_of_queries(page):
     for queries, verdict in (("250000", "250,000 queries take"), ("1e12", "(no more are counted here)")):
         page.open(script.with_suffix(".html"))
         page.value(f"location.hash = 'queries={queries}'; new Promise((done) => setTimeout(done, 100))")
-        assert verdict in page.value("byId('verdict').textContent") and page.value(OUTSIDE) == []
+        assert verdict in page.value("byId('said').textContent") and page.value(OUTSIDE) == []
         places = page.value("[+byId('slide').value, Math.log10(Math.min(+byId('queries').value, 1e9))]")
         assert places[0] == pytest.approx(places[1]), "the slider is where the number is"
     page.value("byId('slide').focus()")
