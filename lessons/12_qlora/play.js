@@ -105,8 +105,8 @@ function verdict() {
   const isTicked = byId("checkpointing").checked, total = sum(full), over = sum(qlora) - card;
   const isAsked = byId("shape").value === DATA.shapes.at(-1) && byId("batch").value === "1" && byId("length").value === String(DATA.length);
   const plain = sum(of("full", false)); // what the guess was about
-  const beside = !guessed || !isAsked ? "" : isTicked ? ` (without checkpointing ${size(plain)}, ${compared(plain)})` : `, ${compared(plain)}`;
-  const answer = `Full fine-tuning takes ${size(total)}${beside}.`;
+  const beside = !guessed || !isAsked ? "" : isTicked ? ` (without it ${size(plain)}, ${compared(plain)})` : `, ${compared(plain)}`;
+  const answer = `Full fine-tuning takes ${size(total)}${isTicked ? " with checkpointing" : ""}${beside}.`;
   const most = full.indexOf(Math.max(...full)), kind = DATA.kinds[most], meaning = byId("kinds").rows[most].querySelector("span").textContent;
   const largest = kind === "optimizer"
     ? `The optimizer alone holds ${size(full[most])}: two 32-bit numbers for each weight that trains.`

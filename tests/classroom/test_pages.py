@@ -307,7 +307,7 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     page.press(" ")
     assert "QLoRA 40.2 GB fits" in page.value("byId('said').textContent") and qlora == pytest.approx(40.2, abs=0.05)
     verdict = page.value("byId('verdict').textContent")
-    assert number_in(verdict, "(without checkpointing", "GB,") == round(full), "the guess is still judged"
+    assert number_in(verdict, "(without it", "GB,") == round(full), "the guess is still judged"
     assert number_in(verdict, "GB,", "times") == round(full / 100, 1)
     page.value(
         "location.hash = 'model=llama-7b&texts=4&card=24&checkpointing=1'; new Promise((done) => setTimeout(done, 100))"
