@@ -104,8 +104,8 @@ function begin(names, update, then) {
     form.hidden = true;
     document.body.classList.add("open");
     byId("verdict").insertAdjacentHTML("afterend", `<p class="again"><a target="_self">guess ${guess === null ? "for yourself" : "again"}</a>
-      · copy link${location.protocol === "file:" ? " (works on this computer only)" : ""}: <a id="question">question</a>
-      · <a id="view">this view (with the answer)</a></p>`);
+      <span id="links">· copy link: <a id="question">question</a> · <a id="view">this view (with the answer)</a></span></p>`);
+    byId("links").hidden = location.protocol === "file:"; // which leads nobody else here
     document.querySelectorAll(".again a").forEach((link) => (link.href = location.pathname)); // without a state, it begins anew
     for (const id of ["question", "view"]) byId(id).addEventListener("click", copy);
     then(guess);
