@@ -106,6 +106,7 @@ figure { margin: 0; }
 figcaption { max-width: 42rem; margin-top: .3rem; }
 li { margin: .3rem 0; }
 summary { cursor: pointer; }
+.again { margin: -.3rem 0 .3rem 1.1rem; font-size: .9rem; }
 
 /* On a wide screen the picture and its controls stay beside the words; on a narrow one they follow the question. */
 .stage { background: var(--page); padding: .4rem 0; }
@@ -118,6 +119,7 @@ summary { cursor: pointer; }
   nav, nav span { gap: 0 .8rem; font-size: .85rem; }
   body > nav:first-child a[href="../../README.md"] { display: none; } /* there is room for it below */
   .answer { font-size: .95rem; }
+  .again { margin: -.5rem 0 0 1.1rem; font-size: .85rem; line-height: 1.35; }
 }
 @media (min-width: 60rem) {
   .beside { display: grid; grid-template: auto auto 1fr / minmax(0, 1fr) 36rem; gap: 0 2.5rem; }
@@ -143,7 +145,6 @@ button, select, input[type=number] { font: inherit; padding: .2rem .8rem; border
 input[type=number] { padding: .2rem .4rem; width: 4.8rem; background: var(--page); }
 .answer { border-left: .3rem solid var(--ink); padding-left: .8rem; }
 .answer:empty { display: none; }
-.again { margin: -.3rem 0 .3rem 1.1rem; font-size: .9rem; }
 a[href$=".md"]::after { content: " (text)"; font-size: .85em; color: var(--soft); } /* from disk; on the site, a page */
 .said { display: block; min-height: 4.5em; font-variant-numeric: tabular-nums; }
 svg.picture { display: block; width: 100%; height: auto; }
@@ -266,7 +267,7 @@ def sharing(title: str, about: str, picture: str, shown: str) -> str:
 
     The picture's address is relative until the site's own is known, which docs/conf.py puts before it.
     """
-    description = f"An interactive page of minilora, a course on fine-tuning in NumPy: {about}. No install."
+    description = f"{about} · minilora, a course in NumPy"
     properties = {
         "og:title": title,
         "og:description": description,

@@ -104,15 +104,16 @@ function begin(names, update, then) {
     form.hidden = true;
     document.body.classList.add("open");
     byId("verdict").insertAdjacentHTML("afterend", `<p class="again"><a target="_self">guess ${guess === null ? "for yourself" : "again"}</a>
-      · copy link: <a id="question">question</a> · <a id="view">this view</a></p>`);
+      <span id="links">· copy link: <a id="question">question</a> · <a id="view">this view (with the answer)</a></span></p>`);
+    byId("links").hidden = location.protocol === "file:"; // which leads nobody else here
     document.querySelectorAll(".again a").forEach((link) => (link.href = location.pathname)); // without a state, it begins anew
     for (const id of ["question", "view"]) byId(id).addEventListener("click", copy);
     then(guess);
     if (guess === null) { // who follows a link sees what the answer answers
-      const lead = document.querySelector(".lead"), words = form.querySelector("span").textContent;
+      const lead = document.querySelector(".lead"), words = form.querySelector("span").innerHTML;
       document.body.classList.add("linked");
       lead.hidden = false;
-      lead.after(Object.assign(document.createElement("p"), { textContent: words.replace("Your guess first", "The question") }));
+      lead.after(Object.assign(document.createElement("p"), { innerHTML: words.replace("Your guess first", "The question") }));
     }
     redraw();
   };

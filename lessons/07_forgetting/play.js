@@ -84,9 +84,12 @@ byId("way").selectedIndex = LORA;
 const redraw = begin({ s: "strength", way: "way" }, update, (percent) => {
   const { strengths } = DATA.ways[LORA];
   const [half, end] = [strengths[DATA.strengths.indexOf(0.5)], strengths.at(-1)];
-  byId("verdict").textContent =
-    `At half strength, LoRA has ${share(half[0], end[0])} of what it had learned, and ${share(half[1], end[1])} of what it ` +
-    `had forgotten.${percent === null ? "" : ` You said ${show(percent)} %.`}`;
+  const part = share(half[0], end[0]), isRight = percent !== null && part === `${show(percent)} %`;
+  const answer = Object.assign(document.createElement("b"), { textContent: `At half strength, LoRA has ${part} of what it had learned` });
+  byId("verdict").replaceChildren(answer,
+    `, and ${share(half[1], end[1])} of what it had forgotten.` +
+    (Math.round((100 * half[0]) / end[0]) > 100 ? " More than 100 %: it knows the new text better than at full strength." : "") +
+    (percent === null ? "" : isRight ? " Exactly what you said." : ` You said ${show(percent)} %.`));
   if (percent !== null) glide(byId("strength"), 0.5, () => redraw());
   else if (!given().has("s")) byId("strength").value = 0.5;
 });

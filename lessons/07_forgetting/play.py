@@ -10,7 +10,7 @@ from minilora.train.methods import METHODS
 
 TITLE = "Learned × forgotten"
 NAME = "forgetting"  # in the links of other pages
-ABOUT = "what is left of a training at half its strength"
+ABOUT = "Halve what training changed: how much of what it learned is left, and how much is forgotten?"
 SHOWN = "s=0.5&way=LoRA"  # in the picture for sharing
 WAYS = {  # method, share of replay
     "full fine-tuning": ("full", 0.0),
@@ -50,7 +50,7 @@ def body(data: dict) -> str:
 is what it learned, upward what it forgot of Python's. Now take the finished change and multiply it by λ: at 1 it is
 the trained model, at 0 the old one.</p>
 <form id="guess" class="row"><label><span>Your guess first: at half strength, λ = 0.5, how many per cent of what LoRA
-learned does it still have?</span> <input type="number" name="guess" min="0" max="200" value="50" required></label>
+learned does it still have?</span> <input type="number" name="guess" min="0" max="200" required></label>
 <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->

@@ -29,7 +29,7 @@ from minilora.train import load, methods
 COMMAND = "minilora finetune --data numpy-docs --method lora --steps 200 --seed 0"
 TITLE = "LoRA at work on your own sentence"
 NAME = "live"  # in the links of other pages
-ABOUT = "a language model in your browser, and LoRA on it"
+ABOUT = "Type a sentence, and turn LoRA up and down in a language model in your browser"
 SHOWN, LAYOUT = "r=8&s=1", ""
 LARGEST = 4_000_000  # bytes of the page
 RANK, ALPHA, CONTEXT = 8, 16, 128  # of the command; the context is what base and adapter were trained on

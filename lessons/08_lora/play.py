@@ -10,7 +10,7 @@ from minilora.train.loop import TrainConfig
 
 TITLE = "LoRA as a sum of thin pieces"
 NAME = "pieces"  # in the links of other pages
-ABOUT = "what training changed, as a sum of thin pieces"
+ABOUT = "How many thin pieces make up what training changed in a model?"
 SHOWN = "r=8"  # in the picture for sharing
 LAYER = "model.layers.5.self_attn.v_proj"
 PIECES = 32  # that the page can add up
@@ -48,7 +48,7 @@ row, so it has {height} + {width} numbers.</p>
 <div>
 <form id="guess" class="row"><label><span>Your guess first: how many thin pieces hold 80 % of what training
 changed<small> (ΔW, by the sum of its squares)</small>?</span> <input type="number" name="guess" min="1"
-max="{len(data["sizes"])}" value="{len(data["sizes"]) // 2}" required></label>
+max="{len(data["sizes"])}" required></label>
 <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 </div>

@@ -14,7 +14,7 @@ from minilora.train.methods import METHODS, Options
 
 TITLE = "Attention with a prefix"
 NAME = "prefix"  # in the links of other pages
-ABOUT = "how much attention a prefix takes from the words"
+ABOUT = "How much attention does a learned prefix take from the words?"
 SHOWN = "layer=1&head=3&token=6&prefix=1"  # in the picture for sharing
 SENTENCE = "Return the same type as the object."
 P = 4  # virtual tokens
@@ -49,7 +49,7 @@ A prefix of {virtual} trained keys and values, v1 to v{virtual}, goes in front o
 off, the blue rows stay empty. Whatever it takes, the words must give.</p>
 <form id="guess" class="row"><label><span>Your guess first: with the prefix on, how many per cent of all attention go
 to it (the mean over all layers, heads and tokens)?</span> <input type="number" name="guess" min="0" max="100"
-value="10" required></label> <button>Check my guess</button></form>
+required></label> <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>

@@ -122,7 +122,7 @@ const redraw = begin({ weight: "which", value: "value", block: "block", ruler: "
     return { marks: marks(after, OUTLIER, SIZE).size, times: show(after.error / before.error, 1) };
   });
   const answer = Object.assign(document.createElement("b"), { textContent: `${nf4.marks} mark${nf4.marks === 1 ? "" : "s"}.` });
-  byId("verdict").replaceChildren(answer, (guess === null ? "" : ` You said ${show(guess)}.`) +
+  byId("verdict").replaceChildren(answer, (guess === null ? "" : guess === nf4.marks ? " Exactly." : ` You said ${show(guess)}.`) +
     ` In blocks of ${SIZE}, weight ${OUTLIER + 1} ten times as large pulls the marks apart, and the error of the others, in red, is ` +
     `${nf4.times} times as large. INT4's evenly spaced marks do worse: all ${int4.marks === 1 ? "share one" : `use ${int4.marks}`}, and the error is ${int4.times} times as large.`);
   if (guess !== null) glide(slider, placeOf(end), (part) => {

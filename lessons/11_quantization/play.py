@@ -10,7 +10,7 @@ from minilora.train import load
 
 TITLE = "4 bits: sixteen values to choose from"
 NAME = "4 bits"  # in the links of other pages
-ABOUT = "what one large weight does to 4-bit rounding"
+ABOUT = "What one large weight does to 4-bit rounding"
 LAYER = "model.layers.0.self_attn.q_proj"
 KINDS = {"nf4": "NF4", "int4": "INT4"}
 TIMES, SIZE = 10, 16  # as large becomes the largest weight, in blocks of so many

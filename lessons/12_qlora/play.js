@@ -64,8 +64,8 @@ function paint(plans, bars) {
     words(x, 216, `the card: ${card} GB`, "middle");
     return;
   }
-  const largest = Math.max(...totals, card), last = totals.at(-1), room = Math.min(1.5 * Math.max(card, 0.8 * last), largest);
-  const isTwice = room < largest, apart = (isTwice ? 130 : 234) / plans.length;
+  const largest = Math.max(...totals, card), last = totals.at(-1), close = 1.5 * Math.max(card, 0.8 * last);
+  const isTwice = 1.5 * close < largest, room = isTwice ? close : largest, apart = (isTwice ? 130 : 234) / plans.length;
   picture.setAttribute("viewBox", "0 0 400 306");
   const all = plans.map(({ label, values, total }, i) => ({ label, values: bars[i], wanted: values, number: total }));
   let x = rows(all, 20, apart, 0.68 * apart, largest); // where the name of the card's line stands
@@ -104,7 +104,9 @@ function verdict() {
   const [full, lora, qlora] = ["full", "lora", "qlora"].map((way) => of(way)), card = Number(byId("card").value);
   const isTicked = byId("checkpointing").checked, total = sum(full), over = sum(qlora) - card;
   const isAsked = byId("shape").value === DATA.shapes.at(-1) && byId("batch").value === "1" && byId("length").value === String(DATA.length);
-  const answer = `Full fine-tuning takes ${size(total)}${guessed && isAsked && !isTicked ? `, ${compared(total)}.` : "."}`;
+  const plain = sum(of("full", false)); // what the guess was about
+  const beside = !guessed || !isAsked ? "" : isTicked ? ` (without it ${size(plain)}, ${compared(plain)})` : `, ${compared(plain)}`;
+  const answer = `Full fine-tuning takes ${size(total)}${isTicked ? " with checkpointing" : ""}${beside}.`;
   const most = full.indexOf(Math.max(...full)), kind = DATA.kinds[most], meaning = byId("kinds").rows[most].querySelector("span").textContent;
   const largest = kind === "optimizer"
     ? `The optimizer alone holds ${size(full[most])}: two 32-bit numbers for each weight that trains.`
@@ -118,7 +120,21 @@ function verdict() {
   if (byId("verdict").textContent !== answer + why + end) byId("verdict").replaceChildren(bold(answer), why, bold(end));
 }
 
+// Lead and question, which who follows a link reads beside the answer, are of the model and the texts that are chosen.
+function ask() {
+  const gb = of("full", false)[0], texts = byId("batch").value, length = byId("length").value;
+  const words = {
+    model: nameOf(byId("shape").value),
+    count: gb < 2 ? `${show(500 * gb)} million` : `${show(gb / 2)} billion`, // 2 bytes each
+    gb: size(gb),
+    texts: `${texts === "1" ? "one text" : `${texts} texts`} of ${length} tokens`,
+  };
+  for (const [name, text] of Object.entries(words))
+    document.querySelectorAll(`em.${name}`).forEach((one) => (one.textContent = text));
+}
+
 function update() {
+  ask();
   const card = Number(byId("card").value);
   const plans = DATA.ways.map(([way, label]) => ({ label, values: of(way), total: sum(of(way)) }));
   const start = moves ? drawn : null;

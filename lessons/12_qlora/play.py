@@ -8,7 +8,7 @@ from minilora.plan.shapes import PRESETS
 
 TITLE = "Where the memory goes"
 NAME = "memory"  # in the links of other pages
-ABOUT = "which graphics card a training fits into, and why"
+ABOUT = "Which graphics card does a training fit into, and why?"
 NAMES = {
     "smollm2-135m": "SmolLM2-135M",
     "llama-7b": "LLaMA-7B",
@@ -67,16 +67,18 @@ def body(data: dict) -> str:
     )
     return f"""
 <style>
+  .lead em, #guess em, .lead + p em {{ font-style: normal; }} /* follow what is chosen */
   #kinds td:first-child {{ white-space: normal; line-height: 1.3; }}
   #kinds i {{ display: inline-block; width: .7em; height: .7em; margin-right: .4em; }}
 </style>
 <div class="say">
-<p class="lead">The language model {name} has {gb / 2:.0f} billion weights. In 16 bits each, they alone take {gb:.0f}
-GB, and a good graphics card has {CARD}. Training needs more than the weights: what tells it how to change each of them
-is in memory, too.</p>
-<form id="guess" class="row"><label><span>Your guess first: how many GB does it take to train all weights of {name}
-(full fine-tuning), one text of {data["length"]} tokens at a time?</span> <input type="number" name="guess" min="1"
-max="99999" placeholder="GB" required></label> <button>Check my guess</button></form>
+<p class="lead">The language model <em class="model">{name}</em> has <em class="count">{gb / 2:.0f} billion</em>
+weights. In 16 bits each, they alone take <em class="gb">{gb:.0f} GB</em>, and a good graphics card has {CARD}.
+Training needs more than the weights: what tells it how to change each of them is in memory, too.</p>
+<form id="guess" class="row"><label><span>Your guess first: how many GB does it take to train all weights of
+<em class="model">{name}</em> (full fine-tuning), <em class="texts">one text of {data["length"]} tokens</em> at a
+time?</span> <input type="number" name="guess" min="1" max="99999" placeholder="GB" required></label>
+<button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>

@@ -14,7 +14,7 @@ from minilora.train.catalog import CATALOG
 
 TITLE = "Prompt or fine-tune?"
 NAME = "choosing"  # in the links of other pages
-ABOUT = "examples in the prompt, or training on them"
+ABOUT = "Examples in the prompt, or training on them: from how many examples is training ahead?"
 TASK = "reviews"
 MOST = 10**9  # queries
 
