@@ -30,8 +30,9 @@ function spectrum(r) {
     draw(svg, "path", { d: `M${at} ${y - 10}V112`, stroke: "var(--ink)", "stroke-width": 1.5, ...look });
     write(at + 5 * side, y, text, side > 0 ? "start" : "end");
   };
-  mark(needed, 76, `80 %: ${needed} piece${needed === 1 ? "" : "s"}`);
-  if (guessed !== null) mark(guessed, 94, `your guess: ${guessed}`, { "stroke-dasharray": "3 3" });
+  const isFirst = guessed !== null && guessed < needed; // the label of the line at the left is the upper one
+  mark(needed, isFirst ? 94 : 76, `80 %: ${needed} piece${needed === 1 ? "" : "s"}`);
+  if (guessed !== null) mark(guessed, isFirst ? 76 : 94, `your guess: ${guessed}`, { "stroke-dasharray": "3 3" });
   write(left, 130, "piece 1", "start");
   write(wide, 130, `piece ${squares.length}`, "end");
   write(wide, 36, "share of ΔW that each piece holds", "end");
@@ -66,7 +67,7 @@ const redraw = begin({ r: "rank" }, update, (guess) => {
   if (guess === null && !given().has("r")) byId("rank").value = needed;
   const r = guess ?? Number(byId("rank").value); // a link speaks of its own r first
   byId("verdict").textContent = `${r} piece${r === 1 ? " holds" : "s hold"} ${show(100 * held(r), 1)} % of ΔW. ` +
-    (r === needed ? "Exactly: fewer hold less than 80 %." : `80 % need ${needed} pieces.`);
+    (r === needed ? `${guess === null ? "Fewer" : "Exactly: fewer"} hold less than 80 %.` : `80 % need ${needed} pieces.`);
   if (guess !== null) glide(byId("rank"), needed, () => redraw(), 2000);
 });
 addEventListener("resize", update);

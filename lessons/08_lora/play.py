@@ -82,8 +82,9 @@ holds.)</small></span> <input type="number" name="guess" min="1" max="{all_piece
       .sums p {{ margin: 0; font-size: .8rem; }}
     }}
     #spectrum {{ height: 8.5rem; }}
-    #held u {{ position: absolute; inset: -2px auto -2px 80%; border-left: 2px solid; padding-left: 3px;
-      font-size: 11px; line-height: 1.6; text-decoration: none; white-space: nowrap; }}
+    #held u {{ position: absolute; inset: -2px 20% -2px auto; border-right: 2px solid; padding-right: 3px;
+      font-size: 11px; line-height: 1.6; text-decoration: none;
+      text-shadow: 0 0 2px var(--page), 0 0 3px var(--page), 0 0 4px var(--page); }}
     @media (min-width: 60rem) {{ /* who follows a link has the question and its answer beside what they are about */
       .linked .say {{ grid-template-rows: auto 1fr; }}
       .linked .lead {{ grid-row: 1 / 3; }}
@@ -106,15 +107,16 @@ holds.)</small></span> <input type="number" name="guess" min="1" max="{all_piece
     <div class="row"><label class="long">pieces r <input type="range" id="rank" min="0" max="{pieces}" value="0">
       <b id="r" style="width: 1.6rem"></b></label></div>
     <div class="gauge" id="count"><span>numbers</span><span><i style="background: var(--soft)"></i></span><b></b></div>
-    <div class="gauge" id="held"><span>of ΔW</span><span><i style="background: var(--lora)"></i><u>80 %</u></span><b></b></div>
+    <div class="gauge" id="held"><span>of ΔW</span><span>
+      <i style="background: var(--lora)"></i><u>80 %</u></span><b></b></div>
     <output class="said" id="said" for="rank" aria-live="polite" style="min-height: 3em"></output>
     <figure><svg class="picture" id="spectrum" role="img" aria-label="The shares of the change that
       {all_pieces} pieces hold; those of the pieces in use are green"></svg></figure>
   </div>
 </section>
 <div class="more">
-  <p class="after">So {most} of {all_pieces} pieces, with {share:.1f} % as many numbers, hold most of the change. LoRA
-  counts on that, but it does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See
+  <p class="after">So {most} of the {all_pieces} pieces, with {share:.1f} % as many numbers as ΔW, hold 80 % of it.
+  LoRA bets on this, but does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See
   LoRA at work on your own sentence.</a></p>
   <p class="soft">One layer of a small language model that learned NumPy's documentation. Blue: less than before;
   orange: more; white: as before. Beside the sum and above it are the column and the row of the

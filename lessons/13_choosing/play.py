@@ -115,10 +115,10 @@ value="0">never</option></select></label> <button>Check my guess</button></form>
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="accuracy" viewBox="0 0 400 206" role="img" aria-label="Accuracy by prompts, by
+  <figure><svg class="picture" id="accuracy" viewBox="0 0 400 182" role="img" aria-label="Accuracy by prompts, by
   counting words, and by training on {first} to {last} examples"></svg></figure>
   <div class="after">
-    <figure><svg class="picture" id="cost" viewBox="0 -76 400 234" role="img" aria-labelledby="said"></svg></figure>
+    <figure><svg class="picture" id="cost" viewBox="0 -76 400 212" role="img" aria-labelledby="said"></svg></figure>
     <div class="row"><input type="range" id="slide" aria-label="queries" min="0" step="any" style="flex: 0 0
       calc(75.5% + 16px); margin-left: calc(16% - 8px)"></div>
     <div class="row"><label>queries <input type="number" id="queries" min="1" max="{MOST}" value="1000"
