@@ -132,8 +132,8 @@ value="0">never</option></select></label> <button>Check my guess</button></form>
   addition to the model learns, the model itself stays. <span class="after">Counting words is
   {escape(data["baseline"])}, without a language model.</span></p>
   {surprises(data)}
-  <p class="soft after">The bars and the lower picture count the time of computing, the picture on axes that grow
-  tenfold per step. A longer prompt is read again with every query; training is paid for once.</p>
+  <p class="soft after">The bars and the lower picture count the time of computing, the picture on axes where
+  equal steps multiply by as much. A longer prompt is read again with every query; training is paid for once.</p>
   <details class="after"><summary>How sure is this?</summary>
     <p class="soft">{escape(data["numbers"])} Guessing gets {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the
     95 % interval of the difference, over runs and texts, lies above 0. Prompts are plain or calibrated (less
