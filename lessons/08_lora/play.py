@@ -116,7 +116,8 @@ holds.)</small></span> <input type="number" name="guess" min="1" max="{all_piece
 </section>
 <div class="more">
   <p class="after">So {most} of the {all_pieces} pieces, with {share:.1f} % as many numbers as
-  ΔW, hold {100 * held(data, most):.1f} % of it. LoRA bets on this, but does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See
+  ΔW, hold {100 * held(data, most):.1f} % of it. LoRA
+  bets on this, but does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See
   LoRA at work on your own sentence.</a></p>
   <p class="soft">One layer of a small language model that learned NumPy's documentation. Blue: less than before;
   orange: more; white: as before. Beside the sum and above it are the column and the row of the
