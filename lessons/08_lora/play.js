@@ -4,7 +4,8 @@ const most = change.values.reduce((a, x) => Math.max(a, Math.abs(x)), 0) / 2;
 const squares = DATA.sizes.map((size) => size * size);
 const total = squares.reduce((a, x) => a + x, 0);
 const held = (r) => squares.slice(0, r).reduce((a, x) => a + x, 0) / total; // share of the squares in the first r pieces
-const needed = (share) => DATA.sizes.findIndex((_, i) => held(i + 1) >= share) + 1;
+const needed = DATA.sizes.findIndex((_, i) => held(i + 1) >= 0.8) + 1;
+let guessed = null; // how many pieces the reader said
 
 heat(byId("whole"), height, width, change.at, most);
 
@@ -24,6 +25,14 @@ function spectrum(r) {
     const box = { x: x(i + 1) - 0.4 * step, y: y(square / total), width: 0.8 * step, height: 112 - y(square / total) };
     draw(svg, "rect", { ...box, fill: i < r ? "var(--lora)" : "var(--soft)" });
   });
+  const mark = (piece, y, text, look) => { // a line behind this piece
+    const at = left + step * piece, side = at < wide / 2 ? 1 : -1;
+    draw(svg, "path", { d: `M${at} ${y - 10}V112`, stroke: "var(--ink)", "stroke-width": 1.5, ...look });
+    write(at + 5 * side, y, text, side > 0 ? "start" : "end");
+  };
+  const isFirst = guessed !== null && guessed < needed; // the label of the line at the left is the upper one
+  mark(needed, isFirst ? 94 : 76, `80 %: ${needed} piece${needed === 1 ? "" : "s"}`);
+  if (guessed !== null) mark(guessed, isFirst ? 76 : 94, `your guess: ${guessed}`, { "stroke-dasharray": "3 3" });
   write(left, 130, "piece 1", "start");
   write(wide, 130, `piece ${squares.length}`, "end");
   write(wide, 36, "share of ΔW that each piece holds", "end");
@@ -53,12 +62,12 @@ function update() {
 }
 
 byId("rank").value = 1;
-begin({ r: "rank" }, update, (pieces) => {
-  const right = needed(0.8);
-  const said = pieces === null ? "" : `${pieces} pieces hold ${show(100 * held(pieces), 1)} %. `;
-  byId("verdict").textContent =
-    said + (pieces === right ? "Exactly: fewer hold less than 80 %." : `80 % need ${right} pieces.`) + " Add them up, one by one.";
-  if (pieces === null && !given().has("r")) byId("rank").value = needed(0.8);
-  if (pieces !== null) byId("rank").focus({ preventScroll: true });
+const redraw = begin({ r: "rank" }, update, (guess) => {
+  guessed = guess;
+  if (guess === null && !given().has("r")) byId("rank").value = needed;
+  const r = guess ?? Number(byId("rank").value); // a link speaks of its own r first
+  byId("verdict").textContent = `${r} piece${r === 1 ? " holds" : "s hold"} ${show(100 * held(r), 1)} % of ΔW. ` +
+    (r === needed ? `${guess === null ? "Fewer" : "Exactly: fewer"} hold less than 80 %.` : `80 % need ${needed} pieces.`);
+  if (guess !== null) glide(byId("rank"), needed, () => redraw(), 2000);
 });
 addEventListener("resize", update);

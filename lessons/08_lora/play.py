@@ -24,22 +24,28 @@ def held(data: dict, pieces: int) -> float:
     return float(squares[:pieces].sum() / squares.sum())
 
 
+def needed(data: dict) -> int:
+    """Return how many of the first pieces hold 80 % of the change."""
+    return next(r for r in range(1, len(data["sizes"]) + 1) if held(data, r) >= 0.8)
+
+
 def summary(data: dict) -> str:
     """Tell the page's story. Raises MiniloraError if the pieces' sizes cannot be: NaN, below 0, rising, all 0."""
     if not (np.diff([*data["sizes"], 0]) <= 0).all() or not data["sizes"][0] > 0:
         raise MiniloraError("lesson 08's page: singular values of a change fall from one above 0 to 0")
     height, width = data["change"]["shape"]
     numbers, whole = SOME * (height + width), height * width
-    needed = next(r for r in range(1, len(data["sizes"]) + 1) if held(data, r) >= 0.8)
     return (
         f"Full fine-tuning changed all {whole:,} numbers of a weight. The first {SOME} of {len(data['sizes'])} thin "
         f"pieces have {numbers:,} numbers, {100 * numbers / whole:.1f} %, and hold {100 * held(data, SOME):.1f} % of "
-        f"the change. 80 % need {needed} pieces."
+        f"the change. 80 % need {needed(data)} pieces."
     )
 
 
 def body(data: dict) -> str:
     (height, width), pieces = data["change"]["shape"], data["rows"]["shape"][0]
+    most, all_pieces = needed(data), len(data["sizes"])
+    share = 100 * most * (height + width) / (height * width)
     return f"""
 <div class="say">
 <p class="lead">Full fine-tuning was free to change all {height * width:,} numbers of this weight, which maps {width}
@@ -47,8 +53,8 @@ numbers to {height}. ΔW is what it changed. LoRA may only add up <em>thin piece
 row, so it has {height} + {width} numbers.</p>
 <div>
 <form id="guess" class="row"><label><span>Your guess first: how many thin pieces hold 80 % of what training
-changed<small> (ΔW, by the sum of its squares)</small>?</span> <input type="number" name="guess" min="1"
-max="{len(data["sizes"])}" required></label>
+changed?<small> (Square all numbers of ΔW and add them up: a piece's share of this sum is what it
+holds.)</small></span> <input type="number" name="guess" min="1" max="{all_pieces}" required></label>
 <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 </div>
@@ -76,6 +82,13 @@ max="{len(data["sizes"])}" required></label>
       .sums p {{ margin: 0; font-size: .8rem; }}
     }}
     #spectrum {{ height: 8.5rem; }}
+    #held u {{ position: absolute; inset: -2px 20% -2px auto; border-right: 2px solid; padding-right: 3px;
+      font-size: 11px; line-height: 1.6; text-decoration: none;
+      text-shadow: 0 0 2px var(--page), 0 0 3px var(--page), 0 0 4px var(--page); }}
+    @media (min-width: 60rem) {{ /* who follows a link has the question and its answer beside what they are about */
+      .linked .say {{ grid-template-rows: auto 1fr; }}
+      .linked .lead {{ grid-row: 1 / 3; }}
+    }}
   </style>
   <figure class="sums">
     <canvas id="row" aria-hidden="true"></canvas>
@@ -94,13 +107,18 @@ max="{len(data["sizes"])}" required></label>
     <div class="row"><label class="long">pieces r <input type="range" id="rank" min="0" max="{pieces}" value="0">
       <b id="r" style="width: 1.6rem"></b></label></div>
     <div class="gauge" id="count"><span>numbers</span><span><i style="background: var(--soft)"></i></span><b></b></div>
-    <div class="gauge" id="held"><span>of ΔW</span><span><i style="background: var(--lora)"></i></span><b></b></div>
+    <div class="gauge" id="held"><span>of ΔW</span><span>
+      <i style="background: var(--lora)"></i><u>80 %</u></span><b></b></div>
     <output class="said" id="said" for="rank" aria-live="polite" style="min-height: 3em"></output>
     <figure><svg class="picture" id="spectrum" role="img" aria-label="The shares of the change that
-      {len(data["sizes"])} pieces hold; those of the pieces in use are green"></svg></figure>
+      {all_pieces} pieces hold; those of the pieces in use are green"></svg></figure>
   </div>
 </section>
 <div class="more">
+  <p class="after">So {most} of the {all_pieces} pieces, with {share:.1f} % as many numbers as
+  ΔW, hold {100 * held(data, most):.1f} % of it. LoRA
+  bets on this, but does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See
+  LoRA at work on your own sentence.</a></p>
   <p class="soft">One layer of a small language model that learned NumPy's documentation. Blue: less than before;
   orange: more; white: as before. Beside the sum and above it are the column and the row of the
   piece that was added last: their product is the piece.<span class="after"> A piece's share of ΔW is its

@@ -1,7 +1,7 @@
 const best = DATA.prompts.find((one) => one.examples === DATA.best);
 const examples = (n) => (n ? `${show(n)} example${n === 1 ? "" : "s"}` : "no examples");
 const chosen = () => DATA.trained[byId("size").selectedIndex];
-const LEFT = 62, RIGHT = 290, TOP = 22, BOTTOM = 184; // the plot of accuracy
+const LEFT = 62, RIGHT = 290, TOP = 22, BOTTOM = 160; // the plot of accuracy
 const words = (svg, x, y, text, anchor = "middle", look = {}) => draw(svg, "text", { x, y, "text-anchor": anchor, ...look }, text);
 
 const sizes = [...new Set([...DATA.trained, ...DATA.words].map((one) => one.examples))].sort((a, b) => a - b);
@@ -68,6 +68,7 @@ function accuracies() {
 
 const tick = (n) => (n < 1 ? String(Number(n.toPrecision(1))) : n < 1e4 ? show(n) : n.toLocaleString("en-US", { notation: "compact" }));
 const times = [[60, "s"], [60, "min"], [24, "hours"], [365, "days"], [Infinity, "years"]];
+const levels = [[0.01, "0.01 s"], [1, "1 s"], [60, "1 min"], [3600, "1 hour"], [86400, "1 day"], [31536000, "1 year"]];
 function duration(seconds) { // 0.37 → "0.4 s", 1860 → "31 min"
   let [rest, i] = [seconds, 0];
   for (; rest >= (i ? 2 : 3) * times[i][0]; i++) rest /= times[i][0];
@@ -97,19 +98,19 @@ function update() {
   const ends = [1, 10 ** end].flatMap((n) => [prompted(n), trained(one, n)]);
   const [smallest, largest] = [Math.floor(Math.log10(Math.min(...ends))), Math.ceil(Math.log10(Math.max(...ends)))];
   const x = (n) => 64 + (302 * Math.log10(n)) / end;
-  const y = (seconds) => 136 - (120 * (Math.log10(seconds) - smallest)) / Math.max(1, largest - smallest);
-  if (from) draw(picture, "rect", { x: x(from), y: 12, width: 384 - x(from), height: 126, fill: color, "fill-opacity": 0.14 });
-  for (let power = smallest; power <= largest; power += Math.ceil((largest - smallest) / 4)) {
-    draw(picture, "path", { d: `M58 ${y(10 ** power)}H384`, class: "axis", "stroke-opacity": 0.25 });
-    words(picture, 53, y(10 ** power) + 4, `${tick(10 ** power)} s`, "end");
+  const y = (seconds) => 114 - (98 * (Math.log10(seconds) - smallest)) / Math.max(1, largest - smallest);
+  if (from) draw(picture, "rect", { x: x(from), y: 12, width: 384 - x(from), height: 104, fill: color, "fill-opacity": 0.14 });
+  for (const [seconds, name] of levels.filter(([seconds]) => seconds >= 10 ** smallest && seconds <= 10 ** largest)) {
+    draw(picture, "path", { d: `M58 ${y(seconds)}H384`, class: "axis", "stroke-opacity": 0.25 });
+    words(picture, 53, y(seconds) + 4, name, "end");
   }
-  for (let power = 0; power <= end; power += Math.ceil(end / 5)) words(picture, x(10 ** power), 154, tick(10 ** power));
+  for (let power = 0; power <= end; power += Math.ceil(end / 5)) words(picture, x(10 ** power), 132, tick(10 ** power));
   const line = (cost) => "M" + Array.from({ length: 61 }, (_, i) => 10 ** ((end * i) / 60)).map((n) => `${x(n)} ${y(cost(n))}`).join("L");
   draw(picture, "path", { d: line(prompted), class: "axis", "stroke-width": 2, "stroke-dasharray": "8 4" });
   draw(picture, "path", { d: line((n) => trained(one, n)), fill: "none", stroke: "var(--lora)", "stroke-width": 2.5 });
-  draw(picture, "path", { d: `M${x(queries)} 12V138`, class: "axis" });
+  draw(picture, "path", { d: `M${x(queries)} 12V116`, class: "axis" });
   [["prompt", a, "var(--soft)"], ["trained", b, "var(--lora)"]].forEach(([name, seconds, fill], i) => { // bars, not in powers of ten
-    const width = (240 * seconds) / Math.max(a, b), base = 15 * i - 18;
+    const width = (240 * seconds) / Math.max(a, b), base = 15 * i - 40;
     words(picture, 60, base, name, "end");
     draw(picture, "rect", { x: 64, y: base - 10, width, height: 12, fill });
     words(picture, 69 + width, base, duration(seconds), "start", { style: "font-weight: 600" });
@@ -120,15 +121,17 @@ function update() {
   words(picture, 66, Math.max(28, start), `trained once on ${show(one.examples)}`, "start",
     { class: "over", style: "fill: var(--lora); font-weight: 600" });
   words(picture, x(10 ** (0.15 * end)) + 8, y(prompted(10 ** (0.15 * end))) + 14, "by prompt", "start", { class: "over" });
-  words(picture, 66, 14, "seconds in all", "start", { class: "over", style: "font-size: 12px" });
+  const title = (y, text) => words(picture, 4, y, text, "start", { style: "font-weight: 600" });
+  title(-58, `What ${queries === 1 ? "one query costs" : `${show(queries)} queries cost`} in time`);
+  title(2, "What any number of queries costs in time");
   if (!from) return;
   const up = y(prompted(from)), halo = `stroke: color-mix(in srgb, ${color} 14%, var(--page))`;
   draw(picture, "circle", { cx: x(from), cy: up, r: 6, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
   const quality = isMore ? (isSure ? ["cheaper,", "and better"] : ["cheaper, not", "clearly better"]) : ["cheaper,", "but worse"];
   if (x(from) < 320) quality.forEach((text, i) =>
-    words(picture, 381, 116 + 15 * i, text, "end", { class: "over", style: `${halo}; fill: ${color}; font-size: 12px` }));
+    words(picture, 381, 94 + 15 * i, text, "end", { class: "over", style: `${halo}; fill: ${color}; font-size: 12px` }));
   const side = x(from) < 340 ? 1 : -1;
-  words(picture, x(from) + 8 * side, Math.min(98, up + 20), show(from), side > 0 ? "start" : "end", { class: "over", style: halo });
+  words(picture, x(from) + 8 * side, Math.min(76, up + 20), show(from), side > 0 ? "start" : "end", { class: "over", style: halo });
 }
 
 DATA.trained.forEach((one) => byId("size").add(new Option(examples(one.examples), one.examples)));

@@ -86,15 +86,14 @@ def summary(data: dict) -> str:
 
 
 def surprises(data: dict) -> str:
-    """Tell what the pictures let one wonder about, as far as the record knows why."""
+    """Tell what the pictures let one wonder about, as far as the record tells."""
     last = max(data["prompts"], key=lambda one: one["examples"])
     best = next(one for one in data["prompts"] if one["examples"] == data["best"])
     same = [one for one in data["trained"] if one["steps"] == data["trained"][0]["steps"]]
     words = ""
     if last["accuracy"] < best["accuracy"]:
         words += f"More examples in the prompt are not always better: with {best['examples']}, "
-        words += f"{best['accuracy']:.1f} % are right, with {last['examples']}, {last['accuracy']:.1f} %; the record "
-        words += "does not say why. "
+        words += f"{best['accuracy']:.1f} % are right, with {last['examples']}, {last['accuracy']:.1f} %. "
     if len(same) > 1 and same[0]["seconds"] >= same[-1]["seconds"]:
         words += f"Training on {same[0]['examples']} examples is not cheaper than on {same[-1]['examples']}: both take "
         words += f"{same[0]['steps']} steps, the few again and again."
@@ -116,10 +115,10 @@ value="0">never</option></select></label> <button>Check my guess</button></form>
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="accuracy" viewBox="0 0 400 206" role="img" aria-label="Accuracy by prompts, by
+  <figure><svg class="picture" id="accuracy" viewBox="0 0 400 182" role="img" aria-label="Accuracy by prompts, by
   counting words, and by training on {first} to {last} examples"></svg></figure>
   <div class="after">
-    <figure><svg class="picture" id="cost" viewBox="0 -30 400 188" role="img" aria-labelledby="said"></svg></figure>
+    <figure><svg class="picture" id="cost" viewBox="0 -76 400 212" role="img" aria-labelledby="said"></svg></figure>
     <div class="row"><input type="range" id="slide" aria-label="queries" min="0" step="any" style="flex: 0 0
       calc(75.5% + 16px); margin-left: calc(16% - 8px)"></div>
     <div class="row"><label>queries <input type="number" id="queries" min="1" max="{MOST}" value="1000"
@@ -133,8 +132,8 @@ value="0">never</option></select></label> <button>Check my guess</button></form>
   addition to the model learns, the model itself stays. <span class="after">Counting words is
   {escape(data["baseline"])}, without a language model.</span></p>
   {surprises(data)}
-  <p class="soft after">The bars and the lower picture count the time of computing, the picture on axes that grow
-  tenfold per step. A longer prompt is read again with every query; training is paid for once.</p>
+  <p class="soft after">The bars and the lower picture count the time of computing, the picture on axes where
+  equal steps multiply by as much. A longer prompt is read again with every query; training is paid for once.</p>
   <details class="after"><summary>How sure is this?</summary>
     <p class="soft">{escape(data["numbers"])} Guessing gets {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the
     95 % interval of the difference, over runs and texts, lies above 0. Prompts are plain or calibrated (less
