@@ -11,7 +11,6 @@ from minilora.train.methods import METHODS
 TITLE = "Learned × forgotten"
 NAME = "forgetting"  # in the links of other pages
 ABOUT = "Halve what training changed: how much of what it learned is left, and how much is forgotten?"
-SHOWN = "s=0.5&way=LoRA"  # in the picture for sharing
 WAYS = {  # method, share of replay
     "full fine-tuning": ("full", 0.0),
     "full, 25 % replay": ("full", 0.25),

@@ -11,7 +11,6 @@ from minilora.train.loop import TrainConfig
 TITLE = "LoRA as a sum of thin pieces"
 NAME = "pieces"  # in the links of other pages
 ABOUT = "How many thin pieces make up what training changed in a model?"
-SHOWN = "r=8"  # in the picture for sharing
 LAYER = "model.layers.5.self_attn.v_proj"
 PIECES = 32  # that the page can add up
 LAYOUT = "across"

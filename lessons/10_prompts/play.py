@@ -15,7 +15,6 @@ from minilora.train.methods import METHODS, Options
 TITLE = "Attention with a prefix"
 NAME = "prefix"  # in the links of other pages
 ABOUT = "How much attention does a learned prefix take from the words?"
-SHOWN = "layer=1&head=3&token=6&prefix=1"  # in the picture for sharing
 SENTENCE = "Return the same type as the object."
 P = 4  # virtual tokens
 
