@@ -1,8 +1,8 @@
 """Forgotten against learned, and against KL, for every way to adapt and every learning rate of a search.
 
 Methods are compared at equal learning: where each has learned three quarters of what full fine-tuning learns at its
-best rate, seed by seed. A method forgets more, or less, if the 95 % interval of the difference, corrected for the whole
-table, excludes 0; "as much" needs an interval within a quarter of what full has forgotten. This was written before the
+best rate, seed by seed. A method forgets more, or less, if the 95 % interval of the difference, corrected for all
+comparisons at its length, excludes 0; "as much" needs an interval within a quarter of what full has forgotten. This was written before the
 measurement. Two more columns came after a look at two seeds: a third of what full learns, since some methods never
 learn three quarters, and an equal KL. A level is read between two trainings on either side of it, never below the
 lowest.
@@ -196,14 +196,20 @@ class Retention(Study):
     def against_full(self, row: str, steps: int, share: float) -> Interval | None:
         """Return how much more a method has forgotten than full fine-tuning at the level of `at_equal`.
 
-        Corrected for all of the table's comparisons. None if, with some seed, either was not measured at that level.
+        Corrected for all comparisons of the length. None if, with some seed, either was not measured at that level.
+        """
+        differences = self.differences_from_full(row, steps, share)
+        return paired_interval(differences, comparisons=len(WORDS) * len(self.others)) if differences else None
+
+    def differences_from_full(self, row: str, steps: int, share: float) -> list[float]:
+        """Return, seed by seed, how much more a method has forgotten than full fine-tuning at the level of `at_equal`.
+
+        Empty if, with some seed, either was not measured at that level.
         """
         ours, full = self.at_equal(row, steps, share), self.at_equal("full", steps, share)
         pairs = [(ours[seed], full[seed]) for seed in ours if seed in full]
-        if not pairs or any(one is None or other is None for one, other in pairs):
-            return None
-        differences = [one - other for one, other in pairs]  # type: ignore[operator]
-        return paired_interval(differences, comparisons=len(WORDS) * len(self.others))
+        measured = [one - other for one, other in pairs if one is not None and other is not None]
+        return measured if len(measured) == len(pairs) else []
 
     @property
     def steps(self) -> int:
@@ -284,7 +290,7 @@ class Retention(Study):
             lines.append((name, f"{cells[0]['lr']:g}", *numbers, *equal))
         titles = (f"more than full\nat {words}" for words in WORDS.values())
         lost = "on a quiz" if self.large_model else "on held-out python-docs"
-        seeds = (len(self.seeds(row, self.lengths[0])) for row in self.rows)
+        seeds = (len(self.seeds("full", steps)) for steps in self.lengths)
         caption = (
             f"A row is a method, trained for {listed(f'{steps:,}' for steps in self.lengths)} steps at the learning "
             "rate that is best on validation text. Learned is what it has gained on held-out numpy-docs, in bits/char. "
@@ -292,7 +298,8 @@ class Retention(Study):
             "numpy-docs have moved from the base's, in bits per token. Methods learn different amounts, so the last "
             "columns compare each with full fine-tuning at the same point: where both have learned a third of what "
             f"full learns at its best, or three quarters, or where both have moved by a KL of {KL}. The number there "
-            "is how much more the method has forgotten, paired by seed, with an interval corrected for the table. As "
+            "is how much more the method has forgotten, paired by seed, with an interval corrected for all comparisons"
+            f"{' of its length' * (len(self.lengths) > 1)}. As "
             "much: the interval lies within a quarter of what full has forgotten there. Never so far: with at least "
             "one seed, no rate of the method reaches this point. Not measured so low: its lowest rate is already "
             f"beyond it. {self.diverged()} {self.in_words(*seeds)}"
@@ -358,4 +365,19 @@ class Retention(Study):
             rest = listed(f"{count} {REST[word][count > 1]}" for word, count in counts.items()) if counts else ""
             words += f" {condition}, {more} {'has' if more in (1, 'none') else 'have'} forgotten more and {less} less"
             words += f"; {rest}." if rest else "."
-        return words
+        return words + "".join(self.at_other_length(n) for n in self.lengths if n != steps)
+
+    def at_other_length(self, steps: int) -> str:
+        """Count what was seen at a length that has too few seeds for verdicts on so many methods."""
+        ranks, seeds = self.law(steps)[0].values(), len(self.seeds("full", steps))
+        low, high = (f"{value:.2f}" for value in (min(ranks), max(ranks)))
+        counts = []
+        for share in (3 / 4, 0):
+            compared = [d for row in self.others if (d := self.differences_from_full(row, steps, share))]
+            more = sum(min(differences) > 0 for differences in compared)
+            counts.append(f"{more} of the {len(compared)} methods that were measured there")
+        return (
+            f" After {steps} steps, the rank correlation is {low}{f' to {high}' * (high != low)}. With {seeds} seeds the "
+            f"intervals are wide, so we only count who has forgotten more than full fine-tuning with every seed: at "
+            f"{WORDS[3 / 4]}, {counts[0]}; at the KL of {KL}, {counts[1]}."
+        )

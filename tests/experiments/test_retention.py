@@ -111,6 +111,18 @@ def test_methods_are_told_apart_where_they_learned_as_much(tmp_path):
     )
 
 
+def test_of_a_length_with_fewer_seeds_it_is_counted_who_forgot_more_with_each(tmp_path):
+    records = made_up(tmp_path, {"full": 0.5, "ia3": 0.6, "lora": 0.6, "prefix": 0.1}, seeds=(0, 1, 2, 3))
+    for (row, _, value, seed), cell in [item for item in records.rows.items() if len(item[0]) == 4]:
+        if seed < 3 and "domain" in cell:
+            lost = -0.2 if (row, seed) == ("lora", 2) else 0.0  # one seed of three the other way
+            numbers = {name: number for name, number in cell.items() if name != "key"}
+            records.add((row, 240, value, seed), **numbers | {"base_text": cell["base_text"] + lost})
+    study = STUDIES["retention"](records)
+    assert study.steps == 60 and "With 3 seeds" in study.sentence()
+    assert "at three quarters, 1 of the 3 methods that were measured there" in study.sentence()
+
+
 def test_what_diverged_is_counted_by_method(tmp_path):
     study = STUDIES["retention"](made_up(tmp_path, {"full": 0.5, "lora": 0.5}))
     caption = "Of 20 trainings, 6 diverged, and are left out: full 3 and LoRA on all linears 3."
