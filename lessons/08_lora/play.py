@@ -123,8 +123,8 @@ them, largest first, hold 80 % of it?</span>
 </section>
 <div class="more">
   <p class="after"><b>What one takes home:</b> each piece costs {height} + {width} numbers, and the first ones bring
-  the most: the first holds {first:.1f} % of ΔW, piece {most} has {last:.1f} %. So LoRA bets that a small r is enough. It
-  does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
+  the most: the first holds {first:.1f} % of ΔW, piece {most} has {last:.1f} %. So LoRA bets that a small r is enough.
+  It does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
   sentence.</a></p>
   <p class="soft">One layer of a small language model that learned NumPy's documentation. Blue: less than before;
   orange: more; no colour: as before. The framed column times the framed row is one piece<span class="after">, the last
