@@ -21,7 +21,7 @@ function draw(parent, kind, attributes = {}, text = "") {
 // 1234567.8 → "1,234,568"; 12.34 → "12.3"
 const show = (x, digits = 0) => x.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-// Values of a matrix (n, m) as colours: blue below zero, orange above, white at zero; `most` has the full colour.
+// Values of a matrix (n, m) as colours: blue below zero, orange above, none at zero; `most` has the full colour.
 function heat(canvas, n, m, at, most) {
   canvas.width = m;
   canvas.height = n;
@@ -30,8 +30,8 @@ function heat(canvas, n, m, at, most) {
   for (let i = 0, place = 0; i < n; i++)
     for (let j = 0; j < m; j++) {
       const x = Math.max(-1, Math.min(1, at(i, j) / most)), full = x < 0 ? cold : warm;
-      for (let k = 0; k < 3; k++) pixels[place++] = 255 + Math.abs(x) * (full[k] - 255);
-      pixels[place++] = 255;
+      for (let k = 0; k < 3; k++) pixels[place++] = full[k];
+      pixels[place++] = 255 * Math.abs(x); // on the page's ground, light or dark
     }
   context.putImageData(image, 0, 0);
 }

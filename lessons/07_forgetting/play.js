@@ -1,21 +1,23 @@
 const ROUND = "M-1 0a1 1 0 1 0 2 0a1 1 0 1 0-2 0Z";
-// Of the ways: colour, dashes, marker, and where the name stands beside the large mark. Full with replay is full's.
-const LOOKS = {
-  "full fine-tuning": { color: "var(--full)", marker: ROUND, name: [0, -12, "middle"] },
-  "full, 25 % replay": { color: "var(--full)", dash: "5 3", marker: ROUND, name: [28, -13, "end"] },
-  LoRA: { color: "var(--lora)", marker: "M0-1.3L1.2.9H-1.2Z", name: [-22, 34, "end"] },
-  "norms alone": { color: "var(--norms)", marker: "M0 1.3L1.2-.9H-1.2Z", name: [2, 20, "start"] },
+const LOOKS = { // of the ways: colour, dashes, marker. Full with replay is full's.
+  "full fine-tuning": { color: "var(--full)", marker: ROUND },
+  "full, 25 % replay": { color: "var(--full)", dash: "5 3", marker: ROUND },
+  LoRA: { color: "var(--lora)", marker: "M0-1.3L1.2.9H-1.2Z" },
+  "norms alone": { color: "var(--norms)", marker: "M0 1.3L1.2-.9H-1.2Z" },
 };
-const svg = byId("plane");
+const LEFT = 70, RIGHT = 392, TOP = 12, BOTTOM = 304; // of the plane; the bars and their words have lanes outside of it
+const svg = byId("plane"), field = byId("guess").elements.guess;
 const all = DATA.ways.flatMap((way) => [...way.path, ...way.strengths]);
 const highest = (k) => Math.max(0.04, 1.12 * Math.max(...all.map((point) => point[k])));
-const lowest = (k) => Math.min(k ? -0.04 : 0, 1.2 * Math.min(...all.map((point) => point[k])));
-const x = (learned) => 52 + (338 * (learned - lowest(0))) / (highest(0) - lowest(0));
-const y = (forgotten) => 12 + (236 * (highest(1) - forgotten)) / (highest(1) - lowest(1));
+const lowest = (k) => Math.min(k ? -0.065 : 0, 1.2 * Math.min(...all.map((point) => point[k])));
+const x = (learned) => LEFT + ((RIGHT - LEFT) * (learned - lowest(0))) / (highest(0) - lowest(0));
+const y = (forgotten) => TOP + ((BOTTOM - TOP) * (highest(1) - forgotten)) / (highest(1) - lowest(1));
 const line = (points) => "M" + points.map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("L");
 const kept = (way) => way.path[way.steps.indexOf(way.kept)];
-const words = (parent, at, up, text, anchor = "middle", look = {}) =>
-  draw(parent, "text", { x: at, y: up, "text-anchor": anchor, class: "over", ...look }, text);
+const trained = (way) => way.path.slice(0, way.steps.indexOf(way.kept) + 1);
+const words = (at, up, text, anchor = "middle", look = {}) =>
+  draw(svg, "text", { x: at, y: up, "text-anchor": anchor, class: "over", ...look }, text);
+const upward = (up, text, at) => words(0, 0, text, "middle", { transform: `translate(${at} ${up}) rotate(-90)` });
 const mark = (parent, { color, marker, dash }, [a, b], size) =>
   draw(parent, "path", {
     d: marker, transform: `translate(${x(a)} ${y(b)}) scale(${size})`, fill: dash ? "var(--page)" : color, stroke: color,
@@ -23,86 +25,196 @@ const mark = (parent, { color, marker, dash }, [a, b], size) =>
   });
 
 for (let tenth = 0; tenth / 10 < Math.max(highest(0), highest(1)); tenth++) {
-  if (tenth / 10 < highest(0)) words(svg, x(tenth / 10), 266, (tenth / 10).toFixed(1));
-  if (tenth / 10 < highest(1)) words(svg, 46, y(tenth / 10) + 4, (tenth / 10).toFixed(1), "end");
+  if (tenth / 10 < highest(0)) words(x(tenth / 10), 340, (tenth / 10).toFixed(1));
+  if (tenth / 10 < highest(1)) words(41, y(tenth / 10) + 4, (tenth / 10).toFixed(1), "end");
 }
-words(svg, 220, 286, "learned, in bits per character →");
-draw(svg, "text", { transform: "translate(14 130) rotate(-90)", "text-anchor": "middle" }, "forgotten, in bits per character →");
-draw(svg, "path", { d: `M${x(0)} 12V248M${x(0)} ${y(0)}H392`, class: "axis" });
+words((LEFT + RIGHT) / 2, 355, "learned, in bits per character →");
+upward((TOP + BOTTOM) / 2, "forgotten, in bits per character →", 13);
+draw(svg, "path", { d: `M${x(0)} ${TOP}V${BOTTOM}M${x(0)} ${y(0)}H${RIGHT}`, class: "axis" });
 
 const groups = DATA.ways.map((way) => {
-  const look = LOOKS[way.name], [a, b] = kept(way), [right, down, anchor] = look.name;
-  const group = draw(svg, "g");
-  const path = way.path.slice(0, way.steps.indexOf(way.kept) + 1);
-  draw(group, "path", { d: line(path), fill: "none", stroke: look.color, "stroke-width": 1.8, "stroke-dasharray": look.dash ?? "" });
-  path.forEach((point) => mark(group, look, point, 2.5));
+  const look = LOOKS[way.name], [a, b] = kept(way), group = draw(svg, "g");
+  draw(group, "path", { d: line(trained(way)), fill: "none", stroke: look.color, "stroke-width": 1.8, "stroke-dasharray": look.dash ?? "" });
+  trained(way).forEach((point) => mark(group, look, point, 2.5));
   mark(group, look, [a, b], 6);
-  const [from, to] = { start: [54, 300], middle: [110, 340], end: [170, 398] }[anchor]; // so that a name stays inside
-  words(group, Math.max(from, Math.min(to, x(a) + right)), Math.max(14, y(b) + down), way.name, anchor, { style: `fill: ${look.color}; font-weight: 600` });
   const row = byId("ends").insertRow();
   [way.name, show(a, 3), show(b, 3)].forEach((text) => (row.insertCell().textContent = text));
   byId("way").add(new Option(way.name));
   return group;
 });
-const back = draw(svg, "path", { fill: "none", stroke: "var(--ink)", "stroke-width": 2.5, "stroke-dasharray": "1 4", class: "after" });
-const ring = draw(svg, "circle", { r: 9, fill: "none", stroke: "var(--ink)", "stroke-width": 3, class: "after" });
-const ringSays = words(svg, 0, 0, "", "start", { class: "after over" });
+// What was learned lies along the lower edge, and what was forgotten along the left one: pale, all of it, at λ = 1.
+const bars = ["learned", "forgotten"].flatMap((id) => [0.3, 1].map((opacity) => draw(svg, "rect", { id: opacity < 1 ? "" : id, opacity })));
+const guides = draw(svg, "path", { fill: "none", stroke: "var(--soft)", "stroke-opacity": 0.7 });
+const guessLine = draw(svg, "path", { stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": "3 3", class: "after" });
+const back = draw(svg, "path", { fill: "none", stroke: "var(--ink)", "stroke-width": 2.5, "stroke-dasharray": "1 4" });
+const half = draw(svg, "circle", { r: 4, fill: "var(--ink)", class: "after" });
+const ring = draw(svg, "circle", { r: 9, fill: "none", stroke: "var(--ink)", "stroke-width": 3 });
+const isWhat = words(0, 0, "?", "middle", { style: "font-weight: 700; pointer-events: none" });
+const learnedSays = words(0, 324, ""), forgottenSays = upward(0, "", 58);
+const names = DATA.ways.map((way) => words(0, 0, way.name, "start", { style: `fill: ${LOOKS[way.name].color}` }));
+const oldSays = words(0, 0, "old model, λ = 0", "start"), straightSays = words(0, 0, "if both shrank alike", "start");
+const halfSays = words(0, 0, "", "start", { class: "over after" }), guessSays = words(0, 0, "", "start", { class: "over after" });
 
-const share = (part, whole) => `${show((100 * part) / whole + 0)} %`; // + 0: no -0
+const percent = (part, whole) => `${show((100 * part) / whole + 0)} %`; // + 0: no -0
 const chosen = () => DATA.ways[byId("way").selectedIndex];
+const isOpen = () => byId("guess").hidden;
+const LORA = DATA.ways.findIndex((way) => way.name === "LoRA");
+const HALF = DATA.strengths.indexOf(0.5);
+let guessed = null; // per cent that the reader said
+let bend = 0; // 0: the line of λ is straight, as before the answer; 1: it is as measured
+
+// The line of λ, of which `bend` tells how far it is on its way from a straight one to the measured one.
+const bent = ({ strengths }) => strengths.map((point, i) =>
+  point.map((measured, k) => measured * bend + DATA.strengths[i] * strengths.at(-1)[k] * (1 - bend)));
+
+// Put labels where they meet neither marks, nor places of the ring, nor each other, as near to what they name as can be.
+let arranged = "";
+function arrange() {
+  const way = chosen(), size = getComputedStyle(oldSays).fontSize, state = [way.name, isOpen(), size, guessed].join();
+  if (state === arranged || !svg.getBoundingClientRect().width) return;
+  arranged = state;
+  const box = (a, b, r) => ({ left: a - r, right: a + r, top: b - r, bottom: b + r, cost: 1e5 });
+  const at = ([a, b], r) => box(x(a), y(b), r);
+  const along = (points, r, cost) => points.slice(1).flatMap(([c, d], i) => {
+    const [a, b] = points[i], n = Math.ceil(Math.hypot(x(c) - x(a), y(d) - y(b)) / 5);
+    return Array.from({ length: n }, (_, k) => ({ ...at([a + ((c - a) * k) / n, b + ((d - b) * k) / n], r), cost }));
+  });
+  const track = way.strengths.map((point, i) => (isOpen() ? point : point.map((_, k) => DATA.strengths[i] * way.strengths.at(-1)[k])));
+  const taken = DATA.ways.flatMap((way) => [
+    ...trained(way).map((point) => at(point, 5)), at(kept(way), 9), ...along(trained(way), 2, 50),
+  ]);
+  taken.push({ left: LEFT, right: RIGHT, top: y(0) - 1, bottom: y(0) + 1, cost: 1e5 }, ...along(track, 3, 1e5));
+  if (isOpen()) taken.push(...track.map((point) => at(point, 11)));
+  else {
+    const up = ring.cy.baseVal.value, at = x(way.strengths.at(-1)[0] / 2);
+    taken.push({ left: LEFT, right: RIGHT, top: up - 11, bottom: up + 11, cost: 1e5 });
+    taken.push({ left: at - 3, right: at + 3, top: up, bottom: BOTTOM, cost: 50 });
+  }
+  const put = (label, [a, b]) => {
+    label.removeAttribute("transform");
+    const { x: dx, y: dy, width, height } = label.getBBox();
+    let best = Infinity, place;
+    for (let left = LEFT + 3; left + width < RIGHT; left += 4)
+      for (let top = 2; top + height < BOTTOM; top += 4) {
+        const right = left + width, bottom = top + height;
+        let cost = Math.hypot(Math.max(left - a, a - right, 0), Math.max(top - b, b - bottom, 0)) + Math.abs((left + right) / 2 - a) / 20;
+        for (const one of taken) {
+          if (cost >= best) break;
+          if (left < one.right && right > one.left && top < one.bottom && bottom > one.top) cost += one.cost;
+        }
+        if (cost < best) [best, place] = [cost, { left, right, top, bottom, cost: 1e5 }];
+      }
+    if (!place) return;
+    label.setAttribute("transform", `translate(${place.left - dx} ${place.top - dy})`);
+    taken.push({ ...place, left: place.left - 8, right: place.right + 8 });
+  };
+  const name = (one) => {
+    const label = names[DATA.ways.indexOf(one)], isChosen = one === way;
+    label.textContent = one.name + (isChosen ? ", λ = 1" : "");
+    label.style.fontWeight = isChosen ? 700 : 400;
+    put(label, [x(kept(one)[0]), y(kept(one)[1])]);
+  };
+  name(way);
+  put(oldSays, [x(0), y(0)]);
+  if (isOpen()) {
+    const [a, b] = way.strengths[HALF], [most, cost] = way.strengths.at(-1);
+    halfSays.replaceChildren();
+    ["λ = 0.5:", says("learned", a, most), says("forgotten", b, cost)].forEach((text, i) =>
+      draw(halfSays, "tspan", { x: 0, dy: i ? "1.2em" : 0, "font-weight": 600 }, text));
+    put(halfSays, [x(a), y(b)]);
+  } else put(straightSays, [x(track[15][0]), y(track[15][1])]);
+  const learned = (guessed / 100) * way.strengths.at(-1)[0];
+  const isDrawn = isOpen() && guessed !== null && way === DATA.ways[LORA] && learned >= lowest(0) && learned <= highest(0);
+  for (const one of [guessLine, guessSays]) one.classList.toggle("hidden", !isDrawn);
+  if (isDrawn) {
+    guessLine.setAttribute("d", `M${x(learned)} ${y(0) + 14}V${BOTTOM + 8}`);
+    guessSays.textContent = `your guess: ${show(guessed)} %`;
+    taken.push({ left: x(learned) - 3, right: x(learned) + 3, top: y(0), bottom: BOTTOM, cost: 1e5 });
+    put(guessSays, [x(learned), (y(0) + BOTTOM) / 2]);
+  }
+  DATA.ways.filter((one) => one !== way).forEach(name);
+}
+const says = (what, part, whole) => (whole > 0 ? `${percent(part, whole)} ${what}` : `nothing ${what}`);
 
 function update() {
-  const way = chosen();
-  const strength = Number(byId("strength").value);
+  const way = chosen(), strength = Number(byId("strength").value);
   const place = Math.round(strength * (DATA.strengths.length - 1));
-  const [a, b] = way.strengths[place];
-  const [most, cost] = way.strengths.at(-1);
-  const isOpen = byId("guess").hidden;
-  groups.forEach((group, i) => group.setAttribute("opacity", !isOpen || DATA.ways[i] === way ? 1 : 0.6));
-  back.setAttribute("d", line(way.strengths));
-  ring.setAttribute("cx", x(a));
-  ring.setAttribute("cy", y(b));
-  const isRight = x(a) > 330;
-  ringSays.setAttribute("x", x(a) + (isRight ? -14 : 14));
-  const down = y(b) + 20;
-  ringSays.setAttribute("y", Math.abs(down - 5 - y(0)) < 14 ? y(0) + 18 : down); // not on the axis
-  ringSays.setAttribute("text-anchor", isRight ? "end" : "start");
-  ringSays.textContent = `λ ${strength.toFixed(2)}`;
-  byId("lambda").textContent = strength.toFixed(2);
-  for (const [id, part, whole] of [["learned", a, most], ["forgotten", b, cost]]) {
-    gauge(id, whole > 0 ? part / whole : 0, whole > 0 ? share(part, whole) : "none");
-    byId(id).querySelector("i").style.background = id === "learned" ? LOOKS[way.name].color : "var(--memory-gradients)";
+  const [a, b] = way.strengths[place], [most, cost] = way.strengths.at(-1);
+  groups.forEach((group, i) => group.classList.toggle("other", DATA.ways[i] !== way));
+  const said = isOpen() ? guessed : field.value === "" ? null : Number(field.value);
+  let [right, up] = [a, b]; // where the ring is: before the answer, at the guess
+  if (bend < 1) {
+    const start = Math.max(lowest(0), Math.min((most * (said ?? 50)) / 100, highest(0)));
+    [right, up] = [start + bend * (a - start), cost / 2 + bend * (b - cost / 2)];
   }
+  back.setAttribute("d", line(bent(way)));
+  for (const one of [ring, isWhat]) {
+    one.setAttribute(one === ring ? "cx" : "x", x(right));
+    one.setAttribute(one === ring ? "cy" : "y", y(up) + (one === ring ? 0 : 4));
+  }
+  const [c, d] = way.strengths[HALF];
+  half.setAttribute("cx", x(c));
+  half.setAttribute("cy", y(d));
+  isWhat.classList.toggle("hidden", isOpen());
+  straightSays.classList.toggle("hidden", isOpen());
+  guides.setAttribute("d", `M${LEFT} ${y(up)}H${x(right)}V${BOTTOM}`);
+  bars.forEach((bar, i) => {
+    const isWhole = i % 2 === 0, isUp = i > 1, end = isUp ? y(isWhole ? cost : up) : x(isWhole ? most : right);
+    const start = isUp ? y(0) : x(0), isHidden = !isWhole && !isOpen() && (isUp || said === null);
+    const [from, long] = [Math.min(start, end), isHidden ? 0 : Math.abs(end - start)];
+    const look = isUp ? { x: LEFT - 8, y: from, width: 6, height: long } : { x: from, y: BOTTOM + 2, width: long, height: 6 };
+    look.fill = isUp ? "var(--memory-gradients)" : LOOKS[way.name].color;
+    for (const [name, value] of Object.entries(look)) bar.setAttribute(name, value);
+  });
+  learnedSays.textContent = isOpen() ? says("learned", a, most) : `λ = 0.5: ${said === null ? "?" : show(said)} % learned`;
+  forgottenSays.textContent = isOpen() ? says("forgotten", b, cost) : "? % forgotten";
+  const wide = learnedSays.getBBox().width / 2, long = forgottenSays.getBBox().width / 2;
+  learnedSays.setAttribute("x", Math.max(LEFT + wide, Math.min(x(right), RIGHT + 6 - wide)));
+  forgottenSays.setAttribute("transform", `translate(58 ${Math.max(2 + long, Math.min(y(up), BOTTOM - long))}) rotate(-90)`);
+  arrange();
+  byId("lambda").textContent = strength.toFixed(2);
   const gift = b < 0 ? ". Below zero, the old text has gained" : "";
   byId("said").textContent =
     `${way.name} at λ = ${strength.toFixed(2)}: learned ${show(a, 3)}, forgotten ${show(b, 3)} bits per character, ` +
-    `${share(a, most)} and ${share(b, cost)} of the values at λ = 1${gift}.`;
+    `${percent(a, most)} and ${percent(b, cost)} of the values at λ = 1${gift}.`;
 }
 
-const LORA = DATA.ways.findIndex((way) => way.name === "LoRA");
 byId("way").selectedIndex = LORA;
-const redraw = begin({ s: "strength", way: "way" }, update, (percent) => {
+const redraw = begin({ s: "strength", way: "way" }, update, (guess) => {
   const { strengths } = DATA.ways[LORA];
-  const [half, end] = [strengths[DATA.strengths.indexOf(0.5)], strengths.at(-1)];
-  const part = share(half[0], end[0]), isRight = percent !== null && part === `${show(percent)} %`;
+  const [half, end] = [strengths[HALF], strengths.at(-1)];
+  const part = percent(half[0], end[0]), isRight = guess !== null && part === `${show(guess)} %`;
   const answer = Object.assign(document.createElement("b"), { textContent: `At half strength, LoRA has ${part} of what it had learned` });
   byId("verdict").replaceChildren(answer,
-    `, and ${share(half[1], end[1])} of what it had forgotten.` +
+    `, and ${percent(half[1], end[1])} of what it had forgotten.` +
     (Math.round((100 * half[0]) / end[0]) > 100 ? " More than 100 %: it knows the new text better than at full strength." : "") +
-    (percent === null ? "" : isRight ? " Exactly what you said." : ` You said ${show(percent)} %.`));
-  if (percent !== null) glide(byId("strength"), 0.5, () => redraw());
-  else if (!given().has("s")) byId("strength").value = 0.5;
+    (guess === null ? "" : isRight ? " Exactly what you said." : ` You said ${show(guess)} %.`));
+  guessed = guess;
+  if (guess === null) return (bend = 1);
+  byId("strength").focus({ preventScroll: true });
+  move((part) => { // from the guess to the answer
+    bend = part;
+    update();
+  }, 1600);
 });
+addEventListener("resize", update);
 
-// The ring follows a pointer along its line.
-const nearest = (event) => {
-  const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-  const far = chosen().strengths.map(([a, b]) => Math.hypot(x(a) - at.x, y(b) - at.y));
-  byId("strength").value = DATA.strengths[far.indexOf(Math.min(...far))];
-  redraw();
+// The ring follows a pointer: along its line, or, before the answer, to the reader's guess.
+const follow = (event) => {
+  const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse()), { strengths } = chosen();
+  if (isOpen()) {
+    const far = strengths.map(([a, b]) => Math.hypot(x(a) - at.x, y(b) - at.y));
+    byId("strength").value = DATA.strengths[far.indexOf(Math.min(...far))];
+    redraw();
+  } else {
+    const learned = (100 * (at.x - x(0))) / (x(strengths.at(-1)[0]) - x(0));
+    field.value = Math.max(0, Math.min(Math.round(learned), 200));
+    update();
+  }
 };
+field.addEventListener("input", update);
 ring.style.cursor = "grab";
 ring.style.pointerEvents = "all";
 ring.style.touchAction = "none";
 ring.addEventListener("pointerdown", (event) => ring.setPointerCapture(event.pointerId));
-ring.addEventListener("pointermove", (event) => ring.hasPointerCapture(event.pointerId) && nearest(event));
+ring.addEventListener("pointermove", (event) => ring.hasPointerCapture(event.pointerId) && follow(event));

@@ -45,36 +45,44 @@ def body(data: dict) -> str:
     replayed = next(100 * share for name, (_, share) in WAYS.items() if share)
     return f"""
 <div class="say">
-<p class="lead">A small language model that knows Python's documentation learned NumPy's, in four ways. To the right
-is what it learned, upward what it forgot of Python's. Now take the finished change and multiply it by λ: at 1 it is
-the trained model, at 0 the old one.</p>
-<form id="guess" class="row"><label><span>Your guess first: at half strength, λ = 0.5, how many per cent of what LoRA
-learned does it still have?</span> <input type="number" name="guess" min="0" max="200" required></label>
-<button>Check my guess</button></form>
+<p class="lead">A small language model learned NumPy's documentation, in four ways, and forgot some of Python's.
+Now turn LoRA's change down: λ&nbsp;=&nbsp;1 is the trained model, λ&nbsp;=&nbsp;0 the old one.</p>
+<form id="guess" class="row"><label><span>Your guess first: at half strength, λ&nbsp;=&nbsp;0.5, how many per cent of
+what LoRA learned does it still have?</span> <input type="number" name="guess" min="0" max="200" required></label>
+<button>Check my guess</button> <small class="soft">or drag the ?</small></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="plane" viewBox="0 0 400 292" role="img"
-    aria-label="Four paths of training on the plane of learned and forgotten; the table has their ends"></svg></figure>
+  <style>
+    #plane {{ max-height: max(22rem, calc(100vh - 8rem)); }}
+    #plane .other {{ opacity: .6; }}
+    @media (prefers-color-scheme: dark) {{ #plane .other {{ opacity: .8; }} }}
+    @media (min-width: 60rem) {{
+      .beside {{ grid-template-columns: minmax(0, 1fr) minmax(36rem, 60%); }}
+      #plane text {{ font-size: 11.5px; }} /* of 400 units, which are wider here */
+    }}
+  </style>
+  <figure><svg class="picture" id="plane" viewBox="0 0 400 360" role="img"
+    aria-label="Four paths of training on the plane of learned and forgotten; the table has their ends. A question
+    mark: what is LoRA's at half strength?"></svg></figure>
   <div class="after">
-    <div class="gauge" id="learned"><span>learned</span><span><i></i></span><b></b></div>
-    <div class="gauge" id="forgotten"><span>forgotten</span><span><i></i></span><b></b></div>
     <div class="row"><label class="long">strength λ <input type="range" id="strength" min="0" max="1" step="0.05"
-    value="1">
+    value="0.5">
       <b id="lambda"></b></label> <label>of <select id="way"></select></label></div>
     <output class="said" id="said" for="strength way" aria-live="polite"></output>
   </div>
 </section>
 <div class="more">
-  <p class="after">Drag λ, or the ring along its dotted line: every point of it is measured. In each way that forgot,
-  half the change keeps nearly all that was learned, or more, and little of what was forgotten.</p>
+  <p class="after"><b>What one does with it:</b> after training, try a few strengths on parts of both texts that were
+  held back, and keep the best: it takes no further step of training. Turn λ yourself, or drag the ring: every point of
+  its dotted line is measured.</p>
   <p class="after">Why? The old model was trained on the old text until its loss was nearly flat there, like the floor
   of a valley, so small steps cost next to nothing, and the cost grows faster than the step. The new text's loss is a
   slope, and the first half of the way leads down most of it.</p>
   <p class="soft">Learned: by how many bits per character NumPy's text surprises the model less than before; forgotten:
   by how many Python's surprises it more. Neither text was trained on. One run of each way, {SETTINGS["steps"]} steps:
-  a path begins at the old model, has a mark every {SETTINGS["eval_every"]} steps, and ends at the large mark, the step
+  a path has a mark every {SETTINGS["eval_every"]} steps, and ends at the large mark, the step
   that is kept. {replayed:.0f} % replay: that share of each batch is Python's text. Norms alone: the weights of
   the normalization layers train, and nothing else.</p>
   <div class="wide"><table><thead><tr><th scope="col">way</th><th scope="col">learned</th><th scope="col">forgotten</th>

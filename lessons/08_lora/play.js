@@ -51,7 +51,9 @@ function update() {
   heat(byId("column"), height, 1, (i) => (r ? columns.at(i, last) / DATA.sizes[last] : 0), 0.25);
   heat(byId("row"), 1, width, (_, j) => (r ? rows.at(last, j) : 0), 0.25);
   const count = r * (height + width), part = count / (height * width);
-  byId("sum-says").textContent = r === 0 ? "no pieces yet" : r === 1 ? "a piece: column × row" : `${r} pieces`;
+  const holds = `${r} piece${r === 1 ? " holds" : "s hold"} ${show(100 * held(r), 1)} %`;
+  byId("sum-says").textContent = !byId("guess").hidden ? "a piece: column × row" : r ? holds : "no pieces yet";
+  byId("rest-says").textContent = `the rest: ${show(100 - 100 * held(r), 1)} %`;
   byId("said").textContent =
     `r = ${r}: ${show(count)} numbers, ${show(100 * part, 1)} % of ${show(height * width)}; ` +
     `they hold ${show(100 * held(r), 1)} % of ΔW`;
@@ -66,8 +68,12 @@ const redraw = begin({ r: "rank" }, update, (guess) => {
   guessed = guess;
   if (guess === null && !given().has("r")) byId("rank").value = needed;
   const r = guess ?? Number(byId("rank").value); // a link speaks of its own r first
-  byId("verdict").textContent = `${r} piece${r === 1 ? " holds" : "s hold"} ${show(100 * held(r), 1)} % of ΔW. ` +
-    (r === needed ? `${guess === null ? "Fewer" : "Exactly: fewer"} hold less than 80 %.` : `80 % need ${needed} pieces.`);
+  const answer = `80 % need ${needed} piece${needed === 1 ? "" : "s"}`;
+  const share = show((100 * needed * (height + width)) / (height * width), 1);
+  byId("verdict").replaceChildren(
+    r === needed ? "" : `${r} piece${r === 1 ? " holds" : "s hold"} ${show(100 * held(r), 1)} % of ΔW. `,
+    Object.assign(document.createElement("b"), { textContent: answer }),
+    `, with ${share} % of ΔW's numbers.${guess === needed ? " Exactly what you said." : ""} So LoRA bets on a few pieces.`);
   if (guess !== null) glide(byId("rank"), needed, () => redraw(), 2000);
 });
 addEventListener("resize", update);

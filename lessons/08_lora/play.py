@@ -44,16 +44,16 @@ def summary(data: dict) -> str:
 def body(data: dict) -> str:
     (height, width), pieces = data["change"]["shape"], data["rows"]["shape"][0]
     most, all_pieces = needed(data), len(data["sizes"])
-    share = 100 * most * (height + width) / (height * width)
+    first, last = (100 * (held(data, piece) - held(data, piece - 1)) for piece in (1, most))
     return f"""
 <div class="say">
 <p class="lead">Full fine-tuning was free to change all {height * width:,} numbers of this weight, which maps {width}
 numbers to {height}. ΔW is what it changed. LoRA may only add up <em>thin pieces</em>: each is one column times one
 row, so it has {height} + {width} numbers.</p>
 <div>
-<form id="guess" class="row"><label><span>Your guess first: how many thin pieces hold 80 % of what training
-changed?<small> (Square all numbers of ΔW and add them up: a piece's share of this sum is what it
-holds.)</small></span> <input type="number" name="guess" min="1" max="{all_pieces}" required></label>
+<form id="guess" class="row"><label><span>Your guess first: ΔW is the sum of {all_pieces} thin pieces. How many of
+them, largest first, hold 80 % of it?</span>
+<input type="number" name="guess" min="1" max="{all_pieces}" required></label>
 <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 </div>
@@ -64,22 +64,30 @@ holds.)</small></span> <input type="number" name="guess" min="1" max="{all_piece
     .sums {{ display: grid; gap: 5px; align-items: center; text-align: center; margin-bottom: .4rem;
       grid: ". . . row . ." auto "whole is column sum plus rest" auto "whole-says . sum-says sum-says . rest-says" auto
         / 1fr auto 4% 1fr auto 1fr; }}
-    #row, #column {{ outline: 2px solid var(--lora); }}
     #row {{ grid-area: row; height: .7rem; }} #column {{ grid-area: column; height: 0; min-height: 100%; }}
     #whole {{ grid-area: whole; }} #sum {{ grid-area: sum; }} #rest {{ grid-area: rest; }}
     body:not(.open) .sums {{ grid-template-columns: 1fr 0 4% 1fr 0 0; }} /* before the guess: ΔW and one piece */
     .sums b {{ padding: 0 .2rem; }}
     .sums p {{ margin: .2rem 0 0; font-size: .9rem; line-height: 1.3; color: var(--soft); align-self: start; }}
     #whole-says {{ grid-area: whole-says; }} #sum-says {{ grid-area: sum-says; }} #rest-says {{ grid-area: rest-says; }}
-    @media (max-width: 40rem) {{ /* what moves comes first, and is as wide as the screen */
-      .sums {{ grid: ". row row" auto "column sum sum" auto "sum-says sum-says sum-says" auto "whole whole rest" auto
-        "whole-says whole-says rest-says" auto / 5% 1fr calc(50% - 3px); }}
-      body:not(.open) .sums {{ grid-template-columns: 5% 1fr calc(50% - 3px); }}
-      body:not(.open) :is(#whole, #whole-says) {{ grid-column: 1 / -1; }}
-      .sums b {{ display: none; }}
+    #whole, #sum, #rest {{ outline: 1px solid var(--line); }} /* a map of zeros has the page's colour */
+    #row, #column {{ outline: 2px solid var(--lora); }}
+    @media (prefers-color-scheme: dark) {{
+      .sums canvas {{ filter: brightness(1.7); }}
+      #row, #column {{ outline-color: color-mix(in srgb, var(--lora), black 41%); }} /* as bright as elsewhere */
+    }}
+    @media print {{ .sums canvas {{ filter: none; }} }}
+    @media (max-width: 40rem) {{ /* what moves comes first, and is as wide as the screen: sum + rest = ΔW */
+      .sums {{ grid: ". row row row" auto "column sum sum sum" auto "sum-says sum-says sum-says sum-says" auto
+        "plus rest is whole" auto ". rest-says . whole-says" auto / 5% 1fr 5% 1fr; }}
+      body:not(.open) .sums {{ grid-template-columns: 5% 1fr 0 1fr; }}
+      body:not(.open) :is(#whole, #whole-says) {{ grid-column: 2 / -1; }}
+      .sums b {{ padding: 0; }}
       #row {{ height: .6rem; }}
       .sums p {{ margin: 0; font-size: .8rem; }}
     }}
+    #said {{ min-height: 3em; }}
+    @media (min-width: 60rem) {{ #said {{ min-height: 1.5em; }} }}
     #spectrum {{ height: 8.5rem; }}
     #held u {{ position: absolute; inset: -2px 20% -2px auto; border-right: 2px solid; padding-right: 3px;
       font-size: 11px; line-height: 1.6; text-decoration: none;
@@ -98,9 +106,9 @@ holds.)</small></span> <input type="number" name="guess" min="1" max="{all_piece
       column and the row of the last of them"></canvas>
     <b style="grid-area: plus" class="after">+</b>
     <canvas id="rest" class="after" role="img" aria-label="Heat map of what the pieces leave out"></canvas>
-    <p id="whole-says">ΔW</p>
+    <p id="whole-says">ΔW: {height * width:,} numbers</p>
     <p id="sum-says"></p>
-    <p id="rest-says" class="after">the rest: ΔW − sum</p>
+    <p id="rest-says" class="after"></p>
   </figure>
   <div class="after">
     <div class="row"><label class="long">pieces r <input type="range" id="rank" min="0" max="{pieces}" value="0">
@@ -108,20 +116,20 @@ holds.)</small></span> <input type="number" name="guess" min="1" max="{all_piece
     <div class="gauge" id="count"><span>numbers</span><span><i style="background: var(--soft)"></i></span><b></b></div>
     <div class="gauge" id="held"><span>of ΔW</span><span>
       <i style="background: var(--lora)"></i><u>80 %</u></span><b></b></div>
-    <output class="said" id="said" for="rank" aria-live="polite" style="min-height: 3em"></output>
+    <output class="said" id="said" for="rank" aria-live="polite"></output>
     <figure><svg class="picture" id="spectrum" role="img" aria-label="The shares of the change that
       {all_pieces} pieces hold; those of the pieces in use are green"></svg></figure>
   </div>
 </section>
 <div class="more">
-  <p class="after">So {most} of the {all_pieces} pieces, with {share:.1f} % as many numbers as
-  ΔW, hold {100 * held(data, most):.1f} % of it. LoRA
-  bets on this, but does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See
-  LoRA at work on your own sentence.</a></p>
+  <p class="after"><b>What one takes home:</b> each piece costs {height} + {width} numbers, and the first ones bring
+  the most: the first holds {first:.1f} % of ΔW, piece {most} has {last:.1f} %. So LoRA bets that a small r is enough.
+  It does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
+  sentence.</a></p>
   <p class="soft">One layer of a small language model that learned NumPy's documentation. Blue: less than before;
-  orange: more; white: as before. Beside the sum and above it are the column and the row of the
-  piece that was added last: their product is the piece.<span class="after"> A piece's share of ΔW is its
-  singular value squared, over the sum of all squares.</span></p>
+  orange: more; no colour: as before. The framed column times the framed row is one piece<span class="after">, the last
+  of the sum</span>. What a piece holds: square all numbers of ΔW and add them up; a piece has its share of this
+  sum<span class="after">, the square of its singular value</span>.</p>
   <p><a href="README.md">The reading</a> says why LoRA bets on this, and <a href="exercise.py">the exercise</a> builds
   it.</p>
 </div>

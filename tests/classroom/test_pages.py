@@ -46,6 +46,7 @@ OUTSIDE = """[...document.querySelectorAll("svg.picture")].flatMap((svg) => {
   const box = svg.getBoundingClientRect();
   return [...svg.querySelectorAll("text, path, rect, circle")].filter((drawn) => {
     const at = drawn.getBoundingClientRect();
+    if (!drawn.checkVisibility()) return false;
     return at.left < box.left - 1 || at.top < box.top - 1 || at.right > box.right + 1 || at.bottom > box.bottom + 1;
   }).map((drawn) => `${svg.id}: ${drawn.outerHTML}`);
 })"""  # of their pictures
@@ -193,19 +194,122 @@ def test_every_control_is_reached_by_the_tab_key(page, script):
 
 @needs_chromium
 def test_sliders_glide_unless_the_reader_prefers_no_motion(page):
-    place = "Number(byId('strength').value)"
-    opened(page, "07", "50")
-    assert page.value(place) == 0.5, "at once"
+    place = "Number(byId('rank').value)"
+    opened(page, "08", "50")
+    needed = page.value("needed")
+    assert page.value(place) == needed, "at once"
     page.call("Emulation.setEmulatedMedia", media="", features=[])
     try:
-        opened(page, "07", "50")
-        seen = page.value(
-            f"new Promise((done) => {{ const seen = []; (function look() {{ seen.push({place}); "
-            f"seen.at(-1) === 0.5 ? done(seen) : requestAnimationFrame(look) }})() }})"
-        )
-        assert seen == sorted(seen, reverse=True) and seen[-1] == 0.5
+        opened(page, "08", "50")
+        seen = page.value(until(f"seen.at(-1) === {needed}", place))
+        assert seen == sorted(seen) and seen[-1] == needed
     finally:
         still(page)
+
+
+def until(condition: str, value: str) -> str:
+    """Return the expression of all values that frames see, until the condition on `seen` holds."""
+    return (
+        f"new Promise((done) => {{ const seen = []; (function look() {{ seen.push({value}); "
+        f"{condition} ? done(seen) : requestAnimationFrame(look) }})() }})"
+    )
+
+
+@needs_chromium
+def test_lesson_07_leads_the_eye_from_the_guess_to_the_answer(page):
+    strengths = next(way["strengths"] for way in data_of("07")["ways"] if way["name"] == "LoRA")
+    (learned, forgotten), (most, cost) = strengths[10], strengths[20]
+    place = "[+ring.getAttribute('cx'), +ring.getAttribute('cy')]"
+    pixels = "[x({}), y({})]".format
+    page.open(pages.ROOT / "lessons/07_forgetting/play.html")
+    before = page.value("svg.innerHTML")
+    assert not page.value("half.checkVisibility() || halfSays.checkVisibility()"), "no answer yet"
+    straight = page.value(f"[[0, 0], [{most}, {cost}]].map(([a, b]) => [x(a).toFixed(1), y(b).toFixed(1)].join(' '))")
+    assert page.value("back.getAttribute('d')").startswith(f"M{straight[0]}")
+    middle = page.value("(({x, y}) => [x, y])(back.getPointAtLength(back.getTotalLength() / 2))")
+    assert middle == pytest.approx(page.value(pixels(most / 2, cost / 2)), abs=0.2), "the line does not tell either"
+    assert page.value(place) == page.value(pixels(0.5 * most, cost / 2)) and "λ = 0.5: ? % learned" in before
+    page.value("field.focus()")
+    page.press(*"70")
+    assert page.value(place) == pytest.approx(page.value(pixels(0.7 * most, cost / 2))), "while one types"
+    assert page.value("learnedSays.textContent") == "λ = 0.5: 70 % learned"
+    page.value("follow({ clientX: 0, clientY: 0 })")
+    assert page.value("field.value") == "0", "dragged as far as it goes"
+    page.call("Emulation.setEmulatedMedia", media="", features=[])
+    try:
+        opened(page, "07", "70")
+        end = page.value(pixels(learned, forgotten))
+        seen = page.value(until(f"bend === 1 && Math.abs(seen.at(-1)[1] - {end[1]}) < 0.01", place))
+        assert [y for _, y in seen] == sorted(y for _, y in seen) and seen[-1] == pytest.approx(end)
+    finally:
+        still(page)
+    says = page.value("[halfSays, learnedSays, forgottenSays].map((one) => one.textContent)")
+    parts = f"{100 * learned / most:.0f} % learned", f"{100 * forgotten / cost:.0f} % forgotten"
+    assert says == [f"λ = 0.5:{''.join(parts)}", *parts]
+    assert page.value("guessSays.checkVisibility() && guessSays.textContent") == "your guess: 70 %"
+    page.value("byId('strength').focus()")
+    page.press("Home")
+    assert page.value("halfSays.checkVisibility() && half.cx.baseVal.value") == pytest.approx(end[0]), "it stays"
+
+
+# Pairs of texts, and of texts and marks, that meet. Marks: those of the ways, the ring, the dot at half strength.
+MEETING = """(() => {
+  const boxes = (drawn) => drawn.filter((one) => one.checkVisibility())
+    .map((one) => [one, one.getBoundingClientRect()]);
+  const texts = boxes([...svg.querySelectorAll("text")].filter((one) => one !== isWhat && one.textContent));
+  const marks = boxes([...svg.querySelectorAll("g path[transform]"), ring, half]);
+  return texts.flatMap(([text, a], i) => [...texts.slice(i + 1), ...marks].filter(([, b]) =>
+    a.left + 1 < b.right && a.right - 1 > b.left && a.top + 3 < b.bottom && a.bottom - 3 > b.top)
+    .map(([other]) => `${text.textContent}: ${other.textContent || other.outerHTML}; ${byId("said").textContent}`));
+})()"""
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1200, 390])
+def test_no_label_of_lesson_07_meets_another_or_a_mark(page, width):
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
+    try:
+        page.open(pages.ROOT / "lessons/07_forgetting/play.html")
+        for guess in ("", "0", "50", "100", "200"):
+            assert page.value(f"field.value = '{guess}'; update(); {MEETING}") == []
+        for guess in ("1", "99"):
+            opened(page, "07", guess)
+            for way in range(len(data_of("07")["ways"])):
+                for place in range(21):
+                    state = f"byId('way').selectedIndex = {way}; byId('strength').value = {place / 20}; update()"
+                    assert page.value(f"{state}; {MEETING}") == []
+    finally:
+        page.call("Emulation.clearDeviceMetricsOverride")
+
+
+@needs_chromium
+def test_lesson_08_is_an_equation_at_every_width_and_dark_where_nothing_changed(page):
+    signs = "[...document.querySelectorAll('.sums b')].map((one) => one.checkVisibility() && one.textContent)"
+    corner = "byId('sum').getContext('2d').getImageData(0, 0, 1, 1).data[3]"
+    for width in (1200, 390):
+        page.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500
+        )
+        try:
+            opened(page, "08", "7")
+            assert page.value(signs) == ["=", "+"]
+            place = "(({left, top, width, height}) => [left + width / 2, top + height / 2])"
+            at = {
+                name: page.value(f"{place}(document.querySelector('{one}').getBoundingClientRect())")
+                for name, one in {
+                    "ΔW": "#whole",
+                    "sum": "#sum",
+                    "rest": "#rest",
+                    "=": ".sums b",
+                    "+": ".sums b:nth-of-type(2)",
+                }.items()
+            }
+            rows = sorted(at, key=lambda name: (round(at[name][1] / 20), at[name][0]))
+            assert "".join(rows) == ("ΔW=sum+rest" if width == 1200 else "sum+rest=ΔW")
+        finally:
+            page.call("Emulation.clearDeviceMetricsOverride")
+    page.press("Home")
+    assert page.value(corner) == 0, "zero has the page's ground, light or dark"
 
 
 @needs_chromium
@@ -738,6 +842,8 @@ def test_lesson_08_adds_up_pieces_as_numpy_does(page):
     verdict = page.value("byId('verdict').textContent")
     assert number_in(verdict, "7 pieces hold", "%") == pytest.approx(100 * held[6], abs=0.06)
     assert number_in(verdict, "80 % need", "pieces") == np.argmax(held >= 0.8) + 1
+    share = 100 * (np.argmax(held >= 0.8) + 1) * sum(change.shape) / change.size
+    assert number_in(verdict, "with", "% of ΔW's numbers") == pytest.approx(share, abs=0.06)
     without = without_scripts("08")
     assert change.size == 18_432 == 8 * 8 * sum(change.shape)
     assert f"have 2,304 numbers, 12.5 %, and hold {100 * held[7]:.1f} % of the change" in without
@@ -752,9 +858,12 @@ def test_lesson_08_adds_up_pieces_as_numpy_does(page):
     assert fourth[0] == pytest.approx(sizes[3] * left[5, 3] * right[3, 7], abs=1e-5) and fourth[1:] == [96, 192]
     pixels = "byId('{}').getContext('2d').getImageData(0, 0, 192, 96).data".format
     shown = np.array(list(page.value(f"[...{pixels('sum')}]"))).reshape(96, 192, 4)
-    blue = np.where(best < 0, 255 - 136, 255 - 2)
-    expected = 255 - np.minimum(np.abs(best) / (np.abs(change).max() / 2), 1) * blue
-    assert np.abs(shown[..., 2] - expected).max() <= 2
+    expected = 255 * np.minimum(np.abs(best) / (np.abs(change).max() / 2), 1)
+    assert np.abs(shown[..., 3] - expected).max() <= 2, "how much"
+    full = shown[..., 3] > 250
+    assert np.array_equal(shown[full][:, 2] > shown[full][:, 0], best[full] < 0), "blue is less, orange more"
+    said = page.value("[byId('sum-says'), byId('rest-says')].map((one) => one.textContent)")
+    assert said == [f"4 pieces hold {100 * held[3]:.1f} %", f"the rest: {100 - 100 * held[3]:.1f} %"]
 
 
 def quantized(weights: np.ndarray, blocksize: int, kind: str) -> tuple[str, float]:
