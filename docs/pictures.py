@@ -11,6 +11,7 @@ from minilora.show.grids import show_bytes
 
 COMPARED = measured_comparison()
 LAYERS, WIDTH, HEIGHT = 6, 260, 225
+FULL_WIDTH, LARGE = 840, 26  # as wide as a README is shown; letters that are legible on a telephone all the same
 SCALE = 600  # units per bit per character, on both axes
 SHOWN = {  # method -> its label, and where to put it beside the point
     "full": ("full", -2, -17, "middle"),
@@ -31,17 +32,19 @@ def jargon() -> Diagram:
     }
     shares = {row: f"{100 * share:.0f} % right" for row, share in right.items()}
     words = " ".join(f"{row.capitalize()} ({shares[row]} of {count} questions): {first[row]}" for row in shares)
-    d = Diagram(520, 262, f"{first['question']} {words}")
-    d.text(12, 24, fill(first["question"], 44), anchor="start", look="bold")
-    adapter = show_bytes(runs[0]["training"]["adapter_bytes"])
-    sides = (("before", FROZEN, "SmolLM2-135M answers:"), ("after", TRAINED, f"with LoRA ({adapter}):"))
-    for (row, kind, title), x in zip(sides, (12, 266), strict=True):
-        d.text(x, 90, title, anchor="start", look="soft")
-        d.box(x, 108, 242, 62, fill(first[row], 24), kind)
-        d.text(x, 198, shares[row], anchor="start", look="bold")
-        d.text(x + 242, 198, f"of {count} questions", SMALL, "end", "soft")
-        d.box(x, 216, 242, 26, corner=3)
-        d.box(x, 216, 242 * right[row], 26, kind=kind, corner=3)
+    d = Diagram(FULL_WIDTH, 348, f"{first['question']} {words}")
+    d.text(20, 36, fill(first["question"], 44), LARGE, "start", "bold")
+    minutes = np.mean([run["training"]["seconds"] for run in runs]) / 60
+    cost = f"{minutes:.0f} minutes, {show_bytes(runs[0]['training']['adapter_bytes'])}"
+    sides = (("before", FROZEN, "SmolLM2-135M"), ("after", TRAINED, f"+ LoRA ({cost})"))
+    for (row, kind, title), x in zip(sides, (20, 440), strict=True):
+        d.text(x, 122, title, LARGE, "start", "soft")
+        d.box(x, 146, 380, 88, fill(first[row], 24), kind, LARGE)
+        d.text(x, 268, shares[row], LARGE, "start", "bold")
+        d.text(x + 380, 268, f"of {count} questions", LARGE, "end", "soft")
+        d.box(x, 294, 380, 34, corner=3)
+        d.box(x, 294, 380 * right[row], 34, kind=kind, corner=3)
+    d.arrow((404, 190), (436, 190))
     return d
 
 

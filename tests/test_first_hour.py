@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import textwrap
 from html import unescape
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 
 from experiments.results import jargon, page
 from minilora import cli
-from minilora.classroom.lessons.lesson import all_lessons
+from minilora.classroom.lessons.lesson import all_lessons, find_lesson
+from minilora.demo import teach_report
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.peft.lora import LoraLinear
 from minilora.train import load
 from tests.helpers import tiny_chat
+from tests.helpers.answers import with_answers
 
 pytestmark = pytest.mark.host
 
@@ -48,6 +51,20 @@ def test_the_picture_has_the_first_question_of_the_record_and_every_seed_gives_t
     assert QUESTION in unescape(title) and ANSWER in title
     for text in (README, FRONT):
         assert f"![{unescape(title)}](" in text and "jargon.after.uses.f1" in text, "with its condition"
+
+
+def test_the_answers_that_the_readme_shows_are_those_of_a_recorded_demo():
+    (block,) = re.findall(r"^    “.*\n(?:      .*\n)+", README, re.MULTILINE)
+    run, *_ = jargon.read(page.ROOT / page.PACKAGED / jargon.FILE)
+    assert textwrap.dedent(block) in "\n".join([*teach_report.sample_lines(run), ""])
+
+
+def test_a_task_that_fails_says_what_the_evening_shows(tmp_path, capsys):
+    (block,) = re.findall(r"^    task 1 .*\n(?:        .*\n)+", EVENING, re.MULTILINE)
+    answer = tmp_path / "answer.py"
+    answer.write_text(with_answers(find_lesson("08").source, {"count_parameters": "return r * d_in, d_in * d_out"}))
+    cli.main(["check", "08", "--task", "1", "--file", str(answer)])
+    assert textwrap.dedent(block) in capsys.readouterr().out
 
 
 def test_the_table_of_lessons_is_what_the_lessons_say():
