@@ -61,7 +61,7 @@ body:has(#guess) {
   nav a::after { content: none }
 }
 body:not(:has(#guess)) { zoom: 1.15; .more, nav { display: none } }
-"""  # in its style, legible in a chat: the question, less <small>, and its picture, less .fine; or the live page's beginning
+"""  # its style, legible in a chat: the question without <small>, its picture without .fine; or the live page
 FIRST = "Your guess first: "  # begins a question; its picture has no room for an answer
 SHOWN_WHOLE = 150  # characters of a description where a link is shared
 LARGEST = 200_000  # bytes of a page that does not set its own limit

@@ -44,7 +44,8 @@ def body(data: dict) -> str:
     return f"""
 <div class="say">
 <p class="lead">Each token of a sentence shares out its attention: 100 % in all, to itself and to the tokens before
-it. A prefix puts {virtual} trained entries, v1 to v{virtual}, in front. What it takes, the words must give.</p>
+it. A prefix puts {virtual} trained entries, v1 to v{virtual}, in front of the sentence. What it takes, the words
+must give.</p>
 <form id="guess" class="row"><label><span>Your guess first: how many per cent of all attention does the prefix
 take? <small>(The mean over all layers, heads and tokens.)</small></span> <input type="number" name="guess" min="0"
 max="100" required></label> <button>Check my guess</button></form>

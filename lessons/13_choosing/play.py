@@ -117,7 +117,8 @@ value="0">never</option></select></label> <button>Check my guess</button></form>
   <figure><svg class="picture" id="accuracy" viewBox="0 0 400 300" role="img" aria-label="Accuracy by examples in the
   prompt, and by training on {first} to {last} examples"></svg></figure>
   <div class="after">
-    <h2 style="border-top: 1px solid var(--line); font-size: 1.1rem; margin: .3rem 0 .2rem; padding-top: .3rem">And what does it cost?</h2>
+    <h2 style="border-top: 1px solid var(--line); font-size: 1.1rem; margin: .3rem 0 .2rem; padding-top: .3rem">And
+    what does it cost?</h2>
     <figure><svg class="picture" id="cost" viewBox="0 0 400 42" role="img" aria-labelledby="said"></svg></figure>
     <div class="row"><label class="long">queries <input type="range" id="slide" aria-label="queries" min="0"
       step="any"></label> <input type="number" id="queries" aria-label="number of queries" min="1" max="{MOST}"
@@ -126,8 +127,8 @@ value="0">never</option></select></label> <button>Check my guess</button></form>
   </div>
 </section>
 <div class="more">
-  <p class="soft">{escape(data["model"])} on {data["test"]} {data["texts"]} that were not trained on. A bar goes from the
-  lowest to the highest of {data["seeds"]} runs.</p>
+  <p class="soft">{escape(data["model"])} on {data["test"]} {data["texts"]} that were not trained on. A bar goes from
+  the lowest to the highest of {data["seeds"]} runs.</p>
   <details class="after"><summary>Why so, and how sure?</summary>
     <p class="soft">{escape(data["numbers"])} {escape(data["method"])} trains a small addition and leaves the model
     itself as it is; {escape(data["baseline"])} counts words, without a language model. Guessing gets

@@ -503,7 +503,9 @@ def test_no_number_of_lesson_13_is_typed_by_hand():
     def numbers(data: dict) -> set[str]:
         words = f"{names['summary'](data)} {names['body'](data)}"
         return set(
-            re.findall(r"\d[\d.,]*\d|\d", re.sub(r'</?h2|(viewBox|style)="[^"]*"|(min|max|step|value)="[\d.]*"', "", words))
+            re.findall(
+                r"\d[\d.,]*\d|\d", re.sub(r'</?h2|(viewBox|style)="[^"]*"|(min|max|step|value)="[\d.]*"', "", words)
+            )
         )
 
     assert numbers(was) & numbers(other) <= {"0", "95"}, "only the 95 % interval stays as it is"
