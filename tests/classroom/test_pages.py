@@ -724,9 +724,9 @@ def test_the_picture_of_a_shared_link_is_legible_in_a_chat(page, script, tmp_pat
     )
     try:
         page.open(copy)
-        asked = " ".join(page.value("byId('guess').innerText").split())
-        assert asked == pages.question(script.with_suffix(".html").read_text("utf-8")), "as its description has it"
-        assert asked[0].isupper() and "guess" not in asked
+        question = " ".join(page.value("byId('guess').innerText").split())
+        assert question == pages.question(script.with_suffix(".html").read_text("utf-8")), "as its description has it"
+        assert question[0].isupper() and "guess" not in question
         low = "[...document.querySelectorAll('#guess, svg')].map((one) => one.getBoundingClientRect().bottom)"
         nav = page.value("document.querySelector('nav').getBoundingClientRect().top")
         assert max(page.value(low)) <= nav + 1 and page.value(OUTSIDE) == []
