@@ -44,14 +44,16 @@ WIDE, TALL = 1200, 630  # pixels of a picture for sharing
 PICTURE = """
 body:has(#guess) {
   height: 630px; overflow: hidden; padding: 36px 44px; display: flex; flex-direction: column-reverse;
-  .more, .lead, nav span + span, main ~ nav, .stage :is(.row, .said), #guess :not(label, span, em) { display: none }
-  main { display: grid; grid: auto 1fr / 25.5rem 1fr; gap: 20px 32px; max-width: none; width: 100%; flex: 1; padding: 0;
-  }
-  main.across { grid: auto auto 1fr / 1fr }
-  h1 { font-size: 3.2rem; line-height: 1.1; margin: 0; grid-area: auto }
+  h1, .more, .lead, nav span + span, main ~ nav, .stage :is(.row, .said), .fine, #guess :not(label, span, em) {
+    display: none }
+  main { display: grid; grid: 1fr / 25.5rem 1fr; gap: 20px 32px; max-width: none; width: 100%; flex: 1; padding: 0 }
+  main.across { grid: auto 1fr / 1fr }
   .say { display: block }
-  #guess { background: none; padding: 0; font-size: 2rem; line-height: 1.3; margin: 0 }
-  .stage { grid-area: 1 / 2 / 3; position: static; align-self: center; padding: 0 }
+  #guess span::first-letter { text-transform: uppercase }
+  #guess { background: none; padding: 0; font-size: 2.8rem; line-height: 1.2; margin: 0; font-weight: 600 }
+  .stage { grid-area: 1 / 2; position: static; align-self: center; padding: 0 }
+  svg text:not(.big, [transform]) { font-size: 17px !important }
+  .stage svg { max-height: 32.5rem }
   .across .stage { grid-area: auto }
   .sums p { font-size: 1.6rem }
   nav { font-size: 1.4rem; margin: 0; padding: 0 }
@@ -59,7 +61,8 @@ body:has(#guess) {
   nav a::after { content: none }
 }
 body:not(:has(#guess)) { zoom: 1.15; .more, nav { display: none } }
-"""  # in its style: the question and what it is about, or the live page's beginning
+"""  # its style, legible in a chat: the question without <small>, its picture without .fine; or the live page
+FIRST = "Your guess first: "  # begins a question; its picture has no room for an answer
 SHOWN_WHOLE = 150  # characters of a description where a link is shared
 LARGEST = 200_000  # bytes of a page that does not set its own limit
 NAMED = ("full", "norms", "prefix", "lora", "scratch")  # methods and baselines that pages draw
@@ -149,6 +152,7 @@ a[href$=".md"]::after { content: " (text)"; font-size: .85em; color: var(--soft)
 .said { display: block; min-height: 4.5em; font-variant-numeric: tabular-nums; }
 svg.picture { display: block; width: 100%; height: auto; }
 svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
+svg .big { font-size: 24px; font-weight: 700; }
 svg .over { paint-order: stroke; stroke: var(--page); stroke-width: 4px; }
 svg .axis { stroke: var(--soft); fill: none; }
 canvas { display: block; width: 100%; height: auto; image-rendering: pixelated; }
@@ -247,9 +251,10 @@ def navigation(script: Path, is_short: bool = False) -> str:
 
 
 def question(body: str) -> str:
-    """Return what a page asks before it answers, or nothing if it does not ask."""
-    form = re.search(r'<form id="guess".*?<span>(.*?)</span>', body, re.S)
-    return " ".join(html.unescape(re.sub("<[^>]*>", "", form[1])).split()) if form else ""
+    """Return what a page asks before it answers, as its picture has it, or nothing if it does not ask."""
+    form = re.search(rf'<form id="guess".*?<span>(?:{FIRST})?(.*?)</span>', body, re.S)
+    words = re.sub("<small>.*?</small>|<[^>]*>", "", form[1], flags=re.S) if form else ""
+    return " ".join(html.unescape(words[:1].upper() + words[1:]).split())
 
 
 def shortened(text: str) -> str:
@@ -324,6 +329,11 @@ def unpacked(numbers: dict[str, Any]) -> np.ndarray:
     return (codes * numbers["scale"]).reshape(numbers["shape"])
 
 
+def card(page: str) -> str:
+    """Return a page as its picture for sharing shows it."""
+    return page.replace("</style>", f"{PICTURE}</style>", 1).replace(FIRST, "")
+
+
 def photograph(script: Path) -> None:
     """Take the picture that stands beside the page's link where it is shared: its question, before the guess."""
     from PIL import Image
@@ -336,7 +346,7 @@ def photograph(script: Path) -> None:
         flags += [f"--screenshot={folder}/page.png", f"--window-size={WIDE},{TALL}"]
         flags += ["--virtual-time-budget=2000"]  # ms, in which the live page writes
         copy, page = Path(folder, "page.html"), script.with_suffix(".html").read_text("utf-8")
-        copy.write_text(page.replace("</style>", f"{PICTURE}</style>", 1), "utf-8")
+        copy.write_text(card(page), "utf-8")
         state = "" if question(page) else f"#{names_of(script)['SHOWN']}"
         subprocess.run([browser, *flags, copy.as_uri() + state], check=True, capture_output=True, timeout=120)
         with Image.open(f"{folder}/page.png") as image:

@@ -25,10 +25,26 @@ const percent = (x, digits = 1) => `${show(100 * x, digits)}\u00a0%`;
 const words = (parent, x, y, text, anchor = "middle", style = "") =>
   draw(parent, "text", { x, y, "text-anchor": anchor, style }, text);
 
+const short = (name) => (name.length > 8 ? `${name.slice(0, 7)}…` : /^\p{P}+$/u.test(name) ? `“${name}”` : name);
+const guess = byId("guess").elements.guess;
+
+// The question: of all attention, the part that goes to the prefix; "?" until the reader has guessed. The guess is marked.
+function question(part) {
+  const [left, wide] = [2, 396], mine = Math.max(0, Math.min(100, Number(guess.value))) / 100, at = left + wide * mine;
+  words(svg, left, 20, "of all attention, to the prefix:", "start");
+  words(svg, 398, 22, isOpen ? percent(part * mean(ofAll.flat())) : "? %", "end").classList.add("big");
+  if (isOpen) draw(svg, "rect", { x: left, y: 28, width: wide * part * mean(ofAll.flat()), height: 20, fill: "var(--prefix)" });
+  draw(svg, "rect", { x: left, y: 28, width: wide, height: 20, fill: "none", stroke: "var(--prefix)", "stroke-width": 1.5, "stroke-dasharray": isOpen ? "none" : "6 4" });
+  if (guess.value === "") return;
+  draw(svg, "path", { d: `M${at} 25V51`, stroke: "var(--ink)", "stroke-width": 2 });
+  words(svg, Math.max(left + 36, Math.min(left + wide - 36, at)), 62, "your guess", "middle", "font-size: 12px");
+}
+
 // On the left who looks, on the right what is looked at, and arrows from one to the other.
 function arrows(layer, head, token, part, isMasked) {
   svg.replaceChildren();
-  const tall = 296 / names.length, row = (j) => tall * (j + 0.5) + 2;
+  question(part);
+  const first = 67, tall = (328 - first) / names.length, row = (j) => tall * (j + 0.5) + first;
   const blended = (i) => {
     const off = weights(layer, head, i, false, isMasked), on = weights(layer, head, i, true, isMasked);
     return on.map((weight, j) => part * weight + (1 - part) * (j < virtual ? 0 : off[j - virtual]));
@@ -36,15 +52,14 @@ function arrows(layer, head, token, part, isMasked) {
   const color = (j) => (j < virtual ? "var(--prefix)" : "var(--ink)");
   const arrow = (i, j, weight, opacity) => {
     if (weight < 0.004) return;
-    const d = `M132 ${row(virtual + i)}C190 ${row(virtual + i)} 190 ${row(j)} 246 ${row(j)}`;
+    const d = `M132 ${row(virtual + i)}C190 ${row(virtual + i)} 190 ${row(j)} 243 ${row(j)}`;
     draw(svg, "path", { d, fill: "none", stroke: color(j), "stroke-width": 0.5 + 15 * weight, "stroke-opacity": opacity });
   };
   tokens.forEach((_, i) => i !== token && blended(i).forEach((weight, j) => arrow(i, j, weight, 0.12)));
   const own = blended(token);
   own.forEach((weight, j) => arrow(token, j, weight, 0.85));
-  draw(svg, "path", { d: `M236 ${tall * virtual + 2}H398`, class: "axis", "stroke-dasharray": "3 3" });
+  draw(svg, "path", { d: `M236 ${first + tall * virtual}H398`, class: "axis", "stroke-dasharray": "3 3" });
   words(svg, 236, row(0) + 5, "prefix:", "end");
-  const short = (name) => (name.length > 8 ? `${name.slice(0, 7)}…` : name);
   tokens.forEach((name, i) => {
     const label = words(svg, 124, row(virtual + i) + 5, short(name), "end", `cursor: pointer; ${i === token ? "font-weight: 700" : "fill: var(--soft)"}`);
     label.addEventListener("click", () => {
@@ -54,10 +69,10 @@ function arrows(layer, head, token, part, isMasked) {
   });
   names.forEach((name, j) => {
     const isSeen = !isMasked || j - virtual <= token;
-    if (j < virtual) draw(svg, "rect", { x: 308, y: row(j) - 6, width: 46, height: 12, fill: "none", stroke: color(j) });
-    words(svg, 252, row(j) + 5, short(name), "start", isSeen ? "" : "fill: var(--soft); opacity: .5");
+    if (j < virtual) draw(svg, "rect", { x: 314, y: row(j) - 6, width: 36, height: 12, fill: "none", stroke: color(j) });
+    words(svg, 248, row(j) + 5, short(name), "start", isSeen ? "" : "fill: var(--soft); opacity: .5");
     if (!isSeen) return;
-    draw(svg, "rect", { x: 308, y: row(j) - 6, width: Math.max(0.5, 46 * own[j]), height: 12, fill: color(j) });
+    draw(svg, "rect", { x: 314, y: row(j) - 6, width: Math.max(0.5, 36 * own[j]), height: 12, fill: color(j) });
     words(svg, 398, row(j) + 5, `${show(100 * own[j])} %`, "end");
   });
 }
@@ -121,6 +136,7 @@ function update() {
     (part ? `; the prefix has ${percent(sum(own.slice(0, virtual)))}.` : ".");
 }
 
+guess.addEventListener("input", update);
 tokens.forEach((token, i) => byId("token").add(new Option(`${i + 1} ${token}`, i + 1)));
 byId("token").selectedIndex = Math.min(5, T - 1);
 const redraw = begin({ layer: "layer", head: "head", token: "token", prefix: "prefix", mask: "mask" }, update, (percents) => {
@@ -132,10 +148,10 @@ const redraw = begin({ layer: "layer", head: "head", token: "token", prefix: "pr
     return `layer ${Math.floor(at / heads) + 1}, head ${(at % heads) + 1}`;
   };
   const [least, most] = [Math.min(...flat), Math.max(...flat)];
-  byId("verdict").textContent =
-    `${percent(mean(flat))} go to the prefix. ${percents === null ? "" : `You said ${show(percents)} %. `}If each token ` +
-    `shared its attention out evenly, it would be ${percent(alike)}. The heads differ: from ${percent(least)} (${place(least)}) to ` +
-    `${percent(most)} (${place(most)}).`;
+  const truth = Object.assign(document.createElement("b"), { textContent: `${percent(mean(flat))} go to the prefix.` });
+  byId("verdict").replaceChildren(truth, `${percents === null ? "" : ` You said ${show(percents)} %.`} Shared out evenly, it would ` +
+    `be ${percent(alike)}. So a few trained entries steer the model, and no weight has changed: they take attention from the ` +
+    `words. The heads differ: from ${percent(least)} (${place(least)}) to ${percent(most)} (${place(most)}).`);
   isOpen = true;
   if (percents === null) return;
   byId("prefix").value = 0;

@@ -43,19 +43,18 @@ def body(data: dict) -> str:
     virtual, tokens = data["virtual"], data["tokens"]
     return f"""
 <div class="say">
-<p class="lead">Each token of a sentence shares out its attention: 100 % in all, to itself and to what came before.
-A prefix of {virtual} trained keys and values, v1 to v{virtual}, goes in front of it in every layer; as long as it is
-off, the blue rows stay empty. Whatever it takes, the words must give.</p>
-<form id="guess" class="row"><label><span>Your guess first: with the prefix on, how many per cent of all attention go
-to it (the mean over all layers, heads and tokens)?</span> <input type="number" name="guess" min="0" max="100"
-required></label> <button>Check my guess</button></form>
+<p class="lead">Each token of a sentence shares out its attention: 100 % in all, to itself and to the tokens before
+it. A prefix puts {virtual} trained entries, v1 to v{virtual}, in front of the sentence. What it takes, the words
+must give.</p>
+<form id="guess" class="row"><label><span>Your guess first: how many per cent of all attention does the prefix
+take? <small>(The mean over all layers, heads and tokens.)</small></span> <input type="number" name="guess" min="0"
+max="100" required></label> <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="arrows" viewBox="0 0 400 300" role="img" aria-label="The tokens of a sentence, and
-  arrows
-    to what each looks at"></svg></figure>
+  <figure><svg class="picture" id="arrows" viewBox="0 0 400 330" role="img" aria-label="How much of all attention goes
+  to the prefix, and arrows from the tokens of a sentence to what each looks at"></svg></figure>
   <div class="row after"><label class="long">prefix <input type="range" id="prefix" min="0" max="1" step="0.05"
   value="1">
     <b id="part" style="width: 3.6rem"></b></label></div>
@@ -68,17 +67,17 @@ required></label> <button>Check my guess</button></form>
   <output class="said" id="said" aria-live="polite" style="min-height: 3em"></output>
 </section>
 <div class="more">
-  <p class="after">In layer 1 the prefix takes a share, and leaves the proportions among the words as they were: the
-  arrows grow thin together. In later layers they change too, since the layers before have given other numbers.</p>
-  <p class="soft">A small language model, and a prefix that learned from NumPy's documentation ({off:.3f} bits per
-  character without it, {on:.3f} with it). An arrow is as thick as its share of the attention.<span
-  class="after"> The slider's two ends are the model without and with its prefix; between them the
-  arrows are blended. With the mask off, in this layer alone, each token sees what comes after it as well; the model
-  was never trained like this.</span></p>
   <figure class="after"><svg class="picture" id="shares" viewBox="0 0 400 212" role="img"
     aria-label="The prefix's share in each layer and head"></svg>
-    <figcaption>The prefix's share in each head, in per cent, the mean over the {len(tokens)} tokens. Click one to see
-    it.</figcaption></figure>
+    <figcaption>What the prefix takes in each head, in per cent, the mean over the {len(tokens)} tokens. Click one to
+    see it.</figcaption></figure>
+  <p class="soft">A small language model, and a prefix that learned from NumPy's documentation: keys and values in every
+  layer ({off:.3f} bits per character without it, {on:.3f} with it). An arrow is as thick as its share.</p>
+  <details class="after"><summary>What do the slider and the mask do?</summary>
+  <p class="soft">The slider's two ends are the model without and with its prefix; between them the arrows are blended.
+  In layer 1 the prefix takes a share and leaves the proportions among the words as they were: the arrows grow thin
+  together. In later layers they change too, since the layers before have given other numbers. With the mask off, in
+  this layer alone, each token sees what comes after it as well; the model was never trained like this.</p></details>
   <details class="after"><summary>The numbers of this token</summary>
   <div class="wide"><table><thead><tr><th scope="col">looks at</th><th scope="col">without prefix</th>
   <th scope="col">with prefix</th><th scope="col">with, of the text's part</th></tr></thead>

@@ -69,7 +69,7 @@ function ruler(weights, book, now, size) {
       draw(svg, "path", { d: `M${column(i) - 9} ${at + 13 * up}l18-6m-18 11l18-6`, stroke: "var(--ink)", "stroke-width": 1.5 });
       words(column(i), x > 0 ? at - 9 : at + 17, Number(x.toPrecision(3)), { style: "font-weight: 600" });
     }
-    words(column(i), 248, i + 1, { style: `font-size: 12px; ${bold}` });
+    words(column(i), 248, i + 1, { class: i % 2 ? "fine" : "", style: `font-size: 12px; ${bold}` });
     if (isOpen) words(column(i), 265, digit(codes[i]), { style: `font-size: 12px; ${bold}` });
   });
   if (isOpen) words(0, 265, "code", { "text-anchor": "start" });
@@ -81,9 +81,9 @@ function ruler(weights, book, now, size) {
     const look = used.has(code) ? { stroke: "var(--lora)", "stroke-width": 4 } : { class: "axis", "stroke-width": 1 };
     draw(svg, "path", { d: `M${RIGHT - 14} ${MIDDLE - UNIT * mark}h28`, ...look });
   });
-  words(RIGHT, 11, Number(most.toPrecision(3)));
+  words(RIGHT, 17, Number(most.toPrecision(3)));
   words(RIGHT, 238, `${used.size} of ${book.values.length}`, { style: "font-weight: 600" });
-  words(RIGHT, 253, "used");
+  words(RIGHT, 253, "used", { class: "fine" });
 }
 
 function update() {

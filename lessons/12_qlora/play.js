@@ -44,7 +44,7 @@ function rows(plans, top, apart, tall, most) {
     const after = ends[i] + 6, y = top + apart * i + tall / 2 + 4.5, isRed = number > card;
     const text = typeof number === "number" ? size(number) : number; // beside the line, not on it
     words(after < x + 4 && after + 8 * text.length > x ? x + 8 : after, y, text, "start",
-      { ...bold, style: `font-weight: 600; ${isRed ? "fill: var(--memory-gradients)" : ""}` });
+      { class: text === "?" ? "over big" : "over", style: `font-weight: 600; ${isRed ? "fill: var(--memory-gradients)" : ""}` });
   });
   return x;
 }
@@ -57,11 +57,11 @@ function paint(plans, bars) {
   if (!isOpen) {
     const weights = plans[0].values[0], guess = Number(byId("guess").elements.guess.value);
     const most = 1.15 * Math.max(weights, card, guess), number = guess ? `${show(guess)} GB?` : "?";
-    picture.setAttribute("viewBox", "0 0 400 240");
-    const x = rows([{ label: "weights", values: [weights], number: weights }, { label: "training", values: [], number }], 14, 96, 78, most);
-    if (guess) draw(picture, "rect", { x: LEFT, y: 111, width: (guess * WIDE) / most, height: 76, fill: "none", class: "axis", "stroke-dasharray": "3 3" });
-    else draw(picture, "path", { d: `M${LEFT + 300} 111H${LEFT}v76h300`, fill: "none", stroke: "var(--memory-optimizer)", "stroke-width": 2, "stroke-dasharray": "6 4" });
-    words(x, 216, `the card: ${card} GB`, "middle");
+    picture.setAttribute("viewBox", "0 0 400 306");
+    const x = rows([{ label: "weights", values: [weights], number: weights }, { label: "training", values: [], number }], 14, 132, 108, most);
+    if (guess) draw(picture, "rect", { x: LEFT, y: 147, width: (guess * WIDE) / most, height: 106, fill: "none", class: "axis", "stroke-dasharray": "3 3" });
+    else draw(picture, "path", { d: `M${LEFT + 300} 147H${LEFT}v106h300`, fill: "none", stroke: "var(--memory-optimizer)", "stroke-width": 2, "stroke-dasharray": "6 4" });
+    words(x, 282, `the card: ${card} GB`, "middle");
     return;
   }
   const largest = Math.max(...totals, card), last = totals.at(-1), close = 1.5 * Math.max(card, 0.8 * last);
@@ -127,6 +127,7 @@ function ask() {
     model: nameOf(byId("shape").value),
     count: gb < 2 ? `${show(500 * gb)} million` : `${show(gb / 2)} billion`, // 2 bytes each
     gb: size(gb),
+    card: `${byId("card").value} GB`,
     texts: `${texts === "1" ? "one text" : `${texts} texts`} of ${length} tokens`,
   };
   for (const [name, text] of Object.entries(words))

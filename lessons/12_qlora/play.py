@@ -73,11 +73,12 @@ def body(data: dict) -> str:
 </style>
 <div class="say">
 <p class="lead">The language model <em class="model">{name}</em> has <em class="count">{gb / 2:.0f} billion</em>
-weights. In 16 bits each, they alone take <em class="gb">{gb:.0f} GB</em>, and a good graphics card has {CARD}.
-Training needs more than the weights: what tells it how to change each of them is in memory, too.</p>
+weights. In 16 bits each, they alone take <em class="gb">{gb:.0f} GB</em>, and this graphics card has <em
+class="card">{CARD} GB</em>. Training needs more than the weights: what tells it how to change each of them is in
+memory, too.</p>
 <form id="guess" class="row"><label><span>Your guess first: how many GB does it take to train all weights of
-<em class="model">{name}</em> (full fine-tuning), <em class="texts">one text of {data["length"]} tokens</em> at a
-time?</span> <input type="number" name="guess" min="1" max="99999" placeholder="GB" required></label>
+<em class="model">{name}</em>? <small>(Full fine-tuning, <em class="texts">one text of {data["length"]} tokens</em> at
+a time.)</small></span> <input type="number" name="guess" min="1" max="99999" placeholder="GB" required></label>
 <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->

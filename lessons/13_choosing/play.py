@@ -39,7 +39,6 @@ def data(curve: CurveResult | None = None) -> dict:
         "baseline": curve.baseline,
         "prompts": [_prompt(curve, k) for k in curve.parts("prompt")],
         "best": prompt.key[1],
-        "words": [_point(curve, curve.words_kind, n) for n in curve.parts(curve.words_kind)],
         "trained": [_point(curve, "trained", method, n) for n in curve.parts("trained", method)],
         "ms": round(curve.cost(method)["milliseconds"], 1),
     }
@@ -68,7 +67,7 @@ def _point(curve: CurveResult, *key) -> dict:
 
 
 def _check(facts: dict) -> None:
-    for kind in ("prompts", "words", "trained"):
+    for kind in ("prompts", "trained"):
         for one in facts[kind]:
             for name, most in (("accuracy", 100), ("low", 100), ("high", 100), ("ms", None), ("seconds", None)):
                 value = one.get(name, 1)
@@ -97,7 +96,7 @@ def surprises(data: dict) -> str:
     if len(same) > 1 and same[0]["seconds"] >= same[-1]["seconds"]:
         words += f"Training on {same[0]['examples']} examples is not cheaper than on {same[-1]['examples']}: both take "
         words += f"{same[0]['steps']} steps, the few again and again."
-    return f'<p class="soft after">{words}</p>' if words else ""
+    return f'<p class="soft">{words}</p>' if words else ""
 
 
 def body(data: dict) -> str:
@@ -106,8 +105,8 @@ def body(data: dict) -> str:
     first, last = (data["trained"][i]["examples"] for i in (0, -1))
     return f"""
 <div class="say">
-<p class="lead">{escape(data["task"])}: {labels}? A language model, {escape(data["model"])}, is to tell, and people have
-labelled some examples. You can write a few of them into every prompt, or train the model on all of them once.</p>
+<p class="lead">{escape(data["task"])}: {labels}? People have labelled some examples. You can write a few of them into
+every prompt of a small language model, or train the model on all of them once.</p>
 <form id="guess" class="row"><label><span>Your guess first: from how many examples on does training get <em>clearly</em>
 more right than the best prompt?</span> <select name="guess" required><option value="">choose</option>{sizes}<option
 value="0">never</option></select></label> <button>Check my guess</button></form>
@@ -115,29 +114,29 @@ value="0">never</option></select></label> <button>Check my guess</button></form>
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="accuracy" viewBox="0 0 400 182" role="img" aria-label="Accuracy by prompts, by
-  counting words, and by training on {first} to {last} examples"></svg></figure>
+  <figure><svg class="picture" id="accuracy" viewBox="0 0 400 300" role="img" aria-label="Accuracy by examples in the
+  prompt, and by training on {first} to {last} examples"></svg></figure>
   <div class="after">
-    <figure><svg class="picture" id="cost" viewBox="0 -76 400 212" role="img" aria-labelledby="said"></svg></figure>
-    <div class="row"><input type="range" id="slide" aria-label="queries" min="0" step="any" style="flex: 0 0
-      calc(75.5% + 16px); margin-left: calc(16% - 8px)"></div>
-    <div class="row"><label>queries <input type="number" id="queries" min="1" max="{MOST}" value="1000"
-      style="width: 8.5rem"></label> <label>trained on <select id="size"></select></label></div>
-    <output class="said" id="said" for="queries size" aria-live="polite"></output>
+    <h2 style="border-top: 1px solid var(--line); font-size: 1.1rem; margin: .3rem 0 .2rem; padding-top: .3rem">And
+    what does it cost?</h2>
+    <figure><svg class="picture" id="cost" viewBox="0 0 400 42" role="img" aria-labelledby="said"></svg></figure>
+    <div class="row"><label class="long">queries <input type="range" id="slide" aria-label="queries" min="0"
+      step="any"></label> <input type="number" id="queries" aria-label="number of queries" min="1" max="{MOST}"
+      value="1000" style="width: 8rem"> <label>trained on <select id="size"></select></label></div>
+    <output class="said" id="said" for="queries size" aria-live="polite" style="min-height: 3em"></output>
   </div>
 </section>
 <div class="more">
-  <p class="soft">Each number is a share of {data["test"]} {data["texts"]} that were not trained on; a bar goes from the
-  lowest to the highest of {data["seeds"]} runs. Lines across are prompts. Trained by {escape(data["method"])}: a small
-  addition to the model learns, the model itself stays. <span class="after">Counting words is
-  {escape(data["baseline"])}, without a language model.</span></p>
-  {surprises(data)}
-  <p class="soft after">The bars and the lower picture count the time of computing, the picture on axes where
-  equal steps multiply by as much. A longer prompt is read again with every query; training is paid for once.</p>
-  <details class="after"><summary>How sure is this?</summary>
-    <p class="soft">{escape(data["numbers"])} Guessing gets {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the
-    95 % interval of the difference, over runs and texts, lies above 0. Prompts are plain or calibrated (less
-    each answer's mean score over all texts), whichever is better.</p></details>
+  <p class="soft">{escape(data["model"])} on {data["test"]} {data["texts"]} that were not trained on. A bar goes from
+  the lowest to the highest of {data["seeds"]} runs.</p>
+  <details class="after"><summary>Why so, and how sure?</summary>
+    <p class="soft">{escape(data["numbers"])} {escape(data["method"])} trains a small addition and leaves the model
+    itself as it is; {escape(data["baseline"])} counts words, without a language model. Guessing gets
+    {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the 95 % interval of the difference, over runs and texts, lies
+    above 0. Prompts are plain or calibrated (less each answer's mean score over all texts), whichever is better.</p>
+    {surprises(data)}
+    <p class="soft">The cost is time of computing. A longer prompt is read again with every query; training is paid for
+    once.</p></details>
   <p><a href="README.md">The reading</a> has the rule; <code>minilora curve</code> measures all of this on your own
   examples.</p>
 </div>
