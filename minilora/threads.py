@@ -67,8 +67,8 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
     """Call `function` on each of the arguments, as `map` does, on `count()` threads including the caller's.
 
     Calls run in the caller's context (gradients on or off, dropout), and do not split their own work again. An error,
-    or an exception raised by a signal, is raised once no call is running any more (see `stop_if_given_up`). If there
-    are several, KeyboardInterrupt and its like come before errors, then the order of the arguments decides.
+    or an exception raised by a signal, is raised once the calls that had begun have ended. If there are several,
+    KeyboardInterrupt and its like come before errors, then the order of the arguments decides.
     """
     calls = list(zip(*arguments, strict=True))
     if len(calls) < 2 or count() == 1:
@@ -77,25 +77,18 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
     # rules out Python's threads, executors and futures too, which have locks inside.
     left = iter(range(len(calls)))  # calls not started yet; each thread takes the next
     ended: list[int] = []  # calls that have ended, or will never start
-    given_up: list[bool] = []
     wake: SimpleQueue[None] = SimpleQueue()
     results: dict[int, Result] = {}
     errors: dict[int, BaseException] = {}
-
-    def give_up() -> None:
-        given_up.append(True)
-        ended.extend(left)
 
     def compute() -> None:
         for index in left:
             try:
                 with using(1):
                     results[index] = function(*calls[index])
-            except _GivenUp:
-                pass
             except BaseException as error:  # noqa: BLE001 (raised below)
                 errors[index] = error
-                give_up()
+                ended.extend(left)
             finally:
                 ended.append(index)
                 wake.put(None)
@@ -107,13 +100,11 @@ def side_by_side(function: Callable[..., Result], *arguments: Any) -> list[Resul
     with blas.one_thread():
         try:
             for _ in range(min(count(), len(calls)) - 1):
-                context = copy_context()
-                context.run(_given_up.set, given_up)
-                start_new_thread(context.run, (compute,))
+                start_new_thread(copy_context().run, (compute,))
             compute()
             wait()
         except BaseException:
-            give_up()
+            ended.extend(left)
             wait()
             raise
     _raise_first(errors)
@@ -127,23 +118,6 @@ def _raise_first(errors: dict[int, BaseException]) -> None:
             raise errors[index]
     finally:
         errors.clear()  # breaks a reference cycle: the tracebacks lead to this dictionary
-
-
-class _GivenUp(BaseException):
-    """The exception that ends a call whose result is no longer needed."""
-
-
-_given_up: ContextVar[Sequence[bool]] = ContextVar("given up", default=())  # not empty: the result is not needed
-
-
-def stop_if_given_up() -> None:
-    """End this call within `side_by_side` if its result is no longer needed, after an error or a signal elsewhere.
-
-    Python cannot interrupt a thread, and the error is raised only when all have ended. So a model calls this between
-    its blocks.
-    """
-    if _given_up.get():
-        raise _GivenUp
 
 
 def joined_loss(run: Callable[[Any], Any], parts: Sequence[Any]) -> tuple[Tensor, Callable[[], Tensor]]:

@@ -13,7 +13,6 @@ from minilora.classroom.grading.grade import PASSED, Result, grade, hints_for, l
 from minilora.classroom.grading.submission import SIZES, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.in_process import sandbox_here
-from minilora.classroom.sandbox.runner import Sandbox
 from minilora.commands.common import Parser, add_flag, whole
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import read_bytes
@@ -54,9 +53,9 @@ def _check_once(lesson: Lesson, path: Path, arguments: Namespace) -> int:
     if arguments.json:
         number, hints = hints_for(lesson, results, task)
         hinted = {"hints": {"task": number, "texts": hints[:steps]}} if steps and hints else {}
-        print(json.dumps(_facts(submission, results, sandbox) | hinted), flush=True)
+        print(json.dumps(_facts(submission, results) | hinted), flush=True)
     else:
-        print(lesson_report(submission, results, sandbox.held, steps, task), flush=True)
+        print(lesson_report(submission, results, steps, task), flush=True)
     return int(any(result.verdict != PASSED for result in results))
 
 
@@ -84,7 +83,7 @@ def _progress(as_json: bool) -> int:
             try:
                 submission = Submission(lesson.exercise, lesson)
                 results = grade(lesson, submission, sandbox)
-                facts.append(_facts(submission, results, sandbox))
+                facts.append(_facts(submission, results))
                 state = summary(results)
             except MiniloraError as error:
                 first_error, state = first_error or error, "cannot be read"
@@ -99,13 +98,12 @@ def _progress(as_json: bool) -> int:
     return int(bool(unfinished))
 
 
-def _facts(submission: Submission, results: list[Result], sandbox: Sandbox) -> dict:
+def _facts(submission: Submission, results: list[Result]) -> dict:
     return {
         "lesson": submission.lesson.name,
         "title": submission.lesson.title,
         "file": submission.shown,
         "passed": sum(result.verdict == PASSED for result in results),
         "of": len(results),
-        "ran_with": list(sandbox.held),
         "tasks": [{name: value for name, value in asdict(result).items() if value != ""} for result in results],
     }

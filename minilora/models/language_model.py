@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minilora import backend, nn, ops, threads
+from minilora import backend, nn, ops
 from minilora import functional as F
 from minilora.checkpointing import checkpoint
 from minilora.errors import FormatError, MiniloraError, first_few, unknown
@@ -76,7 +76,6 @@ class Body(nn.Module):
         within = F.selective_recomputation if self.selective_recomputation else nullcontext
         recomputing = self.gradient_checkpointing and self.training and getattr(cache, "keeps_nothing", cache is None)
         for block in blocks:
-            threads.stop_if_given_up()
             if recomputing:
                 x = checkpoint(block, x, *arguments, cache, within=within)
                 continue

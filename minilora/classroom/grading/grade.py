@@ -3,7 +3,6 @@
 import ast
 import shlex
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -130,9 +129,7 @@ def _signatures(lesson: Lesson) -> dict[str, tuple[str, list[str]]]:
     return signatures
 
 
-def lesson_report(
-    submission: Submission, results: list[Result], held: Sequence[str], hint_steps: int = 0, chosen: int | None = None
-) -> str:
+def lesson_report(submission: Submission, results: list[Result], hint_steps: int = 0, chosen: int | None = None) -> str:
     """Report on a lesson: a line for each task, details of failures, and `hint_steps` hints (see `hints_for`)."""
     lesson = submission.lesson
     title = lesson.title + ":" * (not lesson.title.endswith("?"))
@@ -140,7 +137,7 @@ def lesson_report(
     lines = _wrapped("", f"Lesson {lesson.number:02}, {title} {state}", 0)
     lines += [*_wrapped("", submission.shown, 0), ""]
     for result in results:
-        lines += [*_task_lines(result), *[""] * (result.verdict == FAILED)]
+        lines += [*task_lines(result), *[""] * (result.verdict == FAILED)]
     lines += [""] * bool(lines[-1])
     number, hints = hints_for(lesson, results, chosen if hint_steps else None)
     for step, hint in enumerate(hints[:hint_steps], start=1):
@@ -150,7 +147,7 @@ def lesson_report(
         text += (f" --task {number}" if chosen else "") + " --hint" + (f" {hint_steps + 1}" if hint_steps else "")
         file = "" if submission.path == lesson.exercise else f" --file {shlex.quote(str(submission.path))}"
         lines.append(text + file if len(text + file) <= WIDTH else text)
-    return "\n".join([*lines, limits_line(held)])
+    return "\n".join(lines).rstrip("\n")
 
 
 def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tuple[int, tuple[str, ...]]:
@@ -159,12 +156,8 @@ def hints_for(lesson: Lesson, results: list[Result], chosen: int | None) -> tupl
     return number, next((task.hints for task in lesson.tasks if task.number == number), ())
 
 
-def task_report(result: Result, held: Sequence[str]) -> str:
+def task_lines(result: Result) -> list[str]:
     """Report on one task."""
-    return "\n".join([*_task_lines(result), limits_line(held)])
-
-
-def _task_lines(result: Result) -> list[str]:
     lines = _wrapped(f"task {result.task}", f"{result.verdict:<13}{result.title}", 9)
     place = f"({result.place})" if result.got and result.place else result.place
     rows = {
@@ -179,12 +172,6 @@ def _task_lines(result: Result) -> list[str]:
     for remark in result.remarks:
         lines += _wrapped("    remark", remark, 14)
     return lines
-
-
-def limits_line(held: Sequence[str]) -> str:
-    """Say how the code was contained while it ran."""
-    words = ", in ".join(held).replace("limits", "limits on time and memory")
-    return f"(your code ran with {words})" if held else "(your code ran in this process, without limits)"
 
 
 def summary(results: list[Result]) -> str:

@@ -12,7 +12,7 @@ left out. This is for the student's own use: marks are given by `by_text.py`, wh
 import sys
 from typing import Any
 
-from minilora.classroom.grading.grade import PASSED, grade_task, task_report
+from minilora.classroom.grading.grade import PASSED, grade_task, task_lines
 from minilora.classroom.grading.submission import Cells
 from minilora.classroom.lessons.lesson import Lesson, find_lesson
 from minilora.classroom.sandbox.in_process import sandbox_here
@@ -46,7 +46,7 @@ def judge(lesson: Lesson, number: int, cells: list[tuple[int, str]], sandbox: Sa
     if number not in tasks:
         raise MiniloraError(f"lesson {lesson.number:02} has no task {number}; it has {', '.join(map(str, tasks))}")
     result = grade_task(lesson, tasks[number], Cells(cells, lesson), sandbox)
-    return result.verdict == PASSED, task_report(result, sandbox.held)
+    return result.verdict == PASSED, "\n".join(task_lines(result))
 
 
 # The cells that this kernel has run, in order; a cell that ran again is moved to the end.

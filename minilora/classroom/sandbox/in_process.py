@@ -33,8 +33,6 @@ def sandbox_here() -> Sandbox:
 class InProcess(Sandbox):
     """A Sandbox without processes and limits."""
 
-    held = ()
-
     def start(self, job: Job, seconds: float | None = None) -> Session:
         """Run the file. seconds is ignored, because there is no limit of time."""
         return LocalSession(self, job, self.seconds)

@@ -191,8 +191,6 @@ class Sandbox(AbstractContextManager):
     may take, as a multiple of `seconds`.
     """
 
-    held: tuple[str, ...] = ("limits",)  # how the code is contained, for reports
-
     def __init__(self, seconds: float = SECONDS, patience: float = PATIENCE):
         self.seconds, self.patience = seconds, patience
         self.used = 0.0  # seconds of processor time used by all sessions so far
