@@ -52,7 +52,7 @@ body:has(#guess) {
   #guess span::first-letter { text-transform: uppercase }
   #guess { background: none; padding: 0; font-size: 2.8rem; line-height: 1.2; margin: 0; font-weight: 600 }
   .stage { grid-area: 1 / 2; position: static; align-self: center; padding: 0 }
-  svg text:not(.big, [transform]) { font-size: 17px !important }
+  svg text:not(.big) { font-size: 17px !important }
   .stage svg { max-height: 32.5rem }
   .across .stage { grid-area: auto }
   .sums p { font-size: 1.6rem }

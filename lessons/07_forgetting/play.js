@@ -17,7 +17,8 @@ const kept = (way) => way.path[way.steps.indexOf(way.kept)];
 const trained = (way) => way.path.slice(0, way.steps.indexOf(way.kept) + 1);
 const words = (at, up, text, anchor = "middle", look = {}) =>
   draw(svg, "text", { x: at, y: up, "text-anchor": anchor, class: "over", ...look }, text);
-const upward = (up, text, at) => words(0, 0, text, "middle", { transform: `translate(${at} ${up}) rotate(-90)` });
+const upward = (up, text, at, look = {}) =>
+  words(0, 0, text, "middle", { transform: `translate(${at} ${up}) rotate(-90)`, ...look });
 const mark = (parent, { color, marker, dash }, [a, b], size) =>
   draw(parent, "path", {
     d: marker, transform: `translate(${x(a)} ${y(b)}) scale(${size})`, fill: dash ? "var(--page)" : color, stroke: color,
@@ -28,8 +29,8 @@ for (let tenth = 0; tenth / 10 < Math.max(highest(0), highest(1)); tenth++) {
   if (tenth / 10 < highest(0)) words(x(tenth / 10), 340, (tenth / 10).toFixed(1));
   if (tenth / 10 < highest(1)) words(41, y(tenth / 10) + 4, (tenth / 10).toFixed(1), "end");
 }
-words((LEFT + RIGHT) / 2, 355, "learned, in bits per character →");
-upward((TOP + BOTTOM) / 2, "forgotten, in bits per character →", 13);
+words((LEFT + RIGHT) / 2, 355, "learned, in bits per character →", "middle", { class: "over fine" });
+upward((TOP + BOTTOM) / 2, "forgotten, in bits per character →", 13, { class: "over fine" });
 draw(svg, "path", { d: `M${x(0)} ${TOP}V${BOTTOM}M${x(0)} ${y(0)}H${RIGHT}`, class: "axis" });
 
 const groups = DATA.ways.map((way) => {

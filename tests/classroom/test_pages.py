@@ -835,9 +835,10 @@ def test_the_picture_of_a_shared_link_is_legible_in_a_chat(page, script, tmp_pat
         nav = page.value("document.querySelector('nav').getBoundingClientRect().top")
         assert max(page.value(low)) <= nav + 1 and page.value(OUTSIDE) == []
         sizes, boxes = page.value(
-            """((texts) => [texts.map((one) => parseFloat(getComputedStyle(one).fontSize) * one.getScreenCTM().a),
+            """((texts) => [texts.map((one) => [one, one.getScreenCTM()]).map(([one, { a, b }]) =>
+              parseFloat(getComputedStyle(one).fontSize) * Math.hypot(a, b)),
             texts.map((one) => one.getBoundingClientRect()).map(({ left, right, top, bottom }) =>
-              [left, right, top + 6, bottom - 6])])([...document.querySelectorAll("svg text:not([transform])")]
+              [left, right, top + 6, bottom - 6])])([...document.querySelectorAll("svg text")]
             .filter((one) => one.getClientRects().length && one.textContent))"""
         )  # less the room above and below the letters
         assert all(size > 24 for size in sizes)
