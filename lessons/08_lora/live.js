@@ -229,6 +229,7 @@ function read() {
   [base, full, rests, widest] = [reading(0, 0), reading(...TRAINED), new Map(), 0];
   const [first, second] = [base, full].map(({ p }) => [...p.keys()].sort((a, b) => p[b] - p[a]));
   likely = [...new Set(first.slice(0, ROWS).flatMap((token, i) => [token, second[i]]))].slice(0, ROWS); // in turns
+  sheets[0].classList.add("pale"); // until it is written anew
   update();
 }
 
@@ -240,7 +241,7 @@ function update() {
   rows = [...likely].sort((a, b) => height(b) - height(a)); // whatever the sliders say, so that rows stay in place
   if (!rows.includes(best(now))) rows[rows.indexOf(likely.at(-1))] = best(now);
   paint();
-  sheets[1].classList.add("pale"); // until it is written anew
+  sheets[1].classList.add("pale");
   later(writeOn, 100);
   later(remember, 400);
 }
@@ -313,7 +314,6 @@ function later(action, milliseconds) {
 
 function typed() {
   turn++;
-  for (const sheet of sheets) sheet.classList.add("pale");
   later(read, ids.length > 40 ? 250 : 30);
 }
 

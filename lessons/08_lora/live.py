@@ -211,8 +211,8 @@ def body(data: dict) -> str:
         f'<span id="{name}-writes" aria-live="polite">{html.escape(written)}</span></p>\n'
         for name, title, written in zip(("base", "lora"), ("base", "with LoRA"), record["written"], strict=True)
     )
-    row = '<tr><th scope="row">{}</th><td{}></td><td class="base"></td><td class="lora"></td></tr>\n'.format
-    bars = '><i class="base"></i><i class="lora"></i'
+    row = '<tr><th scope="row">{}</th><td>{}</td><td class="base"></td><td class="lora"></td></tr>\n'.format
+    word = row('<button type="button"></button>', '<i class="base"></i><i class="lora"></i>')
     return f"""
 <style>{STYLE}</style>
 <p class="lead">A small language model has read Python's documentation and nothing else (grey). LoRA adds {RANK} pieces
@@ -221,7 +221,8 @@ with your sentence; other kinds of text puzzle them.</p>
 <!-- summary -->
 <div id="stage">
 <div>
-  <div class="title"><label for="text">Your sentence</label> <span class="soft" id="note">the model is loading …</span></div>
+  <div class="title">
+    <label for="text">Your sentence</label> <span class="soft" id="note">the model is loading …</span></div>
   <textarea id="text" rows="2" spellcheck="false" autocomplete="off" autocapitalize="off"
     >{html.escape(first["text"])}</textarea>
   <div class="row" id="examples">{buttons}<a id="view" hidden>copy link</a></div>
@@ -237,7 +238,7 @@ with your sentence; other kinds of text puzzle them.</p>
   <div class="sheets">{sheets}</div>
   <table id="next"><thead><tr><th scope="col">next word</th><td>pick one to go on</td>
     <th scope="col" class="base">base</th><th scope="col" class="lora">LoRA</th></tr></thead>
-  <tbody>{ROWS * row('<button type="button"></button>', bars)}{row("all others", "")}</tbody></table>
+  <tbody>{ROWS * word}{row("all others", "")}</tbody></table>
 </div>
 </div>
 <h2>What you are looking at</h2>

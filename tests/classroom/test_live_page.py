@@ -73,9 +73,8 @@ def wait(page, condition: str, seconds: float = 60) -> None:
 
 def wait_for(page, r: int, strength: float) -> None:
     """Wait until the page, which follows its sliders a moment later, shows this model."""
-    wait(
-        page, f"[byId('rank-says'), byId('strength-says')].map(e => e.textContent).join() === '{r} of 8,{strength:.2f}'"
-    )
+    shown = "byId('rank-says').textContent + ' at ' + byId('strength-says').textContent"
+    wait(page, f"{shown} === '{r} of 8 at {strength:.2f}'")
 
 
 def inputs(tokenizer, text: str) -> np.ndarray:
