@@ -336,7 +336,8 @@ def photograph(script: Path) -> None:
         flags += ["--virtual-time-budget=2000"]  # ms, in which the live page writes
         copy, page = Path(folder, "page.html"), script.with_suffix(".html").read_text("utf-8")
         copy.write_text(page.replace("</style>", f"{PICTURE}</style>", 1), "utf-8")
-        subprocess.run([browser, *flags, copy.as_uri()], check=True, capture_output=True, timeout=120)
+        null = subprocess.DEVNULL  # its children may outlive it, and would hold a pipe open
+        subprocess.run([browser, *flags, copy.as_uri()], check=True, stdout=null, stderr=null, timeout=120)
         with Image.open(f"{folder}/page.png") as image:
             image.convert("RGB").crop((0, 0, WIDE, TALL)).quantize(128).save(script.with_suffix(".png"), optimize=True)
 
