@@ -7,10 +7,9 @@
 
 play.py has TITLE, NAME, which other pages call it in their links, ABOUT, which says where its link is shared what it
 shows, body(data), the page's HTML, whose question is in the picture for sharing, before the guess, and summary(data),
-which tells its story where no script runs. (The live page asks nothing; the state in its picture is SHOWN.) The data
-come from play.py's data(), called each time, if they are in the records already or are mere arithmetic; if they take
-runs of minilora, from measure(), whose result play.json keeps. So no number is typed by hand. `play.js` beside this
-file is what the pages share.
+which tells its story where no script runs. The data come from play.py's data(), called each time, if they are in the
+records already or are mere arithmetic; if they take runs of minilora, from measure(), whose result play.json keeps. So
+no number is typed by hand. `play.js` beside this file is what the pages share.
 """
 
 import argparse
@@ -347,8 +346,8 @@ def photograph(script: Path) -> None:
         flags += ["--virtual-time-budget=2000"]  # ms, in which the live page writes
         copy, page = Path(folder, "page.html"), script.with_suffix(".html").read_text("utf-8")
         copy.write_text(card(page), "utf-8")
-        state = "" if question(page) else f"#{names_of(script)['SHOWN']}"
-        subprocess.run([browser, *flags, copy.as_uri() + state], check=True, capture_output=True, timeout=120)
+        null = subprocess.DEVNULL  # its children may outlive it, and would hold a pipe open
+        subprocess.run([browser, *flags, copy.as_uri()], check=True, stdout=null, stderr=null, timeout=120)
         with Image.open(f"{folder}/page.png") as image:
             image.convert("RGB").crop((0, 0, WIDE, TALL)).quantize(128).save(script.with_suffix(".png"), optimize=True)
 

@@ -74,8 +74,7 @@ function remember() {
   const state = Object.entries(controls).map(([name, id]) => [name, byId(id)])
     .map(([name, control]) => [name, control.type === "checkbox" ? Number(control.checked) : control.value]);
   history.replaceState(null, "", `#${new URLSearchParams(state)}`);
-  const link = byId("view"); // which the live page has not
-  if (link) link.href = location.href;
+  byId("view").href = location.href;
 }
 
 // Copy the address of a link; where the browser does not let us, the link is followed.

@@ -122,13 +122,13 @@ function normalized(x, weight) {
 }
 
 // Rotary positions: number i and number i + D/2 of a head are a point in the plane, turned by position · θ^(-2i/D). The
-// product of a query and a key then depends on how far apart they stand.
-function rotate(x, size) {
-  const half = size / 2;
+// product of a query and a key then depends on how far apart they stand. start: the position of the first row.
+function rotate(x, start) {
+  const size = DATA.config.head_dim, half = size / 2;
   for (let i = 0; i < half; i++) {
     const frequency = Math.fround(DATA.config.rope_theta ** ((-2 * i) / size));
     x.forEach((row, t) => {
-      const cos = Math.cos(t * frequency), sin = Math.sin(t * frequency);
+      const cos = Math.cos((start + t) * frequency), sin = Math.sin((start + t) * frequency);
       for (let at = i; at < row.length; at += size) {
         const a = row[at], b = row[at + half];
         row[at] = a * cos - b * sin;
@@ -139,14 +139,15 @@ function rotate(x, size) {
 }
 
 // Attention: each token takes a mean of the values of the tokens up to it, weighted by how well its query fits their keys.
+// The queries are those of the last tokens.
 function attention(q, k, v) {
   const { num_attention_heads: heads, num_key_value_heads: groups, head_dim: size } = DATA.config;
-  const y = q.map((row) => new Float32Array(row.length));
+  const y = q.map((row) => new Float32Array(row.length)), start = k.length - q.length;
   for (let head = 0; head < heads; head++) {
     const group = Math.floor((head * groups) / heads); // two query heads share one key and value head
     q.forEach((row, t) => {
       const query = rowOf(row, head, size), out = rowOf(y[t], head, size);
-      const scores = k.slice(0, t + 1).map((key) => dot(query, rowOf(key, group, size)) / Math.sqrt(size));
+      const scores = k.slice(0, start + t + 1).map((key) => dot(query, rowOf(key, group, size)) / Math.sqrt(size));
       softmax(scores).forEach((share, s) => addTo(out, rowOf(v[s], group, size), share));
     });
   }
@@ -161,41 +162,51 @@ function softmax(scores) {
 }
 
 // Token ids → logits of the token after each of the last `count`, with the first r pieces of the adapter at a strength.
-function logits(ids, r, strength, count = 1) {
+// cache: each layer's keys and values of the tokens before these, so that none is read twice; those of these are added.
+const emptyCache = () => model.layers.map(() => [[], []]);
+function logits(ids, r, strength, count = 1, cache = emptyCache()) {
   const x = ids.map((id) => model.embedding[id].slice());
   const add = (y) => y.forEach((row, t) => addTo(x[t], row));
-  for (const layer of model.layers) {
-    const a = normalized(x, layer.attentionNorm);
+  model.layers.forEach((layer, i) => {
+    const a = normalized(x, layer.attentionNorm), [keys, values] = cache[i];
     const [q, k, v] = [layer.q, layer.k, layer.v].map((map) => adapted(a, map, r, strength));
-    rotate(q, DATA.config.head_dim);
-    rotate(k, DATA.config.head_dim);
-    add(adapted(attention(q, k, v), layer.o, r, strength));
+    for (const turned of [q, k]) rotate(turned, keys.length);
+    keys.push(...k);
+    values.push(...v);
+    add(adapted(attention(q, keys, values), layer.o, r, strength));
     const b = normalized(x, layer.mlpNorm);
     const [gate, up] = [layer.gate, layer.up].map((map) => adapted(b, map, r, strength));
     const inner = gate.map((row, t) => row.map((value, i) => (value / (1 + Math.exp(-value))) * up[t][i])); // SwiGLU
     add(adapted(inner, layer.down, r, strength));
-  }
+  });
   return linear(normalized(x.slice(-count), model.norm), model.embedding); // the head is the embedding, read the other way
 }
 
 // 4. The page.
 
 const TRAINED = [DATA.config.rank, 1]; // r and λ
-const WRITTEN = 16, LONGEST = 6; // tokens with which a model goes on; tokens of a word in the table
+const LONGEST = 6; // tokens of a word in the table
 const ROWS = byId("next").tBodies[0].rows.length - 1; // the last is for all other tokens
-const OWN = "A sentence of your own. Choose a word of the table to write on.";
+const buttons = document.querySelectorAll("#examples button"), sheets = document.querySelectorAll(".sheets p");
 
 let model; // once its weights are read
 let ids = []; // the text's tokens
-let base, full, now; // what three models expect after them: the base, with the whole adapter, with the sliders' part of it
-let rows; // the tokens in the table
+let base, full, now; // three readings of them: by the base, with the whole adapter, with the sliders' part of it
+let likely, rows; // tokens: which base and adapter expect, and which the table has
 let rests; // token → the letters that complete it to a word, once they are known
-let known; // tokens and a model → the token that it expects most after them
+let widest; // the probability whose bar is as wide as its cell
 let turn = 0; // counts the changes of text and sliders
-const likeliest = (p) => p.indexOf(Math.max(...p));
+const best = ({ p }) => p.indexOf(Math.max(...p));
 const percent = (p) => `${show(100 * p, 1)} %`;
-const settings = () => [Number(byId("rank").value), Number(byId("strength").value)];
-const run = (tokens, r, strength) => softmax(logits([END, ...tokens.slice(1 - DATA.config.context)], r, strength)[0]);
+
+// A reading goes on with these tokens. It has r and λ, the cache, and the probabilities p of the next token.
+function extended({ r, strength, cache }, tokens) {
+  const own = cache.map((layer) => layer.map((rows) => [...rows])); // for the reading may go on in other ways, too
+  return { r, strength, cache: own, p: softmax(logits(tokens, r, strength, 1, own)[0]) };
+}
+
+const reading = (r, strength) =>
+  extended({ r, strength, cache: emptyCache() }, [END, ...ids.slice(1 - DATA.config.context)]);
 
 // A token as it is read: without the space before it, … if it goes on with a word, ↵ for a new line, ␣ for other spaces.
 function shown(token) {
@@ -207,100 +218,92 @@ function shown(token) {
     .replace(/ /g, "␣").replace(/\n/g, "↵").replace(/\t/g, "⇥") + (rests.get(token) ?? "");
 }
 
-// The tokens that base and adapter rank highest, in turns, and the likeliest for the sliders' model. Their order does not
-// depend on the last, so that rows stay in place while the sliders move.
-function chosen() {
-  const [first, second] = [base, full].map((p) => [...p.keys()].sort((a, b) => p[b] - p[a]));
-  const tokens = [...new Set(first.slice(0, ROWS).flatMap((token, i) => [token, second[i]]))].slice(0, ROWS);
-  if (!tokens.includes(likeliest(now))) tokens[ROWS - 1] = likeliest(now);
-  return tokens.sort((a, b) => Math.max(base[b], full[b]) - Math.max(base[a], full[a]));
-}
-
 // After a change of the text.
 function read() {
   const text = byId("text").value, room = DATA.config.context - 1, own = DATA.examples.findIndex((one) => one.text === text);
-  [...byId("examples").children].forEach((button, i) => button.setAttribute("aria-pressed", i === own));
-  byId("look").textContent = own < 0 ? OWN : DATA.examples[own].look;
-  for (const prompt of document.querySelectorAll(".prompt")) prompt.textContent = text.replace(/^.+(?=.{60}$)/s, "…");
+  buttons.forEach((button, i) => button.setAttribute("aria-pressed", i === own));
+  byId("look").textContent = own < 0 ? "A sentence of your own." : DATA.examples[own].look;
   ids = encode(text);
   byId("note").textContent = ids.length > room ? `reads the last ${room} of ${show(ids.length)} tokens`
     : ids.length ? `${show([...text].length)} characters, ${show(ids.length)} tokens` : "empty: how a document begins";
-  [base, full, rests, known] = [run(ids, 0, 0), run(ids, ...TRAINED), new Map(), new Map()];
+  [base, full, rests, widest] = [reading(0, 0), reading(...TRAINED), new Map(), 0];
+  const [first, second] = [base, full].map(({ p }) => [...p.keys()].sort((a, b) => p[b] - p[a]));
+  likely = [...new Set(first.slice(0, ROWS).flatMap((token, i) => [token, second[i]]))].slice(0, ROWS); // in turns
+  sheets[0].classList.add("pale"); // until it is written anew
   update();
 }
 
 // After a change of the text, of r or of λ.
 function update() {
-  const [r, strength] = settings();
+  const height = (token) => Math.max(base.p[token], full.p[token]);
   turn++;
-  now = r * strength === 0 ? base : r === TRAINED[0] && strength === 1 ? full : run(ids, r, strength);
-  rows = chosen();
+  now = reading(Number(byId("rank").value), Number(byId("strength").value));
+  rows = [...likely].sort((a, b) => height(b) - height(a)); // whatever the sliders say, so that rows stay in place
+  if (!rows.includes(best(now))) rows[rows.indexOf(likely.at(-1))] = best(now);
   paint();
-  byId("lora-writes").classList.add("pale"); // until it is written anew
-  later(writeOn, 200);
+  sheets[1].classList.add("pale");
+  later(writeOn, 100);
+  later(remember, 400);
 }
 
 // One row per token: a button that appends it, a bar and a number for each model.
 function paint() {
-  const [r, strength] = settings(), models = [base, now], [before, after] = models.map(likeliest);
-  byId("rank-says").textContent = `${r} of ${TRAINED[0]} pieces`;
-  byId("strength-says").textContent = strength.toFixed(2);
-  byId("said").textContent =
-    `Base: “${shown(before)}” leads (${percent(base[before])}). ` +
-    `Base + ${strength.toFixed(2)} × ${r} pieces: “${shown(after)}” leads (${percent(now[after])}).`;
-  const most = [0.1, 0.2, 0.5, 1].find((end) => rows.every((token) => Math.max(base[token], now[token]) <= end));
-  [...byId("scale").children].forEach((mark, i) => (mark.textContent = `${show(50 * i * most)}${i < 2 ? "" : " %"}`));
+  const models = [base, now];
+  byId("rank-says").textContent = `${now.r} of ${TRAINED[0]}`;
+  byId("strength-says").textContent = now.strength.toFixed(2);
+  widest = Math.max(widest, ...rows.flatMap((token) => models.map(({ p }) => p[token])));
   const lines = Array.from(byId("next").tBodies[0].rows, (line) => [...line.cells]);
   rows.forEach((token, i) => {
     const [{ firstElementChild: button }, bars, ...cells] = lines[i], text = decode([token]);
     button.textContent = shown(token);
     button.disabled = !text || text.includes("\ufffd"); // the end of the text, or part of a character
     button.onclick = () => write(byId("text").value + text + (rests.get(token) ?? ""));
-    models.forEach((p, k) => {
-      bars.children[k].style.width = `${(100 * p[token]) / most}%`;
-      cells[k].textContent = percent(p[token]);
+    models.forEach((model, k) => {
+      bars.children[k].style.width = `${(100 * model.p[token]) / widest}%`;
+      cells[k].textContent = percent(model.p[token]);
+      cells[k].classList.toggle("leads", token === best(model));
     });
   });
-  models.forEach((p, k) => {
+  models.forEach(({ p }, k) => {
     lines[ROWS][k + 2].textContent = percent(1 - rows.reduce((total, token) => total + p[token], 0));
   });
 }
 
-// The token that a model expects most. The page answers its reader before each forward pass; if text or sliders have
-// changed meanwhile, the promise is never fulfilled, which ends the work that waits for it.
-async function nextToken(tokens, r, strength) {
-  const began = turn, key = [r, strength, ...tokens].join();
-  if (!known.has(key)) {
-    await new Promise((go) => setTimeout(() => turn === began && go()));
-    known.set(key, likeliest(run(tokens, r, strength)));
-  }
-  return known.get(key);
-}
+// The page answers its reader before each pass. If text or sliders have changed meanwhile, the promise is never fulfilled,
+// which ends the work that waits for it.
+const pause = (began = turn) => new Promise((go) => setTimeout(() => turn === began && go()));
 
-// What takes many forward passes goes on side by side, a pass of each in turn.
-function writeOn() {
-  rows.forEach(complete);
-  fill("base-writes", 0, 0);
-  fill("lora-writes", ...settings());
-}
-
-// Complete a token of the table to a word.
-async function complete(token) {
-  const word = [token], best = full[token] > base[token] ? TRAINED : [0, 0]; // the model that expects it more
-  while (word.length < LONGEST && /\p{L}$/u.test(decode(word))) {
-    const letters = await nextToken([...ids, ...word], ...best);
-    if (!/^\p{L}+$/u.test(decode([letters]))) break;
-    word.push(letters);
-  }
-  rests.set(token, decode(word.slice(1)));
+// What takes many passes: the rest of each word in the table, and the sheets.
+async function writeOn() {
+  for (const token of rows) if (!rests.has(token)) rests.set(token, await restOf(token));
   paint();
+  for (const [i, model] of [base, now].entries()) if (sheets[i].matches(".pale")) await fill(sheets[i], model);
 }
 
-// Fill a sheet with what a model writes.
-async function fill(sheet, r, strength) {
-  for (const written = []; written.length < WRITTEN && written.at(-1) !== END; byId(sheet).textContent = decode(written))
-    written.push(await nextToken([...ids, ...written], r, strength));
-  byId(sheet).classList.remove("pale");
+// The letters with which the model that expects a token more completes it to a word.
+async function restOf(token) {
+  const word = [token];
+  let model = full.p[token] > base.p[token] ? full : base;
+  while (word.length < LONGEST && /\p{L}$/u.test(decode(word))) {
+    await pause();
+    model = extended(model, [word.at(-1)]);
+    if (!/^\p{L}+$/u.test(decode([best(model)]))) break;
+    word.push(best(model));
+  }
+  return decode(word.slice(1));
+}
+
+// Show the text's end, and what a model writes after it: each time the token that it expects most.
+async function fill(sheet, model) {
+  const [, prompt, words] = sheet.children, written = [best(model)];
+  while (written.length < DATA.config.written && written.at(-1) !== END) {
+    await pause();
+    model = extended(model, [written.at(-1)]);
+    written.push(best(model));
+  }
+  prompt.textContent = byId("text").value.replace(/^.+(?=.{60}$)/su, "…");
+  words.textContent = decode(written);
+  sheet.classList.remove("pale");
 }
 
 const timers = new Map();
@@ -311,9 +314,7 @@ function later(action, milliseconds) {
 
 function typed() {
   turn++;
-  for (const sheet of ["base-writes", "lora-writes"]) byId(sheet).textContent = "";
   later(read, ids.length > 40 ? 250 : 30);
-  later(remember, 400);
 }
 
 function write(text) {
@@ -326,15 +327,13 @@ function start() {
   model = modelFrom(bytesOf(byId("weights").textContent.replace(/\n/g, "")));
   controls = { t: "text", r: "rank", s: "strength" };
   byId("text").addEventListener("input", typed);
-  for (const slider of ["rank", "strength"])
-    byId(slider).addEventListener("input", () => {
-      later(update, 0);
-      later(remember, 400);
-    });
-  [...byId("examples").children].forEach((button, i) => button.addEventListener("click", () => {
+  for (const slider of ["rank", "strength"]) byId(slider).addEventListener("input", () => later(update, 0));
+  buttons.forEach((button, i) => button.addEventListener("click", () => {
     [byId("rank").value, byId("strength").value] = TRAINED;
     write(DATA.examples[i].text);
   }));
+  byId("view").hidden = location.protocol === "file:"; // which leads nobody else here
+  byId("view").addEventListener("click", copy);
   addEventListener("hashchange", restore);
   restore();
   read();

@@ -30,9 +30,10 @@ COMMAND = "minilora finetune --data numpy-docs --method lora --steps 200 --seed 
 TITLE = "LoRA at work on your own sentence"
 NAME = "live"  # in the links of other pages
 ABOUT = "Type a sentence, and turn LoRA up and down in a language model in your browser"
-SHOWN, LAYOUT = "r=8&s=1", ""
+LAYOUT = ""
 LARGEST = 4_000_000  # bytes of the page
-RANK, ALPHA, CONTEXT = 8, 16, 128  # of the command; the context is what base and adapter were trained on
+RANK, ALPHA = 8, 16  # of the command
+CONTEXT, WRITTEN = 112, 16  # tokens that are read and written: together the 128 that base and adapter were trained on
 RECORD = Path(__file__).with_suffix(".json")
 ROWS = 6  # tokens that are shown
 EXAMPLES = {  # beginnings, and what to look for
@@ -115,10 +116,10 @@ def measure() -> dict:
     }
 
 
-def continued(tokenizer: Any, model: Any, text: str, count: int = 16) -> str:
+def continued(tokenizer: Any, model: Any, text: str) -> str:
     """Return what a model writes after a text: each time the token that it expects most, as live.js does."""
     ids = np.array([[tokenizer.eos_token_id, *tokenizer.encode(text)]])
-    new = model.generate(ids, count, temperature=0)[0, ids.size :]
+    new = model.generate(ids, WRITTEN, temperature=0)[0, ids.size :]
     return tokenizer.decode(new[new != tokenizer.eos_token_id])
 
 
@@ -126,44 +127,48 @@ def continued(tokenizer: Any, model: Any, text: str, count: int = 16) -> str:
 
 STYLE = """
 :root { --base: #767e87; }
-#stage { display: grid; gap: .4rem 2rem; grid-template-columns: minmax(0, 1fr); }
+#stage { display: grid; gap: .6rem 2rem; grid-template-columns: minmax(0, 1fr); }
 .lead { margin: .2rem 0 .7rem; }
-.title { display: flex; flex-wrap: wrap; gap: 0 1rem; justify-content: space-between; align-items: baseline; }
+.title { display: flex; justify-content: space-between; align-items: baseline; }
 textarea { width: 100%; font: 1rem/1.4 ui-monospace, monospace; padding: .4rem .6rem; border-radius: .4rem;
   resize: vertical; border: 1px solid var(--soft); background: var(--panel); color: var(--ink); display: block; }
-#examples { gap: .4rem; } #examples button { font: .9rem ui-monospace, monospace; padding: .2rem .5rem; }
+#examples { gap: .4rem; } #examples a { margin-left: auto; font-size: .9rem; }
+:is(#examples, #next) button { font: .9rem ui-monospace, monospace; padding: .2rem .5rem; }
 #examples [aria-pressed=true] { border-color: var(--lora); box-shadow: inset 0 0 0 1px var(--lora); }
-#look { margin: .3rem 0; min-height: 4.5em; } .said { min-height: 3em; }
-#stage .long b { width: 7.3em; }
+#look { margin: .3rem 0; min-height: 4.5em; }
+.row .long :is(span, b) { width: 5.2rem; }
 .sheets { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; margin-bottom: .5rem; }
 .sheets p { margin: 0; height: 9rem; overflow: hidden; padding: .3rem .6rem 0; border-top: .25rem solid;
   background: var(--panel); font-size: .95rem; line-height: 1.35; white-space: pre-wrap; overflow-wrap: anywhere; }
 #stage :is(p, thead th).base { border-color: var(--base); } #stage :is(p, thead th).lora { border-color: var(--lora); }
-.sheets b { display: block; } .prompt { color: var(--soft); } .pale { opacity: .5; }
+.sheets b { display: block; } .prompt { color: var(--soft); } .pale span { opacity: .5; }
 #next { table-layout: fixed; }
 #next :is(th, td) { padding: .2rem .35rem; } #next thead :is(.base, .lora) { border-bottom-width: .25rem; }
-#next th:first-child { width: 7.4rem; padding-left: 0; font-weight: 400; }
-#next :is(th, td):is(.base, .lora) { width: 4.4rem; } #next td.lora { font-weight: 600; }
-#next button { font: .95rem ui-monospace, monospace; padding: .05rem .45rem; max-width: 100%; overflow: hidden;
-  text-overflow: ellipsis; white-space: nowrap; display: block; cursor: pointer; color: inherit; min-height: 1.6em; }
+#next th:first-child { width: 8.5rem; padding-left: 0; font-weight: 400; }
+#next :is(th, td):is(.base, .lora) { width: 4.4rem; } #next .leads { font-weight: 700; }
+#next button { width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; text-align: left;
+  padding: .05rem .5rem; min-height: 1.6em; cursor: pointer; color: inherit; }
+#next thead td { font-size: .78rem; color: var(--soft); text-align: left; vertical-align: bottom; }
 #next i { display: block; height: .5rem; min-width: 1px; border-radius: 0 .15rem .15rem 0; }
-#next i + i { margin-top: 2px; }
-#next .bars { padding: .2rem 0; border-right: 1px solid var(--line);
-  background: linear-gradient(var(--line), var(--line)) 50% 0 / 1px 100% no-repeat; }
-#next #scale { display: flex; justify-content: space-between; padding: .5rem 0 0; font-size: .78rem; color: var(--soft);
-  background: none; border-right: 0; }
-i.base { background: var(--base); } i.lora { background: var(--lora); }
+#next i + i { margin-top: 2px; } i.base { background: var(--base); } i.lora { background: var(--lora); }
 h2 { font-size: 1.25rem; margin: 1.6rem 0 .6rem; padding-top: 1rem; border-top: 1px solid var(--line); }
-@media (min-width: 60rem) { #stage { grid-template-columns: minmax(0, 4fr) minmax(0, 5fr); } }
+@media (min-width: 60rem) {
+  #stage { grid-template-columns: minmax(0, 4fr) minmax(0, 5fr); } textarea { min-height: 7rem; }
+}
 @media (max-width: 30rem) {
-  h1 { font-size: 1.05rem; } .lead, #look, .said, #stage .long, #next { font-size: .85rem; line-height: 1.35; }
+  h1 { font-size: 1.05rem; } .lead, #look, .row .long, #next { font-size: .85rem; line-height: 1.35; }
   .lead, .row { margin: .2rem 0 .4rem; } :is(#examples, #next) button, .title { font-size: .8rem; }
-  .sheets p { font-size: .78rem; height: 5.8rem; padding: .2rem .4rem 0; }
-  #next th:first-child { width: 5.9rem; } #next :is(th, td):is(.base, .lora) { width: 3.6rem; padding: .2rem 0; }
+  .sheets p { font-size: .78rem; height: 6.9rem; padding: .2rem .4rem 0; }
+  #next th:first-child { width: 6.4rem; } #next :is(th, td):is(.base, .lora) { width: 3.6rem; padding: .2rem 0; }
 }
 @media (prefers-reduced-motion: no-preference) { #next i { transition: width .15s; } }
-@media (scripting: none) { #stage > :first-child, #next { display: none; } }
-@media print { #next i, .sheets p { print-color-adjust: exact; } #look { display: none; } }
+@media (scripting: none) { #stage { display: block; } #stage > :first-child, #next { display: none; } }
+@media print {
+  #next i, .sheets p { print-color-adjust: exact; } #look, .long input { display: none; }
+  #next thead td { visibility: hidden; }
+  #stage :is(.row:has(.long), .long) { display: flex !important; }
+  #next button { display: block !important; border: 0; }
+}
 """
 
 
@@ -175,7 +180,7 @@ def data() -> dict:
     maps = [weight.shape for name, weight in weights.items() if ".layers." in name and len(weight.shape) == 2]
     record = read_json(RECORD)
     return {
-        "config": config | {"rank": RANK, "alpha": ALPHA, "context": CONTEXT},
+        "config": config | {"rank": RANK, "alpha": ALPHA, "context": CONTEXT, "written": WRITTEN},
         "weights": sum(weight.size for weight in weights.values()),
         "maps": len(maps),
         "piece": sum(map(sum, maps)),
@@ -203,11 +208,11 @@ def body(data: dict) -> str:
     buttons = "".join(f'<button type="button">{text}</button>\n'.replace("\n<", "↵<") for text in EXAMPLES)
     sheets = "".join(
         f'<p class="{name}"><b>{title}</b><span class="prompt">{html.escape(first["text"])}</span>'
-        f'<span id="{name}-writes">{html.escape(written)}</span></p>\n'
+        f'<span id="{name}-writes" aria-live="polite">{html.escape(written)}</span></p>\n'
         for name, title, written in zip(("base", "lora"), ("base", "with LoRA"), record["written"], strict=True)
     )
-    row = '<tr><th scope="row">{}</th><td{}></td><td class="base"></td><td class="lora"></td></tr>\n'.format
-    bars = ' class="bars"><i class="base"></i><i class="lora"></i'
+    row = '<tr><th scope="row">{}</th><td>{}</td><td class="base"></td><td class="lora"></td></tr>\n'.format
+    word = row('<button type="button"></button>', '<i class="base"></i><i class="lora"></i>')
     return f"""
 <style>{STYLE}</style>
 <p class="lead">A small language model has read Python's documentation and nothing else (grey). LoRA adds {RANK} pieces
@@ -216,25 +221,24 @@ with your sentence; other kinds of text puzzle them.</p>
 <!-- summary -->
 <div id="stage">
 <div>
-  <div class="title"><label for="text">Your sentence</label> <span class="soft" id="note"></span></div>
+  <div class="title">
+    <label for="text">Your sentence</label> <span class="soft" id="note">the model is loading …</span></div>
   <textarea id="text" rows="2" spellcheck="false" autocomplete="off" autocapitalize="off"
     >{html.escape(first["text"])}</textarea>
-  <div class="row" id="examples">{buttons}</div>
+  <div class="row" id="examples">{buttons}<a id="view" hidden>copy link</a></div>
   <p class="soft" id="look">{first["look"]}</p>
   <div class="row">
-    <label class="long">rank r <input type="range" id="rank" min="0" max="{RANK}" value="{RANK}">
-      <b id="rank-says"></b></label>
-    <label class="long">strength λ <input type="range" id="strength" min="0" max="1.5" step="0.05" value="1">
-      <b id="strength-says"></b></label>
+    <label class="long"><span>rank r</span>
+      <input type="range" id="rank" min="0" max="{RANK}" value="{RANK}"> <b id="rank-says"></b></label>
+    <label class="long"><span>strength λ</span>
+      <input type="range" id="strength" min="0" max="1.5" step="0.05" value="1"> <b id="strength-says"></b></label>
   </div>
-  <output class="said" id="said" for="text rank strength" aria-live="polite">Reading the model …</output>
 </div>
 <div>
   <div class="sheets">{sheets}</div>
-  <table id="next"><thead><tr><th scope="col">next word</th>
-    <td class="bars" id="scale"><span></span><span></span><span></span></td>
+  <table id="next"><thead><tr><th scope="col">next word</th><td>pick one to go on</td>
     <th scope="col" class="base">base</th><th scope="col" class="lora">LoRA</th></tr></thead>
-  <tbody>{ROWS * row('<button type="button"></button>', bars)}{row("all others", "")}</tbody></table>
+  <tbody>{ROWS * word}{row("all others", "")}</tbody></table>
 </div>
 </div>
 <h2>What you are looking at</h2>
@@ -253,8 +257,8 @@ documentation that the adapter was not trained on, the model needs {record["rank
 it, {ranks}, and {record["rank"][RANK]:.2f} at r = {RANK}. The price: on Python's documentation, which the base was
 trained on, {record["old"][0]:.2f} bits per character rise to {record["old"][1]:.2f}.</p>
 <p class="soft">The adapter comes from <code>{COMMAND}</code>. Base and adapter have 8 bits per weight here. The forward
-pass is plain JavaScript, in the source of this page, and a test compares its logits with minilora's. The page reads the
-last {CONTEXT - 1} tokens. Nothing that you type is sent anywhere.</p>
+pass is plain JavaScript, in the source of this page, and a test compares its logits with minilora's. Nothing that you
+type is sent anywhere.</p>
 <p><a href="README.md">The reading</a> explains LoRA, <a href="play.html">its other page</a> takes an update apart, and
 <a href="exercise.py">the exercise</a> builds one.</p>
 <script type="text/plain" id="weights">{weights}</script>
