@@ -19,7 +19,8 @@ from minilora.errors import MiniloraError, Stopped, escape, first_few, print_not
 from minilora.formats.atomic import show_path, write_atomic
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # by the suffix of --out
-AT_ONCE = 8  # batches between two writes; rows of similar length are batched together within them
+AT_ONCE = 8  # batches of labels between two writes; rows of similar length are batched together within them.
+# Free answers are written after every batch, as they take much longer.
 
 
 def add(parser: common.Parser) -> None:
@@ -76,7 +77,7 @@ def run(arguments: Namespace) -> None:
     if len(answers) < len(rows):
         model, tokenizer = load_model(arguments)
         _check_lengths(model, tokenizer, questions, places, labels, arguments.max_new_tokens)
-        at_once = AT_ONCE * arguments.batch_size
+        at_once = (AT_ONCE if labels else 1) * arguments.batch_size
         answers = answers[: len(answers) // at_once * at_once]  # whole groups, so that batches are those of a full run
         write_atomic(out, table.encode(0, answers))
         try:

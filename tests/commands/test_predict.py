@@ -108,6 +108,22 @@ def test_free_answers_without_labels(predict, place):
     assert table_of("out.csv")[1]["n"] == "[1, null]"
 
 
+def test_free_answers_are_written_after_every_batch(predict, monkeypatch):
+    predict("--max-new-tokens", 2, out="whole.csv", adapter=False)
+    generate, calls = answers.answers, []
+
+    def interrupted(*arguments):
+        calls.append(len(arguments[2]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return generate(*arguments)
+
+    monkeypatch.setattr(answers, "answers", interrupted)
+    assert "stopped after 4 of 20 rows" in predict("--max-new-tokens", 2, adapter=False, status=130).err
+    predict("--max-new-tokens", 2, "--resume", adapter=False)
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes() and calls == [2] * 11
+
+
 def test_rows_that_cannot_be_asked_stay_without_an_answer(predict, tmp_path):
     rows = [dict(ROWS[i]) for i in range(8)]
     rows[3]["text"], rows[6]["text"] = "", "even " * 90
