@@ -19,7 +19,8 @@ from minilora.errors import MiniloraError, Stopped, escape, first_few, print_not
 from minilora.formats.atomic import show_path, write_atomic
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # by the suffix of --out
-AT_ONCE = 8  # batches between two writes; rows of similar length are batched together within them
+AT_ONCE = 8  # batches of labels between two writes; rows of similar length are batched together within them.
+# Free answers are written after every batch, as they take much longer.
 
 
 def add(parser: common.Parser) -> None:
@@ -58,7 +59,7 @@ def run(arguments: Namespace) -> None:
     trainings, columns = common.read_trainings(arguments)
     label_lists = [training.get("labels") for training in trainings]
     labels = next((names for names in label_lists if is_list_of_names(names) and len(names) > 1), None)
-    rows, questions = read_questions(arguments.data, columns)
+    rows, questions, places = read_questions(arguments.data, columns)
     if has_rows and out.samefile(arguments.data):
         raise MiniloraError(f"--out {where} is also the file of --data; choose another --out")
     added = ["prediction", "probability"] if labels else ["prediction"]
@@ -75,8 +76,8 @@ def run(arguments: Namespace) -> None:
         print_notes(["--data has answers, which are ignored; `minilora evaluate` compares them with the model's"])
     if len(answers) < len(rows):
         model, tokenizer = load_model(arguments)
-        _check_lengths(model, tokenizer, questions, labels, arguments.max_new_tokens)
-        at_once = AT_ONCE * arguments.batch_size
+        _check_lengths(model, tokenizer, questions, places, labels, arguments.max_new_tokens)
+        at_once = (AT_ONCE if labels else 1) * arguments.batch_size
         answers = answers[: len(answers) // at_once * at_once]  # whole groups, so that batches are those of a full run
         write_atomic(out, table.encode(0, answers))
         try:
@@ -107,7 +108,9 @@ def run(arguments: Namespace) -> None:
     common.print_result(arguments, facts, f"wrote {len(rows):,} rows to {where}{': ' if counts else ''}{by_label}")
 
 
-def _check_lengths(model: Any, tokenizer: Any, questions: list, labels: list[str] | None, new_tokens: int) -> None:
+def _check_lengths(
+    model: Any, tokenizer: Any, questions: list, places: list[str], labels: list[str] | None, new_tokens: int
+) -> None:
     """Replace each question that is too long by a message, in place. Raises MiniloraError if none is left."""
     from minilora.train.answers import check_prompts
 
@@ -117,7 +120,7 @@ def _check_lengths(model: Any, tokenizer: Any, questions: list, labels: list[str
             if not isinstance(question, str):
                 check_prompts(model, tokenizer, [question], answer)
         except MiniloraError as error:
-            questions[i] = f"row {i + 1:,}: {error}"
+            questions[i] = f"{places[i]}: {error}"
     if all(isinstance(question, str) for question in questions):
         raise MiniloraError(f"none of the rows can be answered; {questions[0]}")
 

@@ -157,12 +157,15 @@ def plan(arguments: Namespace, data: Text | Chats, config: TrainConfig, examples
     seq_len, rows = arguments.seq_len, config.accumulate * arguments.batch_size
     validation = sample(data.validation, examples, seq_len)
     part = "validation" if has_validation(data) else "test"
-    keeps = (
-        "" if defaults.chooses(data, validation) else "\n(too few to choose the best step, so the last step is kept)"
-    )
+    keeps = ""
+    if not has_validation(data):
+        keeps = "\n(too few rows for validation: they are trained on, and the last step is kept)"
+    elif not defaults.chooses(data, validation):
+        keeps = "\n(too few to choose the best step, so the last step is kept)"
     epochs = config.steps * rows * (1 - (arguments.replay or 0)) / num_examples(data.train, seq_len)
+    digits = ",.0f" if epochs >= 10 else ".2g"
     return (
-        f"{config.steps:,} steps of {rows:,} sequences of up to {seq_len:,} tokens ({epochs:.2g} epochs), "
+        f"{config.steps:,} steps of {rows:,} sequences of up to {seq_len:,} tokens ({epochs:{digits}} epochs), "
         f"learning rate {config.peak_lr:g}\nevaluation every {config.eval_every:,} steps on "
         f"{share_of(validation, data.validation, seq_len)} {part} sequences{keeps}"
     )

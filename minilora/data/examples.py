@@ -128,8 +128,9 @@ def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> E
 
 def read_questions(
     path: str | os.PathLike[str], columns: Columns = BY_NAME
-) -> tuple[list[dict[str, Any]], list[Conversation | str]]:
-    """Read questions to answer. Returns the rows, and for each its messages before the answer, or its problem in words.
+) -> tuple[list[dict[str, Any]], list[Conversation | str], list[str]]:
+    """Read questions to answer. Returns the rows, and for each its messages before the answer, or its problem in words,
+    and its place in the file.
 
     Rows need no answers. Raises the errors of `load_examples` if no row has a question.
     """
@@ -143,7 +144,7 @@ def read_questions(
             questions.append(f"{where}: {error}")
     if all(isinstance(question, str) for question in questions):
         raise MiniloraError(f"{show_path(path)}: {questions[0]}")
-    return [row for _, row in rows], questions
+    return [row for _, row in rows], questions, [where for where, _ in rows]
 
 
 # A row
@@ -161,6 +162,9 @@ def _conversation(row: dict[str, Any], columns: Columns) -> tuple[Conversation, 
             raise MiniloraError("the last message is not the assistant's: there is no response to learn")
         return messages, used, False
     column = _find(row, columns.label, ANSWERS, "--label-column")
+    if column in used:
+        words = f"column {escape(column, 40)} is both the text and the answer"
+        raise MiniloraError(f"{words}: choose another with --text-column or --label-column")
     is_label = columns.label is not None or column.strip().lower() == "label"
     if is_label and isinstance(row[column], int | float):  # a number in JSON
         row = row | {column: json.dumps(row[column])}

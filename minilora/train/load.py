@@ -81,7 +81,8 @@ def base_of(adapter: str | Path | None) -> str:
     if adapter is None:
         return BASE
     folder = adapter_folder(adapter)
-    if not (folder / "adapter_config.json").exists() and (folder / RECORD).exists():
+    has_model = (folder / "model" / "config.json").exists()  # of a run that trained the whole model
+    if not (has_model or (folder / "adapter_config.json").exists()) and (folder / RECORD).exists():
         raise MiniloraError(
             f"the run in {show_path(folder)} has no adapter yet; minilora finetune --resume completes it"
         )

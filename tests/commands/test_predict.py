@@ -108,17 +108,33 @@ def test_free_answers_without_labels(predict, place):
     assert table_of("out.csv")[1]["n"] == "[1, null]"
 
 
+def test_free_answers_are_written_after_every_batch(predict, monkeypatch):
+    predict("--max-new-tokens", 2, out="whole.csv", adapter=False)
+    generate, calls = answers.answers, []
+
+    def interrupted(*arguments):
+        calls.append(len(arguments[2]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return generate(*arguments)
+
+    monkeypatch.setattr(answers, "answers", interrupted)
+    assert "stopped after 4 of 20 rows" in predict("--max-new-tokens", 2, adapter=False, status=130).err
+    predict("--max-new-tokens", 2, "--resume", adapter=False)
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes() and calls == [2] * 11
+
+
 def test_rows_that_cannot_be_asked_stay_without_an_answer(predict, tmp_path):
     rows = [dict(ROWS[i]) for i in range(8)]
     rows[3]["text"], rows[6]["text"] = "", "even " * 90
     captured = predict(data=write("some.csv", rows))
-    assert "no prediction for 2 of 8 rows: line 5: there is no text; row 7: a prompt of" in captured.err
+    assert "no prediction for 2 of 8 rows: line 5: there is no text; line 8: a prompt of" in captured.err
     written = table_of("out.csv")
     assert [row["text"] for row in written] == [row["text"] for row in rows]
     assert [i for i, row in enumerate(written) if not row["prediction"] and not row["probability"]] == [3, 6]
     captured = predict(data=write("long.csv", [rows[6]] * 2), out="none.csv", status=2)
     assert (
-        "none of the rows can be answered; row 1: a prompt of" in captured.err and not (tmp_path / "none.csv").exists()
+        "none of the rows can be answered; line 2: a prompt of" in captured.err and not (tmp_path / "none.csv").exists()
     )
     predict(data=write("some.csv", rows), out="out.jsonl")
     assert objects("out.jsonl")[3]["prediction"] is None
@@ -213,11 +229,15 @@ def test_a_folder_without_an_adapter_is_told_before_the_table(place, tmp_path, c
     (tmp_path / "begun").mkdir()
     (tmp_path / "empty").mkdir()
     (tmp_path / "begun" / "run.json").write_text("{}")
+    (tmp_path / "full" / "model").mkdir(parents=True)
+    (tmp_path / "full" / "run.json").write_text("{}")
+    (tmp_path / "full" / "model" / "config.json").write_text("{}")
     other = write(tmp_path / "other.csv", [{"Nachricht": "a"}])
     cases = {
         "nope": "nope is not the folder of an adapter or a run: there is no such folder",
         "empty": "empty is not the folder of an adapter or a run",
         "begun": "begun has no adapter yet; minilora finetune --resume completes it",
+        "full": "full holds a whole model, not an adapter: give it as --model",
     }
     for name, says in cases.items():
         flags = ["--adapter", tmp_path / name, "--data", other, "--out", tmp_path / "out.csv"]

@@ -178,11 +178,20 @@ def test_rows_without_a_text_or_a_label_are_left_out(tmp_path):
     assert notes == [f"{path}: 2 rows without a text or an answer are left out: line 3, line 6"]
 
 
+def test_a_column_cannot_be_both_text_and_answer(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("text,label\nA,1\nB,2\n")
+    for columns in (Columns(text="Label"), Columns(label="text")):
+        with pytest.raises(MiniloraError, match="line 2: column (label|text) is both the text and the answer: choose"):
+            read_examples(path, columns)
+
+
 def test_questions_keep_the_rows_as_they_are(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("id,text,label\n1,A,x\n2,,\n3,C,\n")
-    rows, questions = read_questions(path, Columns(instruction="Which?"))
+    rows, questions, places = read_questions(path, Columns(instruction="Which?"))
     assert [row["id"] for row in rows] == ["1", "2", "3"] and rows[0]["label"] == "x"
+    assert places == ["line 2", "line 3", "line 4"]
     assert questions == [turns("Which?\n\nA"), "line 3: there is no text", turns("Which?\n\nC")]
     path.write_text("text\nOne, and two\nThree\n")  # a single column
     assert read_questions(path)[1] == [turns("One, and two"), turns("Three")]
