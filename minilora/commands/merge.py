@@ -1,4 +1,6 @@
-"""`minilora merge`: merge an adapter into the weights of its base, and save a model folder or a GGUF file."""
+"""`minilora merge`: merge an adapter into the weights of its base, and save a model folder or a GGUF file.
+
+Without an adapter, it saves the model itself in the other format."""
 
 import os
 from argparse import Namespace
@@ -13,9 +15,9 @@ def add(parser: Parser) -> None:
     parser.epilog = (
         "examples:\n"
         "  minilora merge --adapter runs/numpy --out runs/numpy-merged\n"
-        "  minilora merge --adapter runs/x --out merged.gguf --quantize q8_0"
+        "  minilora merge --model smollm2 --out smollm2.gguf --quantize q8_0"
     )
-    words = "folder for the merged model, or a .gguf file for llama.cpp (which needs no --adapter)"
+    words = "folder for the merged model in float32, for transformers, or a .gguf file for llama.cpp"
     add_flag(parser, "--out", words, required=True)
     add_model(parser)
     words = "type of the matrices in a .gguf file: f16, q8_0 (default: f16)"
@@ -27,8 +29,8 @@ def run(arguments: Namespace) -> None:
 
     out = Path(arguments.out)
     to_gguf = out.suffix == ".gguf"
-    if arguments.adapter is None and not to_gguf:
-        raise MiniloraError("merge needs --adapter FOLDER, the adapter to merge, unless --out is a .gguf file")
+    if arguments.adapter is None and arguments.model is None:
+        raise MiniloraError("merge needs --adapter FOLDER, the adapter to merge, or a --model to save as it is")
     if arguments.quantize and not to_gguf:
         raise MiniloraError(f"--quantize is for .gguf files, and --out {show_path(out)} is not one")
     if os.path.lexists(out) and (to_gguf or not out.is_dir() or any(out.iterdir())):

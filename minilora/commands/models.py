@@ -1,13 +1,12 @@
-"""`minilora models`: list, download, inspect and export pretrained models and tasks of labelled examples.
+"""`minilora models`: list, download and inspect pretrained models and tasks of labelled examples.
 
 Text from a file may hold anything, so it is only printed through `errors.escape`.
 """
 
-import os
+import json
 from argparse import Namespace
 from collections import Counter
 from contextlib import suppress
-from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
@@ -23,8 +22,7 @@ from minilora.models.registry import family_of
 from minilora.peft.files import CONFIG, SavedAdapter
 from minilora.show.grids import show_size
 from minilora.train import catalog, hub
-from minilora.train.load import adapter_folder, base_folder, count_parameters, load_model, path_of_model, tokenizer_of
-from minilora.train.save import save_model
+from minilora.train.load import adapter_folder, base_folder, path_of_model, tokenizer_of
 
 BASE = "Llama architecture, F16, pretrained from scratch on Python's documentation; comes with minilora"
 WIDTH = 79  # of a line
@@ -34,28 +32,20 @@ WHOLE = 10_000  # characters of a path: so many that it is never cut, because it
 def add(parser: Parser) -> None:
     parser.description = (
         f"{parser.description}\n\n"
-        "list                show the models and tasks, and which of them are here\n"
-        "get NAME            download a model, or a task's examples for --data\n"
-        "get ORG/NAME        download a model from the Hugging Face Hub\n"
-        "info NAME           show the settings and sizes of a model or an adapter\n"
-        "export NAME FOLDER  save a model in float32, for Hugging Face transformers"
+        "list          show the models and tasks, and which of them are here\n"
+        "get NAME      download a model, or a task's examples for --data\n"
+        "get ORG/NAME  download a model from the Hugging Face Hub\n"
+        "info NAME     show the settings and sizes of a model or an adapter"
     )
     parser.epilog = "examples:\n  minilora models get smollm2\n  minilora models info runs/base"
-    actions = ("list", "get", "info", "export")
+    actions = ("list", "get", "info")
     parser.add_argument("action", type=choice(actions), help=", ".join(actions))
-    parser.add_argument("name", nargs="?", help="name in the list; info and export also take a folder or .gguf file")
-    parser.add_argument("folder", nargs="?", help="new folder that export writes")
-    add_flag(parser, "--revision", "branch, tag or commit of a Hub model (default: main)", metavar="NAME")
+    parser.add_argument("name", nargs="?", help="name in the list; info also takes a folder or .gguf file")
     add_flag(parser, "--json")
 
 
 def run(arguments: Namespace) -> None:
-    action, name, folder, revision = (getattr(arguments, n) for n in ("action", "name", "folder", "revision"))
-    if (action == "export") != (folder is not None):
-        problem = "needs a folder to write to" if action == "export" else "takes no folder, only models export does"
-        raise MiniloraError(f"models {action} {problem}: minilora models export NAME FOLDER")
-    if revision and (action != "get" or "/" not in (name or "")):
-        raise MiniloraError("--revision is only for a model of the Hub: minilora models get ORG/NAME --revision NAME")
+    action, name = arguments.action, arguments.name
     if action == "list":
         facts = known_names()
         print_result(arguments, facts, list_text(facts))
@@ -64,11 +54,9 @@ def run(arguments: Namespace) -> None:
     elif action == "info":
         facts = describe(name)
         print_result(arguments, facts, info_text(facts))
-    elif action == "export":
-        export(name, Path(folder))
     elif "/" in name:
-        path = hub.get(name, revision, lambda line: print(line, flush=True))
-        print(f"{name} is here: {'--model ' if revision else ''}{show_path(path, WHOLE)}", flush=True)
+        path = hub.get(name, lambda line: print(line, flush=True))
+        print(f"{name} is here: {show_path(path, WHOLE)}", flush=True)
     elif name == catalog.BASE:
         print(f"base comes with minilora: {show_path(base_folder(), WHOLE)}", flush=True)
     else:
@@ -106,15 +94,6 @@ def list_text(facts: dict) -> str:
     return "\n".join([*lines, f"downloads go to {cache} (set MINILORA_CACHE to change it)"])
 
 
-def export(source: str, folder: Path) -> None:
-    """Save a model as a new folder. Raises MiniloraError if the folder exists."""
-    if os.path.lexists(folder):
-        raise MiniloraError(f"{show_path(folder)} exists already; choose another folder")
-    model, tokenizer = load_model(source)
-    save_model(model, tokenizer, folder)
-    print(f"saved {show_path(folder, WHOLE)}: {count_parameters(model)[1]:,} parameters in float32", flush=True)
-
-
 def describe(source: str) -> dict:
     """Return the configuration of a model or an adapter and its number of weights, without reading any weight.
 
@@ -143,20 +122,6 @@ def info_text(facts: dict) -> str:
     lines = [show_path(facts["path"], WHOLE)]
     for name, value in facts.items():
         if name != "path" and value not in (None, [], {}):
-            lines.append(f"  {escape(name, 30):<25} {escape(_in_words(value), WIDTH - 28)}")
+            words = f"{value:,}" if type(value) is int else value if isinstance(value, str) else json.dumps(value)
+            lines.append(f"  {escape(name, 30):<25} {escape(words, WIDTH - 28)}")
     return "\n".join(lines)
-
-
-def _in_words(value: Any) -> str:
-    """Format a value of a configuration: yes or no for a truth value, no brackets round lists and dictionaries."""
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case int():
-            return f"{value:,}"
-        case list():
-            return ", ".join(map(_in_words, value))
-        case dict():
-            return ", ".join(f"{name}: {_in_words(item)}" for name, item in value.items())
-        case _:
-            return str(value)

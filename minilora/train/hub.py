@@ -26,13 +26,13 @@ def is_hub_name(source: str) -> bool:
     return re.fullmatch(r"\w[\w.-]{,95}/[\w.-]{1,96}", source) is not None and not Path(source).exists()
 
 
-def cached(name: str, revision: str | None = None) -> Path:
+def cached(name: str) -> Path:
     """Return the folder of a model in the Hub's cache.
 
     Raises MiniloraError, which says how to get the model, if a file is missing.
     """
     with _library(name) as library:
-        config = library.try_to_load_from_cache(name, CONFIG, revision=revision)
+        config = library.try_to_load_from_cache(name, CONFIG)
         if isinstance(config, str):
             folder = Path(config).parent
             files = {file.name for file in folder.iterdir() if file.exists()}
@@ -43,21 +43,20 @@ def cached(name: str, revision: str | None = None) -> Path:
         raise MiniloraError("; ".join(ways))
 
 
-def get(name: str, revision: str | None = None, tell: Callable[[str], None] = lambda line: None) -> Path:
+def get(name: str, tell: Callable[[str], None] = lambda line: None) -> Path:
     """Download the files of a model that minilora reads, unless they are in the cache. Returns their folder.
 
-    revision: a branch, tag or commit (default: main). tell: called with a line about the size before the weights are
-    downloaded. config.json comes first, so that a model of an unsupported family fails early. Raises MiniloraError,
-    always one line.
+    tell: called with a line about the size before the weights are downloaded. config.json comes first, so that a model
+    of an unsupported family fails early. Raises MiniloraError, always one line.
     """
     with suppress(MiniloraError):
-        return cached(name, revision)
-    with _library(name, revision) as library:
-        info = library.HfApi().model_info(name, revision=revision, files_metadata=True)
+        return cached(name)
+    with _library(name) as library:
+        info = library.HfApi().model_info(name, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         if not {CONFIG, TOKENIZER} <= {*sizes} or not {WEIGHTS, INDEX} & {*sizes}:
             raise MiniloraError(f"it lacks one of {CONFIG}, {TOKENIZER} and {WEIGHTS}, which minilora needs")
-        download = partial(library.hf_hub_download, name, revision=revision)
+        download = partial(library.hf_hub_download, name)
         folder = Path(download(CONFIG)).parent
         family_of(folder, "it").config_class.from_dict(read_json(folder / CONFIG))
         if WEIGHTS not in sizes:
@@ -76,7 +75,7 @@ def _weights(folder: Path, names: Collection[str]) -> list[str]:
 
 
 @contextmanager
-def _library(name: str, revision: str | None = None) -> Iterator[Any]:
+def _library(name: str) -> Iterator[Any]:
     """Yield `huggingface_hub`. Its errors, and those of the model, become one line that begins with `name`."""
     try:
         import huggingface_hub
@@ -86,7 +85,6 @@ def _library(name: str, revision: str | None = None) -> Iterator[Any]:
     meanings = {
         errors.GatedRepoError: "accept its terms on its page of the Hub, then log in: hf auth login",
         errors.RepositoryNotFoundError: "the Hub has no such model, or it is private: hf auth login",
-        errors.RevisionNotFoundError: f"it has no revision {escape(str(revision))}",
         errors.HFValidationError: "a model of the Hub is called ORG/NAME",
     }
     try:

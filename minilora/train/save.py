@@ -42,7 +42,7 @@ CARD = """---
     minilora generate --model {model} --adapter adapter {chat}--prompt "…"
 """
 OF_COPY = """
-It was trained on a 4-bit copy (Q4_1) of {hub_name}; `minilora models export {model} FOLDER` writes exactly its weights.
+It was trained on a 4-bit copy (Q4_1) of {hub_name}, whose weights `minilora merge --model {model} --out FOLDER` writes.
 """
 IN_PEFT = """
 It is in PEFT's format: load it with `PeftModel.from_pretrained(base, "adapter")`, on the same weights.

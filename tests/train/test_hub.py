@@ -18,7 +18,7 @@ from minilora.train.catalog import CATALOG
 from minilora.train.load import base_of, load_model
 from minilora.train.save import save_gguf, training_of
 from tests.helpers import tiny_chat
-from tests.helpers.hub_server import COMMIT, GATED, serving
+from tests.helpers.hub_server import GATED, serving
 
 pytestmark = pytest.mark.host
 
@@ -128,18 +128,6 @@ def test_a_download_that_is_interrupted_keeps_the_files_that_have_come(server, c
     assert sorted(server.requests) == weights and load_model(name)
 
 
-def test_a_revision_is_a_folder_of_its_own(server, capsys):
-    assert "org/tiny: it has no revision v9\n" in run(capsys, "models", "get", "org/tiny", "--revision", "v9", code=2)
-    out = run(capsys, "models", "get", "org/tiny", "--revision", COMMIT)
-    folder = out.splitlines()[-1].removeprefix("org/tiny is here: --model ")
-    assert folder.endswith(COMMIT) and load_model(folder)
-    assert "minilora models get org/tiny" in run(capsys, "models", "info", "org/tiny", code=2)  # it means main
-    for words in (["get", "org/tiny", "x"], ["export", "base"]):
-        assert "minilora models export NAME FOLDER" in run(capsys, "models", *words, code=2)
-    for words in (["info", "base", "--revision", "x"], ["get", "--revision", "x"]):
-        assert "--revision is only for a model of the Hub" in run(capsys, "models", *words, code=2)
-
-
 def test_a_copy_is_called_by_its_original_and_found_again(server, models, tmp_path, capsys, monkeypatch):
     """The catalog's "copy" has other weights than the model on the Hub that its adapters name for PEFT."""
     entry = replace(CATALOG["smollm2"], files={"tiny.gguf": 0}, hub_name="org/tiny")
@@ -175,10 +163,10 @@ def test_an_export_is_the_model_as_a_folder(tmp_path, models, capsys, monkeypatc
     shutil.copytree(models["org/tiny"], "folder")
     save_gguf(*load_model("folder"), tmp_path / "file.gguf")
     model, tokenizer = load_model(source)
-    assert run(capsys, "models", "export", source, "out").startswith("saved out: ")
+    assert run(capsys, "merge", "--model", source, "--out", "out") == "saved out\n"
     again, words = load_model("out")
     for (name, a), (other, b) in zip(model.named_parameters(), again.named_parameters(), strict=True):
         assert name == other and a.numpy().dtype == b.numpy().dtype == "float32"
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     assert words.config() == tokenizer.config() and list(words.encode("It is")) == list(tokenizer.encode("It is"))
-    assert "out exists already; choose another folder" in run(capsys, "models", "export", source, "out", code=2)
+    assert "out exists already; choose another --out" in run(capsys, "merge", "--model", source, "--out", "out", code=2)
