@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from argparse import SUPPRESS, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -101,6 +102,10 @@ class Parser(argparse.ArgumentParser):
         if arg_string == "" and action.type is None:
             raise argparse.ArgumentError(action, "must not be empty")
         return super()._get_value(action, arg_string)
+
+    def _print_message(self, message, file=None):
+        """Write help without hiding errors: argparse's own method swallows them."""
+        (file or sys.stderr).write(message)
 
     def error(self, message: str) -> NoReturn:
         """Raise MiniloraError, with argparse's message in the words of our other errors."""

@@ -4,7 +4,6 @@ import os
 from argparse import Namespace
 from tempfile import TemporaryDirectory
 from textwrap import fill
-from unittest.mock import patch
 
 import numpy as np
 
@@ -49,9 +48,16 @@ def state_of_cupy() -> str:
 
     CuPy makes its cache folder, by default ~/.cupy, as soon as it is imported. So this test gives it a temporary one.
     """
-    with TemporaryDirectory() as folder, patch.dict(os.environ, CUPY_CACHE_DIR=folder):
+    before = os.environ.get("CUPY_CACHE_DIR")
+    with TemporaryDirectory() as folder:
+        os.environ["CUPY_CACHE_DIR"] = folder
         try:
             with backend.use("cupy"):
                 return "works"
         except (MiniloraError, OSError) as error:
             return escape(str(error), 200)
+        finally:
+            if before is None:
+                del os.environ["CUPY_CACHE_DIR"]
+            else:
+                os.environ["CUPY_CACHE_DIR"] = before

@@ -1,6 +1,7 @@
 """`minilora merge`: merge an adapter into the weights of its base, and save a model folder or a GGUF file.
 
-Without an adapter, it saves the model itself in the other format."""
+Without an adapter, it saves the model itself in the other format.
+"""
 
 import os
 from argparse import Namespace
