@@ -2,10 +2,10 @@
 
 Methods are compared at equal learning: where each has learned three quarters of what full fine-tuning learns at its
 best rate, seed by seed. A method forgets more, or less, if the 95 % interval of the difference, corrected for all
-comparisons at its length, excludes 0; "as much" needs an interval within a quarter of what full has forgotten. This was written before the
-measurement. Two more columns came after a look at two seeds: a third of what full learns, since some methods never
-learn three quarters, and an equal KL. A level is read between two trainings on either side of it, never below the
-lowest.
+comparisons at its length, excludes 0; "as much" needs an interval within a quarter of what full has forgotten. This was
+written before the measurement. Two more columns came after a look at two seeds: a third of what full learns, since some
+methods never learn three quarters, and an equal KL. A level is read between two trainings on either side of it, never
+below the lowest.
 
 Forgetting follows KL if the rank correlation over all trainings is above 0.9. It follows nothing else if no method has
 forgotten more or less than full fine-tuning where both have moved by KL bits per token.
@@ -377,7 +377,7 @@ class Retention(Study):
             more = sum(min(differences) > 0 for differences in compared)
             counts.append(f"{more} of the {len(compared)} methods that were measured there")
         return (
-            f" After {steps} steps, the rank correlation is {low}{f' to {high}' * (high != low)}. With {seeds} seeds the "
-            f"intervals are wide, so we only count who has forgotten more than full fine-tuning with every seed: at "
+            f" After {steps} steps, the rank correlation is {low}{f' to {high}' * (high != low)}. With {seeds} seeds "
+            "the intervals are wide, so we only count who has forgotten more than full fine-tuning with every seed: at "
             f"{WORDS[3 / 4]}, {counts[0]}; at the KL of {KL}, {counts[1]}."
         )
