@@ -902,8 +902,8 @@ def test_lesson_08_adds_up_pieces_as_numpy_does(page):
     assert np.abs(shown[..., 3] - expected).max() <= 2, "how much"
     full = shown[..., 3] > 250
     assert np.array_equal(shown[full][:, 2] > shown[full][:, 0], best[full] < 0), "blue is less, orange more"
-    said = page.value("[byId('sum-says'), byId('rest-says')].map((one) => one.textContent)")
-    assert said == [f"4 pieces hold {100 * held[3]:.1f} %", f"the rest: {100 - 100 * held[3]:.1f} %"]
+    captions = page.value("[byId('sum-says'), byId('rest-says')].map((one) => one.textContent)")
+    assert captions == [f"4 pieces hold {100 * held[3]:.1f} %", f"the rest: {100 - 100 * held[3]:.1f} %"]
 
 
 def quantized(weights: np.ndarray, blocksize: int, kind: str) -> tuple[str, float]:
