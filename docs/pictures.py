@@ -31,7 +31,7 @@ def jargon() -> Diagram:
         for row in ("before", "after")
     }
     shares = {row: f"{100 * share:.0f} % right" for row, share in right.items()}
-    words = " ".join(f"{row.capitalize()} ({shares[row]} of {count} questions): {first[row]}" for row in shares)
+    words = " ".join(f"{row.capitalize()} ({shares[row]}, {count} questions, F1): {first[row]}" for row in shares)
     d = Diagram(FULL_WIDTH, 348, f"{first['question']} {words}")
     d.text(20, 36, fill(first["question"], 44), LARGE, "start", "bold")
     minutes = np.mean([run["training"]["seconds"] for run in runs]) / 60
@@ -41,7 +41,7 @@ def jargon() -> Diagram:
         d.text(x, 122, title, LARGE, "start", "soft")
         d.box(x, 146, 380, 88, fill(first[row], 24), kind, LARGE)
         d.text(x, 268, shares[row], LARGE, "start", "bold")
-        d.text(x + 380, 268, f"of {count} questions", LARGE, "end", "soft")
+        d.text(x + 380, 268, f"{count} questions, F1", LARGE, "end", "soft")
         d.box(x, 294, 380, 34, corner=3)
         d.box(x, 294, 380 * right[row], 34, kind=kind, corner=3)
     d.arrow((404, 190), (436, 190))

@@ -30,9 +30,8 @@ PAGE, RECORDS = "report.html", "results.jsonl"
 KIND = "demo"  # kind of the records
 CHART, COLOURS = "Learned and forgotten, in bits/character", {"learned": GREEN, "forgot": RED}
 BEHIND = (
-    "With --quick, LoRA stays far behind full fine-tuning. In part that is its learning rate, which is the one of the "
-    "demo without --quick: at four times the rate, or with five times the steps, it learned about twice as much (seed "
-    "0). The rest of the gap stayed."
+    "With --quick, LoRA stays far behind full fine-tuning: it trains at the learning rate of the longer demo, which has "
+    "more steps."
 )
 NEXT = "docs/one-evening.md leads from here to a LoRA that you wrote yourself"
 PROMPT = "Parameters\n----------\na :"  # for the models to continue
