@@ -5,7 +5,7 @@ const LOOKS = { // of the ways: colour, dashes, marker. Full with replay is full
   LoRA: { color: "var(--lora)", marker: "M0-1.3L1.2.9H-1.2Z" },
   "norms alone": { color: "var(--norms)", marker: "M0 1.3L1.2-.9H-1.2Z" },
 };
-const LEFT = 70, RIGHT = 392, TOP = 12, BOTTOM = 304; // of the plane; the bars and their words have lanes outside of it
+const LEFT = 72, RIGHT = 392, TOP = 12, BOTTOM = 300; // of the plane; the bars and their words have lanes outside of it
 const svg = byId("plane"), field = byId("guess").elements.guess;
 const all = DATA.ways.flatMap((way) => [...way.path, ...way.strengths]);
 const highest = (k) => Math.max(0.04, 1.12 * Math.max(...all.map((point) => point[k])));
@@ -26,8 +26,8 @@ const mark = (parent, { color, marker, dash }, [a, b], size) =>
   });
 
 for (let tenth = 0; tenth / 10 < Math.max(highest(0), highest(1)); tenth++) {
-  if (tenth / 10 < highest(0)) words(x(tenth / 10), 340, (tenth / 10).toFixed(1));
-  if (tenth / 10 < highest(1)) words(41, y(tenth / 10) + 4, (tenth / 10).toFixed(1), "end");
+  if (tenth / 10 < highest(0)) words(x(tenth / 10), 341, (tenth / 10).toFixed(1));
+  if (tenth / 10 < highest(1)) words(39, y(tenth / 10) + 4, (tenth / 10).toFixed(1), "end");
 }
 words((LEFT + RIGHT) / 2, 355, "learned, in bits per character →", "middle", { class: "over fine" });
 upward((TOP + BOTTOM) / 2, "forgotten, in bits per character →", 13, { class: "over fine" });
@@ -50,8 +50,8 @@ const guessLine = draw(svg, "path", { stroke: "var(--ink)", "stroke-width": 1.5,
 const back = draw(svg, "path", { fill: "none", stroke: "var(--ink)", "stroke-width": 2.5, "stroke-dasharray": "1 4" });
 const half = draw(svg, "circle", { r: 4, fill: "var(--ink)", class: "after" });
 const ring = draw(svg, "circle", { r: 9, fill: "none", stroke: "var(--ink)", "stroke-width": 3 });
-const isWhat = words(0, 0, "?", "middle", { style: "font-weight: 700; pointer-events: none" });
-const learnedSays = words(0, 324, ""), forgottenSays = upward(0, "", 58);
+const isWhat = words(0, 0, "?", "middle", { class: "", style: "font-weight: 700; pointer-events: none" });
+const learnedSays = words(0, 323, ""), forgottenSays = upward(0, "", 59);
 const names = DATA.ways.map((way) => words(0, 0, way.name, "start", { style: `fill: ${LOOKS[way.name].color}` }));
 const oldSays = words(0, 0, "old model, λ = 0", "start"), straightSays = words(0, 0, "if both shrank alike", "start");
 const halfSays = words(0, 0, "", "start", { class: "over after" }), guessSays = words(0, 0, "", "start", { class: "over after" });
@@ -85,8 +85,11 @@ function arrange() {
     ...trained(way).map((point) => at(point, 5)), at(kept(way), 9), ...along(trained(way), 2, 50),
   ]);
   taken.push({ left: LEFT, right: RIGHT, top: y(0) - 1, bottom: y(0) + 1, cost: 1e5 }, ...along(track, 3, 1e5));
-  if (isOpen()) taken.push(...track.map((point) => at(point, 11)));
-  else {
+  if (isOpen()) {
+    const { left, right, top, bottom } = at(way.strengths[HALF], 3); // the thin lines, where the answer leaves them
+    taken.push({ left, right, top, bottom: BOTTOM, cost: 50 }, { left: LEFT, right, top, bottom, cost: 50 });
+    taken.push(...track.map((point) => at(point, 11)));
+  } else {
     const up = ring.cy.baseVal.value, at = x(way.strengths.at(-1)[0] / 2);
     taken.push({ left: LEFT, right: RIGHT, top: up - 11, bottom: up + 11, cost: 1e5 });
     taken.push({ left: at - 3, right: at + 3, top: up, bottom: BOTTOM, cost: 50 });
@@ -107,7 +110,7 @@ function arrange() {
       }
     if (!place) return;
     label.setAttribute("transform", `translate(${place.left - dx} ${place.top - dy})`);
-    taken.push({ ...place, left: place.left - 8, right: place.right + 8 });
+    taken.push({ ...place, left: place.left - 6, right: place.right + 6 });
   };
   const name = (one) => {
     const label = names[DATA.ways.indexOf(one)], isChosen = one === way;
@@ -125,17 +128,18 @@ function arrange() {
     put(halfSays, [x(a), y(b)]);
   } else put(straightSays, [x(track[15][0]), y(track[15][1])]);
   const learned = (guessed / 100) * way.strengths.at(-1)[0];
-  const isDrawn = isOpen() && guessed !== null && way === DATA.ways[LORA] && learned >= lowest(0) && learned <= highest(0);
+  const edge = Math.max(lowest(0), Math.min(learned, highest(0))); // a guess beyond the plane is marked at its edge
+  const isDrawn = isOpen() && guessed !== null && way === DATA.ways[LORA];
   for (const one of [guessLine, guessSays]) one.classList.toggle("hidden", !isDrawn);
   if (isDrawn) {
-    guessLine.setAttribute("d", `M${x(learned)} ${y(0) + 14}V${BOTTOM + 8}`);
-    guessSays.textContent = `your guess: ${show(guessed)} %`;
-    taken.push({ left: x(learned) - 3, right: x(learned) + 3, top: y(0), bottom: BOTTOM, cost: 1e5 });
-    put(guessSays, [x(learned), (y(0) + BOTTOM) / 2]);
+    guessLine.setAttribute("d", `M${x(edge)} ${BOTTOM - 16}V${BOTTOM + 8}`);
+    guessSays.textContent = `your guess: ${show(guessed)} %${learned > edge ? " →" : ""}`;
+    taken.push({ left: x(edge) - 3, right: x(edge) + 3, top: BOTTOM - 18, bottom: BOTTOM, cost: 1e5 });
   }
   DATA.ways.filter((one) => one !== way).forEach(name);
+  if (isDrawn) put(guessSays, [x(edge), BOTTOM - 8]);
 }
-const says = (what, part, whole) => (whole > 0 ? `${percent(part, whole)} ${what}` : `nothing ${what}`);
+const says = (what, part, whole) => (whole > 0 && part > 0 ? `${percent(part, whole)} ${what}` : `nothing ${what}`);
 
 function update() {
   const way = chosen(), strength = Number(byId("strength").value);
@@ -157,8 +161,10 @@ function update() {
   half.setAttribute("cx", x(c));
   half.setAttribute("cy", y(d));
   isWhat.classList.toggle("hidden", isOpen());
+  ring.setAttribute("fill", isOpen() ? "none" : "var(--page)");
   straightSays.classList.toggle("hidden", isOpen());
-  guides.setAttribute("d", `M${LEFT} ${y(up)}H${x(right)}V${BOTTOM}`);
+  const across = isOpen() ? `M${LEFT} ${y(up)}H${x(right)}` : `M${x(right)} ${y(up)}`; // a guess is of learned alone
+  guides.setAttribute("d", said === null && !isOpen() ? "" : `${across}V${BOTTOM}`);
   bars.forEach((bar, i) => {
     const isWhole = i % 2 === 0, isUp = i > 1, end = isUp ? y(isWhole ? cost : up) : x(isWhole ? most : right);
     const start = isUp ? y(0) : x(0), isHidden = !isWhole && !isOpen() && (isUp || said === null);
@@ -171,13 +177,13 @@ function update() {
   forgottenSays.textContent = isOpen() ? says("forgotten", b, cost) : "? % forgotten";
   const wide = learnedSays.getBBox().width / 2, long = forgottenSays.getBBox().width / 2;
   learnedSays.setAttribute("x", Math.max(LEFT + wide, Math.min(x(right), RIGHT + 6 - wide)));
-  forgottenSays.setAttribute("transform", `translate(58 ${Math.max(2 + long, Math.min(y(up), BOTTOM - long))}) rotate(-90)`);
+  forgottenSays.setAttribute("transform", `translate(59 ${Math.max(2 + long, Math.min(y(up), y(0) - long))}) rotate(-90)`);
   arrange();
   byId("lambda").textContent = strength.toFixed(2);
-  const gift = b < 0 ? ". Below zero, the old text has gained" : "";
+  const gift = b < 0 ? ": below zero, the old text has gained" : "";
   byId("said").textContent =
-    `${way.name} at λ = ${strength.toFixed(2)}: learned ${show(a, 3)}, forgotten ${show(b, 3)} bits per character, ` +
-    `${percent(a, most)} and ${percent(b, cost)} of the values at λ = 1${gift}.`;
+    `${way.name} at λ = ${strength.toFixed(2)}: learned ${show(a, 3)}, forgotten ${show(b, 3)} bits per character; ` +
+    `compared with λ = 1: ${says("learned", a, most)}, ${says("forgotten", b, cost)}${gift}.`;
 }
 
 byId("way").selectedIndex = LORA;
@@ -187,8 +193,8 @@ const redraw = begin({ s: "strength", way: "way" }, update, (guess) => {
   const part = percent(half[0], end[0]), isRight = guess !== null && part === `${show(guess)} %`;
   const answer = Object.assign(document.createElement("b"), { textContent: `At half strength, LoRA has ${part} of what it had learned` });
   byId("verdict").replaceChildren(answer,
-    `, and ${percent(half[1], end[1])} of what it had forgotten.` +
-    (Math.round((100 * half[0]) / end[0]) > 100 ? " More than 100 %: it knows the new text better than at full strength." : "") +
+    `, and ${percent(half[1], end[1])} of what it had forgotten, in this one run.` +
+    (Math.round((100 * half[0]) / end[0]) > 100 ? " More than 100 %: it knows the new text better than at full strength." : "") +
     (guess === null ? "" : isRight ? " Exactly what you said." : ` You said ${show(guess)} %.`));
   guessed = guess;
   if (guess === null) return (bend = 1);

@@ -43,10 +43,13 @@ def summary(data: dict) -> str:
 
 def body(data: dict) -> str:
     replayed = next(100 * share for name, (_, share) in WAYS.items() if share)
+    (lora,) = (way["strengths"] for way in data["ways"] if way["name"] == "LoRA")
+    (top, _), best = max(zip(lora, data["strengths"], strict=True))
+    most, (learned, forgotten, full, cost) = lora[-1][0], ends(data, "full fine-tuning")
     return f"""
 <div class="say">
-<p class="lead">A small language model learned NumPy's documentation, in four ways, and forgot some of Python's.
-Now turn LoRA's change down: λ&nbsp;=&nbsp;1 is the trained model, λ&nbsp;=&nbsp;0 the old one.</p>
+<p class="lead"><span>A small language model learned NumPy's documentation, in four ways, and forgot some of Python's.
+Now turn LoRA's change down:</span> λ&nbsp;=&nbsp;1 is the trained model, 0 the old one.</p>
 <form id="guess" class="row"><label><span>Your guess first: at half strength, λ&nbsp;=&nbsp;0.5, how many per cent of
 what LoRA learned does it still have?</span> <input type="number" name="guess" min="0" max="200" required></label>
 <button>Check my guess</button> <small class="soft">or drag the ?</small></form>
@@ -58,6 +61,10 @@ what LoRA learned does it still have?</span> <input type="number" name="guess" m
     #plane {{ max-height: max(22rem, calc(100vh - 8rem)); }}
     #plane .other {{ opacity: .6; }}
     @media (prefers-color-scheme: dark) {{ #plane .other {{ opacity: .8; }} }}
+    @media screen and (max-width: 60rem) {{ /* what λ is stays when the rest of the lead has made room */
+      .open:not(.linked) .lead {{ display: block; }}
+      .open:not(.linked) .lead span {{ display: none; }}
+    }}
     @media (min-width: 60rem) {{
       .beside {{ grid-template-columns: minmax(0, 1fr) minmax(36rem, 60%); }}
       #plane text {{ font-size: 11.5px; }} /* of 400 units, which are wider here */
@@ -79,7 +86,10 @@ what LoRA learned does it still have?</span> <input type="number" name="guess" m
   its dotted line is measured.</p>
   <p class="after">Why? The old model was trained on the old text until its loss was nearly flat there, like the floor
   of a valley, so small steps cost next to nothing, and the cost grows faster than the step. The new text's loss is a
-  slope, and the first half of the way leads down most of it.</p>
+  slope that turns up again before λ&nbsp;=&nbsp;1: LoRA knows that text best at λ&nbsp;=&nbsp;{best:g}, where it has
+  {100 * top / most:.0f}&nbsp;% of what it learned, so training overshot, and half the way is better than all of it.</p>
+  <p class="after">This is not special to LoRA: full fine-tuning at half strength has
+  {100 * learned / full:.0f}&nbsp;% of what it learned and {100 * forgotten / cost:.0f}&nbsp;% of what it forgot.</p>
   <p class="soft">Learned: by how many bits per character NumPy's text surprises the model less than before; forgotten:
   by how many Python's surprises it more. Neither text was trained on. One run of each way, {SETTINGS["steps"]} steps:
   a path has a mark every {SETTINGS["eval_every"]} steps, and ends at the large mark, the step

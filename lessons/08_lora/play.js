@@ -21,21 +21,24 @@ function spectrum(r) {
     draw(svg, "path", { d: `M${left} ${y(share)}H${wide}`, class: "axis", "stroke-opacity": share ? 0.3 : 1 });
     write(left - 6, y(share) + 5, `${show(100 * share)} %`, "end");
   }
+  const lines = draw(svg, "g"); // behind the bars
   squares.forEach((square, i) => {
     const box = { x: x(i + 1) - 0.4 * step, y: y(square / total), width: 0.8 * step, height: 112 - y(square / total) };
     draw(svg, "rect", { ...box, fill: i < r ? "var(--lora)" : "var(--soft)" });
   });
-  const mark = (piece, y, text, look) => { // a line behind this piece
+  const mark = (piece, low, text, look) => { // a line behind this piece
     const at = left + step * piece, side = at < wide / 2 ? 1 : -1;
-    draw(svg, "path", { d: `M${at} ${y - 10}V112`, stroke: "var(--ink)", "stroke-width": 1.5, ...look });
-    write(at + 5 * side, y, text, side > 0 ? "start" : "end");
+    const under = squares[side > 0 ? piece : Math.max(0, piece - Math.ceil(110 / step))] ?? 0; // the highest bar there
+    const up = Math.max(12, Math.min(low, y(under / total) - 5));
+    write(at + 5 * side, up, text, side > 0 ? "start" : "end");
+    draw(lines, "path", { d: `M${at} ${up - 10}V112`, stroke: "var(--ink)", "stroke-width": 1.5, ...look });
   };
   const isFirst = guessed !== null && guessed < needed; // the label of the line at the left is the upper one
   mark(needed, isFirst ? 94 : 76, `80 %: ${needed} piece${needed === 1 ? "" : "s"}`);
   if (guessed !== null) mark(guessed, isFirst ? 76 : 94, `your guess: ${guessed}`, { "stroke-dasharray": "3 3" });
   write(left, 130, "piece 1", "start");
   write(wide, 130, `piece ${squares.length}`, "end");
-  write(wide, 36, "share of ΔW that each piece holds", "end");
+  write(wide, 36, "share of ΔW by piece", "end");
   if (r) write(wide, 56, `piece ${r} adds ${show((100 * squares[r - 1]) / total, 1)} %`, "end", "fill: var(--lora); font-weight: 600");
 }
 
@@ -53,6 +56,7 @@ function update() {
   const count = r * (height + width), part = count / (height * width);
   const holds = `${r} piece${r === 1 ? " holds" : "s hold"} ${show(100 * held(r), 1)} %`;
   byId("sum-says").textContent = !byId("guess").hidden ? "a piece: column × row" : r ? holds : "no pieces yet";
+  byId("last").textContent = r ? `piece ${r}: column × row` : "\u00a0"; // its line stays
   byId("rest-says").textContent = `the rest: ${show(100 - 100 * held(r), 1)} %`;
   byId("said").textContent =
     `r = ${r}: ${show(count)} numbers, ${show(100 * part, 1)} % of ${show(height * width)}; ` +

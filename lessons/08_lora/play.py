@@ -62,8 +62,10 @@ them, largest first, hold 80 % of it?</span>
 <section class="stage">
   <style>
     .sums {{ display: grid; gap: 5px; align-items: center; text-align: center; margin-bottom: .4rem;
-      grid: ". . . row . ." auto "whole is column sum plus rest" auto "whole-says . sum-says sum-says . rest-says" auto
+      grid: ". . . last . ." auto
+        ". . . row . ." auto "whole is column sum plus rest" auto "whole-says . sum-says sum-says . rest-says" auto
         / 1fr auto 4% 1fr auto 1fr; }}
+    .sums #last {{ grid-area: last; margin: 0; text-align: left; color: var(--lora); font-weight: 600; }}
     #row {{ grid-area: row; height: .7rem; }} #column {{ grid-area: column; height: 0; min-height: 100%; }}
     #whole {{ grid-area: whole; }} #sum {{ grid-area: sum; }} #rest {{ grid-area: rest; }}
     body:not(.open) .sums {{ grid-template-columns: 1fr 0 4% 1fr 0 0; }} /* before the guess: ΔW and one piece */
@@ -78,8 +80,9 @@ them, largest first, hold 80 % of it?</span>
     }}
     @media print {{ .sums canvas {{ filter: none; }} }}
     @media (max-width: 40rem) {{ /* what moves comes first, and is as wide as the screen: sum + rest = ΔW */
-      .sums {{ grid: ". row row row" auto "column sum sum sum" auto "sum-says sum-says sum-says sum-says" auto
-        "plus rest is whole" auto ". rest-says . whole-says" auto / 5% 1fr 5% 1fr; }}
+      .sums {{ grid: ". last last last" auto ". row row row" auto "column sum sum sum" auto
+        "sum-says sum-says sum-says sum-says" auto "plus rest is whole" auto ". rest-says . whole-says" auto
+        / 5% 1fr 5% 1fr; }}
       body:not(.open) .sums {{ grid-template-columns: 5% 1fr 0 1fr; }}
       body:not(.open) :is(#whole, #whole-says) {{ grid-column: 2 / -1; }}
       .sums b {{ padding: 0; }}
@@ -89,8 +92,11 @@ them, largest first, hold 80 % of it?</span>
     #said {{ min-height: 3em; }}
     @media (min-width: 60rem) {{ #said {{ min-height: 1.5em; }} }}
     #spectrum {{ height: 8.5rem; }}
+    .gauge > span:nth-child(2) {{ margin-right: 2.8rem; }}
+    .gauge > span:nth-child(2)::after {{ content: "100 %"; position: absolute; left: calc(100% + 5px);
+      font-size: 12px; line-height: .9rem; white-space: nowrap; }}
     #held u {{ position: absolute; inset: -2px 20% -2px auto; border-right: 2px solid; padding-right: 3px;
-      font-size: 11px; line-height: 1.6; text-decoration: none;
+      font: 600 13px/1.4 system-ui, sans-serif; text-decoration: none;
       text-shadow: 0 0 2px var(--page), 0 0 3px var(--page), 0 0 4px var(--page); }}
     @media (min-width: 60rem) {{ /* who follows a link has the question and its answer beside what they are about */
       .linked .say {{ grid-template-rows: auto 1fr; }}
@@ -98,6 +104,7 @@ them, largest first, hold 80 % of it?</span>
     }}
   </style>
   <figure class="sums">
+    <p id="last" class="after"></p>
     <canvas id="row" aria-hidden="true"></canvas>
     <canvas id="whole" role="img" aria-label="Heat map of the change by full fine-tuning"></canvas>
     <b style="grid-area: is" class="after">=</b>

@@ -253,6 +253,25 @@ def test_lesson_07_leads_the_eye_from_the_guess_to_the_answer(page):
     assert page.value("halfSays.checkVisibility() && half.cx.baseVal.value") == pytest.approx(end[0]), "it stays"
 
 
+@needs_chromium
+def test_lesson_07_tells_why_half_is_more_than_all_and_marks_every_guess(page):
+    ways = {way["name"]: np.array(way["strengths"]) for way in data_of("07")["ways"]}
+    opened(page, "07", "200")
+    why = page.value("document.querySelector('.more').textContent").replace("\xa0", " ")
+    learned = ways["LoRA"][:, 0] / ways["LoRA"][-1, 0]
+    assert 10 < learned.argmax() < 20, "it bends back"
+    assert number_in(why, "best at λ =", ", where") == learned.argmax() / 20
+    assert number_in(why, "where it has", "% of what it learned, so training overshot") == round(100 * learned.max())
+    full = 100 * ways["full fine-tuning"][10] / ways["full fine-tuning"][-1]
+    assert number_in(why, "at half strength has", "% of what it learned and") == round(full[0])
+    assert number_in(why, "% of what it learned and", "% of what it forgot.") == round(full[1])
+    assert page.value("guessLine.checkVisibility() && guessSays.textContent") == "your guess: 200 % →"
+    for i, way in enumerate(ways.values()):
+        for place, (_, forgotten) in enumerate(way):
+            page.value(f"byId('way').selectedIndex = {i}; byId('strength').value = {place / 20}; update()")
+            assert (page.value("forgottenSays.textContent") == "nothing forgotten") == (forgotten <= 0)
+
+
 # Pairs of texts, and of texts and marks, that meet. Marks: those of the ways, the ring, the dot at half strength.
 MEETING = """(() => {
   const boxes = (drawn) => drawn.filter((one) => one.checkVisibility())
@@ -894,6 +913,7 @@ def test_lesson_08_adds_up_pieces_as_numpy_does(page):
     assert caption.startswith("r = 4: 1,152 numbers, 6.3 % of 18,432")
     assert number_in(caption, "hold", "% of ΔW") == pytest.approx(100 * held[3], abs=0.06)
     best = (left[:, :4] * sizes[:4]) @ right[:4]
+    assert page.value("byId('last').textContent") == "piece 4: column × row", "not the sum"
     fourth = page.value("[columns.at(5, 3) * rows.at(3, 7), byId('column').height, byId('row').width]")
     assert fourth[0] == pytest.approx(sizes[3] * left[5, 3] * right[3, 7], abs=1e-5) and fourth[1:] == [96, 192]
     pixels = "byId('{}').getContext('2d').getImageData(0, 0, 192, 96).data".format
