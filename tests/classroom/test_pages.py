@@ -476,6 +476,12 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     assert advice in " ".join(page.value("document.querySelector('.more').textContent").split())
     close = [n for n in curve.parts("trained", "lora") if f"On {n} examples, " in verdict]
     best, lora = curve.best("prompt"), curve.best("trained")
+    bars = [row[best.number] for row in curve.records.of(*best.key)]
+    drawn = page.value("DATA.prompts.find((one) => one.examples === DATA.best)")
+    assert [drawn["low"], drawn["high"]] == pytest.approx([100 * min(bars), 100 * max(bars)])
+    black = """#accuracy path[stroke="var(--ink)"][stroke-width="1.5"]:not([stroke-dasharray])"""
+    several = [k for k in curve.parts("prompt") if len(list(curve.records.of("prompt", k))) > 1]
+    assert page.value(f"document.querySelectorAll('{black}').length") == len(several), "how sure a prompt's number is"
     assert number_in(verdict, "Trained on 512 examples,", "% are right") == round(lora.spread.mean, 1)
     assert number_in(verdict, "with 2 examples in it,", "%.") == round(best.spread.mean, 1)
     assert close == [
@@ -831,7 +837,11 @@ def test_the_picture_of_a_shared_link_is_legible_in_a_chat(page, script, tmp_pat
         question = " ".join(page.value("byId('guess').innerText").split())
         assert question == pages.question(script.with_suffix(".html").read_text("utf-8")), "as its description has it"
         assert question[0].isupper() and "guess" not in question
-        low = "[...document.querySelectorAll('#guess, svg')].map((one) => one.getBoundingClientRect().bottom)"
+        size, line = page.value("(({ fontSize, content }) => [fontSize, content])(getComputedStyle("
+                                "document.querySelector('.say'), '::after'))")  # fmt: skip
+        assert float(size.removesuffix("px")) > 24 and pages.names_of(script)["BACKGROUND"] in line
+        assert "language model" in line, "for whom the question alone says nothing"
+        low = "[...document.querySelectorAll('.say, svg')].map((one) => one.getBoundingClientRect().bottom)"
         nav = page.value("document.querySelector('nav').getBoundingClientRect().top")
         assert max(page.value(low)) <= nav + 1 and page.value(OUTSIDE) == []
         sizes, boxes = page.value(
