@@ -6,10 +6,11 @@
     python -m lessons.pages --pictures    takes the pictures for sharing, play.png, with Chromium
 
 play.py has TITLE, NAME, which other pages call it in their links, ABOUT, which says where its link is shared what it
-shows, body(data), the page's HTML, whose question is in the picture for sharing, before the guess, and summary(data),
-which tells its story where no script runs. The data come from play.py's data(), called each time, if they are in the
-records already or are mere arithmetic; if they take runs of minilora, from measure(), whose result play.json keeps. So
-no number is typed by hand. `play.js` beside this file is what the pages share.
+shows, BACKGROUND, which tells there, below the question, what it is about, body(data), the page's HTML, whose question
+is in the picture for sharing, before the guess, and summary(data), which tells its story where no script runs. The data
+come from play.py's data(), called each time, if they are in the records already or are mere arithmetic; if they take
+runs of minilora, from measure(), whose result play.json keeps. So no number is typed by hand. `play.js` beside this
+file is what the pages share.
 """
 
 import argparse
@@ -48,6 +49,8 @@ body:has(#guess) {
   main { display: grid; grid: 1fr / 25.5rem 1fr; gap: 20px 32px; max-width: none; width: 100%; flex: 1; padding: 0 }
   main.across { grid: auto 1fr / 1fr }
   .say { display: block }
+  .say::after { content: attr(data-background); display: block; margin-top: 14px; font-size: 1.7rem; line-height: 1.25;
+    color: var(--soft) }
   #guess span::first-letter { text-transform: uppercase }
   #guess { background: none; padding: 0; font-size: 2.8rem; line-height: 1.2; margin: 0; font-weight: 600 }
   .stage { grid-area: 1 / 2; position: static; align-self: center; padding: 0 }
@@ -57,9 +60,15 @@ body:has(#guess) {
   .sums p { font-size: 1.6rem }
   nav { font-size: 1.4rem; margin: 0; padding: 0 }
   nav a { text-decoration: none }
+  nav span { gap: .4rem }
   nav a::after { content: none }
+  nav a:first-child::after { content: ", a course in NumPy ·"; font-size: 1em }
 }
-body:not(:has(#guess)) { zoom: 1.15; .more, nav { display: none } }
+body:not(:has(#guess)) {
+  zoom: 1.15;
+  .more, nav { display: none }
+  h1::after { content: "minilora, a course in NumPy"; float: right; font: 1.4rem system-ui; color: var(--soft) }
+}
 """  # its style, legible in a chat: the question without <small>, its picture without .fine; or the live page
 FIRST = "Your guess first: "  # begins a question; its picture has no room for an answer
 SHOWN_WHOLE = 150  # characters of a description where a link is shared
@@ -210,12 +219,16 @@ def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
         *(p.read_text("utf-8") for p in (SHARED, script.with_suffix(".js"))),
     ]
     summary = names["summary"](data)
+    background = names.get("BACKGROUND", "")
     body = names["body"](data).replace(
         "<!-- summary -->",
         f"<noscript><p>Scripts are off, so nothing moves here. {html.escape(summary)}</p></noscript>",
     )
+    body = body.replace('<div class="say">', f'<div class="say" data-background="{html.escape(background)}">', 1)
     label = re.search(r'role="img"\s+aria-label="([^"]*)"', body)
-    shown = " ".join([f"{names['TITLE']}.", question(body), *(label[1].split() if label else [])])
+    title = names["TITLE"] if names["TITLE"].endswith("?") else f"{names['TITLE']}."
+    sentences = [title, question(body), background and f"{background}.", *(label[1].split() if label else [])]
+    shown = " ".join(filter(None, sentences))
     head = sharing(names["TITLE"], names["ABOUT"], script.with_suffix(".png").name, shown)
     links = navigation(script, is_short=True), navigation(script)
     page = framed(names["TITLE"], body, "\n".join(code), head, links, names.get("LAYOUT", "beside"))

@@ -9,6 +9,7 @@ from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS
 
 TITLE = "Learned × forgotten"
+BACKGROUND = "Fine-tuning changed a language model; λ is the part of the change that is used"
 NAME = "forgetting"  # in the links of other pages
 ABOUT = "Halve what training changed: how much of what it learned is left, and how much is forgotten?"
 WAYS = {  # method, share of replay

@@ -9,6 +9,7 @@ from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 TITLE = "LoRA as a sum of thin pieces"
+BACKGROUND = "ΔW is what training changed in a matrix of a language model"
 NAME = "pieces"  # in the links of other pages
 ABOUT = "How many thin pieces make up what training changed in a model?"
 LAYER = "model.layers.5.self_attn.v_proj"

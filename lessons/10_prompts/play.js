@@ -29,21 +29,23 @@ const short = (name) => (name.length > 8 ? `${name.slice(0, 7)}…` : /^\p{P}+$/
 const guess = byId("guess").elements.guess;
 
 // The question: of all attention, the part that goes to the prefix; "?" until the reader has guessed. The guess is marked.
-function question(part) {
+// part: how far the prefix is on; there is no number while it moves. It was measured with the mask, and is pale without.
+function question(part, isMasked) {
   const [left, wide] = [2, 396], mine = Math.max(0, Math.min(100, Number(guess.value))) / 100, at = left + wide * mine;
-  words(svg, left, 20, "of all attention, to the prefix:", "start");
-  words(svg, 398, 22, isOpen ? percent(part * mean(ofAll.flat())) : "? %", "end").classList.add("big");
-  if (isOpen) draw(svg, "rect", { x: left, y: 28, width: wide * part * mean(ofAll.flat()), height: 20, fill: "var(--prefix)" });
-  draw(svg, "rect", { x: left, y: 28, width: wide, height: 20, fill: "none", stroke: "var(--prefix)", "stroke-width": 1.5, "stroke-dasharray": isOpen ? "none" : "6 4" });
+  const top = draw(svg, "g", { opacity: isMasked ? 1 : 0.35 });
+  words(top, left, 20, isMasked ? "of all attention, to the prefix:" : "with the mask, to the prefix:", "start");
+  words(top, 398, 22, !isOpen ? "? %" : part === 1 ? percent(mean(ofAll.flat())) : part ? "" : "off", "end").classList.add("big");
+  if (isOpen) draw(top, "rect", { x: left, y: 28, width: wide * part * mean(ofAll.flat()), height: 20, fill: "var(--prefix)" });
+  draw(top, "rect", { x: left, y: 28, width: wide, height: 20, fill: "none", stroke: "var(--prefix)", "stroke-width": 1.5, "stroke-dasharray": isOpen ? "none" : "6 4" });
   if (guess.value === "") return;
-  draw(svg, "path", { d: `M${at} 25V51`, stroke: "var(--ink)", "stroke-width": 2 });
-  words(svg, Math.max(left + 36, Math.min(left + wide - 36, at)), 62, "your guess", "middle", "font-size: 12px");
+  draw(top, "path", { d: `M${at} 25V51`, stroke: "var(--ink)", "stroke-width": 2 });
+  words(top, Math.max(left + 36, Math.min(left + wide - 36, at)), 62, "your guess", "middle", "font-size: 12px");
 }
 
 // On the left who looks, on the right what is looked at, and arrows from one to the other.
 function arrows(layer, head, token, part, isMasked) {
   svg.replaceChildren();
-  question(part);
+  question(part, isMasked);
   const first = 67, tall = (328 - first) / names.length, row = (j) => tall * (j + 0.5) + first;
   const blended = (i) => {
     const off = weights(layer, head, i, false, isMasked), on = weights(layer, head, i, true, isMasked);
@@ -61,19 +63,25 @@ function arrows(layer, head, token, part, isMasked) {
   draw(svg, "path", { d: `M236 ${first + tall * virtual}H398`, class: "axis", "stroke-dasharray": "3 3" });
   words(svg, 236, row(0) + 5, "prefix:", "end");
   tokens.forEach((name, i) => {
-    const label = words(svg, 124, row(virtual + i) + 5, short(name), "end", `cursor: pointer; ${i === token ? "font-weight: 700" : "fill: var(--soft)"}`);
-    label.addEventListener("click", () => {
-      byId("token").selectedIndex = i;
-      redraw();
-    });
+    words(svg, 124, row(virtual + i) + 5, short(name), "end", i === token ? "font-weight: 700" : "fill: var(--soft)");
   });
   names.forEach((name, j) => {
     const isSeen = !isMasked || j - virtual <= token;
     if (j < virtual) draw(svg, "rect", { x: 314, y: row(j) - 6, width: 36, height: 12, fill: "none", stroke: color(j) });
     words(svg, 248, row(j) + 5, short(name), "start", isSeen ? "" : "fill: var(--soft); opacity: .5");
-    if (!isSeen) return;
+    if (j < virtual && !part) words(svg, 398, row(j) + 5, "off", "end", "fill: var(--soft)");
+    if (!isSeen || (j < virtual && !part)) return;
     draw(svg, "rect", { x: 314, y: row(j) - 6, width: Math.max(0.5, 36 * own[j]), height: 12, fill: color(j) });
-    words(svg, 398, row(j) + 5, `${show(100 * own[j])} %`, "end");
+    if (part === 0 || part === 1) words(svg, 398, row(j) + 5, `${show(100 * own[j])} %`, "end");
+  });
+  tokens.forEach((_, i) => { // a click on a word, where it looks or is looked at, chooses it
+    for (const [x, width] of [[0, 130], [244, 154]]) {
+      const over = draw(svg, "rect", { x, y: row(virtual + i) - tall / 2, width, height: tall, fill: "transparent", style: "cursor: pointer" });
+      over.addEventListener("click", () => {
+        byId("token").selectedIndex = i;
+        redraw();
+      });
+    }
   });
 }
 
@@ -114,31 +122,37 @@ function shares(layer, head) {
 }
 
 let isOpen = false; // the prefix waits for the guess
+let part = 0; // how far the prefix is on, between 0 and 1 only while it moves
 function update() {
   const [layer, head] = ["layer", "head"].map((id) => Number(byId(id).value) - 1);
-  const token = byId("token").selectedIndex;
-  const part = isOpen ? Number(byId("prefix").value) : 0, isMasked = byId("mask").checked;
+  const token = byId("token").selectedIndex, isMasked = byId("mask").checked, isOn = isOpen && byId("prefix").checked;
   arrows(layer, head, token, part, isMasked);
   if (isOpen) {
     table(layer, head, token, isMasked);
     shares(layer, head);
   }
-  const off = weights(layer, head, token, false, isMasked), on = weights(layer, head, token, true, isMasked);
-  const own = on.map((weight, j) => part * weight + (1 - part) * (j < virtual ? 0 : off[j - virtual]));
+  byId("shares").style.opacity = isMasked ? 1 : 0.35;
+  const own = weights(layer, head, token, isOn, isMasked), front = isOn ? virtual : 0;
   const most = own.indexOf(Math.max(...own));
-  const state = part === 1 ? "on" : part === 0 ? "off" : `${show(100 * part)} % on`;
-  byId("part").textContent = `${show(100 * part)} %`;
   byId("layer-says").textContent = `${layer + 1} of ${layers}`;
   byId("head-says").textContent = `${head + 1} of ${heads}`;
   byId("said").textContent =
-    `Layer ${layer + 1}, head ${head + 1}, prefix ${state}: “${tokens[token]}” looks most at “${names[most]}”, with ` +
-    `${percent(own[most])} of its attention` +
-    (part ? `; the prefix has ${percent(sum(own.slice(0, virtual)))}.` : ".");
+    `Layer ${layer + 1}, head ${head + 1}, prefix ${isOn ? "on" : "off"}: “${tokens[token]}” looks most at ` +
+    `“${names[most + virtual - front]}”, with ${percent(own[most])} of its attention` +
+    (isOn ? `; the prefix has ${percent(sum(own.slice(0, virtual)))}.` : ".") +
+    (isMasked ? "" : " Pale: with the mask.");
+}
+function turn() {
+  const start = part, end = Number(byId("prefix").checked);
+  move((done) => {
+    part = done < 1 ? start + (end - start) * done : end;
+    redraw();
+  }, 1200);
 }
 
 guess.addEventListener("input", update);
 tokens.forEach((token, i) => byId("token").add(new Option(`${i + 1} ${token}`, i + 1)));
-byId("token").selectedIndex = Math.min(5, T - 1);
+byId("token").value = byId("token").dataset.first;
 const redraw = begin({ layer: "layer", head: "head", token: "token", prefix: "prefix", mask: "mask" }, update, (percents) => {
   ofAll = Array.from({ length: layers }, (_, l) => Array.from({ length: heads }, (_, h) => ofHead(l, h)));
   const flat = ofAll.flat();
@@ -149,11 +163,16 @@ const redraw = begin({ layer: "layer", head: "head", token: "token", prefix: "pr
   };
   const [least, most] = [Math.min(...flat), Math.max(...flat)];
   const truth = Object.assign(document.createElement("b"), { textContent: `${percent(mean(flat))} go to the prefix.` });
+  const [all, [without, having]] = [mean(flat), DATA.bits];
   byId("verdict").replaceChildren(truth, `${percents === null ? "" : ` You said ${show(percents)} %.`} Shared out evenly, it would ` +
-    `be ${percent(alike)}. So a few trained entries steer the model, and no weight has changed: they take attention from the ` +
-    `words. The heads differ: from ${percent(least)} (${place(least)}) to ${percent(most)} (${place(most)}).`);
+    `be ${percent(alike)}: it takes ${all < alike ? "less" : "more"} than its even share. What it buys: NumPy's documentation takes ` +
+    `${show(having, 3)} bits per character in place of ${show(without, 3)} (fewer is better), and no weight has changed. The heads differ: from ` +
+    `${percent(least)} (${place(least)}) to ${percent(most)} (${place(most)}).`);
   isOpen = true;
-  if (percents === null) return;
-  byId("prefix").value = 0;
-  glide(byId("prefix"), 1, () => redraw());
+  if (percents === null) part = Number(byId("prefix").checked);
+  else {
+    byId("prefix").focus({ preventScroll: true });
+    turn();
+  }
 });
+byId("prefix").addEventListener("input", turn);

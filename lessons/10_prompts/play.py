@@ -13,6 +13,7 @@ from minilora.train.loop import TrainConfig
 from minilora.train.methods import METHODS, Options
 
 TITLE = "Attention with a prefix"
+BACKGROUND = "A prefix: trained entries that a language model reads before your words"
 NAME = "prefix"  # in the links of other pages
 ABOUT = "How much attention does a learned prefix take from the words?"
 SENTENCE = "Return the same type as the object."
@@ -20,27 +21,35 @@ P = 4  # virtual tokens
 
 
 def shares(data: dict) -> np.ndarray:
-    """Return the prefix's share of the attention in each layer and head (L, H), the mean over the tokens."""
+    """Return the prefix's share of the attention of each token (L, H, T), in each layer and head."""
     tokens, virtual = len(data["tokens"]), data["virtual"]
     scored = unpacked(data["on"]).reshape(data["layers"], data["heads"], tokens, virtual + tokens)
     masked = np.where(np.tri(tokens, virtual + tokens, virtual, dtype=bool), scored, -np.inf)
     weights = np.exp(masked - masked.max(axis=-1, keepdims=True))
-    return (weights / weights.sum(axis=-1, keepdims=True))[..., :virtual].sum(axis=-1).mean(axis=-1)
+    return (weights / weights.sum(axis=-1, keepdims=True))[..., :virtual].sum(axis=-1)
+
+
+def ordinary(data: dict) -> tuple[int, ...]:
+    """Return layer, head and token, from 1, that are nearest to the mean: the head's share and the token's own."""
+    of_tokens = shares(data)
+    off = np.abs(of_tokens - of_tokens.mean()) + np.abs(of_tokens.mean(axis=-1, keepdims=True) - of_tokens.mean())
+    return tuple(int(i) + 1 for i in np.unravel_index(off.argmin(), off.shape))
 
 
 def summary(data: dict) -> str:
-    of_heads, virtual = shares(data), data["virtual"]
+    of_heads, virtual, (off, on) = shares(data).mean(axis=-1), data["virtual"], data["bits"]
     alike = np.mean([virtual / (virtual + seen) for seen in range(1, len(data["tokens"]) + 1)])
     return (
         f"{100 * of_heads.mean():.0f} % of all attention go to the prefix. If each token shared its attention out "
-        f"evenly, it would be {100 * alike:.0f} %. One head gives it {100 * of_heads.max():.0f} %, another "
+        f"evenly, it would be {100 * alike:.0f} %. With the prefix, NumPy's documentation takes {on:.3f} bits per "
+        f"character in place of {off:.3f}. One head gives it {100 * of_heads.max():.0f} %, another "
         f"{100 * of_heads.min():.0f} %."
     )
 
 
 def body(data: dict) -> str:
-    off, on = data["bits"]
     virtual, tokens = data["virtual"], data["tokens"]
+    layer, head, token = ordinary(data)
     return f"""
 <div class="say">
 <p class="lead">Each token of a sentence shares out its attention: 100 % in all, to itself and to the tokens before
@@ -55,29 +64,27 @@ max="100" required></label> <button>Check my guess</button></form>
 <section class="stage">
   <figure><svg class="picture" id="arrows" viewBox="0 0 400 330" role="img" aria-label="How much of all attention goes
   to the prefix, and arrows from the tokens of a sentence to what each looks at"></svg></figure>
-  <div class="row after"><label class="long">prefix <input type="range" id="prefix" min="0" max="1" step="0.05"
-  value="1">
-    <b id="part" style="width: 3.6rem"></b></label></div>
-  <div class="row"><label class="long">layer <input type="range" id="layer" min="1" max="{data["layers"]}" value="1">
-    <b id="layer-says" style="width: 3.6rem"></b></label>
-    <label class="long">head <input type="range" id="head" min="1" max="{data["heads"]}" value="3">
+  <div class="row"><label class="long">layer <input type="range" id="layer" min="1" max="{data["layers"]}"
+  value="{layer}"> <b id="layer-says" style="width: 3.6rem"></b></label>
+    <label class="long">head <input type="range" id="head" min="1" max="{data["heads"]}" value="{head}">
     <b id="head-says" style="width: 3.6rem"></b></label></div>
-  <div class="row"><label>who looks <select id="token"></select></label>
+  <div class="row"><label>who looks <select id="token" data-first="{token}"></select></label>
+    <label class="after"><input type="checkbox" id="prefix" checked> prefix</label>
     <label class="after"><input type="checkbox" id="mask" checked> mask: nobody looks ahead</label></div>
   <output class="said" id="said" aria-live="polite" style="min-height: 3em"></output>
 </section>
 <div class="more">
   <figure class="after"><svg class="picture" id="shares" viewBox="0 0 400 212" role="img"
     aria-label="The prefix's share in each layer and head"></svg>
-    <figcaption>What the prefix takes in each head, in per cent, the mean over the {len(tokens)} tokens. Click one to
-    see it.</figcaption></figure>
+    <figcaption>What the prefix takes in each head, in per cent, the mean over the {len(tokens)} tokens, all with
+    the mask. Click one to see it. The picture opens on a head and a token that are near the mean.</figcaption></figure>
   <p class="soft">A small language model, and a prefix that learned from NumPy's documentation: keys and values in every
-  layer ({off:.3f} bits per character without it, {on:.3f} with it). An arrow is as thick as its share.</p>
-  <details class="after"><summary>What do the slider and the mask do?</summary>
-  <p class="soft">The slider's two ends are the model without and with its prefix; between them the arrows are blended.
-  In layer 1 the prefix takes a share and leaves the proportions among the words as they were: the arrows grow thin
-  together. In later layers they change too, since the layers before have given other numbers. With the mask off, in
-  this layer alone, each token sees what comes after it as well; the model was never trained like this.</p></details>
+  layer. An arrow is as thick as its share.</p>
+  <details class="after"><summary>What do the prefix and the mask do?</summary>
+  <p class="soft">In layer 1 the prefix takes a share and leaves the proportions among the words as they were: the
+  arrows grow thin together. In later layers they change too, since the layers before have given other numbers. With
+  the mask off, in this layer alone, each token sees what comes after it as well; the model was never trained like
+  this.</p></details>
   <details class="after"><summary>The numbers of this token</summary>
   <div class="wide"><table><thead><tr><th scope="col">looks at</th><th scope="col">without prefix</th>
   <th scope="col">with prefix</th><th scope="col">with, of the text's part</th></tr></thead>

@@ -9,6 +9,7 @@ from minilora.quant.codebooks import CODEBOOKS, midpoints, order
 from minilora.train import load
 
 TITLE = "4 bits: sixteen values to choose from"
+BACKGROUND = "A language model's weights, rounded to 4 bits each"
 NAME = "4 bits"  # in the links of other pages
 ABOUT = "What one large weight does to 4-bit rounding"
 LAYER = "model.layers.0.self_attn.q_proj"

@@ -7,6 +7,7 @@ from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
 
 TITLE = "Where the memory goes"
+BACKGROUND = "Memory for fine-tuning a large language model"
 NAME = "memory"  # in the links of other pages
 ABOUT = "Which graphics card does a training fit into, and why?"
 NAMES = {

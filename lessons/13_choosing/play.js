@@ -8,10 +8,13 @@ const words = (svg, x, y, text, anchor = "middle", look = {}) => draw(svg, "text
 const sizes = [...new Set([...DATA.trained, ...DATA.prompts].map((one) => one.examples))].sort((a, b) => a - b);
 const range = Math.log1p(sizes.at(-1)) - Math.log1p(sizes[0]) || 1; // one size alone stands at the left
 const place = (n) => LEFT + 12 + ((RIGHT - LEFT - 34) * (Math.log1p(n) - Math.log1p(sizes[0]))) / range;
-const lowest = 10 * Math.floor(Math.min(...DATA.prompts.map((one) => one.accuracy), ...DATA.trained.map((one) => one.low)) / 10);
+const lowest = 10 * Math.floor(Math.min(...[...DATA.prompts, ...DATA.trained].map((one) => one.low)) / 10);
 const level = (percent) => BOTTOM - ((BOTTOM - TOP) * (percent - lowest)) / Math.max(10, 100 - lowest);
 
-function curve(parent, points, color) {
+// Where both ways have a point, training stands a little to the right of its number and prompts to the left.
+const ASIDE = 4;
+const trainedAt = (n) => place(n) + ASIDE, promptedAt = (n) => place(n) - ASIDE;
+function curve(parent, points, color, place) {
   const at = points.map((one) => `${place(one.examples)} ${level(one.accuracy)}`);
   draw(parent, "path", { d: `M${at.join("L")}`, fill: "none", stroke: color, "stroke-width": 2.5 });
   for (const { examples: n, accuracy, low, high } of points) {
@@ -22,7 +25,7 @@ function curve(parent, points, color) {
 function numbersOf(parent, points) {
   if (points.length > 5) return;
   points.forEach((one) => {
-    const x = place(one.examples), y = level(one.accuracy), look = { class: "over", style: "fill: var(--lora); font-weight: 600" };
+    const x = trainedAt(one.examples), y = level(one.accuracy), look = { class: "over", style: "fill: var(--lora); font-weight: 600" };
     if (one === DATA.trained[0]) words(parent, x > RIGHT - 50 ? x - 9 : x + 9, Math.min(BOTTOM - 4, y + 18), `${show(one.accuracy, 1)} %`,
       x > RIGHT - 50 ? "end" : "start", look);
     else words(parent, x, Math.max(TOP - 6, Math.min(level(one.high) - 8, y - 13)), `${show(one.accuracy, 1)} %`, "middle", look);
@@ -35,8 +38,9 @@ let hook, answer; // what training on the fewest examples reaches, until the rea
 function mark(guess) {
   byId("mine").replaceChildren();
   if (guess === "") return;
-  const x = guess > 0 ? place(Number(guess)) : RIGHT, text = `your guess${guess > 0 ? "" : ": never"}`;
-  draw(byId("mine"), "path", { d: `M${x} ${level(best.accuracy)}V${BOTTOM}`, stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": "3 3" });
+  const x = guess > 0 ? trainedAt(Number(guess)) : RIGHT + 5, text = `your guess${guess > 0 ? "" : ": never"}`;
+  if (guess > 0) draw(byId("mine"), "path", { d: `M${x} ${Math.max(level(best.accuracy) + 30, BOTTOM - 80)}V${BOTTOM}`,
+    stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": "3 3" });
   words(byId("mine"), x > RIGHT - 80 ? x - 5 : x + 5, BOTTOM - 22, text, x > RIGHT - 80 ? "end" : "start", { class: "over" });
 }
 function accuracies() {
@@ -48,22 +52,22 @@ function accuracies() {
   const ticks = apart(sizes.map(place), 26, LEFT, RIGHT - 8);
   sizes.forEach((n, i) => words(picture, ticks[i], BOTTOM + 18, n));
   words(picture, (LEFT + RIGHT) / 2, BOTTOM + 38, "labelled examples");
-  words(picture, 4, 16, `${DATA.texts} right`, "start", { class: "fine" });
-  words(picture, 226, 16, "in the prompt", "end", { style: bold });
+  words(picture, 4, 16, `${DATA.texts} right`, "start");
+  words(picture, 222, 16, "prompt", "end", { style: bold });
   words(picture, RIGHT + 10, 16, `trained by ${DATA.method}`, "end", { style: `fill: var(--lora); ${bold}` });
-  draw(picture, "path", { d: `M${place(best.examples)} ${level(best.accuracy)}H${RIGHT}`, stroke: "var(--ink)", "stroke-width": 2, "stroke-dasharray": "8 5" });
-  words(picture, RIGHT, Math.min(BOTTOM - 4, level(best.accuracy) + 21), `best prompt ${show(best.accuracy, 1)} %`, "end", { class: "over", style: bold });
+  draw(picture, "path", { d: `M${promptedAt(best.examples)} ${level(best.accuracy)}H${RIGHT}`, stroke: "var(--ink)", "stroke-width": 2, "stroke-dasharray": "8 5" });
+  words(picture, RIGHT + 10, Math.min(BOTTOM - 4, level(best.accuracy) + 21), `best prompt ${show(best.accuracy, 1)} %`, "end", { class: "over", style: bold });
   answer = draw(picture, "g", { class: "after" });
-  curve(answer, DATA.trained, "var(--lora)");
+  curve(answer, DATA.trained, "var(--lora)", trainedAt);
   numbersOf(answer, DATA.trained);
   draw(answer, "circle", { id: "chosen", r: 9, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
   draw(picture, "g", { id: "mine" });
   hook = draw(picture, "g");
-  curve(hook, DATA.trained.slice(0, 1), "var(--lora)");
+  curve(hook, DATA.trained.slice(0, 1), "var(--lora)", trainedAt);
   numbersOf(hook, DATA.trained.slice(0, 1));
-  DATA.trained.slice(1).forEach((one) => words(hook, place(one.examples), level(best.accuracy) + 3, "?", "middle",
+  DATA.trained.slice(1).forEach((one) => words(hook, trainedAt(one.examples), level(best.accuracy) + 3, "?", "middle",
     { class: "over big", style: "fill: var(--lora)" }));
-  curve(picture, DATA.prompts, "var(--ink)");
+  curve(picture, DATA.prompts, "var(--ink)", promptedAt);
 }
 
 const times = [[60, "s"], [60, "min"], [24, "hours"], [365, "days"], [Infinity, "years"]];
@@ -81,7 +85,7 @@ function update() {
   byId("slide").max = Math.ceil(Math.max(5, ...DATA.trained.map((one) => Math.log10(one.cheaperFrom || 1)), Math.log10(queries)));
   byId("slide").value = Math.log10(queries);
   byId("slide").setAttribute("aria-valuetext", show(queries));
-  byId("chosen").setAttribute("cx", place(one.examples));
+  byId("chosen").setAttribute("cx", trainedAt(one.examples));
   byId("chosen").setAttribute("cy", level(one.accuracy));
   const isMore = one.accuracy > best.accuracy, quality = !isMore ? "worse" : one.isAhead ? "better" : "not clearly better";
   byId("said").textContent =

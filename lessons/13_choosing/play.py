@@ -13,6 +13,7 @@ from minilora.show.grids import IN_SENTENCES
 from minilora.train.catalog import CATALOG
 
 TITLE = "Prompt or fine-tune?"
+BACKGROUND = "Sorting film reviews with a small language model"
 NAME = "choosing"  # in the links of other pages
 ABOUT = "Examples in the prompt, or training on them: from how many examples is training ahead?"
 TASK = "reviews"
@@ -37,6 +38,7 @@ def data(curve: CurveResult | None = None) -> dict:
         "seeds": len(settings["seeds"]),
         "method": IN_SENTENCES[method],
         "baseline": curve.baseline,
+        "machine": _machine(curve.records.header["machine"]),
         "prompts": [_prompt(curve, k) for k in curve.parts("prompt")],
         "best": prompt.key[1],
         "trained": [_point(curve, "trained", method, n) for n in curve.parts("trained", method)],
@@ -48,21 +50,29 @@ def data(curve: CurveResult | None = None) -> dict:
         n = one["examples"]
         one["isAhead"] = curve.is_ahead(curve.way("trained", method, n), prompt)
         one["seconds"] = round(curve.spread("seconds", "trained", method, n).mean, 1)
-        one["steps"] = max(row["steps"] for row in curve.records.of("trained", method, n))
+        rows = list(curve.records.of("trained", method, n))
+        one["steps"], one["timed"] = max(row["steps"] for row in rows), sum("seconds" in row for row in rows)
         one["cheaperFrom"] = curve.crossover(method, n)
     _check(facts)
     return facts
 
 
+def _machine(facts: dict) -> str:
+    count, name = facts["cores"], facts["processor"].get("name", "unknown processor")
+    return f"{'one core' if count == 1 else f'{count} cores'} of an {name}"
+
+
 def _prompt(curve: CurveResult, k: int) -> dict:
-    spreads = (curve.reached("prompt", k), curve.calibrated("prompt", k))
-    accuracy = max(spread.mean for spread in spreads if spread)
-    return {"examples": k, "accuracy": round(accuracy, 2), "ms": round(curve.cost("prompt", k)["milliseconds"], 1)}
+    points = [_point(curve, "prompt", k)]
+    if curve.calibrated("prompt", k):
+        points.append(_point(curve, "prompt", k, number="calibrated"))
+    best = max(points, key=lambda one: one["accuracy"])
+    return best | {"ms": round(curve.cost("prompt", k)["milliseconds"], 1)}
 
 
-def _point(curve: CurveResult, *key) -> dict:
-    values = [100 * row["accuracy"] for row in curve.records.of(*key)]
-    low, high, mean = min(values), max(values), curve.reached(*key).mean
+def _point(curve: CurveResult, *key, number: str = "accuracy") -> dict:
+    values, mean = [100 * row[number] for row in curve.records.of(*key)], curve.spread(number, *key, scale=100).mean
+    low, high = min(values), max(values)
     return {"examples": key[-1], "accuracy": round(mean, 2), "low": round(low, 2), "high": round(high, 2)}
 
 
@@ -94,14 +104,19 @@ def surprises(data: dict) -> str:
         words += f"More examples in the prompt are not always better: with {best['examples']}, "
         words += f"{best['accuracy']:.1f} % are right, with {last['examples']}, {last['accuracy']:.1f} %. "
     if len(same) > 1 and same[0]["seconds"] >= same[-1]["seconds"]:
-        words += f"Training on {same[0]['examples']} examples is not cheaper than on {same[-1]['examples']}: both take "
-        words += f"{same[0]['steps']} steps, the few again and again."
+        *sizes, most = (f"{one['examples']:,}" for one in same)
+        *times, last_time = (f"{one['seconds']:.0f} s" for one in same)
+        words += f"Training on {', '.join(sizes)} or {most} examples takes {same[0]['steps']} steps each, the few "
+        words += f"again and again, so fewer save no steps. It took {', '.join(times)} and {last_time}"
+        words += ", each timed once" if all(one["timed"] == 1 for one in same) else ""
+        words += "; the record does not tell why these differ."
     return f'<p class="soft">{words}</p>' if words else ""
 
 
 def body(data: dict) -> str:
     labels = " or ".join(map(escape, data["labels"]))
     sizes = "".join(f"<option>{one['examples']}</option>" for one in data["trained"][1:])  # the first is seen
+    once = "; the prompt without examples has one" if data["prompts"][0]["examples"] == 0 else ""
     first, last = (data["trained"][i]["examples"] for i in (0, -1))
     return f"""
 <div class="say">
@@ -117,25 +132,25 @@ value="0">never</option></select></label> <button>Check my guess</button></form>
   <figure><svg class="picture" id="accuracy" viewBox="0 0 400 300" role="img" aria-label="Accuracy by examples in the
   prompt, and by training on {first} to {last} examples"></svg></figure>
   <div class="after">
-    <h2 style="border-top: 1px solid var(--line); font-size: 1.1rem; margin: .3rem 0 .2rem; padding-top: .3rem">And
-    what does it cost?</h2>
+    <h2 style="border-top: 1px solid var(--line); font-size: 1.1rem; margin: .3rem 0 .2rem; padding-top: .3rem">The
+    cost: <span class="soft" style="font-weight: 400">time on {escape(data["machine"])}</span></h2>
     <figure><svg class="picture" id="cost" viewBox="0 0 400 42" role="img" aria-labelledby="said"></svg></figure>
     <div class="row"><label class="long">queries <input type="range" id="slide" aria-label="queries" min="0"
       step="any"></label> <input type="number" id="queries" aria-label="number of queries" min="1" max="{MOST}"
-      value="1000" style="width: 8rem"> <label>trained on <select id="size"></select></label></div>
+      value="1000" style="width: 9.5rem"> <label>trained on <select id="size"></select></label></div>
     <output class="said" id="said" for="queries size" aria-live="polite" style="min-height: 3em"></output>
   </div>
 </section>
 <div class="more">
   <p class="soft">{escape(data["model"])} on {data["test"]} {data["texts"]} that were not trained on. A bar goes from
-  the lowest to the highest of {data["seeds"]} runs.</p>
+  the lowest to the highest of {data["seeds"]} runs{once}.</p>
   <details class="after"><summary>Why so, and how sure?</summary>
     <p class="soft">{escape(data["numbers"])} {escape(data["method"])} trains a small addition and leaves the model
     itself as it is; {escape(data["baseline"])} counts words, without a language model. Guessing gets
     {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the 95 % interval of the difference, over runs and texts, lies
     above 0. Prompts are plain or calibrated (less each answer's mean score over all texts), whichever is better.</p>
     {surprises(data)}
-    <p class="soft">The cost is time of computing. A longer prompt is read again with every query; training is paid for
+    <p class="soft">A longer prompt is read again with every query; training is paid for
     once.</p></details>
   <p><a href="README.md">The reading</a> has the rule; <code>minilora curve</code> measures all of this on your own
   examples.</p>

@@ -495,6 +495,12 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
     assert advice in " ".join(page.value("document.querySelector('.more').textContent").split())
     close = [n for n in curve.parts("trained", "lora") if f"On {n} examples, " in verdict]
     best, lora = curve.best("prompt"), curve.best("trained")
+    bars = [row[best.number] for row in curve.records.of(*best.key)]
+    drawn = page.value("DATA.prompts.find((one) => one.examples === DATA.best)")
+    assert [drawn["low"], drawn["high"]] == pytest.approx([100 * min(bars), 100 * max(bars)])
+    black = """#accuracy path[stroke="var(--ink)"][stroke-width="1.5"]:not([stroke-dasharray])"""
+    several = [k for k in curve.parts("prompt") if len(list(curve.records.of("prompt", k))) > 1]
+    assert page.value(f"document.querySelectorAll('{black}').length") == len(several), "how sure a prompt's number is"
     assert number_in(verdict, "Trained on 512 examples,", "% are right") == round(lora.spread.mean, 1)
     assert number_in(verdict, "with 2 examples in it,", "%.") == round(best.spread.mean, 1)
     assert close == [
@@ -850,7 +856,11 @@ def test_the_picture_of_a_shared_link_is_legible_in_a_chat(page, script, tmp_pat
         question = " ".join(page.value("byId('guess').innerText").split())
         assert question == pages.question(script.with_suffix(".html").read_text("utf-8")), "as its description has it"
         assert question[0].isupper() and "guess" not in question
-        low = "[...document.querySelectorAll('#guess, svg')].map((one) => one.getBoundingClientRect().bottom)"
+        size, line = page.value("(({ fontSize, content }) => [fontSize, content])(getComputedStyle("
+                                "document.querySelector('.say'), '::after'))")  # fmt: skip
+        assert float(size.removesuffix("px")) > 24 and pages.names_of(script)["BACKGROUND"] in line
+        assert "language model" in line, "for whom the question alone says nothing"
+        low = "[...document.querySelectorAll('.say, svg')].map((one) => one.getBoundingClientRect().bottom)"
         nav = page.value("document.querySelector('nav').getBoundingClientRect().top")
         assert max(page.value(low)) <= nav + 1 and page.value(OUTSIDE) == []
         sizes, boxes = page.value(
@@ -1029,6 +1039,16 @@ def attention(model, ids: np.ndarray, is_causal: bool) -> np.ndarray:
     return np.stack(outputs)
 
 
+def click(page, selector: str, x: float, y: float) -> None:
+    """Click where an element has these shares of its width and height."""
+    at = page.value(
+        f"(({{ left, top, width, height }}) => [left + {x} * width, top + {y} * height])"
+        f"(document.querySelector('{selector}').getBoundingClientRect())"
+    )
+    for kind in ("mousePressed", "mouseReleased"):
+        page.call("Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", clickCount=1)
+
+
 @needs_chromium
 def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
     data, (script,) = data_of("10"), [script for script in SCRIPTS if script.parent.name.startswith("10")]
@@ -1037,7 +1057,6 @@ def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
     ids, virtual = lab.tokenizer.encode(names["SENTENCE"]), data["virtual"]
     models = (lab.base(), names["prefixed"](lab, pages.unpacked(data["prefix"])))
     assert data["bits"] == pytest.approx([lab.bits(one, lab.domain_test) for one in models], rel=OTHER_TEXT)
-    assert all(f"{bits:.3f}" in names["body"](data) for bits in data["bits"])
 
     weights = {is_masked: [attention(one, ids, is_masked) for one in models] for is_masked in (True, False)}
 
@@ -1057,7 +1076,7 @@ def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
     alike = 100 * np.mean([4 / (4 + seen) for seen in range(1, 9)])
     page.open(script.with_suffix(".html"))
     rows = page.value("byId('arrows').textContent")
-    assert all(f"v{i + 1}0 %" in rows for i in range(virtual)), "before the guess, the prefix is seen, and off"
+    assert all(f"v{i + 1}off" in rows for i in range(virtual)), "before the guess, the prefix is seen, and off"
     assert "to the prefix:? %" in rows and "your guess" not in rows
     opened(page, "10", "20")
     answer, mark = page.value(
@@ -1071,18 +1090,34 @@ def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
     assert number_in(verdict, "", "% go to") == pytest.approx(100 * shares.mean(), abs=0.06)
     assert number_in(verdict, "would be", "%") == round(alike, 1)
     assert number_in(verdict, "from", "%") == pytest.approx(100 * shares.min(), abs=0.06)
+    assert f"less than its even share. What it buys: NumPy's documentation takes {data['bits'][1]:.3f}" in verdict
+    assert number_in(verdict, "in place of", "(fewer") == data["bits"][0]
     assert "(layer {}, head {}).".format(*np.array(np.unravel_index(shares.argmax(), shares.shape)) + 1) in verdict
     without = without_scripts("10")
     assert f"{100 * shares.mean():.0f} % of all attention" in without and f"would be {alike:.0f} %." in without
     assert f"gives it {100 * shares.max():.0f} %, another {100 * shares.min():.0f} %." in without
+    layer, head, token = names["ordinary"](data)
+    check(layer, head, token)
+    caption, own = page.value("byId('said').textContent"), weights[True][1][layer - 1, head - 1, token - 1]
+    assert number_in(caption, "the prefix has", "%") == pytest.approx(100 * own[:virtual].sum(), abs=0.06)
+    assert [shares[layer - 1, head - 1], own[:virtual].sum()] == pytest.approx([shares.mean()] * 2, abs=0.1)
+    page.value("location.hash = 'layer=1&head=3&token=6'; new Promise((done) => setTimeout(done, 100))")
     check(1, 3, 6)
-    caption = page.value("byId('said').textContent")
-    assert number_in(caption, "the prefix has", "%") == pytest.approx(
-        100 * weights[True][1][0, 2, 5, :virtual].sum(), abs=0.06
-    )
     page.value("byId('mask').focus()")
     page.press(" ")
     check(1, 3, 6, is_masked=False)
+    assert page.value("byId('shares').style.opacity") == "0.35", "this was measured with the mask"
+    page.press(" ")
+    for x in (0.25, 0.65):  # of the picture: the word where it looks, and where it is looked at
+        click(page, "#arrows", x, 317 / 330)
+        check(1, 3, 8)
+        click(page, "#arrows", x, 274 / 330)
+        check(1, 3, 6)
+    page.value("byId('prefix').focus()")
+    page.press(" ")
+    assert "prefix off" in page.value("byId('said').textContent") and "%" not in page.value(
+        "byId('arrows').querySelector('.big').textContent"
+    )
     page.press(" ")
     page.value("byId('layer').focus()")
     page.press("End", "ArrowLeft", "Tab", "Home", "ArrowRight", "Tab", "End")
