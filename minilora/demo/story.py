@@ -30,8 +30,8 @@ PAGE, RECORDS = "report.html", "results.jsonl"
 KIND = "demo"  # kind of the records
 CHART, COLOURS = "Learned and forgotten, in bits/character", {"learned": GREEN, "forgot": RED}
 BEHIND = (
-    "With --quick, LoRA stays far behind full fine-tuning: it trains at the learning rate of the longer demo, which has "
-    "more steps."
+    "With --quick, LoRA stays far behind full fine-tuning: it trains at the learning rate of the longer demo, "
+    "which has more steps."
 )
 NEXT = "docs/one-evening.md leads from here to a LoRA that you wrote yourself"
 PROMPT = "Parameters\n----------\na :"  # for the models to continue

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import english, retention
+from experiments.results.measured import ROOT
 from experiments.retention import (
     kl_divergence,
     level_between,
@@ -121,6 +122,22 @@ def test_of_a_length_with_fewer_seeds_it_is_counted_who_forgot_more_with_each(tm
     study = STUDIES["retention"](records)
     assert study.steps == 60 and "With 3 seeds" in study.sentence()
     assert "at three quarters, 1 of the 3 methods that were measured there" in study.sentence()
+
+
+def test_lesson_07_and_the_record_agree_on_the_longer_trainings():
+    """LoRA after 240 steps, with each of three seeds: at its best rate it has forgotten less and learned less, and it
+    has forgotten more where both have learned as much, and where both have moved as far."""
+    kind = STUDIES["retention"]
+    study = kind(Records.read(ROOT / "experiments/records/study-retention.jsonl", kind.kind))
+    words = "After 240, each of the three differences has the same sign with each of three seeds"
+    assert words in " ".join((ROOT / "lessons/07_forgetting/README.md").read_text("utf-8").split())
+    ours, full = ({cell["key"][3]: cell for cell in study.best(row, 240)} for row in ("lora", "full"))
+    assert {*ours} == {*full} == {0, 1, 2}
+    assert all(study.forgotten(ours[seed]) < study.forgotten(full[seed]) for seed in ours)
+    assert all(study.learned(ours[seed]) < study.learned(full[seed]) for seed in ours)
+    for share in (3 / 4, 0):
+        differences = study.differences_from_full("lora", 240, share)
+        assert len(differences) == 3 and min(differences) > 0
 
 
 def test_what_diverged_is_counted_by_method(tmp_path):
