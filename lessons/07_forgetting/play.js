@@ -94,14 +94,14 @@ function arrange() {
     taken.push({ left: LEFT, right: RIGHT, top: up - 11, bottom: up + 11, cost: 1e5 });
     taken.push({ left: at - 3, right: at + 3, top: up, bottom: BOTTOM, cost: 50 });
   }
-  const put = (label, [a, b]) => {
+  const put = (label, [a, b], pull = 1) => {
     label.removeAttribute("transform");
     const { x: dx, y: dy, width, height } = label.getBBox();
     let best = Infinity, place;
     for (let left = LEFT + 3; left + width < RIGHT; left += 4)
       for (let top = 2; top + height < BOTTOM; top += 4) {
         const right = left + width, bottom = top + height;
-        let cost = Math.hypot(Math.max(left - a, a - right, 0), Math.max(top - b, b - bottom, 0)) + Math.abs((left + right) / 2 - a) / 20;
+        let cost = pull * Math.hypot(Math.max(left - a, a - right, 0), Math.max(top - b, b - bottom, 0)) + Math.abs((left + right) / 2 - a) / 20;
         for (const one of taken) {
           if (cost >= best) break;
           if (left < one.right && right > one.left && top < one.bottom && bottom > one.top) cost += one.cost;
@@ -137,7 +137,7 @@ function arrange() {
     taken.push({ left: x(edge) - 3, right: x(edge) + 3, top: BOTTOM - 18, bottom: BOTTOM, cost: 1e5 });
   }
   DATA.ways.filter((one) => one !== way).forEach(name);
-  if (isDrawn) put(guessSays, [x(edge), BOTTOM - 8]);
+  if (isDrawn) put(guessSays, [x(edge), BOTTOM - 8], 3); // rather across a thin line than away from its tick
 }
 const says = (what, part, whole) => (whole > 0 && part > 0 ? `${percent(part, whole)} ${what}` : `nothing ${what}`);
 
@@ -173,7 +173,7 @@ function update() {
     look.fill = isUp ? "var(--memory-gradients)" : LOOKS[way.name].color;
     for (const [name, value] of Object.entries(look)) bar.setAttribute(name, value);
   });
-  learnedSays.textContent = isOpen() ? says("learned", a, most) : `λ = 0.5: ${said === null ? "?" : show(said)} % learned`;
+  learnedSays.textContent = isOpen() ? `λ = ${DATA.strengths[place]}: ${says("learned", a, most)}` : `λ = 0.5: ${said === null ? "?" : show(said)} % learned`;
   forgottenSays.textContent = isOpen() ? says("forgotten", b, cost) : "? % forgotten";
   const wide = learnedSays.getBBox().width / 2, long = forgottenSays.getBBox().width / 2;
   learnedSays.setAttribute("x", Math.max(LEFT + wide, Math.min(x(right), RIGHT + 6 - wide)));

@@ -186,6 +186,7 @@ function logits(ids, r, strength, count = 1, cache = emptyCache()) {
 
 const TRAINED = [DATA.config.rank, 1]; // r and λ
 const LONGEST = 6; // tokens of a word in the table
+const LEAST = 0.01; // how likely the rest of a word must be
 const ROWS = byId("next").tBodies[0].rows.length - 1; // the last is for all other tokens
 const buttons = document.querySelectorAll("#examples button"), sheets = document.querySelectorAll(".sheets p");
 
@@ -193,7 +194,7 @@ let model; // once its weights are read
 let ids = []; // the text's tokens
 let base, full, now; // three readings of them: by the base, with the whole adapter, with the sliders' part of it
 let likely, rows; // tokens: which base and adapter expect, and which the table has
-let rests; // token → the letters that complete it to a word, once they are known
+let rests; // token → the letters that complete it to a word, once they are known; … if they are too uncertain
 let widest; // the probability whose bar is as wide as its cell
 let turn = 0; // counts the changes of text and sliders
 const best = ({ p }) => p.indexOf(Math.max(...p));
@@ -226,7 +227,9 @@ function read() {
   ids = encode(text);
   byId("note").textContent = ids.length > room ? `reads the last ${room} of ${show(ids.length)} tokens`
     : ids.length ? `${show([...text].length)} characters, ${show(ids.length)} tokens` : "empty: how a document begins";
-  [base, full, rests, widest] = [reading(0, 0), reading(...TRAINED), new Map(), 0];
+  [base, full, rests] = [reading(0, 0), reading(...TRAINED), new Map()];
+  const strongest = reading(TRAINED[0], Number(byId("strength").max)); // bars have its scale, so that those of the base stay
+  widest = Math.max(...[base, full, strongest].map((one) => one.p[best(one)]));
   const [first, second] = [base, full].map(({ p }) => [...p.keys()].sort((a, b) => p[b] - p[a]));
   likely = [...new Set(first.slice(0, ROWS).flatMap((token, i) => [token, second[i]]))].slice(0, ROWS); // in turns
   sheets[0].classList.add("pale"); // until it is written anew
@@ -257,7 +260,7 @@ function paint() {
     const [{ firstElementChild: button }, bars, ...cells] = lines[i], text = decode([token]);
     button.textContent = shown(token);
     button.disabled = !text || text.includes("\ufffd"); // the end of the text, or part of a character
-    button.onclick = () => write(byId("text").value + text + (rests.get(token) ?? ""));
+    button.onclick = () => write(byId("text").value + text + (rests.get(token) ?? "").replace("…", ""));
     models.forEach((model, k) => {
       bars.children[k].style.width = `${(100 * model.p[token]) / widest}%`;
       cells[k].textContent = percent(model.p[token]);
@@ -280,18 +283,22 @@ async function writeOn() {
   for (const [i, model] of [base, now].entries()) if (sheets[i].matches(".pale")) await fill(sheets[i], model);
 }
 
-// The letters with which the model that expects a token more completes it to a word.
+// The letters with which the model that expects a token more completes it to a word. Where the model itself hardly
+// believes in them, they may make no word at all.
 async function restOf(token) {
   const word = [token];
-  let model = full.p[token] > base.p[token] ? full : base;
+  let model = full.p[token] > base.p[token] ? full : base, sure = 1;
   while (word.length < LONGEST && /\p{L}$/u.test(decode(word))) {
     await pause();
     model = extended(model, [word.at(-1)]);
     if (!/^\p{L}+$/u.test(decode([best(model)]))) break;
     word.push(best(model));
+    sure *= model.p[word.at(-1)];
   }
-  return decode(word.slice(1));
+  return sure < LEAST ? "…" : decode(word.slice(1));
 }
+
+const textEnd = () => byId("text").value.replace(/^.+(?=.{60}$)/su, "…");
 
 // Show the text's end, and what a model writes after it: each time the token that it expects most.
 async function fill(sheet, model) {
@@ -301,7 +308,7 @@ async function fill(sheet, model) {
     model = extended(model, [written.at(-1)]);
     written.push(best(model));
   }
-  prompt.textContent = byId("text").value.replace(/^.+(?=.{60}$)/su, "…");
+  prompt.textContent = textEnd();
   words.textContent = decode(written);
   sheet.classList.remove("pale");
 }
@@ -314,6 +321,11 @@ function later(action, milliseconds) {
 
 function typed() {
   turn++;
+  for (const sheet of sheets) { // what a model wrote after another text
+    const [, prompt, words] = sheet.children;
+    [prompt.textContent, words.textContent] = [textEnd(), ""];
+    sheet.classList.add("pale");
+  }
   later(read, ids.length > 40 ? 250 : 30);
 }
 

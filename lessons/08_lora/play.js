@@ -6,6 +6,7 @@ const total = squares.reduce((a, x) => a + x, 0);
 const held = (r) => squares.slice(0, r).reduce((a, x) => a + x, 0) / total; // share of the squares in the first r pieces
 const needed = DATA.sizes.findIndex((_, i) => held(i + 1) >= 0.8) + 1;
 let guessed = null; // how many pieces the reader said
+const percent = (share) => `${share < 1 && share >= 0.9995 ? "over 99.9" : show(100 * share, 1)} %`; // 100 % is all of it
 
 heat(byId("whole"), height, width, change.at, most);
 
@@ -54,16 +55,16 @@ function update() {
   heat(byId("column"), height, 1, (i) => (r ? columns.at(i, last) / DATA.sizes[last] : 0), 0.25);
   heat(byId("row"), 1, width, (_, j) => (r ? rows.at(last, j) : 0), 0.25);
   const count = r * (height + width), part = count / (height * width);
-  const holds = `${r} piece${r === 1 ? " holds" : "s hold"} ${show(100 * held(r), 1)} %`;
+  const holds = `${r} piece${r === 1 ? " holds" : "s hold"} ${percent(held(r))}`;
   byId("sum-says").textContent = !byId("guess").hidden ? "a piece: column × row" : r ? holds : "no pieces yet";
   byId("last").textContent = r ? `piece ${r}: column × row` : "\u00a0"; // its line stays
   byId("rest-says").textContent = `the rest: ${show(100 - 100 * held(r), 1)} %`;
   byId("said").textContent =
     `r = ${r}: ${show(count)} numbers, ${show(100 * part, 1)} % of ${show(height * width)}; ` +
-    `they hold ${show(100 * held(r), 1)} % of ΔW`;
+    `they hold ${percent(held(r))} of ΔW`;
   byId("r").textContent = r;
   gauge("count", part, `${show(100 * part, 1)} %`);
-  gauge("held", held(r), `${show(100 * held(r), 1)} %`);
+  gauge("held", held(r), percent(held(r)));
   spectrum(r);
 }
 
@@ -75,9 +76,10 @@ const redraw = begin({ r: "rank" }, update, (guess) => {
   const answer = `80 % need ${needed} piece${needed === 1 ? "" : "s"}`;
   const share = show((100 * needed * (height + width)) / (height * width), 1);
   byId("verdict").replaceChildren(
-    r === needed ? "" : `${r} piece${r === 1 ? " holds" : "s hold"} ${show(100 * held(r), 1)} % of ΔW. `,
+    r === needed ? "" : `${r} piece${r === 1 ? " holds" : "s hold"} ${percent(held(r))} of ΔW. `,
     Object.assign(document.createElement("b"), { textContent: answer }),
-    `, with ${share} % of ΔW's numbers.${guess === needed ? " Exactly what you said." : ""} So LoRA bets on a few pieces.`);
+    `, with ${share} % of ΔW's numbers.${guess === needed ? " Exactly what you said." : ""} So LoRA bets on a few pieces.` +
+    (guess > rows.shape[0] ? ` The slider ends at ${rows.shape[0]}.` : ""));
   if (guess !== null) glide(byId("rank"), needed, () => redraw(), 2000);
 });
 addEventListener("resize", update);

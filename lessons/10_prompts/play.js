@@ -61,18 +61,18 @@ function arrows(layer, head, token, part, isMasked) {
   const own = blended(token);
   own.forEach((weight, j) => arrow(token, j, weight, 0.85));
   draw(svg, "path", { d: `M236 ${first + tall * virtual}H398`, class: "axis", "stroke-dasharray": "3 3" });
-  words(svg, 236, row(0) + 5, "prefix:", "end");
+  words(svg, 200, row(0) + 5, "prefix →", "end"); // left of where the arrows rise to it
   tokens.forEach((name, i) => {
     words(svg, 124, row(virtual + i) + 5, short(name), "end", i === token ? "font-weight: 700" : "fill: var(--soft)");
   });
   names.forEach((name, j) => {
     const isSeen = !isMasked || j - virtual <= token;
-    if (j < virtual) draw(svg, "rect", { x: 314, y: row(j) - 6, width: 36, height: 12, fill: "none", stroke: color(j) });
+    if (j < virtual) draw(svg, "rect", { x: 314, y: row(j) - 6, width: 30, height: 12, fill: "none", stroke: color(j) });
     words(svg, 248, row(j) + 5, short(name), "start", isSeen ? "" : "fill: var(--soft); opacity: .5");
     if (j < virtual && !part) words(svg, 398, row(j) + 5, "off", "end", "fill: var(--soft)");
     if (!isSeen || (j < virtual && !part)) return;
-    draw(svg, "rect", { x: 314, y: row(j) - 6, width: Math.max(0.5, 36 * own[j]), height: 12, fill: color(j) });
-    if (part === 0 || part === 1) words(svg, 398, row(j) + 5, `${show(100 * own[j])} %`, "end");
+    draw(svg, "rect", { x: 314, y: row(j) - 6, width: Math.max(0.5, 30 * own[j]), height: 12, fill: color(j) });
+    if (part === 0 || part === 1) words(svg, 398, row(j) + 5, `${show(100 * own[j], j < virtual ? 1 : 0)} %`, "end");
   });
   tokens.forEach((_, i) => { // a click on a word, where it looks or is looked at, chooses it
     for (const [x, width] of [[0, 130], [244, 154]]) {

@@ -30,10 +30,11 @@ def shares(data: dict) -> np.ndarray:
 
 
 def ordinary(data: dict) -> tuple[int, ...]:
-    """Return layer, head and token, from 1, that are nearest to the mean: the head's share and the token's own."""
-    of_tokens = shares(data)
-    off = np.abs(of_tokens - of_tokens.mean()) + np.abs(of_tokens.mean(axis=-1, keepdims=True) - of_tokens.mean())
-    return tuple(int(i) + 1 for i in np.unravel_index(off.argmin(), off.shape))
+    """Return layer, head and token, from 1: the head whose share is nearest to the mean, and its nearest token."""
+    off = np.abs((of_tokens := shares(data)) - of_tokens.mean())
+    of_heads = np.abs(of_tokens.mean(axis=-1) - of_tokens.mean())
+    layer, head = np.unravel_index(of_heads.argmin(), of_heads.shape)
+    return int(layer) + 1, int(head) + 1, int(off[layer, head].argmin()) + 1
 
 
 def summary(data: dict) -> str:
@@ -77,7 +78,8 @@ max="100" required></label> <button>Check my guess</button></form>
   <figure class="after"><svg class="picture" id="shares" viewBox="0 0 400 212" role="img"
     aria-label="The prefix's share in each layer and head"></svg>
     <figcaption>What the prefix takes in each head, in per cent, the mean over the {len(tokens)} tokens, all with
-    the mask. Click one to see it. The picture opens on a head and a token that are near the mean.</figcaption></figure>
+    the mask. Click one to see it. The picture opens on the head that is nearest to the mean,
+    and on that head's nearest token.</figcaption></figure>
   <p class="soft">A small language model, and a prefix that learned from NumPy's documentation: keys and values in every
   layer. An arrow is as thick as its share.</p>
   <details class="after"><summary>What do the prefix and the mask do?</summary>

@@ -84,7 +84,7 @@ function paint(plans, bars) {
   let [at, down] = [4, 284];
   DATA.kinds.forEach((kind, k) => {
     const widths = [...plans.map(({ values }) => values[k] / largest), plans.at(-1).values[k] / room];
-    if (Math.max(...widths) * WIDE < 2) return;
+    if (Math.max(...widths) * WIDE < 0.3) return; // what one does not see
     const wide = 15 + 6.5 * kind.length;
     if (at + wide > 396) [at, down] = [4, down + 18];
     draw(picture, "rect", { x: at, y: down - 10, width: 11, height: 11, fill: `var(--memory-${kind})` });
@@ -113,9 +113,11 @@ function verdict() {
     : `Of this, ${size(full[most])} is ${kind}: ${meaning}.`;
   const why = ` ${largest} LoRA trains only a few new weights: ${size(sum(lora))}. ` +
     `QLoRA also rounds the others to 4 bits: ${size(sum(qlora))}. `;
+  const fitting = DATA.ways.filter(([way]) => sum(of(way)) <= card).map(([, label]) => label);
+  const fit = new Intl.ListFormat("en-GB").format(fitting).replace(/^./, (letter) => letter.toUpperCase());
   const end = over > 0
-    ? `${size(over)} over the card${isTicked || sum(of("qlora", true)) > card ? "." : ": tick checkpointing."}`
-    : `It fits${isTicked && sum(of("qlora", false)) > card ? ", because of checkpointing!" : "."}`;
+    ? `QLoRA is ${size(over)} over the card${isTicked || sum(of("qlora", true)) > card ? "." : ": tick checkpointing."}`
+    : `${fit} fit${fitting.length > 1 ? "" : "s"}${isTicked && sum(of("qlora", false)) > card ? ", because of checkpointing!" : "."}`;
   const bold = (textContent) => Object.assign(document.createElement("b"), { textContent });
   if (byId("verdict").textContent !== answer + why + end) byId("verdict").replaceChildren(bold(answer), why, bold(end));
 }

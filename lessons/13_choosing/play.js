@@ -11,9 +11,10 @@ const place = (n) => LEFT + 12 + ((RIGHT - LEFT - 34) * (Math.log1p(n) - Math.lo
 const lowest = 10 * Math.floor(Math.min(...[...DATA.prompts, ...DATA.trained].map((one) => one.low)) / 10);
 const level = (percent) => BOTTOM - ((BOTTOM - TOP) * (percent - lowest)) / Math.max(10, 100 - lowest);
 
-// Where both ways have a point, training stands a little to the right of its number and prompts to the left.
-const ASIDE = 4;
-const trainedAt = (n) => place(n) + ASIDE, promptedAt = (n) => place(n) - ASIDE;
+// Where both ways have a point, training stands a little to the right of its number and the prompt to the left.
+const has = (points, n) => points.some((one) => one.examples === n);
+const aside = (n) => (has(DATA.trained, n) && has(DATA.prompts, n) ? 4 : 0);
+const trainedAt = (n) => place(n) + aside(n), promptedAt = (n) => place(n) - aside(n);
 function curve(parent, points, color, place) {
   const at = points.map((one) => `${place(one.examples)} ${level(one.accuracy)}`);
   draw(parent, "path", { d: `M${at.join("L")}`, fill: "none", stroke: color, "stroke-width": 2.5 });
@@ -91,7 +92,7 @@ function update() {
   byId("said").textContent =
     `${queries === 1 ? "One query takes" : `${show(queries)} queries take`} ${duration(a)} by prompt, and ${duration(b)} with ` +
     `training on ${show(one.examples)} first${wanted > most ? " (no more are counted here)" : ""}. ` +
-    `${from ? `From ${show(from)} queries on, training is cheaper` : "Training is never cheaper"}` +
+    `${from ? `From about ${show(Number(from.toPrecision(2)))} queries on, training is cheaper` : "Training is never cheaper"}` +
     `${Boolean(from) === (quality === "better") ? " and" : ", but"} ${quality}.`;
   const picture = byId("cost"), wide = (seconds) => (232 * seconds) / Math.max(a, b);
   picture.replaceChildren();
@@ -110,7 +111,7 @@ function update() {
 
 DATA.trained.forEach((one) => byId("size").add(new Option(examples(one.examples), one.examples)));
 const highest = DATA.trained.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
-byId("size").value = highest.examples;
+byId("size").value = (DATA.trained.find((one) => one.isAhead) ?? highest).examples; // the answer, if there is one
 accuracies();
 const guess = byId("guess").elements.guess;
 guess.addEventListener("input", () => mark(guess.value));

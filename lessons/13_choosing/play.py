@@ -90,7 +90,11 @@ def _check(facts: dict) -> None:
 def summary(data: dict) -> str:
     best, n = data["trained"][-1], data["trained"][-1]["cheaperFrom"]
     training = f"With {best['examples']:,} examples, training takes {best['seconds']:.0f} s"
-    cost = f"from {n:,} queries on it has cost less than the prompt" if n else "it never costs less than the prompt"
+    cost = (
+        f"from about {float(f'{n:.2g}'):,.0f} queries on it has cost less than the prompt"
+        if n
+        else "it never costs less than the prompt"
+    )
     return f"{data['numbers']} {data['answer']} {training}; {cost}."
 
 

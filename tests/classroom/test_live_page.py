@@ -201,7 +201,12 @@ def test_the_sliders_show_what_minilora_computes(page, tokenizer):
         for sheet, model in zip(("base-writes", "lora-writes"), models, strict=True):
             wait(page, f"byId('{sheet}').textContent === {json.dumps(NAMES['continued'](tokenizer, model, FIRST))}")
 
+    widths = "[...document.querySelectorAll('#next i.{}')].map(bar => bar.style.width)".format
     check(8, 1.0)
+    of_base = page.value(widths("base"))
+    page.value("byId('strength').value = 1.5; update()")
+    assert page.value(widths("base")) == of_base, "the base never changes"
+    page.value("byId('strength').value = 1; update()")
     page.value("byId('rank').focus()")
     page.press("Home", "ArrowRight", "ArrowRight", "ArrowRight")
     check(3, 1.0)
@@ -209,7 +214,6 @@ def test_the_sliders_show_what_minilora_computes(page, tokenizer):
     check(3, 1.5)
     page.press("Home")
     check(3, 0.0)
-    widths = "[...document.querySelectorAll('#next i.{}')].map(bar => bar.style.width)".format
     assert page.value(widths("lora")) == page.value(widths("base"))
 
 
@@ -217,12 +221,14 @@ def words_after(tokenizer, base, adapted, text: str) -> list[str]:
     """Return the words of the page's table for a text, in their order."""
 
     def whole(token: int) -> str:
-        model, word = adapted if after[token] > before[token] else base, [token]
+        model, word, sure = adapted if after[token] > before[token] else base, [token], 1.0
         while len(word) < 6 and names[word[-1]][-1:].isalpha():
-            if not names[following := int(expected(model, [*ids, *word]).argmax())].isalpha():
+            p = expected(model, [*ids, *word])
+            if not names[following := int(p.argmax())].isalpha():
                 break
             word.append(following)
-        return "".join(names[one] for one in word)
+            sure *= p[following]
+        return names[token] + "…" if sure < 0.01 else "".join(names[one] for one in word)
 
     ids, names = inputs(tokenizer, text), [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
     before, after = expected(base, ids), expected(adapted, ids)
@@ -237,8 +243,11 @@ def words_after(tokenizer, base, adapted, text: str) -> list[str]:
 def test_words_and_sheets(page, tokenizer, text):
     base, adapted = (NAMES["model_in_8_bits"](ADAPTER, r) for r in (0, 8))
     type_text(page, text)
+    sheets = page.value("[...sheets].map((one) => [one.children[1].textContent, one.children[2].textContent])")
+    assert sheets == [[text, ""]] * 2, "what was written after another text is gone at once"
     words = words_after(tokenizer, base, adapted, text)
     assert text != "Create a new" or {"cleanup", "dtype"} < {*words}, "one completed by the base, one by the adapted"
+    assert text != "Convert the input to an" or "in…" in words, "intearray is not a word"
     names = "[...document.querySelectorAll('#next button')].map((one) => one.textContent)"
     wait(page, f"{names}.join() === {json.dumps(','.join(words))}")
     for name, model in (("base", base), ("lora", adapted)):
