@@ -186,7 +186,6 @@ function logits(ids, r, strength, count = 1, cache = emptyCache()) {
 
 const TRAINED = [DATA.config.rank, 1]; // r and λ
 const LONGEST = 6; // tokens of a word in the table
-const LEAST = 0.01; // how likely the rest of a word must be
 const ROWS = byId("next").tBodies[0].rows.length - 1; // the last is for all other tokens
 const buttons = document.querySelectorAll("#examples button"), sheets = document.querySelectorAll(".sheets p");
 
@@ -194,7 +193,7 @@ let model; // once its weights are read
 let ids = []; // the text's tokens
 let base, full, now; // three readings of them: by the base, with the whole adapter, with the sliders' part of it
 let likely, rows; // tokens: which base and adapter expect, and which the table has
-let rests; // token → the letters that complete it to a word, once they are known; … if they are too uncertain
+let rests; // token → the letters that complete it to a word, once they are known
 let widest; // the probability whose bar is as wide as its cell
 let turn = 0; // counts the changes of text and sliders
 const best = ({ p }) => p.indexOf(Math.max(...p));
@@ -260,7 +259,7 @@ function paint() {
     const [{ firstElementChild: button }, bars, ...cells] = lines[i], text = decode([token]);
     button.textContent = shown(token);
     button.disabled = !text || text.includes("\ufffd"); // the end of the text, or part of a character
-    button.onclick = () => write(byId("text").value + text + (rests.get(token) ?? "").replace("…", ""));
+    button.onclick = () => write(byId("text").value + text + (rests.get(token) ?? ""));
     models.forEach((model, k) => {
       bars.children[k].style.width = `${(100 * model.p[token]) / widest}%`;
       cells[k].textContent = percent(model.p[token]);
@@ -283,19 +282,17 @@ async function writeOn() {
   for (const [i, model] of [base, now].entries()) if (sheets[i].matches(".pale")) await fill(sheets[i], model);
 }
 
-// The letters with which the model that expects a token more completes it to a word. Where the model itself hardly
-// believes in them, they may make no word at all.
+// The letters with which the model that expects a token more completes it to a word.
 async function restOf(token) {
   const word = [token];
-  let model = full.p[token] > base.p[token] ? full : base, sure = 1;
+  let model = full.p[token] > base.p[token] ? full : base;
   while (word.length < LONGEST && /\p{L}$/u.test(decode(word))) {
     await pause();
     model = extended(model, [word.at(-1)]);
     if (!/^\p{L}+$/u.test(decode([best(model)]))) break;
     word.push(best(model));
-    sure *= model.p[word.at(-1)];
   }
-  return sure < LEAST ? "…" : decode(word.slice(1));
+  return decode(word.slice(1));
 }
 
 const textEnd = () => byId("text").value.replace(/^.+(?=.{60}$)/su, "…");

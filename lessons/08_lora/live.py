@@ -249,8 +249,8 @@ At r = {RANK} and λ = 1 the adapter is as it was trained.</p>
 pieces, of {data["piece"]:,} numbers in all maps together. The slider uses the r largest. (Training with a smaller rank
 would have ended elsewhere. α/r stays at its value in training, {ALPHA}/{RANK} = {ALPHA // RANK}.)</p>
 <p>The table has the probabilities of the next <em>token</em>, a word or a piece of one. A piece is shown with the rest
-of its word, as written by the model that expects it more, or with … if that model gives the rest less than 1 %. ↵ is a
-new line, ␣ a space. On the sheets, each model goes on with the token that it expects most.</p>
+of its word, as written by the model that expects it more. ↵ is a new line, ␣ a space. On the sheets, each model goes on
+with the token that it expects most.</p>
 <h2>Is it more than one sentence?</h2>
 <p>The beginnings above were chosen because they show something. Over {record["characters"]:,} characters of NumPy's
 documentation that the adapter was not trained on, the model needs {record["rank"][0]:.2f} bits per character without
