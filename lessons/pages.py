@@ -65,9 +65,17 @@ body:has(#guess) {
   nav a:first-child::after { content: ", a course in NumPy ·"; font-size: 1em }
 }
 body:not(:has(#guess)) {
-  zoom: 1.15;
-  .more, nav { display: none }
-  h1::after { content: "minilora, a course in NumPy"; float: right; font: 1.4rem system-ui; color: var(--soft) }
+  height: 630px; overflow: hidden; padding: 36px 44px;
+  .more, nav, .title, textarea, #examples, #look, #next, #stage ~ * { display: none }
+  main { max-width: none; width: 100%; padding: 0 }
+  h1 { font-size: 2.8rem; margin: 0 }
+  .lead { font-size: 1.55rem; line-height: 1.3; margin: .6rem 0 0 }
+  main::after { content: "minilora, a course in NumPy · Lesson 08"; font-size: 1.4rem; color: var(--soft) }
+  #stage { display: flex; flex-direction: column-reverse; gap: .8rem }
+  .sheets { gap: 1.4rem; margin-top: 1rem }
+  .sheets p { font-size: 1.7rem; height: 17rem; padding: .5rem 1rem }
+  .row .long { font-size: 1.5rem }
+  .row .long :is(span, b) { width: auto }
 }
 """  # its style, legible in a chat: the question without <small>, its picture without .fine; or the live page
 FIRST = "Your guess first: "  # begins a question; its picture has no room for an answer
