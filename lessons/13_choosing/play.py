@@ -152,7 +152,8 @@ value="0">never</option></select></label> <button>Check my guess</button></form>
     <p class="soft">{escape(data["numbers"])} {escape(data["method"])} trains a small addition and leaves the model
     itself as it is; {escape(data["baseline"])} counts words, without a language model. Guessing gets
     {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the 95 % interval of the difference, over runs and texts, lies
-    above 0. Prompts are plain or calibrated (less each answer's mean score over all texts), whichever is better.</p>
+    above 0. Prompts are plain or calibrated (less each answer's mean score over all texts), whichever is better. The
+    table of the course's first page differs by a point or two: it has no calibration, and a search chose its rates.</p>
     {surprises(data)}
     <p class="soft">A longer prompt is read again with every query; training is paid for
     once.</p></details>
