@@ -153,7 +153,7 @@ value="0">never</option></select></label> <button>Check my guess</button></form>
     itself as it is; {escape(data["baseline"])} counts words, without a language model. Guessing gets
     {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the 95 % interval of the difference, over runs and texts, lies
     above 0. Prompts are plain or calibrated (less each answer's mean score over all texts), whichever is better. The
-    table of the course's first page differs by a point or two: it has no calibration, and a search chose its rates.</p>
+    table in minilora's README differs by a point or two: it has no calibration, and a search chose its rates.</p>
     {surprises(data)}
     <p class="soft">A longer prompt is read again with every query; training is paid for
     once.</p></details>
