@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from experiments.results.page import measured_curves
-from lessons import pages
+from lessons import cards, pages
 from minilora import functional as F
 from minilora import palette
 from minilora.errors import MiniloraError
@@ -854,9 +854,9 @@ def test_pages_lead_to_each_other_and_to_their_lessons():
 def test_the_picture_of_a_shared_link_is_legible_in_a_chat(page, script, tmp_path):
     """A chat shows it 400 pixels wide, a third of its size."""
     copy = tmp_path / "play.html"
-    copy.write_text(pages.card(script.with_suffix(".html").read_text("utf-8")), "utf-8")
+    copy.write_text(cards.card(script.with_suffix(".html").read_text("utf-8")), "utf-8")
     page.call(
-        "Emulation.setDeviceMetricsOverride", width=pages.WIDE, height=pages.TALL, deviceScaleFactor=1, mobile=False
+        "Emulation.setDeviceMetricsOverride", width=cards.WIDE, height=cards.TALL, deviceScaleFactor=1, mobile=False
     )
     try:
         page.open(copy)
@@ -888,7 +888,7 @@ def test_the_picture_of_a_shared_link_is_legible_in_a_chat(page, script, tmp_pat
 @and_the_live_one
 def test_a_shared_link_has_a_picture(script):
     picture = script.with_suffix(".png").read_bytes()
-    assert struct.unpack(">II", picture[16:24]) == (pages.WIDE, pages.TALL) and len(picture) < 120_000
+    assert struct.unpack(">II", picture[16:24]) == (cards.WIDE, cards.TALL) and len(picture) < 120_000
     head = script.with_suffix(".html").read_text("utf-8").partition("</head>")[0]
     assert f'<meta property="og:image" content="{script.stem}.png">' in head and 'property="og:image:alt"' in head
     for description in (r'<meta name="description" content="(.*)">', r'property="og:description" content="(.*)">'):
