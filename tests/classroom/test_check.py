@@ -170,7 +170,7 @@ def test_a_mask_is_shown_in_full_up_to_a_size():
     "top, says, line",
     [
         ("while True: pass", ("still running after 1 s of processor time", "Is there an endless loop?"), 7),
-        ("kept = []\nwhile True:\n    kept.append([0] * 10**6)", ("MemoryError", runner.TOO_MUCH_MEMORY), 9),
+        ("kept = []\nwhile True:\n    kept.append(np.empty(10**8))", ("MemoryError", runner.TOO_MUCH_MEMORY), 9),
     ],
     ids=["loop", "memory"],
 )
