@@ -1,5 +1,6 @@
-"""The pictures on the site's front page; the README has the first. Draw them with python -m lessons.diagrams."""
+"""The pictures on the site's front page; the README has jargon and strength. Draw them with lessons.diagrams."""
 
+import runpy
 from textwrap import fill
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from experiments.results import jargon as taught
 from experiments.results.page import PACKAGED, ROOT, measured_comparison
 from lessons.drawing import FROZEN, LETTERS, PLAIN, SMALL, TRAINED, Diagram
+from minilora.formats.atomic import read_json
 from minilora.show.grids import show_bytes
 
 COMPARED = measured_comparison()
@@ -45,6 +47,38 @@ def jargon() -> Diagram:
         d.box(x, 294, 380, 34, corner=3)
         d.box(x, 294, 380 * right[row], 34, kind=kind, corner=3)
     d.arrow((404, 190), (436, 190))
+    return d
+
+
+def strength() -> Diagram:
+    """Draw what a model expects after a text, and writes, as its LoRA is turned up: lesson 08's live page in motion."""
+    live = runpy.run_path(str(ROOT / "lessons/08_lora/live.py"))
+    record, text, strengths = read_json(live["RECORD"])["turned"], next(iter(live["EXAMPLES"])), live["STRENGTHS"]
+    rows = sorted(zip(record["words"], *record["shares"], strict=True), key=lambda row: -row[1])
+    d = Diagram(
+        FULL_WIDTH,
+        382,
+        f"What a model of Python's documentation expects after “{text}”, as LoRA, trained on NumPy's, is turned up "
+        f"from λ = 0 to 1: {rows[0][0]} at first, {rows[-1][0]} at the end. It writes “{text}{record['written'][0]}” "
+        f"at first, and “{text}{record['written'][-1]}” at the end.",
+    )
+    d.text(20, 36, f"“{text} …”: what comes next?", LARGE, "start", "bold")
+    d.text(20, 72, "a model of Python's documentation, with LoRA of NumPy's", LARGE, "start", "soft")
+    left, wide = 160, 1000  # of the bars; units per 100 %
+    for share in (0.1, 0.2, 0.3):
+        d.line((left + wide * share, 108), (left + wide * share, 308), look="faint")
+        d.text(left + wide * share, 328, f"{100 * share:.0f} %", LARGE, look="soft")
+    for i, (word, *shares) in enumerate(rows):
+        d.text(20, 128 + 40 * i, word, LARGE, "start")
+        d.moving_bar(left, 113 + 40 * i, [wide * share for share in shares], 30, TRAINED)
+    d.box(520, 108, 300, 146)
+    d.moving_text(540, 136, [fill(text + written, 19) for written in record["written"]], LARGE)
+    d.text(520, 284, "LoRA, λ =", LARGE, "start")
+    d.moving_text(656, 284, [f"{strength}" for strength in strengths], LARGE, "bold")
+    d.line((530, 322), (810, 322))
+    d.moving_circle([530 + 280 * strength for strength in strengths], 322, 12, TRAINED)
+    d.text(520, 358, "off", LARGE, "start", "soft")
+    d.text(820, 358, "as trained", LARGE, "end", "soft")
     return d
 
 

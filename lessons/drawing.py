@@ -9,7 +9,8 @@ telephone of 390 pixels, since its letters are 17 units high. It brings its own 
 system is, so that it reads on any page; frozen and trained also differ in grey.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 
 from minilora.palette import MEMORY
@@ -62,6 +63,10 @@ text.gradient { stroke: none; }
 @keyframes flow { from { stroke-dashoffset: 11.1; } to { stroke-dashoffset: 0; } }
 .faint { fill: none; stroke-width: 1; stroke-dasharray: 2 4; }
 """
+_MOVE = """
+.move { transform-box: fill-box; }
+@media screen and (prefers-reduced-motion: no-preference) { .move { animation: 10s linear infinite alternate; } }
+"""
 # Plain colours, not variables of CSS: programs that do not know these would draw everything in black.
 _COLOURS = """text { fill: %(ink)s; } .soft { fill: %(soft)s; } text.gradient { fill: %(gradient)s; }
 .area, .line { stroke: %(ink)s; } .line.gradient { stroke: %(gradient)s; } .faint { stroke: %(soft)s; }
@@ -76,6 +81,7 @@ class Diagram:
     def __init__(self, width: float, height: float, title: str):
         self.width, self.height, self.title = width, height, title
         self._parts: list[str] = []
+        self._moves: dict[str, str] = {}  # keyframes -> name
 
     def text(
         self,
@@ -160,6 +166,24 @@ class Diagram:
         """Draw a line of dots that move towards the last point; they stand still for a reader who wants no motion."""
         self._path(points, "line flow", "")
 
+    def moving_bar(self, x: float, y: float, widths: Sequence[float], height: float, kind: str) -> None:
+        """Draw a bar whose width goes through a list and back; a reader who wants no motion sees the last."""
+        values = [f"transform: scaleX({width / widths[-1]:.3f})" for width in widths]
+        bar = f'<rect x="{_n(x)}" y="{_n(y)}" width="{_n(widths[-1])}" height="{_n(height)}"'
+        self._move(values, lambda: self._parts.append(f'{bar} class="in-{kind}" fill="{_LIGHT[kind]}"/>'))
+
+    def moving_circle(self, xs: Sequence[float], y: float, radius: float, kind: str) -> None:
+        """Draw a circle that goes through places and back, in step with the moving bars."""
+        values = [f"transform: translateX({_n(x - xs[-1])}px)" for x in xs]
+        self._move(values, lambda: self.circle(xs[-1], y, radius, kind=kind))
+
+    def moving_text(self, x: float, y: float, texts: Sequence[str], size: float = LETTERS, look: str = "") -> None:
+        """Write one text after the other in one place, in step with the moving bars."""
+        for shown, words in enumerate(texts):
+            values = [f"opacity: {int(i == shown)}" for i in range(len(texts))]
+            still = "" if shown == len(texts) - 1 else ' opacity="0"'
+            self._move(values, partial(self.text, x, y, words, size, "start", look), still)
+
     def svg(self) -> str:
         """Return the picture as a file's text."""
         light, dark = (
@@ -171,12 +195,14 @@ class Diagram:
             f'orient="auto-start-reverse"><path d="M0 0 10 5 0 10z" class="in-{ink}" fill="{_LIGHT[ink]}"/></marker>'
             for kind, ink in ((FORWARD, "ink"), (GRADIENT, GRADIENT))
         )
+        moves = "".join(f"@keyframes {name} {{ {frames} }}\n" for frames, name in self._moves.items())
+        moves = _MOVE + moves if moves else ""
         size = f"{_n(self.width)} {_n(self.height)}"
         return "\n".join(
             [
                 f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" width="{_n(self.width)}" role="img">',
                 f"<title>{escape(self.title)}</title>",
-                f"<style>{_STYLE}{light}",
+                f"<style>{_STYLE}{light}{moves}",
                 f"@media (prefers-color-scheme: dark) {{\n{dark} }}",
                 f"@media print {{\n{light} }}</style>",
                 f"<defs>{heads}</defs>",
@@ -185,6 +211,15 @@ class Diagram:
                 "</svg>\n",
             ]
         )
+
+    def _move(self, values: list[str], draw: Callable[[], None], still: str = "") -> None:
+        """Let what is drawn go through values of a property: each stands as long as the change to it takes."""
+        n = len(values)
+        frames = (f"{100 * (i + 0.5 * (i > 0)) / n:.0f}%, {100 * (i + 1) / n:.0f}% {{ {values[i]} }}" for i in range(n))
+        name = self._moves.setdefault(" ".join(frames), f"move-{len(self._moves)}")
+        self._parts.append(f'<g class="move" style="animation-name: {name}"{still}>')
+        draw()
+        self._parts.append("</g>")
 
     def _area(self, shape: str, kind: str) -> None:
         look = "area trained" if kind == TRAINED else "area"

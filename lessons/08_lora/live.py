@@ -36,6 +36,7 @@ RANK, ALPHA = 8, 16  # of the command
 CONTEXT, WRITTEN = 112, 16  # tokens that are read and written: together the 128 that base and adapter were trained on
 RECORD = Path(__file__).with_suffix(".json")
 ROWS = 6  # tokens that are shown
+STRENGTHS, WORDS = (0, 0.25, 0.5, 0.75, 1), 5  # of the README's picture of this page, in docs/pictures.py
 EXAMPLES = {  # beginnings, and what to look for
     "Return an": "Turn λ down to 0, slowly: the green sheet becomes the grey one. Which word leads half-way? Is it one "
     "of the two that lead at the ends?",
@@ -113,6 +114,22 @@ def measure() -> dict:
         "old": [round(lab.bits(model, lab.base_test), 5) for model in ends],
         "characters": lab.domain_test.characters,
         "written": [continued(lab.tokenizer, model, next(iter(EXAMPLES))) for model in ends],
+        "turned": turned(adapter, lab.tokenizer, next(iter(EXAMPLES))),
+    }
+
+
+def turned(adapter: bytes, tokenizer: Any, text: str) -> dict:
+    """Return what comes after a text as λ rises: the words that are likely on the way, and what is written."""
+    models, ids = [model_in_8_bits(adapter, RANK, strength) for strength in STRENGTHS], tokenizer.encode(text)
+    logits = np.stack([model([[tokenizer.eos_token_id, *ids]]).logits.numpy()[0, -1] for model in models])
+    shares = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    tokens = np.argsort(-shares.max(axis=0))[:WORDS]
+    starts = [tokenizer.decode(tokens[i : i + 1]) for i in range(WORDS)]
+    rest = [re.match(r"\w*", continued(tokenizer, models[-1], text + start))[0] for start in starts]
+    return {
+        "words": [start.strip() + end for start, end in zip(starts, rest, strict=True)],
+        "shares": [[round(float(row[token]), 3) for token in tokens] for row in shares],
+        "written": [continued(tokenizer, model, text).split("\n")[0] for model in models],
     }
 
 
@@ -186,7 +203,7 @@ def data() -> dict:
         "piece": sum(map(sum, maps)),
         "merges": [[rules["vocab"][part] for part in pair] for pair in rules["merges"]],
         "examples": [{"text": text, "look": look} for text, look in EXAMPLES.items()],
-        "record": {name: value for name, value in record.items() if name != "adapter"},
+        "record": {name: value for name, value in record.items() if name not in ("adapter", "turned")},
     }
 
 

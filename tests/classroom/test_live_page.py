@@ -6,6 +6,7 @@ own model of the same 8-bit weights. Without Chromium only the first tests run.
 
 import base64
 import json
+import re
 import runpy
 import time
 
@@ -117,6 +118,21 @@ def test_eight_bits_are_off_by_half_a_step_at_most():
     matrix[2] = 0
     step = np.abs(matrix).max(axis=1, keepdims=True) / 127
     assert (np.abs(np.multiply(*NAMES["quantized"](matrix)) - matrix) <= 0.501 * step).all()
+
+
+def test_the_picture_on_the_readme_moves_through_what_minilora_computes(tokenizer):
+    turned, record = NAMES["turned"](ADAPTER, tokenizer, FIRST), RECORD["turned"]
+    assert (turned["words"], turned["written"]) == (record["words"], record["written"])
+    np.testing.assert_allclose(turned["shares"], record["shares"], atol=0.0011)  # rounded to 0.001
+    picture = (SCRIPT.parents[2] / "docs/pictures/strength.svg").read_text("utf-8")
+    motions = dict(re.findall(r"@keyframes ([\w-]+) \{ (.+) \}\n", picture))
+    for word, first, *_, last in zip(record["words"], *record["shares"], strict=True):
+        bar = picture[picture.index(f">{word}<") :]
+        motion, width = re.search(r'animation-name: ([\w-]+)".*\n<rect .* width="(.+?)"', bar).groups()
+        assert float(width) == pytest.approx(1000 * last)  # 10 % of the axis are 100 units
+        assert motions[motion].startswith(f"0%, 20% {{ transform: scaleX({first / last:.3f}) }}")
+    hidden, shown = re.findall(r'<g class="move" [^>]*?( opacity="0")?>\n<text[^>]*>Return an array of</text>', picture)
+    assert (hidden, shown) == (' opacity="0"', ""), "without motion, the last"
 
 
 def test_the_record_is_what_minilora_computes_and_what_the_captions_ask_for(tokenizer):
