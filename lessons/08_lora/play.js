@@ -56,7 +56,7 @@ function update() {
   heat(byId("row"), 1, width, (_, j) => (r ? rows.at(last, j) : 0), 0.25);
   const count = r * (height + width), part = count / (height * width);
   const holds = `${r} piece${r === 1 ? " holds" : "s hold"} ${percent(held(r))}`;
-  byId("sum-says").textContent = !byId("guess").hidden ? "a piece: column × row" : r ? holds : "no pieces yet";
+  byId("sum-says").textContent = !byId("guess").hidden ? "the first piece: column × row" : r ? holds : "no pieces yet";
   byId("last").textContent = r ? `piece ${r}: column × row` : "\u00a0"; // its line stays
   byId("rest-says").textContent = `the rest: ${show(100 - 100 * held(r), 1)} %`;
   byId("said").textContent =

@@ -135,9 +135,10 @@ them, largest first, hold 80 % of it?</span>
   It does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
   sentence.</a></p>
   <p class="soft">One layer of a small language model that learned NumPy's documentation. Blue: less than before;
-  orange: more; no colour: as before. The framed column times the framed row is one piece<span class="after">, the last
-  of the sum</span>. What a piece holds: square all numbers of ΔW and add them up; a piece has its share of this
-  sum<span class="after">, the square of its singular value</span>.</p>
+  orange: more; no colour: as before. Rows and columns stand in the order of the first piece's numbers. The framed
+  column times the framed row is one piece<span class="after">, the last of the sum</span>. What a piece holds: square
+  all numbers of ΔW and add them up; a piece has its share of this sum<span class="after">, the square of its singular
+  value</span>.</p>
   <p><a href="README.md">The reading</a> says why LoRA bets on this, and <a href="exercise.py">the exercise</a> builds
   it.</p>
 </div>
@@ -153,11 +154,15 @@ def measure() -> dict:
 
 
 def taken_apart(change: np.ndarray) -> dict:
-    """Return a matrix, its singular values, and the columns and rows of its first pieces."""
+    """Return a matrix, its singular values, and the columns and rows of its first pieces; sorted by the first piece.
+
+    Inputs and outputs of a layer have no order of their own; in this one, the eye finds the first piece in the whole.
+    """
     left, values, right = np.linalg.svd(change.astype("float64"), full_matrices=False)
+    down, across = np.argsort(left[:, 0], kind="stable"), np.argsort(right[0], kind="stable")
     return {
-        "change": packed(change),
-        "columns": packed(left[:, :PIECES] * values[:PIECES]),
-        "rows": packed(right[:PIECES]),
+        "change": packed(change[down][:, across]),
+        "columns": packed((left[:, :PIECES] * values[:PIECES])[down]),
+        "rows": packed(right[:PIECES, across]),
         "sizes": [float(f"{value:.6g}") for value in values],
     }

@@ -913,6 +913,11 @@ def test_lesson_08_adds_up_pieces_as_numpy_does(page):
     change = pages.unpacked(data["change"])
     left, sizes, right = np.linalg.svd(change)
     np.testing.assert_allclose(data["sizes"], sizes, atol=1e-3 * sizes[0])
+    for apart in (data, names_of("08")["taken_apart"](matrix(97, 192))):
+        columns, rows = pages.unpacked(apart["columns"]), pages.unpacked(apart["rows"])
+        assert (np.diff(columns[:, 0]) >= 0).all() and (np.diff(rows[0]) >= 0).all(), "in the order of the first piece"
+    rest = change - pages.unpacked(data["columns"]) @ pages.unpacked(data["rows"])
+    assert np.linalg.norm(rest) == pytest.approx(np.sqrt((sizes[32:] ** 2).sum()), rel=1e-3), "Eckart and Young"
     held = np.cumsum(sizes**2) / (sizes**2).sum()
     opened(page, "08", "7")
     verdict = page.value("byId('verdict').textContent")
