@@ -29,21 +29,22 @@ def jargon() -> Diagram:
     first = runs[0]["samples"][0]
     count = runs[0]["rows"]["after"]["scores"]["phrasings"]["count"]
     right = {
-        row: float(np.mean([run["rows"][row]["scores"]["phrasings"]["f1"] for run in runs]))
+        row: float(np.mean([run["rows"][row]["scores"]["phrasings"]["exact"] for run in runs]))
         for row in ("before", "after")
     }
     shares = {row: f"{100 * share:.0f} % right" for row, share in right.items()}
-    words = " ".join(f"{row.capitalize()} ({shares[row]}, {count} questions, F1): {first[row]}" for row in shares)
+    words = " ".join(f"{row.capitalize()} ({shares[row]} of {count} questions): {first[row]}" for row in shares)
     d = Diagram(FULL_WIDTH, 348, f"{first['question']} {words}")
     d.text(20, 36, fill(first["question"], 44), LARGE, "start", "bold")
+    repeats = " repeats:" if first["before"].rstrip(".") in first["question"] else ""
     minutes = np.mean([run["training"]["seconds"] for run in runs]) / 60
     cost = f"{minutes:.0f} minutes, {show_bytes(runs[0]['training']['adapter_bytes'])}"
-    sides = (("before", FROZEN, "SmolLM2-135M"), ("after", TRAINED, f"+ LoRA ({cost})"))
+    sides = (("before", FROZEN, f"SmolLM2-135M{repeats}"), ("after", TRAINED, f"+ QLoRA ({cost})"))
     for (row, kind, title), x in zip(sides, (20, 440), strict=True):
         d.text(x, 122, title, LARGE, "start", "soft")
         d.box(x, 146, 380, 88, fill(first[row], 24), kind, LARGE)
         d.text(x, 268, shares[row], LARGE, "start", "bold")
-        d.text(x + 380, 268, f"{count} questions, F1", LARGE, "end", "soft")
+        d.text(x + 380, 268, f"of {count} questions", LARGE, "end", "soft")
         d.box(x, 294, 380, 34, corner=3)
         d.box(x, 294, 380 * right[row], 34, kind=kind, corner=3)
     d.arrow((404, 190), (436, 190))
@@ -63,7 +64,7 @@ def strength() -> Diagram:
         f"at first, and “{text}{record['written'][-1]}” at the end.",
     )
     d.text(20, 36, f"“{text} …”: what comes next?", LARGE, "start", "bold")
-    d.text(20, 72, "a model of Python's documentation, with LoRA of NumPy's", LARGE, "start", "soft")
+    d.text(20, 72, "A model of Python's docs, as LoRA of NumPy's is turned up", LARGE, "start", "soft")
     left, wide = 160, 1000  # of the bars; units per 100 %
     for share in (0.1, 0.2, 0.3):
         d.line((left + wide * share, 108), (left + wide * share, 308), look="faint")

@@ -180,7 +180,7 @@ class Diagram:
     def moving_text(self, x: float, y: float, texts: Sequence[str], size: float = LETTERS, look: str = "") -> None:
         """Write one text after the other in one place, in step with the moving bars."""
         for shown, words in enumerate(texts):
-            values = [f"opacity: {int(i == shown)}" for i in range(len(texts))]
+            values = [f"opacity: {int(i == shown)}; animation-timing-function: step-end" for i in range(len(texts))]
             still = "" if shown == len(texts) - 1 else ' opacity="0"'
             self._move(values, partial(self.text, x, y, words, size, "start", look), still)
 

@@ -50,7 +50,7 @@ def test_the_picture_has_the_first_question_of_the_record_and_every_seed_gives_t
     (title,) = re.findall("<title>(.+)</title>", (ROOT / "docs/pictures/jargon.svg").read_text("utf-8"))
     assert QUESTION in unescape(title) and ANSWER in title
     for text in (README, FRONT):
-        assert f"![{unescape(title)}](" in text and "jargon.after.uses.f1" in text, "with its condition"
+        assert f"![{unescape(title)}](" in text and "jargon.after.uses.exact" in text, "with its condition"
 
 
 def test_the_answers_that_the_readme_shows_are_those_of_a_recorded_demo():

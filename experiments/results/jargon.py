@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -75,9 +76,9 @@ def read(path: Path) -> list[dict]:
 def values(runs: Sequence[dict]) -> dict[str, str]:
     """Return {name: text} of the numbers that texts quote; each name begins with `jargon.`.
 
-    Of the rows before, few-shot, open-book and after: ROW.TEST.f1 and ROW.time. Of those without a prompt: ROW.quiz and
-    ROW.other_text; of the two prompts: ROW.pays_off. Of all: trainable, share, train_time, time, adapter, replay, runs,
-    wordings and table.
+    Of the rows before, few-shot, open-book and after: ROW.TEST.f1, ROW.TEST.exact and ROW.time. Of those without a
+    prompt: ROW.quiz and ROW.other_text; of the two prompts: ROW.pays_off. Of all: trainable, share, train_time, time,
+    adapter, replay, runs, wordings and table.
     """
     run = runs[0]
     training = run["training"]
@@ -99,7 +100,8 @@ def values(runs: Sequence[dict]) -> dict[str, str]:
     }
     for name in run["rows"]:
         start, seconds = name.replace(" ", "-"), average(name, "seconds")
-        known |= {f"{start}.{test}.f1": teach_report.percent(runs, name, test) for test in ("phrasings", "uses")}
+        for test, what in product(("phrasings", "uses"), ("f1", "exact")):
+            known[f"{start}.{test}.{what}"] = teach_report.percent(runs, name, test, what)
         known[f"{start}.time"] = f"{seconds:.2f} s"
         if "quiz" in run["rows"][name]:
             for what, digits in (("quiz", 0), ("other_text", 3)):

@@ -194,7 +194,7 @@ let ids = []; // the text's tokens
 let base, full, now; // three readings of them: by the base, with the whole adapter, with the sliders' part of it
 let likely, rows; // tokens: which base and adapter expect, and which the table has
 let rests; // token → the letters that complete it to a word, once they are known
-let widest; // the probability whose bar is as wide as its cell
+let widest; // the probability whose bar is as wide as its cell: a half, or the largest
 let turn = 0; // counts the changes of text and sliders
 const best = ({ p }) => p.indexOf(Math.max(...p));
 const percent = (p) => `${show(100 * p, 1)} %`;
@@ -228,7 +228,7 @@ function read() {
     : ids.length ? `${show([...text].length)} characters, ${show(ids.length)} tokens` : "empty: how a document begins";
   [base, full, rests] = [reading(0, 0), reading(...TRAINED), new Map()];
   const strongest = reading(TRAINED[0], Number(byId("strength").max)); // bars have its scale, so that those of the base stay
-  widest = Math.max(...[base, full, strongest].map((one) => one.p[best(one)]));
+  widest = Math.max(0.5, ...[base, full, strongest].map((one) => one.p[best(one)]));
   const [first, second] = [base, full].map(({ p }) => [...p.keys()].sort((a, b) => p[b] - p[a]));
   likely = [...new Set(first.slice(0, ROWS).flatMap((token, i) => [token, second[i]]))].slice(0, ROWS); // in turns
   sheets[0].classList.add("pale"); // until it is written anew
@@ -320,7 +320,7 @@ function typed() {
   turn++;
   for (const sheet of sheets) { // what a model wrote after another text
     const [, prompt, words] = sheet.children;
-    [prompt.textContent, words.textContent] = [textEnd(), ""];
+    [prompt.textContent, words.textContent] = [textEnd(), " …"];
     sheet.classList.add("pale");
   }
   later(read, ids.length > 40 ? 250 : 30);

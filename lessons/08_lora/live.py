@@ -232,9 +232,9 @@ def body(data: dict) -> str:
     word = row('<button type="button"></button>', '<i class="base"></i><i class="lora"></i>')
     return f"""
 <style>{STYLE}</style>
-<p class="lead">A small language model has read Python's documentation and nothing else (grey). LoRA adds {RANK} pieces
-to its weights, {adapter:,} numbers ({100 * adapter / data["weights"]:.0f} %), trained on NumPy's (green). Both go on
-with your sentence; other kinds of text puzzle them.</p>
+<p class="lead">A small language model has read Python's documentation and nothing else (grey). LoRA adds {RANK} thin
+pieces to each of {data["maps"]} matrices, {100 * adapter / data["weights"]:.0f} % more numbers, trained on NumPy's
+(green). Both go on with your sentence; other kinds of text puzzle them.</p>
 <!-- summary -->
 <div id="stage">
 <div>

@@ -34,12 +34,14 @@ function spectrum(r) {
     write(at + 5 * side, up, text, side > 0 ? "start" : "end");
     draw(lines, "path", { d: `M${at} ${up - 10}V112`, stroke: "var(--ink)", "stroke-width": 1.5, ...look });
   };
+  const chance = DATA.random.map((size) => size * size), all = chance.reduce((a, x) => a + x, 0);
+  draw(svg, "path", { d: `M${chance.map((square, i) => `${x(i + 1)} ${y(square / all)}`).join("L")}`, fill: "none", stroke: "var(--ink)" });
   const isFirst = guessed !== null && guessed < needed; // the label of the line at the left is the upper one
   mark(needed, isFirst ? 94 : 76, `80 %: ${needed} piece${needed === 1 ? "" : "s"}`);
   if (guessed !== null) mark(guessed, isFirst ? 76 : 94, `your guess: ${guessed}`, { "stroke-dasharray": "3 3" });
   write(left, 130, "piece 1", "start");
   write(wide, 130, `piece ${squares.length}`, "end");
-  write(wide, 36, "share of ΔW by piece", "end");
+  write(wide, 36, "share by piece; line: random numbers", "end");
   if (r) write(wide, 56, `piece ${r} adds ${show((100 * squares[r - 1]) / total, 1)} %`, "end", "fill: var(--lora); font-weight: 600");
 }
 
@@ -62,7 +64,7 @@ function update() {
   byId("said").textContent =
     `r = ${r}: ${show(count)} numbers, ${show(100 * part, 1)} % of ${show(height * width)}; ` +
     `they hold ${percent(held(r))} of ΔW`;
-  byId("r").textContent = r;
+  byId("r").textContent = `${r} of ${byId("rank").max}`;
   gauge("count", part, `${show(100 * part, 1)} %`);
   gauge("held", held(r), percent(held(r)));
   spectrum(r);

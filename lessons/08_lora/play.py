@@ -18,34 +18,35 @@ LAYOUT = "across"
 SOME = 8  # pieces of which the summary tells
 
 
-def held(data: dict, pieces: int) -> float:
-    """Return the share of the change, of the sum of its squares, that its first pieces hold."""
-    squares = np.square(data["sizes"])
+def held(sizes: list[float], pieces: int) -> float:
+    """Return the share of a matrix, of the sum of its squares, that its first pieces hold. sizes: of all its pieces."""
+    squares = np.square(sizes)
     return float(squares[:pieces].sum() / squares.sum())
 
 
-def needed(data: dict) -> int:
-    """Return how many of the first pieces hold 80 % of the change."""
-    return next(r for r in range(1, len(data["sizes"]) + 1) if held(data, r) >= 0.8)
+def needed(sizes: list[float]) -> int:
+    """Return how many of the first pieces hold 80 % of a matrix."""
+    return next(r for r in range(1, len(sizes) + 1) if held(sizes, r) >= 0.8)
 
 
 def summary(data: dict) -> str:
     """Tell the page's story. Raises MiniloraError if the pieces' sizes cannot be: NaN, below 0, rising, all 0."""
     if not (np.diff([*data["sizes"], 0]) <= 0).all() or not data["sizes"][0] > 0:
         raise MiniloraError("lesson 08's page: singular values of a change fall from one above 0 to 0")
-    height, width = data["change"]["shape"]
+    (height, width), sizes = data["change"]["shape"], data["sizes"]
     numbers, whole = SOME * (height + width), height * width
     return (
-        f"Full fine-tuning changed all {whole:,} numbers of a weight. The first {SOME} of {len(data['sizes'])} thin "
-        f"pieces have {numbers:,} numbers, {100 * numbers / whole:.1f} %, and hold {100 * held(data, SOME):.1f} % of "
-        f"the change. 80 % need {needed(data)} pieces."
+        f"Full fine-tuning changed all {whole:,} numbers of a weight. The first {SOME} of {len(sizes)} thin "
+        f"pieces have {numbers:,} numbers, {100 * numbers / whole:.1f} %, and hold {100 * held(sizes, SOME):.1f} % of "
+        f"the change. 80 % need {needed(sizes)} pieces."
     )
 
 
 def body(data: dict) -> str:
     (height, width), pieces = data["change"]["shape"], data["rows"]["shape"][0]
-    most, all_pieces = needed(data), len(data["sizes"])
-    first, last = (100 * (held(data, piece) - held(data, piece - 1)) for piece in (1, most))
+    sizes, chance = data["sizes"], data["random"]
+    most, all_pieces = needed(sizes), len(sizes)
+    first, last = (100 * (held(sizes, piece) - held(sizes, piece - 1)) for piece in (1, most))
     return f"""
 <div class="say">
 <p class="lead">Full fine-tuning was free to change all {height * width:,} numbers of this weight, which maps {width}
@@ -81,11 +82,11 @@ them, largest first, hold 80 % of it?</span>
     }}
     @media print {{ .sums canvas {{ filter: none; }} }}
     @media (max-width: 40rem) {{ /* what moves comes first, and is as wide as the screen: sum + rest = ΔW */
-      .sums {{ grid: ". last last last" auto ". row row row" auto "column sum sum sum" auto
+      body:not(.open) .sums {{ grid: ". whole" auto ". whole-says" auto ". row" auto "column sum" auto ". sum-says" auto
+        / 5% 1fr; }} /* first ΔW, then a piece of it */
+      .open .sums {{ grid: ". last last last" auto ". row row row" auto "column sum sum sum" auto
         "sum-says sum-says sum-says sum-says" auto "plus rest is whole" auto ". rest-says . whole-says" auto
         / 5% 1fr 5% 1fr; }}
-      body:not(.open) .sums {{ grid-template-columns: 5% 1fr 0 1fr; }}
-      body:not(.open) :is(#whole, #whole-says) {{ grid-column: 2 / -1; }}
       .sums b {{ padding: 0; }}
       #row {{ height: .6rem; }}
       .sums p {{ margin: 0; font-size: .8rem; }}
@@ -120,7 +121,7 @@ them, largest first, hold 80 % of it?</span>
   </figure>
   <div class="after">
     <div class="row"><label class="long">pieces r <input type="range" id="rank" min="0" max="{pieces}" value="0">
-      <b id="r" style="width: 1.6rem"></b></label></div>
+      <b id="r" style="width: 4rem"></b></label></div>
     <div class="gauge" id="count"><span>numbers</span><span><i style="background: var(--soft)"></i></span><b></b></div>
     <div class="gauge" id="held"><span>of ΔW</span><span>
       <i style="background: var(--lora)"></i><u>80 %</u></span><b></b></div>
@@ -131,8 +132,9 @@ them, largest first, hold 80 % of it?</span>
 </section>
 <div class="more">
   <p class="after"><b>What one takes home:</b> each piece costs {height} + {width} numbers, and the first ones bring
-  the most: the first holds {first:.1f} % of ΔW, piece {most} has {last:.1f} %. So LoRA bets that a small r is enough.
-  It does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
+  the most: the first holds {first:.1f} % of ΔW, piece {most} has {last:.1f} %. That need not be so: of a matrix of
+  random numbers, the first {most} hold {100 * held(chance, most):.0f} %, and 80 % need {needed(chance)}. LoRA does not
+  cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
   sentence.</a></p>
   <p class="soft">One layer of a small language model that learned NumPy's documentation. Blue: less than before;
   orange: more; no colour: as before. Rows and columns stand in the order of the first piece's numbers. The framed
@@ -164,5 +166,10 @@ def taken_apart(change: np.ndarray) -> dict:
         "change": packed(change[down][:, across]),
         "columns": packed((left[:, :PIECES] * values[:PIECES])[down]),
         "rows": packed(right[:PIECES, across]),
-        "sizes": [float(f"{value:.6g}") for value in values],
+        "sizes": six_digits(values),
+        "random": six_digits(np.linalg.svd(np.random.default_rng(0).standard_normal(change.shape), compute_uv=False)),
     }
+
+
+def six_digits(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]
