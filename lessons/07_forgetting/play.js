@@ -31,13 +31,12 @@ for (let tenth = 0; tenth / 10 < Math.max(highest(0), highest(1)); tenth++) {
   if (tenth / 10 < highest(0)) words(x(tenth / 10), 339, (tenth / 10).toFixed(1), "middle", { class: "over fine" });
   if (tenth / 10 < highest(1)) words(26, y(tenth / 10) + 4, (tenth / 10).toFixed(1), "end", { class: "over fine" });
 }
-const titles = [["↑ price: forgotten", 6, 2, "start", ""], ["gain: learned", RIGHT, 356, "end", " →"]].map(([what, at, up, anchor, arrow]) => {
-  const title = words(at, up, what, anchor, { dy: up < TOP ? ".8em" : 0 }); // in letters of any size
-  draw(title, "tspan", { class: "fine" }, ", in bits per character");
-  draw(title, "tspan", {}, arrow);
+draw(svg, "path", { d: `M${x(0)} ${TOP}V${BOTTOM}M${x(0)} ${y(0)}H${RIGHT}`, class: "axis" });
+const titles = [[6, 4, "start", "↑ ", "price: ", "forgotten", ""], [RIGHT, 356, "end", "", "gain: ", "learned", " →"]].map(([at, up, anchor, before, fine, what, after]) => {
+  const title = words(at, up, before, anchor, { dy: up < TOP ? ".8em" : 0, class: "over title" }); // in letters of any size
+  [fine, what, ", in bits per character", after].forEach((part, i) => draw(title, "tspan", { class: i % 2 ? "" : "fine" }, part));
   return title;
 });
-draw(svg, "path", { d: `M${x(0)} ${TOP}V${BOTTOM}M${x(0)} ${y(0)}H${RIGHT}`, class: "axis" });
 
 const groups = DATA.ways.map((way) => {
   const look = LOOKS[way.name], [a, b] = kept(way), group = draw(svg, "g", { class: FIRST.includes(way.name) ? "" : "after" });
@@ -194,7 +193,7 @@ function update() {
   arrange();
   byId("lambda").textContent = strength.toFixed(2);
   const share = (part, whole) => (whole > 0 && part > 0 ? ` (${percent(part, whole).replace(" ", "\u00a0")})` : "");
-  const gift = exact(b).startsWith("-") ? ": Python's text has gained" : "";
+  const gift = exact(b).startsWith("-") ? ": Python's text gained" : "";
   byId("said").textContent =
     `λ = ${strength.toFixed(2)}: gain ${exact(a)} bits per character${share(a, most)}, price ${exact(b)}${share(b, cost)}${gift}.`;
 }

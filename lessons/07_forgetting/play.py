@@ -11,6 +11,7 @@ from minilora.train.methods import METHODS
 TITLE = "Learned × forgotten"
 BACKGROUND = "LoRA taught a language model NumPy's documentation, and it forgot some of Python's"
 NAME = "forgetting"  # in the links of other pages
+HEADLINE = "Use half of LoRA's change: how much of what it learned is left?"
 ABOUT = "Use half of what training changed: how much of the gain is left, and how much of the price?"
 WAYS = {  # method, share of replay
     "full fine-tuning": ("full", 0.0),

@@ -280,7 +280,7 @@ def test_lesson_07_tells_why_half_is_more_than_all_and_marks_every_guess(page):
             page.value(f"byId('way').selectedIndex = {i}; byId('strength').value = {place / 20}; update()")
             assert (page.value("forgottenSays.textContent") == "no price") == (forgotten <= 0)
             says = page.value("byId('said').textContent")
-            assert "-0.000" not in says and ("has gained" in says) == (forgotten < -0.0005)
+            assert "-0.000" not in says and ("text gained" in says) == (forgotten < -0.0005)
 
 
 # Pairs of texts, and of texts and marks, that meet. Marks: those of the ways, the ring, the dot at half strength.
@@ -864,14 +864,16 @@ def test_pages_lead_to_each_other_and_to_their_lessons():
 def test_the_picture_of_a_shared_link_is_legible_in_a_chat(page, script, tmp_path):
     """A chat shows it 400 pixels wide, a third of its size."""
     copy = tmp_path / "play.html"
-    copy.write_text(cards.card(script.with_suffix(".html").read_text("utf-8")), "utf-8")
+    written, headline = script.with_suffix(".html").read_text("utf-8"), pages.names_of(script).get("HEADLINE", "")
+    copy.write_text(cards.card(written, headline), "utf-8")
     page.call(
         "Emulation.setDeviceMetricsOverride", width=cards.WIDE, height=cards.TALL, deviceScaleFactor=1, mobile=False
     )
     try:
         page.open(copy)
         question = " ".join(page.value("byId('guess').innerText").split())
-        assert question == pages.question(script.with_suffix(".html").read_text("utf-8")), "as its description has it"
+        assert question == (headline or pages.question(written)), "as its description has it"
+        assert len(question) < 90 and html.escape(question) in written.partition("</head>")[0]
         assert question[0].isupper() and "guess" not in question
         size, line = page.value("(({ fontSize, content }) => [fontSize, content])(getComputedStyle("
                                 "document.querySelector('.say'), '::after'))")  # fmt: skip
@@ -901,6 +903,7 @@ def test_a_shared_link_has_a_picture(script):
     assert struct.unpack(">II", picture[16:24]) == (cards.WIDE, cards.TALL) and len(picture) < 120_000
     head = script.with_suffix(".html").read_text("utf-8").partition("</head>")[0]
     assert f'<meta property="og:image" content="{script.stem}.png">' in head and 'property="og:image:alt"' in head
+    assert '<meta name="twitter:card" content="summary_large_image">' in head
     for description in (r'<meta name="description" content="(.*)">', r'property="og:description" content="(.*)">'):
         assert 60 < len(words := html.unescape(re.search(description, head)[1])) <= 150, words
         assert words.endswith(" · minilora, a course in NumPy") and not re.search(r"\d\d", words), "no answer yet"
@@ -1034,7 +1037,7 @@ def test_lesson_07_moves_the_point_that_was_measured(page):
         left, ground = (float(page.value(f"ring.getAttribute('{name}')")) for name in ("cx", "cy"))
         where = "(([x, y]) => [x, y])([{}({}), {}({})])".format("x", learned, "y", forgotten)
         assert page.value(where) == pytest.approx([left, ground], abs=0.01)
-        assert ("has gained" in caption) == (forgotten < -0.0005)
+        assert ("text gained" in caption) == (forgotten < -0.0005)
 
     page.value("byId('way').focus()")
     page.press("Home")
