@@ -1,5 +1,7 @@
 """Pictures for sharing: a page as it stands beside its link in a chat, a third of its size. See pages.py."""
 
+import html
+import re
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +27,14 @@ body:has(#guess) {
   .stage svg { max-height: 32.5rem }
   .across .stage { grid-area: auto }
   .sums p { font-size: 1.6rem }
+  #plane { text { font-size: 23px !important } circle { r: 15px } rect { display: none }
+    .title + .title { transform: translateY(-66px) } }
+  #arrows { /* without the rows of the prefix, which is off: the bar moves into their place */
+    transform: translateY(-60px);
+    g:first-child { transform: translateY(88px) }
+    rect[width="30"][stroke], rect[width="30"][stroke] + text, rect[width="30"][stroke] + text + text, text[x="200"],
+      path.axis { display: none }
+  }
   nav { font-size: 1.4rem; margin: 0; padding: 0 }
   nav a { text-decoration: none }
   nav span { gap: .4rem }
@@ -45,16 +55,22 @@ body:not(:has(#guess)) {
   .row .long :is(span, b) { width: auto }
 }
 """  # its style, legible in a chat: the question without <small>, its picture without .fine; or the live page
+SHEETS = """Two sheets, one of the base and one with LoRA, which go on with the same beginning of a sentence; below them
+sliders for LoRA's rank and strength""".replace("\n", " ")  # what the live page's picture shows
 FIRST = "Your guess first: "  # begins a question; its picture has no room for an answer
 
 
-def card(page: str) -> str:
-    """Return a page as its picture for sharing shows it."""
-    return page.replace("</style>", f"{PICTURE}</style>", 1).replace(FIRST, "")
+def card(page: str, headline: str = "") -> str:
+    """Return a page as its picture for sharing shows it, with a headline in place of its question if there is one."""
+    page = page.replace("</style>", f"{PICTURE}</style>", 1).replace(FIRST, "")
+    if headline:
+        asks = r'(?<=<form id="guess" class="row"><label><span>).*?(?=</span>)'
+        page = re.sub(asks, lambda _: html.escape(headline), page, count=1, flags=re.S)
+    return page
 
 
-def photograph(script: Path) -> None:
-    """Take the picture that stands beside the page's link where it is shared: its question, before the guess."""
+def photograph(script: Path, headline: str = "") -> None:
+    """Take the picture that stands beside the page's link where it is shared, before the guess."""
     from PIL import Image
 
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -65,7 +81,7 @@ def photograph(script: Path) -> None:
         flags += [f"--screenshot={folder}/page.png", f"--window-size={WIDE},{TALL}"]
         flags += ["--virtual-time-budget=2000"]  # ms, in which the live page writes
         copy, page = Path(folder, "page.html"), script.with_suffix(".html").read_text("utf-8")
-        copy.write_text(card(page), "utf-8")
+        copy.write_text(card(page, headline), "utf-8")
         null = subprocess.DEVNULL  # its children may outlive it, and would hold a pipe open
         subprocess.run([browser, *flags, copy.as_uri()], check=True, stdout=null, stderr=null, timeout=120)
         with Image.open(f"{folder}/page.png") as image:

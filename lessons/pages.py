@@ -7,10 +7,10 @@
 
 play.py has TITLE, NAME, which other pages call it in their links, ABOUT, which says where its link is shared what it
 shows, BACKGROUND, which tells there, below the question, what it is about, body(data), the page's HTML, whose question
-is in the picture for sharing, before the guess, and summary(data), which tells its story where no script runs. The data
-come from play.py's data(), called each time, if they are in the records already or are mere arithmetic; if they take
-runs of minilora, from measure(), whose result play.json keeps. So no number is typed by hand. `play.js` beside this
-file is what the pages share.
+is in the picture for sharing, before the guess (or HEADLINE, which is shorter), and summary(data), which tells its
+story where no script runs. The data come from play.py's data(), called each time, if they are in the records already or
+are mere arithmetic; if they take runs of minilora, from measure(), whose result play.json keeps. So no number is typed
+by hand. `play.js` beside this file is what the pages share.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from lessons.cards import FIRST, TALL, WIDE, photograph
+from lessons.cards import FIRST, SHEETS, TALL, WIDE, photograph
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 from minilora.palette import MEMORY
@@ -194,7 +194,8 @@ def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
     body = body.replace('<div class="say">', f'<div class="say" data-background="{html.escape(background)}">', 1)
     label = re.search(r'role="img"\s+aria-label="([^"]*)"', body)
     title = names["TITLE"] if names["TITLE"].endswith("?") else f"{names['TITLE']}."
-    sentences = [title, question(body), background and f"{background}.", *(label[1].split() if label else [])]
+    asked = names.get("HEADLINE") or question(body) or f"{SHEETS}."
+    sentences = [title, asked, background and f"{background}.", *(label[1].split() if label else [])]
     shown = " ".join(filter(None, sentences))
     head = sharing(names["TITLE"], names["ABOUT"], script.with_suffix(".png").name, shown)
     links = navigation(script, is_short=True), navigation(script)
@@ -266,7 +267,8 @@ def sharing(title: str, about: str, picture: str, shown: str) -> str:
     icon = f"data:image/svg+xml;base64,{base64.b64encode(ICON.read_bytes()).decode()}"
     head = f'<meta name="description" content="{html.escape(description)}">\n<link rel="icon" href="{icon}">\n'
     return head + "".join(
-        f'<meta property="{name}" content="{html.escape(text)}">\n' for name, text in properties.items()
+        f'<meta {"name" if name.startswith("twitter") else "property"}="{name}" content="{html.escape(text)}">\n'
+        for name, text in properties.items()
     )
 
 
@@ -333,7 +335,7 @@ def main() -> int:
         write_atomic(page := script.with_suffix(".html"), written(script))
         print(page.relative_to(ROOT))
         if arguments.pictures:
-            photograph(script)
+            photograph(script, names_of(script).get("HEADLINE", ""))
     return 0
 
 

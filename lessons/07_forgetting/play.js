@@ -5,13 +5,15 @@ const LOOKS = { // of the ways: colour, dashes, marker. Full with replay is full
   LoRA: { color: "var(--lora)", marker: "M0-1.3L1.2.9H-1.2Z" },
   "norms alone": { color: "var(--norms)", marker: "M0 1.3L1.2-.9H-1.2Z" },
 };
-const LEFT = 72, RIGHT = 392, TOP = 12, BOTTOM = 300; // of the plane; the bars and their words have lanes outside of it
+const FIRST = ["full fine-tuning", "LoRA"]; // the ways that are drawn before the guess
+const LEFT = 72, RIGHT = 392, TOP = 24, BOTTOM = 300; // of the plane; the bars and their words have lanes outside of it
 const svg = byId("plane"), field = byId("guess").elements.guess;
 const all = DATA.ways.flatMap((way) => [...way.path, ...way.strengths]);
 const highest = (k) => Math.max(0.04, 1.12 * Math.max(...all.map((point) => point[k])));
-const lowest = (k) => Math.min(k ? -0.065 : 0, 1.2 * Math.min(...all.map((point) => point[k])));
+const lowest = (k) => Math.min(k ? -0.07 : 0, 1.2 * Math.min(...all.map((point) => point[k])));
 const x = (learned) => LEFT + ((RIGHT - LEFT) * (learned - lowest(0))) / (highest(0) - lowest(0));
 const y = (forgotten) => TOP + ((BOTTOM - TOP) * (highest(1) - forgotten)) / (highest(1) - lowest(1));
+const exact = (bits) => show(Math.round(1000 * bits) / 1000 + 0, 3); // + 0: no -0
 const line = (points) => "M" + points.map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("L");
 const kept = (way) => way.path[way.steps.indexOf(way.kept)];
 const trained = (way) => way.path.slice(0, way.steps.indexOf(way.kept) + 1);
@@ -26,20 +28,23 @@ const mark = (parent, { color, marker, dash }, [a, b], size) =>
   });
 
 for (let tenth = 0; tenth / 10 < Math.max(highest(0), highest(1)); tenth++) {
-  if (tenth / 10 < highest(0)) words(x(tenth / 10), 341, (tenth / 10).toFixed(1));
-  if (tenth / 10 < highest(1)) words(39, y(tenth / 10) + 4, (tenth / 10).toFixed(1), "end");
+  if (tenth / 10 < highest(0)) words(x(tenth / 10), 339, (tenth / 10).toFixed(1), "middle", { class: "over fine" });
+  if (tenth / 10 < highest(1)) words(26, y(tenth / 10) + 4, (tenth / 10).toFixed(1), "end", { class: "over fine" });
 }
-words((LEFT + RIGHT) / 2, 355, "learned, in bits per character →", "middle", { class: "over fine" });
-upward((TOP + BOTTOM) / 2, "forgotten, in bits per character →", 13, { class: "over fine" });
 draw(svg, "path", { d: `M${x(0)} ${TOP}V${BOTTOM}M${x(0)} ${y(0)}H${RIGHT}`, class: "axis" });
+const titles = [[6, 4, "start", "↑ ", "price: ", "forgotten", ""], [RIGHT, 356, "end", "", "gain: ", "learned", " →"]].map(([at, up, anchor, before, fine, what, after]) => {
+  const title = words(at, up, before, anchor, { dy: up < TOP ? ".8em" : 0, class: "over title" }); // in letters of any size
+  [fine, what, ", in bits per character", after].forEach((part, i) => draw(title, "tspan", { class: i % 2 ? "" : "fine" }, part));
+  return title;
+});
 
 const groups = DATA.ways.map((way) => {
-  const look = LOOKS[way.name], [a, b] = kept(way), group = draw(svg, "g");
+  const look = LOOKS[way.name], [a, b] = kept(way), group = draw(svg, "g", { class: FIRST.includes(way.name) ? "" : "after" });
   draw(group, "path", { d: line(trained(way)), fill: "none", stroke: look.color, "stroke-width": 1.8, "stroke-dasharray": look.dash ?? "" });
   trained(way).forEach((point) => mark(group, look, point, 2.5));
   mark(group, look, [a, b], 6);
   const row = byId("ends").insertRow();
-  [way.name, show(a, 3), show(b, 3)].forEach((text) => (row.insertCell().textContent = text));
+  [way.name, exact(a), exact(b)].forEach((text) => (row.insertCell().textContent = text));
   byId("way").add(new Option(way.name));
   return group;
 });
@@ -50,10 +55,11 @@ const guessLine = draw(svg, "path", { stroke: "var(--ink)", "stroke-width": 1.5,
 const back = draw(svg, "path", { fill: "none", stroke: "var(--ink)", "stroke-width": 2.5, "stroke-dasharray": "1 4" });
 const half = draw(svg, "circle", { r: 4, fill: "var(--ink)", class: "after" });
 const ring = draw(svg, "circle", { r: 9, fill: "none", stroke: "var(--ink)", "stroke-width": 3 });
-const isWhat = words(0, 0, "?", "middle", { class: "", style: "font-weight: 700; pointer-events: none" });
-const learnedSays = words(0, 323, ""), forgottenSays = upward(0, "", 59);
-const names = DATA.ways.map((way) => words(0, 0, way.name, "start", { style: `fill: ${LOOKS[way.name].color}` }));
-const oldSays = words(0, 0, "old model, λ = 0", "start"), straightSays = words(0, 0, "if both shrank alike", "start");
+const isWhat = words(0, 0, "?", "middle", { class: "", dy: ".35em", style: "font-weight: 700; pointer-events: none" });
+const learnedSays = words(0, 322, "", "middle", { class: "over fine" }), forgottenSays = upward(0, "", 50);
+const names = DATA.ways.map((way) =>
+  words(0, 0, way.name, "start", { class: FIRST.includes(way.name) ? "over" : "over after", style: `fill: ${LOOKS[way.name].color}` }));
+const [oldSays, straightSays] = ["old model, λ = 0", "if both shrank alike"].map((text) => words(0, 0, text, "start", { class: "over fine" }));
 const halfSays = words(0, 0, "", "start", { class: "over after" }), guessSays = words(0, 0, "", "start", { class: "over after" });
 
 const percent = (part, whole) => `${show((100 * part) / whole + 0)} %`; // + 0: no -0
@@ -81,9 +87,12 @@ function arrange() {
     return Array.from({ length: n }, (_, k) => ({ ...at([a + ((c - a) * k) / n, b + ((d - b) * k) / n], r), cost }));
   });
   const track = way.strengths.map((point, i) => (isOpen() ? point : point.map((_, k) => DATA.strengths[i] * way.strengths.at(-1)[k])));
-  const taken = DATA.ways.flatMap((way) => [
-    ...trained(way).map((point) => at(point, 5)), at(kept(way), 9), ...along(trained(way), 2, 50),
+  const drawn = DATA.ways.filter((one) => isOpen() || one === way || FIRST.includes(one.name));
+  const taken = drawn.flatMap((one) => [
+    ...trained(one).map((point) => at(point, 5)), at(kept(one), 9), ...along(trained(one), 2, 50),
   ]);
+  const above = titles[0].getBBox();
+  taken.push({ left: above.x, right: above.x + above.width, top: above.y, bottom: above.y + above.height, cost: 1e5 });
   taken.push({ left: LEFT, right: RIGHT, top: y(0) - 1, bottom: y(0) + 1, cost: 1e5 }, ...along(track, 3, 1e5));
   if (isOpen()) {
     const { left, right, top, bottom } = at(way.strengths[HALF], 3); // the thin lines, where the answer leaves them
@@ -114,7 +123,8 @@ function arrange() {
   };
   const name = (one) => {
     const label = names[DATA.ways.indexOf(one)], isChosen = one === way;
-    label.textContent = one.name + (isChosen ? ", λ = 1" : "");
+    label.textContent = one.name;
+    if (isChosen) draw(label, "tspan", { class: "fine" }, ", λ = 1");
     label.style.fontWeight = isChosen ? 700 : 400;
     put(label, [x(kept(one)[0]), y(kept(one)[1])]);
   };
@@ -123,7 +133,7 @@ function arrange() {
   if (isOpen()) {
     const [a, b] = way.strengths[HALF], [most, cost] = way.strengths.at(-1);
     halfSays.replaceChildren();
-    ["λ = 0.5:", says("learned", a, most), says("forgotten", b, cost)].forEach((text, i) =>
+    ["λ = 0.5:", ...[["gain", a, most], ["price", b, cost]].map(brief)].forEach((text, i) =>
       draw(halfSays, "tspan", { x: 0, dy: i ? "1.2em" : 0, "font-weight": 600 }, text));
     put(halfSays, [x(a), y(b)]);
   } else put(straightSays, [x(track[15][0]), y(track[15][1])]);
@@ -136,10 +146,11 @@ function arrange() {
     guessSays.textContent = `your guess: ${show(guessed)} %${learned > edge ? " →" : ""}`;
     taken.push({ left: x(edge) - 3, right: x(edge) + 3, top: BOTTOM - 18, bottom: BOTTOM, cost: 1e5 });
   }
-  DATA.ways.filter((one) => one !== way).forEach(name);
+  drawn.filter((one) => one !== way).forEach(name);
   if (isDrawn) put(guessSays, [x(edge), BOTTOM - 8], 3); // rather across a thin line than away from its tick
 }
-const says = (what, part, whole) => (whole > 0 && part > 0 ? `${percent(part, whole)} ${what}` : `nothing ${what}`);
+const brief = ([what, part, whole]) => `${what}: ${whole > 0 && part > 0 ? percent(part, whole) : "none"}`;
+const says = (what, part, whole) => (whole > 0 && part > 0 ? `${percent(part, whole)} of the ${what}` : `no ${what}`);
 
 function update() {
   const way = chosen(), strength = Number(byId("strength").value);
@@ -155,11 +166,12 @@ function update() {
   back.setAttribute("d", line(bent(way)));
   for (const one of [ring, isWhat]) {
     one.setAttribute(one === ring ? "cx" : "x", x(right));
-    one.setAttribute(one === ring ? "cy" : "y", y(up) + (one === ring ? 0 : 4));
+    one.setAttribute(one === ring ? "cy" : "y", y(up));
   }
   const [c, d] = way.strengths[HALF];
   half.setAttribute("cx", x(c));
   half.setAttribute("cy", y(d));
+  for (const one of [half, halfSays]) one.classList.toggle("past", place !== HALF);
   isWhat.classList.toggle("hidden", isOpen());
   ring.setAttribute("fill", isOpen() ? "none" : "var(--page)");
   straightSays.classList.toggle("hidden", isOpen());
@@ -167,35 +179,33 @@ function update() {
   guides.setAttribute("d", said === null && !isOpen() ? "" : `${across}V${BOTTOM}`);
   bars.forEach((bar, i) => {
     const isWhole = i % 2 === 0, isUp = i > 1, end = isUp ? y(isWhole ? cost : up) : x(isWhole ? most : right);
-    const start = isUp ? y(0) : x(0), isHidden = !isWhole && !isOpen() && (isUp || said === null);
+    const start = isUp ? y(0) : x(0), isHidden = !isOpen() && (isUp || (!isWhole && said === null));
     const [from, long] = [Math.min(start, end), isHidden ? 0 : Math.abs(end - start)];
-    const look = isUp ? { x: LEFT - 8, y: from, width: 6, height: long } : { x: from, y: BOTTOM + 2, width: long, height: 6 };
+    const look = isUp ? { x: LEFT - 9, y: from, width: 7, height: long } : { x: from, y: BOTTOM + 2, width: long, height: 6 };
     look.fill = isUp ? "var(--memory-gradients)" : LOOKS[way.name].color;
     for (const [name, value] of Object.entries(look)) bar.setAttribute(name, value);
   });
-  learnedSays.textContent = isOpen() ? `λ = ${DATA.strengths[place]}: ${says("learned", a, most)}` : `λ = 0.5: ${said === null ? "?" : show(said)} % learned`;
-  forgottenSays.textContent = isOpen() ? says("forgotten", b, cost) : "? % forgotten";
+  learnedSays.textContent = isOpen() ? `λ = ${DATA.strengths[place]}: ${says("gain", a, most)}` : `λ = 0.5: ${said === null ? "?" : show(said)} % of the gain`;
+  forgottenSays.textContent = isOpen() ? says("price", b, cost) : "";
   const wide = learnedSays.getBBox().width / 2, long = forgottenSays.getBBox().width / 2;
   learnedSays.setAttribute("x", Math.max(LEFT + wide, Math.min(x(right), RIGHT + 6 - wide)));
-  forgottenSays.setAttribute("transform", `translate(59 ${Math.max(2 + long, Math.min(y(up), y(0) - long))}) rotate(-90)`);
+  forgottenSays.setAttribute("transform", `translate(50 ${Math.max(TOP + long, Math.min(y(up), y(0) - long))}) rotate(-90)`);
   arrange();
   byId("lambda").textContent = strength.toFixed(2);
-  const gift = b < 0 ? ": below zero, the old text has gained" : "";
+  const share = (part, whole) => (whole > 0 && part > 0 ? ` (${percent(part, whole).replace(" ", "\u00a0")})` : "");
+  const gift = exact(b).startsWith("-") ? ": Python's text gained" : "";
   byId("said").textContent =
-    `${way.name} at λ = ${strength.toFixed(2)}: learned ${show(a, 3)}, forgotten ${show(b, 3)} bits per character; ` +
-    `compared with λ = 1: ${says("learned", a, most)}, ${says("forgotten", b, cost)}${gift}.`;
+    `λ = ${strength.toFixed(2)}: gain ${exact(a)} bits per character${share(a, most)}, price ${exact(b)}${share(b, cost)}${gift}.`;
 }
 
 byId("way").selectedIndex = LORA;
 const redraw = begin({ s: "strength", way: "way" }, update, (guess) => {
   const { strengths } = DATA.ways[LORA];
   const [half, end] = [strengths[HALF], strengths.at(-1)];
-  const part = percent(half[0], end[0]), isRight = guess !== null && part === `${show(guess)} %`;
-  const answer = Object.assign(document.createElement("b"), { textContent: `At half strength, LoRA has ${part} of what it had learned` });
-  byId("verdict").replaceChildren(answer,
-    `, and ${percent(half[1], end[1])} of what it had forgotten, in this one run.` +
-    (Math.round((100 * half[0]) / end[0]) > 100 ? " More than 100 %: it knows the new text better than at full strength." : "") +
-    (guess === null ? "" : isRight ? " Exactly what you said." : ` You said ${show(guess)} %.`));
+  const isRight = guess !== null && percent(half[0], end[0]) === `${show(guess)} %`;
+  const answer = `At half strength, LoRA keeps ${says("gain", half[0], end[0])} and pays ${says("price", half[1], end[1])}.`;
+  byId("verdict").replaceChildren(Object.assign(document.createElement("b"), { textContent: answer }),
+    guess === null ? "" : isRight ? " Exactly what you said." : ` You said ${show(guess)} %.`);
   guessed = guess;
   if (guess === null) return (bend = 1);
   byId("strength").focus({ preventScroll: true });

@@ -9,9 +9,10 @@ from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS
 
 TITLE = "Learned × forgotten"
-BACKGROUND = "Fine-tuning changed a language model; λ is the part of the change that is used"
+BACKGROUND = "LoRA taught a language model NumPy's documentation, and it forgot some of Python's"
 NAME = "forgetting"  # in the links of other pages
-ABOUT = "Halve what training changed: how much of what it learned is left, and how much is forgotten?"
+HEADLINE = "Use half of LoRA's change: how much of what it learned is left?"
+ABOUT = "Use half of what training changed: how much of the gain is left, and how much of the price?"
 WAYS = {  # method, share of replay
     "full fine-tuning": ("full", 0.0),
     "full, 25 % replay": ("full", 0.25),
@@ -23,7 +24,7 @@ SETTINGS = {"steps": 40, "warmup": 3, "lr_floor": 0.3, "eval_every": 5}
 
 
 def ends(data: dict, name: str) -> tuple[float, float, float, float]:
-    """Return what a way has learned and forgotten at half strength, and at full strength."""
+    """Return a way's gain (learned) and price (forgotten) at half strength, and at full strength."""
     (way,) = (way for way in data["ways"] if way["name"] == name)
     return (*way["strengths"][data["strengths"].index(0.5)], *way["strengths"][-1])
 
@@ -31,13 +32,14 @@ def ends(data: dict, name: str) -> tuple[float, float, float, float]:
 def summary(data: dict) -> str:
     learned, forgotten, most, cost = ends(data, "LoRA")
     text = (
-        f"At half strength, LoRA still has {100 * learned / most:.0f} % of what it learned ({learned:.3f}), and only "
-        f"{100 * forgotten / cost:.0f} % of what it forgot ({forgotten:.3f}). At full strength, LoRA learned "
-        f"{most:.3f} and forgot {cost:.3f} bits per character."
+        f"At half strength, LoRA keeps {100 * learned / most:.0f} % of the gain ({learned:.3f}) and pays "
+        f"{100 * forgotten / cost:.0f} % of the price ({forgotten:.3f}). At full strength, LoRA's gain is {most:.3f} "
+        f"bits per character of the new text, which it learned, and its price {cost:.3f} of the old one, which it "
+        f"forgot in part."
     )
     learned, forgotten, most, cost = ends(data, "full fine-tuning")
     return (
-        f"{text} Full fine-tuning learned {most:.3f} and forgot {cost:.3f}; at half strength {learned:.3f} and "
+        f"{text} Full fine-tuning's gain is {most:.3f} and its price {cost:.3f}; at half strength {learned:.3f} and "
         f"{forgotten:.3f}."
     )
 
@@ -49,10 +51,10 @@ def body(data: dict) -> str:
     most, (learned, forgotten, full, cost) = lora[-1][0], ends(data, "full fine-tuning")
     return f"""
 <div class="say">
-<p class="lead"><span>A small language model learned NumPy's documentation, in four ways, and forgot some of Python's.
-Now turn LoRA's change down:</span> λ&nbsp;=&nbsp;1 is the trained model, 0 the old one.</p>
+<p class="lead"><span>With LoRA, a small language model learned NumPy's documentation (the gain) and forgot some of
+Python's (the price). Now turn that change down:</span> λ&nbsp;=&nbsp;1 is the trained model, 0 the old one.</p>
 <form id="guess" class="row"><label><span>Your guess first: at half strength, λ&nbsp;=&nbsp;0.5, how many per cent of
-what LoRA learned does it still have?</span> <input type="number" name="guess" min="0" max="200" required></label>
+the gain does LoRA keep?</span> <input type="number" name="guess" min="0" max="200" required></label>
 <button>Check my guess</button> <small class="soft">or drag the ?</small></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
@@ -62,6 +64,8 @@ what LoRA learned does it still have?</span> <input type="number" name="guess" m
     #plane {{ max-height: max(22rem, calc(100vh - 8rem)); }}
     #plane .other {{ opacity: .6; }}
     @media (prefers-color-scheme: dark) {{ #plane .other {{ opacity: .8; }} }}
+    #plane .past {{ opacity: .55; }}
+    #said {{ min-height: 3em; }}
     @media screen and (max-width: 60rem) {{ /* what λ is stays when the rest of the lead has made room */
       .open:not(.linked) .lead {{ display: block; }}
       .open:not(.linked) .lead span {{ display: none; }}
@@ -72,8 +76,8 @@ what LoRA learned does it still have?</span> <input type="number" name="guess" m
     }}
   </style>
   <figure><svg class="picture" id="plane" viewBox="0 0 400 360" role="img"
-    aria-label="Four paths of training on the plane of learned and forgotten; the table has their ends. A question
-    mark: what is LoRA's at half strength?"></svg></figure>
+    aria-label="While they train, LoRA and full fine-tuning learn, to the right, and forget, upward. A question mark
+    between LoRA's end and the old model: where is it at half strength?"></svg></figure>
   <div class="after">
     <div class="row"><label class="long">strength λ <input type="range" id="strength" min="0" max="1" step="0.05"
     value="0.5">
@@ -82,22 +86,24 @@ what LoRA learned does it still have?</span> <input type="number" name="guess" m
   </div>
 </section>
 <div class="more">
+  <p class="after"><b>Why?</b> The old model was trained on the old text until its loss was nearly flat there, like the
+  floor of a valley: a small step costs next to nothing, and the price grows faster than the step. The new text's loss
+  is a slope that turns up again before λ&nbsp;=&nbsp;1: at λ&nbsp;=&nbsp;{best:g} the gain is
+  {100 * top / most:.0f}&nbsp;%, so this training overshot, and half the way is better than all of it. Full
+  fine-tuning does the same: half of it keeps {100 * learned / full:.0f}&nbsp;% of the gain and pays
+  {100 * forgotten / cost:.0f}&nbsp;% of the price.</p>
   <p class="after"><b>What one does with it:</b> after training, try a few strengths on parts of both texts that were
-  held back, and keep the best: it takes no further step of training. Turn λ yourself, or drag the ring: every point of
-  its dotted line is measured.</p>
-  <p class="after">Why? The old model was trained on the old text until its loss was nearly flat there, like the floor
-  of a valley, so small steps cost next to nothing, and the cost grows faster than the step. The new text's loss is a
-  slope that turns up again before λ&nbsp;=&nbsp;1: LoRA knows that text best at λ&nbsp;=&nbsp;{best:g}, where it has
-  {100 * top / most:.0f}&nbsp;% of what it learned, so training overshot, and half the way is better than all of it.</p>
-  <p class="after">This is not special to LoRA: full fine-tuning at half strength has
-  {100 * learned / full:.0f}&nbsp;% of what it learned and {100 * forgotten / cost:.0f}&nbsp;% of what it forgot.</p>
-  <p class="soft">Learned: by how many bits per character NumPy's text surprises the model less than before; forgotten:
-  by how many Python's surprises it more. Neither text was trained on. One run of each way, {SETTINGS["steps"]} steps:
-  a path has a mark every {SETTINGS["eval_every"]} steps, and ends at the large mark, the step
-  that is kept. {replayed:.0f} % replay: that share of each batch is Python's text. Norms alone: the weights of
-  the normalization layers train, and nothing else.</p>
-  <div class="wide"><table><thead><tr><th scope="col">way</th><th scope="col">learned</th><th scope="col">forgotten</th>
-  </tr></thead><tbody id="ends"></tbody></table></div>
+  held back, and keep the best: that takes no further training. Turn λ yourself, or drag the ring.</p>
+  <p class="soft">Gain: by how many bits per character NumPy's text surprises the model less than before; price: by how
+  many Python's surprises it more.<span class="after"> Per cent are of where training ended,
+  λ&nbsp;=&nbsp;1.</span></p>
+  <details class="after"><summary>All four ways, and how they were measured</summary>
+  <p>{replayed:.0f} % replay: that share of each batch is Python's text. Norms alone: the weights of the normalization
+  layers train, and nothing else. One run of each way, {SETTINGS["steps"]} steps, measured on texts that were not
+  trained on: a path has a mark every {SETTINGS["eval_every"]} steps, and ends at the large mark, the step that is kept.
+  Every point of the dotted line is measured, too.</p>
+  <div class="wide"><table><thead><tr><th scope="col">way, in bits per character</th><th scope="col">gain</th>
+  <th scope="col">price</th></tr></thead><tbody id="ends"></tbody></table></div></details>
   <p><a href="README.md">The reading</a> says how to compare two methods on this plane, and <a href="exercise.py">the
   exercise</a> builds the probe.</p>
 </div>

@@ -11,6 +11,7 @@ from minilora.train import load
 TITLE = "4 bits: sixteen values to choose from"
 BACKGROUND = "A language model's weights, rounded to 4 bits each"
 NAME = "4 bits"  # in the links of other pages
+HEADLINE = "One weight grows tenfold. What happens to the other 15?"
 ABOUT = "What one large weight does to 4-bit rounding"
 LAYER = "model.layers.0.self_attn.q_proj"
 KINDS = {"nf4": "NF4", "int4": "INT4"}

@@ -229,11 +229,15 @@ def test_lesson_07_leads_the_eye_from_the_guess_to_the_answer(page):
     assert page.value("back.getAttribute('d')").startswith(f"M{straight[0]}")
     middle = page.value("(({x, y}) => [x, y])(back.getPointAtLength(back.getTotalLength() / 2))")
     assert middle == pytest.approx(page.value(pixels(most / 2, cost / 2)), abs=0.2), "the line does not tell either"
-    assert page.value(place) == page.value(pixels(0.5 * most, cost / 2)) and "λ = 0.5: ? % learned" in before
+    assert page.value(place) == page.value(pixels(0.5 * most, cost / 2)) and "λ = 0.5: ? % of the gain" in before
+    names = "[...svg.querySelectorAll('text')].filter((one) => one.checkVisibility()).map((one) => one.textContent)"
+    few = page.value(names)
+    assert {"full fine-tuning", "LoRA, λ = 1", "?"} < set(few) and not {"norms alone", "full, 25 % replay"} & set(few)
+    assert not any("of the price" in one for one in few), "what is not asked comes later"
     page.value("field.focus()")
     page.press(*"70")
     assert page.value(place) == pytest.approx(page.value(pixels(0.7 * most, cost / 2))), "while one types"
-    assert page.value("learnedSays.textContent") == "λ = 0.5: 70 % learned"
+    assert page.value("learnedSays.textContent") == "λ = 0.5: 70 % of the gain"
     page.value("follow({ clientX: 0, clientY: 0 })")
     assert page.value("field.value") == "0", "dragged as far as it goes"
     page.call("Emulation.setEmulatedMedia", media="", features=[])
@@ -245,13 +249,17 @@ def test_lesson_07_leads_the_eye_from_the_guess_to_the_answer(page):
     finally:
         still(page)
     says = page.value("[halfSays, learnedSays, forgottenSays].map((one) => one.textContent)")  # the second: of the ring
-    parts = f"{100 * learned / most:.0f} % learned", f"{100 * forgotten / cost:.0f} % forgotten"
-    assert says == [f"λ = 0.5:{''.join(parts)}", f"λ = 0.5: {parts[0]}", parts[1]]
+    gain, price = f"{100 * learned / most:.0f} %", f"{100 * forgotten / cost:.0f} %"
+    assert says == [f"λ = 0.5:gain: {gain}price: {price}", f"λ = 0.5: {gain} of the gain", f"{price} of the price"]
+    assert {"norms alone", "full, 25 % replay"} < set(page.value(names))
+    opacity = "[half, halfSays].map((one) => +getComputedStyle(one).opacity)"
+    assert page.value(opacity) == [1, 1]
     assert page.value("guessSays.checkVisibility() && guessSays.textContent") == "your guess: 70 %"
     page.value("byId('strength').focus()")
     page.press("Home")
     assert page.value("halfSays.checkVisibility() && half.cx.baseVal.value") == pytest.approx(end[0]), "it stays"
-    assert page.value("learnedSays.textContent") == "λ = 0: nothing learned"
+    assert page.value("learnedSays.textContent") == "λ = 0: no gain"
+    assert max(page.value(opacity)) < 0.7, "pale, once λ is another"
 
 
 @needs_chromium
@@ -261,16 +269,18 @@ def test_lesson_07_tells_why_half_is_more_than_all_and_marks_every_guess(page):
     why = page.value("document.querySelector('.more').textContent").replace("\xa0", " ")
     learned = ways["LoRA"][:, 0] / ways["LoRA"][-1, 0]
     assert 10 < learned.argmax() < 20, "it bends back"
-    assert number_in(why, "best at λ =", ", where") == learned.argmax() / 20
-    assert number_in(why, "where it has", "% of what it learned, so training overshot") == round(100 * learned.max())
+    assert number_in(why, "before λ = 1: at λ =", "the gain") == learned.argmax() / 20
+    assert number_in(why, "the gain is", "%, so this training overshot") == round(100 * learned.max())
     full = 100 * ways["full fine-tuning"][10] / ways["full fine-tuning"][-1]
-    assert number_in(why, "at half strength has", "% of what it learned and") == round(full[0])
-    assert number_in(why, "% of what it learned and", "% of what it forgot.") == round(full[1])
+    assert number_in(why, "does the same: half of it keeps", "% of the gain and") == round(full[0])
+    assert number_in(why, "% of the gain and pays", "% of the price.") == round(full[1])
     assert page.value("guessLine.checkVisibility() && guessSays.textContent") == "your guess: 200 % →"
     for i, way in enumerate(ways.values()):
         for place, (_, forgotten) in enumerate(way):
             page.value(f"byId('way').selectedIndex = {i}; byId('strength').value = {place / 20}; update()")
-            assert (page.value("forgottenSays.textContent") == "nothing forgotten") == (forgotten <= 0)
+            assert (page.value("forgottenSays.textContent") == "no price") == (forgotten <= 0)
+            says = page.value("byId('said').textContent")
+            assert "-0.000" not in says and ("text gained" in says) == (forgotten < -0.0005)
 
 
 # Pairs of texts, and of texts and marks, that meet. Marks: those of the ways, the ring, the dot at half strength.
@@ -854,14 +864,16 @@ def test_pages_lead_to_each_other_and_to_their_lessons():
 def test_the_picture_of_a_shared_link_is_legible_in_a_chat(page, script, tmp_path):
     """A chat shows it 400 pixels wide, a third of its size."""
     copy = tmp_path / "play.html"
-    copy.write_text(cards.card(script.with_suffix(".html").read_text("utf-8")), "utf-8")
+    written, headline = script.with_suffix(".html").read_text("utf-8"), pages.names_of(script).get("HEADLINE", "")
+    copy.write_text(cards.card(written, headline), "utf-8")
     page.call(
         "Emulation.setDeviceMetricsOverride", width=cards.WIDE, height=cards.TALL, deviceScaleFactor=1, mobile=False
     )
     try:
         page.open(copy)
         question = " ".join(page.value("byId('guess').innerText").split())
-        assert question == pages.question(script.with_suffix(".html").read_text("utf-8")), "as its description has it"
+        assert question == (headline or pages.question(written)), "as its description has it"
+        assert len(question) < 90 and html.escape(question) in written.partition("</head>")[0]
         assert question[0].isupper() and "guess" not in question
         size, line = page.value("(({ fontSize, content }) => [fontSize, content])(getComputedStyle("
                                 "document.querySelector('.say'), '::after'))")  # fmt: skip
@@ -891,6 +903,7 @@ def test_a_shared_link_has_a_picture(script):
     assert struct.unpack(">II", picture[16:24]) == (cards.WIDE, cards.TALL) and len(picture) < 120_000
     head = script.with_suffix(".html").read_text("utf-8").partition("</head>")[0]
     assert f'<meta property="og:image" content="{script.stem}.png">' in head and 'property="og:image:alt"' in head
+    assert '<meta name="twitter:card" content="summary_large_image">' in head
     for description in (r'<meta name="description" content="(.*)">', r'property="og:description" content="(.*)">'):
         assert 60 < len(words := html.unescape(re.search(description, head)[1])) <= 150, words
         assert words.endswith(" · minilora, a course in NumPy") and not re.search(r"\d\d", words), "no answer yet"
@@ -1013,28 +1026,28 @@ def test_lesson_07_moves_the_point_that_was_measured(page):
     half, whole = (np.array(ways["LoRA"]["strengths"][i]) for i in (10, 20))
     opened(page, "07", "70")
     verdict = page.value("byId('verdict').textContent")
-    assert number_in(verdict, "LoRA has", "% of what it had learned") == round(100 * half[0] / whole[0])
-    assert number_in(verdict, "and", "% of what it had forgotten") == round(100 * half[1] / whole[1])
+    assert number_in(verdict, "LoRA keeps", "% of the gain") == round(100 * half[0] / whole[0])
+    assert number_in(verdict, "and pays", "% of the price.") == round(100 * half[1] / whole[1])
 
     def check(name: str, place: int) -> None:
         caption = page.value("byId('said').textContent")
         learned, forgotten = ways[name]["strengths"][place]
-        assert caption.startswith(
-            f"{name} at λ = {place / 20:.2f}: learned {learned:.3f}, forgotten {forgotten:.3f}"
-        ), caption
+        assert caption.startswith(f"λ = {place / 20:.2f}: gain {learned:.3f} bits per character"), caption
+        assert f", price {forgotten:.3f}" in caption and page.value("byId('way').value") == name
         left, ground = (float(page.value(f"ring.getAttribute('{name}')")) for name in ("cx", "cy"))
         where = "(([x, y]) => [x, y])([{}({}), {}({})])".format("x", learned, "y", forgotten)
         assert page.value(where) == pytest.approx([left, ground], abs=0.01)
-        assert ("has gained" in caption) == (forgotten < 0)
+        assert ("text gained" in caption) == (forgotten < -0.0005)
 
     page.value("byId('way').focus()")
     page.press("Home")
     check("full fine-tuning", 10)
     without = without_scripts("07")
-    assert "LoRA learned {:.3f} and forgot {:.3f} bits".format(*whole) in without
+    assert number_in(without, "LoRA's gain is", "bits per character") == round(whole[0], 3)
+    assert number_in(without, "and its price", "of the old one") == round(whole[1], 3)
     learned, forgotten = (100 * half / whole).round()
-    assert f"{learned:.0f} % of what it learned ({half[0]:.3f})" in without
-    assert f"{forgotten:.0f} % of what it forgot ({half[1]:.3f})" in without
+    assert f"keeps {learned:.0f} % of the gain ({half[0]:.3f})" in without
+    assert f"pays {forgotten:.0f} % of the price ({half[1]:.3f})" in without
     for way in ways.values():
         (learned, forgotten), (most, cost) = way["strengths"][10], way["strengths"][-1]
         assert cost <= 0 or learned > 0.9 * most and forgotten < 0.25 * cost, "half keeps nearly all, and costs little"
