@@ -412,6 +412,7 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     assert "100 GB?" in page.value("byId('bars').textContent"), "the guess is drawn while it is typed"
     opened(page, "12", "100")
     verdict = page.value("byId('verdict').textContent")
+    assert verdict.startswith("Training all weights of LLaMA-65B takes")
     assert "40.2" not in page.value("document.querySelector('main').innerText"), "checkpointing is the reader's to try"
     full, qlora = gigabytes("llama-65b", "full", 1, 512), gigabytes("llama-65b", "qlora", 1, 512, is_checkpointed=True)
     assert number_in(verdict, "takes", "GB,") == round(full)
@@ -469,7 +470,7 @@ def test_lesson_12_draws_a_link_at_once_and_never_a_number_in_between(page):
         assert at_once == page.value(later(f"[{widths}, {numbers}]", 1000))
         assert all(f" {one}" in shown for one in at_once[1])
         verdict = page.value("byId('verdict').textContent")
-        assert verdict.startswith("Full fine-tuning takes 82.8 GB with checkpointing. ") and "guess" not in verdict, (
+        assert verdict.startswith("Training all weights of LLaMA-7B takes 82.8\xa0GB with checkpointing. ") and "guess" not in verdict, (
             "of another model"
         )
         page.open(pages.ROOT / "lessons/12_qlora/play.html")
