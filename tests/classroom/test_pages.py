@@ -470,9 +470,10 @@ def test_lesson_12_draws_a_link_at_once_and_never_a_number_in_between(page):
         assert at_once == page.value(later(f"[{widths}, {numbers}]", 1000))
         assert all(f" {one}" in shown for one in at_once[1])
         verdict = page.value("byId('verdict').textContent")
-        assert verdict.startswith("Training all weights of LLaMA-7B takes 82.8\xa0GB with checkpointing. ") and "guess" not in verdict, (
-            "of another model"
-        )
+        assert (
+            verdict.startswith("Training all weights of LLaMA-7B takes 82.8\xa0GB with checkpointing. ")
+            and "guess" not in verdict
+        ), "of another model"
         page.open(pages.ROOT / "lessons/12_qlora/play.html")
         page.value("location.hash = 'model=smollm2-135m&texts=4'; new Promise((done) => setTimeout(done, 100))")
         shown = " ".join(page.value("document.querySelector('.say').innerText").split())
