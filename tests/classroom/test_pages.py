@@ -671,7 +671,8 @@ def scored(tokens: list[str], layers: int, heads: int, virtual: int, largest: fl
     rows = layers * heads * n
     on, off = (pages.packed(largest * rng.standard_normal((rows, wide))) for wide in (virtual + n, n))
     sizes = {"tokens": tokens, "layers": layers, "heads": heads, "virtual": virtual}
-    return sizes | {"bits": [2.1, 1.97], "off": off, "on": on}
+    prefix = pages.packed(rng.standard_normal((virtual, 2 * layers * heads * 8)))
+    return sizes | {"bits": [2.1, 1.97], "off": off, "on": on, "prefix": prefix}
 
 
 def planned(share: float = 1.0, **more) -> dict:
@@ -1104,22 +1105,30 @@ def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
     assert (mark[0] - answer[0]) / whole == pytest.approx(0.2), "beside the guess"
     assert f"to the prefix:{100 * shares.mean():.1f}\xa0%your guess" in page.value("byId('arrows').textContent")
     verdict = page.value("byId('verdict').textContent")
-    assert number_in(verdict, "", "% go to") == pytest.approx(100 * shares.mean(), abs=0.06)
+    assert number_in(verdict, "", "% of all attention go to") == pytest.approx(100 * shares.mean(), abs=0.06)
     assert number_in(verdict, "would be", "%") == round(alike, 1)
-    assert number_in(verdict, "from", "%") == pytest.approx(100 * shares.min(), abs=0.06)
-    assert f"less than its even share. What it buys: NumPy's documentation takes {data['bits'][1]:.3f}" in verdict
-    assert number_in(verdict, "in place of", "(fewer") == data["bits"][0]
-    assert "(layer {}, head {}).".format(*np.array(np.unravel_index(shares.argmax(), shares.shape)) + 1) in verdict
+    assert number_in(verdict, "differ, from", "to") == pytest.approx(100 * shares.min(), abs=0.06)
+    assert number_in(verdict[verdict.index("differ") :], "to", "%: some") == pytest.approx(100 * shares.max(), abs=0.06)
+    taken = page.value("document.querySelector('.more').innerText")
+    assert f"{4 * 6 * 2 * 96:,} trained numbers" in taken and number_in(taken, "takes", "bits") == data["bits"][1]
+    assert number_in(taken, "in place of", "(fewer") == data["bits"][0]
     without = without_scripts("10")
     assert f"{100 * shares.mean():.0f} % of all attention" in without and f"would be {alike:.0f} %." in without
     assert f"gives it {100 * shares.max():.0f} %, another {100 * shares.min():.0f} %." in without
     layer, head, token = names["ordinary"](data)
     check(layer, head, token)
     caption, own = page.value("byId('said').textContent"), weights[True][1][layer - 1, head - 1, token - 1]
-    assert number_in(caption, "the prefix has", "%") == pytest.approx(100 * own[:virtual].sum(), abs=0.06)
+    assert number_in(caption, "the whole prefix has", "%") == pytest.approx(100 * own[:virtual].sum(), abs=0.06)
+    drawn = page.value("byId('arrows').textContent")
+    assert number_in(drawn, "this head, this token:", "% to the prefix") == number_in(caption, "prefix has", "%")
+    assert "(one of 36 heads)" in drawn
     of_tokens, mean = weights[True][1][layer - 1, head - 1, :, :virtual].sum(axis=-1), shares.mean()
     assert abs(shares[layer - 1, head - 1] - mean) == np.abs(shares - mean).min() < 0.1, "as its caption has it"
     assert token - 1 == np.abs(of_tokens - mean).argmin()
+    page.value("document.querySelector('#verdict a').click(); new Promise((done) => setTimeout(done, 100))")
+    extreme = np.array(np.unravel_index(shares.argmax(), shares.shape)) + 1
+    check(*extreme, token)
+    assert "Layer {}, head {}, prefix on".format(*extreme) in page.value("byId('said').textContent")
     page.value("location.hash = 'layer=1&head=3&token=6'; new Promise((done) => setTimeout(done, 100))")
     check(1, 3, 6)
     page.value("byId('mask').focus()")
