@@ -976,7 +976,11 @@ def test_lesson_11_quantizes_as_minilora_does(page):
 
     opened(page, "11", "5")
     verdict = page.value("byId('verdict').textContent")
-    assert verdict.startswith("2 marks. You said 5.") and "all share one," in verdict and "In blocks of 16," in verdict
+    assert (
+        verdict.startswith("2 marks. You said 5.")
+        and "all share one mark," in verdict
+        and "The 16 weights of" in verdict
+    )
     for kind, before in (("nf4", "in red, is"), ("int4", "and the error is")):
         times = quantized(largest, 16, kind)[1] / quantized(weights, 16, kind)[1]
         assert number_in(verdict, before, "times") == pytest.approx(times, abs=0.06)
@@ -986,6 +990,7 @@ def test_lesson_11_quantizes_as_minilora_does(page):
     page.value("byId('reset').focus()")
     page.press(" ")
     check(weights, 16)
+    assert page.value("byId('tenfold').textContent + ', ' + byId('reset').textContent") == "original × 10, original"
     caption = page.value("byId('said').textContent")
     assert caption.startswith("Weight 15 is 0.1672. The other 15 of its block use 9 of NF4's marks"), caption
     page.value("location.hash = 'weight=3&value=-0.5&block=8&ruler=int4'; new Promise((done) => setTimeout(done, 100))")
