@@ -1,4 +1,6 @@
-const { tokens, layers, heads, virtual } = DATA;
+const { layers, heads, virtual } = DATA;
+const SIGNS = { ".": "full stop", ",": "comma" }; // which alone are hardly seen
+const tokens = DATA.tokens.map((token) => SIGNS[token] ?? token);
 const scores = { off: numbers(DATA.off), on: numbers(DATA.on) };
 const T = tokens.length;
 const names = [...Array.from({ length: virtual }, (_, i) => `v${i + 1}`), ...tokens];
@@ -25,13 +27,13 @@ const percent = (x, digits = 1) => `${show(100 * x, digits)}\u00a0%`;
 const words = (parent, x, y, text, anchor = "middle", style = "") =>
   draw(parent, "text", { x, y, "text-anchor": anchor, style }, text);
 
-const short = (name) => (name.length > 8 ? `${name.slice(0, 7)}…` : /^\p{P}+$/u.test(name) ? `“${name}”` : name);
-const guess = byId("guess").elements.guess;
+const short = (name) => (name.length > 9 ? `${name.slice(0, 7)}…` : name);
+const guess = byId("guess").elements.guess, left = 2; // where the picture's words begin
 
 // The question: of all attention, the part that goes to the prefix; "?" until the reader has guessed. The guess is marked.
 // part: how far the prefix is on; there is no number while it moves. It was measured with the mask, and is pale without.
 function question(part, isMasked) {
-  const [left, wide] = [2, 396], mine = Math.max(0, Math.min(100, Number(guess.value))) / 100, at = left + wide * mine;
+  const wide = 396, mine = Math.max(0, Math.min(100, Number(guess.value))) / 100, at = left + wide * mine;
   const top = draw(svg, "g", { opacity: isMasked ? 1 : 0.35 });
   words(top, left, 20, isMasked ? "of all attention, to the prefix:" : "with the mask, to the prefix:", "start");
   words(top, 398, 22, !isOpen ? "? %" : part === 1 ? percent(mean(ofAll.flat())) : part ? "" : "off", "end").classList.add("big");
@@ -61,7 +63,10 @@ function arrows(layer, head, token, part, isMasked) {
   const own = blended(token);
   own.forEach((weight, j) => arrow(token, j, weight, 0.85));
   draw(svg, "path", { d: `M236 ${first + tall * virtual}H398`, class: "axis", "stroke-dasharray": "3 3" });
-  words(svg, 200, row(0) + 5, "prefix →", "end"); // left of where the arrows rise to it
+  if (part < 1) words(svg, 200, row(0) + 5, "prefix →", "end"); // left of where the arrows rise to it
+  else
+    ["this head, this token:", `${percent(sum(own.slice(0, virtual)))} to the prefix →`, `(one of ${layers * heads} heads)`].forEach((text, i) =>
+      words(svg, left, first + 14 + 17 * i, text, "start", i === 1 ? "font-weight: 600" : ""));
   tokens.forEach((name, i) => {
     words(svg, 124, row(virtual + i) + 5, short(name), "end", i === token ? "font-weight: 700" : "fill: var(--soft)");
   });
@@ -72,7 +77,7 @@ function arrows(layer, head, token, part, isMasked) {
     if (j < virtual && !part) words(svg, 398, row(j) + 5, "off", "end", "fill: var(--soft)");
     if (!isSeen || (j < virtual && !part)) return;
     draw(svg, "rect", { x: 314, y: row(j) - 6, width: Math.max(0.5, 30 * own[j]), height: 12, fill: color(j) });
-    if (part === 0 || part === 1) words(svg, 398, row(j) + 5, `${show(100 * own[j], j < virtual ? 1 : 0)} %`, "end");
+    if (part === 0 || part === 1) words(svg, 398, row(j) + 5, `${show(100 * own[j], j < virtual && own[j] < 0.9995 ? 1 : 0)} %`, "end");
   });
   tokens.forEach((_, i) => { // a click on a word, where it looks or is looked at, chooses it
     for (const [x, width] of [[0, 130], [244, 154]]) {
@@ -133,13 +138,14 @@ function update() {
   }
   byId("shares").style.opacity = isMasked ? 1 : 0.35;
   const own = weights(layer, head, token, isOn, isMasked), front = isOn ? virtual : 0;
-  const most = own.indexOf(Math.max(...own));
+  const most = own.indexOf(Math.max(...own)) + virtual - front;
+  const name = (j) => (j < virtual ? names[j] : tokens[j - virtual] === DATA.tokens[j - virtual] ? `“${names[j]}”` : `the ${names[j]}`);
   byId("layer-says").textContent = `${layer + 1} of ${layers}`;
   byId("head-says").textContent = `${head + 1} of ${heads}`;
   byId("said").textContent =
-    `Layer ${layer + 1}, head ${head + 1}, prefix ${isOn ? "on" : "off"}: “${tokens[token]}” looks most at ` +
-    `“${names[most + virtual - front]}”, with ${percent(own[most])} of its attention` +
-    (isOn ? `; the prefix has ${percent(sum(own.slice(0, virtual)))}.` : ".") +
+    `Layer ${layer + 1}, head ${head + 1}, prefix ${isOn ? "on" : "off"}: ${name(virtual + token)} looks most at ` +
+    `${name(most)}, with ${percent(Math.max(...own))} of its attention` +
+    (isOn ? `; the whole prefix has ${percent(sum(own.slice(0, virtual)))}.` : ".") +
     (isMasked ? "" : " Pale: with the mask.");
 }
 function turn() {
@@ -157,17 +163,13 @@ const redraw = begin({ layer: "layer", head: "head", token: "token", prefix: "pr
   ofAll = Array.from({ length: layers }, (_, l) => Array.from({ length: heads }, (_, h) => ofHead(l, h)));
   const flat = ofAll.flat();
   const alike = mean(tokens.map((_, token) => virtual / (virtual + token + 1)));
-  const place = (value) => {
-    const at = flat.indexOf(value);
-    return `layer ${Math.floor(at / heads) + 1}, head ${(at % heads) + 1}`;
-  };
-  const [least, most] = [Math.min(...flat), Math.max(...flat)];
-  const truth = Object.assign(document.createElement("b"), { textContent: `${percent(mean(flat))} go to the prefix.` });
-  const [all, [without, having]] = [mean(flat), DATA.bits];
-  byId("verdict").replaceChildren(truth, `${percents === null ? "" : ` You said ${show(percents)} %.`} Shared out evenly, it would ` +
-    `be ${percent(alike)}: it takes ${all < alike ? "less" : "more"} than its even share. What it buys: NumPy's documentation takes ` +
-    `${show(having, 3)} bits per character in place of ${show(without, 3)} (fewer is better), and no weight has changed. The heads differ: from ` +
-    `${percent(least)} (${place(least)}) to ${percent(most)} (${place(most)}).`);
+  const [least, most, all] = [Math.min(...flat), Math.max(...flat), mean(flat)], at = flat.indexOf(most);
+  const truth = Object.assign(document.createElement("b"), { textContent: `${percent(all)} of all attention go to the prefix.` });
+  const jump = Object.assign(document.createElement("a"), { target: "_self", textContent: "show such a head",
+    href: `#layer=${Math.floor(at / heads) + 1}&head=${(at % heads) + 1}&prefix=1&mask=1` });
+  byId("verdict").replaceChildren(truth, `${percents === null ? "" : ` You said ${show(percents)} %.`} The heads differ, ` +
+    `from ${show(100 * least, 1)} to ${percent(most)}`, ...(flat.filter((one) => one > 0.9).length > 1 ? [": some look at almost nothing else (", jump, ")."] : ["."]),
+    ` If each token shared its attention out evenly, it would be ${percent(alike)}.`);
   isOpen = true;
   if (percents === null) part = Number(byId("prefix").checked);
   else {

@@ -123,8 +123,9 @@ const redraw = begin({ weight: "which", value: "value", block: "block", ruler: "
   });
   const answer = Object.assign(document.createElement("b"), { textContent: `${nf4.marks} mark${nf4.marks === 1 ? "" : "s"}.` });
   byId("verdict").replaceChildren(answer, (guess === null ? "" : guess === nf4.marks ? " Exactly." : ` You said ${show(guess)}.`) +
-    ` In blocks of ${SIZE}, weight ${OUTLIER + 1} ten times as large pulls the marks apart, and the error of the others, in red, is ` +
-    `${nf4.times} times as large. INT4's evenly spaced marks do worse: all ${int4.marks === 1 ? "share one" : `use ${int4.marks}`}, and the error is ${int4.times} times as large.`);
+    ` The ${others(OWN, OUTLIER, SIZE).length + 1} weights of a block share one ruler, and ` +
+    `weight ${OUTLIER + 1} stretches it: its marks are far apart, and the others' error, in red, is ` +
+    `${nf4.times} times as large. With INT4's ruler, they ${int4.marks === 1 ? "all share one mark" : `use ${int4.marks} marks`}, and the error is ${int4.times} times as large.`);
   if (guess !== null) glide(slider, placeOf(end), (part) => {
     byId("value").value = part < 1 ? valueAt(Number(slider.value)) : end;
     if (part < 1) update();

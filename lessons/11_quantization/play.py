@@ -80,8 +80,8 @@ as large?</span> <input type="number" name="guess" min="1" max="16" required></l
     <div class="row"><label class="long">weight <input type="range" id="which" min="1" max="{weights.size}"></label>
       <label class="long">its value <input type="range" id="slide" min="-1" max="1"
       step="0.002"><input type="number" step="any" id="value" hidden></label></div>
-    <div class="row"><button type="button" id="tenfold">× 10</button>
-      <button type="button" id="reset">as it was</button>
+    <div class="row"><button type="button" id="tenfold">original × 10</button>
+      <button type="button" id="reset">original</button>
       <label>block <select id="block"><option>4</option><option>8</option><option
       selected>{SIZE}</option></select></label> <label>ruler <select id="book"></select></label></div>
     <output class="said" id="said" aria-live="polite"></output>

@@ -38,12 +38,12 @@ function rows(plans, top, apart, tall, most) {
     });
     return from;
   });
-  for (const look of [{ style: "stroke: var(--page)", "stroke-width": 5 }, { style: "stroke: var(--ink)", "stroke-dasharray": "5 3", "stroke-width": 2 }])
+  for (const look of [{ style: "stroke: var(--page)", "stroke-width": 2 }, { style: "stroke: var(--ink)", "stroke-dasharray": "5 3", "stroke-width": 2 }])
     draw(picture, "path", { d: `M${x} ${top - 6}V${bottom + 6}`, class: "axis", ...look });
   plans.forEach(({ number }, i) => {
     const after = ends[i] + 6, y = top + apart * i + tall / 2 + 4.5, isRed = number > card;
     const text = typeof number === "number" ? size(number) : number; // beside the line, not on it
-    words(after < x + 4 && after + 8 * text.length > x ? x + 8 : after, y, text, "start",
+    words(after < x + 4 && after + 9 * text.length > x ? x + 8 : after, y, text, "start",
       { class: text === "?" ? "over big" : "over", style: `font-weight: 600; ${isRed ? "fill: var(--memory-gradients)" : ""}` });
   });
   return x;
@@ -68,7 +68,8 @@ function paint(plans, bars) {
   const isTwice = 1.5 * close < largest, room = isTwice ? close : largest, apart = (isTwice ? 130 : 234) / plans.length;
   picture.setAttribute("viewBox", "0 0 400 306");
   const all = plans.map(({ label, values, total }, i) => ({ label, values: bars[i], wanted: values, number: total }));
-  let x = rows(all, 20, apart, 0.68 * apart, largest); // where the name of the card's line stands
+  const line = rows(all, 20, apart, 0.68 * apart, largest);
+  let x = line; // where its name stands
   if (isTwice) {
     const end = LEFT + (WIDE * room) / largest, low = 20 + 0.68 * apart + apart * (plans.length - 1);
     draw(picture, "path", { d: `M${LEFT} ${low + 4}V182M${end} ${low + 4}L${LEFT + WIDE} 182`, stroke: "var(--soft)", fill: "none", "stroke-width": 0.8 });
@@ -76,7 +77,7 @@ function paint(plans, bars) {
     x = rows(all.slice(-1), 188, 0, 50, room);
   }
   if (guessed && byId("shape").value === DATA.shapes.at(-1)) {
-    const isOff = guessed > largest, at = LEFT + WIDE * Math.min(1, guessed / largest), side = at > 280 ? -1 : 1;
+    const isOff = guessed > largest, at = LEFT + WIDE * Math.min(1, guessed / largest), side = at > 280 || (at < line && at + 75 > line) ? -1 : 1; // not across the card's line
     draw(picture, "path", { d: `M${at} 17l-4-7h8Z`, fill: "var(--ink)" });
     words(at + 7 * side, 14, `your guess${isOff ? " →" : ""}`, side < 0 ? "end" : "start", { style: "font-size: 12px" });
   }
@@ -106,7 +107,7 @@ function verdict() {
   const isAsked = byId("shape").value === DATA.shapes.at(-1) && byId("batch").value === "1" && byId("length").value === String(DATA.length);
   const plain = sum(of("full", false)); // what the guess was about
   const beside = !guessed || !isAsked ? "" : isTicked ? ` (without it ${size(plain)}, ${compared(plain)})` : `, ${compared(plain)}`;
-  const answer = `Full fine-tuning takes ${size(total)}${isTicked ? " with checkpointing" : ""}${beside}.`;
+  const answer = `Training all weights of ${nameOf(byId("shape").value)} takes ${size(total)}${isTicked ? " with checkpointing" : ""}${beside}.`;
   const most = full.indexOf(Math.max(...full)), kind = DATA.kinds[most], meaning = byId("kinds").rows[most].querySelector("span").textContent;
   const largest = kind === "optimizer"
     ? `The optimizer alone holds ${size(full[most])}: two 32-bit numbers for each weight that trains.`
@@ -119,7 +120,8 @@ function verdict() {
     ? `QLoRA is ${size(over)} over the card${isTicked || sum(of("qlora", true)) > card ? "." : ": tick checkpointing."}`
     : `${fit} fit${fitting.length > 1 ? "" : "s"}${isTicked && sum(of("qlora", false)) > card ? ", because of checkpointing!" : "."}`;
   const bold = (textContent) => Object.assign(document.createElement("b"), { textContent });
-  if (byId("verdict").textContent !== answer + why + end) byId("verdict").replaceChildren(bold(answer), why, bold(end));
+  const [first, then, last] = [answer, why, end].map((text) => text.replaceAll(" GB", "\u00a0GB")); // in one line
+  if (byId("verdict").textContent !== first + then + last) byId("verdict").replaceChildren(bold(first), then, bold(last));
 }
 
 // Lead and question, which who follows a link reads beside the answer, are of the model and the texts that are chosen.
@@ -156,7 +158,7 @@ function update() {
 
 byId("guess").addEventListener("input", update);
 begin({ model: "shape", texts: "batch", tokens: "length", card: "card", checkpointing: "checkpointing" }, update, (gb) => {
-  document.querySelector(".lead").hidden = true; // its model and its card can be changed from now on
+  byId("kinds").closest("details").open = matchMedia("(min-width: 60rem)").matches; // where there is room beside the picture
   guessed = gb;
   if (gb === null) return;
   moves = true;

@@ -422,6 +422,7 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     assert "100 GB?" in page.value("byId('bars').textContent"), "the guess is drawn while it is typed"
     opened(page, "12", "100")
     verdict = page.value("byId('verdict').textContent")
+    assert verdict.startswith("Training all weights of LLaMA-65B takes")
     assert "40.2" not in page.value("document.querySelector('main').innerText"), "checkpointing is the reader's to try"
     full, qlora = gigabytes("llama-65b", "full", 1, 512), gigabytes("llama-65b", "qlora", 1, 512, is_checkpointed=True)
     assert number_in(verdict, "takes", "GB,") == round(full)
@@ -479,9 +480,10 @@ def test_lesson_12_draws_a_link_at_once_and_never_a_number_in_between(page):
         assert at_once == page.value(later(f"[{widths}, {numbers}]", 1000))
         assert all(f" {one}" in shown for one in at_once[1])
         verdict = page.value("byId('verdict').textContent")
-        assert verdict.startswith("Full fine-tuning takes 82.8 GB with checkpointing. ") and "guess" not in verdict, (
-            "of another model"
-        )
+        assert (
+            verdict.startswith("Training all weights of LLaMA-7B takes 82.8\xa0GB with checkpointing. ")
+            and "guess" not in verdict
+        ), "of another model"
         page.open(pages.ROOT / "lessons/12_qlora/play.html")
         page.value("location.hash = 'model=smollm2-135m&texts=4'; new Promise((done) => setTimeout(done, 100))")
         shown = " ".join(page.value("document.querySelector('.say').innerText").split())
@@ -679,7 +681,8 @@ def scored(tokens: list[str], layers: int, heads: int, virtual: int, largest: fl
     rows = layers * heads * n
     on, off = (pages.packed(largest * rng.standard_normal((rows, wide))) for wide in (virtual + n, n))
     sizes = {"tokens": tokens, "layers": layers, "heads": heads, "virtual": virtual}
-    return sizes | {"bits": [2.1, 1.97], "off": off, "on": on}
+    prefix = pages.packed(rng.standard_normal((virtual, 2 * layers * heads * 8)))
+    return sizes | {"bits": [2.1, 1.97], "off": off, "on": on, "prefix": prefix}
 
 
 def planned(share: float = 1.0, **more) -> dict:
@@ -986,7 +989,11 @@ def test_lesson_11_quantizes_as_minilora_does(page):
 
     opened(page, "11", "5")
     verdict = page.value("byId('verdict').textContent")
-    assert verdict.startswith("2 marks. You said 5.") and "all share one," in verdict and "In blocks of 16," in verdict
+    assert (
+        verdict.startswith("2 marks. You said 5.")
+        and "all share one mark," in verdict
+        and "The 16 weights of" in verdict
+    )
     for kind, before in (("nf4", "in red, is"), ("int4", "and the error is")):
         times = quantized(largest, 16, kind)[1] / quantized(weights, 16, kind)[1]
         assert number_in(verdict, before, "times") == pytest.approx(times, abs=0.06)
@@ -996,6 +1003,7 @@ def test_lesson_11_quantizes_as_minilora_does(page):
     page.value("byId('reset').focus()")
     page.press(" ")
     check(weights, 16)
+    assert page.value("byId('tenfold').textContent + ', ' + byId('reset').textContent") == "original × 10, original"
     caption = page.value("byId('said').textContent")
     assert caption.startswith("Weight 15 is 0.1672. The other 15 of its block use 9 of NF4's marks"), caption
     page.value("location.hash = 'weight=3&value=-0.5&block=8&ruler=int4'; new Promise((done) => setTimeout(done, 100))")
@@ -1115,22 +1123,30 @@ def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
     assert (mark[0] - answer[0]) / whole == pytest.approx(0.2), "beside the guess"
     assert f"to the prefix:{100 * shares.mean():.1f}\xa0%your guess" in page.value("byId('arrows').textContent")
     verdict = page.value("byId('verdict').textContent")
-    assert number_in(verdict, "", "% go to") == pytest.approx(100 * shares.mean(), abs=0.06)
+    assert number_in(verdict, "", "% of all attention go to") == pytest.approx(100 * shares.mean(), abs=0.06)
     assert number_in(verdict, "would be", "%") == round(alike, 1)
-    assert number_in(verdict, "from", "%") == pytest.approx(100 * shares.min(), abs=0.06)
-    assert f"less than its even share. What it buys: NumPy's documentation takes {data['bits'][1]:.3f}" in verdict
-    assert number_in(verdict, "in place of", "(fewer") == data["bits"][0]
-    assert "(layer {}, head {}).".format(*np.array(np.unravel_index(shares.argmax(), shares.shape)) + 1) in verdict
+    assert number_in(verdict, "differ, from", "to") == pytest.approx(100 * shares.min(), abs=0.06)
+    assert number_in(verdict[verdict.index("differ") :], "to", "%: some") == pytest.approx(100 * shares.max(), abs=0.06)
+    taken = page.value("document.querySelector('.more').innerText")
+    assert f"{4 * 6 * 2 * 96:,} trained numbers" in taken and number_in(taken, "takes", "bits") == data["bits"][1]
+    assert number_in(taken, "in place of", "(fewer") == data["bits"][0]
     without = without_scripts("10")
     assert f"{100 * shares.mean():.0f} % of all attention" in without and f"would be {alike:.0f} %." in without
     assert f"gives it {100 * shares.max():.0f} %, another {100 * shares.min():.0f} %." in without
     layer, head, token = names["ordinary"](data)
     check(layer, head, token)
     caption, own = page.value("byId('said').textContent"), weights[True][1][layer - 1, head - 1, token - 1]
-    assert number_in(caption, "the prefix has", "%") == pytest.approx(100 * own[:virtual].sum(), abs=0.06)
+    assert number_in(caption, "the whole prefix has", "%") == pytest.approx(100 * own[:virtual].sum(), abs=0.06)
+    drawn = page.value("byId('arrows').textContent")
+    assert number_in(drawn, "this head, this token:", "% to the prefix") == number_in(caption, "prefix has", "%")
+    assert "(one of 36 heads)" in drawn
     of_tokens, mean = weights[True][1][layer - 1, head - 1, :, :virtual].sum(axis=-1), shares.mean()
     assert abs(shares[layer - 1, head - 1] - mean) == np.abs(shares - mean).min() < 0.1, "as its caption has it"
     assert token - 1 == np.abs(of_tokens - mean).argmin()
+    page.value("document.querySelector('#verdict a').click(); new Promise((done) => setTimeout(done, 100))")
+    extreme = np.array(np.unravel_index(shares.argmax(), shares.shape)) + 1
+    check(*extreme, token)
+    assert "Layer {}, head {}, prefix on".format(*extreme) in page.value("byId('said').textContent")
     page.value("location.hash = 'layer=1&head=3&token=6'; new Promise((done) => setTimeout(done, 100))")
     check(1, 3, 6)
     page.value("byId('mask').focus()")
