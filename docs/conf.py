@@ -155,7 +155,8 @@ def describe(app, name: str, template: str, context: dict, doctree) -> None:
         about["og:description"] = description
     context["metatags"] += f'\n<meta name="description" content="{escape(description)}" />' * bool(description)
     for key, text in about.items():
-        context["metatags"] += f'\n<meta property="{key}" content="{escape(text)}" />'
+        kind = "property" if key.startswith("og:") else "name"
+        context["metatags"] += f'\n<meta {kind}="{key}" content="{escape(text)}" />'
 
 
 def keep_options_whole(app, name: str, template: str, context: dict, doctree) -> None:

@@ -43,19 +43,21 @@ body:has(#guess) {
 }
 body:not(:has(#guess)) {
   height: 630px; overflow: hidden; padding: 36px 44px;
-  .more, nav, .title, textarea, #examples, #look, #next, #stage ~ * { display: none }
+  .more, nav, .title, textarea, #examples, #look, .lead, #stage ~ *, #next thead, #next tr:nth-child(n + 5) { display: none }
   main { max-width: none; width: 100%; padding: 0 }
   h1 { font-size: 2.8rem; margin: 0 }
-  .lead { font-size: 1.55rem; line-height: 1.3; margin: .6rem 0 0 }
   main::after { content: "minilora, a course in NumPy · Lesson 08"; font-size: 1.4rem; color: var(--soft) }
-  #stage { display: flex; flex-direction: column-reverse; gap: .8rem }
-  .sheets { gap: 1.4rem; margin-top: 1rem }
-  .sheets p { font-size: 1.7rem; height: 17rem; padding: .5rem 1rem }
+  #stage { display: flex; flex-direction: column-reverse; gap: 1.4rem; margin-bottom: 1.4rem }
+  .sheets { gap: 1.4rem; margin: 1.6rem 0 1.4rem }
+  .sheets p { font-size: 1.7rem; height: 7.5rem; padding: .3rem 1rem 0 }
+  #next { font-size: 1.5rem }
+  #next th:first-child { width: 11rem } #next :is(.base, .lora) { width: 6.5rem }
+  #next button { font-size: 1.5rem; border: 0; background: none } #next i { height: .7rem }
   .row .long { font-size: 1.5rem }
   .row .long :is(span, b) { width: auto }
 }
 """  # its style, legible in a chat: the question without <small>, its picture without .fine; or the live page
-SHEETS = """Two sheets, one of the base and one with LoRA, which go on with the same beginning of a sentence; below them
+SHEETS = """A base and its LoRA go on with the same beginning of a sentence; below, bars of what each expects next, and
 sliders for LoRA's rank and strength""".replace("\n", " ")  # what the live page's picture shows
 FIRST = "Your guess first: "  # begins a question; its picture has no room for an answer
 
