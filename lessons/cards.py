@@ -43,7 +43,8 @@ body:has(#guess) {
 }
 body:not(:has(#guess)) {
   height: 630px; overflow: hidden; padding: 36px 44px;
-  .more, nav, .title, textarea, #examples, #look, .lead, #stage ~ *, #next thead, #next tr:nth-child(n + 5) { display: none }
+  .more, nav, .title, textarea, #examples, #look, .lead, #stage ~ *, #next :is(thead, tr:nth-child(n + 5)) {
+    display: none }
   main { max-width: none; width: 100%; padding: 0 }
   h1 { font-size: 2.8rem; margin: 0 }
   main::after { content: "minilora, a course in NumPy · Lesson 08"; font-size: 1.4rem; color: var(--soft) }
