@@ -194,8 +194,8 @@ def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
     body = body.replace('<div class="say">', f'<div class="say" data-background="{html.escape(background)}">', 1)
     label = re.search(r'role="img"\s+aria-label="([^"]*)"', body)
     title = names["TITLE"] if names["TITLE"].endswith("?") else f"{names['TITLE']}."
-    asked = names.get("HEADLINE") or question(body) or f"{SHEETS}."
-    sentences = [title, asked, background and f"{background}.", *(label[1].split() if label else [])]
+    headline = names.get("HEADLINE") or question(body) or f"{SHEETS}."
+    sentences = [title, headline, background and f"{background}.", *(label[1].split() if label else [])]
     shown = " ".join(filter(None, sentences))
     head = sharing(names["TITLE"], names["ABOUT"], script.with_suffix(".png").name, shown)
     links = navigation(script, is_short=True), navigation(script)

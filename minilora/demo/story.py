@@ -35,7 +35,9 @@ BEHIND = (
 )
 NEXT = "docs/one-evening.md leads from here to a LoRA that you wrote yourself"
 PROMPT = "Parameters\n----------\na :"  # for the models to continue
-SAMPLES = "What each model writes after “Parameters … a :” (seed {}; unselected, so judge by the number)"
+SAMPLES = (
+    "What each model writes after the heading “Parameters” and “a :” (seed {}; unselected, so judge by the number)"
+)
 TITLE = "What does it take to teach a model something?"
 LEAD = (
     "A small network has read Python's documentation. Then it learns a little of NumPy's: with all of its weights, by "

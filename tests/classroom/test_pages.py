@@ -1127,9 +1127,9 @@ def test_lesson_10_has_the_attention_of_the_base_and_of_the_prefix(page):
     assert number_in(verdict, "would be", "%") == round(alike, 1)
     assert number_in(verdict, "differ, from", "to") == pytest.approx(100 * shares.min(), abs=0.06)
     assert number_in(verdict[verdict.index("differ") :], "to", "%: some") == pytest.approx(100 * shares.max(), abs=0.06)
-    taken = page.value("document.querySelector('.more').innerText")
-    assert f"{4 * 6 * 2 * 96:,} trained numbers" in taken and number_in(taken, "takes", "bits") == data["bits"][1]
-    assert number_in(taken, "in place of", "(fewer") == data["bits"][0]
+    takeaway = page.value("document.querySelector('.more').innerText")
+    assert f"{4 * 6 * 2 * 96:,} trained numbers" in takeaway and number_in(takeaway, "takes", "bits") == data["bits"][1]
+    assert number_in(takeaway, "in place of", "(fewer") == data["bits"][0]
     without = without_scripts("10")
     assert f"{100 * shares.mean():.0f} % of all attention" in without and f"would be {alike:.0f} %." in without
     assert f"gives it {100 * shares.max():.0f} %, another {100 * shares.min():.0f} %." in without
