@@ -77,9 +77,7 @@ def test_what_training_cannot_teach_is_said(tmp_path, tokenizer):
     data = write(tmp_path / "y.jsonl", *reviews(range(30), "good", "bad"))
     assert read_data(data, tokenizer).notes == ()
     one = write(tmp_path / "one.jsonl", *reviews(range(50, 60), "good"))
-    assert read_data(data, tokenizer, one).notes == (
-        "the validation part has no example of 'bad', which training has",
-    )
+    assert read_data(data, tokenizer, one).notes == ("the validation part has no example of 'bad', which training has",)
     assert read_data(data, tokenizer, None, one).notes == ("the test part has no example of 'bad', which training has",)
 
 
