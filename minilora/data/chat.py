@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -94,7 +95,7 @@ def doubts(conversations: Sequence[Conversation], labels: list[str] | None) -> l
     if labels:
         spellings: dict[str, list[str]] = {}
         for label in labels:
-            spellings.setdefault(" ".join(label.casefold().split()), []).append(label)
+            spellings.setdefault(_spelling(label), []).append(label)
         for same in spellings.values():
             if len(same) > 1:
                 notes.append(f"{' and '.join(escape(repr(label), 40) for label in same)} count as different labels")
@@ -107,6 +108,14 @@ def doubts(conversations: Sequence[Conversation], labels: list[str] | None) -> l
     if repeated := len(conversations) - len(set(map(json.dumps, conversations))):
         notes.append(f"{repeated:,} of {len(conversations):,} conversations repeat another one word for word")
     return notes
+
+
+def _spelling(label: str) -> str:
+    """Return what likely spellings of one label have in common: its words in lower case, or its value as a number."""
+    words = " ".join(label.casefold().split())
+    with suppress(ValueError):
+        return str(float(words))
+    return words
 
 
 def split_sha256(conversations: Sequence[Conversation]) -> str:

@@ -166,7 +166,7 @@ def _conversation(row: dict[str, Any], columns: Columns) -> tuple[Conversation, 
         words = f"column {escape(column, 40)} is both the text and the answer"
         raise MiniloraError(f"{words}: choose another with --text-column or --label-column")
     is_label = columns.label is not None or column.strip().lower() == "label"
-    if is_label and isinstance(row[column], int | float):  # a number in JSON
+    if is_label and isinstance(row[column], int | float) and not _is_nan(row[column]):  # a number in JSON
         row = row | {column: json.dumps(row[column])}
     return [*messages, {"role": "assistant", "content": _text(row, column)}], [*used, column], is_label
 
@@ -200,9 +200,14 @@ def _find(row: dict[str, Any], chosen: str | None, names: tuple[str, ...], flag:
 def _text(row: dict[str, Any], column: str, may_be_empty: bool = False) -> str:
     """Return the text in a column of a row, or in a field of a message."""
     value, name = row.get(column), escape(column, 40)
-    if value is None or isinstance(value, str) and not value.strip() and not may_be_empty:
+    if value is None or _is_nan(value) or isinstance(value, str) and not value.strip() and not may_be_empty:
         raise Empty(f"there is no {name}")
     if not isinstance(value, str):
         raise MiniloraError(f"{name} is {escape(json.dumps(value), 40)}, not text: write it in quotes")
     to_utf8(value)
     return value
+
+
+def _is_nan(value: Any) -> bool:
+    """Return True for NaN, which JSON made by pandas has in empty cells."""
+    return value != value

@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import tracemalloc
+from math import nan
 
 import pytest
 
@@ -176,6 +177,10 @@ def test_rows_without_a_text_or_a_label_are_left_out(tmp_path):
     path.write_text('text,label\nA,1\n,2\n"B\n",2\nC,\n')
     assert load_examples(path, notes=(notes := [])) == [turns("A", "1"), turns("B\n", "2")]
     assert notes == [f"{path}: 2 rows without a text or an answer are left out: line 3, line 6"]
+    rows = [{"text": "A", "label": 1}, {"text": "B", "label": nan}, {"text": nan, "label": 2}, lines(response=nan)]
+    path = write(tmp_path / "x.jsonl", *rows)  # as pandas writes them
+    assert load_examples(path, notes=(notes := [])) == [turns("A", "1")]
+    assert notes == [f"{path}: 3 rows without a text or an answer are left out: line 2, line 3, line 4"]
 
 
 def test_a_column_cannot_be_both_text_and_answer(tmp_path):
