@@ -162,7 +162,8 @@ def test_what_is_interrupted_goes_on_to_the_same_bytes(predict, tmp_path, monkey
     name, data = f"out.{suffix}", write("rows.csv", rows, ";", "utf-8-sig")
     predict(data=data, out=f"whole.{suffix}")
     whole, out = (tmp_path / f"whole.{suffix}").read_bytes(), tmp_path / name
-    assert suffix == "jsonl" or whole.startswith("\ufeffid;text;prediction;probability\r\n".encode())  # as --data has it
+    header = "\ufeffid;text;prediction;probability\r\n"  # as --data has it
+    assert suffix == "jsonl" or whole.startswith(header.encode())
     scores, calls = answers.label_scores, []
 
     def interrupted(*arguments):
