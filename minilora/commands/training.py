@@ -233,7 +233,8 @@ def beside_trained(model: Any, data: Chats, tested: Any, facts: dict) -> list[st
         right = (score.exact, score.exact_interval) if labels is None else (score.accuracy, score.accuracy_interval)
         facts[f"{name}_right"] = right[0]
         words.append(f"{share_with_interval(*right)} of {score.count}")
-    return [f"right answers: trained rows {words[0]}, --test {words[1]}"]
+    sampled = "a sample of the trained rows" if len(parts["trained"]) < len(data.train.rows) else "trained rows"
+    return [f"right answers: {sampled} {words[0]}, --test {words[1]}"]
 
 
 def share_of(measured: Any, stream: Any, seq_len: int) -> str:

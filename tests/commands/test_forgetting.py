@@ -92,7 +92,7 @@ def test_a_test_file_stands_beside_what_was_trained(place, tmp_path, capsys):
         result = json.loads(finetune(capsys, place, *arguments).out)
         assert 0 <= result["trained_right"] <= 1 and 0 <= result["test_right"] <= 1
         output = finetune(capsys, place, *arguments[:-1], "--overwrite").out
-        assert f"right answers: trained rows {100 * result['trained_right']:.1f} % (" in output
+        assert f"right answers: a sample of the trained rows {100 * result['trained_right']:.1f} % (" in output
         assert f" of {20 if name == 'free' else 8}, --test {100 * result['test_right']:.1f} % (" in output
 
 
