@@ -21,7 +21,7 @@ from minilora.data import chat
 from minilora.data.chat import labels_of, response_of
 from minilora.data.chat_format import Conversation, check_messages
 from minilora.data.rows import read_rows
-from minilora.errors import MiniloraError, did_you_mean, escape, first_few
+from minilora.errors import MiniloraError, did_you_mean, escape, first_few, plural
 from minilora.formats.atomic import show_path, to_utf8
 
 # Names of columns, in upper or lower case. The first one that a row has is read.
@@ -110,13 +110,14 @@ def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> E
     if "messages" in kinds and columns != BY_NAME:
         notes.append("rows with messages are read as they are; column and instruction settings do not apply to them")
     if empty:
-        notes.append(f"{len(empty):,} rows without a text or an answer are left out: {first_few(empty)}")
-    summary = [f"{name}: {len(conversations):,} examples, from the columns {escape('; '.join(kinds), 200)}"]
+        words, are = plural(len(empty), "row"), "is" if len(empty) == 1 else "are"
+        notes.append(f"{words} without a text or an answer {are} left out: {first_few(empty)}")
+    summary = [f"{name}: {plural(len(conversations), 'example')}, from the columns {escape('; '.join(kinds), 200)}"]
     is_labelled = all(kinds.values())
     if labels := labels_of(conversations, is_labelled):
         counts = Counter(map(response_of, conversations)).most_common()
         counted = first_few([f"{escape(label, 30)} ({count:,})" for label, count in counts], 8)
-        summary += wrap(f"{len(labels)} labels: {counted}", 80, subsequent_indent="  ")
+        summary += wrap(f"{plural(len(labels), 'label')}: {counted}", 80, subsequent_indent="  ")
         # Labels are compared without the spaces around them, so they are also learned without them.
         if spaced := [messages[-1] for messages in conversations if messages[-1]["content"] != response_of(messages)]:
             notes.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")

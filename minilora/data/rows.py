@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from minilora.data.corpora import SIZE_LIMIT, decode
-from minilora.errors import MiniloraError, escape, first_few
+from minilora.errors import MiniloraError, escape, first_few, plural
 from minilora.formats.atomic import open_regular, parse_json, show_path
 
 TABLES, JSON, SHEETS = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json"), (".xlsx", ".xls", ".ods", ".parquet")
@@ -112,9 +112,8 @@ def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
                     names.pop()
             elif any(field.strip() for field in fields):
                 if len(fields) < len(names) or any(map(str.strip, fields[len(names) :])):
-                    problems.append(
-                        f"line {line:,} has {len(fields)} fields instead of {len(names)}: is a text not quoted?"
-                    )
+                    number = plural(len(fields), "field")
+                    problems.append(f"line {line:,} has {number} instead of {len(names)}: is a text not quoted?")
                 rows.append((f"line {line:,}", {n: field for n, field in zip(names, fields, strict=False) if n}))
             line = reader.line_num + 1
     except csv.Error as error:

@@ -13,7 +13,7 @@ from minilora.data.chat import ChatTokens
 from minilora.data.examples import BY_NAME, Columns, Examples, read_examples
 from minilora.data.rows import is_rows
 from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
-from minilora.errors import MiniloraError, escape, first_few
+from minilora.errors import MiniloraError, escape, first_few, plural
 
 SHOWN = 600  # most characters of the example that is shown to the user
 
@@ -165,7 +165,7 @@ def _what_parts_lack(parts: chat.Splits, labels: list[str] | None, files: dict[s
             why = f"too rare for a part of {rows:,}"
             if len(set(lacking)) < len(lacking):
                 why = "rows with the same question stay in one part, and "
-                why += f"its {rows:,} rows have only {different:,} question{'s' * (different != 1)}"
+                why += f"its {rows:,} rows have only {plural(different, 'question')}"
             notes.append(f"{words}: {why}")
     return notes
 

@@ -145,7 +145,7 @@ def test_slips_in_labelled_data_are_said():
     rows += [turns("ticket 0", "returns"), turns("ticket 2", "returns")]
     assert chat.doubts(rows, chat.labels_of(rows)) == [
         "'Billing' and 'billing' count as different labels",
-        "1 prompts have more than one label, such as 'ticket 0'",
+        "1 prompt has more than one label, such as 'ticket 0'",
         "1 of 32 conversations repeat another one word for word",
     ]
     assert chat.doubts([turns(f"ask {i}", f"Billing {i}") for i in range(9)], None) == []
