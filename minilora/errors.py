@@ -54,6 +54,11 @@ def first_few(items: Iterable[str], count: int = 3, separator: str = ", ") -> st
     return separator.join(escape(text, 400) for text in texts[:count]) + more
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 label", "2 labels"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def flag_of(setting: str) -> str:
     """Return the command-line flag of a setting: --batch-size for batch_size."""
     return f"--{setting.replace('_', '-')}"

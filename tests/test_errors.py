@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minilora import errors
-from minilora.errors import Stopped, did_you_mean, escape, first_few, unknown
+from minilora.errors import Stopped, did_you_mean, escape, first_few, plural, unknown
 
 pytestmark = pytest.mark.host
 
@@ -22,6 +22,10 @@ def test_a_list_is_cut_at_three_and_counted():
     assert first_few(["a", "b", "c"]) == "a, b, c"
     assert first_few([f"m{i}" for i in range(3003)]) == "m0, m1, m2 and 3,000 more"
     assert first_few("abcd", 2, "; ") == "a; b; and 2 more"
+
+
+def test_one_has_no_s():
+    assert [plural(n, "row") for n in (0, 1, 2, 1000)] == ["0 rows", "1 row", "2 rows", "1,000 rows"]
 
 
 def test_the_items_of_a_list_are_escaped():

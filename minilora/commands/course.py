@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from minilora.commands.common import Parser
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, plural
 
 
 def add(parser: Parser) -> None:
@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> None:
     if mark is not None:
         out = arguments.out or "marks.csv"
         count = write_marks(Path(mark), lessons, Path(out))
-        print(f"wrote {out}: {count} student{'s' * (count != 1)}")
+        print(f"wrote {out}: {plural(count, 'student')}")
         return
     notebooks = write_course(Path(folder), lessons)
     print("\n".join(f"wrote {path}" for path in notebooks))

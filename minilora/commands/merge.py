@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from minilora.commands.common import Parser, add_flag, add_model, choice, load_model
-from minilora.errors import MiniloraError, print_notes
+from minilora.errors import MiniloraError, escape, print_notes
 from minilora.formats.atomic import show_path
 
 
@@ -34,6 +34,8 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError("merge needs --adapter FOLDER, the adapter to merge, or a --model to save as it is")
     if arguments.quantize and not to_gguf:
         raise MiniloraError(f"--quantize is for .gguf files, and --out {show_path(out)} is not one")
+    if not to_gguf and out.suffix[1:2].isalpha() and not out.is_dir():  # llama-3.2-1B is a folder's name
+        raise MiniloraError(f"--out {show_path(out)} ends in {escape(out.suffix)}: give a .gguf file, or a folder")
     if os.path.lexists(out) and (to_gguf or not out.is_dir() or any(out.iterdir())):
         raise MiniloraError(f"{show_path(out)} exists already; choose another --out")
     model, tokenizer = load_model(arguments)

@@ -64,8 +64,10 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError(f"--out {where} is also the file of --data; choose another --out")
     added = ["prediction", "probability"] if labels else ["prediction"]
     # Write a .csv as --data is written, so that the same spreadsheet program opens it.
-    delimiter, mark = spelling(arguments.data) if suffix == ".csv" else (DELIMITERS[suffix], "")
-    table = Table(out, rows, added, delimiter, mark)
+    delimiter, mark, end = spelling(arguments.data)
+    if suffix != ".csv":
+        delimiter, mark = DELIMITERS[suffix], ""
+    table = Table(out, rows, added, delimiter, mark, end)
     answers = table.read() if has_rows and arguments.resume else []
     parts = [learned_from(training) or learned_from(training, arguments.data) or () for training in trainings]
     trained = {json.dumps(messages[:-1]) for part in parts for messages in part}
@@ -142,9 +144,13 @@ def _answer(
 class Table:
     """The file of answers: the rows of --data, each with the columns in `added`."""
 
-    def __init__(self, path: Path, rows: list[dict[str, Any]], added: list[str], delimiter: str, mark: str):
-        """Raise MiniloraError if --data has a column of `added`. delimiter: "" for JSON. mark: leading characters."""
-        self.path, self.rows, self.added, self.delimiter, self.mark = path, rows, added, delimiter, mark
+    def __init__(self, path: Path, rows: list[dict[str, Any]], added: list[str], delimiter: str, mark: str, end: str):
+        """Raise MiniloraError if --data has a column of `added`.
+
+        delimiter: "" for JSON. mark: leading characters. end: line end of a table.
+        """
+        self.path, self.rows, self.added = path, rows, added
+        self.delimiter, self.mark, self.end = delimiter, mark, end
         self.names = list(dict.fromkeys(name for row in rows for name in row))
         if clashes := [name for name in self.names if name.strip().lower() in added]:
             raise MiniloraError(f"--data already has a column {escape(clashes[0])}; rename it or leave it out")
@@ -155,7 +161,7 @@ class Table:
         if not self.delimiter:
             return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.names + self.added, delimiter=self.delimiter, lineterminator="\n")
+        writer = csv.DictWriter(text, self.names + self.added, delimiter=self.delimiter, lineterminator=self.end)
         if rows and start == 0:
             text.write(self.mark)
             writer.writeheader()

@@ -31,8 +31,12 @@ def run(arguments: Namespace) -> None:
     data, planned, result = record["config"].get("data"), record["config"].get("steps"), record.get("result")
     step, summary = max(map(max, filter(None, series.values())), default=0), training.summary(series)
     unit = "" if data is None else Chats.unit if is_rows(data) else Text.unit
-    figure = training.run_figure(series, escape(style.printable(folder.resolve().name), 50), unit)
-    picture = style.save(figure, out) if figure else None
+    picture = failure = None
+    try:
+        figure = training.run_figure(series, escape(style.printable(folder.resolve().name), 50), unit)
+        picture = style.save(figure, out) if figure else None
+    except (MiniloraError, OSError) as error:  # Matplotlib needs a cache folder that it can write; the table does not
+        failure = error
     state = "done" if result else "no result yet: still running, or interrupted"
     of = f" of {planned:,}" if type(planned) is int else ""
     lines = [f"{show_path(folder)}: step {step:,}{of}, {state}", "", *training.run_lines(summary)]
@@ -43,7 +47,10 @@ def run(arguments: Namespace) -> None:
             best = f"best {values['min']:.4g} at step {values['min_step']:,}"
             words += best if name == "evaluation" else f"{values['last']:.4g} at step {max(series[name]):,}"
             lines += ["", f"{training.LABELS[name]}{unit and f' ({unit})'}: {words}"]
-    lines.append(f"saved {show_path(picture)}" if picture else "no picture: no step has been logged yet")
+    if not failure:
+        lines.append(f"saved {show_path(picture)}" if picture else "no picture: no step has been logged yet")
     facts = {"run": arguments.folder, "step": step, "steps": planned, "result": result}
     facts |= {"series": summary, "picture": picture and str(picture)}
     print_result(arguments, facts, "\n".join(lines))
+    if failure:
+        raise MiniloraError(f"there is no picture: {escape(str(failure), 400)}") from failure

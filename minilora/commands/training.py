@@ -10,7 +10,7 @@ from typing import Any
 from minilora.commands.common import print_result
 from minilora.commands.dry_run import dry_run
 from minilora.data.batches import MixedBatches
-from minilora.data.chat import response_of
+from minilora.data.chat import LEAST_CHOICE, response_of
 from minilora.data.jargon import load_quiz
 from minilora.data.tokenizer import Tokenizer
 from minilora.errors import MiniloraError, NotLearned, print_notes
@@ -67,8 +67,14 @@ def train(
     evaluation beat the start.
     """
     world, batch_size, seq_len = this_world(), arguments.batch_size, arguments.seq_len
-    if arguments.patience and not has_validation(data):  # stopping would depend on the test part
-        raise MiniloraError("--patience needs more validation rows than --data gives: add a file as --validation")
+    searches = arguments.lr == "auto" and not arguments.before.get("lr")
+    if (arguments.patience or searches) and not has_validation(data):  # the test part must not choose
+        parts = [data.train] if arguments.test else [data.train, data.test]
+        rows = sum(num_examples(part, seq_len) for part in parts)
+        raise MiniloraError(
+            f"{'--patience' if arguments.patience else '--lr auto'} needs {LEAST_CHOICE} validation rows, more than a "
+            f"tenth of the {rows:,} rows of --data gives: add a file as --validation"
+        )
     model.gradient_checkpointing_enable(arguments.checkpointing)
     batches: Any = training_batches(data.train, batch_size, seq_len, arguments.seed)
     check_length(model, data, seq_len)
@@ -139,8 +145,6 @@ def train(
 
 def searched_lr(arguments: Namespace, model: Any, data: Text | Chats, config: TrainConfig, world: World) -> float:
     """Search for the best learning rate, and print each trial."""
-    if not has_validation(data):
-        raise MiniloraError("--lr auto needs more validation rows than --data gives: add a file as --validation")
     show = (lambda line: None) if arguments.json else print
     show(f"--lr auto: trying each rate for {search_config(config).steps} steps")
 
@@ -229,7 +233,8 @@ def beside_trained(model: Any, data: Chats, tested: Any, facts: dict) -> list[st
         right = (score.exact, score.exact_interval) if labels is None else (score.accuracy, score.accuracy_interval)
         facts[f"{name}_right"] = right[0]
         words.append(f"{share_with_interval(*right)} of {score.count}")
-    return [f"right answers: trained rows {words[0]}, --test {words[1]}"]
+    sampled = "a sample of the trained rows" if len(parts["trained"]) < len(data.train.rows) else "trained rows"
+    return [f"right answers: {sampled} {words[0]}, --test {words[1]}"]
 
 
 def share_of(measured: Any, stream: Any, seq_len: int) -> str:

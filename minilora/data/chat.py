@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +19,7 @@ from minilora.data.chat_format import ChatFormat, Conversation
 from minilora.data.chat_format import find_format as find_format  # exported to callers
 from minilora.data.corpora import Splits
 from minilora.data.tokenizer import Tokenizer
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, plural
 from minilora.formats.atomic import show_path
 
 MOST_LABELS = 20
@@ -70,8 +71,9 @@ def split(conversations: Sequence[Conversation], where: str, is_labelled: bool =
         groups.setdefault(question_of(messages), []).append(messages)
     if len(groups) < 3:
         raise MiniloraError(
-            f"{show_path(where)} has {len(conversations)} examples with {len(groups)} different questions, too few to "
-            "divide into training, validation and test data; give at least 3, better 30"
+            f"{show_path(where)} has {plural(len(conversations), 'example')} with "
+            f"{plural(len(groups), 'different question')}, too few to divide into training, validation and test data; "
+            "give at least 3, better 30"
         )
     has_labels = labels_of(conversations, is_labelled) is not None
     by_label: dict[str, list[str]] = {}
@@ -94,7 +96,7 @@ def doubts(conversations: Sequence[Conversation], labels: list[str] | None) -> l
     if labels:
         spellings: dict[str, list[str]] = {}
         for label in labels:
-            spellings.setdefault(" ".join(label.casefold().split()), []).append(label)
+            spellings.setdefault(_spelling(label), []).append(label)
         for same in spellings.values():
             if len(same) > 1:
                 notes.append(f"{' and '.join(escape(repr(label), 40) for label in same)} count as different labels")
@@ -102,11 +104,20 @@ def doubts(conversations: Sequence[Conversation], labels: list[str] | None) -> l
         for messages in conversations:
             answers.setdefault(json.dumps(messages[:-1]), set()).add(response_of(messages))
         if ambiguous := [prompt for prompt, responses in answers.items() if len(responses) > 1]:
+            words = f"{plural(len(ambiguous), 'prompt')} {'has' if len(ambiguous) == 1 else 'have'}"
             example = json.loads(ambiguous[0])[-1]["content"]
-            notes.append(f"{len(ambiguous):,} prompts have more than one label, such as {escape(repr(example), 60)}")
+            notes.append(f"{words} more than one label, such as {escape(repr(example), 60)}")
     if repeated := len(conversations) - len(set(map(json.dumps, conversations))):
         notes.append(f"{repeated:,} of {len(conversations):,} conversations repeat another one word for word")
     return notes
+
+
+def _spelling(label: str) -> str:
+    """Return what likely spellings of one label have in common: its words in lower case, or its value as a number."""
+    words = " ".join(label.casefold().split())
+    with suppress(ValueError):
+        return str(float(words))
+    return words
 
 
 def split_sha256(conversations: Sequence[Conversation]) -> str:

@@ -21,7 +21,7 @@ from minilora.data import chat
 from minilora.data.chat import labels_of, response_of
 from minilora.data.chat_format import Conversation, check_messages
 from minilora.data.rows import read_rows
-from minilora.errors import MiniloraError, did_you_mean, escape, first_few
+from minilora.errors import MiniloraError, did_you_mean, escape, first_few, plural
 from minilora.formats.atomic import show_path, to_utf8
 
 # Names of columns, in upper or lower case. The first one that a row has is read.
@@ -110,13 +110,14 @@ def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> E
     if "messages" in kinds and columns != BY_NAME:
         notes.append("rows with messages are read as they are; column and instruction settings do not apply to them")
     if empty:
-        notes.append(f"{len(empty):,} rows without a text or an answer are left out: {first_few(empty)}")
-    summary = [f"{name}: {len(conversations):,} examples, from the columns {escape('; '.join(kinds), 200)}"]
+        words, are = plural(len(empty), "row"), "is" if len(empty) == 1 else "are"
+        notes.append(f"{words} without a text or an answer {are} left out: {first_few(empty)}")
+    summary = [f"{name}: {plural(len(conversations), 'example')}, from the columns {escape('; '.join(kinds), 200)}"]
     is_labelled = all(kinds.values())
     if labels := labels_of(conversations, is_labelled):
         counts = Counter(map(response_of, conversations)).most_common()
         counted = first_few([f"{escape(label, 30)} ({count:,})" for label, count in counts], 8)
-        summary += wrap(f"{len(labels)} labels: {counted}", 80, subsequent_indent="  ")
+        summary += wrap(f"{plural(len(labels), 'label')}: {counted}", 80, subsequent_indent="  ")
         # Labels are compared without the spaces around them, so they are also learned without them.
         if spaced := [messages[-1] for messages in conversations if messages[-1]["content"] != response_of(messages)]:
             notes.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")
@@ -166,7 +167,7 @@ def _conversation(row: dict[str, Any], columns: Columns) -> tuple[Conversation, 
         words = f"column {escape(column, 40)} is both the text and the answer"
         raise MiniloraError(f"{words}: choose another with --text-column or --label-column")
     is_label = columns.label is not None or column.strip().lower() == "label"
-    if is_label and isinstance(row[column], int | float):  # a number in JSON
+    if is_label and isinstance(row[column], int | float) and not _is_nan(row[column]):  # a number in JSON
         row = row | {column: json.dumps(row[column])}
     return [*messages, {"role": "assistant", "content": _text(row, column)}], [*used, column], is_label
 
@@ -200,9 +201,14 @@ def _find(row: dict[str, Any], chosen: str | None, names: tuple[str, ...], flag:
 def _text(row: dict[str, Any], column: str, may_be_empty: bool = False) -> str:
     """Return the text in a column of a row, or in a field of a message."""
     value, name = row.get(column), escape(column, 40)
-    if value is None or isinstance(value, str) and not value.strip() and not may_be_empty:
+    if value is None or _is_nan(value) or isinstance(value, str) and not value.strip() and not may_be_empty:
         raise Empty(f"there is no {name}")
     if not isinstance(value, str):
         raise MiniloraError(f"{name} is {escape(json.dumps(value), 40)}, not text: write it in quotes")
     to_utf8(value)
     return value
+
+
+def _is_nan(value: Any) -> bool:
+    """Return True for NaN, which JSON made by pandas has in empty cells."""
+    return value != value

@@ -16,13 +16,14 @@ import gzip
 import io
 import lzma
 import os
+import re
 import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from minilora.data.corpora import SIZE_LIMIT, decode
-from minilora.errors import MiniloraError, escape, first_few
+from minilora.errors import MiniloraError, escape, first_few, plural
 from minilora.formats.atomic import open_regular, parse_json, show_path
 
 TABLES, JSON, SHEETS = (".csv", ".tsv"), (".jsonl", ".ndjson", ".json"), (".xlsx", ".xls", ".ods", ".parquet")
@@ -46,13 +47,15 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     return _read(path)[0]
 
 
-def spelling(path: str | os.PathLike[str]) -> tuple[str, str]:
-    """Return a table's delimiter (a comma if it has one column) and the byte order mark at its beginning, or ""."""
-    _, delimiter, mark = _read(path)
-    return delimiter if delimiter in DELIMITERS else ",", mark
+def spelling(path: str | os.PathLike[str]) -> tuple[str, str, str]:
+    """Return a table's delimiter (a comma if it has one column), the byte order mark at its beginning, or "", and its
+    line end.
+    """
+    _, delimiter, mark, end = _read(path)
+    return delimiter if delimiter in DELIMITERS else ",", mark, end
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[list[Row], str, str]:
+def _read(path: str | os.PathLike[str]) -> tuple[list[Row], str, str, str]:
     """Return the rows of a file, and its `spelling`."""
     (kind, compression), where = _suffixes(path), show_path(path)
     if not is_rows(path):
@@ -73,7 +76,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[list[Row], str, str]:
     rows, delimiter = _table(text, where) if kind in TABLES else (_objects(text, kind, where), ",")
     if not rows:
         raise MiniloraError(f"{where} has no rows")
-    return rows, delimiter, mark
+    # The end of the first row: spreadsheets write \n within a cell and \r\n between rows.
+    end = "\r\n" if re.match(rb'(?:[^"\r\n]++|"[^"]*+")*+\r\n', raw) else "\n"
+    return rows, delimiter, mark, end
 
 
 def _suffixes(path: str | os.PathLike[str]) -> tuple[str, str]:
@@ -107,9 +112,8 @@ def _divided(text: str, delimiter: str) -> tuple[list[Row], list[str]]:
                     names.pop()
             elif any(field.strip() for field in fields):
                 if len(fields) < len(names) or any(map(str.strip, fields[len(names) :])):
-                    problems.append(
-                        f"line {line:,} has {len(fields)} fields instead of {len(names)}: is a text not quoted?"
-                    )
+                    number = plural(len(fields), "field")
+                    problems.append(f"line {line:,} has {number} instead of {len(names)}: is a text not quoted?")
                 rows.append((f"line {line:,}", {n: field for n, field in zip(names, fields, strict=False) if n}))
             line = reader.line_num + 1
     except csv.Error as error:

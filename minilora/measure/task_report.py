@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minilora.data.chat import Conversation, response_of
-from minilora.errors import escape
+from minilora.errors import escape, plural
 from minilora.show.grids import WIDTH, Grid
 from minilora.train.metrics import TaskScore, exact_match, json_fields, token_f1
 
@@ -28,7 +28,7 @@ def score_lines(score: TaskScore) -> list[str]:
             lines += [f"  {100 * share:5.1f} %  {escape(name, 60)}" for name, share in score.json["fields"].items()]
     else:
         share = share_with_interval(score.accuracy, score.accuracy_interval)
-        lines = [f"accuracy {share} among {len(score.labels or [])} labels"]
+        lines = [f"accuracy {share} among {plural(len(score.labels or []), 'label')}"]
         if score.calibrated is not None:
             lines.append(f"calibrated {share_with_interval(score.calibrated, score.calibrated_interval)}: {CALIBRATED}")
         lines.append(f"always answering the most frequent label: {100 * (score.majority or 0):.1f} %")
@@ -50,7 +50,8 @@ def confusion_grid(score: TaskScore) -> Grid:
     rows = [(escape(labels[i], first), *(str(counts[i][j]) for j in shown)) for i in shown]
     header = ("expected", *(escape(labels[j], width) for j in shown))
     left_out = len(labels) - len(shown)
-    return Grid("Predicted:", header, rows, f"Not shown: {left_out} labels expected less often." if left_out else "")
+    note = f"Not shown: {plural(left_out, 'label')} expected less often." if left_out else ""
+    return Grid("Predicted:", header, rows, note)
 
 
 def wrong_answers(

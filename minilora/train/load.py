@@ -117,8 +117,15 @@ def path_of_model(source: str) -> Path:
     for folder in (path, path / "model"):
         if (folder / "config.json").is_file():
             return folder
+    is_path = source.startswith(("./", "../", "/")) or len(path.parts) > 1 and Path(path.parts[0]).is_dir()
     if hub.is_hub_name(source):
-        return hub.cached(source)
+        try:
+            return hub.cached(source)
+        except MiniloraError:
+            if not is_path:
+                raise
+    if is_path and not path.exists():
+        raise MiniloraError(f"{show_path(source)}: there is no such folder")
     hint = did_you_mean(source, names := [BASE, *CATALOG], after=" Else ")
     raise MiniloraError(
         f"{show_path(source)} is not a model: {hint}give {', '.join(names)}, ORG/NAME of the Hub, a .gguf file, or a "

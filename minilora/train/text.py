@@ -13,7 +13,7 @@ from minilora.data.chat import ChatTokens
 from minilora.data.examples import BY_NAME, Columns, Examples, read_examples
 from minilora.data.rows import is_rows
 from minilora.data.tokenizer import Tokenizer, TokenStream, encode_documents, train_tokenizer
-from minilora.errors import MiniloraError, escape, first_few
+from minilora.errors import MiniloraError, escape, first_few, plural
 
 SHOWN = 600  # most characters of the example that is shown to the user
 
@@ -76,7 +76,7 @@ def read_data(
         return read_text(corpora.load(source), tokenizer)
     parts, digest, examples = split_chats(source, validation, test, columns)  # first, to report bad files first
     chat_format, labels = chat.find_format(tokenizer), examples.labels
-    notes = (*examples.notes, *_what_training_lacks(parts, labels))
+    notes = (*examples.notes, *_what_parts_lack(parts, labels, {"validation": validation, "test": test}))
     tokens = {name: chat.encode_conversations(tokenizer, chat_format, part) for name, part in parts._asdict().items()}
     if not (chooses := bool(parts.validation)):
         tokens["validation"] = tokens["test"]
@@ -133,8 +133,11 @@ def as_read(tokenizer: Tokenizer, examples: ChatTokens) -> list[str]:
     return ["the first example as the model reads it:", *(f"  {line}" for line in lines)]
 
 
-def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[str]:
-    """Return notes on labels that are not trained or not tested, and on questions that several parts share."""
+def _what_parts_lack(parts: chat.Splits, labels: list[str] | None, files: dict[str, str | None]) -> list[str]:
+    """Return notes on labels that are not trained or not tested, and on questions that several parts share.
+
+    files: {part: its own file, or None if the part was split off}.
+    """
     responses = set(map(chat.response_of, parts.train))
     questions = {name: list(map(chat.question_of, part)) for name, part in parts._asdict().items()}
     notes = []
@@ -152,11 +155,18 @@ def _what_training_lacks(parts: chat.Splits, labels: list[str] | None) -> list[s
         occurring = set(map(chat.response_of, getattr(parts, name)))
         if untrained := [repr(label) for label in labels or () if label in occurring - responses]:
             notes.append(f"{escape(first_few(untrained))} occurs in {name}, but never in the training part")
-    tested = set(map(chat.response_of, parts.test))
-    if untested := [repr(label) for label in labels or () if label not in tested]:
-        notes.append(
-            f"the test part has no example of {first_few(untested)}: too rare for a part of {len(parts.test):,}"
-        )
+        missing = [label for label in labels or () if label in responses - occurring]
+        words = f"the {name} part has no example of {first_few(map(repr, missing))}"
+        if missing and files[name]:
+            notes.append(f"{words}, which training has")
+        elif missing and name == "test":
+            rows, different = len(questions[name]), len(set(questions[name]))
+            lacking = [chat.question_of(messages) for messages in parts.train if chat.response_of(messages) in missing]
+            why = f"too rare for a part of {rows:,}"
+            if len(set(lacking)) < len(lacking):
+                why = "rows with the same question stay in one part, and "
+                why += f"its {rows:,} rows have only {plural(different, 'question')}"
+            notes.append(f"{words}: {why}")
     return notes
 
 

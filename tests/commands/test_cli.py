@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +75,10 @@ def test_what_cannot_go_out_as_gguf_is_one_line(place, capsys, tmp_path):
     (tmp_path / "link.gguf").symlink_to(tmp_path / "nothing")
     merge = ["merge", "--model", place / "run", "--out"]
     refused(capsys, [*merge, tmp_path / "link.gguf"], "link.gguf exists already; choose another --out")
+    for name in ("a.bin", "a.guff", "a.q8_0"):
+        refused(
+            capsys, [*merge, tmp_path / name], f"{name} ends in {Path(name).suffix}: give a .gguf file, or a folder"
+        )
     tokenizer = load.tokenizer_of(place / "run" / "model")
     gpt2 = GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=1, n_positions=32, eos_token_id=0, bos_token_id=0)
     save_model(GPT2LMHeadModel(gpt2), tokenizer, tmp_path / "gpt2")
@@ -106,15 +111,15 @@ def test_an_adapter_is_trained_evaluated_generated_from_and_merged(place, capsys
     adapted = json.loads(run(capsys, *evaluate, *base, "--adapter", out))["bits_per_character"]
     assert adapted != json.loads(run(capsys, *evaluate, *base))["bits_per_character"]
     assert run(capsys, "generate", *base, "--adapter", out, "--prompt", "the array", "--max-new-tokens", 3)
-    merge = ["merge", *base, "--adapter", out, "--out", place / f"merged {method}"]
+    merge = ["merge", *base, "--adapter", out, "--out", place / f"merged-1.5 {method}"]
     if method in ("prefix", "prompt", "bottleneck"):
         refused(capsys, merge, "cannot be merged")
-        assert not (place / f"merged {method}").exists()
+        assert not (place / f"merged-1.5 {method}").exists()
         return
     capsys.readouterr()
     assert main([str(a) for a in merge]) == 0
     assert ("in floats" in capsys.readouterr().err) == (method == "qlora")
-    merged = json.loads(run(capsys, *evaluate, "--model", place / f"merged {method}"))["bits_per_character"]
+    merged = json.loads(run(capsys, *evaluate, "--model", place / f"merged-1.5 {method}"))["bits_per_character"]
     assert merged == pytest.approx(adapted, rel=1e-4)
 
 

@@ -92,7 +92,7 @@ def test_a_test_file_stands_beside_what_was_trained(place, tmp_path, capsys):
         result = json.loads(finetune(capsys, place, *arguments).out)
         assert 0 <= result["trained_right"] <= 1 and 0 <= result["test_right"] <= 1
         output = finetune(capsys, place, *arguments[:-1], "--overwrite").out
-        assert f"right answers: trained rows {100 * result['trained_right']:.1f} % (" in output
+        assert f"right answers: a sample of the trained rows {100 * result['trained_right']:.1f} % (" in output
         assert f" of {20 if name == 'free' else 8}, --test {100 * result['test_right']:.1f} % (" in output
 
 
@@ -121,7 +121,7 @@ def test_a_resumed_run_with_replay_ends_with_the_same_bits_and_does_not_ask_agai
 
 def test_a_dry_run_shows_the_first_batch_and_writes_nothing(place, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for more in ([], ["--out", "run", "--replay", 0.3], ["--lr", "auto"]):
+    for more in ([], ["--out", "run", "--replay", 0.3], ["--lr", "auto", "--validation", place / "labels.jsonl"]):
         out = finetune(capsys, place, "--data", place / "labels.jsonl", "--dry-run", *more, status=(0,)).out
         shown = [line for line in out.splitlines() if " → " in line]
         assert len(shown) == 4 and sum("→ It is so." in line for line in shown) == ("--replay" in more)
@@ -143,10 +143,14 @@ def test_a_dry_run_shows_the_first_batch_and_writes_nothing(place, tmp_path, cap
 def test_bad_input_is_one_line_and_writes_nothing(place, tmp_path, capsys):
     data = ["--data", place / "labels.jsonl", "--out", tmp_path / "out"]
     text = ["--data", place / "text.txt", "--out", tmp_path / "out", "--model", place / "plain"]
+    few = "--lr auto needs 24 validation rows, more than a tenth of the 40 rows of --data gives"
     for arguments, words in (
         ([*data, "--replay", 1], "--replay must be above 0 and below 1, not 1"),
         ([*data, "--replay", 0], "--replay must be above 0 and below 1, not 0"),
         ([*data, "--quiz", "never"], "--quiz must be one of auto, on, off, not never"),
+        ([*data, "--lr", "auto"], few),
+        ([*data, "--lr", "auto", "--dry-run"], few),
+        ([*data, "--lr", "auto", "--test", place / "own.jsonl"], few),
         ([*text, "--quiz", "on"], "the model has no chat format"),
         (data[:2], "--out is missing; for example: minilora finetune --data"),
     ):

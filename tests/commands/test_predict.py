@@ -93,6 +93,15 @@ def test_rows_that_were_trained_on_are_counted_also_where_their_file_was_moved(p
     moved.rename(place / "trained.csv")
 
 
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_a_table_keeps_its_line_end(predict, tmp_path, end):
+    (tmp_path / "in.csv").write_bytes(end.join([b'id,"text\n"', b'1,"Is 3 even?\nOr odd?\n"', b"2,Is 4 even?", b""]))
+    for out in ("out.csv", "out.tsv"):
+        predict("--text-column", "text", data="in.csv", out=out)
+        lines = Path(out).read_bytes().split(b"\n")
+        assert len(lines) == 6 and sum(line.endswith(b"\r") for line in lines) == 3 * (end == b"\r\n")
+
+
 def test_free_answers_without_labels(predict, place):
     rows = [{"prompt": text, "n": [i, None]} for i, text in enumerate(TEXTS[:5])]
     (place / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -153,7 +162,8 @@ def test_what_is_interrupted_goes_on_to_the_same_bytes(predict, tmp_path, monkey
     name, data = f"out.{suffix}", write("rows.csv", rows, ";", "utf-8-sig")
     predict(data=data, out=f"whole.{suffix}")
     whole, out = (tmp_path / f"whole.{suffix}").read_bytes(), tmp_path / name
-    assert suffix == "jsonl" or whole.startswith("\ufeffid;text;prediction;probability\n".encode())  # as --data has it
+    header = "\ufeffid;text;prediction;probability\r\n"  # as --data has it
+    assert suffix == "jsonl" or whole.startswith(header.encode())
     scores, calls = answers.label_scores, []
 
     def interrupted(*arguments):

@@ -92,6 +92,20 @@ def test_what_is_no_number_is_left_out(tmp_path, capsys):
     assert "at the start" not in shown(capsys, folder).out
 
 
+def test_the_table_comes_also_where_no_picture_can_be_written(tmp_path, capsys, monkeypatch):
+    folder = make_run(tmp_path / "run", rows(20), {"validation": 2.0})
+    (folder / "run.png").mkdir()
+    out, err = shown(capsys, folder, code=2)
+    assert out.endswith("best 2 at step 8\n") and "there is no picture: cannot write " in err and err.count("\n") == 1
+
+    def draw(*arguments):
+        raise OSError("Matplotlib requires access to a writable cache directory")
+
+    monkeypatch.setattr("minilora.show.training.run_figure", draw)
+    out, err = shown(capsys, folder, "--json", code=2)
+    assert json.loads(out)["picture"] is None and "there is no picture: Matplotlib requires" in err
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [

@@ -145,10 +145,15 @@ def test_slips_in_labelled_data_are_said():
     rows += [turns("ticket 0", "returns"), turns("ticket 2", "returns")]
     assert chat.doubts(rows, chat.labels_of(rows)) == [
         "'Billing' and 'billing' count as different labels",
-        "1 prompts have more than one label, such as 'ticket 0'",
+        "1 prompt has more than one label, such as 'ticket 0'",
         "1 of 32 conversations repeat another one word for word",
     ]
     assert chat.doubts([turns(f"ask {i}", f"Billing {i}") for i in range(9)], None) == []
+    numbers = [turns(f"ask {i}", ("3", "3.0", "30", "NaN", "nan")[i % 5]) for i in range(30)]
+    assert chat.doubts(numbers, chat.labels_of(numbers)) == [
+        "'3' and '3.0' count as different labels",
+        "'NaN' and 'nan' count as different labels",
+    ]
 
 
 def test_a_split_keeps_questions_together_and_stays():

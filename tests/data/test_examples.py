@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import tracemalloc
+from math import nan
 
 import pytest
 
@@ -173,9 +174,17 @@ def test_rare_labels_come_into_the_test_part_first(tmp_path):
 
 def test_rows_without_a_text_or_a_label_are_left_out(tmp_path):
     path = tmp_path / "x.csv"
+    path.write_text("text,label\nA,1\n,2\nB,1\nC,1\n")
+    one = read_examples(path)
+    assert one.notes == [f"{path}: 1 row without a text or an answer is left out: line 3"]
+    assert one.summary[1] == "1 label: 1 (3)"
     path.write_text('text,label\nA,1\n,2\n"B\n",2\nC,\n')
     assert load_examples(path, notes=(notes := [])) == [turns("A", "1"), turns("B\n", "2")]
     assert notes == [f"{path}: 2 rows without a text or an answer are left out: line 3, line 6"]
+    rows = [{"text": "A", "label": 1}, {"text": "B", "label": nan}, {"text": nan, "label": 2}, lines(response=nan)]
+    path = write(tmp_path / "x.jsonl", *rows)  # as pandas writes them
+    assert load_examples(path, notes=(notes := [])) == [turns("A", "1")]
+    assert notes == [f"{path}: 3 rows without a text or an answer are left out: line 2, line 3, line 4"]
 
 
 def test_a_column_cannot_be_both_text_and_answer(tmp_path):
@@ -211,7 +220,7 @@ BAD_FILES = {
     "one.csv": (b"text\na, b\n", "has the columns 'text'; none is called response or .*--label-column"),
     "ragged.csv": (
         b"text,label\na,b\n\na,b,c\nd\n",
-        "line 4 has 3 fields instead of 2: .*; line 5 has 1 fields instead of 2",
+        "line 4 has 3 fields instead of 2: .*; line 5 has 1 field instead of 2",
     ),
     "open.csv": (b'text,label\na,b\n"a\nb,c\n', "line 3: .* is a quotation mark left open"),
     "twice.csv": (b"text,Team, team \na,b,c\n", "the first line names 'team' twice"),

@@ -111,7 +111,7 @@ def test_bad_input_is_one_line(place, capsys, tmp_path):
             "not an adapter: give it as --model",
         ),
         (["finetune", *model, "--data", tmp_path / "bad.jsonl", *out], "no row has both a text and an answer"),
-        (["finetune", *model, "--data", tmp_path / "two.jsonl", *out], "9 examples with 1 different questions"),
+        (["finetune", *model, "--data", tmp_path / "two.jsonl", *out], "9 examples with 1 different question, too few"),
         (["finetune", *model, "--data", tmp_path / "no.jsonl", *out], "No such file"),
         (["finetune", *model, "--data", place / "x.jsonl", "--seq-len", 5, *out], "no response fits"),
     ):

@@ -76,6 +76,22 @@ def test_what_training_cannot_teach_is_said(tmp_path, tokenizer):
     )
     data = write(tmp_path / "y.jsonl", *reviews(range(30), "good", "bad"))
     assert read_data(data, tokenizer).notes == ()
+    one = write(tmp_path / "one.jsonl", *reviews(range(50, 60), "good"))
+    assert read_data(data, tokenizer, one).notes == ("the validation part has no example of 'bad', which training has",)
+    assert read_data(data, tokenizer, None, one).notes == ("the test part has no example of 'bad', which training has",)
+
+
+@pytest.mark.parametrize(
+    "copies, why",
+    [
+        (6, "rows with the same question stay in one part, and its 6 rows have only 1 question"),
+        (1, "too rare for a part of 1"),
+    ],
+)
+def test_a_label_that_is_not_tested_is_said_with_the_reason(tmp_path, tokenizer, copies, why):
+    rows = reviews(range(10), "good", "bad", "odd") * copies
+    (note,) = (n for n in read_data(write(tmp_path / "x.jsonl", *rows), tokenizer).notes if "no example" in n)
+    assert note.startswith("the test part has no example of '") and note.endswith(f": {why}")
 
 
 def test_a_text_has_no_parts_of_its_own_and_says_what_is_left_out(tmp_path, tokenizer):

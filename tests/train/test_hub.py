@@ -93,6 +93,17 @@ def test_get_brings_what_is_read_and_then_no_connection_is_needed(server, models
     assert "16" in run(capsys, "plan", name)
 
 
+def test_a_missing_folder_is_not_taken_for_a_model_of_the_hub(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for source in ("runs/merged", "./merged", "../none/merged", str(tmp_path / "merged")):
+        error = run(capsys, "generate", "--model", source, "--prompt", "x", code=2)
+        assert error.endswith(f"{source}: there is no such folder\n") and "get" not in error
+    (tmp_path / "org").mkdir()  # a model in the cache is read all the same
+    run(capsys, "models", "get", "org/tiny")
+    run(capsys, "generate", "--model", "org/tiny", "--prompt", "What", "--max-new-tokens", "3")
+
+
 @pytest.mark.parametrize(
     "name, message, requests",
     [
