@@ -45,8 +45,15 @@ class Result:
 
 
 def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | None = None) -> list[Result]:
-    """Grade each task in a process of its own, independently of the others. only: grade this task number alone."""
-    return [grade_task(lesson, task, submission, sandbox) for task in lesson.tasks if only in (None, task.number)]
+    """Grade each task in a process of its own, with the student's other functions. only: grade this task alone."""
+    tasks = [task for task in lesson.tasks if only in (None, task.number)]
+    results = [grade_task(lesson, task, submission, sandbox) for task in tasks]
+    failed = {result.task: result for result in results if result.verdict == FAILED}
+    for number, result in failed.items():
+        if earlier := failed.keys() & submission.builds_on(number):
+            first = f"Task {min(earlier)} failed, and this builds on it: mend that first."
+            result.hint = f"{first} {result.hint}".rstrip()
+    return results
 
 
 def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox) -> Result:
