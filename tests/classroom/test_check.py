@@ -140,7 +140,7 @@ def test_blank_half_and_whole(lesson, capsys):
     "double, says",
     [
         ("print('hello'); return x * x", ["x = [3.]", "expected  [6.]", "got       [9.]", "hint      That is the squ"]),
-        ("print(2 * x)", ["double(x)", "is a return missing?", "printed   [6.]"]),
+        ("print(2 * x)", ["double(x)", "is a return missing?", "by all calls of the task: [6.]"]),
         ("return x.undouble()", ["AttributeError", "(line 5)"]),
         ("return a(x)\nfrom nothing_there import a", ["failed: ModuleNotFoundError: No module named 'noth"]),
     ],

@@ -167,12 +167,13 @@ def task_lines(result: Result) -> list[str]:
     """Report on one task."""
     lines = _wrapped(f"task {result.task}", f"{result.verdict:<13}{result.title}", 9)
     place = f"({result.place})" if result.got and result.place else result.place
+    printed = result.printed.strip()[-300:] if result.verdict == FAILED else ""
     rows = {
         "call": result.call,
         "expected": result.expected,
         "got": f"{result.got} {place}".strip(),
         "hint": result.hint,
-        "printed": result.printed.strip()[-300:] if result.verdict == FAILED else "",
+        "printed": printed and f"by all calls of the task:\n{printed}",
     }
     for name, text in rows.items() if result.verdict != PASSED else ():
         lines += _wrapped(f"    {name}", text, 14) if text else []
