@@ -13,7 +13,7 @@ from lessons.build import exercise_of
 from minilora.classroom.course import CONFIG, POINTS, QUESTION_POINTS, mark, notebook, questions_of
 from minilora.classroom.grading import nbcheck
 from minilora.classroom.grading.grade import Result
-from minilora.classroom.grading.submission import calls_of
+from minilora.classroom.grading.submission import Submission, calls_of
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
 from minilora.classroom.sandbox import isolated
 from minilora.cli import main
@@ -267,6 +267,17 @@ def test_a_class_gets_a_table(tmp_path, capsys):
     }.items():
         assert says in rows[student]["notes"], student
     assert rows["fay"]["08_lora (of 60)"] == ""
+
+
+def test_the_page_for_teachers_names_the_tasks_that_build_on_others():
+    page = (Path(__file__).parents[2] / "docs" / "teachers.md").read_text("utf-8")
+    listed = re.search(r"build on earlier ones are, by lesson: ([^.]+)\.", page)[1]
+    behind = {}
+    for lesson in LESSONS:
+        answers = Submission(lesson.folder / "solution.py", lesson)
+        if tasks := [str(task) for task in lesson.source.titles if answers.builds_on(task)]:
+            behind[f"{lesson.number:02}"] = ", ".join(tasks)
+    assert dict(re.findall(r"(\d\d) \(([\d, ]+)\)", " ".join(listed.split()))) == behind
 
 
 def test_a_note_has_the_result_and_the_hint_apart(monkeypatch):
