@@ -395,8 +395,8 @@ def pricing(student):
     """
     search(student.replay_price, price_inputs, tolerance=1e-4)
     cases = [
+        ([0.75, 0.25], [0.5, 0.5], 0.25),  # first, because nothing is 0 or infinite: each direction shows
         ([1.0, 0.0], [0.0, 1.0], 0.5),
-        ([0.75, 0.25], [0.5, 0.5], 0.25),
         ([0.5, 0.25, 0.25, 0.0], [0.0, 0.125, 0.375, 0.5], 0.1),
         ([0.5, 0.5, 0.0], [0.25, 0.25, 0.5], 0.0),
         ([0.25, 0.25, 0.5], [0.5, 0.25, 0.25], 0.0),
@@ -431,14 +431,17 @@ def pricing(student):
                 lambda got: np.isnan(np.asarray(got, dtype=float)).any()
             ),
             "The sign is the other way round: another text's share costs bits.": tuple(-x for x in right),
+            "The sign is the other way round, and these are nats: use log₂.": tuple(-np.log(2) * x for x in right),
             "This is what a token costs at all. Take off what it costs under p_new, or p_old, itself.": (
                 lambda got, p_new=p_new, p_old=p_old, m=mixture: all(
                     close(g, cross(p, m)) for g, p in zip(got, (p_new, p_old), strict=True)
                 )
             ),
+            "Text and mixture have changed places, so it is weighed by the mixture: a token with the share a in the "
+            "text and p in the mixture counts a · log₂(a / p).": (price(mixture, p_new), price(mixture, p_old)),
             "It is weighed by the mixture: weigh each token by how often it is in the text that is read.": (
-                price(mixture, p_new),
-                price(mixture, p_old),
+                -price(mixture, p_new),
+                -price(mixture, p_old),
             ),
             "A token that occurs and has probability 0 costs infinitely many bits: keep it.": (
                 lambda got, right=right: np.isinf(right[1]) and np.all(np.isfinite(got))

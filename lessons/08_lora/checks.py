@@ -152,7 +152,7 @@ def computing(student):
     """
     search(student.lora_forward, forward_inputs, instead=wrong_ways)
     rng = np.random.default_rng(3)
-    for n, d_in, d_out, r in [(2, 2, 3, 2), (4, 5, 3, 2), (2, 2, 3, 300)]:
+    for n, d_in, d_out, r in [(2, 2, 2, 1), (2, 2, 3, 2), (4, 5, 3, 2), (2, 2, 3, 300)]:  # W without a .T fits first
         x, W, A, B = draw(rng, n, d_in), draw(rng, d_out, d_in), draw(rng, r, d_in), draw(rng, d_out, r)
         right = x @ W.T + 5.0 / r * x @ A.T @ B.T
         student.lora_forward(x, W, A, B, 5.0, r).equals(right, wrong_ways(x, W, A, B, 5.0, r))
@@ -167,6 +167,13 @@ def wrong_ways(x, W, A, B, alpha, r):
     base, low = x @ W.T, x @ A.T
     update = low @ B.T
     return {
+        "W is (d_out, d_in) and x holds rows: the base's answer is x Wᵀ, with W transposed.": lambda y: any(
+            np.allclose(y, wrong)
+            for wrong in (x @ W + alpha / r * update, x @ (W + alpha / r * B @ A), W @ x + alpha / r * update)
+        ),
+        "B A is (d_out, d_in), as W is: transpose it too. x (B A)ᵀ is x Aᵀ Bᵀ.": (
+            lambda y: any(np.allclose(y, base + alpha / r * wrong) for wrong in (x @ (B @ A), B @ A @ x))
+        ),
         "The update is not scaled: multiply it by alpha / r.": base + update,
         "The update is scaled by alpha alone: divide by r.": base + alpha * update,
         "The scale is the wrong way round: it is alpha / r.": base + r / alpha * update,

@@ -152,7 +152,10 @@ ZEROS_SCALE = "The absmax of a block of zeros is 0: what it is replaced by is fo
 NO_SIGN = fine("Right for floats, wrong for whole numbers: make them floats first (int8 has no 128, uint8 no sign).")
 NOT_ZERO = fine("A block of very small numbers is not a block of zeros: only an absmax of 0 itself is replaced.")
 NEAR = fine("A number close to the middle of two values gets the farther one: something is rounded before.")
-TIES = fine("Half way between two values, the lower one is taken here: add nothing to absmax, and compare with ≤.")
+TIES = fine(
+    "Half way between two values, minilora takes the lower one and yours the upper: add nothing to absmax, and compare "
+    "with ≤."
+)
 
 
 @task(2)
@@ -606,6 +609,9 @@ def counting(student):
             "The scales' own scales are missing: 32 bits for each inner_blocksize of them.": 4 + 8 / blocksize,
             "32 bits are shared by inner_blocksize scales, and so by blocksize · inner_blocksize weights.": (
                 4 + 8 / blocksize + 32 / inner
+            ),
+            "The 8 bits of a scale are shared by the block's weights: divide them by blocksize as well.": (
+                lambda got, b=blocksize, i=inner: np.isclose(got, [12 + 32 / (b * i), 12 + 32 / i]).any()
             ),
             "With double quantization a scale takes 8 bits and no longer 32.": (
                 lambda got, b=blocksize: got > 4 + 32 / b - 1e-9

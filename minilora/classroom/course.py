@@ -18,8 +18,9 @@ import io
 import json
 import re
 from pathlib import Path
+from textwrap import shorten
 
-from minilora.classroom.grading.grade import PASSED, grade
+from minilora.classroom.grading.grade import PASSED, Result, grade
 from minilora.classroom.grading.submission import NBCHECK, Submission
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.sandbox.isolated import Isolated, bubblewrap
@@ -195,8 +196,15 @@ def mark(path: Path, lesson: Lesson) -> tuple[int, str]:
     except Exception as error:  # noqa: BLE001 (a bug in a check must not stop the grading of the other students)
         return 0, f"the checks themselves failed ({type(error).__name__}: {escape(str(error))}); grade it by hand"
     not_passed = [result for result in results if result.verdict != PASSED]
-    notes = [f"task {result.task} {result.verdict} {result.got[:80]} {result.hint}".rstrip() for result in not_passed]
-    return POINTS * (len(results) - len(not_passed)), "; ".join(notes)
+    return POINTS * (len(results) - len(not_passed)), "; ".join(map(note_on, not_passed))
+
+
+def note_on(result: Result) -> str:
+    """Say in a line why a task did not pass."""
+    note = f"task {result.task} {result.verdict}"
+    if result.got:
+        note += f" ({'got ' * bool(result.call)}{shorten(result.got, 80, placeholder=' …')})"
+    return f"{note}: {result.hint.rstrip('.')}" if result.hint else note
 
 
 def plain(text: str) -> str:

@@ -140,7 +140,7 @@ def test_blank_half_and_whole(lesson, capsys):
     "double, says",
     [
         ("print('hello'); return x * x", ["x = [3.]", "expected  [6.]", "got       [9.]", "hint      That is the squ"]),
-        ("print(2 * x)", ["double(x)", "is a return missing?", "printed   [6.]"]),
+        ("print(2 * x)", ["double(x)", "is a return missing?", "by all calls of the task: [6.]"]),
         ("return x.undouble()", ["AttributeError", "(line 5)"]),
         ("return a(x)\nfrom nothing_there import a", ["failed: ModuleNotFoundError: No module named 'noth"]),
     ],
@@ -425,6 +425,36 @@ def test_a_helper_or_an_import_that_one_task_uses_fails_that_task_alone(lesson, 
 def test_no_trick_passes(lesson, capsys, double):
     code, out, err = run(capsys, "03", "--file", write(lesson, answered(double=double)), "--json")
     assert code == 1 and not err and json.loads(out)["tasks"][0]["verdict"] != "passed"
+
+
+@pytest.mark.parametrize(
+    "apply, is_behind",
+    [
+        ("return double(x) + self.s", True),
+        ("return helper(x) + self.s", True),
+        ("double = 3 * x; return double + self.s", False),  # a variable of its own
+        ("return x - self.s", False),
+    ],
+)
+def test_a_task_that_builds_on_a_failed_one_says_so(lesson, capsys, apply, is_behind):
+    text = answered(double="return 3 * x", shift=SHIFT.replace("return x + self.s", apply))
+    path = write(lesson, f"{text}\n\ndef helper(x): return double(x)\n")
+    first, second = json.loads(run(capsys, "03", "--json", "--file", path)[1])["tasks"]
+    assert "mend that" not in first["hint"] and second["verdict"] == "failed"
+    assert second["hint"].startswith("Task 1 failed, and this builds on it: mend that first. ") == is_behind
+    alone = json.loads(run(capsys, "03", "--json", "--task", 2, "--file", path)[1])["tasks"][0]
+    assert alone["hint"] == second["hint"].removeprefix("Task 1 failed, and this builds on it: mend that first. ")
+
+
+def test_a_layer_of_a_wrong_start_blames_the_start(sandbox, tmp_path):
+    lora, path = find_lesson("08"), tmp_path / "answer.py"
+    swapped = (
+        "A = rng.uniform(-1, 1, (d_in, r)) / d_in**0.5\nreturn A.astype('float32'), np.zeros((r, d_out), 'float32')"
+    )
+    path.write_text(with_answers(lora.source, {"start_matrices": swapped}))
+    results = grade(lora, Submission(path, lora), sandbox)
+    assert [result.verdict for result in results] == ["passed", "failed", "passed", *["failed"] * 3]
+    assert [result.hint.startswith("Task 2 failed, and this") for result in results] == [False] * 3 + [True] * 3
 
 
 def test_watch_checks_again_when_the_file_changes(lesson, capsys, monkeypatch):

@@ -12,7 +12,8 @@ import pytest
 from lessons.build import exercise_of
 from minilora.classroom.course import CONFIG, POINTS, QUESTION_POINTS, mark, notebook, questions_of
 from minilora.classroom.grading import nbcheck
-from minilora.classroom.grading.submission import calls_of
+from minilora.classroom.grading.grade import Result
+from minilora.classroom.grading.submission import Submission, calls_of
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
 from minilora.classroom.sandbox import isolated
 from minilora.cli import main
@@ -261,11 +262,38 @@ def test_a_class_gets_a_table(tmp_path, capsys):
         "cem": "08_lora: task 1 not started",
         "dan": "task 1 not started",
         "eve": "08_lora.py, line 1: invalid syntax",
-        "'=1+1": "task 1 failed still running after 10 s of processor time Is there an endless loop?",
+        "'=1+1": "task 1 failed (still running after 10 s of processor time): Is there an endless loop?",
         "hal": "it is a link",
     }.items():
         assert says in rows[student]["notes"], student
     assert rows["fay"]["08_lora (of 60)"] == ""
+
+
+def test_the_page_for_teachers_names_the_tasks_that_build_on_others():
+    page = (Path(__file__).parents[2] / "docs" / "teachers.md").read_text("utf-8")
+    listed = re.search(r"build on earlier ones are, by lesson: ([^.]+)\.", page)[1]
+    behind = {}
+    for lesson in LESSONS:
+        answers = Submission(lesson.folder / "solution.py", lesson)
+        if tasks := [str(task) for task in lesson.source.titles if answers.builds_on(task)]:
+            behind[f"{lesson.number:02}"] = ", ".join(tasks)
+    assert dict(re.findall(r"(\d\d) \(([\d, ]+)\)", " ".join(listed.split()))) == behind
+
+
+def test_a_note_has_the_result_and_the_hint_apart(monkeypatch):
+    results = [
+        Result(1, "", "not started"),
+        Result(2, "", "failed", "double(x)", "[6.]", "[9.]", "That is the square."),
+        Result(3, "", "failed", "double(x)", "[6.]", "abcd " * 30, "Too long."),
+        Result(4, "", "failed", got="still running", hint="Is there an endless loop?"),
+        Result(5, "", "passed"),
+    ]
+    monkeypatch.setattr("minilora.classroom.course.grade", lambda *_: results)
+    assert mark(LORA.exercise.resolve(), LORA) == (
+        10,
+        "task 1 not started; task 2 failed (got [9.]): That is the square; "
+        f"task 3 failed (got {'abcd ' * 15}…): Too long; task 4 failed (still running): Is there an endless loop?",
+    )
 
 
 def test_a_check_that_fails_itself_stops_no_class(monkeypatch):

@@ -80,6 +80,14 @@ def attempt(sandbox, body: str, *arguments):
     return result
 
 
+def test_a_checker_that_ends_early_leaves_no_traceback(capfd):
+    """As Ctrl-C does: the server is still starting, and its answer finds nobody."""
+    with Sandbox() as sandbox:
+        sandbox._launch()
+        sandbox._control.sendall(b"q")
+    assert capfd.readouterr().err == ""
+
+
 def descendants(pid: int) -> list[int]:
     """Return the ids of the process and its descendants, without orphans."""
     pids = [pid]
@@ -135,7 +143,7 @@ def test_what_does_not_end_is_ended(brief, body):
 def test_what_waits_is_ended_and_is_not_asked_for_a_loop(impatient, body):
     failure = attempt(impatient, body)
     assert isinstance(failure, RunFailed) and str(failure).startswith("no answer after 2 s (0.")
-    assert failure.hint == WAITED
+    assert failure.hint == WAITED and "a loop that never ends looks the same" in WAITED
     assert failure.line == (None if "SIGSTOP" in body else 8 if "try" in body else 6)
 
 

@@ -45,8 +45,15 @@ class Result:
 
 
 def grade(lesson: Lesson, submission: Submission, sandbox: Sandbox, only: int | None = None) -> list[Result]:
-    """Grade each task in a process of its own, independently of the others. only: grade this task number alone."""
-    return [grade_task(lesson, task, submission, sandbox) for task in lesson.tasks if only in (None, task.number)]
+    """Grade each task in a process of its own, with the student's other functions. only: grade this task alone."""
+    tasks = [task for task in lesson.tasks if only in (None, task.number)]
+    results = [grade_task(lesson, task, submission, sandbox) for task in tasks]
+    failed = {result.task: result for result in results if result.verdict == FAILED}
+    for number, result in failed.items():
+        if earlier := failed.keys() & submission.builds_on(number):
+            first = f"Task {min(earlier)} failed, and this builds on it: mend that first."
+            result.hint = f"{first} {result.hint}".rstrip()
+    return results
 
 
 def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sandbox) -> Result:
@@ -160,12 +167,13 @@ def task_lines(result: Result) -> list[str]:
     """Report on one task."""
     lines = _wrapped(f"task {result.task}", f"{result.verdict:<13}{result.title}", 9)
     place = f"({result.place})" if result.got and result.place else result.place
+    printed = result.printed.strip()[-300:] if result.verdict == FAILED else ""
     rows = {
         "call": result.call,
         "expected": result.expected,
         "got": f"{result.got} {place}".strip(),
         "hint": result.hint,
-        "printed": result.printed.strip()[-300:] if result.verdict == FAILED else "",
+        "printed": printed and f"by all calls of the task:\n{printed}",
     }
     for name, text in rows.items() if result.verdict != PASSED else ():
         lines += _wrapped(f"    {name}", text, 14) if text else []

@@ -7,7 +7,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from minilora.classroom.lessons.lesson import Lesson
@@ -92,25 +92,16 @@ class Submission:
         Uses in the functions of other tasks do not count, nor do helpers and imports that only those functions use.
         """
         uses, closed, own, names = self.lesson.uses, [], self.lesson.source.names(task), self.lesson.source.names()
-        defined = {getattr(node, "name", ""): node for node in self.tree.body}
-
-        def reach(nodes: Iterable[ast.stmt]) -> set[str]:
-            """Return the names in these statements, and in the helpers that they use."""
-            reached: set[str] = set()
-            to_see = [*nodes]
-            while to_see:
-                new = {node.id for node in ast.walk(to_see.pop()) if isinstance(node, ast.Name)} - reached
-                reached |= new
-                to_see += [defined[name] for name in new if name in defined and name not in names]
-            return reached
-
+        defined = self._definitions
+        helpers = {name: node for name, node in defined.items() if name not in names}
         others = set(names) - set(own)
         ours = [node for node in self.tree.body if getattr(node, "name", own[0]) in own]
-        only_theirs = reach(defined[name] for name in others if name in defined) - reach(ours)
+        theirs = [defined[name] for name in others if name in defined]
+        only_theirs = _reach(theirs, helpers) - _reach(ours, helpers)
         nodes = [node for node in self.tree.body if getattr(node, "name", "") in others or _bound(node) <= only_theirs]
-        theirs = [(node.lineno, node.end_lineno or 0) for node in nodes]
+        places = [(node.lineno, node.end_lineno or 0) for node in nodes]
         for line, name in used_names(self.tree):
-            if any(first <= line <= last for first, last in theirs):
+            if any(first <= line <= last for first, last in places):
                 continue
             plain = name.removesuffix(".*")  # `import *` is forbidden even if the lesson uses a part of the module
             holds_used = plain == name and any(_covers([plain], use) for use in uses)
@@ -118,6 +109,37 @@ class Submission:
             if is_closed or _covers(ANSWERS, plain):
                 closed.append((line, plain))
         return min(closed, default=None)
+
+    def builds_on(self, task: int) -> set[int]:
+        """Return the earlier tasks whose functions this task's functions use, also through others of the file."""
+        own, defined = self.lesson.source.names(task), self._definitions
+        reached = _reach([defined[name] for name in own if name in defined], defined) - {*own}
+        gaps = [gap for gap in self.lesson.source.gaps if gap.task < task]
+        return {gap.task for gap in gaps if gap.where.partition(".")[0] in reached}
+
+    @property
+    def _definitions(self) -> dict[str, ast.stmt]:
+        """The functions and classes at the top level of the file."""
+        return {getattr(node, "name", ""): node for node in self.tree.body}
+
+
+def _reach(statements: Iterable[ast.stmt], defined: Mapping[str, ast.stmt]) -> set[str]:
+    """Return the names that these statements use, and those that the definitions behind these names use."""
+    reached: set[str] = set()
+    to_see = [*statements]
+    while to_see:
+        new = _uses(to_see.pop()) - reached
+        reached |= new
+        to_see += [defined[name] for name in new if name in defined]
+    return reached
+
+
+def _uses(node: ast.stmt) -> set[str]:
+    """Return the names that a statement uses, without the variables of its own that a definition has."""
+    names = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
+    own = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)}
+    own |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    return {name.id for name in names} - (own if hasattr(node, "name") else set())
 
 
 def _bound(node: ast.stmt) -> set[str]:

@@ -34,7 +34,10 @@ PATIENCE = 6  # wall-clock time allowed, as a multiple of the processor time
 PRINTED_KEPT, TRACE_KEPT = 20_000, 2**18  # bytes to keep of the printed text, and of the trace
 NO_ANSWER, ENDED = "the process sent something that is not an answer", "the process ended before it gave an answer"
 TOO_MUCH_MEMORY = "Your code asked for more memory than an exercise may have."
-WAITED = "Does it wait for a sleep, a lock or input? If not, the machine may be busy: check again."
+WAITED = (
+    "Does it wait for a sleep, a lock or input? If not, the machine may be busy: check again. "
+    "There, a loop that never ends looks the same."
+)
 PACKAGE = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",

@@ -49,7 +49,8 @@ def main(control_fd: int, is_isolated: bool) -> None:
         for number in files:
             os.close(number)
         if order:
-            control.sendall(wire.pack(ended))
+            with suppress(BrokenPipeError):  # the checker has ended meanwhile, by Ctrl-C: the next order is none
+                control.sendall(wire.pack(ended))
     if not is_isolated:
         os.rmdir(folder)
 
