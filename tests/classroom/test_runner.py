@@ -81,7 +81,7 @@ def attempt(sandbox, body: str, *arguments):
 
 
 def test_a_checker_that_ends_early_leaves_no_traceback(capfd):
-    """As Ctrl-C does: the server is still starting, and its answer finds nobody."""
+    """Ctrl-C ends the checker while the server is still starting, whose answer then finds nobody."""
     with Sandbox() as sandbox:
         sandbox._launch()
         sandbox._control.sendall(b"q")
