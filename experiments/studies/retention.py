@@ -371,13 +371,16 @@ class Retention(Study):
         """Count what was seen at a length that has too few seeds for verdicts on so many methods."""
         ranks, seeds = self.law(steps)[0].values(), len(self.seeds("full", steps))
         low, high = (f"{value:.2f}" for value in (min(ranks), max(ranks)))
+        methods = [row for row in self.others if self.seeds(row, steps)]
+        some = [*(LABELS[row] for row in methods), "full fine-tuning"] if len(methods) < len(self.others) else []
+        names = f", with {listed(some)} alone" if some else ""
         counts = []
-        for share in (3 / 4, 0):
-            compared = [d for row in self.others if (d := self.differences_from_full(row, steps, share))]
+        for share, place in ((3 / 4, WORDS[3 / 4]), (0, f"the KL of {KL}")):
+            compared = [d for row in methods if (d := self.differences_from_full(row, steps, share))]
             more = sum(min(differences) > 0 for differences in compared)
-            counts.append(f"{more} of the {len(compared)} methods that were measured there")
+            counts.append(f"at {place} {f'{more} of {len(compared)}' if compared else 'none was measured'}")
         return (
-            f" After {steps} steps, the rank correlation is {low}{f' to {high}' * (high != low)}. With {seeds} seeds "
-            "the intervals are wide, so we only count who has forgotten more than full fine-tuning with every seed: at "
-            f"{WORDS[3 / 4]}, {counts[0]}; at the KL of {KL}, {counts[1]}."
+            f" After {steps} steps{names}, the rank correlation is {low}{f' to {high}' * (high != low)}. With {seeds} "
+            "seeds the intervals are wide, so we only count, of the methods measured there, those that have forgotten "
+            f"more than full fine-tuning with every seed: {', '.join(counts)}."
         )
