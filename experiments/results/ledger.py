@@ -83,6 +83,7 @@ class Line:
 
 
 ABOVE, BELOW = (0.0, inf), (-inf, 0.0)
+LONG = 960  # steps, of the longest trainings on the small base
 
 
 class Ledger:
@@ -124,6 +125,9 @@ class Ledger:
         more = f"forgotten more than by full, {' and '.join(units)}"
         best = self.of("retention", lambda s: s.pairs(s.forgotten, "lora", "full", comparisons=2))
         yield Line("LoRA forgets less, each at its best rate", biderman, more, BELOW, best)
+        if (small := self.small.get("retention")) and LONG in small.lengths:
+            longer = {SMALL: small.pairs(small.forgotten, "lora", "full", comparisons=2, steps=LONG)}
+            yield Line(f"the same after {LONG} steps in place of {small.steps}", biderman, more, BELOW, longer)
         equal = self.of("retention", lambda s: s.against_full("lora", s.steps, 3 / 4))
         yield Line("LoRA forgets less where both learned as much", biderman, more, BELOW, equal)
         law = self.of("retention", lambda s: paired_interval([*s.law(s.steps)[0].values()]))

@@ -217,10 +217,20 @@ class Retention(Study):
         return max(self.lengths, key=lambda n: (min(len(self.best(row, n)) for row in self.rows), n))
 
     def pairs(
-        self, value: Callable[[dict], float], row: str, other: str, share: float = 1.0, comparisons: int = 1
+        self,
+        value: Callable[[dict], float],
+        row: str,
+        other: str,
+        share: float = 1.0,
+        comparisons: int = 1,
+        steps: int | None = None,
     ) -> Interval:
-        """Return by how much `value` of a row exceeds a share of another's, each at its best rate, paired by seed."""
-        ours, theirs = ({c["key"][3]: value(c) for c in self.best(name, self.steps)} for name in (row, other))
+        """Return by how much `value` of a row exceeds a share of another's, each at its best rate, paired by seed.
+
+        steps: the length of the trainings (default: the shortest).
+        """
+        of_length = [self.best(name, steps or self.steps) for name in (row, other)]
+        ours, theirs = ({cell["key"][3]: value(cell) for cell in cells} for cells in of_length)
         return paired_interval([ours[s] - share * theirs[s] for s in ours if s in theirs], comparisons=comparisons)
 
     def gain(self, row: str) -> float:
