@@ -64,7 +64,7 @@ function update() {
   byId("said").textContent =
     `r = ${r}: ${show(count)} numbers, ${show(100 * part, 1)} % of ${show(height * width)}; ` +
     `they hold ${percent(held(r))} of ΔW`;
-  byId("r").textContent = `${r} of ${byId("rank").max}`;
+  byId("r").textContent = r;
   gauge("count", part, `${show(100 * part, 1)} %`);
   gauge("held", held(r), percent(held(r)));
   spectrum(r);

@@ -120,8 +120,9 @@ them, largest first, hold 80 % of it?</span>
     <p id="rest-says" class="after"></p>
   </figure>
   <div class="after">
-    <div class="row"><label class="long">pieces r <input type="range" id="rank" min="0" max="{pieces}" value="0">
-      <b id="r" style="width: 4rem"></b></label></div>
+    <div class="row"><label class="long">pieces r (up to {pieces})
+      <input type="range" id="rank" min="0" max="{pieces}" value="0">
+      <b id="r" style="width: 1.6rem"></b></label></div>
     <div class="gauge" id="count"><span>numbers</span><span><i style="background: var(--soft)"></i></span><b></b></div>
     <div class="gauge" id="held"><span>of ΔW</span><span>
       <i style="background: var(--lora)"></i><u>80 %</u></span><b></b></div>

@@ -88,7 +88,7 @@ function update() {
   byId("slide").setAttribute("aria-valuetext", show(queries));
   byId("chosen").setAttribute("cx", trainedAt(one.examples));
   byId("chosen").setAttribute("cy", level(one.accuracy));
-  const isMore = one.accuracy > best.accuracy, quality = !isMore ? "worse" : one.isAhead ? "better" : "not clearly better";
+  const isMore = one.accuracy > best.accuracy, quality = !isMore ? "worse on average" : one.isAhead ? "better" : "not clearly better";
   byId("said").textContent =
     `${queries === 1 ? "One query takes" : `${show(queries)} queries take`} ${duration(a)} by prompt, and ${duration(b)} with ` +
     `training on ${show(one.examples)} first${wanted > most ? " (no more are counted here)" : ""}. ` +

@@ -23,6 +23,7 @@ from minilora.errors import MiniloraError
 from minilora.measure.curve_report import CurveResult
 from minilora.measure.lab import Lab
 from minilora.measure.records import Records
+from minilora.peft.method import Options
 from minilora.plan.activations import Step
 from minilora.plan.planner import make_plan
 from minilora.plan.shapes import PRESETS
@@ -409,7 +410,8 @@ def test_no_guess_is_filled_in(page, script):
 @needs_chromium
 def test_lesson_12_counts_bytes_as_the_planner_does(page):
     def gigabytes(shape: str, way: str, *step: int, is_checkpointed: bool = False) -> float:
-        plan = make_plan(PRESETS[shape], way, step=Step(*step, 2, fused=True))
+        options = Options(rank=64, double_quantization=True)  # of the reading
+        plan = make_plan(PRESETS[shape], way, options, step=Step(*step, 2, fused=True))
         return (plan.checkpointed if is_checkpointed else plan.memory).peak / 1e9
 
     (script,) = [script for script in SCRIPTS if script.parent.name.startswith("12")]
@@ -423,7 +425,7 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     opened(page, "12", "100")
     verdict = page.value("byId('verdict').textContent")
     assert verdict.startswith("Training all weights of LLaMA-65B takes")
-    assert "40.2" not in page.value("document.querySelector('main').innerText"), "checkpointing is the reader's to try"
+    assert "45.5" not in page.value("document.querySelector('main').innerText"), "checkpointing is the reader's to try"
     full, qlora = gigabytes("llama-65b", "full", 1, 512), gigabytes("llama-65b", "qlora", 1, 512, is_checkpointed=True)
     assert number_in(verdict, "takes", "GB,") == round(full)
     assert number_in(verdict, "GB,", "times") == round(full / 100, 1)
@@ -445,7 +447,7 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
         page.value("document.querySelector('#verdict b:last-child').textContent")
         == "QLoRA fits, because of checkpointing!"
     )
-    assert "QLoRA 40.2 GB fits" in page.value("byId('said').textContent") and qlora == pytest.approx(40.2, abs=0.05)
+    assert "QLoRA 45.5 GB fits" in page.value("byId('said').textContent") and qlora == pytest.approx(45.5, abs=0.05)
     verdict = page.value("byId('verdict').textContent")
     assert number_in(verdict, "(without it", "GB,") == round(full), "the guess is still judged"
     assert number_in(verdict, "GB,", "times") == round(full / 100, 1)
@@ -473,7 +475,7 @@ def test_lesson_12_draws_a_link_at_once_and_never_a_number_in_between(page):
     try:
         page.value("byId('checkpointing').focus()")
         page.press(" ")
-        assert page.value(numbers)[2:] == 2 * ["40.2 GB"], "of the choice, while the bars move"
+        assert page.value(numbers)[2:] == 2 * ["45.5 GB"], "of the choice, while the bars move"
         assert page.value(widths) != page.value(later(widths, 1000)), "the bars do move"
         page.value("location.hash = 'model=llama-7b&texts=4&card=24'")
         at_once, shown = page.value(later(f"[{widths}, {numbers}]", 50)), page.value("byId('said').textContent")
@@ -526,7 +528,7 @@ def test_lesson_13_says_what_was_measured_and_when_training_pays(page):
         if best.spread.mean < (way := curve.way("trained", "lora", n)).spread.mean and not curve.is_ahead(way, best)
     ]
     assert page.value("byId('size').value") == "128", "the answer"
-    for i, quality in ((0, ", but worse."), (1, ", but not clearly better."), (2, " and better.")):
+    for i, quality in ((0, ", but worse on average."), (1, ", but not clearly better."), (2, " and better.")):
         n, verdict = curve.parts("trained", "lora")[i], page.value(f"{choose.format(i)}; byId('said').textContent")
         about = float(f"{curve.crossover('lora', n):.2g}")  # all that single timings tell
         assert number_in(verdict, "From about", f"queries on, training is cheaper{quality}") == about
@@ -789,10 +791,10 @@ def test_a_record_that_cannot_be_makes_no_page(record):
     ("number", "other", "typed"),
     [
         ("07", lambda: trained_ways(9, 0.6), "0 0.5 1 5 25 40"),
-        ("08", lambda: names_of("08")["taken_apart"](matrix(51, 77)), "8 80"),
+        ("08", lambda: names_of("08")["taken_apart"](matrix(51, 77)), "8 32 80"),
         ("10", lambda: scored(WORDS[:5], 3, 7, 9), "1 100"),
         ("11", lambda: weights(14, 0.3), "1 4 4.5 8 10 16 32 64 100"),
-        ("12", lambda: planned(0.83), "4 8 16 24 32 48 65 80 512"),
+        ("12", lambda: planned(0.83), "4 8 10 16 24 32 48 64 65 80 512"),
     ],
 )
 def test_no_measured_number_is_typed_by_hand(number, other, typed):
