@@ -13,6 +13,7 @@ from minilora.show.grids import IN_SENTENCES
 from minilora.train.catalog import CATALOG
 
 TITLE = "Prompt or fine-tune?"
+HEADLINE = "After how many examples does training beat the prompt?"
 BACKGROUND = "Sorting film reviews with a small language model"
 NAME = "choosing"  # in the links of other pages
 ABOUT = "Examples in the prompt, or training on them: from how many examples is training ahead?"
