@@ -12,12 +12,13 @@ const of = (way, isCheckpointed = byId("checkpointing").checked) => {
 };
 const sum = (values) => values.reduce((a, x) => a + x, 0);
 const size = (gb) =>
-  `${gb < 1e5 ? show(gb, gb < 10 ? 2 : gb < 100 ? 1 : 0) : gb.toLocaleString("en-US", { notation: "compact" })} GB`;
+  `${gb < 1e5 ? show(gb, gb < 1 ? 2 : gb < 100 ? 1 : 0) : gb.toLocaleString("en-US", { notation: "compact" })} GB`;
 const LEFT = 76, WIDE = 240, DARK = ["weights", "optimizer", "gradients"]; // of a bar: its place, and the parts with light words
-const picture = byId("bars"), bold = { class: "over", style: "font-weight: 600" };
+const picture = byId("bars");
 const words = (x, y, text, anchor, look = {}) => draw(picture, "text", { x, y, "text-anchor": anchor, ...look }, text);
 
-let guessed = null; // GB of full fine-tuning
+let guessed = null; // GB of full fine-tuning, of what was asked:
+const isAsked = () => byId("shape").value === DATA.shapes.at(-1) && byId("batch").value === "1" && byId("length").value === String(DATA.length);
 let drawn = null; // the values of the bars, which move to those of another choice
 let moves = false; // if the next choice is the reader's; that of a link is drawn at once
 addEventListener("input", (event) => (moves = event.isTrusted), true);
@@ -32,8 +33,9 @@ function rows(plans, top, apart, tall, most) {
     values.forEach((gb, k) => {
       const width = Math.min((gb * WIDE) / most, LEFT + WIDE - from), text = wanted && `${DATA.kinds[k]} ${size(wanted[k])}`.slice(0, -3);
       if (width > 0) draw(picture, "rect", { x: from, y, width, height: tall, fill: `var(--memory-${DATA.kinds[k]})` });
-      if (text && width > 8 * text.length)
-        words(from + width / 2, middle, text, "middle", { style: `fill: ${DARK.includes(DATA.kinds[k]) ? "var(--page)" : "#000"}; font-weight: 600` });
+      const [a, b] = x <= from || x >= from + width ? [from, from + width] : x - from > width / 2 ? [from, x] : [x, from + width];
+      if (text && b - a > 8 * text.length) // beside the card's line
+        words((a + b) / 2, middle, text, "middle", { style: `fill: ${DARK.includes(DATA.kinds[k]) ? "var(--page)" : "#000"}; font-weight: 600` });
       from += Math.max(0, width);
     });
     return from;
@@ -49,24 +51,36 @@ function rows(plans, top, apart, tall, most) {
   return x;
 }
 
-// Before the guess: the weights alone, and the guess while it is typed. Afterwards all bars on one scale, and below them,
-// if they differ much, the last one's beginning enlarged. The numbers are of the plans, also while the bars move there.
+// Before the guess: the weights, and below them empty cards, which the guess fills while it is typed.
+function ask(weights, card) {
+  const guess = Number(byId("guess").elements.guess.value), most = 1.15 * Math.max(2 * weights, 2 * card, guess);
+  const wide = (gb) => (gb * WIDE) / most, slots = Math.floor((396 - LEFT) / wide(card)), named = (gb) => show(gb / card, gb < 10 * card ? 1 : 0);
+  const beside = (y, gb, text) => {
+    words(LEFT + wide(gb) + 8, y, text, "start", { class: "over", style: "font-weight: 600" });
+    words(LEFT + wide(gb) + 8, y + 17, `${named(gb)} cards`, "start", { class: "over" });
+  };
+  if (guess) draw(picture, "path", { d: `M${LEFT} 110h${wide(guess)}v64H${LEFT}Z`, fill: "var(--memory-optimizer)", "fill-opacity": 0.4 });
+  if (slots < 50) for (let k = 0; k < slots; k++)
+    draw(picture, "path", { d: `M${LEFT + wide(k * card) + 2} 112h${wide(card) - 4}v60h${4 - wide(card)}Z`, fill: "none", "stroke-width": 1.5,
+      stroke: "var(--memory-optimizer)", "stroke-dasharray": "4 3", "stroke-opacity": 1 - (0.85 * k) / slots }); // they go on
+  const x = rows([{ label: "weights", values: [weights], number: "" }, { label: "training", values: [], number: "" }], 14, 96, 64, most);
+  for (let gb = 2 * card; gb < weights && slots < 50; gb += card)
+    draw(picture, "path", { d: `M${LEFT + wide(gb)} 14v64`, stroke: "var(--page)", "stroke-width": 3 });
+  beside(43, weights, size(weights));
+  if (guess) beside(139, guess, `${show(guess)} GB?`);
+  else words(LEFT + 160, 152, "?", "middle", { class: "over", style: "font-size: 32px; font-weight: 700" });
+  words(x, 200, `the card: ${card} GB`, "middle");
+}
+
+// After it, all bars on one scale, and below them, if they differ much, the last one's beginning enlarged. The numbers are
+// of the plans, also while the bars move there.
 function paint(plans, bars) {
-  const card = Number(byId("card").value), totals = plans.map(({ total }) => total), isOpen = byId("guess").hidden;
+  const card = Number(byId("card").value), totals = plans.map(({ total }) => total);
   picture.replaceChildren();
-  if (!isOpen) {
-    const weights = plans[0].values[0], guess = Number(byId("guess").elements.guess.value);
-    const most = 1.15 * Math.max(weights, card, guess), number = guess ? `${show(guess)} GB?` : "?";
-    picture.setAttribute("viewBox", "0 0 400 306");
-    const x = rows([{ label: "weights", values: [weights], number: weights }, { label: "training", values: [], number }], 14, 132, 108, most);
-    if (guess) draw(picture, "rect", { x: LEFT, y: 147, width: (guess * WIDE) / most, height: 106, fill: "none", class: "axis", "stroke-dasharray": "3 3" });
-    else draw(picture, "path", { d: `M${LEFT + 300} 147H${LEFT}v106h300`, fill: "none", stroke: "var(--memory-optimizer)", "stroke-width": 2, "stroke-dasharray": "6 4" });
-    words(x, 282, `the card: ${card} GB`, "middle");
-    return;
-  }
+  picture.setAttribute("viewBox", byId("guess").hidden ? "0 -38 400 306" : "0 0 400 210");
+  if (!byId("guess").hidden) return ask(plans[0].values[0], card);
   const largest = Math.max(...totals, card), last = totals.at(-1), close = 1.5 * Math.max(card, 0.8 * last);
   const isTwice = 1.5 * close < largest, room = isTwice ? close : largest, apart = (isTwice ? 130 : 234) / plans.length;
-  picture.setAttribute("viewBox", "0 0 400 306");
   const all = plans.map(({ label, values, total }, i) => ({ label, values: bars[i], wanted: values, number: total }));
   const line = rows(all, 20, apart, 0.68 * apart, largest);
   let x = line; // where its name stands
@@ -76,13 +90,13 @@ function paint(plans, bars) {
     words(LEFT + 2, 178, "the same bar, enlarged", "start", { style: "font-size: 12px" });
     x = rows(all.slice(-1), 188, 0, 50, room);
   }
-  if (guessed && byId("shape").value === DATA.shapes.at(-1)) {
+  if (guessed && isAsked()) {
     const isOff = guessed > largest, at = LEFT + WIDE * Math.min(1, guessed / largest), side = at > 280 || (at < line && at + 75 > line) ? -1 : 1; // not across the card's line
     draw(picture, "path", { d: `M${at} 17l-4-7h8Z`, fill: "var(--ink)" });
     words(at + 7 * side, 14, `your guess${isOff ? " →" : ""}`, side < 0 ? "end" : "start", { style: "font-size: 12px" });
   }
   words(x, 262, `the card: ${card} GB`, x > 340 ? "end" : "middle");
-  let [at, down] = [4, 284];
+  let [at, down] = [4, -26];
   DATA.kinds.forEach((kind, k) => {
     const widths = [...plans.map(({ values }) => values[k] / largest), plans.at(-1).values[k] / room];
     if (Math.max(...widths) * WIDE < 0.3) return; // what one does not see
@@ -100,32 +114,40 @@ function compared(total) {
   return ratio < 1.1 ? `very close to your ${show(guessed)}` : guessed < total ? `${times} your guess` : `you said ${times} as much`;
 }
 
-// The answer, and what stands behind it, for what is chosen; and if it fits, or would with checkpointing.
+// The answer, and what stands behind it, for what is chosen.
 function verdict() {
-  const [full, lora, qlora] = ["full", "lora", "qlora"].map((way) => of(way)), card = Number(byId("card").value);
-  const isTicked = byId("checkpointing").checked, total = sum(full), over = sum(qlora) - card;
-  const isAsked = byId("shape").value === DATA.shapes.at(-1) && byId("batch").value === "1" && byId("length").value === String(DATA.length);
-  const plain = sum(of("full", false)); // what the guess was about
-  const beside = !guessed || !isAsked ? "" : isTicked ? ` (without it ${size(plain)}, ${compared(plain)})` : `, ${compared(plain)}`;
-  const answer = `Training all weights of ${nameOf(byId("shape").value)} takes ${size(total)}${isTicked ? " with checkpointing" : ""}${beside}.`;
+  const [full, lora, qlora] = ["full", "lora", "qlora"].map((way) => of(way)), total = sum(full);
+  const beside = byId("checkpointing").checked ? " with checkpointing" : guessed && isAsked() ? `, ${compared(total)}` : "";
+  const answer = `Training all weights of ${nameOf(byId("shape").value)} takes ${size(total)}${beside}.`;
   const most = full.indexOf(Math.max(...full)), kind = DATA.kinds[most], meaning = byId("kinds").rows[most].querySelector("span").textContent;
   const largest = kind === "optimizer"
     ? `The optimizer alone holds ${size(full[most])}: two 32-bit numbers for each weight that trains.`
     : `Of this, ${size(full[most])} is ${kind}: ${meaning}.`;
-  const why = ` ${largest} LoRA trains only a few new weights: ${size(sum(lora))}. ` +
-    `QLoRA also rounds the others to 4 bits: ${size(sum(qlora))}. `;
-  const fitting = DATA.ways.filter(([way]) => sum(of(way)) <= card).map(([, label]) => label);
-  const fit = new Intl.ListFormat("en-GB").format(fitting).replace(/^./, (letter) => letter.toUpperCase());
-  const end = over > 0
-    ? `QLoRA is ${size(over)} over the card${isTicked || sum(of("qlora", true)) > card ? "." : ": tick checkpointing."}`
-    : `${fit} fit${fitting.length > 1 ? "" : "s"}${isTicked && sum(of("qlora", false)) > card ? ", because of checkpointing!" : "."}`;
-  const bold = (textContent) => Object.assign(document.createElement("b"), { textContent });
-  const [first, then, last] = [answer, why, end].map((text) => text.replaceAll(" GB", "\u00a0GB")); // in one line
-  if (byId("verdict").textContent !== first + then + last) byId("verdict").replaceChildren(bold(first), then, bold(last));
+  const why = ` ${largest} LoRA, which trains only a few new weights, takes ${size(sum(lora))}; ` +
+    `QLoRA, which also rounds the others to 4 bits, ${size(sum(qlora))}.`;
+  const [first, then] = [answer, why].map((text) => text.replaceAll(" GB", "\u00a0GB")); // in one line
+  if (byId("verdict").textContent !== first + then)
+    byId("verdict").replaceChildren(Object.assign(document.createElement("b"), { textContent: first }), then);
+}
+
+// Which ways fit into the card, and what checkpointing does or would do for it.
+function fit() {
+  const card = Number(byId("card").value), isTicked = byId("checkpointing").checked;
+  const [without, ticked] = [false, true].map((flag) => DATA.ways.filter(([way]) => sum(of(way, flag)) <= card).map(([, label]) => label));
+  const fitting = isTicked ? ticked : without, more = ticked.filter((label) => !without.includes(label));
+  const list = (labels) => new Intl.ListFormat("en-GB").format(labels).replace(/^./, (letter) => letter.toUpperCase());
+  if (fitting.length) {
+    const fits = `${list(fitting)} fit${fitting.length > 1 ? "" : "s"}`;
+    return fits + (!more.length ? "." : !isTicked ? `. With checkpointing, ${list(more)} would, too.`
+      : more.length < fitting.length ? `, ${list(more)} because of checkpointing!` : ", because of checkpointing!");
+  }
+  const least = DATA.ways.map(([way, label]) => [sum(of(way)), label]).sort(([a], [b]) => a - b)[0];
+  return `Even ${least[1]} is ${size(least[0] - card)} over the card` +
+    (more.length ? ": tick checkpointing!" : isTicked ? ", with checkpointing, too." : ", and checkpointing does not save enough.");
 }
 
 // Lead and question, which who follows a link reads beside the answer, are of the model and the texts that are chosen.
-function ask() {
+function reword() {
   const gb = of("full", false)[0], texts = byId("batch").value, length = byId("length").value;
   const words = {
     model: nameOf(byId("shape").value),
@@ -139,8 +161,7 @@ function ask() {
 }
 
 function update() {
-  ask();
-  const card = Number(byId("card").value);
+  reword();
   const plans = DATA.ways.map(([way, label]) => ({ label, values: of(way), total: sum(of(way)) }));
   const start = moves ? drawn : null;
   moves = false;
@@ -148,9 +169,7 @@ function update() {
     drawn = plans.map(({ values }, i) => values.map((gb, k) => (start ? start[i][k] + part * (gb - start[i][k]) : gb)));
     paint(plans, drawn);
   }, 700);
-  const said = plans.map(({ label, total }) =>
-    `${label} ${size(total)}` + (total <= card ? " fits" : ` (${size(total - card)} over)`));
-  byId("said").textContent = `${nameOf(byId("shape").value)} on a card of ${card} GB: ${said.join(", ")}.`;
+  byId("said").textContent = fit().replaceAll(" GB", "\u00a0GB");
   if (byId("guess").hidden) verdict();
   [...DATA.kinds.map((_, k) => plans.map(({ values }) => values[k])), plans.map(({ total }) => total)].forEach((row, k) =>
     row.forEach((gb, i) => (byId("kinds").rows[k].cells[i + 1].textContent = gb ? size(gb).slice(0, -3) : "–")));

@@ -71,14 +71,16 @@ def body(data: dict) -> str:
     return f"""
 <style>
   .lead em, #guess em, .lead + p em {{ font-style: normal; }} /* follow what is chosen */
+  .act {{ background: var(--panel); border-radius: .4rem; padding: .1rem .6rem .3rem; }}
+  .act .said {{ font-weight: 600; min-height: 3em; }}
   #kinds td:first-child {{ white-space: normal; line-height: 1.3; }}
   #kinds i {{ display: inline-block; width: .7em; height: .7em; margin-right: .4em; }}
 </style>
 <div class="say">
 <p class="lead">The language model <em class="model">{name}</em> has <em class="count">{gb / 2:.0f} billion</em>
 weights. In 16 bits each, they alone take <em class="gb">{gb:.0f} GB</em>, and this graphics card has <em
-class="card">{CARD} GB</em>. Training needs more than the weights: what tells it how to change each of them is in
-memory, too.</p>
+class="card">{CARD} GB</em>. Training needs more than the weights: for each of them, it also stores how to change
+it.</p>
 <form id="guess" class="row"><label><span>Your guess first: how many GB does it take to train all weights of
 <em class="model">{name}</em>? <small>(Full fine-tuning, <em class="texts">one text of {data["length"]} tokens</em> at
 a time.)</small></span> <input type="number" name="guess" min="1" max="99999" placeholder="GB" required></label>
@@ -87,14 +89,14 @@ a time.)</small></span> <input type="number" name="guess" min="1" max="99999" pl
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="bars" viewBox="0 0 400 306" role="img" aria-labelledby="said"></svg></figure>
+  <figure><svg class="picture" id="bars" viewBox="0 0 400 210" role="img" aria-labelledby="said"></svg></figure>
   <div class="after">
-    <div class="row"><label><input type="checkbox" id="checkpointing"> <span><b>checkpointing</b>: recompute activations
-      instead of keeping them</span></label></div>
+    <div class="act"><div class="row"><label><input type="checkbox" id="checkpointing"> <span><b>checkpointing</b>:
+      recompute activations instead of keeping them</span></label></div>
+    <output class="said" id="said" role="status"></output></div>
     <div class="row"><label>model <select id="shape"></select></label> <label>texts <select id="batch"></select></label>
       <label>of <select id="length"></select> tokens</label> <label>card <select id="card">{cards}</select>
       GB</label></div>
-    <output class="said" id="said" role="status" style="min-height: 3em"></output>
   </div>
 </section>
 <div class="more">
@@ -103,7 +105,7 @@ a time.)</small></span> <input type="number" name="guess" min="1" max="99999" pl
   <tbody id="kinds">{rows}<tr><td>in all</td>{"<td></td>" * len(data["ways"])}</tr></tbody></table></div></details>
   <p class="soft">Computed by <code>minilora plan</code> for one training step: 16 bits per number, 32 for the
   optimizer's, and 4 for QLoRA's base, with double quantization; rank {OPTIONS.rank} on all linear layers, as the paper
-  trained LLaMA-65B. A GB is 10⁹ bytes.</p>
+  trained LLaMA-65B. Checkpointing makes the step slower. A GB is 10⁹ bytes.</p>
   <p><a href="README.md">The reading</a> counts these bytes by hand.</p>
 </div>
 """

@@ -415,9 +415,10 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
         return (plan.checkpointed if is_checkpointed else plan.memory).peak / 1e9
 
     (script,) = [script for script in SCRIPTS if script.parent.name.startswith("12")]
+    weights = make_plan(PRESETS["llama-65b"], "full", step=Step(1, 512, 2, fused=True)).memory.kinds["weights"] / 1e9
     page.open(script.with_suffix(".html"))
     assert page.value("document.querySelectorAll('#bars rect').length") == 1, "the weights alone, before the guess"
-    weights = make_plan(PRESETS["llama-65b"], "full", step=Step(1, 512, 2, fused=True)).memory.kinds["weights"] / 1e9
+    assert f"{weights / 48:.1f} cards" in page.value("byId('bars').textContent")
     assert f"{weights:.0f} GB" in page.value("byId('bars').textContent")
     page.value("byId('guess').elements.guess.focus()")
     page.press(*"100")
@@ -431,7 +432,7 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     assert number_in(verdict, "GB,", "times") == round(full / 100, 1)
     assert qlora < 48, "it fits into the card"
     without, of_qlora = without_scripts("12"), gigabytes("llama-65b", "qlora", 1, 512)
-    assert number_in(verdict, "4 bits:", "GB.") == pytest.approx(of_qlora, abs=0.06)
+    assert number_in(verdict, "4 bits,", "GB.") == pytest.approx(of_qlora, abs=0.06)
     assert f"needs {full:.0f} GB" in without and f"QLoRA {of_qlora:.1f} GB, which is more than the 48 GB" in without
     lines = page.value("[...document.querySelectorAll('#bars path.axis')].map((one) => one.getBBox().x)")
     ends = page.value(
@@ -441,16 +442,18 @@ def test_lesson_12_counts_bytes_as_the_planner_does(page):
     longest = [max(end for y, end in ends if y == row) for row in sorted({y for y, _ in ends})]
     assert len(longest) == 4 and all(end > min(lines) for end in longest), "none fits without checkpointing"
     assert longest[-1] > max(lines) > longest[2], "QLoRA's is enlarged, and crosses the line there"
+    over = page.value("byId('said').textContent")
+    assert number_in(over, "Even QLoRA is", "GB over the card: tick checkpointing!") == round(of_qlora - 48, 1)
     page.value("byId('checkpointing').focus()")
     page.press(" ")
-    assert (
-        page.value("document.querySelector('#verdict b:last-child').textContent")
-        == "QLoRA fits, because of checkpointing!"
+    assert page.value("byId('said').textContent") == "QLoRA fits, because of checkpointing!"
+    verdict, ticked = (
+        page.value("byId('verdict').textContent"),
+        gigabytes("llama-65b", "full", 1, 512, is_checkpointed=True),
     )
-    assert "QLoRA 45.5 GB fits" in page.value("byId('said').textContent") and qlora == pytest.approx(45.5, abs=0.05)
-    verdict = page.value("byId('verdict').textContent")
-    assert number_in(verdict, "(without it", "GB,") == round(full), "the guess is still judged"
-    assert number_in(verdict, "GB,", "times") == round(full / 100, 1)
+    assert number_in(verdict, "takes", "GB with checkpointing.") == round(ticked), "of what is chosen"
+    assert number_in(verdict, "4 bits,", "GB.") == round(qlora, 1)
+    assert "guess" not in verdict and "your guess" in page.value("byId('bars').textContent")
     page.value(
         "location.hash = 'model=llama-7b&texts=4&card=24&checkpointing=1'; new Promise((done) => setTimeout(done, 100))"
     )
@@ -478,10 +481,9 @@ def test_lesson_12_draws_a_link_at_once_and_never_a_number_in_between(page):
         assert page.value(numbers)[2:] == 2 * ["45.5 GB"], "of the choice, while the bars move"
         assert page.value(widths) != page.value(later(widths, 1000)), "the bars do move"
         page.value("location.hash = 'model=llama-7b&texts=4&card=24'")
-        at_once, shown = page.value(later(f"[{widths}, {numbers}]", 50)), page.value("byId('said').textContent")
+        at_once, verdict = page.value(later(f"[{widths}, {numbers}]", 50)), page.value("byId('verdict').textContent")
         assert at_once == page.value(later(f"[{widths}, {numbers}]", 1000))
-        assert all(f" {one}" in shown for one in at_once[1])
-        verdict = page.value("byId('verdict').textContent")
+        assert all(f" {one}" in verdict.replace("\xa0", " ") for one in at_once[1])
         assert (
             verdict.startswith("Training all weights of LLaMA-7B takes 82.8\xa0GB with checkpointing. ")
             and "guess" not in verdict
@@ -496,6 +498,26 @@ def test_lesson_12_draws_a_link_at_once_and_never_a_number_in_between(page):
         assert "enlarged" not in page.value("byId('bars').textContent")
     finally:
         still(page)
+
+
+@needs_chromium
+def test_lesson_12_says_which_ways_fit_and_judges_every_guess(page):
+    opened(page, "12", "99999")
+    assert "you said 126 times as much" in page.value("byId('verdict').textContent")
+    assert "your guess →" in page.value("byId('bars').textContent") and page.value(OUTSIDE) == []
+    for guess, words in (("800", "very close to your 800"), ("1", "795 times your guess")):
+        opened(page, "12", guess)
+        assert words in page.value("byId('verdict').textContent")
+    for state, words in {
+        "model=llama-65b&texts=64&tokens=2048": "Even QLoRA is 2,833 GB over the card, and checkpointing does not",
+        "model=llama-65b&texts=64&tokens=2048&checkpointing=1": "Even QLoRA is 281 GB over the card, with",
+        "model=llama-7b&texts=4&tokens=2048&checkpointing=0": "QLoRA fits. With checkpointing, LoRA would, too.",
+        "model=llama-7b&texts=4&tokens=2048&checkpointing=1": "LoRA and QLoRA fit, LoRA because of checkpointing!",
+        "model=smollm2-135m&texts=1&checkpointing=0": "Full, LoRA and QLoRA fit.",
+    }.items():
+        page.value(f"location.hash = '{state}'; new Promise((done) => setTimeout(done, 100))")
+        assert page.value("byId('said').textContent").replace("\xa0", " ").startswith(words)
+        assert "your guess" not in page.value("document.querySelector('main').innerText"), "it was of another question"
 
 
 @needs_chromium
