@@ -1,7 +1,7 @@
 const best = DATA.prompts.find((one) => one.examples === DATA.best);
+const one = DATA.trained.find((one) => one.examples === DATA.shown), from = one.cheaperFrom; // whose cost is asked for
 const examples = (n) => (n ? `${show(n)} example${n === 1 ? "" : "s"}` : "no examples");
-const chosen = () => DATA.trained[byId("size").selectedIndex];
-const LEFT = 62, RIGHT = 386, TOP = 34, BOTTOM = 256; // the plot of accuracy
+const LEFT = 62, RIGHT = 386, TOP = 34, BOTTOM = 218; // the plot of accuracy
 const words = (svg, x, y, text, anchor = "middle", look = {}) => draw(svg, "text", { x, y, "text-anchor": anchor, ...look }, text);
 
 // Both ways stand over the number of their labelled examples, of which a prompt may have none: log(1 + n).
@@ -33,16 +33,16 @@ function numbersOf(parent, points) {
   });
 }
 
-let hook, answer; // what training on the fewest examples reaches, until the reader has guessed the rest; and the rest
+let hook, answer; // where the reader's guess goes, and what is right
+const guess = byId("guess").elements.guess;
 
 // The guess: where training would begin to be more right than the best prompt.
 function mark(guess) {
   byId("mine").replaceChildren();
   if (guess === "") return;
-  const x = guess > 0 ? trainedAt(Number(guess)) : RIGHT + 5, text = `your guess${guess > 0 ? "" : ": never"}`;
-  if (guess > 0) draw(byId("mine"), "path", { d: `M${x} ${Math.max(level(best.accuracy) + 30, BOTTOM - 80)}V${BOTTOM}`,
-    stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": "3 3" });
-  words(byId("mine"), x > RIGHT - 80 ? x - 5 : x + 5, BOTTOM - 22, text, x > RIGHT - 80 ? "end" : "start", { class: "over" });
+  const x = guess > 0 ? trainedAt(Number(guess)) : RIGHT + 5, side = x > RIGHT - 90 ? -1 : 1;
+  if (guess > 0) draw(byId("mine"), "path", { d: `M${x} ${BOTTOM - 9}l5 9h-10Z`, fill: "var(--ink)" });
+  words(byId("mine"), x + 8 * side, BOTTOM - 4, `your guess${guess > 0 ? "" : ": never"}`, side < 0 ? "end" : "start", { class: "over" });
 }
 function accuracies() {
   const picture = byId("accuracy"), bold = "font-weight: 600";
@@ -52,68 +52,82 @@ function accuracies() {
   }
   const ticks = apart(sizes.map(place), 26, LEFT, RIGHT - 8);
   sizes.forEach((n, i) => words(picture, ticks[i], BOTTOM + 18, n));
-  words(picture, (LEFT + RIGHT) / 2, BOTTOM + 38, "labelled examples");
+  words(picture, (LEFT + RIGHT) / 2, BOTTOM + 36, "labelled examples");
   words(picture, 4, 16, `${DATA.texts} right`, "start");
   words(picture, 222, 16, "prompt", "end", { style: bold });
   words(picture, RIGHT + 10, 16, `trained by ${DATA.method}`, "end", { style: `fill: var(--lora); ${bold}` });
   draw(picture, "path", { d: `M${promptedAt(best.examples)} ${level(best.accuracy)}H${RIGHT}`, stroke: "var(--ink)", "stroke-width": 2, "stroke-dasharray": "8 5" });
-  words(picture, RIGHT + 10, Math.min(BOTTOM - 4, level(best.accuracy) + 21), `best prompt ${show(best.accuracy, 1)} %`, "end", { class: "over", style: bold });
   answer = draw(picture, "g", { class: "after" });
   curve(answer, DATA.trained, "var(--lora)", trainedAt);
   numbersOf(answer, DATA.trained);
-  draw(answer, "circle", { id: "chosen", r: 9, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
   draw(picture, "g", { id: "mine" });
   hook = draw(picture, "g");
-  curve(hook, DATA.trained.slice(0, 1), "var(--lora)", trainedAt);
-  numbersOf(hook, DATA.trained.slice(0, 1));
-  DATA.trained.slice(1).forEach((one) => words(hook, trainedAt(one.examples), level(best.accuracy) + 3, "?", "middle",
-    { class: "over big", style: "fill: var(--lora)" }));
+  DATA.trained.forEach(({ examples: n }) => {
+    const column = draw(hook, "g", { style: "cursor: pointer; fill: var(--lora)" });
+    draw(column, "rect", { x: trainedAt(n) - 13, y: TOP, width: 26, height: BOTTOM - TOP, "fill-opacity": 0.13 });
+    words(column, trainedAt(n), TOP + 23, "?", "middle", { class: "big", style: "fill: var(--lora)" });
+    column.addEventListener("click", () => mark((guess.value = n)));
+  });
   curve(picture, DATA.prompts, "var(--ink)", promptedAt);
+  words(picture, Math.max(LEFT + 46, Math.min(RIGHT - 40, promptedAt(best.examples))), Math.max(TOP - 2, level(best.high) - 9),
+    `best: ${show(best.accuracy, 1)} %`, "middle", { class: "over", style: bold });
 }
 
-const times = [[60, "s"], [60, "min"], [24, "hours"], [365, "days"], [Infinity, "years"]];
-function duration(seconds) { // 0.37 → "0.4 s", 1860 → "31 min"
+const times = [[60, "s"], [60, "min"], [Infinity, "hours"]];
+function duration(seconds) { // 0.37 → "0.37 s", 1860 → "31 min"
   let [rest, i] = [seconds, 0];
-  for (; rest >= (i ? 2 : 3) * times[i][0]; i++) rest /= times[i][0];
-  return `${show(rest, rest < 9.95 ? 1 : 0)} ${times[i][1]}`;
+  for (; rest >= 1.5 * times[i][0]; i++) rest /= times[i][0];
+  return `${show(rest, rest < 0.995 ? 2 : rest < 9.95 ? 1 : 0)} ${times[i][1]}`;
 }
 const prompted = (queries) => (queries * best.ms) / 1000;
-const trained = (one, queries) => one.seconds + (queries * DATA.ms) / 1000;
+const trained = (queries) => one.seconds + (queries * DATA.ms) / 1000;
+const about = (n) => show(Number(n.toPrecision(2)));
 
+// The cost: both ways' time by the number of queries, a little farther than to where training has cost less.
+const enough = 1.7 * (from || Math.max(1, (1000 * one.seconds) / best.ms)), ten = 10 ** Math.floor(Math.log10(enough));
+const far = ten * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((n) => n * ten >= enough), END = 330, HIGH = 20, LOW = 98;
+const across = (queries) => LEFT + ((END - LEFT) * queries) / far;
+const up = (seconds) => LOW - ((LOW - HIGH) * seconds) / Math.max(prompted(far), trained(far));
+function costs(guessed) {
+  const picture = byId("cost"), green = "var(--lora)", bold = (fill) => ({ class: "over", style: `fill: ${fill}; font-weight: 600` });
+  for (const [seconds, fill] of [[prompted, "var(--ink)"], [trained, green]])
+    draw(picture, "path", { d: `M${LEFT} ${up(seconds(0))}L${END} ${up(seconds(far))}`, fill: "none", stroke: fill, "stroke-width": 2.5 });
+  const ends = apart([up(prompted(far)), up(trained(far))], 15, HIGH, LOW);
+  words(picture, END + 7, ends[0] + 4, duration(prompted(far)), "start", bold("var(--ink)"));
+  words(picture, END + 7, ends[1] + 4, duration(trained(far)), "start", bold(green));
+  words(picture, LEFT - 6, up(one.seconds) + 4, duration(one.seconds), "end", bold(green));
+  for (const [start, end, name, fill] of [[0, from ?? far, "prompt", "var(--ink)"], [from ?? far, far, "train", green]]) {
+    draw(picture, "rect", { x: across(start), y: LOW, width: across(end) - across(start), height: 17, fill });
+    if (across(end) - across(start) > 50) words(picture, across((start + end) / 2), LOW + 13, name, "middle", { style: "fill: var(--page); font-weight: 600" });
+  }
+  words(picture, 4, 13, "time", "start");
+  words(picture, LEFT, LOW + 31, "0", "middle");
+  words(picture, END, LOW + 31, `${show(far)} queries`, "middle");
+  if (from) {
+    draw(picture, "circle", { cx: across(from), cy: up(prompted(from)), r: 8, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
+    words(picture, across(from), LOW + 31, `about ${about(from)}`, "middle", { style: "font-weight: 600" });
+  }
+  if (guessed) {
+    const x = across(Math.min(far, guessed)), text = `your guess${guessed > far ? " →" : ""}`, side = x > END - 70 ? -1 : 1;
+    draw(picture, "path", { d: `M${x} 13l-5-9h10Z`, fill: "var(--ink)" });
+    words(picture, x + 8 * side, 13, text, side < 0 ? "end" : "start");
+  }
+  draw(picture, "g", { id: "now" });
+}
 function update() {
-  const most = Number(byId("queries").max), wanted = Number(byId("queries").value), one = chosen(), from = one.cheaperFrom;
-  const queries = Math.min(most, Math.max(1, Math.round(wanted))), [a, b] = [prompted(queries), trained(one, queries)];
-  byId("slide").max = Math.ceil(Math.max(5, ...DATA.trained.map((one) => Math.log10(one.cheaperFrom || 1)), Math.log10(queries)));
-  byId("slide").value = Math.log10(queries);
-  byId("slide").setAttribute("aria-valuetext", show(queries));
-  byId("chosen").setAttribute("cx", trainedAt(one.examples));
-  byId("chosen").setAttribute("cy", level(one.accuracy));
-  const isMore = one.accuracy > best.accuracy, quality = !isMore ? "worse on average" : one.isAhead ? "better" : "not clearly better";
-  byId("said").textContent =
-    `${queries === 1 ? "One query takes" : `${show(queries)} queries take`} ${duration(a)} by prompt, and ${duration(b)} with ` +
-    `training on ${show(one.examples)} first${wanted > most ? " (no more are counted here)" : ""}. ` +
-    `${from ? `From about ${show(Number(from.toPrecision(2)))} queries on, training is cheaper` : "Training is never cheaper"}` +
-    `${Boolean(from) === (quality === "better") ? " and" : ", but"} ${quality}.`;
-  const picture = byId("cost"), wide = (seconds) => (232 * seconds) / Math.max(a, b);
-  picture.replaceChildren();
-  [["by prompt", 0, a, "var(--ink)"], ["trained", one.seconds, b, "var(--lora)"]].forEach(([name, training, seconds, fill], i) => {
-    const y = 22 * i + 1;
-    words(picture, 74, y + 14, name, "end");
-    [["training", 0, training, 1], ["queries", training, seconds, i ? 0.5 : 1]].forEach(([part, from, to, opacity]) => {
-      const width = wide(to - from);
-      draw(picture, "rect", { x: 80 + wide(from), y, width, height: 18, fill, "fill-opacity": opacity });
-      if (width > 60) words(picture, 80 + wide(from) + width / 2, y + 14, part, "middle",
-        { style: `fill: var(--${opacity < 1 ? "ink" : "page"}); font-weight: 600` });
-    });
-    words(picture, 86 + wide(seconds), y + 14, duration(seconds), "start", { style: "font-weight: 600" });
-  });
+  const queries = Number(byId("queries").value), [a, b] = [prompted(queries), trained(queries)], x = across(queries);
+  byId("queries").setAttribute("aria-valuetext", show(queries));
+  byId("said").textContent = `${show(queries)} queries take ${duration(a)} by prompt, ${duration(b)} with training first.`;
+  if (!byId("now")) return;
+  byId("now").replaceChildren();
+  draw(byId("now"), "path", { d: `M${x} ${HIGH}V${LOW}`, class: "axis" });
+  for (const [seconds, fill] of [[a, "var(--ink)"], [b, "var(--lora)"]]) draw(byId("now"), "circle", { cx: x, cy: up(seconds), r: 4.5, fill });
 }
 
-DATA.trained.forEach((one) => byId("size").add(new Option(examples(one.examples), one.examples)));
-const highest = DATA.trained.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
-byId("size").value = (DATA.trained.find((one) => one.isAhead) ?? highest).examples; // the answer, if there is one
+byId("queries").step = byId("queries").min = Math.max(1, ten / 100);
+byId("queries").max = far;
+byId("queries").value = far;
 accuracies();
-const guess = byId("guess").elements.guess;
 guess.addEventListener("input", () => mark(guess.value));
 
 // What the record says of a guess.
@@ -122,23 +136,48 @@ function judged(guess) {
   if (mine === first) return ` You said ${guess ? show(guess) : "never"}: right.`;
   if (!mine) return " You said never.";
   const more = `${show(mine.accuracy, 1)} % are`;
-  return ` You said ${show(guess)}: ` + (mine.isAhead ? "clearly more there, too, but so it is earlier."
+  return ` You said ${show(guess)}: ` + (mine.isAhead ? "there, too, but it is ahead before."
     : mine.accuracy > best.accuracy ? `on average yes (${more} right), but that could be chance.` : `not more yet (${more} right).`);
 }
+const say = (id, ...parts) => byId(id).replaceChildren(...parts.map((text, i) =>
+  i % 2 ? text : Object.assign(document.createElement("b"), { textContent: text }))); // every other one bold
 
-const redraw = begin({ queries: "queries", n: "size" }, update, (guessed) => {
+// The second guess: after how many queries training has cost less. null: none.
+function pay(guessed) {
+  byId("second").hidden = true;
+  byId("costs").classList.remove("hidden");
+  costs(guessed);
+  if (!from) return say("paid", "Training never costs less here:", " a query takes as long after it as with the prompt, or longer.");
+  const ratio = Math.max(guessed / from, from / guessed), times = show(ratio, ratio < 10 ? 1 : 0), many = 10 ** Math.ceil(Math.log10(100 * from));
+  const mine = guessed === null ? "" : ratio < 1.25 ? ` You said ${show(guessed)}: close.`
+    : guessed < from ? ` That is ${times} times your guess.` : ` You said ${times} times as many.`;
+  say("paid", `Training costs less from about ${about(from)} queries on:`,
+    ` each saves ${duration((best.ms - DATA.ms) / 1000)}, ${about(from)} of them the ${duration(one.seconds)} of training.${mine} `,
+    "Few queries: prompt. Many: train.", ` (${show(many)} take ${duration(prompted(many))} by prompt, ${duration(trained(many))} trained.)`);
+}
+byId("price").textContent = `The cost: training on ${examples(one.examples)} takes ${duration(one.seconds)}, once. After that, a query ` +
+  `takes ${duration(DATA.ms / 1000)}; with the best prompt${best.examples ? ", which has examples to read" : ""}, ${duration(best.ms / 1000)}.`;
+
+const redraw = begin({ queries: "queries" }, update, (guessed) => {
   hook.remove();
   const close = DATA.trained.filter((one) => one.examples !== guessed && !one.isAhead && one.accuracy > best.accuracy).map((one) =>
-    ` On ${examples(one.examples)}, ${show(one.accuracy, 1)} % is more too, but that could be chance.`);
-  const said = guessed === null ? "" : judged(guessed);
-  const truth = Object.assign(document.createElement("b"), { textContent: DATA.answer });
-  byId("verdict").replaceChildren(truth, `${said} Trained on ${examples(highest.examples)}, ${show(highest.accuracy, 1)} % are right; ` +
-    `by the best prompt, with ${examples(best.examples)} in it, ${show(best.accuracy, 1)} %.${close.join("")}`);
-  if (guessed === null) return mark("");
-  byId("slide").focus({ preventScroll: true });
+    ` On ${examples(one.examples)}, ${show(one.accuracy, 1)} % is more than the best prompt's ${show(best.accuracy, 1)} %, but that could be chance.`);
+  say("verdict", DATA.answer, `${guessed === null ? "" : judged(guessed)}${close.join("")}`);
+  if (guessed === null) {
+    mark("");
+    return pay(null);
+  }
+  byId("second").tabIndex = -1; // the next question; a telephone's keyboard would hide the answer
+  byId("second").focus({ preventScroll: true });
   move((part) => (answer.style.clipPath = part < 1 ? `inset(0 ${100 - 100 * part}% 0 0)` : ""), 1500); // from left to right
 });
-byId("slide").addEventListener("input", () => {
-  byId("queries").value = Math.round(10 ** byId("slide").value);
+byId("second").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const queries = Number(new FormData(event.target).get("queries"));
+  pay(queries);
+  byId("queries").value = queries;
   redraw();
+  byId("queries").focus({ preventScroll: true });
+  answer.style.clipPath = "";
+  move((part) => (byId("cost").style.clipPath = part < 1 ? `inset(0 ${100 - 100 * part}% 0 0)` : ""), 1500);
 });

@@ -18,7 +18,6 @@ BACKGROUND = "Sorting film reviews with a small language model"
 NAME = "choosing"  # in the links of other pages
 ABOUT = "Examples in the prompt, or training on them: from how many examples is training ahead?"
 TASK = "reviews"
-MOST = 10**9  # queries
 
 
 def data(curve: CurveResult | None = None) -> dict:
@@ -51,11 +50,12 @@ def data(curve: CurveResult | None = None) -> dict:
         n = one["examples"]
         one["isAhead"] = curve.is_ahead(curve.way("trained", method, n), prompt)
         one["seconds"] = round(curve.spread("seconds", "trained", method, n).mean, 1)
-        rows = list(curve.records.of("trained", method, n))
-        one["steps"], one["timed"] = max(row["steps"] for row in rows), sum("seconds" in row for row in rows)
+        one["timed"] = sum("seconds" in row for row in curve.records.of("trained", method, n))
         one["cheaperFrom"] = curve.crossover(method, n)
     _check(facts)
-    return facts
+    ahead = [one for one in facts["trained"] if one["isAhead"]]
+    shown = ahead[0] if ahead else max(facts["trained"], key=lambda one: one["accuracy"])
+    return facts | {"shown": shown["examples"]}  # whose cost is asked for
 
 
 def _machine(facts: dict) -> str:
@@ -88,42 +88,51 @@ def _check(facts: dict) -> None:
         raise MiniloraError(f"{TASK}: a trained model's query cannot take {facts['ms']} ms")
 
 
+def _shown(data: dict) -> dict:
+    return next(one for one in data["trained"] if one["examples"] == data["shown"])
+
+
 def summary(data: dict) -> str:
-    best, n = data["trained"][-1], data["trained"][-1]["cheaperFrom"]
-    training = f"With {best['examples']:,} examples, training takes {best['seconds']:.0f} s"
+    one = _shown(data)
+    training = f"Training on {one['examples']:,} examples takes {one['seconds'] / 60:.1f} minutes"
     cost = (
-        f"from about {float(f'{n:.2g}'):,.0f} queries on it has cost less than the prompt"
-        if n
+        f"from about {float(f'{n:.2g}'):,.0f} queries on it costs less than prompting. Few queries: prompt. Many: train"
+        if (n := one["cheaperFrom"])
         else "it never costs less than the prompt"
     )
     return f"{data['numbers']} {data['answer']} {training}; {cost}."
 
 
 def surprises(data: dict) -> str:
-    """Tell what the pictures let one wonder about, as far as the record tells."""
-    last = max(data["prompts"], key=lambda one: one["examples"])
+    """Tell what the picture lets one wonder about, as far as the record tells."""
+    last, few, many = data["prompts"][-1], data["trained"][0], data["trained"][-1]
     best = next(one for one in data["prompts"] if one["examples"] == data["best"])
-    same = [one for one in data["trained"] if one["steps"] == data["trained"][0]["steps"]]
     words = ""
     if last["accuracy"] < best["accuracy"]:
-        words += f"More examples in the prompt are not always better: with {best['examples']}, "
-        words += f"{best['accuracy']:.1f} % are right, with {last['examples']}, {last['accuracy']:.1f} %. "
-    if len(same) > 1 and same[0]["seconds"] >= same[-1]["seconds"]:
-        *sizes, most = (f"{one['examples']:,}" for one in same)
-        *times, last_time = (f"{one['seconds']:.0f} s" for one in same)
-        words += f"Training on {', '.join(sizes)} or {most} examples takes {same[0]['steps']} steps each, the few "
-        words += f"again and again, so fewer save no steps. It took {', '.join(times)} and {last_time}"
-        words += ", each timed once" if all(one["timed"] == 1 for one in same) else ""
-        words += "; the record does not tell why these differ."
-    return f'<p class="soft">{words}</p>' if words else ""
+        words += f"More examples in the prompt are not always better: with {best['examples']} in it, "
+        words += f"{best['accuracy']:.1f} % are right on average, with {last['examples']}, {last['accuracy']:.1f} %. "
+    if few["high"] - few["low"] > many["high"] - many["low"]:
+        words += f"And training on few is a gamble: on {few['examples']}, the {data['seeds']} runs get from "
+        words += (
+            f"{few['low']:.1f} to {few['high']:.1f} % right, where guessing gets {100 / len(data['labels']):.0f} %. "
+        )
+        words += f"On {many['examples']}, they get from {many['low']:.1f} to {many['high']:.1f} %."
+    return f'<p class="after"><b>Surprised?</b> {words}</p>' if words else ""
 
 
 def body(data: dict) -> str:
     labels = " or ".join(map(escape, data["labels"]))
-    sizes = "".join(f"<option>{one['examples']}</option>" for one in data["trained"][1:])  # the first is seen
+    sizes = "".join(f"<option>{one['examples']}</option>" for one in data["trained"])
     once = "; the prompt without examples has one" if data["prompts"][0]["examples"] == 0 else ""
+    timed = ", and training was timed once" if _shown(data)["timed"] == 1 else ""
     first, last = (data["trained"][i]["examples"] for i in (0, -1))
     return f"""
+<style>
+  #second {{ background: var(--panel); border-radius: .4rem; padding: .5rem .8rem; }}
+  #second label {{ display: contents; }}
+  #costs .row {{ margin: .4rem calc(17.5% - 8px) .4rem calc(15.5% - 8px); }} /* below the plot */
+  #second label > span {{ flex: 1 0 100%; }}
+</style>
 <div class="say">
 <p class="lead">{escape(data["task"])}: {labels}? People have labelled some examples. You can write a few of them into
 every prompt of a small language model, or train the model on all of them once.</p>
@@ -132,21 +141,22 @@ more right than the best prompt?</span> <select name="guess" required><option va
 value="0">never</option></select></label> <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
+<form id="second" class="row after"><label><span><span id="price"></span> After how many queries has training cost
+less?</span> <input type="number" id="enough" name="queries" min="1" max="999999999" placeholder="queries" required
+style="width: 8rem"></label> <button>Check my guess</button></form>
+<p class="answer" id="paid" role="status"></p>
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="accuracy" viewBox="0 0 400 300" role="img" aria-label="Accuracy by examples in the
+  <figure><svg class="picture" id="accuracy" viewBox="0 0 400 258" role="img" aria-label="Accuracy by examples in the
   prompt, and by training on {first} to {last} examples"></svg></figure>
-  <div class="after">
-    <h2 style="border-top: 1px solid var(--line); font-size: 1.1rem; margin: .3rem 0 .2rem; padding-top: .3rem">The
-    cost: <span class="soft" style="font-weight: 400">time on {escape(data["machine"])}</span></h2>
-    <figure><svg class="picture" id="cost" viewBox="0 0 400 42" role="img" aria-labelledby="said"></svg></figure>
-    <div class="row"><label class="long">queries <input type="range" id="slide" aria-label="queries" min="0"
-      step="any"></label> <input type="number" id="queries" aria-label="number of queries" min="1" max="{MOST}"
-      value="1000" style="width: 9.5rem"> <label>trained on <select id="size"></select></label></div>
-    <output class="said" id="said" for="queries size" aria-live="polite" style="min-height: 3em"></output>
+  <div id="costs" class="hidden">
+    <figure><svg class="picture" id="cost" viewBox="0 0 400 132" role="img" aria-labelledby="paid"></svg></figure>
+    <div class="row"><input type="range" id="queries" aria-label="queries"></div>
+    <output class="said" id="said" for="queries" aria-live="polite" style="min-height: 3em"></output>
   </div>
 </section>
 <div class="more">
+  {surprises(data)}
   <p class="soft">{escape(data["model"])} on {data["test"]} {data["texts"]} that were not trained on. A bar goes from
   the lowest to the highest of {data["seeds"]} runs{once}.</p>
   <details class="after"><summary>Why so, and how sure?</summary>
@@ -155,9 +165,8 @@ value="0">never</option></select></label> <button>Check my guess</button></form>
     {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the 95 % interval of the difference, over runs and texts, lies
     above 0. Prompts are plain or calibrated (less each answer's mean score over all texts), whichever is better. The
     table in minilora's README differs by a point or two: it has no calibration, and a search chose its rates.</p>
-    {surprises(data)}
-    <p class="soft">A longer prompt is read again with every query; training is paid for
-    once.</p></details>
+    <p class="soft">Times are of {escape(data["machine"])}{timed}. People's time for labelling is not
+    counted.</p></details>
   <p><a href="README.md">The reading</a> has the rule; <code>minilora curve</code> measures all of this on your own
   examples.</p>
 </div>
