@@ -68,7 +68,7 @@ function ask(weights, card) {
     draw(picture, "path", { d: `M${LEFT + wide(gb)} 14v64`, stroke: "var(--page)", "stroke-width": 3 });
   beside(43, weights, size(weights));
   if (guess) beside(139, guess, `${show(guess)} GB?`);
-  else words(LEFT + 160, 152, "?", "middle", { class: "over big" });
+  else words(LEFT + wide(card) * (Math.floor(slots / 2) + 0.5), 151, "?", "middle", { class: "over big" });
   words(x, 200, `the card: ${card} GB`, "middle");
 }
 

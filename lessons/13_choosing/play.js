@@ -171,6 +171,7 @@ const redraw = begin({ queries: "queries" }, update, (guessed) => {
   byId("second").focus({ preventScroll: true });
   move((part) => (answer.style.clipPath = part < 1 ? `inset(0 ${100 - 100 * part}% 0 0)` : ""), 1500); // from left to right
 });
+addEventListener("beforeprint", () => byId("second").hidden || pay(null)); // paper shows the answer
 byId("second").addEventListener("submit", (event) => {
   event.preventDefault();
   const queries = Number(new FormData(event.target).get("queries"));
