@@ -6,14 +6,15 @@ import textwrap
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.results import jargon, page
-from minilora import cli
+from minilora import cli, nn
 from minilora.classroom.lessons.lesson import all_lessons, find_lesson
-from minilora.demo import teach_report
 from minilora.peft import LoraConfig, get_peft_model
 from minilora.peft.lora import LoraLinear
+from minilora.tensor import Tensor
 from minilora.train import load
 from tests.helpers import tiny_chat
 from tests.helpers.answers import with_answers
@@ -53,10 +54,18 @@ def test_the_picture_has_the_first_question_of_the_record_and_every_seed_gives_t
         assert f"![{unescape(title)}](" in text and "jargon.after.uses.exact" in text, "with its condition"
 
 
-def test_the_answers_that_the_readme_shows_are_those_of_a_recorded_demo():
-    (block,) = re.findall(r"^    “.*\n(?:      .*\n)+", README, re.MULTILINE)
-    run, *_ = jargon.read(page.ROOT / page.PACKAGED / jargon.FILE)
-    assert textwrap.dedent(block) in "\n".join([*teach_report.sample_lines(run), ""])
+def test_the_readme_shows_lora_as_the_library_has_it():
+    lora: dict = {}
+    exec(compile(PYTHON.search(README)[1], "README.md", "exec"), lora)
+    w, a = lora["W"], lora["A"]
+    rng = np.random.default_rng(0)
+    x, b = rng.standard_normal((3, w.shape[1])), rng.standard_normal(lora["B"].shape)
+    np.testing.assert_array_equal(lora["layer"](x), x @ w.T, "it begins as the model")
+    lora["B"] = b
+    for strength in (0.0, 0.5, 1.0):
+        layer = LoraLinear(nn.Linear.from_arrays(w), a, b, strength, nn.Dropout(0))
+        np.testing.assert_allclose(lora["layer"](x, strength), layer(Tensor(x)).numpy(), rtol=1e-10)
+    assert f"{w.size:,} numbers" in README and f"{len(a)} rows" in README and f"{b.shape[1]} columns" in README
 
 
 def test_a_task_that_fails_says_what_the_evening_shows(tmp_path, capsys):
@@ -93,7 +102,8 @@ def test_every_command_has_the_flags_that_a_page_types(path):
 @pytest.mark.parametrize("text", [README, COMMANDS], ids=["README", "commands"])
 def test_the_python_runs(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(compile(PYTHON.search(text)[1], "the page", "exec"), {})
+    for block in PYTHON.findall(text):
+        exec(compile(block, "the page", "exec"), {})
     assert (tmp_path / "my-adapter" / "adapter_model.safetensors").is_file()
 
 
