@@ -36,7 +36,7 @@ body:has(#guess) {
   .stage svg { max-height: 31rem }
   .across .stage { grid-area: auto }
   .sums p { font-size: 2rem; span { display: none } } #whole-says::after { content: " changed" }
-  #bars { text { font-size: 20px !important } .big { font-size: 60px !important } }
+  #bars .big { font-size: 48px }
   svg .axis { stroke-width: 1.5 }
   #plane { text { font-size: 25px !important } circle { r: 15px } g path:not([transform]) { stroke-width: 2.5 }
     rect { display: none }
