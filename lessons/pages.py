@@ -8,9 +8,10 @@
 play.py has TITLE, NAME, which other pages call it in their links, ABOUT, which says where its link is shared what it
 shows, BACKGROUND, which tells there, below the question, what it is about, body(data), the page's HTML, whose question
 is in the picture for sharing, before the guess (or HEADLINE, which is shorter), and summary(data), which tells its
-story where no script runs. The data come from play.py's data(), called each time, if they are in the records already or
-are mere arithmetic; if they take runs of minilora, from measure(), whose result play.json keeps. So no number is typed
-by hand. `play.js` beside this file is what the pages share.
+story where no script runs. SHOWN describes the picture for sharing, for a page whose drawing has no description. The
+data come from play.py's data(), called each time, if they are in the records already or are mere arithmetic; if they
+take runs of minilora, from measure(), whose result play.json keeps. So no number is typed by hand. `play.js` beside
+this file is what the pages share.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from lessons.cards import FIRST, SHEETS, TALL, WIDE, photograph
+from lessons.cards import FIRST, TALL, WIDE, photograph
 from minilora.errors import MiniloraError, escape
 from minilora.formats.atomic import write_atomic
 from minilora.palette import MEMORY
@@ -194,9 +195,9 @@ def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
     body = body.replace('<div class="say">', f'<div class="say" data-background="{html.escape(background)}">', 1)
     label = re.search(r'role="img"\s+aria-label="([^"]*)"', body)
     title = names["TITLE"] if names["TITLE"].endswith("?") else f"{names['TITLE']}."
-    headline = names.get("HEADLINE") or question(body) or f"{SHEETS}."
-    sentences = [title, headline, background and f"{background}.", *(label[1].split() if label else [])]
-    shown = " ".join(filter(None, sentences))
+    headline = names.get("HEADLINE") or question(body)
+    drawn = names.get("SHOWN") or " ".join(label[1].split() if label else [])
+    shown = " ".join(filter(None, [title, headline, background and f"{background}.", drawn]))
     head = sharing(names["TITLE"], names["ABOUT"], script.with_suffix(".png").name, shown)
     links = navigation(script, is_short=True), navigation(script)
     page = framed(names["TITLE"], body, "\n".join(code), head, links, names.get("LAYOUT", "beside"))

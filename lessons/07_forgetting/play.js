@@ -50,7 +50,6 @@ const groups = DATA.ways.map((way) => {
 });
 // What was learned lies along the lower edge, and what was forgotten along the left one: pale, all of it, at λ = 1.
 const bars = ["learned", "forgotten"].flatMap((id) => [0.3, 1].map((opacity) => draw(svg, "rect", { id: opacity < 1 ? "" : id, opacity })));
-const guides = draw(svg, "path", { fill: "none", stroke: "var(--soft)", "stroke-opacity": 0.7 });
 const guessLine = draw(svg, "path", { stroke: "var(--ink)", "stroke-width": 1.5, "stroke-dasharray": "3 3", class: "after" });
 const back = draw(svg, "path", { fill: "none", stroke: "var(--ink)", "stroke-width": 2.5, "stroke-dasharray": "1 4" });
 const half = draw(svg, "circle", { r: 4, fill: "var(--ink)", class: "after" });
@@ -95,13 +94,10 @@ function arrange() {
   taken.push({ left: above.x, right: above.x + above.width, top: above.y, bottom: above.y + above.height, cost: 1e5 });
   taken.push({ left: LEFT, right: RIGHT, top: y(0) - 1, bottom: y(0) + 1, cost: 1e5 }, ...along(track, 3, 1e5));
   if (isOpen()) {
-    const { left, right, top, bottom } = at(way.strengths[HALF], 3); // the thin lines, where the answer leaves them
-    taken.push({ left, right, top, bottom: BOTTOM, cost: 50 }, { left: LEFT, right, top, bottom, cost: 50 });
     taken.push(...track.map((point) => at(point, 11)));
   } else {
-    const up = ring.cy.baseVal.value, at = x(way.strengths.at(-1)[0] / 2);
+    const up = ring.cy.baseVal.value;
     taken.push({ left: LEFT, right: RIGHT, top: up - 11, bottom: up + 11, cost: 1e5 });
-    taken.push({ left: at - 3, right: at + 3, top: up, bottom: BOTTOM, cost: 50 });
   }
   const put = (label, [a, b], pull = 1) => {
     label.removeAttribute("transform");
@@ -147,7 +143,7 @@ function arrange() {
     taken.push({ left: x(edge) - 3, right: x(edge) + 3, top: BOTTOM - 18, bottom: BOTTOM, cost: 1e5 });
   }
   drawn.filter((one) => one !== way).forEach(name);
-  if (isDrawn) put(guessSays, [x(edge), BOTTOM - 8], 3); // rather across a thin line than away from its tick
+  if (isDrawn) put(guessSays, [x(edge), BOTTOM - 8], 3);
 }
 const brief = ([what, part, whole]) => `${what}: ${whole > 0 && part > 0 ? percent(part, whole) : "none"}`;
 const says = (what, part, whole) => (whole > 0 && part > 0 ? `${percent(part, whole)} of the ${what}` : `no ${what}`);
@@ -175,8 +171,6 @@ function update() {
   isWhat.classList.toggle("hidden", isOpen());
   ring.setAttribute("fill", isOpen() ? "none" : "var(--page)");
   straightSays.classList.toggle("hidden", isOpen());
-  const across = isOpen() ? `M${LEFT} ${y(up)}H${x(right)}` : `M${x(right)} ${y(up)}`; // a guess is of learned alone
-  guides.setAttribute("d", said === null && !isOpen() ? "" : `${across}V${BOTTOM}`);
   bars.forEach((bar, i) => {
     const isWhole = i % 2 === 0, isUp = i > 1, end = isUp ? y(isWhole ? cost : up) : x(isWhole ? most : right);
     const start = isUp ? y(0) : x(0), isHidden = !isOpen() && (isUp || (!isWhole && said === null));

@@ -9,10 +9,10 @@ from minilora.train.loop import TrainConfig, train
 from minilora.train.methods import METHODS
 
 TITLE = "Learned × forgotten"
-BACKGROUND = "LoRA taught a language model NumPy's documentation, and it forgot some of Python's"
+BACKGROUND = "LoRA taught a language model NumPy; it forgot some Python"
 NAME = "forgetting"  # in the links of other pages
-HEADLINE = "Use half of LoRA's change: how much of what it learned is left?"
-ABOUT = "Use half of what training changed: how much of the gain is left, and how much of the price?"
+HEADLINE = "Undo half of the training: how much stays learned?"
+ABOUT = "Undo half of what training changed in a language model, and see how much it still knows"
 WAYS = {  # method, share of replay
     "full fine-tuning": ("full", 0.0),
     "full, 25 % replay": ("full", 0.25),

@@ -28,8 +28,11 @@ from minilora.train import load, methods
 
 COMMAND = "minilora finetune --data numpy-docs --method lora --steps 200 --seed 0"
 TITLE = "LoRA at work on your own sentence"
+HEADLINE = "Half the LoRA: which word wins?"
+BACKGROUND = "LoRA taught a language model NumPy's documentation"
+SHOWN = "What the model writes without LoRA and with it, bars of what each expects next, and a ? for half of it"
 NAME = "live"  # in the links of other pages
-ABOUT = "Type a sentence, and turn LoRA up and down in a language model in your browser"
+ABOUT = "A small language model in your browser: type, turn its adapter down, and watch the next word"
 LAYOUT = ""
 LARGEST = 4_000_000  # bytes of the page
 RANK, ALPHA = 8, 16  # of the command
@@ -236,7 +239,7 @@ def body(data: dict) -> str:
 pieces to each of {data["maps"]} matrices, {100 * adapter / data["weights"]:.0f} % more numbers, trained on NumPy's
 (green). Both go on with your sentence; other kinds of text puzzle them.</p>
 <!-- summary -->
-<div id="stage">
+<div id="stage" data-background="{html.escape(BACKGROUND)}">
 <div>
   <div class="title">
     <label for="text">Your sentence</label> <span class="soft" id="note">the model is loading …</span></div>

@@ -41,8 +41,8 @@ function spectrum(r) {
   if (guessed !== null) mark(guessed, isFirst ? 76 : 94, `your guess: ${guessed}`, { "stroke-dasharray": "3 3" });
   write(left, 130, "piece 1", "start");
   write(wide, 130, `piece ${squares.length}`, "end");
-  write(wide, 36, "share by piece; line: random numbers", "end");
-  if (r) write(wide, 56, `piece ${r} adds ${show((100 * squares[r - 1]) / total, 1)} %`, "end", "fill: var(--lora); font-weight: 600");
+  write(wide, 22, "share by piece; line: random numbers", "end");
+  if (r) write(wide, 46, `piece ${r} adds ${show((100 * squares[r - 1]) / total, 1)} %`, "end", "fill: var(--lora); font-weight: 600");
 }
 
 function update() {

@@ -9,9 +9,10 @@ from minilora.train import load
 from minilora.train.loop import TrainConfig
 
 TITLE = "LoRA as a sum of thin pieces"
-BACKGROUND = "ΔW is what training changed in a matrix of a language model"
+HEADLINE = "How few thin pieces hold 80 % of what training changed?"
+BACKGROUND = "The change of one matrix in a language model"
 NAME = "pieces"  # in the links of other pages
-ABOUT = "How many thin pieces make up what training changed in a model?"
+ABOUT = "Guess how few columns and rows rebuild what training changed in a language model"
 LAYER = "model.layers.5.self_attn.v_proj"
 PIECES = 32  # that the page can add up
 LAYOUT = "across"
@@ -115,7 +116,7 @@ them, largest first, hold 80 % of it?</span>
       column and the row of the last of them"></canvas>
     <b style="grid-area: plus" class="after">+</b>
     <canvas id="rest" class="after" role="img" aria-label="Heat map of what the pieces leave out"></canvas>
-    <p id="whole-says">ΔW: {height * width:,} numbers</p>
+    <p id="whole-says"><span>ΔW: </span>{height * width:,} numbers</p>
     <p id="sum-says"></p>
     <p id="rest-says" class="after"></p>
   </figure>
