@@ -29,12 +29,6 @@ body:has(#guess) {
   .sums p { font-size: 1.6rem }
   #plane { text { font-size: 23px !important } circle { r: 15px } rect { display: none }
     .title + .title { transform: translateY(-66px) } }
-  #arrows { /* without the rows of the prefix, which is off: the bar moves into their place */
-    transform: translateY(-60px);
-    g:first-child { transform: translateY(88px) }
-    rect[width="30"][stroke], rect[width="30"][stroke] + text, rect[width="30"][stroke] + text + text, text[x="200"],
-      path.axis { display: none }
-  }
   nav { font-size: 1.4rem; margin: 0; padding: 0 }
   nav a { text-decoration: none }
   nav span { gap: .4rem }
