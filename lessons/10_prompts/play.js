@@ -104,13 +104,13 @@ function turn() {
   const start = part, end = Number(byId("prefix").checked);
   move((done) => {
     part = done < 1 ? start + (end - start) * done : end;
-    redraw();
+    update(); // and no redraw: a frame must not write over an address that was just followed
   }, 1500);
 }
 
 guess.addEventListener("input", update);
 sentences.forEach(({ text }, i) => byId("sentence").add(new Option(`${text}…`, i + 1)));
-const redraw = begin({ sentence: "sentence", head: "head", prefix: "prefix" }, update, (percents) => {
+begin({ sentence: "sentence", head: "head", prefix: "prefix" }, update, (percents) => {
   const [first] = sentences, [asked] = first.words, mean = sum(first.on.map(ofPrefix)) / N, most = first.on[first.order[N - 1]];
   const truth = Object.assign(document.createElement("b"), { textContent: `${percent(asked.on, 0)} for “${asked.word}”.` });
   const jump = Object.assign(document.createElement("a"), { target: "_self", textContent: "show it", href: `#sentence=1&head=${N}&prefix=1` });

@@ -1167,3 +1167,17 @@ def test_lesson_10_tells_what_changed_and_why(page):
     lost = data["sentences"][-1]["words"][0]
     assert f"“raised” {100 * lost['off']:.0f}\xa0%" in page.value(caption), "the old model is back"
     assert "all of its attention" in page.value(caption) and f"v{virtual}off" in page.value(drawn)
+
+
+@needs_chromium
+def test_lesson_10_follows_a_link_while_the_prefix_still_moves(page):
+    page.call("Emulation.setEmulatedMedia", media="", features=[])
+    try:
+        opened(page, "10", "50")
+        page.value("location.hash = 'sentence=2&head=0&prefix=0'; new Promise((done) => setTimeout(done, 300))")
+        assert "“u”" in page.value("byId('said').textContent") and not page.value("byId('prefix').checked")
+        assert page.value("part") < 1 and "sentence=2" in page.value("location.hash")
+        page.value(until("part === 0", "part"))
+        assert page.value("byId('arrows').textContent").count("off") >= data_of("10")["virtual"]
+    finally:
+        still(page)
