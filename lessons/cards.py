@@ -41,12 +41,6 @@ body:has(#guess) {
   #plane { text { font-size: 25px !important } circle { r: 15px } g path:not([transform]) { stroke-width: 2.5 }
     rect { display: none }
     .title + .title { transform: translateY(-66px) } }
-  #arrows { /* without the rows of the prefix, which is off: the bar moves into their place */
-    margin-top: -70px; max-height: 35rem !important;
-    g:first-child { transform: translateY(88px) }
-    rect[width="30"][stroke], rect[width="30"][stroke] + text, rect[width="30"][stroke] + text + text, text[x="200"],
-      path.axis { display: none }
-  }
 }
 body:not(:has(#guess)) {
   .title, textarea, #examples, #look, .row, #stage ~ *, #next :is(thead, tr:nth-child(n + 5), td ~ td) { display: none }

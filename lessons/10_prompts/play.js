@@ -1,175 +1,122 @@
-const { layers, heads, virtual } = DATA;
-const SIGNS = { ".": "full stop", ",": "comma" }; // which alone are hardly seen
-const tokens = DATA.tokens.map((token) => SIGNS[token] ?? token);
-const scores = { off: numbers(DATA.off), on: numbers(DATA.on) };
-const T = tokens.length;
-const names = [...Array.from({ length: virtual }, (_, i) => `v${i + 1}`), ...tokens];
-const svg = byId("arrows");
-
-// Attention of a token: softmax of its scores, over the prefix where it is on, and the text that the mask lets it see.
-function weights(layer, head, token, isOn, isMasked = true) {
-  const all = scores[isOn ? "on" : "off"], front = isOn ? virtual : 0;
-  const row = Array.from({ length: front + T }, (_, j) =>
-    isMasked && j - front > token ? -Infinity : all.at((layer * heads + head) * T + token, j));
-  const most = Math.max(...row);
-  const exps = row.map((score) => Math.exp(score - most));
-  const total = exps.reduce((a, x) => a + x, 0);
-  return exps.map((x) => x / total);
-}
-
+const { layers, heads, virtual, sentences } = DATA;
+const N = layers * heads, svg = byId("arrows"), guess = byId("guess").elements.guess;
 const sum = (list) => list.reduce((a, x) => a + x, 0);
-const mean = (list) => sum(list) / list.length;
-const share = (layer, head, token) => sum(weights(layer, head, token, true).slice(0, virtual));
-const ofHead = (layer, head) => mean(tokens.map((_, token) => share(layer, head, token)));
-let ofAll; // ofHead of all layers and heads, once the reader has guessed
-const percent = (x, digits = 1) => `${show(100 * x, digits)}\u00a0%`;
+const ofPrefix = (weights) => sum(weights.slice(0, virtual));
 
-const words = (parent, x, y, text, anchor = "middle", style = "") =>
-  draw(parent, "text", { x, y, "text-anchor": anchor, style }, text);
-
-const short = (name) => (name.length > 9 ? `${name.slice(0, 7)}…` : name);
-const guess = byId("guess").elements.guess, left = 2; // where the picture's words begin
-
-// The question: of all attention, the part that goes to the prefix; "?" until the reader has guessed. The guess is marked.
-// part: how far the prefix is on; there is no number while it moves. It was measured with the mask, and is pale without.
-function question(part, isMasked) {
-  const wide = 396, mine = Math.max(0, Math.min(100, Number(guess.value))) / 100, at = left + wide * mine;
-  const top = draw(svg, "g", { opacity: isMasked ? 1 : 0.35 });
-  words(top, left, 20, isMasked ? "of all attention, to the prefix:" : "with the mask, to the prefix:", "start");
-  words(top, 398, 22, !isOpen ? "? %" : part === 1 ? percent(mean(ofAll.flat())) : part ? "" : "off", "end").classList.add("big");
-  if (isOpen) draw(top, "rect", { x: left, y: 28, width: wide * part * mean(ofAll.flat()), height: 20, fill: "var(--prefix)" });
-  draw(top, "rect", { x: left, y: 28, width: wide, height: 20, fill: "none", stroke: "var(--prefix)", "stroke-width": 1.5, "stroke-dasharray": isOpen ? "none" : "6 4" });
-  if (guess.value === "") return;
-  draw(top, "path", { d: `M${at} 25V51`, stroke: "var(--ink)", "stroke-width": 2 });
-  words(top, Math.max(left + 36, Math.min(left + wide - 36, at)), 62, "your guess", "middle", "font-size: 12px");
+// Of each sentence: what its last token looks at in each head, with the prefix (on) and without (off), and the heads in
+// the order of what they give the prefix.
+for (const one of sentences) {
+  const [on, off] = [one.on, one.off].map(numbers).map(({ at, shape: [, wide] }) =>
+    Array.from({ length: N }, (_, head) => Array.from({ length: wide }, (_, j) => at(head, j))));
+  const order = on.map((_, head) => head).sort((a, b) => ofPrefix(on[a]) - ofPrefix(on[b]));
+  Object.assign(one, { on, off, order });
 }
 
-// On the left who looks, on the right what is looked at, and arrows from one to the other.
-function arrows(layer, head, token, part, isMasked) {
-  svg.replaceChildren();
-  question(part, isMasked);
-  const first = 67, tall = (328 - first) / names.length, row = (j) => tall * (j + 0.5) + first;
-  const blended = (i) => {
-    const off = weights(layer, head, i, false, isMasked), on = weights(layer, head, i, true, isMasked);
-    return on.map((weight, j) => part * weight + (1 - part) * (j < virtual ? 0 : off[j - virtual]));
-  };
-  const color = (j) => (j < virtual ? "var(--prefix)" : "var(--ink)");
-  const arrow = (i, j, weight, opacity) => {
+// "12.3 %"; never 0 or 100 for what is only nearly so.
+function percent(x, digits = 1) {
+  const last = 10 ** -digits;
+  if (100 * x > 100 - last / 2) return `>\u00a0${show(100 - last, digits)}\u00a0%`;
+  if (100 * x < last / 2) return `<\u00a0${show(last, digits)}\u00a0%`;
+  return `${show(100 * x, digits)}\u00a0%`;
+}
+
+const words = (x, y, text, anchor = "middle", style = "") => draw(svg, "text", { x, y, "text-anchor": anchor, style }, text);
+const short = (name, most = 11) => (name.length > most ? `${name.slice(0, Math.max(1, most - 1))}…` : name);
+const chosen = () => sentences[Number(byId("sentence").value) - 1];
+
+// What the last token looks at: with head 0, in the mean of all heads, else in the one with this place in the order.
+function looks(one, rows) {
+  const rank = Number(byId("head").value);
+  return rank ? rows[one.order[rank - 1]] : rows[0].map((_, j) => sum(rows.map((row) => row[j])) / N);
+}
+
+// The sentence, in a row behind the prefix, and arcs from its last token to what it looks at.
+// part: how far the prefix is on.
+function arcs(one, part) {
+  const off = looks(one, one.off), on = looks(one, one.on), names = [...on.keys()].map((j) => (j < virtual ? `v${j + 1}` : one.tokens[j - virtual]));
+  const own = on.map((weight, j) => part * weight + (1 - part) * (j < virtual ? 0 : off[j - virtual]));
+  const slot = 400 / names.length, x = (j) => slot * (j + 0.5), last = names.length - 1, ground = 96;
+  own.forEach((weight, j) => {
     if (weight < 0.004) return;
-    const d = `M132 ${row(virtual + i)}C190 ${row(virtual + i)} 190 ${row(j)} 243 ${row(j)}`;
-    draw(svg, "path", { d, fill: "none", stroke: color(j), "stroke-width": 0.5 + 15 * weight, "stroke-opacity": opacity });
-  };
-  tokens.forEach((_, i) => i !== token && blended(i).forEach((weight, j) => arrow(i, j, weight, 0.12)));
-  const own = blended(token);
-  own.forEach((weight, j) => arrow(token, j, weight, 0.85));
-  draw(svg, "path", { d: `M236 ${first + tall * virtual}H398`, class: "axis", "stroke-dasharray": "3 3" });
-  if (part < 1) words(svg, 200, row(0) + 5, "prefix →", "end"); // left of where the arrows rise to it
-  else
-    ["this head, this token:", `${percent(sum(own.slice(0, virtual)))} to the prefix →`, `(one of ${layers * heads} heads)`].forEach((text, i) =>
-      words(svg, left, first + 14 + 17 * i, text, "start", i === 1 ? "font-weight: 600" : ""));
-  tokens.forEach((name, i) => {
-    words(svg, 124, row(virtual + i) + 5, short(name), "end", i === token ? "font-weight: 700" : "fill: var(--soft)");
+    const from = x(last), loop = Math.max(0, Math.min(14, slot / 2 - 10)), high = ground - 28 - 86 * ((last - j) / last);
+    const bend = j < last ? `${from} ${high} ${x(j)} ${high} ${x(j)}` : `${from} ${high} ${from + 1.6 * loop} ${high} ${from + loop}`;
+    draw(svg, "path", { d: `M${from} ${ground}C${bend} ${ground}`, fill: "none", stroke: j < virtual ? "var(--prefix)" : "var(--ink)",
+      "stroke-width": 0.5 + 18 * weight, "stroke-opacity": 0.8 });
   });
+  words(0, 17, `“${one.tokens.at(-1)}” looks at:`, "start", "fill: var(--soft)");
   names.forEach((name, j) => {
-    const isSeen = !isMasked || j - virtual <= token;
-    if (j < virtual) draw(svg, "rect", { x: 314, y: row(j) - 6, width: 30, height: 12, fill: "none", stroke: color(j) });
-    words(svg, 248, row(j) + 5, short(name), "start", isSeen ? "" : "fill: var(--soft); opacity: .5");
-    if (j < virtual && !part) words(svg, 398, row(j) + 5, "off", "end", "fill: var(--soft)");
-    if (!isSeen || (j < virtual && !part)) return;
-    draw(svg, "rect", { x: 314, y: row(j) - 6, width: Math.max(0.5, 30 * own[j]), height: 12, fill: color(j) });
-    if (part === 0 || part === 1) words(svg, 398, row(j) + 5, `${show(100 * own[j], j < virtual && own[j] < 0.9995 ? 1 : 0)} %`, "end");
+    const isIn = j < virtual, wide = Math.min(36, slot - 4);
+    if (isIn) draw(svg, "rect", { x: x(j) - wide / 2, y: ground + 4, width: wide, height: 22, rx: 4, fill: "var(--prefix)", "fill-opacity": 0.35 * part,
+      stroke: "var(--prefix)", "stroke-dasharray": part ? "none" : "4 3" });
+    const room = Math.floor(slot / (slot < 50 ? 13 : 6.3)); // in letters
+    words(x(j), ground + 20, short(name, room), "middle", j === last ? "font-weight: 700" : isIn && !part ? "fill: var(--soft)" : "");
+    if (part > 0 && part < 1) return;
+    const share = isIn && !part ? "off" : slot < 40 ? show(100 * own[j]) : percent(own[j], 0);
+    words(x(j), ground + 44, share, "middle", "fill: var(--soft)");
   });
-  tokens.forEach((_, i) => { // a click on a word, where it looks or is looked at, chooses it
-    for (const [x, width] of [[0, 130], [244, 154]]) {
-      const over = draw(svg, "rect", { x, y: row(virtual + i) - tall / 2, width, height: tall, fill: "transparent", style: "cursor: pointer" });
-      over.addEventListener("click", () => {
-        byId("token").selectedIndex = i;
-        redraw();
-      });
+}
+
+// What the model expects next: of each word a bar without and a bar with the prefix, "?" until the reader has guessed.
+function bars(one, part) {
+  const left = 104, wide = 246, top = 166;
+  draw(svg, "path", { d: `M0 ${top - 17}H400`, stroke: "var(--line)" });
+  words(0, top + 3, "next:", "start", "fill: var(--soft)");
+  for (const [x, text, fill] of [[left, "without", "var(--soft)"], [left + 100, "with the prefix", "var(--prefix)"]]) {
+    draw(svg, "rect", { x, y: top - 7, width: 11, height: 11, fill });
+    words(x + 16, top + 3, text, "start");
+  }
+  const others = (which) => 1 - sum(one.words.map((word) => word[which]));
+  [...one.words, { word: "all others", off: others("off"), on: others("on") }].forEach(({ word, off, on }, i, { length }) => {
+    const y = top + 12 + 41 * i + (i && 11), isAsked = !isOpen && i === 0, share = off + (on - off) * part;
+    words(0, y + 21, short(word), "start", i === 0 ? "font-weight: 700" : i === length - 1 ? "fill: var(--soft)" : "");
+    draw(svg, "rect", { x: left, y, width: Math.max(0.5, wide * off), height: 14, fill: "var(--soft)" });
+    words(398, y + 12, percent(off, 0), "end", "fill: var(--soft)");
+    if (part) draw(svg, "rect", { x: left, y: y + 16, width: Math.max(0.5, wide * share), height: 14, fill: "var(--prefix)" });
+    if (part === 1) words(398, y + 28, percent(on, 0), "end", "font-weight: 700");
+    if (isOpen && !part) words(398, y + 28, "off", "end", "fill: var(--soft)");
+    if (isAsked) {
+      draw(svg, "rect", { x: left, y: y + 16, width: wide, height: 14, fill: "none", stroke: "var(--prefix)", "stroke-width": 1.5, "stroke-dasharray": "6 4" });
+      words(398, y + 29, "? %", "end", "font-weight: 700");
     }
-  });
-}
-
-function table(layer, head, token, isMasked) {
-  const off = weights(layer, head, token, false, isMasked), on = weights(layer, head, token, true, isMasked);
-  const text = sum(on.slice(virtual));
-  byId("weights").replaceChildren();
-  names.forEach((name, j) => {
-    const isText = j >= virtual, isSeen = !isMasked || j - virtual <= token;
-    const row = byId("weights").insertRow();
-    const columns = isSeen
-      ? [isText ? percent(off[j - virtual]) : "–", percent(on[j]), isText && text ? percent(on[j] / text) : "–"]
-      : ["not seen", "not seen", "not seen"];
-    [name, ...columns].forEach((words) => (row.insertCell().textContent = words));
-  });
-}
-
-function shares(layer, head) {
-  const picture = byId("shares");
-  picture.replaceChildren();
-  const wide = 312 / heads, tall = 174 / layers;
-  words(picture, 70, 20, "head", "end");
-  ofAll.forEach((row, l) => {
-    words(picture, 70, 35 + tall * (l + 0.5), `layer ${l + 1}`, "end");
-    row.forEach((one, h) => {
-      const box = { x: 76 + wide * h, y: 30 + tall * l, width: wide - 1, height: tall - 1 };
-      if (!l) words(picture, box.x + wide / 2, 20, h + 1);
-      draw(picture, "rect", { ...box, fill: "var(--prefix)", "fill-opacity": one });
-      words(picture, box.x + wide / 2, box.y + tall / 2 + 5, show(100 * one), "middle", one > 0.5 ? "fill: #000" : "");
-      const isChosen = l === layer && h === head;
-      const cell = draw(picture, "rect", { ...box, fill: "transparent", stroke: isChosen ? "var(--ink)" : "none", "stroke-width": 2, style: "cursor: pointer" });
-      cell.addEventListener("click", () => {
-        [byId("layer").value, byId("head").value] = [l + 1, h + 1];
-        redraw();
-      });
-    });
+    if (i || guess.value === "" || one !== sentences[0]) return;
+    const at = left + (wide * Math.max(0, Math.min(100, Number(guess.value)))) / 100;
+    draw(svg, "path", { d: `M${at} ${y + 14}V${y + 32}`, stroke: "var(--ink)", "stroke-width": 2.5, id: "mine" });
+    words(at + (at > 250 ? -5 : 5), y + 42, "your guess", at > 250 ? "end" : "start", "font-size: 12px");
   });
 }
 
 let isOpen = false; // the prefix waits for the guess
 let part = 0; // how far the prefix is on, between 0 and 1 only while it moves
 function update() {
-  const [layer, head] = ["layer", "head"].map((id) => Number(byId(id).value) - 1);
-  const token = byId("token").selectedIndex, isMasked = byId("mask").checked, isOn = isOpen && byId("prefix").checked;
-  arrows(layer, head, token, part, isMasked);
-  if (isOpen) {
-    table(layer, head, token, isMasked);
-    shares(layer, head);
-  }
-  byId("shares").style.opacity = isMasked ? 1 : 0.35;
-  const own = weights(layer, head, token, isOn, isMasked), front = isOn ? virtual : 0;
-  const most = own.indexOf(Math.max(...own)) + virtual - front;
-  const name = (j) => (j < virtual ? names[j] : tokens[j - virtual] === DATA.tokens[j - virtual] ? `“${names[j]}”` : `the ${names[j]}`);
-  byId("layer-says").textContent = `${layer + 1} of ${layers}`;
-  byId("head-says").textContent = `${head + 1} of ${heads}`;
-  byId("said").textContent =
-    `Layer ${layer + 1}, head ${head + 1}, prefix ${isOn ? "on" : "off"}: ${name(virtual + token)} looks most at ` +
-    `${name(most)}, with ${percent(Math.max(...own))} of its attention` +
-    (isOn ? `; the whole prefix has ${percent(sum(own.slice(0, virtual)))}.` : ".") +
-    (isMasked ? "" : " Pale: with the mask.");
+  const one = chosen(), rank = Number(byId("head").value), isOn = isOpen && byId("prefix").checked, head = one.order[rank - 1];
+  svg.replaceChildren();
+  arcs(one, part);
+  bars(one, part);
+  const share = ofPrefix(looks(one, one.on)), next = one.words.map(({ word, off, on }) => `“${word}” ${percent(isOn ? on : off, 0)}`);
+  const name = rank ? `layer ${Math.floor(head / heads) + 1}, head ${(head % heads) + 1}` : `mean of all ${N}`;
+  byId("head-says").textContent = name;
+  byId("head").setAttribute("aria-valuetext", name);
+  byId("said").textContent = `“${one.tokens.at(-1)}”, the last of ${one.tokens.length} tokens, gives ` +
+    (isOn ? `${percent(share)} of its attention to the prefix and ${percent(1 - share)} to the words ` : "the words all of its attention ") +
+    `(${rank ? name : `mean of ${N} heads`}). Next: ${next.join(", ")}.`;
 }
 function turn() {
   const start = part, end = Number(byId("prefix").checked);
   move((done) => {
     part = done < 1 ? start + (end - start) * done : end;
-    redraw();
-  }, 1200);
+    update(); // and no redraw: a frame must not write over an address that was just followed
+  }, 1500);
 }
 
 guess.addEventListener("input", update);
-tokens.forEach((token, i) => byId("token").add(new Option(`${i + 1} ${token}`, i + 1)));
-byId("token").value = byId("token").dataset.first;
-const redraw = begin({ layer: "layer", head: "head", token: "token", prefix: "prefix", mask: "mask" }, update, (percents) => {
-  ofAll = Array.from({ length: layers }, (_, l) => Array.from({ length: heads }, (_, h) => ofHead(l, h)));
-  const flat = ofAll.flat();
-  const alike = mean(tokens.map((_, token) => virtual / (virtual + token + 1)));
-  const [least, most, all] = [Math.min(...flat), Math.max(...flat), mean(flat)], at = flat.indexOf(most);
-  const truth = Object.assign(document.createElement("b"), { textContent: `${percent(all)} of all attention go to the prefix.` });
-  const jump = Object.assign(document.createElement("a"), { target: "_self", textContent: "show such a head",
-    href: `#layer=${Math.floor(at / heads) + 1}&head=${(at % heads) + 1}&prefix=1&mask=1` });
-  byId("verdict").replaceChildren(truth, `${percents === null ? "" : ` You said ${show(percents)} %.`} The heads differ, ` +
-    `from ${show(100 * least, 1)} to ${percent(most)}`, ...(flat.filter((one) => one > 0.9).length > 1 ? [": some look at almost nothing else (", jump, ")."] : ["."]),
-    ` If each token shared its attention out evenly, it would be ${percent(alike)}.`);
+sentences.forEach(({ text }, i) => byId("sentence").add(new Option(`${text}…`, i + 1)));
+begin({ sentence: "sentence", head: "head", prefix: "prefix" }, update, (percents) => {
+  const [first] = sentences, [asked] = first.words, mean = sum(first.on.map(ofPrefix)) / N, most = first.on[first.order[N - 1]];
+  const truth = Object.assign(document.createElement("b"), { textContent: `${percent(asked.on, 0)} for “${asked.word}”.` });
+  const jump = Object.assign(document.createElement("a"), { target: "_self", textContent: "show it", href: `#sentence=1&head=${N}&prefix=1` });
+  byId("verdict").replaceChildren(truth, `${percents === null ? "" : ` You said ${show(percents)} %.`} No weight has changed; ` +
+    `there is only more to look at. “${first.tokens.at(-1)}” now gives ${percent(mean)} of its attention to v1 to v${virtual}, and the words give way. ` +
+    `One head gives them ${percent(ofPrefix(most))} (`, jump, ").");
   isOpen = true;
   if (percents === null) part = Number(byId("prefix").checked);
   else {

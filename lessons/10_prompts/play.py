@@ -1,5 +1,6 @@
-"""Lesson 10's page: attention with and without a prefix. See lessons/pages.py."""
+"""Lesson 10's page: what a model expects next with and without a prefix, and where it looks. See lessons/pages.py."""
 
+import re
 from unittest.mock import patch
 
 import numpy as np
@@ -12,107 +13,95 @@ from minilora.train import load
 from minilora.train.loop import TrainConfig
 from minilora.train.methods import METHODS, Options
 
-TITLE = "Attention with a prefix"
+TITLE = "What a prefix changes"
 BACKGROUND = "A prefix: trained entries that a language model reads before your words"
+HEADLINE = "How likely is “array” after “A list of ar…” with a prefix in front?"
 NAME = "prefix"  # in the links of other pages
-ABOUT = "How much attention does a learned prefix take from the words?"
-SENTENCE = "Return the same type as the object."
+ABOUT = "A few trained entries in front of a sentence, and a language model expects another word"
+SENTENCES = ("A list of ar", "import nu", "This exception is")  # chosen because they show something
 P = 4  # virtual tokens
+WORDS = 2  # next words that are shown; a third row has all others
 
 
-def shares(data: dict) -> np.ndarray:
-    """Return the prefix's share of the attention of each token (L, H, T), in each layer and head."""
-    tokens, virtual = len(data["tokens"]), data["virtual"]
-    scored = unpacked(data["on"]).reshape(data["layers"], data["heads"], tokens, virtual + tokens)
-    masked = np.where(np.tri(tokens, virtual + tokens, virtual, dtype=bool), scored, -np.inf)
-    weights = np.exp(masked - masked.max(axis=-1, keepdims=True))
-    return (weights / weights.sum(axis=-1, keepdims=True))[..., :virtual].sum(axis=-1)
-
-
-def ordinary(data: dict) -> tuple[int, ...]:
-    """Return layer, head and token, from 1: the head whose share is nearest to the mean, and its nearest token."""
-    off = np.abs((of_tokens := shares(data)) - of_tokens.mean())
-    of_heads = np.abs(of_tokens.mean(axis=-1) - of_tokens.mean())
-    layer, head = np.unravel_index(of_heads.argmin(), of_heads.shape)
-    return int(layer) + 1, int(head) + 1, int(off[layer, head].argmin()) + 1
+def to_prefix(sentence: dict, virtual: int) -> np.ndarray:
+    """Return the prefix's share of the last token's attention, for each head of all layers."""
+    return unpacked(sentence["on"])[:, :virtual].sum(axis=1)
 
 
 def summary(data: dict) -> str:
-    of_heads, virtual, (off, on) = shares(data).mean(axis=-1), data["virtual"], data["bits"]
-    alike = np.mean([virtual / (virtual + seen) for seen in range(1, len(data["tokens"]) + 1)])
+    first, (off, on, _), virtual = data["sentences"][0], data["bits"], data["virtual"]
+    word, shares = first["words"][0], to_prefix(first, virtual)
     return (
-        f"{100 * of_heads.mean():.0f} % of all attention go to the prefix. If each token shared its attention out "
-        f"evenly, it would be {100 * alike:.0f} %. With the prefix, NumPy's documentation takes {on:.3f} bits per "
-        f"character in place of {off:.3f}. One head gives it {100 * of_heads.max():.0f} %, another "
-        f"{100 * of_heads.min():.0f} %."
+        f"After “{first['text']}”, a language model gives {100 * word['off']:.0f} % to “{word['word']}”. With a prefix "
+        f"of {virtual} trained entries in front it gives {100 * word['on']:.0f} %, and no weight has changed: "
+        f"{100 * shares.mean():.0f} % of the last token's attention go to the prefix (the mean of {len(shares)} heads)."
+        f" {data['characters']:,} characters of NumPy's documentation take {on:.2f} bits per character in place of "
+        f"{off:.2f}."
     )
 
 
 def body(data: dict) -> str:
-    virtual, tokens = data["virtual"], data["tokens"]
-    layer, head, token = ordinary(data)
-    (off, on), trained = data["bits"], np.prod(data["prefix"]["shape"])
+    virtual, first, heads = data["virtual"], data["sentences"][0], data["layers"] * data["heads"]
+    (off, on, full), trained, word = data["bits"], np.prod(data["prefix"]["shape"]), first["words"][0]
+    last, lost = (one := data["sentences"][-1]), one["words"][0]
     return f"""
 <div class="say">
-<p class="lead">Each token of a sentence shares out its attention: 100 % in all, to itself and to the tokens before
-it. A prefix puts {virtual} trained entries, v1 to v{virtual}, in front of the sentence. What it takes, the words
-must give.</p>
-<form id="guess" class="row"><label><span>Your guess first: how many per cent of all attention does the prefix
-take? <small>(The mean over all layers, heads and tokens.)</small></span> <input type="number" name="guess" min="0"
-max="100" required></label> <button>Check my guess</button></form>
+<p class="lead">A language model has read Python's documentation. Now it should do better on NumPy's, but none of its
+weights may change. A <b>prefix</b> does that: {virtual} entries, v1 to v{virtual}, trained on NumPy's documentation,
+stand in front of each text. Take them away, and the old model is back.</p>
+<form id="guess" class="row"><label><span>Your guess first: after “{first["text"]}…”, the model gives
+{100 * word["off"]:.0f}&nbsp;% to “{word["word"]}”. How many per cent with the prefix?</span> <input type="number"
+name="guess" min="0" max="100" required></label> <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
 </div>
 <section class="stage">
-  <figure><svg class="picture" id="arrows" viewBox="0 0 400 330" role="img" aria-label="How much of all attention goes
-  to the prefix, and arrows from the tokens of a sentence to what each looks at"></svg></figure>
-  <div class="row"><label class="long">layer <input type="range" id="layer" min="1" max="{data["layers"]}"
-  value="{layer}"> <b id="layer-says" style="width: 3.6rem"></b></label>
-    <label class="long">head <input type="range" id="head" min="1" max="{data["heads"]}" value="{head}">
-    <b id="head-says" style="width: 3.6rem"></b></label></div>
-  <div class="row"><label>who looks <select id="token" data-first="{token}"></select></label>
-    <label class="after"><input type="checkbox" id="prefix" checked> prefix</label>
-    <label class="after"><input type="checkbox" id="mask" checked> mask: nobody looks ahead</label></div>
+  <figure><svg class="picture" id="arrows" viewBox="0 0 400 305" role="img" aria-label="What the last token of a
+  sentence looks at, in the prefix and in the words, and below it bars of what the model expects next"></svg></figure>
+  <div class="row"><select id="sentence" aria-label="sentence"></select>
+    <label class="after"><input type="checkbox" id="prefix" checked> prefix</label></div>
+  <div class="row after"><label class="long">head <input type="range" id="head" min="0" max="{heads}" value="0">
+    <b id="head-says" style="width: 8.5rem"></b></label></div>
   <output class="said" id="said" aria-live="polite" style="min-height: 3em"></output>
 </section>
 <div class="more">
-  <p class="after"><b>What one takes home:</b> the whole prefix is {virtual} entries in each of {data["layers"]} layers,
-  a key and a value each: {trained:,} trained numbers. No weight has changed. The prefix learned from
-  NumPy's documentation, which now takes {on:.3f} bits per character in place of {off:.3f} (fewer is better).</p>
-  <figure class="after"><svg class="picture" id="shares" viewBox="0 0 400 212" role="img"
-    aria-label="The prefix's share in each layer and head"></svg>
-    <figcaption>What the prefix takes in each head, in per cent: the mean over the {len(tokens)} tokens, with the
-    mask. Click one to see it. The picture opens on the head that comes nearest to the mean of all,
-    {100 * shares(data).mean():.1f} %, and in this head on the token that comes nearest to it.</figcaption></figure>
-  <p class="soft">A small language model, and a prefix that learned from NumPy's documentation: keys and values in every
-  layer. An arrow is as thick as its share.</p>
-  <details class="after"><summary>What do the prefix and the mask do?</summary>
-  <p class="soft">In layer 1 the prefix takes a share and leaves the proportions among the words as they were: the
-  arrows grow thin together. In later layers they change too, since the layers before have given other numbers. With
-  the mask off, in this layer alone, each token sees what comes after it as well; the model was never trained like
-  this.</p></details>
-  <details class="after"><summary>The numbers of this token</summary>
-  <div class="wide"><table><thead><tr><th scope="col">looks at</th><th scope="col">without prefix</th>
-  <th scope="col">with prefix</th><th scope="col">with, of the text's part</th></tr></thead>
-  <tbody id="weights"></tbody></table></div></details>
+  <p class="after"><b>Is it more than one sentence?</b> These were chosen because they show something. Over
+  {data["characters"]:,} characters of NumPy's documentation that the prefix was not trained on, the model needs
+  {on:.2f} bits per character with it and {off:.2f} without (fewer is better). Training all
+  {data["weights"] / 1e6:.1f} million weights on the same text, for as many steps, leads to {full:.2f}; the prefix has
+  {trained:,} trained numbers.</p>
+  <p class="after"><b>The price:</b> after “<a target="_self" href="#sentence={len(data["sentences"])}&head=0&prefix=1"
+  >{last["text"]}…</a>”, “{lost["word"]}” falls from {100 * lost["off"]:.0f} to {100 * lost["on"]:.0f} %. As many
+  characters of Python's documentation take {data["old"][1]:.2f} bits each in place of {data["old"][0]:.2f}, until the
+  prefix is taken away.</p>
+  <p class="soft">The picture is one sentence; the first has {len(first["tokens"])} tokens. It shows what the last of
+  them looks at, since from there the model expects the next word. An arc is as thick as its share of the attention. A
+  word is as likely as its next piece, and the model that expects it more wrote the rest of it. <span class="after">The
+  slider begins with the mean of all {heads} heads, and goes on from the head that gives the prefix least to the one
+  that gives it most.</span></p>
   <p><a href="README.md">The reading</a> says where a prefix comes from, and <a href="exercise.py">the exercise</a>
   puts one into every layer.</p>
 </div>
 """
 
 
-def scores(model, ids: np.ndarray) -> np.ndarray:
-    """Return q kᵀ / √D (L, H, T, P + T) of a sequence, before the mask; P is 0 for a model without a prefix."""
+def attention(model, ids: np.ndarray) -> np.ndarray:
+    """Return the last token's attention (L·H, P + T), which sees all of them; P is 0 for a model without a prefix."""
     calls, attend = [], F.scaled_dot_product_attention
 
     def listening(q, k, v, **options):
         keys = np.repeat(k.numpy()[0], q.shape[1] // k.shape[1], axis=0)  # (H, P + T, D)
-        calls.append(q.numpy()[0] @ keys.swapaxes(-1, -2) / np.sqrt(q.shape[-1]))
+        calls.append(np.einsum("hd,hjd->hj", q.numpy()[0, :, -1], keys) / np.sqrt(q.shape[-1]))
         return attend(q, k, v, **options)
 
     with patch.object(F, "scaled_dot_product_attention", listening), no_grad():
         model(ids[None])
-    return np.stack(calls)
+    return softmax(np.concatenate(calls))
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    exps = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return exps / exps.sum(axis=-1, keepdims=True)
 
 
 def prefixed(lab: Lab, prefix: np.ndarray):
@@ -123,24 +112,58 @@ def prefixed(lab: Lab, prefix: np.ndarray):
     return model
 
 
-def measure() -> dict:
-    """Return the scores of the base without a prefix, and with one trained on NumPy's documentation."""
-    lab = Lab(load.base_folder(), test_characters=8_000, validation_characters=4_000)
-    text = lab.domain_text(40_000, seed=0)
-    config = TrainConfig(steps=60, warmup=3, eval_every=20, peak_lr=METHODS["prefix"].lr)
-    trained, _ = lab.adapt("prefix", text, config, Options(virtual_tokens=P))
-    (parameter,) = (p for p in trained.parameters() if p.requires_grad)
-    prefix = packed(parameter.numpy())
-    model = prefixed(lab, unpacked(prefix))  # what the page is about, rounded as it is written
-    ids = lab.tokenizer.encode(SENTENCE)
-    off, on = scores(lab.base(), ids), scores(model, ids)
+def expected(model, ids: np.ndarray) -> np.ndarray:
+    """Return the probabilities (V,) of the token after these."""
+    return softmax(model(ids[None]).logits.numpy()[0, -1].astype("float64"))
+
+
+def described(lab: Lab, models: tuple, text: str) -> dict:
+    """Return what the models without and with a prefix look at and expect after a text: first what is most likely."""
+    ids = np.array(lab.tokenizer.encode(text))
+    off, on = (expected(model, ids) for model in models)
+    words: dict[str, dict] = {}
+    for token in np.argsort(-np.maximum(off, on)):
+        longer = np.array([[*ids, token]])
+        rest = models[int(on[token] > off[token])].generate(longer, 6, temperature=0)[0, len(ids) :]
+        word = re.match(r"\s*\w*", lab.tokenizer.decode(rest))[0]
+        begun = "" if word[:1].isspace() else re.search(r"\w*$", text)[0]
+        word = f"{begun}{word}".strip() or "new line"
+        shares = {"off": round(float(off[token]), 4), "on": round(float(on[token]), 4)}
+        words.setdefault(word, {"word": word, "token": int(token)} | shares)
+        if len(words) == WORDS:
+            break
     return {
+        "text": text,
         "tokens": [lab.tokenizer.decode([int(token)]).strip() for token in ids],
-        "layers": len(off),
-        "heads": off.shape[1],
+        "words": list(words.values()),
+        "off": packed(attention(models[0], ids)),  # a row per head, layer by layer
+        "on": packed(attention(models[1], ids)),
+    }
+
+
+def record(lab: Lab, prefix: dict, full: float) -> dict:
+    """Return the page's data for a packed prefix; full: bits per character after full fine-tuning."""
+    models = lab.base(), prefixed(lab, unpacked(prefix))  # what the page is about, rounded as it is written
+    config = models[0].config
+    return {
+        "layers": config.num_hidden_layers,
+        "heads": config.num_attention_heads,
         "virtual": P,
-        "bits": [round(lab.bits(one, lab.domain_test), 3) for one in (lab.base(), model)],
-        "off": packed(off.reshape(-1, off.shape[-1])),  # a row per layer, head and token that looks
-        "on": packed(on.reshape(-1, on.shape[-1])),
+        "weights": sum(parameter.size for parameter in models[0].parameters()),
+        "characters": lab.domain_test.characters,
+        "bits": [round(bits, 3) for bits in (*(lab.bits(one, lab.domain_test) for one in models), full)],
+        "old": [round(lab.bits(one, lab.base_test), 3) for one in models],
+        "sentences": [described(lab, models, text) for text in SENTENCES],
         "prefix": prefix,
     }
+
+
+def measure() -> dict:
+    """Train a prefix, and all weights, on NumPy's documentation, and return what the page shows of both."""
+    lab = Lab(load.base_folder(), validation_characters=4_000)  # tests on the text that live.py of lesson 08 tests on
+    text, trained = lab.domain_text(40_000, seed=0), {}
+    for method in ("prefix", "full"):
+        config = TrainConfig(steps=60, warmup=3, eval_every=20, peak_lr=METHODS[method].lr)
+        trained[method], _ = lab.adapt(method, text, config, Options(virtual_tokens=P))
+    (parameter,) = (p for p in trained["prefix"].parameters() if p.requires_grad)
+    return record(lab, packed(parameter.numpy()), lab.bits(trained["full"], lab.domain_test))
