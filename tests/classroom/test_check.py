@@ -446,6 +446,14 @@ def test_a_task_that_builds_on_a_failed_one_says_so(lesson, capsys, apply, is_be
     assert alone["hint"] == second["hint"].removeprefix("Task 1 failed, and this builds on it: mend that first. ")
 
 
+def test_a_task_that_is_handed_what_a_failed_one_made_says_so(lesson, capsys):
+    handed = DRIVER.replace(".apply(x)\n", ".apply(getattr(student, 'double')(x) - x)\n")
+    (lesson.folder / "driver.py").write_text(handed)
+    path = write(lesson, answered(double="return 3 * x"))
+    hints = [result["hint"] for result in json.loads(run(capsys, "03", "--json", "--file", path)[1])["tasks"]]
+    assert hints[1].startswith("Task 1 failed, and this builds on it: mend that first. ")
+
+
 def test_a_layer_of_a_wrong_start_blames_the_start(sandbox, tmp_path):
     lora, path = find_lesson("08"), tmp_path / "answer.py"
     swapped = (
