@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import IO, Any
 
 from minilora.classroom.sandbox import wire
@@ -212,6 +212,7 @@ class Sandbox(AbstractContextManager):
         return [], {name: value for name, value in os.environ.items() if name not in names}
 
     def _launch(self) -> None:
+        gettempdir()  # if there is none, the error is raised here, not in the server
         prefix, environment = self._command()
         self._control, theirs = socket.socketpair()
         code = (
