@@ -1,6 +1,7 @@
 """pytest tests/classroom/test_check.py"""
 
 import json
+import os
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -107,7 +108,8 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
     capsys.readouterr()
     code = main(["check", *map(str, arguments)])
     out, err = capsys.readouterr()
-    assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("{"))
+    width = int(os.environ.get("COLUMNS", 80))
+    assert all(len(line) <= width for line in out.splitlines() if not line.startswith("{"))
     return code, out, err
 
 
@@ -122,7 +124,9 @@ def write(lesson, text: str, name: str = "answer.py") -> Path:
     return path
 
 
-def test_blank_half_and_whole(lesson, capsys):
+@pytest.mark.parametrize("columns", [60, 80])
+def test_blank_half_and_whole(lesson, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     half = with_answers(lesson.source, {"double": "return 2 * x"}).replace("x + self.step", "x")
     texts = {lesson.exercise.read_text(): "not started", half: "passed 1 of 2: task 2", answered(): "passed 2 of 2"}
     for text, says in texts.items():
