@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from minilora.commands import common
 from minilora.commands.common import add_flag, load_model
-from minilora.errors import MiniloraError, Stopped, escape, first_few, print_notes
+from minilora.errors import MiniloraError, Stopped, escape, first_few, plural, print_notes
 from minilora.formats.atomic import show_path, write_atomic
 
 if TYPE_CHECKING:
@@ -111,15 +111,18 @@ def run(arguments: Namespace) -> None:
         "labels": dict(counts),
     }
     by_label = first_few([f"{label} {count:,}" for label, count in counts], 8)
-    common.print_result(arguments, facts, f"wrote {len(rows):,} rows to {where}{': ' if counts else ''}{by_label}")
+    line = f"wrote {plural(len(rows), 'row')} to {where}{': ' if counts else ''}{by_label}"
+    common.print_result(arguments, facts, line)
 
 
 def _check_lengths(
     model: Any, tokenizer: Any, questions: list, places: list[str], labels: list[str] | None, new_tokens: int
 ) -> None:
     """Replace each question that is too long by a message, in place. Raises MiniloraError if none is left."""
+    from minilora.data.chat import find_format
     from minilora.train.answers import check_prompts
 
+    find_format(tokenizer)  # raises here for a model that no row can be put to
     answer = max(len(tokenizer.encode(label)) + 2 for label in labels) if labels else new_tokens
     for i, question in enumerate(questions):
         try:

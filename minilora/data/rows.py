@@ -95,6 +95,7 @@ def _suffixes(path: str | os.PathLike[str]) -> tuple[str, str]:
 def _table(text: str, where: str) -> tuple[list[Row], str]:
     """Return a table's rows and its delimiter: the most frequent one in the header that gives rows without problems."""
     csv.field_size_limit(SIZE_LIMIT)
+    text = re.sub(r"\Asep=.(?=\n)", "", text)  # a line for Excel
     header = "".join(next(csv.reader(io.StringIO(text.lstrip("\n"), newline=""), delimiter="\x1f"), ()))
     delimiters = sorted((mark for mark in DELIMITERS if mark in header), key=header.count, reverse=True)
     tables = [(*_divided(text, mark), mark) for mark in delimiters or "\x1f"]  # a single column: no text has this

@@ -15,7 +15,7 @@ CALIBRATED = "less each label's mean over all prompts"
 
 def score_lines(score: TaskScore) -> list[str]:
     """Format the score with its interval, the trivial baseline, and the cost of a query."""
-    spread = f"in brackets: 95 % interval for {score.count:,} conversations"
+    spread = f"in brackets: 95 % interval for {plural(score.count, 'conversation')}"
     if score.kind == "answers":
         lines = [f"exact match {share_with_interval(score.exact, score.exact_interval)}"]
         lines.append(f"F1 {100 * (score.f1 or 0):.1f} %")

@@ -237,11 +237,18 @@ def test_unknown_names(name, fragments):
         (b"\xef\xbb\xbfab\xff", ["not UTF-8", "0xff", "offset 5"]),
         (b'{"prompt": "a", "response": "b"}\n', ["holds examples, not running text"]),
         (b'[\n  {"messages": []}]', ["holds examples"]),
+        (b"text,label\nno refund yet,billing\n", ["holds examples"]),  # a table with another suffix
+        (b'id;"Answer";n; Question \r\n1;a;2;b\r\n', ["holds examples"]),
     ],
 )
 def test_text_that_is_none(tmp_path, content, fragments):
     (tmp_path / "given.txt").write_bytes(content)
     refused(tmp_path / "given.txt", "given.txt", *fragments)
+
+
+def test_a_sentence_with_the_names_of_columns_is_a_text(tmp_path):
+    (tmp_path / "given.txt").write_text("The question, and its answer\nA text, and no label.\n")
+    assert load(tmp_path / "given.txt").documents
 
 
 def test_an_empty_folder_and_a_table(tmp_path):
