@@ -94,8 +94,10 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     if name in CORPORA:
         return _documentation(name)
     texts, skipped = _read_texts(name)
-    if name.lower().endswith(EXAMPLES) or any(CONVERSATION.match(text) or TABLE.match(text) for text in texts.values()):
-        raise MiniloraError(f"{show_path(name)} holds examples, not running text: give finetune a .csv or .jsonl file")
+    examples = [title for title, text in texts.items() if CONVERSATION.match(text) or TABLE.match(text)]
+    if name.lower().endswith(EXAMPLES) or examples:
+        path = Path(name, *examples[:1]) if os.path.isdir(name) else name
+        raise MiniloraError(f"{show_path(path)} holds examples, not running text: give finetune a .csv or .jsonl file")
     size = min(max(sum(map(len, texts.values())) // 40, 200), 2000)
     documents = tuple(
         Document(f"{title}:{number}", piece)

@@ -255,6 +255,8 @@ def test_an_empty_folder_and_a_table(tmp_path):
     refused(tmp_path, "no text")
     (tmp_path / "rows.CSV").write_text("a,b")
     refused(tmp_path / "rows.CSV", "rows.CSV holds examples")
+    (tmp_path / "rows.txt").write_text("text,label\na,b\n")
+    refused(tmp_path, f"{tmp_path / 'rows.txt'} holds examples")
 
 
 def test_text_that_is_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):
