@@ -34,7 +34,7 @@ Row = tuple[str, dict[str, Any]]  # its place in the file, for messages; its fie
 
 
 class Spelling(NamedTuple):
-    """How a table is written."""
+    """Form in which a table is written."""
 
     delimiter: str  # a comma if it has one column; "" for JSON lines
     mark: str  # the byte order mark at its beginning, or ""
@@ -56,7 +56,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
 
 
 def spelling(path: str | os.PathLike[str]) -> Spelling:
-    """Return how a table is written. (A file of JSON counts as one with commas.)"""
+    """Return the form in which a table is written. (A file of JSON counts as one with commas.)"""
     return _read(path)[1]
 
 
