@@ -106,6 +106,8 @@ class Program:
             except OSError as error:
                 where = f": {show_path(error.filename)}" if error.filename else ""
                 code, message = 2, f"{error.strerror or error}{where}"
+                if message.startswith("No usable temporary directory"):  # as `tempfile` says
+                    message = "there is no folder for temporary files: set TMPDIR to one that you can write to"
             except MemoryError:
                 code, message = 2, "out of memory; try a smaller --batch-size, --seq-len or model"
         if message:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from shutil import get_terminal_size
 
 
 class MiniloraError(ValueError):
@@ -38,6 +39,11 @@ def print_notes(notes: Iterable[str]) -> None:
     """Print notes to standard error: things that the user should know, but that do not stop the command."""
     for note in notes:
         print(f"minilora: note: {note}", file=sys.stderr)
+
+
+def line_width() -> int:
+    """Return the columns that a line of a command's output may have: the terminal's, from 40 to 80."""
+    return min(max(get_terminal_size().columns, 40), 80)  # long lines are hard to read in a wide terminal
 
 
 def escape(value: object, limit: int = 80) -> str:

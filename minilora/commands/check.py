@@ -14,7 +14,7 @@ from minilora.classroom.grading.submission import SIZES, Submission
 from minilora.classroom.lessons.lesson import Lesson, all_lessons, find_lesson
 from minilora.classroom.sandbox.in_process import sandbox_here
 from minilora.commands.common import Parser, add_flag, whole
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, line_width
 from minilora.formats.atomic import read_bytes
 
 
@@ -88,8 +88,9 @@ def _progress(as_json: bool) -> int:
             except MiniloraError as error:
                 first_error, state = first_error or error, "cannot be read"
             if not as_json:
-                title = shorten(escape(lesson.title), 42, placeholder=" …")
-                print(f"{lesson.number:02}  {title:<42}  {state:.32}", flush=True)
+                width = line_width() - 39  # beside the longest state, "passed 3 of 6: task 4 not started"
+                title = shorten(escape(lesson.title), width, placeholder=" …")
+                print(f"{lesson.number:02}  {title:<{width}}  {state}", flush=True)
     if first_error:
         raise first_error
     unfinished = [fact["lesson"][:2] for fact in facts if fact["passed"] < fact["of"]]

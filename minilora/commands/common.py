@@ -16,13 +16,12 @@ from contextlib import suppress
 from functools import partial
 from itertools import takewhile, zip_longest
 from pathlib import Path
-from shutil import get_terminal_size
 from textwrap import fill
 from typing import Any, NoReturn
 
 from minilora import fields
 from minilora.data.corpora import CORPORA
-from minilora.errors import MiniloraError, did_you_mean, escape, flag_of, print_notes
+from minilora.errors import MiniloraError, did_you_mean, escape, flag_of, line_width, print_notes
 from minilora.train.config import OPTIMIZERS, SCHEDULES
 
 DATA = f"a text file or folder, {', '.join(CORPORA)}"
@@ -53,8 +52,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, typed: Sequence[str] = (), **kwargs: Any):
-        width = min(get_terminal_size().columns, 80) - 2  # long lines are hard to read in a wide terminal
-        form = partial(argparse.RawDescriptionHelpFormatter, width=width, max_help_position=25)
+        form = partial(argparse.RawDescriptionHelpFormatter, width=line_width() - 2, max_help_position=25)
         super().__init__(formatter_class=form, allow_abbrev=False, add_help=False, **kwargs)
         self._optionals.title = "flags"  # the title of flags that are in no other group
         self.add_argument("-h", "--help", action="help", help=SUPPRESS)
@@ -93,8 +91,11 @@ class Parser(argparse.ArgumentParser):
             formatter.add_usage(None, [flag for flag in self._actions if flag.required or not flag.option_strings], [])
             self.usage = formatter.format_help().removeprefix("usage: ").rstrip() + " [flags]"
         for name in ("description", "epilog"):
-            lines = (getattr(self, name) or "").splitlines()
-            setattr(self, name, "\n".join(fill(line, formatter._width, break_on_hyphens=False) for line in lines))
+            lines = []
+            for line in (getattr(self, name) or "").splitlines():
+                column = re.match(r" *\S+(?: \S+){0,2} {2,}|", line).end()  # type: ignore[union-attr]
+                lines.append(fill(line, formatter._width, break_on_hyphens=False, subsequent_indent=" " * column))
+            setattr(self, name, "\n".join(lines))
         return re.sub(r"(\n  [^\n]*\n)\n(?=[^\n]+:\n  -)", r"\1", super().format_help())
 
     def _get_value(self, action, arg_string):

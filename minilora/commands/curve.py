@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minilora.commands.common import DEFAULT, Parser, add_columns, add_flag, add_resume, whole
+from minilora.errors import line_width
 
 
 def add(parser: Parser) -> None:
@@ -43,7 +44,7 @@ def run(arguments: Namespace) -> None:
     flags |= {"methods": names, "seeds": tuple(range(arguments.seeds)), "columns": Columns.of(vars(arguments))}
     settings = curve.CurveSettings(**flags)
     settings = settings.quick() if arguments.quick else settings
-    out, console = Path(arguments.out), Console(width=80, highlight=False, stderr=arguments.json)
+    out, console = Path(arguments.out), Console(width=line_width(), highlight=False, stderr=arguments.json)
     records = curve.run(out, settings, arguments.resume, arguments.overwrite)
     curve_report.show(records, out, console)
     if arguments.json:

@@ -10,7 +10,7 @@ import numpy as np
 from minilora import backend
 from minilora import functional as F
 from minilora.commands.common import Parser, add_flag, print_result
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, line_width
 from minilora.gradcheck import gradcheck
 from minilora.measure.records import machine
 from minilora.plan.fits import machine_memory
@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> None:
         "cupy": state_of_cupy(),
         "gradients": "correct (those of attention match finite differences)",
     }
-    lines = (fill(f"{name:<14} {value}", 79, subsequent_indent=15 * " ") for name, value in findings.items())
+    lines = (fill(f"{name:<14} {value}", line_width(), subsequent_indent=15 * " ") for name, value in findings.items())
     print_result(arguments, findings, "\n".join(lines))
 
 

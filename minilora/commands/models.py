@@ -12,7 +12,7 @@ from typing import Any
 
 from minilora.commands.common import Parser, add_flag, choice, print_result
 from minilora.data import chat
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, line_width
 from minilora.formats.atomic import show_path
 from minilora.formats.gguf import read_gguf
 from minilora.formats.huggingface import WEIGHTS, open_folder
@@ -25,7 +25,6 @@ from minilora.train import catalog, hub
 from minilora.train.load import adapter_folder, base_folder, path_of_model, tokenizer_of
 
 BASE = "Llama architecture, F16, pretrained from scratch on Python's documentation; comes with minilora"
-WIDTH = 79  # of a line
 WHOLE = 10_000  # characters of a path: so many that it is never cut, because it is to be copied
 
 
@@ -88,7 +87,7 @@ def list_text(facts: dict) -> str:
             here = [f"here: {show_path(path, WHOLE)}" for path in row["paths"]]
             here = here or [f"not here yet: minilora models get {row['name']}"]
             about = (f"{row['description']}; {show_size(row['bytes'])}", f"licence: {row['licence']}")
-            details = [line for text in about for line in wrap(text, WIDTH - 11)] + here
+            details = [line for text in about for line in wrap(text, line_width() - 11)] + here
             lines += [f"  {'' if i else row['name']:<9}{line}" for i, line in enumerate(details)]
     cache = show_path(facts["cache"], WHOLE)
     return "\n".join([*lines, f"downloads go to {cache} (set MINILORA_CACHE to change it)"])
@@ -123,5 +122,5 @@ def info_text(facts: dict) -> str:
     for name, value in facts.items():
         if name != "path" and value not in (None, [], {}):
             words = f"{value:,}" if type(value) is int else value if isinstance(value, str) else json.dumps(value)
-            lines.append(f"  {escape(name, 30):<25} {escape(words, WIDTH - 28)}")
+            lines.append(f"  {escape(name, 30):<25} {escape(words, line_width() - 28)}")
     return "\n".join(lines)

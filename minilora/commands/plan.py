@@ -8,7 +8,7 @@ from textwrap import fill
 from minilora import blas
 from minilora.commands.common import DEFAULT, Parser, add_flag, choice, print_result
 from minilora.commands.options import add_option_flags, read_options
-from minilora.errors import escape
+from minilora.errors import escape, line_width
 from minilora.peft.method import METHODS, find
 from minilora.plan import planner
 from minilora.plan.activations import Step
@@ -65,7 +65,7 @@ def _facts(plan: planner.Plan) -> dict:
 
 def plan_text(facts: dict) -> str:
     """Format the plan of a model, for one method in detail or for all methods in a table."""
-    plans = facts["plans"]
+    plans, width = facts["plans"], line_width()
     single = plans[0] if len(plans) == 1 else None
     setting = f"{escape(facts['model'], 30)}, {facts['batch_size']:,} × {facts['seq_len']:,} tokens, {facts['dtype']}"
     if single:
@@ -75,8 +75,9 @@ def plan_text(facts: dict) -> str:
         grid = Grid("", ("kind", "bytes", "with\ncheckpointing"), rows, "")
     else:
         grid = _several(plans)
-    lines = [f"Memory of a training step: {single['method'] + ', ' if single else ''}{setting}", render(drawn(grid))]
-    lines += [fill(f"Assumptions: {facts['assumptions']}", 79), ""]
+    title = f"Memory of a training step: {single['method'] + ', ' if single else ''}{setting}"
+    lines = [fill(title, width), render(drawn(grid))]
+    lines += [fill(f"Assumptions: {facts['assumptions']}", width), ""]
     if single:
         counts = (single["trainable"], single["total"])
         trained, total = (f"{n:,}" if n < 1e9 else f"{n / 1e9:,.2f} billion" for n in counts)
@@ -88,9 +89,9 @@ def plan_text(facts: dict) -> str:
     else:
         by_words: dict[str, list[str]] = {}
         for plan in sorted(plans, key=lambda plan: [*plan["fits"].values()].count("no")):
-            by_words.setdefault(fits_from(plan["fits"]), []).append(plan["method"])
+            by_words.setdefault(f"{fits_from(plan['fits'])}: ", []).append(plan["method"])
         lines.append("On a GPU:")
-        lines += [fill(f"{words}: {', '.join(names)}", 79, subsequent_indent="  ") for words, names in by_words.items()]
+        lines += [fill(words + ", ".join(names), width, subsequent_indent="  ") for words, names in by_words.items()]
     return "\n".join(lines)
 
 

@@ -10,13 +10,17 @@ import signal
 from argparse import Namespace
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minilora.commands import common
 from minilora.commands.common import add_flag, load_model
-from minilora.errors import MiniloraError, Stopped, escape, first_few, print_notes
+from minilora.errors import MiniloraError, Stopped, escape, first_few, plural, print_notes
 from minilora.formats.atomic import show_path, write_atomic
+
+if TYPE_CHECKING:
+    from minilora.data.rows import Spelling
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}  # by the suffix of --out
 AT_ONCE = 8  # batches of labels between two writes; rows of similar length are batched together within them.
@@ -64,10 +68,10 @@ def run(arguments: Namespace) -> None:
         raise MiniloraError(f"--out {where} is also the file of --data; choose another --out")
     added = ["prediction", "probability"] if labels else ["prediction"]
     # Write a .csv as --data is written, so that the same spreadsheet program opens it.
-    delimiter, mark, end = spelling(arguments.data)
+    written = spelling(arguments.data)
     if suffix != ".csv":
-        delimiter, mark = DELIMITERS[suffix], ""
-    table = Table(out, rows, added, delimiter, mark, end)
+        written = written._replace(delimiter=DELIMITERS[suffix], mark="")
+    table = Table(out, rows, added, written)
     answers = table.read() if has_rows and arguments.resume else []
     parts = [learned_from(training) or learned_from(training, arguments.data) or () for training in trainings]
     trained = {json.dumps(messages[:-1]) for part in parts for messages in part}
@@ -107,15 +111,18 @@ def run(arguments: Namespace) -> None:
         "labels": dict(counts),
     }
     by_label = first_few([f"{label} {count:,}" for label, count in counts], 8)
-    common.print_result(arguments, facts, f"wrote {len(rows):,} rows to {where}{': ' if counts else ''}{by_label}")
+    line = f"wrote {plural(len(rows), 'row')} to {where}{': ' if counts else ''}{by_label}"
+    common.print_result(arguments, facts, line)
 
 
 def _check_lengths(
     model: Any, tokenizer: Any, questions: list, places: list[str], labels: list[str] | None, new_tokens: int
 ) -> None:
     """Replace each question that is too long by a message, in place. Raises MiniloraError if none is left."""
+    from minilora.data.chat import find_format
     from minilora.train.answers import check_prompts
 
+    find_format(tokenizer)  # raises here for a model that no row can be put to
     answer = max(len(tokenizer.encode(label)) + 2 for label in labels) if labels else new_tokens
     for i, question in enumerate(questions):
         try:
@@ -141,29 +148,33 @@ def _answer(
     return [{"prediction": labels[row.argmax()], "probability": round(float(row.max()), 4)} for row in probabilities]
 
 
+@dataclass
 class Table:
-    """The file of answers: the rows of --data, each with the columns in `added`."""
+    """The file of answers: the rows of --data, each with the columns in `added`.
 
-    def __init__(self, path: Path, rows: list[dict[str, Any]], added: list[str], delimiter: str, mark: str, end: str):
-        """Raise MiniloraError if --data has a column of `added`.
+    Raises MiniloraError if --data has one of these columns.
+    """
 
-        delimiter: "" for JSON. mark: leading characters. end: line end of a table.
-        """
-        self.path, self.rows, self.added = path, rows, added
-        self.delimiter, self.mark, self.end = delimiter, mark, end
-        self.names = list(dict.fromkeys(name for row in rows for name in row))
-        if clashes := [name for name in self.names if name.strip().lower() in added]:
+    path: Path
+    rows: list[dict[str, Any]]
+    added: list[str]
+    spelling: Spelling
+
+    def __post_init__(self) -> None:
+        self.names = list(dict.fromkeys(name for row in self.rows for name in row))
+        if clashes := [name for name in self.names if name.strip().lower() in self.added]:
             raise MiniloraError(f"--data already has a column {escape(clashes[0])}; rename it or leave it out")
 
     def encode(self, start: int, answers: list[dict[str, Any]]) -> bytes:
         """Return the file's lines for the answers to rows `start`, `start` + 1, …, with the header if `start` is 0."""
         rows = [row | answer for row, answer in zip(self.rows[start : start + len(answers)], answers, strict=True)]
-        if not self.delimiter:
+        delimiter, mark, end = self.spelling
+        if not delimiter:
             return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "replace")
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.names + self.added, delimiter=self.delimiter, lineterminator=self.end)
+        writer = csv.DictWriter(text, self.names + self.added, delimiter=delimiter, lineterminator=end)
         if rows and start == 0:
-            text.write(self.mark)
+            text.write(mark)
             writer.writeheader()
         for row in rows:
             writer.writerow({name: _cell(value) for name, value in row.items()})

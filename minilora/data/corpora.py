@@ -34,6 +34,11 @@ SHINGLE = 8  # words; a common run of this length is copied text, not chance
 OVERLAP = 1 / 3  # a document with more than this share of its shingles seen before is a near-duplicate
 EXAMPLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")  # rows, not running text: `data.examples` reads them
 CONVERSATION = re.compile(r'[\s\[]*\{\s*"(prompt|instruction|messages|response|completion|output|conversations)"\s*:')
+_CELL = r'(?=([^\n]*[,;\t|])? *"?({})"? *[,;\t|\n])'
+TABLE = re.compile(  # the first line of a table, whose columns have the usual names
+    _CELL.format("prompt|instruction|text|question|input") + _CELL.format("response|completion|output|label|answer"),
+    re.IGNORECASE,
+)
 HELD_OUT = 0.1  # share of the groups in the validation part, and also in the test part
 
 # Tests are not documentation, site-packages belongs to other projects, and the others depend on the version of Python
@@ -89,8 +94,10 @@ def load(source: str | os.PathLike[str]) -> Corpus:
     if name in CORPORA:
         return _documentation(name)
     texts, skipped = _read_texts(name)
-    if name.lower().endswith(EXAMPLES) or any(map(CONVERSATION.match, texts.values())):
-        raise MiniloraError(f"{show_path(name)} holds examples, not running text: give finetune a .csv or .jsonl file")
+    examples = [title for title, text in texts.items() if CONVERSATION.match(text) or TABLE.match(text)]
+    if name.lower().endswith(EXAMPLES) or examples:
+        path = Path(name, *examples[:1]) if os.path.isdir(name) else name
+        raise MiniloraError(f"{show_path(path)} holds examples, not running text: give finetune a .csv or .jsonl file")
     size = min(max(sum(map(len, texts.values())) // 40, 200), 2000)
     documents = tuple(
         Document(f"{title}:{number}", piece)

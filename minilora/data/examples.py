@@ -21,7 +21,7 @@ from minilora.data import chat
 from minilora.data.chat import labels_of, response_of
 from minilora.data.chat_format import Conversation, check_messages
 from minilora.data.rows import read_rows
-from minilora.errors import MiniloraError, did_you_mean, escape, first_few, plural
+from minilora.errors import MiniloraError, did_you_mean, escape, first_few, line_width, plural
 from minilora.formats.atomic import show_path, to_utf8
 
 # Names of columns, in upper or lower case. The first one that a row has is read.
@@ -117,7 +117,7 @@ def read_examples(path: str | os.PathLike[str], columns: Columns = BY_NAME) -> E
     if labels := labels_of(conversations, is_labelled):
         counts = Counter(map(response_of, conversations)).most_common()
         counted = first_few([f"{escape(label, 30)} ({count:,})" for label, count in counts], 8)
-        summary += wrap(f"{plural(len(labels), 'label')}: {counted}", 80, subsequent_indent="  ")
+        summary += wrap(f"{plural(len(labels), 'label')}: {counted}", line_width(), subsequent_indent="  ")
         # Labels are compared without the spaces around them, so they are also learned without them.
         if spaced := [messages[-1] for messages in conversations if messages[-1]["content"] != response_of(messages)]:
             notes.append(f"{len(spaced):,} of {len(conversations):,} responses lose the spaces around them")

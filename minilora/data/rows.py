@@ -20,7 +20,7 @@ import re
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from minilora.data.corpora import SIZE_LIMIT, decode
 from minilora.errors import MiniloraError, escape, first_few, plural
@@ -31,6 +31,14 @@ OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 DELIMITERS = ",;\t|"
 
 Row = tuple[str, dict[str, Any]]  # its place in the file, for messages; its fields
+
+
+class Spelling(NamedTuple):
+    """Form in which a table is written."""
+
+    delimiter: str  # a comma if it has one column; "" for JSON lines
+    mark: str  # the byte order mark at its beginning, or ""
+    end: str  # of a line
 
 
 def is_rows(path: str | os.PathLike[str]) -> bool:
@@ -47,15 +55,12 @@ def read_rows(path: str | os.PathLike[str]) -> list[Row]:
     return _read(path)[0]
 
 
-def spelling(path: str | os.PathLike[str]) -> tuple[str, str, str]:
-    """Return a table's delimiter (a comma if it has one column), the byte order mark at its beginning, or "", and its
-    line end.
-    """
-    _, delimiter, mark, end = _read(path)
-    return delimiter if delimiter in DELIMITERS else ",", mark, end
+def spelling(path: str | os.PathLike[str]) -> Spelling:
+    """Return the form in which a table is written. (A file of JSON counts as one with commas.)"""
+    return _read(path)[1]
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[list[Row], str, str, str]:
+def _read(path: str | os.PathLike[str]) -> tuple[list[Row], Spelling]:
     """Return the rows of a file, and its `spelling`."""
     (kind, compression), where = _suffixes(path), show_path(path)
     if not is_rows(path):
@@ -78,7 +83,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[list[Row], str, str, str]:
         raise MiniloraError(f"{where} has no rows")
     # The end of the first row: spreadsheets write \n within a cell and \r\n between rows.
     end = "\r\n" if re.match(rb'(?:[^"\r\n]++|"[^"]*+")*+\r\n', raw) else "\n"
-    return rows, delimiter, mark, end
+    return rows, Spelling(delimiter if delimiter in DELIMITERS else ",", mark, end)
 
 
 def _suffixes(path: str | os.PathLike[str]) -> tuple[str, str]:
@@ -90,6 +95,7 @@ def _suffixes(path: str | os.PathLike[str]) -> tuple[str, str]:
 def _table(text: str, where: str) -> tuple[list[Row], str]:
     """Return a table's rows and its delimiter: the most frequent one in the header that gives rows without problems."""
     csv.field_size_limit(SIZE_LIMIT)
+    text = re.sub(r"\Asep=.(?=\n)", "", text)  # a line for Excel
     header = "".join(next(csv.reader(io.StringIO(text.lstrip("\n"), newline=""), delimiter="\x1f"), ()))
     delimiters = sorted((mark for mark in DELIMITERS if mark in header), key=header.count, reverse=True)
     tables = [(*_divided(text, mark), mark) for mark in delimiters or "\x1f"]  # a single column: no text has this

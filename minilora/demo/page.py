@@ -7,6 +7,7 @@ from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 
+from minilora.errors import line_width
 from minilora.palette import BLUE
 from minilora.show.grids import Grid
 
@@ -49,7 +50,8 @@ def tell(
         table.add_row(*number)
     chart = Table.grid(padding=(0, 2))
     for name, length in bars.items():  # a negative length has no bar
-        bar = Bar(max(*bars.values(), 1e-9), 0, max(length, 0), width=40, color=_colour(name, colours, "default"))
+        colour, width = _colour(name, colours, "default"), line_width() // 2
+        bar = Bar(max(*bars.values(), 1e-9), 0, max(length, 0), width=width, color=colour)
         chart.add_row(name, bar, show(length))
     console.print(table, f"\n[bold]{title}[/bold]", chart, "", sep="\n")
 

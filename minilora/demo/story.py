@@ -16,7 +16,7 @@ from minilora import threads
 from minilora.data import corpora
 from minilora.demo import claims, page
 from minilora.demo.base import PACKAGE_BASE, QUICK_BASE, Base
-from minilora.errors import MiniloraError, escape
+from minilora.errors import MiniloraError, escape, line_width
 from minilora.formats.atomic import make_folder, read_json, show_path, write_atomic
 from minilora.measure.lab import BASE_DATA, DOMAIN, SCRATCH, Lab
 from minilora.measure.memory import peak_bytes, peak_of_steps
@@ -75,7 +75,7 @@ def run_demo(out: Path, quick: bool = False, seed: int = 0) -> Records:
     prepare_folder(out, PAGE, RECORDS)
     facts = asdict(settings) | {"command": command(quick, seed), "quick": quick}
     records = Records.open(out / RECORDS, KIND, facts, overwrite=True)
-    console = Console(width=80, highlight=False, record=True)
+    console = Console(width=line_width(), highlight=False, record=True)
     console.print("\n[bold]1. Text[/bold]")
     base, domain = corpora.load(BASE_DATA), corpora.load(DOMAIN)
     sizes = {"base": (base, base.characters), "domain": (domain, settings.characters)}

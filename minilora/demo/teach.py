@@ -21,6 +21,7 @@ from minilora.data.chat import Conversation, response_of
 from minilora.data.tokenizer import encode_documents
 from minilora.demo import teach_report
 from minilora.demo.story import PAGE, command, prepare_folder
+from minilora.errors import line_width
 from minilora.formats.atomic import write_atomic, write_json
 from minilora.measure.lab import BASE_DATA
 from minilora.measure.records import machine, peak_rss
@@ -87,7 +88,7 @@ def run(out: Path, model: str, quick: bool = False, seed: int = 0) -> dict:
     Raises MiniloraError, before `out` is made, if the model cannot be used.
     """
     started = perf_counter()
-    settings, console = QUICK if quick else FULL, Console(width=80, highlight=False)
+    settings, console = QUICK if quick else FULL, Console(width=line_width(), highlight=False)
     lesson, (training, tests, open_book) = _Lesson(settings, model, seed), glossary(settings.shots, quick, seed)
     prepare_folder(out, "results.json", "adapter")
     counts = ", ".join(f"{len(questions)} {name}" for name, questions in tests.items())

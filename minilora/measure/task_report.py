@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from minilora.data.chat import Conversation, response_of
-from minilora.errors import escape, plural
-from minilora.show.grids import WIDTH, Grid
+from minilora.errors import escape, line_width, plural
+from minilora.show.grids import Grid
 from minilora.train.metrics import TaskScore, exact_match, json_fields, token_f1
 
 MOST_SHOWN = 12  # labels of the confusion table
@@ -15,7 +15,7 @@ CALIBRATED = "less each label's mean over all prompts"
 
 def score_lines(score: TaskScore) -> list[str]:
     """Format the score with its interval, the trivial baseline, and the cost of a query."""
-    spread = f"in brackets: 95 % interval for {score.count:,} conversations"
+    spread = f"in brackets: 95 % interval for {plural(score.count, 'conversation')}"
     if score.kind == "answers":
         lines = [f"exact match {share_with_interval(score.exact, score.exact_interval)}"]
         lines.append(f"F1 {100 * (score.f1 or 0):.1f} %")
@@ -46,7 +46,7 @@ def confusion_grid(score: TaskScore) -> Grid:
     labels, counts = score.labels or [], score.confusion or []
     shown = sorted(sorted(range(len(labels)), key=lambda i: -sum(counts[i]))[:MOST_SHOWN])
     first = min(max(map(len, ("expected", *labels))), WIDEST)
-    width = (WIDTH - first) // len(shown) - 2
+    width = max(3, (line_width() - first) // len(shown) - 2)
     rows = [(escape(labels[i], first), *(str(counts[i][j]) for j in shown)) for i in shown]
     header = ("expected", *(escape(labels[j], width) for j in shown))
     left_out = len(labels) - len(shown)
@@ -77,8 +77,8 @@ def wrong_answers(
 
 
 def error_lines(errors: Sequence[dict[str, Any]], most: int, count: int) -> list[str]:
-    """Format the first `most` of the wrong answers, in lines of at most 80 characters. count: of all answers."""
-    shown = errors[:most]
+    """Format the first `most` of the wrong answers, each in a line. count: of all answers."""
+    shown, width = errors[:most], line_width()
     if not shown:
         return [f"all {count:,} answers are right"]
     order = "the most confident first" if "probability" in shown[0] else "the lowest F1 first"
@@ -86,7 +86,7 @@ def error_lines(errors: Sequence[dict[str, Any]], most: int, count: int) -> list
     lines = [f"{len(errors):,} of {count:,} answers are wrong{part}, {order}:"]
     for error in shown:
         sure = f" ({100 * error['probability']:.0f} % sure)" if "probability" in error else ""
-        lines.append(f"  {escape(error['text'], WIDTH - 2)}")
-        lines.append(f"    expected  {escape(error['expected'], WIDTH - 14)}")
-        lines.append(f"    predicted {escape(error['predicted'], WIDTH - 14 - len(sure))}{sure}")
+        lines.append(f"  {escape(error['text'], width - 2)}")
+        lines.append(f"    expected  {escape(error['expected'], width - 14)}")
+        lines.append(f"    predicted {escape(error['predicted'], width - 14 - len(sure))}{sure}")
     return lines

@@ -12,9 +12,9 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group, JustifyMethod, RenderableType
 
-from minilora.errors import MiniloraError, unknown
+from minilora.errors import MiniloraError, line_width, unknown
 from minilora.peft import METHODS
 
 # The names of the rows of tables, in their order. Figures and sentences use them too; an unknown key is an error.
@@ -22,7 +22,6 @@ NAMES = {"base": "base as it is", "few-shot": "few-shot prompt", "scratch": "fro
 NAMES |= {name: method.label for name, method in METHODS.items()}
 IN_SENTENCES = NAMES | {"full": "full fine-tuning"}
 IN_SENTENCES |= {"base": "the base"}
-WIDTH = 80
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -64,31 +63,44 @@ class Grid:
     caption: str
 
 
-def render(table: Table) -> str:
+def render(table: RenderableType) -> str:
     """Return the table as plain text, without colours."""
     from rich.console import Console
 
     file = StringIO()
     plain = {"color_system": None, "force_terminal": False, "force_jupyter": False, "legacy_windows": False}
-    Console(file=file, width=WIDTH, **plain).print(table)  # type: ignore[arg-type]
+    Console(file=file, width=line_width(), **plain).print(table)  # type: ignore[arg-type]
     return "".join(f"{line.rstrip()}\n" for line in file.getvalue().splitlines())
 
 
-def drawn(grid: Grid) -> Table:
-    """Make a table for the terminal."""
+def drawn(grid: Grid) -> Group:
+    """Make a table for the terminal. One that is too wide is cut between columns, and the parts go below each other."""
     from rich import box
+    from rich.cells import cell_len
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(grid.title, style="bold"), caption=Text(grid.caption, style="dim"), box=box.SIMPLE_HEAD)
-    table.title_justify = table.caption_justify = "left"
-    table.show_edge = table.pad_edge = False
-    table.padding = (0, 0 if len(grid.header) > 5 else 1)
-    for index, name in enumerate(grid.header):
-        table.add_column(name, justify="right" if index else "left", vertical="bottom", no_wrap=index == 0)
-    for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+    padding = 0 if len(grid.header) > 5 else 1
+    between = 2 * padding + 1
+    columns = zip(grid.header, *grid.rows, strict=True)
+    widths = [between + max(cell_len(line) for cell in column for line in cell.split("\n")) for column in columns]
+    parts = [[0]]  # the indices of the columns of each; all begin with the first
+    for index in range(1, len(widths)):
+        if len(parts[-1]) > 1 and sum(widths[i] for i in (*parts[-1], index)) - between > line_width():
+            parts.append([0])
+        parts[-1].append(index)
+    shown: list[RenderableType] = [Text(grid.title, style="bold")] if grid.title else []
+    for part in parts:
+        shown += [""] * (part is not parts[0])
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, padding))
+        for i in part:
+            justify: JustifyMethod = "right" if i else "left"
+            table.add_column(Text(grid.header[i]), justify=justify, vertical="bottom", no_wrap=i == 0)
+        for row in grid.rows:
+            table.add_row(*(Text(row[i]) for i in part))
+        shown.append(table)
+    return Group(*shown, *([Text(grid.caption, style="dim")] if grid.caption else []))
 
 
 def seeds_in_words(counts: Iterable[int]) -> str:

@@ -101,7 +101,7 @@ def check_prompts(model: Any, tokenizer: Tokenizer, prompts: Sequence[chat.Conve
 
 def _check_length(model: Any, prompt: int, answer: int) -> None:
     what = f"a prompt of {prompt:,} tokens and an answer of {answer:,}"
-    check_positions(model, prompt + answer, what, "give fewer shots, or shorter messages and responses")
+    check_positions(model, prompt + answer, what, "leave out or shorten the longest rows, or give fewer shots")
 
 
 # The likelihood of labels. The beginning that all prompts share (a system message, examples) is read once into a cache

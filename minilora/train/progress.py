@@ -1,16 +1,20 @@
-"""Progress bars, on standard error, for everything that takes more than two seconds: rate, loss, time left."""
+"""Progress, on standard error, of everything that takes more than two seconds: a bar with rate, loss and time left, or
+lines if standard error is not a terminal but a log.
+"""
 
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
+from time import monotonic
+
+SECONDS = 10  # from one line to the next, at least
 
 
 @contextmanager
 def progress_bar(description: str, total: int, show: bool = True):
-    """Yield `advance(n=1, note="")`, which moves a bar. Only a terminal shows it; elsewhere, use `minilora show` to see
-    how far a run is.
-    """
+    """Yield `advance(n=1, note="")`, which moves a bar, or writes a line after each tenth of the total."""
     if not show or not sys.stderr.isatty():
-        yield lambda n=1, note="": None
+        yield _lines(description, total) if show else lambda n=1, note="": None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -32,3 +36,19 @@ def progress_bar(description: str, total: int, show: bool = True):
             progress.update(task, advance=n, note=note, rate=rate)
 
         yield advance
+
+
+def _lines(description: str, total: int) -> Callable:
+    begin = last = monotonic()
+    done = shown = 0
+
+    def advance(n: int = 1, note: str = "") -> None:
+        nonlocal last, done, shown
+        done += n
+        tenth, now = 10 * done // max(total, 1), monotonic()
+        if tenth > shown and now - last >= SECONDS:
+            last, shown = now, tenth
+            facts = [f"{description}: {done:,} of {total:,}", note, f"{now - begin:,.0f} s"]
+            print(", ".join(filter(None, facts)), file=sys.stderr, flush=True)
+
+    return advance

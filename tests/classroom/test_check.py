@@ -1,6 +1,7 @@
 """pytest tests/classroom/test_check.py"""
 
 import json
+import os
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -107,7 +108,8 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
     capsys.readouterr()
     code = main(["check", *map(str, arguments)])
     out, err = capsys.readouterr()
-    assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith("{"))
+    width = int(os.environ.get("COLUMNS", 80))
+    assert all(len(line) <= width for line in out.splitlines() if not line.startswith("{"))
     return code, out, err
 
 
@@ -122,7 +124,9 @@ def write(lesson, text: str, name: str = "answer.py") -> Path:
     return path
 
 
-def test_blank_half_and_whole(lesson, capsys):
+@pytest.mark.parametrize("columns", [60, 80])
+def test_blank_half_and_whole(lesson, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     half = with_answers(lesson.source, {"double": "return 2 * x"}).replace("x + self.step", "x")
     texts = {lesson.exercise.read_text(): "not started", half: "passed 1 of 2: task 2", answered(): "passed 2 of 2"}
     for text, says in texts.items():
@@ -444,6 +448,14 @@ def test_a_task_that_builds_on_a_failed_one_says_so(lesson, capsys, apply, is_be
     assert second["hint"].startswith("Task 1 failed, and this builds on it: mend that first. ") == is_behind
     alone = json.loads(run(capsys, "03", "--json", "--task", 2, "--file", path)[1])["tasks"][0]
     assert alone["hint"] == second["hint"].removeprefix("Task 1 failed, and this builds on it: mend that first. ")
+
+
+def test_a_task_that_is_handed_what_a_failed_one_made_says_so(lesson, capsys):
+    handed = DRIVER.replace(".apply(x)\n", ".apply(getattr(student, 'double')(x) - x)\n")
+    (lesson.folder / "driver.py").write_text(handed)
+    path = write(lesson, answered(double="return 3 * x"))
+    hints = [result["hint"] for result in json.loads(run(capsys, "03", "--json", "--file", path)[1])["tasks"]]
+    assert hints[1].startswith("Task 1 failed, and this builds on it: mend that first. ")
 
 
 def test_a_layer_of_a_wrong_start_blames_the_start(sandbox, tmp_path):

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -17,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilora.classroom.sandbox import isolated, wire
+from minilora.classroom.sandbox import isolated, runner, wire
 from minilora.classroom.sandbox.isolated import Isolated
 from minilora.classroom.sandbox.runner import TOO_MUCH_MEMORY, WAITED, Job, Raised, RunFailed, Sandbox
+from minilora.cli import main
 from minilora.errors import MiniloraError
 
 pytestmark = pytest.mark.host
@@ -86,6 +88,16 @@ def test_a_checker_that_ends_early_leaves_no_traceback(capfd):
         sandbox._launch()
         sandbox._control.sendall(b"q")
     assert capfd.readouterr().err == ""
+
+
+def test_without_a_folder_for_temporary_files_a_sentence_says_what_to_do(monkeypatch, capfd):
+    words = "minilora: there is no folder for temporary files: set TMPDIR to one that you can write to\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", None)
+        patch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+        patch.setattr(runner.subprocess, "Popen", None)  # the server would end with a traceback
+        assert main(["check", "08"]) == 2
+    assert capfd.readouterr() == ("", words)
 
 
 def descendants(pid: int) -> list[int]:

@@ -132,7 +132,7 @@ def test_a_text_has_a_test_part_and_a_whole(evaluate):
     "name, more, words",
     [
         ("labels", ["--shots", 2], "give --shots N and --shots-from FILE together"),
-        ("two", ["--shots", 25, "--shots-from", "labels"], "positions: give fewer shots"),
+        ("two", ["--shots", 25, "--shots-from", "labels"], "or give fewer shots"),
         ("text.txt", ["--examples", 2], "--examples is only for a file of examples"),
         ("text.txt", ["--show-errors", 2], "--show-errors is only for a file of examples"),
     ],

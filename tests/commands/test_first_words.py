@@ -112,6 +112,13 @@ def test_help_is_a_screen_of_80_columns_and_42_lines(capsys, empty, command):
     assert examples and all(line in out for line in examples)  # whole, so that they can be copied
 
 
+def test_the_help_goes_on_below_its_column_in_a_narrow_terminal(capsys, empty, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    _, out, _ = first_words(capsys, empty, ["--help"])
+    assert max(map(len, out.splitlines())) <= 60
+    assert "\n  check     check your answers to a lesson's exercise, or\n            show your progress\n" in out
+
+
 @pytest.mark.parametrize("name", text_flags())
 def test_a_file_that_is_not_there_and_a_value_that_is_empty(capsys, empty, name):
     """An unset shell variable gives an empty value: `--out "$OUT"` must not mean the current folder."""

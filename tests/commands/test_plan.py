@@ -1,6 +1,7 @@
 """pytest tests/commands/test_plan.py: `minilora plan` says what the planner says, as text, JSON and a picture."""
 
 import json
+import os
 import re
 
 import pytest
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.host
 def run(capsys, *arguments) -> str:
     assert main(["plan", *arguments]) == 0
     out = capsys.readouterr().out
-    assert max(map(len, out.splitlines())) <= 80 or "--json" in arguments
+    assert max(map(len, out.splitlines())) <= int(os.environ.get("COLUMNS", 80)) or "--json" in arguments
     return out
 
 
@@ -30,8 +31,9 @@ def test_a_plan_is_a_table_and_what_fits(capsys):
         assert f"\n{kind} " in out
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_all_methods_as_one_table(capsys, dtype):
+@pytest.mark.parametrize(("dtype", "columns"), [("bfloat16", 80), ("float32", 80), ("float32", 60)])
+def test_all_methods_as_one_table(capsys, monkeypatch, dtype, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     out = run(capsys, "smollm2-135m", "--dtype", dtype, "--rank", "4", "--bottleneck-size", "16")
     assert all(f"\n{method} " in out for method in METHODS)
     fits = " ".join(out.partition("On a GPU:")[2].split())

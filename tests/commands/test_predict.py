@@ -133,6 +133,11 @@ def test_free_answers_are_written_after_every_batch(predict, monkeypatch):
     assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes() and calls == [2] * 11
 
 
+def test_a_model_without_a_chat_format_is_no_fault_of_the_rows(predict):
+    message = "minilora: the model has no chat format, as it is a base model; choose"
+    assert f"\n{message}" in f"\n{predict('--model', 'base', adapter=False, status=2).err}"
+
+
 def test_rows_that_cannot_be_asked_stay_without_an_answer(predict, tmp_path):
     rows = [dict(ROWS[i]) for i in range(8)]
     rows[3]["text"], rows[6]["text"] = "", "even " * 90

@@ -237,6 +237,8 @@ def test_unknown_names(name, fragments):
         (b"\xef\xbb\xbfab\xff", ["not UTF-8", "0xff", "offset 5"]),
         (b'{"prompt": "a", "response": "b"}\n', ["holds examples, not running text"]),
         (b'[\n  {"messages": []}]', ["holds examples"]),
+        (b"text,label\nno refund yet,billing\n", ["holds examples"]),  # a table with another suffix
+        (b'id;"Answer";n; Question \r\n1;a;2;b\r\n', ["holds examples"]),
     ],
 )
 def test_text_that_is_none(tmp_path, content, fragments):
@@ -244,10 +246,17 @@ def test_text_that_is_none(tmp_path, content, fragments):
     refused(tmp_path / "given.txt", "given.txt", *fragments)
 
 
+def test_a_sentence_with_the_names_of_columns_is_a_text(tmp_path):
+    (tmp_path / "given.txt").write_text("The question, and its answer\nA text, and no label.\n")
+    assert load(tmp_path / "given.txt").documents
+
+
 def test_an_empty_folder_and_a_table(tmp_path):
     refused(tmp_path, "no text")
     (tmp_path / "rows.CSV").write_text("a,b")
     refused(tmp_path / "rows.CSV", "rows.CSV holds examples")
+    (tmp_path / "rows.txt").write_text("text,label\na,b\n")
+    refused(tmp_path, f"{tmp_path / 'rows.txt'} holds examples")
 
 
 def test_text_that_is_too_large_is_refused_before_it_is_read(tmp_path, monkeypatch):

@@ -211,6 +211,17 @@ def test_questions_keep_the_rows_as_they_are(tmp_path):
         read_questions(path)
 
 
+def test_a_line_for_excel_is_not_the_header(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"sep=;\r\ntext;label\r\nOne, and two;a\r\nThree;b\r\n")
+    assert [messages[0]["content"] for messages in read_examples(tmp_path / "x.csv").conversations] == [
+        "One, and two",
+        "Three",
+    ]
+    (tmp_path / "x.csv").write_text("sep=;\ntext;label\na;b;c\n")
+    with pytest.raises(MiniloraError, match="line 3 has 3 fields instead of 2"):
+        read_examples(tmp_path / "x.csv")
+
+
 BAD_FILES = {
     "brackets.jsonl": (b"{\n" * 7, "line 1 is not valid JSON"),
     "zero.jsonl": (b"a\0", "binary"),

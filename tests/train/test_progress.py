@@ -1,4 +1,4 @@
-"""pytest tests/train/test_progress.py: bars on a terminal, and nothing elsewhere."""
+"""pytest tests/train/test_progress.py: bars on a terminal, and a few lines elsewhere."""
 
 import io
 import re
@@ -11,9 +11,21 @@ from minilora.train import progress
 pytestmark = pytest.mark.host
 
 
-def test_what_is_no_terminal_shows_nothing(capsys):
-    with progress.progress_bar("comparing", 3) as advance:
-        advance(3, "loss 2.5")
+def test_a_log_gets_a_line_for_each_tenth_of_what_takes_long(capsys, monkeypatch):
+    for seconds, lines in ((0.05, []), (1, [f"training: {n} of 100, loss 2.5, {n} s" for n in range(10, 101, 10)])):
+        clock = (step * seconds for step in range(101))
+        monkeypatch.setattr(progress, "monotonic", lambda clock=clock: next(clock))
+        with progress.progress_bar("training", 100) as advance:
+            for _ in range(100):
+                advance(1, "loss 2.5")
+        out, err = capsys.readouterr()
+        assert out == "" and err.splitlines() == lines
+
+
+def test_what_is_not_to_be_shown_is_not(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 0)
+    with progress.progress_bar("training", 1, show=False) as advance:
+        advance(1)
     assert capsys.readouterr() == ("", "")
 
 

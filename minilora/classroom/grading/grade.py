@@ -1,4 +1,4 @@
-"""Grading a student's file by the checks of a lesson, and reporting the results in at most 80 columns."""
+"""Grading a student's file by the checks of a lesson, and reporting the results."""
 
 import ast
 import shlex
@@ -19,10 +19,9 @@ from minilora.classroom.lessons.checking import (
 )
 from minilora.classroom.lessons.lesson import Lesson
 from minilora.classroom.sandbox.runner import Job, Raised, RunFailed, Sandbox
-from minilora.errors import MiniloraError
+from minilora.errors import MiniloraError, line_width
 
 PASSED, FAILED, NOT_STARTED = "passed", "failed", "not started"
-WIDTH = 80
 
 
 @dataclass
@@ -94,6 +93,7 @@ def grade_task(lesson: Lesson, task: Task, submission: Submission, sandbox: Sand
     finally:
         if run is not None:
             run.session.close()
+            submission.called[task.number] = run.called
             result.printed = run.session.printed.decode("utf-8", "replace")
     if error is not None and is_explained:
         result.hint, line = f"A line outside of all functions failed: {error}", error.line
@@ -153,7 +153,7 @@ def lesson_report(submission: Submission, results: list[Result], hint_steps: int
         text = f"{'Next hint' if hint_steps else 'A hint'} for task {number}: minilora check {lesson.number:02}"
         text += (f" --task {number}" if chosen else "") + " --hint" + (f" {hint_steps + 1}" if hint_steps else "")
         file = "" if submission.path == lesson.exercise else f" --file {shlex.quote(str(submission.path))}"
-        lines.append(text + file if len(text + file) <= WIDTH else text)
+        lines.append(text + file if len(text + file) <= 80 else text)
     return "\n".join(lines).rstrip("\n")
 
 
@@ -196,6 +196,6 @@ def _wrapped(label: str, text: str, margin: int) -> list[str]:
     text = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text.expandtabs(4))
     lines = []
     for line in text.split("\n"):
-        lines += textwrap.wrap(line, WIDTH - margin, replace_whitespace=False) or [""]
+        lines += textwrap.wrap(line, line_width() - margin, replace_whitespace=False) or [""]
     labels = [label, *[""] * (len(lines) - 1)]
     return [f"{label:<{margin}}{line}".rstrip() for label, line in zip(labels, lines, strict=True)]

@@ -38,6 +38,7 @@ class Submission:
 
     def __init__(self, path: Path, lesson: Lesson):
         self.path, self.lesson, here = path, lesson, Path.cwd()
+        self.called: dict[int, set[str]] = {}  # task -> the functions that its check has called, also through others
         whole = path.absolute()
         self.shown = show_path(whole.relative_to(here) if whole.is_relative_to(here) else path, 60)
         if path.suffix == ".ipynb":
@@ -111,11 +112,14 @@ class Submission:
         return min(closed, default=None)
 
     def builds_on(self, task: int) -> set[int]:
-        """Return the earlier tasks whose functions this task's functions use, also through others of the file."""
+        """Return the earlier tasks whose functions this task's functions use, also through others of the file, or that
+        its check has called.
+        """
         own, defined = self.lesson.source.names(task), self._definitions
-        reached = _reach([defined[name] for name in own if name in defined], defined) - {*own}
+        starts = {*own, *(name.partition(".")[0] for name in self.called.get(task, ()))}
+        reached = starts | _reach([defined[name] for name in starts if name in defined], defined)
         gaps = [gap for gap in self.lesson.source.gaps if gap.task < task]
-        return {gap.task for gap in gaps if gap.where.partition(".")[0] in reached}
+        return {gap.task for gap in gaps if gap.where.partition(".")[0] in reached - {*own}}
 
     @property
     def _definitions(self) -> dict[str, ast.stmt]:
@@ -153,7 +157,7 @@ class Cells(Submission):
     """The code cells of a notebook, pairs (number, code). Cells that are not Python are in `unreadable`, with why."""
 
     def __init__(self, cells: list[tuple[int, str]], lesson: Lesson):
-        self.path, self.lesson, self.shown = Path("notebook"), lesson, "This notebook"
+        self.path, self.lesson, self.shown, self.called = Path("notebook"), lesson, "This notebook", {}
         self.unreadable: dict[int, str] = {}
         for number, code in cells:
             try:

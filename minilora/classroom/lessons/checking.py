@@ -136,6 +136,7 @@ class Run:
     breach: Failure | None = None  # the first neglected duty, whatever the values
     searched: Failure | None = None  # the failure that a search found
     remarks: list[str] = field(default_factory=list)  # for the student, if the answer passes
+    called: set[str] = field(default_factory=set)  # names of the student's functions that the check has called
 
     def remark(self, text: str) -> None:
         self.remarks += [] if text in self.remarks else [str(text)]
@@ -173,6 +174,7 @@ class Function:
         run = self.run
         value = run.session.call(self.name, *arguments, driver=self.is_driver)
         answer = Answer(value, self, arguments)
+        run.called.update(run.session.called)
         if isinstance(value, Raised) and "NotImplementedError" in value.types:
             gap = re.match(f"{stub_start(run.number, '([0-9]+)')}:", value.message)
             if gap:

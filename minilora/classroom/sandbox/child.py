@@ -55,9 +55,10 @@ class Exercise:
         try:
             owner, first = (self.driver, [self.module]) if request["driver"] else (self.module, [])
             value = getattr(owner, request["name"])(*first, *request["arguments"])
-            return wire.pack({"value": value, "breach": self.duties.breach})
+            answer = {"value": value}
         except BaseException as error:  # noqa: BLE001 (an exception of the student's code is its answer)
-            return wire.pack({"raised": self._describe(error), "breach": self.duties.breach})
+            answer = {"raised": self._describe(error)}
+        return wire.pack(answer | {"breach": self.duties.breach, "called": self.duties.called})
 
     def _describe(self, error: BaseException) -> dict[str, Any]:
         """Describe an exception: the names of its types, the message, and the innermost line of the student's file."""

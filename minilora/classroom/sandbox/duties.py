@@ -33,6 +33,7 @@ class Duties:
     def __init__(self, module: Any, watched: Mapping[str, Collection[str]]):
         self.module, self.watched = module, watched
         self.breach: dict[str, Any] | None = None  # the first breach: "duty", "function", "name", "before", "after"
+        self.called: list[str] = []  # names of the functions that were called so far, by whomever
         self._results: deque[tuple[str, np.ndarray, np.ndarray]] = deque(maxlen=KEPT)  # (function, array, its copy)
         self._is_inside = False
 
@@ -49,6 +50,7 @@ class Duties:
 
         @wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:
+            self.called += [] if name in self.called else [name]
             if self._is_inside:
                 return function(*arguments, **named)
             passed = [*zip(parameters, arguments, strict=False), *named.items()]

@@ -17,12 +17,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import IO, Any
 
 from minilora.classroom.sandbox import wire
@@ -86,6 +86,7 @@ class Session(AbstractContextManager):
     """
 
     breach: dict | None = None  # the first neglected duty (see duties.py)
+    called: Collection[str] = ()  # names of the functions that were called so far, also by each other
     printed = trace = b""  # set when the session is closed
     _is_open = _is_loading = True
 
@@ -129,6 +130,9 @@ class Session(AbstractContextManager):
         match answer:
             case {"breach": {"duty": str(), "function": str(), "name": str()} as breach}:
                 self.breach = breach
+        match answer:
+            case {"called": [*names]}:
+                self.called = {str(name) for name in names}
         match answer:
             case {"value": value}:
                 return value
@@ -208,6 +212,7 @@ class Sandbox(AbstractContextManager):
         return [], {name: value for name, value in os.environ.items() if name not in names}
 
     def _launch(self) -> None:
+        gettempdir()  # if there is none, the error is raised here, not in the server
         prefix, environment = self._command()
         self._control, theirs = socket.socketpair()
         code = (
