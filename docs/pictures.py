@@ -36,10 +36,9 @@ def jargon() -> Diagram:
     words = " ".join(f"{row.capitalize()} ({shares[row]} of {count} questions): {first[row]}" for row in shares)
     d = Diagram(FULL_WIDTH, 348, f"{first['question']} {words}")
     d.text(20, 36, fill(first["question"], 44), LARGE, "start", "bold")
-    repeats = " repeats:" if first["before"].rstrip(".") in first["question"] else ""
     minutes = np.mean([run["training"]["seconds"] for run in runs]) / 60
     cost = f"{minutes:.0f} minutes, {show_bytes(runs[0]['training']['adapter_bytes'])}"
-    sides = (("before", FROZEN, f"SmolLM2-135M{repeats}"), ("after", TRAINED, f"+ QLoRA ({cost})"))
+    sides = (("before", FROZEN, "SmolLM2-135M says:"), ("after", TRAINED, f"+ QLoRA ({cost})"))
     for (row, kind, title), x in zip(sides, (20, 440), strict=True):
         d.text(x, 122, title, LARGE, "start", "soft")
         d.box(x, 146, 380, 88, fill(first[row], 24), kind, LARGE)
