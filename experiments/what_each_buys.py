@@ -150,7 +150,7 @@ def draw_text(above: Axes, below: Axes, result: WindowsResult) -> None:
     for row in ("lora", "full"):
         levels[row] = {s: one.mean for s in result.sizes if (one := result.bits(s, "trained", row, result.sizes[0]))}
         own = {s: one.mean for s in result.sizes[1:] if (one := result.bits(s, "trained", row, s))}
-        hollow = look(row) | {"markerfacecolor": "white", "linestyle": "", "markersize": 9}
+        hollow = look(row) | {"markerfacecolor": "none", "linestyle": "", "markersize": 12}
         below.plot(list(own), list(own.values()), **hollow, label="trained in that window" * (row == "lora"))
     for way, by_size in levels.items():
         seconds = READY if way == BASE else result.seconds("trained", way, result.sizes[0]) or READY

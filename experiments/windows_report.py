@@ -94,10 +94,9 @@ class WindowsResult(Result):
         if as_long := [tokens for tokens in self.contexts if tokens <= self.sizes[-1]]:
             prompt = f"With a prompt, {as_long[-1]:,} tokens of the training text in front of each window"
             ways[prompt] = ("context", as_long[-1])
-        for row in ("lora", "full"):
-            ways[f"After training ({LABELS[row]}) in windows of {own}"] = ("trained", row, own)
+        ways[f"After training ({LABELS['lora']}) in windows of {own}"] = ("trained", "lora", own)
         for way, start in ways.items():
             if reached := [one for size in self.sizes if (one := self.bits(size, *start))]:
-                seeds = " (one seed)" * (reached[0].count == 1)
-                words += f" {way}, it needs {listed(f'{one.mean:.3f}' for one in reached)}{seeds}."
+                seeds = "one seed" if (count := reached[0].count) == 1 else f"mean of {count} seeds"
+                words += f" {way}, it needs {listed(f'{one.mean:.3f}' for one in reached)} ({seeds})."
         return words

@@ -127,7 +127,8 @@ def test_the_table_and_the_sentence_say_what_the_records_say(tmp_path):
     assert result.sentence() == (
         "How many bits per character the model as it is needs depends on how many tokens it reads at a time: 1.500 in "
         "windows of 8 and 1.250 in 16. With a prompt, 8 tokens of the training text in front of each window, it needs "
-        "1.300 and 1.230 (one seed). After training (LoRA on all linears) in windows of 8, it needs 1.100 and 1.050."
+        "1.300 and 1.230 (one seed). After training (LoRA on all linears) in windows of 8, it needs 1.100 and 1.050 "
+        "(mean of 2 seeds)."
     )
 
 
