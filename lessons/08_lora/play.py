@@ -137,8 +137,9 @@ them, largest first, hold 80 % of it?</span>
   the most. What counts is the text: with {SOME} pieces of every matrix's change, the model keeps
   {100 * data["gain"][SOME]:.0f}&nbsp;% of its gain. But this matrix is an easy one: the model's {len(others)}
   need from {others[0]} to {others[-1]} pieces for 80&nbsp;%, the middle one {others[len(others) // 2]}. And of random
-  numbers, the first {most} hold only {100 * held(chance, most):.0f}&nbsp;%, and 80&nbsp;% need {needed(chance)}. LoRA does not cut ΔW
-  afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own sentence.</a></p>
+  numbers, the first {most} hold only {100 * held(chance, most):.0f}&nbsp;%, and 80&nbsp;% need {needed(chance)}. LoRA
+  does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
+  sentence.</a></p>
   <p class="soft">A small language model learned NumPy's documentation. Blue: less than before; orange: more; no colour:
   as before. The framed column times the framed row is one piece<span class="after">, the last of the sum</span>. What a
   piece holds: square all numbers of ΔW and add them up; a piece has its share of this sum<span class="after">, the
