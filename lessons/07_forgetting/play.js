@@ -126,15 +126,6 @@ function arrange() {
     label.style.fontWeight = isChosen ? 700 : 400;
     put(label, [x(kept(one)[0]), y(kept(one)[1])]);
   };
-  name(way);
-  put(oldSays, [x(0), y(0)]);
-  if (isOpen()) {
-    const [a, b] = way.strengths[HALF], [most, cost] = way.strengths.at(-1);
-    halfSays.replaceChildren();
-    ["λ = 0.5:", ...[["gain", a, most], ["price", b, cost]].map(brief)].forEach((text, i) =>
-      draw(halfSays, "tspan", { x: 0, dy: i ? "1.2em" : 0, "font-weight": 600 }, text));
-    put(halfSays, [x(a), y(b)]);
-  } else put(straightSays, [x(way.strengths.at(-1)[0] * 0.75), y(way.strengths.at(-1)[1] * 0.75)]);
   const learned = (guessed / 100) * way.strengths.at(-1)[0];
   const edge = Math.min(learned, furthest); // a guess beyond the plane is marked at its edge
   const isDrawn = isOpen() && guessed !== null && way === DATA.ways[LORA];
@@ -144,6 +135,15 @@ function arrange() {
     guessSays.textContent = `your guess: ${show(guessed)} %${learned > edge ? " →" : ""}`;
     taken.push({ left: x(edge) - 3, right: x(edge) + 3, top: BOTTOM - 18, bottom: BOTTOM, cost: 1e5 });
   }
+  name(way);
+  put(oldSays, [x(0), y(0)]);
+  if (isOpen()) {
+    const [a, b] = way.strengths[HALF], [most, cost] = way.strengths.at(-1);
+    halfSays.replaceChildren();
+    ["λ = 0.5:", ...[["gain", a, most], ["price", b, cost]].map(brief)].forEach((text, i) =>
+      draw(halfSays, "tspan", { x: 0, dy: i ? "1.2em" : 0, "font-weight": 600 }, text));
+    put(halfSays, [x(a), y(b)]);
+  } else put(straightSays, [x(way.strengths.at(-1)[0] * 0.75), y(way.strengths.at(-1)[1] * 0.75)]);
   drawn.filter((one) => one !== way).forEach(name);
   if (isDrawn) put(guessSays, [x(edge), BOTTOM - 8], 3);
 }
