@@ -197,7 +197,7 @@ def built(script: Path, names: dict[str, Any], data: dict[str, Any]) -> bytes:
     title = names["TITLE"] if names["TITLE"].endswith("?") else f"{names['TITLE']}."
     headline = names.get("HEADLINE") or question(body)
     drawn = names.get("SHOWN") or " ".join(label[1].split() if label else [])
-    shown = " ".join(filter(None, [title, headline, background and f"{background}.", drawn]))
+    shown = " ".join(dict.fromkeys(filter(None, [title, headline, background and f"{background}.", drawn])))
     head = sharing(names["TITLE"], names["ABOUT"], script.with_suffix(".png").name, shown)
     links = navigation(script, is_short=True), navigation(script)
     page = framed(names["TITLE"], body, "\n".join(code), head, links, names.get("LAYOUT", "beside"))

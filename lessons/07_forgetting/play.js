@@ -3,16 +3,18 @@ const LOOKS = { // of the ways: colour, dashes, marker. Full with replay is full
   "full fine-tuning": { color: "var(--full)", marker: ROUND },
   "full, 25 % replay": { color: "var(--full)", dash: "5 3", marker: ROUND },
   LoRA: { color: "var(--lora)", marker: "M0-1.3L1.2.9H-1.2Z" },
-  "norms alone": { color: "var(--norms)", marker: "M0 1.3L1.2-.9H-1.2Z" },
+  "norms alone": { color: "color-mix(in srgb, var(--norms), var(--ink) 35%)", // yellow is faint on white
+    marker: "M0 1.3L1.2-.9H-1.2Z" },
 };
 const FIRST = ["full fine-tuning", "LoRA"]; // the ways that are drawn before the guess
 const LEFT = 72, RIGHT = 392, TOP = 24, BOTTOM = 300; // of the plane; the bars and their words have lanes outside of it
 const svg = byId("plane"), field = byId("guess").elements.guess;
 const all = DATA.ways.flatMap((way) => [...way.path, ...way.strengths]);
-const highest = (k) => Math.max(0.04, 1.12 * Math.max(...all.map((point) => point[k])));
-const lowest = (k) => Math.min(k ? -0.07 : 0, 1.2 * Math.min(...all.map((point) => point[k])));
+const highest = (k) => Math.max(0.04, (k ? 1.12 : 1.2) * Math.max(...all.map((point) => point[k])));
+const lowest = (k) => Math.min(k ? -0.32 * highest(1) : 0, 1.2 * Math.min(...all.map((point) => point[k])));
 const x = (learned) => LEFT + ((RIGHT - LEFT) * (learned - lowest(0))) / (highest(0) - lowest(0));
 const y = (forgotten) => TOP + ((BOTTOM - TOP) * (highest(1) - forgotten)) / (highest(1) - lowest(1));
+const furthest = highest(0) - (8 * (highest(0) - lowest(0))) / (RIGHT - LEFT); // where the whole ring is in the picture
 const exact = (bits) => show(Math.round(1000 * bits) / 1000 + 0, 3); // + 0: no -0
 const line = (points) => "M" + points.map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`).join("L");
 const kept = (way) => way.path[way.steps.indexOf(way.kept)];
@@ -57,7 +59,7 @@ const ring = draw(svg, "circle", { r: 9, fill: "none", stroke: "var(--ink)", "st
 const isWhat = words(0, 0, "?", "middle", { class: "", dy: ".35em", style: "font-weight: 700; pointer-events: none" });
 const learnedSays = words(0, 322, "", "middle", { class: "over fine" }), forgottenSays = upward(0, "", 50);
 const names = DATA.ways.map((way) =>
-  words(0, 0, way.name, "start", { class: FIRST.includes(way.name) ? "over" : "over after", style: `fill: ${LOOKS[way.name].color}` }));
+  words(0, 0, way.name.replace("full, ", ""), "start", { class: FIRST.includes(way.name) ? "over" : "over after", style: `fill: ${LOOKS[way.name].color}` }));
 const [oldSays, straightSays] = ["old model, λ = 0", "if both shrank alike"].map((text) => words(0, 0, text, "start", { class: "over fine" }));
 const halfSays = words(0, 0, "", "start", { class: "over after" }), guessSays = words(0, 0, "", "start", { class: "over after" });
 
@@ -92,7 +94,7 @@ function arrange() {
   ]);
   const above = titles[0].getBBox();
   taken.push({ left: above.x, right: above.x + above.width, top: above.y, bottom: above.y + above.height, cost: 1e5 });
-  taken.push({ left: LEFT, right: RIGHT, top: y(0) - 1, bottom: y(0) + 1, cost: 1e5 }, ...along(track, 3, 1e5));
+  taken.push({ left: LEFT, right: RIGHT, top: y(0) - 4, bottom: y(0) + 4, cost: 1e5 }, ...along(track, 3, 1e5));
   if (isOpen()) {
     taken.push(...track.map((point) => at(point, 11)));
   } else {
@@ -103,7 +105,7 @@ function arrange() {
     label.removeAttribute("transform");
     const { x: dx, y: dy, width, height } = label.getBBox();
     let best = Infinity, place;
-    for (let left = LEFT + 3; left + width < RIGHT; left += 4)
+    for (let left = LEFT + 5; left + width < RIGHT; left += 4)
       for (let top = 2; top + height < BOTTOM; top += 4) {
         const right = left + width, bottom = top + height;
         let cost = pull * Math.hypot(Math.max(left - a, a - right, 0), Math.max(top - b, b - bottom, 0)) + Math.abs((left + right) / 2 - a) / 20;
@@ -119,11 +121,20 @@ function arrange() {
   };
   const name = (one) => {
     const label = names[DATA.ways.indexOf(one)], isChosen = one === way;
-    label.textContent = one.name;
+    label.textContent = one.name.replace("full, ", ""); // short, to fit beside its mark
     if (isChosen) draw(label, "tspan", { class: "fine" }, ", λ = 1");
     label.style.fontWeight = isChosen ? 700 : 400;
     put(label, [x(kept(one)[0]), y(kept(one)[1])]);
   };
+  const learned = (guessed / 100) * way.strengths.at(-1)[0];
+  const edge = Math.min(learned, furthest); // a guess beyond the plane is marked at its edge
+  const isDrawn = isOpen() && guessed !== null && way === DATA.ways[LORA];
+  for (const one of [guessLine, guessSays]) one.classList.toggle("hidden", !isDrawn);
+  if (isDrawn) {
+    guessLine.setAttribute("d", `M${x(edge)} ${BOTTOM - 16}V${BOTTOM + 8}`);
+    guessSays.textContent = `your guess: ${show(guessed)} %${learned > edge ? " →" : ""}`;
+    taken.push({ left: x(edge) - 3, right: x(edge) + 3, top: BOTTOM - 18, bottom: BOTTOM, cost: 1e5 });
+  }
   name(way);
   put(oldSays, [x(0), y(0)]);
   if (isOpen()) {
@@ -132,21 +143,32 @@ function arrange() {
     ["λ = 0.5:", ...[["gain", a, most], ["price", b, cost]].map(brief)].forEach((text, i) =>
       draw(halfSays, "tspan", { x: 0, dy: i ? "1.2em" : 0, "font-weight": 600 }, text));
     put(halfSays, [x(a), y(b)]);
-  } else put(straightSays, [x(track[15][0]), y(track[15][1])]);
-  const learned = (guessed / 100) * way.strengths.at(-1)[0];
-  const edge = Math.max(lowest(0), Math.min(learned, highest(0))); // a guess beyond the plane is marked at its edge
-  const isDrawn = isOpen() && guessed !== null && way === DATA.ways[LORA];
-  for (const one of [guessLine, guessSays]) one.classList.toggle("hidden", !isDrawn);
-  if (isDrawn) {
-    guessLine.setAttribute("d", `M${x(edge)} ${BOTTOM - 16}V${BOTTOM + 8}`);
-    guessSays.textContent = `your guess: ${show(guessed)} %${learned > edge ? " →" : ""}`;
-    taken.push({ left: x(edge) - 3, right: x(edge) + 3, top: BOTTOM - 18, bottom: BOTTOM, cost: 1e5 });
-  }
+  } else put(straightSays, [x(way.strengths.at(-1)[0] * 0.75), y(way.strengths.at(-1)[1] * 0.75)]);
   drawn.filter((one) => one !== way).forEach(name);
   if (isDrawn) put(guessSays, [x(edge), BOTTOM - 8], 3);
 }
 const brief = ([what, part, whole]) => `${what}: ${whole > 0 && part > 0 ? percent(part, whole) : "none"}`;
 const says = (what, part, whole) => (whole > 0 && part > 0 ? `${percent(part, whole)} of the ${what}` : `no ${what}`);
+
+// What half strength keeps and pays, of a way with its spread over runs, and what the whole way to λ = 1 brought.
+function answer({ name, strengths, runs }) {
+  const [half, end] = [strengths[HALF], strengths.at(-1)];
+  const [gain, price] = ["gain", "price"].map((what, k) => {
+    const shares = runs.map((run) => (100 * run[HALF][k]) / run.at(-1)[k]), mean = shares.reduce((a, b) => a + b) / runs.length;
+    const spread = Math.sqrt(shares.reduce((a, b) => a + (b - mean) ** 2, 0) / (runs.length - 1));
+    return says(what, half[k], end[k]).replace(" %", runs.length > 1 ? ` ± ${show(spread)} %` : " %");
+  });
+  const by = name === "LoRA" ? "LoRA" : name.replace("full,", "full fine-tuning,");
+  return `At half strength, ${by} keeps ${gain} and pays ${price} (${runs.length > 1 ? `mean of ${runs.length} runs` : "one run"}).`
+    .replace(/ (?=[±%])|(?<=±) /g, "\u00a0");
+}
+function whole({ name, strengths }) {
+  const best = strengths.reduce((a, point, i) => (point[0] > strengths[a][0] ? i : a), 0), most = strengths.at(-1)[0];
+  const at = `at λ = ${DATA.strengths[best]} the gain is ${percent(strengths[best][0], most)}`.replaceAll(" ", "\u00a0");
+  return best + 1 < strengths.length
+    ? `With ${name} it even turns up again before λ\u00a0=\u00a01: ${at}, so this training overshot a little.`
+    : `With ${name} the gain still grows up to λ\u00a0=\u00a01.`;
+}
 
 function update() {
   const way = chosen(), strength = Number(byId("strength").value);
@@ -156,7 +178,7 @@ function update() {
   const said = isOpen() ? guessed : field.value === "" ? null : Number(field.value);
   let [right, up] = [a, b]; // where the ring is: before the answer, at the guess
   if (bend < 1) {
-    const start = Math.max(lowest(0), Math.min((most * (said ?? 50)) / 100, highest(0)));
+    const start = Math.min((most * (said ?? 50)) / 100, furthest);
     [right, up] = [start + bend * (a - start), cost / 2 + bend * (b - cost / 2)];
   }
   back.setAttribute("d", line(bent(way)));
@@ -174,7 +196,8 @@ function update() {
   bars.forEach((bar, i) => {
     const isWhole = i % 2 === 0, isUp = i > 1, end = isUp ? y(isWhole ? cost : up) : x(isWhole ? most : right);
     const start = isUp ? y(0) : x(0), isHidden = !isOpen() && (isUp || (!isWhole && said === null));
-    const [from, long] = [Math.min(start, end), isHidden ? 0 : Math.abs(end - start)];
+    const isGift = isUp && end > start; // a price below 0 has no bar
+    const [from, long] = [Math.min(start, end), isHidden || isGift ? 0 : Math.abs(end - start)];
     const look = isUp ? { x: LEFT - 9, y: from, width: 7, height: long } : { x: from, y: BOTTOM + 2, width: long, height: 6 };
     look.fill = isUp ? "var(--memory-gradients)" : LOOKS[way.name].color;
     for (const [name, value] of Object.entries(look)) bar.setAttribute(name, value);
@@ -185,21 +208,21 @@ function update() {
   learnedSays.setAttribute("x", Math.max(LEFT + wide, Math.min(x(right), RIGHT + 6 - wide)));
   forgottenSays.setAttribute("transform", `translate(50 ${Math.max(TOP + long, Math.min(y(up), y(0) - long))}) rotate(-90)`);
   arrange();
-  byId("lambda").textContent = strength.toFixed(2);
+  byId("lambda").textContent = strength.toFixed(1);
+  byId("bend").textContent = whole(way);
+  if (isOpen()) {
+    const you = guessed === null || way !== DATA.ways[LORA] ? "" :
+      percent(c, most) === `${show(guessed)} %` ? " Exactly what you said." : ` You said ${show(guessed)} %.`;
+    byId("verdict").replaceChildren(Object.assign(document.createElement("b"), { textContent: answer(way) }), you);
+  }
   const share = (part, whole) => (whole > 0 && part > 0 ? ` (${percent(part, whole).replace(" ", "\u00a0")})` : "");
   const gift = exact(b).startsWith("-") ? ": Python's text gained" : "";
   byId("said").textContent =
-    `λ = ${strength.toFixed(2)}: gain ${exact(a)} bits per character${share(a, most)}, price ${exact(b)}${share(b, cost)}${gift}.`;
+    `λ = ${strength.toFixed(1)}: gain ${exact(a)} bits per character${share(a, most)}, price ${exact(b)}${share(b, cost)}${gift}.`;
 }
 
 byId("way").selectedIndex = LORA;
 const redraw = begin({ s: "strength", way: "way" }, update, (guess) => {
-  const { strengths } = DATA.ways[LORA];
-  const [half, end] = [strengths[HALF], strengths.at(-1)];
-  const isRight = guess !== null && percent(half[0], end[0]) === `${show(guess)} %`;
-  const answer = `At half strength, LoRA keeps ${says("gain", half[0], end[0])} and pays ${says("price", half[1], end[1])}.`;
-  byId("verdict").replaceChildren(Object.assign(document.createElement("b"), { textContent: answer }),
-    guess === null ? "" : isRight ? " Exactly what you said." : ` You said ${show(guess)} %.`);
   guessed = guess;
   if (guess === null) return (bend = 1);
   byId("strength").focus({ preventScroll: true });

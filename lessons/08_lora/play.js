@@ -5,6 +5,7 @@ const squares = DATA.sizes.map((size) => size * size);
 const total = squares.reduce((a, x) => a + x, 0);
 const held = (r) => squares.slice(0, r).reduce((a, x) => a + x, 0) / total; // share of the squares in the first r pieces
 const needed = DATA.sizes.findIndex((_, i) => held(i + 1) >= 0.8) + 1;
+const chance = DATA.random.map((size) => size * size), all = chance.reduce((a, x) => a + x, 0); // a matrix of random numbers
 let guessed = null; // how many pieces the reader said
 const percent = (share) => `${share < 1 && share >= 0.9995 ? "over 99.9" : show(100 * share, 1)} %`; // 100 % is all of it
 
@@ -34,15 +35,15 @@ function spectrum(r) {
     write(at + 5 * side, up, text, side > 0 ? "start" : "end");
     draw(lines, "path", { d: `M${at} ${up - 10}V112`, stroke: "var(--ink)", "stroke-width": 1.5, ...look });
   };
-  const chance = DATA.random.map((size) => size * size), all = chance.reduce((a, x) => a + x, 0);
-  draw(svg, "path", { d: `M${chance.map((square, i) => `${x(i + 1)} ${y(square / all)}`).join("L")}`, fill: "none", stroke: "var(--ink)" });
+  draw(svg, "path", { d: `M${chance.map((square, i) => `${x(i + 1)} ${y(square / all)}`).join("L")}`, fill: "none", stroke: "var(--scratch)", "stroke-width": 3 });
   const isFirst = guessed !== null && guessed < needed; // the label of the line at the left is the upper one
   mark(needed, isFirst ? 94 : 76, `80 %: ${needed} piece${needed === 1 ? "" : "s"}`);
   if (guessed !== null) mark(guessed, isFirst ? 76 : 94, `your guess: ${guessed}`, { "stroke-dasharray": "3 3" });
   write(left, 130, "piece 1", "start");
   write(wide, 130, `piece ${squares.length}`, "end");
-  write(wide, 22, "share by piece; line: random numbers", "end");
-  if (r) write(wide, 46, `piece ${r} adds ${show((100 * squares[r - 1]) / total, 1)} %`, "end", "fill: var(--lora); font-weight: 600");
+  const share = r ? `piece ${r} adds ${show((100 * squares[r - 1]) / total, 1)} %` : "share by piece";
+  write(wide, 22, share, "end", r ? "fill: var(--lora); font-weight: 600" : "");
+  write(wide, 44, "line: random numbers", "end", "fill: var(--scratch); font-weight: 600");
 }
 
 function update() {
@@ -58,14 +59,15 @@ function update() {
   heat(byId("row"), 1, width, (_, j) => (r ? rows.at(last, j) : 0), 0.25);
   const count = r * (height + width), part = count / (height * width);
   const holds = `${r} piece${r === 1 ? " holds" : "s hold"} ${percent(held(r))}`;
-  byId("sum-says").textContent = !byId("guess").hidden ? "the first piece: column × row" : r ? holds : "no pieces yet";
+  byId("sum-says").textContent = !byId("guess").hidden ? "the first piece: column × row; smooth, because all is sorted by it" : r ? holds : "no pieces yet";
   byId("last").textContent = r ? `piece ${r}: column × row` : "\u00a0"; // its line stays
   byId("rest-says").textContent = `the rest: ${show(100 - 100 * held(r), 1)} %`;
+  const random = chance.slice(0, r).reduce((a, x) => a + x, 0) / all;
   byId("said").textContent =
-    `r = ${r}: ${show(count)} numbers, ${show(100 * part, 1)} % of ${show(height * width)}; ` +
-    `they hold ${percent(held(r))} of ΔW`;
+    `r = ${r}: ${show(100 * part, 1)} % of the numbers, ${percent(held(r))} of ΔW (of random numbers ${percent(random)}). ` +
+    `With ${r} in every matrix: ${percent(DATA.gain[r])} of the gain in text.`;
   byId("r").textContent = r;
-  gauge("count", part, `${show(100 * part, 1)} %`);
+  gauge("gained", DATA.gain[r], percent(DATA.gain[r]));
   gauge("held", held(r), percent(held(r)));
   spectrum(r);
 }
@@ -80,8 +82,7 @@ const redraw = begin({ r: "rank" }, update, (guess) => {
   byId("verdict").replaceChildren(
     r === needed ? "" : `${r} piece${r === 1 ? " holds" : "s hold"} ${percent(held(r))} of ΔW. `,
     Object.assign(document.createElement("b"), { textContent: answer }),
-    `, with ${share} % of ΔW's numbers.${guess === needed ? " Exactly what you said." : ""} So LoRA bets on a few pieces.` +
-    (guess > rows.shape[0] ? ` The slider ends at ${rows.shape[0]}.` : ""));
+    `, with ${share} % of ΔW's numbers.${guess === needed ? " Exactly what you said." : ""}`);
   if (guess !== null) glide(byId("rank"), needed, () => redraw(), 2000);
 });
 addEventListener("resize", update);

@@ -8,15 +8,13 @@ from minilora.measure.lab import Lab
 from minilora.train import load
 from minilora.train.loop import TrainConfig
 
-TITLE = "LoRA as a sum of thin pieces"
-HEADLINE = "How few thin pieces hold 80 % of what training changed?"
+TITLE = HEADLINE = "How few pieces hold what training changed?"
 BACKGROUND = "The change of one matrix in a language model"
 NAME = "pieces"  # in the links of other pages
 ABOUT = "Guess how few columns and rows rebuild what training changed in a language model"
-LAYER = "model.layers.5.self_attn.v_proj"
-PIECES = 32  # that the page can add up
+LAYER = "model.layers.5.self_attn.v_proj"  # the last one
 LAYOUT = "across"
-SOME = 8  # pieces of which the summary tells
+SOME = 8  # pieces of which the summary tells, a usual r of LoRA
 
 
 def held(sizes: list[float], pieces: int) -> float:
@@ -39,20 +37,19 @@ def summary(data: dict) -> str:
     return (
         f"Full fine-tuning changed all {whole:,} numbers of a weight. The first {SOME} of {len(sizes)} thin "
         f"pieces have {numbers:,} numbers, {100 * numbers / whole:.1f} %, and hold {100 * held(sizes, SOME):.1f} % of "
-        f"the change. 80 % need {needed(sizes)} pieces."
+        f"the change. 80 % need {needed(sizes)} pieces. With as few of the change of every matrix, {SOME}, the model "
+        f"keeps {100 * data['gain'][SOME]:.0f} % of what it gained on new text."
     )
 
 
 def body(data: dict) -> str:
-    (height, width), pieces = data["change"]["shape"], data["rows"]["shape"][0]
-    sizes, chance = data["sizes"], data["random"]
-    most, all_pieces = needed(sizes), len(sizes)
-    first, last = (100 * (held(sizes, piece) - held(sizes, piece - 1)) for piece in (1, most))
+    (height, width), sizes, chance = data["change"]["shape"], data["sizes"], data["random"]
+    most, all_pieces, others = needed(sizes), len(sizes), data["needed"]
     return f"""
 <div class="say">
-<p class="lead">Full fine-tuning was free to change all {height * width:,} numbers of this weight, which maps {width}
-numbers to {height}. ΔW is what it changed. LoRA may only add up <em>thin pieces</em>: each is one column times one
-row, so it has {height} + {width} numbers.</p>
+<p class="lead">Full fine-tuning was free to change all {height * width:,} numbers of this weight, the value matrix of
+the last layer, which maps {width} numbers to {height}. ΔW is what it changed. LoRA may only add up <em>thin
+pieces</em>: each is one column times one row, so it has {height} + {width} numbers.</p>
 <div>
 <form id="guess" class="row"><label><span>Your guess first: ΔW is the sum of {all_pieces} thin pieces. How many of
 them, largest first, hold 80 % of it?</span>
@@ -91,8 +88,10 @@ them, largest first, hold 80 % of it?</span>
       .sums b {{ padding: 0; }}
       #row {{ height: .6rem; }}
       .sums p {{ margin: 0; font-size: .8rem; }}
+      .open #whole-says span:last-child {{ display: none; }}
     }}
     #said {{ min-height: 3em; }}
+    @media (max-width: 40rem) {{ #said {{ font-size: .9rem; line-height: 1.35; }} }}
     @media (min-width: 60rem) {{ #said {{ min-height: 1.5em; }} }}
     #spectrum {{ height: 8.5rem; }}
     .gauge > span:nth-child(2) {{ margin-right: 2.8rem; }}
@@ -116,17 +115,18 @@ them, largest first, hold 80 % of it?</span>
       column and the row of the last of them"></canvas>
     <b style="grid-area: plus" class="after">+</b>
     <canvas id="rest" class="after" role="img" aria-label="Heat map of what the pieces leave out"></canvas>
-    <p id="whole-says"><span>ΔW: </span>{height * width:,} numbers</p>
+    <p id="whole-says"><span>ΔW: </span>{height * width:,} numbers<span>, sorted by piece 1</span></p>
     <p id="sum-says"></p>
     <p id="rest-says" class="after"></p>
   </figure>
   <div class="after">
-    <div class="row"><label class="long">pieces r (up to {pieces})
-      <input type="range" id="rank" min="0" max="{pieces}" value="0">
+    <div class="row"><label class="long">pieces r (up to {all_pieces})
+      <input type="range" id="rank" min="0" max="{all_pieces}" value="0">
       <b id="r" style="width: 1.6rem"></b></label></div>
-    <div class="gauge" id="count"><span>numbers</span><span><i style="background: var(--soft)"></i></span><b></b></div>
     <div class="gauge" id="held"><span>of ΔW</span><span>
       <i style="background: var(--lora)"></i><u>80 %</u></span><b></b></div>
+    <div class="gauge" id="gained"><span>of the gain</span><span>
+      <i style="background: var(--full)"></i></span><b></b></div>
     <output class="said" id="said" for="rank" aria-live="polite"></output>
     <figure><svg class="picture" id="spectrum" role="img" aria-label="The shares of the change that
       {all_pieces} pieces hold; those of the pieces in use are green"></svg></figure>
@@ -134,15 +134,17 @@ them, largest first, hold 80 % of it?</span>
 </section>
 <div class="more">
   <p class="after"><b>What one takes home:</b> each piece costs {height} + {width} numbers, and the first ones bring
-  the most: the first holds {first:.1f} % of ΔW, piece {most} has {last:.1f} %. That need not be so: of a matrix of
-  random numbers, the first {most} hold {100 * held(chance, most):.0f} %, and 80 % need {needed(chance)}. LoRA does not
-  cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
+  the most. What counts is the text: with {SOME} pieces of every matrix's change, the model keeps
+  {100 * data["gain"][SOME]:.0f}&nbsp;% of its gain. But this matrix is an easy one: the model's {len(others)}
+  need from {others[0]} to {others[-1]} pieces for 80&nbsp;%, the middle one {others[len(others) // 2]}. And of random
+  numbers, the first {most} hold only {100 * held(chance, most):.0f}&nbsp;%, and 80&nbsp;% need {needed(chance)}. LoRA
+  does not cut ΔW afterwards: it trains its r pieces from the start. <a href="live.html">See LoRA at work on your own
   sentence.</a></p>
-  <p class="soft">One layer of a small language model that learned NumPy's documentation. Blue: less than before;
-  orange: more; no colour: as before. Rows and columns stand in the order of the first piece's numbers. The framed
-  column times the framed row is one piece<span class="after">, the last of the sum</span>. What a piece holds: square
-  all numbers of ΔW and add them up; a piece has its share of this sum<span class="after">, the square of its singular
-  value</span>.</p>
+  <p class="soft">A small language model learned NumPy's documentation. Blue: less than before; orange: more; no colour:
+  as before. The framed column times the framed row is one piece<span class="after">, the last of the sum</span>. What a
+  piece holds: square all numbers of ΔW and add them up; a piece has its share of this sum<span class="after">, the
+  square of its singular value. Gain: by how many bits per character held-out text surprises the model less than before;
+  100 % with the whole change of every matrix</span>.</p>
   <p><a href="README.md">The reading</a> says why LoRA bets on this, and <a href="exercise.py">the exercise</a> builds
   it.</p>
 </div>
@@ -150,15 +152,36 @@ them, largest first, hold 80 % of it?</span>
 
 
 def measure() -> dict:
-    """Return the change to one weight by 20 steps of full fine-tuning, taken apart."""
-    lab = Lab(load.base_folder(), test_characters=8_000, validation_characters=4_000)
-    text = lab.domain_text(8_000, seed=0)
-    model, _ = lab.adapt("full", text, TrainConfig(steps=20, warmup=2, eval_every=10, peak_lr=5e-4))
-    return taken_apart(model.get_submodule(LAYER).weight.numpy() - lab.base().get_submodule(LAYER).weight.numpy())
+    """Return the change to one weight by 20 steps of full fine-tuning, taken apart, and what cutting all of them costs.
+
+    gain: the share of the gain in text that the first r pieces of every matrix's change bring, for each r from 0 on;
+    needed: how many pieces of each matrix's change hold 80 % of it.
+    """
+    lab = Lab(load.base_folder(), test_characters=20_000, validation_characters=4_000)
+    text, model = lab.domain_text(8_000, seed=0), lab.base()
+    trained, _ = lab.adapt("full", text, TrainConfig(steps=20, warmup=2, eval_every=10, peak_lr=5e-4))
+    ends = {name: p.numpy() for name, p in trained.named_parameters()}
+    starts = {name: p.numpy().copy() for name, p in model.named_parameters()}
+    changes = {name: ends[name] - start for name, start in starts.items() if start.ndim == 2}
+    parts = {name: np.linalg.svd(change.astype("float64"), full_matrices=False) for name, change in changes.items()}
+
+    def bits(pieces: int | None) -> float:
+        for name, p in model.named_parameters():
+            if name in parts:
+                left, values, right = parts[name]
+                p.data = (starts[name] + (left[:, :pieces] * values[:pieces]) @ right[:pieces]).astype("float32")
+        return lab.bits(model, lab.domain_test)
+
+    apart = taken_apart(changes[f"{LAYER}.weight"])
+    cut = np.array([bits(r) for r in range(len(apart["sizes"]) + 1)])
+    return apart | {
+        "gain": ((cut[0] - cut) / (cut[0] - bits(None))).round(4).tolist(),
+        "needed": sorted(needed(values) for _, values, _ in parts.values()),
+    }
 
 
 def taken_apart(change: np.ndarray) -> dict:
-    """Return a matrix, its singular values, and the columns and rows of its first pieces; sorted by the first piece.
+    """Return a matrix, its singular values, and the columns and rows of its pieces; sorted by the first piece.
 
     Inputs and outputs of a layer have no order of their own; in this one, the eye finds the first piece in the whole.
     """
@@ -166,8 +189,8 @@ def taken_apart(change: np.ndarray) -> dict:
     down, across = np.argsort(left[:, 0], kind="stable"), np.argsort(right[0], kind="stable")
     return {
         "change": packed(change[down][:, across]),
-        "columns": packed((left[:, :PIECES] * values[:PIECES])[down]),
-        "rows": packed(right[:PIECES, across]),
+        "columns": packed((left * values)[down]),
+        "rows": packed(right[:, across]),
         "sizes": six_digits(values),
         "random": six_digits(np.linalg.svd(np.random.default_rng(0).standard_normal(change.shape), compute_uv=False)),
     }
