@@ -10,7 +10,7 @@ from minilora.plan.shapes import PRESETS
 TITLE = "Where the memory goes"
 BACKGROUND = "Memory for fine-tuning a large language model"
 NAME = "memory"  # in the links of other pages
-ABOUT = "Which graphics card does a training fit into, and why?"
+ABOUT = "What fills a graphics card while a language model is fine-tuned, and what makes it fit?"
 NAMES = {
     "smollm2-135m": "SmolLM2-135M",
     "llama-7b": "LLaMA-7B",

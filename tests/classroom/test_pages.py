@@ -395,8 +395,21 @@ def test_a_shared_state_leads_back_to_the_guess(page, script):
     opened(page, script.parent.name[:2], "1")
     assert page.value("document.querySelector('.again a').innerText") == "guess again"
     page.value("update(), remember()")
-    assert page.value("byId('view').href === location.href && !byId('question').hash"), "two links to share"
+    mine = page.value("byId('guess').elements.guess.value")
+    assert page.value(f"byId('view').href === location.href && byId('question').hash === '#friend={mine}'")
     assert not page.value("byId('view').checkVisibility()"), "a link to this disk leads nobody else here"
+    assert "opened from disk, it has no link to copy" in page.value("document.querySelector('.again').innerText")
+    page.value("setTimeout(() => (location.hash = byId('question').hash), 50) && undefined")
+    time.sleep(0.5)
+    assert not page.value("byId('guess').hidden || byId('verdict').textContent || byId('guess').elements.guess.value")
+    assert "friend" not in page.value("document.querySelector('main').innerText"), "not before one's own guess"
+    page.value(f"byId('guess').elements.guess.value = {mine}, byId('guess').requestSubmit()")
+    assert page.value("document.querySelector('.again').innerText").startswith(f"A friend said {mine}")
+    for nonsense in ("", "-1", "<b>1</b>"):
+        page.value("setTimeout(() => (location.hash = `friend=${encodeURIComponent('%s')}`), 50) && undefined" % nonsense)
+        time.sleep(0.5)
+        page.value(f"byId('guess').elements.guess.value = {mine}, byId('guess').requestSubmit()")
+        assert "friend" not in page.value("document.querySelector('.again').innerText")
 
 
 @needs_chromium
@@ -988,7 +1001,7 @@ def test_a_shared_link_has_a_picture(script):
     assert '<meta name="twitter:card" content="summary_large_image">' in head
     for description in (r'<meta name="description" content="(.*)">', r'property="og:description" content="(.*)">'):
         assert 60 < len(words := html.unescape(re.search(description, head)[1])) <= 150, words
-        assert words.endswith(" · minilora, a course in NumPy") and not re.search(r"\d\d", words), "no answer yet"
+        assert words.endswith(" · a course in NumPy") and not re.search(r"\d\d", words), "no answer yet"
 
 
 def test_colours_of_methods_and_memory_stand_in_one_file():
