@@ -113,7 +113,7 @@ function begin(names, update, then) {
     const isNone = guess === null, isFile = location.protocol === "file:"; // whose address leads nobody else here
     byId("verdict").insertAdjacentHTML("afterend", `<p class="again"><span></span><a target="_self">guess ${isNone ? "for yourself" : "again"}</a>
       <span id="links">· copy link: <a id="question">question${isNone ? "" : " with your guess"}</a> · <a id="view">this view (with the answer)</a></span>
-      ${isFile ? "· opened from disk, it has no link to copy" : ""}</p>`);
+      ${isFile ? "· from disk: no link to copy" : ""}</p>`);
     byId("links").hidden = isFile;
     if (friend && !isNone) document.querySelector(".again span").textContent = `A friend said ${friend}. `;
     document.querySelectorAll(".again a").forEach((link) => (link.href = location.pathname)); // without a state, it begins anew
