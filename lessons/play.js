@@ -112,7 +112,7 @@ function begin(names, update, then) {
     document.body.classList.add("open");
     const isNone = guess === null, isFile = location.protocol === "file:"; // whose address leads nobody else here
     byId("verdict").insertAdjacentHTML("afterend", `<p class="again"><span></span><a target="_self">guess ${isNone ? "for yourself" : "again"}</a>
-      <span id="links">· copy link: <a id="question">question${isNone ? "" : " with your guess"}</a> · <a id="view">this view (with the answer)</a></span>
+      <span id="links">· copy link: <a id="question">question${isNone ? "" : " with your guess"}</a> · <a id="view">view with answer</a></span>
       ${isFile ? "· from disk: no link to copy" : ""}</p>`);
     byId("links").hidden = isFile;
     if (friend && !isNone) document.querySelector(".again span").textContent = `A friend said ${friend}. `;
