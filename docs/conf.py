@@ -172,7 +172,7 @@ def copy_play_pages(app, error) -> None:
         return
     downloads = {Path(file): f"_downloads/{copy}" for file, (_, copy) in app.env.dlfiles.items()}
     for page in (path.relative_to(ROOT) for path in ROOT.glob("lessons/*/*.html") if path.name in PLAY_PAGES):
-        text = (ROOT / page).read_text("utf-8").replace('href="README.md"', 'href="README.html"')
+        text = re.sub(r'href="(\w+)\.md"', r'href="\1.html"', (ROOT / page).read_text("utf-8"))
         text = text.replace('href="../../README.md"', f'href="../../{root_doc}.html"')
         text = re.sub(r'href="(../../docs/[\w-]+)\.md"', r'href="\1.html"', text)
         text = text.replace('href="exercise.py"', f'href="../../{downloads[page.with_name("exercise.py")]}"')

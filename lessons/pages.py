@@ -253,7 +253,7 @@ def sharing(title: str, about: str, picture: str, shown: str) -> str:
 
     The picture's address is relative until the site's own is known, which docs/conf.py puts before it.
     """
-    description = f"{about} · minilora, a course in NumPy"
+    description = f"{about} · a course in NumPy"
     properties = {
         "og:title": title,
         "og:description": description,

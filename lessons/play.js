@@ -86,13 +86,21 @@ function copy(event) {
   setTimeout(() => (link.textContent = words), 2000);
 }
 
+// A friend's guess, which a link to the question may have, as in play.html#friend=400; "", if one cannot guess that.
+function guessOf(friend, field) {
+  field.value = friend;
+  const words = friend && field.checkValidity() ? field.selectedOptions?.[0].text ?? `${field.value} ${field.placeholder}`.trim() : "";
+  field.value = "";
+  return words;
+}
+
 // Begin the page. names: its controls by their names in the address; update: draws what they say; then(guess): called
 // once when the reader has committed to a guess, or with null if there is no guess: if the
 // address has a state, or the page is printed.
 function begin(names, update, then) {
   controls = names;
   const form = byId("guess");
-  const answers = document.querySelectorAll(".after");
+  const answers = document.querySelectorAll(".after"), friend = guessOf(given().get("friend"), form.elements.guess);
   const isLinked = [...given().keys()].some((name) => name in controls);
   const redraw = () => {
     update();
@@ -102,10 +110,14 @@ function begin(names, update, then) {
     answers.forEach((one) => one.classList.remove("hidden"));
     form.hidden = true;
     document.body.classList.add("open");
-    byId("verdict").insertAdjacentHTML("afterend", `<p class="again"><a target="_self">guess ${guess === null ? "for yourself" : "again"}</a>
-      <span id="links">· copy link: <a id="question">question</a> · <a id="view">this view (with the answer)</a></span></p>`);
-    byId("links").hidden = location.protocol === "file:"; // which leads nobody else here
+    const isNone = guess === null, isFile = location.protocol === "file:"; // whose address leads nobody else here
+    byId("verdict").insertAdjacentHTML("afterend", `<p class="again"><span></span><a target="_self">guess ${isNone ? "for yourself" : "again"}</a>
+      <span id="links">· copy link: <a id="question">question${isNone ? "" : " with your guess"}</a> · <a id="view">view with answer</a></span>
+      ${isFile ? "· from disk: no link to copy" : ""}</p>`);
+    byId("links").hidden = isFile;
+    if (friend && !isNone) document.querySelector(".again span").textContent = `A friend said ${friend}. `;
     document.querySelectorAll(".again a").forEach((link) => (link.href = location.pathname)); // without a state, it begins anew
+    if (!isNone) byId("question").href += `#friend=${guess}`; // who follows it sees it after a guess
     for (const id of ["question", "view"]) byId(id).addEventListener("click", copy);
     then(guess);
     if (guess === null) { // who follows a link sees what the answer answers
@@ -118,6 +130,7 @@ function begin(names, update, then) {
   };
   Object.values(controls).forEach((id) => byId(id).addEventListener("input", redraw));
   addEventListener("hashchange", () => {
+    if (given().has("friend")) location.reload();
     if (![...given().keys()].some((name) => name in controls)) return;
     restore();
     if (form.hidden) redraw();

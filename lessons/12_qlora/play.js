@@ -40,7 +40,7 @@ function rows(plans, top, apart, tall, most) {
     });
     return from;
   });
-  for (const look of [{ style: "stroke: var(--page)", "stroke-width": 2 }, { style: "stroke: var(--ink)", "stroke-dasharray": "5 3", "stroke-width": 2 }])
+  if (x < 396) for (const look of [{ style: "stroke: var(--page)", "stroke-width": 2 }, { style: "stroke: var(--ink)", "stroke-dasharray": "5 3", "stroke-width": 2 }])
     draw(picture, "path", { d: `M${x} ${top - 6}V${bottom + 6}`, class: "axis", ...look });
   plans.forEach(({ number }, i) => {
     const after = ends[i] + 6, y = top + apart * i + tall / 2 + 4.5, isRed = number > card;
@@ -54,22 +54,25 @@ function rows(plans, top, apart, tall, most) {
 // Before the guess: the weights, and below them empty cards, which the guess fills while it is typed.
 function ask(weights, card) {
   const guess = Number(byId("guess").elements.guess.value), most = 1.15 * Math.max(2 * weights, 2 * card, guess);
-  const wide = (gb) => (gb * WIDE) / most, slots = Math.floor((396 - LEFT) / wide(card)), named = (gb) => show(gb / card, gb < 10 * card ? 1 : 0);
+  const wide = (gb) => (gb * WIDE) / most, slots = Math.floor((396 - LEFT) / wide(card));
   const beside = (y, gb, text) => {
-    words(LEFT + wide(gb) + 8, y, text, "start", { class: "over", style: "font-weight: 600" });
-    words(LEFT + wide(gb) + 8, y + 17, `${named(gb)} cards`, "start", { class: "over" });
+    const cards = gb < card ? "less than a card" : `${show(gb / card, gb < 10 * card ? 1 : 0)} cards`;
+    const end = LEFT + wide(gb) + 8, from = end < x + 4 && end + 8 * cards.length > x ? x + 8 : end; // not across the card's line
+    words(from, y, text, "start", { style: "font-weight: 600" });
+    words(from, y + 17, cards, "start");
   };
   if (guess) draw(picture, "path", { d: `M${LEFT} 110h${wide(guess)}v64H${LEFT}Z`, fill: "var(--memory-optimizer)", "fill-opacity": 0.4 });
-  if (slots < 50) for (let k = 0; k < slots; k++)
+  else for (let k = 0; k < slots; k++)
     draw(picture, "path", { d: `M${LEFT + wide(k * card) + 2} 112h${wide(card) - 4}v60h${4 - wide(card)}Z`, fill: "none", "stroke-width": 1.5,
       stroke: "var(--memory-optimizer)", "stroke-dasharray": "4 3", "stroke-opacity": 1 - (0.85 * k) / slots }); // they go on
   const x = rows([{ label: "weights", values: [weights], number: "" }, { label: "training", values: [], number: "" }], 14, 96, 64, most);
-  for (let gb = 2 * card; gb < weights && slots < 50; gb += card)
-    draw(picture, "path", { d: `M${LEFT + wide(gb)} 14v64`, stroke: "var(--page)", "stroke-width": 3 });
+  for (const [gb, y] of [[weights, 14], [guess, 110]])
+    for (let end = 2 * card; end < gb && wide(card) > 10; end += card)
+      draw(picture, "path", { d: `M${LEFT + wide(end)} ${y}v64`, stroke: "var(--page)", "stroke-width": 3 });
   beside(43, weights, size(weights));
   if (guess) beside(139, guess, `${show(guess)} GB?`);
   else words(LEFT + wide(card) * (Math.floor(slots / 2) + 0.5), 151, "?", "middle", { class: "over big" });
-  words(x, 200, `the card: ${card} GB`, "middle");
+  words(x, 200, `a graphics card: ${card} GB`, "middle");
 }
 
 // After it, all bars on one scale, and below them, if they differ much, the last one's beginning enlarged. The numbers are
@@ -79,7 +82,8 @@ function paint(plans, bars) {
   picture.replaceChildren();
   picture.setAttribute("viewBox", byId("guess").hidden ? "0 -38 400 306" : "0 0 400 210");
   if (!byId("guess").hidden) return ask(plans[0].values[0], card);
-  const largest = Math.max(...totals, card), last = totals.at(-1), close = 1.5 * Math.max(card, 0.8 * last);
+  const most = Math.max(...totals), isFar = card > 3 * most; // then its line is beyond the picture
+  const largest = isFar ? most : Math.max(most, card), last = totals.at(-1), close = 1.5 * Math.max(card, 0.8 * last);
   const isTwice = 1.5 * close < largest, room = isTwice ? close : largest, apart = (isTwice ? 130 : 234) / plans.length;
   const all = plans.map(({ label, values, total }, i) => ({ label, values: bars[i], wanted: values, number: total }));
   const line = rows(all, 20, apart, 0.68 * apart, largest);
@@ -95,7 +99,7 @@ function paint(plans, bars) {
     draw(picture, "path", { d: `M${at} 17l-4-7h8Z`, fill: "var(--ink)" });
     words(at + 7 * side, 14, `your guess${isOff ? " →" : ""}`, side < 0 ? "end" : "start", { style: "font-size: 12px" });
   }
-  words(x, 262, `the card: ${card} GB`, x > 340 ? "end" : "middle");
+  words(isFar ? 396 : x, 262, `a graphics card: ${card} GB${isFar ? " →" : ""}`, isFar ? "end" : "middle");
   let [at, down] = [4, -26];
   DATA.kinds.forEach((kind, k) => {
     const widths = [...plans.map(({ values }) => values[k] / largest), plans.at(-1).values[k] / room];
@@ -151,9 +155,9 @@ function reword() {
   const gb = of("full", false)[0], texts = byId("batch").value, length = byId("length").value;
   const words = {
     model: nameOf(byId("shape").value),
-    count: gb < 2 ? `${show(500 * gb)} million` : `${show(gb / 2)} billion`, // 2 bytes each
-    gb: size(gb),
-    card: `${byId("card").value} GB`,
+    count: gb < 2 ? `${show(500 * gb)} million` : `${show(gb / 2, 1)} billion`, // 2 bytes each
+    gb: size(gb).replace(" ", "\u00a0"),
+    card: `${byId("card").value}\u00a0GB`,
     texts: `${texts === "1" ? "one text" : `${texts} texts`} of ${length} tokens`,
   };
   for (const [name, text] of Object.entries(words))
@@ -162,6 +166,9 @@ function reword() {
 
 function update() {
   reword();
+  const [shape, batch, length] = ["shape", "batch", "length"].map((id) => byId(id).value);
+  const command = `minilora plan ${shape} --batch-size ${batch} --seq-len ${length} ${DATA.flags}`;
+  byId("command").innerHTML = command.replaceAll(" --", "</span> <span>--").replace(/.*/, "<span>$&</span>");
   const plans = DATA.ways.map(([way, label]) => ({ label, values: of(way), total: sum(of(way)) }));
   const start = moves ? drawn : null;
   moves = false;

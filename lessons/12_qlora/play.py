@@ -10,7 +10,7 @@ from minilora.plan.shapes import PRESETS
 TITLE = "Where the memory goes"
 BACKGROUND = "Memory for fine-tuning a large language model"
 NAME = "memory"  # in the links of other pages
-ABOUT = "Which graphics card does a training fit into, and why?"
+ABOUT = "What fills a graphics card while a language model is fine-tuned, and what makes it fit?"
 NAMES = {
     "smollm2-135m": "SmolLM2-135M",
     "llama-7b": "LLaMA-7B",
@@ -21,7 +21,10 @@ NAMES = {
 SHAPES = tuple(NAMES)
 WAYS = ("full", "lora", "qlora")
 LABELS = {way: METHODS[way].label for way in WAYS}
-OPTIONS = Options(rank=64, double_quantization=True)  # as the paper trained LLaMA-65B, and as the reading counts
+OPTIONS = Options(
+    rank=64, double_quantization=True
+)  # FLAGS say so: as the paper trained LLaMA-65B, and as the reading counts
+FLAGS = f"--rank {OPTIONS.rank} --double-quantization"
 CARDS, CARD = (8, 16, 24, 48, 80), 48  # GB
 BATCHES, LENGTHS, LENGTH = (1, 4, 16, 64), (128, 512, 2048), 512
 KINDS = {
@@ -73,17 +76,19 @@ def body(data: dict) -> str:
   .lead em, #guess em, .lead + p em {{ font-style: normal; }} /* follow what is chosen */
   .act {{ background: var(--panel); border-radius: .4rem; padding: .1rem .6rem .3rem; }}
   .act .said {{ font-weight: 600; min-height: 3em; }}
+  #command span {{ white-space: nowrap; }} /* not "-", and "-rank" in the next line */
   #kinds td:first-child {{ white-space: normal; line-height: 1.3; }}
   #kinds i {{ display: inline-block; width: .7em; height: .7em; margin-right: .4em; }}
 </style>
 <div class="say">
-<p class="lead">The language model <em class="model">{name}</em> has <em class="count">{gb / 2:.0f} billion</em>
-weights. In 16 bits each, they alone take <em class="gb">{gb:.0f} GB</em>, and this graphics card has <em
-class="card">{CARD} GB</em>. Training needs more than the weights: for each of them, it also stores how to change
-it.</p>
+<p class="lead">The language model <em class="model">{name}</em> has <em class="count">{gb / 2:.1f} billion</em>
+weights. At 2 bytes each, they alone take <em class="gb">{gb:.0f}&nbsp;GB</em>, and this graphics card has <em
+class="card">{CARD}&nbsp;GB</em>. Training also stores how to change each weight, and for each text what the layers
+computed.</p>
 <form id="guess" class="row"><label><span>Your guess first: how many GB does it take to train all weights of
 <em class="model">{name}</em>? <small>(Full fine-tuning, <em class="texts">one text of {data["length"]} tokens</em> at
-a time.)</small></span> <input type="number" name="guess" min="1" max="99999" placeholder="GB" required></label>
+a time.)</small></span> <input type="number" name="guess" min="1" max="99999" placeholder="GB" required
+style="width: 6rem"></label>
 <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
@@ -103,9 +108,10 @@ a time.)</small></span> <input type="number" name="guess" min="1" max="99999" pl
   <details class="after"><summary>All parts, in GB</summary>
   <div class="wide"><table><thead><tr><th scope="col">GB</th>{heads}</tr></thead>
   <tbody id="kinds">{rows}<tr><td>in all</td>{"<td></td>" * len(data["ways"])}</tr></tbody></table></div></details>
-  <p class="soft">Computed by <code>minilora plan</code> for one training step: 16 bits per number, 32 for the
-  optimizer's, and 4 for QLoRA's base, with double quantization; rank {OPTIONS.rank} on all linear layers, as the paper
-  trained LLaMA-65B. Checkpointing makes the step slower. A GB is 10⁹ bytes.</p>
+  <p class="soft">One training step, computed by <code id="command">minilora plan {SHAPES[-1]} {FLAGS}</code> (with
+  <code style="white-space: nowrap">--json</code>, all parts): 16 bits per number, 32 for the optimizer's, 4 for QLoRA's
+  base; rank {OPTIONS.rank} on all linear layers, as the paper trained LLaMA-65B. Checkpointing makes the step slower.
+  A GB is 10⁹ bytes.</p>
   <p><a href="README.md">The reading</a> counts these bytes by hand.</p>
 </div>
 """
@@ -130,5 +136,6 @@ def data() -> dict:
         "lengths": LENGTHS,
         "length": LENGTH,
         "kinds": list(KINDS),
+        "flags": FLAGS,
         "plans": plans,
     }

@@ -1,5 +1,5 @@
 const best = DATA.prompts.find((one) => one.examples === DATA.best);
-const one = DATA.trained.find((one) => one.examples === DATA.shown), from = one.cheaperFrom; // whose cost is asked for
+const one = DATA.trained.find((one) => one.examples === DATA.shown); // whose cost is asked for
 const examples = (n) => (n ? `${show(n)} example${n === 1 ? "" : "s"}` : "no examples");
 const LEFT = 62, RIGHT = 386, TOP = 34, BOTTOM = 218; // the plot of accuracy
 const words = (svg, x, y, text, anchor = "middle", look = {}) => draw(svg, "text", { x, y, "text-anchor": anchor, ...look }, text);
@@ -74,59 +74,76 @@ function accuracies() {
 }
 
 const times = [[60, "s"], [60, "min"], [Infinity, "hours"]];
-function duration(seconds) { // 0.37 → "0.37 s", 1860 → "31 min"
-  let [rest, i] = [seconds, 0];
-  for (; rest >= 1.5 * times[i][0]; i++) rest /= times[i][0];
-  return `${show(rest, rest < 0.995 ? 2 : rest < 9.95 ? 1 : 0)} ${times[i][1]}`;
+function duration(seconds, beside = seconds) { // 0.37 → "0.37 s", 1860 → "31 min"; as precise as the one beside it
+  let [rest, i, other] = [seconds, 0, beside];
+  for (; rest >= 1.5 * times[i][0]; i++) [rest, other] = [rest / times[i][0], other / times[i][0]];
+  const least = Math.min(rest, Math.max(1, other));
+  return `${show(rest, least < 0.0995 ? 3 : least < 0.995 ? 2 : least < 9.95 ? 1 : 0)} ${times[i][1]}`;
 }
-const prompted = (queries) => (queries * best.ms) / 1000;
-const trained = (queries) => one.seconds + (queries * DATA.ms) / 1000;
 const about = (n) => show(Number(n.toPrecision(2)));
 
-// The cost: both ways' time by the number of queries, a little farther than to where training has cost less.
-const enough = 1.7 * (from || Math.max(1, (1000 * one.seconds) / best.ms)), ten = 10 ** Math.floor(Math.log10(enough));
-const far = ten * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((n) => n * ten >= enough), END = 330, HIGH = 20, LOW = 98;
+// The cost of the examples: a prompt's are read with each query, training's once. Of a prompt that is as is chosen, cached
+// or not: what it costs per query, and the queries from which training costs less, or null.
+const isCached = () => byId("cached").checked;
+const each = () => (isCached() ? DATA.savedIfCached : DATA.saved) / 1000;
+const cheaper = () => (isCached() ? one.cheaperIfCached : one.cheaperFrom);
+const END = 330, HIGH = 20, LOW = 98;
+let far, ten; // queries: where the plot ends, a little farther than training takes to cost less, and its power of ten
+function scale() {
+  const enough = 1.7 * (cheaper() ?? 100), slider = byId("queries"), share = far ? slider.value / far : 1;
+  ten = 10 ** Math.floor(Math.log10(enough));
+  far = ten * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((n) => n * ten >= enough);
+  slider.step = slider.min = Math.max(1, ten / 100);
+  slider.max = far;
+  slider.value = share * far;
+}
 const across = (queries) => LEFT + ((END - LEFT) * queries) / far;
-const up = (seconds) => LOW - ((LOW - HIGH) * seconds) / Math.max(prompted(far), trained(far));
+const up = (seconds) => LOW - ((LOW - HIGH) * seconds) / Math.max(far * each(), one.seconds);
 function costs(guessed) {
   const picture = byId("cost"), green = "var(--lora)", bold = (fill) => ({ class: "over", style: `fill: ${fill}; font-weight: 600` });
-  for (const [seconds, fill] of [[prompted, "var(--ink)"], [trained, green]])
-    draw(picture, "path", { d: `M${LEFT} ${up(seconds(0))}L${END} ${up(seconds(far))}`, fill: "none", stroke: fill, "stroke-width": 2.5 });
-  const ends = apart([up(prompted(far)), up(trained(far))], 15, HIGH, LOW);
-  words(picture, END + 7, ends[0] + 4, duration(prompted(far)), "start", bold("var(--ink)"));
-  words(picture, END + 7, ends[1] + 4, duration(trained(far)), "start", bold(green));
-  words(picture, LEFT - 6, up(one.seconds) + 4, duration(one.seconds), "end", bold(green));
+  const from = cheaper(), all = far * each();
+  picture.replaceChildren();
+  for (const [start, end, fill] of [[0, all, "var(--ink)"], [one.seconds, one.seconds, green]])
+    draw(picture, "path", { d: `M${LEFT} ${up(start)}L${END} ${up(end)}`, fill: "none", stroke: fill, "stroke-width": 2.5 });
+  const ends = apart([up(all), up(one.seconds)], 15, HIGH, LOW);
+  words(picture, END + 7, ends[0] + 4, duration(all, one.seconds), "start", bold("var(--ink)"));
+  words(picture, END + 7, ends[1] + 4, duration(one.seconds, all), "start", bold(green));
   for (const [start, end, name, fill] of [[0, from ?? far, "prompt", "var(--ink)"], [from ?? far, far, "train", green]]) {
     draw(picture, "rect", { x: across(start), y: LOW, width: across(end) - across(start), height: 17, fill });
     if (across(end) - across(start) > 50) words(picture, across((start + end) / 2), LOW + 13, name, "middle", { style: "fill: var(--page); font-weight: 600" });
   }
-  words(picture, 4, 13, "time", "start");
+  words(picture, 4, 13, "time for the examples", "start");
   words(picture, LEFT, LOW + 31, "0", "middle");
   words(picture, END, LOW + 31, `${show(far)} queries`, "middle");
   if (from) {
-    draw(picture, "circle", { cx: across(from), cy: up(prompted(from)), r: 8, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
+    draw(picture, "circle", { cx: across(from), cy: up(one.seconds), r: 8, fill: "none", stroke: "var(--ink)", "stroke-width": 2 });
     words(picture, across(from), LOW + 31, `about ${about(from)}`, "middle", { style: "font-weight: 600" });
   }
-  if (guessed) {
+  if (guessed && !isCached()) {
     const x = across(Math.min(far, guessed)), text = `your guess${guessed > far ? " →" : ""}`, side = x > END - 70 ? -1 : 1;
     draw(picture, "path", { d: `M${x} 13l-5-9h10Z`, fill: "var(--ink)" });
     words(picture, x + 8 * side, 13, text, side < 0 ? "end" : "start");
   }
   draw(picture, "g", { id: "now" });
 }
+let wasCached = false, paid; // paid: the second guess, null if there is none, undefined before it
 function update() {
-  const queries = Number(byId("queries").value), [a, b] = [prompted(queries), trained(queries)], x = across(queries);
+  if (isCached() !== wasCached) {
+    wasCached = isCached();
+    scale();
+    if (paid !== undefined) pay(paid);
+  }
+  const queries = Number(byId("queries").value), seconds = queries * each(), x = across(queries);
   byId("queries").setAttribute("aria-valuetext", show(queries));
-  byId("said").textContent = `${show(queries)} queries take ${duration(a)} by prompt, ${duration(b)} with training first.`;
+  byId("said").textContent = `${show(queries)} queries: the prompt's examples take ${duration(seconds, one.seconds)}, training ${duration(one.seconds, seconds)}.`;
   if (!byId("now")) return;
   byId("now").replaceChildren();
   draw(byId("now"), "path", { d: `M${x} ${HIGH}V${LOW}`, class: "axis" });
-  for (const [seconds, fill] of [[a, "var(--ink)"], [b, "var(--lora)"]]) draw(byId("now"), "circle", { cx: x, cy: up(seconds), r: 4.5, fill });
+  for (const [time, fill] of [[seconds, "var(--ink)"], [one.seconds, "var(--lora)"]]) draw(byId("now"), "circle", { cx: x, cy: up(time), r: 4.5, fill });
 }
 
-byId("queries").step = byId("queries").min = Math.max(1, ten / 100);
-byId("queries").max = far;
-byId("queries").value = far;
+scale();
+byId("cache").hidden = !one.cheaperFrom;
 accuracies();
 guess.addEventListener("input", () => mark(guess.value));
 
@@ -134,7 +151,7 @@ guess.addEventListener("input", () => mark(guess.value));
 function judged(guess) {
   const mine = DATA.trained.find((one) => one.examples === guess), first = DATA.trained.find((one) => one.isAhead);
   if (mine === first) return ` You said ${guess ? show(guess) : "never"}: right.`;
-  if (!mine) return " You said never.";
+  if (!mine) return " You said never, but it is.";
   const more = `${show(mine.accuracy, 1)} % are`;
   return ` You said ${show(guess)}: ` + (mine.isAhead ? "there, too, but it is ahead before."
     : mine.accuracy > best.accuracy ? `on average yes (${more} right), but that could be chance.` : `not more yet (${more} right).`);
@@ -144,24 +161,28 @@ const say = (id, ...parts) => byId(id).replaceChildren(...parts.map((text, i) =>
 
 // The second guess: after how many queries training has cost less. null: none.
 function pay(guessed) {
+  const from = cheaper();
+  paid = guessed;
   byId("second").hidden = true;
   byId("costs").classList.remove("hidden");
   costs(guessed);
   if (!from) return say("paid", "Training never costs less here:", " a query takes as long after it as with the prompt, or longer.");
-  const ratio = Math.max(guessed / from, from / guessed), times = show(ratio, ratio < 10 ? 1 : 0), many = 10 ** Math.ceil(Math.log10(100 * from));
-  const mine = guessed === null ? "" : ratio < 1.25 ? ` You said ${show(guessed)}: close.`
+  const ratio = Math.max(guessed / from, from / guessed), times = ratio > 1000 ? "over 1,000" : show(ratio, ratio < 10 ? 1 : 0);
+  const mine = guessed === null || isCached() ? "" : ratio < 1.25 ? ` You said ${show(guessed)}: close.`
     : guessed < from ? ` That is ${times} times your guess.` : ` You said ${times} times as many.`;
-  say("paid", `Training costs less from about ${about(from)} queries on:`,
-    ` each saves ${duration((best.ms - DATA.ms) / 1000)}, ${about(from)} of them the ${duration(one.seconds)} of training.${mine} `,
-    "Few queries: prompt. Many: train.", ` (${show(many)} take ${duration(prompted(many))} by prompt, ${duration(trained(many))} trained.)`);
+  const percent = (100000 * each()) / (DATA.ms + 1000 * each()); // of the time of very many queries
+  say("paid", `${isCached() ? "With a cached prompt, training" : "Training"} costs less from about ${about(from)} queries on:`,
+    ` each saves ${duration(each())}, ${about(from)} of them the ${duration(one.seconds)} of training.${mine} ` +
+    (isCached() ? `At most, ${show(percent, percent < 9.5 ? 1 : 0)} % of the time is saved. ` : ""),
+    ...(isCached() ? ["So the price hardly decides."] : ["Few queries: prompt. Many: train,", " unless the prompt is cached (try it)."]));
 }
 byId("price").textContent = `The cost: training on ${examples(one.examples)} takes ${duration(one.seconds)}, once. After that, a query ` +
-  `takes ${duration(DATA.ms / 1000)}; with the best prompt${best.examples ? ", which has examples to read" : ""}, ${duration(best.ms / 1000)}.`;
+  `takes ${duration(DATA.ms / 1000)}; with the best prompt${best.examples ? ", which has examples to read" : ""}, ${duration((DATA.ms + DATA.saved) / 1000)}.`;
 
-const redraw = begin({ queries: "queries" }, update, (guessed) => {
+const redraw = begin({ cached: "cached", queries: "queries" }, update, (guessed) => {
   hook.remove();
   const close = DATA.trained.filter((one) => one.examples !== guessed && !one.isAhead && one.accuracy > best.accuracy).map((one) =>
-    ` On ${examples(one.examples)}, ${show(one.accuracy, 1)} % is more than the best prompt's ${show(best.accuracy, 1)} %, but that could be chance.`);
+    ` On ${examples(one.examples)}, ${show(one.accuracy, 1)} % against the prompt's ${show(best.accuracy, 1)} % could be chance.`);
   say("verdict", DATA.answer, `${guessed === null ? "" : judged(guessed)}${close.join("")}`);
   if (guessed === null) {
     mark("");

@@ -5,18 +5,19 @@ See lessons/pages.py.
 
 import re
 from html import escape
+from math import ceil
 
 from experiments.results.page import CURVES, measured_curves
 from minilora.errors import MiniloraError
 from minilora.measure.curve_report import CurveResult
+from minilora.plan.shapes import find_shape
 from minilora.show.grids import IN_SENTENCES
 from minilora.train.catalog import CATALOG
 
 TITLE = "Prompt or fine-tune?"
-HEADLINE = "After how many examples does training beat the prompt?"
 BACKGROUND = "Sorting film reviews with a small language model"
 NAME = "choosing"  # in the links of other pages
-ABOUT = "Examples in the prompt, or training on them: from how many examples is training ahead?"
+ABOUT = "How many examples does training need to beat the best prompt clearly?"
 TASK = "reviews"
 
 
@@ -42,20 +43,38 @@ def data(curve: CurveResult | None = None) -> dict:
         "prompts": [_prompt(curve, k) for k in curve.parts("prompt")],
         "best": prompt.key[1],
         "trained": [_point(curve, "trained", method, n) for n in curve.parts("trained", method)],
-        "ms": round(curve.cost(method)["milliseconds"], 1),
     }
+    query, saved, saved_if_cached = _milliseconds(curve, prompt.key[1], method)
+    facts |= {"ms": round(query, 1), "saved": round(saved, 1), "savedIfCached": round(saved_if_cached, 3)}
     facts["numbers"], *answers = re.split(r"(?<=\.) (?=[A-Z])", curve.sentence())
     facts["answer"] = " ".join(answers)
     for one in facts["trained"]:
         n = one["examples"]
         one["isAhead"] = curve.is_ahead(curve.way("trained", method, n), prompt)
-        one["seconds"] = round(curve.spread("seconds", "trained", method, n).mean, 1)
+        seconds = curve.spread("seconds", "trained", method, n).mean
+        one["seconds"] = round(seconds, 1)
         one["timed"] = sum("seconds" in row for row in curve.records.of("trained", method, n))
-        one["cheaperFrom"] = curve.crossover(method, n)
+        one["cheaperFrom"], one["cheaperIfCached"] = (
+            ceil(1000 * seconds / each) if each > 0 else None for each in (saved, saved_if_cached)
+        )
     _check(facts)
     ahead = [one for one in facts["trained"] if one["isAhead"]]
     shown = ahead[0] if ahead else max(facts["trained"], key=lambda one: one["accuracy"])
     return facts | {"shown": shown["examples"]}  # whose cost is asked for
+
+
+def _milliseconds(curve: CurveResult, examples: int, method: str) -> tuple[float, float, float]:
+    """Return what a query takes after training, and what it saves, beside the best prompt and beside that one, cached.
+
+    LoRA is merged, so a query takes as long as one without examples, if the record has that. Cached examples are
+    not read again, but each token of the query is compared with them: 4 operations for each channel of each layer, in
+    place of 2 for each weight. price.md counts them.
+    """
+    plain = curve.cost("prompt", 0) or curve.cost(method)
+    shape, tokens = find_shape(curve.settings["model"]), round(plain["tokens"])
+    share = 4 * tokens * shape.hidden * shape.layers / (2 * shape.parameters)
+    saved = max(0.0, curve.cost("prompt", examples)["milliseconds"] - plain["milliseconds"])
+    return plain["milliseconds"], saved, share * saved
 
 
 def _machine(facts: dict) -> str:
@@ -92,11 +111,16 @@ def _shown(data: dict) -> dict:
     return next(one for one in data["trained"] if one["examples"] == data["shown"])
 
 
+def _about(n: float) -> str:
+    return f"{float(f'{n:.2g}'):,.0f}"
+
+
 def summary(data: dict) -> str:
     one = _shown(data)
     training = f"Training on {one['examples']:,} examples takes {one['seconds'] / 60:.1f} minutes"
     cost = (
-        f"from about {float(f'{n:.2g}'):,.0f} queries on it costs less than prompting. Few queries: prompt. Many: train"
+        f"from about {_about(n)} queries on it costs less than prompting, or from {_about(one['cheaperIfCached'])} if "
+        "the prompt is cached"
         if (n := one["cheaperFrom"])
         else "it never costs less than the prompt"
     )
@@ -124,20 +148,23 @@ def body(data: dict) -> str:
     labels = " or ".join(map(escape, data["labels"]))
     sizes = "".join(f"<option>{one['examples']}</option>" for one in data["trained"])
     once = "; the prompt without examples has one" if data["prompts"][0]["examples"] == 0 else ""
-    timed = ", and training was timed once" if _shown(data)["timed"] == 1 else ""
+    shown = _shown(data)
+    timed = ", and training was timed once" if shown["timed"] == 1 else ""
     first, last = (data["trained"][i]["examples"] for i in (0, -1))
     return f"""
 <style>
   #second {{ background: var(--panel); border-radius: .4rem; padding: .5rem .8rem; }}
   #second label {{ display: contents; }}
   #costs .row {{ margin: .4rem calc(17.5% - 8px) .4rem calc(15.5% - 8px); }} /* below the plot */
+  #costs #cache {{ margin: 0; }}
   #second label > span {{ flex: 1 0 100%; }}
 </style>
 <div class="say">
 <p class="lead">{escape(data["task"])}: {labels}? People have labelled some examples. You can write a few of them into
 every prompt of a small language model, or train the model on all of them once.</p>
-<form id="guess" class="row"><label><span>Your guess first: from how many examples on does training get <em>clearly</em>
-more right than the best prompt?</span> <select name="guess" required><option value="">choose</option>{sizes}<option
+<form id="guess" class="row"><label><span>Your guess first: how many examples does training need to beat the best
+prompt <em>clearly</em>? <small>(Clearly: the 95&nbsp;% interval of its lead lies above 0, so it is hardly
+chance.)</small></span> <select name="guess" required><option value="">choose</option>{sizes}<option
 value="0">never</option></select></label> <button>Check my guess</button></form>
 <p class="answer" id="verdict" role="status"></p>
 <!-- summary -->
@@ -152,21 +179,27 @@ style="width: 8rem"></label> <button>Check my guess</button></form>
   <div id="costs" class="hidden">
     <figure><svg class="picture" id="cost" viewBox="0 0 400 132" role="img" aria-labelledby="paid"></svg></figure>
     <div class="row"><input type="range" id="queries" aria-label="queries"></div>
-    <output class="said" id="said" for="queries" aria-live="polite" style="min-height: 3em"></output>
+    <div class="row" id="cache"><label><input type="checkbox" id="cached"> <span><b>cached prompt</b>: examples read
+      once</span></label></div>
+    <output class="said" id="said" for="queries cached" aria-live="polite" style="min-height: 3em"></output>
   </div>
 </section>
 <div class="more">
+  <p class="after"><b>The larger cost is labelling</b>, unless it is done already: at half a minute each, training's
+  {shown["examples"]} examples take {shown["examples"] / 2:.0f} minutes, the prompt's {data["best"]} take
+  {data["best"] / 2:.0f}.</p>
   {surprises(data)}
   <p class="soft">{escape(data["model"])} on {data["test"]} {data["texts"]} that were not trained on. A bar goes from
   the lowest to the highest of {data["seeds"]} runs{once}.</p>
   <details class="after"><summary>Why so, and how sure?</summary>
     <p class="soft">{escape(data["numbers"])} {escape(data["method"])} trains a small addition and leaves the model
     itself as it is; {escape(data["baseline"])} counts words, without a language model. Guessing gets
-    {100 / len(data["labels"]):.0f} %. <em>Ahead</em>: the 95 % interval of the difference, over runs and texts, lies
-    above 0. Prompts are plain or calibrated (less each answer's mean score over all texts), whichever is better. The
-    table in minilora's README differs by a point or two: it has no calibration, and a search chose its rates.</p>
-    <p class="soft">Times are of {escape(data["machine"])}{timed}. People's time for labelling is not
-    counted.</p></details>
+    {100 / len(data["labels"]):.0f} %. The interval is over runs and texts. Prompts are plain or calibrated (less each
+    answer's mean score over all texts), whichever is better. The table in minilora's README differs by a point or two:
+    it has no calibration, and a search chose its rates.</p>
+    <p class="soft">Times are of {escape(data["machine"])}{timed}. After training, a query takes as long as
+    one without examples, because {escape(data["method"])} is merged. What is left of a cached prompt's price is
+    <a href="price.md">counted</a>, not measured.</p></details>
   <p><a href="README.md">The reading</a> has the rule; <code>minilora curve</code> measures all of this on your own
   examples.</p>
 </div>

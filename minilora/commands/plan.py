@@ -46,7 +46,8 @@ def run(arguments: Namespace) -> None:
     else:
         options = {(method := find(arguments.method)): read_options(arguments, method)}
     size = planner.DTYPES[arguments.dtype]
-    step = Step(arguments.batch_size, arguments.seq_len, size, fused=size == 2, workers=blas.cores())
+    workers = blas.cores() if size == 4 else 1  # minilora's own; what a GPU takes does not depend on the cores here
+    step = Step(arguments.batch_size, arguments.seq_len, size, fused=size == 2, workers=workers)
     shape = find_shape(str(hub.cached(arguments.model)) if hub.is_hub_name(arguments.model) else arguments.model)
     facts = {name: getattr(arguments, name) for name in ("model", "batch_size", "seq_len", "dtype")}
     facts |= {"workers": step.workers if size == 4 else None, "assumptions": ASSUMPTIONS[size]}
