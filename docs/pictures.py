@@ -54,7 +54,7 @@ def jargon() -> Diagram:
 def strength() -> Diagram:
     """Draw what a model expects after a text, and writes, as its LoRA is turned up: lesson 08's live page in motion."""
     live = runpy.run_path(str(ROOT / "lessons/08_lora/live.py"))
-    record, text, strengths = read_json(live["RECORD"])["turned"], next(iter(live["EXAMPLES"])), live["STRENGTHS"]
+    record, text, strengths = read_json(live["RECORD"])["turned"], live["PICTURED"], live["STRENGTHS"]
     rows = sorted(zip(record["words"], *record["shares"], strict=True), key=lambda row: -row[1])
     d = Diagram(
         FULL_WIDTH,
